@@ -1,0 +1,21 @@
+//! touchstone: which claims about aligning language models really hold?
+//!
+//! One direction, no way back: an experiment file becomes a [`experiment`] plan, the [`pipeline`] runs its [`stages`],
+//! each of which calls one of the [`methods`] on a [`model`] and [`data`]; [`eval`] measures, [`stats`] estimates,
+//! [`report`] writes. `ARCHITECTURE.md` draws the rooms.
+
+pub mod cli;
+pub mod data;
+pub mod device;
+pub mod error;
+pub mod eval;
+pub mod experiment;
+pub mod methods;
+pub mod model;
+pub mod pipeline;
+pub mod report;
+pub mod rng;
+pub mod stages;
+pub mod stats;
+
+pub use error::{Context, Error, Result};

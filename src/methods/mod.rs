@@ -1,0 +1,9 @@
+//! One file per method, read top to bottom beside the paper: its settings, its loss with the equation's number, its loop.
+
+pub mod irl;
+pub mod optimise;
+pub mod ppo;
+pub mod pretrain;
+pub mod reward;
+pub mod sft;
+pub mod spin;
