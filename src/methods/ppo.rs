@@ -1,6 +1,19 @@
-//! Policy step (eq. 9) by PPO with a per-token KL penalty to the fixed SFT policy.
+//! The policy step, eq. 9: π_{t+1} ≈ argmax_π E_x { E_{y~π} r(x, y; θ_t) − β·KL(π ‖ π_ref) }, by PPO
+//! (Schulman et al. 2017, arXiv 1707.06347) as RLHF uses it (Huang et al. 2024, arXiv 2403.17031).
+//!
+//! An action is a response token, a state the prompt and the tokens before it. The reward of a token is
+//! −β·(log π(token) − log π_ref(token)); the last token of the response also gets the sequence's score. Temperature is part of the
+//! policy: it divides the logits in the rollout, the reference and the update alike, so the probability ratio is 1 before
+//! the first update. π_ref is whatever the caller passes: the SFT policy, as eq. 9 says, unless a variant says otherwise.
 
-use crate::methods::optimise::OptimiserSettings;
+use crate::methods::optimise::{Monitor, OptimiserSettings, Trainer, finite, matrix};
+use crate::model::generate::generate;
+use crate::model::weights::{host, parameter};
+use crate::model::{Batch, LanguageModel, RewardModel, Sampling, Sequence};
+use crate::rng;
+use crate::{Error, Result};
+use burn::module::{Module, Param};
+use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
 /// Where the value function starts.
@@ -49,4 +62,334 @@ pub struct PpoSettings {
     pub critic: Critic,
     pub missing_eos: MissingEos,
     pub optimiser: OptimiserSettings,
+}
+
+/// One sampled response.
+#[derive(Clone, Debug)]
+pub struct Rollout {
+    /// Index of its prompt.
+    pub prompt: usize,
+    pub sequence: Sequence,
+    pub ended: bool,
+}
+
+/// What the policy is trained to raise.
+pub struct Objective<'a> {
+    /// Scores of rollouts, on a scale where 1 is about a standard deviation.
+    pub score: Box<dyn Fn(&[Rollout]) -> Result<Vec<f32>> + 'a>,
+    /// The first percentile of scores.
+    pub low: f32,
+}
+
+/// What one rollout batch and its updates looked like.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct UpdateRecord {
+    /// Mean score of responses, before the KL penalty.
+    pub score: f32,
+    /// Mean over responses of Σ_k log π(y_k) − log π_ref(y_k).
+    pub kl: f32,
+    pub eos_rate: f32,
+    /// Mean response length in tokens.
+    pub length: f32,
+    pub policy_loss: f32,
+    pub value_loss: f32,
+    /// Largest |ratio − 1| before the first update on this batch; 0 up to rounding.
+    pub first_ratio_error: f32,
+}
+
+/// Policy and value function, trained by one optimiser.
+#[derive(Module, Debug)]
+struct ActorCritic {
+    policy: LanguageModel,
+    value_head: Option<ValueHead>,
+    value_network: Option<RewardModel>,
+}
+
+#[derive(Module, Debug)]
+struct ValueHead {
+    /// `[hidden_size, 1]`
+    weight: Param<Tensor<2>>,
+    bias: Param<Tensor<1>>,
+}
+
+impl ActorCritic {
+    fn new(policy: LanguageModel, settings: &PpoSettings, reward: Option<&RewardModel>) -> Result<Self> {
+        let (d, device) = (policy.config().hidden_size, policy.device());
+        let zero_head = || ValueHead {
+            weight: parameter("value_head.weight", vec![0.0; d], [d, 1], &device),
+            bias: parameter("value_head.bias", vec![0.0], [1], &device),
+        };
+        match (settings.critic, reward) {
+            (Critic::ZeroHead, _) => Ok(Self { policy, value_head: Some(zero_head()), value_network: None }),
+            (Critic::RewardCopy, Some(reward)) => {
+                Ok(Self { policy, value_head: None, value_network: Some(reward.clone()) })
+            }
+            (Critic::RewardCopy, None) => Err(Error::new("critic = \"reward_copy\" needs a reward model to copy")
+                .hint("use critic = \"zero_head\" where the reward is not a network")),
+        }
+    }
+
+    /// Token log-probabilities and values of the states before each response token, each `[b, response_width]`.
+    fn forward(&self, batch: &Batch, temperature: f32) -> (Tensor<2>, Tensor<2>) {
+        let states = self.policy.response_states(batch);
+        let values = match (&self.value_head, &self.value_network) {
+            (Some(head), _) => {
+                let value = states.clone().detach().matmul(head.weight.val()) + head.bias.val().unsqueeze();
+                value.reshape([batch.rows(), batch.response_width])
+            }
+            (None, Some(network)) => network.values(batch),
+            (None, None) => unreachable!("built with one of the two"),
+        };
+        (self.policy.log_probs_of(states, batch, temperature), values * batch.response_mask.clone())
+    }
+}
+
+/// A rollout batch with everything the update needs; matrices are `[rollouts][response tokens]`.
+struct Experience {
+    sequences: Vec<Sequence>,
+    log_probs: Vec<Vec<f32>>,
+    values: Vec<Vec<f32>>,
+    advantages: Vec<Vec<f32>>,
+    returns: Vec<Vec<f32>>,
+}
+
+/// Runs `settings.updates` rollout batches over `prompts`; returns the policy and a record per batch.
+#[allow(clippy::too_many_arguments)]
+pub fn ppo(
+    policy: LanguageModel,
+    reference: &LanguageModel,
+    objective: &Objective,
+    reward: Option<&RewardModel>,
+    prompts: &[Vec<u32>],
+    sampling: &Sampling,
+    settings: &PpoSettings,
+    seed: u64,
+    monitor: &dyn Monitor,
+) -> Result<(LanguageModel, Vec<UpdateRecord>)> {
+    let steps_per_update = settings.epochs * settings.minibatches;
+    let actor_critic = ActorCritic::new(policy, settings, reward)?;
+    let mut trainer = Trainer::new(actor_critic, &settings.optimiser, settings.updates * steps_per_update);
+    let mut records: Vec<UpdateRecord> = trainer.resume(monitor)?.unwrap_or_default();
+    for update in records.len()..settings.updates {
+        let rollouts = roll_out(&trainer.model.policy.valid(), prompts, sampling, settings, seed, update);
+        let mut record = UpdateRecord::default();
+        let experience = evaluate(&trainer.model.valid(), reference, objective, rollouts, settings, &mut record)?;
+        let tokens: usize = experience.sequences.iter().map(Sequence::len).sum();
+        for epoch in 0..settings.epochs {
+            let purpose = "ppo/minibatches";
+            let order = rng::permutation(settings.rollouts, seed, purpose, (update * settings.epochs + epoch) as u64);
+            for rows in order.chunks(settings.rollouts.div_ceil(settings.minibatches)) {
+                let first = epoch == 0 && rows[0] == order[0];
+                improve(&mut trainer, &experience, rows, settings, first, &mut record)?;
+            }
+        }
+        monitor.tokens(tokens * (2 + settings.epochs));
+        monitor.progress(
+            update + 1,
+            settings.updates,
+            &format!("score {:.2}  KL {:.2}  EOS {:.2}", record.score, record.kl, record.eos_rate),
+        );
+        records.push(record);
+        trainer.checkpoint(monitor, &records)?;
+    }
+    Ok((trainer.model.policy.valid(), records))
+}
+
+/// y ~ π(·|x) for the next prompts, in an order that is a function of (seed, epoch).
+fn roll_out(
+    policy: &LanguageModel,
+    prompts: &[Vec<u32>],
+    sampling: &Sampling,
+    settings: &PpoSettings,
+    seed: u64,
+    update: usize,
+) -> Vec<Rollout> {
+    let first = update * settings.rollouts;
+    let mut order = (usize::MAX, Vec::new());
+    let chosen: Vec<usize> = (first..first + settings.rollouts)
+        .map(|index| {
+            let epoch = index / prompts.len();
+            if order.0 != epoch {
+                order = (epoch, rng::permutation(prompts.len(), seed, "ppo/prompts", epoch as u64));
+            }
+            order.1[index % prompts.len()]
+        })
+        .collect();
+    let batch: Vec<Vec<u32>> = chosen.iter().map(|&i| prompts[i].clone()).collect();
+    let sampling = Sampling { temperature: settings.temperature, top_p: 1.0, ..sampling.clone() };
+    let stream = |row: usize| rng::stream(seed, "ppo/rollout", &[update as u64, row as u64]);
+    generate(policy, &batch, &sampling, stream, |_| {})
+        .into_iter()
+        .zip(chosen)
+        .zip(batch)
+        .map(|((response, prompt), ids)| Rollout {
+            prompt,
+            ended: response.ended,
+            sequence: Sequence::new(ids, response.ids),
+        })
+        .collect()
+}
+
+/// Scores, KL penalties, values and advantages of a rollout batch.
+fn evaluate(
+    model: &ActorCritic,
+    reference: &LanguageModel,
+    objective: &Objective,
+    rollouts: Vec<Rollout>,
+    settings: &PpoSettings,
+    record: &mut UpdateRecord,
+) -> Result<Experience> {
+    let scores = (objective.score)(&rollouts)?;
+    let floor = match settings.missing_eos {
+        MissingEos::BelowScores => objective.low - 1.0,
+        MissingEos::MinusOne => -1.0,
+    };
+    let sequences: Vec<Sequence> = rollouts.iter().map(|rollout| rollout.sequence.clone()).collect();
+    let batch = Batch::new(&sequences, &model.policy.device());
+    let (log_probs, values) = model.forward(&batch, settings.temperature);
+    let reference = reference.response_log_probs(&batch, settings.temperature);
+    let log_probs = rows_of(log_probs, &batch);
+    let (reference, values) = (rows_of(reference, &batch), rows_of(values, &batch));
+
+    let (mut advantages, mut returns) = (Vec::new(), Vec::new());
+    let mut kl = 0.0;
+    for (row, rollout) in rollouts.iter().enumerate() {
+        let ratio: Vec<f32> = log_probs[row].iter().zip(&reference[row]).map(|(p, q)| p - q).collect();
+        kl += ratio.iter().sum::<f32>();
+        let mut rewards: Vec<f32> = ratio.iter().map(|r| -settings.kl_coefficient * r).collect();
+        if let Some(last) = rewards.last_mut() {
+            *last += if rollout.ended { scores[row] } else { floor };
+        }
+        let advantage = generalised_advantages(&rewards, &values[row], settings.gamma, settings.lambda);
+        returns.push(advantage.iter().zip(&values[row]).map(|(a, v)| a + v).collect());
+        advantages.push(advantage);
+    }
+    if settings.whiten_advantages {
+        whiten(&mut advantages);
+    }
+    let n = rollouts.len() as f32;
+    record.score = scores.iter().sum::<f32>() / n;
+    record.kl = kl / n;
+    record.eos_rate = rollouts.iter().filter(|rollout| rollout.ended).count() as f32 / n;
+    record.length = sequences.iter().map(|s| s.response.len()).sum::<usize>() as f32 / n;
+    Ok(Experience { sequences, log_probs, values, advantages, returns })
+}
+
+/// One optimiser step on some rows of a rollout batch: the clipped surrogate plus the clipped value loss.
+fn improve(
+    trainer: &mut Trainer<ActorCritic>,
+    experience: &Experience,
+    rows: &[usize],
+    settings: &PpoSettings,
+    first: bool,
+    record: &mut UpdateRecord,
+) -> Result<()> {
+    let tokens: usize = rows.iter().map(|&row| experience.advantages[row].len()).sum();
+    let seen = std::cell::RefCell::new((0.0f32, 0.0f32, 0.0f32));
+    let report = trainer.step(rows.len(), |model, range| {
+        let rows = &rows[range];
+        let batch = Batch::new(rows.iter().map(|&row| &experience.sequences[row]), &model.policy.device());
+        let device = model.policy.device();
+        let padded = |values: &[Vec<f32>]| padded(values, rows, batch.response_width, &device);
+        let (log_probs, values) = model.forward(&batch, settings.temperature);
+
+        let ratio = (log_probs - padded(&experience.log_probs)).exp();
+        let advantages = padded(&experience.advantages);
+        let clipped = ratio.clone().clamp(1.0 - settings.clip, 1.0 + settings.clip);
+        let surrogate = (ratio.clone() * advantages.clone()).min_pair(clipped * advantages);
+        let policy_loss = -(surrogate * batch.response_mask.clone()).sum() / tokens as f32;
+
+        let (old, returns) = (padded(&experience.values), padded(&experience.returns));
+        let near = old.clone() + (values.clone() - old).clamp(-settings.clip_value, settings.clip_value);
+        let error = (values - returns.clone()).square().max_pair((near - returns).square());
+        let value_loss = (error * batch.response_mask.clone()).sum() * 0.5 / tokens as f32;
+
+        let mut seen = seen.borrow_mut();
+        if first {
+            let error = ((ratio.detach() - 1.0).abs() * batch.response_mask.clone()).max();
+            seen.2 = seen.2.max(host(error)[0]);
+        }
+        seen.0 += host(policy_loss.clone().detach())[0];
+        seen.1 += host(value_loss.clone().detach())[0];
+        policy_loss + value_loss * settings.value_coefficient
+    });
+    finite(report.loss, "the PPO loss", trainer.step)?;
+    let (policy_loss, value_loss, ratio_error) = seen.into_inner();
+    record.policy_loss = policy_loss;
+    record.value_loss = value_loss;
+    record.first_ratio_error = record.first_ratio_error.max(ratio_error);
+    Ok(())
+}
+
+/// Generalised advantage estimation (Schulman et al. 2016, arXiv 1506.02438) of one response; the state after the last
+/// token is worth nothing.
+fn generalised_advantages(rewards: &[f32], values: &[f32], gamma: f32, lambda: f32) -> Vec<f32> {
+    let mut advantages = vec![0.0; rewards.len()];
+    let (mut next_value, mut carried) = (0.0, 0.0);
+    for step in (0..rewards.len()).rev() {
+        let surprise = rewards[step] + gamma * next_value - values[step];
+        carried = surprise + gamma * lambda * carried;
+        advantages[step] = carried;
+        next_value = values[step];
+    }
+    advantages
+}
+
+/// Mean 0 and variance 1 over all response tokens of the batch.
+fn whiten(advantages: &mut [Vec<f32>]) {
+    let n = advantages.iter().map(Vec::len).sum::<usize>() as f32;
+    let mean = advantages.iter().flatten().sum::<f32>() / n;
+    let variance = advantages.iter().flatten().map(|a| (a - mean).powi(2)).sum::<f32>() / n;
+    let scale = 1.0 / (variance + 1e-8).sqrt();
+    advantages.iter_mut().flatten().for_each(|a| *a = (*a - mean) * scale);
+}
+
+/// The real response tokens of every row of a `[b, response_width]` tensor.
+fn rows_of(tensor: Tensor<2>, batch: &Batch) -> Vec<Vec<f32>> {
+    let values = host(tensor);
+    let row = |(row, &length): (usize, &usize)| {
+        values[row * batch.response_width..row * batch.response_width + length].to_vec()
+    };
+    batch.response_lengths.iter().enumerate().map(row).collect()
+}
+
+/// The inverse of [`rows_of`] for some rows: `[rows, width]`, 0 at padding.
+fn padded(values: &[Vec<f32>], rows: &[usize], width: usize, device: &Device) -> Tensor<2> {
+    let mut out = vec![0.0; rows.len() * width];
+    for (index, &row) in rows.iter().enumerate() {
+        out[index * width..index * width + values[row].len()].copy_from_slice(&values[row]);
+    }
+    matrix(out, rows.len(), width, device)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn advantages_with_lambda_one_are_returns_minus_values() {
+        let (rewards, values) = ([0.5, -0.25, 2.0], [1.0, 0.5, -1.0]);
+        let advantages = generalised_advantages(&rewards, &values, 1.0, 1.0);
+        for (step, advantage) in advantages.iter().enumerate() {
+            let to_go: f32 = rewards[step..].iter().sum();
+            assert!((advantage - (to_go - values[step])).abs() < 1e-6);
+        }
+    }
+
+    #[test]
+    fn advantages_with_lambda_zero_are_one_step_errors() {
+        let advantages = generalised_advantages(&[0.5, 2.0], &[1.0, 0.25], 0.9, 0.0);
+        assert!((advantages[0] - (0.5 + 0.9 * 0.25 - 1.0)).abs() < 1e-6);
+        assert!((advantages[1] - (2.0 - 0.25)).abs() < 1e-6);
+    }
+
+    #[test]
+    fn whitening_gives_mean_zero_and_variance_one_over_ragged_rows() {
+        let mut advantages = vec![vec![1.0, 2.0, 3.0], vec![10.0]];
+        whiten(&mut advantages);
+        let all: Vec<f32> = advantages.concat();
+        let mean = all.iter().sum::<f32>() / 4.0;
+        let variance = all.iter().map(|a| (a - mean).powi(2)).sum::<f32>() / 4.0;
+        assert!(mean.abs() < 1e-6 && (variance - 1.0).abs() < 1e-5);
+    }
 }

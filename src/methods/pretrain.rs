@@ -1,6 +1,11 @@
 //! Base language model of the embedded world: next-token prediction on posts with summaries by authors of every quality.
+//! It stands where the paper starts from a published Pythia checkpoint.
 
-use crate::methods::optimise::OptimiserSettings;
+use crate::Result;
+use crate::methods::optimise::{Monitor, OptimiserSettings, Trainer};
+use crate::methods::sft::token_step;
+use crate::model::{LanguageModel, Sequence};
+use burn::module::Module;
 use serde::{Deserialize, Serialize};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -16,4 +21,29 @@ pub struct PretrainSettings {
     /// Every content slot of the gold reward must be copied from the post at least this often, or the stage fails.
     pub copy_gate: f64,
     pub optimiser: OptimiserSettings,
+}
+
+impl PretrainSettings {
+    /// Whether optimiser step `step` belongs to the curriculum.
+    pub fn is_easy(&self, step: usize) -> bool {
+        (step as f64) < self.curriculum * self.steps as f64
+    }
+}
+
+/// Trains on the batches that `text(step)` gives; returns the model with the loss of every optimiser step.
+pub fn pretrain(
+    model: LanguageModel,
+    settings: &PretrainSettings,
+    text: impl Fn(usize) -> Result<Vec<Sequence>>,
+    monitor: &dyn Monitor,
+) -> Result<(LanguageModel, Vec<f32>)> {
+    let mut trainer = Trainer::new(model, &settings.optimiser, settings.steps);
+    let mut losses: Vec<f32> = trainer.resume(monitor)?.unwrap_or_default();
+    while trainer.step < trainer.total {
+        let rows = text(trainer.step)?;
+        let rows: Vec<&Sequence> = rows.iter().collect();
+        losses.push(token_step(&mut trainer, &rows, settings.prompt_weight, monitor)?);
+        trainer.checkpoint(monitor, &losses)?;
+    }
+    Ok((trainer.model.valid(), losses))
 }

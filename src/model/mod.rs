@@ -1,1 +1,14 @@
-//! (to be written)
+//! Models: architectures with the names of Hugging Face's `config.json`, their heads, checkpoints, batches and sampling.
+//! Nothing here knows a training method.
+
+pub mod batch;
+pub mod checkpoint;
+pub mod generate;
+pub mod gpt_neox;
+pub mod heads;
+pub mod weights;
+
+pub use batch::{Batch, Sequence};
+pub use generate::{Generated, Sampling};
+pub use gpt_neox::GptNeoXConfig;
+pub use heads::{LanguageModel, RewardModel};

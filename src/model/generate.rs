@@ -1,0 +1,144 @@
+//! Sampling responses with a key–value cache. A response is a function of weights, prompt and the item's own random
+//! stream, never of batch size or neighbours; generation stops when all rows have ended, and ended rows leave the batch.
+
+use crate::device::fused;
+use crate::model::batch::{Batch, Sequence};
+use crate::model::heads::LanguageModel;
+use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
+use rand::Rng;
+use rand_chacha::ChaCha8Rng;
+
+/// How responses are drawn.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sampling {
+    /// 0 takes the most likely token.
+    pub temperature: f32,
+    /// Nucleus mass; 1 keeps the whole distribution.
+    pub top_p: f32,
+    pub max_new_tokens: usize,
+    /// Ends a response; part of it.
+    pub eos: u32,
+    /// Rows generated together.
+    pub batch_size: usize,
+}
+
+/// One response.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Generated {
+    /// Token ids, the end-of-sequence token included if it came.
+    pub ids: Vec<u32>,
+    /// Whether the end-of-sequence token came within the limit.
+    pub ended: bool,
+}
+
+/// Responses to `prompts`; item `i` draws one uniform per step from `stream(i)`. `done` hears how many are finished.
+pub fn generate(
+    model: &LanguageModel,
+    prompts: &[Vec<u32>],
+    sampling: &Sampling,
+    stream: impl Fn(usize) -> ChaCha8Rng,
+    mut done: impl FnMut(usize),
+) -> Vec<Generated> {
+    // Prompts of like length share a batch, so that little is spent on padding.
+    let mut order: Vec<usize> = (0..prompts.len()).collect();
+    order.sort_by_key(|&i| prompts[i].len());
+    let mut responses = vec![Generated { ids: Vec::new(), ended: false }; prompts.len()];
+    let mut finished = 0;
+    for items in order.chunks(sampling.batch_size.max(1)) {
+        let streams = items.iter().map(|&i| stream(i)).collect();
+        let batch: Vec<&Vec<u32>> = items.iter().map(|&i| &prompts[i]).collect();
+        for (&item, response) in items.iter().zip(generate_batch(model, &batch, sampling, streams)) {
+            responses[item] = response;
+        }
+        finished += items.len();
+        done(finished);
+    }
+    responses
+}
+
+/// Rows of one batch that have not ended.
+struct Active {
+    /// Index into the batch.
+    row: usize,
+    stream: ChaCha8Rng,
+    prompt_length: usize,
+}
+
+fn generate_batch(
+    model: &LanguageModel,
+    prompts: &[&Vec<u32>],
+    sampling: &Sampling,
+    streams: Vec<ChaCha8Rng>,
+) -> Vec<Generated> {
+    let device = model.device();
+    let sequences: Vec<Sequence> = prompts.iter().map(|p| Sequence::new(p.to_vec(), Vec::new())).collect();
+    let batch = Batch::new(&sequences, &device);
+    let (b, width) = (batch.rows(), batch.prompt_width);
+    let mut responses = vec![Generated { ids: Vec::new(), ended: false }; b];
+    let mut active: Vec<Active> = streams
+        .into_iter()
+        .enumerate()
+        .map(|(row, stream)| Active { row, stream, prompt_length: prompts[row].len() })
+        .collect();
+
+    let (states, mut kept) = model.gpt_neox.prefill(&batch, width + sampling.max_new_tokens);
+    let [_, d] = states.dims();
+    let last = states.reshape([b, width, d]).slice([0..b, width - 1..width, 0..d]).reshape([b, d]);
+    let mut logits = model.logits(model.gpt_neox.normalise(last));
+    // Rows still in the tensors, by index into `active`'s original order; ended rows stay until enough have ended.
+    for step in 0..sampling.max_new_tokens {
+        let tokens = draw(logits, &mut active, sampling, &device);
+        for (entry, &token) in active.iter().zip(&tokens) {
+            let response = &mut responses[entry.row];
+            if !response.ended {
+                response.ids.push(token);
+                response.ended = token == sampling.eos;
+            }
+        }
+        let open: Vec<usize> = (0..active.len()).filter(|&i| !responses[active[i].row].ended).collect();
+        if open.is_empty() || step + 1 == sampling.max_new_tokens {
+            break;
+        }
+        let mut tokens = tokens;
+        if open.len() * 4 <= active.len() * 3 {
+            let rows = integers(open.iter().map(|&i| i as i32), &device);
+            for cache in kept.iter_mut() {
+                *cache = cache.take().map(|cache| fused::select_rows(cache, rows.clone()));
+            }
+            tokens = open.iter().map(|&i| tokens[i]).collect();
+            let mut index = 0;
+            active.retain(|_| {
+                index += 1;
+                open.contains(&(index - 1))
+            });
+        }
+        let positions: Vec<u32> = active.iter().map(|entry| (entry.prompt_length + step) as u32).collect();
+        let ids = integers(tokens.iter().map(|&t| t as i32), &device).reshape([active.len(), 1]);
+        let mask = columns(&active, width, step + 1, &device);
+        let states = model.gpt_neox.step(ids, &positions, mask, &mut kept);
+        logits = model.logits(model.gpt_neox.normalise(states));
+    }
+    responses
+}
+
+/// One token per active row.
+fn draw(logits: Tensor<2>, active: &mut [Active], sampling: &Sampling, device: &Device) -> Vec<u32> {
+    let uniforms: Vec<f32> = active.iter_mut().map(|entry| entry.stream.random::<f32>()).collect();
+    let uniforms = Tensor::from_data(TensorData::new(uniforms, [active.len()]), device);
+    let tokens = fused::sample(logits, sampling.temperature, sampling.top_p, uniforms);
+    tokens.into_data().iter::<i64>().map(|token| token as u32).collect()
+}
+
+/// True where a column holds a real token: the prompt (left-padded to `width`) and `generated` columns after it.
+fn columns(active: &[Active], width: usize, generated: usize, device: &Device) -> Tensor<2, Bool> {
+    let total = width + generated;
+    let mask: Vec<bool> =
+        active.iter().flat_map(|entry| (0..total).map(|column| column >= width - entry.prompt_length)).collect();
+    Tensor::from_data(TensorData::new(mask, [active.len(), total]), device)
+}
+
+fn integers(values: impl Iterator<Item = i32>, device: &Device) -> Tensor<1, Int> {
+    let values: Vec<i32> = values.collect();
+    let n = values.len();
+    Tensor::from_data(TensorData::new(values, [n]), device)
+}

@@ -1,0 +1,166 @@
+//! Heads on the decoder: next-token logits and a scalar reward. Log-probabilities and rewards are f32 whatever the weights.
+
+use crate::Result;
+use crate::device::fused;
+use crate::model::batch::Batch;
+use crate::model::gpt_neox::{GptNeoX, GptNeoXConfig, normal, random_backbone};
+use crate::model::weights::{Weights, parameter, transposed, values};
+use burn::module::{Module, Param};
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use rand::Rng;
+
+/// `GPTNeoXForCausalLM`.
+#[derive(Module, Debug)]
+pub struct LanguageModel {
+    pub gpt_neox: GptNeoX,
+    /// `[hidden_size, vocab_size]`; none if tied to the embedding.
+    embed_out: Option<Param<Tensor<2>>>,
+}
+
+/// `GPTNeoXForSequenceClassification` with one label: a linear read-out at the last token of the response.
+#[derive(Module, Debug)]
+pub struct RewardModel {
+    pub gpt_neox: GptNeoX,
+    /// `[hidden_size, 1]`
+    score: Param<Tensor<2>>,
+    /// The output h becomes `bound · tanh(h / bound)`; 0 leaves it unbounded.
+    #[module(skip)]
+    pub bound: f32,
+}
+
+impl LanguageModel {
+    pub fn from_weights(mut weights: Weights, config: &GptNeoXConfig, device: &Device) -> Result<Self> {
+        let gpt_neox = GptNeoX::load(&mut weights, config, device)?;
+        let embed_out = if config.tie_word_embeddings {
+            weights.ignore("embed_out.weight");
+            None
+        } else {
+            let (v, d) = (config.vocab_size, config.hidden_size);
+            let matrix = transposed(&weights.take("embed_out.weight", &[v, d])?, v, d);
+            Some(parameter("embed_out.weight", matrix, [d, v], device))
+        };
+        weights.finish()?;
+        Ok(Self { gpt_neox, embed_out })
+    }
+
+    pub fn weights(&self) -> Weights {
+        let mut weights = Weights::new("model in memory");
+        self.gpt_neox.save(&mut weights);
+        if let Some(head) = &self.embed_out {
+            let [d, v] = head.val().dims();
+            weights.insert("embed_out.weight", &[v, d], transposed(&values(head), d, v));
+        }
+        weights
+    }
+
+    /// Random weights; the head starts equal to the embedding, which makes copying easy to find.
+    pub fn random(config: &GptNeoXConfig, rng: &mut impl Rng, device: &Device) -> Result<Self> {
+        let mut weights = Weights::new("random initialisation");
+        random_backbone(config, rng, &mut weights);
+        let shape = [config.vocab_size, config.hidden_size];
+        let embedding = weights.take("gpt_neox.embed_in.weight", &shape)?;
+        if !config.tie_word_embeddings {
+            weights.insert("embed_out.weight", &shape, embedding.clone());
+        }
+        weights.insert("gpt_neox.embed_in.weight", &shape, embedding);
+        Self::from_weights(weights, config, device)
+    }
+
+    pub fn config(&self) -> &GptNeoXConfig {
+        &self.gpt_neox.config
+    }
+
+    pub fn device(&self) -> Device {
+        self.gpt_neox.device()
+    }
+
+    /// Next-token logits of normalised states `[n, d]` → `[n, vocab_size]`.
+    pub fn logits(&self, states: Tensor<2>) -> Tensor<2> {
+        let head = match &self.embed_out {
+            Some(head) => head.val(),
+            None => self.gpt_neox.embedding().transpose(),
+        };
+        fused::linear(states, head, None)
+    }
+
+    /// Normalised states that predict each response token, `[b·response_width, d]`.
+    pub fn response_states(&self, batch: &Batch) -> Tensor<2> {
+        let (b, t, r) = (batch.rows(), batch.width(), batch.response_width);
+        let states = self.gpt_neox.forward(batch);
+        let [_, d] = states.dims();
+        let first = batch.prompt_width - 1;
+        let predicting = states.reshape([b, t, d]).slice([0..b, first..first + r, 0..d]).reshape([b * r, d]);
+        self.gpt_neox.normalise(predicting)
+    }
+
+    /// `log π(y_k | x, y_<k)` of every response token at `temperature`, `[b, response_width]`; 0 at padding.
+    pub fn response_log_probs(&self, batch: &Batch, temperature: f32) -> Tensor<2> {
+        self.log_probs_of(self.response_states(batch), batch, temperature)
+    }
+
+    /// As [`response_log_probs`](Self::response_log_probs), from states already computed.
+    pub fn log_probs_of(&self, states: Tensor<2>, batch: &Batch, temperature: f32) -> Tensor<2> {
+        let (b, r) = (batch.rows(), batch.response_width);
+        let logits = self.logits(states);
+        let logits = if temperature == 1.0 { logits } else { logits / temperature };
+        let log_probs = fused::token_log_probs(logits, batch.targets.clone().reshape([b * r]));
+        log_probs.reshape([b, r]) * batch.response_mask.clone()
+    }
+}
+
+impl RewardModel {
+    pub fn from_weights(mut weights: Weights, config: &GptNeoXConfig, bound: f32, device: &Device) -> Result<Self> {
+        let gpt_neox = GptNeoX::load(&mut weights, config, device)?;
+        let score = weights.take("score.weight", &[1, config.hidden_size])?;
+        weights.finish()?;
+        Ok(Self { gpt_neox, score: parameter("score.weight", score, [config.hidden_size, 1], device), bound })
+    }
+
+    pub fn weights(&self) -> Weights {
+        let mut weights = Weights::new("model in memory");
+        self.gpt_neox.save(&mut weights);
+        weights.insert("score.weight", &[1, self.gpt_neox.config.hidden_size], values(&self.score));
+        weights
+    }
+
+    /// A fresh head, N(0, 1/(d+1)), on the decoder of `policy` (PAPER's reward initialisation: SFT backbone).
+    pub fn on(policy: &LanguageModel, bound: f32, rng: &mut impl Rng) -> Result<Self> {
+        let mut weights = Weights::new("reward initialisation");
+        policy.gpt_neox.save(&mut weights);
+        let d = policy.config().hidden_size;
+        weights.insert("score.weight", &[1, d], normal(rng, d, (1.0 / (d as f64 + 1.0)).sqrt()));
+        Self::from_weights(weights, policy.config(), bound, &policy.device())
+    }
+
+    pub fn config(&self) -> &GptNeoXConfig {
+        &self.gpt_neox.config
+    }
+
+    pub fn device(&self) -> Device {
+        self.gpt_neox.device()
+    }
+
+    /// r(x, y), read at the last real token of every row, `[b]`.
+    pub fn scores(&self, batch: &Batch) -> Tensor<1> {
+        let (t, device) = (batch.width(), self.device());
+        let last = |(row, length): (usize, &usize)| (row * t + batch.prompt_width + length - 1) as i32;
+        let indices: Vec<i32> = batch.response_lengths.iter().enumerate().map(last).collect();
+        let indices: Tensor<1, Int> = Tensor::from_data(TensorData::new(indices, [batch.rows()]), &device);
+        let states = self.gpt_neox.normalise(self.gpt_neox.forward(batch).select(0, indices));
+        self.bounded(fused::linear(states, self.score.val(), None).reshape([batch.rows()]))
+    }
+
+    /// Values of the states that predict each response token, `[b, response_width]`: this network as a critic.
+    pub fn values(&self, batch: &Batch) -> Tensor<2> {
+        let (b, t, r) = (batch.rows(), batch.width(), batch.response_width);
+        let states = self.gpt_neox.forward(batch);
+        let [_, d] = states.dims();
+        let first = batch.prompt_width - 1;
+        let states = states.reshape([b, t, d]).slice([0..b, first..first + r, 0..d]).reshape([b * r, d]);
+        fused::linear(self.gpt_neox.normalise(states), self.score.val(), None).reshape([b, r])
+    }
+
+    fn bounded(&self, scores: Tensor<1>) -> Tensor<1> {
+        if self.bound == 0.0 { scores } else { (scores / self.bound).tanh() * self.bound }
+    }
+}
