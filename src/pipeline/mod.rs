@@ -1,1 +1,37 @@
-//! (to be written)
+//! The content-addressed pipeline: stages, their artifacts, and the processes that compute them.
+//!
+//! It knows nothing of machine learning. A stage is a pure function of its [`StageSpec`]; the blake3 of that spec is its
+//! [`StageKey`], and the [`Store`] keeps one artifact folder per key. A [`Graph`] says what is wanted, and a [`LocalPool`]
+//! computes what is missing, one process per stage. Caching, resuming, sharing between experiments and provenance are all
+//! this one mechanism; `docs/design/store.md` describes the folder on disk.
+//!
+//! | file | idea |
+//! |---|---|
+//! | `key` | what a stage is, and its content address |
+//! | `graph` | stages in topological order, longest paths |
+//! | `store`, `draft`, `manifest` | the folder on disk; writing an artifact so that half of one is never seen |
+//! | `verify` | rehashing everything, and repair |
+//! | `context`, `stage` | the inside of a stage's process |
+//! | `event` | what that process tells its parent |
+//! | `child`, `pool`, `schedule`, `display` | the parent: start, watch, draw |
+//! | `interrupt`, `measure`, `files` | Ctrl-C, cost of a stage, file errors that name a path and a remedy |
+
+mod context;
+mod draft;
+mod event;
+mod files;
+mod graph;
+mod key;
+mod manifest;
+mod measure;
+mod stage;
+mod store;
+
+pub use context::StageContext;
+pub use draft::Draft;
+pub use event::Event;
+pub use graph::{Graph, PlannedStage};
+pub use key::{StageKey, StageSpec};
+pub use manifest::{FileRecord, Manifest};
+pub use stage::{SUPERVISED_ENV, leave_with_parent, run_stage};
+pub use store::{StageLock, Store};

@@ -1,0 +1,130 @@
+//! What a stage's code sees of the pipeline: its settings, its inputs, a folder to write to, a way to report.
+
+use super::draft::Draft;
+use super::event::Event;
+use super::graph::PlannedStage;
+use super::key::StageSpec;
+use super::store::Store;
+use crate::error::{Context, Error, Result};
+use serde::de::DeserializeOwned;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Progress is reported at most this often, so that a stage may report every step.
+const REPORT_EVERY: Duration = Duration::from_millis(100);
+
+/// Handed to a stage's body; shared freely between its threads.
+pub struct StageContext {
+    pub spec: StageSpec,
+    /// The device to compute on, as the user wrote it.
+    pub device: String,
+    pub label: String,
+    store: Store,
+    out: PathBuf,
+    scratch: PathBuf,
+    tally: Mutex<Tally>,
+}
+
+#[derive(Clone, Copy, Default)]
+pub(super) struct Tally {
+    pub tokens: u64,
+    pub flops: f64,
+    reported: Option<Instant>,
+}
+
+impl StageContext {
+    pub(super) fn new(stage: PlannedStage, device: &str, store: &Store, draft: &Draft) -> Self {
+        Self {
+            spec: stage.spec,
+            device: device.to_owned(),
+            label: stage.label,
+            store: store.clone(),
+            out: draft.out().to_owned(),
+            scratch: draft.scratch().to_owned(),
+            tally: Mutex::default(),
+        }
+    }
+
+    /// The stage's settings as their own type.
+    pub fn settings<T: DeserializeOwned>(&self) -> Result<T> {
+        T::deserialize(&self.spec.settings)
+            .context(|| format!("the settings of stage `{}` (kind `{}`) do not fit it", self.label, self.spec.kind))
+    }
+
+    /// The seed that this stage depends on.
+    ///
+    /// # Errors
+    /// If it was planned without one: drawing random numbers anyway would make them equal for all seeds.
+    pub fn seed(&self) -> Result<u64> {
+        self.spec.seed.ok_or_else(|| {
+            Error::new(format!("stage `{}` (kind `{}`) was planned without a seed", self.label, self.spec.kind))
+                .hint("plan stages of this kind with a seed")
+        })
+    }
+
+    /// The complete artifact that plays `role`.
+    pub fn input(&self, role: &str) -> Result<PathBuf> {
+        let Some(key) = self.spec.inputs.get(role) else {
+            let roles: Vec<_> = self.spec.inputs.keys().map(String::as_str).collect();
+            return Err(Error::new(format!("stage `{}` has no input `{role}`", self.label))
+                .hint(format!("its inputs are: {}", roles.join(", "))));
+        };
+        self.store.artifact(key).ok_or_else(|| {
+            Error::new(format!("input `{role}` ({}) of stage `{}` is not in the store", key.short(), self.label))
+                .hint("run the experiment's command again: it computes what is missing, inputs first")
+        })
+    }
+
+    /// The complete artifacts whose roles begin with `prefix`, ordered by what follows it: as numbers where these are
+    /// numbers (`seed/2` before `seed/10`), else as text.
+    pub fn inputs_named(&self, prefix: &str) -> Result<Vec<PathBuf>> {
+        let mut roles: Vec<_> = self
+            .spec
+            .inputs
+            .keys()
+            .filter_map(|role| role.strip_prefix(prefix).map(|rest| (rest.parse().unwrap_or(u64::MAX), role)))
+            .collect();
+        roles.sort_unstable();
+        roles.into_iter().map(|(_, role)| self.input(role)).collect()
+    }
+
+    /// Where the artifact's files go; empty at first.
+    pub fn out(&self) -> &Path {
+        &self.out
+    }
+
+    /// For checkpoints: what is here outlives a kill of this stage, and is removed when the stage is finished.
+    /// A checkpoint must itself be written beside and renamed, since a kill may come at any moment.
+    pub fn scratch(&self) -> &Path {
+        &self.scratch
+    }
+
+    /// `done` of `total` units (0 if unknown) are finished; cheap enough to call at every step.
+    pub fn progress(&self, done: u64, total: u64, note: &str) {
+        let mut tally = self.lock();
+        if done == total || tally.reported.is_none_or(|last| last.elapsed() >= REPORT_EVERY) {
+            tally.reported = Some(Instant::now());
+            Event::Progress { done, total, note: note.to_owned() }.send();
+        }
+    }
+
+    /// Counts tokens that went through a model.
+    pub fn add_tokens(&self, tokens: u64) {
+        self.lock().tokens += tokens;
+    }
+
+    /// Counts floating-point operations.
+    pub fn add_flops(&self, flops: f64) {
+        self.lock().flops += flops;
+    }
+
+    pub(super) fn tally(&self) -> Tally {
+        *self.lock()
+    }
+
+    /// Counters stay valid whatever a panicking thread did meanwhile.
+    fn lock(&self) -> MutexGuard<'_, Tally> {
+        self.tally.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

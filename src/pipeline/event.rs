@@ -1,0 +1,59 @@
+//! What a stage's process tells its parent: one JSON object a line on standard output.
+
+use serde::{Deserialize, Serialize};
+use std::io::Write;
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    /// Another process is computing this very stage; its artifact will be used.
+    Waiting,
+    /// `done` of `total` units of the stage's own choosing (steps, prompts, …); `total` is 0 if unknown.
+    Progress {
+        done: u64,
+        total: u64,
+        note: String,
+    },
+    Finished,
+    Failed {
+        error: String,
+    },
+}
+
+impl Event {
+    /// Writes the event to standard output. A parent that is gone cannot read it, and that is no reason to fail.
+    pub(super) fn send(&self) {
+        if let Ok(line) = serde_json::to_string(self) {
+            let mut out = std::io::stdout().lock();
+            let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+        }
+    }
+
+    /// An event, or `None` for a line that is something else: libraries print to standard output as they please.
+    pub(super) fn parse(line: &str) -> Option<Self> {
+        serde_json::from_str(line).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_wire_format_is_what_other_executors_rely_on() {
+        let events = [
+            (Event::Waiting, r#"{"event":"waiting"}"#),
+            (
+                Event::Progress { done: 3, total: 10, note: "loss 0.5".into() },
+                r#"{"event":"progress","done":3,"total":10,"note":"loss 0.5"}"#,
+            ),
+            (Event::Finished, r#"{"event":"finished"}"#),
+            (Event::Failed { error: "no\nspace".into() }, r#"{"event":"failed","error":"no\nspace"}"#),
+        ];
+        for (event, line) in events {
+            assert_eq!(serde_json::to_string(&event).unwrap(), line);
+            assert_eq!(Event::parse(line), Some(event));
+        }
+        assert_eq!(Event::parse("running 1 test"), None);
+    }
+}

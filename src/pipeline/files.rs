@@ -1,0 +1,110 @@
+//! Files written so that they are whole or absent, and errors that name a path and a remedy.
+
+use crate::error::{Error, Result};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Write};
+use std::path::Path;
+
+/// `cannot {action} {path}`, with a hint for the failures that users can mend.
+pub(super) fn failed(action: &str, path: &Path, cause: io::Error) -> Error {
+    let hint = match cause.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+            Some("the disk is full: free some space, then run the same command again to continue")
+        }
+        ErrorKind::PermissionDenied => Some("check who owns it, or choose another folder with --store"),
+        ErrorKind::ReadOnlyFilesystem => Some("this file system is read-only: choose another folder with --store"),
+        _ => None,
+    };
+    let error = Error::new(format!("cannot {action} {}", path.display())).caused_by(cause);
+    match hint {
+        Some(hint) => error.hint(hint),
+        None => error,
+    }
+}
+
+pub(super) fn create_dir(path: &Path) -> Result<()> {
+    fs::create_dir_all(path).map_err(|cause| failed("create the folder", path, cause))
+}
+
+/// Removes a folder with all it holds; one that is not there is fine.
+pub(super) fn remove_dir(path: &Path) -> Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(cause) if cause.kind() != ErrorKind::NotFound => Err(failed("remove the folder", path, cause)),
+        _ => Ok(()),
+    }
+}
+
+/// Removes a file; one that is not there is fine.
+pub(super) fn remove_file(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(cause) if cause.kind() != ErrorKind::NotFound => Err(failed("remove", path, cause)),
+        _ => Ok(()),
+    }
+}
+
+/// The names in a folder, sorted; none if the folder is not there. Names that are not UTF-8 are not ours.
+pub(super) fn names_in(path: &Path) -> Result<Vec<String>> {
+    let entries = match fs::read_dir(path) {
+        Ok(entries) => entries,
+        Err(cause) if cause.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(cause) => return Err(failed("read the folder", path, cause)),
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(|cause| failed("read the folder", path, cause))?;
+        names.extend(entry.file_name().into_string());
+    }
+    names.sort_unstable();
+    Ok(names)
+}
+
+pub(super) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
+    let bytes = fs::read(path).map_err(|cause| failed("read", path, cause))?;
+    serde_json::from_slice(&bytes)
+        .map_err(|cause| Error::new(format!("{} is damaged", path.display())).caused_by(cause))
+}
+
+/// Pretty JSON, which people read too, with a final newline.
+pub(super) fn to_json(value: &impl Serialize, path: &Path) -> Result<Vec<u8>> {
+    let mut bytes = serde_json::to_vec_pretty(value)
+        .map_err(|cause| Error::new(format!("cannot write {} as JSON", path.display())).caused_by(cause))?;
+    bytes.push(b'\n');
+    Ok(bytes)
+}
+
+/// Writes a file and waits until the disk has it.
+pub(super) fn write_synced(path: &Path, bytes: &[u8]) -> Result<()> {
+    let write = || -> io::Result<()> {
+        let mut file = File::create(path)?;
+        file.write_all(bytes)?;
+        file.sync_all()
+    };
+    write().map_err(|cause| failed("write", path, cause))
+}
+
+/// Writes a file beside and renames it: readers see the old bytes or the new ones, whatever dies meanwhile.
+pub(super) fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let mut beside = tempfile::Builder::new()
+        .prefix(".writing-")
+        .tempfile_in(folder)
+        .map_err(|cause| failed("create a file in", folder, cause))?;
+    beside
+        .write_all(bytes)
+        .and_then(|()| beside.as_file().sync_all())
+        .map_err(|cause| failed("write", beside.path(), cause))?;
+    beside.persist(path).map_err(|cause| failed("write", path, cause.error))?;
+    Ok(())
+}
+
+/// Makes a folder's entries (creations, renames) durable. Only Unix can open a folder for this; elsewhere it is a no-op.
+pub(super) fn sync_dir(path: &Path) -> Result<()> {
+    if cfg!(unix) {
+        File::open(path)
+            .and_then(|folder| folder.sync_all())
+            .map_err(|cause| failed("sync the folder", path, cause))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,110 @@
+//! The inside of a stage's process: lock, compute, publish.
+
+use super::context::StageContext;
+use super::event::Event;
+use super::key::StageKey;
+use super::manifest::{FORMAT_VERSION, Manifest};
+use super::measure::{Stopwatch, peak_memory_bytes};
+use super::store::Store;
+use crate::error::{Error, Result};
+use miette::Diagnostic;
+use std::error::Error as _;
+use std::io::Read;
+use std::time::Duration;
+
+/// Set by a parent that keeps the stage's standard input open for as long as it lives.
+pub const SUPERVISED_ENV: &str = "TOUCHSTONE_SUPERVISED";
+
+/// Computes the planned stage `key` with `body` and publishes what it wrote. Does nothing if the artifact is there, and
+/// waits if another process is computing it. Events go to standard output.
+///
+/// # Errors
+/// If the stage is not planned, `body` fails, or the artifact cannot be written. Then nothing is published; checkpoints
+/// in scratch remain.
+pub fn run_stage(
+    store: &Store,
+    key: &StageKey,
+    device: &str,
+    body: impl FnOnce(&StageContext) -> Result<()>,
+) -> Result<()> {
+    let result = compute(store, key, device, body);
+    match &result {
+        Ok(()) => Event::Finished.send(),
+        Err(error) => Event::Failed { error: describe(error) }.send(),
+    }
+    result
+}
+
+fn compute(store: &Store, key: &StageKey, device: &str, body: impl FnOnce(&StageContext) -> Result<()>) -> Result<()> {
+    let lock = match store.try_lock(key)? {
+        Some(lock) => lock,
+        None => {
+            Event::Waiting.send();
+            store.lock(key)?
+        }
+    };
+    if store.is_complete(key) {
+        return Ok(());
+    }
+    let stage = store.planned(key)?;
+    let draft = store.begin(lock)?;
+    let context = StageContext::new(stage, device, store, &draft);
+    let watch = Stopwatch::start();
+    body(&context)?;
+    draft.publish(manifest(&context, *key, &watch))?;
+    Ok(())
+}
+
+/// All but the files, which publishing adds.
+fn manifest(context: &StageContext, key: StageKey, watch: &Stopwatch) -> Manifest {
+    let tally = context.tally();
+    Manifest {
+        format_version: FORMAT_VERSION,
+        key,
+        spec: context.spec.clone(),
+        label: context.label.clone(),
+        touchstone: env!("CARGO_PKG_VERSION").to_owned(),
+        code_revision: option_env!("TOUCHSTONE_REVISION").unwrap_or("unknown").to_owned(),
+        device: context.device.clone(),
+        started: watch.started(),
+        wall_seconds: watch.wall_seconds(),
+        cpu_seconds: watch.cpu_seconds(),
+        peak_memory_bytes: peak_memory_bytes(),
+        tokens: tally.tokens,
+        flops: tally.flops,
+        files: Default::default(),
+    }
+}
+
+/// The error with its causes on one line and its hint on the next.
+pub(super) fn describe(error: &Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        text.push_str(&format!(": {inner}"));
+        cause = inner.source();
+    }
+    if let Some(hint) = error.help() {
+        text.push_str(&format!("\n{hint}"));
+    }
+    text
+}
+
+/// If a parent supervises this process, leaves when that parent is gone: a parent killed outright cannot stop its
+/// children, but the operating system then closes the pipe that it held to their standard input.
+pub fn leave_with_parent() {
+    if std::env::var_os(SUPERVISED_ENV).is_none() {
+        return;
+    }
+    std::thread::spawn(|| {
+        let mut stdin = std::io::stdin().lock();
+        let mut ignored = [0; 64];
+        while matches!(stdin.read(&mut ignored), Ok(1..)) {}
+        // A library's exit handlers can hang while its other threads still compute.
+        std::thread::spawn(|| {
+            std::thread::sleep(Duration::from_secs(5));
+            std::process::abort();
+        });
+        std::process::exit(1);
+    });
+}
