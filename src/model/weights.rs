@@ -162,5 +162,5 @@ pub fn values<const D: usize>(parameter: &Param<Tensor<D>>) -> Vec<f32> {
 
 /// The values of a tensor, on the host, as f32.
 pub fn host<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
-    tensor.into_data().convert::<f32>().into_vec().unwrap_or_default()
+    tensor.into_data().convert::<f32>().try_into_vec().unwrap_or_default()
 }
