@@ -1,4 +1,15 @@
-//! The paper's Algorithm 1: alternate reward learning (eq. 11 or 10) and a policy step (eq. 9).
+//! The paper's Algorithm 1, from the SFT policy π_0:
+//!
+//! ```text
+//! for t = 0, 1, …
+//!     P_t      = { (x, demonstration y, sample ỹ ~ π_t) }             stage `pairs`
+//!     θ_t      = reward from the SFT policy on P_0 ∪ … ∪ P_t          stage `reward`, eq. 11 or 10  (methods/reward.rs)
+//!     π_{t+1}  = argmax_π E r(·; θ_t) − β·KL(π ‖ π_SFT), from π_t     stage `ppo`, eq. 9            (methods/ppo.rs)
+//! ```
+//!
+//! The two steps are stages of their own, because RLHF and the controls share them; the loop is laid out by the planner
+//! (`stages/plan.rs`). Here is what may vary in it. The defaults of `experiments/tldr.toml` follow the paper's equations; the
+//! authors' released script differs in `accumulate`, `anchor` and the temperature of the negatives.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,8 +21,22 @@ pub enum Accumulate {
     All,
     /// P_t alone.
     Last,
+    /// P_{t−1} ∪ P_t, as SPIN's published runs do.
+    LastTwo,
     /// The authors' script: P_0 alone at t = 0, P_1 ∪ … ∪ P_t after.
     DropFirst,
+}
+
+impl Accumulate {
+    /// The iterations whose pairs iteration `t` (from 0) trains on.
+    pub fn iterations(self, t: usize) -> std::ops::RangeInclusive<usize> {
+        match self {
+            Self::All => 0..=t,
+            Self::Last => t..=t,
+            Self::LastTwo => t.saturating_sub(1)..=t,
+            Self::DropFirst => t.min(1)..=t,
+        }
+    }
 }
 
 /// Which policy the KL penalty of eq. 9 refers to.
@@ -34,4 +59,18 @@ pub struct IrlSettings {
     pub negatives_temperature: f32,
     /// Negatives per demonstration and iteration.
     pub negatives: usize,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn accumulation_is_as_the_sources_have_it() {
+        let spans = |rule: Accumulate| (0..4).map(|t| rule.iterations(t).collect::<Vec<_>>()).collect::<Vec<_>>();
+        assert_eq!(spans(Accumulate::All), [vec![0], vec![0, 1], vec![0, 1, 2], vec![0, 1, 2, 3]]);
+        assert_eq!(spans(Accumulate::Last), [vec![0], vec![1], vec![2], vec![3]]);
+        assert_eq!(spans(Accumulate::LastTwo), [vec![0], vec![0, 1], vec![1, 2], vec![2, 3]]);
+        assert_eq!(spans(Accumulate::DropFirst), [vec![0], vec![1], vec![1, 2], vec![1, 2, 3]]);
+    }
 }

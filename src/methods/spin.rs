@@ -6,6 +6,7 @@
 //! With preferences for pairs and the SFT policy for π_t the same loss is DPO's (Rafailov et al. 2023).
 
 use crate::Result;
+use crate::methods::irl::Accumulate;
 use crate::methods::optimise::{Monitor, OptimiserSettings, Trainer, finite};
 use crate::methods::reward::Pair;
 use crate::model::weights::host;
@@ -20,6 +21,10 @@ use serde::{Deserialize, Serialize};
 #[serde(deny_unknown_fields)]
 pub struct SpinSettings {
     pub iterations: usize,
+    /// Which iterations' pairs are trained on.
+    pub accumulate: Accumulate,
+    /// Temperature of the samples ỹ.
+    pub negatives_temperature: f32,
     pub beta: f32,
     pub epochs: usize,
     /// Pairs per optimiser step.

@@ -1,0 +1,92 @@
+//! The prompt of the TL;DR task (Stiennon et al. 2020; Huang et al. 2024) and its truncation rule: a post that is too
+//! long loses its last paragraph, again and again; where no paragraph is left, its last characters.
+
+use crate::Result;
+use crate::data::codec::Codec;
+
+/// What the prompt is made of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Post {
+    pub subreddit: String,
+    pub title: String,
+    pub post: String,
+}
+
+/// The prompt, without a trailing space: the response begins with one.
+pub fn prompt(post: &Post) -> String {
+    format!("SUBREDDIT: r/{}\n\nTITLE: {}\n\nPOST: {}\n\nTL;DR:", post.subreddit, post.title, post.post)
+}
+
+/// The response as it follows the prompt.
+pub fn response(summary: &str) -> String {
+    format!(" {}", summary.trim())
+}
+
+/// The longest prompt within the codec's limit that the truncation rule gives.
+pub fn fitted(post: &Post, codec: &Codec) -> Result<String> {
+    let mut post = post.clone();
+    loop {
+        let text = prompt(&post);
+        if codec.prompt_length(&text)? <= codec.max_prompt_tokens || post.post.is_empty() {
+            return Ok(text);
+        }
+        match post.post.rfind('\n') {
+            Some(paragraph) => post.post.truncate(paragraph),
+            None => {
+                post.post.pop();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::world::{World, WorldSettings};
+    use tokenizers::models::wordlevel::WordLevel;
+    use tokenizers::pre_tokenizers::whitespace::WhitespaceSplit;
+    use tokenizers::{AddedToken, Tokenizer};
+
+    /// One token a word.
+    fn codec(limit: usize) -> Codec {
+        let model = WordLevel::builder().vocab([("?".to_string(), 0)].into()).unk_token("?".into()).build().unwrap();
+        let mut tokenizer = Tokenizer::new(model);
+        tokenizer.with_pre_tokenizer(Some(WhitespaceSplit)).unwrap();
+        tokenizer.add_special_tokens([AddedToken::from("<|endoftext|>", true)]).unwrap();
+        Codec::new(tokenizer, limit, 8).unwrap()
+    }
+
+    fn post(text: &str) -> Post {
+        Post { subreddit: "tifu".into(), title: "a title".into(), post: text.into() }
+    }
+
+    #[test]
+    fn a_prompt_that_fits_is_left_alone() {
+        let text = fitted(&post("one two\nthree"), &codec(50)).unwrap();
+        assert_eq!(text, "SUBREDDIT: r/tifu\n\nTITLE: a title\n\nPOST: one two\nthree\n\nTL;DR:");
+    }
+
+    #[test]
+    fn paragraphs_go_first_then_characters() {
+        // The frame has 7 words.
+        let text = fitted(&post("one two\nthree four\nfive"), &codec(10)).unwrap();
+        assert_eq!(text, prompt(&post("one two")));
+        let text = fitted(&post("one two three four"), &codec(9)).unwrap();
+        assert_eq!(text, prompt(&post("one two ")));
+    }
+
+    #[test]
+    fn a_response_that_is_too_long_has_no_end() {
+        let codec = codec(50);
+        let short = codec.response(" a b c").unwrap();
+        assert!(short.ended && short.ids.len() == 4);
+        let long = codec.response(" a b c d e f g h i").unwrap();
+        assert!(!long.ended && long.ids.len() == 8 && !long.ids.contains(&codec.eos));
+    }
+
+    #[test]
+    fn padding_is_never_the_end() {
+        let tokenizer = World::new(&WorldSettings::default()).unwrap().tokenizer().unwrap();
+        assert_ne!(tokenizer.token_to_id("<|padding|>"), tokenizer.token_to_id("<|endoftext|>"));
+    }
+}
