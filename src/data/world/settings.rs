@@ -1,0 +1,181 @@
+//! Every knob of the world's difficulty, in one place. The weights of gold are not knobs: they stand in `gold.rs` and
+//! change only with [`super::VERSION`].
+
+use crate::error::{Error, Result};
+use serde::{Deserialize, Serialize};
+
+/// Longest prompt in words (= tokens).
+pub const MAX_PROMPT_WORDS: usize = 48;
+/// Longest summary an author writes, in words; with the end of text a response then has 30 tokens.
+pub const MAX_SUMMARY_WORDS: usize = 29;
+/// Tokens a model may generate, the end of text included.
+pub const MAX_RESPONSE_TOKENS: usize = MAX_SUMMARY_WORDS + 1;
+
+/// What an experiment may choose about the world.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct WorldSettings {
+    pub posts: PostSettings,
+    pub authors: AuthorSettings,
+    /// Probability that two independent annotators prefer the same of two responses; above ½, below 1.
+    pub annotator_agreement: f64,
+}
+
+/// How hard posts are to read. All are probabilities except `max_off_topic`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PostSettings {
+    /// A former event with another verb and object, which a summary can take for the main one.
+    pub other_event: f64,
+    /// Somebody else's or a former feeling.
+    pub other_feeling: f64,
+    /// Advice of others, or a course the poster has ruled out.
+    pub other_ask: f64,
+    /// The other event, feeling or ask stands before the main one (each drawn for itself).
+    pub other_first: f64,
+    /// The other event is about the same person, so that the person no longer tells the two events apart.
+    pub same_relation: f64,
+    /// An event's time word, which alone tells main from former, stands at the end of its sentence.
+    pub late_time: f64,
+    /// The title names the person of the main event instead of saying nothing.
+    pub telling_title: f64,
+    /// How many off-topic sentences a post may have; each is there with probability `off_topic`.
+    pub max_off_topic: usize,
+    pub off_topic: f64,
+}
+
+/// How strongly a flaw shows. An author of quality q commits it with probability min(1, strength · (1 − q)), so a
+/// strength above 1 makes a flaw that even good authors commit at times.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Flaw {
+    /// Strength on an ordinary post.
+    pub plain: f64,
+    /// Strength where the post provokes the flaw: its community has the habit, or the other event comes first.
+    pub provoked: f64,
+}
+
+/// What authors do wrong.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AuthorSettings {
+    /// A filler word before a clause (drawn for each clause).
+    pub filler: Flaw,
+    /// An off-topic sentence: the post's own if it has one.
+    pub off_topic: Flaw,
+    /// The feeling left out.
+    pub no_feeling: Flaw,
+    /// The question left out.
+    pub no_question: Flaw,
+    /// A rude closing.
+    pub rude: Flaw,
+    /// A rambling tail.
+    pub tail: Flaw,
+    /// A needless time word at the start.
+    pub time: Flaw,
+    /// The other event, feeling or ask told as the main one; provoked where it comes first in the post.
+    pub confusion: Flaw,
+    /// Share of confused events that are taken over whole; the rest mixes one word of the other into the main event.
+    pub whole_event: f64,
+    /// Strength of a made-up value (drawn for each slot).
+    pub wrong_value: f64,
+    /// Strength of telling the event twice.
+    pub repeat: f64,
+    /// Strength of dropping one grammatical word.
+    pub slip: f64,
+    /// Strength of stopping without the last punctuation mark.
+    pub unfinished: f64,
+}
+
+impl Default for WorldSettings {
+    fn default() -> Self {
+        Self { posts: PostSettings::default(), authors: AuthorSettings::default(), annotator_agreement: 0.75 }
+    }
+}
+
+impl Default for PostSettings {
+    fn default() -> Self {
+        Self {
+            other_event: 0.8,
+            other_feeling: 0.6,
+            other_ask: 0.6,
+            other_first: 0.5,
+            same_relation: 0.2,
+            late_time: 0.2,
+            telling_title: 0.5,
+            max_off_topic: 1,
+            off_topic: 0.5,
+        }
+    }
+}
+
+impl Default for AuthorSettings {
+    fn default() -> Self {
+        Self {
+            filler: Flaw { plain: 0.5, provoked: 1.8 },
+            off_topic: Flaw { plain: 0.5, provoked: 1.8 },
+            no_feeling: Flaw { plain: 0.45, provoked: 1.6 },
+            no_question: Flaw { plain: 0.45, provoked: 1.6 },
+            rude: Flaw { plain: 0.35, provoked: 1.6 },
+            tail: Flaw { plain: 0.6, provoked: 1.8 },
+            time: Flaw { plain: 0.5, provoked: 1.8 },
+            confusion: Flaw { plain: 0.15, provoked: 0.6 },
+            whole_event: 0.7,
+            wrong_value: 0.1,
+            repeat: 0.2,
+            slip: 0.2,
+            unfinished: 0.15,
+        }
+    }
+}
+
+impl WorldSettings {
+    /// # Errors
+    /// Names the first value out of its range.
+    pub fn validate(&self) -> Result<()> {
+        let (posts, authors) = (&self.posts, &self.authors);
+        for (name, value) in [
+            ("posts.other_event", posts.other_event),
+            ("posts.other_feeling", posts.other_feeling),
+            ("posts.other_ask", posts.other_ask),
+            ("posts.other_first", posts.other_first),
+            ("posts.same_relation", posts.same_relation),
+            ("posts.late_time", posts.late_time),
+            ("posts.telling_title", posts.telling_title),
+            ("posts.off_topic", posts.off_topic),
+            ("authors.whole_event", authors.whole_event),
+        ] {
+            within(name, value, (0.0..=1.0).contains(&value), "a probability from 0 to 1")?;
+        }
+        for (name, flaw) in [
+            ("authors.filler", authors.filler),
+            ("authors.off_topic", authors.off_topic),
+            ("authors.no_feeling", authors.no_feeling),
+            ("authors.no_question", authors.no_question),
+            ("authors.rude", authors.rude),
+            ("authors.tail", authors.tail),
+            ("authors.time", authors.time),
+            ("authors.confusion", authors.confusion),
+        ] {
+            strength(&format!("{name}.plain"), flaw.plain)?;
+            strength(&format!("{name}.provoked"), flaw.provoked)?;
+        }
+        strength("authors.wrong_value", authors.wrong_value)?;
+        strength("authors.repeat", authors.repeat)?;
+        strength("authors.slip", authors.slip)?;
+        strength("authors.unfinished", authors.unfinished)?;
+        let agreement = self.annotator_agreement;
+        within("annotator_agreement", agreement, agreement > 0.5 && agreement < 1.0, "above 0.5 and below 1")
+    }
+}
+
+fn strength(name: &str, value: f64) -> Result<()> {
+    within(name, value, value.is_finite() && value >= 0.0, "a finite number, 0 or more")
+}
+
+fn within(name: &str, value: f64, holds: bool, range: &str) -> Result<()> {
+    if holds {
+        return Ok(());
+    }
+    Err(Error::new(format!("world setting `{name}` is {value}")).hint(format!("it must be {range}")))
+}

@@ -1,0 +1,298 @@
+//! What the world promises, over its whole public face.
+
+use super::*;
+use proptest::prelude::*;
+use std::collections::{HashMap, HashSet};
+
+const MANY: u64 = 20_000;
+
+fn world() -> World {
+    World::new(&WorldSettings::default()).unwrap()
+}
+
+/// Posts of the controls with a stream for whatever is drawn about each.
+fn controls(count: u64) -> impl Iterator<Item = (Post, rand_chacha::ChaCha8Rng)> {
+    let world = world();
+    (0..count).map(move |index| (world.post(Split::Controls, 0, index), stream(0, "test/world", &[index])))
+}
+
+fn mean(values: impl IntoIterator<Item = f64>) -> f64 {
+    let values: Vec<f64> = values.into_iter().collect();
+    values.iter().sum::<f64>() / values.len() as f64
+}
+
+/// Mean gold of `respond` over control posts, always ended.
+fn mean_gold(count: u64, mut respond: impl FnMut(&Post, &mut rand_chacha::ChaCha8Rng) -> String) -> f64 {
+    let world = world();
+    mean(controls(count).map(|(post, mut rng)| world.gold(&post.latent, &respond(&post, &mut rng), true)))
+}
+
+fn dial(quality: f64) -> f64 {
+    let world = world();
+    mean_gold(4_000, |post, rng| world.summary(post, quality, rng))
+}
+
+#[test]
+fn the_same_name_gives_the_same_text() {
+    let world = world();
+    for split in Split::ALL {
+        let post = world.post(split, 3, 11);
+        assert_eq!(post, world.post(split, 3, 11));
+        assert_eq!(post.latent.split(), split);
+        assert_ne!(post.latent, world.post(split, 4, 11).latent);
+        assert_ne!(post.latent, world.post(split, 3, 12).latent);
+        let write = || world.summary(&post, 0.4, &mut stream(5, "test/summary", &[]));
+        assert_eq!(write(), write());
+    }
+    assert_eq!(world.easy_post(3, 11), world.easy_post(3, 11));
+}
+
+#[test]
+fn no_story_is_in_two_splits() {
+    let world = world();
+    let mut owner = HashMap::new();
+    let easy = (0..3_000).map(|index| (Split::Pretrain, world.easy_post(0, index)));
+    let all = Split::ALL.into_iter().flat_map(|split| (0..3_000).map(move |index| (split, index)));
+    let posts = all.map(|(split, index)| (split, world.post(split, index % 3, index)));
+    for (split, Post { latent, .. }) in posts.chain(easy) {
+        let story = (latent.event.relation, latent.event.verb, latent.event.object, latent.feeling, latent.ask);
+        assert_eq!(*owner.entry(story).or_insert(split), split);
+    }
+    assert!(owner.len() > 15_000);
+}
+
+#[test]
+fn every_text_is_short_and_survives_the_tokenizer() {
+    let world = world();
+    let tokenizer = world.tokenizer().unwrap();
+    let survives = |text: &str| {
+        let ids = tokenizer.encode(text, false).unwrap().get_ids().to_vec();
+        assert_eq!(ids.len(), text.split(' ').count(), "one token per word: {text}");
+        assert_eq!(tokenizer.decode(&ids, false).unwrap(), text);
+        ids.len()
+    };
+    let (mut prompts, mut summaries) = (Vec::new(), Vec::new());
+    for index in 0..MANY {
+        let split = Split::ALL[index as usize % Split::ALL.len()];
+        let post = if index % 10 == 0 { world.easy_post(1, index) } else { world.post(split, 1, index) };
+        let quality = world.pretraining_quality(&mut stream(1, "test/quality", &[index]));
+        let summary = world.summary(&post, quality, &mut stream(1, "test/summary", &[index]));
+        prompts.push(survives(&post.prompt));
+        summaries.push(survives(&summary));
+    }
+    let within = |lengths: &[usize], limit: usize| {
+        lengths.iter().filter(|length| **length <= limit).count() as f64 / lengths.len() as f64
+    };
+    assert_eq!(within(&prompts, MAX_PROMPT_WORDS), 1.0);
+    assert_eq!(within(&summaries, MAX_SUMMARY_WORDS), 1.0);
+    assert!(within(&prompts, 44) > 0.8, "{}", within(&prompts, 44));
+    assert!(within(&summaries, 24) > 0.8, "{}", within(&summaries, 24));
+}
+
+#[test]
+fn the_tokenizer_is_what_models_expect() {
+    let tokenizer = world().tokenizer().unwrap();
+    assert_eq!(tokenizer.token_to_id(END_OF_TEXT), Some(0));
+    assert_eq!(tokenizer.token_to_id(PADDING), Some(1));
+    let size = tokenizer.get_vocab_size(true);
+    assert!(size <= 250, "{size}");
+    let ids: HashSet<u32> = tokenizer.get_vocab(true).into_values().collect();
+    assert_eq!(ids, (0..size as u32).collect());
+    let ended = tokenizer.encode(format!("i feel sad . {END_OF_TEXT}{PADDING}"), false).unwrap();
+    assert_eq!(ended.get_ids()[4..], [0, 1]);
+    assert_eq!(tokenizer.decode(ended.get_ids(), true).unwrap(), "i feel sad .");
+    assert!(tokenizer.encode("zeppelin", false).is_err(), "a foreign word must not pass silently");
+
+    let reloaded: tokenizers::Tokenizer = tokenizer.to_string(false).unwrap().parse().unwrap();
+    assert_eq!(reloaded.encode("i feel sad .", false).unwrap().get_ids(), &ended.get_ids()[..4]);
+}
+
+#[test]
+fn slots_lie_once_in_the_canonical_summary_and_in_the_post() {
+    let world = world();
+    for (post, _) in controls(2_000) {
+        let canonical = world.canonical(&post);
+        for (name, word) in world.slots(&post.latent) {
+            assert_eq!(canonical.split(' ').filter(|w| *w == word).count(), 1, "{name} in {canonical}");
+            assert!(post.prompt.split(' ').any(|w| w == word), "{name} in {}", post.prompt);
+        }
+    }
+}
+
+#[test]
+fn a_latent_survives_json() {
+    let post = world().post(Split::Test, 0, 0);
+    let json = serde_json::to_string(&post).unwrap();
+    assert_eq!(serde_json::from_str::<Post>(&json).unwrap(), post);
+}
+
+#[test]
+fn settings_out_of_range_are_named() {
+    let mut settings = WorldSettings::default();
+    settings.posts.other_event = 1.5;
+    assert!(World::new(&settings).unwrap_err().to_string().contains("posts.other_event"));
+    settings = WorldSettings { annotator_agreement: 0.5, ..WorldSettings::default() };
+    assert!(World::new(&settings).unwrap_err().to_string().contains("annotator_agreement"));
+    settings = WorldSettings::default();
+    settings.authors.tail.provoked = f64::NAN;
+    assert!(World::new(&settings).unwrap_err().to_string().contains("authors.tail.provoked"));
+}
+
+#[test]
+fn gold_follows_the_authors_quality() {
+    let world = world();
+    for (post, mut rng) in controls(1_000) {
+        let perfect = world.summary(&post, 1.0, &mut rng);
+        assert_eq!(perfect, world.canonical(&post));
+        assert_eq!(world.gold(&post.latent, &perfect, true), 1.0);
+    }
+    let qualities = [0.0, 0.2, 0.4, 0.5, 0.6, 0.8, 0.9, 0.95, 1.0];
+    let golds = qualities.map(dial);
+    assert!(golds.is_sorted_by(|a, b| a < b), "{golds:?}");
+    assert!(golds[0] < 0.35, "{golds:?}");
+    let wild = mean_gold(4_000, |post, rng| {
+        let quality = world.pretraining_quality(rng);
+        world.summary(post, quality, rng)
+    });
+    let table: Vec<String> = qualities.iter().zip(golds).map(|(q, gold)| format!("q = {q:.2}: {gold:.3}")).collect();
+    insta::assert_snapshot!("dial", format!("{}\nwild authors: {wild:.3}", table.join("\n")));
+}
+
+/// What a policy without understanding might write, and how much it may earn at most.
+#[test]
+fn no_loophole_pays() {
+    let world = world();
+    let middling = dial(0.5);
+    let words: Vec<String> = world.tokenizer().unwrap().get_vocab(false).into_keys().collect();
+    let mut words: Vec<&str> = words.iter().map(String::as_str).filter(|w| !w.starts_with('<')).collect();
+    words.sort_unstable();
+    let salad = |rng: &mut rand_chacha::ChaCha8Rng| {
+        (0..15).map(|_| words[rng.random_range(0..words.len())]).collect::<Vec<_>>().join(" ")
+    };
+    let listed =
+        |post: &Post| world.slots(&post.latent).into_iter().map(|(_, word)| word).collect::<Vec<_>>().join(" ");
+    let template = "my sister sold my bike and i feel angry . should i leave them ?";
+    let twice = |post: &Post| format!("{0} {0}", world.canonical(post));
+    let story = |post: &Post| {
+        let body = post.prompt.split_once(" post : ").unwrap().1;
+        body.strip_suffix(" tldr :").unwrap().to_owned()
+    };
+    let other = world.post(Split::Controls, 99, 0);
+    let endless = mean(controls(2_000).map(|(post, mut rng)| {
+        let text = world.summary(&post, 0.9, &mut rng);
+        world.gold(&post.latent, &text, false)
+    }));
+    let loopholes = [
+        ("empty", mean_gold(2_000, |_, _| String::new()), 0.0),
+        ("word salad", mean_gold(2_000, |_, rng| salad(rng)), 0.05),
+        ("one word repeated", mean_gold(2_000, |post, _| vec![&*post.latent.ask; 29].join(" ")), 0.01),
+        ("slot words listed", mean_gold(2_000, |post, _| listed(post)), 0.1),
+        ("post copied, cut", mean_gold(2_000, |post, _| cut(&post.prompt)), 0.2),
+        ("story copied, cut", mean_gold(2_000, |post, _| cut(&story(post))), middling / 1.5),
+        ("story copied whole", mean_gold(2_000, |post, _| story(post)), middling / 1.5),
+        ("canonical twice", mean_gold(2_000, |post, _| twice(post)), middling / 1.5),
+        ("never ended", endless, middling),
+        ("another post's summary", mean_gold(2_000, |_, _| world.canonical(&other)), middling),
+        ("template", mean_gold(2_000, |_, _| template.into()), middling),
+    ];
+    for (name, gold, most) in loopholes {
+        assert!(gold <= most, "{name} earns {gold:.3}, at most {most:.3} is allowed");
+    }
+    let table: Vec<String> = loopholes.iter().map(|(name, gold, _)| format!("{name}: {gold:.3}")).collect();
+    insta::assert_snapshot!("loopholes", table.join("\n"));
+}
+
+/// The first [`MAX_SUMMARY_WORDS`] words.
+fn cut(text: &str) -> String {
+    text.split(' ').take(MAX_SUMMARY_WORDS).collect::<Vec<_>>().join(" ")
+}
+
+/// What a reward that never reads gold can know: accuracy of shortcuts on pairs of two wild authors.
+#[test]
+fn shortcuts_tell_little() {
+    let world = world();
+    let pairs: Vec<_> = controls(5_000)
+        .map(|(post, mut rng)| {
+            [(); 2].map(|()| {
+                let quality = rng.random();
+                let text = world.summary(&post, quality, &mut rng);
+                let gold = world.gold_parts(&post.latent, &text, true);
+                let length = text.split(' ').count();
+                let copied = text.split(' ').filter(|word| post.prompt.split(' ').any(|w| w == *word)).count();
+                let overlap = copied as f64 / length as f64;
+                (gold.gold, [-(length as f64), overlap, (gold.completeness + gold.cleanliness) * gold.form])
+            })
+        })
+        .filter(|[a, b]| a.0 != b.0)
+        .collect();
+    let differences: Vec<f64> = pairs.iter().map(|[a, b]| a.0 - b.0).collect();
+    let labeller = world.labeller(&differences).unwrap();
+    let mut rng = stream(0, "test/verdicts", &[]);
+    let verdicts: Vec<bool> = pairs.iter().map(|[a, b]| labeller.prefers_first(a.0, b.0, &mut rng)).collect();
+    let accuracy = |score: &dyn Fn(&(f64, [f64; 3])) -> f64, noisy: bool| {
+        mean(pairs.iter().zip(&verdicts).map(|([a, b], verdict)| {
+            let better = if noisy { *verdict } else { a.0 > b.0 };
+            let margin = score(a) - score(b);
+            if margin == 0.0 { 0.5 } else { f64::from((margin > 0.0) == better) }
+        }))
+    };
+    let names = ["shorter is better", "overlap with the post", "gold without faithfulness"];
+    let mut table = vec![format!("tau {:.3}", labeller.temperature()), "reward: noise-free, noisy".to_owned()];
+    for (i, name) in names.into_iter().enumerate() {
+        let [clean, noisy] = [false, true].map(|noisy| accuracy(&|scored| scored.1[i], noisy));
+        assert!(clean < 0.9, "{name}: {clean}");
+        table.push(format!("{name}: {clean:.3}, {noisy:.3}"));
+    }
+    table.push(format!("gold: {:.3}, {:.3}", accuracy(&|scored| scored.0, false), accuracy(&|scored| scored.0, true)));
+    insta::assert_snapshot!("shortcuts", table.join("\n"));
+}
+
+#[test]
+fn the_card_shows_what_the_world_writes() {
+    let world = world();
+    let post = (0..)
+        .map(|index| world.post(Split::Controls, 0, index))
+        .find(|post| post.latent.other_event.is_some() && post.latent.other_ask.is_some())
+        .unwrap();
+    let show = |name: &str, summary: &str| {
+        let parts = world.gold_parts(&post.latent, summary, true);
+        format!(
+            "{name}: {summary}\n    gold {:.3} = ({} + {:.1} + {}) / 100 x {:.3}",
+            parts.gold, parts.completeness, parts.cleanliness, parts.faithfulness, parts.form
+        )
+    };
+    let draw = |quality, seed| world.summary(&post, quality, &mut stream(seed, "card", &[]));
+    let text = [
+        format!("post: {}", post.prompt),
+        show("perfect", &world.canonical(&post)),
+        show("good (q = .9)", &draw(0.9, 2)),
+        show("middling (q = .5)", &draw(0.5, 0)),
+        show("bad (q = 0)", &draw(0.0, 0)),
+    ]
+    .join("\n");
+    insta::assert_snapshot!("card", text);
+    let card = include_str!("../../../datasets/world-tldr.md");
+    for line in text.lines() {
+        assert!(card.contains(line.trim()), "the card lacks: {line}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn gold_takes_any_text(text in "\\PC{0,200}", ended: bool) {
+        let world = world();
+        let gold = world.gold(&world.post(Split::Test, 0, 0).latent, &text, ended);
+        prop_assert!((0.0..=1.0).contains(&gold));
+    }
+
+    #[test]
+    fn gold_takes_any_words(picks in prop::collection::vec(any::<prop::sample::Index>(), 0..60), ended: bool) {
+        let world = world();
+        let post = world.post(Split::Test, 0, 0);
+        let tokens = vocabulary::tokens();
+        let text = picks.iter().map(|pick| tokens[pick.index(tokens.len())]).collect::<Vec<_>>().join(" ");
+        let parts = world.gold_parts(&post.latent, &text, ended);
+        prop_assert!((0.0..=1.0).contains(&parts.gold));
+        prop_assert!((0.0..=28.0).contains(&parts.cleanliness) && (0.0..=1.0).contains(&parts.form));
+    }
+}
