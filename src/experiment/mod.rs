@@ -1,1 +1,35 @@
-//! (to be written)
+//! Experiment files: what to run, on what, and what is claimed, declared before any run.
+//!
+//! A TOML file becomes a [`tree`] of values that know their place, overrides are merged as trees, [`decode`] turns them
+//! into typed settings, bounds and [references](Experiment) are checked, and [`Experiment::resolve`] makes every choice
+//! of a run. What comes out, a [`Study`], needs no further checks.
+
+mod bounds;
+mod claim;
+mod decode;
+mod file;
+mod find;
+mod hyper;
+mod layout;
+mod references;
+mod resolve;
+mod seeds;
+mod tree;
+mod vocabulary;
+
+#[cfg(test)]
+mod tests;
+
+pub use claim::{Claim, Direction, Versus};
+pub use file::Experiment;
+pub use find::SHIPPED;
+pub use hyper::{
+    DemonstrationSettings, EvaluationSettings, GenerationSettings, Hyper, Labels, ModelSettings, PreferenceSettings,
+};
+pub use layout::{Better, Column, ReportSettings, TableLayout};
+pub use resolve::{MethodPlan, Selection, Study};
+pub use seeds::SeedChoice;
+pub use vocabulary::{Heuristic, Metric, Recipe};
+
+/// The settings of the embedded world, as `[world]` has them.
+pub type WorldSettings = serde_json::Value;

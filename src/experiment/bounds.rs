@@ -1,0 +1,161 @@
+//! Bounds that a type cannot say: counts that must not be zero, probabilities, divisors. Each points at its key.
+
+use super::hyper::{Hyper, ModelSettings};
+use super::tree::Node;
+use crate::error::{Error, Result};
+use crate::methods::optimise::OptimiserSettings;
+use crate::methods::reward::RewardLoss;
+use std::fmt::Display;
+
+/// Checks the sections of one method; `node` is the merged tree that they were read from.
+pub(super) fn check_hyper(hyper: &Hyper, node: &Node) -> Result<()> {
+    let mut bounds = Bounds { node, violation: None };
+    data(&mut bounds, hyper);
+    supervised(&mut bounds, hyper);
+    adversarial(&mut bounds, hyper);
+    bounds.finish()
+}
+
+/// Checks the shape of a model; `node` is its table.
+pub(super) fn check_model(model: &ModelSettings, node: &Node) -> Result<()> {
+    let mut bounds = Bounds { node, violation: None };
+    bounds.counts(&[
+        ("hidden_size", model.hidden_size),
+        ("num_hidden_layers", model.num_hidden_layers),
+        ("num_attention_heads", model.num_attention_heads),
+        ("intermediate_size", model.intermediate_size),
+        ("max_position_embeddings", model.max_position_embeddings),
+    ]);
+    let heads = model.num_attention_heads.max(1);
+    let divides = format!("a divisor of hidden_size = {}", model.hidden_size);
+    bounds.that("num_attention_heads", model.hidden_size.is_multiple_of(heads), &divides, heads);
+    bounds.share("rotary_pct", model.rotary_pct);
+    let head = model.hidden_size / heads;
+    let rotating = (head as f64 * model.rotary_pct) as usize;
+    let even = format!("such that an even number of a head's {head} dimensions rotate");
+    bounds.that("rotary_pct", rotating >= 2 && rotating.is_multiple_of(2), &even, model.rotary_pct);
+    bounds.that("rotary_emb_base", model.rotary_emb_base > 1.0, "above 1", model.rotary_emb_base);
+    bounds.positive("layer_norm_eps", model.layer_norm_eps);
+    bounds.positive("initializer_range", model.initializer_range);
+    bounds.finish()
+}
+
+fn data(bounds: &mut Bounds, hyper: &Hyper) {
+    let evaluation = &hyper.evaluation;
+    bounds.counts(&[
+        ("demonstrations.count", hyper.demonstrations.count),
+        ("preferences.pairs", hyper.preferences.pairs),
+        ("generation.max_prompt_tokens", hyper.generation.max_prompt_tokens),
+        ("generation.max_response_tokens", hyper.generation.max_response_tokens),
+        ("generation.batch_size", hyper.generation.batch_size),
+        ("evaluation.posts", evaluation.posts),
+        ("evaluation.preference_pairs", evaluation.preference_pairs),
+        ("evaluation.on_policy_pairs", evaluation.on_policy_pairs),
+        ("evaluation.best_of", evaluation.best_of),
+    ]);
+    bounds.share("demonstrations.quality", hyper.demonstrations.quality);
+    let agreement = hyper.preferences.agreement;
+    bounds.that("preferences.agreement", agreement > 0.5 && agreement < 1.0, "above 0.5 and below 1", agreement);
+    bounds.at_least_zero("evaluation.temperature", evaluation.temperature);
+}
+
+fn supervised(bounds: &mut Bounds, hyper: &Hyper) {
+    let (pretrain, sft, reward) = (&hyper.pretrain, &hyper.sft, &hyper.reward);
+    bounds.counts(&[
+        ("pretrain.steps", pretrain.steps),
+        ("pretrain.batch_size", pretrain.batch_size),
+        ("sft.epochs", sft.epochs),
+        ("sft.batch_size", sft.batch_size),
+        ("reward.epochs", reward.epochs),
+        ("reward.batch_size", reward.batch_size),
+    ]);
+    bounds.share("pretrain.prompt_weight", pretrain.prompt_weight.into());
+    bounds.share("pretrain.curriculum", pretrain.curriculum);
+    bounds.share("pretrain.copy_gate", pretrain.copy_gate);
+    bounds.share("sft.prompt_weight", sft.prompt_weight.into());
+    bounds.at_least_zero("reward.bound", reward.bound);
+    let bounded = reward.loss != RewardLoss::Eq10 || reward.bound > 0.0;
+    bounds.that("reward.bound", bounded, "above 0 for the linear loss of eq. 10, which is unbounded", reward.bound);
+    optimiser(bounds, "pretrain", &pretrain.optimiser);
+    optimiser(bounds, "sft", &sft.optimiser);
+    optimiser(bounds, "reward", &reward.optimiser);
+}
+
+fn adversarial(bounds: &mut Bounds, hyper: &Hyper) {
+    let (ppo, spin, irl) = (&hyper.ppo, &hyper.spin, &hyper.irl);
+    bounds.counts(&[
+        ("ppo.updates", ppo.updates),
+        ("ppo.rollouts", ppo.rollouts),
+        ("ppo.epochs", ppo.epochs),
+        ("ppo.minibatches", ppo.minibatches),
+        ("spin.iterations", spin.iterations),
+        ("spin.epochs", spin.epochs),
+        ("spin.batch_size", spin.batch_size),
+        ("irl.iterations", irl.iterations),
+        ("irl.negatives", irl.negatives),
+    ]);
+    let divides = ppo.rollouts.is_multiple_of(ppo.minibatches.max(1));
+    let divisor = format!("a divisor of ppo.rollouts = {}", ppo.rollouts);
+    bounds.that("ppo.minibatches", divides, &divisor, ppo.minibatches);
+    bounds.positive("ppo.temperature", ppo.temperature);
+    bounds.at_least_zero("ppo.kl_coefficient", ppo.kl_coefficient);
+    bounds.share("ppo.gamma", ppo.gamma.into());
+    bounds.share("ppo.lambda", ppo.lambda.into());
+    bounds.positive("ppo.clip", ppo.clip);
+    bounds.positive("ppo.clip_value", ppo.clip_value);
+    bounds.at_least_zero("ppo.value_coefficient", ppo.value_coefficient);
+    bounds.positive("spin.beta", spin.beta);
+    bounds.at_least_zero("irl.negatives_temperature", irl.negatives_temperature);
+    optimiser(bounds, "ppo", &ppo.optimiser);
+    optimiser(bounds, "spin", &spin.optimiser);
+}
+
+fn optimiser(bounds: &mut Bounds, section: &str, optimiser: &OptimiserSettings) {
+    let key = |name: &str| format!("{section}.optimiser.{name}");
+    bounds.positive(&key("learning_rate"), optimiser.learning_rate);
+    for (name, beta) in [("beta_1", optimiser.beta_1), ("beta_2", optimiser.beta_2)] {
+        bounds.that(&key(name), (0.0..1.0).contains(&beta), "at least 0 and below 1", beta);
+    }
+    bounds.positive(&key("epsilon"), optimiser.epsilon);
+    bounds.at_least_zero(&key("weight_decay"), optimiser.weight_decay);
+    bounds.at_least_zero(&key("clip_norm"), optimiser.clip_norm);
+}
+
+/// Keeps the first violation.
+struct Bounds<'a> {
+    node: &'a Node,
+    violation: Option<Error>,
+}
+
+impl Bounds<'_> {
+    /// `path` must be `expected`, and is `found`.
+    fn that(&mut self, path: &str, holds: bool, expected: &str, found: impl Display) {
+        if holds || self.violation.is_some() {
+            return;
+        }
+        let place = &self.node.at(path).unwrap_or(self.node).place;
+        self.violation = Some(place.error(format!("`{path}` must be {expected}, but is {found}")));
+    }
+
+    fn counts(&mut self, counts: &[(&str, usize)]) {
+        for (path, count) in counts {
+            self.that(path, *count > 0, "at least 1", count);
+        }
+    }
+
+    fn share(&mut self, path: &str, value: f64) {
+        self.that(path, (0.0..=1.0).contains(&value), "between 0 and 1", value);
+    }
+
+    fn positive(&mut self, path: &str, value: impl Into<f64> + Copy + Display) {
+        self.that(path, value.into() > 0.0, "above 0", value);
+    }
+
+    fn at_least_zero(&mut self, path: &str, value: impl Into<f64> + Copy + Display) {
+        self.that(path, value.into() >= 0.0, "0 or more", value);
+    }
+
+    fn finish(self) -> Result<()> {
+        self.violation.map_or(Ok(()), Err)
+    }
+}

@@ -1,0 +1,67 @@
+//! Claims, declared before any run: what is compared with what, on which metric, and what would count as support.
+
+use super::vocabulary::{Heuristic, Metric};
+use serde::{Deserialize, Serialize};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Direction {
+    /// metric(method) − metric(versus) > threshold.
+    Greater,
+    /// metric(method) − metric(versus) < threshold.
+    Less,
+    /// |metric(method) − metric(versus) − threshold| < margin.
+    Equivalent,
+}
+
+/// A claim as the file has it.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawClaim {
+    pub id: String,
+    pub text: String,
+    pub source: String,
+    pub metric: Metric,
+    pub method: String,
+    pub versus: String,
+    #[serde(default)]
+    pub sizes: Vec<String>,
+    pub direction: Direction,
+    #[serde(default)]
+    pub threshold: f64,
+    pub family: String,
+    pub margin: f64,
+}
+
+/// What a claim compares its method with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Versus {
+    /// Another method of the experiment, by its id.
+    Method(String),
+    /// A ranking that needs no learning, on the same pairs.
+    Heuristic(Heuristic),
+}
+
+/// A claim whose references are all known to exist.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Claim {
+    pub id: String,
+    /// The claim in a sentence.
+    pub text: String,
+    /// Who makes it, and where.
+    pub source: String,
+    pub metric: Metric,
+    /// Id of the method that the claim is about.
+    pub method: String,
+    pub versus: Versus,
+    /// Model sizes on which the claim is tested, each by itself.
+    pub sizes: Vec<String>,
+    pub direction: Direction,
+    /// The difference that has to be exceeded (or undercut), in units of the metric; 0 unless declared.
+    pub threshold: f64,
+    /// Claims of one family share one correction for multiplicity.
+    pub family: String,
+    /// Differences smaller than this do not matter: the half-width of the equivalence test.
+    pub margin: f64,
+}

@@ -1,0 +1,203 @@
+//! An experiment file, parsed and validated: nothing that follows has to check a setting or a reference again.
+
+use super::claim::{Claim, RawClaim};
+use super::decode::decode;
+use super::hyper::{Hyper, ModelSettings};
+use super::layout::ReportSettings;
+use super::resolve::Selection;
+use super::seeds::{SeedChoice, SeedSettings};
+use super::tree::{Node, Table, Value};
+use super::vocabulary::Recipe;
+use super::{WorldSettings, bounds, find, references};
+use crate::error::{Context, Result};
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// A whole experiment file. [`Experiment::resolve`] turns it into what one run needs.
+#[derive(Clone, Debug)]
+pub struct Experiment {
+    pub name: String,
+    pub title: String,
+    pub question: String,
+    pub description: String,
+    pub(super) world: WorldSettings,
+    pub(super) models: BTreeMap<String, ModelSettings>,
+    pub(super) seeds: SeedSettings,
+    pub(super) report: ReportSettings,
+    pub(super) claims: Vec<Claim>,
+    pub(super) scales: BTreeMap<String, Part<Scale>>,
+    pub(super) profiles: BTreeMap<String, Part<Profile>>,
+    pub(super) methods: Vec<Part<Method>>,
+    /// The sections that all methods share.
+    pub(super) shared: Node,
+}
+
+/// A table of the file with settings of its own and, beside them, overrides of hyper-parameter sections.
+#[derive(Clone, Debug)]
+pub(super) struct Part<T> {
+    pub own: T,
+    pub overrides: Node,
+    pub node: Node,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Scale {
+    pub description: String,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Profile {
+    pub description: String,
+    pub seeds: SeedChoice,
+    pub sizes: Vec<String>,
+    /// Ids of the methods that run; all of them if absent.
+    pub methods: Option<Vec<String>>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Method {
+    pub id: String,
+    pub label: String,
+    pub recipe: Recipe,
+    #[serde(default)]
+    pub note: String,
+}
+
+/// The top level without hyper-parameters and without the tables that carry overrides.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Header {
+    name: String,
+    title: String,
+    question: String,
+    description: String,
+    world: WorldSettings,
+    models: BTreeMap<String, ModelSettings>,
+    seeds: SeedSettings,
+    #[serde(default)]
+    claim: Vec<RawClaim>,
+    report: ReportSettings,
+}
+
+impl Experiment {
+    /// Loads an experiment by its file's path or its name, see [`find`](super::find).
+    ///
+    /// # Errors
+    /// The first thing wrong with the file, pointing at it: syntax, unknown key, type, bound, unknown reference. All
+    /// scales and profiles are checked, not only those that will run.
+    pub fn load(path_or_name: &str) -> Result<Self> {
+        let here = std::env::current_dir().context(|| "the current folder cannot be read".into())?;
+        Self::load_from(path_or_name, &here)
+    }
+
+    /// As [`Experiment::load`], from the folder `start`.
+    pub fn load_from(path_or_name: &str, start: &Path) -> Result<Self> {
+        Self::from_tree(find::read(path_or_name, start)?)
+    }
+
+    /// Reads an experiment from its text; `name` is what errors call the text.
+    pub fn parse(name: &str, content: &str) -> Result<Self> {
+        Self::from_tree(Node::parse(name, content)?)
+    }
+
+    fn from_tree(document: Node) -> Result<Self> {
+        let (mut top, shared) = split(&document);
+        let mut take = |key: &str| top.table_mut().and_then(|table| table.remove(key)).map(|entry| entry.node);
+        let (scales, profiles, methods) = (take("scale"), take("profile"), take("method"));
+        let also: Vec<_> = Hyper::SECTIONS.into_iter().chain(["scale", "profile", "method", "extends"]).collect();
+        let header: Header = decode(&top, &also)?;
+        let experiment = Self {
+            name: header.name,
+            title: header.title,
+            question: header.question,
+            description: header.description,
+            claims: references::claims(header.claim, &header.models),
+            world: header.world,
+            models: header.models,
+            seeds: header.seeds,
+            report: header.report,
+            scales: named(&document, scales, "scale")?,
+            profiles: named(&document, profiles, "profile")?,
+            methods: listed(&document, methods)?,
+            shared,
+        };
+        references::check(&experiment, &document)?;
+        for (size, model) in &experiment.models {
+            let node = document.at("models").and_then(Node::table).and_then(|models| models.get(size));
+            bounds::check_model(model, node.map_or(&document, |entry| &entry.node))?;
+        }
+        experiment.check_every_selection()?;
+        Ok(experiment)
+    }
+
+    fn check_every_selection(&self) -> Result<()> {
+        for scale in self.scales.keys() {
+            for profile in self.profiles.keys() {
+                let selection = Selection { scale: scale.clone(), profile: profile.clone(), ..Selection::default() };
+                self.resolve(&selection)?;
+            }
+        }
+        Ok(())
+    }
+
+    pub fn profiles(&self) -> impl Iterator<Item = &str> {
+        self.profiles.keys().map(String::as_str)
+    }
+
+    pub fn scales(&self) -> impl Iterator<Item = &str> {
+        self.scales.keys().map(String::as_str)
+    }
+}
+
+/// A table's own keys, and its hyper-parameter sections.
+fn split(node: &Node) -> (Node, Node) {
+    let (sections, own): (Table, Table) = node
+        .table()
+        .into_iter()
+        .flatten()
+        .map(|(key, entry)| (key.clone(), entry.clone()))
+        .partition(|(key, _)| Hyper::SECTIONS.contains(&key.as_str()));
+    let table = |table| Node { value: Value::Table(table), place: node.place.clone() };
+    (table(own), table(sections))
+}
+
+fn part<T: serde::de::DeserializeOwned>(node: &Node) -> Result<Part<T>> {
+    if node.table().is_none() {
+        return Err(node.place.error("expected a table"));
+    }
+    let (own, overrides) = split(node);
+    Ok(Part { own: decode(&own, &Hyper::SECTIONS)?, overrides, node: node.clone() })
+}
+
+/// `[<kind>.<name>]` tables.
+fn named<T: serde::de::DeserializeOwned>(
+    document: &Node,
+    node: Option<Node>,
+    kind: &str,
+) -> Result<BTreeMap<String, Part<T>>> {
+    let Some(node) = node else {
+        return Err(document
+            .place
+            .error(format!("no {kind} is declared"))
+            .hint(format!("add a table [{kind}.<name>]")));
+    };
+    let Some(table) = node.table() else {
+        return Err(node.place.error(format!("expected tables [{kind}.<name>]")));
+    };
+    table.iter().map(|(name, entry)| Ok((name.clone(), part(&entry.node)?))).collect()
+}
+
+/// `[[method]]` tables.
+fn listed<T: serde::de::DeserializeOwned>(document: &Node, node: Option<Node>) -> Result<Vec<Part<T>>> {
+    match node.as_ref().map(|node| &node.value) {
+        Some(Value::Array(items)) if !items.is_empty() => items.iter().map(part).collect(),
+        _ => {
+            let place = node.as_ref().map_or(&document.place, |node| &node.place);
+            Err(place.error("no method is declared").hint("add a table [[method]] with id, label and recipe"))
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! Where experiments are found: a path, `experiments/<name>.toml` here or in a folder above, or the copies that travel
+//! inside the program, so that an installed binary runs the shipped ones anywhere.
+
+use super::decode::nearest;
+use super::tree::{Node, Value};
+use crate::error::{Context, Error, Result};
+use std::path::{Path, PathBuf};
+
+/// The experiments inside the program: name and text.
+pub const SHIPPED: [(&str, &str); 2] = [
+    ("tldr", include_str!("../../experiments/tldr.toml")),
+    ("world-controls", include_str!("../../experiments/world-controls.toml")),
+];
+
+/// How many experiments may stand on one another's shoulders.
+const LONGEST_CHAIN: usize = 8;
+
+/// Reads `path_or_name`, laid over the experiment that it `extends`, if any. Searches names from the folder `start`.
+pub(super) fn read(path_or_name: &str, start: &Path) -> Result<Node> {
+    let text = Source::find(path_or_name, start)?;
+    chain(text, start, LONGEST_CHAIN)
+}
+
+fn chain(source: Source, start: &Path, left: usize) -> Result<Node> {
+    let mut node = Node::parse(&source.name, &source.content)?;
+    let Some(extends) = node.table_mut().and_then(|table| table.remove("extends")) else { return Ok(node) };
+    let place = &extends.node.place;
+    let Value::String(base) = &extends.node.value else {
+        return Err(place.error("`extends` must be the name of an experiment, in quotes"));
+    };
+    if left == 0 {
+        return Err(place.error(format!("more than {LONGEST_CHAIN} experiments extend one another")));
+    }
+    let folder = source.folder.as_deref().map(|folder| folder.join(format!("{base}.toml")));
+    let base = match folder.filter(|sibling| sibling.is_file()) {
+        Some(sibling) => Source::open(&sibling),
+        None => Source::find(base, start),
+    };
+    let base =
+        base.map_err(|cause| place.error("the experiment that this one extends cannot be read").caused_by(cause))?;
+    let mut merged = chain(base, start, left - 1)?;
+    merged.merge(&node);
+    merged.place = node.place;
+    Ok(merged)
+}
+
+/// A text, its name, and the folder it stands in unless it is a shipped copy.
+struct Source {
+    name: String,
+    content: String,
+    folder: Option<PathBuf>,
+}
+
+impl Source {
+    fn open(path: &Path) -> Result<Self> {
+        let content = std::fs::read_to_string(path).context(|| format!("cannot read {}", path.display()))?;
+        Ok(Self { name: path.display().to_string(), content, folder: path.parent().map(Path::to_owned) })
+    }
+
+    fn find(path_or_name: &str, start: &Path) -> Result<Self> {
+        if path_or_name.contains(['/', '\\']) || path_or_name.ends_with(".toml") {
+            return Self::open(&start.join(path_or_name));
+        }
+        let file = format!("experiments/{path_or_name}.toml");
+        if let Some(path) = start.ancestors().map(|folder| folder.join(&file)).find(|path| path.is_file()) {
+            // Shown as it would be typed, where it lies below the current folder.
+            let name = path.strip_prefix(start).unwrap_or(&path).display().to_string();
+            return Ok(Self { name, ..Self::open(&path)? });
+        }
+        match SHIPPED.iter().find(|(name, _)| *name == path_or_name) {
+            Some((name, content)) => {
+                Ok(Self { name: format!("{name}.toml (shipped)"), content: (*content).to_owned(), folder: None })
+            }
+            None => Err(unknown(path_or_name)),
+        }
+    }
+}
+
+fn unknown(name: &str) -> Error {
+    let shipped = SHIPPED.map(|(name, _)| name);
+    let hint = match nearest(name, shipped) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => format!("shipped: {}; or give the path of a file, such as ./{name}.toml", shipped.join(", ")),
+    };
+    Error::new(format!("no experiment is called `{name}`: there is no experiments/{name}.toml here or above"))
+        .hint(hint)
+}

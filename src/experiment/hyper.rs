@@ -1,0 +1,129 @@
+//! Everything that can be tuned, in one struct: the sections that all methods share and each may override.
+
+use crate::methods::irl::IrlSettings;
+use crate::methods::ppo::PpoSettings;
+use crate::methods::pretrain::PretrainSettings;
+use crate::methods::reward::RewardSettings;
+use crate::methods::sft::SftSettings;
+use crate::methods::spin::SpinSettings;
+use serde::{Deserialize, Serialize};
+
+/// The hyper-parameters of one method, after every override.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Hyper {
+    pub demonstrations: DemonstrationSettings,
+    pub preferences: PreferenceSettings,
+    pub generation: GenerationSettings,
+    pub pretrain: PretrainSettings,
+    pub sft: SftSettings,
+    pub reward: RewardSettings,
+    pub ppo: PpoSettings,
+    pub spin: SpinSettings,
+    pub irl: IrlSettings,
+    pub evaluation: EvaluationSettings,
+}
+
+impl Hyper {
+    /// The sections' names: which tables of an experiment, a scale, a profile or a method are hyper-parameters.
+    pub const SECTIONS: [&str; 10] = [
+        "demonstrations",
+        "preferences",
+        "generation",
+        "pretrain",
+        "sft",
+        "reward",
+        "ppo",
+        "spin",
+        "irl",
+        "evaluation",
+    ];
+}
+
+/// What the methods imitate.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DemonstrationSettings {
+    /// Demonstrations, one per training post.
+    pub count: usize,
+    /// The demonstrator's quality from 0 (as bad as an author gets) to 1 (flawless).
+    pub quality: f64,
+}
+
+/// Whose labels a preference pair carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Labels {
+    /// Bernoulli(σ(Δgold/τ)), with τ set by [`PreferenceSettings::agreement`].
+    Noisy,
+    /// The response with the higher gold reward wins.
+    Clean,
+    /// A fair coin: a control that must teach nothing.
+    Shuffled,
+}
+
+/// The human preferences that RLHF learns from, and that every reward model is measured on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PreferenceSettings {
+    /// Labelled training pairs.
+    pub pairs: usize,
+    /// Labels of the training pairs.
+    pub labels: Labels,
+    /// How often two noisy annotators agree, in [0.5, 1).
+    pub agreement: f64,
+}
+
+/// Shapes of sampling, the same in training and evaluation.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GenerationSettings {
+    /// Tokens of a prompt, padding included.
+    pub max_prompt_tokens: usize,
+    /// Tokens of a response, its end included.
+    pub max_response_tokens: usize,
+    /// Responses sampled at once; moves memory and speed, never a result.
+    pub batch_size: usize,
+}
+
+/// How every policy and reward is measured, on posts that no training stage sees.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EvaluationSettings {
+    /// Held-out posts, each answered once greedily and once at `temperature`.
+    pub posts: usize,
+    /// Temperature of the sampled responses; 0 is greedy.
+    pub temperature: f32,
+    /// Held-out preference pairs for the accuracy of a reward.
+    pub preference_pairs: usize,
+    /// Pairs of two samples of the policy under test, labelled by gold, for the accuracy of a reward where it is used.
+    pub on_policy_pairs: usize,
+    /// Candidates of best-of-n selection.
+    pub best_of: usize,
+}
+
+/// A GPT-NeoX model, in the words of Hugging Face's `config.json`. The vocabulary is the tokenizer's.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelSettings {
+    /// How reports name the size.
+    pub label: String,
+    /// The model of the paper in whose place it stands.
+    pub stands_for: String,
+    pub hidden_size: usize,
+    pub num_hidden_layers: usize,
+    pub num_attention_heads: usize,
+    /// Width of the feed-forward layers.
+    pub intermediate_size: usize,
+    pub max_position_embeddings: usize,
+    /// Share of each head's dimensions that rotate with position.
+    pub rotary_pct: f64,
+    pub rotary_emb_base: f64,
+    pub layer_norm_eps: f64,
+    /// Standard deviation of the initial weights.
+    pub initializer_range: f64,
+    /// Whether attention and feed-forward read the same input (as in Pythia) or follow each other.
+    pub use_parallel_residual: bool,
+    /// Whether the output head is the transposed embedding.
+    pub tie_word_embeddings: bool,
+}

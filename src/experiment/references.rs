@@ -1,0 +1,199 @@
+//! Names in an experiment file that refer to other parts of it: each must be declared, once, and fit its use.
+
+use super::claim::{Claim, Direction, RawClaim, Versus};
+use super::decode::suggestion;
+use super::file::Experiment;
+use super::hyper::ModelSettings;
+use super::seeds::{SeedChoice, check as check_seeds};
+use super::tree::{Node, Place, Value};
+use super::vocabulary::Heuristic;
+use crate::error::Result;
+use std::collections::BTreeMap;
+
+/// Claims with their references read; a claim without sizes is about all of them.
+pub(super) fn claims(raw: Vec<RawClaim>, models: &BTreeMap<String, ModelSettings>) -> Vec<Claim> {
+    let typed = |raw: RawClaim| Claim {
+        id: raw.id,
+        text: raw.text,
+        source: raw.source,
+        metric: raw.metric,
+        method: raw.method,
+        versus: Heuristic::from_name(&raw.versus).map_or(Versus::Method(raw.versus), Versus::Heuristic),
+        sizes: if raw.sizes.is_empty() { models.keys().cloned().collect() } else { raw.sizes },
+        direction: raw.direction,
+        threshold: raw.threshold,
+        family: raw.family,
+        margin: raw.margin,
+    };
+    raw.into_iter().map(typed).collect()
+}
+
+/// Checks every name of `experiment`; `document` is the tree it was read from.
+pub(super) fn check(experiment: &Experiment, document: &Node) -> Result<()> {
+    identifier(&experiment.name, "name", place(document, "name"))?;
+    methods(experiment)?;
+    profiles(experiment)?;
+    seeds(experiment, document)?;
+    for (index, claim) in experiment.claims.iter().enumerate() {
+        let node = item(document, "claim", index);
+        let earlier = experiment.claims[..index].iter().map(|claim| claim.id.as_str());
+        unique(&claim.id, earlier, "claim", place(node, "id"))?;
+        check_claim(experiment, claim, node)?;
+    }
+    report(experiment, document.at("report").unwrap_or(document))
+}
+
+fn methods(experiment: &Experiment) -> Result<()> {
+    for (index, method) in experiment.methods.iter().enumerate() {
+        let (id, at) = (&method.own.id, place(&method.node, "id"));
+        identifier(id, "id of a method", at)?;
+        unique(id, experiment.methods[..index].iter().map(|method| method.own.id.as_str()), "method", at)?;
+        if Heuristic::from_name(id).is_some() {
+            return Err(at
+                .error(format!("`{id}` is the name of a heuristic"))
+                .hint("claims could not tell them apart"));
+        }
+    }
+    Ok(())
+}
+
+fn profiles(experiment: &Experiment) -> Result<()> {
+    let sizes: Vec<_> = experiment.models.keys().map(String::as_str).collect();
+    for profile in experiment.profiles.values() {
+        known_items(&profile.own.sizes, &sizes, "size", place(&profile.node, "sizes"))?;
+        let chosen = profile.own.methods.as_deref().unwrap_or_default();
+        known_items(chosen, &method_ids(experiment), "method", place(&profile.node, "methods"))?;
+    }
+    Ok(())
+}
+
+fn seeds(experiment: &Experiment, document: &Node) -> Result<()> {
+    let at = document.at("seeds").unwrap_or(document);
+    let located = |seeds: &[u64], node: &Node| check_seeds(seeds).map_err(|message| node.place.error(message));
+    located(&experiment.seeds.default, at.at("default").unwrap_or(at))?;
+    for (name, seeds) in &experiment.seeds.presets {
+        located(seeds, at.at(&format!("presets.{name}")).unwrap_or(at))?;
+    }
+    for profile in experiment.profiles.values() {
+        let at = place(&profile.node, "seeds");
+        if let SeedChoice::Preset(name) = &profile.own.seeds {
+            let presets: Vec<_> = experiment.seeds.presets.keys().map(String::as_str).collect();
+            known(name, &presets, "preset of seeds", at)?;
+        }
+        experiment.seeds.choose(&profile.own.seeds).map_err(|error| at.error(error.to_string()))?;
+    }
+    Ok(())
+}
+
+fn check_claim(experiment: &Experiment, claim: &Claim, node: &Node) -> Result<()> {
+    let ids = method_ids(experiment);
+    known(&claim.method, &ids, "method", place(node, "method"))?;
+    known_items(
+        &claim.sizes,
+        &experiment.models.keys().map(String::as_str).collect::<Vec<_>>(),
+        "size",
+        place(node, "sizes"),
+    )?;
+    let learns =
+        |id: &str| experiment.methods.iter().any(|method| method.own.id == id && method.own.recipe.learns_reward());
+    let no_reward = |id: &str, key| {
+        let message = format!("the claim's metric is one of learned rewards, and method `{id}` learns none");
+        Err(place(node, key).error(message))
+    };
+    if claim.metric.of_reward() && !learns(&claim.method) {
+        return no_reward(&claim.method, "method");
+    }
+    match &claim.versus {
+        Versus::Method(id) => {
+            let names: Vec<_> = ids.iter().copied().chain(Heuristic::ALL.map(Heuristic::name)).collect();
+            known(id, &names, "method or heuristic", place(node, "versus"))?;
+            if *id == claim.method {
+                return Err(place(node, "versus").error(format!("the claim compares `{id}` with itself")));
+            }
+            if claim.metric.of_reward() && !learns(id) {
+                return no_reward(id, "versus");
+            }
+        }
+        Versus::Heuristic(_) if claim.metric.ranks_pairs() => {}
+        Versus::Heuristic(heuristic) => {
+            let message = format!("`{}` ranks pairs, which the claim's metric does not measure", heuristic.name());
+            let hint = "compare with a heuristic on preference_accuracy or on_policy_accuracy";
+            return Err(place(node, "versus").error(message).hint(hint));
+        }
+    }
+    if claim.margin < 0.0 || (claim.margin == 0.0 && claim.direction == Direction::Equivalent) {
+        return Err(place(node, "margin").error("the margin must be above 0, or 0 where equivalence is of no interest"));
+    }
+    Ok(())
+}
+
+fn report(experiment: &Experiment, node: &Node) -> Result<()> {
+    let report = &experiment.report;
+    let ids = method_ids(experiment);
+    known(&report.baseline, &ids, "method", place(node, "baseline"))?;
+    known(&report.subject, &ids, "method", place(node, "subject"))?;
+    let shown = |metric| report.columns.iter().any(|column| column.metric == metric);
+    let undeclared = |at: &Place| {
+        at.error("the metric is not among the report's columns").hint("declare it in a table [[report.column]]")
+    };
+    if !shown(report.primary) {
+        return Err(undeclared(place(node, "primary")));
+    }
+    for (index, column) in report.columns.iter().enumerate() {
+        if report.columns[..index].iter().any(|earlier| earlier.metric == column.metric) {
+            return Err(place(item(node, "column", index), "metric").error("the metric has a column already"));
+        }
+    }
+    for (index, table) in report.tables.iter().enumerate() {
+        let at = item(node, "table", index);
+        unique(&table.id, report.tables[..index].iter().map(|table| table.id.as_str()), "table", place(at, "id"))?;
+        if !table.columns.iter().all(|metric| shown(*metric)) {
+            return Err(undeclared(place(at, "columns")));
+        }
+    }
+    Ok(())
+}
+
+fn method_ids(experiment: &Experiment) -> Vec<&str> {
+    experiment.methods.iter().map(|method| method.own.id.as_str()).collect()
+}
+
+/// Names that become parts of file names and of URLs.
+fn identifier(name: &str, what: &str, at: &Place) -> Result<()> {
+    let plain = |letter: char| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '-';
+    if !name.is_empty() && name.chars().all(plain) {
+        return Ok(());
+    }
+    Err(at.error(format!("the {what} must be lower-case letters, digits and hyphens, but is `{name}`")))
+}
+
+fn unique<'a>(name: &str, mut earlier: impl Iterator<Item = &'a str>, what: &str, at: &Place) -> Result<()> {
+    match earlier.any(|other| other == name) {
+        true => Err(at.error(format!("another {what} is called `{name}` already"))),
+        false => Ok(()),
+    }
+}
+
+fn known(name: &str, all: &[&str], what: &str, at: &Place) -> Result<()> {
+    match all.contains(&name) {
+        true => Ok(()),
+        false => Err(at.error(format!("no {what} is called `{name}`")).hint(suggestion(name, all.iter().copied()))),
+    }
+}
+
+fn known_items(names: &[String], all: &[&str], what: &str, at: &Place) -> Result<()> {
+    names.iter().try_for_each(|name| known(name, all, what, at))
+}
+
+/// Where the value of `key` stands in a table, or the table itself.
+fn place<'a>(node: &'a Node, key: &str) -> &'a Place {
+    &node.at(key).unwrap_or(node).place
+}
+
+/// Item `index` of the list `key` in a table, or the table itself.
+fn item<'a>(node: &'a Node, key: &str, index: usize) -> &'a Node {
+    match node.at(key).map(|list| &list.value) {
+        Some(Value::Array(items)) => items.get(index).unwrap_or(node),
+        _ => node,
+    }
+}

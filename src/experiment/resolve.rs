@@ -1,0 +1,238 @@
+//! From a validated experiment and what the command line chose to the [`Study`] that is run.
+//!
+//! Overrides are laid on the shared sections in this order, later ones winning:
+//! scale, profile, method, `--set`.
+
+use super::WorldSettings;
+use super::bounds::check_hyper;
+use super::claim::{Claim, Versus};
+use super::decode::{decode, suggestion};
+use super::file::{Experiment, Method, Part};
+use super::hyper::{Hyper, ModelSettings};
+use super::layout::ReportSettings;
+use super::seeds::SeedChoice;
+use super::tree::Node;
+use super::vocabulary::Recipe;
+use crate::error::{Error, Result};
+
+/// What to run of an experiment.
+#[derive(Clone, Debug)]
+pub struct Selection {
+    pub profile: String,
+    pub scale: String,
+    /// Instead of the profile's seeds.
+    pub seeds: Option<SeedChoice>,
+    /// Instead of the profile's sizes, unless empty.
+    pub sizes: Vec<String>,
+    /// Instead of the profile's methods, unless empty.
+    pub methods: Vec<String>,
+    /// Overrides of every method's hyper-parameters, as `section.key=value`.
+    pub set: Vec<String>,
+}
+
+impl Default for Selection {
+    fn default() -> Self {
+        Self {
+            profile: "standard".into(),
+            scale: "mini".into(),
+            seeds: None,
+            sizes: Vec::new(),
+            methods: Vec::new(),
+            set: Vec::new(),
+        }
+    }
+}
+
+/// Everything that planning, running and reporting an experiment needs, with every choice made.
+#[derive(Clone, Debug)]
+pub struct Study {
+    pub name: String,
+    pub title: String,
+    pub question: String,
+    pub description: String,
+    pub scale: String,
+    pub scale_description: String,
+    pub profile: String,
+    pub profile_description: String,
+    pub world: WorldSettings,
+    /// Id and shape, in the order in which they are reported.
+    pub sizes: Vec<(String, ModelSettings)>,
+    pub seeds: Vec<u64>,
+    /// The hyper-parameters before any method's overrides.
+    pub shared: Hyper,
+    /// In the order of the file.
+    pub methods: Vec<MethodPlan>,
+    /// The claims that this selection can test, on the sizes that it has.
+    pub claims: Vec<Claim>,
+    /// Ids of the declared claims that it cannot, because a method or every size of theirs is not selected.
+    pub untested_claims: Vec<String>,
+    pub report: ReportSettings,
+}
+
+/// One method with its own full set of hyper-parameters.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MethodPlan {
+    pub id: String,
+    pub label: String,
+    pub recipe: Recipe,
+    pub note: String,
+    pub hyper: Hyper,
+}
+
+impl Experiment {
+    /// Makes every choice of a run.
+    ///
+    /// # Errors
+    /// An unknown profile, scale, size, method or preset; a bad `--set`; hyper-parameters out of bounds; a report whose
+    /// baseline or subject is not among the methods chosen.
+    pub fn resolve(&self, selection: &Selection) -> Result<Study> {
+        let scale = choose("scale", &selection.scale, self.scales.iter().map(|(name, part)| (name.as_str(), part)))?;
+        let profile =
+            choose("profile", &selection.profile, self.profiles.iter().map(|(name, part)| (name.as_str(), part)))?;
+        let sizes = self.sizes(if selection.sizes.is_empty() { &profile.own.sizes } else { &selection.sizes })?;
+
+        let set = overrides(&selection.set)?;
+        let mut under = self.shared.clone();
+        under.merge(&scale.overrides);
+        under.merge(&profile.overrides);
+        let hyper = |own: Option<&Node>| {
+            let mut merged = under.clone();
+            for over in own.into_iter().chain(&set) {
+                merged.merge(over);
+            }
+            hyper(&merged, &sizes)
+        };
+        let shared = hyper(None)?;
+        let chosen = if selection.methods.is_empty() { profile.own.methods.as_ref() } else { Some(&selection.methods) };
+        let methods = self.methods(chosen.map(Vec::as_slice))?.into_iter().map(|method| {
+            let Method { id, label, recipe, note } = method.own.clone();
+            Ok(MethodPlan { id, label, recipe, note, hyper: hyper(Some(&method.overrides))? })
+        });
+        let methods = methods.collect::<Result<Vec<_>>>()?;
+        for (role, id) in [("baseline", &self.report.baseline), ("subject", &self.report.subject)] {
+            if !methods.iter().any(|method| method.id == *id) {
+                return Err(Error::new(format!("the report's {role} `{id}` is not among the methods selected"))
+                    .hint(format!("add `{id}` to --methods or to the methods of profile `{}`", selection.profile)));
+            }
+        }
+        let (claims, untested_claims) = self.claims(&methods, &sizes);
+        Ok(Study {
+            name: self.name.clone(),
+            title: self.title.clone(),
+            question: self.question.clone(),
+            description: self.description.clone(),
+            scale: selection.scale.clone(),
+            scale_description: scale.own.description.clone(),
+            profile: selection.profile.clone(),
+            profile_description: profile.own.description.clone(),
+            world: self.world.clone(),
+            seeds: self.seeds.choose(selection.seeds.as_ref().unwrap_or(&profile.own.seeds))?,
+            sizes,
+            shared,
+            methods,
+            claims,
+            untested_claims,
+            report: self.report.clone(),
+        })
+    }
+
+    fn sizes(&self, chosen: &[String]) -> Result<Vec<(String, ModelSettings)>> {
+        let models = || self.models.iter().map(|(name, model)| (name.as_str(), model));
+        let sizes = chosen.iter().map(|size| Ok((size.clone(), choose("size", size, models())?.clone())));
+        distinct("size", chosen)?;
+        sizes.collect()
+    }
+
+    /// The methods chosen, or all, in the order of the file.
+    fn methods(&self, chosen: Option<&[String]>) -> Result<Vec<&Part<Method>>> {
+        let Some(chosen) = chosen else { return Ok(self.methods.iter().collect()) };
+        for id in chosen {
+            choose("method", id, self.methods.iter().map(|method| (method.own.id.as_str(), method)))?;
+        }
+        distinct("method", chosen)?;
+        Ok(self.methods.iter().filter(|method| chosen.contains(&method.own.id)).collect())
+    }
+
+    /// The claims that these methods and sizes can test, and the ids of the others.
+    fn claims(&self, methods: &[MethodPlan], sizes: &[(String, ModelSettings)]) -> (Vec<Claim>, Vec<String>) {
+        let runs = |id: &String| methods.iter().any(|method| method.id == *id);
+        let mut testable = Vec::new();
+        let mut others = Vec::new();
+        for claim in &self.claims {
+            let mut claim = claim.clone();
+            claim.sizes.retain(|size| sizes.iter().any(|(name, _)| name == size));
+            let compared = match &claim.versus {
+                Versus::Method(id) => runs(id),
+                Versus::Heuristic(_) => true,
+            };
+            if runs(&claim.method) && compared && !claim.sizes.is_empty() {
+                testable.push(claim);
+            } else {
+                others.push(claim.id);
+            }
+        }
+        (testable, others)
+    }
+}
+
+/// Reads merged sections, checks their bounds, and that prompt and response fit every model.
+fn hyper(merged: &Node, sizes: &[(String, ModelSettings)]) -> Result<Hyper> {
+    let hyper: Hyper = decode(merged, &[])?;
+    check_hyper(&hyper, merged)?;
+    let tokens = hyper.generation.max_prompt_tokens + hyper.generation.max_response_tokens;
+    match sizes.iter().find(|(_, model)| model.max_position_embeddings < tokens) {
+        None => Ok(hyper),
+        Some((size, model)) => {
+            let place = &merged.at("generation.max_prompt_tokens").unwrap_or(merged).place;
+            let most = model.max_position_embeddings;
+            Err(place
+                .error(format!("prompt and response take {tokens} tokens, but model `{size}` has {most} positions")))
+        }
+    }
+}
+
+/// The one called `name`.
+fn choose<'a, T>(kind: &str, name: &str, mut all: impl Iterator<Item = (&'a str, T)> + Clone) -> Result<T> {
+    let known = all.clone().map(|(known, _)| known);
+    match all.find(|(known, _)| *known == name) {
+        Some((_, found)) => Ok(found),
+        None => {
+            let known: Vec<_> = known.collect();
+            Err(Error::new(format!("no {kind} is called `{name}`; declared: {}", known.join(", ")))
+                .hint(suggestion(name, known)))
+        }
+    }
+}
+
+fn distinct(kind: &str, names: &[String]) -> Result<()> {
+    let twice = names.iter().enumerate().find(|(index, name)| names[..*index].contains(name));
+    match twice {
+        Some((_, name)) => Err(Error::new(format!("the {kind} `{name}` is selected twice"))),
+        None if names.is_empty() => Err(Error::new(format!("no {kind} is selected"))),
+        None => Ok(()),
+    }
+}
+
+/// `section.key=value` each, as trees. A value that is no TOML is taken as a bare word: `preferences.labels=clean`.
+fn overrides(set: &[String]) -> Result<Vec<Node>> {
+    let read = |text: &String| {
+        let node = Node::parse("--set", text).or_else(|error| {
+            let Some((key, word)) = text.split_once('=') else { return Err(error) };
+            let word = word.trim();
+            match word.chars().all(|letter| letter.is_alphanumeric() || letter == '_') && !word.is_empty() {
+                true => Node::parse("--set", &format!("{key}=\"{word}\"")),
+                false => Err(error),
+            }
+        });
+        let node =
+            node.map_err(|error| error.hint("write --set section.key=value, for example --set ppo.updates=20"))?;
+        match node.table().into_iter().flatten().find(|(key, _)| !Hyper::SECTIONS.contains(&key.as_str())) {
+            None => Ok(node),
+            Some((key, entry)) => Err(entry
+                .key
+                .error(format!("`{key}` is no section of hyper-parameters"))
+                .hint(suggestion(key, Hyper::SECTIONS))),
+        }
+    };
+    set.iter().map(read).collect()
+}

@@ -1,0 +1,290 @@
+//! The whole way from a file to a study, and what is said of files that are wrong.
+
+use super::*;
+use crate::methods::reward::RewardLoss;
+use miette::{GraphicalReportHandler, GraphicalTheme};
+
+/// A valid experiment that the tests bend.
+const TLDR: &str = include_str!("../../experiments/tldr.toml");
+
+fn shipped(name: &str) -> Experiment {
+    let nowhere = tempfile::tempdir().expect("a temporary folder");
+    Experiment::load_from(name, nowhere.path()).unwrap_or_else(|error| panic!("{name}: {}", rendered(&error)))
+}
+
+fn resolve(text: &str, selection: Selection) -> Study {
+    let experiment = Experiment::parse("t.toml", text).unwrap_or_else(|error| panic!("{}", rendered(&error)));
+    experiment.resolve(&selection).unwrap_or_else(|error| panic!("{}", rendered(&error)))
+}
+
+fn method<'a>(study: &'a Study, id: &str) -> &'a MethodPlan {
+    study.methods.iter().find(|method| method.id == id).unwrap_or_else(|| panic!("{id} is a method"))
+}
+
+/// An error as the command line shows it, without colours.
+fn rendered(error: &crate::Error) -> String {
+    let mut text = String::new();
+    let handler = GraphicalReportHandler::new_themed(GraphicalTheme::unicode_nocolor()).with_width(100);
+    handler.render_report(&mut text, error).expect("writing to a string");
+    text
+}
+
+/// What is said of the shipped experiment after replacing `from`, which it must contain, by `to`.
+fn complaint(from: &str, to: &str) -> String {
+    assert!(TLDR.contains(from), "{from:?} is in the experiment");
+    let text = TLDR.replacen(from, to, 1);
+    match Experiment::parse("t.toml", &text) {
+        Ok(_) => panic!("{to:?} instead of {from:?} passed"),
+        Err(error) => rendered(&error),
+    }
+}
+
+#[test]
+fn shipped_experiments_resolve_in_all_profiles() {
+    for (name, _) in SHIPPED {
+        let experiment = shipped(name);
+        assert_eq!(experiment.name, name);
+        for profile in ["standard", "smoke"] {
+            let study = experiment.resolve(&Selection { profile: profile.into(), ..Selection::default() }).unwrap();
+            let smoke = profile == "smoke";
+            assert_eq!(study.seeds.len(), if smoke { 2 } else { 5 });
+            assert_eq!(study.sizes.len(), if smoke { 1 } else { 2 });
+            assert!(!study.claims.is_empty());
+        }
+        let study = experiment.resolve(&Selection::default()).unwrap();
+        assert_eq!(study.untested_claims, Vec::<String>::new());
+    }
+}
+
+#[test]
+fn controls_run_on_the_study_s_own_world_and_hyper_parameters() {
+    let [study, controls] =
+        ["tldr", "world-controls"].map(|name| shipped(name).resolve(&Selection::default()).unwrap());
+    assert_eq!(study.world, controls.world);
+    assert_eq!(study.sizes, controls.sizes);
+    assert_eq!(study.shared, controls.shared);
+    assert!(controls.methods.iter().all(|method| method.recipe != Recipe::Irl));
+}
+
+#[test]
+fn later_overrides_win() {
+    let text = TLDR.replace("ppo = { updates = 3, rollouts = 16 }", "ppo = { updates = 3, rollouts = 16, epochs = 2 }");
+    let text = text.replace("recipe = \"rlhf\"\n", "recipe = \"rlhf\"\nppo.updates = 7\n");
+    let study = |profile: &str, set: &[&str]| {
+        let set = set.iter().map(|text| text.to_string()).collect();
+        resolve(&text, Selection { profile: profile.into(), set, ..Selection::default() })
+    };
+    let ppo = |study: &Study, id: &str| {
+        let ppo = &method(study, id).hyper.ppo;
+        (ppo.updates, ppo.rollouts, ppo.epochs)
+    };
+    let (standard, smoke) = (study("standard", &[]), study("smoke", &[]));
+    assert_eq!(ppo(&standard, "irl"), (40, 64, 4));
+    assert_eq!(ppo(&standard, "rlhf"), (7, 64, 4));
+    assert_eq!(ppo(&smoke, "irl"), (3, 16, 2));
+    assert_eq!(ppo(&smoke, "rlhf"), (7, 16, 2));
+    let set = study("smoke", &["ppo.updates=9", "preferences.labels=clean"]);
+    assert_eq!(ppo(&set, "irl"), (9, 16, 2));
+    assert_eq!(ppo(&set, "rlhf"), (9, 16, 2));
+    assert_eq!(set.shared.preferences.labels, Labels::Clean);
+    // One method's override stays its own.
+    assert_eq!(method(&standard, "irl-eq10").hyper.reward.loss, RewardLoss::Eq10);
+    assert_eq!(method(&standard, "irl-eq10").hyper.reward.epochs, standard.shared.reward.epochs);
+    assert_eq!(standard.shared.reward.loss, RewardLoss::Eq11);
+    assert_eq!(method(&standard, "sft").hyper, standard.shared);
+}
+
+#[test]
+fn a_scale_s_overrides_lie_under_the_profile_s() {
+    let text = TLDR.replace("[scale.mini]\n", "[scale.mini]\nppo = { updates = 11, epochs = 3 }\n");
+    let at = |profile: &str| {
+        let ppo = resolve(&text, Selection { profile: profile.into(), ..Selection::default() }).shared.ppo;
+        (ppo.updates, ppo.epochs)
+    };
+    assert_eq!((at("standard"), at("smoke")), ((11, 3), (3, 3)));
+}
+
+#[test]
+fn sections_are_the_fields_of_the_hyper_parameters() {
+    let study = resolve(TLDR, Selection::default());
+    let serde_json::Value::Object(fields) = serde_json::to_value(&study.shared).unwrap() else { panic!("a struct") };
+    let mut sections = Hyper::SECTIONS.to_vec();
+    sections.sort();
+    let mut fields: Vec<_> = fields.keys().map(String::as_str).collect();
+    fields.sort();
+    assert_eq!(fields, sections);
+}
+
+#[test]
+fn names_of_heuristics_are_their_serialised_form() {
+    for heuristic in Heuristic::ALL {
+        assert_eq!(serde_json::to_value(heuristic).unwrap(), heuristic.name());
+    }
+}
+
+#[test]
+fn a_selection_narrows_a_study_and_its_claims() {
+    let select = |methods: &[&str], sizes: &[&str]| Selection {
+        methods: methods.iter().map(|id| id.to_string()).collect(),
+        sizes: sizes.iter().map(|size| size.to_string()).collect(),
+        seeds: Some(SeedChoice::Preset("paper".into())),
+        ..Selection::default()
+    };
+    let study = resolve(TLDR, select(&["irl", "sft"], &["mini-1b"]));
+    assert_eq!(study.seeds, [44413, 55513, 66613, 77713]);
+    assert_eq!(study.methods.iter().map(|method| method.id.as_str()).collect::<Vec<_>>(), ["sft", "irl"]);
+    assert!(study.claims.iter().all(|claim| claim.sizes == ["mini-1b"]));
+    assert!(study.claims.iter().any(|claim| claim.id == "reward-beats-chance"));
+    for left_out in ["irl-beats-spin", "irl-beats-sft-at-scale", "eq10-like-eq11"] {
+        assert!(study.untested_claims.iter().any(|id| id == left_out), "{left_out}");
+    }
+
+    let experiment = Experiment::parse("t.toml", TLDR).unwrap();
+    let refused = |selection| rendered(&experiment.resolve(&selection).expect_err("refused"));
+    insta::assert_snapshot!("selection_without_baseline", refused(select(&["irl"], &[])));
+    insta::assert_snapshot!("selection_of_unknown_method", refused(select(&["sft", "irl-eq11"], &[])));
+    insta::assert_snapshot!(
+        "selection_of_undeclared_scale",
+        refused(Selection { scale: "paper".into(), ..Selection::default() })
+    );
+    let set = |text: &str| refused(Selection { set: vec![text.into()], ..Selection::default() });
+    insta::assert_snapshot!("set_unknown_section", set("pop.updates=3"));
+    insta::assert_snapshot!("set_unknown_key", set("ppo.update=3"));
+    insta::assert_snapshot!("set_wrong_type", set("ppo.updates=many"));
+    insta::assert_snapshot!("set_no_assignment", set("ppo.updates"));
+}
+
+#[test]
+fn unknown_keys_are_errors_wherever_they_stand() {
+    let snapshots = [
+        ("top_level", "question = ", "qestion = "),
+        ("shared_section", "kl_coefficient = 0.05", "kl_coeficient = 0.05"),
+        ("optimiser", "warmup_steps = 50", "warm_up_steps = 50"),
+        ("section", "[evaluation]", "[evalaution]"),
+        ("method", "note = \"imitation", "notes = \"imitation"),
+        ("method_section", "reward = { loss", "rewards = { loss"),
+        ("method_override", "loss = \"eq10\", bound", "loss = \"eq10\", bounds"),
+        ("profile", "sizes = [\"mini-1b\", \"mini-2.8b\"]", "size = [\"mini-1b\"]"),
+        ("profile_override", "spin.iterations = 1", "spin.iteration = 1"),
+        ("model", "num_hidden_layers = 2", "hidden_layers = 2"),
+        ("scale", "description = \"the embedded", "descripton = \"the embedded"),
+        ("seeds", "default = [1", "defaults = [1"),
+        ("claim", "family = \"primary\"", "familly = \"primary\""),
+        ("report", "baseline = ", "base_line = "),
+        ("report_column", "decimals = 3", "digits = 3"),
+        ("choice", "loss = \"eq11\"", "loss = \"eq12\""),
+        ("metric", "primary = \"gold\"", "primary = \"golden\""),
+        ("recipe", "recipe = \"spin\"", "recipe = \"spinn\""),
+    ];
+    for (name, from, to) in snapshots {
+        insta::assert_snapshot!(format!("unknown_{name}"), complaint(from, to));
+    }
+}
+
+#[test]
+fn wrong_types_and_missing_keys_say_what_is_expected() {
+    let snapshots = [
+        ("word_for_count", "updates = 40", "updates = \"many\""),
+        ("negative_count", "updates = 40", "updates = -1"),
+        ("fraction_for_count", "updates = 40", "updates = 0.5"),
+        ("number_for_flag", "whiten_advantages = true", "whiten_advantages = 1"),
+        ("value_for_section", "spin.iterations = 1", "spin = 1"),
+        ("seeds", "seeds = 5", "seeds = 0.5"),
+        ("missing_key", "clip_value = 0.2\n", ""),
+        ("missing_section", "[spin]\niterations = 3\nbeta = 0.1\nepochs = 2\nbatch_size = 32\n", "[spin]\n"),
+        ("syntax", "updates = 40", "updates = = 40"),
+    ];
+    for (name, from, to) in snapshots {
+        insta::assert_snapshot!(format!("type_{name}"), complaint(from, to));
+    }
+}
+
+#[test]
+fn values_out_of_bounds_point_at_their_line() {
+    let snapshots = [
+        ("count", "updates = 40", "updates = 0"),
+        ("probability", "quality = 0.9", "quality = 1.5"),
+        ("agreement", "agreement = 0.75", "agreement = 0.5"),
+        ("temperature", "negatives_temperature = 1.0", "negatives_temperature = -0.1"),
+        ("minibatches", "minibatches = 1", "minibatches = 3"),
+        ("heads", "num_attention_heads = 4", "num_attention_heads = 5"),
+        ("rotary", "rotary_pct = 0.25", "rotary_pct = 0.05"),
+        ("unbounded_eq10", "loss = \"eq10\", bound = 3.0", "loss = \"eq10\""),
+        ("learning_rate", "learning_rate = 3e-4", "learning_rate = 0.0"),
+        ("profile", "updates = 3, rollouts = 16", "updates = 3, rollouts = 0"),
+        ("positions", "max_position_embeddings = 128", "max_position_embeddings = 100"),
+        ("margin", "margin = 0.03", "margin = 0.0"),
+        ("seed_twice", "default = [1, 2, 3", "default = [1, 2, 2"),
+        ("no_seeds", "seeds = 2", "seeds = 0"),
+    ];
+    for (name, from, to) in snapshots {
+        insta::assert_snapshot!(format!("bound_{name}"), complaint(from, to));
+    }
+}
+
+#[test]
+fn references_must_be_declared() {
+    let snapshots = [
+        ("claim_method", "method = \"irl-eq10\"", "method = \"irl-eq01\""),
+        ("claim_versus", "versus = \"shorter\"", "versus = \"short\""),
+        ("claim_metric", "metric = \"gold_greedy\"\nmethod", "metric = \"gold_gready\"\nmethod"),
+        ("claim_size", "sizes = [\"mini-2.8b\"]\ndirection", "sizes = [\"mini-6.9b\"]\ndirection"),
+        ("claim_itself", "versus = \"spin\"", "versus = \"irl\""),
+        (
+            "claim_without_reward",
+            "method = \"irl\"\nversus = \"log_probability\"",
+            "method = \"sft\"\nversus = \"log_probability\"",
+        ),
+        (
+            "claim_heuristic_for_policy",
+            "metric = \"gold\"\nmethod = \"irl\"\nversus = \"sft\"",
+            "metric = \"gold\"\nmethod = \"irl\"\nversus = \"chance\"",
+        ),
+        ("claim_twice", "id = \"irl-beats-spin\"", "id = \"irl-beats-sft\""),
+        ("method_twice", "id = \"spin\"", "id = \"irl\""),
+        ("method_identifier", "id = \"irl-eq10\"", "id = \"irl eq10\""),
+        ("method_named_like_heuristic", "id = \"spin\"", "id = \"chance\""),
+        ("profile_size", "sizes = [\"mini-1b\"]", "sizes = [\"mini-1\"]"),
+        ("profile_preset", "seeds = 5", "seeds = \"papers\""),
+        ("report_baseline", "baseline = \"sft\"", "baseline = \"stf\""),
+        ("report_metric", "\"eos_rate\", \"learned_reward\"]", "\"eos_rate\", \"copy_accuracy\"]"),
+    ];
+    for (name, from, to) in snapshots {
+        insta::assert_snapshot!(format!("reference_{name}"), complaint(from, to));
+    }
+}
+
+#[test]
+fn experiments_are_found_by_path_by_name_above_and_inside_the_program() {
+    let folder = tempfile::tempdir().unwrap();
+    let experiments = folder.path().join("experiments");
+    let deep = folder.path().join("a/b");
+    std::fs::create_dir_all(&experiments).unwrap();
+    std::fs::create_dir_all(&deep).unwrap();
+    let own = TLDR.replace("title = \"Rewards from demonstrations: TL;DR\"", "title = \"My own\"");
+    std::fs::write(experiments.join("tldr.toml"), own).unwrap();
+    let title = |name: &str| Experiment::load_from(name, &deep).map(|experiment| experiment.title);
+    assert_eq!(title("tldr").unwrap(), "My own", "a name is searched upward before the shipped copies");
+    assert_eq!(title("../../experiments/tldr.toml").unwrap(), "My own");
+    assert_eq!(title("world-controls").unwrap(), "Controls of the embedded world");
+    insta::assert_snapshot!("unknown_experiment", rendered(&title("tlrd").unwrap_err()));
+    insta::assert_snapshot!("unknown_experiment_far", rendered(&title("zzz").unwrap_err()));
+    assert!(title("experiments/none.toml").is_err());
+}
+
+#[test]
+fn an_experiment_that_extends_another_is_laid_over_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+    write("longer.toml", "extends = \"tldr\"\nname = \"longer\"\n[ppo]\nupdates = 80\n");
+    let study = Experiment::load_from("./longer.toml", folder.path()).unwrap().resolve(&Selection::default()).unwrap();
+    assert_eq!((study.name.as_str(), study.shared.ppo.updates, study.shared.ppo.rollouts), ("longer", 80, 64));
+
+    write("wrong.toml", "extends = \"tldr\"\n[ppo]\nupdate = 80\n");
+    let error = Experiment::load_from("./wrong.toml", folder.path()).unwrap_err();
+    assert!(rendered(&error).contains("wrong.toml:3:1"), "{}", rendered(&error));
+
+    write("a.toml", "extends = \"b\"\n");
+    write("b.toml", "extends = \"a\"\n");
+    assert!(Experiment::load_from("./a.toml", folder.path()).is_err(), "a circle ends");
+}

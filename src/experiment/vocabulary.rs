@@ -1,0 +1,114 @@
+//! The words of an experiment file that name something the program computes: recipes, metrics, heuristics.
+
+use serde::{Deserialize, Serialize};
+
+/// How a method gets from its inputs to what is evaluated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Recipe {
+    /// The pre-trained base model.
+    Base,
+    /// The author of the demonstrations: what imitation aims at.
+    Demonstrator,
+    /// Supervised fine-tuning on the demonstrations.
+    Sft,
+    /// Algorithm 1 from the SFT policy: rewards from demonstrations against own samples, PPO on them.
+    Irl,
+    /// Self-play fine-tuning from the SFT policy.
+    Spin,
+    /// A reward from preferences (eq. 2), PPO on it from the SFT policy.
+    Rlhf,
+    /// PPO from the SFT policy on the gold reward itself. Privileged: a control.
+    GoldPpo,
+    /// The best by gold of n samples of the SFT policy. Privileged: a control.
+    BestOfNGold,
+    /// The best of n samples of the SFT policy by a reward from preferences.
+    BestOfNReward,
+}
+
+impl Recipe {
+    /// Whether a reward model comes out, which reward metrics and claims on them need.
+    pub fn learns_reward(self) -> bool {
+        match self {
+            Self::Irl | Self::Spin | Self::Rlhf | Self::BestOfNReward => true,
+            Self::Base | Self::Demonstrator | Self::Sft | Self::GoldPpo | Self::BestOfNGold => false,
+        }
+    }
+}
+
+/// A number that evaluation measures for one method, size and seed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Metric {
+    /// Mean gold reward of responses sampled at the evaluation temperature.
+    Gold,
+    /// Mean gold reward of greedy responses.
+    GoldGreedy,
+    /// Mean gold reward of the best of n samples, chosen by the method's own reward.
+    GoldBestOf,
+    /// Share of test posts on which the sampled response has more gold than the demonstrator's; ties count half.
+    WinRate,
+    /// Accuracy of the method's reward on held-out preference pairs with noisy labels.
+    PreferenceAccuracy,
+    /// Accuracy of the method's reward on pairs of its own policy's samples, labelled by gold.
+    OnPolicyAccuracy,
+    /// Mean of the method's own reward on its policy's samples, normalised on the demonstrations.
+    LearnedReward,
+    /// Mean over responses of log π(y|x) − log π_sft(y|x), summed over tokens, in nats.
+    Kl,
+    /// Mean tokens of a sampled response.
+    Length,
+    /// Share of sampled responses that end by themselves.
+    EosRate,
+    /// Mean log-likelihood of held-out demonstrations, in nats per response (the paper's objective 5a).
+    DemoLogLikelihood,
+    /// Share of content slots that greedy responses copy from the post.
+    CopyAccuracy,
+}
+
+impl Metric {
+    /// Whether the metric measures a learned reward, so that only methods that learn one have it.
+    pub fn of_reward(self) -> bool {
+        matches!(self, Self::GoldBestOf | Self::PreferenceAccuracy | Self::OnPolicyAccuracy | Self::LearnedReward)
+    }
+
+    /// Whether the metric is the accuracy of ranking pairs, so that a heuristic can be measured on the same pairs.
+    pub fn ranks_pairs(self) -> bool {
+        matches!(self, Self::PreferenceAccuracy | Self::OnPolicyAccuracy)
+    }
+}
+
+/// Rankings of pairs that need no learning and that a reward must beat to mean anything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Heuristic {
+    /// A fair coin.
+    Chance,
+    /// The shorter response.
+    Shorter,
+    /// The longer response.
+    Longer,
+    /// The response to which the SFT policy gives the higher log-probability.
+    LogProbability,
+    /// The response that shares more words with the post.
+    CopyOverlap,
+}
+
+impl Heuristic {
+    pub const ALL: [Self; 5] = [Self::Chance, Self::Shorter, Self::Longer, Self::LogProbability, Self::CopyOverlap];
+
+    /// The heuristic's name in an experiment file; no method may be called so.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Chance => "chance",
+            Self::Shorter => "shorter",
+            Self::Longer => "longer",
+            Self::LogProbability => "log_probability",
+            Self::CopyOverlap => "copy_overlap",
+        }
+    }
+
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|heuristic| heuristic.name() == name)
+    }
+}
