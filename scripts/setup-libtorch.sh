@@ -52,7 +52,7 @@ download() {
         --python-version 3.11 --implementation cp --abi cp311 --abi none \
         --platform manylinux_2_28_x86_64 --platform manylinux2014_x86_64 \
         --require-hashes --dest "$1" --requirement "$here/libtorch-wheels.txt" ||
-        fail "pip could not download the wheels" "check that PyPI is reachable, then run this again; whole wheels are kept"
+        fail "pip could not download the wheels" "check that PyPI is reachable and pip is 21 or later, then run this again; whole wheels are kept"
 }
 
 # Headers and the libraries that the CPU build needs, from the wheels in $1 to $2.
