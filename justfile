@@ -1,0 +1,50 @@
+# Short names for plain commands. `just` is a convenience (`cargo install just --locked`): every recipe is the line below
+# its name and can be typed without it. Words after a recipe's name are handed on: `just reproduce tldr --seeds 5`.
+
+set positional-arguments := true
+
+# List the recipes.
+_default:
+    @{{ just_executable() }} --list
+
+# Run an experiment, or finish one that was interrupted, and write its report.
+reproduce *arguments:
+    cargo run --release -- reproduce "$@"
+
+# Write an experiment's report again from stored results.
+report *arguments:
+    cargo run --release -- report "$@"
+
+# The whole pipeline at a few steps, to see that it runs here.
+smoke *arguments:
+    cargo run --release -- reproduce smoke "$@"
+
+# The embedded world's own controls: is it a fair testbed?
+world-controls *arguments:
+    cargo run --release -- reproduce world-controls "$@"
+
+# What this machine offers: devices, threads, memory, what is missing and how to get it.
+doctor *arguments:
+    cargo run --release -- doctor "$@"
+
+# All tests, in the profile that people run.
+test *arguments:
+    cargo test --release "$@"
+
+# Formatting and lints, as in CI.
+lint:
+    cargo fmt --check
+    cargo clippy --release --all-targets -- -D warnings
+
+# Our speed.
+bench *arguments:
+    cargo bench "$@"
+
+# PyTorch's speed at the same shapes, on one thread; benches/peer/peer.py says how to install PyTorch.
+bench-peer *arguments:
+    python3 benches/peer/peer.py "$@"
+
+# LibTorch as a second backend, from PyPI into ./.libtorch, then a look at whether it computes.
+setup-libtorch:
+    scripts/setup-libtorch.sh
+    . .libtorch/env.sh && cargo run --release --features tch -- doctor --device libtorch
