@@ -1,1 +1,111 @@
-//! (to be written)
+//! Where tensors live: the only room that names a backend, and the operations that are fused for the backend they meet.
+//!
+//! Every other room asks [`select`] for a device by name and calls [`fused`]'s functions; which library computes them, and
+//! with which kernels, is settled here.
+
+pub mod fused;
+
+use crate::error::{Error, Result};
+use burn::tensor::Device;
+
+/// The devices this binary was built with, as [`select`] spells them.
+pub fn built() -> Vec<&'static str> {
+    let mut names = vec!["flex"];
+    if cfg!(feature = "tch") {
+        names.extend(["libtorch", "libtorch:cuda:N"]);
+    }
+    if cfg!(feature = "cuda") {
+        names.push("cuda:N");
+    }
+    names
+}
+
+/// The device called `name`: `flex`, `libtorch`, `libtorch:cuda:N` or `cuda:N`.
+///
+/// # Errors
+/// A name that does not exist, or one whose feature is not built in; the hint lists what is built and how to build the rest.
+/// Whether the hardware is present shows only at the first tensor.
+pub fn select(name: &str) -> Result<Device> {
+    let parts: Vec<&str> = name.split(':').collect();
+    match parts.as_slice() {
+        ["flex"] => Ok(Device::flex()),
+        ["libtorch"] => libtorch(None),
+        ["libtorch", "cuda", index] => libtorch(Some(gpu_index(name, index)?)),
+        ["cuda", index] => cuda(gpu_index(name, index)?),
+        ["cuda"] => cuda(0),
+        _ => Err(Error::new(format!("there is no device called `{name}`")).hint(known())),
+    }
+}
+
+/// Whether the device computes on the processor rather than on an accelerator.
+pub fn is_cpu(device: &Device) -> bool {
+    !format!("{:?}", device.clone().inner()).to_lowercase().contains("cuda")
+}
+
+fn gpu_index(name: &str, index: &str) -> Result<usize> {
+    index.parse().map_err(|_| {
+        Error::new(format!("device `{name}`: `{index}` is not a GPU's number")).hint("count from 0, as in `cuda:0`")
+    })
+}
+
+#[cfg(feature = "tch")]
+#[expect(deprecated, reason = "LibTorch stays the fastest backend for large models on CPUs; burn is pinned")]
+fn libtorch(gpu: Option<usize>) -> Result<Device> {
+    Ok(match gpu {
+        None => Device::libtorch(),
+        Some(index) => Device::libtorch_cuda(index),
+    })
+}
+
+#[cfg(not(feature = "tch"))]
+fn libtorch(_gpu: Option<usize>) -> Result<Device> {
+    Err(Error::new("this binary was built without LibTorch").hint(known()))
+}
+
+#[cfg(feature = "cuda")]
+fn cuda(index: usize) -> Result<Device> {
+    Ok(Device::cuda(index))
+}
+
+#[cfg(not(feature = "cuda"))]
+fn cuda(_index: usize) -> Result<Device> {
+    Err(Error::new("this binary was built without CUDA").hint(known()))
+}
+
+fn known() -> String {
+    format!(
+        "built in: {}. Build others with `cargo build --release --features tch` (libtorch, libtorch:cuda:N; run \
+         `just setup-libtorch` first) or `--features cuda` (cuda:N)",
+        built().join(", ")
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use miette::Diagnostic;
+
+    #[test]
+    fn flex_is_always_built_and_is_a_cpu() {
+        assert!(built().contains(&"flex"));
+        let device = select("flex").unwrap();
+        assert!(is_cpu(&device));
+        assert!(is_cpu(&device.autodiff()));
+    }
+
+    #[test]
+    fn an_unknown_name_is_an_error_that_lists_what_is_built() {
+        for name in ["", "gpu", "flex:0", "libtorch:cuda", "cuda:0:1"] {
+            let error = select(name).unwrap_err();
+            assert!(error.help().unwrap().to_string().contains("built in: flex"), "{name}");
+        }
+        assert!(select("cuda:first").unwrap_err().to_string().contains("`first`"));
+    }
+
+    #[cfg(not(feature = "cuda"))]
+    #[test]
+    fn a_device_that_is_not_built_says_how_to_build_it() {
+        let help = select("cuda:0").unwrap_err().help().unwrap().to_string();
+        assert!(help.contains("--features cuda"), "{help}");
+    }
+}

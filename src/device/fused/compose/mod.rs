@@ -1,0 +1,34 @@
+//! Every operation written with the tensor library's own operations: the definition that the fused kernels are tested
+//! against, and what runs on backends that have none.
+
+mod attention;
+mod sampling;
+
+pub use attention::{Rotary, attention};
+pub(super) use attention::{attend, heads_of, merge_heads};
+pub use sampling::{sample, token_log_probs};
+
+use burn::tensor::{Tensor, activation};
+
+/// `x · weight + bias` over rows: `x` [n, d_in], `weight` [d_in, d_out], `bias` [d_out] -> [n, d_out].
+///
+/// Two dimensions on purpose: flattening batch and time keeps the gradient of `weight` one matrix product.
+pub fn linear(x: Tensor<2>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<2> {
+    let product = x.matmul(weight);
+    match bias {
+        Some(bias) => product + bias.unsqueeze(),
+        None => product,
+    }
+}
+
+/// Layer normalisation (Ba, Kiros & Hinton 2016) of each row of `x` [n, d] with the biased variance.
+pub fn layer_norm(x: Tensor<2>, gamma: Tensor<1>, beta: Tensor<1>, epsilon: f64) -> Tensor<2> {
+    let centred = x.clone() - x.mean_dim(1);
+    let variance = (centred.clone() * centred.clone()).mean_dim(1);
+    centred / (variance + epsilon).sqrt() * gamma.unsqueeze() + beta.unsqueeze()
+}
+
+/// The exact Gaussian error linear unit, `x · Φ(x)` (Hendrycks & Gimpel 2016).
+pub fn gelu(x: Tensor<2>) -> Tensor<2> {
+    activation::gelu(x)
+}
