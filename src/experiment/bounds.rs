@@ -74,8 +74,12 @@ fn supervised(bounds: &mut Bounds, hyper: &Hyper) {
     bounds.share("pretrain.copy_gate", pretrain.copy_gate);
     bounds.share("sft.prompt_weight", sft.prompt_weight.into());
     bounds.at_least_zero("reward.bound", reward.bound);
-    let bounded = reward.loss != RewardLoss::Eq10 || reward.bound > 0.0;
-    bounds.that("reward.bound", bounded, "above 0 for the linear loss of eq. 10, which is unbounded", reward.bound);
+    if reward.loss == RewardLoss::Eq10 && reward.bound == 0.0 {
+        bounds.violated(
+            "reward.loss",
+            "the linear loss of eq. 10 has no minimum unless `reward.bound` is above 0".into(),
+        );
+    }
     optimiser(bounds, "pretrain", &pretrain.optimiser);
     optimiser(bounds, "sft", &sft.optimiser);
     optimiser(bounds, "reward", &reward.optimiser);
@@ -130,11 +134,15 @@ struct Bounds<'a> {
 impl Bounds<'_> {
     /// `path` must be `expected`, and is `found`.
     fn that(&mut self, path: &str, holds: bool, expected: &str, found: impl Display) {
-        if holds || self.violation.is_some() {
-            return;
+        if !holds {
+            self.violated(path, format!("`{path}` must be {expected}, but is {found}"));
         }
+    }
+
+    /// `message`, pointing at `path`, unless something was wrong before.
+    fn violated(&mut self, path: &str, message: String) {
         let place = &self.node.at(path).unwrap_or(self.node).place;
-        self.violation = Some(place.error(format!("`{path}` must be {expected}, but is {found}")));
+        self.violation.get_or_insert_with(|| place.error(message));
     }
 
     fn counts(&mut self, counts: &[(&str, usize)]) {

@@ -36,6 +36,21 @@ pub struct Column {
     pub better: Better,
     /// Digits after the decimal point.
     pub decimals: usize,
+    /// Values that the metric can take, where it is bounded.
+    #[serde(default)]
+    pub range: Option<[f64; 2]>,
+}
+
+/// What a table's rows are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TableKind {
+    /// Policies, by method.
+    Policy,
+    /// Rewards, by method, with the heuristics that rank the same pairs.
+    Reward,
+    /// Descriptions that make nothing better or worse.
+    Diagnostics,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -43,6 +58,7 @@ pub struct Column {
 pub struct TableLayout {
     pub id: String,
     pub title: String,
+    pub kind: TableKind,
     /// Metrics, each declared as a column.
     pub columns: Vec<Metric>,
 }

@@ -26,7 +26,7 @@ pub use find::SHIPPED;
 pub use hyper::{
     DemonstrationSettings, EvaluationSettings, GenerationSettings, Hyper, Labels, ModelSettings, PreferenceSettings,
 };
-pub use layout::{Better, Column, ReportSettings, TableLayout};
+pub use layout::{Better, Column, ReportSettings, TableKind, TableLayout};
 pub use resolve::{MethodPlan, Selection, Study};
 pub use seeds::SeedChoice;
 pub use vocabulary::{Heuristic, Metric, Recipe};

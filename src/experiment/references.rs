@@ -31,6 +31,7 @@ pub(super) fn claims(raw: Vec<RawClaim>, models: &BTreeMap<String, ModelSettings
 /// Checks every name of `experiment`; `document` is the tree it was read from.
 pub(super) fn check(experiment: &Experiment, document: &Node) -> Result<()> {
     identifier(&experiment.name, "name", place(document, "name"))?;
+    sizes(experiment, document)?;
     methods(experiment)?;
     profiles(experiment)?;
     seeds(experiment, document)?;
@@ -41,6 +42,16 @@ pub(super) fn check(experiment: &Experiment, document: &Node) -> Result<()> {
         check_claim(experiment, claim, node)?;
     }
     report(experiment, document.at("report").unwrap_or(document))
+}
+
+fn sizes(experiment: &Experiment, document: &Node) -> Result<()> {
+    let table = document.at("models").and_then(Node::table);
+    table.into_iter().flatten().filter(|(size, _)| experiment.models.contains_key(*size)).try_for_each(
+        |(size, entry)| {
+            // A version's dot, as in 2.8b, is as good as a hyphen.
+            identifier(&size.replace('.', "-"), "name of a size", &entry.key)
+        },
+    )
 }
 
 fn methods(experiment: &Experiment) -> Result<()> {
@@ -121,10 +132,12 @@ fn check_claim(experiment: &Experiment, claim: &Claim, node: &Node) -> Result<()
             return Err(place(node, "versus").error(message).hint(hint));
         }
     }
-    if claim.margin < 0.0 || (claim.margin == 0.0 && claim.direction == Direction::Equivalent) {
-        return Err(place(node, "margin").error("the margin must be above 0, or 0 where equivalence is of no interest"));
-    }
-    Ok(())
+    let expected = match claim.direction {
+        Direction::Equivalent if claim.margin <= 0.0 => "above 0, or nothing would be equivalent",
+        _ if claim.margin < 0.0 => "0 or more",
+        _ => return Ok(()),
+    };
+    Err(place(node, "margin").error(format!("the margin must be {expected}")))
 }
 
 fn report(experiment: &Experiment, node: &Node) -> Result<()> {
@@ -142,6 +155,9 @@ fn report(experiment: &Experiment, node: &Node) -> Result<()> {
     for (index, column) in report.columns.iter().enumerate() {
         if report.columns[..index].iter().any(|earlier| earlier.metric == column.metric) {
             return Err(place(item(node, "column", index), "metric").error("the metric has a column already"));
+        }
+        if column.range.is_some_and(|[low, high]| low >= high) {
+            return Err(place(item(node, "column", index), "range").error("a range is [lowest, highest]"));
         }
     }
     for (index, table) in report.tables.iter().enumerate() {

@@ -6,7 +6,7 @@
 use super::WorldSettings;
 use super::bounds::check_hyper;
 use super::claim::{Claim, Versus};
-use super::decode::{decode, suggestion};
+use super::decode::{decode, nearest, suggestion};
 use super::file::{Experiment, Method, Part};
 use super::hyper::{Hyper, ModelSettings};
 use super::layout::ReportSettings;
@@ -198,8 +198,11 @@ fn choose<'a, T>(kind: &str, name: &str, mut all: impl Iterator<Item = (&'a str,
         Some((_, found)) => Ok(found),
         None => {
             let known: Vec<_> = known.collect();
-            Err(Error::new(format!("no {kind} is called `{name}`; declared: {}", known.join(", ")))
-                .hint(suggestion(name, known)))
+            let error = Error::new(format!("no {kind} is called `{name}`; declared: {}", known.join(", ")));
+            Err(match nearest(name, known) {
+                Some(near) => error.hint(format!("did you mean `{near}`?")),
+                None => error,
+            })
         }
     }
 }

@@ -39,6 +39,11 @@ fn complaint(from: &str, to: &str) -> String {
     }
 }
 
+/// What is said after each of the replacements (name, from, to).
+fn complaints(replacements: &[(&str, &str, &str)]) -> String {
+    replacements.iter().map(|(name, from, to)| format!("[{name}]\n{}\n", complaint(from, to))).collect()
+}
+
 #[test]
 fn shipped_experiments_resolve_in_all_profiles() {
     for (name, _) in SHIPPED {
@@ -141,17 +146,19 @@ fn a_selection_narrows_a_study_and_its_claims() {
 
     let experiment = Experiment::parse("t.toml", TLDR).unwrap();
     let refused = |selection| rendered(&experiment.resolve(&selection).expect_err("refused"));
-    insta::assert_snapshot!("selection_without_baseline", refused(select(&["irl"], &[])));
-    insta::assert_snapshot!("selection_of_unknown_method", refused(select(&["sft", "irl-eq11"], &[])));
-    insta::assert_snapshot!(
-        "selection_of_undeclared_scale",
-        refused(Selection { scale: "paper".into(), ..Selection::default() })
-    );
     let set = |text: &str| refused(Selection { set: vec![text.into()], ..Selection::default() });
-    insta::assert_snapshot!("set_unknown_section", set("pop.updates=3"));
-    insta::assert_snapshot!("set_unknown_key", set("ppo.update=3"));
-    insta::assert_snapshot!("set_wrong_type", set("ppo.updates=many"));
-    insta::assert_snapshot!("set_no_assignment", set("ppo.updates"));
+    let said = [
+        refused(select(&["irl"], &[])),
+        refused(select(&["sft", "irl-eq11"], &[])),
+        refused(Selection { scale: "paper".into(), ..Selection::default() }),
+        refused(Selection { profile: "smok".into(), ..Selection::default() }),
+        set("pop.updates=3"),
+        set("world.posts=3"),
+        set("ppo.update=3"),
+        set("ppo.updates=many"),
+        set("ppo.updates"),
+    ];
+    insta::assert_snapshot!("selections", said.join("\n"));
 }
 
 #[test]
@@ -176,9 +183,7 @@ fn unknown_keys_are_errors_wherever_they_stand() {
         ("metric", "primary = \"gold\"", "primary = \"golden\""),
         ("recipe", "recipe = \"spin\"", "recipe = \"spinn\""),
     ];
-    for (name, from, to) in snapshots {
-        insta::assert_snapshot!(format!("unknown_{name}"), complaint(from, to));
-    }
+    insta::assert_snapshot!("unknown_keys", complaints(&snapshots));
 }
 
 #[test]
@@ -194,9 +199,7 @@ fn wrong_types_and_missing_keys_say_what_is_expected() {
         ("missing_section", "[spin]\niterations = 3\nbeta = 0.1\nepochs = 2\nbatch_size = 32\n", "[spin]\n"),
         ("syntax", "updates = 40", "updates = = 40"),
     ];
-    for (name, from, to) in snapshots {
-        insta::assert_snapshot!(format!("type_{name}"), complaint(from, to));
-    }
+    insta::assert_snapshot!("wrong_types", complaints(&snapshots));
 }
 
 #[test]
@@ -214,12 +217,12 @@ fn values_out_of_bounds_point_at_their_line() {
         ("profile", "updates = 3, rollouts = 16", "updates = 3, rollouts = 0"),
         ("positions", "max_position_embeddings = 128", "max_position_embeddings = 100"),
         ("margin", "margin = 0.03", "margin = 0.0"),
+        ("range", "range = [0.0, 1.0]", "range = [1.0, 1.0]"),
+        ("size_name", "[models.\"mini-1b\"]", "[models.\"Mini 1B\"]"),
         ("seed_twice", "default = [1, 2, 3", "default = [1, 2, 2"),
         ("no_seeds", "seeds = 2", "seeds = 0"),
     ];
-    for (name, from, to) in snapshots {
-        insta::assert_snapshot!(format!("bound_{name}"), complaint(from, to));
-    }
+    insta::assert_snapshot!("bounds", complaints(&snapshots));
 }
 
 #[test]
@@ -249,9 +252,7 @@ fn references_must_be_declared() {
         ("report_baseline", "baseline = \"sft\"", "baseline = \"stf\""),
         ("report_metric", "\"eos_rate\", \"learned_reward\"]", "\"eos_rate\", \"copy_accuracy\"]"),
     ];
-    for (name, from, to) in snapshots {
-        insta::assert_snapshot!(format!("reference_{name}"), complaint(from, to));
-    }
+    insta::assert_snapshot!("references", complaints(&snapshots));
 }
 
 #[test]
@@ -267,8 +268,8 @@ fn experiments_are_found_by_path_by_name_above_and_inside_the_program() {
     assert_eq!(title("tldr").unwrap(), "My own", "a name is searched upward before the shipped copies");
     assert_eq!(title("../../experiments/tldr.toml").unwrap(), "My own");
     assert_eq!(title("world-controls").unwrap(), "Controls of the embedded world");
-    insta::assert_snapshot!("unknown_experiment", rendered(&title("tlrd").unwrap_err()));
-    insta::assert_snapshot!("unknown_experiment_far", rendered(&title("zzz").unwrap_err()));
+    let said = ["tlrd", "zzz"].map(|name| rendered(&title(name).unwrap_err()));
+    insta::assert_snapshot!("unknown_experiments", said.join("\n"));
     assert!(title("experiments/none.toml").is_err());
 }
 
