@@ -31,3 +31,6 @@ pub use multiplicity::{adjust_defined, benjamini_hochberg, holm};
 pub use paired::{Paired, paired, probability_of_improvement, welch};
 pub use power::{minimum_detectable_effect, paired_power, seeds_needed, seeds_needed_for_equivalence};
 pub use verdict::{Direction, POWER, Tost, Verdict, tost, verdict};
+
+#[cfg(test)]
+mod tests;
