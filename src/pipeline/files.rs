@@ -6,6 +6,7 @@ use serde::de::DeserializeOwned;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
 use std::path::Path;
+use tempfile::NamedTempFile;
 
 /// `cannot {action} {path}`, with a hint for the failures that users can mend.
 pub(super) fn failed(action: &str, path: &Path, cause: io::Error) -> Error {
@@ -84,19 +85,29 @@ pub(super) fn write_synced(path: &Path, bytes: &[u8]) -> Result<()> {
     write().map_err(|cause| failed("write", path, cause))
 }
 
-/// Writes a file beside and renames it: readers see the old bytes or the new ones, whatever dies meanwhile.
+/// Writes a file beside and renames it: readers see the old bytes or the new ones, whatever dies meanwhile. A power
+/// failure may still lose it, so this is for what can be written again.
 pub(super) fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
+    write_beside(path, bytes)?.persist(path).map_err(|cause| failed("write", path, cause.error))?;
+    Ok(())
+}
+
+/// As [`replace`], and survives a power failure.
+pub(super) fn replace_synced(path: &Path, bytes: &[u8]) -> Result<()> {
+    let beside = write_beside(path, bytes)?;
+    beside.as_file().sync_all().map_err(|cause| failed("sync", beside.path(), cause))?;
+    beside.persist(path).map_err(|cause| failed("write", path, cause.error))?;
+    sync_dir(path.parent().unwrap_or(Path::new(".")))
+}
+
+fn write_beside(path: &Path, bytes: &[u8]) -> Result<NamedTempFile> {
     let folder = path.parent().unwrap_or(Path::new("."));
     let mut beside = tempfile::Builder::new()
         .prefix(".writing-")
         .tempfile_in(folder)
         .map_err(|cause| failed("create a file in", folder, cause))?;
-    beside
-        .write_all(bytes)
-        .and_then(|()| beside.as_file().sync_all())
-        .map_err(|cause| failed("write", beside.path(), cause))?;
-    beside.persist(path).map_err(|cause| failed("write", path, cause.error))?;
-    Ok(())
+    beside.write_all(bytes).map_err(|cause| failed("write", path, cause))?;
+    Ok(beside)
 }
 
 /// Makes a folder's entries (creations, renames) durable. Only Unix can open a folder for this; elsewhere it is a no-op.
