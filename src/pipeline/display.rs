@@ -13,6 +13,7 @@ const TICK: Duration = Duration::from_millis(500);
 const FIRST_ESTIMATE: Duration = Duration::from_secs(3);
 
 pub(super) struct Display {
+    quiet: bool,
     terminal: Option<Terminal>,
     started: Instant,
     total: usize,
@@ -29,9 +30,9 @@ struct Terminal {
 
 impl Display {
     /// For `total` stages of which `cached` are there already.
-    pub fn new(total: usize, cached: usize) -> Self {
-        let terminal = std::io::stderr().is_terminal().then(|| Terminal::new(total, cached));
-        Self { terminal, started: Instant::now(), total, done: cached, fractions: BTreeMap::new() }
+    pub fn new(total: usize, cached: usize, quiet: bool) -> Self {
+        let terminal = (!quiet && std::io::stderr().is_terminal()).then(|| Terminal::new(total, cached));
+        Self { quiet, terminal, started: Instant::now(), total, done: cached, fractions: BTreeMap::new() }
     }
 
     pub fn started(&mut self, position: usize, label: &str) {
@@ -74,7 +75,7 @@ impl Display {
 
     pub fn failed(&mut self, position: usize, label: &str, message: &str, skipped: usize) {
         self.end(position);
-        let cost = if skipped > 0 { format!(" ({skipped} stages that need it are skipped)") } else { String::new() };
+        let cost = if skipped > 0 { format!(" (with {skipped} more that would need it)") } else { String::new() };
         self.say(&format!("failed: {label}{cost}\n  {}", message.replace('\n', "\n  ")));
     }
 
@@ -98,6 +99,9 @@ impl Display {
 
     /// A line that stays, above the moving ones. A closed standard error is no reason to stop computing.
     fn say(&self, text: &str) {
+        if self.quiet {
+            return;
+        }
         let printed = match &self.terminal {
             Some(terminal) => terminal.multi.println(text),
             None => writeln!(std::io::stderr(), "{text}"),

@@ -45,11 +45,11 @@ pub(super) fn remove_file(path: &Path) -> Result<()> {
     }
 }
 
-/// The names in a folder, sorted; none if the folder is not there. Names that are not UTF-8 are not ours.
+/// The names in a folder, sorted; none if it is not there or no folder. Names that are not UTF-8 are not ours.
 pub(super) fn names_in(path: &Path) -> Result<Vec<String>> {
     let entries = match fs::read_dir(path) {
         Ok(entries) => entries,
-        Err(cause) if cause.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(cause) if matches!(cause.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(Vec::new()),
         Err(cause) => return Err(failed("read the folder", path, cause)),
     };
     let mut names = Vec::new();
@@ -118,4 +118,32 @@ pub(super) fn sync_dir(path: &Path) -> Result<()> {
             .map_err(|cause| failed("sync the folder", path, cause))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use miette::Diagnostic;
+
+    #[test]
+    fn errors_name_the_path_and_what_to_do() {
+        for (kind, remedy) in [
+            (ErrorKind::StorageFull, "free some space"),
+            (ErrorKind::PermissionDenied, "check who owns it"),
+            (ErrorKind::ReadOnlyFilesystem, "choose another folder"),
+        ] {
+            let error = failed("write", Path::new("/some/file"), io::Error::from(kind));
+            assert_eq!(error.to_string(), "cannot write /some/file");
+            assert!(error.help().unwrap().to_string().contains(remedy));
+        }
+    }
+
+    #[test]
+    fn a_replaced_file_is_new_and_nothing_lies_beside_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        replace(&path, b"old").unwrap();
+        replace_synced(&path, b"new").unwrap();
+        assert_eq!((fs::read(&path).unwrap(), names_in(dir.path()).unwrap()), (b"new".to_vec(), vec!["file".into()]));
+    }
 }

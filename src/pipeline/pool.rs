@@ -29,6 +29,8 @@ pub struct LocalPool {
     pub device: String,
     /// Kernel threads per stage. One, since small models scale across processes and not across threads.
     pub threads: usize,
+    /// Show no progress.
+    pub quiet: bool,
 }
 
 /// What became of every stage of a graph.
@@ -80,7 +82,7 @@ impl LocalPool {
     /// A pool that runs this very program's `stage` command.
     pub fn new(jobs: usize, device: impl Into<String>) -> Result<Self> {
         let exe = std::env::current_exe().context(|| "cannot find the program's own file".to_owned())?;
-        Ok(Self { exe, arguments: vec!["stage".into()], jobs, device: device.into(), threads: 1 })
+        Ok(Self { exe, arguments: vec!["stage".into()], jobs, device: device.into(), threads: 1, quiet: false })
     }
 
     /// Computes what is missing of `graph`. A stage that fails costs those that need it and no others; their failures
@@ -140,7 +142,7 @@ impl<'a> Run<'a> {
         let cached = schedule.all(State::Complete).map(|position| graph.stage(position).key).collect();
         let outcome = Outcome { cached, ..Outcome::default() };
         let (sender, messages) = mpsc::channel();
-        let display = Display::new(graph.len(), outcome.cached.len());
+        let display = Display::new(graph.len(), outcome.cached.len(), pool.quiet);
         Self { pool, store, graph, schedule, display, running: BTreeMap::new(), sender, messages, outcome }
     }
 
