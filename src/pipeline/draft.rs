@@ -4,7 +4,6 @@ use super::files;
 use super::manifest::{FileRecord, MANIFEST, Manifest};
 use super::store::{StageLock, Store};
 use crate::error::{Error, Result};
-use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
@@ -43,7 +42,9 @@ impl Draft {
             return Err(Error::new(format!("stage `{}` wrote a file called {MANIFEST}", manifest.label))
                 .hint("this name is the store's own: choose another one in the stage"));
         }
-        manifest.files = record_files(&self.out, sync_and_hash)?;
+        for (name, path) in plain_files(&self.out)? {
+            manifest.files.insert(name, sync_and_hash(&path)?);
+        }
         let path = self.out.join(MANIFEST);
         files::write_synced(&path, &files::to_json(&manifest, &path)?)?;
         files::sync_dir(&self.out)?;
@@ -63,16 +64,7 @@ impl Draft {
     }
 }
 
-/// Every file under `dir`, by relative path, with what `record` says of it. Folders are synced after their contents.
-fn record_files(dir: &Path, record: fn(&Path) -> Result<FileRecord>) -> Result<BTreeMap<String, FileRecord>> {
-    let mut found = BTreeMap::new();
-    for (name, path) in plain_files(dir)? {
-        found.insert(name, record(&path)?);
-    }
-    Ok(found)
-}
-
-/// Relative name and path of every file under `dir`, sorted by name; syncs nothing.
+/// Relative name and path of every file under `dir`, sorted by name.
 ///
 /// # Errors
 /// If there is anything but plain files and folders, or a name that is not UTF-8: neither can be moved between machines.
@@ -102,6 +94,7 @@ pub(super) fn plain_files(dir: &Path) -> Result<Vec<(String, PathBuf)>> {
     Ok(found)
 }
 
+/// Syncs a file and the folder that names it; returns its record.
 fn sync_and_hash(path: &Path) -> Result<FileRecord> {
     File::open(path).and_then(|file| file.sync_all()).map_err(|cause| files::failed("sync", path, cause))?;
     if let Some(folder) = path.parent() {

@@ -6,6 +6,7 @@ use serde::de::DeserializeOwned;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
 use std::path::Path;
+use tempfile::NamedTempFile;
 
 /// `cannot {action} {path}`, with a hint for the failures that users can mend.
 pub(super) fn failed(action: &str, path: &Path, cause: io::Error) -> Error {
@@ -44,11 +45,11 @@ pub(super) fn remove_file(path: &Path) -> Result<()> {
     }
 }
 
-/// The names in a folder, sorted; none if the folder is not there. Names that are not UTF-8 are not ours.
+/// The names in a folder, sorted; none if it is not there or no folder. Names that are not UTF-8 are not ours.
 pub(super) fn names_in(path: &Path) -> Result<Vec<String>> {
     let entries = match fs::read_dir(path) {
         Ok(entries) => entries,
-        Err(cause) if cause.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(cause) if matches!(cause.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(Vec::new()),
         Err(cause) => return Err(failed("read the folder", path, cause)),
     };
     let mut names = Vec::new();
@@ -84,19 +85,29 @@ pub(super) fn write_synced(path: &Path, bytes: &[u8]) -> Result<()> {
     write().map_err(|cause| failed("write", path, cause))
 }
 
-/// Writes a file beside and renames it: readers see the old bytes or the new ones, whatever dies meanwhile.
+/// Writes a file beside and renames it: readers see the old bytes or the new ones, whatever dies meanwhile. A power
+/// failure may still lose it, so this is for what can be written again.
 pub(super) fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
+    write_beside(path, bytes)?.persist(path).map_err(|cause| failed("write", path, cause.error))?;
+    Ok(())
+}
+
+/// As [`replace`], and survives a power failure.
+pub(super) fn replace_synced(path: &Path, bytes: &[u8]) -> Result<()> {
+    let beside = write_beside(path, bytes)?;
+    beside.as_file().sync_all().map_err(|cause| failed("sync", beside.path(), cause))?;
+    beside.persist(path).map_err(|cause| failed("write", path, cause.error))?;
+    sync_dir(path.parent().unwrap_or(Path::new(".")))
+}
+
+fn write_beside(path: &Path, bytes: &[u8]) -> Result<NamedTempFile> {
     let folder = path.parent().unwrap_or(Path::new("."));
     let mut beside = tempfile::Builder::new()
         .prefix(".writing-")
         .tempfile_in(folder)
         .map_err(|cause| failed("create a file in", folder, cause))?;
-    beside
-        .write_all(bytes)
-        .and_then(|()| beside.as_file().sync_all())
-        .map_err(|cause| failed("write", beside.path(), cause))?;
-    beside.persist(path).map_err(|cause| failed("write", path, cause.error))?;
-    Ok(())
+    beside.write_all(bytes).map_err(|cause| failed("write", path, cause))?;
+    Ok(beside)
 }
 
 /// Makes a folder's entries (creations, renames) durable. Only Unix can open a folder for this; elsewhere it is a no-op.
@@ -107,4 +118,32 @@ pub(super) fn sync_dir(path: &Path) -> Result<()> {
             .map_err(|cause| failed("sync the folder", path, cause))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use miette::Diagnostic;
+
+    #[test]
+    fn errors_name_the_path_and_what_to_do() {
+        for (kind, remedy) in [
+            (ErrorKind::StorageFull, "free some space"),
+            (ErrorKind::PermissionDenied, "check who owns it"),
+            (ErrorKind::ReadOnlyFilesystem, "choose another folder"),
+        ] {
+            let error = failed("write", Path::new("/some/file"), io::Error::from(kind));
+            assert_eq!(error.to_string(), "cannot write /some/file");
+            assert!(error.help().unwrap().to_string().contains(remedy));
+        }
+    }
+
+    #[test]
+    fn a_replaced_file_is_new_and_nothing_lies_beside_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        replace(&path, b"old").unwrap();
+        replace_synced(&path, b"new").unwrap();
+        assert_eq!((fs::read(&path).unwrap(), names_in(dir.path()).unwrap()), (b"new".to_vec(), vec!["file".into()]));
+    }
 }

@@ -100,12 +100,12 @@ impl Graph {
         self.stages[position].spec.inputs.values().filter_map(|key| self.position(key))
     }
 
-    /// For each stage, its cost plus that of the costliest chain of stages after it.
-    pub(super) fn longest_paths(&self) -> Vec<f64> {
+    /// For each stage, its cost plus that of the costliest chain of stages after it; `costs` are by position.
+    pub(super) fn longest_paths(&self, costs: &[f64]) -> Vec<f64> {
         let mut paths = vec![0.0_f64; self.len()];
         for position in (0..self.len()).rev() {
             let after = self.dependents[position].iter().map(|&next| paths[next]).fold(0.0, f64::max);
-            paths[position] = self.stages[position].cost + after;
+            paths[position] = costs[position] + after;
         }
         paths
     }
@@ -155,6 +155,7 @@ mod tests {
         let cheap = graph.add(spec("cheap", &[root]), "cheap", 2.0).unwrap();
         graph.add(spec("dear", &[root]), "dear", f64::NAN).unwrap();
         graph.add(spec("end", &[cheap, root]), "end", 4.0).unwrap();
-        assert_eq!(graph.longest_paths(), [7.0, 6.0, 0.0, 4.0]);
+        let costs: Vec<f64> = graph.iter().map(|stage| stage.cost).collect();
+        assert_eq!(graph.longest_paths(&costs), [7.0, 6.0, 0.0, 4.0]);
     }
 }

@@ -16,22 +16,33 @@
 //! | `child`, `pool`, `schedule`, `display` | the parent: start, watch, draw |
 //! | `interrupt`, `measure`, `files` | Ctrl-C, cost of a stage, file errors that name a path and a remedy |
 
+mod child;
 mod context;
+mod display;
 mod draft;
 mod event;
 mod files;
 mod graph;
+mod interrupt;
 mod key;
 mod manifest;
 mod measure;
+mod pool;
+mod schedule;
 mod stage;
 mod store;
+#[cfg(test)]
+mod tests;
+mod verify;
 
 pub use context::StageContext;
 pub use draft::Draft;
 pub use event::Event;
 pub use graph::{Graph, PlannedStage};
+pub use interrupt::Interrupt;
 pub use key::{StageKey, StageSpec};
 pub use manifest::{FileRecord, Manifest};
+pub use pool::{LocalPool, Outcome};
 pub use stage::{SUPERVISED_ENV, leave_with_parent, run_stage};
 pub use store::{StageLock, Store};
+pub use verify::{Damage, Problem, Verification};

@@ -61,7 +61,7 @@ impl Store {
                     .hint("give --store an empty folder, or one that touchstone made"));
             }
             if !header.exists() {
-                files::replace(&header, &files::to_json(&Header { format_version: FORMAT_VERSION }, &header)?)?;
+                files::replace_synced(&header, &files::to_json(&Header { format_version: FORMAT_VERSION }, &header)?)?;
             }
         }
         let store = Self::open_existing(dir)?;
@@ -160,8 +160,9 @@ impl Store {
         let artifacts = self.root.join("artifacts");
         let mut keys = Vec::new();
         for shard in files::names_in(&artifacts)? {
+            let names = files::names_in(&artifacts.join(&shard))?;
             keys.extend(
-                files::names_in(&artifacts.join(shard))?.iter().filter_map(|name| name.parse::<StageKey>().ok()),
+                names.iter().filter(|name| name.starts_with(&shard)).filter_map(|name| name.parse::<StageKey>().ok()),
             );
         }
         Ok(keys)

@@ -1,0 +1,252 @@
+//! `touchstone runs`: looks into a store of artifacts, and checks it.
+
+use crate::error::{Context, Result};
+use crate::pipeline::{Manifest, Problem, StageKey, StageSpec, Store, Verification};
+use comfy_table::{CellAlignment, Table, presets};
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::io::{ErrorKind, Write as _};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Look into the artifacts that were computed, and check them.
+#[derive(Debug, clap::Args)]
+pub struct RunsArgs {
+    #[command(subcommand)]
+    command: RunsCommand,
+    /// Folder of the artifacts.
+    #[arg(long, value_name = "DIR", default_value = "runs", global = true)]
+    store: PathBuf,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum RunsCommand {
+    /// List the finished artifacts with what they cost.
+    List,
+    /// Show where one artifact came from, what it cost and what it holds.
+    Show {
+        /// The first digits of its key.
+        #[arg(value_name = "KEY-PREFIX")]
+        prefix: String,
+    },
+    /// Rehash every file and report what is damaged, missing or extra; fails if anything is.
+    Verify {
+        /// Remove the damaged artifacts, so that the next run computes them again.
+        #[arg(long)]
+        repair: bool,
+    },
+}
+
+pub fn run(args: &RunsArgs) -> Result<ExitCode> {
+    let store = Store::open_existing(&args.store)?;
+    match &args.command {
+        RunsCommand::List => print(&list(&store.list()?))?,
+        RunsCommand::Show { prefix } => print(&show(&store, &store.find(prefix)?)?)?,
+        RunsCommand::Verify { repair } => return verify(&store, *repair),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn list(manifests: &[Manifest]) -> String {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING);
+    table.set_header(["key", "stage", "wall", "memory", "size", "device", "started"]);
+    for manifest in manifests {
+        table.add_row([
+            manifest.key.short(),
+            manifest.label.clone(),
+            seconds(manifest.wall_seconds),
+            manifest.peak_memory_bytes.map_or("?".into(), bytes),
+            bytes(manifest.bytes()),
+            manifest.device.clone(),
+            manifest.started.clone(),
+        ]);
+    }
+    for column in table.column_iter_mut().skip(2).take(3) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    format!("{}\n{}\n", table.trim_fmt(), count(manifests.len(), "artifact"))
+}
+
+fn show(store: &Store, key: &StageKey) -> Result<String> {
+    match store.manifest(key) {
+        Ok(manifest) => Ok(describe(store, &manifest)),
+        Err(reason) => {
+            let stage = store.planned(key)?;
+            let mut text = format!("{}\nkey       {key}\nstate     not finished ({reason})\n", stage.label);
+            let log = store.failure_log(key);
+            if log.exists() {
+                let _ = writeln!(text, "failure   {}", log.display());
+            }
+            text.push_str(&describe_spec(&stage.spec));
+            Ok(text)
+        }
+    }
+}
+
+fn describe(store: &Store, manifest: &Manifest) -> String {
+    let mut text = format!("{}\nkey       {}\n", manifest.label, manifest.key);
+    if let Some(folder) = store.artifact(&manifest.key) {
+        let _ = writeln!(text, "folder    {}", folder.display());
+    }
+    let cpu = manifest.cpu_seconds.map_or("?".into(), seconds);
+    let memory = manifest.peak_memory_bytes.map_or("?".into(), bytes);
+    let _ = writeln!(text, "computed  {} on {}", manifest.started, manifest.device);
+    let _ = writeln!(text, "program   touchstone {} (revision {})", manifest.touchstone, manifest.code_revision);
+    let _ = writeln!(text, "cost      {} wall, {cpu} processor, {memory} peak memory", seconds(manifest.wall_seconds));
+    let _ = writeln!(text, "work      {} tokens, {:.2e} floating-point operations", manifest.tokens, manifest.flops);
+    text.push_str(&describe_spec(&manifest.spec));
+    let _ = writeln!(text, "files     {} in all", bytes(manifest.bytes()));
+    for (name, file) in &manifest.files {
+        let _ =
+            writeln!(text, "  {name}  {}  {}", bytes(file.bytes), &file.blake3.chars().take(12).collect::<String>());
+    }
+    text
+}
+
+fn describe_spec(spec: &StageSpec) -> String {
+    let mut text = format!("kind      {} (version {})\n", spec.kind, spec.version);
+    if let Some(seed) = spec.seed {
+        let _ = writeln!(text, "seed      {seed}");
+    }
+    for (role, key) in &spec.inputs {
+        let _ = writeln!(text, "input     {role} = {}", key.short());
+    }
+    let _ = writeln!(text, "settings  {:#}", spec.settings);
+    text
+}
+
+fn verify(store: &Store, repair: bool) -> Result<ExitCode> {
+    let report = store.verify()?;
+    print(&describe_verification(&report))?;
+    let damaged: BTreeSet<StageKey> = report.problems.iter().filter_map(|problem| problem.key).collect();
+    if repair {
+        damaged.iter().try_for_each(|key| store.remove(key))?;
+        if !damaged.is_empty() {
+            print(&format!("removed {}: run the experiment again to recompute\n", count(damaged.len(), "artifact")))?;
+        }
+    } else if !damaged.is_empty() {
+        print("`touchstone runs verify --repair` removes the damaged artifacts, and the next run recomputes them\n")?;
+    }
+    let left = report.problems.iter().any(|problem| !repair || problem.key.is_none());
+    Ok(if left { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+fn describe_verification(report: &Verification) -> String {
+    let mut text = String::new();
+    for Problem { path, damage, .. } in &report.problems {
+        let _ = writeln!(text, "{}: {damage}", path.display());
+    }
+    let verdict = match report.problems.len() {
+        0 => "all as written".to_owned(),
+        problems => count(problems, "problem"),
+    };
+    let _ = writeln!(text, "{}, {}: {verdict}", count(report.artifacts, "artifact"), bytes(report.bytes));
+    text
+}
+
+/// Writes to standard output; a reader that has seen enough (`| head`) is no error.
+fn print(text: &str) -> Result<()> {
+    match std::io::stdout().lock().write_all(text.as_bytes()) {
+        Err(cause) if cause.kind() != ErrorKind::BrokenPipe => {
+            Err(cause).context(|| "cannot write to standard output".to_owned())
+        }
+        _ => Ok(()),
+    }
+}
+
+fn count(number: usize, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+}
+
+fn seconds(seconds: f64) -> String {
+    match seconds {
+        s if s < 60.0 => format!("{s:.1} s"),
+        s if s < 3600.0 => format!("{:.1} min", s / 60.0),
+        s => format!("{:.1} h", s / 3600.0),
+    }
+}
+
+fn bytes(bytes: u64) -> String {
+    indicatif::BinaryBytes(bytes).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pipeline::{Graph, run_stage};
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Program {
+        #[command(flatten)]
+        runs: RunsArgs,
+    }
+
+    /// A store with one artifact, and one stage that is planned only.
+    fn store() -> (tempfile::TempDir, Store, [StageKey; 2]) {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, mut graph) = (Store::open(dir.path()).unwrap(), Graph::new());
+        let mut add = |kind: &str, inputs| {
+            let settings = serde_json::json!({"steps": 3});
+            let spec = StageSpec { kind: kind.into(), version: 2, settings, inputs, seed: Some(5) };
+            graph.add(spec, format!("tldr/{kind}"), 1.0).unwrap()
+        };
+        let base = add("base", Default::default());
+        let planned = add("planned", [("base".into(), base)].into());
+        store.plan(&graph).unwrap();
+        run_stage(&store, &base, "cpu", |context| {
+            context.add_tokens(42);
+            std::fs::write(context.out().join("weights"), [7; 2048]).context(|| "test".to_owned())
+        })
+        .unwrap();
+        (dir, store, [base, planned])
+    }
+
+    fn run_with(dir: &std::path::Path, arguments: &[&str]) -> Result<bool> {
+        let store = ["--store", dir.to_str().unwrap()];
+        let arguments = ["touchstone"].iter().chain(arguments).chain(&store);
+        run(&Program::parse_from(arguments).runs).map(|code| code == ExitCode::SUCCESS)
+    }
+
+    #[test]
+    fn the_list_has_one_line_for_each_finished_artifact() {
+        let (_dir, store, [base, planned]) = store();
+        let text = list(&store.list().unwrap());
+        assert!(text.contains(&base.short()) && text.contains("tldr/base") && text.contains("2.00 KiB"), "{text}");
+        assert!(!text.contains(&planned.short()) && text.ends_with("1 artifact\n"), "{text}");
+    }
+
+    #[test]
+    fn a_stage_is_shown_whether_it_is_finished_or_not() {
+        let (_dir, store, [base, planned]) = store();
+        let text = show(&store, &base).unwrap();
+        for part in ["tldr/base", "42 tokens", "base (version 2)", "seed      5", "weights  2.00 KiB", "\"steps\": 3"] {
+            assert!(text.contains(part), "{part} is not in:\n{text}");
+        }
+        let text = show(&store, &planned).unwrap();
+        assert!(text.contains("not finished") && text.contains(&format!("base = {}", base.short())), "{text}");
+    }
+
+    #[test]
+    fn verify_fails_on_damage_until_it_is_repaired() {
+        let (dir, store, [base, _]) = store();
+        assert!(run_with(dir.path(), &["verify"]).unwrap());
+        std::fs::write(store.artifact(&base).unwrap().join("weights"), [8; 2048]).unwrap();
+        assert!(!run_with(dir.path(), &["verify"]).unwrap());
+        assert!(store.is_complete(&base), "only rehashing can see this damage");
+        assert!(run_with(dir.path(), &["verify", "--repair"]).unwrap());
+        assert!(!store.is_complete(&base));
+        assert!(run_with(dir.path(), &["verify"]).unwrap());
+    }
+
+    #[test]
+    fn the_store_may_be_named_before_or_after_the_verb_and_must_exist() {
+        let (dir, ..) = store();
+        assert!(run_with(dir.path(), &["list"]).unwrap());
+        let missing = dir.path().join("nowhere");
+        let before = Program::parse_from(["touchstone", "--store", missing.to_str().unwrap(), "list"]);
+        assert!(run(&before.runs).unwrap_err().to_string().contains("there is no store"));
+        assert!(!missing.exists());
+    }
+}

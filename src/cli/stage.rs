@@ -1,0 +1,24 @@
+//! `touchstone stage`: computes one planned stage. Executors start it; people rarely do.
+
+use crate::error::Result;
+use crate::pipeline::{StageContext, StageKey, Store, leave_with_parent, run_stage};
+use std::path::PathBuf;
+
+/// Compute one planned stage and publish its artifact; events go to standard output as JSON lines.
+#[derive(Debug, clap::Args)]
+pub struct StageArgs {
+    /// Key of a stage that was planned in the store.
+    key: StageKey,
+    /// Folder of the artifacts.
+    #[arg(long, value_name = "DIR", default_value = "runs")]
+    store: PathBuf,
+    /// Device to compute on.
+    #[arg(long, default_value = "flex")]
+    device: String,
+}
+
+/// `body` knows how to compute every kind of stage.
+pub fn run(args: &StageArgs, body: impl FnOnce(&StageContext) -> Result<()>) -> Result<()> {
+    leave_with_parent();
+    run_stage(&Store::open(&args.store)?, &args.key, &args.device, body)
+}

@@ -1,0 +1,205 @@
+//! One stage's process, seen from its parent.
+
+use super::event::Event;
+use super::files;
+use super::key::StageKey;
+use super::stage::SUPERVISED_ENV;
+use super::store::Store;
+use crate::error::Result;
+use std::collections::VecDeque;
+use std::io::{BufRead, BufReader, Read};
+use std::path::PathBuf;
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How much of a stage's standard error is kept.
+const TAIL_BYTES: usize = 64 * 1024;
+/// How much of that is shown at once.
+const TAIL_LINES: usize = 12;
+/// How long to read on after a process has ended: something it started may hold its pipes.
+const DRAIN: Duration = Duration::from_secs(1);
+
+/// What a reader thread has to say about the child at a position of the graph.
+pub(super) enum Message {
+    Event(usize, Event),
+    Closed(usize),
+}
+
+pub(super) struct Child {
+    process: std::process::Child,
+    started: Instant,
+    tail: Arc<Mutex<VecDeque<u8>>>,
+    open_pipes: usize,
+    ended: Option<(ExitStatus, Instant)>,
+    reported_error: Option<String>,
+}
+
+impl Child {
+    /// Starts `command` with pipes on all three streams. It keeps our end of its standard input, unused: that it is open
+    /// tells the child that we live.
+    pub fn start(mut command: Command, position: usize, messages: &Sender<Message>) -> Result<Self> {
+        command.env(SUPERVISED_ENV, "1").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        // A group of its own, so that the terminal's Ctrl-C reaches us alone and we decide what becomes of the stages.
+        #[cfg(unix)]
+        std::os::unix::process::CommandExt::process_group(&mut command, 0);
+        let program = PathBuf::from(command.get_program());
+        let mut process = command.spawn().map_err(|cause| files::failed("start", &program, cause))?;
+        let tail = Arc::new(Mutex::new(VecDeque::new()));
+        let mut open_pipes = 0;
+        if let Some(stdout) = process.stdout.take() {
+            open_pipes += 1;
+            let messages = messages.clone();
+            std::thread::spawn(move || {
+                forward_events(stdout, position, &messages);
+                let _ = messages.send(Message::Closed(position));
+            });
+        }
+        if let Some(stderr) = process.stderr.take() {
+            open_pipes += 1;
+            let (tail, messages) = (Arc::clone(&tail), messages.clone());
+            std::thread::spawn(move || {
+                keep_tail(stderr, &tail);
+                let _ = messages.send(Message::Closed(position));
+            });
+        }
+        Ok(Self { process, started: Instant::now(), tail, open_pipes, ended: None, reported_error: None })
+    }
+
+    pub fn elapsed(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    pub fn note_error(&mut self, error: String) {
+        self.reported_error = Some(error);
+    }
+
+    pub fn note_closed(&mut self) {
+        self.open_pipes = self.open_pipes.saturating_sub(1);
+    }
+
+    /// Whether the process has ended and all that it said has been read.
+    pub fn has_ended(&mut self) -> bool {
+        if self.ended.is_none() {
+            // An error here means that there is no such process any more, which the store's verdict covers.
+            self.ended = self.process.try_wait().unwrap_or(Some(ExitStatus::default())).map(|s| (s, Instant::now()));
+        }
+        self.ended.is_some_and(|(_, when)| self.open_pipes == 0 || when.elapsed() > DRAIN)
+    }
+
+    /// What became of the stage. The store's word counts: a process that was killed after it published has succeeded.
+    /// A failure is also written to the store's log of the stage.
+    pub fn verdict(&self, store: &Store, key: &StageKey) -> std::result::Result<(), String> {
+        if store.is_complete(key) {
+            return Ok(());
+        }
+        let tail = String::from_utf8_lossy(self.tail.lock().unwrap_or_else(PoisonError::into_inner).make_contiguous())
+            .into_owned();
+        let mut message = match (&self.reported_error, self.ended) {
+            (Some(error), _) => error.clone(),
+            (None, Some((status, _))) => append_tail(describe_status(status), &tail),
+            (None, None) => append_tail("its process is lost".to_owned(), &tail),
+        };
+        let log = store.failure_log(key);
+        match files::replace(&log, format!("{message}\n\nstandard error:\n{tail}").as_bytes()) {
+            Ok(()) => message.push_str(&format!("\nlog: {}", log.display())),
+            Err(error) => message.push_str(&format!("\n(no log: {error})")),
+        }
+        Err(message)
+    }
+}
+
+/// Never leaves a process behind, however the parent comes to forget it.
+impl Drop for Child {
+    fn drop(&mut self) {
+        if self.ended.is_none() {
+            let _ = self.process.kill();
+            let _ = self.process.wait();
+        }
+    }
+}
+
+fn forward_events(stdout: impl Read, position: usize, messages: &Sender<Message>) {
+    let (mut lines, mut line) = (BufReader::new(stdout), Vec::new());
+    while matches!(lines.read_until(b'\n', &mut line), Ok(1..)) {
+        if let Some(event) = std::str::from_utf8(&line).ok().and_then(Event::parse)
+            && messages.send(Message::Event(position, event)).is_err()
+        {
+            return;
+        }
+        line.clear();
+    }
+}
+
+fn keep_tail(mut stderr: impl Read, tail: &Mutex<VecDeque<u8>>) {
+    let mut buffer = [0; 4096];
+    while let Ok(read @ 1..) = stderr.read(&mut buffer) {
+        let mut tail = tail.lock().unwrap_or_else(PoisonError::into_inner);
+        tail.extend(&buffer[..read]);
+        let excess = tail.len().saturating_sub(TAIL_BYTES);
+        tail.drain(..excess);
+    }
+}
+
+fn append_tail(mut message: String, tail: &str) -> String {
+    let lines: Vec<&str> = tail.trim_end().lines().collect();
+    for line in &lines[lines.len().saturating_sub(TAIL_LINES)..] {
+        message.push_str("\n  | ");
+        message.push_str(line);
+    }
+    message
+}
+
+fn describe_status(status: ExitStatus) -> String {
+    #[cfg(unix)]
+    if let Some(signal) = std::os::unix::process::ExitStatusExt::signal(&status) {
+        return describe_signal(signal);
+    }
+    match status.code() {
+        Some(0) => "its process ended well but left no artifact".to_owned(),
+        Some(code) => format!("its process ended with exit code {code}"),
+        None => "its process ended in an unknown way".to_owned(),
+    }
+}
+
+/// The signals whose numbers are the same on every Unix.
+#[cfg(unix)]
+fn describe_signal(signal: i32) -> String {
+    let (name, remedy) = match signal {
+        4 => ("SIGILL", "the program was built for another processor: build it on this machine"),
+        6 => ("SIGABRT", "a library gave up: its last words are in the log"),
+        8 => ("SIGFPE", "native code crashed: please report this with the log"),
+        9 => (
+            "SIGKILL",
+            "most often the system had no memory left: run fewer stages at once (--jobs) or a smaller micro-batch, \
+             then run the same command again",
+        ),
+        11 => ("SIGSEGV", "native code crashed: please report this with the log"),
+        15 => ("SIGTERM", "someone ended it: run the same command again to continue"),
+        _ => return format!("its process was killed by signal {signal}"),
+    };
+    format!("its process was killed by signal {signal} ({name})\n{remedy}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_end_of_a_long_standard_error_is_kept() {
+        let tail = Mutex::new(VecDeque::new());
+        let text: Vec<u8> = (0..200_000_u32).flat_map(|i| i.to_le_bytes()).collect();
+        keep_tail(text.as_slice(), &tail);
+        let kept: Vec<u8> = tail.into_inner().unwrap().into();
+        assert_eq!(kept, text[text.len() - TAIL_BYTES..]);
+    }
+
+    #[test]
+    fn a_message_ends_with_the_last_lines() {
+        let text: String = (0..40).map(|i| format!("line {i}\n")).collect();
+        let message = append_tail("broke".into(), &text);
+        assert!(message.starts_with("broke\n  | line 28\n") && message.ends_with("  | line 39"), "{message}");
+        assert_eq!(append_tail("broke".into(), ""), "broke");
+    }
+}

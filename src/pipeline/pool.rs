@@ -1,0 +1,218 @@
+//! Runs a graph on this machine, one process per stage.
+
+use super::child::{Child, Message};
+use super::display::Display;
+use super::event::Event;
+use super::graph::{Graph, PlannedStage};
+use super::interrupt::{EXIT_INTERRUPTED, Interrupt};
+use super::key::StageKey;
+use super::schedule::{Schedule, State};
+use super::store::Store;
+use crate::error::{Context, Result};
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::time::Duration;
+
+/// How often signals and ended processes are looked for when no event comes.
+const POLL: Duration = Duration::from_millis(50);
+
+/// Starts `<exe> <arguments> <key> --store <dir> --device <device>` for each missing stage, at most `jobs` at once.
+#[derive(Clone, Debug)]
+pub struct LocalPool {
+    pub exe: PathBuf,
+    /// What comes before the key, for example `stage`.
+    pub arguments: Vec<OsString>,
+    pub jobs: usize,
+    pub device: String,
+    /// Kernel threads per stage. One, since small models scale across processes and not across threads.
+    pub threads: usize,
+    /// Show no progress.
+    pub quiet: bool,
+}
+
+/// What became of every stage of a graph.
+#[derive(Clone, Debug, Default)]
+pub struct Outcome {
+    /// Computed now, by this run or by another that this one waited for.
+    pub finished: Vec<StageKey>,
+    /// In the store already, or put there meanwhile by another run.
+    pub cached: Vec<StageKey>,
+    /// With what each one said.
+    pub failed: Vec<(PlannedStage, String)>,
+    /// Not tried, since something they need failed.
+    pub skipped: Vec<StageKey>,
+    /// Stopped by Ctrl-C or SIGTERM; stages of no list were not finished.
+    pub interrupted: bool,
+}
+
+impl Outcome {
+    /// Whether every stage of the graph is in the store now.
+    pub fn is_success(&self) -> bool {
+        self.failed.is_empty() && !self.interrupted
+    }
+
+    /// 0, 1 after a failure, 130 after an interruption.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            _ if self.interrupted => EXIT_INTERRUPTED,
+            _ if self.failed.is_empty() => 0,
+            _ => 1,
+        }
+    }
+
+    /// One line for people, and what to do where something is missing.
+    pub fn summary(&self) -> String {
+        let mut parts = vec![format!("{} finished", self.finished.len()), format!("{} cached", self.cached.len())];
+        parts.extend((!self.failed.is_empty()).then(|| format!("{} failed", self.failed.len())));
+        parts.extend((!self.skipped.is_empty()).then(|| format!("{} skipped", self.skipped.len())));
+        let mut text = format!("stages: {}", parts.join(", "));
+        if self.interrupted {
+            text.push_str("\ninterrupted: run the same command again to continue");
+        } else if !self.failed.is_empty() {
+            text.push_str("\nrun the same command again to retry what failed and continue with what was skipped");
+        }
+        text
+    }
+}
+
+impl LocalPool {
+    /// A pool that runs this very program's `stage` command.
+    pub fn new(jobs: usize, device: impl Into<String>) -> Result<Self> {
+        let exe = std::env::current_exe().context(|| "cannot find the program's own file".to_owned())?;
+        Ok(Self { exe, arguments: vec!["stage".into()], jobs, device: device.into(), threads: 1, quiet: false })
+    }
+
+    /// Computes what is missing of `graph`. A stage that fails costs those that need it and no others; their failures
+    /// are in the outcome.
+    ///
+    /// # Errors
+    /// If the store cannot be written or a process cannot be started.
+    pub fn run(&self, store: &Store, graph: &Graph, interrupt: &Interrupt) -> Result<Outcome> {
+        store.clean()?;
+        store.plan(graph)?;
+        let schedule = Schedule::new(graph, |key| store.is_complete(key));
+        let mut run = Run::new(self, store, graph, schedule);
+        while !interrupt.is_raised() {
+            run.start_ready()?;
+            if run.running.is_empty() {
+                break;
+            }
+            run.listen();
+            run.reap();
+        }
+        Ok(run.finish(interrupt.is_raised()))
+    }
+
+    fn command(&self, store: &Store, key: &StageKey) -> Command {
+        let threads = self.threads.max(1).to_string();
+        let mut command = Command::new(&self.exe);
+        command
+            .args(&self.arguments)
+            .arg(key.to_string())
+            .arg("--store")
+            .arg(store.root())
+            .args(["--device", &self.device])
+            .env("RAYON_NUM_THREADS", &threads)
+            .env("OMP_NUM_THREADS", &threads)
+            // Threads that spin while they wait would take cores from the other stages.
+            .env("OMP_WAIT_POLICY", "passive");
+        command
+    }
+}
+
+/// A pool at work on one graph.
+struct Run<'a> {
+    pool: &'a LocalPool,
+    store: &'a Store,
+    graph: &'a Graph,
+    schedule: Schedule<'a>,
+    display: Display,
+    /// By position in the graph.
+    running: BTreeMap<usize, Child>,
+    sender: Sender<Message>,
+    messages: Receiver<Message>,
+    outcome: Outcome,
+}
+
+impl<'a> Run<'a> {
+    fn new(pool: &'a LocalPool, store: &'a Store, graph: &'a Graph, schedule: Schedule<'a>) -> Self {
+        let cached = schedule.all(State::Complete).map(|position| graph.stage(position).key).collect();
+        let outcome = Outcome { cached, ..Outcome::default() };
+        let (sender, messages) = mpsc::channel();
+        let display = Display::new(graph.len(), outcome.cached.len(), pool.quiet);
+        Self { pool, store, graph, schedule, display, running: BTreeMap::new(), sender, messages, outcome }
+    }
+
+    /// Fills the free places, longest remaining path first.
+    fn start_ready(&mut self) -> Result<()> {
+        while self.running.len() < self.pool.jobs.max(1) {
+            let Some(position) = self.schedule.next() else { break };
+            let stage = self.graph.stage(position);
+            if self.store.is_complete(&stage.key) {
+                // Another run on the same store was faster.
+                self.outcome.cached.push(stage.key);
+                self.schedule.complete(position);
+                self.display.cached();
+                continue;
+            }
+            let child = Child::start(self.pool.command(self.store, &stage.key), position, &self.sender)
+                .context(|| format!("cannot run stage `{}`", stage.label))?;
+            self.running.insert(position, child);
+            self.display.started(position, &stage.label);
+        }
+        self.display.remaining(self.schedule.completed_cost(), self.schedule.wanted_cost(), self.running_costs());
+        Ok(())
+    }
+
+    fn running_costs(&self) -> impl Iterator<Item = (usize, f64)> {
+        self.running.keys().map(|&position| (position, self.schedule.cost(position)))
+    }
+
+    /// Waits a moment for news from the children, and takes all there are.
+    fn listen(&mut self) {
+        let first = self.messages.recv_timeout(POLL).ok();
+        for message in first.into_iter().chain(self.messages.try_iter()) {
+            match message {
+                Message::Closed(position) => {
+                    self.running.entry(position).and_modify(Child::note_closed);
+                }
+                Message::Event(position, Event::Failed { error }) => {
+                    self.running.entry(position).and_modify(|child| child.note_error(error));
+                }
+                Message::Event(position, event) => self.display.event(position, &event),
+            }
+        }
+    }
+
+    /// Books the stages whose processes have ended.
+    fn reap(&mut self) {
+        let ended: Vec<(usize, Child)> = self.running.extract_if(.., |_, child| child.has_ended()).collect();
+        for (position, child) in ended {
+            let stage = self.graph.stage(position);
+            match child.verdict(self.store, &stage.key) {
+                Ok(()) => {
+                    self.schedule.complete(position);
+                    self.outcome.finished.push(stage.key);
+                    self.display.finished(position, &stage.label, child.elapsed());
+                }
+                Err(message) => {
+                    let skipped = self.schedule.fail(position);
+                    self.display.failed(position, &stage.label, &message, skipped.len());
+                    self.outcome.skipped.extend(skipped.iter().map(|&position| self.graph.stage(position).key));
+                    self.outcome.failed.push((stage.clone(), message));
+                }
+            }
+        }
+    }
+
+    /// Stops what still runs, which only an interruption leaves running.
+    fn finish(mut self, interrupted: bool) -> Outcome {
+        self.running.clear();
+        self.display.clear();
+        self.outcome.interrupted = interrupted && self.schedule.is_unfinished();
+        self.outcome
+    }
+}

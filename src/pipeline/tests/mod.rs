@@ -1,0 +1,91 @@
+//! The pipeline as a whole, with real processes: this test binary is its own stage program.
+
+mod pool;
+mod program;
+mod resume;
+mod store;
+
+use super::*;
+use program::Settings;
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use tempfile::TempDir;
+
+/// A store in a temporary folder, with room beside it for the faults that stages shall meet and the log they write.
+struct Bench {
+    dir: TempDir,
+    store: Store,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("faults")).unwrap();
+        let store = Store::open(dir.path().join("store")).unwrap();
+        Self { dir, store }
+    }
+
+    fn run(&self, graph: &Graph) -> Outcome {
+        pool().run(&self.store, graph, &Interrupt::new()).unwrap()
+    }
+
+    /// Lets the stage `name` meet a `fault` once, as it comes to `step`.
+    fn plant(&self, name: &str, step: u32, fault: &str) {
+        fs::write(program::fault_path(self.dir.path(), name, step), fault).unwrap();
+    }
+
+    /// One `name from step` line per attempt that reached a body, one `name computed` per body that ended.
+    fn log(&self) -> Vec<String> {
+        let text = fs::read_to_string(self.dir.path().join("log")).unwrap_or_default();
+        text.lines().map(str::to_owned).collect()
+    }
+
+    /// Hashes of every file of every complete artifact.
+    fn contents(&self) -> BTreeMap<StageKey, BTreeMap<String, FileRecord>> {
+        self.store.list().unwrap().into_iter().map(|manifest| (manifest.key, manifest.files)).collect()
+    }
+
+    /// Plans, locks and opens a single stage, as its process would.
+    fn draft(&self, graph: &Graph, key: &StageKey) -> Draft {
+        self.store.plan(graph).unwrap();
+        self.store.begin(self.store.lock(key).unwrap()).unwrap()
+    }
+}
+
+fn pool() -> LocalPool {
+    LocalPool {
+        exe: std::env::current_exe().unwrap(),
+        arguments: program::arguments("stage_program"),
+        jobs: 3,
+        device: "cpu".into(),
+        threads: 1,
+        quiet: true,
+    }
+}
+
+/// A graph of fake stages, each given as its name and the names of its inputs.
+fn graph(stages: &[(&str, &[&str])], settings: &Settings) -> Graph {
+    let (mut graph, mut keys) = (Graph::new(), BTreeMap::new());
+    for (name, inputs) in stages {
+        let inputs = inputs.iter().map(|input| (format!("in/{input}"), keys[input])).collect();
+        let settings = Settings { name: (*name).to_owned(), ..settings.clone() };
+        let settings = serde_json::to_value(settings).unwrap();
+        let spec = StageSpec { kind: "fake".into(), version: 1, settings, inputs, seed: Some(1) };
+        keys.insert(*name, graph.add(spec, *name, 1.0).unwrap());
+    }
+    graph
+}
+
+const DIAMOND: &[(&str, &[&str])] =
+    &[("root", &[]), ("left", &["root"]), ("right", &["root"]), ("end", &["left", "right"]), ("apart", &[])];
+
+fn key_of(graph: &Graph, label: &str) -> StageKey {
+    graph.iter().find(|stage| stage.label == label).unwrap().key
+}
+
+fn labels(graph: &Graph, keys: &[StageKey]) -> Vec<String> {
+    let mut labels: Vec<_> = keys.iter().map(|key| graph.get(key).unwrap().label.clone()).collect();
+    labels.sort();
+    labels
+}

@@ -1,0 +1,121 @@
+//! The programs that the other tests start: a stage that hashes its way forward and meets planted faults, and a pool.
+
+use super::*;
+use crate::error::{Error, Result};
+use serde::{Deserialize, Serialize};
+use std::ffi::OsString;
+use std::io::Write;
+use std::process::Command;
+use std::time::Duration;
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Settings {
+    pub name: String,
+    pub steps: u32,
+    pub milliseconds_per_step: u64,
+}
+
+/// Arguments that make this test binary run one program of this file; what follows them is left to that program.
+pub fn arguments(program: &str) -> Vec<OsString> {
+    let name = format!("{}::{program}", module_path!().split_once("::").unwrap().1);
+    ["--ignored", "--nocapture", "--exact", &name, "--"].map(OsString::from).to_vec()
+}
+
+fn own_arguments() -> Vec<String> {
+    std::env::args().skip_while(|argument| argument != "--").skip(1).collect()
+}
+
+pub fn fault_path(bench: &Path, name: &str, step: u32) -> PathBuf {
+    bench.join("faults").join(format!("{name}.{step}"))
+}
+
+/// `<key> --store <dir> --device <device>`, as a pool starts it.
+#[test]
+#[ignore = "a program that other tests start"]
+fn stage_program() {
+    let arguments = own_arguments();
+    let [key, _, dir, _, device] = arguments.as_slice() else { return };
+    leave_with_parent();
+    let store = Store::open(dir).unwrap();
+    let result = run_stage(&store, &key.parse().unwrap(), device, body);
+    std::process::exit(i32::from(result.is_err()));
+}
+
+/// `<dir>`: runs the diamond on the store there until it is killed or done.
+#[test]
+#[ignore = "a program that other tests start"]
+fn pool_program() {
+    let arguments = own_arguments();
+    let [dir] = arguments.as_slice() else { return };
+    let outcome = pool().run(&Store::open(dir).unwrap(), &slow_diamond(), &Interrupt::new()).unwrap();
+    std::process::exit(i32::from(outcome.exit_code()));
+}
+
+/// About 60 ms a stage.
+pub fn slow_diamond() -> Graph {
+    graph(DIAMOND, &Settings { steps: 12, milliseconds_per_step: 5, ..Settings::default() })
+}
+
+/// Hashes its inputs, then hashes the hash `steps` times, with a checkpoint after each step.
+fn body(context: &StageContext) -> Result<()> {
+    let settings: Settings = context.settings()?;
+    let bench = context.out().ancestors().nth(3).unwrap();
+    let checkpoint = context.scratch().join("state");
+    let (mut step, mut state) = match fs::read_to_string(&checkpoint) {
+        Ok(text) => text.split_once(' ').map(|(step, state)| (step.parse().unwrap(), state.to_owned())).unwrap(),
+        Err(_) => (0, digest_inputs(context)?),
+    };
+    log(bench, &format!("{} from {step}", settings.name));
+    while step < settings.steps {
+        meet_fault(bench, &settings.name, step)?;
+        state = advance(&state, step);
+        step += 1;
+        fs::write(checkpoint.with_extension("new"), format!("{step} {state}")).unwrap();
+        fs::rename(checkpoint.with_extension("new"), &checkpoint).unwrap();
+        context.progress(step.into(), settings.steps.into(), "hashing");
+        context.add_tokens(1);
+        std::thread::sleep(Duration::from_millis(settings.milliseconds_per_step));
+    }
+    fs::create_dir(context.out().join("deep")).unwrap();
+    fs::write(context.out().join("deep/padding"), state.repeat(1000)).unwrap();
+    fs::write(context.out().join("state"), state).unwrap();
+    meet_fault(bench, &settings.name, step)?;
+    log(bench, &format!("{} computed", settings.name));
+    Ok(())
+}
+
+fn digest_inputs(context: &StageContext) -> Result<String> {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(context.settings::<Settings>()?.name.as_bytes());
+    for input in context.inputs_named("in/")? {
+        hasher.update(&fs::read(input.join("state")).unwrap());
+    }
+    Ok(hasher.finalize().to_string())
+}
+
+fn advance(state: &str, step: u32) -> String {
+    blake3::hash(format!("{state}{step}").as_bytes()).to_string()
+}
+
+fn log(bench: &Path, line: &str) {
+    let mut file = fs::File::options().create(true).append(true).open(bench.join("log")).unwrap();
+    file.write_all(format!("{line}\n").as_bytes()).unwrap();
+}
+
+/// A fault happens once: what is tried again goes further.
+fn meet_fault(bench: &Path, name: &str, step: u32) -> Result<()> {
+    let path = fault_path(bench, name, step);
+    let Ok(fault) = fs::read_to_string(&path) else { return Ok(()) };
+    fs::remove_file(path).unwrap();
+    match fault.as_str() {
+        "error" => Err(Error::new("broken on purpose").hint("mend it")),
+        "exit" => {
+            eprintln!("last words");
+            std::process::exit(7)
+        }
+        _ => {
+            Command::new("sh").args(["-c", &format!("kill -9 {}", std::process::id())]).status().unwrap();
+            unreachable!("killed")
+        }
+    }
+}

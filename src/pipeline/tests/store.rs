@@ -1,0 +1,184 @@
+//! The folder on disk: what counts as an artifact, what is damage, what is refused.
+
+use super::*;
+
+/// A bench with the diamond computed.
+fn computed() -> (Bench, Graph) {
+    let (bench, graph) = (Bench::new(), graph(DIAMOND, &Settings { steps: 1, ..Settings::default() }));
+    assert_eq!(bench.run(&graph).exit_code(), 0);
+    (bench, graph)
+}
+
+#[test]
+fn a_half_written_artifact_does_not_exist_and_is_cleaned() {
+    let (bench, graph) = (Bench::new(), graph(DIAMOND, &Settings { steps: 1, ..Settings::default() }));
+    let key = key_of(&graph, "root");
+    let draft = bench.draft(&graph, &key);
+    fs::write(draft.out().join("state"), "half").unwrap();
+    let out = draft.out().to_owned();
+    drop(draft);
+    // As if a crash had come after the rename of a folder whose manifest never reached the disk.
+    let published = bench.store.artifact_dir(&key);
+    fs::create_dir_all(&published).unwrap();
+    fs::write(published.join("state"), "half").unwrap();
+
+    assert!(!bench.store.is_complete(&key) && bench.store.artifact(&key).is_none());
+    bench.store.clean().unwrap();
+    assert!(!out.exists());
+    assert_eq!(bench.run(&graph).exit_code(), 0);
+    assert_ne!(fs::read_to_string(published.join("state")).unwrap(), "half");
+}
+
+#[test]
+fn cleaning_spares_what_is_being_written() {
+    let (bench, graph) = (Bench::new(), graph(DIAMOND, &Settings::default()));
+    let draft = bench.draft(&graph, &key_of(&graph, "root"));
+    bench.store.clean().unwrap();
+    assert!(draft.out().exists());
+}
+
+#[test]
+fn verify_finds_every_kind_of_damage_and_removal_mends_it() {
+    let (bench, graph) = computed();
+    let before = bench.contents();
+    assert_eq!(bench.store.verify().unwrap().problems, []);
+
+    let file = |label: &str, name: &str| bench.store.artifact_dir(&key_of(&graph, label)).join(name);
+    let same_size = fs::read_to_string(file("root", "state")).unwrap().replace(|c: char| c.is_ascii_digit(), "x");
+    fs::write(file("root", "state"), same_size).unwrap();
+    fs::remove_file(file("left", "deep/padding")).unwrap();
+    fs::write(file("right", "stray"), "").unwrap();
+    fs::write(file("end", "manifest.json"), "{").unwrap();
+    fs::write(bench.store.root().join("artifacts/notes.txt"), "").unwrap();
+
+    let report = bench.store.verify().unwrap();
+    let found: Vec<_> = report
+        .problems
+        .iter()
+        .map(|problem| {
+            let label = problem.key.map_or(String::new(), |key| graph.get(&key).unwrap().label.clone());
+            let kind = problem.damage.to_string();
+            (label, problem.path.file_name().unwrap().to_str().unwrap().to_owned(), kind[..7].to_owned())
+        })
+        .collect();
+    for expected in [
+        ("", "notes.txt", "does no"),
+        ("root", "state", "changed"),
+        ("left", "padding", "missing"),
+        ("right", "stray", "does no"),
+        ("end", "manifest.json", "no vali"),
+    ] {
+        let expected = (expected.0.to_owned(), expected.1.to_owned(), expected.2.to_owned());
+        assert!(found.contains(&expected), "{expected:?} is not in {found:?}");
+    }
+    assert_eq!((found.len(), report.artifacts), (5, 5));
+
+    for key in report.problems.iter().filter_map(|problem| problem.key) {
+        bench.store.remove(&key).unwrap();
+    }
+    fs::remove_file(bench.store.root().join("artifacts/notes.txt")).unwrap();
+    assert_eq!(bench.run(&graph).finished.len(), 4);
+    assert_eq!((bench.contents(), bench.store.verify().unwrap().problems), (before, vec![]));
+}
+
+#[test]
+fn a_truncated_file_makes_its_artifact_incomplete() {
+    let (bench, graph) = computed();
+    let key = key_of(&graph, "left");
+    fs::write(bench.store.artifact_dir(&key).join("state"), "short").unwrap();
+    assert!(!bench.store.is_complete(&key));
+    assert_eq!(labels(&graph, &bench.run(&graph).finished), ["left"]);
+}
+
+#[test]
+fn an_artifact_moved_under_another_key_is_not_that_stage() {
+    let (bench, graph) = computed();
+    let (left, right) = (bench.store.artifact_dir(&key_of(&graph, "left")), key_of(&graph, "right"));
+    fs::remove_dir_all(bench.store.artifact_dir(&right)).unwrap();
+    fs::rename(left, bench.store.artifact_dir(&right)).unwrap();
+    assert!(bench.store.manifest(&right).unwrap_err().to_string().contains("another stage"));
+}
+
+#[test]
+fn a_stage_may_not_write_the_manifest_nor_leave_links() {
+    let (bench, graph) = (Bench::new(), graph(DIAMOND, &Settings::default()));
+    let key = key_of(&graph, "root");
+    bench.store.plan(&graph).unwrap();
+    let run = |write: fn(&Path)| {
+        let result = run_stage(&bench.store, &key, "cpu", |context| {
+            write(context.out());
+            Ok(())
+        });
+        assert!(!bench.store.is_complete(&key));
+        result.unwrap_err().to_string()
+    };
+    assert!(
+        run(|out| fs::write(out.join("manifest.json"), "{}").unwrap()).contains("wrote a file called manifest.json")
+    );
+    #[cfg(unix)]
+    assert!(run(|out| std::os::unix::fs::symlink("/", out.join("link")).unwrap()).contains("neither a file nor"));
+}
+
+#[test]
+fn a_store_of_a_newer_format_is_refused() {
+    let bench = Bench::new();
+    fs::write(bench.store.root().join("store.json"), r#"{"format_version": 99}"#).unwrap();
+    let error = Store::open(bench.store.root()).unwrap_err();
+    assert!(error.to_string().contains("format 99"), "{error}");
+}
+
+#[test]
+fn a_folder_of_something_else_is_not_made_a_store() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("thesis.tex"), "").unwrap();
+    let error = Store::open(dir.path()).unwrap_err();
+    assert!(error.to_string().contains("already holds `thesis.tex`"), "{error}");
+    assert!(Store::open_existing(dir.path()).unwrap_err().to_string().contains("no store in"));
+}
+
+#[test]
+fn many_processes_may_create_one_store_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    std::thread::scope(|scope| {
+        let opened = [(); 8].map(|()| scope.spawn(|| Store::open(dir.path().join("store"))));
+        for store in opened {
+            store.join().unwrap().unwrap();
+        }
+    });
+}
+
+#[test]
+fn a_stage_that_was_never_planned_is_an_error_with_its_key() {
+    let (bench, graph) = (Bench::new(), graph(DIAMOND, &Settings::default()));
+    let key = key_of(&graph, "root");
+    let error = run_stage(&bench.store, &key, "cpu", |_| Ok(())).unwrap_err();
+    assert!(error.to_string().contains(&key.short()), "{error}");
+}
+
+#[test]
+fn a_stage_is_found_by_the_first_digits_of_its_key() {
+    let (bench, graph) = computed();
+    let key = key_of(&graph, "end");
+    assert_eq!(bench.store.find(&key.short().to_uppercase()).unwrap(), key);
+    assert!(bench.store.find("").unwrap_err().to_string().contains("5 stages"));
+    assert!(bench.store.find("nothing").unwrap_err().to_string().contains("no stage"));
+}
+
+#[test]
+fn inputs_come_in_the_order_of_their_numbers() {
+    let (bench, graph) = computed();
+    let mut graph = graph;
+    let keys = ["root", "left", "right"].map(|label| key_of(&graph, label));
+    let inputs = ["seed/10", "seed/9", "other"].map(String::from).into_iter().zip(keys).collect();
+    let spec = StageSpec { kind: "sum".into(), version: 1, settings: serde_json::json!({}), inputs, seed: None };
+    let key = graph.add(spec, "sum", 1.0).unwrap();
+    bench.store.plan(&graph).unwrap();
+    run_stage(&bench.store, &key, "cpu", |context| {
+        let expected = [keys[1], keys[0]].map(|key| bench.store.artifact(&key).unwrap());
+        assert_eq!(context.inputs_named("seed/")?, expected);
+        assert!(context.input("missing").unwrap_err().to_string().contains("no input `missing`"));
+        assert!(context.seed().unwrap_err().to_string().contains("without a seed"));
+        Ok(())
+    })
+    .unwrap();
+}

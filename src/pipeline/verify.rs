@@ -1,0 +1,132 @@
+//! Rehashing every artifact, and removing what is damaged.
+
+use super::draft::{hash, plain_files};
+use super::files;
+use super::key::StageKey;
+use super::manifest::{MANIFEST, Manifest};
+use super::stage::describe;
+use super::store::Store;
+use crate::error::Result;
+use rayon::prelude::*;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+/// What is wrong with one path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Damage {
+    /// The artifact has no valid manifest, so it does not count as there; the reason.
+    Manifest(String),
+    /// A file of the manifest is not there.
+    Missing,
+    /// A file differs from what was written.
+    Changed,
+    /// A file that nobody wrote as part of the artifact.
+    Extra,
+    /// It could not be read; the reason.
+    Unreadable(String),
+}
+
+impl fmt::Display for Damage {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Manifest(reason) => write!(out, "no valid manifest ({reason})"),
+            Self::Missing => out.write_str("missing"),
+            Self::Changed => out.write_str("changed since it was written"),
+            Self::Extra => out.write_str("does not belong there"),
+            Self::Unreadable(reason) => write!(out, "unreadable ({reason})"),
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The artifact it is in; `None` for what lies outside of all.
+    pub key: Option<StageKey>,
+    pub path: PathBuf,
+    pub damage: Damage,
+}
+
+/// What [`Store::verify`] found.
+#[derive(Clone, Debug, Default)]
+pub struct Verification {
+    pub artifacts: usize,
+    pub bytes: u64,
+    /// By artifact, then by path.
+    pub problems: Vec<Problem>,
+}
+
+impl Store {
+    /// Rehashes every file of every artifact, several artifacts at once.
+    pub fn verify(&self) -> Result<Verification> {
+        let keys = self.keys()?;
+        let checked: Vec<_> = keys.par_iter().map(|key| self.verify_artifact(key)).collect();
+        let mut report = Verification { artifacts: keys.len(), ..Verification::default() };
+        report.problems = self.strangers()?;
+        for (bytes, problems) in checked {
+            report.bytes += bytes;
+            report.problems.extend(problems);
+        }
+        Ok(report)
+    }
+
+    /// Bytes according to the manifest, and what is wrong.
+    fn verify_artifact(&self, key: &StageKey) -> (u64, Vec<Problem>) {
+        let dir = self.artifact_dir(key);
+        let problem = |path: PathBuf, damage| Problem { key: Some(*key), path, damage };
+        let manifest = match self.read_manifest(key) {
+            Ok(manifest) => manifest,
+            Err(error) => return (0, vec![problem(dir.join(MANIFEST), Damage::Manifest(describe(&error)))]),
+        };
+        let problems = match compare(&dir, &manifest) {
+            Ok(found) => found.into_iter().map(|(name, damage)| problem(dir.join(name), damage)).collect(),
+            Err(error) => vec![problem(dir, Damage::Unreadable(describe(&error)))],
+        };
+        (manifest.bytes(), problems)
+    }
+
+    /// What lies among the artifacts and is none.
+    fn strangers(&self) -> Result<Vec<Problem>> {
+        let artifacts = self.root().join("artifacts");
+        let mut found = Vec::new();
+        for shard in files::names_in(&artifacts)? {
+            let dir = artifacts.join(&shard);
+            let names = if dir.is_dir() { files::names_in(&dir)? } else { vec![String::new()] };
+            let strange = |name: &&String| !(name.starts_with(&shard) && name.parse::<StageKey>().is_ok());
+            found.extend(names.iter().filter(strange).map(|name| Problem {
+                key: None,
+                path: if name.is_empty() { dir.clone() } else { dir.join(name) },
+                damage: Damage::Extra,
+            }));
+        }
+        Ok(found)
+    }
+
+    /// Removes an artifact, so that the next run computes it again. What was computed from it stays: it is the same
+    /// function of the same inputs.
+    pub fn remove(&self, key: &StageKey) -> Result<()> {
+        let _lock = self.lock(key)?;
+        files::remove_dir(&self.artifact_dir(key))
+    }
+}
+
+/// Names that differ between the folder and its manifest.
+fn compare(dir: &Path, manifest: &Manifest) -> Result<Vec<(String, Damage)>> {
+    let present = plain_files(dir)?;
+    let mut found: Vec<(String, Damage)> = manifest
+        .files
+        .keys()
+        .filter(|name| present.binary_search_by(|(there, _)| there.cmp(name)).is_err())
+        .map(|name| (name.clone(), Damage::Missing))
+        .collect();
+    for (name, path) in present {
+        match (manifest.files.get(&name), hash(&path)) {
+            (None, _) if name == MANIFEST => {}
+            (None, _) => found.push((name, Damage::Extra)),
+            (Some(_), Err(error)) => found.push((name, Damage::Unreadable(describe(&error)))),
+            (Some(record), Ok(now)) if *record != now => found.push((name, Damage::Changed)),
+            (Some(_), Ok(_)) => {}
+        }
+    }
+    found.sort_by(|a, b| a.0.cmp(&b.0));
+    Ok(found)
+}
