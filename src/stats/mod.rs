@@ -1,1 +1,22 @@
-//! (to be written)
+//! Estimates, comparisons, multiplicity, power and verdicts.
+//!
+//! Pure functions of numbers that know nothing of experiments: the same input gives the same bytes, and whatever
+//! resamples takes an explicit seed. Undefined quantities are `None` (printed `n/a`, `null` in JSON), never 0 and never
+//! NaN; inputs that cannot mean anything (empty, not finite, of unequal length) are errors. The unit of replication is
+//! the caller's choice, and for a trained method it is the seed. `docs/statistics.md` says what each number is.
+
+mod check;
+mod estimate;
+mod exact;
+mod multiplicity;
+mod paired;
+mod power;
+mod student;
+mod verdict;
+
+pub use estimate::{Estimate, Interval, IntervalMethod, mean, wilson};
+pub use exact::{mann_whitney_exact, mcnemar_exact, wilcoxon_exact};
+pub use multiplicity::{adjust_defined, benjamini_hochberg, holm};
+pub use paired::{Paired, paired, probability_of_improvement, welch};
+pub use power::{minimum_detectable_effect, paired_power, seeds_needed, seeds_needed_for_equivalence};
+pub use verdict::{Direction, POWER, Tost, Verdict, tost, verdict};

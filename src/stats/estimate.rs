@@ -1,0 +1,117 @@
+//! Point estimates with their uncertainty: the mean of few replicates and a proportion.
+
+use super::{check, student};
+use crate::error::{Error, Result};
+use serde::{Deserialize, Serialize};
+use statrs::distribution::{ContinuousCDF, Normal};
+
+/// How an interval was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum IntervalMethod {
+    /// Student t over independent replicates (or over their paired differences).
+    StudentT,
+    /// Wilson's score interval of a proportion (Wilson 1927).
+    Wilson,
+    /// Percentiles of bootstrap resamples (Efron and Tibshirani 1993).
+    BootstrapPercentile,
+    /// Student t with a cluster-robust standard error and one degree of freedom less than there are clusters.
+    Clustered,
+    /// Student t with Satterthwaite's degrees of freedom over two crossed random factors.
+    TwoWay,
+}
+
+/// A confidence interval; `level` is its nominal coverage, for example 0.95.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Interval {
+    pub low: f64,
+    pub high: f64,
+    pub level: f64,
+    pub method: IntervalMethod,
+}
+
+impl Interval {
+    pub fn contains(&self, value: f64) -> bool {
+        self.low <= value && value <= self.high
+    }
+
+    /// `point ± quantile·se` with Student's quantile at `freedom` degrees of freedom.
+    pub(super) fn student(point: f64, se: f64, freedom: f64, level: f64, method: IntervalMethod) -> Self {
+        let half = student::two_sided_quantile(level, freedom) * se;
+        Self { low: point - half, high: point + half, level, method }
+    }
+}
+
+/// An estimate over `n` replicates. `se` and `interval` are `None` where they are undefined (`n` < 2, for a mean).
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Estimate {
+    pub point: f64,
+    pub se: Option<f64>,
+    pub interval: Option<Interval>,
+    pub n: usize,
+}
+
+/// The mean of independent replicates with its Student t interval. Equal values give a standard error of 0 and an
+/// interval of no width: that is what was seen, and the reader sees `n` beside it.
+///
+/// # Errors
+/// No values, values that are not finite, or a `level` outside (0, 1).
+pub fn mean(values: &[f64], level: f64) -> Result<Estimate> {
+    check::values("mean", values)?;
+    check::open_unit("the confidence level", level)?;
+    let point = average(values);
+    let se = deviation(values).map(|sd| sd / (values.len() as f64).sqrt());
+    let freedom = values.len() as f64 - 1.0;
+    let interval = se.map(|se| Interval::student(point, se, freedom, level, IntervalMethod::StudentT));
+    Ok(Estimate { point, se, interval, n: values.len() })
+}
+
+/// A proportion with Wilson's score interval, which keeps its coverage near 0 and 1 and for few trials. `successes` may
+/// be fractional where a tie counts a half. The (binomial) standard error is `None` at 0 and at 1, where its plug-in
+/// formula would claim certainty.
+///
+/// # Errors
+/// No trials, `successes` outside `0..=n`, or a `level` outside (0, 1).
+pub fn wilson(successes: f64, n: usize, level: f64) -> Result<Estimate> {
+    check::open_unit("the confidence level", level)?;
+    if n == 0 {
+        return Err(Error::new("a proportion of 0 trials is undefined").hint("give at least one trial"));
+    }
+    let trials = n as f64;
+    if !(0.0..=trials).contains(&successes) {
+        return Err(
+            Error::new(format!("{successes} successes in {n} trials")).hint("count between 0 and the number of trials")
+        );
+    }
+    let share = successes / trials;
+    let z = Normal::standard().inverse_cdf(0.5 + level / 2.0);
+    let scale = 1.0 + z * z / trials;
+    let centre = (share + z * z / (2.0 * trials)) / scale;
+    let half = z / scale * (share * (1.0 - share) / trials + z * z / (4.0 * trials * trials)).sqrt();
+    // At the ends the bound is the point itself, algebraically; rounding must not put it on the other side.
+    let low = (centre - half).clamp(0.0, share);
+    let high = (centre + half).clamp(share, 1.0);
+    let low = if share == 0.0 { 0.0 } else { low };
+    let high = if share == 1.0 { 1.0 } else { high };
+    let se = (share > 0.0 && share < 1.0).then(|| (share * (1.0 - share) / trials).sqrt());
+    Ok(Estimate { point: share, se, interval: Some(Interval { low, high, level, method: IntervalMethod::Wilson }), n })
+}
+
+/// The arithmetic mean of at least one value.
+pub(super) fn average(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len() as f64
+}
+
+/// The sample standard deviation (divisor n − 1), `None` below two values. Exactly 0 when all values are equal, which
+/// the rounding of their mean would otherwise hide.
+pub(super) fn deviation(values: &[f64]) -> Option<f64> {
+    if values.len() < 2 {
+        return None;
+    }
+    if values.iter().all(|value| *value == values[0]) {
+        return Some(0.0);
+    }
+    let centre = average(values);
+    let squares: f64 = values.iter().map(|value| (value - centre).powi(2)).sum();
+    Some((squares / (values.len() - 1) as f64).sqrt())
+}

@@ -1,0 +1,118 @@
+//! What the runs say about a claim that was declared before them.
+
+use super::estimate::Estimate;
+use super::paired::{self, Paired};
+use super::power::{seeds_needed, seeds_needed_for_equivalence};
+use super::student;
+use super::{check, estimate};
+use crate::error::{Error, Result};
+use serde::{Deserialize, Serialize};
+
+/// The power at which minimum detectable effects and needed seeds are stated.
+pub const POWER: f64 = 0.8;
+
+/// Two one-sided tests of equivalence (Schuirmann 1987) on paired differences.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Tost {
+    /// The difference; its interval has level 1 − 2α, and equivalence at α means that it lies inside ±`margin`.
+    pub difference: Estimate,
+    pub margin: f64,
+    /// p-value of "the difference is at most −margin"; `None` below two pairs or without spread.
+    pub p_lower: Option<f64>,
+    /// p-value of "the difference is at least margin"; `None` as above.
+    pub p_upper: Option<f64>,
+    /// The larger of the two: the p-value of equivalence.
+    pub p: Option<f64>,
+    /// Whether p is below α.
+    pub equivalent: bool,
+}
+
+/// Tests whether `a` and `b`, paired by index, differ by less than `margin`.
+///
+/// # Errors
+/// As [`paired`](super::paired()), a `margin` that is not positive and finite, or an `alpha` outside (0, ½).
+pub fn tost(a: &[f64], b: &[f64], margin: f64, alpha: f64) -> Result<Tost> {
+    check::pairs("equivalence test", a, b)?;
+    if !(margin > 0.0 && margin.is_finite()) {
+        return Err(Error::new(format!("an equivalence margin of {margin}"))
+            .hint("give the smallest difference that matters, above 0"));
+    }
+    check::open_unit("twice the level of the equivalence test", 2.0 * alpha)?;
+    let difference = estimate::mean(&paired::differences(a, b), 1.0 - 2.0 * alpha)?;
+    let [p_lower, p_upper] = one_sided(&difference, margin);
+    let p = p_lower.zip(p_upper).map(|(lower, upper)| lower.max(upper));
+    Ok(Tost { difference, margin, p_lower, p_upper, p, equivalent: p.is_some_and(|p| p < alpha) })
+}
+
+/// The p-values of "difference ≤ −margin" and of "difference ≥ margin".
+fn one_sided(difference: &Estimate, margin: f64) -> [Option<f64>; 2] {
+    let freedom = difference.n as f64 - 1.0;
+    let se = difference.se.filter(|se| *se > 0.0);
+    let tail = |distance: f64| se.map(|se| student::upper_tail(distance / se, freedom));
+    [tail(margin + difference.point), tail(margin - difference.point)]
+}
+
+/// Which way a claim says that a − b goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Direction {
+    Greater,
+    Less,
+}
+
+/// What the data say about a claim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// Separated from 0 after correction, in the claimed direction.
+    Supported,
+    /// Separated from 0 after correction, in the other direction.
+    Contradicted,
+    /// Within the declared margin: the difference is too small to matter, even if it is separated from 0.
+    Equivalent,
+    /// Neither. `seeds_needed` is the total number of paired seeds (not the additional ones) that would decide at 80 %
+    /// power if the observed difference and spread were the true ones; `None` if no number is known to.
+    Inconclusive { seeds_needed: Option<usize> },
+}
+
+/// Judges the claim that a − b is [`Greater`](Direction::Greater) or [`Less`](Direction::Less) than 0 from its `paired`
+/// comparison. `p_adjusted` is the p-value after correction within the claim's family, `margin` the equivalence margin
+/// if one was declared, `alpha` the level of both tests.
+///
+/// Equivalence is looked at first: who declares a margin has said that less than it does not matter, so a tiny
+/// difference is no support however surely it is not 0. The needed seeds are those for the cheaper of separation (at
+/// the level left after correction, `alpha`·p/`p_adjusted`) and, with a margin, equivalence.
+pub fn verdict(
+    paired: &Paired,
+    p_adjusted: Option<f64>,
+    direction: Direction,
+    margin: Option<f64>,
+    alpha: f64,
+) -> Verdict {
+    let difference = &paired.difference;
+    if let Some(margin) = margin
+        && one_sided(difference, margin).into_iter().all(|p| p.is_some_and(|p| p < alpha))
+    {
+        return Verdict::Equivalent;
+    }
+    if p_adjusted.is_some_and(|p| p < alpha) {
+        let claimed = match direction {
+            Direction::Greater => difference.point > 0.0,
+            Direction::Less => difference.point < 0.0,
+        };
+        return if claimed { Verdict::Supported } else { Verdict::Contradicted };
+    }
+    Verdict::Inconclusive { seeds_needed: deciding_seeds(paired, p_adjusted, margin, alpha) }
+}
+
+fn deciding_seeds(paired: &Paired, p_adjusted: Option<f64>, margin: Option<f64>, alpha: f64) -> Option<usize> {
+    let (difference, sd) = (paired.difference.point, paired.sd?);
+    // A capped p-value (1) hides how strong the correction was; the ratio then understates it.
+    let left = match (paired.p, p_adjusted) {
+        (Some(raw), Some(adjusted)) if adjusted > 0.0 => (raw / adjusted).min(1.0),
+        _ => 1.0,
+    };
+    let separation = seeds_needed(difference, sd, alpha * left, POWER);
+    let equivalence = margin.and_then(|margin| seeds_needed_for_equivalence(difference, sd, margin, alpha, POWER));
+    [separation, equivalence].into_iter().flatten().min()
+}
