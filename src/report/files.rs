@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::path::Path;
 
-use polars::prelude::*;
+use polars::prelude::{Column, CsvWriter, DataFrame, ParquetWriter, PlSmallStr, SerWriter};
 
 use super::table::{Cell, Kind, Measured, Table};
 use crate::error::{Context, Result};
@@ -17,10 +17,10 @@ impl Table {
             let cells = || self.rows.iter().map(move |row| &row[place]);
             let name = |suffix: &str| PlSmallStr::from_string(format!("{}{suffix}", column.id));
             match column.kind {
-                Kind::Text => columns.push(text(name(""), cells().map(|cell| Some(cell.show(Kind::Text))))),
+                Kind::Text => columns.push(text(name(""), cells().map(|cell| Some(cell.show())))),
                 Kind::Integer => columns.push(whole(name(""), cells().map(integer))),
-                Kind::Number { .. } | Kind::Probability => columns.push(number(name(""), cells().map(float))),
-                Kind::Estimate { .. } => {
+                Kind::Number => columns.push(number(name(""), cells().map(float))),
+                Kind::Estimate => {
                     let parts = || cells().map(measured);
                     columns.push(number(name(""), parts().map(|it| it.point)));
                     columns.push(number(name("_se"), parts().map(|it| it.se)));
@@ -56,7 +56,9 @@ fn integer(cell: &Cell) -> Option<i64> {
 
 fn float(cell: &Cell) -> Option<f64> {
     match cell {
-        Cell::Number(value) => value.filter(|value| value.is_finite()),
+        Cell::Number { value, .. } | Cell::Probability(value) | Cell::Scientific(value) => {
+            value.filter(|value| value.is_finite())
+        }
         _ => None,
     }
 }

@@ -62,6 +62,12 @@ pub fn grouped(value: Option<f64>, decimals: usize) -> String {
     out
 }
 
+/// A share in percent without needless zeros: `95`, `97.5`.
+pub fn percent(share: f64) -> String {
+    let text = fixed(100.0 * share, 1);
+    text.strip_suffix(".0").map(str::to_owned).unwrap_or(text)
+}
+
 /// `3 seeds`, `1 seed`.
 pub fn count(n: usize, noun: &str) -> String {
     if n == 1 { format!("1 {noun}") } else { format!("{n} {noun}s") }

@@ -3,7 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
-pub use super::metrics::{Metric, Metrics};
+pub use super::metrics::{BySeed, Metric, Metrics};
+pub use crate::stats::Direction;
 
 /// Everything one report shows.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -90,19 +91,12 @@ pub struct Claim {
     pub versus: String,
     /// One size, or `None` for all: the claim then has to hold at each of them.
     pub size: Option<String>,
+    /// The sign it gives to `method − versus`.
     pub direction: Direction,
     /// Claims of one family are corrected for multiplicity together.
     pub family: String,
     /// Differences within ± this margin count as equivalent; in the metric's units.
     pub margin: Option<f64>,
-}
-
-/// The sign the claim gives to `method − versus`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Direction {
-    Greater,
-    Less,
 }
 
 /// What is shown, in which order, under which names.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use polars::prelude::*;
+use polars::prelude::{Column, DataFrame, DataType, PolarsError};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Context, Error, Result};
@@ -70,7 +70,7 @@ impl Metrics {
         let (method, size, metric) = (text("method")?, text("size")?, text("metric")?);
         let (seed, iteration) = (whole("seed")?, whole("iteration")?);
         let value = column("value", DataType::Float64)?;
-        let read = |failure| Error::new("cannot read the metrics table").caused_by::<PolarsError>(failure);
+        let read = |failure: PolarsError| Error::new("cannot read the metrics table").caused_by(failure);
         let (method, size, metric) =
             (method.str().map_err(read)?, size.str().map_err(read)?, metric.str().map_err(read)?);
         let (seed, iteration, value) =
@@ -93,7 +93,7 @@ impl Metrics {
 
     /// The same table as a frame, sorted.
     pub fn frame(&self) -> Result<DataFrame> {
-        fn gather<T>(rows: &[Metric], part: impl Fn(&Metric) -> T) -> Vec<T> {
+        fn gather<'a, T>(rows: &'a [Metric], part: impl Fn(&'a Metric) -> T) -> Vec<T> {
             rows.iter().map(part).collect()
         }
         let rows = &self.0;

@@ -3,6 +3,7 @@
 
 use super::format;
 use super::input::Better;
+use crate::stats::Estimate;
 
 /// A table of a report.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,27 +25,28 @@ pub struct Column {
     pub kind: Kind,
 }
 
-/// What a column holds; decides alignment, rounding and how many columns it takes in a file.
-#[derive(Clone, Copy, Debug, PartialEq)]
+/// What a column holds; decides alignment and how many columns it takes in a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Text,
     Integer,
-    /// A number, shown with so many decimals.
-    Number {
-        decimals: usize,
-    },
-    /// A point with its interval, seeds and mark; six columns in a file.
-    Estimate {
-        decimals: usize,
-    },
-    Probability,
+    Number,
+    /// A point with its standard error, interval, seeds and mark; six columns in a file.
+    Estimate,
 }
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum Cell {
     Text(String),
     Integer(Option<i64>),
-    Number(Option<f64>),
+    /// Shown with so many decimals.
+    Number {
+        value: Option<f64>,
+        decimals: usize,
+    },
+    Probability(Option<f64>),
+    /// Shown as `1.2e15`.
+    Scientific(Option<f64>),
     Estimate(Measured),
 }
 
@@ -57,6 +59,10 @@ pub struct Measured {
     pub interval: Option<(f64, f64)>,
     /// Seeds (or pairs of seeds) behind it.
     pub n: usize,
+    /// Seeds that were planned; fewer behind it are said in the cell.
+    pub planned: usize,
+    /// Digits after the point when shown.
+    pub decimals: usize,
     pub mark: Mark,
 }
 
@@ -101,18 +107,69 @@ impl Cell {
         Self::Integer(i64::try_from(n).ok())
     }
 
-    /// As prose, rounded as its column says.
-    pub fn show(&self, kind: Kind) -> String {
-        match (self, kind) {
-            (Self::Text(text), _) => text.clone(),
-            (Self::Integer(Some(value)), _) => value.to_string(),
-            (Self::Integer(None), _) => format::NOT_AVAILABLE.to_owned(),
-            (Self::Number(value), Kind::Probability) => format::p_value(*value),
-            (Self::Number(value), Kind::Number { decimals }) => format::grouped(*value, decimals),
-            (Self::Number(value), _) => format::optional(*value, 3),
-            (Self::Estimate(it), Kind::Estimate { decimals }) => format::estimate(it.point, it.interval, decimals),
-            (Self::Estimate(it), _) => format::estimate(it.point, it.interval, 3),
+    pub fn number(value: Option<f64>, decimals: usize) -> Self {
+        Self::Number { value, decimals }
+    }
+
+    /// As plain text, rounded.
+    pub fn show(&self) -> String {
+        match self {
+            Self::Text(text) => text.clone(),
+            Self::Integer(value) => value.map_or_else(|| format::NOT_AVAILABLE.to_owned(), |value| value.to_string()),
+            Self::Number { value, decimals } => format::grouped(*value, *decimals),
+            Self::Probability(p) => format::p_value(*p),
+            Self::Scientific(value) => {
+                value.map_or_else(|| format::NOT_AVAILABLE.to_owned(), |value| format!("{value:.1e}"))
+            }
+            Self::Estimate(it) => it.show(),
         }
+    }
+}
+
+impl Measured {
+    /// Nothing measured, of so many planned seeds.
+    pub fn nothing(planned: usize) -> Self {
+        Self { planned, ..Self::default() }
+    }
+
+    pub fn of(estimate: &Estimate, planned: usize, decimals: usize) -> Self {
+        let interval = estimate.interval.map(|interval| (interval.low, interval.high));
+        Self {
+            point: Some(estimate.point),
+            se: estimate.se,
+            interval,
+            n: estimate.n,
+            planned,
+            decimals,
+            mark: Mark::None,
+        }
+    }
+
+    fn show(&self) -> String {
+        let text = format::estimate(self.point, self.interval, self.decimals);
+        if self.n > 0 && self.n < self.planned { format!("{text} (n={})", self.n) } else { text }
+    }
+}
+
+impl Table {
+    /// The table cut at the values of a text column, which is left out of the parts; in order of first occurrence.
+    pub fn split_by(&self, id: &str) -> Vec<(String, Table)> {
+        let Some(at) = self.columns.iter().position(|column| column.id == id) else {
+            return vec![(String::new(), self.clone())];
+        };
+        let without = |row: &[Cell]| [&row[..at], &row[at + 1..]].concat();
+        let mut parts: Vec<(String, Table)> = Vec::new();
+        for row in &self.rows {
+            let key = row[at].show();
+            let place = parts.iter().position(|(name, _)| *name == key).unwrap_or_else(|| {
+                let mut columns = self.columns.clone();
+                columns.remove(at);
+                parts.push((key, Table { columns, rows: Vec::new(), ..self.clone() }));
+                parts.len() - 1
+            });
+            parts[place].1.rows.push(without(row));
+        }
+        parts
     }
 }
 
