@@ -1,6 +1,6 @@
 //! The few lines that a terminal shows at the end of a run.
 
-use comfy_table::{CellAlignment, Table as Grid, presets};
+use comfy_table::{CellAlignment, Table as Grid, TableComponent, presets};
 
 use super::input::{ReportInput, TableKind};
 use super::table::{Cell, Mark, Table};
@@ -36,7 +36,7 @@ pub fn console(input: &ReportInput) -> Result<String> {
 
 fn verdicts(view: &View, judged: &[claims::Judged]) -> Result<String> {
     let table = tables::claims(view, judged)?;
-    let wanted = ["claim", "contrast", "size", "difference", "p_holm", "verdict"];
+    let wanted = ["claim", "size", "difference", "p_holm", "verdict"];
     Ok(draw(&table, &wanted))
 }
 
@@ -49,10 +49,22 @@ fn draw(table: &Table, wanted: &[&str]) -> String {
     let places: Vec<usize> =
         wanted.iter().filter_map(|id| table.columns.iter().position(|column| column.id == *id)).collect();
     let mut grid = Grid::new();
-    grid.load_preset(presets::UTF8_HORIZONTAL_ONLY);
+    grid.load_preset(presets::NOTHING);
+    grid.set_style(TableComponent::HeaderLines, '─');
+    grid.set_style(TableComponent::MiddleHeaderIntersections, '─');
     grid.set_header(places.iter().map(|at| table.columns[*at].label.clone()));
+    let mut group = None;
     for row in &table.rows {
-        grid.add_row(places.iter().map(|at| cell(&row[*at])));
+        // What the first column repeats is not written again.
+        let mut texts: Vec<String> = places.iter().map(|at| cell(&row[*at])).collect();
+        let first = texts.first().cloned();
+        if first == group
+            && let Some(text) = texts.first_mut()
+        {
+            text.clear();
+        }
+        group = first;
+        grid.add_row(texts);
     }
     for (index, column) in grid.column_iter_mut().enumerate() {
         let text = table.columns[places[index]].kind == super::table::Kind::Text;

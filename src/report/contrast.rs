@@ -1,10 +1,25 @@
-//! Two methods on one metric at one size, paired by seed; and which of several methods are separated from the best.
+//! One method over its seeds; two methods paired by seed; and which of several methods are separated from the best.
 
-use super::input::{Better, MetricColumn};
+use super::input::{Better, BySeed, MetricColumn};
 use super::table::Mark;
 use super::view::View;
 use crate::error::Result;
-use crate::stats::{Paired, adjust_defined, holm, paired, probability_of_improvement};
+use crate::stats::{self, Estimate, Paired, adjust_defined, holm, paired, probability_of_improvement};
+
+/// The mean over seeds with its t interval; `None` without values. An interval is cut to the values that the metric can
+/// take, which takes nothing from its coverage: a rate above 1 was never a candidate.
+pub fn over_seeds(view: &View, metric: &MetricColumn, values: &BySeed) -> Result<Option<Estimate>> {
+    if values.is_empty() {
+        return Ok(None);
+    }
+    let values: Vec<f64> = values.values().copied().collect();
+    let mut estimate = stats::mean(&values, view.level())?;
+    if let (Some(interval), Some([least, most])) = (&mut estimate.interval, metric.range) {
+        interval.low = interval.low.max(least.min(estimate.point));
+        interval.high = interval.high.min(most.max(estimate.point));
+    }
+    Ok(Some(estimate))
+}
 
 /// `method − versus`, over the seeds that both have.
 #[derive(Clone, Debug)]
@@ -43,50 +58,61 @@ impl<'a> Contrast<'a> {
     }
 }
 
-/// Marks of `methods` (ids) in a metric's column at a size, in their order.
+/// Marks of a metric's column: for each size, those of its `methods` (ids), in their order.
 ///
-/// The best is found in the data, so all pairs count in the correction: the best is separated from another method when
-/// the Holm-adjusted p of their paired test, among all pairs of methods with values, is below α. Separated from every
-/// other, it is marked so; otherwise it and all it is not separated from are marked as tied.
-pub fn marks(view: &View, metric: &MetricColumn, size: &str, methods: &[&str]) -> Result<Vec<Mark>> {
-    let mut marks = vec![Mark::None; methods.len()];
-    let mut measured: Vec<(usize, f64)> = Vec::new();
-    for (place, method) in methods.iter().enumerate() {
-        let values: Vec<f64> = view.metrics().last(method, size, &metric.id).into_values().collect();
-        if !values.is_empty() {
-            let mean = crate::stats::mean(&values, view.level())?.point;
-            measured.push((place, if metric.better == Better::Lower { -mean } else { mean }));
-        }
-    }
-    if metric.better == Better::Neither || measured.len() < 2 {
+/// The best is found in the data, so every pair of methods with values counts in the correction, at every size: the best
+/// is separated from another method when the Holm-adjusted p of their paired test is below α. Separated from every
+/// other, it is marked so; otherwise it and all it is not separated from are marked as tied. This family contains those
+/// of the tables of differences on the same metric, so what is bold here is separated there.
+pub fn marks(view: &View, metric: &MetricColumn, column: &[(&str, Vec<&str>)]) -> Result<Vec<Vec<Mark>>> {
+    let mut marks: Vec<Vec<Mark>> = column.iter().map(|(_, methods)| vec![Mark::None; methods.len()]).collect();
+    if metric.better == Better::Neither {
         return Ok(marks);
     }
-    // Of equal means the first in order is the best; the others are then tied with it.
-    let best = measured.iter().rev().max_by(|a, b| a.1.total_cmp(&b.1)).map(|(place, _)| *place);
-    let Some(best) = best else { return Ok(marks) };
-
     let mut pairs = Vec::new();
-    let mut p = Vec::new();
-    for (rank, (a, _)) in measured.iter().enumerate() {
-        for (b, _) in &measured[rank + 1..] {
-            pairs.push((*a, *b));
-            p.push(Contrast::new(view, metric, size, methods[*a], methods[*b])?.p());
+    for (group, (size, methods)) in column.iter().enumerate() {
+        let measured = |method: &&str| !view.metrics().last(method, size, &metric.id).is_empty();
+        let places: Vec<usize> = (0..methods.len()).filter(|place| measured(&methods[*place])).collect();
+        for (rank, &a) in places.iter().enumerate() {
+            for &b in &places[rank + 1..] {
+                pairs.push((group, a, b, Contrast::new(view, metric, size, methods[a], methods[b])?.p()));
+            }
         }
     }
-    let adjusted = adjust_defined(&p, holm);
-    let mut tied = Vec::new();
-    for ((a, b), p) in pairs.into_iter().zip(adjusted) {
-        let other = if a == best { b } else { a };
-        if (a == best || b == best) && p.is_none_or(|p| p >= view.alpha()) {
-            tied.push(other);
+    let raw: Vec<Option<f64>> = pairs.iter().map(|pair| pair.3).collect();
+    let adjusted = adjust_defined(&raw, holm);
+    for (group, (size, methods)) in column.iter().enumerate() {
+        let Some(best) = best(view, metric, size, methods)? else { continue };
+        let mut rivals = 0;
+        let mut tied = Vec::new();
+        for ((of, a, b, _), p) in pairs.iter().zip(&adjusted) {
+            if *of == group && (*a == best || *b == best) {
+                rivals += 1;
+                if p.is_none_or(|p| p >= view.alpha()) {
+                    tied.push(if *a == best { *b } else { *a });
+                }
+            }
         }
-    }
-    if tied.is_empty() {
-        marks[best] = Mark::Separated;
-    } else {
-        for place in tied.into_iter().chain([best]) {
-            marks[place] = Mark::Tied;
+        if !tied.is_empty() {
+            for place in tied.into_iter().chain([best]) {
+                marks[group][place] = Mark::Tied;
+            }
+        } else if rivals > 0 {
+            marks[group][best] = Mark::Separated;
         }
     }
     Ok(marks)
+}
+
+/// Place of the method with the best mean; of equal ones the first.
+fn best(view: &View, metric: &MetricColumn, size: &str, methods: &[&str]) -> Result<Option<usize>> {
+    let mut best: Option<(usize, f64)> = None;
+    for (place, method) in methods.iter().enumerate() {
+        let Some(mean) = over_seeds(view, metric, &view.metrics().last(method, size, &metric.id))? else { continue };
+        let merit = if metric.better == Better::Lower { -mean.point } else { mean.point };
+        if best.is_none_or(|(_, most)| merit > most) {
+            best = Some((place, merit));
+        }
+    }
+    Ok(best.map(|(place, _)| place))
 }

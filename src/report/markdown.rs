@@ -8,7 +8,7 @@ use super::format;
 use super::input::TableKind;
 use super::prose;
 use super::table::{Cell, Kind, Mark, Table};
-use super::view::View;
+use super::view::{View, file_stem};
 use super::{Content, claims::Judged};
 use crate::error::{Context, Result};
 
@@ -54,7 +54,7 @@ pub fn render(view: &View, content: &Content) -> Result<String> {
     let template = environment.get_template("report.md").context(failed)?;
     let header = view.header();
     let Figures { dots, iterations, curves } = &content.figures;
-    let is_primary = |figure: &Figure| figure.id.starts_with(&super::view::file_stem(&view.layout().primary));
+    let is_primary = |figure: &Figure| figure.id == file_stem(&view.layout().primary);
     let (main_figure, more_figures) = dots.split_at(usize::from(dots.first().is_some_and(is_primary)));
     let (iteration_figure, more_iteration_figures) = iterations.split_at(iterations.len().min(1));
     let results = |kind| content.results_of(kind).map(|table| cut(table, "size")).collect::<Vec<_>>();
@@ -71,6 +71,7 @@ pub fn render(view: &View, content: &Content) -> Result<String> {
         seeds => prose::seeds(view),
         total => prose::total(view),
         cells => whole(&content.cells),
+        mishaps => prose::mishaps(view),
         claims => content.claims.iter().map(claim_line).collect::<Vec<_>>(),
         claims_intro => prose::claims(view),
         claims_table => whole(&content.claims_table),
@@ -171,14 +172,18 @@ fn cell(cell: &Cell) -> String {
 
 /// Free text inside a table cell: one line, no column breaks, no markup of its own.
 fn escape(text: &str) -> String {
-    one_line(text).chars().fold(String::with_capacity(text.len()), |mut out, character| {
+    let text = one_line(text);
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text.chars().peekable();
+    while let Some(character) = rest.next() {
         match character {
-            '<' => out.push_str("&lt;"),
+            // Before a digit or a space it opens no tag, and `<0.001` stays readable as it is.
+            '<' if rest.peek().is_some_and(|next| !next.is_ascii_digit() && *next != ' ') => out.push_str("&lt;"),
             '|' | '*' | '`' | '\\' => out.extend(['\\', character]),
             other => out.push(other),
         }
-        out
-    })
+    }
+    out
 }
 
 fn one_line(text: &str) -> String {

@@ -21,6 +21,18 @@ pub fn total(view: &View) -> String {
     )
 }
 
+/// Every cell that did not simply finish, and why.
+pub fn mishaps(view: &View) -> Vec<String> {
+    let mut found = Vec::new();
+    for size in &view.sizes {
+        for method in &view.methods {
+            let name = format!("{}, {}", method.label, view.size_label(size));
+            found.extend(view.mishaps(&method.id, size).into_iter().map(|what| format!("{name}: {what}")));
+        }
+    }
+    found
+}
+
 pub fn claims(view: &View) -> String {
     format!(
         "Declared before the runs. Each is a paired test per size, Holm-adjusted within its family over all claims and \
@@ -46,7 +58,7 @@ pub fn notes(view: &View) -> Vec<String> {
         view.header().notes.iter().map(|note| note.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
     for (metric, count) in view.metrics().undefined() {
         let label = view.metric(metric).map_or(metric, |metric| metric.label.as_str());
-        notes.push(format!("{} of {label} undefined and left out.", format::count(count, "value")));
+        notes.push(format!("Undefined and left out: {} of {label}.", format::count(count, "value")));
     }
     let counts = view.total();
     if counts.ended() < counts.planned {
@@ -66,13 +78,13 @@ pub fn reading(view: &View) -> Vec<String> {
         format!(
             "`0.712 [0.690, 0.734]` is a mean over seeds with its {level} % Student t interval. The estimand is that of a \
              **fixed test set**: seeds vary, prompts do not, so an interval says what retraining would change, not what \
-             other prompts would."
+             other prompts would. Intervals are cut to the values a metric can take."
         ),
         "A method is shown at its last iteration. `(n=3)` is added where fewer seeds than planned stand behind a number."
             .to_owned(),
         format!(
             "**Bold**: best, and separated from every other method in its column (paired t tests over shared seeds, \
-             Holm-adjusted over all pairs of methods, p < {}). ≈: best, or not separated from the best. No mark: \
+             Holm-adjusted over all pairs of methods and all sizes, p < {}). ≈: best, or not separated from the best. No mark: \
              separated from the best.",
             view.alpha()
         ),

@@ -3,10 +3,11 @@
 use serde::Serialize;
 
 use super::claims::Judged;
+use super::contrast::over_seeds;
 use super::input::Direction;
 use super::view::View;
 use crate::error::{Context, Result};
-use crate::stats::{self, Estimate, Paired, Verdict};
+use crate::stats::{Estimate, Paired, Verdict};
 
 /// Version of this layout; raised when a field changes its meaning.
 const FORMAT: u32 = 1;
@@ -117,11 +118,11 @@ fn claim<'a>(judged: &'a Judged) -> ClaimSummary<'a> {
 
 fn primary<'a>(view: &'a View) -> Result<Vec<Primary<'a>>> {
     let metric = view.layout().primary.as_str();
+    let column = view.metric(metric)?;
     let mut found = Vec::new();
     for size in &view.sizes {
         for method in view.methods.iter().filter(|row| view.belongs(&row.id, size, &[metric])) {
-            let values: Vec<f64> = view.metrics().last(&method.id, size, metric).into_values().collect();
-            let estimate = if values.is_empty() { None } else { Some(stats::mean(&values, view.level())?) };
+            let estimate = over_seeds(view, column, &view.metrics().last(&method.id, size, metric))?;
             let iteration = view.metrics().last_iteration(&method.id, size);
             found.push(Primary { metric, size, method: &method.id, iteration, estimate });
         }

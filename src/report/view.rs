@@ -124,6 +124,24 @@ impl<'a> View<'a> {
         counts
     }
 
+    /// What became of each cell of a method at a size that did not simply finish, by seed.
+    pub fn mishaps(&self, method: &str, size: &str) -> Vec<String> {
+        let mut found: Vec<(u64, String)> = self
+            .header()
+            .cells
+            .iter()
+            .filter(|cell| cell.method == method && cell.size == size)
+            .filter_map(|cell| match &cell.status {
+                Status::Finished => None,
+                Status::Failed { error } => Some((cell.seed, format!("seed {} failed: {error}", cell.seed))),
+                Status::Collapsed { why } => Some((cell.seed, format!("seed {} collapsed: {why}", cell.seed))),
+                Status::Missing => Some((cell.seed, format!("seed {} was not run", cell.seed))),
+            })
+            .collect();
+        found.sort();
+        found.into_iter().map(|(_, what)| what).collect()
+    }
+
     /// Seeds planned for a method at a size, or for the experiment where no cell is declared (heuristics have none).
     pub fn planned(&self, method: &str, size: &str) -> usize {
         match self.counts(method, size).planned {

@@ -37,7 +37,7 @@ impl Extent {
     pub fn ticks(&self, wanted: usize) -> (Vec<f64>, usize) {
         let rough = (self.high - self.low) / wanted.max(1) as f64;
         let magnitude = 10_f64.powf(rough.log10().floor());
-        let step = [1.0, 2.0, 5.0, 10.0].into_iter().map(|m| m * magnitude).find(|step| *step >= rough * 0.999);
+        let step = [1.0, 2.0, 5.0, 10.0].into_iter().map(|m| m * magnitude).find(|step| *step >= rough * 0.7);
         let step = step.unwrap_or(10.0 * magnitude);
         let decimals = (-(step * 1.0001).log10().floor()).clamp(0.0, 9.0) as usize;
         let first = (self.low / step).ceil() as i64;
@@ -118,7 +118,7 @@ mod tests {
     #[test]
     fn ticks_are_round_and_inside() {
         let (ticks, decimals) = Extent { low: 0.487, high: 0.761 }.ticks(5);
-        assert_eq!((ticks.len(), decimals), (3, 1));
+        assert_eq!((ticks.len(), decimals), (6, 2));
         let (ticks, decimals) = Extent { low: -12.0, high: 31.0 }.ticks(5);
         assert_eq!((ticks, decimals), (vec![-10.0, 0.0, 10.0, 20.0, 30.0], 0));
     }

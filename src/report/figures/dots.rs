@@ -4,12 +4,13 @@ use super::axis::{Extent, Panel};
 use super::svg::{Anchor, Svg, TEXT, series, width_of};
 use super::{LEFT, WIDTH, grid, heading, lowest, series_of};
 use crate::error::Result;
+use crate::report::contrast::over_seeds;
 use crate::report::format;
 use crate::report::input::{BySeed, MethodRow, MetricColumn, TableKind};
 use crate::report::view::View;
-use crate::stats::{self, Estimate};
+use crate::stats::Estimate;
 
-const TOP: f64 = 46.0;
+const TOP: f64 = 54.0;
 const HEIGHT: f64 = 250.0;
 /// Share of a method's slot over which its seeds are spread, and how far right of its middle the mean stands.
 const SPREAD: f64 = 0.36;
@@ -69,8 +70,7 @@ fn shown<'v>(view: &'v View, metric: &MetricColumn) -> Vec<&'v MethodRow> {
 fn slots<'v>(view: &View, metric: &MetricColumn, methods: &[&'v MethodRow], size: &str) -> Result<Vec<Slot<'v>>> {
     let slot = |method: &&'v MethodRow| {
         let values = view.metrics().last(&method.id, size, &metric.id);
-        let list: Vec<f64> = values.values().copied().collect();
-        let mean = if list.is_empty() { None } else { Some(stats::mean(&list, view.level())?) };
+        let mean = over_seeds(view, metric, &values)?;
         Ok(Slot { method, values, mean, planned: view.planned(&method.id, size) })
     };
     methods.iter().map(slot).collect()
@@ -92,10 +92,11 @@ fn draw_slot(svg: &mut Svg, view: &View, frame: &Panel, place: usize, slot: &Slo
     let foot = frame.bottom();
     let count = format!("{n}/{}", slot.planned);
     svg.text("muted", (x, foot + TEXT + 4.0), Anchor::Middle, &count);
+    let emphasis = if slot.method.id == view.layout().subject { "strong" } else { "" };
     if turned {
-        svg.turned("", (x + 6.0, foot + TEXT + 20.0), Anchor::End, -28.0, &slot.method.label);
+        svg.turned(emphasis, (x + 6.0, foot + TEXT + 20.0), Anchor::End, -28.0, &slot.method.label);
     } else {
-        svg.text("", (x, foot + TEXT + 21.0), Anchor::Middle, &slot.method.label);
+        svg.text(emphasis, (x, foot + TEXT + 21.0), Anchor::Middle, &slot.method.label);
     }
 }
 

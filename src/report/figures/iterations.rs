@@ -5,12 +5,13 @@ use super::axis::{Extent, Panel};
 use super::svg::{Anchor, Svg, TEXT, series};
 use super::{WIDTH, grid, heading, lowest, series_of};
 use crate::error::Result;
+use crate::report::contrast::over_seeds;
 use crate::report::format;
 use crate::report::input::{BySeed, MetricColumn};
 use crate::report::view::View;
-use crate::stats::{self, Estimate};
+use crate::stats::Estimate;
 
-const TOP: f64 = 46.0;
+const TOP: f64 = 54.0;
 const HEIGHT: f64 = 190.0;
 const FOOT: f64 = 44.0;
 
@@ -90,7 +91,7 @@ fn steps_with(view: &View, metric: &MetricColumn, method: &str, size: &str) -> V
 fn track<'v>(view: &View, metric: &MetricColumn, method: &'v str, size: &'v str) -> Result<Track<'v>> {
     let step = |iteration| {
         let values = view.metrics().at(method, size, &metric.id, iteration);
-        let mean = mean(&values, view.level())?;
+        let mean = over_seeds(view, metric, &values)?;
         Ok((iteration, values, mean))
     };
     let steps = steps_with(view, metric, method, size).into_iter().map(step).collect::<Result<_>>()?;
@@ -99,12 +100,7 @@ fn track<'v>(view: &View, metric: &MetricColumn, method: &'v str, size: &'v str)
 
 fn baseline(view: &View, metric: &MetricColumn, size: &str) -> Result<Option<f64>> {
     let values = view.metrics().last(&view.layout().baseline, size, &metric.id);
-    Ok(mean(&values, view.level())?.map(|mean| mean.point))
-}
-
-fn mean(values: &BySeed, level: f64) -> Result<Option<Estimate>> {
-    let values: Vec<f64> = values.values().copied().collect();
-    if values.is_empty() { Ok(None) } else { stats::mean(&values, level).map(Some) }
+    Ok(over_seeds(view, metric, &values)?.map(|mean| mean.point))
 }
 
 fn draw_track(svg: &mut Svg, frame: &Panel, colour: &str, track: &Track) {
@@ -117,7 +113,8 @@ fn draw_track(svg: &mut Svg, frame: &Panel, colour: &str, track: &Track) {
         };
         let points: Vec<(f64, f64)> = track.steps.iter().filter_map(at).collect();
         svg.polyline(&format!("seed {colour}"), &points);
-        for point in points {
+        // A line of one point would not be seen.
+        if let [point] = points[..] {
             svg.circle(&format!("dot {colour}"), point, 2.5);
         }
     }
@@ -130,6 +127,11 @@ fn draw_track(svg: &mut Svg, frame: &Panel, colour: &str, track: &Track) {
         if let Some(interval) = mean.interval {
             let (low, high) = (frame.clipped_y(interval.low), frame.clipped_y(interval.high));
             svg.line(&format!("mean {colour}"), (x, low), (x, high));
+            for (end, y) in [(interval.low, low), (interval.high, high)] {
+                if frame.at_y(end) == y {
+                    svg.line(&format!("mean {colour}"), (x - 4.0, y), (x + 4.0, y));
+                }
+            }
         }
     }
 }

@@ -107,8 +107,8 @@ fn style() -> String {
          text.title {{ font-size: 16px; font-weight: 600; }}\n    text.muted {{ fill: #59636e; }}\n    \
          text.strong {{ font-weight: 600; }}\n    .page {{ fill: #ffffff; }}\n    .grid {{ stroke: #d1d9e0; stroke-width: 1; }}\n    .axis {{ stroke: #59636e; stroke-width: 1; }}\n    \
          .reference {{ stroke: #59636e; stroke-width: 1.5; stroke-dasharray: 5 4; }}\n    \
-         .dot {{ stroke: none; fill-opacity: 0.55; }}\n    .mean {{ stroke-width: 2.5; }}\n    \
-         .seed {{ stroke-width: 1; stroke-opacity: 0.45; }}\n    .bold {{ stroke-width: 2.5; }}\n    .thin {{ stroke-width: 1.4; stroke-opacity: 0.85; }}\n"
+         .dot {{ fill-opacity: 0.55; }}\n    .mean {{ stroke-width: 2.5; }}\n    \
+         .seed {{ stroke-width: 1; stroke-opacity: 0.6; }}\n    .bold {{ stroke-width: 2.5; }}\n    .thin {{ stroke-width: 1.4; stroke-opacity: 0.85; }}\n"
     );
     for (index, colour) in PALETTE.iter().enumerate() {
         let _ = writeln!(css, "    .s{index} {{ stroke: {colour}; fill: {colour}; }}");
@@ -118,8 +118,7 @@ fn style() -> String {
     css.push_str(
         "    polyline[class] { fill: none; }\n    @media (prefers-color-scheme: dark) {\n      text { fill: #f0f6fc; }\n      \
          text.muted { fill: #9198a1; }\n      .page { fill: #0d1117; }\n      .grid { stroke: #30363d; }\n      \
-         .axis, .reference { stroke: #9198a1; }\n      .s0 { stroke: #3d9fd8; fill: #3d9fd8; }\n      \
-         polyline[class] { fill: none; }\n    }\n",
+         .axis, .reference { stroke: #9198a1; }\n    }\n",
     );
     css
 }

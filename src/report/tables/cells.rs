@@ -1,6 +1,5 @@
 //! What became of every planned cell.
 
-use crate::report::input::Status;
 use crate::report::table::{Cell, Column, Kind, Table};
 use crate::report::view::View;
 
@@ -22,7 +21,7 @@ pub fn cells(view: &View) -> Table {
                 Cell::count(counts.failed),
                 Cell::count(counts.collapsed),
                 Cell::count(counts.missing),
-                Cell::text(reasons(view, &method.id, size)),
+                Cell::text(view.mishaps(&method.id, size).join("; ")),
             ]);
         }
     }
@@ -42,21 +41,4 @@ pub fn cells(view: &View) -> Table {
         ],
         rows,
     }
-}
-
-fn reasons(view: &View, method: &str, size: &str) -> String {
-    let mut reasons: Vec<(u64, String)> = view
-        .header()
-        .cells
-        .iter()
-        .filter(|cell| cell.method == method && cell.size == size)
-        .filter_map(|cell| match &cell.status {
-            Status::Finished => None,
-            Status::Failed { error } => Some((cell.seed, format!("seed {} failed: {error}", cell.seed))),
-            Status::Collapsed { why } => Some((cell.seed, format!("seed {} collapsed: {why}", cell.seed))),
-            Status::Missing => Some((cell.seed, format!("seed {} was not run", cell.seed))),
-        })
-        .collect();
-    reasons.sort();
-    reasons.into_iter().map(|(_, reason)| reason).collect::<Vec<_>>().join("; ")
 }

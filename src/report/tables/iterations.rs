@@ -1,6 +1,6 @@
 //! How iterative methods move: every iteration of each method that has more than one.
 
-use super::over_seeds;
+use super::measured;
 use crate::error::Result;
 use crate::report::input::TableKind;
 use crate::report::table::{Cell, Column, Kind, Table, arrow};
@@ -32,7 +32,7 @@ pub fn iterations(view: &View) -> Result<Table> {
                 for metric in &metrics {
                     let values = view.metrics().at(&method.id, size, &metric.id, iteration);
                     let planned = view.planned(&method.id, size);
-                    row.push(Cell::Estimate(over_seeds(&values, planned, metric.decimals, view.level())?));
+                    row.push(Cell::Estimate(measured(view, metric, &values, planned)?));
                 }
                 rows.push(row);
             }

@@ -14,16 +14,14 @@ pub use differences::{Question, differences};
 pub use iterations::iterations;
 pub use results::results;
 
-use super::input::BySeed;
+use super::contrast::over_seeds;
+use super::input::{BySeed, MetricColumn};
 use super::table::Measured;
+use super::view::View;
 use crate::error::Result;
-use crate::stats;
 
 /// The mean over seeds with its t interval, as a cell.
-fn over_seeds(values: &BySeed, planned: usize, decimals: usize, level: f64) -> Result<Measured> {
-    if values.is_empty() {
-        return Ok(Measured::nothing(planned));
-    }
-    let values: Vec<f64> = values.values().copied().collect();
-    Ok(Measured::of(&stats::mean(&values, level)?, planned, decimals))
+fn measured(view: &View, metric: &MetricColumn, values: &BySeed, planned: usize) -> Result<Measured> {
+    let estimate = over_seeds(view, metric, values)?;
+    Ok(estimate.map_or(Measured::nothing(planned), |estimate| Measured::of(&estimate, planned, metric.decimals)))
 }
