@@ -1,1 +1,83 @@
-//! (to be written)
+//! From measured values to a report that a reviewer can check: verdicts first, every number with its uncertainty, every
+//! planned run counted.
+//!
+//! [`ReportInput`] is all a report knows. It is checked and put in order ([`view`](self)), assembled into neutral tables
+//! and figures, and exported: `report.md`, each table as csv and parquet, each figure as svg, `metrics.csv` and
+//! `.parquet`, `summary.json`. Statistics are computed in [`crate::stats`]; here they are only asked for and shown. The
+//! same input gives the same bytes, whatever the order of its rows, so there is no date in a report.
+
+mod claims;
+mod console;
+mod contrast;
+mod figures;
+mod files;
+mod format;
+mod input;
+mod markdown;
+mod metrics;
+mod prose;
+mod save;
+mod summary;
+mod table;
+mod tables;
+mod view;
+
+pub use console::console;
+pub use input::{
+    Better, BySeed, CellStatus, Claim, Cost, Curve, CurveLine, Direction, Header, Layout, MethodRow, Metric,
+    MetricColumn, Metrics, ReportInput, SizeLabel, Status, TableKind, TableSpec,
+};
+pub use save::write;
+
+use crate::error::Result;
+use figures::Figures;
+use table::Table;
+use tables::Question;
+use view::View;
+
+/// Everything a report shows, before any format.
+struct Content<'a> {
+    cells: Table,
+    claims: Vec<claims::Judged<'a>>,
+    claims_table: Table,
+    /// One for each table of the layout, with its kind.
+    results: Vec<(TableKind, Table)>,
+    differences: [Table; 2],
+    iterations: Table,
+    costs: Table,
+    figures: Figures,
+}
+
+impl<'a> Content<'a> {
+    fn assemble(view: &View<'a>) -> Result<Self> {
+        let claims = claims::judge(view)?;
+        let claims_table = tables::claims(view, &claims)?;
+        let results = view.layout().tables.iter().map(|spec| Ok((spec.kind, tables::results(view, spec)?)));
+        Ok(Self {
+            cells: tables::cells(view),
+            claims,
+            claims_table,
+            results: results.collect::<Result<_>>()?,
+            differences: [
+                tables::differences(view, Question::AgainstBaseline)?,
+                tables::differences(view, Question::SubjectAgainstEach)?,
+            ],
+            iterations: tables::iterations(view)?,
+            costs: tables::costs(view),
+            figures: Figures::draw(view)?,
+        })
+    }
+
+    fn results_of(&self, kind: TableKind) -> impl Iterator<Item = &Table> {
+        self.results.iter().filter(move |(of, _)| *of == kind).map(|(_, table)| table)
+    }
+
+    fn tables(&self) -> impl Iterator<Item = &Table> {
+        let results = self.results.iter().map(|(_, table)| table);
+        [&self.cells, &self.claims_table]
+            .into_iter()
+            .chain(results)
+            .chain(&self.differences)
+            .chain([&self.iterations, &self.costs])
+    }
+}

@@ -1,0 +1,118 @@
+//! One method over its seeds; two methods paired by seed; and which of several methods are separated from the best.
+
+use super::input::{Better, BySeed, MetricColumn};
+use super::table::Mark;
+use super::view::View;
+use crate::error::Result;
+use crate::stats::{self, Estimate, Paired, adjust_defined, holm, paired, probability_of_improvement};
+
+/// The mean over seeds with its t interval; `None` without values. An interval is cut to the values that the metric can
+/// take, which takes nothing from its coverage: a rate above 1 was never a candidate.
+pub fn over_seeds(view: &View, metric: &MetricColumn, values: &BySeed) -> Result<Option<Estimate>> {
+    if values.is_empty() {
+        return Ok(None);
+    }
+    let values: Vec<f64> = values.values().copied().collect();
+    let mut estimate = stats::mean(&values, view.level())?;
+    if let (Some(interval), Some([least, most])) = (&mut estimate.interval, metric.range) {
+        interval.low = interval.low.max(least.min(estimate.point));
+        interval.high = interval.high.min(most.max(estimate.point));
+    }
+    Ok(Some(estimate))
+}
+
+/// `method − versus`, over the seeds that both have.
+#[derive(Clone, Debug)]
+pub struct Contrast<'a> {
+    pub metric: &'a MetricColumn,
+    pub size: String,
+    pub method: String,
+    pub versus: String,
+    /// `None` without a shared seed.
+    pub paired: Option<Paired>,
+    /// Probability that a run of `method` is better than one of `versus`, whichever way the metric improves.
+    pub improvement: Option<f64>,
+    /// Pairs that were planned.
+    pub planned: usize,
+}
+
+impl<'a> Contrast<'a> {
+    pub fn new(view: &View, metric: &'a MetricColumn, size: &str, method: &str, versus: &str) -> Result<Self> {
+        let ours = view.metrics().last(method, size, &metric.id);
+        let theirs = view.metrics().last(versus, size, &metric.id);
+        let (a, b): (Vec<f64>, Vec<f64>) =
+            ours.iter().filter_map(|(seed, a)| theirs.get(seed).map(|b| (*a, *b))).unzip();
+        let paired = if a.is_empty() { None } else { Some(paired(&a, &b, view.level())?) };
+        let improvement = paired.map(|_| match metric.better {
+            Better::Lower => probability_of_improvement(&b, &a),
+            Better::Higher | Better::Neither => probability_of_improvement(&a, &b),
+        });
+        let planned = view.planned(method, size).min(view.planned(versus, size));
+        let [size, method, versus] = [size, method, versus].map(str::to_owned);
+        Ok(Self { metric, size, method, versus, paired, improvement, planned })
+    }
+
+    /// Raw two-sided p, where defined.
+    pub fn p(&self) -> Option<f64> {
+        self.paired.and_then(|paired| paired.p)
+    }
+}
+
+/// Marks of a metric's column: for each size, those of its `methods` (ids), in their order.
+///
+/// The best is found in the data, so every pair of methods with values counts in the correction, at every size: the best
+/// is separated from another method when the Holm-adjusted p of their paired test is below α. Separated from every
+/// other, it is marked so; otherwise it and all it is not separated from are marked as tied. This family contains those
+/// of the tables of differences on the same metric, so what is bold here is separated there.
+pub fn marks(view: &View, metric: &MetricColumn, column: &[(&str, Vec<&str>)]) -> Result<Vec<Vec<Mark>>> {
+    let mut marks: Vec<Vec<Mark>> = column.iter().map(|(_, methods)| vec![Mark::None; methods.len()]).collect();
+    if metric.better == Better::Neither {
+        return Ok(marks);
+    }
+    let mut pairs = Vec::new();
+    for (group, (size, methods)) in column.iter().enumerate() {
+        let measured = |method: &&str| !view.metrics().last(method, size, &metric.id).is_empty();
+        let places: Vec<usize> = (0..methods.len()).filter(|place| measured(&methods[*place])).collect();
+        for (rank, &a) in places.iter().enumerate() {
+            for &b in &places[rank + 1..] {
+                pairs.push((group, a, b, Contrast::new(view, metric, size, methods[a], methods[b])?.p()));
+            }
+        }
+    }
+    let raw: Vec<Option<f64>> = pairs.iter().map(|pair| pair.3).collect();
+    let adjusted = adjust_defined(&raw, holm);
+    for (group, (size, methods)) in column.iter().enumerate() {
+        let Some(best) = best(view, metric, size, methods)? else { continue };
+        let mut rivals = 0;
+        let mut tied = Vec::new();
+        for ((of, a, b, _), p) in pairs.iter().zip(&adjusted) {
+            if *of == group && (*a == best || *b == best) {
+                rivals += 1;
+                if p.is_none_or(|p| p >= view.alpha()) {
+                    tied.push(if *a == best { *b } else { *a });
+                }
+            }
+        }
+        if !tied.is_empty() {
+            for place in tied.into_iter().chain([best]) {
+                marks[group][place] = Mark::Tied;
+            }
+        } else if rivals > 0 {
+            marks[group][best] = Mark::Separated;
+        }
+    }
+    Ok(marks)
+}
+
+/// Place of the method with the best mean; of equal ones the first.
+fn best(view: &View, metric: &MetricColumn, size: &str, methods: &[&str]) -> Result<Option<usize>> {
+    let mut best: Option<(usize, f64)> = None;
+    for (place, method) in methods.iter().enumerate() {
+        let Some(mean) = over_seeds(view, metric, &view.metrics().last(method, size, &metric.id))? else { continue };
+        let merit = if metric.better == Better::Lower { -mean.point } else { mean.point };
+        if best.is_none_or(|(_, most)| merit > most) {
+            best = Some((place, merit));
+        }
+    }
+    Ok(best.map(|(place, _)| place))
+}

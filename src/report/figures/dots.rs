@@ -1,0 +1,116 @@
+//! The main figure: methods side by side, each seed a dot, the mean with its t interval beside them; a panel per size.
+
+use super::axis::{Extent, Panel};
+use super::svg::{Anchor, Svg, TEXT, series, width_of};
+use super::{LEFT, WIDTH, grid, heading, lowest, series_of};
+use crate::error::Result;
+use crate::report::contrast::over_seeds;
+use crate::report::format;
+use crate::report::input::{BySeed, MethodRow, MetricColumn, TableKind};
+use crate::report::view::View;
+use crate::stats::Estimate;
+
+const TOP: f64 = 54.0;
+const HEIGHT: f64 = 250.0;
+/// Share of a method's slot over which its seeds are spread, and how far right of its middle the mean stands.
+const SPREAD: f64 = 0.36;
+const MEAN_AT: f64 = 0.28;
+
+struct Slot<'v> {
+    method: &'v MethodRow,
+    values: BySeed,
+    mean: Option<Estimate>,
+    planned: usize,
+}
+
+/// `None` where no method has a value.
+pub fn draw(view: &View, metric: &MetricColumn) -> Result<Option<String>> {
+    let methods = shown(view, metric);
+    let panels = view.sizes.iter().map(|size| slots(view, metric, &methods, size)).collect::<Result<Vec<_>>>()?;
+    let values: Vec<f64> = panels.iter().flatten().flat_map(|slot| slot.values.values().copied()).collect();
+    let intervals = panels.iter().flatten().filter_map(|slot| slot.mean.as_ref()?.interval);
+    let ends: Vec<f64> = intervals.flat_map(|interval| [interval.low, interval.high]).collect();
+    let Some(y) = Extent::around(&values, &ends, metric.range) else { return Ok(None) };
+
+    let columns = panels.len().min(if methods.len() > 6 { 1 } else { 2 });
+    let x = Extent { low: 0.0, high: methods.len() as f64 };
+    // Labels lie flat where they fit and are turned where they do not.
+    let longest = methods.iter().map(|row| width_of(&row.label)).fold(0.0, f64::max);
+    let slot_width = (WIDTH - LEFT) / columns as f64 / methods.len() as f64 - 8.0;
+    let turned = longest > slot_width;
+    let foot = if turned { 40.0 + longest * 0.5 } else { 46.0 };
+    let frames = grid(panels.len(), columns, TOP, HEIGHT, foot, x, y);
+
+    let title = heading(metric);
+    let how = format!(
+        "Dots: seeds. Bar and whiskers: mean with its {} % t interval over seeds. Under each method: seeds shown of seeds \
+         planned.",
+        format::percent(view.level())
+    );
+    let mut svg = Svg::new(WIDTH, lowest(&frames, foot) + 8.0, &title, &how);
+    svg.text("title", (12.0, 24.0), Anchor::Start, &title);
+    svg.text("muted", (12.0, 44.0), Anchor::Start, &how);
+    for (index, (frame, slots)) in frames.iter().zip(&panels).enumerate() {
+        frame.frame(&mut svg, view.size_label(&view.sizes[index]), index % columns == 0);
+        for (place, slot) in slots.iter().enumerate() {
+            draw_slot(&mut svg, view, frame, place, slot, turned);
+        }
+    }
+    Ok(Some(svg.finish()))
+}
+
+/// Methods that have the metric at some size, or ought to.
+fn shown<'v>(view: &'v View, metric: &MetricColumn) -> Vec<&'v MethodRow> {
+    let reward = |table: &&crate::report::input::TableSpec| table.kind == TableKind::Reward;
+    let in_reward_table = view.layout().tables.iter().filter(reward).any(|table| table.metrics.contains(&metric.id));
+    let belongs = |row: &&MethodRow| view.sizes.iter().any(|size| view.belongs(&row.id, size, &[&metric.id]));
+    view.methods.iter().filter(|row| !row.heuristic || in_reward_table).filter(belongs).collect()
+}
+
+fn slots<'v>(view: &View, metric: &MetricColumn, methods: &[&'v MethodRow], size: &str) -> Result<Vec<Slot<'v>>> {
+    let slot = |method: &&'v MethodRow| {
+        let values = view.metrics().last(&method.id, size, &metric.id);
+        let mean = over_seeds(view, metric, &values)?;
+        Ok(Slot { method, values, mean, planned: view.planned(&method.id, size) })
+    };
+    methods.iter().map(slot).collect()
+}
+
+fn draw_slot(svg: &mut Svg, view: &View, frame: &Panel, place: usize, slot: &Slot, turned: bool) {
+    let colour = series(series_of(view, &slot.method.id));
+    let middle = place as f64 + 0.5;
+    let x = frame.at_x(middle);
+    let n = slot.values.len();
+    for (rank, value) in slot.values.values().enumerate() {
+        let offset = if n > 1 { (rank as f64 / (n - 1) as f64 - 0.5) * SPREAD } else { 0.0 };
+        svg.circle(&format!("dot {colour}"), (frame.at_x(middle - 0.1 + offset), frame.at_y(*value)), 4.0);
+    }
+    match &slot.mean {
+        Some(mean) => draw_mean(svg, frame, &colour, middle + MEAN_AT, mean),
+        None => svg.text("muted", (x, frame.top + frame.height / 2.0), Anchor::Middle, format::NOT_AVAILABLE),
+    }
+    let foot = frame.bottom();
+    let count = format!("{n}/{}", slot.planned);
+    svg.text("muted", (x, foot + TEXT + 4.0), Anchor::Middle, &count);
+    let emphasis = if slot.method.id == view.layout().subject { "strong" } else { "" };
+    if turned {
+        svg.turned(emphasis, (x + 6.0, foot + TEXT + 20.0), Anchor::End, -28.0, &slot.method.label);
+    } else {
+        svg.text(emphasis, (x, foot + TEXT + 21.0), Anchor::Middle, &slot.method.label);
+    }
+}
+
+/// A short bar at the mean and a whisker over its interval, cut at the panel's edge and capped only where it ends.
+fn draw_mean(svg: &mut Svg, frame: &Panel, colour: &str, at: f64, mean: &Estimate) {
+    let class = format!("mean {colour}");
+    let (x, y) = (frame.at_x(at), frame.at_y(mean.point));
+    svg.line(&class, (x - 8.0, y), (x + 8.0, y));
+    let Some(interval) = mean.interval else { return };
+    svg.line(&class, (x, frame.clipped_y(interval.low)), (x, frame.clipped_y(interval.high)));
+    for end in [interval.low, interval.high] {
+        let y = frame.at_y(end);
+        if y == frame.clipped_y(end) {
+            svg.line(&class, (x - 4.0, y), (x + 4.0, y));
+        }
+    }
+}

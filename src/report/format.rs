@@ -1,0 +1,101 @@
+//! How a number becomes text: one place, so that every table, figure and sentence rounds alike.
+
+/// What stands for a value that is not defined.
+pub const NOT_AVAILABLE: &str = "n/a";
+
+/// `decimals` digits after the point; a rounded zero has no sign.
+pub fn fixed(value: f64, decimals: usize) -> String {
+    if !value.is_finite() {
+        return NOT_AVAILABLE.to_owned();
+    }
+    let text = format!("{value:.decimals$}");
+    match text.strip_prefix('-') {
+        Some(digits) if digits.bytes().all(|byte| matches!(byte, b'0' | b'.')) => digits.to_owned(),
+        _ => text,
+    }
+}
+
+/// [`fixed`], or `n/a`.
+pub fn optional(value: Option<f64>, decimals: usize) -> String {
+    value.map_or_else(|| NOT_AVAILABLE.to_owned(), |value| fixed(value, decimals))
+}
+
+/// `0.712 [0.690, 0.734]`, or `0.712 [n/a]` where an interval is not defined.
+pub fn estimate(point: Option<f64>, interval: Option<(f64, f64)>, decimals: usize) -> String {
+    match (point, interval) {
+        (None, _) => NOT_AVAILABLE.to_owned(),
+        (Some(point), None) => format!("{} [{NOT_AVAILABLE}]", fixed(point, decimals)),
+        (Some(point), Some((low, high))) => {
+            format!("{} [{}, {}]", fixed(point, decimals), fixed(low, decimals), fixed(high, decimals))
+        }
+    }
+}
+
+/// A probability value: three significant digits, three decimals at most, and never a bare zero.
+pub fn p_value(p: Option<f64>) -> String {
+    match p {
+        Some(p) if p.is_finite() && p < 0.001 => "<0.001".to_owned(),
+        Some(p) if p < 0.1 => fixed(p, 4).trim_end_matches('0').to_owned(),
+        other => optional(other, 3),
+    }
+}
+
+/// Thousands apart: `12,345,678`, for tokens and seconds.
+pub fn grouped(value: Option<f64>, decimals: usize) -> String {
+    let text = optional(value, decimals);
+    let (whole, fraction) = text.split_once('.').map_or((text.as_str(), None), |(whole, part)| (whole, Some(part)));
+    let (sign, digits) = whole.strip_prefix('-').map_or(("", whole), |digits| ("-", digits));
+    if !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return text;
+    }
+    let mut out = String::from(sign);
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place) % 3 == 0 {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    if let Some(fraction) = fraction {
+        out.push('.');
+        out.push_str(fraction);
+    }
+    out
+}
+
+/// A share in percent without needless zeros: `95`, `97.5`.
+pub fn percent(share: f64) -> String {
+    let text = fixed(100.0 * share, 1);
+    text.strip_suffix(".0").map(str::to_owned).unwrap_or(text)
+}
+
+/// `3 seeds`, `1 seed`.
+pub fn count(n: usize, noun: &str) -> String {
+    if n == 1 { format!("1 {noun}") } else { format!("{n} {noun}s") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rounded_zero_has_no_sign_and_nothing_is_called_zero_that_is_undefined() {
+        assert_eq!(fixed(-0.0004, 3), "0.000");
+        assert_eq!(fixed(-0.0006, 3), "-0.001");
+        assert_eq!(fixed(f64::NAN, 2), "n/a");
+        assert_eq!(estimate(Some(1.5), None, 1), "1.5 [n/a]");
+        assert_eq!(estimate(None, None, 1), "n/a");
+    }
+
+    #[test]
+    fn p_values_are_readable_and_never_zero() {
+        let shown = [Some(0.0), Some(0.00099), Some(0.0204474), Some(0.05), Some(0.125), Some(1.0), None].map(p_value);
+        assert_eq!(shown, ["<0.001", "<0.001", "0.0204", "0.05", "0.125", "1.000", "n/a"]);
+    }
+
+    #[test]
+    fn digits_are_grouped_by_three() {
+        assert_eq!(grouped(Some(1_234_567.89), 1), "1,234,567.9");
+        assert_eq!(grouped(Some(-999.0), 0), "-999");
+        assert_eq!(grouped(None, 0), "n/a");
+    }
+}

@@ -1,0 +1,209 @@
+//! What a report is made from: the header, one long table of metrics, costs, the claims as they were declared, and how
+//! to lay it all out. It knows nothing of stages or training, so any producer that can fill it gets the same report.
+
+use serde::{Deserialize, Serialize};
+
+pub use super::metrics::{BySeed, Metric, Metrics};
+pub use crate::stats::Direction;
+
+/// Everything one report shows.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReportInput {
+    pub header: Header,
+    pub metrics: Metrics,
+    #[serde(default)]
+    pub costs: Vec<Cost>,
+    #[serde(default)]
+    pub claims: Vec<Claim>,
+    pub layout: Layout,
+    #[serde(default)]
+    pub curves: Vec<Curve>,
+}
+
+/// What was asked, how it was run, and what became of every planned cell.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Header {
+    /// Short name, as in the experiment's file name.
+    pub experiment: String,
+    pub title: String,
+    pub question: String,
+    pub profile: String,
+    pub scale: String,
+    /// Revision of the code, where known.
+    pub revision: Option<String>,
+    pub device: String,
+    pub seeds_planned: Vec<u64>,
+    pub cells: Vec<CellStatus>,
+    /// Limits of this run, and which columns are absent and why.
+    #[serde(default)]
+    pub notes: Vec<String>,
+}
+
+/// One planned run: a method at a model size under a seed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CellStatus {
+    pub method: String,
+    pub size: String,
+    pub seed: u64,
+    pub status: Status,
+}
+
+/// What became of a planned run. A collapsed run finished and its numbers count; it is named so that nobody misses it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Status {
+    Finished,
+    Failed { error: String },
+    Collapsed { why: String },
+    Missing,
+}
+
+/// What one stage of one run cost. A quantity that was not measured is `None`, not 0.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cost {
+    /// Kind of stage: sft, reward, ppo, generate, …
+    pub stage_kind: String,
+    pub method: String,
+    pub size: String,
+    pub seed: u64,
+    pub wall_seconds: Option<f64>,
+    pub cpu_seconds: Option<f64>,
+    pub peak_memory_mib: Option<f64>,
+    /// Tokens processed, prompt and response.
+    pub tokens: Option<f64>,
+    pub flops: Option<f64>,
+}
+
+/// A statement about two methods, declared in the experiment's file before any run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Claim {
+    pub id: String,
+    pub text: String,
+    /// Who makes or doubts it: "abstract", "review R3", …
+    pub source: String,
+    pub metric: String,
+    pub method: String,
+    pub versus: String,
+    /// One size, or `None` for all: the claim then has to hold at each of them.
+    pub size: Option<String>,
+    /// The sign it gives to `method − versus`.
+    pub direction: Direction,
+    /// Claims of one family are corrected for multiplicity together.
+    pub family: String,
+    /// Differences within ± this margin count as equivalent; in the metric's units.
+    pub margin: Option<f64>,
+}
+
+/// What is shown, in which order, under which names.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Layout {
+    /// The method every other one is compared with first, for example `sft`.
+    pub baseline: String,
+    /// The method under study, compared with each other one.
+    pub subject: String,
+    /// In the order of rows and axes.
+    pub methods: Vec<MethodRow>,
+    /// In the order of panels, with their labels; a size of the data that is not named here follows in sorted order.
+    #[serde(default)]
+    pub sizes: Vec<SizeLabel>,
+    pub metrics: Vec<MetricColumn>,
+    /// The metric on which the experiment is decided; its comparisons form the primary family.
+    pub primary: String,
+    pub tables: Vec<TableSpec>,
+    /// Confidence level of every interval.
+    #[serde(default = "default_level")]
+    pub level: f64,
+}
+
+fn default_level() -> f64 {
+    0.95
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MethodRow {
+    pub id: String,
+    pub label: String,
+    /// A rule that needs no training (length, log-probability, random). Shown in reward tables alone.
+    #[serde(default)]
+    pub heuristic: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SizeLabel {
+    pub id: String,
+    pub label: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MetricColumn {
+    pub id: String,
+    pub label: String,
+    pub better: Better,
+    /// Digits after the point in prose and tables; csv and parquet keep all of them.
+    pub decimals: usize,
+    /// Values the metric can take, to keep a plot's axis inside them.
+    #[serde(default)]
+    pub range: Option<[f64; 2]>,
+}
+
+/// Which way a metric improves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Better {
+    Higher,
+    Lower,
+    Neither,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TableSpec {
+    /// File name of the csv and parquet.
+    pub id: String,
+    pub title: String,
+    #[serde(default)]
+    pub note: Option<String>,
+    /// Ids of the columns, in order.
+    pub metrics: Vec<String>,
+    pub kind: TableKind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TableKind {
+    Policy,
+    Reward,
+    Diagnostics,
+}
+
+/// A free plot, for example gold reward against KL.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Curve {
+    /// File name of the svg.
+    pub id: String,
+    pub title: String,
+    pub x_label: String,
+    pub y_label: String,
+    pub lines: Vec<CurveLine>,
+}
+
+/// One run's line in a [`Curve`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CurveLine {
+    pub method: String,
+    pub size: String,
+    pub seed: u64,
+    /// (x, y), in the order they are joined.
+    pub points: Vec<[f64; 2]>,
+}

@@ -1,0 +1,100 @@
+//! The sentences of a report that depend on its input.
+
+use super::format;
+use super::view::View;
+use crate::error::Result;
+
+pub fn seeds(view: &View) -> String {
+    let seeds: Vec<String> = view.header().seeds_planned.iter().map(u64::to_string).collect();
+    if seeds.is_empty() {
+        return "none planned".to_owned();
+    }
+    format!("{} planned: {}", seeds.len(), seeds.join(", "))
+}
+
+/// Every planned cell, counted.
+pub fn total(view: &View) -> String {
+    let counts = view.total();
+    format!(
+        "{} planned: {} finished, {} failed, {} collapsed, {} missing",
+        counts.planned, counts.finished, counts.failed, counts.collapsed, counts.missing
+    )
+}
+
+/// Every cell that did not simply finish, and why.
+pub fn mishaps(view: &View) -> Vec<String> {
+    let mut found = Vec::new();
+    for size in &view.sizes {
+        for method in &view.methods {
+            let name = format!("{}, {}", method.label, view.size_label(size));
+            found.extend(view.mishaps(&method.id, size).into_iter().map(|what| format!("{name}: {what}")));
+        }
+    }
+    found
+}
+
+pub fn claims(view: &View) -> String {
+    format!(
+        "Declared before the runs. Each is a paired test per size, Holm-adjusted within its family over all claims and \
+         sizes; a verdict needs an adjusted p below {}. A claim about several sizes is supported only if it is at each.",
+        view.alpha()
+    )
+}
+
+pub fn differences(view: &View) -> Result<String> {
+    let primary = view.metric(&view.layout().primary)?;
+    Ok(format!(
+        "Paired by seed. Comparisons on {} form the primary family, adjusted by Holm's method; all others are \
+         exploratory, adjusted together by Benjamini and Hochberg's (BH). P(better): chance that a run of the first \
+         method is better than one of the second. MDE: the smallest true difference that so many seeds with this spread \
+         find with 80 % power.",
+        primary.label
+    ))
+}
+
+/// The producer's notes, then what the data themselves call for.
+pub fn notes(view: &View) -> Vec<String> {
+    let mut notes: Vec<String> =
+        view.header().notes.iter().map(|note| note.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+    for (metric, count) in view.metrics().undefined() {
+        let label = view.metric(metric).map_or(metric, |metric| metric.label.as_str());
+        notes.push(format!("Undefined and left out: {} of {label}.", format::count(count, "value")));
+    }
+    let counts = view.total();
+    if counts.ended() < counts.planned {
+        let lost = format::count(counts.planned - counts.ended(), "planned cell");
+        notes.push(format!(
+            "{lost} did not end; means are over the seeds that did, and where failing goes with doing badly they flatter \
+             the method."
+        ));
+    }
+    notes
+}
+
+/// How to read the numbers.
+pub fn reading(view: &View) -> Vec<String> {
+    let level = format::percent(view.level());
+    vec![
+        format!(
+            "`0.712 [0.690, 0.734]` is a mean over seeds with its {level} % Student t interval. The estimand is that of a \
+             **fixed test set**: seeds vary, prompts do not, so an interval says what retraining would change, not what \
+             other prompts would. Intervals are cut to the values a metric can take."
+        ),
+        "A method is shown at its last iteration. `(n=3)` is added where fewer seeds than planned stand behind a number."
+            .to_owned(),
+        format!(
+            "**Bold**: best, and separated from every other method in its column (paired t tests over shared seeds, \
+             Holm-adjusted over all pairs of methods and all sizes, p < {}). ≈: best, or not separated from the best. No mark: \
+             separated from the best.",
+            view.alpha()
+        ),
+        "`n/a` is not defined or not measured; it is never 0. One seed has a mean but no interval; differences without \
+         any spread have no p."
+            .to_owned(),
+        "A collapsed run finished and its numbers count. A failed or missing run has none and is counted above."
+            .to_owned(),
+        "The csv and parquet files hold the same tables unrounded, `metrics.csv` and `metrics.parquet` every measured \
+         value, `summary.json` counts and verdicts for programs."
+            .to_owned(),
+    ]
+}

@@ -1,0 +1,89 @@
+//! Writing a report's folder: all of it, or none.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::files;
+use super::input::ReportInput;
+use super::view::View;
+use super::{Content, markdown, summary};
+use crate::error::{Context, Error, Result};
+
+/// What a report's folder holds; nothing else in it is ever replaced.
+const ENTRIES: [&str; 6] = ["report.md", "summary.json", "metrics.csv", "metrics.parquet", "tables", "figures"];
+
+/// Writes the report of `input` to the folder `dir`, in place of an earlier one, and returns the path of its
+/// `report.md`. The folder is built beside its place and renamed, so that a reader never sees half of one.
+///
+/// # Errors
+/// When the input contradicts itself, a file cannot be written, or `dir` holds anything that is not a report's.
+pub fn write(input: &ReportInput, dir: &Path) -> Result<PathBuf> {
+    let view = View::new(input)?;
+    let content = Content::assemble(&view)?;
+    check_place(dir)?;
+    let parent = match dir.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let made = |path: &Path| format!("cannot create the folder {}", path.display());
+    fs::create_dir_all(parent).context(|| made(parent))?;
+    let building = tempfile::Builder::new().prefix(".tmp-report-").tempdir_in(parent).context(|| made(parent))?;
+    let folder = building.path().join("report");
+    fs::create_dir(&folder).context(|| made(&folder))?;
+    fill(&view, &content, &folder)?;
+    swap(&folder, dir, &building.path().join("earlier"))?;
+    Ok(dir.join("report.md"))
+}
+
+fn fill(view: &View, content: &Content, folder: &Path) -> Result<()> {
+    let save = |name: &str, text: &str| {
+        let path = folder.join(name);
+        fs::write(&path, text).context(|| format!("cannot write {}", path.display()))
+    };
+    for name in ["tables", "figures"] {
+        fs::create_dir(folder.join(name)).context(|| format!("cannot create the report's folder {name}"))?;
+    }
+    for table in content.tables() {
+        files::save(table.frame()?, &folder.join("tables"), &table.id)?;
+    }
+    for figure in content.figures.all() {
+        save(&format!("figures/{}.svg", figure.id), &figure.svg)?;
+    }
+    files::save(view.metrics().frame()?, folder, "metrics")?;
+    save("summary.json", &summary::render(view, &content.claims)?)?;
+    save("report.md", &markdown::render(view, content)?)
+}
+
+/// Refuses a folder that holds something else, which replacing it would destroy.
+fn check_place(dir: &Path) -> Result<()> {
+    let unreadable = || format!("cannot read the report's folder {}", dir.display());
+    if !dir.try_exists().context(unreadable)? {
+        return Ok(());
+    }
+    for entry in fs::read_dir(dir).context(unreadable)? {
+        let name = entry.context(unreadable)?.file_name();
+        if !ENTRIES.iter().any(|known| name == *known) {
+            return Err(Error::new(format!(
+                "{} holds `{}`, which is not part of a report",
+                dir.display(),
+                name.to_string_lossy()
+            ))
+            .hint("a report replaces its whole folder; give it one of its own"));
+        }
+    }
+    Ok(())
+}
+
+/// Puts `new` in the place of `dir`. An earlier report is set aside first and put back if that fails.
+fn swap(new: &Path, dir: &Path, aside: &Path) -> Result<()> {
+    let failed = || format!("cannot put the report in its place {}", dir.display());
+    let earlier = dir.try_exists().context(failed)?;
+    if earlier {
+        fs::rename(dir, aside).context(failed)?;
+    }
+    let placed = fs::rename(new, dir);
+    if placed.is_err() && earlier {
+        fs::rename(aside, dir).context(failed)?;
+    }
+    placed.context(failed)
+}

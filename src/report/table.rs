@@ -1,0 +1,183 @@
+//! The neutral table: typed cells, no layout. Markdown, csv and parquet are three views of the same one, so that they
+//! cannot disagree.
+
+use super::format;
+use super::input::Better;
+use crate::stats::Estimate;
+
+/// A table of a report.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Table {
+    /// File name without ending.
+    pub id: String,
+    pub title: String,
+    pub note: Option<String>,
+    pub columns: Vec<Column>,
+    pub rows: Vec<Vec<Cell>>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Column {
+    /// Name in csv and parquet.
+    pub id: String,
+    /// Heading in prose.
+    pub label: String,
+    pub kind: Kind,
+}
+
+/// What a column holds; decides alignment and how many columns it takes in a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Text,
+    Integer,
+    Number,
+    /// A point with its standard error, interval, seeds and mark; six columns in a file.
+    Estimate,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Cell {
+    Text(String),
+    Integer(Option<i64>),
+    /// Shown with so many decimals.
+    Number {
+        value: Option<f64>,
+        decimals: usize,
+    },
+    Probability(Option<f64>),
+    /// Shown as `1.2e15`.
+    Scientific(Option<f64>),
+    Estimate(Measured),
+}
+
+/// A point estimate as a table shows it. All of it is `None` where nothing was measured.
+#[derive(Clone, Copy, Debug, PartialEq, Default)]
+pub struct Measured {
+    pub point: Option<f64>,
+    pub se: Option<f64>,
+    /// Low and high end.
+    pub interval: Option<(f64, f64)>,
+    /// Seeds (or pairs of seeds) behind it.
+    pub n: usize,
+    /// Seeds that were planned; fewer behind it are said in the cell.
+    pub planned: usize,
+    /// Digits after the point when shown.
+    pub decimals: usize,
+    pub mark: Mark,
+}
+
+/// How an estimate stands among its column.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Mark {
+    #[default]
+    None,
+    /// Best, and separated from every other one after correction.
+    Separated,
+    /// Best, or not separated from the best.
+    Tied,
+}
+
+impl Mark {
+    /// Word for files.
+    pub fn name(self) -> Option<&'static str> {
+        match self {
+            Self::None => None,
+            Self::Separated => Some("separated"),
+            Self::Tied => Some("tied"),
+        }
+    }
+}
+
+impl Column {
+    pub fn new(id: impl Into<String>, label: impl Into<String>, kind: Kind) -> Self {
+        Self { id: id.into(), label: label.into(), kind }
+    }
+
+    pub fn text(id: &str, label: &str) -> Self {
+        Self::new(id, label, Kind::Text)
+    }
+}
+
+impl Cell {
+    pub fn text(text: impl Into<String>) -> Self {
+        Self::Text(text.into())
+    }
+
+    pub fn count(n: usize) -> Self {
+        Self::Integer(i64::try_from(n).ok())
+    }
+
+    pub fn number(value: Option<f64>, decimals: usize) -> Self {
+        Self::Number { value, decimals }
+    }
+
+    /// As plain text, rounded.
+    pub fn show(&self) -> String {
+        match self {
+            Self::Text(text) => text.clone(),
+            Self::Integer(value) => value.map_or_else(|| format::NOT_AVAILABLE.to_owned(), |value| value.to_string()),
+            Self::Number { value, decimals } => format::grouped(*value, *decimals),
+            Self::Probability(p) => format::p_value(*p),
+            Self::Scientific(value) => {
+                value.map_or_else(|| format::NOT_AVAILABLE.to_owned(), |value| format!("{value:.1e}"))
+            }
+            Self::Estimate(it) => it.show(),
+        }
+    }
+}
+
+impl Measured {
+    /// Nothing measured, of so many planned seeds.
+    pub fn nothing(planned: usize) -> Self {
+        Self { planned, ..Self::default() }
+    }
+
+    pub fn of(estimate: &Estimate, planned: usize, decimals: usize) -> Self {
+        let interval = estimate.interval.map(|interval| (interval.low, interval.high));
+        Self {
+            point: Some(estimate.point),
+            se: estimate.se,
+            interval,
+            n: estimate.n,
+            planned,
+            decimals,
+            mark: Mark::None,
+        }
+    }
+
+    fn show(&self) -> String {
+        let text = format::estimate(self.point, self.interval, self.decimals);
+        if self.n > 0 && self.n < self.planned { format!("{text} (n={})", self.n) } else { text }
+    }
+}
+
+impl Table {
+    /// The table cut at the values of a text column, which is left out of the parts; in order of first occurrence.
+    pub fn split_by(&self, id: &str) -> Vec<(String, Table)> {
+        let Some(at) = self.columns.iter().position(|column| column.id == id) else {
+            return vec![(String::new(), self.clone())];
+        };
+        let without = |row: &[Cell]| [&row[..at], &row[at + 1..]].concat();
+        let mut parts: Vec<(String, Table)> = Vec::new();
+        for row in &self.rows {
+            let key = row[at].show();
+            let place = parts.iter().position(|(name, _)| *name == key).unwrap_or_else(|| {
+                let mut columns = self.columns.clone();
+                columns.remove(at);
+                parts.push((key, Table { columns, rows: Vec::new(), ..self.clone() }));
+                parts.len() - 1
+            });
+            parts[place].1.rows.push(without(row));
+        }
+        parts
+    }
+}
+
+/// The arrow that says which way a metric improves.
+pub fn arrow(better: Better) -> &'static str {
+    match better {
+        Better::Higher => " ↑",
+        Better::Lower => " ↓",
+        Better::Neither => "",
+    }
+}

@@ -1,0 +1,54 @@
+//! The declared claims beside what the runs say about them.
+
+use super::differences::difference;
+use crate::error::Result;
+use crate::report::claims::Judged;
+use crate::report::format;
+use crate::report::input::Direction;
+use crate::report::table::{Cell, Column, Kind, Table};
+use crate::report::view::View;
+
+/// One row per claim and size.
+pub fn claims(view: &View, judged: &[Judged]) -> Result<Table> {
+    let mut rows = Vec::new();
+    for it in judged {
+        let claim = it.claim;
+        let metric = view.metric(&claim.metric)?;
+        let sign = match claim.direction {
+            Direction::Greater => ">",
+            Direction::Less => "<",
+        };
+        let contrast = format!(
+            "{}: {} {sign} {}",
+            metric.label,
+            view.method_label(&claim.method),
+            view.method_label(&claim.versus)
+        );
+        for part in &it.parts {
+            rows.push(vec![
+                Cell::text(&claim.id),
+                Cell::text(contrast.as_str()),
+                Cell::text(view.size_label(&part.contrast.size)),
+                Cell::text(&claim.family),
+                Cell::Estimate(difference(&part.contrast)),
+                Cell::number(claim.margin, metric.decimals),
+                Cell::Probability(part.contrast.p()),
+                Cell::Probability(part.p_adjusted),
+                Cell::text(part.words()),
+            ]);
+        }
+    }
+    let interval = format!("difference [{} %]", format::percent(view.level()));
+    let columns = vec![
+        Column::text("claim", "claim"),
+        Column::text("contrast", "contrast"),
+        Column::text("size", "size"),
+        Column::text("family", "family"),
+        Column::new("difference", interval, Kind::Estimate),
+        Column::new("margin", "margin", Kind::Number),
+        Column::new("p", "p", Kind::Number),
+        Column::new("p_holm", "Holm p", Kind::Number),
+        Column::text("verdict", "verdict"),
+    ];
+    Ok(Table { id: "claims".to_owned(), title: "Claims".to_owned(), note: None, columns, rows })
+}

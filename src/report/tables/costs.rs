@@ -1,0 +1,86 @@
+//! What it cost: time, memory and tokens per stage kind, size and method.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::report::input::Cost;
+use crate::report::table::{Cell, Column, Kind, Table};
+use crate::report::view::View;
+
+/// One row per stage kind, size and method, summed over seeds and over repetitions of the stage within a run. A sum of
+/// which a part was not measured is not defined.
+pub fn costs(view: &View) -> Table {
+    let mut groups: BTreeMap<(usize, &str, usize, &str), Vec<&Cost>> = BTreeMap::new();
+    for cost in &view.input.costs {
+        let size = place(view.sizes.iter().map(String::as_str), &cost.size);
+        let method = place(view.methods.iter().map(|row| row.id.as_str()), &cost.method);
+        // Named beside the places, since what is nowhere in the layout shares the last one.
+        groups.entry((size, &cost.size, method, &cost.method)).or_default().push(cost);
+    }
+    let mut rows = Vec::new();
+    for ((_, size, _, method), costs) in groups {
+        let kinds: BTreeSet<&str> = costs.iter().map(|cost| cost.stage_kind.as_str()).collect();
+        for kind in kinds {
+            let of_kind: Vec<&Cost> = costs.iter().copied().filter(|cost| cost.stage_kind == kind).collect();
+            rows.push(row(view.size_label(size), view.method_label(method), kind, &of_kind));
+        }
+    }
+    if !rows.is_empty() {
+        rows.push(row("all", "all", "all", &view.input.costs.iter().collect::<Vec<_>>()));
+    }
+    Table { id: "costs".to_owned(), title: "Costs".to_owned(), note: None, columns: columns(), rows }
+}
+
+fn place<'a>(mut names: impl Iterator<Item = &'a str>, name: &str) -> usize {
+    names.position(|known| known == name).unwrap_or(usize::MAX)
+}
+
+fn columns() -> Vec<Column> {
+    vec![
+        Column::text("size", "size"),
+        Column::text("method", "method"),
+        Column::text("stage", "stage"),
+        Column::new("seeds", "seeds", Kind::Integer),
+        Column::new("stages", "stages", Kind::Integer),
+        Column::new("wall_seconds_per_seed", "wall s / seed", Kind::Number),
+        Column::new("wall_seconds", "wall s", Kind::Number),
+        Column::new("cpu_seconds", "CPU s", Kind::Number),
+        Column::new("peak_memory_mib", "peak MiB", Kind::Number),
+        Column::new("tokens", "tokens", Kind::Number),
+        Column::new("tokens_per_second", "tokens / s", Kind::Number),
+        Column::new("flops", "FLOPs", Kind::Number),
+    ]
+}
+
+fn row(size: &str, method: &str, stage: &str, costs: &[&Cost]) -> Vec<Cell> {
+    let seeds = costs.iter().map(|cost| cost.seed).collect::<BTreeSet<_>>().len();
+    let wall = total(costs, |cost| cost.wall_seconds);
+    let tokens = total(costs, |cost| cost.tokens);
+    let rate = tokens.zip(wall).filter(|(_, wall)| *wall > 0.0).map(|(tokens, wall)| tokens / wall);
+    vec![
+        Cell::text(size),
+        Cell::text(method),
+        Cell::text(stage),
+        Cell::count(seeds),
+        Cell::count(costs.len()),
+        Cell::number(wall.map(|wall| wall / seeds as f64), 1),
+        Cell::number(wall, 1),
+        Cell::number(total(costs, |cost| cost.cpu_seconds), 1),
+        Cell::number(peak(costs), 0),
+        Cell::number(tokens, 0),
+        Cell::number(rate, 0),
+        Cell::Scientific(total(costs, |cost| cost.flops)),
+    ]
+}
+
+/// The sum, if every part was measured. Parts are added in sorted order, so that the order of the input does not show
+/// in the last digit.
+fn total(costs: &[&Cost], part: impl Fn(&Cost) -> Option<f64>) -> Option<f64> {
+    let mut parts = costs.iter().map(|cost| part(cost)).collect::<Option<Vec<f64>>>()?;
+    parts.sort_by(f64::total_cmp);
+    Some(parts.iter().sum())
+}
+
+/// The largest peak that was measured.
+fn peak(costs: &[&Cost]) -> Option<f64> {
+    costs.iter().filter_map(|cost| cost.peak_memory_mib).max_by(f64::total_cmp)
+}

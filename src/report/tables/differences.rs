@@ -1,0 +1,115 @@
+//! Paired differences: what a method gains over another, how surely, and what could have been seen at all.
+
+use crate::error::Result;
+use crate::report::contrast::Contrast;
+use crate::report::format;
+use crate::report::input::{MetricColumn, TableKind};
+use crate::report::table::{Cell, Column, Kind, Measured, Table, arrow};
+use crate::report::view::View;
+use crate::stats::{adjust_defined, benjamini_hochberg, holm};
+
+/// Which pairs a table compares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Question {
+    /// Each other method minus the layout's baseline.
+    AgainstBaseline,
+    /// The layout's subject minus each other method.
+    SubjectAgainstEach,
+}
+
+/// All paired differences that `question` asks for, on each policy and reward metric that has a better direction, the
+/// primary one first. The primary metric's rows are one family under Holm's correction; all other rows together are
+/// exploratory, under Benjamini and Hochberg's.
+pub fn differences(view: &View, question: Question) -> Result<Table> {
+    let mut metrics = view.metrics_of(&[TableKind::Policy, TableKind::Reward], true)?;
+    let primary = view.layout().primary.as_str();
+    metrics.sort_by_key(|metric| metric.id != primary);
+    let mut contrasts = Vec::new();
+    for metric in metrics {
+        for size in &view.sizes {
+            for (method, versus) in pairs(view, question, metric, size) {
+                contrasts.push(Contrast::new(view, metric, size, method, versus)?);
+            }
+        }
+    }
+    let (first, rest): (Vec<_>, Vec<_>) = contrasts.into_iter().partition(|contrast| contrast.metric.id == primary);
+    let mut rows = family(view, &first, "Holm", holm);
+    rows.extend(family(view, &rest, "BH", benjamini_hochberg));
+    let (id, title) = match question {
+        Question::AgainstBaseline => {
+            ("differences-to-baseline", format!("Differences to {}", view.method_label(&view.layout().baseline)))
+        }
+        Question::SubjectAgainstEach => {
+            ("differences-of-subject", format!("{} minus each other method", view.method_label(&view.layout().subject)))
+        }
+    };
+    Ok(Table { id: id.to_owned(), title, note: None, columns: columns(view), rows })
+}
+
+fn pairs<'v>(view: &'v View, question: Question, metric: &MetricColumn, size: &str) -> Vec<(&'v str, &'v str)> {
+    let fixed = match question {
+        Question::AgainstBaseline => view.layout().baseline.as_str(),
+        Question::SubjectAgainstEach => view.layout().subject.as_str(),
+    };
+    let ids = [metric.id.as_str()];
+    if !view.belongs(fixed, size, &ids) {
+        return Vec::new();
+    }
+    view.methods
+        .iter()
+        .filter(|row| row.id != fixed && view.belongs(&row.id, size, &ids))
+        // A heuristic is a rival of the learned reward, not something that training gained.
+        .filter(|row| !row.heuristic || question == Question::SubjectAgainstEach)
+        .map(|row| match question {
+            Question::AgainstBaseline => (row.id.as_str(), fixed),
+            Question::SubjectAgainstEach => (fixed, row.id.as_str()),
+        })
+        .collect()
+}
+
+fn columns(view: &View) -> Vec<Column> {
+    vec![
+        Column::text("metric", "metric"),
+        Column::text("size", "size"),
+        Column::text("method", "method"),
+        Column::text("versus", "versus"),
+        Column::new("difference", format!("difference [{} %]", format::percent(view.level())), Kind::Estimate),
+        Column::new("p", "p", Kind::Number),
+        Column::new("p_adjusted", "adjusted p", Kind::Number),
+        Column::text("correction", "correction"),
+        Column::new("improvement", "P(better)", Kind::Number),
+        Column::new("minimum_detectable_effect", "MDE", Kind::Number),
+    ]
+}
+
+fn family(
+    view: &View,
+    contrasts: &[Contrast],
+    correction: &str,
+    adjust: impl Fn(&[f64]) -> Vec<f64>,
+) -> Vec<Vec<Cell>> {
+    let raw: Vec<Option<f64>> = contrasts.iter().map(Contrast::p).collect();
+    let row = |(contrast, adjusted): (&Contrast, Option<f64>)| {
+        vec![
+            Cell::text(format!("{}{}", contrast.metric.label, arrow(contrast.metric.better))),
+            Cell::text(view.size_label(&contrast.size)),
+            Cell::text(view.method_label(&contrast.method)),
+            Cell::text(view.method_label(&contrast.versus)),
+            Cell::Estimate(difference(contrast)),
+            Cell::Probability(contrast.p()),
+            Cell::Probability(adjusted),
+            Cell::text(correction),
+            Cell::number(contrast.improvement, 2),
+            Cell::number(contrast.paired.and_then(|paired| paired.mde), contrast.metric.decimals),
+        ]
+    };
+    contrasts.iter().zip(adjust_defined(&raw, adjust)).map(row).collect()
+}
+
+/// The difference of a contrast as a cell.
+pub(super) fn difference(contrast: &Contrast) -> Measured {
+    match contrast.paired {
+        Some(paired) => Measured::of(&paired.difference, contrast.planned, contrast.metric.decimals),
+        None => Measured::nothing(contrast.planned),
+    }
+}

@@ -1,0 +1,27 @@
+//! Assembly: from the checked input to neutral tables. One file per kind of table.
+
+mod cells;
+mod claims;
+mod costs;
+mod differences;
+mod iterations;
+mod results;
+
+pub use cells::cells;
+pub use claims::claims;
+pub use costs::costs;
+pub use differences::{Question, differences};
+pub use iterations::iterations;
+pub use results::results;
+
+use super::contrast::over_seeds;
+use super::input::{BySeed, MetricColumn};
+use super::table::Measured;
+use super::view::View;
+use crate::error::Result;
+
+/// The mean over seeds with its t interval, as a cell.
+fn measured(view: &View, metric: &MetricColumn, values: &BySeed, planned: usize) -> Result<Measured> {
+    let estimate = over_seeds(view, metric, values)?;
+    Ok(estimate.map_or(Measured::nothing(planned), |estimate| Measured::of(&estimate, planned, metric.decimals)))
+}

@@ -1,0 +1,259 @@
+//! The input as the tables and figures look at it: checked, with every method and size in its order, and counted.
+
+use std::collections::BTreeSet;
+
+use super::input::{
+    Better, Header, Layout, MethodRow, MetricColumn, Metrics, ReportInput, Status, TableKind, TableSpec,
+};
+use crate::error::{Error, Result};
+
+/// A checked input.
+pub struct View<'a> {
+    pub input: &'a ReportInput,
+    /// The layout's methods, then those that only cells or metrics name, so that none is left out.
+    pub methods: Vec<MethodRow>,
+    pub sizes: Vec<String>,
+}
+
+/// What became of the planned cells of a method at a size.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    pub planned: usize,
+    pub finished: usize,
+    pub failed: usize,
+    pub collapsed: usize,
+    pub missing: usize,
+}
+
+impl Counts {
+    fn add(&mut self, status: &Status) {
+        self.planned += 1;
+        match status {
+            Status::Finished => self.finished += 1,
+            Status::Failed { .. } => self.failed += 1,
+            Status::Collapsed { .. } => self.collapsed += 1,
+            Status::Missing => self.missing += 1,
+        }
+    }
+
+    /// Cells that ran to their end, collapsed or not.
+    pub fn ended(&self) -> usize {
+        self.finished + self.collapsed
+    }
+}
+
+impl<'a> View<'a> {
+    /// # Errors
+    /// When the layout or a claim names a method, size or metric that does not exist, when two tables or figures would
+    /// share a file, or when the level is no probability.
+    pub fn new(input: &'a ReportInput) -> Result<Self> {
+        let view = Self { input, methods: methods(input), sizes: sizes(input) };
+        view.check_layout()?;
+        view.check_claims()?;
+        Ok(view)
+    }
+
+    pub fn header(&self) -> &'a Header {
+        &self.input.header
+    }
+
+    pub fn layout(&self) -> &'a Layout {
+        &self.input.layout
+    }
+
+    pub fn metrics(&self) -> &'a Metrics {
+        &self.input.metrics
+    }
+
+    pub fn level(&self) -> f64 {
+        self.layout().level
+    }
+
+    /// The error rate that the level leaves.
+    pub fn alpha(&self) -> f64 {
+        // Rounded, so that 1 − 0.95 is 0.05 and not 0.050000000000000044.
+        ((1.0 - self.level()) * 1e12).round() / 1e12
+    }
+
+    pub fn method_label<'b>(&'b self, id: &'b str) -> &'b str {
+        self.methods.iter().find(|row| row.id == id).map_or(id, |row| row.label.as_str())
+    }
+
+    pub fn size_label<'b>(&'b self, id: &'b str) -> &'b str {
+        self.layout().sizes.iter().find(|size| size.id == id).map_or(id, |size| size.label.as_str())
+    }
+
+    /// A metric's column; every id used by the layout and the claims is known after the check.
+    pub fn metric(&self, id: &str) -> Result<&'a MetricColumn> {
+        self.layout().metrics.iter().find(|metric| metric.id == id).ok_or_else(|| {
+            let known: Vec<&str> = self.layout().metrics.iter().map(|metric| metric.id.as_str()).collect();
+            Error::new(format!("the report's layout has no metric `{id}`"))
+                .hint(format!("known metrics: {}", known.join(", ")))
+        })
+    }
+
+    /// Metrics of the tables of these kinds, in order, each once, without those that have no better direction if
+    /// `comparable`.
+    pub fn metrics_of(&self, kinds: &[TableKind], comparable: bool) -> Result<Vec<&'a MetricColumn>> {
+        let mut seen = BTreeSet::new();
+        let mut found = Vec::new();
+        for table in self.layout().tables.iter().filter(|table| kinds.contains(&table.kind)) {
+            for id in &table.metrics {
+                let metric = self.metric(id)?;
+                if seen.insert(id) && !(comparable && metric.better == Better::Neither) {
+                    found.push(metric);
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    pub fn counts(&self, method: &str, size: &str) -> Counts {
+        let mut counts = Counts::default();
+        for cell in self.header().cells.iter().filter(|cell| cell.method == method && cell.size == size) {
+            counts.add(&cell.status);
+        }
+        counts
+    }
+
+    pub fn total(&self) -> Counts {
+        let mut counts = Counts::default();
+        for cell in &self.header().cells {
+            counts.add(&cell.status);
+        }
+        counts
+    }
+
+    /// What became of each cell of a method at a size that did not simply finish, by seed.
+    pub fn mishaps(&self, method: &str, size: &str) -> Vec<String> {
+        let mut found: Vec<(u64, String)> = self
+            .header()
+            .cells
+            .iter()
+            .filter(|cell| cell.method == method && cell.size == size)
+            .filter_map(|cell| match &cell.status {
+                Status::Finished => None,
+                Status::Failed { error } => Some((cell.seed, format!("seed {} failed: {error}", cell.seed))),
+                Status::Collapsed { why } => Some((cell.seed, format!("seed {} collapsed: {why}", cell.seed))),
+                Status::Missing => Some((cell.seed, format!("seed {} was not run", cell.seed))),
+            })
+            .collect();
+        found.sort();
+        found.into_iter().map(|(_, what)| what).collect()
+    }
+
+    /// Seeds planned for a method at a size, or for the experiment where no cell is declared (heuristics have none).
+    pub fn planned(&self, method: &str, size: &str) -> usize {
+        match self.counts(method, size).planned {
+            0 => self.header().seeds_planned.len(),
+            planned => planned,
+        }
+    }
+
+    /// Whether the method belongs in a table of these metrics at this size: it has a value of one of them, or it was
+    /// planned and something kept a run from ending. A method that ended everywhere and has none of the metrics does
+    /// not have them by nature (a policy without a reward).
+    pub fn belongs(&self, method: &str, size: &str, metrics: &[&str]) -> bool {
+        if metrics.iter().any(|metric| !self.metrics().last(method, size, metric).is_empty()) {
+            return true;
+        }
+        let counts = self.counts(method, size);
+        counts.ended() < counts.planned
+    }
+
+    /// Rows of a table at a size.
+    pub fn rows_of(&self, table: &TableSpec, size: &str) -> Vec<&MethodRow> {
+        let metrics: Vec<&str> = table.metrics.iter().map(String::as_str).collect();
+        self.methods
+            .iter()
+            .filter(|row| !row.heuristic || table.kind == TableKind::Reward)
+            .filter(|row| self.belongs(&row.id, size, &metrics))
+            .collect()
+    }
+
+    fn check_layout(&self) -> Result<()> {
+        let layout = self.layout();
+        if !(layout.level > 0.0 && layout.level < 1.0) {
+            return Err(Error::new(format!("the report's confidence level is {}", layout.level))
+                .hint("give a number between 0 and 1, usually 0.95"));
+        }
+        self.metric(&layout.primary)?;
+        self.known_method("baseline of the layout", &layout.baseline)?;
+        self.known_method("subject of the layout", &layout.subject)?;
+        for table in &layout.tables {
+            for id in &table.metrics {
+                self.metric(id)?;
+            }
+        }
+        once("method", layout.methods.iter().map(|row| row.id.clone()))?;
+        once("metric", layout.metrics.iter().map(|metric| file_stem(&metric.id)))?;
+        once("table", layout.tables.iter().map(|table| file_stem(&table.id)))?;
+        once("curve", self.input.curves.iter().map(|curve| file_stem(&curve.id)))
+    }
+
+    fn check_claims(&self) -> Result<()> {
+        for claim in &self.input.claims {
+            self.metric(&claim.metric)?;
+            self.known_method(&format!("claim `{}`", claim.id), &claim.method)?;
+            self.known_method(&format!("claim `{}`", claim.id), &claim.versus)?;
+            if let Some(size) = &claim.size
+                && !self.sizes.contains(size)
+            {
+                return Err(Error::new(format!("claim `{}` names the unknown size `{size}`", claim.id))
+                    .hint(format!("known sizes: {}", self.sizes.join(", "))));
+            }
+            if claim.margin.is_some_and(|margin| !(margin.is_finite() && margin > 0.0)) {
+                return Err(Error::new(format!("the equivalence margin of claim `{}` is not above 0", claim.id))
+                    .hint("leave the margin out where no difference is too small to matter"));
+            }
+        }
+        once("claim", self.input.claims.iter().map(|claim| claim.id.clone()))
+    }
+
+    fn known_method(&self, place: &str, id: &str) -> Result<()> {
+        if self.methods.iter().any(|row| row.id == id) {
+            return Ok(());
+        }
+        let known: Vec<&str> = self.methods.iter().map(|row| row.id.as_str()).collect();
+        Err(Error::new(format!("{place} names the unknown method `{id}`"))
+            .hint(format!("known methods: {}", known.join(", "))))
+    }
+}
+
+/// A name that is safe as part of a file's name on every system.
+pub fn file_stem(id: &str) -> String {
+    id.chars().map(|c| if c.is_ascii_alphanumeric() || matches!(c, '-' | '_') { c } else { '-' }).collect()
+}
+
+fn once(what: &str, names: impl Iterator<Item = String>) -> Result<()> {
+    let mut seen = BTreeSet::new();
+    for name in names {
+        if name.is_empty() || !seen.insert(name.clone()) {
+            return Err(Error::new(format!("the report's {what} `{name}` is declared twice, or has an empty id"))
+                .hint("ids name files, where all but letters, digits, `-` and `_` become `-`; keep them distinct"));
+        }
+    }
+    Ok(())
+}
+
+fn methods(input: &ReportInput) -> Vec<MethodRow> {
+    let mut methods = input.layout.methods.clone();
+    let cells = input.header.cells.iter().map(|cell| cell.method.as_str());
+    let measured = input.metrics.rows().iter().map(|row| row.method.as_str());
+    let others: BTreeSet<&str> = cells.chain(measured).collect();
+    for id in others {
+        if !methods.iter().any(|row| row.id == id) {
+            methods.push(MethodRow { id: id.to_owned(), label: id.to_owned(), heuristic: false });
+        }
+    }
+    methods
+}
+
+fn sizes(input: &ReportInput) -> Vec<String> {
+    let mut others: BTreeSet<&str> = input.header.cells.iter().map(|cell| cell.size.as_str()).collect();
+    others.extend(input.metrics.sizes());
+    let mut sizes: Vec<String> = input.layout.sizes.iter().map(|size| size.id.clone()).collect();
+    sizes.retain(|size| others.remove(size.as_str()));
+    sizes.extend(others.into_iter().map(str::to_owned));
+    sizes
+}

@@ -1,0 +1,257 @@
+//! Reports written from a small made-up experiment: 5 seeds, 2 sizes, 5 methods and 3 heuristics, one failed and one
+//! collapsed cell. Snapshots fix every byte of what a reader sees; the other tests say what must never happen.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use polars::prelude::{CsvReadOptions, DataFrame, IntoColumn, NamedFrom, ParquetReader, SerReader, Series};
+use proptest::prelude::*;
+use touchstone::report::{self, Metric, Metrics, ReportInput, Status};
+
+fn here(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/report").join(name)
+}
+
+fn csv(path: &Path) -> DataFrame {
+    CsvReadOptions::default()
+        .with_infer_schema_length(None)
+        .try_into_reader_with_file_path(Some(path.to_owned()))
+        .and_then(SerReader::finish)
+        .unwrap()
+}
+
+fn fixture() -> ReportInput {
+    let mut input: ReportInput = serde_json::from_str(&fs::read_to_string(here("input.json")).unwrap()).unwrap();
+    input.metrics = Metrics::from_frame(&csv(&here("metrics.csv"))).unwrap();
+    input
+}
+
+/// The fixture with some of its metric rows.
+fn with_rows(keep: impl Fn(&Metric) -> bool) -> ReportInput {
+    let mut input = fixture();
+    let rows = input.metrics.rows().iter().filter(|row| keep(row)).cloned().collect();
+    input.metrics = Metrics::from_rows(rows).unwrap();
+    input
+}
+
+/// All files of a report by their path in it.
+fn files(dir: &Path) -> BTreeMap<String, Vec<u8>> {
+    fn walk(root: &Path, dir: &Path, found: &mut BTreeMap<String, Vec<u8>>) {
+        for entry in fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                walk(root, &path, found);
+            } else {
+                let name = path.strip_prefix(root).unwrap().to_string_lossy().replace('\\', "/");
+                found.insert(name, fs::read(&path).unwrap());
+            }
+        }
+    }
+    let mut found = BTreeMap::new();
+    walk(dir, dir, &mut found);
+    found
+}
+
+/// Writes to a fresh folder and reads everything back.
+fn written(input: &ReportInput) -> BTreeMap<String, Vec<u8>> {
+    let home = tempfile::tempdir().unwrap();
+    let path = report::write(input, &home.path().join("out")).unwrap();
+    assert_eq!(path, home.path().join("out/report.md"));
+    let left: Vec<_> = fs::read_dir(home.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["out"], "nothing but the report is left behind");
+    files(&home.path().join("out"))
+}
+
+fn markdown(input: &ReportInput) -> String {
+    String::from_utf8(written(input).remove("report.md").unwrap()).unwrap()
+}
+
+/// The lines of a markdown table's rows that begin with `| first |`.
+fn rows<'t>(text: &'t str, first: &str) -> Vec<&'t str> {
+    text.lines().filter(|line| line.starts_with(&format!("| {first} |"))).collect()
+}
+
+#[test]
+fn every_text_file_is_as_it_was() {
+    for (name, bytes) in written(&fixture()) {
+        if !name.ends_with(".parquet") && name != "metrics.csv" {
+            insta::assert_snapshot!(name.replace('/', "-"), String::from_utf8(bytes).unwrap());
+        }
+    }
+}
+
+#[test]
+fn the_console_summary_is_as_it_was() {
+    insta::assert_snapshot!(report::console(&fixture()).unwrap());
+}
+
+#[test]
+fn the_same_input_gives_the_same_bytes_and_a_report_replaces_an_earlier_one() {
+    let home = tempfile::tempdir().unwrap();
+    let dir = home.path().join("out");
+    report::write(&fixture(), &dir).unwrap();
+    let first = files(&dir);
+    fs::write(dir.join("tables/left-over.csv"), "old").unwrap();
+    report::write(&fixture(), &dir).unwrap();
+    assert!(first == files(&dir));
+    assert!(first.contains_key("tables/main.parquet") && first.contains_key("figures/gold_score.svg"));
+}
+
+#[test]
+fn a_folder_with_other_files_is_left_alone() {
+    let home = tempfile::tempdir().unwrap();
+    fs::write(home.path().join("thesis.tex"), "years").unwrap();
+    let error = report::write(&fixture(), home.path()).unwrap_err();
+    assert!(error.to_string().contains("thesis.tex"), "{error}");
+    assert_eq!(files(home.path()).into_keys().collect::<Vec<_>>(), ["thesis.tex"]);
+}
+
+#[test]
+fn parquet_holds_what_csv_holds() {
+    let home = tempfile::tempdir().unwrap();
+    let dir = home.path().join("out");
+    report::write(&fixture(), &dir).unwrap();
+    let mut compared = 0;
+    for name in files(&dir).into_keys().filter(|name| name.ends_with(".parquet")) {
+        let parquet = ParquetReader::new(fs::File::open(dir.join(&name)).unwrap()).finish().unwrap();
+        // A csv has no types, so its columns are read as those of the parquet file.
+        let options = CsvReadOptions::default().with_schema(Some(parquet.schema().clone()));
+        let path = dir.join(name.replace(".parquet", ".csv"));
+        let csv = options.try_into_reader_with_file_path(Some(path)).unwrap().finish().unwrap();
+        assert!(csv.equals_missing(&parquet), "{name}: {csv} {parquet}");
+        compared += 1;
+    }
+    assert_eq!(compared, 10, "nine tables and the metrics");
+}
+
+#[test]
+fn metrics_survive_the_way_out_and_back() {
+    let home = tempfile::tempdir().unwrap();
+    let dir = home.path().join("out");
+    let input = fixture();
+    report::write(&input, &dir).unwrap();
+    assert_eq!(Metrics::from_frame(&csv(&dir.join("metrics.csv"))).unwrap(), input.metrics);
+    let json = serde_json::to_string(&input).unwrap();
+    assert_eq!(serde_json::from_str::<ReportInput>(&json).unwrap(), input);
+}
+
+#[test]
+fn known_numbers_reach_the_page() {
+    // STUDENT T: mean .612 [.589837, .634163] of these four; paired p .0204474 against the second row.
+    let sets = [("irl", [0.612, 0.598, 0.631, 0.607]), ("sft", [0.585, 0.590, 0.611, 0.579])];
+    let mut input = fixture();
+    let row = |method: &str, seed: usize, value| Metric {
+        method: method.to_owned(),
+        size: "s".to_owned(),
+        seed: seed as i64,
+        iteration: 0,
+        metric: "gold_score".to_owned(),
+        value: Some(value),
+    };
+    let values = sets
+        .iter()
+        .flat_map(|(method, values)| values.iter().enumerate().map(move |(seed, value)| row(method, seed + 1, *value)));
+    input.metrics = Metrics::from_rows(values.collect()).unwrap();
+    let text = markdown(&input);
+    assert!(rows(&text, "IRL").iter().any(|line| line.contains("**0.612 [0.590, 0.634] (n=4)**")), "{text}");
+    assert!(rows(&text, "small (1 M)").iter().any(|line| line.contains("| 0.0204 |")), "{text}");
+}
+
+#[test]
+fn one_seed_has_a_mean_but_no_interval() {
+    let input = with_rows(|row| row.seed == 1);
+    let text = markdown(&input);
+    let cells: Vec<&str> = rows(&text, "SFT").into_iter().filter(|line| line.contains("[n/a] (n=1)")).collect();
+    assert_eq!(cells.len(), 4, "main and diagnostics tables at two sizes\n{text}");
+    assert!(!text.contains("NaN") && !text.contains("inf"), "{text}");
+    assert!(!text.contains("**0."), "nothing is separated by one seed\n{text}");
+    assert!(text.contains("does not say how many seeds would decide"));
+}
+
+#[test]
+fn a_method_without_any_value_keeps_its_row_while_a_cell_of_it_is_missing() {
+    let mut input = with_rows(|row| row.method != "spin");
+    for cell in input.header.cells.iter_mut().filter(|cell| cell.method == "spin") {
+        cell.status = Status::Missing;
+    }
+    let text = markdown(&input);
+    assert!(text.contains("| SPIN | n/a | n/a |"), "{text}");
+    assert!(text.contains("10 missing"), "{text}");
+    assert!(text.contains("no data: no seed has both methods"), "{text}");
+}
+
+#[test]
+fn a_report_of_nothing_but_failures_is_still_a_report() {
+    let mut input = with_rows(|_| false);
+    for cell in &mut input.header.cells {
+        cell.status = Status::Failed { error: "no disk".to_owned() };
+    }
+    let files = written(&input);
+    let text = String::from_utf8(files["report.md"].clone()).unwrap();
+    assert!(text.contains("50 planned: 0 finished, 50 failed, 0 collapsed, 0 missing"), "{text}");
+    assert!(text.contains("| IRL | n/a | n/a |"), "{text}");
+    assert!(!text.contains("NaN"), "{text}");
+    assert!(!files.keys().any(|name| name.starts_with("figures/gold")), "an empty figure says nothing");
+    assert!(report::console(&input).unwrap().contains("no data"));
+}
+
+#[test]
+fn a_claim_over_all_sizes_is_not_supported_by_one_of_them() {
+    // SFT is lifted above IRL at the larger size.
+    let mut input = fixture();
+    let lifted = |mut row: Metric| {
+        if row.method == "sft" && row.size == "m" {
+            row.value = row.value.map(|value| value + 1.0);
+        }
+        row
+    };
+    input.metrics = Metrics::from_rows(input.metrics.rows().iter().cloned().map(lifted).collect()).unwrap();
+    assert!(markdown(&input).contains("- **contradicted**: IRL makes a better policy than SFT"));
+}
+
+#[test]
+fn what_cannot_be_meant_is_an_error_that_names_its_place() {
+    let message = |spoil: fn(&mut ReportInput)| {
+        let mut input = fixture();
+        spoil(&mut input);
+        report::console(&input).unwrap_err().to_string()
+    };
+    assert!(message(|input| input.layout.primary = "glod".to_owned()).contains("`glod`"));
+    assert!(message(|input| input.claims[0].method = "ilr".to_owned()).contains("claim `irl-beats-sft`"));
+    assert!(message(|input| input.claims[2].margin = Some(0.0)).contains("irl-matches-rlhf"));
+    assert!(message(|input| input.layout.level = 95.0).contains("95"));
+    assert!(message(|input| input.layout.tables[1].id = "main".to_owned()).contains("`main`"));
+
+    let twice = [fixture().metrics.rows(), &fixture().metrics.rows()[..1]].concat();
+    assert!(Metrics::from_rows(twice).unwrap_err().to_string().contains("two values"));
+    let frame = csv(&here("metrics.csv")).drop("seed").unwrap();
+    assert!(Metrics::from_frame(&frame).unwrap_err().to_string().contains("`seed`"));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(8))]
+
+    #[test]
+    fn the_order_of_rows_changes_nothing(
+        order in Just((0..fixture().metrics.rows().len() as u32).collect::<Vec<_>>()).prop_shuffle(),
+        costs in Just((0..fixture().costs.len()).collect::<Vec<_>>()).prop_shuffle(),
+    ) {
+        let input = fixture();
+        let mut shuffled = input.clone();
+        let frame = input_frame(&input);
+        let picked = frame.take(&polars::prelude::IdxCa::new("order".into(), order)).unwrap();
+        shuffled.metrics = Metrics::from_frame(&picked).unwrap();
+        shuffled.costs = costs.into_iter().map(|at| input.costs[at].clone()).collect();
+        shuffled.header.cells.reverse();
+        prop_assert!(written(&input) == written(&shuffled));
+    }
+}
+
+/// The metrics as a frame, with the types a reader of another tool might give them.
+fn input_frame(input: &ReportInput) -> DataFrame {
+    let mut frame = input.metrics.frame().unwrap();
+    let seeds: Vec<i32> = input.metrics.rows().iter().map(|row| row.seed as i32).collect();
+    frame.with_column(Series::new("seed".into(), seeds).into_column()).unwrap();
+    frame
+}
