@@ -16,6 +16,11 @@ pub fn stream(seed: u64, purpose: &str, indices: &[u64]) -> ChaCha8Rng {
     ChaCha8Rng::from_seed(*hasher.finalize().as_bytes())
 }
 
+/// The seed of round `round` of something that repeats (an iteration of Algorithm 1) under `seed`.
+pub fn round(seed: u64, round: usize) -> u64 {
+    rand::Rng::random(&mut stream(seed, "round", &[round as u64]))
+}
+
 /// The numbers `0..n` in an order that is a pure function of its arguments.
 pub fn permutation(n: usize, seed: u64, purpose: &str, epoch: u64) -> Vec<usize> {
     use rand::seq::SliceRandom;

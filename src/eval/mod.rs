@@ -1,1 +1,26 @@
-//! (to be written)
+//! Measuring policies and rewards on held-out posts. Nothing here is reachable from a training stage, except the gold
+//! reward for the controls that declare it.
+
+pub mod accuracy;
+pub mod copying;
+pub mod exam;
+pub mod policy;
+
+use crate::experiment::Metric;
+use serde::{Deserialize, Serialize};
+
+/// One number, with how many items it is a mean of.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Measured {
+    pub metric: Metric,
+    pub value: f64,
+    pub n: usize,
+}
+
+impl Measured {
+    /// The mean of `values`; `None` if there are none.
+    pub fn mean(metric: Metric, values: &[f64]) -> Option<Self> {
+        let n = values.len();
+        (n > 0).then(|| Self { metric, value: values.iter().sum::<f64>() / n as f64, n })
+    }
+}

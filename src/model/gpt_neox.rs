@@ -344,11 +344,11 @@ impl GptNeoX {
     }
 }
 
-/// Random weights of a decoder: normal with standard deviation `0.02`, residual outputs scaled by `1/sqrt(2·layers)`,
+/// Random weights of a decoder: normal with standard deviation `deviation`, residual outputs scaled by `1/sqrt(2·layers)`,
 /// as in GPT-2 and Pythia.
-pub fn random_backbone(config: &GptNeoXConfig, rng: &mut impl Rng, weights: &mut Weights) {
+pub fn random_backbone(config: &GptNeoXConfig, deviation: f64, rng: &mut impl Rng, weights: &mut Weights) {
     let (d, inner) = (config.hidden_size, config.intermediate_size);
-    let residual = 0.02 / (2.0 * config.num_hidden_layers as f64).sqrt();
+    let residual = deviation / (2.0 * config.num_hidden_layers as f64).sqrt();
     let mut matrix = |weights: &mut Weights, name: String, to: usize, from: usize, deviation: f64| {
         weights.insert(format!("{name}.weight"), &[to, from], normal(rng, to * from, deviation));
         weights.insert(format!("{name}.bias"), &[to], vec![0.0; to]);
@@ -360,14 +360,14 @@ pub fn random_backbone(config: &GptNeoXConfig, rng: &mut impl Rng, weights: &mut
     for index in 0..config.num_hidden_layers {
         let name = |part: &str| format!("gpt_neox.layers.{index}.{part}");
         norm(weights, name("input_layernorm"));
-        matrix(weights, name("attention.query_key_value"), 3 * d, d, 0.02);
+        matrix(weights, name("attention.query_key_value"), 3 * d, d, deviation);
         matrix(weights, name("attention.dense"), d, d, residual);
         norm(weights, name("post_attention_layernorm"));
-        matrix(weights, name("mlp.dense_h_to_4h"), inner, d, 0.02);
+        matrix(weights, name("mlp.dense_h_to_4h"), inner, d, deviation);
         matrix(weights, name("mlp.dense_4h_to_h"), d, inner, residual);
     }
     norm(weights, "gpt_neox.final_layer_norm".into());
-    let embedding = normal(rng, config.vocab_size * d, 0.02);
+    let embedding = normal(rng, config.vocab_size * d, deviation);
     weights.insert("gpt_neox.embed_in.weight", &[config.vocab_size, d], embedding);
 }
 

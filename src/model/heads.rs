@@ -54,9 +54,9 @@ impl LanguageModel {
     }
 
     /// Random weights; the head starts equal to the embedding, which makes copying easy to find.
-    pub fn random(config: &GptNeoXConfig, rng: &mut impl Rng, device: &Device) -> Result<Self> {
+    pub fn random(config: &GptNeoXConfig, deviation: f64, rng: &mut impl Rng, device: &Device) -> Result<Self> {
         let mut weights = Weights::new("random initialisation");
-        random_backbone(config, rng, &mut weights);
+        random_backbone(config, deviation, rng, &mut weights);
         let shape = [config.vocab_size, config.hidden_size];
         let embedding = weights.take("gpt_neox.embed_in.weight", &shape)?;
         if !config.tie_word_embeddings {

@@ -1,1 +1,52 @@
-//! (to be written)
+//! The stages: each opens its inputs, calls one method or measurement, and writes one artifact. What a stage computes is in
+//! `methods` and `eval`; what is here is where things come from and where they go.
+//!
+//! | file | kinds | artifact |
+//! |---|---|---|
+//! | `base` | `pretrain`, `bundled`, `random` | model folder |
+//! | `demonstrations` | `demonstrations`, `corpus` | `demonstrations.jsonl`, `held_out.jsonl` |
+//! | `preferences` | `preferences` | `pairs.jsonl` |
+//! | `sft`, `spin`, `ppo` | same | model folder, `curve.json` |
+//! | `pairs` | `pairs`, `exam_pairs` | `pairs.jsonl` |
+//! | `reward` | `reward` | model folder with `reward.json`, `curve.json` |
+//! | `evaluate` | `evaluate`, `evaluate_reward` | `metrics.json`, `answers.jsonl` |
+//!
+//! `plan` lays a study out as a graph of these; `collect` reads the finished artifacts into the input of a report.
+
+pub mod base;
+pub mod collect;
+mod common;
+pub mod demonstrations;
+pub mod evaluate;
+pub mod pairs;
+pub mod plan;
+pub mod ppo;
+pub mod preferences;
+pub mod reward;
+pub mod sft;
+pub mod spin;
+
+use crate::pipeline::StageContext;
+use crate::{Error, Result};
+
+/// Runs the stage that `context` describes.
+pub fn run(context: &StageContext) -> Result<()> {
+    match context.spec.kind.as_str() {
+        base::PRETRAIN => base::pretrain(context),
+        base::BUNDLED => base::bundled(context),
+        base::RANDOM => base::random(context),
+        demonstrations::WORLD => demonstrations::world(context),
+        demonstrations::CORPUS => demonstrations::corpus(context),
+        preferences::KIND => preferences::run(context),
+        sft::KIND => sft::run(context),
+        pairs::KIND => pairs::run(context),
+        pairs::EXAM => pairs::exam(context),
+        reward::KIND => reward::run(context),
+        ppo::KIND => ppo::run(context),
+        spin::KIND => spin::run(context),
+        evaluate::POLICY => evaluate::policy(context),
+        evaluate::REWARD => evaluate::reward(context),
+        other => Err(Error::new(format!("no stage is of kind `{other}`"))
+            .hint("the store was planned by another version of touchstone; run `touchstone reproduce` again")),
+    }
+}

@@ -1,0 +1,108 @@
+//! Measuring a policy on an exam: gold reward sampled and greedy, win rate against the demonstrator, distance from the
+//! SFT policy, lengths and ends, and the likelihood of held-out demonstrations (the paper's objective 5a).
+
+use super::Measured;
+use super::exam::Exam;
+use crate::Result;
+use crate::data::Codec;
+use crate::data::rows::Response;
+use crate::experiment::Metric;
+use crate::methods::spin::sequence_log_probs;
+use crate::model::generate::generate;
+use crate::model::{LanguageModel, Sampling, Sequence};
+use crate::rng::stream;
+use serde::{Deserialize, Serialize};
+
+/// What one post got.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Answer {
+    pub id: String,
+    pub sampled: Response,
+    pub greedy: Response,
+    pub gold_sampled: Option<f64>,
+    pub gold_greedy: Option<f64>,
+    /// Gold of the demonstrator's summary.
+    pub gold_reference: Option<f64>,
+}
+
+/// Responses to every post of `exam`, one per random stream `(seed, purpose, index)`.
+pub fn respond(
+    model: &LanguageModel,
+    exam: &Exam,
+    codec: &Codec,
+    sampling: &Sampling,
+    seed: u64,
+    purpose: &str,
+    done: impl FnMut(usize),
+) -> Result<Vec<Response>> {
+    let prompts = exam.posts.iter().map(|post| codec.prompt(&post.prompt)).collect::<Result<Vec<_>>>()?;
+    generate(model, &prompts, sampling, |item| stream(seed, purpose, &[item as u64]), done)
+        .into_iter()
+        .map(|response| codec.decoded(response.ids, response.ended))
+        .collect()
+}
+
+/// One answer per post.
+pub fn answers(exam: &Exam, codec: &Codec, sampled: Vec<Response>, greedy: Vec<Response>) -> Result<Vec<Answer>> {
+    let rows = exam.posts.iter().zip(sampled).zip(greedy).enumerate();
+    rows.map(|(index, ((post, sampled), greedy))| {
+        Ok(Answer {
+            id: post.id.clone(),
+            gold_sampled: exam.gold(index, &sampled),
+            gold_greedy: exam.gold(index, &greedy),
+            gold_reference: exam.gold(index, &codec.response(&post.reference)?),
+            sampled,
+            greedy,
+        })
+    })
+    .collect()
+}
+
+/// Everything that can be read off the answers themselves.
+pub fn measure_answers(exam: &Exam, answers: &[Answer]) -> Vec<Measured> {
+    let all = |value: &dyn Fn(&Answer) -> Option<f64>| answers.iter().filter_map(value).collect::<Vec<f64>>();
+    let wins = |answer: &Answer| {
+        let (own, reference) = (answer.gold_sampled?, answer.gold_reference?);
+        Some(if own > reference { 1.0 } else if own == reference { 0.5 } else { 0.0 })
+    };
+    let ties = |answer: &Answer| Some(f64::from(u8::from(answer.gold_sampled? == answer.gold_reference?)));
+    let copied: Vec<f64> = answers.iter().enumerate().filter_map(|(i, a)| exam.copied(i, &a.greedy)).collect();
+    [
+        Measured::mean(Metric::Gold, &all(&|answer| answer.gold_sampled)),
+        Measured::mean(Metric::GoldGreedy, &all(&|answer| answer.gold_greedy)),
+        Measured::mean(Metric::WinRate, &all(&wins)),
+        Measured::mean(Metric::TieRate, &all(&ties)),
+        Measured::mean(Metric::Length, &all(&|answer| Some(answer.sampled.ids.len() as f64))),
+        Measured::mean(Metric::EosRate, &all(&|answer| Some(f64::from(u8::from(answer.sampled.ended))))),
+        Measured::mean(Metric::CopyAccuracy, &copied),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+/// KL to the SFT policy, estimated on the sampled responses, and the log-likelihood of the held-out demonstrations.
+pub fn measure_likelihoods(
+    model: &LanguageModel,
+    sft: &LanguageModel,
+    exam: &Exam,
+    codec: &Codec,
+    answers: &[Answer],
+) -> Result<Vec<Measured>> {
+    let (mut sampled, mut references) = (Vec::new(), Vec::new());
+    for (post, answer) in exam.posts.iter().zip(answers) {
+        let prompt = codec.prompt(&post.prompt)?;
+        references.push(Sequence::new(prompt.clone(), codec.response(&post.reference)?.ids));
+        sampled.push(Sequence::new(prompt, answer.sampled.ids.clone()));
+    }
+    let own = sequence_log_probs(model, &sampled.iter().collect::<Vec<_>>());
+    let theirs = sequence_log_probs(sft, &sampled.iter().collect::<Vec<_>>());
+    let kl: Vec<f64> = own.iter().zip(theirs).map(|(p, q)| f64::from(p - q)).collect();
+    let demonstrations = sequence_log_probs(model, &references.iter().collect::<Vec<_>>());
+    let demonstrations: Vec<f64> = demonstrations.into_iter().map(f64::from).collect();
+    let rows = [
+        Measured::mean(Metric::Kl, &kl),
+        Measured::mean(Metric::DemoLogLikelihood, &demonstrations),
+    ];
+    Ok(rows.into_iter().flatten().collect())
+}

@@ -1,0 +1,128 @@
+//! What every stage needs: its device, a monitor, the models and rows of its inputs, files of its artifact.
+
+use crate::data::rows::{self, Demonstration, ResponsePair};
+use crate::data::world::{VERSION, World, WorldSettings};
+use crate::data::Codec;
+use crate::experiment::GenerationSettings;
+use crate::methods::optimise::Monitor;
+use crate::methods::reward::Pair;
+use crate::model::checkpoint::Checkpoint;
+use crate::model::{GptNeoXConfig, LanguageModel, Sampling};
+use crate::pipeline::StageContext;
+use crate::{Context, Error, Result, device};
+use burn::tensor::Device;
+use serde::Serialize;
+use std::path::{Path, PathBuf};
+
+/// The embedded world of a study and the version of the program's world that it was planned for.
+#[derive(Clone, Debug, PartialEq, Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WorldAt {
+    pub settings: WorldSettings,
+    pub version: u32,
+}
+
+impl WorldAt {
+    pub fn new(settings: &WorldSettings) -> Self {
+        Self { settings: settings.clone(), version: VERSION }
+    }
+
+    pub fn open(&self) -> Result<World> {
+        if self.version != VERSION {
+            return Err(Error::new(format!("planned for world {}, the program has world {VERSION}", self.version))
+                .hint("run `touchstone reproduce` again: it plans anew"));
+        }
+        World::new(&self.settings)
+    }
+}
+
+/// Reports a training loop to the pipeline.
+pub struct Watch<'a>(pub &'a StageContext);
+
+impl Monitor for Watch<'_> {
+    fn progress(&self, done: usize, total: usize, note: &str) {
+        self.0.progress(done as u64, total as u64, note);
+    }
+
+    fn tokens(&self, count: usize) {
+        self.0.add_tokens(count as u64);
+    }
+
+    fn checkpoint_folder(&self) -> Option<PathBuf> {
+        Some(self.0.scratch().to_path_buf())
+    }
+}
+
+/// Floating-point operations per token and parameter: one forward pass, and forward with backward.
+pub const FORWARD: f64 = 2.0;
+pub const TRAINING: f64 = 6.0;
+
+/// Counts the operations of every token counted so far, at `per_token` for each parameter.
+pub fn count_flops(context: &StageContext, config: &GptNeoXConfig, per_token: f64) {
+    let parameters = config.backbone_parameters() + config.vocab_size * config.hidden_size;
+    context.add_flops(per_token * parameters as f64 * context.tokens() as f64);
+}
+
+pub fn device(context: &StageContext) -> Result<Device> {
+    device::select(&context.device)
+}
+
+pub fn checkpoint(context: &StageContext, role: &str) -> Result<Checkpoint> {
+    Checkpoint::open(context.input(role)?)
+}
+
+pub fn language_model(context: &StageContext, role: &str) -> Result<LanguageModel> {
+    checkpoint(context, role)?.language_model(&device(context)?)
+}
+
+/// The tokenizer of the model in `role`, with the study's limits.
+pub fn codec(context: &StageContext, role: &str, generation: &GenerationSettings) -> Result<Codec> {
+    let tokenizer = checkpoint(context, role)?.tokenizer()?;
+    Codec::new(tokenizer, generation.max_prompt_tokens, generation.max_response_tokens)
+}
+
+pub fn sampling(codec: &Codec, generation: &GenerationSettings, temperature: f32) -> Sampling {
+    Sampling {
+        temperature,
+        top_p: 1.0,
+        max_new_tokens: generation.max_response_tokens,
+        eos: codec.eos,
+        batch_size: generation.batch_size,
+    }
+}
+
+pub fn demonstrations(context: &StageContext) -> Result<Vec<Demonstration>> {
+    rows::read(&context.input("demonstrations")?.join("demonstrations.jsonl"))
+}
+
+/// The pairs of all inputs `pairs/…`, without those whose two responses are the same, and the share of these.
+pub fn training_pairs(context: &StageContext, codec: &Codec) -> Result<(Vec<Pair>, f64)> {
+    let mut all: Vec<ResponsePair> = Vec::new();
+    for folder in context.inputs_named("pairs/")? {
+        all.extend(rows::read::<ResponsePair>(&folder.join("pairs.jsonl"))?);
+    }
+    let identical = all.iter().filter(|pair| pair.is_identical()).count();
+    let pairs = all.iter().filter(|pair| !pair.is_identical()).map(|pair| codec.pair(pair)).collect::<Result<Vec<_>>>()?;
+    if pairs.is_empty() {
+        return Err(Error::new("every pair holds the same response twice, so nothing can be learned from them")
+            .hint("raise the temperature of the negatives, or the number of demonstrations"));
+    }
+    Ok((pairs, identical as f64 / all.len() as f64))
+}
+
+/// Saves a policy beside the tokenizer of the model it came from.
+pub fn save_policy(context: &StageContext, model: &LanguageModel, from: &Checkpoint) -> Result<()> {
+    let tokenizer = from.folder().join("tokenizer.json");
+    Checkpoint::save_language_model(context.out(), model, &tokenizer, crate::model::weights::StoredAs::F32)
+}
+
+pub fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<()> {
+    let failed = || format!("cannot write {}", path.display());
+    let text = serde_json::to_string_pretty(value).context(failed)?;
+    std::fs::write(path, text + "\n").context(failed)
+}
+
+pub fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T> {
+    let failed = || format!("cannot read {}", path.display());
+    serde_json::from_str(&std::fs::read_to_string(path).context(failed)?).context(failed)
+}

@@ -1,0 +1,197 @@
+//! Stages `evaluate` (a policy on the exam) and `evaluate_reward` (a reward, or a heuristic, on held-out pairs).
+
+use super::common::{FORWARD, checkpoint, codec, count_flops, device, language_model, sampling, write_json};
+use super::pairs::open_exam;
+use crate::data::Codec;
+use crate::data::rows::{self, Response, ResponsePair};
+use crate::eval::accuracy::{Judge, accuracy};
+use crate::eval::exam::{Exam, WorldExam};
+use crate::eval::policy::{Answer, answers, measure_answers, measure_likelihoods, respond};
+use crate::eval::Measured;
+use crate::experiment::{GenerationSettings, Heuristic, Metric};
+use crate::methods::reward::score;
+use crate::model::Sequence;
+use crate::pipeline::StageContext;
+use crate::rng::stream;
+use crate::{Error, Result};
+use serde::{Deserialize, Serialize};
+
+pub const POLICY: &str = "evaluate";
+pub const REWARD: &str = "evaluate_reward";
+
+/// The file of both stages that `collect` reads.
+pub const METRICS: &str = "metrics.json";
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PolicyStage {
+    /// None for real posts, which come as the input `demonstrations`.
+    pub exam: Option<WorldExam>,
+    pub generation: GenerationSettings,
+    pub temperature: f32,
+    pub responder: Responder,
+}
+
+/// Who answers the exam.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Responder {
+    /// The model in the input `policy`.
+    Policy,
+    /// The author of the demonstrations.
+    Demonstrator,
+    /// The best by gold of n samples of `policy`: a privileged control.
+    BestByGold { n: usize },
+    /// The best of n samples of `policy` by the reward model in the input `reward`.
+    BestByReward { n: usize },
+}
+
+/// Answers every post of the exam, sampled and greedily, and measures the answers.
+pub fn policy(context: &StageContext) -> Result<()> {
+    let stage: PolicyStage = context.settings()?;
+    let exam = open_exam(context, stage.exam.as_ref())?;
+    let codec = codec(context, "sft", &stage.generation)?;
+    let sampled = respond_as(context, &stage, &exam, &codec)?;
+    let greedy = match stage.responder {
+        Responder::Policy => draw(context, &stage, &exam, &codec, 0.0, 0)?,
+        // Authors and selections have no greedy answer of their own.
+        _ => sampled.clone(),
+    };
+    let answers = answers(&exam, &codec, sampled, greedy)?;
+    let mut measured = measure_answers(&exam, &answers);
+    if stage.responder == Responder::Policy {
+        let (model, sft) = (language_model(context, "policy")?, language_model(context, "sft")?);
+        measured.extend(measure_likelihoods(&model, &sft, &exam, &codec, &answers)?);
+        let tokens = |answer: &Answer| answer.sampled.ids.len() + answer.greedy.ids.len();
+        context.add_tokens(answers.iter().map(tokens).sum::<usize>() as u64);
+        count_flops(context, model.config(), FORWARD);
+    } else {
+        measured.retain(|row| row.metric != Metric::GoldGreedy && row.metric != Metric::CopyAccuracy);
+    }
+    if context.spec.inputs.contains_key("reward") {
+        measured.extend(learned_reward(context, &exam, &codec, &answers)?);
+    }
+    rows::write(&context.out().join("answers.jsonl"), &answers)?;
+    write_json(&context.out().join(METRICS), &measured)
+}
+
+fn draw(
+    context: &StageContext,
+    stage: &PolicyStage,
+    exam: &Exam,
+    codec: &Codec,
+    temperature: f32,
+    candidate: u64,
+) -> Result<Vec<Response>> {
+    let model = language_model(context, "policy")?;
+    let sampling = sampling(codec, &stage.generation, temperature);
+    let progress = |done| context.progress(done as u64, exam.posts.len() as u64, "answering");
+    let purpose = format!("evaluate/{candidate}");
+    respond(&model, exam, codec, &sampling, context.seed()?, &purpose, progress)
+}
+
+fn respond_as(context: &StageContext, stage: &PolicyStage, exam: &Exam, codec: &Codec) -> Result<Vec<Response>> {
+    let n = match stage.responder {
+        Responder::Policy => return draw(context, stage, exam, codec, stage.temperature, 0),
+        Responder::Demonstrator => {
+            // Another summary by the same author than the exam's reference.
+            return demonstrator(context, stage, exam, codec);
+        }
+        Responder::BestByGold { n } | Responder::BestByReward { n } => n,
+    };
+    let mut best: Vec<Option<(f64, Response)>> = vec![None; exam.posts.len()];
+    for candidate in 0..n as u64 {
+        let responses = draw(context, stage, exam, codec, stage.temperature, candidate)?;
+        let scores = match stage.responder {
+            Responder::BestByReward { .. } => reward_scores(context, exam, codec, &responses)?,
+            _ => responses.iter().enumerate().filter_map(|(index, response)| exam.gold(index, response)).collect(),
+        };
+        for ((best, response), score) in best.iter_mut().zip(responses).zip(scores) {
+            if best.as_ref().is_none_or(|(held, _)| score > *held) {
+                *best = Some((score, response));
+            }
+        }
+    }
+    Ok(best.into_iter().flatten().map(|(_, response)| response).collect())
+}
+
+fn demonstrator(context: &StageContext, stage: &PolicyStage, exam: &Exam, codec: &Codec) -> Result<Vec<Response>> {
+    let Some(settings) = &stage.exam else {
+        return Err(Error::new("real posts have no demonstrator to ask"));
+    };
+    let seed = context.seed()?;
+    (0..exam.posts.len())
+        .map(|index| {
+            let summary = exam.another_reference(index, settings.quality, &mut stream(seed, "evaluate/author", &[index as u64]));
+            codec.response(&summary.ok_or_else(|| Error::new("the exam has no author"))?)
+        })
+        .collect()
+}
+
+fn reward_scores(context: &StageContext, exam: &Exam, codec: &Codec, responses: &[Response]) -> Result<Vec<f64>> {
+    let (model, normalisation) = checkpoint(context, "reward")?.reward_model(&device(context)?)?;
+    let rows = exam.posts.iter().zip(responses);
+    let sequences =
+        rows.map(|(post, response)| Ok(Sequence::new(codec.prompt(&post.prompt)?, response.ids.clone())));
+    let sequences = sequences.collect::<Result<Vec<_>>>()?;
+    let scores = score(&model, &sequences.iter().collect::<Vec<_>>());
+    Ok(scores.into_iter().map(|raw| f64::from(normalisation.apply(raw))).collect())
+}
+
+fn learned_reward(context: &StageContext, exam: &Exam, codec: &Codec, answers: &[Answer]) -> Result<Option<Measured>> {
+    let sampled: Vec<Response> = answers.iter().map(|answer| answer.sampled.clone()).collect();
+    Ok(Measured::mean(Metric::LearnedReward, &reward_scores(context, exam, codec, &sampled)?))
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RewardStage {
+    pub generation: GenerationSettings,
+    pub judge: JudgeKind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum JudgeKind {
+    /// The reward model in the input `reward`.
+    Explicit,
+    /// log π − log π_sft of the inputs `policy` and `sft`.
+    Implicit,
+    Heuristic(Heuristic),
+}
+
+/// Accuracies of one judge on the held-out preferences (input `preferences`; absent for real posts) and on the SFT
+/// policy's pairs (input `exam_pairs`).
+pub fn reward(context: &StageContext) -> Result<()> {
+    let stage: RewardStage = context.settings()?;
+    let codec = codec(context, "sft", &stage.generation)?;
+    let sft = language_model(context, "sft")?;
+    let (explicit, policy);
+    let judge = match stage.judge {
+        JudgeKind::Explicit => {
+            explicit = checkpoint(context, "reward")?.reward_model(&device(context)?)?.0;
+            Judge::Explicit(&explicit)
+        }
+        JudgeKind::Implicit => {
+            policy = language_model(context, "policy")?;
+            Judge::Implicit { policy: &policy, reference: &sft }
+        }
+        JudgeKind::Heuristic(heuristic) => Judge::Heuristic { heuristic, sft: &sft, seed: context.seed()? },
+    };
+    let exam_pairs = context.input("exam_pairs")?;
+    let mut sources = vec![
+        (exam_pairs.join("on_policy.jsonl"), Metric::OnPolicyAccuracy),
+        (exam_pairs.join("demonstrated.jsonl"), Metric::DemonstrationAccuracy),
+    ];
+    if context.spec.inputs.contains_key("preferences") {
+        sources.push((context.input("preferences")?.join("pairs.jsonl"), Metric::PreferenceAccuracy));
+    }
+    let mut measured = Vec::new();
+    for (path, metric) in sources {
+        let pairs: Vec<ResponsePair> = rows::read(&path)?;
+        if !pairs.is_empty() {
+            measured.push(accuracy(&judge, &pairs, &codec, metric)?);
+        }
+    }
+    write_json(&context.out().join(METRICS), &measured)
+}

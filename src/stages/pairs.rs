@@ -1,0 +1,103 @@
+//! Pairs of responses: the training pairs (demonstration, own sample) of IRL and SPIN, and the held-out pairs on which
+//! rewards are measured.
+
+use super::common::{FORWARD, codec, count_flops, demonstrations, language_model, sampling};
+use crate::Result;
+use crate::data::rows::{self, ResponsePair};
+use crate::eval::exam::{Exam, WorldExam};
+use crate::eval::policy::respond;
+use crate::experiment::GenerationSettings;
+use crate::model::generate::generate;
+use crate::pipeline::StageContext;
+use crate::rng::{round, stream};
+use serde::{Deserialize, Serialize};
+
+pub const KIND: &str = "pairs";
+pub const EXAM: &str = "exam_pairs";
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Stage {
+    pub generation: GenerationSettings,
+    pub temperature: f32,
+    /// Samples per demonstration.
+    pub negatives: usize,
+    /// Iteration, from 0; names the random streams.
+    pub round: usize,
+}
+
+/// P_t: every demonstration against samples ỹ ~ π_t for the same prompt.
+pub fn run(context: &StageContext) -> Result<()> {
+    let stage: Stage = context.settings()?;
+    let seed = round(context.seed()?, stage.round);
+    let policy = language_model(context, "policy")?;
+    let codec = codec(context, "policy", &stage.generation)?;
+    let demonstrations = demonstrations(context)?;
+    let prompts = demonstrations
+        .iter()
+        .flat_map(|row| std::iter::repeat_n(&row.prompt, stage.negatives))
+        .map(|prompt| codec.prompt(prompt))
+        .collect::<Result<Vec<_>>>()?;
+    let sampling = sampling(&codec, &stage.generation, stage.temperature);
+    let progress = |done| context.progress(done as u64, prompts.len() as u64, "sampling");
+    let samples = generate(&policy, &prompts, &sampling, |item| stream(seed, "pairs", &[item as u64]), progress);
+    context.add_tokens(samples.iter().map(|sample| sample.ids.len() as u64).sum());
+    count_flops(context, policy.config(), FORWARD);
+    let mut pairs = Vec::with_capacity(samples.len());
+    for (index, sample) in samples.into_iter().enumerate() {
+        let row = &demonstrations[index / stage.negatives];
+        pairs.push(ResponsePair {
+            id: row.id.clone(),
+            prompt: row.prompt.clone(),
+            chosen: codec.response(&row.response)?,
+            rejected: codec.decoded(sample.ids, sample.ended)?,
+        });
+    }
+    rows::write(&context.out().join("pairs.jsonl"), pairs)
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExamStage {
+    /// None for real posts, which come as the input `demonstrations`.
+    pub exam: Option<WorldExam>,
+    pub generation: GenerationSettings,
+    pub temperature: f32,
+}
+
+/// Held-out pairs from the SFT policy: `on_policy.jsonl`, two samples for one post, the one with more gold preferred
+/// (ties left out; absent without gold), and `demonstrated.jsonl`, the demonstrator's response over a sample.
+pub fn exam(context: &StageContext) -> Result<()> {
+    let stage: ExamStage = context.settings()?;
+    let exam = open_exam(context, stage.exam.as_ref())?;
+    let policy = language_model(context, "policy")?;
+    let codec = codec(context, "policy", &stage.generation)?;
+    let sampling = sampling(&codec, &stage.generation, stage.temperature);
+    let draw = |purpose: &str| {
+        let progress = |done| context.progress(done as u64, exam.posts.len() as u64, "sampling");
+        respond(&policy, &exam, &codec, &sampling, context.seed()?, purpose, progress)
+    };
+    let (first, second) = (draw("exam/first")?, draw("exam/second")?);
+    let (mut on_policy, mut demonstrated) = (Vec::new(), Vec::new());
+    for (index, post) in exam.posts.iter().enumerate() {
+        let pair = |chosen, rejected| ResponsePair { id: post.id.clone(), prompt: post.prompt.clone(), chosen, rejected };
+        let (a, b) = (&first[index], &second[index]);
+        match (exam.gold(index, a), exam.gold(index, b)) {
+            (Some(gold_a), Some(gold_b)) if gold_a > gold_b => on_policy.push(pair(a.clone(), b.clone())),
+            (Some(gold_a), Some(gold_b)) if gold_a < gold_b => on_policy.push(pair(b.clone(), a.clone())),
+            _ => {}
+        }
+        demonstrated.push(pair(codec.response(&post.reference)?, a.clone()));
+    }
+    demonstrated.retain(|pair| !pair.is_identical());
+    rows::write(&context.out().join("on_policy.jsonl"), on_policy)?;
+    rows::write(&context.out().join("demonstrated.jsonl"), demonstrated)
+}
+
+/// The exam of the embedded world, or the held-out real posts.
+pub fn open_exam(context: &StageContext, exam: Option<&WorldExam>) -> Result<Exam> {
+    match exam {
+        Some(exam) => Exam::of_world(exam),
+        None => Ok(Exam::of_corpus(rows::read(&context.input("demonstrations")?.join("held_out.jsonl"))?)),
+    }
+}

@@ -1,0 +1,94 @@
+//! Stage `ppo`: a policy raised on a reward, held near a reference (eq. 9).
+
+use super::common::{TRAINING, Watch, WorldAt, checkpoint, codec, count_flops, demonstrations, device, language_model};
+use super::common::{sampling, save_policy, write_json};
+use crate::Result;
+use crate::data::world::Split;
+use crate::experiment::GenerationSettings;
+use crate::methods::ppo::{Objective, PpoSettings, Rollout, ppo};
+use crate::methods::reward::score;
+use crate::model::Sequence;
+use crate::pipeline::StageContext;
+use crate::rng::round;
+use serde::{Deserialize, Serialize};
+
+pub const KIND: &str = "ppo";
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Stage {
+    pub generation: GenerationSettings,
+    pub ppo: PpoSettings,
+    pub reward: RewardSource,
+    /// Iteration, from 0; names the random streams.
+    pub round: usize,
+}
+
+/// What scores the rollouts.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum RewardSource {
+    /// The reward model in the input `reward`.
+    Learned,
+    /// The gold reward of the seed's own demonstration posts, centred and scaled: a privileged control.
+    Gold { world: WorldAt, mean: f32, std: f32 },
+}
+
+pub fn run(context: &StageContext) -> Result<()> {
+    let stage: Stage = context.settings()?;
+    let seed = context.seed()?;
+    let policy = language_model(context, "policy")?;
+    let reference = language_model(context, "reference")?;
+    let codec = codec(context, "policy", &stage.generation)?;
+    let prompts =
+        demonstrations(context)?.iter().map(|row| codec.prompt(&row.prompt)).collect::<Result<Vec<_>>>()?;
+    let reward = match stage.reward {
+        RewardSource::Learned => Some(checkpoint(context, "reward")?.reward_model(&device(context)?)?),
+        RewardSource::Gold { .. } => None,
+    };
+    let objective = match (&stage.reward, &reward) {
+        (RewardSource::Gold { world, mean, std }, _) => {
+            let world = world.open()?;
+            let latents: Vec<_> = (0..prompts.len() as u64)
+                .map(|index| world.post(Split::Demonstrations, seed, index).latent)
+                .collect();
+            let (mean, std) = (*mean, *std);
+            let gold = |rollout: &Rollout| {
+                let response = codec.decoded(rollout.sequence.response.clone(), rollout.ended)?;
+                let gold = world.gold(&latents[rollout.prompt], &response.text, response.ended);
+                Ok((gold as f32 - mean) / std)
+            };
+            let score = move |rollouts: &[Rollout]| rollouts.iter().map(gold).collect();
+            // Gold already takes off for a missing end.
+            Objective { score: boxed(score), low: -mean / std + 1.0 }
+        }
+        (RewardSource::Learned, Some((model, normalisation))) => {
+            let score = |rollouts: &[Rollout]| {
+                let sequences: Vec<&Sequence> = rollouts.iter().map(|rollout| &rollout.sequence).collect();
+                Ok(score(model, &sequences).into_iter().map(|raw| normalisation.apply(raw)).collect())
+            };
+            Objective { score: boxed(score), low: normalisation.low }
+        }
+        (RewardSource::Learned, None) => unreachable!("read above"),
+    };
+    let sampling = sampling(&codec, &stage.generation, stage.ppo.temperature);
+    let (model, records) = ppo(
+        policy,
+        &reference,
+        &objective,
+        reward.as_ref().map(|(model, _)| model),
+        &prompts,
+        &sampling,
+        &stage.ppo,
+        round(seed, stage.round),
+        &Watch(context),
+    )?;
+    write_json(&context.out().join("curve.json"), &records)?;
+    count_flops(context, model.config(), TRAINING);
+    save_policy(context, &model, &checkpoint(context, "policy")?)
+}
+
+/// Names the closure's signature, which inference alone does not find.
+fn boxed<'a>(score: impl Fn(&[Rollout]) -> Result<Vec<f32>> + 'a) -> Box<dyn Fn(&[Rollout]) -> Result<Vec<f32>> + 'a> {
+    Box::new(score)
+}

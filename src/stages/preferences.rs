@@ -1,0 +1,108 @@
+//! Preferences as people give them: two responses to one post from a mixed pool, labelled by an annotator who sees gold
+//! through noise. This stage stands for human labour, so it alone among training data looks at gold.
+
+use super::common::{WorldAt, codec, language_model, sampling};
+use crate::data::rows::{self, Response, ResponsePair};
+use crate::data::world::{Labeller, Split};
+use crate::experiment::{GenerationSettings, Labels, PreferenceSettings};
+use crate::model::generate::generate;
+use crate::pipeline::StageContext;
+use crate::rng::stream;
+use crate::Result;
+use rand::Rng;
+use rand::seq::index::sample;
+use serde::{Deserialize, Serialize};
+
+pub const KIND: &str = "preferences";
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Stage {
+    pub world: WorldAt,
+    pub split: Split,
+    pub generation: GenerationSettings,
+    pub preferences: PreferenceSettings,
+}
+
+/// Where a response of the pool comes from.
+#[derive(Clone, Copy, Debug)]
+enum Source {
+    /// The base model at a temperature.
+    Base(f32),
+    /// An author of any quality, uniformly.
+    AnyAuthor,
+    /// An author of this quality.
+    Author(f64),
+}
+
+const POOL: [Source; 4] = [Source::Base(1.0), Source::Base(0.5), Source::AnyAuthor, Source::Author(0.9)];
+
+pub fn run(context: &StageContext) -> Result<()> {
+    let stage: Stage = context.settings()?;
+    let (world, seed) = (stage.world.open()?, context.seed()?);
+    let base = language_model(context, "base")?;
+    let codec = codec(context, "base", &stage.generation)?;
+    let posts: Vec<_> =
+        (0..stage.preferences.pairs as u64).map(|index| world.post(stage.split, seed, index)).collect();
+
+    // Two different sources per post, in random order.
+    let draws: Vec<(usize, Source)> = (0..posts.len())
+        .flat_map(|post| {
+            let mut rng = stream(seed, "preferences/sources", &[post as u64]);
+            sample(&mut rng, POOL.len(), 2).into_iter().map(move |source| (post, POOL[source])).collect::<Vec<_>>()
+        })
+        .collect();
+    let mut responses: Vec<Option<Response>> = vec![None; draws.len()];
+    for temperature in [1.0, 0.5] {
+        let wanted: Vec<usize> = (0..draws.len())
+            .filter(|&draw| matches!(draws[draw].1, Source::Base(t) if t == temperature))
+            .collect();
+        let prompts = wanted.iter().map(|&draw| codec.prompt(&posts[draws[draw].0].prompt)).collect::<Result<Vec<_>>>()?;
+        let stream = |item: usize| stream(seed, "preferences/base", &[wanted[item] as u64]);
+        let sampling = sampling(&codec, &stage.generation, temperature);
+        let progress = |done| context.progress(done as u64, prompts.len() as u64, "sampling the base");
+        let generated = generate(&base, &prompts, &sampling, stream, progress);
+        for (&draw, response) in wanted.iter().zip(generated) {
+            responses[draw] = Some(codec.decoded(response.ids, response.ended)?);
+        }
+    }
+    for (draw, &(post, source)) in draws.iter().enumerate() {
+        let mut rng = stream(seed, "preferences/author", &[draw as u64]);
+        let quality = match source {
+            Source::Base(_) => continue,
+            Source::AnyAuthor => rng.random(),
+            Source::Author(quality) => quality,
+        };
+        responses[draw] = Some(codec.response(&world.summary(&posts[post], quality, &mut rng))?);
+    }
+    let responses: Vec<Response> = responses.into_iter().flatten().collect();
+
+    let gold = |draw: usize| {
+        let response = &responses[draw];
+        world.gold(&posts[draws[draw].0].latent, &response.text, response.ended)
+    };
+    let differences: Vec<f64> = (0..posts.len()).map(|post| gold(2 * post) - gold(2 * post + 1)).collect();
+    let labeller = match stage.preferences.labels {
+        Labels::Clean => Labeller::noise_free(),
+        // Pairs of equal gold are a coin toss for anybody and say nothing of an annotator's noise.
+        Labels::Noisy | Labels::Shuffled => {
+            let told_apart: Vec<f64> = differences.iter().copied().filter(|d| *d != 0.0).collect();
+            Labeller::for_agreement(&told_apart, stage.preferences.agreement)?
+        }
+    };
+    let pairs = posts.iter().enumerate().map(|(index, post)| {
+        let mut annotator = stream(seed, "preferences/annotator", &[index as u64]);
+        let first = match stage.preferences.labels {
+            Labels::Shuffled => annotator.random::<f64>() < 0.5,
+            Labels::Noisy | Labels::Clean => labeller.prefers_first(differences[index], 0.0, &mut annotator),
+        };
+        let (chosen, rejected) = if first { (2 * index, 2 * index + 1) } else { (2 * index + 1, 2 * index) };
+        ResponsePair {
+            id: post.id.clone(),
+            prompt: post.prompt.clone(),
+            chosen: responses[chosen].clone(),
+            rejected: responses[rejected].clone(),
+        }
+    });
+    rows::write(&context.out().join("pairs.jsonl"), pairs.filter(|pair| !pair.is_identical()))
+}

@@ -1,0 +1,28 @@
+//! Stage `sft`: the base model fine-tuned on the demonstrations.
+
+use super::common::{TRAINING, Watch, checkpoint, codec, count_flops, demonstrations, language_model, save_policy, write_json};
+use crate::Result;
+use crate::experiment::GenerationSettings;
+use crate::methods::sft::SftSettings;
+use crate::pipeline::StageContext;
+use serde::{Deserialize, Serialize};
+
+pub const KIND: &str = "sft";
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Stage {
+    pub generation: GenerationSettings,
+    pub sft: SftSettings,
+}
+
+pub fn run(context: &StageContext) -> Result<()> {
+    let stage: Stage = context.settings()?;
+    let codec = codec(context, "base", &stage.generation)?;
+    let rows = demonstrations(context)?.iter().map(|row| codec.demonstration(row)).collect::<Result<Vec<_>>>()?;
+    let base = language_model(context, "base")?;
+    let (model, losses) = crate::methods::sft::sft(base, &rows, &stage.sft, context.seed()?, &Watch(context))?;
+    write_json(&context.out().join("curve.json"), &serde_json::json!({ "loss": losses }))?;
+    count_flops(context, model.config(), TRAINING);
+    save_policy(context, &model, &checkpoint(context, "base")?)
+}

@@ -1,0 +1,34 @@
+//! Stage `spin`: one SPIN iteration from the previous iterate, which is also the opponent.
+
+use super::common::{TRAINING, Watch, checkpoint, codec, count_flops, language_model, save_policy, training_pairs};
+use super::common::write_json;
+use crate::Result;
+use crate::experiment::GenerationSettings;
+use crate::methods::spin::SpinSettings;
+use crate::pipeline::StageContext;
+use crate::rng::round;
+use serde::{Deserialize, Serialize};
+
+pub const KIND: &str = "spin";
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Stage {
+    pub generation: GenerationSettings,
+    pub spin: SpinSettings,
+    /// Iteration, from 0; names the random streams.
+    pub round: usize,
+}
+
+pub fn run(context: &StageContext) -> Result<()> {
+    let stage: Stage = context.settings()?;
+    let seed = round(context.seed()?, stage.round);
+    let codec = codec(context, "policy", &stage.generation)?;
+    let (pairs, identical) = training_pairs(context, &codec)?;
+    let opponent = language_model(context, "policy")?;
+    let (model, losses) = crate::methods::spin::spin(&opponent, &pairs, &stage.spin, seed, &Watch(context))?;
+    let curve = serde_json::json!({ "loss": losses, "pairs": pairs.len(), "identical_share": identical });
+    write_json(&context.out().join("curve.json"), &curve)?;
+    count_flops(context, model.config(), TRAINING);
+    save_policy(context, &model, &checkpoint(context, "policy")?)
+}
