@@ -3,7 +3,7 @@
 
 use crate::data::tldr::Post;
 use crate::{Context, Error, Result};
-use polars::prelude::*;
+use polars::prelude::{CsvReader, DataFrame, JsonFormat, JsonReader, ParquetReader, SerReader};
 use std::path::Path;
 
 /// One post with its human summary.

@@ -31,5 +31,3 @@ pub use resolve::{MethodPlan, Selection, Study};
 pub use seeds::SeedChoice;
 pub use vocabulary::{Heuristic, Metric, Recipe};
 
-/// The settings of the embedded world, as `[world]` has them.
-pub type WorldSettings = serde_json::Value;

@@ -3,7 +3,7 @@
 //! Overrides are laid on the shared sections in this order, later ones winning:
 //! scale, profile, method, `--set`.
 
-use super::WorldSettings;
+use crate::data::world::WorldSettings;
 use super::bounds::check_hyper;
 use super::claim::{Claim, Versus};
 use super::decode::{decode, nearest, suggestion};

@@ -44,15 +44,17 @@ pub enum Metric {
     Gold,
     /// Mean gold reward of greedy responses.
     GoldGreedy,
-    /// Mean gold reward of the best of n samples, chosen by the method's own reward.
-    GoldBestOf,
     /// Share of test posts on which the sampled response has more gold than the demonstrator's; ties count half.
     WinRate,
+    /// Share of test posts on which the two have exactly the same gold.
+    TieRate,
     /// Accuracy of the method's reward on held-out preference pairs with noisy labels.
     PreferenceAccuracy,
-    /// Accuracy of the method's reward on pairs of its own policy's samples, labelled by gold.
+    /// Accuracy of the method's reward on pairs of the SFT policy's samples, labelled by gold; pairs of equal gold left out.
     OnPolicyAccuracy,
-    /// Mean of the method's own reward on its policy's samples, normalised on the demonstrations.
+    /// Accuracy of the method's reward on held-out pairs (demonstration, sample of the SFT policy).
+    DemonstrationAccuracy,
+    /// Mean of the method's own reward on its policy's samples, in deviations over its training responses.
     LearnedReward,
     /// Mean over responses of log π(y|x) − log π_sft(y|x), summed over tokens, in nats.
     Kl,
@@ -69,12 +71,12 @@ pub enum Metric {
 impl Metric {
     /// Whether the metric measures a learned reward, so that only methods that learn one have it.
     pub fn of_reward(self) -> bool {
-        matches!(self, Self::GoldBestOf | Self::PreferenceAccuracy | Self::OnPolicyAccuracy | Self::LearnedReward)
+        self.ranks_pairs() || self == Self::LearnedReward
     }
 
     /// Whether the metric is the accuracy of ranking pairs, so that a heuristic can be measured on the same pairs.
     pub fn ranks_pairs(self) -> bool {
-        matches!(self, Self::PreferenceAccuracy | Self::OnPolicyAccuracy)
+        matches!(self, Self::PreferenceAccuracy | Self::OnPolicyAccuracy | Self::DemonstrationAccuracy)
     }
 }
 
@@ -105,6 +107,17 @@ impl Heuristic {
             Self::Longer => "longer",
             Self::LogProbability => "log_probability",
             Self::CopyOverlap => "copy_overlap",
+        }
+    }
+
+    /// How reports name it.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Chance => "chance",
+            Self::Shorter => "the shorter one",
+            Self::Longer => "the longer one",
+            Self::LogProbability => "SFT log-probability",
+            Self::CopyOverlap => "overlap with the post",
         }
     }
 

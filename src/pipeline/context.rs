@@ -114,6 +114,11 @@ impl StageContext {
         self.lock().tokens += tokens;
     }
 
+    /// Tokens counted so far.
+    pub fn tokens(&self) -> u64 {
+        self.lock().tokens
+    }
+
     /// Counts floating-point operations.
     pub fn add_flops(&self, flops: f64) {
         self.lock().flops += flops;

@@ -52,13 +52,13 @@ pub fn run(context: &StageContext) -> Result<()> {
             let latents: Vec<_> = (0..prompts.len() as u64)
                 .map(|index| world.post(Split::Demonstrations, seed, index).latent)
                 .collect();
-            let (mean, std) = (*mean, *std);
-            let gold = |rollout: &Rollout| {
+            let (mean, std, codec) = (*mean, *std, &codec);
+            let gold = move |rollout: &Rollout| {
                 let response = codec.decoded(rollout.sequence.response.clone(), rollout.ended)?;
                 let gold = world.gold(&latents[rollout.prompt], &response.text, response.ended);
                 Ok((gold as f32 - mean) / std)
             };
-            let score = move |rollouts: &[Rollout]| rollouts.iter().map(gold).collect();
+            let score = move |rollouts: &[Rollout]| rollouts.iter().map(&gold).collect();
             // Gold already takes off for a missing end.
             Objective { score: boxed(score), low: -mean / std + 1.0 }
         }

@@ -1,0 +1,123 @@
+//! `touchstone reproduce`: carries a study from nothing to a report. Running it again finishes what is missing.
+
+use super::study::StudyArgs;
+use crate::experiment::Study;
+use crate::pipeline::{Interrupt, LocalPool, Store};
+use crate::report;
+use crate::stages::collect::collect;
+use crate::stages::plan::{LocalData, Plan};
+use crate::{Context, Error, Result, device};
+use clap::Args;
+use std::path::{Path, PathBuf};
+
+#[derive(Clone, Debug, Args)]
+pub struct ReproduceArgs {
+    #[command(flatten)]
+    pub study: StudyArgs,
+    #[command(flatten)]
+    pub local: LocalArgs,
+}
+
+/// Real posts instead of the embedded world.
+#[derive(Clone, Debug, Args)]
+pub struct LocalArgs {
+    /// Real posts (jsonl, csv or parquet with id, subreddit, title, post, summary) instead of the embedded world
+    #[arg(long, value_name = "FILE", requires = "tokenizer")]
+    pub data: Option<PathBuf>,
+    /// Folder with the tokenizer.json for --data
+    #[arg(long, value_name = "DIR", requires = "data")]
+    pub tokenizer: Option<PathBuf>,
+}
+
+/// The scale of an experiment file that `--data` selects.
+const LOCAL_SCALE: &str = "local";
+
+pub fn run(args: &ReproduceArgs) -> Result<u8> {
+    let (study, local) = resolve(&args.study, &args.local)?;
+    device::select(&args.study.device)?;
+    let plan = Plan::new(&study, local.as_ref())?;
+    let store = Store::open(&args.study.store)?;
+    let jobs = match args.study.jobs {
+        Some(jobs) => jobs.get(),
+        None => std::thread::available_parallelism().map_or(1, usize::from),
+    };
+    let pool = LocalPool::new(jobs, &args.study.device)?;
+    let outcome = pool.run(&store, &plan.graph, &Interrupt::on_signals()?)?;
+    if outcome.interrupted {
+        eprintln!("{}", outcome.summary());
+        return Ok(outcome.exit_code());
+    }
+    write_report(&args.study, &study, &plan, &store, local.as_ref())?;
+    eprintln!("{}", outcome.summary());
+    Ok(outcome.exit_code())
+}
+
+/// The study that the flags choose, and the local data it runs on, if any.
+pub fn resolve(study: &StudyArgs, local: &LocalArgs) -> Result<(Study, Option<LocalData>)> {
+    let (Some(file), Some(tokenizer)) = (&local.data, &local.tokenizer) else { return Ok((study.study()?, None)) };
+    let mut study = study.clone();
+    study.scale = LOCAL_SCALE.into();
+    let tokenizer_file = tokenizer.join("tokenizer.json");
+    let data = LocalData {
+        file: absolute(file)?,
+        blake3: hash(file)?,
+        tokenizer: absolute(tokenizer)?,
+        tokenizer_blake3: hash(&tokenizer_file)?,
+    };
+    Ok((study.study()?, Some(data)))
+}
+
+fn absolute(path: &Path) -> Result<PathBuf> {
+    std::path::absolute(path).context(|| format!("cannot find {}", path.display()))
+}
+
+fn hash(path: &Path) -> Result<String> {
+    let mut hasher = blake3::Hasher::new();
+    let opened = std::fs::File::open(path).and_then(|file| hasher.update_reader(file).map(|_| ()));
+    opened.map_err(|cause| {
+        Error::new(format!("cannot read {}", path.display())).caused_by(cause).hint("check the path")
+    })?;
+    Ok(hasher.finalize().to_hex().to_string())
+}
+
+/// Writes the report of whatever is finished and prints its summary.
+pub fn write_report(
+    args: &StudyArgs,
+    study: &Study,
+    plan: &Plan,
+    store: &Store,
+    local: Option<&LocalData>,
+) -> Result<()> {
+    let input = collect(study, plan, store, &args.device, notes(study, local))?;
+    let folder = args.out.join(&study.name);
+    let path = report::write(&input, &folder)?;
+    println!("{}", report::console(&input)?);
+    println!("report: {}", path.display());
+    Ok(())
+}
+
+/// What the numbers do not say by themselves.
+fn notes(study: &Study, local: Option<&LocalData>) -> Vec<String> {
+    let mut notes = vec![study.scale_description.clone(), study.profile_description.clone()];
+    match local {
+        None => notes.push(
+            "Gold is the known reward of a synthetic world. It says which method raises that reward under these models and \
+             budgets, not which summaries people would prefer."
+                .into(),
+        ),
+        Some(data) => {
+            let file = data.file.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+            notes.push(format!(
+                "Real posts from {file} with a randomly initialised model. Gold reward, win rate, copied slots and accuracy \
+                 on preferences and on SFT samples are absent: real text has no known gold reward, and no preferences were \
+                 given. What can be measured is the log-likelihood of held-out human summaries, how often the reward \
+                 prefers a held-out human summary to a sample, KL, length and cost."
+            ));
+        }
+    }
+    if !study.untested_claims.is_empty() {
+        let claims = study.untested_claims.join(", ");
+        notes.push(format!("Declared claims that this selection of methods and sizes does not test: {claims}."));
+    }
+    notes
+}

@@ -1,0 +1,226 @@
+//! `touchstone score` and `touchstone generate`: any model folder on any file of rows, alone.
+
+use crate::data::codec::END_OF_TEXT;
+use crate::data::rows;
+use crate::model::checkpoint::Checkpoint;
+use crate::model::generate::generate as sample;
+use crate::model::weights::host;
+use crate::model::{Batch, Sampling, Sequence};
+use crate::rng::stream;
+use crate::{Error, Result, device};
+use clap::{Args, ValueEnum};
+use serde::{Deserialize, Serialize};
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use tokenizers::Tokenizer;
+
+#[derive(Clone, Debug, Args)]
+pub struct ModelArgs {
+    /// Model folder: config.json, model.safetensors, and tokenizer.json where rows hold text
+    #[arg(long, value_name = "DIR")]
+    model: PathBuf,
+    /// Rows: {"prompt", "response"} as text or {"prompt_ids", "response_ids"} as tokens, one JSON object a line
+    #[arg(long, value_name = "FILE")]
+    input: PathBuf,
+    /// Where the rows go, with what was computed added
+    #[arg(long, value_name = "FILE")]
+    output: PathBuf,
+    /// Rows per forward pass; changes speed and memory, not results
+    #[arg(long, value_name = "N", default_value = "32")]
+    batch: NonZeroUsize,
+    /// Where tensors are computed: flex, libtorch, libtorch:cuda:N or cuda:N
+    #[arg(long, value_name = "DEVICE", default_value = "flex", env = "TOUCHSTONE_DEVICE")]
+    device: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Kind {
+    /// Log-probabilities of the response tokens.
+    Lm,
+    /// The scalar of a reward model.
+    Reward,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct ScoreArgs {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// What the model folder holds
+    #[arg(long, value_enum, default_value = "lm")]
+    kind: Kind,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct GenerateArgs {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// 0 takes the most likely token
+    #[arg(long, default_value_t = 1.0)]
+    temperature: f32,
+    /// Keep the smallest set of tokens with this much probability
+    #[arg(long, default_value_t = 1.0)]
+    top_p: f32,
+    #[arg(long, value_name = "N", default_value = "53")]
+    max_new_tokens: NonZeroUsize,
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+}
+
+/// A row of the input; keys that are not named here are kept.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Row {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prompt: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    response: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prompt_ids: Option<Vec<u32>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    response_ids: Option<Vec<u32>>,
+    #[serde(flatten)]
+    other: serde_json::Map<String, serde_json::Value>,
+}
+
+/// Adds `logprob` and `token_logprobs` (kind lm), or `reward` and `raw_reward` (kind reward) to every row.
+pub fn score(args: &ScoreArgs) -> Result<()> {
+    let ModelArgs { model, input, output, batch, device } = &args.model;
+    let device = device::select(device)?;
+    let checkpoint = Checkpoint::open(model)?;
+    let vocabulary = checkpoint.config()?.vocab_size;
+    let reader = Reader::new(&checkpoint, vocabulary, input);
+    let mut rows = reader.rows()?;
+    let sequences = rows.iter().enumerate().map(|(i, row)| reader.sequence(i, row)).collect::<Result<Vec<_>>>()?;
+    match args.kind {
+        Kind::Lm => {
+            let model = checkpoint.language_model(&device)?;
+            for (rows, sequences) in rows.chunks_mut(batch.get()).zip(sequences.chunks(batch.get())) {
+                let batch = Batch::new(sequences, &device);
+                let log_probs = host(model.response_log_probs(&batch, 1.0));
+                for (index, row) in rows.iter_mut().enumerate() {
+                    let start = index * batch.response_width;
+                    let own = &log_probs[start..start + batch.response_lengths[index]];
+                    row.other.insert("logprob".into(), own.iter().map(|p| f64::from(*p)).sum::<f64>().into());
+                    row.other.insert("token_logprobs".into(), own.into());
+                }
+            }
+        }
+        Kind::Reward => {
+            let (model, normalisation) = checkpoint.reward_model(&device)?;
+            for (rows, sequences) in rows.chunks_mut(batch.get()).zip(sequences.chunks(batch.get())) {
+                let scores = host(model.scores(&Batch::new(sequences, &device)));
+                for (row, score) in rows.iter_mut().zip(scores) {
+                    row.other.insert("reward".into(), normalisation.apply(score).into());
+                    row.other.insert("raw_reward".into(), score.into());
+                }
+            }
+        }
+    }
+    rows::write(output, &rows)
+}
+
+/// Adds `response_ids`, `ended` and, where there is a tokenizer, `response` to every row's prompt.
+pub fn generate(args: &GenerateArgs) -> Result<()> {
+    let ModelArgs { model, input, output, batch, device } = &args.model;
+    if !(args.temperature >= 0.0 && args.temperature.is_finite() && args.top_p > 0.0 && args.top_p <= 1.0) {
+        return Err(Error::new(format!("temperature {} with top-p {}", args.temperature, args.top_p))
+            .hint("give a temperature of 0 or more and a top-p above 0, at most 1"));
+    }
+    let device = device::select(device)?;
+    let checkpoint = Checkpoint::open(model)?;
+    let config = checkpoint.config()?;
+    let reader = Reader::new(&checkpoint, config.vocab_size, input);
+    let mut rows = reader.rows()?;
+    let prompts = rows
+        .iter()
+        .enumerate()
+        .map(|(index, row)| reader.ids(index, "prompt", row.prompt.as_deref(), row.prompt_ids.as_deref(), false))
+        .collect::<Result<Vec<_>>>()?;
+    let named = reader.tokenizer.as_ref().ok().and_then(|tokenizer| tokenizer.token_to_id(END_OF_TEXT));
+    let eos = config.eos_token_id.or(named).ok_or_else(|| {
+        Error::new(format!("{}: neither config.json nor the tokenizer names an end-of-sequence token", model.display()))
+            .hint("set eos_token_id in config.json")
+    })?;
+    let sampling = Sampling {
+        temperature: args.temperature,
+        top_p: args.top_p,
+        max_new_tokens: args.max_new_tokens.get(),
+        eos,
+        batch_size: batch.get(),
+    };
+    let model = checkpoint.language_model(&device)?;
+    let stream = |item: usize| stream(args.seed, "generate", &[item as u64]);
+    let responses = sample(&model, &prompts, &sampling, stream, |_| {});
+    for (row, response) in rows.iter_mut().zip(responses) {
+        row.response = match &reader.tokenizer {
+            Ok(tokenizer) => Some(tokenizer.decode(&response.ids, true).map_err(|cause| {
+                Error::new("the tokenizer cannot decode what was sampled").caused_by(cause)
+            })?),
+            Err(_) => None,
+        };
+        row.other.insert("ended".into(), response.ended.into());
+        row.response_ids = Some(response.ids);
+    }
+    rows::write(output, &rows)
+}
+
+/// Turns rows into tokens; a missing tokenizer matters only where a row holds text.
+struct Reader<'a> {
+    input: &'a Path,
+    vocabulary: usize,
+    tokenizer: Result<Tokenizer>,
+}
+
+impl<'a> Reader<'a> {
+    fn new(checkpoint: &Checkpoint, vocabulary: usize, input: &'a Path) -> Self {
+        Self { input, vocabulary, tokenizer: checkpoint.tokenizer() }
+    }
+
+    fn rows(&self) -> Result<Vec<Row>> {
+        let rows: Vec<Row> = rows::read(self.input)?;
+        match rows.is_empty() {
+            true => Err(Error::new(format!("{} has no rows", self.input.display()))),
+            false => Ok(rows),
+        }
+    }
+
+    /// Text is a prompt followed by a response that ends with the end-of-sequence token; tokens are taken as they are.
+    fn sequence(&self, index: usize, row: &Row) -> Result<Sequence> {
+        let prompt = self.ids(index, "prompt", row.prompt.as_deref(), row.prompt_ids.as_deref(), false)?;
+        let response = self.ids(index, "response", row.response.as_deref(), row.response_ids.as_deref(), true)?;
+        Ok(Sequence::new(prompt, response))
+    }
+
+    fn ids(&self, index: usize, side: &str, text: Option<&str>, ids: Option<&[u32]>, ended: bool) -> Result<Vec<u32>> {
+        let place = format!("{}, row {}", self.input.display(), index + 1);
+        let ids = match (ids, text) {
+            (Some(ids), _) => ids.to_vec(),
+            (None, Some(text)) => {
+                let tokenizer = match &self.tokenizer {
+                    Ok(tokenizer) => tokenizer,
+                    Err(_) => {
+                        return Err(Error::new(format!("{place}: {side} is text, but the model folder has no tokenizer"))
+                            .hint(format!("add tokenizer.json to the folder, or give {side}_ids")));
+                    }
+                };
+                let encoding = tokenizer.encode_fast(text, false).map_err(|cause| {
+                    Error::new(format!("{place}: the tokenizer cannot encode the {side}")).caused_by(cause)
+                })?;
+                let end = ended.then(|| tokenizer.token_to_id(END_OF_TEXT)).flatten();
+                encoding.get_ids().iter().copied().chain(end).collect()
+            }
+            (None, None) => {
+                return Err(Error::new(format!("{place}: no {side}"))
+                    .hint(format!("a row needs \"{side}\" (text) or \"{side}_ids\" (tokens)")));
+            }
+        };
+        if ids.is_empty() {
+            return Err(Error::new(format!("{place}: the {side} is empty"))
+                .hint("give at least one token, for example the end-of-text token"));
+        }
+        match ids.iter().find(|id| **id as usize >= self.vocabulary) {
+            Some(id) => Err(Error::new(format!("{place}: token {id} is outside the vocabulary of {}", self.vocabulary))
+                .hint("the ids belong to another tokenizer")),
+            None => Ok(ids),
+        }
+    }
+}
