@@ -3,7 +3,7 @@
 use crate::error::{Context, Error, Result};
 use crate::stats;
 use clap::Args;
-use comfy_table::{CellAlignment, Table, presets};
+use comfy_table::{CellAlignment, Table, TableComponent, presets};
 use polars::prelude::{Column, CsvReadOptions, DataFrame, DataType, ParquetReader, SerReader};
 use serde::Serialize;
 use std::collections::HashMap;
@@ -314,7 +314,11 @@ fn tables(analysis: &Analysis, args: &StatsArgs, notes: &[String]) -> String {
 
 fn table(headers: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
     let mut table = Table::new();
-    table.load_preset(presets::UTF8_HORIZONTAL_ONLY).set_header(headers).add_rows(rows);
+    table.load_preset(presets::UTF8_HORIZONTAL_ONLY);
+    for between_rows in [TableComponent::HorizontalLines, TableComponent::MiddleIntersections] {
+        table.remove_style(between_rows);
+    }
+    table.set_header(headers).add_rows(rows);
     table.column_iter_mut().skip(1).for_each(|column| column.set_cell_alignment(CellAlignment::Right));
     format!("{table}\n")
 }
