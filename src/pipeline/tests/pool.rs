@@ -23,6 +23,20 @@ fn a_graph_is_computed_once_and_then_cached() {
 }
 
 #[test]
+fn stages_that_run_together_have_devices_of_their_own() {
+    let settings = Settings { steps: 1, milliseconds_per_step: 300, ..Settings::default() };
+    let (bench, graph) = (Bench::new(), graph(&[("one", &[]), ("two", &[])], &settings));
+    let devices = vec!["gpu:0".into(), "gpu:1".into()];
+    let two = LocalPool { jobs: 2, devices, ..pool() };
+    assert!(two.run(&bench.store, &graph, &Interrupt::new()).unwrap().is_success());
+    let used: Vec<_> = bench.store.list().unwrap().into_iter().map(|manifest| manifest.device).collect();
+    assert_eq!(used, ["gpu:0", "gpu:1"]);
+
+    let none = LocalPool { devices: vec![], ..pool() };
+    assert!(none.run(&Bench::new().store, &graph, &Interrupt::new()).unwrap_err().to_string().contains("no device"));
+}
+
+#[test]
 fn a_failed_stage_costs_only_what_needs_it() {
     let (bench, graph) = (Bench::new(), graph(DIAMOND, &quick()));
     bench.plant("left", 1, "error");

@@ -61,19 +61,22 @@ fn body(context: &StageContext) -> Result<()> {
     let settings: Settings = context.settings()?;
     let bench = context.out().ancestors().nth(3).unwrap();
     let checkpoint = context.scratch().join("state");
-    let (mut step, mut state) = match fs::read_to_string(&checkpoint) {
-        Ok(text) => text.split_once(' ').map(|(step, state)| (step.parse().unwrap(), state.to_owned())).unwrap(),
-        Err(_) => (0, digest_inputs(context)?),
-    };
+    let (mut step, mut state) = (0, digest_inputs(context)?);
+    if let Ok(bytes) = fs::read(&checkpoint) {
+        let (saved_step, saved_state, cost): (u32, String, Cost) = serde_json::from_slice(&bytes).unwrap();
+        (step, state) = (saved_step, saved_state);
+        context.resume(cost);
+    }
     log(bench, &format!("{} from {step}", settings.name));
     while step < settings.steps {
         meet_fault(bench, &settings.name, step)?;
         state = advance(&state, step);
         step += 1;
-        fs::write(checkpoint.with_extension("new"), format!("{step} {state}")).unwrap();
+        context.add_tokens(1);
+        let saved = serde_json::to_vec(&(step, &state, context.cost())).unwrap();
+        fs::write(checkpoint.with_extension("new"), saved).unwrap();
         fs::rename(checkpoint.with_extension("new"), &checkpoint).unwrap();
         context.progress(step.into(), settings.steps.into(), "hashing");
-        context.add_tokens(1);
         std::thread::sleep(Duration::from_millis(settings.milliseconds_per_step));
     }
     fs::create_dir(context.out().join("deep")).unwrap();

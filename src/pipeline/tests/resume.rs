@@ -90,6 +90,7 @@ fn a_killed_stage_goes_on_from_its_checkpoint() {
         assert_eq!(bench.run(&graph).exit_code(), expected);
     }
     assert_eq!(bench.log(), ["only from 0", "only from 3", "only from 5", "only computed"]);
+    assert_eq!(bench.store.manifest(&key_of(&graph, "only")).unwrap().tokens, 5, "the cost of an undisturbed run");
 }
 
 #[test]
