@@ -41,19 +41,20 @@ fn stage_program() {
     std::process::exit(i32::from(result.is_err()));
 }
 
-/// `<dir>`: runs the diamond on the store there until it is killed or done.
+/// `<dir> <steps>`: runs the diamond on the store there until it is killed or done.
 #[test]
 #[ignore = "a program that other tests start"]
 fn pool_program() {
     let arguments = own_arguments();
-    let [dir] = arguments.as_slice() else { return };
-    let outcome = pool().run(&Store::open(dir).unwrap(), &slow_diamond(), &Interrupt::new()).unwrap();
+    let [dir, steps] = arguments.as_slice() else { return };
+    let graph = slow_diamond(steps.parse().unwrap());
+    let outcome = pool().run(&Store::open(dir).unwrap(), &graph, &Interrupt::new()).unwrap();
     std::process::exit(i32::from(outcome.exit_code()));
 }
 
-/// About 60 ms a stage.
-pub fn slow_diamond() -> Graph {
-    graph(DIAMOND, &Settings { steps: 12, milliseconds_per_step: 5, ..Settings::default() })
+/// 5 ms a step.
+pub fn slow_diamond(steps: u32) -> Graph {
+    graph(DIAMOND, &Settings { steps, milliseconds_per_step: 5, ..Settings::default() })
 }
 
 /// Hashes its inputs, then hashes the hash `steps` times, with a checkpoint after each step.
