@@ -121,6 +121,8 @@ fn verify(store: &Store, repair: bool) -> Result<ExitCode> {
     print(&describe_verification(&report))?;
     let damaged: BTreeSet<StageKey> = report.problems.iter().filter_map(|problem| problem.key).collect();
     if repair {
+        // Brings back the folder of locks where a copy left out what was empty.
+        let store = Store::open(store.root())?;
         damaged.iter().try_for_each(|key| store.remove(key))?;
         if !damaged.is_empty() {
             print(&format!("removed {}: run the experiment again to recompute\n", count(damaged.len(), "artifact")))?;

@@ -4,6 +4,7 @@ use super::draft::Draft;
 use super::event::Event;
 use super::graph::PlannedStage;
 use super::key::StageSpec;
+use super::measure::{Cost, Meter};
 use super::store::Store;
 use crate::error::{Context, Error, Result};
 use serde::de::DeserializeOwned;
@@ -23,14 +24,8 @@ pub struct StageContext {
     store: Store,
     out: PathBuf,
     scratch: PathBuf,
-    tally: Mutex<Tally>,
-}
-
-#[derive(Clone, Copy, Default)]
-pub(super) struct Tally {
-    pub tokens: u64,
-    pub flops: f64,
-    reported: Option<Instant>,
+    meter: Mutex<Meter>,
+    reported: Mutex<Option<Instant>>,
 }
 
 impl StageContext {
@@ -42,7 +37,8 @@ impl StageContext {
             store: store.clone(),
             out: draft.out().to_owned(),
             scratch: draft.scratch().to_owned(),
-            tally: Mutex::default(),
+            meter: Mutex::new(Meter::start()),
+            reported: Mutex::default(),
         }
     }
 
@@ -102,16 +98,16 @@ impl StageContext {
 
     /// `done` of `total` units (0 if unknown) are finished; cheap enough to call at every step.
     pub fn progress(&self, done: u64, total: u64, note: &str) {
-        let mut tally = self.lock();
-        if done == total || tally.reported.is_none_or(|last| last.elapsed() >= REPORT_EVERY) {
-            tally.reported = Some(Instant::now());
+        let mut reported = lock(&self.reported);
+        if done == total || reported.is_none_or(|last| last.elapsed() >= REPORT_EVERY) {
+            *reported = Some(Instant::now());
             Event::Progress { done, total, note: note.to_owned() }.send();
         }
     }
 
     /// Counts tokens that went through a model.
     pub fn add_tokens(&self, tokens: u64) {
-        self.lock().tokens += tokens;
+        lock(&self.meter).add_tokens(tokens);
     }
 
     /// Tokens counted so far.
@@ -121,15 +117,25 @@ impl StageContext {
 
     /// Counts floating-point operations.
     pub fn add_flops(&self, flops: f64) {
-        self.lock().flops += flops;
+        lock(&self.meter).add_flops(flops);
     }
 
-    pub(super) fn tally(&self) -> Tally {
-        *self.lock()
+    /// What the stage has cost so far: write it into every checkpoint.
+    pub fn cost(&self) -> Cost {
+        lock(&self.meter).cost()
     }
 
-    /// Counters stay valid whatever a panicking thread did meanwhile.
-    fn lock(&self) -> MutexGuard<'_, Tally> {
-        self.tally.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The stage goes on from a checkpoint that had cost `earlier`.
+    pub fn resume(&self, earlier: Cost) {
+        lock(&self.meter).resume(earlier);
     }
+
+    pub(super) fn started(&self) -> String {
+        lock(&self.meter).started()
+    }
+}
+
+/// Counters stay valid whatever a panicking thread did meanwhile.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -18,7 +18,8 @@ pub struct FileRecord {
     pub blake3: String,
 }
 
-/// Provenance, cost and contents of a finished artifact. Times and memory are those of the process that finished it.
+/// Provenance, cost and contents of a finished artifact. The cost is that of the way to the result, through checkpoints if
+/// there were any; it leaves out work that was lost and done again.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
     pub format_version: u32,
@@ -30,12 +31,12 @@ pub struct Manifest {
     /// Set at build time through `TOUCHSTONE_REVISION` (for example from `git describe`), else `"unknown"`.
     pub code_revision: String,
     pub device: String,
-    /// When the stage began, RFC 3339 in UTC.
+    /// When the process that finished it began, RFC 3339 in UTC.
     pub started: String,
     pub wall_seconds: f64,
-    /// User and system time of the process; `None` where the operating system does not tell.
+    /// User and system time; `None` where the operating system does not tell.
     pub cpu_seconds: Option<f64>,
-    /// Largest resident set of the process; `None` where the operating system does not tell.
+    /// Largest resident set; `None` where the operating system does not tell.
     pub peak_memory_bytes: Option<u64>,
     /// Tokens that went through a model, as the stage counted them.
     pub tokens: u64,

@@ -1,30 +1,67 @@
-//! What a stage costs: wall time, processor time and peak memory of its process.
+//! What a stage costs: wall time, processor time and peak memory of its process, and the work it counted.
 
+use serde::{Deserialize, Serialize};
 use std::fs;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-/// A stopwatch over the current process.
-pub(super) struct Stopwatch {
+/// What a stage has cost so far. It travels with the stage's checkpoints, so that an interrupted stage ends with the cost
+/// of an uninterrupted one: what was lost between the last checkpoint and the interruption is not part of the result.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Cost {
+    pub wall_seconds: f64,
+    /// User and system time; `None` where the operating system does not tell.
+    pub cpu_seconds: Option<f64>,
+    /// Largest resident set; `None` where the operating system does not tell.
+    pub peak_memory_bytes: Option<u64>,
+    /// Tokens that went through a model.
+    pub tokens: u64,
+    /// Floating-point operations.
+    pub flops: f64,
+}
+
+/// Measures the current process from its making on, on top of what earlier processes did.
+pub(super) struct Meter {
     started: SystemTime,
     clock: Instant,
     cpu: Option<f64>,
+    earlier: Cost,
+    tokens: u64,
+    flops: f64,
 }
 
-impl Stopwatch {
+impl Meter {
     pub fn start() -> Self {
-        Self { started: SystemTime::now(), clock: Instant::now(), cpu: cpu_seconds() }
+        let (started, clock, cpu) = (SystemTime::now(), Instant::now(), cpu_seconds());
+        Self { started, clock, cpu, earlier: Cost::default(), tokens: 0, flops: 0.0 }
     }
 
+    /// When it was made, RFC 3339 in UTC.
     pub fn started(&self) -> String {
         rfc3339(self.started)
     }
 
-    pub fn wall_seconds(&self) -> f64 {
-        self.clock.elapsed().as_secs_f64()
+    pub fn add_tokens(&mut self, tokens: u64) {
+        self.tokens += tokens;
     }
 
-    pub fn cpu_seconds(&self) -> Option<f64> {
-        Some((cpu_seconds()? - self.cpu?).max(0.0))
+    pub fn add_flops(&mut self, flops: f64) {
+        self.flops += flops;
+    }
+
+    /// Puts what follows on top of `earlier`.
+    pub fn resume(&mut self, earlier: Cost) {
+        self.earlier = earlier;
+    }
+
+    pub fn cost(&self) -> Cost {
+        let cpu = cpu_seconds().zip(self.cpu).map(|(now, then)| (now - then).max(0.0));
+        Cost {
+            wall_seconds: self.earlier.wall_seconds + self.clock.elapsed().as_secs_f64(),
+            cpu_seconds: cpu.map(|own| own + self.earlier.cpu_seconds.unwrap_or(0.0)),
+            peak_memory_bytes: peak_memory_bytes().max(self.earlier.peak_memory_bytes),
+            tokens: self.earlier.tokens + self.tokens,
+            flops: self.earlier.flops + self.flops,
+        }
     }
 }
 
@@ -44,7 +81,7 @@ fn parse_cpu_seconds(stat: &str) -> Option<f64> {
 }
 
 /// Largest resident set of this process so far (`VmHWM`).
-pub(super) fn peak_memory_bytes() -> Option<u64> {
+fn peak_memory_bytes() -> Option<u64> {
     parse_peak_memory(&fs::read_to_string("/proc/self/status").ok()?)
 }
 
@@ -101,8 +138,21 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[test]
-    fn this_process_has_used_memory_and_time_does_not_run_backwards() {
-        assert!(peak_memory_bytes().unwrap() > 1 << 20);
-        assert!(Stopwatch::start().cpu_seconds().unwrap() >= 0.0);
+    fn a_resumed_cost_continues_the_earlier_one() {
+        let earlier = Cost {
+            wall_seconds: 100.0,
+            cpu_seconds: Some(50.0),
+            peak_memory_bytes: Some(1 << 50),
+            tokens: 7,
+            flops: 1.5,
+        };
+        let mut meter = Meter::start();
+        assert!(meter.cost().peak_memory_bytes.unwrap() > 1 << 20);
+        meter.add_tokens(3);
+        meter.resume(earlier);
+        meter.add_flops(0.5);
+        let cost = meter.cost();
+        assert!((100.0..160.0).contains(&cost.wall_seconds) && cost.cpu_seconds.unwrap() >= 50.0, "{cost:?}");
+        assert_eq!((cost.peak_memory_bytes, cost.tokens, cost.flops), (Some(1 << 50), 10, 2.0));
     }
 }

@@ -42,6 +42,7 @@ pub use graph::{Graph, PlannedStage};
 pub use interrupt::Interrupt;
 pub use key::{StageKey, StageSpec};
 pub use manifest::{FileRecord, Manifest};
+pub use measure::Cost;
 pub use pool::{LocalPool, Outcome};
 pub use stage::{SUPERVISED_ENV, leave_with_parent, run_stage};
 pub use store::{StageLock, Store};

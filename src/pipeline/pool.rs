@@ -8,7 +8,7 @@ use super::interrupt::{EXIT_INTERRUPTED, Interrupt};
 use super::key::StageKey;
 use super::schedule::{Schedule, State};
 use super::store::Store;
-use crate::error::{Context, Result};
+use crate::error::{Context, Error, Result};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -26,7 +26,8 @@ pub struct LocalPool {
     /// What comes before the key, for example `stage`.
     pub arguments: Vec<OsString>,
     pub jobs: usize,
-    pub device: String,
+    /// Places are dealt to devices in turn: with as many jobs as devices, each device has one stage at a time.
+    pub devices: Vec<String>,
     /// Kernel threads per stage. One, since small models scale across processes and not across threads.
     pub threads: usize,
     /// Show no progress.
@@ -79,10 +80,10 @@ impl Outcome {
 }
 
 impl LocalPool {
-    /// A pool that runs this very program's `stage` command.
-    pub fn new(jobs: usize, device: impl Into<String>) -> Result<Self> {
+    /// A pool that runs this very program's `stage` command, one thread a stage.
+    pub fn new(jobs: usize, devices: Vec<String>) -> Result<Self> {
         let exe = std::env::current_exe().context(|| "cannot find the program's own file".to_owned())?;
-        Ok(Self { exe, arguments: vec!["stage".into()], jobs, device: device.into(), threads: 1, quiet: false })
+        Ok(Self { exe, arguments: vec!["stage".into()], jobs, devices, threads: 1, quiet: false })
     }
 
     /// Computes what is missing of `graph`. A stage that fails costs those that need it and no others; their failures
@@ -106,7 +107,11 @@ impl LocalPool {
         Ok(run.finish(interrupt.is_raised()))
     }
 
-    fn command(&self, store: &Store, key: &StageKey) -> Command {
+    /// The command for one stage in one of the pool's places.
+    fn command(&self, store: &Store, key: &StageKey, place: usize) -> Result<Command> {
+        let device = self.devices.get(place % self.devices.len().max(1));
+        let device =
+            device.ok_or_else(|| Error::new("there is no device to run stages on").hint("name one: --device"))?;
         let threads = self.threads.max(1).to_string();
         let mut command = Command::new(&self.exe);
         command
@@ -114,12 +119,12 @@ impl LocalPool {
             .arg(key.to_string())
             .arg("--store")
             .arg(store.root())
-            .args(["--device", &self.device])
+            .args(["--device", device])
             .env("RAYON_NUM_THREADS", &threads)
             .env("OMP_NUM_THREADS", &threads)
             // Threads that spin while they wait would take cores from the other stages.
             .env("OMP_WAIT_POLICY", "passive");
-        command
+        Ok(command)
     }
 }
 
@@ -132,6 +137,8 @@ struct Run<'a> {
     display: Display,
     /// By position in the graph.
     running: BTreeMap<usize, Child>,
+    /// The stage in each of the pool's places.
+    places: Vec<Option<usize>>,
     sender: Sender<Message>,
     messages: Receiver<Message>,
     outcome: Outcome,
@@ -142,13 +149,14 @@ impl<'a> Run<'a> {
         let cached = schedule.all(State::Complete).map(|position| graph.stage(position).key).collect();
         let outcome = Outcome { cached, ..Outcome::default() };
         let (sender, messages) = mpsc::channel();
+        let places = vec![None; pool.jobs.max(1)];
         let display = Display::new(graph.len(), outcome.cached.len(), pool.quiet);
-        Self { pool, store, graph, schedule, display, running: BTreeMap::new(), sender, messages, outcome }
+        Self { pool, store, graph, schedule, display, running: BTreeMap::new(), places, sender, messages, outcome }
     }
 
     /// Fills the free places, longest remaining path first.
     fn start_ready(&mut self) -> Result<()> {
-        while self.running.len() < self.pool.jobs.max(1) {
+        while let Some(place) = self.places.iter().position(Option::is_none) {
             let Some(position) = self.schedule.next() else { break };
             let stage = self.graph.stage(position);
             if self.store.is_complete(&stage.key) {
@@ -158,9 +166,11 @@ impl<'a> Run<'a> {
                 self.display.cached();
                 continue;
             }
-            let child = Child::start(self.pool.command(self.store, &stage.key), position, &self.sender)
+            let command = self.pool.command(self.store, &stage.key, place)?;
+            let child = Child::start(command, position, &self.sender)
                 .context(|| format!("cannot run stage `{}`", stage.label))?;
             self.running.insert(position, child);
+            self.places[place] = Some(position);
             self.display.started(position, &stage.label);
         }
         self.display.remaining(self.schedule.completed_cost(), self.schedule.wanted_cost(), self.running_costs());
@@ -192,6 +202,7 @@ impl<'a> Run<'a> {
         let ended: Vec<(usize, Child)> = self.running.extract_if(.., |_, child| child.has_ended()).collect();
         for (position, child) in ended {
             let stage = self.graph.stage(position);
+            self.places.iter_mut().filter(|place| **place == Some(position)).for_each(|place| *place = None);
             match child.verdict(self.store, &stage.key) {
                 Ok(()) => {
                     self.schedule.complete(position);

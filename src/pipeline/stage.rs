@@ -4,7 +4,6 @@ use super::context::StageContext;
 use super::event::Event;
 use super::key::StageKey;
 use super::manifest::{FORMAT_VERSION, Manifest};
-use super::measure::{Stopwatch, peak_memory_bytes};
 use super::store::Store;
 use crate::error::{Error, Result};
 use miette::Diagnostic;
@@ -49,15 +48,14 @@ fn compute(store: &Store, key: &StageKey, device: &str, body: impl FnOnce(&Stage
     let stage = store.planned(key)?;
     let draft = store.begin(lock)?;
     let context = StageContext::new(stage, device, store, &draft);
-    let watch = Stopwatch::start();
     body(&context)?;
-    draft.publish(manifest(&context, *key, &watch))?;
+    draft.publish(manifest(&context, *key))?;
     Ok(())
 }
 
 /// All but the files, which publishing adds.
-fn manifest(context: &StageContext, key: StageKey, watch: &Stopwatch) -> Manifest {
-    let tally = context.tally();
+fn manifest(context: &StageContext, key: StageKey) -> Manifest {
+    let cost = context.cost();
     Manifest {
         format_version: FORMAT_VERSION,
         key,
@@ -66,12 +64,12 @@ fn manifest(context: &StageContext, key: StageKey, watch: &Stopwatch) -> Manifes
         touchstone: env!("CARGO_PKG_VERSION").to_owned(),
         code_revision: option_env!("TOUCHSTONE_REVISION").unwrap_or("unknown").to_owned(),
         device: context.device.clone(),
-        started: watch.started(),
-        wall_seconds: watch.wall_seconds(),
-        cpu_seconds: watch.cpu_seconds(),
-        peak_memory_bytes: peak_memory_bytes(),
-        tokens: tally.tokens,
-        flops: tally.flops,
+        started: context.started(),
+        wall_seconds: cost.wall_seconds,
+        cpu_seconds: cost.cpu_seconds,
+        peak_memory_bytes: cost.peak_memory_bytes,
+        tokens: cost.tokens,
+        flops: cost.flops,
         files: Default::default(),
     }
 }

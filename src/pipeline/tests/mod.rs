@@ -58,7 +58,7 @@ fn pool() -> LocalPool {
         exe: std::env::current_exe().unwrap(),
         arguments: program::arguments("stage_program"),
         jobs: 3,
-        device: "cpu".into(),
+        devices: vec!["cpu".into()],
         threads: 1,
         quiet: true,
     }

@@ -23,6 +23,20 @@ fn a_graph_is_computed_once_and_then_cached() {
 }
 
 #[test]
+fn stages_that_run_together_have_devices_of_their_own() {
+    let settings = Settings { steps: 1, milliseconds_per_step: 300, ..Settings::default() };
+    let (bench, graph) = (Bench::new(), graph(&[("one", &[]), ("two", &[])], &settings));
+    let devices = vec!["gpu:0".into(), "gpu:1".into()];
+    let two = LocalPool { jobs: 2, devices, ..pool() };
+    assert!(two.run(&bench.store, &graph, &Interrupt::new()).unwrap().is_success());
+    let used: Vec<_> = bench.store.list().unwrap().into_iter().map(|manifest| manifest.device).collect();
+    assert_eq!(used, ["gpu:0", "gpu:1"]);
+
+    let none = LocalPool { devices: vec![], ..pool() };
+    assert!(none.run(&Bench::new().store, &graph, &Interrupt::new()).unwrap_err().to_string().contains("no device"));
+}
+
+#[test]
 fn a_failed_stage_costs_only_what_needs_it() {
     let (bench, graph) = (Bench::new(), graph(DIAMOND, &quick()));
     bench.plant("left", 1, "error");
@@ -77,7 +91,7 @@ fn a_program_that_is_not_there_is_an_error() {
 
 #[test]
 fn an_interrupted_run_leaves_no_process_and_is_continued_by_the_next() {
-    let (bench, graph) = (Bench::new(), program::slow_diamond());
+    let (bench, graph) = (Bench::new(), program::slow_diamond(12));
     let interrupt = Interrupt::new();
     let raiser = interrupt.clone();
     let timer = std::thread::spawn(move || {
@@ -96,7 +110,7 @@ fn an_interrupted_run_leaves_no_process_and_is_continued_by_the_next() {
 
 #[test]
 fn two_pools_on_one_store_compute_each_stage_once() {
-    let (bench, graph) = (Bench::new(), program::slow_diamond());
+    let (bench, graph) = (Bench::new(), program::slow_diamond(12));
     std::thread::scope(|scope| {
         let runs = [(); 2].map(|()| scope.spawn(|| bench.run(&graph)));
         for run in runs {
@@ -104,7 +118,9 @@ fn two_pools_on_one_store_compute_each_stage_once() {
             assert_eq!((outcome.exit_code(), outcome.finished.len() + outcome.cached.len()), (0, 5), "{outcome:?}");
         }
     });
-    let mut computed: Vec<_> = bench.log().into_iter().filter(|line| line.ends_with(" computed")).collect();
-    computed.sort();
-    assert_eq!(computed, ["apart computed", "end computed", "left computed", "right computed", "root computed"]);
+    let mut log = bench.log();
+    log.sort();
+    let once =
+        ["apart", "end", "left", "right", "root"].map(|name| [format!("{name} computed"), format!("{name} from 0")]);
+    assert_eq!(log, once.concat());
 }

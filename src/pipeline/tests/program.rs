@@ -41,19 +41,20 @@ fn stage_program() {
     std::process::exit(i32::from(result.is_err()));
 }
 
-/// `<dir>`: runs the diamond on the store there until it is killed or done.
+/// `<dir> <steps>`: runs the diamond on the store there until it is killed or done.
 #[test]
 #[ignore = "a program that other tests start"]
 fn pool_program() {
     let arguments = own_arguments();
-    let [dir] = arguments.as_slice() else { return };
-    let outcome = pool().run(&Store::open(dir).unwrap(), &slow_diamond(), &Interrupt::new()).unwrap();
+    let [dir, steps] = arguments.as_slice() else { return };
+    let graph = slow_diamond(steps.parse().unwrap());
+    let outcome = pool().run(&Store::open(dir).unwrap(), &graph, &Interrupt::new()).unwrap();
     std::process::exit(i32::from(outcome.exit_code()));
 }
 
-/// About 60 ms a stage.
-pub fn slow_diamond() -> Graph {
-    graph(DIAMOND, &Settings { steps: 12, milliseconds_per_step: 5, ..Settings::default() })
+/// 5 ms a step.
+pub fn slow_diamond(steps: u32) -> Graph {
+    graph(DIAMOND, &Settings { steps, milliseconds_per_step: 5, ..Settings::default() })
 }
 
 /// Hashes its inputs, then hashes the hash `steps` times, with a checkpoint after each step.
@@ -61,19 +62,22 @@ fn body(context: &StageContext) -> Result<()> {
     let settings: Settings = context.settings()?;
     let bench = context.out().ancestors().nth(3).unwrap();
     let checkpoint = context.scratch().join("state");
-    let (mut step, mut state) = match fs::read_to_string(&checkpoint) {
-        Ok(text) => text.split_once(' ').map(|(step, state)| (step.parse().unwrap(), state.to_owned())).unwrap(),
-        Err(_) => (0, digest_inputs(context)?),
-    };
+    let (mut step, mut state) = (0, digest_inputs(context)?);
+    if let Ok(bytes) = fs::read(&checkpoint) {
+        let (saved_step, saved_state, cost): (u32, String, Cost) = serde_json::from_slice(&bytes).unwrap();
+        (step, state) = (saved_step, saved_state);
+        context.resume(cost);
+    }
     log(bench, &format!("{} from {step}", settings.name));
     while step < settings.steps {
         meet_fault(bench, &settings.name, step)?;
         state = advance(&state, step);
         step += 1;
-        fs::write(checkpoint.with_extension("new"), format!("{step} {state}")).unwrap();
+        context.add_tokens(1);
+        let saved = serde_json::to_vec(&(step, &state, context.cost())).unwrap();
+        fs::write(checkpoint.with_extension("new"), saved).unwrap();
         fs::rename(checkpoint.with_extension("new"), &checkpoint).unwrap();
         context.progress(step.into(), settings.steps.into(), "hashing");
-        context.add_tokens(1);
         std::thread::sleep(Duration::from_millis(settings.milliseconds_per_step));
     }
     fs::create_dir(context.out().join("deep")).unwrap();

@@ -2,7 +2,7 @@
 
 use super::*;
 use proptest::prelude::*;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 const STEPS: u32 = 3;
@@ -90,40 +90,61 @@ fn a_killed_stage_goes_on_from_its_checkpoint() {
         assert_eq!(bench.run(&graph).exit_code(), expected);
     }
     assert_eq!(bench.log(), ["only from 0", "only from 3", "only from 5", "only computed"]);
+    assert_eq!(bench.store.manifest(&key_of(&graph, "only")).unwrap().tokens, 5, "the cost of an undisturbed run");
+}
+
+fn start_parent(bench: &Bench, steps: u32) -> Child {
+    Command::new(std::env::current_exe().unwrap())
+        .args(program::arguments("pool_program"))
+        .arg(bench.store.root())
+        .arg(steps.to_string())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+fn wait_until(what: &str, mut happened: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !happened() {
+        assert!(Instant::now() < deadline, "{what} did not happen");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// A stage holds its lock for as long as its process lives.
+fn nothing_runs(bench: &Bench, graph: &Graph) -> bool {
+    graph.iter().all(|stage| bench.store.try_lock(&stage.key).unwrap().is_some())
 }
 
 #[test]
-fn a_killed_parent_takes_its_stages_along_and_the_next_run_completes_the_same_bytes() {
-    let (bench, undisturbed, graph) = (Bench::new(), Bench::new(), program::slow_diamond());
+fn a_killed_parent_takes_its_stages_along() {
+    const LONGER_THAN_ANY_TEST: u32 = 100_000;
+    let (bench, graph) = (Bench::new(), program::slow_diamond(LONGER_THAN_ANY_TEST));
+    let mut parent = start_parent(&bench, LONGER_THAN_ANY_TEST);
+    wait_until("the start of two stages", || bench.log().len() == 2);
+    assert!(!nothing_runs(&bench, &graph));
+    parent.kill().unwrap();
+    parent.wait().unwrap();
+    wait_until("the end of the stages", || nothing_runs(&bench, &graph));
+}
+
+#[test]
+fn a_parent_killed_at_any_moment_is_continued_to_the_same_bytes() {
+    const STEPS: u32 = 12;
+    let (bench, undisturbed, graph) = (Bench::new(), Bench::new(), program::slow_diamond(STEPS));
     let (mut killed_at_work, mut moment) = (0, 0x9e37_79b9_u64);
     for _ in 0..8 {
-        let mut parent = Command::new(std::env::current_exe().unwrap())
-            .args(program::arguments("pool_program"))
-            .arg(bench.store.root())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
+        let mut parent = start_parent(&bench, STEPS);
         moment = moment.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         std::thread::sleep(Duration::from_millis(40 + (moment >> 33) % 120));
-        let at_work = parent.try_wait().unwrap().is_none();
+        killed_at_work += u32::from(parent.try_wait().unwrap().is_none());
         parent.kill().unwrap();
         parent.wait().unwrap();
-        killed_at_work += u32::from(at_work);
-        wait_until_nothing_runs(&bench, &graph);
     }
     assert!(killed_at_work > 0, "the parent was never killed at work");
     assert_eq!(bench.run(&graph).exit_code(), 0);
     undisturbed.run(&graph);
     assert_eq!(bench.contents(), undisturbed.contents());
     assert_eq!(bench.store.verify().unwrap().problems, []);
-}
-
-/// A stage holds its lock for as long as its process lives.
-fn wait_until_nothing_runs(bench: &Bench, graph: &Graph) {
-    let deadline = Instant::now() + Duration::from_secs(10);
-    while graph.iter().any(|stage| bench.store.try_lock(&stage.key).unwrap().is_none()) {
-        assert!(Instant::now() < deadline, "a stage outlives its parent");
-        std::thread::sleep(Duration::from_millis(5));
-    }
 }
