@@ -5,18 +5,32 @@
 //! NaN; inputs that cannot mean anything (empty, not finite, of unequal length) are errors. The unit of replication is
 //! the caller's choice, and for a trained method it is the seed. `docs/statistics.md` says what each number is.
 
+mod aggregate;
+mod bootstrap;
+mod bradley_terry;
 mod check;
+mod cluster;
 mod estimate;
 mod exact;
+mod length_control;
+mod linear;
 mod multiplicity;
 mod paired;
 mod power;
 mod student;
 mod verdict;
 
+pub use aggregate::{Scores, interquartile_mean, median, optimality_gap, performance_profile};
+pub use bootstrap::{Bootstrapped, FEW_RUNS, Resampling, improvement_over_tasks, quantile, stratified_bootstrap};
+pub use bradley_terry::{Battle, Strengths, bradley_terry, bradley_terry_bootstrap};
+pub use cluster::{clustered, group_standard_error, two_way};
 pub use estimate::{Estimate, Interval, IntervalMethod, mean, wilson};
 pub use exact::{mann_whitney_exact, mcnemar_exact, wilcoxon_exact};
+pub use length_control::{Judgement, length_controlled_win_rates};
 pub use multiplicity::{adjust_defined, benjamini_hochberg, holm};
 pub use paired::{Paired, paired, probability_of_improvement, welch};
 pub use power::{minimum_detectable_effect, paired_power, seeds_needed, seeds_needed_for_equivalence};
 pub use verdict::{Direction, POWER, Tost, Verdict, tost, verdict};
+
+#[cfg(test)]
+mod tests;

@@ -50,7 +50,8 @@ pub fn seeds_needed(effect: f64, sd: f64, alpha: f64, power: f64) -> Option<usiz
 /// fails, which is slightly pessimistic. `None` if `difference` is not inside the margin or there is no spread.
 pub fn seeds_needed_for_equivalence(difference: f64, sd: f64, margin: f64, alpha: f64, power: f64) -> Option<usize> {
     let inside = difference.abs() < margin && margin.is_finite();
-    if !inside || !(sd.is_finite() && sd > 0.0) || !in_open_unit(alpha) || !in_open_unit(power) {
+    let spread = sd.is_finite() && sd > 0.0;
+    if !inside || !spread || !in_open_unit(alpha) || !in_open_unit(power) {
         return None;
     }
     let one_sided = |room: f64, n: usize| {

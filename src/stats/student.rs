@@ -1,13 +1,13 @@
 //! Student's t distribution, central and noncentral.
 
-use statrs::distribution::{ContinuousCDF, Normal, StudentsT};
+use statrs::distribution::{Continuous, ContinuousCDF, Normal, StudentsT};
 use statrs::function::gamma::ln_gamma;
 
+/// Beyond this t and the normal agree to about 1e-7, which is as well as the incomplete beta function behind t does.
+const NEARLY_NORMAL: f64 = 1e7;
+
 fn student(freedom: f64) -> Option<StudentsT> {
-    // Above a million degrees of freedom t and the normal agree to the seventh digit, and the incomplete beta function
-    // behind t starts to lose digits.
-    let freedom = if freedom > 1e6 { f64::INFINITY } else { freedom };
-    StudentsT::new(0.0, 1.0, freedom).ok()
+    StudentsT::new(0.0, 1.0, if freedom > NEARLY_NORMAL { f64::INFINITY } else { freedom }).ok()
 }
 
 /// The quantile that a share `level` of |T| lies below. Not a number if `freedom` is not positive.
@@ -17,10 +17,15 @@ pub(super) fn two_sided_quantile(level: f64, freedom: f64) -> f64 {
 
 /// The t that T exceeds with probability `tail`. Not a number if `freedom` is not positive.
 pub(super) fn upper_quantile(tail: f64, freedom: f64) -> f64 {
-    if freedom > 1e6 {
+    if freedom > NEARLY_NORMAL {
         return -Normal::standard().inverse_cdf(tail);
     }
-    student(freedom).map_or(f64::NAN, |t| -t.inverse_cdf(tail))
+    let Some(student) = student(freedom) else { return f64::NAN };
+    // The library's inverse loses digits at many degrees of freedom; its tail does not, so Newton's method restores them.
+    (0..3).fold(-student.inverse_cdf(tail), |t, _| {
+        let better = t + (student.sf(t) - tail) / student.pdf(t);
+        if better.is_finite() { better } else { t }
+    })
 }
 
 /// P(|T| ≥ |t|).

@@ -1,0 +1,348 @@
+//! `touchstone stats`: the estimates and paired comparisons of a report for any table, from any program.
+
+use crate::error::{Context, Error, Result};
+use crate::stats;
+use clap::Args;
+use comfy_table::{CellAlignment, Table, TableComponent, presets};
+use polars::prelude::{Column, CsvReadOptions, DataFrame, DataType, ParquetReader, SerReader};
+use serde::Serialize;
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+/// Means with intervals per group of a table, and comparisons with a baseline, paired by unit
+#[derive(Debug, Clone, Args)]
+pub struct StatsArgs {
+    /// A csv file with a header, or a parquet file (by its extension)
+    pub file: PathBuf,
+    /// Column with the number to analyse
+    #[arg(long, value_name = "COL")]
+    pub value: String,
+    /// Column that names what is compared, such as the method
+    #[arg(long, value_name = "COL")]
+    pub group: String,
+    /// Column that names the unit of replication, such as the seed; groups are paired by it
+    #[arg(long, value_name = "COL")]
+    pub unit: String,
+    /// Group to compare every other group with
+    #[arg(long, value_name = "NAME")]
+    pub baseline: Option<String>,
+    /// Confidence level of the intervals; 1 − level is the α of the power statement
+    #[arg(long, default_value_t = 0.95)]
+    pub level: f64,
+    /// Print JSON instead of tables
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Reads the table, analyses it and prints the result.
+///
+/// # Errors
+/// A file or column that cannot be read, values that are missing or not finite numbers, a unit that occurs twice in a
+/// group, an unknown baseline, a level outside (0, 1).
+pub fn run(args: &StatsArgs) -> Result<()> {
+    let groups = read(args)?;
+    let (analysis, notes) = analyse(&groups, args.baseline.as_deref(), args.level)?;
+    if args.json {
+        let text = serde_json::to_string_pretty(&analysis).context(|| "writing the analysis as JSON".into())?;
+        notes.iter().for_each(|note| eprintln!("note: {note}"));
+        return print(&format!("{text}\n"));
+    }
+    print(&tables(&analysis, args, &notes))
+}
+
+/// To standard output; a reader that has seen enough and closed the pipe is no failure.
+fn print(text: &str) -> Result<()> {
+    match io::stdout().lock().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error).context(|| "writing to stdout".into()),
+        _ => Ok(()),
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct Analysis {
+    estimates: Vec<GroupEstimate>,
+    comparisons: Vec<GroupComparison>,
+}
+
+#[derive(Debug, Serialize)]
+struct GroupEstimate {
+    group: String,
+    n: usize,
+    mean: f64,
+    se: Option<f64>,
+    ci_low: Option<f64>,
+    ci_high: Option<f64>,
+}
+
+/// All but the names and the count is `None` where undefined; with no unit in common, everything.
+#[derive(Debug, Serialize)]
+struct GroupComparison {
+    group: String,
+    baseline: String,
+    n: usize,
+    difference: Option<f64>,
+    ci_low: Option<f64>,
+    ci_high: Option<f64>,
+    p: Option<f64>,
+    p_holm: Option<f64>,
+    probability_of_improvement: Option<f64>,
+    mde: Option<f64>,
+}
+
+/// The values of one group, in the order of the table.
+struct Group {
+    name: String,
+    units: Vec<String>,
+    values: Vec<f64>,
+}
+
+impl Group {
+    /// The values of the units that both groups have, in the order of `self`.
+    fn pair(&self, other: &Self) -> (Vec<f64>, Vec<f64>) {
+        let there: HashMap<&str, f64> =
+            other.units.iter().map(String::as_str).zip(other.values.iter().copied()).collect();
+        let pairs = self.units.iter().zip(&self.values);
+        pairs.filter_map(|(unit, value)| there.get(unit.as_str()).map(|other| (*value, *other))).unzip()
+    }
+}
+
+fn analyse(groups: &[Group], baseline: Option<&str>, level: f64) -> Result<(Analysis, Vec<String>)> {
+    let estimates = groups
+        .iter()
+        .map(|group| {
+            let estimate = stats::mean(&group.values, level).context(|| format!("group {:?}", group.name))?;
+            Ok(GroupEstimate {
+                group: group.name.clone(),
+                n: estimate.n,
+                mean: estimate.point,
+                se: estimate.se,
+                ci_low: estimate.interval.map(|interval| interval.low),
+                ci_high: estimate.interval.map(|interval| interval.high),
+            })
+        })
+        .collect::<Result<_>>()?;
+    let Some(name) = baseline else { return Ok((Analysis { estimates, comparisons: Vec::new() }, Vec::new())) };
+    let names: Vec<&str> = groups.iter().map(|group| group.name.as_str()).collect();
+    let baseline = groups
+        .iter()
+        .find(|group| group.name == name)
+        .ok_or_else(|| unknown(&format!("there is no group {name:?} to compare with"), name, "groups", &names))?;
+    let (comparisons, notes) = compare(groups, baseline, level)?;
+    Ok((Analysis { estimates, comparisons }, notes))
+}
+
+/// Every other group against `baseline`, one Holm family, with notes about what was left out.
+fn compare(groups: &[Group], baseline: &Group, level: f64) -> Result<(Vec<GroupComparison>, Vec<String>)> {
+    let mut comparisons = Vec::new();
+    let mut notes = Vec::new();
+    for group in groups.iter().filter(|group| group.name != baseline.name) {
+        let (ours, theirs) = group.pair(baseline);
+        let (only_ours, only_theirs) = (group.units.len() - ours.len(), baseline.units.len() - ours.len());
+        if only_ours + only_theirs > 0 {
+            notes.push(format!(
+                "{} − {}: {} units in both, dropped {only_ours} found only in {} and {only_theirs} found only in {}",
+                group.name,
+                baseline.name,
+                ours.len(),
+                group.name,
+                baseline.name
+            ));
+        }
+        let paired = if ours.is_empty() { None } else { Some(stats::paired(&ours, &theirs, level)?) };
+        let interval = paired.and_then(|paired| paired.difference.interval);
+        comparisons.push(GroupComparison {
+            group: group.name.clone(),
+            baseline: baseline.name.clone(),
+            n: ours.len(),
+            difference: paired.map(|paired| paired.difference.point),
+            ci_low: interval.map(|interval| interval.low),
+            ci_high: interval.map(|interval| interval.high),
+            p: paired.and_then(|paired| paired.p),
+            p_holm: None,
+            probability_of_improvement: paired.map(|paired| paired.probability_of_improvement),
+            mde: paired.and_then(|paired| paired.mde),
+        });
+    }
+    let raw: Vec<Option<f64>> = comparisons.iter().map(|comparison| comparison.p).collect();
+    for (comparison, adjusted) in comparisons.iter_mut().zip(stats::adjust_defined(&raw, stats::holm)) {
+        comparison.p_holm = adjusted;
+    }
+    Ok((comparisons, notes))
+}
+
+/// The table's groups in order of first appearance.
+fn read(args: &StatsArgs) -> Result<Vec<Group>> {
+    let path = args.file.as_path();
+    let frame = open(path)?;
+    let names = text_column(&frame, path, &args.group)?;
+    let units = text_column(&frame, path, &args.unit)?;
+    let values = value_column(&frame, path, &args.value)?;
+    let mut groups: Vec<Group> = Vec::new();
+    let mut places: HashMap<String, usize> = HashMap::new();
+    let mut seen: HashMap<(usize, String), usize> = HashMap::new();
+    for (row, ((name, unit), value)) in names.into_iter().zip(units).zip(values).enumerate() {
+        let place = *places.entry(name.clone()).or_insert_with(|| {
+            groups.push(Group { name, units: Vec::new(), values: Vec::new() });
+            groups.len() - 1
+        });
+        let group = &mut groups[place];
+        if let Some(first) = seen.insert((place, unit.clone()), row) {
+            return Err(Error::new(format!(
+                "{}: unit {unit:?} occurs twice in group {:?}, in rows {} and {}",
+                path.display(),
+                group.name,
+                first + 1,
+                row + 1
+            ))
+            .hint("aggregate the table to one row per group and unit first, or give a finer --unit column"));
+        }
+        group.units.push(unit);
+        group.values.push(value);
+    }
+    if groups.is_empty() {
+        return Err(Error::new(format!("{}: the table has no rows", path.display())).hint("give one row per unit"));
+    }
+    Ok(groups)
+}
+
+/// A csv is read as text throughout, so that a bad number can be shown with its row.
+fn open(path: &Path) -> Result<DataFrame> {
+    let reading = || format!("reading the table {}", path.display());
+    if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("parquet")) {
+        let file = File::open(path).context(reading)?;
+        return ParquetReader::new(file).finish().context(reading);
+    }
+    CsvReadOptions::default()
+        .with_has_header(true)
+        .with_infer_schema_length(Some(0))
+        .try_into_reader_with_file_path(Some(path.to_path_buf()))
+        .and_then(SerReader::finish)
+        .context(reading)
+}
+
+fn column<'a>(frame: &'a DataFrame, path: &Path, name: &str) -> Result<&'a Column> {
+    frame.column(name).map_err(|_| {
+        let names: Vec<&str> = frame.get_column_names().into_iter().map(|name| name.as_str()).collect();
+        unknown(&format!("{} has no column {name:?}", path.display()), name, "columns", &names)
+    })
+}
+
+/// An error for a name that is none of `known`, with the nearest of them.
+fn unknown(message: &str, name: &str, what: &str, known: &[&str]) -> Error {
+    let similarity = |other: &str| strsim::jaro_winkler(&name.to_lowercase(), &other.to_lowercase());
+    let nearest = known.iter().copied().filter(|other| similarity(other) > 0.75);
+    let nearest = nearest.max_by(|a, b| similarity(a).total_cmp(&similarity(b)));
+    let suggestion = nearest.map(|nearest| format!("did you mean {nearest:?}? ")).unwrap_or_default();
+    Error::new(message).hint(format!("{suggestion}the {what} are: {}", known.join(", ")))
+}
+
+fn text_column(frame: &DataFrame, path: &Path, name: &str) -> Result<Vec<String>> {
+    let column = column(frame, path, name)?;
+    let text = column.cast(&DataType::String).context(|| format!("reading column {name:?} of {}", path.display()))?;
+    let text = text.str().context(|| format!("reading column {name:?} of {}", path.display()))?;
+    text.iter()
+        .enumerate()
+        .map(|(row, cell)| cell.map(str::to_owned).ok_or_else(|| bad_cell(path, name, row, "nothing")))
+        .collect()
+}
+
+fn value_column(frame: &DataFrame, path: &Path, name: &str) -> Result<Vec<f64>> {
+    let reading = || format!("reading column {name:?} of {}", path.display());
+    let column = column(frame, path, name)?;
+    if column.dtype().is_primitive_numeric() {
+        let numbers = column.cast(&DataType::Float64).context(reading)?;
+        let numbers = numbers.f64().context(reading)?;
+        let checked = numbers.iter().enumerate().map(|(row, cell)| match cell {
+            Some(value) if value.is_finite() => Ok(value),
+            Some(value) => Err(bad_cell(path, name, row, &value.to_string())),
+            None => Err(bad_cell(path, name, row, "nothing")),
+        });
+        return checked.collect();
+    }
+    text_column(frame, path, name)?
+        .iter()
+        .enumerate()
+        .map(|(row, cell)| {
+            let value = cell.trim().parse::<f64>().ok().filter(|value| value.is_finite());
+            value.ok_or_else(|| bad_cell(path, name, row, &format!("{cell:?}")))
+        })
+        .collect()
+}
+
+fn bad_cell(path: &Path, column: &str, row: usize, found: &str) -> Error {
+    Error::new(format!("{}: column {column:?} has {found} in row {} (header not counted)", path.display(), row + 1))
+        .hint("every row needs a group, a unit and a finite number; remove failed units and say how many there were")
+}
+
+fn tables(analysis: &Analysis, args: &StatsArgs, notes: &[String]) -> String {
+    let interval = format!("{} % interval", round_percent(args.level));
+    let mut text = format!("{} by {}, over {}\n", args.value, args.group, args.unit);
+    let rows = analysis.estimates.iter().map(|row| {
+        vec![
+            row.group.clone(),
+            row.n.to_string(),
+            number(Some(row.mean)),
+            number(row.se),
+            range(row.ci_low, row.ci_high),
+        ]
+    });
+    text += &table(&[&args.group, "n", "mean", "se", &interval], rows);
+    if let Some(first) = analysis.comparisons.first() {
+        text += &format!("\nDifference from {}, paired by {}\n", first.baseline, args.unit);
+        let rows = analysis.comparisons.iter().map(|row| {
+            vec![
+                row.group.clone(),
+                row.n.to_string(),
+                number(row.difference),
+                range(row.ci_low, row.ci_high),
+                p_value(row.p),
+                p_value(row.p_holm),
+                number(row.probability_of_improvement),
+                number(row.mde),
+            ]
+        });
+        let headers = [&args.group, "pairs", "difference", &interval, "p", "p (Holm)", "P(better)", "MDE"];
+        text += &table(&headers, rows);
+        text += "P(better): chance that a value of the group exceeds one of the baseline. ";
+        text += "MDE: smallest true difference found with 80 % power.\n";
+    }
+    notes.iter().for_each(|note| text += &format!("note: {note}\n"));
+    text
+}
+
+fn table(headers: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
+    let mut table = Table::new();
+    table.load_preset(presets::UTF8_HORIZONTAL_ONLY);
+    for between_rows in [TableComponent::HorizontalLines, TableComponent::MiddleIntersections] {
+        table.remove_style(between_rows);
+    }
+    table.set_header(headers).add_rows(rows);
+    table.column_iter_mut().skip(1).for_each(|column| column.set_cell_alignment(CellAlignment::Right));
+    format!("{table}\n")
+}
+
+/// A level as a percentage without the noise of binary fractions.
+fn round_percent(level: f64) -> f64 {
+    (level * 1e8).round() / 1e6
+}
+
+fn number(value: Option<f64>) -> String {
+    match value {
+        None => "n/a".into(),
+        Some(value) if value != 0.0 && !(1e-3..1e6).contains(&value.abs()) => format!("{value:.3e}"),
+        Some(value) => format!("{value:.4}"),
+    }
+}
+
+fn range(low: Option<f64>, high: Option<f64>) -> String {
+    low.zip(high).map_or("n/a".into(), |(low, high)| format!("[{}, {}]", number(Some(low)), number(Some(high))))
+}
+
+fn p_value(p: Option<f64>) -> String {
+    match p {
+        Some(p) if p < 1e-4 => "<0.0001".into(),
+        other => other.map_or("n/a".into(), |p| format!("{p:.4}")),
+    }
+}

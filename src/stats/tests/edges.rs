@@ -1,0 +1,174 @@
+//! Where numbers are undefined, and what the errors say.
+
+use super::super::*;
+use super::near;
+
+#[test]
+fn one_value_has_a_mean_and_no_error() {
+    let estimate = mean(&[0.5], 0.95).unwrap();
+    assert_eq!((estimate.point, estimate.se, estimate.interval, estimate.n), (0.5, None, None, 1));
+    let comparison = paired(&[0.5], &[0.4], 0.95).unwrap();
+    assert_eq!((comparison.t, comparison.p, comparison.sd, comparison.mde), (None, None, None, None));
+    assert_eq!(comparison.probability_of_improvement, 1.0);
+}
+
+#[test]
+fn equal_values_have_no_spread() {
+    let estimate = mean(&[0.1; 3], 0.95).unwrap();
+    assert_eq!(estimate.se, Some(0.0));
+    let interval = estimate.interval.unwrap();
+    assert_eq!((interval.low, interval.high), (estimate.point, estimate.point));
+}
+
+#[test]
+fn rounding_is_not_spread() {
+    // The differences are 0.1 up to the last bit, and not bitwise equal.
+    let (a, b) = ([0.6, 0.7, 0.8], [0.5, 0.6, 0.7]);
+    assert!(a[0] - b[0] != a[2] - b[2]);
+    let comparison = paired(&a, &b, 0.95).unwrap();
+    assert_eq!((comparison.sd, comparison.t, comparison.p, comparison.mde), (Some(0.0), None, None, None));
+    assert_eq!(comparison.difference.se, Some(0.0));
+    let judged = verdict(&comparison, None, Direction::Greater, Some(1.0), 0.05);
+    assert_eq!(judged, Verdict::Inconclusive { seeds_needed: None });
+    assert!(!tost(&a, &b, 1.0, 0.05).unwrap().equivalent);
+    assert_eq!(welch(&[1.0, 1.0], &[2.0, 2.0]).unwrap(), None);
+}
+
+#[test]
+fn identical_methods_are_no_evidence() {
+    let same = [0.2, 0.4, 0.3, 0.5];
+    assert_eq!(wilcoxon_exact(&same, &same).unwrap(), 1.0);
+    assert_eq!(mann_whitney_exact(&[1.0, 1.0], &[1.0, 1.0, 1.0]).unwrap(), 1.0);
+    assert_eq!(mcnemar_exact(0, 0), 1.0);
+    assert_eq!(probability_of_improvement(&same, &same), 0.5);
+    assert_eq!(paired(&same, &same, 0.95).unwrap().p, None);
+}
+
+#[test]
+fn ties_keep_exact_tests_exact() {
+    // Differences 1, 1, 1, −1: of 16 sign patterns 5 have a positive rank sum of at least three quarters.
+    near(wilcoxon_exact(&[1.0, 1.0, 1.0, 0.0], &[0.0, 0.0, 0.0, 1.0]).unwrap(), 0.625, 1e-15);
+    // x = {1, 1}, y = {1, 2, 2}: of 10 ways to pick two of the five, 3 are as low.
+    near(mann_whitney_exact(&[1.0, 1.0], &[1.0, 2.0, 2.0]).unwrap(), 0.6, 1e-15);
+}
+
+#[test]
+fn wilson_claims_no_certainty_at_the_ends() {
+    for (successes, n) in [(0.0, 20), (20.0, 20)] {
+        let estimate = wilson(successes, n, 0.95).unwrap();
+        assert_eq!(estimate.se, None);
+        let interval = estimate.interval.unwrap();
+        assert!(interval.contains(estimate.point) && interval.high - interval.low > 0.1);
+    }
+}
+
+#[test]
+fn exact_wilcoxon_cannot_reach_five_percent_below_six_pairs() {
+    for n in 1..=6 {
+        let a: Vec<f64> = (1..=n).map(f64::from).collect();
+        let p = wilcoxon_exact(&a, &vec![0.0; a.len()]).unwrap();
+        assert_eq!(p < 0.05, n >= 6, "{n} pairs: {p}");
+    }
+}
+
+#[test]
+fn undefined_tests_count_in_their_family() {
+    let adjusted = adjust_defined(&[Some(0.01), None, Some(0.02)], holm);
+    assert_eq!(adjusted, [Some(0.03), None, Some(0.04)]);
+    assert_eq!(holm(&[f64::NAN, 0.01]), [1.0, 0.02]);
+    assert!(holm(&[]).is_empty() && benjamini_hochberg(&[]).is_empty());
+}
+
+#[test]
+fn power_is_undefined_where_nothing_can_be_seen() {
+    assert_eq!(minimum_detectable_effect(0.1, 1, 0.05, 0.8), None);
+    assert_eq!(minimum_detectable_effect(0.0, 5, 0.05, 0.8), None);
+    assert_eq!(minimum_detectable_effect(0.1, 5, 0.05, 0.01), None);
+    assert_eq!(seeds_needed(0.0, 0.1, 0.05, 0.8), None);
+    assert_eq!(seeds_needed(1e-9, 1.0, 0.05, 0.8), None);
+    assert_eq!(seeds_needed(100.0, 1.0, 0.05, 0.8), Some(2));
+    assert_eq!(seeds_needed_for_equivalence(0.2, 0.1, 0.2, 0.05, 0.8), None);
+}
+
+#[test]
+fn verdicts_follow_declared_rules() {
+    let base = [0.50, 0.52, 0.48, 0.51, 0.49];
+    let by = |shifts: [f64; 5]| {
+        let shifted: Vec<f64> = base.iter().zip(shifts).map(|(base, shift)| base + shift).collect();
+        paired(&shifted, &base, 0.95).unwrap()
+    };
+    let better = by([0.10, 0.11, 0.09, 0.10, 0.12]);
+    let judge = |p: &Paired, direction, margin| verdict(p, p.p, direction, margin, 0.05);
+    assert_eq!(judge(&better, Direction::Greater, Some(0.02)), Verdict::Supported);
+    assert_eq!(judge(&better, Direction::Less, Some(0.02)), Verdict::Contradicted);
+    // Surely above 0, and surely too small to matter.
+    assert!(better.p.unwrap() < 0.05);
+    assert_eq!(judge(&better, Direction::Greater, Some(0.2)), Verdict::Equivalent);
+    let unclear = by([0.10, -0.05, 0.03, 0.08, -0.02]);
+    let Verdict::Inconclusive { seeds_needed: Some(seeds) } = judge(&unclear, Direction::Greater, None) else {
+        panic!("should be inconclusive")
+    };
+    assert!(seeds > 5);
+    let corrected = verdict(&unclear, unclear.p.map(|p| 2.0 * p), Direction::Greater, None, 0.05);
+    assert!(matches!(corrected, Verdict::Inconclusive { seeds_needed: Some(more) } if more > seeds));
+    let with_margin = judge(&unclear, Direction::Greater, Some(0.5));
+    assert_eq!(with_margin, Verdict::Equivalent);
+}
+
+#[test]
+fn strengths_need_a_connected_graph() {
+    // 0 and 1 play each other, 2 and 3 too, but 0 and 1 always win across.
+    let wins = [vec![0.0, 2.0, 1.0, 0.0], vec![1.0, 0.0, 0.0, 3.0], vec![0.0, 0.0, 0.0, 1.0], vec![0.0, 0.0, 2.0, 0.0]];
+    let error = bradley_terry(&wins).unwrap_err().to_string();
+    assert!(error.contains("disconnected") && error.contains("[2, 3]"), "{error}");
+    assert!(bradley_terry(&[vec![0.0, 1.0]]).is_err());
+    assert!(bradley_terry(&[vec![0.0, -1.0], vec![1.0, 0.0]]).is_err());
+    assert!(bradley_terry(&[vec![1.0, 1.0], vec![1.0, 0.0]]).is_err());
+}
+
+#[test]
+fn a_length_fit_that_does_not_exist_is_an_error() {
+    let judgement = |prompt: usize, log_length_ratio: f64, preference: f64| Judgement {
+        prompt,
+        method: 0,
+        log_length_ratio,
+        preference,
+    };
+    let resampling = Resampling { resamples: 10, level: 0.95, seed: 0 };
+    let error_of = |judgements: &[Judgement]| length_controlled_win_rates(judgements, 1, &resampling).is_err();
+    let always: Vec<Judgement> = (0..10).map(|i| judgement(i, i as f64 / 10.0, 1.0)).collect();
+    assert!(error_of(&always));
+    let separated: Vec<Judgement> = (0..10).map(|i| judgement(i, i as f64 - 4.5, f64::from(i > 4))).collect();
+    assert!(error_of(&separated));
+    let same_length: Vec<Judgement> = (0..10).map(|i| judgement(i, 0.0, f64::from(i > 4))).collect();
+    assert!(error_of(&same_length));
+    assert!(error_of(&[]));
+}
+
+#[test]
+fn meaningless_input_is_an_error_that_says_where() {
+    let message = |result: crate::Result<Estimate>| result.unwrap_err().to_string();
+    assert!(message(mean(&[], 0.95)).contains("no values"));
+    assert!(message(mean(&[1.0, f64::NAN], 0.95)).contains("value 2 is NaN"));
+    assert!(message(mean(&[1.0], 1.0)).contains("strictly between 0 and 1"));
+    assert!(message(wilson(3.0, 2, 0.95)).contains("3 successes in 2 trials"));
+    assert!(message(wilson(0.0, 0, 0.95)).contains("0 trials"));
+    assert!(paired(&[1.0, 2.0], &[1.0], 0.95).unwrap_err().to_string().contains("2 values cannot be paired with 1"));
+    assert!(paired(&[], &[], 0.95).is_err() && welch(&[], &[1.0]).is_err());
+    assert!(wilcoxon_exact(&vec![1.0; 401], &vec![0.0; 401]).is_err());
+    assert!(tost(&[1.0], &[1.0], 0.0, 0.05).is_err() && tost(&[1.0], &[1.0], 0.1, 0.5).is_err());
+    assert!(message(clustered(&[1.0], &[1, 2], 0.95)).contains("1 values with 2 cluster names"));
+    assert!(Scores::new(&[vec![1.0, 2.0], vec![1.0]]).unwrap_err().to_string().contains("run 2 has 1 tasks"));
+    assert!(Scores::new(&[vec![]]).is_err() && Scores::new(&[]).is_err());
+    assert!(group_standard_error(&[(f64::NAN, 3)]).is_err());
+}
+
+#[test]
+fn single_clusters_seeds_and_prompts_have_no_error() {
+    assert_eq!(clustered(&[1.0, 0.0], &[7, 7], 0.95).unwrap().se, None);
+    assert_eq!(two_way(&[vec![1.0, 2.0]], 0.95).unwrap().se, None);
+    assert_eq!(two_way(&[vec![1.0], vec![2.0]], 0.95).unwrap().se, None);
+    assert_eq!(two_way(&[vec![1.0; 3], vec![1.0; 3]], 0.95).unwrap().se, Some(0.0));
+    assert_eq!(group_standard_error(&[(0.0, 1)]).unwrap(), None);
+    assert_eq!((interquartile_mean(&[]), median(&[]), optimality_gap(&[], 1.0)), (None, None, None));
+}
