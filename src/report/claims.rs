@@ -113,7 +113,7 @@ fn words(verdict: Verdict) -> String {
         Verdict::Contradicted => "contradicted".to_owned(),
         Verdict::Equivalent => "equivalent within the margin".to_owned(),
         Verdict::Inconclusive { seeds_needed: Some(n) } => {
-            format!("inconclusive: about {} would decide", format::count(n, "seed"))
+            format!("inconclusive: about {} in all would decide", format::count(n, "seed"))
         }
         Verdict::Inconclusive { seeds_needed: None } => {
             "inconclusive: the spread seen does not say how many seeds would decide".to_owned()

@@ -38,7 +38,7 @@ impl Markup for Markdown {
             match character {
                 // Before a digit or a space it opens no tag, and `<0.001` stays readable as it is.
                 '<' if rest.peek().is_some_and(|next| !next.is_ascii_digit() && *next != ' ') => out.push_str("&lt;"),
-                '|' | '*' | '`' | '\\' | '[' | ']' => out.extend(['\\', character]),
+                '|' | '*' | '`' | '\\' => out.extend(['\\', character]),
                 other => out.push(other),
             }
         }
