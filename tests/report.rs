@@ -75,10 +75,31 @@ fn rows<'t>(text: &'t str, first: &str) -> Vec<&'t str> {
 #[test]
 fn every_text_file_is_as_it_was() {
     for (name, bytes) in written(&fixture()) {
-        if !name.ends_with(".parquet") && name != "metrics.csv" {
+        // The page in html holds what the other snapshots hold, and is looked at on its own below.
+        if !name.ends_with(".parquet") && !["metrics.csv", "report.html"].contains(&name.as_str()) {
             insta::assert_snapshot!(name.replace('/', "-"), String::from_utf8(bytes).unwrap());
         }
     }
+}
+
+#[test]
+fn the_html_page_says_what_the_markdown_says_in_one_file() {
+    let files = written(&fixture());
+    let page = String::from_utf8(files["report.html"].clone()).unwrap();
+    let text = String::from_utf8(files["report.md"].clone()).unwrap();
+    let headings = |text: &str, start: &str, end: &str| -> Vec<String> {
+        let title = |line: &str| Some(line.strip_prefix(start)?.strip_suffix(end)?.to_owned());
+        text.lines().filter_map(title).collect()
+    };
+    assert_eq!(headings(&page, "<h2>", "</h2>"), headings(&text, "## ", ""));
+    assert_eq!(headings(&page, "<h3>", "</h3>"), headings(&text, "### ", ""));
+    // Every number of the page in markdown is in the other one.
+    let numbers = text.split(['|', '*', '≈']).map(str::trim).filter(|cell| cell.contains(" ["));
+    let missing: Vec<&str> =
+        numbers.filter(|cell| cell.starts_with(char::is_numeric) && !page.contains(cell)).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+    assert_eq!(page.matches("<svg ").count(), files.keys().filter(|name| name.ends_with(".svg")).count());
+    assert!(!page.contains("src=") && !page.contains("{{"), "the page needs nothing but itself");
 }
 
 #[test]

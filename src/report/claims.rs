@@ -29,8 +29,8 @@ pub fn judge<'a>(view: &View<'a>) -> Result<Vec<Judged<'a>>> {
     let mut judged = Vec::new();
     for claim in &view.input.claims {
         let metric = view.metric(&claim.metric)?;
-        let sizes = view.sizes.iter().filter(|size| claim.size.as_ref().is_none_or(|only| only == *size));
-        let parts = sizes
+        let parts = sizes(view, claim)
+            .into_iter()
             .map(|size| {
                 let contrast = Contrast::new(view, metric, size, &claim.method, &claim.versus)?;
                 Ok(Part { contrast, p_adjusted: None, verdict: None })
@@ -47,6 +47,18 @@ pub fn judge<'a>(view: &View<'a>) -> Result<Vec<Judged<'a>>> {
         }
     }
     Ok(judged)
+}
+
+/// The sizes a claim speaks of: its own, or all at which both methods were planned and can have the metric. Where there
+/// is no such size it speaks of all, and each says that there are no data.
+fn sizes<'v>(view: &'v View, claim: &Claim) -> Vec<&'v str> {
+    let all = || view.sizes.iter().map(String::as_str);
+    if let Some(only) = &claim.size {
+        return all().filter(|size| size == only).collect();
+    }
+    let has = |method: &str, size: &str| view.belongs(method, size, &[&claim.metric]);
+    let both: Vec<&str> = all().filter(|size| has(&claim.method, size) && has(&claim.versus, size)).collect();
+    if both.is_empty() { all().collect() } else { both }
 }
 
 /// Holm's correction within each family.
@@ -101,7 +113,7 @@ fn words(verdict: Verdict) -> String {
         Verdict::Contradicted => "contradicted".to_owned(),
         Verdict::Equivalent => "equivalent within the margin".to_owned(),
         Verdict::Inconclusive { seeds_needed: Some(n) } => {
-            format!("inconclusive: about {} would decide", format::count(n, "seed"))
+            format!("inconclusive: about {} in all would decide", format::count(n, "seed"))
         }
         Verdict::Inconclusive { seeds_needed: None } => {
             "inconclusive: the spread seen does not say how many seeds would decide".to_owned()

@@ -2,7 +2,7 @@
 //! planned run counted.
 //!
 //! [`ReportInput`] is all a report knows. It is checked and put in order ([`view`](self)), assembled into neutral tables
-//! and figures, and exported: `report.md`, each table as csv and parquet, each figure as svg, `metrics.csv` and
+//! and figures, and exported: `report.md`, `report.html`, each table as csv and parquet, each figure as svg, `metrics.csv` and
 //! `.parquet`, `summary.json`. Statistics are computed in [`crate::stats`]; here they are only asked for and shown. The
 //! same input gives the same bytes, whatever the order of its rows, so there is no date in a report.
 
@@ -12,9 +12,11 @@ mod contrast;
 mod figures;
 mod files;
 mod format;
+mod html;
 mod input;
 mod markdown;
 mod metrics;
+mod page;
 mod prose;
 mod save;
 mod summary;

@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 use super::files;
 use super::input::ReportInput;
 use super::view::View;
-use super::{Content, markdown, summary};
+use super::{Content, html, markdown, summary};
 use crate::error::{Context, Error, Result};
 
 /// What a report's folder holds; nothing else in it is ever replaced.
-const ENTRIES: [&str; 6] = ["report.md", "summary.json", "metrics.csv", "metrics.parquet", "tables", "figures"];
+const ENTRIES: [&str; 7] =
+    ["report.md", "report.html", "summary.json", "metrics.csv", "metrics.parquet", "tables", "figures"];
 
 /// Writes the report of `input` to the folder `dir`, in place of an earlier one, and returns the path of its
 /// `report.md`. The folder is built beside its place and renamed, so that a reader never sees half of one.
@@ -51,6 +52,7 @@ fn fill(view: &View, content: &Content, folder: &Path) -> Result<()> {
     }
     files::save(view.metrics().frame()?, folder, "metrics")?;
     save("summary.json", &summary::render(view, &content.claims)?)?;
+    save("report.html", &html::render(view, content)?)?;
     save("report.md", &markdown::render(view, content)?)
 }
 

@@ -185,6 +185,7 @@ impl<'a> View<'a> {
                 self.metric(id)?;
             }
         }
+        once("cell", self.header().cells.iter().map(|cell| format!("{} {} {}", cell.method, cell.size, cell.seed)))?;
         once("method", layout.methods.iter().map(|row| row.id.clone()))?;
         once("metric", layout.metrics.iter().map(|metric| file_stem(&metric.id)))?;
         once("table", layout.tables.iter().map(|table| file_stem(&table.id)))?;
@@ -229,7 +230,7 @@ fn once(what: &str, names: impl Iterator<Item = String>) -> Result<()> {
     let mut seen = BTreeSet::new();
     for name in names {
         if name.is_empty() || !seen.insert(name.clone()) {
-            return Err(Error::new(format!("the report's {what} `{name}` is declared twice, or has an empty id"))
+            return Err(Error::new(format!("the report's {what} `{name}` is declared twice, or has no name"))
                 .hint("ids name files, where all but letters, digits, `-` and `_` become `-`; keep them distinct"));
         }
     }

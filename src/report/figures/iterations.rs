@@ -2,8 +2,8 @@
 //! with whiskers over them, and the baseline's mean as a dashed line.
 
 use super::axis::{Extent, Panel};
-use super::svg::{Anchor, Svg, TEXT, series};
-use super::{WIDTH, grid, heading, lowest, series_of};
+use super::svg::{Anchor, Svg, TEXT, series, width_of};
+use super::{GAP, LEFT, WIDTH, grid, heading, lowest, series_of};
 use crate::error::Result;
 use crate::report::contrast::over_seeds;
 use crate::report::format;
@@ -50,8 +50,13 @@ pub fn draw(view: &View, metric: &MetricColumn) -> Result<Option<String>> {
     let all: Vec<i64> = steps().map(|(iteration, ..)| *iteration).collect();
     let (first, last) = (all.iter().min().copied().unwrap_or(0), all.iter().max().copied().unwrap_or(1));
     let x = Extent { low: first as f64 - 0.35, high: last as f64 + 0.35 };
-    let columns = methods.len();
+    let panel_heading = |track: &Track| format!("{}, {}", view.method_label(track.method), view.size_label(track.size));
+    let widest = tracks.iter().map(|track| width_of(&panel_heading(track))).fold(1.0, f64::max);
+    let columns = ((WIDTH - LEFT) / (widest + GAP)).clamp(1.0, 4.0).min(methods.len() as f64) as usize;
     let frames = grid(tracks.len(), columns, TOP, HEIGHT, FOOT, x, y);
+
+    // As many numbers under a panel as fit.
+    let stride = frames.first().map_or(1, |frame| ((last - first + 1) as f64 * 24.0 / frame.width).ceil() as usize);
 
     let title = format!("{} against iteration", heading(metric));
     let how = format!(
@@ -63,9 +68,8 @@ pub fn draw(view: &View, metric: &MetricColumn) -> Result<Option<String>> {
     svg.text("title", (12.0, 24.0), Anchor::Start, &title);
     svg.text("muted", (12.0, 44.0), Anchor::Start, &how);
     for (index, (frame, track)) in frames.iter().zip(&tracks).enumerate() {
-        let heading = format!("{}, {}", view.method_label(track.method), view.size_label(track.size));
-        frame.frame(&mut svg, &heading, index % columns == 0);
-        for iteration in first..=last {
+        frame.frame(&mut svg, &panel_heading(track), index % columns == 0);
+        for iteration in (first..=last).step_by(stride) {
             frame.mark_x(&mut svg, iteration as f64, &iteration.to_string());
         }
         svg.text(
@@ -74,7 +78,7 @@ pub fn draw(view: &View, metric: &MetricColumn) -> Result<Option<String>> {
             Anchor::Middle,
             "iteration",
         );
-        if let Some(level) = baselines[index / columns] {
+        if let Some(level) = baselines[index / methods.len()] {
             let y = frame.at_y(level);
             svg.line("reference", (frame.left, y), (frame.left + frame.width, y));
         }

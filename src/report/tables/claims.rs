@@ -38,7 +38,7 @@ pub fn claims(view: &View, judged: &[Judged]) -> Result<Table> {
             ]);
         }
     }
-    let interval = format!("difference [{} %]", format::percent(view.level()));
+    let interval = format!("difference ({} % interval)", format::percent(view.level()));
     let columns = vec![
         Column::text("claim", "claim"),
         Column::text("contrast", "contrast"),

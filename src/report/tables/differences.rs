@@ -73,7 +73,7 @@ fn columns(view: &View) -> Vec<Column> {
         Column::text("size", "size"),
         Column::text("method", "method"),
         Column::text("versus", "versus"),
-        Column::new("difference", format!("difference [{} %]", format::percent(view.level())), Kind::Estimate),
+        Column::new("difference", format!("difference ({} % interval)", format::percent(view.level())), Kind::Estimate),
         Column::new("p", "p", Kind::Number),
         Column::new("p_adjusted", "adjusted p", Kind::Number),
         Column::text("correction", "correction"),

@@ -1,0 +1,81 @@
+//! `report.html`: the same page in one file, figures inside, that opens anywhere without a network.
+
+use super::Content;
+use super::page::{Markup, one_line, render as page};
+use super::table::{Cell, Kind, Mark, Table};
+use super::view::View;
+use crate::error::Result;
+
+/// The whole document.
+pub fn render(view: &View, content: &Content) -> Result<String> {
+    page(view, content, &Html, include_str!("report.html.jinja"))
+}
+
+struct Html;
+
+impl Markup for Html {
+    fn table(&self, table: &Table) -> String {
+        let mut text = String::from("<div class=\"wide\"><table>\n<thead><tr>");
+        for column in &table.columns {
+            text.push_str(&format!("<th{}>{}</th>", align(column.kind), self.plain(&column.label)));
+        }
+        text.push_str("</tr></thead>\n<tbody>\n");
+        for row in &table.rows {
+            text.push_str("<tr>");
+            for (column, cell) in table.columns.iter().zip(row) {
+                text.push_str(&format!("<td{}>{}</td>", align(column.kind), self.cell(cell)));
+            }
+            text.push_str("</tr>\n");
+        }
+        text.push_str("</tbody></table></div>");
+        text
+    }
+
+    fn prose(&self, text: &str) -> String {
+        paired(&paired(&self.plain(text), "`", "code"), "**", "strong")
+    }
+
+    fn plain(&self, text: &str) -> String {
+        one_line(text).replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+    }
+}
+
+impl Html {
+    fn cell(&self, cell: &Cell) -> String {
+        let text = self.plain(&cell.show());
+        match cell {
+            Cell::Estimate(it) if it.mark == Mark::Separated => format!("<strong>{text}</strong>"),
+            Cell::Estimate(it) if it.mark == Mark::Tied => format!("{text} ≈"),
+            _ => text,
+        }
+    }
+}
+
+fn align(kind: Kind) -> &'static str {
+    if matches!(kind, Kind::Text) { "" } else { " class=\"number\"" }
+}
+
+/// What stands between two `sign`s becomes an element; a last one without its partner stays.
+fn paired(text: &str, sign: &str, element: &str) -> String {
+    let parts: Vec<&str> = text.split(sign).collect();
+    let mut out = String::with_capacity(text.len());
+    for (place, part) in parts.iter().enumerate() {
+        match (place % 2 == 1, place + 1 == parts.len()) {
+            (true, false) => out.push_str(&format!("<{element}>{part}</{element}>")),
+            (true, true) => out.push_str(&format!("{sign}{part}")),
+            (false, _) => out.push_str(part),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_cannot_break_out_of_its_place() {
+        assert_eq!(Html.prose("a **b** `<i>` c ** d"), "a <strong>b</strong> <code>&lt;i&gt;</code> c ** d");
+        assert_eq!(Html.plain("\"x\" & y\nz"), "&quot;x&quot; &amp; y z");
+    }
+}

@@ -1,0 +1,161 @@
+//! What a page shows, in the markup of one format, for its template to put in order.
+
+use minijinja::value::Value;
+use minijinja::{Environment, context};
+use serde::Serialize;
+
+use super::Content;
+use super::claims::Judged;
+use super::figures::{Figure, Figures};
+use super::format;
+use super::input::TableKind;
+use super::prose;
+use super::table::{Cell, Table};
+use super::view::{View, file_stem};
+use crate::error::{Context, Result};
+
+/// All in which two formats differ, save their templates.
+pub trait Markup {
+    /// A whole table.
+    fn table(&self, table: &Table) -> String;
+    /// A sentence, which may hold `` `code` `` and `**bold**`.
+    fn prose(&self, text: &str) -> String;
+    /// Text that means nothing but itself.
+    fn plain(&self, text: &str) -> String;
+}
+
+/// A table as a template sees it: text, whole and cut into named parts.
+#[derive(Serialize)]
+struct Rendered {
+    id: String,
+    title: String,
+    note: Option<String>,
+    parts: Vec<Part>,
+    text: String,
+}
+
+#[derive(Serialize)]
+struct Part {
+    name: String,
+    text: String,
+}
+
+#[derive(Serialize)]
+struct FigureView<'f> {
+    id: &'f str,
+    title: String,
+    svg: &'f str,
+}
+
+#[derive(Serialize)]
+struct ClaimLine {
+    id: String,
+    text: String,
+    source: String,
+    overall: &'static str,
+}
+
+/// Fills `template` in.
+pub fn render(view: &View, content: &Content, markup: &dyn Markup, template: &str) -> Result<String> {
+    let failed = || "cannot fill in a template of the report".to_owned();
+    let mut environment = Environment::new();
+    environment.set_trim_blocks(true);
+    environment.set_lstrip_blocks(true);
+    let template = environment.template_from_str(template).context(failed)?;
+    template.render(values(view, content, markup)?).context(failed)
+}
+
+fn values(view: &View, content: &Content, markup: &dyn Markup) -> Result<Value> {
+    let header = view.header();
+    let plain = |text: &String| markup.plain(text);
+    let sentences = |all: Vec<String>| all.iter().map(|text| markup.prose(text)).collect::<Vec<_>>();
+    let cut = |table: &Table, by| cut(table, by, markup);
+    let results = |kind| content.results_of(kind).map(|table| cut(table, "size")).collect::<Vec<_>>();
+    let figures = |some: &[Figure]| Value::from_serialize(some.iter().map(|it| figure(it, markup)).collect::<Vec<_>>());
+    let Figures { dots, iterations, curves } = &content.figures;
+    let is_primary = |figure: &Figure| figure.id == file_stem(&view.layout().primary);
+    let (main_figure, more_figures) = dots.split_at(usize::from(dots.first().is_some_and(is_primary)));
+    let (iteration_figure, more_iteration_figures) = iterations.split_at(iterations.len().min(1));
+    Ok(context! {
+        header => context! {
+            title => markup.prose(&header.title),
+            question => markup.prose(&header.question),
+            experiment => plain(&header.experiment),
+            profile => plain(&header.profile),
+            scale => plain(&header.scale),
+            device => plain(&header.device),
+            revision => header.revision.as_ref().map_or(format::NOT_AVAILABLE.to_owned(), plain),
+        },
+        seeds => prose::seeds(view),
+        total => prose::total(view),
+        cells => whole(&content.cells, markup),
+        mishaps => prose::mishaps(view).iter().map(plain).collect::<Vec<_>>(),
+        claims => content.claims.iter().map(|claim| claim_line(claim, markup)).collect::<Vec<_>>(),
+        claims_intro => markup.prose(&prose::claims(view)),
+        claims_table => whole(&content.claims_table, markup),
+        policy => results(TableKind::Policy),
+        reward => results(TableKind::Reward),
+        diagnostics => results(TableKind::Diagnostics),
+        main_figure => figures(main_figure),
+        more_figures => figures(more_figures),
+        iteration_figure => figures(iteration_figure),
+        more_iteration_figures => figures(more_iteration_figures),
+        curves => figures(curves),
+        differences_intro => markup.prose(&prose::differences(view)?),
+        differences => content.differences.iter().map(|table| cut(table, "metric")).collect::<Vec<_>>(),
+        iterations => cut(&content.iterations, "size"),
+        costs => cut(&content.costs, ""),
+        notes => sentences(prose::notes(view)),
+        reading => sentences(prose::reading(view)),
+    })
+}
+
+fn figure<'f>(figure: &'f Figure, markup: &dyn Markup) -> FigureView<'f> {
+    FigureView { id: &figure.id, title: markup.plain(&figure.title), svg: &figure.svg }
+}
+
+fn claim_line(judged: &Judged, markup: &dyn Markup) -> ClaimLine {
+    let claim = judged.claim;
+    ClaimLine {
+        id: markup.plain(&claim.id),
+        text: markup.prose(&claim.text),
+        source: markup.plain(&claim.source),
+        overall: judged.overall(),
+    }
+}
+
+fn whole(table: &Table, markup: &dyn Markup) -> Rendered {
+    Rendered {
+        id: table.id.clone(),
+        title: markup.prose(&table.title),
+        note: table.note.as_deref().map(|note| markup.prose(note)),
+        parts: Vec::new(),
+        text: markup.table(&without_idle_iterations(table)),
+    }
+}
+
+/// Cut at the values of the column `by`; without rows, without parts.
+fn cut(table: &Table, by: &str, markup: &dyn Markup) -> Rendered {
+    let parts = if table.rows.is_empty() { Vec::new() } else { without_idle_iterations(table).split_by(by) };
+    let part = |(name, part): (String, Table)| Part { name: markup.plain(&name), text: markup.table(&part) };
+    Rendered { parts: parts.into_iter().map(part).collect(), ..whole(table, markup) }
+}
+
+/// The column `iteration` says nothing where no method iterates.
+fn without_idle_iterations(table: &Table) -> Table {
+    let mut table = table.clone();
+    if let Some(at) = table.columns.iter().position(|column| column.id == "iteration")
+        && table.rows.iter().all(|row| matches!(row[at], Cell::Integer(None | Some(0))))
+    {
+        table.columns.remove(at);
+        for row in &mut table.rows {
+            row.remove(at);
+        }
+    }
+    table
+}
+
+/// Text on one line.
+pub fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
