@@ -1,12 +1,85 @@
 //! The operations a decoder spends its time in, each as one call.
 //!
 //! [`compose`] says what each operation means, as plain tensor operations that run and differentiate on every backend.
+//! [`flex`] does the same work on the processor in one pass, with gradients of its own: for models of a few hundred
+//! dimensions, passes over memory and not arithmetic take the time. Each function here picks one by the tensors it meets.
 
 mod cache;
 mod compose;
+mod flex;
 
 pub use cache::{KvCache, prefill, select_rows, step};
-pub use compose::{Rotary, attention, gelu, layer_norm, linear, sample, token_log_probs};
+pub use compose::Rotary;
+
+use burn::backend::Dispatch;
+use burn::tensor::{Bool, Int, Tensor};
+use flex::{Fused, Generation};
+
+/// `x · weight + bias` over rows: `x` [n, d_in], `weight` [d_in, d_out], `bias` [d_out] -> [n, d_out].
+///
+/// Two dimensions on purpose: flattening batch and time keeps the gradient of `weight` one matrix product.
+pub fn linear(x: Tensor<2>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<2> {
+    if !flex::runs(&x) {
+        return compose::linear(x, weight, bias);
+    }
+    let (x, weight) = (x.into_dispatch(), weight.into_dispatch());
+    Tensor::from_dispatch(match bias {
+        Some(bias) => Dispatch::fused_linear_with_bias(x, weight, bias.into_dispatch()),
+        None => Dispatch::fused_linear(x, weight),
+    })
+}
+
+/// Layer normalisation (Ba, Kiros & Hinton 2016) of each row of `x` [n, d] with the biased variance.
+pub fn layer_norm(x: Tensor<2>, gamma: Tensor<1>, beta: Tensor<1>, epsilon: f64) -> Tensor<2> {
+    if !flex::runs(&x) {
+        return compose::layer_norm(x, gamma, beta, epsilon);
+    }
+    let (x, gamma, beta) = (x.into_dispatch(), gamma.into_dispatch(), beta.into_dispatch());
+    Tensor::from_dispatch(Dispatch::fused_layer_norm(x, gamma, beta, epsilon as f32))
+}
+
+/// The exact Gaussian error linear unit, `x · Φ(x)` (Hendrycks & Gimpel 2016), to 2e-7 of max(1, |x|).
+pub fn gelu(x: Tensor<2>) -> Tensor<2> {
+    if !flex::runs(&x) {
+        return compose::gelu(x);
+    }
+    Tensor::from_dispatch(Dispatch::fused_gelu(x.into_dispatch()))
+}
+
+/// Causal self-attention of `qkv` [b, t, 3·d] over `heads` heads, softmax in f32 -> [b, t, d].
+///
+/// `qkv` is in GPT-NeoX order: for each head its query, key and value, `head_dim` wide each. `key_mask` [b, t] is true at
+/// real tokens; padding may stand on either side. Slot `i` sees slots `j <= i` that hold real tokens; a slot that sees
+/// none yields zeros. The angles are constants: no gradient reaches them.
+pub fn attention(qkv: Tensor<3>, heads: usize, rotary: &Rotary, key_mask: Tensor<2, Bool>) -> Tensor<3> {
+    if !flex::runs(&qkv) {
+        return compose::attention(qkv, heads, rotary, key_mask);
+    }
+    let (cos, sin) = (rotary.cos.clone().into_dispatch(), rotary.sin.clone().into_dispatch());
+    Tensor::from_dispatch(Dispatch::fused_attention(qkv.into_dispatch(), cos, sin, key_mask.into_dispatch(), heads))
+}
+
+/// Log-probability of `targets` [n] under the softmax of each row of `logits` [n, vocabulary], in f32 -> [n].
+pub fn token_log_probs(logits: Tensor<2>, targets: Tensor<1, Int>) -> Tensor<1> {
+    if !flex::runs(&logits) {
+        return compose::token_log_probs(logits, targets);
+    }
+    Tensor::from_dispatch(Dispatch::fused_token_log_probs(logits.into_dispatch(), targets.into_dispatch()))
+}
+
+/// Draws one token a row from `logits` [n, vocabulary] by inverting the distribution function at `uniforms` [n] in
+/// [0, 1) -> [n].
+///
+/// `temperature` 0 takes the largest logit. `top_p < 1` keeps the smallest set of most likely tokens whose probability
+/// reaches `top_p` (nucleus sampling, Holtzman et al. 2020), at least one, and draws among them. A row's token depends on
+/// that row's logits and uniform alone.
+pub fn sample(logits: Tensor<2>, temperature: f32, top_p: f32, uniforms: Tensor<1>) -> Tensor<1, Int> {
+    if !flex::generates(&logits) {
+        return compose::sample(logits, temperature, top_p, uniforms);
+    }
+    let (logits, uniforms) = (logits.into_dispatch(), uniforms.into_dispatch());
+    Tensor::from_dispatch(Dispatch::draw(logits, uniforms, temperature, top_p))
+}
 
 #[cfg(test)]
 mod tests;

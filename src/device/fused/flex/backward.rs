@@ -1,0 +1,221 @@
+//! The fused operations under automatic differentiation: what each keeps from its forward pass, and its gradient.
+
+use super::{Fused, attention, floats, heads_of, indices, log_probs, matrix, new, rows};
+use burn::backend::ops::FloatTensorOps;
+use burn::backend::tensor::{BoolTensor, FloatTensor, IntTensor};
+use burn::backend::{Autodiff, Flex, TensorMetadata};
+use burn_autodiff::checkpoint::base::Checkpointer;
+use burn_autodiff::checkpoint::strategy::CheckpointStrategy;
+use burn_autodiff::grads::Gradients;
+use burn_autodiff::ops::{Backward, Ops, OpsKind};
+use burn_flex::FlexTensor;
+use pulp::Arch;
+
+#[derive(Debug)]
+struct Linear;
+
+/// dX = dY · Wᵀ and dW = Xᵀ · dY, if wanted.
+fn linear_gradients(
+    x: FlexTensor,
+    weight: FlexTensor,
+    gradient: &FlexTensor,
+    wanted: [bool; 2],
+) -> [Option<FlexTensor>; 2] {
+    let [dx, dw] = wanted;
+    [
+        dx.then(|| Flex::float_matmul(gradient.clone(), weight.transpose(0, 1))),
+        dw.then(|| Flex::float_matmul(x.transpose(0, 1), gradient.clone())),
+    ]
+}
+
+impl Backward<Flex, 2> for Linear {
+    type State = (FlexTensor, FlexTensor);
+
+    fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _checkpointer: &mut Checkpointer) {
+        let gradient = grads.consume::<Flex>(&ops.node).to_contiguous();
+        let (x, weight) = ops.state;
+        let wanted = ops.parents.each_ref().map(Option::is_some);
+        for (parent, gradient) in ops.parents.iter().zip(linear_gradients(x, weight, &gradient, wanted)) {
+            if let (Some(parent), Some(gradient)) = (parent, gradient) {
+                grads.register::<Flex>(parent.id, gradient);
+            }
+        }
+    }
+}
+
+impl Backward<Flex, 3> for Linear {
+    type State = (FlexTensor, FlexTensor);
+
+    fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, _checkpointer: &mut Checkpointer) {
+        let gradient = grads.consume::<Flex>(&ops.node).to_contiguous();
+        let (x, weight) = ops.state;
+        let [wants_x, wants_weight, wants_bias] = ops.parents.each_ref().map(Option::is_some);
+        let [dx, dw] = linear_gradients(x, weight, &gradient, [wants_x, wants_weight]);
+        let db = wants_bias.then(|| {
+            let gradient = matrix(&gradient);
+            new(rows::column_sums(gradient.data, gradient.columns), [gradient.columns])
+        });
+        for (parent, gradient) in ops.parents.iter().zip([dx, dw, db]) {
+            if let (Some(parent), Some(gradient)) = (parent, gradient) {
+                grads.register::<Flex>(parent.id, gradient);
+            }
+        }
+    }
+}
+
+#[derive(Debug)]
+struct LayerNorm;
+
+impl Backward<Flex, 3> for LayerNorm {
+    /// The input, the scale, and what keeps the variance from zero.
+    type State = (FlexTensor, FlexTensor, f32);
+
+    fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, _checkpointer: &mut Checkpointer) {
+        let gradient = grads.consume::<Flex>(&ops.node).to_contiguous();
+        let (x, gamma, epsilon) = ops.state;
+        let out = rows::layer_norm_gradient(floats(&x), floats(&gamma), epsilon, floats(&gradient));
+        let width = gamma.shape();
+        let gradients = [new(out.x, x.shape()), new(out.gamma, width.clone()), new(out.beta, width)];
+        for (parent, gradient) in ops.parents.into_iter().zip(gradients) {
+            if let Some(parent) = parent {
+                grads.register::<Flex>(parent.id, gradient);
+            }
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Gelu;
+
+impl Backward<Flex, 1> for Gelu {
+    /// The derivative at every value.
+    type State = FlexTensor;
+
+    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _checkpointer: &mut Checkpointer) {
+        let mut gradient = grads.consume::<Flex>(&ops.node).to_contiguous();
+        rows::multiply(gradient.storage_mut(), floats(&ops.state));
+        if let [Some(parent)] = ops.parents {
+            grads.register::<Flex>(parent.id, gradient);
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Attention;
+
+impl Backward<Flex, 1> for Attention {
+    /// `qkv`, cosines, sines, key mask; and the number of heads.
+    type State = ([FlexTensor; 4], usize);
+
+    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _checkpointer: &mut Checkpointer) {
+        let gradient = grads.consume::<Flex>(&ops.node).to_contiguous();
+        let ([qkv, cos, sin, key_mask], heads) = ops.state;
+        let heads = heads_of([&qkv, &cos, &sin], key_mask.bytes(), heads);
+        let out = Arch::new().dispatch(attention::Backward { heads, gradient: floats(&gradient) });
+        if let [Some(parent)] = ops.parents {
+            grads.register::<Flex>(parent.id, new(out, qkv.shape()));
+        }
+    }
+}
+
+#[derive(Debug)]
+struct TokenLogProbs;
+
+impl Backward<Flex, 1> for TokenLogProbs {
+    /// Logits, targets, and the log of each row's sum of exponentials.
+    type State = (FlexTensor, Vec<usize>, Vec<f32>);
+
+    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _checkpointer: &mut Checkpointer) {
+        let gradient = grads.consume::<Flex>(&ops.node).to_contiguous();
+        let (mut logits, targets, totals) = ops.state;
+        let width = logits.shape()[1];
+        rows::log_prob_gradient(logits.storage_mut(), width, &targets, &totals, floats(&gradient));
+        if let [Some(parent)] = ops.parents {
+            grads.register::<Flex>(parent.id, logits);
+        }
+    }
+}
+
+impl<C: CheckpointStrategy> Fused for Autodiff<Flex, C> {
+    fn fused_linear(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
+        let ((x, x_node), (weight, weight_node)) = (x.into_parts(), weight.into_parts());
+        let (x, weight) = (x.to_contiguous(), weight.to_contiguous());
+        let out = super::linear(&x, &weight, None);
+        match Backward::<Flex, 2>::prepare::<C>(Linear, [x_node, weight_node]).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => prep.finish((x, weight), out),
+            OpsKind::UnTracked(prep) => prep.finish(out),
+        }
+    }
+
+    fn fused_linear_with_bias(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        let ((x, x_node), (weight, weight_node)) = (x.into_parts(), weight.into_parts());
+        let (bias, bias_node) = bias.into_parts();
+        let (x, weight) = (x.to_contiguous(), weight.to_contiguous());
+        let out = super::linear(&x, &weight, Some(&bias.to_contiguous()));
+        match Backward::<Flex, 3>::prepare::<C>(Linear, [x_node, weight_node, bias_node]).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => prep.finish((x, weight), out),
+            OpsKind::UnTracked(prep) => prep.finish(out),
+        }
+    }
+
+    fn fused_layer_norm(
+        x: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        beta: FloatTensor<Self>,
+        epsilon: f32,
+    ) -> FloatTensor<Self> {
+        let ((x, x_node), (gamma, gamma_node)) = (x.into_parts(), gamma.into_parts());
+        let (beta, beta_node) = beta.into_parts();
+        let (x, gamma) = (x.to_contiguous(), gamma.to_contiguous());
+        let out = Flex::fused_layer_norm(x.clone(), gamma.clone(), beta, epsilon);
+        match LayerNorm.prepare::<C>([x_node, gamma_node, beta_node]).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => prep.finish((x, gamma, epsilon), out),
+            OpsKind::UnTracked(prep) => prep.finish(out),
+        }
+    }
+
+    fn fused_gelu(x: FloatTensor<Self>) -> FloatTensor<Self> {
+        let (x, node) = x.into_parts();
+        match Gelu.prepare::<C>([node]).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => {
+                let x = x.to_contiguous();
+                let (out, slopes) = rows::gelu_with_derivative(floats(&x));
+                prep.finish(new(slopes, x.shape()), new(out, x.shape()))
+            }
+            OpsKind::UnTracked(prep) => prep.finish(Flex::fused_gelu(x)),
+        }
+    }
+
+    fn fused_attention(
+        qkv: FloatTensor<Self>,
+        cos: FloatTensor<Self>,
+        sin: FloatTensor<Self>,
+        key_mask: BoolTensor<Self>,
+        heads: usize,
+    ) -> FloatTensor<Self> {
+        let (qkv, node) = qkv.into_parts();
+        let inputs = [qkv, cos.into_primitive(), sin.into_primitive(), key_mask].map(|tensor| tensor.to_contiguous());
+        let [qkv, cos, sin, key_mask] = inputs.clone();
+        let out = Flex::fused_attention(qkv, cos, sin, key_mask, heads);
+        match Attention.prepare::<C>([node]).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => prep.finish((inputs, heads), out),
+            OpsKind::UnTracked(prep) => prep.finish(out),
+        }
+    }
+
+    fn fused_token_log_probs(logits: FloatTensor<Self>, targets: IntTensor<Self>) -> FloatTensor<Self> {
+        let (logits, node) = logits.into_parts();
+        let logits = logits.to_contiguous();
+        let (targets, width) = (indices(&targets), logits.shape()[1]);
+        let totals = rows::log_totals(floats(&logits), width);
+        let out = log_probs(floats(&logits), width, &targets, &totals);
+        match TokenLogProbs.prepare::<C>([node]).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => prep.finish((logits, targets, totals), out),
+            OpsKind::UnTracked(prep) => prep.finish(out),
+        }
+    }
+}
