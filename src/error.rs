@@ -2,46 +2,72 @@
 
 use miette::{Diagnostic, NamedSource, SourceSpan};
 use std::error::Error as StdError;
+use std::fmt;
 
 pub type Result<T> = std::result::Result<T, Error>;
 
 /// What went wrong, with a remedy. Shown by the command line with its cause and, for text files, the offending line.
-#[derive(Debug, thiserror::Error, Diagnostic)]
-#[error("{message}")]
-pub struct Error {
+#[derive(Debug)]
+pub struct Error(Box<Inner>);
+
+#[derive(Debug)]
+struct Inner {
     message: String,
-    #[help]
     hint: Option<String>,
-    #[source]
     cause: Option<Box<dyn StdError + Send + Sync>>,
-    #[source_code]
     text: Option<NamedSource<String>>,
-    #[label("here")]
     span: Option<SourceSpan>,
 }
 
 impl Error {
     /// `message` says what happened and names the place (file, key, column, stage).
     pub fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), hint: None, cause: None, text: None, span: None }
+        Self(Box::new(Inner { message: message.into(), hint: None, cause: None, text: None, span: None }))
     }
 
     /// What the reader can do about it.
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
-        self.hint = Some(hint.into());
+        self.0.hint = Some(hint.into());
         self
     }
 
     pub fn caused_by(mut self, cause: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
-        self.cause = Some(cause.into());
+        self.0.cause = Some(cause.into());
         self
     }
 
     /// Points at bytes `span` of the file `name` whose contents are `text`.
     pub fn at(mut self, name: impl AsRef<str>, text: impl Into<String>, span: std::ops::Range<usize>) -> Self {
-        self.text = Some(NamedSource::new(name, text.into()));
-        self.span = Some(span.into());
+        self.0.text = Some(NamedSource::new(name, text.into()));
+        self.0.span = Some(span.into());
         self
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, out: &mut fmt::Formatter) -> fmt::Result {
+        out.write_str(&self.0.message)
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.0.cause.as_deref().map(|cause| cause as &(dyn StdError + 'static))
+    }
+}
+
+impl Diagnostic for Error {
+    fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
+        self.0.hint.as_ref().map(|hint| Box::new(hint) as Box<dyn fmt::Display>)
+    }
+
+    fn source_code(&self) -> Option<&dyn miette::SourceCode> {
+        self.0.text.as_ref().map(|text| text as &dyn miette::SourceCode)
+    }
+
+    fn labels(&self) -> Option<Box<dyn Iterator<Item = miette::LabeledSpan> + '_>> {
+        let span = self.0.span?;
+        Some(Box::new(std::iter::once(miette::LabeledSpan::new_with_span(Some("here".into()), span))))
     }
 }
 

@@ -1,3 +1,71 @@
-//! (to be written)
+//! The command line: what can be typed. One file per command holds its arguments and does its work.
+
+pub mod doctor;
+pub mod plan;
+pub mod report;
+pub mod reproduce;
 pub mod runs;
+pub mod score;
 pub mod stage;
+pub mod stats;
+pub mod study;
+
+use crate::Result;
+use clap::{Parser, Subcommand};
+
+/// Which claims about aligning language models really hold?
+///
+/// Reproduces inverse-RL reward learning from demonstrations (arXiv 2503.13538) against its baselines, with error bars and
+/// with claims that were declared before the runs.
+#[derive(Debug, Parser)]
+#[command(name = "touchstone", version, propagate_version = true, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run a study and write its report; run it again to finish what is missing
+    Reproduce(reproduce::ReproduceArgs),
+    /// Show the stages of a study and which of them are done
+    Plan(plan::PlanArgs),
+    /// Write a study's report from what is there, without running anything
+    Report(report::ReportArgs),
+    /// List, show or verify what the store holds
+    Runs(runs::RunsArgs),
+    /// Estimate and compare any table of results: intervals, paired differences, power
+    Stats(stats::StatsArgs),
+    /// Sample responses from a model folder
+    Generate(score::GenerateArgs),
+    /// Score responses with a language or reward model folder
+    Score(score::ScoreArgs),
+    /// Say what this machine offers, what is missing, and how to get it
+    Doctor(doctor::DoctorArgs),
+    #[command(hide = true)]
+    Stage(stage::StageArgs),
+}
+
+/// Exit code of a command that did what it was asked.
+pub const SUCCESS: u8 = 0;
+/// Exit code after an error. (A command line that cannot be understood ends with 2, an interrupted run with 130.)
+pub const FAILURE: u8 = 1;
+
+/// Does what was typed.
+///
+/// # Errors
+/// Whatever stops the command from doing its work; main shows it and ends with [`FAILURE`].
+pub fn run(cli: Cli) -> Result<u8> {
+    match cli.command {
+        Command::Reproduce(args) => return reproduce::run(&args),
+        Command::Doctor(args) => return doctor::run(&args),
+        Command::Plan(args) => plan::run(&args)?,
+        Command::Report(args) => report::run(&args)?,
+        Command::Runs(args) => runs::run(&args)?,
+        Command::Stats(args) => stats::run(&args)?,
+        Command::Generate(args) => score::generate(&args)?,
+        Command::Score(args) => score::score(&args)?,
+        Command::Stage(args) => stage::run(&args, crate::stages::run)?,
+    }
+    Ok(SUCCESS)
+}

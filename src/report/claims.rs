@@ -7,7 +7,7 @@ use super::format;
 use super::input::Claim;
 use super::view::View;
 use crate::error::Result;
-use crate::stats::{Verdict, adjust_defined, holm, verdict};
+use crate::stats::{Paired, Verdict, adjust_defined, holm, verdict};
 
 /// A claim and what became of it at each size it speaks of.
 pub struct Judged<'a> {
@@ -18,6 +18,8 @@ pub struct Judged<'a> {
 /// A claim at one size.
 pub struct Part<'a> {
     pub contrast: Contrast<'a>,
+    /// The contrast less the claim's threshold: what is tested.
+    pub tested: Option<Paired>,
     /// Holm-adjusted within the family, over all its claims and sizes.
     pub p_adjusted: Option<f64>,
     /// `None` where no seed has both methods, so that there is nothing to judge.
@@ -33,7 +35,8 @@ pub fn judge<'a>(view: &View<'a>) -> Result<Vec<Judged<'a>>> {
             .into_iter()
             .map(|size| {
                 let contrast = Contrast::new(view, metric, size, &claim.method, &claim.versus)?;
-                Ok(Part { contrast, p_adjusted: None, verdict: None })
+                let tested = contrast.beyond(view, claim.threshold)?;
+                Ok(Part { contrast, tested, p_adjusted: None, verdict: None })
             })
             .collect::<Result<Vec<_>>>()?;
         judged.push(Judged { claim, parts });
@@ -43,7 +46,7 @@ pub fn judge<'a>(view: &View<'a>) -> Result<Vec<Judged<'a>>> {
     for Judged { claim, parts } in &mut judged {
         for part in parts {
             let judge = |paired| verdict(paired, part.p_adjusted, claim.direction, claim.margin, alpha);
-            part.verdict = part.contrast.paired.as_ref().map(judge);
+            part.verdict = part.tested.as_ref().map(judge);
         }
     }
     Ok(judged)
@@ -68,7 +71,7 @@ fn correct(judged: &mut [Judged]) {
         families.entry(&it.claim.family).or_default().extend(it.parts.iter_mut());
     }
     for parts in families.into_values() {
-        let raw: Vec<Option<f64>> = parts.iter().map(|part| part.contrast.p()).collect();
+        let raw: Vec<Option<f64>> = parts.iter().map(|part| part.p()).collect();
         for (part, adjusted) in parts.into_iter().zip(adjust_defined(&raw, holm)) {
             part.p_adjusted = adjusted;
         }
@@ -76,6 +79,11 @@ fn correct(judged: &mut [Judged]) {
 }
 
 impl Part<'_> {
+    /// Raw two-sided p of what is tested, where defined.
+    pub fn p(&self) -> Option<f64> {
+        self.tested.and_then(|tested| tested.p)
+    }
+
     /// The verdict in words.
     pub fn words(&self) -> String {
         match self.verdict {

@@ -52,6 +52,15 @@ impl<'a> Contrast<'a> {
         Ok(Self { metric, size, method, versus, paired, improvement, planned })
     }
 
+    /// The comparison against a difference of `threshold` instead of 0: what a claim of "by more than" is tested by.
+    pub fn beyond(&self, view: &View, threshold: f64) -> Result<Option<Paired>> {
+        let ours = view.metrics().last(&self.method, &self.size, &self.metric.id);
+        let theirs = view.metrics().last(&self.versus, &self.size, &self.metric.id);
+        let shared = ours.iter().filter_map(|(seed, a)| theirs.get(seed).map(|b| (*a, *b + threshold)));
+        let (a, b): (Vec<f64>, Vec<f64>) = shared.unzip();
+        if a.is_empty() { Ok(None) } else { paired(&a, &b, view.level()).map(Some) }
+    }
+
     /// Raw two-sided p, where defined.
     pub fn p(&self) -> Option<f64> {
         self.paired.and_then(|paired| paired.p)

@@ -93,6 +93,9 @@ pub struct Claim {
     pub size: Option<String>,
     /// The sign it gives to `method − versus`.
     pub direction: Direction,
+    /// The difference that has to be exceeded (or undercut), in the metric's units.
+    #[serde(default)]
+    pub threshold: f64,
     /// Claims of one family are corrected for multiplicity together.
     pub family: String,
     /// Differences within ± this margin count as equivalent; in the metric's units.

@@ -58,6 +58,8 @@ fn one_sided(difference: &Estimate, margin: f64) -> [Option<f64>; 2] {
 pub enum Direction {
     Greater,
     Less,
+    /// They do not differ by the margin.
+    Equivalent,
 }
 
 /// What the data say about a claim.
@@ -75,8 +77,8 @@ pub enum Verdict {
     Inconclusive { seeds_needed: Option<usize> },
 }
 
-/// Judges the claim that a − b is [`Greater`](Direction::Greater) or [`Less`](Direction::Less) than 0 from its `paired`
-/// comparison. `p_adjusted` is the p-value after correction within the claim's family, `margin` the equivalence margin
+/// Judges the claim that a − b is [`Greater`](Direction::Greater) or [`Less`](Direction::Less) than 0, or
+/// [`Equivalent`](Direction::Equivalent) to it within the margin, from its `paired` comparison. `p_adjusted` is the p-value after correction within the claim's family, `margin` the equivalence margin
 /// if one was declared, `alpha` the level of both tests.
 ///
 /// Equivalence is looked at first: who declares a margin has said that less than it does not matter, so a tiny
@@ -90,19 +92,25 @@ pub fn verdict(
     alpha: f64,
 ) -> Verdict {
     let difference = &paired.difference;
+    let inconclusive = || Verdict::Inconclusive { seeds_needed: deciding_seeds(paired, p_adjusted, margin, alpha) };
     if let Some(margin) = margin
         && one_sided(difference, margin).into_iter().all(|p| p.is_some_and(|p| p < alpha))
     {
-        return Verdict::Equivalent;
+        return if direction == Direction::Equivalent { Verdict::Supported } else { Verdict::Equivalent };
     }
     if p_adjusted.is_some_and(|p| p < alpha) {
         let claimed = match direction {
             Direction::Greater => difference.point > 0.0,
             Direction::Less => difference.point < 0.0,
+            // Separated from 0, but perhaps by less than the margin: then nothing is decided.
+            Direction::Equivalent => {
+                let beyond = margin.is_some_and(|margin| difference.point.abs() > margin);
+                return if beyond { Verdict::Contradicted } else { inconclusive() };
+            }
         };
         return if claimed { Verdict::Supported } else { Verdict::Contradicted };
     }
-    Verdict::Inconclusive { seeds_needed: deciding_seeds(paired, p_adjusted, margin, alpha) }
+    inconclusive()
 }
 
 fn deciding_seeds(paired: &Paired, p_adjusted: Option<f64>, margin: Option<f64>, alpha: f64) -> Option<usize> {

@@ -17,13 +17,17 @@ pub fn claims(view: &View, judged: &[Judged]) -> Result<Table> {
         let sign = match claim.direction {
             Direction::Greater => ">",
             Direction::Less => "<",
+            Direction::Equivalent => "≈",
         };
-        let contrast = format!(
+        let mut contrast = format!(
             "{}: {} {sign} {}",
             metric.label,
             view.method_label(&claim.method),
             view.method_label(&claim.versus)
         );
+        if claim.threshold != 0.0 {
+            contrast.push_str(&format!(" {:+}", claim.threshold));
+        }
         for part in &it.parts {
             rows.push(vec![
                 Cell::text(&claim.id),
@@ -32,7 +36,7 @@ pub fn claims(view: &View, judged: &[Judged]) -> Result<Table> {
                 Cell::text(&claim.family),
                 Cell::Estimate(difference(&part.contrast)),
                 Cell::number(claim.margin, metric.decimals),
-                Cell::Probability(part.contrast.p()),
+                Cell::Probability(part.p()),
                 Cell::Probability(part.p_adjusted),
                 Cell::text(part.words()),
             ]);
