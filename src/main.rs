@@ -1,1 +1,15 @@
-fn main() {}
+//! The `touchstone` program: parse, run, show what went wrong.
+
+use clap::Parser;
+use std::process::ExitCode;
+use touchstone::cli::{self, Cli};
+
+fn main() -> ExitCode {
+    match cli::run(Cli::parse()) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            eprintln!("{:?}", miette::Report::new(error));
+            ExitCode::from(cli::FAILURE)
+        }
+    }
+}

@@ -1,1 +1,64 @@
-//! (to be written)
+//! The command line: what can be typed. One file per command holds its arguments and does its work.
+
+pub mod doctor;
+pub mod stats;
+pub mod study;
+
+use crate::error::Result;
+use clap::{Parser, Subcommand};
+
+/// Which claims about aligning language models really hold?
+///
+/// Reproduces inverse-RL reward learning from demonstrations (arXiv 2503.13538) against its baselines, with error bars and
+/// with claims that were declared before the runs.
+#[derive(Debug, Parser)]
+#[command(name = "touchstone", version, propagate_version = true, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Estimate and compare any table of results: intervals, paired differences, power
+    Stats(stats::StatsArgs),
+    /// Say what this machine offers, what is missing, and how to get it
+    Doctor(doctor::DoctorArgs),
+}
+
+/// Exit code of a command that did what it was asked.
+pub const SUCCESS: u8 = 0;
+/// Exit code after an error. (A command line that cannot be understood ends with 2, an interrupted run with 130.)
+pub const FAILURE: u8 = 1;
+
+/// Does what was typed.
+///
+/// # Errors
+/// Whatever stops the command from doing its work; main shows it and ends with [`FAILURE`].
+pub fn run(cli: Cli) -> Result<u8> {
+    match cli.command {
+        Command::Stats(args) => stats::run(&args).map(|()| SUCCESS),
+        Command::Doctor(args) => doctor::run(&args),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_tree_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_usage_error_ends_with_two_and_help_with_zero() {
+        let code = |words: &[&str]| Cli::try_parse_from(words).map(|_| ()).map_err(|error| error.exit_code());
+        assert_eq!(code(&["touchstone", "doctor"]), Ok(()));
+        assert_eq!(code(&["touchstone", "docter"]), Err(2));
+        assert_eq!(code(&["touchstone", "doctor", "--colour"]), Err(2));
+        assert_eq!(code(&["touchstone", "--help"]), Err(0));
+        assert_eq!(code(&["touchstone", "--version"]), Err(0));
+    }
+}
