@@ -59,13 +59,34 @@ pub fn run(cli: Cli) -> Result<u8> {
     match cli.command {
         Command::Reproduce(args) => return reproduce::run(&args),
         Command::Doctor(args) => return doctor::run(&args),
+        Command::Runs(args) => return runs::run(&args),
         Command::Plan(args) => plan::run(&args)?,
         Command::Report(args) => report::run(&args)?,
-        Command::Runs(args) => runs::run(&args)?,
         Command::Stats(args) => stats::run(&args)?,
         Command::Generate(args) => score::generate(&args)?,
         Command::Score(args) => score::score(&args)?,
         Command::Stage(args) => stage::run(&args, crate::stages::run)?,
     }
     Ok(SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_tree_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_usage_error_ends_with_two_and_help_with_zero() {
+        let code = |words: &[&str]| Cli::try_parse_from(words).map(|_| ()).map_err(|error| error.exit_code());
+        assert_eq!(code(&["touchstone", "doctor"]), Ok(()));
+        assert_eq!(code(&["touchstone", "docter"]), Err(2));
+        assert_eq!(code(&["touchstone", "doctor", "--colour"]), Err(2));
+        assert_eq!(code(&["touchstone", "--help"]), Err(0));
+        assert_eq!(code(&["touchstone", "--version"]), Err(0));
+    }
 }

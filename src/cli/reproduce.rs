@@ -34,14 +34,16 @@ const LOCAL_SCALE: &str = "local";
 
 pub fn run(args: &ReproduceArgs) -> Result<u8> {
     let (study, local) = resolve(&args.study, &args.local)?;
-    device::select(&args.study.device)?;
+    let devices: Vec<String> = args.study.device.split(',').map(|name| name.trim().to_owned()).collect();
+    devices.iter().try_for_each(|name| device::select(name).map(|_| ()))?;
     let plan = Plan::new(&study, local.as_ref())?;
     let store = Store::open(&args.study.store)?;
     let jobs = match args.study.jobs {
         Some(jobs) => jobs.get(),
+        None if devices.len() > 1 => devices.len(),
         None => std::thread::available_parallelism().map_or(1, usize::from),
     };
-    let pool = LocalPool::new(jobs, &args.study.device)?;
+    let pool = LocalPool::new(jobs, devices)?;
     let outcome = pool.run(&store, &plan.graph, &Interrupt::on_signals()?)?;
     if outcome.interrupted {
         eprintln!("{}", outcome.summary());

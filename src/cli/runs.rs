@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::io::{ErrorKind, Write as _};
 use std::path::PathBuf;
-use std::process::ExitCode;
+use super::{FAILURE, SUCCESS};
 
 /// Look into the artifacts that were computed, and check them.
 #[derive(Debug, clap::Args)]
@@ -37,14 +37,15 @@ enum RunsCommand {
     },
 }
 
-pub fn run(args: &RunsArgs) -> Result<ExitCode> {
+/// Returns the exit code: failure if `verify` finds damage.
+pub fn run(args: &RunsArgs) -> Result<u8> {
     let store = Store::open_existing(&args.store)?;
     match &args.command {
         RunsCommand::List => print(&list(&store.list()?))?,
         RunsCommand::Show { prefix } => print(&show(&store, &store.find(prefix)?)?)?,
         RunsCommand::Verify { repair } => return verify(&store, *repair),
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(SUCCESS)
 }
 
 fn list(manifests: &[Manifest]) -> String {
@@ -116,7 +117,7 @@ fn describe_spec(spec: &StageSpec) -> String {
     text
 }
 
-fn verify(store: &Store, repair: bool) -> Result<ExitCode> {
+fn verify(store: &Store, repair: bool) -> Result<u8> {
     let report = store.verify()?;
     print(&describe_verification(&report))?;
     let damaged: BTreeSet<StageKey> = report.problems.iter().filter_map(|problem| problem.key).collect();
@@ -131,7 +132,7 @@ fn verify(store: &Store, repair: bool) -> Result<ExitCode> {
         print("`touchstone runs verify --repair` removes the damaged artifacts, and the next run recomputes them\n")?;
     }
     let left = report.problems.iter().any(|problem| !repair || problem.key.is_none());
-    Ok(if left { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    Ok(if left { FAILURE } else { SUCCESS })
 }
 
 fn describe_verification(report: &Verification) -> String {
@@ -208,7 +209,7 @@ mod tests {
     fn run_with(dir: &std::path::Path, arguments: &[&str]) -> Result<bool> {
         let store = ["--store", dir.to_str().unwrap()];
         let arguments = ["touchstone"].iter().chain(arguments).chain(&store);
-        run(&Program::parse_from(arguments).runs).map(|code| code == ExitCode::SUCCESS)
+        run(&Program::parse_from(arguments).runs).map(|code| code == SUCCESS)
     }
 
     #[test]

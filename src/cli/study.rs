@@ -28,7 +28,7 @@ pub struct StudyArgs {
     /// Override a hyper-parameter of every method; may be given again
     #[arg(long, value_name = "SECTION.KEY=VALUE")]
     pub set: Vec<String>,
-    /// Where tensors are computed: flex, libtorch, libtorch:cuda:N or cuda:N
+    /// Where tensors are computed: flex, libtorch, libtorch:cuda:N or cuda:N; several, separated by commas, share the stages
     #[arg(long, value_name = "DEVICE", default_value = "flex", env = "TOUCHSTONE_DEVICE")]
     pub device: String,
     /// Stages that run at once [default: one per core, or one per GPU]

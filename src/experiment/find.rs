@@ -21,6 +21,18 @@ pub(super) fn read(path_or_name: &str, start: &Path) -> Result<Node> {
     chain(text, start, LONGEST_CHAIN)
 }
 
+/// What [`Experiment::load_from`](super::Experiment::load_from) finds from the folder `start` without knowing a path: the
+/// files of the nearest `experiments/` folder, and the shipped names that are not among them.
+pub fn available(start: &Path) -> Vec<String> {
+    let folder = start.ancestors().map(|folder| folder.join("experiments")).find(|folder| folder.is_dir());
+    let files = folder.into_iter().flat_map(std::fs::read_dir).flatten().flatten().map(|entry| entry.path());
+    let mut found: Vec<_> = files.filter(|path| path.extension().is_some_and(|end| end == "toml")).collect();
+    found.sort();
+    let names: Vec<_> = found.iter().filter_map(|path| path.file_stem()?.to_str().map(str::to_owned)).collect();
+    let shipped = SHIPPED.map(|(name, _)| name.to_owned()).into_iter().filter(|name| !names.contains(name));
+    found.iter().map(|path| path.display().to_string()).chain(shipped).collect()
+}
+
 fn chain(source: Source, start: &Path, left: usize) -> Result<Node> {
     let mut node = Node::parse(&source.name, &source.content)?;
     let Some(extends) = node.table_mut().and_then(|table| table.remove("extends")) else { return Ok(node) };

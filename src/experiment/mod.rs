@@ -22,7 +22,7 @@ mod tests;
 
 pub use claim::{Claim, Direction, Versus};
 pub use file::Experiment;
-pub use find::SHIPPED;
+pub use find::{SHIPPED, available};
 pub use hyper::{
     DemonstrationSettings, EvaluationSettings, GenerationSettings, Hyper, Labels, ModelSettings, PreferenceSettings,
 };

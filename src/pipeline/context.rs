@@ -112,7 +112,7 @@ impl StageContext {
 
     /// Tokens counted so far.
     pub fn tokens(&self) -> u64 {
-        self.lock().tokens
+        lock(&self.meter).cost().tokens
     }
 
     /// Counts floating-point operations.
