@@ -119,8 +119,8 @@ fn closed_group(wins: &[Vec<f64>]) -> Option<Vec<usize>> {
         let mut open = vec![0];
         seen[0] = true;
         while let Some(from) = open.pop() {
-            for to in 0..n {
-                if !seen[to] && edge(from, to) {
+            for to in (0..n).filter(|to| edge(from, *to)) {
+                if !seen[to] {
                     seen[to] = true;
                     open.push(to);
                 }

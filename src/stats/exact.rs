@@ -7,14 +7,14 @@ use super::check;
 use crate::error::{Error, Result};
 use statrs::function::factorial::ln_binomial;
 
-/// The counting takes time in the cube of the sample; far below this the normal approximation is as good.
-const MOST_VALUES: usize = 400;
+/// Counting takes time in the fourth power of the sample, and far below this the t test is as good.
+const MOST_VALUES: usize = 200;
 
 /// Wilcoxon's signed rank test of the paired differences a − b (Wilcoxon 1945). Differences of 0 are left out; if none
 /// remains p is 1. With fewer than 6 pairs p cannot fall below .05.
 ///
 /// # Errors
-/// Unequal lengths, no values, values that are not finite, or more than 400 pairs.
+/// Unequal lengths, no values, values that are not finite, or more than 200 pairs.
 pub fn wilcoxon_exact(a: &[f64], b: &[f64]) -> Result<f64> {
     check::pairs("Wilcoxon's signed rank test", a, b)?;
     few_enough(a.len())?;
@@ -37,7 +37,7 @@ pub fn wilcoxon_exact(a: &[f64], b: &[f64]) -> Result<f64> {
 /// The Mann–Whitney (Wilcoxon rank sum) test of two independent samples (Mann and Whitney 1947).
 ///
 /// # Errors
-/// No values, values that are not finite, or more than 400 values together.
+/// No values, values that are not finite, or more than 200 values together.
 pub fn mann_whitney_exact(x: &[f64], y: &[f64]) -> Result<f64> {
     check::values("the Mann–Whitney test", x)?;
     check::values("the Mann–Whitney test", y)?;
