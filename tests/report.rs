@@ -74,12 +74,15 @@ fn rows<'t>(text: &'t str, first: &str) -> Vec<&'t str> {
 
 #[test]
 fn every_text_file_is_as_it_was() {
-    for (name, bytes) in written(&fixture()) {
-        // The page in html holds what the other snapshots hold, and is looked at on its own below.
-        if !name.ends_with(".parquet") && !["metrics.csv", "report.html"].contains(&name.as_str()) {
-            insta::assert_snapshot!(name.replace('/', "-"), String::from_utf8(bytes).unwrap());
+    // Eight digits: the last ones of a quantile differ between the mathematics libraries of two systems.
+    insta::with_settings!({filters => vec![(r"(\.\d{8})\d+", "$1")]}, {
+        for (name, bytes) in written(&fixture()) {
+            // The page in html holds what the other snapshots hold, and is looked at on its own below.
+            if !name.ends_with(".parquet") && !["metrics.csv", "report.html"].contains(&name.as_str()) {
+                insta::assert_snapshot!(name.replace('/', "-"), String::from_utf8(bytes).unwrap());
+            }
         }
-    }
+    });
 }
 
 #[test]
@@ -177,6 +180,18 @@ fn known_numbers_reach_the_page() {
     let text = markdown(&input);
     assert!(rows(&text, "IRL").iter().any(|line| line.contains("**0.612 [0.590, 0.634] (n=4)**")), "{text}");
     assert!(rows(&text, "small (1 M)").iter().any(|line| line.contains("| 0.0204 |")), "{text}");
+}
+
+#[test]
+fn a_heuristic_is_no_policy_and_a_policy_without_reward_is_in_no_reward_table() {
+    let text = markdown(&fixture());
+    let section = |from: &str, to: &str| {
+        let start = text.find(from).unwrap();
+        &text[start..start + text[start..].find(to).unwrap()]
+    };
+    assert!(!section("## Results", "## Differences").contains("longer is better"));
+    let rewards = section("## Rewards", "## Iterations");
+    assert!(rows(rewards, "SFT").is_empty() && rows(rewards, "longer is better").len() == 2);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! From measured values to a report that a reviewer can check: verdicts first, every number with its uncertainty, every
 //! planned run counted.
 //!
-//! [`ReportInput`] is all a report knows. It is checked and put in order ([`view`](self)), assembled into neutral tables
+//! [`ReportInput`] is all a report knows. It is checked and put in order, assembled into neutral tables
 //! and figures, and exported: `report.md`, `report.html`, each table as csv and parquet, each figure as svg, `metrics.csv` and
 //! `.parquet`, `summary.json`. Statistics are computed in [`crate::stats`]; here they are only asked for and shown. The
 //! same input gives the same bytes, whatever the order of its rows, so there is no date in a report.

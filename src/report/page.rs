@@ -71,10 +71,14 @@ fn values(view: &View, content: &Content, markup: &dyn Markup) -> Result<Value> 
     let sentences = |all: Vec<String>| all.iter().map(|text| markup.prose(text)).collect::<Vec<_>>();
     let cut = |table: &Table, by| cut(table, by, markup);
     let results = |kind| content.results_of(kind).map(|table| cut(table, "size")).collect::<Vec<_>>();
-    let figures = |some: &[Figure]| Value::from_serialize(some.iter().map(|it| figure(it, markup)).collect::<Vec<_>>());
     let Figures { dots, iterations, curves } = &content.figures;
-    let is_primary = |figure: &Figure| figure.id == file_stem(&view.layout().primary);
-    let (main_figure, more_figures) = dots.split_at(usize::from(dots.first().is_some_and(is_primary)));
+    let primary = file_stem(&view.layout().primary);
+    let mut reward_tables = view.layout().tables.iter().filter(|table| table.kind == TableKind::Reward);
+    let first_reward = reward_tables.find_map(|table| table.metrics.first()).map(|metric| file_stem(metric));
+    // The two that the page opens with; all others are folded.
+    let (main_figure, others): (Vec<&Figure>, Vec<&Figure>) = dots.iter().partition(|figure| figure.id == primary);
+    let (reward_figure, more_figures): (Vec<&Figure>, Vec<&Figure>) =
+        others.into_iter().partition(|figure| first_reward.as_ref() == Some(&figure.id));
     let (iteration_figure, more_iteration_figures) = iterations.split_at(iterations.len().min(1));
     Ok(context! {
         header => context! {
@@ -96,11 +100,12 @@ fn values(view: &View, content: &Content, markup: &dyn Markup) -> Result<Value> 
         policy => results(TableKind::Policy),
         reward => results(TableKind::Reward),
         diagnostics => results(TableKind::Diagnostics),
-        main_figure => figures(main_figure),
-        more_figures => figures(more_figures),
-        iteration_figure => figures(iteration_figure),
-        more_iteration_figures => figures(more_iteration_figures),
-        curves => figures(curves),
+        main_figure => figures(markup, main_figure),
+        reward_figure => figures(markup, reward_figure),
+        more_figures => figures(markup, more_figures),
+        iteration_figure => figures(markup, iteration_figure),
+        more_iteration_figures => figures(markup, more_iteration_figures),
+        curves => figures(markup, curves),
         differences_intro => markup.prose(&prose::differences(view)?),
         differences => content.differences.iter().map(|table| cut(table, "metric")).collect::<Vec<_>>(),
         iterations => cut(&content.iterations, "size"),
@@ -110,8 +115,9 @@ fn values(view: &View, content: &Content, markup: &dyn Markup) -> Result<Value> 
     })
 }
 
-fn figure<'f>(figure: &'f Figure, markup: &dyn Markup) -> FigureView<'f> {
-    FigureView { id: &figure.id, title: markup.plain(&figure.title), svg: &figure.svg }
+fn figures<'f>(markup: &dyn Markup, figures: impl IntoIterator<Item = &'f Figure>) -> Vec<FigureView<'f>> {
+    let view = |figure: &'f Figure| FigureView { id: &figure.id, title: markup.plain(&figure.title), svg: &figure.svg };
+    figures.into_iter().map(view).collect()
 }
 
 fn claim_line(judged: &Judged, markup: &dyn Markup) -> ClaimLine {

@@ -88,6 +88,9 @@ pub fn reading(view: &View) -> Vec<String> {
              separated from the best.",
             view.alpha()
         ),
+        "Intervals of differences are not adjusted for the number of comparisons; adjusted p-values and verdicts are, so an \
+         interval may leave out 0 where the verdict is inconclusive."
+            .to_owned(),
         "`n/a` is not defined or not measured; it is never 0. One seed has a mean but no interval; differences without \
          any spread have no p."
             .to_owned(),
