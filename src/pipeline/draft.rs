@@ -4,6 +4,7 @@ use super::files;
 use super::manifest::{FileRecord, MANIFEST, Manifest};
 use super::store::{StageLock, Store};
 use crate::error::{Error, Result};
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
@@ -42,9 +43,13 @@ impl Draft {
             return Err(Error::new(format!("stage `{}` wrote a file called {MANIFEST}", manifest.label))
                 .hint("this name is the store's own: choose another one in the stage"));
         }
+        let mut folders = BTreeSet::new();
         for (name, path) in plain_files(&self.out)? {
             manifest.files.insert(name, sync_and_hash(&path)?);
+            let inside = path.ancestors().skip(1).take_while(|folder| *folder != self.out);
+            folders.extend(inside.map(Path::to_owned));
         }
+        folders.iter().try_for_each(|folder| files::sync_dir(folder))?;
         let path = self.out.join(MANIFEST);
         files::write_synced(&path, &files::to_json(&manifest, &path)?)?;
         files::sync_dir(&self.out)?;
@@ -94,12 +99,8 @@ pub(super) fn plain_files(dir: &Path) -> Result<Vec<(String, PathBuf)>> {
     Ok(found)
 }
 
-/// Syncs a file and the folder that names it; returns its record.
 fn sync_and_hash(path: &Path) -> Result<FileRecord> {
     File::open(path).and_then(|file| file.sync_all()).map_err(|cause| files::failed("sync", path, cause))?;
-    if let Some(folder) = path.parent() {
-        files::sync_dir(folder)?;
-    }
     hash(path)
 }
 

@@ -44,8 +44,11 @@ impl Meter {
         self.tokens += tokens;
     }
 
+    /// An estimate that is not a number counts as nothing, since JSON cannot hold it.
     pub fn add_flops(&mut self, flops: f64) {
-        self.flops += flops;
+        if flops.is_finite() {
+            self.flops += flops;
+        }
     }
 
     /// Puts what follows on top of `earlier`.
@@ -151,6 +154,7 @@ mod tests {
         meter.add_tokens(3);
         meter.resume(earlier);
         meter.add_flops(0.5);
+        meter.add_flops(f64::NAN);
         let cost = meter.cost();
         assert!((100.0..160.0).contains(&cost.wall_seconds) && cost.cpu_seconds.unwrap() >= 50.0, "{cost:?}");
         assert_eq!((cost.peak_memory_bytes, cost.tokens, cost.flops), (Some(1 << 50), 10, 2.0));
