@@ -1,7 +1,7 @@
 //! What the world promises, over its whole public face.
 
 use super::*;
-use proptest::prelude::*;
+use proptest::prelude::{any, prop, prop_assert, proptest};
 use std::collections::{HashMap, HashSet};
 
 const MANY: u64 = 20_000;
@@ -149,7 +149,7 @@ fn gold_follows_the_authors_quality() {
     let qualities = [0.0, 0.2, 0.4, 0.5, 0.6, 0.8, 0.9, 0.95, 1.0];
     let golds = qualities.map(dial);
     assert!(golds.is_sorted_by(|a, b| a < b), "{golds:?}");
-    assert!(golds[0] < 0.35, "{golds:?}");
+    assert!(golds[0] < 0.45, "{golds:?}");
     let wild = mean_gold(4_000, |post, rng| {
         let quality = world.pretraining_quality(rng);
         world.summary(post, quality, rng)
