@@ -119,7 +119,7 @@ impl Default for AuthorSettings {
             rude: Flaw { plain: 0.3, provoked: 1.4 },
             tail: Flaw { plain: 0.75, provoked: 1.8 },
             time: Flaw { plain: 0.7, provoked: 1.8 },
-            confusion: Flaw { plain: 0.15, provoked: 0.75 },
+            confusion: Flaw { plain: 0.15, provoked: 0.65 },
             whole_event: 0.7,
             wrong_value: 0.08,
             repeat: 0.15,
