@@ -18,11 +18,11 @@ const ALL_STATED: f64 = EVENT_STATED + FEELING_STATED + ASK_STATED;
 /// Points for saying nothing beside the point, scaled by the share of completeness reached, so silence earns nothing.
 const CLEAN: f64 = 28.0;
 /// What beside the point costs of them, each time.
-const FILLER_COST: f64 = 5.0;
-const TIME_COST: f64 = 5.0;
+const FILLER_COST: f64 = 4.0;
+const TIME_COST: f64 = 4.0;
 const OFF_TOPIC_COST: f64 = 10.0;
 const RUDE_COST: f64 = 12.0;
-const TAIL_COST: f64 = 8.0;
+const TAIL_COST: f64 = 6.0;
 
 /// Points for the right value of each slot, times the share of its mentions that are right.
 const RIGHT_RELATION: f64 = 8.0;
@@ -33,7 +33,7 @@ const RIGHT_ASK: f64 = 9.0;
 
 /// Factors of form.
 const PER_ERROR: f64 = 0.85;
-const PER_REPEATED_CLAUSE: f64 = 0.85;
+const PER_REPEATED_CLAUSE: f64 = 0.8;
 const PER_WORD_OVER: f64 = 0.97;
 const NOT_ENDED: f64 = 0.5;
 /// Words a summary may have without being too long.

@@ -4,8 +4,8 @@
 //! events, feelings and advice. Authors of a chosen quality summarise it. `datasets/world-tldr.md` is its card, with
 //! examples.
 //!
-//! The parts, from text to labels: [`vocabulary`] (words, tokenizer), [`post`] (latents and posts), [`author`]
-//! (summaries), [`grammar`] and [`gold`] (the reward), [`labels`] (preferences), [`settings`] (every knob).
+//! The parts, from text to labels: `vocabulary` (words, tokenizer), `post` (latents and posts), `author` (summaries),
+//! `grammar` and `gold` (the reward), `labels` (preferences), `settings` (every knob of difficulty).
 //!
 //! ```
 //! use touchstone::data::world::{Split, World, WorldSettings};

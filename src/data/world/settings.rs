@@ -112,18 +112,18 @@ impl Default for PostSettings {
 impl Default for AuthorSettings {
     fn default() -> Self {
         Self {
-            filler: Flaw { plain: 0.5, provoked: 1.8 },
-            off_topic: Flaw { plain: 0.5, provoked: 1.8 },
-            no_feeling: Flaw { plain: 0.45, provoked: 1.6 },
-            no_question: Flaw { plain: 0.45, provoked: 1.6 },
-            rude: Flaw { plain: 0.35, provoked: 1.6 },
-            tail: Flaw { plain: 0.6, provoked: 1.8 },
-            time: Flaw { plain: 0.5, provoked: 1.8 },
-            confusion: Flaw { plain: 0.15, provoked: 0.6 },
+            filler: Flaw { plain: 0.65, provoked: 1.8 },
+            off_topic: Flaw { plain: 0.4, provoked: 1.7 },
+            no_feeling: Flaw { plain: 0.3, provoked: 1.4 },
+            no_question: Flaw { plain: 0.3, provoked: 1.4 },
+            rude: Flaw { plain: 0.3, provoked: 1.4 },
+            tail: Flaw { plain: 0.75, provoked: 1.8 },
+            time: Flaw { plain: 0.7, provoked: 1.8 },
+            confusion: Flaw { plain: 0.15, provoked: 0.65 },
             whole_event: 0.7,
-            wrong_value: 0.1,
-            repeat: 0.2,
-            slip: 0.2,
+            wrong_value: 0.08,
+            repeat: 0.15,
+            slip: 0.15,
             unfinished: 0.15,
         }
     }

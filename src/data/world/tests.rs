@@ -1,7 +1,7 @@
 //! What the world promises, over its whole public face.
 
 use super::*;
-use proptest::prelude::*;
+use proptest::prelude::{any, prop, prop_assert, proptest};
 use std::collections::{HashMap, HashSet};
 
 const MANY: u64 = 20_000;
@@ -85,8 +85,16 @@ fn every_text_is_short_and_survives_the_tokenizer() {
     };
     assert_eq!(within(&prompts, MAX_PROMPT_WORDS), 1.0);
     assert_eq!(within(&summaries, MAX_SUMMARY_WORDS), 1.0);
-    assert!(within(&prompts, 44) > 0.8, "{}", within(&prompts, 44));
-    assert!(within(&summaries, 24) > 0.8, "{}", within(&summaries, 24));
+    let lengths = |lengths: &[usize], usual: usize| {
+        let average = mean(lengths.iter().map(|length| *length as f64));
+        format!("mean {average:.1}, {:.1} % at most {usual}", 100.0 * within(lengths, usual))
+    };
+    let table = [
+        format!("vocabulary: {} tokens", tokenizer.get_vocab_size(true)),
+        format!("prompts: {}", lengths(&prompts, 44)),
+        format!("wild summaries: {}", lengths(&summaries, 24)),
+    ];
+    documented("lengths", &table.join("\n"));
 }
 
 #[test]
@@ -139,6 +147,33 @@ fn settings_out_of_range_are_named() {
 }
 
 #[test]
+fn settings_are_read_strictly_and_in_part() {
+    let settings: WorldSettings = toml::from_str("authors.rude = { plain = 0.1, provoked = 0.2 }").unwrap();
+    assert_eq!(settings.authors.rude, Flaw { plain: 0.1, provoked: 0.2 });
+    assert_eq!(settings.posts, PostSettings::default());
+    assert!(toml::from_str::<WorldSettings>("posts.distractors = 3").is_err());
+}
+
+#[test]
+fn the_hardest_and_the_easiest_posts_keep_their_promises() {
+    let mut settings = WorldSettings::default();
+    settings.posts = PostSettings { max_off_topic: 9, off_topic: 1.0, ..settings.posts };
+    for knob in [&mut settings.posts.other_event, &mut settings.posts.other_feeling, &mut settings.posts.other_ask] {
+        *knob = 1.0;
+    }
+    let (hard, mut longest) = (World::new(&settings).unwrap(), 0);
+    for index in 0..2_000 {
+        let Post { prompt, latent, .. } = hard.post(Split::Controls, 0, index);
+        longest = longest.max(prompt.split(' ').count());
+        assert!(latent.other_event.is_some() && latent.other_feeling.is_some() && latent.other_ask.is_some());
+        assert!(latent.off_topic.iter().all(|text| prompt.contains(text)));
+    }
+    assert_eq!(longest, MAX_PROMPT_WORDS);
+    let easy = hard.easy_post(0, 0).latent;
+    assert!(easy.other_event.is_none() && easy.other_feeling.is_none() && easy.off_topic.is_empty());
+}
+
+#[test]
 fn gold_follows_the_authors_quality() {
     let world = world();
     for (post, mut rng) in controls(1_000) {
@@ -149,13 +184,13 @@ fn gold_follows_the_authors_quality() {
     let qualities = [0.0, 0.2, 0.4, 0.5, 0.6, 0.8, 0.9, 0.95, 1.0];
     let golds = qualities.map(dial);
     assert!(golds.is_sorted_by(|a, b| a < b), "{golds:?}");
-    assert!(golds[0] < 0.35, "{golds:?}");
+    assert!(golds[0] < 0.45, "{golds:?}");
     let wild = mean_gold(4_000, |post, rng| {
         let quality = world.pretraining_quality(rng);
         world.summary(post, quality, rng)
     });
     let table: Vec<String> = qualities.iter().zip(golds).map(|(q, gold)| format!("q = {q:.2}: {gold:.3}")).collect();
-    insta::assert_snapshot!("dial", format!("{}\nwild authors: {wild:.3}", table.join("\n")));
+    documented("dial", &format!("{}\nwild authors: {wild:.3}", table.join("\n")));
 }
 
 /// What a policy without understanding might write, and how much it may earn at most.
@@ -191,7 +226,7 @@ fn no_loophole_pays() {
         ("story copied, cut", mean_gold(2_000, |post, _| cut(&story(post))), middling / 1.5),
         ("story copied whole", mean_gold(2_000, |post, _| story(post)), middling / 1.5),
         ("canonical twice", mean_gold(2_000, |post, _| twice(post)), middling / 1.5),
-        ("never ended", endless, middling),
+        ("never ended", endless, middling / 1.3),
         ("another post's summary", mean_gold(2_000, |_, _| world.canonical(&other)), middling),
         ("template", mean_gold(2_000, |_, _| template.into()), middling),
     ];
@@ -199,7 +234,7 @@ fn no_loophole_pays() {
         assert!(gold <= most, "{name} earns {gold:.3}, at most {most:.3} is allowed");
     }
     let table: Vec<String> = loopholes.iter().map(|(name, gold, _)| format!("{name}: {gold:.3}")).collect();
-    insta::assert_snapshot!("loopholes", table.join("\n"));
+    documented("loopholes", &table.join("\n"));
 }
 
 /// The first [`MAX_SUMMARY_WORDS`] words.
@@ -207,7 +242,8 @@ fn cut(text: &str) -> String {
     text.split(' ').take(MAX_SUMMARY_WORDS).collect::<Vec<_>>().join(" ")
 }
 
-/// What a reward that never reads gold can know: accuracy of shortcuts on pairs of two wild authors.
+/// What a reward that never reads gold can know: accuracy of shortcuts on pairs of authors
+/// of uniform quality.
 #[test]
 fn shortcuts_tell_little() {
     let world = world();
@@ -229,22 +265,23 @@ fn shortcuts_tell_little() {
     let labeller = world.labeller(&differences).unwrap();
     let mut rng = stream(0, "test/verdicts", &[]);
     let verdicts: Vec<bool> = pairs.iter().map(|[a, b]| labeller.prefers_first(a.0, b.0, &mut rng)).collect();
-    let accuracy = |score: &dyn Fn(&(f64, [f64; 3])) -> f64, noisy: bool| {
-        mean(pairs.iter().zip(&verdicts).map(|([a, b], verdict)| {
-            let better = if noisy { *verdict } else { a.0 > b.0 };
-            let margin = score(a) - score(b);
-            if margin == 0.0 { 0.5 } else { f64::from((margin > 0.0) == better) }
+    let accuracy = |margins: &[f64], noisy: bool| {
+        mean(margins.iter().zip(&differences).zip(&verdicts).map(|((margin, difference), verdict)| {
+            let better = if noisy { *verdict } else { *difference > 0.0 };
+            if *margin == 0.0 { 0.5 } else { f64::from((*margin > 0.0) == better) }
         }))
     };
     let names = ["shorter is better", "overlap with the post", "gold without faithfulness"];
-    let mut table = vec![format!("tau {:.3}", labeller.temperature()), "reward: noise-free, noisy".to_owned()];
+    let mut table =
+        vec![format!("tau {:.3}", labeller.temperature()), "accuracy: against gold, against an annotator".to_owned()];
     for (i, name) in names.into_iter().enumerate() {
-        let [clean, noisy] = [false, true].map(|noisy| accuracy(&|scored| scored.1[i], noisy));
+        let margins: Vec<f64> = pairs.iter().map(|[a, b]| a.1[i] - b.1[i]).collect();
+        let [clean, noisy] = [false, true].map(|noisy| accuracy(&margins, noisy));
         assert!(clean < 0.9, "{name}: {clean}");
         table.push(format!("{name}: {clean:.3}, {noisy:.3}"));
     }
-    table.push(format!("gold: {:.3}, {:.3}", accuracy(&|scored| scored.0, false), accuracy(&|scored| scored.0, true)));
-    insta::assert_snapshot!("shortcuts", table.join("\n"));
+    table.push(format!("gold: {:.3}, {:.3}", accuracy(&differences, false), accuracy(&differences, true)));
+    documented("shortcuts", &table.join("\n"));
 }
 
 #[test]
@@ -262,18 +299,26 @@ fn the_card_shows_what_the_world_writes() {
         )
     };
     let draw = |quality, seed| world.summary(&post, quality, &mut stream(seed, "card", &[]));
+    let gold = |summary: &String| world.gold_parts(&post.latent, summary, true);
+    let first = |quality, wanted: &dyn Fn(GoldParts) -> bool| {
+        (0..).map(|seed| draw(quality, seed)).find(|summary| wanted(gold(summary))).unwrap()
+    };
     let text = [
         format!("post: {}", post.prompt),
         show("perfect", &world.canonical(&post)),
-        show("good (q = .9)", &draw(0.9, 2)),
-        show("middling (q = .5)", &draw(0.5, 0)),
-        show("bad (q = 0)", &draw(0.0, 0)),
-    ]
-    .join("\n");
-    insta::assert_snapshot!("card", text);
+        show("good (q = 0.9)", &first(0.9, &|parts| (0.85..1.0).contains(&parts.gold))),
+        show("middling (q = 0.5)", &first(0.5, &|parts| (0.55..0.7).contains(&parts.gold))),
+        show("bad (q = 0)", &first(0.0, &|parts| parts.grammar_errors > 0 && parts.rude > 0)),
+    ];
+    documented("card", &text.join("\n"));
+}
+
+/// The snapshot `name`, which the data set's card repeats line by line.
+fn documented(name: &str, text: &str) {
+    insta::assert_snapshot!(name, text);
     let card = include_str!("../../../datasets/world-tldr.md");
     for line in text.lines() {
-        assert!(card.contains(line.trim()), "the card lacks: {line}");
+        assert!(card.lines().any(|l| l.trim() == line.trim()), "datasets/world-tldr.md lacks: {line}");
     }
 }
 
