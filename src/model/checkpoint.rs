@@ -123,9 +123,9 @@ fn save(
     }
     write_json(&folder.join("config.json"), &keys)?;
     weights.write(&folder.join("model.safetensors"), stored_as)?;
-    std::fs::copy(tokenizer, folder.join("tokenizer.json"))
-        .context(|| format!("cannot copy {} to {}", tokenizer.display(), folder.display()))?;
-    Ok(())
+    // Not `fs::copy`, which empties a file that is copied onto itself.
+    let copied = std::fs::read(tokenizer).and_then(|bytes| std::fs::write(folder.join("tokenizer.json"), bytes));
+    copied.context(|| format!("cannot copy {} to {}", tokenizer.display(), folder.display()))
 }
 
 fn read_config(path: &Path) -> Result<GptNeoXConfig> {
