@@ -122,7 +122,7 @@ fn cores() -> Finding {
     }
 }
 
-/// A stage of the embedded world stays below this.
+/// What one stage of the embedded world is allowed for.
 const STAGE_MIB: u64 = 1024;
 
 fn memory() -> Finding {
@@ -171,15 +171,13 @@ fn space(folder: &Path, bytes: u64) -> Finding {
 
 /// Whether the experiments that can be named from the folder `here` are valid.
 fn experiments(here: &Path) -> Vec<Finding> {
-    let check = |name: String| match Experiment::load_from(&name, here) {
+    let check = |found: String| match Experiment::load_from(&found, here) {
         Ok(experiment) => {
             let profiles: Vec<_> = experiment.profiles().collect();
-            Finding::new(State::Ok, "experiment", format!("{name}: profiles {}", profiles.join(", ")))
+            Finding::new(State::Ok, "experiment", format!("{}: profiles {}", experiment.name, profiles.join(", ")))
         }
-        Err(error) => {
-            let finding = Finding::new(State::Fail, "experiment", format!("{name}: {error}"));
-            finding.remedy(format!("`touchstone plan {name}` shows the line"))
-        }
+        Err(error) => Finding::new(State::Fail, "experiment", format!("{found}: {error}"))
+            .remedy(format!("`touchstone plan {found}` shows the line")),
     };
     experiment::available(here).into_iter().map(check).collect()
 }
