@@ -17,7 +17,7 @@ report *arguments:
 
 # The whole pipeline at a few steps, to see that it runs here.
 smoke *arguments:
-    cargo run --release -- reproduce smoke "$@"
+    cargo run --release -- reproduce tldr --profile smoke "$@"
 
 # The embedded world's own controls: is it a fair testbed?
 world-controls *arguments:
