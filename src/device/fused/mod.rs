@@ -5,7 +5,7 @@
 //! dimensions, passes over memory and not arithmetic take the time. Each function here picks one by the tensors it meets.
 
 mod cache;
-mod compose;
+pub mod compose;
 mod flex;
 
 pub use cache::{KvCache, prefill, select_rows, step};

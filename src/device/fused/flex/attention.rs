@@ -4,7 +4,7 @@
 //! left. Tiles beyond what their rows see are skipped. The backward pass computes the weights again rather than keep them.
 
 use super::gemm::{Matrix, Panels, store, tile, tile_transposed};
-use super::math::{exp, max, sum};
+use super::math::{dot, softmax, update};
 use pulp::{Simd, WithSimd};
 
 /// Shapes and inputs of attention: `qkv` [batch, time, 3·heads·size] in GPT-NeoX order, angles [batch, time, half].
@@ -151,7 +151,7 @@ impl<S: Simd> Scratch<S> {
         self.right.fill_transposed(Matrix { data: &self.k[..self.slots.len() * size], columns: size });
         scores(simd, &self.q, size, &self.right, &self.visible, &mut self.weights, self.stride);
         for slot in 0..problem.time {
-            softmax(&mut self.weights[slot * self.stride..][..self.stride], self.visible[slot]);
+            softmax(simd, &mut self.weights[slot * self.stride..][..self.stride], self.visible[slot]);
         }
     }
 
@@ -162,21 +162,6 @@ impl<S: Simd> Scratch<S> {
     fn keys(&self, size: usize) -> Matrix<'_> {
         Matrix { data: &self.k[..self.slots.len() * size], columns: size }
     }
-}
-
-/// Softmax of the first `count` values; zeros behind them.
-#[inline(always)]
-pub(super) fn softmax(row: &mut [f32], count: usize) {
-    let (seen, unseen) = row.split_at_mut(count);
-    let largest = max(seen);
-    for value in seen.iter_mut() {
-        *value = exp(*value - largest);
-    }
-    let share = 1.0 / sum(count, |i| seen[i]);
-    for value in seen.iter_mut() {
-        *value *= share;
-    }
-    unseen.fill(0.0);
 }
 
 /// `left · right` where row `i` needs only its first `visible[i]` columns.
@@ -411,7 +396,7 @@ impl WithSimd for Backward<'_> {
                 scores(simd, &d_out, size, &right, &scratch.visible, &mut d_scores, stride);
                 for slot in 0..time {
                     let weights = &scratch.weights[slot * stride..][..stride];
-                    softmax_gradient(weights, scratch.visible[slot], &mut d_scores[slot * stride..][..stride]);
+                    softmax_gradient(simd, weights, scratch.visible[slot], &mut d_scores[slot * stride..][..stride]);
                 }
 
                 // dQ = dS · K
@@ -453,12 +438,17 @@ impl WithSimd for Backward<'_> {
 
 /// Turns the gradient of the weights of one slot into that of its scores; zeros behind the `count` seen.
 #[inline(always)]
-fn softmax_gradient(weights: &[f32], count: usize, gradient: &mut [f32]) {
-    let weights = &weights[..gradient.len()];
+fn softmax_gradient<S: Simd>(simd: S, weights: &[f32], count: usize, gradient: &mut [f32]) {
     let (seen, unseen) = gradient.split_at_mut(count);
-    let level = sum(count, |i| weights[i] * seen[i]);
-    for i in 0..count {
-        seen[i] = weights[i] * (seen[i] - level);
-    }
+    let weights = &weights[..count];
+    let level = simd.splat_f32s(dot(simd, seen, weights));
+    update(
+        simd,
+        seen,
+        weights,
+        weights,
+        #[inline(always)]
+        |g, weight, _| simd.mul_f32s(weight, simd.sub_f32s(g, level)),
+    );
     unseen.fill(0.0);
 }

@@ -1,6 +1,8 @@
 //! The fused operations under automatic differentiation: what each keeps from its forward pass, and its gradient.
 
-use super::{Fused, attention, floats, heads_of, indices, log_probs, matrix, new, rows};
+use super::gemm::Matrix;
+use super::rows::{ColumnSums, GeluWithDerivative, LayerNormGradient, LogProbGradient, LogTotals, Multiply};
+use super::{Fused, attention, floats, heads_of, indices, log_probs, matrix, new};
 use burn::backend::ops::FloatTensorOps;
 use burn::backend::tensor::{BoolTensor, FloatTensor, IntTensor};
 use burn::backend::{Autodiff, Flex, TensorMetadata};
@@ -52,8 +54,8 @@ impl Backward<Flex, 3> for Linear {
         let [wants_x, wants_weight, wants_bias] = ops.parents.each_ref().map(Option::is_some);
         let [dx, dw] = linear_gradients(x, weight, &gradient, [wants_x, wants_weight]);
         let db = wants_bias.then(|| {
-            let gradient = matrix(&gradient);
-            new(rows::column_sums(gradient.data, gradient.columns), [gradient.columns])
+            let Matrix { data: x, columns: width } = matrix(&gradient);
+            new(Arch::new().dispatch(ColumnSums { x, width }), [width])
         });
         for (parent, gradient) in ops.parents.iter().zip([dx, dw, db]) {
             if let (Some(parent), Some(gradient)) = (parent, gradient) {
@@ -73,9 +75,9 @@ impl Backward<Flex, 3> for LayerNorm {
     fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, _checkpointer: &mut Checkpointer) {
         let gradient = grads.consume::<Flex>(&ops.node).to_contiguous();
         let (x, gamma, epsilon) = ops.state;
-        let out = rows::layer_norm_gradient(floats(&x), floats(&gamma), epsilon, floats(&gradient));
-        let width = gamma.shape();
-        let gradients = [new(out.x, x.shape()), new(out.gamma, width.clone()), new(out.beta, width)];
+        let kernel = LayerNormGradient { x: floats(&x), gamma: floats(&gamma), epsilon, gradient: floats(&gradient) };
+        let [dx, d_gamma, d_beta] = Arch::new().dispatch(kernel);
+        let gradients = [new(dx, x.shape()), new(d_gamma, gamma.shape()), new(d_beta, gamma.shape())];
         for (parent, gradient) in ops.parents.into_iter().zip(gradients) {
             if let Some(parent) = parent {
                 grads.register::<Flex>(parent.id, gradient);
@@ -93,7 +95,7 @@ impl Backward<Flex, 1> for Gelu {
 
     fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _checkpointer: &mut Checkpointer) {
         let mut gradient = grads.consume::<Flex>(&ops.node).to_contiguous();
-        rows::multiply(gradient.storage_mut(), floats(&ops.state));
+        Arch::new().dispatch(Multiply { values: gradient.storage_mut(), factors: floats(&ops.state) });
         if let [Some(parent)] = ops.parents {
             grads.register::<Flex>(parent.id, gradient);
         }
@@ -129,7 +131,13 @@ impl Backward<Flex, 1> for TokenLogProbs {
         let gradient = grads.consume::<Flex>(&ops.node).to_contiguous();
         let (mut logits, targets, totals) = ops.state;
         let width = logits.shape()[1];
-        rows::log_prob_gradient(logits.storage_mut(), width, &targets, &totals, floats(&gradient));
+        Arch::new().dispatch(LogProbGradient {
+            logits: logits.storage_mut(),
+            width,
+            targets: &targets,
+            log_totals: &totals,
+            gradient: floats(&gradient),
+        });
         if let [Some(parent)] = ops.parents {
             grads.register::<Flex>(parent.id, logits);
         }
@@ -183,7 +191,7 @@ impl<C: CheckpointStrategy> Fused for Autodiff<Flex, C> {
         match Gelu.prepare::<C>([node]).compute_bound().stateful() {
             OpsKind::Tracked(prep) => {
                 let x = x.to_contiguous();
-                let (out, slopes) = rows::gelu_with_derivative(floats(&x));
+                let (out, slopes) = Arch::new().dispatch(GeluWithDerivative(floats(&x)));
                 prep.finish(new(slopes, x.shape()), new(out, x.shape()))
             }
             OpsKind::UnTracked(prep) => prep.finish(Flex::fused_gelu(x)),
@@ -211,7 +219,7 @@ impl<C: CheckpointStrategy> Fused for Autodiff<Flex, C> {
         let (logits, node) = logits.into_parts();
         let logits = logits.to_contiguous();
         let (targets, width) = (indices(&targets), logits.shape()[1]);
-        let totals = rows::log_totals(floats(&logits), width);
+        let totals = Arch::new().dispatch(LogTotals { logits: floats(&logits), width });
         let out = log_probs(floats(&logits), width, &targets, &totals);
         match TokenLogProbs.prepare::<C>([node]).compute_bound().stateful() {
             OpsKind::Tracked(prep) => prep.finish((logits, targets, totals), out),

@@ -1,162 +1,167 @@
 //! Generation: the key-value cache in place, and drawing tokens.
 
-use super::attention::{Heads, Part, softmax};
-use super::math::{exp, max, vectorise};
+use super::attention::{Heads, Part};
+use super::math::{apply, exp, max, softmax, update};
+use pulp::{Simd, WithSimd};
 
-/// Keys [batch, heads, size, capacity] and values [batch, heads, capacity, size], to write.
-pub(super) struct Room<'a> {
-    pub keys: &'a mut [f32],
-    pub values: &'a mut [f32],
-    pub capacity: usize,
-}
-
-impl Room<'_> {
-    /// Writes every slot of `new` at slots `at..`.
-    pub fn append(&mut self, new: &Heads<'_>, at: usize) {
-        let size = new.size;
-        let mut key = vec![0.0; size];
-        vectorise(
-            #[inline(always)]
-            || {
-                for slot in 0..new.real.len() {
-                    let (row, place) = (slot / new.time, at + slot % new.time);
-                    for head in 0..new.heads {
-                        let start = (row * new.heads + head) * size * self.capacity;
-                        new.read(slot, head, Part::Key, 1.0, &mut key);
-                        for i in 0..size {
-                            self.keys[start + i * self.capacity + place] = key[i];
-                        }
-                        new.read(slot, head, Part::Value, 1.0, &mut self.values[start + place * size..]);
-                    }
-                }
-            },
-        );
+/// Writes the keys and values of every slot of `new` at slots `at..` of the cache.
+///
+/// Keys are [batch, heads, size, capacity], values [batch, heads, capacity, size].
+pub(super) fn append(new: &Heads<'_>, keys: &mut [f32], values: &mut [f32], capacity: usize, at: usize) {
+    let size = new.size;
+    let mut key = vec![0.0; size];
+    for slot in 0..new.real.len() {
+        let (row, place) = (slot / new.time, at + slot % new.time);
+        for head in 0..new.heads {
+            let start = (row * new.heads + head) * size * capacity;
+            new.read(slot, head, Part::Key, 1.0, &mut key);
+            for i in 0..size {
+                keys[start + i * capacity + place] = key[i];
+            }
+            new.read(slot, head, Part::Value, 1.0, &mut values[start + place * size..]);
+        }
     }
 }
 
-/// The same, to read.
-pub(super) struct Past<'a> {
+/// Attention of one new slot a row over the cache, which holds it already.
+pub(super) struct AttendToCache<'a> {
+    /// Of one slot a row.
+    pub query: Heads<'a>,
+    /// [batch, heads, size, capacity].
     pub keys: &'a [f32],
+    /// [batch, heads, capacity, size].
     pub values: &'a [f32],
     pub capacity: usize,
+    /// Nonzero at real tokens, [batch, slots in use].
+    pub real: &'a [u8],
 }
 
-impl Past<'_> {
-    /// Attention of one new slot a row, already appended, over the first `len` slots; `real` is [batch, len].
-    pub fn attend(&self, new: &Heads<'_>, real: &[u8], len: usize) -> Vec<f32> {
-        let size = new.size;
-        let mut out = vec![0.0; new.real.len() * new.heads * size];
-        let (mut query, mut weights) = (vec![0.0; size], vec![0.0; len]);
-        let mut packed = vec![0.0; len];
-        vectorise(
-            #[inline(always)]
-            || {
-                for row in 0..new.real.len() {
-                    let real = &real[row * len..][..len];
-                    let whole = real.iter().all(|&slot| slot != 0);
-                    for head in 0..new.heads {
-                        let start = (row * new.heads + head) * size * self.capacity;
-                        new.read(row, head, Part::Query, new.scale(), &mut query);
-                        let weights = &mut weights[..len];
-                        weights.fill(0.0);
-                        for i in 0..size {
-                            let (keys, q) = (&self.keys[start + i * self.capacity..][..len], query[i]);
-                            for slot in 0..len {
-                                weights[slot] = q.mul_add(keys[slot], weights[slot]);
-                            }
-                        }
-                        if whole {
-                            softmax(weights, len);
-                        } else {
-                            softmax_of_real(weights, real, &mut packed);
-                        }
-                        let out = &mut out[(row * new.heads + head) * size..][..size];
-                        for slot in 0..len {
-                            let (values, weight) = (&self.values[start + slot * size..][..size], weights[slot]);
-                            for i in 0..size {
-                                out[i] = weight.mul_add(values[i], out[i]);
-                            }
-                        }
-                    }
+impl WithSimd for AttendToCache<'_> {
+    type Output = Vec<f32>;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) -> Vec<f32> {
+        let Heads { heads, size, .. } = self.query;
+        let rows = self.query.batch();
+        let len = self.real.len() / rows;
+        let mut out = vec![0.0; rows * heads * size];
+        let mut query = vec![0.0; size];
+        let mut weights = vec![0.0; len.next_multiple_of(S::F32_LANES)];
+        let mut packed = weights.clone();
+        for row in 0..rows {
+            let real = &self.real[row * len..][..len];
+            for head in 0..heads {
+                let start = (row * heads + head) * size * self.capacity;
+                self.query.read(row, head, Part::Query, self.query.scale(), &mut query);
+                weights.fill(0.0);
+                for i in 0..size {
+                    let keys = &self.keys[start + i * self.capacity..][..len];
+                    let q = simd.splat_f32s(query[i]);
+                    update(
+                        simd,
+                        &mut weights[..len],
+                        keys,
+                        keys,
+                        #[inline(always)]
+                        |sum, key, _| simd.mul_add_f32s(q, key, sum),
+                    );
                 }
-            },
-        );
+                softmax_of_real(simd, &mut weights, real, &mut packed);
+                let out = &mut out[(row * heads + head) * size..][..size];
+                for slot in 0..len {
+                    let values = &self.values[start + slot * size..][..size];
+                    let weight = simd.splat_f32s(weights[slot]);
+                    update(
+                        simd,
+                        out,
+                        values,
+                        values,
+                        #[inline(always)]
+                        |sum, value, _| simd.mul_add_f32s(weight, value, sum),
+                    );
+                }
+            }
+        }
         out
     }
 }
 
-/// Softmax over the real slots alone; zeros elsewhere.
+/// Softmax over the real slots alone; zeros elsewhere. `packed` is room to work in, as long as `weights`.
 #[inline(always)]
-fn softmax_of_real(weights: &mut [f32], real: &[u8], packed: &mut [f32]) {
+fn softmax_of_real<S: Simd>(simd: S, weights: &mut [f32], real: &[u8], packed: &mut [f32]) {
     let mut count = 0;
-    for slot in 0..weights.len() {
-        if real[slot] != 0 {
-            packed[count] = weights[slot];
-            count += 1;
-        }
+    for slot in 0..real.len() {
+        packed[count] = weights[slot];
+        count += usize::from(real[slot] != 0);
     }
-    softmax(packed, count);
+    softmax(simd, packed, count);
     count = 0;
-    for slot in 0..weights.len() {
-        if real[slot] != 0 {
-            weights[slot] = packed[count];
-            count += 1;
-        } else {
-            weights[slot] = 0.0;
-        }
+    for slot in 0..real.len() {
+        let shown = real[slot] != 0;
+        weights[slot] = if shown { packed[count] } else { 0.0 };
+        count += usize::from(shown);
     }
 }
 
-/// How to draw: see [`sample`](super::super::sample).
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Sampling {
+/// One token for each row of `logits`: see [`sample`](super::super::sample).
+pub(super) struct Sample<'a> {
+    pub logits: &'a [f32],
+    pub width: usize,
     pub temperature: f32,
     pub top_p: f32,
+    pub uniforms: &'a [f32],
 }
 
-/// One token for each row of `logits`.
-pub(super) fn sample(logits: &[f32], width: usize, sampling: Sampling, uniforms: &[f32]) -> Vec<i64> {
-    let mut mass = vec![0.0; width];
-    let mut order: Vec<usize> = Vec::new();
-    let mut tokens = Vec::with_capacity(uniforms.len());
-    vectorise(
-        #[inline(always)]
-        || {
-            for (index, row) in logits.chunks_exact(width).enumerate() {
-                if sampling.temperature == 0.0 {
-                    tokens.push(argmax(row) as i64);
-                    continue;
-                }
-                masses(row, sampling.temperature, &mut mass);
-                tokens.push(if sampling.top_p < 1.0 {
-                    draw_from_nucleus(&mass, sampling.top_p, uniforms[index], &mut order) as i64
+impl WithSimd for Sample<'_> {
+    type Output = Vec<i64>;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) -> Vec<i64> {
+        let mut mass = vec![0.0; self.width];
+        let mut order = Vec::new();
+        let mut tokens = Vec::with_capacity(self.uniforms.len());
+        for (index, row) in self.logits.chunks_exact(self.width).enumerate() {
+            let largest = max(simd, row);
+            let token = if self.temperature == 0.0 {
+                row.iter().position(|&value| value == largest).unwrap_or(0)
+            } else {
+                masses(simd, row, largest, self.temperature, &mut mass);
+                if self.top_p < 1.0 {
+                    draw_from_nucleus(&mass, self.top_p, self.uniforms[index], &mut order)
                 } else {
-                    invert(&mass, uniforms[index]) as i64
-                });
-            }
-        },
-    );
-    tokens
-}
-
-/// The first index of the largest value.
-#[inline(always)]
-fn argmax(row: &[f32]) -> usize {
-    let largest = max(row);
-    row.iter().position(|&value| value == largest).unwrap_or(0)
+                    invert(&mass, self.uniforms[index])
+                }
+            };
+            tokens.push(token as i64);
+        }
+        tokens
+    }
 }
 
 /// Unnormalised probabilities at a temperature, the largest 1; none where a logit is too low for one to show.
 #[inline(always)]
-fn masses(row: &[f32], temperature: f32, out: &mut [f32]) {
-    let (largest, out) = (max(row), &mut out[..row.len()]);
-    for i in 0..row.len() {
-        let x = (row[i] - largest) / temperature;
-        out[i] = if x < -87.0 { 0.0 } else { exp(x) };
-    }
+fn masses<S: Simd>(simd: S, row: &[f32], largest: f32, temperature: f32, out: &mut [f32]) {
+    let (largest, temperature) = (simd.splat_f32s(largest), simd.splat_f32s(temperature));
+    update(
+        simd,
+        out,
+        row,
+        row,
+        #[inline(always)]
+        |_, x, _| simd.div_f32s(simd.sub_f32s(x, largest), temperature),
+    );
+    apply(
+        simd,
+        out,
+        #[inline(always)]
+        |x| {
+            let negligible = simd.less_than_f32s(x, simd.splat_f32s(-87.0));
+            simd.select_f32s(negligible, simd.splat_f32s(0.0), exp(simd, x))
+        },
+    );
 }
 
-/// The first index whose cumulated mass exceeds `uniform` times the total.
+/// The first index whose cumulated mass exceeds `uniform` times the total; never one without mass.
 fn invert(mass: &[f32], uniform: f32) -> usize {
     let threshold = uniform * mass.iter().sum::<f32>();
     let (mut cumulated, mut last) = (0.0, 0);

@@ -15,7 +15,7 @@ use burn::backend::{Backend, DispatchDevice, Flex, TensorMetadata, backend_exten
 use burn::tensor::{DType, Shape, Tensor, TensorData};
 use burn_flex::FlexTensor;
 use gemm::{Matrix, Product};
-use generate::{Past, Room, Sampling};
+use generate::{AttendToCache, Sample};
 use pulp::Arch;
 
 /// Operations with their own gradients.
@@ -145,12 +145,13 @@ impl Fused for Flex {
 
     fn fused_layer_norm(x: FlexTensor, gamma: FlexTensor, beta: FlexTensor, epsilon: f32) -> FlexTensor {
         let [x, gamma, beta] = [x, gamma, beta].map(|tensor| tensor.to_contiguous());
-        new(rows::layer_norm(floats(&x), floats(&gamma), floats(&beta), epsilon), x.shape())
+        let kernel = rows::LayerNorm { x: floats(&x), gamma: floats(&gamma), beta: floats(&beta), epsilon };
+        new(Arch::new().dispatch(kernel), x.shape())
     }
 
     fn fused_gelu(x: FlexTensor) -> FlexTensor {
         let x = x.to_contiguous();
-        new(rows::gelu(floats(&x)), x.shape())
+        new(Arch::new().dispatch(rows::Gelu(floats(&x))), x.shape())
     }
 
     fn fused_attention(
@@ -169,7 +170,8 @@ impl Fused for Flex {
     fn fused_token_log_probs(logits: FlexTensor, targets: FlexTensor) -> FlexTensor {
         let logits = logits.to_contiguous();
         let Matrix { data, columns } = matrix(&logits);
-        let (targets, totals) = (indices(&targets), rows::log_totals(data, columns));
+        let totals = Arch::new().dispatch(rows::LogTotals { logits: data, width: columns });
+        let targets = indices(&targets);
         log_probs(data, columns, &targets, &totals)
     }
 }
@@ -195,7 +197,7 @@ impl Generation for Flex {
         let [batch, heads, _, capacity] = keys.shape().dims::<4>();
         let real = vec![1; batch * qkv.shape()[1]];
         let new = heads_of([&qkv, &cos, &sin], &real, heads);
-        Room { keys: keys.storage_mut(), values: values.storage_mut(), capacity }.append(&new, len);
+        generate::append(&new, keys.storage_mut(), values.storage_mut(), capacity, len);
         (keys, values)
     }
 
@@ -211,15 +213,16 @@ impl Generation for Flex {
         let [batch, heads, size, capacity] = keys.shape().dims::<4>();
         let real = vec![1; batch];
         let query = heads_of([&qkv, &cos, &sin], &real, heads);
-        let past = Past { keys: floats(&keys), values: floats(&values), capacity };
-        let out = past.attend(&query, mask.bytes(), mask.shape()[1]);
+        let (keys, values) = (floats(&keys), floats(&values));
+        let out = Arch::new().dispatch(AttendToCache { query, keys, values, capacity, real: mask.bytes() });
         new(out, [batch, 1, heads * size])
     }
 
     fn draw(logits: FlexTensor, uniforms: FlexTensor, temperature: f32, top_p: f32) -> FlexTensor {
         let (logits, uniforms) = (logits.to_contiguous(), uniforms.to_contiguous());
         let Matrix { data, columns } = matrix(&logits);
-        let tokens = generate::sample(data, columns, Sampling { temperature, top_p }, floats(&uniforms));
+        let uniforms = floats(&uniforms);
+        let tokens = Arch::new().dispatch(Sample { logits: data, width: columns, temperature, top_p, uniforms });
         let count = tokens.len();
         FlexTensor::from_data(TensorData::new(tokens, [count]))
     }

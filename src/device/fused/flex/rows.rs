@@ -1,73 +1,124 @@
 //! Layer normalisation, GELU and log-probabilities on row-major slices, with their gradients.
 
-use super::math::{exp, max, sum, vectorise};
+use super::math::{apply, dot, exp, max, sum, update};
+use pulp::{Simd, WithSimd};
 
-/// Mean and reciprocal standard deviation of a row.
+/// Writes a row less its mean to `out`; returns the reciprocal of its standard deviation.
 #[inline(always)]
-fn moments(row: &[f32], epsilon: f32) -> (f32, f32) {
+fn centre<S: Simd>(simd: S, row: &[f32], epsilon: f32, out: &mut [f32]) -> f32 {
     let width = row.len() as f32;
-    let mean = sum(row.len(), |i| row[i]) / width;
-    let variance = sum(row.len(), |i| (row[i] - mean) * (row[i] - mean)) / width;
-    (mean, 1.0 / (variance + epsilon).sqrt())
+    let mean = simd.splat_f32s(sum(simd, row) / width);
+    update(
+        simd,
+        out,
+        row,
+        row,
+        #[inline(always)]
+        |_, x, _| simd.sub_f32s(x, mean),
+    );
+    1.0 / (dot(simd, out, out) / width + epsilon).sqrt()
 }
 
 /// Normalised rows of `x`, scaled by `gamma` and shifted by `beta`.
-pub(super) fn layer_norm(x: &[f32], gamma: &[f32], beta: &[f32], epsilon: f32) -> Vec<f32> {
-    let width = gamma.len();
-    let mut out = Vec::with_capacity(x.len());
-    let mut line = vec![0.0; width];
-    vectorise(
-        #[inline(always)]
-        || {
-            for row in x.chunks_exact(width) {
-                let (mean, scale) = moments(row, epsilon);
-                let (gamma, beta, line) = (&gamma[..width], &beta[..width], &mut line[..width]);
-                for i in 0..width {
-                    line[i] = ((row[i] - mean) * scale).mul_add(gamma[i], beta[i]);
-                }
-                out.extend_from_slice(line);
-            }
-        },
-    );
-    out
+pub(super) struct LayerNorm<'a> {
+    pub x: &'a [f32],
+    pub gamma: &'a [f32],
+    pub beta: &'a [f32],
+    pub epsilon: f32,
 }
 
-/// Gradients of a layer normalisation.
-pub(super) struct LayerNormGradient {
-    pub x: Vec<f32>,
-    pub gamma: Vec<f32>,
-    pub beta: Vec<f32>,
+impl WithSimd for LayerNorm<'_> {
+    type Output = Vec<f32>;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) -> Vec<f32> {
+        let mut out = Vec::with_capacity(self.x.len());
+        let mut line = vec![0.0; self.gamma.len()];
+        for row in self.x.chunks_exact(self.gamma.len()) {
+            let scale = simd.splat_f32s(centre(simd, row, self.epsilon, &mut line));
+            update(
+                simd,
+                &mut line,
+                self.gamma,
+                self.beta,
+                #[inline(always)]
+                |x, gamma, beta| simd.mul_add_f32s(simd.mul_f32s(x, scale), gamma, beta),
+            );
+            out.extend_from_slice(&line);
+        }
+        out
+    }
 }
 
+/// The gradients of a layer normalisation's input, scale and shift.
+///
 /// With x̂ the normalised row and h = g·γ: dx = (h − mean(h) − x̂·mean(h·x̂)) / σ, dγ = Σ g·x̂, dβ = Σ g.
-pub(super) fn layer_norm_gradient(x: &[f32], gamma: &[f32], epsilon: f32, gradient: &[f32]) -> LayerNormGradient {
-    let width = gamma.len();
-    let mut out = LayerNormGradient { x: Vec::with_capacity(x.len()), gamma: vec![0.0; width], beta: vec![0.0; width] };
-    let (mut unit, mut line) = (vec![0.0; width], vec![0.0; width]);
-    vectorise(
-        #[inline(always)]
-        || {
-            for (index, row) in x.chunks_exact(width).enumerate() {
-                let g = &gradient[index * width..][..width];
-                let (gamma, d_gamma, d_beta) = (&gamma[..width], &mut out.gamma[..width], &mut out.beta[..width]);
-                let (unit, line) = (&mut unit[..width], &mut line[..width]);
-                let (mean, scale) = moments(row, epsilon);
-                for i in 0..width {
-                    unit[i] = (row[i] - mean) * scale;
-                    line[i] = g[i] * gamma[i];
-                    d_gamma[i] = g[i].mul_add(unit[i], d_gamma[i]);
-                    d_beta[i] += g[i];
-                }
-                let level = sum(width, |i| line[i]) / width as f32;
-                let tilt = sum(width, |i| line[i] * unit[i]) / width as f32;
-                for i in 0..width {
-                    line[i] = (line[i] - level - unit[i] * tilt) * scale;
-                }
-                out.x.extend_from_slice(line);
-            }
-        },
-    );
-    out
+pub(super) struct LayerNormGradient<'a> {
+    pub x: &'a [f32],
+    pub gamma: &'a [f32],
+    pub epsilon: f32,
+    pub gradient: &'a [f32],
+}
+
+impl WithSimd for LayerNormGradient<'_> {
+    type Output = [Vec<f32>; 3];
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) -> [Vec<f32>; 3] {
+        let width = self.gamma.len();
+        let mut dx = Vec::with_capacity(self.x.len());
+        let (mut d_gamma, mut d_beta) = (vec![0.0; width], vec![0.0; width]);
+        let (mut unit, mut line) = (vec![0.0; width], vec![0.0; width]);
+        for (index, row) in self.x.chunks_exact(width).enumerate() {
+            let g = &self.gradient[index * width..][..width];
+            let scale = simd.splat_f32s(centre(simd, row, self.epsilon, &mut unit));
+            apply(
+                simd,
+                &mut unit,
+                #[inline(always)]
+                |x| simd.mul_f32s(x, scale),
+            );
+            update(
+                simd,
+                &mut line,
+                g,
+                self.gamma,
+                #[inline(always)]
+                |_, g, gamma| simd.mul_f32s(g, gamma),
+            );
+            update(
+                simd,
+                &mut d_gamma,
+                g,
+                &unit,
+                #[inline(always)]
+                |sum, g, unit| simd.mul_add_f32s(g, unit, sum),
+            );
+            update(
+                simd,
+                &mut d_beta,
+                g,
+                g,
+                #[inline(always)]
+                |sum, g, _| simd.add_f32s(sum, g),
+            );
+            let level = simd.splat_f32s(sum(simd, &line) / width as f32);
+            let tilt = simd.splat_f32s(dot(simd, &line, &unit) / width as f32);
+            update(
+                simd,
+                &mut line,
+                &unit,
+                &unit,
+                #[inline(always)]
+                |h, unit, _| {
+                    let flat = simd.sub_f32s(simd.sub_f32s(h, level), simd.mul_f32s(unit, tilt));
+                    simd.mul_f32s(flat, scale)
+                },
+            );
+            dx.extend_from_slice(&line);
+        }
+        [dx, d_gamma, d_beta]
+    }
 }
 
 /// Values handled at once by elementwise kernels: long enough to amortise, short enough for the L1 cache.
@@ -78,124 +129,187 @@ const CHUNK: usize = 1024;
 /// Φ from the rational approximation 7.1.26 of Abramowitz & Stegun (1964): |error of erf| <= 1.5e-7, no cancellation in
 /// the left tail.
 #[inline(always)]
-fn gelu_at(x: f32) -> (f32, f32) {
-    let density = exp(-0.5 * x * x);
-    let t = 1.0 / x.abs().mul_add(0.327_591_1 * std::f32::consts::FRAC_1_SQRT_2, 1.0);
-    let p = 1.061_405_4_f32;
-    let p = p.mul_add(t, -1.453_152);
-    let p = p.mul_add(t, 1.421_413_8);
-    let p = p.mul_add(t, -0.284_496_74);
-    let p = p.mul_add(t, 0.254_829_6);
-    let tail = 0.5 * t * p * density;
-    let cumulative = if x < 0.0 { tail } else { 1.0 - tail };
+fn gelu_at<S: Simd>(simd: S, x: S::f32s) -> (S::f32s, S::f32s) {
     /// 1 / √(2π).
     const DENSITY_AT_ZERO: f32 = 0.398_942_3;
-    (x * cumulative, (x * DENSITY_AT_ZERO).mul_add(density, cumulative))
+    const SLOPE: f32 = 0.327_591_1 * std::f32::consts::FRAC_1_SQRT_2;
+    let constant = |value: f32| simd.splat_f32s(value);
+    let density = exp(simd, simd.mul_f32s(simd.mul_f32s(x, constant(-0.5)), x));
+    let t = simd.div_f32s(constant(1.0), simd.mul_add_f32s(simd.abs_f32s(x), constant(SLOPE), constant(1.0)));
+    let p = constant(1.061_405_4);
+    let p = simd.mul_add_f32s(p, t, constant(-1.453_152));
+    let p = simd.mul_add_f32s(p, t, constant(1.421_413_8));
+    let p = simd.mul_add_f32s(p, t, constant(-0.284_496_74));
+    let p = simd.mul_add_f32s(p, t, constant(0.254_829_6));
+    let tail = simd.mul_f32s(simd.mul_f32s(p, simd.mul_f32s(t, constant(0.5))), density);
+    let left = simd.less_than_f32s(x, constant(0.0));
+    let cumulative = simd.select_f32s(left, tail, simd.sub_f32s(constant(1.0), tail));
+    let slope = simd.mul_add_f32s(simd.mul_f32s(x, constant(DENSITY_AT_ZERO)), density, cumulative);
+    (simd.mul_f32s(x, cumulative), slope)
 }
 
-pub(super) fn gelu(x: &[f32]) -> Vec<f32> {
-    let mut out = Vec::with_capacity(x.len());
-    let mut line = [0.0; CHUNK];
-    vectorise(
-        #[inline(always)]
-        || {
-            for chunk in x.chunks(CHUNK) {
-                let line = &mut line[..chunk.len()];
-                for i in 0..chunk.len() {
-                    line[i] = gelu_at(chunk[i]).0;
-                }
-                out.extend_from_slice(line);
-            }
-        },
-    );
-    out
+/// GELU of every value.
+pub(super) struct Gelu<'a>(pub &'a [f32]);
+
+impl WithSimd for Gelu<'_> {
+    type Output = Vec<f32>;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) -> Vec<f32> {
+        let mut out = Vec::with_capacity(self.0.len());
+        let mut line = [0.0; CHUNK];
+        for chunk in self.0.chunks(CHUNK) {
+            let line = &mut line[..chunk.len()];
+            update(
+                simd,
+                line,
+                chunk,
+                chunk,
+                #[inline(always)]
+                |_, x, _| gelu_at(simd, x).0,
+            );
+            out.extend_from_slice(line);
+        }
+        out
+    }
 }
 
-/// [`gelu`] and its derivative at every value.
-pub(super) fn gelu_with_derivative(x: &[f32]) -> (Vec<f32>, Vec<f32>) {
-    let (mut out, mut slopes) = (Vec::with_capacity(x.len()), Vec::with_capacity(x.len()));
-    let (mut line, mut slope) = ([0.0; CHUNK], [0.0; CHUNK]);
-    vectorise(
-        #[inline(always)]
-        || {
-            for chunk in x.chunks(CHUNK) {
-                let (line, slope) = (&mut line[..chunk.len()], &mut slope[..chunk.len()]);
-                for i in 0..chunk.len() {
-                    (line[i], slope[i]) = gelu_at(chunk[i]);
-                }
-                out.extend_from_slice(line);
-                slopes.extend_from_slice(slope);
-            }
-        },
-    );
-    (out, slopes)
+/// GELU and its derivative at every value.
+pub(super) struct GeluWithDerivative<'a>(pub &'a [f32]);
+
+impl WithSimd for GeluWithDerivative<'_> {
+    type Output = (Vec<f32>, Vec<f32>);
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) -> (Vec<f32>, Vec<f32>) {
+        let (mut out, mut slopes) = (Vec::with_capacity(self.0.len()), Vec::with_capacity(self.0.len()));
+        let (mut line, mut slope) = ([0.0; CHUNK], [0.0; CHUNK]);
+        for chunk in self.0.chunks(CHUNK) {
+            let (line, slope) = (&mut line[..chunk.len()], &mut slope[..chunk.len()]);
+            update(
+                simd,
+                line,
+                chunk,
+                chunk,
+                #[inline(always)]
+                |_, x, _| gelu_at(simd, x).0,
+            );
+            update(
+                simd,
+                slope,
+                chunk,
+                chunk,
+                #[inline(always)]
+                |_, x, _| gelu_at(simd, x).1,
+            );
+            out.extend_from_slice(line);
+            slopes.extend_from_slice(slope);
+        }
+        (out, slopes)
+    }
 }
 
 /// `values[i] *= factors[i]`.
-pub(super) fn multiply(values: &mut [f32], factors: &[f32]) {
-    let factors = &factors[..values.len()];
-    vectorise(
-        #[inline(always)]
-        || {
-            for i in 0..values.len() {
-                values[i] *= factors[i];
-            }
-        },
-    );
+pub(super) struct Multiply<'a> {
+    pub values: &'a mut [f32],
+    pub factors: &'a [f32],
 }
 
-/// Sums over rows, one a column.
-pub(super) fn column_sums(x: &[f32], width: usize) -> Vec<f32> {
-    let mut sums = vec![0.0; width];
-    vectorise(
-        #[inline(always)]
-        || {
-            let sums = &mut sums[..width];
-            for row in x.chunks_exact(width) {
-                for i in 0..width {
-                    sums[i] += row[i];
-                }
-            }
-        },
-    );
-    sums
+impl WithSimd for Multiply<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        update(
+            simd,
+            self.values,
+            self.factors,
+            self.factors,
+            #[inline(always)]
+            |x, y, _| simd.mul_f32s(x, y),
+        );
+    }
+}
+
+/// Sums over the rows of `x`, one a column.
+pub(super) struct ColumnSums<'a> {
+    pub x: &'a [f32],
+    pub width: usize,
+}
+
+impl WithSimd for ColumnSums<'_> {
+    type Output = Vec<f32>;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) -> Vec<f32> {
+        let mut sums = vec![0.0; self.width];
+        for row in self.x.chunks_exact(self.width) {
+            update(
+                simd,
+                &mut sums,
+                row,
+                row,
+                #[inline(always)]
+                |sum, x, _| simd.add_f32s(sum, x),
+            );
+        }
+        sums
+    }
 }
 
 /// Log of the sum of exponentials of each row of `logits`.
-pub(super) fn log_totals(logits: &[f32], width: usize) -> Vec<f32> {
-    let mut out = Vec::with_capacity(logits.len() / width);
-    vectorise(
-        #[inline(always)]
-        || {
-            for row in logits.chunks_exact(width) {
-                let row = &row[..width];
-                let largest = max(row);
-                let total = sum(width, |i| exp(row[i] - largest));
-                out.push(largest + total.ln());
-            }
-        },
-    );
-    out
+pub(super) struct LogTotals<'a> {
+    pub logits: &'a [f32],
+    pub width: usize,
+}
+
+impl WithSimd for LogTotals<'_> {
+    type Output = Vec<f32>;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) -> Vec<f32> {
+        let mut out = Vec::with_capacity(self.logits.len() / self.width);
+        let mut line = vec![0.0; self.width];
+        for row in self.logits.chunks_exact(self.width) {
+            let largest = max(simd, row);
+            let shift = simd.splat_f32s(largest);
+            update(
+                simd,
+                &mut line,
+                row,
+                row,
+                #[inline(always)]
+                |_, x, _| exp(simd, simd.sub_f32s(x, shift)),
+            );
+            out.push(largest + sum(simd, &line).ln());
+        }
+        out
+    }
 }
 
 /// Turns each row of `logits` into the gradient of its target's log-probability, (onehot − softmax)·g, in place.
-pub(super) fn log_prob_gradient(
-    logits: &mut [f32],
-    width: usize,
-    targets: &[usize],
-    log_totals: &[f32],
-    gradient: &[f32],
-) {
-    vectorise(
-        #[inline(always)]
-        || {
-            for (index, row) in logits.chunks_exact_mut(width).enumerate() {
-                let (total, g) = (log_totals[index], gradient[index]);
-                for value in row.iter_mut() {
-                    *value = -g * exp(*value - total);
-                }
-                row[targets[index]] += g;
-            }
-        },
-    );
+pub(super) struct LogProbGradient<'a> {
+    pub logits: &'a mut [f32],
+    pub width: usize,
+    pub targets: &'a [usize],
+    pub log_totals: &'a [f32],
+    pub gradient: &'a [f32],
+}
+
+impl WithSimd for LogProbGradient<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        for (index, row) in self.logits.chunks_exact_mut(self.width).enumerate() {
+            let (total, share) = (simd.splat_f32s(self.log_totals[index]), simd.splat_f32s(-self.gradient[index]));
+            apply(
+                simd,
+                row,
+                #[inline(always)]
+                |x| simd.mul_f32s(share, exp(simd, simd.sub_f32s(x, total))),
+            );
+            row[self.targets[index]] += self.gradient[index];
+        }
+    }
 }
