@@ -9,6 +9,7 @@ mod gemm;
 mod generate;
 mod math;
 mod rows;
+mod tiles;
 
 use burn::backend::tensor::{BoolTensor, FloatTensor, IntTensor};
 use burn::backend::{Backend, DispatchDevice, Flex, TensorMetadata, backend_extension};
@@ -164,7 +165,7 @@ impl Fused for Flex {
         let [qkv, cos, sin, key_mask] = [qkv, cos, sin, key_mask].map(|tensor| tensor.to_contiguous());
         let problem = heads_of([&qkv, &cos, &sin], key_mask.bytes(), heads);
         let [batch, time, width] = qkv.shape().dims::<3>();
-        new(Arch::new().dispatch(attention::Forward(problem)), [batch, time, width / 3])
+        new(attention::forward(problem), [batch, time, width / 3])
     }
 
     fn fused_token_log_probs(logits: FlexTensor, targets: FlexTensor) -> FlexTensor {
