@@ -118,25 +118,24 @@ pub(super) fn max<S: Simd>(simd: S, values: &[f32]) -> f32 {
 }
 
 /// Softmax of the first `count` values; zeros behind them. The length of `row` is a whole number of vectors.
+///
+/// The gap in the last vector counts as e^-87, which no sum of at least 1 feels.
 #[inline(always)]
 pub(super) fn softmax<S: Simd>(simd: S, row: &mut [f32], count: usize) {
     let whole = count.next_multiple_of(S::F32_LANES);
     row[count..whole].fill(f32::NEG_INFINITY);
     let largest = simd.splat_f32s(max(simd, &row[..whole]));
-    apply(
-        simd,
-        &mut row[..whole],
-        #[inline(always)]
-        |x| exp(simd, simd.sub_f32s(x, largest)),
-    );
+    let (values, _) = S::as_mut_simd_f32s(&mut row[..whole]);
+    let mut total = simd.splat_f32s(0.0);
+    for i in 0..values.len() {
+        values[i] = exp(simd, simd.sub_f32s(values[i], largest));
+        total = simd.add_f32s(total, values[i]);
+    }
+    let share = simd.splat_f32s(1.0 / simd.reduce_sum_f32s(total));
+    for i in 0..values.len() {
+        values[i] = simd.mul_f32s(values[i], share);
+    }
     row[count..].fill(0.0);
-    let share = simd.splat_f32s(1.0 / sum(simd, &row[..whole]));
-    apply(
-        simd,
-        &mut row[..whole],
-        #[inline(always)]
-        |x| simd.mul_f32s(x, share),
-    );
 }
 
 #[cfg(test)]
