@@ -3,12 +3,20 @@
 //! [`Fused`] and [`Generation`] extend that backend; [`runs`] says whether a tensor's backend, type and processor have
 //! them. Everything else takes the plain compositions.
 
+#![allow(
+    clippy::needless_range_loop,
+    reason = "inner loops count indices: iterator adaptors may not be inlined into \
+                                               code for the vector unit, which costs a factor of twenty"
+)]
+
 mod attention;
 mod backward;
 mod gemm;
 mod generate;
 mod math;
 mod rows;
+#[cfg(test)]
+mod tests;
 mod tiles;
 
 use burn::backend::tensor::{BoolTensor, FloatTensor, IntTensor};
