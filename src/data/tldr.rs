@@ -51,7 +51,7 @@ mod tests {
     fn codec(limit: usize) -> Codec {
         let model = WordLevel::builder().vocab([("?".to_string(), 0)].into()).unk_token("?".into()).build().unwrap();
         let mut tokenizer = Tokenizer::new(model);
-        tokenizer.with_pre_tokenizer(Some(WhitespaceSplit)).unwrap();
+        tokenizer.with_pre_tokenizer(Some(WhitespaceSplit));
         tokenizer.add_special_tokens([AddedToken::from("<|endoftext|>", true)]).unwrap();
         Codec::new(tokenizer, limit, 8).unwrap()
     }

@@ -96,10 +96,10 @@ impl Default for WorldSettings {
 impl Default for PostSettings {
     fn default() -> Self {
         Self {
-            other_event: 0.8,
-            other_feeling: 0.6,
-            other_ask: 0.6,
-            other_first: 0.5,
+            other_event: 0.5,
+            other_feeling: 0.45,
+            other_ask: 0.5,
+            other_first: 0.4,
             same_relation: 0.2,
             late_time: 0.2,
             telling_title: 0.5,
@@ -119,9 +119,9 @@ impl Default for AuthorSettings {
             rude: Flaw { plain: 0.3, provoked: 1.4 },
             tail: Flaw { plain: 0.75, provoked: 1.8 },
             time: Flaw { plain: 0.7, provoked: 1.8 },
-            confusion: Flaw { plain: 0.15, provoked: 0.65 },
+            confusion: Flaw { plain: 0.15, provoked: 0.55 },
             whole_event: 0.7,
-            wrong_value: 0.08,
+            wrong_value: 0.2,
             repeat: 0.15,
             slip: 0.15,
             unfinished: 0.15,
