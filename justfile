@@ -23,6 +23,10 @@ smoke *arguments:
 world-controls *arguments:
     cargo run --release -- reproduce world-controls "$@"
 
+# The base checkpoints that come with touchstone: remade (minutes) and compared; `--update` replaces them.
+base *arguments:
+    cargo run --release -- base tldr "$@"
+
 # What this machine offers: devices, threads, memory, what is missing and how to get it.
 doctor *arguments:
     cargo run --release -- doctor "$@"

@@ -1,5 +1,6 @@
 //! The command line: what can be typed. One file per command holds its arguments and does its work.
 
+pub mod base;
 pub mod doctor;
 pub mod plan;
 pub mod report;
@@ -10,8 +11,9 @@ pub mod stage;
 pub mod stats;
 pub mod study;
 
-use crate::Result;
+use crate::{Context, Result};
 use clap::{Parser, Subcommand};
+use std::io::{ErrorKind, Write};
 
 /// Which claims about aligning language models really hold?
 ///
@@ -40,6 +42,8 @@ pub enum Command {
     Generate(score::GenerateArgs),
     /// Score responses with a language or reward model folder
     Score(score::ScoreArgs),
+    /// Remake the base checkpoints that come with touchstone and compare
+    Base(base::BaseArgs),
     /// Say what this machine offers, what is missing, and how to get it
     Doctor(doctor::DoctorArgs),
     #[command(hide = true)]
@@ -58,6 +62,7 @@ pub const FAILURE: u8 = 1;
 pub fn run(cli: Cli) -> Result<u8> {
     match cli.command {
         Command::Reproduce(args) => return reproduce::run(&args),
+        Command::Base(args) => return base::run(&args),
         Command::Doctor(args) => return doctor::run(&args),
         Command::Runs(args) => return runs::run(&args),
         Command::Plan(args) => plan::run(&args)?,
@@ -68,6 +73,16 @@ pub fn run(cli: Cli) -> Result<u8> {
         Command::Stage(args) => stage::run(&args, crate::stages::run)?,
     }
     Ok(SUCCESS)
+}
+
+/// Writes to standard output; a reader that has seen enough (`| head`) is no error.
+pub(crate) fn print(text: &str) -> Result<()> {
+    match std::io::stdout().lock().write_all(text.as_bytes()) {
+        Err(cause) if cause.kind() != ErrorKind::BrokenPipe => {
+            Err(cause).context(|| "cannot write to standard output".to_owned())
+        }
+        _ => Ok(()),
+    }
 }
 
 #[cfg(test)]

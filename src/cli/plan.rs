@@ -1,5 +1,6 @@
 //! `touchstone plan`: which stages a study has, and which of them are there already. Runs nothing.
 
+use super::print;
 use super::reproduce::{LocalArgs, resolve};
 use super::study::StudyArgs;
 use crate::Result;
@@ -47,9 +48,13 @@ pub fn run(args: &PlanArgs) -> Result<()> {
         }
     }
     let done = plan.graph.iter().filter(|stage| there(&stage.key)).count();
-    let (methods, sizes) = (study.methods.len(), study.sizes.len());
-    println!("{}: {} at scale {}, profile {}", study.name, study.title, study.scale, study.profile);
-    println!("{methods} methods × {sizes} sizes × {} seeds: {} stages, {done} done", study.seeds.len(), plan.graph.len());
-    println!("{table}");
-    Ok(())
+    let (methods, sizes, seeds) = (study.methods.len(), study.sizes.len(), study.seeds.len());
+    print(&format!(
+        "{}: {} at scale {}, profile {}\n{methods} methods × {sizes} sizes × {seeds} seeds: {} stages, {done} done\n{table}\n",
+        study.name,
+        study.title,
+        study.scale,
+        study.profile,
+        plan.graph.len()
+    ))
 }

@@ -1,5 +1,6 @@
 //! `touchstone reproduce`: carries a study from nothing to a report. Running it again finishes what is missing.
 
+use super::print;
 use super::study::StudyArgs;
 use crate::experiment::Study;
 use crate::pipeline::{Interrupt, LocalPool, Store};
@@ -94,9 +95,7 @@ pub fn write_report(
     let input = collect(study, plan, store, &args.device, notes(study, local))?;
     let folder = args.out.join(&study.name);
     let path = report::write(&input, &folder)?;
-    println!("{}", report::console(&input)?);
-    println!("report: {}", path.display());
-    Ok(())
+    print(&format!("{}\nreport: {}\n", report::console(&input)?, path.display()))
 }
 
 /// What the numbers do not say by themselves.

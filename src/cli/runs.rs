@@ -1,13 +1,13 @@
 //! `touchstone runs`: looks into a store of artifacts, and checks it.
 
-use crate::error::{Context, Result};
+use super::{FAILURE, SUCCESS, print};
+use crate::error::Result;
 use crate::pipeline::{Manifest, Problem, StageKey, StageSpec, Store, Verification};
 use comfy_table::{CellAlignment, Table, presets};
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
-use std::io::{ErrorKind, Write as _};
 use std::path::PathBuf;
-use super::{FAILURE, SUCCESS};
+
 
 /// Look into the artifacts that were computed, and check them.
 #[derive(Debug, clap::Args)]
@@ -146,16 +146,6 @@ fn describe_verification(report: &Verification) -> String {
     };
     let _ = writeln!(text, "{}, {}: {verdict}", count(report.artifacts, "artifact"), bytes(report.bytes));
     text
-}
-
-/// Writes to standard output; a reader that has seen enough (`| head`) is no error.
-fn print(text: &str) -> Result<()> {
-    match std::io::stdout().lock().write_all(text.as_bytes()) {
-        Err(cause) if cause.kind() != ErrorKind::BrokenPipe => {
-            Err(cause).context(|| "cannot write to standard output".to_owned())
-        }
-        _ => Ok(()),
-    }
 }
 
 fn count(number: usize, noun: &str) -> String {

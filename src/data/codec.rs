@@ -2,8 +2,7 @@
 //! token, which is appended *before* truncation, so a response that is too long has no end. PAD is never EOS.
 
 use crate::data::rows::{Demonstration, Response, ResponsePair};
-use crate::methods::reward::Pair;
-use crate::model::Sequence;
+use crate::model::{Pair, Sequence};
 use crate::{Error, Result};
 use tokenizers::Tokenizer;
 

@@ -1,5 +1,5 @@
-//! Measuring policies and rewards on held-out posts. Nothing here is reachable from a training stage, except the gold
-//! reward for the controls that declare it.
+//! Measuring policies and rewards on held-out posts. Training stages call nothing here but `copying`, the gate of
+//! pre-training on validation posts; a test of the planner holds them to it.
 
 pub mod accuracy;
 pub mod copying;

@@ -97,6 +97,7 @@ fn adversarial(bounds: &mut Bounds, hyper: &Hyper) {
         ("spin.batch_size", spin.batch_size),
         ("irl.iterations", irl.iterations),
         ("irl.negatives", irl.negatives),
+        ("rlhf.rounds", hyper.rlhf.rounds),
     ]);
     let divides = ppo.rollouts.is_multiple_of(ppo.minibatches.max(1));
     let divisor = format!("a divisor of ppo.rollouts = {}", ppo.rollouts);
@@ -110,6 +111,7 @@ fn adversarial(bounds: &mut Bounds, hyper: &Hyper) {
     bounds.at_least_zero("ppo.value_coefficient", ppo.value_coefficient);
     bounds.positive("spin.beta", spin.beta);
     bounds.at_least_zero("irl.negatives_temperature", irl.negatives_temperature);
+    bounds.at_least_zero("spin.negatives_temperature", spin.negatives_temperature);
     optimiser(bounds, "ppo", &ppo.optimiser);
     optimiser(bounds, "spin", &spin.optimiser);
 }

@@ -21,12 +21,13 @@ pub struct Hyper {
     pub ppo: PpoSettings,
     pub spin: SpinSettings,
     pub irl: IrlSettings,
+    pub rlhf: RlhfSettings,
     pub evaluation: EvaluationSettings,
 }
 
 impl Hyper {
     /// The sections' names: which tables of an experiment, a scale, a profile or a method are hyper-parameters.
-    pub const SECTIONS: [&str; 10] = [
+    pub const SECTIONS: [&str; 11] = [
         "demonstrations",
         "preferences",
         "generation",
@@ -36,6 +37,7 @@ impl Hyper {
         "ppo",
         "spin",
         "irl",
+        "rlhf",
         "evaluation",
     ];
 }
@@ -74,6 +76,15 @@ pub struct PreferenceSettings {
     pub agreement: f64,
 }
 
+/// RLHF's share of policy optimisation.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RlhfSettings {
+    /// PPO updates in units of `ppo.updates`. Equal to `irl.iterations`, both methods have the same number of rollouts and
+    /// optimiser steps of PPO.
+    pub rounds: usize,
+}
+
 /// Shapes of sampling, the same in training and evaluation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -96,7 +107,7 @@ pub struct EvaluationSettings {
     pub temperature: f32,
     /// Held-out preference pairs for the accuracy of a reward.
     pub preference_pairs: usize,
-    /// Pairs of two samples of the policy under test, labelled by gold, for the accuracy of a reward where it is used.
+    /// Posts with two samples of the SFT policy each, labelled by gold, for the accuracy of a reward where PPO starts.
     pub on_policy_pairs: usize,
     /// Candidates of best-of-n selection.
     pub best_of: usize,

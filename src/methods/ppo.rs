@@ -7,6 +7,7 @@
 //! the first update. π_ref is whatever the caller passes: the SFT policy, as eq. 9 says, unless a variant says otherwise.
 
 use crate::methods::optimise::{Monitor, OptimiserSettings, Trainer, finite, matrix};
+use crate::model::checkpoint::Normalisation;
 use crate::model::generate::generate;
 use crate::model::weights::{host, parameter};
 use crate::model::{Batch, LanguageModel, RewardModel, Sampling, Sequence};
@@ -103,6 +104,9 @@ struct ActorCritic {
     policy: LanguageModel,
     value_head: Option<ValueHead>,
     value_network: Option<RewardModel>,
+    /// Of the reward model that the value network is a copy of: values are on the scale of normalised rewards.
+    #[module(skip)]
+    normalisation: Normalisation,
 }
 
 #[derive(Module, Debug)]
@@ -113,16 +117,24 @@ struct ValueHead {
 }
 
 impl ActorCritic {
-    fn new(policy: LanguageModel, settings: &PpoSettings, reward: Option<&RewardModel>) -> Result<Self> {
+    fn new(
+        policy: LanguageModel,
+        settings: &PpoSettings,
+        reward: Option<&(RewardModel, Normalisation)>,
+    ) -> Result<Self> {
         let (d, device) = (policy.config().hidden_size, policy.device());
         let zero_head = || ValueHead {
             weight: parameter("value_head.weight", vec![0.0; d], [d, 1], &device),
             bias: parameter("value_head.bias", vec![0.0], [1], &device),
         };
         match (settings.critic, reward) {
-            (Critic::ZeroHead, _) => Ok(Self { policy, value_head: Some(zero_head()), value_network: None }),
-            (Critic::RewardCopy, Some(reward)) => {
-                Ok(Self { policy, value_head: None, value_network: Some(reward.clone()) })
+            (Critic::ZeroHead, _) => {
+                let normalisation = Normalisation::none(0.0);
+                Ok(Self { policy, value_head: Some(zero_head()), value_network: None, normalisation })
+            }
+            (Critic::RewardCopy, Some((reward, normalisation))) => {
+                let (value_network, normalisation) = (Some(reward.clone()), *normalisation);
+                Ok(Self { policy, value_head: None, value_network, normalisation })
             }
             (Critic::RewardCopy, None) => Err(Error::new("critic = \"reward_copy\" needs a reward model to copy")
                 .hint("use critic = \"zero_head\" where the reward is not a network")),
@@ -137,7 +149,7 @@ impl ActorCritic {
                 let value = states.clone().detach().matmul(head.weight.val()) + head.bias.val().unsqueeze();
                 value.reshape([batch.rows(), batch.response_width])
             }
-            (None, Some(network)) => network.values(batch),
+            (None, Some(network)) => (network.values(batch) - self.normalisation.mean) / self.normalisation.std,
             (None, None) => unreachable!("built with one of the two"),
         };
         (self.policy.log_probs_of(states, batch, temperature), values * batch.response_mask.clone())
@@ -159,7 +171,7 @@ pub fn ppo(
     policy: LanguageModel,
     reference: &LanguageModel,
     objective: &Objective,
-    reward: Option<&RewardModel>,
+    reward: Option<&(RewardModel, Normalisation)>,
     prompts: &[Vec<u32>],
     sampling: &Sampling,
     settings: &PpoSettings,

@@ -12,7 +12,7 @@ use crate::Result;
 use crate::methods::optimise::{Monitor, OptimiserSettings, Trainer, finite};
 use crate::model::checkpoint::Normalisation;
 use crate::model::weights::host;
-use crate::model::{Batch, LanguageModel, RewardModel, Sequence};
+use crate::model::{Batch, LanguageModel, Pair, RewardModel, Sequence};
 use crate::rng;
 use burn::module::Module;
 use burn::tensor::Tensor;
@@ -39,13 +39,6 @@ pub struct RewardSettings {
     /// Pairs per optimiser step.
     pub batch_size: usize,
     pub optimiser: OptimiserSettings,
-}
-
-/// One comparison; pairs whose two responses are equal carry no information and are dropped before training.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Pair {
-    pub chosen: Sequence,
-    pub rejected: Sequence,
 }
 
 /// What reward training saw, per optimiser step.

@@ -8,9 +8,8 @@
 use crate::Result;
 use crate::methods::irl::Accumulate;
 use crate::methods::optimise::{Monitor, OptimiserSettings, Trainer, finite};
-use crate::methods::reward::Pair;
 use crate::model::weights::host;
-use crate::model::{Batch, LanguageModel, Sequence};
+use crate::model::{Batch, LanguageModel, Pair, Sequence};
 use crate::rng;
 use burn::module::Module;
 use burn::tensor::activation::log_sigmoid;

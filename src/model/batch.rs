@@ -32,6 +32,13 @@ impl Sequence {
     }
 }
 
+/// Two responses to one prompt, the first preferred.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pair {
+    pub chosen: Sequence,
+    pub rejected: Sequence,
+}
+
 /// `b` rows of `t = prompt_width + response_width` tokens.
 #[derive(Clone, Debug)]
 pub struct Batch {

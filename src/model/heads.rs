@@ -123,7 +123,7 @@ impl RewardModel {
         weights
     }
 
-    /// A fresh head, N(0, 1/(d+1)), on the decoder of `policy` (PAPER's reward initialisation: SFT backbone).
+    /// A fresh head, N(0, 1/(d+1)), on the decoder of `policy` (Huang et al. 2024).
     pub fn on(policy: &LanguageModel, bound: f32, rng: &mut impl Rng) -> Result<Self> {
         let mut weights = Weights::new("reward initialisation");
         policy.gpt_neox.save(&mut weights);

@@ -8,7 +8,7 @@ pub mod gpt_neox;
 pub mod heads;
 pub mod weights;
 
-pub use batch::{Batch, Sequence};
+pub use batch::{Batch, Pair, Sequence};
 pub use generate::{Generated, Sampling};
 pub use gpt_neox::GptNeoXConfig;
 pub use heads::{LanguageModel, RewardModel};

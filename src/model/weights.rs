@@ -110,8 +110,13 @@ impl Weights {
             .context(|| format!("cannot write {}", path.display()))
     }
 
-    pub fn parameter_count(&self) -> usize {
-        self.tensors.values().map(|(_, values)| values.len()).sum()
+    /// Every tensor's name and values.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &[f32])> {
+        self.tensors.iter().map(|(name, (_, values))| (name.as_str(), values.as_slice()))
+    }
+
+    pub fn get(&self, name: &str) -> Option<&[f32]> {
+        self.tensors.get(name).map(|(_, values)| values.as_slice())
     }
 }
 

@@ -81,7 +81,7 @@ pub struct BundledStage {
     pub blake3: String,
 }
 
-/// A base that comes with touchstone: made by `pretrain`, remade and compared by `just base-checkpoints`.
+/// A base that comes with touchstone: made by `pretrain`, remade and compared by `touchstone base tldr`.
 pub struct BundledBase {
     pub name: &'static str,
     /// The stage that made it, as JSON: what it can stand in for.

@@ -3,7 +3,7 @@
 //! What does not vary with a seed is planned without one, and equal stages are one stage: a base for all, one SFT per
 //! seed for SPIN, IRL and RLHF, the first pairs of IRL for SPIN too.
 
-use super::base::{self, BundledBase, PretrainStage, RandomStage, provenance};
+use super::base::{self, BundledBase, PretrainStage, RandomStage};
 use super::common::WorldAt;
 use super::evaluate::{self, JudgeKind, PolicyStage, Responder, RewardStage};
 use super::ppo::RewardSource;
@@ -19,8 +19,10 @@ use serde_json::json;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-/// Seed of what is shared by all seeds of a study: the base and the test preferences.
-const SHARED_SEED: u64 = 0;
+/// Seed of the base, which all seeds of a study share.
+pub const BASE_SEED: u64 = 0;
+/// Seed of the test preferences; far from the seeds that people choose, so that no training set shares its streams.
+const TEST_SEED: u64 = u64::MAX;
 
 /// Gold is centred and scaled by these for the privileged policy step, about its mean and deviation over SFT samples.
 const GOLD_MEAN: f32 = 0.7;
@@ -129,7 +131,7 @@ impl<'a> Planner<'a> {
             Recipe::Rlhf => {
                 let preferences = self.training_preferences(run)?;
                 let reward = self.reward(run, &[preferences], 0)?;
-                let policy = self.ppo(run, &run.sft, &run.sft, Some(&reward), 0)?;
+                let policy = self.ppo(run, &run.sft, &run.sft, Some(&reward), 0, run.hyper.rlhf.rounds)?;
                 let judge = Some((JudgeKind::Explicit, reward.clone()));
                 self.cell(run, 0, &policy, judge, Responder::Policy, vec![reward, policy.clone()])
             }
@@ -140,7 +142,7 @@ impl<'a> Planner<'a> {
                 self.cell(run, 0, &run.sft.clone(), judge, Responder::BestByReward { n }, vec![reward])
             }
             Recipe::GoldPpo => {
-                let policy = self.ppo(run, &run.sft, &run.sft, None, 0)?;
+                let policy = self.ppo(run, &run.sft, &run.sft, None, 0, 1)?;
                 self.cell(run, 0, &policy, None, Responder::Policy, vec![policy.clone()])
             }
         }
@@ -159,7 +161,7 @@ impl<'a> Planner<'a> {
                 Anchor::Sft => run.sft.clone(),
                 Anchor::Previous => policy.clone(),
             };
-            policy = self.ppo(run, &policy, &anchor, Some(&reward), t)?;
+            policy = self.ppo(run, &policy, &anchor, Some(&reward), t, 1)?;
             let made_by = vec![all_pairs[t].clone(), reward.clone(), policy.clone()];
             let judge = Some((JudgeKind::Explicit, reward));
             self.cell(run, t + 1, &policy, judge, Responder::Policy, made_by)?;
@@ -274,16 +276,18 @@ impl<'a> Planner<'a> {
                 tokenizer: local.tokenizer.clone(),
                 tokenizer_blake3: local.tokenizer_blake3.clone(),
             };
-            return self.add(base::RANDOM, 1, &stage, vec![], Some(SHARED_SEED), label, 1.0);
+            return self.add(base::RANDOM, 1, &stage, vec![], Some(BASE_SEED), label, 1.0);
         }
         let stage = pretrain_stage(self.study, model);
-        match BundledBase::made_by(&stage, SHARED_SEED) {
+        match BundledBase::made_by(&stage, BASE_SEED) {
             Some(bundled) => self.add(base::BUNDLED, 1, &bundled.stage(), vec![], None, label, 0.1),
-            None => {
-                let cost = 0.08 * stage.pretrain.steps as f64 * weight(model);
-                self.add(base::PRETRAIN, 1, &stage, vec![], Some(SHARED_SEED), label, cost)
-            }
+            None => self.pretrain(&stage, model, label),
         }
+    }
+
+    fn pretrain(&mut self, stage: &PretrainStage, model: &ModelSettings, label: String) -> Result<StageKey> {
+        let cost = 0.08 * stage.pretrain.steps as f64 * weight(model);
+        self.add(base::PRETRAIN, 1, stage, vec![], Some(BASE_SEED), label, cost)
     }
 
     fn demonstrations(&mut self, hyper: &Hyper, seed: u64) -> Result<StageKey> {
@@ -327,7 +331,8 @@ impl<'a> Planner<'a> {
         self.add(reward::KIND, 1, &stage, inputs, Some(run.start.seed), label, 6.0 * run.start.weight)
     }
 
-    /// From `policy`, near `reference`, on the reward model, or on gold where there is none.
+    /// From `policy`, near `reference`, on the reward model, or on gold where there is none; `rounds` times the updates.
+    #[allow(clippy::too_many_arguments)]
     fn ppo(
         &mut self,
         run: &Run,
@@ -335,12 +340,14 @@ impl<'a> Planner<'a> {
         reference: &StageKey,
         reward: Option<&StageKey>,
         round: usize,
+        rounds: usize,
     ) -> Result<StageKey> {
         let source = match reward {
             Some(_) => RewardSource::Learned,
             None => RewardSource::Gold { world: WorldAt::new(&self.study.world), mean: GOLD_MEAN, std: GOLD_STD },
         };
-        let (generation, settings) = (run.hyper.generation.clone(), run.hyper.ppo.clone());
+        let (generation, mut settings) = (run.hyper.generation.clone(), run.hyper.ppo.clone());
+        settings.updates *= rounds;
         let cost = 0.4 * settings.updates as f64 * settings.rollouts as f64 / 64.0 * run.start.weight;
         let stage = ppo::Stage { generation, ppo: settings, reward: source, round };
         let mut inputs = vec![
@@ -364,7 +371,7 @@ impl<'a> Planner<'a> {
             labels: Labels::Noisy,
             agreement: self.study.shared.preferences.agreement,
         };
-        self.preferences(hyper, Split::Test, settings, SHARED_SEED)
+        self.preferences(hyper, Split::Test, settings, TEST_SEED)
     }
 
     /// Preferences over samples of the first size's base: people label texts, not the model that is being trained.
@@ -423,19 +430,26 @@ impl Run<'_> {
     }
 }
 
+/// The pre-trainings of a study's bases, whatever touchstone carries: their graph, and size, stage and key of each.
+pub fn bases(study: &Study) -> Result<(Graph, Vec<(String, PretrainStage, StageKey)>)> {
+    let mut planner = Planner { study, local: None, graph: Graph::new(), cells: Vec::new() };
+    let mut bases = Vec::new();
+    for (size, model) in &study.sizes {
+        let stage = pretrain_stage(study, model);
+        let key = planner.pretrain(&stage, model, format!("base/{size}"))?;
+        bases.push((size.clone(), stage, key));
+    }
+    Ok((planner.graph, bases))
+}
+
 /// The pre-training that makes the base of `model` in `study`.
-pub fn pretrain_stage(study: &Study, model: &ModelSettings) -> PretrainStage {
+fn pretrain_stage(study: &Study, model: &ModelSettings) -> PretrainStage {
     PretrainStage {
         world: WorldAt::new(&study.world),
         model: model.clone(),
         generation: study.shared.generation.clone(),
         pretrain: study.shared.pretrain.clone(),
     }
-}
-
-/// What the checkpoint that comes with touchstone must say of its making to stand in for this study's base.
-pub fn base_provenance(study: &Study, model: &ModelSettings) -> serde_json::Value {
-    provenance(&pretrain_stage(study, model), SHARED_SEED)
 }
 
 /// The pairs that iteration `t` trains on.

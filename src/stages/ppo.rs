@@ -1,6 +1,6 @@
 //! Stage `ppo`: a policy raised on a reward, held near a reference (eq. 9).
 
-use super::common::{TRAINING, Watch, WorldAt, checkpoint, codec, count_flops, demonstrations, device, language_model};
+use super::common::{FORWARD, TRAINING, Watch, WorldAt, checkpoint, codec, count_flops, demonstrations, device, language_model};
 use super::common::{sampling, save_policy, write_json};
 use crate::Result;
 use crate::data::world::Split;
@@ -76,7 +76,7 @@ pub fn run(context: &StageContext) -> Result<()> {
         policy,
         &reference,
         &objective,
-        reward.as_ref().map(|(model, _)| model),
+        reward.as_ref(),
         &prompts,
         &sampling,
         &stage.ppo,
@@ -84,7 +84,10 @@ pub fn run(context: &StageContext) -> Result<()> {
         &Watch(context),
     )?;
     write_json(&context.out().join("curve.json"), &records)?;
-    count_flops(context, model.config(), TRAINING);
+    // Of each rollout, the reference and the policy itself are read once, then the policy is trained.
+    let passes = (2 + stage.ppo.epochs) as f64;
+    let per_token = (2.0 * FORWARD + stage.ppo.epochs as f64 * TRAINING) / passes;
+    count_flops(context, model.config(), per_token);
     save_policy(context, &model, &checkpoint(context, "policy")?)
 }
 

@@ -1,0 +1,76 @@
+//! `touchstone base`: remakes the base checkpoints that come with touchstone and compares them with the ones it carries.
+
+use super::study::StudyArgs;
+use super::{FAILURE, SUCCESS, print};
+use crate::model::weights::Weights;
+use crate::pipeline::{Interrupt, LocalPool, Store};
+use crate::stages::base::provenance;
+use crate::stages::plan::{BASE_SEED, bases};
+use crate::{Context, Error, Result};
+use clap::Args;
+use std::path::{Path, PathBuf};
+
+#[derive(Clone, Debug, Args)]
+pub struct BaseArgs {
+    #[command(flatten)]
+    pub study: StudyArgs,
+    /// Replace the checkpoints in the folder instead of comparing with them
+    #[arg(long)]
+    pub update: bool,
+    /// Where the checkpoints lie, one folder per model size
+    #[arg(long, value_name = "DIR", default_value = "datasets/base")]
+    pub folder: PathBuf,
+}
+
+/// Training on another processor differs in the last digits, and thousands of steps carry that on; a checkpoint of the
+/// same making stays this near, as a share of its weights' root mean square.
+const TOLERANCE: f32 = 0.25;
+
+pub fn run(args: &BaseArgs) -> Result<u8> {
+    let study = args.study.study()?;
+    let (graph, stages) = bases(&study)?;
+    let store = Store::open(&args.study.store)?;
+    let jobs = args.study.jobs.map_or(stages.len(), usize::from);
+    let outcome =
+        LocalPool::new(jobs, vec![args.study.device.clone()])?.run(&store, &graph, &Interrupt::on_signals()?)?;
+    if !outcome.is_success() {
+        eprintln!("{}", outcome.summary());
+        return Ok(outcome.exit_code());
+    }
+    let mut alike = true;
+    for (size, stage, key) in stages {
+        let made = store.artifact(&key).ok_or_else(|| Error::new(format!("the base of {size} is not in the store")))?;
+        let place = args.folder.join(&size);
+        if args.update {
+            std::fs::create_dir_all(&place).context(|| format!("cannot create {}", place.display()))?;
+            for name in ["config.json", "model.safetensors", "tokenizer.json"] {
+                let copied = std::fs::copy(made.join(name), place.join(name));
+                copied.context(|| format!("cannot write {}", place.join(name).display()))?;
+            }
+            let note = serde_json::to_string_pretty(&provenance(&stage, BASE_SEED)).context(|| "cannot encode".into())?;
+            let path = place.join("made_by.json");
+            std::fs::write(&path, note + "\n").context(|| format!("cannot write {}", path.display()))?;
+            print(&format!("{size}: written to {}; build again to carry it\n", place.display()))?;
+        } else {
+            let distance = distance(&made, &place)?;
+            let verdict = if distance <= TOLERANCE { "the same making" } else { "DIFFERENT" };
+            alike &= distance <= TOLERANCE;
+            print(&format!("{size}: differs by {distance:.2e} of the weights' root mean square: {verdict}\n"))?;
+        }
+    }
+    Ok(if alike { SUCCESS } else { FAILURE })
+}
+
+/// Root mean square of the difference of two checkpoints' weights, as a share of the second's own.
+fn distance(made: &Path, carried: &Path) -> Result<f32> {
+    let [made, carried] = [made, carried].map(|folder| Weights::read(&folder.join("model.safetensors")));
+    let (made, carried) = (made?, carried?);
+    let (mut difference, mut size) = (0.0, 0.0);
+    for (name, ours) in made.iter() {
+        let theirs = carried.get(name).filter(|theirs| theirs.len() == ours.len());
+        let theirs = theirs.ok_or_else(|| Error::new(format!("the carried checkpoint has no such `{name}`")))?;
+        difference += ours.iter().zip(theirs).map(|(a, b)| (a - b).powi(2)).sum::<f32>();
+        size += theirs.iter().map(|b| b.powi(2)).sum::<f32>();
+    }
+    Ok((difference / size).sqrt())
+}
