@@ -1,6 +1,7 @@
 //! `touchstone reproduce`: carries a study from nothing to a report. Running it again finishes what is missing.
 
 use super::study::StudyArgs;
+use crate::data::hub::Source;
 use crate::experiment::Study;
 use crate::pipeline::{Interrupt, LocalPool, Store};
 use crate::report;
@@ -24,7 +25,7 @@ pub struct LocalArgs {
     /// Real posts (jsonl, csv or parquet with id, subreddit, title, post, summary) instead of the embedded world
     #[arg(long, value_name = "FILE", requires = "tokenizer")]
     pub data: Option<PathBuf>,
-    /// Folder with the tokenizer.json for --data
+    /// Folder with the tokenizer.json for --data, or hf:owner/name@revision
     #[arg(long, value_name = "DIR", requires = "data")]
     pub tokenizer: Option<PathBuf>,
 }
@@ -59,6 +60,7 @@ pub fn resolve(study: &StudyArgs, local: &LocalArgs) -> Result<(Study, Option<Lo
     let (Some(file), Some(tokenizer)) = (&local.data, &local.tokenizer) else { return Ok((study.study()?, None)) };
     let mut study = study.clone();
     study.scale = LOCAL_SCALE.into();
+    let tokenizer = &Source::parse(tokenizer)?.fetch(&["tokenizer.json"], &[])?;
     let tokenizer_file = tokenizer.join("tokenizer.json");
     let data = LocalData {
         file: absolute(file)?,
