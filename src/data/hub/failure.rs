@@ -65,7 +65,7 @@ impl Place<'_> {
             ),
             HFError::Request { .. } => (
                 format!("cannot reach {endpoint} for {self}"),
-                "check the network, the proxy (HTTPS_PROXY) and HF_ENDPOINT; what is cached is used without any".into(),
+                "check the network, the proxy (HTTPS_PROXY) and HF_ENDPOINT; a commit that is cached needs none of them".into(),
             ),
             HFError::Io(_) => (
                 format!("cannot write to the cache {}", self.cache.display()),
@@ -80,6 +80,18 @@ impl Place<'_> {
                 "run the command again; if that does not help, download the files and give their folder".into(),
             ),
         };
-        Error::new(message).caused_by(error).hint(hint)
+        match error {
+            // Its outer layers repeat the URL; the reason is at the bottom.
+            HFError::Request { source, .. } => Error::new(message).caused_by(innermost(&source)).hint(hint),
+            error => Error::new(message).caused_by(error).hint(hint),
+        }
     }
+}
+
+fn innermost(error: &dyn std::error::Error) -> String {
+    let mut error = error;
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    error.to_string()
 }
