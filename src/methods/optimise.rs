@@ -70,6 +70,12 @@ pub trait Monitor {
     fn checkpoint_folder(&self) -> Option<PathBuf> {
         None
     }
+    /// What the loop has cost so far, to be kept in a checkpoint.
+    fn cost(&self) -> serde_json::Value {
+        serde_json::Value::Null
+    }
+    /// The loop goes on from a checkpoint that had cost this much.
+    fn resumed(&self, _cost: serde_json::Value) {}
 }
 
 /// A monitor that does nothing.
@@ -142,25 +148,26 @@ impl<M: Module> Trainer<M> {
             format!("the checkpoint {} cannot be read; remove the folder to start this stage again", folder.display())
         };
         let text = std::fs::read_to_string(&state).context(damaged)?;
-        let (step, loop_state): (usize, S) = serde_json::from_str(&text).context(damaged)?;
+        let (step, cost, loop_state): (usize, serde_json::Value, S) = serde_json::from_str(&text).context(damaged)?;
         let record = ModuleRecord::load(folder.join("model.bpk")).context(damaged)?;
         self.model = self.model.clone().load_record(record).train();
         let fresh = std::mem::replace(&mut self.optimiser, AdamWConfig::new().init());
         self.optimiser = fresh.load(folder.join("optimiser.bpk")).context(damaged)?;
         self.step = step;
+        monitor.resumed(cost);
         Ok(Some(loop_state))
     }
 
     /// Writes a checkpoint if the last one is old enough.
     pub fn checkpoint<S: Serialize>(&mut self, monitor: &dyn Monitor, loop_state: &S) -> Result<()> {
         match monitor.checkpoint_folder() {
-            Some(folder) if self.saved.elapsed() >= CHECKPOINT_INTERVAL => self.save(&folder, loop_state),
+            Some(folder) if self.saved.elapsed() >= CHECKPOINT_INTERVAL => self.save(&folder, &monitor.cost(), loop_state),
             _ => Ok(()),
         }
     }
 
     /// Weights, optimiser and loop state travel together: written beside, then renamed.
-    pub fn save<S: Serialize>(&mut self, folder: &Path, loop_state: &S) -> Result<()> {
+    fn save<S: Serialize>(&mut self, folder: &Path, cost: &serde_json::Value, loop_state: &S) -> Result<()> {
         let (beside, old, place) = (folder.join("checkpoint.new"), folder.join("checkpoint.old"), folder.join("checkpoint"));
         let failed = || format!("cannot write the checkpoint {}", place.display());
         for left_over in [&beside, &old] {
@@ -171,7 +178,7 @@ impl<M: Module> Trainer<M> {
         std::fs::create_dir_all(&beside).context(failed)?;
         self.model.clone().into_record().save(beside.join("model.bpk")).context(failed)?;
         self.optimiser.save(beside.join("optimiser.bpk")).context(failed)?;
-        let state = serde_json::to_string(&(self.step, loop_state)).context(failed)?;
+        let state = serde_json::to_string(&(self.step, cost, loop_state)).context(failed)?;
         std::fs::write(beside.join("state.json"), state).context(failed)?;
         if place.exists() {
             std::fs::rename(&place, &old).context(failed)?;

@@ -51,6 +51,17 @@ impl Monitor for Watch<'_> {
     fn checkpoint_folder(&self) -> Option<PathBuf> {
         Some(self.0.scratch().to_path_buf())
     }
+
+    fn cost(&self) -> serde_json::Value {
+        serde_json::json!(self.0.cost())
+    }
+
+    fn resumed(&self, cost: serde_json::Value) {
+        // A checkpoint without a readable cost only makes the cost table understate this stage.
+        if let Ok(cost) = serde_json::from_value(cost) {
+            self.0.resume(cost);
+        }
+    }
 }
 
 /// Floating-point operations per token and parameter: one forward pass, and forward with backward.
