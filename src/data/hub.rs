@@ -164,4 +164,12 @@ mod tests {
             assert!(error.source().is_none());
         }
     }
+
+    #[cfg(not(feature = "hub"))]
+    #[test]
+    fn without_the_feature_the_reader_learns_how_to_build_it_in() {
+        let error = hub("o/n", COMMIT).fetch(&["config.json"], &[]).unwrap_err();
+        assert!(error.to_string().contains("built without the feature `hub`"));
+        assert!(miette::Diagnostic::help(&error).is_some_and(|help| help.to_string().contains("--features hub")));
+    }
 }

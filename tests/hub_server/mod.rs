@@ -14,12 +14,14 @@ pub const COMMIT: &str = "8fb2f5c0a1d34e6798bb0a5c7d9e1f2031425364";
 #[derive(Clone, Copy)]
 pub enum Answer {
     Files,
-    /// 401 unless the request carries this token.
+    /// 401 without a token, 403 with another than this.
     Gated {
         token: &'static str,
     },
     /// Announces every file, but sends an error when it is to be downloaded.
     Unreadable,
+    /// Hangs up in the middle of every file.
+    Half,
 }
 
 /// Serves one repository until it is dropped.
@@ -147,14 +149,15 @@ impl State {
             return Reply::new(403, "<Error>request has expired</Error>");
         }
         let etag = format!("\"{}\"", blake3::hash(&bytes).to_hex());
-        Reply::new(200, bytes).header("ETag", &etag).header("X-Repo-Commit", COMMIT)
+        let sent = if matches!(self.answer, Answer::Half) { bytes.len() / 2 } else { bytes.len() };
+        Reply { sent, ..Reply::new(200, bytes).header("ETag", &etag).header("X-Repo-Commit", COMMIT) }
     }
 
     /// The refusal, if there is one.
     fn allowed(&self, token: Option<&str>) -> Option<Reply> {
         match self.answer {
             Answer::Gated { token: needed } if token != Some(needed) => Some(
-                Reply::new(401, "")
+                Reply::new(if token.is_some() { 403 } else { 401 }, "")
                     .header("X-Error-Code", "GatedRepo")
                     .header("X-Error-Message", "Access to model o/n is restricted."),
             ),
@@ -171,11 +174,14 @@ struct Reply {
     status: u16,
     headers: String,
     body: Vec<u8>,
+    /// Bytes of the body before the server hangs up.
+    sent: usize,
 }
 
 impl Reply {
     fn new(status: u16, body: impl Into<Vec<u8>>) -> Self {
-        Self { status, headers: String::new(), body: body.into() }
+        let body = body.into();
+        Self { status, headers: String::new(), sent: body.len(), body }
     }
 
     fn header(mut self, name: &str, value: &str) -> Self {
@@ -184,9 +190,9 @@ impl Reply {
     }
 
     fn send(&self, mut stream: &TcpStream, head: bool) -> std::io::Result<()> {
-        let Self { status, headers, body } = self;
+        let Self { status, headers, body, sent } = self;
         let length = body.len();
         write!(stream, "HTTP/1.1 {status} x\r\n{headers}Content-Length: {length}\r\nConnection: close\r\n\r\n")?;
-        if head { Ok(()) } else { stream.write_all(body) }
+        if head { Ok(()) } else { stream.write_all(&body[..*sent]) }
     }
 }

@@ -31,8 +31,12 @@ impl Place<'_> {
 
     /// Nobody may be asked, and the cache does not know.
     pub fn not_cached(&self, name: &str) -> Error {
-        Error::new(format!("{name} of {self} is not in the cache {}", self.cache.display()))
-            .hint("HF_HUB_OFFLINE is set: run once without it, or point HF_HOME at the cache that has the file")
+        let hint = if super::is_commit(self.revision) {
+            "HF_HUB_OFFLINE is set: run once without it, or point HF_HOME at the cache that has the file"
+        } else {
+            "HF_HUB_OFFLINE is set, so a branch or tag cannot be looked up: name its commit, or run without it"
+        };
+        Error::new(format!("{name} of {self} is not in the cache {}", self.cache.display())).hint(hint)
     }
 
     /// Our words for an error of the client, which stays as the cause.
@@ -62,6 +66,10 @@ impl Place<'_> {
             HFError::RateLimited { .. } => (
                 format!("{endpoint} answers no more requests for now (429)"),
                 "wait some minutes and run the command again; with HF_TOKEN set, more are allowed".into(),
+            ),
+            HFError::Request { source, .. } if !source.is_connect() && !source.is_timeout() => (
+                format!("the connection to {endpoint} broke while {self} was fetched"),
+                "run the command again; a file that came in part is fetched anew".into(),
             ),
             HFError::Request { .. } => (
                 format!("cannot reach {endpoint} for {self}"),
