@@ -2,6 +2,7 @@
 
 use super::print;
 use super::study::StudyArgs;
+use crate::data::hub::Source;
 use crate::experiment::Study;
 use crate::pipeline::{Interrupt, LocalPool, Store};
 use crate::report;
@@ -25,7 +26,7 @@ pub struct LocalArgs {
     /// Real posts (jsonl, csv or parquet with id, subreddit, title, post, summary) instead of the embedded world
     #[arg(long, value_name = "FILE", requires = "tokenizer")]
     pub data: Option<PathBuf>,
-    /// Folder with the tokenizer.json for --data
+    /// Folder with the tokenizer.json for --data, or hf:owner/name@revision
     #[arg(long, value_name = "DIR", requires = "data")]
     pub tokenizer: Option<PathBuf>,
 }
@@ -61,6 +62,7 @@ pub fn resolve(study: &StudyArgs, local: &LocalArgs) -> Result<(Study, Option<Lo
     let mut study = study.clone();
     study.scale = LOCAL.into();
     study.profile = study.profile.or(Some(LOCAL.into()));
+    let tokenizer = &Source::parse(tokenizer)?.fetch(&["tokenizer.json"], &[])?;
     let tokenizer_file = tokenizer.join("tokenizer.json");
     let data = LocalData {
         file: absolute(file)?,

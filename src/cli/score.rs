@@ -1,6 +1,7 @@
 //! `touchstone score` and `touchstone generate`: any model folder on any file of rows, alone.
 
 use crate::data::codec::END_OF_TEXT;
+use crate::data::hub::Source;
 use crate::data::rows;
 use crate::model::checkpoint::Checkpoint;
 use crate::model::generate::generate as sample;
@@ -16,7 +17,7 @@ use tokenizers::Tokenizer;
 
 #[derive(Clone, Debug, Args)]
 pub struct ModelArgs {
-    /// Model folder: config.json, model.safetensors, and tokenizer.json where rows hold text
+    /// Folder with config.json, model.safetensors, and tokenizer.json where rows hold text; or hf:owner/name@revision
     #[arg(long, value_name = "DIR")]
     model: PathBuf,
     /// Rows: {"prompt", "response"} as text or {"prompt_ids", "response_ids"} as tokens, one JSON object a line
@@ -31,6 +32,13 @@ pub struct ModelArgs {
     /// Where tensors are computed: flex, libtorch, libtorch:cuda:N or cuda:N
     #[arg(long, value_name = "DEVICE", default_value = "flex", env = "TOUCHSTONE_DEVICE")]
     device: String,
+}
+
+impl ModelArgs {
+    /// The model's folder; one on a hub is fetched, with the files of `optional` that it has.
+    fn open(&self, optional: &[&str]) -> Result<Checkpoint> {
+        Checkpoint::open(Source::parse(&self.model)?.fetch(&["config.json", "model.safetensors"], optional)?)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -83,9 +91,12 @@ struct Row {
 
 /// Adds `logprob` and `token_logprobs` (kind lm), or `reward` and `raw_reward` (kind reward) to every row.
 pub fn score(args: &ScoreArgs) -> Result<()> {
-    let ModelArgs { model, input, output, batch, device } = &args.model;
+    let ModelArgs { input, output, batch, device, .. } = &args.model;
     let device = device::select(device)?;
-    let checkpoint = Checkpoint::open(model)?;
+    let checkpoint = match args.kind {
+        Kind::Lm => args.model.open(&["tokenizer.json"])?,
+        Kind::Reward => args.model.open(&["tokenizer.json", "reward.json"])?,
+    };
     let vocabulary = checkpoint.config()?.vocab_size;
     let reader = Reader::new(&checkpoint, vocabulary, input);
     let mut rows = reader.rows()?;
@@ -126,7 +137,7 @@ pub fn generate(args: &GenerateArgs) -> Result<()> {
             .hint("give a temperature of 0 or more and a top-p above 0, at most 1"));
     }
     let device = device::select(device)?;
-    let checkpoint = Checkpoint::open(model)?;
+    let checkpoint = args.model.open(&["tokenizer.json"])?;
     let config = checkpoint.config()?;
     let reader = Reader::new(&checkpoint, config.vocab_size, input);
     let mut rows = reader.rows()?;

@@ -1,0 +1,175 @@
+//! Where a model comes from: a folder, or a repository on a Hugging Face hub at a pinned revision. What is fetched goes
+//! through the hub's own cache, which Python shares, and is read from there ever after.
+
+#[cfg(feature = "hub")]
+mod client;
+#[cfg(feature = "hub")]
+mod failure;
+
+#[cfg(feature = "hub")]
+pub use client::Hub;
+
+use crate::{Error, Result};
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+/// Starts the name of a model on a hub; everything else is a folder.
+const PREFIX: &str = "hf:";
+
+/// A model folder, here or on a hub.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    Folder(PathBuf),
+    /// `revision` is a commit, or a branch or tag that is looked up when it is fetched.
+    Hub {
+        id: String,
+        revision: String,
+    },
+}
+
+impl Source {
+    /// Reads `hf:owner/name@revision`, or the path of a folder (`./hf:x` for a folder that is really called so).
+    ///
+    /// # Errors
+    /// A hub source without a revision, or with an id or revision that no repository can have.
+    pub fn parse(text: impl AsRef<Path>) -> Result<Self> {
+        let path = text.as_ref();
+        let Some(name) = path.to_str().and_then(|text| text.strip_prefix(PREFIX)) else {
+            return Ok(Self::Folder(path.to_owned()));
+        };
+        let (id, revision) = name.split_once('@').unwrap_or((name, ""));
+        if !is_id(id) {
+            return Err(Error::new(format!("{PREFIX}{name}: `{id}` is not the id of a repository"))
+                .hint("write hf:owner/name@revision, as hf:EleutherAI/pythia-70m@<commit>"));
+        }
+        if revision.is_empty() {
+            return Err(Error::new(format!("{PREFIX}{id} names no revision")).hint(format!(
+                "write {PREFIX}{id}@<commit>: a repository changes, and without its commit the same command may read \
+                 other weights tomorrow, so that nobody could reproduce its numbers"
+            )));
+        }
+        if !is_revision(revision) {
+            return Err(Error::new(format!("{PREFIX}{name}: `{revision}` is not a revision"))
+                .hint("give a commit (40 hexadecimal digits), a branch or a tag"));
+        }
+        // Hubs and caches name commits in lower case.
+        let revision = if is_commit(revision) { revision.to_ascii_lowercase() } else { revision.to_owned() };
+        Ok(Self::Hub { id: id.to_owned(), revision })
+    }
+
+    /// The folder that holds the files `needed`, and those of `optional` that exist. A folder is returned as it is; files on
+    /// a hub are downloaded unless they are cached. Where `model.safetensors` is needed and the repository splits it, its
+    /// index and all its shards are fetched.
+    ///
+    /// # Errors
+    /// A hub that cannot be reached, refuses, or lacks the repository, the revision or a needed file; a file that is not
+    /// cached while `HF_HUB_OFFLINE` is set; a program built without the feature `hub`.
+    pub fn fetch(&self, needed: &[&str], optional: &[&str]) -> Result<PathBuf> {
+        match self {
+            Self::Folder(folder) => Ok(folder.clone()),
+            Self::Hub { id, revision } => download(id, revision, needed, optional),
+        }
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, out: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Self::Folder(folder) => folder.display().fmt(out),
+            Self::Hub { id, revision } => write!(out, "{PREFIX}{id}@{revision}"),
+        }
+    }
+}
+
+#[cfg(feature = "hub")]
+fn download(id: &str, revision: &str, needed: &[&str], optional: &[&str]) -> Result<PathBuf> {
+    Hub::from_env()?.fetch(id, revision, needed, optional)
+}
+
+#[cfg(not(feature = "hub"))]
+fn download(id: &str, revision: &str, needed: &[&str], _optional: &[&str]) -> Result<PathBuf> {
+    Err(Error::new(format!("{PREFIX}{id}@{revision}: this touchstone is built without the feature `hub`")).hint(
+        format!(
+            "build it with `cargo build --release --features hub`, or download {} and give their folder",
+            needed.join(", ")
+        ),
+    ))
+}
+
+/// Whether `revision` is a commit, which never changes what it means.
+fn is_commit(revision: &str) -> bool {
+    revision.len() == 40 && revision.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+/// Ids and revisions become parts of paths in the cache, so nothing in them may lead out of it.
+fn is_id(id: &str) -> bool {
+    id.split('/').count() == 2 && id.split('/').all(is_name)
+}
+
+fn is_revision(revision: &str) -> bool {
+    revision.split('/').all(is_name)
+}
+
+fn is_name(part: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.+".contains(&byte);
+    !part.is_empty() && !part.contains("..") && part != "." && part.bytes().all(plain)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::error::Error as _;
+
+    const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
+
+    fn hub(id: &str, revision: &str) -> Source {
+        Source::Hub { id: id.into(), revision: revision.into() }
+    }
+
+    #[test]
+    fn a_hub_source_has_an_id_and_a_revision() {
+        let parse = |text: &str| Source::parse(text).unwrap();
+        assert_eq!(parse(&format!("hf:o/n@{COMMIT}")), hub("o/n", COMMIT));
+        assert_eq!(parse(&format!("hf:o/n@{}", COMMIT.to_uppercase())), hub("o/n", COMMIT));
+        assert_eq!(parse("hf:EleutherAI/pythia-1.4b@step143000"), hub("EleutherAI/pythia-1.4b", "step143000"));
+        assert_eq!(parse("hf:o/n@refs/pr/1"), hub("o/n", "refs/pr/1"));
+        assert_eq!(parse("hf:o/n@v1.0").to_string(), "hf:o/n@v1.0");
+    }
+
+    #[test]
+    fn everything_else_is_a_folder_and_needs_no_fetching() {
+        for text in ["models/mini", "./hf:o/n@main", "o/n@main", "/x"] {
+            let source = Source::parse(text).unwrap();
+            assert_eq!(source, Source::Folder(text.into()));
+            assert_eq!(source.fetch(&["config.json"], &[]).unwrap(), PathBuf::from(text));
+        }
+    }
+
+    #[test]
+    fn what_no_repository_can_be_called_is_an_error_with_a_hint() {
+        for (text, message) in [
+            ("hf:o/n", "hf:o/n names no revision"),
+            ("hf:o/n@", "hf:o/n names no revision"),
+            ("hf:gpt2@main", "hf:gpt2@main: `gpt2` is not the id of a repository"),
+            ("hf:@main", "hf:@main: `` is not the id of a repository"),
+            ("hf:o/n/m@main", "hf:o/n/m@main: `o/n/m` is not the id of a repository"),
+            ("hf:../..@main", "hf:../..@main: `../..` is not the id of a repository"),
+            ("hf:o/n@../../../etc", "hf:o/n@../../../etc: `../../../etc` is not a revision"),
+            ("hf:o/n@/etc", "hf:o/n@/etc: `/etc` is not a revision"),
+            ("hf:o/n@a b", "hf:o/n@a b: `a b` is not a revision"),
+        ] {
+            let error = Source::parse(text).unwrap_err();
+            assert_eq!(error.to_string(), message);
+            assert!(miette::Diagnostic::help(&error).is_some(), "{text}");
+            assert!(error.source().is_none());
+        }
+    }
+
+    #[cfg(not(feature = "hub"))]
+    #[test]
+    fn without_the_feature_the_reader_learns_how_to_build_it_in() {
+        let error = hub("o/n", COMMIT).fetch(&["config.json"], &[]).unwrap_err();
+        assert!(error.to_string().contains("built without the feature `hub`"));
+        assert!(miette::Diagnostic::help(&error).is_some_and(|help| help.to_string().contains("--features hub")));
+    }
+}
