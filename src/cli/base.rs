@@ -47,7 +47,8 @@ pub fn run(args: &BaseArgs) -> Result<u8> {
                 let copied = std::fs::copy(made.join(name), place.join(name));
                 copied.context(|| format!("cannot write {}", place.join(name).display()))?;
             }
-            let note = serde_json::to_string_pretty(&provenance(&stage, BASE_SEED)).context(|| "cannot encode".into())?;
+            let note =
+                serde_json::to_string_pretty(&provenance(&stage, BASE_SEED)).context(|| "cannot encode".into())?;
             let path = place.join("made_by.json");
             std::fs::write(&path, note + "\n").context(|| format!("cannot write {}", path.display()))?;
             print(&format!("{size}: written to {}; build again to carry it\n", place.display()))?;

@@ -8,7 +8,6 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-
 /// Look into the artifacts that were computed, and check them.
 #[derive(Debug, clap::Args)]
 pub struct RunsArgs {

@@ -163,9 +163,11 @@ pub fn generate(args: &GenerateArgs) -> Result<()> {
     let responses = sample(&model, &prompts, &sampling, stream, |_| {});
     for (row, response) in rows.iter_mut().zip(responses) {
         row.response = match &reader.tokenizer {
-            Ok(tokenizer) => Some(tokenizer.decode(&response.ids, true).map_err(|cause| {
-                Error::new("the tokenizer cannot decode what was sampled").caused_by(cause)
-            })?),
+            Ok(tokenizer) => Some(
+                tokenizer
+                    .decode(&response.ids, true)
+                    .map_err(|cause| Error::new("the tokenizer cannot decode what was sampled").caused_by(cause))?,
+            ),
             Err(_) => None,
         };
         row.other.insert("ended".into(), response.ended.into());
@@ -209,8 +211,10 @@ impl<'a> Reader<'a> {
                 let tokenizer = match &self.tokenizer {
                     Ok(tokenizer) => tokenizer,
                     Err(_) => {
-                        return Err(Error::new(format!("{place}: {side} is text, but the model folder has no tokenizer"))
-                            .hint(format!("add tokenizer.json to the folder, or give {side}_ids")));
+                        return Err(Error::new(format!(
+                            "{place}: {side} is text, but the model folder has no tokenizer"
+                        ))
+                        .hint(format!("add tokenizer.json to the folder, or give {side}_ids")));
                     }
                 };
                 let encoding = tokenizer.encode_fast(text, false).map_err(|cause| {
@@ -229,8 +233,10 @@ impl<'a> Reader<'a> {
                 .hint("give at least one token, for example the end-of-text token"));
         }
         match ids.iter().find(|id| **id as usize >= self.vocabulary) {
-            Some(id) => Err(Error::new(format!("{place}: token {id} is outside the vocabulary of {}", self.vocabulary))
-                .hint("the ids belong to another tokenizer")),
+            Some(id) => {
+                Err(Error::new(format!("{place}: token {id} is outside the vocabulary of {}", self.vocabulary))
+                    .hint("the ids belong to another tokenizer"))
+            }
             None => Ok(ids),
         }
     }

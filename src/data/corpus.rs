@@ -34,9 +34,11 @@ fn frame(path: &Path) -> Result<DataFrame> {
         .map_err(|cause| Error::new(format!("cannot open {}", path.display())).caused_by(cause))?;
     let failed = || format!("cannot read {}", path.display());
     match path.extension().and_then(|extension| extension.to_str()) {
-        Some("jsonl") => {
-            JsonReader::new(file).with_json_format(JsonFormat::JsonLines).infer_schema_len(None).finish().context(failed)
-        }
+        Some("jsonl") => JsonReader::new(file)
+            .with_json_format(JsonFormat::JsonLines)
+            .infer_schema_len(None)
+            .finish()
+            .context(failed),
         Some("parquet") => ParquetReader::new(file).finish().context(failed),
         Some("csv") => CsvReader::new(file).finish().context(failed),
         _ => Err(Error::new(format!("{} is not .jsonl, .parquet or .csv", path.display()))
@@ -50,9 +52,9 @@ fn strings(frame: &DataFrame, name: &str, path: &Path) -> Result<Vec<String>> {
         return Err(Error::new(format!("{} has no column `{name}`", path.display()))
             .hint(format!("it has {}; rename the column that holds the {name}", columns.join(", "))));
     };
-    let text = column.str().map_err(|cause| {
-        Error::new(format!("{}: column `{name}` is not text", path.display())).caused_by(cause)
-    })?;
+    let text = column
+        .str()
+        .map_err(|cause| Error::new(format!("{}: column `{name}` is not text", path.display())).caused_by(cause))?;
     text.iter()
         .enumerate()
         .map(|(row, value)| {

@@ -60,12 +60,8 @@ impl Exam {
 
     /// Real posts: no gold reward exists for them.
     pub fn of_corpus(rows: Vec<Demonstration>) -> Self {
-        let post = |row: Demonstration| ExamPost {
-            id: row.id,
-            prompt: row.prompt,
-            reference: row.response,
-            latent: None,
-        };
+        let post =
+            |row: Demonstration| ExamPost { id: row.id, prompt: row.prompt, reference: row.response, latent: None };
         Self { posts: rows.into_iter().map(post).collect(), world: None }
     }
 

@@ -63,7 +63,13 @@ pub fn measure_answers(exam: &Exam, answers: &[Answer]) -> Vec<Measured> {
     let all = |value: &dyn Fn(&Answer) -> Option<f64>| answers.iter().filter_map(value).collect::<Vec<f64>>();
     let wins = |answer: &Answer| {
         let (own, reference) = (answer.gold_sampled?, answer.gold_reference?);
-        Some(if own > reference { 1.0 } else if own == reference { 0.5 } else { 0.0 })
+        Some(if own > reference {
+            1.0
+        } else if own == reference {
+            0.5
+        } else {
+            0.0
+        })
     };
     let ties = |answer: &Answer| Some(f64::from(u8::from(answer.gold_sampled? == answer.gold_reference?)));
     let copied: Vec<f64> = answers.iter().enumerate().filter_map(|(i, a)| exam.copied(i, &a.greedy)).collect();
@@ -100,9 +106,6 @@ pub fn measure_likelihoods(
     let kl: Vec<f64> = own.iter().zip(theirs).map(|(p, q)| f64::from(p - q)).collect();
     let demonstrations = sequence_log_probs(model, &references.iter().collect::<Vec<_>>());
     let demonstrations: Vec<f64> = demonstrations.into_iter().map(f64::from).collect();
-    let rows = [
-        Measured::mean(Metric::Kl, &kl),
-        Measured::mean(Metric::DemoLogLikelihood, &demonstrations),
-    ];
+    let rows = [Measured::mean(Metric::Kl, &kl), Measured::mean(Metric::DemoLogLikelihood, &demonstrations)];
     Ok(rows.into_iter().flatten().collect())
 }

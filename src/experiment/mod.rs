@@ -30,4 +30,3 @@ pub use layout::{Better, Column, ReportSettings, TableKind, TableLayout};
 pub use resolve::{MethodPlan, Selection, Study};
 pub use seeds::SeedChoice;
 pub use vocabulary::{Heuristic, Metric, Recipe};
-

@@ -3,7 +3,6 @@
 //! Overrides are laid on the shared sections in this order, later ones winning:
 //! scale, profile, method, `--set`.
 
-use crate::data::world::WorldSettings;
 use super::bounds::check_hyper;
 use super::claim::{Claim, Versus};
 use super::decode::{decode, nearest, suggestion};
@@ -13,6 +12,7 @@ use super::layout::ReportSettings;
 use super::seeds::SeedChoice;
 use super::tree::Node;
 use super::vocabulary::Recipe;
+use crate::data::world::WorldSettings;
 use crate::error::{Error, Result};
 
 /// What to run of an experiment.

@@ -161,14 +161,17 @@ impl<M: Module> Trainer<M> {
     /// Writes a checkpoint if the last one is old enough.
     pub fn checkpoint<S: Serialize>(&mut self, monitor: &dyn Monitor, loop_state: &S) -> Result<()> {
         match monitor.checkpoint_folder() {
-            Some(folder) if self.saved.elapsed() >= CHECKPOINT_INTERVAL => self.save(&folder, &monitor.cost(), loop_state),
+            Some(folder) if self.saved.elapsed() >= CHECKPOINT_INTERVAL => {
+                self.save(&folder, &monitor.cost(), loop_state)
+            }
             _ => Ok(()),
         }
     }
 
     /// Weights, optimiser and loop state travel together: written beside, then renamed.
     fn save<S: Serialize>(&mut self, folder: &Path, cost: &serde_json::Value, loop_state: &S) -> Result<()> {
-        let (beside, old, place) = (folder.join("checkpoint.new"), folder.join("checkpoint.old"), folder.join("checkpoint"));
+        let (beside, old, place) =
+            (folder.join("checkpoint.new"), folder.join("checkpoint.old"), folder.join("checkpoint"));
         let failed = || format!("cannot write the checkpoint {}", place.display());
         for left_over in [&beside, &old] {
             if left_over.exists() {

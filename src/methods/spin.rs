@@ -53,8 +53,7 @@ pub fn spin(
     while trainer.step < trainer.total {
         let (epoch, batch) = (trainer.step / steps_per_epoch, trainer.step % steps_per_epoch);
         let order = rng::permutation(pairs.len(), seed, "spin/order", epoch as u64);
-        let rows: Vec<usize> =
-            order.into_iter().skip(batch * settings.batch_size).take(settings.batch_size).collect();
+        let rows: Vec<usize> = order.into_iter().skip(batch * settings.batch_size).take(settings.batch_size).collect();
         let rows_in_step = rows.len();
         let report = trainer.step(rows_in_step, |model, range| {
             let rows = &rows[range];

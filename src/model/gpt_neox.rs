@@ -217,7 +217,14 @@ impl Layer {
     }
 
     /// `x` is `[b·t, d]`.
-    fn forward(&self, x: Tensor<2>, rotary: &Rotary, mask: Tensor<2, Bool>, b: usize, attend: &mut Attend) -> Tensor<2> {
+    fn forward(
+        &self,
+        x: Tensor<2>,
+        rotary: &Rotary,
+        mask: Tensor<2, Bool>,
+        b: usize,
+        attend: &mut Attend,
+    ) -> Tensor<2> {
         let [n, d] = x.dims();
         let qkv = self.query_key_value.forward(self.input_layernorm.forward(x.clone())).reshape([b, n / b, 3 * d]);
         let context = match attend {
@@ -259,8 +266,7 @@ impl GptNeoX {
         for index in 0..config.num_hidden_layers {
             layers.push(Layer::load(weights, index, config, device)?);
         }
-        let final_layer_norm =
-            LayerNorm::load(weights, "gpt_neox.final_layer_norm", d, config.layer_norm_eps, device)?;
+        let final_layer_norm = LayerNorm::load(weights, "gpt_neox.final_layer_norm", d, config.layer_norm_eps, device)?;
         Ok(Self {
             embed_in: parameter(embed_in, weights.take(embed_in, &[vocabulary, d])?, [vocabulary, d], device),
             layers,
@@ -305,7 +311,13 @@ impl GptNeoX {
     }
 
     /// One more token per row: `ids` `[b, 1]` at `positions` (b values); `mask` `[b, columns so far + 1]`.
-    pub fn step(&self, ids: Tensor<2, Int>, positions: &[u32], mask: Tensor<2, Bool>, kept: &mut Vec<Option<KvCache>>) -> Tensor<2> {
+    pub fn step(
+        &self,
+        ids: Tensor<2, Int>,
+        positions: &[u32],
+        mask: Tensor<2, Bool>,
+        kept: &mut Vec<Option<KvCache>>,
+    ) -> Tensor<2> {
         let rotary = self.rotary(positions, positions.len());
         self.run(ids, mask, &rotary, &mut Attend::Step { kept, layer: 0 })
     }
@@ -331,7 +343,8 @@ impl GptNeoX {
         let frequencies: Vec<f64> =
             (0..half).map(|i| self.config.rotary_emb_base.powf(-(i as f64) / half as f64)).collect();
         let angles = positions.iter().flat_map(|&p| frequencies.iter().map(move |f| f64::from(p) * f));
-        let (mut cos, mut sin) = (Vec::with_capacity(positions.len() * half), Vec::with_capacity(positions.len() * half));
+        let (mut cos, mut sin) =
+            (Vec::with_capacity(positions.len() * half), Vec::with_capacity(positions.len() * half));
         for angle in angles {
             cos.push(angle.cos() as f32);
             sin.push(angle.sin() as f32);

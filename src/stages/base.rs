@@ -109,7 +109,9 @@ impl BundledBase {
     /// The bundled checkpoint that exactly this pre-training made, if there is one.
     pub fn made_by(stage: &PretrainStage, seed: u64) -> Option<&'static Self> {
         let wanted = provenance(stage, seed);
-        BUNDLED_BASES.iter().find(|base| serde_json::from_str(base.made_by).is_ok_and(|made: serde_json::Value| made == wanted))
+        BUNDLED_BASES
+            .iter()
+            .find(|base| serde_json::from_str(base.made_by).is_ok_and(|made: serde_json::Value| made == wanted))
     }
 
     pub fn stage(&self) -> BundledStage {

@@ -1,8 +1,8 @@
 //! What every stage needs: its device, a monitor, the models and rows of its inputs, files of its artifact.
 
+use crate::data::Codec;
 use crate::data::rows::{self, Demonstration, ResponsePair};
 use crate::data::world::{VERSION, World, WorldSettings};
-use crate::data::Codec;
 use crate::experiment::GenerationSettings;
 use crate::methods::optimise::Monitor;
 use crate::model::checkpoint::Checkpoint;
@@ -112,7 +112,8 @@ pub fn training_pairs(context: &StageContext, codec: &Codec) -> Result<(Vec<Pair
         all.extend(rows::read::<ResponsePair>(&folder.join("pairs.jsonl"))?);
     }
     let identical = all.iter().filter(|pair| pair.is_identical()).count();
-    let pairs = all.iter().filter(|pair| !pair.is_identical()).map(|pair| codec.pair(pair)).collect::<Result<Vec<_>>>()?;
+    let pairs =
+        all.iter().filter(|pair| !pair.is_identical()).map(|pair| codec.pair(pair)).collect::<Result<Vec<_>>>()?;
     if pairs.is_empty() {
         return Err(Error::new("every pair holds the same response twice, so nothing can be learned from them")
             .hint("raise the temperature of the negatives, or the number of demonstrations"));

@@ -4,10 +4,10 @@ use super::common::{FORWARD, checkpoint, codec, count_flops, device, language_mo
 use super::pairs::open_exam;
 use crate::data::Codec;
 use crate::data::rows::{self, Response, ResponsePair};
+use crate::eval::Measured;
 use crate::eval::accuracy::{Judge, accuracy};
 use crate::eval::exam::{Exam, WorldExam};
 use crate::eval::policy::{Answer, answers, measure_answers, measure_likelihoods, respond};
-use crate::eval::Measured;
 use crate::experiment::{GenerationSettings, Heuristic, Metric};
 use crate::methods::reward::score;
 use crate::model::Sequence;
@@ -122,7 +122,8 @@ fn demonstrator(context: &StageContext, stage: &PolicyStage, exam: &Exam, codec:
     let seed = context.seed()?;
     (0..exam.posts.len())
         .map(|index| {
-            let summary = exam.another_reference(index, settings.quality, &mut stream(seed, "evaluate/author", &[index as u64]));
+            let summary =
+                exam.another_reference(index, settings.quality, &mut stream(seed, "evaluate/author", &[index as u64]));
             codec.response(&summary.ok_or_else(|| Error::new("the exam has no author"))?)
         })
         .collect()
@@ -131,8 +132,7 @@ fn demonstrator(context: &StageContext, stage: &PolicyStage, exam: &Exam, codec:
 fn reward_scores(context: &StageContext, exam: &Exam, codec: &Codec, responses: &[Response]) -> Result<Vec<f64>> {
     let (model, normalisation) = checkpoint(context, "reward")?.reward_model(&device(context)?)?;
     let rows = exam.posts.iter().zip(responses);
-    let sequences =
-        rows.map(|(post, response)| Ok(Sequence::new(codec.prompt(&post.prompt)?, response.ids.clone())));
+    let sequences = rows.map(|(post, response)| Ok(Sequence::new(codec.prompt(&post.prompt)?, response.ids.clone())));
     let sequences = sequences.collect::<Result<Vec<_>>>()?;
     let scores = score(&model, &sequences.iter().collect::<Vec<_>>());
     Ok(scores.into_iter().map(|raw| f64::from(normalisation.apply(raw))).collect())

@@ -80,7 +80,8 @@ pub fn exam(context: &StageContext) -> Result<()> {
     let (first, second) = (draw("exam/first")?, draw("exam/second")?);
     let (mut on_policy, mut demonstrated) = (Vec::new(), Vec::new());
     for (index, post) in exam.posts.iter().enumerate() {
-        let pair = |chosen, rejected| ResponsePair { id: post.id.clone(), prompt: post.prompt.clone(), chosen, rejected };
+        let pair =
+            |chosen, rejected| ResponsePair { id: post.id.clone(), prompt: post.prompt.clone(), chosen, rejected };
         let (a, b) = (&first[index], &second[index]);
         match (exam.gold(index, a), exam.gold(index, b)) {
             (Some(gold_a), Some(gold_b)) if gold_a > gold_b => on_policy.push(pair(a.clone(), b.clone())),

@@ -1,6 +1,8 @@
 //! Stage `ppo`: a policy raised on a reward, held near a reference (eq. 9).
 
-use super::common::{FORWARD, TRAINING, Watch, WorldAt, checkpoint, codec, count_flops, demonstrations, device, language_model};
+use super::common::{
+    FORWARD, TRAINING, Watch, WorldAt, checkpoint, codec, count_flops, demonstrations, device, language_model,
+};
 use super::common::{sampling, save_policy, write_json};
 use crate::Result;
 use crate::data::world::Split;
@@ -40,8 +42,7 @@ pub fn run(context: &StageContext) -> Result<()> {
     let policy = language_model(context, "policy")?;
     let reference = language_model(context, "reference")?;
     let codec = codec(context, "policy", &stage.generation)?;
-    let prompts =
-        demonstrations(context)?.iter().map(|row| codec.prompt(&row.prompt)).collect::<Result<Vec<_>>>()?;
+    let prompts = demonstrations(context)?.iter().map(|row| codec.prompt(&row.prompt)).collect::<Result<Vec<_>>>()?;
     let reward = match stage.reward {
         RewardSource::Learned => Some(checkpoint(context, "reward")?.reward_model(&device(context)?)?),
         RewardSource::Gold { .. } => None,
@@ -49,9 +50,8 @@ pub fn run(context: &StageContext) -> Result<()> {
     let objective = match (&stage.reward, &reward) {
         (RewardSource::Gold { world, mean, std }, _) => {
             let world = world.open()?;
-            let latents: Vec<_> = (0..prompts.len() as u64)
-                .map(|index| world.post(Split::Demonstrations, seed, index).latent)
-                .collect();
+            let latents: Vec<_> =
+                (0..prompts.len() as u64).map(|index| world.post(Split::Demonstrations, seed, index).latent).collect();
             let (mean, std, codec) = (*mean, *std, &codec);
             let gold = move |rollout: &Rollout| {
                 let response = codec.decoded(rollout.sequence.response.clone(), rollout.ended)?;

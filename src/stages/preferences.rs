@@ -2,13 +2,13 @@
 //! through noise. This stage stands for human labour, so it alone among training data looks at gold.
 
 use super::common::{WorldAt, codec, language_model, sampling};
+use crate::Result;
 use crate::data::rows::{self, Response, ResponsePair};
 use crate::data::world::{Labeller, Split};
 use crate::experiment::{GenerationSettings, Labels, PreferenceSettings};
 use crate::model::generate::generate;
 use crate::pipeline::StageContext;
 use crate::rng::stream;
-use crate::Result;
 use rand::Rng;
 use rand::seq::index::sample;
 use serde::{Deserialize, Serialize};
@@ -42,8 +42,7 @@ pub fn run(context: &StageContext) -> Result<()> {
     let (world, seed) = (stage.world.open()?, context.seed()?);
     let base = language_model(context, "base")?;
     let codec = codec(context, "base", &stage.generation)?;
-    let posts: Vec<_> =
-        (0..stage.preferences.pairs as u64).map(|index| world.post(stage.split, seed, index)).collect();
+    let posts: Vec<_> = (0..stage.preferences.pairs as u64).map(|index| world.post(stage.split, seed, index)).collect();
 
     // Two different sources per post, in random order.
     let draws: Vec<(usize, Source)> = (0..posts.len())
@@ -54,10 +53,10 @@ pub fn run(context: &StageContext) -> Result<()> {
         .collect();
     let mut responses: Vec<Option<Response>> = vec![None; draws.len()];
     for temperature in [1.0, 0.5] {
-        let wanted: Vec<usize> = (0..draws.len())
-            .filter(|&draw| matches!(draws[draw].1, Source::Base(t) if t == temperature))
-            .collect();
-        let prompts = wanted.iter().map(|&draw| codec.prompt(&posts[draws[draw].0].prompt)).collect::<Result<Vec<_>>>()?;
+        let wanted: Vec<usize> =
+            (0..draws.len()).filter(|&draw| matches!(draws[draw].1, Source::Base(t) if t == temperature)).collect();
+        let prompts =
+            wanted.iter().map(|&draw| codec.prompt(&posts[draws[draw].0].prompt)).collect::<Result<Vec<_>>>()?;
         let stream = |item: usize| stream(seed, "preferences/base", &[wanted[item] as u64]);
         let sampling = sampling(&codec, &stage.generation, temperature);
         let progress = |done| context.progress(done as u64, prompts.len() as u64, "sampling the base");

@@ -1,6 +1,8 @@
 //! Stage `sft`: the base model fine-tuned on the demonstrations.
 
-use super::common::{TRAINING, Watch, checkpoint, codec, count_flops, demonstrations, language_model, save_policy, write_json};
+use super::common::{
+    TRAINING, Watch, checkpoint, codec, count_flops, demonstrations, language_model, save_policy, write_json,
+};
 use crate::Result;
 use crate::experiment::GenerationSettings;
 use crate::methods::sft::SftSettings;
