@@ -148,11 +148,11 @@ fn read_config(path: &Path) -> Result<GptNeoXConfig> {
     if keys["rope_scaling"].is_object() {
         return Err(Error::new(format!("{}: rope_scaling is not supported", path.display())));
     }
-    // transformers 5 moved the rotary keys into a table of their own.
-    let rope = keys["rope_parameters"].clone();
+    // Later versions of transformers gave the rotary keys new names beside the old ones, and then a table of their own.
     for (new, old) in [("partial_rotary_factor", "rotary_pct"), ("rope_theta", "rotary_emb_base")] {
-        if keys[old].is_null() && !rope[new].is_null() {
-            keys[old] = rope[new].clone();
+        let said = [&keys[old], &keys["rope_parameters"][new], &keys[new]].into_iter().find(|value| !value.is_null());
+        if let Some(value) = said.cloned() {
+            keys[old] = value;
         }
     }
     let keys = match keys {
