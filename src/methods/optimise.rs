@@ -9,6 +9,7 @@ use burn::store::ModuleRecord;
 use burn::tensor::{Tensor, TensorData};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -70,15 +71,24 @@ pub trait Monitor {
     fn checkpoint_folder(&self) -> Option<PathBuf> {
         None
     }
+    /// What was counted so far, to be kept with a checkpoint.
+    fn counters(&self) -> Value {
+        Value::Null
+    }
+    /// Goes on counting from what an earlier process had kept.
+    fn restore_counters(&self, _counters: Value) -> Result<()> {
+        Ok(())
+    }
+    /// How much work a kill may cost at most: time between two checkpoints of a running loop.
+    fn checkpoint_interval(&self) -> Duration {
+        Duration::from_secs(15)
+    }
 }
 
 /// A monitor that does nothing.
 pub struct Unwatched;
 
 impl Monitor for Unwatched {}
-
-/// How often a running loop is checkpointed.
-const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(15);
 
 /// A module being trained for a planned number of optimiser steps.
 pub struct Trainer<M: Module> {
@@ -142,25 +152,28 @@ impl<M: Module> Trainer<M> {
             format!("the checkpoint {} cannot be read; remove the folder to start this stage again", folder.display())
         };
         let text = std::fs::read_to_string(&state).context(damaged)?;
-        let (step, loop_state): (usize, S) = serde_json::from_str(&text).context(damaged)?;
+        let (step, loop_state, counters): (usize, S, Value) = serde_json::from_str(&text).context(damaged)?;
         let record = ModuleRecord::load(folder.join("model.bpk")).context(damaged)?;
         self.model = self.model.clone().load_record(record).train();
         let fresh = std::mem::replace(&mut self.optimiser, AdamWConfig::new().init());
         self.optimiser = fresh.load(folder.join("optimiser.bpk")).context(damaged)?;
         self.step = step;
+        monitor.restore_counters(counters).context(damaged)?;
         Ok(Some(loop_state))
     }
 
     /// Writes a checkpoint if the last one is old enough.
     pub fn checkpoint<S: Serialize>(&mut self, monitor: &dyn Monitor, loop_state: &S) -> Result<()> {
         match monitor.checkpoint_folder() {
-            Some(folder) if self.saved.elapsed() >= CHECKPOINT_INTERVAL => self.save(&folder, loop_state),
+            Some(folder) if self.saved.elapsed() >= monitor.checkpoint_interval() => {
+                self.save(&folder, loop_state, monitor.counters())
+            }
             _ => Ok(()),
         }
     }
 
-    /// Weights, optimiser and loop state travel together: written beside, then renamed.
-    pub fn save<S: Serialize>(&mut self, folder: &Path, loop_state: &S) -> Result<()> {
+    /// Weights, optimiser, loop state and counters travel together: written beside, then renamed.
+    fn save<S: Serialize>(&mut self, folder: &Path, loop_state: &S, counters: Value) -> Result<()> {
         let (beside, old, place) = (folder.join("checkpoint.new"), folder.join("checkpoint.old"), folder.join("checkpoint"));
         let failed = || format!("cannot write the checkpoint {}", place.display());
         for left_over in [&beside, &old] {
@@ -171,7 +184,7 @@ impl<M: Module> Trainer<M> {
         std::fs::create_dir_all(&beside).context(failed)?;
         self.model.clone().into_record().save(beside.join("model.bpk")).context(failed)?;
         self.optimiser.save(beside.join("optimiser.bpk")).context(failed)?;
-        let state = serde_json::to_string(&(self.step, loop_state)).context(failed)?;
+        let state = serde_json::to_string(&(self.step, loop_state, counters)).context(failed)?;
         std::fs::write(beside.join("state.json"), state).context(failed)?;
         if place.exists() {
             std::fs::rename(&place, &old).context(failed)?;

@@ -12,6 +12,7 @@ use crate::pipeline::StageContext;
 use crate::{Context, Error, Result, device};
 use burn::tensor::Device;
 use serde::Serialize;
+use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
 /// The embedded world of a study and the version of the program's world that it was planned for.
@@ -46,6 +47,15 @@ impl Monitor for Watch<'_> {
 
     fn tokens(&self, count: usize) {
         self.0.add_tokens(count as u64);
+    }
+
+    fn counters(&self) -> Value {
+        json!(self.0.cost())
+    }
+
+    fn restore_counters(&self, counters: Value) -> Result<()> {
+        self.0.resume(serde_json::from_value(counters).context(|| "these are no counters".into())?);
+        Ok(())
     }
 
     fn checkpoint_folder(&self) -> Option<PathBuf> {
