@@ -8,12 +8,12 @@ use super::common::WorldAt;
 use super::evaluate::{self, JudgeKind, PolicyStage, Responder, RewardStage};
 use super::ppo::RewardSource;
 use super::{demonstrations, pairs, ppo, preferences, reward, sft, spin};
-use crate::Result;
 use crate::data::world::Split;
 use crate::eval::exam::WorldExam;
 use crate::experiment::{Heuristic, Hyper, Labels, MethodPlan, ModelSettings, PreferenceSettings, Recipe, Study};
 use crate::methods::irl::{Accumulate, Anchor};
 use crate::pipeline::{Graph, StageKey, StageSpec};
+use crate::{Error, Result};
 use serde::Serialize;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -61,7 +61,12 @@ pub struct LocalData {
 const HELD_OUT: f64 = 0.2;
 
 impl Plan {
+    /// # Errors
+    /// On real posts, a method that needs what only the embedded world has.
     pub fn new(study: &Study, local: Option<&LocalData>) -> Result<Self> {
+        if local.is_some() {
+            runs_on_real_posts(study)?;
+        }
         let mut planner = Planner { study, local, graph: Graph::new(), cells: Vec::new() };
         for (size, model) in &study.sizes {
             for &seed in &study.seeds {
@@ -70,6 +75,22 @@ impl Plan {
         }
         Ok(Self { graph: planner.graph, cells: planner.cells })
     }
+}
+
+fn runs_on_real_posts(study: &Study) -> Result<()> {
+    let needs = |method: &MethodPlan| match method.recipe {
+        Recipe::Base | Recipe::Sft | Recipe::Irl | Recipe::Spin => None,
+        Recipe::Demonstrator => Some("an author who can be asked for another summary"),
+        Recipe::Rlhf | Recipe::BestOfNReward => Some("labelled preferences"),
+        Recipe::GoldPpo | Recipe::BestOfNGold => Some("a gold reward"),
+    };
+    let Some((method, need)) = study.methods.iter().find_map(|method| Some((method, needs(method)?))) else {
+        return Ok(());
+    };
+    let others: Vec<&str> =
+        study.methods.iter().filter(|method| needs(method).is_none()).map(|method| method.id.as_str()).collect();
+    Err(Error::new(format!("method `{}` needs {need}, which --data does not give", method.id))
+        .hint(format!("choose the others: --methods {}", others.join(","))))
 }
 
 struct Planner<'a> {
