@@ -40,6 +40,11 @@ impl Shape {
     }
 }
 
+/// The device as the program selects it.
+fn flex() -> Device {
+    touchstone::device::select("flex").expect("flex is always built")
+}
+
 fn random<const D: usize>(shape: [usize; D], device: &Device) -> Tensor<D> {
     Tensor::random(shape, Distribution::Normal(0.0, 1.0), device)
 }
@@ -51,9 +56,9 @@ fn train<const D: usize, I: Clone + Sync>(
     inputs: impl Fn(&Device) -> I,
     operation: impl Fn(I) -> Tensor<D> + Sync,
 ) {
-    let device = Device::flex().autodiff();
+    let device = flex().autodiff();
     let inputs = inputs(&device);
-    let weights = Tensor::<D>::random(operation(inputs.clone()).dims(), Distribution::Default, &Device::flex());
+    let weights = Tensor::<D>::random(operation(inputs.clone()).dims(), Distribution::Default, &flex());
     bencher
         .counter(ItemsCount::new(shape.tokens()))
         .bench_local(|| (operation(inputs.clone()) * weights.clone()).sum().backward());
@@ -123,8 +128,8 @@ compare!(
     device,
     (
         random([shape.batch, shape.time, 3 * shape.width], device).require_grad(),
-        shape.rotary(&Device::flex()),
-        shape.mask(&Device::flex()),
+        shape.rotary(&flex()),
+        shape.mask(&flex()),
         shape.heads,
     ),
     |(qkv, rotary, mask, heads), ops| ops::attention(qkv, heads, &rotary, mask)
@@ -136,7 +141,7 @@ compare!(
     device,
     (
         random([shape.tokens(), 256], device).require_grad(),
-        Tensor::<1, Int>::arange(0..shape.tokens() as i64, &Device::flex()).remainder_scalar(256),
+        Tensor::<1, Int>::arange(0..shape.tokens() as i64, &flex()).remainder_scalar(256),
     ),
     |(logits, targets), ops| ops::token_log_probs(logits, targets)
 );
@@ -144,7 +149,7 @@ compare!(
 /// Forty-eight steps of generation for 64 rows from 48 slots of prompt: attention and cache alone.
 #[divan::bench(args = SHAPES)]
 fn generation(bencher: Bencher, shape: Shape) {
-    let device = Device::flex();
+    let device = flex();
     let (rows, prompt, new) = (64, 48, 48);
     let prompt_qkv = random([rows, prompt, 3 * shape.width], &device);
     let qkv = random([rows, 1, 3 * shape.width], &device);
@@ -164,7 +169,7 @@ fn generation(bencher: Bencher, shape: Shape) {
 /// Sampling a token for each of 64 rows.
 #[divan::bench(args = [1.0, 0.9])]
 fn sample(bencher: Bencher, top_p: f32) {
-    let device = Device::flex();
+    let device = flex();
     let logits = random([64, 256], &device);
     let uniforms = Tensor::<1>::random([64], Distribution::Default, &device);
     bencher.bench_local(|| fused::sample(logits.clone(), 1.0, top_p, uniforms.clone()));

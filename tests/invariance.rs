@@ -366,13 +366,12 @@ impl Monitor for Mortal<'_> {
         self.tokens.set(self.tokens.get() + count);
     }
 
-    fn counters(&self) -> serde_json::Value {
+    fn cost(&self) -> serde_json::Value {
         self.tokens.get().into()
     }
 
-    fn restore_counters(&self, counters: serde_json::Value) -> Result<()> {
-        self.tokens.set(serde_json::from_value(counters).unwrap());
-        Ok(())
+    fn resumed(&self, cost: serde_json::Value) {
+        self.tokens.set(serde_json::from_value(cost).unwrap());
     }
 
     fn checkpoint_folder(&self) -> Option<PathBuf> {

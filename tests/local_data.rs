@@ -35,12 +35,12 @@ fn train_the_fixture_s_tokenizer() {
     let trainer = BpeTrainer::builder()
         .show_progress(false)
         .vocab_size(512)
-        .initial_alphabet(ByteLevel::alphabet())
+        .initial_alphabet(ByteLevel::alphabet().into_iter().collect())
         .special_tokens(vec![AddedToken::from("<|endoftext|>", true), AddedToken::from("<|padding|>", true)])
         .build();
     let mut tokenizer = Tokenizer::new(BPE::default());
-    tokenizer.with_pre_tokenizer(Some(ByteLevel::new(false, true, true))).unwrap();
-    tokenizer.with_decoder(Some(ByteLevel::default())).unwrap();
+    tokenizer.with_pre_tokenizer(Some(ByteLevel::new(false, true, true)));
+    tokenizer.with_decoder(Some(ByteLevel::default()));
     tokenizer.train(&mut TrainerWrapper::from(trainer), texts).unwrap();
     tokenizer.save(fixture("tldr/tokenizer.json"), false).unwrap();
 }

@@ -29,8 +29,8 @@ pub struct LocalArgs {
     pub tokenizer: Option<PathBuf>,
 }
 
-/// The scale of an experiment file that `--data` selects.
-const LOCAL_SCALE: &str = "local";
+/// The scale of an experiment file that `--data` selects, and the profile unless another is asked for.
+const LOCAL: &str = "local";
 
 pub fn run(args: &ReproduceArgs) -> Result<u8> {
     let (study, local) = resolve(&args.study, &args.local)?;
@@ -58,7 +58,8 @@ pub fn run(args: &ReproduceArgs) -> Result<u8> {
 pub fn resolve(study: &StudyArgs, local: &LocalArgs) -> Result<(Study, Option<LocalData>)> {
     let (Some(file), Some(tokenizer)) = (&local.data, &local.tokenizer) else { return Ok((study.study()?, None)) };
     let mut study = study.clone();
-    study.scale = LOCAL_SCALE.into();
+    study.scale = LOCAL.into();
+    study.profile = study.profile.or(Some(LOCAL.into()));
     let tokenizer_file = tokenizer.join("tokenizer.json");
     let data = LocalData {
         file: absolute(file)?,

@@ -10,9 +10,9 @@ use std::path::PathBuf;
 pub struct StudyArgs {
     /// Name of an experiment, or path of its file
     pub experiment: String,
-    /// How much of the experiment to run, as it declares under [profile.<NAME>]
-    #[arg(long, value_name = "NAME", default_value = "standard")]
-    pub profile: String,
+    /// How much of the experiment to run, as it declares under [profile.<NAME>] [default: standard; local with --data]
+    #[arg(long, value_name = "NAME")]
+    pub profile: Option<String>,
     /// Which models and data, as the experiment declares under [scale.<NAME>]
     #[arg(long, value_name = "NAME", default_value = "mini")]
     pub scale: String,
@@ -49,7 +49,7 @@ impl StudyArgs {
     /// A file that is not found or not valid; a choice that it does not declare.
     pub fn study(&self) -> Result<Study> {
         Experiment::load(&self.experiment)?.resolve(&Selection {
-            profile: self.profile.clone(),
+            profile: self.profile.clone().unwrap_or_else(|| "standard".into()),
             scale: self.scale.clone(),
             seeds: self.seeds.clone(),
             sizes: self.sizes.clone(),

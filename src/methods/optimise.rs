@@ -9,7 +9,6 @@ use burn::store::ModuleRecord;
 use burn::tensor::{Tensor, TensorData};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -71,14 +70,12 @@ pub trait Monitor {
     fn checkpoint_folder(&self) -> Option<PathBuf> {
         None
     }
-    /// What was counted so far, to be kept with a checkpoint.
-    fn counters(&self) -> Value {
-        Value::Null
+    /// What the loop has cost so far, to be kept in a checkpoint.
+    fn cost(&self) -> serde_json::Value {
+        serde_json::Value::Null
     }
-    /// Goes on counting from what an earlier process had kept.
-    fn restore_counters(&self, _counters: Value) -> Result<()> {
-        Ok(())
-    }
+    /// The loop goes on from a checkpoint that had cost this much.
+    fn resumed(&self, _cost: serde_json::Value) {}
     /// How much work a kill may cost at most: time between two checkpoints of a running loop.
     fn checkpoint_interval(&self) -> Duration {
         Duration::from_secs(15)
@@ -152,13 +149,13 @@ impl<M: Module> Trainer<M> {
             format!("the checkpoint {} cannot be read; remove the folder to start this stage again", folder.display())
         };
         let text = std::fs::read_to_string(&state).context(damaged)?;
-        let (step, loop_state, counters): (usize, S, Value) = serde_json::from_str(&text).context(damaged)?;
+        let (step, cost, loop_state): (usize, serde_json::Value, S) = serde_json::from_str(&text).context(damaged)?;
         let record = ModuleRecord::load(folder.join("model.bpk")).context(damaged)?;
         self.model = self.model.clone().load_record(record).train();
         let fresh = std::mem::replace(&mut self.optimiser, AdamWConfig::new().init());
         self.optimiser = fresh.load(folder.join("optimiser.bpk")).context(damaged)?;
         self.step = step;
-        monitor.restore_counters(counters).context(damaged)?;
+        monitor.resumed(cost);
         Ok(Some(loop_state))
     }
 
@@ -166,14 +163,14 @@ impl<M: Module> Trainer<M> {
     pub fn checkpoint<S: Serialize>(&mut self, monitor: &dyn Monitor, loop_state: &S) -> Result<()> {
         match monitor.checkpoint_folder() {
             Some(folder) if self.saved.elapsed() >= monitor.checkpoint_interval() => {
-                self.save(&folder, loop_state, monitor.counters())
+                self.save(&folder, &monitor.cost(), loop_state)
             }
             _ => Ok(()),
         }
     }
 
-    /// Weights, optimiser, loop state and counters travel together: written beside, then renamed.
-    fn save<S: Serialize>(&mut self, folder: &Path, loop_state: &S, counters: Value) -> Result<()> {
+    /// Weights, optimiser and loop state travel together: written beside, then renamed.
+    fn save<S: Serialize>(&mut self, folder: &Path, cost: &serde_json::Value, loop_state: &S) -> Result<()> {
         let (beside, old, place) = (folder.join("checkpoint.new"), folder.join("checkpoint.old"), folder.join("checkpoint"));
         let failed = || format!("cannot write the checkpoint {}", place.display());
         for left_over in [&beside, &old] {
@@ -184,7 +181,7 @@ impl<M: Module> Trainer<M> {
         std::fs::create_dir_all(&beside).context(failed)?;
         self.model.clone().into_record().save(beside.join("model.bpk")).context(failed)?;
         self.optimiser.save(beside.join("optimiser.bpk")).context(failed)?;
-        let state = serde_json::to_string(&(self.step, loop_state, counters)).context(failed)?;
+        let state = serde_json::to_string(&(self.step, cost, loop_state)).context(failed)?;
         std::fs::write(beside.join("state.json"), state).context(failed)?;
         if place.exists() {
             std::fs::rename(&place, &old).context(failed)?;

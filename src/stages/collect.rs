@@ -3,6 +3,7 @@
 use super::common::read_json;
 use super::evaluate::METRICS;
 use super::plan::{Cell, Plan};
+use super::{reward, sft};
 use crate::Result;
 use crate::eval::Measured;
 use crate::experiment::{self, Heuristic, Study, Versus};
@@ -60,15 +61,36 @@ pub fn collect(study: &Study, plan: &Plan, store: &Store, device: &str, notes: V
         cells: statuses(study, plan, store, &rows),
         notes,
     };
-    let curves = curves(study, &rows);
-    Ok(ReportInput {
+    let mut curves = Vec::from_iter(gold_against_kl(study, &rows));
+    curves.extend(training_losses(plan, store, sft::KIND, "Loss of supervised fine-tuning")?);
+    curves.extend(training_losses(plan, store, reward::KIND, "Loss of reward learning")?);
+    let mut input = ReportInput {
         header,
         curves,
         metrics: Metrics::from_rows(rows)?,
         costs: costs(plan, store)?,
         claims: study.claims.iter().flat_map(|claim| claims(claim, study)).collect(),
         layout: layout(study),
-    })
+    };
+    if plan.without_gold {
+        keep_measurable(&mut input);
+    }
+    Ok(input)
+}
+
+/// Leaves out what real text cannot have: columns without any value, and claims on them.
+fn keep_measurable(input: &mut ReportInput) {
+    let measured: BTreeSet<String> = input.metrics.rows().iter().map(|row| row.metric.clone()).collect();
+    let layout = &mut input.layout;
+    layout.metrics.retain(|column| measured.contains(&column.id));
+    for table in &mut layout.tables {
+        table.metrics.retain(|metric| measured.contains(metric));
+    }
+    layout.tables.retain(|table| !table.metrics.is_empty());
+    if !measured.contains(&layout.primary) {
+        layout.primary = name(&experiment::Metric::DemoLogLikelihood);
+    }
+    input.claims.retain(|claim| measured.contains(&claim.metric));
 }
 
 /// The name that a unit variant has in files.
@@ -245,7 +267,7 @@ fn claims(claim: &experiment::Claim, study: &Study) -> Vec<Claim> {
 }
 
 /// Gold against distance from the SFT policy, through a method's iterations: does the proxy keep paying?
-fn curves(study: &Study, rows: &[Metric]) -> Vec<Curve> {
+fn gold_against_kl(study: &Study, rows: &[Metric]) -> Option<Curve> {
     let (gold, kl) = (name(&experiment::Metric::Gold), name(&experiment::Metric::Kl));
     let mut points: BTreeMap<(usize, &str, i64), BTreeMap<i64, [Option<f64>; 2]>> = BTreeMap::new();
     for row in rows.iter().filter(|row| row.metric == gold || row.metric == kl) {
@@ -263,14 +285,35 @@ fn curves(study: &Study, rows: &[Metric]) -> Vec<Curve> {
         })
         .filter(|line| !line.points.is_empty())
         .collect();
-    if lines.is_empty() {
-        return Vec::new();
-    }
-    vec![Curve {
+    (!lines.is_empty()).then(|| Curve {
         id: "gold-against-kl".into(),
         title: "Gold reward against distance from the SFT policy".into(),
         x_label: "KL to SFT (nats per response)".into(),
         y_label: "Gold, sampled".into(),
         lines,
-    }]
+    })
+}
+
+/// The training loss of the stages of `kind` against the optimiser step. Of a method that iterates, the first iteration.
+fn training_losses(plan: &Plan, store: &Store, kind: &str, title: &str) -> Result<Option<Curve>> {
+    let mut lines: Vec<CurveLine> = Vec::new();
+    for cell in plan.cells.iter().filter(|cell| cell.iteration <= 1) {
+        let of_kind = |key: &&StageKey| plan.graph.get(key).is_some_and(|stage| stage.spec.kind == kind);
+        let Some(folder) = cell.made_by.iter().find(of_kind).and_then(|key| store.artifact(key)) else { continue };
+        let curve: serde_json::Value = read_json(&folder.join("curve.json"))?;
+        let losses = curve["loss"].as_array().into_iter().flatten().filter_map(serde_json::Value::as_f64);
+        lines.push(CurveLine {
+            method: cell.method.clone(),
+            size: cell.size.clone(),
+            seed: cell.seed,
+            points: losses.enumerate().map(|(step, loss)| [step as f64, loss]).collect(),
+        });
+    }
+    Ok((!lines.is_empty()).then(|| Curve {
+        id: format!("{kind}-loss"),
+        title: title.into(),
+        x_label: "optimiser step".into(),
+        y_label: "training loss".into(),
+        lines,
+    }))
 }

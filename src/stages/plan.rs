@@ -30,6 +30,8 @@ const GOLD_STD: f32 = 0.2;
 pub struct Plan {
     pub graph: Graph,
     pub cells: Vec<Cell>,
+    /// Real posts: whatever needs the gold reward is not measured.
+    pub without_gold: bool,
 }
 
 /// One row of the long table to be: where its metrics and its costs come from.
@@ -73,7 +75,7 @@ impl Plan {
                 planner.seed(size, model, seed)?;
             }
         }
-        Ok(Self { graph: planner.graph, cells: planner.cells })
+        Ok(Self { graph: planner.graph, cells: planner.cells, without_gold: local.is_some() })
     }
 }
 

@@ -34,11 +34,13 @@ pub fn layer_norm(x: Tensor<2>, gamma: Tensor<1>, beta: Tensor<1>, epsilon: f64)
     if !flex::runs(&x) {
         return compose::layer_norm(x, gamma, beta, epsilon);
     }
+    let [_, width] = x.dims();
+    assert_eq!((gamma.dims(), beta.dims()), ([width], [width]), "layer_norm: scale and shift must be as wide as x");
     let (x, gamma, beta) = (x.into_dispatch(), gamma.into_dispatch(), beta.into_dispatch());
     Tensor::from_dispatch(Dispatch::fused_layer_norm(x, gamma, beta, epsilon as f32))
 }
 
-/// The exact Gaussian error linear unit, `x · Φ(x)` (Hendrycks & Gimpel 2016), to 2e-7 of max(1, |x|).
+/// The exact Gaussian error linear unit, `x · Φ(x)` (Hendrycks & Gimpel 2016), to 4e-7 of max(1, |x|).
 pub fn gelu(x: Tensor<2>) -> Tensor<2> {
     if !flex::runs(&x) {
         return compose::gelu(x);
@@ -55,6 +57,10 @@ pub fn attention(qkv: Tensor<3>, heads: usize, rotary: &Rotary, key_mask: Tensor
     if !flex::runs(&qkv) {
         return compose::attention(qkv, heads, rotary, key_mask);
     }
+    let [batch, time, _] = qkv.dims();
+    assert_eq!(key_mask.dims(), [batch, time], "attention: the mask must cover every slot");
+    assert_eq!(rotary.cos.dims(), rotary.sin.dims(), "attention: as many sines as cosines");
+    assert_eq!(rotary.cos.dims()[..2], [batch, time], "attention: every slot needs its angles");
     let (cos, sin) = (rotary.cos.clone().into_dispatch(), rotary.sin.clone().into_dispatch());
     Tensor::from_dispatch(Dispatch::fused_attention(qkv.into_dispatch(), cos, sin, key_mask.into_dispatch(), heads))
 }
@@ -64,6 +70,7 @@ pub fn token_log_probs(logits: Tensor<2>, targets: Tensor<1, Int>) -> Tensor<1> 
     if !flex::runs(&logits) {
         return compose::token_log_probs(logits, targets);
     }
+    assert_eq!(targets.dims()[0], logits.dims()[0], "token_log_probs: one target a row");
     Tensor::from_dispatch(Dispatch::fused_token_log_probs(logits.into_dispatch(), targets.into_dispatch()))
 }
 
@@ -77,6 +84,7 @@ pub fn sample(logits: Tensor<2>, temperature: f32, top_p: f32, uniforms: Tensor<
     if !flex::generates(&logits) {
         return compose::sample(logits, temperature, top_p, uniforms);
     }
+    assert_eq!(uniforms.dims()[0], logits.dims()[0], "sample: one uniform a row");
     let (logits, uniforms) = (logits.into_dispatch(), uniforms.into_dispatch());
     Tensor::from_dispatch(Dispatch::draw(logits, uniforms, temperature, top_p))
 }

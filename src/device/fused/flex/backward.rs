@@ -113,7 +113,7 @@ impl Backward<Flex, 1> for Attention {
         let gradient = grads.consume::<Flex>(&ops.node).to_contiguous();
         let ([qkv, cos, sin, key_mask], heads) = ops.state;
         let heads = heads_of([&qkv, &cos, &sin], key_mask.bytes(), heads);
-        let out = Arch::new().dispatch(attention::Backward { heads, gradient: floats(&gradient) });
+        let out = attention::backward(heads, floats(&gradient));
         if let [Some(parent)] = ops.parents {
             grads.register::<Flex>(parent.id, new(out, qkv.shape()));
         }

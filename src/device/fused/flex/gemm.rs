@@ -27,67 +27,53 @@ impl<'a> Matrix<'a> {
     }
 }
 
-/// A matrix cut into panels of `V` vectors of columns, the last filled up with zeros: panel by panel, row by row.
-pub(super) struct Panels<S: Simd, const V: usize> {
+/// A matrix cut into panels of `W` columns, the last filled up with zeros: panel by panel, row by row.
+#[derive(Default)]
+pub(super) struct Panels<const W: usize> {
     data: Vec<f32>,
     depth: usize,
-    simd: std::marker::PhantomData<S>,
 }
 
-impl<S: Simd, const V: usize> Panels<S, V> {
-    pub const WIDTH: usize = V * S::F32_LANES;
-
-    /// Packs the matrix.
-    #[inline(always)]
-    pub fn of(right: Matrix<'_>) -> Self {
-        let mut panels = Self { data: Vec::new(), depth: 0, simd: std::marker::PhantomData };
-        panels.fill(right);
-        panels
-    }
-
-    /// Packs another matrix into the same memory.
-    #[inline(always)]
+impl<const W: usize> Panels<W> {
+    /// Packs a matrix, in memory used before.
     pub fn fill(&mut self, right: Matrix<'_>) {
         self.reset(right.rows(), right.columns);
-        for panel in 0..right.columns.div_ceil(Self::WIDTH) {
-            let first = panel * Self::WIDTH;
-            let count = Self::WIDTH.min(right.columns - first);
+        for panel in 0..right.columns.div_ceil(W) {
+            let first = panel * W;
+            let count = W.min(right.columns - first);
             for k in 0..self.depth {
-                let slots = &mut self.data[(panel * self.depth + k) * Self::WIDTH..][..Self::WIDTH];
-                let row = &right.row(k)[first..];
-                if count == Self::WIDTH {
-                    slots.copy_from_slice(&row[..Self::WIDTH]);
+                let slots = &mut self.data[(panel * self.depth + k) * W..][..W];
+                let row = &right.row(k)[first..][..count];
+                if let Some(row) = row.first_chunk::<W>() {
+                    slots.copy_from_slice(row);
                 } else {
-                    slots[..count].copy_from_slice(&row[..count]);
+                    slots[..count].copy_from_slice(row);
                 }
             }
         }
     }
 
-    /// Packs the transpose of a matrix into the same memory.
-    #[inline(always)]
+    /// Packs the transpose of a matrix.
     pub fn fill_transposed(&mut self, right: Matrix<'_>) {
         self.reset(right.columns, right.rows());
         for column in 0..right.rows() {
             let row = right.row(column);
-            let start = column / Self::WIDTH * self.depth * Self::WIDTH + column % Self::WIDTH;
+            let start = column / W * self.depth * W + column % W;
             for k in 0..row.len() {
-                self.data[start + k * Self::WIDTH] = row[k];
+                self.data[start + k * W] = row[k];
             }
         }
     }
 
-    #[inline(always)]
     fn reset(&mut self, depth: usize, columns: usize) {
         self.depth = depth;
         self.data.clear();
-        self.data.resize(depth * columns.next_multiple_of(Self::WIDTH), 0.0);
+        self.data.resize(depth * columns.next_multiple_of(W), 0.0);
     }
 
     #[inline(always)]
-    pub fn panel(&self, index: usize) -> &[[S::f32s; V]] {
-        let size = self.depth * Self::WIDTH;
-        vectors::<S, V>(&self.data[index * size..][..size])
+    pub fn panel(&self, index: usize) -> &[f32] {
+        &self.data[index * self.depth * W..][..self.depth * W]
     }
 }
 
@@ -149,41 +135,51 @@ pub(super) struct Product<'a> {
     pub bias: Option<&'a [f32]>,
 }
 
+/// Columns of a panel of [`Product`]: two of the widest vectors.
+const WIDTH: usize = 32;
+
 impl WithSimd for Product<'_> {
     type Output = Vec<f32>;
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) -> Vec<f32> {
         let columns = self.right.columns;
-        let width = columns.next_multiple_of(Panels::<S, 2>::WIDTH);
+        let width = columns.next_multiple_of(WIDTH);
         let mut start = vec![0.0; width];
         if let Some(bias) = self.bias {
             start[..columns].copy_from_slice(bias);
         }
-        let mut strips = Strips {
-            simd,
-            left: self.left,
-            panels: Panels::of(self.right),
-            start,
-            columns,
-            scratch: vec![0.0; 8 * width],
-            out: Vec::with_capacity(self.left.rows() * columns),
-        };
-        let mut row = 0;
-        if S::F32_LANES >= 16 {
-            row = strips.multiply::<8>(row);
+        let mut panels = Panels::default();
+        panels.fill(self.right);
+        let out = Vec::with_capacity(self.left.rows() * columns);
+        let mut strips = Strips { left: self.left, panels, start, columns, scratch: vec![0.0; 8 * width], out };
+        // As many sums as registers hold: M rows of V vectors.
+        match S::F32_LANES {
+            16 => {
+                let row = strips.multiply::<S, 8, 2>(simd, 0);
+                let row = strips.multiply::<S, 4, 2>(simd, row);
+                strips.multiply::<S, 1, 2>(simd, row);
+            }
+            8 => {
+                let row = strips.multiply::<S, 2, 4>(simd, 0);
+                strips.multiply::<S, 1, 4>(simd, row);
+            }
+            4 => {
+                let row = strips.multiply::<S, 2, 8>(simd, 0);
+                strips.multiply::<S, 1, 8>(simd, row);
+            }
+            _ => {
+                strips.multiply::<S, 1, 32>(simd, 0);
+            }
         }
-        row = strips.multiply::<4>(row);
-        strips.multiply::<1>(row);
         strips.out
     }
 }
 
 /// A product under way, some rows at a time.
-struct Strips<'a, S: Simd> {
-    simd: S,
+struct Strips<'a> {
     left: Matrix<'a>,
-    panels: Panels<S, 2>,
+    panels: Panels<WIDTH>,
     /// What every row's sums start from, filled up with zeros to whole panels.
     start: Vec<f32>,
     columns: usize,
@@ -191,20 +187,20 @@ struct Strips<'a, S: Simd> {
     out: Vec<f32>,
 }
 
-impl<S: Simd> Strips<'_, S> {
+impl Strips<'_> {
     /// Multiplies `M` rows at a time from `row` on while there are as many; returns the first row left.
     #[inline(always)]
-    fn multiply<const M: usize>(&mut self, mut row: usize) -> usize {
+    fn multiply<S: Simd, const M: usize, const V: usize>(&mut self, simd: S, mut row: usize) -> usize {
         let width = self.start.len();
         while row + M <= self.left.rows() {
             let mut left: [&[f32]; M] = [&[]; M];
             for i in 0..M {
                 left[i] = self.left.row(row + i);
             }
-            for (index, &start) in vectors::<S, 2>(&self.start).iter().enumerate() {
-                let sums = tile(self.simd, left, self.panels.panel(index), [start; M]);
+            for (index, &start) in vectors::<S, V>(&self.start).iter().enumerate() {
+                let sums = tile(simd, left, vectors::<S, V>(self.panels.panel(index)), [start; M]);
                 for i in 0..M {
-                    store::<S, 2>(&mut self.scratch[i * width + index * Panels::<S, 2>::WIDTH..], sums[i]);
+                    store::<S, V>(&mut self.scratch[i * width + index * WIDTH..], sums[i]);
                 }
             }
             for i in 0..M {

@@ -19,21 +19,20 @@ pub(super) fn exp<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     const ROUND: f32 = 12_582_912.0 + 127.0;
     const LN_2_HIGH: f32 = 0.693_359_4;
     const LN_2_LOW: f32 = -2.121_944_4e-4;
-    let constant = |value: f32| simd.splat_f32s(value);
     // The bound first: a NaN in the second place is kept.
-    let x = simd.min_f32s(constant(88.0), simd.max_f32s(constant(-87.0), x));
-    let rounded = simd.mul_add_f32s(x, constant(std::f32::consts::LOG2_E), constant(ROUND));
-    let n = simd.sub_f32s(rounded, constant(ROUND));
-    let r = simd.mul_add_f32s(n, constant(-LN_2_HIGH), x);
-    let r = simd.mul_add_f32s(n, constant(-LN_2_LOW), r);
-    let p = constant(1.987_569_1e-4);
-    let p = simd.mul_add_f32s(p, r, constant(1.398_2e-3));
-    let p = simd.mul_add_f32s(p, r, constant(8.333_452e-3));
-    let p = simd.mul_add_f32s(p, r, constant(4.166_579_6e-2));
-    let p = simd.mul_add_f32s(p, r, constant(1.666_666_5e-1));
-    let p = simd.mul_add_f32s(p, r, constant(5e-1));
+    let x = simd.min_f32s(simd.splat_f32s(88.0), simd.max_f32s(simd.splat_f32s(-87.0), x));
+    let rounded = simd.mul_add_f32s(x, simd.splat_f32s(std::f32::consts::LOG2_E), simd.splat_f32s(ROUND));
+    let n = simd.sub_f32s(rounded, simd.splat_f32s(ROUND));
+    let r = simd.mul_add_f32s(n, simd.splat_f32s(-LN_2_HIGH), x);
+    let r = simd.mul_add_f32s(n, simd.splat_f32s(-LN_2_LOW), r);
+    let p = simd.splat_f32s(1.987_569_1e-4);
+    let p = simd.mul_add_f32s(p, r, simd.splat_f32s(1.398_2e-3));
+    let p = simd.mul_add_f32s(p, r, simd.splat_f32s(8.333_452e-3));
+    let p = simd.mul_add_f32s(p, r, simd.splat_f32s(4.166_579_6e-2));
+    let p = simd.mul_add_f32s(p, r, simd.splat_f32s(1.666_666_5e-1));
+    let p = simd.mul_add_f32s(p, r, simd.splat_f32s(5e-1));
     let power = simd.wrapping_dyn_shl_u32s(simd.transmute_u32s_f32s(rounded), simd.splat_u32s(23));
-    let mantissa = simd.mul_add_f32s(p, simd.mul_f32s(r, r), simd.add_f32s(r, constant(1.0)));
+    let mantissa = simd.mul_add_f32s(p, simd.mul_f32s(r, r), simd.add_f32s(r, simd.splat_f32s(1.0)));
     simd.mul_f32s(mantissa, simd.transmute_f32s_u32s(power))
 }
 
@@ -119,25 +118,24 @@ pub(super) fn max<S: Simd>(simd: S, values: &[f32]) -> f32 {
 }
 
 /// Softmax of the first `count` values; zeros behind them. The length of `row` is a whole number of vectors.
+///
+/// The gap in the last vector counts as e^-87, which no sum of at least 1 feels.
 #[inline(always)]
 pub(super) fn softmax<S: Simd>(simd: S, row: &mut [f32], count: usize) {
     let whole = count.next_multiple_of(S::F32_LANES);
     row[count..whole].fill(f32::NEG_INFINITY);
     let largest = simd.splat_f32s(max(simd, &row[..whole]));
-    apply(
-        simd,
-        &mut row[..whole],
-        #[inline(always)]
-        |x| exp(simd, simd.sub_f32s(x, largest)),
-    );
+    let (values, _) = S::as_mut_simd_f32s(&mut row[..whole]);
+    let mut total = simd.splat_f32s(0.0);
+    for i in 0..values.len() {
+        values[i] = exp(simd, simd.sub_f32s(values[i], largest));
+        total = simd.add_f32s(total, values[i]);
+    }
+    let share = simd.splat_f32s(1.0 / simd.reduce_sum_f32s(total));
+    for i in 0..values.len() {
+        values[i] = simd.mul_f32s(values[i], share);
+    }
     row[count..].fill(0.0);
-    let share = simd.splat_f32s(1.0 / sum(simd, &row[..whole]));
-    apply(
-        simd,
-        &mut row[..whole],
-        #[inline(always)]
-        |x| simd.mul_f32s(x, share),
-    );
 }
 
 #[cfg(test)]

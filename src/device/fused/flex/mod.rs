@@ -3,12 +3,21 @@
 //! [`Fused`] and [`Generation`] extend that backend; [`runs`] says whether a tensor's backend, type and processor have
 //! them. Everything else takes the plain compositions.
 
+#![allow(
+    clippy::needless_range_loop,
+    reason = "inner loops count indices: iterator adaptors may not be inlined into \
+                                               code for the vector unit, which costs a factor of twenty"
+)]
+
 mod attention;
 mod backward;
 mod gemm;
 mod generate;
 mod math;
 mod rows;
+#[cfg(test)]
+mod tests;
+mod tiles;
 
 use burn::backend::tensor::{BoolTensor, FloatTensor, IntTensor};
 use burn::backend::{Backend, DispatchDevice, Flex, TensorMetadata, backend_extension};
@@ -164,7 +173,7 @@ impl Fused for Flex {
         let [qkv, cos, sin, key_mask] = [qkv, cos, sin, key_mask].map(|tensor| tensor.to_contiguous());
         let problem = heads_of([&qkv, &cos, &sin], key_mask.bytes(), heads);
         let [batch, time, width] = qkv.shape().dims::<3>();
-        new(Arch::new().dispatch(attention::Forward(problem)), [batch, time, width / 3])
+        new(attention::forward(problem), [batch, time, width / 3])
     }
 
     fn fused_token_log_probs(logits: FlexTensor, targets: FlexTensor) -> FlexTensor {

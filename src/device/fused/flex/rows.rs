@@ -133,18 +133,24 @@ fn gelu_at<S: Simd>(simd: S, x: S::f32s) -> (S::f32s, S::f32s) {
     /// 1 / √(2π).
     const DENSITY_AT_ZERO: f32 = 0.398_942_3;
     const SLOPE: f32 = 0.327_591_1 * std::f32::consts::FRAC_1_SQRT_2;
-    let constant = |value: f32| simd.splat_f32s(value);
-    let density = exp(simd, simd.mul_f32s(simd.mul_f32s(x, constant(-0.5)), x));
-    let t = simd.div_f32s(constant(1.0), simd.mul_add_f32s(simd.abs_f32s(x), constant(SLOPE), constant(1.0)));
-    let p = constant(1.061_405_4);
-    let p = simd.mul_add_f32s(p, t, constant(-1.453_152));
-    let p = simd.mul_add_f32s(p, t, constant(1.421_413_8));
-    let p = simd.mul_add_f32s(p, t, constant(-0.284_496_74));
-    let p = simd.mul_add_f32s(p, t, constant(0.254_829_6));
-    let tail = simd.mul_f32s(simd.mul_f32s(p, simd.mul_f32s(t, constant(0.5))), density);
-    let left = simd.less_than_f32s(x, constant(0.0));
-    let cumulative = simd.select_f32s(left, tail, simd.sub_f32s(constant(1.0), tail));
-    let slope = simd.mul_add_f32s(simd.mul_f32s(x, constant(DENSITY_AT_ZERO)), density, cumulative);
+    let density = exp(simd, simd.mul_f32s(simd.mul_f32s(x, simd.splat_f32s(-0.5)), x));
+    let t = simd.div_f32s(
+        simd.splat_f32s(1.0),
+        simd.mul_add_f32s(
+            simd.max_f32s(x, simd.sub_f32s(simd.splat_f32s(0.0), x)),
+            simd.splat_f32s(SLOPE),
+            simd.splat_f32s(1.0),
+        ),
+    );
+    let p = simd.splat_f32s(1.061_405_4);
+    let p = simd.mul_add_f32s(p, t, simd.splat_f32s(-1.453_152));
+    let p = simd.mul_add_f32s(p, t, simd.splat_f32s(1.421_413_8));
+    let p = simd.mul_add_f32s(p, t, simd.splat_f32s(-0.284_496_74));
+    let p = simd.mul_add_f32s(p, t, simd.splat_f32s(0.254_829_6));
+    let tail = simd.mul_f32s(simd.mul_f32s(p, simd.mul_f32s(t, simd.splat_f32s(0.5))), density);
+    let left = simd.less_than_f32s(x, simd.splat_f32s(0.0));
+    let cumulative = simd.select_f32s(left, tail, simd.sub_f32s(simd.splat_f32s(1.0), tail));
+    let slope = simd.mul_add_f32s(simd.mul_f32s(x, simd.splat_f32s(DENSITY_AT_ZERO)), density, cumulative);
     (simd.mul_f32s(x, cumulative), slope)
 }
 

@@ -49,7 +49,7 @@ fn by_loops(qkv: &Tensor<3>, heads: usize, rotary: &Rotary, mask: &Tensor<2, Boo
 }
 
 /// (batch, time, heads, head size, half of the rotary dimensions).
-const SHAPES: [[usize; 5]; 9] = [
+pub(super) const SHAPES: [[usize; 5]; 9] = [
     [3, 5, 2, 6, 2],
     [1, 1, 1, 4, 2],
     [4, 7, 3, 5, 0],

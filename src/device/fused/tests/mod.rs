@@ -1,5 +1,6 @@
 //! What each operation must do, whatever computes it.
 
+mod agreement;
 mod attention;
 mod cache;
 mod rows;
@@ -72,7 +73,7 @@ fn assert_close(actual: &[f32], expected: &[f32], tolerance: f32) {
 #[track_caller]
 fn assert_gradients(dice: &mut Dice, inputs: &[Tensor<2>], f: impl Fn(&[Tensor<2>]) -> Tensor<1>) {
     let device = Device::flex();
-    let tracked: Vec<Tensor<2>> = inputs.iter().map(|x| track(x)).collect();
+    let tracked: Vec<Tensor<2>> = inputs.iter().map(track).collect();
     let gradients = f(&tracked).backward();
     for (index, input) in inputs.iter().enumerate() {
         let gradient = tracked[index].grad(&gradients).expect("every input has a gradient");

@@ -163,7 +163,8 @@ fn a_row_is_computed_alike_alone_and_among_neighbours() {
         (dice.tensor([67, 64], 1.0, &device), dice.tensor([64, 192], 1.0, &device), dice.tensor([192], 1.0, &device));
     let (gamma, beta) = (dice.tensor([64], 1.0, &device), dice.tensor([64], 1.0, &device));
     let (_, target) = targets(&mut dice, 67, 64);
-    let functions: [(&str, Box<dyn Fn(Tensor<2>, Tensor<1, Int>) -> Vec<f32>>); 4] = [
+    type Function<'a> = Box<dyn Fn(Tensor<2>, Tensor<1, Int>) -> Vec<f32> + 'a>;
+    let functions: [(&str, Function<'_>); 4] = [
         ("linear", Box::new(|x, _| floats(linear(x, w.clone(), Some(bias.clone()))))),
         ("layer_norm", Box::new(|x, _| floats(layer_norm(x, gamma.clone(), beta.clone(), 1e-5)))),
         ("gelu", Box::new(|x, _| floats(gelu(x)))),
