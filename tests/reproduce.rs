@@ -186,21 +186,14 @@ fn plan_and_runs_show_what_is_there() {
 #[test]
 fn a_method_s_own_setting_reruns_what_depends_on_it_and_no_more() {
     let bench = finished();
-    let methods = r#"
-        [[method]]
-        id = "sft"
-        label = "SFT"
-        recipe = "sft"
-        note = "imitation of the demonstrations; every other method starts here"
-        [[method]]
-        id = "irl"
-        label = "IRL (eq. 11)"
-        recipe = "irl"
-    "#;
     let with = |own: &str| {
-        // Claims and methods are lists, which replace those of the extended file as a whole.
+        // Methods are a list, which replaces that of the extended file as a whole.
+        let tldr = include_str!("../experiments/tldr.toml");
+        let methods = &tldr[tldr.find("[[method]]").unwrap()..tldr.find("[report]").unwrap()];
+        let changed = methods.replace("id = \"irl\"\n", &format!("id = \"irl\"\n{own}\n"));
+        assert_ne!(changed, methods);
         let tiny = fs::read_to_string(fixture("experiments/tiny.toml")).unwrap();
-        bench.write("tiny.toml", format!("{}\n{methods}\n{own}\n", tiny.replace("title =", "claim = []\ntitle =")));
+        bench.write("tiny.toml", format!("{tiny}\n{changed}"));
         planned(&bench, PLAN)
     };
     assert!(kinds(&with(""), false).is_empty(), "spelling the methods out changes no stage");

@@ -101,7 +101,7 @@ fn responses_survive_the_way_to_tokens_and_back() {
         assert_eq!(response.ended, response.ids.last() == Some(&codec.eos));
         let back = codec.decoded(response.ids.clone(), response.ended).unwrap();
         assert!(response.text.starts_with(back.text.trim_end_matches('\u{fffd}')), "{back:?}");
-        assert_eq!(response.ended, back.text == response.text);
+        assert!(!response.ended || back.text == response.text, "{back:?}");
     }
 }
 
