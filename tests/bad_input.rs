@@ -96,7 +96,7 @@ fn posts_from_a_file() {
     bench.write("broken.jsonl", posts.replacen("\"title\"", "title", 1));
     bench.write("posts.txt", &posts);
     let line = |data: &str, tokenizer: &str| {
-        format!("reproduce tiny.toml --profile smoke --methods sft,irl --seeds 1, --data {data} --tokenizer {tokenizer}")
+        format!("reproduce tiny.toml --profile smoke --methods sft,irl --seeds 1, --jobs 1 --data {data} --tokenizer {tokenizer}")
     };
     let files = ["column.jsonl", "value.jsonl", "numbers.jsonl", "one.jsonl", "blank.jsonl", "broken.jsonl", "posts.txt", "absent.jsonl"];
     let mut lines: Vec<String> = files.map(|file| line(file, "tok")).into();
