@@ -198,7 +198,7 @@ fn a_method_s_own_setting_reruns_what_depends_on_it_and_no_more() {
     };
     assert!(kinds(&with(""), false).is_empty(), "spelling the methods out changes no stage");
     // Two seeds, two iterations each. The first reward does not depend on the policy step, the second does.
-    let ppo = with("ppo.clip = 0.3");
+    let ppo = with("ppo.optimiser.learning_rate = 0.001");
     let expected = [("evaluate", 4), ("evaluate_reward", 2), ("pairs", 2), ("ppo", 4), ("reward", 2)];
     assert_eq!(kinds(&ppo, false), expected.into());
     // The first iteration's pairs are the same.
@@ -208,7 +208,7 @@ fn a_method_s_own_setting_reruns_what_depends_on_it_and_no_more() {
     let evaluation = with("evaluation.temperature = 0.5");
     assert!(kinds(&evaluation, false).keys().all(|kind| kind.starts_with("evaluate") || *kind == "exam_pairs"));
 
-    with("ppo.clip = 0.3");
+    with("ppo.optimiser.learning_rate = 0.001");
     let said = bench.succeed(RUN);
     let counts = stages(&said);
     assert_eq!((counts["finished"], counts["cached"]), (14, ppo.len() - 14));
