@@ -5,7 +5,7 @@ use super::{FAILURE, SUCCESS, print};
 use crate::model::weights::Weights;
 use crate::pipeline::{Interrupt, LocalPool, Store};
 use crate::stages::base::provenance;
-use crate::stages::plan::{BASE_SEED, bases};
+use crate::stages::plan::{BASE_SEED, Pretraining, bases};
 use crate::{Context, Error, Result};
 use clap::Args;
 use std::path::{Path, PathBuf};
@@ -38,7 +38,7 @@ pub fn run(args: &BaseArgs) -> Result<u8> {
         return Ok(outcome.exit_code());
     }
     let mut alike = true;
-    for (size, stage, key) in stages {
+    for Pretraining { size, stage, key } in stages {
         let made = store.artifact(&key).ok_or_else(|| Error::new(format!("the base of {size} is not in the store")))?;
         let place = args.folder.join(&size);
         if args.update {

@@ -51,9 +51,9 @@ pub fn run(args: &ReproduceArgs) -> Result<u8> {
         eprintln!("{}", outcome.summary());
         return Ok(outcome.exit_code());
     }
-    write_report(&args.study, &study, &plan, &store, local.as_ref())?;
+    let written = write_report(&args.study, &study, &plan, &store, local.as_ref());
     eprintln!("{}", outcome.summary());
-    Ok(outcome.exit_code())
+    written.map(|()| outcome.exit_code())
 }
 
 /// The study that the flags choose, and the local data it runs on, if any.

@@ -165,6 +165,7 @@ fn bytes(bytes: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use crate::Context;
     use super::*;
     use crate::pipeline::{Graph, run_stage};
     use clap::Parser;

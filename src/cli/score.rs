@@ -6,7 +6,7 @@ use crate::data::rows;
 use crate::model::checkpoint::Checkpoint;
 use crate::model::generate::generate as sample;
 use crate::model::weights::host;
-use crate::model::{Batch, Sampling, Sequence};
+use crate::model::{Batch, GptNeoXConfig, Sampling, Sequence};
 use crate::rng::stream;
 use crate::{Error, Result, device};
 use clap::{Args, ValueEnum};
@@ -97,10 +97,11 @@ pub fn score(args: &ScoreArgs) -> Result<()> {
         Kind::Lm => args.model.open(&["tokenizer.json"])?,
         Kind::Reward => args.model.open(&["tokenizer.json", "reward.json"])?,
     };
-    let vocabulary = checkpoint.config()?.vocab_size;
-    let reader = Reader::new(&checkpoint, vocabulary, input);
+    let config = checkpoint.config()?;
+    let reader = Reader::new(&checkpoint, config.vocab_size, input);
     let mut rows = reader.rows()?;
     let sequences = rows.iter().enumerate().map(|(i, row)| reader.sequence(i, row)).collect::<Result<Vec<_>>>()?;
+    fit(sequences.iter().map(Sequence::len), &config, input, "shorten the row")?;
     match args.kind {
         Kind::Lm => {
             let model = checkpoint.language_model(&device)?;
@@ -146,6 +147,8 @@ pub fn generate(args: &GenerateArgs) -> Result<()> {
         .enumerate()
         .map(|(index, row)| reader.ids(index, "prompt", row.prompt.as_deref(), row.prompt_ids.as_deref(), false))
         .collect::<Result<Vec<_>>>()?;
+    let most = args.max_new_tokens.get();
+    fit(prompts.iter().map(|ids| ids.len() + most), &config, input, "lower --max-new-tokens or shorten the prompt")?;
     let named = reader.tokenizer.as_ref().ok().and_then(|tokenizer| tokenizer.token_to_id(END_OF_TEXT));
     let eos = config.eos_token_id.or(named).ok_or_else(|| {
         Error::new(format!("{}: neither config.json nor the tokenizer names an end-of-sequence token", model.display()))
@@ -174,6 +177,20 @@ pub fn generate(args: &GenerateArgs) -> Result<()> {
         row.response_ids = Some(response.ids);
     }
     rows::write(output, &rows)
+}
+
+/// Errors on a row of more tokens than the model has positions: it was never trained there, and what it says is noise.
+fn fit(lengths: impl Iterator<Item = usize>, config: &GptNeoXConfig, input: &Path, remedy: &str) -> Result<()> {
+    let most = config.max_position_embeddings;
+    match lengths.enumerate().find(|(_, length)| *length > most) {
+        None => Ok(()),
+        Some((row, length)) => Err(Error::new(format!(
+            "{}, row {}: {length} tokens are too many for the model's {most} positions",
+            input.display(),
+            row + 1
+        ))
+        .hint(remedy)),
+    }
 }
 
 /// Turns rows into tokens; a missing tokenizer matters only where a row holds text.

@@ -76,15 +76,16 @@ pub trait Monitor {
     }
     /// The loop goes on from a checkpoint that had cost this much.
     fn resumed(&self, _cost: serde_json::Value) {}
+    /// How much work a kill may cost at most: time between two checkpoints of a running loop.
+    fn checkpoint_interval(&self) -> Duration {
+        Duration::from_secs(15)
+    }
 }
 
 /// A monitor that does nothing.
 pub struct Unwatched;
 
 impl Monitor for Unwatched {}
-
-/// How often a running loop is checkpointed.
-const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(15);
 
 /// A module being trained for a planned number of optimiser steps.
 pub struct Trainer<M: Module> {
@@ -161,7 +162,7 @@ impl<M: Module> Trainer<M> {
     /// Writes a checkpoint if the last one is old enough.
     pub fn checkpoint<S: Serialize>(&mut self, monitor: &dyn Monitor, loop_state: &S) -> Result<()> {
         match monitor.checkpoint_folder() {
-            Some(folder) if self.saved.elapsed() >= CHECKPOINT_INTERVAL => {
+            Some(folder) if self.saved.elapsed() >= monitor.checkpoint_interval() => {
                 self.save(&folder, &monitor.cost(), loop_state)
             }
             _ => Ok(()),

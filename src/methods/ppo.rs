@@ -74,10 +74,13 @@ pub struct Rollout {
     pub ended: bool,
 }
 
+/// One score per rollout.
+pub type Score<'a> = dyn Fn(&[Rollout]) -> Result<Vec<f32>> + 'a;
+
 /// What the policy is trained to raise.
 pub struct Objective<'a> {
     /// Scores of rollouts, on a scale where 1 is about a standard deviation.
-    pub score: Box<dyn Fn(&[Rollout]) -> Result<Vec<f32>> + 'a>,
+    pub score: Box<Score<'a>>,
     /// The first percentile of scores.
     pub low: f32,
 }

@@ -100,7 +100,7 @@ fn differences(model: &RewardModel, pairs: &[&Pair]) -> Tensor<1> {
     let n = pairs.len();
     let rows = pairs.iter().map(|pair| &pair.chosen).chain(pairs.iter().map(|pair| &pair.rejected));
     let scores = model.scores(&Batch::new(rows, &model.device()));
-    scores.clone().slice([0..n]) - scores.slice([n..2 * n])
+    scores.clone().narrow(0, 0, n) - scores.narrow(0, n, n)
 }
 
 /// Rows per forward pass when scores are only read.

@@ -61,7 +61,7 @@ pub fn spin(
             let sequences = rows.iter().map(|&i| chosen[i]).chain(rows.iter().map(|&i| rejected[i]));
             let batch = Batch::new(sequences, &model.device());
             let log_probs: Tensor<1> = model.response_log_probs(&batch, 1.0).sum_dim(1).reshape([2 * n]);
-            let gap = log_probs.clone().slice([0..n]) - log_probs.slice([n..2 * n]);
+            let gap = log_probs.clone().narrow(0, 0, n) - log_probs.narrow(0, n, n);
             let opponent: Vec<f32> = rows.iter().map(|&i| opponent_gap[i]).collect();
             let opponent = Tensor::from_data(TensorData::new(opponent, [n]), &model.device());
             -log_sigmoid((gap - opponent) * settings.beta).sum() / rows_in_step as f32

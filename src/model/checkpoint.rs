@@ -1,5 +1,5 @@
-//! Model folders as Hugging Face lays them out: `config.json`, `model.safetensors`, `tokenizer.json`; a reward model adds
-//! `reward.json` with its normalisation. transformers opens what is saved here.
+//! Model folders as Hugging Face lays them out: `config.json`, `model.safetensors` (or its shards with their index),
+//! `tokenizer.json`; a reward model adds `reward.json` with its normalisation. transformers opens what is saved here.
 
 use crate::model::gpt_neox::GptNeoXConfig;
 use crate::model::heads::{LanguageModel, RewardModel};
@@ -33,6 +33,10 @@ impl Normalisation {
     }
 }
 
+const WEIGHTS: &str = "model.safetensors";
+/// Says which file holds which tensor, where the weights are spread over several.
+const INDEX: &str = "model.safetensors.index.json";
+
 /// A model folder.
 #[derive(Clone, Debug)]
 pub struct Checkpoint {
@@ -42,10 +46,11 @@ pub struct Checkpoint {
 impl Checkpoint {
     pub fn open(folder: impl Into<PathBuf>) -> Result<Self> {
         let folder = folder.into();
-        for name in ["config.json", "model.safetensors"] {
-            if !folder.join(name).is_file() {
-                return Err(Error::new(format!("{} has no {name}", folder.display()))
-                    .hint("a model folder holds config.json, model.safetensors and tokenizer.json"));
+        for alternatives in [["config.json"].as_slice(), &[WEIGHTS, INDEX]] {
+            if !alternatives.iter().any(|name| folder.join(name).is_file()) {
+                return Err(Error::new(format!("{} has no {}", folder.display(), alternatives[0])).hint(
+                    "a model folder holds config.json, model.safetensors (or shards with an index) and tokenizer.json",
+                ));
             }
         }
         Ok(Self { folder })
@@ -69,13 +74,18 @@ impl Checkpoint {
     }
 
     pub fn language_model(&self, device: &Device) -> Result<LanguageModel> {
-        LanguageModel::from_weights(Weights::read(&self.folder.join("model.safetensors"))?, &self.config()?, device)
+        LanguageModel::from_weights(self.weights()?, &self.config()?, device)
     }
 
     pub fn reward_model(&self, device: &Device) -> Result<(RewardModel, Normalisation)> {
         let normalisation = self.normalisation()?;
-        let weights = Weights::read(&self.folder.join("model.safetensors"))?;
-        Ok((RewardModel::from_weights(weights, &self.config()?, normalisation.bound, device)?, normalisation))
+        Ok((RewardModel::from_weights(self.weights()?, &self.config()?, normalisation.bound, device)?, normalisation))
+    }
+
+    /// All tensors of the folder; as in transformers, a single file wins over an index.
+    fn weights(&self) -> Result<Weights> {
+        let single = self.folder.join(WEIGHTS);
+        if single.is_file() { Weights::read(&single) } else { Weights::read_shards(&self.folder.join(INDEX)) }
     }
 
     /// What `reward.json` says; a folder without one holds raw scores.
@@ -122,7 +132,7 @@ fn save(
         keys["label2id"] = json!({"reward": 0});
     }
     write_json(&folder.join("config.json"), &keys)?;
-    weights.write(&folder.join("model.safetensors"), stored_as)?;
+    weights.write(&folder.join(WEIGHTS), stored_as)?;
     // Not `fs::copy`, which empties a file that is copied onto itself.
     let copied = std::fs::read(tokenizer).and_then(|bytes| std::fs::write(folder.join("tokenizer.json"), bytes));
     copied.context(|| format!("cannot copy {} to {}", tokenizer.display(), folder.display()))
@@ -138,11 +148,11 @@ fn read_config(path: &Path) -> Result<GptNeoXConfig> {
     if keys["rope_scaling"].is_object() {
         return Err(Error::new(format!("{}: rope_scaling is not supported", path.display())));
     }
-    // transformers 5 moved the rotary keys into a table of their own.
-    let rope = keys["rope_parameters"].clone();
+    // Later versions of transformers gave the rotary keys new names beside the old ones, and then a table of their own.
     for (new, old) in [("partial_rotary_factor", "rotary_pct"), ("rope_theta", "rotary_emb_base")] {
-        if keys[old].is_null() && !rope[new].is_null() {
-            keys[old] = rope[new].clone();
+        let said = [&keys[old], &keys["rope_parameters"][new], &keys[new]].into_iter().find(|value| !value.is_null());
+        if let Some(value) = said.cloned() {
+            keys[old] = value;
         }
     }
     let keys = match keys {

@@ -23,7 +23,7 @@ pub struct GptNeoXConfig {
     /// Share of each head that is rotated.
     #[serde(default = "default_rotary_pct")]
     pub rotary_pct: f64,
-    #[serde(default = "default_rotary_base", alias = "rope_theta")]
+    #[serde(default = "default_rotary_base")]
     pub rotary_emb_base: f64,
     #[serde(default = "default_positions")]
     pub max_position_embeddings: usize,

@@ -5,7 +5,9 @@ use crate::{Context, Error, Result};
 use burn::module::{Param, ParamId};
 use burn::tensor::{Device, Tensor, TensorData};
 use safetensors::tensor::{Dtype, TensorView};
-use std::collections::BTreeMap;
+use serde::Deserialize;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
 use std::path::Path;
 
 /// Number type of a checkpoint on disk; in memory weights are f32.
@@ -89,6 +91,37 @@ impl Weights {
         Ok(weights)
     }
 
+    /// Reads the safetensors files beside `index` (a `model.safetensors.index.json`) that it names.
+    ///
+    /// # Errors
+    /// A file that is not there, a tensor that is not in the file that should hold it, and one that is in two files.
+    pub fn read_shards(index: &Path) -> Result<Self> {
+        let map = read_index(index)?;
+        let files: BTreeSet<&String> = map.values().collect();
+        let mut weights = Self::new(index.display().to_string());
+        for name in files {
+            let path = index.with_file_name(name);
+            if !path.is_file() {
+                return Err(Error::new(format!("{} names {name}, which is not there", index.display()))
+                    .hint("fetch all files of the checkpoint"));
+            }
+            let shard = Self::read(&path)?;
+            let lost = map.iter().find(|(tensor, file)| *file == name && !shard.contains(tensor));
+            if let Some((tensor, _)) = lost {
+                return Err(Error::new(format!("{} has no tensor `{tensor}`, which its index promises", path.display()))
+                    .hint("index and files belong to different checkpoints; fetch them again"));
+            }
+            for (tensor, value) in shard.tensors {
+                if weights.contains(&tensor) {
+                    return Err(Error::new(format!("{}: tensor `{tensor}` is in another file too", path.display()))
+                        .hint("index and files belong to different checkpoints; fetch them again"));
+                }
+                weights.tensors.insert(tensor, value);
+            }
+        }
+        Ok(weights)
+    }
+
     /// Writes a safetensors file.
     pub fn write(&self, path: &Path, stored_as: StoredAs) -> Result<()> {
         let encoded: Vec<(&str, &[usize], Vec<u8>)> = self
@@ -117,6 +150,21 @@ impl Weights {
 
     pub fn get(&self, name: &str) -> Option<&[f32]> {
         self.tensors.get(name).map(|(_, values)| values.as_slice())
+    }
+}
+
+/// File by tensor. Files are named without a folder, so that an index cannot point out of its own.
+fn read_index(index: &Path) -> Result<BTreeMap<String, String>> {
+    #[derive(Deserialize)]
+    struct Index {
+        weight_map: BTreeMap<String, String>,
+    }
+    let text = std::fs::read_to_string(index).context(|| format!("cannot read {}", index.display()))?;
+    let Index { weight_map } =
+        serde_json::from_str(&text).context(|| format!("{} is not an index of weights", index.display()))?;
+    match weight_map.values().find(|file| Path::new(file).file_name() != Some(OsStr::new(file))) {
+        Some(file) => Err(Error::new(format!("{}: `{file}` is not the name of a file", index.display()))),
+        None => Ok(weight_map),
     }
 }
 

@@ -80,17 +80,19 @@ pub fn collect(study: &Study, plan: &Plan, store: &Store, device: &str, notes: V
 
 /// Leaves out what real text cannot have: columns without any value, and claims on them.
 fn keep_measurable(input: &mut ReportInput) {
-    let measured: BTreeSet<String> = input.metrics.rows().iter().map(|row| row.metric.clone()).collect();
+    let mut kept: BTreeSet<String> = input.metrics.rows().iter().map(|row| row.metric.clone()).collect();
     let layout = &mut input.layout;
-    layout.metrics.retain(|column| measured.contains(&column.id));
-    for table in &mut layout.tables {
-        table.metrics.retain(|metric| measured.contains(metric));
-    }
-    layout.tables.retain(|table| !table.metrics.is_empty());
-    if !measured.contains(&layout.primary) {
+    if !kept.contains(&layout.primary) {
         layout.primary = name(&experiment::Metric::DemoLogLikelihood);
     }
-    input.claims.retain(|claim| measured.contains(&claim.metric));
+    // Real text has it, even if no stage that measures it has finished.
+    kept.insert(layout.primary.clone());
+    layout.metrics.retain(|column| kept.contains(&column.id));
+    for table in &mut layout.tables {
+        table.metrics.retain(|metric| kept.contains(metric));
+    }
+    layout.tables.retain(|table| !table.metrics.is_empty());
+    input.claims.retain(|claim| kept.contains(&claim.metric));
 }
 
 /// The name that a unit variant has in files.
@@ -269,7 +271,8 @@ fn claims(claim: &experiment::Claim, study: &Study) -> Vec<Claim> {
 /// Gold against distance from the SFT policy, through a method's iterations: does the proxy keep paying?
 fn gold_against_kl(study: &Study, rows: &[Metric]) -> Option<Curve> {
     let (gold, kl) = (name(&experiment::Metric::Gold), name(&experiment::Metric::Kl));
-    let mut points: BTreeMap<(usize, &str, i64), BTreeMap<i64, [Option<f64>; 2]>> = BTreeMap::new();
+    type ByIteration = BTreeMap<i64, [Option<f64>; 2]>;
+    let mut points: BTreeMap<(usize, &str, i64), ByIteration> = BTreeMap::new();
     for row in rows.iter().filter(|row| row.metric == gold || row.metric == kl) {
         let Some(order) = study.methods.iter().position(|method| method.id == row.method) else { continue };
         let point = points.entry((order, &row.size, row.seed)).or_default().entry(row.iteration).or_default();

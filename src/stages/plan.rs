@@ -8,12 +8,12 @@ use super::common::WorldAt;
 use super::evaluate::{self, JudgeKind, PolicyStage, Responder, RewardStage};
 use super::ppo::RewardSource;
 use super::{demonstrations, pairs, ppo, preferences, reward, sft, spin};
-use crate::Result;
 use crate::data::world::Split;
 use crate::eval::exam::WorldExam;
 use crate::experiment::{Heuristic, Hyper, Labels, MethodPlan, ModelSettings, PreferenceSettings, Recipe, Study};
 use crate::methods::irl::{Accumulate, Anchor};
 use crate::pipeline::{Graph, StageKey, StageSpec};
+use crate::{Error, Result};
 use serde::Serialize;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -65,7 +65,12 @@ pub struct LocalData {
 const HELD_OUT: f64 = 0.2;
 
 impl Plan {
+    /// # Errors
+    /// On real posts, a method that needs what only the embedded world has.
     pub fn new(study: &Study, local: Option<&LocalData>) -> Result<Self> {
+        if local.is_some() {
+            runs_on_real_posts(study)?;
+        }
         let mut planner = Planner { study, local, graph: Graph::new(), cells: Vec::new() };
         for (size, model) in &study.sizes {
             for &seed in &study.seeds {
@@ -74,6 +79,22 @@ impl Plan {
         }
         Ok(Self { graph: planner.graph, cells: planner.cells, without_gold: local.is_some() })
     }
+}
+
+fn runs_on_real_posts(study: &Study) -> Result<()> {
+    let needs = |method: &MethodPlan| match method.recipe {
+        Recipe::Base | Recipe::Sft | Recipe::Irl | Recipe::Spin => None,
+        Recipe::Demonstrator => Some("an author who can be asked for another summary"),
+        Recipe::Rlhf | Recipe::BestOfNReward => Some("labelled preferences"),
+        Recipe::GoldPpo | Recipe::BestOfNGold => Some("a gold reward"),
+    };
+    let Some((method, need)) = study.methods.iter().find_map(|method| Some((method, needs(method)?))) else {
+        return Ok(());
+    };
+    let others: Vec<&str> =
+        study.methods.iter().filter(|method| needs(method).is_none()).map(|method| method.id.as_str()).collect();
+    Err(Error::new(format!("method `{}` needs {need}, which --data does not give", method.id))
+        .hint(format!("choose the others: --methods {}", others.join(","))))
 }
 
 struct Planner<'a> {
@@ -346,7 +367,7 @@ impl<'a> Planner<'a> {
     ) -> Result<StageKey> {
         let source = match reward {
             Some(_) => RewardSource::Learned,
-            None => RewardSource::Gold { world: WorldAt::new(&self.study.world), mean: GOLD_MEAN, std: GOLD_STD },
+            None => RewardSource::Gold { world: Box::new(WorldAt::new(&self.study.world)), mean: GOLD_MEAN, std: GOLD_STD },
         };
         let (generation, mut settings) = (run.hyper.generation.clone(), run.hyper.ppo.clone());
         settings.updates *= rounds;
@@ -444,14 +465,21 @@ impl Run<'_> {
     }
 }
 
-/// The pre-trainings of a study's bases, whatever touchstone carries: their graph, and size, stage and key of each.
-pub fn bases(study: &Study) -> Result<(Graph, Vec<(String, PretrainStage, StageKey)>)> {
+/// The pre-training of one size's base.
+pub struct Pretraining {
+    pub size: String,
+    pub stage: PretrainStage,
+    pub key: StageKey,
+}
+
+/// The pre-trainings of a study's bases, whatever touchstone carries.
+pub fn bases(study: &Study) -> Result<(Graph, Vec<Pretraining>)> {
     let mut planner = Planner { study, local: None, graph: Graph::new(), cells: Vec::new() };
     let mut bases = Vec::new();
     for (size, model) in &study.sizes {
         let stage = pretrain_stage(study, model);
         let key = planner.pretrain(&stage, model, format!("base/{size}"))?;
-        bases.push((size.clone(), stage, key));
+        bases.push(Pretraining { size: size.clone(), stage, key });
     }
     Ok((planner.graph, bases))
 }

@@ -33,7 +33,7 @@ pub enum RewardSource {
     /// The reward model in the input `reward`.
     Learned,
     /// The gold reward of the seed's own demonstration posts, centred and scaled: a privileged control.
-    Gold { world: WorldAt, mean: f32, std: f32 },
+    Gold { world: Box<WorldAt>, mean: f32, std: f32 },
 }
 
 pub fn run(context: &StageContext) -> Result<()> {
@@ -60,14 +60,14 @@ pub fn run(context: &StageContext) -> Result<()> {
             };
             let score = move |rollouts: &[Rollout]| rollouts.iter().map(&gold).collect();
             // Gold already takes off for a missing end.
-            Objective { score: boxed(score), low: -mean / std + 1.0 }
+            Objective { score: Box::new(score), low: -mean / std + 1.0 }
         }
         (RewardSource::Learned, Some((model, normalisation))) => {
             let score = |rollouts: &[Rollout]| {
                 let sequences: Vec<&Sequence> = rollouts.iter().map(|rollout| &rollout.sequence).collect();
                 Ok(score(model, &sequences).into_iter().map(|raw| normalisation.apply(raw)).collect())
             };
-            Objective { score: boxed(score), low: normalisation.low }
+            Objective { score: Box::new(score), low: normalisation.low }
         }
         (RewardSource::Learned, None) => unreachable!("read above"),
     };
@@ -89,9 +89,4 @@ pub fn run(context: &StageContext) -> Result<()> {
     let per_token = (2.0 * FORWARD + stage.ppo.epochs as f64 * TRAINING) / passes;
     count_flops(context, model.config(), per_token);
     save_policy(context, &model, &checkpoint(context, "policy")?)
-}
-
-/// Names the closure's signature, which inference alone does not find.
-fn boxed<'a>(score: impl Fn(&[Rollout]) -> Result<Vec<f32>> + 'a) -> Box<dyn Fn(&[Rollout]) -> Result<Vec<f32>> + 'a> {
-    Box::new(score)
 }

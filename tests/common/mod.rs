@@ -1,0 +1,165 @@
+//! What several test files share: a folder to run the program in, and models small enough to train in a moment.
+#![allow(dead_code, reason = "every test file uses its own part")]
+
+use burn::tensor::Device;
+use rand::Rng;
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use tempfile::TempDir;
+use touchstone::methods::optimise::{OptimiserSettings, Schedule};
+use touchstone::model::{GptNeoXConfig, LanguageModel, Sequence};
+use touchstone::rng::stream;
+
+/// A file that comes with the tests.
+pub fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
+}
+
+// --- The program ---
+
+/// A temporary folder that the program runs in, so that it prints short relative paths.
+pub struct Bench {
+    dir: TempDir,
+}
+
+/// What one run of the program said.
+#[derive(Debug)]
+pub struct Said {
+    pub code: Option<i32>,
+    pub out: String,
+    pub err: String,
+}
+
+impl Bench {
+    pub fn new() -> Self {
+        Self { dir: tempfile::tempdir().unwrap() }
+    }
+
+    pub fn path(&self, name: impl AsRef<Path>) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub fn write(&self, name: impl AsRef<Path>, contents: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.path(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, contents).unwrap();
+        path
+    }
+
+    pub fn read(&self, name: impl AsRef<Path>) -> String {
+        let path = self.path(name);
+        fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    }
+
+    /// The files of a fixture's folder, under `name`.
+    pub fn copy(&self, from: &Path, name: impl AsRef<Path>) -> PathBuf {
+        for (file, bytes) in files(from) {
+            self.write(name.as_ref().join(file), bytes);
+        }
+        self.path(name)
+    }
+
+    /// The program with `words` for arguments, deaf to the surroundings of the tests.
+    pub fn command(&self, words: &str) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_touchstone"));
+        self.prepare(&mut command);
+        command.args(words.split_whitespace());
+        command
+    }
+
+    /// Lets `command` run here.
+    pub fn prepare(&self, command: &mut Command) {
+        let outer = ["TOUCHSTONE_STORE", "TOUCHSTONE_REPORTS", "TOUCHSTONE_DEVICE", "TOUCHSTONE_JOBS"];
+        for variable in outer.into_iter().chain(["CLICOLOR_FORCE", "FORCE_COLOR", "COLUMNS", "NO_GRAPHICS"]) {
+            command.env_remove(variable);
+        }
+        command.env("NO_COLOR", "1").env("LC_ALL", "C.UTF-8").current_dir(self.dir.path()).stdin(Stdio::null());
+    }
+
+    pub fn run(&self, words: &str) -> Said {
+        Said::from(self.command(words).output().unwrap())
+    }
+
+    /// As [`run`](Self::run), where nothing but success will do.
+    pub fn succeed(&self, words: &str) -> Said {
+        let said = self.run(words);
+        assert_eq!(said.code, Some(0), "touchstone {words}\n{}\n{}", said.out, said.err);
+        said
+    }
+}
+
+impl From<Output> for Said {
+    fn from(output: Output) -> Self {
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        Self { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
+    }
+}
+
+/// All files below `folder` by their path in it.
+pub fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    let mut open = vec![folder.to_path_buf()];
+    while let Some(next) = open.pop() {
+        for entry in fs::read_dir(&next).unwrap_or_else(|error| panic!("{}: {error}", next.display())) {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                open.push(path);
+            } else {
+                found.insert(path.strip_prefix(folder).unwrap().to_path_buf(), fs::read(&path).unwrap());
+            }
+        }
+    }
+    found
+}
+
+// --- Small models ---
+
+pub const VOCABULARY: u32 = 40;
+/// Ends a response; padding holds 0, which is a token like any other.
+pub const EOS: u32 = 1;
+
+pub fn cpu() -> Device {
+    Device::flex()
+}
+
+pub fn small_config() -> GptNeoXConfig {
+    let keys = serde_json::json!({
+        "vocab_size": VOCABULARY, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2,
+        "intermediate_size": 32, "max_position_embeddings": 64, "eos_token_id": EOS,
+    });
+    serde_json::from_value(keys).unwrap()
+}
+
+/// Random weights that are large enough for a sharp distribution.
+pub fn small_model(seed: u64) -> LanguageModel {
+    LanguageModel::random(&small_config(), 0.4, &mut stream(seed, "test/model", &[]), &cpu()).unwrap()
+}
+
+/// Rows of unequal lengths; token 0 and the end of sequence occur in the middle of them too.
+pub fn rows(count: usize, seed: u64) -> Vec<Sequence> {
+    let row = |index: u64| {
+        let mut rng = stream(seed, "test/rows", &[index]);
+        let mut tokens = |most: usize| {
+            let length = rng.random_range(1..=most);
+            (0..length).map(|_| rng.random_range(0..VOCABULARY)).collect::<Vec<u32>>()
+        };
+        Sequence::new(tokens(12), tokens(9))
+    };
+    (0..count as u64).map(row).collect()
+}
+
+pub fn optimiser(micro_batch_size: usize) -> OptimiserSettings {
+    OptimiserSettings {
+        learning_rate: 3e-3,
+        schedule: Schedule::Linear,
+        warmup_steps: 2,
+        beta_1: 0.9,
+        beta_2: 0.999,
+        epsilon: 1e-5,
+        weight_decay: 0.01,
+        clip_norm: 1.0,
+        micro_batch_size,
+    }
+}

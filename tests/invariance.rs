@@ -1,0 +1,468 @@
+//! What must not matter does not: padding, batch size, row order, micro-batches, and a kill in the middle of training.
+
+mod common;
+
+use burn::module::Module;
+use burn::tensor::{Int, Tensor, TensorData};
+use common::{EOS, VOCABULARY, cpu, optimiser, rows, small_model};
+use proptest::prelude::*;
+use rand::Rng;
+use std::cell::Cell;
+use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use touchstone::device::fused;
+use touchstone::methods::irl::Accumulate;
+use touchstone::methods::optimise::{Monitor, OptimiserSettings, Unwatched};
+use touchstone::methods::ppo::{Critic, MissingEos, Objective, PpoSettings, Rollout, UpdateRecord, ppo};
+use touchstone::methods::pretrain::{PretrainSettings, pretrain};
+use touchstone::methods::reward::{Pair, RewardLoss, RewardSettings, score, train_reward};
+use touchstone::methods::sft::{SftSettings, sft};
+use touchstone::methods::spin::{SpinSettings, sequence_log_probs, spin};
+use touchstone::model::generate::generate;
+use touchstone::model::weights::{Weights, host};
+use touchstone::model::{Batch, Generated, LanguageModel, RewardModel, Sampling, Sequence};
+use touchstone::rng::{permutation, stream};
+use touchstone::Result;
+
+/// Of 32-bit arithmetic on values of order 1 whose terms are added in another order.
+const ROUNDING: f32 = 2e-5;
+
+fn small_reward(seed: u64) -> RewardModel {
+    RewardModel::on(&small_model(seed), 0.0, &mut stream(seed, "test/head", &[])).unwrap()
+}
+
+fn assert_close(found: &[f32], expected: &[f32], tolerance: f32, what: &str) {
+    assert_eq!(found.len(), expected.len(), "{what}");
+    for (place, (found, expected)) in found.iter().zip(expected).enumerate() {
+        assert!((found - expected).abs() <= tolerance, "{what}, {place}: {found} instead of {expected}");
+    }
+}
+
+// --- Padding, batch size, order ---
+
+/// Everything that models say about the rows of a batch, row after row, without padding.
+fn read(model: &LanguageModel, reward: &RewardModel, batch: &Batch) -> Vec<Vec<f32>> {
+    let logits = host(model.logits(model.response_states(batch)));
+    let (log_probs, values) = (host(model.response_log_probs(batch, 0.7)), host(reward.values(batch)));
+    let scores = host(reward.scores(batch));
+    let row = |(row, &length): (usize, &usize)| {
+        let (start, v) = (row * batch.response_width, VOCABULARY as usize);
+        let mut all = logits[start * v..(start + length) * v].to_vec();
+        all.extend_from_slice(&log_probs[start..start + length]);
+        all.extend_from_slice(&values[start..start + length]);
+        all.push(scores[row]);
+        all
+    };
+    batch.response_lengths.iter().enumerate().map(row).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_a_model_says_of_a_row_depends_on_the_row_alone(
+        seed in 0..1000_u64, count in 1..7_usize, left in 0..12_usize, right in 0..12_usize,
+    ) {
+        let (model, reward, rows) = (small_model(seed), small_reward(seed), rows(count, seed));
+        let alone: Vec<Vec<f32>> =
+            rows.iter().flat_map(|row| read(&model, &reward, &Batch::new([row], &cpu()))).collect();
+
+        let order = permutation(count, seed, "test/order", 0);
+        let shuffled: Vec<&Sequence> = order.iter().map(|&index| &rows[index]).collect();
+        let widest = |side: fn(&Sequence) -> usize| rows.iter().map(side).max().unwrap();
+        let (prompt, response) = (widest(|row| row.prompt.len()), widest(|row| row.response.len()));
+        let padded = Batch::with_widths(&shuffled, prompt + left, response + right, &cpu());
+        for (found, index) in read(&model, &reward, &padded).iter().zip(order) {
+            assert_close(found, &alone[index], ROUNDING, "a row among others");
+        }
+    }
+
+    #[test]
+    fn a_sample_is_a_function_of_model_prompt_and_stream(
+        seed in 0..1000_u64, count in 2..9_usize, batch_size in 1..9_usize, hot in any::<bool>(), nucleus in any::<bool>(),
+    ) {
+        let model = small_model(seed);
+        let prompts: Vec<Vec<u32>> = rows(count, seed).into_iter().map(|row| row.prompt).collect();
+        let sampling = sampling(if hot { 1.3 } else { 0.0 }, if nucleus { 0.8 } else { 1.0 });
+        let draw = |order: &[usize], batch_size| -> Vec<Generated> {
+            let prompts: Vec<Vec<u32>> = order.iter().map(|&index| prompts[index].clone()).collect();
+            let stream = |item: usize| stream(seed, "test/sample", &[order[item] as u64]);
+            generate(&model, &prompts, &Sampling { batch_size, ..sampling.clone() }, stream, |_| {})
+        };
+        let together = draw(&(0..count).collect::<Vec<_>>(), count);
+        let order = permutation(count, seed, "test/order", 0);
+        for (found, &index) in draw(&order, batch_size).iter().zip(&order) {
+            prop_assert_eq!(found, &together[index]);
+        }
+    }
+}
+
+fn sampling(temperature: f32, top_p: f32) -> Sampling {
+    Sampling { temperature, top_p, max_new_tokens: 14, eos: EOS, batch_size: 8 }
+}
+
+#[test]
+fn batches_of_any_size_score_alike() {
+    let (model, reward, rows) = (small_model(1), small_reward(1), rows(150, 1));
+    let all: Vec<&Sequence> = rows.iter().collect();
+    let (scores, sums) = (score(&reward, &all), sequence_log_probs(&model, &all));
+    for (index, row) in all.iter().enumerate() {
+        assert_close(&score(&reward, &[row]), &scores[index..=index], ROUNDING, "a score");
+        assert_close(&sequence_log_probs(&model, &[row]), &sums[index..=index], 10.0 * ROUNDING, "a sum");
+    }
+}
+
+// --- Ends and padding ---
+
+#[test]
+fn the_end_counts_as_a_token_and_padding_never_does() {
+    let model = small_model(2);
+    let ended = Sequence::new(vec![4, 0, 5], vec![6, 0, 7, EOS]);
+    let cut = Sequence::new(ended.prompt.clone(), vec![6, 0, 7]);
+    let longer = rows(3, 2);
+    let batch = Batch::new([&ended, &cut].into_iter().chain(&longer), &cpu());
+    assert_eq!(batch.response_lengths[..2], [4, 3]);
+    let (all, w) = (host(model.response_log_probs(&batch, 1.0)), batch.response_width);
+    assert_close(&all[w..w + 3], &all[..3], ROUNDING, "tokens before the end");
+    assert!(all[..4].iter().all(|p| *p < 0.0), "token 0 and the end are tokens: {:?}", &all[..4]);
+    assert!(all[4..w].iter().chain(&all[w + 3..2 * w]).all(|p| *p == 0.0), "padding has no probability");
+    // The id that fills padding may be a token of the row: the score is read behind it.
+    let reward = small_reward(2);
+    let zero_last = Sequence::new(vec![4, 5], vec![6, 0]);
+    let scores = score(&reward, &[&zero_last, &Sequence::new(vec![4, 5], vec![6])]);
+    assert!((scores[0] - scores[1]).abs() > 1e-4, "{scores:?}");
+}
+
+#[test]
+fn sampling_stops_at_the_end_and_only_there() {
+    let prompts: Vec<Vec<u32>> = rows(60, 5).into_iter().map(|row| row.prompt).collect();
+    let drawn = generate(&small_model(5), &prompts, &sampling(1.0, 1.0), |item| stream(5, "x", &[item as u64]), |_| {});
+    for response in &drawn {
+        let end = response.ids.iter().position(|&id| id == EOS);
+        assert_eq!(response.ended, end.is_some());
+        assert_eq!(response.ids.len(), end.map_or(14, |end| end + 1));
+    }
+    assert!(drawn.iter().any(|response| response.ended) && drawn.iter().any(|response| !response.ended));
+    assert!(drawn.iter().any(|response| response.ids.contains(&0)), "the id that pads can be sampled");
+}
+
+// --- Generation against the forward pass ---
+
+/// Each token of a sample is what the forward pass's distribution and the item's next uniform give.
+#[test]
+fn samples_are_draws_from_the_forward_pass() {
+    let model = small_model(7);
+    let prompts: Vec<Vec<u32>> = rows(40, 7).into_iter().map(|row| row.prompt).collect();
+    let stream = |item: usize| stream(7, "test/sample", &[item as u64]);
+    for (temperature, top_p) in [(0.0, 1.0), (1.0, 1.0), (0.6, 1.0), (1.2, 0.7)] {
+        let drawn = generate(&model, &prompts, &sampling(temperature, top_p), stream, |_| {});
+        for (item, response) in drawn.into_iter().enumerate() {
+            let batch = Batch::new(&[Sequence::new(prompts[item].clone(), response.ids.clone())], &cpu());
+            let mut stream = stream(item);
+            let uniforms: Vec<f32> = response.ids.iter().map(|_| stream.random()).collect();
+            let uniforms = Tensor::from_data(TensorData::new(uniforms, [response.ids.len()]), &cpu());
+            let again = fused::sample(model.logits(model.response_states(&batch)), temperature, top_p, uniforms);
+            let again: Vec<u32> = again.into_data().iter::<i64>().map(|id| id as u32).collect();
+            assert_eq!(again, response.ids, "temperature {temperature}, top-p {top_p}, item {item}");
+        }
+    }
+}
+
+/// The probabilities that generation draws from, with kept keys and values, are those that training computes.
+#[test]
+fn kept_keys_and_values_give_the_log_probabilities_of_a_forward_pass() {
+    let (model, mut rows) = (small_model(8), rows(6, 8));
+    rows.iter_mut().for_each(|row| row.response.resize(7, 3));
+    let whole = Batch::new(&rows, &cpu());
+    let expected = host(model.response_log_probs(&whole, 0.8));
+
+    let prompts: Vec<Sequence> = rows.iter().map(|row| Sequence::new(row.prompt.clone(), vec![])).collect();
+    let batch = Batch::new(&prompts, &cpu());
+    let (b, width, d) = (rows.len(), batch.prompt_width, 16);
+    let (states, mut kept) = model.gpt_neox.prefill(&batch, width + 7);
+    let mut states = states.reshape([b, width, d]).slice([0..b, width - 1..width, 0..d]).reshape([b, d]);
+    for step in 0..7 {
+        let tokens: Vec<i32> = rows.iter().map(|row| row.response[step] as i32).collect();
+        let tokens: Tensor<1, Int> = Tensor::from_data(TensorData::new(tokens, [b]), &cpu());
+        let logits = model.logits(model.gpt_neox.normalise(states)) / 0.8;
+        let found = host(fused::token_log_probs(logits, tokens.clone()));
+        let expected: Vec<f32> = (0..b).map(|row| expected[row * 7 + step]).collect();
+        assert_close(&found, &expected, ROUNDING, &format!("step {step}"));
+        let positions: Vec<u32> = rows.iter().map(|row| (row.prompt.len() + step) as u32).collect();
+        let mask: Vec<bool> = rows
+            .iter()
+            .flat_map(|row| (0..=width + step).map(|column| column >= width - row.prompt.len()))
+            .collect();
+        let mask = Tensor::from_data(TensorData::new(mask, [b, width + step + 1]), &cpu());
+        states = model.gpt_neox.step(tokens.reshape([b, 1]), &positions, mask, &mut kept);
+    }
+}
+
+// --- Training: the methods, as the tests below drive them ---
+
+fn pairs(count: usize) -> Vec<Pair> {
+    let (chosen, rejected) = (rows(count, 11), rows(count, 12));
+    let pair = |(chosen, rejected): (Sequence, Sequence)| {
+        let rejected = Sequence::new(chosen.prompt.clone(), rejected.response);
+        Pair { chosen, rejected }
+    };
+    chosen.into_iter().zip(rejected).map(pair).collect()
+}
+
+fn ppo_settings(micro_batch_size: usize) -> PpoSettings {
+    PpoSettings {
+        updates: 5,
+        rollouts: 12,
+        epochs: 2,
+        minibatches: 2,
+        temperature: 0.7,
+        kl_coefficient: 0.05,
+        gamma: 1.0,
+        lambda: 0.95,
+        clip: 0.2,
+        clip_value: 0.2,
+        value_coefficient: 0.1,
+        whiten_advantages: true,
+        critic: Critic::ZeroHead,
+        missing_eos: MissingEos::BelowScores,
+        optimiser: optimiser(micro_batch_size),
+    }
+}
+
+/// PPO from a small model towards short responses, with that model for reference.
+fn run_ppo(settings: &PpoSettings, monitor: &dyn Monitor) -> (LanguageModel, Vec<UpdateRecord>) {
+    let (policy, prompts) = (small_model(20), rows(9, 20).into_iter().map(|row| row.prompt).collect::<Vec<_>>());
+    let score = |rollouts: &[Rollout]| -> Result<Vec<f32>> {
+        Ok(rollouts.iter().map(|rollout| 1.0 - 0.2 * rollout.sequence.response.len() as f32).collect())
+    };
+    let objective = Objective { score: Box::new(score), low: -2.0 };
+    let reward = small_reward(20);
+    ppo(policy.clone(), &policy, &objective, Some(&reward), &prompts, &sampling(1.0, 1.0), settings, 20, monitor).unwrap()
+}
+
+/// What a training run ends with: the weights' file, and its curve as text.
+type Trained = (Weights, String);
+/// A method on a small problem of six optimiser steps or more, with a size of micro-batches.
+type Run = fn(usize, &dyn Monitor) -> Trained;
+
+const METHODS: [(&str, Run); 6] = [
+    ("pretrain", |micro, monitor| {
+        let optimiser = optimiser(micro);
+        let settings =
+            PretrainSettings { steps: 6, batch_size: 5, prompt_weight: 0.1, curriculum: 0.5, copy_gate: 0.0, optimiser };
+        let (model, losses) = pretrain(small_model(1), &settings, |step| Ok(rows(5, step as u64)), monitor).unwrap();
+        (model.weights(), format!("{losses:?}"))
+    }),
+    ("sft", |micro, monitor| {
+        let settings = SftSettings { epochs: 2, batch_size: 4, prompt_weight: 0.0, optimiser: optimiser(micro) };
+        let (model, losses) = sft(small_model(1), &rows(11, 2), &settings, 7, monitor).unwrap();
+        (model.weights(), format!("{losses:?}"))
+    }),
+    ("reward", |micro, monitor| {
+        let optimiser = optimiser(micro);
+        let settings = RewardSettings { loss: RewardLoss::Eq11, bound: 0.0, epochs: 2, batch_size: 4, optimiser };
+        let (model, normalisation, curve) = train_reward(&small_model(1), &pairs(11), &settings, 7, monitor).unwrap();
+        (model.weights(), format!("{normalisation:?} {curve:?}"))
+    }),
+    ("spin", |micro, monitor| {
+        let settings = SpinSettings {
+            iterations: 1,
+            accumulate: Accumulate::Last,
+            negatives_temperature: 1.0,
+            beta: 0.1,
+            epochs: 2,
+            batch_size: 4,
+            optimiser: optimiser(micro),
+        };
+        let (model, losses) = spin(&small_model(1), &pairs(11), &settings, 7, monitor).unwrap();
+        (model.weights(), format!("{losses:?}"))
+    }),
+    ("ppo", |micro, monitor| {
+        let (model, records) = run_ppo(&ppo_settings(micro), monitor);
+        (model.weights(), format!("{records:?}"))
+    }),
+    ("ppo with a critic of its own", |micro, monitor| {
+        let settings = PpoSettings { critic: Critic::RewardCopy, ..ppo_settings(micro) };
+        let (model, records) = run_ppo(&settings, monitor);
+        (model.weights(), format!("{records:?}"))
+    }),
+];
+
+/// The bytes that would be saved.
+fn bytes(weights: &Weights) -> Vec<u8> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("weights");
+    weights.write(&path, touchstone::model::weights::StoredAs::F32).unwrap();
+    fs::read(path).unwrap()
+}
+
+fn parameters(weights: &Weights) -> Vec<f32> {
+    let bytes = bytes(weights);
+    let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let mut tensors = file.tensors();
+    tensors.sort_by(|a, b| a.0.cmp(&b.0));
+    let values = tensors.iter().flat_map(|(_, tensor)| tensor.data().as_chunks().0);
+    values.map(|bytes| f32::from_le_bytes(*bytes)).collect()
+}
+
+#[test]
+fn micro_batches_do_not_change_what_is_learned() {
+    for (name, run) in METHODS {
+        let whole = parameters(&run(0, &Unwatched).0);
+        for micro in [1, 3] {
+            let parts = parameters(&run(micro, &Unwatched).0);
+            assert_close(&parts, &whole, 1e-5, &format!("{name} in micro-batches of {micro}"));
+        }
+    }
+}
+
+#[test]
+fn before_its_first_update_ppo_is_where_it_started() {
+    for critic in [Critic::ZeroHead, Critic::RewardCopy] {
+        for micro in [0, 5] {
+            let (_, records) = run_ppo(&PpoSettings { critic, ..ppo_settings(micro) }, &Unwatched);
+            assert!(records.iter().all(|record| record.first_ratio_error <= 1e-6), "{records:?}");
+            assert!(records[0].kl.abs() <= 1e-6, "the policy is its own reference: {}", records[0].kl);
+            assert!(records[4].kl.abs() > 1e-3, "and then it moves: {}", records[4].kl);
+        }
+    }
+}
+
+#[test]
+fn the_value_function_does_not_move_the_policy_s_features() {
+    // Clipping would couple the two through their common norm.
+    let optimiser = OptimiserSettings { clip_norm: 0.0, ..optimiser(0) };
+    let one_update = |value_coefficient: f32| {
+        let optimiser = optimiser.clone();
+        let settings =
+            PpoSettings { updates: 1, epochs: 1, minibatches: 1, value_coefficient, optimiser, ..ppo_settings(0) };
+        bytes(&run_ppo(&settings, &Unwatched).0.weights())
+    };
+    assert!(one_update(0.0) == one_update(10.0), "the critic's loss reached the policy");
+}
+
+// --- Kills ---
+
+/// Keeps a checkpoint of every step, and dies when it hears of step `dies_at`, which is before that step's checkpoint.
+struct Mortal<'a> {
+    folder: &'a Path,
+    dies_at: usize,
+    heard: Cell<usize>,
+    tokens: Cell<usize>,
+}
+
+impl Monitor for Mortal<'_> {
+    fn progress(&self, done: usize, _total: usize, _note: &str) {
+        self.heard.set(self.heard.get() + 1);
+        if done == self.dies_at {
+            // Not `panic!`, whose message would fill the test's output.
+            resume_unwind(Box::new("killed"));
+        }
+    }
+
+    fn tokens(&self, count: usize) {
+        self.tokens.set(self.tokens.get() + count);
+    }
+
+    fn cost(&self) -> serde_json::Value {
+        self.tokens.get().into()
+    }
+
+    fn resumed(&self, cost: serde_json::Value) {
+        self.tokens.set(serde_json::from_value(cost).unwrap());
+    }
+
+    fn checkpoint_folder(&self) -> Option<PathBuf> {
+        Some(self.folder.to_path_buf())
+    }
+
+    fn checkpoint_interval(&self) -> Duration {
+        Duration::ZERO
+    }
+}
+
+impl<'a> Mortal<'a> {
+    fn new(folder: &'a Path, dies_at: usize) -> Self {
+        Self { folder, dies_at, heard: Cell::new(0), tokens: Cell::new(0) }
+    }
+
+    /// What was trained, unless death came first.
+    fn live(&self, run: Run) -> Option<Trained> {
+        catch_unwind(AssertUnwindSafe(|| run(3, self))).ok()
+    }
+}
+
+const NEVER: usize = usize::MAX;
+
+#[test]
+fn a_killed_run_ends_as_if_nothing_had_happened() {
+    for (name, run) in METHODS {
+        let (folder, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let undisturbed = Mortal::new(elsewhere.path(), NEVER);
+        let (weights, curve) = undisturbed.live(run).unwrap();
+        assert!(bytes(&weights) == bytes(&run(3, &Unwatched).0), "{name}: checkpoints change what is learned");
+        let steps = undisturbed.heard.get();
+        // The first life dies before any checkpoint, the third dies at once after it was resumed.
+        let lives = [(1, 1), (3, 3), (3, 1), (5, 3), (NEVER, steps - 4)];
+        for (dies_at, expected) in lives {
+            let monitor = Mortal::new(folder.path(), dies_at);
+            let trained = monitor.live(run);
+            assert_eq!(monitor.heard.get(), expected, "{name}: steps of the life that ends at {dies_at}");
+            assert_eq!(trained.is_some(), dies_at == NEVER, "{name}");
+            if let Some((resumed, resumed_curve)) = trained {
+                assert_eq!(resumed_curve, curve, "{name}");
+                assert!(bytes(&resumed) == bytes(&weights), "{name}: other weights after kills");
+                assert_eq!(monitor.tokens, undisturbed.tokens, "{name}: the cost of an undisturbed run");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_kill_while_a_checkpoint_is_written_costs_at_most_time() {
+    let (_, run) = METHODS[1];
+    let (weights, _) = run(3, &Unwatched);
+    // Half a new checkpoint beside the last one; the last one set aside and the new one not yet in its place.
+    let half_written = |folder: &Path| {
+        fs::create_dir(folder.join("checkpoint.new")).unwrap();
+        fs::write(folder.join("checkpoint.new/model.bpk"), "half").unwrap();
+    };
+    let between_renames = |folder: &Path| {
+        fs::remove_dir_all(folder.join("checkpoint.old")).unwrap();
+        fs::rename(folder.join("checkpoint"), folder.join("checkpoint.old")).unwrap();
+    };
+    for disturb in [&half_written as &dyn Fn(&Path), &between_renames] {
+        let folder = tempfile::tempdir().unwrap();
+        Mortal::new(folder.path(), 4).live(run);
+        disturb(folder.path());
+        let trained = Mortal::new(folder.path(), NEVER).live(run);
+        assert!(trained.is_some_and(|(resumed, _)| bytes(&resumed) == bytes(&weights)));
+    }
+}
+
+#[test]
+fn a_damaged_checkpoint_is_named_and_not_trained_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = SftSettings { epochs: 2, batch_size: 4, prompt_weight: 0.0, optimiser: optimiser(0) };
+    Mortal::new(folder.path(), 4).live(METHODS[1].1);
+    for file in ["state.json", "model.bpk", "optimiser.bpk"] {
+        let path = folder.path().join("checkpoint").join(file);
+        let whole = fs::read(&path).unwrap();
+        fs::write(&path, &whole[..whole.len() / 2]).unwrap();
+        let monitor = Mortal::new(folder.path(), NEVER);
+        let error = sft(small_model(1), &rows(11, 2), &settings, 7, &monitor).expect_err(file).to_string();
+        assert!(error.contains(&folder.path().display().to_string()) && error.contains("remove the folder"), "{error}");
+        fs::write(&path, whole).unwrap();
+    }
+}
+
+#[test]
+fn training_moves_every_parameter() {
+    let before = parameters(&small_model(1).weights());
+    let after = parameters(&METHODS[0].1(0, &Unwatched).0);
+    let moved = before.iter().zip(&after).filter(|(before, after)| before != after).count();
+    assert!(moved * 100 >= before.len() * 95, "{moved} of {} parameters moved", before.len());
+    assert!(small_model(1).num_params() == before.len());
+}

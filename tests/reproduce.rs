@@ -1,0 +1,415 @@
+//! A study through the program, from nothing to a report: whole, again, killed, interrupted, changed, damaged, and on a disk
+//! that is full. Linux only where signals and its file systems are needed.
+
+mod common;
+
+use common::{Bench, Said, files, fixture};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+const RUN: &str = "reproduce tiny.toml --profile smoke --methods sft,irl --jobs 2 --store runs --out reports";
+const PLAN: &str = "plan tiny.toml --profile smoke --methods sft,irl --store runs";
+const METRICS: &str = "reports/tiny/metrics.csv";
+
+fn tiny() -> Bench {
+    let bench = Bench::new();
+    bench.write("tiny.toml", fs::read(fixture("experiments/tiny.toml")).unwrap());
+    bench
+}
+
+/// Store and report of an undisturbed run, computed once for all tests of this file.
+fn undisturbed() -> &'static BTreeMap<PathBuf, Vec<u8>> {
+    static FILES: OnceLock<BTreeMap<PathBuf, Vec<u8>>> = OnceLock::new();
+    FILES.get_or_init(|| {
+        let bench = tiny();
+        bench.succeed(RUN);
+        files(&bench.path(""))
+    })
+}
+
+/// A place of one's own with a finished run.
+fn finished() -> Bench {
+    let bench = Bench::new();
+    for (name, bytes) in undisturbed() {
+        bench.write(name, bytes);
+    }
+    bench
+}
+
+fn assert_metrics_as_undisturbed(bench: &Bench) {
+    let expected = std::str::from_utf8(&undisturbed()[Path::new(METRICS)]).unwrap();
+    assert!(bench.read(METRICS) == expected, "other numbers than those of an undisturbed run");
+}
+
+/// `finished`, `cached`, `failed`, `skipped` as the last lines say.
+fn stages(said: &Said) -> BTreeMap<String, usize> {
+    let line = said.err.lines().find_map(|line| line.strip_prefix("stages: "));
+    let line = line.unwrap_or_else(|| panic!("no summary in:\n{}", said.err));
+    let count = |part: &str| {
+        let (count, what) = part.split_once(' ').unwrap();
+        (what.to_owned(), count.parse().unwrap())
+    };
+    line.split(", ").map(count).collect()
+}
+
+/// Kind and state of every stage that `plan --stages` shows.
+fn planned(bench: &Bench, words: &str) -> Vec<(String, bool)> {
+    let said = bench.succeed(&format!("{words} --stages"));
+    let stages = said.out.lines().filter_map(|line| {
+        let (line, mut words) = (line.trim_end(), line.split_whitespace());
+        let key = words.next()?;
+        let is_row = key.len() >= 8 && key.chars().all(|digit| digit.is_ascii_hexdigit());
+        is_row.then(|| (words.next().unwrap().to_owned(), line.ends_with(" done")))
+    });
+    let stages: Vec<_> = stages.collect();
+    assert!(!stages.is_empty(), "{}", said.out);
+    stages
+}
+
+fn kinds(stages: &[(String, bool)], done: bool) -> BTreeMap<&str, usize> {
+    let mut kinds = BTreeMap::new();
+    for (kind, _) in stages.iter().filter(|stage| stage.1 == done) {
+        *kinds.entry(kind.as_str()).or_default() += 1;
+    }
+    kinds
+}
+
+// --- Whole ---
+
+#[test]
+fn every_method_and_metric_reaches_the_report() {
+    let bench = tiny();
+    // Trained a little longer than elsewhere: until samples differ in gold, or no pair of them can be labelled.
+    let all = "reproduce tiny.toml --profile smoke --jobs 2 --store runs --out reports --set pretrain.steps=150";
+    let said = bench.succeed(all);
+    assert!(said.out.contains("report: reports/tiny/report.md"), "{}", said.out);
+    assert_eq!(stages(&said).get("failed"), None);
+
+    let text = bench.read(METRICS);
+    let mut lines = text.lines();
+    let header: Vec<&str> = lines.next().unwrap().split(',').collect();
+    let place = |name: &str| header.iter().position(|column| *column == name).unwrap();
+    let (method, seed, metric, value, iteration) =
+        (place("method"), place("seed"), place("metric"), place("value"), place("iteration"));
+    let mut seen: BTreeMap<(String, String, String), BTreeSet<String>> = BTreeMap::new();
+    for line in lines {
+        let fields: Vec<&str> = line.split(',').collect();
+        assert!(fields[value].parse::<f64>().unwrap().is_finite(), "{line}");
+        let cell = (fields[method].to_owned(), fields[seed].to_owned(), fields[iteration].to_owned());
+        assert!(seen.entry(cell).or_default().insert(fields[metric].to_owned()), "twice: {line}");
+    }
+    let policy = ["demo_log_likelihood", "eos_rate", "gold", "gold_greedy", "kl", "length", "tie_rate", "win_rate"];
+    let accuracy = ["demonstration_accuracy", "on_policy_accuracy", "preference_accuracy"];
+    for seed in ["1", "2"] {
+        let metrics = |method: &str, iteration: &str| {
+            let cell = (method.to_owned(), seed.to_owned(), iteration.to_owned());
+            seen.get(&cell).unwrap_or_else(|| panic!("{cell:?} is missing")).iter().map(String::as_str).collect::<BTreeSet<_>>()
+        };
+        for (method, iteration) in
+            [("sft", "0"), ("irl", "1"), ("irl", "2"), ("irl-eq10", "2"), ("spin", "1"), ("rlhf", "0")]
+        {
+            let found = metrics(method, iteration);
+            assert!(policy.iter().all(|metric| found.contains(metric)), "{method}: {found:?}");
+            let with_reward = method != "sft";
+            assert_eq!(accuracy.iter().all(|metric| found.contains(metric)), with_reward, "{method}: {found:?}");
+            let explicit = with_reward && method != "spin";
+            assert_eq!(found.contains("learned_reward"), explicit, "{method}: {found:?}");
+        }
+        for heuristic in ["chance", "shorter", "longer", "log_probability", "copy_overlap"] {
+            assert_eq!(metrics(heuristic, "0"), accuracy.into(), "{heuristic}");
+        }
+    }
+    let report = bench.read("reports/tiny/report.md");
+    assert!(report.contains("IRL (eq. 10)") && report.contains("SPIN") && report.contains("SFT + RLHF"));
+    for file in ["report.html", "metrics.parquet"] {
+        assert!(fs::metadata(bench.path("reports/tiny").join(file)).unwrap().len() > 0, "{file}");
+    }
+    let verified = bench.succeed("runs verify --store runs");
+    assert!(verified.out.contains("all as written"), "{}", verified.out);
+}
+
+#[test]
+fn a_second_run_computes_nothing_and_changes_no_byte() {
+    let bench = finished();
+    let before = files(&bench.path(""));
+    let said = bench.succeed(RUN);
+    assert_eq!(stages(&said)["finished"], 0, "{}", said.err);
+    let after = files(&bench.path(""));
+    assert_eq!(before.keys().collect::<Vec<_>>(), after.keys().collect::<Vec<_>>());
+    let changed: Vec<_> = before.iter().filter(|(name, bytes)| after[*name] != **bytes).map(|(name, _)| name).collect();
+    assert!(changed.is_empty(), "{changed:?}");
+    // The report alone, written again elsewhere, is the same too.
+    bench.succeed("report tiny.toml --profile smoke --methods sft,irl --store runs --out again");
+    assert_eq!(files(&bench.path("again")), files(&bench.path("reports")));
+}
+
+#[test]
+fn another_number_of_jobs_gives_the_same_numbers() {
+    let bench = tiny();
+    bench.succeed(&RUN.replace("--jobs 2", "--jobs 3"));
+    assert_metrics_as_undisturbed(&bench);
+}
+
+// --- Looking ---
+
+#[test]
+fn plan_and_runs_show_what_is_there() {
+    let bench = tiny();
+    let nothing = planned(&bench, PLAN);
+    assert!(kinds(&nothing, true).is_empty());
+    assert!(!bench.path("runs").exists(), "looking is not making");
+
+    let bench = finished();
+    let all = planned(&bench, PLAN);
+    assert!(kinds(&all, false).is_empty());
+    assert_eq!(kinds(&all, true), kinds(&nothing, false));
+    let (plan, listed) = (bench.succeed(PLAN).out, bench.succeed("runs list --store runs").out);
+    assert!(plan.contains(&format!("2 methods × 1 sizes × 2 seeds: {0} stages, {0} done", all.len())), "{plan}");
+    assert!(listed.contains(&format!("{} artifacts", all.len())), "{listed}");
+
+    let line = listed.lines().find(|line| line.contains("sft/tiny/seed 1 ")).unwrap_or_else(|| panic!("{listed}"));
+    let shown = bench.succeed(&format!("runs show {} --store runs", line.split_whitespace().next().unwrap())).out;
+    for expected in ["kind      sft", "seed      1", "input     base", "model.safetensors", "learning_rate"] {
+        assert!(shown.contains(expected), "{shown}");
+    }
+    let unknown = bench.run("runs show ffffffffffffffff --store runs");
+    assert_eq!(unknown.code, Some(1));
+    assert!(unknown.err.contains("runs list"), "{}", unknown.err);
+}
+
+// --- Changing ---
+
+#[test]
+fn a_method_s_own_setting_reruns_what_depends_on_it_and_no_more() {
+    let bench = finished();
+    let with = |own: &str| {
+        // Methods are a list, which replaces that of the extended file as a whole.
+        let tldr = include_str!("../experiments/tldr.toml");
+        let methods = &tldr[tldr.find("[[method]]").unwrap()..tldr.find("[report]").unwrap()];
+        let changed = methods.replace("id = \"irl\"\n", &format!("id = \"irl\"\n{own}\n"));
+        assert_ne!(changed, methods);
+        let tiny = fs::read_to_string(fixture("experiments/tiny.toml")).unwrap();
+        bench.write("tiny.toml", format!("{tiny}\n{changed}"));
+        planned(&bench, PLAN)
+    };
+    assert!(kinds(&with(""), false).is_empty(), "spelling the methods out changes no stage");
+    // Two seeds, two iterations each. The first reward does not depend on the policy step, the second does.
+    let ppo = with("ppo.optimiser.learning_rate = 0.001");
+    let expected = [("evaluate", 4), ("evaluate_reward", 2), ("pairs", 2), ("ppo", 4), ("reward", 2)];
+    assert_eq!(kinds(&ppo, false), expected.into());
+    // The first iteration's pairs are the same.
+    let reward = with("reward.epochs = 3");
+    let expected = [("evaluate", 4), ("evaluate_reward", 4), ("pairs", 2), ("ppo", 4), ("reward", 4)];
+    assert_eq!(kinds(&reward, false), expected.into());
+    let evaluation = with("evaluation.temperature = 0.5");
+    assert!(kinds(&evaluation, false).keys().all(|kind| kind.starts_with("evaluate") || *kind == "exam_pairs"));
+
+    with("ppo.optimiser.learning_rate = 0.001");
+    let said = bench.succeed(RUN);
+    let counts = stages(&said);
+    assert_eq!((counts["finished"], counts["cached"]), (14, ppo.len() - 14));
+    // Only the method that was changed has other numbers.
+    let rows = |text: &str, method: &str| {
+        let key = format!("{method},");
+        text.lines().filter(|line| line.starts_with(&key)).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let (before, after) = (std::str::from_utf8(&undisturbed()[Path::new(METRICS)]).unwrap(), bench.read(METRICS));
+    assert!(!rows(before, "sft").is_empty(), "{before}");
+    assert_eq!(rows(before, "sft"), rows(&after, "sft"));
+    assert_ne!(rows(before, "irl"), rows(&after, "irl"));
+}
+
+// --- Killing ---
+
+/// Starts the run in the background.
+fn start(bench: &Bench) -> Child {
+    let mut command = bench.command(RUN);
+    command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+fn artifacts(bench: &Bench) -> usize {
+    let shards = fs::read_dir(bench.path("runs/artifacts")).into_iter().flatten().flatten();
+    shards.flat_map(|shard| fs::read_dir(shard.path()).into_iter().flatten()).count()
+}
+
+/// Waits until `parent` has made `count` artifacts and something is in the making.
+fn wait_for(bench: &Bench, parent: &mut Child, count: usize) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let at_work = || fs::read_dir(bench.path("runs/tmp")).is_ok_and(|mut folder| folder.next().is_some());
+    while artifacts(bench) < count || !at_work() {
+        assert!(Instant::now() < deadline, "{count} artifacts did not come");
+        assert!(parent.try_wait().unwrap().is_none(), "the run ended before it could be disturbed");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+fn signal(name: &str, process: u32) {
+    // A process that has ended meanwhile is as good as killed.
+    let _ = Command::new("kill").args([name, &process.to_string()]).stderr(Stdio::null()).status().unwrap();
+}
+
+/// Processes whose parent is `parent`.
+fn children(parent: u32) -> Vec<u32> {
+    let processes = fs::read_dir("/proc").unwrap().flatten();
+    let numbered = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    numbered
+        .filter(|process| {
+            let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+            // pid (name) state parent …, and the name may hold anything.
+            let rest = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+            rest.split_whitespace().nth(1) == Some(&parent.to_string())
+        })
+        .collect()
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_run_killed_again_and_again_ends_with_the_same_numbers() {
+    let bench = tiny();
+    let mut killed_children = 0;
+    for count in [0, 1, 3, 6, 10, 15, 20] {
+        let mut parent = start(&bench);
+        wait_for(&bench, &mut parent, count);
+        // Every second time the stages first, while their parent lives; else they find themselves alone.
+        if count % 2 == 1 {
+            let children = children(parent.id());
+            killed_children += children.len();
+            children.into_iter().for_each(|child| signal("-KILL", child));
+        }
+        parent.kill().unwrap();
+        parent.wait().unwrap();
+    }
+    assert!(killed_children > 0, "no stage was killed at work");
+    let said = bench.succeed(RUN);
+    assert!(stages(&said)["cached"] >= 20, "{}", said.err);
+    assert_metrics_as_undisturbed(&bench);
+    assert!(bench.succeed("runs verify --store runs").out.contains("all as written"));
+    assert!(fs::read_dir(bench.path("runs/tmp")).unwrap().next().is_none(), "something half-written is left");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn ctrl_c_stops_with_a_hint_and_the_same_command_continues() {
+    let bench = tiny();
+    let mut parent = start(&bench);
+    wait_for(&bench, &mut parent, 4);
+    signal("-INT", parent.id());
+    let said = Said::from(parent.wait_with_output().unwrap());
+    assert_eq!(said.code, Some(130), "{}", said.err);
+    assert!(said.err.contains("interrupted: run the same command again to continue"), "{}", said.err);
+    assert!(!bench.path("reports").exists(), "no report of half a run");
+    let said = bench.succeed(RUN);
+    assert!(stages(&said)["cached"] >= 4);
+    assert_metrics_as_undisturbed(&bench);
+}
+
+// --- Damage ---
+
+/// The weights of some SFT policy.
+fn some_weights(bench: &Bench) -> PathBuf {
+    let listed = bench.succeed("runs list --store runs").out;
+    let key = listed.lines().find(|line| line.contains("sft/tiny/seed 2 ")).unwrap().split_whitespace().next().unwrap();
+    let found = files(&bench.path("runs/artifacts")).into_keys();
+    let mut found = found.filter(|path| path.components().nth(1).is_some_and(|dir| dir.as_os_str().to_str().unwrap().starts_with(key)));
+    let weights = found.find(|path| path.ends_with("model.safetensors")).unwrap();
+    bench.path("runs/artifacts").join(weights)
+}
+
+#[test]
+fn a_changed_file_is_found_by_verify_and_computed_again_after_repair() {
+    let bench = finished();
+    let path = some_weights(&bench);
+    let whole = fs::read(&path).unwrap();
+    let mut changed = whole.clone();
+    let middle = changed.len() / 2;
+    changed[middle] ^= 1;
+    fs::write(&path, changed).unwrap();
+
+    let said = bench.run("runs verify --store runs");
+    assert_eq!(said.code, Some(1));
+    assert!(said.out.contains("model.safetensors: changed since it was written"), "{}", said.out);
+    assert!(said.out.contains("1 problem") && said.out.contains("--repair"), "{}", said.out);
+    bench.succeed("runs verify --repair --store runs");
+    assert_eq!(stages(&bench.succeed(RUN))["finished"], 1, "what was computed from it is the same and stays");
+    assert!(fs::read(&path).unwrap() == whole, "computed again to the same bytes");
+    assert_metrics_as_undisturbed(&bench);
+    assert!(bench.succeed("runs verify --store runs").out.contains("all as written"));
+}
+
+#[test]
+fn files_cut_short_or_lost_are_noticed_by_the_next_run() {
+    let bench = finished();
+    let path = some_weights(&bench);
+    let whole = fs::read(&path).unwrap();
+    fs::write(&path, &whole[..whole.len() / 2]).unwrap();
+    assert_eq!(stages(&bench.succeed(RUN))["finished"], 1);
+    assert!(fs::read(&path).unwrap() == whole);
+    fs::remove_file(path.with_file_name("manifest.json")).unwrap();
+    fs::remove_file(path.with_file_name("tokenizer.json")).unwrap();
+    assert_eq!(stages(&bench.succeed(RUN))["finished"], 1);
+    assert_metrics_as_undisturbed(&bench);
+}
+
+// --- Disks ---
+
+#[test]
+fn a_store_that_cannot_be_made_is_an_error_that_names_it() {
+    let bench = tiny();
+    bench.write("file", "");
+    let mut impossible = vec!["file/below".to_owned()];
+    if cfg!(target_os = "linux") {
+        // Nobody, not even root, makes folders there.
+        impossible.push("/proc/touchstone".into());
+    }
+    let closed = bench.path("closed");
+    fs::create_dir(&closed).unwrap();
+    let mut permissions = fs::metadata(&closed).unwrap().permissions();
+    permissions.set_readonly(true);
+    fs::set_permissions(&closed, permissions).unwrap();
+    if fs::write(closed.join("probe"), "").is_err() {
+        // Not so for root, whom no permission stops.
+        impossible.push("closed/store".into());
+    }
+    for store in impossible {
+        let said = bench.run(&RUN.replace("--store runs", &format!("--store {store}")));
+        assert_eq!(said.code, Some(1), "{}", said.err);
+        assert!(said.err.contains(&store), "{store} is not named in:\n{}", said.err);
+        assert!(!bench.path("reports").exists());
+    }
+    bench.write("mine/notes.txt", "not yours");
+    let said = bench.run(&RUN.replace("--store runs", "--store mine"));
+    assert_eq!(said.code, Some(1));
+    assert!(said.err.contains("mine is not a store") && said.err.contains("notes.txt"), "{}", said.err);
+    assert_eq!(files(&bench.path("mine")).len(), 1, "a stranger's folder is left alone");
+}
+
+#[test]
+fn a_report_that_cannot_be_written_is_an_error_that_names_it() {
+    let bench = finished();
+    bench.write("file", "");
+    let said = bench.run(&RUN.replace("--out reports", "--out file/below"));
+    assert_eq!(said.code, Some(1), "{}", said.err);
+    assert!(said.err.contains("file/below"), "{}", said.err);
+}
+
+/// No file may grow beyond 12 KiB (24 where the shell counts in whole KiB), as on a disk that is nearly full.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_fails_the_stages_that_need_room_and_is_survived() {
+    let bench = tiny();
+    let mut limited = Command::new("sh");
+    // With the signal ignored, a write beyond the limit is an error like any other.
+    let script = format!("trap '' XFSZ; ulimit -f 24; exec {} {RUN}", env!("CARGO_BIN_EXE_touchstone"));
+    bench.prepare(limited.args(["-c", &script]));
+    let said = Said::from(limited.output().unwrap());
+    assert_eq!(said.code, Some(1), "{}", said.err);
+    assert!(said.err.contains("model.safetensors"), "the file is not named in:\n{}", said.err);
+    let counts = stages(&said);
+    assert!(counts["failed"] >= 1 && counts["skipped"] >= 1, "{counts:?}");
+    bench.succeed(RUN);
+    assert_metrics_as_undisturbed(&bench);
+}
