@@ -44,35 +44,41 @@ fn experiment_files() {
 #[test]
 fn choices_that_an_experiment_does_not_have() {
     let bench = Bench::new();
-    insta::assert_snapshot!(all_told(&bench, &[
-        "reproduce tldl",
-        "reproduce mine",
-        "plan tldr --profile smok",
-        "plan tldr --scale maxi",
-        "plan tldr --sizes mini-1c",
-        "plan tldr --methods sft,ilr",
-        "plan tldr --methods irl",
-        "plan tldr --seeds 1,x",
-        "plan tldr --seeds preset",
-        "plan tldr --set ppo.updates",
-        "plan tldr --set ppo.updats=3",
-        "plan tldr --set policy.updates=3",
-        "plan tldr --set ppo.minibatches=3",
-    ]));
+    insta::assert_snapshot!(all_told(
+        &bench,
+        &[
+            "reproduce tldl",
+            "reproduce mine",
+            "plan tldr --profile smok",
+            "plan tldr --scale maxi",
+            "plan tldr --sizes mini-1c",
+            "plan tldr --methods sft,ilr",
+            "plan tldr --methods irl",
+            "plan tldr --seeds 1,x",
+            "plan tldr --seeds preset",
+            "plan tldr --set ppo.updates",
+            "plan tldr --set ppo.updats=3",
+            "plan tldr --set policy.updates=3",
+            "plan tldr --set ppo.minibatches=3",
+        ]
+    ));
     assert_eq!(fs::read_dir(bench.path("")).unwrap().count(), 0, "nothing was begun");
 }
 
 #[test]
 fn devices_and_stores() {
     let bench = Bench::new();
-    insta::assert_snapshot!(all_told(&bench, &[
-        "reproduce tldr --profile smoke --device abacus",
-        "reproduce tldr --profile smoke --device cuda:x",
-        "reproduce tldr --profile smoke --jobs 0",
-        "report tldr --profile smoke --store nowhere",
-        "runs list --store nowhere",
-        "stage 00 --store nowhere",
-    ]));
+    insta::assert_snapshot!(all_told(
+        &bench,
+        &[
+            "reproduce tldr --profile smoke --device abacus",
+            "reproduce tldr --profile smoke --device cuda:x",
+            "reproduce tldr --profile smoke --jobs 0",
+            "report tldr --profile smoke --store nowhere",
+            "runs list --store nowhere",
+            "stage 00 --store nowhere",
+        ]
+    ));
     assert_eq!(fs::read_dir(bench.path("")).unwrap().count(), 0, "nothing was begun");
 }
 
@@ -90,15 +96,29 @@ fn posts_from_a_file() {
     bench.write("posts.jsonl", &posts);
     bench.write("column.jsonl", posts.replace("\"summary\"", "\"tldr\""));
     bench.write("value.jsonl", posts.replacen("\"TIFU by watering the office plant\"", "null", 1));
-    bench.write("numbers.jsonl", "{\"id\": 1, \"subreddit\": \"a\", \"title\": \"b\", \"post\": \"c\", \"summary\": \"d\"}\n");
+    bench.write(
+        "numbers.jsonl",
+        "{\"id\": 1, \"subreddit\": \"a\", \"title\": \"b\", \"post\": \"c\", \"summary\": \"d\"}\n",
+    );
     bench.write("one.jsonl", posts.lines().next().unwrap());
     bench.write("blank.jsonl", "");
     bench.write("broken.jsonl", posts.replacen("\"title\"", "title", 1));
     bench.write("posts.txt", &posts);
     let line = |data: &str, tokenizer: &str| {
-        format!("reproduce tiny.toml --profile smoke --methods sft,irl --seeds 1, --jobs 1 --data {data} --tokenizer {tokenizer}")
+        format!(
+            "reproduce tiny.toml --profile smoke --methods sft,irl --seeds 1, --jobs 1 --data {data} --tokenizer {tokenizer}"
+        )
     };
-    let files = ["column.jsonl", "value.jsonl", "numbers.jsonl", "one.jsonl", "blank.jsonl", "broken.jsonl", "posts.txt", "absent.jsonl"];
+    let files = [
+        "column.jsonl",
+        "value.jsonl",
+        "numbers.jsonl",
+        "one.jsonl",
+        "blank.jsonl",
+        "broken.jsonl",
+        "posts.txt",
+        "absent.jsonl",
+    ];
     let mut lines: Vec<String> = files.map(|file| line(file, "tok")).into();
     lines.extend(["empty", "not-json", "world", "absent"].map(|tokenizer| line("posts.jsonl", tokenizer)));
     lines.push("reproduce tldr --data posts.jsonl".into());
@@ -136,7 +156,17 @@ fn rows_to_score_or_continue() {
     bench.write("empty-text.jsonl", "{\"prompt\": \"\", \"response\": \"a\"}\n");
     bench.write("not-json.jsonl", good.clone() + "prompt: a\n");
     bench.write("no-rows.jsonl", "\n");
-    let names = ["empty-prompt", "empty-response", "outside", "negative", "text", "no-response", "not-json", "no-rows", "absent"];
+    let names = [
+        "empty-prompt",
+        "empty-response",
+        "outside",
+        "negative",
+        "text",
+        "no-response",
+        "not-json",
+        "no-rows",
+        "absent",
+    ];
     let mut lines: Vec<String> =
         names.iter().map(|name| format!("score --model model --input {name}.jsonl --output out.jsonl")).collect();
     lines.push("score --model text-model --input empty-text.jsonl --output out.jsonl".into());
@@ -158,10 +188,13 @@ fn rows_longer_than_the_model_has_positions_are_not_computed_silently() {
     bench.copy(&fixture("gpt_neox/small_heads"), "model");
     let long: Vec<u32> = vec![3; 64];
     bench.write("long.jsonl", serde_json::json!({"prompt_ids": long, "response_ids": [5]}).to_string());
-    insta::assert_snapshot!(all_told(&bench, &[
-        "score --model model --input long.jsonl --output out.jsonl",
-        "generate --model model --input long.jsonl --output out.jsonl",
-    ]));
+    insta::assert_snapshot!(all_told(
+        &bench,
+        &[
+            "score --model model --input long.jsonl --output out.jsonl",
+            "generate --model model --input long.jsonl --output out.jsonl",
+        ]
+    ));
 }
 
 #[cfg(target_os = "linux")]

@@ -82,12 +82,15 @@ fn score_gives_the_same_at_any_batch_size() {
         let rows = Golden::of(name).all();
         let lines: Vec<String> = rows
             .iter()
-            .map(|row| json!({"prompt_ids": row.prompt_ids, "response_ids": row.response_ids, "note": name}).to_string())
+            .map(|row| {
+                json!({"prompt_ids": row.prompt_ids, "response_ids": row.response_ids, "note": name}).to_string()
+            })
             .collect();
         bench.write("rows.jsonl", lines.join("\n"));
         let model = fixture("gpt_neox").join(name);
         for batch in [1, 4, 32] {
-            let words = format!("score --input rows.jsonl --output out.jsonl --batch {batch} --model {}", model.display());
+            let words =
+                format!("score --input rows.jsonl --output out.jsonl --batch {batch} --model {}", model.display());
             bench.succeed(&words);
             let scored: Vec<Value> =
                 bench.read("out.jsonl").lines().map(|line| serde_json::from_str(line).unwrap()).collect();
@@ -259,13 +262,22 @@ fn damaged_weights_are_refused_by_name() {
     let dense = "gpt_neox.layers.1.attention.dense.weight";
     let told = [
         ("a missing tensor", refusal("full_rotary", |f| edit_weights(f, |weights| weights.ignore(dense)))),
-        ("a tensor too many", refusal("full_rotary", |f| edit_weights(f, |w| w.insert("adapter.weight", &[2], vec![0.0; 2])))),
-        ("a tensor of another shape", refusal("full_rotary", |f| edit_weights(f, |w| w.insert(dense, &[16, 8], vec![0.0; 128])))),
-        ("a file cut short", refusal("full_rotary", |folder| {
-            let path = folder.join("model.safetensors");
-            let bytes = fs::read(&path).unwrap();
-            fs::write(&path, &bytes[..bytes.len() - 100]).unwrap();
-        })),
+        (
+            "a tensor too many",
+            refusal("full_rotary", |f| edit_weights(f, |w| w.insert("adapter.weight", &[2], vec![0.0; 2]))),
+        ),
+        (
+            "a tensor of another shape",
+            refusal("full_rotary", |f| edit_weights(f, |w| w.insert(dense, &[16, 8], vec![0.0; 128]))),
+        ),
+        (
+            "a file cut short",
+            refusal("full_rotary", |folder| {
+                let path = folder.join("model.safetensors");
+                let bytes = fs::read(&path).unwrap();
+                fs::write(&path, &bytes[..bytes.len() - 100]).unwrap();
+            }),
+        ),
         ("an empty file", refusal("full_rotary", |folder| fs::write(folder.join("model.safetensors"), "").unwrap())),
         ("no weights", refusal("full_rotary", |folder| fs::remove_file(folder.join("model.safetensors")).unwrap())),
     ];
@@ -280,7 +292,10 @@ fn the_other_head_is_refused() {
         let tokenizer = folder.join("tokenizer.json");
         Checkpoint::save_reward_model(folder, &reward_model(), &Normalisation::none(0.0), &tokenizer).unwrap();
     });
-    insta::assert_snapshot!(listed(&[("a language model as reward", as_reward), ("a reward model as language model", as_lm)]));
+    insta::assert_snapshot!(listed(&[
+        ("a language model as reward", as_reward),
+        ("a reward model as language model", as_lm)
+    ]));
 }
 
 #[test]
@@ -288,18 +303,27 @@ fn shards_that_do_not_fit_together_are_refused() {
     let second = "model-00002-of-00002.safetensors";
     let told = [
         ("a missing shard", refusal("sharded", |folder| fs::remove_file(folder.join(second)).unwrap())),
-        ("a tensor that is not where the index says", refusal("sharded", |folder| {
-            let tensor = r#""gpt_neox.embed_in.weight": "model-00001"#;
-            edit_index(folder, |text| text.replace(tensor, &tensor.replace("00001", "00002")));
-        })),
-        ("a tensor in two shards", refusal("sharded", |folder| {
-            let mut weights = Weights::read(&folder.join(second)).unwrap();
-            weights.insert("gpt_neox.embed_in.weight", &[1], vec![0.0]);
-            weights.write(&folder.join(second), StoredAs::F32).unwrap();
-        })),
-        ("an index that points elsewhere", refusal("sharded", |folder| {
-            edit_index(folder, |text| text.replace("model-00002", "../model-00002"));
-        })),
+        (
+            "a tensor that is not where the index says",
+            refusal("sharded", |folder| {
+                let tensor = r#""gpt_neox.embed_in.weight": "model-00001"#;
+                edit_index(folder, |text| text.replace(tensor, &tensor.replace("00001", "00002")));
+            }),
+        ),
+        (
+            "a tensor in two shards",
+            refusal("sharded", |folder| {
+                let mut weights = Weights::read(&folder.join(second)).unwrap();
+                weights.insert("gpt_neox.embed_in.weight", &[1], vec![0.0]);
+                weights.write(&folder.join(second), StoredAs::F32).unwrap();
+            }),
+        ),
+        (
+            "an index that points elsewhere",
+            refusal("sharded", |folder| {
+                edit_index(folder, |text| text.replace("model-00002", "../model-00002"));
+            }),
+        ),
         ("an index that is none", refusal("sharded", |folder| edit_index(folder, |_| "{}".into()))),
     ];
     insta::assert_snapshot!(listed(&told));
@@ -307,15 +331,51 @@ fn shards_that_do_not_fit_together_are_refused() {
 
 #[test]
 fn configurations_that_would_be_computed_wrongly_are_refused() {
-    let config = |edit: fn(&mut serde_json::Map<String, Value>)| refusal("full_rotary", |folder| edit_config(folder, edit));
+    let config =
+        |edit: fn(&mut serde_json::Map<String, Value>)| refusal("full_rotary", |folder| edit_config(folder, edit));
     let told = [
-        ("another architecture", config(|c| { c.insert("model_type".into(), json!("llama")); })),
-        ("no architecture", config(|c| { c.remove("model_type"); })),
-        ("another activation", config(|c| { c.insert("hidden_act".into(), json!("gelu_new")); })),
-        ("scaled rotary angles", config(|c| { c.insert("rope_scaling".into(), json!({"type": "linear", "factor": 2.0})); })),
-        ("heads that do not divide", config(|c| { c.insert("num_attention_heads".into(), json!(3)); })),
-        ("a missing key", config(|c| { c.remove("vocab_size"); })),
-        ("another size than the weights", config(|c| { c.insert("vocab_size".into(), json!(41)); })),
+        (
+            "another architecture",
+            config(|c| {
+                c.insert("model_type".into(), json!("llama"));
+            }),
+        ),
+        (
+            "no architecture",
+            config(|c| {
+                c.remove("model_type");
+            }),
+        ),
+        (
+            "another activation",
+            config(|c| {
+                c.insert("hidden_act".into(), json!("gelu_new"));
+            }),
+        ),
+        (
+            "scaled rotary angles",
+            config(|c| {
+                c.insert("rope_scaling".into(), json!({"type": "linear", "factor": 2.0}));
+            }),
+        ),
+        (
+            "heads that do not divide",
+            config(|c| {
+                c.insert("num_attention_heads".into(), json!(3));
+            }),
+        ),
+        (
+            "a missing key",
+            config(|c| {
+                c.remove("vocab_size");
+            }),
+        ),
+        (
+            "another size than the weights",
+            config(|c| {
+                c.insert("vocab_size".into(), json!(41));
+            }),
+        ),
         ("no configuration", refusal("full_rotary", |folder| fs::remove_file(folder.join("config.json")).unwrap())),
     ];
     insta::assert_snapshot!(listed(&told));

@@ -12,19 +12,20 @@ use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use touchstone::Result;
 use touchstone::device::fused;
 use touchstone::methods::irl::Accumulate;
 use touchstone::methods::optimise::{Monitor, OptimiserSettings, Unwatched};
 use touchstone::methods::ppo::{Critic, MissingEos, Objective, PpoSettings, Rollout, UpdateRecord, ppo};
 use touchstone::methods::pretrain::{PretrainSettings, pretrain};
-use touchstone::methods::reward::{Pair, RewardLoss, RewardSettings, score, train_reward};
+use touchstone::methods::reward::{RewardLoss, RewardSettings, score, train_reward};
 use touchstone::methods::sft::{SftSettings, sft};
 use touchstone::methods::spin::{SpinSettings, sequence_log_probs, spin};
+use touchstone::model::checkpoint::Normalisation;
 use touchstone::model::generate::generate;
 use touchstone::model::weights::{Weights, host};
-use touchstone::model::{Batch, Generated, LanguageModel, RewardModel, Sampling, Sequence};
+use touchstone::model::{Batch, Generated, LanguageModel, Pair, RewardModel, Sampling, Sequence};
 use touchstone::rng::{permutation, stream};
-use touchstone::Result;
 
 /// Of 32-bit arithmetic on values of order 1 whose terms are added in another order.
 const ROUNDING: f32 = 2e-5;
@@ -191,10 +192,8 @@ fn kept_keys_and_values_give_the_log_probabilities_of_a_forward_pass() {
         let expected: Vec<f32> = (0..b).map(|row| expected[row * 7 + step]).collect();
         assert_close(&found, &expected, ROUNDING, &format!("step {step}"));
         let positions: Vec<u32> = rows.iter().map(|row| (row.prompt.len() + step) as u32).collect();
-        let mask: Vec<bool> = rows
-            .iter()
-            .flat_map(|row| (0..=width + step).map(|column| column >= width - row.prompt.len()))
-            .collect();
+        let mask: Vec<bool> =
+            rows.iter().flat_map(|row| (0..=width + step).map(|column| column >= width - row.prompt.len())).collect();
         let mask = Tensor::from_data(TensorData::new(mask, [b, width + step + 1]), &cpu());
         states = model.gpt_neox.step(tokens.reshape([b, 1]), &positions, mask, &mut kept);
     }
@@ -238,8 +237,9 @@ fn run_ppo(settings: &PpoSettings, monitor: &dyn Monitor) -> (LanguageModel, Vec
         Ok(rollouts.iter().map(|rollout| 1.0 - 0.2 * rollout.sequence.response.len() as f32).collect())
     };
     let objective = Objective { score: Box::new(score), low: -2.0 };
-    let reward = small_reward(20);
-    ppo(policy.clone(), &policy, &objective, Some(&reward), &prompts, &sampling(1.0, 1.0), settings, 20, monitor).unwrap()
+    let reward = (small_reward(20), Normalisation::none(0.0));
+    ppo(policy.clone(), &policy, &objective, Some(&reward), &prompts, &sampling(1.0, 1.0), settings, 20, monitor)
+        .unwrap()
 }
 
 /// What a training run ends with: the weights' file, and its curve as text.
@@ -250,8 +250,14 @@ type Run = fn(usize, &dyn Monitor) -> Trained;
 const METHODS: [(&str, Run); 6] = [
     ("pretrain", |micro, monitor| {
         let optimiser = optimiser(micro);
-        let settings =
-            PretrainSettings { steps: 6, batch_size: 5, prompt_weight: 0.1, curriculum: 0.5, copy_gate: 0.0, optimiser };
+        let settings = PretrainSettings {
+            steps: 6,
+            batch_size: 5,
+            prompt_weight: 0.1,
+            curriculum: 0.5,
+            copy_gate: 0.0,
+            optimiser,
+        };
         let (model, losses) = pretrain(small_model(1), &settings, |step| Ok(rows(5, step as u64)), monitor).unwrap();
         (model.weights(), format!("{losses:?}"))
     }),

@@ -55,7 +55,9 @@ fn real_posts_run_to_a_report_that_says_what_is_missing() {
 
     let report = bench.read("reports/tiny/report.md");
     let unwrapped = report.split_whitespace().collect::<Vec<_>>().join(" ");
-    for expected in ["Real posts from posts.jsonl", "no known gold reward", "no preferences were given", "randomly initialised"] {
+    for expected in
+        ["Real posts from posts.jsonl", "no known gold reward", "no preferences were given", "randomly initialised"]
+    {
         assert!(unwrapped.contains(expected), "`{expected}` is not in:\n{report}");
     }
     let metrics = bench.read("reports/tiny/metrics.csv");
@@ -63,7 +65,9 @@ fn real_posts_run_to_a_report_that_says_what_is_missing() {
     for measured in ["demo_log_likelihood", "demonstration_accuracy", "kl", "length", "eos_rate", "learned_reward"] {
         assert!(has(measured), "{measured} is missing");
     }
-    for unknown in ["gold", "gold_greedy", "win_rate", "tie_rate", "copy_accuracy", "preference_accuracy", "on_policy_accuracy"] {
+    for unknown in
+        ["gold", "gold_greedy", "win_rate", "tie_rate", "copy_accuracy", "preference_accuracy", "on_policy_accuracy"]
+    {
         assert!(!has(unknown), "{unknown} cannot be known of real text");
     }
 }
@@ -73,7 +77,9 @@ fn no_post_is_both_trained_on_and_held_out(store: &Store, manifests: &[Manifest]
     let folder = store.artifact(&corpus.key).unwrap();
     let ids = |name: &str| -> Vec<String> {
         let text = fs::read_to_string(folder.join(name)).unwrap();
-        text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["id"].as_str().unwrap().to_owned()).collect()
+        text.lines()
+            .map(|line| serde_json::from_str::<Value>(line).unwrap()["id"].as_str().unwrap().to_owned())
+            .collect()
     };
     let (trained, held_out) = (ids("demonstrations.jsonl"), ids("held_out.jsonl"));
     assert_eq!((trained.len(), held_out.len()), (10, 2));
@@ -85,7 +91,13 @@ fn a_changed_file_is_another_study() {
     let bench = bench();
     let done = |bench: &Bench| {
         let plan = RUN.replace("reproduce", "plan").replace("--jobs 2", "") + " --stages";
-        bench.succeed(&plan).out.lines().filter(|line| line.trim_end().ends_with(" to do")).map(str::to_owned).collect::<Vec<_>>()
+        bench
+            .succeed(&plan)
+            .out
+            .lines()
+            .filter(|line| line.trim_end().ends_with(" to do"))
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
     };
     let before = done(&bench);
     assert_eq!(before, done(&bench));

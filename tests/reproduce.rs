@@ -107,7 +107,11 @@ fn every_method_and_metric_reaches_the_report() {
     for seed in ["1", "2"] {
         let metrics = |method: &str, iteration: &str| {
             let cell = (method.to_owned(), seed.to_owned(), iteration.to_owned());
-            seen.get(&cell).unwrap_or_else(|| panic!("{cell:?} is missing")).iter().map(String::as_str).collect::<BTreeSet<_>>()
+            seen.get(&cell)
+                .unwrap_or_else(|| panic!("{cell:?} is missing"))
+                .iter()
+                .map(String::as_str)
+                .collect::<BTreeSet<_>>()
         };
         for (method, iteration) in
             [("sft", "0"), ("irl", "1"), ("irl", "2"), ("irl-eq10", "2"), ("spin", "1"), ("rlhf", "0")]
@@ -314,7 +318,8 @@ fn some_weights(bench: &Bench) -> PathBuf {
     let listed = bench.succeed("runs list --store runs").out;
     let key = listed.lines().find(|line| line.contains("sft/tiny/seed 2 ")).unwrap().split_whitespace().next().unwrap();
     let found = files(&bench.path("runs/artifacts")).into_keys();
-    let mut found = found.filter(|path| path.components().nth(1).is_some_and(|dir| dir.as_os_str().to_str().unwrap().starts_with(key)));
+    let mut found = found
+        .filter(|path| path.components().nth(1).is_some_and(|dir| dir.as_os_str().to_str().unwrap().starts_with(key)));
     let weights = found.find(|path| path.ends_with("model.safetensors")).unwrap();
     bench.path("runs/artifacts").join(weights)
 }

@@ -110,7 +110,9 @@ fn a_csv_file_holds_the_same_rows() {
     let rows = corpus::read(&fixture("tldr/posts.jsonl")).unwrap();
     let quoted = |text: &str| format!("\"{}\"", text.replace('"', "\"\""));
     let line = |row: &corpus::Row| {
-        [&row.summary, &row.id, &row.post.subreddit, &row.post.title, &row.post.post].map(|field| quoted(field)).join(",")
+        [&row.summary, &row.id, &row.post.subreddit, &row.post.title, &row.post.post]
+            .map(|field| quoted(field))
+            .join(",")
     };
     let csv = rows.iter().fold("summary,id,subreddit,title,post\n".to_owned(), |text, row| text + &line(row) + "\n");
     let bench = Bench::new();

@@ -165,8 +165,8 @@ fn bytes(bytes: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use crate::Context;
     use super::*;
+    use crate::Context;
     use crate::pipeline::{Graph, run_stage};
     use clap::Parser;
 

@@ -108,8 +108,11 @@ impl Weights {
             let shard = Self::read(&path)?;
             let lost = map.iter().find(|(tensor, file)| *file == name && !shard.contains(tensor));
             if let Some((tensor, _)) = lost {
-                return Err(Error::new(format!("{} has no tensor `{tensor}`, which its index promises", path.display()))
-                    .hint("index and files belong to different checkpoints; fetch them again"));
+                return Err(Error::new(format!(
+                    "{} has no tensor `{tensor}`, which its index promises",
+                    path.display()
+                ))
+                .hint("index and files belong to different checkpoints; fetch them again"));
             }
             for (tensor, value) in shard.tensors {
                 if weights.contains(&tensor) {

@@ -145,7 +145,7 @@ impl<'a> Planner<'a> {
         match run.method.recipe {
             Recipe::Base => self.cell(run, 0, &run.start.base.clone(), None, Responder::Policy, vec![]),
             Recipe::Demonstrator => self.cell(run, 0, &run.sft.clone(), None, Responder::Demonstrator, vec![]),
-            Recipe::Sft => self.cell(run, 0, &run.sft.clone(), None, Responder::Policy, vec![run.sft.clone()]),
+            Recipe::Sft => self.cell(run, 0, &run.sft.clone(), None, Responder::Policy, vec![run.sft]),
             Recipe::BestOfNGold => self.cell(run, 0, &run.sft.clone(), None, Responder::BestByGold { n }, vec![]),
             Recipe::Irl => self.irl(run),
             Recipe::Spin => self.spin(run),
@@ -153,18 +153,18 @@ impl<'a> Planner<'a> {
                 let preferences = self.training_preferences(run)?;
                 let reward = self.reward(run, &[preferences], 0)?;
                 let policy = self.ppo(run, &run.sft, &run.sft, Some(&reward), 0, run.hyper.rlhf.rounds)?;
-                let judge = Some((JudgeKind::Explicit, reward.clone()));
-                self.cell(run, 0, &policy, judge, Responder::Policy, vec![reward, policy.clone()])
+                let judge = Some((JudgeKind::Explicit, reward));
+                self.cell(run, 0, &policy, judge, Responder::Policy, vec![reward, policy])
             }
             Recipe::BestOfNReward => {
                 let preferences = self.training_preferences(run)?;
                 let reward = self.reward(run, &[preferences], 0)?;
-                let judge = Some((JudgeKind::Explicit, reward.clone()));
+                let judge = Some((JudgeKind::Explicit, reward));
                 self.cell(run, 0, &run.sft.clone(), judge, Responder::BestByReward { n }, vec![reward])
             }
             Recipe::GoldPpo => {
                 let policy = self.ppo(run, &run.sft, &run.sft, None, 0, 1)?;
-                self.cell(run, 0, &policy, None, Responder::Policy, vec![policy.clone()])
+                self.cell(run, 0, &policy, None, Responder::Policy, vec![policy])
             }
         }
     }
@@ -172,18 +172,18 @@ impl<'a> Planner<'a> {
     /// Algorithm 1 (methods/irl.rs).
     fn irl(&mut self, run: &Run) -> Result<()> {
         let settings = &run.hyper.irl;
-        let mut policy = run.sft.clone();
+        let mut policy = run.sft;
         let mut all_pairs = Vec::new();
         for t in 0..settings.iterations {
             let negatives = (settings.negatives_temperature, settings.negatives);
             all_pairs.push(self.pairs(run, &policy, negatives, t)?);
             let reward = self.reward(run, &chosen(&all_pairs, settings.accumulate, t), t)?;
             let anchor = match settings.anchor {
-                Anchor::Sft => run.sft.clone(),
-                Anchor::Previous => policy.clone(),
+                Anchor::Sft => run.sft,
+                Anchor::Previous => policy,
             };
             policy = self.ppo(run, &policy, &anchor, Some(&reward), t, 1)?;
-            let made_by = vec![all_pairs[t].clone(), reward.clone(), policy.clone()];
+            let made_by = vec![all_pairs[t], reward, policy];
             let judge = Some((JudgeKind::Explicit, reward));
             self.cell(run, t + 1, &policy, judge, Responder::Policy, made_by)?;
         }
@@ -193,17 +193,17 @@ impl<'a> Planner<'a> {
     /// SPIN (methods/spin.rs): each iterate is the next one's opponent and starting point.
     fn spin(&mut self, run: &Run) -> Result<()> {
         let settings = &run.hyper.spin;
-        let mut policy = run.sft.clone();
+        let mut policy = run.sft;
         let mut all_pairs = Vec::new();
         for t in 0..settings.iterations {
             all_pairs.push(self.pairs(run, &policy, (settings.negatives_temperature, 1), t)?);
             let stage = spin::Stage { generation: run.hyper.generation.clone(), spin: settings.clone(), round: t };
-            let mut inputs = vec![("policy".to_string(), policy.clone())];
+            let mut inputs = vec![("policy".to_string(), policy)];
             inputs.extend(numbered(&chosen(&all_pairs, settings.accumulate, t)));
             let label = run.label(&format!("iteration {}/spin", t + 1));
             policy = self.add(spin::KIND, 1, &stage, inputs, Some(run.start.seed), label, 6.0 * run.start.weight)?;
-            let judge = Some((JudgeKind::Implicit, policy.clone()));
-            self.cell(run, t + 1, &policy, judge, Responder::Policy, vec![all_pairs[t].clone(), policy.clone()])?;
+            let judge = Some((JudgeKind::Implicit, policy));
+            self.cell(run, t + 1, &policy, judge, Responder::Policy, vec![all_pairs[t], policy])?;
         }
         Ok(())
     }
@@ -236,12 +236,12 @@ impl<'a> Planner<'a> {
         let generation = run.hyper.generation.clone();
         let temperature = run.hyper.evaluation.temperature;
         let stage = PolicyStage { exam: self.exam(run.hyper), generation, temperature, responder };
-        let mut inputs = vec![("policy".to_string(), policy.clone()), ("sft".to_string(), run.sft.clone())];
+        let mut inputs = vec![("policy".to_string(), *policy), ("sft".to_string(), run.sft)];
         if let Some((JudgeKind::Explicit, reward)) = &judge {
-            inputs.push(("reward".to_string(), reward.clone()));
+            inputs.push(("reward".to_string(), *reward));
         }
         if stage.exam.is_none() {
-            inputs.push(("demonstrations".to_string(), run.demonstrations.clone()));
+            inputs.push(("demonstrations".to_string(), run.demonstrations));
         }
         let cost = 4.0 * run.start.weight * run.hyper.evaluation.posts as f64 / 1000.0;
         let label = run.label(&format!("{}evaluate", iteration_label(iteration)));
@@ -269,7 +269,7 @@ impl<'a> Planner<'a> {
         iteration: usize,
     ) -> Result<StageKey> {
         let stage = RewardStage { generation: run.hyper.generation.clone(), judge };
-        let mut inputs = vec![("sft".to_string(), run.sft.clone()), ("exam_pairs".to_string(), run.exam_pairs.clone())];
+        let mut inputs = vec![("sft".to_string(), run.sft), ("exam_pairs".to_string(), run.exam_pairs)];
         if let Some(model) = model {
             let role = if judge == JudgeKind::Implicit { "policy" } else { "reward" };
             inputs.push((role.to_string(), model));
@@ -328,7 +328,7 @@ impl<'a> Planner<'a> {
 
     fn sft(&mut self, start: &Start, hyper: &Hyper, demonstrations: &StageKey) -> Result<StageKey> {
         let stage = sft::Stage { generation: hyper.generation.clone(), sft: hyper.sft.clone() };
-        let inputs = vec![("base".into(), start.base.clone()), ("demonstrations".into(), demonstrations.clone())];
+        let inputs = vec![("base".into(), start.base), ("demonstrations".into(), *demonstrations)];
         let label = format!("sft/{}/seed {}", start.size, start.seed);
         self.add(sft::KIND, 1, &stage, inputs, Some(start.seed), label, 2.0 * start.weight)
     }
@@ -341,14 +341,14 @@ impl<'a> Planner<'a> {
         round: usize,
     ) -> Result<StageKey> {
         let stage = pairs::Stage { generation: run.hyper.generation.clone(), temperature, negatives, round };
-        let inputs = vec![("policy".into(), policy.clone()), ("demonstrations".into(), run.demonstrations.clone())];
+        let inputs = vec![("policy".into(), *policy), ("demonstrations".into(), run.demonstrations)];
         let label = run.label(&format!("iteration {}/pairs", round + 1));
         self.add(pairs::KIND, 1, &stage, inputs, Some(run.start.seed), label, run.start.weight)
     }
 
     fn reward(&mut self, run: &Run, pairs: &[StageKey], round: usize) -> Result<StageKey> {
         let stage = reward::Stage { generation: run.hyper.generation.clone(), reward: run.hyper.reward.clone(), round };
-        let mut inputs = vec![("policy".to_string(), run.sft.clone())];
+        let mut inputs = vec![("policy".to_string(), run.sft)];
         inputs.extend(numbered(pairs));
         let label = run.label(&format!("iteration {}/reward", round + 1));
         self.add(reward::KIND, 1, &stage, inputs, Some(run.start.seed), label, 6.0 * run.start.weight)
@@ -367,18 +367,20 @@ impl<'a> Planner<'a> {
     ) -> Result<StageKey> {
         let source = match reward {
             Some(_) => RewardSource::Learned,
-            None => RewardSource::Gold { world: Box::new(WorldAt::new(&self.study.world)), mean: GOLD_MEAN, std: GOLD_STD },
+            None => {
+                RewardSource::Gold { world: Box::new(WorldAt::new(&self.study.world)), mean: GOLD_MEAN, std: GOLD_STD }
+            }
         };
         let (generation, mut settings) = (run.hyper.generation.clone(), run.hyper.ppo.clone());
         settings.updates *= rounds;
         let cost = 0.4 * settings.updates as f64 * settings.rollouts as f64 / 64.0 * run.start.weight;
         let stage = ppo::Stage { generation, ppo: settings, reward: source, round };
         let mut inputs = vec![
-            ("policy".to_string(), policy.clone()),
-            ("reference".to_string(), reference.clone()),
-            ("demonstrations".to_string(), run.demonstrations.clone()),
+            ("policy".to_string(), *policy),
+            ("reference".to_string(), *reference),
+            ("demonstrations".to_string(), run.demonstrations),
         ];
-        inputs.extend(reward.map(|reward| ("reward".to_string(), reward.clone())));
+        inputs.extend(reward.map(|reward| ("reward".to_string(), *reward)));
         let label = run.label(&format!("iteration {}/ppo", round + 1));
         self.add(ppo::KIND, 1, &stage, inputs, Some(run.start.seed), label, cost)
     }
@@ -428,9 +430,9 @@ impl<'a> Planner<'a> {
         if let Some(exam) = &mut exam {
             exam.posts = hyper.evaluation.on_policy_pairs;
         }
-        let mut inputs = vec![("policy".to_string(), sft.clone())];
+        let mut inputs = vec![("policy".to_string(), *sft)];
         if exam.is_none() {
-            inputs.push(("demonstrations".to_string(), demonstrations.clone()));
+            inputs.push(("demonstrations".to_string(), *demonstrations));
         }
         let temperature = hyper.evaluation.temperature;
         let stage = pairs::ExamStage { exam, generation: hyper.generation.clone(), temperature };
@@ -500,7 +502,7 @@ fn chosen(all: &[StageKey], accumulate: Accumulate, t: usize) -> Vec<StageKey> {
 }
 
 fn numbered(pairs: &[StageKey]) -> impl Iterator<Item = (String, StageKey)> + '_ {
-    pairs.iter().enumerate().map(|(index, key)| (format!("pairs/{index}"), key.clone()))
+    pairs.iter().enumerate().map(|(index, key)| (format!("pairs/{index}"), *key))
 }
 
 fn iteration_label(iteration: usize) -> String {
@@ -545,7 +547,11 @@ mod tests {
             assert!(!seen.is_empty());
             for key in &seen {
                 let spec = &plan.graph.get(key).unwrap().spec;
-                assert!(![evaluate::POLICY, evaluate::REWARD, pairs::EXAM].contains(&spec.kind.as_str()), "{}", spec.kind);
+                assert!(
+                    ![evaluate::POLICY, evaluate::REWARD, pairs::EXAM].contains(&spec.kind.as_str()),
+                    "{}",
+                    spec.kind
+                );
                 assert_ne!(spec.settings["split"], json!(Split::Test), "{}", spec.kind);
             }
         }
@@ -568,7 +574,10 @@ mod tests {
         let plan = Plan::new(&study("tldr"), None).unwrap();
         let count = |kind: &str| plan.graph.iter().filter(|stage| stage.spec.kind == kind).count();
         // Two sizes and five seeds: one base a size, one SFT a size and seed, one set of demonstrations a seed.
-        assert_eq!((count(base::BUNDLED) + count(base::PRETRAIN), count(sft::KIND), count(demonstrations::WORLD)), (2, 10, 5));
+        assert_eq!(
+            (count(base::BUNDLED) + count(base::PRETRAIN), count(sft::KIND), count(demonstrations::WORLD)),
+            (2, 10, 5)
+        );
         // The first pairs are those of IRL (both losses) and SPIN; later ones differ: 1 + 2 + 2 + 2 a size and seed.
         assert_eq!(count(pairs::KIND), 70);
     }
@@ -577,7 +586,8 @@ mod tests {
     #[test]
     fn a_change_touches_only_what_depends_on_it() {
         let keys = |set: &[&str]| -> BTreeSet<StageKey> {
-            let selection = Selection { set: set.iter().map(|text| text.to_string()).collect(), ..Selection::default() };
+            let selection =
+                Selection { set: set.iter().map(|text| text.to_string()).collect(), ..Selection::default() };
             let study = Experiment::load("tldr").unwrap().resolve(&selection).unwrap();
             Plan::new(&study, None).unwrap().graph.iter().map(|stage| stage.key).collect()
         };
