@@ -105,17 +105,8 @@ fn ppo_work(size: Size) -> Work {
             Ok(score(&reward, &sequences))
         };
         let objective = Objective { score: Box::new(scores), low: -1.0 };
-        let learnt = run_ppo(
-            policy.clone(),
-            &reference,
-            &objective,
-            None,
-            &prompts,
-            &sampling,
-            &settings,
-            0,
-            &Unwatched,
-        );
+        let learnt =
+            run_ppo(policy.clone(), &reference, &objective, None, &prompts, &sampling, &settings, 0, &Unwatched);
         black_box(learnt.expect("the loss is finite"));
     };
     Work { once: Box::new(once), tokens: rollouts * new }
@@ -177,7 +168,8 @@ fn config(size: Size) -> GptNeoXConfig {
 }
 
 fn language_model(size: Size) -> LanguageModel {
-    LanguageModel::random(&config(size), 0.02, &mut stream(0, "bench/model", &[]), &flex()).expect("a random model loads")
+    LanguageModel::random(&config(size), 0.02, &mut stream(0, "bench/model", &[]), &flex())
+        .expect("a random model loads")
 }
 
 fn reward_model(size: Size) -> RewardModel {
@@ -264,7 +256,9 @@ fn median(sorted: &[f64]) -> f64 {
 }
 
 fn print_json(options: &Options) {
-    for (case, work) in CASES.iter().filter(|(name, _)| options.case.is_empty() || options.case.iter().any(|c| c == name)) {
+    for (case, work) in
+        CASES.iter().filter(|(name, _)| options.case.is_empty() || options.case.iter().any(|c| c == name))
+    {
         for size in SIZES.into_iter().filter(|size| options.size.as_ref().is_none_or(|name| name == size.name)) {
             let mut work = work(size);
             let rounds = measure(&mut work, options.seconds);
