@@ -40,13 +40,15 @@ lint:
     cargo fmt --check
     cargo clippy --release --all-targets -- -D warnings
 
-# Our speed.
+# Our speed, on one thread.
 bench *arguments:
-    cargo bench "$@"
+    RAYON_NUM_THREADS=1 cargo bench --benches "$@"
 
-# PyTorch's speed at the same shapes, on one thread; benches/peer/peer.py says how to install PyTorch.
+# Our speed beside PyTorch's, in turns, on one thread. PYTHON names a Python that has PyTorch:
+#   python3 -m venv /tmp/peer && /tmp/peer/bin/pip install torch==2.9.0 && PYTHON=/tmp/peer/bin/python just bench-peer
+# (x86-64 Linux takes the CUDA build, 7 GB; add `--index-url https://download.pytorch.org/whl/cpu` for the small CPU one).
 bench-peer *arguments:
-    python3 benches/peer/peer.py "$@"
+    python3 benches/peer/compare.py "$@"
 
 # LibTorch as a second backend, from PyPI into ./.libtorch, then a look at whether it computes.
 setup-libtorch:
