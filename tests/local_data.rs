@@ -53,14 +53,14 @@ fn real_posts_run_to_a_report_that_says_what_is_missing() {
     }
     no_post_is_both_trained_on_and_held_out(&store, &manifests);
 
-    let report = bench.read("reports/tiny/report.md");
+    let report = bench.read("reports/tiny-smoke/report.md");
     let unwrapped = report.split_whitespace().collect::<Vec<_>>().join(" ");
     for expected in
         ["Real posts from posts.jsonl", "no known gold reward", "no preferences were given", "randomly initialised"]
     {
         assert!(unwrapped.contains(expected), "`{expected}` is not in:\n{report}");
     }
-    let metrics = bench.read("reports/tiny/metrics.csv");
+    let metrics = bench.read("reports/tiny-smoke/metrics.csv");
     let has = |metric: &str| metrics.lines().any(|line| line.split(',').any(|field| field == metric));
     for measured in ["demo_log_likelihood", "demonstration_accuracy", "kl", "length", "eos_rate", "learned_reward"] {
         assert!(has(measured), "{measured} is missing");

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 const RUN: &str = "reproduce tiny.toml --profile smoke --methods sft,irl --jobs 2 --store runs --out reports";
 const PLAN: &str = "plan tiny.toml --profile smoke --methods sft,irl --store runs";
-const METRICS: &str = "reports/tiny/metrics.csv";
+const METRICS: &str = "reports/tiny-smoke/metrics.csv";
 
 fn tiny() -> Bench {
     let bench = Bench::new();
@@ -86,7 +86,7 @@ fn every_method_and_metric_reaches_the_report() {
     // Trained a little longer than elsewhere: until samples differ in gold, or no pair of them can be labelled.
     let all = "reproduce tiny.toml --profile smoke --jobs 2 --store runs --out reports --set pretrain.steps=150";
     let said = bench.succeed(all);
-    assert!(said.out.contains("report: reports/tiny/report.md"), "{}", said.out);
+    assert!(said.out.contains("report: reports/tiny-smoke/report.md"), "{}", said.out);
     assert_eq!(stages(&said).get("failed"), None);
 
     let text = bench.read(METRICS);
@@ -127,10 +127,10 @@ fn every_method_and_metric_reaches_the_report() {
             assert_eq!(metrics(heuristic, "0"), accuracy.into(), "{heuristic}");
         }
     }
-    let report = bench.read("reports/tiny/report.md");
+    let report = bench.read("reports/tiny-smoke/report.md");
     assert!(report.contains("IRL (eq. 10)") && report.contains("SPIN") && report.contains("SFT + RLHF"));
     for file in ["report.html", "metrics.parquet"] {
-        assert!(fs::metadata(bench.path("reports/tiny").join(file)).unwrap().len() > 0, "{file}");
+        assert!(fs::metadata(bench.path("reports/tiny-smoke").join(file)).unwrap().len() > 0, "{file}");
     }
     let verified = bench.succeed("runs verify --store runs");
     assert!(verified.out.contains("all as written"), "{}", verified.out);

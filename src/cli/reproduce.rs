@@ -95,9 +95,17 @@ pub fn write_report(
     local: Option<&LocalData>,
 ) -> Result<()> {
     let input = collect(study, plan, store, &args.device, notes(study, local))?;
-    let folder = args.out.join(&study.name);
+    let folder = args.out.join(folder(study));
     let path = report::write(&input, &folder)?;
     print(&format!("{}\nreport: {}\n", report::console(&input)?, path.display()))
+}
+
+/// A report of another profile than the standard one must not take the place of the study's own.
+fn folder(study: &Study) -> String {
+    match study.profile.as_str() {
+        "standard" => study.name.clone(),
+        profile => format!("{}-{profile}", study.name),
+    }
 }
 
 /// What the numbers do not say by themselves.

@@ -3,16 +3,7 @@
 use super::vocabulary::{Heuristic, Metric};
 use serde::{Deserialize, Serialize};
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Direction {
-    /// metric(method) − metric(versus) > threshold.
-    Greater,
-    /// metric(method) − metric(versus) < threshold.
-    Less,
-    /// |metric(method) − metric(versus) − threshold| < margin.
-    Equivalent,
-}
+pub use crate::stats::Direction;
 
 /// A claim as the file has it.
 #[derive(Clone, Debug, Deserialize)]

@@ -256,11 +256,7 @@ fn claims(claim: &experiment::Claim, study: &Study) -> Vec<Claim> {
         method: claim.method.clone(),
         versus: versus.clone(),
         size,
-        direction: match claim.direction {
-            experiment::Direction::Greater => crate::report::Direction::Greater,
-            experiment::Direction::Less => crate::report::Direction::Less,
-            experiment::Direction::Equivalent => crate::report::Direction::Equivalent,
-        },
+        direction: claim.direction,
         threshold: claim.threshold,
         family: claim.family.clone(),
         margin: Some(claim.margin),
