@@ -67,13 +67,15 @@ fn controls_run_on_the_study_s_own_world_and_hyper_parameters() {
         ["tldr", "world-controls"].map(|name| shipped(name).resolve(&Selection::default()).unwrap());
     assert_eq!(study.world, controls.world);
     assert_eq!(study.sizes, controls.sizes);
-    assert_eq!(study.shared, controls.shared);
+    // But for the length of RLHF, which the controls have as long as PPO on gold.
+    let length = controls.shared.rlhf.clone();
+    assert_eq!(Hyper { rlhf: length, ..study.shared }, controls.shared);
     assert!(controls.methods.iter().all(|method| method.recipe != Recipe::Irl));
 }
 
 #[test]
 fn later_overrides_win() {
-    let text = TLDR.replace("ppo = { updates = 3, rollouts = 16 }", "ppo = { updates = 3, rollouts = 16, epochs = 2 }");
+    let text = TLDR.replace("ppo = { updates = 4, rollouts = 32 }", "ppo = { updates = 4, rollouts = 32, epochs = 3 }");
     let text = text.replace("recipe = \"rlhf\"\n", "recipe = \"rlhf\"\nppo.updates = 7\n");
     let study = |profile: &str, set: &[&str]| {
         let set = set.iter().map(|text| text.to_string()).collect();
@@ -84,13 +86,13 @@ fn later_overrides_win() {
         (ppo.updates, ppo.rollouts, ppo.epochs)
     };
     let (standard, smoke) = (study("standard", &[]), study("smoke", &[]));
-    assert_eq!(ppo(&standard, "irl"), (40, 64, 4));
-    assert_eq!(ppo(&standard, "rlhf"), (7, 64, 4));
-    assert_eq!(ppo(&smoke, "irl"), (3, 16, 2));
-    assert_eq!(ppo(&smoke, "rlhf"), (7, 16, 2));
+    assert_eq!(ppo(&standard, "irl"), (30, 64, 2));
+    assert_eq!(ppo(&standard, "rlhf"), (7, 64, 2));
+    assert_eq!(ppo(&smoke, "irl"), (4, 32, 3));
+    assert_eq!(ppo(&smoke, "rlhf"), (7, 32, 3));
     let set = study("smoke", &["ppo.updates=9", "preferences.labels=clean"]);
-    assert_eq!(ppo(&set, "irl"), (9, 16, 2));
-    assert_eq!(ppo(&set, "rlhf"), (9, 16, 2));
+    assert_eq!(ppo(&set, "irl"), (9, 32, 3));
+    assert_eq!(ppo(&set, "rlhf"), (9, 32, 3));
     assert_eq!(set.shared.preferences.labels, Labels::Clean);
     // One method's override stays its own.
     assert_eq!(method(&standard, "irl-eq10").hyper.reward.loss, RewardLoss::Eq10);
@@ -106,7 +108,7 @@ fn a_scale_s_overrides_lie_under_the_profile_s() {
         let ppo = resolve(&text, Selection { profile: profile.into(), ..Selection::default() }).shared.ppo;
         (ppo.updates, ppo.epochs)
     };
-    assert_eq!((at("standard"), at("smoke")), ((11, 3), (3, 3)));
+    assert_eq!((at("standard"), at("smoke")), ((11, 3), (4, 3)));
 }
 
 #[test]
@@ -209,15 +211,15 @@ fn unknown_keys_are_errors_wherever_they_stand() {
 #[test]
 fn wrong_types_and_missing_keys_say_what_is_expected() {
     let snapshots = [
-        ("word_for_count", "updates = 40", "updates = \"many\""),
-        ("negative_count", "updates = 40", "updates = -1"),
-        ("fraction_for_count", "updates = 40", "updates = 0.5"),
+        ("word_for_count", "updates = 30", "updates = \"many\""),
+        ("negative_count", "updates = 30", "updates = -1"),
+        ("fraction_for_count", "updates = 30", "updates = 0.5"),
         ("number_for_flag", "whiten_advantages = true", "whiten_advantages = 1"),
         ("value_for_section", "spin.iterations = 1", "spin = 1"),
         ("seeds", "seeds = 5", "seeds = 0.5"),
         ("missing_key", "clip_value = 0.2\n", ""),
-        ("missing_section", "[spin]\niterations = 3\nbeta = 0.1\nepochs = 2\nbatch_size = 32\n", "[spin]\n"),
-        ("syntax", "updates = 40", "updates = = 40"),
+        ("missing_section", "[spin]\niterations = 3\naccumulate = \"last_two\"\nnegatives_temperature = 1.0\nbeta = 0.1\nepochs = 2\nbatch_size = 32\n", "[spin]\n"),
+        ("syntax", "updates = 30", "updates = = 30"),
     ];
     insta::assert_snapshot!("wrong_types", complaints(&snapshots));
 }
@@ -225,7 +227,7 @@ fn wrong_types_and_missing_keys_say_what_is_expected() {
 #[test]
 fn values_out_of_bounds_point_at_their_line() {
     let snapshots = [
-        ("count", "updates = 40", "updates = 0"),
+        ("count", "updates = 30", "updates = 0"),
         ("probability", "quality = 0.9", "quality = 1.5"),
         ("agreement", "agreement = 0.75", "agreement = 0.5"),
         ("temperature", "negatives_temperature = 1.0", "negatives_temperature = -0.1"),
@@ -234,8 +236,8 @@ fn values_out_of_bounds_point_at_their_line() {
         ("rotary", "rotary_pct = 0.25", "rotary_pct = 0.05"),
         ("unbounded_eq10", "loss = \"eq10\", bound = 3.0", "loss = \"eq10\""),
         ("learning_rate", "learning_rate = 3e-4", "learning_rate = 0.0"),
-        ("profile", "updates = 3, rollouts = 16", "updates = 3, rollouts = 0"),
-        ("positions", "max_position_embeddings = 128", "max_position_embeddings = 100"),
+        ("profile", "updates = 4, rollouts = 32", "updates = 4, rollouts = 0"),
+        ("positions", "max_position_embeddings = 2048", "max_position_embeddings = 100"),
         ("margin", "margin = 0.03", "margin = 0.0"),
         ("range", "range = [0.0, 1.0]", "range = [1.0, 1.0]"),
         ("size_name", "[models.\"mini-1b\"]", "[models.\"Mini 1B\"]"),
