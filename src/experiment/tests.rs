@@ -218,7 +218,11 @@ fn wrong_types_and_missing_keys_say_what_is_expected() {
         ("value_for_section", "spin.iterations = 1", "spin = 1"),
         ("seeds", "seeds = 5", "seeds = 0.5"),
         ("missing_key", "clip_value = 0.2\n", ""),
-        ("missing_section", "[spin]\niterations = 3\naccumulate = \"last_two\"\nnegatives_temperature = 1.0\nbeta = 0.1\nepochs = 2\nbatch_size = 32\n", "[spin]\n"),
+        (
+            "missing_section",
+            "[spin]\niterations = 3\naccumulate = \"last_two\"\nnegatives_temperature = 1.0\nbeta = 0.1\nepochs = 2\nbatch_size = 32\n",
+            "[spin]\n",
+        ),
         ("syntax", "updates = 30", "updates = = 30"),
     ];
     insta::assert_snapshot!("wrong_types", complaints(&snapshots));

@@ -259,7 +259,7 @@ fn claims(claim: &experiment::Claim, study: &Study) -> Vec<Claim> {
         direction: claim.direction,
         threshold: claim.threshold,
         family: claim.family.clone(),
-        margin: Some(claim.margin),
+        margin: (claim.margin > 0.0).then_some(claim.margin),
     };
     sizes.into_iter().map(one).collect()
 }
