@@ -1,7 +1,8 @@
 //! What every training loop shares: AdamW with global-norm clipping and a learning-rate schedule, gradient accumulation
 //! that does not change the result, and checkpoints from which a killed run goes on bitwise as if nothing had happened.
 
-use crate::model::weights::host;
+use crate::model::names::store;
+use crate::model::weights::{Weights, host};
 use crate::{Context, Error, Result};
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::{AdamWConfig, GradientsAccumulator, GradientsParams, ModuleOptimizer};
@@ -76,6 +77,10 @@ pub trait Monitor {
     }
     /// The loop goes on from a checkpoint that had cost this much.
     fn resumed(&self, _cost: serde_json::Value) {}
+    /// Optimiser step `step` (from 0) is about to be taken. `read` copies to the host every parameter's gradient, accumulated
+    /// over the whole step and not clipped, by the name and in the layout that the parameter has in a checkpoint; PPO's
+    /// follow `policy.`, `value_head.` and `value_network.`. Nothing is copied unless it is called.
+    fn gradients(&self, _step: usize, _read: &dyn Fn() -> Weights) {}
     /// How much work a kill may cost at most: time between two checkpoints of a running loop.
     fn checkpoint_interval(&self) -> Duration {
         Duration::from_secs(15)
@@ -119,7 +124,12 @@ impl<M: Module> Trainer<M> {
 
     /// One optimiser step on `rows` rows. `loss(model, range)` is the *part* of the step's loss that rows `range`
     /// contribute, divided by the normaliser of the whole step, so that micro-batches add up to the same gradient.
-    pub fn step(&mut self, rows: usize, loss: impl Fn(&M, Range<usize>) -> Tensor<1>) -> StepReport {
+    pub fn step(
+        &mut self,
+        rows: usize,
+        monitor: &dyn Monitor,
+        loss: impl Fn(&M, Range<usize>) -> Tensor<1>,
+    ) -> StepReport {
         let size = if self.settings.micro_batch_size == 0 { rows } else { self.settings.micro_batch_size };
         let mut gradients = GradientsAccumulator::new();
         let mut total_loss = 0.0;
@@ -131,7 +141,9 @@ impl<M: Module> Trainer<M> {
             gradients.accumulate(&self.model, GradientsParams::from_grads(part.backward(), &self.model));
             start = end;
         }
-        let (gradients, gradient_norm) = clipped(gradients.grads(), &self.model, self.settings.clip_norm);
+        let gradients = gradients.grads();
+        monitor.gradients(self.step, &|| named(&gradients, &self.model));
+        let (gradients, gradient_norm) = clipped(gradients, &self.model, self.settings.clip_norm);
         let rate = self.settings.rate(self.step, self.total);
         self.model = self.optimiser.step(rate, self.model.clone(), gradients);
         self.step += 1;
@@ -228,6 +240,33 @@ fn clipped<M: Module>(mut gradients: GradientsParams, model: &M, limit: f64) -> 
         model.visit(&mut Scale { gradients: &mut gradients, factor });
     }
     (gradients, total)
+}
+
+/// Gradients as a checkpoint would hold them.
+fn named<M: Module>(gradients: &GradientsParams, model: &M) -> Weights {
+    struct Read<'a> {
+        gradients: &'a GradientsParams,
+        path: Vec<String>,
+        weights: Weights,
+    }
+    impl ModuleVisitor for Read<'_> {
+        fn enter_module(&mut self, name: &str, _: &str) {
+            self.path.push(name.into());
+        }
+
+        fn exit_module(&mut self, _: &str, _: &str) {
+            self.path.pop();
+        }
+
+        fn visit_float<const D: usize>(&mut self, parameter: &Param<Tensor<D>>) {
+            if let Some(gradient) = self.gradients.get::<D>(parameter.id) {
+                store(&mut self.weights, &self.path, gradient);
+            }
+        }
+    }
+    let mut read = Read { gradients, path: Vec::new(), weights: Weights::new("gradients") };
+    model.visit(&mut read);
+    read.weights
 }
 
 /// Errors when training has produced something that is not a number, naming what and where.

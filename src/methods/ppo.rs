@@ -195,7 +195,7 @@ pub fn ppo(
             let order = rng::permutation(settings.rollouts, seed, purpose, (update * settings.epochs + epoch) as u64);
             for rows in order.chunks(settings.rollouts.div_ceil(settings.minibatches)) {
                 let first = epoch == 0 && rows[0] == order[0];
-                improve(&mut trainer, &experience, rows, settings, first, &mut record)?;
+                improve(&mut trainer, &experience, rows, settings, first, &mut record, monitor)?;
             }
         }
         monitor.tokens(tokens * (2 + settings.epochs));
@@ -298,10 +298,11 @@ fn improve(
     settings: &PpoSettings,
     first: bool,
     record: &mut UpdateRecord,
+    monitor: &dyn Monitor,
 ) -> Result<()> {
     let tokens: usize = rows.iter().map(|&row| experience.advantages[row].len()).sum();
     let seen = std::cell::RefCell::new((0.0f32, 0.0f32, 0.0f32));
-    let report = trainer.step(rows.len(), |model, range| {
+    let report = trainer.step(rows.len(), monitor, |model, range| {
         let rows = &rows[range];
         let batch = Batch::new(rows.iter().map(|&row| &experience.sequences[row]), &model.policy.device());
         let device = model.policy.device();

@@ -69,7 +69,7 @@ pub fn train_reward(
         let rows: Vec<&Pair> =
             order.iter().skip(batch * settings.batch_size).take(settings.batch_size).map(|&i| &pairs[i]).collect();
         let deltas = std::cell::RefCell::new(Vec::with_capacity(rows.len()));
-        let report = trainer.step(rows.len(), |model, range| {
+        let report = trainer.step(rows.len(), monitor, |model, range| {
             let delta = differences(model, &rows[range]);
             deltas.borrow_mut().extend(host(delta.clone().detach()));
             pair_loss(delta, settings.loss) / rows.len() as f32

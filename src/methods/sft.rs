@@ -54,8 +54,8 @@ pub fn token_step(
     monitor: &dyn Monitor,
 ) -> Result<f32> {
     let total: f32 = rows.iter().map(|row| weight(row, prompt_weight)).sum();
-    let report =
-        trainer.step(rows.len(), |model, range| negative_log_likelihood(model, &rows[range], prompt_weight) / total);
+    let report = trainer
+        .step(rows.len(), monitor, |model, range| negative_log_likelihood(model, &rows[range], prompt_weight) / total);
     monitor.tokens(rows.iter().map(|row| row.len()).sum());
     monitor.progress(trainer.step, trainer.total, &format!("loss {:.3}", report.loss));
     finite(report.loss, "the loss", trainer.step)

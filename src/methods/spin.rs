@@ -55,7 +55,7 @@ pub fn spin(
         let order = rng::permutation(pairs.len(), seed, "spin/order", epoch as u64);
         let rows: Vec<usize> = order.into_iter().skip(batch * settings.batch_size).take(settings.batch_size).collect();
         let rows_in_step = rows.len();
-        let report = trainer.step(rows_in_step, |model, range| {
+        let report = trainer.step(rows_in_step, monitor, |model, range| {
             let rows = &rows[range];
             let n = rows.len();
             let sequences = rows.iter().map(|&i| chosen[i]).chain(rows.iter().map(|&i| rejected[i]));

@@ -110,20 +110,30 @@ pub struct LayerNorm {
 }
 
 #[derive(Module, Debug)]
-pub struct Layer {
-    input_layernorm: LayerNorm,
+pub struct Attention {
     query_key_value: Linear,
     dense: Linear,
-    post_attention_layernorm: LayerNorm,
-    dense_h_to_4h: Linear,
-    dense_4h_to_h: Linear,
     #[module(skip)]
     heads: usize,
+}
+
+#[derive(Module, Debug)]
+pub struct Mlp {
+    dense_h_to_4h: Linear,
+    dense_4h_to_h: Linear,
+}
+
+#[derive(Module, Debug)]
+pub struct Layer {
+    input_layernorm: LayerNorm,
+    attention: Attention,
+    post_attention_layernorm: LayerNorm,
+    mlp: Mlp,
     #[module(skip)]
     parallel_residual: bool,
 }
 
-/// The decoder without a head.
+/// The decoder without a head. Its fields are named as in checkpoints, so that a parameter's path is its name there.
 #[derive(Module, Debug)]
 pub struct GptNeoX {
     /// `[vocab_size, hidden_size]`
@@ -196,12 +206,16 @@ impl Layer {
         }
         Ok(Self {
             input_layernorm: LayerNorm::load(weights, &name("input_layernorm"), d, epsilon, device)?,
-            query_key_value: Linear::load(weights, &name("attention.query_key_value"), d, 3 * d, device)?,
-            dense: Linear::load(weights, &name("attention.dense"), d, d, device)?,
+            attention: Attention {
+                query_key_value: Linear::load(weights, &name("attention.query_key_value"), d, 3 * d, device)?,
+                dense: Linear::load(weights, &name("attention.dense"), d, d, device)?,
+                heads: config.num_attention_heads,
+            },
             post_attention_layernorm: LayerNorm::load(weights, &name("post_attention_layernorm"), d, epsilon, device)?,
-            dense_h_to_4h: Linear::load(weights, &name("mlp.dense_h_to_4h"), d, inner, device)?,
-            dense_4h_to_h: Linear::load(weights, &name("mlp.dense_4h_to_h"), inner, d, device)?,
-            heads: config.num_attention_heads,
+            mlp: Mlp {
+                dense_h_to_4h: Linear::load(weights, &name("mlp.dense_h_to_4h"), d, inner, device)?,
+                dense_4h_to_h: Linear::load(weights, &name("mlp.dense_4h_to_h"), inner, d, device)?,
+            },
             parallel_residual: config.use_parallel_residual,
         })
     }
@@ -209,11 +223,11 @@ impl Layer {
     fn save(&self, weights: &mut Weights, index: usize) {
         let name = |part: &str| format!("gpt_neox.layers.{index}.{part}");
         self.input_layernorm.save(weights, &name("input_layernorm"));
-        self.query_key_value.save(weights, &name("attention.query_key_value"));
-        self.dense.save(weights, &name("attention.dense"));
+        self.attention.query_key_value.save(weights, &name("attention.query_key_value"));
+        self.attention.dense.save(weights, &name("attention.dense"));
         self.post_attention_layernorm.save(weights, &name("post_attention_layernorm"));
-        self.dense_h_to_4h.save(weights, &name("mlp.dense_h_to_4h"));
-        self.dense_4h_to_h.save(weights, &name("mlp.dense_4h_to_h"));
+        self.mlp.dense_h_to_4h.save(weights, &name("mlp.dense_h_to_4h"));
+        self.mlp.dense_4h_to_h.save(weights, &name("mlp.dense_4h_to_h"));
     }
 
     /// `x` is `[b·t, d]`.
@@ -226,27 +240,28 @@ impl Layer {
         attend: &mut Attend,
     ) -> Tensor<2> {
         let [n, d] = x.dims();
-        let qkv = self.query_key_value.forward(self.input_layernorm.forward(x.clone())).reshape([b, n / b, 3 * d]);
+        let qkv = self.attention.query_key_value.forward(self.input_layernorm.forward(x.clone()));
+        let (qkv, heads) = (qkv.reshape([b, n / b, 3 * d]), self.attention.heads);
         let context = match attend {
-            Attend::Whole => fused::attention(qkv, self.heads, rotary, mask),
+            Attend::Whole => fused::attention(qkv, heads, rotary, mask),
             Attend::Prefill { capacity, kept } => {
-                let (context, cache) = fused::prefill(qkv, self.heads, rotary, mask, *capacity);
+                let (context, cache) = fused::prefill(qkv, heads, rotary, mask, *capacity);
                 kept.push(Some(cache));
                 context
             }
             Attend::Step { kept, layer } => {
                 // Taken out so that it is owned by one place only and can be extended in place.
                 let cache = kept[*layer].take().expect("prefill keeps one cache per layer");
-                let (context, cache) = fused::step(qkv, self.heads, rotary, mask, cache);
+                let (context, cache) = fused::step(qkv, heads, rotary, mask, cache);
                 kept[*layer] = Some(cache);
                 *layer += 1;
                 context
             }
         };
-        let attended = self.dense.forward(context.reshape([n, d]));
+        let attended = self.attention.dense.forward(context.reshape([n, d]));
         let feed = |x: Tensor<2>| {
-            let inner = self.dense_h_to_4h.forward(self.post_attention_layernorm.forward(x));
-            self.dense_4h_to_h.forward(fused::gelu(inner))
+            let inner = self.mlp.dense_h_to_4h.forward(self.post_attention_layernorm.forward(x));
+            self.mlp.dense_4h_to_h.forward(fused::gelu(inner))
         };
         if self.parallel_residual {
             x.clone() + attended + feed(x)
