@@ -3,6 +3,7 @@
 
 pub mod batch;
 pub mod checkpoint;
+pub mod footprint;
 pub mod generate;
 pub mod gpt_neox;
 pub mod heads;

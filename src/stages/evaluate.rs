@@ -49,7 +49,7 @@ pub enum Responder {
 /// Answers every post of the exam, sampled and greedily, and measures the answers.
 pub fn policy(context: &StageContext) -> Result<()> {
     let stage: PolicyStage = context.settings()?;
-    let exam = open_exam(context, stage.exam.as_ref())?;
+    let exam = open_exam(context, stage.exam.as_ref(), &stage.generation)?;
     let codec = codec(context, "sft", &stage.generation)?;
     let sampled = respond_as(context, &stage, &exam, &codec)?;
     let greedy = match stage.responder {
@@ -104,7 +104,7 @@ fn respond_as(context: &StageContext, stage: &PolicyStage, exam: &Exam, codec: &
         let responses = draw(context, stage, exam, codec, stage.temperature, candidate)?;
         let scores = match stage.responder {
             Responder::BestByReward { .. } => reward_scores(context, exam, codec, &responses)?,
-            _ => responses.iter().enumerate().filter_map(|(index, response)| exam.gold(index, response)).collect(),
+            _ => exam.golds(&responses)?.into_iter().flatten().collect(),
         };
         for ((best, response), score) in best.iter_mut().zip(responses).zip(scores) {
             if best.as_ref().is_none_or(|(held, _)| score > *held) {

@@ -10,6 +10,7 @@ use crate::experiment::GenerationSettings;
 use crate::methods::ppo::{Objective, PpoSettings, Rollout, ppo};
 use crate::methods::reward::score;
 use crate::model::Sequence;
+use crate::methods::training::Training;
 use crate::pipeline::StageContext;
 use crate::rng::round;
 use serde::{Deserialize, Serialize};
@@ -21,6 +22,7 @@ pub const KIND: &str = "ppo";
 pub struct Stage {
     pub generation: GenerationSettings,
     pub ppo: PpoSettings,
+    pub training: Training,
     pub reward: RewardSource,
     /// Iteration, from 0; names the random streams.
     pub round: usize,

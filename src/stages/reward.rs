@@ -5,6 +5,7 @@ use crate::Result;
 use crate::experiment::GenerationSettings;
 use crate::methods::reward::{RewardSettings, train_reward};
 use crate::model::checkpoint::Checkpoint;
+use crate::methods::training::Training;
 use crate::pipeline::StageContext;
 use crate::rng::round;
 use serde::{Deserialize, Serialize};
@@ -16,6 +17,7 @@ pub const KIND: &str = "reward";
 pub struct Stage {
     pub generation: GenerationSettings,
     pub reward: RewardSettings,
+    pub training: Training,
     /// Iteration, from 0; names the random streams.
     pub round: usize,
 }

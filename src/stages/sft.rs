@@ -6,6 +6,7 @@ use super::common::{
 use crate::Result;
 use crate::experiment::GenerationSettings;
 use crate::methods::sft::SftSettings;
+use crate::methods::training::Training;
 use crate::pipeline::StageContext;
 use serde::{Deserialize, Serialize};
 
@@ -16,6 +17,7 @@ pub const KIND: &str = "sft";
 pub struct Stage {
     pub generation: GenerationSettings,
     pub sft: SftSettings,
+    pub training: Training,
 }
 
 pub fn run(context: &StageContext) -> Result<()> {

@@ -5,6 +5,7 @@ use super::common::{TRAINING, Watch, checkpoint, codec, count_flops, language_mo
 use crate::Result;
 use crate::experiment::GenerationSettings;
 use crate::methods::spin::SpinSettings;
+use crate::methods::training::Training;
 use crate::pipeline::StageContext;
 use crate::rng::round;
 use serde::{Deserialize, Serialize};
@@ -16,6 +17,7 @@ pub const KIND: &str = "spin";
 pub struct Stage {
     pub generation: GenerationSettings,
     pub spin: SpinSettings,
+    pub training: Training,
     /// Iteration, from 0; names the random streams.
     pub round: usize,
 }
