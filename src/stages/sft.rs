@@ -25,7 +25,8 @@ pub fn run(context: &StageContext) -> Result<()> {
     let codec = codec(context, "base", &stage.generation)?;
     let rows = demonstrations(context)?.iter().map(|row| codec.demonstration(row)).collect::<Result<Vec<_>>>()?;
     let base = language_model(context, "base")?;
-    let (model, losses) = crate::methods::sft::sft(base, &rows, &stage.sft, context.seed()?, &Watch(context))?;
+    let (seed, watch) = (context.seed()?, Watch(context));
+    let (model, losses) = crate::methods::sft::sft(base, &rows, &stage.sft, &stage.training, seed, &watch)?;
     write_json(&context.out().join("curve.json"), &serde_json::json!({ "loss": losses }))?;
     count_flops(context, model.config(), TRAINING);
     save_policy(context, &model, &checkpoint(context, "base")?)

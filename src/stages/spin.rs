@@ -28,7 +28,8 @@ pub fn run(context: &StageContext) -> Result<()> {
     let codec = codec(context, "policy", &stage.generation)?;
     let (pairs, identical) = training_pairs(context, &codec)?;
     let opponent = language_model(context, "policy")?;
-    let (model, losses) = crate::methods::spin::spin(&opponent, &pairs, &stage.spin, seed, &Watch(context))?;
+    let watch = Watch(context);
+    let (model, losses) = crate::methods::spin::spin(opponent, &pairs, &stage.spin, &stage.training, seed, &watch)?;
     let curve = serde_json::json!({ "loss": losses, "pairs": pairs.len(), "identical_share": identical });
     write_json(&context.out().join("curve.json"), &curve)?;
     count_flops(context, model.config(), TRAINING);
