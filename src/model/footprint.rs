@@ -108,9 +108,11 @@ pub fn training_state(config: &GptNeoXConfig, outputs: usize, computation: &Comp
     if computation.lora_rank == 0 {
         return TrainingState { weights: F32 * all, gradients: F32 * all, moments: 2.0 * F32 * all };
     }
-    let head = (outputs * config.hidden_size) as f64;
+    // A scalar head is trained as a whole, a vocabulary's is frozen.
+    let head = if outputs == config.vocab_size { 0.0 } else { (outputs * config.hidden_size) as f64 };
     let trained = config.lora_parameters(computation.lora_rank) as f64 + head;
-    TrainingState { weights: F32 * (all + trained - head), gradients: F32 * trained, moments: 2.0 * F32 * trained }
+    let weights = computation.bytes * (all - head) + F32 * trained;
+    TrainingState { weights, gradients: F32 * trained, moments: 2.0 * F32 * trained }
 }
 
 /// Bytes of the optimiser's own values while it updates the largest parameter.

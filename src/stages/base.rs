@@ -188,8 +188,7 @@ const BESIDE: [&str; 1] = ["tokenizer.json"];
 /// Fetches a published model and holds it to the shape that the study was planned with.
 pub fn published(context: &StageContext) -> Result<()> {
     let stage: CheckpointStage = context.settings()?;
-    let source = Source::parse(&stage.source)?.pinned()?;
-    let folder = source.fetch(&MODEL_FILES, &BESIDE)?;
+    let folder = Source::parse(&stage.source)?.fetch(&MODEL_FILES, &BESIDE)?;
     let found = Checkpoint::open(&folder)?.config()?;
     // Which tokens begin and end a text is the tokenizer's to say.
     let shape = GptNeoXConfig { bos_token_id: found.bos_token_id, eos_token_id: found.eos_token_id, ..stage.shape };
@@ -200,8 +199,18 @@ pub fn published(context: &StageContext) -> Result<()> {
             serde_json::json!(shape)
         )));
     }
-    let pointer = Pointer { source: source.to_string(), config_blake3: hash_of(&folder.join("config.json"))? };
+    let pointer =
+        Pointer { source: at_commit(&stage.source, &folder), config_blake3: hash_of(&folder.join("config.json"))? };
+    context.add_source(&pointer.source)?;
     write_json(&context.out().join(POINTER), &pointer)
+}
+
+/// `source` with the commit that `folder` of the hub's cache is named after.
+fn at_commit(source: &str, folder: &Path) -> String {
+    match (source.split_once('@'), folder.file_name().and_then(|name| name.to_str())) {
+        (Some((name, _)), Some(commit)) => format!("{name}@{commit}"),
+        _ => source.into(),
+    }
 }
 
 /// The folder of a model's files: the artifact itself, or the one that it points to, fetched again if it is gone.

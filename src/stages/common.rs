@@ -5,16 +5,16 @@ use crate::data::rows::{self, Demonstration, ResponsePair};
 use crate::data::world::{VERSION, World, WorldSettings};
 use crate::experiment::GenerationSettings;
 use crate::methods::optimise::Monitor;
-use crate::model::checkpoint::Checkpoint;
+use crate::methods::training::{Dtype, Training};
+use crate::model::checkpoint::{Checkpoint, Normalisation};
 use crate::model::generate::generate;
-use crate::model::{Generated, GptNeoXConfig, LanguageModel, Pair, Sampling};
+use crate::model::{Generated, GptNeoXConfig, LanguageModel, Pair, RewardModel, Sampling};
 use super::work::{Site, Work};
 use crate::pipeline::StageContext;
 use crate::{Context, Error, Result, device};
 use burn::tensor::Device;
 use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
-use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 /// The embedded world of a study and the version of the program's world that it was planned for.
@@ -67,14 +67,14 @@ impl Monitor for Watch<'_> {
     }
 }
 
-/// Rows (or pairs) per pass so that `work` fits into the memory that the stage may fill; none where no limit is known.
+/// `training` in passes of as many rows (or pairs) as fit into the memory that the stage may fill.
 ///
 /// # Errors
 /// Not even one row fits.
-pub fn micro_batch(context: &StageContext, work: &Work) -> Result<Option<NonZeroUsize>> {
-    let Some(limit) = context.memory else { return Ok(None) };
+pub fn within_memory(context: &StageContext, training: &Training, work: &Work) -> Result<Training> {
+    let Some(limit) = context.memory else { return Ok(training.clone()) };
     let site = Site::of(&context.device);
-    work.micro_batch(limit, site).map(Some).ok_or_else(|| {
+    let micro_batch = work.micro_batch(limit, site).ok_or_else(|| {
         let gib = |bytes: f64| bytes / (1u64 << 30) as f64;
         Error::new(format!(
             "this stage needs {:.1} GiB even one row at a time, and may fill {:.1} GiB",
@@ -82,7 +82,8 @@ pub fn micro_batch(context: &StageContext, work: &Work) -> Result<Option<NonZero
             gib(limit as f64)
         ))
         .hint("`touchstone plan` with the same words says which switch makes it fit")
-    })
+    })?;
+    Ok(Training { micro_batch: Some(micro_batch), ..training.clone() })
 }
 
 /// Floating-point operations per token and parameter: one forward pass, and forward with backward.
@@ -106,6 +107,17 @@ pub fn checkpoint(context: &StageContext, role: &str) -> Result<Checkpoint> {
 
 pub fn language_model(context: &StageContext, role: &str) -> Result<LanguageModel> {
     checkpoint(context, role)?.language_model(&device(context)?)
+}
+
+/// A model that is only read, held in `dtype`.
+pub fn frozen(context: &StageContext, role: &str, dtype: Dtype) -> Result<LanguageModel> {
+    Ok(language_model(context, role)?.in_dtype(dtype.float()))
+}
+
+/// A reward model that is only read, held in `dtype`.
+pub fn frozen_reward(context: &StageContext, role: &str, dtype: Dtype) -> Result<(RewardModel, Normalisation)> {
+    let (model, normalisation) = checkpoint(context, role)?.reward_model(&device(context)?)?;
+    Ok((model.in_dtype(dtype.float()), normalisation))
 }
 
 /// The tokenizer of the model in `role`, with the study's limits.

@@ -1,7 +1,7 @@
 //! Demonstrations: written by an author of the embedded world, split off a local file of real posts, or a data set of a hub
 //! with its human summaries or a demonstrator's responses.
 
-use super::common::{FORWARD, WorldAt, codec, count_flops, language_model, sample, sampling};
+use super::common::{FORWARD, WorldAt, codec, count_flops, frozen, sample, sampling};
 use crate::data::codec::tokenizer;
 use crate::data::dataset::{Dataset, TldrRow};
 use crate::data::hub::Source;
@@ -10,6 +10,7 @@ use crate::data::world::Split;
 use crate::data::{Codec, corpus, tldr};
 use crate::eval::exam::EXAM_SEED;
 use crate::experiment::{DataSources, DemonstrationSettings, GenerationSettings, Hyper};
+use crate::methods::training::Dtype;
 use crate::pipeline::StageContext;
 use crate::rng::{permutation, stream};
 use crate::{Error, Result};
@@ -94,6 +95,7 @@ pub struct HubStage {
     pub part: Part,
     pub count: usize,
     pub generation: GenerationSettings,
+    pub dtype: Dtype,
     /// Of the demonstrator, if there is one.
     pub temperature: f32,
 }
@@ -109,7 +111,8 @@ impl HubStage {
 
     fn new(sources: &DataSources, hyper: &Hyper, part: Part, count: usize) -> Self {
         let (posts, generation) = (sources.posts.clone(), hyper.generation.clone());
-        Self { posts, part, count, generation, temperature: sources.demonstrator_temperature }
+        let (dtype, temperature) = (hyper.training.dtype, sources.demonstrator_temperature);
+        Self { posts, part, count, generation, dtype, temperature }
     }
 }
 
@@ -149,7 +152,7 @@ pub fn hub(context: &StageContext) -> Result<()> {
 
 /// Replaces every response by the demonstrator's.
 fn demonstrate(context: &StageContext, stage: &HubStage, codec: &Codec, rows: &mut [Demonstration]) -> Result<()> {
-    let model = language_model(context, "demonstrator")?;
+    let model = frozen(context, "demonstrator", stage.dtype)?;
     let prompts = rows.iter().map(|row| codec.prompt(&row.prompt)).collect::<Result<Vec<_>>>()?;
     let sampling = sampling(codec, &stage.generation, stage.temperature);
     // The exam's posts are the same for every seed, so are its references.

@@ -1,12 +1,13 @@
 //! Pairs of responses: the training pairs (demonstration, own sample) of IRL and SPIN, and the held-out pairs on which
 //! rewards are measured.
 
-use super::common::{FORWARD, checkpoint, codec, count_flops, demonstrations, device, language_model, sample, sampling};
+use super::common::{FORWARD, codec, count_flops, demonstrations, frozen, frozen_reward, sample, sampling};
 use crate::Result;
 use crate::data::rows::{self, ResponsePair};
 use crate::eval::exam::{Exam, Judge, WorldExam};
 use crate::eval::policy::respond;
 use crate::experiment::GenerationSettings;
+use crate::methods::training::Dtype;
 use crate::pipeline::StageContext;
 use crate::rng::{round, stream};
 use serde::{Deserialize, Serialize};
@@ -19,6 +20,7 @@ pub const EXAM: &str = "exam_pairs";
 pub struct Stage {
     pub generation: GenerationSettings,
     pub temperature: f32,
+    pub dtype: Dtype,
     /// Samples per demonstration.
     pub negatives: usize,
     /// Iteration, from 0; names the random streams.
@@ -29,7 +31,7 @@ pub struct Stage {
 pub fn run(context: &StageContext) -> Result<()> {
     let stage: Stage = context.settings()?;
     let seed = round(context.seed()?, stage.round);
-    let policy = language_model(context, "policy")?;
+    let policy = frozen(context, "policy", stage.dtype)?;
     let codec = codec(context, "policy", &stage.generation)?;
     let demonstrations = demonstrations(context)?;
     let prompts = demonstrations
@@ -62,6 +64,7 @@ pub struct ExamStage {
     /// The first so many of the exam's posts.
     pub posts: usize,
     pub generation: GenerationSettings,
+    pub dtype: Dtype,
     pub temperature: f32,
 }
 
@@ -69,8 +72,8 @@ pub struct ExamStage {
 /// (ties left out; absent without gold), and `demonstrated.jsonl`, the demonstrator's response over a sample.
 pub fn exam(context: &StageContext) -> Result<()> {
     let stage: ExamStage = context.settings()?;
-    let exam = open_exam(context, stage.exam.as_ref(), &stage.generation)?.first(stage.posts);
-    let policy = language_model(context, "policy")?;
+    let exam = open_exam(context, stage.exam.as_ref(), &stage.generation, stage.dtype)?.first(stage.posts);
+    let policy = frozen(context, "policy", stage.dtype)?;
     let codec = codec(context, "policy", &stage.generation)?;
     let sampling = sampling(&codec, &stage.generation, stage.temperature);
     let draw = |purpose: &str| {
@@ -97,13 +100,18 @@ pub fn exam(context: &StageContext) -> Result<()> {
 }
 
 /// The exam of the embedded world, or the held-out real posts, with the model in the input `judge` for gold if there is one.
-pub fn open_exam(context: &StageContext, exam: Option<&WorldExam>, generation: &GenerationSettings) -> Result<Exam> {
+pub fn open_exam(
+    context: &StageContext,
+    exam: Option<&WorldExam>,
+    generation: &GenerationSettings,
+    dtype: Dtype,
+) -> Result<Exam> {
     if let Some(exam) = exam {
         return Exam::of_world(exam);
     }
     let judge = match context.spec.inputs.contains_key("judge") {
         true => {
-            let (model, normalisation) = checkpoint(context, "judge")?.reward_model(&device(context)?)?;
+            let (model, normalisation) = frozen_reward(context, "judge", dtype)?;
             Some(Judge { model, normalisation, codec: codec(context, "judge", generation)? })
         }
         false => None,

@@ -37,9 +37,17 @@ pub struct Work {
     phases: Vec<Phase>,
 }
 
-/// A pass that a stage makes again and again; one at a time. An item is a row, or a pair of rows.
+/// A pass that a stage makes again and again; one at a time.
 #[derive(Clone, Debug)]
-enum Phase {
+struct Phase {
+    pass: Pass,
+    /// Bytes of models that are held for these passes alone.
+    beside: f64,
+}
+
+/// An item is a row, or a pair of rows.
+#[derive(Clone, Debug)]
+enum Pass {
     /// `loads` are those of one item, one for each network that is trained.
     Train { config: GptNeoXConfig, loads: Vec<Load>, items: usize, computation: Computation },
     Read { config: GptNeoXConfig, load: Load, items: usize, computation: Computation },
@@ -123,7 +131,7 @@ impl Work {
 
     /// The most items per pass that fit into `limit` bytes; `None` if not even one does.
     pub fn micro_batch(&self, limit: u64, site: Site) -> Option<NonZeroUsize> {
-        let most = self.phases.iter().map(Phase::items).max().unwrap_or(1);
+        let most = self.phases.iter().map(|phase| phase.pass.items()).max().unwrap_or(1);
         // More items never need less, so the largest number that fits is found by halving.
         let (mut fits, mut too_many) = (0, most + 1);
         while too_many - fits > 1 {
@@ -138,6 +146,23 @@ impl Work {
 }
 
 impl Phase {
+    fn beside(self, bytes: f64) -> Self {
+        Self { beside: self.beside + bytes, ..self }
+    }
+
+    fn memory(&self, micro_batch: usize, held: Memory, fused: bool) -> Memory {
+        let held = Memory { other_models: held.other_models + self.beside, ..held };
+        self.pass.memory(micro_batch, held, fused)
+    }
+}
+
+impl From<Pass> for Phase {
+    fn from(pass: Pass) -> Self {
+        Self { pass, beside: 0.0 }
+    }
+}
+
+impl Pass {
     /// Items that a pass may split.
     fn items(&self) -> usize {
         match self {
@@ -227,21 +252,22 @@ impl Texts<'_> {
     }
 
     fn generate(&self, computation: Computation) -> Phase {
-        Phase::Generate {
+        let pass = Pass::Generate {
             config: self.config.clone(),
             rows: self.generation.batch_size,
             prompt: self.generation.max_prompt_tokens as f64,
             response: self.generation.max_response_tokens as f64,
             computation,
-        }
+        };
+        pass.into()
     }
 
     fn read(&self, load: Load, computation: Computation) -> Phase {
-        Phase::Read { config: self.config.clone(), load, items: READING_BATCH, computation }
+        Pass::Read { config: self.config.clone(), load, items: READING_BATCH, computation }.into()
     }
 
     fn train(&self, loads: &[Load], items: usize, computation: Computation) -> Phase {
-        Phase::Train { config: self.config.clone(), loads: loads.to_vec(), items, computation }
+        Pass::Train { config: self.config.clone(), loads: loads.to_vec(), items, computation }.into()
     }
 
     fn language_model(&self) -> usize {
@@ -329,11 +355,16 @@ pub fn ppo(texts: Texts, settings: &PpoSettings, learned_reward: bool, regime: R
     let items = settings.rollouts.div_ceil(settings.minibatches.max(1));
     let trained: &[Load] = if copied_critic { &[likelihood, texts.values()] } else { &[likelihood] };
     let phases = vec![
-        texts.generate(regime.reading),
-        texts.read(likelihood, regime.reading),
+        texts.generate(regime.reading).beside(copies),
+        texts.read(likelihood, regime.reading).beside(copies),
         texts.train(trained, items, regime.training),
     ];
     let reward = if learned_reward { frozen(config, 1, regime.reading.bytes) } else { 0.0 };
+    // Rollouts are drawn and read by copies of the networks in the type that is computed in, if it is another.
+    let copies = match regime.halves() {
+        true => frozen(config, texts.language_model(), 2.0) + if copied_critic { frozen(config, 1, 2.0) } else { 0.0 },
+        false => 0.0,
+    };
     Work {
         tokens: rollouts * (3.0 + epochs) * texts.width(),
         flops,
@@ -374,10 +405,18 @@ pub fn reading(models: &[(Texts, bool)], rows: usize, regime: Regime) -> Work {
     work
 }
 
+impl Work {
+    /// `self`, and `other` when the models of `self` are gone.
+    pub fn then(self, other: Self) -> Self {
+        let other_models = self.other_models.max(other.other_models);
+        Self { other_models, ..self + other }
+    }
+}
+
 impl std::ops::Add for Work {
     type Output = Self;
 
-    /// One after the other in one process, all models held throughout.
+    /// Both in one process, all models held throughout.
     fn add(mut self, other: Self) -> Self {
         self.tokens += other.tokens;
         self.flops += other.flops;

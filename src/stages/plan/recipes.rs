@@ -123,9 +123,9 @@ impl Planner<'_> {
         responder: Responder,
         made_by: Vec<StageKey>,
     ) -> Result<()> {
-        let generation = run.hyper.generation.clone();
+        let (generation, dtype) = (run.hyper.generation.clone(), run.hyper.training.dtype);
         let temperature = run.hyper.evaluation.temperature;
-        let stage = PolicyStage { exam: self.world_exam(run.hyper), generation, temperature, responder };
+        let stage = PolicyStage { exam: self.world_exam(run.hyper), generation, dtype, temperature, responder };
         let mut inputs = vec![("policy".to_string(), *policy), ("sft".to_string(), run.sft)];
         if let Some((JudgeKind::Explicit, reward)) = &judge {
             inputs.push(("reward".to_string(), *reward));
@@ -156,7 +156,8 @@ impl Planner<'_> {
         name: &str,
         iteration: usize,
     ) -> Result<StageKey> {
-        let stage = RewardStage { generation: run.hyper.generation.clone(), judge };
+        let (generation, dtype) = (run.hyper.generation.clone(), run.hyper.training.dtype);
+        let stage = RewardStage { generation, dtype, judge };
         let mut inputs = vec![("sft".to_string(), run.sft), ("exam_pairs".to_string(), run.exam_pairs)];
         if let Some(model) = model {
             let role = if judge == JudgeKind::Implicit { "policy" } else { "reward" };

@@ -137,7 +137,8 @@ impl Planner<'_> {
         (temperature, negatives): (f32, usize),
         round: usize,
     ) -> Result<StageKey> {
-        let stage = pairs::Stage { generation: run.hyper.generation.clone(), temperature, negatives, round };
+        let (generation, dtype) = (run.hyper.generation.clone(), run.hyper.training.dtype);
+        let stage = pairs::Stage { generation, dtype, temperature, negatives, round };
         let inputs = vec![("policy".into(), *policy), ("demonstrations".into(), run.demonstrations)];
         let label = run.label(&format!("iteration {}/pairs", round + 1));
         let work = work::sampling(run.texts(), self.count(run.hyper) * negatives, run.regime());
@@ -257,10 +258,11 @@ impl Planner<'_> {
         let mut inputs = vec![("policy".to_string(), *sft)];
         inputs.extend(self.exam_inputs(hyper, demonstrations)?);
         let temperature = hyper.evaluation.temperature;
-        let work =
-            work::sampling(start.texts(hyper), 2 * hyper.evaluation.on_policy_pairs, Regime::from(&hyper.training));
         let posts = hyper.evaluation.on_policy_pairs;
-        let stage = pairs::ExamStage { exam, posts, generation: hyper.generation.clone(), temperature };
+        let work = work::sampling(start.texts(hyper), 2 * posts, Regime::from(&hyper.training))
+            + self.judging(hyper, 2 * posts);
+        let (generation, dtype) = (hyper.generation.clone(), hyper.training.dtype);
+        let stage = pairs::ExamStage { exam, posts, generation, dtype, temperature };
         let label = format!("exam pairs/{}/seed {}", start.size, start.seed);
         self.add(pairs::EXAM, 1, &stage, inputs, Some(start.seed), label, work)
     }
@@ -299,16 +301,18 @@ impl Planner<'_> {
             work = work + work::reading(&[(run.texts(), false)], 3 * posts, regime);
         }
         if run.method.recipe.learns_reward() && run.method.recipe != Recipe::Spin {
-            work = work + work::reading(&[(run.texts(), true)], posts, regime);
+            work = work.then(work::reading(&[(run.texts(), true)], posts, regime));
         }
+        work + self.judging(run.hyper, 3 * posts)
+    }
+
+    /// What the judge of real posts does, if there is one.
+    fn judging(&self, hyper: &Hyper, rows: usize) -> Work {
         let judge = self.study.data.as_ref().and_then(|data| data.judge.as_ref());
-        match judge {
-            Some(judge) => {
-                let texts = Texts { config: &self.config(judge), generation: &run.hyper.generation };
-                work + work::reading(&[(texts, true)], 3 * posts, regime)
-            }
-            None => work,
-        }
+        judge.map_or_else(Work::default, |judge| {
+            let texts = Texts { config: &self.config(judge), generation: &hyper.generation };
+            work::reading(&[(texts, true)], rows, Regime::from(&hyper.training))
+        })
     }
 
     #[allow(clippy::too_many_arguments)]
