@@ -21,7 +21,7 @@ use touchstone::methods::ppo::{Critic, PpoSettings};
 use touchstone::methods::reward::score;
 use touchstone::methods::sft::{SftSettings, sft};
 use touchstone::methods::spin::sequence_log_probs;
-use touchstone::methods::training::Training;
+use touchstone::methods::training::{Dtype, Training};
 use touchstone::model::generate::generate;
 use touchstone::model::weights::host;
 use touchstone::model::{Batch, Generated, LanguageModel, RewardModel, Sampling, Sequence};
@@ -213,13 +213,14 @@ fn before_its_first_update_ppo_is_where_it_started() {
 fn the_value_function_does_not_move_the_policy_s_features() {
     // Clipping would couple the two through their common norm.
     let optimiser = OptimiserSettings { clip_norm: 0.0, ..optimiser() };
-    let one_update = |value_coefficient: f32| {
-        let optimiser = optimiser.clone();
-        let settings =
-            PpoSettings { updates: 1, epochs: 1, minibatches: 1, value_coefficient, optimiser, ..ppo_settings() };
+    let one_update = |critic: Critic, value_coefficient: f32| {
+        let base = PpoSettings { critic, value_coefficient, optimiser: optimiser.clone(), ..ppo_settings() };
+        let settings = PpoSettings { updates: 1, epochs: 1, minibatches: 1, ..base };
         bytes(&run_ppo(&settings, &Training::default(), &Unwatched).0.weights())
     };
-    assert!(one_update(0.0) == one_update(10.0), "the critic's loss reached the policy");
+    for critic in [Critic::ZeroHead, Critic::RewardCopy] {
+        assert!(one_update(critic, 0.0) == one_update(critic, 10.0), "the critic's loss reached the policy");
+    }
 }
 
 // --- Kills ---
@@ -268,8 +269,8 @@ impl<'a> Mortal<'a> {
     }
 
     /// What was trained, unless death came first.
-    fn live(&self, run: Run) -> Option<Trained> {
-        catch_unwind(AssertUnwindSafe(|| run(&micro_batches(3), self))).ok()
+    fn live(&self, run: Run, training: &Training) -> Option<Trained> {
+        catch_unwind(AssertUnwindSafe(|| run(training, self))).ok()
     }
 }
 
@@ -277,20 +278,23 @@ const NEVER: usize = usize::MAX;
 
 #[test]
 fn a_killed_run_ends_as_if_nothing_had_happened() {
-    for (name, run) in METHODS {
+    let plain = micro_batches(3);
+    let again = Training { gradient_checkpointing: true, ..plain.clone() };
+    let adapted = Training { lora_rank: 2, ..plain.clone() };
+    let everything = Training { dtype: Dtype::Bf16, ..adapted.clone() };
+    let runs = METHODS.iter().flat_map(|method| [(method, &plain), (method, &everything)]);
+    for ((name, run), training) in runs.chain([(&METHODS[1], &again), (&METHODS[1], &adapted)]) {
+        let name = format!("{name} with {training:?}");
         let (folder, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let undisturbed = Mortal::new(elsewhere.path(), NEVER);
-        let (weights, curve) = undisturbed.live(run).unwrap();
-        assert!(
-            bytes(&weights) == bytes(&run(&micro_batches(3), &Unwatched).0),
-            "{name}: checkpoints change what is learned"
-        );
+        let (weights, curve) = undisturbed.live(*run, training).unwrap();
+        assert!(bytes(&weights) == bytes(&run(training, &Unwatched).0), "{name}: checkpoints change what is learned");
         let steps = undisturbed.heard.get();
         // The first life dies before any checkpoint, the third dies at once after it was resumed.
         let lives = [(1, 1), (3, 3), (3, 1), (5, 3), (NEVER, steps - 4)];
         for (dies_at, expected) in lives {
             let monitor = Mortal::new(folder.path(), dies_at);
-            let trained = monitor.live(run);
+            let trained = monitor.live(*run, training);
             assert_eq!(monitor.heard.get(), expected, "{name}: steps of the life that ends at {dies_at}");
             assert_eq!(trained.is_some(), dies_at == NEVER, "{name}");
             if let Some((resumed, resumed_curve)) = trained {
@@ -317,10 +321,24 @@ fn a_kill_while_a_checkpoint_is_written_costs_at_most_time() {
     };
     for disturb in [&half_written as &dyn Fn(&Path), &between_renames] {
         let folder = tempfile::tempdir().unwrap();
-        Mortal::new(folder.path(), 4).live(run);
+        Mortal::new(folder.path(), 4).live(run, &micro_batches(3));
         disturb(folder.path());
-        let trained = Mortal::new(folder.path(), NEVER).live(run);
+        let trained = Mortal::new(folder.path(), NEVER).live(run, &micro_batches(3));
         assert!(trained.is_some_and(|(resumed, _)| bytes(&resumed) == bytes(&weights)));
+    }
+}
+
+#[test]
+fn a_checkpoint_holds_what_is_trained_and_nothing_else() {
+    let size = |training: &Training| {
+        let folder = tempfile::tempdir().unwrap();
+        Mortal::new(folder.path(), NEVER).live(METHODS[1].1, training);
+        ["model.bpk", "optimiser.bpk"]
+            .map(|file| fs::metadata(folder.path().join("checkpoint").join(file)).unwrap().len())
+    };
+    let (dense, adapters) = (size(&micro_batches(3)), size(&Training { lora_rank: 1, ..micro_batches(3) }));
+    for (dense, adapters) in dense.into_iter().zip(adapters) {
+        assert!(3 * adapters < dense, "{adapters} bytes of adapters, {dense} of the whole model");
     }
 }
 
@@ -328,7 +346,7 @@ fn a_kill_while_a_checkpoint_is_written_costs_at_most_time() {
 fn a_damaged_checkpoint_is_named_and_not_trained_on() {
     let folder = tempfile::tempdir().unwrap();
     let settings = SftSettings { epochs: 2, batch_size: 4, prompt_weight: 0.0, optimiser: optimiser() };
-    Mortal::new(folder.path(), 4).live(METHODS[1].1);
+    Mortal::new(folder.path(), 4).live(METHODS[1].1, &micro_batches(3));
     for file in ["state.json", "model.bpk", "optimiser.bpk"] {
         let path = folder.path().join("checkpoint").join(file);
         let whole = fs::read(&path).unwrap();
