@@ -3,7 +3,7 @@
 
 use crate::device::fused::{self, KvCache, Rotary};
 use crate::model::batch::Batch;
-use crate::model::weights::{Weights, parameter, transposed, values};
+use crate::model::weights::{Weights, parameter, transposed};
 use crate::{Error, Result};
 use burn::module::{Module, Param};
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
@@ -68,6 +68,11 @@ impl GptNeoXConfig {
         (self.head_size() as f64 * self.rotary_pct) as usize
     }
 
+    /// Pairs of dimensions of each head that turn together. An odd number of dimensions is rounded up, as transformers does.
+    pub fn rotary_pairs(&self) -> usize {
+        self.rotary_dims().div_ceil(2)
+    }
+
     /// Errors on what this implementation would compute differently from transformers.
     pub fn validate(&self, origin: &str) -> Result<()> {
         let wrong = |message: String| Err(Error::new(format!("{origin}: {message}")));
@@ -80,8 +85,12 @@ impl GptNeoXConfig {
                 self.hidden_size, self.num_attention_heads
             ));
         }
-        if !self.rotary_dims().is_multiple_of(2) {
-            return wrong(format!("rotary_pct {} rotates an odd number of dimensions", self.rotary_pct));
+        if !(self.rotary_pct >= 0.0 && 2 * self.rotary_pairs() <= self.head_size()) {
+            return wrong(format!(
+                "rotary_pct {} does not fit heads of {} dimensions",
+                self.rotary_pct,
+                self.head_size()
+            ));
         }
         Ok(())
     }
@@ -155,9 +164,8 @@ impl Linear {
     }
 
     fn save(&self, weights: &mut Weights, name: &str) {
-        let [from, to] = self.weight.val().dims();
-        weights.insert(format!("{name}.weight"), &[to, from], transposed(&values(&self.weight), from, to));
-        weights.insert(format!("{name}.bias"), &[to], values(&self.bias));
+        weights.insert_linear(format!("{name}.weight"), &self.weight);
+        weights.insert_parameter(format!("{name}.bias"), &self.bias);
     }
 
     fn forward(&self, x: Tensor<2>) -> Tensor<2> {
@@ -176,9 +184,8 @@ impl LayerNorm {
     }
 
     fn save(&self, weights: &mut Weights, name: &str) {
-        let [size] = self.weight.val().dims();
-        weights.insert(format!("{name}.weight"), &[size], values(&self.weight));
-        weights.insert(format!("{name}.bias"), &[size], values(&self.bias));
+        weights.insert_parameter(format!("{name}.weight"), &self.weight);
+        weights.insert_parameter(format!("{name}.bias"), &self.bias);
     }
 
     fn forward(&self, x: Tensor<2>) -> Tensor<2> {
@@ -190,10 +197,6 @@ impl Layer {
     fn load(weights: &mut Weights, index: usize, config: &GptNeoXConfig, device: &Device) -> Result<Self> {
         let (d, inner, epsilon) = (config.hidden_size, config.intermediate_size, config.layer_norm_eps);
         let name = |part: &str| format!("gpt_neox.layers.{index}.{part}");
-        // Buffers that old versions of transformers saved beside the weights.
-        for buffer in ["attention.bias", "attention.masked_bias", "attention.rotary_emb.inv_freq"] {
-            weights.ignore(&name(buffer));
-        }
         Ok(Self {
             input_layernorm: LayerNorm::load(weights, &name("input_layernorm"), d, epsilon, device)?,
             query_key_value: Linear::load(weights, &name("attention.query_key_value"), d, 3 * d, device)?,
@@ -276,7 +279,7 @@ impl GptNeoX {
     }
 
     pub fn save(&self, weights: &mut Weights) {
-        weights.insert("gpt_neox.embed_in.weight", &self.embed_in.val().dims(), values(&self.embed_in));
+        weights.insert_parameter("gpt_neox.embed_in.weight", &self.embed_in);
         for (index, layer) in self.layers.iter().enumerate() {
             layer.save(weights, index);
         }
@@ -336,12 +339,12 @@ impl GptNeoX {
         x
     }
 
-    /// Cosines and sines of every token's angle, `[b, t, rotary_dims / 2]`.
+    /// Cosines and sines of every token's angle, `[b, t, rotary_pairs]`.
     fn rotary(&self, positions: &[u32], b: usize) -> Rotary {
-        let half = self.config.rotary_dims() / 2;
+        let (half, dims) = (self.config.rotary_pairs(), self.config.rotary_dims() as f64);
         let device = self.device();
         let frequencies: Vec<f64> =
-            (0..half).map(|i| self.config.rotary_emb_base.powf(-(i as f64) / half as f64)).collect();
+            (0..half).map(|i| self.config.rotary_emb_base.powf(-((2 * i) as f64) / dims)).collect();
         let angles = positions.iter().flat_map(|&p| frequencies.iter().map(move |f| f64::from(p) * f));
         let (mut cos, mut sin) =
             (Vec::with_capacity(positions.len() * half), Vec::with_capacity(positions.len() * half));

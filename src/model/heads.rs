@@ -4,7 +4,7 @@ use crate::Result;
 use crate::device::fused;
 use crate::model::batch::Batch;
 use crate::model::gpt_neox::{GptNeoX, GptNeoXConfig, normal, random_backbone};
-use crate::model::weights::{Weights, parameter, transposed, values};
+use crate::model::weights::{Weights, parameter, transposed};
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use rand::Rng;
@@ -32,7 +32,6 @@ impl LanguageModel {
     pub fn from_weights(mut weights: Weights, config: &GptNeoXConfig, device: &Device) -> Result<Self> {
         let gpt_neox = GptNeoX::load(&mut weights, config, device)?;
         let embed_out = if config.tie_word_embeddings {
-            weights.ignore("embed_out.weight");
             None
         } else {
             let (v, d) = (config.vocab_size, config.hidden_size);
@@ -47,8 +46,7 @@ impl LanguageModel {
         let mut weights = Weights::new("model in memory");
         self.gpt_neox.save(&mut weights);
         if let Some(head) = &self.embed_out {
-            let [d, v] = head.val().dims();
-            weights.insert("embed_out.weight", &[v, d], transposed(&values(head), d, v));
+            weights.insert_linear("embed_out.weight", head);
         }
         weights
     }
@@ -119,7 +117,7 @@ impl RewardModel {
     pub fn weights(&self) -> Weights {
         let mut weights = Weights::new("model in memory");
         self.gpt_neox.save(&mut weights);
-        weights.insert("score.weight", &[1, self.gpt_neox.config.hidden_size], values(&self.score));
+        weights.insert_linear("score.weight", &self.score);
         weights
     }
 

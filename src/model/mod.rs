@@ -6,6 +6,7 @@ pub mod checkpoint;
 pub mod generate;
 pub mod gpt_neox;
 pub mod heads;
+pub mod layout;
 pub mod weights;
 
 pub use batch::{Batch, Pair, Sequence};

@@ -1,6 +1,8 @@
 //! What several test files share: a folder to run the program in, and models small enough to train in a moment.
 #![allow(dead_code, reason = "every test file uses its own part")]
 
+pub mod goldens;
+
 use burn::tensor::Device;
 use rand::Rng;
 use std::collections::BTreeMap;
