@@ -8,6 +8,7 @@ pub mod generate;
 pub mod gpt_neox;
 pub mod heads;
 pub mod layer;
+pub mod layout;
 pub mod lora;
 pub mod names;
 pub mod tape;

@@ -158,7 +158,7 @@ impl CheckpointStage {
     pub fn new(model: &ModelSettings) -> Result<Self> {
         let name = &model.label;
         let source = model.checkpoint.clone().unwrap_or_default();
-        if matches!(Source::parse(&source)?, Source::Folder(_)) {
+        if matches!(Source::parse(&source)?, Source::Local(_)) {
             return Err(Error::new(format!("the checkpoint of {name} is `{source}`, which is not on a hub"))
                 .hint("write hf:owner/name@revision; HF_ENDPOINT may point to a mirror"));
         }

@@ -3,7 +3,7 @@
 
 use super::common::{FORWARD, WorldAt, codec, count_flops, frozen, sample, sampling};
 use crate::data::codec::tokenizer;
-use crate::data::dataset::{Dataset, TldrRow};
+use crate::data::dataset::{Dataset, SummarisedPost};
 use crate::data::hub::Source;
 use crate::data::rows::{self, Demonstration};
 use crate::data::world::Split;
@@ -137,7 +137,7 @@ pub fn hub(context: &StageContext) -> Result<()> {
         Part::Exam => (0..stage.count).collect(),
     };
     let mut rows = Vec::with_capacity(stage.count);
-    for (index, row) in posts.rows::<TldrRow>()?.enumerate() {
+    for (index, row) in posts.rows::<SummarisedPost>()?.enumerate() {
         let row = row?;
         if wanted.contains(&index) {
             let prompt = tldr::fitted(&row.post, &codec)?;

@@ -2,7 +2,7 @@
 //! through noise. This stage stands for human labour, so it alone among training data looks at gold.
 
 use super::common::{WorldAt, codec, language_model, sampling};
-use crate::data::dataset::{Comparison, Dataset};
+use crate::data::dataset::{Comparison, Dataset, Text};
 use crate::data::rows::{self, Response, ResponsePair};
 use crate::data::world::{Labeller, Split};
 use crate::data::{hub, tldr};
@@ -148,25 +148,37 @@ pub fn comparisons(context: &StageContext) -> Result<()> {
     let source = hub::Source::parse(&stage.comparisons)?;
     let set = Dataset::open(&source, stage.config.as_deref(), &stage.split)?;
     context.add_source(set.fingerprint()?)?;
-    let available = set.len()?;
-    if available < stage.count {
-        let have = format!("{} has {available} comparisons in `{}`", stage.comparisons, stage.split);
+    let available: Vec<usize> = set
+        .rows::<Comparison>()?
+        .enumerate()
+        .filter_map(|(index, row)| match row {
+            // Comparisons of news articles stand among those of posts in some splits.
+            Ok(row) => matches!(row.text, Text::Post(_)).then_some(Ok(index)),
+            Err(error) => Some(Err(error)),
+        })
+        .collect::<Result<_>>()?;
+    if available.len() < stage.count {
+        let have =
+            format!("{} has {} comparisons of posts in `{}`", stage.comparisons, available.len(), stage.split);
         return Err(Error::new(format!("{have}, not {}", stage.count))
             .hint("lower preferences.pairs or evaluation.preference_pairs"));
     }
     let wanted: BTreeSet<usize> = match context.spec.seed {
-        Some(seed) => permutation(available, seed, "comparisons/choice", 0).into_iter().take(stage.count).collect(),
-        None => (0..stage.count).collect(),
+        Some(seed) => {
+            let order = permutation(available.len(), seed, "comparisons/choice", 0);
+            order.into_iter().take(stage.count).map(|position| available[position]).collect()
+        }
+        None => available.into_iter().take(stage.count).collect(),
     };
     let mut pairs = Vec::with_capacity(stage.count);
     for (index, row) in set.rows::<Comparison>()?.enumerate() {
         let row = row?;
-        if wanted.contains(&index) {
+        if let (true, Text::Post(post)) = (wanted.contains(&index), &row.text) {
             pairs.push(ResponsePair {
                 id: row.id,
-                prompt: tldr::fitted(&row.post, &codec)?,
-                chosen: codec.response(&tldr::response(&row.chosen))?,
-                rejected: codec.response(&tldr::response(&row.rejected))?,
+                prompt: tldr::fitted(post, &codec)?,
+                chosen: codec.response(&tldr::response(&row.chosen.text))?,
+                rejected: codec.response(&tldr::response(&row.rejected.text))?,
             });
         }
     }

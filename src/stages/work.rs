@@ -343,7 +343,8 @@ pub fn ppo(texts: Texts, settings: &PpoSettings, learned_reward: bool, regime: R
     let copied_critic = settings.critic == Critic::RewardCopy;
     let critic = if copied_critic { training_state(config, 1, &regime.training) } else { TrainingState::default() };
     let reads = likelihood.times(2.0 * rollouts);
-    let mut flops = 2.0 * forward_flops(config, &likelihood.times(rollouts)) // sampling does the work of a forward pass
+    // Sampling with kept keys and values does the work of a forward pass.
+    let mut flops = forward_flops(config, &likelihood.times(rollouts))
         + forward_flops(config, &reads)
         + training_flops(config, &likelihood.times(epochs * rollouts), &regime.training);
     if learned_reward {
@@ -354,17 +355,17 @@ pub fn ppo(texts: Texts, settings: &PpoSettings, learned_reward: bool, regime: R
     }
     let items = settings.rollouts.div_ceil(settings.minibatches.max(1));
     let trained: &[Load] = if copied_critic { &[likelihood, texts.values()] } else { &[likelihood] };
+    // Rollouts are drawn and read by copies of the networks in the type that is computed in, if it is another.
+    let copies = match regime.halves() {
+        true => frozen(config, texts.language_model(), 2.0) + if copied_critic { frozen(config, 1, 2.0) } else { 0.0 },
+        false => 0.0,
+    };
     let phases = vec![
         texts.generate(regime.reading).beside(copies),
         texts.read(likelihood, regime.reading).beside(copies),
         texts.train(trained, items, regime.training),
     ];
     let reward = if learned_reward { frozen(config, 1, regime.reading.bytes) } else { 0.0 };
-    // Rollouts are drawn and read by copies of the networks in the type that is computed in, if it is another.
-    let copies = match regime.halves() {
-        true => frozen(config, texts.language_model(), 2.0) + if copied_critic { frozen(config, 1, 2.0) } else { 0.0 },
-        false => 0.0,
-    };
     Work {
         tokens: rollouts * (3.0 + epochs) * texts.width(),
         flops,
