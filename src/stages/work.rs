@@ -50,7 +50,8 @@ struct Phase {
 enum Pass {
     /// `loads` are those of one item, one for each network that is trained.
     Train { config: GptNeoXConfig, loads: Vec<Load>, items: usize, computation: Computation },
-    Read { config: GptNeoXConfig, load: Load, items: usize, computation: Computation },
+    /// Rows are split only where `splits` says.
+    Read { config: GptNeoXConfig, load: Load, rows: usize, splits: bool, computation: Computation },
     Generate { config: GptNeoXConfig, rows: usize, prompt: f64, response: f64, computation: Computation },
 }
 
@@ -166,8 +167,8 @@ impl Pass {
     /// Items that a pass may split.
     fn items(&self) -> usize {
         match self {
-            Self::Train { items, .. } | Self::Read { items, .. } => *items,
-            Self::Generate { .. } => 1,
+            Self::Train { items, .. } | Self::Read { rows: items, splits: true, .. } => *items,
+            Self::Read { .. } | Self::Generate { .. } => 1,
         }
     }
 
@@ -181,8 +182,8 @@ impl Pass {
                 let passing = if *items > micro_batch { held.gradients + activations } else { activations };
                 Memory { activations, passing: passing.max(updating), ..held }
             }
-            Self::Read { config, load, items, computation } => {
-                let rows = (*items).min(micro_batch).min(READING_BATCH) as f64;
+            Self::Read { config, load, rows, splits, computation } => {
+                let rows = if *splits { (*rows).min(micro_batch) } else { *rows } as f64;
                 let activations = inference_activations(config, &load.times(rows), computation, fused);
                 Memory { activations, passing: activations, gradients: 0.0, ..held }
             }
@@ -251,10 +252,11 @@ impl Texts<'_> {
         Load { outputs: 1.0, ..self.likelihood() }
     }
 
-    fn generate(&self, computation: Computation) -> Phase {
+    /// Sampling `samples` responses.
+    fn generate(&self, samples: usize, computation: Computation) -> Phase {
         let pass = Pass::Generate {
             config: self.config.clone(),
-            rows: self.generation.batch_size,
+            rows: self.generation.batch_size.min(samples),
             prompt: self.generation.max_prompt_tokens as f64,
             response: self.generation.max_response_tokens as f64,
             computation,
@@ -262,8 +264,10 @@ impl Texts<'_> {
         pass.into()
     }
 
-    fn read(&self, load: Load, computation: Computation) -> Phase {
-        Pass::Read { config: self.config.clone(), load, items: READING_BATCH, computation }.into()
+    /// `rows` rows, so many at a time as are always read together.
+    fn read(&self, load: Load, rows: usize, computation: Computation) -> Phase {
+        let rows = rows.min(READING_BATCH);
+        Pass::Read { config: self.config.clone(), load, rows, splits: false, computation }.into()
     }
 
     fn train(&self, loads: &[Load], items: usize, computation: Computation) -> Phase {
@@ -311,7 +315,7 @@ pub fn reward(texts: Texts, settings: &RewardSettings, pairs: usize, regime: Reg
         other_models: 0.0,
         phases: vec![
             texts.train(&[pair], settings.batch_size.min(pairs), regime.training),
-            texts.read(texts.score(), regime.reading),
+            texts.read(texts.score(), 2 * pairs, regime.reading),
         ],
     }
 }
@@ -329,7 +333,7 @@ pub fn spin(texts: Texts, settings: &SpinSettings, pairs: usize, regime: Regime)
         trained: training_state(texts.config, texts.language_model(), &regime.training),
         other_models: frozen(texts.config, texts.language_model(), regime.reading.bytes),
         phases: vec![
-            texts.read(texts.likelihood(), regime.reading),
+            texts.read(texts.likelihood(), pairs, regime.reading),
             texts.train(&[pair], settings.batch_size.min(pairs), regime.training),
         ],
     }
@@ -361,8 +365,15 @@ pub fn ppo(texts: Texts, settings: &PpoSettings, learned_reward: bool, regime: R
         false => 0.0,
     };
     let phases = vec![
-        texts.generate(regime.reading).beside(copies),
-        texts.read(likelihood, regime.reading).beside(copies),
+        texts.generate(settings.rollouts, regime.reading).beside(copies),
+        Phase::from(Pass::Read {
+            config: config.clone(),
+            load: likelihood,
+            rows: settings.rollouts,
+            splits: true,
+            computation: regime.reading,
+        })
+        .beside(copies),
         texts.train(trained, items, regime.training),
     ];
     let reward = if learned_reward { frozen(config, 1, regime.reading.bytes) } else { 0.0 };
@@ -386,7 +397,7 @@ pub fn sampling(texts: Texts, samples: usize, regime: Regime) -> Work {
         halves: regime.halves(),
         trained: TrainingState::default(),
         other_models: frozen(texts.config, texts.language_model(), regime.reading.bytes),
-        phases: vec![texts.generate(regime.reading)],
+        phases: vec![texts.generate(samples, regime.reading)],
     }
 }
 
@@ -401,7 +412,7 @@ pub fn reading(models: &[(Texts, bool)], rows: usize, regime: Regime) -> Work {
         work.tokens += rows as f64 * texts.width();
         work.flops += forward_flops(texts.config, &load.times(rows as f64));
         work.other_models += frozen(texts.config, outputs, regime.reading.bytes);
-        work.phases.push(texts.read(load, regime.reading));
+        work.phases.push(texts.read(load, rows, regime.reading));
     }
     work
 }

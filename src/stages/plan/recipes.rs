@@ -167,7 +167,8 @@ impl Planner<'_> {
             inputs.push(("preferences".to_string(), preferences));
         }
         let evaluation = &run.hyper.evaluation;
-        let rows = 2 * (2 * evaluation.on_policy_pairs + evaluation.preference_pairs);
+        let preferences = if self.local.is_some() { 0 } else { evaluation.preference_pairs };
+        let rows = 2 * (2 * self.exam_posts(evaluation.on_policy_pairs) + preferences);
         let models = match judge {
             JudgeKind::Implicit => vec![(run.texts(), false), (run.texts(), false)],
             JudgeKind::Explicit => vec![(run.texts(), true)],

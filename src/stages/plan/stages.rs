@@ -122,6 +122,11 @@ impl Planner<'_> {
         self.add(sft::KIND, 1, &stage, inputs, Some(start.seed), label, work)
     }
 
+    /// Posts of an exam that asks for `wanted`.
+    pub(super) fn exam_posts(&self, wanted: usize) -> usize {
+        self.local.map_or(wanted, |local| wanted.min((local.rows as f64 * HELD_OUT).round() as usize))
+    }
+
     /// Demonstrations that are trained on.
     pub(super) fn count(&self, hyper: &Hyper) -> usize {
         match self.local {
@@ -258,7 +263,7 @@ impl Planner<'_> {
         let mut inputs = vec![("policy".to_string(), *sft)];
         inputs.extend(self.exam_inputs(hyper, demonstrations)?);
         let temperature = hyper.evaluation.temperature;
-        let posts = hyper.evaluation.on_policy_pairs;
+        let posts = self.exam_posts(hyper.evaluation.on_policy_pairs);
         let work = work::sampling(start.texts(hyper), 2 * posts, Regime::from(&hyper.training))
             + self.judging(hyper, 2 * posts);
         let (generation, dtype) = (hyper.generation.clone(), hyper.training.dtype);
@@ -290,7 +295,7 @@ impl Planner<'_> {
 
     /// Answers to the exam, and what is read off them.
     pub(super) fn evaluation(&self, run: &Run, responder: &Responder) -> Work {
-        let (regime, posts) = (run.regime(), run.hyper.evaluation.posts);
+        let (regime, posts) = (run.regime(), self.exam_posts(run.hyper.evaluation.posts));
         let drawn = match responder {
             Responder::Policy => 2,
             Responder::Demonstrator => 0,
