@@ -54,3 +54,9 @@ bench-peer *arguments:
 setup-libtorch:
     scripts/setup-libtorch.sh
     . .libtorch/env.sh && cargo run --release --features tch -- doctor --device libtorch
+
+# Whether transformers computes the same from the same model folders: random models in both directions, and trained ones.
+# PYTHON names a Python that has torch and transformers; the versions are in the script.
+transformers *arguments:
+    cargo build --release
+    "${PYTHON:-python3}" tests/transformers/check.py "$@"

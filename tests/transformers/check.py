@@ -1,0 +1,230 @@
+#!/usr/bin/env python3
+"""Whether touchstone and transformers compute the same from the same folders, in both directions.
+
+    python3 -m venv /tmp/venv && /tmp/venv/bin/pip install torch==2.9.0 transformers==4.57.6
+    PYTHON=/tmp/venv/bin/python just transformers                   # all of it: 20 random models, and trained ones
+    PYTHON=/tmp/venv/bin/python just transformers --random 200 --seed 7
+    PYTHON=/tmp/venv/bin/python just transformers FOLDER ...        # opens model folders that touchstone saved
+
+A random model has a configuration and weights drawn from its number: sizes that divide nothing, any share of rotated
+dimensions, one or more layers, tied or not, either residual, with or without the buffers of old releases, in any number
+type, in one file or shards, under any spelling of the rotary keys, a language or a reward model. transformers saves it and
+`touchstone score` computes with it; then `touchstone model convert` writes it in every number type and transformers opens
+that. Trained models are those that the smoke study leaves in its store: every policy and every reward model.
+
+Compared are, as float32 numbers computed on the CPU: log-probabilities of every token of rows of unequal length (and at one
+place of every random model, of every token of the vocabulary: the logits but for their normalisation), and scores of reward
+models. transformers computes them in one batch padded on the right, touchstone in batches of another size. Weights of two
+bytes are compared as both programs read them. Exits with 1 if anything differs by more than the tolerance.
+"""
+
+import argparse
+import json
+import pathlib
+import random
+import subprocess
+import sys
+import tempfile
+
+import torch
+import transformers
+from safetensors.torch import load_file, save_file
+from transformers import (AutoModelForCausalLM, AutoModelForSequenceClassification, GPTNeoXConfig, GPTNeoXForCausalLM,
+                          GPTNeoXForSequenceClassification)
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.append(str(ROOT / "tests/fixtures/gpt_neox"))
+from make import padded_logits, randomise  # noqa: E402
+
+TYPES = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
+
+
+class Touchstone:
+    """The program, run in a folder of its own."""
+
+    def __init__(self, program: pathlib.Path, work: pathlib.Path):
+        self.program, self.work = program, work
+
+    def run(self, *words) -> str:
+        command = [str(self.program), *map(str, words)]
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        if done.returncode != 0:
+            sys.exit(f"{' '.join(command)}\n{done.stdout}{done.stderr}")
+        return done.stdout
+
+    def score(self, folder: pathlib.Path, kind: str, rows: list[tuple[list[int], list[int]]], batch: int) -> list[dict]:
+        rows_in, rows_out = self.work / "rows.jsonl", self.work / "scored.jsonl"
+        lines = [json.dumps({"prompt_ids": prompt, "response_ids": response}) for prompt, response in rows]
+        rows_in.write_text("\n".join(lines))
+        self.run("score", "--model", folder, "--kind", kind, "--input", rows_in, "--output", rows_out, "--batch", batch)
+        return [json.loads(line) for line in rows_out.read_text().splitlines()]
+
+
+def is_reward(folder: pathlib.Path) -> bool:
+    [architecture] = json.loads((folder / "config.json").read_text())["architectures"]
+    return architecture == "GPTNeoXForSequenceClassification"
+
+
+@torch.no_grad()
+def difference(touchstone: Touchstone, folder: pathlib.Path, draw: random.Random, tokens: int,
+               whole_vocabulary: bool) -> float:
+    """The largest difference between what the two programs compute from `folder`."""
+    auto = AutoModelForSequenceClassification if is_reward(folder) else AutoModelForCausalLM
+    model = auto.from_pretrained(folder, dtype=torch.float32).eval()
+    config = model.config
+    longest = min(config.max_position_embeddings, tokens)
+    # Rows end as rewards are read: with a token that is not padding.
+    usable = [token for token in range(config.vocab_size) if token != config.pad_token_id]
+    rows = []
+    for length in [2, 3, longest, *(draw.randint(2, longest) for _ in range(5))]:
+        tokens = draw.choices(usable, k=length)
+        rows.append((tokens[: (cut := draw.randint(1, length - 1))], tokens[cut:]))
+    whole = [prompt + response for prompt, response in rows]
+    scored = touchstone.score(folder, "reward" if is_reward(folder) else "lm", rows, draw.choice([1, 3, 8, 32]))
+    if is_reward(folder):
+        described = folder / "reward.json"
+        bound = json.loads(described.read_text())["bound"] if described.exists() else 0
+        logits = torch.stack(padded_logits(model, whole))[:, 0]
+        expected = bound * (logits / bound).tanh() if bound else logits
+        return (expected - torch.tensor([row["raw_reward"] for row in scored])).abs().max().item()
+
+    width = max(map(len, whole))
+    ids = torch.tensor([row + [0] * (width - len(row)) for row in whole])
+    mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in whole])
+    log_probs = model(ids, attention_mask=mask).logits.log_softmax(-1)
+    worst = 0.0
+    for number, (prompt, response) in enumerate(rows):
+        expected = log_probs[number, len(prompt) - 1 : len(prompt) + len(response) - 1]
+        expected = expected.gather(1, torch.tensor(response)[:, None])[:, 0]
+        worst = max(worst, (expected - torch.tensor(scored[number]["token_logprobs"])).abs().max().item())
+    if whole_vocabulary:
+        prompt = rows[2][0]
+        every = touchstone.score(folder, "lm", [(prompt, [token]) for token in range(config.vocab_size)], 64)
+        found = torch.tensor([row["logprob"] for row in every])
+        worst = max(worst, (log_probs[2, len(prompt) - 1] - found).abs().max().item())
+    return worst
+
+
+def random_config(draw: random.Random, reward: bool) -> GPTNeoXConfig:
+    head_size = draw.choice([1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 20, 33, 64])
+    heads = draw.choice([1, 2, 3, 4, 5, 8])
+    share = draw.choice([0.0, 0.05, 0.1, 0.25, 0.25, 0.3, 0.5, 0.75, 1.0, 1.0, draw.random()])
+    rotated = int(head_size * share)
+    if rotated + rotated % 2 > head_size:
+        # transformers rounds an odd number of dimensions up, and cannot compute where there is no room for that.
+        share = 0.5
+    vocabulary = draw.choice([37, 100, 257, 1000, 1001])
+    eos = draw.choice([0, 2, vocabulary - 1])
+    padding = [token for token in range(vocabulary) if token != eos]
+    head = dict(num_labels=1, pad_token_id=draw.choice(padding)) if reward else {}
+    return GPTNeoXConfig(
+        vocab_size=vocabulary, hidden_size=heads * head_size, num_hidden_layers=draw.choice([1, 1, 2, 3, 5]),
+        num_attention_heads=heads, intermediate_size=draw.choice([4 * heads * head_size, draw.randint(1, 150)]),
+        rotary_pct=share, rotary_emb_base=draw.choice([10000, 100, 500000, 10000.0, 7.5]),
+        max_position_embeddings=draw.choice([16, 64, 100, 2048]), layer_norm_eps=draw.choice([1e-5, 1e-3, 1e-8]),
+        use_parallel_residual=draw.random() < 0.5, tie_word_embeddings=draw.random() < 0.3, eos_token_id=eos,
+        hidden_dropout=draw.choice([0, 0.1]), attention_dropout=draw.choice([0, 0.1]), bos_token_id=eos,
+        classifier_dropout=draw.choice([0.1, 0.5]), use_cache=draw.random() < 0.5, **head)
+
+
+def save(model: transformers.PreTrainedModel, folder: pathlib.Path, draw: random.Random) -> str:
+    """Saves as some published checkpoint is, and says how."""
+    config = model.config
+    said = [draw.choice(list(TYPES))]
+    model.to(TYPES[said[0]])
+    decoder_alone = config.tie_word_embeddings and isinstance(model, GPTNeoXForCausalLM) and draw.random() < 0.4
+    shards = draw.random() < 0.4
+    saved = model.gpt_neox if decoder_alone else model
+    saved.save_pretrained(folder, max_shard_size=f"{draw.randint(1, 60)}KB" if shards else "5GB")
+    said += ["decoder alone"] * decoder_alone + ["shards"] * (folder / "model.safetensors.index.json").exists()
+    weights = folder / "model.safetensors"
+    if weights.exists() and not decoder_alone and draw.random() < 0.4:
+        tensors = load_file(weights)
+        for layer in range(config.num_hidden_layers):
+            attention = f"gpt_neox.layers.{layer}.attention"
+            tensors[f"{attention}.bias"] = torch.ones(1, 1, 8, 8, dtype=draw.choice([torch.bool, torch.uint8])).tril()
+            tensors[f"{attention}.masked_bias"] = torch.tensor(-1e9, dtype=draw.choice([torch.float32, torch.bfloat16]))
+            tensors[f"{attention}.rotary_emb.inv_freq"] = torch.rand(4)
+        said.append("buffers")
+        if config.tie_word_embeddings and isinstance(model, GPTNeoXForCausalLM):
+            tensors["embed_out.weight"] = tensors["gpt_neox.embed_in.weight"].clone()
+            said.append("tied head stored")
+        save_file(tensors, weights, metadata={"format": "pt"})
+    path = folder / "config.json"
+    keys = json.loads(path.read_text())
+    if draw.random() < 0.4:
+        # Published before the newer names came.
+        keys = {key: value for key, value in keys.items()
+                if key not in ("partial_rotary_factor", "rope_theta", "rope_scaling", "attention_bias", "dtype")}
+        keys["torch_dtype"] = {"f32": "float32", "f16": "float16", "bf16": "bfloat16"}[said[0]]
+        said.append("old keys")
+        path.write_text(json.dumps(keys))
+    return ", ".join(said)
+
+
+def check_random(touchstone: Touchstone, number: int, tokens: int, work: pathlib.Path) -> tuple[float, float, str]:
+    draw = random.Random(number)
+    reward = draw.random() < 0.3
+    config = random_config(draw, reward)
+    torch.manual_seed(number)
+    model = (GPTNeoXForSequenceClassification if reward else GPTNeoXForCausalLM)(config).eval()
+    randomise(model, torch.Generator().manual_seed(number))
+    if config.tie_word_embeddings:
+        # As a head of its own would be: logits in the hundreds would lose to rounding what they are compared to.
+        model.gpt_neox.embed_in.weight.data *= 1.5 / config.hidden_size**0.5
+    folder = work / f"random-{number}"
+    how = save(model, folder, draw)
+    touchstone.run("model", "info", folder)
+    read = difference(touchstone, folder, draw, tokens, whole_vocabulary=not reward)
+    written = 0.0
+    for dtype in TYPES:
+        new = work / f"random-{number}-{dtype}"
+        limit = ["--max-shard-size", f"{draw.randint(1, 60)}KB"] if draw.random() < 0.5 else []
+        touchstone.run("model", "convert", folder, new, "--dtype", dtype, *limit)
+        written = max(written, difference(touchstone, new, draw, tokens, not reward and dtype == "f32"))
+    size = f"{config.num_hidden_layers}×{config.hidden_size} {config.num_attention_heads} heads rotary {config.rotary_pct:.2f}"
+    residual = "parallel" if config.use_parallel_residual else "sequential"
+    tied = ", tied" if config.tie_word_embeddings else ""
+    return read, written, f"{'reward' if reward else 'lm'} {size} {residual}{tied}, vocabulary {config.vocab_size}; {how}"
+
+
+def trained(touchstone: Touchstone, work: pathlib.Path) -> list[pathlib.Path]:
+    """The models of a smoke study, policies and rewards."""
+    store = work / "store"
+    touchstone.run("reproduce", "tldr", "--profile", "smoke", "--store", store, "--out", work / "reports")
+    return sorted(path.parent for path in store.rglob("config.json") if (path.parent / "model.safetensors").exists())
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("folders", nargs="*", type=pathlib.Path, help="model folders to open; nothing else is done then")
+    options.add_argument("--random", type=int, default=20, metavar="N", help="random models (20)")
+    options.add_argument("--seed", type=int, default=1, help="number of the first random model (1)")
+    options.add_argument("--tokens", type=int, default=96, metavar="N", help="the longest row, where positions allow (96)")
+    options.add_argument("--tolerance", type=float, default=1e-4)
+    options.add_argument("--touchstone", type=pathlib.Path, default=ROOT / "target/release/touchstone", metavar="PROGRAM")
+    options = options.parse_args()
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    print(f"torch {torch.__version__}, transformers {transformers.__version__}")
+    worst = {"read": 0.0, "written": 0.0, "policy": 0.0, "reward model": 0.0}
+    with tempfile.TemporaryDirectory() as name:
+        work = pathlib.Path(name)
+        touchstone = Touchstone(options.touchstone.resolve(), work)
+        for number in range(options.seed, options.seed + (0 if options.folders else options.random)):
+            read, written, what = check_random(touchstone, number, options.tokens, work)
+            worst["read"], worst["written"] = max(worst["read"], read), max(worst["written"], written)
+            print(f"{number:6}  read {read:.1e}  written {written:.1e}  {what}", flush=True)
+        for number, folder in enumerate(options.folders or trained(touchstone, work)):
+            found = difference(touchstone, folder, random.Random(number), options.tokens, whole_vocabulary=False)
+            kind = "reward model" if is_reward(folder) else "policy"
+            worst[kind] = max(worst[kind], found)
+            print(f"{found:.1e}  {kind}  {folder if options.folders else folder.name}", flush=True)
+    for what, found in worst.items():
+        print(f"largest difference, {what}: {found:.1e}")
+    if max(worst.values()) > options.tolerance:
+        sys.exit(f"more than the tolerance of {options.tolerance:.0e}")
+
+
+if __name__ == "__main__":
+    main()
