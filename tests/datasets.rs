@@ -540,7 +540,7 @@ mod on_a_hub {
         assert_eq!(ids(&open(true, "train").unwrap()).len(), 6);
         fs::remove_file(folder.join("snapshots").join(COMMIT).join("data/train-00001-of-00002.parquet")).unwrap();
         let error = open(true, "train").unwrap_err();
-        assert!(error.to_string().contains("lacks file number 1 of split `train`"), "{error}");
+        assert!(error.to_string().contains("lacks file 1 (of 2, counted from 0) of split `train`"), "{error}");
     }
 
     #[test]

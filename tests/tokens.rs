@@ -8,6 +8,7 @@ use tokenizers::models::bpe::{BPE, BpeTrainer};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::{AddedToken, Tokenizer};
 use touchstone::data::codec::END_OF_TEXT;
+use touchstone::data::dataset::SummarisedPost;
 use touchstone::data::world::{Split, World, WorldSettings};
 use touchstone::data::{Codec, corpus, tldr};
 
@@ -109,7 +110,7 @@ fn responses_survive_the_way_to_tokens_and_back() {
 fn a_csv_file_holds_the_same_rows() {
     let rows = corpus::read(&fixture("tldr/posts.jsonl")).unwrap();
     let quoted = |text: &str| format!("\"{}\"", text.replace('"', "\"\""));
-    let line = |row: &corpus::Row| {
+    let line = |row: &SummarisedPost| {
         [&row.summary, &row.id, &row.post.subreddit, &row.post.title, &row.post.post]
             .map(|field| quoted(field))
             .join(",")

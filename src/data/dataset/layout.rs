@@ -135,11 +135,12 @@ fn complete(whole: &str, split: &str, files: &[Named]) -> Result<()> {
     if let Some(pair) = files.windows(2).find(|pair| pair[0].shard.is_none() || pair[0].shard == pair[1].shard) {
         return Err(twice(pair[0].name, pair[1].name));
     }
-    let count = files.iter().filter_map(|file| file.shard?.1).max().unwrap_or(files.len());
+    let said = files.iter().filter_map(|file| file.shard?.1).max();
     let missing = |number: &usize| files.get(*number).and_then(|file| file.shard).is_none_or(|(at, _)| at != *number);
-    match (0..count).find(missing) {
+    match (0..said.unwrap_or(files.len())).find(missing) {
         Some(number) if files[0].shard.is_some() => {
-            Err(Error::new(format!("{whole} lacks file number {number} of split `{split}`, which has {count} or more"))
+            let said = said.map_or_else(String::new, |count| format!(" (of {count}, counted from 0)"));
+            Err(Error::new(format!("{whole} lacks file {number}{said} of split `{split}`"))
                 .hint("fetch the missing file; part of a split would be another data set"))
         }
         _ => Ok(()),
@@ -256,7 +257,14 @@ mod tests {
                 refused(&["loader.py", "README.md"], None, "train"),
             ]
             .join("\n"),
-            @r""
+            @"
+X, config `main`, has no split `trian`. did you mean `train`? it has `test`, `train`
+X has no config `man`. did you mean `main`? it has `main`, `socratic`
+X has several configs, and none is named. choose one of `main`, `socratic`
+X has no config `main`. it has no configs at all: name none
+X has no split `validation`. it has `train`
+X has no parquet, jsonl or csv file. where a data set on a hub is in another format, its branch refs/convert/parquet has a copy in parquet: look up that branch's commit and name it
+"
         );
     }
 
@@ -272,7 +280,14 @@ mod tests {
                 refused(&["t.parquet", "t-00000-of-00001.parquet"], None, "t"),
             ]
             .join("\n"),
-            @r""
+            @"
+X lacks file 1 (of 3, counted from 0) of split `t`. fetch the missing file; part of a split would be another data set
+X lacks file 1 (of 2, counted from 0) of split `t`. fetch the missing file; part of a split would be another data set
+X lacks file 0 of split `t`. fetch the missing file; part of a split would be another data set
+X has split `t` twice: t.parquet and data/t.parquet. remove one of them, or name the file
+X has split `t` twice: t-00000-of-00001-aa.parquet and t-00000-of-00001-bb.parquet. remove one of them, or name the file
+X has split `t` twice: t.parquet and t-00000-of-00001.parquet. remove one of them, or name the file
+"
         );
     }
 

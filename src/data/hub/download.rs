@@ -151,14 +151,16 @@ impl Download<'_> {
     /// One request: the bytes from `have` on, or all of them if the server does not do parts.
     async fn pull(&self, file: &mut File, part: &Path, have: u64, meter: &mut Meter) -> std::result::Result<(), Stop> {
         let unwritable = |cause| Stop::Error(self.place.unwritable(part, cause));
-        let mut incoming = self.http.get(self.url, have).await?;
-        if incoming.from != have {
-            self.empty(file, part).map_err(Stop::Error)?;
-            meter.set(0);
-            if incoming.from != 0 {
-                return Err(Failure::Broken(format!("asked for bytes from {have}, got from {}", incoming.from)).into());
+        let incoming = self.http.get(self.url, have).await?;
+        if incoming.as_ref().is_none_or(|incoming| incoming.from < have) {
+            match self.announced.size {
+                // There is nothing after what has come, and nobody said how much there is: that is all.
+                None if incoming.is_none() => return Ok(()),
+                _ => self.empty(file, part).map_err(Stop::Error)?,
             }
+            meter.set(0);
         }
+        let mut incoming = incoming.ok_or_else(|| Failure::Broken(format!("there are no bytes from {have} on")))?;
         let mut length = incoming.from;
         file.seek(SeekFrom::Start(length)).map_err(unwritable)?;
         while let Some(bytes) = incoming.next().await? {

@@ -39,7 +39,7 @@ pub struct Announced {
 
 /// Bytes of a file on their way.
 pub struct Incoming {
-    /// Where in the file they begin.
+    /// Where in the file they begin: where they were asked for, or at 0.
     pub from: u64,
     response: Response,
 }
@@ -90,8 +90,9 @@ impl Http {
         Err(Failure::Other(format!("sends on from one address to another, at last to {url}")))
     }
 
-    /// Asks for the bytes of the file at `url` from `from` on. A server may send all of them instead.
-    pub async fn get(&self, url: &Url, from: u64) -> Answer<Incoming> {
+    /// Asks for the bytes of the file at `url` from `from` on; none if it says that there are none. A server may send all
+    /// of them instead.
+    pub async fn get(&self, url: &Url, from: u64) -> Answer<Option<Incoming>> {
         let mut request = self.authorised(self.client.get(url.clone()));
         if from > 0 {
             request = request.header(RANGE, format!("bytes={from}-"));
@@ -99,11 +100,19 @@ impl Http {
         let response = request.send().await?;
         match response.status() {
             StatusCode::PARTIAL_CONTENT => match range_start(response.headers()) {
-                Some(from) => Ok(Incoming { from, response }),
-                None => Err(Failure::Other("a part of the file came that does not say which".into())),
+                Some(other) if other != from => {
+                    Err(Failure::Broken(format!("bytes from {other} came, not from {from}")))
+                }
+                _ => Ok(Some(Incoming { from, response })),
             },
-            status if status.is_success() => Ok(Incoming { from: 0, response }),
-            _ => Err(Failure::from_response(response).await),
+            StatusCode::RANGE_NOT_SATISFIABLE if from > 0 => Ok(None),
+            status if status.is_success() => Ok(Some(Incoming { from: 0, response })),
+            _ => Err(match Failure::from_response(response).await {
+                // The hub has announced the file, so it is the storage behind it that refuses, as when an address that is
+                // good for an hour is too old.
+                Failure::Unauthorised(detail) | Failure::Forbidden(detail) => Failure::Down(detail),
+                failure => failure,
+            }),
         }
     }
 

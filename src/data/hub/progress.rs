@@ -22,18 +22,18 @@ impl Meter {
     pub fn new(what: String, size: Option<u64>, done: u64) -> Self {
         let bar = std::io::stderr().is_terminal().then(|| bar(&what, size, done));
         let meter = Self { what, size, done, bar, last_line: Instant::now() };
-        let verb = if done > 0 { "going on with" } else { "fetching" };
-        meter.say(&format!("{verb} {} ({})", meter.what, meter.amount()));
+        match (done, size) {
+            (0, Some(size)) => meter.say(&format!("fetching {} ({})", meter.what, DecimalBytes(size))),
+            (0, None) => meter.say(&format!("fetching {}", meter.what)),
+            _ => meter.say(&format!("going on with {} ({})", meter.what, meter.amount())),
+        }
         meter
     }
 
-    /// `12.00 MB`, or `3.00 MB of 12.00 MB` once some are here.
+    /// `3.00 MB of 12.00 MB`.
     pub fn amount(&self) -> String {
-        match (self.done, self.size) {
-            (done, None) => DecimalBytes(done).to_string(),
-            (0, Some(size)) => DecimalBytes(size).to_string(),
-            (done, Some(size)) => format!("{} of {}", DecimalBytes(done), DecimalBytes(size)),
-        }
+        let done = DecimalBytes(self.done);
+        self.size.map_or_else(|| done.to_string(), |size| format!("{done} of {}", DecimalBytes(size)))
     }
 
     pub fn set(&mut self, done: u64) {
@@ -90,7 +90,7 @@ mod tests {
     #[test]
     fn amounts_say_what_is_known() {
         let mut meter = Meter::new("x".into(), Some(12_000_000), 0);
-        assert_eq!(meter.amount(), "12.00 MB");
+        assert_eq!(meter.amount(), "0 B of 12.00 MB");
         meter.set(3_000_000);
         assert_eq!(meter.amount(), "3.00 MB of 12.00 MB");
         assert_eq!(Meter::new("x".into(), None, 560).amount(), "560 B");
