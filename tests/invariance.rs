@@ -338,15 +338,24 @@ fn before_its_first_update_ppo_is_where_it_started() {
 
 #[test]
 fn the_value_function_does_not_move_the_policy_s_features() {
-    // Clipping would couple the two through their common norm.
-    let optimiser = OptimiserSettings { clip_norm: 0.0, ..optimiser(0) };
-    let one_update = |value_coefficient: f32| {
-        let optimiser = optimiser.clone();
-        let settings =
-            PpoSettings { updates: 1, epochs: 1, minibatches: 1, value_coefficient, optimiser, ..ppo_settings(0) };
-        bytes(&run_ppo(&settings, &Unwatched).0.weights())
-    };
-    assert!(one_update(0.0) == one_update(10.0), "the critic's loss reached the policy");
+    for critic in [Critic::ZeroHead, Critic::RewardCopy] {
+        // Clipping would couple the two through their common norm.
+        let optimiser = OptimiserSettings { clip_norm: 0.0, ..optimiser(0) };
+        let one_update = |value_coefficient: f32| {
+            let optimiser = optimiser.clone();
+            let settings = PpoSettings {
+                updates: 1,
+                epochs: 1,
+                minibatches: 1,
+                value_coefficient,
+                optimiser,
+                critic,
+                ..ppo_settings(0)
+            };
+            bytes(&run_ppo(&settings, &Unwatched).0.weights())
+        };
+        assert!(one_update(0.0) == one_update(10.0), "{critic:?}: the critic's loss reached the policy");
+    }
 }
 
 // --- Kills ---

@@ -9,11 +9,11 @@
 use crate::methods::optimise::{Monitor, OptimiserSettings, Trainer, finite, matrix};
 use crate::model::checkpoint::Normalisation;
 use crate::model::generate::generate;
-use crate::model::weights::{host, parameter};
+use crate::model::weights::{host, parameter, parameter_id};
 use crate::model::{Batch, LanguageModel, RewardModel, Sampling, Sequence};
 use crate::rng;
 use crate::{Error, Result};
-use burn::module::{Module, Param};
+use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
@@ -136,7 +136,7 @@ impl ActorCritic {
                 Ok(Self { policy, value_head: Some(zero_head()), value_network: None, normalisation })
             }
             (Critic::RewardCopy, Some((reward, normalisation))) => {
-                let (value_network, normalisation) = (Some(reward.clone()), *normalisation);
+                let (value_network, normalisation) = (Some(apart(reward)), *normalisation);
                 Ok(Self { policy, value_head: None, value_network, normalisation })
             }
             (Critic::RewardCopy, None) => Err(Error::new("critic = \"reward_copy\" needs a reward model to copy")
@@ -157,6 +157,19 @@ impl ActorCritic {
         };
         (self.policy.log_probs_of(states, batch, temperature), values * batch.response_mask.clone())
     }
+}
+
+/// `reward` as parameters of their own. Gradients and the optimiser's state are kept by a parameter's id, which follows from
+/// its name in a checkpoint, and the names in a reward model's decoder are those in the policy's.
+fn apart(reward: &RewardModel) -> RewardModel {
+    struct Apart;
+    impl ModuleMapper for Apart {
+        fn map_float<const D: usize>(&mut self, parameter: Param<Tensor<D>>) -> Param<Tensor<D>> {
+            let (id, value, mapper) = parameter.consume();
+            Param::from_mapped_value(parameter_id(&format!("value_network.{id}")), value, mapper)
+        }
+    }
+    reward.clone().map(&mut Apart)
 }
 
 /// A rollout batch with everything the update needs; matrices are `[rollouts][response tokens]`.
