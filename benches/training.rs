@@ -19,9 +19,10 @@ use rand::Rng;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 use touchstone::methods::optimise::{OptimiserSettings, Schedule, Trainer, Unwatched};
-use touchstone::methods::ppo::{Critic, MissingEos, Objective, PpoSettings, Rollout, ppo as run_ppo};
+use touchstone::methods::ppo::{Critic, MissingEos, Objective, PpoSettings, Rollout, Task, ppo as run_ppo};
 use touchstone::methods::reward::score;
 use touchstone::methods::sft::token_step;
+use touchstone::methods::training::Training;
 use touchstone::model::generate::generate as run_generation;
 use touchstone::model::{GptNeoXConfig, LanguageModel, RewardModel, Sampling, Sequence};
 use touchstone::rng::stream;
@@ -64,7 +65,7 @@ const CASES: [Case; 4] =
 /// One optimiser step of next-token prediction on 48 full rows.
 fn train_work(size: Size) -> Work {
     let rows = sequences(48, 1, size.train_length);
-    let mut trainer = Trainer::new(language_model(size), &optimiser(), usize::MAX);
+    let mut trainer = Trainer::new(language_model(size), &optimiser(), &Training::default(), 0, usize::MAX);
     let once = move || {
         let rows: Vec<&Sequence> = rows.iter().collect();
         black_box(token_step(&mut trainer, &rows, 1.0, &Unwatched).expect("the loss is finite"));
@@ -105,8 +106,8 @@ fn ppo_work(size: Size) -> Work {
             Ok(score(&reward, &sequences))
         };
         let objective = Objective { score: Box::new(scores), low: -1.0 };
-        let learnt =
-            run_ppo(policy.clone(), &reference, &objective, None, &prompts, &sampling, &settings, 0, &Unwatched);
+        let task = Task { reference: &reference, objective, critic: None, prompts: &prompts, sampling: &sampling };
+        let learnt = run_ppo(policy.clone(), task, &settings, &Training::default(), 0, &Unwatched);
         black_box(learnt.expect("the loss is finite"));
     };
     Work { once: Box::new(once), tokens: rollouts * new }
@@ -142,7 +143,6 @@ fn optimiser() -> OptimiserSettings {
         epsilon: 1e-8,
         weight_decay: 0.0,
         clip_norm: 1.0,
-        micro_batch_size: 0,
     }
 }
 
@@ -173,7 +173,7 @@ fn language_model(size: Size) -> LanguageModel {
 }
 
 fn reward_model(size: Size) -> RewardModel {
-    RewardModel::on(&language_model(size), 0.0, &mut stream(0, "bench/head", &[])).expect("a fresh head fits")
+    RewardModel::on(&language_model(size), 0.0, &mut stream(0, "bench/head", &[]))
 }
 
 fn tokens(row: usize, length: usize) -> Vec<u32> {

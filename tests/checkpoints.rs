@@ -187,7 +187,7 @@ fn what_is_saved_loads_with_identical_results() {
 }
 
 fn reward_model() -> RewardModel {
-    RewardModel::on(&small_model(3), 2.5, &mut stream(3, "test/head", &[])).unwrap()
+    RewardModel::on(&small_model(3), 2.5, &mut stream(3, "test/head", &[]))
 }
 
 #[test]

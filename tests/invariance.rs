@@ -4,7 +4,10 @@ mod common;
 
 use burn::module::Module;
 use burn::tensor::{Int, Tensor, TensorData};
-use common::{EOS, VOCABULARY, cpu, optimiser, rows, small_model};
+use common::methods::{
+    METHODS, Run, Trained, assert_close, bytes, parameters, ppo_settings, run_ppo, sampling, small_reward,
+};
+use common::{EOS, VOCABULARY, cpu, micro_batches, optimiser, rows, small_model};
 use proptest::prelude::*;
 use rand::Rng;
 use std::cell::Cell;
@@ -12,34 +15,20 @@ use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use touchstone::Result;
 use touchstone::device::fused;
-use touchstone::methods::irl::Accumulate;
 use touchstone::methods::optimise::{Monitor, OptimiserSettings, Unwatched};
-use touchstone::methods::ppo::{Critic, MissingEos, Objective, PpoSettings, Rollout, UpdateRecord, ppo};
-use touchstone::methods::pretrain::{PretrainSettings, pretrain};
-use touchstone::methods::reward::{RewardLoss, RewardSettings, score, train_reward};
+use touchstone::methods::ppo::{Critic, PpoSettings};
+use touchstone::methods::reward::score;
 use touchstone::methods::sft::{SftSettings, sft};
-use touchstone::methods::spin::{SpinSettings, sequence_log_probs, spin};
-use touchstone::model::checkpoint::Normalisation;
+use touchstone::methods::spin::sequence_log_probs;
+use touchstone::methods::training::{Dtype, Training};
 use touchstone::model::generate::generate;
-use touchstone::model::weights::{Weights, host};
-use touchstone::model::{Batch, Generated, LanguageModel, Pair, RewardModel, Sampling, Sequence};
+use touchstone::model::weights::host;
+use touchstone::model::{Batch, Generated, LanguageModel, RewardModel, Sampling, Sequence};
 use touchstone::rng::{permutation, stream};
 
 /// Of 32-bit arithmetic on values of order 1 whose terms are added in another order.
 const ROUNDING: f32 = 2e-5;
-
-fn small_reward(seed: u64) -> RewardModel {
-    RewardModel::on(&small_model(seed), 0.0, &mut stream(seed, "test/head", &[])).unwrap()
-}
-
-fn assert_close(found: &[f32], expected: &[f32], tolerance: f32, what: &str) {
-    assert_eq!(found.len(), expected.len(), "{what}");
-    for (place, (found, expected)) in found.iter().zip(expected).enumerate() {
-        assert!((found - expected).abs() <= tolerance, "{what}, {place}: {found} instead of {expected}");
-    }
-}
 
 // --- Padding, batch size, order ---
 
@@ -98,10 +87,6 @@ proptest! {
             prop_assert_eq!(found, &together[index]);
         }
     }
-}
-
-fn sampling(temperature: f32, top_p: f32) -> Sampling {
-    Sampling { temperature, top_p, max_new_tokens: 14, eos: EOS, batch_size: 8 }
 }
 
 #[test]
@@ -199,126 +184,14 @@ fn kept_keys_and_values_give_the_log_probabilities_of_a_forward_pass() {
     }
 }
 
-// --- Training: the methods, as the tests below drive them ---
-
-fn pairs(count: usize) -> Vec<Pair> {
-    let (chosen, rejected) = (rows(count, 11), rows(count, 12));
-    let pair = |(chosen, rejected): (Sequence, Sequence)| {
-        let rejected = Sequence::new(chosen.prompt.clone(), rejected.response);
-        Pair { chosen, rejected }
-    };
-    chosen.into_iter().zip(rejected).map(pair).collect()
-}
-
-fn ppo_settings(micro_batch_size: usize) -> PpoSettings {
-    PpoSettings {
-        updates: 5,
-        rollouts: 12,
-        epochs: 2,
-        minibatches: 2,
-        temperature: 0.7,
-        kl_coefficient: 0.05,
-        gamma: 1.0,
-        lambda: 0.95,
-        clip: 0.2,
-        clip_value: 0.2,
-        value_coefficient: 0.1,
-        whiten_advantages: true,
-        critic: Critic::ZeroHead,
-        missing_eos: MissingEos::BelowScores,
-        optimiser: optimiser(micro_batch_size),
-    }
-}
-
-/// PPO from a small model towards short responses, with that model for reference.
-fn run_ppo(settings: &PpoSettings, monitor: &dyn Monitor) -> (LanguageModel, Vec<UpdateRecord>) {
-    let (policy, prompts) = (small_model(20), rows(9, 20).into_iter().map(|row| row.prompt).collect::<Vec<_>>());
-    let score = |rollouts: &[Rollout]| -> Result<Vec<f32>> {
-        Ok(rollouts.iter().map(|rollout| 1.0 - 0.2 * rollout.sequence.response.len() as f32).collect())
-    };
-    let objective = Objective { score: Box::new(score), low: -2.0 };
-    let reward = (small_reward(20), Normalisation::none(0.0));
-    ppo(policy.clone(), &policy, &objective, Some(&reward), &prompts, &sampling(1.0, 1.0), settings, 20, monitor)
-        .unwrap()
-}
-
-/// What a training run ends with: the weights' file, and its curve as text.
-type Trained = (Weights, String);
-/// A method on a small problem of six optimiser steps or more, with a size of micro-batches.
-type Run = fn(usize, &dyn Monitor) -> Trained;
-
-const METHODS: [(&str, Run); 6] = [
-    ("pretrain", |micro, monitor| {
-        let optimiser = optimiser(micro);
-        let settings = PretrainSettings {
-            steps: 6,
-            batch_size: 5,
-            prompt_weight: 0.1,
-            curriculum: 0.5,
-            copy_gate: 0.0,
-            optimiser,
-        };
-        let (model, losses) = pretrain(small_model(1), &settings, |step| Ok(rows(5, step as u64)), monitor).unwrap();
-        (model.weights(), format!("{losses:?}"))
-    }),
-    ("sft", |micro, monitor| {
-        let settings = SftSettings { epochs: 2, batch_size: 4, prompt_weight: 0.0, optimiser: optimiser(micro) };
-        let (model, losses) = sft(small_model(1), &rows(11, 2), &settings, 7, monitor).unwrap();
-        (model.weights(), format!("{losses:?}"))
-    }),
-    ("reward", |micro, monitor| {
-        let optimiser = optimiser(micro);
-        let settings = RewardSettings { loss: RewardLoss::Eq11, bound: 0.0, epochs: 2, batch_size: 4, optimiser };
-        let (model, normalisation, curve) = train_reward(&small_model(1), &pairs(11), &settings, 7, monitor).unwrap();
-        (model.weights(), format!("{normalisation:?} {curve:?}"))
-    }),
-    ("spin", |micro, monitor| {
-        let settings = SpinSettings {
-            iterations: 1,
-            accumulate: Accumulate::Last,
-            negatives_temperature: 1.0,
-            beta: 0.1,
-            epochs: 2,
-            batch_size: 4,
-            optimiser: optimiser(micro),
-        };
-        let (model, losses) = spin(&small_model(1), &pairs(11), &settings, 7, monitor).unwrap();
-        (model.weights(), format!("{losses:?}"))
-    }),
-    ("ppo", |micro, monitor| {
-        let (model, records) = run_ppo(&ppo_settings(micro), monitor);
-        (model.weights(), format!("{records:?}"))
-    }),
-    ("ppo with a critic of its own", |micro, monitor| {
-        let settings = PpoSettings { critic: Critic::RewardCopy, ..ppo_settings(micro) };
-        let (model, records) = run_ppo(&settings, monitor);
-        (model.weights(), format!("{records:?}"))
-    }),
-];
-
-/// The bytes that would be saved.
-fn bytes(weights: &Weights) -> Vec<u8> {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("weights");
-    weights.write(&path, touchstone::model::weights::StoredAs::F32).unwrap();
-    fs::read(path).unwrap()
-}
-
-fn parameters(weights: &Weights) -> Vec<f32> {
-    let bytes = bytes(weights);
-    let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
-    let mut tensors = file.tensors();
-    tensors.sort_by(|a, b| a.0.cmp(&b.0));
-    let values = tensors.iter().flat_map(|(_, tensor)| tensor.data().as_chunks().0);
-    values.map(|bytes| f32::from_le_bytes(*bytes)).collect()
-}
+// --- Training ---
 
 #[test]
 fn micro_batches_do_not_change_what_is_learned() {
     for (name, run) in METHODS {
-        let whole = parameters(&run(0, &Unwatched).0);
+        let whole = parameters(&run(&Training::default(), &Unwatched).0);
         for micro in [1, 3] {
-            let parts = parameters(&run(micro, &Unwatched).0);
+            let parts = parameters(&run(&micro_batches(micro), &Unwatched).0);
             assert_close(&parts, &whole, 1e-5, &format!("{name} in micro-batches of {micro}"));
         }
     }
@@ -328,7 +201,7 @@ fn micro_batches_do_not_change_what_is_learned() {
 fn before_its_first_update_ppo_is_where_it_started() {
     for critic in [Critic::ZeroHead, Critic::RewardCopy] {
         for micro in [0, 5] {
-            let (_, records) = run_ppo(&PpoSettings { critic, ..ppo_settings(micro) }, &Unwatched);
+            let (_, records) = run_ppo(&PpoSettings { critic, ..ppo_settings() }, &micro_batches(micro), &Unwatched);
             assert!(records.iter().all(|record| record.first_ratio_error <= 1e-6), "{records:?}");
             assert!(records[0].kl.abs() <= 1e-6, "the policy is its own reference: {}", records[0].kl);
             assert!(records[4].kl.abs() > 1e-3, "and then it moves: {}", records[4].kl);
@@ -338,23 +211,15 @@ fn before_its_first_update_ppo_is_where_it_started() {
 
 #[test]
 fn the_value_function_does_not_move_the_policy_s_features() {
+    // Clipping would couple the two through their common norm.
+    let optimiser = OptimiserSettings { clip_norm: 0.0, ..optimiser() };
+    let one_update = |critic: Critic, value_coefficient: f32| {
+        let base = PpoSettings { critic, value_coefficient, optimiser: optimiser.clone(), ..ppo_settings() };
+        let settings = PpoSettings { updates: 1, epochs: 1, minibatches: 1, ..base };
+        bytes(&run_ppo(&settings, &Training::default(), &Unwatched).0.weights())
+    };
     for critic in [Critic::ZeroHead, Critic::RewardCopy] {
-        // Clipping would couple the two through their common norm.
-        let optimiser = OptimiserSettings { clip_norm: 0.0, ..optimiser(0) };
-        let one_update = |value_coefficient: f32| {
-            let optimiser = optimiser.clone();
-            let settings = PpoSettings {
-                updates: 1,
-                epochs: 1,
-                minibatches: 1,
-                value_coefficient,
-                optimiser,
-                critic,
-                ..ppo_settings(0)
-            };
-            bytes(&run_ppo(&settings, &Unwatched).0.weights())
-        };
-        assert!(one_update(0.0) == one_update(10.0), "{critic:?}: the critic's loss reached the policy");
+        assert!(one_update(critic, 0.0) == one_update(critic, 10.0), "the critic's loss reached the policy");
     }
 }
 
@@ -404,8 +269,8 @@ impl<'a> Mortal<'a> {
     }
 
     /// What was trained, unless death came first.
-    fn live(&self, run: Run) -> Option<Trained> {
-        catch_unwind(AssertUnwindSafe(|| run(3, self))).ok()
+    fn live(&self, run: Run, training: &Training) -> Option<Trained> {
+        catch_unwind(AssertUnwindSafe(|| run(training, self))).ok()
     }
 }
 
@@ -413,17 +278,23 @@ const NEVER: usize = usize::MAX;
 
 #[test]
 fn a_killed_run_ends_as_if_nothing_had_happened() {
-    for (name, run) in METHODS {
+    let plain = micro_batches(3);
+    let again = Training { gradient_checkpointing: true, ..plain.clone() };
+    let adapted = Training { lora_rank: 2, ..plain.clone() };
+    let everything = Training { dtype: Dtype::Bf16, ..adapted.clone() };
+    let runs = METHODS.iter().flat_map(|method| [(method, &plain), (method, &everything)]);
+    for ((name, run), training) in runs.chain([(&METHODS[1], &again), (&METHODS[1], &adapted)]) {
+        let name = format!("{name} with {training:?}");
         let (folder, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let undisturbed = Mortal::new(elsewhere.path(), NEVER);
-        let (weights, curve) = undisturbed.live(run).unwrap();
-        assert!(bytes(&weights) == bytes(&run(3, &Unwatched).0), "{name}: checkpoints change what is learned");
+        let (weights, curve) = undisturbed.live(*run, training).unwrap();
+        assert!(bytes(&weights) == bytes(&run(training, &Unwatched).0), "{name}: checkpoints change what is learned");
         let steps = undisturbed.heard.get();
         // The first life dies before any checkpoint, the third dies at once after it was resumed.
         let lives = [(1, 1), (3, 3), (3, 1), (5, 3), (NEVER, steps - 4)];
         for (dies_at, expected) in lives {
             let monitor = Mortal::new(folder.path(), dies_at);
-            let trained = monitor.live(run);
+            let trained = monitor.live(*run, training);
             assert_eq!(monitor.heard.get(), expected, "{name}: steps of the life that ends at {dies_at}");
             assert_eq!(trained.is_some(), dies_at == NEVER, "{name}");
             if let Some((resumed, resumed_curve)) = trained {
@@ -438,7 +309,7 @@ fn a_killed_run_ends_as_if_nothing_had_happened() {
 #[test]
 fn a_kill_while_a_checkpoint_is_written_costs_at_most_time() {
     let (_, run) = METHODS[1];
-    let (weights, _) = run(3, &Unwatched);
+    let (weights, _) = run(&micro_batches(3), &Unwatched);
     // Half a new checkpoint beside the last one; the last one set aside and the new one not yet in its place.
     let half_written = |folder: &Path| {
         fs::create_dir(folder.join("checkpoint.new")).unwrap();
@@ -450,24 +321,40 @@ fn a_kill_while_a_checkpoint_is_written_costs_at_most_time() {
     };
     for disturb in [&half_written as &dyn Fn(&Path), &between_renames] {
         let folder = tempfile::tempdir().unwrap();
-        Mortal::new(folder.path(), 4).live(run);
+        Mortal::new(folder.path(), 4).live(run, &micro_batches(3));
         disturb(folder.path());
-        let trained = Mortal::new(folder.path(), NEVER).live(run);
+        let trained = Mortal::new(folder.path(), NEVER).live(run, &micro_batches(3));
         assert!(trained.is_some_and(|(resumed, _)| bytes(&resumed) == bytes(&weights)));
+    }
+}
+
+#[test]
+fn a_checkpoint_holds_what_is_trained_and_nothing_else() {
+    let size = |training: &Training| {
+        let folder = tempfile::tempdir().unwrap();
+        Mortal::new(folder.path(), NEVER).live(METHODS[1].1, training);
+        ["model.bpk", "optimiser.bpk"]
+            .map(|file| fs::metadata(folder.path().join("checkpoint").join(file)).unwrap().len())
+    };
+    let (dense, adapters) = (size(&micro_batches(3)), size(&Training { lora_rank: 1, ..micro_batches(3) }));
+    for (dense, adapters) in dense.into_iter().zip(adapters) {
+        assert!(3 * adapters < dense, "{adapters} bytes of adapters, {dense} of the whole model");
     }
 }
 
 #[test]
 fn a_damaged_checkpoint_is_named_and_not_trained_on() {
     let folder = tempfile::tempdir().unwrap();
-    let settings = SftSettings { epochs: 2, batch_size: 4, prompt_weight: 0.0, optimiser: optimiser(0) };
-    Mortal::new(folder.path(), 4).live(METHODS[1].1);
+    let settings = SftSettings { epochs: 2, batch_size: 4, prompt_weight: 0.0, optimiser: optimiser() };
+    Mortal::new(folder.path(), 4).live(METHODS[1].1, &micro_batches(3));
     for file in ["state.json", "model.bpk", "optimiser.bpk"] {
         let path = folder.path().join("checkpoint").join(file);
         let whole = fs::read(&path).unwrap();
         fs::write(&path, &whole[..whole.len() / 2]).unwrap();
         let monitor = Mortal::new(folder.path(), NEVER);
-        let error = sft(small_model(1), &rows(11, 2), &settings, 7, &monitor).expect_err(file).to_string();
+        let error = sft(small_model(1), &rows(11, 2), &settings, &Training::default(), 7, &monitor)
+            .expect_err(file)
+            .to_string();
         assert!(error.contains(&folder.path().display().to_string()) && error.contains("remove the folder"), "{error}");
         fs::write(&path, whole).unwrap();
     }
@@ -476,7 +363,7 @@ fn a_damaged_checkpoint_is_named_and_not_trained_on() {
 #[test]
 fn training_moves_every_parameter() {
     let before = parameters(&small_model(1).weights());
-    let after = parameters(&METHODS[0].1(0, &Unwatched).0);
+    let after = parameters(&METHODS[0].1(&Training::default(), &Unwatched).0);
     let moved = before.iter().zip(&after).filter(|(before, after)| before != after).count();
     assert!(moved * 100 >= before.len() * 95, "{moved} of {} parameters moved", before.len());
     assert!(small_model(1).num_params() == before.len());

@@ -54,6 +54,7 @@ fn data(bounds: &mut Bounds, hyper: &Hyper) {
         ("evaluation.best_of", evaluation.best_of),
     ]);
     bounds.share("demonstrations.quality", hyper.demonstrations.quality);
+    bounds.positive("training.lora_alpha", hyper.training.lora_alpha);
     let agreement = hyper.preferences.agreement;
     bounds.that("preferences.agreement", agreement > 0.5 && agreement < 1.0, "above 0.5 and below 1", agreement);
     bounds.at_least_zero("evaluation.temperature", evaluation.temperature);

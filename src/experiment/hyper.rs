@@ -6,6 +6,7 @@ use crate::methods::pretrain::PretrainSettings;
 use crate::methods::reward::RewardSettings;
 use crate::methods::sft::SftSettings;
 use crate::methods::spin::SpinSettings;
+use crate::methods::training::Training;
 use serde::{Deserialize, Serialize};
 
 /// The hyper-parameters of one method, after every override.
@@ -15,6 +16,7 @@ pub struct Hyper {
     pub demonstrations: DemonstrationSettings,
     pub preferences: PreferenceSettings,
     pub generation: GenerationSettings,
+    pub training: Training,
     pub pretrain: PretrainSettings,
     pub sft: SftSettings,
     pub reward: RewardSettings,
@@ -27,10 +29,11 @@ pub struct Hyper {
 
 impl Hyper {
     /// The sections' names: which tables of an experiment, a scale, a profile or a method are hyper-parameters.
-    pub const SECTIONS: [&str; 11] = [
+    pub const SECTIONS: [&str; 12] = [
         "demonstrations",
         "preferences",
         "generation",
+        "training",
         "pretrain",
         "sft",
         "reward",

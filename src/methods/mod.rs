@@ -7,3 +7,4 @@ pub mod pretrain;
 pub mod reward;
 pub mod sft;
 pub mod spin;
+pub mod training;

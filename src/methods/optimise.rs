@@ -1,11 +1,13 @@
 //! What every training loop shares: AdamW with global-norm clipping and a learning-rate schedule, gradient accumulation
 //! that does not change the result, and checkpoints from which a killed run goes on bitwise as if nothing had happened.
 
-use crate::model::names::store;
-use crate::model::weights::{Weights, host};
-use crate::{Context, Error, Result};
-use burn::module::{Module, ModuleVisitor, Param};
-use burn::optim::{AdamWConfig, GradientsAccumulator, GradientsParams, ModuleOptimizer};
+use crate::methods::training::{Trainable, Training};
+use crate::model::names;
+use crate::model::tape::add_gradients;
+use crate::model::weights::{Weights, host, stable_id};
+use crate::{Context, Error, Result, rng};
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamGroup, ParamId};
+use burn::optim::{AdamWConfig, GradientsParams, ModuleOptimizer};
 use burn::store::ModuleRecord;
 use burn::tensor::{Tensor, TensorData};
 use serde::de::DeserializeOwned;
@@ -40,9 +42,6 @@ pub struct OptimiserSettings {
     pub weight_decay: f32,
     /// Largest L2 norm of all gradients together; 0 turns clipping off.
     pub clip_norm: f64,
-    /// Rows per forward pass; gradients accumulate to the full batch. 0 takes the whole batch at once.
-    #[serde(default)]
-    pub micro_batch_size: usize,
 }
 
 impl OptimiserSettings {
@@ -94,11 +93,13 @@ pub struct Unwatched;
 
 impl Monitor for Unwatched {}
 
-/// A module being trained for a planned number of optimiser steps.
-pub struct Trainer<M: Module> {
-    pub model: M,
+/// A model being trained for a planned number of optimiser steps.
+pub struct Trainer<M: Trainable> {
+    /// Absent only while the optimiser works on it, so that old and new weights never stand side by side.
+    model: Option<M>,
     optimiser: ModuleOptimizer,
     settings: OptimiserSettings,
+    training: Training,
     /// Optimiser steps done.
     pub step: usize,
     pub total: usize,
@@ -113,15 +114,29 @@ pub struct StepReport {
     pub gradient_norm: f32,
 }
 
-impl<M: Module> Trainer<M> {
-    pub fn new(model: M, settings: &OptimiserSettings, total: usize) -> Self {
-        let optimiser = AdamWConfig::new()
-            .with_beta_1(settings.beta_1)
-            .with_beta_2(settings.beta_2)
-            .with_epsilon(settings.epsilon)
-            .with_weight_decay(settings.weight_decay)
-            .init();
-        Self { model: model.train(), optimiser, settings: settings.clone(), step: 0, total, saved: Instant::now() }
+impl<M: Trainable> Trainer<M> {
+    /// `seed` draws the adapters where `training` has some.
+    pub fn new(model: M, settings: &OptimiserSettings, training: &Training, seed: u64, total: usize) -> Self {
+        let prepared = model.prepared(&training.computation(), &mut rng::stream(seed, "training/adapters", &[]));
+        Self {
+            model: Some(identified(prepared).train()),
+            optimiser: fresh_optimiser(settings),
+            settings: settings.clone(),
+            training: training.clone(),
+            step: 0,
+            total,
+            saved: Instant::now(),
+        }
+    }
+
+    /// The model as it is trained.
+    pub fn model(&self) -> &M {
+        self.model.as_ref().expect("a step gives the model back")
+    }
+
+    /// The trained model, as it will be saved.
+    pub fn finish(self) -> M {
+        self.model().valid().restored()
     }
 
     /// One optimiser step on `rows` rows. `loss(model, range)` is the *part* of the step's loss that rows `range`
@@ -132,23 +147,28 @@ impl<M: Module> Trainer<M> {
         monitor: &dyn Monitor,
         loss: impl Fn(&M, Range<usize>) -> Tensor<1>,
     ) -> StepReport {
-        let size = if self.settings.micro_batch_size == 0 { rows } else { self.settings.micro_batch_size };
-        let mut gradients = GradientsAccumulator::new();
-        let mut total_loss = 0.0;
-        let mut start = 0;
-        while start < rows {
-            let end = (start + size).min(rows);
-            let part = loss(&self.model, start..end);
-            total_loss += host(part.clone().detach())[0];
-            gradients.accumulate(&self.model, GradientsParams::from_grads(part.backward(), &self.model));
-            start = end;
+        let (size, model) = (self.training.rows_at_once(rows), self.model());
+        let mut gradients = GradientsParams::new();
+        let mut losses = Vec::new();
+        for start in (0..rows).step_by(size) {
+            let part = loss(model, start..(start + size).min(rows));
+            losses.push(part.clone().inner());
+            let mut found = part.backward();
+            add_gradients(model, &mut found, &mut gradients);
+            for decoder in model.decoders() {
+                decoder.replay(&mut found, &mut gradients);
+            }
         }
-        let gradients = gradients.grads();
-        monitor.gradients(self.step, &|| named(&gradients, &self.model));
-        let (gradients, gradient_norm) = clipped(gradients, &self.model, self.settings.clip_norm);
+        monitor.gradients(self.step, &|| names::tensors(model, "gradients", &gradients));
+        let (loss, gradient_norm) = loss_and_norm(losses, &gradients, model);
+        let limit = self.settings.clip_norm;
+        if limit > 0.0 && f64::from(gradient_norm) > limit {
+            let factor = limit / (f64::from(gradient_norm) + 1e-6);
+            model.visit(&mut Scale { gradients: &mut gradients, factor });
+        }
         let rate = self.settings.rate(self.step, self.total);
-        self.model = self.optimiser.step(rate, self.model.clone(), gradients);
-        let report = StepReport { loss: total_loss, gradient_norm };
+        self.model = self.model.take().map(|model| self.optimiser.step(rate, model, gradients));
+        let report = StepReport { loss, gradient_norm };
         monitor.stepped(self.step, &report);
         self.step += 1;
         report
@@ -167,9 +187,15 @@ impl<M: Module> Trainer<M> {
         let text = std::fs::read_to_string(&state).context(damaged)?;
         let (step, cost, loop_state): (usize, serde_json::Value, S) = serde_json::from_str(&text).context(damaged)?;
         let record = ModuleRecord::load(folder.join("model.bpk")).context(damaged)?;
-        self.model = self.model.clone().load_record(record).train();
-        let fresh = std::mem::replace(&mut self.optimiser, AdamWConfig::new().init());
-        self.optimiser = fresh.load(folder.join("optimiser.bpk")).context(damaged)?;
+        // Of a frozen weight there is no record.
+        let recorded = record.len();
+        let loaded = self.model().clone().try_load_record(record.allow_partial(true)).context(damaged)?;
+        let trained = trained(&loaded).len();
+        if recorded != trained {
+            return Err(Error::new(damaged()).caused_by(format!("it holds {recorded} of {trained} parameters")));
+        }
+        self.model = Some(loaded.train());
+        self.optimiser = fresh_optimiser(&self.settings).load(folder.join("optimiser.bpk")).context(damaged)?;
         self.step = step;
         monitor.resumed(cost);
         Ok(Some(loop_state))
@@ -185,7 +211,7 @@ impl<M: Module> Trainer<M> {
         }
     }
 
-    /// Weights, optimiser and loop state travel together: written beside, then renamed.
+    /// Trained weights, optimiser and loop state travel together: written beside, then renamed.
     fn save<S: Serialize>(&mut self, folder: &Path, cost: &serde_json::Value, loop_state: &S) -> Result<()> {
         let (beside, old, place) =
             (folder.join("checkpoint.new"), folder.join("checkpoint.old"), folder.join("checkpoint"));
@@ -196,7 +222,9 @@ impl<M: Module> Trainer<M> {
             }
         }
         std::fs::create_dir_all(&beside).context(failed)?;
-        self.model.clone().into_record().save(beside.join("model.bpk")).context(failed)?;
+        let model = self.model();
+        let record = model.clone().into_record_group(ParamGroup::from_ids(trained(model)));
+        record.save(beside.join("model.bpk")).context(failed)?;
         self.optimiser.save(beside.join("optimiser.bpk")).context(failed)?;
         let state = serde_json::to_string(&(self.step, cost, loop_state)).context(failed)?;
         std::fs::write(beside.join("state.json"), state).context(failed)?;
@@ -209,51 +237,23 @@ impl<M: Module> Trainer<M> {
     }
 }
 
-/// Gradients scaled so that their common L2 norm is at most `limit` (0: unlimited), and the norm they had.
-fn clipped<M: Module>(mut gradients: GradientsParams, model: &M, limit: f64) -> (GradientsParams, f32) {
-    struct Norm<'a> {
-        gradients: &'a GradientsParams,
-        squares: Vec<Tensor<1>>,
-    }
-    impl ModuleVisitor for Norm<'_> {
-        fn visit_float<const D: usize>(&mut self, parameter: &Param<Tensor<D>>) {
-            if let Some(gradient) = self.gradients.get::<D>(parameter.id) {
-                self.squares.push(gradient.square().sum());
-            }
-        }
-    }
-    struct Scale<'a> {
-        gradients: &'a mut GradientsParams,
-        factor: f64,
-    }
-    impl ModuleVisitor for Scale<'_> {
-        fn visit_float<const D: usize>(&mut self, parameter: &Param<Tensor<D>>) {
-            if let Some(gradient) = self.gradients.remove::<D>(parameter.id) {
-                self.gradients.register(parameter.id, gradient * self.factor);
-            }
-        }
-    }
-    let mut norm = Norm { gradients: &gradients, squares: Vec::new() };
-    model.visit(&mut norm);
-    if norm.squares.is_empty() {
-        return (gradients, 0.0);
-    }
-    let total = host(Tensor::cat(norm.squares, 0).sum())[0].sqrt();
-    if limit > 0.0 && f64::from(total) > limit {
-        let factor = limit / (f64::from(total) + 1e-6);
-        model.visit(&mut Scale { gradients: &mut gradients, factor });
-    }
-    (gradients, total)
+fn fresh_optimiser(settings: &OptimiserSettings) -> ModuleOptimizer {
+    AdamWConfig::new()
+        .with_beta_1(settings.beta_1)
+        .with_beta_2(settings.beta_2)
+        .with_epsilon(settings.epsilon)
+        .with_weight_decay(settings.weight_decay)
+        .init()
 }
 
-/// Gradients as a checkpoint would hold them.
-fn named<M: Module>(gradients: &GradientsParams, model: &M) -> Weights {
-    struct Read<'a> {
-        gradients: &'a GradientsParams,
+/// The model with every parameter known by its path. Two networks of one kind have parameters of one name, and gradients
+/// and the optimiser's state, which outlives a process, are kept by this identity.
+fn identified<M: Module>(model: M) -> M {
+    #[derive(Default)]
+    struct Identify {
         path: Vec<String>,
-        weights: Weights,
     }
-    impl ModuleVisitor for Read<'_> {
+    impl ModuleMapper for Identify {
         fn enter_module(&mut self, name: &str, _: &str) {
             self.path.push(name.into());
         }
@@ -262,15 +262,71 @@ fn named<M: Module>(gradients: &GradientsParams, model: &M) -> Weights {
             self.path.pop();
         }
 
+        fn map_float<const D: usize>(&mut self, mut parameter: Param<Tensor<D>>) -> Param<Tensor<D>> {
+            parameter.id = stable_id(&self.path.join("."));
+            parameter
+        }
+    }
+    model.map(&mut Identify::default())
+}
+
+/// The parameters that are trained.
+fn trained<M: Module>(model: &M) -> Vec<ParamId> {
+    #[derive(Default)]
+    struct Trained(Vec<ParamId>);
+    impl ModuleVisitor for Trained {
         fn visit_float<const D: usize>(&mut self, parameter: &Param<Tensor<D>>) {
-            if let Some(gradient) = self.gradients.get::<D>(parameter.id) {
-                store(&mut self.weights, &self.path, gradient);
+            if parameter.is_require_grad() {
+                self.0.push(parameter.id);
             }
         }
     }
-    let mut read = Read { gradients, path: Vec::new(), weights: Weights::new("gradients") };
-    model.visit(&mut read);
-    read.weights
+    let mut found = Trained::default();
+    model.visit(&mut found);
+    found.0
+}
+
+impl names::Read for GradientsParams {
+    fn read<const D: usize>(&self, parameter: &Param<Tensor<D>>) -> Option<Tensor<D>> {
+        self.get(parameter.id)
+    }
+}
+
+/// The sum of the parts of a loss and the L2 norm of all gradients together, in one read from the device.
+fn loss_and_norm<M: Module>(mut parts: Vec<Tensor<1>>, gradients: &GradientsParams, model: &M) -> (f32, f32) {
+    struct Squares<'a> {
+        gradients: &'a GradientsParams,
+        sums: Vec<Tensor<1>>,
+    }
+    impl ModuleVisitor for Squares<'_> {
+        fn visit_float<const D: usize>(&mut self, parameter: &Param<Tensor<D>>) {
+            if let Some(gradient) = self.gradients.get::<D>(parameter.id) {
+                self.sums.push(gradient.square().sum());
+            }
+        }
+    }
+    let mut squares = Squares { gradients, sums: Vec::new() };
+    model.visit(&mut squares);
+    let count = parts.len();
+    if !squares.sums.is_empty() {
+        parts.push(Tensor::cat(squares.sums, 0).sum());
+    }
+    let read = host(Tensor::cat(parts, 0));
+    (read[..count].iter().sum(), read[count..].iter().sum::<f32>().sqrt())
+}
+
+/// Multiplies all gradients by a factor, one after the other.
+struct Scale<'a> {
+    gradients: &'a mut GradientsParams,
+    factor: f64,
+}
+
+impl ModuleVisitor for Scale<'_> {
+    fn visit_float<const D: usize>(&mut self, parameter: &Param<Tensor<D>>) {
+        if let Some(gradient) = self.gradients.remove::<D>(parameter.id) {
+            self.gradients.register(parameter.id, gradient * self.factor);
+        }
+    }
 }
 
 /// Errors when training has produced something that is not a number, naming what and where.

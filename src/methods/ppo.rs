@@ -7,15 +7,19 @@
 //! the first update. π_ref is whatever the caller passes: the SFT policy, as eq. 9 says, unless a variant says otherwise.
 
 use crate::methods::optimise::{Monitor, OptimiserSettings, Trainer, finite, matrix};
+use crate::methods::training::{Trainable, Training};
 use crate::model::checkpoint::Normalisation;
 use crate::model::generate::generate;
-use crate::model::weights::{host, parameter, parameter_id};
-use crate::model::{Batch, LanguageModel, RewardModel, Sampling, Sequence};
+use crate::model::gpt_neox::GptNeoX;
+use crate::model::weights::{host, parameter};
+use crate::model::{Batch, Computation, LanguageModel, RewardModel, Sampling, Sequence};
 use crate::rng;
 use crate::{Error, Result};
-use burn::module::{Module, ModuleMapper, Param};
-use burn::tensor::{Device, Tensor};
+use burn::module::{Module, Param};
+use burn::tensor::{Device, FloatDType, Tensor};
+use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
+use std::cell::RefCell;
 
 /// Where the value function starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -123,7 +127,7 @@ impl ActorCritic {
     fn new(
         policy: LanguageModel,
         settings: &PpoSettings,
-        reward: Option<&(RewardModel, Normalisation)>,
+        reward: Option<(RewardModel, Normalisation)>,
     ) -> Result<Self> {
         let (d, device) = (policy.config().hidden_size, policy.device());
         let zero_head = || ValueHead {
@@ -136,12 +140,18 @@ impl ActorCritic {
                 Ok(Self { policy, value_head: Some(zero_head()), value_network: None, normalisation })
             }
             (Critic::RewardCopy, Some((reward, normalisation))) => {
-                let (value_network, normalisation) = (Some(apart(reward)), *normalisation);
-                Ok(Self { policy, value_head: None, value_network, normalisation })
+                Ok(Self { policy, value_head: None, value_network: Some(reward), normalisation })
             }
             (Critic::RewardCopy, None) => Err(Error::new("critic = \"reward_copy\" needs a reward model to copy")
                 .hint("use critic = \"zero_head\" where the reward is not a network")),
         }
+    }
+
+    /// The same to be read and not trained, its networks held in `dtype`.
+    fn frozen(&self, dtype: FloatDType) -> Self {
+        let Self { policy, value_head, value_network, normalisation } = self.valid();
+        let value_network = value_network.map(|network| network.in_dtype(dtype));
+        Self { policy: policy.in_dtype(dtype), value_head, value_network, normalisation }
     }
 
     /// Token log-probabilities and values of the states before each response token, each `[b, response_width]`.
@@ -149,7 +159,8 @@ impl ActorCritic {
         let states = self.policy.response_states(batch);
         let values = match (&self.value_head, &self.value_network) {
             (Some(head), _) => {
-                let value = states.clone().detach().matmul(head.weight.val()) + head.bias.val().unsqueeze();
+                let features = states.clone().detach().cast(FloatDType::F32);
+                let value = features.matmul(head.weight.val()) + head.bias.val().unsqueeze();
                 value.reshape([batch.rows(), batch.response_width])
             }
             (None, Some(network)) => (network.values(batch) - self.normalisation.mean) / self.normalisation.std,
@@ -159,17 +170,20 @@ impl ActorCritic {
     }
 }
 
-/// `reward` as parameters of their own. Gradients and the optimiser's state are kept by a parameter's id, which follows from
-/// its name in a checkpoint, and the names in a reward model's decoder are those in the policy's.
-fn apart(reward: &RewardModel) -> RewardModel {
-    struct Apart;
-    impl ModuleMapper for Apart {
-        fn map_float<const D: usize>(&mut self, parameter: Param<Tensor<D>>) -> Param<Tensor<D>> {
-            let (id, value, mapper) = parameter.consume();
-            Param::from_mapped_value(parameter_id(&format!("value_network.{id}")), value, mapper)
-        }
+impl Trainable for ActorCritic {
+    fn decoders(&self) -> Vec<&GptNeoX> {
+        let critic = self.value_network.iter().map(|network| &network.gpt_neox);
+        std::iter::once(&self.policy.gpt_neox).chain(critic).collect()
     }
-    reward.clone().map(&mut Apart)
+
+    fn prepared(self, how: &Computation, rng: &mut ChaCha8Rng) -> Self {
+        let policy = self.policy.prepared(how, rng);
+        Self { policy, value_network: self.value_network.map(|network| network.prepared(how, rng)), ..self }
+    }
+
+    fn restored(self) -> Self {
+        Self { policy: self.policy.restored(), value_network: self.value_network.map(RewardModel::restored), ..self }
+    }
 }
 
 /// A rollout batch with everything the update needs; matrices are `[rollouts][response tokens]`.
@@ -181,27 +195,38 @@ struct Experience {
     returns: Vec<Vec<f32>>,
 }
 
-/// Runs `settings.updates` rollout batches over `prompts`; returns the policy and a record per batch.
-#[allow(clippy::too_many_arguments)]
+/// What a policy is trained for, and what it is held to.
+pub struct Task<'a> {
+    /// π_ref of eq. 9.
+    pub reference: &'a LanguageModel,
+    pub objective: Objective<'a>,
+    /// What [`Critic::RewardCopy`] starts from.
+    pub critic: Option<(RewardModel, Normalisation)>,
+    pub prompts: &'a [Vec<u32>],
+    /// Temperature and nucleus are those of the settings.
+    pub sampling: &'a Sampling,
+}
+
+/// Runs `settings.updates` rollout batches over the prompts; returns the policy and a record per batch.
 pub fn ppo(
     policy: LanguageModel,
-    reference: &LanguageModel,
-    objective: &Objective,
-    reward: Option<&(RewardModel, Normalisation)>,
-    prompts: &[Vec<u32>],
-    sampling: &Sampling,
+    mut task: Task,
     settings: &PpoSettings,
+    training: &Training,
     seed: u64,
     monitor: &dyn Monitor,
 ) -> Result<(LanguageModel, Vec<UpdateRecord>)> {
-    let steps_per_update = settings.epochs * settings.minibatches;
-    let actor_critic = ActorCritic::new(policy, settings, reward)?;
-    let mut trainer = Trainer::new(actor_critic, &settings.optimiser, settings.updates * steps_per_update);
+    let steps = settings.updates * settings.epochs * settings.minibatches;
+    let actor_critic = ActorCritic::new(policy, settings, task.critic.take())?;
+    let mut trainer = Trainer::new(actor_critic, &settings.optimiser, training, seed, steps);
     let mut records: Vec<UpdateRecord> = trainer.resume(monitor)?.unwrap_or_default();
     for update in records.len()..settings.updates {
-        let rollouts = roll_out(&trainer.model.policy.valid(), prompts, sampling, settings, seed, update);
         let mut record = UpdateRecord::default();
-        let experience = evaluate(&trainer.model.valid(), reference, objective, rollouts, settings, &mut record)?;
+        let experience = {
+            let frozen = trainer.model().frozen(training.dtype.float());
+            let rollouts = roll_out(&frozen.policy, &task, settings, seed, update);
+            evaluate(&frozen, &task, rollouts, settings, training, &mut record)?
+        };
         let tokens: usize = experience.sequences.iter().map(Sequence::len).sum();
         for epoch in 0..settings.epochs {
             let purpose = "ppo/minibatches";
@@ -220,18 +245,12 @@ pub fn ppo(
         records.push(record);
         trainer.checkpoint(monitor, &records)?;
     }
-    Ok((trainer.model.policy.valid(), records))
+    Ok((trainer.finish().policy, records))
 }
 
 /// y ~ π(·|x) for the next prompts, in an order that is a function of (seed, epoch).
-fn roll_out(
-    policy: &LanguageModel,
-    prompts: &[Vec<u32>],
-    sampling: &Sampling,
-    settings: &PpoSettings,
-    seed: u64,
-    update: usize,
-) -> Vec<Rollout> {
+fn roll_out(policy: &LanguageModel, task: &Task, settings: &PpoSettings, seed: u64, update: usize) -> Vec<Rollout> {
+    let prompts = task.prompts;
     let first = update * settings.rollouts;
     let mut order = (usize::MAX, Vec::new());
     let chosen: Vec<usize> = (first..first + settings.rollouts)
@@ -244,7 +263,7 @@ fn roll_out(
         })
         .collect();
     let batch: Vec<Vec<u32>> = chosen.iter().map(|&i| prompts[i].clone()).collect();
-    let sampling = Sampling { temperature: settings.temperature, top_p: 1.0, ..sampling.clone() };
+    let sampling = Sampling { temperature: settings.temperature, top_p: 1.0, ..task.sampling.clone() };
     let stream = |row: usize| rng::stream(seed, "ppo/rollout", &[update as u64, row as u64]);
     generate(policy, &batch, &sampling, stream, |_| {})
         .into_iter()
@@ -261,23 +280,26 @@ fn roll_out(
 /// Scores, KL penalties, values and advantages of a rollout batch.
 fn evaluate(
     model: &ActorCritic,
-    reference: &LanguageModel,
-    objective: &Objective,
+    task: &Task,
     rollouts: Vec<Rollout>,
     settings: &PpoSettings,
+    training: &Training,
     record: &mut UpdateRecord,
 ) -> Result<Experience> {
-    let scores = (objective.score)(&rollouts)?;
+    let scores = (task.objective.score)(&rollouts)?;
     let floor = match settings.missing_eos {
-        MissingEos::BelowScores => objective.low - 1.0,
+        MissingEos::BelowScores => task.objective.low - 1.0,
         MissingEos::MinusOne => -1.0,
     };
     let sequences: Vec<Sequence> = rollouts.iter().map(|rollout| rollout.sequence.clone()).collect();
-    let batch = Batch::new(&sequences, &model.policy.device());
-    let (log_probs, values) = model.forward(&batch, settings.temperature);
-    let reference = reference.response_log_probs(&batch, settings.temperature);
-    let log_probs = rows_of(log_probs, &batch);
-    let (reference, values) = (rows_of(reference, &batch), rows_of(values, &batch));
+    let (mut log_probs, mut reference, mut values) = (Vec::new(), Vec::new(), Vec::new());
+    for sequences in sequences.chunks(training.rows_at_once(sequences.len())) {
+        let batch = Batch::new(sequences, &model.policy.device());
+        let (chunk_log_probs, chunk_values) = model.forward(&batch, settings.temperature);
+        log_probs.extend(rows_of(chunk_log_probs, &batch));
+        values.extend(rows_of(chunk_values, &batch));
+        reference.extend(rows_of(task.reference.response_log_probs(&batch, settings.temperature), &batch));
+    }
 
     let (mut advantages, mut returns) = (Vec::new(), Vec::new());
     let mut kl = 0.0;
@@ -314,7 +336,8 @@ fn improve(
     monitor: &dyn Monitor,
 ) -> Result<()> {
     let tokens: usize = rows.iter().map(|&row| experience.advantages[row].len()).sum();
-    let seen = std::cell::RefCell::new((0.0f32, 0.0f32, 0.0f32));
+    // Policy loss, value loss and ratio error of each part, read after the step.
+    let seen = RefCell::new(Vec::new());
     let report = trainer.step(rows.len(), monitor, |model, range| {
         let rows = &rows[range];
         let batch = Batch::new(rows.iter().map(|&row| &experience.sequences[row]), &model.policy.device());
@@ -333,20 +356,18 @@ fn improve(
         let error = (values - returns.clone()).square().max_pair((near - returns).square());
         let value_loss = (error * batch.response_mask.clone()).sum() * 0.5 / tokens as f32;
 
-        let mut seen = seen.borrow_mut();
-        if first {
-            let error = ((ratio.detach() - 1.0).abs() * batch.response_mask.clone()).max();
-            seen.2 = seen.2.max(host(error)[0]);
-        }
-        seen.0 += host(policy_loss.clone().detach())[0];
-        seen.1 += host(value_loss.clone().detach())[0];
+        let error = ((ratio.detach() - 1.0).abs() * batch.response_mask.clone()).max();
+        seen.borrow_mut().extend([&policy_loss, &value_loss, &error].map(|number| number.clone().inner()));
         policy_loss + value_loss * settings.value_coefficient
     });
     finite(report.loss, "the PPO loss", trainer.step)?;
-    let (policy_loss, value_loss, ratio_error) = seen.into_inner();
-    record.policy_loss = policy_loss;
-    record.value_loss = value_loss;
-    record.first_ratio_error = record.first_ratio_error.max(ratio_error);
+    let seen = host(Tensor::cat(seen.into_inner(), 0));
+    let column = |index: usize| seen.iter().skip(index).step_by(3).copied();
+    record.policy_loss = column(0).sum();
+    record.value_loss = column(1).sum();
+    if first {
+        record.first_ratio_error = column(2).fold(0.0, f32::max);
+    }
     Ok(())
 }
 

@@ -4,8 +4,8 @@
 use crate::Result;
 use crate::methods::optimise::{Monitor, OptimiserSettings, Trainer};
 use crate::methods::sft::token_step;
+use crate::methods::training::Training;
 use crate::model::{LanguageModel, Sequence};
-use burn::module::Module;
 use serde::{Deserialize, Serialize};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -30,14 +30,17 @@ impl PretrainSettings {
     }
 }
 
-/// Trains on the batches that `text(step)` gives; returns the model with the loss of every optimiser step.
+/// Trains on the batches that `text(step)` gives; returns the model with the loss of every optimiser step. `seed` matters to
+/// the adapters of `training` alone.
 pub fn pretrain(
     model: LanguageModel,
     settings: &PretrainSettings,
+    training: &Training,
+    seed: u64,
     text: impl Fn(usize) -> Result<Vec<Sequence>>,
     monitor: &dyn Monitor,
 ) -> Result<(LanguageModel, Vec<f32>)> {
-    let mut trainer = Trainer::new(model, &settings.optimiser, settings.steps);
+    let mut trainer = Trainer::new(model, &settings.optimiser, training, seed, settings.steps);
     let mut losses: Vec<f32> = trainer.resume(monitor)?.unwrap_or_default();
     while trainer.step < trainer.total {
         let rows = text(trainer.step)?;
@@ -45,5 +48,5 @@ pub fn pretrain(
         losses.push(token_step(&mut trainer, &rows, settings.prompt_weight, monitor)?);
         trainer.checkpoint(monitor, &losses)?;
     }
-    Ok((trainer.model.valid(), losses))
+    Ok((trainer.finish(), losses))
 }

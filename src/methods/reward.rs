@@ -10,14 +10,15 @@
 
 use crate::Result;
 use crate::methods::optimise::{Monitor, OptimiserSettings, Trainer, finite};
+use crate::methods::training::Training;
 use crate::model::checkpoint::Normalisation;
 use crate::model::weights::host;
 use crate::model::{Batch, LanguageModel, Pair, RewardModel, Sequence};
 use crate::rng;
-use burn::module::Module;
 use burn::tensor::Tensor;
 use burn::tensor::activation::log_sigmoid;
 use serde::{Deserialize, Serialize};
+use std::cell::RefCell;
 
 /// How a pair (chosen, rejected) with Δ = r(chosen) − r(rejected) is scored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,30 +52,32 @@ pub struct RewardCurve {
     pub margin: Vec<f32>,
 }
 
-/// Trains a fresh head on the decoder of `policy` (and the decoder with it).
+/// Trains a fresh head on the decoder of `policy`, and the decoder with it.
 pub fn train_reward(
-    policy: &LanguageModel,
+    policy: LanguageModel,
     pairs: &[Pair],
     settings: &RewardSettings,
+    training: &Training,
     seed: u64,
     monitor: &dyn Monitor,
 ) -> Result<(RewardModel, Normalisation, RewardCurve)> {
-    let fresh = RewardModel::on(policy, settings.bound, &mut rng::stream(seed, "reward/head", &[]))?;
+    let fresh = RewardModel::on(&policy, settings.bound, &mut rng::stream(seed, "reward/head", &[]));
+    drop(policy);
     let steps_per_epoch = pairs.len().div_ceil(settings.batch_size);
-    let mut trainer = Trainer::new(fresh, &settings.optimiser, settings.epochs * steps_per_epoch);
+    let mut trainer = Trainer::new(fresh, &settings.optimiser, training, seed, settings.epochs * steps_per_epoch);
     let mut curve: RewardCurve = trainer.resume(monitor)?.unwrap_or_default();
     while trainer.step < trainer.total {
         let (epoch, batch) = (trainer.step / steps_per_epoch, trainer.step % steps_per_epoch);
         let order = rng::permutation(pairs.len(), seed, "reward/order", epoch as u64);
         let rows: Vec<&Pair> =
             order.iter().skip(batch * settings.batch_size).take(settings.batch_size).map(|&i| &pairs[i]).collect();
-        let deltas = std::cell::RefCell::new(Vec::with_capacity(rows.len()));
+        let deltas = RefCell::new(Vec::new());
         let report = trainer.step(rows.len(), monitor, |model, range| {
             let delta = differences(model, &rows[range]);
-            deltas.borrow_mut().extend(host(delta.clone().detach()));
+            deltas.borrow_mut().push(delta.clone().inner());
             pair_loss(delta, settings.loss) / rows.len() as f32
         });
-        let deltas = deltas.into_inner();
+        let deltas = host(Tensor::cat(deltas.into_inner(), 0));
         curve.loss.push(finite(report.loss, "the reward loss", trainer.step)?);
         curve.accuracy.push(deltas.iter().filter(|d| **d > 0.0).count() as f32 / deltas.len() as f32);
         curve.margin.push(deltas.iter().sum::<f32>() / deltas.len() as f32);
@@ -82,8 +85,9 @@ pub fn train_reward(
         monitor.progress(trainer.step, trainer.total, &format!("loss {:.3}", report.loss));
         trainer.checkpoint(monitor, &curve)?;
     }
-    let model = trainer.model.valid();
-    let normalisation = normalise(&model, pairs);
+    let model = trainer.finish();
+    // Of the scores as a policy step will see them.
+    let normalisation = normalise(&model.clone().in_dtype(training.dtype.float()), pairs);
     Ok((model, normalisation, curve))
 }
 

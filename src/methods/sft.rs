@@ -3,9 +3,9 @@
 
 use crate::Result;
 use crate::methods::optimise::{Monitor, OptimiserSettings, Trainer, finite, matrix};
+use crate::methods::training::Training;
 use crate::model::{Batch, LanguageModel, Sequence};
 use crate::rng;
-use burn::module::Module;
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
@@ -25,11 +25,12 @@ pub fn sft(
     model: LanguageModel,
     demonstrations: &[Sequence],
     settings: &SftSettings,
+    training: &Training,
     seed: u64,
     monitor: &dyn Monitor,
 ) -> Result<(LanguageModel, Vec<f32>)> {
     let steps_per_epoch = demonstrations.len().div_ceil(settings.batch_size);
-    let mut trainer = Trainer::new(model, &settings.optimiser, settings.epochs * steps_per_epoch);
+    let mut trainer = Trainer::new(model, &settings.optimiser, training, seed, settings.epochs * steps_per_epoch);
     let mut losses: Vec<f32> = trainer.resume(monitor)?.unwrap_or_default();
     while trainer.step < trainer.total {
         let (epoch, batch) = (trainer.step / steps_per_epoch, trainer.step % steps_per_epoch);
@@ -43,7 +44,7 @@ pub fn sft(
         losses.push(token_step(&mut trainer, &rows, settings.prompt_weight, monitor)?);
         trainer.checkpoint(monitor, &losses)?;
     }
-    Ok((trainer.model.valid(), losses))
+    Ok((trainer.finish(), losses))
 }
 
 /// One optimiser step on the weighted mean next-token loss of `rows`.

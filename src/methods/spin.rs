@@ -8,10 +8,10 @@
 use crate::Result;
 use crate::methods::irl::Accumulate;
 use crate::methods::optimise::{Monitor, OptimiserSettings, Trainer, finite};
+use crate::methods::training::Training;
 use crate::model::weights::host;
 use crate::model::{Batch, LanguageModel, Pair, Sequence};
 use crate::rng;
-use burn::module::Module;
 use burn::tensor::activation::log_sigmoid;
 use burn::tensor::{Tensor, TensorData};
 use serde::{Deserialize, Serialize};
@@ -31,24 +31,27 @@ pub struct SpinSettings {
     pub optimiser: OptimiserSettings,
 }
 
-/// One iteration: trains a copy of `opponent` on `pairs`; returns it with the loss of every optimiser step.
+/// One iteration: trains `opponent` on `pairs` against what it was; returns it with the loss of every optimiser step.
 pub fn spin(
-    opponent: &LanguageModel,
+    opponent: LanguageModel,
     pairs: &[Pair],
     settings: &SpinSettings,
+    training: &Training,
     seed: u64,
     monitor: &dyn Monitor,
 ) -> Result<(LanguageModel, Vec<f32>)> {
     let chosen: Vec<&Sequence> = pairs.iter().map(|pair| &pair.chosen).collect();
     let rejected: Vec<&Sequence> = pairs.iter().map(|pair| &pair.rejected).collect();
     // The opponent is fixed for the whole iteration: log π_t(y) − log π_t(ỹ) is computed once.
-    let opponent_gap: Vec<f32> = sequence_log_probs(opponent, &chosen)
+    let frozen = opponent.clone().in_dtype(training.dtype.float());
+    let opponent_gap: Vec<f32> = sequence_log_probs(&frozen, &chosen)
         .iter()
-        .zip(sequence_log_probs(opponent, &rejected))
+        .zip(sequence_log_probs(&frozen, &rejected))
         .map(|(chosen, rejected)| chosen - rejected)
         .collect();
+    drop(frozen);
     let steps_per_epoch = pairs.len().div_ceil(settings.batch_size);
-    let mut trainer = Trainer::new(opponent.clone(), &settings.optimiser, settings.epochs * steps_per_epoch);
+    let mut trainer = Trainer::new(opponent, &settings.optimiser, training, seed, settings.epochs * steps_per_epoch);
     let mut losses: Vec<f32> = trainer.resume(monitor)?.unwrap_or_default();
     while trainer.step < trainer.total {
         let (epoch, batch) = (trainer.step / steps_per_epoch, trainer.step % steps_per_epoch);
@@ -71,7 +74,7 @@ pub fn spin(
         monitor.progress(trainer.step, trainer.total, &format!("loss {:.3}", report.loss));
         trainer.checkpoint(monitor, &losses)?;
     }
-    Ok((trainer.model.valid(), losses))
+    Ok((trainer.finish(), losses))
 }
 
 /// Rows per forward pass when log-probabilities are only read.

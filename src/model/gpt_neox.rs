@@ -1,12 +1,15 @@
 //! GPT-NeoX (Pythia) decoder: rotary embedding on a fraction of each head, parallel residual, biases everywhere.
 //! Names and shapes are those of Hugging Face's `GPTNeoXModel`; black et al. 2022 (arXiv 2204.06745).
 
-use crate::device::fused::{self, KvCache, Rotary};
+use crate::device::fused::{KvCache, Rotary};
 use crate::model::batch::Batch;
-use crate::model::weights::{Weights, parameter, transposed, values};
+use crate::model::layer::{Attend, Layer, LayerNorm};
+use crate::model::lora::LoraSettings;
+use crate::model::tape::Tape;
+use crate::model::weights::{Weights, parameter};
 use crate::{Error, Result};
 use burn::module::{Module, Param};
-use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
+use burn::tensor::{Bool, Device, FloatDType, Int, Tensor, TensorData};
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
@@ -94,181 +97,52 @@ impl GptNeoXConfig {
     }
 }
 
-#[derive(Module, Debug)]
-pub struct Linear {
-    /// `[in, out]`
-    weight: Param<Tensor<2>>,
-    bias: Param<Tensor<1>>,
-}
-
-#[derive(Module, Debug)]
-pub struct LayerNorm {
-    weight: Param<Tensor<1>>,
-    bias: Param<Tensor<1>>,
-    #[module(skip)]
-    epsilon: f64,
-}
-
-#[derive(Module, Debug)]
-pub struct Attention {
-    query_key_value: Linear,
-    dense: Linear,
-    #[module(skip)]
-    heads: usize,
-}
-
-#[derive(Module, Debug)]
-pub struct Mlp {
-    dense_h_to_4h: Linear,
-    dense_4h_to_h: Linear,
-}
-
-#[derive(Module, Debug)]
-pub struct Layer {
-    input_layernorm: LayerNorm,
-    attention: Attention,
-    post_attention_layernorm: LayerNorm,
-    mlp: Mlp,
-    #[module(skip)]
-    parallel_residual: bool,
-}
-
 /// The decoder without a head. Its fields are named as in checkpoints, so that a parameter's path is its name there.
 #[derive(Module, Debug)]
 pub struct GptNeoX {
     /// `[vocab_size, hidden_size]`
-    embed_in: Param<Tensor<2>>,
-    layers: Vec<Layer>,
+    pub(super) embed_in: Param<Tensor<2>>,
+    pub(super) layers: Vec<Layer>,
     final_layer_norm: LayerNorm,
     #[module(skip)]
     pub config: GptNeoXConfig,
+    /// Of the states between layers; weights of another type are cast where they are used.
+    #[module(skip)]
+    dtype: FloatDType,
+    /// Where gradient checkpointing keeps its forward passes; none where it is off.
+    #[module(skip)]
+    pub(super) tape: Option<Tape>,
 }
 
-/// How [`Layer::forward`] attends.
-enum Attend<'a> {
-    /// Over the batch itself.
-    Whole,
-    /// Over the batch itself, keeping keys and values with room for this many columns.
-    Prefill { capacity: usize, kept: &'a mut Vec<Option<KvCache>> },
-    /// One new token per row over what is kept.
-    Step { kept: &'a mut Vec<Option<KvCache>>, layer: usize },
+/// How a model computes while it is trained.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Computation {
+    /// Of activations and matrix products. Trained weights stay f32.
+    pub dtype: FloatDType,
+    /// Whether layers are computed again in the backward pass instead of kept.
+    pub checkpointing: bool,
+    /// Freezes the decoder and trains adapters beside its linear maps.
+    pub lora: Option<LoraSettings>,
 }
 
-impl Linear {
-    fn load(weights: &mut Weights, name: &str, from: usize, to: usize, device: &Device) -> Result<Self> {
-        let (weight, bias) = (format!("{name}.weight"), format!("{name}.bias"));
-        let matrix = transposed(&weights.take(&weight, &[to, from])?, to, from);
-        Ok(Self {
-            weight: parameter(&weight, matrix, [from, to], device),
-            bias: parameter(&bias, weights.take(&bias, &[to])?, [to], device),
-        })
-    }
-
-    fn save(&self, weights: &mut Weights, name: &str) {
-        let [from, to] = self.weight.val().dims();
-        weights.insert(format!("{name}.weight"), &[to, from], transposed(&values(&self.weight), from, to));
-        weights.insert(format!("{name}.bias"), &[to], values(&self.bias));
-    }
-
-    fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        fused::linear(x, self.weight.val(), Some(self.bias.val()))
-    }
+/// The tokens of one forward pass.
+#[derive(Clone, Debug)]
+pub(super) struct Tokens {
+    /// `[b·t]`
+    ids: Tensor<1, Int>,
+    /// `[b, t]`, or with the columns before them where keys and values are kept.
+    pub mask: Tensor<2, Bool>,
+    pub rotary: Rotary,
+    /// b
+    pub rows: usize,
 }
 
-impl LayerNorm {
-    fn load(weights: &mut Weights, name: &str, size: usize, epsilon: f64, device: &Device) -> Result<Self> {
-        let (weight, bias) = (format!("{name}.weight"), format!("{name}.bias"));
-        Ok(Self {
-            weight: parameter(&weight, weights.take(&weight, &[size])?, [size], device),
-            bias: parameter(&bias, weights.take(&bias, &[size])?, [size], device),
-            epsilon,
-        })
-    }
-
-    fn save(&self, weights: &mut Weights, name: &str) {
-        let [size] = self.weight.val().dims();
-        weights.insert(format!("{name}.weight"), &[size], values(&self.weight));
-        weights.insert(format!("{name}.bias"), &[size], values(&self.bias));
-    }
-
-    fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        fused::layer_norm(x, self.weight.val(), self.bias.val(), self.epsilon)
-    }
-}
-
-impl Layer {
-    fn load(weights: &mut Weights, index: usize, config: &GptNeoXConfig, device: &Device) -> Result<Self> {
-        let (d, inner, epsilon) = (config.hidden_size, config.intermediate_size, config.layer_norm_eps);
-        let name = |part: &str| format!("gpt_neox.layers.{index}.{part}");
-        // Buffers that old versions of transformers saved beside the weights.
-        for buffer in ["attention.bias", "attention.masked_bias", "attention.rotary_emb.inv_freq"] {
-            weights.ignore(&name(buffer));
-        }
-        Ok(Self {
-            input_layernorm: LayerNorm::load(weights, &name("input_layernorm"), d, epsilon, device)?,
-            attention: Attention {
-                query_key_value: Linear::load(weights, &name("attention.query_key_value"), d, 3 * d, device)?,
-                dense: Linear::load(weights, &name("attention.dense"), d, d, device)?,
-                heads: config.num_attention_heads,
-            },
-            post_attention_layernorm: LayerNorm::load(weights, &name("post_attention_layernorm"), d, epsilon, device)?,
-            mlp: Mlp {
-                dense_h_to_4h: Linear::load(weights, &name("mlp.dense_h_to_4h"), d, inner, device)?,
-                dense_4h_to_h: Linear::load(weights, &name("mlp.dense_4h_to_h"), inner, d, device)?,
-            },
-            parallel_residual: config.use_parallel_residual,
-        })
-    }
-
-    fn save(&self, weights: &mut Weights, index: usize) {
-        let name = |part: &str| format!("gpt_neox.layers.{index}.{part}");
-        self.input_layernorm.save(weights, &name("input_layernorm"));
-        self.attention.query_key_value.save(weights, &name("attention.query_key_value"));
-        self.attention.dense.save(weights, &name("attention.dense"));
-        self.post_attention_layernorm.save(weights, &name("post_attention_layernorm"));
-        self.mlp.dense_h_to_4h.save(weights, &name("mlp.dense_h_to_4h"));
-        self.mlp.dense_4h_to_h.save(weights, &name("mlp.dense_4h_to_h"));
-    }
-
-    /// `x` is `[b·t, d]`.
-    fn forward(
-        &self,
-        x: Tensor<2>,
-        rotary: &Rotary,
-        mask: Tensor<2, Bool>,
-        b: usize,
-        attend: &mut Attend,
-    ) -> Tensor<2> {
-        let [n, d] = x.dims();
-        let qkv = self.attention.query_key_value.forward(self.input_layernorm.forward(x.clone()));
-        let (qkv, heads) = (qkv.reshape([b, n / b, 3 * d]), self.attention.heads);
-        let context = match attend {
-            Attend::Whole => fused::attention(qkv, heads, rotary, mask),
-            Attend::Prefill { capacity, kept } => {
-                let (context, cache) = fused::prefill(qkv, heads, rotary, mask, *capacity);
-                kept.push(Some(cache));
-                context
-            }
-            Attend::Step { kept, layer } => {
-                // Taken out so that it is owned by one place only and can be extended in place.
-                let cache = kept[*layer].take().expect("prefill keeps one cache per layer");
-                let (context, cache) = fused::step(qkv, heads, rotary, mask, cache);
-                kept[*layer] = Some(cache);
-                *layer += 1;
-                context
-            }
-        };
-        let attended = self.attention.dense.forward(context.reshape([n, d]));
-        let feed = |x: Tensor<2>| {
-            let inner = self.mlp.dense_h_to_4h.forward(self.post_attention_layernorm.forward(x));
-            self.mlp.dense_4h_to_h.forward(fused::gelu(inner))
-        };
-        if self.parallel_residual {
-            x.clone() + attended + feed(x)
-        } else {
-            let x = x + attended;
-            x.clone() + feed(x)
-        }
+impl Tokens {
+    /// The same without autodiff.
+    pub(super) fn inner(self) -> Self {
+        let Self { ids, mask, rotary, rows } = self;
+        let rotary = Rotary { cos: rotary.cos.inner(), sin: rotary.sin.inner() };
+        Self { ids: ids.inner(), mask: mask.inner(), rotary, rows }
     }
 }
 
@@ -287,41 +161,54 @@ impl GptNeoX {
             layers,
             final_layer_norm,
             config: config.clone(),
+            dtype: FloatDType::F32,
+            tape: None,
         })
     }
 
-    pub fn save(&self, weights: &mut Weights) {
-        weights.insert("gpt_neox.embed_in.weight", &self.embed_in.val().dims(), values(&self.embed_in));
-        for (index, layer) in self.layers.iter().enumerate() {
-            layer.save(weights, index);
+    /// Ready to be trained as `how` says; `rng` draws the adapters.
+    pub fn prepared(self, how: &Computation, rng: &mut impl Rng) -> Self {
+        let mut decoder = self;
+        if let Some(lora) = &how.lora {
+            // Frozen weights need no f32 copy; the adapters are f32.
+            decoder = decoder.set_require_grad(false).in_dtype(how.dtype);
+            decoder.layers = decoder.layers.into_iter().map(|layer| layer.adapted(lora, rng)).collect();
         }
-        self.final_layer_norm.save(weights, "gpt_neox.final_layer_norm");
+        Self { dtype: how.dtype, tape: how.checkpointing.then(Tape::default), ..decoder }
+    }
+
+    /// The inverse of [`prepared`](Self::prepared): adapters merged into the weights, all of it f32.
+    pub fn restored(self) -> Self {
+        let layers = self.layers.into_iter().map(Layer::merged).collect();
+        Self { layers, tape: None, ..self }.in_dtype(FloatDType::F32).set_require_grad(true)
+    }
+
+    /// Weights held and states computed in another type: half the memory in bf16, for a model that is not trained. The
+    /// layer norms stay f32, as does what they compute.
+    pub fn in_dtype(self, dtype: FloatDType) -> Self {
+        let layers = self.layers.into_iter().map(|layer| layer.in_dtype(dtype)).collect();
+        let embed_in = self.embed_in.map(|table| table.cast(dtype));
+        Self { embed_in, layers, dtype, ..self }
     }
 
     pub fn device(&self) -> Device {
         self.embed_in.val().device()
     }
 
-    pub(crate) fn embedding(&self) -> Tensor<2> {
-        self.embed_in.val()
-    }
-
     /// States of every token before the final layer norm, `[b·t, d]`.
     pub fn forward(&self, batch: &Batch) -> Tensor<2> {
-        let rotary = self.rotary(&batch.positions, batch.rows());
-        self.run(batch.ids.clone(), batch.mask.clone(), &rotary, &mut Attend::Whole)
+        let tokens = self.tokens(batch.ids.clone(), &batch.positions, batch.mask.clone());
+        match &self.tape {
+            Some(tape) if self.device().is_autodiff() => tape.forward(self, tokens),
+            _ => self.run(&tokens, &mut Attend::Whole),
+        }
     }
 
     /// As [`forward`](Self::forward), keeping keys and values for `capacity` columns.
     pub fn prefill(&self, batch: &Batch, capacity: usize) -> (Tensor<2>, Vec<Option<KvCache>>) {
-        let rotary = self.rotary(&batch.positions, batch.rows());
+        let tokens = self.tokens(batch.ids.clone(), &batch.positions, batch.mask.clone());
         let mut kept = Vec::with_capacity(self.layers.len());
-        let states = self.run(
-            batch.ids.clone(),
-            batch.mask.clone(),
-            &rotary,
-            &mut Attend::Prefill { capacity, kept: &mut kept },
-        );
+        let states = self.run(&tokens, &mut Attend::Prefill { capacity, kept: &mut kept });
         (states, kept)
     }
 
@@ -333,8 +220,7 @@ impl GptNeoX {
         mask: Tensor<2, Bool>,
         kept: &mut Vec<Option<KvCache>>,
     ) -> Tensor<2> {
-        let rotary = self.rotary(positions, positions.len());
-        self.run(ids, mask, &rotary, &mut Attend::Step { kept, layer: 0 })
+        self.run(&self.tokens(ids, positions, mask), &mut Attend::Step { kept, layer: 0 })
     }
 
     /// The final layer norm, for whichever rows a head reads; `[n, d]`.
@@ -342,13 +228,19 @@ impl GptNeoX {
         self.final_layer_norm.forward(states)
     }
 
-    fn run(&self, ids: Tensor<2, Int>, mask: Tensor<2, Bool>, rotary: &Rotary, attend: &mut Attend) -> Tensor<2> {
+    fn run(&self, tokens: &Tokens, attend: &mut Attend) -> Tensor<2> {
+        self.layers.iter().fold(self.embed(tokens), |x, layer| layer.forward(x, tokens, attend))
+    }
+
+    /// States before the first layer, `[b·t, d]`.
+    pub(super) fn embed(&self, tokens: &Tokens) -> Tensor<2> {
+        self.embed_in.val().select(0, tokens.ids.clone()).cast(self.dtype)
+    }
+
+    /// `ids` are `[b, t]`, `positions` b·t values.
+    fn tokens(&self, ids: Tensor<2, Int>, positions: &[u32], mask: Tensor<2, Bool>) -> Tokens {
         let [b, t] = ids.dims();
-        let mut x = self.embed_in.val().select(0, ids.reshape([b * t]));
-        for layer in &self.layers {
-            x = layer.forward(x, rotary, mask.clone(), b, attend);
-        }
-        x
+        Tokens { ids: ids.reshape([b * t]), mask, rotary: self.rotary(positions, b), rows: b }
     }
 
     /// Cosines and sines of every token's angle, `[b, t, rotary_dims / 2]`.

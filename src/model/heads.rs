@@ -3,10 +3,12 @@
 use crate::Result;
 use crate::device::fused;
 use crate::model::batch::Batch;
-use crate::model::gpt_neox::{GptNeoX, GptNeoXConfig, normal, random_backbone};
-use crate::model::weights::{Weights, parameter, transposed, values};
+use crate::model::gpt_neox::{Computation, GptNeoX, GptNeoXConfig, normal, random_backbone};
+use crate::model::layer::like;
+use crate::model::names;
+use crate::model::weights::{Weights, parameter, transposed};
 use burn::module::{Module, Param};
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{Device, FloatDType, Int, Tensor, TensorData};
 use rand::Rng;
 
 /// `GPTNeoXForCausalLM`.
@@ -43,14 +45,28 @@ impl LanguageModel {
         Ok(Self { gpt_neox, embed_out })
     }
 
+    /// Named as in a checkpoint; adapters are merged.
     pub fn weights(&self) -> Weights {
-        let mut weights = Weights::new("model in memory");
-        self.gpt_neox.save(&mut weights);
-        if let Some(head) = &self.embed_out {
-            let [d, v] = head.val().dims();
-            weights.insert("embed_out.weight", &[v, d], transposed(&values(head), d, v));
-        }
-        weights
+        names::weights(&self.valid().restored())
+    }
+
+    /// Ready to be trained as `how` says; `rng` draws the adapters, beside which the output head is frozen too.
+    pub fn prepared(self, how: &Computation, rng: &mut impl Rng) -> Self {
+        let frozen = |head: Param<Tensor<2>>| head.map(|head| head.cast(how.dtype)).set_require_grad(false);
+        let embed_out = if how.lora.is_some() { self.embed_out.map(frozen) } else { self.embed_out };
+        Self { gpt_neox: self.gpt_neox.prepared(how, rng), embed_out }
+    }
+
+    /// The inverse of [`prepared`](Self::prepared): adapters merged into the weights, all of it f32.
+    pub fn restored(self) -> Self {
+        let whole = |head: Param<Tensor<2>>| head.map(|head| head.cast(FloatDType::F32)).set_require_grad(true);
+        Self { gpt_neox: self.gpt_neox.restored(), embed_out: self.embed_out.map(whole) }
+    }
+
+    /// Weights held in another type, for a model that is not trained: see [`GptNeoX::in_dtype`].
+    pub fn in_dtype(self, dtype: FloatDType) -> Self {
+        let embed_out = self.embed_out.map(|head| head.map(|head| head.cast(dtype)));
+        Self { gpt_neox: self.gpt_neox.in_dtype(dtype), embed_out }
     }
 
     /// Random weights; the head starts equal to the embedding, which makes copying easy to find.
@@ -74,13 +90,13 @@ impl LanguageModel {
         self.gpt_neox.device()
     }
 
-    /// Next-token logits of normalised states `[n, d]` → `[n, vocab_size]`.
+    /// Next-token logits of normalised states `[n, d]`, in f32 → `[n, vocab_size]`.
     pub fn logits(&self, states: Tensor<2>) -> Tensor<2> {
         let head = match &self.embed_out {
-            Some(head) => head.val(),
-            None => self.gpt_neox.embedding().transpose(),
+            Some(head) => like(head, &states),
+            None => like(&self.gpt_neox.embed_in, &states).transpose(),
         };
-        fused::linear(states, head, None)
+        fused::linear(states, head, None).cast(FloatDType::F32)
     }
 
     /// Normalised states that predict each response token, `[b·response_width, d]`.
@@ -116,20 +132,32 @@ impl RewardModel {
         Ok(Self { gpt_neox, score: parameter("score.weight", score, [config.hidden_size, 1], device), bound })
     }
 
+    /// Named as in a checkpoint; adapters are merged.
     pub fn weights(&self) -> Weights {
-        let mut weights = Weights::new("model in memory");
-        self.gpt_neox.save(&mut weights);
-        weights.insert("score.weight", &[1, self.gpt_neox.config.hidden_size], values(&self.score));
-        weights
+        names::weights(&self.valid().restored())
     }
 
     /// A fresh head, N(0, 1/(d+1)), on the decoder of `policy` (Huang et al. 2024).
-    pub fn on(policy: &LanguageModel, bound: f32, rng: &mut impl Rng) -> Result<Self> {
-        let mut weights = Weights::new("reward initialisation");
-        policy.gpt_neox.save(&mut weights);
+    pub fn on(policy: &LanguageModel, bound: f32, rng: &mut impl Rng) -> Self {
         let d = policy.config().hidden_size;
-        weights.insert("score.weight", &[1, d], normal(rng, d, (1.0 / (d as f64 + 1.0)).sqrt()));
-        Self::from_weights(weights, policy.config(), bound, &policy.device())
+        let score = normal(rng, d, (1.0 / (d as f64 + 1.0)).sqrt());
+        let score = parameter("score.weight", score, [d, 1], &policy.device());
+        Self { gpt_neox: policy.gpt_neox.clone(), score, bound }
+    }
+
+    /// Ready to be trained as `how` says; `rng` draws the adapters, beside which the score is trained as a whole.
+    pub fn prepared(self, how: &Computation, rng: &mut impl Rng) -> Self {
+        Self { gpt_neox: self.gpt_neox.prepared(how, rng), ..self }
+    }
+
+    /// The inverse of [`prepared`](Self::prepared): adapters merged into the weights, all of it f32.
+    pub fn restored(self) -> Self {
+        Self { gpt_neox: self.gpt_neox.restored(), ..self }
+    }
+
+    /// Weights held in another type, for a model that is not trained: see [`GptNeoX::in_dtype`]. The score stays f32.
+    pub fn in_dtype(self, dtype: FloatDType) -> Self {
+        Self { gpt_neox: self.gpt_neox.in_dtype(dtype), ..self }
     }
 
     pub fn config(&self) -> &GptNeoXConfig {
@@ -147,7 +175,7 @@ impl RewardModel {
         let indices: Vec<i32> = batch.response_lengths.iter().enumerate().map(last).collect();
         let indices: Tensor<1, Int> = Tensor::from_data(TensorData::new(indices, [batch.rows()]), &device);
         let states = self.gpt_neox.normalise(self.gpt_neox.forward(batch).select(0, indices));
-        self.bounded(fused::linear(states, self.score.val(), None).reshape([batch.rows()]))
+        self.bounded(self.read(states).reshape([batch.rows()]))
     }
 
     /// Values of the states that predict each response token, `[b, response_width]`: this network as a critic.
@@ -157,7 +185,12 @@ impl RewardModel {
         let [_, d] = states.dims();
         let first = batch.prompt_width - 1;
         let states = states.reshape([b, t, d]).slice([0..b, first..first + r, 0..d]).reshape([b * r, d]);
-        fused::linear(self.gpt_neox.normalise(states), self.score.val(), None).reshape([b, r])
+        self.read(self.gpt_neox.normalise(states)).reshape([b, r])
+    }
+
+    /// The linear read-out of normalised states `[n, d]`, in f32 → `[n, 1]`.
+    fn read(&self, states: Tensor<2>) -> Tensor<2> {
+        fused::linear(states.cast(FloatDType::F32), self.score.val(), None)
     }
 
     fn bounded(&self, scores: Tensor<1>) -> Tensor<1> {

@@ -6,10 +6,13 @@ pub mod checkpoint;
 pub mod generate;
 pub mod gpt_neox;
 pub mod heads;
+pub mod layer;
+pub mod lora;
 pub mod names;
+pub mod tape;
 pub mod weights;
 
 pub use batch::{Batch, Pair, Sequence};
 pub use generate::{Generated, Sampling};
-pub use gpt_neox::GptNeoXConfig;
+pub use gpt_neox::{Computation, GptNeoXConfig};
 pub use heads::{LanguageModel, RewardModel};

@@ -207,17 +207,13 @@ pub fn transposed(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
 /// A parameter whose id is a function of its name, so that an optimiser's saved state finds it again in another process.
 pub fn parameter<const D: usize>(name: &str, values: Vec<f32>, shape: [usize; D], device: &Device) -> Param<Tensor<D>> {
     let tensor = Tensor::from_data(TensorData::new(values, shape), device);
-    Param::initialized(parameter_id(name), tensor).set_require_grad(true)
+    Param::initialized(stable_id(name), tensor).set_require_grad(true)
 }
 
-/// The id of the parameter called `name`.
-pub fn parameter_id(name: &str) -> ParamId {
-    ParamId::from(u64::from_le_bytes(blake3::hash(name.as_bytes()).as_bytes()[..8].try_into().unwrap_or_default()))
-}
-
-/// The values of a parameter, on the host, as f32.
-pub fn values<const D: usize>(parameter: &Param<Tensor<D>>) -> Vec<f32> {
-    host(parameter.val())
+/// The same for the same name in every process.
+pub fn stable_id(name: &str) -> ParamId {
+    let hash = blake3::hash(name.as_bytes());
+    ParamId::from(u64::from_le_bytes(hash.as_bytes()[..8].try_into().unwrap_or_default()))
 }
 
 /// The values of a tensor, on the host, as f32.

@@ -5,6 +5,7 @@ use crate::data::Codec;
 use crate::eval::copying::slot_accuracy;
 use crate::experiment::{GenerationSettings, ModelSettings};
 use crate::methods::pretrain::PretrainSettings;
+use crate::methods::training::Training;
 use crate::model::checkpoint::Checkpoint;
 use crate::model::weights::StoredAs;
 use crate::model::{GptNeoXConfig, LanguageModel, Sequence};
@@ -54,7 +55,8 @@ pub fn pretrain(context: &StageContext) -> Result<()> {
         };
         (0..stage.pretrain.batch_size).map(row).collect()
     };
-    let (model, losses) = crate::methods::pretrain::pretrain(model, &stage.pretrain, text, &Watch(context))?;
+    let (training, watch) = (Training::default(), Watch(context));
+    let (model, losses) = crate::methods::pretrain::pretrain(model, &stage.pretrain, &training, seed, text, &watch)?;
     Checkpoint::save_language_model(context.out(), &model, &tokenizer, StoredAs::F16)?;
 
     let slots = slot_accuracy(&model, &world, &codec)?;

@@ -200,7 +200,8 @@ impl<'a> Planner<'a> {
         let mut all_pairs = Vec::new();
         for t in 0..settings.iterations {
             all_pairs.push(self.pairs(run, &policy, (settings.negatives_temperature, 1), t)?);
-            let stage = spin::Stage { generation: run.hyper.generation.clone(), spin: settings.clone(), round: t };
+            let (generation, training) = (run.hyper.generation.clone(), run.hyper.training.clone());
+            let stage = spin::Stage { generation, spin: settings.clone(), training, round: t };
             let mut inputs = vec![("policy".to_string(), policy)];
             inputs.extend(numbered(&chosen(&all_pairs, settings.accumulate, t)));
             let label = run.label(&format!("iteration {}/spin", t + 1));
@@ -330,7 +331,8 @@ impl<'a> Planner<'a> {
     }
 
     fn sft(&mut self, start: &Start, hyper: &Hyper, demonstrations: &StageKey) -> Result<StageKey> {
-        let stage = sft::Stage { generation: hyper.generation.clone(), sft: hyper.sft.clone() };
+        let (generation, training) = (hyper.generation.clone(), hyper.training.clone());
+        let stage = sft::Stage { generation, sft: hyper.sft.clone(), training };
         let inputs = vec![("base".into(), start.base), ("demonstrations".into(), *demonstrations)];
         let label = format!("sft/{}/seed {}", start.size, start.seed);
         self.add(sft::KIND, 1, &stage, inputs, Some(start.seed), label, 2.0 * start.weight)
@@ -350,7 +352,8 @@ impl<'a> Planner<'a> {
     }
 
     fn reward(&mut self, run: &Run, pairs: &[StageKey], round: usize) -> Result<StageKey> {
-        let stage = reward::Stage { generation: run.hyper.generation.clone(), reward: run.hyper.reward.clone(), round };
+        let (generation, training) = (run.hyper.generation.clone(), run.hyper.training.clone());
+        let stage = reward::Stage { generation, reward: run.hyper.reward.clone(), training, round };
         let mut inputs = vec![("policy".to_string(), run.sft)];
         inputs.extend(numbered(pairs));
         let label = run.label(&format!("iteration {}/reward", round + 1));
@@ -374,10 +377,11 @@ impl<'a> Planner<'a> {
                 RewardSource::Gold { world: Box::new(WorldAt::new(&self.study.world)), mean: GOLD_MEAN, std: GOLD_STD }
             }
         };
-        let (generation, mut settings) = (run.hyper.generation.clone(), run.hyper.ppo.clone());
+        let (generation, training) = (run.hyper.generation.clone(), run.hyper.training.clone());
+        let mut settings = run.hyper.ppo.clone();
         settings.updates *= rounds;
         let cost = 0.4 * settings.updates as f64 * settings.rollouts as f64 / 64.0 * run.start.weight;
-        let stage = ppo::Stage { generation, ppo: settings, reward: source, round };
+        let stage = ppo::Stage { generation, ppo: settings, training, reward: source, round };
         let mut inputs = vec![
             ("policy".to_string(), *policy),
             ("reference".to_string(), *reference),

@@ -7,8 +7,9 @@ use super::common::{sampling, save_policy, write_json};
 use crate::Result;
 use crate::data::world::Split;
 use crate::experiment::GenerationSettings;
-use crate::methods::ppo::{Objective, PpoSettings, Rollout, ppo};
+use crate::methods::ppo::{Critic, Objective, PpoSettings, Rollout, Task, ppo};
 use crate::methods::reward::score;
+use crate::methods::training::Training;
 use crate::model::Sequence;
 use crate::pipeline::StageContext;
 use crate::rng::round;
@@ -21,6 +22,7 @@ pub const KIND: &str = "ppo";
 pub struct Stage {
     pub generation: GenerationSettings,
     pub ppo: PpoSettings,
+    pub training: Training,
     pub reward: RewardSource,
     /// Iteration, from 0; names the random streams.
     pub round: usize,
@@ -40,15 +42,13 @@ pub fn run(context: &StageContext) -> Result<()> {
     let stage: Stage = context.settings()?;
     let seed = context.seed()?;
     let policy = language_model(context, "policy")?;
-    let reference = language_model(context, "reference")?;
+    let dtype = stage.training.dtype.float();
+    let reference = language_model(context, "reference")?.in_dtype(dtype);
     let codec = codec(context, "policy", &stage.generation)?;
     let prompts = demonstrations(context)?.iter().map(|row| codec.prompt(&row.prompt)).collect::<Result<Vec<_>>>()?;
-    let reward = match stage.reward {
-        RewardSource::Learned => Some(checkpoint(context, "reward")?.reward_model(&device(context)?)?),
-        RewardSource::Gold { .. } => None,
-    };
-    let objective = match (&stage.reward, &reward) {
-        (RewardSource::Gold { world, mean, std }, _) => {
+    let mut critic = None;
+    let objective = match &stage.reward {
+        RewardSource::Gold { world, mean, std } => {
             let world = world.open()?;
             let latents: Vec<_> =
                 (0..prompts.len() as u64).map(|index| world.post(Split::Demonstrations, seed, index).latent).collect();
@@ -62,27 +62,22 @@ pub fn run(context: &StageContext) -> Result<()> {
             // Gold already takes off for a missing end.
             Objective { score: Box::new(score), low: -mean / std + 1.0 }
         }
-        (RewardSource::Learned, Some((model, normalisation))) => {
-            let score = |rollouts: &[Rollout]| {
+        RewardSource::Learned => {
+            let (model, normalisation) = checkpoint(context, "reward")?.reward_model(&device(context)?)?;
+            // A critic is trained from the whole weights; scores need no more than the type that is computed in.
+            critic = (stage.ppo.critic == Critic::RewardCopy).then(|| (model.clone(), normalisation));
+            let model = model.in_dtype(dtype);
+            let score = move |rollouts: &[Rollout]| {
                 let sequences: Vec<&Sequence> = rollouts.iter().map(|rollout| &rollout.sequence).collect();
-                Ok(score(model, &sequences).into_iter().map(|raw| normalisation.apply(raw)).collect())
+                Ok(score(&model, &sequences).into_iter().map(|raw| normalisation.apply(raw)).collect())
             };
             Objective { score: Box::new(score), low: normalisation.low }
         }
-        (RewardSource::Learned, None) => unreachable!("read above"),
     };
     let sampling = sampling(&codec, &stage.generation, stage.ppo.temperature);
-    let (model, records) = ppo(
-        policy,
-        &reference,
-        &objective,
-        reward.as_ref(),
-        &prompts,
-        &sampling,
-        &stage.ppo,
-        round(seed, stage.round),
-        &Watch(context),
-    )?;
+    let task = Task { reference: &reference, objective, critic, prompts: &prompts, sampling: &sampling };
+    let (seed, watch) = (round(seed, stage.round), Watch(context));
+    let (model, records) = ppo(policy, task, &stage.ppo, &stage.training, seed, &watch)?;
     write_json(&context.out().join("curve.json"), &records)?;
     // Of each rollout, the reference and the policy itself are read once, then the policy is trained.
     let passes = (2 + stage.ppo.epochs) as f64;

@@ -4,6 +4,7 @@ use super::common::{TRAINING, Watch, checkpoint, codec, count_flops, language_mo
 use crate::Result;
 use crate::experiment::GenerationSettings;
 use crate::methods::reward::{RewardSettings, train_reward};
+use crate::methods::training::Training;
 use crate::model::checkpoint::Checkpoint;
 use crate::pipeline::StageContext;
 use crate::rng::round;
@@ -16,6 +17,7 @@ pub const KIND: &str = "reward";
 pub struct Stage {
     pub generation: GenerationSettings,
     pub reward: RewardSettings,
+    pub training: Training,
     /// Iteration, from 0; names the random streams.
     pub round: usize,
 }
@@ -26,7 +28,8 @@ pub fn run(context: &StageContext) -> Result<()> {
     let codec = codec(context, "policy", &stage.generation)?;
     let (pairs, identical) = training_pairs(context, &codec)?;
     let policy = language_model(context, "policy")?;
-    let (model, normalisation, curve) = train_reward(&policy, &pairs, &stage.reward, seed, &Watch(context))?;
+    let (model, normalisation, curve) =
+        train_reward(policy, &pairs, &stage.reward, &stage.training, seed, &Watch(context))?;
     let curve = serde_json::json!({
         "loss": curve.loss, "accuracy": curve.accuracy, "margin": curve.margin,
         "pairs": pairs.len(), "identical_share": identical,

@@ -6,6 +6,7 @@ use super::common::{
 use crate::Result;
 use crate::experiment::GenerationSettings;
 use crate::methods::sft::SftSettings;
+use crate::methods::training::Training;
 use crate::pipeline::StageContext;
 use serde::{Deserialize, Serialize};
 
@@ -16,6 +17,7 @@ pub const KIND: &str = "sft";
 pub struct Stage {
     pub generation: GenerationSettings,
     pub sft: SftSettings,
+    pub training: Training,
 }
 
 pub fn run(context: &StageContext) -> Result<()> {
@@ -23,7 +25,8 @@ pub fn run(context: &StageContext) -> Result<()> {
     let codec = codec(context, "base", &stage.generation)?;
     let rows = demonstrations(context)?.iter().map(|row| codec.demonstration(row)).collect::<Result<Vec<_>>>()?;
     let base = language_model(context, "base")?;
-    let (model, losses) = crate::methods::sft::sft(base, &rows, &stage.sft, context.seed()?, &Watch(context))?;
+    let (seed, watch) = (context.seed()?, Watch(context));
+    let (model, losses) = crate::methods::sft::sft(base, &rows, &stage.sft, &stage.training, seed, &watch)?;
     write_json(&context.out().join("curve.json"), &serde_json::json!({ "loss": losses }))?;
     count_flops(context, model.config(), TRAINING);
     save_policy(context, &model, &checkpoint(context, "base")?)

@@ -5,6 +5,7 @@ use super::common::{TRAINING, Watch, checkpoint, codec, count_flops, language_mo
 use crate::Result;
 use crate::experiment::GenerationSettings;
 use crate::methods::spin::SpinSettings;
+use crate::methods::training::Training;
 use crate::pipeline::StageContext;
 use crate::rng::round;
 use serde::{Deserialize, Serialize};
@@ -16,6 +17,7 @@ pub const KIND: &str = "spin";
 pub struct Stage {
     pub generation: GenerationSettings,
     pub spin: SpinSettings,
+    pub training: Training,
     /// Iteration, from 0; names the random streams.
     pub round: usize,
 }
@@ -26,7 +28,8 @@ pub fn run(context: &StageContext) -> Result<()> {
     let codec = codec(context, "policy", &stage.generation)?;
     let (pairs, identical) = training_pairs(context, &codec)?;
     let opponent = language_model(context, "policy")?;
-    let (model, losses) = crate::methods::spin::spin(&opponent, &pairs, &stage.spin, seed, &Watch(context))?;
+    let watch = Watch(context);
+    let (model, losses) = crate::methods::spin::spin(opponent, &pairs, &stage.spin, &stage.training, seed, &watch)?;
     let curve = serde_json::json!({ "loss": losses, "pairs": pairs.len(), "identical_share": identical });
     write_json(&context.out().join("curve.json"), &curve)?;
     count_flops(context, model.config(), TRAINING);

@@ -1,14 +1,18 @@
 //! What several test files share: a folder to run the program in, and models small enough to train in a moment.
 #![allow(dead_code, reason = "every test file uses its own part")]
 
+pub mod methods;
+
 use burn::tensor::Device;
 use rand::Rng;
 use std::collections::BTreeMap;
 use std::fs;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use tempfile::TempDir;
 use touchstone::methods::optimise::{OptimiserSettings, Schedule};
+use touchstone::methods::training::Training;
 use touchstone::model::{GptNeoXConfig, LanguageModel, Sequence};
 use touchstone::rng::stream;
 
@@ -150,7 +154,7 @@ pub fn rows(count: usize, seed: u64) -> Vec<Sequence> {
     (0..count as u64).map(row).collect()
 }
 
-pub fn optimiser(micro_batch_size: usize) -> OptimiserSettings {
+pub fn optimiser() -> OptimiserSettings {
     OptimiserSettings {
         learning_rate: 3e-3,
         schedule: Schedule::Linear,
@@ -160,6 +164,10 @@ pub fn optimiser(micro_batch_size: usize) -> OptimiserSettings {
         epsilon: 1e-5,
         weight_decay: 0.01,
         clip_norm: 1.0,
-        micro_batch_size,
     }
+}
+
+/// Training as usual, in micro-batches of `rows`; 0 takes whole batches.
+pub fn micro_batches(rows: usize) -> Training {
+    Training { micro_batch: NonZeroUsize::new(rows), ..Training::default() }
 }

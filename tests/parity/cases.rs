@@ -1,16 +1,17 @@
 //! What is trained, and the record of its training.
 
-use crate::common::{cpu, fixture, optimiser, rows};
+use crate::common::{cpu, fixture, micro_batches, optimiser, rows};
 use rand::Rng;
 use serde_json::{Value, json};
 use std::cell::RefCell;
 use touchstone::Result;
 use touchstone::methods::irl::Accumulate;
 use touchstone::methods::optimise::{Monitor, OptimiserSettings, Schedule, StepReport};
-use touchstone::methods::ppo::{Critic, MissingEos, Objective, PpoSettings, Rollout, ppo};
+use touchstone::methods::ppo::{Critic, MissingEos, Objective, PpoSettings, Rollout, Task, ppo};
 use touchstone::methods::reward::{RewardLoss, RewardSettings, train_reward};
 use touchstone::methods::sft::{SftSettings, sft};
 use touchstone::methods::spin::{SpinSettings, spin};
+use touchstone::methods::training::Training;
 use touchstone::model::checkpoint::{Checkpoint, Normalisation};
 use touchstone::model::weights::Weights;
 use touchstone::model::{LanguageModel, Pair, RewardModel, Sampling, Sequence};
@@ -43,30 +44,36 @@ pub enum Method {
 pub struct Case {
     pub name: &'static str,
     pub method: Method,
+    /// Rows of a forward pass; 0 takes whole steps.
+    pub micro_batch: usize,
 }
 
 /// Schedules, warm-up, clipping and micro-batches differ, so that each is compared somewhere.
 pub fn cases() -> Vec<Case> {
-    let case = |name, method| Case { name, method };
-    let with = |schedule, warmup_steps, clip_norm, micro_batch_size| OptimiserSettings {
+    let case = |name, micro_batch, method| Case { name, method, micro_batch };
+    let with = |schedule, warmup_steps, clip_norm| OptimiserSettings {
         learning_rate: 1e-3,
         schedule,
         warmup_steps,
         clip_norm,
-        ..optimiser(micro_batch_size)
+        ..optimiser()
     };
-    let sft = |prompt_weight, optimiser| SftSettings { epochs: EPOCHS, batch_size: BATCH, prompt_weight, optimiser };
-    let spin = SpinSettings {
+    let sft = |prompt_weight, optimiser| {
+        Method::Sft(SftSettings { epochs: EPOCHS, batch_size: BATCH, prompt_weight, optimiser })
+    };
+    let spin = Method::Spin(SpinSettings {
         iterations: 1,
         accumulate: Accumulate::Last,
         negatives_temperature: 1.0,
         beta: 0.1,
         epochs: EPOCHS,
         batch_size: BATCH,
-        optimiser: with(Schedule::Linear, 4, 1.0, 3),
+        optimiser: with(Schedule::Linear, 4, 1.0),
+    });
+    let reward = |loss, bound, optimiser| {
+        Method::Reward(RewardSettings { loss, bound, epochs: EPOCHS, batch_size: BATCH, optimiser })
     };
-    let reward = |loss, bound, optimiser| RewardSettings { loss, bound, epochs: EPOCHS, batch_size: BATCH, optimiser };
-    let ppo = PpoSettings {
+    let head = PpoSettings {
         updates: 5,
         rollouts: 6,
         epochs: 2,
@@ -81,26 +88,27 @@ pub fn cases() -> Vec<Case> {
         whiten_advantages: true,
         critic: Critic::ZeroHead,
         missing_eos: MissingEos::BelowScores,
-        optimiser: with(Schedule::Linear, 0, 1.0, 3),
+        optimiser: with(Schedule::Linear, 0, 1.0),
     };
-    let (critic, cooler) = (Critic::RewardCopy, 0.7);
+    let copy = PpoSettings { critic: Critic::RewardCopy, missing_eos: MissingEos::MinusOne, ..head.clone() };
+    let cooler_head = PpoSettings { temperature: 0.7, gamma: 0.97, ..head.clone() };
+    let cooler_copy = PpoSettings {
+        temperature: 0.7,
+        whiten_advantages: false,
+        missing_eos: MissingEos::BelowScores,
+        ..copy.clone()
+    };
     vec![
-        case("sft", Method::Sft(sft(0.0, with(Schedule::Cosine, 0, 1.0, 0)))),
-        case("sft-prompt", Method::Sft(sft(0.25, with(Schedule::Constant, 3, 0.0, 3)))),
-        case("sft-all", Method::Sft(sft(1.0, with(Schedule::Linear, 2, 1.0, 5)))),
-        case("spin", Method::Spin(spin)),
-        case("reward-eq11", Method::Reward(reward(RewardLoss::Eq11, 0.0, with(Schedule::Cosine, 10, 1.0, 3)))),
-        case("reward-eq10", Method::Reward(reward(RewardLoss::Eq10, 3.0, with(Schedule::Linear, 2, 1.0, 0)))),
-        case("ppo-head", Method::Ppo(ppo.clone(), [8, 6])),
-        case("ppo-head-0.7", Method::Ppo(PpoSettings { temperature: cooler, gamma: 0.97, ..ppo.clone() }, [5, 5])),
-        case(
-            "ppo-copy",
-            Method::Ppo(PpoSettings { critic, missing_eos: MissingEos::MinusOne, ..ppo.clone() }, [17, 1]),
-        ),
-        case(
-            "ppo-copy-0.7",
-            Method::Ppo(PpoSettings { critic, temperature: cooler, whiten_advantages: false, ..ppo }, [5, 2]),
-        ),
+        case("sft", 0, sft(0.0, with(Schedule::Cosine, 0, 1.0))),
+        case("sft-prompt", 3, sft(0.25, with(Schedule::Constant, 3, 0.0))),
+        case("sft-all", 5, sft(1.0, with(Schedule::Linear, 2, 1.0))),
+        case("spin", 3, spin),
+        case("reward-eq11", 3, reward(RewardLoss::Eq11, 0.0, with(Schedule::Cosine, 10, 1.0))),
+        case("reward-eq10", 0, reward(RewardLoss::Eq10, 3.0, with(Schedule::Linear, 2, 1.0))),
+        case("ppo-head", 2, Method::Ppo(head, [8, 6])),
+        case("ppo-head-0.7", 0, Method::Ppo(cooler_head, [5, 5])),
+        case("ppo-copy", 2, Method::Ppo(copy, [17, 1])),
+        case("ppo-copy-0.7", 0, Method::Ppo(cooler_copy, [5, 2])),
     ]
 }
 
@@ -151,10 +159,11 @@ impl Recorder {
 impl Case {
     pub fn train(&self, checkpoint: &str) -> Trained {
         let policy = Checkpoint::open(fixture("gpt_neox").join(checkpoint)).unwrap().language_model(&cpu()).unwrap();
+        let training = micro_batches(self.micro_batch);
         match &self.method {
             Method::Sft(settings) => {
                 let (recorder, demonstrations) = (Recorder::default(), rows(ROWS, 1));
-                let (end, _) = sft(policy.clone(), &demonstrations, settings, SEED, &recorder).unwrap();
+                let (end, _) = sft(policy.clone(), &demonstrations, settings, &training, SEED, &recorder).unwrap();
                 let steps = in_order(&demonstrations, "sft/order", sequence);
                 let problem = problem("sft", &policy, settings, json!({"steps": steps}));
                 Trained {
@@ -166,7 +175,7 @@ impl Case {
             }
             Method::Spin(settings) => {
                 let (recorder, pairs) = (Recorder::default(), pairs());
-                let (end, _) = spin(&policy, &pairs, settings, SEED, &recorder).unwrap();
+                let (end, _) = spin(policy.clone(), &pairs, settings, &training, SEED, &recorder).unwrap();
                 let problem =
                     problem("spin", &policy, settings, json!({"steps": in_order(&pairs, "spin/order", pair)}));
                 Trained {
@@ -178,8 +187,8 @@ impl Case {
             }
             Method::Reward(settings) => {
                 let (recorder, pairs) = (Recorder::default(), pairs());
-                let fresh = RewardModel::on(&policy, settings.bound, &mut stream(SEED, "reward/head", &[])).unwrap();
-                let (end, _, _) = train_reward(&policy, &pairs, settings, SEED, &recorder).unwrap();
+                let fresh = RewardModel::on(&policy, settings.bound, &mut stream(SEED, "reward/head", &[]));
+                let (end, _, _) = train_reward(policy.clone(), &pairs, settings, &training, SEED, &recorder).unwrap();
                 let steps = in_order(&pairs, "reward/order", pair);
                 let problem = problem("reward", &policy, settings, json!({"steps": steps}));
                 Trained {
@@ -191,13 +200,13 @@ impl Case {
             }
             Method::Ppo(settings, seeds) => {
                 let place = CHECKPOINTS.iter().position(|name| *name == checkpoint).unwrap();
-                train_ppo(policy, settings, seeds[place])
+                train_ppo(policy, settings, &training, seeds[place])
             }
         }
     }
 }
 
-fn train_ppo(policy: LanguageModel, settings: &PpoSettings, seed: u64) -> Trained {
+fn train_ppo(policy: LanguageModel, settings: &PpoSettings, training: &Training, seed: u64) -> Trained {
     const LOW: f32 = -1.5;
     let (recorder, updates) = (Recorder::default(), RefCell::new(Vec::new()));
     let score = |rollouts: &[Rollout]| -> Result<Vec<f32>> {
@@ -207,13 +216,14 @@ fn train_ppo(policy: LanguageModel, settings: &PpoSettings, seed: u64) -> Traine
     };
     let objective = Objective { score: Box::new(score), low: LOW };
     let random = LanguageModel::random(policy.config(), 0.3, &mut stream(SEED, "parity/critic", &[]), &cpu()).unwrap();
-    let critic = RewardModel::on(&random, 0.0, &mut stream(SEED, "parity/head", &[])).unwrap();
-    let critic = (critic, Normalisation { mean: 0.25, std: 1.75, low: LOW, bound: 0.0 });
+    let critic = RewardModel::on(&random, 0.0, &mut stream(SEED, "parity/head", &[]));
+    let normalisation = Normalisation { mean: 0.25, std: 1.75, low: LOW, bound: 0.0 };
+    let copied = (settings.critic == Critic::RewardCopy).then(|| critic.weights());
     let sampling = Sampling { temperature: 1.0, top_p: 1.0, max_new_tokens: RESPONSE, eos: EOS, batch_size: 8 };
     let prompts: Vec<Vec<u32>> = rows(10, 3).into_iter().map(|row| row.prompt).collect();
-    let (end, _) =
-        ppo(policy.clone(), &policy, &objective, Some(&critic), &prompts, &sampling, settings, seed, &recorder)
-            .unwrap();
+    let critic = Some((critic, normalisation));
+    let task = Task { reference: &policy, objective, critic, prompts: &prompts, sampling: &sampling };
+    let (end, _) = ppo(policy.clone(), task, settings, training, seed, &recorder).unwrap();
 
     let mut start = policy.weights();
     if settings.critic == Critic::ZeroHead {
@@ -221,14 +231,13 @@ fn train_ppo(policy: LanguageModel, settings: &PpoSettings, seed: u64) -> Traine
         start.insert("value_head.weight", &[1, d], vec![0.0; d]);
         start.insert("value_head.bias", &[1], vec![0.0]);
     }
-    let copied = (settings.critic == Critic::RewardCopy).then(|| critic.0.weights());
     let floor = match settings.missing_eos {
         MissingEos::BelowScores => LOW - 1.0,
         MissingEos::MinusOne => -1.0,
     };
     let updates: Vec<Value> =
         updates.borrow().iter().enumerate().map(|(index, rollouts)| update(index, rollouts, settings, seed)).collect();
-    let more = json!({"updates": updates, "floor": floor, "normalisation": critic.1});
+    let more = json!({"updates": updates, "floor": floor, "normalisation": normalisation});
     let problem = problem("ppo", &policy, settings, more);
     Trained { problem, start, critic: copied, trajectory: recorder.trajectory(end.weights()) }
 }

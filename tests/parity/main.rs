@@ -108,7 +108,7 @@ fn assert_agreement(method: &str) {
         for checkpoint in CHECKPOINTS {
             let (name, trained) = (format!("{checkpoint}/{}", case.name), case.train(checkpoint));
             let expected = &reference().cases[&name];
-            // Otherwise nothing that follows can be the same. The nearest of these draws is 100 roundings from another token.
+            // Otherwise nothing that follows can be the same.
             assert_eq!(responses(&trained), expected.rollouts, "{name}: other responses were sampled");
             assert_trajectory(&trained.trajectory, expected, &name);
         }

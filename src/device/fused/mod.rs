@@ -29,7 +29,8 @@ pub fn linear(x: Tensor<2>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tenso
     })
 }
 
-/// Layer normalisation (Ba, Kiros & Hinton 2016) of each row of `x` [n, d] with the biased variance.
+/// Layer normalisation (Ba, Kiros & Hinton 2016) of each row of `x` [n, d] with the biased variance, in the type of `gamma`
+/// and `beta`; the result is of the type of `x`.
 pub fn layer_norm(x: Tensor<2>, gamma: Tensor<1>, beta: Tensor<1>, epsilon: f64) -> Tensor<2> {
     if !flex::runs(&x) {
         return compose::layer_norm(x, gamma, beta, epsilon);

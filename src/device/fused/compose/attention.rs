@@ -35,7 +35,7 @@ pub(in super::super) fn heads_of(qkv: Tensor<3>, heads: usize, rotary: &Rotary) 
     [rotate(part(0), rotary), rotate(part(1), rotary), part(2)]
 }
 
-/// Turns the first `rotary_dim` dimensions of `x` [b, heads, t, head_dim] by their slots' angles.
+/// Turns the first `rotary_dim` dimensions of `x` [b, heads, t, head_dim] by their slots' angles, in the angles' type.
 fn rotate(x: Tensor<4>, rotary: &Rotary) -> Tensor<4> {
     let [_, _, half] = rotary.cos.dims();
     if half == 0 {
@@ -44,9 +44,11 @@ fn rotate(x: Tensor<4>, rotary: &Rotary) -> Tensor<4> {
     let [_, _, _, size] = x.dims();
     let cos = rotary.cos.clone().unsqueeze_dim::<4>(1);
     let sin = rotary.sin.clone().unsqueeze_dim::<4>(1);
-    let first = x.clone().narrow(3, 0, half);
-    let second = x.clone().narrow(3, half, half);
-    let mut parts = vec![first.clone() * cos.clone() - second.clone() * sin.clone(), second * cos + first * sin];
+    let (dtype, exact) = (FloatDType::from(x.dtype()), FloatDType::from(cos.dtype()));
+    let first = x.clone().narrow(3, 0, half).cast(exact);
+    let second = x.clone().narrow(3, half, half).cast(exact);
+    let turned = [first.clone() * cos.clone() - second.clone() * sin.clone(), second * cos + first * sin];
+    let mut parts = turned.map(|part| part.cast(dtype)).to_vec();
     if size > 2 * half {
         parts.push(x.narrow(3, 2 * half, size - 2 * half));
     }

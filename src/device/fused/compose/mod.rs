@@ -8,7 +8,7 @@ pub use attention::{Rotary, attention};
 pub(super) use attention::{attend, heads_of, merge_heads};
 pub use sampling::{sample, token_log_probs};
 
-use burn::tensor::{Tensor, activation};
+use burn::tensor::{FloatDType, Tensor, activation};
 
 /// `x · weight + bias` over rows: `x` [n, d_in], `weight` [d_in, d_out], `bias` [d_out] -> [n, d_out].
 ///
@@ -21,11 +21,14 @@ pub fn linear(x: Tensor<2>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tenso
     }
 }
 
-/// Layer normalisation (Ba, Kiros & Hinton 2016) of each row of `x` [n, d] with the biased variance.
+/// Layer normalisation (Ba, Kiros & Hinton 2016) of each row of `x` [n, d] with the biased variance, in the type of `gamma`
+/// and `beta`; the result is of the type of `x`.
 pub fn layer_norm(x: Tensor<2>, gamma: Tensor<1>, beta: Tensor<1>, epsilon: f64) -> Tensor<2> {
+    let dtype = FloatDType::from(x.dtype());
+    let x = x.cast(FloatDType::from(gamma.dtype()));
     let centred = x.clone() - x.mean_dim(1);
     let variance = (centred.clone() * centred.clone()).mean_dim(1);
-    centred / (variance + epsilon).sqrt() * gamma.unsqueeze() + beta.unsqueeze()
+    (centred / (variance + epsilon).sqrt() * gamma.unsqueeze() + beta.unsqueeze()).cast(dtype)
 }
 
 /// The exact Gaussian error linear unit, `x · Φ(x)` (Hendrycks & Gimpel 2016).

@@ -1,0 +1,107 @@
+//! Switches of training that every method and every model take: what numbers it computes in, which weights it trains, and
+//! how much memory it takes. `docs/training.md` says what each costs.
+
+use crate::model::gpt_neox::GptNeoX;
+use crate::model::lora::LoraSettings;
+use crate::model::{Computation, LanguageModel, RewardModel};
+use burn::module::Module;
+use burn::tensor::FloatDType;
+use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
+use std::num::NonZeroUsize;
+
+/// Type of activations and matrix products.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Dtype {
+    #[default]
+    F32,
+    /// Half the memory; weights that are trained, gradients and the optimiser's state stay f32.
+    Bf16,
+}
+
+impl Dtype {
+    pub fn float(self) -> FloatDType {
+        match self {
+            Self::F32 => FloatDType::F32,
+            Self::Bf16 => FloatDType::BF16,
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Training {
+    pub dtype: Dtype,
+    /// Computes each layer again in the backward pass instead of keeping its activations. The result is the same.
+    pub gradient_checkpointing: bool,
+    /// Rank of LoRA's adapters; 0 trains every weight.
+    pub lora_rank: usize,
+    /// α of LoRA; an adapter's output is scaled by `lora_alpha / lora_rank`.
+    pub lora_alpha: f64,
+    /// Rows per forward pass; gradients accumulate to the full batch. None takes the whole batch at once. A choice of the
+    /// machine that the result does not depend on, so it is in no file and in no key.
+    #[serde(skip)]
+    pub micro_batch: Option<NonZeroUsize>,
+}
+
+impl Default for Training {
+    fn default() -> Self {
+        Self { dtype: Dtype::F32, gradient_checkpointing: false, lora_rank: 0, lora_alpha: 16.0, micro_batch: None }
+    }
+}
+
+impl Training {
+    /// How many of `rows` go through a forward pass together; at least 1.
+    pub fn rows_at_once(&self, rows: usize) -> usize {
+        self.micro_batch.map_or(rows.max(1), NonZeroUsize::get)
+    }
+
+    /// What the model has to know of it.
+    pub fn computation(&self) -> Computation {
+        let lora = LoraSettings { rank: self.lora_rank, alpha: self.lora_alpha };
+        Computation {
+            dtype: self.dtype.float(),
+            checkpointing: self.gradient_checkpointing,
+            lora: (self.lora_rank > 0).then_some(lora),
+        }
+    }
+}
+
+/// A model that a [`Trainer`](super::optimise::Trainer) can train.
+pub trait Trainable: Module {
+    /// All decoders in it.
+    fn decoders(&self) -> Vec<&GptNeoX>;
+    /// Ready to be trained as `how` says; `rng` draws what is new in it.
+    fn prepared(self, how: &Computation, rng: &mut ChaCha8Rng) -> Self;
+    /// The inverse of [`prepared`](Self::prepared), as it will be saved.
+    fn restored(self) -> Self;
+}
+
+impl Trainable for LanguageModel {
+    fn decoders(&self) -> Vec<&GptNeoX> {
+        vec![&self.gpt_neox]
+    }
+
+    fn prepared(self, how: &Computation, rng: &mut ChaCha8Rng) -> Self {
+        Self::prepared(self, how, rng)
+    }
+
+    fn restored(self) -> Self {
+        Self::restored(self)
+    }
+}
+
+impl Trainable for RewardModel {
+    fn decoders(&self) -> Vec<&GptNeoX> {
+        vec![&self.gpt_neox]
+    }
+
+    fn prepared(self, how: &Computation, rng: &mut ChaCha8Rng) -> Self {
+        Self::prepared(self, how, rng)
+    }
+
+    fn restored(self) -> Self {
+        Self::restored(self)
+    }
+}

@@ -1,0 +1,91 @@
+//! Gradient checkpointing by layers (Chen et al. 2016, arXiv 1604.06174): the forward pass keeps each layer's input alone,
+//! and the backward pass computes the layer again to differentiate it. Memory of a pass falls from all activations of
+//! all layers to one layer's, for one more forward pass of time.
+//!
+//! The library's own checkpointing chooses among single operations and saves little, so this is done by whole layers: the
+//! decoder's output starts a new graph, and [`GptNeoX::replay`] carries the gradient on from there, layer by layer.
+
+use crate::model::gpt_neox::{GptNeoX, Tokens};
+use crate::model::layer::Attend;
+use burn::module::{Module, ModuleVisitor, Param};
+use burn::optim::GradientsParams;
+use burn::tensor::{Gradients, Tensor};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Forward passes that wait to be replayed.
+#[derive(Clone, Debug, Default)]
+pub struct Tape(Arc<Mutex<Vec<Pass>>>);
+
+/// One forward pass through a decoder.
+#[derive(Debug)]
+struct Pass {
+    tokens: Tokens,
+    /// Of every layer, `[b·t, d]`; without a graph.
+    inputs: Vec<Tensor<2>>,
+    /// Of the last layer: where the graph of the loss begins.
+    output: Tensor<2>,
+}
+
+impl Tape {
+    /// The states that `decoder` computes from `tokens`, as the first node of a new graph, `[b·t, d]`.
+    pub(super) fn forward(&self, decoder: &GptNeoX, tokens: Tokens) -> Tensor<2> {
+        let (plain, seen) = (decoder.valid(), tokens.clone().inner());
+        let mut inputs = Vec::with_capacity(plain.layers.len());
+        let mut x = plain.embed(&seen);
+        for layer in &plain.layers {
+            inputs.push(x.clone());
+            x = layer.forward(x, &seen, &mut Attend::Whole);
+        }
+        let output = x.autodiff().require_grad();
+        self.passes().push(Pass { tokens, inputs, output: output.clone() });
+        output
+    }
+
+    fn passes(&self) -> std::sync::MutexGuard<'_, Vec<Pass>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl GptNeoX {
+    /// Differentiates the checkpointed forward passes since the last call. `found` are the gradients of a loss of their
+    /// outputs; those of the decoder's parameters are added to `total`.
+    pub fn replay(&self, found: &mut Gradients, total: &mut GradientsParams) {
+        let Some(tape) = &self.tape else { return };
+        for Pass { tokens, inputs, output } in std::mem::take(&mut *tape.passes()) {
+            let Some(mut gradient) = output.grad_remove(found) else { continue };
+            for (layer, input) in self.layers.iter().zip(inputs).rev() {
+                let input = input.autodiff().require_grad();
+                let output = layer.forward(input.clone(), &tokens, &mut Attend::Whole);
+                let mut found = (output * gradient).sum().backward();
+                add_gradients(layer, &mut found, total);
+                gradient = match input.grad_remove(&mut found) {
+                    Some(gradient) => gradient,
+                    None => unreachable!("a layer's output is a function of its input"),
+                };
+            }
+            if self.embed_in.is_require_grad() {
+                let mut found = (self.embed(&tokens) * gradient).sum().backward();
+                add_gradients(&self.embed_in, &mut found, total);
+            }
+        }
+    }
+}
+
+/// Moves the gradients of `module`'s parameters from `found` to `total`, adding to what is there.
+pub fn add_gradients<M: Module>(module: &M, found: &mut Gradients, total: &mut GradientsParams) {
+    struct Add<'a> {
+        found: &'a mut Gradients,
+        total: &'a mut GradientsParams,
+    }
+    impl ModuleVisitor for Add<'_> {
+        fn visit_float<const D: usize>(&mut self, parameter: &Param<Tensor<D>>) {
+            let Some(gradient) = parameter.val().grad_remove(self.found) else { return };
+            let gradient = match self.total.remove::<D>(parameter.id) {
+                Some(sum) => sum + gradient,
+                None => gradient,
+            };
+            self.total.register(parameter.id, gradient);
+        }
+    }
+    module.visit(&mut Add { found, total });
+}

@@ -1,0 +1,152 @@
+//! Every method on a problem small enough to train in a moment.
+
+use super::{EOS, optimiser, rows, small_model};
+use std::fs;
+use touchstone::Result;
+use touchstone::methods::irl::Accumulate;
+use touchstone::methods::optimise::Monitor;
+use touchstone::methods::ppo::{Critic, MissingEos, Objective, PpoSettings, Rollout, Task, UpdateRecord, ppo};
+use touchstone::methods::pretrain::{PretrainSettings, pretrain};
+use touchstone::methods::reward::{RewardLoss, RewardSettings, train_reward};
+use touchstone::methods::sft::{SftSettings, sft};
+use touchstone::methods::spin::{SpinSettings, spin};
+use touchstone::methods::training::Training;
+use touchstone::model::checkpoint::Normalisation;
+use touchstone::model::weights::{StoredAs, Weights};
+use touchstone::model::{LanguageModel, Pair, RewardModel, Sampling, Sequence};
+use touchstone::rng::stream;
+
+pub fn small_reward(seed: u64) -> RewardModel {
+    RewardModel::on(&small_model(seed), 0.0, &mut stream(seed, "test/head", &[]))
+}
+
+pub fn sampling(temperature: f32, top_p: f32) -> Sampling {
+    Sampling { temperature, top_p, max_new_tokens: 14, eos: EOS, batch_size: 8 }
+}
+
+#[track_caller]
+pub fn assert_close(found: &[f32], expected: &[f32], tolerance: f32, what: &str) {
+    assert_eq!(found.len(), expected.len(), "{what}");
+    for (place, (found, expected)) in found.iter().zip(expected).enumerate() {
+        assert!((found - expected).abs() <= tolerance, "{what}, {place}: {found} instead of {expected}");
+    }
+}
+
+pub fn pairs(count: usize) -> Vec<Pair> {
+    let (chosen, rejected) = (rows(count, 11), rows(count, 12));
+    let pair = |(chosen, rejected): (Sequence, Sequence)| {
+        let rejected = Sequence::new(chosen.prompt.clone(), rejected.response);
+        Pair { chosen, rejected }
+    };
+    chosen.into_iter().zip(rejected).map(pair).collect()
+}
+
+pub fn ppo_settings() -> PpoSettings {
+    PpoSettings {
+        updates: 5,
+        rollouts: 12,
+        epochs: 2,
+        minibatches: 2,
+        temperature: 0.7,
+        kl_coefficient: 0.05,
+        gamma: 1.0,
+        lambda: 0.95,
+        clip: 0.2,
+        clip_value: 0.2,
+        value_coefficient: 0.1,
+        whiten_advantages: true,
+        critic: Critic::ZeroHead,
+        missing_eos: MissingEos::BelowScores,
+        optimiser: optimiser(),
+    }
+}
+
+/// PPO from a small model towards short responses, with that model for reference.
+pub fn run_ppo(
+    settings: &PpoSettings,
+    training: &Training,
+    monitor: &dyn Monitor,
+) -> (LanguageModel, Vec<UpdateRecord>) {
+    let (policy, prompts) = (small_model(20), rows(9, 20).into_iter().map(|row| row.prompt).collect::<Vec<_>>());
+    let reference = policy.clone().in_dtype(training.dtype.float());
+    let score = |rollouts: &[Rollout]| -> Result<Vec<f32>> {
+        Ok(rollouts.iter().map(|rollout| 1.0 - 0.2 * rollout.sequence.response.len() as f32).collect())
+    };
+    let objective = Objective { score: Box::new(score), low: -2.0 };
+    let (critic, sampling) = (Some((small_reward(20), Normalisation::none(0.0))), sampling(1.0, 1.0));
+    let task = Task { reference: &reference, objective, critic, prompts: &prompts, sampling: &sampling };
+    ppo(policy, task, settings, training, 20, monitor).unwrap()
+}
+
+/// What a training run ends with: the weights' file, and its curve as text.
+pub type Trained = (Weights, String);
+/// A method on a small problem of six optimiser steps or more.
+pub type Run = fn(&Training, &dyn Monitor) -> Trained;
+
+pub const METHODS: [(&str, Run); 6] = [
+    ("pretrain", |training, monitor| {
+        let optimiser = optimiser();
+        let settings = PretrainSettings {
+            steps: 6,
+            batch_size: 5,
+            prompt_weight: 0.1,
+            curriculum: 0.5,
+            copy_gate: 0.0,
+            optimiser,
+        };
+        let (model, losses) =
+            pretrain(small_model(1), &settings, training, 7, |step| Ok(rows(5, step as u64)), monitor).unwrap();
+        (model.weights(), format!("{losses:?}"))
+    }),
+    ("sft", |training, monitor| {
+        let settings = SftSettings { epochs: 2, batch_size: 4, prompt_weight: 0.0, optimiser: optimiser() };
+        let (model, losses) = sft(small_model(1), &rows(11, 2), &settings, training, 7, monitor).unwrap();
+        (model.weights(), format!("{losses:?}"))
+    }),
+    ("reward", |training, monitor| {
+        let optimiser = optimiser();
+        let settings = RewardSettings { loss: RewardLoss::Eq11, bound: 0.0, epochs: 2, batch_size: 4, optimiser };
+        let (model, normalisation, curve) =
+            train_reward(small_model(1), &pairs(11), &settings, training, 7, monitor).unwrap();
+        (model.weights(), format!("{normalisation:?} {curve:?}"))
+    }),
+    ("spin", |training, monitor| {
+        let settings = SpinSettings {
+            iterations: 1,
+            accumulate: Accumulate::Last,
+            negatives_temperature: 1.0,
+            beta: 0.1,
+            epochs: 2,
+            batch_size: 4,
+            optimiser: optimiser(),
+        };
+        let (model, losses) = spin(small_model(1), &pairs(11), &settings, training, 7, monitor).unwrap();
+        (model.weights(), format!("{losses:?}"))
+    }),
+    ("ppo", |training, monitor| {
+        let (model, records) = run_ppo(&ppo_settings(), training, monitor);
+        (model.weights(), format!("{records:?}"))
+    }),
+    ("ppo with a critic of its own", |training, monitor| {
+        let settings = PpoSettings { critic: Critic::RewardCopy, ..ppo_settings() };
+        let (model, records) = run_ppo(&settings, training, monitor);
+        (model.weights(), format!("{records:?}"))
+    }),
+];
+
+/// The bytes that would be saved.
+pub fn bytes(weights: &Weights) -> Vec<u8> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("weights");
+    weights.write(&path, StoredAs::F32).unwrap();
+    fs::read(path).unwrap()
+}
+
+pub fn parameters(weights: &Weights) -> Vec<f32> {
+    let bytes = bytes(weights);
+    let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let mut tensors = file.tensors();
+    tensors.sort_by(|a, b| a.0.cmp(&b.0));
+    let values = tensors.iter().flat_map(|(_, tensor)| tensor.data().as_chunks().0);
+    values.map(|bytes| f32::from_le_bytes(*bytes)).collect()
+}
