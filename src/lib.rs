@@ -10,6 +10,7 @@ pub mod device;
 pub mod error;
 pub mod eval;
 pub mod experiment;
+pub mod folder;
 pub mod methods;
 pub mod model;
 pub mod pipeline;

@@ -1,69 +1,18 @@
-//! Checkpoints of transformers are read, computed and written as transformers does; what is damaged is refused by name.
-//! `fixtures/gpt_neox/make.py` wrote the models and, with transformers, the numbers that they must give.
+//! Checkpoints of transformers are read, computed and written as transformers does. `fixtures/gpt_neox/make.py` wrote the
+//! models and, with transformers, the numbers that they must give. What is damaged: `damaged.rs`.
 
 mod common;
 
+use common::goldens::{Golden, MODELS, Row, TOLERANCE, assert_close, edit_config, log_probs, open};
 use common::{Bench, cpu, files, fixture, small_model};
-use miette::Diagnostic;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use std::error::Error as _;
 use std::fs;
 use std::path::Path;
-use touchstone::Result;
 use touchstone::model::checkpoint::{Checkpoint, Normalisation};
 use touchstone::model::weights::{StoredAs, Weights, host};
 use touchstone::model::{Batch, LanguageModel, RewardModel, Sequence};
 use touchstone::rng::stream;
-
-const MODELS: [&str; 5] = ["pythia", "sequential", "full_rotary", "sharded", "small_heads"];
-const TOLERANCE: f32 = 1e-4;
-
-#[derive(Clone, Deserialize)]
-struct Golden {
-    rows: Vec<Row>,
-    /// The most likely continuation, written without regard to an end of sequence.
-    greedy: Row,
-}
-
-#[derive(Clone, Deserialize)]
-struct Row {
-    prompt_ids: Vec<u32>,
-    response_ids: Vec<u32>,
-    logprobs: Vec<f32>,
-}
-
-impl Golden {
-    fn of(model: &str) -> Self {
-        let path = fixture("gpt_neox").join(model).join("golden.json");
-        serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
-    }
-
-    fn all(self) -> Vec<Row> {
-        self.rows.into_iter().chain([self.greedy]).collect()
-    }
-}
-
-fn open(folder: &Path) -> LanguageModel {
-    Checkpoint::open(folder).unwrap().language_model(&cpu()).unwrap()
-}
-
-/// Log-probabilities of every response token, row after row.
-fn log_probs(model: &LanguageModel, rows: &[Row]) -> Vec<Vec<f32>> {
-    let sequences: Vec<Sequence> =
-        rows.iter().map(|row| Sequence::new(row.prompt_ids.clone(), row.response_ids.clone())).collect();
-    let batch = Batch::new(&sequences, &cpu());
-    let all = host(model.response_log_probs(&batch, 1.0));
-    let rows = all.chunks(batch.response_width).zip(&batch.response_lengths);
-    rows.map(|(row, &length)| row[..length].to_vec()).collect()
-}
-
-fn assert_close(found: &[f32], expected: &[f32], what: &str) {
-    assert_eq!(found.len(), expected.len(), "{what}");
-    for (place, (found, expected)) in found.iter().zip(expected).enumerate() {
-        assert!((found - expected).abs() < TOLERANCE, "{what}, token {place}: {found} instead of {expected}");
-    }
-}
 
 #[test]
 fn the_library_computes_what_transformers_computes() {
@@ -73,6 +22,44 @@ fn the_library_computes_what_transformers_computes() {
             assert_close(&found, &row.logprobs, name);
         }
     }
+}
+
+/// One batch, padded on the left; transformers padded on the right.
+#[test]
+fn every_logit_is_that_of_transformers_in_a_padded_batch() {
+    for name in MODELS {
+        let (model, rows) = (open(&fixture("gpt_neox").join(name)), Golden::of(name).rows);
+        let whole = |row: &Row| [row.prompt_ids.as_slice(), &row.response_ids].concat();
+        // What follows a row is predicted from its last token, whatever it is.
+        let sequences: Vec<_> = rows.iter().map(|row| Sequence::new(whole(row), vec![0])).collect();
+        let states = model.response_states(&Batch::new(&sequences, &cpu()));
+        let logits = host(model.logits(states));
+        for (found, row) in logits.chunks(model.config().vocab_size).zip(&rows) {
+            assert_close(found, &row.logits, name);
+        }
+    }
+}
+
+#[test]
+fn a_reward_model_of_transformers_gives_the_same_scores() {
+    #[derive(Deserialize)]
+    struct Scored {
+        prompt_ids: Vec<u32>,
+        response_ids: Vec<u32>,
+        score: f32,
+    }
+    #[derive(Deserialize)]
+    struct Golden {
+        rows: Vec<Scored>,
+    }
+    let folder = fixture("gpt_neox/reward");
+    let Golden { rows } = serde_json::from_str(&fs::read_to_string(folder.join("golden.json")).unwrap()).unwrap();
+    let (model, normalisation) = Checkpoint::open(folder).unwrap().reward_model(&cpu()).unwrap();
+    assert_eq!(normalisation, Normalisation::none(0.0));
+    let sequence = |row: &Scored| Sequence::new(row.prompt_ids.clone(), row.response_ids.clone());
+    let batch = Batch::new(&rows.iter().map(sequence).collect::<Vec<_>>(), &cpu());
+    let expected: Vec<f32> = rows.iter().map(|row| row.score).collect();
+    assert_close(&host(model.scores(&batch)), &expected, "scores");
 }
 
 #[test]
@@ -177,13 +164,91 @@ fn what_is_saved_loads_with_identical_results() {
         save(&bench.path(name), &open(&bench.path(name)), StoredAs::F32);
         assert_eq!(files(&bench.path(name)), files_before, "{name}");
     }
-    // These weights come from f16, which therefore holds them exactly.
-    let model = open(&fixture("gpt_neox/pythia"));
-    save(&bench.path("half"), &model, StoredAs::F16);
-    let rows = Golden::of("pythia").all();
-    assert_eq!(log_probs(&open(&bench.path("half")), &rows), log_probs(&model, &rows));
-    let size = |folder: &str| fs::metadata(bench.path(folder).join("model.safetensors")).unwrap().len();
-    assert!(size("half") < size("pythia") * 6 / 10, "f16 takes half the room");
+    // These weights come from two bytes each, which therefore hold them exactly.
+    for (name, stored_as) in [("pythia", StoredAs::F16), ("tied_bf16", StoredAs::Bf16)] {
+        let (model, half) = (open(&fixture("gpt_neox").join(name)), format!("{name}-half"));
+        save(&bench.path(&half), &model, stored_as);
+        let rows = Golden::of(name).all();
+        assert_eq!(log_probs(&open(&bench.path(&half)), &rows), log_probs(&model, &rows));
+        let size = |folder: &str| fs::metadata(bench.path(folder).join("model.safetensors")).unwrap().len();
+        assert!(size(&half) < size(name) * 6 / 10, "two bytes take half the room");
+    }
+}
+
+#[test]
+fn weights_are_spread_over_files_by_size_and_those_before_are_gone() {
+    let bench = Bench::new();
+    let (model, folder) = (small_model(1), bench.path("model"));
+    let weights = model.weights();
+    let values = |weights: &Weights| -> Vec<_> {
+        let name = |name: &str| (name.to_owned(), weights.values(name).unwrap().into_owned());
+        weights.list().map(|tensor| name(tensor.name)).collect()
+    };
+    let names = || files(&folder).into_keys().map(|path| path.display().to_string()).collect::<Vec<_>>();
+    fs::create_dir(&folder).unwrap();
+    for most in [3000, 8000, u64::MAX, 100, 1] {
+        weights.save(&folder, StoredAs::F32, most).unwrap();
+        let found = names();
+        if most == u64::MAX {
+            assert_eq!(found, ["model.safetensors"]);
+        } else {
+            let count = found.len() - 1;
+            assert!(count > 1 && (most > 1 || count == weights.list().count()), "{most}: {found:?}");
+            assert_eq!(found[0], format!("model-00001-of-{count:05}.safetensors"));
+            assert_eq!(found[count], "model.safetensors.index.json");
+            let sizes = |name: &String| -> Vec<u64> {
+                let shard = Weights::read(&folder.join(name)).unwrap();
+                shard.list().map(|tensor| 4 * tensor.shape.iter().product::<usize>() as u64).collect()
+            };
+            let sizes: Vec<_> = found[..count].iter().map(sizes).collect();
+            assert!(sizes.iter().all(|file| file.len() == 1 || file.iter().sum::<u64>() <= most), "{sizes:?}");
+            assert!(sizes.windows(2).all(|two| two[0].iter().sum::<u64>() + two[1][0] > most), "{sizes:?}");
+        }
+        assert_eq!(values(&Weights::open(&folder).unwrap()), values(&weights));
+    }
+    // Read and written in place: what is read is not what is being written.
+    Weights::open(&folder).unwrap().save(&folder, StoredAs::F32, 5_000_000).unwrap();
+    assert_eq!(names(), ["model.safetensors"]);
+    assert_eq!(values(&Weights::open(&folder).unwrap()), values(&weights));
+}
+
+#[test]
+fn a_file_is_what_the_reference_writer_makes() {
+    let bench = Bench::new();
+    let path = bench.path("ours.safetensors");
+    let weights = small_model(1).weights();
+    weights.write(&path, StoredAs::F32).unwrap();
+    let tensors: Vec<(String, Vec<usize>, Vec<u8>)> = weights
+        .list()
+        .map(|t| {
+            let values = weights.values(t.name).unwrap();
+            (t.name.to_owned(), t.shape.to_vec(), values.iter().flat_map(|v| v.to_le_bytes()).collect())
+        })
+        .collect();
+    let view = |shape: &[usize], bytes| {
+        safetensors::tensor::TensorView::new(safetensors::Dtype::F32, shape.to_vec(), bytes).unwrap()
+    };
+    let views = tensors.iter().map(|(name, shape, bytes)| (name, view(shape, bytes)));
+    let metadata = [("format".to_owned(), "pt".to_owned())].into();
+    assert!(fs::read(path).unwrap() == safetensors::serialize(views, Some(metadata)).unwrap());
+}
+
+#[test]
+fn a_number_that_a_type_cannot_hold_is_refused_and_nothing_is_written() {
+    let bench = Bench::new();
+    let mut weights = Weights::new("test");
+    weights.insert("a", &[2], vec![1.0, 65_504.0]);
+    weights.write(&bench.path("fits"), StoredAs::F16).unwrap();
+    weights.insert("b", &[2], vec![1.0, -70_000.0]);
+    let error = weights.write(&bench.path("large"), StoredAs::F16).unwrap_err().to_string();
+    assert_eq!(error, "test: tensor `b` holds -70000, which f16 cannot");
+    weights.write(&bench.path("wide"), StoredAs::Bf16).unwrap();
+    assert_eq!(files(&bench.path("")).len(), 2);
+    // What is not finite already is kept as it is.
+    weights.insert("b", &[2], vec![f32::INFINITY, f32::NAN]);
+    weights.write(&bench.path("endless"), StoredAs::F16).unwrap();
+    let read = Weights::read(&bench.path("endless")).unwrap().take("b", &[2]).unwrap();
+    assert!(read[0] == f32::INFINITY && read[1].is_nan());
 }
 
 fn reward_model() -> RewardModel {
@@ -195,7 +260,7 @@ fn a_reward_model_keeps_its_head_its_bound_and_its_normalisation() {
     let bench = Bench::new();
     let model = reward_model();
     let normalisation = Normalisation { mean: 0.25, std: 1.5, low: -2.0, bound: 2.5 };
-    let tokenizer = bench.write("tokenizer.json", "{}");
+    let tokenizer = fixture("tldr/tokenizer.json");
     Checkpoint::save_reward_model(&bench.path("reward"), &model, &normalisation, &tokenizer).unwrap();
     let (loaded, found) = Checkpoint::open(bench.path("reward")).unwrap().reward_model(&cpu()).unwrap();
     assert_eq!(found, normalisation);
@@ -211,176 +276,23 @@ fn a_reward_model_keeps_its_head_its_bound_and_its_normalisation() {
     assert!((scored["reward"].as_f64().unwrap() as f32 - (raw - 0.25) / 1.5).abs() < 1e-6);
 }
 
-// --- What is refused ---
-
-fn edit_config(folder: &Path, edit: impl FnOnce(&mut serde_json::Map<String, Value>)) {
-    let path = folder.join("config.json");
-    let mut config: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
-    edit(config.as_object_mut().unwrap());
-    fs::write(&path, config.to_string()).unwrap();
-}
-
-fn edit_weights(folder: &Path, edit: impl FnOnce(&mut Weights)) {
-    let path = folder.join("model.safetensors");
-    let mut weights = Weights::read(&path).unwrap();
-    edit(&mut weights);
-    weights.write(&path, StoredAs::F32).unwrap();
-}
-
-fn edit_index(folder: &Path, edit: impl FnOnce(String) -> String) {
-    let path = folder.join("model.safetensors.index.json");
-    let text = fs::read_to_string(&path).unwrap();
-    let edited = edit(text.clone());
-    assert_ne!(edited, text);
-    fs::write(&path, edited).unwrap();
-}
-
-/// Damages a copy of the fixture `from` and says what opening it says.
-fn refusal(from: &str, damage: impl FnOnce(&Path)) -> String {
-    refused(from, damage, |checkpoint| checkpoint.language_model(&cpu()).map(|_| ()))
-}
-
-fn refused(from: &str, damage: impl FnOnce(&Path), load: impl FnOnce(Checkpoint) -> Result<()>) -> String {
+/// transformers reads a score at the last token that is not padding, so padding must be no token that ends a row.
+#[test]
+fn a_reward_model_says_what_rows_may_be_padded_with() {
     let bench = Bench::new();
-    let folder = bench.copy(&fixture("gpt_neox").join(from), "model");
-    damage(&folder);
-    let error = Checkpoint::open(&folder).and_then(load).expect_err("a damaged checkpoint was loaded");
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        text.push_str(&format!("\n  because {inner}"));
-        cause = inner.source();
-    }
-    if let Some(hint) = error.help() {
-        text.push_str(&format!("\n  hint: {hint}"));
-    }
-    text.replace(&folder.display().to_string(), "model")
-}
-
-#[test]
-fn damaged_weights_are_refused_by_name() {
-    let dense = "gpt_neox.layers.1.attention.dense.weight";
-    let told = [
-        ("a missing tensor", refusal("full_rotary", |f| edit_weights(f, |weights| weights.ignore(dense)))),
-        (
-            "a tensor too many",
-            refusal("full_rotary", |f| edit_weights(f, |w| w.insert("adapter.weight", &[2], vec![0.0; 2]))),
-        ),
-        (
-            "a tensor of another shape",
-            refusal("full_rotary", |f| edit_weights(f, |w| w.insert(dense, &[16, 8], vec![0.0; 128]))),
-        ),
-        (
-            "a file cut short",
-            refusal("full_rotary", |folder| {
-                let path = folder.join("model.safetensors");
-                let bytes = fs::read(&path).unwrap();
-                fs::write(&path, &bytes[..bytes.len() - 100]).unwrap();
-            }),
-        ),
-        ("an empty file", refusal("full_rotary", |folder| fs::write(folder.join("model.safetensors"), "").unwrap())),
-        ("no weights", refusal("full_rotary", |folder| fs::remove_file(folder.join("model.safetensors")).unwrap())),
-    ];
-    insta::assert_snapshot!(listed(&told));
-}
-
-#[test]
-fn the_other_head_is_refused() {
-    let as_reward = refused("full_rotary", |_| (), |checkpoint| checkpoint.reward_model(&cpu()).map(|_| ()));
-    let as_lm = refusal("full_rotary", |folder| {
-        fs::write(folder.join("tokenizer.json"), "{}").unwrap();
-        let tokenizer = folder.join("tokenizer.json");
-        Checkpoint::save_reward_model(folder, &reward_model(), &Normalisation::none(0.0), &tokenizer).unwrap();
-    });
-    insta::assert_snapshot!(listed(&[
-        ("a language model as reward", as_reward),
-        ("a reward model as language model", as_lm)
-    ]));
-}
-
-#[test]
-fn shards_that_do_not_fit_together_are_refused() {
-    let second = "model-00002-of-00002.safetensors";
-    let told = [
-        ("a missing shard", refusal("sharded", |folder| fs::remove_file(folder.join(second)).unwrap())),
-        (
-            "a tensor that is not where the index says",
-            refusal("sharded", |folder| {
-                let tensor = r#""gpt_neox.embed_in.weight": "model-00001"#;
-                edit_index(folder, |text| text.replace(tensor, &tensor.replace("00001", "00002")));
-            }),
-        ),
-        (
-            "a tensor in two shards",
-            refusal("sharded", |folder| {
-                let mut weights = Weights::read(&folder.join(second)).unwrap();
-                weights.insert("gpt_neox.embed_in.weight", &[1], vec![0.0]);
-                weights.write(&folder.join(second), StoredAs::F32).unwrap();
-            }),
-        ),
-        (
-            "an index that points elsewhere",
-            refusal("sharded", |folder| {
-                edit_index(folder, |text| text.replace("model-00002", "../model-00002"));
-            }),
-        ),
-        ("an index that is none", refusal("sharded", |folder| edit_index(folder, |_| "{}".into()))),
-    ];
-    insta::assert_snapshot!(listed(&told));
-}
-
-#[test]
-fn configurations_that_would_be_computed_wrongly_are_refused() {
-    let config =
-        |edit: fn(&mut serde_json::Map<String, Value>)| refusal("full_rotary", |folder| edit_config(folder, edit));
-    let told = [
-        (
-            "another architecture",
-            config(|c| {
-                c.insert("model_type".into(), json!("llama"));
-            }),
-        ),
-        (
-            "no architecture",
-            config(|c| {
-                c.remove("model_type");
-            }),
-        ),
-        (
-            "another activation",
-            config(|c| {
-                c.insert("hidden_act".into(), json!("gelu_new"));
-            }),
-        ),
-        (
-            "scaled rotary angles",
-            config(|c| {
-                c.insert("rope_scaling".into(), json!({"type": "linear", "factor": 2.0}));
-            }),
-        ),
-        (
-            "heads that do not divide",
-            config(|c| {
-                c.insert("num_attention_heads".into(), json!(3));
-            }),
-        ),
-        (
-            "a missing key",
-            config(|c| {
-                c.remove("vocab_size");
-            }),
-        ),
-        (
-            "another size than the weights",
-            config(|c| {
-                c.insert("vocab_size".into(), json!(41));
-            }),
-        ),
-        ("no configuration", refusal("full_rotary", |folder| fs::remove_file(folder.join("config.json")).unwrap())),
-    ];
-    insta::assert_snapshot!(listed(&told));
-}
-
-fn listed(told: &[(&str, String)]) -> String {
-    told.iter().map(|(what, text)| format!("{what}:\n{text}\n")).collect::<Vec<_>>().join("\n")
+    // The end of a sequence is 1, and the embedding has 40 rows.
+    let padding = |vocab: Value| {
+        let tokenizer = json!({"version": "1.0", "added_tokens": [], "normalizer": null, "pre_tokenizer": null,
+            "post_processor": null, "decoder": null, "truncation": null, "padding": null,
+            "model": {"type": "WordLevel", "vocab": vocab, "unk_token": "a"}});
+        let tokenizer = bench.write("tokenizer.json", tokenizer.to_string());
+        let (folder, normalisation) = (bench.path("reward"), Normalisation::none(0.0));
+        Checkpoint::save_reward_model(&folder, &reward_model(), &normalisation, &tokenizer).unwrap();
+        let config: Value = serde_json::from_str(&bench.read("reward/config.json")).unwrap();
+        config["pad_token_id"].clone()
+    };
+    assert_eq!(padding(json!({"a": 0, "<|endoftext|>": 1, "<|padding|>": 2})), 2, "the tokenizer's own");
+    assert_eq!(padding(json!({"a": 0, "<|endoftext|>": 1, "b": 7})), 8, "a row that no token uses");
+    assert_eq!(padding(json!({"a": 0, "<|padding|>": 1, "b": 5})), 6, "never the end of a sequence");
+    assert_eq!(padding(json!({"a": 0, "<|padding|>": 40, "b": 39})), Value::Null, "no token beyond the embedding");
 }

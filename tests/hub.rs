@@ -4,11 +4,11 @@
 mod hub_server;
 
 use assert_cmd::Command;
-use hub_server::{Answer, COMMIT, Server};
+use hub_server::{COMMIT, Fault, Server, etag};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
-use touchstone::data::hub::Hub;
+use touchstone::data::hub::{Hub, Kind, Repository};
 
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/gpt_neox").join(name)
@@ -35,14 +35,21 @@ impl Desk {
     /// `touchstone <words>`, with its cache in this folder and nothing of the tester's own hub settings.
     fn touchstone(&self, endpoint: &str, words: &[&str]) -> Command {
         let mut command = Command::cargo_bin("touchstone").unwrap();
-        for name in ["HF_TOKEN", "HF_TOKEN_PATH", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HUB_OFFLINE"] {
+        for name in [
+            "HF_TOKEN",
+            "HF_TOKEN_PATH",
+            "HF_HUB_CACHE",
+            "HUGGINGFACE_HUB_CACHE",
+            "HF_HUB_OFFLINE",
+            "HF_HUB_DOWNLOAD_TIMEOUT",
+        ] {
             command.env_remove(name);
         }
         command
             .current_dir(&self.folder)
             .env("HF_HOME", "hf")
             .env("HF_ENDPOINT", endpoint)
-            .env("NO_PROXY", "127.0.0.1");
+            .env("NO_PROXY", "127.0.0.1,localhost");
         command.args(words);
         command
     }
@@ -92,6 +99,10 @@ fn pinned() -> String {
     format!("hf:o/n@{COMMIT}")
 }
 
+fn model() -> Repository {
+    Repository { kind: Kind::Model, id: "o/n".into(), revision: COMMIT.into() }
+}
+
 #[test]
 fn a_model_on_a_hub_gives_the_golden_log_probabilities_and_then_needs_no_hub() {
     let (desk, server) = (Desk::new(), Server::start("o/n", &fixture("pythia")));
@@ -126,7 +137,8 @@ fn a_branch_is_read_at_the_commit_it_is_at_and_the_reader_is_told() {
 #[test]
 fn the_token_opens_a_gated_model() {
     let desk = Desk::new();
-    let server = Server::start("o/n", &fixture("pythia")).answering(Answer::Gated { token: "hf_secret" });
+    let server = Server::start("o/n", &fixture("pythia"));
+    server.fault(Fault::Gated { token: "hf_secret" });
     let mut command = desk.score(&server.endpoint(), &pinned());
     assert_failure!("gated_without_a_token", &mut command);
     assert_failure!("gated_with_another_token", command.env("HF_TOKEN", "hf_other"));
@@ -152,12 +164,7 @@ fn a_tokenizer_on_a_hub_serves_a_study_of_local_posts() {
 fn sharded_weights_come_with_their_index_and_every_shard() {
     let (cache, server) = (TempDir::new().unwrap(), Server::start("o/n", &fixture("sharded")));
     let fetch = |offline| {
-        Hub::at(&server.endpoint(), cache.path(), offline)?.fetch(
-            "o/n",
-            COMMIT,
-            &["config.json", "model.safetensors"],
-            &[],
-        )
+        Hub::at(&server.endpoint(), cache.path(), offline)?.fetch(&model(), &["config.json", "model.safetensors"], &[])
     };
     let folder = fetch(false).unwrap();
     let shards = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"];
@@ -192,16 +199,233 @@ fn a_hub_that_cannot_be_reached_or_must_not_be_asked_is_said_with_a_remedy() {
     assert_failure!("unpinned", &mut desk.score(&hub_server::nobody(), "hf:o/n"));
 }
 
-/// The client keeps whatever answers a download; what is not the file must not be found in the cache the next time.
-#[test]
-fn an_error_page_or_half_a_file_is_not_kept() {
-    let desk = Desk::new();
-    let mut server = Server::start("o/n", &fixture("pythia"));
-    for (answer, name) in [(Answer::Unreadable, "error_page"), (Answer::Half, "half_a_file")] {
-        server = server.answering(answer);
-        assert_failure!(name, &mut desk.score(&server.endpoint(), &pinned()));
+/// A repository of one large file, of so many bytes that no two places look alike.
+struct Large {
+    folder: TempDir,
+    bytes: Vec<u8>,
+}
+
+const LARGE: &str = "model.safetensors";
+
+impl Large {
+    fn new() -> Self {
+        let bytes: Vec<u8> = (0..75_000_u32).flat_map(u32::to_le_bytes).collect();
+        let folder = TempDir::new().unwrap();
+        std::fs::write(folder.path().join(LARGE), &bytes).unwrap();
+        Self { folder, bytes }
     }
-    let server = server.answering(Answer::Files);
+
+    fn serve(&self) -> Server {
+        Server::start("o/n", self.folder.path())
+    }
+
+    fn fetch(&self, server: &Server, cache: &TempDir) -> touchstone::Result<()> {
+        let folder = Hub::at(&server.endpoint(), cache.path(), false)?.fetch(&model(), &[LARGE], &[])?;
+        assert!(std::fs::read(folder.join(LARGE)).unwrap() == self.bytes);
+        Ok(())
+    }
+
+    fn part(&self, cache: &TempDir) -> PathBuf {
+        cache.path().join("models--o--n/blobs").join(etag(LARGE, &self.bytes) + ".incomplete")
+    }
+}
+
+/// The requests for the bytes of the large file, as far as they say where it lies.
+fn downloads(server: &Server) -> Vec<String> {
+    let lies_there = |line: &String| line.starts_with("GET /cdn/");
+    server.requests().into_iter().filter(lies_there).map(|line| line["GET /cdn/".len()..].to_owned()).collect()
+}
+
+#[test]
+fn a_mirror_that_drops_the_connection_is_asked_for_what_is_missing_and_no_more() {
+    let (large, cache) = (Large::new(), TempDir::new().unwrap());
+    let server = large.serve();
+    server.fault(Fault::Drop { after: 80_000, times: 3 });
+    large.fetch(&server, &cache).unwrap();
+    let expected = ["", " from 80000", " from 160000", " from 240000"].map(|from| format!("{LARGE}{from}"));
+    assert_eq!(downloads(&server), expected);
+    assert_eq!(server.bytes_sent(), large.bytes.len());
+}
+
+#[test]
+fn a_mirror_that_sends_only_whole_files_serves_too() {
+    let (large, cache) = (Large::new(), TempDir::new().unwrap());
+    let server = large.serve();
+    server.fault(Fault::NoRanges);
+    server.fault(Fault::Drop { after: 80_000, times: 1 });
+    large.fetch(&server, &cache).unwrap();
+    assert_eq!(server.bytes_sent(), 80_000 + large.bytes.len());
+}
+
+#[test]
+fn a_connection_over_which_nothing_comes_is_given_up_and_the_next_goes_on() {
+    let (desk, large) = (Desk::new(), Large::new());
+    let server = large.serve();
+    server.fault(Fault::Stall { after: 200_000 });
+    // The file is no model, so the command fails; but later.
+    let mut command = desk.score(&server.endpoint(), &pinned());
+    std::fs::copy(fixture("pythia/config.json"), large.folder.path().join("config.json")).unwrap();
+    let said = failure(command.env("HF_HUB_DOWNLOAD_TIMEOUT", "1"));
+    assert!(said.contains("stopped at 200.00 kB of 300.00 kB"), "{said}");
+    assert_eq!(downloads(&server), [LARGE.to_owned(), format!("{LARGE} from 200000")]);
+}
+
+#[test]
+fn a_killed_download_goes_on_where_it_was() {
+    let (desk, server) = (Desk::new(), Server::start("o/n", &fixture("pythia")));
+    let weights = std::fs::read(fixture("pythia").join(LARGE)).unwrap();
+    let half = weights.len() / 2;
+    server.fault(Fault::Stall { after: half });
+    let mut command = desk.score(&server.endpoint(), &pinned());
+    let mut child = std::process::Command::new(command.get_program());
+    child.args(command.get_args()).current_dir(&desk.folder).stderr(std::process::Stdio::null());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => child.env(name, value),
+            None => child.env_remove(name),
+        };
+    }
+    let mut child = child.spawn().unwrap();
+    let part = desk.folder.path().join("hf/hub/models--o--n/blobs").join(etag(LARGE, &weights) + ".incomplete");
+    let length = || std::fs::metadata(&part).map_or(0, |metadata| metadata.len() as usize);
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while length() < half {
+        assert!(std::time::Instant::now() < deadline, "{} bytes came", length());
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+
+    server.cure();
+    server.forget();
+    command.assert().success();
+    desk.assert_golden();
+    assert_eq!(downloads(&server), [format!("{LARGE} from {half}")]);
+    assert_eq!(server.bytes_sent(), weights.len() - half);
+}
+
+#[test]
+fn half_a_file_an_error_page_or_a_damaged_file_never_gets_its_name() {
+    let faults = [
+        (Fault::Unreadable, "error_page"),
+        (Fault::CutAt { byte: 5000 }, "half_a_file"),
+        (Fault::Corrupt, "damaged_file"),
+    ];
+    std::thread::scope(|scope| {
+        for (fault, name) in faults {
+            scope.spawn(move || {
+                let (desk, server) = (Desk::new(), Server::start("o/n", &fixture("pythia")));
+                server.fault(fault);
+                assert_failure!(name, &mut desk.score(&server.endpoint(), &pinned()));
+                let weights = format!("hf/hub/models--o--n/snapshots/{COMMIT}/{LARGE}");
+                assert!(!desk.folder.path().join(weights).exists());
+                server.cure();
+                desk.score(&server.endpoint(), &pinned()).assert().success();
+                desk.assert_golden();
+            });
+        }
+    });
+}
+
+#[test]
+fn what_an_earlier_run_left_damaged_is_fetched_anew() {
+    let (large, cache) = (Large::new(), TempDir::new().unwrap());
+    let server = large.serve();
+    let part = large.part(&cache);
+    std::fs::create_dir_all(part.parent().unwrap()).unwrap();
+    for (left, requests) in
+        [(vec![7; 1000], vec![" from 1000", ""]), (vec![7; 300_000], vec![""]), (vec![7; 300_001], vec![""])]
+    {
+        std::fs::write(&part, left).unwrap();
+        server.forget();
+        large.fetch(&server, &cache).unwrap();
+        assert_eq!(downloads(&server), requests.iter().map(|from| format!("{LARGE}{from}")).collect::<Vec<_>>());
+        std::fs::remove_dir_all(cache.path().join("models--o--n/snapshots")).unwrap();
+        std::fs::remove_file(part.with_extension("")).unwrap();
+    }
+}
+
+#[test]
+fn a_hub_that_is_busy_or_down_for_a_moment_is_waited_for() {
+    for (code, retry_after) in [(429, Some(0)), (503, None), (502, None)] {
+        let (large, cache) = (Large::new(), TempDir::new().unwrap());
+        let server = large.serve();
+        server.fault(Fault::Status { code, retry_after, times: 2 });
+        large.fetch(&server, &cache).unwrap();
+    }
+}
+
+#[test]
+fn a_hub_that_stays_busy_or_down_is_said_with_a_remedy() {
+    let busy = Fault::Status { code: 429, retry_after: Some(3600), times: usize::MAX };
+    let down = Fault::Status { code: 503, retry_after: None, times: usize::MAX };
+    std::thread::scope(|scope| {
+        for (fault, name) in [(busy, "busy"), (down, "down")] {
+            scope.spawn(move || {
+                let (desk, server) = (Desk::new(), Server::start("o/n", &fixture("pythia")));
+                server.fault(fault);
+                assert_failure!(name, &mut desk.score(&server.endpoint(), &pinned()));
+            });
+        }
+    });
+}
+
+#[test]
+fn a_mirror_that_says_little_is_enough() {
+    let (desk, server) = (Desk::new(), Server::start("o/n", &fixture("pythia")));
+    server.fault(Fault::Taciturn);
     desk.score(&server.endpoint(), &pinned()).assert().success();
     desk.assert_golden();
+    assert_failure!("taciturn_no_such_repository", &mut desk.score(&server.endpoint(), &format!("hf:o/m@{COMMIT}")));
+}
+
+#[test]
+fn two_processes_fetch_a_file_once() {
+    let (large, cache) = (Large::new(), TempDir::new().unwrap());
+    let server = large.serve();
+    std::thread::scope(|scope| {
+        let fetches: Vec<_> = (0..4).map(|_| scope.spawn(|| large.fetch(&server, &cache))).collect();
+        fetches.into_iter().for_each(|fetch| fetch.join().unwrap().unwrap());
+    });
+    assert_eq!(server.bytes_sent(), large.bytes.len());
+}
+
+/// As `huggingface_hub` in Python lays it out.
+#[cfg(unix)]
+#[test]
+fn the_cache_is_pythons() {
+    let (desk, server) = (Desk::new(), Server::start("o/n", &fixture("pythia")));
+    desk.score(&server.endpoint(), "hf:o/n@main").assert().success();
+    let cache = desk.folder.path().join("hf/hub/models--o--n");
+    assert_eq!(std::fs::read_to_string(cache.join("refs/main")).unwrap(), COMMIT);
+    for name in ["config.json", LARGE] {
+        let bytes = std::fs::read(fixture("pythia").join(name)).unwrap();
+        let link = std::fs::read_link(cache.join("snapshots").join(COMMIT).join(name)).unwrap();
+        assert_eq!(link, Path::new("../../blobs").join(etag(name, &bytes)));
+    }
+    assert!(cache.join(".no_exist").join(COMMIT).join("tokenizer.json").is_file());
+    // What was looked up once is known without asking.
+    desk.score("http://127.0.0.1:1", "hf:o/n@main").env("HF_HUB_OFFLINE", "1").assert().success();
+}
+
+#[cfg(unix)]
+#[test]
+fn a_disk_that_takes_no_more_is_said_and_what_has_come_is_kept() {
+    let (desk, server) = (Desk::new(), Server::start("o/n", &fixture("pythia")));
+    let mut command = desk.score(&server.endpoint(), &pinned());
+    let mut limited = std::process::Command::new("sh");
+    // Files of at most 16 blocks of 512 bytes; a write beyond fails as on a full disk.
+    limited.args(["-c", "trap '' XFSZ; ulimit -f 16; exec \"$0\" \"$@\""]).arg(command.get_program());
+    limited.args(command.get_args()).current_dir(&desk.folder);
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => limited.env(name, value),
+            None => limited.env_remove(name),
+        };
+    }
+    assert_failure!("no_room", &mut Command::from_std(limited));
+    server.forget();
+    command.assert().success();
+    desk.assert_golden();
+    assert_eq!(downloads(&server), [format!("{LARGE} from 8192")]);
 }

@@ -67,10 +67,10 @@ fn distance(made: &Path, carried: &Path) -> Result<f32> {
     let [made, carried] = [made, carried].map(|folder| Weights::read(&folder.join("model.safetensors")));
     let (made, carried) = (made?, carried?);
     let (mut difference, mut size) = (0.0, 0.0);
-    for (name, ours) in made.iter() {
-        let theirs = carried.get(name).filter(|theirs| theirs.len() == ours.len());
-        let theirs = theirs.ok_or_else(|| Error::new(format!("the carried checkpoint has no such `{name}`")))?;
-        difference += ours.iter().zip(theirs).map(|(a, b)| (a - b).powi(2)).sum::<f32>();
+    for tensor in made.list() {
+        carried.check(tensor.name, tensor.shape)?;
+        let (ours, theirs) = (made.values(tensor.name)?, carried.values(tensor.name)?);
+        difference += ours.iter().zip(theirs.iter()).map(|(a, b)| (a - b).powi(2)).sum::<f32>();
         size += theirs.iter().map(|b| b.powi(2)).sum::<f32>();
     }
     Ok((difference / size).sqrt())

@@ -2,6 +2,7 @@
 
 pub mod base;
 pub mod doctor;
+pub mod model;
 pub mod plan;
 pub mod report;
 pub mod reproduce;
@@ -42,6 +43,8 @@ pub enum Command {
     Generate(score::GenerateArgs),
     /// Score responses with a language or reward model folder
     Score(score::ScoreArgs),
+    /// Describe a model folder, or write it anew in the hub's layout
+    Model(model::ModelArgs),
     /// Remake the base checkpoints that come with touchstone and compare
     Base(base::BaseArgs),
     /// Say what this machine offers, what is missing, and how to get it
@@ -65,6 +68,7 @@ pub fn run(cli: Cli) -> Result<u8> {
         Command::Base(args) => return base::run(&args),
         Command::Doctor(args) => return doctor::run(&args),
         Command::Runs(args) => return runs::run(&args),
+        Command::Model(args) => return model::run(&args),
         Command::Plan(args) => plan::run(&args)?,
         Command::Report(args) => report::run(&args)?,
         Command::Stats(args) => stats::run(&args)?,

@@ -1,13 +1,17 @@
-//! `touchstone plan`: which stages a study has, and which of them are there already. Runs nothing.
+//! `touchstone plan`: which stages a study has, which of them are there already, and what the others will take. Runs nothing
+//! and downloads nothing.
 
 use super::print;
 use super::reproduce::{LocalArgs, resolve};
-use super::study::StudyArgs;
+use super::study::{Bytes, StudyArgs};
 use crate::Result;
-use crate::pipeline::Store;
-use crate::stages::plan::Plan;
+use crate::device::hardware::Hardware;
+use crate::experiment::Study;
+use crate::pipeline::{PlannedStage, Store};
+use crate::stages::plan::{Plan, fit};
+use crate::stages::work::{Memory, Site};
 use clap::Args;
-use comfy_table::{Table, presets};
+use comfy_table::{CellAlignment, Table, presets};
 use std::collections::BTreeMap;
 
 #[derive(Clone, Debug, Args)]
@@ -19,42 +23,221 @@ pub struct PlanArgs {
     /// Show every stage instead of a line per kind
     #[arg(long)]
     pub stages: bool,
+    /// Hardware to reckon with: here, or a GPU such as h100-80gb [default: what the scale names, else here]
+    #[arg(long, value_name = "NAME")]
+    pub target: Option<String>,
 }
 
 pub fn run(args: &PlanArgs) -> Result<()> {
     let (study, local) = resolve(&args.study, &args.local)?;
     let plan = Plan::new(&study, local.as_ref())?;
+    let target = Target::choose(args, &study)?;
     // Looking is not making: a store that does not exist yet is empty.
     let store = if args.study.store.exists() { Some(Store::open_existing(&args.study.store)?) } else { None };
-    let there = |key| store.as_ref().is_some_and(|store| store.is_complete(key));
-    let mut table = Table::new();
-    table.load_preset(presets::NOTHING);
-    if args.stages {
-        table.set_header(["key", "kind", "stage", "state"]);
-        for stage in plan.graph.iter() {
-            let state = if there(&stage.key) { "done" } else { "to do" };
-            table.add_row([stage.key.short(), stage.spec.kind.clone(), stage.label.clone(), state.into()]);
-        }
-    } else {
-        table.set_header(["kind", "stages", "done"]);
-        let mut kinds: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
-        for stage in plan.graph.iter() {
-            let count = kinds.entry(&stage.spec.kind).or_default();
-            count.0 += 1;
-            count.1 += usize::from(there(&stage.key));
-        }
-        for (kind, (all, done)) in kinds {
-            table.add_row([kind.to_string(), all.to_string(), done.to_string()]);
-        }
-    }
-    let done = plan.graph.iter().filter(|stage| there(&stage.key)).count();
+    let lines: Vec<Line> = plan.graph.iter().map(|stage| Line::new(&plan, stage, &target, store.as_ref())).collect();
+    let finished = lines.iter().filter(|line| line.done).count();
     let (methods, sizes, seeds) = (study.methods.len(), study.sizes.len(), study.seeds.len());
-    print(&format!(
-        "{}: {} at scale {}, profile {}\n{methods} methods × {sizes} sizes × {seeds} seeds: {} stages, {done} done\n{table}\n",
+    let mut text = format!(
+        "{}: {} at scale {}, profile {}\n{methods} methods × {sizes} sizes × {seeds} seeds: {} stages, {finished} done\n",
         study.name,
         study.title,
         study.scale,
         study.profile,
-        plan.graph.len()
-    ))
+        lines.len(),
+    );
+    for (size, model) in study.sizes.iter().filter(|(_, model)| model.checkpoint.is_some()) {
+        text += &format!("model {size}: {}\n", model.checkpoint.as_deref().unwrap_or_default());
+    }
+    for (name, source) in study.data.iter().flat_map(|data| data.named()) {
+        text += &format!("{name}: {source}\n");
+    }
+    text += &format!("{}\n", if args.stages { stages(&lines) } else { kinds(&lines) });
+    text += &format!("\nMemory of the widest stage of each kind, GiB\n{}\n", memory(&lines));
+    let left: f64 = lines.iter().filter(|line| !line.done).map(|line| line.seconds).sum();
+    text += &format!(
+        "\nleft to do: about {} on {}, one stage at a time (reckoned from operations and bytes, texts at their limits)\n",
+        duration(left),
+        target.hardware.name
+    );
+    print(&text)?;
+    fit::check(&study, local.as_ref(), &plan, target.hardware.memory, target.site)
+}
+
+/// What the stages would run on.
+struct Target {
+    hardware: Hardware,
+    site: Site,
+}
+
+impl Target {
+    fn choose(args: &PlanArgs, study: &Study) -> Result<Self> {
+        let (mut hardware, site) = match args.target.as_ref().or(study.target.as_ref()).map(String::as_str) {
+            None | Some("here") => (Hardware::here(args.study.stages_at_once()), Site::of(&args.study.devices()[0])),
+            Some(name) => (Hardware::named(name)?, Site::GPU),
+        };
+        if let Some(Bytes(limit)) = args.study.memory {
+            hardware.memory = limit;
+        }
+        Ok(Self { hardware, site })
+    }
+}
+
+/// A stage with what it takes.
+struct Line<'a> {
+    stage: &'a PlannedStage,
+    done: bool,
+    tokens: f64,
+    flops: f64,
+    seconds: f64,
+    /// Rows (or pairs) per pass that the memory allows, at least one.
+    micro_batch: usize,
+    memory: Memory,
+    /// Bytes of the process that computed it, where it is done on a device without memory of its own.
+    measured: Option<u64>,
+}
+
+impl<'a> Line<'a> {
+    fn new(plan: &Plan, stage: &'a PlannedStage, target: &Target, store: Option<&Store>) -> Self {
+        let done = store.is_some_and(|store| store.is_complete(&stage.key));
+        let manifest = store.filter(|_| done).and_then(|store| store.manifest(&stage.key).ok());
+        let on_cpu = manifest.filter(|manifest| Site::of(&manifest.device) != Site::GPU);
+        let work = plan.work(&stage.key);
+        let micro_batch = work.micro_batch(target.hardware.memory, target.site).map_or(1, usize::from);
+        Self {
+            stage,
+            done,
+            tokens: work.tokens,
+            flops: work.flops,
+            seconds: work.seconds(&target.hardware),
+            micro_batch,
+            memory: work.memory(micro_batch, target.site),
+            measured: on_cpu.and_then(|manifest| manifest.peak_memory_bytes),
+        }
+    }
+}
+
+/// A table whose first column is text and whose others are numbers.
+fn table<const N: usize>(headers: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> Table {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING);
+    table.set_header(headers).add_rows(rows);
+    table.column_iter_mut().skip(1).for_each(|column| column.set_cell_alignment(CellAlignment::Right));
+    table
+}
+
+fn stages(lines: &[Line]) -> Table {
+    let rows = lines.iter().map(|line| {
+        let state = if line.done { "done" } else { "to do" };
+        [
+            line.stage.label.clone(),
+            line.stage.key.short(),
+            line.stage.spec.kind.clone(),
+            state.into(),
+            count(line.tokens),
+            count(line.flops),
+            gib(line.memory.total()),
+            measured(line),
+            duration(line.seconds),
+        ]
+    });
+    table(["stage", "key", "kind", "state", "tokens", "FLOPs", "GiB", "measured", "time"], rows)
+}
+
+fn kinds(lines: &[Line]) -> Table {
+    let mut kinds: BTreeMap<&str, Vec<&Line>> = BTreeMap::new();
+    for line in lines {
+        kinds.entry(&line.stage.spec.kind).or_default().push(line);
+    }
+    let rows = kinds.into_iter().map(|(kind, lines)| {
+        let sum = |value: fn(&Line) -> f64| lines.iter().map(|line| value(line)).sum::<f64>();
+        let widest = lines.iter().map(|line| line.memory.total()).fold(0.0, f64::max);
+        [
+            kind.to_string(),
+            lines.len().to_string(),
+            lines.iter().filter(|line| line.done).count().to_string(),
+            count(sum(|line| line.tokens)),
+            count(sum(|line| line.flops)),
+            gib(widest),
+            duration(sum(|line| line.seconds)),
+        ]
+    });
+    table(["kind", "stages", "done", "tokens", "FLOPs", "GiB", "time"], rows)
+}
+
+/// Of each kind, the stage that needs the most.
+fn memory(lines: &[Line]) -> Table {
+    let mut widest: BTreeMap<&str, &Line> = BTreeMap::new();
+    for line in lines.iter().filter(|line| line.tokens > 0.0) {
+        let held = widest.entry(&line.stage.spec.kind).or_insert(line);
+        if line.memory.total() > held.memory.total() {
+            *held = line;
+        }
+    }
+    let rows = widest.into_values().map(|line| {
+        let Memory { weights, gradients, optimiser, other_models, activations, kv_cache, program, .. } = line.memory;
+        let parts = [weights, gradients, optimiser, activations, kv_cache, other_models, program, line.memory.total()];
+        let [weights, gradients, optimiser, activations, kv_cache, others, program, all] = parts.map(gib);
+        [
+            line.stage.label.clone(),
+            weights,
+            gradients,
+            optimiser,
+            activations,
+            kv_cache,
+            others,
+            program,
+            all,
+            measured(line),
+            line.micro_batch.to_string(),
+        ]
+    });
+    table(
+        [
+            "stage",
+            "weights",
+            "gradients",
+            "optimiser",
+            "activations",
+            "KV cache",
+            "read-only models",
+            "program",
+            "at most",
+            "measured",
+            "rows at once",
+        ],
+        rows,
+    )
+}
+
+fn measured(line: &Line) -> String {
+    line.measured.map_or("-".into(), |bytes| gib(bytes as f64))
+}
+
+fn gib(bytes: f64) -> String {
+    let gib = bytes / (1u64 << 30) as f64;
+    match gib {
+        0.0 => "-".into(),
+        _ if gib < 1.0 => format!("{gib:.3}"),
+        _ => format!("{gib:.1}"),
+    }
+}
+
+/// Three digits, and the power of ten beyond a million.
+fn count(number: f64) -> String {
+    match number {
+        0.0 => "-".into(),
+        _ if number < 1e4 => format!("{number:.0}"),
+        _ => format!("{number:.2e}"),
+    }
+}
+
+fn duration(seconds: f64) -> String {
+    match seconds {
+        0.0 => "-".into(),
+        _ if seconds < 1.0 => format!("{seconds:.1} s"),
+        _ if seconds < 120.0 => format!("{seconds:.0} s"),
+        _ if seconds < 7200.0 => format!("{:.0} min", seconds / 60.0),
+        _ if seconds < 172_800.0 => format!("{:.1} h", seconds / 3600.0),
+        _ => format!("{:.1} days", seconds / 86_400.0),
+    }
 }

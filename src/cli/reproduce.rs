@@ -3,12 +3,15 @@
 use super::print;
 use super::study::StudyArgs;
 use crate::data::hub::Source;
+use crate::data::{codec, corpus};
 use crate::experiment::Study;
 use crate::pipeline::{Interrupt, LocalPool, Store};
 use crate::report;
 use crate::stages::collect::collect;
-use crate::stages::plan::{LocalData, Plan};
-use crate::{Context, Error, Result, device};
+use crate::stages::plan::{LocalData, Plan, fit};
+use crate::stages::work::Site;
+use crate::device::{self, hardware};
+use crate::{Context, Error, Result};
 use clap::Args;
 use std::path::{Path, PathBuf};
 
@@ -36,16 +39,21 @@ const LOCAL: &str = "local";
 
 pub fn run(args: &ReproduceArgs) -> Result<u8> {
     let (study, local) = resolve(&args.study, &args.local)?;
-    let devices: Vec<String> = args.study.device.split(',').map(|name| name.trim().to_owned()).collect();
+    let devices = args.study.devices();
     devices.iter().try_for_each(|name| device::select(name).map(|_| ()))?;
     let plan = Plan::new(&study, local.as_ref())?;
-    let store = Store::open(&args.study.store)?;
-    let jobs = match args.study.jobs {
-        Some(jobs) => jobs.get(),
-        None if devices.len() > 1 => devices.len(),
-        None => std::thread::available_parallelism().map_or(1, usize::from),
+    let jobs = args.study.stages_at_once();
+    let memory: Vec<Option<u64>> = match args.study.memory {
+        Some(limit) => vec![Some(limit.0); devices.len()],
+        None => devices.iter().map(|device| hardware::memory_of(device, jobs)).collect(),
     };
-    let pool = LocalPool::new(jobs, devices)?;
+    for (device, limit) in devices.iter().zip(&memory) {
+        if let Some(limit) = limit {
+            fit::check(&study, local.as_ref(), &plan, *limit, Site::of(device))?;
+        }
+    }
+    let store = Store::open(&args.study.store)?;
+    let pool = LocalPool { memory, ..LocalPool::new(jobs, devices)? };
     let outcome = pool.run(&store, &plan.graph, &Interrupt::on_signals()?)?;
     if outcome.interrupted {
         eprintln!("{}", outcome.summary());
@@ -69,6 +77,8 @@ pub fn resolve(study: &StudyArgs, local: &LocalArgs) -> Result<(Study, Option<Lo
         blake3: hash(file)?,
         tokenizer: absolute(tokenizer)?,
         tokenizer_blake3: hash(&tokenizer_file)?,
+        vocabulary: codec::tokenizer(&tokenizer_file)?.get_vocab_size(true),
+        rows: corpus::read(file)?.len(),
     };
     Ok((study.study()?, Some(data)))
 }

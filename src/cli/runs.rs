@@ -167,7 +167,7 @@ fn bytes(bytes: u64) -> String {
 mod tests {
     use super::*;
     use crate::Context;
-    use crate::pipeline::{Graph, run_stage};
+    use crate::pipeline::{Graph, Place, run_stage};
     use clap::Parser;
 
     #[derive(Parser)]
@@ -188,7 +188,7 @@ mod tests {
         let base = add("base", Default::default());
         let planned = add("planned", [("base".into(), base)].into());
         store.plan(&graph).unwrap();
-        run_stage(&store, &base, "cpu", |context| {
+        run_stage(&store, &base, &Place { device: "cpu".into(), memory: None }, |context| {
             context.add_tokens(42);
             std::fs::write(context.out().join("weights"), [7; 2048]).context(|| "test".to_owned())
         })

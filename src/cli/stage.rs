@@ -1,7 +1,7 @@
 //! `touchstone stage`: computes one planned stage. Executors start it; people rarely do.
 
 use crate::error::Result;
-use crate::pipeline::{StageContext, StageKey, Store, leave_with_parent, run_stage};
+use crate::pipeline::{Place, StageContext, StageKey, Store, leave_with_parent, run_stage};
 use std::path::PathBuf;
 
 /// Compute one planned stage and publish its artifact; events go to standard output as JSON lines.
@@ -15,10 +15,14 @@ pub struct StageArgs {
     /// Device to compute on.
     #[arg(long, default_value = "flex")]
     device: String,
+    /// Bytes of the device's memory that the stage may fill.
+    #[arg(long)]
+    memory: Option<u64>,
 }
 
 /// `body` knows how to compute every kind of stage.
 pub fn run(args: &StageArgs, body: impl FnOnce(&StageContext) -> Result<()>) -> Result<()> {
     leave_with_parent();
-    run_stage(&Store::open(&args.store)?, &args.key, &args.device, body)
+    let place = Place { device: args.device.clone(), memory: args.memory };
+    run_stage(&Store::open(&args.store)?, &args.key, &place, body)
 }

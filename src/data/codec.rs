@@ -4,10 +4,20 @@
 use crate::data::rows::{Demonstration, Response, ResponsePair};
 use crate::model::{Pair, Sequence};
 use crate::{Error, Result};
+use std::path::Path;
 use tokenizers::Tokenizer;
 
 /// The end-of-sequence token of GPT-NeoX tokenizers and of the embedded world.
 pub const END_OF_TEXT: &str = "<|endoftext|>";
+
+/// Reads a `tokenizer.json`.
+pub fn tokenizer(path: &Path) -> Result<Tokenizer> {
+    Tokenizer::from_file(path).map_err(|cause| {
+        Error::new(format!("cannot read the tokenizer {}", path.display()))
+            .caused_by(cause)
+            .hint("it must be the tokenizer.json of a GPT-NeoX model")
+    })
+}
 
 /// A tokenizer with the length limits of a study.
 #[derive(Clone)]

@@ -1,10 +1,20 @@
-//! Where a model comes from: a folder, or a repository on a Hugging Face hub at a pinned revision. What is fetched goes
-//! through the hub's own cache, which Python shares, and is read from there ever after.
+//! Where models, tokenizers and data sets come from: this machine, or a repository on a Hugging Face hub at a pinned
+//! revision. What is fetched goes through the hub's own cache, which Python shares, and is read from there ever after.
 
+#[cfg(feature = "hub")]
+mod cache;
+#[cfg(feature = "hub")]
+mod checksum;
 #[cfg(feature = "hub")]
 mod client;
 #[cfg(feature = "hub")]
+mod download;
+#[cfg(feature = "hub")]
 mod failure;
+#[cfg(feature = "hub")]
+mod http;
+#[cfg(feature = "hub")]
+mod progress;
 
 #[cfg(feature = "hub")]
 pub use client::Hub;
@@ -13,61 +23,104 @@ use crate::{Error, Result};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-/// Starts the name of a model on a hub; everything else is a folder.
+/// Starts the name of a repository on a hub; everything else is a path.
 const PREFIX: &str = "hf:";
 
-/// A model folder, here or on a hub.
+/// A model folder or a data set, here or on a hub.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
-    Folder(PathBuf),
-    /// `revision` is a commit, or a branch or tag that is looked up when it is fetched.
-    Hub {
-        id: String,
-        revision: String,
-    },
+    Local(PathBuf),
+    Hub(Repository),
+}
+
+/// A repository on a hub, at a revision.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Repository {
+    pub kind: Kind,
+    /// `owner/name`.
+    pub id: String,
+    /// A commit, or a branch or tag that is looked up when it is fetched.
+    pub revision: String,
+}
+
+/// What a repository holds. Models and data sets may have the same id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Model,
+    Dataset,
+}
+
+impl Kind {
+    /// What stands before the id, in sources and in a hub's addresses alike.
+    fn prefix(self) -> &'static str {
+        match self {
+            Self::Model => "",
+            Self::Dataset => "datasets/",
+        }
+    }
 }
 
 impl Source {
-    /// Reads `hf:owner/name@revision`, or the path of a folder (`./hf:x` for a folder that is really called so).
+    /// Reads `hf:owner/name@revision` (a model or tokenizer), `hf:datasets/owner/name@revision`, or a path (`./hf:x` for
+    /// one that is really called so).
     ///
     /// # Errors
     /// A hub source without a revision, or with an id or revision that no repository can have.
     pub fn parse(text: impl AsRef<Path>) -> Result<Self> {
         let path = text.as_ref();
         let Some(name) = path.to_str().and_then(|text| text.strip_prefix(PREFIX)) else {
-            return Ok(Self::Folder(path.to_owned()));
+            return Ok(Self::Local(path.to_owned()));
         };
-        let (id, revision) = name.split_once('@').unwrap_or((name, ""));
+        let (kind, rest) = match name.strip_prefix(Kind::Dataset.prefix()) {
+            Some(rest) => (Kind::Dataset, rest),
+            None => (Kind::Model, name),
+        };
+        let (id, revision) = rest.split_once('@').unwrap_or((rest, ""));
+        let (prefix, whole) = (kind.prefix(), format!("{PREFIX}{name}"));
         if !is_id(id) {
-            return Err(Error::new(format!("{PREFIX}{name}: `{id}` is not the id of a repository"))
-                .hint("write hf:owner/name@revision, as hf:EleutherAI/pythia-70m@<commit>"));
+            let example = match kind {
+                Kind::Model => "hf:owner/name@revision, as hf:EleutherAI/pythia-70m@<commit>",
+                Kind::Dataset => "hf:datasets/owner/name@revision, as hf:datasets/openai/gsm8k@<commit>",
+            };
+            return Err(
+                Error::new(format!("{whole}: `{id}` is not the id of a repository")).hint(format!("write {example}"))
+            );
         }
         if revision.is_empty() {
-            return Err(Error::new(format!("{PREFIX}{id} names no revision")).hint(format!(
-                "write {PREFIX}{id}@<commit>: a repository changes, and without its commit the same command may read \
-                 other weights tomorrow, so that nobody could reproduce its numbers"
+            let contents = match kind {
+                Kind::Model => "weights",
+                Kind::Dataset => "rows",
+            };
+            return Err(Error::new(format!("{PREFIX}{prefix}{id} names no revision")).hint(format!(
+                "write {PREFIX}{prefix}{id}@<commit>: a repository changes, and without its commit the same command may \
+                 read other {contents} tomorrow, so that nobody could reproduce its numbers"
             )));
         }
         if !is_revision(revision) {
-            return Err(Error::new(format!("{PREFIX}{name}: `{revision}` is not a revision"))
+            return Err(Error::new(format!("{whole}: `{revision}` is not a revision"))
                 .hint("give a commit (40 hexadecimal digits), a branch or a tag"));
         }
         // Hubs and caches name commits in lower case.
         let revision = if is_commit(revision) { revision.to_ascii_lowercase() } else { revision.to_owned() };
-        Ok(Self::Hub { id: id.to_owned(), revision })
+        Ok(Self::Hub(Repository { kind, id: id.to_owned(), revision }))
     }
 
-    /// The folder that holds the files `needed`, and those of `optional` that exist. A folder is returned as it is; files on
-    /// a hub are downloaded unless they are cached. Where `model.safetensors` is needed and the repository splits it, its
-    /// index and all its shards are fetched.
+    /// The folder that holds the files `needed` of a model, and those of `optional` that exist. A folder is returned as it
+    /// is; files on a hub are downloaded unless they are cached. Where `model.safetensors` is needed and the repository
+    /// splits it, its index and all its shards are fetched.
     ///
     /// # Errors
-    /// A hub that cannot be reached, refuses, or lacks the repository, the revision or a needed file; a file that is not
-    /// cached while `HF_HUB_OFFLINE` is set; a program built without the feature `hub`.
+    /// A data set; a hub that cannot be reached, refuses, or lacks the repository, the revision or a needed file; a file
+    /// that does not arrive whole and as announced; a file that is not cached while `HF_HUB_OFFLINE` is set; a program
+    /// built without the feature `hub`.
     pub fn fetch(&self, needed: &[&str], optional: &[&str]) -> Result<PathBuf> {
         match self {
-            Self::Folder(folder) => Ok(folder.clone()),
-            Self::Hub { id, revision } => download(id, revision, needed, optional),
+            Self::Local(folder) => Ok(folder.clone()),
+            Self::Hub(repository) if repository.kind == Kind::Dataset => {
+                Err(Error::new(format!("{repository} is a data set, and a model or tokenizer is needed here"))
+                    .hint("a model is written hf:owner/name@revision"))
+            }
+            Self::Hub(repository) => download(repository, needed, optional),
         }
     }
 }
@@ -75,24 +128,33 @@ impl Source {
 impl fmt::Display for Source {
     fn fmt(&self, out: &mut fmt::Formatter) -> fmt::Result {
         match self {
-            Self::Folder(folder) => folder.display().fmt(out),
-            Self::Hub { id, revision } => write!(out, "{PREFIX}{id}@{revision}"),
+            Self::Local(path) => path.display().fmt(out),
+            Self::Hub(repository) => repository.fmt(out),
         }
     }
 }
 
+impl fmt::Display for Repository {
+    fn fmt(&self, out: &mut fmt::Formatter) -> fmt::Result {
+        write!(out, "{PREFIX}{}{}@{}", self.kind.prefix(), self.id, self.revision)
+    }
+}
+
 #[cfg(feature = "hub")]
-fn download(id: &str, revision: &str, needed: &[&str], optional: &[&str]) -> Result<PathBuf> {
-    Hub::from_env()?.fetch(id, revision, needed, optional)
+fn download(repository: &Repository, needed: &[&str], optional: &[&str]) -> Result<PathBuf> {
+    Hub::from_env()?.fetch(repository, needed, optional)
 }
 
 #[cfg(not(feature = "hub"))]
-fn download(id: &str, revision: &str, needed: &[&str], _optional: &[&str]) -> Result<PathBuf> {
-    Err(Error::new(format!("{PREFIX}{id}@{revision}: this touchstone is built without the feature `hub`")).hint(
-        format!(
-            "build it with `cargo build --release --features hub`, or download {} and give their folder",
-            needed.join(", ")
-        ),
+fn download(repository: &Repository, needed: &[&str], _optional: &[&str]) -> Result<PathBuf> {
+    Err(not_built_in(repository, &needed.join(", ")))
+}
+
+/// A repository that this program cannot fetch.
+#[cfg(not(feature = "hub"))]
+pub(super) fn not_built_in(repository: &Repository, files: &str) -> Error {
+    Error::new(format!("{repository}: this touchstone is built without the feature `hub`")).hint(format!(
+        "build it with `cargo build --release --features hub`, or download {files} and give their folder"
     ))
 }
 
@@ -122,8 +184,12 @@ mod tests {
 
     const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 
+    fn source(kind: Kind, id: &str, revision: &str) -> Source {
+        Source::Hub(Repository { kind, id: id.into(), revision: revision.into() })
+    }
+
     fn hub(id: &str, revision: &str) -> Source {
-        Source::Hub { id: id.into(), revision: revision.into() }
+        source(Kind::Model, id, revision)
     }
 
     #[test]
@@ -133,14 +199,24 @@ mod tests {
         assert_eq!(parse(&format!("hf:o/n@{}", COMMIT.to_uppercase())), hub("o/n", COMMIT));
         assert_eq!(parse("hf:EleutherAI/pythia-1.4b@step143000"), hub("EleutherAI/pythia-1.4b", "step143000"));
         assert_eq!(parse("hf:o/n@refs/pr/1"), hub("o/n", "refs/pr/1"));
-        assert_eq!(parse("hf:o/n@v1.0").to_string(), "hf:o/n@v1.0");
+        assert_eq!(parse("hf:datasets/o/n@main"), source(Kind::Dataset, "o/n", "main"));
+        assert_eq!(parse("hf:datasets/o/n@refs/convert/parquet"), source(Kind::Dataset, "o/n", "refs/convert/parquet"));
+        for text in ["hf:o/n@v1.0", "hf:datasets/o/n@refs/convert/parquet"] {
+            assert_eq!(parse(text).to_string(), text);
+        }
     }
 
     #[test]
-    fn everything_else_is_a_folder_and_needs_no_fetching() {
-        for text in ["models/mini", "./hf:o/n@main", "o/n@main", "/x"] {
+    fn a_data_set_is_no_model() {
+        let error = source(Kind::Dataset, "o/n", "main").fetch(&["config.json"], &[]).unwrap_err();
+        assert_eq!(error.to_string(), "hf:datasets/o/n@main is a data set, and a model or tokenizer is needed here");
+    }
+
+    #[test]
+    fn everything_else_is_a_path_and_needs_no_fetching() {
+        for text in ["models/mini", "./hf:o/n@main", "o/n@main", "/x", "datasets/o/n@main"] {
             let source = Source::parse(text).unwrap();
-            assert_eq!(source, Source::Folder(text.into()));
+            assert_eq!(source, Source::Local(text.into()));
             assert_eq!(source.fetch(&["config.json"], &[]).unwrap(), PathBuf::from(text));
         }
     }
@@ -153,6 +229,8 @@ mod tests {
             ("hf:gpt2@main", "hf:gpt2@main: `gpt2` is not the id of a repository"),
             ("hf:@main", "hf:@main: `` is not the id of a repository"),
             ("hf:o/n/m@main", "hf:o/n/m@main: `o/n/m` is not the id of a repository"),
+            ("hf:datasets/o/n", "hf:datasets/o/n names no revision"),
+            ("hf:datasets/gsm8k@main", "hf:datasets/gsm8k@main: `gsm8k` is not the id of a repository"),
             ("hf:../..@main", "hf:../..@main: `../..` is not the id of a repository"),
             ("hf:o/n@../../../etc", "hf:o/n@../../../etc: `../../../etc` is not a revision"),
             ("hf:o/n@/etc", "hf:o/n@/etc: `/etc` is not a revision"),

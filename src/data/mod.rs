@@ -2,6 +2,7 @@
 
 pub mod codec;
 pub mod corpus;
+pub mod dataset;
 pub mod hub;
 pub mod rows;
 pub mod tldr;

@@ -66,3 +66,31 @@ pub fn write<T: Serialize>(path: &Path, rows: impl IntoIterator<Item = T>) -> Re
     }
     file.flush().context(failed)
 }
+
+/// The rows of a file that is being appended to, up to a last line that a kill may have cut short; none if it is not there.
+pub fn read_whole<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>> {
+    let text = match std::fs::read_to_string(path) {
+        Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        read => read.context(|| format!("cannot read {}", path.display()))?,
+    };
+    let whole = text.rfind('\n').map_or("", |end| &text[..=end]);
+    if whole.len() < text.len() {
+        std::fs::write(path, whole).context(|| format!("cannot write {}", path.display()))?;
+    }
+    whole
+        .lines()
+        .map(|line| serde_json::from_str(line).context(|| format!("{} is damaged; remove it", path.display())))
+        .collect()
+}
+
+/// Adds rows at the end of a file.
+pub fn append<T: Serialize>(path: &Path, rows: &[T]) -> Result<()> {
+    let failed = || format!("cannot write {}", path.display());
+    let mut text = Vec::new();
+    for row in rows {
+        serde_json::to_writer(&mut text, row).context(failed)?;
+        text.push(b'\n');
+    }
+    let mut file = std::fs::OpenOptions::new().create(true).append(true).open(path).context(failed)?;
+    file.write_all(&text).context(failed)
+}

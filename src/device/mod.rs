@@ -4,6 +4,7 @@
 //! with which kernels, is settled here.
 
 pub mod fused;
+pub mod hardware;
 
 use crate::error::{Error, Result};
 use burn::tensor::Device;

@@ -19,8 +19,10 @@ pub enum Judge<'a> {
     Explicit(&'a RewardModel),
     /// log π(y|x) − log π_ref(y|x), summed over the response: the implicit reward of SPIN and DPO.
     Implicit { policy: &'a LanguageModel, reference: &'a LanguageModel },
-    /// A ranking that needs no learning; `sft` gives the log-probabilities.
-    Heuristic { heuristic: Heuristic, sft: &'a LanguageModel, seed: u64 },
+    /// log π(y|x), summed over the response: [`Heuristic::LogProbability`].
+    LogProbability(&'a LanguageModel),
+    /// Any other ranking that needs no learning.
+    Heuristic { heuristic: Heuristic, seed: u64 },
 }
 
 impl Judge<'_> {
@@ -33,13 +35,14 @@ impl Judge<'_> {
                 let (own, base) = (sequence_log_probs(policy, sequences), sequence_log_probs(reference, sequences));
                 widen(own.iter().zip(base).map(|(p, q)| p - q).collect())
             }
-            Self::Heuristic { heuristic, sft, seed } => match heuristic {
+            Self::LogProbability(model) => widen(sequence_log_probs(model, sequences)),
+            Self::Heuristic { heuristic, seed } => match heuristic {
                 Heuristic::Chance => {
                     (0..sequences.len() as u64).map(|row| stream(*seed, "heuristic/chance", &[row]).random()).collect()
                 }
                 Heuristic::Shorter => sequences.iter().map(|row| -(row.response.len() as f64)).collect(),
                 Heuristic::Longer => sequences.iter().map(|row| row.response.len() as f64).collect(),
-                Heuristic::LogProbability => widen(sequence_log_probs(sft, sequences)),
+                Heuristic::LogProbability => unreachable!("a judge of its own"),
                 Heuristic::CopyOverlap => texts.iter().map(|(prompt, response)| overlap(prompt, response)).collect(),
             },
         }

@@ -1,14 +1,19 @@
-//! The held-out posts on which everything is measured: the same for every method, size and seed of a study.
+//! The held-out posts on which everything is measured: the same for every method, size and seed of a study. Gold is exact in
+//! the embedded world; on real posts a reward model may stand for it, which no training stage is given.
 
+use crate::data::Codec;
 use crate::data::rows::{Demonstration, Response};
 use crate::data::world::{Latent, Post, Split, VERSION, World, WorldSettings};
+use crate::methods::reward::score;
+use crate::model::checkpoint::Normalisation;
+use crate::model::{RewardModel, Sequence};
 use crate::rng::stream;
 use crate::{Error, Result};
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
 /// The seed of the test posts and of their reference summaries; no study draws training data under it.
-const EXAM_SEED: u64 = u64::MAX;
+pub const EXAM_SEED: u64 = u64::MAX;
 
 /// Which posts of the embedded world an exam is.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -40,7 +45,22 @@ pub struct ExamPost {
 
 pub struct Exam {
     pub posts: Vec<ExamPost>,
-    world: Option<World>,
+    gold: Gold,
+}
+
+/// What says how good a response really is.
+enum Gold {
+    Unknown,
+    World(Box<World>),
+    Judge(Box<Judge>),
+}
+
+/// A reward model in the place of gold.
+pub struct Judge {
+    pub model: RewardModel,
+    pub normalisation: Normalisation,
+    /// Of the judge's own tokenizer.
+    pub codec: Codec,
 }
 
 impl Exam {
@@ -55,34 +75,75 @@ impl Exam {
             let reference = world.summary(&post, exam.quality, &mut author);
             ExamPost { id: post.id, prompt: post.prompt, reference, latent: Some(post.latent) }
         });
-        Ok(Self { posts: posts.collect(), world: Some(world) })
+        Ok(Self { posts: posts.collect(), gold: Gold::World(Box::new(world)) })
     }
 
-    /// Real posts: no gold reward exists for them.
-    pub fn of_corpus(rows: Vec<Demonstration>) -> Self {
+    /// Real posts, which have no gold reward but what `judge` says.
+    pub fn of_corpus(rows: Vec<Demonstration>, judge: Option<Judge>) -> Self {
         let post =
             |row: Demonstration| ExamPost { id: row.id, prompt: row.prompt, reference: row.response, latent: None };
-        Self { posts: rows.into_iter().map(post).collect(), world: None }
+        let gold = judge.map_or(Gold::Unknown, |judge| Gold::Judge(Box::new(judge)));
+        Self { posts: rows.into_iter().map(post).collect(), gold }
     }
 
-    /// The gold reward of a response to post `index`; none where the world has no gold.
-    pub fn gold(&self, index: usize, response: &Response) -> Option<f64> {
-        let (world, latent) = (self.world.as_ref()?, self.posts[index].latent.as_ref()?);
-        Some(world.gold(latent, &response.text, response.ended))
+    /// The first `count` posts.
+    pub fn first(mut self, count: usize) -> Self {
+        self.posts.truncate(count);
+        self
+    }
+
+    /// The gold reward of one response to every post; none where nothing stands for gold.
+    ///
+    /// # Errors
+    /// A text that the judge's tokenizer cannot read within its limits.
+    pub fn golds(&self, responses: &[Response]) -> Result<Vec<Option<f64>>> {
+        match &self.gold {
+            Gold::Unknown => Ok(vec![None; responses.len()]),
+            Gold::World(world) => Ok(self
+                .posts
+                .iter()
+                .zip(responses)
+                .map(|(post, response)| Some(world.gold(post.latent.as_ref()?, &response.text, response.ended)))
+                .collect()),
+            Gold::Judge(judge) => judge.scores(&self.posts, responses),
+        }
+    }
+
+    fn world(&self) -> Option<&World> {
+        match &self.gold {
+            Gold::World(world) => Some(world),
+            Gold::Unknown | Gold::Judge(_) => None,
+        }
     }
 
     /// A summary of post `index` by an author of `quality`; none for real text.
     pub fn another_reference(&self, index: usize, quality: f64, rng: &mut impl Rng) -> Option<String> {
-        let (world, post) = (self.world.as_ref()?, &self.posts[index]);
+        let (world, post) = (self.world()?, &self.posts[index]);
         let post = Post { id: post.id.clone(), prompt: post.prompt.clone(), latent: post.latent.clone()? };
         Some(world.summary(&post, quality, rng))
     }
 
     /// Share of the content slots whose right word `response` holds.
     pub fn copied(&self, index: usize, response: &Response) -> Option<f64> {
-        let (world, latent) = (self.world.as_ref()?, self.posts[index].latent.as_ref()?);
+        let (world, latent) = (self.world()?, self.posts[index].latent.as_ref()?);
         let slots = world.slots(latent);
         let held = slots.iter().filter(|(_, word)| response.text.split(' ').any(|said| said == word)).count();
         Some(held as f64 / slots.len() as f64)
+    }
+}
+
+impl Judge {
+    fn scores(&self, posts: &[ExamPost], responses: &[Response]) -> Result<Vec<Option<f64>>> {
+        let rows = posts.iter().zip(responses).map(|(post, response)| {
+            // A response without an end is read without one.
+            let mut ids = self.codec.response(&response.text)?.ids;
+            if !response.ended && ids.last() == Some(&self.codec.eos) {
+                ids.pop();
+            }
+            Ok(Sequence::new(self.codec.prompt(&post.prompt)?, ids))
+        });
+        let rows = rows.collect::<Result<Vec<_>>>()?;
+        let scores = score(&self.model, &rows.iter().collect::<Vec<_>>());
+        Ok(scores.into_iter().map(|raw| Some(f64::from(self.normalisation.apply(raw)))).collect())
     }
 }

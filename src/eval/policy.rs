@@ -44,18 +44,20 @@ pub fn respond(
 
 /// One answer per post.
 pub fn answers(exam: &Exam, codec: &Codec, sampled: Vec<Response>, greedy: Vec<Response>) -> Result<Vec<Answer>> {
-    let rows = exam.posts.iter().zip(sampled).zip(greedy).enumerate();
-    rows.map(|(index, ((post, sampled), greedy))| {
-        Ok(Answer {
+    let references = exam.posts.iter().map(|post| codec.response(&post.reference)).collect::<Result<Vec<_>>>()?;
+    let (of_sampled, of_greedy) = (exam.golds(&sampled)?, exam.golds(&greedy)?);
+    let golds = of_sampled.into_iter().zip(of_greedy).zip(exam.golds(&references)?);
+    let rows = exam.posts.iter().zip(sampled).zip(greedy).zip(golds);
+    Ok(rows
+        .map(|(((post, sampled), greedy), ((gold_sampled, gold_greedy), gold_reference))| Answer {
             id: post.id.clone(),
-            gold_sampled: exam.gold(index, &sampled),
-            gold_greedy: exam.gold(index, &greedy),
-            gold_reference: exam.gold(index, &codec.response(&post.reference)?),
             sampled,
             greedy,
+            gold_sampled,
+            gold_greedy,
+            gold_reference,
         })
-    })
-    .collect()
+        .collect())
 }
 
 /// Everything that can be read off the answers themselves.

@@ -6,6 +6,7 @@ use super::hyper::{Hyper, ModelSettings};
 use super::layout::ReportSettings;
 use super::resolve::Selection;
 use super::seeds::{SeedChoice, SeedSettings};
+use super::sources::DataSources;
 use super::tree::{Node, Table, Value};
 use super::vocabulary::Recipe;
 use super::{bounds, find, references};
@@ -46,6 +47,12 @@ pub(super) struct Part<T> {
 #[serde(deny_unknown_fields)]
 pub(super) struct Scale {
     pub description: String,
+    /// Models in place of the profile's.
+    pub sizes: Option<Vec<String>>,
+    /// Hardware that a plan reckons with unless told otherwise.
+    pub target: Option<String>,
+    /// Where posts, preferences, demonstrator and judge come from; the embedded world where absent.
+    pub data: Option<DataSources>,
 }
 
 #[derive(Clone, Debug, Deserialize)]

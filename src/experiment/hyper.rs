@@ -116,7 +116,7 @@ pub struct EvaluationSettings {
     pub best_of: usize,
 }
 
-/// A GPT-NeoX model, in the words of Hugging Face's `config.json`. The vocabulary is the tokenizer's.
+/// A GPT-NeoX model, in the words of Hugging Face's `config.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelSettings {
@@ -124,6 +124,13 @@ pub struct ModelSettings {
     pub label: String,
     /// The model of the paper in whose place it stands.
     pub stands_for: String,
+    /// A published checkpoint, as `hf:owner/name@revision` or a folder, instead of a model of our own. The shape below must
+    /// be the checkpoint's: it is what a plan reckons with before anything is downloaded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checkpoint: Option<String>,
+    /// Rows of the embedding; the tokenizer's vocabulary where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vocab_size: Option<usize>,
     pub hidden_size: usize,
     pub num_hidden_layers: usize,
     pub num_attention_heads: usize,

@@ -14,6 +14,7 @@ mod layout;
 mod references;
 mod resolve;
 mod seeds;
+mod sources;
 mod tree;
 mod vocabulary;
 
@@ -27,6 +28,7 @@ pub use hyper::{
     DemonstrationSettings, EvaluationSettings, GenerationSettings, Hyper, Labels, ModelSettings, PreferenceSettings,
 };
 pub use layout::{Better, Column, ReportSettings, TableKind, TableLayout};
-pub use resolve::{MethodPlan, Selection, Study};
+pub use resolve::{MethodPlan, Selection, Study, StudyData};
 pub use seeds::SeedChoice;
+pub use sources::DataSources;
 pub use vocabulary::{Heuristic, Metric, Recipe};

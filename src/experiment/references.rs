@@ -7,6 +7,7 @@ use super::hyper::ModelSettings;
 use super::seeds::{SeedChoice, check as check_seeds};
 use super::tree::{Node, Place, Value};
 use super::vocabulary::Heuristic;
+use crate::device::hardware::Hardware;
 use crate::error::Result;
 use std::collections::BTreeMap;
 
@@ -34,6 +35,7 @@ pub(super) fn check(experiment: &Experiment, document: &Node) -> Result<()> {
     sizes(experiment, document)?;
     methods(experiment)?;
     profiles(experiment)?;
+    scales(experiment)?;
     seeds(experiment, document)?;
     for (index, claim) in experiment.claims.iter().enumerate() {
         let node = item(document, "claim", index);
@@ -74,6 +76,29 @@ fn profiles(experiment: &Experiment) -> Result<()> {
         known_items(&profile.own.sizes, &sizes, "size", place(&profile.node, "sizes"))?;
         let chosen = profile.own.methods.as_deref().unwrap_or_default();
         known_items(chosen, &method_ids(experiment), "method", place(&profile.node, "methods"))?;
+    }
+    Ok(())
+}
+
+fn scales(experiment: &Experiment) -> Result<()> {
+    let models: Vec<_> = experiment.models.keys().map(String::as_str).collect();
+    for scale in experiment.scales.values() {
+        known_items(scale.own.sizes.as_deref().unwrap_or_default(), &models, "size", place(&scale.node, "sizes"))?;
+        if let Some(target) = &scale.own.target {
+            known(target, &Hardware::names(), "hardware", place(&scale.node, "target"))?;
+        }
+        let Some(data) = &scale.own.data else { continue };
+        let at = |key: &str| place(scale.node.at("data").unwrap_or(&scale.node), key);
+        if let Err((key, error)) = data.check() {
+            let hint = miette::Diagnostic::help(&error).map(|hint| hint.to_string()).unwrap_or_default();
+            return Err(at(key).error(error.to_string()).hint(hint));
+        }
+        for (key, name) in data.models() {
+            known(name, &models, "model", at(key))?;
+            if experiment.models[name].checkpoint.is_none() {
+                return Err(at(key).error(format!("model `{name}` has no `checkpoint` to be read from")));
+            }
+        }
     }
     Ok(())
 }

@@ -6,10 +6,11 @@
 use super::bounds::check_hyper;
 use super::claim::{Claim, Versus};
 use super::decode::{decode, nearest, suggestion};
-use super::file::{Experiment, Method, Part};
+use super::file::{Experiment, Method, Part, Scale};
 use super::hyper::{Hyper, ModelSettings};
 use super::layout::ReportSettings;
 use super::seeds::SeedChoice;
+use super::sources::DataSources;
 use super::tree::Node;
 use super::vocabulary::Recipe;
 use crate::data::world::WorldSettings;
@@ -52,6 +53,10 @@ pub struct Study {
     pub description: String,
     pub scale: String,
     pub scale_description: String,
+    /// Hardware that a plan reckons with unless told otherwise.
+    pub target: Option<String>,
+    /// None: the embedded world.
+    pub data: Option<StudyData>,
     pub profile: String,
     pub profile_description: String,
     pub world: WorldSettings,
@@ -67,6 +72,29 @@ pub struct Study {
     /// Ids of the declared claims that it cannot, because a method or every size of theirs is not selected.
     pub untested_claims: Vec<String>,
     pub report: ReportSettings,
+}
+
+/// Data and models from outside the embedded world.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StudyData {
+    pub sources: DataSources,
+    pub demonstrator: Option<ModelSettings>,
+    pub judge: Option<ModelSettings>,
+}
+
+impl StudyData {
+    /// What is read, and where from.
+    pub fn named(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let judge = self.judge.as_ref().and_then(|model| model.checkpoint.as_deref());
+        let demonstrator = self.demonstrator.as_ref().and_then(|model| model.checkpoint.as_deref());
+        let all = [
+            ("posts", Some(self.sources.posts.as_str())),
+            ("comparisons", self.sources.comparisons.as_deref()),
+            ("demonstrator", demonstrator),
+            ("judge", judge),
+        ];
+        all.into_iter().filter_map(|(name, source)| Some((name, source?)))
+    }
 }
 
 /// One method with its own full set of hyper-parameters.
@@ -89,7 +117,12 @@ impl Experiment {
         let scale = choose("scale", &selection.scale, self.scales.iter().map(|(name, part)| (name.as_str(), part)))?;
         let profile =
             choose("profile", &selection.profile, self.profiles.iter().map(|(name, part)| (name.as_str(), part)))?;
-        let sizes = self.sizes(if selection.sizes.is_empty() { &profile.own.sizes } else { &selection.sizes })?;
+        let sizes = match (&selection.sizes, &scale.own.sizes) {
+            (chosen, _) if !chosen.is_empty() => chosen,
+            (_, Some(of_scale)) => of_scale,
+            (_, None) => &profile.own.sizes,
+        };
+        let sizes = self.sizes(sizes)?;
 
         let set = overrides(&selection.set)?;
         let mut under = self.shared.clone();
@@ -123,6 +156,8 @@ impl Experiment {
             description: self.description.clone(),
             scale: selection.scale.clone(),
             scale_description: scale.own.description.clone(),
+            target: scale.own.target.clone(),
+            data: self.data(scale, &sizes)?,
             profile: selection.profile.clone(),
             profile_description: profile.own.description.clone(),
             world: self.world.clone(),
@@ -134,6 +169,18 @@ impl Experiment {
             untested_claims,
             report: self.report.clone(),
         })
+    }
+
+    /// The sources of `scale`, with the models that they name.
+    fn data(&self, scale: &Part<Scale>, sizes: &[(String, ModelSettings)]) -> Result<Option<StudyData>> {
+        let Some(sources) = &scale.own.data else { return Ok(None) };
+        if let Some((size, _)) = sizes.iter().find(|(_, model)| model.checkpoint.is_none()) {
+            return Err(Error::new(format!("size `{size}` has no checkpoint, which real text needs"))
+                .hint("choose sizes whose [models] table names a `checkpoint`, or leave --sizes out"));
+        }
+        let model = |name: &Option<String>| name.as_ref().and_then(|name| self.models.get(name)).cloned();
+        let (demonstrator, judge) = (model(&sources.demonstrator), model(&sources.judge));
+        Ok(Some(StudyData { sources: sources.clone(), demonstrator, judge }))
     }
 
     fn sizes(&self, chosen: &[String]) -> Result<Vec<(String, ModelSettings)>> {

@@ -1,9 +1,17 @@
 //! Model folders as Hugging Face lays them out: `config.json`, `model.safetensors` (or its shards with their index),
 //! `tokenizer.json`; a reward model adds `reward.json` with its normalisation. transformers opens what is saved here.
 
+mod config;
+mod convert;
+mod inspect;
+
+pub use convert::{Conversion, FILES_BESIDE};
+pub use inspect::Inspection;
+
 use crate::model::gpt_neox::GptNeoXConfig;
 use crate::model::heads::{LanguageModel, RewardModel};
-use crate::model::weights::{StoredAs, Weights};
+use crate::model::layout::{self, Head};
+use crate::model::weights::{INDEX, SHARD_BYTES, SINGLE, StoredAs, Weights};
 use crate::{Context, Error, Result};
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
@@ -33,9 +41,10 @@ impl Normalisation {
     }
 }
 
-const WEIGHTS: &str = "model.safetensors";
-/// Says which file holds which tensor, where the weights are spread over several.
-const INDEX: &str = "model.safetensors.index.json";
+/// What the folder of a model may hold beside its weights.
+const CONFIG: &str = "config.json";
+const TOKENIZER: &str = "tokenizer.json";
+const REWARD: &str = "reward.json";
 
 /// A model folder.
 #[derive(Clone, Debug)]
@@ -46,11 +55,16 @@ pub struct Checkpoint {
 impl Checkpoint {
     pub fn open(folder: impl Into<PathBuf>) -> Result<Self> {
         let folder = folder.into();
-        for alternatives in [["config.json"].as_slice(), &[WEIGHTS, INDEX]] {
+        for alternatives in [[CONFIG].as_slice(), &[SINGLE, INDEX]] {
             if !alternatives.iter().any(|name| folder.join(name).is_file()) {
-                return Err(Error::new(format!("{} has no {}", folder.display(), alternatives[0])).hint(
-                    "a model folder holds config.json, model.safetensors (or shards with an index) and tokenizer.json",
-                ));
+                let pickled = ["pytorch_model.bin", "pytorch_model.bin.index.json"];
+                let hint = if pickled.iter().any(|name| folder.join(name).is_file()) {
+                    "its weights are pickled, which is not read: open it with transformers and save it again, which \
+                     writes safetensors"
+                } else {
+                    "a model folder holds config.json, model.safetensors (or shards with an index) and tokenizer.json"
+                };
+                return Err(Error::new(format!("{} has no {}", folder.display(), alternatives[0])).hint(hint));
             }
         }
         Ok(Self { folder })
@@ -61,36 +75,36 @@ impl Checkpoint {
     }
 
     pub fn config(&self) -> Result<GptNeoXConfig> {
-        read_config(&self.folder.join("config.json"))
+        let path = self.folder.join(CONFIG);
+        config::parse(config::read(&path)?, &path)
     }
 
     pub fn tokenizer(&self) -> Result<Tokenizer> {
-        let path = self.folder.join("tokenizer.json");
-        Tokenizer::from_file(&path).map_err(|cause| {
-            Error::new(format!("cannot read {}", path.display()))
-                .caused_by(cause)
-                .hint("the folder needs the tokenizer.json of its model")
-        })
+        read_tokenizer(&self.folder.join(TOKENIZER))
     }
 
     pub fn language_model(&self, device: &Device) -> Result<LanguageModel> {
-        LanguageModel::from_weights(self.weights()?, &self.config()?, device)
+        let config = self.config()?;
+        LanguageModel::from_weights(self.weights_of(Head::LanguageModel, &config)?, &config, device)
     }
 
     pub fn reward_model(&self, device: &Device) -> Result<(RewardModel, Normalisation)> {
-        let normalisation = self.normalisation()?;
-        Ok((RewardModel::from_weights(self.weights()?, &self.config()?, normalisation.bound, device)?, normalisation))
+        let (config, normalisation) = (self.config()?, self.normalisation()?);
+        let weights = self.weights_of(Head::Reward, &config)?;
+        Ok((RewardModel::from_weights(weights, &config, normalisation.bound, device)?, normalisation))
     }
 
-    /// All tensors of the folder; as in transformers, a single file wins over an index.
-    fn weights(&self) -> Result<Weights> {
-        let single = self.folder.join(WEIGHTS);
-        if single.is_file() { Weights::read(&single) } else { Weights::read_shards(&self.folder.join(INDEX)) }
+    /// The tensors of a model with this head, under the names of [`layout::tensors`].
+    fn weights_of(&self, head: Head, config: &GptNeoXConfig) -> Result<Weights> {
+        let mut weights = Weights::open(&self.folder)?;
+        layout::normalise(&mut weights, config)?;
+        head.expect(&weights, config)?;
+        Ok(weights)
     }
 
     /// What `reward.json` says; a folder without one holds raw scores.
     pub fn normalisation(&self) -> Result<Normalisation> {
-        let path = self.folder.join("reward.json");
+        let path = self.folder.join(REWARD);
         if !path.exists() {
             return Ok(Normalisation::none(0.0));
         }
@@ -99,70 +113,43 @@ impl Checkpoint {
     }
 
     pub fn save_language_model(folder: &Path, model: &LanguageModel, tokenizer: &Path, as_: StoredAs) -> Result<()> {
-        save(folder, model.config(), "GPTNeoXForCausalLM", &model.weights(), tokenizer, as_)
+        let keys = config::of(model.config(), Head::LanguageModel, as_);
+        save(folder, &keys, &model.weights(), tokenizer, as_)
     }
 
+    /// Saves a reward model with its normalisation and, in config.json, the token that transformers may pad rows with.
     pub fn save_reward_model(
         folder: &Path,
         model: &RewardModel,
         normalisation: &Normalisation,
         tokenizer: &Path,
     ) -> Result<()> {
-        save(folder, model.config(), "GPTNeoXForSequenceClassification", &model.weights(), tokenizer, StoredAs::F32)?;
-        write_json(&folder.join("reward.json"), &json!(normalisation))
+        let mut keys = config::of(model.config(), Head::Reward, StoredAs::F32);
+        keys["pad_token_id"] = json!(config::padding(&read_tokenizer(tokenizer)?, model.config()));
+        save(folder, &keys, &model.weights(), tokenizer, StoredAs::F32)?;
+        write_json(&folder.join(REWARD), &json!(normalisation))
     }
 }
 
-fn save(
-    folder: &Path,
-    config: &GptNeoXConfig,
-    architecture: &str,
-    weights: &Weights,
-    tokenizer: &Path,
-    stored_as: StoredAs,
-) -> Result<()> {
+fn save(folder: &Path, config: &Value, weights: &Weights, tokenizer: &Path, stored_as: StoredAs) -> Result<()> {
     std::fs::create_dir_all(folder).context(|| format!("cannot create {}", folder.display()))?;
-    let mut keys = json!(config);
-    keys["model_type"] = json!("gpt_neox");
-    keys["architectures"] = json!([architecture]);
-    keys["attention_bias"] = json!(true);
-    keys["torch_dtype"] = json!(if stored_as == StoredAs::F16 { "float16" } else { "float32" });
-    if architecture.ends_with("SequenceClassification") {
-        keys["id2label"] = json!({"0": "reward"});
-        keys["label2id"] = json!({"reward": 0});
-    }
-    write_json(&folder.join("config.json"), &keys)?;
-    weights.write(&folder.join(WEIGHTS), stored_as)?;
-    // Not `fs::copy`, which empties a file that is copied onto itself.
-    let copied = std::fs::read(tokenizer).and_then(|bytes| std::fs::write(folder.join("tokenizer.json"), bytes));
-    copied.context(|| format!("cannot copy {} to {}", tokenizer.display(), folder.display()))
+    write_json(&folder.join(CONFIG), config)?;
+    weights.save(folder, stored_as, SHARD_BYTES)?;
+    copy(tokenizer, &folder.join(TOKENIZER))
 }
 
-fn read_config(path: &Path) -> Result<GptNeoXConfig> {
-    let text = std::fs::read_to_string(path).context(|| format!("cannot read {}", path.display()))?;
-    let mut keys: Value = serde_json::from_str(&text).context(|| format!("{} is not JSON", path.display()))?;
-    let kind = keys["model_type"].as_str().unwrap_or("missing").to_string();
-    if kind != "gpt_neox" {
-        return Err(Error::new(format!("{}: model_type is {kind}", path.display())).hint("only `gpt_neox` is built in"));
-    }
-    if keys["rope_scaling"].is_object() {
-        return Err(Error::new(format!("{}: rope_scaling is not supported", path.display())));
-    }
-    // Later versions of transformers gave the rotary keys new names beside the old ones, and then a table of their own.
-    for (new, old) in [("partial_rotary_factor", "rotary_pct"), ("rope_theta", "rotary_emb_base")] {
-        let said = [&keys[old], &keys["rope_parameters"][new], &keys[new]].into_iter().find(|value| !value.is_null());
-        if let Some(value) = said.cloned() {
-            keys[old] = value;
-        }
-    }
-    let keys = match keys {
-        Value::Object(map) => Value::Object(map.into_iter().filter(|(_, value)| !value.is_null()).collect()),
-        other => other,
-    };
-    let config: GptNeoXConfig =
-        serde_json::from_value(keys).context(|| format!("{} lacks a key of GPT-NeoX", path.display()))?;
-    config.validate(&path.display().to_string())?;
-    Ok(config)
+fn read_tokenizer(path: &Path) -> Result<Tokenizer> {
+    Tokenizer::from_file(path).map_err(|cause| {
+        Error::new(format!("cannot read {}", path.display()))
+            .caused_by(cause)
+            .hint("the folder needs the tokenizer.json of its model")
+    })
+}
+
+/// Not `fs::copy`, which empties a file that is copied onto itself.
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    let copied = std::fs::read(from).and_then(|bytes| std::fs::write(to, bytes));
+    copied.context(|| format!("cannot copy {} to {}", from.display(), to.display()))
 }
 
 fn write_json(path: &Path, value: &Value) -> Result<()> {

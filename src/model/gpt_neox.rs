@@ -71,6 +71,11 @@ impl GptNeoXConfig {
         (self.head_size() as f64 * self.rotary_pct) as usize
     }
 
+    /// Pairs of dimensions of each head that turn together. An odd number of dimensions is rounded up, as transformers does.
+    pub fn rotary_pairs(&self) -> usize {
+        self.rotary_dims().div_ceil(2)
+    }
+
     /// Errors on what this implementation would compute differently from transformers.
     pub fn validate(&self, origin: &str) -> Result<()> {
         let wrong = |message: String| Err(Error::new(format!("{origin}: {message}")));
@@ -83,8 +88,12 @@ impl GptNeoXConfig {
                 self.hidden_size, self.num_attention_heads
             ));
         }
-        if !self.rotary_dims().is_multiple_of(2) {
-            return wrong(format!("rotary_pct {} rotates an odd number of dimensions", self.rotary_pct));
+        if !(self.rotary_pct >= 0.0 && 2 * self.rotary_pairs() <= self.head_size()) {
+            return wrong(format!(
+                "rotary_pct {} does not fit heads of {} dimensions",
+                self.rotary_pct,
+                self.head_size()
+            ));
         }
         Ok(())
     }
@@ -243,12 +252,12 @@ impl GptNeoX {
         Tokens { ids: ids.reshape([b * t]), mask, rotary: self.rotary(positions, b), rows: b }
     }
 
-    /// Cosines and sines of every token's angle, `[b, t, rotary_dims / 2]`.
+    /// Cosines and sines of every token's angle, `[b, t, rotary_pairs]`.
     fn rotary(&self, positions: &[u32], b: usize) -> Rotary {
-        let half = self.config.rotary_dims() / 2;
+        let (half, dims) = (self.config.rotary_pairs(), self.config.rotary_dims() as f64);
         let device = self.device();
         let frequencies: Vec<f64> =
-            (0..half).map(|i| self.config.rotary_emb_base.powf(-(i as f64) / half as f64)).collect();
+            (0..half).map(|i| self.config.rotary_emb_base.powf(-((2 * i) as f64) / dims)).collect();
         let angles = positions.iter().flat_map(|&p| frequencies.iter().map(move |f| f64::from(p) * f));
         let (mut cos, mut sin) =
             (Vec::with_capacity(positions.len() * half), Vec::with_capacity(positions.len() * half));

@@ -34,7 +34,6 @@ impl LanguageModel {
     pub fn from_weights(mut weights: Weights, config: &GptNeoXConfig, device: &Device) -> Result<Self> {
         let gpt_neox = GptNeoX::load(&mut weights, config, device)?;
         let embed_out = if config.tie_word_embeddings {
-            weights.ignore("embed_out.weight");
             None
         } else {
             let (v, d) = (config.vocab_size, config.hidden_size);

@@ -114,10 +114,6 @@ impl Layer {
     pub(super) fn load(weights: &mut Weights, index: usize, config: &GptNeoXConfig, device: &Device) -> Result<Self> {
         let (d, inner, epsilon) = (config.hidden_size, config.intermediate_size, config.layer_norm_eps);
         let name = |part: &str| format!("gpt_neox.layers.{index}.{part}");
-        // Buffers that old versions of transformers saved beside the weights.
-        for buffer in ["attention.bias", "attention.masked_bias", "attention.rotary_emb.inv_freq"] {
-            weights.ignore(&name(buffer));
-        }
         Ok(Self {
             input_layernorm: LayerNorm::load(weights, &name("input_layernorm"), d, epsilon, device)?,
             attention: Attention {

@@ -3,10 +3,12 @@
 
 pub mod batch;
 pub mod checkpoint;
+pub mod footprint;
 pub mod generate;
 pub mod gpt_neox;
 pub mod heads;
 pub mod layer;
+pub mod layout;
 pub mod lora;
 pub mod names;
 pub mod tape;

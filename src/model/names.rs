@@ -26,7 +26,8 @@ impl Read for Values {
     }
 }
 
-/// What `read` finds for every parameter of `module`, named and laid out as in a checkpoint.
+/// What `read` finds for every parameter of `module`, named and laid out as in a checkpoint. Values come to the host when
+/// they are asked for.
 pub fn tensors<M: Module>(module: &M, origin: &str, read: &impl Read) -> Weights {
     let mut visitor = Visitor { read, path: Vec::new(), found: Weights::new(origin) };
     module.visit(&mut visitor);
@@ -59,11 +60,11 @@ impl<R: Read> ModuleVisitor for Visitor<'_, R> {
         // in both.
         match tensor.dims().as_slice() {
             &[from, to] if leaf != EMBEDDING => {
-                self.found.insert(name, &[to, from], transposed(&host(tensor), from, to));
+                self.found.insert_computed(name, &[to, from], move || transposed(&host(tensor.clone()), from, to));
             }
             shape => {
                 let shape = shape.to_vec();
-                self.found.insert(name, &shape, host(tensor));
+                self.found.insert_computed(name, &shape, move || host(tensor.clone()));
             }
         }
     }

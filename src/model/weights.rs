@@ -1,28 +1,139 @@
-//! Named tensors on the host: what a checkpoint file holds and what a model is built from. Loading is strict: a missing
-//! tensor, a tensor of another shape and a tensor nobody asked for are errors, so a head is never silently re-initialised.
+//! Named tensors: what a checkpoint file holds and what a model is built from. Loading is strict: a missing tensor, a tensor
+//! of another shape and a tensor nobody asked for are errors, so a head is never silently re-initialised.
+//!
+//! Values stay where they are, on disk or in a model, until they are taken or written, one tensor at a time. So reading a
+//! checkpoint needs the model's memory and that of one tensor, and so does writing one.
 
-use crate::{Context, Error, Result};
+mod file;
+mod index;
+mod write;
+
+pub use write::SHARD_BYTES;
+pub(super) use write::is_weights;
+
+use crate::{Error, Result};
 use burn::module::{Param, ParamId};
 use burn::tensor::{Device, Tensor, TensorData};
-use safetensors::tensor::{Dtype, TensorView};
-use serde::Deserialize;
+use file::Stored;
+use safetensors::tensor::Dtype;
+use serde::Serialize;
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::OsStr;
+use std::fmt;
 use std::path::Path;
 
+/// The weights of a model folder, where they are in one file.
+pub(super) const SINGLE: &str = "model.safetensors";
+/// Says which file holds which tensor, where they are in several.
+pub(super) const INDEX: &str = "model.safetensors.index.json";
+
 /// Number type of a checkpoint on disk; in memory weights are f32.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
 pub enum StoredAs {
     F32,
     F16,
+    Bf16,
 }
 
-/// Tensors by name, f32, row-major, in the checkpoint's own layout (`[out, in]` for linear weights).
-#[derive(Clone, Debug, Default)]
+impl fmt::Display for StoredAs {
+    fn fmt(&self, out: &mut fmt::Formatter) -> fmt::Result {
+        out.write_str(match self {
+            Self::F32 => "f32",
+            Self::F16 => "f16",
+            Self::Bf16 => "bf16",
+        })
+    }
+}
+
+impl StoredAs {
+    /// The name that `torch_dtype` in config.json has for it.
+    pub fn torch_name(self) -> &'static str {
+        match self {
+            Self::F32 => "float32",
+            Self::F16 => "float16",
+            Self::Bf16 => "bfloat16",
+        }
+    }
+
+    fn of(dtype: Dtype) -> Option<Self> {
+        match dtype {
+            Dtype::F32 => Some(Self::F32),
+            Dtype::F16 => Some(Self::F16),
+            Dtype::BF16 => Some(Self::Bf16),
+            _ => None,
+        }
+    }
+
+    fn dtype(self) -> Dtype {
+        match self {
+            Self::F32 => Dtype::F32,
+            Self::F16 => Dtype::F16,
+            Self::Bf16 => Dtype::BF16,
+        }
+    }
+
+    fn bytes(self) -> usize {
+        self.dtype().bitsize() / 8
+    }
+}
+
+/// Tensors by name, row-major, in the checkpoint's own layout (`[out, in]` for linear weights), read as f32.
+#[derive(Debug, Default)]
 pub struct Weights {
-    tensors: BTreeMap<String, (Vec<usize>, Vec<f32>)>,
+    tensors: BTreeMap<String, Entry>,
     /// Where they came from, for messages.
     origin: String,
+}
+
+#[derive(Debug)]
+struct Entry {
+    shape: Vec<usize>,
+    values: Values,
+}
+
+/// Where values are until they are asked for.
+enum Values {
+    Held(Vec<f32>),
+    /// In a file.
+    Stored(Stored),
+    /// In a model's parameter.
+    Computed(Box<dyn Fn() -> Vec<f32> + Send>),
+}
+
+impl fmt::Debug for Values {
+    fn fmt(&self, out: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Self::Held(values) => write!(out, "{} values", values.len()),
+            Self::Stored(stored) => stored.fmt(out),
+            Self::Computed(_) => out.write_str("a parameter"),
+        }
+    }
+}
+
+impl Entry {
+    fn values(&self) -> Result<Cow<'_, [f32]>> {
+        match &self.values {
+            Values::Held(values) => Ok(values.into()),
+            Values::Stored(stored) => stored.read().map(Cow::Owned),
+            Values::Computed(compute) => Ok(compute().into()),
+        }
+    }
+
+    fn count(&self) -> usize {
+        self.shape.iter().product()
+    }
+}
+
+/// A tensor without its values.
+#[derive(Clone, Copy, Debug)]
+pub struct Listed<'a> {
+    pub name: &'a str,
+    pub shape: &'a [usize],
+    /// None if it is of no type that a weight may have, or not in a file.
+    pub stored_as: Option<StoredAs>,
+    /// The file that holds it; none if it is in memory.
+    pub file: Option<&'a Path>,
 }
 
 impl Weights {
@@ -30,13 +141,46 @@ impl Weights {
         Self { tensors: BTreeMap::new(), origin: origin.into() }
     }
 
+    /// Where these tensors came from, for messages.
+    pub fn origin(&self) -> &str {
+        &self.origin
+    }
+
     pub fn insert(&mut self, name: impl Into<String>, shape: &[usize], values: Vec<f32>) {
         debug_assert_eq!(shape.iter().product::<usize>(), values.len());
-        self.tensors.insert(name.into(), (shape.to_vec(), values));
+        self.tensors.insert(name.into(), Entry { shape: shape.to_vec(), values: Values::Held(values) });
+    }
+
+    /// Inserts values that are computed only when they are asked for.
+    pub fn insert_computed(
+        &mut self,
+        name: impl Into<String>,
+        shape: &[usize],
+        compute: impl Fn() -> Vec<f32> + Send + 'static,
+    ) {
+        let values = Values::Computed(Box::new(compute));
+        self.tensors.insert(name.into(), Entry { shape: shape.to_vec(), values });
     }
 
     pub fn contains(&self, name: &str) -> bool {
         self.tensors.contains_key(name)
+    }
+
+    /// Every tensor, in the order of names.
+    pub fn list(&self) -> impl Iterator<Item = Listed<'_>> {
+        self.tensors.iter().map(|(name, entry)| {
+            let (stored_as, file) = match &entry.values {
+                Values::Stored(stored) => (stored.stored_as().ok(), Some(stored.path())),
+                Values::Held(_) | Values::Computed(_) => (None, None),
+            };
+            Listed { name, shape: &entry.shape, stored_as, file }
+        })
+    }
+
+    /// Gives every tensor the name that `rename` makes of its own.
+    pub fn rename(&mut self, rename: impl Fn(String) -> String) {
+        let tensors = std::mem::take(&mut self.tensors);
+        self.tensors = tensors.into_iter().map(|(name, entry)| (rename(name), entry)).collect();
     }
 
     /// Drops a tensor that the architecture declares unused (such as a mask buffer saved by old libraries).
@@ -44,152 +188,99 @@ impl Weights {
         self.tensors.remove(name);
     }
 
+    /// Drops `name`, if it is there, as another copy of the tensor `of`.
+    ///
+    /// # Errors
+    /// If the two differ.
+    pub fn ignore_copy(&mut self, name: &str, of: &str) -> Result<()> {
+        let (Some(copy), Some(kept)) = (self.tensors.get(name), self.tensors.get(of)) else { return Ok(()) };
+        if copy.shape != kept.shape || copy.values()? != kept.values()? {
+            return Err(Error::new(format!(
+                "{}: `{name}` is not equal to `{of}`, though config.json ties them",
+                self.place(copy)
+            ))
+            .hint("set tie_word_embeddings to false in config.json if the head has weights of its own"));
+        }
+        self.tensors.remove(name);
+        Ok(())
+    }
+
+    /// The values of the tensor `name`, which stays.
+    pub fn values(&self, name: &str) -> Result<Cow<'_, [f32]>> {
+        match self.tensors.get(name) {
+            Some(entry) => entry.values(),
+            None => Err(Error::new(format!("{}: there is no tensor `{name}`", self.origin))),
+        }
+    }
+
     /// Takes the tensor `name`, which must have `shape`.
     pub fn take(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
-        let Some((found, values)) = self.tensors.remove(name) else {
-            return Err(Error::new(format!("{}: tensor `{name}` of shape {shape:?} is missing", self.origin))
-                .hint("the checkpoint is of another architecture or head; nothing is initialised silently"));
-        };
-        if found != shape {
+        self.check(name, shape)?;
+        match self.tensors.remove(name).map(|entry| entry.values) {
+            Some(Values::Held(values)) => Ok(values),
+            Some(Values::Stored(stored)) => stored.read(),
+            Some(Values::Computed(compute)) => Ok(compute()),
+            None => Err(self.missing(name, shape)),
+        }
+    }
+
+    /// Errors unless the tensor `name` is there, with `shape` and numbers that can be weights.
+    pub fn check(&self, name: &str, shape: &[usize]) -> Result<()> {
+        let Some(entry) = self.tensors.get(name) else { return Err(self.missing(name, shape)) };
+        if entry.shape != shape {
             return Err(Error::new(format!(
-                "{}: tensor `{name}` has shape {found:?} where config.json implies {shape:?}",
-                self.origin
+                "{}: tensor `{name}` has shape {:?} where config.json implies {shape:?}",
+                self.place(entry),
+                entry.shape
             ))
             .hint("config.json and the weights belong to different models"));
         }
-        Ok(values)
+        match &entry.values {
+            Values::Stored(stored) => stored.stored_as().map(|_| ()),
+            Values::Held(_) | Values::Computed(_) => Ok(()),
+        }
+    }
+
+    /// What is wrong with these tensors as exactly those `expected`, each by name and shape.
+    pub fn check_all(&self, expected: &[(String, Vec<usize>)]) -> Vec<Error> {
+        let mut wrong: Vec<Error> = expected.iter().filter_map(|(name, shape)| self.check(name, shape).err()).collect();
+        let names: BTreeSet<&str> = expected.iter().map(|(name, _)| name.as_str()).collect();
+        wrong.extend(
+            self.surplus(self.tensors.keys().map(String::as_str).filter(|name| !names.contains(name)).collect()),
+        );
+        wrong
+    }
+
+    fn missing(&self, name: &str, shape: &[usize]) -> Error {
+        Error::new(format!("{}: tensor `{name}` of shape {shape:?} is missing", self.origin))
+            .hint("the checkpoint is of another architecture or head; nothing is initialised silently")
     }
 
     /// Errors if a tensor was not taken.
     pub fn finish(self) -> Result<()> {
-        if self.tensors.is_empty() {
-            return Ok(());
-        }
-        let names: Vec<_> = self.tensors.keys().take(5).map(String::as_str).collect();
-        Err(Error::new(format!(
+        self.surplus(self.tensors.keys().map(String::as_str).collect()).map_or(Ok(()), Err)
+    }
+
+    /// The error that tensors `names` are, which nobody asked for.
+    fn surplus(&self, names: Vec<&str>) -> Option<Error> {
+        const SHOWN: usize = 5;
+        let error = Error::new(format!(
             "{}: {} tensor(s) that this model does not have: {}{}",
             self.origin,
-            self.tensors.len(),
-            names.join(", "),
-            if self.tensors.len() > 5 { ", …" } else { "" }
-        ))
-        .hint("load it with the head it was saved with (`--kind lm` or `--kind reward`)"))
+            names.len(),
+            names.iter().take(SHOWN).copied().collect::<Vec<_>>().join(", "),
+            if names.len() > SHOWN { ", …" } else { "" }
+        ));
+        let hint = "the checkpoint is of another architecture or head; nothing is left out silently";
+        (!names.is_empty()).then(|| error.hint(hint))
     }
 
-    /// Reads a safetensors file; f16 and bf16 become f32.
-    pub fn read(path: &Path) -> Result<Self> {
-        let bytes = std::fs::read(path).context(|| format!("cannot read {}", path.display()))?;
-        let file = safetensors::SafeTensors::deserialize(&bytes).map_err(|cause| {
-            Error::new(format!("{} is not a complete safetensors file", path.display()))
-                .caused_by(cause)
-                .hint("it may have been cut off while being copied or downloaded; fetch it again")
-        })?;
-        let mut weights = Self::new(path.display().to_string());
-        for (name, view) in file.tensors() {
-            weights.insert(&name, view.shape(), to_f32(&name, &view, path)?);
+    /// Where a tensor is, for messages.
+    fn place(&self, entry: &Entry) -> String {
+        match &entry.values {
+            Values::Stored(stored) => stored.path().display().to_string(),
+            Values::Held(_) | Values::Computed(_) => self.origin.clone(),
         }
-        Ok(weights)
-    }
-
-    /// Reads the safetensors files beside `index` (a `model.safetensors.index.json`) that it names.
-    ///
-    /// # Errors
-    /// A file that is not there, a tensor that is not in the file that should hold it, and one that is in two files.
-    pub fn read_shards(index: &Path) -> Result<Self> {
-        let map = read_index(index)?;
-        let files: BTreeSet<&String> = map.values().collect();
-        let mut weights = Self::new(index.display().to_string());
-        for name in files {
-            let path = index.with_file_name(name);
-            if !path.is_file() {
-                return Err(Error::new(format!("{} names {name}, which is not there", index.display()))
-                    .hint("fetch all files of the checkpoint"));
-            }
-            let shard = Self::read(&path)?;
-            let lost = map.iter().find(|(tensor, file)| *file == name && !shard.contains(tensor));
-            if let Some((tensor, _)) = lost {
-                return Err(Error::new(format!(
-                    "{} has no tensor `{tensor}`, which its index promises",
-                    path.display()
-                ))
-                .hint("index and files belong to different checkpoints; fetch them again"));
-            }
-            for (tensor, value) in shard.tensors {
-                if weights.contains(&tensor) {
-                    return Err(Error::new(format!("{}: tensor `{tensor}` is in another file too", path.display()))
-                        .hint("index and files belong to different checkpoints; fetch them again"));
-                }
-                weights.tensors.insert(tensor, value);
-            }
-        }
-        Ok(weights)
-    }
-
-    /// Writes a safetensors file.
-    pub fn write(&self, path: &Path, stored_as: StoredAs) -> Result<()> {
-        let encoded: Vec<(&str, &[usize], Vec<u8>)> = self
-            .tensors
-            .iter()
-            .map(|(name, (shape, values))| (name.as_str(), shape.as_slice(), to_bytes(values, stored_as)))
-            .collect();
-        let dtype = match stored_as {
-            StoredAs::F32 => Dtype::F32,
-            StoredAs::F16 => Dtype::F16,
-        };
-        let mut views = Vec::with_capacity(encoded.len());
-        for (name, shape, bytes) in &encoded {
-            let view = TensorView::new(dtype, shape.to_vec(), bytes).context(|| format!("cannot encode {name}"))?;
-            views.push((*name, view));
-        }
-        let metadata = [("format".to_string(), "pt".to_string())].into();
-        safetensors::serialize_to_file(views, Some(metadata), path)
-            .context(|| format!("cannot write {}", path.display()))
-    }
-
-    /// Every tensor's name and values.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &[f32])> {
-        self.tensors.iter().map(|(name, (_, values))| (name.as_str(), values.as_slice()))
-    }
-
-    pub fn get(&self, name: &str) -> Option<&[f32]> {
-        self.tensors.get(name).map(|(_, values)| values.as_slice())
-    }
-}
-
-/// File by tensor. Files are named without a folder, so that an index cannot point out of its own.
-fn read_index(index: &Path) -> Result<BTreeMap<String, String>> {
-    #[derive(Deserialize)]
-    struct Index {
-        weight_map: BTreeMap<String, String>,
-    }
-    let text = std::fs::read_to_string(index).context(|| format!("cannot read {}", index.display()))?;
-    let Index { weight_map } =
-        serde_json::from_str(&text).context(|| format!("{} is not an index of weights", index.display()))?;
-    match weight_map.values().find(|file| Path::new(file).file_name() != Some(OsStr::new(file))) {
-        Some(file) => Err(Error::new(format!("{}: `{file}` is not the name of a file", index.display()))),
-        None => Ok(weight_map),
-    }
-}
-
-fn to_f32(name: &str, view: &TensorView, path: &Path) -> Result<Vec<f32>> {
-    let bytes = view.data();
-    Ok(match view.dtype() {
-        Dtype::F32 => bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
-        Dtype::F16 => bytes.as_chunks().0.iter().map(|b| half::f16::from_le_bytes(*b).to_f32()).collect(),
-        Dtype::BF16 => bytes.as_chunks().0.iter().map(|b| half::bf16::from_le_bytes(*b).to_f32()).collect(),
-        // Masks and other buffers: kept by name only, so that `ignore` or the strict check sees them.
-        Dtype::BOOL | Dtype::U8 => bytes.iter().map(|&b| f32::from(b)).collect(),
-        other => {
-            return Err(Error::new(format!("{}: tensor `{name}` has type {other:?}", path.display()))
-                .hint("weights may be f32, f16 or bf16"));
-        }
-    })
-}
-
-fn to_bytes(values: &[f32], stored_as: StoredAs) -> Vec<u8> {
-    match stored_as {
-        StoredAs::F32 => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
-        StoredAs::F16 => values.iter().flat_map(|v| half::f16::from_f32(*v).to_le_bytes()).collect(),
     }
 }
 

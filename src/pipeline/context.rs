@@ -7,7 +7,9 @@ use super::key::StageSpec;
 use super::measure::{Cost, Meter};
 use super::store::Store;
 use crate::error::{Context, Error, Result};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -20,25 +22,38 @@ pub struct StageContext {
     pub spec: StageSpec,
     /// The device to compute on, as the user wrote it.
     pub device: String,
+    /// Bytes of its memory that the stage may fill, where a limit is known.
+    pub memory: Option<u64>,
     pub label: String,
     store: Store,
     out: PathBuf,
     scratch: PathBuf,
     meter: Mutex<Meter>,
     reported: Mutex<Option<Instant>>,
+    sources: Mutex<Vec<Value>>,
+}
+
+/// Where a stage computes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    pub device: String,
+    /// Bytes of its memory that one stage may fill, where a limit is known.
+    pub memory: Option<u64>,
 }
 
 impl StageContext {
-    pub(super) fn new(stage: PlannedStage, device: &str, store: &Store, draft: &Draft) -> Self {
+    pub(super) fn new(stage: PlannedStage, place: &Place, store: &Store, draft: &Draft) -> Self {
         Self {
             spec: stage.spec,
-            device: device.to_owned(),
+            device: place.device.clone(),
+            memory: place.memory,
             label: stage.label,
             store: store.clone(),
             out: draft.out().to_owned(),
             scratch: draft.scratch().to_owned(),
             meter: Mutex::new(Meter::start()),
             reported: Mutex::default(),
+            sources: Mutex::default(),
         }
     }
 
@@ -128,6 +143,17 @@ impl StageContext {
     /// The stage goes on from a checkpoint that had cost `earlier`.
     pub fn resume(&self, earlier: Cost) {
         lock(&self.meter).resume(earlier);
+    }
+
+    /// Notes data from outside the store that the stage read: what and which version, for the manifest.
+    pub fn add_source(&self, fingerprint: impl Serialize) -> Result<()> {
+        let value = serde_json::to_value(fingerprint).context(|| "a fingerprint that is no JSON".to_owned())?;
+        lock(&self.sources).push(value);
+        Ok(())
+    }
+
+    pub(super) fn sources(&self) -> Vec<Value> {
+        lock(&self.sources).clone()
     }
 
     pub(super) fn started(&self) -> String {

@@ -42,6 +42,9 @@ pub struct Manifest {
     pub tokens: u64,
     /// Floating-point operations, as the stage estimated them.
     pub flops: f64,
+    /// Data from outside the store, with their fingerprints.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sources: Vec<serde_json::Value>,
     /// By path relative to the artifact folder, with `/` between parts; without the manifest itself.
     pub files: BTreeMap<String, FileRecord>,
 }

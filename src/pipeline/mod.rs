@@ -35,7 +35,7 @@ mod store;
 mod tests;
 mod verify;
 
-pub use context::StageContext;
+pub use context::{Place, StageContext};
 pub use draft::Draft;
 pub use event::Event;
 pub use graph::{Graph, PlannedStage};

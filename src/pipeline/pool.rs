@@ -19,7 +19,7 @@ use std::time::Duration;
 /// How often signals and ended processes are looked for when no event comes.
 const POLL: Duration = Duration::from_millis(50);
 
-/// Starts `<exe> <arguments> <key> --store <dir> --device <device>` for each missing stage, at most `jobs` at once.
+/// Starts `<exe> <arguments> <key> --store <dir> --device <device> [--memory=<bytes>]` for each missing stage, at most `jobs` at once.
 #[derive(Clone, Debug)]
 pub struct LocalPool {
     pub exe: PathBuf,
@@ -28,6 +28,8 @@ pub struct LocalPool {
     pub jobs: usize,
     /// Places are dealt to devices in turn: with as many jobs as devices, each device has one stage at a time.
     pub devices: Vec<String>,
+    /// Bytes of its device's memory that one stage may fill, per device as in `devices`; no limit where it is unknown.
+    pub memory: Vec<Option<u64>>,
     /// Kernel threads per stage. One, since small models scale across processes and not across threads.
     pub threads: usize,
     /// Show no progress.
@@ -80,10 +82,10 @@ impl Outcome {
 }
 
 impl LocalPool {
-    /// A pool that runs this very program's `stage` command, one thread a stage.
+    /// A pool that runs this very program's `stage` command, one thread a stage, without a limit of memory.
     pub fn new(jobs: usize, devices: Vec<String>) -> Result<Self> {
         let exe = std::env::current_exe().context(|| "cannot find the program's own file".to_owned())?;
-        Ok(Self { exe, arguments: vec!["stage".into()], jobs, devices, threads: 1, quiet: false })
+        Ok(Self { exe, arguments: vec!["stage".into()], jobs, devices, memory: Vec::new(), threads: 1, quiet: false })
     }
 
     /// Computes what is missing of `graph`. A stage that fails costs those that need it and no others; their failures
@@ -109,7 +111,8 @@ impl LocalPool {
 
     /// The command for one stage in one of the pool's places.
     fn command(&self, store: &Store, key: &StageKey, place: usize) -> Result<Command> {
-        let device = self.devices.get(place % self.devices.len().max(1));
+        let number = place % self.devices.len().max(1);
+        let device = self.devices.get(number);
         let device =
             device.ok_or_else(|| Error::new("there is no device to run stages on").hint("name one: --device"))?;
         let threads = self.threads.max(1).to_string();
@@ -120,6 +123,7 @@ impl LocalPool {
             .arg("--store")
             .arg(store.root())
             .args(["--device", device])
+            .args(self.memory.get(number).copied().flatten().map(|bytes| format!("--memory={bytes}")))
             .env("RAYON_NUM_THREADS", &threads)
             .env("OMP_NUM_THREADS", &threads)
             // Threads that spin while they wait would take cores from the other stages.

@@ -1,6 +1,6 @@
 //! The inside of a stage's process: lock, compute, publish.
 
-use super::context::StageContext;
+use super::context::{Place, StageContext};
 use super::event::Event;
 use super::key::StageKey;
 use super::manifest::{FORMAT_VERSION, Manifest};
@@ -23,10 +23,10 @@ pub const SUPERVISED_ENV: &str = "TOUCHSTONE_SUPERVISED";
 pub fn run_stage(
     store: &Store,
     key: &StageKey,
-    device: &str,
+    place: &Place,
     body: impl FnOnce(&StageContext) -> Result<()>,
 ) -> Result<()> {
-    let result = compute(store, key, device, body);
+    let result = compute(store, key, place, body);
     match &result {
         Ok(()) => Event::Finished.send(),
         Err(error) => Event::Failed { error: describe(error) }.send(),
@@ -34,7 +34,7 @@ pub fn run_stage(
     result
 }
 
-fn compute(store: &Store, key: &StageKey, device: &str, body: impl FnOnce(&StageContext) -> Result<()>) -> Result<()> {
+fn compute(store: &Store, key: &StageKey, place: &Place, body: impl FnOnce(&StageContext) -> Result<()>) -> Result<()> {
     let lock = match store.try_lock(key)? {
         Some(lock) => lock,
         None => {
@@ -47,7 +47,7 @@ fn compute(store: &Store, key: &StageKey, device: &str, body: impl FnOnce(&Stage
     }
     let stage = store.planned(key)?;
     let draft = store.begin(lock)?;
-    let context = StageContext::new(stage, device, store, &draft);
+    let context = StageContext::new(stage, place, store, &draft);
     body(&context)?;
     draft.publish(manifest(&context, *key))?;
     Ok(())
@@ -70,6 +70,7 @@ fn manifest(context: &StageContext, key: StageKey) -> Manifest {
         peak_memory_bytes: cost.peak_memory_bytes,
         tokens: cost.tokens,
         flops: cost.flops,
+        sources: context.sources(),
         files: Default::default(),
     }
 }

@@ -8,6 +8,7 @@ use super::input::ReportInput;
 use super::view::View;
 use super::{Content, html, markdown, summary};
 use crate::error::{Context, Error, Result};
+use crate::folder::Draft;
 
 /// What a report's folder holds; nothing else in it is ever replaced.
 const ENTRIES: [&str; 7] =
@@ -22,17 +23,9 @@ pub fn write(input: &ReportInput, dir: &Path) -> Result<PathBuf> {
     let view = View::new(input)?;
     let content = Content::assemble(&view)?;
     check_place(dir)?;
-    let parent = match dir.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    let made = |path: &Path| format!("cannot create the folder {}", path.display());
-    fs::create_dir_all(parent).context(|| made(parent))?;
-    let building = tempfile::Builder::new().prefix(".tmp-report-").tempdir_in(parent).context(|| made(parent))?;
-    let folder = building.path().join("report");
-    fs::create_dir(&folder).context(|| made(&folder))?;
-    fill(&view, &content, &folder)?;
-    swap(&folder, dir, &building.path().join("earlier"))?;
+    let draft = Draft::new(dir)?;
+    fill(&view, &content, &draft.path())?;
+    draft.publish()?;
     Ok(dir.join("report.md"))
 }
 
@@ -74,18 +67,4 @@ fn check_place(dir: &Path) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// Puts `new` in the place of `dir`. An earlier report is set aside first and put back if that fails.
-fn swap(new: &Path, dir: &Path, aside: &Path) -> Result<()> {
-    let failed = || format!("cannot put the report in its place {}", dir.display());
-    let earlier = dir.try_exists().context(failed)?;
-    if earlier {
-        fs::rename(dir, aside).context(failed)?;
-    }
-    let placed = fs::rename(new, dir);
-    if placed.is_err() && earlier {
-        fs::rename(aside, dir).context(failed)?;
-    }
-    placed.context(failed)
 }

@@ -1,7 +1,9 @@
-//! The base model: pre-trained on the embedded world, taken from the checkpoints that come with touchstone, or random.
+//! Where models come from: pre-trained on the embedded world, taken from the checkpoints that come with touchstone,
+//! published on a hub, or random.
 
-use super::common::{TRAINING, Watch, WorldAt, count_flops, device, write_json};
-use crate::data::Codec;
+use super::common::{TRAINING, Watch, WorldAt, count_flops, device, read_json, write_json};
+use crate::data::{self, Codec};
+use crate::data::hub::Source;
 use crate::eval::copying::slot_accuracy;
 use crate::experiment::{GenerationSettings, ModelSettings};
 use crate::methods::pretrain::PretrainSettings;
@@ -18,6 +20,7 @@ use tokenizers::Tokenizer;
 
 pub const PRETRAIN: &str = "pretrain";
 pub const BUNDLED: &str = "bundled";
+pub const CHECKPOINT: &str = "checkpoint";
 pub const RANDOM: &str = "random";
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -36,7 +39,7 @@ pub fn pretrain(context: &StageContext) -> Result<()> {
     let (world, seed) = (stage.world.open()?, context.seed()?);
     let tokenizer = save_tokenizer(&world.tokenizer()?, context.out())?;
     let codec = codec(&tokenizer, &stage.generation)?;
-    let config = config(&stage.model, &codec);
+    let config = config_for(&stage.model, &codec);
     let mut rng = stream(seed, "pretrain/initial", &[]);
     let model = LanguageModel::random(&config, stage.model.initializer_range, &mut rng, &device(context)?)?;
 
@@ -142,6 +145,96 @@ pub fn bundled(context: &StageContext) -> Result<()> {
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+pub struct CheckpointStage {
+    /// `hf:owner/name@revision`.
+    pub source: String,
+    /// What the experiment says of it.
+    pub shape: GptNeoXConfig,
+}
+
+impl CheckpointStage {
+    /// # Errors
+    /// A model whose `checkpoint` is a folder or which does not say its `vocab_size`.
+    pub fn new(model: &ModelSettings) -> Result<Self> {
+        let name = &model.label;
+        let source = model.checkpoint.clone().unwrap_or_default();
+        if matches!(Source::parse(&source)?, Source::Local(_)) {
+            return Err(Error::new(format!("the checkpoint of {name} is `{source}`, which is not on a hub"))
+                .hint("write hf:owner/name@revision; HF_ENDPOINT may point to a mirror"));
+        }
+        let vocabulary = model.vocab_size.ok_or_else(|| {
+            Error::new(format!("{name} has a checkpoint and no vocab_size"))
+                .hint("its config.json has it; a plan reckons with it before anything is downloaded")
+        })?;
+        Ok(Self { source, shape: config(model, vocabulary) })
+    }
+}
+
+/// Names the model folder that a `checkpoint` artifact stands for: copying gigabytes would only fill the disk.
+const POINTER: &str = "source.json";
+
+#[derive(Serialize, Deserialize)]
+struct Pointer {
+    /// At the commit that the revision was at.
+    source: String,
+    /// blake3 of its config.json.
+    config_blake3: String,
+}
+
+const MODEL_FILES: [&str; 2] = ["config.json", "model.safetensors"];
+/// A reward model may come without a tokenizer; whoever needs it says so.
+const BESIDE: [&str; 1] = ["tokenizer.json"];
+
+/// Fetches a published model and holds it to the shape that the study was planned with.
+pub fn published(context: &StageContext) -> Result<()> {
+    let stage: CheckpointStage = context.settings()?;
+    let folder = Source::parse(&stage.source)?.fetch(&MODEL_FILES, &BESIDE)?;
+    let found = Checkpoint::open(&folder)?.config()?;
+    // Which tokens begin and end a text is the tokenizer's to say.
+    let shape = GptNeoXConfig { bos_token_id: found.bos_token_id, eos_token_id: found.eos_token_id, ..stage.shape };
+    if found != shape {
+        return Err(Error::new(format!("{} is not the model that the experiment describes", stage.source)).hint(format!(
+            "its config.json says {}; the experiment's [models] table says {}",
+            serde_json::json!(found),
+            serde_json::json!(shape)
+        )));
+    }
+    let pointer =
+        Pointer { source: at_commit(&stage.source, &folder), config_blake3: hash_of(&folder.join("config.json"))? };
+    context.add_source(&pointer.source)?;
+    write_json(&context.out().join(POINTER), &pointer)
+}
+
+/// `source` with the commit that `folder` of the hub's cache is named after.
+fn at_commit(source: &str, folder: &Path) -> String {
+    match (source.split_once('@'), folder.file_name().and_then(|name| name.to_str())) {
+        (Some((name, _)), Some(commit)) => format!("{name}@{commit}"),
+        _ => source.into(),
+    }
+}
+
+/// The folder of a model's files: the artifact itself, or the one that it points to, fetched again if it is gone.
+pub fn model_folder(artifact: PathBuf) -> Result<PathBuf> {
+    let pointer = artifact.join(POINTER);
+    if !pointer.exists() {
+        return Ok(artifact);
+    }
+    let pointer: Pointer = read_json(&pointer)?;
+    let folder = Source::parse(&pointer.source)?.fetch(&MODEL_FILES, &BESIDE)?;
+    if hash_of(&folder.join("config.json"))? != pointer.config_blake3 {
+        return Err(Error::new(format!("{} is not what it was when this study began", pointer.source))
+            .hint("clear the hub's cache of it and run the command again"));
+    }
+    Ok(folder)
+}
+
+fn hash_of(path: &Path) -> Result<String> {
+    let bytes = std::fs::read(path).context(|| format!("cannot read {}", path.display()))?;
+    Ok(blake3::hash(&bytes).to_hex().to_string())
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct RandomStage {
     pub model: ModelSettings,
     pub generation: GenerationSettings,
@@ -154,16 +247,14 @@ pub struct RandomStage {
 pub fn random(context: &StageContext) -> Result<()> {
     let stage: RandomStage = context.settings()?;
     let source = stage.tokenizer.join("tokenizer.json");
-    let config = config(&stage.model, &codec(&source, &stage.generation)?);
+    let config = config_for(&stage.model, &codec(&source, &stage.generation)?);
     let mut rng = stream(context.seed()?, "random/initial", &[]);
     let model = LanguageModel::random(&config, stage.model.initializer_range, &mut rng, &device(context)?)?;
     Checkpoint::save_language_model(context.out(), &model, &source, StoredAs::F32)
 }
 
 fn codec(tokenizer: &Path, generation: &GenerationSettings) -> Result<Codec> {
-    let read = Tokenizer::from_file(tokenizer)
-        .map_err(|cause| Error::new(format!("cannot read the tokenizer {}", tokenizer.display())).caused_by(cause))?;
-    Codec::new(read, generation.max_prompt_tokens, generation.max_response_tokens)
+    Codec::new(data::codec::tokenizer(tokenizer)?, generation.max_prompt_tokens, generation.max_response_tokens)
 }
 
 fn save_tokenizer(tokenizer: &Tokenizer, folder: &Path) -> Result<PathBuf> {
@@ -174,9 +265,10 @@ fn save_tokenizer(tokenizer: &Tokenizer, folder: &Path) -> Result<PathBuf> {
     Ok(path)
 }
 
-fn config(model: &ModelSettings, codec: &Codec) -> GptNeoXConfig {
+/// The shape of `model` with an embedding of `vocab_size` rows.
+pub fn config(model: &ModelSettings, vocab_size: usize) -> GptNeoXConfig {
     GptNeoXConfig {
-        vocab_size: codec.vocabulary_size(),
+        vocab_size,
         hidden_size: model.hidden_size,
         num_hidden_layers: model.num_hidden_layers,
         num_attention_heads: model.num_attention_heads,
@@ -188,7 +280,13 @@ fn config(model: &ModelSettings, codec: &Codec) -> GptNeoXConfig {
         layer_norm_eps: model.layer_norm_eps,
         use_parallel_residual: model.use_parallel_residual,
         tie_word_embeddings: model.tie_word_embeddings,
-        bos_token_id: Some(codec.eos),
-        eos_token_id: Some(codec.eos),
+        bos_token_id: None,
+        eos_token_id: None,
     }
+}
+
+fn config_for(model: &ModelSettings, codec: &Codec) -> GptNeoXConfig {
+    let (bos_token_id, eos_token_id) = (Some(codec.eos), Some(codec.eos));
+    let vocab_size = model.vocab_size.unwrap_or(codec.vocabulary_size());
+    GptNeoXConfig { bos_token_id, eos_token_id, ..config(model, vocab_size) }
 }

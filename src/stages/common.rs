@@ -5,11 +5,15 @@ use crate::data::rows::{self, Demonstration, ResponsePair};
 use crate::data::world::{VERSION, World, WorldSettings};
 use crate::experiment::GenerationSettings;
 use crate::methods::optimise::Monitor;
-use crate::model::checkpoint::Checkpoint;
-use crate::model::{GptNeoXConfig, LanguageModel, Pair, Sampling};
+use crate::methods::training::{Dtype, Training};
+use crate::model::checkpoint::{Checkpoint, Normalisation};
+use crate::model::generate::generate;
+use crate::model::{Generated, GptNeoXConfig, LanguageModel, Pair, RewardModel, Sampling};
+use super::work::{Site, Work};
 use crate::pipeline::StageContext;
 use crate::{Context, Error, Result, device};
 use burn::tensor::Device;
+use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
@@ -63,6 +67,25 @@ impl Monitor for Watch<'_> {
     }
 }
 
+/// `training` in passes of as many rows (or pairs) as fit into the memory that the stage may fill.
+///
+/// # Errors
+/// Not even one row fits.
+pub fn within_memory(context: &StageContext, training: &Training, work: &Work) -> Result<Training> {
+    let Some(limit) = context.memory else { return Ok(training.clone()) };
+    let site = Site::of(&context.device);
+    let micro_batch = work.micro_batch(limit, site).ok_or_else(|| {
+        let gib = |bytes: f64| bytes / (1u64 << 30) as f64;
+        Error::new(format!(
+            "this stage needs {:.1} GiB even one row at a time, and may fill {:.1} GiB",
+            gib(work.memory(1, site).total()),
+            gib(limit as f64)
+        ))
+        .hint("`touchstone plan` with the same words says which switch makes it fit")
+    })?;
+    Ok(Training { micro_batch: Some(micro_batch), ..training.clone() })
+}
+
 /// Floating-point operations per token and parameter: one forward pass, and forward with backward.
 pub const FORWARD: f64 = 2.0;
 pub const TRAINING: f64 = 6.0;
@@ -77,12 +100,24 @@ pub fn device(context: &StageContext) -> Result<Device> {
     device::select(&context.device)
 }
 
+/// The model folder in the input `role`, or the published one that it points to.
 pub fn checkpoint(context: &StageContext, role: &str) -> Result<Checkpoint> {
-    Checkpoint::open(context.input(role)?)
+    Checkpoint::open(super::base::model_folder(context.input(role)?)?)
 }
 
 pub fn language_model(context: &StageContext, role: &str) -> Result<LanguageModel> {
     checkpoint(context, role)?.language_model(&device(context)?)
+}
+
+/// A model that is only read, held in `dtype`.
+pub fn frozen(context: &StageContext, role: &str, dtype: Dtype) -> Result<LanguageModel> {
+    Ok(language_model(context, role)?.in_dtype(dtype.float()))
+}
+
+/// A reward model that is only read, held in `dtype`.
+pub fn frozen_reward(context: &StageContext, role: &str, dtype: Dtype) -> Result<(RewardModel, Normalisation)> {
+    let (model, normalisation) = checkpoint(context, role)?.reward_model(&device(context)?)?;
+    Ok((model.in_dtype(dtype.float()), normalisation))
 }
 
 /// The tokenizer of the model in `role`, with the study's limits.
@@ -99,6 +134,31 @@ pub fn sampling(codec: &Codec, generation: &GenerationSettings, temperature: f32
         eos: codec.eos,
         batch_size: generation.batch_size,
     }
+}
+
+/// Rows whose samples are written down together, so that a kill costs no more than these.
+const SAMPLES_KEPT_TOGETHER: usize = 256;
+
+/// One response per prompt, item `i` from `stream(i)`. What is sampled is kept in scratch, and a stage that was killed goes on
+/// behind it: a response depends on nothing but its own prompt and stream.
+pub fn sample(
+    context: &StageContext,
+    policy: &LanguageModel,
+    prompts: &[Vec<u32>],
+    sampling: &Sampling,
+    stream: impl Fn(usize) -> ChaCha8Rng,
+) -> Result<Vec<Generated>> {
+    let kept = context.scratch().join("samples.jsonl");
+    let mut samples: Vec<Generated> = rows::read_whole(&kept)?;
+    while samples.len() < prompts.len() {
+        let (first, together) = (samples.len(), SAMPLES_KEPT_TOGETHER.max(sampling.batch_size));
+        let part = &prompts[first..prompts.len().min(first + together)];
+        let progress = |done| context.progress((first + done) as u64, prompts.len() as u64, "sampling");
+        let drawn = generate(policy, part, sampling, |item| stream(first + item), progress);
+        rows::append(&kept, &drawn)?;
+        samples.extend(drawn);
+    }
+    Ok(samples)
 }
 
 pub fn demonstrations(context: &StageContext) -> Result<Vec<Demonstration>> {

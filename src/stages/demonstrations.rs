@@ -1,18 +1,26 @@
-//! Demonstrations: written by an author of the embedded world, or split off a local file of real posts.
+//! Demonstrations: written by an author of the embedded world, split off a local file of real posts, or a data set of a hub
+//! with its human summaries or a demonstrator's responses.
 
-use super::common::WorldAt;
+use super::common::{FORWARD, WorldAt, codec, count_flops, frozen, sample, sampling};
+use crate::data::codec::tokenizer;
+use crate::data::dataset::{Dataset, SummarisedPost};
+use crate::data::hub::Source;
 use crate::data::rows::{self, Demonstration};
 use crate::data::world::Split;
 use crate::data::{Codec, corpus, tldr};
-use crate::experiment::{DemonstrationSettings, GenerationSettings};
+use crate::eval::exam::EXAM_SEED;
+use crate::experiment::{DataSources, DemonstrationSettings, GenerationSettings, Hyper};
+use crate::methods::training::Dtype;
 use crate::pipeline::StageContext;
 use crate::rng::{permutation, stream};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 pub const WORLD: &str = "demonstrations";
 pub const CORPUS: &str = "corpus";
+pub const HUB: &str = "hub_demonstrations";
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -49,8 +57,7 @@ pub struct CorpusStage {
 /// Real posts in the paper's prompt format, fitted to the prompt limit; a fixed part is held out of all training.
 pub fn corpus(context: &StageContext) -> Result<()> {
     let stage: CorpusStage = context.settings()?;
-    let tokenizer = tokenizers::Tokenizer::from_file(stage.tokenizer.join("tokenizer.json"))
-        .map_err(|cause| Error::new(format!("cannot read {}", stage.tokenizer.display())).caused_by(cause))?;
+    let tokenizer = tokenizer(&stage.tokenizer.join("tokenizer.json"))?;
     let codec = Codec::new(tokenizer, stage.generation.max_prompt_tokens, stage.generation.max_response_tokens)?;
     let all = corpus::read(&stage.file)?;
     let held_out = (all.len() as f64 * stage.held_out).round() as usize;
@@ -67,6 +74,95 @@ pub fn corpus(context: &StageContext) -> Result<()> {
     for (name, part) in [("held_out.jsonl", &order[..held_out]), ("demonstrations.jsonl", &order[held_out..])] {
         let part = part.iter().map(fitted).collect::<Result<Vec<_>>>()?;
         rows::write(&context.out().join(name), part)?;
+    }
+    Ok(())
+}
+
+/// Which part of a hub's posts an artifact holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Part {
+    /// The seed's own choice from the split `train`.
+    Training,
+    /// The first posts of the split `test`, the same for every seed.
+    Exam,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HubStage {
+    pub posts: String,
+    pub part: Part,
+    pub count: usize,
+    pub generation: GenerationSettings,
+    pub dtype: Dtype,
+    /// Of the demonstrator, if there is one.
+    pub temperature: f32,
+}
+
+impl HubStage {
+    pub fn training(sources: &DataSources, hyper: &Hyper) -> Self {
+        Self::new(sources, hyper, Part::Training, hyper.demonstrations.count)
+    }
+
+    pub fn exam(sources: &DataSources, hyper: &Hyper) -> Self {
+        Self::new(sources, hyper, Part::Exam, hyper.evaluation.posts)
+    }
+
+    fn new(sources: &DataSources, hyper: &Hyper, part: Part, count: usize) -> Self {
+        let (posts, generation) = (sources.posts.clone(), hyper.generation.clone());
+        let (dtype, temperature) = (hyper.training.dtype, sources.demonstrator_temperature);
+        Self { posts, part, count, generation, dtype, temperature }
+    }
+}
+
+/// Posts in the paper's prompt format with the response of the model in the input `demonstrator`, or with their human
+/// summaries where there is none. The tokenizer of the input `tokenizer` says how long a prompt is.
+pub fn hub(context: &StageContext) -> Result<()> {
+    let stage: HubStage = context.settings()?;
+    let (split, name) = match stage.part {
+        Part::Training => ("train", "demonstrations.jsonl"),
+        Part::Exam => ("test", "held_out.jsonl"),
+    };
+    let codec = codec(context, "tokenizer", &stage.generation)?;
+    let posts = Dataset::open(&Source::parse(&stage.posts)?, None, split)?;
+    context.add_source(posts.fingerprint()?)?;
+    let available = posts.len()?;
+    if available < stage.count {
+        return Err(Error::new(format!("{} has {available} posts in `{split}`, not {}", stage.posts, stage.count))
+            .hint("lower demonstrations.count or evaluation.posts"));
+    }
+    let wanted: BTreeSet<usize> = match stage.part {
+        Part::Training => permutation(available, context.seed()?, "hub/posts", 0).into_iter().take(stage.count).collect(),
+        Part::Exam => (0..stage.count).collect(),
+    };
+    let mut rows = Vec::with_capacity(stage.count);
+    for (index, row) in posts.rows::<SummarisedPost>()?.enumerate() {
+        let row = row?;
+        if wanted.contains(&index) {
+            let prompt = tldr::fitted(&row.post, &codec)?;
+            rows.push(Demonstration { id: row.id, prompt, response: tldr::response(&row.summary) });
+        }
+    }
+    if context.spec.inputs.contains_key("demonstrator") {
+        demonstrate(context, &stage, &codec, &mut rows)?;
+    }
+    rows::write(&context.out().join(name), rows)
+}
+
+/// Replaces every response by the demonstrator's.
+fn demonstrate(context: &StageContext, stage: &HubStage, codec: &Codec, rows: &mut [Demonstration]) -> Result<()> {
+    let model = frozen(context, "demonstrator", stage.dtype)?;
+    let prompts = rows.iter().map(|row| codec.prompt(&row.prompt)).collect::<Result<Vec<_>>>()?;
+    let sampling = sampling(codec, &stage.generation, stage.temperature);
+    // The exam's posts are the same for every seed, so are its references.
+    let seed = context.spec.seed.unwrap_or(EXAM_SEED);
+    let stream = |item: usize| stream(seed, "hub/demonstrator", &[item as u64]);
+    let responses = sample(context, &model, &prompts, &sampling, stream)?;
+    context.add_tokens(responses.iter().map(|response| response.ids.len() as u64).sum());
+    count_flops(context, model.config(), FORWARD);
+    for (row, response) in rows.iter_mut().zip(responses) {
+        row.response = codec.decoded(response.ids, response.ended)?.text;
     }
     Ok(())
 }

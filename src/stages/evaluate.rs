@@ -1,6 +1,6 @@
 //! Stages `evaluate` (a policy on the exam) and `evaluate_reward` (a reward, or a heuristic, on held-out pairs).
 
-use super::common::{FORWARD, checkpoint, codec, count_flops, device, language_model, sampling, write_json};
+use super::common::{FORWARD, codec, count_flops, frozen, frozen_reward, sampling, write_json};
 use super::pairs::open_exam;
 use crate::data::Codec;
 use crate::data::rows::{self, Response, ResponsePair};
@@ -10,6 +10,7 @@ use crate::eval::exam::{Exam, WorldExam};
 use crate::eval::policy::{Answer, answers, measure_answers, measure_likelihoods, respond};
 use crate::experiment::{GenerationSettings, Heuristic, Metric};
 use crate::methods::reward::score;
+use crate::methods::training::Dtype;
 use crate::model::Sequence;
 use crate::pipeline::StageContext;
 use crate::rng::stream;
@@ -28,6 +29,7 @@ pub struct PolicyStage {
     /// None for real posts, which come as the input `demonstrations`.
     pub exam: Option<WorldExam>,
     pub generation: GenerationSettings,
+    pub dtype: Dtype,
     pub temperature: f32,
     pub responder: Responder,
 }
@@ -49,7 +51,7 @@ pub enum Responder {
 /// Answers every post of the exam, sampled and greedily, and measures the answers.
 pub fn policy(context: &StageContext) -> Result<()> {
     let stage: PolicyStage = context.settings()?;
-    let exam = open_exam(context, stage.exam.as_ref())?;
+    let exam = open_exam(context, stage.exam.as_ref(), &stage.generation, stage.dtype)?;
     let codec = codec(context, "sft", &stage.generation)?;
     let sampled = respond_as(context, &stage, &exam, &codec)?;
     let greedy = match stage.responder {
@@ -60,7 +62,7 @@ pub fn policy(context: &StageContext) -> Result<()> {
     let answers = answers(&exam, &codec, sampled, greedy)?;
     let mut measured = measure_answers(&exam, &answers);
     if stage.responder == Responder::Policy {
-        let (model, sft) = (language_model(context, "policy")?, language_model(context, "sft")?);
+        let (model, sft) = (frozen(context, "policy", stage.dtype)?, frozen(context, "sft", stage.dtype)?);
         measured.extend(measure_likelihoods(&model, &sft, &exam, &codec, &answers)?);
         let tokens = |answer: &Answer| answer.sampled.ids.len() + answer.greedy.ids.len();
         context.add_tokens(answers.iter().map(tokens).sum::<usize>() as u64);
@@ -69,7 +71,7 @@ pub fn policy(context: &StageContext) -> Result<()> {
         measured.retain(|row| row.metric != Metric::GoldGreedy && row.metric != Metric::CopyAccuracy);
     }
     if context.spec.inputs.contains_key("reward") {
-        measured.extend(learned_reward(context, &exam, &codec, &answers)?);
+        measured.extend(learned_reward(context, stage.dtype, &exam, &codec, &answers)?);
     }
     rows::write(&context.out().join("answers.jsonl"), &answers)?;
     write_json(&context.out().join(METRICS), &measured)
@@ -83,7 +85,7 @@ fn draw(
     temperature: f32,
     candidate: u64,
 ) -> Result<Vec<Response>> {
-    let model = language_model(context, "policy")?;
+    let model = frozen(context, "policy", stage.dtype)?;
     let sampling = sampling(codec, &stage.generation, temperature);
     let progress = |done| context.progress(done as u64, exam.posts.len() as u64, "answering");
     let purpose = format!("evaluate/{candidate}");
@@ -103,8 +105,8 @@ fn respond_as(context: &StageContext, stage: &PolicyStage, exam: &Exam, codec: &
     for candidate in 0..n as u64 {
         let responses = draw(context, stage, exam, codec, stage.temperature, candidate)?;
         let scores = match stage.responder {
-            Responder::BestByReward { .. } => reward_scores(context, exam, codec, &responses)?,
-            _ => responses.iter().enumerate().filter_map(|(index, response)| exam.gold(index, response)).collect(),
+            Responder::BestByReward { .. } => reward_scores(context, stage.dtype, exam, codec, &responses)?,
+            _ => exam.golds(&responses)?.into_iter().flatten().collect(),
         };
         for ((best, response), score) in best.iter_mut().zip(responses).zip(scores) {
             if best.as_ref().is_none_or(|(held, _)| score > *held) {
@@ -129,8 +131,14 @@ fn demonstrator(context: &StageContext, stage: &PolicyStage, exam: &Exam, codec:
         .collect()
 }
 
-fn reward_scores(context: &StageContext, exam: &Exam, codec: &Codec, responses: &[Response]) -> Result<Vec<f64>> {
-    let (model, normalisation) = checkpoint(context, "reward")?.reward_model(&device(context)?)?;
+fn reward_scores(
+    context: &StageContext,
+    dtype: Dtype,
+    exam: &Exam,
+    codec: &Codec,
+    responses: &[Response],
+) -> Result<Vec<f64>> {
+    let (model, normalisation) = frozen_reward(context, "reward", dtype)?;
     let rows = exam.posts.iter().zip(responses);
     let sequences = rows.map(|(post, response)| Ok(Sequence::new(codec.prompt(&post.prompt)?, response.ids.clone())));
     let sequences = sequences.collect::<Result<Vec<_>>>()?;
@@ -138,15 +146,22 @@ fn reward_scores(context: &StageContext, exam: &Exam, codec: &Codec, responses: 
     Ok(scores.into_iter().map(|raw| f64::from(normalisation.apply(raw))).collect())
 }
 
-fn learned_reward(context: &StageContext, exam: &Exam, codec: &Codec, answers: &[Answer]) -> Result<Option<Measured>> {
+fn learned_reward(
+    context: &StageContext,
+    dtype: Dtype,
+    exam: &Exam,
+    codec: &Codec,
+    answers: &[Answer],
+) -> Result<Option<Measured>> {
     let sampled: Vec<Response> = answers.iter().map(|answer| answer.sampled.clone()).collect();
-    Ok(Measured::mean(Metric::LearnedReward, &reward_scores(context, exam, codec, &sampled)?))
+    Ok(Measured::mean(Metric::LearnedReward, &reward_scores(context, dtype, exam, codec, &sampled)?))
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RewardStage {
     pub generation: GenerationSettings,
+    pub dtype: Dtype,
     pub judge: JudgeKind,
 }
 
@@ -165,18 +180,22 @@ pub enum JudgeKind {
 pub fn reward(context: &StageContext) -> Result<()> {
     let stage: RewardStage = context.settings()?;
     let codec = codec(context, "sft", &stage.generation)?;
-    let sft = language_model(context, "sft")?;
-    let (explicit, policy);
+    let model = |role: &str| frozen(context, role, stage.dtype);
+    let (explicit, policy, sft);
     let judge = match stage.judge {
         JudgeKind::Explicit => {
-            explicit = checkpoint(context, "reward")?.reward_model(&device(context)?)?.0;
+            explicit = frozen_reward(context, "reward", stage.dtype)?.0;
             Judge::Explicit(&explicit)
         }
         JudgeKind::Implicit => {
-            policy = language_model(context, "policy")?;
+            (policy, sft) = (model("policy")?, model("sft")?);
             Judge::Implicit { policy: &policy, reference: &sft }
         }
-        JudgeKind::Heuristic(heuristic) => Judge::Heuristic { heuristic, sft: &sft, seed: context.seed()? },
+        JudgeKind::Heuristic(Heuristic::LogProbability) => {
+            sft = model("sft")?;
+            Judge::LogProbability(&sft)
+        }
+        JudgeKind::Heuristic(heuristic) => Judge::Heuristic { heuristic, seed: context.seed()? },
     };
     let exam_pairs = context.input("exam_pairs")?;
     let mut sources = vec![

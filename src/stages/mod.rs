@@ -4,14 +4,16 @@
 //! | file | kinds | artifact |
 //! |---|---|---|
 //! | `base` | `pretrain`, `bundled`, `random` | model folder |
-//! | `demonstrations` | `demonstrations`, `corpus` | `demonstrations.jsonl`, `held_out.jsonl` |
-//! | `preferences` | `preferences` | `pairs.jsonl` |
+//! | | `checkpoint` | `source.json`, which names a published model folder |
+//! | `demonstrations` | `demonstrations`, `corpus`, `hub_demonstrations` | `demonstrations.jsonl`, `held_out.jsonl` |
+//! | `preferences` | `preferences`, `comparisons` | `pairs.jsonl` |
 //! | `sft`, `spin`, `ppo` | same | model folder, `curve.json` |
 //! | `pairs` | `pairs`, `exam_pairs` | `pairs.jsonl` |
 //! | `reward` | `reward` | model folder with `reward.json`, `curve.json` |
 //! | `evaluate` | `evaluate`, `evaluate_reward` | `metrics.json`, `answers.jsonl` |
 //!
-//! `plan` lays a study out as a graph of these; `collect` reads the finished artifacts into the input of a report.
+//! `plan` lays a study out as a graph of these, `work` says what each will do and need, and `collect` reads the finished
+//! artifacts into the input of a report.
 
 pub mod base;
 pub mod collect;
@@ -25,6 +27,7 @@ pub mod preferences;
 pub mod reward;
 pub mod sft;
 pub mod spin;
+pub mod work;
 
 use crate::pipeline::StageContext;
 use crate::{Error, Result};
@@ -34,9 +37,12 @@ pub fn run(context: &StageContext) -> Result<()> {
     match context.spec.kind.as_str() {
         base::PRETRAIN => base::pretrain(context),
         base::BUNDLED => base::bundled(context),
+        base::CHECKPOINT => base::published(context),
         base::RANDOM => base::random(context),
         demonstrations::WORLD => demonstrations::world(context),
         demonstrations::CORPUS => demonstrations::corpus(context),
+        demonstrations::HUB => demonstrations::hub(context),
+        preferences::COMPARISONS => preferences::comparisons(context),
         preferences::KIND => preferences::run(context),
         sft::KIND => sft::run(context),
         pairs::KIND => pairs::run(context),

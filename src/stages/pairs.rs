@@ -1,13 +1,13 @@
 //! Pairs of responses: the training pairs (demonstration, own sample) of IRL and SPIN, and the held-out pairs on which
 //! rewards are measured.
 
-use super::common::{FORWARD, codec, count_flops, demonstrations, language_model, sampling};
+use super::common::{FORWARD, codec, count_flops, demonstrations, frozen, frozen_reward, sample, sampling};
 use crate::Result;
 use crate::data::rows::{self, ResponsePair};
-use crate::eval::exam::{Exam, WorldExam};
+use crate::eval::exam::{Exam, Judge, WorldExam};
 use crate::eval::policy::respond;
 use crate::experiment::GenerationSettings;
-use crate::model::generate::generate;
+use crate::methods::training::Dtype;
 use crate::pipeline::StageContext;
 use crate::rng::{round, stream};
 use serde::{Deserialize, Serialize};
@@ -20,6 +20,7 @@ pub const EXAM: &str = "exam_pairs";
 pub struct Stage {
     pub generation: GenerationSettings,
     pub temperature: f32,
+    pub dtype: Dtype,
     /// Samples per demonstration.
     pub negatives: usize,
     /// Iteration, from 0; names the random streams.
@@ -30,7 +31,7 @@ pub struct Stage {
 pub fn run(context: &StageContext) -> Result<()> {
     let stage: Stage = context.settings()?;
     let seed = round(context.seed()?, stage.round);
-    let policy = language_model(context, "policy")?;
+    let policy = frozen(context, "policy", stage.dtype)?;
     let codec = codec(context, "policy", &stage.generation)?;
     let demonstrations = demonstrations(context)?;
     let prompts = demonstrations
@@ -39,8 +40,7 @@ pub fn run(context: &StageContext) -> Result<()> {
         .map(|prompt| codec.prompt(prompt))
         .collect::<Result<Vec<_>>>()?;
     let sampling = sampling(&codec, &stage.generation, stage.temperature);
-    let progress = |done| context.progress(done as u64, prompts.len() as u64, "sampling");
-    let samples = generate(&policy, &prompts, &sampling, |item| stream(seed, "pairs", &[item as u64]), progress);
+    let samples = sample(context, &policy, &prompts, &sampling, |item| stream(seed, "pairs", &[item as u64]))?;
     context.add_tokens(samples.iter().map(|sample| sample.ids.len() as u64).sum());
     count_flops(context, policy.config(), FORWARD);
     let mut pairs = Vec::with_capacity(samples.len());
@@ -61,7 +61,10 @@ pub fn run(context: &StageContext) -> Result<()> {
 pub struct ExamStage {
     /// None for real posts, which come as the input `demonstrations`.
     pub exam: Option<WorldExam>,
+    /// The first so many of the exam's posts.
+    pub posts: usize,
     pub generation: GenerationSettings,
+    pub dtype: Dtype,
     pub temperature: f32,
 }
 
@@ -69,8 +72,8 @@ pub struct ExamStage {
 /// (ties left out; absent without gold), and `demonstrated.jsonl`, the demonstrator's response over a sample.
 pub fn exam(context: &StageContext) -> Result<()> {
     let stage: ExamStage = context.settings()?;
-    let exam = open_exam(context, stage.exam.as_ref())?;
-    let policy = language_model(context, "policy")?;
+    let exam = open_exam(context, stage.exam.as_ref(), &stage.generation, stage.dtype)?.first(stage.posts);
+    let policy = frozen(context, "policy", stage.dtype)?;
     let codec = codec(context, "policy", &stage.generation)?;
     let sampling = sampling(&codec, &stage.generation, stage.temperature);
     let draw = |purpose: &str| {
@@ -79,11 +82,12 @@ pub fn exam(context: &StageContext) -> Result<()> {
     };
     let (first, second) = (draw("exam/first")?, draw("exam/second")?);
     let (mut on_policy, mut demonstrated) = (Vec::new(), Vec::new());
+    let golds: Vec<_> = exam.golds(&first)?.into_iter().zip(exam.golds(&second)?).collect();
     for (index, post) in exam.posts.iter().enumerate() {
         let pair =
             |chosen, rejected| ResponsePair { id: post.id.clone(), prompt: post.prompt.clone(), chosen, rejected };
         let (a, b) = (&first[index], &second[index]);
-        match (exam.gold(index, a), exam.gold(index, b)) {
+        match golds[index] {
             (Some(gold_a), Some(gold_b)) if gold_a > gold_b => on_policy.push(pair(a.clone(), b.clone())),
             (Some(gold_a), Some(gold_b)) if gold_a < gold_b => on_policy.push(pair(b.clone(), a.clone())),
             _ => {}
@@ -95,10 +99,22 @@ pub fn exam(context: &StageContext) -> Result<()> {
     rows::write(&context.out().join("demonstrated.jsonl"), demonstrated)
 }
 
-/// The exam of the embedded world, or the held-out real posts.
-pub fn open_exam(context: &StageContext, exam: Option<&WorldExam>) -> Result<Exam> {
-    match exam {
-        Some(exam) => Exam::of_world(exam),
-        None => Ok(Exam::of_corpus(rows::read(&context.input("demonstrations")?.join("held_out.jsonl"))?)),
+/// The exam of the embedded world, or the held-out real posts, with the model in the input `judge` for gold if there is one.
+pub fn open_exam(
+    context: &StageContext,
+    exam: Option<&WorldExam>,
+    generation: &GenerationSettings,
+    dtype: Dtype,
+) -> Result<Exam> {
+    if let Some(exam) = exam {
+        return Exam::of_world(exam);
     }
+    let judge = match context.spec.inputs.contains_key("judge") {
+        true => {
+            let (model, normalisation) = frozen_reward(context, "judge", dtype)?;
+            Some(Judge { model, normalisation, codec: codec(context, "judge", generation)? })
+        }
+        false => None,
+    };
+    Ok(Exam::of_corpus(rows::read(&context.input("demonstrations")?.join("held_out.jsonl"))?, judge))
 }

@@ -1,9 +1,9 @@
 //! Stage `ppo`: a policy raised on a reward, held near a reference (eq. 9).
 
 use super::common::{
-    FORWARD, TRAINING, Watch, WorldAt, checkpoint, codec, count_flops, demonstrations, device, language_model,
-};
+    FORWARD, TRAINING, Watch, WorldAt, checkpoint, codec, count_flops, demonstrations, device, frozen, language_model, within_memory};
 use super::common::{sampling, save_policy, write_json};
+use super::work::{self, Regime, Texts};
 use crate::Result;
 use crate::data::world::Split;
 use crate::experiment::GenerationSettings;
@@ -43,7 +43,7 @@ pub fn run(context: &StageContext) -> Result<()> {
     let seed = context.seed()?;
     let policy = language_model(context, "policy")?;
     let dtype = stage.training.dtype.float();
-    let reference = language_model(context, "reference")?.in_dtype(dtype);
+    let reference = frozen(context, "reference", stage.training.dtype)?;
     let codec = codec(context, "policy", &stage.generation)?;
     let prompts = demonstrations(context)?.iter().map(|row| codec.prompt(&row.prompt)).collect::<Result<Vec<_>>>()?;
     let mut critic = None;
@@ -74,10 +74,14 @@ pub fn run(context: &StageContext) -> Result<()> {
             Objective { score: Box::new(score), low: normalisation.low }
         }
     };
+    let texts = Texts { config: policy.config(), generation: &stage.generation };
+    let learned = matches!(stage.reward, RewardSource::Learned);
+    let work = work::ppo(texts, &stage.ppo, learned, Regime::from(&stage.training));
+    let training = within_memory(context, &stage.training, &work)?;
     let sampling = sampling(&codec, &stage.generation, stage.ppo.temperature);
     let task = Task { reference: &reference, objective, critic, prompts: &prompts, sampling: &sampling };
     let (seed, watch) = (round(seed, stage.round), Watch(context));
-    let (model, records) = ppo(policy, task, &stage.ppo, &stage.training, seed, &watch)?;
+    let (model, records) = ppo(policy, task, &stage.ppo, &training, seed, &watch)?;
     write_json(&context.out().join("curve.json"), &records)?;
     // Of each rollout, the reference and the policy itself are read once, then the policy is trained.
     let passes = (2 + stage.ppo.epochs) as f64;

@@ -2,18 +2,22 @@
 //! through noise. This stage stands for human labour, so it alone among training data looks at gold.
 
 use super::common::{WorldAt, codec, language_model, sampling};
-use crate::Result;
+use crate::data::dataset::{Comparison, Dataset, Text};
 use crate::data::rows::{self, Response, ResponsePair};
 use crate::data::world::{Labeller, Split};
-use crate::experiment::{GenerationSettings, Labels, PreferenceSettings};
+use crate::data::{hub, tldr};
+use crate::experiment::{DataSources, GenerationSettings, Hyper, Labels, PreferenceSettings};
 use crate::model::generate::generate;
 use crate::pipeline::StageContext;
-use crate::rng::stream;
+use crate::rng::{permutation, stream};
+use crate::{Error, Result};
 use rand::Rng;
 use rand::seq::index::sample;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 
 pub const KIND: &str = "preferences";
+pub const COMPARISONS: &str = "comparisons";
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -104,4 +108,79 @@ pub fn run(context: &StageContext) -> Result<()> {
         }
     });
     rows::write(&context.out().join("pairs.jsonl"), pairs.filter(|pair| !pair.is_identical()))
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ComparisonsStage {
+    pub comparisons: String,
+    pub config: Option<String>,
+    pub split: String,
+    pub count: usize,
+    pub generation: GenerationSettings,
+}
+
+impl ComparisonsStage {
+    pub fn training(sources: &DataSources, hyper: &Hyper) -> Self {
+        Self::new(sources, hyper, "train", hyper.preferences.pairs)
+    }
+
+    pub fn test(sources: &DataSources, hyper: &Hyper) -> Self {
+        Self::new(sources, hyper, "validation", hyper.evaluation.preference_pairs)
+    }
+
+    fn new(sources: &DataSources, hyper: &Hyper, split: &str, count: usize) -> Self {
+        Self {
+            comparisons: sources.comparisons.clone().unwrap_or_default(),
+            config: sources.comparisons_config.clone(),
+            split: split.into(),
+            count,
+            generation: hyper.generation.clone(),
+        }
+    }
+}
+
+/// Human comparisons of two summaries: a choice of the seed's own, or the first of the split where there is no seed.
+/// Summaries that are longer than a response may be are cut, as everywhere.
+pub fn comparisons(context: &StageContext) -> Result<()> {
+    let stage: ComparisonsStage = context.settings()?;
+    let codec = codec(context, "base", &stage.generation)?;
+    let source = hub::Source::parse(&stage.comparisons)?;
+    let set = Dataset::open(&source, stage.config.as_deref(), &stage.split)?;
+    context.add_source(set.fingerprint()?)?;
+    let available: Vec<usize> = set
+        .rows::<Comparison>()?
+        .enumerate()
+        .filter_map(|(index, row)| match row {
+            // Comparisons of news articles stand among those of posts in some splits.
+            Ok(row) => matches!(row.text, Text::Post(_)).then_some(Ok(index)),
+            Err(error) => Some(Err(error)),
+        })
+        .collect::<Result<_>>()?;
+    if available.len() < stage.count {
+        let have =
+            format!("{} has {} comparisons of posts in `{}`", stage.comparisons, available.len(), stage.split);
+        return Err(Error::new(format!("{have}, not {}", stage.count))
+            .hint("lower preferences.pairs or evaluation.preference_pairs"));
+    }
+    let wanted: BTreeSet<usize> = match context.spec.seed {
+        Some(seed) => {
+            let order = permutation(available.len(), seed, "comparisons/choice", 0);
+            order.into_iter().take(stage.count).map(|position| available[position]).collect()
+        }
+        None => available.into_iter().take(stage.count).collect(),
+    };
+    let mut pairs = Vec::with_capacity(stage.count);
+    for (index, row) in set.rows::<Comparison>()?.enumerate() {
+        let row = row?;
+        if let (true, Text::Post(post)) = (wanted.contains(&index), &row.text) {
+            pairs.push(ResponsePair {
+                id: row.id,
+                prompt: tldr::fitted(post, &codec)?,
+                chosen: codec.response(&tldr::response(&row.chosen.text))?,
+                rejected: codec.response(&tldr::response(&row.rejected.text))?,
+            });
+        }
+    }
+    rows::write(&context.out().join("pairs.jsonl"), pairs.into_iter().filter(|pair| !pair.is_identical()))
 }

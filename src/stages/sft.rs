@@ -1,8 +1,8 @@
 //! Stage `sft`: the base model fine-tuned on the demonstrations.
 
 use super::common::{
-    TRAINING, Watch, checkpoint, codec, count_flops, demonstrations, language_model, save_policy, write_json,
-};
+    TRAINING, Watch, checkpoint, codec, count_flops, demonstrations, language_model, save_policy, write_json, within_memory};
+use super::work::{self, Regime, Texts};
 use crate::Result;
 use crate::experiment::GenerationSettings;
 use crate::methods::sft::SftSettings;
@@ -25,8 +25,11 @@ pub fn run(context: &StageContext) -> Result<()> {
     let codec = codec(context, "base", &stage.generation)?;
     let rows = demonstrations(context)?.iter().map(|row| codec.demonstration(row)).collect::<Result<Vec<_>>>()?;
     let base = language_model(context, "base")?;
+    let texts = Texts { config: base.config(), generation: &stage.generation };
+    let work = work::sft(texts, &stage.sft, rows.len(), Regime::from(&stage.training));
+    let training = within_memory(context, &stage.training, &work)?;
     let (seed, watch) = (context.seed()?, Watch(context));
-    let (model, losses) = crate::methods::sft::sft(base, &rows, &stage.sft, &stage.training, seed, &watch)?;
+    let (model, losses) = crate::methods::sft::sft(base, &rows, &stage.sft, &training, seed, &watch)?;
     write_json(&context.out().join("curve.json"), &serde_json::json!({ "loss": losses }))?;
     count_flops(context, model.config(), TRAINING);
     save_policy(context, &model, &checkpoint(context, "base")?)

@@ -1,7 +1,8 @@
 //! Stage `spin`: one SPIN iteration from the previous iterate, which is also the opponent.
 
 use super::common::write_json;
-use super::common::{TRAINING, Watch, checkpoint, codec, count_flops, language_model, save_policy, training_pairs};
+use super::common::{TRAINING, Watch, checkpoint, codec, count_flops, language_model, save_policy, training_pairs, within_memory};
+use super::work::{self, Regime, Texts};
 use crate::Result;
 use crate::experiment::GenerationSettings;
 use crate::methods::spin::SpinSettings;
@@ -28,8 +29,10 @@ pub fn run(context: &StageContext) -> Result<()> {
     let codec = codec(context, "policy", &stage.generation)?;
     let (pairs, identical) = training_pairs(context, &codec)?;
     let opponent = language_model(context, "policy")?;
-    let watch = Watch(context);
-    let (model, losses) = crate::methods::spin::spin(opponent, &pairs, &stage.spin, &stage.training, seed, &watch)?;
+    let texts = Texts { config: opponent.config(), generation: &stage.generation };
+    let work = work::spin(texts, &stage.spin, pairs.len(), Regime::from(&stage.training));
+    let (training, watch) = (within_memory(context, &stage.training, &work)?, Watch(context));
+    let (model, losses) = crate::methods::spin::spin(opponent, &pairs, &stage.spin, &training, seed, &watch)?;
     let curve = serde_json::json!({ "loss": losses, "pairs": pairs.len(), "identical_share": identical });
     write_json(&context.out().join("curve.json"), &curve)?;
     count_flops(context, model.config(), TRAINING);

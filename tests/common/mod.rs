@@ -1,6 +1,7 @@
 //! What several test files share: a folder to run the program in, and models small enough to train in a moment.
 #![allow(dead_code, reason = "every test file uses its own part")]
 
+pub mod goldens;
 pub mod methods;
 
 use burn::tensor::Device;

@@ -1,27 +1,42 @@
-//! The part of a Hugging Face hub that downloads need, on a port of this machine: `GET /api/models/<id>/revision/<revision>`
-//! for the commit of a revision, and `HEAD` and `GET /<id>/resolve/<revision>/<file>` for files.
+//! The part of a Hugging Face hub that downloads need, on a port of this machine: `GET /api/<kind>/<id>/revision/<revision>`
+//! for the commit and the files of a revision, `HEAD` and `GET` of `/<id>/resolve/<commit>/<file>` for small files, and a
+//! redirection to another host (`localhost` instead of `127.0.0.1`) for large ones, as a hub does; with the faults that
+//! networks and mirrors have.
+#![allow(dead_code, reason = "every test file uses its own part")]
 
-use std::io::{BufRead, BufReader, Write};
+use sha1::{Digest, Sha1};
+use sha2::Sha256;
+use std::fmt::Write as _;
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 
-/// The only commit; branch `main` is at it.
+/// The only commit; `main` and `refs/convert/parquet` are at it.
 pub const COMMIT: &str = "8fb2f5c0a1d34e6798bb0a5c7d9e1f2031425364";
 
-/// How the server treats requests for the repository it has.
-#[derive(Clone, Copy)]
-pub enum Answer {
-    Files,
+/// What goes wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
     /// 401 without a token, 403 with another than this.
-    Gated {
-        token: &'static str,
-    },
+    Gated { token: &'static str },
+    /// This status for as many requests.
+    Status { code: u16, retry_after: Option<u64>, times: usize },
+    /// Hangs up after so many bytes of a file, for as many requests.
+    Drop { after: usize, times: usize },
+    /// Never sends a file's bytes from this one on, however often it is asked.
+    CutAt { byte: usize },
+    /// Sends so many bytes of a file and then nothing, until the client leaves.
+    Stall { after: usize },
+    /// One byte of every file is another.
+    Corrupt,
+    /// Always sends files whole.
+    NoRanges,
     /// Announces every file, but sends an error when it is to be downloaded.
     Unreadable,
-    /// Hangs up in the middle of every file.
-    Half,
+    /// Says of no file which commit it is of, nor of an error what is missing.
+    Taciturn,
 }
 
 /// Serves one repository until it is dropped.
@@ -32,10 +47,13 @@ pub struct Server {
 }
 
 struct State {
+    /// `owner/name` of a model, `datasets/owner/name` of a data set.
     id: String,
     folder: PathBuf,
-    answer: Answer,
+    port: u16,
+    faults: Vec<Fault>,
     requests: Vec<String>,
+    bytes_sent: usize,
     stopped: bool,
 }
 
@@ -44,8 +62,16 @@ impl Server {
     pub fn start(id: &str, folder: &Path) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let (id, folder) = (id.to_owned(), folder.to_owned());
-        let state = Arc::new(Mutex::new(State { id, folder, answer: Answer::Files, requests: vec![], stopped: false }));
+        let state = State {
+            id: id.to_owned(),
+            folder: folder.to_owned(),
+            port: address.port(),
+            faults: vec![],
+            requests: vec![],
+            bytes_sent: 0,
+            stopped: false,
+        };
+        let state = Arc::new(Mutex::new(state));
         let shared = Arc::clone(&state);
         let thread = std::thread::spawn(move || {
             for stream in listener.incoming() {
@@ -59,22 +85,34 @@ impl Server {
         Self { address, state, thread: Some(thread) }
     }
 
-    pub fn answering(self, answer: Answer) -> Self {
-        self.state().answer = answer;
-        self
+    /// From now on this goes wrong too.
+    pub fn fault(&self, fault: Fault) {
+        self.state().faults.push(fault);
+    }
+
+    pub fn cure(&self) {
+        self.state().faults.clear();
     }
 
     pub fn endpoint(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// Request lines since the start or the last [`Server::forget`], as `HEAD /o/n/resolve/…`.
+    /// Request lines since the start or the last [`Server::forget`], as `HEAD /o/n/resolve/…`, with the first byte if it
+    /// is not 0: `GET /… from 100`.
     pub fn requests(&self) -> Vec<String> {
         self.state().requests.clone()
     }
 
+    /// Bytes of files that were sent, since then too.
+    pub fn bytes_sent(&self) -> usize {
+        self.state().bytes_sent
+    }
+
     pub fn forget(&self) {
-        self.state().requests.clear();
+        let mut state = self.state();
+        state.requests.clear();
+        state.bytes_sent = 0;
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -99,75 +137,205 @@ pub fn nobody() -> String {
     format!("http://{}", listener.local_addr().unwrap())
 }
 
-fn serve(stream: &TcpStream, state: &Mutex<State>) -> std::io::Result<()> {
-    let mut lines = BufReader::new(stream).lines();
-    let mut first = lines.next().unwrap_or_else(|| Ok(String::new()))?;
-    first.truncate(first.rfind(" HTTP/").unwrap_or(0));
-    let mut token = None;
-    for line in lines {
-        let line = line?;
-        if line.is_empty() {
-            break;
-        }
-        if let Some((name, value)) = line.split_once(": ")
-            && name.eq_ignore_ascii_case("authorization")
-        {
-            token = value.strip_prefix("Bearer ").map(str::to_owned);
-        }
+/// The name of a file's bytes on a hub: large files have their SHA-256, small ones git's.
+pub fn etag(name: &str, bytes: &[u8]) -> String {
+    let hexadecimal = |sum: &[u8]| sum.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"));
+    match is_large(name) {
+        true => hexadecimal(&Sha256::digest(bytes)),
+        false => hexadecimal(&Sha1::new_with_prefix(format!("blob {}\0", bytes.len())).chain_update(bytes).finalize()),
     }
+}
+
+fn is_large(name: &str) -> bool {
+    name.ends_with(".safetensors") || name.ends_with(".parquet")
+}
+
+#[derive(Default)]
+struct Request {
+    method: String,
+    path: String,
+    token: Option<String>,
+    from: usize,
+}
+
+impl Request {
+    fn read(stream: &TcpStream) -> std::io::Result<Self> {
+        let mut lines = BufReader::new(stream).lines();
+        let first = lines.next().unwrap_or_else(|| Ok(String::new()))?;
+        let mut words = first.split(' ');
+        let mut word = || words.next().unwrap_or_default().to_owned();
+        let mut request = Self { method: word(), path: decoded(&word()), ..Self::default() };
+        for line in lines {
+            let line = line?;
+            let Some((name, value)) = line.split_once(": ") else { break };
+            match name.to_ascii_lowercase().as_str() {
+                "authorization" => request.token = value.strip_prefix("Bearer ").map(str::to_owned),
+                "range" => request.from = value["bytes=".len()..].trim_end_matches('-').parse().unwrap(),
+                _ => {}
+            }
+        }
+        Ok(request)
+    }
+}
+
+/// `%2F` is a slash.
+fn decoded(path: &str) -> String {
+    let mut parts = path.split('%');
+    let mut text = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        text.push(u8::from_str_radix(&part[..2], 16).unwrap().into());
+        text += &part[2..];
+    }
+    text
+}
+
+fn serve(stream: &TcpStream, state: &Mutex<State>) -> std::io::Result<()> {
+    let request = Request::read(stream)?;
     let reply = {
         let mut state = state.lock().unwrap();
-        state.requests.push(first.clone());
-        let (method, path) = first.split_once(' ').unwrap_or_default();
-        state.reply(method, path, token.as_deref())
+        let from = if request.from > 0 { format!(" from {}", request.from) } else { String::new() };
+        state.requests.push(format!("{} {}{from}", request.method, request.path));
+        let reply = state.reply(&request);
+        state.bytes_sent += if reply.is_file { reply.sent } else { 0 };
+        reply
     };
-    reply.send(stream, first.starts_with("HEAD"))
+    reply.send(stream, request.method == "HEAD")
 }
 
 impl State {
-    fn reply(&self, method: &str, path: &str, token: Option<&str>) -> Reply {
-        if let Some(rest) = path.strip_prefix(&format!("/api/models/{}/revision/", self.id)) {
-            return self.allowed(token).unwrap_or_else(|| match is_here(rest) {
-                true => Reply::new(200, format!(r#"{{"id": "{}", "sha": "{COMMIT}"}}"#, self.id)),
-                false => Reply::new(404, r#"{"error": "Invalid rev id"}"#).header("X-Error-Code", "RevisionNotFound"),
+    fn reply(&mut self, request: &Request) -> Reply {
+        for fault in &mut self.faults {
+            if let Fault::Status { code, retry_after, times } = fault
+                && *times > 0
+            {
+                *times -= 1;
+                let reply = Reply::new(*code, "");
+                return match retry_after {
+                    Some(seconds) => reply.header("Retry-After", seconds),
+                    None => reply,
+                };
+            }
+        }
+        let path = request.path.as_str();
+        if let Some(name) = path.strip_prefix("/cdn/") {
+            assert_eq!(request.token, None, "the token is for the hub alone");
+            return self.bytes(request, name, &std::fs::read(self.folder.join(name)).unwrap());
+        }
+        let kind = if self.id.starts_with("datasets/") { "" } else { "models/" };
+        if let Some(revision) = path.strip_prefix(&format!("/api/{kind}{}/revision/", self.id)) {
+            return self.refusal(request).unwrap_or_else(|| match is_here(revision) {
+                true => Reply::new(200, self.information().to_string()),
+                false => self.missing("RevisionNotFound"),
             });
         }
-        let file = path.strip_prefix(&format!("/{}/resolve/", self.id)).and_then(|rest| rest.split_once('/'));
-        let Some((revision, name)) = file else {
-            return Reply::new(404, r#"{"error": "Repository not found"}"#).header("X-Error-Code", "RepoNotFound");
+        let Some(rest) = path.strip_prefix(&format!("/{}/resolve/", self.id)) else {
+            return self.missing("RepoNotFound");
         };
-        if let Some(refusal) = self.allowed(token) {
+        if let Some(refusal) = self.refusal(request) {
             return refusal;
         }
-        if !is_here(revision) {
-            return Reply::new(404, "").header("X-Error-Code", "RevisionNotFound");
-        }
-        let Ok(bytes) = std::fs::read(self.folder.join(name)) else {
-            return Reply::new(404, "").header("X-Error-Code", "EntryNotFound").header("X-Repo-Commit", COMMIT);
+        let Some(name) = rest.strip_prefix(COMMIT).and_then(|rest| rest.strip_prefix('/')) else {
+            return self.missing("RevisionNotFound");
         };
-        if matches!(self.answer, Answer::Unreadable) && method == "GET" {
+        let Ok(bytes) = std::fs::read(self.folder.join(name)) else {
+            return self.missing("EntryNotFound");
+        };
+        if self.faults.contains(&Fault::Unreadable) && request.method == "GET" {
             return Reply::new(403, "<Error>request has expired</Error>");
         }
-        let etag = format!("\"{}\"", blake3::hash(&bytes).to_hex());
-        let sent = if matches!(self.answer, Answer::Half) { bytes.len() / 2 } else { bytes.len() };
-        Reply { sent, ..Reply::new(200, bytes).header("ETag", &etag).header("X-Repo-Commit", COMMIT) }
+        let etag = format!("\"{}\"", etag(name, &bytes));
+        let reply = match is_large(name) {
+            true => Reply::new(302, "Found. Redirecting")
+                .header("Location", format!("http://localhost:{}/cdn/{name}", self.port))
+                .header("ETag", "\"of-the-pointer\"")
+                .header("X-Linked-Etag", etag)
+                .header("X-Linked-Size", bytes.len()),
+            false => self.bytes(request, name, &bytes).header("ETag", etag),
+        };
+        match self.faults.contains(&Fault::Taciturn) {
+            true => reply,
+            false => reply.header("X-Repo-Commit", COMMIT),
+        }
     }
 
-    /// The refusal, if there is one.
-    fn allowed(&self, token: Option<&str>) -> Option<Reply> {
-        match self.answer {
-            Answer::Gated { token: needed } if token != Some(needed) => Some(
-                Reply::new(if token.is_some() { 403 } else { 401 }, "")
-                    .header("X-Error-Code", "GatedRepo")
-                    .header("X-Error-Message", "Access to model o/n is restricted."),
-            ),
-            _ => None,
+    /// A file, or the rest of it.
+    fn bytes(&mut self, request: &Request, name: &str, bytes: &[u8]) -> Reply {
+        let mut bytes = bytes.to_vec();
+        let whole = bytes.len();
+        if self.faults.contains(&Fault::Corrupt) && !bytes.is_empty() {
+            bytes[whole / 2] ^= 1;
         }
+        let from = if self.faults.contains(&Fault::NoRanges) { 0 } else { request.from };
+        if from > whole || (from == whole && from > 0) {
+            return Reply::new(416, "").header("Content-Range", format!("bytes */{whole}"));
+        }
+        let mut reply = match from {
+            0 => Reply::new(200, bytes),
+            _ => Reply::new(206, &bytes[from..]).header("Content-Range", format!("bytes {from}-{}/{whole}", whole - 1)),
+        };
+        reply.is_file = request.method == "GET";
+        // Small files come whole, so that what is counted in a test is the large one.
+        if !reply.is_file || !is_large(name) {
+            return reply;
+        }
+        let length = reply.body.len();
+        for fault in &mut self.faults {
+            match fault {
+                Fault::Drop { after, times } if *times > 0 => {
+                    *times -= 1;
+                    reply.sent = length.min(*after);
+                }
+                Fault::CutAt { byte } => reply.sent = byte.saturating_sub(from).min(length),
+                Fault::Stall { after } => {
+                    reply.sent = length.min(*after);
+                    reply.stalls = reply.sent < length;
+                }
+                _ => {}
+            }
+        }
+        reply
+    }
+
+    fn information(&self) -> serde_json::Value {
+        let id = self.id.trim_start_matches("datasets/");
+        let mut names = vec![];
+        let mut open = vec![self.folder.clone()];
+        while let Some(folder) = open.pop() {
+            for entry in std::fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                match path.is_dir() {
+                    true => open.push(path),
+                    false => names.push(path.strip_prefix(&self.folder).unwrap().to_str().unwrap().to_owned()),
+                }
+            }
+        }
+        let siblings: Vec<_> = names.iter().map(|name| serde_json::json!({"rfilename": name})).collect();
+        serde_json::json!({"id": id, "sha": COMMIT, "siblings": siblings})
+    }
+
+    fn missing(&self, code: &str) -> Reply {
+        let reply = Reply::new(404, "");
+        match self.faults.contains(&Fault::Taciturn) {
+            true => reply,
+            false => reply.header("X-Error-Code", code),
+        }
+    }
+
+    fn refusal(&self, request: &Request) -> Option<Reply> {
+        let needed = self.faults.iter().find_map(|fault| match fault {
+            Fault::Gated { token } => Some(*token),
+            _ => None,
+        })?;
+        (request.token.as_deref() != Some(needed)).then(|| {
+            Reply::new(if request.token.is_some() { 403 } else { 401 }, "")
+                .header("X-Error-Code", "GatedRepo")
+                .header("X-Error-Message", "Access to model o/n is restricted.")
+        })
     }
 }
 
 fn is_here(revision: &str) -> bool {
-    [COMMIT, "main"].contains(&revision)
+    [COMMIT, "main", "refs/convert/parquet"].contains(&revision)
 }
 
 struct Reply {
@@ -176,23 +344,34 @@ struct Reply {
     body: Vec<u8>,
     /// Bytes of the body before the server hangs up.
     sent: usize,
+    /// Waits with the connection open instead.
+    stalls: bool,
+    is_file: bool,
 }
 
 impl Reply {
     fn new(status: u16, body: impl Into<Vec<u8>>) -> Self {
         let body = body.into();
-        Self { status, headers: String::new(), sent: body.len(), body }
+        Self { status, headers: String::new(), sent: body.len(), body, stalls: false, is_file: false }
     }
 
-    fn header(mut self, name: &str, value: &str) -> Self {
-        self.headers += &format!("{name}: {value}\r\n");
+    fn header(mut self, name: &str, value: impl std::fmt::Display) -> Self {
+        write!(self.headers, "{name}: {value}\r\n").unwrap();
         self
     }
 
     fn send(&self, mut stream: &TcpStream, head: bool) -> std::io::Result<()> {
-        let Self { status, headers, body, sent } = self;
+        let Self { status, headers, body, sent, .. } = self;
         let length = body.len();
         write!(stream, "HTTP/1.1 {status} x\r\n{headers}Content-Length: {length}\r\nConnection: close\r\n\r\n")?;
-        if head { Ok(()) } else { stream.write_all(&body[..*sent]) }
+        if head {
+            return Ok(());
+        }
+        stream.write_all(&body[..*sent])?;
+        if self.stalls {
+            // Ends when the client is gone.
+            stream.read_to_end(&mut vec![])?;
+        }
+        Ok(())
     }
 }

@@ -1,15 +1,16 @@
-//! Fetching from a hub, file by file, into the cache that `huggingface_hub` uses too.
+//! Repositories of a hub: which commit a revision is, which files it has, and the files themselves, through the cache.
 
-use super::failure::Place;
-use super::is_commit;
+use super::cache::{Known, Shelf, is_file_name};
+use super::download::{Download, FIRST_PAUSE, Patience, TRIES};
+use super::failure::{Failure, Place};
+use super::http::{Announced, Http, address};
+use super::{Kind, Repository, is_commit};
 use crate::{Context, Error, Result};
-use hf_hub::progress::{DownloadEvent, ProgressEvent, ProgressHandler};
-use hf_hub::{HFClient, HFClientBuilder, HFClientSync, HFError, HFRepositorySync, RepoTypeModel};
+use hf_hub::HFClient;
+use hf_hub::repository::RepoSibling;
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 const WEIGHTS: &str = "model.safetensors";
 /// Which shard holds which tensor, where the weights are split.
@@ -18,10 +19,19 @@ const INDEX: &str = "model.safetensors.index.json";
 /// A hub and the cache of what came from it.
 #[derive(Debug)]
 pub struct Hub {
-    client: HFClientSync,
+    http: Http,
+    client: HFClient,
     endpoint: String,
     cache: PathBuf,
     offline: bool,
+}
+
+/// Files of one commit, here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fetched {
+    pub commit: String,
+    /// In the order in which they were chosen: the name in the repository, and where the file lies.
+    pub files: Vec<(String, PathBuf)>,
 }
 
 impl Hub {
@@ -31,7 +41,7 @@ impl Hub {
     /// An `HF_ENDPOINT` that is not a URL.
     pub fn from_env() -> Result<Self> {
         let offline = std::env::var("HF_HUB_OFFLINE").is_ok_and(|value| is_set(&value));
-        Self::build(HFClient::builder(), offline)
+        Self::build(None, offline)
     }
 
     /// The hub at `endpoint`, cached in the folder `cache`; asks nobody if `offline`.
@@ -39,45 +49,117 @@ impl Hub {
     /// # Errors
     /// An endpoint that is not a URL.
     pub fn at(endpoint: &str, cache: &Path, offline: bool) -> Result<Self> {
-        Self::build(HFClient::builder().endpoint(endpoint).cache_dir(cache), offline)
+        Self::build(Some((endpoint, cache)), offline)
     }
 
-    fn build(builder: HFClientBuilder, offline: bool) -> Result<Self> {
+    fn build(at: Option<(&str, &Path)>, offline: bool) -> Result<Self> {
+        let token = token();
+        let http = Http::new(token.clone())?;
+        let mut builder = HFClient::builder()
+            .client(http.client())
+            .retry_max_attempts(TRIES as usize - 1)
+            .retry_base_delay(FIRST_PAUSE);
+        if let Some(token) = token {
+            builder = builder.token(token);
+        }
+        if let Some((endpoint, cache)) = at {
+            builder = builder.endpoint(endpoint).cache_dir(cache);
+        }
         let client = builder.build().map_err(|cause| {
             Error::new("cannot set up the connection to the hub")
                 .caused_by(cause)
                 .hint("HF_ENDPOINT must be a URL, as https://huggingface.co")
         })?;
         let (endpoint, cache) = (client.endpoint().to_owned(), client.cache_dir().to_owned());
-        let client = HFClientSync::from_inner(client).context(|| "cannot start the hub's client".into())?;
-        Ok(Self { client, endpoint, cache, offline })
+        Ok(Self { http, client, endpoint, cache, offline })
     }
 
-    /// The folder with the files `needed` of the repository `id`, and those of `optional` that it has; `model.safetensors`
-    /// may be in shards. All come from one commit.
+    /// The folder with the files `needed` of a model's repository, and those of `optional` that it has;
+    /// `model.safetensors` may be in shards. All come from one commit.
     ///
     /// # Errors
     /// As [`Source::fetch`](super::Source::fetch).
-    pub fn fetch(&self, id: &str, revision: &str, needed: &[&str], optional: &[&str]) -> Result<PathBuf> {
-        let (owner, name) = hf_hub::split_id(id);
-        let mut repository = Repository {
-            files: self.client.model(owner, name),
-            place: Place { endpoint: &self.endpoint, cache: &self.cache, id, revision },
-            commit: revision.to_owned(),
-            offline: self.offline,
-        };
-        repository.pin()?;
+    pub fn fetch(&self, repository: &Repository, needed: &[&str], optional: &[&str]) -> Result<PathBuf> {
+        let checkout = self.check_out(repository)?;
         let mut folder = None;
         for name in needed {
-            let file = if *name == WEIGHTS { repository.weights()? } else { repository.file(name)? };
-            let file = file.ok_or_else(|| repository.place.has_no(name))?;
+            let file = if *name == WEIGHTS { checkout.weights()? } else { checkout.file(name)? };
+            let file = file.ok_or_else(|| checkout.place.has_no(name))?;
             folder = file.parent().map(Path::to_owned);
         }
         for name in optional {
-            repository.file(name)?;
+            checkout.file(name)?;
         }
-        folder.ok_or_else(|| Error::new(format!("no file of {} was asked for", repository.place)))
+        folder.ok_or_else(|| Error::new(format!("no file of {repository} was asked for")))
     }
+
+    /// Those files of a repository that `choose` picks from the names of all. All come from one commit.
+    ///
+    /// # Errors
+    /// As [`Source::fetch`](super::Source::fetch), and those of `choose`.
+    pub fn fetch_chosen(
+        &self,
+        repository: &Repository,
+        choose: impl FnOnce(Vec<String>) -> Result<Vec<String>>,
+    ) -> Result<Fetched> {
+        let checkout = self.check_out(repository)?;
+        let file = |name: String| match checkout.file(&name)? {
+            Some(path) => Ok((name, path)),
+            None => Err(checkout.place.has_no(&name)),
+        };
+        let files = choose(checkout.files()?)?.into_iter().map(file).collect::<Result<_>>()?;
+        Ok(Fetched { commit: checkout.commit, files })
+    }
+
+    /// Looks up the commit of a branch or tag, so that all files belong together and the reader learns what to pin.
+    fn check_out<'a>(&'a self, repository: &'a Repository) -> Result<Checkout<'a>> {
+        let place = Place { endpoint: &self.endpoint, cache: &self.cache, repository };
+        let shelf = Shelf::new(&self.cache, repository);
+        let revision = &repository.revision;
+        if self.offline || is_commit(revision) {
+            let commit = shelf.commit(revision).ok_or_else(|| place.not_cached("the commit"))?;
+            return Ok(Checkout { hub: self, place, shelf, commit });
+        }
+        let information = self.information(&place, revision)?;
+        let commit = information.commit.filter(|commit| is_commit(commit)).ok_or_else(|| {
+            Error::new(format!("{repository}: the hub did not say which commit that is"))
+                .hint("name the commit instead of the branch or tag")
+        })?;
+        let pinned = Repository { revision: commit.clone(), ..repository.clone() };
+        eprintln!("hub: {repository} is now {pinned}; write that to read the same tomorrow");
+        shelf.remember_commit(revision, &commit)?;
+        if !information.files.is_empty() {
+            shelf.remember_files(&commit, &information.files)?;
+        }
+        Ok(Checkout { hub: self, place, shelf, commit })
+    }
+
+    /// Asks the hub about a revision. The client tries again by itself.
+    fn information(&self, place: &Place, revision: &str) -> Result<Information> {
+        let (owner, name) = hf_hub::split_id(&place.repository.id);
+        let names = |siblings: Option<Vec<RepoSibling>>| -> Vec<String> {
+            siblings.into_iter().flatten().map(|sibling| sibling.rfilename).collect()
+        };
+        let asked = match place.repository.kind {
+            Kind::Model => {
+                let request = self.client.model(owner, name);
+                let asked = self.http.wait(request.info().revision(revision).send());
+                asked.map(|info| Information { commit: info.sha, files: names(info.siblings) })
+            }
+            Kind::Dataset => {
+                let request = self.client.dataset(owner, name);
+                let asked = self.http.wait(request.info().revision(revision).send());
+                asked.map(|info| Information { commit: info.sha, files: names(info.siblings) })
+            }
+        };
+        asked.map_err(|error| place.explain(error.into()))
+    }
+}
+
+/// What a hub says about a revision.
+struct Information {
+    commit: Option<String>,
+    files: Vec<String>,
 }
 
 /// What `huggingface_hub` takes for yes.
@@ -85,79 +167,90 @@ fn is_set(value: &str) -> bool {
     ["1", "ON", "YES", "TRUE"].contains(&value.to_ascii_uppercase().as_str())
 }
 
-/// One repository at one revision.
-struct Repository<'a> {
-    files: HFRepositorySync<RepoTypeModel>,
-    place: Place<'a>,
-    /// What files are asked for by. A branch or tag only while offline, where the cache remembers what it was.
-    commit: String,
-    offline: bool,
+/// `HF_TOKEN`, or the file that `hf auth login` wrote. hf-hub looks there too, but does not show what it found.
+fn token() -> Option<String> {
+    let from_file = || {
+        let path = std::env::var_os("HF_TOKEN_PATH").map_or_else(|| hf_hub::hf_home().join("token"), PathBuf::from);
+        std::fs::read_to_string(path).ok()
+    };
+    let token = std::env::var("HF_TOKEN").ok().filter(|token| !token.trim().is_empty()).or_else(from_file)?;
+    Some(token.trim().to_owned()).filter(|token| !token.is_empty())
 }
 
-impl Repository<'_> {
-    /// Looks up the commit of a branch or tag, so that all files belong together and the reader learns what to pin.
-    fn pin(&mut self) -> Result<()> {
-        if is_commit(&self.commit) || self.offline {
-            return Ok(());
-        }
-        let info = self.files.info().revision(self.place.revision).send();
-        let sha = info.map_err(|error| self.place.explain(error))?.sha;
-        self.commit = sha.filter(|sha| is_commit(sha)).ok_or_else(|| {
-            Error::new(format!("{}: the hub did not say which commit that is", self.place))
-                .hint("name the commit instead of the branch or tag")
-        })?;
-        let Place { id, .. } = self.place;
-        eprintln!("hub: {} is now hf:{id}@{}; write that to read the same tomorrow", self.place, self.commit);
-        Ok(())
-    }
+/// A repository at one commit.
+struct Checkout<'a> {
+    hub: &'a Hub,
+    place: Place<'a>,
+    shelf: Shelf,
+    commit: String,
+}
 
-    /// The path of a file, or none if the repository does not have it.
+impl Checkout<'_> {
+    /// The path of a file, or none if the repository does not have it. A commit is what it is, so what the cache knows
+    /// about it, also that a file is absent, needs no asking.
     fn file(&self, name: &str) -> Result<Option<PathBuf>> {
-        let request = || self.files.download_file().filename(name).revision(&self.commit);
-        match request().local_files_only(true).send() {
-            // A commit is what it is, so what the cache knows about it, also that a file is absent, needs no asking.
-            Ok(path) => return Ok(Some(path)),
-            Err(HFError::EntryNotFound { .. }) => return Ok(None),
-            Err(HFError::LocalEntryNotFound { .. }) if self.offline => return Err(self.place.not_cached(name)),
-            Err(HFError::LocalEntryNotFound { .. }) => {}
-            Err(error) => return Err(self.place.explain(error)),
+        match self.shelf.find(&self.commit, name) {
+            Known::File(path) => return Ok(Some(path)),
+            Known::Absent => return Ok(None),
+            Known::Nothing if self.hub.offline => return Err(self.place.not_cached(name)),
+            Known::Nothing => {}
         }
-        let announced = Arc::new(Announced { name: format!("{name} of {}", self.place), bytes: AtomicU64::new(0) });
-        match request().progress(Arc::clone(&announced)).send() {
-            Ok(path) => self.whole(name, path, announced.bytes.load(Ordering::Relaxed)).map(Some),
-            Err(HFError::EntryNotFound { .. }) => self.absent().map(|()| None),
-            Err(error) => Err(self.place.explain(error)),
+        if !is_file_name(name) {
+            return Err(Error::new(format!("{}: `{name}` is not the name of a file", self.place))
+                .hint("do not trust this repository"));
+        }
+        let url = address(&format!("{}/resolve/{}", self.place.page(), self.commit), name)?;
+        let Some(announced) = self.ask(name, &url)? else { return Ok(None) };
+        let (http, place, shelf, announced) = (&self.hub.http, self.place, &self.shelf, &announced);
+        Download { http, place, shelf, name, url: &url, announced }.run()?;
+        self.shelf.link(&self.commit, name, &announced.etag).map(Some)
+    }
+
+    /// What the hub says of a file; none if it does not have it.
+    fn ask(&self, name: &str, url: &reqwest::Url) -> Result<Option<Announced>> {
+        let mut patience = Patience::default();
+        let announced = loop {
+            match self.hub.http.wait(self.hub.http.head(url)) {
+                Ok(announced) => break announced,
+                Err(failure @ (Failure::NoFile(_) | Failure::NotFound(_))) => {
+                    // Is it the file that is not there, or are there no such repository and revision at all?
+                    if matches!(failure, Failure::NotFound(_)) && self.shelf.files_here(&self.commit).is_empty() {
+                        self.files()?;
+                    }
+                    self.shelf.remember_absence(&self.commit, name)?;
+                    return Ok(None);
+                }
+                Err(failure) => {
+                    patience.wait(failure, |_, _| ()).map_err(|failure| self.place.explain(failure))?;
+                }
+            }
+        };
+        match announced.commit.as_ref().filter(|commit| **commit != self.commit) {
+            Some(other) => Err(Error::new(format!(
+                "{} sent {name} of commit {other}, not of {}",
+                self.place.endpoint, self.commit
+            ))
+            .hint("this mirror does not keep to the revision that it is asked for: choose another with HF_ENDPOINT")),
+            None => Ok(Some(announced)),
         }
     }
 
-    /// A file is not there: is that the file, or are there no such repository and revision at all?
-    fn absent(&self) -> Result<()> {
-        match self.files.info().revision(&self.commit).send() {
-            Err(error @ (HFError::RevisionNotFound { .. } | HFError::AuthRequired { .. })) => {
-                Err(self.place.explain(error))
-            }
-            _ => Ok(()),
+    /// The names of all files of the commit. Offline, where they were never asked for, those that are here.
+    fn files(&self) -> Result<Vec<String>> {
+        if let Some(files) = self.shelf.files(&self.commit) {
+            return Ok(files);
         }
-    }
-
-    /// Keeps a download only if it is as long as the hub announced (0: it did not say). The client stores whatever answers
-    /// the download, also the text of an error, and would return it from the cache ever after.
-    fn whole(&self, name: &str, path: PathBuf, announced: u64) -> Result<PathBuf> {
-        let failed = || format!("cannot read {}", path.display());
-        let found = std::fs::metadata(&path).context(failed)?.len();
-        if announced == 0 || found == announced {
-            return Ok(path);
+        if self.hub.offline {
+            return match self.shelf.files_here(&self.commit) {
+                files if files.is_empty() => Err(self.place.not_cached("the list of files")),
+                files => Ok(files),
+            };
         }
-        let blob = std::fs::canonicalize(&path).context(failed)?;
-        for file in [&path, &blob] {
-            if let Err(cause) = std::fs::remove_file(file)
-                && cause.kind() != std::io::ErrorKind::NotFound
-            {
-                return Err(Error::new(format!("cannot remove the broken {}", file.display())).caused_by(cause));
-            }
+        let files = self.hub.information(&self.place, &self.commit)?.files;
+        if !files.is_empty() {
+            self.shelf.remember_files(&self.commit, &files)?;
         }
-        Err(Error::new(format!("{name} of {} came with {found} bytes instead of {announced}", self.place))
-            .hint("nothing of it was kept: run the command again"))
+        Ok(files)
     }
 
     /// The weights in one file, or the index of their shards once every shard is there.
@@ -189,21 +282,6 @@ fn shards(index: &Path) -> Result<BTreeSet<String>> {
         Some(name) => Err(Error::new(format!("{}: `{name}` is not the name of a shard", index.display()))
             .hint("shards lie beside their index; do not trust this repository")),
         None => Ok(names),
-    }
-}
-
-/// Says that a download begins, and remembers its size.
-struct Announced {
-    name: String,
-    bytes: AtomicU64,
-}
-
-impl ProgressHandler for Announced {
-    fn on_progress(&self, event: &ProgressEvent) {
-        if let ProgressEvent::Download(DownloadEvent::Start { total_bytes, .. }) = event {
-            self.bytes.store(*total_bytes, Ordering::Relaxed);
-            eprintln!("hub: fetching {} ({:.1} MB)", self.name, *total_bytes as f64 / 1e6);
-        }
     }
 }
 

@@ -53,12 +53,17 @@ impl Bench {
     }
 }
 
+fn cpu() -> Place {
+    Place { device: "cpu".into(), memory: None }
+}
+
 fn pool() -> LocalPool {
     LocalPool {
         exe: std::env::current_exe().unwrap(),
         arguments: program::arguments("stage_program"),
         jobs: 3,
         devices: vec!["cpu".into()],
+        memory: vec![],
         threads: 1,
         quiet: true,
     }

@@ -37,7 +37,7 @@ fn stage_program() {
     let [key, _, dir, _, device] = arguments.as_slice() else { return };
     leave_with_parent();
     let store = Store::open(dir).unwrap();
-    let result = run_stage(&store, &key.parse().unwrap(), device, body);
+    let result = run_stage(&store, &key.parse().unwrap(), &Place { device: device.into(), memory: None }, body);
     std::process::exit(i32::from(result.is_err()));
 }
 

@@ -105,7 +105,7 @@ fn a_stage_may_not_write_the_manifest_nor_leave_links() {
     let key = key_of(&graph, "root");
     bench.store.plan(&graph).unwrap();
     let run = |write: fn(&Path)| {
-        let result = run_stage(&bench.store, &key, "cpu", |context| {
+        let result = run_stage(&bench.store, &key, &cpu(), |context| {
             write(context.out());
             Ok(())
         });
@@ -151,7 +151,7 @@ fn many_processes_may_create_one_store_at_once() {
 fn a_stage_that_was_never_planned_is_an_error_with_its_key() {
     let (bench, graph) = (Bench::new(), graph(DIAMOND, &Settings::default()));
     let key = key_of(&graph, "root");
-    let error = run_stage(&bench.store, &key, "cpu", |_| Ok(())).unwrap_err();
+    let error = run_stage(&bench.store, &key, &cpu(), |_| Ok(())).unwrap_err();
     assert!(error.to_string().contains(&key.short()), "{error}");
 }
 
@@ -173,7 +173,7 @@ fn inputs_come_in_the_order_of_their_numbers() {
     let spec = StageSpec { kind: "sum".into(), version: 1, settings: serde_json::json!({}), inputs, seed: None };
     let key = graph.add(spec, "sum", 1.0).unwrap();
     bench.store.plan(&graph).unwrap();
-    run_stage(&bench.store, &key, "cpu", |context| {
+    run_stage(&bench.store, &key, &cpu(), |context| {
         let expected = [keys[1], keys[0]].map(|key| bench.store.artifact(&key).unwrap());
         assert_eq!(context.inputs_named("seed/")?, expected);
         assert!(context.input("missing").unwrap_err().to_string().contains("no input `missing`"));

@@ -1,0 +1,197 @@
+//! `touchstone model`: describes a model folder, and writes one anew in the layout of the hub.
+
+use super::{FAILURE, SUCCESS, print};
+use crate::data::hub::Source;
+use crate::model::checkpoint::{Checkpoint, Conversion, FILES_BESIDE, Inspection};
+use crate::model::weights::StoredAs;
+use crate::{Context, Result};
+use clap::{Args, Subcommand};
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+#[derive(Clone, Debug, Args)]
+pub struct ModelArgs {
+    #[command(subcommand)]
+    command: ModelCommand,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+enum ModelCommand {
+    /// Describe a model: architecture, sizes, number types, files; fails if it could not be loaded
+    Info {
+        #[command(flatten)]
+        source: SourceArgs,
+        /// The same as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Write a model as the hub publishes them: safetensors, one number type, nothing that is not read
+    Convert {
+        #[command(flatten)]
+        source: SourceArgs,
+        /// Folder to write; it appears whole or not at all
+        #[arg(value_name = "DST")]
+        to: PathBuf,
+        /// Number type of the weights; as they are unless given
+        #[arg(long, value_enum, value_name = "TYPE")]
+        dtype: Option<StoredAs>,
+        /// Bytes of tensors per file, at most: a number with KB, MB, GB, KiB, MiB or GiB
+        #[arg(long, value_name = "SIZE", value_parser = size, default_value = "5GB")]
+        max_shard_size: u64,
+        /// Replace the model in DST; a folder with anything else in it is never replaced
+        #[arg(long)]
+        force: bool,
+    },
+}
+
+#[derive(Clone, Debug, Args)]
+struct SourceArgs {
+    /// Folder with config.json and model.safetensors or its shards; or hf:owner/name@revision
+    #[arg(value_name = "SRC")]
+    source: PathBuf,
+}
+
+impl SourceArgs {
+    fn open(&self) -> Result<Checkpoint> {
+        Checkpoint::open(Source::parse(&self.source)?.fetch(&["config.json", "model.safetensors"], &FILES_BESIDE)?)
+    }
+}
+
+/// Returns the exit code: failure if `info` describes a model that cannot be loaded.
+pub fn run(args: &ModelArgs) -> Result<u8> {
+    match &args.command {
+        ModelCommand::Info { source, json } => {
+            let found = source.open()?.inspect()?;
+            print(&if *json { as_json(&found)? } else { as_text(&found) })?;
+            Ok(if found.problems.is_empty() { SUCCESS } else { FAILURE })
+        }
+        ModelCommand::Convert { source, to, dtype, max_shard_size, force } => {
+            let how = Conversion { stored_as: *dtype, shard_bytes: *max_shard_size, force: *force };
+            source.open()?.convert(to, &how)?;
+            Ok(SUCCESS)
+        }
+    }
+}
+
+fn as_json(found: &Inspection) -> Result<String> {
+    let text = serde_json::to_string_pretty(found).context(|| "cannot encode the description of the model".into())?;
+    Ok(text + "\n")
+}
+
+fn as_text(found: &Inspection) -> String {
+    let Inspection { config, parameters, .. } = found;
+    let mut text = String::new();
+    let mut line = |label: &str, value: String| {
+        let _ = writeln!(text, "{label:14}  {value}");
+    };
+    let named = if found.architectures.is_empty() { "none named".into() } else { found.architectures.join(", ") };
+    line("architecture", named);
+    let tied = if config.tie_word_embeddings { ", tied to the embedding" } else { "" };
+    line("head", format!("{}{tied}", found.head.name()));
+    line("parameters", count(parameters.backbone + parameters.head));
+    line("  backbone", format!("{}, of which embedding {}", count(parameters.backbone), count(parameters.embedding)));
+    line("  head", count(parameters.head));
+    let residual = if config.use_parallel_residual { "parallel" } else { "sequential" };
+    line(
+        "layers",
+        format!(
+            "{} of width {}, feed-forward {}, {residual} residual",
+            config.num_hidden_layers, config.hidden_size, config.intermediate_size
+        ),
+    );
+    line(
+        "attention",
+        format!(
+            "{} {} of {} dimensions, {} of them rotated, base {}",
+            config.num_attention_heads,
+            if config.num_attention_heads == 1 { "head" } else { "heads" },
+            found.head_size,
+            found.rotary_dims,
+            config.rotary_emb_base
+        ),
+    );
+    line("positions", config.max_position_embeddings.to_string());
+    let tokens = match (found.tokens, found.padding_rows) {
+        (Some(tokens), Some(padding)) => format!("the tokenizer has {tokens} tokens, {padding} rows are padding"),
+        _ => "no tokenizer.json".into(),
+    };
+    line("vocabulary", format!("{} rows; {tokens}", config.vocab_size));
+    for file in &found.files {
+        let dtypes: Vec<_> = file.dtypes.iter().map(ToString::to_string).collect();
+        let dtypes = if dtypes.is_empty() { "no weights".into() } else { dtypes.join(" and ") };
+        line("file", format!("{}: {dtypes}, {} tensors, {} bytes", file.name, file.tensors, count(file.bytes)));
+    }
+    let mut buffers: BTreeMap<&str, usize> = BTreeMap::new();
+    for name in &found.unused_buffers {
+        *buffers.entry(name.splitn(4, '.').last().unwrap_or(name)).or_default() += 1;
+    }
+    for (name, layers) in buffers {
+        line("unused buffer", format!("{name}, in {layers} layers"));
+    }
+    if let Some(reward) = &found.normalisation {
+        let bound = if reward.bound == 0.0 { "not bounded".into() } else { format!("bounded by {}", reward.bound) };
+        line("reward", format!("(score - {}) / {}, score {bound}", reward.mean, reward.std));
+    }
+    const SHOWN: usize = 8;
+    for problem in found.problems.iter().take(SHOWN) {
+        line("PROBLEM", problem.clone());
+    }
+    if found.problems.len() > SHOWN {
+        line("PROBLEM", format!("and {} more (--json lists them all)", found.problems.len() - SHOWN));
+    }
+    text
+}
+
+/// With thousands apart.
+fn count(number: impl ToString) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// A number of bytes, as `5GB` or `800MiB`.
+fn size(text: &str) -> std::result::Result<u64, String> {
+    const UNITS: [(&str, u64); 7] = [
+        ("KiB", 1 << 10),
+        ("MiB", 1 << 20),
+        ("GiB", 1 << 30),
+        ("KB", 1_000),
+        ("MB", 1_000_000),
+        ("GB", 1_000_000_000),
+        ("", 1),
+    ];
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let unit = UNITS.iter().find(|(unit, _)| unit.eq_ignore_ascii_case(text[digits..].trim()));
+    let bytes =
+        text[..digits].parse().ok().zip(unit).and_then(|(number, (_, unit)): (u64, _)| number.checked_mul(*unit));
+    bytes.filter(|bytes| *bytes > 0).ok_or_else(|| "write it as 5GB, 800MB or 512MiB".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::weights::SHARD_BYTES;
+
+    #[test]
+    fn sizes_have_units_of_a_thousand_or_of_1024() {
+        for (text, bytes) in [("5GB", SHARD_BYTES), ("24KB", 24_000), ("1 MiB", 1 << 20), ("7", 7), ("2gib", 2 << 30)] {
+            assert_eq!(size(text), Ok(bytes), "{text}");
+        }
+        for text in ["", "GB", "0MB", "-1GB", "1.5GB", "5TB", "99999999999999999999", "18446744073709551615KB"] {
+            assert!(size(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn thousands_are_set_apart() {
+        let texts = [0, 12, 999, 1_000, 1_234_567].map(count);
+        assert_eq!(texts, ["0", "12", "999", "1,000", "1,234,567"]);
+    }
+}

@@ -1,0 +1,205 @@
+//! Requests for files. hf-hub 1.0 fetches files too, but starts from the beginning whenever a connection breaks, and its
+//! streams show neither whether the server went on where it was asked to, nor the sum that it announces. So the bytes are
+//! asked for here, as Python's `huggingface_hub` asks for them; what is a question about a repository is left to hf-hub.
+
+use super::cache::is_blob_name;
+use super::failure::{Answer, Failure};
+use super::is_commit;
+use crate::{Context, Error, Result};
+use reqwest::header::{ACCEPT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, ETAG, HeaderMap, LOCATION, RANGE};
+use reqwest::{Client, RequestBuilder, Response, StatusCode, Url, redirect};
+use std::time::Duration;
+use tokio::runtime::Runtime;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Seconds without a byte after which a connection counts as broken; Python reads the same variable.
+const TIMEOUT_VARIABLE: &str = "HF_HUB_DOWNLOAD_TIMEOUT";
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// A repository that was renamed sends on to its new name.
+const MOST_REDIRECTS: usize = 10;
+
+/// A client for files, with the token that opens them.
+#[derive(Debug)]
+pub struct Http {
+    runtime: Runtime,
+    client: Client,
+    /// Shows where a file really lies instead of going there: what the hub says of it is in that answer.
+    staying: Client,
+    token: Option<String>,
+}
+
+/// What a server says of a file before it sends it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Announced {
+    pub etag: String,
+    /// Bytes, if it says so.
+    pub size: Option<u64>,
+    pub commit: Option<String>,
+}
+
+/// Bytes of a file on their way.
+pub struct Incoming {
+    /// Where in the file they begin.
+    pub from: u64,
+    response: Response,
+}
+
+impl Http {
+    pub fn new(token: Option<String>) -> Result<Self> {
+        let failed = || "cannot set up the HTTP client".to_owned();
+        let timeout = std::env::var(TIMEOUT_VARIABLE).ok().and_then(|text| text.trim().parse().ok());
+        let timeout = timeout.map_or(TIMEOUT, Duration::from_secs);
+        let builder = || {
+            Client::builder()
+                .user_agent(concat!("touchstone/", env!("CARGO_PKG_VERSION")))
+                .connect_timeout(CONNECT_TIMEOUT)
+                .read_timeout(timeout)
+        };
+        Ok(Self {
+            runtime: tokio::runtime::Builder::new_current_thread().enable_all().build().context(failed)?,
+            client: builder().build().context(failed)?,
+            staying: builder().redirect(redirect::Policy::none()).build().context(failed)?,
+            token,
+        })
+    }
+
+    /// The client that hf-hub shares, so that both have the same limits of time.
+    pub fn client(&self) -> Client {
+        self.client.clone()
+    }
+
+    pub fn wait<T>(&self, future: impl Future<Output = T>) -> T {
+        self.runtime.block_on(future)
+    }
+
+    /// Asks what the file at `url` is.
+    pub async fn head(&self, url: &Url) -> Answer<Announced> {
+        let mut url = url.clone();
+        for _ in 0..MOST_REDIRECTS {
+            let response = self.authorised(self.staying.head(url.clone())).send().await?;
+            let headers = response.headers();
+            let moved = response.status().is_redirection();
+            match headers.get(LOCATION).and_then(|location| location.to_str().ok()) {
+                Some(location) if moved && is_relative(location) => {
+                    url = url.join(location).map_err(|_| Failure::Other(format!("sends on to {location}")))?;
+                }
+                _ if moved || response.status().is_success() => return announced(headers, moved),
+                _ => return Err(Failure::from_response(response).await),
+            }
+        }
+        Err(Failure::Other(format!("sends on from one address to another, at last to {url}")))
+    }
+
+    /// Asks for the bytes of the file at `url` from `from` on. A server may send all of them instead.
+    pub async fn get(&self, url: &Url, from: u64) -> Answer<Incoming> {
+        let mut request = self.authorised(self.client.get(url.clone()));
+        if from > 0 {
+            request = request.header(RANGE, format!("bytes={from}-"));
+        }
+        let response = request.send().await?;
+        match response.status() {
+            StatusCode::PARTIAL_CONTENT => match range_start(response.headers()) {
+                Some(from) => Ok(Incoming { from, response }),
+                None => Err(Failure::Other("a part of the file came that does not say which".into())),
+            },
+            status if status.is_success() => Ok(Incoming { from: 0, response }),
+            _ => Err(Failure::from_response(response).await),
+        }
+    }
+
+    /// Lengths are those of the file only if it is not packed for the way.
+    fn authorised(&self, request: RequestBuilder) -> RequestBuilder {
+        let request = request.header(ACCEPT_ENCODING, "identity");
+        match &self.token {
+            Some(token) => request.bearer_auth(token),
+            None => request,
+        }
+    }
+}
+
+impl Incoming {
+    /// The next bytes; none at the end.
+    pub async fn next(&mut self) -> Answer<Option<impl AsRef<[u8]> + use<>>> {
+        self.response.chunk().await.map_err(Failure::broken)
+    }
+}
+
+/// The address of a file of a repository: `at` is `<endpoint>/<id>/resolve/<commit>`.
+pub fn address(at: &str, name: &str) -> Result<Url> {
+    let failed = || Error::new(format!("{at}/{name} is no address"));
+    let mut url = Url::parse(at).map_err(|cause| failed().caused_by(cause))?;
+    url.path_segments_mut().map_err(|()| failed())?.extend(name.split('/'));
+    Ok(url)
+}
+
+fn is_relative(location: &str) -> bool {
+    !location.starts_with("//") && Url::parse(location).is_err()
+}
+
+/// Reads the answer to HEAD. `moved`: the file lies elsewhere, and lengths that are not linked are those of the notice.
+fn announced(headers: &HeaderMap, moved: bool) -> Answer<Announced> {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    let etag = text("x-linked-etag").or_else(|| text(ETAG.as_str()));
+    let etag = etag.map(|etag| etag.trim_start_matches("W/").trim_matches('"').to_owned());
+    let etag = etag.ok_or_else(|| Failure::Other("the answer has no ETag, so the file has no name".into()))?;
+    if !is_blob_name(&etag) {
+        return Err(Failure::Other(format!("the ETag `{etag}` cannot be a file's name")));
+    }
+    let length = || (!moved).then(|| text(CONTENT_LENGTH.as_str())).flatten();
+    let size = text("x-linked-size").or_else(length).and_then(|size| size.parse().ok());
+    let commit = text("x-repo-commit").map(str::to_ascii_lowercase).filter(|commit| is_commit(commit));
+    Ok(Announced { etag, size, commit })
+}
+
+/// `bytes 100-199/200` begins at 100.
+fn range_start(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_RANGE)?.to_str().ok()?.strip_prefix("bytes ")?.split('-').next()?.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
+        pairs.iter().map(|&(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect()
+    }
+
+    #[test]
+    fn what_is_linked_counts_before_what_is_sent() {
+        let commit = "8FB2F5C0A1D34E6798BB0A5C7D9E1F2031425364";
+        let small = headers(&[("etag", "W/\"abc\""), ("content-length", "7"), ("x-repo-commit", commit)]);
+        let expected = Announced { etag: "abc".into(), size: Some(7), commit: Some(commit.to_lowercase()) };
+        assert_eq!(announced(&small, false).unwrap(), expected);
+        let large = headers(&[
+            ("etag", "\"pointer\""),
+            ("content-length", "134"),
+            ("x-linked-etag", "\"sum\""),
+            ("x-linked-size", "9000"),
+        ]);
+        assert_eq!(announced(&large, true).unwrap(), Announced { etag: "sum".into(), size: Some(9000), commit: None });
+        assert_eq!(announced(&small, true).unwrap().size, None);
+    }
+
+    #[test]
+    fn an_etag_that_leads_out_of_the_cache_is_refused() {
+        for etag in ["\"../../x\"", "\"\"", "\"a/b\""] {
+            let error = announced(&headers(&[("etag", etag)]), false).unwrap_err();
+            assert!(error.detail().contains("cannot be a file's name"), "{error:?}");
+        }
+        assert!(announced(&headers(&[]), false).unwrap_err().detail().contains("no ETag"));
+    }
+
+    #[test]
+    fn addresses_escape_what_names_may_hold() {
+        let url = address("http://h/o/n/resolve/c", "data/a b#1?.parquet").unwrap();
+        assert_eq!(url.as_str(), "http://h/o/n/resolve/c/data/a%20b%231%3F.parquet");
+        assert!(is_relative("/new/n/resolve/c/x") && !is_relative("https://cdn/x") && !is_relative("//cdn/x"));
+    }
+
+    #[test]
+    fn a_part_says_where_it_begins() {
+        let start = |range| range_start(&headers(&[("content-range", range)]));
+        assert_eq!((start("bytes 100-199/200"), start("bytes */200"), start("100")), (Some(100), None, None));
+        assert_eq!(range_start(&headers(&[])), None);
+    }
+}

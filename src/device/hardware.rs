@@ -1,0 +1,135 @@
+//! What a device has: memory and speed. A plan reckons with it before anything runs.
+
+use crate::error::{Error, Result};
+use std::process::Command;
+
+const GIB: f64 = (1u64 << 30) as f64;
+
+/// One device that stages run on, one stage at a time.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Hardware {
+    pub name: String,
+    /// Bytes that one stage may fill.
+    pub memory: u64,
+    /// Dense matrix products, floating-point operations per second that its maker states: with bf16 factors, with f32.
+    pub peak_bf16: f64,
+    pub peak_f32: f64,
+    /// Bytes per second between memory and cores; infinite where it is never what limits.
+    pub bandwidth: f64,
+    /// Share of the peak that training and scoring are expected to reach.
+    pub utilisation: f64,
+    pub is_cpu: bool,
+}
+
+/// Name; usable GiB; from the makers' data sheets, without sparsity, in 1e12 a second: operations with bf16 factors and with
+/// f32, bytes.
+const GPUS: [(&str, f64, [f64; 3]); 8] = [
+    ("a10g-24gb", 22.0, [70.0, 31.2, 0.600]),
+    ("rtx4090-24gb", 23.5, [165.2, 82.6, 1.008]),
+    ("a100-40gb", 39.0, [312.0, 19.5, 1.555]),
+    ("a40-48gb", 44.4, [149.7, 37.4, 0.696]),
+    ("l40s-48gb", 44.4, [362.0, 91.6, 0.864]),
+    ("a100-80gb", 79.0, [312.0, 19.5, 2.039]),
+    ("h100-80gb", 78.0, [989.4, 66.9, 3.350]),
+    ("h200-141gb", 139.0, [989.4, 66.9, 4.800]),
+];
+
+/// Of the peak of a GPU. An assumption: nothing has been measured on one.
+const GPU_UTILISATION: f64 = 0.35;
+
+/// One core of a server processor, as measured in training models of a few hundred dimensions (docs/performance.md).
+const CORE_FLOPS: f64 = 5.0e10;
+
+impl Hardware {
+    /// The machine this runs on: what is free of its memory, shared by `jobs` stages at once.
+    pub fn here(jobs: usize) -> Self {
+        let free = free_memory().unwrap_or(8 << 30);
+        Self {
+            name: format!("this machine ({jobs} at once)"),
+            memory: free / jobs.max(1) as u64,
+            peak_bf16: CORE_FLOPS,
+            peak_f32: CORE_FLOPS,
+            bandwidth: f64::INFINITY,
+            utilisation: 1.0,
+            is_cpu: true,
+        }
+    }
+
+    /// A GPU by its name, as [`names`](Self::names) lists them.
+    ///
+    /// # Errors
+    /// A name that is not in the table.
+    pub fn named(name: &str) -> Result<Self> {
+        let found = GPUS.iter().find(|(known, ..)| *known == name);
+        let (name, gib, [bf16, f32, bandwidth]) = found.ok_or_else(|| {
+            Error::new(format!("no hardware is called `{name}`"))
+                .hint(format!("known: here, {}; --memory sets any other size", Self::names().join(", ")))
+        })?;
+        Ok(Self {
+            name: (*name).into(),
+            memory: (gib * GIB) as u64,
+            peak_bf16: bf16 * 1e12,
+            peak_f32: f32 * 1e12,
+            bandwidth: bandwidth * 1e12,
+            utilisation: GPU_UTILISATION,
+            is_cpu: false,
+        })
+    }
+
+    pub fn names() -> Vec<&'static str> {
+        GPUS.iter().map(|(name, ..)| *name).collect()
+    }
+}
+
+/// Memory that a stage on `device` may fill, `jobs` of them running at once: what is free of the machine's, or what the GPU
+/// has in all. `None` where the system does not tell.
+pub fn memory_of(device: &str, jobs: usize) -> Option<u64> {
+    match device.rsplit_once(':') {
+        Some((_, index)) => gpu_memory(index),
+        None if device.contains("cuda") => gpu_memory("0"),
+        None => Some(free_memory()? / jobs.max(1) as u64),
+    }
+}
+
+/// Bytes that can be used without swapping, from Linux's `/proc/meminfo`.
+pub fn free_memory() -> Option<u64> {
+    available(&std::fs::read_to_string("/proc/meminfo").ok()?)
+}
+
+fn available(meminfo: &str) -> Option<u64> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kilobytes| kilobytes * 1024)
+}
+
+/// Memory of GPU `index` as the driver's own tool tells it, in MiB.
+fn gpu_memory(index: &str) -> Option<u64> {
+    let arguments = ["--query-gpu=memory.total", "--format=csv,noheader,nounits", "--id"];
+    let said = Command::new("nvidia-smi").args(arguments).arg(index).output().ok().filter(|out| out.status.success())?;
+    String::from_utf8(said.stdout).ok()?.trim().parse::<u64>().ok().map(|mib| mib << 20)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_is_found_and_another_lists_them() {
+        for name in Hardware::names() {
+            assert_eq!(Hardware::named(name).unwrap().name, name);
+        }
+        let error = Hardware::named("h100").unwrap_err();
+        assert!(miette::Diagnostic::help(&error).unwrap().to_string().contains("h100-80gb"));
+    }
+
+    #[test]
+    fn free_memory_is_read_in_bytes() {
+        assert_eq!(available("MemTotal:  100 kB\nMemAvailable:    2048 kB\n"), Some(2 << 20));
+        assert_eq!(available("MemTotal:  100 kB\n"), None);
+    }
+
+    #[test]
+    fn jobs_share_a_machine_s_memory() {
+        let (one, two) = (Hardware::here(1), Hardware::here(2));
+        assert!(one.memory > two.memory);
+    }
+}

@@ -1,0 +1,86 @@
+//! Folders that appear all at once, or not at all.
+
+use crate::{Context, Error, Result};
+use std::fs;
+use std::path::{Path, PathBuf};
+use tempfile::TempDir;
+
+/// A folder that is filled beside its place. Unless it is published it leaves nothing behind.
+#[derive(Debug)]
+pub struct Draft {
+    /// Holds the draft, and what lay in its place while the two change places.
+    beside: TempDir,
+    place: PathBuf,
+}
+
+impl Draft {
+    /// An empty folder that is to appear at `place`, whose parents are made if they are not there.
+    pub fn new(place: &Path) -> Result<Self> {
+        let made = |path: &Path| format!("cannot create the folder {}", path.display());
+        if place.file_name().is_none() {
+            return Err(Error::new(format!("{} is not the name of a folder", place.display())));
+        }
+        let parent = match place.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+        fs::create_dir_all(parent).context(|| made(parent))?;
+        let beside = tempfile::Builder::new().prefix(".draft-").tempdir_in(parent).context(|| made(parent))?;
+        let draft = Self { beside, place: place.to_owned() };
+        fs::create_dir(draft.path()).context(|| made(&draft.path()))?;
+        Ok(draft)
+    }
+
+    /// Where it is filled.
+    pub fn path(&self) -> PathBuf {
+        self.beside.path().join("new")
+    }
+
+    /// Puts the folder in its place. What was there is set aside first, put back if that fails, and removed otherwise.
+    pub fn publish(self) -> Result<()> {
+        let failed = || format!("cannot put the new folder in its place {}", self.place.display());
+        let aside = self.beside.path().join("earlier");
+        let earlier = self.place.try_exists().context(failed)?;
+        if earlier {
+            fs::rename(&self.place, &aside).context(failed)?;
+        }
+        let placed = fs::rename(self.path(), &self.place);
+        if placed.is_err() && earlier {
+            fs::rename(&aside, &self.place).context(failed)?;
+        }
+        placed.context(failed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(folder: &Path) -> Vec<String> {
+        let names = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.collect()
+    }
+
+    #[test]
+    fn a_draft_replaces_its_place_whole_or_leaves_it() {
+        let parent = tempfile::tempdir().unwrap();
+        let place = parent.path().join("a/b");
+        for (file, publish, left) in [("one", true, "one"), ("two", false, "one"), ("three", true, "three")] {
+            let draft = Draft::new(&place).unwrap();
+            fs::write(draft.path().join(file), file).unwrap();
+            if publish {
+                draft.publish().unwrap();
+            } else {
+                drop(draft);
+            }
+            assert_eq!(names(&place), [left]);
+            assert_eq!(names(&parent.path().join("a")), ["b"], "nothing else is left behind");
+        }
+    }
+
+    #[test]
+    fn a_place_without_a_name_is_refused() {
+        assert!(Draft::new(Path::new("/")).is_err());
+        assert!(Draft::new(Path::new("..")).is_err());
+    }
+}

@@ -1,0 +1,92 @@
+//! `config.json`: read from any version of transformers, written so that every version computes the same from it.
+
+use crate::model::gpt_neox::GptNeoXConfig;
+use crate::model::layout::Head;
+use crate::model::weights::StoredAs;
+use crate::{Context, Error, Result};
+use serde_json::{Map, Value, json};
+use std::path::Path;
+use tokenizers::Tokenizer;
+
+/// Later versions of transformers gave the rotary keys new names beside the old ones, and then a table of their own.
+const RENAMED: [(&str, &str); 2] = [("partial_rotary_factor", "rotary_pct"), ("rope_theta", "rotary_emb_base")];
+const ROTARY_TABLES: [&str; 2] = ["rope_parameters", "rope_scaling"];
+
+/// What padding is called by the tokenizers of GPT-NeoX and of others.
+const PADDING: [&str; 4] = ["<|padding|>", "<|pad|>", "<pad>", "[PAD]"];
+
+/// The keys of `path`, without those that are null, and with the rotary ones under their old names alone, which every
+/// version reads.
+///
+/// # Errors
+/// Anything that the computation here does not follow: another architecture, scaled rotary angles, attention without
+/// biases, and rotary keys that contradict each other, of which versions of transformers take different ones.
+pub(super) fn read(path: &Path) -> Result<Map<String, Value>> {
+    let wrong = |message: String| Error::new(format!("{}: {message}", path.display()));
+    let text = std::fs::read_to_string(path).context(|| format!("cannot read {}", path.display()))?;
+    let keys: Value = serde_json::from_str(&text).context(|| format!("{} is not JSON", path.display()))?;
+    let kind = keys["model_type"].as_str().unwrap_or("missing");
+    if kind != "gpt_neox" {
+        return Err(wrong(format!("model_type is {kind}")).hint("only `gpt_neox` is built in"));
+    }
+    for table in ROTARY_TABLES {
+        let named = ["rope_type", "type"].into_iter().map(|key| &keys[table][key]).find(|kind| !kind.is_null());
+        if named.map_or(keys[table]["factor"].is_number(), |kind| kind != "default") {
+            return Err(wrong(format!("{table} scales the rotary angles, which is not supported"))
+                .hint("only the rope_type `default` is built in"));
+        }
+    }
+    if keys["attention_bias"] == false {
+        return Err(wrong("attention_bias is false, which is not supported".into())
+            .hint("published GPT-NeoX checkpoints have biases in attention"));
+    }
+    let mut found = Map::new();
+    for (new, old) in RENAMED {
+        let places = [(old.to_owned(), &keys[old]), (new.to_owned(), &keys[new])];
+        let tables = ROTARY_TABLES.map(|table| (format!("{table}.{new}"), &keys[table][new]));
+        let said: Vec<_> = places.into_iter().chain(tables).filter(|(_, value)| !value.is_null()).collect();
+        let Some((first, value)) = said.first() else { continue };
+        if let Some((other, differs)) = said.iter().find(|(_, other)| other.as_f64() != value.as_f64()) {
+            return Err(wrong(format!("{first} is {value}, and {other} is {differs}"))
+                .hint("they are names of one thing; keep the one that is right"));
+        }
+        found.insert(old.into(), (*value).clone());
+    }
+    let Value::Object(mut keys) = keys else { return Err(wrong("it holds no keys".into())) };
+    keys.retain(|key, value| {
+        !(value.is_null() || ROTARY_TABLES.contains(&key.as_str()) || RENAMED.iter().any(|(new, _)| new == key))
+    });
+    keys.extend(found);
+    Ok(keys)
+}
+
+/// The keys that decide the computation.
+pub(super) fn parse(keys: Map<String, Value>, path: &Path) -> Result<GptNeoXConfig> {
+    let config: GptNeoXConfig = serde_json::from_value(Value::Object(keys))
+        .context(|| format!("{} is not a configuration of GPT-NeoX", path.display()))?;
+    config.validate(&path.display().to_string())?;
+    Ok(config)
+}
+
+/// The keys of a model that was made here.
+pub(super) fn of(config: &GptNeoXConfig, head: Head, stored_as: StoredAs) -> Value {
+    let mut keys = json!(config);
+    keys["model_type"] = json!("gpt_neox");
+    keys["attention_bias"] = json!(true);
+    keys["architectures"] = json!([head.architecture()]);
+    keys["torch_dtype"] = json!(stored_as.torch_name());
+    if head == Head::Reward {
+        keys["id2label"] = json!({"0": "reward"});
+        keys["label2id"] = json!({"reward": 0});
+    }
+    keys
+}
+
+/// The token that rows of a reward model may be padded with. transformers reads the score at the last token that is
+/// another one, so it must not be the end of a sequence, which is where rewards are read. The tokenizer's own padding
+/// token, or a row of the embedding that no token uses; none if there is neither.
+pub(super) fn padding(tokenizer: &Tokenizer, config: &GptNeoXConfig) -> Option<u32> {
+    let named = PADDING.iter().filter_map(|name| tokenizer.token_to_id(name));
+    let unused = tokenizer.get_vocab(true).into_values().max().map(|last| last + 1);
+    named.chain(unused).find(|id| (*id as usize) < config.vocab_size && Some(*id) != config.eos_token_id)
+}

@@ -1,0 +1,108 @@
+//! Any accepted model folder, written anew as the hub publishes them: names with their prefix, no buffers, one number type.
+
+use super::{CONFIG, Checkpoint, REWARD, TOKENIZER, config, copy, write_json};
+use crate::folder::Draft;
+use crate::model::layout::{self, Head};
+use crate::model::weights::{StoredAs, Weights, is_weights};
+use crate::{Context, Error, Result};
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+/// Files that go with a model as they are, where they are there.
+pub const FILES_BESIDE: [&str; 5] =
+    [TOKENIZER, "tokenizer_config.json", "special_tokens_map.json", "generation_config.json", REWARD];
+
+/// How a folder is written.
+#[derive(Clone, Copy, Debug)]
+pub struct Conversion {
+    /// None keeps the number type that the weights have.
+    pub stored_as: Option<StoredAs>,
+    /// Bytes of tensors in a file, at most, unless one tensor alone has more.
+    pub shard_bytes: u64,
+    /// Replaces a model that lies there already.
+    pub force: bool,
+}
+
+impl Checkpoint {
+    /// Writes this checkpoint to the folder `to`, which appears whole or not at all, and may be this checkpoint's own. One
+    /// tensor is in memory at a time.
+    ///
+    /// # Errors
+    /// A tensor that is missing, of another shape or one too many; weights of several number types if none is chosen; a
+    /// number too large for the chosen type; a folder that holds something already.
+    pub fn convert(&self, to: &Path, how: &Conversion) -> Result<()> {
+        check_place(to, how.force)?;
+        let path = self.folder.join(CONFIG);
+        let mut keys = config::read(&path)?;
+        let config = config::parse(keys.clone(), &path)?;
+        let mut weights = Weights::open(&self.folder)?;
+        layout::normalise(&mut weights, &config)?;
+        let head = Head::of(&weights, &config);
+        let expected = layout::tensors(&config, head);
+        weights.check_all(&expected).into_iter().next().map_or(Ok(()), Err)?;
+        let stored_as = how.stored_as.map_or_else(|| common_type(&weights), Ok)?;
+
+        keys.insert("architectures".into(), json!([head.architecture()]));
+        // Its newer name, which would contradict.
+        keys.remove("dtype");
+        keys.insert("torch_dtype".into(), json!(stored_as.torch_name()));
+        if head == Head::Reward && !keys.contains_key("pad_token_id") && self.folder.join(TOKENIZER).is_file() {
+            keys.insert("pad_token_id".into(), json!(config::padding(&self.tokenizer()?, &config)));
+        }
+
+        let draft = Draft::new(to)?;
+        write_json(&draft.path().join(CONFIG), &Value::Object(keys))?;
+        weights.save(&draft.path(), stored_as, how.shard_bytes)?;
+        for name in FILES_BESIDE {
+            let file = self.folder.join(name);
+            if file.is_file() {
+                copy(&file, &draft.path().join(name))?;
+            }
+        }
+        draft.publish()
+    }
+}
+
+/// The number type of all weights.
+fn common_type(weights: &Weights) -> Result<StoredAs> {
+    let types: BTreeSet<StoredAs> = weights.list().filter_map(|tensor| tensor.stored_as).collect();
+    match types.first() {
+        Some(only) if types.len() == 1 => Ok(*only),
+        _ => {
+            let types: Vec<_> = types.iter().map(ToString::to_string).collect();
+            Err(Error::new(format!("{}: its weights are of several types: {}", weights.origin(), types.join(", ")))
+                .hint("choose one with --dtype"))
+        }
+    }
+}
+
+/// Refuses a place whose replacement would destroy something that is not a model, or a model without being told to.
+fn check_place(place: &Path, force: bool) -> Result<()> {
+    let unreadable = || format!("cannot read {}", place.display());
+    if !place.try_exists().context(unreadable)? {
+        return Ok(());
+    }
+    if !fs::symlink_metadata(place).context(unreadable)?.is_dir() {
+        return Err(Error::new(format!("{} is there, and is not a folder", place.display())));
+    }
+    for entry in fs::read_dir(place).context(unreadable)? {
+        let entry = entry.context(unreadable)?;
+        let name = entry.file_name();
+        if !force {
+            return Err(Error::new(format!("{} is not empty", place.display()))
+                .hint("give a new folder, or --force to replace the model that lies there"));
+        }
+        let known = |name: &str| name == CONFIG || FILES_BESIDE.contains(&name) || is_weights(name);
+        if !(name.to_str().is_some_and(known) && entry.file_type().context(unreadable)?.is_file()) {
+            return Err(Error::new(format!(
+                "{} holds `{}`, which would be lost with the model",
+                place.display(),
+                name.to_string_lossy()
+            ))
+            .hint("only a folder of nothing but a model is replaced; move the file away or give a new folder"));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,118 @@
+//! What a model folder holds, told from its configuration and the headers of its files; no weights are read.
+
+use super::{CONFIG, Checkpoint, Normalisation, REWARD, TOKENIZER, config};
+use crate::model::gpt_neox::GptNeoXConfig;
+use crate::model::layout::{self, Head};
+use crate::model::weights::{StoredAs, Weights};
+use crate::{Context, Result};
+use serde::Serialize;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+/// A model folder, described.
+#[derive(Clone, Debug, Serialize)]
+pub struct Inspection {
+    /// What config.json says it is.
+    pub architectures: Vec<String>,
+    /// The head that its tensors have.
+    pub head: Head,
+    pub parameters: Parameters,
+    /// The keys that decide the computation.
+    pub config: GptNeoXConfig,
+    /// Dimensions of each head, and how many of them are rotated.
+    pub head_size: usize,
+    pub rotary_dims: usize,
+    /// Tokens of the tokenizer; none without one.
+    pub tokens: Option<usize>,
+    /// Rows of the embedding that no token uses.
+    pub padding_rows: Option<usize>,
+    pub files: Vec<StoredFile>,
+    /// Tensors beside the weights that are passed over.
+    pub unused_buffers: Vec<String>,
+    /// How scores become rewards, if the folder says so.
+    pub normalisation: Option<Normalisation>,
+    /// Why it cannot be loaded.
+    pub problems: Vec<String>,
+}
+
+/// Counts of parameters, by config.json.
+#[derive(Clone, Debug, Serialize)]
+pub struct Parameters {
+    /// The decoder with its embedding.
+    pub backbone: usize,
+    /// The embedding alone.
+    pub embedding: usize,
+    /// The head; 0 if it is tied to the embedding.
+    pub head: usize,
+}
+
+/// One file of weights.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct StoredFile {
+    pub name: String,
+    pub bytes: u64,
+    pub tensors: usize,
+    /// Number types of its weights.
+    pub dtypes: BTreeSet<StoredAs>,
+}
+
+impl Checkpoint {
+    /// Describes the folder.
+    ///
+    /// # Errors
+    /// A configuration that is not computed here, and files that are damaged. Tensors that are missing, of another shape or
+    /// too many are told in [`Inspection::problems`].
+    pub fn inspect(&self) -> Result<Inspection> {
+        let path = self.folder.join(CONFIG);
+        let keys = config::read(&path)?;
+        let architectures = keys.get("architectures").and_then(|names| serde_json::from_value(names.clone()).ok());
+        let config = config::parse(keys, &path)?;
+        let mut weights = Weights::open(&self.folder)?;
+        let mut files: BTreeMap<&Path, StoredFile> = BTreeMap::new();
+        for tensor in weights.list() {
+            let Some(file) = tensor.file else { continue };
+            files.entry(file).or_default().tensors += 1;
+        }
+        let mut files: BTreeMap<_, _> = files.into_iter().map(|(path, file)| (path.to_owned(), file)).collect();
+        for (path, file) in &mut files {
+            file.name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            file.bytes = std::fs::metadata(path).context(|| format!("cannot read {}", path.display()))?.len();
+        }
+        let (unused_buffers, mut problems) = match layout::normalise(&mut weights, &config) {
+            Ok(unused) => (unused, Vec::new()),
+            Err(error) => (Vec::new(), vec![error.to_string()]),
+        };
+        for tensor in weights.list() {
+            if let Some((file, dtype)) = tensor.file.and_then(|path| files.get_mut(path)).zip(tensor.stored_as) {
+                file.dtypes.insert(dtype);
+            }
+        }
+        let head = Head::of(&weights, &config);
+        problems.extend(weights.check_all(&layout::tensors(&config, head)).iter().map(ToString::to_string));
+        let tokens = match self.folder.join(TOKENIZER).is_file() {
+            true => Some(self.tokenizer()?.get_vocab_size(true)),
+            false => None,
+        };
+        if let Some(tokens) = tokens.filter(|tokens| *tokens > config.vocab_size) {
+            problems.push(format!("the tokenizer has {tokens} tokens, and the embedding {} rows", config.vocab_size));
+        }
+        Ok(Inspection {
+            architectures: architectures.unwrap_or_default(),
+            head,
+            parameters: Parameters {
+                backbone: config.backbone_parameters(),
+                embedding: config.vocab_size * config.hidden_size,
+                head: head.parameters(&config),
+            },
+            head_size: config.head_size(),
+            rotary_dims: 2 * config.rotary_pairs(),
+            padding_rows: tokens.map(|tokens| config.vocab_size.saturating_sub(tokens)),
+            tokens,
+            files: files.into_values().collect(),
+            unused_buffers,
+            normalisation: if self.folder.join(REWARD).is_file() { Some(self.normalisation()?) } else { None },
+            problems,
+            config,
+        })
+    }
+}

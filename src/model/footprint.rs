@@ -1,0 +1,247 @@
+//! How much memory and arithmetic a model takes, reckoned from its shape alone: what `touchstone plan` prints before a run,
+//! and what micro-batches are derived from. Counts follow the operations of `gpt_neox.rs` and `device/fused`; docs/memory.md
+//! compares them with measured peaks.
+
+use crate::model::GptNeoXConfig;
+
+/// Which operations compute, since they keep different things for the backward pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kernels {
+    /// One pass with a gradient of its own (the CPU backend, f32).
+    Fused,
+    /// Compositions of tensor operations (every other backend, and bf16).
+    Composed,
+}
+
+impl Kernels {
+    /// The kernels of our own are f32.
+    fn of(computation: &Computation, fused: bool) -> Self {
+        if fused && computation.bytes == F32 { Self::Fused } else { Self::Composed }
+    }
+}
+
+/// How a model is computed with: what moves its memory.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Computation {
+    /// Bytes of an activation and of a weight as it is computed with: 4 (f32) or 2 (bf16).
+    pub bytes: f64,
+    /// Layers keep their input alone and are computed again for their gradients.
+    pub gradient_checkpointing: bool,
+    /// Rank of the adapters; 0 trains every parameter.
+    pub lora_rank: usize,
+}
+
+/// A batch: rows of `width` tokens, at `read` of which a head of `outputs` numbers reads.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Load {
+    pub rows: f64,
+    pub width: f64,
+    pub read: f64,
+    pub outputs: f64,
+}
+
+impl Load {
+    /// So many times as many rows.
+    pub fn times(self, rows: f64) -> Self {
+        Self { rows: self.rows * rows, ..self }
+    }
+}
+
+const F32: f64 = 4.0;
+
+impl GptNeoXConfig {
+    /// Parameters with a head of `outputs` numbers (the vocabulary of a language model, 1 of a reward model).
+    pub fn parameters(&self, outputs: usize) -> usize {
+        let tied = self.tie_word_embeddings && outputs == self.vocab_size;
+        self.backbone_parameters() + if tied { 0 } else { outputs * self.hidden_size }
+    }
+
+    /// Parameters of the adapters of rank `rank` beside the four linears of every layer.
+    pub fn lora_parameters(&self, rank: usize) -> usize {
+        let (d, inner) = (self.hidden_size, self.intermediate_size);
+        self.num_hidden_layers * rank * ((d + 3 * d) + (d + d) + 2 * (d + inner))
+    }
+
+    /// Parameters that matrix products use, per layer.
+    fn layer_matrix(&self) -> f64 {
+        (self.hidden_size * (4 * self.hidden_size + 2 * self.intermediate_size)) as f64
+    }
+}
+
+/// Floating-point operations of one forward pass: two for every parameter of a product, and attention's products over the
+/// columns that a token sees.
+pub fn forward_flops(config: &GptNeoXConfig, load: &Load) -> f64 {
+    let (d, layers) = (config.hidden_size as f64, config.num_hidden_layers as f64);
+    let per_token = layers * (2.0 * config.layer_matrix() + 2.0 * d * load.width);
+    load.rows * (load.width * per_token + 2.0 * load.read * d * load.outputs)
+}
+
+/// Forward and backward; with checkpointing the forward pass is done twice.
+pub fn training_flops(config: &GptNeoXConfig, load: &Load, computation: &Computation) -> f64 {
+    forward_flops(config, load) * if computation.gradient_checkpointing { 4.0 } else { 3.0 }
+}
+
+/// Bytes that a model trained with AdamW holds from step to step: weights, gradients, two moments.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct TrainingState {
+    pub weights: f64,
+    pub gradients: f64,
+    pub moments: f64,
+}
+
+impl std::ops::Add for TrainingState {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            weights: self.weights + other.weights,
+            gradients: self.gradients + other.gradients,
+            moments: self.moments + other.moments,
+        }
+    }
+}
+
+/// `outputs` as in [`GptNeoXConfig::parameters`]. Master weights, gradients and moments are f32; a frozen base under
+/// adapters is held in the computation's own type.
+pub fn training_state(config: &GptNeoXConfig, outputs: usize, computation: &Computation) -> TrainingState {
+    let all = config.parameters(outputs) as f64;
+    if computation.lora_rank == 0 {
+        return TrainingState { weights: F32 * all, gradients: F32 * all, moments: 2.0 * F32 * all };
+    }
+    // A scalar head is trained as a whole, a vocabulary's is frozen.
+    let head = if outputs == config.vocab_size { 0.0 } else { (outputs * config.hidden_size) as f64 };
+    let trained = config.lora_parameters(computation.lora_rank) as f64 + head;
+    let weights = computation.bytes * (all - head) + F32 * trained;
+    TrainingState { weights, gradients: F32 * trained, moments: 2.0 * F32 * trained }
+}
+
+/// Bytes of the optimiser's own values while it updates the largest parameter.
+pub fn update_transient(config: &GptNeoXConfig) -> f64 {
+    let largest = (config.vocab_size * config.hidden_size).max(config.hidden_size * config.intermediate_size);
+    4.0 * F32 * largest as f64
+}
+
+/// Bytes of a model that is only read.
+pub fn frozen(config: &GptNeoXConfig, outputs: usize, bytes: f64) -> f64 {
+    bytes * config.parameters(outputs) as f64
+}
+
+/// Bytes that a forward pass keeps for its gradients, and what the widest moment of the backward pass adds. `fused`: whether
+/// the device has the operations of `device/fused`.
+pub fn training_activations(config: &GptNeoXConfig, load: &Load, computation: &Computation, fused: bool) -> f64 {
+    let (d, layers) = (config.hidden_size as f64, config.num_hidden_layers as f64);
+    let tokens = load.rows * load.width;
+    let layer = tokens * kept_per_token(config, load, computation, fused);
+    let kept = if computation.gradient_checkpointing {
+        // Every layer's input, and one layer at a time with all that it keeps.
+        layers * tokens * d * computation.bytes + layer
+    } else {
+        layers * layer
+    };
+    let head = load.rows * load.read * (d + d + HEAD_COPIES * load.outputs) * F32;
+    // The gradient of the widest activation, and what it is made from.
+    let widest = tokens * F32 * (config.intermediate_size.max(3 * config.hidden_size) as f64) * 2.0;
+    kept + cast_weights(config, computation) + head.max(widest)
+}
+
+/// Copies of a head's outputs alive at once: themselves, scaled by the temperature or as probabilities, and their gradient.
+const HEAD_COPIES: f64 = 2.0;
+
+/// bf16 copies of f32 master weights that a recorded forward pass holds.
+fn cast_weights(config: &GptNeoXConfig, computation: &Computation) -> f64 {
+    if computation.bytes == F32 {
+        return 0.0;
+    }
+    let layers = if computation.gradient_checkpointing { 1.0 } else { config.num_hidden_layers as f64 };
+    computation.bytes * layers * config.layer_matrix()
+}
+
+/// Bytes kept per token and layer for the backward pass.
+fn kept_per_token(config: &GptNeoXConfig, load: &Load, computation: &Computation, fused: bool) -> f64 {
+    let (d, inner) = (config.hidden_size as f64, config.intermediate_size as f64);
+    let sequential = if config.use_parallel_residual { 0.0 } else { d };
+    // The residual stream; the inputs of the four linears; queries, keys and values.
+    let linears = d + sequential + (3.0 * d + inner) + 3.0 * d;
+    match Kernels::of(computation, fused) {
+        // The slopes of GELU beside them; attention computes its weights again.
+        Kernels::Fused => F32 * (linears + inner),
+        // Layer norms keep what they divide by and both factors; queries and keys once more, rotated; GELU's
+        // intermediate values; the weights of attention, twice, and their masks.
+        Kernels::Composed => {
+            let norms = 2.0 * F32 * 3.0 * d;
+            let gelu = computation.bytes * 3.0 * inner;
+            let scores = config.num_attention_heads as f64 * load.width * (2.0 * F32 + computation.bytes + 2.0);
+            computation.bytes * (linears + 3.0 * d) + norms + gelu + scores
+        }
+    }
+}
+
+/// Bytes of the widest moment of a forward pass whose states are not kept.
+pub fn inference_activations(config: &GptNeoXConfig, load: &Load, computation: &Computation, fused: bool) -> f64 {
+    let (d, inner) = (config.hidden_size as f64, config.intermediate_size as f64);
+    let tokens = load.rows * load.width;
+    let layer = match Kernels::of(computation, fused) {
+        Kernels::Fused => F32 * tokens * (3.0 * d + 2.0 * inner),
+        Kernels::Composed => {
+            let scores = load.rows * config.num_attention_heads as f64 * load.width * load.width * (3.0 * F32 + 2.0);
+            tokens * (computation.bytes * (3.0 * d + 2.0 * inner)).max(computation.bytes * 8.0 * d + scores / tokens)
+        }
+    };
+    let head = load.rows * load.read * (d + HEAD_COPIES * load.outputs) * F32;
+    tokens * d * computation.bytes + layer.max(head)
+}
+
+/// Bytes of the keys and values of `rows` responses with room for `width` tokens each.
+pub fn kv_cache(config: &GptNeoXConfig, rows: f64, width: f64, bytes: f64) -> f64 {
+    2.0 * config.num_hidden_layers as f64 * config.hidden_size as f64 * rows * width * bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Pythia-1B, as its config.json has it.
+    fn pythia_1b() -> GptNeoXConfig {
+        serde_json::from_value(serde_json::json!({
+            "vocab_size": 50304, "hidden_size": 2048, "num_hidden_layers": 16, "num_attention_heads": 8,
+            "intermediate_size": 8192, "rotary_pct": 0.25, "max_position_embeddings": 2048
+        }))
+        .unwrap()
+    }
+
+    const F32_PLAIN: Computation =
+        Computation { bytes: 4.0, gradient_checkpointing: false, lora_rank: 0 };
+
+    #[test]
+    fn parameters_are_the_published_ones() {
+        // Published for EleutherAI/pythia-1b-deduped.
+        assert_eq!(pythia_1b().parameters(50304), 1_011_781_632);
+    }
+
+    #[test]
+    fn a_forward_pass_of_short_rows_is_two_operations_a_parameter() {
+        let config = pythia_1b();
+        let load = Load { rows: 1.0, width: 1.0, read: 1.0, outputs: 50304.0 };
+        let products = (config.parameters(50304) - 50304 * 2048) as f64;
+        assert!((forward_flops(&config, &load) / (2.0 * products) - 1.0).abs() < 1e-3);
+    }
+
+    #[test]
+    fn adapters_leave_little_to_train() {
+        let config = pythia_1b();
+        let adapters = Computation { lora_rank: 16, ..F32_PLAIN };
+        let (full, small) = (training_state(&config, 1, &F32_PLAIN), training_state(&config, 1, &adapters));
+        assert_eq!(full.moments, 2.0 * full.gradients);
+        assert!(small.moments < 0.02 * full.moments && small.weights >= full.weights);
+    }
+
+    #[test]
+    fn checkpointing_keeps_little_more_than_the_layers_inputs() {
+        let config = pythia_1b();
+        let load = Load { rows: 8.0, width: 565.0, read: 1.0, outputs: 1.0 };
+        let kept = |gradient_checkpointing| {
+            training_activations(&config, &load, &Computation { gradient_checkpointing, ..F32_PLAIN }, true)
+        };
+        assert!(kept(true) < 0.25 * kept(false));
+    }
+}

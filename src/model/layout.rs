@@ -1,0 +1,171 @@
+//! What a published GPT-NeoX checkpoint holds: names and shapes of its tensors, and what else lies beside them. Building a
+//! model asks for the same tensors one by one; this list needs no model, so that a folder can be described or rewritten
+//! without one.
+
+use crate::model::gpt_neox::GptNeoXConfig;
+use crate::model::weights::Weights;
+use crate::{Error, Result};
+use serde::Serialize;
+
+/// Buffers of each layer that old versions of transformers saved beside the weights: the causal mask, the value that it puts
+/// in place of hidden scores, and the rotary frequencies. They follow from config.json, and no version reads them. These and
+/// no other tensors are passed over.
+pub const UNUSED_BUFFERS: [&str; 3] = ["attention.bias", "attention.masked_bias", "attention.rotary_emb.inv_freq"];
+
+/// Begins the names of the decoder's tensors, unless it was saved alone.
+const PREFIX: &str = "gpt_neox.";
+const EMBEDDING: &str = "gpt_neox.embed_in.weight";
+const LM_HEAD: &str = "embed_out.weight";
+const SCORE: &str = "score.weight";
+
+/// What reads the decoder's states.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Head {
+    LanguageModel,
+    Reward,
+    /// None: the decoder alone.
+    None,
+}
+
+impl Head {
+    /// The head that `weights` have; a tied one needs no tensor.
+    pub fn of(weights: &Weights, config: &GptNeoXConfig) -> Self {
+        if weights.contains(SCORE) {
+            Self::Reward
+        } else if weights.contains(LM_HEAD) || config.tie_word_embeddings {
+            Self::LanguageModel
+        } else {
+            Self::None
+        }
+    }
+
+    /// Its class in transformers.
+    pub fn architecture(self) -> &'static str {
+        match self {
+            Self::LanguageModel => "GPTNeoXForCausalLM",
+            Self::Reward => "GPTNeoXForSequenceClassification",
+            Self::None => "GPTNeoXModel",
+        }
+    }
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::LanguageModel => "language model",
+            Self::Reward => "reward model",
+            Self::None => "decoder without a head",
+        }
+    }
+
+    /// Errors unless `weights` have this head.
+    pub fn expect(self, weights: &Weights, config: &GptNeoXConfig) -> Result<()> {
+        let found = Self::of(weights, config);
+        if found == self {
+            return Ok(());
+        }
+        let hint = match found {
+            Self::LanguageModel => "load it as a language model (`--kind lm`)",
+            Self::Reward => "load it as a reward model (`--kind reward`)",
+            Self::None => "take a checkpoint of GPTNeoXForCausalLM; a head is never made up",
+        };
+        Err(Error::new(format!("{} holds a {}, not a {}", weights.origin(), found.name(), self.name())).hint(hint))
+    }
+
+    /// Its tensor and shape; none if it has none or is tied to the embedding.
+    fn tensor(self, config: &GptNeoXConfig) -> Option<(String, Vec<usize>)> {
+        match self {
+            Self::LanguageModel if config.tie_word_embeddings => None,
+            Self::LanguageModel => Some((LM_HEAD.into(), vec![config.vocab_size, config.hidden_size])),
+            Self::Reward => Some((SCORE.into(), vec![1, config.hidden_size])),
+            Self::None => None,
+        }
+    }
+
+    /// Parameters beside the decoder's.
+    pub fn parameters(self, config: &GptNeoXConfig) -> usize {
+        self.tensor(config).map_or(0, |(_, shape)| shape.iter().product())
+    }
+}
+
+/// Name and shape of every tensor, as stored: `[out, in]` for matrices.
+pub fn tensors(config: &GptNeoXConfig, head: Head) -> Vec<(String, Vec<usize>)> {
+    let (d, inner) = (config.hidden_size, config.intermediate_size);
+    let parts = [
+        ("input_layernorm", vec![d]),
+        ("attention.query_key_value", vec![3 * d, d]),
+        ("attention.dense", vec![d, d]),
+        ("post_attention_layernorm", vec![d]),
+        ("mlp.dense_h_to_4h", vec![inner, d]),
+        ("mlp.dense_4h_to_h", vec![d, inner]),
+    ];
+    let mut all = vec![(EMBEDDING.into(), vec![config.vocab_size, d])];
+    let mut weight_and_bias = |name: String, shape: &[usize]| {
+        all.push((format!("{name}.weight"), shape.to_vec()));
+        all.push((format!("{name}.bias"), vec![shape[0]]));
+    };
+    for layer in 0..config.num_hidden_layers {
+        for (part, shape) in &parts {
+            weight_and_bias(format!("{PREFIX}layers.{layer}.{part}"), shape);
+        }
+    }
+    weight_and_bias(format!("{PREFIX}final_layer_norm"), &[d]);
+    all.extend(head.tensor(config));
+    all
+}
+
+/// Brings `weights` to the names of [`tensors`]: a decoder that was saved alone gets its prefix, a tied head that was stored
+/// too is dropped, and so are the [`UNUSED_BUFFERS`], whose names are returned.
+///
+/// # Errors
+/// A tied head that is not equal to the embedding: versions of transformers disagree on which of the two counts.
+pub fn normalise(weights: &mut Weights, config: &GptNeoXConfig) -> Result<Vec<String>> {
+    if !weights.list().any(|tensor| tensor.name.starts_with(PREFIX)) {
+        let is_decoder =
+            |name: &str| ["embed_in.", "layers.", "final_layer_norm."].iter().any(|part| name.starts_with(part));
+        weights.rename(|name| if is_decoder(&name) { format!("{PREFIX}{name}") } else { name });
+    }
+    if config.tie_word_embeddings {
+        weights.ignore_copy(LM_HEAD, EMBEDDING)?;
+    }
+    let unused: Vec<String> = (0..config.num_hidden_layers)
+        .flat_map(|layer| UNUSED_BUFFERS.map(|buffer| format!("{PREFIX}layers.{layer}.{buffer}")))
+        .filter(|name| weights.contains(name))
+        .collect();
+    unused.iter().for_each(|name| weights.ignore(name));
+    Ok(unused)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{LanguageModel, RewardModel};
+    use crate::rng::stream;
+    use burn::tensor::Device;
+
+    fn config(tied: bool) -> GptNeoXConfig {
+        let keys = serde_json::json!({
+            "vocab_size": 11, "hidden_size": 6, "num_hidden_layers": 2, "num_attention_heads": 1,
+            "intermediate_size": 5, "tie_word_embeddings": tied,
+        });
+        serde_json::from_value(keys).unwrap()
+    }
+
+    #[test]
+    fn the_list_is_what_models_are_saved_as() {
+        for tied in [false, true] {
+            let config = config(tied);
+            let mut rng = stream(1, "test/model", &[]);
+            let policy = LanguageModel::random(&config, 0.1, &mut rng, &Device::flex()).unwrap();
+            let reward = RewardModel::on(&policy, 0.0, &mut rng).unwrap();
+            for (head, weights) in [(Head::LanguageModel, policy.weights()), (Head::Reward, reward.weights())] {
+                assert_eq!(Head::of(&weights, &config), head);
+                let mut expected = tensors(&config, head);
+                expected.sort();
+                let found: Vec<_> = weights.list().map(|t| (t.name.to_owned(), t.shape.to_vec())).collect();
+                assert_eq!(found, expected, "{head:?}, tied: {tied}");
+                let parameters: usize = expected.iter().map(|(_, shape)| shape.iter().product::<usize>()).sum();
+                assert_eq!(parameters, config.backbone_parameters() + head.parameters(&config));
+            }
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! Reading safetensors: the header at once, each tensor's values when they are asked for.
+
+use super::{Entry, StoredAs, Values, Weights};
+use crate::{Context, Error, Result};
+use safetensors::tensor::{Dtype, Metadata};
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Bytes of the number that says how long the header is, where every file begins.
+const LENGTH: u64 = 8;
+/// The format's own bound on headers, which also bounds what a damaged length can make us allocate.
+const MOST_HEADER: u64 = 100_000_000;
+/// Bytes that are decoded at a time.
+const PIECE: usize = 1 << 18;
+
+/// An open file whose header fits its length.
+#[derive(Debug)]
+struct TensorFile {
+    path: PathBuf,
+    /// Kept open, so that what is read is what the header described even if the file is replaced meanwhile.
+    file: Mutex<File>,
+}
+
+/// The values of one tensor, in a file.
+#[derive(Clone, Debug)]
+pub(super) struct Stored {
+    file: Arc<TensorFile>,
+    /// Its name in the file.
+    name: String,
+    dtype: Dtype,
+    /// Bytes from the beginning of the file.
+    start: u64,
+    count: usize,
+}
+
+impl Weights {
+    /// Reads a safetensors file's header; values are read, and f16 and bf16 become f32, when they are taken.
+    ///
+    /// # Errors
+    /// A header that is no safetensors header, tensors that overlap, leave gaps or are not as long as their shape and type
+    /// say, and a file that is not exactly as long as its header says.
+    pub fn read(path: &Path) -> Result<Self> {
+        let failed = || format!("cannot read {}", path.display());
+        let mut file = File::open(path).context(failed)?;
+        let length = file.metadata().context(failed)?.len();
+        let (header, start) = read_header(&mut file, length).map_err(|cause| {
+            Error::new(format!("{} is not a complete safetensors file", path.display()))
+                .caused_by(cause)
+                .hint("it may have been cut off or damaged while being copied or downloaded; fetch it again")
+        })?;
+        let file = Arc::new(TensorFile { path: path.to_owned(), file: Mutex::new(file) });
+        let mut weights = Self::new(path.display().to_string());
+        for (name, info) in header.tensors() {
+            let stored = Stored {
+                file: Arc::clone(&file),
+                name: name.clone(),
+                dtype: info.dtype,
+                start: start + info.data_offsets.0 as u64,
+                count: info.shape.iter().product(),
+            };
+            weights.tensors.insert(name, Entry { shape: info.shape.clone(), values: Values::Stored(stored) });
+        }
+        Ok(weights)
+    }
+}
+
+/// The header of a file of `length` bytes, and the byte where values begin.
+fn read_header(
+    file: &mut File,
+    length: u64,
+) -> std::result::Result<(Metadata, u64), Box<dyn std::error::Error + Send + Sync>> {
+    let mut bytes = [0; LENGTH as usize];
+    if length < LENGTH {
+        return Err(format!("it has {length} bytes, fewer than the length of a header takes").into());
+    }
+    file.read_exact(&mut bytes)?;
+    let header = u64::from_le_bytes(bytes);
+    if header > MOST_HEADER.min(length - LENGTH) {
+        return Err(format!("its header claims {header} bytes, and the file has {length}").into());
+    }
+    let mut bytes = vec![0; header as usize];
+    file.read_exact(&mut bytes)?;
+    // Checks that shapes, types and places of all tensors agree, and that they follow each other without gap or overlap.
+    let metadata: Metadata = serde_json::from_slice(&bytes)?;
+    let (start, promised) = (LENGTH + header, metadata.data_len() as u64);
+    if start.checked_add(promised) != Some(length) {
+        return Err(format!("its header promises {promised} bytes of values, and {} follow", length - start).into());
+    }
+    Ok((metadata, start))
+}
+
+impl Stored {
+    pub(super) fn path(&self) -> &Path {
+        &self.file.path
+    }
+
+    pub(super) fn bytes(&self) -> u64 {
+        (self.count * self.dtype.bitsize() / 8) as u64
+    }
+
+    /// How the numbers are stored. Masks and other buffers are of other types, and are never read.
+    pub(super) fn stored_as(&self) -> Result<StoredAs> {
+        StoredAs::of(self.dtype).ok_or_else(|| {
+            Error::new(format!("{}: tensor `{}` has type {}", self.path().display(), self.name, self.dtype))
+                .hint("weights may be f32, f16 or bf16")
+        })
+    }
+
+    /// The values as f32, decoded piece by piece, so that they are in memory once.
+    pub(super) fn read(&self) -> Result<Vec<f32>> {
+        let failed = || format!("cannot read tensor `{}` of {}", self.name, self.path().display());
+        let stored_as = self.stored_as()?;
+        let mut file = self.file.file.lock().unwrap_or_else(PoisonError::into_inner);
+        file.seek(SeekFrom::Start(self.start)).context(failed)?;
+        let mut left = self.count * stored_as.bytes();
+        let mut values = Vec::with_capacity(self.count);
+        let mut piece = vec![0; PIECE.min(left)];
+        while left > 0 {
+            let bytes = &mut piece[..PIECE.min(left)];
+            file.read_exact(bytes).context(failed)?;
+            decode(bytes, stored_as, &mut values);
+            left -= bytes.len();
+        }
+        Ok(values)
+    }
+}
+
+/// Appends the numbers that `bytes` hold.
+fn decode(bytes: &[u8], stored_as: StoredAs, values: &mut Vec<f32>) {
+    match stored_as {
+        StoredAs::F32 => values.extend(bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b))),
+        StoredAs::F16 => values.extend(bytes.as_chunks().0.iter().map(|b| half::f16::from_le_bytes(*b).to_f32())),
+        StoredAs::Bf16 => values.extend(bytes.as_chunks().0.iter().map(|b| half::bf16::from_le_bytes(*b).to_f32())),
+    }
+}

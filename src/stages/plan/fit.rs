@@ -1,0 +1,67 @@
+//! Does a study fit into a device's memory, and if not, which switch makes it fit?
+
+use super::{LocalData, Plan};
+use crate::experiment::Study;
+use crate::methods::ppo::Critic;
+use crate::methods::training::{Dtype, Training};
+use crate::pipeline::PlannedStage;
+use crate::stages::work::Site;
+use crate::{Error, Result};
+
+/// A change of a study's hyper-parameters that saves memory, as `--set` writes it.
+type Switch = (&'static str, fn(&mut Training, &mut Critic));
+
+/// From what changes nothing but time to what changes what is learned.
+const SWITCHES: [Switch; 4] = [
+    ("training.gradient_checkpointing=true", |training, _| training.gradient_checkpointing = true),
+    ("training.dtype=bf16", |training, _| training.dtype = Dtype::Bf16),
+    ("ppo.critic=zero_head", |_, critic| *critic = Critic::ZeroHead),
+    ("training.lora_rank=16", |training, _| training.lora_rank = 16),
+];
+
+/// The stage of `plan` that needs the most memory of those that do not fit into `limit` bytes one row at a time.
+fn too_large(plan: &Plan, limit: u64, site: Site) -> Option<(&PlannedStage, f64)> {
+    let needs = |stage: &PlannedStage| plan.work(&stage.key).memory(1, site).total();
+    let all = plan.graph.iter().map(|stage| (stage, needs(stage)));
+    all.filter(|(_, bytes)| *bytes > limit as f64).max_by(|a, b| a.1.total_cmp(&b.1))
+}
+
+/// # Errors
+/// A stage that does not fit, with the fewest and mildest switches that make the whole study fit.
+pub fn check(study: &Study, local: Option<&LocalData>, plan: &Plan, limit: u64, site: Site) -> Result<()> {
+    let Some((stage, bytes)) = too_large(plan, limit, site) else { return Ok(()) };
+    let (needed, available) = (gib(bytes), gib(limit as f64));
+    let error = Error::new(format!(
+        "stage `{}` needs {needed} GiB even one row at a time, and {available} GiB are available",
+        stage.label
+    ));
+    Err(match remedy(study, local, limit, site)? {
+        Some(switches) => error.hint(format!("it fits with {}", switches.join(" "))),
+        None => error.hint(
+            "no switch of touchstone makes it fit: choose smaller models with --sizes, shorter texts, a smaller \
+             generation.batch_size, or a larger device with --target or --memory",
+        ),
+    })
+}
+
+fn gib(bytes: f64) -> String {
+    format!("{:.1}", bytes / (1u64 << 30) as f64)
+}
+
+/// The switches that make everything fit: the smallest set, and of these the first in the order of [`SWITCHES`].
+fn remedy(study: &Study, local: Option<&LocalData>, limit: u64, site: Site) -> Result<Option<Vec<String>>> {
+    let mut sets: Vec<u32> = (1..1 << SWITCHES.len()).collect();
+    sets.sort_by_key(|set| (set.count_ones(), *set));
+    for set in sets {
+        let chosen = || SWITCHES.iter().enumerate().filter(move |(index, _)| set & (1 << index) != 0);
+        let mut changed = study.clone();
+        let hypers = changed.methods.iter_mut().map(|method| &mut method.hyper);
+        for hyper in std::iter::once(&mut changed.shared).chain(hypers) {
+            chosen().for_each(|(_, (_, apply))| apply(&mut hyper.training, &mut hyper.ppo.critic));
+        }
+        if too_large(&Plan::new(&changed, local)?, limit, site).is_none() {
+            return Ok(Some(chosen().map(|(_, (text, _))| format!("--set {text}")).collect()));
+        }
+    }
+    Ok(None)
+}

@@ -1,0 +1,153 @@
+//! A study laid out as a graph of stages, and which of them measure which cell (method, size, seed, iteration).
+//!
+//! What does not vary with a seed is planned without one, and equal stages are one stage: a base for all, one SFT per
+//! seed for SPIN, IRL and RLHF, the first pairs of IRL for SPIN too.
+
+pub mod fit;
+mod recipes;
+mod stages;
+#[cfg(test)]
+mod tests;
+
+pub use stages::{Pretraining, bases};
+
+use super::work::Work;
+use crate::data::world::World;
+use crate::experiment::{Hyper, MethodPlan, Recipe, Study};
+use crate::model::GptNeoXConfig;
+use crate::pipeline::{Graph, StageKey};
+use crate::{Error, Result};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// Seed of the base, which all seeds of a study share.
+pub const BASE_SEED: u64 = 0;
+
+/// A study as stages.
+pub struct Plan {
+    pub graph: Graph,
+    pub cells: Vec<Cell>,
+    /// Nothing stands for gold: whatever needs it is not measured.
+    pub without_gold: bool,
+    works: BTreeMap<StageKey, Work>,
+}
+
+/// One row of the long table to be: where its metrics and its costs come from.
+#[derive(Clone, Debug)]
+pub struct Cell {
+    /// A method's id, or a heuristic's name.
+    pub method: String,
+    pub size: String,
+    pub seed: u64,
+    /// From 1 for methods that iterate; 0 for the others.
+    pub iteration: usize,
+    /// Stages whose metrics are this cell's.
+    pub measured_by: Vec<StageKey>,
+    /// Stages that make what is measured, without those that it shares with every method (base, SFT).
+    pub made_by: Vec<StageKey>,
+}
+
+/// Real posts instead of the embedded world.
+#[derive(Clone, Debug)]
+pub struct LocalData {
+    pub file: PathBuf,
+    pub blake3: String,
+    /// Folder with a tokenizer.json.
+    pub tokenizer: PathBuf,
+    pub tokenizer_blake3: String,
+    pub vocabulary: usize,
+    /// Posts in the file.
+    pub rows: usize,
+}
+
+impl Plan {
+    /// # Errors
+    /// On real posts, a method that needs what its data do not give.
+    pub fn new(study: &Study, local: Option<&LocalData>) -> Result<Self> {
+        if local.is_some() || study.data.is_some() {
+            runs_on_real_posts(study)?;
+        }
+        let mut planner = Planner::new(study, local)?;
+        for (size, model) in &study.sizes {
+            for &seed in &study.seeds {
+                planner.seed(size, model, seed)?;
+            }
+        }
+        let judged = study.data.as_ref().is_some_and(|data| data.judge.is_some());
+        let without_gold = !judged && (local.is_some() || study.data.is_some());
+        let Planner { graph, cells, works, .. } = planner;
+        Ok(Self { graph, cells, without_gold, works })
+    }
+
+    /// What a stage of the plan will do.
+    pub fn work(&self, key: &StageKey) -> &Work {
+        // Every stage of the graph was added with its work.
+        &self.works[key]
+    }
+}
+
+fn runs_on_real_posts(study: &Study) -> Result<()> {
+    let data = study.data.as_ref();
+    let preferences = data.is_some_and(|data| data.sources.comparisons.is_some());
+    let gold = data.is_some_and(|data| data.judge.is_some());
+    let needs = |method: &MethodPlan| match method.recipe {
+        Recipe::Base | Recipe::Sft | Recipe::Irl | Recipe::Spin => None,
+        Recipe::Demonstrator => Some("an author who can be asked for another summary"),
+        Recipe::Rlhf | Recipe::BestOfNReward => (!preferences).then_some("labelled preferences"),
+        Recipe::BestOfNGold => (!gold).then_some("a gold reward"),
+        Recipe::GoldPpo => Some("the gold reward of the embedded world"),
+    };
+    let Some((method, need)) = study.methods.iter().find_map(|method| Some((method, needs(method)?))) else {
+        return Ok(());
+    };
+    let others: Vec<&str> =
+        study.methods.iter().filter(|method| needs(method).is_none()).map(|method| method.id.as_str()).collect();
+    let place = if data.is_some() { format!("scale `{}`", study.scale) } else { "--data".into() };
+    Err(Error::new(format!("method `{}` needs {need}, which {place} does not give", method.id))
+        .hint(format!("choose the others: --methods {}", others.join(","))))
+}
+
+struct Planner<'a> {
+    study: &'a Study,
+    local: Option<&'a LocalData>,
+    /// Rows of an embedding that does not say otherwise.
+    vocabulary: usize,
+    graph: Graph,
+    cells: Vec<Cell>,
+    works: BTreeMap<StageKey, Work>,
+}
+
+/// What all methods of one size and seed start from.
+struct Start<'a> {
+    size: &'a str,
+    seed: u64,
+    config: GptNeoXConfig,
+    base: StageKey,
+}
+
+/// A method at one size and seed, on its way.
+struct Run<'a> {
+    start: &'a Start<'a>,
+    method: &'a MethodPlan,
+    hyper: &'a Hyper,
+    demonstrations: StageKey,
+    sft: StageKey,
+    exam_pairs: StageKey,
+}
+
+
+impl<'a> Planner<'a> {
+    fn new(study: &'a Study, local: Option<&'a LocalData>) -> Result<Self> {
+        let vocabulary = match local {
+            Some(local) => local.vocabulary,
+            None => World::new(&study.world)?.tokenizer()?.get_vocab_size(true),
+        };
+        Ok(Self { study, local, vocabulary, graph: Graph::new(), cells: Vec::new(), works: BTreeMap::new() })
+    }
+}
+
+impl Run<'_> {
+    fn label(&self, step: &str) -> String {
+        format!("{}/{}/seed {}/{step}", self.method.id, self.start.size, self.start.seed)
+    }
+}

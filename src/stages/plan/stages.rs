@@ -1,0 +1,404 @@
+//! The stages that several recipes use, each with its inputs, its version and what it will cost.
+
+use super::{BASE_SEED, LocalData, Planner, Run, Start};
+use crate::Result;
+use crate::data::world::Split;
+use crate::eval::exam::WorldExam;
+use crate::experiment::{Hyper, Labels, ModelSettings, PreferenceSettings, Recipe, Study, StudyData};
+use crate::methods::irl::Accumulate;
+use crate::methods::pretrain::PretrainSettings;
+use crate::methods::sft::SftSettings;
+use crate::methods::training::Training;
+use crate::model::GptNeoXConfig;
+use crate::pipeline::{Graph, StageKey, StageSpec};
+use crate::stages::base::{self, BundledBase, CheckpointStage, PretrainStage, RandomStage};
+use crate::stages::common::WorldAt;
+use crate::stages::evaluate::Responder;
+use crate::stages::ppo::RewardSource;
+use crate::stages::work::{self, Regime, Texts, Work};
+use crate::stages::{demonstrations, pairs, ppo, preferences, reward, sft};
+use serde::Serialize;
+use serde_json::json;
+use std::collections::BTreeMap;
+
+/// Seed of the test preferences; far from the seeds that people choose, so that no training set shares its streams.
+const TEST_SEED: u64 = u64::MAX;
+
+/// Gold is centred and scaled by these for the privileged policy step, about its mean and deviation over SFT samples.
+const GOLD_MEAN: f32 = 0.7;
+const GOLD_STD: f32 = 0.2;
+
+/// Share of a local file's posts that are held out.
+const HELD_OUT: f64 = 0.2;
+
+impl Planner<'_> {
+    pub(super) fn config(&self, model: &ModelSettings) -> GptNeoXConfig {
+        base::config(model, model.vocab_size.unwrap_or(self.vocabulary))
+    }
+
+    pub(super) fn base(&mut self, size: &str, model: &ModelSettings) -> Result<StageKey> {
+        let generation = self.study.shared.generation.clone();
+        let label = format!("base/{size}");
+        if model.checkpoint.is_some() {
+            return self.checkpoint(model, label);
+        }
+        if let Some(local) = self.local {
+            let stage = RandomStage {
+                model: model.clone(),
+                generation,
+                tokenizer: local.tokenizer.clone(),
+                tokenizer_blake3: local.tokenizer_blake3.clone(),
+            };
+            return self.add(base::RANDOM, 1, &stage, vec![], Some(BASE_SEED), label, Work::default());
+        }
+        let stage = pretrain_stage(self.study, model);
+        match BundledBase::made_by(&stage, BASE_SEED) {
+            Some(bundled) => self.add(base::BUNDLED, 1, &bundled.stage(), vec![], None, label, Work::default()),
+            None => self.pretrain(&stage, model, label),
+        }
+    }
+
+    /// A published model.
+    fn checkpoint(&mut self, model: &ModelSettings, label: String) -> Result<StageKey> {
+        let stage = CheckpointStage::new(model)?;
+        self.add(base::CHECKPOINT, 1, &stage, vec![], None, label, Work::default())
+    }
+
+    pub(super) fn pretrain(&mut self, stage: &PretrainStage, model: &ModelSettings, label: String) -> Result<StageKey> {
+        let PretrainSettings { steps, batch_size, prompt_weight, ref optimiser, .. } = stage.pretrain;
+        let settings = SftSettings { epochs: 1, batch_size, prompt_weight, optimiser: optimiser.clone() };
+        let texts = Texts { config: &self.config(model), generation: &stage.generation };
+        let work = work::sft(texts, &settings, steps * batch_size, Regime::from(&Training::default()));
+        self.add(base::PRETRAIN, 1, stage, vec![], Some(BASE_SEED), label, work)
+    }
+
+    pub(super) fn demonstrations(&mut self, hyper: &Hyper, seed: u64) -> Result<StageKey> {
+        if let Some(local) = self.local {
+            let stage = corpus_stage(local, hyper);
+            return self.add(demonstrations::CORPUS, 1, &stage, vec![], None, "posts".into(), Work::default());
+        }
+        if let Some(data) = &self.study.data {
+            let stage = demonstrations::HubStage::training(&data.sources, hyper);
+            return self.from_hub(data, hyper, stage, Some(seed), format!("demonstrations/seed {seed}"));
+        }
+        let world = WorldAt::new(&self.study.world);
+        let stage = demonstrations::WorldStage { world, demonstrations: hyper.demonstrations.clone() };
+        let label = format!("demonstrations/seed {seed}");
+        self.add(demonstrations::WORLD, 1, &stage, vec![], Some(seed), label, Work::default())
+    }
+
+    /// Posts of a data set, with the responses of the demonstrator if there is one.
+    fn from_hub(
+        &mut self,
+        data: &StudyData,
+        hyper: &Hyper,
+        stage: demonstrations::HubStage,
+        seed: Option<u64>,
+        label: String,
+    ) -> Result<StageKey> {
+        let Some(demonstrator) = &data.demonstrator else {
+            let base = self.first_base()?;
+            return self.add(demonstrations::HUB, 1, &stage, vec![("tokenizer".into(), base)], seed, label, Work::default());
+        };
+        let model = self.checkpoint(demonstrator, "demonstrator".into())?;
+        let texts = Texts { config: &self.config(demonstrator), generation: &hyper.generation };
+        let work = work::sampling(texts, stage.count, Regime::from(&hyper.training));
+        let inputs = vec![("tokenizer".into(), model), ("demonstrator".into(), model)];
+        self.add(demonstrations::HUB, 1, &stage, inputs, seed, label, work)
+    }
+
+    /// The base of the first size, which has the tokenizer of all.
+    fn first_base(&mut self) -> Result<StageKey> {
+        let (size, model) = &self.study.sizes[0];
+        self.base(size, model)
+    }
+
+    pub(super) fn sft(&mut self, start: &Start, hyper: &Hyper, demonstrations: &StageKey) -> Result<StageKey> {
+        let (generation, training) = (hyper.generation.clone(), hyper.training.clone());
+        let stage = sft::Stage { generation, sft: hyper.sft.clone(), training };
+        let inputs = vec![("base".into(), start.base), ("demonstrations".into(), *demonstrations)];
+        let label = format!("sft/{}/seed {}", start.size, start.seed);
+        let work = work::sft(start.texts(hyper), &hyper.sft, self.count(hyper), Regime::from(&hyper.training));
+        self.add(sft::KIND, 1, &stage, inputs, Some(start.seed), label, work)
+    }
+
+    /// Demonstrations that are trained on.
+    pub(super) fn count(&self, hyper: &Hyper) -> usize {
+        match self.local {
+            Some(local) => local.rows - (local.rows as f64 * HELD_OUT).round() as usize,
+            None => hyper.demonstrations.count,
+        }
+    }
+
+    pub(super) fn pairs(
+        &mut self,
+        run: &Run,
+        policy: &StageKey,
+        (temperature, negatives): (f32, usize),
+        round: usize,
+    ) -> Result<StageKey> {
+        let (generation, dtype) = (run.hyper.generation.clone(), run.hyper.training.dtype);
+        let stage = pairs::Stage { generation, dtype, temperature, negatives, round };
+        let inputs = vec![("policy".into(), *policy), ("demonstrations".into(), run.demonstrations)];
+        let label = run.label(&format!("iteration {}/pairs", round + 1));
+        let work = work::sampling(run.texts(), self.count(run.hyper) * negatives, run.regime());
+        self.add(pairs::KIND, 1, &stage, inputs, Some(run.start.seed), label, work)
+    }
+
+    /// `count`: pairs in all of `pairs` together.
+    pub(super) fn reward(&mut self, run: &Run, pairs: &[StageKey], count: usize, round: usize) -> Result<StageKey> {
+        let (generation, training) = (run.hyper.generation.clone(), run.hyper.training.clone());
+        let stage = reward::Stage { generation, reward: run.hyper.reward.clone(), training, round };
+        let mut inputs = vec![("policy".to_string(), run.sft)];
+        inputs.extend(numbered(pairs));
+        let label = run.label(&format!("iteration {}/reward", round + 1));
+        let work = work::reward(run.texts(), &run.hyper.reward, count, run.regime());
+        self.add(reward::KIND, 1, &stage, inputs, Some(run.start.seed), label, work)
+    }
+
+    /// From `policy`, near `reference`, on the reward model, or on gold where there is none; `rounds` times the updates.
+    pub(super) fn ppo(
+        &mut self,
+        run: &Run,
+        [policy, reference]: [&StageKey; 2],
+        reward: Option<&StageKey>,
+        round: usize,
+        rounds: usize,
+    ) -> Result<StageKey> {
+        let source = match reward {
+            Some(_) => RewardSource::Learned,
+            None => {
+                RewardSource::Gold { world: Box::new(WorldAt::new(&self.study.world)), mean: GOLD_MEAN, std: GOLD_STD }
+            }
+        };
+        let (generation, training) = (run.hyper.generation.clone(), run.hyper.training.clone());
+        let mut settings = run.hyper.ppo.clone();
+        settings.updates *= rounds;
+        let work = work::ppo(run.texts(), &settings, reward.is_some(), run.regime());
+        let stage = ppo::Stage { generation, ppo: settings, training, reward: source, round };
+        let mut inputs = vec![
+            ("policy".to_string(), *policy),
+            ("reference".to_string(), *reference),
+            ("demonstrations".to_string(), run.demonstrations),
+        ];
+        inputs.extend(reward.map(|reward| ("reward".to_string(), *reward)));
+        let label = run.label(&format!("iteration {}/ppo", round + 1));
+        self.add(ppo::KIND, 1, &stage, inputs, Some(run.start.seed), label, work)
+    }
+
+    pub(super) fn training_preferences(&mut self, run: &Run) -> Result<StageKey> {
+        let seed = run.start.seed;
+        let label = format!("preferences/seed {seed}");
+        if let Some(data) = &self.study.data {
+            let stage = preferences::ComparisonsStage::training(&data.sources, run.hyper);
+            return self.comparisons(stage, Some(seed), label);
+        }
+        self.preferences(run.hyper, Split::Preferences, run.hyper.preferences.clone(), seed, label)
+    }
+
+    /// Labels on held-out posts, the same for every method, size and seed; none where the data have no preferences.
+    pub(super) fn test_preferences(&mut self, hyper: &Hyper) -> Result<Option<StageKey>> {
+        let label = "preferences/test".to_string();
+        if self.local.is_some() {
+            return Ok(None);
+        }
+        if let Some(data) = &self.study.data {
+            if data.sources.comparisons.is_none() {
+                return Ok(None);
+            }
+            let stage = preferences::ComparisonsStage::test(&data.sources, hyper);
+            return self.comparisons(stage, None, label).map(Some);
+        }
+        let settings = PreferenceSettings {
+            pairs: hyper.evaluation.preference_pairs,
+            labels: Labels::Noisy,
+            agreement: self.study.shared.preferences.agreement,
+        };
+        self.preferences(hyper, Split::Test, settings, TEST_SEED, label).map(Some)
+    }
+
+    fn comparisons(
+        &mut self,
+        stage: preferences::ComparisonsStage,
+        seed: Option<u64>,
+        label: String,
+    ) -> Result<StageKey> {
+        let base = self.first_base()?;
+        self.add(preferences::COMPARISONS, 1, &stage, vec![("base".into(), base)], seed, label, Work::default())
+    }
+
+    /// Preferences over samples of the first size's base: people label texts, not the model that is being trained.
+    fn preferences(
+        &mut self,
+        hyper: &Hyper,
+        split: Split,
+        settings: PreferenceSettings,
+        seed: u64,
+        label: String,
+    ) -> Result<StageKey> {
+        let base = self.first_base()?;
+        let texts = Texts { config: &self.config(&self.study.sizes[0].1), generation: &hyper.generation };
+        let work = work::sampling(texts, settings.pairs, Regime::from(&Training::default()));
+        let world = WorldAt::new(&self.study.world);
+        let stage = preferences::Stage { world, split, generation: hyper.generation.clone(), preferences: settings };
+        self.add(preferences::KIND, 1, &stage, vec![("base".into(), base)], Some(seed), label, work)
+    }
+
+    pub(super) fn exam_pairs(
+        &mut self,
+        start: &Start,
+        hyper: &Hyper,
+        demonstrations: &StageKey,
+        sft: &StageKey,
+    ) -> Result<StageKey> {
+        let mut exam = self.world_exam(hyper);
+        if let Some(exam) = &mut exam {
+            exam.posts = hyper.evaluation.on_policy_pairs;
+        }
+        let mut inputs = vec![("policy".to_string(), *sft)];
+        inputs.extend(self.exam_inputs(hyper, demonstrations)?);
+        let temperature = hyper.evaluation.temperature;
+        let posts = hyper.evaluation.on_policy_pairs;
+        let work = work::sampling(start.texts(hyper), 2 * posts, Regime::from(&hyper.training))
+            + self.judging(hyper, 2 * posts);
+        let (generation, dtype) = (hyper.generation.clone(), hyper.training.dtype);
+        let stage = pairs::ExamStage { exam, posts, generation, dtype, temperature };
+        let label = format!("exam pairs/{}/seed {}", start.size, start.seed);
+        self.add(pairs::EXAM, 1, &stage, inputs, Some(start.seed), label, work)
+    }
+
+    /// The exam of the embedded world; none for real posts, which come by [`exam_inputs`](Self::exam_inputs).
+    pub(super) fn world_exam(&self, hyper: &Hyper) -> Option<WorldExam> {
+        let quality = self.study.shared.demonstrations.quality;
+        let real = self.local.is_some() || self.study.data.is_some();
+        (!real).then(|| WorldExam::new(&self.study.world, Split::Test, hyper.evaluation.posts, quality))
+    }
+
+    /// Inputs of every stage that holds the exam on real posts: the posts, and the judge where there is one.
+    pub(super) fn exam_inputs(&mut self, hyper: &Hyper, demonstrations: &StageKey) -> Result<Vec<(String, StageKey)>> {
+        if self.local.is_some() {
+            return Ok(vec![("demonstrations".to_string(), *demonstrations)]);
+        }
+        let Some(data) = &self.study.data else { return Ok(vec![]) };
+        let stage = demonstrations::HubStage::exam(&data.sources, hyper);
+        let mut inputs = vec![("demonstrations".to_string(), self.from_hub(data, hyper, stage, None, "exam".into())?)];
+        if let Some(judge) = &data.judge {
+            inputs.push(("judge".to_string(), self.checkpoint(judge, "judge".into())?));
+        }
+        Ok(inputs)
+    }
+
+    /// Answers to the exam, and what is read off them.
+    pub(super) fn evaluation(&self, run: &Run, responder: &Responder) -> Work {
+        let (regime, posts) = (run.regime(), run.hyper.evaluation.posts);
+        let drawn = match responder {
+            Responder::Policy => 2,
+            Responder::Demonstrator => 0,
+            Responder::BestByGold { n } | Responder::BestByReward { n } => *n,
+        };
+        let mut work = work::sampling(run.texts(), drawn * posts, regime);
+        if *responder == Responder::Policy {
+            work = work + work::reading(&[(run.texts(), false)], 3 * posts, regime);
+        }
+        if run.method.recipe.learns_reward() && run.method.recipe != Recipe::Spin {
+            work = work.then(work::reading(&[(run.texts(), true)], posts, regime));
+        }
+        work + self.judging(run.hyper, 3 * posts)
+    }
+
+    /// What the judge of real posts does, if there is one.
+    fn judging(&self, hyper: &Hyper, rows: usize) -> Work {
+        let judge = self.study.data.as_ref().and_then(|data| data.judge.as_ref());
+        judge.map_or_else(Work::default, |judge| {
+            let texts = Texts { config: &self.config(judge), generation: &hyper.generation };
+            work::reading(&[(texts, true)], rows, Regime::from(&hyper.training))
+        })
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    pub(super) fn add(
+        &mut self,
+        kind: &str,
+        version: u32,
+        settings: &impl Serialize,
+        inputs: Vec<(String, StageKey)>,
+        seed: Option<u64>,
+        label: String,
+        work: Work,
+    ) -> Result<StageKey> {
+        let inputs: BTreeMap<_, _> = inputs.into_iter().collect();
+        let spec = StageSpec { kind: kind.into(), version, settings: json!(settings), inputs, seed };
+        let key = self.graph.add(spec, label, work.relative_cost())?;
+        self.works.entry(key).or_insert(work);
+        Ok(key)
+    }
+}
+
+impl Start<'_> {
+    pub(super) fn texts<'t>(&'t self, hyper: &'t Hyper) -> Texts<'t> {
+        Texts { config: &self.config, generation: &hyper.generation }
+    }
+}
+
+impl Run<'_> {
+    pub(super) fn texts(&self) -> Texts<'_> {
+        self.start.texts(self.hyper)
+    }
+
+    pub(super) fn regime(&self) -> Regime {
+        Regime::from(&self.hyper.training)
+    }
+}
+
+/// The pre-training of one size's base.
+pub struct Pretraining {
+    pub size: String,
+    pub stage: PretrainStage,
+    pub key: StageKey,
+}
+
+/// The pre-trainings of a study's bases, whatever touchstone carries.
+pub fn bases(study: &Study) -> Result<(Graph, Vec<Pretraining>)> {
+    let mut planner = Planner::new(study, None)?;
+    let mut bases = Vec::new();
+    for (size, model) in &study.sizes {
+        let stage = pretrain_stage(study, model);
+        let key = planner.pretrain(&stage, model, format!("base/{size}"))?;
+        bases.push(Pretraining { size: size.clone(), stage, key });
+    }
+    Ok((planner.graph, bases))
+}
+
+/// The pre-training that makes the base of `model` in `study`.
+fn pretrain_stage(study: &Study, model: &ModelSettings) -> PretrainStage {
+    PretrainStage {
+        world: WorldAt::new(&study.world),
+        model: model.clone(),
+        generation: study.shared.generation.clone(),
+        pretrain: study.shared.pretrain.clone(),
+    }
+}
+
+fn corpus_stage(local: &LocalData, hyper: &Hyper) -> demonstrations::CorpusStage {
+    demonstrations::CorpusStage {
+        file: local.file.clone(),
+        blake3: local.blake3.clone(),
+        tokenizer: local.tokenizer.clone(),
+        tokenizer_blake3: local.tokenizer_blake3.clone(),
+        generation: hyper.generation.clone(),
+        held_out: HELD_OUT,
+    }
+}
+
+/// The pairs that iteration `t` trains on.
+pub(super) fn chosen(all: &[StageKey], accumulate: Accumulate, t: usize) -> Vec<StageKey> {
+    all[accumulate.iterations(t)].to_vec()
+}
+
+pub(super) fn numbered(pairs: &[StageKey]) -> impl Iterator<Item = (String, StageKey)> + '_ {
+    pairs.iter().enumerate().map(|(index, key)| (format!("pairs/{index}"), *key))
+}
+
+pub(super) fn iteration_label(iteration: usize) -> String {
+    if iteration == 0 { String::new() } else { format!("iteration {iteration}/") }
+}

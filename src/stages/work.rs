@@ -1,0 +1,476 @@
+//! What a stage will do and need, from its settings and its model's shape alone: tokens, operations, memory. The planner
+//! prints it before anything runs; the stage itself derives its micro-batches from the same numbers.
+//!
+//! Prompts and responses are reckoned at the study's limits, so the numbers are upper bounds where texts are shorter.
+
+use crate::device::hardware::Hardware;
+use crate::experiment::GenerationSettings;
+use crate::methods::ppo::{Critic, PpoSettings};
+use crate::methods::reward::RewardSettings;
+use crate::methods::sft::SftSettings;
+use crate::methods::spin::SpinSettings;
+use crate::methods::training::{Dtype, Training};
+use crate::model::GptNeoXConfig;
+use crate::model::footprint::{
+    Computation, Load, TrainingState, forward_flops, frozen, inference_activations, kv_cache,
+    training_activations, training_flops, training_state, update_transient,
+};
+use std::num::NonZeroUsize;
+
+/// Rows that are read together where nothing is trained.
+const READING_BATCH: usize = 64;
+
+/// What a stage does, and what it holds in memory.
+#[derive(Clone, Debug, Default)]
+pub struct Work {
+    /// Tokens that go through a model, every pass of a token counted.
+    pub tokens: f64,
+    pub flops: f64,
+    /// Bytes of weights that are read one step after the other in generation, where memory and not arithmetic is waited for.
+    streamed: f64,
+    /// Whether products are made of bf16 factors.
+    halves: bool,
+    /// Bytes held from the first step to the last.
+    trained: TrainingState,
+    /// Bytes of models that are only read.
+    other_models: f64,
+    phases: Vec<Phase>,
+}
+
+/// A pass that a stage makes again and again; one at a time.
+#[derive(Clone, Debug)]
+struct Phase {
+    pass: Pass,
+    /// Bytes of models that are held for these passes alone.
+    beside: f64,
+}
+
+/// An item is a row, or a pair of rows.
+#[derive(Clone, Debug)]
+enum Pass {
+    /// `loads` are those of one item, one for each network that is trained.
+    Train { config: GptNeoXConfig, loads: Vec<Load>, items: usize, computation: Computation },
+    Read { config: GptNeoXConfig, load: Load, items: usize, computation: Computation },
+    Generate { config: GptNeoXConfig, rows: usize, prompt: f64, response: f64, computation: Computation },
+}
+
+/// Bytes of a stage at its widest moment, by what they are for. Gradients and what a pass keeps for them stand side by side
+/// only where gradients of several micro-batches are added up; [`total`](Self::total) knows.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Memory {
+    pub weights: f64,
+    pub gradients: f64,
+    pub optimiser: f64,
+    pub other_models: f64,
+    pub activations: f64,
+    pub kv_cache: f64,
+    /// The program itself, on a device that shares the machine's memory.
+    pub program: f64,
+    /// What gradients and activations take together at the widest moment.
+    passing: f64,
+}
+
+impl Memory {
+    pub fn total(&self) -> f64 {
+        self.weights + self.optimiser + self.other_models + self.passing + self.program
+    }
+}
+
+/// Where a stage runs, as far as memory is concerned.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Site {
+    /// Whether the device has operations of our own (`device/fused`).
+    pub fused: bool,
+    /// Bytes of the program and its libraries, where the device has no memory of its own.
+    pub program: f64,
+}
+
+impl Site {
+    pub const FLEX: Self = Self { fused: true, program: 36e6 };
+    pub const LIBTORCH: Self = Self { fused: false, program: 230e6 };
+    pub const GPU: Self = Self { fused: false, program: 0.0 };
+
+    /// That of a device, as the user spells it.
+    pub fn of(device: &str) -> Self {
+        match device {
+            "flex" => Self::FLEX,
+            "libtorch" => Self::LIBTORCH,
+            _ => Self::GPU,
+        }
+    }
+}
+
+impl Work {
+    /// The widest moment with at most `micro_batch` items in a pass.
+    pub fn memory(&self, micro_batch: usize, site: Site) -> Memory {
+        let TrainingState { weights, gradients, moments } = self.trained;
+        let held = Memory {
+            weights,
+            gradients,
+            optimiser: moments,
+            other_models: self.other_models,
+            program: site.program,
+            ..Memory::default()
+        };
+        let phases = self.phases.iter().map(|phase| phase.memory(micro_batch, held, site.fused));
+        phases.max_by(|a, b| a.total().total_cmp(&b.total())).unwrap_or(held)
+    }
+
+    /// Seconds on `hardware`, without loading and starting.
+    pub fn seconds(&self, hardware: &Hardware) -> f64 {
+        let peak = if self.halves { hardware.peak_bf16 } else { hardware.peak_f32 };
+        self.flops / (peak * hardware.utilisation) + self.streamed / hardware.bandwidth
+    }
+
+    /// Seconds on a slow core, for the order of stages and the time that is left; small stages mostly start and load.
+    pub fn relative_cost(&self) -> f64 {
+        const START: f64 = 0.1;
+        const FLOPS: f64 = 5e10;
+        START + self.flops / FLOPS
+    }
+
+    /// The most items per pass that fit into `limit` bytes; `None` if not even one does.
+    pub fn micro_batch(&self, limit: u64, site: Site) -> Option<NonZeroUsize> {
+        let most = self.phases.iter().map(|phase| phase.pass.items()).max().unwrap_or(1);
+        // More items never need less, so the largest number that fits is found by halving.
+        let (mut fits, mut too_many) = (0, most + 1);
+        while too_many - fits > 1 {
+            let middle = (fits + too_many) / 2;
+            match self.memory(middle, site).total() <= limit as f64 {
+                true => fits = middle,
+                false => too_many = middle,
+            }
+        }
+        NonZeroUsize::new(fits)
+    }
+}
+
+impl Phase {
+    fn beside(self, bytes: f64) -> Self {
+        Self { beside: self.beside + bytes, ..self }
+    }
+
+    fn memory(&self, micro_batch: usize, held: Memory, fused: bool) -> Memory {
+        let held = Memory { other_models: held.other_models + self.beside, ..held };
+        self.pass.memory(micro_batch, held, fused)
+    }
+}
+
+impl From<Pass> for Phase {
+    fn from(pass: Pass) -> Self {
+        Self { pass, beside: 0.0 }
+    }
+}
+
+impl Pass {
+    /// Items that a pass may split.
+    fn items(&self) -> usize {
+        match self {
+            Self::Train { items, .. } | Self::Read { items, .. } => *items,
+            Self::Generate { .. } => 1,
+        }
+    }
+
+    fn memory(&self, micro_batch: usize, held: Memory, fused: bool) -> Memory {
+        match self {
+            Self::Train { config, loads, items, computation } => {
+                let rows = (*items).min(micro_batch) as f64;
+                let kept = |load: &Load| training_activations(config, &load.times(rows), computation, fused);
+                let activations = loads.iter().map(kept).sum();
+                let updating = held.gradients + update_transient(config);
+                let passing = if *items > micro_batch { held.gradients + activations } else { activations };
+                Memory { activations, passing: passing.max(updating), ..held }
+            }
+            Self::Read { config, load, items, computation } => {
+                let rows = (*items).min(micro_batch).min(READING_BATCH) as f64;
+                let activations = inference_activations(config, &load.times(rows), computation, fused);
+                Memory { activations, passing: activations, gradients: 0.0, ..held }
+            }
+            Self::Generate { config, rows, prompt, response, computation } => {
+                let outputs = config.vocab_size as f64;
+                let load = Load { rows: *rows as f64, width: *prompt, read: 1.0, outputs };
+                let activations = inference_activations(config, &load, computation, fused);
+                let kv_cache = kv_cache(config, *rows as f64, prompt + response, computation.bytes);
+                Memory { activations, kv_cache, passing: activations + kv_cache, gradients: 0.0, ..held }
+            }
+        }
+    }
+}
+
+/// How a study's models are computed with.
+#[derive(Clone, Copy, Debug)]
+pub struct Regime {
+    pub training: Computation,
+    /// Of models that are only read.
+    pub reading: Computation,
+}
+
+impl Regime {
+    fn halves(&self) -> bool {
+        self.reading.bytes < 4.0
+    }
+}
+
+impl From<&Training> for Regime {
+    fn from(training: &Training) -> Self {
+        let bytes = match training.dtype {
+            Dtype::F32 => 4.0,
+            Dtype::Bf16 => 2.0,
+        };
+        let reading = Computation { bytes, gradient_checkpointing: false, lora_rank: 0 };
+        let (gradient_checkpointing, lora_rank) = (training.gradient_checkpointing, training.lora_rank);
+        Self { training: Computation { bytes, gradient_checkpointing, lora_rank }, reading }
+    }
+}
+
+/// A model and the lengths of what it reads.
+#[derive(Clone, Copy)]
+pub struct Texts<'a> {
+    pub config: &'a GptNeoXConfig,
+    pub generation: &'a GenerationSettings,
+}
+
+impl Texts<'_> {
+    fn width(&self) -> f64 {
+        (self.generation.max_prompt_tokens + self.generation.max_response_tokens) as f64
+    }
+
+    /// One row, whose response is read with the vocabulary.
+    fn likelihood(&self) -> Load {
+        let read = self.generation.max_response_tokens as f64;
+        Load { rows: 1.0, width: self.width(), read, outputs: self.config.vocab_size as f64 }
+    }
+
+    /// One row, read once with a scalar head.
+    fn score(&self) -> Load {
+        Load { rows: 1.0, width: self.width(), read: 1.0, outputs: 1.0 }
+    }
+
+    /// One row, read at every response token with a scalar head.
+    fn values(&self) -> Load {
+        Load { outputs: 1.0, ..self.likelihood() }
+    }
+
+    fn generate(&self, computation: Computation) -> Phase {
+        let pass = Pass::Generate {
+            config: self.config.clone(),
+            rows: self.generation.batch_size,
+            prompt: self.generation.max_prompt_tokens as f64,
+            response: self.generation.max_response_tokens as f64,
+            computation,
+        };
+        pass.into()
+    }
+
+    fn read(&self, load: Load, computation: Computation) -> Phase {
+        Pass::Read { config: self.config.clone(), load, items: READING_BATCH, computation }.into()
+    }
+
+    fn train(&self, loads: &[Load], items: usize, computation: Computation) -> Phase {
+        Pass::Train { config: self.config.clone(), loads: loads.to_vec(), items, computation }.into()
+    }
+
+    fn language_model(&self) -> usize {
+        self.config.vocab_size
+    }
+
+    /// Bytes of weights that sampling `samples` responses reads, once a batch and step.
+    fn streamed(&self, samples: f64, computation: Computation) -> f64 {
+        let steps = (samples / self.generation.batch_size as f64).ceil() * self.generation.max_response_tokens as f64;
+        steps * frozen(self.config, self.language_model(), computation.bytes)
+    }
+}
+
+/// Stage `sft`.
+pub fn sft(texts: Texts, settings: &SftSettings, demonstrations: usize, regime: Regime) -> Work {
+    let read = if settings.prompt_weight > 0.0 { texts.width() } else { texts.likelihood().read };
+    let load = Load { read, ..texts.likelihood() };
+    let rows = (settings.epochs * demonstrations) as f64;
+    Work {
+        tokens: rows * texts.width(),
+        flops: training_flops(texts.config, &load.times(rows), &regime.training),
+        streamed: 0.0,
+        halves: regime.halves(),
+        trained: training_state(texts.config, texts.language_model(), &regime.training),
+        other_models: 0.0,
+        phases: vec![texts.train(&[load], settings.batch_size.min(demonstrations), regime.training)],
+    }
+}
+
+/// Stage `reward`: training, then the scores that normalise.
+pub fn reward(texts: Texts, settings: &RewardSettings, pairs: usize, regime: Regime) -> Work {
+    let (pair, rows) = (texts.score().times(2.0), 2.0 * pairs as f64);
+    let trained_rows = settings.epochs as f64 * rows;
+    Work {
+        tokens: (trained_rows + rows) * texts.width(),
+        flops: training_flops(texts.config, &texts.score().times(trained_rows), &regime.training)
+            + forward_flops(texts.config, &texts.score().times(rows)),
+        streamed: 0.0,
+        halves: regime.halves(),
+        trained: training_state(texts.config, 1, &regime.training),
+        other_models: 0.0,
+        phases: vec![
+            texts.train(&[pair], settings.batch_size.min(pairs), regime.training),
+            texts.read(texts.score(), regime.reading),
+        ],
+    }
+}
+
+/// Stage `spin`: the opponent's log-probabilities once, then training.
+pub fn spin(texts: Texts, settings: &SpinSettings, pairs: usize, regime: Regime) -> Work {
+    let (pair, rows) = (texts.likelihood().times(2.0), 2.0 * pairs as f64);
+    let trained_rows = settings.epochs as f64 * rows;
+    Work {
+        tokens: (trained_rows + rows) * texts.width(),
+        flops: training_flops(texts.config, &texts.likelihood().times(trained_rows), &regime.training)
+            + forward_flops(texts.config, &texts.likelihood().times(rows)),
+        streamed: 0.0,
+        halves: regime.halves(),
+        trained: training_state(texts.config, texts.language_model(), &regime.training),
+        other_models: frozen(texts.config, texts.language_model(), regime.reading.bytes),
+        phases: vec![
+            texts.read(texts.likelihood(), regime.reading),
+            texts.train(&[pair], settings.batch_size.min(pairs), regime.training),
+        ],
+    }
+}
+
+/// Stage `ppo`. Of every rollout: sampling, a score, log-probabilities of policy and reference, then training.
+pub fn ppo(texts: Texts, settings: &PpoSettings, learned_reward: bool, regime: Regime) -> Work {
+    let (likelihood, score, config) = (texts.likelihood(), texts.score(), texts.config);
+    let rollouts = (settings.updates * settings.rollouts) as f64;
+    let epochs = settings.epochs as f64;
+    let copied_critic = settings.critic == Critic::RewardCopy;
+    let critic = if copied_critic { training_state(config, 1, &regime.training) } else { TrainingState::default() };
+    let reads = likelihood.times(2.0 * rollouts);
+    // Sampling with kept keys and values does the work of a forward pass.
+    let mut flops = forward_flops(config, &likelihood.times(rollouts))
+        + forward_flops(config, &reads)
+        + training_flops(config, &likelihood.times(epochs * rollouts), &regime.training);
+    if learned_reward {
+        flops += forward_flops(config, &score.times(rollouts));
+    }
+    if copied_critic {
+        flops += training_flops(config, &texts.values().times(epochs * rollouts), &regime.training);
+    }
+    let items = settings.rollouts.div_ceil(settings.minibatches.max(1));
+    let trained: &[Load] = if copied_critic { &[likelihood, texts.values()] } else { &[likelihood] };
+    // Rollouts are drawn and read by copies of the networks in the type that is computed in, if it is another.
+    let copies = match regime.halves() {
+        true => frozen(config, texts.language_model(), 2.0) + if copied_critic { frozen(config, 1, 2.0) } else { 0.0 },
+        false => 0.0,
+    };
+    let phases = vec![
+        texts.generate(regime.reading).beside(copies),
+        texts.read(likelihood, regime.reading).beside(copies),
+        texts.train(trained, items, regime.training),
+    ];
+    let reward = if learned_reward { frozen(config, 1, regime.reading.bytes) } else { 0.0 };
+    Work {
+        tokens: rollouts * (3.0 + epochs) * texts.width(),
+        flops,
+        streamed: texts.streamed(rollouts, regime.reading),
+        halves: regime.halves(),
+        trained: training_state(config, texts.language_model(), &regime.training) + critic,
+        other_models: frozen(config, texts.language_model(), regime.reading.bytes) + reward,
+        phases,
+    }
+}
+
+/// Sampling `samples` responses.
+pub fn sampling(texts: Texts, samples: usize, regime: Regime) -> Work {
+    Work {
+        tokens: samples as f64 * texts.width(),
+        flops: forward_flops(texts.config, &texts.likelihood().times(samples as f64)),
+        streamed: texts.streamed(samples as f64, regime.reading),
+        halves: regime.halves(),
+        trained: TrainingState::default(),
+        other_models: frozen(texts.config, texts.language_model(), regime.reading.bytes),
+        phases: vec![texts.generate(regime.reading)],
+    }
+}
+
+/// Reading `rows` texts with `models`: (shape, whether its head is scalar).
+pub fn reading(models: &[(Texts, bool)], rows: usize, regime: Regime) -> Work {
+    let mut work = Work { halves: regime.halves(), ..Work::default() };
+    for (texts, scalar) in models {
+        let (load, outputs) = match scalar {
+            true => (texts.score(), 1),
+            false => (texts.likelihood(), texts.language_model()),
+        };
+        work.tokens += rows as f64 * texts.width();
+        work.flops += forward_flops(texts.config, &load.times(rows as f64));
+        work.other_models += frozen(texts.config, outputs, regime.reading.bytes);
+        work.phases.push(texts.read(load, regime.reading));
+    }
+    work
+}
+
+impl Work {
+    /// `self`, and `other` when the models of `self` are gone.
+    pub fn then(self, other: Self) -> Self {
+        let other_models = self.other_models.max(other.other_models);
+        Self { other_models, ..self + other }
+    }
+}
+
+impl std::ops::Add for Work {
+    type Output = Self;
+
+    /// Both in one process, all models held throughout.
+    fn add(mut self, other: Self) -> Self {
+        self.tokens += other.tokens;
+        self.flops += other.flops;
+        self.streamed += other.streamed;
+        self.trained = self.trained + other.trained;
+        self.other_models += other.other_models;
+        self.phases.extend(other.phases);
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::experiment::{Experiment, Selection, Study};
+    use crate::stages::base;
+
+    fn study() -> Study {
+        Experiment::load("tldr").and_then(|experiment| experiment.resolve(&Selection::default())).unwrap()
+    }
+
+    /// PPO of the first size, with its critic.
+    fn policy_step(critic: Critic) -> Work {
+        let study = study();
+        let config = base::config(&study.sizes[0].1, 256);
+        let texts = Texts { config: &config, generation: &study.shared.generation };
+        let settings = PpoSettings { critic, ..study.shared.ppo.clone() };
+        ppo(texts, &settings, true, Regime::from(&Training::default()))
+    }
+
+    #[test]
+    fn the_largest_micro_batch_that_fits_is_chosen() {
+        let work = policy_step(Critic::ZeroHead);
+        for rows in [1, 2, 7, 63] {
+            let limit = work.memory(rows, Site::FLEX).total() as u64 + 1;
+            let chosen = usize::from(work.micro_batch(limit, Site::FLEX).unwrap());
+            assert!(chosen >= rows && work.memory(chosen, Site::FLEX).total() <= limit as f64);
+            assert!(chosen == 64 || work.memory(chosen + 1, Site::FLEX).total() > limit as f64, "{rows}");
+        }
+        assert_eq!(work.micro_batch(1 << 20, Site::FLEX), None);
+    }
+
+    #[test]
+    fn a_copied_critic_costs_memory_and_work() {
+        let (head, copy) = (policy_step(Critic::ZeroHead), policy_step(Critic::RewardCopy));
+        assert!(copy.memory(64, Site::FLEX).total() > head.memory(64, Site::FLEX).total());
+        assert!(copy.flops > 1.5 * head.flops);
+    }
+
+    #[test]
+    fn what_is_planned_for_a_gpu_takes_the_time_of_its_peak() {
+        let (work, hardware) = (policy_step(Critic::ZeroHead), Hardware::named("h100-80gb").unwrap());
+        let seconds = work.seconds(&hardware);
+        assert!(seconds >= work.flops / hardware.peak_f32 && seconds.is_finite());
+    }
+}

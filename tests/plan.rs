@@ -1,0 +1,43 @@
+//! `touchstone plan`: what a study will take, before anything is downloaded or run.
+
+mod common;
+
+use common::Bench;
+
+/// What a command that must fail says.
+#[track_caller]
+fn refused(bench: &Bench, words: &str) -> String {
+    let said = bench.run(words);
+    assert_eq!(said.code, Some(1), "{words}: {}{}", said.out, said.err);
+    said.err
+}
+
+const PAPER: &str = "plan tldr --scale paper";
+
+#[test]
+fn the_paper_s_scale_is_planned_without_a_network() {
+    let bench = Bench::new();
+    let said = bench.succeed(PAPER);
+    insta::assert_snapshot!("paper", said.out);
+    assert!(!bench.path("runs").exists(), "looking is not making");
+}
+
+#[test]
+fn what_cannot_fit_is_refused_with_the_switch_that_makes_it_fit() {
+    let bench = Bench::new();
+    let refused = |words: &str| refused(&bench, &format!("{PAPER} {words}"));
+    insta::assert_snapshot!("needs_one_switch", refused("--target h100-80gb"));
+    insta::assert_snapshot!("needs_two_switches", refused("--target a100-40gb"));
+    insta::assert_snapshot!("cannot_fit", refused("--memory 4GiB"));
+    // And the remedy is one.
+    bench.succeed(&format!("{PAPER} --target h100-80gb --set ppo.critic=zero_head"));
+}
+
+#[test]
+fn names_of_hardware_and_amounts_of_memory_are_checked() {
+    let bench = Bench::new();
+    assert!(refused(&bench, &format!("{PAPER} --target h100")).contains("h100-80gb"));
+    let usage = bench.run(&format!("{PAPER} --memory 3apples"));
+    assert_eq!(usage.code, Some(2));
+    assert!(usage.err.contains("16GiB"), "{}", usage.err);
+}
