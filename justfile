@@ -50,6 +50,11 @@ bench *arguments:
 bench-peer *arguments:
     python3 benches/peer/compare.py "$@"
 
+# Training step by step beside plain PyTorch, from one checkpoint on the same rows. PYTHON as above, with numpy and
+# safetensors; `--peers` adds TRL's trainers (pip install transformers trl).
+parity *arguments:
+    ${PYTHON:-python3} tests/parity/compare.py "$@"
+
 # LibTorch as a second backend, from PyPI into ./.libtorch, then a look at whether it computes.
 setup-libtorch:
     scripts/setup-libtorch.sh

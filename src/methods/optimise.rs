@@ -80,6 +80,8 @@ pub trait Monitor {
     /// over the whole step and not clipped, by the name and in the layout that the parameter has in a checkpoint; PPO's
     /// follow `policy.`, `value_head.` and `value_network.`. Nothing is copied unless it is called.
     fn gradients(&self, _step: usize, _read: &dyn Fn() -> Weights) {}
+    /// Optimiser step `step` (from 0) has been taken.
+    fn stepped(&self, _step: usize, _report: &StepReport) {}
     /// How much work a kill may cost at most: time between two checkpoints of a running loop.
     fn checkpoint_interval(&self) -> Duration {
         Duration::from_secs(15)
@@ -166,8 +168,10 @@ impl<M: Trainable> Trainer<M> {
         }
         let rate = self.settings.rate(self.step, self.total);
         self.model = self.model.take().map(|model| self.optimiser.step(rate, model, gradients));
+        let report = StepReport { loss, gradient_norm };
+        monitor.stepped(self.step, &report);
         self.step += 1;
-        StepReport { loss, gradient_norm }
+        report
     }
 
     /// Goes on from the last checkpoint, if there is one; returns what the loop saved beside it.

@@ -1,0 +1,184 @@
+//! Training is that of plain PyTorch: losses, gradients and weights over twenty optimiser steps of every method, from the
+//! same checkpoint on the same rows. `reference.py` is the PyTorch, docs/parity.md the comparison of everything with
+//! everything; here our trajectories are held to what it said, which `reference.json` keeps.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod cases;
+
+use cases::{CHECKPOINTS, STEPS, Trained, Trajectory, cases};
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::sync::OnceLock;
+use touchstone::model::weights::{StoredAs, Weights};
+
+/// Norm, and projection on cos(0), cos(1), …, of a tensor's values.
+type Fingerprint = [f64; 2];
+
+/// What `compare.py --write` wrote.
+#[derive(Deserialize)]
+struct Reference {
+    tolerance: f64,
+    /// Differences of a tensor's gradients are relative to the largest of its norms, or to this share of the norm of all
+    /// tensors if that is more: some gradients are zero in exact arithmetic.
+    floor: f64,
+    cases: BTreeMap<String, Expected>,
+}
+
+#[derive(Deserialize)]
+struct Expected {
+    losses: Vec<f64>,
+    norms: Vec<f64>,
+    /// Responses of every PPO update.
+    rollouts: Vec<Vec<Vec<u32>>>,
+    trained: Vec<String>,
+    /// By optimiser step, from 1; of the tensors in `trained`.
+    gradients: BTreeMap<usize, Vec<Fingerprint>>,
+    saved: Vec<String>,
+    /// Weights after the last step; of the tensors in `saved`.
+    end: Vec<Fingerprint>,
+}
+
+fn reference() -> &'static Reference {
+    static REFERENCE: OnceLock<Reference> = OnceLock::new();
+    REFERENCE.get_or_init(|| serde_json::from_str(include_str!("reference.json")).unwrap())
+}
+
+fn fingerprint(values: &[f32]) -> Fingerprint {
+    let squares: f64 = values.iter().map(|&value| f64::from(value).powi(2)).sum();
+    let projection = values.iter().enumerate().map(|(place, &value)| f64::from(value) * (place as f64).cos()).sum();
+    [squares.sqrt(), projection]
+}
+
+#[track_caller]
+fn assert_close(found: f64, expected: f64, scale: f64, what: &str) {
+    let difference = (found - expected).abs() / scale;
+    assert!(difference <= reference().tolerance, "{what}: {found} instead of {expected}, off by {difference:.1e}");
+}
+
+/// Compares the fingerprint of every tensor; `scale(place)` is what a difference is relative to.
+fn assert_tensors(
+    found: &Weights,
+    names: &[String],
+    expected: &[Fingerprint],
+    scale: impl Fn(usize) -> f64,
+    what: &str,
+) {
+    assert!(found.iter().map(|(name, _)| name).eq(names), "{what}: other tensors");
+    for (place, ((name, values), [norm, projection])) in found.iter().zip(expected).enumerate() {
+        let [found_norm, found_projection] = fingerprint(values);
+        assert_close(found_norm, *norm, scale(place), &format!("{what}, norm of {name}"));
+        assert_close(found_projection, *projection, scale(place), &format!("{what}, projection of {name}"));
+    }
+}
+
+fn assert_trajectory(found: &Trajectory, expected: &Expected, case: &str) {
+    assert_eq!((found.losses.len(), found.norms.len(), found.gradients.len()), (STEPS, STEPS, STEPS), "{case}");
+    for step in 0..STEPS {
+        let what = |quantity: &str| format!("{case}, {quantity} of step {}", step + 1);
+        let (loss, norm) = (expected.losses[step], expected.norms[step]);
+        assert_close(found.losses[step].into(), loss, loss.abs().max(1.0), &what("loss"));
+        assert_close(found.norms[step].into(), norm, norm, &what("norm"));
+    }
+    assert_eq!(expected.gradients.keys().collect::<Vec<_>>(), [&1, &10, &20], "{case}");
+    let largest = |place: usize| expected.gradients.values().map(|step| step[place][0]).fold(0.0, f64::max);
+    for (&step, gradients) in &expected.gradients {
+        let scale = |place| largest(place).max(reference().floor * expected.norms[step - 1]);
+        let what = format!("{case}, gradients of step {step}");
+        assert_tensors(&found.gradients[step - 1], &expected.trained, gradients, scale, &what);
+    }
+    let scale = |place: usize| expected.end[place][0];
+    assert_tensors(&found.end, &expected.saved, &expected.end, scale, &format!("{case}, weights at the end"));
+}
+
+fn responses(trained: &Trained) -> Vec<Vec<Vec<u32>>> {
+    let updates = trained.problem["updates"].as_array().into_iter().flatten();
+    let responses = |update: &serde_json::Value| {
+        let rollouts = update["rollouts"].as_array().unwrap();
+        rollouts.iter().map(|rollout| serde_json::from_value(rollout["response"].clone()).unwrap()).collect()
+    };
+    updates.map(responses).collect()
+}
+
+fn assert_agreement(method: &str) {
+    for case in cases().iter().filter(|case| case.name.starts_with(method)) {
+        for checkpoint in CHECKPOINTS {
+            let (name, trained) = (format!("{checkpoint}/{}", case.name), case.train(checkpoint));
+            let expected = &reference().cases[&name];
+            // Otherwise nothing that follows can be the same.
+            assert_eq!(responses(&trained), expected.rollouts, "{name}: other responses were sampled");
+            assert_trajectory(&trained.trajectory, expected, &name);
+        }
+    }
+}
+
+#[test]
+fn sft_is_trained_as_by_plain_pytorch() {
+    assert_agreement("sft");
+}
+
+#[test]
+fn spin_is_trained_as_by_plain_pytorch() {
+    assert_agreement("spin");
+}
+
+#[test]
+fn rewards_are_trained_as_by_plain_pytorch() {
+    assert_agreement("reward");
+}
+
+#[test]
+fn ppo_is_trained_as_by_plain_pytorch() {
+    assert_agreement("ppo");
+}
+
+#[test]
+fn the_reference_has_every_case_and_both_kinds_of_rollouts() {
+    let names = CHECKPOINTS
+        .iter()
+        .flat_map(|checkpoint| cases().into_iter().map(move |case| format!("{checkpoint}/{}", case.name)));
+    let mut names: Vec<String> = names.collect();
+    names.sort();
+    assert_eq!(names, reference().cases.keys().cloned().collect::<Vec<_>>());
+    for (name, expected) in reference().cases.iter().filter(|(name, _)| name.contains("/ppo")) {
+        let (mut ended, mut cut) = (0, 0);
+        for response in expected.rollouts.iter().flatten() {
+            *(if response.last() == Some(&cases::EOS) { &mut ended } else { &mut cut }) += 1;
+        }
+        assert!(ended > 0 && cut > 0, "{name}: {ended} responses end, {cut} do not");
+    }
+}
+
+/// Writes every case into the folder TOUCHSTONE_PARITY for `compare.py`.
+#[test]
+#[ignore = "a program that `just parity` starts"]
+fn write_trajectories() {
+    let folder = std::env::var("TOUCHSTONE_PARITY").expect("TOUCHSTONE_PARITY names a folder");
+    for checkpoint in CHECKPOINTS {
+        for case in cases() {
+            write(&Path::new(&folder).join(checkpoint).join(case.name), &case.train(checkpoint));
+        }
+    }
+}
+
+fn write(folder: &Path, trained: &Trained) {
+    fs::create_dir_all(folder).unwrap();
+    let Trajectory { losses, norms, gradients, end } = &trained.trajectory;
+    let trajectory = serde_json::json!({"losses": losses, "norms": norms});
+    fs::write(folder.join("problem.json"), trained.problem.to_string()).unwrap();
+    fs::write(folder.join("trajectory.json"), trajectory.to_string()).unwrap();
+    let weights = |name: &str, weights: &Weights| {
+        weights.write(&folder.join(format!("{name}.safetensors")), StoredAs::F32).unwrap();
+    };
+    weights("start", &trained.start);
+    weights("end", end);
+    if let Some(critic) = &trained.critic {
+        weights("critic", critic);
+    }
+    for (step, gradients) in gradients.iter().enumerate() {
+        weights(&format!("gradients-{}", step + 1), gradients);
+    }
+}

@@ -1,0 +1,237 @@
+"""The methods of docs/methods/ in plain PyTorch, written from their equations: what touchstone's training is compared with.
+
+One sequence at a time, so that there is no padding, no mask and no batch that could be wrong; autograd for gradients;
+torch's own AdamW and clipping. `compare.py` runs it. Nothing here is tuned for speed.
+"""
+
+import math
+
+import torch
+from torch.nn import functional as F
+
+# --- GPT-NeoX on the tensors of a checkpoint -----------------------------------------------------------------------------
+
+
+def layer_norm(weights, config, name, x):
+    return F.layer_norm(x, x.shape[-1:], weights[f"{name}.weight"], weights[f"{name}.bias"], config["layer_norm_eps"])
+
+
+def linear(weights, name, x):
+    return F.linear(x, weights[f"{name}.weight"], weights[f"{name}.bias"])
+
+
+def rotate(config, x):
+    """The first `rotary_pct` of every head's dimensions turned by the token's position; `x` is [heads, t, head size]."""
+    t, size = x.shape[1:]
+    half = int(size * config["rotary_pct"]) // 2
+    frequencies = config["rotary_emb_base"] ** -(torch.arange(half, dtype=torch.float64) / half)
+    angles = torch.arange(t, dtype=torch.float64)[:, None] * frequencies
+    cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
+    first, second, rest = x[..., :half], x[..., half : 2 * half], x[..., 2 * half :]
+    return torch.cat([first * cos - second * sin, second * cos + first * sin, rest], -1)
+
+
+def attention(weights, config, name, x):
+    t, d = x.shape
+    heads = config["num_attention_heads"]
+    qkv = linear(weights, f"{name}.query_key_value", x).view(t, heads, -1).transpose(0, 1)
+    query, key, value = qkv.chunk(3, -1)
+    scores = rotate(config, query) @ rotate(config, key).transpose(1, 2) / math.sqrt(d // heads)
+    future = torch.ones(t, t, dtype=torch.bool).triu(1)
+    context = scores.masked_fill(future, -math.inf).softmax(-1) @ value
+    return linear(weights, f"{name}.dense", context.transpose(0, 1).reshape(t, d))
+
+
+def states(weights, config, ids):
+    """States after the final layer norm, [t, hidden_size]."""
+    x = weights["gpt_neox.embed_in.weight"][torch.tensor(ids)]
+    for index in range(config["num_hidden_layers"]):
+        name = f"gpt_neox.layers.{index}"
+        attended = attention(weights, config, f"{name}.attention", layer_norm(weights, config, f"{name}.input_layernorm", x))
+        read = x if config["use_parallel_residual"] else x + attended
+        inner = layer_norm(weights, config, f"{name}.post_attention_layernorm", read)
+        inner = F.gelu(linear(weights, f"{name}.mlp.dense_h_to_4h", inner))
+        x = x + attended + linear(weights, f"{name}.mlp.dense_4h_to_h", inner)
+    return layer_norm(weights, config, "gpt_neox.final_layer_norm", x)
+
+
+def logits(weights, config, ids):
+    head = weights["gpt_neox.embed_in.weight" if config["tie_word_embeddings"] else "embed_out.weight"]
+    return states(weights, config, ids) @ head.T
+
+
+def log_probs(weights, config, row, temperature=1.0):
+    """log π(token | before it) of every response token."""
+    predicting = logits(weights, config, row["prompt"] + row["response"][:-1])[len(row["prompt"]) - 1 :] / temperature
+    return predicting.log_softmax(-1).gather(1, torch.tensor(row["response"])[:, None])[:, 0]
+
+
+def score(weights, config, row, bound=0.0):
+    """r(x, y), read at the last token of y."""
+    raw = states(weights, config, row["prompt"] + row["response"])[-1] @ weights["score.weight"][0]
+    return raw if bound == 0 else bound * torch.tanh(raw / bound)
+
+
+# --- One optimiser for all methods ---------------------------------------------------------------------------------------
+
+
+def rate(settings, step, total):
+    """Learning rate of optimiser step `step` (from 0) of `total`."""
+    warmup = settings["warmup_steps"]
+    if step < warmup:
+        return settings["learning_rate"] * (step + 1) / warmup
+    progress = (step - warmup) / max(total - warmup, 1)
+    shape = {"constant": 1.0, "linear": 1 - progress, "cosine": (1 + math.cos(math.pi * progress)) / 2}
+    return settings["learning_rate"] * shape[settings["schedule"]]
+
+
+class Trainer:
+    """Trains `weights` and keeps every step's loss, gradients and their norm."""
+
+    def __init__(self, weights, settings, total):
+        self.weights = {name: weight.clone().requires_grad_() for name, weight in weights.items()}
+        self.settings, self.total = settings, total
+        betas = settings["beta_1"], settings["beta_2"]
+        self.optimiser = torch.optim.AdamW(self.weights.values(), betas=betas, eps=settings["epsilon"],
+                                           weight_decay=settings["weight_decay"])
+        self.losses, self.norms, self.gradients = [], [], []
+
+    def step(self, loss):
+        self.optimiser.zero_grad()
+        loss.backward()
+        self.gradients.append({name: weight.grad.clone() for name, weight in self.weights.items()})
+        limit = self.settings["clip_norm"] or math.inf
+        norm = torch.nn.utils.clip_grad_norm_(self.weights.values(), limit)
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate(self.settings, len(self.losses), self.total)
+        self.optimiser.step()
+        self.losses.append(loss.item())
+        self.norms.append(norm.item())
+
+
+# --- Methods -------------------------------------------------------------------------------------------------------------
+
+
+def sft(problem, weights):
+    """Mean of −log π(y|x) over tokens; prompt tokens but the first count `prompt_weight`."""
+    config, settings = problem["config"], problem["settings"]
+    trainer = Trainer(weights, settings["optimiser"], len(problem["steps"]))
+    for rows in problem["steps"]:
+        loss, total = 0.0, 0.0
+        for row in rows:
+            whole = {"prompt": row["prompt"][:1], "response": row["prompt"][1:] + row["response"]}
+            prompt = len(row["prompt"]) - 1
+            weight = torch.tensor([settings["prompt_weight"]] * prompt + [1.0] * len(row["response"]))
+            loss = loss - (weight * log_probs(trainer.weights, config, whole)).sum()
+            total += weight.sum()
+        trainer.step(loss / total)
+    return trainer
+
+
+def spin(problem, weights):
+    """−log σ(β·[log π/π_t (y) − log π/π_t (ỹ)]), π_t the start; the DPO loss."""
+    config, settings = problem["config"], problem["settings"]
+    trainer = Trainer(weights, settings["optimiser"], len(problem["steps"]))
+
+    def gap(weights, pair):
+        return log_probs(weights, config, pair["chosen"]).sum() - log_probs(weights, config, pair["rejected"]).sum()
+
+    for pairs in problem["steps"]:
+        with torch.no_grad():
+            opponent = [gap(weights, pair) for pair in pairs]
+        margins = torch.stack([gap(trainer.weights, pair) - fixed for pair, fixed in zip(pairs, opponent)])
+        trainer.step(-F.logsigmoid(settings["beta"] * margins).mean())
+    return trainer
+
+
+def reward(problem, weights):
+    """eq. 11: −log σ(Δ); eq. 10: −Δ, with Δ = r(chosen) − r(rejected)."""
+    config, settings = problem["config"], problem["settings"]
+    trainer = Trainer(weights, settings["optimiser"], len(problem["steps"]))
+    for pairs in problem["steps"]:
+        scores = [[score(trainer.weights, config, pair[side], settings["bound"]) for side in ("chosen", "rejected")]
+                  for pair in pairs]
+        delta = torch.stack([chosen - rejected for chosen, rejected in scores])
+        trainer.step((-delta if settings["loss"] == "eq10" else -F.logsigmoid(delta)).mean())
+    return trainer
+
+
+def ppo(problem, weights):
+    """Clipped surrogate and clipped value loss on given rollouts; KL in the reward, GAE, whitened advantages."""
+    config, settings = problem["config"], problem["settings"]
+    policy = {f"policy.{name}": weight for name, weight in weights.items() if not name.startswith("value_")}
+    critic = {name: weight for name, weight in weights.items() if name.startswith("value_")}
+    steps = sum(len(update["minibatches"]) for update in problem["updates"])
+    trainer = Trainer(policy | critic, settings["optimiser"], steps)
+    trainer.margin = math.inf
+
+    def part(prefix):
+        named = {name.removeprefix(prefix): weight for name, weight in trainer.weights.items() if name.startswith(prefix)}
+        return named
+
+    def values(row):
+        """V of the state before each response token."""
+        before = row["prompt"] + row["response"][:-1]
+        if problem["settings"]["critic"] == "zero_head":
+            features = states(part("policy."), config, before).detach()[len(row["prompt"]) - 1 :]
+            return features @ trainer.weights["value_head.weight"][0] + trainer.weights["value_head.bias"]
+        network = part("value_network.")
+        raw = states(network, config, before)[len(row["prompt"]) - 1 :] @ network["score.weight"][0]
+        return (raw - problem["normalisation"]["mean"]) / problem["normalisation"]["std"]
+
+    for update in problem["updates"]:
+        rollouts = update["rollouts"]
+        with torch.no_grad():
+            trainer.margin = min(trainer.margin, *(redraw(part("policy."), config, settings, row) for row in rollouts))
+            old = [log_probs(part("policy."), config, row, settings["temperature"]) for row in rollouts]
+            reference = [log_probs(weights, config, row, settings["temperature"]) for row in rollouts]
+            old_values = [values(row) for row in rollouts]
+        advantages, returns = [], []
+        for row, p, q, v in zip(rollouts, old, reference, old_values):
+            rewards = -settings["kl_coefficient"] * (p - q)
+            rewards[-1] += row["score"] if row["ended"] else problem["floor"]
+            advantages.append(generalised_advantages(rewards, v, settings["gamma"], settings["lambda"]))
+            returns.append(advantages[-1] + v)
+        if settings["whiten_advantages"]:
+            every = torch.cat(advantages)
+            mean, deviation = every.mean(), (every.var(correction=0) + 1e-8).sqrt()
+            advantages = [(advantage - mean) / deviation for advantage in advantages]
+        for minibatch in update["minibatches"]:
+            trainer.step(surrogate_and_value_loss(
+                settings,
+                torch.cat([log_probs(part("policy."), config, rollouts[row], settings["temperature"]) for row in minibatch]),
+                torch.cat([values(rollouts[row]) for row in minibatch]),
+                *(torch.cat([kept[row] for row in minibatch]) for kept in (old, old_values, advantages, returns)),
+            ))
+    return trainer
+
+
+def generalised_advantages(rewards, values, gamma, lambda_):
+    """A_k = Σ_j (γλ)^j δ_{k+j} with δ_k = R_k + γ·V_{k+1} − V_k and V = 0 after the last token."""
+    after = torch.cat([values[1:], values.new_zeros(1)])
+    delta = rewards + gamma * after - values
+    decay = gamma * lambda_
+    return torch.stack([sum(decay**j * later for j, later in enumerate(delta[k:])) for k in range(len(delta))])
+
+
+def surrogate_and_value_loss(settings, log_probs, values, old, old_values, advantages, returns):
+    ratio = (log_probs - old).exp()
+    clipped = ratio.clamp(1 - settings["clip"], 1 + settings["clip"])
+    policy_loss = -torch.minimum(ratio * advantages, clipped * advantages).mean()
+    near = old_values + (values - old_values).clamp(-settings["clip_value"], settings["clip_value"])
+    value_loss = 0.5 * torch.maximum((values - returns) ** 2, (near - returns) ** 2).mean()
+    return policy_loss + settings["value_coefficient"] * value_loss
+
+
+def redraw(weights, config, settings, row):
+    """Draws the response again from the same uniforms; returns by how much the nearest of them missed another token."""
+    predicting = logits(weights, config, row["prompt"] + row["response"][:-1])[len(row["prompt"]) - 1 :]
+    cumulated = (predicting / settings["temperature"]).softmax(-1).cumsum(-1)
+    cumulated = cumulated / cumulated[:, -1:]
+    uniforms = torch.tensor(row["uniforms"], dtype=cumulated.dtype)[:, None]
+    drawn = (cumulated <= uniforms).sum(-1).tolist()
+    assert drawn == row["response"], f"{row['response']} was sampled where the same uniforms give {drawn}"
+    return (cumulated[:, :-1] - uniforms).abs().min().item()
+
+
+METHODS = {"sft": sft, "spin": spin, "reward": reward, "ppo": ppo}
