@@ -1,5 +1,6 @@
 //! What every stage needs: its device, a monitor, the models and rows of its inputs, files of its artifact.
 
+use super::work::{Site, Work};
 use crate::data::Codec;
 use crate::data::rows::{self, Demonstration, ResponsePair};
 use crate::data::world::{VERSION, World, WorldSettings};
@@ -9,7 +10,6 @@ use crate::methods::training::{Dtype, Training};
 use crate::model::checkpoint::{Checkpoint, Normalisation};
 use crate::model::generate::generate;
 use crate::model::{Generated, GptNeoXConfig, LanguageModel, Pair, RewardModel, Sampling};
-use super::work::{Site, Work};
 use crate::pipeline::StageContext;
 use crate::{Context, Error, Result, device};
 use burn::tensor::Device;

@@ -133,7 +133,9 @@ pub fn hub(context: &StageContext) -> Result<()> {
             .hint("lower demonstrations.count or evaluation.posts"));
     }
     let wanted: BTreeSet<usize> = match stage.part {
-        Part::Training => permutation(available, context.seed()?, "hub/posts", 0).into_iter().take(stage.count).collect(),
+        Part::Training => {
+            permutation(available, context.seed()?, "hub/posts", 0).into_iter().take(stage.count).collect()
+        }
         Part::Exam => (0..stage.count).collect(),
     };
     let mut rows = Vec::with_capacity(stage.count);

@@ -158,8 +158,7 @@ pub fn comparisons(context: &StageContext) -> Result<()> {
         })
         .collect::<Result<_>>()?;
     if available.len() < stage.count {
-        let have =
-            format!("{} has {} comparisons of posts in `{}`", stage.comparisons, available.len(), stage.split);
+        let have = format!("{} has {} comparisons of posts in `{}`", stage.comparisons, available.len(), stage.split);
         return Err(Error::new(format!("{have}, not {}", stage.count))
             .hint("lower preferences.pairs or evaluation.preference_pairs"));
     }

@@ -98,7 +98,15 @@ impl Planner<'_> {
     ) -> Result<StageKey> {
         let Some(demonstrator) = &data.demonstrator else {
             let base = self.first_base()?;
-            return self.add(demonstrations::HUB, 1, &stage, vec![("tokenizer".into(), base)], seed, label, Work::default());
+            return self.add(
+                demonstrations::HUB,
+                1,
+                &stage,
+                vec![("tokenizer".into(), base)],
+                seed,
+                label,
+                Work::default(),
+            );
         };
         let model = self.checkpoint(demonstrator, "demonstrator".into())?;
         let texts = Texts { config: &self.config(demonstrator), generation: &hyper.generation };

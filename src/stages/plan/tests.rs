@@ -1,5 +1,8 @@
 use super::*;
+use crate::data::world::Split;
 use crate::experiment::{Experiment, Selection};
+use crate::stages::{base, demonstrations, evaluate, pairs, ppo, reward, sft, spin};
+use serde_json::json;
 use std::collections::BTreeSet;
 
 fn study(name: &str) -> Study {
