@@ -59,11 +59,11 @@ fn stages(said: &Said) -> BTreeMap<String, usize> {
 /// Kind and state of every stage that `plan --stages` shows.
 fn planned(bench: &Bench, words: &str) -> Vec<(String, bool)> {
     let said = bench.succeed(&format!("{words} --stages"));
+    // A row holds its stage's name, which has spaces, its key, its kind, and `done` or `to do`.
+    let is_key = |word: &&str| word.len() == 12 && word.chars().all(|digit| digit.is_ascii_hexdigit());
     let stages = said.out.lines().filter_map(|line| {
-        let (line, mut words) = (line.trim_end(), line.split_whitespace());
-        let key = words.next()?;
-        let is_row = key.len() >= 8 && key.chars().all(|digit| digit.is_ascii_hexdigit());
-        is_row.then(|| (words.next().unwrap().to_owned(), line.ends_with(" done")))
+        let mut behind = line.split_whitespace().skip_while(|word| !is_key(word)).skip(1);
+        Some((behind.next()?.to_owned(), behind.next()? == "done"))
     });
     let stages: Vec<_> = stages.collect();
     assert!(!stages.is_empty(), "{}", said.out);

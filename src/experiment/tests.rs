@@ -172,7 +172,7 @@ fn a_selection_narrows_a_study_and_its_claims() {
     let said = [
         refused(select(&["irl"], &[])),
         refused(select(&["sft", "irl-eq11"], &[])),
-        refused(Selection { scale: "paper".into(), ..Selection::default() }),
+        refused(Selection { scale: "papers".into(), ..Selection::default() }),
         refused(Selection { profile: "smok".into(), ..Selection::default() }),
         set("pop.updates=3"),
         set("world.posts=3"),

@@ -176,6 +176,14 @@ fn kept_per_token(config: &GptNeoXConfig, load: &Load, computation: &Computation
     }
 }
 
+/// Bytes of the widest weight of a product, which the fused operations copy into the order in which they read it.
+fn packed(config: &GptNeoXConfig, load: &Load, computation: &Computation, fused: bool) -> f64 {
+    match Kernels::of(computation, fused) {
+        Kernels::Fused => F32 * config.hidden_size as f64 * load.outputs.max(config.intermediate_size as f64),
+        Kernels::Composed => 0.0,
+    }
+}
+
 /// Bytes of the widest moment of a forward pass whose states are not kept.
 pub fn inference_activations(config: &GptNeoXConfig, load: &Load, computation: &Computation, fused: bool) -> f64 {
     let (d, inner) = (config.hidden_size as f64, config.intermediate_size as f64);
@@ -188,7 +196,7 @@ pub fn inference_activations(config: &GptNeoXConfig, load: &Load, computation: &
         }
     };
     let head = load.rows * load.read * (d + HEAD_COPIES * load.outputs) * F32;
-    tokens * d * computation.bytes + layer.max(head)
+    tokens * d * computation.bytes + layer.max(head + packed(config, load, computation, fused))
 }
 
 /// Bytes of the keys and values of `rows` responses with room for `width` tokens each.
