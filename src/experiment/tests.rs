@@ -172,7 +172,7 @@ fn a_selection_narrows_a_study_and_its_claims() {
     let said = [
         refused(select(&["irl"], &[])),
         refused(select(&["sft", "irl-eq11"], &[])),
-        refused(Selection { scale: "paper".into(), ..Selection::default() }),
+        refused(Selection { scale: "papers".into(), ..Selection::default() }),
         refused(Selection { profile: "smok".into(), ..Selection::default() }),
         set("pop.updates=3"),
         set("world.posts=3"),
@@ -277,6 +277,8 @@ fn references_must_be_declared() {
         ("profile_preset", "seeds = 5", "seeds = \"papers\""),
         ("report_baseline", "baseline = \"sft\"", "baseline = \"stf\""),
         ("report_metric", "\"eos_rate\", \"learned_reward\"]", "\"eos_rate\", \"copy_accuracy\"]"),
+        ("model_revision", "hf:EleutherAI/pythia-1b-deduped@main", "hf:EleutherAI/pythia-1b-deduped"),
+        ("data_revision", "tldr_3_filtered@main", "tldr_3_filtered"),
     ];
     insta::assert_snapshot!("references", complaints(&snapshots));
 }
