@@ -197,7 +197,7 @@ fn shards_that_do_not_fit_together() {
 #[test]
 fn the_other_head() {
     let as_reward = |from| refused(from, |_| (), |checkpoint| checkpoint.reward_model(&cpu()).map(|_| ()));
-    let reward = RewardModel::on(&small_model(3), 2.5, &mut stream(3, "test/head", &[])).unwrap();
+    let reward = RewardModel::on(&small_model(3), 2.5, &mut stream(3, "test/head", &[]));
     let untied = |folder: &Path| edit_config(folder, |c| drop(c.insert("tie_word_embeddings".into(), json!(false))));
     insta::assert_snapshot!(listed(&[
         ("a language model as reward", as_reward("full_rotary")),

@@ -156,7 +156,7 @@ mod tests {
             let config = config(tied);
             let mut rng = stream(1, "test/model", &[]);
             let policy = LanguageModel::random(&config, 0.1, &mut rng, &Device::flex()).unwrap();
-            let reward = RewardModel::on(&policy, 0.0, &mut rng).unwrap();
+            let reward = RewardModel::on(&policy, 0.0, &mut rng);
             for (head, weights) in [(Head::LanguageModel, policy.weights()), (Head::Reward, reward.weights())] {
                 assert_eq!(Head::of(&weights, &config), head);
                 let mut expected = tensors(&config, head);
