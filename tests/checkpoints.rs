@@ -41,7 +41,7 @@ fn every_logit_is_that_of_transformers_in_a_padded_batch() {
 }
 
 #[test]
-fn a_reward_model_of_transformers_gives_the_same_scores() {
+fn reward_models_of_others_give_the_same_scores() {
     #[derive(Deserialize)]
     struct Scored {
         prompt_ids: Vec<u32>,
@@ -52,14 +52,37 @@ fn a_reward_model_of_transformers_gives_the_same_scores() {
     struct Golden {
         rows: Vec<Scored>,
     }
-    let folder = fixture("gpt_neox/reward");
-    let Golden { rows } = serde_json::from_str(&fs::read_to_string(folder.join("golden.json")).unwrap()).unwrap();
-    let (model, normalisation) = Checkpoint::open(folder).unwrap().reward_model(&cpu()).unwrap();
-    assert_eq!(normalisation, Normalisation::none(0.0));
-    let sequence = |row: &Scored| Sequence::new(row.prompt_ids.clone(), row.response_ids.clone());
-    let batch = Batch::new(&rows.iter().map(sequence).collect::<Vec<_>>(), &cpu());
-    let expected: Vec<f32> = rows.iter().map(|row| row.score).collect();
-    assert_close(&host(model.scores(&batch)), &expected, "scores");
+    // What the scalar model's head adds to a score (0.75) and its config.json takes from it (-1.5) is in its normalisation.
+    for (name, mean) in [("reward", 0.0), ("scalar", -2.25)] {
+        let folder = fixture("gpt_neox").join(name);
+        let Golden { rows } = serde_json::from_str(&fs::read_to_string(folder.join("golden.json")).unwrap()).unwrap();
+        let (model, normalisation) = Checkpoint::open(folder).unwrap().reward_model(&cpu()).unwrap();
+        assert_eq!(normalisation, Normalisation { mean, ..Normalisation::none(0.0) });
+        let sequence = |row: &Scored| Sequence::new(row.prompt_ids.clone(), row.response_ids.clone());
+        let batch = Batch::new(&rows.iter().map(sequence).collect::<Vec<_>>(), &cpu());
+        let scores: Vec<f32> = host(model.scores(&batch)).into_iter().map(|score| normalisation.apply(score)).collect();
+        let expected: Vec<f32> = rows.iter().map(|row| row.score).collect();
+        assert_close(&scores, &expected, name);
+    }
+}
+
+#[test]
+fn a_pickled_reward_model_becomes_one_of_transformers() {
+    let bench = Bench::new();
+    bench.copy(&fixture("gpt_neox/scalar"), "scalar");
+    bench.succeed("model convert scalar plain --dtype f16");
+    let (was, now) = (Checkpoint::open(bench.path("scalar")).unwrap(), Checkpoint::open(bench.path("plain")).unwrap());
+    let (config, description) = (bench.read("plain/config.json"), bench.read("plain/reward.json"));
+    assert!(config.contains("GPTNeoXForSequenceClassification") && !config.contains("ScalarModel"), "{config}");
+    assert!(description.contains("-2.25"), "{description}");
+    let ((was, before), (now, after)) = (was.reward_model(&cpu()).unwrap(), now.reward_model(&cpu()).unwrap());
+    assert_eq!(before, after);
+    let rows = [Sequence::new(vec![3, 1, 4], vec![1, 5]), Sequence::new(vec![9], vec![2, 6, 5, 3])];
+    let scores = |model: &RewardModel| host(model.scores(&Batch::new(&rows, &cpu())));
+    for (was, now) in scores(&was).iter().zip(scores(&now)) {
+        // f16 keeps eleven bits.
+        assert!((was - now).abs() < 2e-2, "{was} became {now}");
+    }
 }
 
 #[test]

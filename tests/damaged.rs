@@ -99,13 +99,35 @@ fn other_tensors_than_the_model_has() {
         ),
         ("no weights", refusal("full_rotary", |folder| fs::remove_file(folder.join(SINGLE)).unwrap())),
         (
-            "pickled weights",
+            "weights that are called pickled and are not",
             refusal("full_rotary", |folder| {
                 fs::rename(folder.join(SINGLE), folder.join("pytorch_model.bin")).unwrap();
             }),
         ),
     ];
     insta::assert_snapshot!(listed(&told));
+}
+
+#[test]
+fn damaged_pickles() {
+    let bytes = |edit: fn(&mut Vec<u8>)| {
+        let damage = |folder: &Path| edit_bytes(&folder.join("pytorch_model.bin"), edit);
+        refused("scalar", damage, |checkpoint| checkpoint.reward_model(&cpu()).map(|_| ()))
+    };
+    for (what, told) in [
+        ("cut short", bytes(|b| b.truncate(b.len() / 2))),
+        ("empty", bytes(|b| b.clear())),
+        ("no pickle", bytes(|b| b.fill(b'x'))),
+        (
+            "bytes of a tensor turned",
+            bytes(|b| {
+                let middle = b.len() / 2;
+                b[middle] ^= 0xff;
+            }),
+        ),
+    ] {
+        assert!(told.contains("pytorch_model.bin"), "{what}: {told}");
+    }
 }
 
 #[test]

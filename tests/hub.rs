@@ -178,6 +178,15 @@ fn sharded_weights_come_with_their_index_and_every_shard() {
 }
 
 #[test]
+fn where_there_is_no_safetensors_pickled_weights_come() {
+    let (cache, server) = (TempDir::new().unwrap(), Server::start("o/n", &fixture("scalar")));
+    let hub = Hub::at(&server.endpoint(), cache.path(), false).unwrap();
+    let folder = hub.fetch(&model(), &["config.json", "model.safetensors"], &[]).unwrap();
+    let read = |folder: &Path| std::fs::read(folder.join("pytorch_model.bin")).unwrap();
+    assert!(read(&folder) == read(&fixture("scalar")));
+}
+
+#[test]
 fn what_the_hub_does_not_have_is_said_with_a_remedy() {
     let (desk, server) = (Desk::new(), Server::start("o/n", &fixture("pythia")));
     let endpoint = server.endpoint();

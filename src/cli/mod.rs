@@ -1,6 +1,7 @@
 //! The command line: what can be typed. One file per command holds its arguments and does its work.
 
 pub mod base;
+pub mod bytes;
 pub mod doctor;
 pub mod model;
 pub mod plan;

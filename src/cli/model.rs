@@ -1,5 +1,6 @@
 //! `touchstone model`: describes a model folder, and writes one anew in the layout of the hub.
 
+use super::bytes::Bytes;
 use super::{FAILURE, SUCCESS, print};
 use crate::data::hub::Source;
 use crate::model::checkpoint::{Checkpoint, Conversion, FILES_BESIDE, Inspection};
@@ -37,8 +38,8 @@ enum ModelCommand {
         #[arg(long, value_enum, value_name = "TYPE")]
         dtype: Option<StoredAs>,
         /// Bytes of tensors per file, at most: a number with KB, MB, GB, KiB, MiB or GiB
-        #[arg(long, value_name = "SIZE", value_parser = size, default_value = "5GB")]
-        max_shard_size: u64,
+        #[arg(long, value_name = "SIZE", default_value = "5GB")]
+        max_shard_size: Bytes,
         /// Replace the model in DST; a folder with anything else in it is never replaced
         #[arg(long)]
         force: bool,
@@ -67,7 +68,7 @@ pub fn run(args: &ModelArgs) -> Result<u8> {
             Ok(if found.problems.is_empty() { SUCCESS } else { FAILURE })
         }
         ModelCommand::Convert { source, to, dtype, max_shard_size, force } => {
-            let how = Conversion { stored_as: *dtype, shard_bytes: *max_shard_size, force: *force };
+            let how = Conversion { stored_as: *dtype, shard_bytes: max_shard_size.0, force: *force };
             source.open()?.convert(to, &how)?;
             Ok(SUCCESS)
         }
@@ -156,38 +157,9 @@ fn count(number: impl ToString) -> String {
     text
 }
 
-/// A number of bytes, as `5GB` or `800MiB`.
-fn size(text: &str) -> std::result::Result<u64, String> {
-    const UNITS: [(&str, u64); 7] = [
-        ("KiB", 1 << 10),
-        ("MiB", 1 << 20),
-        ("GiB", 1 << 30),
-        ("KB", 1_000),
-        ("MB", 1_000_000),
-        ("GB", 1_000_000_000),
-        ("", 1),
-    ];
-    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    let unit = UNITS.iter().find(|(unit, _)| unit.eq_ignore_ascii_case(text[digits..].trim()));
-    let bytes =
-        text[..digits].parse().ok().zip(unit).and_then(|(number, (_, unit)): (u64, _)| number.checked_mul(*unit));
-    bytes.filter(|bytes| *bytes > 0).ok_or_else(|| "write it as 5GB, 800MB or 512MiB".into())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::weights::SHARD_BYTES;
-
-    #[test]
-    fn sizes_have_units_of_a_thousand_or_of_1024() {
-        for (text, bytes) in [("5GB", SHARD_BYTES), ("24KB", 24_000), ("1 MiB", 1 << 20), ("7", 7), ("2gib", 2 << 30)] {
-            assert_eq!(size(text), Ok(bytes), "{text}");
-        }
-        for text in ["", "GB", "0MB", "-1GB", "1.5GB", "5TB", "99999999999999999999", "18446744073709551615KB"] {
-            assert!(size(text).is_err(), "{text}");
-        }
-    }
 
     #[test]
     fn thousands_are_set_apart() {

@@ -1,9 +1,10 @@
 //! `touchstone plan`: which stages a study has, which of them are there already, and what the others will take. Runs nothing
 //! and downloads nothing.
 
+use super::bytes::Bytes;
 use super::print;
 use super::reproduce::{LocalArgs, resolve};
-use super::study::{Bytes, StudyArgs};
+use super::study::StudyArgs;
 use crate::Result;
 use crate::device::hardware::Hardware;
 use crate::experiment::Study;
@@ -218,6 +219,7 @@ fn gib(bytes: f64) -> String {
     match gib {
         0.0 => "-".into(),
         _ if gib < 1.0 => format!("{gib:.3}"),
+        _ if gib < 10.0 => format!("{gib:.2}"),
         _ => format!("{gib:.1}"),
     }
 }

@@ -50,22 +50,28 @@ pub fn run(args: &RunsArgs) -> Result<u8> {
 fn list(manifests: &[Manifest]) -> String {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING);
-    table.set_header(["key", "stage", "wall", "memory", "size", "device", "started"]);
+    table.set_header(["key", "stage", "wall", "tokens/s", "memory", "size", "device", "started"]);
     for manifest in manifests {
         table.add_row([
             manifest.key.short(),
             manifest.label.clone(),
             seconds(manifest.wall_seconds),
+            speed(manifest),
             manifest.peak_memory_bytes.map_or("?".into(), bytes),
             bytes(manifest.bytes()),
             manifest.device.clone(),
             manifest.started.clone(),
         ]);
     }
-    for column in table.column_iter_mut().skip(2).take(3) {
+    for column in table.column_iter_mut().skip(2).take(4) {
         column.set_cell_alignment(CellAlignment::Right);
     }
     format!("{}\n{}\n", table.trim_fmt(), count(manifests.len(), "artifact"))
+}
+
+/// Tokens that went through a model in a second of the stage's whole life, starting and loading included.
+fn speed(manifest: &Manifest) -> String {
+    if manifest.tokens == 0 { String::new() } else { format!("{:.0}", manifest.tokens as f64 / manifest.wall_seconds) }
 }
 
 fn show(store: &Store, key: &StageKey) -> Result<String> {

@@ -1,11 +1,11 @@
 //! The arguments that `reproduce`, `plan` and `report` share: which study, where it runs, where its files lie.
 
+use super::bytes::Bytes;
 use crate::error::Result;
 use crate::experiment::{Experiment, SeedChoice, Selection, Study};
 use clap::Args;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
-use std::str::FromStr;
 
 #[derive(Clone, Debug, Args)]
 pub struct StudyArgs {
@@ -45,32 +45,6 @@ pub struct StudyArgs {
     /// Folder for reports; each experiment has its own inside
     #[arg(long, value_name = "DIR", default_value = "reports", env = "TOUCHSTONE_REPORTS")]
     pub out: PathBuf,
-}
-
-/// A number of bytes as people write it: `16GiB`, `80GB`, `512MiB`, `24g` (binary), or plain bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Bytes(pub u64);
-
-impl FromStr for Bytes {
-    type Err = String;
-
-    fn from_str(text: &str) -> std::result::Result<Self, String> {
-        let text = text.trim();
-        let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
-        let (number, unit) = text.split_at(digits);
-        let unit = match unit.trim().to_ascii_lowercase().as_str() {
-            "" | "b" => 1.0,
-            "mb" => 1e6,
-            "gb" => 1e9,
-            "m" | "mib" => (1u64 << 20) as f64,
-            "g" | "gib" => (1u64 << 30) as f64,
-            other => return Err(format!("`{other}` is no unit of memory; write 16GiB, 80GB or 512MiB")),
-        };
-        match number.parse::<f64>() {
-            Ok(number) if number > 0.0 => Ok(Self((number * unit) as u64)),
-            _ => Err(format!("`{text}` is no amount of memory; write 16GiB, 80GB or 512MiB")),
-        }
-    }
 }
 
 impl StudyArgs {
@@ -135,18 +109,6 @@ mod tests {
         assert_eq!(study.methods.iter().map(|method| method.id.as_str()).collect::<Vec<_>>(), ["sft", "irl"]);
         assert!(study.methods.iter().all(|method| (method.hyper.ppo.updates, method.hyper.reward.epochs) == (9, 5)));
         assert_eq!(parse(&["--seeds", "paper"]).unwrap().study().unwrap().seeds, [44413, 55513, 66613, 77713]);
-    }
-
-    #[test]
-    fn memory_is_read_in_the_usual_units() {
-        let bytes = |text: &str| text.parse::<Bytes>().map(|bytes| bytes.0);
-        assert_eq!(bytes("16GiB"), Ok(16 << 30));
-        assert_eq!(bytes("1.5g"), Ok(3 << 29));
-        assert_eq!(bytes("80 GB"), Ok(80_000_000_000));
-        assert_eq!(bytes("1024"), Ok(1024));
-        for wrong in ["", "GiB", "0", "-1GiB", "3 apples", "1.2.3GiB"] {
-            assert!(bytes(wrong).is_err(), "{wrong}");
-        }
     }
 
     #[test]

@@ -104,7 +104,8 @@ fn available(meminfo: &str) -> Option<u64> {
 /// Memory of GPU `index` as the driver's own tool tells it, in MiB.
 fn gpu_memory(index: &str) -> Option<u64> {
     let arguments = ["--query-gpu=memory.total", "--format=csv,noheader,nounits", "--id"];
-    let said = Command::new("nvidia-smi").args(arguments).arg(index).output().ok().filter(|out| out.status.success())?;
+    let said =
+        Command::new("nvidia-smi").args(arguments).arg(index).output().ok().filter(|out| out.status.success())?;
     String::from_utf8(said.stdout).ok()?.trim().parse::<u64>().ok().map(|mib| mib << 20)
 }
 

@@ -10,8 +10,8 @@ pub use inspect::Inspection;
 
 use crate::model::gpt_neox::GptNeoXConfig;
 use crate::model::heads::{LanguageModel, RewardModel};
-use crate::model::layout::{self, Head};
-use crate::model::weights::{INDEX, SHARD_BYTES, SINGLE, StoredAs, Weights};
+use crate::model::layout::{self, Beside, Head};
+use crate::model::weights::{self, SHARD_BYTES, StoredAs, Weights};
 use crate::{Context, Error, Result};
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
@@ -55,16 +55,11 @@ pub struct Checkpoint {
 impl Checkpoint {
     pub fn open(folder: impl Into<PathBuf>) -> Result<Self> {
         let folder = folder.into();
-        for alternatives in [[CONFIG].as_slice(), &[SINGLE, INDEX]] {
+        for alternatives in [[CONFIG].as_slice(), &weights::FILES] {
             if !alternatives.iter().any(|name| folder.join(name).is_file()) {
-                let pickled = ["pytorch_model.bin", "pytorch_model.bin.index.json"];
-                let hint = if pickled.iter().any(|name| folder.join(name).is_file()) {
-                    "its weights are pickled, which is not read: open it with transformers and save it again, which \
-                     writes safetensors"
-                } else {
-                    "a model folder holds config.json, model.safetensors (or shards with an index) and tokenizer.json"
-                };
-                return Err(Error::new(format!("{} has no {}", folder.display(), alternatives[0])).hint(hint));
+                return Err(Error::new(format!("{} has no {}", folder.display(), alternatives[0])).hint(
+                    "a model folder holds config.json, model.safetensors (or shards with an index) and tokenizer.json",
+                ));
             }
         }
         Ok(Self { folder })
@@ -76,7 +71,7 @@ impl Checkpoint {
 
     pub fn config(&self) -> Result<GptNeoXConfig> {
         let path = self.folder.join(CONFIG);
-        config::parse(config::read(&path)?, &path)
+        config::parse(config::read(&path)?.keys, &path)
     }
 
     pub fn tokenizer(&self) -> Result<Tokenizer> {
@@ -85,28 +80,31 @@ impl Checkpoint {
 
     pub fn language_model(&self, device: &Device) -> Result<LanguageModel> {
         let config = self.config()?;
-        LanguageModel::from_weights(self.weights_of(Head::LanguageModel, &config)?, &config, device)
+        let (weights, _) = self.weights_of(Head::LanguageModel, &config)?;
+        LanguageModel::from_weights(weights, &config, device)
     }
 
     pub fn reward_model(&self, device: &Device) -> Result<(RewardModel, Normalisation)> {
-        let (config, normalisation) = (self.config()?, self.normalisation()?);
-        let weights = self.weights_of(Head::Reward, &config)?;
+        let config = self.config()?;
+        let (weights, beside) = self.weights_of(Head::Reward, &config)?;
+        let normalisation = self.normalisation(&beside)?;
         Ok((RewardModel::from_weights(weights, &config, normalisation.bound, device)?, normalisation))
     }
 
     /// The tensors of a model with this head, under the names of [`layout::tensors`].
-    fn weights_of(&self, head: Head, config: &GptNeoXConfig) -> Result<Weights> {
+    fn weights_of(&self, head: Head, config: &GptNeoXConfig) -> Result<(Weights, Beside)> {
         let mut weights = Weights::open(&self.folder)?;
-        layout::normalise(&mut weights, config)?;
+        let beside = layout::normalise(&mut weights, config)?;
         head.expect(&weights, config)?;
-        Ok(weights)
+        Ok((weights, beside))
     }
 
-    /// What `reward.json` says; a folder without one holds raw scores.
-    pub fn normalisation(&self) -> Result<Normalisation> {
+    /// What `reward.json` says; without one, what a published head adds to its scores or takes from them.
+    fn normalisation(&self, beside: &Beside) -> Result<Normalisation> {
         let path = self.folder.join(REWARD);
         if !path.exists() {
-            return Ok(Normalisation::none(0.0));
+            let taken = config::read(&self.folder.join(CONFIG))?.bias - beside.bias;
+            return Ok(Normalisation { mean: taken, ..Normalisation::none(0.0) });
         }
         let text = std::fs::read_to_string(&path).context(|| format!("cannot read {}", path.display()))?;
         serde_json::from_str(&text).context(|| format!("{} is not a reward description", path.display()))

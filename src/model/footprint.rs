@@ -209,8 +209,7 @@ mod tests {
         .unwrap()
     }
 
-    const F32_PLAIN: Computation =
-        Computation { bytes: 4.0, gradient_checkpointing: false, lora_rank: 0 };
+    const F32_PLAIN: Computation = Computation { bytes: 4.0, gradient_checkpointing: false, lora_rank: 0 };
 
     #[test]
     fn parameters_are_the_published_ones() {

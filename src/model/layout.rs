@@ -17,6 +17,10 @@ const PREFIX: &str = "gpt_neox.";
 const EMBEDDING: &str = "gpt_neox.embed_in.weight";
 const LM_HEAD: &str = "embed_out.weight";
 const SCORE: &str = "score.weight";
+/// As a `ScalarModel` calls them, a published reward model's class that is not of transformers.
+const SCALAR_DECODER: &str = "lm_backbone.";
+const SCALAR_HEAD: &str = "scalar_head.weight";
+const SCALAR_BIAS: &str = "scalar_head.bias";
 
 /// What reads the decoder's states.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -113,16 +117,32 @@ pub fn tensors(config: &GptNeoXConfig, head: Head) -> Vec<(String, Vec<usize>)> 
     all
 }
 
-/// Brings `weights` to the names of [`tensors`]: a decoder that was saved alone gets its prefix, a tied head that was stored
-/// too is dropped, and so are the [`UNUSED_BUFFERS`], whose names are returned.
+/// What tensors had that the names of [`tensors`] have no place for.
+#[derive(Debug, Default, PartialEq)]
+pub struct Beside {
+    /// Names of the [`UNUSED_BUFFERS`] that were there.
+    pub unused: Vec<String>,
+    /// Added to every score by a head that has a bias.
+    pub bias: f32,
+}
+
+/// Brings `weights` to the names of [`tensors`]: a decoder that was saved alone gets its prefix, a `ScalarModel`'s parts get
+/// their names in transformers, and a tied head that was stored too is dropped, as are the [`UNUSED_BUFFERS`].
 ///
 /// # Errors
 /// A tied head that is not equal to the embedding: versions of transformers disagree on which of the two counts.
-pub fn normalise(weights: &mut Weights, config: &GptNeoXConfig) -> Result<Vec<String>> {
-    if !weights.list().any(|tensor| tensor.name.starts_with(PREFIX)) {
+pub fn normalise(weights: &mut Weights, config: &GptNeoXConfig) -> Result<Beside> {
+    let has = |weights: &Weights, prefix: &str| weights.list().any(|tensor| tensor.name.starts_with(prefix));
+    if !has(weights, PREFIX) {
+        let scalar = has(weights, SCALAR_DECODER);
         let is_decoder =
             |name: &str| ["embed_in.", "layers.", "final_layer_norm."].iter().any(|part| name.starts_with(part));
-        weights.rename(|name| if is_decoder(&name) { format!("{PREFIX}{name}") } else { name });
+        weights.rename(|name| match name.strip_prefix(SCALAR_DECODER) {
+            Some(rest) => format!("{PREFIX}{rest}"),
+            None if !scalar && is_decoder(&name) => format!("{PREFIX}{name}"),
+            None if scalar && name == SCALAR_HEAD => SCORE.into(),
+            None => name,
+        });
     }
     if config.tie_word_embeddings {
         weights.ignore_copy(LM_HEAD, EMBEDDING)?;
@@ -132,7 +152,8 @@ pub fn normalise(weights: &mut Weights, config: &GptNeoXConfig) -> Result<Vec<St
         .filter(|name| weights.contains(name))
         .collect();
     unused.iter().for_each(|name| weights.ignore(name));
-    Ok(unused)
+    let bias = if weights.contains(SCALAR_BIAS) { weights.take(SCALAR_BIAS, &[1])?[0] } else { 0.0 };
+    Ok(Beside { unused, bias })
 }
 
 #[cfg(test)]

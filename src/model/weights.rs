@@ -6,8 +6,10 @@
 
 mod file;
 mod index;
+mod pickle;
 mod write;
 
+pub(super) use index::FILES;
 pub use write::SHARD_BYTES;
 pub(super) use write::is_weights;
 
@@ -26,6 +28,9 @@ use std::path::Path;
 pub(super) const SINGLE: &str = "model.safetensors";
 /// Says which file holds which tensor, where they are in several.
 pub(super) const INDEX: &str = "model.safetensors.index.json";
+/// Their names before there was safetensors.
+const PICKLED: &str = "pytorch_model.bin";
+const PICKLED_INDEX: &str = "pytorch_model.bin.index.json";
 
 /// Number type of a checkpoint on disk; in memory weights are f32.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, clap::ValueEnum)]

@@ -3,8 +3,8 @@
 
 use super::common::{TRAINING, Watch, WorldAt, count_flops, device, read_json, within_memory, write_json};
 use super::work::{self, Regime, Texts, Work};
-use crate::data::{self, Codec};
 use crate::data::hub::Source;
+use crate::data::{self, Codec};
 use crate::eval::copying::slot_accuracy;
 use crate::experiment::{GenerationSettings, ModelSettings};
 use crate::methods::pretrain::PretrainSettings;
@@ -205,11 +205,13 @@ pub fn published(context: &StageContext) -> Result<()> {
     // Which tokens begin and end a text is the tokenizer's to say.
     let shape = GptNeoXConfig { bos_token_id: found.bos_token_id, eos_token_id: found.eos_token_id, ..stage.shape };
     if found != shape {
-        return Err(Error::new(format!("{} is not the model that the experiment describes", stage.source)).hint(format!(
-            "its config.json says {}; the experiment's [models] table says {}",
-            serde_json::json!(found),
-            serde_json::json!(shape)
-        )));
+        return Err(Error::new(format!("{} is not the model that the experiment describes", stage.source)).hint(
+            format!(
+                "its config.json says {}; the experiment's [models] table says {}",
+                serde_json::json!(found),
+                serde_json::json!(shape)
+            ),
+        ));
     }
     let pointer =
         Pointer { source: at_commit(&stage.source, &folder), config_blake3: hash_of(&folder.join("config.json"))? };

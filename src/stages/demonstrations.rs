@@ -135,11 +135,17 @@ pub fn hub(context: &StageContext) -> Result<()> {
     let (posts, source) = pinned(context, "posts")?;
     let available = posts.len()?;
     if available < stage.count {
-        return Err(Error::new(format!("{source} has {available} posts in `{}`, not {}", stage.part.split(), stage.count))
-            .hint("lower demonstrations.count or evaluation.posts"));
+        return Err(Error::new(format!(
+            "{source} has {available} posts in `{}`, not {}",
+            stage.part.split(),
+            stage.count
+        ))
+        .hint("lower demonstrations.count or evaluation.posts"));
     }
     let wanted: BTreeSet<usize> = match stage.part {
-        Part::Training => permutation(available, context.seed()?, "hub/posts", 0).into_iter().take(stage.count).collect(),
+        Part::Training => {
+            permutation(available, context.seed()?, "hub/posts", 0).into_iter().take(stage.count).collect()
+        }
         Part::Exam => (0..stage.count).collect(),
     };
     let mut rows = Vec::with_capacity(stage.count);

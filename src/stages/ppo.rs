@@ -1,7 +1,9 @@
 //! Stage `ppo`: a policy raised on a reward, held near a reference (eq. 9).
 
 use super::common::{
-    FORWARD, TRAINING, Watch, WorldAt, checkpoint, codec, count_flops, demonstrations, device, frozen, language_model, within_memory};
+    FORWARD, TRAINING, Watch, WorldAt, checkpoint, codec, count_flops, demonstrations, device, frozen, language_model,
+    within_memory,
+};
 use super::common::{sampling, save_policy, write_json};
 use super::work::{self, Regime, Texts};
 use crate::Result;

@@ -1,6 +1,8 @@
 //! Stage `reward`: a fresh head on the SFT policy, trained on pairs (eq. 11, 10, or 2 when the pairs are preferences).
 
-use super::common::{TRAINING, Watch, checkpoint, codec, count_flops, language_model, training_pairs, write_json, within_memory};
+use super::common::{
+    TRAINING, Watch, checkpoint, codec, count_flops, language_model, training_pairs, within_memory, write_json,
+};
 use super::work::{self, Regime, Texts};
 use crate::Result;
 use crate::experiment::GenerationSettings;
@@ -32,8 +34,7 @@ pub fn run(context: &StageContext) -> Result<()> {
     let texts = Texts { config: policy.config(), generation: &stage.generation };
     let work = work::reward(texts, &stage.reward, pairs.len(), Regime::from(&stage.training));
     let training = within_memory(context, &stage.training, &work)?;
-    let (model, normalisation, curve) =
-        train_reward(policy, &pairs, &stage.reward, &training, seed, &Watch(context))?;
+    let (model, normalisation, curve) = train_reward(policy, &pairs, &stage.reward, &training, seed, &Watch(context))?;
     let curve = serde_json::json!({
         "loss": curve.loss, "accuracy": curve.accuracy, "margin": curve.margin,
         "pairs": pairs.len(), "identical_share": identical,

@@ -1,7 +1,9 @@
 //! Stage `sft`: the base model fine-tuned on the demonstrations.
 
 use super::common::{
-    TRAINING, Watch, checkpoint, codec, count_flops, demonstrations, language_model, save_policy, write_json, within_memory};
+    TRAINING, Watch, checkpoint, codec, count_flops, demonstrations, language_model, save_policy, within_memory,
+    write_json,
+};
 use super::work::{self, Regime, Texts};
 use crate::Result;
 use crate::experiment::GenerationSettings;

@@ -1,7 +1,9 @@
 //! Stage `spin`: one SPIN iteration from the previous iterate, which is also the opponent.
 
 use super::common::write_json;
-use super::common::{TRAINING, Watch, checkpoint, codec, count_flops, language_model, save_policy, training_pairs, within_memory};
+use super::common::{
+    TRAINING, Watch, checkpoint, codec, count_flops, language_model, save_policy, training_pairs, within_memory,
+};
 use super::work::{self, Regime, Texts};
 use crate::Result;
 use crate::experiment::GenerationSettings;

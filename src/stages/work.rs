@@ -12,8 +12,8 @@ use crate::methods::spin::SpinSettings;
 use crate::methods::training::{Dtype, Training};
 use crate::model::GptNeoXConfig;
 use crate::model::footprint::{
-    Computation, Load, TrainingState, forward_flops, frozen, inference_activations, kv_cache,
-    training_activations, training_flops, training_state, update_transient,
+    Computation, Load, TrainingState, forward_flops, frozen, inference_activations, kv_cache, training_activations,
+    training_flops, training_state, update_transient,
 };
 use std::num::NonZeroUsize;
 
@@ -49,10 +49,27 @@ struct Phase {
 #[derive(Clone, Debug)]
 enum Pass {
     /// `loads` are those of one item, one for each network that is trained.
-    Train { config: GptNeoXConfig, loads: Vec<Load>, items: usize, computation: Computation },
+    Train {
+        config: GptNeoXConfig,
+        loads: Vec<Load>,
+        items: usize,
+        computation: Computation,
+    },
     /// Rows are split only where `splits` says.
-    Read { config: GptNeoXConfig, load: Load, rows: usize, splits: bool, computation: Computation },
-    Generate { config: GptNeoXConfig, rows: usize, prompt: f64, response: f64, computation: Computation },
+    Read {
+        config: GptNeoXConfig,
+        load: Load,
+        rows: usize,
+        splits: bool,
+        computation: Computation,
+    },
+    Generate {
+        config: GptNeoXConfig,
+        rows: usize,
+        prompt: f64,
+        response: f64,
+        computation: Computation,
+    },
 }
 
 /// Bytes of a stage at its widest moment, by what they are for. Gradients and what a pass keeps for them stand side by side

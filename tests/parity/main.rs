@@ -67,9 +67,9 @@ fn assert_tensors(
     scale: impl Fn(usize) -> f64,
     what: &str,
 ) {
-    assert!(found.iter().map(|(name, _)| name).eq(names), "{what}: other tensors");
-    for (place, ((name, values), [norm, projection])) in found.iter().zip(expected).enumerate() {
-        let [found_norm, found_projection] = fingerprint(values);
+    assert!(found.list().map(|tensor| tensor.name).eq(names), "{what}: other tensors");
+    for (place, (name, [norm, projection])) in names.iter().zip(expected).enumerate() {
+        let [found_norm, found_projection] = fingerprint(&found.values(name).unwrap());
         assert_close(found_norm, *norm, scale(place), &format!("{what}, norm of {name}"));
         assert_close(found_projection, *projection, scale(place), &format!("{what}, projection of {name}"));
     }

@@ -13,8 +13,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
 
 const WEIGHTS: &str = "model.safetensors";
-/// Which shard holds which tensor, where the weights are split.
-const INDEX: &str = "model.safetensors.index.json";
+/// What a model's weights may be called, in one file, or in shards with their index; the first that a repository has.
+const LAYOUTS: [(&str, &str); 2] =
+    [(WEIGHTS, "model.safetensors.index.json"), ("pytorch_model.bin", "pytorch_model.bin.index.json")];
 
 /// A hub and the cache of what came from it.
 #[derive(Debug)]
@@ -255,14 +256,17 @@ impl Checkout<'_> {
 
     /// The weights in one file, or the index of their shards once every shard is there.
     fn weights(&self) -> Result<Option<PathBuf>> {
-        if let Some(single) = self.file(WEIGHTS)? {
-            return Ok(Some(single));
+        for (single, index) in LAYOUTS {
+            if let Some(single) = self.file(single)? {
+                return Ok(Some(single));
+            }
+            let Some(index) = self.file(index)? else { continue };
+            for shard in shards(&index)? {
+                self.file(&shard)?.ok_or_else(|| self.place.has_no(&shard))?;
+            }
+            return Ok(Some(index));
         }
-        let Some(index) = self.file(INDEX)? else { return Ok(None) };
-        for shard in shards(&index)? {
-            self.file(&shard)?.ok_or_else(|| self.place.has_no(&shard))?;
-        }
-        Ok(Some(index))
+        Ok(None)
     }
 }
 
@@ -298,7 +302,7 @@ mod tests {
     #[test]
     fn shards_are_listed_once_and_cannot_lie_elsewhere() {
         let folder = tempfile::tempdir().unwrap();
-        let index = folder.path().join(INDEX);
+        let index = folder.path().join(LAYOUTS[0].1);
         let read = |text: &str| {
             std::fs::write(&index, text).unwrap();
             shards(&index)

@@ -15,16 +15,46 @@ const ROTARY_TABLES: [&str; 2] = ["rope_parameters", "rope_scaling"];
 /// What padding is called by the tokenizers of GPT-NeoX and of others.
 const PADDING: [&str; 4] = ["<|padding|>", "<|pad|>", "<pad>", "[PAD]"];
 
-/// The keys of `path`, without those that are null, and with the rotary ones under their old names alone, which every
-/// version reads.
-///
+/// The class of the published TL;DR reward models (Huang et al. 2024, arXiv 2403.17031), which is not of transformers: a
+/// decoder that `base_config` describes, and a head with a bias, from whose scores `bias` is taken.
+const SCALAR_MODEL: &str = "ScalarModel";
+
+/// `config.json` as it was read.
+pub(super) struct Described {
+    /// The keys of a GPT-NeoX model, without those that are null, and with the rotary ones under their old names alone, which
+    /// every version of transformers reads.
+    pub keys: Map<String, Value>,
+    /// Taken from every score of a reward model.
+    pub bias: f32,
+}
+
+impl Described {
+    /// What config.json says the model is.
+    pub fn architectures(&self) -> Vec<String> {
+        let names = self.keys.get("architectures");
+        names.and_then(|names| serde_json::from_value(names.clone()).ok()).unwrap_or_default()
+    }
+}
+
 /// # Errors
 /// Anything that the computation here does not follow: another architecture, scaled rotary angles, attention without
 /// biases, and rotary keys that contradict each other, of which versions of transformers take different ones.
-pub(super) fn read(path: &Path) -> Result<Map<String, Value>> {
-    let wrong = |message: String| Error::new(format!("{}: {message}", path.display()));
+pub(super) fn read(path: &Path) -> Result<Described> {
     let text = std::fs::read_to_string(path).context(|| format!("cannot read {}", path.display()))?;
-    let keys: Value = serde_json::from_str(&text).context(|| format!("{} is not JSON", path.display()))?;
+    let mut keys: Value = serde_json::from_str(&text).context(|| format!("{} is not JSON", path.display()))?;
+    let architectures = keys["architectures"].clone();
+    if architectures[0] != SCALAR_MODEL {
+        return Ok(Described { keys: plain(keys, path)?, bias: 0.0 });
+    }
+    let bias = keys["bias"].as_f64().unwrap_or(0.0) as f32;
+    let mut keys = plain(keys["base_config"].take(), path)?;
+    keys.insert("architectures".into(), architectures);
+    Ok(Described { keys, bias })
+}
+
+/// The keys of a model of transformers.
+fn plain(keys: Value, path: &Path) -> Result<Map<String, Value>> {
+    let wrong = |message: String| Error::new(format!("{}: {message}", path.display()));
     let kind = keys["model_type"].as_str().unwrap_or("missing");
     if kind != "gpt_neox" {
         return Err(wrong(format!("model_type is {kind}")).hint("only `gpt_neox` is built in"));

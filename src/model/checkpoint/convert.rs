@@ -1,6 +1,6 @@
 //! Any accepted model folder, written anew as the hub publishes them: names with their prefix, no buffers, one number type.
 
-use super::{CONFIG, Checkpoint, REWARD, TOKENIZER, config, copy, write_json};
+use super::{CONFIG, Checkpoint, Normalisation, REWARD, TOKENIZER, config, copy, write_json};
 use crate::folder::Draft;
 use crate::model::layout::{self, Head};
 use crate::model::weights::{StoredAs, Weights, is_weights};
@@ -35,10 +35,10 @@ impl Checkpoint {
     pub fn convert(&self, to: &Path, how: &Conversion) -> Result<()> {
         check_place(to, how.force)?;
         let path = self.folder.join(CONFIG);
-        let mut keys = config::read(&path)?;
+        let mut keys = config::read(&path)?.keys;
         let config = config::parse(keys.clone(), &path)?;
         let mut weights = Weights::open(&self.folder)?;
-        layout::normalise(&mut weights, &config)?;
+        let beside = layout::normalise(&mut weights, &config)?;
         let head = Head::of(&weights, &config);
         let expected = layout::tensors(&config, head);
         weights.check_all(&expected).into_iter().next().map_or(Ok(()), Err)?;
@@ -60,6 +60,10 @@ impl Checkpoint {
             if file.is_file() {
                 copy(&file, &draft.path().join(name))?;
             }
+        }
+        let normalisation = self.normalisation(&beside)?;
+        if normalisation != Normalisation::none(0.0) {
+            write_json(&draft.path().join(REWARD), &json!(normalisation))?;
         }
         draft.publish()
     }

@@ -1,8 +1,8 @@
 //! What a model folder holds, told from its configuration and the headers of its files; no weights are read.
 
-use super::{CONFIG, Checkpoint, Normalisation, REWARD, TOKENIZER, config};
+use super::{CONFIG, Checkpoint, Normalisation, TOKENIZER, config};
 use crate::model::gpt_neox::GptNeoXConfig;
-use crate::model::layout::{self, Head};
+use crate::model::layout::{self, Beside, Head};
 use crate::model::weights::{StoredAs, Weights};
 use crate::{Context, Result};
 use serde::Serialize;
@@ -29,7 +29,7 @@ pub struct Inspection {
     pub files: Vec<StoredFile>,
     /// Tensors beside the weights that are passed over.
     pub unused_buffers: Vec<String>,
-    /// How scores become rewards, if the folder says so.
+    /// How scores become rewards, if they do not stay as they are.
     pub normalisation: Option<Normalisation>,
     /// Why it cannot be loaded.
     pub problems: Vec<String>,
@@ -64,9 +64,9 @@ impl Checkpoint {
     /// too many are told in [`Inspection::problems`].
     pub fn inspect(&self) -> Result<Inspection> {
         let path = self.folder.join(CONFIG);
-        let keys = config::read(&path)?;
-        let architectures = keys.get("architectures").and_then(|names| serde_json::from_value(names.clone()).ok());
-        let config = config::parse(keys, &path)?;
+        let described = config::read(&path)?;
+        let architectures = described.architectures();
+        let config = config::parse(described.keys, &path)?;
         let mut weights = Weights::open(&self.folder)?;
         let mut files: BTreeMap<&Path, StoredFile> = BTreeMap::new();
         for tensor in weights.list() {
@@ -78,9 +78,9 @@ impl Checkpoint {
             file.name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             file.bytes = std::fs::metadata(path).context(|| format!("cannot read {}", path.display()))?.len();
         }
-        let (unused_buffers, mut problems) = match layout::normalise(&mut weights, &config) {
-            Ok(unused) => (unused, Vec::new()),
-            Err(error) => (Vec::new(), vec![error.to_string()]),
+        let (beside, mut problems) = match layout::normalise(&mut weights, &config) {
+            Ok(beside) => (beside, Vec::new()),
+            Err(error) => (Beside::default(), vec![error.to_string()]),
         };
         for tensor in weights.list() {
             if let Some((file, dtype)) = tensor.file.and_then(|path| files.get_mut(path)).zip(tensor.stored_as) {
@@ -97,7 +97,7 @@ impl Checkpoint {
             problems.push(format!("the tokenizer has {tokens} tokens, and the embedding {} rows", config.vocab_size));
         }
         Ok(Inspection {
-            architectures: architectures.unwrap_or_default(),
+            architectures,
             head,
             parameters: Parameters {
                 backbone: config.backbone_parameters(),
@@ -109,8 +109,8 @@ impl Checkpoint {
             padding_rows: tokens.map(|tokens| config.vocab_size.saturating_sub(tokens)),
             tokens,
             files: files.into_values().collect(),
-            unused_buffers,
-            normalisation: if self.folder.join(REWARD).is_file() { Some(self.normalisation()?) } else { None },
+            normalisation: Some(self.normalisation(&beside)?).filter(|found| *found != Normalisation::none(0.0)),
+            unused_buffers: beside.unused,
             problems,
             config,
         })

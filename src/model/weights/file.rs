@@ -2,10 +2,10 @@
 
 use super::{Entry, StoredAs, Values, Weights};
 use crate::{Context, Error, Result};
-use safetensors::tensor::{Dtype, Metadata};
+use safetensors::tensor::Metadata;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Bytes of the number that says how long the header is, where every file begins.
@@ -15,24 +15,26 @@ const MOST_HEADER: u64 = 100_000_000;
 /// Bytes that are decoded at a time.
 const PIECE: usize = 1 << 18;
 
-/// An open file whose header fits its length.
-#[derive(Debug)]
-struct TensorFile {
-    path: PathBuf,
-    /// Kept open, so that what is read is what the header described even if the file is replaced meanwhile.
-    file: Mutex<File>,
-}
-
 /// The values of one tensor, in a file.
 #[derive(Clone, Debug)]
 pub(super) struct Stored {
-    file: Arc<TensorFile>,
+    pub(super) path: Arc<Path>,
     /// Its name in the file.
-    name: String,
-    dtype: Dtype,
-    /// Bytes from the beginning of the file.
-    start: u64,
-    count: usize,
+    pub(super) name: String,
+    /// How its numbers are stored, or what they are if no weight may be that.
+    pub(super) dtype: std::result::Result<StoredAs, String>,
+    pub(super) count: usize,
+    pub(super) place: Place,
+}
+
+/// Where in its file.
+#[derive(Clone, Debug)]
+pub(super) enum Place {
+    /// Behind so many bytes. The file is kept open, so that what is read is what the header described even if it is replaced
+    /// meanwhile.
+    Bytes(Arc<Mutex<File>>, u64),
+    /// In an archive that a library reads.
+    Pickle(pytorch_reader::Tensor),
 }
 
 impl Weights {
@@ -50,15 +52,15 @@ impl Weights {
                 .caused_by(cause)
                 .hint("it may have been cut off or damaged while being copied or downloaded; fetch it again")
         })?;
-        let file = Arc::new(TensorFile { path: path.to_owned(), file: Mutex::new(file) });
+        let (file, shared) = (Arc::new(Mutex::new(file)), Arc::from(path));
         let mut weights = Self::new(path.display().to_string());
         for (name, info) in header.tensors() {
             let stored = Stored {
-                file: Arc::clone(&file),
+                path: Arc::clone(&shared),
                 name: name.clone(),
-                dtype: info.dtype,
-                start: start + info.data_offsets.0 as u64,
+                dtype: StoredAs::of(info.dtype).ok_or_else(|| info.dtype.to_string()),
                 count: info.shape.iter().product(),
+                place: Place::Bytes(Arc::clone(&file), start + info.data_offsets.0 as u64),
             };
             weights.tensors.insert(name, Entry { shape: info.shape.clone(), values: Values::Stored(stored) });
         }
@@ -93,37 +95,55 @@ fn read_header(
 
 impl Stored {
     pub(super) fn path(&self) -> &Path {
-        &self.file.path
+        &self.path
     }
 
-    pub(super) fn bytes(&self) -> u64 {
-        (self.count * self.dtype.bitsize() / 8) as u64
+    /// Bytes of a weight; none of another type.
+    pub(super) fn bytes(&self) -> Option<u64> {
+        self.dtype.as_ref().ok().map(|dtype| (self.count * dtype.bytes()) as u64)
     }
 
     /// How the numbers are stored. Masks and other buffers are of other types, and are never read.
     pub(super) fn stored_as(&self) -> Result<StoredAs> {
-        StoredAs::of(self.dtype).ok_or_else(|| {
-            Error::new(format!("{}: tensor `{}` has type {}", self.path().display(), self.name, self.dtype))
+        self.dtype.clone().map_err(|other| {
+            Error::new(format!("{}: tensor `{}` has type {other}", self.path.display(), self.name))
                 .hint("weights may be f32, f16 or bf16")
         })
     }
 
-    /// The values as f32, decoded piece by piece, so that they are in memory once.
+    /// The values as f32.
     pub(super) fn read(&self) -> Result<Vec<f32>> {
-        let failed = || format!("cannot read tensor `{}` of {}", self.name, self.path().display());
+        let failed = || format!("cannot read tensor `{}` of {}", self.name, self.path.display());
         let stored_as = self.stored_as()?;
-        let mut file = self.file.file.lock().unwrap_or_else(PoisonError::into_inner);
-        file.seek(SeekFrom::Start(self.start)).context(failed)?;
-        let mut left = self.count * stored_as.bytes();
         let mut values = Vec::with_capacity(self.count);
+        match &self.place {
+            Place::Bytes(file, start) => self.decode_from(file, *start, stored_as, &mut values).context(failed)?,
+            Place::Pickle(tensor) => {
+                decode(&super::pickle::little_endian(tensor, stored_as).context(failed)?, stored_as, &mut values)
+            }
+        }
+        Ok(values)
+    }
+
+    /// Piece by piece, so that the values are in memory once.
+    fn decode_from(
+        &self,
+        file: &Mutex<File>,
+        start: u64,
+        stored_as: StoredAs,
+        values: &mut Vec<f32>,
+    ) -> std::io::Result<()> {
+        let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
+        file.seek(SeekFrom::Start(start))?;
+        let mut left = self.count * stored_as.bytes();
         let mut piece = vec![0; PIECE.min(left)];
         while left > 0 {
             let bytes = &mut piece[..PIECE.min(left)];
-            file.read_exact(bytes).context(failed)?;
-            decode(bytes, stored_as, &mut values);
+            file.read_exact(bytes)?;
+            decode(bytes, stored_as, values);
             left -= bytes.len();
         }
-        Ok(values)
+        Ok(())
     }
 }
 

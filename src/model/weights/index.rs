@@ -1,6 +1,6 @@
-//! Weights in several files: `model.safetensors.index.json` says which file holds which tensor.
+//! Which files hold the weights of a folder, and weights in several files, where an index says which file holds which tensor.
 
-use super::{INDEX, SINGLE, Values, Weights};
+use super::{INDEX, PICKLED, PICKLED_INDEX, SINGLE, Values, Weights};
 use crate::{Context, Error, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,20 +23,28 @@ pub(super) struct Metadata {
     pub total_size: Option<serde_json::Number>,
 }
 
+/// What may hold a model's weights, the first that is there.
+pub(in crate::model) const FILES: [&str; 4] = [SINGLE, INDEX, PICKLED, PICKLED_INDEX];
+
 const REMEDY: &str = "index and files belong to different checkpoints; fetch them again";
 
 impl Weights {
-    /// Reads what a model folder holds; as in transformers, a single file wins over an index.
+    /// Reads what a model folder holds. As in transformers, a single file wins over an index, and safetensors over pickles.
     pub fn open(folder: &Path) -> Result<Self> {
-        let single = folder.join(SINGLE);
-        if single.is_file() { Self::read(&single) } else { Self::read_shards(&folder.join(INDEX)) }
+        let found = FILES.into_iter().map(|name| folder.join(name)).find(|path| path.is_file());
+        let path = found.unwrap_or_else(|| folder.join(SINGLE));
+        if path.extension() == Some(OsStr::new("json")) { Self::read_shards(&path) } else { Self::read_file(&path) }
     }
 
-    /// Reads the headers of the safetensors files beside `index` (a `model.safetensors.index.json`) that it names.
+    fn read_file(path: &Path) -> Result<Self> {
+        if path.extension() == Some(OsStr::new("bin")) { Self::read_pickle(path) } else { Self::read(path) }
+    }
+
+    /// Reads which tensors the files beside `index` (a `model.safetensors.index.json`) hold that it names.
     ///
     /// # Errors
     /// A file that is not there, a tensor that is not in the file that should hold it or is in one that should not, and
-    /// files whose tensors have not as many bytes as the index says.
+    /// files of weights alone that have not as many bytes of them as the index says. (Masks are counted in several ways.)
     pub fn read_shards(index: &Path) -> Result<Self> {
         let Index { metadata, weight_map } = read_index(index)?;
         let files: BTreeSet<&String> = weight_map.values().collect();
@@ -47,7 +55,7 @@ impl Weights {
                 return Err(Error::new(format!("{} names {file}, which is not there", index.display()))
                     .hint("fetch all files of the checkpoint"));
             }
-            let shard = Self::read(&path)?;
+            let shard = Self::read_file(&path)?;
             let lost = weight_map.iter().find(|(tensor, held_by)| *held_by == file && !shard.contains(tensor));
             if let Some((tensor, _)) = lost {
                 let message = format!("{} has no tensor `{tensor}`, which its index promises", path.display());
@@ -64,9 +72,9 @@ impl Weights {
                 };
             }
         }
-        let found: u64 = weights.tensors.values().filter_map(|entry| entry.values.stored_bytes()).sum();
-        match metadata.total_size.filter(|promised| promised.as_f64() != Some(found as f64)) {
-            Some(promised) => Err(Error::new(format!(
+        let found: Option<u64> = weights.tensors.values().map(|entry| entry.values.stored_bytes()).sum();
+        match metadata.total_size.zip(found).filter(|(promised, found)| promised.as_f64() != Some(*found as f64)) {
+            Some((promised, found)) => Err(Error::new(format!(
                 "{} promises {promised} bytes of tensors, and its files hold {found}",
                 index.display()
             ))
@@ -79,7 +87,7 @@ impl Weights {
 impl Values {
     fn stored_bytes(&self) -> Option<u64> {
         match self {
-            Self::Stored(stored) => Some(stored.bytes()),
+            Self::Stored(stored) => stored.bytes(),
             Self::Held(_) | Self::Computed(_) => None,
         }
     }

@@ -137,7 +137,6 @@ struct Run<'a> {
     exam_pairs: StageKey,
 }
 
-
 impl<'a> Planner<'a> {
     fn new(study: &'a Study, local: Option<&'a LocalData>) -> Result<Self> {
         let vocabulary = match local {

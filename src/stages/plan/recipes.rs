@@ -2,10 +2,10 @@
 
 use super::stages::{chosen, iteration_label, numbered};
 use super::{Cell, Planner, Run, Start};
+use crate::Result;
 use crate::experiment::{Heuristic, ModelSettings, Recipe};
 use crate::methods::irl::Anchor;
 use crate::pipeline::StageKey;
-use crate::Result;
 use crate::stages::evaluate::{self, JudgeKind, PolicyStage, Responder, RewardStage};
 use crate::stages::{spin, work};
 

@@ -1,0 +1,51 @@
+//! Reading `pytorch_model.bin`, the layout before safetensors: a zip archive whose pickle says which bytes are which tensor. The
+//! pickle is parsed by a library that knows the few instructions that tensors need. Nothing in it is ever executed.
+
+use super::file::{Place, Stored};
+use super::{Entry, StoredAs, Values, Weights};
+use crate::{Error, Result};
+use pytorch_reader::{DType, PytorchReader, Tensor};
+use std::path::Path;
+use std::sync::Arc;
+
+impl Weights {
+    /// Reads which tensors a pickled file holds; their values are read when they are taken.
+    ///
+    /// # Errors
+    /// A file that is no such archive, is cut short, or whose pickle holds anything but tensors.
+    pub fn read_pickle(path: &Path) -> Result<Self> {
+        let reader = PytorchReader::new(path).map_err(|cause| {
+            Error::new(format!("{} cannot be read as tensors saved by PyTorch", path.display()))
+                .caused_by(cause)
+                .hint("it may have been cut off or damaged while being copied or downloaded; fetch it again")
+        })?;
+        let shared: Arc<Path> = Arc::from(path);
+        let mut weights = Self::new(path.display().to_string());
+        for (name, tensor) in reader.into_tensors() {
+            let (shape, count) = (tensor.shape().to_vec(), tensor.num_elements());
+            let dtype = stored_as(tensor.dtype());
+            let place = Place::Pickle(tensor);
+            let stored = Stored { path: Arc::clone(&shared), name: name.clone(), dtype, count, place };
+            weights.tensors.insert(name, Entry { shape, values: Values::Stored(stored) });
+        }
+        Ok(weights)
+    }
+}
+
+fn stored_as(dtype: DType) -> std::result::Result<StoredAs, String> {
+    match dtype {
+        DType::F32 => Ok(StoredAs::F32),
+        DType::F16 => Ok(StoredAs::F16),
+        DType::BF16 => Ok(StoredAs::Bf16),
+        other => Err(format!("{other:?}")),
+    }
+}
+
+/// The bytes of a tensor, the least significant of each number first.
+pub(super) fn little_endian(tensor: &Tensor, stored_as: StoredAs) -> std::io::Result<Vec<u8>> {
+    let mut bytes = tensor.read()?;
+    if cfg!(target_endian = "big") {
+        bytes.chunks_mut(stored_as.bytes()).for_each(<[u8]>::reverse);
+    }
+    Ok(bytes)
+}
