@@ -1,6 +1,7 @@
 use super::*;
 use crate::data::world::Split;
 use crate::experiment::{Experiment, Metric, Selection};
+use crate::pipeline::PlannedStage;
 use crate::stages::{base, demonstrations, evaluate, pairs, ppo, reward, sft, spin};
 use serde_json::json;
 use std::collections::BTreeSet;
@@ -124,6 +125,32 @@ fn methods_share_what_does_not_differ() {
     );
     // The first pairs are those of IRL (both losses) and SPIN; later ones differ: 1 + 2 + 2 + 2 a size and seed.
     assert_eq!(count(pairs::KIND), 70);
+}
+
+/// Some settings are part of a stage's key whether or not anything follows them: the plan does.
+#[test]
+fn the_plan_follows_the_settings_that_a_method_leaves_to_it() {
+    // Of SPIN's stages for one size and seed: how many sets of pairs each iteration trains on, and at what temperature.
+    let spin = |set: &[&str]| -> (Vec<usize>, BTreeSet<String>) {
+        let set = set.iter().map(|text| text.to_string()).chain(["irl.negatives_temperature=0.25".into()]).collect();
+        let study = Experiment::load("tldr").unwrap().resolve(&Selection { set, ..Selection::default() }).unwrap();
+        let plan = Plan::new(&study, None).unwrap();
+        let of = |kind: &'static str| {
+            let stages = plan.graph.iter().filter(move |stage| stage.spec.kind == kind);
+            stages.filter(|stage| stage.label.starts_with("spin/mini-1b/seed 1/"))
+        };
+        let pairs_of =
+            |stage: &PlannedStage| stage.spec.inputs.keys().filter(|role| role.starts_with("pairs/")).count();
+        (
+            of(spin::KIND).map(pairs_of).collect(),
+            of(pairs::KIND).map(|s| s.spec.settings["temperature"].to_string()).collect(),
+        )
+    };
+    let at = |temperature: &str| BTreeSet::from([temperature.to_string()]);
+    assert_eq!(spin(&[]), (vec![1, 2, 2], at("1.0")));
+    assert_eq!(spin(&["spin.iterations=2"]), (vec![1, 2], at("1.0")));
+    assert_eq!(spin(&["spin.accumulate=all"]), (vec![1, 2, 3], at("1.0")));
+    assert_eq!(spin(&["spin.negatives_temperature=0.5"]), (vec![1, 2, 2], at("0.5")));
 }
 
 /// What users who change one line rely on.
