@@ -34,6 +34,19 @@ mod tests {
     use super::*;
     use rand::Rng;
 
+    /// The order of the data is a function of (seed, epoch): what a resumed run reads next does not depend on what it has read.
+    #[test]
+    fn an_order_is_a_function_of_seed_purpose_and_epoch() {
+        let order = permutation(50, 1, "a", 2);
+        assert_eq!(order, permutation(50, 1, "a", 2));
+        let mut sorted = order.clone();
+        sorted.sort_unstable();
+        assert_eq!(sorted, (0..50).collect::<Vec<_>>());
+        for other in [permutation(50, 2, "a", 2), permutation(50, 1, "b", 2), permutation(50, 1, "a", 3)] {
+            assert_ne!(order, other);
+        }
+    }
+
     #[test]
     fn streams_are_named_by_every_part_of_their_name() {
         let draw = |seed, purpose, indices: &[u64]| stream(seed, purpose, indices).random::<u64>();

@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{Bench, Said, fixture};
+use common::{Bench, Said, fixture, planned_stages};
 use serde_json::{Value, json};
 use std::fs;
 use std::path::Path;
@@ -114,7 +114,11 @@ fn a_study_of_published_models_runs_to_a_report_with_the_judge_for_gold() {
     let demonstrations = rows(&store.artifact(&made.key).unwrap().join("demonstrations.jsonl"));
     let human = bench.read("posts/train.jsonl");
     assert_eq!(demonstrations.len(), 6);
+    let exam = of_kind("hub_demonstrations").find(|manifest| manifest.spec.seed.is_none()).unwrap();
+    let exam = rows(&store.artifact(&exam.key).unwrap().join("held_out.jsonl"));
+    assert_eq!(exam.len(), 3);
     for row in &demonstrations {
+        assert!(exam.iter().all(|post| post["prompt"] != row["prompt"]), "trained on and in the exam: {row}");
         assert!(human.contains(&format!("\"id\":\"{}\"", row["id"].as_str().unwrap())), "{row}");
         assert!(!human.contains(row["response"].as_str().unwrap().trim()), "{row}");
     }
@@ -128,6 +132,83 @@ fn a_study_of_published_models_runs_to_a_report_with_the_judge_for_gold() {
     let again = run(&bench, RUN);
     assert!(again.err.contains("0 finished"), "{}", again.err);
     assert!(of_kind("checkpoint").all(|manifest| manifest.bytes() < 1000));
+}
+
+/// Keys of the stages of a kind, from `plan`.
+fn planned(bench: &Bench, kind: &str) -> Vec<String> {
+    let words = RUN.replace("reproduce", "plan").replace("--jobs 2", "--stages");
+    let said = run(bench, &words);
+    assert_eq!(said.code, Some(0), "{}{}", said.out, said.err);
+    let stages = planned_stages(&said.out).into_iter().filter(|stage| stage.kind == kind);
+    stages.map(|stage| stage.key).collect()
+}
+
+/// The path of a folder does not say what it holds.
+#[test]
+fn a_folder_with_other_rows_is_another_study() {
+    let bench = bench();
+    let (demonstrations, preferences) = (planned(&bench, "hub_demonstrations"), planned(&bench, "comparisons"));
+    assert_eq!(demonstrations, planned(&bench, "hub_demonstrations"));
+    let edited = bench.read("posts/train.jsonl").replacen("plastic", "paper", 1);
+    assert_ne!(edited, bench.read("posts/train.jsonl"));
+    bench.write("posts/train.jsonl", edited);
+    let changed = planned(&bench, "hub_demonstrations");
+    let same = demonstrations.iter().filter(|key| changed.contains(key)).count();
+    assert_eq!((demonstrations.len(), same), (2, 1), "the posts of the exam are as they were, and they alone");
+    assert_eq!(preferences, planned(&bench, "comparisons"));
+}
+
+/// A repository as it lies in the hub's cache, its branch `main` at `commit`.
+fn cached(bench: &Bench, repository: &str, commit: &str, files: &[(&str, String)]) {
+    for (name, text) in files {
+        bench.write(format!("hf/hub/{repository}/snapshots/{commit}/{name}"), text);
+    }
+    bench.write(format!("hf/hub/{repository}/refs/main"), commit);
+}
+
+/// What a study read first it reads to its end, whatever becomes of the branch; the manifest names the commit.
+#[test]
+fn a_branch_that_moves_is_read_at_the_commit_that_the_study_began_with() {
+    const LATER: &str = "ffffffffffffffffffffffffffffffffffffffff";
+    let bench = bench();
+    let posts = ["train.jsonl", "test.jsonl"].map(|name| (name, bench.read(format!("posts/{name}"))));
+    cached(&bench, "datasets--o--posts", COMMIT, &posts);
+    bench.write("hf/hub/models--o--base/refs/main", COMMIT);
+    let text = bench.read("tiny.toml").replace("posts = \"posts\"", "posts = \"hf:datasets/o/posts@main\"");
+    bench.write("tiny.toml", text.replace(&format!("hf:o/base@{COMMIT}"), "hf:o/base@main"));
+    let said = run(&bench, RUN);
+    assert_eq!(said.code, Some(0), "{}{}", said.out, said.err);
+    let metrics = bench.read("reports/tiny-smoke/metrics.csv");
+
+    // Other posts and another model are at `main` now, and all that was made from the first ones is lost.
+    let others = posts.map(|(name, text)| (name, text.replace('e', "o")));
+    cached(&bench, "datasets--o--posts", LATER, &others);
+    bench.copy(
+        &bench.path(format!("hf/hub/models--o--demonstrator/snapshots/{COMMIT}")),
+        format!("hf/hub/models--o--base/snapshots/{LATER}"),
+    );
+    bench.write("hf/hub/models--o--base/refs/main", LATER);
+    let (store, manifests) = manifests(&bench);
+    for manifest in &manifests {
+        match manifest.spec.kind.as_str() {
+            "checkpoint" | "dataset" => {
+                let here = manifest.label.starts_with("comparisons");
+                assert!(here || json!(manifest.sources).to_string().contains(COMMIT), "{:?}", manifest.sources);
+            }
+            _ => store.remove(&manifest.key).unwrap(),
+        }
+    }
+    let said = run(&bench, RUN);
+    assert_eq!(said.code, Some(0), "{}{}", said.out, said.err);
+    assert_eq!(bench.read("reports/tiny-smoke/metrics.csv"), metrics);
+
+    // Another seed of the same study reads the same posts.
+    let said = run(&bench, &RUN.replace("--seeds 1,", "--seeds 5,"));
+    assert_eq!(said.code, Some(0), "{}{}", said.out, said.err);
+    let made = self::manifests(&bench).1.into_iter().filter(|manifest| manifest.spec.kind == "hub_demonstrations");
+    let sources: Vec<String> = made.map(|manifest| json!(manifest.sources).to_string()).collect();
+    assert_eq!(sources.len(), 3, "two seeds and the exam");
+    assert!(sources.iter().all(|sources| sources.contains(COMMIT) && !sources.contains(LATER)), "{sources:?}");
 }
 
 #[test]

@@ -3,13 +3,17 @@
 
 mod common;
 
-use common::{Bench, Said, files, fixture};
+use common::{Bench, Said, files, fixture, planned_stages};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
+use touchstone::experiment::{Experiment, Selection};
+use touchstone::pipeline::{Manifest, Store};
+use touchstone::stages::plan::Plan;
+use touchstone::stages::work::Site;
 
 const RUN: &str = "reproduce tiny.toml --profile smoke --methods sft,irl --jobs 2 --store runs --out reports";
 const PLAN: &str = "plan tiny.toml --profile smoke --methods sft,irl --store runs";
@@ -58,16 +62,8 @@ fn stages(said: &Said) -> BTreeMap<String, usize> {
 
 /// Kind and state of every stage that `plan --stages` shows.
 fn planned(bench: &Bench, words: &str) -> Vec<(String, bool)> {
-    let said = bench.succeed(&format!("{words} --stages"));
-    // A row holds its stage's name, which has spaces, its key, its kind, and `done` or `to do`.
-    let is_key = |word: &&str| word.len() == 12 && word.chars().all(|digit| digit.is_ascii_hexdigit());
-    let stages = said.out.lines().filter_map(|line| {
-        let mut behind = line.split_whitespace().skip_while(|word| !is_key(word)).skip(1);
-        Some((behind.next()?.to_owned(), behind.next()? == "done"))
-    });
-    let stages: Vec<_> = stages.collect();
-    assert!(!stages.is_empty(), "{}", said.out);
-    stages
+    let stages = planned_stages(&bench.succeed(&format!("{words} --stages")).out);
+    stages.into_iter().map(|stage| (stage.kind, stage.done)).collect()
 }
 
 fn kinds(stages: &[(String, bool)], done: bool) -> BTreeMap<&str, usize> {
@@ -156,6 +152,102 @@ fn another_number_of_jobs_gives_the_same_numbers() {
     let bench = tiny();
     bench.succeed(&RUN.replace("--jobs 2", "--jobs 3"));
     assert_metrics_as_undisturbed(&bench);
+}
+
+// --- Machines ---
+
+/// Neither jobs nor memory are in a key: what one machine has computed serves another.
+#[test]
+fn other_jobs_and_memory_compute_nothing_anew() {
+    let bench = finished();
+    let said = bench.succeed(&RUN.replace("--jobs 2", "--jobs 1 --memory 2GiB"));
+    assert_eq!(stages(&said)["finished"], 0, "{}", said.err);
+}
+
+/// The study of [`NARROW`], its stages, and the least memory in which each of them can be computed.
+fn narrow() -> (Plan, u64) {
+    let experiment = Experiment::load(fixture("experiments/tiny.toml").to_str().unwrap()).unwrap();
+    let set = NARROW.split(" --set ").skip(1).map(str::to_owned).collect();
+    let methods = vec!["sft".into(), "irl".into()];
+    let study =
+        experiment.resolve(&Selection { profile: "smoke".into(), methods, set, ..Selection::default() }).unwrap();
+    let plan = Plan::new(&study, None).unwrap();
+    let needs = plan.graph.iter().map(|stage| plan.work(&stage.key).memory(1, Site::FLEX).total());
+    let most = needs.fold(0.0, f64::max) as u64 + 1;
+    (plan, most)
+}
+
+/// Batches that are wide beside what else a stage does, so that memory splits them.
+const NARROW: &str = "reproduce tiny.toml --profile smoke --methods sft,irl --seeds 1, --jobs 2 --store runs --out reports \
+                      --set generation.batch_size=2 --set demonstrations.count=64 --set sft.batch_size=64 \
+                      --set reward.batch_size=64 --set ppo.rollouts=64 --set irl.iterations=1 --set evaluation.posts=8 \
+                      --set evaluation.on_policy_pairs=8 --set evaluation.preference_pairs=8";
+
+/// The curve of every stage of a kind, by label.
+fn curves(bench: &Bench, kind: &str, key: &str) -> BTreeMap<String, Vec<f64>> {
+    let store = Store::open_existing(bench.path("runs")).unwrap();
+    let of_kind = store.list().unwrap().into_iter().filter(|manifest| manifest.spec.kind == kind);
+    let curve = |manifest: Manifest| {
+        let path = store.artifact(&manifest.key).unwrap().join("curve.json");
+        let curve: serde_json::Value = serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap();
+        (manifest.label, serde_json::from_value(curve[key].clone()).unwrap())
+    };
+    of_kind.map(curve).collect()
+}
+
+/// A batch is what the file says on every machine. How many of its rows go through at once is what memory allows.
+#[test]
+fn little_memory_splits_batches_and_moves_the_last_digits_only() {
+    let (plan, least) = narrow();
+    for kind in ["sft", "reward", "ppo"] {
+        let stage = plan.graph.iter().find(|stage| stage.spec.kind == kind).unwrap();
+        let rows = plan.work(&stage.key).micro_batch(least, Site::FLEX).unwrap().get();
+        assert!(rows < 64, "{kind} takes {rows} rows at once: nothing is split");
+    }
+    let (much, little) = (tiny(), tiny());
+    much.succeed(NARROW);
+    little.succeed(&format!("{NARROW} --memory {least}"));
+    for kind in ["sft", "reward"] {
+        let (whole, parts) = (curves(&much, kind, "loss"), curves(&little, kind, "loss"));
+        assert!(!whole.is_empty() && whole.keys().eq(parts.keys()));
+        for (label, losses) in &whole {
+            // 64 demonstrations in batches of 64, two epochs.
+            assert_eq!((losses.len(), parts[label].len()), (2, 2), "{label}: optimiser steps");
+            let mut pairs = losses.iter().zip(&parts[label]);
+            assert!(pairs.all(|(a, b)| (a - b).abs() < 1e-5), "{label}: {losses:?} and {:?}", parts[label]);
+        }
+    }
+    let numbers = |bench: &Bench| -> BTreeMap<String, f64> {
+        let text = bench.read(METRICS);
+        let rows = text.lines().skip(1).map(|line| line.rsplit_once(',').unwrap());
+        rows.map(|(cell, value)| (cell.to_owned(), value.parse().unwrap())).collect()
+    };
+    let (whole, parts) = (numbers(&much), numbers(&little));
+    assert!(whole.len() > 20 && whole.keys().eq(parts.keys()));
+    for (cell, value) in &whole {
+        assert!((value - parts[cell]).abs() < 1e-3, "{cell}: {value} and {}", parts[cell]);
+    }
+    let keys = |bench: &Bench| -> Vec<_> {
+        let store = Store::open_existing(bench.path("runs")).unwrap();
+        store.list().unwrap().into_iter().map(|manifest| manifest.key).collect()
+    };
+    assert_eq!(keys(&much), keys(&little));
+}
+
+/// What a stage took is kept with what it made, and stands in the report.
+#[cfg(target_os = "linux")]
+#[test]
+fn every_result_says_how_much_memory_it_took() {
+    let bench = finished();
+    let store = Store::open_existing(bench.path("runs")).unwrap();
+    for manifest in store.list().unwrap() {
+        let peak = manifest.peak_memory_bytes.unwrap_or_default();
+        assert!((1 << 22..1 << 30).contains(&peak), "{}: {peak} bytes", manifest.label);
+    }
+    let costs = bench.read("reports/tiny-smoke/tables/costs.csv");
+    assert!(costs.lines().next().unwrap().contains("memory"), "{costs}");
+    let plan = bench.succeed(&format!("{PLAN} --stages")).out;
+    assert!(plan.contains("measured") && plan.contains("at most"), "{plan}");
 }
 
 // --- Looking ---

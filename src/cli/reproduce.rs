@@ -7,7 +7,7 @@ use crate::data::{codec, corpus};
 use crate::device::{self, hardware};
 use crate::experiment::Study;
 use crate::pipeline::{Interrupt, LocalPool, Store};
-use crate::report;
+use crate::report::{self, ReportInput};
 use crate::stages::collect::collect;
 use crate::stages::plan::{LocalData, Plan, fit};
 use crate::stages::work::Site;
@@ -104,10 +104,21 @@ pub fn write_report(
     store: &Store,
     local: Option<&LocalData>,
 ) -> Result<()> {
-    let input = collect(study, plan, store, &args.device, notes(study, local))?;
+    let input = report_input(study, plan, store, &args.device, local)?;
     let folder = args.out.join(folder(study));
     let path = report::write(&input, &folder)?;
     print(&format!("{}\nreport: {}\n", report::console(&input)?, path.display()))
+}
+
+/// What the report of `study` is made from, as far as `store` has it.
+pub fn report_input(
+    study: &Study,
+    plan: &Plan,
+    store: &Store,
+    device: &str,
+    local: Option<&LocalData>,
+) -> Result<ReportInput> {
+    collect(study, plan, store, device, notes(study, local))
 }
 
 /// A report of another profile than the standard one must not take the place of the study's own.
@@ -121,6 +132,12 @@ fn folder(study: &Study) -> String {
 /// What the numbers do not say by themselves.
 fn notes(study: &Study, local: Option<&LocalData>) -> Vec<String> {
     let mut notes = vec![study.scale_description.clone(), study.profile_description.clone()];
+    let others = study.data.iter().flat_map(|data| data.demonstrator.iter().chain(&data.judge));
+    let models = study.sizes.iter().map(|(_, model)| model).chain(others);
+    let models: Vec<_> = models.map(|model| format!("{} stands for {}", model.label, model.stands_for)).collect();
+    notes.push(format!("Models: {}.", models.join("; ")));
+    let methods = study.methods.iter().filter(|method| !method.note.is_empty());
+    notes.extend(methods.map(|method| format!("{}: {}.", method.label, method.note.trim_end_matches('.'))));
     match local {
         None => notes.push(
             "Gold is the known reward of a synthetic world. It says which method raises that reward under these models and \

@@ -96,7 +96,7 @@ impl Experiment {
     ///
     /// # Errors
     /// The first thing wrong with the file, pointing at it: syntax, unknown key, type, bound, unknown reference. All
-    /// scales and profiles are checked, not only those that will run.
+    /// scales, profiles and methods are checked, not only those that will run.
     pub fn load(path_or_name: &str) -> Result<Self> {
         let here = std::env::current_dir().context(|| "the current folder cannot be read".into())?;
         Self::load_from(path_or_name, &here)
@@ -143,10 +143,20 @@ impl Experiment {
     }
 
     fn check_every_selection(&self) -> Result<()> {
+        // A method may be in no profile and only ever be asked for by --methods.
+        let in_profiles = |id: &String| {
+            let mut chosen = self.profiles.values().map(|profile| profile.own.methods.as_ref());
+            chosen.any(|methods| methods.is_none_or(|methods| methods.contains(id)))
+        };
+        let ids = || self.methods.iter().map(|method| &method.own.id);
+        let spare = ids().any(|id| !in_profiles(id)).then(|| ids().cloned().collect::<Vec<_>>());
         for scale in self.scales.keys() {
             for profile in self.profiles.keys() {
                 let selection = Selection { scale: scale.clone(), profile: profile.clone(), ..Selection::default() };
                 self.resolve(&selection)?;
+                if let Some(methods) = spare.clone() {
+                    self.resolve(&Selection { methods, ..selection })?;
+                }
             }
         }
         Ok(())

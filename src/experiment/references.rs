@@ -7,8 +7,9 @@ use super::hyper::ModelSettings;
 use super::seeds::{SeedChoice, check as check_seeds};
 use super::tree::{Node, Place, Value};
 use super::vocabulary::Heuristic;
+use crate::data::hub::Source;
 use crate::device::hardware::Hardware;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use std::collections::BTreeMap;
 
 /// Claims with their references read; a claim without sizes is about all of them.
@@ -48,12 +49,15 @@ pub(super) fn check(experiment: &Experiment, document: &Node) -> Result<()> {
 
 fn sizes(experiment: &Experiment, document: &Node) -> Result<()> {
     let table = document.at("models").and_then(Node::table);
-    table.into_iter().flatten().filter(|(size, _)| experiment.models.contains_key(*size)).try_for_each(
-        |(size, entry)| {
-            // A version's dot, as in 2.8b, is as good as a hyphen.
-            identifier(&size.replace('.', "-"), "name of a size", &entry.key)
-        },
-    )
+    table.into_iter().flatten().try_for_each(|(size, entry)| {
+        let Some(model) = experiment.models.get(size) else { return Ok(()) };
+        // A version's dot, as in 2.8b, is as good as a hyphen.
+        identifier(&size.replace('.', "-"), "name of a size", &entry.key)?;
+        match model.checkpoint.as_ref().map(Source::parse) {
+            Some(Err(error)) => Err(pointed(error, place(&entry.node, "checkpoint"))),
+            _ => Ok(()),
+        }
+    })
 }
 
 fn methods(experiment: &Experiment) -> Result<()> {
@@ -89,10 +93,7 @@ fn scales(experiment: &Experiment) -> Result<()> {
         }
         let Some(data) = &scale.own.data else { continue };
         let at = |key: &str| place(scale.node.at("data").unwrap_or(&scale.node), key);
-        if let Err((key, error)) = data.check() {
-            let hint = miette::Diagnostic::help(&error).map(|hint| hint.to_string()).unwrap_or_default();
-            return Err(at(key).error(error.to_string()).hint(hint));
-        }
+        data.check().map_err(|(key, error)| pointed(error, at(key)))?;
         for (key, name) in data.models() {
             known(name, &models, "model", at(key))?;
             if experiment.models[name].checkpoint.is_none() {
@@ -224,6 +225,12 @@ fn known(name: &str, all: &[&str], what: &str, at: &Place) -> Result<()> {
 
 fn known_items(names: &[String], all: &[&str], what: &str, at: &Place) -> Result<()> {
     names.iter().try_for_each(|name| known(name, all, what, at))
+}
+
+/// The same error with its hint, pointing at a place.
+fn pointed(error: Error, at: &Place) -> Error {
+    let hint = miette::Diagnostic::help(&error).map(|hint| hint.to_string()).unwrap_or_default();
+    at.error(error.to_string()).hint(hint)
 }
 
 /// Where the value of `key` stands in a table, or the table itself.

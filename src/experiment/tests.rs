@@ -277,6 +277,8 @@ fn references_must_be_declared() {
         ("profile_preset", "seeds = 5", "seeds = \"papers\""),
         ("report_baseline", "baseline = \"sft\"", "baseline = \"stf\""),
         ("report_metric", "\"eos_rate\", \"learned_reward\"]", "\"eos_rate\", \"copy_accuracy\"]"),
+        ("model_revision", "hf:EleutherAI/pythia-1b-deduped@main", "hf:EleutherAI/pythia-1b-deduped"),
+        ("data_revision", "tldr_3_filtered@main", "tldr_3_filtered"),
     ];
     insta::assert_snapshot!("references", complaints(&snapshots));
 }

@@ -29,6 +29,9 @@ pub struct Header {
     pub experiment: String,
     pub title: String,
     pub question: String,
+    /// What is compared, and what all have in common.
+    #[serde(default)]
+    pub description: String,
     pub profile: String,
     pub scale: String,
     /// Revision of the code, where known.

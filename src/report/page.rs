@@ -84,6 +84,7 @@ fn values(view: &View, content: &Content, markup: &dyn Markup) -> Result<Value> 
         header => context! {
             title => markup.prose(&header.title),
             question => markup.prose(&header.question),
+            description => markup.prose(&header.description),
             experiment => plain(&header.experiment),
             profile => plain(&header.profile),
             scale => plain(&header.scale),

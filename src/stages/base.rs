@@ -1,12 +1,14 @@
 //! Where models come from: pre-trained on the embedded world, taken from the checkpoints that come with touchstone,
 //! published on a hub, or random.
 
-use super::common::{TRAINING, Watch, WorldAt, count_flops, device, read_json, write_json};
+use super::common::{TRAINING, Watch, WorldAt, count_flops, device, read_json, within_memory, write_json};
+use super::work::{self, Regime, Texts, Work};
 use crate::data::hub::Source;
 use crate::data::{self, Codec};
 use crate::eval::copying::slot_accuracy;
 use crate::experiment::{GenerationSettings, ModelSettings};
 use crate::methods::pretrain::PretrainSettings;
+use crate::methods::sft::SftSettings;
 use crate::methods::training::Training;
 use crate::model::checkpoint::Checkpoint;
 use crate::model::weights::StoredAs;
@@ -30,6 +32,16 @@ pub struct PretrainStage {
     pub model: ModelSettings,
     pub generation: GenerationSettings,
     pub pretrain: PretrainSettings,
+}
+
+impl PretrainStage {
+    /// Pre-training of a model of this shape is supervised fine-tuning on so many texts, each seen once.
+    pub fn work(&self, config: &GptNeoXConfig) -> Work {
+        let PretrainSettings { steps, batch_size, prompt_weight, ref optimiser, .. } = self.pretrain;
+        let settings = SftSettings { epochs: 1, batch_size, prompt_weight, optimiser: optimiser.clone() };
+        let texts = Texts { config, generation: &self.generation };
+        work::sft(texts, &settings, steps * batch_size, Regime::from(&Training::default()))
+    }
 }
 
 /// Pre-trains on posts with summaries by authors of every quality, and refuses to publish a base that cannot copy.
@@ -58,7 +70,7 @@ pub fn pretrain(context: &StageContext) -> Result<()> {
         };
         (0..stage.pretrain.batch_size).map(row).collect()
     };
-    let (training, watch) = (Training::default(), Watch(context));
+    let (training, watch) = (within_memory(context, &Training::default(), &stage.work(&config))?, Watch(context));
     let (model, losses) = crate::methods::pretrain::pretrain(model, &stage.pretrain, &training, seed, text, &watch)?;
     Checkpoint::save_language_model(context.out(), &model, &tokenizer, StoredAs::F16)?;
 

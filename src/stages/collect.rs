@@ -53,6 +53,7 @@ pub fn collect(study: &Study, plan: &Plan, store: &Store, device: &str, notes: V
         experiment: study.name.clone(),
         title: study.title.clone(),
         question: study.question.clone(),
+        description: study.description.clone(),
         profile: study.profile.clone(),
         scale: study.scale.clone(),
         revision: Some(or_planned(revisions, "unknown")),

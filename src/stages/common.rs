@@ -197,3 +197,44 @@ pub fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T> {
     let failed = || format!("cannot read {}", path.display());
     serde_json::from_str(&std::fs::read_to_string(path).context(failed)?).context(failed)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pipeline::{Graph, Place, StageSpec, Store, run_stage};
+    use crate::rng::stream;
+    use serde_json::json;
+    use std::collections::BTreeMap;
+    use std::fs;
+
+    #[test]
+    fn sampling_goes_on_behind_what_a_kill_left() {
+        let folder = tempfile::tempdir().unwrap();
+        let (store, mut graph) = (Store::open(folder.path()).unwrap(), Graph::new());
+        let (inputs, settings) = (BTreeMap::new(), json!({}));
+        let spec = StageSpec { kind: "test".into(), version: 1, settings, inputs, seed: Some(1) };
+        let key = graph.add(spec, "sampling", 1.0).unwrap();
+        store.plan(&graph).unwrap();
+        let config: GptNeoXConfig = serde_json::from_value(json!({
+            "vocab_size": 20, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
+            "intermediate_size": 32, "max_position_embeddings": 64,
+        }))
+        .unwrap();
+        let place = Place { device: "flex".into(), memory: None };
+        run_stage(&store, &key, &place, |context| {
+            let model = LanguageModel::random(&config, 0.4, &mut stream(1, "test/model", &[]), &device(context)?)?;
+            let prompts: Vec<Vec<u32>> = (0..SAMPLES_KEPT_TOGETHER as u32 + 9).map(|i| vec![2 + i % 5, 3]).collect();
+            let sampling = Sampling { temperature: 1.0, top_p: 1.0, max_new_tokens: 6, eos: 1, batch_size: 8 };
+            let draw = || sample(context, &model, &prompts, &sampling, |item| stream(1, "test/sample", &[item as u64]));
+            let (whole, kept) = (draw()?, context.scratch().join("samples.jsonl"));
+            let text = fs::read_to_string(&kept).unwrap();
+            for left in [0, 1, text.len() / 3, text.len() - 1, text.len()] {
+                fs::write(&kept, &text[..left]).unwrap();
+                assert_eq!(draw()?, whole, "{left} bytes were left");
+                assert_eq!(fs::read_to_string(&kept).unwrap(), text);
+            }
+            Ok(())
+        })
+        .unwrap();
+    }
+}

@@ -2,9 +2,9 @@
 //! with its human summaries or a demonstrator's responses.
 
 use super::common::{FORWARD, WorldAt, codec, count_flops, frozen, sample, sampling};
+use super::dataset::pinned;
 use crate::data::codec::tokenizer;
-use crate::data::dataset::{Dataset, SummarisedPost};
-use crate::data::hub::Source;
+use crate::data::dataset::SummarisedPost;
 use crate::data::rows::{self, Demonstration};
 use crate::data::world::Split;
 use crate::data::{Codec, corpus, tldr};
@@ -88,10 +88,18 @@ pub enum Part {
     Exam,
 }
 
+impl Part {
+    pub fn split(self) -> &'static str {
+        match self {
+            Self::Training => "train",
+            Self::Exam => "test",
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HubStage {
-    pub posts: String,
     pub part: Part,
     pub count: usize,
     pub generation: GenerationSettings,
@@ -110,27 +118,29 @@ impl HubStage {
     }
 
     fn new(sources: &DataSources, hyper: &Hyper, part: Part, count: usize) -> Self {
-        let (posts, generation) = (sources.posts.clone(), hyper.generation.clone());
         let (dtype, temperature) = (hyper.training.dtype, sources.demonstrator_temperature);
-        Self { posts, part, count, generation, dtype, temperature }
+        Self { part, count, generation: hyper.generation.clone(), dtype, temperature }
     }
 }
 
-/// Posts in the paper's prompt format with the response of the model in the input `demonstrator`, or with their human
-/// summaries where there is none. The tokenizer of the input `tokenizer` says how long a prompt is.
+/// The input `posts` in the paper's prompt format with the response of the model in the input `demonstrator`, or with their
+/// human summaries where there is none. The tokenizer of the input `tokenizer` says how long a prompt is.
 pub fn hub(context: &StageContext) -> Result<()> {
     let stage: HubStage = context.settings()?;
-    let (split, name) = match stage.part {
-        Part::Training => ("train", "demonstrations.jsonl"),
-        Part::Exam => ("test", "held_out.jsonl"),
+    let name = match stage.part {
+        Part::Training => "demonstrations.jsonl",
+        Part::Exam => "held_out.jsonl",
     };
     let codec = codec(context, "tokenizer", &stage.generation)?;
-    let posts = Dataset::open(&Source::parse(&stage.posts)?, None, split)?;
-    context.add_source(posts.fingerprint()?)?;
+    let (posts, source) = pinned(context, "posts")?;
     let available = posts.len()?;
     if available < stage.count {
-        return Err(Error::new(format!("{} has {available} posts in `{split}`, not {}", stage.posts, stage.count))
-            .hint("lower demonstrations.count or evaluation.posts"));
+        return Err(Error::new(format!(
+            "{source} has {available} posts in `{}`, not {}",
+            stage.part.split(),
+            stage.count
+        ))
+        .hint("lower demonstrations.count or evaluation.posts"));
     }
     let wanted: BTreeSet<usize> = match stage.part {
         Part::Training => {

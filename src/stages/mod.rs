@@ -5,6 +5,7 @@
 //! |---|---|---|
 //! | `base` | `pretrain`, `bundled`, `random` | model folder |
 //! | | `checkpoint` | `source.json`, which names a published model folder |
+//! | `dataset` | same | `dataset.json`, which names commit and files of a data set |
 //! | `demonstrations` | `demonstrations`, `corpus`, `hub_demonstrations` | `demonstrations.jsonl`, `held_out.jsonl` |
 //! | `preferences` | `preferences`, `comparisons` | `pairs.jsonl` |
 //! | `sft`, `spin`, `ppo` | same | model folder, `curve.json` |
@@ -18,6 +19,7 @@
 pub mod base;
 pub mod collect;
 mod common;
+pub mod dataset;
 pub mod demonstrations;
 pub mod evaluate;
 pub mod pairs;
@@ -39,6 +41,7 @@ pub fn run(context: &StageContext) -> Result<()> {
         base::BUNDLED => base::bundled(context),
         base::CHECKPOINT => base::published(context),
         base::RANDOM => base::random(context),
+        dataset::KIND => dataset::run(context),
         demonstrations::WORLD => demonstrations::world(context),
         demonstrations::CORPUS => demonstrations::corpus(context),
         demonstrations::HUB => demonstrations::hub(context),

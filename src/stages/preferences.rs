@@ -2,11 +2,12 @@
 //! through noise. This stage stands for human labour, so it alone among training data looks at gold.
 
 use super::common::{WorldAt, codec, language_model, sampling};
-use crate::data::dataset::{Comparison, Dataset, Text};
+use super::dataset::pinned;
+use crate::data::dataset::{Comparison, Text};
 use crate::data::rows::{self, Response, ResponsePair};
+use crate::data::tldr;
 use crate::data::world::{Labeller, Split};
-use crate::data::{hub, tldr};
-use crate::experiment::{DataSources, GenerationSettings, Hyper, Labels, PreferenceSettings};
+use crate::experiment::{GenerationSettings, Labels, PreferenceSettings};
 use crate::model::generate::generate;
 use crate::pipeline::StageContext;
 use crate::rng::{permutation, stream};
@@ -113,41 +114,17 @@ pub fn run(context: &StageContext) -> Result<()> {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ComparisonsStage {
-    pub comparisons: String,
-    pub config: Option<String>,
-    pub split: String,
     pub count: usize,
     pub generation: GenerationSettings,
 }
 
-impl ComparisonsStage {
-    pub fn training(sources: &DataSources, hyper: &Hyper) -> Self {
-        Self::new(sources, hyper, "train", hyper.preferences.pairs)
-    }
-
-    pub fn test(sources: &DataSources, hyper: &Hyper) -> Self {
-        Self::new(sources, hyper, "validation", hyper.evaluation.preference_pairs)
-    }
-
-    fn new(sources: &DataSources, hyper: &Hyper, split: &str, count: usize) -> Self {
-        Self {
-            comparisons: sources.comparisons.clone().unwrap_or_default(),
-            config: sources.comparisons_config.clone(),
-            split: split.into(),
-            count,
-            generation: hyper.generation.clone(),
-        }
-    }
-}
-
-/// Human comparisons of two summaries: a choice of the seed's own, or the first of the split where there is no seed.
+/// Human comparisons of two summaries, from the input `comparisons`: a choice of the seed's own, or the first where there is
+/// no seed.
 /// Summaries that are longer than a response may be are cut, as everywhere.
 pub fn comparisons(context: &StageContext) -> Result<()> {
     let stage: ComparisonsStage = context.settings()?;
     let codec = codec(context, "base", &stage.generation)?;
-    let source = hub::Source::parse(&stage.comparisons)?;
-    let set = Dataset::open(&source, stage.config.as_deref(), &stage.split)?;
-    context.add_source(set.fingerprint()?)?;
+    let (set, source) = pinned(context, "comparisons")?;
     let available: Vec<usize> = set
         .rows::<Comparison>()?
         .enumerate()
@@ -158,8 +135,7 @@ pub fn comparisons(context: &StageContext) -> Result<()> {
         })
         .collect::<Result<_>>()?;
     if available.len() < stage.count {
-        let have = format!("{} has {} comparisons of posts in `{}`", stage.comparisons, available.len(), stage.split);
-        return Err(Error::new(format!("{have}, not {}", stage.count))
+        return Err(Error::new(format!("{source} has {} comparisons of posts, not {}", available.len(), stage.count))
             .hint("lower preferences.pairs or evaluation.preference_pairs"));
     }
     let wanted: BTreeSet<usize> = match context.spec.seed {

@@ -102,6 +102,30 @@ impl From<Output> for Said {
     }
 }
 
+/// A stage as `plan --stages` shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Planned {
+    /// The first 12 digits.
+    pub key: String,
+    pub kind: String,
+    pub done: bool,
+}
+
+/// The stages that `plan --stages` has printed.
+pub fn planned_stages(printed: &str) -> Vec<Planned> {
+    let stage = |line: &str| {
+        // A label may have several words.
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let is_key = |word: &&str| word.len() == 12 && word.bytes().all(|digit| digit.is_ascii_hexdigit());
+        let place = words.iter().position(is_key)?;
+        let (key, kind) = (words[place].to_owned(), (*words.get(place + 1)?).to_owned());
+        Some(Planned { key, kind, done: words.get(place + 2) == Some(&"done") })
+    };
+    let stages: Vec<_> = printed.lines().filter_map(stage).collect();
+    assert!(!stages.is_empty(), "no stage in:\n{printed}");
+    stages
+}
+
 /// All files below `folder` by their path in it.
 pub fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut found = BTreeMap::new();

@@ -161,12 +161,4 @@ impl World {
             ("ask", latent.ask.clone()),
         ]
     }
-
-    /// Annotators who agree with one another as the settings say, on pairs with these gold differences.
-    ///
-    /// # Errors
-    /// If no temperature of the labeller gives that agreement (see [`temperature_for_agreement`]).
-    pub fn labeller(&self, gold_differences: &[f64]) -> Result<Labeller> {
-        Labeller::for_agreement(gold_differences, self.settings.annotator_agreement)
-    }
 }

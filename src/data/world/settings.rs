@@ -12,13 +12,11 @@ pub const MAX_SUMMARY_WORDS: usize = 29;
 pub const MAX_RESPONSE_TOKENS: usize = MAX_SUMMARY_WORDS + 1;
 
 /// What an experiment may choose about the world.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct WorldSettings {
     pub posts: PostSettings,
     pub authors: AuthorSettings,
-    /// Probability that two independent annotators prefer the same of two responses; above ½, below 1.
-    pub annotator_agreement: f64,
 }
 
 /// How hard posts are to read. All are probabilities except `max_off_topic`.
@@ -85,12 +83,6 @@ pub struct AuthorSettings {
     pub slip: f64,
     /// Strength of stopping without the last punctuation mark.
     pub unfinished: f64,
-}
-
-impl Default for WorldSettings {
-    fn default() -> Self {
-        Self { posts: PostSettings::default(), authors: AuthorSettings::default(), annotator_agreement: 0.75 }
-    }
 }
 
 impl Default for PostSettings {
@@ -163,9 +155,7 @@ impl WorldSettings {
         strength("authors.wrong_value", authors.wrong_value)?;
         strength("authors.repeat", authors.repeat)?;
         strength("authors.slip", authors.slip)?;
-        strength("authors.unfinished", authors.unfinished)?;
-        let agreement = self.annotator_agreement;
-        within("annotator_agreement", agreement, agreement > 0.5 && agreement < 1.0, "above 0.5 and below 1")
+        strength("authors.unfinished", authors.unfinished)
     }
 }
 

@@ -58,7 +58,7 @@ pub fn slow_diamond(steps: u32) -> Graph {
 }
 
 /// Hashes its inputs, then hashes the hash `steps` times, with a checkpoint after each step.
-fn body(context: &StageContext) -> Result<()> {
+pub fn body(context: &StageContext) -> Result<()> {
     let settings: Settings = context.settings()?;
     let bench = context.out().ancestors().nth(3).unwrap();
     let checkpoint = context.scratch().join("state");

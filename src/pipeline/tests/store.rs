@@ -1,6 +1,7 @@
 //! The folder on disk: what counts as an artifact, what is damage, what is refused.
 
 use super::*;
+use proptest::prelude::*;
 
 /// A bench with the diamond computed.
 fn computed() -> (Bench, Graph) {
@@ -88,6 +89,87 @@ fn a_truncated_file_makes_its_artifact_incomplete() {
     fs::write(bench.store.artifact_dir(&key).join("state"), "short").unwrap();
     assert!(!bench.store.is_complete(&key));
     assert_eq!(labels(&graph, &bench.run(&graph).finished), ["left"]);
+}
+
+/// What a kill or a full disk may do to a file, and a bad disk.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Damage {
+    Cut,
+    Longer,
+    Gone,
+    /// One bit of one byte: the size stays.
+    Flipped,
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, max_shrink_iters: 20, ..ProptestConfig::default() })]
+
+    /// A file that is not as long as it was, or no file, is no artifact, and the next run makes it again; one that is as long
+    /// and other is found by `verify`.
+    #[test]
+    fn a_damaged_file_is_never_taken_for_whole(
+        file in prop::sample::select(vec!["state", "deep/padding", "manifest.json"]),
+        damage in prop::sample::select(vec![Damage::Cut, Damage::Longer, Damage::Gone, Damage::Flipped]),
+        place in any::<prop::sample::Index>(), bit in 0..8_u8,
+    ) {
+        let (bench, graph) = (Bench::new(), graph(&DIAMOND[..1], &Settings { steps: 1, ..Settings::default() }));
+        let key = key_of(&graph, "root");
+        in_this_process(&bench, &graph, &key);
+        let (before, path) = (bench.contents(), bench.store.artifact_dir(&key).join(file));
+        let mut bytes = fs::read(&path).unwrap();
+        // The manifest's last line break is no loss.
+        let place = place.index(bytes.trim_ascii_end().len());
+        match damage {
+            Damage::Cut => bytes.truncate(place),
+            Damage::Longer => bytes.extend(bytes[place..].to_vec()),
+            Damage::Gone => {}
+            Damage::Flipped => bytes[place] ^= 1 << bit,
+        }
+        match damage {
+            Damage::Gone => fs::remove_file(&path).unwrap(),
+            _ => fs::write(&path, bytes).unwrap(),
+        }
+        let whole = bench.store.is_complete(&key);
+        prop_assert!(!whole || damage == Damage::Flipped, "{file}, {damage:?} at {place}");
+        // Of the manifest, a bit of the label or of a time may turn: that is no part of the result.
+        prop_assert!(file == "manifest.json" || !bench.store.verify().unwrap().problems.is_empty());
+        if !whole {
+            in_this_process(&bench, &graph, &key);
+            prop_assert_eq!(bench.contents(), before);
+        }
+    }
+
+    /// Publishing ends with the rename of a folder whose manifest was written last: cut anywhere before, there is nothing.
+    #[test]
+    fn a_crash_while_publishing_leaves_nothing_that_is_read(
+        written in 0..3_usize, manifest in any::<prop::sample::Index>(), renamed in any::<bool>(),
+    ) {
+        let (bench, graph) = (Bench::new(), graph(&DIAMOND[..1], &Settings { steps: 1, ..Settings::default() }));
+        let key = key_of(&graph, "root");
+        in_this_process(&bench, &graph, &key);
+        let (before, published) = (bench.contents(), bench.store.artifact_dir(&key));
+        // So many files have come, and so much of the manifest.
+        for file in ["deep/padding", "state"].into_iter().skip(written) {
+            fs::remove_file(published.join(file)).unwrap();
+        }
+        let text = fs::read(published.join("manifest.json")).unwrap();
+        let length = if written == 2 { manifest.index(text.trim_ascii_end().len()) } else { 0 };
+        fs::write(published.join("manifest.json"), &text[..length]).unwrap();
+        if !renamed {
+            fs::rename(&published, bench.store.tmp_dir(&key)).unwrap();
+        }
+        prop_assert!(bench.store.artifact(&key).is_none() && bench.store.list().unwrap().is_empty());
+        bench.store.clean().unwrap();
+        in_this_process(&bench, &graph, &key);
+        prop_assert_eq!(bench.contents(), before);
+        prop_assert!(!bench.store.tmp_dir(&key).exists());
+    }
+}
+
+/// Computes a stage without starting a process for it.
+fn in_this_process(bench: &Bench, graph: &Graph, key: &StageKey) {
+    bench.store.plan(graph).unwrap();
+    run_stage(&bench.store, key, &cpu(), program::body).unwrap();
 }
 
 #[test]

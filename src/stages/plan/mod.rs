@@ -115,6 +115,8 @@ struct Planner<'a> {
     graph: Graph,
     cells: Vec<Cell>,
     works: BTreeMap<StageKey, Work>,
+    /// By label.
+    datasets: BTreeMap<String, StageKey>,
 }
 
 /// What all methods of one size and seed start from.
@@ -141,7 +143,8 @@ impl<'a> Planner<'a> {
             Some(local) => local.vocabulary,
             None => World::new(&study.world)?.tokenizer()?.get_vocab_size(true),
         };
-        Ok(Self { study, local, vocabulary, graph: Graph::new(), cells: Vec::new(), works: BTreeMap::new() })
+        let (works, datasets) = (BTreeMap::new(), BTreeMap::new());
+        Ok(Self { study, local, vocabulary, graph: Graph::new(), cells: Vec::new(), works, datasets })
     }
 }
 

@@ -6,8 +6,6 @@ use crate::data::world::Split;
 use crate::eval::exam::WorldExam;
 use crate::experiment::{Hyper, Labels, ModelSettings, PreferenceSettings, Recipe, Study, StudyData};
 use crate::methods::irl::Accumulate;
-use crate::methods::pretrain::PretrainSettings;
-use crate::methods::sft::SftSettings;
 use crate::methods::training::Training;
 use crate::model::GptNeoXConfig;
 use crate::pipeline::{Graph, StageKey, StageSpec};
@@ -16,7 +14,7 @@ use crate::stages::common::WorldAt;
 use crate::stages::evaluate::Responder;
 use crate::stages::ppo::RewardSource;
 use crate::stages::work::{self, Regime, Texts, Work};
-use crate::stages::{demonstrations, pairs, ppo, preferences, reward, sft};
+use crate::stages::{dataset, demonstrations, pairs, ppo, preferences, reward, sft};
 use serde::Serialize;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -65,10 +63,7 @@ impl Planner<'_> {
     }
 
     pub(super) fn pretrain(&mut self, stage: &PretrainStage, model: &ModelSettings, label: String) -> Result<StageKey> {
-        let PretrainSettings { steps, batch_size, prompt_weight, ref optimiser, .. } = stage.pretrain;
-        let settings = SftSettings { epochs: 1, batch_size, prompt_weight, optimiser: optimiser.clone() };
-        let texts = Texts { config: &self.config(model), generation: &stage.generation };
-        let work = work::sft(texts, &settings, steps * batch_size, Regime::from(&Training::default()));
+        let work = stage.work(&self.config(model));
         self.add(base::PRETRAIN, 1, stage, vec![], Some(BASE_SEED), label, work)
     }
 
@@ -96,23 +91,28 @@ impl Planner<'_> {
         seed: Option<u64>,
         label: String,
     ) -> Result<StageKey> {
+        let posts = self.dataset("posts", &data.sources.posts, None, stage.part.split())?;
         let Some(demonstrator) = &data.demonstrator else {
-            let base = self.first_base()?;
-            return self.add(
-                demonstrations::HUB,
-                1,
-                &stage,
-                vec![("tokenizer".into(), base)],
-                seed,
-                label,
-                Work::default(),
-            );
+            let inputs = vec![("posts".into(), posts), ("tokenizer".into(), self.first_base()?)];
+            return self.add(demonstrations::HUB, 1, &stage, inputs, seed, label, Work::default());
         };
         let model = self.checkpoint(demonstrator, "demonstrator".into())?;
         let texts = Texts { config: &self.config(demonstrator), generation: &hyper.generation };
         let work = work::sampling(texts, stage.count, Regime::from(&hyper.training));
-        let inputs = vec![("tokenizer".into(), model), ("demonstrator".into(), model)];
+        let inputs = vec![("posts".into(), posts), ("tokenizer".into(), model), ("demonstrator".into(), model)];
         self.add(demonstrations::HUB, 1, &stage, inputs, seed, label, work)
+    }
+
+    /// One split of a data set, the same for all stages that read it.
+    fn dataset(&mut self, name: &str, source: &str, config: Option<&str>, split: &str) -> Result<StageKey> {
+        let label = format!("{name}/{split}");
+        if let Some(key) = self.datasets.get(&label) {
+            return Ok(*key);
+        }
+        let stage = dataset::Stage::new(source, config, split)?;
+        let key = self.add(dataset::KIND, 1, &stage, vec![], None, label.clone(), Work::default())?;
+        self.datasets.insert(label, key);
+        Ok(key)
     }
 
     /// The base of the first size, which has the tokenizer of all.
@@ -203,8 +203,7 @@ impl Planner<'_> {
         let seed = run.start.seed;
         let label = format!("preferences/seed {seed}");
         if let Some(data) = &self.study.data {
-            let stage = preferences::ComparisonsStage::training(&data.sources, run.hyper);
-            return self.comparisons(stage, Some(seed), label);
+            return self.comparisons(data, ("train", run.hyper.preferences.pairs), run.hyper, Some(seed), label);
         }
         self.preferences(run.hyper, Split::Preferences, run.hyper.preferences.clone(), seed, label)
     }
@@ -219,8 +218,8 @@ impl Planner<'_> {
             if data.sources.comparisons.is_none() {
                 return Ok(None);
             }
-            let stage = preferences::ComparisonsStage::test(&data.sources, hyper);
-            return self.comparisons(stage, None, label).map(Some);
+            let part = ("validation", hyper.evaluation.preference_pairs);
+            return self.comparisons(data, part, hyper, None, label).map(Some);
         }
         let settings = PreferenceSettings {
             pairs: hyper.evaluation.preference_pairs,
@@ -230,14 +229,20 @@ impl Planner<'_> {
         self.preferences(hyper, Split::Test, settings, TEST_SEED, label).map(Some)
     }
 
+    /// So many human comparisons of a split.
     fn comparisons(
         &mut self,
-        stage: preferences::ComparisonsStage,
+        data: &StudyData,
+        (split, count): (&str, usize),
+        hyper: &Hyper,
         seed: Option<u64>,
         label: String,
     ) -> Result<StageKey> {
-        let base = self.first_base()?;
-        self.add(preferences::COMPARISONS, 1, &stage, vec![("base".into(), base)], seed, label, Work::default())
+        let source = data.sources.comparisons.as_deref().unwrap_or_default();
+        let set = self.dataset("comparisons", source, data.sources.comparisons_config.as_deref(), split)?;
+        let stage = preferences::ComparisonsStage { count, generation: hyper.generation.clone() };
+        let inputs = vec![("comparisons".into(), set), ("base".into(), self.first_base()?)];
+        self.add(preferences::COMPARISONS, 1, &stage, inputs, seed, label, Work::default())
     }
 
     /// Preferences over samples of the first size's base: people label texts, not the model that is being trained.

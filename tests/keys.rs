@@ -1,0 +1,535 @@
+//! What every key of an experiment file does. One that is not known is refused where it stands; one that is declared is read:
+//! changed, it changes the plan or the report. What can move a number changes the keys of stages, what cannot does not.
+
+mod common;
+
+use common::methods::{bytes, pairs, ppo_settings, run_ppo};
+use common::{optimiser, rows, small_model};
+use miette::Diagnostic;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Debug;
+use tempfile::TempDir;
+use touchstone::cli::reproduce::report_input;
+use touchstone::data::world::WorldSettings;
+use touchstone::experiment::{Experiment, Hyper, SHIPPED, Selection, Study};
+use touchstone::methods::optimise::Unwatched;
+use touchstone::methods::pretrain::pretrain;
+use touchstone::methods::reward::train_reward;
+use touchstone::methods::sft::sft;
+use touchstone::methods::spin::spin;
+use touchstone::methods::training::Training;
+use touchstone::model::weights::Weights;
+use touchstone::pipeline::{StageKey, Store};
+use touchstone::stages::plan::Plan;
+
+// --- Documents as trees ---
+
+fn shipped(name: &str) -> Value {
+    let (_, text) = SHIPPED.iter().find(|(shipped, _)| *shipped == name).unwrap();
+    toml::from_str(text).unwrap()
+}
+
+/// Lays `over` on `under` as `extends` does.
+fn merge(under: &mut Value, over: &Value) {
+    match (under, over) {
+        (Value::Object(under), Value::Object(over)) => {
+            for (key, value) in over {
+                merge(under.entry(key).or_insert(Value::Null), value);
+            }
+        }
+        (under, over) => *under = over.clone(),
+    }
+}
+
+/// The study with every key that a file may leave out.
+fn study() -> Value {
+    let mut document = shipped("tldr");
+    document["world"] = json!(WorldSettings::default());
+    // Without a bound, eq. 10 would be refused.
+    document["reward"]["bound"] = json!(3.0);
+    document["claim"][0]["threshold"] = json!(0.01);
+    document["models"]["mini-1b"]["vocab_size"] = json!(512);
+    document["scale"]["mini"]["target"] = json!("h100-80gb");
+    document["scale"]["mini"]["sizes"] = json!(["mini-1b", "mini-2.8b"]);
+    // Few seeds, in each of the ways in which a profile can choose them.
+    document["profile"]["standard"]["seeds"] = json!(1);
+    document["profile"]["smoke"]["seeds"] = json!([4, 3]);
+    document["profile"]["local"]["seeds"] = json!("paper");
+    document["seeds"]["presets"]["paper"] = json!([44413, 55513]);
+    document
+}
+
+/// The controls laid over `study`.
+fn controls(study: &Value) -> Value {
+    let mut own = shipped("world-controls");
+    own.as_object_mut().unwrap().remove("extends");
+    let mut whole = study.clone();
+    merge(&mut whole, &own);
+    whole
+}
+
+/// JSON pointers to everything below `value` for which `chosen` holds, tables before what they hold.
+fn pointers(value: &Value, chosen: fn(&Value) -> bool) -> Vec<String> {
+    let mut found: Vec<String> = chosen(value).then(String::new).into_iter().collect();
+    let inner: Vec<(String, &Value)> = match value {
+        Value::Object(table) => table.iter().map(|(key, value)| (key.clone(), value)).collect(),
+        Value::Array(items) if !is_leaf(value) => {
+            items.iter().enumerate().map(|(index, value)| (index.to_string(), value)).collect()
+        }
+        _ => vec![],
+    };
+    for (key, value) in inner {
+        found.extend(pointers(value, chosen).into_iter().map(|rest| format!("/{key}{rest}")));
+    }
+    found
+}
+
+/// A list is a value as a whole, unless it is one of tables.
+fn is_leaf(value: &Value) -> bool {
+    match value {
+        Value::Object(_) => false,
+        Value::Array(items) => !items.iter().any(Value::is_object),
+        _ => true,
+    }
+}
+
+fn parse(document: &Value) -> touchstone::Result<Experiment> {
+    Experiment::parse("t.toml", &toml::to_string(document).unwrap())
+}
+
+/// `work` on every item, on all cores; the complaints of all.
+fn complaints<T: Sync>(items: &[T], work: impl Fn(&T) -> Option<String> + Sync) -> Vec<String> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        let (work, share) = (&work, items.len().div_ceil(cores).max(1));
+        let threads: Vec<_> = items
+            .chunks(share)
+            .map(|part| scope.spawn(move || part.iter().filter_map(work).collect::<Vec<_>>()))
+            .collect();
+        threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+    })
+}
+
+// --- Unknown keys ---
+
+/// Whether the keys of this table are names that the file gives.
+fn holds_names(table: &str) -> bool {
+    ["/models", "/scale", "/profile", "/seeds/presets"].contains(&table)
+}
+
+/// What a pointer points at, whatever the tables on the way are called.
+fn declaration(place: &str) -> String {
+    let mut parts: Vec<&str> = place.split('/').collect();
+    if matches!(parts[1], "models" | "scale" | "profile" | "method" | "claim") {
+        parts[2] = "*";
+    } else if parts[1] == "report" && parts.len() > 4 {
+        parts[3] = "*";
+    }
+    parts.join("/")
+}
+
+/// What is wrong with the complaint about `key`, put into `table` beside `meant`.
+fn misjudged(document: &Value, table: &str, key: &str, meant: Option<&str>) -> Option<String> {
+    let mut document = document.clone();
+    document.pointer_mut(table).unwrap()[key] = json!(1);
+    let text = toml::to_string(&document).unwrap();
+    let Err(error) = Experiment::parse("t.toml", &text) else { return Some(format!("{table}/{key} passed")) };
+    let place = error.labels().and_then(|mut labels| labels.next());
+    let Some(place) = place else { return Some(format!("{table}/{key}: no place: {error}")) };
+    let from = text[..place.offset()].rfind('\n').map_or(0, |end| end + 1);
+    let line = text[from..].lines().next().unwrap_or_default();
+    if !line.contains(key) {
+        return Some(format!("{table}/{key}: {error} points at `{line}`"));
+    }
+    let hint = error.help().map(|hint| hint.to_string()).unwrap_or_default();
+    let meant = meant.filter(|meant| !hint.contains(&format!("`{meant}`")))?;
+    Some(format!("{table}/{key}: {error}, and the hint does not name {meant}: {hint}"))
+}
+
+#[test]
+fn an_unknown_key_of_any_table_is_refused_where_it_stands_with_the_one_that_was_meant() {
+    let document = study();
+    let mut tried = Vec::new();
+    for table in pointers(&document, Value::is_object) {
+        tried.push((table.clone(), "zzz".to_owned(), None));
+        let keys = document.pointer(&table).unwrap().as_object().unwrap().keys();
+        let misspelt = keys.filter(|_| !holds_names(&table)).map(|key| (format!("{key}x"), Some(key.clone())));
+        tried.extend(misspelt.map(|(key, meant)| (table.clone(), key, meant)));
+    }
+    assert!(tried.len() > 500, "{}", tried.len());
+    let wrong = complaints(&tried, |(table, key, meant)| misjudged(&document, table, key, meant.as_deref()));
+    assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), tried.len(), wrong.join("\n"));
+}
+
+#[test]
+fn a_method_that_no_profile_runs_is_checked_too() {
+    let mut document = study();
+    let extra = json!({"id": "spare", "label": "Spare", "recipe": "irl", "ppo": {"updatez": 3}});
+    for profile in ["standard", "smoke", "local"] {
+        assert!(document["profile"][profile]["methods"].is_array(), "{profile}");
+    }
+    document["method"].as_array_mut().unwrap().push(extra);
+    let error = parse(&document).unwrap_err();
+    assert!(error.to_string().contains("unknown key `updatez` in `ppo`"), "{error}");
+}
+
+// --- Declared keys ---
+
+/// What of a study can be seen without running it.
+#[derive(Clone, Debug, PartialEq)]
+struct Seen {
+    /// Keys of its stages.
+    stages: BTreeSet<StageKey>,
+    /// Its report before anything is finished, and the hardware that a plan reckons with.
+    words: String,
+}
+
+struct Observer {
+    store: Store,
+    _folder: TempDir,
+}
+
+impl Observer {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        Self { store: Store::open(folder.path()).unwrap(), _folder: folder }
+    }
+
+    /// Nothing where the study is refused; the words only where they are asked for.
+    fn see(&self, study: touchstone::Result<Study>, words: bool) -> Option<Seen> {
+        let study = study.ok()?;
+        let plan = Plan::new(&study, None).ok()?;
+        let report = words.then(|| report_input(&study, &plan, &self.store, "flex", None).unwrap());
+        let stages = plan.graph.iter().map(|stage| stage.key).collect();
+        Some(Seen { stages, words: format!("{:?} {}", study.target, json!(report)) })
+    }
+}
+
+/// Every scale with every profile, with the profile's methods and with all; the usual ones first.
+fn selections(document: &Value) -> Vec<Selection> {
+    let names = |table: &str| document[table].as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+    let all: Vec<String> = document["method"].as_array().unwrap().iter().map(id).collect();
+    let mut selections = Vec::new();
+    for scale in names("scale") {
+        for profile in names("profile") {
+            for methods in [vec![], all.clone()] {
+                let (scale, profile) = (scale.clone(), profile.clone());
+                selections.push(Selection { scale, profile, methods, ..Selection::default() });
+            }
+        }
+    }
+    selections.sort_by_key(|selection| (selection.scale != "mini", selection.profile != "standard"));
+    selections
+}
+
+/// Whether the key at `place` can have a part in what `selection` runs.
+fn concerns(document: &Value, place: &str, selection: &Selection) -> bool {
+    match *place.split('/').skip(1).collect::<Vec<_>>() {
+        ["scale", ref scale, ..] => selection.scale == *scale,
+        ["profile", ref profile, ..] => selection.profile == *profile,
+        ["models", model, ..] => (selection.scale == "paper") == document["models"][model]["checkpoint"].is_string(),
+        _ => true,
+    }
+}
+
+fn id(method: &Value) -> String {
+    method["id"].as_str().unwrap().to_owned()
+}
+
+/// Words with a meaning, of which one may take the place of another.
+const WORDS: &str = "eq10 eq11 noisy clean f32 bf16 constant linear cosine all last last_two sft previous zero_head reward_copy \
+    below_scores minus_one higher lower policy reward greater less spin irl base rlhf irl-eq10 gold kl length preference_accuracy \
+    on_policy_accuracy shorter h100-80gb a100-40gb tldr-reward-6.9b tldr-ppo-6.9b";
+
+/// Other values in the place of `value`; some of them may be refused.
+fn alternatives(value: &Value) -> Vec<Value> {
+    match value {
+        Value::Bool(flag) => vec![json!(!flag)],
+        Value::Number(number) => match number.as_u64() {
+            Some(count) => vec![json!(count + 1), json!(2 * count), json!(count.saturating_sub(1))],
+            None => {
+                let number = number.as_f64().unwrap();
+                vec![json!(0.5 * number), json!(1.25 * number), json!(number + 0.5)]
+            }
+        },
+        Value::String(text) => {
+            let others = WORDS.split_whitespace().filter(|word| word != text);
+            let prose = [format!("{text} indeed"), format!("{text}x")].map(Value::from);
+            prose.into_iter().chain(others.map(|word| json!(word))).chain([json!(3)]).collect()
+        }
+        Value::Array(items) => {
+            let mut reversed = items.clone();
+            reversed.reverse();
+            let moved = items.iter().map(|item| item.as_f64().map_or(item.clone(), |number| json!(number + 0.5)));
+            let moved: Value = moved.collect();
+            let shorter = [&items[1..], &items[..items.len() - 1]].map(|part| json!(part));
+            shorter.into_iter().chain([json!(reversed), moved, json!(["mini-2.8b"])]).collect()
+        }
+        Value::Null | Value::Object(_) => vec![],
+    }
+}
+
+/// `document` with another value at `place`, once for each; a name of a method changes wherever it stands.
+fn variants(document: &Value, place: &str) -> Vec<Value> {
+    let value = document.pointer(place).unwrap();
+    if place.starts_with("/method/") && place.ends_with("/id") {
+        let (old, mut renamed) = (value.clone(), document.clone());
+        rename(&mut renamed, &old, &format!("{}x", old.as_str().unwrap()));
+        return vec![renamed];
+    }
+    let with = |other: Value| {
+        let mut changed = document.clone();
+        *changed.pointer_mut(place).unwrap() = other;
+        changed
+    };
+    alternatives(value).into_iter().map(with).collect()
+}
+
+/// Keys with choices that are called like methods.
+const IS_NO_METHOD: [&str; 2] = ["recipe", "anchor"];
+
+fn rename(value: &mut Value, old: &Value, new: &str) {
+    match value {
+        Value::Object(table) => table
+            .iter_mut()
+            .filter(|(key, _)| !IS_NO_METHOD.contains(&key.as_str()))
+            .for_each(|(_, v)| rename(v, old, new)),
+        Value::Array(items) => items.iter_mut().for_each(|item| rename(item, old, new)),
+        leaf if *leaf == *old => *leaf = json!(new),
+        _ => {}
+    }
+}
+
+/// What a key is about.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Sort {
+    /// What is computed: another value is another stage.
+    Number,
+    /// How it is told: another value changes no stage.
+    Words,
+    /// Which of what is declared runs or is compared: may change either.
+    Choice,
+}
+
+fn sort(place: &str) -> Sort {
+    let parts: Vec<&str> = place.split('/').skip(1).collect();
+    match *parts.as_slice() {
+        ["world", ..] => Sort::Number,
+        [section, ..] if Hyper::SECTIONS.contains(&section) => Sort::Number,
+        ["scale" | "profile" | "method", _, section, _, ..] if Hyper::SECTIONS.contains(&section) => Sort::Number,
+        ["scale", _, "data", ..] => Sort::Number,
+        // Of a size that is pre-trained they are part of what it was made from.
+        ["models", _, "label" | "stands_for"] => Sort::Choice,
+        ["models", ..] => Sort::Number,
+        ["seeds", ..] | ["profile", _, "seeds" | "sizes" | "methods"] | ["scale", _, "sizes"] => Sort::Choice,
+        ["report", "baseline"] | ["method", _, "recipe"] => Sort::Choice,
+        _ => Sort::Words,
+    }
+}
+
+/// Declared, and nothing that is run reads them, for a reason.
+fn is_exempt(document: &Value, place: &str) -> bool {
+    // The weights of a published model are not drawn.
+    let model = place.strip_suffix("/initializer_range").and_then(|model| document.pointer(model));
+    let published = model.is_some_and(|model| model["checkpoint"].is_string());
+    // Tables and claims name the column's metric, so that any other is refused.
+    published || (place.contains("/report/column/") && place.ends_with("/metric"))
+}
+
+/// A document that a key is part of.
+struct Case<'a> {
+    document: &'a Value,
+    /// From the document to the whole experiment.
+    whole: fn(&Value) -> Value,
+    /// What is seen of it under each selection.
+    seen: &'a [Option<Seen>],
+}
+
+/// What is wrong with how the key at `place` is read: nothing, if it is in one of the cases.
+fn misread(observer: &Observer, place: &str, cases: &[Case]) -> Option<String> {
+    let (sort, mut accepted) = (sort(place), 0);
+    for Case { document, whole, seen } in cases {
+        for variant in variants(document, place) {
+            let whole = whole(&variant);
+            let Ok(experiment) = parse(&whole) else { continue };
+            accepted += 1;
+            let selections = selections(&whole);
+            for (selection, before) in selections.iter().zip(*seen).filter(|(of, _)| concerns(document, place, of)) {
+                let (Some(after), Some(before)) =
+                    (observer.see(experiment.resolve(selection), sort != Sort::Number), before)
+                else {
+                    continue;
+                };
+                if sort == Sort::Words && after.stages != before.stages {
+                    return Some(format!("{place} is only words, and changes stages"));
+                }
+                let read = match sort {
+                    Sort::Number => after.stages != before.stages,
+                    Sort::Words | Sort::Choice => after != *before,
+                };
+                if read {
+                    return None;
+                }
+            }
+        }
+    }
+    Some(format!("{place} ({sort:?}) is declared and not read; {accepted} other values were accepted"))
+}
+
+#[test]
+fn a_declared_key_is_read_and_changes_the_stages_whose_numbers_it_can_move() {
+    let (study, observer) = (study(), Observer::new());
+    let whole = controls(&study);
+    let look = |document: &Value| -> Vec<Option<Seen>> {
+        let experiment = parse(document).unwrap_or_else(|error| panic!("{error}"));
+        selections(document).iter().map(|selection| observer.see(experiment.resolve(selection), true)).collect()
+    };
+    let (of_study, of_controls) = (look(&study), look(&whole));
+    assert!(of_study.iter().all(Option::is_some) && of_controls.iter().flatten().count() >= 6);
+
+    // What only controls do is read under them.
+    let cases = [
+        Case { document: &study, whole: Value::clone, seen: &of_study },
+        Case { document: &study, whole: |study| controls(study), seen: &of_controls },
+    ];
+    let mut seen_before: BTreeMap<String, usize> = BTreeMap::new();
+    let mut places = pointers(&study, is_leaf);
+    places.retain(|place| {
+        // Twice is enough of a key that many tables have.
+        let times = seen_before.entry(declaration(place)).or_default();
+        *times += 1;
+        *times <= 2 && !is_exempt(&study, place)
+    });
+    assert!(seen_before.len() > 200, "{}", seen_before.len());
+    let wrong = complaints(&places, |place| misread(&observer, place, &cases));
+    assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), places.len(), wrong.join("\n"));
+}
+
+#[test]
+fn every_stage_that_varies_with_a_seed_has_another_key_under_another_seed() {
+    let experiment = parse(&study()).unwrap();
+    let keys = |seed: u64| -> BTreeSet<String> {
+        let seeds = Some(touchstone::experiment::SeedChoice::List(vec![seed]));
+        let study = experiment.resolve(&Selection { seeds, ..Selection::default() }).unwrap();
+        let plan = Plan::new(&study, None).unwrap();
+        let varies = plan.graph.iter().filter(|stage| stage.spec.seed == Some(seed));
+        let keys: BTreeSet<_> = varies.map(|stage| stage.key.to_string()).collect();
+        assert!(keys.len() > 40, "{}", keys.len());
+        keys
+    };
+    let (one, other) = (keys(1), keys(2));
+    assert!(one.is_disjoint(&other) && one.len() == other.len());
+}
+
+// --- What training reads ---
+
+/// Trains from settings as a file has them; what comes out, byte for byte. None where they are no settings.
+type Learner<'a> = &'a dyn Fn(&Value) -> Option<Vec<u8>>;
+
+fn settings<T: DeserializeOwned>(value: &Value) -> Option<T> {
+    serde_json::from_value(value.clone()).ok()
+}
+
+fn learned(weights: &Weights, rest: impl Debug) -> Option<Vec<u8>> {
+    Some([bytes(weights), format!("{rest:?}").into_bytes()].concat())
+}
+
+/// Every setting of a method moves what it learns, but for `elsewhere`, which the plan or the stage reads.
+fn assert_all_read(name: &str, base: &Value, elsewhere: &[&str], learn: Learner) {
+    let before = learn(base).unwrap();
+    for place in pointers(base, is_leaf).into_iter().filter(|place| !elsewhere.contains(&&place[1..])) {
+        let words = ["constant", "cosine", "eq10", "reward_copy", "zero_head", "minus_one", "below_scores"];
+        let others: Vec<Value> = match base.pointer(&place).unwrap() {
+            Value::String(text) => words.iter().filter(|word| *word != text).map(|word| json!(word)).collect(),
+            value => alternatives(value),
+        };
+        let learnable = |other: &Value| {
+            let mut changed = base.clone();
+            *changed.pointer_mut(&place).unwrap() = other.clone();
+            learn(&changed)
+        };
+        let after =
+            others.iter().find_map(learnable).unwrap_or_else(|| panic!("{name}{place}: nothing else is possible"));
+        assert!(after != before, "{name}{place} is declared and not read");
+    }
+}
+
+#[test]
+fn every_setting_of_a_method_moves_what_it_learns() {
+    let (optimiser, plain, demonstrations) = (json!(optimiser()), Training::default(), rows(11, 2));
+    assert_all_read(
+        "sft",
+        &json!({"epochs": 2, "batch_size": 4, "prompt_weight": 0.5, "optimiser": optimiser}),
+        &[],
+        &|base| {
+            let (model, losses) =
+                sft(small_model(1), &demonstrations, &settings(base)?, &plain, 7, &Unwatched).unwrap();
+            learned(&model.weights(), losses)
+        },
+    );
+    assert_all_read(
+        "pretrain",
+        &json!({"steps": 5, "batch_size": 4, "prompt_weight": 0.5, "curriculum": 0.5, "copy_gate": 0.0, "optimiser": optimiser}),
+        // The stage makes the batches, and looks at what was learned.
+        &["batch_size", "curriculum", "copy_gate"],
+        &|base| {
+            let text = |step: usize| Ok(rows(4, step as u64));
+            let (model, losses) = pretrain(small_model(1), &settings(base)?, &plain, 7, text, &Unwatched).unwrap();
+            learned(&model.weights(), losses)
+        },
+    );
+    assert_all_read(
+        "reward",
+        &json!({"loss": "eq11", "bound": 2.0, "epochs": 2, "batch_size": 4, "optimiser": optimiser}),
+        &[],
+        &|base| {
+            let (model, normalisation, curve) =
+                train_reward(small_model(1), &pairs(11), &settings(base)?, &plain, 7, &Unwatched).unwrap();
+            learned(&model.weights(), (normalisation, curve))
+        },
+    );
+    assert_all_read(
+        "spin",
+        &json!({"iterations": 1, "accumulate": "last", "negatives_temperature": 1.0, "beta": 0.1, "epochs": 2,
+            "batch_size": 4, "optimiser": optimiser}),
+        // The plan lays out the iterations and samples the negatives.
+        &["iterations", "accumulate", "negatives_temperature"],
+        &|base| {
+            let (model, losses) = spin(small_model(1), &pairs(11), &settings(base)?, &plain, 7, &Unwatched).unwrap();
+            learned(&model.weights(), losses)
+        },
+    );
+    for critic in ["zero_head", "reward_copy"] {
+        let mut base = json!(ppo_settings());
+        // Values move little in two updates.
+        (base["critic"], base["updates"], base["clip_value"]) = (json!(critic), json!(2), json!(1e-3));
+        assert_all_read(&format!("ppo with {critic}"), &base, &[], &|base| {
+            let (model, records) = run_ppo(&settings(base)?, &plain, &Unwatched);
+            learned(&model.weights(), records)
+        });
+    }
+}
+
+#[test]
+fn every_switch_of_training_does_what_it_says() {
+    let base = json!({"epochs": 2, "batch_size": 4, "prompt_weight": 0.0, "optimiser": optimiser()});
+    let learn = |switches: Value| {
+        let (model, losses) =
+            sft(small_model(1), &rows(11, 2), &settings(&base)?, &settings(&switches)?, 7, &Unwatched).unwrap();
+        learned(&model.weights(), losses)
+    };
+    let with = |key: &str, value: Value| {
+        let mut switches = json!(Training { lora_rank: 2, ..Training::default() });
+        switches[key] = value;
+        learn(switches)
+    };
+    let before = with("lora_rank", json!(2)).unwrap();
+    for (key, value) in [("dtype", json!("bf16")), ("lora_rank", json!(0)), ("lora_alpha", json!(4.0))] {
+        let after = with(key, value).unwrap();
+        assert!(after != before, "training.{key} is declared and not read");
+    }
+    assert!(with("gradient_checkpointing", json!(true)).unwrap() == before, "time for memory, and nothing else");
+    assert_eq!(json!(Training::default()).as_object().unwrap().len(), 4, "and these are all");
+}
