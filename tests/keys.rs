@@ -227,8 +227,8 @@ fn selections(document: &Value) -> Vec<Selection> {
 /// Whether the key at `place` can have a part in what `selection` runs.
 fn concerns(document: &Value, place: &str, selection: &Selection) -> bool {
     match *place.split('/').skip(1).collect::<Vec<_>>() {
-        ["scale", ref scale, ..] => selection.scale == *scale,
-        ["profile", ref profile, ..] => selection.profile == *profile,
+        ["scale", scale, ..] => selection.scale == scale,
+        ["profile", profile, ..] => selection.profile == profile,
         ["models", model, ..] => (selection.scale == "paper") == document["models"][model]["checkpoint"].is_string(),
         _ => true,
     }
