@@ -227,8 +227,8 @@ fn selections(document: &Value) -> Vec<Selection> {
 /// Whether the key at `place` can have a part in what `selection` runs.
 fn concerns(document: &Value, place: &str, selection: &Selection) -> bool {
     match *place.split('/').skip(1).collect::<Vec<_>>() {
-        ["scale", ref scale, ..] => selection.scale == *scale,
-        ["profile", ref profile, ..] => selection.profile == *profile,
+        ["scale", scale, ..] => selection.scale == scale,
+        ["profile", profile, ..] => selection.profile == profile,
         ["models", model, ..] => (selection.scale == "paper") == document["models"][model]["checkpoint"].is_string(),
         _ => true,
     }
@@ -320,8 +320,7 @@ fn sort(place: &str) -> Sort {
         [section, ..] if Hyper::SECTIONS.contains(&section) => Sort::Number,
         ["scale" | "profile" | "method", _, section, _, ..] if Hyper::SECTIONS.contains(&section) => Sort::Number,
         ["scale", _, "data", ..] => Sort::Number,
-        // Of a size that is pre-trained they are part of what it was made from.
-        ["models", _, "label" | "stands_for"] => Sort::Choice,
+        ["models", _, "label" | "stands_for"] => Sort::Words,
         ["models", ..] => Sort::Number,
         ["seeds", ..] | ["profile", _, "seeds" | "sizes" | "methods"] | ["scale", _, "sizes"] => Sort::Choice,
         ["report", "baseline"] | ["method", _, "recipe"] => Sort::Choice,
@@ -362,12 +361,14 @@ fn misread(observer: &Observer, place: &str, cases: &[Case]) -> Option<String> {
                 else {
                     continue;
                 };
-                if sort == Sort::Words && after.stages != before.stages {
+                // The label of a size is part of what its base was made from.
+                if sort == Sort::Words && !place.starts_with("/models/") && after.stages != before.stages {
                     return Some(format!("{place} is only words, and changes stages"));
                 }
                 let read = match sort {
                     Sort::Number => after.stages != before.stages,
-                    Sort::Words | Sort::Choice => after != *before,
+                    Sort::Words => after.words != before.words,
+                    Sort::Choice => after != *before,
                 };
                 if read {
                     return None;

@@ -74,7 +74,7 @@ impl Planner<'_> {
         }
         if let Some(data) = &self.study.data {
             let stage = demonstrations::HubStage::training(&data.sources, hyper);
-            return self.from_hub(data, hyper, stage, Some(seed), format!("demonstrations/seed {seed}"));
+            return self.hub_demonstrations(data, hyper, stage, Some(seed), format!("demonstrations/seed {seed}"));
         }
         let world = WorldAt::new(&self.study.world);
         let stage = demonstrations::WorldStage { world, demonstrations: hyper.demonstrations.clone() };
@@ -83,7 +83,7 @@ impl Planner<'_> {
     }
 
     /// Posts of a data set, with the responses of the demonstrator if there is one.
-    fn from_hub(
+    fn hub_demonstrations(
         &mut self,
         data: &StudyData,
         hyper: &Hyper,
@@ -299,7 +299,8 @@ impl Planner<'_> {
         }
         let Some(data) = &self.study.data else { return Ok(vec![]) };
         let stage = demonstrations::HubStage::exam(&data.sources, hyper);
-        let mut inputs = vec![("demonstrations".to_string(), self.from_hub(data, hyper, stage, None, "exam".into())?)];
+        let mut inputs =
+            vec![("demonstrations".to_string(), self.hub_demonstrations(data, hyper, stage, None, "exam".into())?)];
         if let Some(judge) = &data.judge {
             inputs.push(("judge".to_string(), self.checkpoint(judge, "judge".into())?));
         }
