@@ -141,6 +141,8 @@ pub fn training_activations(config: &GptNeoXConfig, load: &Load, computation: &C
     let head = load.rows * load.read * (d + d + HEAD_COPIES * load.outputs) * F32;
     // The gradient of the widest activation, and what it is made from.
     let widest = tokens * F32 * (config.intermediate_size.max(3 * config.hidden_size) as f64) * 2.0;
+    // The head's weight packed for its product, then its gradient.
+    let head = head + F32 * d * load.outputs;
     kept + cast_weights(config, computation) + head.max(widest)
 }
 
