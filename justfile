@@ -50,6 +50,19 @@ bench *arguments:
 bench-peer *arguments:
     python3 benches/peer/compare.py "$@"
 
+# SFT, rewards and PPO on real posts, with a small model, on both processor backends: `just bench-real POSTS TOKENIZER`. Needs
+# `just setup-libtorch`. The lists at the end have every stage's time, tokens per second and memory.
+bench-real posts tokenizer:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    source .libtorch/env.sh
+    export RAYON_NUM_THREADS=1 OMP_NUM_THREADS=1
+    for device in flex libtorch; do
+        cargo run --release --features tch -- reproduce benches/real/real.toml --data {{ posts }} --tokenizer {{ tokenizer }} \
+            --device $device --jobs 1 --store runs/bench-real-$device --out reports/.bench-real-$device
+    done
+    for device in flex libtorch; do cargo run --release --features tch -- runs list --store runs/bench-real-$device; done
+
 # Training step by step beside plain PyTorch, from one checkpoint on the same rows. PYTHON as above, with numpy and
 # safetensors; `--peers` adds TRL's trainers (pip install transformers trl).
 parity *arguments:

@@ -138,16 +138,13 @@ pub fn training_activations(config: &GptNeoXConfig, load: &Load, computation: &C
     } else {
         layers * layer
     };
-    let head = load.rows * load.read * (d + d + HEAD_COPIES * load.outputs) * F32;
-    // The gradient of the widest activation, and what it is made from.
-    let widest = tokens * F32 * (config.intermediate_size.max(3 * config.hidden_size) as f64) * 2.0;
-    // The head's weight packed for its product, then its gradient.
-    let head = head + F32 * d * load.outputs;
-    kept + cast_weights(config, computation) + head.max(widest)
+    // Outputs and their gradient; the head's weight packed for its product, then its gradient.
+    let head = F32 * (load.rows * load.read * 2.0 * (d + load.outputs) + d * load.outputs);
+    // The gradient of the widest activation, what it is made from, and the factor that is turned for the gradient of a weight.
+    let widest = tokens * F32 * (config.intermediate_size.max(3 * config.hidden_size) as f64) * 3.0;
+    // The memory of many small blocks is not given back before large ones are asked for.
+    kept + cast_weights(config, computation) + head + widest
 }
-
-/// Copies of a head's outputs alive at once: themselves, scaled by the temperature or as probabilities, and their gradient.
-const HEAD_COPIES: f64 = 2.0;
 
 /// bf16 copies of f32 master weights that a recorded forward pass holds.
 fn cast_weights(config: &GptNeoXConfig, computation: &Computation) -> f64 {
@@ -197,8 +194,10 @@ pub fn inference_activations(config: &GptNeoXConfig, load: &Load, computation: &
             tokens * (computation.bytes * (3.0 * d + 2.0 * inner)).max(computation.bytes * 8.0 * d + scores / tokens)
         }
     };
-    let head = load.rows * load.read * (d + HEAD_COPIES * load.outputs) * F32;
-    tokens * d * computation.bytes + layer.max(head + packed(config, load, computation, fused))
+    let outputs = F32 * load.rows * load.read * load.outputs;
+    // Behind a product its outputs are scaled by a temperature, or turned into probabilities.
+    let head = F32 * load.rows * load.read * d + outputs + outputs.max(packed(config, load, computation, fused));
+    tokens * d * computation.bytes + layer + head
 }
 
 /// Bytes of the keys and values of `rows` responses with room for `width` tokens each.

@@ -104,9 +104,16 @@ pub struct Site {
 }
 
 impl Site {
-    pub const FLEX: Self = Self { fused: true, program: 36e6 };
+    pub const FLEX: Self = Self { fused: true, program: 28e6 };
     pub const LIBTORCH: Self = Self { fused: false, program: 230e6 };
     pub const GPU: Self = Self { fused: false, program: 0.0 };
+
+    /// Bytes of the program with a tokenizer of so many tokens.
+    fn program(self, vocabulary: usize) -> f64 {
+        /// Of a token's text, its id and its merges, in several tables.
+        const TOKEN: f64 = 250.0;
+        if self.program == 0.0 { 0.0 } else { self.program + TOKEN * vocabulary as f64 }
+    }
 
     /// That of a device, as the user spells it.
     pub fn of(device: &str) -> Self {
@@ -127,7 +134,7 @@ impl Work {
             gradients,
             optimiser: moments,
             other_models: self.other_models,
-            program: site.program,
+            program: site.program(self.phases.iter().map(|phase| phase.pass.config().vocab_size).max().unwrap_or(0)),
             ..Memory::default()
         };
         let phases = self.phases.iter().map(|phase| phase.memory(micro_batch, held, site.fused));
@@ -181,6 +188,12 @@ impl From<Pass> for Phase {
 }
 
 impl Pass {
+    fn config(&self) -> &GptNeoXConfig {
+        match self {
+            Self::Train { config, .. } | Self::Read { config, .. } | Self::Generate { config, .. } => config,
+        }
+    }
+
     /// Items that a pass may split.
     fn items(&self) -> usize {
         match self {
@@ -418,8 +431,9 @@ pub fn sampling(texts: Texts, samples: usize, regime: Regime) -> Work {
     }
 }
 
-/// Reading `rows` texts with `models`: (shape, whether its head is scalar).
-pub fn reading(models: &[(Texts, bool)], rows: usize, regime: Regime) -> Work {
+/// Reading `times` sets of `together` texts with `models`: (shape, whether its head is scalar).
+pub fn reading(models: &[(Texts, bool)], times: usize, together: usize, regime: Regime) -> Work {
+    let rows = times * together;
     let mut work = Work { halves: regime.halves(), ..Work::default() };
     for (texts, scalar) in models {
         let (load, outputs) = match scalar {
@@ -429,7 +443,7 @@ pub fn reading(models: &[(Texts, bool)], rows: usize, regime: Regime) -> Work {
         work.tokens += rows as f64 * texts.width();
         work.flops += forward_flops(texts.config, &load.times(rows as f64));
         work.other_models += frozen(texts.config, outputs, regime.reading.bytes);
-        work.phases.push(texts.read(load, rows, regime.reading));
+        work.phases.push(texts.read(load, together, regime.reading));
     }
     work
 }

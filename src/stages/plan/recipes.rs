@@ -168,14 +168,15 @@ impl Planner<'_> {
         }
         let evaluation = &run.hyper.evaluation;
         let preferences = if self.local.is_some() { 0 } else { evaluation.preference_pairs };
-        let rows = 2 * (2 * self.exam_posts(evaluation.on_policy_pairs) + preferences);
+        let pairs = 2 * self.exam_posts(evaluation.on_policy_pairs) + preferences;
         let models = match judge {
             JudgeKind::Implicit => vec![(run.texts(), false), (run.texts(), false)],
             JudgeKind::Explicit => vec![(run.texts(), true)],
             JudgeKind::Heuristic(Heuristic::LogProbability) => vec![(run.texts(), false)],
             JudgeKind::Heuristic(_) => vec![],
         };
-        let work = work::reading(&models, rows, run.regime());
+        // The preferred responses, then the others.
+        let work = work::reading(&models, 2, pairs, run.regime());
         let (size, seed) = (run.start.size, run.start.seed);
         let label = format!("{name}/{size}/seed {seed}/{}evaluate reward", iteration_label(iteration));
         self.add(evaluate::REWARD, 1, &stage, inputs, Some(seed), label, work)

@@ -317,10 +317,10 @@ impl Planner<'_> {
         };
         let mut work = work::sampling(run.texts(), drawn * posts, regime);
         if *responder == Responder::Policy {
-            work = work + work::reading(&[(run.texts(), false)], 3 * posts, regime);
+            work = work + work::reading(&[(run.texts(), false)], 3, posts, regime);
         }
         if run.method.recipe.learns_reward() && run.method.recipe != Recipe::Spin {
-            work = work.then(work::reading(&[(run.texts(), true)], posts, regime));
+            work = work.then(work::reading(&[(run.texts(), true)], 1, posts, regime));
         }
         work + self.judging(run.hyper, 3 * posts)
     }
@@ -330,7 +330,7 @@ impl Planner<'_> {
         let judge = self.study.data.as_ref().and_then(|data| data.judge.as_ref());
         judge.map_or_else(Work::default, |judge| {
             let texts = Texts { config: &self.config(judge), generation: &hyper.generation };
-            work::reading(&[(texts, true)], rows, Regime::from(&hyper.training))
+            work::reading(&[(texts, true)], 1, rows, Regime::from(&hyper.training))
         })
     }
 
