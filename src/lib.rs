@@ -5,6 +5,7 @@
 //! [`report`] writes. `ARCHITECTURE.md` draws the rooms.
 
 pub mod cli;
+pub mod conformance;
 pub mod data;
 pub mod device;
 pub mod error;

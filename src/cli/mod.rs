@@ -2,6 +2,7 @@
 
 pub mod base;
 pub mod bytes;
+pub mod conformance;
 pub mod doctor;
 pub mod model;
 pub mod plan;
@@ -48,6 +49,8 @@ pub enum Command {
     Model(model::ModelArgs),
     /// Remake the base checkpoints that come with touchstone and compare
     Base(base::BaseArgs),
+    /// Compare what a device computes with float64 and with the default device
+    Conformance(conformance::ConformanceArgs),
     /// Say what this machine offers, what is missing, and how to get it
     Doctor(doctor::DoctorArgs),
     #[command(hide = true)]
@@ -67,6 +70,7 @@ pub fn run(cli: Cli) -> Result<u8> {
     match cli.command {
         Command::Reproduce(args) => return reproduce::run(&args),
         Command::Base(args) => return base::run(&args),
+        Command::Conformance(args) => return conformance::run(&args),
         Command::Doctor(args) => return doctor::run(&args),
         Command::Runs(args) => return runs::run(&args),
         Command::Model(args) => return model::run(&args),
