@@ -64,6 +64,10 @@ setup-libtorch:
 conformance *arguments:
     cargo run --release -- conformance "$@"
 
+# On a CUDA machine: conformance, then speed at Pythia-1B's shape beside transformers. PYTHON as above, with transformers;
+# `--dry-run` tries it on this machine's processor at a tiny shape.
+bench-gpu *arguments:
+    python3 benches/peer/gpu.py "$@"
 
 # Whether transformers computes the same from the same model folders: random models in both directions, and trained ones.
 # PYTHON names a Python that has torch and transformers; the versions are in the script.

@@ -1,6 +1,7 @@
 //! The command line: what can be typed. One file per command holds its arguments and does its work.
 
 pub mod base;
+pub mod bench;
 pub mod bytes;
 pub mod conformance;
 pub mod doctor;
@@ -49,6 +50,8 @@ pub enum Command {
     Model(model::ModelArgs),
     /// Remake the base checkpoints that come with touchstone and compare
     Base(base::BaseArgs),
+    /// Time training and sampling at a study's shapes, on random weights; prints JSON lines
+    Bench(bench::BenchArgs),
     /// Compare what a device computes with float64 and with the default device
     Conformance(conformance::ConformanceArgs),
     /// Say what this machine offers, what is missing, and how to get it
@@ -74,6 +77,7 @@ pub fn run(cli: Cli) -> Result<u8> {
         Command::Doctor(args) => return doctor::run(&args),
         Command::Runs(args) => return runs::run(&args),
         Command::Model(args) => return model::run(&args),
+        Command::Bench(args) => bench::run(&args)?,
         Command::Plan(args) => plan::run(&args)?,
         Command::Report(args) => report::run(&args)?,
         Command::Stats(args) => stats::run(&args)?,
