@@ -68,10 +68,19 @@ bench-real posts tokenizer:
 parity *arguments:
     ${PYTHON:-python3} tests/parity/compare.py "$@"
 
-# LibTorch as a second backend, from PyPI into ./.libtorch, then a look at whether it computes.
+# LibTorch as a second backend, from PyPI into ./.libtorch, then whether it computes what it should.
 setup-libtorch:
     scripts/setup-libtorch.sh
-    . .libtorch/env.sh && cargo run --release --features tch -- doctor --device libtorch
+    . .libtorch/env.sh && cargo run --release --features tch -- conformance --device libtorch
+
+# Whether a device computes what it should, as numbers: `just conformance --device libtorch`.
+conformance *arguments:
+    cargo run --release -- conformance "$@"
+
+# On a CUDA machine: conformance, then speed at Pythia-1B's shape beside transformers. PYTHON as above, with transformers;
+# `--dry-run` tries it on this machine's processor at a tiny shape.
+bench-gpu *arguments:
+    python3 benches/peer/gpu.py "$@"
 
 # Whether transformers computes the same from the same model folders: random models in both directions, and trained ones.
 # PYTHON names a Python that has torch and transformers; the versions are in the script.

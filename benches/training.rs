@@ -11,25 +11,17 @@
 //! The policy step is timed as a whole (`ppo`): rollout, scores, log-probabilities, values, advantages and update are one
 //! public function, and its parts stay private to it.
 
-use burn::tensor::Device;
 use clap::Parser;
 use divan::Bencher;
 use divan::counter::ItemsCount;
-use rand::Rng;
-use std::hint::black_box;
-use std::time::{Duration, Instant};
-use touchstone::methods::optimise::{OptimiserSettings, Schedule, Trainer, Unwatched};
-use touchstone::methods::ppo::{Critic, MissingEos, Objective, PpoSettings, Rollout, Task, ppo as run_ppo};
-use touchstone::methods::reward::score;
-use touchstone::methods::sft::token_step;
+use touchstone::bench::{Bench, Effort, Work};
+use touchstone::methods::optimise::{OptimiserSettings, Schedule};
+use touchstone::methods::ppo::{Critic, MissingEos, PpoSettings};
+use touchstone::methods::sft::SftSettings;
 use touchstone::methods::training::Training;
-use touchstone::model::generate::generate as run_generation;
-use touchstone::model::{GptNeoXConfig, LanguageModel, RewardModel, Sampling, Sequence};
-use touchstone::rng::stream;
+use touchstone::model::GptNeoXConfig;
 
 const VOCABULARY: usize = 256;
-/// No token has this id, so every response is as long as it may be.
-const NEVER: u32 = VOCABULARY as u32;
 
 #[derive(Clone, Copy, Debug)]
 struct Size {
@@ -51,66 +43,39 @@ impl std::fmt::Display for Size {
     }
 }
 
-/// Something to be done again and again, and the tokens that count as its work.
-struct Work {
-    once: Box<dyn FnMut()>,
-    tokens: usize,
-}
-
 type Case = (&'static str, fn(Size) -> Work);
 
 const CASES: [Case; 4] =
     [("train", train_work), ("generate", generate_work), ("reward", reward_work), ("ppo", ppo_work)];
 
-/// One optimiser step of next-token prediction on 48 full rows.
+/// One optimiser step of next-token prediction on 48 full rows, each one token and what follows it.
 fn train_work(size: Size) -> Work {
-    let rows = sequences(48, 1, size.train_length);
-    let mut trainer = Trainer::new(language_model(size), &optimiser(), &Training::default(), 0, usize::MAX);
-    let once = move || {
-        let rows: Vec<&Sequence> = rows.iter().collect();
-        black_box(token_step(&mut trainer, &rows, 1.0, &Unwatched).expect("the loss is finite"));
-    };
-    Work { once: Box::new(once), tokens: 48 * size.train_length }
+    let settings = SftSettings { epochs: 1, batch_size: 48, prompt_weight: 1.0, optimiser: optimiser() };
+    let mut work = bench_of(size, 1, size.train_length).sft(&settings).expect("a random model loads");
+    // Nothing predicts the first token.
+    work.tokens = 48 * size.train_length;
+    work
 }
 
 /// 48 sampled tokens behind each of 64 prompts of 48; the prefill is in the time, not in the tokens.
 fn generate_work(size: Size) -> Work {
-    let (rows, prompt, new) = (64, 48, 48);
-    let (model, prompts, sampling) = (language_model(size), prompts(rows, prompt), sampling(new));
-    let once = move || {
-        let responses = run_generation(&model, &prompts, &sampling, |row| stream(0, "bench", &[row as u64]), |_| {});
-        assert!(responses.iter().all(|response| response.ids.len() == new));
-        black_box(responses);
-    };
-    Work { once: Box::new(once), tokens: rows * new }
+    bench_of(size, 48, 48).generate(64).expect("a random model loads")
 }
 
 /// Scores of 64 texts of 68 tokens.
 fn reward_work(size: Size) -> Work {
-    let (model, texts) = (reward_model(size), sequences(64, 44, 24));
-    let once = move || {
-        let texts: Vec<&Sequence> = texts.iter().collect();
-        black_box(score(&model, &texts));
-    };
-    Work { once: Box::new(once), tokens: 64 * 68 }
+    bench_of(size, 44, 24).reward(64).expect("a random model loads")
 }
 
 /// A whole PPO iteration: 64 rollouts of 24 tokens behind prompts of 44, then 2 epochs of 4 minibatches.
 fn ppo_work(size: Size) -> Work {
-    let (rollouts, prompt, new) = (64, 44, 24);
-    let (policy, reference, reward) = (language_model(size), language_model(size), reward_model(size));
-    let (prompts, sampling, settings) = (prompts(rollouts, prompt), sampling(new), ppo_settings(rollouts));
-    let once = move || {
-        let scores = |rollouts: &[Rollout]| {
-            let sequences: Vec<&Sequence> = rollouts.iter().map(|rollout| &rollout.sequence).collect();
-            Ok(score(&reward, &sequences))
-        };
-        let objective = Objective { score: Box::new(scores), low: -1.0 };
-        let task = Task { reference: &reference, objective, critic: None, prompts: &prompts, sampling: &sampling };
-        let learnt = run_ppo(policy.clone(), task, &settings, &Training::default(), 0, &Unwatched);
-        black_box(learnt.expect("the loss is finite"));
-    };
-    Work { once: Box::new(once), tokens: rollouts * new }
+    bench_of(size, 44, 24).ppo(&ppo_settings(64), 64).expect("a random model loads")
+}
+
+/// On the device as a stage of the program selects it.
+fn bench_of(size: Size, prompt: usize, response: usize) -> Bench {
+    let device = touchstone::device::select(touchstone::device::DEFAULT).expect("it is always built");
+    Bench { config: config(size), device, training: Training::default(), prompt, response }
 }
 
 fn ppo_settings(rollouts: usize) -> PpoSettings {
@@ -146,15 +111,6 @@ fn optimiser() -> OptimiserSettings {
     }
 }
 
-fn sampling(max_new_tokens: usize) -> Sampling {
-    Sampling { temperature: 1.0, top_p: 1.0, max_new_tokens, eos: NEVER, batch_size: 64 }
-}
-
-/// The device as a stage of the program selects it.
-fn flex() -> Device {
-    touchstone::device::select("flex").expect("flex is always built")
-}
-
 fn config(size: Size) -> GptNeoXConfig {
     let config = serde_json::json!({
         "vocab_size": VOCABULARY,
@@ -167,31 +123,8 @@ fn config(size: Size) -> GptNeoXConfig {
     serde_json::from_value(config).expect("the keys are those of the type")
 }
 
-fn language_model(size: Size) -> LanguageModel {
-    LanguageModel::random(&config(size), 0.02, &mut stream(0, "bench/model", &[]), &flex())
-        .expect("a random model loads")
-}
-
-fn reward_model(size: Size) -> RewardModel {
-    RewardModel::on(&language_model(size), 0.0, &mut stream(0, "bench/head", &[]))
-}
-
-fn tokens(row: usize, length: usize) -> Vec<u32> {
-    let mut stream = stream(0, "bench/tokens", &[row as u64]);
-    (0..length).map(|_| stream.random_range(0..VOCABULARY as u32)).collect()
-}
-
-fn prompts(rows: usize, length: usize) -> Vec<Vec<u32>> {
-    (0..rows).map(|row| tokens(row, length)).collect()
-}
-
-fn sequences(rows: usize, prompt: usize, response: usize) -> Vec<Sequence> {
-    let split = |ids: Vec<u32>| Sequence::new(ids[..prompt].to_vec(), ids[prompt..].to_vec());
-    (0..rows).map(|row| split(tokens(row, prompt + response))).collect()
-}
-
 fn bench(bencher: Bencher, mut work: Work) {
-    bencher.counter(ItemsCount::new(work.tokens)).bench_local(|| (work.once)());
+    bencher.counter(ItemsCount::new(work.tokens)).bench_local(|| work.once().expect("the loss is finite"));
 }
 
 #[divan::bench(args = SIZES)]
@@ -234,43 +167,23 @@ struct Options {
     bench: bool,
 }
 
-/// Seconds of each round after three to warm up, for at least `seconds` and seven rounds; sorted.
-fn measure(work: &mut Work, seconds: f64) -> Vec<f64> {
-    (0..3).for_each(|_| (work.once)());
-    let mut rounds = Vec::new();
-    let mut spent = Duration::ZERO;
-    while spent.as_secs_f64() < seconds || rounds.len() < 7 {
-        let started = Instant::now();
-        (work.once)();
-        let round = started.elapsed();
-        spent += round;
-        rounds.push(round.as_secs_f64());
-    }
-    rounds.sort_by(f64::total_cmp);
-    rounds
-}
-
-/// The median of sorted values.
-fn median(sorted: &[f64]) -> f64 {
-    (sorted[(sorted.len() - 1) / 2] + sorted[sorted.len() / 2]) / 2.0
-}
-
 fn print_json(options: &Options) {
     for (case, work) in
         CASES.iter().filter(|(name, _)| options.case.is_empty() || options.case.iter().any(|c| c == name))
     {
         for size in SIZES.into_iter().filter(|size| options.size.as_ref().is_none_or(|name| name == size.name)) {
             let mut work = work(size);
-            let rounds = measure(&mut work, options.seconds);
-            let median = median(&rounds);
+            let effort = Effort { warm_up: 3, rounds: 7, seconds: options.seconds };
+            let rounds = work.measure(effort).expect("the loss is finite");
+            let median = rounds.median();
             let line = serde_json::json!({
                 "case": case,
                 "size": size.name,
                 "tokens_per_second": (work.tokens as f64 / median).round(),
                 "median_s": median,
-                "rounds": rounds.len(),
+                "rounds": rounds.count(),
                 "tokens": work.tokens,
-                "fastest_s": rounds[0],
+                "fastest_s": rounds.fastest(),
             });
             println!("{line}");
         }

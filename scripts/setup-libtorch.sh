@@ -29,7 +29,7 @@ check_machine() {
     command -v cc >/dev/null || fail "no C compiler (cc)" "apt install build-essential"
     command -v c++ >/dev/null || fail "no C++ compiler (c++), which torch-sys builds with" "apt install build-essential"
     case $dest in
-    *[[:space:]]*) fail "the path has a space, which RUSTFLAGS cannot carry: $dest" "give another folder as the first argument" ;;
+    *[[:space:]]*) fail "the path has a space, with which no build was tried: $dest" "give another folder as the first argument" ;;
     esac
 }
 
@@ -88,14 +88,12 @@ link_shim() {
         -L"$1" -ltorch_cpu -lc10 -Wl,-rpath,'$ORIGIN' -Wl,--allow-shlib-undefined
 }
 
-# The run path goes into the binary; a target folder of its own keeps the default build from being rebuilt.
-# Passive waiting keeps OpenMP threads of processes that share cores from spinning against each other.
+# torch-sys and build.rs read LIBTORCH. Passive waiting keeps OpenMP threads of processes that share cores from spinning
+# against each other.
 write_environment() {
     cat >"$dest/env.sh" <<ENVIRONMENT
 # Environment for builds with LibTorch. Use: source $dest/env.sh
 export LIBTORCH="$dest"
-export CARGO_TARGET_DIR="$root/target/tch"
-export RUSTFLAGS="-C link-arg=-Wl,-rpath,$dest/lib"
 export OMP_WAIT_POLICY=passive
 ENVIRONMENT
 }

@@ -4,7 +4,9 @@
 //! each of which calls one of the [`methods`] on a [`model`] and [`data`]; [`eval`] measures, [`stats`] estimates,
 //! [`report`] writes. `ARCHITECTURE.md` draws the rooms.
 
+pub mod bench;
 pub mod cli;
+pub mod conformance;
 pub mod data;
 pub mod device;
 pub mod error;

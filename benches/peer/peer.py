@@ -155,19 +155,24 @@ def token_logprobs(logits, targets):
     return logits.log_softmax(-1).gather(-1, targets[..., None])[..., 0]
 
 
-def step(optimiser, model, loss):
+def step(optimiser, model, losses, clip_norm=1.0):
+    """One optimiser step on the sum of `losses`, each with a backward pass of its own; returns the sum."""
     optimiser.zero_grad(set_to_none=True)
-    loss.backward()
-    nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    total = 0.0
+    for loss in losses:
+        loss.backward()
+        total = total + loss.detach()
+    nn.utils.clip_grad_norm_(model.parameters(), clip_norm or float("inf"))
     optimiser.step()
+    return total.item()
 
 
 def adamw(model):
     return torch.optim.AdamW(model.parameters(), lr=1e-4, betas=(0.9, 0.98), weight_decay=0.0)
 
 
-def random_ids(batch, length):
-    return torch.randint(VOCABULARY, (batch, length))
+def random_ids(batch, length, vocabulary=VOCABULARY):
+    return torch.randint(vocabulary, (batch, length))
 
 
 def train(size: Size):
@@ -177,9 +182,7 @@ def train(size: Size):
     def once():
         ids = random_ids(batch, size.train_length + 1)
         logits = model(ids[:, :-1])
-        loss = F.cross_entropy(logits.reshape(-1, VOCABULARY), ids[:, 1:].reshape(-1))
-        step(optimiser, model, loss)
-        return loss.item()
+        return step(optimiser, model, [F.cross_entropy(logits.reshape(-1, VOCABULARY), ids[:, 1:].reshape(-1))])
 
     return once, batch * size.train_length
 
@@ -203,12 +206,18 @@ def reward(size: Size):
 class Ppo:
     """Policy step with a per-token KL penalty to a fixed reference, generalised advantages, clipped losses."""
 
-    size: Size
+    policy: nn.Module
+    reference: nn.Module
+    scorer: nn.Module
+    optimiser: torch.optim.Optimizer
+    vocabulary: int = VOCABULARY
     batch: int = 64
     prompt: int = 44
     count: int = 24
     epochs: int = 2
     minibatches: int = 4
+    # Rows of a forward pass; none takes them all at once.
+    micro_batch: int | None = None
     kl: float = 0.05
     gamma: float = 1.0
     lambda_: float = 0.95
@@ -216,16 +225,24 @@ class Ppo:
     clip_value: float = 0.2
     value_coefficient: float = 0.1
 
-    def __post_init__(self):
-        self.policy, self.reference, self.scorer = Policy(self.size), Policy(self.size), Reward(self.size)
-        self.optimiser = adamw(self.policy)
+    @classmethod
+    def of(cls, size: Size):
+        policy = Policy(size)
+        return cls(policy, Policy(size), Reward(size), adamw(policy))
+
+    def actor(self):
+        """What rollouts are drawn by and read with."""
+        return self.policy
 
     @torch.no_grad()
     def rollout(self):
-        ids = self.policy.generate(random_ids(self.batch, self.prompt), self.count)
-        logprobs, values = self.policy.response(ids, self.prompt)
-        rewards = -self.kl * (logprobs - self.reference.response(ids, self.prompt)[0])
-        rewards[:, -1] += self.scorer(ids)
+        actor = self.actor()
+        ids = actor.generate(random_ids(self.batch, self.prompt, self.vocabulary), self.count)
+        parts = [(actor.response(part, self.prompt), self.reference.response(part, self.prompt)[0], self.scorer(part))
+                 for part in ids.split(self.micro_batch or self.batch)]
+        logprobs, values = (torch.cat([part[0][place] for part in parts]) for place in (0, 1))
+        rewards = -self.kl * (logprobs - torch.cat([part[1] for part in parts]))
+        rewards[:, -1] += torch.cat([part[2] for part in parts])
         return ids, logprobs, values, rewards
 
     def advantages(self, values, rewards):
@@ -253,19 +270,20 @@ class Ppo:
         loss = None
         for _ in range(self.epochs):
             for chosen in torch.randperm(self.batch).chunk(self.minibatches):
-                loss = self.loss(*(row[chosen] for row in rows))
-                step(self.optimiser, self.policy, loss)
-        return loss.item()
+                parts = chosen.split(self.micro_batch or len(chosen))
+                losses = (self.loss(*(row[part] for row in rows)) * (len(part) / len(chosen)) for part in parts)
+                loss = step(self.optimiser, self.policy, losses)
+        return loss
 
 
 def ppo_update(size: Size):
-    ppo = Ppo(size)
+    ppo = Ppo.of(size)
     stored = ppo.rollout()
     return lambda: ppo.update(*stored), ppo.epochs * ppo.batch * (ppo.prompt + ppo.count)
 
 
 def ppo(size: Size):
-    whole = Ppo(size)
+    whole = Ppo.of(size)
     return lambda: whole.update(*whole.rollout()), whole.batch * whole.count
 
 
@@ -282,9 +300,9 @@ def check():
     assert difference < 1e-4, f"cached and full forward differ by {difference}"
 
 
-def measure(once, seconds: float, least: int = 7) -> list[float]:
-    """Wall time of each round after three to warm up, for at least `seconds` and `least` rounds."""
-    for _ in range(3):
+def measure(once, seconds: float, least: int = 7, warm_up: int = 3) -> list[float]:
+    """Wall time of each round after some to warm up, for at least `seconds` and `least` rounds."""
+    for _ in range(warm_up):
         once()
     rounds = []
     while sum(rounds) < seconds or len(rounds) < least:

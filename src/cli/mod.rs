@@ -1,7 +1,9 @@
 //! The command line: what can be typed. One file per command holds its arguments and does its work.
 
 pub mod base;
+pub mod bench;
 pub mod bytes;
+pub mod conformance;
 pub mod doctor;
 pub mod model;
 pub mod plan;
@@ -48,6 +50,10 @@ pub enum Command {
     Model(model::ModelArgs),
     /// Remake the base checkpoints that come with touchstone and compare
     Base(base::BaseArgs),
+    /// Time training and sampling at a study's shapes, on random weights; prints JSON lines
+    Bench(bench::BenchArgs),
+    /// Compare what a device computes with float64 and with the default device
+    Conformance(conformance::ConformanceArgs),
     /// Say what this machine offers, what is missing, and how to get it
     Doctor(doctor::DoctorArgs),
     #[command(hide = true)]
@@ -67,9 +73,11 @@ pub fn run(cli: Cli) -> Result<u8> {
     match cli.command {
         Command::Reproduce(args) => return reproduce::run(&args),
         Command::Base(args) => return base::run(&args),
+        Command::Conformance(args) => return conformance::run(&args),
         Command::Doctor(args) => return doctor::run(&args),
         Command::Runs(args) => return runs::run(&args),
         Command::Model(args) => return model::run(&args),
+        Command::Bench(args) => bench::run(&args)?,
         Command::Plan(args) => plan::run(&args)?,
         Command::Report(args) => report::run(&args)?,
         Command::Stats(args) => stats::run(&args)?,

@@ -34,6 +34,20 @@ const GPUS: [(&str, f64, [f64; 3]); 8] = [
     ("h200-141gb", 139.0, [989.4, 66.9, 4.800]),
 ];
 
+/// What the driver calls those whose peak the table has. An H100 on PCIe is slower and not among them.
+const DRIVER_NAMES: [(&str, &str); 10] = [
+    ("NVIDIA A10G", "a10g-24gb"),
+    ("NVIDIA GeForce RTX 4090", "rtx4090-24gb"),
+    ("NVIDIA A100-SXM4-40GB", "a100-40gb"),
+    ("NVIDIA A100-PCIE-40GB", "a100-40gb"),
+    ("NVIDIA A40", "a40-48gb"),
+    ("NVIDIA L40S", "l40s-48gb"),
+    ("NVIDIA A100-SXM4-80GB", "a100-80gb"),
+    ("NVIDIA A100 80GB PCIe", "a100-80gb"),
+    ("NVIDIA H100 80GB HBM3", "h100-80gb"),
+    ("NVIDIA H200", "h200-141gb"),
+];
+
 /// Of the peak of a GPU. An assumption: nothing has been measured on one.
 const GPU_UTILISATION: f64 = 0.35;
 
@@ -76,6 +90,17 @@ impl Hardware {
         })
     }
 
+    /// The GPU that `device` is, if it is one and the table has it.
+    pub fn of_gpu(device: &str) -> Option<Self> {
+        Self::driven(&nvidia_smi(gpu_index(device)?, "name")?)
+    }
+
+    /// By the driver's name.
+    fn driven(name: &str) -> Option<Self> {
+        let (_, known) = DRIVER_NAMES.iter().find(|(driven, _)| *driven == name)?;
+        Self::named(known).ok()
+    }
+
     pub fn names() -> Vec<&'static str> {
         GPUS.iter().map(|(name, ..)| *name).collect()
     }
@@ -84,10 +109,17 @@ impl Hardware {
 /// Memory that a stage on `device` may fill, `jobs` of them running at once: what is free of the machine's, or what the GPU
 /// has in all. `None` where the system does not tell.
 pub fn memory_of(device: &str, jobs: usize) -> Option<u64> {
-    match device.rsplit_once(':') {
-        Some((_, index)) => gpu_memory(index),
-        None if device.contains("cuda") => gpu_memory("0"),
+    match gpu_index(device) {
+        Some(index) => gpu_memory(index),
         None => Some(free_memory()? / jobs.max(1) as u64),
+    }
+}
+
+/// The number of the GPU that `device` names, if it names one.
+fn gpu_index(device: &str) -> Option<&str> {
+    match device.rsplit_once(':') {
+        Some((_, index)) => Some(index),
+        None => device.contains("cuda").then_some("0"),
     }
 }
 
@@ -101,12 +133,17 @@ fn available(meminfo: &str) -> Option<u64> {
     line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kilobytes| kilobytes * 1024)
 }
 
-/// Memory of GPU `index` as the driver's own tool tells it, in MiB.
+/// Memory of GPU `index`, which the driver tells in MiB.
 fn gpu_memory(index: &str) -> Option<u64> {
-    let arguments = ["--query-gpu=memory.total", "--format=csv,noheader,nounits", "--id"];
-    let said =
-        Command::new("nvidia-smi").args(arguments).arg(index).output().ok().filter(|out| out.status.success())?;
-    String::from_utf8(said.stdout).ok()?.trim().parse::<u64>().ok().map(|mib| mib << 20)
+    nvidia_smi(index, "memory.total")?.parse::<u64>().ok().map(|mib| mib << 20)
+}
+
+/// What the driver's own tool says of GPU `index`.
+fn nvidia_smi(index: &str, query: &str) -> Option<String> {
+    let query = format!("--query-gpu={query}");
+    let arguments = [&query, "--format=csv,noheader,nounits", "--id", index];
+    let said = Command::new("nvidia-smi").args(arguments).output().ok().filter(|out| out.status.success())?;
+    Some(String::from_utf8(said.stdout).ok()?.trim().to_owned())
 }
 
 #[cfg(test)]
@@ -120,6 +157,15 @@ mod tests {
         }
         let error = Hardware::named("h100").unwrap_err();
         assert!(miette::Diagnostic::help(&error).unwrap().to_string().contains("h100-80gb"));
+    }
+
+    #[test]
+    fn what_the_driver_names_is_in_the_table_and_what_is_slower_is_not() {
+        for (driven, name) in DRIVER_NAMES {
+            assert_eq!(Hardware::driven(driven).unwrap().name, name);
+        }
+        assert_eq!(Hardware::driven("NVIDIA H100 PCIe"), None);
+        assert_eq!(Hardware::of_gpu("flex"), None);
     }
 
     #[test]

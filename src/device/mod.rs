@@ -9,6 +9,9 @@ pub mod hardware;
 use crate::error::{Error, Result};
 use burn::tensor::Device;
 
+/// The device that is always built in: the one that tests and reference results are computed on.
+pub const DEFAULT: &str = "flex";
+
 /// The devices this binary was built with, as [`select`] spells them.
 pub fn built() -> Vec<&'static str> {
     let mut names = vec!["flex"];

@@ -149,8 +149,10 @@ pub const VOCABULARY: u32 = 40;
 /// Ends a response; padding holds 0, which is a token like any other.
 pub const EOS: u32 = 1;
 
+/// Where the models of the tests are: the default device, unless `TOUCHSTONE_TEST_DEVICE` names another.
 pub fn cpu() -> Device {
-    Device::flex()
+    let named = std::env::var("TOUCHSTONE_TEST_DEVICE");
+    touchstone::device::select(named.as_deref().unwrap_or(touchstone::device::DEFAULT)).unwrap()
 }
 
 pub fn small_config() -> GptNeoXConfig {

@@ -5,8 +5,9 @@ use rand::Rng;
 use serde_json::{Value, json};
 use std::cell::RefCell;
 use touchstone::Result;
+use touchstone::conformance::recorder::Recorder;
 use touchstone::methods::irl::Accumulate;
-use touchstone::methods::optimise::{Monitor, OptimiserSettings, Schedule, StepReport};
+use touchstone::methods::optimise::{OptimiserSettings, Schedule};
 use touchstone::methods::ppo::{Critic, MissingEos, Objective, PpoSettings, Rollout, Task, ppo};
 use touchstone::methods::reward::{RewardLoss, RewardSettings, train_reward};
 use touchstone::methods::sft::{SftSettings, sft};
@@ -131,29 +132,9 @@ pub struct Trained {
     pub trajectory: Trajectory,
 }
 
-#[derive(Default)]
-struct Recorder {
-    losses: RefCell<Vec<f32>>,
-    norms: RefCell<Vec<f32>>,
-    gradients: RefCell<Vec<Weights>>,
-}
-
-impl Monitor for Recorder {
-    fn gradients(&self, _step: usize, read: &dyn Fn() -> Weights) {
-        self.gradients.borrow_mut().push(read());
-    }
-
-    fn stepped(&self, _step: usize, report: &StepReport) {
-        self.losses.borrow_mut().push(report.loss);
-        self.norms.borrow_mut().push(report.gradient_norm);
-    }
-}
-
-impl Recorder {
-    fn trajectory(self, end: Weights) -> Trajectory {
-        let (losses, norms) = (self.losses.into_inner(), self.norms.into_inner());
-        Trajectory { losses, norms, gradients: self.gradients.into_inner(), end }
-    }
+fn trajectory(recorder: Recorder, end: Weights) -> Trajectory {
+    let Recorder { losses, norms, gradients } = recorder;
+    Trajectory { losses: losses.into_inner(), norms: norms.into_inner(), gradients: gradients.into_inner(), end }
 }
 
 impl Case {
@@ -170,7 +151,7 @@ impl Case {
                     problem,
                     start: policy.weights(),
                     critic: None,
-                    trajectory: recorder.trajectory(end.weights()),
+                    trajectory: trajectory(recorder, end.weights()),
                 }
             }
             Method::Spin(settings) => {
@@ -182,7 +163,7 @@ impl Case {
                     problem,
                     start: policy.weights(),
                     critic: None,
-                    trajectory: recorder.trajectory(end.weights()),
+                    trajectory: trajectory(recorder, end.weights()),
                 }
             }
             Method::Reward(settings) => {
@@ -195,7 +176,7 @@ impl Case {
                     problem,
                     start: fresh.weights(),
                     critic: None,
-                    trajectory: recorder.trajectory(end.weights()),
+                    trajectory: trajectory(recorder, end.weights()),
                 }
             }
             Method::Ppo(settings, seeds) => {
@@ -239,7 +220,7 @@ fn train_ppo(policy: LanguageModel, settings: &PpoSettings, training: &Training,
         updates.borrow().iter().enumerate().map(|(index, rollouts)| update(index, rollouts, settings, seed)).collect();
     let more = json!({"updates": updates, "floor": floor, "normalisation": normalisation});
     let problem = problem("ppo", &policy, settings, more);
-    Trained { problem, start, critic: copied, trajectory: recorder.trajectory(end.weights()) }
+    Trained { problem, start, critic: copied, trajectory: trajectory(recorder, end.weights()) }
 }
 
 /// A score that any response has, of mean about 0 and deviation about 1.
@@ -249,7 +230,7 @@ fn taste(response: &[u32]) -> f32 {
 }
 
 /// What update number `index` was made of: the rollouts, the uniforms that drew them, and the rows of every minibatch.
-fn update(index: usize, rollouts: &[(Rollout, f32)], settings: &PpoSettings, seed: u64) -> Value {
+pub fn update(index: usize, rollouts: &[(Rollout, f32)], settings: &PpoSettings, seed: u64) -> Value {
     let rollout = |(row, (rollout, score)): (usize, &(Rollout, f32))| {
         let mut stream = stream(seed, "ppo/rollout", &[index as u64, row as u64]);
         let uniforms: Vec<f32> = rollout.sequence.response.iter().map(|_| stream.random()).collect();
@@ -269,7 +250,7 @@ fn update(index: usize, rollouts: &[(Rollout, f32)], settings: &PpoSettings, see
     })
 }
 
-fn problem(method: &str, model: &LanguageModel, settings: &impl serde::Serialize, more: Value) -> Value {
+pub fn problem(method: &str, model: &LanguageModel, settings: &impl serde::Serialize, more: Value) -> Value {
     let mut problem = json!({"method": method, "config": model.config(), "settings": settings});
     problem.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     problem
@@ -284,11 +265,11 @@ fn in_order<T>(rows: &[T], purpose: &str, value: fn(&T) -> Value) -> Vec<Vec<Val
     (0..EPOCHS).flat_map(epoch).collect()
 }
 
-fn sequence(sequence: &Sequence) -> Value {
+pub fn sequence(sequence: &Sequence) -> Value {
     json!({"prompt": sequence.prompt, "response": sequence.response})
 }
 
-fn pair(pair: &Pair) -> Value {
+pub fn pair(pair: &Pair) -> Value {
     json!({"chosen": sequence(&pair.chosen), "rejected": sequence(&pair.rejected)})
 }
 

@@ -6,6 +6,7 @@
 mod common;
 
 mod cases;
+mod conformance;
 
 use cases::{CHECKPOINTS, STEPS, Trained, Trajectory, cases};
 use serde::Deserialize;

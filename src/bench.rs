@@ -1,0 +1,173 @@
+//! How fast a device trains and samples: the library's public path, on random weights and full rows. Time does not depend
+//! on what weights and tokens are.
+
+use crate::Result;
+use crate::methods::optimise::{Trainer, Unwatched};
+use crate::methods::ppo::{Critic, Objective, PpoSettings, Rollout, Task, ppo};
+use crate::methods::reward::score;
+use crate::methods::sft::{SftSettings, token_step};
+use crate::methods::training::Training;
+use crate::model::checkpoint::Normalisation;
+use crate::model::generate::generate;
+use crate::model::{GptNeoXConfig, LanguageModel, RewardModel, Sampling, Sequence};
+use crate::rng::stream;
+use burn::tensor::Device;
+use rand::Rng;
+use std::hint::black_box;
+use std::time::Instant;
+
+/// Something to be done again and again, and the tokens that count as its work.
+pub struct Work {
+    once: Box<dyn FnMut() -> Result<()>>,
+    pub tokens: usize,
+}
+
+/// How long to measure.
+#[derive(Clone, Copy, Debug)]
+pub struct Effort {
+    /// Rounds before the first that counts: they compile kernels, choose among them, and fill caches.
+    pub warm_up: usize,
+    /// The least number of rounds that count.
+    pub rounds: usize,
+    /// The least time of all rounds that count.
+    pub seconds: f64,
+}
+
+/// Seconds of every round that counts, sorted.
+#[derive(Clone, Debug)]
+pub struct Rounds(Vec<f64>);
+
+impl Rounds {
+    pub fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    pub fn fastest(&self) -> f64 {
+        self.0.first().copied().unwrap_or(f64::NAN)
+    }
+
+    pub fn median(&self) -> f64 {
+        let n = self.0.len();
+        if n == 0 { f64::NAN } else { (self.0[(n - 1) / 2] + self.0[n / 2]) / 2.0 }
+    }
+}
+
+impl Work {
+    /// Does it once.
+    pub fn once(&mut self) -> Result<()> {
+        (self.once)()
+    }
+
+    /// Does it until the effort is made.
+    pub fn measure(&mut self, effort: Effort) -> Result<Rounds> {
+        for _ in 0..effort.warm_up {
+            self.once()?;
+        }
+        let mut rounds = Vec::new();
+        while rounds.len() < effort.rounds.max(1) || rounds.iter().sum::<f64>() < effort.seconds {
+            let started = Instant::now();
+            self.once()?;
+            rounds.push(started.elapsed().as_secs_f64());
+        }
+        rounds.sort_by(f64::total_cmp);
+        Ok(Rounds(rounds))
+    }
+}
+
+/// A shape with random weights, and full rows for it.
+#[derive(Clone, Debug)]
+pub struct Bench {
+    pub config: GptNeoXConfig,
+    pub device: Device,
+    pub training: Training,
+    /// Tokens of every prompt and of every response.
+    pub prompt: usize,
+    pub response: usize,
+}
+
+impl Bench {
+    /// One optimiser step of SFT on a batch of the settings; all tokens of a row count.
+    pub fn sft(&self, settings: &SftSettings) -> Result<Work> {
+        let (rows, prompt_weight) = (self.rows(settings.batch_size), settings.prompt_weight);
+        let mut trainer = Trainer::new(self.policy()?, &settings.optimiser, &self.training, 0, usize::MAX);
+        let once = move || {
+            let rows: Vec<&Sequence> = rows.iter().collect();
+            token_step(&mut trainer, &rows, prompt_weight, &Unwatched).map(|_| ())
+        };
+        Ok(Work { once: Box::new(once), tokens: settings.batch_size * (self.prompt + self.response) })
+    }
+
+    /// A response to each of `count` prompts; sampled tokens count, and the prompts are in the time.
+    pub fn generate(&self, count: usize) -> Result<Work> {
+        let model = self.policy()?.in_dtype(self.training.dtype.float());
+        let (prompts, sampling) = (self.prompts(count), self.sampling(count));
+        let once = move || {
+            black_box(generate(&model, &prompts, &sampling, |row| stream(0, "bench", &[row as u64]), |_| {}));
+            Ok(())
+        };
+        Ok(Work { once: Box::new(once), tokens: count * self.response })
+    }
+
+    /// The reward of `count` texts; all tokens count.
+    pub fn reward(&self, count: usize) -> Result<Work> {
+        let (model, texts) = (self.scorer(&self.policy()?).in_dtype(self.training.dtype.float()), self.rows(count));
+        let once = move || {
+            black_box(score(&model, &texts.iter().collect::<Vec<_>>()));
+            Ok(())
+        };
+        Ok(Work { once: Box::new(once), tokens: count * (self.prompt + self.response) })
+    }
+
+    /// One update of PPO on a learned reward, rollouts included, `batch` of them sampled at once; sampled tokens count.
+    pub fn ppo(&self, settings: &PpoSettings, batch: usize) -> Result<Work> {
+        let dtype = self.training.dtype.float();
+        let policy = self.policy()?;
+        let scorer = self.scorer(&policy);
+        let critic = (settings.critic == Critic::RewardCopy).then(|| (scorer.clone(), Normalisation::none(0.0)));
+        let (reference, scorer) = (policy.clone().in_dtype(dtype), scorer.in_dtype(dtype));
+        let settings = PpoSettings { updates: 1, ..settings.clone() };
+        let (prompts, sampling) = (self.prompts(settings.rollouts), self.sampling(batch));
+        let (training, tokens) = (self.training.clone(), settings.rollouts * self.response);
+        let once = move || {
+            let scores = |rollouts: &[Rollout]| {
+                Ok(score(&scorer, &rollouts.iter().map(|rollout| &rollout.sequence).collect::<Vec<_>>()))
+            };
+            let objective = Objective { score: Box::new(scores), low: -1.0 };
+            let (reference, critic) = (&reference, critic.clone());
+            let task = Task { reference, objective, critic, prompts: &prompts, sampling: &sampling };
+            ppo(policy.clone(), task, &settings, &training, 0, &Unwatched).map(|learnt| drop(black_box(learnt)))
+        };
+        Ok(Work { once: Box::new(once), tokens })
+    }
+
+    fn policy(&self) -> Result<LanguageModel> {
+        LanguageModel::random(&self.config, 0.02, &mut stream(0, "bench/model", &[]), &self.device)
+    }
+
+    fn scorer(&self, policy: &LanguageModel) -> RewardModel {
+        RewardModel::on(policy, 0.0, &mut stream(0, "bench/head", &[]))
+    }
+
+    /// No token has the id that ends, so every response is as long as it may be.
+    fn sampling(&self, batch_size: usize) -> Sampling {
+        let (max_new_tokens, eos) = (self.response, self.config.vocab_size as u32);
+        Sampling { temperature: 1.0, top_p: 1.0, max_new_tokens, eos, batch_size }
+    }
+
+    fn prompts(&self, count: usize) -> Vec<Vec<u32>> {
+        (0..count).map(|row| self.tokens(row, self.prompt)).collect()
+    }
+
+    fn rows(&self, count: usize) -> Vec<Sequence> {
+        let split = |mut ids: Vec<u32>| {
+            let response = ids.split_off(self.prompt);
+            Sequence::new(ids, response)
+        };
+        (0..count).map(|row| split(self.tokens(row, self.prompt + self.response))).collect()
+    }
+
+    fn tokens(&self, row: usize, length: usize) -> Vec<u32> {
+        let mut stream = stream(0, "bench/tokens", &[row as u64]);
+        (0..length).map(|_| stream.random_range(0..self.config.vocab_size as u32)).collect()
+    }
+}

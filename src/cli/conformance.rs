@@ -1,0 +1,59 @@
+//! `touchstone conformance`: whether a device computes what it should, as numbers.
+
+use super::{FAILURE, SUCCESS, print};
+use crate::conformance::{self, Finding};
+use crate::{Context, Result};
+use clap::Args;
+use comfy_table::{CellAlignment, Table, presets};
+
+#[derive(Clone, Debug, Args)]
+pub struct ConformanceArgs {
+    /// Device to examine: flex, libtorch, libtorch:cuda:N or cuda:N
+    #[arg(long, value_name = "DEVICE", default_value = "flex", env = "TOUCHSTONE_DEVICE")]
+    pub device: String,
+    /// The same as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Prints every comparison; returns the exit code, failure if one is beyond what rounding does.
+pub fn run(args: &ConformanceArgs) -> Result<u8> {
+    let findings = conformance::run(&args.device)?;
+    let disagreements = findings.iter().filter(|finding| !finding.agrees).count();
+    if args.json {
+        let text = serde_json::to_string_pretty(&findings).context(|| "cannot encode the findings".to_owned())?;
+        print(&(text + "\n"))?;
+    } else {
+        let summary = match disagreements {
+            0 => format!("`{}` agrees in all {} comparisons", args.device, findings.len()),
+            _ => format!("`{}` disagrees in {disagreements} of {} comparisons", args.device, findings.len()),
+        };
+        print(&format!("{}\n\n{summary}\n", table(&findings)))?;
+    }
+    Ok(if disagreements == 0 { SUCCESS } else { FAILURE })
+}
+
+fn table(findings: &[Finding]) -> Table {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING);
+    table.set_header(["model", "against", "quantity", "absolute", "relative", "tolerance", "", "largest in"]);
+    for Finding { problem, against, quantity, difference, tolerance, agrees } in findings {
+        let verdict = if *agrees { "ok" } else { "DIFFERS" };
+        table.add_row([
+            (*problem).to_owned(),
+            (*against).to_owned(),
+            quantity.name().to_owned(),
+            number(difference.absolute),
+            number(difference.relative),
+            number(*tolerance),
+            verdict.to_owned(),
+            difference.tensor.clone(),
+        ]);
+    }
+    table.column_iter_mut().skip(3).take(3).for_each(|column| column.set_cell_alignment(CellAlignment::Right));
+    table
+}
+
+fn number(value: f64) -> String {
+    if value == 0.0 { "0".into() } else { format!("{value:.1e}") }
+}

@@ -1,0 +1,139 @@
+//! Does a device compute what it should? Small models with fixed random weights go through everything that a study is made
+//! of: logits, log-probabilities, scores, losses, every gradient, optimiser steps, sampled tokens, a PPO update.
+//!
+//! Every device is compared with float64: with what plain PyTorch computes on the same weights and rows, one sequence at a
+//! time (tests/parity/conformance.py). A device other than the default one is also compared with that,
+//! and on a model too large to keep a reference of; and bf16 with f32 on the device itself. docs/backends.md has numbers.
+
+mod compare;
+mod observe;
+pub mod problem;
+pub mod recorder;
+
+pub use compare::{Difference, Tensors, difference};
+pub use observe::{Observed, PolicyStep, Quantity, policy_step, tensors};
+
+use crate::methods::training::Dtype;
+use crate::{Context, Result, device};
+use problem::Problem;
+use safetensors::SafeTensors;
+use serde::Serialize;
+
+/// What `tests/parity/conformance.py --write` wrote: computed in float64, kept in float32, which moves nothing by more than
+/// 6e-8 of itself.
+static REFERENCE: &[u8] = include_bytes!("reference.safetensors");
+
+/// One quantity of one problem beside what it should be.
+#[derive(Clone, Debug, Serialize)]
+pub struct Finding {
+    pub problem: &'static str,
+    /// What the device is compared with.
+    pub against: &'static str,
+    pub quantity: Quantity,
+    #[serde(flatten)]
+    pub difference: Difference,
+    /// The largest relative difference that is rounding.
+    pub tolerance: f64,
+    pub agrees: bool,
+}
+
+/// Compares the device called `name` with the reference, with itself in bf16, and, if it is another, with the default device.
+///
+/// # Errors
+/// A device that is not built in, and computations that end in numbers that are not finite.
+pub fn run(name: &str) -> Result<Vec<Finding>> {
+    let here = device::select(name)?;
+    let default = (name != device::DEFAULT).then(|| device::select(device::DEFAULT)).transpose()?;
+    let mut findings = Vec::new();
+    for problem in problem::all() {
+        let found = observe::observe(&problem, &here)?;
+        let mut compare = |against, found: &Observed, expected: &Observed, tolerance: fn(Quantity) -> f64| {
+            findings.extend(compared(problem.name, against, found, expected, tolerance));
+        };
+        if let Some(expected) = reference(&problem)? {
+            compare("float64", &found, &expected, Quantity::tolerance);
+        }
+        if let Some(default) = &default {
+            compare(device::DEFAULT, &found, &observe::observe(&problem, default)?, Quantity::tolerance);
+        }
+        if here.supports_dtype(Dtype::Bf16.float()) {
+            let halved = observe::training(&problem, &here, Dtype::Bf16)?;
+            compare("f32, in bf16", &halved, &found, |_| observe::BF16);
+        }
+    }
+    Ok(findings)
+}
+
+/// A finding for every quantity of `found`.
+fn compared(
+    problem: &'static str,
+    against: &'static str,
+    found: &Observed,
+    expected: &Observed,
+    tolerance: fn(Quantity) -> f64,
+) -> Vec<Finding> {
+    let empty = Tensors::new();
+    let finding = |(&quantity, tensors): (&Quantity, &Tensors)| {
+        let difference = difference(tensors, expected.get(&quantity).unwrap_or(&empty));
+        let tolerance = tolerance(quantity);
+        let agrees = difference.relative <= tolerance;
+        Finding { problem, against, quantity, difference, tolerance, agrees }
+    };
+    found.iter().map(finding).collect()
+}
+
+/// What float64 gives for `problem`, if that is kept.
+fn reference(problem: &Problem) -> Result<Option<Observed>> {
+    let damaged = || "the reference of the conformance suite cannot be read".to_owned();
+    let file = SafeTensors::deserialize(REFERENCE).context(damaged)?;
+    let mut observed = Observed::new();
+    for (name, tensor) in file.tensors() {
+        let mut parts = name.splitn(3, '/');
+        let (of, quantity, name) = (parts.next(), parts.next().and_then(Quantity::named), parts.next());
+        if let (true, Some(quantity), Some(name)) = (of == Some(problem.name), quantity, name) {
+            let values = tensor.data().as_chunks().0.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect();
+            observed.entry(quantity).or_default().insert(name.to_owned(), values);
+        }
+    }
+    Ok((!observed.is_empty()).then_some(observed))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Everything that is compared, disturbed in one place by ten times what is tolerated, is a disagreement.
+    #[test]
+    fn one_disturbed_number_of_any_quantity_is_found() {
+        for problem in problem::all() {
+            let Some(expected) = reference(&problem).unwrap() else { continue };
+            assert_eq!(expected.len(), Quantity::ALL.len(), "{}: a quantity without a reference", problem.name);
+            let same = compared(problem.name, "itself", &expected, &expected, Quantity::tolerance);
+            assert!(same.iter().all(|finding| finding.agrees && finding.difference.absolute == 0.0));
+            for quantity in Quantity::ALL {
+                let mut found = expected.clone();
+                let (name, values) = found.get_mut(&quantity).unwrap().iter_mut().last().unwrap();
+                let (place, largest) =
+                    values.iter().copied().enumerate().max_by(|a, b| a.1.abs().total_cmp(&b.1.abs())).unwrap();
+                values[place] = largest + (10.0 * quantity.tolerance() as f32).max(1e-6) * largest.abs().max(1.0);
+                let (name, findings) =
+                    (name.clone(), compared(problem.name, "a disturbance", &found, &expected, Quantity::tolerance));
+                let wrong: Vec<_> = findings.iter().filter(|finding| !finding.agrees).collect();
+                assert_eq!(wrong.len(), 1, "{}, {quantity}: {wrong:?}", problem.name);
+                assert_eq!((wrong[0].quantity, &wrong[0].difference.tensor), (quantity, &name));
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_missing_is_a_disagreement() {
+        let parallel = problem::all().swap_remove(0);
+        let whole = reference(&parallel).unwrap().unwrap();
+        let mut part = whole.clone();
+        part.get_mut(&Quantity::SftGradients).unwrap().pop_first();
+        for (found, expected) in [(&part, &whole), (&whole, &part)] {
+            let findings = compared("parallel", "a part", found, expected, Quantity::tolerance);
+            assert!(findings.iter().any(|finding| finding.quantity == Quantity::SftGradients && !finding.agrees));
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! What is computed: models with random weights, rows of unequal lengths, settings. Pure functions of constants, without a
+//! device, so that every device computes the same and tests/parity/conformance.py too.
+
+use crate::Result;
+use crate::methods::optimise::{OptimiserSettings, Schedule};
+use crate::methods::ppo::{Critic, MissingEos, PpoSettings, Rollout};
+use crate::methods::reward::{RewardLoss, RewardSettings};
+use crate::methods::sft::SftSettings;
+use crate::model::checkpoint::Normalisation;
+use crate::model::gpt_neox::{normal, random_backbone};
+use crate::model::weights::Weights;
+use crate::model::{GptNeoXConfig, LanguageModel, Pair, RewardModel, Sampling, Sequence};
+use crate::rng::stream;
+use burn::tensor::Device;
+use rand::Rng;
+use rand_chacha::ChaCha8Rng;
+
+/// Ends a response.
+pub const EOS: u32 = 1;
+/// Temperature and nucleus of the batches that are sampled.
+pub const SAMPLINGS: [(f32, f32); 3] = [(1.0, 1.0), (0.8, 0.9), (0.0, 1.0)];
+/// Of PPO's scores.
+pub const NORMALISATION: Normalisation = Normalisation { mean: 0.25, std: 1.75, low: -1.5, bound: 0.0 };
+
+/// A model, and the sizes of what it reads.
+#[derive(Clone, Debug)]
+pub struct Problem {
+    pub name: &'static str,
+    pub config: GptNeoXConfig,
+    /// Names the random streams. Chosen so that some sampled responses end and some do not, and so that no uniform is within
+    /// 1e-4 of drawing another token (1e-5 in the wide model, whose probabilities are smaller): tens of times what rounding
+    /// moves.
+    pub seed: u64,
+    /// Of SFT's rows, of the reward's pairs and of prompts. PPO has twice as many rollouts.
+    count: usize,
+    /// Tokens of a prompt and of a response, at most.
+    lengths: [usize; 2],
+    pub critic: Critic,
+}
+
+/// The architecture of Pythia with a value head; one branch after the other, a tied head, odd sizes and a value network; and a
+/// model whose products take more than one tile of any kernel, of which no reference is kept.
+pub fn all() -> Vec<Problem> {
+    let config =
+        |[vocabulary, hidden, layers, heads, inner]: [usize; 5], rotary_pct, epsilon, parallel: bool| GptNeoXConfig {
+            vocab_size: vocabulary,
+            hidden_size: hidden,
+            num_hidden_layers: layers,
+            num_attention_heads: heads,
+            intermediate_size: inner,
+            hidden_act: "gelu".into(),
+            rotary_pct,
+            rotary_emb_base: 10_000.0,
+            max_position_embeddings: 128,
+            layer_norm_eps: epsilon,
+            use_parallel_residual: parallel,
+            tie_word_embeddings: !parallel,
+            bos_token_id: None,
+            eos_token_id: Some(EOS),
+        };
+    vec![
+        Problem {
+            name: "parallel",
+            config: config([32, 16, 2, 2, 24], 0.25, 1e-5, true),
+            seed: 65,
+            count: 6,
+            lengths: [12, 8],
+            critic: Critic::ZeroHead,
+        },
+        Problem {
+            name: "sequential",
+            config: config([29, 12, 2, 3, 20], 0.5, 1e-3, false),
+            seed: 17,
+            count: 5,
+            lengths: [9, 7],
+            critic: Critic::RewardCopy,
+        },
+        Problem {
+            name: "wide",
+            config: config([260, 136, 2, 4, 520], 0.25, 1e-5, true),
+            seed: 10,
+            count: 8,
+            lengths: [40, 10],
+            critic: Critic::ZeroHead,
+        },
+    ]
+}
+
+impl Problem {
+    /// No bias is zero and no norm is one, so that each has an effect.
+    pub fn weights(&self) -> Weights {
+        let mut rng = self.stream("conformance/weights", 0);
+        let deviation = 1.0 / (self.config.hidden_size as f64).sqrt();
+        let mut plain = Weights::new("conformance");
+        random_backbone(&self.config, deviation, &mut rng, &mut plain);
+        let (vocabulary, d) = (self.config.vocab_size, self.config.hidden_size);
+        if !self.config.tie_word_embeddings {
+            plain.insert("embed_out.weight", &[vocabulary, d], vec![0.0; vocabulary * d]);
+        }
+        let mut weights = Weights::new("conformance");
+        let shapes: Vec<_> = plain.list().map(|listed| (listed.name.to_owned(), listed.shape.to_vec())).collect();
+        for (name, shape) in shapes {
+            let noise = normal(&mut rng, shape.iter().product(), deviation);
+            let values = plain.take(&name, &shape).unwrap_or_default();
+            weights.insert(name, &shape, values.iter().zip(noise).map(|(value, noise)| value + noise).collect());
+        }
+        weights
+    }
+
+    pub fn policy(&self, device: &Device) -> Result<LanguageModel> {
+        LanguageModel::from_weights(self.weights(), &self.config, device)
+    }
+
+    /// The model that reward learning starts from, its fresh head included.
+    pub fn reward(&self, policy: &LanguageModel) -> RewardModel {
+        RewardModel::on(policy, self.reward_settings().bound, &mut stream(self.seed, "reward/head", &[]))
+    }
+
+    /// Demonstrations. Half of them end, the others are cut.
+    pub fn rows(&self) -> Vec<Sequence> {
+        (0..self.count).map(|row| Sequence::new(self.prompt(row), self.response("conformance/chosen", row))).collect()
+    }
+
+    pub fn pairs(&self) -> Vec<Pair> {
+        let pair = |(row, chosen): (usize, Sequence)| {
+            let rejected = Sequence::new(chosen.prompt.clone(), self.response("conformance/rejected", row));
+            Pair { chosen, rejected }
+        };
+        self.rows().into_iter().enumerate().map(pair).collect()
+    }
+
+    pub fn prompts(&self) -> Vec<Vec<u32>> {
+        (0..self.count).map(|row| self.prompt(row)).collect()
+    }
+
+    fn prompt(&self, row: usize) -> Vec<u32> {
+        let mut rng = self.stream("conformance/prompt", row);
+        let length = rng.random_range(1..=self.lengths[0]);
+        (0..length).map(|_| self.token(&mut rng)).collect()
+    }
+
+    fn response(&self, purpose: &str, row: usize) -> Vec<u32> {
+        let mut rng = self.stream(purpose, row);
+        let length = rng.random_range(1..=self.lengths[1]);
+        let mut response: Vec<u32> = (0..length).map(|_| self.token(&mut rng)).collect();
+        if row % 2 == 0 {
+            response[length - 1] = EOS;
+        }
+        response
+    }
+
+    fn token(&self, rng: &mut ChaCha8Rng) -> u32 {
+        rng.random_range(0..self.config.vocab_size as u32)
+    }
+
+    /// Draws the response to prompt `item`, one uniform a token.
+    pub fn sample_stream(&self, item: usize) -> ChaCha8Rng {
+        self.stream("conformance/sample", item)
+    }
+
+    fn stream(&self, purpose: &str, index: usize) -> ChaCha8Rng {
+        stream(self.seed, purpose, &[index as u64])
+    }
+
+    pub fn sampling(&self, temperature: f32, top_p: f32) -> Sampling {
+        Sampling { temperature, top_p, max_new_tokens: self.lengths[1], eos: EOS, batch_size: self.count }
+    }
+
+    /// All rows in one step.
+    pub fn sft_settings(&self) -> SftSettings {
+        SftSettings { epochs: 1, batch_size: self.count, prompt_weight: 0.0, optimiser: optimiser() }
+    }
+
+    /// All pairs in one step on eq. 11.
+    pub fn reward_settings(&self) -> RewardSettings {
+        let optimiser = optimiser();
+        RewardSettings { loss: RewardLoss::Eq11, bound: 0.0, epochs: 1, batch_size: self.count, optimiser }
+    }
+
+    /// One update: two passes in two minibatches.
+    pub fn ppo_settings(&self) -> PpoSettings {
+        PpoSettings {
+            updates: 1,
+            rollouts: 2 * self.count,
+            epochs: 2,
+            minibatches: 2,
+            temperature: 0.9,
+            kl_coefficient: 0.05,
+            gamma: 1.0,
+            lambda: 0.95,
+            clip: 0.2,
+            clip_value: 0.2,
+            value_coefficient: 0.1,
+            whiten_advantages: true,
+            critic: self.critic,
+            missing_eos: MissingEos::BelowScores,
+            optimiser: optimiser(),
+        }
+    }
+}
+
+/// A score that any response has, of mean about 0 and deviation about 1.
+pub fn taste(rollout: &Rollout) -> f32 {
+    let sum: u32 = rollout.sequence.response.iter().sum();
+    (sum % 13) as f32 / 4.0 - 1.5
+}
+
+/// Epsilon is large for AdamW. With a small one the first step is the sign of the gradient, and that of a gradient which
+/// nearly vanishes is a matter of rounding; so is the rest of the run.
+fn optimiser() -> OptimiserSettings {
+    OptimiserSettings {
+        learning_rate: 1e-2,
+        schedule: Schedule::Linear,
+        warmup_steps: 0,
+        beta_1: 0.9,
+        beta_2: 0.99,
+        epsilon: 1e-2,
+        weight_decay: 0.1,
+        clip_norm: 0.5,
+    }
+}

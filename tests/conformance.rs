@@ -1,0 +1,43 @@
+//! Every device that is built in computes what float64 and the default device compute; the numbers are in the output.
+
+mod common;
+
+use common::Bench;
+use serde_json::Value;
+
+/// Of every device that needs no accelerator.
+fn devices() -> Vec<&'static str> {
+    if cfg!(feature = "tch") { vec!["flex", "libtorch"] } else { vec!["flex"] }
+}
+
+#[test]
+fn every_device_agrees_with_what_it_is_compared_with() {
+    for device in devices() {
+        let said = Bench::new().succeed(&format!("conformance --device {device}"));
+        println!("{}", said.out);
+        assert!(said.out.contains(&format!("`{device}` agrees in all")), "{}", said.out);
+        assert!(!said.out.contains("DIFFERS"));
+    }
+}
+
+#[test]
+fn json_names_every_comparison_with_its_numbers() {
+    let said = Bench::new().succeed("conformance --json");
+    let findings: Vec<Value> = serde_json::from_str(&said.out).unwrap();
+    let against = |name: &str| findings.iter().filter(|finding| finding["against"] == name).count();
+    // Fourteen quantities of two models, and seven of three in bf16.
+    assert_eq!((against("float64"), against("f32, in bf16"), findings.len()), (28, 21, 49));
+    for finding in &findings {
+        assert!(finding["relative"].as_f64().unwrap() <= finding["tolerance"].as_f64().unwrap(), "{finding}");
+    }
+    // Single precision is not double precision: what is always zero is not being computed.
+    let gradients = findings.iter().filter(|finding| finding["quantity"] == "sft_gradients");
+    assert!(gradients.into_iter().all(|finding| finding["absolute"].as_f64().unwrap() > 0.0));
+}
+
+#[test]
+fn a_device_that_is_not_built_in_is_an_error() {
+    let said = Bench::new().run("conformance --device abacus");
+    assert_eq!(said.code, Some(1));
+    assert!(said.err.contains("there is no device called `abacus`"), "{}", said.err);
+}
