@@ -32,10 +32,10 @@ fn git(arguments: &[&str]) -> Option<String> {
 
 /// torch-sys links LibTorch's libraries but leaves it to the program to find them when it starts.
 fn libtorch() {
-    println!("cargo:rerun-if-env-changed=LIBTORCH");
     if env::var_os("CARGO_FEATURE_TCH").is_none() {
         return;
     }
+    println!("cargo:rerun-if-env-changed=LIBTORCH");
     if let Some(folder) = env::var_os("LIBTORCH").map(PathBuf::from) {
         println!("cargo:rustc-link-arg=-Wl,-rpath,{}", folder.join("lib").display());
     }

@@ -143,7 +143,7 @@ impl Problem {
         let mut rng = self.stream(purpose, row);
         let length = rng.random_range(1..=self.lengths[1]);
         let mut response: Vec<u32> = (0..length).map(|_| self.token(&mut rng)).collect();
-        if row % 2 == 0 {
+        if row.is_multiple_of(2) {
             response[length - 1] = EOS;
         }
         response
