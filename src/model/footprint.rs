@@ -118,7 +118,7 @@ pub fn training_state(config: &GptNeoXConfig, outputs: usize, computation: &Comp
 /// Bytes of the optimiser's own values while it updates the largest parameter.
 pub fn update_transient(config: &GptNeoXConfig) -> f64 {
     let largest = (config.vocab_size * config.hidden_size).max(config.hidden_size * config.intermediate_size);
-    4.0 * F32 * largest as f64
+    2.5 * F32 * largest as f64
 }
 
 /// Bytes of a model that is only read.
