@@ -13,7 +13,7 @@ use crate::model::heads::{LanguageModel, RewardModel};
 use crate::model::layout::{self, Beside, Head};
 use crate::model::weights::{self, SHARD_BYTES, StoredAs, Weights};
 use crate::{Context, Error, Result};
-use burn::tensor::Device;
+use burn::tensor::{Device, FloatDType};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -79,16 +79,26 @@ impl Checkpoint {
     }
 
     pub fn language_model(&self, device: &Device) -> Result<LanguageModel> {
+        self.frozen_language_model(FloatDType::F32, device)
+    }
+
+    /// A model that is only read, held in `dtype`.
+    pub fn frozen_language_model(&self, dtype: FloatDType, device: &Device) -> Result<LanguageModel> {
         let config = self.config()?;
         let (weights, _) = self.weights_of(Head::LanguageModel, &config)?;
-        LanguageModel::from_weights(weights, &config, device)
+        LanguageModel::frozen(weights, &config, dtype, device)
     }
 
     pub fn reward_model(&self, device: &Device) -> Result<(RewardModel, Normalisation)> {
+        self.frozen_reward_model(FloatDType::F32, device)
+    }
+
+    /// A model that is only read, held in `dtype`.
+    pub fn frozen_reward_model(&self, dtype: FloatDType, device: &Device) -> Result<(RewardModel, Normalisation)> {
         let config = self.config()?;
         let (weights, beside) = self.weights_of(Head::Reward, &config)?;
         let normalisation = self.normalisation(&beside)?;
-        Ok((RewardModel::from_weights(weights, &config, normalisation.bound, device)?, normalisation))
+        Ok((RewardModel::frozen(weights, &config, normalisation.bound, dtype, device)?, normalisation))
     }
 
     /// The tensors of a model with this head, under the names of [`layout::tensors`].

@@ -115,9 +115,13 @@ pub fn training_state(config: &GptNeoXConfig, outputs: usize, computation: &Comp
     TrainingState { weights, gradients: F32 * trained, moments: 2.0 * F32 * trained }
 }
 
-/// Bytes of the optimiser's own values while it updates the largest parameter.
-pub fn update_transient(config: &GptNeoXConfig) -> f64 {
-    let largest = (config.vocab_size * config.hidden_size).max(config.hidden_size * config.intermediate_size);
+/// Bytes of the optimiser's own values while it updates the largest parameter that is trained.
+pub fn update_transient(config: &GptNeoXConfig, computation: &Computation) -> f64 {
+    let widest = config.intermediate_size.max(3 * config.hidden_size);
+    let largest = match computation.lora_rank {
+        0 => config.hidden_size * config.vocab_size.max(widest),
+        rank => rank * widest,
+    };
     2.5 * F32 * largest as f64
 }
 
@@ -138,8 +142,10 @@ pub fn training_activations(config: &GptNeoXConfig, load: &Load, computation: &C
     } else {
         layers * layer
     };
-    // Outputs and their gradient; the head's weight packed for its product, then its gradient.
-    let head = F32 * (load.rows * load.read * 2.0 * (d + load.outputs) + d * load.outputs);
+    // Outputs and their gradient; the gradient of the head's weight, if it has one.
+    let frozen = computation.lora_rank > 0 && load.outputs > 1.0;
+    let weight = if frozen { 0.0 } else { d * load.outputs };
+    let head = F32 * (load.rows * load.read * 2.0 * (d + load.outputs) + weight);
     // The gradient of the widest activation, what it is made from, and the factor that is turned for the gradient of a weight.
     let widest = tokens * F32 * (config.intermediate_size.max(3 * config.hidden_size) as f64) * 3.0;
     // The memory of many small blocks is not given back before large ones are asked for.
@@ -165,11 +171,11 @@ fn kept_per_token(config: &GptNeoXConfig, load: &Load, computation: &Computation
         // The slopes of GELU beside them; attention computes its weights again.
         Kernels::Fused => F32 * (linears + inner),
         // Layer norms keep what they divide by and both factors; queries and keys once more, rotated; GELU's
-        // intermediate values; the weights of attention, twice, and their masks.
+        // intermediate values; the weights of attention, exact and as they are multiplied, and their mask.
         Kernels::Composed => {
             let norms = 2.0 * F32 * 3.0 * d;
             let gelu = computation.bytes * 3.0 * inner;
-            let scores = config.num_attention_heads as f64 * load.width * (2.0 * F32 + computation.bytes + 2.0);
+            let scores = config.num_attention_heads as f64 * load.width * (F32 + computation.bytes + 1.0);
             computation.bytes * (linears + 3.0 * d) + norms + gelu + scores
         }
     }

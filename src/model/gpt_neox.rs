@@ -157,20 +157,21 @@ impl Tokens {
 
 impl GptNeoX {
     /// Takes the tensors `gpt_neox.*`.
-    pub fn load(weights: &mut Weights, config: &GptNeoXConfig, device: &Device) -> Result<Self> {
+    pub fn load(weights: &mut Weights, config: &GptNeoXConfig, dtype: FloatDType, device: &Device) -> Result<Self> {
         let (vocabulary, d) = (config.vocab_size, config.hidden_size);
         let embed_in = "gpt_neox.embed_in.weight";
         let mut layers = Vec::with_capacity(config.num_hidden_layers);
         for index in 0..config.num_hidden_layers {
-            layers.push(Layer::load(weights, index, config, device)?);
+            layers.push(Layer::load(weights, index, config, device)?.in_dtype(dtype));
         }
         let final_layer_norm = LayerNorm::load(weights, "gpt_neox.final_layer_norm", d, config.layer_norm_eps, device)?;
+        let table = parameter(embed_in, weights.take(embed_in, &[vocabulary, d])?, [vocabulary, d], device);
         Ok(Self {
-            embed_in: parameter(embed_in, weights.take(embed_in, &[vocabulary, d])?, [vocabulary, d], device),
+            embed_in: table.map(|table| table.cast(dtype)),
             layers,
             final_layer_norm,
             config: config.clone(),
-            dtype: FloatDType::F32,
+            dtype,
             tape: None,
         })
     }

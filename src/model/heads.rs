@@ -31,14 +31,19 @@ pub struct RewardModel {
 }
 
 impl LanguageModel {
-    pub fn from_weights(mut weights: Weights, config: &GptNeoXConfig, device: &Device) -> Result<Self> {
-        let gpt_neox = GptNeoX::load(&mut weights, config, device)?;
+    pub fn from_weights(weights: Weights, config: &GptNeoXConfig, device: &Device) -> Result<Self> {
+        Self::frozen(weights, config, FloatDType::F32, device)
+    }
+
+    /// As [`in_dtype`](Self::in_dtype) makes it, without holding all of it in f32 on the way.
+    pub fn frozen(mut weights: Weights, config: &GptNeoXConfig, dtype: FloatDType, device: &Device) -> Result<Self> {
+        let gpt_neox = GptNeoX::load(&mut weights, config, dtype, device)?;
         let embed_out = if config.tie_word_embeddings {
             None
         } else {
             let (v, d) = (config.vocab_size, config.hidden_size);
             let matrix = transposed(&weights.take("embed_out.weight", &[v, d])?, v, d);
-            Some(parameter("embed_out.weight", matrix, [d, v], device))
+            Some(parameter("embed_out.weight", matrix, [d, v], device).map(|head| head.cast(dtype)))
         };
         weights.finish()?;
         Ok(Self { gpt_neox, embed_out })
@@ -124,8 +129,19 @@ impl LanguageModel {
 }
 
 impl RewardModel {
-    pub fn from_weights(mut weights: Weights, config: &GptNeoXConfig, bound: f32, device: &Device) -> Result<Self> {
-        let gpt_neox = GptNeoX::load(&mut weights, config, device)?;
+    pub fn from_weights(weights: Weights, config: &GptNeoXConfig, bound: f32, device: &Device) -> Result<Self> {
+        Self::frozen(weights, config, bound, FloatDType::F32, device)
+    }
+
+    /// As [`in_dtype`](Self::in_dtype) makes it, without holding all of it in f32 on the way.
+    pub fn frozen(
+        mut weights: Weights,
+        config: &GptNeoXConfig,
+        bound: f32,
+        dtype: FloatDType,
+        device: &Device,
+    ) -> Result<Self> {
+        let gpt_neox = GptNeoX::load(&mut weights, config, dtype, device)?;
         let score = weights.take("score.weight", &[1, config.hidden_size])?;
         weights.finish()?;
         Ok(Self { gpt_neox, score: parameter("score.weight", score, [config.hidden_size, 1], device), bound })

@@ -111,13 +111,12 @@ pub fn language_model(context: &StageContext, role: &str) -> Result<LanguageMode
 
 /// A model that is only read, held in `dtype`.
 pub fn frozen(context: &StageContext, role: &str, dtype: Dtype) -> Result<LanguageModel> {
-    Ok(language_model(context, role)?.in_dtype(dtype.float()))
+    checkpoint(context, role)?.frozen_language_model(dtype.float(), &device(context)?)
 }
 
 /// A reward model that is only read, held in `dtype`.
 pub fn frozen_reward(context: &StageContext, role: &str, dtype: Dtype) -> Result<(RewardModel, Normalisation)> {
-    let (model, normalisation) = checkpoint(context, role)?.reward_model(&device(context)?)?;
-    Ok((model.in_dtype(dtype.float()), normalisation))
+    checkpoint(context, role)?.frozen_reward_model(dtype.float(), &device(context)?)
 }
 
 /// The tokenizer of the model in `role`, with the study's limits.

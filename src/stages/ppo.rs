@@ -1,8 +1,8 @@
 //! Stage `ppo`: a policy raised on a reward, held near a reference (eq. 9).
 
 use super::common::{
-    FORWARD, TRAINING, Watch, WorldAt, checkpoint, codec, count_flops, demonstrations, device, frozen, language_model,
-    within_memory,
+    FORWARD, TRAINING, Watch, WorldAt, checkpoint, codec, count_flops, demonstrations, device, frozen, frozen_reward,
+    language_model, within_memory,
 };
 use super::common::{sampling, save_policy, write_json};
 use super::work::{self, Regime, Texts};
@@ -44,7 +44,6 @@ pub fn run(context: &StageContext) -> Result<()> {
     let stage: Stage = context.settings()?;
     let seed = context.seed()?;
     let policy = language_model(context, "policy")?;
-    let dtype = stage.training.dtype.float();
     let reference = frozen(context, "reference", stage.training.dtype)?;
     let codec = codec(context, "policy", &stage.generation)?;
     let prompts = demonstrations(context)?.iter().map(|row| codec.prompt(&row.prompt)).collect::<Result<Vec<_>>>()?;
@@ -65,10 +64,11 @@ pub fn run(context: &StageContext) -> Result<()> {
             Objective { score: Box::new(score), low: -mean / std + 1.0 }
         }
         RewardSource::Learned => {
-            let (model, normalisation) = checkpoint(context, "reward")?.reward_model(&device(context)?)?;
             // A critic is trained from the whole weights; scores need no more than the type that is computed in.
-            critic = (stage.ppo.critic == Critic::RewardCopy).then(|| (model.clone(), normalisation));
-            let model = model.in_dtype(dtype);
+            if stage.ppo.critic == Critic::RewardCopy {
+                critic = Some(checkpoint(context, "reward")?.reward_model(&device(context)?)?);
+            }
+            let (model, normalisation) = frozen_reward(context, "reward", stage.training.dtype)?;
             let score = move |rollouts: &[Rollout]| {
                 let sequences: Vec<&Sequence> = rollouts.iter().map(|rollout| &rollout.sequence).collect();
                 Ok(score(&model, &sequences).into_iter().map(|raw| normalisation.apply(raw)).collect())

@@ -208,7 +208,7 @@ impl Pass {
                 let rows = (*items).min(micro_batch) as f64;
                 let kept = |load: &Load| training_activations(config, &load.times(rows), computation, fused);
                 let activations = loads.iter().map(kept).sum();
-                let updating = held.gradients + update_transient(config);
+                let updating = held.gradients + update_transient(config, computation);
                 let passing = if *items > micro_batch { held.gradients + activations } else { activations };
                 Memory { activations, passing: passing.max(updating), ..held }
             }
@@ -354,6 +354,9 @@ pub fn reward(texts: Texts, settings: &RewardSettings, pairs: usize, regime: Reg
 pub fn spin(texts: Texts, settings: &SpinSettings, pairs: usize, regime: Regime) -> Work {
     let (pair, rows) = (texts.likelihood().times(2.0), 2.0 * pairs as f64);
     let trained_rows = settings.epochs as f64 * rows;
+    // Its weights are those that training starts from, unless it is held in another type; it is gone before training.
+    let opponent =
+        if regime.halves() { frozen(texts.config, texts.language_model(), regime.reading.bytes) } else { 0.0 };
     Work {
         tokens: (trained_rows + rows) * texts.width(),
         flops: training_flops(texts.config, &texts.likelihood().times(trained_rows), &regime.training)
@@ -361,9 +364,9 @@ pub fn spin(texts: Texts, settings: &SpinSettings, pairs: usize, regime: Regime)
         streamed: 0.0,
         halves: regime.halves(),
         trained: training_state(texts.config, texts.language_model(), &regime.training),
-        other_models: frozen(texts.config, texts.language_model(), regime.reading.bytes),
+        other_models: 0.0,
         phases: vec![
-            texts.read(texts.likelihood(), pairs, regime.reading),
+            texts.read(texts.likelihood(), pairs, regime.reading).beside(opponent),
             texts.train(&[pair], settings.batch_size.min(pairs), regime.training),
         ],
     }
