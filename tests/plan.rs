@@ -41,3 +41,22 @@ fn names_of_hardware_and_amounts_of_memory_are_checked() {
     assert_eq!(usage.code, Some(2));
     assert!(usage.err.contains("16GiB"), "{}", usage.err);
 }
+
+/// Allocators and kernels differ, so this asks for less than docs/memory.md measured: that no part is forgotten.
+#[test]
+fn what_stages_take_is_near_what_was_planned() {
+    let bench = Bench::new();
+    const STUDY: &str = "tldr --profile smoke --sizes mini-2.8b --seeds 1, --methods irl,spin --set irl.iterations=1";
+    bench.succeed(&format!("reproduce {STUDY} --jobs 2"));
+    let plan = bench.succeed(&format!("plan {STUDY}")).out;
+    let (_, table) = plan.split_once("Memory of the widest stage").expect("a table of memory");
+    let mut compared = 0;
+    for line in table.lines().skip(2).take_while(|line| !line.trim().is_empty()) {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let [.., planned, measured, _] = words.as_slice() else { panic!("{line}") };
+        let (planned, measured): (f64, f64) = (planned.parse().unwrap(), measured.parse().unwrap());
+        assert!((planned / measured - 1.0).abs() < 0.3, "{line}");
+        compared += 1;
+    }
+    assert!(compared >= 7, "{plan}");
+}
