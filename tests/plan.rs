@@ -46,7 +46,7 @@ fn names_of_hardware_and_amounts_of_memory_are_checked() {
 #[test]
 fn what_stages_take_is_near_what_was_planned() {
     let bench = Bench::new();
-    const STUDY: &str = "tldr --profile smoke --sizes mini-2.8b --seeds 1, --methods irl,spin --set irl.iterations=1";
+    const STUDY: &str = "tldr --profile smoke --sizes mini-2.8b --seeds 1, --methods sft,irl,spin";
     bench.succeed(&format!("reproduce {STUDY} --jobs 2"));
     let plan = bench.succeed(&format!("plan {STUDY}")).out;
     let (_, table) = plan.split_once("Memory of the widest stage").expect("a table of memory");

@@ -22,20 +22,37 @@ pub fn response(summary: &str) -> String {
     format!(" {}", summary.trim())
 }
 
+/// A token has at least a byte, so a text loses no more tokens than bytes, but for these: the last word may be spelled with
+/// fewer when its end is gone.
+const RESPELLED: usize = 8;
+
 /// The longest prompt within the codec's limit that the truncation rule gives.
 pub fn fitted(post: &Post, codec: &Codec) -> Result<String> {
     let mut post = post.clone();
     loop {
         let text = prompt(&post);
-        if codec.prompt_length(&text)? <= codec.max_prompt_tokens || post.post.is_empty() {
+        let excess = codec.prompt_length(&text)?.saturating_sub(codec.max_prompt_tokens);
+        if excess == 0 || post.post.is_empty() {
             return Ok(text);
         }
         match post.post.rfind('\n') {
             Some(paragraph) => post.post.truncate(paragraph),
-            None => {
-                post.post.pop();
-            }
+            // As many characters at once as cannot be enough.
+            None => shorten(&mut post.post, excess.saturating_sub(RESPELLED)),
         }
+    }
+}
+
+/// Takes the last character off, or as many as have `bytes` bytes.
+fn shorten(text: &mut String, bytes: usize) {
+    let mut end = text.len().saturating_sub(bytes);
+    while !text.is_char_boundary(end) {
+        end += 1;
+    }
+    if end < text.len() {
+        text.truncate(end);
+    } else {
+        text.pop();
     }
 }
 
@@ -54,6 +71,33 @@ mod tests {
         tokenizer.with_pre_tokenizer(Some(WhitespaceSplit));
         tokenizer.add_special_tokens([AddedToken::from("<|endoftext|>", true)]).unwrap();
         Codec::new(tokenizer, limit, 8).unwrap()
+    }
+
+    /// The rule as it is written: a character at a time.
+    fn fitted_slowly(post: &Post, codec: &Codec) -> String {
+        let mut post = post.clone();
+        while codec.prompt_length(&prompt(&post)).unwrap() > codec.max_prompt_tokens && !post.post.is_empty() {
+            match post.post.rfind('\n') {
+                Some(paragraph) => post.post.truncate(paragraph),
+                None => drop(post.post.pop()),
+            }
+        }
+        prompt(&post)
+    }
+
+    #[test]
+    fn long_paragraphs_are_cut_where_the_rule_cuts_them() {
+        let tokenizer = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/tldr/tokenizer.json");
+        let tokenizer = Tokenizer::from_file(tokenizer).unwrap();
+        let text =
+            "My sister's naïve café — 日本 🙂🙂 owner (she's 34!) screamed at me, again and again, about £1,200. ";
+        for (limit, repeats) in [(40, 1), (60, 7), (96, 20), (200, 20), (33, 12)] {
+            let codec = Codec::new(tokenizer.clone(), limit, 8).unwrap();
+            for from in [0, 3, 11, 40] {
+                let long = post(&text.repeat(repeats)[text.char_indices().nth(from).unwrap().0..]);
+                assert_eq!(fitted(&long, &codec).unwrap(), fitted_slowly(&long, &codec), "{limit} tokens, from {from}");
+            }
+        }
     }
 
     fn post(text: &str) -> Post {

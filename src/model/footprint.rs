@@ -136,20 +136,22 @@ pub fn training_activations(config: &GptNeoXConfig, load: &Load, computation: &C
     let (d, layers) = (config.hidden_size as f64, config.num_hidden_layers as f64);
     let tokens = load.rows * load.width;
     let layer = tokens * kept_per_token(config, load, computation, fused);
-    let kept = if computation.gradient_checkpointing {
-        // Every layer's input, and one layer at a time with all that it keeps.
-        layers * tokens * d * computation.bytes + layer
-    } else {
-        layers * layer
-    };
-    // Outputs and their gradient; the gradient of the head's weight, if it has one.
+    // Outputs and their gradient, which the fused operation writes over them; the gradient of the head's weight, if it has one.
+    let copies = if Kernels::of(computation, fused) == Kernels::Fused { 1.0 } else { 2.0 };
     let frozen = computation.lora_rank > 0 && load.outputs > 1.0;
     let weight = if frozen { 0.0 } else { d * load.outputs };
-    let head = F32 * (load.rows * load.read * 2.0 * (d + load.outputs) + weight);
+    let head = F32 * (load.rows * load.read * (2.0 * d + copies * load.outputs) + weight);
     // The gradient of the widest activation, what it is made from, and the factor that is turned for the gradient of a weight.
     let widest = tokens * F32 * (config.intermediate_size.max(3 * config.hidden_size) as f64) * 3.0;
+    let cast = cast_weights(config, computation);
+    if computation.gradient_checkpointing {
+        // Every layer's input, and the head or one layer with all that it keeps.
+        return layers * tokens * d * computation.bytes + cast + head.max(layer + widest);
+    }
+    // The gradient of the embedding, which is as large as its table, comes when the head is done.
+    let embedding = if computation.lora_rank > 0 { 0.0 } else { F32 * d * config.vocab_size as f64 };
     // The memory of many small blocks is not given back before large ones are asked for.
-    kept + cast_weights(config, computation) + head + widest
+    layers * layer + cast + widest + head.max(embedding)
 }
 
 /// bf16 copies of f32 master weights that a recorded forward pass holds.
@@ -181,12 +183,10 @@ fn kept_per_token(config: &GptNeoXConfig, load: &Load, computation: &Computation
     }
 }
 
-/// Bytes of the widest weight of a product, which the fused operations copy into the order in which they read it.
-fn packed(config: &GptNeoXConfig, load: &Load, computation: &Computation, fused: bool) -> f64 {
-    match Kernels::of(computation, fused) {
-        Kernels::Fused => F32 * config.hidden_size as f64 * load.outputs.max(config.intermediate_size as f64),
-        Kernels::Composed => 0.0,
-    }
+/// Bytes of the widest weight of a product once more: the fused operations copy it into the order in which they read it, and
+/// a processor multiplies bf16 as f32.
+fn packed(config: &GptNeoXConfig, load: &Load) -> f64 {
+    F32 * config.hidden_size as f64 * load.outputs.max(config.intermediate_size as f64)
 }
 
 /// Bytes of the widest moment of a forward pass whose states are not kept.
@@ -196,14 +196,19 @@ pub fn inference_activations(config: &GptNeoXConfig, load: &Load, computation: &
     let layer = match Kernels::of(computation, fused) {
         Kernels::Fused => F32 * tokens * (3.0 * d + 2.0 * inner),
         Kernels::Composed => {
-            let scores = load.rows * config.num_attention_heads as f64 * load.width * load.width * (3.0 * F32 + 2.0);
+            let scores = load.rows * config.num_attention_heads as f64 * load.width * load.width * (2.0 * F32 + 1.0);
             tokens * (computation.bytes * (3.0 * d + 2.0 * inner)).max(computation.bytes * 8.0 * d + scores / tokens)
         }
     };
     let outputs = F32 * load.rows * load.read * load.outputs;
-    // Behind a product its outputs are scaled by a temperature, or turned into probabilities.
-    let head = F32 * load.rows * load.read * d + outputs + outputs.max(packed(config, load, computation, fused));
-    tokens * d * computation.bytes + layer + head
+    let (copies, kept) = match fused {
+        // Half of a layer's blocks are too small to be given back before the outputs are asked for.
+        true => (outputs + packed(config, load), layer / 2.0),
+        // The outputs, and what becomes of them.
+        false => (2.0 * outputs, 0.0),
+    };
+    let head = F32 * load.rows * load.read * d + copies;
+    tokens * d * computation.bytes + layer.max(head + kept)
 }
 
 /// Bytes of the keys and values of `rows` responses with room for `width` tokens each.

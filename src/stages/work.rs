@@ -105,7 +105,7 @@ pub struct Site {
 
 impl Site {
     pub const FLEX: Self = Self { fused: true, program: 28e6 };
-    pub const LIBTORCH: Self = Self { fused: false, program: 230e6 };
+    pub const LIBTORCH: Self = Self { fused: false, program: 144e6 };
     pub const GPU: Self = Self { fused: false, program: 0.0 };
 
     /// Bytes of the program with a tokenizer of so many tokens.
