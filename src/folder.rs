@@ -1,4 +1,4 @@
-//! Folders that appear all at once, or not at all.
+//! Folders that appear all at once, or not at all, and what lies in them.
 
 use crate::{Context, Error, Result};
 use std::fs;
@@ -52,6 +52,27 @@ impl Draft {
     }
 }
 
+/// The files below `folder` by their path in it, with `/` between names, sorted. Hidden ones are none of the data.
+pub fn files_below(folder: &Path) -> Vec<String> {
+    let (mut found, mut open) = (Vec::new(), vec![(folder.to_owned(), String::new())]);
+    while let Some((folder, prefix)) = open.pop() {
+        let Ok(entries) = std::fs::read_dir(&folder) else { continue };
+        for entry in entries.flatten() {
+            let Ok(name) = entry.file_name().into_string() else { continue };
+            let path = entry.path();
+            match name.starts_with('.') {
+                true => {}
+                false if path.is_dir() => open.push((path, format!("{prefix}{name}/"))),
+                // A link that leads nowhere is no file.
+                false if path.exists() => found.push(format!("{prefix}{name}")),
+                false => {}
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -82,5 +103,17 @@ mod tests {
     fn a_place_without_a_name_is_refused() {
         assert!(Draft::new(Path::new("/")).is_err());
         assert!(Draft::new(Path::new("..")).is_err());
+    }
+
+    #[test]
+    fn files_are_found_in_folders_but_not_hidden_ones() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["b.csv", "data/a.csv", ".git/c.csv"] {
+            let path = folder.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, "").unwrap();
+        }
+        assert_eq!(files_below(folder.path()), ["b.csv", "data/a.csv"]);
+        assert_eq!(files_below(&folder.path().join("absent")), [""; 0]);
     }
 }

@@ -55,6 +55,10 @@ pub struct Checkpoint {
 impl Checkpoint {
     pub fn open(folder: impl Into<PathBuf>) -> Result<Self> {
         let folder = folder.into();
+        if !folder.is_dir() {
+            return Err(Error::new(format!("there is no folder {}", folder.display()))
+                .hint("give a model folder; one that is published on a hub is written hf:owner/name@revision"));
+        }
         for alternatives in [[CONFIG].as_slice(), &weights::FILES] {
             if !alternatives.iter().any(|name| folder.join(name).is_file()) {
                 return Err(Error::new(format!("{} has no {}", folder.display(), alternatives[0])).hint(

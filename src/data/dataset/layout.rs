@@ -165,27 +165,6 @@ fn listed(words: &[&str]) -> String {
     words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ")
 }
 
-/// The files below `folder` by their path in it, with `/` between names, sorted. Hidden ones are none of the data.
-pub fn files_below(folder: &Path) -> Vec<String> {
-    let (mut found, mut open) = (Vec::new(), vec![(folder.to_owned(), String::new())]);
-    while let Some((folder, prefix)) = open.pop() {
-        let Ok(entries) = std::fs::read_dir(&folder) else { continue };
-        for entry in entries.flatten() {
-            let Ok(name) = entry.file_name().into_string() else { continue };
-            let path = entry.path();
-            match name.starts_with('.') {
-                true => {}
-                false if path.is_dir() => open.push((path, format!("{prefix}{name}/"))),
-                // A link that leads nowhere is no file.
-                false if path.exists() => found.push(format!("{prefix}{name}")),
-                false => {}
-            }
-        }
-    }
-    found.sort();
-    found
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -289,17 +268,5 @@ X has split `t` twice: t-00000-of-00001-aa.parquet and t-00000-of-00001-bb.parqu
 X has split `t` twice: t.parquet and t-00000-of-00001.parquet. remove one of them, or name the file
 "
         );
-    }
-
-    #[test]
-    fn files_are_found_in_folders_but_not_hidden_ones() {
-        let folder = tempfile::tempdir().unwrap();
-        for name in ["b.csv", "data/a.csv", ".git/c.csv"] {
-            let path = folder.path().join(name);
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, "").unwrap();
-        }
-        assert_eq!(files_below(folder.path()), ["b.csv", "data/a.csv"]);
-        assert_eq!(files_below(&folder.path().join("absent")), [""; 0]);
     }
 }

@@ -5,7 +5,6 @@ mod reader;
 mod records;
 mod row;
 
-pub(crate) use layout::files_below;
 pub use records::{
     BenchmarkPair, Chat, ChatPreference, Comparison, Message, Preference, Record, SummarisedPost, Summary, Text,
 };
@@ -16,6 +15,7 @@ use crate::data::hub::not_built_in;
 #[cfg(feature = "hub")]
 use crate::data::hub::{Hub, Kind};
 use crate::data::hub::{Repository, Source};
+use crate::folder::files_below;
 use crate::{Context, Error, Result};
 use layout::Format;
 use reader::Reader;

@@ -111,7 +111,7 @@ impl Shelf {
 
     /// The names of those files of a commit that are here.
     pub fn files_here(&self, commit: &str) -> Vec<String> {
-        crate::data::dataset::files_below(&self.snapshot(commit))
+        crate::folder::files_below(&self.snapshot(commit))
     }
 
     /// Makes the blob `etag` the file `name` of `commit`.

@@ -119,7 +119,12 @@ impl Stored {
         match &self.place {
             Place::Bytes(file, start) => self.decode_from(file, *start, stored_as, &mut values).context(failed)?,
             Place::Pickle(tensor) => {
-                decode(&super::pickle::little_endian(tensor, stored_as).context(failed)?, stored_as, &mut values)
+                let mut bytes = tensor.read().context(failed)?;
+                // The library turns numbers into the machine's own order.
+                if cfg!(target_endian = "big") {
+                    bytes.chunks_mut(stored_as.bytes()).for_each(<[u8]>::reverse);
+                }
+                decode(&bytes, stored_as, &mut values);
             }
         }
         Ok(values)

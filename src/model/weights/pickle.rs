@@ -4,7 +4,7 @@
 use super::file::{Place, Stored};
 use super::{Entry, StoredAs, Values, Weights};
 use crate::{Error, Result};
-use pytorch_reader::{DType, PytorchReader, Tensor};
+use pytorch_reader::{DType, PytorchReader};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -39,13 +39,4 @@ fn stored_as(dtype: DType) -> std::result::Result<StoredAs, String> {
         DType::BF16 => Ok(StoredAs::Bf16),
         other => Err(format!("{other:?}")),
     }
-}
-
-/// The bytes of a tensor, the least significant of each number first.
-pub(super) fn little_endian(tensor: &Tensor, stored_as: StoredAs) -> std::io::Result<Vec<u8>> {
-    let mut bytes = tensor.read()?;
-    if cfg!(target_endian = "big") {
-        bytes.chunks_mut(stored_as.bytes()).for_each(<[u8]>::reverse);
-    }
-    Ok(bytes)
 }
