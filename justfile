@@ -47,24 +47,31 @@ bench *arguments:
 # Our speed beside PyTorch's, in turns, on one thread. PYTHON names a Python that has PyTorch:
 #   python3 -m venv /tmp/peer && /tmp/peer/bin/pip install torch==2.9.0 && PYTHON=/tmp/peer/bin/python just bench-peer
 # (x86-64 Linux takes the CUDA build, 7 GB; add `--index-url https://download.pytorch.org/whl/cpu` for the small CPU one).
+[doc("Our speed beside PyTorch's, in turns, on one thread (PYTHON names a Python that has PyTorch).")]
 bench-peer *arguments:
     python3 benches/peer/compare.py "$@"
 
-# SFT, rewards and PPO on real posts, with a small model, on both processor backends: `just bench-real POSTS TOKENIZER`. Needs
+# SFT, a reward and PPO on real posts, with a small model, on both processor backends: `just bench-real POSTS TOKENIZER`, after
 # `just setup-libtorch`. The lists at the end have every stage's time, tokens per second and memory.
+[doc("SFT, a reward and PPO on real posts on both processor backends: time, tokens per second, memory.")]
 bench-real posts tokenizer:
     #!/usr/bin/env bash
     set -euo pipefail
     source .libtorch/env.sh
     export RAYON_NUM_THREADS=1 OMP_NUM_THREADS=1
-    for device in flex libtorch; do
-        cargo run --release --features tch -- reproduce benches/real/real.toml --data {{ posts }} --tokenizer {{ tokenizer }} \
-            --device $device --jobs 1 --store runs/bench-real-$device --out reports/.bench-real-$device
-    done
-    for device in flex libtorch; do cargo run --release --features tch -- runs list --store runs/bench-real-$device; done
+    measure() {
+        local device=$1; shift
+        local study=(benches/real/real.toml --data "{{ posts }}" --tokenizer "{{ tokenizer }}" --device "$device" --jobs 1)
+        local store=runs/bench-real-$device
+        cargo run --release "$@" -- reproduce "${study[@]}" --store "$store" --out "reports/.bench-real-$device"
+        cargo run --release "$@" -- runs list --store "$store"
+    }
+    measure flex
+    measure libtorch --features tch
 
 # Training step by step beside plain PyTorch, from one checkpoint on the same rows. PYTHON as above, with numpy and
 # safetensors; `--peers` adds TRL's trainers (pip install transformers trl).
+[doc("Training step by step beside plain PyTorch and, with --peers, TRL (PYTHON as for bench-peer).")]
 parity *arguments:
     ${PYTHON:-python3} tests/parity/compare.py "$@"
 
@@ -79,11 +86,13 @@ conformance *arguments:
 
 # On a CUDA machine: conformance, then speed at Pythia-1B's shape beside transformers. PYTHON as above, with transformers;
 # `--dry-run` tries it on this machine's processor at a tiny shape.
+[doc("On a CUDA machine: conformance, then speed at Pythia-1B's shape beside transformers; --dry-run here.")]
 bench-gpu *arguments:
     python3 benches/peer/gpu.py "$@"
 
 # Whether transformers computes the same from the same model folders: random models in both directions, and trained ones.
 # PYTHON names a Python that has torch and transformers; the versions are in the script.
+[doc("Whether transformers computes the same from the same model folders, in both directions.")]
 transformers *arguments:
     cargo build --release
     "${PYTHON:-python3}" tests/transformers/check.py "$@"
