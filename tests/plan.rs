@@ -27,10 +27,11 @@ fn what_cannot_fit_is_refused_with_the_switch_that_makes_it_fit() {
     let bench = Bench::new();
     let refused = |words: &str| refused(&bench, &format!("{PAPER} {words}"));
     insta::assert_snapshot!("needs_one_switch", refused("--target h100-80gb"));
-    insta::assert_snapshot!("needs_two_switches", refused("--target a100-40gb"));
+    insta::assert_snapshot!("needs_two_switches", refused("--target l40s-48gb"));
     insta::assert_snapshot!("cannot_fit", refused("--memory 4GiB"));
-    // And the remedy is one.
+    // And the remedies are.
     bench.succeed(&format!("{PAPER} --target h100-80gb --set ppo.critic=zero_head"));
+    bench.succeed(&format!("{PAPER} --target l40s-48gb --set ppo.critic=zero_head --set training.lora_rank=16"));
 }
 
 #[test]
@@ -55,7 +56,7 @@ fn what_stages_take_is_near_what_was_planned() {
         let words: Vec<&str> = line.split_whitespace().collect();
         let [.., planned, measured, _] = words.as_slice() else { panic!("{line}") };
         let (planned, measured): (f64, f64) = (planned.parse().unwrap(), measured.parse().unwrap());
-        assert!((planned / measured - 1.0).abs() < 0.3, "{line}");
+        assert!((planned / measured - 1.0).abs() < 0.2, "{line}");
         compared += 1;
     }
     assert!(compared >= 7, "{plan}");

@@ -128,6 +128,9 @@ fn a_study_of_published_models_runs_to_a_report_with_the_judge_for_gold() {
     assert_eq!(of_kind("checkpoint").count(), 3);
     assert!(of_kind("checkpoint").all(|manifest| manifest.sources[0].as_str().unwrap().ends_with(COMMIT)));
 
+    assert!(report.contains("Gold is the score of a published reward model"), "{report}");
+    assert!(!report.contains("synthetic world"), "{report}");
+
     // Nothing is computed twice, and nothing is downloaded or copied: the store only points.
     let again = run(&bench, RUN);
     assert!(again.err.contains("0 finished"), "{}", again.err);

@@ -129,6 +129,21 @@ fn folder(study: &Study) -> String {
     }
 }
 
+/// Whose word gold is.
+fn gold(study: &Study) -> &'static str {
+    match &study.data {
+        None => {
+            "Gold is the known reward of a synthetic world. It says which method raises that reward under these models and \
+             budgets, not which summaries people would prefer."
+        }
+        Some(data) if data.judge.is_some() => {
+            "Gold is the score of a published reward model, which no training stage is given. It can be wrong, and it can be \
+             won over without a better summary; it is not which summaries people would prefer."
+        }
+        Some(_) => "No judge is declared, so gold and what is made from it are absent.",
+    }
+}
+
 /// What the numbers do not say by themselves.
 fn notes(study: &Study, local: Option<&LocalData>) -> Vec<String> {
     let mut notes = vec![study.scale_description.clone(), study.profile_description.clone()];
@@ -139,11 +154,7 @@ fn notes(study: &Study, local: Option<&LocalData>) -> Vec<String> {
     let methods = study.methods.iter().filter(|method| !method.note.is_empty());
     notes.extend(methods.map(|method| format!("{}: {}.", method.label, method.note.trim_end_matches('.'))));
     match local {
-        None => notes.push(
-            "Gold is the known reward of a synthetic world. It says which method raises that reward under these models and \
-             budgets, not which summaries people would prefer."
-                .into(),
-        ),
+        None => notes.push(gold(study).into()),
         Some(data) => {
             let file = data.file.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
             notes.push(format!(

@@ -49,6 +49,13 @@ impl Load {
 
 const F32: f64 = 4.0;
 
+// Measured, as docs/memory.md says.
+/// Values of a parameter's size that AdamW holds while it updates it.
+const UPDATE_COPIES: f64 = 2.5;
+/// Of the widest activation in a backward pass: its gradient, what that is made from, and the factor that is turned for the
+/// gradient of a weight.
+const BACKWARD_COPIES: f64 = 3.0;
+
 impl GptNeoXConfig {
     /// Parameters with a head of `outputs` numbers (the vocabulary of a language model, 1 of a reward model).
     pub fn parameters(&self, outputs: usize) -> usize {
@@ -122,7 +129,7 @@ pub fn update_transient(config: &GptNeoXConfig, computation: &Computation) -> f6
         0 => config.hidden_size * config.vocab_size.max(widest),
         rank => rank * widest,
     };
-    2.5 * F32 * largest as f64
+    UPDATE_COPIES * F32 * largest as f64
 }
 
 /// Bytes of a model that is only read.
@@ -141,8 +148,7 @@ pub fn training_activations(config: &GptNeoXConfig, load: &Load, computation: &C
     let frozen = computation.lora_rank > 0 && load.outputs > 1.0;
     let weight = if frozen { 0.0 } else { d * load.outputs };
     let head = F32 * (load.rows * load.read * (2.0 * d + copies * load.outputs) + weight);
-    // The gradient of the widest activation, what it is made from, and the factor that is turned for the gradient of a weight.
-    let widest = tokens * F32 * (config.intermediate_size.max(3 * config.hidden_size) as f64) * 3.0;
+    let widest = tokens * F32 * (config.intermediate_size.max(3 * config.hidden_size) as f64) * BACKWARD_COPIES;
     let cast = cast_weights(config, computation);
     if computation.gradient_checkpointing {
         // Every layer's input, and the head or one layer with all that it keeps.

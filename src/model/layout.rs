@@ -159,9 +159,9 @@ pub fn normalise(weights: &mut Weights, config: &GptNeoXConfig) -> Result<Beside
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::device;
     use crate::model::{LanguageModel, RewardModel};
     use crate::rng::stream;
-    use burn::tensor::Device;
 
     fn config(tied: bool) -> GptNeoXConfig {
         let keys = serde_json::json!({
@@ -175,8 +175,9 @@ mod tests {
     fn the_list_is_what_models_are_saved_as() {
         for tied in [false, true] {
             let config = config(tied);
+            let device = device::select(device::DEFAULT).unwrap();
             let mut rng = stream(1, "test/model", &[]);
-            let policy = LanguageModel::random(&config, 0.1, &mut rng, &Device::flex()).unwrap();
+            let policy = LanguageModel::random(&config, 0.1, &mut rng, &device).unwrap();
             let reward = RewardModel::on(&policy, 0.0, &mut rng);
             for (head, weights) in [(Head::LanguageModel, policy.weights()), (Head::Reward, reward.weights())] {
                 assert_eq!(Head::of(&weights, &config), head);
