@@ -5,7 +5,7 @@ use super::problem::{NORMALISATION, Problem, SAMPLINGS, taste};
 use super::recorder::Recorder;
 use crate::Result;
 use crate::methods::ppo::{Objective, Rollout, Task, ppo};
-use crate::methods::reward::train_reward;
+use crate::methods::reward::{RewardStart, train_reward};
 use crate::methods::sft::sft;
 use crate::methods::training::{Dtype, Training};
 use crate::model::Batch;
@@ -131,7 +131,8 @@ pub fn training(problem: &Problem, device: &Device, dtype: Dtype) -> Result<Obse
     let (tuned, _) = sft(policy.clone(), &rows, &problem.sft_settings(), &training, problem.seed, &recorder)?;
     let sft = steps(&recorder, &policy.weights(), &tuned.weights())?;
     let recorder = Recorder::default();
-    let (rewarding, ..) = train_reward(policy, &pairs, &problem.reward_settings(), &training, problem.seed, &recorder)?;
+    let (start, settings) = (RewardStart::Policy(policy), problem.reward_settings());
+    let (rewarding, ..) = train_reward(start, &pairs, &settings, &training, problem.seed, &recorder)?;
     let reward = steps(&recorder, &fresh.weights(), &rewarding.weights())?;
 
     let mut observed = Observed::from([

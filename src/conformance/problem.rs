@@ -4,7 +4,7 @@
 use crate::Result;
 use crate::methods::optimise::{OptimiserSettings, Schedule};
 use crate::methods::ppo::{Critic, MissingEos, PpoSettings, Rollout};
-use crate::methods::reward::{RewardLoss, RewardSettings};
+use crate::methods::reward::{Normalise, ReadOut, RewardLoss, RewardSettings};
 use crate::methods::sft::SftSettings;
 use crate::model::checkpoint::Normalisation;
 use crate::model::gpt_neox::{normal, random_backbone};
@@ -174,7 +174,17 @@ impl Problem {
     /// All pairs in one step on eq. 11.
     pub fn reward_settings(&self) -> RewardSettings {
         let optimiser = optimiser();
-        RewardSettings { loss: RewardLoss::Eq11, bound: 0.0, epochs: 1, batch_size: self.count, optimiser }
+        RewardSettings {
+            loss: RewardLoss::Eq11,
+            margin: 0.0,
+            bound: 0.0,
+            l2: 0.0,
+            read_out: ReadOut::LastToken,
+            normalise: Normalise::AfterTraining,
+            epochs: 1,
+            batch_size: self.count,
+            optimiser,
+        }
     }
 
     /// One update: two passes in two minibatches.

@@ -4,12 +4,14 @@
 //! for t = 0, 1, …
 //!     P_t      = { (x, demonstration y, sample ỹ ~ π_t) }             stage `pairs`
 //!     θ_t      = reward from the SFT policy on P_0 ∪ … ∪ P_t          stage `reward`, eq. 11 or 10  (methods/reward.rs)
-//!     π_{t+1}  = argmax_π E r(·; θ_t) − β·KL(π ‖ π_SFT), from π_t     stage `ppo`, eq. 9            (methods/ppo.rs)
+//!     π_{t+1}  = argmax_π E r(·; θ_t) − β·KL(π ‖ π_SFT), from π_t     the policy step, eq. 9        (methods/ppo.rs)
 //! ```
 //!
-//! The two steps are stages of their own, because RLHF and the controls share them; the loop is laid out by the planner
-//! (`stages/plan.rs`). Here is what may vary in it. The defaults of `experiments/tldr.toml` follow the paper's equations; the
-//! authors' released script differs in `accumulate`, `anchor` and the temperature of the negatives.
+//! The paper leaves open which routine solves eq. 9: its TL;DR half runs PPO, its 7B half Best-of-N followed by SFT. RLOO and
+//! iterative DPO on samples that θ_t ranks are further routines. The steps are stages of their own, because RLHF and the
+//! controls share them; the loop is laid out by the planner (`stages/plan/recipes.rs`). Here is what may vary in it. The defaults of
+//! `experiments/tldr.toml` follow the paper's equations; the authors' released script differs in `accumulate`, `anchor` and the
+//! temperature of the negatives, and its runs by hand in `select`.
 
 use serde::{Deserialize, Serialize};
 
@@ -49,6 +51,41 @@ pub enum Anchor {
     Previous,
 }
 
+/// What solves eq. 9.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PolicyStep {
+    /// [`ppo`](super::ppo), as the paper's TL;DR half does.
+    Ppo,
+    /// [`rloo`](super::rloo).
+    Rloo,
+    /// SFT on the best of n samples ([`best_of_n`](super::best_of_n)), as the paper's 7B half does.
+    BestOfN,
+    /// [`dpo`](super::dpo) on two samples per prompt, which the reward orders.
+    Dpo,
+}
+
+/// Where the reward of iteration t ≥ 1 starts; that of iteration 0 starts from the SFT policy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RewardInit {
+    /// The SFT policy with a fresh head, as the authors' code does.
+    Sft,
+    /// The reward of iteration t − 1. The authors' code has this option, which loads the SFT policy all the same.
+    Previous,
+}
+
+/// Which iteration's policy is the result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Select {
+    /// The last one.
+    Last,
+    /// The one of the highest gold score on validation posts, as the authors' runs by hand choose: an oracle that no method
+    /// without labels has, offered to measure what it is worth.
+    ValidationGold,
+}
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct IrlSettings {
@@ -59,6 +96,9 @@ pub struct IrlSettings {
     pub negatives_temperature: f32,
     /// Negatives per demonstration and iteration.
     pub negatives: usize,
+    pub policy_step: PolicyStep,
+    pub reward_start: RewardInit,
+    pub select: Select,
 }
 
 #[cfg(test)]

@@ -4,9 +4,15 @@
 //! For Δ = r(x, y; θ) − r(x, ỹ; θ):
 //! - eq. 11: ℓ = −log σ(Δ), what the paper optimises;
 //! - eq. 10: ℓ = −Δ, the stochastic gradient that Lemma 5.1 derives. It is unbounded below, so Assumption 4.1 (a bounded
-//!   reward) has to be built in: `bound` squashes the head to (−bound, bound).
+//!   reward) has to be built in: `bound` squashes the head to (−bound, bound), or `l2` adds l2/2·[r(x, y)² + r(x, ỹ)²], which
+//!   holds scores near ±1/l2;
+//! - hinge: ℓ = max(0, m − Δ), which ends where a pair is m apart;
+//! - eq. 11 with a margin: ℓ = −log σ(Δ − m).
 //!
 //! Same direction per pair, since ∇ℓ₁₁ = σ(−Δ)·∇ℓ₁₀; eq. 11 fades as a pair is separated, eq. 10 does not.
+//!
+//! Two errors of the authors' code can be switched on to measure what they cost: [`ReadOut::LastSlot`] and
+//! [`Normalise::DuringTraining`].
 
 use crate::Result;
 use crate::methods::optimise::{Monitor, OptimiserSettings, Trainer, finite};
@@ -15,8 +21,9 @@ use crate::model::checkpoint::Normalisation;
 use crate::model::weights::host;
 use crate::model::{Batch, LanguageModel, Pair, RewardModel, Sequence};
 use crate::rng;
-use burn::tensor::Tensor;
-use burn::tensor::activation::log_sigmoid;
+use burn::module::Module;
+use burn::tensor::activation::{log_sigmoid, relu};
+use burn::tensor::{Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
 
@@ -24,18 +31,51 @@ use std::cell::RefCell;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RewardLoss {
-    /// −Δ, the gradient that the paper derives (Lemma 5.1, eq. 10). Needs a bounded head.
+    /// −Δ, the gradient that the paper derives (Lemma 5.1, eq. 10). Needs a bounded head or an L2 penalty.
     Eq10,
     /// −log σ(Δ), what the paper optimises (eq. 11) and the Bradley–Terry loss of RLHF (eq. 2).
     Eq11,
+    /// max(0, margin − Δ).
+    Hinge,
+    /// −log σ(Δ − margin).
+    Eq11Margin,
+}
+
+/// Where a row's score is read while the reward is trained. Everywhere else it is read at the last token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReadOut {
+    /// The last token of the response: its end, if it has one.
+    LastToken,
+    /// The last slot of rows that are as wide as the longest response of all pairs, as the authors' code does by mistake. The
+    /// slot is padding in most rows, and its distance from the response gives the response's length away.
+    LastSlot,
+}
+
+/// When the constants that normalise the reward are measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Normalise {
+    /// Once, on the trained model.
+    AfterTraining,
+    /// Also after every 22 % of the steps, as the authors' code does each time it saves. It writes the constants into the model
+    /// of its first process, which from then on trains on normalised rewards while the other three train on raw ones, and
+    /// every later measurement is of that mixture.
+    DuringTraining,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RewardSettings {
     pub loss: RewardLoss,
+    /// m of the hinge and of eq. 11 with a margin; the others have none.
+    pub margin: f32,
     /// The head's output h becomes `bound · tanh(h / bound)`; 0 leaves it unbounded.
     pub bound: f32,
+    /// Weight of the penalty on squared scores: every pair adds l2/2·[r(chosen)² + r(rejected)²].
+    pub l2: f32,
+    pub read_out: ReadOut,
+    pub normalise: Normalise,
     pub epochs: usize,
     /// Pairs per optimiser step.
     pub batch_size: usize,
@@ -50,61 +90,133 @@ pub struct RewardCurve {
     pub accuracy: Vec<f32>,
     /// Mean Δ.
     pub margin: Vec<f32>,
+    /// Mean |r| over the step's scores.
+    pub magnitude: Vec<f32>,
+    /// L2 norm of all gradients before clipping.
+    pub gradient_norm: Vec<f32>,
 }
 
-/// Trains a fresh head on the decoder of `policy`, and the decoder with it.
+/// What reward training starts from.
+pub enum RewardStart {
+    /// The decoder of a policy, under a fresh head.
+    Policy(LanguageModel),
+    /// A reward that goes on; its bound becomes that of the settings.
+    Reward(RewardModel),
+}
+
+/// Trains head and decoder; returns the reward with the constants that normalise it.
 pub fn train_reward(
-    policy: LanguageModel,
+    start: RewardStart,
     pairs: &[Pair],
     settings: &RewardSettings,
     training: &Training,
     seed: u64,
     monitor: &dyn Monitor,
 ) -> Result<(RewardModel, Normalisation, RewardCurve)> {
-    let fresh = RewardModel::on(&policy, settings.bound, &mut rng::stream(seed, "reward/head", &[]));
-    drop(policy);
+    let model = match start {
+        RewardStart::Policy(policy) => {
+            RewardModel::on(&policy, settings.bound, &mut rng::stream(seed, "reward/head", &[]))
+        }
+        RewardStart::Reward(mut reward) => {
+            reward.bound = settings.bound;
+            reward
+        }
+    };
+    let slots = match settings.read_out {
+        ReadOut::LastToken => None,
+        ReadOut::LastSlot => responses(pairs).map(|response| response.response.len()).max(),
+    };
     let steps_per_epoch = pairs.len().div_ceil(settings.batch_size);
-    let mut trainer = Trainer::new(fresh, &settings.optimiser, training, seed, settings.epochs * steps_per_epoch);
-    let mut curve: RewardCurve = trainer.resume(monitor)?.unwrap_or_default();
+    let mut trainer = Trainer::new(model, &settings.optimiser, training, seed, settings.epochs * steps_per_epoch);
+    // `live` is what the first process of the authors' code believes to be the reward's scale.
+    let (mut curve, mut live): (RewardCurve, Option<Normalisation>) = trainer.resume(monitor)?.unwrap_or_default();
     while trainer.step < trainer.total {
         let (epoch, batch) = (trainer.step / steps_per_epoch, trainer.step % steps_per_epoch);
         let order = rng::permutation(pairs.len(), seed, "reward/order", epoch as u64);
         let rows: Vec<&Pair> =
             order.iter().skip(batch * settings.batch_size).take(settings.batch_size).map(|&i| &pairs[i]).collect();
-        let deltas = RefCell::new(Vec::new());
+        let seen = RefCell::new(Vec::new());
         let report = trainer.step(rows.len(), monitor, |model, range| {
-            let delta = differences(model, &rows[range]);
-            deltas.borrow_mut().push(delta.clone().inner());
-            pair_loss(delta, settings.loss) / rows.len() as f32
+            let [chosen, rejected] = scores(model, &rows[range.clone()], slots);
+            seen.borrow_mut().push([&chosen, &rejected].map(|scores| scores.clone().inner()));
+            let [chosen, rejected] = [chosen, rejected].map(|scores| mixed(scores, range.start, live));
+            loss(chosen, rejected, settings) / rows.len() as f32
         });
-        let deltas = host(Tensor::cat(deltas.into_inner(), 0));
+        let (chosen, rejected): (Vec<_>, Vec<_>) = seen.into_inner().into_iter().map(<(_, _)>::from).unzip();
+        let [chosen, rejected] = [chosen, rejected].map(|parts| host(Tensor::cat(parts, 0)));
+        let deltas: Vec<f32> = chosen.iter().zip(&rejected).map(|(chosen, rejected)| chosen - rejected).collect();
         curve.loss.push(finite(report.loss, "the reward loss", trainer.step)?);
         curve.accuracy.push(deltas.iter().filter(|d| **d > 0.0).count() as f32 / deltas.len() as f32);
         curve.margin.push(deltas.iter().sum::<f32>() / deltas.len() as f32);
+        let magnitudes = chosen.iter().chain(&rejected).map(|score| score.abs());
+        curve.magnitude.push(magnitudes.sum::<f32>() / (2 * deltas.len()) as f32);
+        curve.gradient_norm.push(report.gradient_norm);
+        if settings.normalise == Normalise::DuringTraining && saved_at(trainer.step, trainer.total) {
+            let model = trainer.model().valid().in_dtype(training.dtype.float());
+            live = Some(normalise(&model, pairs, live));
+        }
         monitor.tokens(rows.iter().map(|pair| pair.chosen.len() + pair.rejected.len()).sum());
         monitor.progress(trainer.step, trainer.total, &format!("loss {:.3}", report.loss));
-        trainer.checkpoint(monitor, &curve)?;
+        trainer.checkpoint(monitor, &(&curve, live))?;
     }
     let model = trainer.finish();
     // Of the scores as a policy step will see them.
-    let normalisation = normalise(&model.clone().in_dtype(training.dtype.float()), pairs);
+    let normalisation = normalise(&model.clone().in_dtype(training.dtype.float()), pairs, live);
     Ok((model, normalisation, curve))
 }
 
-/// Σ ℓ over pairs, `[1]`.
-fn pair_loss(delta: Tensor<1>, loss: RewardLoss) -> Tensor<1> {
-    match loss {
+/// Σ over pairs of ℓ and of the penalty on their scores, `[1]`.
+fn loss(chosen: Tensor<1>, rejected: Tensor<1>, settings: &RewardSettings) -> Tensor<1> {
+    let (delta, margin) = (chosen.clone() - rejected.clone(), settings.margin);
+    let loss = match settings.loss {
         RewardLoss::Eq10 => -delta.sum(),
         RewardLoss::Eq11 => -log_sigmoid(delta).sum(),
+        RewardLoss::Hinge => relu(-delta + margin).sum(),
+        RewardLoss::Eq11Margin => -log_sigmoid(delta - margin).sum(),
+    };
+    if settings.l2 == 0.0 {
+        return loss;
     }
+    loss + (chosen.square() + rejected.square()).sum() * (settings.l2 / 2.0)
 }
 
-/// Δ of every pair, `[n]`; chosen and rejected go through one forward pass.
-fn differences(model: &RewardModel, pairs: &[&Pair]) -> Tensor<1> {
-    let n = pairs.len();
+/// Scores of the chosen and of the rejected responses, each `[n]`, from one forward pass; read at the last of `slots` slots if
+/// there is such a number, else at the last token.
+fn scores(model: &RewardModel, pairs: &[&Pair], slots: Option<usize>) -> [Tensor<1>; 2] {
+    let (n, device) = (pairs.len(), model.device());
     let rows = pairs.iter().map(|pair| &pair.chosen).chain(pairs.iter().map(|pair| &pair.rejected));
-    let scores = model.scores(&Batch::new(rows, &model.device()));
-    scores.clone().narrow(0, 0, n) - scores.narrow(0, n, n)
+    let scores = match slots {
+        None => model.scores(&Batch::new(rows, &device)),
+        Some(slots) => {
+            let rows: Vec<&Sequence> = rows.collect();
+            let prompt_width = rows.iter().map(|row| row.prompt.len()).max().unwrap_or(0);
+            model.scores_at_last_slot(&Batch::with_widths(&rows, prompt_width, slots, &device))
+        }
+    };
+    [scores.clone().narrow(0, 0, n), scores.narrow(0, n, n)]
+}
+
+/// Processes of the authors' runs; pairs are dealt to them in turn.
+const PROCESSES: usize = 4;
+
+/// Whether the authors' code would have saved the model after this step, the `step`-th of `total`: it does so after every
+/// 6,400 of 29,180 micro-steps.
+fn saved_at(step: usize, total: usize) -> bool {
+    let saves = |step: usize| 100 * step / (22 * total);
+    saves(step) > saves(step - 1)
+}
+
+/// The scores of pairs `first..` of a step, as the process that each went to sees them: normalised by the first, if it has
+/// constants, and raw elsewhere.
+fn mixed(scores: Tensor<1>, first: usize, live: Option<Normalisation>) -> Tensor<1> {
+    let Some(live) = live else { return scores };
+    let normalised = |index: usize| (first + index).is_multiple_of(PROCESSES);
+    let constants = |there: f32, elsewhere: f32| {
+        let n = scores.dims()[0];
+        let values: Vec<f32> = (0..n).map(|index| if normalised(index) { there } else { elsewhere }).collect();
+        Tensor::<1>::from_data(TensorData::new(values, [n]), &scores.device())
+    };
+    (scores.clone() - constants(live.mean, 0.0)) / constants(live.std, 1.0)
 }
 
 /// Rows per forward pass when scores are only read.
@@ -117,15 +229,130 @@ pub fn score(model: &RewardModel, sequences: &[&Sequence]) -> Vec<f32> {
 }
 
 /// Mean and deviation of the scores of all training responses, so that the KL coefficient of the policy step means the
-/// same for every reward. Done once, after training, on the trained model (the authors' code corrupts it half-way).
-fn normalise(model: &RewardModel, pairs: &[Pair]) -> Normalisation {
-    let responses: Vec<&Sequence> = pairs.iter().flat_map(|pair| [&pair.chosen, &pair.rejected]).collect();
-    let mut scores = score(model, &responses);
-    let n = scores.len() as f32;
-    let mean = scores.iter().sum::<f32>() / n;
-    let variance = scores.iter().map(|s| (s - mean).powi(2)).sum::<f32>() / n;
+/// same for every reward; with `live` constants, of the [`mixed`] scores. The low mark is of the scores as a policy step will
+/// see them.
+fn normalise(model: &RewardModel, pairs: &[Pair], live: Option<Normalisation>) -> Normalisation {
+    let mut scores = score(model, &responses(pairs).collect::<Vec<_>>());
+    let seen: Vec<f32> = match live {
+        None => scores.clone(),
+        Some(live) => {
+            let dealt = scores.chunks_exact(2).enumerate();
+            let view = |(pair, scores): (usize, &[f32])| -> [f32; 2] {
+                let normalised = pair.is_multiple_of(PROCESSES);
+                [scores[0], scores[1]].map(|score| if normalised { live.apply(score) } else { score })
+            };
+            dealt.flat_map(view).collect()
+        }
+    };
+    let n = seen.len() as f32;
+    let mean = seen.iter().sum::<f32>() / n;
+    let variance = seen.iter().map(|s| (s - mean).powi(2)).sum::<f32>() / n;
     let std = variance.sqrt().max(1e-6);
     scores.sort_by(f32::total_cmp);
     let low = (scores[scores.len() / 100] - mean) / std;
     Normalisation { mean, std, low, bound: model.bound }
+}
+
+/// Chosen and rejected of every pair in turn.
+fn responses(pairs: &[Pair]) -> impl Iterator<Item = &Sequence> {
+    pairs.iter().flat_map(|pair| [&pair.chosen, &pair.rejected])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::methods::optimise::Schedule;
+
+    fn tensor(values: &[f32]) -> Tensor<1> {
+        let device = crate::device::select(crate::device::DEFAULT).unwrap();
+        Tensor::from_data(TensorData::new(values.to_vec(), [values.len()]), &device)
+    }
+
+    fn settings(loss: RewardLoss, margin: f32, l2: f32) -> RewardSettings {
+        let optimiser = OptimiserSettings {
+            learning_rate: 0.0,
+            schedule: Schedule::Constant,
+            warmup_steps: 0,
+            beta_1: 0.9,
+            beta_2: 0.99,
+            epsilon: 1e-6,
+            weight_decay: 0.0,
+            clip_norm: 0.0,
+        };
+        let (read_out, normalise) = (ReadOut::LastToken, Normalise::AfterTraining);
+        RewardSettings { loss, margin, bound: 0.0, l2, read_out, normalise, epochs: 1, batch_size: 1, optimiser }
+    }
+
+    fn of_pair(chosen: f32, rejected: f32, settings: &RewardSettings) -> f32 {
+        host(loss(tensor(&[chosen]), tensor(&[rejected]), settings))[0]
+    }
+
+    #[test]
+    fn losses_of_a_pair_are_those_of_the_equations() {
+        let softplus = |x: f32| (1.0 + x.exp()).ln();
+        for (chosen, rejected) in [(0.5, -0.25), (-1.0, 1.5), (3.0, 0.0)] {
+            let delta = chosen - rejected;
+            for (loss, margin, expected) in [
+                (RewardLoss::Eq10, 1.0, -delta),
+                (RewardLoss::Eq11, 1.0, softplus(-delta)),
+                (RewardLoss::Hinge, 1.0, (1.0 - delta).max(0.0)),
+                (RewardLoss::Eq11Margin, 0.0, softplus(-delta)),
+                (RewardLoss::Eq11Margin, 1.0, softplus(1.0 - delta)),
+            ] {
+                let plain = of_pair(chosen, rejected, &settings(loss, margin, 0.0));
+                assert!((plain - expected).abs() < 1e-6, "{loss:?} of {delta}: {plain} instead of {expected}");
+                let held = of_pair(chosen, rejected, &settings(loss, margin, 0.5));
+                let penalty = 0.25 * (chosen * chosen + rejected * rejected);
+                assert!((held - expected - penalty).abs() < 1e-5, "{loss:?}: {held}");
+            }
+        }
+    }
+
+    /// What makes up for the bound that eq. 10 lacks.
+    #[test]
+    fn the_penalty_gives_eq_10_a_minimum_at_its_inverse() {
+        let settings = settings(RewardLoss::Eq10, 0.0, 0.5);
+        let lowest = of_pair(2.0, -2.0, &settings);
+        for (chosen, rejected) in [(1.9, -2.0), (2.1, -2.0), (2.0, -2.1), (2.0, -1.9), (100.0, -100.0)] {
+            assert!(of_pair(chosen, rejected, &settings) > lowest);
+        }
+    }
+
+    #[test]
+    fn saves_fall_where_the_authors_do() {
+        // 29,180 micro-steps of 8 per step, a save at every 6,400 of them.
+        let saves: Vec<usize> = (1..=3647).filter(|&step| saved_at(step, 3647)).collect();
+        assert_eq!(saves.len(), 4);
+        for (found, theirs) in saves.iter().zip([800, 1600, 2400, 3200]) {
+            assert!(found.abs_diff(theirs) < 20, "{found} for {theirs}");
+        }
+        assert_eq!((1..=6).filter(|&step| saved_at(step, 6)).collect::<Vec<_>>(), [2, 3, 4, 6]);
+    }
+
+    #[test]
+    fn one_process_of_four_sees_normalised_scores() {
+        let live = Normalisation { mean: 1.0, std: 2.0, low: 0.0, bound: 0.0 };
+        let raw = [5.0, 5.0, 5.0, 5.0, 5.0, 5.0];
+        assert_eq!(host(mixed(tensor(&raw), 0, None)), raw);
+        assert_eq!(host(mixed(tensor(&raw), 0, Some(live))), [2.0, 5.0, 5.0, 5.0, 2.0, 5.0]);
+        // A micro-batch that begins at the fourth pair of its step.
+        assert_eq!(host(mixed(tensor(&raw), 3, Some(live))), [5.0, 2.0, 5.0, 5.0, 5.0, 2.0]);
+    }
+
+    #[test]
+    fn later_constants_are_of_the_mixture() {
+        let model = RewardModel::on(&LanguageModel::tiny(1), 0.0, &mut rng::stream(1, "test/head", &[]));
+        let row = |token: u32| Sequence::new(vec![3, 4], vec![token, 1]);
+        let pairs: Vec<Pair> = (5..10).map(|token| Pair { chosen: row(token), rejected: row(token + 5) }).collect();
+        let raw = score(&model, &responses(&pairs).collect::<Vec<_>>());
+        let once = normalise(&model, &pairs, None);
+        let live = Normalisation { mean: 3.0, std: 0.5, ..once };
+        let twice = normalise(&model, &pairs, Some(live));
+        // The first and the fifth pair went to the first process.
+        let seen = |index: usize| if [0, 1, 8, 9].contains(&index) { (raw[index] - 3.0) / 0.5 } else { raw[index] };
+        let mean = (0..10).map(seen).sum::<f32>() / 10.0;
+        assert!((twice.mean - mean).abs() < 1e-5 && (once.mean - raw.iter().sum::<f32>() / 10.0).abs() < 1e-5);
+        let lowest = raw.iter().copied().fold(f32::INFINITY, f32::min);
+        assert!((twice.low - twice.apply(lowest)).abs() < 1e-5, "a policy step sees raw scores and these constants");
+    }
 }

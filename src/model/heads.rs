@@ -185,11 +185,25 @@ impl RewardModel {
 
     /// r(x, y), read at the last real token of every row, `[b]`.
     pub fn scores(&self, batch: &Batch) -> Tensor<1> {
-        let (t, device) = (batch.width(), self.device());
-        let last = |(row, length): (usize, &usize)| (row * t + batch.prompt_width + length - 1) as i32;
-        let indices: Vec<i32> = batch.response_lengths.iter().enumerate().map(last).collect();
-        let indices: Tensor<1, Int> = Tensor::from_data(TensorData::new(indices, [batch.rows()]), &device);
-        let states = self.gpt_neox.normalise(self.gpt_neox.forward(batch).select(0, indices));
+        self.scores_at(&last_tokens(batch), batch)
+    }
+
+    /// As [`scores`](Self::scores), read at the last slot of every row, where most rows hold padding. As a key that slot stays
+    /// masked; as a query it holds token 0, attends to the real tokens of its row and stands as far behind them as it lies.
+    pub fn scores_at_last_slot(&self, batch: &Batch) -> Tensor<1> {
+        let slots: Vec<usize> = (1..=batch.rows()).map(|row| row * batch.width() - 1).collect();
+        let mut batch = batch.clone();
+        for (&slot, token) in slots.iter().zip(last_tokens(&batch)) {
+            batch.positions[slot] = batch.positions[token] + (slot - token) as u32;
+        }
+        self.scores_at(&slots, &batch)
+    }
+
+    /// Reads one slot per row, counted over all slots of the batch, `[b]`.
+    fn scores_at(&self, slots: &[usize], batch: &Batch) -> Tensor<1> {
+        let slots: Vec<i32> = slots.iter().map(|&slot| slot as i32).collect();
+        let slots: Tensor<1, Int> = Tensor::from_data(TensorData::new(slots, [batch.rows()]), &self.device());
+        let states = self.gpt_neox.normalise(self.gpt_neox.forward(batch).select(0, slots));
         self.bounded(self.read(states).reshape([batch.rows()]))
     }
 
@@ -210,5 +224,76 @@ impl RewardModel {
 
     fn bounded(&self, scores: Tensor<1>) -> Tensor<1> {
         if self.bound == 0.0 { scores } else { (scores / self.bound).tanh() * self.bound }
+    }
+}
+
+/// The slot of the last real token of every row, counted over all slots of the batch.
+fn last_tokens(batch: &Batch) -> Vec<usize> {
+    let last = |(row, length): (usize, &usize)| row * batch.width() + batch.prompt_width + length - 1;
+    batch.response_lengths.iter().enumerate().map(last).collect()
+}
+
+#[cfg(test)]
+impl LanguageModel {
+    /// Random weights in two small layers, over a vocabulary of 20.
+    pub(crate) fn tiny(seed: u64) -> Self {
+        let config = serde_json::json!({
+            "vocab_size": 20, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2,
+            "intermediate_size": 32, "max_position_embeddings": 64,
+        });
+        let config = serde_json::from_value(config).expect("the keys are those of the type");
+        let device = crate::device::select(crate::device::DEFAULT).expect("it is always built");
+        Self::random(&config, 0.4, &mut crate::rng::stream(seed, "test/model", &[]), &device).expect("shapes agree")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Sequence;
+    use crate::model::weights::host;
+
+    fn reward() -> RewardModel {
+        RewardModel::on(&LanguageModel::tiny(1), 0.0, &mut crate::rng::stream(1, "test/head", &[]))
+    }
+
+    fn rows() -> [Sequence; 3] {
+        [(vec![3, 4, 5], vec![6, 7]), (vec![8], vec![9, 10, 11, 12, 13]), (vec![2, 14], vec![15, 16, 1])]
+            .map(|(prompt, response)| Sequence::new(prompt, response))
+    }
+
+    /// A slot after the response, read by another way: as a step of generation whose own column is masked.
+    fn slot_by_step(reward: &RewardModel, row: &Sequence, slots: usize) -> f32 {
+        let (device, n) = (reward.device(), row.len());
+        let (_, mut kept) = reward.gpt_neox.prefill(&Batch::new([row], &device), n + 1);
+        let mask = [vec![true; n], vec![false]].concat();
+        let mask = Tensor::from_data(TensorData::new(mask, [1, n + 1]), &device);
+        let position = row.prompt.len() + slots - 1;
+        let state = reward.gpt_neox.step(Tensor::zeros([1, 1], &device), &[position as u32], mask, &mut kept);
+        host(reward.read(reward.gpt_neox.normalise(state)))[0]
+    }
+
+    #[test]
+    fn the_last_slot_sees_the_row_from_behind_its_padding() {
+        let (reward, rows) = (reward(), rows());
+        let read = |rows: &[&Sequence], prompt_width: usize, slots: usize| {
+            host(reward.scores_at_last_slot(&Batch::with_widths(rows, prompt_width, slots, &reward.device())))
+        };
+        for slots in [6, 9] {
+            let together = read(&rows.iter().collect::<Vec<_>>(), 7, slots);
+            for (row, score) in rows.iter().zip(together) {
+                assert!((score - read(&[row], row.prompt.len(), slots)[0]).abs() < 1e-5, "a row among others");
+                assert!((score - slot_by_step(&reward, row, slots)).abs() < 1e-5);
+            }
+        }
+        let [near, far] = [6, 9].map(|slots| read(&[&rows[0]], 3, slots)[0]);
+        assert!((near - far).abs() > 1e-3, "the distance is seen: {near} and {far}");
+    }
+
+    #[test]
+    fn a_row_that_fills_its_slots_is_read_at_its_last_token() {
+        let (reward, rows) = (reward(), rows());
+        let batch = Batch::new([&rows[1]], &reward.device());
+        assert_eq!(host(reward.scores_at_last_slot(&batch)), host(reward.scores(&batch)));
     }
 }

@@ -6,7 +6,7 @@ use super::common::{
 use super::work::{self, Regime, Texts};
 use crate::Result;
 use crate::experiment::GenerationSettings;
-use crate::methods::reward::{RewardSettings, train_reward};
+use crate::methods::reward::{RewardSettings, RewardStart, train_reward};
 use crate::methods::training::Training;
 use crate::model::checkpoint::Checkpoint;
 use crate::pipeline::StageContext;
@@ -34,9 +34,11 @@ pub fn run(context: &StageContext) -> Result<()> {
     let texts = Texts { config: policy.config(), generation: &stage.generation };
     let work = work::reward(texts, &stage.reward, pairs.len(), Regime::from(&stage.training));
     let training = within_memory(context, &stage.training, &work)?;
-    let (model, normalisation, curve) = train_reward(policy, &pairs, &stage.reward, &training, seed, &Watch(context))?;
+    let (start, watch) = (RewardStart::Policy(policy), Watch(context));
+    let (model, normalisation, curve) = train_reward(start, &pairs, &stage.reward, &training, seed, &watch)?;
     let curve = serde_json::json!({
         "loss": curve.loss, "accuracy": curve.accuracy, "margin": curve.margin,
+        "magnitude": curve.magnitude, "gradient_norm": curve.gradient_norm,
         "pairs": pairs.len(), "identical_share": identical,
     });
     write_json(&context.out().join("curve.json"), &curve)?;

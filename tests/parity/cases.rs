@@ -9,7 +9,7 @@ use touchstone::conformance::recorder::Recorder;
 use touchstone::methods::irl::Accumulate;
 use touchstone::methods::optimise::{OptimiserSettings, Schedule};
 use touchstone::methods::ppo::{Critic, MissingEos, Objective, PpoSettings, Rollout, Task, ppo};
-use touchstone::methods::reward::{RewardLoss, RewardSettings, train_reward};
+use touchstone::methods::reward::{Normalise, ReadOut, RewardLoss, RewardSettings, RewardStart, train_reward};
 use touchstone::methods::sft::{SftSettings, sft};
 use touchstone::methods::spin::{SpinSettings, spin};
 use touchstone::methods::training::Training;
@@ -72,7 +72,17 @@ pub fn cases() -> Vec<Case> {
         optimiser: with(Schedule::Linear, 4, 1.0),
     });
     let reward = |loss, bound, optimiser| {
-        Method::Reward(RewardSettings { loss, bound, epochs: EPOCHS, batch_size: BATCH, optimiser })
+        Method::Reward(RewardSettings {
+            loss,
+            margin: 0.0,
+            bound,
+            l2: 0.0,
+            read_out: ReadOut::LastToken,
+            normalise: Normalise::AfterTraining,
+            epochs: EPOCHS,
+            batch_size: BATCH,
+            optimiser,
+        })
     };
     let head = PpoSettings {
         updates: 5,
@@ -169,7 +179,8 @@ impl Case {
             Method::Reward(settings) => {
                 let (recorder, pairs) = (Recorder::default(), pairs());
                 let fresh = RewardModel::on(&policy, settings.bound, &mut stream(SEED, "reward/head", &[]));
-                let (end, _, _) = train_reward(policy.clone(), &pairs, settings, &training, SEED, &recorder).unwrap();
+                let start = RewardStart::Policy(policy.clone());
+                let (end, _, _) = train_reward(start, &pairs, settings, &training, SEED, &recorder).unwrap();
                 let steps = in_order(&pairs, "reward/order", pair);
                 let problem = problem("reward", &policy, settings, json!({"steps": steps}));
                 Trained {
