@@ -5,6 +5,8 @@ pub mod optimise;
 pub mod ppo;
 pub mod pretrain;
 pub mod reward;
+pub mod rloo;
+pub mod rollout;
 pub mod sft;
 pub mod spin;
 pub mod training;

@@ -6,17 +6,18 @@
 //! policy: it divides the logits in the rollout, the reference and the update alike, so the probability ratio is 1 before
 //! the first update. π_ref is whatever the caller passes: the SFT policy, as eq. 9 says, unless a variant says otherwise.
 
-use crate::methods::optimise::{Monitor, OptimiserSettings, Trainer, finite, matrix};
+use crate::methods::optimise::{Monitor, OptimiserSettings, Trainer, finite};
+use crate::methods::rollout::{Draw, padded, roll_out, rows_of};
+pub use crate::methods::rollout::{MissingEos, Objective, Rollout, Task, UpdateRecord};
 use crate::methods::training::{Trainable, Training};
 use crate::model::checkpoint::Normalisation;
-use crate::model::generate::generate;
 use crate::model::gpt_neox::GptNeoX;
 use crate::model::weights::{host, parameter};
-use crate::model::{Batch, Computation, LanguageModel, RewardModel, Sampling, Sequence};
+use crate::model::{Batch, Computation, LanguageModel, RewardModel, Sequence};
 use crate::rng;
 use crate::{Error, Result};
 use burn::module::{Module, Param};
-use burn::tensor::{Device, FloatDType, Tensor};
+use burn::tensor::{FloatDType, Tensor};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
@@ -29,16 +30,6 @@ pub enum Critic {
     ZeroHead,
     /// A second network, copied from the reward model (as in the authors' code).
     RewardCopy,
-}
-
-/// Score of a response that does not end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum MissingEos {
-    /// One below the first percentile of the scores that the reward gave to its own training responses.
-    BelowScores,
-    /// The authors' constant −1, which real scores may undercut.
-    MinusOne,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -67,42 +58,6 @@ pub struct PpoSettings {
     pub critic: Critic,
     pub missing_eos: MissingEos,
     pub optimiser: OptimiserSettings,
-}
-
-/// One sampled response.
-#[derive(Clone, Debug)]
-pub struct Rollout {
-    /// Index of its prompt.
-    pub prompt: usize,
-    pub sequence: Sequence,
-    pub ended: bool,
-}
-
-/// One score per rollout.
-pub type Score<'a> = dyn Fn(&[Rollout]) -> Result<Vec<f32>> + 'a;
-
-/// What the policy is trained to raise.
-pub struct Objective<'a> {
-    /// Scores of rollouts, on a scale where 1 is about a standard deviation.
-    pub score: Box<Score<'a>>,
-    /// The first percentile of scores.
-    pub low: f32,
-}
-
-/// What one rollout batch and its updates looked like.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub struct UpdateRecord {
-    /// Mean score of responses, before the KL penalty.
-    pub score: f32,
-    /// Mean over responses of Σ_k log π(y_k) − log π_ref(y_k).
-    pub kl: f32,
-    pub eos_rate: f32,
-    /// Mean response length in tokens.
-    pub length: f32,
-    pub policy_loss: f32,
-    pub value_loss: f32,
-    /// Largest |ratio − 1| before the first update on this batch; 0 up to rounding.
-    pub first_ratio_error: f32,
 }
 
 /// Policy and value function, trained by one optimiser.
@@ -195,18 +150,6 @@ struct Experience {
     returns: Vec<Vec<f32>>,
 }
 
-/// What a policy is trained for, and what it is held to.
-pub struct Task<'a> {
-    /// π_ref of eq. 9.
-    pub reference: &'a LanguageModel,
-    pub objective: Objective<'a>,
-    /// What [`Critic::RewardCopy`] starts from.
-    pub critic: Option<(RewardModel, Normalisation)>,
-    pub prompts: &'a [Vec<u32>],
-    /// Temperature and nucleus are those of the settings.
-    pub sampling: &'a Sampling,
-}
-
 /// Runs `settings.updates` rollout batches over the prompts; returns the policy and a record per batch.
 pub fn ppo(
     policy: LanguageModel,
@@ -221,11 +164,12 @@ pub fn ppo(
     let mut trainer = Trainer::new(actor_critic, &settings.optimiser, training, seed, steps);
     let mut records: Vec<UpdateRecord> = trainer.resume(monitor)?.unwrap_or_default();
     for update in records.len()..settings.updates {
-        let mut record = UpdateRecord::default();
-        let experience = {
+        let (experience, mut record) = {
             let frozen = trainer.model().frozen(training.dtype.float());
-            let rollouts = roll_out(&frozen.policy, &task, settings, seed, update);
-            evaluate(&frozen, &task, rollouts, settings, training, &mut record)?
+            let purposes = ["ppo/prompts", "ppo/rollout"];
+            let (prompts, temperature) = (settings.rollouts, settings.temperature);
+            let draw = Draw { update, prompts, samples: 1, temperature, seed, purposes };
+            evaluate(&frozen, &task, roll_out(&frozen.policy, &task, &draw), settings, training)?
         };
         let tokens: usize = experience.sequences.iter().map(Sequence::len).sum();
         for epoch in 0..settings.epochs {
@@ -237,44 +181,11 @@ pub fn ppo(
             }
         }
         monitor.tokens(tokens * (2 + settings.epochs));
-        monitor.progress(
-            update + 1,
-            settings.updates,
-            &format!("score {:.2}  KL {:.2}  EOS {:.2}", record.score, record.kl, record.eos_rate),
-        );
+        monitor.progress(update + 1, settings.updates, &record.note());
         records.push(record);
         trainer.checkpoint(monitor, &records)?;
     }
     Ok((trainer.finish().policy, records))
-}
-
-/// y ~ π(·|x) for the next prompts, in an order that is a function of (seed, epoch).
-fn roll_out(policy: &LanguageModel, task: &Task, settings: &PpoSettings, seed: u64, update: usize) -> Vec<Rollout> {
-    let prompts = task.prompts;
-    let first = update * settings.rollouts;
-    let mut order = (usize::MAX, Vec::new());
-    let chosen: Vec<usize> = (first..first + settings.rollouts)
-        .map(|index| {
-            let epoch = index / prompts.len();
-            if order.0 != epoch {
-                order = (epoch, rng::permutation(prompts.len(), seed, "ppo/prompts", epoch as u64));
-            }
-            order.1[index % prompts.len()]
-        })
-        .collect();
-    let batch: Vec<Vec<u32>> = chosen.iter().map(|&i| prompts[i].clone()).collect();
-    let sampling = Sampling { temperature: settings.temperature, top_p: 1.0, ..task.sampling.clone() };
-    let stream = |row: usize| rng::stream(seed, "ppo/rollout", &[update as u64, row as u64]);
-    generate(policy, &batch, &sampling, stream, |_| {})
-        .into_iter()
-        .zip(chosen)
-        .zip(batch)
-        .map(|((response, prompt), ids)| Rollout {
-            prompt,
-            ended: response.ended,
-            sequence: Sequence::new(ids, response.ids),
-        })
-        .collect()
 }
 
 /// Scores, KL penalties, values and advantages of a rollout batch.
@@ -284,13 +195,9 @@ fn evaluate(
     rollouts: Vec<Rollout>,
     settings: &PpoSettings,
     training: &Training,
-    record: &mut UpdateRecord,
-) -> Result<Experience> {
+) -> Result<(Experience, UpdateRecord)> {
     let scores = (task.objective.score)(&rollouts)?;
-    let floor = match settings.missing_eos {
-        MissingEos::BelowScores => task.objective.low - 1.0,
-        MissingEos::MinusOne => -1.0,
-    };
+    let last_rewards = settings.missing_eos.apply(&scores, &rollouts, &task.objective);
     let sequences: Vec<Sequence> = rollouts.iter().map(|rollout| rollout.sequence.clone()).collect();
     let (mut log_probs, mut reference, mut values) = (Vec::new(), Vec::new(), Vec::new());
     for sequences in sequences.chunks(training.rows_at_once(sequences.len())) {
@@ -303,12 +210,12 @@ fn evaluate(
 
     let (mut advantages, mut returns) = (Vec::new(), Vec::new());
     let mut kl = 0.0;
-    for (row, rollout) in rollouts.iter().enumerate() {
+    for (row, &score) in last_rewards.iter().enumerate() {
         let ratio: Vec<f32> = log_probs[row].iter().zip(&reference[row]).map(|(p, q)| p - q).collect();
         kl += ratio.iter().sum::<f32>();
         let mut rewards: Vec<f32> = ratio.iter().map(|r| -settings.kl_coefficient * r).collect();
         if let Some(last) = rewards.last_mut() {
-            *last += if rollout.ended { scores[row] } else { floor };
+            *last += score;
         }
         let advantage = generalised_advantages(&rewards, &values[row], settings.gamma, settings.lambda);
         returns.push(advantage.iter().zip(&values[row]).map(|(a, v)| a + v).collect());
@@ -317,12 +224,8 @@ fn evaluate(
     if settings.whiten_advantages {
         whiten(&mut advantages);
     }
-    let n = rollouts.len() as f32;
-    record.score = scores.iter().sum::<f32>() / n;
-    record.kl = kl / n;
-    record.eos_rate = rollouts.iter().filter(|rollout| rollout.ended).count() as f32 / n;
-    record.length = sequences.iter().map(|s| s.response.len()).sum::<usize>() as f32 / n;
-    Ok(Experience { sequences, log_probs, values, advantages, returns })
+    let record = UpdateRecord::of(&rollouts, &scores, kl);
+    Ok((Experience { sequences, log_probs, values, advantages, returns }, record))
 }
 
 /// One optimiser step on some rows of a rollout batch: the clipped surrogate plus the clipped value loss.
@@ -392,24 +295,6 @@ fn whiten(advantages: &mut [Vec<f32>]) {
     let variance = advantages.iter().flatten().map(|a| (a - mean).powi(2)).sum::<f32>() / n;
     let scale = 1.0 / (variance + 1e-8).sqrt();
     advantages.iter_mut().flatten().for_each(|a| *a = (*a - mean) * scale);
-}
-
-/// The real response tokens of every row of a `[b, response_width]` tensor.
-fn rows_of(tensor: Tensor<2>, batch: &Batch) -> Vec<Vec<f32>> {
-    let values = host(tensor);
-    let row = |(row, &length): (usize, &usize)| {
-        values[row * batch.response_width..row * batch.response_width + length].to_vec()
-    };
-    batch.response_lengths.iter().enumerate().map(row).collect()
-}
-
-/// The inverse of [`rows_of`] for some rows: `[rows, width]`, 0 at padding.
-fn padded(values: &[Vec<f32>], rows: &[usize], width: usize, device: &Device) -> Tensor<2> {
-    let mut out = vec![0.0; rows.len() * width];
-    for (index, &row) in rows.iter().enumerate() {
-        out[index * width..index * width + values[row].len()].copy_from_slice(&values[row]);
-    }
-    matrix(out, rows.len(), width, device)
 }
 
 #[cfg(test)]

@@ -1,0 +1,160 @@
+//! What the policy-gradient methods for eq. 9 share ([PPO](super::ppo), [RLOO](super::rloo)): what a policy is trained for,
+//! responses sampled from it, and what is written down about them.
+
+use crate::Result;
+use crate::methods::optimise::matrix;
+use crate::model::checkpoint::Normalisation;
+use crate::model::generate::generate;
+use crate::model::weights::host;
+use crate::model::{Batch, LanguageModel, RewardModel, Sampling, Sequence};
+use crate::rng;
+use burn::tensor::{Device, Tensor};
+use serde::{Deserialize, Serialize};
+
+/// One sampled response.
+#[derive(Clone, Debug)]
+pub struct Rollout {
+    /// Index of its prompt.
+    pub prompt: usize,
+    pub sequence: Sequence,
+    pub ended: bool,
+}
+
+/// One score per rollout.
+pub type Score<'a> = dyn Fn(&[Rollout]) -> Result<Vec<f32>> + 'a;
+
+/// What the policy is trained to raise.
+pub struct Objective<'a> {
+    /// Scores of rollouts, on a scale where 1 is about a standard deviation.
+    pub score: Box<Score<'a>>,
+    /// The first percentile of scores.
+    pub low: f32,
+}
+
+/// What a policy is trained for, and what it is held to.
+pub struct Task<'a> {
+    /// π_ref of eq. 9.
+    pub reference: &'a LanguageModel,
+    pub objective: Objective<'a>,
+    /// What PPO's [`Critic::RewardCopy`](super::ppo::Critic::RewardCopy) starts from.
+    pub critic: Option<(RewardModel, Normalisation)>,
+    pub prompts: &'a [Vec<u32>],
+    /// Temperature and nucleus are those of the settings.
+    pub sampling: &'a Sampling,
+}
+
+/// Score of a response that does not end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MissingEos {
+    /// One below the first percentile of the scores that the reward gave to its own training responses.
+    BelowScores,
+    /// The authors' constant −1, which real scores may undercut.
+    MinusOne,
+}
+
+impl MissingEos {
+    /// What takes the place of the scores of responses that do not end.
+    pub(super) fn apply(self, scores: &[f32], rollouts: &[Rollout], objective: &Objective) -> Vec<f32> {
+        let floor = match self {
+            Self::BelowScores => objective.low - 1.0,
+            Self::MinusOne => -1.0,
+        };
+        scores.iter().zip(rollouts).map(|(&score, rollout)| if rollout.ended { score } else { floor }).collect()
+    }
+}
+
+/// What one rollout batch and its updates looked like.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct UpdateRecord {
+    /// Mean score of responses, before the KL penalty.
+    pub score: f32,
+    /// Mean over responses of Σ_k log π(y_k) − log π_ref(y_k).
+    pub kl: f32,
+    pub eos_rate: f32,
+    /// Mean response length in tokens.
+    pub length: f32,
+    pub policy_loss: f32,
+    /// 0 where there is no value function.
+    pub value_loss: f32,
+    /// Largest |ratio − 1| before the first update on this batch; 0 up to rounding.
+    pub first_ratio_error: f32,
+}
+
+impl UpdateRecord {
+    /// `kl` is summed over the rollouts.
+    pub(super) fn of(rollouts: &[Rollout], scores: &[f32], kl: f32) -> Self {
+        let n = rollouts.len() as f32;
+        Self {
+            score: scores.iter().sum::<f32>() / n,
+            kl: kl / n,
+            eos_rate: rollouts.iter().filter(|rollout| rollout.ended).count() as f32 / n,
+            length: rollouts.iter().map(|rollout| rollout.sequence.response.len()).sum::<usize>() as f32 / n,
+            ..Self::default()
+        }
+    }
+
+    pub(super) fn note(&self) -> String {
+        format!("score {:.2}  KL {:.2}  EOS {:.2}", self.score, self.kl, self.eos_rate)
+    }
+}
+
+/// One rollout batch.
+pub(super) struct Draw {
+    /// Its number, from 0.
+    pub update: usize,
+    pub prompts: usize,
+    /// Responses per prompt.
+    pub samples: usize,
+    pub temperature: f32,
+    pub seed: u64,
+    /// What the order of the prompts is drawn for, and the responses.
+    pub purposes: [&'static str; 2],
+}
+
+/// y ~ π(·|x) for the next prompts, in an order that is a function of (seed, epoch); the responses to a prompt stand together.
+pub(super) fn roll_out(policy: &LanguageModel, task: &Task, draw: &Draw) -> Vec<Rollout> {
+    let (prompts, [order_purpose, rollout_purpose]) = (task.prompts, draw.purposes);
+    let first = draw.update * draw.prompts;
+    let mut order = (usize::MAX, Vec::new());
+    let chosen: Vec<usize> = (first..first + draw.prompts)
+        .flat_map(|index| {
+            let epoch = index / prompts.len();
+            if order.0 != epoch {
+                order = (epoch, rng::permutation(prompts.len(), draw.seed, order_purpose, epoch as u64));
+            }
+            std::iter::repeat_n(order.1[index % prompts.len()], draw.samples)
+        })
+        .collect();
+    let batch: Vec<Vec<u32>> = chosen.iter().map(|&i| prompts[i].clone()).collect();
+    let sampling = Sampling { temperature: draw.temperature, top_p: 1.0, ..task.sampling.clone() };
+    let stream = |row: usize| rng::stream(draw.seed, rollout_purpose, &[draw.update as u64, row as u64]);
+    generate(policy, &batch, &sampling, stream, |_| {})
+        .into_iter()
+        .zip(chosen)
+        .zip(batch)
+        .map(|((response, prompt), ids)| Rollout {
+            prompt,
+            ended: response.ended,
+            sequence: Sequence::new(ids, response.ids),
+        })
+        .collect()
+}
+
+/// The real response tokens of every row of a `[b, response_width]` tensor.
+pub(super) fn rows_of(tensor: Tensor<2>, batch: &Batch) -> Vec<Vec<f32>> {
+    let values = host(tensor);
+    let row = |(row, &length): (usize, &usize)| {
+        values[row * batch.response_width..row * batch.response_width + length].to_vec()
+    };
+    batch.response_lengths.iter().enumerate().map(row).collect()
+}
+
+/// The inverse of [`rows_of`] for some rows: `[rows, width]`, 0 at padding.
+pub(super) fn padded(values: &[Vec<f32>], rows: &[usize], width: usize, device: &Device) -> Tensor<2> {
+    let mut out = vec![0.0; rows.len() * width];
+    for (index, &row) in rows.iter().enumerate() {
+        out[index * width..index * width + values[row].len()].copy_from_slice(&values[row]);
+    }
+    matrix(out, rows.len(), width, device)
+}
