@@ -1,5 +1,9 @@
 //! One file per method, read top to bottom beside the paper: its settings, its loss with the equation's number, its loop.
 
+pub mod best_of_n;
+pub mod dpo;
+pub mod filtered_bc;
+pub mod iq_learn;
 pub mod irl;
 pub mod optimise;
 pub mod ppo;

@@ -1,0 +1,43 @@
+//! Best-of-N (Stiennon et al. 2020, arXiv 2009.01325): of n samples ỹ_1 … ỹ_n ~ π(·|x), the one of the highest r(x, ỹ_i).
+//! It stands for eq. 9 because the winner's distribution has KL to π of log n − (n − 1)/n at most and no parameters to train.
+//! SFT on the winners puts that distribution into a policy; this is the policy step of the paper's 7B half.
+
+use serde::{Deserialize, Serialize};
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BestOfNSettings {
+    /// Samples per prompt.
+    pub n: usize,
+    /// Temperature of the samples.
+    pub temperature: f32,
+    pub start: BestOfNStart,
+}
+
+/// Where SFT on the winners starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BestOfNStart {
+    /// The SFT policy.
+    Sft,
+    /// The policy that was sampled.
+    Previous,
+}
+
+/// Of each consecutive `n` scores, the index in `scores` of the highest; of equal ones, of the first.
+pub fn best(scores: &[f32], n: usize) -> Vec<usize> {
+    let highest = |group: &[f32]| (1..group.len()).fold(0, |best, i| if group[i] > group[best] { i } else { best });
+    scores.chunks(n).enumerate().map(|(prompt, group)| prompt * n + highest(group)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_highest_of_each_prompt_wins_and_the_first_of_equals() {
+        assert_eq!(best(&[0.0, 2.0, 1.0, -3.0, -4.0, -3.5], 3), [1, 3]);
+        assert_eq!(best(&[5.0, 5.0, 1.0, 1.0, 7.0, 7.0], 2), [0, 2, 4]);
+        assert_eq!(best(&[3.0, 1.0, 2.0], 1), [0, 1, 2]);
+    }
+}

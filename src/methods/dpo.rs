@@ -1,0 +1,196 @@
+//! DPO (Rafailov et al. 2023, arXiv 2305.18290). The policy that is optimal for a reward r under a KL penalty to π_ref is
+//! π ∝ π_ref·exp(r/β), so r = β·log(π/π_ref) up to a function of the prompt, which cancels in a pair. Inserted into eq. 2 it
+//! trains the policy without a reward model and without samples:
+//!
+//! ℓ = −log σ( β·[ log π(y_w|x)/π_ref(y_w|x) − log π(y_l|x)/π_ref(y_l|x) ] ),  y_w preferred to y_l.
+//!
+//! Iterative DPO (Xu et al. 2023, arXiv 2312.16682; Guo et al. 2024, arXiv 2402.04792) draws two samples of the current policy
+//! per prompt, lets a judge order them and repeats. With demonstrations for y_w and the previous iterate both for the source
+//! of y_l and for π_ref the same loss is [SPIN](super::spin)'s.
+
+use crate::Result;
+use crate::methods::irl::Anchor;
+use crate::methods::optimise::{Monitor, OptimiserSettings, Trainer, finite};
+use crate::methods::training::Training;
+use crate::model::weights::host;
+use crate::model::{Batch, LanguageModel, Pair, Sequence};
+use crate::rng;
+use burn::tensor::activation::log_sigmoid;
+use burn::tensor::{Tensor, TensorData};
+use serde::{Deserialize, Serialize};
+
+/// What recipe `dpo` trains on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DpoPairs {
+    /// IRL's first pairs: demonstrations against samples of the SFT policy.
+    Synthetic,
+    /// RLHF's labelled preferences.
+    Preferences,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DpoSettings {
+    pub pairs: DpoPairs,
+    /// Rounds of iterative DPO.
+    pub iterations: usize,
+    /// Temperature of the two samples per prompt of iterative DPO.
+    pub temperature: f32,
+    /// π_ref of iterative DPO.
+    pub anchor: Anchor,
+    pub beta: f32,
+    pub epochs: usize,
+    /// Pairs per optimiser step.
+    pub batch_size: usize,
+    pub optimiser: OptimiserSettings,
+}
+
+/// Trains `policy` on `pairs` against `reference`, which is held in the type that is computed in; returns it with the loss of
+/// every optimiser step.
+pub fn dpo(
+    policy: LanguageModel,
+    reference: &LanguageModel,
+    pairs: &[Pair],
+    settings: &DpoSettings,
+    training: &Training,
+    seed: u64,
+    monitor: &dyn Monitor,
+) -> Result<(LanguageModel, Vec<f32>)> {
+    let DpoSettings { beta, epochs, batch_size, ref optimiser, .. } = *settings;
+    let run = GapTraining { method: "DPO", order: "dpo/order", beta, epochs, batch_size, optimiser };
+    optimise_gap(policy, pairs, &gaps(reference, pairs), run, training, seed, monitor)
+}
+
+/// How [`optimise_gap`] trains.
+pub(super) struct GapTraining<'a> {
+    /// Its name in an error.
+    pub method: &'static str,
+    /// What the order of the pairs is drawn for.
+    pub order: &'static str,
+    pub beta: f32,
+    pub epochs: usize,
+    pub batch_size: usize,
+    pub optimiser: &'a OptimiserSettings,
+}
+
+/// Minimises −log σ(β·[gap − reference gap]) over pairs, where a gap is log π(chosen|x) − log π(rejected|x): the loss of DPO
+/// and of SPIN. The reference does not change while the policy is trained, so its [`gaps`] are all that is kept of it.
+pub(super) fn optimise_gap(
+    policy: LanguageModel,
+    pairs: &[Pair],
+    reference_gaps: &[f32],
+    run: GapTraining,
+    training: &Training,
+    seed: u64,
+    monitor: &dyn Monitor,
+) -> Result<(LanguageModel, Vec<f32>)> {
+    let steps_per_epoch = pairs.len().div_ceil(run.batch_size);
+    let mut trainer = Trainer::new(policy, run.optimiser, training, seed, run.epochs * steps_per_epoch);
+    let mut losses: Vec<f32> = trainer.resume(monitor)?.unwrap_or_default();
+    while trainer.step < trainer.total {
+        let (epoch, batch) = (trainer.step / steps_per_epoch, trainer.step % steps_per_epoch);
+        let order = rng::permutation(pairs.len(), seed, run.order, epoch as u64);
+        let rows: Vec<usize> = order.into_iter().skip(batch * run.batch_size).take(run.batch_size).collect();
+        let rows_in_step = rows.len();
+        let report = trainer.step(rows_in_step, monitor, |model, range| {
+            let rows = &rows[range];
+            let n = rows.len();
+            let sequences = rows.iter().map(|&i| &pairs[i].chosen).chain(rows.iter().map(|&i| &pairs[i].rejected));
+            let batch = Batch::new(sequences, &model.device());
+            let log_probs: Tensor<1> = model.response_log_probs(&batch, 1.0).sum_dim(1).reshape([2 * n]);
+            let gap = log_probs.clone().narrow(0, 0, n) - log_probs.narrow(0, n, n);
+            let reference: Vec<f32> = rows.iter().map(|&i| reference_gaps[i]).collect();
+            let reference = Tensor::from_data(TensorData::new(reference, [n]), &model.device());
+            -log_sigmoid((gap - reference) * run.beta).sum() / rows_in_step as f32
+        });
+        losses.push(finite(report.loss, &format!("the {} loss", run.method), trainer.step)?);
+        monitor.tokens(rows.iter().map(|&i| pairs[i].chosen.len() + pairs[i].rejected.len()).sum());
+        monitor.progress(trainer.step, trainer.total, &format!("loss {:.3}", report.loss));
+        trainer.checkpoint(monitor, &losses)?;
+    }
+    Ok((trainer.finish(), losses))
+}
+
+/// log π(chosen|x) − log π(rejected|x) of every pair.
+pub(super) fn gaps(model: &LanguageModel, pairs: &[Pair]) -> Vec<f32> {
+    let chosen: Vec<&Sequence> = pairs.iter().map(|pair| &pair.chosen).collect();
+    let rejected: Vec<&Sequence> = pairs.iter().map(|pair| &pair.rejected).collect();
+    let (chosen, rejected) = (sequence_log_probs(model, &chosen), sequence_log_probs(model, &rejected));
+    chosen.iter().zip(rejected).map(|(chosen, rejected)| chosen - rejected).collect()
+}
+
+/// Rows per forward pass when log-probabilities are only read.
+const SCORING_BATCH: usize = 64;
+
+/// log π(y|x), summed over the response, of every sequence.
+pub fn sequence_log_probs(model: &LanguageModel, sequences: &[&Sequence]) -> Vec<f32> {
+    let batches = sequences.chunks(SCORING_BATCH);
+    batches
+        .flat_map(|rows| {
+            let batch = Batch::new(rows.iter().copied(), &model.device());
+            host(model.response_log_probs(&batch, 1.0).sum_dim(1))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::methods::irl::Accumulate;
+    use crate::methods::optimise::{Schedule, Unwatched};
+    use crate::methods::spin::{SpinSettings, spin};
+
+    fn pairs() -> Vec<Pair> {
+        let row = |response: &[u32]| Sequence::new(vec![3, 4], response.to_vec());
+        vec![
+            Pair { chosen: row(&[5, 6, 1]), rejected: row(&[7, 1]) },
+            Pair { chosen: row(&[8, 1]), rejected: row(&[9, 10, 11, 1]) },
+        ]
+    }
+
+    fn settings() -> DpoSettings {
+        let optimiser = OptimiserSettings {
+            learning_rate: 1e-3,
+            schedule: Schedule::Constant,
+            warmup_steps: 0,
+            beta_1: 0.9,
+            beta_2: 0.99,
+            epsilon: 1e-6,
+            weight_decay: 0.0,
+            clip_norm: 1.0,
+        };
+        let (pairs, anchor) = (DpoPairs::Preferences, Anchor::Sft);
+        DpoSettings { pairs, iterations: 1, temperature: 1.0, anchor, beta: 0.5, epochs: 4, batch_size: 2, optimiser }
+    }
+
+    fn losses(policy: u64, reference: u64) -> Vec<f32> {
+        let (policy, reference) = (LanguageModel::tiny(policy), LanguageModel::tiny(reference));
+        dpo(policy, &reference, &pairs(), &settings(), &Training::default(), 7, &Unwatched).unwrap().1
+    }
+
+    /// With all pairs in one step their order, the one thing that differs, does not matter.
+    #[test]
+    fn against_its_own_start_it_is_spin_and_starts_at_the_logarithm_of_two() {
+        let DpoSettings { beta, epochs, batch_size, optimiser, .. } = settings();
+        let (iterations, accumulate, negatives_temperature) = (1, Accumulate::Last, 1.0);
+        let spin_settings =
+            SpinSettings { iterations, accumulate, negatives_temperature, beta, epochs, batch_size, optimiser };
+        let training = Training::default();
+        let (_, spun) = spin(LanguageModel::tiny(1), &pairs(), &spin_settings, &training, 7, &Unwatched).unwrap();
+        let losses = losses(1, 1);
+        assert!((losses[0] - std::f32::consts::LN_2).abs() < 1e-5, "{losses:?}");
+        assert!(losses[3] < losses[0] - 1e-3, "{losses:?}");
+        for (found, expected) in losses.iter().zip(&spun) {
+            assert!((found - expected).abs() < 1e-4, "{losses:?} instead of {spun:?}");
+        }
+    }
+
+    #[test]
+    fn the_first_loss_is_that_of_the_equation() {
+        let [policy, reference] = [1, 2].map(|seed| gaps(&LanguageModel::tiny(seed), &pairs()));
+        let loss = |(policy, reference): (&f32, &f32)| (1.0 + (-0.5 * (policy - reference)).exp()).ln();
+        let expected = policy.iter().zip(&reference).map(loss).sum::<f32>() / 2.0;
+        assert!((losses(1, 2)[0] - expected).abs() < 1e-4 * expected, "{} instead of {expected}", losses(1, 2)[0]);
+    }
+}
