@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::methods::{bytes, pairs, ppo_settings, run_ppo};
+use common::methods::{bytes, pairs, ppo_settings, rloo_settings, run_ppo, run_rloo, small_start};
 use common::{optimiser, rows, small_model};
 use miette::Diagnostic;
 use serde::de::DeserializeOwned;
@@ -14,6 +14,8 @@ use tempfile::TempDir;
 use touchstone::cli::reproduce::report_input;
 use touchstone::data::world::WorldSettings;
 use touchstone::experiment::{Experiment, Hyper, SHIPPED, Selection, Study};
+use touchstone::methods::dpo::dpo;
+use touchstone::methods::iq_learn::iq_learn;
 use touchstone::methods::optimise::Unwatched;
 use touchstone::methods::pretrain::pretrain;
 use touchstone::methods::reward::train_reward;
@@ -441,7 +443,17 @@ fn learned(weights: &Weights, rest: impl Debug) -> Option<Vec<u8>> {
 fn assert_all_read(name: &str, base: &Value, elsewhere: &[&str], learn: Learner) {
     let before = learn(base).unwrap();
     for place in pointers(base, is_leaf).into_iter().filter(|place| !elsewhere.contains(&&place[1..])) {
-        let words = ["constant", "cosine", "eq10", "reward_copy", "zero_head", "minus_one", "below_scores"];
+        let words = [
+            "constant",
+            "cosine",
+            "eq10",
+            "last_slot",
+            "during_training",
+            "reward_copy",
+            "zero_head",
+            "minus_one",
+            "below_scores",
+        ];
         let others: Vec<Value> = match base.pointer(&place).unwrap() {
             Value::String(text) => words.iter().filter(|word| *word != text).map(|word| json!(word)).collect(),
             value => alternatives(value),
@@ -483,11 +495,12 @@ fn every_setting_of_a_method_moves_what_it_learns() {
     );
     assert_all_read(
         "reward",
-        &json!({"loss": "eq11", "bound": 2.0, "epochs": 2, "batch_size": 4, "optimiser": optimiser}),
+        &json!({"loss": "eq11_margin", "margin": 0.5, "bound": 2.0, "l2": 0.1, "read_out": "last_token",
+            "normalise": "after_training", "epochs": 2, "batch_size": 4, "optimiser": optimiser}),
         &[],
         &|base| {
             let (model, normalisation, curve) =
-                train_reward(small_model(1), &pairs(11), &settings(base)?, &plain, 7, &Unwatched).unwrap();
+                train_reward(small_start(1), &pairs(11), &settings(base)?, &plain, 7, &Unwatched).unwrap();
             learned(&model.weights(), (normalisation, curve))
         },
     );
@@ -502,6 +515,36 @@ fn every_setting_of_a_method_moves_what_it_learns() {
             learned(&model.weights(), losses)
         },
     );
+    assert_all_read(
+        "dpo",
+        &json!({"pairs": "synthetic", "iterations": 1, "temperature": 1.0, "anchor": "sft", "beta": 0.1, "epochs": 2,
+            "batch_size": 4, "optimiser": optimiser}),
+        // The plan lays out the iterations, and chooses pairs and reference.
+        &["pairs", "iterations", "temperature", "anchor"],
+        &|base| {
+            let reference = small_model(5);
+            let (model, losses) =
+                dpo(small_model(1), &reference, &pairs(11), &settings(base)?, &plain, 7, &Unwatched).unwrap();
+            learned(&model.weights(), losses)
+        },
+    );
+    assert_all_read(
+        "iq_learn",
+        &json!({"lambda": 0.1, "epochs": 2, "batch_size": 4, "optimiser": optimiser}),
+        &[],
+        &|base| {
+            let (model, losses) =
+                iq_learn(small_model(1), &demonstrations, &settings(base)?, &plain, 7, &Unwatched).unwrap();
+            learned(&model.weights(), losses)
+        },
+    );
+    let mut base = json!(rloo_settings());
+    // Ratios move little in two updates.
+    (base["updates"], base["clip"]) = (json!(2), json!(1e-3));
+    assert_all_read("rloo", &base, &[], &|base| {
+        let (model, records) = run_rloo(&settings(base)?, &plain, &Unwatched);
+        learned(&model.weights(), records)
+    });
     for critic in ["zero_head", "reward_copy"] {
         let mut base = json!(ppo_settings());
         // Values move little in two updates.

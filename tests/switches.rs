@@ -121,6 +121,11 @@ fn every_network_in_ppo_has_gradients_of_its_own() {
     assert!(once.values().all(|values| values.iter().any(|value| *value != 0.0)), "a parameter that nothing trains");
 }
 
+/// Whether a method trains on its own samples.
+fn samples(name: &str) -> bool {
+    name.starts_with("ppo") || name == "rloo"
+}
+
 // --- Gradient checkpointing ---
 
 #[test]
@@ -178,8 +183,8 @@ fn adapters_and_heads_are_all_that_lora_trains() {
             assert!(gradient.contains(".lora.") || heads(gradient), "{name} trains {gradient}");
         }
         assert_eq!(steps[0].keys().filter(|gradient| gradient.contains(".lora.")).count() % 16, 0, "{name}");
-        // PPO starts from another model than the rest.
-        let base = tensors(&small_model(if name.starts_with("ppo") { 20 } else { 1 }).weights());
+        // These start from another model than the rest.
+        let base = tensors(&small_model(if samples(name) { 20 } else { 1 }).weights());
         for (tensor, values) in base.iter().filter(|(tensor, _)| trained.contains_key(*tensor)) {
             let linear =
                 [".attention.", ".mlp."].iter().any(|part| tensor.contains(part)) && tensor.ends_with("weight");
@@ -300,8 +305,8 @@ proptest! {
 
 #[test]
 fn bf16_gradients_are_near_those_of_f32() {
-    // PPO's gradients are of samples, which are others: see below.
-    for (name, run) in METHODS.iter().filter(|(name, _)| !name.starts_with("ppo")) {
+    // Gradients of policy-gradient methods are of samples, which are others: see below.
+    for (name, run) in METHODS.iter().filter(|(name, _)| !samples(name)) {
         let (exact, near) = (record(*run, &Training::default()).1, record(*run, &bf16()).1);
         let norm = |values: &[f32]| values.iter().map(|value| value.powi(2)).sum::<f32>().sqrt();
         let largest = exact[0].values().map(|values| norm(values)).fold(0.0, f32::max);

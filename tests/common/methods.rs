@@ -3,11 +3,14 @@
 use super::{EOS, optimiser, rows, small_model};
 use std::fs;
 use touchstone::Result;
-use touchstone::methods::irl::Accumulate;
+use touchstone::methods::dpo::{DpoPairs, DpoSettings, dpo};
+use touchstone::methods::iq_learn::{IqLearnSettings, iq_learn};
+use touchstone::methods::irl::{Accumulate, Anchor};
 use touchstone::methods::optimise::Monitor;
 use touchstone::methods::ppo::{Critic, MissingEos, Objective, PpoSettings, Rollout, Task, UpdateRecord, ppo};
 use touchstone::methods::pretrain::{PretrainSettings, pretrain};
-use touchstone::methods::reward::{RewardLoss, RewardSettings, train_reward};
+use touchstone::methods::reward::{Normalise, ReadOut, RewardLoss, RewardSettings, RewardStart, train_reward};
+use touchstone::methods::rloo::{RlooSettings, rloo};
 use touchstone::methods::sft::{SftSettings, sft};
 use touchstone::methods::spin::{SpinSettings, spin};
 use touchstone::methods::training::Training;
@@ -61,11 +64,49 @@ pub fn ppo_settings() -> PpoSettings {
     }
 }
 
-/// PPO from a small model towards short responses, with that model for reference.
-pub fn run_ppo(
-    settings: &PpoSettings,
+pub fn rloo_settings() -> RlooSettings {
+    RlooSettings {
+        updates: 5,
+        rollouts: 12,
+        samples: 3,
+        epochs: 2,
+        temperature: 0.7,
+        kl_coefficient: 0.05,
+        clip: 0.2,
+        missing_eos: MissingEos::BelowScores,
+        optimiser: optimiser(),
+    }
+}
+
+pub fn reward_settings() -> RewardSettings {
+    RewardSettings {
+        loss: RewardLoss::Eq11,
+        margin: 0.5,
+        bound: 0.0,
+        l2: 0.0,
+        read_out: ReadOut::LastToken,
+        normalise: Normalise::AfterTraining,
+        epochs: 2,
+        batch_size: 4,
+        optimiser: optimiser(),
+    }
+}
+
+/// A reward's head and decoder are fresh.
+pub fn small_start(seed: u64) -> RewardStart {
+    RewardStart::Policy(small_model(seed))
+}
+
+pub fn run_reward(settings: &RewardSettings, training: &Training, monitor: &dyn Monitor) -> Trained {
+    let (model, normalisation, curve) =
+        train_reward(small_start(1), &pairs(11), settings, training, 7, monitor).unwrap();
+    (model.weights(), format!("{normalisation:?} {curve:?}"))
+}
+
+/// A policy step from a small model towards short responses, with that model for reference.
+fn policy_step(
     training: &Training,
-    monitor: &dyn Monitor,
+    step: impl Fn(LanguageModel, Task) -> Result<(LanguageModel, Vec<UpdateRecord>)>,
 ) -> (LanguageModel, Vec<UpdateRecord>) {
     let (policy, prompts) = (small_model(20), rows(9, 20).into_iter().map(|row| row.prompt).collect::<Vec<_>>());
     let reference = policy.clone().in_dtype(training.dtype.float());
@@ -75,7 +116,23 @@ pub fn run_ppo(
     let objective = Objective { score: Box::new(score), low: -2.0 };
     let (critic, sampling) = (Some((small_reward(20), Normalisation::none(0.0))), sampling(1.0, 1.0));
     let task = Task { reference: &reference, objective, critic, prompts: &prompts, sampling: &sampling };
-    ppo(policy, task, settings, training, 20, monitor).unwrap()
+    step(policy, task).unwrap()
+}
+
+pub fn run_ppo(
+    settings: &PpoSettings,
+    training: &Training,
+    monitor: &dyn Monitor,
+) -> (LanguageModel, Vec<UpdateRecord>) {
+    policy_step(training, |policy, task| ppo(policy, task, settings, training, 20, monitor))
+}
+
+pub fn run_rloo(
+    settings: &RlooSettings,
+    training: &Training,
+    monitor: &dyn Monitor,
+) -> (LanguageModel, Vec<UpdateRecord>) {
+    policy_step(training, |policy, task| rloo(policy, task, settings, training, 20, monitor))
 }
 
 /// What a training run ends with: the weights' file, and its curve as text.
@@ -83,7 +140,7 @@ pub type Trained = (Weights, String);
 /// A method on a small problem of six optimiser steps or more.
 pub type Run = fn(&Training, &dyn Monitor) -> Trained;
 
-pub const METHODS: [(&str, Run); 6] = [
+pub const METHODS: [(&str, Run); 10] = [
     ("pretrain", |training, monitor| {
         let optimiser = optimiser();
         let settings = PretrainSettings {
@@ -103,13 +160,7 @@ pub const METHODS: [(&str, Run); 6] = [
         let (model, losses) = sft(small_model(1), &rows(11, 2), &settings, training, 7, monitor).unwrap();
         (model.weights(), format!("{losses:?}"))
     }),
-    ("reward", |training, monitor| {
-        let optimiser = optimiser();
-        let settings = RewardSettings { loss: RewardLoss::Eq11, bound: 0.0, epochs: 2, batch_size: 4, optimiser };
-        let (model, normalisation, curve) =
-            train_reward(small_model(1), &pairs(11), &settings, training, 7, monitor).unwrap();
-        (model.weights(), format!("{normalisation:?} {curve:?}"))
-    }),
+    ("reward", |training, monitor| run_reward(&reward_settings(), training, monitor)),
     ("spin", |training, monitor| {
         let settings = SpinSettings {
             iterations: 1,
@@ -125,6 +176,35 @@ pub const METHODS: [(&str, Run); 6] = [
     }),
     ("ppo", |training, monitor| {
         let (model, records) = run_ppo(&ppo_settings(), training, monitor);
+        (model.weights(), format!("{records:?}"))
+    }),
+    ("reward with the authors' errors", |training, monitor| {
+        let (read_out, normalise) = (ReadOut::LastSlot, Normalise::DuringTraining);
+        let settings = RewardSettings { loss: RewardLoss::Hinge, l2: 0.1, read_out, normalise, ..reward_settings() };
+        run_reward(&settings, training, monitor)
+    }),
+    ("dpo", |training, monitor| {
+        let settings = DpoSettings {
+            pairs: DpoPairs::Synthetic,
+            iterations: 1,
+            temperature: 1.0,
+            anchor: Anchor::Sft,
+            beta: 0.1,
+            epochs: 2,
+            batch_size: 4,
+            optimiser: optimiser(),
+        };
+        let reference = small_model(5).in_dtype(training.dtype.float());
+        let (model, losses) = dpo(small_model(1), &reference, &pairs(11), &settings, training, 7, monitor).unwrap();
+        (model.weights(), format!("{losses:?}"))
+    }),
+    ("iq_learn", |training, monitor| {
+        let settings = IqLearnSettings { lambda: 0.1, epochs: 2, batch_size: 4, optimiser: optimiser() };
+        let (model, losses) = iq_learn(small_model(1), &rows(11, 2), &settings, training, 7, monitor).unwrap();
+        (model.weights(), format!("{losses:?}"))
+    }),
+    ("rloo", |training, monitor| {
+        let (model, records) = run_rloo(&rloo_settings(), training, monitor);
         (model.weights(), format!("{records:?}"))
     }),
     ("ppo with a critic of its own", |training, monitor| {
