@@ -5,7 +5,8 @@ mod common;
 use burn::module::Module;
 use burn::tensor::{Int, Tensor, TensorData};
 use common::methods::{
-    METHODS, Run, Trained, assert_close, bytes, parameters, ppo_settings, run_ppo, sampling, small_reward,
+    METHODS, Run, Trained, assert_close, bytes, parameters, ppo_settings, rloo_settings, run_ppo, run_rloo, sampling,
+    small_reward,
 };
 use common::{EOS, VOCABULARY, cpu, micro_batches, optimiser, rows, small_model};
 use proptest::prelude::*;
@@ -18,8 +19,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use touchstone::device::fused;
 use touchstone::methods::optimise::{Monitor, OptimiserSettings, Schedule, Unwatched};
-use touchstone::methods::ppo::{Critic, PpoSettings};
+use touchstone::methods::ppo::{Critic, PpoSettings, UpdateRecord};
 use touchstone::methods::reward::score;
+use touchstone::methods::rloo::RlooSettings;
 use touchstone::methods::sft::{SftSettings, sft};
 use touchstone::methods::spin::sequence_log_probs;
 use touchstone::methods::training::{Dtype, Training};
@@ -262,9 +264,18 @@ fn micro_batches_do_not_change_what_is_learned() {
     }
 }
 
+#[test]
+fn a_leave_one_out_baseline_needs_another_sample_of_every_prompt() {
+    for (rollouts, samples) in [(12, 1), (12, 5), (12, 0), (3, 4)] {
+        let settings = RlooSettings { rollouts, samples, ..rloo_settings() };
+        let error = run_rloo(&settings, &Training::default(), &Unwatched).expect_err("no such batch").to_string();
+        assert!(error.contains(&format!("{rollouts} rollouts are not {samples} samples")), "{error}");
+    }
+}
+
 /// Not nearly: the same numbers are computed twice, among other rows and in another width.
 #[test]
-fn before_its_first_update_ppo_is_exactly_where_it_started() {
+fn before_its_first_update_a_policy_is_exactly_where_it_started() {
     let plain = Training::default();
     let regimes = [
         plain.clone(),
@@ -272,12 +283,23 @@ fn before_its_first_update_ppo_is_exactly_where_it_started() {
         Training { lora_rank: 2, ..plain.clone() },
         Training { dtype: Dtype::Bf16, ..plain },
     ];
-    for (critic, temperature) in [(Critic::ZeroHead, 0.7), (Critic::RewardCopy, 0.7), (Critic::ZeroHead, 1.0)] {
+    let ppo = |critic, temperature| {
         let settings = PpoSettings { critic, temperature, updates: 3, ..ppo_settings() };
+        move |training: &Training| run_ppo(&settings, training, &Unwatched).1
+    };
+    let rloo = |training: &Training| {
+        run_rloo(&RlooSettings { updates: 3, ..rloo_settings() }, training, &Unwatched).unwrap().1
+    };
+    let methods: [(&str, &dyn Fn(&Training) -> Vec<UpdateRecord>); 4] = [
+        ("PPO", &ppo(Critic::ZeroHead, 0.7)),
+        ("PPO with a critic of its own", &ppo(Critic::RewardCopy, 0.7)),
+        ("PPO at temperature 1", &ppo(Critic::ZeroHead, 1.0)),
+        ("RLOO", &rloo),
+    ];
+    for (name, run) in methods {
         for (regime, micro) in regimes.iter().flat_map(|regime| [0, 1, 5].map(|micro| (regime, micro))) {
             let training = Training { micro_batch: NonZeroUsize::new(micro), ..regime.clone() };
-            let (_, records) = run_ppo(&settings, &training, &Unwatched);
-            let what = format!("{critic:?} at temperature {temperature} with {training:?}");
+            let (records, what) = (run(&training), format!("{name} with {training:?}"));
             assert!(records.iter().all(|record| record.first_ratio_error == 0.0), "{what}: {records:?}");
             assert!(records[0].kl == 0.0, "{what}: the policy is its own reference: {}", records[0].kl);
             assert!(records[2].kl.abs() > 1e-4, "{what}: and then it moves: {}", records[2].kl);

@@ -104,10 +104,7 @@ pub fn run_reward(settings: &RewardSettings, training: &Training, monitor: &dyn 
 }
 
 /// A policy step from a small model towards short responses, with that model for reference.
-fn policy_step(
-    training: &Training,
-    step: impl Fn(LanguageModel, Task) -> Result<(LanguageModel, Vec<UpdateRecord>)>,
-) -> (LanguageModel, Vec<UpdateRecord>) {
+fn policy_step<T>(training: &Training, step: impl FnOnce(LanguageModel, Task) -> T) -> T {
     let (policy, prompts) = (small_model(20), rows(9, 20).into_iter().map(|row| row.prompt).collect::<Vec<_>>());
     let reference = policy.clone().in_dtype(training.dtype.float());
     let score = |rollouts: &[Rollout]| -> Result<Vec<f32>> {
@@ -115,8 +112,7 @@ fn policy_step(
     };
     let objective = Objective { score: Box::new(score), low: -2.0 };
     let (critic, sampling) = (Some((small_reward(20), Normalisation::none(0.0))), sampling(1.0, 1.0));
-    let task = Task { reference: &reference, objective, critic, prompts: &prompts, sampling: &sampling };
-    step(policy, task).unwrap()
+    step(policy, Task { reference: &reference, objective, critic, prompts: &prompts, sampling: &sampling })
 }
 
 pub fn run_ppo(
@@ -124,14 +120,14 @@ pub fn run_ppo(
     training: &Training,
     monitor: &dyn Monitor,
 ) -> (LanguageModel, Vec<UpdateRecord>) {
-    policy_step(training, |policy, task| ppo(policy, task, settings, training, 20, monitor))
+    policy_step(training, |policy, task| ppo(policy, task, settings, training, 20, monitor)).unwrap()
 }
 
 pub fn run_rloo(
     settings: &RlooSettings,
     training: &Training,
     monitor: &dyn Monitor,
-) -> (LanguageModel, Vec<UpdateRecord>) {
+) -> Result<(LanguageModel, Vec<UpdateRecord>)> {
     policy_step(training, |policy, task| rloo(policy, task, settings, training, 20, monitor))
 }
 
@@ -204,7 +200,7 @@ pub const METHODS: [(&str, Run); 10] = [
         (model.weights(), format!("{losses:?}"))
     }),
     ("rloo", |training, monitor| {
-        let (model, records) = run_rloo(&rloo_settings(), training, monitor);
+        let (model, records) = run_rloo(&rloo_settings(), training, monitor).unwrap();
         (model.weights(), format!("{records:?}"))
     }),
     ("ppo with a critic of its own", |training, monitor| {
