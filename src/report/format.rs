@@ -53,6 +53,12 @@ pub fn compact(value: f64) -> String {
     }
 }
 
+/// Decimals that a place on an axis is shown with.
+pub fn decimals_of(value: f64) -> usize {
+    let text = compact(value);
+    text.split_once('.').filter(|_| !text.contains('e')).map_or(0, |(_, fraction)| fraction.len())
+}
+
 /// Decimals that leave three significant digits.
 pub fn decimals_for(value: f64) -> usize {
     if value == 0.0 || !value.is_finite() { 3 } else { (2.0 - value.abs().log10().floor()).clamp(0.0, 9.0) as usize }
@@ -114,6 +120,7 @@ mod tests {
     fn places_on_an_axis_are_short() {
         let shown = [0.1 + 0.2, 1000.0, 0.25, 1.5e12, 0.0004, 0.0, 116_722.0].map(compact);
         assert_eq!(shown, ["0.3", "1000", "0.25", "1.5e12", "4e-4", "0", "116722"]);
+        assert_eq!([0.25, 16.0, 1.5e12].map(decimals_of), [2, 0, 0]);
         assert_eq!([1234.5, 0.0123, 7.0, 0.0].map(decimals_for), [0, 4, 2, 3]);
     }
 

@@ -38,7 +38,7 @@ pub fn mishaps(view: &View) -> Vec<String> {
     }
     if of_points > 0 {
         found.push(format!(
-            "points of the questions: {}, each with its reason in the table",
+            "points of the questions: {}, named with their reasons in the table",
             format::count(of_points, "more cell")
         ));
     }

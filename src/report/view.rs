@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::input::{
-    Ablation, AxisScale, Better, Claim, Header, Layout, MethodRow, MetricColumn, Metrics, ReportInput, Status,
-    TableKind, TableSpec,
+    Ablation, AblationLine, AblationPoint, AxisScale, Better, Claim, Header, Layout, MethodRow, MetricColumn, Metrics,
+    ReportInput, Status, TableKind, TableSpec,
 };
 use crate::error::{Error, Result};
 
@@ -177,6 +177,17 @@ impl<'a> View<'a> {
         }
         let counts = self.counts(method, size);
         counts.ended() < counts.planned
+    }
+
+    /// The lines of an ablation that a size has, with their places. One point alone, which is often a method that is there
+    /// anyhow, makes no line.
+    pub fn lines_of<'b>(&self, ablation: &'b Ablation, size: &str) -> Vec<(usize, &'b AblationLine)> {
+        let planned = |point: &&AblationPoint| {
+            self.counts(&point.method, size).planned > 0
+                || ablation.metrics.iter().any(|metric| !self.metrics().last(&point.method, size, metric).is_empty())
+        };
+        let has = |line: &AblationLine| line.points.iter().filter(planned).count() >= line.points.len().clamp(1, 2);
+        ablation.lines.iter().enumerate().filter(|(_, line)| has(line)).collect()
     }
 
     /// Rows of a table at a size.

@@ -104,13 +104,13 @@ impl<'a> Drawing<'a> {
     /// Every point of every line at a size, by line and x.
     fn spots(&self, size: &str) -> Result<Vec<Spot<'a>>> {
         let mut spots = Vec::new();
-        for (line, points) in self.ablation.lines.iter().map(|line| &line.points).enumerate() {
-            for point in points {
+        for (at, line) in self.view.lines_of(self.ablation, size) {
+            for point in &line.points {
                 let place = || self.words.iter().position(|word| *word == point.label).map(|place| place as f64 + 0.5);
                 let Some(x) = (if self.over_words() { place() } else { point.x }) else { continue };
                 let values = self.view.metrics().last(&point.method, size, &self.metric.id);
                 let mean = over_seeds(self.view, self.metric, &values)?;
-                spots.push(Spot { line, x, method: &point.method, values, mean });
+                spots.push(Spot { line: at, x, method: &point.method, values, mean });
             }
         }
         spots.sort_by(|a, b| (a.line, a.x).partial_cmp(&(b.line, b.x)).unwrap_or(std::cmp::Ordering::Equal));

@@ -25,25 +25,23 @@ pub fn points(view: &View, ablation: &Ablation) -> Result<Table> {
             .map(|metric| Column::new(&metric.id, format!("{}{}", metric.label, arrow(metric.better)), Kind::Estimate)),
     );
     columns.extend([count("planned"), count("ended"), count("collapsed")]);
-    let of_lines = ablation.lines.iter().flat_map(|line| {
-        line.points.iter().map(move |point| (line.label.as_str(), point.label.as_str(), point.x, point.method.as_str()))
-    });
-    let of_level = ablation.against.iter().map(|id| (view.method_label(id), "", None, id.as_str()));
-    let all: Vec<_> = of_lines.chain(of_level).collect();
     let mut rows = Vec::new();
     for size in &view.sizes {
-        for (line, label, x, method) in &all {
+        let lines = view.lines_of(ablation, size);
+        let points = lines.iter().flat_map(|(_, line)| {
+            line.points
+                .iter()
+                .map(move |point| (line.label.as_str(), point.label.as_str(), point.x, point.method.as_str()))
+        });
+        let level = ablation.against.iter().filter(|_| !lines.is_empty());
+        let level = level.map(|id| (view.method_label(id), "", None, id.as_str()));
+        for (line, label, x, method) in points.chain(level) {
             let counts = view.counts(method, size);
-            let has = |id: &String| !view.metrics().last(method, size, id).is_empty();
-            // A size that the ablation leaves out has no rows.
-            if counts.planned == 0 && !ablation.metrics.iter().any(has) {
-                continue;
-            }
             let mut row = vec![
                 Cell::text(view.size_label(size)),
-                Cell::text(*line),
-                Cell::text(*label),
-                Cell::number(*x, x.map_or(0, format::decimals_for)),
+                Cell::text(line),
+                Cell::text(label),
+                Cell::number(x, x.map_or(0, format::decimals_of)),
             ];
             for metric in &metrics {
                 let values = view.metrics().last(method, size, &metric.id);
@@ -66,7 +64,11 @@ pub fn crossings(view: &View, ablation: &Ablation) -> Result<Option<Table>> {
         for id in &ablation.metrics {
             let metric = view.metric(id)?;
             let Some(height) = level(view, metric, against, size)? else { continue };
-            for line in &ablation.lines {
+            for (_, line) in view.lines_of(ablation, size) {
+                // A line that the level is a point of meets it there.
+                if line.points.iter().any(|point| point.method == *against) {
+                    continue;
+                }
                 let Some(met) = crossing(view, line, ablation.scale, against, metric, size)? else { continue };
                 let planned = met.inside + met.before + met.beyond + met.unknown;
                 let x = met

@@ -13,14 +13,18 @@ pub fn curve(view: &View, curve: &Curve) -> Result<Option<Table>> {
         return Ok(None);
     }
     let mut rows = Vec::new();
-    for line in averages(view, curve)? {
+    let averages = averages(view, curve)?;
+    let points = averages.iter().flat_map(|line| &line.points);
+    let largest = points.fold(0.0_f64, |largest, (_, estimate)| largest.max(estimate.point.abs()));
+    let decimals = format::decimals_for(largest).min(4);
+    for line in averages {
         let seeds = curve.lines.iter().filter(|it| it.method == line.method && it.size == line.size).count();
         for (x, estimate) in line.points {
             rows.push(vec![
                 Cell::text(view.size_label(line.size)),
                 Cell::text(view.method_label(line.method)),
-                Cell::number(Some(x), format::decimals_for(x).min(4)),
-                Cell::Estimate(Measured::of(&estimate, seeds, format::decimals_for(estimate.point).min(4))),
+                Cell::number(Some(x), format::decimals_of(x)),
+                Cell::Estimate(Measured::of(&estimate, seeds, decimals)),
             ]);
         }
     }
