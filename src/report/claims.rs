@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::contrast::Contrast;
 use super::format;
 use super::input::Claim;
-use super::view::View;
+use super::view::{View, methods_of};
 use crate::error::Result;
 use crate::stats::{Paired, Verdict, adjust_defined, holm, verdict};
 
@@ -34,7 +34,7 @@ pub fn judge<'a>(view: &View<'a>) -> Result<Vec<Judged<'a>>> {
         let parts = sizes(view, claim)
             .into_iter()
             .map(|size| {
-                let contrast = Contrast::new(view, metric, size, &claim.method, &claim.versus)?;
+                let contrast = Contrast::of_claim(view, metric, size, claim)?;
                 let tested = contrast.beyond(view, claim.threshold)?;
                 Ok(Part { contrast, tested, p_adjusted: None, verdict: None })
             })
@@ -52,7 +52,7 @@ pub fn judge<'a>(view: &View<'a>) -> Result<Vec<Judged<'a>>> {
     Ok(judged)
 }
 
-/// The sizes a claim speaks of: its own, or all at which both methods were planned and can have the metric. Where there
+/// The sizes a claim speaks of: its own, or all at which its methods were planned and can have the metric. Where there
 /// is no such size it speaks of all, and each says that there are no data.
 fn sizes<'v>(view: &'v View, claim: &Claim) -> Vec<&'v str> {
     let all = || view.sizes.iter().map(String::as_str);
@@ -60,7 +60,7 @@ fn sizes<'v>(view: &'v View, claim: &Claim) -> Vec<&'v str> {
         return all().filter(|size| size == only).collect();
     }
     let has = |method: &str, size: &str| view.belongs(method, size, &[&claim.metric]);
-    let both: Vec<&str> = all().filter(|size| has(&claim.method, size) && has(&claim.versus, size)).collect();
+    let both: Vec<&str> = all().filter(|size| methods_of(claim).all(|method| has(method, size))).collect();
     if both.is_empty() { all().collect() } else { both }
 }
 

@@ -1,6 +1,6 @@
 //! One method over its seeds; two methods paired by seed; and which of several methods are separated from the best.
 
-use super::input::{Better, BySeed, MetricColumn};
+use super::input::{Better, BySeed, Claim, MetricColumn, RelativeTo};
 use super::table::Mark;
 use super::view::View;
 use crate::error::Result;
@@ -21,16 +21,18 @@ pub fn over_seeds(view: &View, metric: &MetricColumn, values: &BySeed) -> Result
     Ok(Some(estimate))
 }
 
-/// `method − versus`, over the seeds that both have.
+/// `method − versus`, less another such difference where it is relative to one, over the seeds that all have.
 #[derive(Clone, Debug)]
 pub struct Contrast<'a> {
     pub metric: &'a MetricColumn,
     pub size: String,
     pub method: String,
     pub versus: String,
+    pub relative_to: Option<RelativeTo>,
     /// `None` without a shared seed.
     pub paired: Option<Paired>,
-    /// Probability that a run of `method` is better than one of `versus`, whichever way the metric improves.
+    /// Probability that a run of `method` is better than one of `versus`, whichever way the metric improves; where the
+    /// contrast is relative, that the first difference is better than the second.
     pub improvement: Option<f64>,
     /// Pairs that were planned.
     pub planned: usize,
@@ -38,27 +40,78 @@ pub struct Contrast<'a> {
 
 impl<'a> Contrast<'a> {
     pub fn new(view: &View, metric: &'a MetricColumn, size: &str, method: &str, versus: &str) -> Result<Self> {
-        let ours = view.metrics().last(method, size, &metric.id);
-        let theirs = view.metrics().last(versus, size, &metric.id);
-        let (a, b): (Vec<f64>, Vec<f64>) =
-            ours.iter().filter_map(|(seed, a)| theirs.get(seed).map(|b| (*a, *b))).unzip();
-        let paired = if a.is_empty() { None } else { Some(paired(&a, &b, view.level())?) };
-        let improvement = paired.map(|_| match metric.better {
-            Better::Lower => probability_of_improvement(&b, &a),
-            Better::Higher | Better::Neither => probability_of_improvement(&a, &b),
-        });
-        let planned = view.planned(method, size).min(view.planned(versus, size));
+        Self::relative(view, metric, size, (method, versus), None)
+    }
+
+    /// What `claim` compares.
+    pub fn of_claim(view: &View, metric: &'a MetricColumn, size: &str, claim: &Claim) -> Result<Self> {
+        Self::relative(view, metric, size, (&claim.method, &claim.versus), claim.relative_to.as_ref())
+    }
+
+    fn relative(
+        view: &View,
+        metric: &'a MetricColumn,
+        size: &str,
+        (method, versus): (&str, &str),
+        relative_to: Option<&RelativeTo>,
+    ) -> Result<Self> {
         let [size, method, versus] = [size, method, versus].map(str::to_owned);
-        Ok(Self { metric, size, method, versus, paired, improvement, planned })
+        let relative_to = relative_to.cloned();
+        let mut contrast =
+            Self { metric, size, method, versus, relative_to, paired: None, improvement: None, planned: 0 };
+        let planned = contrast.methods().into_iter().map(|method| view.planned(method, &contrast.size)).min();
+        contrast.planned = planned.unwrap_or(0);
+        contrast.paired = contrast.beyond(view, 0.0)?;
+        contrast.improvement = contrast.paired.map(|paired| match metric.better {
+            Better::Lower => 1.0 - paired.probability_of_improvement,
+            Better::Higher | Better::Neither => paired.probability_of_improvement,
+        });
+        Ok(contrast)
+    }
+
+    /// The methods it is made from; of those that it adds the first, then those that it subtracts.
+    fn methods(&self) -> Vec<&str> {
+        [self.added(), self.subtracted()].concat()
+    }
+
+    fn added(&self) -> Vec<&str> {
+        [&self.method].into_iter().chain(self.relative_to.as_ref().map(|it| &it.versus)).map(String::as_str).collect()
+    }
+
+    fn subtracted(&self) -> Vec<&str> {
+        [&self.versus].into_iter().chain(self.relative_to.as_ref().map(|it| &it.method)).map(String::as_str).collect()
     }
 
     /// The comparison against a difference of `threshold` instead of 0: what a claim of "by more than" is tested by.
     pub fn beyond(&self, view: &View, threshold: f64) -> Result<Option<Paired>> {
-        let ours = view.metrics().last(&self.method, &self.size, &self.metric.id);
-        let theirs = view.metrics().last(&self.versus, &self.size, &self.metric.id);
-        let shared = ours.iter().filter_map(|(seed, a)| theirs.get(seed).map(|b| (*a, *b + threshold)));
-        let (a, b): (Vec<f64>, Vec<f64>) = shared.unzip();
-        if a.is_empty() { Ok(None) } else { paired(&a, &b, view.level()).map(Some) }
+        let of = |method: &str| view.metrics().last(method, &self.size, &self.metric.id);
+        let (added, subtracted): (Vec<BySeed>, Vec<BySeed>) =
+            (self.added().into_iter().map(of).collect(), self.subtracted().into_iter().map(of).collect());
+        let mut sides: (Vec<f64>, Vec<f64>) = Default::default();
+        let mut gains: (Vec<f64>, Vec<f64>) = Default::default();
+        for seed in added[0].keys() {
+            let value = |of: &BySeed| of.get(seed).copied();
+            let (Some(added), Some(subtracted)) = (
+                added.iter().map(value).collect::<Option<Vec<f64>>>(),
+                subtracted.iter().map(value).collect::<Option<Vec<f64>>>(),
+            ) else {
+                continue;
+            };
+            sides.0.push(added.iter().sum());
+            sides.1.push(subtracted.iter().sum::<f64>() + threshold);
+            if let ([_, versus], [_, method]) = (&added[..], &subtracted[..]) {
+                gains.0.push(added[0] - subtracted[0]);
+                gains.1.push(method - versus + threshold);
+            }
+        }
+        if sides.0.is_empty() {
+            return Ok(None);
+        }
+        let mut comparison = paired(&sides.0, &sides.1, view.level())?;
+        if self.relative_to.is_some() {
+            comparison.probability_of_improvement = probability_of_improvement(&gains.0, &gains.1);
+        }
+        Ok(Some(comparison))
     }
 
     /// Raw two-sided p, where defined.

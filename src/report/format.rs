@@ -40,6 +40,30 @@ pub fn p_value(p: Option<f64>) -> String {
     }
 }
 
+/// Up to four significant digits without needless zeros, `1.5e12` where it is long: for places on an axis.
+pub fn compact(value: f64) -> String {
+    if value.fract() == 0.0 && value.abs() < 1e6 {
+        return format!("{value}");
+    }
+    // Rounded by way of text, so that 0.1 + 0.2 is 0.3.
+    let short = format!("{value:.3e}").parse::<f64>().unwrap_or(value);
+    match short.abs() {
+        size if (1e-3..1e6).contains(&size) => format!("{short}"),
+        _ => format!("{short:e}"),
+    }
+}
+
+/// Decimals that a place on an axis is shown with.
+pub fn decimals_of(value: f64) -> usize {
+    let text = compact(value);
+    text.split_once('.').filter(|_| !text.contains('e')).map_or(0, |(_, fraction)| fraction.len())
+}
+
+/// Decimals that leave three significant digits.
+pub fn decimals_for(value: f64) -> usize {
+    if value == 0.0 || !value.is_finite() { 3 } else { (2.0 - value.abs().log10().floor()).clamp(0.0, 9.0) as usize }
+}
+
 /// Thousands apart: `12,345,678`, for tokens and seconds.
 pub fn grouped(value: Option<f64>, decimals: usize) -> String {
     let text = optional(value, decimals);
@@ -90,6 +114,14 @@ mod tests {
     fn p_values_are_readable_and_never_zero() {
         let shown = [Some(0.0), Some(0.00099), Some(0.0204474), Some(0.05), Some(0.125), Some(1.0), None].map(p_value);
         assert_eq!(shown, ["<0.001", "<0.001", "0.0204", "0.05", "0.125", "1.000", "n/a"]);
+    }
+
+    #[test]
+    fn places_on_an_axis_are_short() {
+        let shown = [0.1 + 0.2, 1000.0, 0.25, 1.5e12, 0.0004, 0.0, 116_722.0].map(compact);
+        assert_eq!(shown, ["0.3", "1000", "0.25", "1.5e12", "4e-4", "0", "116722"]);
+        assert_eq!([0.25, 16.0, 1.5e12].map(decimals_of), [2, 0, 0]);
+        assert_eq!([1234.5, 0.0123, 7.0, 0.0].map(decimals_for), [0, 4, 2, 3]);
     }
 
     #[test]

@@ -19,6 +19,10 @@ pub struct ReportInput {
     pub layout: Layout,
     #[serde(default)]
     pub curves: Vec<Curve>,
+    #[serde(default)]
+    pub items: Vec<Items>,
+    #[serde(default)]
+    pub ablations: Vec<Ablation>,
 }
 
 /// What was asked, how it was run, and what became of every planned cell.
@@ -73,12 +77,26 @@ pub struct Cost {
     pub method: String,
     pub size: String,
     pub seed: u64,
+    /// The iteration it was spent in, from 1; 0 for what does not iterate.
+    #[serde(default)]
+    pub iteration: i64,
+    #[serde(default)]
+    pub role: CostRole,
     pub wall_seconds: Option<f64>,
     pub cpu_seconds: Option<f64>,
     pub peak_memory_mib: Option<f64>,
     /// Tokens processed, prompt and response.
     pub tokens: Option<f64>,
     pub flops: Option<f64>,
+}
+
+/// Whether a cost made a method or only measured it: what a user of the method pays is the making.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CostRole {
+    #[default]
+    Making,
+    Measuring,
 }
 
 /// A statement about two methods, declared in the experiment's file before any run.
@@ -103,6 +121,17 @@ pub struct Claim {
     pub family: String,
     /// Differences within ± this margin count as equivalent; in the metric's units.
     pub margin: Option<f64>,
+    /// Another difference that `method − versus` is compared with, as in "degrades less than".
+    #[serde(default)]
+    pub relative_to: Option<RelativeTo>,
+}
+
+/// The difference `method − versus` that a claim subtracts from its own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RelativeTo {
+    pub method: String,
+    pub versus: String,
 }
 
 /// What is shown, in which order, under which names.
@@ -139,6 +168,9 @@ pub struct MethodRow {
     /// A rule that needs no training (length, log-probability, random). Shown in reward tables alone.
     #[serde(default)]
     pub heuristic: bool,
+    /// A point of an [`Ablation`], shown there and in claims, never among the methods.
+    #[serde(default)]
+    pub point: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -201,15 +233,89 @@ pub struct Curve {
     pub x_label: String,
     pub y_label: String,
     pub lines: Vec<CurveLine>,
+    #[serde(default)]
+    pub log_x: bool,
+    #[serde(default)]
+    pub log_y: bool,
+    /// Lines of one method and size are seeds: their mean at equal x is drawn with its t band and tabled.
+    #[serde(default)]
+    pub bands: bool,
+    /// What the curve answers, if it answers something.
+    #[serde(default)]
+    pub note: String,
 }
 
 /// One run's line in a [`Curve`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CurveLine {
+    /// A method, whose label and colour it takes; any other text labels itself.
     pub method: String,
     pub size: String,
     pub seed: u64,
     /// (x, y), in the order they are joined.
     pub points: Vec<[f64; 2]>,
+}
+
+/// Values of a metric of one run at the method's last iteration, one per test item (a prompt or a pair). Items are in
+/// the same order for all methods and seeds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Items {
+    pub method: String,
+    pub size: String,
+    pub seed: u64,
+    pub metric: String,
+    pub values: Vec<f64>,
+}
+
+/// One question, answered by varying one thing.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ablation {
+    /// File name of its tables and figures.
+    pub id: String,
+    pub title: String,
+    pub question: String,
+    /// Who asks: "review R1", "ours", …
+    pub source: String,
+    #[serde(default)]
+    pub note: String,
+    /// Label of what varies.
+    pub axis: String,
+    pub scale: AxisScale,
+    /// Ids of the layout's metrics; the first is drawn first.
+    pub metrics: Vec<String>,
+    pub lines: Vec<AblationLine>,
+    /// A method that is drawn as a level; where each line reaches it is tabled.
+    #[serde(default)]
+    pub against: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AxisScale {
+    Linear,
+    Log,
+    /// Points have no x, only labels, and no order that means something.
+    Words,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AblationLine {
+    /// The method that is varied; gives the colour.
+    pub method: String,
+    pub label: String,
+    pub points: Vec<AblationPoint>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AblationPoint {
+    /// Id under which its metrics stand in the long table.
+    pub method: String,
+    pub label: String,
+    #[serde(default)]
+    pub x: Option<f64>,
 }

@@ -9,6 +9,8 @@
 mod claims;
 mod console;
 mod contrast;
+mod crossing;
+mod curve;
 mod figures;
 mod files;
 mod format;
@@ -26,13 +28,14 @@ mod view;
 
 pub use console::console;
 pub use input::{
-    Better, BySeed, CellStatus, Claim, Cost, Curve, CurveLine, Direction, Header, Layout, MethodRow, Metric,
-    MetricColumn, Metrics, ReportInput, SizeLabel, Status, TableKind, TableSpec,
+    Ablation, AblationLine, AblationPoint, AxisScale, Better, BySeed, CellStatus, Claim, Cost, CostRole, Curve,
+    CurveLine, Direction, Header, Items, Layout, MethodRow, Metric, MetricColumn, Metrics, RelativeTo, ReportInput,
+    SizeLabel, Status, TableKind, TableSpec,
 };
 pub use save::write;
 
 use crate::error::Result;
-use figures::Figures;
+use figures::{Figure, Figures};
 use table::Table;
 use tables::Question;
 use view::View;
@@ -48,6 +51,24 @@ struct Content<'a> {
     iterations: Table,
     costs: Table,
     figures: Figures,
+    ablations: Vec<Answer<'a>>,
+    curves: Vec<Drawn<'a>>,
+}
+
+/// An ablation as it is shown.
+struct Answer<'a> {
+    ablation: &'a Ablation,
+    /// One per metric, in its order.
+    figures: Vec<Figure>,
+    points: Table,
+    crossings: Option<Table>,
+}
+
+/// A curve as it is shown.
+struct Drawn<'a> {
+    curve: &'a Curve,
+    figure: Option<Figure>,
+    table: Option<Table>,
 }
 
 impl<'a> Content<'a> {
@@ -67,6 +88,8 @@ impl<'a> Content<'a> {
             iterations: tables::iterations(view)?,
             costs: tables::costs(view),
             figures: Figures::draw(view)?,
+            ablations: view.input.ablations.iter().map(|it| Answer::new(view, it)).collect::<Result<_>>()?,
+            curves: view.input.curves.iter().map(|it| Drawn::new(view, it)).collect::<Result<_>>()?,
         })
     }
 
@@ -81,5 +104,34 @@ impl<'a> Content<'a> {
             .chain(results)
             .chain(&self.differences)
             .chain([&self.iterations, &self.costs])
+            .chain(self.ablations.iter().flat_map(|it| [&it.points].into_iter().chain(&it.crossings)))
+            .chain(self.curves.iter().filter_map(|it| it.table.as_ref()))
+    }
+
+    fn figures(&self) -> impl Iterator<Item = &Figure> {
+        let ablations = self.ablations.iter().flat_map(|it| &it.figures);
+        self.figures.all().chain(ablations).chain(self.curves.iter().filter_map(|it| it.figure.as_ref()))
+    }
+}
+
+impl<'a> Answer<'a> {
+    fn new(view: &View, ablation: &'a Ablation) -> Result<Self> {
+        Ok(Self {
+            ablation,
+            figures: figures::ablation(view, ablation)?,
+            points: tables::points(view, ablation)?,
+            crossings: tables::crossings(view, ablation)?,
+        })
+    }
+}
+
+impl<'a> Drawn<'a> {
+    fn new(view: &View, curve: &'a Curve) -> Result<Self> {
+        Ok(Self { curve, figure: figures::curve(view, curve)?, table: tables::curve(view, curve)? })
+    }
+
+    /// A curve that is averaged or explained stands among the questions; others are looked up.
+    fn answers(&self) -> bool {
+        self.curve.bands || !self.curve.note.is_empty()
     }
 }

@@ -4,7 +4,6 @@ use minijinja::value::Value;
 use minijinja::{Environment, context};
 use serde::Serialize;
 
-use super::Content;
 use super::claims::Judged;
 use super::figures::{Figure, Figures};
 use super::format;
@@ -12,6 +11,7 @@ use super::input::TableKind;
 use super::prose;
 use super::table::{Cell, Table};
 use super::view::{View, file_stem};
+use super::{Answer, Content, Drawn};
 use crate::error::{Context, Result};
 
 /// All in which two formats differ, save their templates.
@@ -38,13 +38,33 @@ struct Rendered {
 struct Part {
     name: String,
     text: String,
+    /// More rows than a reader takes in beside a figure of the same numbers.
+    long: bool,
 }
+
+/// Rows that are shown beside a figure without being asked for.
+const SHORT: usize = 12;
+/// Rows of a curve that a page shows at all; the files have the rest.
+const MOST: usize = 60;
 
 #[derive(Serialize)]
 struct FigureView<'f> {
     id: &'f str,
     title: String,
     svg: &'f str,
+}
+
+/// An ablation or a curve.
+#[derive(Serialize)]
+struct Section<'f> {
+    title: String,
+    question: String,
+    source: String,
+    note: String,
+    /// The figure that answers, and those of other metrics.
+    figure: Vec<FigureView<'f>>,
+    more_figures: Vec<FigureView<'f>>,
+    tables: Vec<Rendered>,
 }
 
 #[derive(Serialize)]
@@ -71,7 +91,10 @@ fn values(view: &View, content: &Content, markup: &dyn Markup) -> Result<Value> 
     let sentences = |all: Vec<String>| all.iter().map(|text| markup.prose(text)).collect::<Vec<_>>();
     let cut = |table: &Table, by| cut(table, by, markup);
     let results = |kind| content.results_of(kind).map(|table| cut(table, "size")).collect::<Vec<_>>();
-    let Figures { dots, iterations, curves } = &content.figures;
+    let Figures { dots, iterations } = &content.figures;
+    let (answers, curves): (Vec<&Drawn>, Vec<&Drawn>) = content.curves.iter().partition(|curve| curve.answers());
+    let answers = answers.into_iter().map(|curve| curve_section(curve, markup));
+    let questions = content.ablations.iter().map(|answer| ablation_section(answer, markup)).chain(answers);
     let primary = file_stem(&view.layout().primary);
     let mut reward_tables = view.layout().tables.iter().filter(|table| table.kind == TableKind::Reward);
     let first_reward = reward_tables.find_map(|table| table.metrics.first()).map(|metric| file_stem(metric));
@@ -106,7 +129,9 @@ fn values(view: &View, content: &Content, markup: &dyn Markup) -> Result<Value> 
         more_figures => figures(markup, more_figures),
         iteration_figure => figures(markup, iteration_figure),
         more_iteration_figures => figures(markup, more_iteration_figures),
-        curves => figures(markup, curves),
+        questions_intro => markup.prose(&prose::questions(view)),
+        questions => questions.collect::<Vec<_>>(),
+        curves => figures(markup, curves.iter().filter_map(|curve| curve.figure.as_ref())),
         differences_intro => markup.prose(&prose::differences(view)?),
         differences => content.differences.iter().map(|table| cut(table, "metric")).collect::<Vec<_>>(),
         iterations => cut(&content.iterations, "size"),
@@ -119,6 +144,40 @@ fn values(view: &View, content: &Content, markup: &dyn Markup) -> Result<Value> 
 fn figures<'f>(markup: &dyn Markup, figures: impl IntoIterator<Item = &'f Figure>) -> Vec<FigureView<'f>> {
     let view = |figure: &'f Figure| FigureView { id: &figure.id, title: markup.plain(&figure.title), svg: &figure.svg };
     figures.into_iter().map(view).collect()
+}
+
+fn ablation_section<'f>(answer: &'f Answer, markup: &dyn Markup) -> Section<'f> {
+    let ablation = answer.ablation;
+    let (figure, more) = answer.figures.split_at(answer.figures.len().min(1));
+    let points = cut(&without(&answer.points, "x"), "size", markup);
+    Section {
+        title: markup.prose(&ablation.title),
+        question: markup.prose(&ablation.question),
+        source: markup.plain(&ablation.source),
+        note: markup.prose(&ablation.note),
+        figure: figures(markup, figure),
+        more_figures: figures(markup, more),
+        tables: answer.crossings.iter().map(|table| cut(table, "size", markup)).chain([points]).collect(),
+    }
+}
+
+fn curve_section<'f>(drawn: &'f Drawn, markup: &dyn Markup) -> Section<'f> {
+    Section {
+        title: markup.prose(&drawn.curve.title),
+        question: String::new(),
+        source: String::new(),
+        note: markup.prose(&drawn.curve.note),
+        figure: figures(markup, &drawn.figure),
+        more_figures: Vec::new(),
+        // A long curve is read from its files.
+        tables: drawn.table.iter().map(|table| cut(&shortened(table), "size", markup)).collect(),
+    }
+}
+
+/// Without rows where they are more than a page should hold.
+fn shortened(table: &Table) -> Table {
+    let rows = if table.rows.len() > MOST { Vec::new() } else { table.rows.clone() };
+    Table { rows, ..table.clone() }
 }
 
 fn claim_line(judged: &Judged, markup: &dyn Markup) -> ClaimLine {
@@ -144,16 +203,25 @@ fn whole(table: &Table, markup: &dyn Markup) -> Rendered {
 /// Cut at the values of the column `by`; without rows, without parts.
 fn cut(table: &Table, by: &str, markup: &dyn Markup) -> Rendered {
     let parts = if table.rows.is_empty() { Vec::new() } else { without_idle_iterations(table).split_by(by) };
-    let part = |(name, part): (String, Table)| Part { name: markup.plain(&name), text: markup.table(&part) };
+    let part = |(name, part): (String, Table)| Part {
+        name: markup.plain(&name),
+        long: part.rows.len() > SHORT,
+        text: markup.table(&part),
+    };
     Rendered { parts: parts.into_iter().map(part).collect(), ..whole(table, markup) }
 }
 
 /// The column `iteration` says nothing where no method iterates.
 fn without_idle_iterations(table: &Table) -> Table {
+    let at = table.columns.iter().position(|column| column.id == "iteration");
+    let idle = at.is_some_and(|at| table.rows.iter().all(|row| matches!(row[at], Cell::Integer(None | Some(0)))));
+    if idle { without(table, "iteration") } else { table.clone() }
+}
+
+/// The table without one of its columns.
+fn without(table: &Table, id: &str) -> Table {
     let mut table = table.clone();
-    if let Some(at) = table.columns.iter().position(|column| column.id == "iteration")
-        && table.rows.iter().all(|row| matches!(row[at], Cell::Integer(None | Some(0))))
-    {
+    if let Some(at) = table.columns.iter().position(|column| column.id == id) {
         table.columns.remove(at);
         for row in &mut table.rows {
             row.remove(at);

@@ -21,14 +21,26 @@ pub fn total(view: &View) -> String {
     )
 }
 
-/// Every cell that did not simply finish, and why.
+/// Every cell of a method that did not simply finish, and why; those of points are counted and stand in the table of cells.
 pub fn mishaps(view: &View) -> Vec<String> {
     let mut found = Vec::new();
+    let mut of_points = 0;
     for size in &view.sizes {
         for method in &view.methods {
+            let mishaps = view.mishaps(&method.id, size);
+            if method.point {
+                of_points += mishaps.len();
+                continue;
+            }
             let name = format!("{}, {}", method.label, view.size_label(size));
-            found.extend(view.mishaps(&method.id, size).into_iter().map(|what| format!("{name}: {what}")));
+            found.extend(mishaps.into_iter().map(|what| format!("{name}: {what}")));
         }
+    }
+    if of_points > 0 {
+        found.push(format!(
+            "points of the questions: {}, named with their reasons in the table",
+            format::count(of_points, "more cell")
+        ));
     }
     found
 }
@@ -38,6 +50,15 @@ pub fn claims(view: &View) -> String {
         "Declared before the runs. Each is a paired test per size, Holm-adjusted within its family over all claims and \
          sizes; a verdict needs an adjusted p below {}. A claim about several sizes is supported only if it is at each.",
         view.alpha()
+    )
+}
+
+pub fn questions(view: &View) -> String {
+    format!(
+        "One thing varies at a time. Lines are means over seeds with their {} % t interval; what they say is read from \
+         intervals and tested only where a claim says so. Where a line meets a level is found for each seed on its own, by \
+         straight lines between its points, and given only if every seed meets it inside the range.",
+        format::percent(view.level())
     )
 }
 

@@ -40,7 +40,7 @@ fn fill(view: &View, content: &Content, folder: &Path) -> Result<()> {
     for table in content.tables() {
         files::save(table.frame()?, &folder.join("tables"), &table.id)?;
     }
-    for figure in content.figures.all() {
+    for figure in content.figures() {
         save(&format!("figures/{}.svg", figure.id), &figure.svg)?;
     }
     files::save(view.metrics().frame()?, folder, "metrics")?;

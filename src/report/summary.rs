@@ -121,7 +121,7 @@ fn primary<'a>(view: &'a View) -> Result<Vec<Primary<'a>>> {
     let column = view.metric(metric)?;
     let mut found = Vec::new();
     for size in &view.sizes {
-        for method in view.methods.iter().filter(|row| view.belongs(&row.id, size, &[metric])) {
+        for method in view.main_methods().filter(|row| view.belongs(&row.id, size, &[metric])) {
             let estimate = over_seeds(view, column, &view.metrics().last(&method.id, size, metric))?;
             let iteration = view.metrics().last_iteration(&method.id, size);
             found.push(Primary { metric, size, method: &method.id, iteration, estimate });

@@ -3,14 +3,15 @@
 use std::collections::BTreeSet;
 
 use super::input::{
-    Better, Header, Layout, MethodRow, MetricColumn, Metrics, ReportInput, Status, TableKind, TableSpec,
+    Ablation, AblationLine, AblationPoint, AxisScale, Better, Claim, Header, Layout, MethodRow, MetricColumn, Metrics,
+    ReportInput, Status, TableKind, TableSpec,
 };
 use crate::error::{Error, Result};
 
 /// A checked input.
 pub struct View<'a> {
     pub input: &'a ReportInput,
-    /// The layout's methods, then those that only cells or metrics name, so that none is left out.
+    /// The layout's methods and points, then those that only cells or metrics name, so that none is left out.
     pub methods: Vec<MethodRow>,
     pub sizes: Vec<String>,
 }
@@ -44,12 +45,13 @@ impl Counts {
 
 impl<'a> View<'a> {
     /// # Errors
-    /// When the layout or a claim names a method, size or metric that does not exist, when two tables or figures would
-    /// share a file, or when the level is no probability.
+    /// When the layout, a claim or an ablation names a method, size or metric that does not exist, when two tables or
+    /// figures would share a file, when points lie nowhere on their axis, or when the level is no probability.
     pub fn new(input: &'a ReportInput) -> Result<Self> {
         let view = Self { input, methods: methods(input), sizes: sizes(input) };
         view.check_layout()?;
         view.check_claims()?;
+        view.check_ablations()?;
         Ok(view)
     }
 
@@ -73,6 +75,15 @@ impl<'a> View<'a> {
     pub fn alpha(&self) -> f64 {
         // Rounded, so that 1 − 0.95 is 0.05 and not 0.050000000000000044.
         ((1.0 - self.level()) * 1e12).round() / 1e12
+    }
+
+    /// The methods and heuristics: all but the points of ablations.
+    pub fn main_methods(&self) -> impl Iterator<Item = &MethodRow> {
+        self.methods.iter().filter(|row| !row.point)
+    }
+
+    pub fn is_point(&self, id: &str) -> bool {
+        self.methods.iter().any(|row| row.point && row.id == id)
     }
 
     pub fn method_label<'b>(&'b self, id: &'b str) -> &'b str {
@@ -142,6 +153,13 @@ impl<'a> View<'a> {
         found.into_iter().map(|(_, what)| what).collect()
     }
 
+    /// Seeds under which a method at a size collapsed.
+    pub fn collapsed(&self, method: &str, size: &str) -> BTreeSet<i64> {
+        let cells = self.header().cells.iter().filter(|cell| cell.method == method && cell.size == size);
+        let collapsed = cells.filter(|cell| matches!(cell.status, Status::Collapsed { .. }));
+        collapsed.filter_map(|cell| i64::try_from(cell.seed).ok()).collect()
+    }
+
     /// Seeds planned for a method at a size, or for the experiment where no cell is declared (heuristics have none).
     pub fn planned(&self, method: &str, size: &str) -> usize {
         match self.counts(method, size).planned {
@@ -161,11 +179,21 @@ impl<'a> View<'a> {
         counts.ended() < counts.planned
     }
 
+    /// The lines of an ablation that a size has, with their places. One point alone, which is often a method that is there
+    /// anyhow, makes no line.
+    pub fn lines_of<'b>(&self, ablation: &'b Ablation, size: &str) -> Vec<(usize, &'b AblationLine)> {
+        let planned = |point: &&AblationPoint| {
+            self.counts(&point.method, size).planned > 0
+                || ablation.metrics.iter().any(|metric| !self.metrics().last(&point.method, size, metric).is_empty())
+        };
+        let has = |line: &AblationLine| line.points.iter().filter(planned).count() >= line.points.len().clamp(1, 2);
+        ablation.lines.iter().enumerate().filter(|(_, line)| has(line)).collect()
+    }
+
     /// Rows of a table at a size.
     pub fn rows_of(&self, table: &TableSpec, size: &str) -> Vec<&MethodRow> {
         let metrics: Vec<&str> = table.metrics.iter().map(String::as_str).collect();
-        self.methods
-            .iter()
+        self.main_methods()
             .filter(|row| !row.heuristic || table.kind == TableKind::Reward)
             .filter(|row| self.belongs(&row.id, size, &metrics))
             .collect()
@@ -195,8 +223,9 @@ impl<'a> View<'a> {
     fn check_claims(&self) -> Result<()> {
         for claim in &self.input.claims {
             self.metric(&claim.metric)?;
-            self.known_method(&format!("claim `{}`", claim.id), &claim.method)?;
-            self.known_method(&format!("claim `{}`", claim.id), &claim.versus)?;
+            for method in methods_of(claim) {
+                self.known_method(&format!("claim `{}`", claim.id), method)?;
+            }
             if let Some(size) = &claim.size
                 && !self.sizes.contains(size)
             {
@@ -211,6 +240,26 @@ impl<'a> View<'a> {
         once("claim", self.input.claims.iter().map(|claim| claim.id.clone()))
     }
 
+    fn check_ablations(&self) -> Result<()> {
+        for ablation in &self.input.ablations {
+            let place = format!("ablation `{}`", ablation.id);
+            for metric in &ablation.metrics {
+                self.metric(metric)?;
+            }
+            if let Some(level) = &ablation.against {
+                self.known_method(&place, level)?;
+            }
+            for line in &ablation.lines {
+                self.known_method(&place, &line.method)?;
+                for point in &line.points {
+                    self.known_method(&place, &point.method)?;
+                }
+                check_axis(ablation, &line.points.iter().map(|point| point.x).collect::<Vec<_>>())?;
+            }
+        }
+        once("ablation", self.input.ablations.iter().map(|ablation| file_stem(&ablation.id)))
+    }
+
     fn known_method(&self, place: &str, id: &str) -> Result<()> {
         if self.methods.iter().any(|row| row.id == id) {
             return Ok(());
@@ -219,6 +268,31 @@ impl<'a> View<'a> {
         Err(Error::new(format!("{place} names the unknown method `{id}`"))
             .hint(format!("known methods: {}", known.join(", "))))
     }
+}
+
+/// Every method that a claim names.
+pub fn methods_of(claim: &Claim) -> impl Iterator<Item = &str> {
+    let other = claim.relative_to.iter().flat_map(|other| [&other.method, &other.versus]);
+    [&claim.method, &claim.versus].into_iter().chain(other).map(String::as_str)
+}
+
+/// Where the points of one line stand must be known, and each must stand by itself.
+fn check_axis(ablation: &Ablation, places: &[Option<f64>]) -> Result<()> {
+    let wrong = |what: &str, hint: &str| Err(Error::new(format!("ablation `{}` {what}", ablation.id)).hint(hint));
+    if ablation.scale == AxisScale::Words {
+        return Ok(());
+    }
+    let Some(mut places) = places.iter().copied().collect::<Option<Vec<f64>>>() else {
+        return wrong("has a point without x", "give each point its x, or let the scale be `words`");
+    };
+    if places.iter().any(|x| !x.is_finite() || (ablation.scale == AxisScale::Log && *x <= 0.0)) {
+        return wrong("has a point that is nowhere on its axis", "on a logarithmic axis x is above 0");
+    }
+    places.sort_by(f64::total_cmp);
+    if places.windows(2).any(|pair| pair[0] == pair[1]) {
+        return wrong("has two points at one x of a line", "make them two lines");
+    }
+    Ok(())
 }
 
 /// A name that is safe as part of a file's name on every system.
@@ -244,7 +318,7 @@ fn methods(input: &ReportInput) -> Vec<MethodRow> {
     let others: BTreeSet<&str> = cells.chain(measured).collect();
     for id in others {
         if !methods.iter().any(|row| row.id == id) {
-            methods.push(MethodRow { id: id.to_owned(), label: id.to_owned(), heuristic: false });
+            methods.push(MethodRow { id: id.to_owned(), label: id.to_owned(), heuristic: false, point: false });
         }
     }
     methods

@@ -9,8 +9,8 @@ use crate::eval::Measured;
 use crate::experiment::{self, Heuristic, Study, Versus};
 use crate::pipeline::{Graph, Manifest, StageKey, Store};
 use crate::report::{
-    Better, CellStatus, Claim, Cost, Curve, CurveLine, Header, Layout, MethodRow, Metric, MetricColumn, Metrics,
-    ReportInput, SizeLabel, Status, TableKind, TableSpec,
+    Better, CellStatus, Claim, Cost, CostRole, Curve, CurveLine, Header, Layout, MethodRow, Metric, MetricColumn,
+    Metrics, ReportInput, SizeLabel, Status, TableKind, TableSpec,
 };
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -72,6 +72,8 @@ pub fn collect(study: &Study, plan: &Plan, store: &Store, device: &str, notes: V
         costs: costs(plan, store)?,
         claims: study.claims.iter().flat_map(|claim| claims(claim, study)).collect(),
         layout: layout(study),
+        items: Vec::new(),
+        ablations: Vec::new(),
     };
     if plan.without_gold {
         keep_measurable(&mut input);
@@ -176,6 +178,8 @@ fn costs(plan: &Plan, store: &Store) -> Result<Vec<Cost>> {
                 method: cell.method.clone(),
                 size: cell.size.clone(),
                 seed: cell.seed,
+                iteration: 0,
+                role: CostRole::default(),
                 wall_seconds: Some(manifest.wall_seconds),
                 cpu_seconds: manifest.cpu_seconds,
                 peak_memory_mib: manifest.peak_memory_bytes.map(|bytes| bytes as f64 / (1 << 20) as f64),
@@ -195,11 +199,13 @@ fn layout(study: &Study) -> Layout {
         id: method.id.clone(),
         label: method.label.clone(),
         heuristic: false,
+        point: false,
     });
     let heuristics = Heuristic::ALL.into_iter().map(|heuristic| MethodRow {
         id: heuristic.name().into(),
         label: heuristic.label().into(),
         heuristic: true,
+        point: false,
     });
     Layout {
         baseline: report.baseline.clone(),
@@ -261,6 +267,7 @@ fn claims(claim: &experiment::Claim, study: &Study) -> Vec<Claim> {
         threshold: claim.threshold,
         family: claim.family.clone(),
         margin: (claim.margin > 0.0).then_some(claim.margin),
+        relative_to: None,
     };
     sizes.into_iter().map(one).collect()
 }
@@ -291,6 +298,10 @@ fn gold_against_kl(study: &Study, rows: &[Metric]) -> Option<Curve> {
         x_label: "KL to SFT (nats per response)".into(),
         y_label: "Gold, sampled".into(),
         lines,
+        log_x: false,
+        log_y: false,
+        bands: false,
+        note: String::new(),
     })
 }
 
@@ -315,5 +326,9 @@ fn training_losses(plan: &Plan, store: &Store, kind: &str, title: &str) -> Resul
         x_label: "optimiser step".into(),
         y_label: "training loss".into(),
         lines,
+        log_x: false,
+        log_y: false,
+        bands: false,
+        note: String::new(),
     }))
 }

@@ -1,16 +1,57 @@
-//! Linear axes: an extent, round ticks, and the way from data to pixels.
+//! Linear and logarithmic axes: an extent, round ticks, and the way from data to pixels.
 
-use super::svg::{Anchor, Svg, TEXT};
+use super::svg::{Anchor, Svg, TEXT, width_of};
 use crate::report::format;
 
-/// The part of the number line that is shown.
+/// How equal steps of a number become equal lengths.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scale {
+    Linear,
+    /// Common logarithms; what is not above 0 has no place on it.
+    Log,
+}
+
+impl Scale {
+    pub fn log_if(log: bool) -> Self {
+        if log { Self::Log } else { Self::Linear }
+    }
+
+    /// A number's place; not finite where it has none.
+    pub fn place(self, value: f64) -> f64 {
+        match self {
+            Self::Linear => value,
+            Self::Log => value.log10(),
+        }
+    }
+
+    /// The number at a place.
+    pub fn value(self, place: f64) -> f64 {
+        match self {
+            Self::Linear => place,
+            Self::Log => 10_f64.powf(place),
+        }
+    }
+}
+
+/// The part of the number line that is shown, in places of its scale.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Extent {
     pub low: f64,
     pub high: f64,
+    pub scale: Scale,
 }
 
 impl Extent {
+    pub fn linear(low: f64, high: f64) -> Self {
+        Self { low, high, scale: Scale::Linear }
+    }
+
+    /// [`Self::around`], on a scale.
+    pub fn on(scale: Scale, values: &[f64], ends: &[f64]) -> Option<Self> {
+        let places = |values: &[f64]| values.iter().map(|value| scale.place(*value)).collect::<Vec<_>>();
+        Some(Self { scale, ..Self::around(&places(values), &places(ends), None)? })
+    }
+
     /// All `values` and, where they do not dwarf them, the ends of their intervals, with some air; never outside
     /// `range`. With two seeds a t interval is some nine times as wide as its data, and would flatten everything else:
     /// intervals widen the extent by at most the data's own span on each side and are cut at the edge.
@@ -19,7 +60,7 @@ impl Extent {
         let (low, high) = bounds(values)?;
         let span = if high > low { high - low } else { low.abs().max(1.0) * 0.1 };
         let (mut outer_low, mut outer_high) = (low, high);
-        for &end in ends {
+        for &end in ends.iter().filter(|end| end.is_finite()) {
             outer_low = outer_low.min(end.max(low - span));
             outer_high = outer_high.max(end.min(high + span));
         }
@@ -30,11 +71,44 @@ impl Extent {
             low = low.max(least.min(outer_low) - air / 3.0);
             high = high.min(most.max(outer_high) + air / 3.0);
         }
-        Some(Self { low, high })
+        Some(Self::linear(low, high))
     }
 
-    /// Round numbers inside the extent, about `wanted` of them, and the decimals they need.
-    pub fn ticks(&self, wanted: usize) -> (Vec<f64>, usize) {
+    /// Round numbers inside the extent with their names, about `wanted` of them.
+    pub fn named_ticks(&self, wanted: usize) -> Vec<(f64, String)> {
+        match self.scale {
+            Scale::Linear => {
+                let (ticks, decimals) = self.ticks(wanted);
+                ticks.into_iter().map(|tick| (tick, format::fixed(tick, decimals))).collect()
+            }
+            Scale::Log => self.log_ticks(wanted).into_iter().map(|tick| (tick, format::compact(tick))).collect(),
+        }
+    }
+
+    /// Powers of ten, with 2 and 5 between them where there is room, or round numbers where less than a decade is shown.
+    fn log_ticks(&self, wanted: usize) -> Vec<f64> {
+        let decades = self.high - self.low;
+        let (mantissas, stride): (&[u32], usize) = match wanted as f64 / decades {
+            per if per >= 3.0 => (&[1, 2, 5], 1),
+            per if per >= 1.0 => (&[1], 1),
+            per => (&[1], (1.0 / per).ceil() as usize),
+        };
+        let powers = (self.low.floor() as i64..=self.high.ceil() as i64).filter(|power| power % stride as i64 == 0);
+        // Read from text, so that 2e-3 is the number nearest to it and not a product.
+        let ticks = powers.flat_map(|power| mantissas.iter().filter_map(move |m| format!("{m}e{power}").parse().ok()));
+        let ticks: Vec<f64> = ticks.filter(|tick| self.holds(*tick)).collect();
+        if ticks.len() >= 2 {
+            return ticks;
+        }
+        Self::linear(self.scale.value(self.low), self.scale.value(self.high)).ticks(wanted).0
+    }
+
+    fn holds(&self, value: f64) -> bool {
+        (self.low..=self.high).contains(&self.scale.place(value))
+    }
+
+    /// Round numbers inside a linear extent, about `wanted` of them, and the decimals they need.
+    fn ticks(&self, wanted: usize) -> (Vec<f64>, usize) {
         let rough = (self.high - self.low) / wanted.max(1) as f64;
         let magnitude = 10_f64.powf(rough.log10().floor());
         let step = [1.0, 2.0, 5.0, 10.0].into_iter().map(|m| m * magnitude).find(|step| *step >= rough * 0.7);
@@ -65,16 +139,17 @@ pub struct Panel {
 
 impl Panel {
     pub fn at_x(&self, value: f64) -> f64 {
-        self.left + (value - self.x.low) / (self.x.high - self.x.low) * self.width
+        self.left + (self.x.scale.place(value) - self.x.low) / (self.x.high - self.x.low) * self.width
     }
 
     pub fn at_y(&self, value: f64) -> f64 {
-        self.top + self.height - (value - self.y.low) / (self.y.high - self.y.low) * self.height
+        self.top + self.height - (self.y.scale.place(value) - self.y.low) / (self.y.high - self.y.low) * self.height
     }
 
-    /// [`Self::at_y`], kept inside the panel.
+    /// [`Self::at_y`], kept inside the panel; what has no place on a logarithmic axis is at its foot.
     pub fn clipped_y(&self, value: f64) -> f64 {
-        self.at_y(value).clamp(self.top, self.top + self.height)
+        let y = self.at_y(value);
+        if y.is_nan() { self.bottom() } else { y.clamp(self.top, self.bottom()) }
     }
 
     pub fn bottom(&self) -> f64 {
@@ -84,12 +159,11 @@ impl Panel {
     /// Heading, horizontal grid and the foot line; numbers beside the grid if `numbered`.
     pub fn frame(&self, svg: &mut Svg, heading: &str, numbered: bool) {
         svg.text("strong", (self.left + self.width / 2.0, self.top - 8.0), Anchor::Middle, heading);
-        let (ticks, decimals) = self.y.ticks((self.height / 45.0) as usize);
-        for tick in ticks {
+        for (tick, name) in self.y.named_ticks((self.height / 45.0) as usize) {
             let y = self.at_y(tick);
             svg.line("grid", (self.left, y), (self.left + self.width, y));
             if numbered {
-                svg.text("muted", (self.left - 6.0, y + TEXT * 0.35), Anchor::End, &format::fixed(tick, decimals));
+                svg.text("muted", (self.left - 6.0, y + TEXT * 0.35), Anchor::End, &name);
             }
         }
         svg.line("axis", (self.left, self.bottom()), (self.left + self.width, self.bottom()));
@@ -97,10 +171,27 @@ impl Panel {
 
     /// Numbers under the foot line at round values.
     pub fn number_x(&self, svg: &mut Svg) {
-        let (ticks, decimals) = self.x.ticks((self.width / 70.0) as usize);
-        for tick in ticks {
-            self.mark_x(svg, tick, &format::fixed(tick, decimals));
+        for (tick, name) in self.x.named_ticks((self.width / 70.0) as usize) {
+            self.mark_x(svg, tick, &name);
         }
+    }
+
+    /// The values themselves under the foot line, in ascending order, without those that would touch an earlier one.
+    pub fn name_x(&self, svg: &mut Svg, values: &[f64]) {
+        let mut free = f64::NEG_INFINITY;
+        for &value in values {
+            let name = format::compact(value);
+            let half = width_of(&name) / 2.0 + 3.0;
+            if self.at_x(value) - half >= free {
+                self.mark_x(svg, value, &name);
+                free = self.at_x(value) + half;
+            }
+        }
+    }
+
+    /// What stands on the horizontal axis, under its numbers.
+    pub fn name_axis_x(&self, svg: &mut Svg, label: &str) {
+        svg.text("muted", (self.left + self.width / 2.0, self.bottom() + 2.0 * TEXT + 10.0), Anchor::Middle, label);
     }
 
     /// One labelled tick under the foot line.
@@ -117,10 +208,22 @@ mod tests {
 
     #[test]
     fn ticks_are_round_and_inside() {
-        let (ticks, decimals) = Extent { low: 0.487, high: 0.761 }.ticks(5);
+        let (ticks, decimals) = Extent::linear(0.487, 0.761).ticks(5);
         assert_eq!((ticks.len(), decimals), (6, 2));
-        let (ticks, decimals) = Extent { low: -12.0, high: 31.0 }.ticks(5);
+        let (ticks, decimals) = Extent::linear(-12.0, 31.0).ticks(5);
         assert_eq!((ticks, decimals), (vec![-10.0, 0.0, 10.0, 20.0, 30.0], 0));
+    }
+
+    #[test]
+    fn logarithmic_ticks_fit_the_room() {
+        let names = |low: f64, high: f64, wanted| -> Vec<String> {
+            let extent = Extent { scale: Scale::Log, ..Extent::linear(low.log10(), high.log10()) };
+            extent.named_ticks(wanted).into_iter().map(|(_, name)| name).collect()
+        };
+        assert_eq!(names(80.0, 3500.0, 6), ["100", "200", "500", "1000", "2000"]);
+        assert_eq!(names(1e9, 1e13, 6), ["1e9", "1e10", "1e11", "1e12", "1e13"]);
+        assert_eq!(names(1.0, 1e12, 4), ["1", "1000", "1e6", "1e9", "1e12"]);
+        assert_eq!(names(0.31, 0.47, 4), ["0.35", "0.4", "0.45"]);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::axis::{Extent, Panel};
 use super::svg::{Anchor, Svg, TEXT, series, width_of};
-use super::{LEFT, WIDTH, grid, heading, lowest, series_of};
+use super::{LEFT, WIDTH, draw_mean, grid, heading, lowest, series_of};
 use crate::error::Result;
 use crate::report::contrast::over_seeds;
 use crate::report::format;
@@ -33,7 +33,7 @@ pub fn draw(view: &View, metric: &MetricColumn) -> Result<Option<String>> {
     let Some(y) = Extent::around(&values, &ends, metric.range) else { return Ok(None) };
 
     let columns = panels.len().min(if methods.len() > 6 { 1 } else { 2 });
-    let x = Extent { low: 0.0, high: methods.len() as f64 };
+    let x = Extent::linear(0.0, methods.len() as f64);
     // Labels lie flat where they fit and are turned where they do not.
     let longest = methods.iter().map(|row| width_of(&row.label)).fold(0.0, f64::max);
     let slot_width = (WIDTH - LEFT) / columns as f64 / methods.len() as f64 - 8.0;
@@ -64,7 +64,7 @@ fn shown<'v>(view: &'v View, metric: &MetricColumn) -> Vec<&'v MethodRow> {
     let reward = |table: &&crate::report::input::TableSpec| table.kind == TableKind::Reward;
     let in_reward_table = view.layout().tables.iter().filter(reward).any(|table| table.metrics.contains(&metric.id));
     let belongs = |row: &&MethodRow| view.sizes.iter().any(|size| view.belongs(&row.id, size, &[&metric.id]));
-    view.methods.iter().filter(|row| !row.heuristic || in_reward_table).filter(belongs).collect()
+    view.main_methods().filter(|row| !row.heuristic || in_reward_table).filter(belongs).collect()
 }
 
 fn slots<'v>(view: &View, metric: &MetricColumn, methods: &[&'v MethodRow], size: &str) -> Result<Vec<Slot<'v>>> {
@@ -86,7 +86,7 @@ fn draw_slot(svg: &mut Svg, view: &View, frame: &Panel, place: usize, slot: &Slo
         svg.circle(&format!("dot {colour}"), (frame.at_x(middle - 0.1 + offset), frame.at_y(*value)), 4.0);
     }
     match &slot.mean {
-        Some(mean) => draw_mean(svg, frame, &colour, middle + MEAN_AT, mean),
+        Some(mean) => draw_mean(svg, frame, &colour, frame.at_x(middle + MEAN_AT), mean),
         None => svg.text("muted", (x, frame.top + frame.height / 2.0), Anchor::Middle, format::NOT_AVAILABLE),
     }
     let foot = frame.bottom();
@@ -97,20 +97,5 @@ fn draw_slot(svg: &mut Svg, view: &View, frame: &Panel, place: usize, slot: &Slo
         svg.turned(emphasis, (x + 6.0, foot + TEXT + 20.0), Anchor::End, -28.0, &slot.method.label);
     } else {
         svg.text(emphasis, (x, foot + TEXT + 21.0), Anchor::Middle, &slot.method.label);
-    }
-}
-
-/// A short bar at the mean and a whisker over its interval, cut at the panel's edge and capped only where it ends.
-fn draw_mean(svg: &mut Svg, frame: &Panel, colour: &str, at: f64, mean: &Estimate) {
-    let class = format!("mean {colour}");
-    let (x, y) = (frame.at_x(at), frame.at_y(mean.point));
-    svg.line(&class, (x - 8.0, y), (x + 8.0, y));
-    let Some(interval) = mean.interval else { return };
-    svg.line(&class, (x, frame.clipped_y(interval.low)), (x, frame.clipped_y(interval.high)));
-    for end in [interval.low, interval.high] {
-        let y = frame.at_y(end);
-        if y == frame.clipped_y(end) {
-            svg.line(&class, (x - 4.0, y), (x + 4.0, y));
-        }
     }
 }

@@ -3,7 +3,7 @@
 
 use super::axis::{Extent, Panel};
 use super::svg::{Anchor, Svg, TEXT, series, width_of};
-use super::{GAP, LEFT, WIDTH, grid, heading, lowest, series_of};
+use super::{GAP, LEFT, WIDTH, draw_whisker, grid, heading, lowest, series_of};
 use crate::error::Result;
 use crate::report::contrast::over_seeds;
 use crate::report::format;
@@ -25,8 +25,7 @@ struct Track<'v> {
 /// `None` where no method has the metric at more than one iteration.
 pub fn draw(view: &View, metric: &MetricColumn) -> Result<Option<String>> {
     let methods: Vec<&str> = view
-        .methods
-        .iter()
+        .main_methods()
         .map(|row| row.id.as_str())
         .filter(|id| view.sizes.iter().any(|size| steps_with(view, metric, id, size).len() > 1))
         .collect();
@@ -49,7 +48,7 @@ pub fn draw(view: &View, metric: &MetricColumn) -> Result<Option<String>> {
     let Some(y) = Extent::around(&values, &ends, metric.range) else { return Ok(None) };
     let all: Vec<i64> = steps().map(|(iteration, ..)| *iteration).collect();
     let (first, last) = (all.iter().min().copied().unwrap_or(0), all.iter().max().copied().unwrap_or(1));
-    let x = Extent { low: first as f64 - 0.35, high: last as f64 + 0.35 };
+    let x = Extent::linear(first as f64 - 0.35, last as f64 + 0.35);
     let panel_heading = |track: &Track| format!("{}, {}", view.method_label(track.method), view.size_label(track.size));
     let widest = tracks.iter().map(|track| width_of(&panel_heading(track))).fold(1.0, f64::max);
     let columns = ((WIDTH - LEFT) / (widest + GAP)).clamp(1.0, 4.0).min(methods.len() as f64) as usize;
@@ -128,14 +127,6 @@ fn draw_track(svg: &mut Svg, frame: &Panel, colour: &str, track: &Track) {
     for (x, mean) in means() {
         let x = frame.at_x(x);
         svg.circle(&format!("point {colour}"), (x, frame.at_y(mean.point)), 3.5);
-        if let Some(interval) = mean.interval {
-            let (low, high) = (frame.clipped_y(interval.low), frame.clipped_y(interval.high));
-            svg.line(&format!("mean {colour}"), (x, low), (x, high));
-            for (end, y) in [(interval.low, low), (interval.high, high)] {
-                if frame.at_y(end) == y {
-                    svg.line(&format!("mean {colour}"), (x - 4.0, y), (x + 4.0, y));
-                }
-            }
-        }
+        draw_whisker(svg, frame, colour, x, mean);
     }
 }

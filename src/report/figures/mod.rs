@@ -1,15 +1,19 @@
 //! Figures as svg. One file per kind of figure; [`svg`] writes shapes, [`axis`] maps data to pixels.
 
+mod ablations;
 mod axis;
 mod curves;
 mod dots;
 mod iterations;
+mod legend;
 mod svg;
 
-use super::input::{MetricColumn, TableKind};
+use super::input::{Ablation, Curve, MetricColumn, TableKind};
 use super::view::{View, file_stem};
 use crate::error::Result;
+use crate::stats::Estimate;
 use axis::{Extent, Panel};
+use svg::Svg;
 
 /// A finished figure.
 pub struct Figure {
@@ -25,8 +29,25 @@ pub struct Figures {
     pub dots: Vec<Figure>,
     /// Every policy and reward metric against iteration, where a method iterates; the primary metric's comes first.
     pub iterations: Vec<Figure>,
-    /// The input's own curves.
-    pub curves: Vec<Figure>,
+}
+
+/// A curve of the input; `None` where no line has a point.
+pub fn curve(view: &View, curve: &Curve) -> Result<Option<Figure>> {
+    let drawn = curves::draw(view, curve)?;
+    Ok(drawn.map(|svg| Figure { id: format!("curve-{}", file_stem(&curve.id)), title: curve.title.clone(), svg }))
+}
+
+/// One figure for each metric of an ablation that has values.
+pub fn ablation(view: &View, ablation: &Ablation) -> Result<Vec<Figure>> {
+    let mut figures = Vec::new();
+    for id in &ablation.metrics {
+        let metric = view.metric(id)?;
+        if let Some(svg) = ablations::draw(view, ablation, metric)? {
+            let id = format!("ablation-{}-{}", file_stem(&ablation.id), file_stem(id));
+            figures.push(Figure { id, title: format!("{}: {}", ablation.title, metric.label), svg });
+        }
+    }
+    Ok(figures)
 }
 
 impl Figures {
@@ -44,16 +65,11 @@ impl Figures {
                 iterations.push(Figure { id, title: format!("{} against iteration", metric.label), svg });
             }
         }
-        let curves = view.input.curves.iter().filter_map(|curve| {
-            let id = format!("curve-{}", file_stem(&curve.id));
-            Some(Figure { id, title: curve.title.clone(), svg: curves::draw(view, curve)? })
-        });
-        let curves = curves.collect();
-        Ok(Self { dots, iterations, curves })
+        Ok(Self { dots, iterations })
     }
 
     pub fn all(&self) -> impl Iterator<Item = &Figure> {
-        self.dots.iter().chain(&self.iterations).chain(&self.curves)
+        self.dots.iter().chain(&self.iterations)
     }
 }
 
@@ -90,6 +106,44 @@ fn lowest(panels: &[Panel], foot: f64) -> f64 {
 /// Place of a method among all, which fixes its colour and dash in every figure.
 fn series_of(view: &View, method: &str) -> usize {
     view.methods.iter().position(|row| row.id == method).unwrap_or(view.methods.len())
+}
+
+/// A mean line through its points over the band of their intervals, both cut at the panel's edge.
+fn draw_band(svg: &mut Svg, frame: &Panel, class: &str, points: &[(f64, Estimate)]) {
+    let shown = || points.iter().filter(|(x, at)| frame.at_x(*x).is_finite() && frame.at_y(at.point).is_finite());
+    // A gap in the intervals is a gap in the band.
+    for run in shown().collect::<Vec<_>>().chunk_by(|a, b| a.1.interval.is_some() == b.1.interval.is_some()) {
+        let ends = |(x, at): &&(f64, Estimate)| at.interval.map(|interval| (frame.at_x(*x), interval));
+        let edge: Vec<_> = run.iter().filter_map(ends).collect();
+        if edge.len() > 1 {
+            let high = edge.iter().map(|(x, interval)| (*x, frame.clipped_y(interval.high)));
+            let low = edge.iter().rev().map(|(x, interval)| (*x, frame.clipped_y(interval.low)));
+            svg.polygon(&format!("band {class}"), &high.chain(low).collect::<Vec<_>>());
+        }
+    }
+    let line: Vec<(f64, f64)> = shown().map(|(x, at)| (frame.at_x(*x), frame.at_y(at.point))).collect();
+    svg.polyline(&format!("bold {class}"), &line);
+}
+
+/// A short bar at the mean and a whisker over its interval, cut at the panel's edge and capped only where it ends; `at`
+/// is in pixels.
+fn draw_mean(svg: &mut Svg, frame: &Panel, colour: &str, at: f64, mean: &Estimate) {
+    let class = format!("mean {colour}");
+    let y = frame.at_y(mean.point);
+    svg.line(&class, (at - 8.0, y), (at + 8.0, y));
+    draw_whisker(svg, frame, colour, at, mean);
+}
+
+fn draw_whisker(svg: &mut Svg, frame: &Panel, colour: &str, at: f64, mean: &Estimate) {
+    let class = format!("mean {colour}");
+    let Some(interval) = mean.interval else { return };
+    svg.line(&class, (at, frame.clipped_y(interval.low)), (at, frame.clipped_y(interval.high)));
+    for end in [interval.low, interval.high] {
+        let y = frame.at_y(end);
+        if y == frame.clipped_y(end) {
+            svg.line(&class, (at - 4.0, y), (at + 4.0, y));
+        }
+    }
 }
 
 /// A figure's heading: the metric and which way it improves.

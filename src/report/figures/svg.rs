@@ -59,6 +59,11 @@ impl Svg {
         self.element(&format!(r#"<polyline class="{class}" points="{}"/>"#, joined.join(" ")));
     }
 
+    pub fn polygon(&mut self, class: &str, points: &[(f64, f64)]) {
+        let joined: Vec<String> = points.iter().map(|&(x, y)| format!("{},{}", px(x), px(y))).collect();
+        self.element(&format!(r#"<polygon class="{class}" points="{}"/>"#, joined.join(" ")));
+    }
+
     pub fn text(&mut self, class: &str, at: (f64, f64), anchor: Anchor, text: &str) {
         self.turned(class, at, anchor, 0.0, text);
     }
@@ -96,9 +101,14 @@ impl Svg {
     }
 }
 
-/// Class of the `index`-th series.
+/// Classes of the `index`-th series: a colour and a dash, each pair of which occurs once in 49.
 pub fn series(index: usize) -> String {
-    format!("s{}", index % PALETTE.len())
+    styled(index, index + index / PALETTE.len())
+}
+
+/// Classes of a series whose colour and dash are told by different things.
+pub fn styled(colour: usize, dash: usize) -> String {
+    format!("s{} d{}", colour % PALETTE.len(), dash % DASHES.len())
 }
 
 fn style() -> String {
@@ -112,13 +122,14 @@ fn style() -> String {
     );
     for (index, colour) in PALETTE.iter().enumerate() {
         let _ = writeln!(css, "    .s{index} {{ stroke: {colour}; fill: {colour}; }}");
-        let _ = writeln!(css, "    .bold.s{index} {{ stroke-dasharray: {}; }}", DASHES[index]);
+        let _ = writeln!(css, "    .bold.d{index} {{ stroke-dasharray: {}; }}", DASHES[index]);
     }
     // After the series, and more specific, so that a line is never filled.
     css.push_str(
-        "    polyline[class] { fill: none; }\n    @media (prefers-color-scheme: dark) {\n      text { fill: #f0f6fc; }\n      \
+        "    polyline[class], .hollow[class] { fill: none; }\n    .hollow { stroke-width: 1.5; }\n    \
+         .band[class] { fill-opacity: 0.15; stroke: none; }\n    .level { fill: #59636e; fill-opacity: 0.14; }\n    @media (prefers-color-scheme: dark) {\n      text { fill: #f0f6fc; }\n      \
          text.muted { fill: #9198a1; }\n      .page { fill: #0d1117; }\n      .grid { stroke: #30363d; }\n      \
-         .axis, .reference { stroke: #9198a1; }\n    }\n",
+         .axis, .reference { stroke: #9198a1; }\n      .level { fill: #9198a1; }\n    }\n",
     );
     css
 }

@@ -25,6 +25,12 @@ pub fn claims(view: &View, judged: &[Judged]) -> Result<Table> {
             view.method_label(&claim.method),
             view.method_label(&claim.versus)
         );
+        if let Some(other) = &claim.relative_to {
+            let difference = |a, b| format!("({} − {})", view.method_label(a), view.method_label(b));
+            let [ours, theirs] = [(&claim.method, &claim.versus), (&other.method, &other.versus)];
+            contrast =
+                format!("{}: {} {sign} {}", metric.label, difference(ours.0, ours.1), difference(theirs.0, theirs.1));
+        }
         if claim.threshold != 0.0 {
             contrast.push_str(&format!(" {:+}", claim.threshold));
         }

@@ -7,10 +7,10 @@ use crate::report::table::{Cell, Column, Kind, Table};
 use crate::report::view::View;
 
 /// One row per stage kind, size and method, summed over seeds and over repetitions of the stage within a run. A sum of
-/// which a part was not measured is not defined.
+/// which a part was not measured is not defined. The points of ablations are in the total alone.
 pub fn costs(view: &View) -> Table {
     let mut groups: BTreeMap<(usize, &str, usize, &str), Vec<&Cost>> = BTreeMap::new();
-    for cost in &view.input.costs {
+    for cost in view.input.costs.iter().filter(|cost| !view.is_point(&cost.method)) {
         let size = place(view.sizes.iter().map(String::as_str), &cost.size);
         let method = place(view.methods.iter().map(|row| row.id.as_str()), &cost.method);
         // Named beside the places, since what is nowhere in the layout shares the last one.
@@ -24,8 +24,10 @@ pub fn costs(view: &View) -> Table {
             rows.push(row(view.size_label(size), view.method_label(method), kind, &of_kind));
         }
     }
-    if !rows.is_empty() {
-        rows.push(row("all", "all", "all", &view.input.costs.iter().collect::<Vec<_>>()));
+    if !view.input.costs.is_empty() {
+        let points = view.input.costs.iter().any(|cost| view.is_point(&cost.method));
+        let methods = if points { "all, with every point of the questions" } else { "all" };
+        rows.push(row("all", methods, "all", &view.input.costs.iter().collect::<Vec<_>>()));
     }
     Table { id: "costs".to_owned(), title: "Costs".to_owned(), note: None, columns: columns(), rows }
 }

@@ -55,8 +55,7 @@ fn pairs<'v>(view: &'v View, question: Question, metric: &MetricColumn, size: &s
     if !view.belongs(fixed, size, &ids) {
         return Vec::new();
     }
-    view.methods
-        .iter()
+    view.main_methods()
         .filter(|row| row.id != fixed && view.belongs(&row.id, size, &ids))
         // A heuristic is a rival of the learned reward, not something that training gained.
         .filter(|row| !row.heuristic || question == Question::SubjectAgainstEach)

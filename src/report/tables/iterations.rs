@@ -21,7 +21,7 @@ pub fn iterations(view: &View) -> Result<Table> {
     );
     let mut rows = Vec::new();
     for size in &view.sizes {
-        for method in &view.methods {
+        for method in view.main_methods() {
             let iterations = view.metrics().iterations(&method.id, size);
             if iterations.len() < 2 {
                 continue;

@@ -1,15 +1,19 @@
 //! Assembly: from the checked input to neutral tables. One file per kind of table.
 
+mod ablations;
 mod cells;
 mod claims;
 mod costs;
+mod curves;
 mod differences;
 mod iterations;
 mod results;
 
+pub use ablations::{crossings, points};
 pub use cells::cells;
 pub use claims::claims;
 pub use costs::costs;
+pub use curves::curve;
 pub use differences::{Question, differences};
 pub use iterations::iterations;
 pub use results::results;

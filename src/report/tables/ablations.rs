@@ -1,0 +1,118 @@
+//! What varies, point by point, and where it meets what it is held against.
+
+use super::measured;
+use crate::error::Result;
+use crate::report::crossing::{Way, crossing, level};
+use crate::report::format;
+use crate::report::input::{Ablation, Better};
+use crate::report::table::{Cell, Column, Kind, Measured, Table, arrow};
+use crate::report::view::{View, file_stem};
+
+/// Every point of every line at every size: its seeds and each metric over them. What the lines are held against comes
+/// last.
+pub fn points(view: &View, ablation: &Ablation) -> Result<Table> {
+    let metrics = ablation.metrics.iter().map(|id| view.metric(id)).collect::<Result<Vec<_>>>()?;
+    let count = |id: &str| Column::new(id, id, Kind::Integer);
+    let mut columns = vec![
+        Column::text("size", "size"),
+        Column::text("line", "line"),
+        Column::text("point", &ablation.axis),
+        Column::new("x", "x", Kind::Number),
+    ];
+    columns.extend(
+        metrics
+            .iter()
+            .map(|metric| Column::new(&metric.id, format!("{}{}", metric.label, arrow(metric.better)), Kind::Estimate)),
+    );
+    columns.extend([count("planned"), count("ended"), count("collapsed")]);
+    let mut rows = Vec::new();
+    for size in &view.sizes {
+        let lines = view.lines_of(ablation, size);
+        let points = lines.iter().flat_map(|(_, line)| {
+            line.points
+                .iter()
+                .map(move |point| (line.label.as_str(), point.label.as_str(), point.x, point.method.as_str()))
+        });
+        let level = ablation.against.iter().filter(|_| !lines.is_empty());
+        let level = level.map(|id| (view.method_label(id), "", None, id.as_str()));
+        for (line, label, x, method) in points.chain(level) {
+            let counts = view.counts(method, size);
+            let mut row = vec![
+                Cell::text(view.size_label(size)),
+                Cell::text(line),
+                Cell::text(label),
+                Cell::number(x, x.map_or(0, format::decimals_of)),
+            ];
+            for metric in &metrics {
+                let values = view.metrics().last(method, size, &metric.id);
+                row.push(Cell::Estimate(measured(view, metric, &values, view.planned(method, size))?));
+            }
+            row.extend([counts.planned, counts.ended(), counts.collapsed].map(Cell::count));
+            rows.push(row);
+        }
+    }
+    let id = format!("ablation-{}", file_stem(&ablation.id));
+    Ok(Table { id, title: ablation.title.clone(), note: None, columns, rows })
+}
+
+/// Per size, metric and line, the x at which the level is met, or why there is none. `None` where nothing is held
+/// against the lines or nothing can be met.
+pub fn crossings(view: &View, ablation: &Ablation) -> Result<Option<Table>> {
+    let Some(against) = &ablation.against else { return Ok(None) };
+    let mut rows = Vec::new();
+    for size in &view.sizes {
+        for id in &ablation.metrics {
+            let metric = view.metric(id)?;
+            let Some(height) = level(view, metric, against, size)? else { continue };
+            for (_, line) in view.lines_of(ablation, size) {
+                // A line that the level is a point of meets it there.
+                if line.points.iter().any(|point| point.method == *against) {
+                    continue;
+                }
+                let Some(met) = crossing(view, line, ablation.scale, against, metric, size)? else { continue };
+                let planned = met.inside + met.before + met.beyond + met.unknown;
+                let x = met
+                    .x
+                    .map_or(Measured::nothing(planned), |x| Measured::of(&x, planned, format::decimals_for(x.point)));
+                rows.push(vec![
+                    Cell::text(view.size_label(size)),
+                    Cell::text(&metric.label),
+                    Cell::text(&line.label),
+                    Cell::text(words(met.way, metric.better)),
+                    Cell::Estimate(Measured::of(&height, view.planned(against, size), metric.decimals)),
+                    Cell::Estimate(x),
+                    Cell::count(met.inside),
+                    Cell::count(met.before),
+                    Cell::count(met.beyond),
+                    Cell::count(met.unknown),
+                ]);
+            }
+        }
+    }
+    let label = view.method_label(against);
+    let count = |id: &str, label: &str| Column::new(id, label, Kind::Integer);
+    let columns = vec![
+        Column::text("size", "size"),
+        Column::text("metric", "metric"),
+        Column::text("line", "line"),
+        Column::text("way", "way"),
+        Column::new("level", label, Kind::Estimate),
+        Column::new("x", format!("{} where they meet", ablation.axis), Kind::Estimate),
+        count("inside", "seeds inside"),
+        count("before", "before"),
+        count("beyond", "beyond"),
+        count("unknown", "no data"),
+    ];
+    let id = format!("crossing-{}", file_stem(&ablation.id));
+    let title = format!("Where each line meets {label}");
+    Ok((!rows.is_empty()).then_some(Table { id, title, note: None, columns, rows }))
+}
+
+fn words(way: Way, better: Better) -> &'static str {
+    match (way, better) {
+        (Way::Reaches, Better::Lower) => "falls to it",
+        (Way::Reaches, _) => "rises to it",
+        (Way::FallsTo, Better::Lower) => "rises to it",
+        (Way::FallsTo, _) => "falls to it",
+    }
+}
