@@ -1,15 +1,14 @@
 //! Accuracy of a reward on pairs: how often the preferred response scores strictly higher (ties are wrong). An explicit
 //! reward, an implicit one and the heuristics that any reward has to beat are measured on the same pairs.
 
-use super::Measured;
+use crate::Result;
 use crate::data::rows::ResponsePair;
 use crate::data::{Codec, codec};
-use crate::experiment::{Heuristic, Metric};
+use crate::experiment::Heuristic;
 use crate::methods::reward::score;
 use crate::methods::spin::sequence_log_probs;
 use crate::model::{LanguageModel, RewardModel, Sequence};
 use crate::rng::stream;
-use crate::{Error, Result};
 use rand::Rng;
 use std::collections::HashSet;
 
@@ -56,12 +55,16 @@ fn overlap(prompt: &str, response: &str) -> f64 {
     words.iter().filter(|word| known.contains(**word)).count() as f64 / words.len().max(1) as f64
 }
 
-/// Accuracy of `judge` on `pairs`.
-pub fn accuracy(judge: &Judge, pairs: &[ResponsePair], codec: &codec::Codec, metric: Metric) -> Result<Measured> {
-    if pairs.is_empty() {
-        return Err(Error::new(format!("no pairs to measure {metric:?} on"))
-            .hint("raise the counts of pairs in the [evaluation] section"));
-    }
+/// Which of `pairs` the judge ranks right, by the whole score and by the score per token of the response.
+#[derive(Clone, Debug, Default)]
+pub struct Ranked {
+    /// 1 where the preferred response scores strictly higher, else 0.
+    pub by_score: Vec<f64>,
+    pub per_token: Vec<f64>,
+}
+
+/// Ranks `pairs` by `judge`.
+pub fn rank(judge: &Judge, pairs: &[ResponsePair], codec: &codec::Codec) -> Result<Ranked> {
     let sequences = pairs.iter().map(|pair| Codec::pair(codec, pair)).collect::<Result<Vec<_>>>()?;
     let rows: Vec<&Sequence> = sequences.iter().flat_map(|pair| [&pair.chosen, &pair.rejected]).collect();
     let texts: Vec<(&str, &str)> = pairs
@@ -69,8 +72,10 @@ pub fn accuracy(judge: &Judge, pairs: &[ResponsePair], codec: &codec::Codec, met
         .flat_map(|pair| [&pair.chosen, &pair.rejected].map(|side| (pair.prompt.as_str(), side.text.as_str())))
         .collect();
     let scores = judge.scores(&rows, &texts);
-    let right: Vec<f64> = scores.chunks(2).map(|pair| f64::from(u8::from(pair[0] > pair[1]))).collect();
-    Measured::mean(metric, &right).ok_or_else(|| Error::new("no pairs"))
+    let per_token: Vec<f64> =
+        scores.iter().zip(&rows).map(|(score, row)| score / row.response.len().max(1) as f64).collect();
+    let right = |scores: &[f64]| scores.chunks(2).map(|pair| f64::from(u8::from(pair[0] > pair[1]))).collect();
+    Ok(Ranked { by_score: right(&scores), per_token: right(&per_token) })
 }
 
 #[cfg(test)]

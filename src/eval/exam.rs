@@ -105,7 +105,10 @@ impl Exam {
                 .zip(responses)
                 .map(|(post, response)| Some(world.gold(post.latent.as_ref()?, &response.text, response.ended)))
                 .collect()),
-            Gold::Judge(judge) => judge.scores(&self.posts, responses),
+            Gold::Judge(judge) => {
+                let rows = self.posts.iter().map(|post| post.prompt.as_str()).zip(responses);
+                Ok(judge.scores(rows)?.into_iter().map(Some).collect())
+            }
         }
     }
 
@@ -133,17 +136,21 @@ impl Exam {
 }
 
 impl Judge {
-    fn scores(&self, posts: &[ExamPost], responses: &[Response]) -> Result<Vec<Option<f64>>> {
-        let rows = posts.iter().zip(responses).map(|(post, response)| {
+    /// Scores of responses to prompts, in deviations over the judge's own training responses.
+    ///
+    /// # Errors
+    /// A text that the judge's tokenizer cannot read within its limits.
+    pub fn scores<'a>(&self, rows: impl IntoIterator<Item = (&'a str, &'a Response)>) -> Result<Vec<f64>> {
+        let rows = rows.into_iter().map(|(prompt, response)| {
             // A response without an end is read without one.
             let mut ids = self.codec.response(&response.text)?.ids;
             if !response.ended && ids.last() == Some(&self.codec.eos) {
                 ids.pop();
             }
-            Ok(Sequence::new(self.codec.prompt(&post.prompt)?, ids))
+            Ok(Sequence::new(self.codec.prompt(prompt)?, ids))
         });
         let rows = rows.collect::<Result<Vec<_>>>()?;
         let scores = score(&self.model, &rows.iter().collect::<Vec<_>>());
-        Ok(scores.into_iter().map(|raw| Some(f64::from(self.normalisation.apply(raw)))).collect())
+        Ok(scores.into_iter().map(|raw| f64::from(self.normalisation.apply(raw))).collect())
     }
 }

@@ -1,7 +1,7 @@
 //! Measuring a policy on an exam: gold reward sampled and greedy, win rate against the demonstrator, distance from the
 //! SFT policy, lengths and ends, and the likelihood of held-out demonstrations (the paper's objective 5a).
 
-use super::Measured;
+use super::Items;
 use super::exam::Exam;
 use crate::Result;
 use crate::data::Codec;
@@ -12,6 +12,7 @@ use crate::model::generate::generate;
 use crate::model::{LanguageModel, Sampling, Sequence};
 use crate::rng::stream;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// What one post got.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -61,7 +62,7 @@ pub fn answers(exam: &Exam, codec: &Codec, sampled: Vec<Response>, greedy: Vec<R
 }
 
 /// Everything that can be read off the answers themselves.
-pub fn measure_answers(exam: &Exam, answers: &[Answer]) -> Vec<Measured> {
+pub fn measure_answers(exam: &Exam, answers: &[Answer]) -> Items {
     let all = |value: &dyn Fn(&Answer) -> Option<f64>| answers.iter().filter_map(value).collect::<Vec<f64>>();
     let wins = |answer: &Answer| {
         let (own, reference) = (answer.gold_sampled?, answer.gold_reference?);
@@ -75,18 +76,15 @@ pub fn measure_answers(exam: &Exam, answers: &[Answer]) -> Vec<Measured> {
     };
     let ties = |answer: &Answer| Some(f64::from(u8::from(answer.gold_sampled? == answer.gold_reference?)));
     let copied: Vec<f64> = answers.iter().enumerate().filter_map(|(i, a)| exam.copied(i, &a.greedy)).collect();
-    [
-        Measured::mean(Metric::Gold, &all(&|answer| answer.gold_sampled)),
-        Measured::mean(Metric::GoldGreedy, &all(&|answer| answer.gold_greedy)),
-        Measured::mean(Metric::WinRate, &all(&wins)),
-        Measured::mean(Metric::TieRate, &all(&ties)),
-        Measured::mean(Metric::Length, &all(&|answer| Some(answer.sampled.ids.len() as f64))),
-        Measured::mean(Metric::EosRate, &all(&|answer| Some(f64::from(u8::from(answer.sampled.ended))))),
-        Measured::mean(Metric::CopyAccuracy, &copied),
-    ]
-    .into_iter()
-    .flatten()
-    .collect()
+    Items(BTreeMap::from([
+        (Metric::Gold, all(&|answer| answer.gold_sampled)),
+        (Metric::GoldGreedy, all(&|answer| answer.gold_greedy)),
+        (Metric::WinRate, all(&wins)),
+        (Metric::TieRate, all(&ties)),
+        (Metric::Length, all(&|answer| Some(answer.sampled.ids.len() as f64))),
+        (Metric::EosRate, all(&|answer| Some(f64::from(u8::from(answer.sampled.ended))))),
+        (Metric::CopyAccuracy, copied),
+    ]))
 }
 
 /// KL to the SFT policy, estimated on the sampled responses, and the log-likelihood of the held-out demonstrations.
@@ -96,7 +94,7 @@ pub fn measure_likelihoods(
     exam: &Exam,
     codec: &Codec,
     answers: &[Answer],
-) -> Result<Vec<Measured>> {
+) -> Result<Items> {
     let (mut sampled, mut references) = (Vec::new(), Vec::new());
     for (post, answer) in exam.posts.iter().zip(answers) {
         let prompt = codec.prompt(&post.prompt)?;
@@ -108,6 +106,5 @@ pub fn measure_likelihoods(
     let kl: Vec<f64> = own.iter().zip(theirs).map(|(p, q)| f64::from(p - q)).collect();
     let demonstrations = sequence_log_probs(model, &references.iter().collect::<Vec<_>>());
     let demonstrations: Vec<f64> = demonstrations.into_iter().map(f64::from).collect();
-    let rows = [Measured::mean(Metric::Kl, &kl), Measured::mean(Metric::DemoLogLikelihood, &demonstrations)];
-    Ok(rows.into_iter().flatten().collect())
+    Ok(Items(BTreeMap::from([(Metric::Kl, kl), (Metric::DemoLogLikelihood, demonstrations)])))
 }
