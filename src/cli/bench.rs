@@ -97,7 +97,7 @@ fn line(args: &BenchArgs, case: Case, size: &str, config: &GptNeoXConfig, hyper:
     let reckon = |training: &Training| match case {
         Case::Sft => work::sft(texts, sft, sft.batch_size, Regime::from(training)),
         Case::Generate => work::sampling(texts, generation.batch_size, Regime::from(training)),
-        Case::Ppo => work::ppo(texts, ppo, true, Regime::from(training)),
+        Case::Ppo => work::policy_gradient(texts, &ppo.into(), true, Regime::from(training)),
     };
     let (work, site) = (reckon(&hyper.training), Site::of(&args.device));
     let memory = args.memory.map(|Bytes(limit)| limit).or_else(|| hardware::memory_of(&args.device, 1));

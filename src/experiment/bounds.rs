@@ -3,6 +3,7 @@
 use super::hyper::{Hyper, ModelSettings};
 use super::tree::Node;
 use crate::error::{Error, Result};
+use crate::methods::irl::Select;
 use crate::methods::optimise::OptimiserSettings;
 use crate::methods::reward::RewardLoss;
 use std::fmt::Display;
@@ -12,6 +13,7 @@ pub(super) fn check_hyper(hyper: &Hyper, node: &Node) -> Result<()> {
     let mut bounds = Bounds { node, violation: None };
     data(&mut bounds, hyper);
     supervised(&mut bounds, hyper);
+    policy_steps(&mut bounds, hyper);
     adversarial(&mut bounds, hyper);
     bounds.finish()
 }
@@ -54,6 +56,12 @@ fn data(bounds: &mut Bounds, hyper: &Hyper) {
         ("evaluation.best_of", evaluation.best_of),
     ]);
     bounds.share("demonstrations.quality", hyper.demonstrations.quality);
+    bounds.share("demonstrations.bad_fraction", hyper.demonstrations.bad_fraction);
+    let delta = evaluation.likelihood_delta;
+    bounds.that("evaluation.likelihood_delta", delta > 0.0 && delta < 1.0, "above 0 and below 1", delta);
+    if hyper.irl.select == Select::ValidationGold {
+        bounds.counts(&[("evaluation.selection_posts", evaluation.selection_posts)]);
+    }
     bounds.positive("training.lora_alpha", hyper.training.lora_alpha);
     let agreement = hyper.preferences.agreement;
     bounds.that("preferences.agreement", agreement > 0.5 && agreement < 1.0, "above 0.5 and below 1", agreement);
@@ -75,15 +83,43 @@ fn supervised(bounds: &mut Bounds, hyper: &Hyper) {
     bounds.share("pretrain.copy_gate", pretrain.copy_gate);
     bounds.share("sft.prompt_weight", sft.prompt_weight.into());
     bounds.at_least_zero("reward.bound", reward.bound);
-    if reward.loss == RewardLoss::Eq10 && reward.bound == 0.0 {
-        bounds.violated(
-            "reward.loss",
-            "the linear loss of eq. 10 has no minimum unless `reward.bound` is above 0".into(),
-        );
+    bounds.at_least_zero("reward.l2", reward.l2);
+    if matches!(reward.loss, RewardLoss::Hinge | RewardLoss::Eq11Margin) {
+        bounds.positive("reward.margin", reward.margin);
     }
+    bounds.counts(&[("iq_learn.epochs", hyper.iq_learn.epochs), ("iq_learn.batch_size", hyper.iq_learn.batch_size)]);
+    bounds.at_least_zero("iq_learn.lambda", hyper.iq_learn.lambda);
+    let keep = hyper.filtered_bc.keep;
+    bounds.that("filtered_bc.keep", keep > 0.0 && keep <= 1.0, "above 0 and at most 1", keep);
+    optimiser(bounds, "iq_learn", &hyper.iq_learn.optimiser);
     optimiser(bounds, "pretrain", &pretrain.optimiser);
     optimiser(bounds, "sft", &sft.optimiser);
     optimiser(bounds, "reward", &reward.optimiser);
+}
+
+/// Policy steps other than PPO.
+fn policy_steps(bounds: &mut Bounds, hyper: &Hyper) {
+    let (rloo, best_of_n, dpo) = (&hyper.rloo, &hyper.best_of_n, &hyper.dpo);
+    bounds.counts(&[
+        ("rloo.updates", rloo.updates),
+        ("rloo.rollouts", rloo.rollouts),
+        ("rloo.epochs", rloo.epochs),
+        ("best_of_n.n", best_of_n.n),
+        ("dpo.iterations", dpo.iterations),
+        ("dpo.epochs", dpo.epochs),
+        ("dpo.batch_size", dpo.batch_size),
+    ]);
+    let divides = rloo.samples >= 2 && rloo.rollouts.is_multiple_of(rloo.samples);
+    let divisor = format!("at least 2 and a divisor of rloo.rollouts = {}", rloo.rollouts);
+    bounds.that("rloo.samples", divides, &divisor, rloo.samples);
+    bounds.positive("rloo.temperature", rloo.temperature);
+    bounds.at_least_zero("rloo.kl_coefficient", rloo.kl_coefficient);
+    bounds.positive("rloo.clip", rloo.clip);
+    bounds.at_least_zero("best_of_n.temperature", best_of_n.temperature);
+    bounds.at_least_zero("dpo.temperature", dpo.temperature);
+    bounds.positive("dpo.beta", dpo.beta);
+    optimiser(bounds, "rloo", &rloo.optimiser);
+    optimiser(bounds, "dpo", &dpo.optimiser);
 }
 
 fn adversarial(bounds: &mut Bounds, hyper: &Hyper) {
@@ -98,6 +134,7 @@ fn adversarial(bounds: &mut Bounds, hyper: &Hyper) {
         ("spin.batch_size", spin.batch_size),
         ("irl.iterations", irl.iterations),
         ("irl.negatives", irl.negatives),
+        ("irl.policy_rounds", irl.policy_rounds),
         ("rlhf.rounds", hyper.rlhf.rounds),
     ]);
     let divides = ppo.rollouts.is_multiple_of(ppo.minibatches.max(1));

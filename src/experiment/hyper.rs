@@ -1,9 +1,14 @@
 //! Everything that can be tuned, in one struct: the sections that all methods share and each may override.
 
+use crate::methods::best_of_n::BestOfNSettings;
+use crate::methods::dpo::DpoSettings;
+use crate::methods::filtered_bc::FilteredBcSettings;
+use crate::methods::iq_learn::IqLearnSettings;
 use crate::methods::irl::IrlSettings;
 use crate::methods::ppo::PpoSettings;
 use crate::methods::pretrain::PretrainSettings;
 use crate::methods::reward::RewardSettings;
+use crate::methods::rloo::RlooSettings;
 use crate::methods::sft::SftSettings;
 use crate::methods::spin::SpinSettings;
 use crate::methods::training::Training;
@@ -21,15 +26,20 @@ pub struct Hyper {
     pub sft: SftSettings,
     pub reward: RewardSettings,
     pub ppo: PpoSettings,
+    pub rloo: RlooSettings,
+    pub best_of_n: BestOfNSettings,
+    pub dpo: DpoSettings,
     pub spin: SpinSettings,
     pub irl: IrlSettings,
+    pub iq_learn: IqLearnSettings,
+    pub filtered_bc: FilteredBcSettings,
     pub rlhf: RlhfSettings,
     pub evaluation: EvaluationSettings,
 }
 
 impl Hyper {
     /// The sections' names: which tables of an experiment, a scale, a profile or a method are hyper-parameters.
-    pub const SECTIONS: [&str; 12] = [
+    pub const SECTIONS: [&str; 17] = [
         "demonstrations",
         "preferences",
         "generation",
@@ -38,8 +48,13 @@ impl Hyper {
         "sft",
         "reward",
         "ppo",
+        "rloo",
+        "best_of_n",
+        "dpo",
         "spin",
         "irl",
+        "iq_learn",
+        "filtered_bc",
         "rlhf",
         "evaluation",
     ];
@@ -53,6 +68,22 @@ pub struct DemonstrationSettings {
     pub count: usize,
     /// The demonstrator's quality from 0 (as bad as an author gets) to 1 (flawless).
     pub quality: f64,
+    /// What a bad demonstration is.
+    pub bad: Bad,
+    /// Share of the demonstrations that are bad.
+    pub bad_fraction: f64,
+}
+
+/// What stands in the place of a demonstration that is bad.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Bad {
+    /// A sample of the base model for the same post.
+    BaseSamples,
+    /// The demonstration of another post.
+    Shuffled,
+    /// Its first half, as if it ended there.
+    Truncated,
 }
 
 /// Whose labels a preference pair carries.
@@ -112,8 +143,14 @@ pub struct EvaluationSettings {
     pub preference_pairs: usize,
     /// Posts with two samples of the SFT policy each, labelled by gold, for the accuracy of a reward where PPO starts.
     pub on_policy_pairs: usize,
-    /// Candidates of best-of-n selection.
+    /// Candidates of best-of-n selection by the SFT policy, where no training follows.
     pub best_of: usize,
+    /// Fresh demonstrations on which the likelihood's deviation of Lemma 4.1 is observed; 0 leaves it out.
+    pub likelihood_posts: usize,
+    /// δ of Lemma 4.1: the bounds hold with probability 1 − δ.
+    pub likelihood_delta: f64,
+    /// Validation posts by which `irl.select` chooses an iteration.
+    pub selection_posts: usize,
 }
 
 /// A GPT-NeoX model, in the words of Hugging Face's `config.json`.

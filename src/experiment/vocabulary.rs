@@ -24,6 +24,18 @@ pub enum Recipe {
     BestOfNGold,
     /// The best of n samples of the SFT policy by a reward from preferences.
     BestOfNReward,
+    /// Direct preference optimisation from the SFT policy: on IRL's own pairs, or on labelled preferences.
+    Dpo,
+    /// DPO on pairs of the policy's own samples, judged by gold in each iteration. Privileged: a control.
+    IterativeDpo,
+    /// Inverse soft-Q learning on the demonstrations: a reward without samples or labels.
+    IqLearn,
+    /// Imitation of the demonstrations that the reward of IRL's first iteration ranks highest: a control.
+    FilteredBc,
+    /// SPIN's policy, with an explicit reward trained on SPIN's own pairs in the place of the implicit one.
+    SpinReward,
+    /// A reward from the pairs of IRL and preferences together, PPO on it from the SFT policy.
+    IrlRlhf,
 }
 
 impl Recipe {
@@ -31,7 +43,9 @@ impl Recipe {
     pub fn learns_reward(self) -> bool {
         match self {
             Self::Irl | Self::Spin | Self::Rlhf | Self::BestOfNReward => true,
-            Self::Base | Self::Demonstrator | Self::Sft | Self::GoldPpo | Self::BestOfNGold => false,
+            Self::Dpo | Self::IterativeDpo | Self::IqLearn | Self::SpinReward | Self::IrlRlhf => true,
+            Self::Base | Self::Demonstrator | Self::Sft | Self::FilteredBc => false,
+            Self::GoldPpo | Self::BestOfNGold => false,
         }
     }
 }
@@ -50,6 +64,8 @@ pub enum Metric {
     TieRate,
     /// Accuracy of the method's reward on held-out preference pairs with noisy labels.
     PreferenceAccuracy,
+    /// The same, each score divided by the response's tokens.
+    PreferenceAccuracyPerToken,
     /// Accuracy of the method's reward on pairs of the SFT policy's samples, labelled by gold; pairs of equal gold left out.
     OnPolicyAccuracy,
     /// Accuracy of the method's reward on held-out pairs (demonstration, sample of the SFT policy).
@@ -66,6 +82,15 @@ pub enum Metric {
     DemoLogLikelihood,
     /// Share of content slots that greedy responses copy from the post.
     CopyAccuracy,
+    /// Share of the iteration's training pairs (demonstration over sample) that gold ranks alike; equal gold counts half.
+    SyntheticGoldAgreement,
+    /// The probability that an annotator ranks the iteration's training pairs alike.
+    SyntheticHumanAgreement,
+    /// Share of the iteration's training pairs whose two responses are the same.
+    IdenticalShare,
+    /// The surrogate (eq. 6) on the demonstrations that the reward was learned from, less that on fresh ones, in deviations of the
+    /// reward.
+    SurrogateGap,
 }
 
 impl Metric {
@@ -76,7 +101,13 @@ impl Metric {
 
     /// Whether the metric is the accuracy of ranking pairs, so that a heuristic can be measured on the same pairs.
     pub fn ranks_pairs(self) -> bool {
-        matches!(self, Self::PreferenceAccuracy | Self::OnPolicyAccuracy | Self::DemonstrationAccuracy)
+        match self {
+            Self::PreferenceAccuracy
+            | Self::PreferenceAccuracyPerToken
+            | Self::OnPolicyAccuracy
+            | Self::DemonstrationAccuracy => true,
+            _ => false,
+        }
     }
 }
 

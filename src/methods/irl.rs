@@ -97,6 +97,8 @@ pub struct IrlSettings {
     /// Negatives per demonstration and iteration.
     pub negatives: usize,
     pub policy_step: PolicyStep,
+    /// Updates of a policy step in units of `ppo.updates` or `rloo.updates`.
+    pub policy_rounds: usize,
     pub reward_start: RewardInit,
     pub select: Select,
 }

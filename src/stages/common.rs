@@ -164,6 +164,11 @@ pub fn demonstrations(context: &StageContext) -> Result<Vec<Demonstration>> {
     rows::read(&context.input("demonstrations")?.join("demonstrations.jsonl"))
 }
 
+/// The prompts of the input `demonstrations`, as token ids.
+pub fn prompts(context: &StageContext, codec: &Codec) -> Result<Vec<Vec<u32>>> {
+    demonstrations(context)?.iter().map(|row| codec.prompt(&row.prompt)).collect()
+}
+
 /// The pairs of all inputs `pairs/…`, without those whose two responses are the same, and the share of these.
 pub fn training_pairs(context: &StageContext, codec: &Codec) -> Result<(Vec<Pair>, f64)> {
     let mut all: Vec<ResponsePair> = Vec::new();

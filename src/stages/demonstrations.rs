@@ -9,7 +9,7 @@ use crate::data::rows::{self, Demonstration};
 use crate::data::world::Split;
 use crate::data::{Codec, corpus, tldr};
 use crate::eval::exam::EXAM_SEED;
-use crate::experiment::{DataSources, DemonstrationSettings, GenerationSettings, Hyper};
+use crate::experiment::{DataSources, GenerationSettings, Hyper};
 use crate::methods::training::Dtype;
 use crate::pipeline::StageContext;
 use crate::rng::{permutation, stream};
@@ -26,7 +26,8 @@ pub const HUB: &str = "hub_demonstrations";
 #[serde(deny_unknown_fields)]
 pub struct WorldStage {
     pub world: WorldAt,
-    pub demonstrations: DemonstrationSettings,
+    pub count: usize,
+    pub quality: f64,
 }
 
 /// One summary by an author of the set quality for each of the seed's own posts.
@@ -36,10 +37,10 @@ pub fn world(context: &StageContext) -> Result<()> {
     let row = |index: u64| {
         let post = world.post(Split::Demonstrations, seed, index);
         let mut author = stream(seed, "demonstrations/author", &[index]);
-        let response = world.summary(&post, stage.demonstrations.quality, &mut author);
+        let response = world.summary(&post, stage.quality, &mut author);
         Demonstration { id: post.id, prompt: post.prompt, response }
     };
-    rows::write(&context.out().join("demonstrations.jsonl"), (0..stage.demonstrations.count as u64).map(row))
+    rows::write(&context.out().join("demonstrations.jsonl"), (0..stage.count as u64).map(row))
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -4,8 +4,8 @@ use super::common::{FORWARD, codec, count_flops, frozen, frozen_reward, sampling
 use super::pairs::open_exam;
 use crate::data::Codec;
 use crate::data::rows::{self, Response, ResponsePair};
-use crate::eval::Measured;
-use crate::eval::accuracy::{Judge, accuracy};
+use crate::eval::Items;
+use crate::eval::accuracy::{Judge, rank};
 use crate::eval::exam::{Exam, WorldExam};
 use crate::eval::policy::{Answer, answers, measure_answers, measure_likelihoods, respond};
 use crate::experiment::{GenerationSettings, Heuristic, Metric};
@@ -20,8 +20,10 @@ use serde::{Deserialize, Serialize};
 pub const POLICY: &str = "evaluate";
 pub const REWARD: &str = "evaluate_reward";
 
-/// The file of both stages that `collect` reads.
+/// The means, which `collect` reads.
 pub const METRICS: &str = "metrics.json";
+/// What they are means of, where items are the same for every method and seed.
+pub const ITEMS: &str = "items.json";
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -68,13 +70,16 @@ pub fn policy(context: &StageContext) -> Result<()> {
         context.add_tokens(answers.iter().map(tokens).sum::<usize>() as u64);
         count_flops(context, model.config(), FORWARD);
     } else {
-        measured.retain(|row| row.metric != Metric::GoldGreedy && row.metric != Metric::CopyAccuracy);
+        measured.0.retain(|metric, _| *metric != Metric::GoldGreedy && *metric != Metric::CopyAccuracy);
     }
     if context.spec.inputs.contains_key("reward") {
-        measured.extend(learned_reward(context, stage.dtype, &exam, &codec, &answers)?);
+        let sampled: Vec<Response> = answers.iter().map(|answer| answer.sampled.clone()).collect();
+        measured.insert(Metric::LearnedReward, reward_scores(context, stage.dtype, &exam, &codec, &sampled)?);
     }
     rows::write(&context.out().join("answers.jsonl"), &answers)?;
-    write_json(&context.out().join(METRICS), &measured)
+    write_json(&context.out().join(METRICS), &measured.means())?;
+    measured.0.retain(|_, values| values.len() == exam.posts.len());
+    rows::write(&context.out().join(ITEMS), [measured])
 }
 
 fn draw(
@@ -146,17 +151,6 @@ fn reward_scores(
     Ok(scores.into_iter().map(|raw| f64::from(normalisation.apply(raw))).collect())
 }
 
-fn learned_reward(
-    context: &StageContext,
-    dtype: Dtype,
-    exam: &Exam,
-    codec: &Codec,
-    answers: &[Answer],
-) -> Result<Option<Measured>> {
-    let sampled: Vec<Response> = answers.iter().map(|answer| answer.sampled.clone()).collect();
-    Ok(Measured::mean(Metric::LearnedReward, &reward_scores(context, dtype, exam, codec, &sampled)?))
-}
-
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RewardStage {
@@ -172,6 +166,8 @@ pub enum JudgeKind {
     Explicit,
     /// log π − log π_sft of the inputs `policy` and `sft`.
     Implicit,
+    /// log π of the input `policy`, which ranks as the reward that IQ-Learn recovers.
+    Likelihood,
     Heuristic(Heuristic),
 }
 
@@ -191,6 +187,10 @@ pub fn reward(context: &StageContext) -> Result<()> {
             (policy, sft) = (model("policy")?, model("sft")?);
             Judge::Implicit { policy: &policy, reference: &sft }
         }
+        JudgeKind::Likelihood => {
+            policy = model("policy")?;
+            Judge::LogProbability(&policy)
+        }
         JudgeKind::Heuristic(Heuristic::LogProbability) => {
             sft = model("sft")?;
             Judge::LogProbability(&sft)
@@ -205,12 +205,17 @@ pub fn reward(context: &StageContext) -> Result<()> {
     if context.spec.inputs.contains_key("preferences") {
         sources.push((context.input("preferences")?.join("pairs.jsonl"), Metric::PreferenceAccuracy));
     }
-    let mut measured = Vec::new();
+    let (mut measured, mut items) = (Items::default(), Items::default());
     for (path, metric) in sources {
         let pairs: Vec<ResponsePair> = rows::read(&path)?;
-        if !pairs.is_empty() {
-            measured.push(accuracy(&judge, &pairs, &codec, metric)?);
+        let ranked = rank(&judge, &pairs, &codec)?;
+        // The preferences are the same for every method and seed, the pairs of the exam are those of a seed's own policy.
+        if metric == Metric::PreferenceAccuracy {
+            measured.insert(Metric::PreferenceAccuracyPerToken, ranked.per_token);
+            items.insert(metric, ranked.by_score.clone());
         }
+        measured.insert(metric, ranked.by_score);
     }
-    write_json(&context.out().join(METRICS), &measured)
+    write_json(&context.out().join(METRICS), &measured.means())?;
+    rows::write(&context.out().join(ITEMS), [items])
 }

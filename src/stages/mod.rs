@@ -8,27 +8,41 @@
 //! | `dataset` | same | `dataset.json`, which names commit and files of a data set |
 //! | `demonstrations` | `demonstrations`, `corpus`, `hub_demonstrations` | `demonstrations.jsonl`, `held_out.jsonl` |
 //! | `preferences` | `preferences`, `comparisons` | `pairs.jsonl` |
-//! | `sft`, `spin`, `ppo` | same | model folder, `curve.json` |
+//! | `spoil` | same | `demonstrations.jsonl` |
+//! | `sft`, `spin`, `ppo`, `rloo`, `dpo`, `iq_learn` | same | model folder, `curve.json` |
 //! | `pairs` | `pairs`, `exam_pairs` | `pairs.jsonl` |
+//! | `selection` | `best_of_n`, `filter` | `demonstrations.jsonl` |
+//! | | `judged_pairs` | `pairs.jsonl` |
+//! | | `select` | model folder, `selection.json` |
 //! | `reward` | `reward` | model folder with `reward.json`, `curve.json` |
-//! | `evaluate` | `evaluate`, `evaluate_reward` | `metrics.json`, `answers.jsonl` |
+//! | `evaluate` | `evaluate`, `evaluate_reward` | `metrics.json`, `items.json`, `answers.jsonl` |
+//! | `agreement` | same | `metrics.json` |
+//! | `likelihood` | same | `metrics.json`, `deviations.json` |
 //!
-//! `plan` lays a study out as a graph of these, `work` says what each will do and need, and `collect` reads the finished
+//! `objective` is what scores responses in training. `plan` lays a study out as a graph of these, `work` says what each will do and need, and `collect` reads the finished
 //! artifacts into the input of a report.
 
+pub mod agreement;
 pub mod base;
 pub mod collect;
 mod common;
 pub mod dataset;
 pub mod demonstrations;
+pub mod dpo;
 pub mod evaluate;
+pub mod iq_learn;
+pub mod likelihood;
+pub mod objective;
 pub mod pairs;
 pub mod plan;
 pub mod ppo;
 pub mod preferences;
 pub mod reward;
+pub mod rloo;
+pub mod selection;
 pub mod sft;
 pub mod spin;
+pub mod spoil;
 pub mod work;
 
 use crate::pipeline::StageContext;
@@ -53,6 +67,16 @@ pub fn run(context: &StageContext) -> Result<()> {
         reward::KIND => reward::run(context),
         ppo::KIND => ppo::run(context),
         spin::KIND => spin::run(context),
+        rloo::KIND => rloo::run(context),
+        dpo::KIND => dpo::run(context),
+        iq_learn::KIND => iq_learn::run(context),
+        spoil::KIND => spoil::run(context),
+        selection::WINNERS => selection::winners(context),
+        selection::JUDGED => selection::judged(context),
+        selection::FILTER => selection::filter(context),
+        selection::SELECT => selection::select(context),
+        agreement::KIND => agreement::run(context),
+        likelihood::KIND => likelihood::run(context),
         evaluate::POLICY => evaluate::policy(context),
         evaluate::REWARD => evaluate::reward(context),
         other => Err(Error::new(format!("no stage is of kind `{other}`"))

@@ -109,12 +109,13 @@ pub fn open_exam(
     if let Some(exam) = exam {
         return Exam::of_world(exam);
     }
-    let judge = match context.spec.inputs.contains_key("judge") {
-        true => {
-            let (model, normalisation) = frozen_reward(context, "judge", dtype)?;
-            Some(Judge { model, normalisation, codec: codec(context, "judge", generation)? })
-        }
-        false => None,
-    };
+    let judged = context.spec.inputs.contains_key("judge");
+    let judge = judged.then(|| judge(context, generation, dtype)).transpose()?;
     Ok(Exam::of_corpus(rows::read(&context.input("demonstrations")?.join("held_out.jsonl"))?, judge))
+}
+
+/// The reward model in the input `judge`, in the place of gold.
+pub fn judge(context: &StageContext, generation: &GenerationSettings, dtype: Dtype) -> Result<Judge> {
+    let (model, normalisation) = frozen_reward(context, "judge", dtype)?;
+    Ok(Judge { model, normalisation, codec: codec(context, "judge", generation)? })
 }

@@ -1,18 +1,16 @@
 //! Stage `ppo`: a policy raised on a reward, held near a reference (eq. 9).
 
 use super::common::{
-    FORWARD, TRAINING, Watch, WorldAt, checkpoint, codec, count_flops, demonstrations, device, frozen, frozen_reward,
-    language_model, within_memory,
+    FORWARD, TRAINING, Watch, checkpoint, codec, count_flops, device, frozen, language_model, prompts, within_memory,
 };
 use super::common::{sampling, save_policy, write_json};
+use super::objective::RewardSource;
 use super::work::{self, Regime, Texts};
 use crate::Result;
-use crate::data::world::Split;
 use crate::experiment::GenerationSettings;
-use crate::methods::ppo::{Critic, Objective, PpoSettings, Rollout, Task, ppo};
-use crate::methods::reward::score;
+use crate::methods::ppo::{Critic, PpoSettings, ppo};
+use crate::methods::rollout::Task;
 use crate::methods::training::Training;
-use crate::model::Sequence;
 use crate::pipeline::StageContext;
 use crate::rng::round;
 use serde::{Deserialize, Serialize};
@@ -30,59 +28,27 @@ pub struct Stage {
     pub round: usize,
 }
 
-/// What scores the rollouts.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum RewardSource {
-    /// The reward model in the input `reward`.
-    Learned,
-    /// The gold reward of the seed's own demonstration posts, centred and scaled: a privileged control.
-    Gold { world: Box<WorldAt>, mean: f32, std: f32 },
-}
-
 pub fn run(context: &StageContext) -> Result<()> {
     let stage: Stage = context.settings()?;
-    let seed = context.seed()?;
     let policy = language_model(context, "policy")?;
     let reference = frozen(context, "reference", stage.training.dtype)?;
     let codec = codec(context, "policy", &stage.generation)?;
-    let prompts = demonstrations(context)?.iter().map(|row| codec.prompt(&row.prompt)).collect::<Result<Vec<_>>>()?;
-    let mut critic = None;
-    let objective = match &stage.reward {
-        RewardSource::Gold { world, mean, std } => {
-            let world = world.open()?;
-            let latents: Vec<_> =
-                (0..prompts.len() as u64).map(|index| world.post(Split::Demonstrations, seed, index).latent).collect();
-            let (mean, std, codec) = (*mean, *std, &codec);
-            let gold = move |rollout: &Rollout| {
-                let response = codec.decoded(rollout.sequence.response.clone(), rollout.ended)?;
-                let gold = world.gold(&latents[rollout.prompt], &response.text, response.ended);
-                Ok((gold as f32 - mean) / std)
-            };
-            let score = move |rollouts: &[Rollout]| rollouts.iter().map(&gold).collect();
-            // Gold already takes off for a missing end.
-            Objective { score: Box::new(score), low: -mean / std + 1.0 }
+    let prompts = prompts(context, &codec)?;
+    let objective = stage.reward.objective(context, &codec, prompts.len(), stage.training.dtype)?;
+    // A critic is trained from the whole weights; scores need no more than the type that is computed in.
+    let critic = match (&stage.reward, stage.ppo.critic) {
+        (RewardSource::Learned, Critic::RewardCopy) => {
+            Some(checkpoint(context, "reward")?.reward_model(&device(context)?)?)
         }
-        RewardSource::Learned => {
-            // A critic is trained from the whole weights; scores need no more than the type that is computed in.
-            if stage.ppo.critic == Critic::RewardCopy {
-                critic = Some(checkpoint(context, "reward")?.reward_model(&device(context)?)?);
-            }
-            let (model, normalisation) = frozen_reward(context, "reward", stage.training.dtype)?;
-            let score = move |rollouts: &[Rollout]| {
-                let sequences: Vec<&Sequence> = rollouts.iter().map(|rollout| &rollout.sequence).collect();
-                Ok(score(&model, &sequences).into_iter().map(|raw| normalisation.apply(raw)).collect())
-            };
-            Objective { score: Box::new(score), low: normalisation.low }
-        }
+        _ => None,
     };
     let texts = Texts { config: policy.config(), generation: &stage.generation };
     let learned = matches!(stage.reward, RewardSource::Learned);
-    let work = work::ppo(texts, &stage.ppo, learned, Regime::from(&stage.training));
+    let work = work::policy_gradient(texts, &(&stage.ppo).into(), learned, Regime::from(&stage.training));
     let training = within_memory(context, &stage.training, &work)?;
     let sampling = sampling(&codec, &stage.generation, stage.ppo.temperature);
     let task = Task { reference: &reference, objective, critic, prompts: &prompts, sampling: &sampling };
-    let (seed, watch) = (round(seed, stage.round), Watch(context));
+    let (seed, watch) = (round(context.seed()?, stage.round), Watch(context));
     let (model, records) = ppo(policy, task, &stage.ppo, &training, seed, &watch)?;
     write_json(&context.out().join("curve.json"), &records)?;
     // Of each rollout, the reference and the policy itself are read once, then the policy is trained.

@@ -1,7 +1,8 @@
 //! Preferences as people give them: two responses to one post from a mixed pool, labelled by an annotator who sees gold
 //! through noise. This stage stands for human labour, so it alone among training data looks at gold.
 
-use super::common::{WorldAt, codec, language_model, sampling};
+use super::agreement::{ANNOTATOR, Annotator};
+use super::common::{WorldAt, codec, language_model, sampling, write_json};
 use super::dataset::pinned;
 use crate::data::dataset::{Comparison, Text};
 use crate::data::rows::{self, Response, ResponsePair};
@@ -94,6 +95,7 @@ pub fn run(context: &StageContext) -> Result<()> {
             Labeller::for_agreement(&told_apart, stage.preferences.agreement)?
         }
     };
+    write_json(&context.out().join(ANNOTATOR), &Annotator { temperature: labeller.temperature() })?;
     let pairs = posts.iter().enumerate().map(|(index, post)| {
         let mut annotator = stream(seed, "preferences/annotator", &[index as u64]);
         let first = match stage.preferences.labels {

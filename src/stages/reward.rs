@@ -1,7 +1,8 @@
-//! Stage `reward`: a fresh head on the SFT policy, trained on pairs (eq. 11, 10, or 2 when the pairs are preferences).
+//! Stage `reward`: a fresh head on the SFT policy, or an earlier reward, trained on pairs (eq. 11, 10, or 2 when the pairs are
+//! preferences).
 
 use super::common::{
-    TRAINING, Watch, checkpoint, codec, count_flops, language_model, training_pairs, within_memory, write_json,
+    TRAINING, Watch, checkpoint, codec, count_flops, device, language_model, training_pairs, within_memory, write_json,
 };
 use super::work::{self, Regime, Texts};
 use crate::Result;
@@ -28,21 +29,24 @@ pub struct Stage {
 pub fn run(context: &StageContext) -> Result<()> {
     let stage: Stage = context.settings()?;
     let seed = round(context.seed()?, stage.round);
-    let codec = codec(context, "policy", &stage.generation)?;
+    let warm = context.spec.inputs.contains_key("reward");
+    let role = if warm { "reward" } else { "policy" };
+    let codec = codec(context, role, &stage.generation)?;
     let (pairs, identical) = training_pairs(context, &codec)?;
-    let policy = language_model(context, "policy")?;
-    let texts = Texts { config: policy.config(), generation: &stage.generation };
+    let start = match warm {
+        true => RewardStart::Reward(checkpoint(context, role)?.reward_model(&device(context)?)?.0),
+        false => RewardStart::Policy(language_model(context, role)?),
+    };
+    let config = checkpoint(context, role)?.config()?;
+    let texts = Texts { config: &config, generation: &stage.generation };
     let work = work::reward(texts, &stage.reward, pairs.len(), Regime::from(&stage.training));
     let training = within_memory(context, &stage.training, &work)?;
-    let (start, watch) = (RewardStart::Policy(policy), Watch(context));
-    let (model, normalisation, curve) = train_reward(start, &pairs, &stage.reward, &training, seed, &watch)?;
-    let curve = serde_json::json!({
-        "loss": curve.loss, "accuracy": curve.accuracy, "margin": curve.margin,
-        "magnitude": curve.magnitude, "gradient_norm": curve.gradient_norm,
-        "pairs": pairs.len(), "identical_share": identical,
-    });
-    write_json(&context.out().join("curve.json"), &curve)?;
+    let (model, normalisation, curve) = train_reward(start, &pairs, &stage.reward, &training, seed, &Watch(context))?;
+    let mut seen = serde_json::json!(curve);
+    seen["pairs"] = pairs.len().into();
+    seen["identical_share"] = identical.into();
+    write_json(&context.out().join("curve.json"), &seen)?;
     count_flops(context, model.config(), TRAINING);
-    let tokenizer = checkpoint(context, "policy")?.folder().join("tokenizer.json");
+    let tokenizer = checkpoint(context, role)?.folder().join("tokenizer.json");
     Checkpoint::save_reward_model(context.out(), &model, &normalisation, &tokenizer)
 }

@@ -5,8 +5,11 @@
 
 use crate::device::hardware::Hardware;
 use crate::experiment::GenerationSettings;
+use crate::methods::dpo::DpoSettings;
+use crate::methods::iq_learn::IqLearnSettings;
 use crate::methods::ppo::{Critic, PpoSettings};
 use crate::methods::reward::RewardSettings;
+use crate::methods::rloo::RlooSettings;
 use crate::methods::sft::SftSettings;
 use crate::methods::spin::SpinSettings;
 use crate::methods::training::{Dtype, Training};
@@ -352,11 +355,45 @@ pub fn reward(texts: Texts, settings: &RewardSettings, pairs: usize, regime: Reg
 
 /// Stage `spin`: the opponent's log-probabilities once, then training.
 pub fn spin(texts: Texts, settings: &SpinSettings, pairs: usize, regime: Regime) -> Work {
-    let (pair, rows) = (texts.likelihood().times(2.0), 2.0 * pairs as f64);
-    let trained_rows = settings.epochs as f64 * rows;
-    // Its weights are those that training starts from, unless it is held in another type; it is gone before training.
+    // The opponent's weights are those that training starts from, unless it is held in another type.
     let opponent =
         if regime.halves() { frozen(texts.config, texts.language_model(), regime.reading.bytes) } else { 0.0 };
+    preference_optimisation(texts, settings.epochs, settings.batch_size, pairs, opponent, regime)
+}
+
+/// Stage `dpo`: as `spin`, with a reference of its own.
+pub fn dpo(texts: Texts, settings: &DpoSettings, pairs: usize, regime: Regime) -> Work {
+    let reference = frozen(texts.config, texts.language_model(), regime.reading.bytes);
+    let mut work = preference_optimisation(texts, settings.epochs, settings.batch_size, pairs, 0.0, regime);
+    work.other_models = reference;
+    work
+}
+
+/// Stage `iq_learn`: supervised training, with the values of states beside the log-probabilities.
+pub fn iq_learn(texts: Texts, settings: &IqLearnSettings, demonstrations: usize, regime: Regime) -> Work {
+    let rows = (settings.epochs * demonstrations) as f64;
+    Work {
+        tokens: rows * texts.width(),
+        flops: training_flops(texts.config, &texts.likelihood().times(rows), &regime.training),
+        streamed: 0.0,
+        halves: regime.halves(),
+        trained: training_state(texts.config, texts.language_model(), &regime.training),
+        other_models: 0.0,
+        phases: vec![texts.train(&[texts.likelihood()], settings.batch_size.min(demonstrations), regime.training)],
+    }
+}
+
+/// `opponent`: bytes of weights that are held while log-probabilities are read, and are gone before training.
+fn preference_optimisation(
+    texts: Texts,
+    epochs: usize,
+    batch_size: usize,
+    pairs: usize,
+    opponent: f64,
+    regime: Regime,
+) -> Work {
+    let (pair, rows) = (texts.likelihood().times(2.0), 2.0 * pairs as f64);
+    let trained_rows = epochs as f64 * rows;
     Work {
         tokens: (trained_rows + rows) * texts.width(),
         flops: training_flops(texts.config, &texts.likelihood().times(trained_rows), &regime.training)
@@ -367,17 +404,42 @@ pub fn spin(texts: Texts, settings: &SpinSettings, pairs: usize, regime: Regime)
         other_models: 0.0,
         phases: vec![
             texts.read(texts.likelihood(), pairs, regime.reading).beside(opponent),
-            texts.train(&[pair], settings.batch_size.min(pairs), regime.training),
+            texts.train(&[pair], batch_size.min(pairs), regime.training),
         ],
     }
 }
 
-/// Stage `ppo`. Of every rollout: sampling, a score, log-probabilities of policy and reference, then training.
-pub fn ppo(texts: Texts, settings: &PpoSettings, learned_reward: bool, regime: Regime) -> Work {
+/// What policy-gradient methods do, as far as work is concerned.
+#[derive(Clone, Copy, Debug)]
+pub struct PolicyGradient {
+    updates: usize,
+    rollouts: usize,
+    epochs: usize,
+    /// Optimiser steps per pass over a rollout batch.
+    minibatches: usize,
+    copied_critic: bool,
+}
+
+impl From<&PpoSettings> for PolicyGradient {
+    fn from(settings: &PpoSettings) -> Self {
+        let PpoSettings { updates, rollouts, epochs, minibatches, .. } = *settings;
+        Self { updates, rollouts, epochs, minibatches, copied_critic: settings.critic == Critic::RewardCopy }
+    }
+}
+
+impl From<&RlooSettings> for PolicyGradient {
+    fn from(settings: &RlooSettings) -> Self {
+        let RlooSettings { updates, rollouts, epochs, .. } = *settings;
+        Self { updates, rollouts, epochs, minibatches: 1, copied_critic: false }
+    }
+}
+
+/// Stages `ppo` and `rloo`. Of every rollout: sampling, a score, log-probabilities of policy and reference, then training.
+pub fn policy_gradient(texts: Texts, settings: &PolicyGradient, learned_reward: bool, regime: Regime) -> Work {
     let (likelihood, score, config) = (texts.likelihood(), texts.score(), texts.config);
     let rollouts = (settings.updates * settings.rollouts) as f64;
     let epochs = settings.epochs as f64;
-    let copied_critic = settings.critic == Critic::RewardCopy;
+    let copied_critic = settings.copied_critic;
     let critic = if copied_critic { training_state(config, 1, &regime.training) } else { TrainingState::default() };
     let reads = likelihood.times(2.0 * rollouts);
     // Sampling with kept keys and values does the work of a forward pass.
@@ -490,7 +552,7 @@ mod tests {
         let config = base::config(&study.sizes[0].1, 256);
         let texts = Texts { config: &config, generation: &study.shared.generation };
         let settings = PpoSettings { critic, ..study.shared.ppo.clone() };
-        ppo(texts, &settings, true, Regime::from(&Training::default()))
+        policy_gradient(texts, &(&settings).into(), true, Regime::from(&Training::default()))
     }
 
     #[test]

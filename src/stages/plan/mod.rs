@@ -3,7 +3,10 @@
 //! What does not vary with a seed is planned without one, and equal stages are one stage: a base for all, one SFT per
 //! seed for SPIN, IRL and RLHF, the first pairs of IRL for SPIN too.
 
+mod adversarial;
+mod cells;
 pub mod fit;
+mod policies;
 mod recipes;
 mod stages;
 #[cfg(test)]
@@ -14,6 +17,8 @@ pub use stages::{Pretraining, bases};
 use super::work::Work;
 use crate::data::world::World;
 use crate::experiment::{Hyper, MethodPlan, Recipe, Study};
+use crate::methods::dpo::DpoPairs;
+use crate::methods::irl::Select;
 use crate::model::GptNeoXConfig;
 use crate::pipeline::{Graph, StageKey};
 use crate::{Error, Result};
@@ -90,12 +95,16 @@ fn runs_on_real_posts(study: &Study) -> Result<()> {
     let data = study.data.as_ref();
     let preferences = data.is_some_and(|data| data.sources.comparisons.is_some());
     let gold = data.is_some_and(|data| data.judge.is_some());
+    let labels = (!preferences).then_some("labelled preferences");
     let needs = |method: &MethodPlan| match method.recipe {
-        Recipe::Base | Recipe::Sft | Recipe::Irl | Recipe::Spin => None,
+        Recipe::Irl if method.hyper.irl.select == Select::ValidationGold => Some("validation posts with known gold"),
+        Recipe::Base | Recipe::Sft | Recipe::Irl | Recipe::Spin | Recipe::SpinReward => None,
+        Recipe::IqLearn | Recipe::FilteredBc => None,
         Recipe::Demonstrator => Some("an author who can be asked for another summary"),
-        Recipe::Rlhf | Recipe::BestOfNReward => (!preferences).then_some("labelled preferences"),
+        Recipe::Dpo => labels.filter(|_| method.hyper.dpo.pairs == DpoPairs::Preferences),
+        Recipe::Rlhf | Recipe::BestOfNReward | Recipe::IrlRlhf => labels,
         Recipe::BestOfNGold => (!gold).then_some("a gold reward"),
-        Recipe::GoldPpo => Some("the gold reward of the embedded world"),
+        Recipe::GoldPpo | Recipe::IterativeDpo => Some("the gold reward of the embedded world"),
     };
     let Some((method, need)) = study.methods.iter().find_map(|method| Some((method, needs(method)?))) else {
         return Ok(());
@@ -132,6 +141,8 @@ struct Run<'a> {
     start: &'a Start<'a>,
     method: &'a MethodPlan,
     hyper: &'a Hyper,
+    /// Where the demonstrations come from, before any of them is spoilt.
+    source: StageKey,
     demonstrations: StageKey,
     sft: StageKey,
     exam_pairs: StageKey,

@@ -4,27 +4,23 @@ use super::{BASE_SEED, LocalData, Planner, Run, Start};
 use crate::Result;
 use crate::data::world::Split;
 use crate::eval::exam::WorldExam;
-use crate::experiment::{Hyper, Labels, ModelSettings, PreferenceSettings, Recipe, Study, StudyData};
+use crate::experiment::{
+    Bad, DemonstrationSettings, Hyper, Labels, ModelSettings, PreferenceSettings, Study, StudyData,
+};
 use crate::methods::irl::Accumulate;
 use crate::methods::training::Training;
 use crate::model::GptNeoXConfig;
 use crate::pipeline::{Graph, StageKey, StageSpec};
 use crate::stages::base::{self, BundledBase, CheckpointStage, PretrainStage, RandomStage};
 use crate::stages::common::WorldAt;
-use crate::stages::evaluate::Responder;
-use crate::stages::ppo::RewardSource;
 use crate::stages::work::{self, Regime, Texts, Work};
-use crate::stages::{dataset, demonstrations, pairs, ppo, preferences, reward, sft};
+use crate::stages::{dataset, demonstrations, pairs, preferences, reward, spoil};
 use serde::Serialize;
 use serde_json::json;
 use std::collections::BTreeMap;
 
 /// Seed of the test preferences; far from the seeds that people choose, so that no training set shares its streams.
 const TEST_SEED: u64 = u64::MAX;
-
-/// Gold is centred and scaled by these for the privileged policy step, about its mean and deviation over SFT samples.
-const GOLD_MEAN: f32 = 0.7;
-const GOLD_STD: f32 = 0.2;
 
 /// Share of a local file's posts that are held out.
 const HELD_OUT: f64 = 0.2;
@@ -57,7 +53,7 @@ impl Planner<'_> {
     }
 
     /// A published model.
-    fn checkpoint(&mut self, model: &ModelSettings, label: String) -> Result<StageKey> {
+    pub(super) fn checkpoint(&mut self, model: &ModelSettings, label: String) -> Result<StageKey> {
         let stage = CheckpointStage::new(model)?;
         self.add(base::CHECKPOINT, 1, &stage, vec![], None, label, Work::default())
     }
@@ -77,7 +73,8 @@ impl Planner<'_> {
             return self.hub_demonstrations(data, hyper, stage, Some(seed), format!("demonstrations/seed {seed}"));
         }
         let world = WorldAt::new(&self.study.world);
-        let stage = demonstrations::WorldStage { world, demonstrations: hyper.demonstrations.clone() };
+        let DemonstrationSettings { count, quality, .. } = hyper.demonstrations;
+        let stage = demonstrations::WorldStage { world, count, quality };
         let label = format!("demonstrations/seed {seed}");
         self.add(demonstrations::WORLD, 1, &stage, vec![], Some(seed), label, Work::default())
     }
@@ -121,13 +118,27 @@ impl Planner<'_> {
         self.base(size, model)
     }
 
+    /// `source`, with the declared share of bad demonstrations.
+    pub(super) fn spoilt(&mut self, start: &Start, hyper: &Hyper, source: &StageKey) -> Result<StageKey> {
+        let DemonstrationSettings { bad, bad_fraction: fraction, .. } = hyper.demonstrations;
+        if fraction == 0.0 {
+            return Ok(*source);
+        }
+        let stage = spoil::Stage { bad, fraction, generation: hyper.generation.clone(), dtype: hyper.training.dtype };
+        let mut inputs = vec![("demonstrations".to_string(), *source)];
+        let mut work = Work::default();
+        if bad == Bad::BaseSamples {
+            inputs.push(("base".into(), start.base));
+            let samples = (self.count(hyper) as f64 * fraction).round() as usize;
+            work = work::sampling(start.texts(hyper), samples, Regime::from(&hyper.training));
+        }
+        let label = format!("spoilt demonstrations/{}/seed {}", start.size, start.seed);
+        self.add(spoil::KIND, 1, &stage, inputs, Some(start.seed), label, work)
+    }
+
     pub(super) fn sft(&mut self, start: &Start, hyper: &Hyper, demonstrations: &StageKey) -> Result<StageKey> {
-        let (generation, training) = (hyper.generation.clone(), hyper.training.clone());
-        let stage = sft::Stage { generation, sft: hyper.sft.clone(), training };
-        let inputs = vec![("base".into(), start.base), ("demonstrations".into(), *demonstrations)];
         let label = format!("sft/{}/seed {}", start.size, start.seed);
-        let work = work::sft(start.texts(hyper), &hyper.sft, self.count(hyper), Regime::from(&hyper.training));
-        self.add(sft::KIND, 1, &stage, inputs, Some(start.seed), label, work)
+        self.fine_tuned(start, hyper, &start.base, (demonstrations, self.count(hyper)), label)
     }
 
     /// Posts of an exam that asks for `wanted`.
@@ -158,54 +169,33 @@ impl Planner<'_> {
         self.add(pairs::KIND, 1, &stage, inputs, Some(run.start.seed), label, work)
     }
 
-    /// `count`: pairs in all of `pairs` together.
-    pub(super) fn reward(&mut self, run: &Run, pairs: &[StageKey], count: usize, round: usize) -> Result<StageKey> {
-        let (generation, training) = (run.hyper.generation.clone(), run.hyper.training.clone());
-        let stage = reward::Stage { generation, reward: run.hyper.reward.clone(), training, round };
-        let mut inputs = vec![("policy".to_string(), run.sft)];
-        inputs.extend(numbered(pairs));
-        let label = run.label(&format!("iteration {}/reward", round + 1));
-        let work = work::reward(run.texts(), &run.hyper.reward, count, run.regime());
-        self.add(reward::KIND, 1, &stage, inputs, Some(run.start.seed), label, work)
-    }
-
-    /// From `policy`, near `reference`, on the reward model, or on gold where there is none; `rounds` times the updates.
-    pub(super) fn ppo(
+    /// `count`: pairs in all of `pairs` together; `warm`: the reward to go on from, instead of a fresh head on the SFT policy.
+    pub(super) fn reward(
         &mut self,
         run: &Run,
-        [policy, reference]: [&StageKey; 2],
-        reward: Option<&StageKey>,
+        pairs: &[StageKey],
+        count: usize,
         round: usize,
-        rounds: usize,
+        warm: Option<&StageKey>,
     ) -> Result<StageKey> {
-        let source = match reward {
-            Some(_) => RewardSource::Learned,
-            None => {
-                RewardSource::Gold { world: Box::new(WorldAt::new(&self.study.world)), mean: GOLD_MEAN, std: GOLD_STD }
-            }
-        };
         let (generation, training) = (run.hyper.generation.clone(), run.hyper.training.clone());
-        let mut settings = run.hyper.ppo.clone();
-        settings.updates *= rounds;
-        let work = work::ppo(run.texts(), &settings, reward.is_some(), run.regime());
-        let stage = ppo::Stage { generation, ppo: settings, training, reward: source, round };
-        let mut inputs = vec![
-            ("policy".to_string(), *policy),
-            ("reference".to_string(), *reference),
-            ("demonstrations".to_string(), run.demonstrations),
-        ];
-        inputs.extend(reward.map(|reward| ("reward".to_string(), *reward)));
-        let label = run.label(&format!("iteration {}/ppo", round + 1));
-        self.add(ppo::KIND, 1, &stage, inputs, Some(run.start.seed), label, work)
+        let stage = reward::Stage { generation, reward: run.hyper.reward.clone(), training, round };
+        let start = warm.map_or(("policy".to_string(), run.sft), |reward| ("reward".to_string(), *reward));
+        let inputs = std::iter::once(start).chain(numbered(pairs)).collect();
+        let label = run.label(&format!("iteration {}/reward", round + 1));
+        let work = work::reward(run.texts(), &run.hyper.reward, count, run.regime());
+        self.add(reward::KIND, 2, &stage, inputs, Some(run.start.seed), label, work)
     }
 
-    pub(super) fn training_preferences(&mut self, run: &Run) -> Result<StageKey> {
-        let seed = run.start.seed;
+    /// The seed's labelled pairs, and how many they are.
+    pub(super) fn training_preferences(&mut self, run: &Run) -> Result<(StageKey, usize)> {
+        let (seed, settings) = (run.start.seed, &run.hyper.preferences);
         let label = format!("preferences/seed {seed}");
-        if let Some(data) = &self.study.data {
-            return self.comparisons(data, ("train", run.hyper.preferences.pairs), run.hyper, Some(seed), label);
-        }
-        self.preferences(run.hyper, Split::Preferences, run.hyper.preferences.clone(), seed, label)
+        let key = match &self.study.data {
+            Some(data) => self.comparisons(data, ("train", settings.pairs), run.hyper, Some(seed), label)?,
+            None => self.preferences(run.hyper, Split::Preferences, settings.clone(), seed, label)?,
+        };
+        Ok((key, settings.pairs))
     }
 
     /// Labels on held-out posts, the same for every method, size and seed; none where the data have no preferences.
@@ -259,7 +249,7 @@ impl Planner<'_> {
         let work = work::sampling(texts, settings.pairs, Regime::from(&Training::default()));
         let world = WorldAt::new(&self.study.world);
         let stage = preferences::Stage { world, split, generation: hyper.generation.clone(), preferences: settings };
-        self.add(preferences::KIND, 1, &stage, vec![("base".into(), base)], Some(seed), label, work)
+        self.add(preferences::KIND, 2, &stage, vec![("base".into(), base)], Some(seed), label, work)
     }
 
     pub(super) fn exam_pairs(
@@ -307,26 +297,8 @@ impl Planner<'_> {
         Ok(inputs)
     }
 
-    /// Answers to the exam, and what is read off them.
-    pub(super) fn evaluation(&self, run: &Run, responder: &Responder) -> Work {
-        let (regime, posts) = (run.regime(), self.exam_posts(run.hyper.evaluation.posts));
-        let drawn = match responder {
-            Responder::Policy => 2,
-            Responder::Demonstrator => 0,
-            Responder::BestByGold { n } | Responder::BestByReward { n } => *n,
-        };
-        let mut work = work::sampling(run.texts(), drawn * posts, regime);
-        if *responder == Responder::Policy {
-            work = work + work::reading(&[(run.texts(), false)], 3, posts, regime);
-        }
-        if run.method.recipe.learns_reward() && run.method.recipe != Recipe::Spin {
-            work = work.then(work::reading(&[(run.texts(), true)], 1, posts, regime));
-        }
-        work + self.judging(run.hyper, 3 * posts)
-    }
-
     /// What the judge of real posts does, if there is one.
-    fn judging(&self, hyper: &Hyper, rows: usize) -> Work {
+    pub(super) fn judging(&self, hyper: &Hyper, rows: usize) -> Work {
         let judge = self.study.data.as_ref().and_then(|data| data.judge.as_ref());
         judge.map_or_else(Work::default, |judge| {
             let texts = Texts { config: &self.config(judge), generation: &hyper.generation };

@@ -2,7 +2,10 @@ use super::*;
 use crate::data::world::Split;
 use crate::experiment::{Experiment, Metric, Selection};
 use crate::pipeline::PlannedStage;
-use crate::stages::{base, demonstrations, evaluate, pairs, ppo, reward, sft, spin};
+use crate::stages::{
+    agreement, base, demonstrations, dpo, evaluate, iq_learn, likelihood, pairs, ppo, reward, rloo, selection, sft,
+    spin,
+};
 use serde_json::json;
 use std::collections::BTreeSet;
 
@@ -24,8 +27,13 @@ fn ancestors(graph: &Graph, key: &StageKey, seen: &mut BTreeSet<StageKey>) {
     }
 }
 
-const TRAINING: [&str; 5] = [base::PRETRAIN, sft::KIND, reward::KIND, ppo::KIND, spin::KIND];
-const MEASURING: [&str; 2] = [evaluate::POLICY, evaluate::REWARD];
+const TRAINING: [&str; 8] =
+    [base::PRETRAIN, sft::KIND, reward::KIND, ppo::KIND, rloo::KIND, dpo::KIND, spin::KIND, iq_learn::KIND];
+const MEASURING: [&str; 4] = [evaluate::POLICY, evaluate::REWARD, agreement::KIND, likelihood::KIND];
+
+/// Every shipped study at every scale that it can be planned at.
+const PLANS: [(&str, &str); 4] =
+    [("tldr", "mini"), ("tldr-ablations", "mini"), ("world-controls", "mini"), ("tldr", "paper")];
 
 /// What the stages of `kinds` are made from, themselves included.
 fn made_from(plan: &Plan, kinds: &[&str]) -> BTreeSet<StageKey> {
@@ -40,7 +48,7 @@ fn made_from(plan: &Plan, kinds: &[&str]) -> BTreeSet<StageKey> {
 /// for gold, and measurements, which are, show that the search would find them.
 #[test]
 fn nothing_that_is_trained_has_seen_the_exam() {
-    for (name, scale) in [("tldr", "mini"), ("world-controls", "mini"), ("tldr", "paper")] {
+    for (name, scale) in PLANS {
         let study = at_scale(name, scale);
         let plan = Plan::new(&study, None).unwrap();
         let judge = study.data.as_ref().map(|data| data.judge.as_ref().unwrap().checkpoint.clone().unwrap());
@@ -71,7 +79,7 @@ fn nothing_that_is_trained_has_seen_the_exam() {
 /// A score that something could be chosen by leads nowhere but into the report.
 #[test]
 fn nothing_is_made_from_a_measurement() {
-    for (name, scale) in [("tldr", "mini"), ("world-controls", "mini"), ("tldr", "paper")] {
+    for (name, scale) in PLANS {
         let plan = Plan::new(&at_scale(name, scale), None).unwrap();
         let measurements = plan.graph.iter().filter(|stage| MEASURING.contains(&stage.spec.kind.as_str()));
         let keys: Vec<_> = measurements.map(|stage| stage.key).collect();
@@ -83,7 +91,7 @@ fn nothing_is_made_from_a_measurement() {
 /// A policy that stopped ending its responses must be seen by whoever reads a report.
 #[test]
 fn how_often_responses_end_is_shown_in_every_report() {
-    for name in ["tldr", "world-controls"] {
+    for name in ["tldr", "tldr-ablations", "world-controls"] {
         let report = study(name).report;
         let shown = report.tables.iter().any(|table| table.columns.contains(&Metric::EosRate));
         assert!(shown, "no table of {name} has the column eos_rate");
@@ -102,7 +110,7 @@ fn neither_memory_nor_jobs_nor_devices_are_in_a_key() {
     }
 }
 
-/// Gold trains nothing in the study; in the controls it trains the one policy that declares it.
+/// Gold trains nothing in the study; elsewhere it trains the one policy that declares it, and selects the one that does.
 #[test]
 fn gold_is_a_reward_only_where_it_is_declared() {
     let on_gold = |plan: &Plan| -> BTreeSet<String> {
@@ -110,6 +118,11 @@ fn gold_is_a_reward_only_where_it_is_declared() {
         stages.map(|stage| stage.label.split('/').next().unwrap().to_string()).collect()
     };
     assert!(on_gold(&Plan::new(&study("tldr"), None).unwrap()).is_empty());
+    let ablations = Plan::new(&study("tldr-ablations"), None).unwrap();
+    assert_eq!(on_gold(&ablations), BTreeSet::from(["iterative-dpo-gold".to_string()]));
+    let selected = ablations.graph.iter().filter(|stage| stage.spec.kind == selection::SELECT);
+    let selected: BTreeSet<&str> = selected.map(|stage| stage.label.split('/').next().unwrap()).collect();
+    assert_eq!(selected, BTreeSet::from(["irl-selection-gold"]));
     let controls = on_gold(&Plan::new(&study("world-controls"), None).unwrap());
     assert_eq!(controls, BTreeSet::from(["gold-ppo".to_string()]));
 }
@@ -171,4 +184,51 @@ fn a_change_touches_only_what_depends_on_it() {
         .collect();
     assert_eq!(touched, BTreeSet::from(["spin"]));
     assert_eq!(plain.len(), changed.len());
+}
+
+/// A point at a method's own value is that method: nothing of it runs twice.
+#[test]
+fn a_point_at_the_method_s_own_value_costs_nothing() {
+    let study = study("tldr-ablations");
+    let plan = Plan::new(&study, None).unwrap();
+    let cells = |method: &str| plan.cells.iter().filter(|cell| cell.method == method).collect::<Vec<_>>();
+    for (point, method) in [
+        ("irl-quantity-200", "irl"),
+        ("irl-quality-0.9", "irl"),
+        ("irl-noise-shuffled-0", "irl"),
+        ("irl-loss-eq11", "irl"),
+        ("irl-loss-eq10-bounded", "irl-eq10"),
+        ("irl-kl-0.05", "irl"),
+        ("irl-released-derived", "irl"),
+        ("rlhf-preferences-2000", "rlhf"),
+        ("sft-quantity-200", "sft"),
+    ] {
+        let (of_point, of_method) = (cells(point), cells(method));
+        assert_eq!(of_point.len(), study.seeds.len(), "{point} is measured where it ends");
+        for cell in of_point {
+            let same = |other: &&&Cell| other.seed == cell.seed && other.iteration == cell.iteration;
+            let other = of_method.iter().find(same).unwrap();
+            assert!(cell.measured_by.iter().all(|key| other.measured_by.contains(key)), "{point}");
+        }
+    }
+}
+
+/// What users who change one line of an experiment file rely on.
+#[test]
+fn a_new_value_of_an_ablation_runs_what_depends_on_it_and_no_more() {
+    let text = crate::experiment::SHIPPED.iter().find(|(name, _)| *name == "tldr-ablations").unwrap().1;
+    let folder = tempfile::tempdir().unwrap();
+    let keys = |text: &str| -> BTreeSet<StageKey> {
+        let path = folder.path().join("changed.toml");
+        std::fs::write(&path, text).unwrap();
+        let experiment = Experiment::load(path.to_str().unwrap()).unwrap();
+        let study = experiment.resolve(&Selection::default()).unwrap();
+        Plan::new(&study, None).unwrap().graph.iter().map(|stage| stage.key).collect()
+    };
+    let values = "values = [1, 2, 4]";
+    assert!(text.contains(values));
+    let (before, after) = (keys(text), keys(&text.replace(values, "values = [1, 2, 4, 8]")));
+    assert!(before.is_subset(&after));
+    // Three iterations of pairs, reward and PPO, then both evaluations and the agreement of the last, for each of five seeds.
+    assert_eq!(after.len() - before.len(), 5 * (3 * 3 + 3));
 }

@@ -1,17 +1,17 @@
 //! From finished artifacts to the input of a report: one long table of metrics, costs, what became of every cell.
 
+mod curves;
+mod layout;
+
 use super::common::read_json;
-use super::evaluate::METRICS;
+use super::evaluate::{ITEMS, METRICS};
 use super::plan::{Cell, Plan};
-use super::{reward, sft};
 use crate::Result;
+use crate::data::rows;
 use crate::eval::Measured;
-use crate::experiment::{self, Heuristic, Study, Versus};
+use crate::experiment::{self, Study};
 use crate::pipeline::{Graph, Manifest, StageKey, Store};
-use crate::report::{
-    Better, CellStatus, Claim, Cost, CostRole, Curve, CurveLine, Header, Layout, MethodRow, Metric, MetricColumn,
-    Metrics, ReportInput, SizeLabel, Status, TableKind, TableSpec,
-};
+use crate::report::{CellStatus, Cost, CostRole, Header, Items, Metric, Metrics, ReportInput, Status};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -62,18 +62,16 @@ pub fn collect(study: &Study, plan: &Plan, store: &Store, device: &str, notes: V
         cells: statuses(study, plan, store, &rows),
         notes,
     };
-    let mut curves = Vec::from_iter(gold_against_kl(study, &rows));
-    curves.extend(training_losses(plan, store, sft::KIND, "Loss of supervised fine-tuning")?);
-    curves.extend(training_losses(plan, store, reward::KIND, "Loss of reward learning")?);
+    let curves = curves::all(study, plan, store, &rows)?;
     let mut input = ReportInput {
         header,
         curves,
         metrics: Metrics::from_rows(rows)?,
         costs: costs(plan, store)?,
-        claims: study.claims.iter().flat_map(|claim| claims(claim, study)).collect(),
-        layout: layout(study),
-        items: Vec::new(),
-        ablations: Vec::new(),
+        claims: layout::claims(study),
+        items: items(study, plan, store)?,
+        ablations: layout::ablations(study),
+        layout: layout::layout(study),
     };
     if plan.without_gold {
         keep_measurable(&mut input);
@@ -96,6 +94,10 @@ fn keep_measurable(input: &mut ReportInput) {
     }
     layout.tables.retain(|table| !table.metrics.is_empty());
     input.claims.retain(|claim| kept.contains(&claim.metric));
+    for ablation in &mut input.ablations {
+        ablation.metrics.retain(|metric| kept.contains(metric));
+    }
+    input.ablations.retain(|ablation| !ablation.metrics.is_empty());
 }
 
 /// The name that a unit variant has in files.
@@ -167,7 +169,8 @@ fn collapse(study: &Study, method: &str, size: &str, seed: u64, rows: &[Metric])
 fn costs(plan: &Plan, store: &Store) -> Result<Vec<Cost>> {
     let mut costs = Vec::new();
     for cell in &plan.cells {
-        for key in cell.made_by.iter().chain(&cell.measured_by) {
+        let making = cell.made_by.iter().map(|key| (key, CostRole::Making));
+        for (key, role) in making.chain(cell.measured_by.iter().map(|key| (key, CostRole::Measuring))) {
             if !store.is_complete(key) {
                 continue;
             }
@@ -178,8 +181,8 @@ fn costs(plan: &Plan, store: &Store) -> Result<Vec<Cost>> {
                 method: cell.method.clone(),
                 size: cell.size.clone(),
                 seed: cell.seed,
-                iteration: 0,
-                role: CostRole::default(),
+                iteration: cell.iteration as i64,
+                role,
                 wall_seconds: Some(manifest.wall_seconds),
                 cpu_seconds: manifest.cpu_seconds,
                 peak_memory_mib: manifest.peak_memory_bytes.map(|bytes| bytes as f64 / (1 << 20) as f64),
@@ -191,144 +194,34 @@ fn costs(plan: &Plan, store: &Store) -> Result<Vec<Cost>> {
     Ok(costs)
 }
 
-// --- Layout, claims, curves ---
+// --- Items ---
 
-fn layout(study: &Study) -> Layout {
-    let report = &study.report;
-    let methods = study.methods.iter().map(|method| MethodRow {
-        id: method.id.clone(),
-        label: method.label.clone(),
-        heuristic: false,
-        point: false,
-    });
-    let heuristics = Heuristic::ALL.into_iter().map(|heuristic| MethodRow {
-        id: heuristic.name().into(),
-        label: heuristic.label().into(),
-        heuristic: true,
-        point: false,
-    });
-    Layout {
-        baseline: report.baseline.clone(),
-        subject: report.subject.clone(),
-        methods: methods.chain(heuristics).collect(),
-        sizes: study.sizes.iter().map(|(id, model)| SizeLabel { id: id.clone(), label: model.label.clone() }).collect(),
-        metrics: report
-            .columns
-            .iter()
-            .map(|column| MetricColumn {
-                id: name(&column.metric),
-                label: column.label.clone(),
-                better: match column.better {
-                    experiment::Better::Higher => Better::Higher,
-                    experiment::Better::Lower => Better::Lower,
-                    experiment::Better::Neither => Better::Neither,
-                },
-                decimals: column.decimals,
-                range: column.range,
-            })
-            .collect(),
-        primary: name(&report.primary),
-        tables: report
-            .tables
-            .iter()
-            .map(|table| TableSpec {
-                id: table.id.clone(),
-                title: table.title.clone(),
-                note: None,
-                metrics: table.columns.iter().map(name).collect(),
-                kind: match table.kind {
-                    experiment::TableKind::Policy => TableKind::Policy,
-                    experiment::TableKind::Reward => TableKind::Reward,
-                    experiment::TableKind::Diagnostics => TableKind::Diagnostics,
-                },
-            })
-            .collect(),
-        level: 0.95,
+/// What the claims and the primary metric are means of, at every method's last iteration.
+fn items(study: &Study, plan: &Plan, store: &Store) -> Result<Vec<Items>> {
+    let claimed = study.claims.iter().map(|claim| claim.metric);
+    let wanted: BTreeSet<experiment::Metric> = claimed.chain([study.report.primary]).collect();
+    let mut last: BTreeMap<(&str, &str), usize> = BTreeMap::new();
+    for cell in &plan.cells {
+        let iteration = last.entry((&cell.method, &cell.size)).or_default();
+        *iteration = cell.iteration.max(*iteration);
     }
-}
-
-/// A declared claim, once if it is about all sizes of the study, else once per size.
-fn claims(claim: &experiment::Claim, study: &Study) -> Vec<Claim> {
-    let all = study.sizes.iter().all(|(size, _)| claim.sizes.contains(size));
-    let sizes = if all { vec![None] } else { claim.sizes.iter().cloned().map(Some).collect() };
-    let versus = match &claim.versus {
-        Versus::Method(id) => id.clone(),
-        Versus::Heuristic(heuristic) => heuristic.name().to_string(),
-    };
-    let one = |size: Option<String>| Claim {
-        id: claim.id.clone(),
-        text: claim.text.clone(),
-        source: claim.source.clone(),
-        metric: name(&claim.metric),
-        method: claim.method.clone(),
-        versus: versus.clone(),
-        size,
-        direction: claim.direction,
-        threshold: claim.threshold,
-        family: claim.family.clone(),
-        margin: (claim.margin > 0.0).then_some(claim.margin),
-        relative_to: None,
-    };
-    sizes.into_iter().map(one).collect()
-}
-
-/// Gold against distance from the SFT policy, through a method's iterations: does the proxy keep paying?
-fn gold_against_kl(study: &Study, rows: &[Metric]) -> Option<Curve> {
-    let (gold, kl) = (name(&experiment::Metric::Gold), name(&experiment::Metric::Kl));
-    type ByIteration = BTreeMap<i64, [Option<f64>; 2]>;
-    let mut points: BTreeMap<(usize, &str, i64), ByIteration> = BTreeMap::new();
-    for row in rows.iter().filter(|row| row.metric == gold || row.metric == kl) {
-        let Some(order) = study.methods.iter().position(|method| method.id == row.method) else { continue };
-        let point = points.entry((order, &row.size, row.seed)).or_default().entry(row.iteration).or_default();
-        point[usize::from(row.metric == gold)] = row.value;
+    let mut found = Vec::new();
+    for cell in plan.cells.iter().filter(|cell| cell.iteration == last[&(cell.method.as_str(), cell.size.as_str())]) {
+        for key in &cell.measured_by {
+            let Some(path) = store.artifact(key).map(|folder| folder.join(ITEMS)).filter(|path| path.exists()) else {
+                continue;
+            };
+            for items in rows::read::<crate::eval::Items>(&path)? {
+                let wanted = items.0.into_iter().filter(|(metric, _)| wanted.contains(metric));
+                found.extend(wanted.map(|(metric, values)| Items {
+                    method: cell.method.clone(),
+                    size: cell.size.clone(),
+                    seed: cell.seed,
+                    metric: name(&metric),
+                    values,
+                }));
+            }
+        }
     }
-    let lines: Vec<CurveLine> = points
-        .into_iter()
-        .map(|((order, size, seed), points)| CurveLine {
-            method: study.methods[order].id.clone(),
-            size: size.to_string(),
-            seed: seed as u64,
-            points: points.into_values().filter_map(|[kl, gold]| Some([kl?, gold?])).collect(),
-        })
-        .filter(|line| !line.points.is_empty())
-        .collect();
-    (!lines.is_empty()).then(|| Curve {
-        id: "gold-against-kl".into(),
-        title: "Gold reward against distance from the SFT policy".into(),
-        x_label: "KL to SFT (nats per response)".into(),
-        y_label: "Gold, sampled".into(),
-        lines,
-        log_x: false,
-        log_y: false,
-        bands: false,
-        note: String::new(),
-    })
-}
-
-/// The training loss of the stages of `kind` against the optimiser step. Of a method that iterates, the first iteration.
-fn training_losses(plan: &Plan, store: &Store, kind: &str, title: &str) -> Result<Option<Curve>> {
-    let mut lines: Vec<CurveLine> = Vec::new();
-    for cell in plan.cells.iter().filter(|cell| cell.iteration <= 1) {
-        let of_kind = |key: &&StageKey| plan.graph.get(key).is_some_and(|stage| stage.spec.kind == kind);
-        let Some(folder) = cell.made_by.iter().find(of_kind).and_then(|key| store.artifact(key)) else { continue };
-        let curve: serde_json::Value = read_json(&folder.join("curve.json"))?;
-        let losses = curve["loss"].as_array().into_iter().flatten().filter_map(serde_json::Value::as_f64);
-        lines.push(CurveLine {
-            method: cell.method.clone(),
-            size: cell.size.clone(),
-            seed: cell.seed,
-            points: losses.enumerate().map(|(step, loss)| [step as f64, loss]).collect(),
-        });
-    }
-    Ok((!lines.is_empty()).then(|| Curve {
-        id: format!("{kind}-loss"),
-        title: title.into(),
-        x_label: "optimiser step".into(),
-        y_label: "training loss".into(),
-        lines,
-        log_x: false,
-        log_y: false,
-        bands: false,
-        note: String::new(),
-    }))
+    Ok(found)
 }

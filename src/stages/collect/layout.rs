@@ -1,0 +1,125 @@
+//! What a report shows, in its own words: methods, columns, tables, ablations and claims, as the experiment declares them.
+
+use super::name;
+use crate::experiment::{self, Axis, Heuristic, Study, Versus};
+use crate::report::{
+    Ablation, AblationLine, AblationPoint, AxisScale, Better, Claim, Layout, MethodRow, MetricColumn, RelativeTo,
+    SizeLabel, TableKind, TableSpec,
+};
+
+pub(super) fn layout(study: &Study) -> Layout {
+    let report = &study.report;
+    let methods = study.methods.iter().map(|method| MethodRow {
+        id: method.id.clone(),
+        label: method.label.clone(),
+        heuristic: false,
+        point: method.point,
+    });
+    let heuristics = Heuristic::ALL.into_iter().map(|heuristic| MethodRow {
+        id: heuristic.name().into(),
+        label: heuristic.label().into(),
+        heuristic: true,
+        point: false,
+    });
+    Layout {
+        baseline: report.baseline.clone(),
+        subject: report.subject.clone(),
+        methods: methods.chain(heuristics).collect(),
+        sizes: study.sizes.iter().map(|(id, model)| SizeLabel { id: id.clone(), label: model.label.clone() }).collect(),
+        metrics: report
+            .columns
+            .iter()
+            .map(|column| MetricColumn {
+                id: name(&column.metric),
+                label: column.label.clone(),
+                better: match column.better {
+                    experiment::Better::Higher => Better::Higher,
+                    experiment::Better::Lower => Better::Lower,
+                    experiment::Better::Neither => Better::Neither,
+                },
+                decimals: column.decimals,
+                range: column.range,
+            })
+            .collect(),
+        primary: name(&report.primary),
+        tables: report
+            .tables
+            .iter()
+            .map(|table| TableSpec {
+                id: table.id.clone(),
+                title: table.title.clone(),
+                note: None,
+                metrics: table.columns.iter().map(name).collect(),
+                kind: match table.kind {
+                    experiment::TableKind::Policy => TableKind::Policy,
+                    experiment::TableKind::Reward => TableKind::Reward,
+                    experiment::TableKind::Diagnostics => TableKind::Diagnostics,
+                },
+            })
+            .collect(),
+        level: 0.95,
+    }
+}
+
+/// The declared claims, each once if it is about all sizes of the study, else once per size.
+pub(super) fn claims(study: &Study) -> Vec<Claim> {
+    study.claims.iter().flat_map(|claim| by_size(claim, study)).collect()
+}
+
+fn by_size(claim: &experiment::Claim, study: &Study) -> Vec<Claim> {
+    let all = study.sizes.iter().all(|(size, _)| claim.sizes.contains(size));
+    let sizes = if all { vec![None] } else { claim.sizes.iter().cloned().map(Some).collect() };
+    let versus = match &claim.versus {
+        Versus::Method(id) => id.clone(),
+        Versus::Heuristic(heuristic) => heuristic.name().to_string(),
+    };
+    let one = |size: Option<String>| Claim {
+        id: claim.id.clone(),
+        text: claim.text.clone(),
+        source: claim.source.clone(),
+        metric: name(&claim.metric),
+        method: claim.method.clone(),
+        versus: versus.clone(),
+        size,
+        direction: claim.direction,
+        threshold: claim.threshold,
+        family: claim.family.clone(),
+        margin: (claim.margin > 0.0).then_some(claim.margin),
+        relative_to: claim
+            .relative_to
+            .as_ref()
+            .map(|other| RelativeTo { method: other.method.clone(), versus: other.versus.clone() }),
+    };
+    sizes.into_iter().map(one).collect()
+}
+
+pub(super) fn ablations(study: &Study) -> Vec<Ablation> {
+    let label =
+        |id: &str| study.methods.iter().find(|method| method.id == id).map_or(id, |method| &method.label).to_owned();
+    let line = |line: &experiment::Line| AblationLine {
+        method: line.method.clone(),
+        label: label(&line.method),
+        points: line.points.iter().map(point).collect(),
+    };
+    let one = |ablation: &experiment::Ablation| Ablation {
+        id: ablation.id.clone(),
+        title: ablation.title.clone(),
+        question: ablation.question.clone(),
+        source: ablation.source.clone(),
+        note: ablation.note.clone(),
+        axis: ablation.axis.clone(),
+        scale: match ablation.scale {
+            Axis::Linear => AxisScale::Linear,
+            Axis::Log => AxisScale::Log,
+            Axis::Words => AxisScale::Words,
+        },
+        metrics: ablation.metrics.iter().map(name).collect(),
+        lines: ablation.lines.iter().map(line).collect(),
+        against: ablation.against.clone(),
+    };
+    study.ablations.iter().map(one).collect()
+}
+
+fn point(point: &experiment::Point) -> AblationPoint {
+    AblationPoint { method: point.method.clone(), label: point.label.clone(), x: point.x }
+}

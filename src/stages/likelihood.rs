@@ -1,0 +1,123 @@
+//! Stage `likelihood`: Lemma 4.1's bounds beside the deviation that is observed, on fresh demonstrations of the same author.
+
+use super::common::{
+    FORWARD, WorldAt, codec, count_flops, demonstrations, frozen, frozen_reward, sample, sampling, write_json,
+};
+use super::evaluate::METRICS;
+use crate::Result;
+use crate::data::Codec;
+use crate::data::rows::Demonstration;
+use crate::data::world::Split;
+use crate::eval::Items;
+use crate::eval::exam::EXAM_SEED;
+use crate::eval::likelihood::{Term, deviations};
+use crate::experiment::{GenerationSettings, Metric};
+use crate::methods::reward::score;
+use crate::methods::spin::sequence_log_probs;
+use crate::methods::training::Dtype;
+use crate::model::checkpoint::Normalisation;
+use crate::model::{LanguageModel, RewardModel, Sequence};
+use crate::pipeline::StageContext;
+use crate::rng::stream;
+use serde::{Deserialize, Serialize};
+
+pub const KIND: &str = "likelihood";
+
+/// Bounds and deviations, a row per N.
+pub const DEVIATIONS: &str = "deviations.json";
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Stage {
+    pub world: WorldAt,
+    /// Of the author of the demonstrations.
+    pub quality: f64,
+    /// Fresh demonstrations.
+    pub posts: usize,
+    pub delta: f64,
+    /// β of eq. 9.
+    pub beta: f32,
+    /// Of the policy.
+    pub temperature: f32,
+    pub generation: GenerationSettings,
+    pub dtype: Dtype,
+}
+
+/// The reward in the input `reward`, the policy trained on it in `policy`, π_ref in `sft`; the demonstrations that the reward was
+/// learned from in `demonstrations`.
+pub fn run(context: &StageContext) -> Result<()> {
+    let stage: Stage = context.settings()?;
+    let (world, beta) = (stage.world.open()?, f64::from(stage.beta));
+    let codec = codec(context, "policy", &stage.generation)?;
+    let (reward, normalisation) = frozen_reward(context, "reward", stage.dtype)?;
+    let models = Models {
+        policy: frozen(context, "policy", stage.dtype)?,
+        sft: frozen(context, "sft", stage.dtype)?,
+        reward,
+        normalisation,
+    };
+    let fresh: Vec<Demonstration> = (0..stage.posts as u64)
+        .map(|index| {
+            let post = world.post(Split::Demonstrations, EXAM_SEED, index);
+            let mut author = stream(EXAM_SEED, "likelihood/author", &[index]);
+            let response = world.summary(&post, stage.quality, &mut author);
+            Demonstration { id: post.id, prompt: post.prompt, response }
+        })
+        .collect();
+    let trained = demonstrations(context)?;
+    let rows: Vec<&Demonstration> = fresh.iter().chain(&trained).collect();
+    let mut pool = models.terms(context, &stage, &codec, &rows)?;
+    let seen = pool.split_off(fresh.len());
+    count_flops(context, models.policy.config(), FORWARD);
+    let whole = |terms: &[Term]| terms.iter().map(|term| term.whole(beta)).sum::<f64>() / terms.len() as f64;
+    let mut measured = Items::default();
+    measured.insert(Metric::SurrogateGap, vec![whole(&seen) - whole(&pool)]);
+    write_json(&context.out().join(METRICS), &measured.means())?;
+    write_json(&context.out().join(DEVIATIONS), &deviations(&pool, beta, stage.delta, context.seed()?))
+}
+
+struct Models {
+    policy: LanguageModel,
+    sft: LanguageModel,
+    reward: RewardModel,
+    normalisation: Normalisation,
+}
+
+impl Models {
+    /// One term for every row, each with a sample of its own.
+    fn terms(
+        &self,
+        context: &StageContext,
+        stage: &Stage,
+        codec: &Codec,
+        rows: &[&Demonstration],
+    ) -> Result<Vec<Term>> {
+        let demonstrated = rows.iter().map(|row| codec.demonstration(row)).collect::<Result<Vec<_>>>()?;
+        let prompts: Vec<Vec<u32>> = demonstrated.iter().map(|row| row.prompt.clone()).collect();
+        let seed = context.seed()?;
+        let draw = |item: usize| stream(seed, "likelihood/samples", &[item as u64]);
+        let how = sampling(codec, &stage.generation, stage.temperature);
+        let samples = sample(context, &self.policy, &prompts, &how, draw)?;
+        let sampled: Vec<Sequence> =
+            prompts.into_iter().zip(samples).map(|(prompt, sample)| Sequence::new(prompt, sample.ids)).collect();
+        let demonstrated: Vec<&Sequence> = demonstrated.iter().collect();
+        let sampled: Vec<&Sequence> = sampled.iter().collect();
+        let read: usize = demonstrated.iter().chain(&sampled).map(|row| row.len()).sum();
+        context.add_tokens(2 * read as u64);
+        let rewards = |rows: &[&Sequence]| -> Vec<f64> {
+            score(&self.reward, rows).into_iter().map(|raw| f64::from(self.normalisation.apply(raw))).collect()
+        };
+        let (own, reference) = (sequence_log_probs(&self.policy, &sampled), sequence_log_probs(&self.sft, &sampled));
+        let ratios = own.iter().zip(reference).map(|(p, q)| f64::from(p - q));
+        let references = sequence_log_probs(&self.sft, &demonstrated);
+        let terms = rewards(&demonstrated).into_iter().zip(references).zip(rewards(&sampled)).zip(ratios);
+        Ok(terms
+            .map(|(((reward, reference), sample_reward), sample_ratio)| Term {
+                reward,
+                reference: reference.into(),
+                sample_reward,
+                sample_ratio,
+            })
+            .collect())
+    }
+}

@@ -1,0 +1,83 @@
+//! What scores a policy's own responses in training: a reward model, or gold where a recipe is privileged.
+
+use super::common::{WorldAt, frozen_reward};
+use crate::Result;
+use crate::data::Codec;
+use crate::data::world::Split;
+use crate::methods::reward::score;
+use crate::methods::rollout::{Objective, Rollout};
+use crate::methods::training::Dtype;
+use crate::model::{Generated, Sequence};
+use crate::pipeline::StageContext;
+use serde::{Deserialize, Serialize};
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum RewardSource {
+    /// The reward model in the input `reward`.
+    Learned,
+    /// The gold reward of the seed's own demonstration posts, centred and scaled: a privileged control.
+    Gold { world: Box<WorldAt>, mean: f32, std: f32 },
+}
+
+impl RewardSource {
+    /// Scores of responses to the first `prompts` posts of the stage's seed.
+    pub fn objective<'a>(
+        &self,
+        context: &StageContext,
+        codec: &'a Codec,
+        prompts: usize,
+        dtype: Dtype,
+    ) -> Result<Objective<'a>> {
+        match self {
+            Self::Gold { world, mean, std } => {
+                let (world, seed) = (world.open()?, context.seed()?);
+                let latent = |index: u64| world.post(Split::Demonstrations, seed, index).latent;
+                let latents: Vec<_> = (0..prompts as u64).map(latent).collect();
+                let (mean, std) = (*mean, *std);
+                let gold = move |rollout: &Rollout| {
+                    let response = codec.decoded(rollout.sequence.response.clone(), rollout.ended)?;
+                    let gold = world.gold(&latents[rollout.prompt], &response.text, response.ended);
+                    Ok((gold as f32 - mean) / std)
+                };
+                let score = move |rollouts: &[Rollout]| rollouts.iter().map(&gold).collect();
+                // Gold already takes off for a missing end.
+                Ok(Objective { score: Box::new(score), low: -mean / std + 1.0 })
+            }
+            Self::Learned => {
+                let (model, normalisation) = frozen_reward(context, "reward", dtype)?;
+                let score = move |rollouts: &[Rollout]| {
+                    let sequences: Vec<&Sequence> = rollouts.iter().map(|rollout| &rollout.sequence).collect();
+                    Ok(score(&model, &sequences).into_iter().map(|raw| normalisation.apply(raw)).collect())
+                };
+                Ok(Objective { score: Box::new(score), low: normalisation.low })
+            }
+        }
+    }
+}
+
+/// Scores of `samples`, so many for each prompt one after the other; what a reward model gives a response without an end is
+/// one below its scores, as in a policy step.
+pub fn scores(
+    objective: &Objective,
+    source: &RewardSource,
+    prompts: &[Vec<u32>],
+    samples: &[Generated],
+) -> Result<Vec<f32>> {
+    let each = samples.len() / prompts.len().max(1);
+    let rollouts: Vec<Rollout> = samples
+        .iter()
+        .enumerate()
+        .map(|(index, sample)| Rollout {
+            prompt: index / each,
+            sequence: Sequence::new(prompts[index / each].clone(), sample.ids.clone()),
+            ended: sample.ended,
+        })
+        .collect();
+    let mut scores = (objective.score)(&rollouts)?;
+    if *source == RewardSource::Learned {
+        let unfinished = scores.iter_mut().zip(samples).filter(|(_, sample)| !sample.ended);
+        unfinished.for_each(|(score, _)| *score = objective.low - 1.0);
+    }
+    Ok(scores)
+}

@@ -1,0 +1,146 @@
+//! The recipes that iterate: each round draws from the policy, learns from what it drew, and trains the next policy.
+
+use super::stages::{chosen, numbered};
+use super::{Planner, Run};
+use crate::Result;
+use crate::methods::best_of_n::BestOfNStart;
+use crate::methods::irl::{Anchor, PolicyStep, RewardInit, Select};
+use crate::pipeline::StageKey;
+use crate::stages::evaluate::{JudgeKind, Responder};
+use crate::stages::objective::RewardSource;
+use crate::stages::{spin, work};
+
+/// What one round made, by what, and how it is judged.
+#[derive(Clone)]
+pub(super) struct Round {
+    pub policy: StageKey,
+    /// The pairs (demonstration, sample) that were drawn in it.
+    pub pairs: Option<StageKey>,
+    pub judge: Option<(JudgeKind, StageKey)>,
+    pub made_by: Vec<StageKey>,
+}
+
+impl Round {
+    pub(super) fn of(policy: StageKey, made_by: Vec<StageKey>) -> Self {
+        Self { policy, pairs: None, judge: None, made_by }
+    }
+
+    pub(super) fn judged(self, kind: JudgeKind, by: StageKey) -> Self {
+        Self { judge: Some((kind, by)), ..self }
+    }
+
+    pub(super) fn all_made_by(rounds: &[Self]) -> Vec<StageKey> {
+        rounds.iter().flat_map(|round| round.made_by.iter().copied()).collect()
+    }
+}
+
+impl Planner<'_> {
+    /// Algorithm 1 (methods/irl.rs).
+    pub(super) fn irl(&mut self, run: &Run) -> Result<Vec<Round>> {
+        let settings = &run.hyper.irl;
+        let (mut policy, mut reward) = (run.sft, None);
+        let (mut all_pairs, mut rounds) = (Vec::new(), Vec::new());
+        for t in 0..settings.iterations {
+            all_pairs.push(self.irl_pairs(run, &policy, t)?);
+            let count = self.count(run.hyper) * settings.negatives * settings.accumulate.iterations(t).count();
+            let warm = reward.filter(|_| settings.reward_start == RewardInit::Previous);
+            let learned = self.reward(run, &chosen(&all_pairs, settings.accumulate, t), count, t, warm.as_ref())?;
+            let anchor = self.anchor(run, settings.anchor, policy);
+            let made_by = self.policy_step(run, [&policy, &anchor], &learned, t)?;
+            policy = made_by[made_by.len() - 1];
+            reward = Some(learned);
+            let made_by = [all_pairs[t], learned].into_iter().chain(made_by).collect();
+            let judge = Some((JudgeKind::Explicit, learned));
+            rounds.push(Round { policy, pairs: Some(all_pairs[t]), judge, made_by });
+        }
+        if settings.select == Select::ValidationGold {
+            let policies: Vec<StageKey> = rounds.iter().map(|round| round.policy).collect();
+            let selected = self.select(run, &policies)?;
+            if let Some(last) = rounds.last_mut() {
+                last.policy = selected;
+                last.made_by.push(selected);
+            }
+        }
+        Ok(rounds)
+    }
+
+    /// Eq. 9 in one of its ways, from `policy` near `anchor`: the stages, of which the last makes the next policy.
+    fn policy_step(
+        &mut self,
+        run: &Run,
+        [policy, anchor]: [&StageKey; 2],
+        reward: &StageKey,
+        t: usize,
+    ) -> Result<Vec<StageKey>> {
+        match run.hyper.irl.policy_step {
+            PolicyStep::Ppo => {
+                Ok(vec![self.ppo(run, [policy, anchor], Some(reward), t, run.hyper.irl.policy_rounds)?])
+            }
+            PolicyStep::Rloo => Ok(vec![self.rloo(run, [policy, anchor], reward, t)?]),
+            PolicyStep::BestOfN => {
+                let winners = self.winners(run, policy, reward, t)?;
+                let start = match run.hyper.best_of_n.start {
+                    BestOfNStart::Sft => &run.sft,
+                    BestOfNStart::Previous => policy,
+                };
+                let (count, label) = (self.count(run.hyper), run.label(&format!("iteration {}/sft", t + 1)));
+                Ok(vec![winners, self.fine_tuned(run.start, run.hyper, start, (&winners, count), label)?])
+            }
+            PolicyStep::Dpo => {
+                let judged = self.judged(run, policy, RewardSource::Learned, Some(reward), t)?;
+                Ok(vec![judged, self.dpo(run, [policy, anchor], &[judged], self.count(run.hyper), t)?])
+            }
+        }
+    }
+
+    fn anchor(&self, run: &Run, anchor: Anchor, policy: StageKey) -> StageKey {
+        match anchor {
+            Anchor::Sft => run.sft,
+            Anchor::Previous => policy,
+        }
+    }
+
+    /// SPIN (methods/spin.rs): each iterate is the next one's opponent and starting point.
+    pub(super) fn spin(&mut self, run: &Run) -> Result<Vec<Round>> {
+        let settings = &run.hyper.spin;
+        let mut policy = run.sft;
+        let (mut all_pairs, mut rounds) = (Vec::new(), Vec::new());
+        for t in 0..settings.iterations {
+            all_pairs.push(self.pairs(run, &policy, (settings.negatives_temperature, 1), t)?);
+            let (generation, training) = (run.hyper.generation.clone(), run.hyper.training.clone());
+            let stage = spin::Stage { generation, spin: settings.clone(), training, round: t };
+            let mut inputs = vec![("policy".to_string(), policy)];
+            inputs.extend(numbered(&chosen(&all_pairs, settings.accumulate, t)));
+            let label = run.label(&format!("iteration {}/spin", t + 1));
+            let pairs = self.count(run.hyper) * settings.accumulate.iterations(t).count();
+            let work = work::spin(run.texts(), settings, pairs, run.regime());
+            policy = self.add(spin::KIND, 1, &stage, inputs, Some(run.start.seed), label, work)?;
+            let judge = Some((JudgeKind::Implicit, policy));
+            rounds.push(Round { policy, pairs: Some(all_pairs[t]), judge, made_by: vec![all_pairs[t], policy] });
+        }
+        Ok(rounds)
+    }
+
+    /// DPO on the policy's own samples, judged by gold.
+    pub(super) fn iterative_dpo(&mut self, run: &Run) -> Result<Vec<Round>> {
+        let settings = &run.hyper.dpo;
+        let (mut policy, mut rounds) = (run.sft, Vec::new());
+        for t in 0..settings.iterations {
+            let judged = self.judged(run, &policy, self.gold(), None, t)?;
+            let anchor = self.anchor(run, settings.anchor, policy);
+            policy = self.dpo(run, [&policy, &anchor], &[judged], self.count(run.hyper), t)?;
+            rounds.push(Round::of(policy, vec![judged, policy]).judged(JudgeKind::Implicit, policy));
+        }
+        Ok(rounds)
+    }
+
+    /// A cell for every round; of a point of an ablation for the last, whose cost is that of all.
+    pub(super) fn iterations(&mut self, run: &Run, rounds: &[Round]) -> Result<()> {
+        if run.method.point {
+            let Some(last) = rounds.last() else { return Ok(()) };
+            let whole = Round { made_by: Round::all_made_by(rounds), ..last.clone() };
+            return self.cell(run, rounds.len(), &whole, Responder::Policy);
+        }
+        rounds.iter().enumerate().try_for_each(|(t, round)| self.cell(run, t + 1, round, Responder::Policy))
+    }
+}

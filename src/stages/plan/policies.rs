@@ -1,0 +1,184 @@
+//! The stages that train a policy on a score or on pairs, and those that select what it is trained on.
+
+use super::stages::numbered;
+use super::{Planner, Run, Start};
+use crate::Result;
+use crate::data::world::Split;
+use crate::eval::exam::WorldExam;
+use crate::experiment::Hyper;
+use crate::pipeline::StageKey;
+use crate::stages::common::WorldAt;
+use crate::stages::objective::RewardSource;
+use crate::stages::selection::{self, FilterStage, JudgedStage, SelectStage, WinnersStage};
+use crate::stages::work::{self, Regime};
+use crate::stages::{dpo, iq_learn, ppo, rloo, sft};
+
+/// Gold is centred and scaled by these for privileged policy steps, about its mean and deviation over SFT samples.
+const GOLD_MEAN: f32 = 0.7;
+const GOLD_STD: f32 = 0.2;
+
+impl Planner<'_> {
+    pub(super) fn gold(&self) -> RewardSource {
+        RewardSource::Gold { world: Box::new(WorldAt::new(&self.study.world)), mean: GOLD_MEAN, std: GOLD_STD }
+    }
+
+    /// `from`, trained on so many demonstrations as if a person had written them.
+    pub(super) fn fine_tuned(
+        &mut self,
+        start: &Start,
+        hyper: &Hyper,
+        from: &StageKey,
+        (demonstrations, count): (&StageKey, usize),
+        label: String,
+    ) -> Result<StageKey> {
+        let (generation, training) = (hyper.generation.clone(), hyper.training.clone());
+        let stage = sft::Stage { generation, sft: hyper.sft.clone(), training };
+        let inputs = vec![("base".into(), *from), ("demonstrations".into(), *demonstrations)];
+        let work = work::sft(start.texts(hyper), &hyper.sft, count, Regime::from(&hyper.training));
+        self.add(sft::KIND, 1, &stage, inputs, Some(start.seed), label, work)
+    }
+
+    /// From `policy`, near `reference`, on the reward model, or on gold where there is none; `rounds` times the updates.
+    pub(super) fn ppo(
+        &mut self,
+        run: &Run,
+        policies: [&StageKey; 2],
+        reward: Option<&StageKey>,
+        round: usize,
+        rounds: usize,
+    ) -> Result<StageKey> {
+        let (generation, training) = (run.hyper.generation.clone(), run.hyper.training.clone());
+        let mut settings = run.hyper.ppo.clone();
+        settings.updates *= rounds;
+        let work = work::policy_gradient(run.texts(), &(&settings).into(), reward.is_some(), run.regime());
+        let source = if reward.is_some() { RewardSource::Learned } else { self.gold() };
+        let stage = ppo::Stage { generation, ppo: settings, training, reward: source, round };
+        let inputs = on_policy(run, policies, reward);
+        let label = run.label(&format!("iteration {}/ppo", round + 1));
+        self.add(ppo::KIND, 1, &stage, inputs, Some(run.start.seed), label, work)
+    }
+
+    pub(super) fn rloo(
+        &mut self,
+        run: &Run,
+        policies: [&StageKey; 2],
+        reward: &StageKey,
+        round: usize,
+    ) -> Result<StageKey> {
+        let (generation, training) = (run.hyper.generation.clone(), run.hyper.training.clone());
+        let mut rloo = run.hyper.rloo.clone();
+        rloo.updates *= run.hyper.irl.policy_rounds;
+        let work = work::policy_gradient(run.texts(), &(&rloo).into(), true, run.regime());
+        let stage = rloo::Stage { generation, rloo, training, reward: RewardSource::Learned, round };
+        let inputs = on_policy(run, policies, Some(reward));
+        let label = run.label(&format!("iteration {}/rloo", round + 1));
+        self.add(rloo::KIND, 1, &stage, inputs, Some(run.start.seed), label, work)
+    }
+
+    /// From `policy`, against `reference`, on `count` pairs.
+    pub(super) fn dpo(
+        &mut self,
+        run: &Run,
+        [policy, reference]: [&StageKey; 2],
+        pairs: &[StageKey],
+        count: usize,
+        round: usize,
+    ) -> Result<StageKey> {
+        let (generation, training) = (run.hyper.generation.clone(), run.hyper.training.clone());
+        let work = work::dpo(run.texts(), &run.hyper.dpo, count, run.regime());
+        let stage = dpo::Stage { generation, dpo: run.hyper.dpo.clone(), training, round };
+        let mut inputs = vec![("policy".to_string(), *policy), ("reference".to_string(), *reference)];
+        inputs.extend(numbered(pairs));
+        let label = run.label(&format!("iteration {}/dpo", round + 1));
+        self.add(dpo::KIND, 1, &stage, inputs, Some(run.start.seed), label, work)
+    }
+
+    pub(super) fn iq_learn(&mut self, run: &Run) -> Result<StageKey> {
+        let (generation, training) = (run.hyper.generation.clone(), run.hyper.training.clone());
+        let iq_learn = run.hyper.iq_learn.clone();
+        let work = work::iq_learn(run.texts(), &iq_learn, self.count(run.hyper), run.regime());
+        let stage = iq_learn::Stage { generation, iq_learn, training };
+        let inputs = vec![("policy".into(), run.sft), ("demonstrations".into(), run.demonstrations)];
+        self.add(iq_learn::KIND, 1, &stage, inputs, Some(run.start.seed), run.label("iq_learn"), work)
+    }
+
+    /// The best of n samples of `policy` by `reward`, for every prompt.
+    pub(super) fn winners(
+        &mut self,
+        run: &Run,
+        policy: &StageKey,
+        reward: &StageKey,
+        round: usize,
+    ) -> Result<StageKey> {
+        let (generation, dtype) = (run.hyper.generation.clone(), run.hyper.training.dtype);
+        let stage = WinnersStage { generation, best_of_n: run.hyper.best_of_n.clone(), dtype, round };
+        let inputs =
+            vec![("policy".into(), *policy), ("reward".into(), *reward), ("demonstrations".into(), run.demonstrations)];
+        let samples = self.count(run.hyper) * run.hyper.best_of_n.n;
+        let work = work::sampling(run.texts(), samples, run.regime()).then(work::reading(
+            &[(run.texts(), true)],
+            1,
+            samples,
+            run.regime(),
+        ));
+        let label = run.label(&format!("iteration {}/best of n", round + 1));
+        self.add(selection::WINNERS, 1, &stage, inputs, Some(run.start.seed), label, work)
+    }
+
+    /// Two samples of `policy` for every prompt, judged by `source`.
+    pub(super) fn judged(
+        &mut self,
+        run: &Run,
+        policy: &StageKey,
+        source: RewardSource,
+        reward: Option<&StageKey>,
+        round: usize,
+    ) -> Result<StageKey> {
+        let (generation, dtype) = (run.hyper.generation.clone(), run.hyper.training.dtype);
+        let temperature = run.hyper.dpo.temperature;
+        let stage = JudgedStage { generation, temperature, reward: source, dtype, round };
+        let mut inputs = vec![("policy".to_string(), *policy), ("demonstrations".to_string(), run.demonstrations)];
+        inputs.extend(reward.map(|reward| ("reward".to_string(), *reward)));
+        let samples = 2 * self.count(run.hyper);
+        let mut work = work::sampling(run.texts(), samples, run.regime());
+        if reward.is_some() {
+            work = work.then(work::reading(&[(run.texts(), true)], 1, samples, run.regime()));
+        }
+        let label = run.label(&format!("iteration {}/judged pairs", round + 1));
+        self.add(selection::JUDGED, 1, &stage, inputs, Some(run.start.seed), label, work)
+    }
+
+    /// The demonstrations that `reward` ranks highest.
+    pub(super) fn filter(&mut self, run: &Run, reward: &StageKey) -> Result<StageKey> {
+        let (generation, dtype) = (run.hyper.generation.clone(), run.hyper.training.dtype);
+        let stage = FilterStage { generation, filtered_bc: run.hyper.filtered_bc.clone(), dtype };
+        let inputs = vec![("reward".into(), *reward), ("demonstrations".into(), run.demonstrations)];
+        let work = work::reading(&[(run.texts(), true)], 1, self.count(run.hyper), run.regime());
+        self.add(selection::FILTER, 1, &stage, inputs, Some(run.start.seed), run.label("filter"), work)
+    }
+
+    /// The policy with the most gold on validation posts: the one place where what is published is chosen by gold.
+    pub(super) fn select(&mut self, run: &Run, policies: &[StageKey]) -> Result<StageKey> {
+        let (posts, quality) = (run.hyper.evaluation.selection_posts, run.hyper.demonstrations.quality);
+        let stage = SelectStage {
+            exam: WorldExam::new(&self.study.world, Split::Validation, posts, quality),
+            generation: run.hyper.generation.clone(),
+            dtype: run.hyper.training.dtype,
+            temperature: run.hyper.evaluation.temperature,
+        };
+        let inputs = policies.iter().enumerate().map(|(index, key)| (format!("policy/{index}"), *key)).collect();
+        let work = work::sampling(run.texts(), policies.len() * posts, run.regime());
+        self.add(selection::SELECT, 1, &stage, inputs, Some(run.start.seed), run.label("select"), work)
+    }
+}
+
+/// Inputs of a stage that trains on its own samples: [policy, reference], prompts, and the reward where it is learned.
+fn on_policy(run: &Run, [policy, reference]: [&StageKey; 2], reward: Option<&StageKey>) -> Vec<(String, StageKey)> {
+    let mut inputs = vec![
+        ("policy".to_string(), *policy),
+        ("reference".to_string(), *reference),
+        ("demonstrations".to_string(), run.demonstrations),
+    ];
+    inputs.extend(reward.map(|reward| ("reward".to_string(), *reward)));
+    inputs
+}
