@@ -26,6 +26,9 @@ pub struct StudyArgs {
     /// Instead of the profile's methods: their ids, separated by commas
     #[arg(long, value_name = "IDS", value_delimiter = ',')]
     pub methods: Vec<String>,
+    /// Instead of the profile's ablations: their ids, separated by commas, or none
+    #[arg(long, value_name = "IDS", value_delimiter = ',')]
+    pub ablations: Vec<String>,
     /// Override a hyper-parameter of every method; may be given again
     #[arg(long, value_name = "SECTION.KEY=VALUE")]
     pub set: Vec<String>,
@@ -73,6 +76,7 @@ impl StudyArgs {
             seeds: self.seeds.clone(),
             sizes: self.sizes.clone(),
             methods: self.methods.clone(),
+            ablations: self.ablations.clone(),
             set: self.set.clone(),
         })
     }

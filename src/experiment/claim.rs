@@ -15,6 +15,7 @@ pub(super) struct RawClaim {
     pub metric: Metric,
     pub method: String,
     pub versus: String,
+    pub relative_to: Option<RelativeTo>,
     #[serde(default)]
     pub sizes: Vec<String>,
     pub direction: Direction,
@@ -22,6 +23,14 @@ pub(super) struct RawClaim {
     pub threshold: f64,
     pub family: String,
     pub margin: f64,
+}
+
+/// Two methods whose own difference is taken off the claim's: "loses less than".
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RelativeTo {
+    pub method: String,
+    pub versus: String,
 }
 
 /// What a claim compares its method with.
@@ -46,6 +55,8 @@ pub struct Claim {
     /// Id of the method that the claim is about.
     pub method: String,
     pub versus: Versus,
+    /// The claim is then about (method − versus) − (relative_to.method − relative_to.versus).
+    pub relative_to: Option<RelativeTo>,
     /// Model sizes on which the claim is tested, each by itself.
     pub sizes: Vec<String>,
     pub direction: Direction,

@@ -1,5 +1,6 @@
 //! An experiment file, parsed and validated: nothing that follows has to check a setting or a reference again.
 
+use super::ablation::{self, Declared};
 use super::claim::{Claim, RawClaim};
 use super::decode::decode;
 use super::hyper::{Hyper, ModelSettings};
@@ -31,6 +32,7 @@ pub struct Experiment {
     pub(super) scales: BTreeMap<String, Part<Scale>>,
     pub(super) profiles: BTreeMap<String, Part<Profile>>,
     pub(super) methods: Vec<Part<Method>>,
+    pub(super) ablations: Vec<Declared>,
     /// The sections that all methods share.
     pub(super) shared: Node,
 }
@@ -63,6 +65,10 @@ pub(super) struct Profile {
     pub sizes: Vec<String>,
     /// Ids of the methods that run; all of them if absent.
     pub methods: Option<Vec<String>>,
+    /// Ids of the ablations that run, as far as their methods do; all of them if absent.
+    pub ablations: Option<Vec<String>>,
+    /// Only the first so many points of each ablation.
+    pub points: Option<usize>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -116,8 +122,10 @@ impl Experiment {
         let (mut top, shared) = split(&document);
         let mut take = |key: &str| top.table_mut().and_then(|table| table.remove(key)).map(|entry| entry.node);
         let (scales, profiles, methods) = (take("scale"), take("profile"), take("method"));
-        let also: Vec<_> = Hyper::SECTIONS.into_iter().chain(["scale", "profile", "method", "extends"]).collect();
-        let header: Header = decode(&top, &also)?;
+        let ablations = take("ablation");
+        let also = Hyper::SECTIONS.into_iter().chain(["scale", "profile", "method", "ablation", "extends"]);
+        let header: Header = decode(&top, &also.collect::<Vec<_>>())?;
+        let methods = listed(&document, methods)?;
         let experiment = Self {
             name: header.name,
             title: header.title,
@@ -130,7 +138,8 @@ impl Experiment {
             report: header.report,
             scales: named(&document, scales, "scale")?,
             profiles: named(&document, profiles, "profile")?,
-            methods: listed(&document, methods)?,
+            ablations: declared_ablations(ablations, &methods)?,
+            methods,
             shared,
         };
         references::check(&experiment, &document)?;
@@ -162,6 +171,11 @@ impl Experiment {
         Ok(())
     }
 
+    /// Every method that can be selected and named by a claim: the declared ones, then the points of ablations.
+    pub(super) fn all_methods(&self) -> impl Iterator<Item = &Part<Method>> {
+        self.methods.iter().chain(self.ablations.iter().flat_map(|declared| &declared.points))
+    }
+
     pub fn profiles(&self) -> impl Iterator<Item = &str> {
         self.profiles.keys().map(String::as_str)
     }
@@ -172,7 +186,7 @@ impl Experiment {
 }
 
 /// A table's own keys, and its hyper-parameter sections.
-fn split(node: &Node) -> (Node, Node) {
+pub(super) fn split(node: &Node) -> (Node, Node) {
     let (sections, own): (Table, Table) = node
         .table()
         .into_iter()
@@ -183,7 +197,7 @@ fn split(node: &Node) -> (Node, Node) {
     (table(own), table(sections))
 }
 
-fn part<T: serde::de::DeserializeOwned>(node: &Node) -> Result<Part<T>> {
+pub(super) fn part<T: serde::de::DeserializeOwned>(node: &Node) -> Result<Part<T>> {
     if node.table().is_none() {
         return Err(node.place.error("expected a table"));
     }
@@ -207,6 +221,15 @@ fn named<T: serde::de::DeserializeOwned>(
         return Err(node.place.error(format!("expected tables [{kind}.<name>]")));
     };
     table.iter().map(|(name, entry)| Ok((name.clone(), part(&entry.node)?))).collect()
+}
+
+/// `[[ablation]]` tables over `methods`; there may be none.
+fn declared_ablations(node: Option<Node>, methods: &[Part<Method>]) -> Result<Vec<Declared>> {
+    let Some(node) = node else { return Ok(Vec::new()) };
+    match &node.value {
+        Value::Array(items) => items.iter().map(|item| ablation::declared(item, methods)).collect(),
+        _ => Err(node.place.error("expected tables [[ablation]]")),
+    }
 }
 
 /// `[[method]]` tables.

@@ -7,8 +7,9 @@ use crate::error::{Context, Error, Result};
 use std::path::{Path, PathBuf};
 
 /// The experiments inside the program: name and text.
-pub const SHIPPED: [(&str, &str); 2] = [
+pub const SHIPPED: [(&str, &str); 3] = [
     ("tldr", include_str!("../../experiments/tldr.toml")),
+    ("tldr-ablations", include_str!("../../experiments/tldr-ablations.toml")),
     ("world-controls", include_str!("../../experiments/world-controls.toml")),
 ];
 

@@ -4,6 +4,7 @@
 //! into typed settings, bounds and [references](Experiment) are checked, and [`Experiment::resolve`] makes every choice
 //! of a run. What comes out, a [`Study`], needs no further checks.
 
+mod ablation;
 mod bounds;
 mod claim;
 mod decode;
@@ -21,11 +22,13 @@ mod vocabulary;
 #[cfg(test)]
 mod tests;
 
-pub use claim::{Claim, Direction, Versus};
+pub use ablation::{Ablation, Axis, Line, Plane, Point};
+pub use claim::{Claim, Direction, RelativeTo, Versus};
 pub use file::Experiment;
 pub use find::{SHIPPED, available};
 pub use hyper::{
-    DemonstrationSettings, EvaluationSettings, GenerationSettings, Hyper, Labels, ModelSettings, PreferenceSettings,
+    Bad, DemonstrationSettings, EvaluationSettings, GenerationSettings, Hyper, Labels, ModelSettings,
+    PreferenceSettings,
 };
 pub use layout::{Better, Column, ReportSettings, TableKind, TableLayout};
 pub use resolve::{MethodPlan, Selection, Study, StudyData};

@@ -1,5 +1,6 @@
 //! Names in an experiment file that refer to other parts of it: each must be declared, once, and fit its use.
 
+use super::ablation::Declared;
 use super::claim::{Claim, Direction, RawClaim, Versus};
 use super::decode::suggestion;
 use super::file::Experiment;
@@ -21,6 +22,7 @@ pub(super) fn claims(raw: Vec<RawClaim>, models: &BTreeMap<String, ModelSettings
         metric: raw.metric,
         method: raw.method,
         versus: Heuristic::from_name(&raw.versus).map_or(Versus::Method(raw.versus), Versus::Heuristic),
+        relative_to: raw.relative_to,
         sizes: if raw.sizes.is_empty() { models.keys().cloned().collect() } else { raw.sizes },
         direction: raw.direction,
         threshold: raw.threshold,
@@ -35,6 +37,7 @@ pub(super) fn check(experiment: &Experiment, document: &Node) -> Result<()> {
     identifier(&experiment.name, "name", place(document, "name"))?;
     sizes(experiment, document)?;
     methods(experiment)?;
+    ablations(experiment)?;
     profiles(experiment)?;
     scales(experiment)?;
     seeds(experiment, document)?;
@@ -74,12 +77,51 @@ fn methods(experiment: &Experiment) -> Result<()> {
     Ok(())
 }
 
+fn ablations(experiment: &Experiment) -> Result<()> {
+    let all: Vec<&str> = experiment.all_methods().map(|method| method.own.id.as_str()).collect();
+    for (index, declared) in experiment.ablations.iter().enumerate() {
+        let (ablation, node) = (&declared.ablation, &declared.node);
+        let at = place(node, "id");
+        identifier(&ablation.id, "id of an ablation", at)?;
+        unique(&ablation.id, ablation_ids(&experiment.ablations[..index]), "ablation", at)?;
+        let scales: Vec<_> = experiment.scales.keys().map(String::as_str).collect();
+        for scale in declared.scales() {
+            known(scale, &scales, "scale", place(node, "values_at"))?;
+        }
+        for point in &declared.points {
+            let same = all.iter().filter(|id| **id == point.own.id).count();
+            if same > 1 {
+                return Err(at.error(format!("two methods or points of ablations are called `{}`", point.own.id)));
+            }
+        }
+        if let Some(against) = &ablation.against {
+            known(against, &method_ids(experiment), "method", place(node, "against"))?;
+        }
+        let shown = |metric| experiment.report.columns.iter().any(|column| column.metric == metric);
+        let plane = ablation.plane.iter().flat_map(|plane| [plane.x, plane.y]);
+        if !ablation.metrics.iter().copied().chain(plane).all(shown) {
+            return Err(undeclared(place(node, "metrics")));
+        }
+        if ablation.metrics.is_empty() {
+            return Err(place(node, "metrics").error("an ablation shows at least one metric"));
+        }
+    }
+    Ok(())
+}
+
+fn ablation_ids(ablations: &[Declared]) -> impl Iterator<Item = &str> {
+    ablations.iter().map(|declared| declared.ablation.id.as_str())
+}
+
 fn profiles(experiment: &Experiment) -> Result<()> {
+    let ablations: Vec<_> = ablation_ids(&experiment.ablations).collect();
     let sizes: Vec<_> = experiment.models.keys().map(String::as_str).collect();
     for profile in experiment.profiles.values() {
         known_items(&profile.own.sizes, &sizes, "size", place(&profile.node, "sizes"))?;
         let chosen = profile.own.methods.as_deref().unwrap_or_default();
         known_items(chosen, &method_ids(experiment), "method", place(&profile.node, "methods"))?;
+        let chosen = profile.own.ablations.as_deref().unwrap_or_default();
+        known_items(chosen, &ablations, "ablation", place(&profile.node, "ablations"))?;
     }
     Ok(())
 }
@@ -123,8 +165,13 @@ fn seeds(experiment: &Experiment, document: &Node) -> Result<()> {
 }
 
 fn check_claim(experiment: &Experiment, claim: &Claim, node: &Node) -> Result<()> {
-    let ids = method_ids(experiment);
+    let ids: Vec<&str> = experiment.all_methods().map(|method| method.own.id.as_str()).collect();
     known(&claim.method, &ids, "method", place(node, "method"))?;
+    if let Some(relative_to) = &claim.relative_to {
+        for (key, id) in [("method", &relative_to.method), ("versus", &relative_to.versus)] {
+            known(id, &ids, "method", place(node.at("relative_to").unwrap_or(node), key))?;
+        }
+    }
     known_items(
         &claim.sizes,
         &experiment.models.keys().map(String::as_str).collect::<Vec<_>>(),
@@ -132,7 +179,7 @@ fn check_claim(experiment: &Experiment, claim: &Claim, node: &Node) -> Result<()
         place(node, "sizes"),
     )?;
     let learns =
-        |id: &str| experiment.methods.iter().any(|method| method.own.id == id && method.own.recipe.learns_reward());
+        |id: &str| experiment.all_methods().any(|method| method.own.id == id && method.own.recipe.learns_reward());
     let no_reward = |id: &str, key| {
         let message = format!("the claim's metric is one of learned rewards, and method `{id}` learns none");
         Err(place(node, key).error(message))
@@ -172,9 +219,6 @@ fn report(experiment: &Experiment, node: &Node) -> Result<()> {
     known(&report.baseline, &ids, "method", place(node, "baseline"))?;
     known(&report.subject, &ids, "method", place(node, "subject"))?;
     let shown = |metric| report.columns.iter().any(|column| column.metric == metric);
-    let undeclared = |at: &Place| {
-        at.error("the metric is not among the report's columns").hint("declare it in a table [[report.column]]")
-    };
     if !shown(report.primary) {
         return Err(undeclared(place(node, "primary")));
     }
@@ -194,6 +238,10 @@ fn report(experiment: &Experiment, node: &Node) -> Result<()> {
         }
     }
     Ok(())
+}
+
+fn undeclared(at: &Place) -> Error {
+    at.error("the metric is not among the report's columns").hint("declare it in a table [[report.column]]")
 }
 
 fn method_ids(experiment: &Experiment) -> Vec<&str> {

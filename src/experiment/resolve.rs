@@ -3,10 +3,11 @@
 //! Overrides are laid on the shared sections in this order, later ones winning:
 //! scale, profile, method, `--set`.
 
+use super::ablation::Ablation;
 use super::bounds::check_hyper;
 use super::claim::{Claim, Versus};
 use super::decode::{decode, nearest, suggestion};
-use super::file::{Experiment, Method, Part, Scale};
+use super::file::{Experiment, Method, Part, Profile, Scale};
 use super::hyper::{Hyper, ModelSettings};
 use super::layout::ReportSettings;
 use super::seeds::SeedChoice;
@@ -27,6 +28,8 @@ pub struct Selection {
     pub sizes: Vec<String>,
     /// Instead of the profile's methods, unless empty.
     pub methods: Vec<String>,
+    /// Instead of the profile's ablations, unless empty; the word `none` alone is none.
+    pub ablations: Vec<String>,
     /// Overrides of every method's hyper-parameters, as `section.key=value`.
     pub set: Vec<String>,
 }
@@ -39,6 +42,7 @@ impl Default for Selection {
             seeds: None,
             sizes: Vec::new(),
             methods: Vec::new(),
+            ablations: Vec::new(),
             set: Vec::new(),
         }
     }
@@ -65,8 +69,10 @@ pub struct Study {
     pub seeds: Vec<u64>,
     /// The hyper-parameters before any method's overrides.
     pub shared: Hyper,
-    /// In the order of the file.
+    /// In the order of the file; then the points of ablations.
     pub methods: Vec<MethodPlan>,
+    /// With the points that run.
+    pub ablations: Vec<Ablation>,
     /// The claims that this selection can test, on the sizes that it has.
     pub claims: Vec<Claim>,
     /// Ids of the declared claims that it cannot, because a method or every size of theirs is not selected.
@@ -104,6 +110,8 @@ pub struct MethodPlan {
     pub label: String,
     pub recipe: Recipe,
     pub note: String,
+    /// Whether it is a point of an ablation: measured where it ends, and shown there alone.
+    pub point: bool,
     pub hyper: Hyper,
 }
 
@@ -137,11 +145,15 @@ impl Experiment {
         };
         let shared = hyper(None)?;
         let chosen = if selection.methods.is_empty() { profile.own.methods.as_ref() } else { Some(&selection.methods) };
-        let methods = self.methods(chosen.map(Vec::as_slice))?.into_iter().map(|method| {
+        let plan = |method: &Part<Method>, point| {
             let Method { id, label, recipe, note } = method.own.clone();
-            Ok(MethodPlan { id, label, recipe, note, hyper: hyper(Some(&method.overrides))? })
-        });
-        let methods = methods.collect::<Result<Vec<_>>>()?;
+            Ok(MethodPlan { id, label, recipe, note, point, hyper: hyper(Some(&method.overrides))? })
+        };
+        let mut methods = self.methods(chosen.map(Vec::as_slice))?;
+        let ablations = self.ablations(selection, &profile.own, &methods)?;
+        let points = self.points(&ablations);
+        let mut methods = methods.drain(..).map(|method| plan(method, false)).collect::<Result<Vec<_>>>()?;
+        methods.extend(points.into_iter().map(|point| plan(point, true)).collect::<Result<Vec<_>>>()?);
         for (role, id) in [("baseline", &self.report.baseline), ("subject", &self.report.subject)] {
             if !methods.iter().any(|method| method.id == *id) {
                 return Err(Error::new(format!("the report's {role} `{id}` is not among the methods selected"))
@@ -165,6 +177,7 @@ impl Experiment {
             sizes,
             shared,
             methods,
+            ablations,
             claims,
             untested_claims,
             report: self.report.clone(),
@@ -200,6 +213,36 @@ impl Experiment {
         Ok(self.methods.iter().filter(|method| chosen.contains(&method.own.id)).collect())
     }
 
+    /// The ablations chosen, with the lines whose methods run and the points that the profile leaves them.
+    fn ablations(&self, selection: &Selection, profile: &Profile, methods: &[&Part<Method>]) -> Result<Vec<Ablation>> {
+        let all = || self.ablations.iter().map(|declared| (declared.ablation.id.as_str(), &declared.ablation));
+        let chosen: Vec<String> = match (selection.ablations.as_slice(), &profile.ablations) {
+            ([], Some(of_profile)) => of_profile.clone(),
+            ([], None) => all().map(|(id, _)| id.to_owned()).collect(),
+            ([none], _) if none == "none" => Vec::new(),
+            (chosen, _) => chosen.to_vec(),
+        };
+        for id in &chosen {
+            choose("ablation", id, all())?;
+        }
+        let methods: Vec<&str> = methods.iter().map(|method| method.own.id.as_str()).collect();
+        let most = profile.points.unwrap_or(usize::MAX);
+        let declared = self.ablations.iter().filter(|declared| chosen.contains(&declared.ablation.id));
+        let ablations = declared.map(|declared| declared.chosen(&selection.scale, &methods, most));
+        Ok(ablations.filter(|ablation| !ablation.lines.is_empty()).collect())
+    }
+
+    /// What the points of `ablations` run.
+    fn points(&self, ablations: &[Ablation]) -> Vec<&Part<Method>> {
+        let wanted: Vec<&str> = ablations
+            .iter()
+            .flat_map(|ablation| ablation.lines.iter().flat_map(|line| &line.points))
+            .map(|point| point.method.as_str())
+            .collect();
+        let declared = self.ablations.iter().flat_map(|declared| &declared.points);
+        declared.filter(|point| wanted.contains(&point.own.id.as_str())).collect()
+    }
+
     /// The claims that these methods and sizes can test, and the ids of the others.
     fn claims(&self, methods: &[MethodPlan], sizes: &[(String, ModelSettings)]) -> (Vec<Claim>, Vec<String>) {
         let runs = |id: &String| methods.iter().any(|method| method.id == *id);
@@ -212,6 +255,8 @@ impl Experiment {
                 Versus::Method(id) => runs(id),
                 Versus::Heuristic(_) => true,
             };
+            let relative_to = claim.relative_to.as_ref();
+            let compared = compared && relative_to.is_none_or(|other| runs(&other.method) && runs(&other.versus));
             if runs(&claim.method) && compared && !claim.sizes.is_empty() {
                 testable.push(claim);
             } else {

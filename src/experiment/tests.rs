@@ -53,7 +53,7 @@ fn shipped_experiments_resolve_in_all_profiles() {
             let study = experiment.resolve(&Selection { profile: profile.into(), ..Selection::default() }).unwrap();
             let smoke = profile == "smoke";
             assert_eq!(study.seeds.len(), if smoke { 2 } else { 5 });
-            assert_eq!(study.sizes.len(), if smoke { 1 } else { 2 });
+            assert_eq!(study.sizes.len(), if smoke || name == "tldr-ablations" { 1 } else { 2 });
             assert!(!study.claims.is_empty());
         }
         let study = experiment.resolve(&Selection::default()).unwrap();
@@ -238,7 +238,9 @@ fn values_out_of_bounds_point_at_their_line() {
         ("minibatches", "minibatches = 1", "minibatches = 3"),
         ("heads", "num_attention_heads = 4", "num_attention_heads = 5"),
         ("rotary", "rotary_pct = 0.25", "rotary_pct = 0.05"),
-        ("unbounded_eq10", "loss = \"eq10\", bound = 3.0", "loss = \"eq10\""),
+        ("no_margin", "loss = \"eq10\", bound = 3.0", "loss = \"hinge\", margin = 0.0"),
+        ("rloo_samples", "samples = 4", "samples = 3"),
+        ("filtered_bc_keep", "keep = 0.5", "keep = 0.0"),
         ("learning_rate", "learning_rate = 3e-4", "learning_rate = 0.0"),
         ("profile", "updates = 4, rollouts = 32", "updates = 4, rollouts = 0"),
         ("positions", "max_position_embeddings = 2048", "max_position_embeddings = 100"),
@@ -281,6 +283,67 @@ fn references_must_be_declared() {
         ("data_revision", "tldr_3_filtered@main", "tldr_3_filtered"),
     ];
     insta::assert_snapshot!("references", complaints(&snapshots));
+}
+
+/// What is said of the shipped ablations after replacing `from` by `to`.
+fn ablation_complaint(from: &str, to: &str) -> String {
+    let text = SHIPPED.iter().find(|(name, _)| *name == "tldr-ablations").unwrap().1;
+    assert!(text.contains(from), "{from:?} is in the experiment");
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("a.toml"), text.replacen(from, to, 1)).unwrap();
+    match Experiment::load_from("./a.toml", folder.path()) {
+        Ok(_) => panic!("{to:?} instead of {from:?} passed"),
+        Err(error) => rendered(&error).replace(&folder.path().display().to_string(), "."),
+    }
+}
+
+#[test]
+fn what_is_wrong_with_an_ablation_points_at_its_line() {
+    let replacements = [
+        ("key", "key = \"demonstrations.count\"", "key = \"demonstrations.cuont\""),
+        ("section", "key = \"demonstrations.count\"", "key = \"demos.count\""),
+        ("value", "values = [25, 50,", "values = [25, 0,"),
+        ("value_type", "values = [25, 50,", "values = [25, \"many\","),
+        ("method", "methods = [\"sft\", \"iq-learn\", \"spin\", \"irl\"]", "methods = [\"sft\", \"iqlearn\"]"),
+        ("metric", "metrics = [\"gold\", \"kl\"]", "metrics = [\"gold\", \"copy_accuracy\"]"),
+        ("against", "against = \"irl\"", "against = \"irll\""),
+        ("nothing_varies", "key = \"irl.accumulate\"\n", ""),
+        ("scale", "values_at.paper = [100,", "values_at.papers = [100,"),
+        ("no_x", "label = \"1\"\nx = 1.0\nirl.iterations = 1", "label = \"1\"\nirl.iterations = 1"),
+        ("point_twice", "values = [1, 2, 4]", "values = [1, 2, 2]"),
+        ("claim", "versus = \"irl-quantity-25\"", "versus = \"irl-quantity-26\""),
+        ("relative_to", "method = \"irl-quantity-800\", versus", "method = \"irl-quantity-8000\", versus"),
+    ];
+    let said: String =
+        replacements.iter().map(|(name, from, to)| format!("[{name}]\n{}\n", ablation_complaint(from, to))).collect();
+    insta::assert_snapshot!("ablations", said);
+}
+
+#[test]
+fn an_ablation_runs_as_far_as_its_methods_and_its_profile_let_it() {
+    let experiment = shipped("tldr-ablations");
+    let points = |selection: Selection| -> Vec<String> {
+        let study = experiment.resolve(&selection).unwrap();
+        study.methods.into_iter().filter(|method| method.point).map(|method| method.id).collect()
+    };
+    let some = |methods: &[&str], ablations: &[&str]| Selection {
+        methods: methods.iter().map(|id| id.to_string()).collect(),
+        ablations: ablations.iter().map(|id| id.to_string()).collect(),
+        ..Selection::default()
+    };
+    assert_eq!(
+        points(some(&["sft", "irl"], &["negatives", "preferences"])),
+        ["irl-negatives-1", "irl-negatives-2", "irl-negatives-4"]
+    );
+    assert_eq!(points(some(&["sft", "irl"], &["none"])), [""; 0]);
+    let smoke = Selection { profile: "smoke".into(), ..some(&["sft", "irl"], &["quantity"]) };
+    assert_eq!(points(smoke), ["sft-quantity-25", "sft-quantity-50", "irl-quantity-25", "irl-quantity-50"]);
+    let paper = Selection { scale: "paper".into(), profile: "paper".into(), ..some(&["sft", "irl"], &["quantity"]) };
+    let found = points(paper);
+    assert_eq!((found.len(), found[0].as_str(), found[13].as_str()), (14, "sft-quantity-100", "irl-quantity-100000"));
+    let counts = experiment.resolve(&some(&["sft", "irl"], &["quantity"])).unwrap();
+    assert_eq!(method(&counts, "irl-quantity-50").hyper.demonstrations.count, 50);
+    assert!(rendered(&experiment.resolve(&some(&[], &["quantum"])).unwrap_err()).contains("did you mean `quantity`"));
 }
 
 #[test]
