@@ -52,6 +52,18 @@ fn study() -> Value {
     // Without a bound, eq. 10 would be refused.
     document["reward"]["bound"] = json!(3.0);
     document["claim"][0]["threshold"] = json!(0.01);
+    document["claim"][1]["relative_to"] = json!({"method": "rlhf", "versus": "sft"});
+    document["ablation"] = json!([{
+        "id": "kl", "title": "How far?", "question": "Which?", "source": "me", "note": "Look.", "axis": "KL", "scale": "linear",
+        "methods": ["irl"], "metrics": ["gold", "kl"], "plane": {"x": "kl", "y": "gold"}, "growth": true, "against": "spin",
+        "key": "ppo.kl_coefficient", "values": [0.25, 0.5], "reward": {"epochs": 3},
+    }, {
+        "id": "loss", "title": "Loss", "question": "Which?", "source": "me", "axis": "loss", "scale": "linear",
+        "methods": ["irl"], "metrics": ["gold"],
+        "variant": [{"id": "a", "label": "A", "x": 1.5, "reward": {"loss": "eq10"}}],
+    }]);
+    document["profile"]["standard"]["ablations"] = json!(["kl", "loss"]);
+    document["profile"]["standard"]["points"] = json!(2);
     document["models"]["mini-1b"]["vocab_size"] = json!(512);
     document["scale"]["mini"]["target"] = json!("h100-80gb");
     document["scale"]["mini"]["sizes"] = json!(["mini-1b", "mini-2.8b"]);
@@ -61,6 +73,32 @@ fn study() -> Value {
     document["profile"]["local"]["seeds"] = json!("paper");
     document["seeds"]["presets"]["paper"] = json!([44413, 55513]);
     document
+}
+
+/// `study` with methods that use what it leaves alone.
+fn kin(study: &Value) -> Value {
+    let mut whole = study.clone();
+    let method = |id: &str, recipe: &str, own: Value| {
+        let mut method = json!({"id": id, "label": id, "recipe": recipe});
+        merge(&mut method, &own);
+        method
+    };
+    let methods = [
+        method("irl-rloo", "irl", json!({"irl": {"policy_step": "rloo"}})),
+        method("irl-bon", "irl", json!({"irl": {"policy_step": "best_of_n"}})),
+        method("irl-dpo", "irl", json!({"irl": {"policy_step": "dpo"}})),
+        method("irl-gold", "irl", json!({"irl": {"select": "validation_gold"}})),
+        method("irl-bad", "irl", json!({"demonstrations": {"bad_fraction": 0.5}})),
+        method("dpo", "dpo", json!({})),
+        method("iterative-dpo", "iterative_dpo", json!({})),
+        method("iq-learn", "iq_learn", json!({})),
+        method("filtered-bc", "filtered_bc", json!({})),
+    ];
+    whole["method"].as_array_mut().unwrap().extend(methods);
+    whole["evaluation"]["likelihood_posts"] = json!(200);
+    let profiles = whole["profile"].as_object_mut().unwrap();
+    profiles.values_mut().for_each(|profile| drop(profile.as_object_mut().unwrap().remove("methods")));
+    whole
 }
 
 /// The controls laid over `study`.
@@ -124,7 +162,7 @@ fn holds_names(table: &str) -> bool {
 /// What a pointer points at, whatever the tables on the way are called.
 fn declaration(place: &str) -> String {
     let mut parts: Vec<&str> = place.split('/').collect();
-    if matches!(parts[1], "models" | "scale" | "profile" | "method" | "claim") {
+    if matches!(parts[1], "models" | "scale" | "profile" | "method" | "claim" | "ablation") {
         parts[2] = "*";
     } else if parts[1] == "report" && parts.len() > 4 {
         parts[3] = "*";
@@ -243,7 +281,8 @@ fn id(method: &Value) -> String {
 /// Words with a meaning, of which one may take the place of another.
 const WORDS: &str = "eq10 eq11 noisy clean f32 bf16 constant linear cosine all last last_two sft previous zero_head reward_copy \
     below_scores minus_one higher lower policy reward greater less spin irl base rlhf irl-eq10 gold kl length preference_accuracy \
-    on_policy_accuracy shorter h100-80gb a100-40gb tldr-reward-6.9b tldr-ppo-6.9b";
+    on_policy_accuracy shorter hinge eq11_margin last_token last_slot after_training during_training ppo rloo best_of_n dpo \
+    validation_gold synthetic preferences base_samples shuffled truncated log words h100-80gb a100-40gb tldr-reward-6.9b tldr-ppo-6.9b";
 
 /// Other values in the place of `value`; some of them may be refused.
 fn alternatives(value: &Value) -> Vec<Value> {
@@ -320,11 +359,17 @@ fn sort(place: &str) -> Sort {
     match *parts.as_slice() {
         ["world", ..] => Sort::Number,
         [section, ..] if Hyper::SECTIONS.contains(&section) => Sort::Number,
-        ["scale" | "profile" | "method", _, section, _, ..] if Hyper::SECTIONS.contains(&section) => Sort::Number,
+        ["ablation", _, "variant", _, section, ..] if Hyper::SECTIONS.contains(&section) => Sort::Number,
+        ["ablation", _, "key" | "values" | "methods" | "scale"] => Sort::Choice,
+        ["scale" | "profile" | "method" | "ablation", _, section, _, ..] if Hyper::SECTIONS.contains(&section) => {
+            Sort::Number
+        }
         ["scale", _, "data", ..] => Sort::Number,
         ["models", _, "label" | "stands_for"] => Sort::Words,
         ["models", ..] => Sort::Number,
-        ["seeds", ..] | ["profile", _, "seeds" | "sizes" | "methods"] | ["scale", _, "sizes"] => Sort::Choice,
+        ["seeds", ..]
+        | ["profile", _, "seeds" | "sizes" | "methods" | "ablations" | "points"]
+        | ["scale", _, "sizes"] => Sort::Choice,
         ["report", "baseline"] | ["method", _, "recipe"] => Sort::Choice,
         _ => Sort::Words,
     }
@@ -389,13 +434,14 @@ fn a_declared_key_is_read_and_changes_the_stages_whose_numbers_it_can_move() {
         let experiment = parse(document).unwrap_or_else(|error| panic!("{error}"));
         selections(document).iter().map(|selection| observer.see(experiment.resolve(selection), true)).collect()
     };
-    let (of_study, of_controls) = (look(&study), look(&whole));
+    let (of_study, of_controls, of_kin) = (look(&study), look(&whole), look(&kin(&study)));
     assert!(of_study.iter().all(Option::is_some) && of_controls.iter().flatten().count() >= 6);
 
     // What only controls do is read under them.
     let cases = [
         Case { document: &study, whole: Value::clone, seen: &of_study },
         Case { document: &study, whole: |study| controls(study), seen: &of_controls },
+        Case { document: &study, whole: |study| kin(study), seen: &of_kin },
     ];
     let mut seen_before: BTreeMap<String, usize> = BTreeMap::new();
     let mut places = pointers(&study, is_leaf);
