@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DpoPairs {
-    /// All the pairs of IRL's iterations: demonstrations against samples of its policies.
+    /// IRL's own pairs: demonstrations against samples of its policies.
     Synthetic,
     /// RLHF's labelled preferences.
     Preferences,
