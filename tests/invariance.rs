@@ -290,7 +290,8 @@ fn before_its_first_update_a_policy_is_exactly_where_it_started() {
     let rloo = |training: &Training| {
         run_rloo(&RlooSettings { updates: 3, ..rloo_settings() }, training, &Unwatched).unwrap().1
     };
-    let methods: [(&str, &dyn Fn(&Training) -> Vec<UpdateRecord>); 4] = [
+    type Records<'a> = &'a dyn Fn(&Training) -> Vec<UpdateRecord>;
+    let methods: [(&str, Records); 4] = [
         ("PPO", &ppo(Critic::ZeroHead, 0.7)),
         ("PPO with a critic of its own", &ppo(Critic::RewardCopy, 0.7)),
         ("PPO at temperature 1", &ppo(Critic::ZeroHead, 1.0)),
