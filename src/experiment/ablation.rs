@@ -42,6 +42,13 @@ pub struct Ablation {
     pub lines: Vec<Line>,
 }
 
+impl Ablation {
+    /// Whether the method called `id` is one of its points.
+    pub fn makes(&self, id: &str) -> bool {
+        self.lines.iter().flat_map(|line| &line.points).any(|point| point.method == id)
+    }
+}
+
 /// Two metrics whose values at all points are drawn against each other.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

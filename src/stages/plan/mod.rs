@@ -109,11 +109,14 @@ fn runs_on_real_posts(study: &Study) -> Result<()> {
     let Some((method, need)) = study.methods.iter().find_map(|method| Some((method, needs(method)?))) else {
         return Ok(());
     };
-    let others: Vec<&str> =
-        study.methods.iter().filter(|method| needs(method).is_none()).map(|method| method.id.as_str()).collect();
     let place = if data.is_some() { format!("scale `{}`", study.scale) } else { "--data".into() };
-    Err(Error::new(format!("method `{}` needs {need}, which {place} does not give", method.id))
-        .hint(format!("choose the others: --methods {}", others.join(","))))
+    let error = Error::new(format!("method `{}` needs {need}, which {place} does not give", method.id));
+    if let Some(ablation) = study.ablations.iter().find(|ablation| ablation.makes(&method.id)) {
+        return Err(error.hint(format!("it is a point of ablation `{}`: name others with --ablations", ablation.id)));
+    }
+    let others = study.methods.iter().filter(|method| !method.point && needs(method).is_none());
+    let others: Vec<&str> = others.map(|method| method.id.as_str()).collect();
+    Err(error.hint(format!("choose the others: --methods {}", others.join(","))))
 }
 
 struct Planner<'a> {
