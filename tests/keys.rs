@@ -107,6 +107,11 @@ fn controls(study: &Value) -> Value {
     own.as_object_mut().unwrap().remove("extends");
     let mut whole = study.clone();
     merge(&mut whole, &own);
+    // The controls have none, and not the methods that those of the study vary.
+    whole.as_object_mut().unwrap().remove("ablation");
+    for profile in whole["profile"].as_object_mut().unwrap().values_mut() {
+        profile.as_object_mut().unwrap().remove("ablations");
+    }
     whole
 }
 
