@@ -8,11 +8,13 @@ use super::input::{
 };
 use crate::error::{Error, Result};
 
+/// Values per test item, by method, size and metric, then by seed.
+type ItemValues<'a> = BTreeMap<(&'a str, &'a str, &'a str), BTreeMap<i64, &'a [f64]>>;
+
 /// A checked input.
 pub struct View<'a> {
     pub input: &'a ReportInput,
-    /// Values per test item, by method, size and metric, then by seed.
-    items: BTreeMap<(&'a str, &'a str, &'a str), BTreeMap<i64, &'a [f64]>>,
+    items: ItemValues<'a>,
     /// The layout's methods and points, then those that only cells or metrics name, so that none is left out.
     pub methods: Vec<MethodRow>,
     pub sizes: Vec<String>,
@@ -324,8 +326,8 @@ fn once(what: &str, names: impl Iterator<Item = String>) -> Result<()> {
 }
 
 /// By method, size and metric, then by seed; all runs of a size have the same items of a metric.
-fn items(input: &ReportInput) -> Result<BTreeMap<(&str, &str, &str), BTreeMap<i64, &[f64]>>> {
-    let mut found: BTreeMap<(&str, &str, &str), BTreeMap<i64, &[f64]>> = BTreeMap::new();
+fn items(input: &ReportInput) -> Result<ItemValues<'_>> {
+    let mut found = ItemValues::new();
     let mut lengths: BTreeMap<(&str, &str), usize> = BTreeMap::new();
     for Items { method, size, seed, metric, values } in &input.items {
         let wrong = |what: String| {
