@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use polars::prelude::{CsvReadOptions, DataFrame, IntoColumn, NamedFrom, ParquetReader, SerReader, Series};
 use proptest::prelude::*;
+use touchstone::report::compare::{self, Sameness};
 use touchstone::report::{
     self, Ablation, CellStatus, Claim, Cost, Curve, Items, MethodRow, Metric, Metrics, ReportInput, Status,
 };
@@ -186,7 +187,7 @@ fn parquet_holds_what_csv_holds() {
         assert!(csv.equals_missing(&parquet), "{name}: {csv} {parquet}");
         compared += 1;
     }
-    assert_eq!(compared, 10, "nine tables and the metrics");
+    assert_eq!(compared, 13, "twelve tables and the metrics");
 }
 
 #[test]
@@ -238,7 +239,10 @@ fn a_heuristic_is_no_policy_and_a_policy_without_reward_is_in_no_reward_table() 
 fn one_seed_has_a_mean_but_no_interval() {
     let input = with_rows(|row| row.seed == 1);
     let text = markdown(&input);
-    let cells: Vec<&str> = rows(&text, "SFT").into_iter().filter(|line| line.contains("[n/a] (n=1)")).collect();
+    let cells: Vec<&str> = rows(text.split_once("## What it cost").unwrap().0, "SFT")
+        .into_iter()
+        .filter(|line| line.contains("[n/a] (n=1)"))
+        .collect();
     assert_eq!(cells.len(), 4, "main and diagnostics tables at two sizes\n{text}");
     assert!(!text.contains("NaN") && !text.contains("inf"), "{text}");
     assert!(!text.contains("**0."), "nothing is separated by one seed\n{text}");
@@ -346,7 +350,7 @@ fn a_point_is_in_the_questions_and_in_claims_and_nowhere_among_the_methods() {
     // What is marked, corrected and drawn among the methods does not move when points come in.
     let (before, after) = (written(&fixture()), written(&with_questions()));
     for name in
-        ["tables/main.csv", "tables/differences-of-subject.csv", "tables/iterations.csv", "figures/gold_score.svg"]
+        ["tables/reward.csv", "tables/differences-of-subject.csv", "tables/iterations.csv", "figures/gold_score.svg"]
     {
         assert!(before[name] == after[name], "{name}");
     }
@@ -407,4 +411,58 @@ fn what_an_ablation_cannot_mean_is_an_error_that_names_it() {
     assert!(message(|input| input.ablations[0].lines[0].points[0].x = Some(300.0)).contains("at one x"));
     assert!(message(|input| input.ablations[1].against = Some("sfd".to_owned())).contains("`noise`"));
     assert!(message(|input| input.ablations[2].id = "noise".to_owned()).contains("ablation `noise`"));
+}
+
+// --- Comparison ---
+
+/// The fixture's metrics with each value passed through `change`; rows for which it gives nothing are left out.
+fn changed(change: impl Fn(&Metric) -> Option<Option<f64>>) -> Metrics {
+    let rows =
+        fixture().metrics.rows().iter().filter_map(|row| Some(Metric { value: change(row)?, ..row.clone() })).collect();
+    Metrics::from_rows(rows).unwrap()
+}
+
+#[test]
+fn a_comparison_tells_what_moved_from_what_seeds_explain() {
+    let first = fixture().metrics;
+    let other = |row: &Metric| match (row.method.as_str(), row.metric.as_str()) {
+        // By as much as nothing else does, under every seed a little differently.
+        ("sft", "gold_score") => Some(row.value.map(|value| value - 0.3 + 0.001 * row.seed as f64)),
+        // By chance: up under some seeds, down under others.
+        ("dpo", "gold_score") => Some(row.value.map(|value| value + 0.01 * (row.seed % 2) as f64 - 0.005)),
+        ("irl", "length") => Some(row.value.map(|value| value + 2.0)),
+        ("spin", "win_rate") => None,
+        _ => Some(row.value),
+    };
+    let compared = compare::compare(&first, &changed(other), 0.95).unwrap();
+    insta::assert_snapshot!(compare::render(&compared, 0.95));
+    let of = |method: &str, metric: &str| {
+        compared
+            .iter()
+            .find(|it| (it.method.as_str(), it.metric.as_str(), it.size.as_str()) == (method, metric, "s"))
+            .unwrap()
+    };
+    assert_eq!(of("sft", "gold_score").sameness, Sameness::Moved);
+    assert_eq!(of("dpo", "gold_score").sameness, Sameness::Explained);
+    assert_eq!(of("irl", "length").sameness, Sameness::Moved, "the same shift under every seed");
+    assert_eq!(of("spin", "win_rate").sameness, Sameness::OnlyFirst);
+    assert_eq!(of("irl", "gold_score").sameness, Sameness::Identical);
+}
+
+#[test]
+fn without_shared_seeds_a_comparison_is_welch_s_and_one_seed_says_nothing() {
+    let first = fixture().metrics;
+    let later = |row: &Metric| Metric { seed: row.seed + 100, ..row.clone() };
+    let second = Metrics::from_rows(first.rows().iter().map(later).collect()).unwrap();
+    let compared = compare::compare(&first, &second, 0.95).unwrap();
+    assert!(compared.iter().all(|it| it.shared == 0 && it.sameness != Sameness::Identical));
+    let gold = compared.iter().find(|it| (it.method.as_str(), it.metric.as_str()) == ("irl", "gold_score")).unwrap();
+    assert_eq!((gold.sameness, gold.p), (Sameness::Explained, Some(1.0)));
+    let one = |seed: i64| {
+        let rows = first.rows().iter().filter(|row| row.seed == seed).map(|row| Metric { seed: 0, ..row.clone() });
+        Metrics::from_rows(rows.collect()).unwrap()
+    };
+    let compared = compare::compare(&one(1), &one(2), 0.95).unwrap();
+    let gold = compared.iter().find(|it| (it.method.as_str(), it.metric.as_str()) == ("irl", "gold_score")).unwrap();
+    assert_eq!((gold.sameness, gold.p), (Sameness::Undecided, None));
 }

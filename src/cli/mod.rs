@@ -11,6 +11,7 @@ pub mod report;
 pub mod reproduce;
 pub mod runs;
 pub mod score;
+pub mod snapshot;
 pub mod stage;
 pub mod stats;
 pub mod study;
@@ -36,8 +37,10 @@ pub enum Command {
     Reproduce(reproduce::ReproduceArgs),
     /// Show the stages of a study and which of them are done
     Plan(plan::PlanArgs),
-    /// Write a study's report from what is there, without running anything
+    /// Write a study's report from what is there, without running anything; or compare two sets of its results
     Report(report::ReportArgs),
+    /// Commit the means of a small study, and say when a later run has others
+    Snapshot(snapshot::SnapshotArgs),
     /// List, show or verify what the store holds
     Runs(runs::RunsArgs),
     /// Estimate and compare any table of results: intervals, paired differences, power
@@ -75,6 +78,7 @@ pub fn run(cli: Cli) -> Result<u8> {
         Command::Base(args) => return base::run(&args),
         Command::Conformance(args) => return conformance::run(&args),
         Command::Doctor(args) => return doctor::run(&args),
+        Command::Snapshot(args) => return snapshot::run(&args),
         Command::Runs(args) => return runs::run(&args),
         Command::Model(args) => return model::run(&args),
         Command::Bench(args) => bench::run(&args)?,

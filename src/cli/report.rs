@@ -1,11 +1,18 @@
-//! `touchstone report`: writes a study's report from what the store holds, without running anything.
+//! `touchstone report`: writes a study's report from what the store holds, without running anything; or compares two sets
+//! of its results.
 
-use super::reproduce::{LocalArgs, resolve, write_report};
+use super::print;
+use super::reproduce::{LocalArgs, report_input, resolve, write_report};
 use super::study::StudyArgs;
-use crate::Result;
+use crate::experiment::Study;
 use crate::pipeline::Store;
-use crate::stages::plan::Plan;
+use crate::report::{Metrics, compare};
+use crate::stages::plan::{LocalData, Plan};
+use crate::{Context, Error, Result};
 use clap::Args;
+use polars::prelude::{ParquetReader, SerReader};
+use std::fs::File;
+use std::path::{Path, PathBuf};
 
 #[derive(Clone, Debug, Args)]
 pub struct ReportArgs {
@@ -13,11 +20,42 @@ pub struct ReportArgs {
     pub study: StudyArgs,
     #[command(flatten)]
     pub local: LocalArgs,
+    /// Instead of writing a report, compare the study's results in two folders: stores, or reports
+    #[arg(long, num_args = 2, value_names = ["A", "B"])]
+    pub compare: Option<Vec<PathBuf>>,
 }
+
+/// Confidence level of a comparison's intervals, and what its corrected p is held against.
+const LEVEL: f64 = 0.95;
 
 pub fn run(args: &ReportArgs) -> Result<()> {
     let (study, local) = resolve(&args.study, &args.local)?;
     let plan = Plan::new(&study, local.as_ref())?;
+    if let Some([first, second]) = args.compare.as_deref() {
+        let results = |folder: &Path| results(folder, &study, &plan, local.as_ref());
+        let compared = compare::compare(&results(first)?, &results(second)?, LEVEL)?;
+        let sides = format!("A: {}\nB: {}\n\n", first.display(), second.display());
+        return print(&(sides + &compare::render(&compared, LEVEL)));
+    }
     let store = Store::open_existing(&args.study.store)?;
     write_report(&args.study, &study, &plan, &store, local.as_ref())
+}
+
+/// The metrics in a report's folder, or what a store has of `plan`.
+fn results(folder: &Path, study: &Study, plan: &Plan, local: Option<&LocalData>) -> Result<Metrics> {
+    let table = folder.join("metrics.parquet");
+    if table.is_file() {
+        let frame = File::open(&table).map_err(Into::into).and_then(|file| ParquetReader::new(file).finish());
+        return Metrics::from_frame(&frame.context(|| format!("cannot read {}", table.display()))?);
+    }
+    if !folder.join("store.json").is_file() {
+        return Err(Error::new(format!("{} is neither a store nor a report", folder.display()))
+            .hint("give a folder that holds store.json or metrics.parquet"));
+    }
+    let metrics = report_input(study, plan, &Store::open_existing(folder)?, "", local)?.metrics;
+    if metrics.rows().is_empty() {
+        return Err(Error::new(format!("the store {} has no result of this study", folder.display()))
+            .hint("choose the profile, scale and methods that it was run with"));
+    }
+    Ok(metrics)
 }

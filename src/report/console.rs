@@ -45,7 +45,8 @@ fn main_table(table: &Table, primary: &str) -> String {
     draw(table, &["size", "method", primary])
 }
 
-fn draw(table: &Table, wanted: &[&str]) -> String {
+/// Some columns of a table; what the first of them repeats is not written again.
+pub(super) fn draw(table: &Table, wanted: &[&str]) -> String {
     let places: Vec<usize> =
         wanted.iter().filter_map(|id| table.columns.iter().position(|column| column.id == *id)).collect();
     let mut grid = Grid::new();

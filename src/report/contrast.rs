@@ -1,5 +1,7 @@
 //! One method over its seeds; two methods paired by seed; and which of several methods are separated from the best.
 
+use std::collections::BTreeSet;
+
 use super::input::{Better, BySeed, Claim, MetricColumn, RelativeTo};
 use super::table::Mark;
 use super::view::View;
@@ -13,12 +15,46 @@ pub fn over_seeds(view: &View, metric: &MetricColumn, values: &BySeed) -> Result
         return Ok(None);
     }
     let values: Vec<f64> = values.values().copied().collect();
-    let mut estimate = stats::mean(&values, view.level())?;
+    Ok(Some(within_range(metric, stats::mean(&values, view.level())?)))
+}
+
+/// An estimate whose interval is cut to the values that the metric can take.
+pub fn within_range(metric: &MetricColumn, mut estimate: Estimate) -> Estimate {
     if let (Some(interval), Some([least, most])) = (&mut estimate.interval, metric.range) {
         interval.low = interval.low.max(least.min(estimate.point));
         interval.high = interval.high.min(most.max(estimate.point));
     }
-    Ok(Some(estimate))
+    estimate
+}
+
+/// The mean for new prompts too, over `seeds` and test items, of a signed sum of methods; `None` unless each has its items
+/// under every seed.
+pub fn over_seeds_and_items(
+    view: &View,
+    metric: &MetricColumn,
+    size: &str,
+    signed: &[(&str, f64)],
+    seeds: &[i64],
+) -> Result<Option<Estimate>> {
+    let row = |seed: &i64| {
+        let mut sum: Vec<f64> = Vec::new();
+        for (method, sign) in signed {
+            let values = view.items(method, size, &metric.id)?.get(seed)?;
+            sum.resize(values.len(), 0.0);
+            sum.iter_mut().zip(*values).for_each(|(sum, value)| *sum += sign * value);
+        }
+        Some(sum)
+    };
+    match seeds.iter().map(row).collect::<Option<Vec<_>>>() {
+        Some(rows) if !rows.is_empty() => stats::two_way(&rows, view.level()).map(Some),
+        _ => Ok(None),
+    }
+}
+
+/// Seeds that all have.
+fn shared(all: impl Iterator<Item = BySeed>) -> Vec<i64> {
+    let seeds = all.map(|values| values.into_keys().collect::<BTreeSet<i64>>());
+    seeds.reduce(|a, b| &a & &b).into_iter().flatten().collect()
 }
 
 /// `method − versus`, less another such difference where it is relative to one, over the seeds that all have.
@@ -34,6 +70,8 @@ pub struct Contrast<'a> {
     /// Probability that a run of `method` is better than one of `versus`, whichever way the metric improves; where the
     /// contrast is relative, that the first difference is better than the second.
     pub improvement: Option<f64>,
+    /// The difference for new prompts too; `None` unless every pair of seeds has the values of all test items.
+    pub new_prompts: Option<Estimate>,
     /// Pairs that were planned.
     pub planned: usize,
 }
@@ -57,8 +95,17 @@ impl<'a> Contrast<'a> {
     ) -> Result<Self> {
         let [size, method, versus] = [size, method, versus].map(str::to_owned);
         let relative_to = relative_to.cloned();
-        let mut contrast =
-            Self { metric, size, method, versus, relative_to, paired: None, improvement: None, planned: 0 };
+        let mut contrast = Self {
+            metric,
+            size,
+            method,
+            versus,
+            relative_to,
+            paired: None,
+            improvement: None,
+            new_prompts: None,
+            planned: 0,
+        };
         let planned = contrast.methods().into_iter().map(|method| view.planned(method, &contrast.size)).min();
         contrast.planned = planned.unwrap_or(0);
         contrast.paired = contrast.beyond(view, 0.0)?;
@@ -66,7 +113,17 @@ impl<'a> Contrast<'a> {
             Better::Lower => 1.0 - paired.probability_of_improvement,
             Better::Higher | Better::Neither => paired.probability_of_improvement,
         });
+        contrast.new_prompts = contrast.for_new_prompts(view)?;
         Ok(contrast)
+    }
+
+    /// The same difference of the values per test item, over seeds and items.
+    fn for_new_prompts(&self, view: &View) -> Result<Option<Estimate>> {
+        let signed = self.added().into_iter().map(|method| (method, 1.0));
+        let signed: Vec<(&str, f64)> =
+            signed.chain(self.subtracted().into_iter().map(|method| (method, -1.0))).collect();
+        let seeds = shared(signed.iter().map(|(method, _)| view.metrics().last(method, &self.size, &self.metric.id)));
+        over_seeds_and_items(view, self.metric, &self.size, &signed, &seeds)
     }
 
     /// The methods it is made from; of those that it adds the first, then those that it subtracts.
@@ -85,31 +142,22 @@ impl<'a> Contrast<'a> {
     /// The comparison against a difference of `threshold` instead of 0: what a claim of "by more than" is tested by.
     pub fn beyond(&self, view: &View, threshold: f64) -> Result<Option<Paired>> {
         let of = |method: &str| view.metrics().last(method, &self.size, &self.metric.id);
-        let (added, subtracted): (Vec<BySeed>, Vec<BySeed>) =
-            (self.added().into_iter().map(of).collect(), self.subtracted().into_iter().map(of).collect());
-        let mut sides: (Vec<f64>, Vec<f64>) = Default::default();
-        let mut gains: (Vec<f64>, Vec<f64>) = Default::default();
-        for seed in added[0].keys() {
-            let value = |of: &BySeed| of.get(seed).copied();
-            let (Some(added), Some(subtracted)) = (
-                added.iter().map(value).collect::<Option<Vec<f64>>>(),
-                subtracted.iter().map(value).collect::<Option<Vec<f64>>>(),
-            ) else {
-                continue;
-            };
-            sides.0.push(added.iter().sum());
-            sides.1.push(subtracted.iter().sum::<f64>() + threshold);
-            if let ([_, versus], [_, method]) = (&added[..], &subtracted[..]) {
-                gains.0.push(added[0] - subtracted[0]);
-                gains.1.push(method - versus + threshold);
-            }
-        }
-        if sides.0.is_empty() {
+        let [added, subtracted] =
+            [self.added(), self.subtracted()].map(|ids| ids.into_iter().map(of).collect::<Vec<_>>());
+        let seeds = shared(added.iter().chain(&subtracted).cloned());
+        if seeds.is_empty() {
             return Ok(None);
         }
-        let mut comparison = paired(&sides.0, &sides.1, view.level())?;
-        if self.relative_to.is_some() {
-            comparison.probability_of_improvement = probability_of_improvement(&gains.0, &gains.1);
+        let sum = |side: &[BySeed], seed: &i64| side.iter().map(|values| values[seed]).sum::<f64>();
+        let a: Vec<f64> = seeds.iter().map(|seed| sum(&added, seed)).collect();
+        let b: Vec<f64> = seeds.iter().map(|seed| sum(&subtracted, seed) + threshold).collect();
+        let mut comparison = paired(&a, &b, view.level())?;
+        // Sums of different methods have the right difference, but are nothing that could be better than the other.
+        if let ([method, other_versus], [versus, other_method]) = (&added[..], &subtracted[..]) {
+            let gain = |a: &BySeed, b: &BySeed| seeds.iter().map(|seed| a[seed] - b[seed]).collect::<Vec<f64>>();
+            let (ours, theirs) = (gain(method, versus), gain(other_method, other_versus));
+            let theirs: Vec<f64> = theirs.iter().map(|gain| gain + threshold).collect();
+            comparison.probability_of_improvement = probability_of_improvement(&ours, &theirs);
         }
         Ok(Some(comparison))
     }

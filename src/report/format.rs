@@ -21,13 +21,11 @@ pub fn optional(value: Option<f64>, decimals: usize) -> String {
 }
 
 /// `0.712 [0.690, 0.734]`, or `0.712 [n/a]` where an interval is not defined.
-pub fn estimate(point: Option<f64>, interval: Option<(f64, f64)>, decimals: usize) -> String {
+pub fn estimate(point: Option<f64>, interval: Option<(f64, f64)>, number: impl Fn(f64) -> String) -> String {
     match (point, interval) {
         (None, _) => NOT_AVAILABLE.to_owned(),
-        (Some(point), None) => format!("{} [{NOT_AVAILABLE}]", fixed(point, decimals)),
-        (Some(point), Some((low, high))) => {
-            format!("{} [{}, {}]", fixed(point, decimals), fixed(low, decimals), fixed(high, decimals))
-        }
+        (Some(point), None) => format!("{} [{NOT_AVAILABLE}]", number(point)),
+        (Some(point), Some((low, high))) => format!("{} [{}, {}]", number(point), number(low), number(high)),
     }
 }
 
@@ -106,8 +104,8 @@ mod tests {
         assert_eq!(fixed(-0.0004, 3), "0.000");
         assert_eq!(fixed(-0.0006, 3), "-0.001");
         assert_eq!(fixed(f64::NAN, 2), "n/a");
-        assert_eq!(estimate(Some(1.5), None, 1), "1.5 [n/a]");
-        assert_eq!(estimate(None, None, 1), "n/a");
+        assert_eq!(estimate(Some(1.5), None, |value| fixed(value, 1)), "1.5 [n/a]");
+        assert_eq!(estimate(None, None, |value| fixed(value, 1)), "n/a");
     }
 
     #[test]

@@ -7,6 +7,8 @@
 //! same input gives the same bytes, whatever the order of its rows, so there is no date in a report.
 
 mod claims;
+pub mod compare;
+mod compute;
 mod console;
 mod contrast;
 mod crossing;
@@ -21,10 +23,14 @@ mod metrics;
 mod page;
 mod prose;
 mod save;
+pub mod snapshot;
 mod summary;
 mod table;
 mod tables;
 mod view;
+
+#[cfg(test)]
+mod simulation;
 
 pub use console::console;
 pub use input::{
@@ -35,6 +41,7 @@ pub use input::{
 pub use save::write;
 
 use crate::error::Result;
+use compute::Spending;
 use figures::{Figure, Figures};
 use table::Table;
 use tables::Question;
@@ -49,6 +56,9 @@ struct Content<'a> {
     results: Vec<(TableKind, Table)>,
     differences: [Table; 2],
     iterations: Table,
+    iteration_costs: Table,
+    spent: Table,
+    matched_compute: Table,
     costs: Table,
     figures: Figures,
     ablations: Vec<Answer<'a>>,
@@ -75,6 +85,7 @@ impl<'a> Content<'a> {
     fn assemble(view: &View<'a>) -> Result<Self> {
         let claims = claims::judge(view)?;
         let claims_table = tables::claims(view, &claims)?;
+        let spending = Spending::new(view);
         let results = view.layout().tables.iter().map(|spec| Ok((spec.kind, tables::results(view, spec)?)));
         Ok(Self {
             cells: tables::cells(view),
@@ -86,8 +97,11 @@ impl<'a> Content<'a> {
                 tables::differences(view, Question::SubjectAgainstEach)?,
             ],
             iterations: tables::iterations(view)?,
+            iteration_costs: tables::iteration_costs(view, &spending)?,
+            spent: tables::spent(view, &spending)?,
+            matched_compute: tables::matched_compute(view, &spending)?,
             costs: tables::costs(view),
-            figures: Figures::draw(view)?,
+            figures: Figures::draw(view, &spending)?,
             ablations: view.input.ablations.iter().map(|it| Answer::new(view, it)).collect::<Result<_>>()?,
             curves: view.input.curves.iter().map(|it| Drawn::new(view, it)).collect::<Result<_>>()?,
         })
@@ -103,7 +117,7 @@ impl<'a> Content<'a> {
             .into_iter()
             .chain(results)
             .chain(&self.differences)
-            .chain([&self.iterations, &self.costs])
+            .chain([&self.iterations, &self.iteration_costs, &self.spent, &self.matched_compute, &self.costs])
             .chain(self.ablations.iter().flat_map(|it| [&it.points].into_iter().chain(&it.crossings)))
             .chain(self.curves.iter().filter_map(|it| it.table.as_ref()))
     }

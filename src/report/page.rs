@@ -91,7 +91,7 @@ fn values(view: &View, content: &Content, markup: &dyn Markup) -> Result<Value> 
     let sentences = |all: Vec<String>| all.iter().map(|text| markup.prose(text)).collect::<Vec<_>>();
     let cut = |table: &Table, by| cut(table, by, markup);
     let results = |kind| content.results_of(kind).map(|table| cut(table, "size")).collect::<Vec<_>>();
-    let Figures { dots, iterations } = &content.figures;
+    let Figures { dots, iterations, compute } = &content.figures;
     let (answers, curves): (Vec<&Drawn>, Vec<&Drawn>) = content.curves.iter().partition(|curve| curve.answers());
     let answers = answers.into_iter().map(|curve| curve_section(curve, markup));
     let questions = content.ablations.iter().map(|answer| ablation_section(answer, markup)).chain(answers);
@@ -135,6 +135,11 @@ fn values(view: &View, content: &Content, markup: &dyn Markup) -> Result<Value> 
         differences_intro => markup.prose(&prose::differences(view)?),
         differences => content.differences.iter().map(|table| cut(table, "metric")).collect::<Vec<_>>(),
         iterations => cut(&content.iterations, "size"),
+        compute_intro => markup.prose(&prose::compute(view)?),
+        iteration_costs => cut(&content.iteration_costs, "size"),
+        spent => cut(&content.spent, "size"),
+        matched_compute => cut(&content.matched_compute, "resource"),
+        compute_figure => figures(markup, compute),
         costs => cut(&content.costs, ""),
         notes => sentences(prose::notes(view)),
         reading => sentences(prose::reading(view)),
@@ -196,13 +201,13 @@ fn whole(table: &Table, markup: &dyn Markup) -> Rendered {
         title: markup.prose(&table.title),
         note: table.note.as_deref().map(|note| markup.prose(note)),
         parts: Vec::new(),
-        text: markup.table(&without_idle_iterations(table)),
+        text: markup.table(&without_idle_columns(table)),
     }
 }
 
 /// Cut at the values of the column `by`; without rows, without parts.
 fn cut(table: &Table, by: &str, markup: &dyn Markup) -> Rendered {
-    let parts = if table.rows.is_empty() { Vec::new() } else { without_idle_iterations(table).split_by(by) };
+    let parts = if table.rows.is_empty() { Vec::new() } else { without_idle_columns(table).split_by(by) };
     let part = |(name, part): (String, Table)| Part {
         name: markup.plain(&name),
         long: part.rows.len() > SHORT,
@@ -211,11 +216,15 @@ fn cut(table: &Table, by: &str, markup: &dyn Markup) -> Rendered {
     Rendered { parts: parts.into_iter().map(part).collect(), ..whole(table, markup) }
 }
 
-/// The column `iteration` says nothing where no method iterates.
-fn without_idle_iterations(table: &Table) -> Table {
-    let at = table.columns.iter().position(|column| column.id == "iteration");
-    let idle = at.is_some_and(|at| table.rows.iter().all(|row| matches!(row[at], Cell::Integer(None | Some(0)))));
-    if idle { without(table, "iteration") } else { table.clone() }
+/// Without what says nothing: iterations where no method iterates, intervals for new prompts where no items are known.
+fn without_idle_columns(table: &Table) -> Table {
+    let idle = |at: usize, id: &str| match id {
+        "iteration" => table.rows.iter().all(|row| matches!(row[at], Cell::Integer(None | Some(0)))),
+        "new_prompts" => table.rows.iter().all(|row| matches!(row[at], Cell::Estimate(it) if it.point.is_none())),
+        _ => false,
+    };
+    let columns = table.columns.iter().enumerate().filter(|(at, column)| idle(*at, &column.id));
+    columns.fold(table.clone(), |left, (_, column)| without(&left, &column.id))
 }
 
 /// The table without one of its columns.

@@ -73,6 +73,17 @@ pub fn differences(view: &View) -> Result<String> {
     ))
 }
 
+pub fn compute(view: &View) -> Result<String> {
+    let primary = view.metric(&view.layout().primary)?;
+    Ok(format!(
+        "Making only, without what measures; a stage that methods share is counted for each, as if it were made alone. For \
+         the same cost: the dearer method is taken at its last iteration that the cheaper one's total pays for (means over \
+         seeds), and {} is compared there, paired by seed; n/a where even its first is dearer. All such rows are \
+         exploratory, adjusted together by Benjamini and Hochberg's method.",
+        primary.label
+    ))
+}
+
 /// The producer's notes, then what the data themselves call for.
 pub fn notes(view: &View) -> Vec<String> {
     let mut notes: Vec<String> =
@@ -99,7 +110,9 @@ pub fn reading(view: &View) -> Vec<String> {
         format!(
             "`0.712 [0.690, 0.734]` is a mean over seeds with its {level} % Student t interval. The estimand is that of a \
              **fixed test set**: seeds vary, prompts do not, so an interval says what retraining would change, not what \
-             other prompts would. Intervals are cut to the values a metric can take."
+             other prompts would. Columns **new prompts too** say what both would change: seeds and test items vary, \
+             crossed, and the interval is that of the two-way layout. p-values and verdicts are about the fixed test set. \
+             Intervals are cut to the values a metric can take."
         ),
         "A method is shown at its last iteration. `(n=3)` is added where fewer seeds than planned stand behind a number."
             .to_owned(),

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::claims::Judged;
 use super::contrast::over_seeds;
-use super::input::Direction;
+use super::input::{Direction, RelativeTo};
 use super::view::View;
 use crate::error::{Context, Result};
 use crate::stats::{Estimate, Paired, Verdict};
@@ -43,6 +43,8 @@ struct ClaimSummary<'a> {
     metric: &'a str,
     method: &'a str,
     versus: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    relative_to: Option<&'a RelativeTo>,
     direction: Direction,
     family: &'a str,
     margin: Option<f64>,
@@ -54,6 +56,9 @@ struct ClaimSummary<'a> {
 struct SizeSummary<'a> {
     size: &'a str,
     comparison: Option<Paired>,
+    /// The same difference for new prompts too, where the values of all test items are known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    new_prompts: Option<Estimate>,
     p_holm: Option<f64>,
     verdict: Option<Verdict>,
 }
@@ -99,6 +104,7 @@ fn claim<'a>(judged: &'a Judged) -> ClaimSummary<'a> {
     let size = |part: &'a super::claims::Part| SizeSummary {
         size: &part.contrast.size,
         comparison: part.contrast.paired,
+        new_prompts: part.contrast.new_prompts,
         p_holm: part.p_adjusted,
         verdict: part.verdict,
     };
@@ -108,6 +114,7 @@ fn claim<'a>(judged: &'a Judged) -> ClaimSummary<'a> {
         metric: &claim.metric,
         method: &claim.method,
         versus: &claim.versus,
+        relative_to: claim.relative_to.as_ref(),
         direction: claim.direction,
         family: &claim.family,
         margin: claim.margin,

@@ -63,6 +63,8 @@ pub struct Measured {
     pub planned: usize,
     /// Digits after the point when shown.
     pub decimals: usize,
+    /// Shown as `1.23e15` instead.
+    pub scientific: bool,
     pub mark: Mark,
 }
 
@@ -141,12 +143,17 @@ impl Measured {
             n: estimate.n,
             planned,
             decimals,
+            scientific: false,
             mark: Mark::None,
         }
     }
 
     fn show(&self) -> String {
-        let text = format::estimate(self.point, self.interval, self.decimals);
+        let number = |value: f64| match self.scientific {
+            true => format!("{value:.2e}"),
+            false => format::fixed(value, self.decimals),
+        };
+        let text = format::estimate(self.point, self.interval, number);
         if self.n > 0 && self.n < self.planned { format!("{text} (n={})", self.n) } else { text }
     }
 }

@@ -1,16 +1,20 @@
 //! The input as the tables and figures look at it: checked, with every method and size in its order, and counted.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::input::{
-    Ablation, AblationLine, AblationPoint, AxisScale, Better, Claim, Header, Layout, MethodRow, MetricColumn, Metrics,
-    ReportInput, Status, TableKind, TableSpec,
+    Ablation, AblationLine, AblationPoint, AxisScale, Better, Claim, Header, Items, Layout, MethodRow, MetricColumn,
+    Metrics, ReportInput, Status, TableKind, TableSpec,
 };
 use crate::error::{Error, Result};
+
+/// Values per test item, by method, size and metric, then by seed.
+type ItemValues<'a> = BTreeMap<(&'a str, &'a str, &'a str), BTreeMap<i64, &'a [f64]>>;
 
 /// A checked input.
 pub struct View<'a> {
     pub input: &'a ReportInput,
+    items: ItemValues<'a>,
     /// The layout's methods and points, then those that only cells or metrics name, so that none is left out.
     pub methods: Vec<MethodRow>,
     pub sizes: Vec<String>,
@@ -48,7 +52,7 @@ impl<'a> View<'a> {
     /// When the layout, a claim or an ablation names a method, size or metric that does not exist, when two tables or
     /// figures would share a file, when points lie nowhere on their axis, or when the level is no probability.
     pub fn new(input: &'a ReportInput) -> Result<Self> {
-        let view = Self { input, methods: methods(input), sizes: sizes(input) };
+        let view = Self { input, items: items(input)?, methods: methods(input), sizes: sizes(input) };
         view.check_layout()?;
         view.check_claims()?;
         view.check_ablations()?;
@@ -117,6 +121,16 @@ impl<'a> View<'a> {
             }
         }
         Ok(found)
+    }
+
+    /// Values of a metric per test item at the method's last iteration, by seed.
+    pub fn items<'s>(
+        &'s self,
+        method: &'s str,
+        size: &'s str,
+        metric: &'s str,
+    ) -> Option<&'s BTreeMap<i64, &'a [f64]>> {
+        self.items.get(&(method, size, metric))
     }
 
     pub fn counts(&self, method: &str, size: &str) -> Counts {
@@ -309,6 +323,30 @@ fn once(what: &str, names: impl Iterator<Item = String>) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// By method, size and metric, then by seed; all runs of a size have the same items of a metric.
+fn items(input: &ReportInput) -> Result<ItemValues<'_>> {
+    let mut found = ItemValues::new();
+    let mut lengths: BTreeMap<(&str, &str), usize> = BTreeMap::new();
+    for Items { method, size, seed, metric, values } in &input.items {
+        let wrong = |what: String| {
+            Err(Error::new(format!("the items of `{metric}` for method `{method}`, size `{size}`, seed {seed} {what}"))
+                .hint("all methods and seeds have the same items in the same order, each with a number"))
+        };
+        let length = *lengths.entry((size, metric)).or_insert(values.len());
+        if values.is_empty() || values.len() != length {
+            return wrong(format!("are {} where another run has {length}", values.len()));
+        }
+        if values.iter().any(|value| !value.is_finite()) {
+            return wrong("hold a value that is not finite".to_owned());
+        }
+        let Ok(key) = i64::try_from(*seed) else { return wrong("have a seed beyond what metrics can have".to_owned()) };
+        if found.entry((method, size, metric)).or_default().insert(key, values).is_some() {
+            return wrong("are there twice".to_owned());
+        }
+    }
+    Ok(found)
 }
 
 fn methods(input: &ReportInput) -> Vec<MethodRow> {

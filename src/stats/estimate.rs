@@ -11,6 +11,8 @@ use statrs::distribution::{ContinuousCDF, Normal};
 pub enum IntervalMethod {
     /// Student t over independent replicates (or over their paired differences).
     StudentT,
+    /// Student t with Welch's degrees of freedom over two independent samples.
+    Welch,
     /// Wilson's score interval of a proportion (Wilson 1927).
     Wilson,
     /// Percentiles of bootstrap resamples (Efron and Tibshirani 1993).

@@ -28,7 +28,7 @@ pub use estimate::{Estimate, Interval, IntervalMethod, mean, wilson};
 pub use exact::{mann_whitney_exact, mcnemar_exact, wilcoxon_exact};
 pub use length_control::{Judgement, length_controlled_win_rates};
 pub use multiplicity::{adjust_defined, benjamini_hochberg, holm};
-pub use paired::{Paired, paired, probability_of_improvement, welch};
+pub use paired::{Paired, Sample, Welch, paired, probability_of_improvement, welch, welch_difference};
 pub use power::{minimum_detectable_effect, paired_power, seeds_needed, seeds_needed_for_equivalence};
 pub use verdict::{Direction, POWER, Tost, Verdict, tost, verdict};
 

@@ -1,6 +1,6 @@
 //! Two methods compared over the same seeds, and over independent ones.
 
-use super::estimate::{self, Estimate};
+use super::estimate::{self, Estimate, Interval, IntervalMethod};
 use super::verdict::POWER;
 use super::{check, power, student};
 use crate::error::Result;
@@ -70,23 +70,63 @@ pub fn probability_of_improvement(x: &[f64], y: &[f64]) -> f64 {
     wins / (x.len() as f64 * y.len() as f64)
 }
 
+/// What is known of one of two independent samples.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Sample {
+    pub mean: f64,
+    /// Sample standard deviation; `None` below two values.
+    pub sd: Option<f64>,
+    pub n: usize,
+}
+
+impl Sample {
+    /// # Errors
+    /// No values, or values that are not finite.
+    pub fn of(values: &[f64]) -> Result<Self> {
+        check::values("sample", values)?;
+        Ok(Self { mean: estimate::average(values), sd: estimate::deviation(values), n: values.len() })
+    }
+}
+
+/// Two independent samples compared.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Welch {
+    /// x − y; its `n` is that of the smaller sample. Standard error and interval are `None` where a sample has fewer than
+    /// two values.
+    pub difference: Estimate,
+    /// Two-sided; `None` where the error is, or where neither sample shows spread.
+    pub p: Option<f64>,
+}
+
+/// The difference of the means of two independent samples with Welch's t test and interval (Welch 1947).
+///
+/// # Errors
+/// A `level` outside (0, 1).
+pub fn welch_difference(x: &Sample, y: &Sample, level: f64) -> Result<Welch> {
+    check::open_unit("the confidence level", level)?;
+    let point = x.mean - y.mean;
+    let n = x.n.min(y.n);
+    let unknown = Welch { difference: Estimate { point, se: None, interval: None, n }, p: None };
+    let (Some(sx), Some(sy)) = (x.sd, y.sd) else { return Ok(unknown) };
+    let (nx, ny) = (x.n as f64, y.n as f64);
+    let (vx, vy) = (sx * sx / nx, sy * sy / ny);
+    let se = (vx + vy).sqrt();
+    // Welch–Satterthwaite, through shares so that small variances do not underflow.
+    let share = vx / (vx + vy);
+    let freedom = match se > 0.0 {
+        true => 1.0 / (share * share / (nx - 1.0) + (1.0 - share).powi(2) / (ny - 1.0)),
+        false => nx + ny - 2.0,
+    };
+    let interval = Interval::student(point, se, freedom, level, IntervalMethod::Welch);
+    let p = (se > 0.0).then(|| student::two_sided_p(point / se, freedom));
+    Ok(Welch { difference: Estimate { point, se: Some(se), interval: Some(interval), n }, p })
+}
+
 /// Two-sided p-value of Welch's t test of two independent samples (Welch 1947). `None` if a sample has fewer than two
 /// values or neither shows spread.
 ///
 /// # Errors
 /// No values, or values that are not finite.
 pub fn welch(x: &[f64], y: &[f64]) -> Result<Option<f64>> {
-    check::values("Welch's test", x)?;
-    check::values("Welch's test", y)?;
-    let (Some(sx), Some(sy)) = (estimate::deviation(x), estimate::deviation(y)) else { return Ok(None) };
-    let (nx, ny) = (x.len() as f64, y.len() as f64);
-    let (vx, vy) = (sx * sx / nx, sy * sy / ny);
-    if vx + vy == 0.0 {
-        return Ok(None);
-    }
-    let t = (estimate::average(x) - estimate::average(y)) / (vx + vy).sqrt();
-    // Welch–Satterthwaite, through shares so that small variances do not underflow.
-    let share = vx / (vx + vy);
-    let freedom = 1.0 / (share * share / (nx - 1.0) + (1.0 - share).powi(2) / (ny - 1.0));
-    Ok(Some(student::two_sided_p(t, freedom)))
+    Ok(welch_difference(&Sample::of(x)?, &Sample::of(y)?, 0.95)?.p)
 }

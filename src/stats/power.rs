@@ -1,6 +1,8 @@
 //! What a paired comparison of so many seeds can see, and how many seeds it takes to see an effect.
 
 use super::student::{noncentral_upper_tail, upper_quantile};
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
 
 /// Beyond this many seeds the answer is "no number of seeds that anyone will run".
 const MOST_SEEDS: usize = 1_000_000;
@@ -31,8 +33,21 @@ pub fn minimum_detectable_effect(sd: f64, n: usize, alpha: f64, power: f64) -> O
     if n < 2 || !spread || !in_open_unit(alpha) || !in_open_unit(power) || power <= alpha {
         return None;
     }
-    let shift = increasing_root(|shift| power_at_shift(shift, n, alpha) - power)?;
-    Some(shift * sd / (n as f64).sqrt())
+    Some(detectable_shift(n, alpha, power)? * sd / (n as f64).sqrt())
+}
+
+/// The noncentrality at which the test over `n` pairs has this power. It takes a millisecond to solve for and a report
+/// asks for the same one thousands of times, so it is kept.
+fn detectable_shift(n: usize, alpha: f64, power: f64) -> Option<f64> {
+    static SOLVED: Mutex<BTreeMap<(usize, u64, u64), Option<f64>>> = Mutex::new(BTreeMap::new());
+    let key = (n, alpha.to_bits(), power.to_bits());
+    let solved = || SOLVED.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(shift) = solved().get(&key) {
+        return *shift;
+    }
+    let shift = increasing_root(|shift| power_at_shift(shift, n, alpha) - power);
+    solved().insert(key, shift);
+    shift
 }
 
 /// The fewest paired seeds (at least 2) at which the two-sided paired t test finds a true mean difference `effect` with
@@ -42,7 +57,8 @@ pub fn seeds_needed(effect: f64, sd: f64, alpha: f64, power: f64) -> Option<usiz
     if !defined || !in_open_unit(alpha) || !in_open_unit(power) {
         return None;
     }
-    fewest(|n| paired_power(effect / sd, n, alpha).is_some_and(|reached| reached >= power))
+    let enough = |n| paired_power(effect / sd, n, alpha).is_some_and(|reached| reached >= power);
+    fewest(by_normal(effect / sd, alpha / 2.0, 1.0 - power), enough)
 }
 
 /// The fewest paired seeds at which two one-sided tests at `alpha` show that the difference lies within ±`margin` with
@@ -58,25 +74,49 @@ pub fn seeds_needed_for_equivalence(difference: f64, sd: f64, margin: f64, alpha
         let freedom = n as f64 - 1.0;
         noncentral_upper_tail(upper_quantile(alpha, freedom), freedom, room / sd * (n as f64).sqrt())
     };
-    fewest(|n| one_sided(margin - difference, n) + one_sided(margin + difference, n) - 1.0 >= power)
+    let enough = |n| one_sided(margin - difference, n) + one_sided(margin + difference, n) - 1.0 >= power;
+    fewest(by_normal((margin - difference.abs()) / sd, alpha, 1.0 - power), enough)
 }
 
 fn in_open_unit(value: f64) -> bool {
     value > 0.0 && value < 1.0
 }
 
-/// The smallest n ≥ 2 that is `enough`, for a property that once true stays true.
-fn fewest(enough: impl Fn(usize) -> bool) -> Option<usize> {
-    let mut high = 2;
-    while !enough(high) {
-        if high >= MOST_SEEDS {
-            return None;
+/// How many pairs it would take if their spread were known: where to begin to look.
+fn by_normal(d: f64, error: f64, miss: f64) -> usize {
+    let quantile = |tail| upper_quantile(tail, f64::INFINITY);
+    let pairs = ((quantile(error) + quantile(miss)) / d).powi(2);
+    (pairs.clamp(2.0, MOST_SEEDS as f64)).ceil() as usize
+}
+
+/// The smallest n ≥ 2 that is `enough`, for a property that once true stays true; looked for from `guess` in steps that
+/// double, since each look takes a millisecond.
+fn fewest(guess: usize, enough: impl Fn(usize) -> bool) -> Option<usize> {
+    // From here on `low` is not enough, or is 1, and `high` is.
+    let (mut low, mut high) = (1, guess);
+    let mut step = 1;
+    if enough(guess) {
+        while guess > low + step {
+            if !enough(guess - step) {
+                low = guess - step;
+                break;
+            }
+            high = guess - step;
+            step *= 2;
         }
-        high = (high * 2).min(MOST_SEEDS);
-    }
-    let mut low = high / 2;
-    if low < 2 {
-        return Some(high);
+    } else {
+        low = guess;
+        loop {
+            if low >= MOST_SEEDS {
+                return None;
+            }
+            high = (guess + step).min(MOST_SEEDS);
+            if enough(high) {
+                break;
+            }
+            low = high;
+            step *= 2;
+        }
     }
     while high - low > 1 {
         let middle = low + (high - low) / 2;
@@ -119,4 +159,19 @@ fn increasing_root(f: impl Fn(f64) -> f64) -> Option<f64> {
         last_side = value;
     }
     Some((low + high) / 2.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::fewest;
+
+    #[test]
+    fn the_fewest_do_not_depend_on_where_the_search_begins() {
+        for wanted in [2, 3, 7, 100, 999_999, 1_000_000] {
+            for guess in [2, 3, 6, 7, 8, 99, 2000, 1_000_000] {
+                assert_eq!(fewest(guess, |n| n >= wanted), Some(wanted), "from {guess}");
+            }
+        }
+        assert_eq!(fewest(5, |_| false), None);
+    }
 }

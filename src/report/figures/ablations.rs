@@ -4,7 +4,7 @@
 use super::axis::{Extent, Panel, Scale};
 use super::legend::Legend;
 use super::svg::{Anchor, Svg, TEXT, styled, width_of};
-use super::{LEFT, WIDTH, draw_band, draw_mean, grid, heading, lowest, series_of};
+use super::{LEFT, WIDTH, draw_band, draw_mean, grid, heading, lowest, series_of, turn};
 use crate::error::Result;
 use crate::report::contrast::over_seeds;
 use crate::report::format;
@@ -57,8 +57,10 @@ pub fn draw(view: &View, ablation: &Ablation, metric: &MetricColumn) -> Result<O
     let columns = panels.len().min(if drawing.words.len() > 6 { 1 } else { 2 });
     // Words lie flat where they fit and are turned where they do not.
     let longest = drawing.words.iter().map(|word| width_of(word)).fold(0.0, f64::max);
-    let turned = longest > (WIDTH - LEFT) / columns as f64 / drawing.words.len().max(1) as f64 - 8.0;
-    let foot = if turned { 34.0 + longest * 0.5 } else { 0.0 } + 46.0;
+    let slot = (WIDTH - LEFT) / columns as f64 / drawing.words.len().max(1) as f64;
+    let names: Vec<f64> = drawing.words.iter().map(|word| width_of(word)).collect();
+    let degrees = if longest > slot - 8.0 { turn(slot, &names) } else { 0.0 };
+    let foot = 46.0 + longest * degrees.to_radians().sin();
     let legend = drawing.legend();
     let frames = grid(panels.len(), columns, 50.0 + legend.height(), HEIGHT, foot, x, y);
 
@@ -72,7 +74,7 @@ pub fn draw(view: &View, ablation: &Ablation, metric: &MetricColumn) -> Result<O
         if let Some(level) = level {
             draw_level(&mut svg, frame, level);
         }
-        drawing.name_x(&mut svg, frame, turned);
+        drawing.name_x(&mut svg, frame, degrees);
         let below = (frame.left + frame.width / 2.0, frame.bottom() + foot - 10.0);
         svg.text("muted", below, Anchor::Middle, &ablation.axis);
         for line in 0..ablation.lines.len() {
@@ -158,12 +160,12 @@ impl<'a> Drawing<'a> {
         format!("Dots: seeds, hollow where collapsed. {mean}: mean with its {level} % t interval over seeds.")
     }
 
-    fn name_x(&self, svg: &mut Svg, frame: &Panel, turned: bool) {
+    fn name_x(&self, svg: &mut Svg, frame: &Panel, degrees: f64) {
         frame.name_x(svg, &self.places());
         for (place, word) in self.words.iter().enumerate() {
             let at = (frame.at_x(place as f64 + 0.5), frame.bottom() + TEXT + 6.0);
-            if turned {
-                svg.turned("", (at.0 + 6.0, at.1), Anchor::End, -28.0, word);
+            if degrees > 0.0 {
+                svg.turned("", (at.0 + 6.0, at.1), Anchor::End, -degrees, word);
             } else {
                 svg.text("", at, Anchor::Middle, word);
             }

@@ -2,7 +2,7 @@
 
 use super::axis::{Extent, Panel};
 use super::svg::{Anchor, Svg, TEXT, series, width_of};
-use super::{LEFT, WIDTH, draw_mean, grid, heading, lowest, series_of};
+use super::{LEFT, WIDTH, draw_mean, grid, heading, lowest, series_of, turn};
 use crate::error::Result;
 use crate::report::contrast::over_seeds;
 use crate::report::format;
@@ -37,8 +37,9 @@ pub fn draw(view: &View, metric: &MetricColumn) -> Result<Option<String>> {
     // Labels lie flat where they fit and are turned where they do not.
     let longest = methods.iter().map(|row| width_of(&row.label)).fold(0.0, f64::max);
     let slot_width = (WIDTH - LEFT) / columns as f64 / methods.len() as f64 - 8.0;
-    let turned = longest > slot_width;
-    let foot = if turned { 40.0 + longest * 0.5 } else { 46.0 };
+    let names: Vec<f64> = methods.iter().map(|row| width_of(&row.label)).collect();
+    let degrees = if longest > slot_width { turn(slot_width + 8.0, &names) } else { 0.0 };
+    let foot = 46.0 + longest * degrees.to_radians().sin();
     let frames = grid(panels.len(), columns, TOP, HEIGHT, foot, x, y);
 
     let title = heading(metric);
@@ -53,7 +54,7 @@ pub fn draw(view: &View, metric: &MetricColumn) -> Result<Option<String>> {
     for (index, (frame, slots)) in frames.iter().zip(&panels).enumerate() {
         frame.frame(&mut svg, view.size_label(&view.sizes[index]), index % columns == 0);
         for (place, slot) in slots.iter().enumerate() {
-            draw_slot(&mut svg, view, frame, place, slot, turned);
+            draw_slot(&mut svg, view, frame, place, slot, degrees);
         }
     }
     Ok(Some(svg.finish()))
@@ -76,7 +77,7 @@ fn slots<'v>(view: &View, metric: &MetricColumn, methods: &[&'v MethodRow], size
     methods.iter().map(slot).collect()
 }
 
-fn draw_slot(svg: &mut Svg, view: &View, frame: &Panel, place: usize, slot: &Slot, turned: bool) {
+fn draw_slot(svg: &mut Svg, view: &View, frame: &Panel, place: usize, slot: &Slot, degrees: f64) {
     let colour = series(series_of(view, &slot.method.id));
     let middle = place as f64 + 0.5;
     let x = frame.at_x(middle);
@@ -93,8 +94,8 @@ fn draw_slot(svg: &mut Svg, view: &View, frame: &Panel, place: usize, slot: &Slo
     let count = format!("{n}/{}", slot.planned);
     svg.text("muted", (x, foot + TEXT + 4.0), Anchor::Middle, &count);
     let emphasis = if slot.method.id == view.layout().subject { "strong" } else { "" };
-    if turned {
-        svg.turned(emphasis, (x + 6.0, foot + TEXT + 20.0), Anchor::End, -28.0, &slot.method.label);
+    if degrees > 0.0 {
+        svg.turned(emphasis, (x + 6.0, foot + TEXT + 20.0), Anchor::End, -degrees, &slot.method.label);
     } else {
         svg.text(emphasis, (x, foot + TEXT + 21.0), Anchor::Middle, &slot.method.label);
     }

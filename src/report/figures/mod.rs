@@ -2,12 +2,14 @@
 
 mod ablations;
 mod axis;
+mod compute;
 mod curves;
 mod dots;
 mod iterations;
 mod legend;
 mod svg;
 
+use super::compute::Spending;
 use super::input::{Ablation, Curve, MetricColumn, TableKind};
 use super::view::{View, file_stem};
 use crate::error::Result;
@@ -29,6 +31,8 @@ pub struct Figures {
     pub dots: Vec<Figure>,
     /// Every policy and reward metric against iteration, where a method iterates; the primary metric's comes first.
     pub iterations: Vec<Figure>,
+    /// The primary metric against what had been spent; none where that is not known.
+    pub compute: Option<Figure>,
 }
 
 /// A curve of the input; `None` where no line has a point.
@@ -51,7 +55,7 @@ pub fn ablation(view: &View, ablation: &Ablation) -> Result<Vec<Figure>> {
 }
 
 impl Figures {
-    pub fn draw(view: &View) -> Result<Self> {
+    pub fn draw(view: &View, spending: &Spending) -> Result<Self> {
         let mut metrics = view.metrics_of(&[TableKind::Policy, TableKind::Reward], false)?;
         metrics.sort_by_key(|metric| metric.id != view.layout().primary);
         let (mut dots, mut iterations) = (Vec::new(), Vec::new());
@@ -65,11 +69,17 @@ impl Figures {
                 iterations.push(Figure { id, title: format!("{} against iteration", metric.label), svg });
             }
         }
-        Ok(Self { dots, iterations })
+        let primary = view.metric(&view.layout().primary)?;
+        let compute = compute::draw(view, spending)?.map(|svg| Figure {
+            id: format!("{}-by-compute", file_stem(&primary.id)),
+            title: format!("{} against the FLOPs of making", primary.label),
+            svg,
+        });
+        Ok(Self { dots, iterations, compute })
     }
 
     pub fn all(&self) -> impl Iterator<Item = &Figure> {
-        self.dots.iter().chain(&self.iterations)
+        self.dots.iter().chain(&self.iterations).chain(&self.compute)
     }
 }
 
@@ -97,6 +107,13 @@ fn grid(count: usize, columns: usize, top: f64, height: f64, foot: f64, x: Exten
 
 /// Room for a panel's heading.
 const HEADING: f64 = 26.0;
+
+/// Degrees by which names under slots so wide are turned, the less the better, so that none leaves the figure on the left.
+fn turn(slot: f64, names: &[f64]) -> f64 {
+    let room = |place: usize| LEFT + (place as f64 + 0.5) * slot - 8.0;
+    let needed = names.iter().enumerate().map(|(place, width)| (room(place) / width).min(1.0).acos().to_degrees());
+    needed.fold(28.0, f64::max).min(80.0)
+}
 
 /// Lowest point of a grid, foot included.
 fn lowest(panels: &[Panel], foot: f64) -> f64 {

@@ -97,7 +97,7 @@ pub fn crossings(view: &View, ablation: &Ablation) -> Result<Option<Table>> {
         Column::text("line", "line"),
         Column::text("way", "way"),
         Column::new("level", label, Kind::Estimate),
-        Column::new("x", format!("{} where they meet", ablation.axis), Kind::Estimate),
+        Column::new("x", "where they meet", Kind::Estimate),
         count("inside", "seeds inside"),
         count("before", "before"),
         count("beyond", "beyond"),

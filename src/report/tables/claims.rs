@@ -1,6 +1,6 @@
 //! The declared claims beside what the runs say about them.
 
-use super::differences::difference;
+use super::differences::{difference, for_new_prompts};
 use crate::error::Result;
 use crate::report::claims::Judged;
 use crate::report::format;
@@ -41,6 +41,7 @@ pub fn claims(view: &View, judged: &[Judged]) -> Result<Table> {
                 Cell::text(view.size_label(&part.contrast.size)),
                 Cell::text(&claim.family),
                 Cell::Estimate(difference(&part.contrast)),
+                Cell::Estimate(for_new_prompts(&part.contrast)),
                 Cell::number(claim.margin, metric.decimals),
                 Cell::Probability(part.p()),
                 Cell::Probability(part.p_adjusted),
@@ -55,6 +56,7 @@ pub fn claims(view: &View, judged: &[Judged]) -> Result<Table> {
         Column::text("size", "size"),
         Column::text("family", "family"),
         Column::new("difference", interval, Kind::Estimate),
+        Column::new("new_prompts", "new prompts too", Kind::Estimate),
         Column::new("margin", "margin", Kind::Number),
         Column::new("p", "p", Kind::Number),
         Column::new("p_holm", "Holm p", Kind::Number),

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::report::compute::total;
 use crate::report::input::Cost;
 use crate::report::table::{Cell, Column, Kind, Table};
 use crate::report::view::View;
@@ -55,8 +56,8 @@ fn columns() -> Vec<Column> {
 
 fn row(size: &str, method: &str, stage: &str, costs: &[&Cost]) -> Vec<Cell> {
     let seeds = costs.iter().map(|cost| cost.seed).collect::<BTreeSet<_>>().len();
-    let wall = total(costs, |cost| cost.wall_seconds);
-    let tokens = total(costs, |cost| cost.tokens);
+    let wall = total(costs.iter().copied(), |cost| cost.wall_seconds);
+    let tokens = total(costs.iter().copied(), |cost| cost.tokens);
     let rate = tokens.zip(wall).filter(|(_, wall)| *wall > 0.0).map(|(tokens, wall)| tokens / wall);
     vec![
         Cell::text(size),
@@ -66,20 +67,12 @@ fn row(size: &str, method: &str, stage: &str, costs: &[&Cost]) -> Vec<Cell> {
         Cell::count(costs.len()),
         Cell::number(wall.map(|wall| wall / seeds as f64), 1),
         Cell::number(wall, 1),
-        Cell::number(total(costs, |cost| cost.cpu_seconds), 1),
+        Cell::number(total(costs.iter().copied(), |cost| cost.cpu_seconds), 1),
         Cell::number(peak(costs), 0),
         Cell::number(tokens, 0),
         Cell::number(rate, 0),
-        Cell::Scientific(total(costs, |cost| cost.flops)),
+        Cell::Scientific(total(costs.iter().copied(), |cost| cost.flops)),
     ]
-}
-
-/// The sum, if every part was measured. Parts are added in sorted order, so that the order of the input does not show
-/// in the last digit.
-fn total(costs: &[&Cost], part: impl Fn(&Cost) -> Option<f64>) -> Option<f64> {
-    let mut parts = costs.iter().map(|cost| part(cost)).collect::<Option<Vec<f64>>>()?;
-    parts.sort_by(f64::total_cmp);
-    Some(parts.iter().sum())
 }
 
 /// The largest peak that was measured.

@@ -105,6 +105,12 @@ fn family(
     contrasts.iter().zip(adjust_defined(&raw, adjust)).map(row).collect()
 }
 
+/// The difference for new prompts too, as a cell.
+pub(super) fn for_new_prompts(contrast: &Contrast) -> Measured {
+    let planned = contrast.planned;
+    contrast.new_prompts.map_or(Measured::nothing(planned), |it| Measured::of(&it, planned, contrast.metric.decimals))
+}
+
 /// The difference of a contrast as a cell.
 pub(super) fn difference(contrast: &Contrast) -> Measured {
     match contrast.paired {

@@ -2,8 +2,8 @@
 
 use super::measured;
 use crate::error::Result;
-use crate::report::contrast::marks;
-use crate::report::input::TableSpec;
+use crate::report::contrast::{marks, over_seeds_and_items, within_range};
+use crate::report::input::{BySeed, MetricColumn, TableKind, TableSpec};
 use crate::report::table::{Cell, Column, Kind, Measured, Table, arrow};
 use crate::report::view::{View, file_stem};
 
@@ -17,6 +17,9 @@ pub fn results(view: &View, spec: &TableSpec) -> Result<Table> {
     ];
     for metric in &metrics {
         columns.push(Column::new(&metric.id, format!("{}{}", metric.label, arrow(metric.better)), Kind::Estimate));
+        if has_new_prompts(view, spec, &metric.id) {
+            columns.push(Column::new(format!("{}_new_prompts", metric.id), "new prompts too", Kind::Estimate));
+        }
     }
     let groups: Vec<(&str, Vec<&str>)> = view
         .sizes
@@ -42,8 +45,25 @@ pub fn results(view: &View, spec: &TableSpec) -> Result<Table> {
             let values = view.metrics().last(method, size, &metric.id);
             let cell = measured(view, metric, &values, view.planned(method, size))?;
             row.push(Cell::Estimate(Measured { mark, ..cell }));
+            if has_new_prompts(view, spec, &metric.id) {
+                row.push(Cell::Estimate(for_new_prompts(view, metric, method, size, &values)?));
+            }
         }
     }
     let title = spec.title.clone();
     Ok(Table { id: file_stem(&spec.id), title, note: spec.note.clone(), columns, rows })
+}
+
+/// The metric that decides is shown for new prompts too, in the tables of policies, where its items are known.
+fn has_new_prompts(view: &View, spec: &TableSpec, metric: &str) -> bool {
+    let known = || view.input.items.iter().any(|items| items.metric == metric);
+    spec.kind == TableKind::Policy && metric == view.layout().primary && known()
+}
+
+fn for_new_prompts(view: &View, metric: &MetricColumn, method: &str, size: &str, values: &BySeed) -> Result<Measured> {
+    let seeds: Vec<i64> = values.keys().copied().collect();
+    let planned = view.planned(method, size);
+    let estimate = over_seeds_and_items(view, metric, size, &[(method, 1.0)], &seeds)?;
+    let estimate = estimate.map(|estimate| within_range(metric, estimate));
+    Ok(estimate.map_or(Measured::nothing(planned), |estimate| Measured::of(&estimate, planned, metric.decimals)))
 }

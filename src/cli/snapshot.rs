@@ -1,0 +1,101 @@
+//! `touchstone snapshot`: commits the numbers of a small study, and says when they change.
+
+use super::reproduce::{self, LocalArgs, ReproduceArgs, report_input, resolve};
+use super::study::StudyArgs;
+use super::{FAILURE, SUCCESS, print};
+use crate::pipeline::Store;
+use crate::report::snapshot::{Snapshot, render};
+use crate::stages::plan::Plan;
+use crate::{Error, Result};
+use clap::{Args, Subcommand};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+#[derive(Clone, Debug, Args)]
+pub struct SnapshotArgs {
+    #[command(subcommand)]
+    pub command: SnapshotCommand,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub enum SnapshotCommand {
+    /// Run the study and compare its means with the file; ends with 1 if any drifted
+    Check(TakeArgs),
+    /// Run the study and write its means to the file
+    Accept(TakeArgs),
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct TakeArgs {
+    #[command(flatten)]
+    pub study: StudyArgs,
+    #[command(flatten)]
+    pub local: LocalArgs,
+    /// The snapshot, a JSON file that belongs under version control
+    #[arg(long, value_name = "FILE")]
+    pub file: PathBuf,
+    /// Difference of means that is allowed for a metric, in its units; may be given again [default: what seeds explain]
+    #[arg(long, value_name = "METRIC=VALUE", value_parser = tolerance)]
+    pub tolerance: Vec<(String, f64)>,
+}
+
+/// The profile, unless another is asked for: a snapshot is taken often.
+const PROFILE: &str = "smoke";
+
+pub fn run(args: &SnapshotArgs) -> Result<u8> {
+    match &args.command {
+        SnapshotCommand::Accept(args) => accept(args),
+        SnapshotCommand::Check(args) => check(args),
+    }
+}
+
+fn accept(args: &TakeArgs) -> Result<u8> {
+    let now = match carry_out(args)? {
+        Ok(now) => now.with_tolerances(&tolerances(args))?,
+        Err(code) => return Ok(code),
+    };
+    now.write(&args.file)?;
+    print(&format!("{} means written to {}\n", now.values.len(), args.file.display()))?;
+    Ok(SUCCESS)
+}
+
+fn check(args: &TakeArgs) -> Result<u8> {
+    // Read first: a file that cannot be compared with should not cost a run.
+    let before = Snapshot::read(&args.file)?.with_tolerances(&tolerances(args))?;
+    let now = match carry_out(args)? {
+        Ok(now) => now,
+        Err(code) => return Ok(code),
+    };
+    let drift = before.drift(&now)?;
+    print(&render(&drift, before.values.len().max(now.values.len())))?;
+    Ok(if drift.is_empty() { SUCCESS } else { FAILURE })
+}
+
+/// Runs what is missing of the study and takes its snapshot, or gives the exit code of a run that did not end well.
+fn carry_out(args: &TakeArgs) -> Result<std::result::Result<Snapshot, u8>> {
+    let mut study = args.study.clone();
+    if args.local.data.is_none() {
+        study.profile = study.profile.or(Some(PROFILE.into()));
+    }
+    let run = ReproduceArgs { study: study.clone(), local: args.local.clone() };
+    let code = reproduce::run(&run)?;
+    if code != SUCCESS {
+        return Ok(Err(code));
+    }
+    let (resolved, local) = resolve(&study, &args.local)?;
+    let plan = Plan::new(&resolved, local.as_ref())?;
+    let store = Store::open_existing(&study.store)?;
+    let input = report_input(&resolved, &plan, &store, &study.device, local.as_ref())?;
+    Snapshot::take(&input, &BTreeMap::new()).map(Ok)
+}
+
+fn tolerances(args: &TakeArgs) -> BTreeMap<String, f64> {
+    args.tolerance.iter().cloned().collect()
+}
+
+fn tolerance(text: &str) -> std::result::Result<(String, f64), Error> {
+    let parts = text.split_once('=').and_then(|(metric, value)| Some((metric, value.trim().parse::<f64>().ok()?)));
+    let (metric, value) =
+        parts.ok_or_else(|| Error::new(format!("`{text}` is not METRIC=VALUE, such as gold=0.05")))?;
+    Ok((metric.trim().to_owned(), value))
+}
