@@ -314,16 +314,18 @@ proptest! {
 
     #[test]
     fn the_order_of_rows_changes_nothing(
-        order in Just((0..fixture().metrics.rows().len() as u32).collect::<Vec<_>>()).prop_shuffle(),
-        costs in Just((0..fixture().costs.len()).collect::<Vec<_>>()).prop_shuffle(),
+        order in Just((0..with_questions().metrics.rows().len() as u32).collect::<Vec<_>>()).prop_shuffle(),
+        costs in Just((0..with_questions().costs.len()).collect::<Vec<_>>()).prop_shuffle(),
     ) {
-        let input = fixture();
+        let input = with_questions();
         let mut shuffled = input.clone();
         let frame = input_frame(&input);
         let picked = frame.take(&polars::prelude::IdxCa::new("order".into(), order)).unwrap();
         shuffled.metrics = Metrics::from_frame(&picked).unwrap();
         shuffled.costs = costs.into_iter().map(|at| input.costs[at].clone()).collect();
         shuffled.header.cells.reverse();
+        shuffled.items.reverse();
+        shuffled.curves.iter_mut().for_each(|curve| curve.lines.reverse());
         prop_assert!(written(&input) == written(&shuffled));
     }
 }
@@ -465,4 +467,34 @@ fn without_shared_seeds_a_comparison_is_welch_s_and_one_seed_says_nothing() {
     let compared = compare::compare(&one(1), &one(2), 0.95).unwrap();
     let gold = compared.iter().find(|it| (it.method.as_str(), it.metric.as_str()) == ("irl", "gold_score")).unwrap();
     assert_eq!((gold.sameness, gold.p), (Sameness::Undecided, None));
+}
+
+// --- Many methods ---
+
+#[test]
+fn many_methods_are_drawn_as_rows_with_room_for_their_names() {
+    let mut input = fixture();
+    let spin = |row: &&Metric| row.method == "spin" && row.metric == "gold_score";
+    let spins: Vec<Metric> = input.metrics.rows().iter().filter(spin).cloned().collect();
+    let mut rows = input.metrics.rows().to_vec();
+    for variant in 0..8 {
+        let id = format!("spin-{variant}");
+        let label = format!("SPIN, variant {variant}, with the pairs of every earlier iteration kept");
+        input.layout.methods.push(MethodRow { id: id.clone(), label, heuristic: false, point: false });
+        let moved = |row: &Metric| Metric {
+            method: id.clone(),
+            value: row.value.map(|it| it + 0.01 * variant as f64),
+            ..row.clone()
+        };
+        rows.extend(spins.iter().map(moved));
+    }
+    input.metrics = Metrics::from_rows(rows).unwrap();
+    let files = written(&input);
+    let figure = String::from_utf8(files["figures/gold_score.svg"].clone()).unwrap();
+    insta::assert_snapshot!(figure);
+    assert_eq!(figure.matches("SPIN, variant").count(), 8, "a name for the panels of both sizes");
+    assert_eq!(figure.matches("<circle").count(), 2 * 5 * (5 + 8) - 1, "every seed that there is");
+    // Headings of panels keep their size, whatever of the method's name has room.
+    let iterations = String::from_utf8(files["figures/gold_score-by-iteration.svg"].clone()).unwrap();
+    assert_eq!(iterations.matches("…, medium (6 M)</text>").count(), 8);
 }

@@ -105,7 +105,7 @@ fn first(curve: &[(f64, f64)], way: Way) -> Place {
     let past = |distance: f64| if way == Way::Reaches { distance } else { -distance };
     match past(curve[0].1) {
         start if start > 0.0 => return Place::Before,
-        start if start == 0.0 => return Place::At(curve[0].0),
+        0.0 => return Place::At(curve[0].0),
         _ => {}
     }
     for pair in curve.windows(2) {

@@ -152,6 +152,11 @@ impl Panel {
         if y.is_nan() { self.bottom() } else { y.clamp(self.top, self.bottom()) }
     }
 
+    /// [`Self::at_x`], kept inside the panel.
+    pub fn clipped_x(&self, value: f64) -> f64 {
+        self.at_x(value).clamp(self.left, self.left + self.width)
+    }
+
     pub fn bottom(&self) -> f64 {
         self.top + self.height
     }

@@ -2,7 +2,7 @@
 
 use super::axis::{Extent, Panel};
 use super::svg::{Anchor, Svg, TEXT, series, width_of};
-use super::{LEFT, WIDTH, draw_mean, grid, heading, lowest, series_of, turn};
+use super::{LEFT, WIDTH, draw_mean, grid, heading, lowest, rows, series_of, turn};
 use crate::error::Result;
 use crate::report::contrast::over_seeds;
 use crate::report::format;
@@ -16,11 +16,15 @@ const HEIGHT: f64 = 250.0;
 const SPREAD: f64 = 0.36;
 const MEAN_AT: f64 = 0.28;
 
-struct Slot<'v> {
-    method: &'v MethodRow,
-    values: BySeed,
-    mean: Option<Estimate>,
-    planned: usize,
+/// More methods than this are drawn as rows, where their names have room.
+const SIDE_BY_SIDE: usize = 10;
+
+/// A method at a size.
+pub struct Slot<'v> {
+    pub method: &'v MethodRow,
+    pub values: BySeed,
+    pub mean: Option<Estimate>,
+    pub planned: usize,
 }
 
 /// `None` where no method has a value.
@@ -31,6 +35,9 @@ pub fn draw(view: &View, metric: &MetricColumn) -> Result<Option<String>> {
     let intervals = panels.iter().flatten().filter_map(|slot| slot.mean.as_ref()?.interval);
     let ends: Vec<f64> = intervals.flat_map(|interval| [interval.low, interval.high]).collect();
     let Some(y) = Extent::around(&values, &ends, metric.range) else { return Ok(None) };
+    if methods.len() > SIDE_BY_SIDE {
+        return Ok(Some(rows::draw(view, metric, &panels, y)));
+    }
 
     let columns = panels.len().min(if methods.len() > 6 { 1 } else { 2 });
     let x = Extent::linear(0.0, methods.len() as f64);

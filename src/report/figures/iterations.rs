@@ -2,7 +2,7 @@
 //! with whiskers over them, and the baseline's mean as a dashed line.
 
 use super::axis::{Extent, Panel};
-use super::svg::{Anchor, Svg, TEXT, series, width_of};
+use super::svg::{Anchor, Svg, TEXT, fitted, series, width_of};
 use super::{GAP, LEFT, WIDTH, draw_whisker, grid, heading, lowest, series_of};
 use crate::error::Result;
 use crate::report::contrast::over_seeds;
@@ -49,9 +49,10 @@ pub fn draw(view: &View, metric: &MetricColumn) -> Result<Option<String>> {
     let all: Vec<i64> = steps().map(|(iteration, ..)| *iteration).collect();
     let (first, last) = (all.iter().min().copied().unwrap_or(0), all.iter().max().copied().unwrap_or(1));
     let x = Extent::linear(first as f64 - 0.35, last as f64 + 0.35);
-    let panel_heading = |track: &Track| format!("{}, {}", view.method_label(track.method), view.size_label(track.size));
+    let name = |method: &str, size: &str| format!("{method}, {}", view.size_label(size));
+    let panel_heading = |track: &Track| name(view.method_label(track.method), track.size);
     let widest = tracks.iter().map(|track| width_of(&panel_heading(track))).fold(1.0, f64::max);
-    let columns = ((WIDTH - LEFT) / (widest + GAP)).clamp(1.0, 4.0).min(methods.len() as f64) as usize;
+    let columns = ((WIDTH - LEFT) / (widest + GAP)).clamp(3.0, 4.0).min(methods.len() as f64) as usize;
     let frames = grid(tracks.len(), columns, TOP, HEIGHT, FOOT, x, y);
 
     // As many numbers under a panel as fit.
@@ -67,7 +68,10 @@ pub fn draw(view: &View, metric: &MetricColumn) -> Result<Option<String>> {
     svg.text("title", (12.0, 24.0), Anchor::Start, &title);
     svg.text("muted", (12.0, 44.0), Anchor::Start, &how);
     for (index, (frame, track)) in frames.iter().zip(&tracks).enumerate() {
-        frame.frame(&mut svg, &panel_heading(track), index % columns == 0);
+        // What does not fit is cut from the method, so that the size stays.
+        let room = frame.width - width_of(&name("", track.size));
+        let method = fitted(view.method_label(track.method), room);
+        frame.frame(&mut svg, &name(&method, track.size), index % columns == 0);
         for iteration in (first..=last).step_by(stride) {
             frame.mark_x(&mut svg, iteration as f64, &iteration.to_string());
         }

@@ -7,6 +7,7 @@ mod curves;
 mod dots;
 mod iterations;
 mod legend;
+mod rows;
 mod svg;
 
 use super::compute::Spending;

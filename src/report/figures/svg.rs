@@ -155,6 +155,16 @@ fn escape(text: &str) -> String {
     })
 }
 
+/// A text cut to about this width, with an ellipsis where something is gone.
+pub fn fitted(text: &str, width: f64) -> String {
+    let most = (width / width_of("x")) as usize;
+    if text.chars().count() <= most {
+        return text.to_owned();
+    }
+    let kept: String = text.chars().take(most.saturating_sub(1)).collect();
+    format!("{}…", kept.trim_end_matches([' ', ',']))
+}
+
 /// About how wide a text is at [`TEXT`] size; fonts differ, so it is generous.
 pub fn width_of(text: &str) -> f64 {
     text.chars().count() as f64 * TEXT * 0.58

@@ -39,13 +39,13 @@ pub fn claims(view: &View, judged: &[Judged]) -> Result<Table> {
                 Cell::text(&claim.id),
                 Cell::text(contrast.as_str()),
                 Cell::text(view.size_label(&part.contrast.size)),
-                Cell::text(&claim.family),
+                Cell::text(part.words()),
                 Cell::Estimate(difference(&part.contrast)),
                 Cell::Estimate(for_new_prompts(&part.contrast)),
                 Cell::number(claim.margin, metric.decimals),
                 Cell::Probability(part.p()),
                 Cell::Probability(part.p_adjusted),
-                Cell::text(part.words()),
+                Cell::text(&claim.family),
             ]);
         }
     }
@@ -54,13 +54,13 @@ pub fn claims(view: &View, judged: &[Judged]) -> Result<Table> {
         Column::text("claim", "claim"),
         Column::text("contrast", "contrast"),
         Column::text("size", "size"),
-        Column::text("family", "family"),
+        Column::text("verdict", "verdict"),
         Column::new("difference", interval, Kind::Estimate),
         Column::new("new_prompts", "new prompts too", Kind::Estimate),
         Column::new("margin", "margin", Kind::Number),
         Column::new("p", "p", Kind::Number),
         Column::new("p_holm", "Holm p", Kind::Number),
-        Column::text("verdict", "verdict"),
+        Column::text("family", "family"),
     ];
     Ok(Table { id: "claims".to_owned(), title: "Claims".to_owned(), note: None, columns, rows })
 }
