@@ -96,8 +96,10 @@ fn kin(study: &Value) -> Value {
     ];
     whole["method"].as_array_mut().unwrap().extend(methods);
     whole["evaluation"]["likelihood_posts"] = json!(200);
-    let profiles = whole["profile"].as_object_mut().unwrap();
-    profiles.values_mut().for_each(|profile| drop(profile.as_object_mut().unwrap().remove("methods")));
+    whole["profile"]["standard"].as_object_mut().unwrap().remove("methods");
+    // One selection is enough.
+    whole["profile"].as_object_mut().unwrap().retain(|profile, _| profile == "standard");
+    whole["scale"].as_object_mut().unwrap().retain(|scale, _| scale == "mini");
     whole
 }
 
