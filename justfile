@@ -27,6 +27,14 @@ world-controls *arguments:
 base *arguments:
     cargo run --release -- base tldr "$@"
 
+# Whether the smoke study's means are those that are committed, within the tolerances that stand beside them.
+snapshot-check *arguments:
+    cargo run --release -- snapshot check tldr --file reports/tldr-smoke.json "$@"
+
+# Takes the smoke study's means of now for the committed ones; tolerances cover what processors differ by.
+snapshot-accept:
+    cargo run --release -- snapshot accept tldr --file reports/tldr-smoke.json --tolerance gold=0.03 --tolerance gold_greedy=0.03 --tolerance win_rate=0.05 --tolerance tie_rate=0.05 --tolerance demo_log_likelihood=0.3 --tolerance kl=0.3 --tolerance length=0.5 --tolerance eos_rate=0.03 --tolerance learned_reward=0.3 --tolerance preference_accuracy=0.04 --tolerance preference_accuracy_per_token=0.04 --tolerance on_policy_accuracy=0.06 --tolerance demonstration_accuracy=0.04 --tolerance identical_share=0.02 --tolerance synthetic_gold_agreement=0.04 --tolerance synthetic_human_agreement=0.03 --tolerance copy_accuracy=0.03
+
 # What this machine offers: devices, threads, memory, what is missing and how to get it.
 doctor *arguments:
     cargo run --release -- doctor "$@"
