@@ -64,7 +64,7 @@ pub fn draw(view: &View, ablation: &Ablation, metric: &MetricColumn) -> Result<O
     let legend = drawing.legend();
     let frames = grid(panels.len(), columns, 50.0 + legend.height(), HEIGHT, foot, x, y);
 
-    let title = format!("{}: {}", ablation.title, heading(metric));
+    let title = format!("{}, by {}", heading(metric), ablation.axis);
     let mut svg = Svg::new(WIDTH, lowest(&frames, foot) + 4.0, &title, &drawing.how());
     svg.text("title", (12.0, 24.0), Anchor::Start, &title);
     svg.text("muted", (12.0, 44.0), Anchor::Start, &drawing.how());

@@ -49,7 +49,7 @@ pub fn ablation(view: &View, ablation: &Ablation) -> Result<Vec<Figure>> {
         let metric = view.metric(id)?;
         if let Some(svg) = ablations::draw(view, ablation, metric)? {
             let id = format!("ablation-{}-{}", file_stem(&ablation.id), file_stem(id));
-            figures.push(Figure { id, title: format!("{}: {}", ablation.title, metric.label), svg });
+            figures.push(Figure { id, title: format!("{} by {}", metric.label, ablation.axis), svg });
         }
     }
     Ok(figures)
