@@ -101,13 +101,13 @@ impl Metric {
 
     /// Whether the metric is the accuracy of ranking pairs, so that a heuristic can be measured on the same pairs.
     pub fn ranks_pairs(self) -> bool {
-        match self {
+        matches!(
+            self,
             Self::PreferenceAccuracy
-            | Self::PreferenceAccuracyPerToken
-            | Self::OnPolicyAccuracy
-            | Self::DemonstrationAccuracy => true,
-            _ => false,
-        }
+                | Self::PreferenceAccuracyPerToken
+                | Self::OnPolicyAccuracy
+                | Self::DemonstrationAccuracy
+        )
     }
 }
 

@@ -44,14 +44,13 @@ struct Points<'a>(BTreeMap<(&'a str, &'a str, i64), Vec<[f64; 2]>>);
 impl<'a> Points<'a> {
     fn of(rows: &'a [Metric], plane: Plane) -> Self {
         let [x, y] = [plane.x, plane.y].map(|metric| name(&metric));
-        let mut found: BTreeMap<(&str, &str, i64), BTreeMap<i64, [Option<f64>; 2]>> = BTreeMap::new();
+        type ByIteration = BTreeMap<i64, [Option<f64>; 2]>;
+        let mut found: BTreeMap<(&str, &str, i64), ByIteration> = BTreeMap::new();
         for row in rows.iter().filter(|row| row.metric == x || row.metric == y) {
             let point = found.entry((&row.method, &row.size, row.seed)).or_default().entry(row.iteration).or_default();
             point[usize::from(row.metric == y)] = row.value;
         }
-        let whole = |points: BTreeMap<i64, [Option<f64>; 2]>| {
-            points.into_values().filter_map(|[x, y]| Some([x?, y?])).collect::<Vec<_>>()
-        };
+        let whole = |points: ByIteration| points.into_values().filter_map(|[x, y]| Some([x?, y?])).collect::<Vec<_>>();
         Self(found.into_iter().map(|(key, points)| (key, whole(points))).collect())
     }
 }
@@ -105,7 +104,9 @@ fn planes(study: &Study, rows: &[Metric]) -> Vec<Curve> {
 
 /// Lemma 4.1 and its kin beside the observed deviation, against the number of demonstrations.
 fn deviations(study: &Study, plan: &Plan, store: &Store) -> Result<Option<Curve>> {
-    const LINES: [(&str, fn(&Deviation) -> f64); 6] = [
+    /// What a line is called, and what it shows.
+    type Shown = (&'static str, fn(&Deviation) -> f64);
+    const LINES: [Shown; 6] = [
         ("Lemma 4.1, as stated", |at| at.as_stated),
         ("empirical Bernstein", |at| at.bernstein),
         ("without the term that the reward does not move", |at| at.without_fixed),
