@@ -7,7 +7,7 @@ use super::format;
 use super::input::Claim;
 use super::view::{View, methods_of};
 use crate::error::Result;
-use crate::stats::{Paired, Verdict, adjust_defined, holm, verdict};
+use crate::stats::{Answers, Paired, Verdict, adjust_defined, holm, verdict};
 
 /// A claim and what became of it at each size it speaks of.
 pub struct Judged<'a> {
@@ -20,6 +20,8 @@ pub struct Part<'a> {
     pub contrast: Contrast<'a>,
     /// The contrast less the claim's threshold: what is tested.
     pub tested: Option<Paired>,
+    /// What may come out of it; nothing where nothing is tested.
+    pub answers: Option<Answers>,
     /// Holm-adjusted within the family, over all its claims and sizes.
     pub p_adjusted: Option<f64>,
     /// `None` where no seed has both methods, so that there is nothing to judge.
@@ -36,7 +38,8 @@ pub fn judge<'a>(view: &View<'a>) -> Result<Vec<Judged<'a>>> {
             .map(|size| {
                 let contrast = Contrast::of_claim(view, metric, size, claim)?;
                 let tested = contrast.beyond(view, claim.threshold)?;
-                Ok(Part { contrast, tested, p_adjusted: None, verdict: None })
+                let answers = tested.as_ref().map(|tested| Answers::to(tested, claim.direction, claim.margin));
+                Ok(Part { contrast, tested, answers, p_adjusted: None, verdict: None })
             })
             .collect::<Result<Vec<_>>>()?;
         judged.push(Judged { claim, parts });
@@ -79,9 +82,9 @@ fn correct(judged: &mut [Judged]) {
 }
 
 impl Part<'_> {
-    /// Raw two-sided p of what is tested, where defined.
+    /// Raw p of the likelier answer, where defined.
     pub fn p(&self) -> Option<f64> {
-        self.tested.and_then(|tested| tested.p)
+        self.answers.and_then(|answers| answers.p())
     }
 
     /// The verdict in words.

@@ -47,8 +47,10 @@ pub fn mishaps(view: &View) -> Vec<String> {
 
 pub fn claims(view: &View) -> String {
     format!(
-        "Declared before the runs. Each is a paired test per size, Holm-adjusted within its family over all claims and \
-         sizes; a verdict needs an adjusted p below {}. A claim about several sizes is supported only if it is at each.",
+        "Declared before the runs. Each is tested per size, paired by seed, for a difference and, with a margin, for equivalence (two \
+         one-sided tests); of these answers one at most can be wrong, p is the smaller, and it is Holm-adjusted within the \
+         claim's family over all claims and sizes. A verdict needs an adjusted p below {}. A claim about several sizes is supported \
+         only if it is at each.",
         view.alpha()
     )
 }

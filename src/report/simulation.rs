@@ -205,3 +205,22 @@ fn a_difference_as_large_as_the_margin_is_called_equivalent_one_time_in_twenty_a
     let rightly = equivalent(0.0, 300);
     assert!(rightly > 0.9, "{rightly}");
 }
+
+/// Each claim may get two answers, and the family is corrected for claims, not for answers.
+#[test]
+fn a_family_of_claims_with_margins_gets_a_wrong_answer_one_time_in_twenty_at_most() {
+    const REPETITIONS: u64 = 1000;
+    let wrong = |truth: &Truth, purpose: &str, is_wrong: fn(&Told) -> bool| {
+        share(&simulate(purpose, truth, REPETITIONS), |told| told.iter().any(is_wrong))
+    };
+    let most = ALPHA + allowance(ALPHA, REPETITIONS);
+    // No difference: "equivalent" is right, a direction is wrong.
+    let no_difference = Truth { margin: Some(2.0), ..NULL };
+    assert!(wrong(&no_difference, "claims/margins/null", decided) <= most);
+    // Differences as large as the margin: a direction is right, "equivalent" is wrong.
+    let at_the_margin = Truth { effect: 2.0, margin: Some(2.0), ..NULL };
+    let equivalent = |told: &Told| told.verdict == Verdict::Equivalent;
+    assert!(wrong(&at_the_margin, "claims/margins/far", equivalent) <= most);
+    let claimed = Truth { direction: Direction::Equivalent, ..at_the_margin };
+    assert!(wrong(&claimed, "claims/margins/claimed", |told| told.verdict == Verdict::Supported) <= most);
+}

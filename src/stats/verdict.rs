@@ -77,13 +77,52 @@ pub enum Verdict {
     Inconclusive { seeds_needed: Option<usize> },
 }
 
+/// The two answers that a claim may get, each with its p-value. Whatever the true difference, one of them at most is wrong, so
+/// a claim enters the correction of its family once, by the smaller of the two.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Answers {
+    /// "There is a difference": two-sided from 0, or for a claim of equivalence from all that lies within the margin.
+    pub difference: Option<f64>,
+    /// "The difference is within the margin": two one-sided tests. `None` without a margin.
+    pub equivalence: Option<f64>,
+}
+
+impl Answers {
+    pub fn to(paired: &Paired, direction: Direction, margin: Option<f64>) -> Self {
+        let sides = margin.map(|margin| one_sided(&paired.difference, margin));
+        let both = |combine: fn(f64, f64) -> f64| {
+            let [lower, upper] = sides?;
+            lower.zip(upper).map(|(lower, upper)| combine(lower, upper))
+        };
+        let difference = match direction {
+            Direction::Equivalent if sides.is_some() => both(|lower, upper| (2.0 * (1.0 - lower.max(upper))).min(1.0)),
+            _ => paired.p,
+        };
+        Self { difference, equivalence: both(f64::max) }
+    }
+
+    /// By which a claim enters its family.
+    pub fn p(&self) -> Option<f64> {
+        [self.difference, self.equivalence].into_iter().flatten().min_by(f64::total_cmp)
+    }
+
+    /// How much the correction of the family raised [`p`](Self::p) to `adjusted`; both answers are held to it.
+    fn correction(&self, adjusted: Option<f64>) -> f64 {
+        match (self.p(), adjusted) {
+            (Some(p), Some(adjusted)) if p > 0.0 => (adjusted / p).max(1.0),
+            _ => 1.0,
+        }
+    }
+}
+
 /// Judges the claim that a − b is [`Greater`](Direction::Greater) or [`Less`](Direction::Less) than 0, or
-/// [`Equivalent`](Direction::Equivalent) to it within the margin, from its `paired` comparison. `p_adjusted` is the p-value after correction within the claim's family, `margin` the equivalence margin
-/// if one was declared, `alpha` the level of both tests.
+/// [`Equivalent`](Direction::Equivalent) to it within the margin, from its `paired` comparison. `p_adjusted` is the p-value of
+/// its [`Answers`] after correction within the claim's family, `margin` the equivalence margin if one was declared, `alpha` the
+/// level that the family keeps.
 ///
 /// Equivalence is looked at first: who declares a margin has said that less than it does not matter, so a tiny
 /// difference is no support however surely it is not 0. The needed seeds are those for the cheaper of separation (at
-/// the level left after correction, `alpha`·p/`p_adjusted`) and, with a margin, equivalence.
+/// the level left after correction) and, with a margin, equivalence.
 pub fn verdict(
     paired: &Paired,
     p_adjusted: Option<f64>,
@@ -91,36 +130,27 @@ pub fn verdict(
     margin: Option<f64>,
     alpha: f64,
 ) -> Verdict {
-    let difference = &paired.difference;
-    let inconclusive = || Verdict::Inconclusive { seeds_needed: deciding_seeds(paired, p_adjusted, margin, alpha) };
-    if let Some(margin) = margin
-        && one_sided(difference, margin).into_iter().all(|p| p.is_some_and(|p| p < alpha))
-    {
+    let answers = Answers::to(paired, direction, margin);
+    let correction = answers.correction(p_adjusted);
+    let given = |p: Option<f64>| p_adjusted.is_some() && p.is_some_and(|p| p * correction < alpha);
+    if given(answers.equivalence) {
         return if direction == Direction::Equivalent { Verdict::Supported } else { Verdict::Equivalent };
     }
-    if p_adjusted.is_some_and(|p| p < alpha) {
+    if given(answers.difference) {
         let claimed = match direction {
-            Direction::Greater => difference.point > 0.0,
-            Direction::Less => difference.point < 0.0,
-            // Separated from 0, but perhaps by less than the margin: then nothing is decided.
-            Direction::Equivalent => {
-                let beyond = margin.is_some_and(|margin| difference.point.abs() > margin);
-                return if beyond { Verdict::Contradicted } else { inconclusive() };
-            }
+            Direction::Greater => paired.difference.point > 0.0,
+            Direction::Less => paired.difference.point < 0.0,
+            Direction::Equivalent => false,
         };
         return if claimed { Verdict::Supported } else { Verdict::Contradicted };
     }
-    inconclusive()
+    Verdict::Inconclusive { seeds_needed: deciding_seeds(paired, correction, margin, alpha) }
 }
 
-fn deciding_seeds(paired: &Paired, p_adjusted: Option<f64>, margin: Option<f64>, alpha: f64) -> Option<usize> {
+fn deciding_seeds(paired: &Paired, correction: f64, margin: Option<f64>, alpha: f64) -> Option<usize> {
     let (difference, sd) = (paired.difference.point, paired.sd?);
-    // A capped p-value (1) hides how strong the correction was; the ratio then understates it.
-    let left = match (paired.p, p_adjusted) {
-        (Some(raw), Some(adjusted)) if adjusted > 0.0 => (raw / adjusted).min(1.0),
-        _ => 1.0,
-    };
-    let separation = seeds_needed(difference, sd, alpha * left, POWER);
-    let equivalence = margin.and_then(|margin| seeds_needed_for_equivalence(difference, sd, margin, alpha, POWER));
+    let left = alpha / correction;
+    let separation = seeds_needed(difference, sd, left, POWER);
+    let equivalence = margin.and_then(|margin| seeds_needed_for_equivalence(difference, sd, margin, left, POWER));
     [separation, equivalence].into_iter().flatten().min()
 }

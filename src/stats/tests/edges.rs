@@ -98,7 +98,9 @@ fn verdicts_follow_declared_rules() {
         paired(&shifted, &base, 0.95).unwrap()
     };
     let better = by([0.10, 0.11, 0.09, 0.10, 0.12]);
-    let judge = |p: &Paired, direction, margin| verdict(p, p.p, direction, margin, 0.05);
+    let judge = |p: &Paired, direction, margin| {
+        verdict(p, Answers::to(p, direction, margin).p(), direction, margin, 0.05)
+    };
     assert_eq!(judge(&better, Direction::Greater, Some(0.02)), Verdict::Supported);
     assert_eq!(judge(&better, Direction::Less, Some(0.02)), Verdict::Contradicted);
     // Surely above 0, and surely too small to matter.
@@ -113,6 +115,17 @@ fn verdicts_follow_declared_rules() {
     assert!(matches!(corrected, Verdict::Inconclusive { seeds_needed: Some(more) } if more > seeds));
     let with_margin = judge(&unclear, Direction::Greater, Some(0.5));
     assert_eq!(with_margin, Verdict::Equivalent);
+    // What a family's correction takes, it takes from both answers.
+    let answers = Answers::to(&unclear, Direction::Greater, Some(0.15));
+    let within = answers.equivalence.unwrap();
+    assert!(within < 0.05 && within < answers.difference.unwrap());
+    let in_a_family = |factor: f64| verdict(&unclear, Some(factor * within), Direction::Greater, Some(0.15), 0.05);
+    assert_eq!(in_a_family(1.0), Verdict::Equivalent);
+    assert!(matches!(in_a_family(0.06 / within), Verdict::Inconclusive { .. }));
+    // A claim of equivalence is contradicted by what lies beyond the margin, not by what is only not 0.
+    assert_eq!(judge(&better, Direction::Equivalent, Some(0.02)), Verdict::Contradicted);
+    assert!(matches!(judge(&better, Direction::Equivalent, Some(0.1)), Verdict::Inconclusive { .. }));
+    assert_eq!(judge(&better, Direction::Equivalent, Some(0.2)), Verdict::Supported);
 }
 
 #[test]
