@@ -98,9 +98,8 @@ fn verdicts_follow_declared_rules() {
         paired(&shifted, &base, 0.95).unwrap()
     };
     let better = by([0.10, 0.11, 0.09, 0.10, 0.12]);
-    let judge = |p: &Paired, direction, margin| {
-        verdict(p, Answers::to(p, direction, margin).p(), direction, margin, 0.05)
-    };
+    let judge =
+        |p: &Paired, direction, margin| verdict(p, Answers::to(p, direction, margin).p(), direction, margin, 0.05);
     assert_eq!(judge(&better, Direction::Greater, Some(0.02)), Verdict::Supported);
     assert_eq!(judge(&better, Direction::Less, Some(0.02)), Verdict::Contradicted);
     // Surely above 0, and surely too small to matter.
