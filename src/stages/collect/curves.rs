@@ -126,7 +126,7 @@ fn deviations(study: &Study, plan: &Plan, store: &Store) -> Result<Option<Curve>
             }));
         }
     }
-    let labels = ["demonstrations", "deviation of the surrogate from the likelihood, in deviations of the reward"];
+    let labels = ["demonstrations", "deviation, in SDs of the reward"];
     let title = "Lemma 4.1: bounds on how far the surrogate may be from the likelihood, and how far it is";
     let Some(curve) = curve("likelihood-deviation", title, labels, lines) else { return Ok(None) };
     let note = format!(
