@@ -120,7 +120,9 @@ fn every_method_and_metric_reaches_the_report() {
             assert_eq!(found.contains("learned_reward"), explicit, "{method}: {found:?}");
         }
         for heuristic in ["chance", "shorter", "longer", "log_probability", "copy_overlap"] {
-            let expected = accuracy.into_iter().chain(["preference_accuracy_per_token"]).collect();
+            // Only a likelihood is a sum over tokens.
+            let per_token = (heuristic == "log_probability").then_some("preference_accuracy_per_token");
+            let expected = accuracy.into_iter().chain(per_token).collect();
             assert_eq!(metrics(heuristic, "0"), expected, "{heuristic}");
         }
     }

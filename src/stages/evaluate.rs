@@ -211,7 +211,10 @@ pub fn reward(context: &StageContext) -> Result<()> {
         let ranked = rank(&judge, &pairs, &codec)?;
         // The preferences are the same for every method and seed, the pairs of the exam are those of a seed's own policy.
         if metric == Metric::PreferenceAccuracy {
-            measured.insert(Metric::PreferenceAccuracyPerToken, ranked.per_token);
+            // Per token a length is the same for all, and a coin or an overlap is no sum over tokens.
+            if !matches!(judge, Judge::Heuristic { .. }) {
+                measured.insert(Metric::PreferenceAccuracyPerToken, ranked.per_token);
+            }
             items.insert(metric, ranked.by_score.clone());
         }
         measured.insert(metric, ranked.by_score);

@@ -97,7 +97,7 @@ impl Planner<'_> {
         let work = work::reading(&models, 2, pairs, run.regime());
         let (size, seed) = (run.start.size, run.start.seed);
         let label = format!("{name}/{size}/seed {seed}/{}evaluate reward", iteration_label(iteration));
-        self.add(evaluate::REWARD, 2, &stage, inputs, Some(seed), label, work)
+        self.add(evaluate::REWARD, 3, &stage, inputs, Some(seed), label, work)
     }
 
     pub(super) fn heuristics(&mut self, run: &Run) -> Result<()> {
