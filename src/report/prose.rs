@@ -113,7 +113,8 @@ pub fn reading(view: &View) -> Vec<String> {
             "`0.712 [0.690, 0.734]` is a mean over seeds with its {level} % Student t interval. The estimand is that of a \
              **fixed test set**: seeds vary, prompts do not, so an interval says what retraining would change, not what \
              other prompts would. Columns **new prompts too** say what both would change: seeds and test items vary, \
-             crossed, and the interval is that of the two-way layout. p-values and verdicts are about the fixed test set. \
+             crossed, and the interval is that of the two-way layout; where most of the spread is that of the items it has more \
+             degrees of freedom and can be the narrower one. p-values and verdicts are about the fixed test set. \
              Intervals are cut to the values a metric can take."
         ),
         "A method is shown at its last iteration. `(n=3)` is added where fewer seeds than planned stand behind a number."
