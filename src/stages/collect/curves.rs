@@ -130,7 +130,7 @@ fn deviations(study: &Study, plan: &Plan, store: &Store) -> Result<Option<Curve>
     let title = "Lemma 4.1: bounds on how far the surrogate may be from the likelihood, and how far it is";
     let Some(curve) = curve("likelihood-deviation", title, labels, lines) else { return Ok(None) };
     let note = format!(
-        "Reviewer 3 called Lemma 4.1 incredibly weak. Each bound holds with probability {}; observed is the deviation that as \
+        "Each bound holds with probability {}; observed is the deviation that as \
          large a share of draws of so many fresh demonstrations stay below. The reward and its policy are the last of the \
          method under study.",
         1.0 - study.shared.evaluation.likelihood_delta
