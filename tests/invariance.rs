@@ -27,7 +27,7 @@ use touchstone::methods::spin::sequence_log_probs;
 use touchstone::methods::training::{Dtype, Training};
 use touchstone::model::generate::generate;
 use touchstone::model::weights::{Weights, host};
-use touchstone::model::{Batch, Generated, LanguageModel, RewardModel, Sampling, Sequence};
+use touchstone::model::{Batch, Generated, LanguageModel, Passes, RewardModel, Sampling, Sequence};
 use touchstone::rng::{permutation, stream};
 
 /// Of 32-bit arithmetic on values of order 1 whose terms are added in another order.
@@ -341,8 +341,8 @@ impl Monitor for Mortal<'_> {
         }
     }
 
-    fn tokens(&self, count: usize) {
-        self.tokens.set(self.tokens.get() + count);
+    fn passes(&self, passes: Passes) {
+        self.tokens.set(self.tokens.get() + passes.tokens);
     }
 
     fn cost(&self) -> serde_json::Value {

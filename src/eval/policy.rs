@@ -9,7 +9,7 @@ use crate::data::rows::Response;
 use crate::experiment::Metric;
 use crate::methods::spin::sequence_log_probs;
 use crate::model::generate::generate;
-use crate::model::{LanguageModel, Sampling, Sequence};
+use crate::model::{LanguageModel, Passes, Sampling, Sequence};
 use crate::rng::stream;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -41,6 +41,16 @@ pub fn respond(
         .into_iter()
         .map(|response| codec.decoded(response.ids, response.ended))
         .collect()
+}
+
+/// A response behind the prompt of every post.
+pub fn sequences<'a>(
+    exam: &Exam,
+    codec: &Codec,
+    responses: impl IntoIterator<Item = &'a Response>,
+) -> Result<Vec<Sequence>> {
+    let rows = exam.posts.iter().zip(responses);
+    rows.map(|(post, response)| Ok(Sequence::new(codec.prompt(&post.prompt)?, response.ids.clone()))).collect()
 }
 
 /// One answer per post.
@@ -94,17 +104,16 @@ pub fn measure_likelihoods(
     exam: &Exam,
     codec: &Codec,
     answers: &[Answer],
-) -> Result<Items> {
-    let (mut sampled, mut references) = (Vec::new(), Vec::new());
-    for (post, answer) in exam.posts.iter().zip(answers) {
-        let prompt = codec.prompt(&post.prompt)?;
-        references.push(Sequence::new(prompt.clone(), codec.response(&post.reference)?.ids));
-        sampled.push(Sequence::new(prompt, answer.sampled.ids.clone()));
-    }
+) -> Result<(Items, Passes)> {
+    let sampled = sequences(exam, codec, answers.iter().map(|answer| &answer.sampled))?;
+    let references = exam.posts.iter().map(|post| codec.response(&post.reference)).collect::<Result<Vec<_>>>()?;
+    let references = sequences(exam, codec, &references)?;
     let own = sequence_log_probs(model, &sampled.iter().collect::<Vec<_>>());
     let theirs = sequence_log_probs(sft, &sampled.iter().collect::<Vec<_>>());
     let kl: Vec<f64> = own.iter().zip(theirs).map(|(p, q)| f64::from(p - q)).collect();
     let demonstrations = sequence_log_probs(model, &references.iter().collect::<Vec<_>>());
     let demonstrations: Vec<f64> = demonstrations.into_iter().map(f64::from).collect();
-    Ok(Items(BTreeMap::from([(Metric::Kl, kl), (Metric::DemoLogLikelihood, demonstrations)])))
+    let passes =
+        Passes::likelihood(model.config(), &sampled).times(2) + Passes::likelihood(model.config(), &references);
+    Ok((Items(BTreeMap::from([(Metric::Kl, kl), (Metric::DemoLogLikelihood, demonstrations)])), passes))
 }

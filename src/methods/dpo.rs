@@ -13,7 +13,7 @@ use crate::methods::irl::Anchor;
 use crate::methods::optimise::{Monitor, OptimiserSettings, Trainer, finite};
 use crate::methods::training::Training;
 use crate::model::weights::host;
-use crate::model::{Batch, LanguageModel, Pair, Sequence};
+use crate::model::{Batch, LanguageModel, Pair, Passes, Sequence};
 use crate::rng;
 use burn::tensor::activation::log_sigmoid;
 use burn::tensor::{Tensor, TensorData};
@@ -88,6 +88,11 @@ pub(super) fn optimise_gap(
     let steps_per_epoch = pairs.len().div_ceil(run.batch_size);
     let mut trainer = Trainer::new(policy, run.optimiser, training, seed, run.epochs * steps_per_epoch);
     let mut losses: Vec<f32> = trainer.resume(monitor)?.unwrap_or_default();
+    if trainer.step == 0 {
+        // The reference read them once.
+        let read = pairs.iter().flat_map(|pair| [&pair.chosen, &pair.rejected]);
+        monitor.passes(Passes::likelihood(trainer.model().config(), read));
+    }
     while trainer.step < trainer.total {
         let (epoch, batch) = (trainer.step / steps_per_epoch, trainer.step % steps_per_epoch);
         let order = rng::permutation(pairs.len(), seed, run.order, epoch as u64);
@@ -105,7 +110,8 @@ pub(super) fn optimise_gap(
             -log_sigmoid((gap - reference) * run.beta).sum() / rows_in_step as f32
         });
         losses.push(finite(report.loss, &format!("the {} loss", run.method), trainer.step)?);
-        monitor.tokens(rows.iter().map(|&i| pairs[i].chosen.len() + pairs[i].rejected.len()).sum());
+        let read = rows.iter().flat_map(|&i| [&pairs[i].chosen, &pairs[i].rejected]);
+        monitor.passes(trainer.with_gradients(Passes::likelihood(trainer.model().config(), read)));
         monitor.progress(trainer.step, trainer.total, &format!("loss {:.3}", report.loss));
         trainer.checkpoint(monitor, &losses)?;
     }

@@ -21,7 +21,7 @@ use crate::Result;
 use crate::device::fused;
 use crate::methods::optimise::{Monitor, OptimiserSettings, Trainer, finite};
 use crate::methods::training::Training;
-use crate::model::{Batch, LanguageModel, Sequence};
+use crate::model::{Batch, LanguageModel, Passes, Sequence};
 use crate::rng;
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
@@ -63,7 +63,7 @@ pub fn iq_learn(
             -objective(model, &Batch::new(rows[range].iter().copied(), &model.device()), settings.lambda) / tokens
         });
         losses.push(finite(report.loss, "the IQ-Learn loss", trainer.step)?);
-        monitor.tokens(rows.iter().map(|row| row.len()).sum());
+        monitor.passes(trainer.with_gradients(Passes::likelihood(trainer.model().config(), rows.iter().copied())));
         monitor.progress(trainer.step, trainer.total, &format!("loss {:.3}", report.loss));
         trainer.checkpoint(monitor, &losses)?;
     }

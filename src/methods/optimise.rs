@@ -2,6 +2,7 @@
 //! that does not change the result, and checkpoints from which a killed run goes on bitwise as if nothing had happened.
 
 use crate::methods::training::{Trainable, Training};
+use crate::model::Passes;
 use crate::model::names;
 use crate::model::tape::add_gradients;
 use crate::model::weights::{Weights, host, stable_id};
@@ -61,11 +62,11 @@ impl OptimiserSettings {
     }
 }
 
-/// Who watches a training loop: draws progress, counts tokens, keeps checkpoints.
+/// Who watches a training loop: draws progress, counts what it computes, keeps checkpoints.
 pub trait Monitor {
     fn progress(&self, _done: usize, _total: usize, _note: &str) {}
-    /// Tokens that went through a forward pass, padding not counted.
-    fn tokens(&self, _count: usize) {}
+    /// So much went through networks.
+    fn passes(&self, _passes: Passes) {}
     /// A folder that outlives a kill; none where nothing is to be kept.
     fn checkpoint_folder(&self) -> Option<PathBuf> {
         None
@@ -132,6 +133,11 @@ impl<M: Trainable> Trainer<M> {
     /// The model as it is trained.
     pub fn model(&self) -> &M {
         self.model.as_ref().expect("a step gives the model back")
+    }
+
+    /// Passes with the gradients that this training takes.
+    pub fn with_gradients(&self, passes: Passes) -> Passes {
+        passes.with_gradients(self.training.gradient_checkpointing)
     }
 
     /// The trained model, as it will be saved.

@@ -13,7 +13,7 @@ use crate::methods::training::{Trainable, Training};
 use crate::model::checkpoint::Normalisation;
 use crate::model::gpt_neox::GptNeoX;
 use crate::model::weights::{host, parameter};
-use crate::model::{Batch, Computation, LanguageModel, RewardModel, Sequence};
+use crate::model::{Batch, Computation, LanguageModel, Passes, RewardModel, Sequence};
 use crate::rng;
 use crate::{Error, Result};
 use burn::module::{Module, Param};
@@ -171,7 +171,6 @@ pub fn ppo(
             let draw = Draw { update, prompts, samples: 1, temperature, seed, purposes };
             evaluate(&frozen, &task, roll_out(&frozen.policy, &task, &draw), settings, training)?
         };
-        let tokens: usize = experience.sequences.iter().map(Sequence::len).sum();
         for epoch in 0..settings.epochs {
             let purpose = "ppo/minibatches";
             let order = rng::permutation(settings.rollouts, seed, purpose, (update * settings.epochs + epoch) as u64);
@@ -180,7 +179,7 @@ pub fn ppo(
                 improve(&mut trainer, &experience, rows, settings, first, &mut record, monitor)?;
             }
         }
-        monitor.tokens(tokens * (2 + settings.epochs));
+        monitor.passes(passes(trainer.model(), &experience.sequences, settings.epochs, training));
         monitor.progress(update + 1, settings.updates, &record.note());
         records.push(record);
         trainer.checkpoint(monitor, &records)?;
@@ -226,6 +225,18 @@ fn evaluate(
     }
     let record = UpdateRecord::of(&rollouts, &scores, kl);
     Ok((Experience { sequences, log_probs, values, advantages, returns }, record))
+}
+
+/// What a rollout batch takes beside its scores: sampling it, reading it with policy, reference and critic, and training on it.
+fn passes(model: &ActorCritic, rollouts: &[Sequence], epochs: usize, training: &Training) -> Passes {
+    let checkpointing = training.gradient_checkpointing;
+    let network = |once: Passes, reads: usize| once.times(reads) + once.with_gradients(checkpointing).times(epochs);
+    let policy = network(Passes::likelihood(model.policy.config(), rollouts), 3);
+    // A value head reads what the policy has computed.
+    match &model.value_network {
+        Some(critic) => policy + network(Passes::values(critic.config(), rollouts), 1),
+        None => policy,
+    }
 }
 
 /// One optimiser step on some rows of a rollout batch: the clipped surrogate plus the clipped value loss.

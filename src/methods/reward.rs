@@ -19,7 +19,7 @@ use crate::methods::optimise::{Monitor, OptimiserSettings, Trainer, finite};
 use crate::methods::training::Training;
 use crate::model::checkpoint::Normalisation;
 use crate::model::weights::host;
-use crate::model::{Batch, LanguageModel, Pair, RewardModel, Sequence};
+use crate::model::{Batch, LanguageModel, Pair, Passes, RewardModel, Sequence};
 use crate::rng;
 use burn::module::Module;
 use burn::tensor::activation::{log_sigmoid, relu};
@@ -62,6 +62,16 @@ pub enum Normalise {
     /// of its first process, which from then on trains on normalised rewards while the other three train on raw ones, and
     /// every later measurement is of that mixture.
     DuringTraining,
+}
+
+impl Normalise {
+    /// How often the scores of all pairs are read for it.
+    pub fn times(self) -> usize {
+        match self {
+            Self::AfterTraining => 1,
+            Self::DuringTraining => 1 + 100 / SAVED_EVERY,
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -154,12 +164,15 @@ pub fn train_reward(
         if settings.normalise == Normalise::DuringTraining && saved_at(trainer.step, trainer.total) {
             let model = trainer.model().valid().in_dtype(training.dtype.float());
             live = Some(normalise(&model, pairs, live));
+            monitor.passes(Passes::score(model.config(), responses(pairs)));
         }
-        monitor.tokens(rows.iter().map(|pair| pair.chosen.len() + pair.rejected.len()).sum());
+        let read = rows.iter().flat_map(|pair| [&pair.chosen, &pair.rejected]);
+        monitor.passes(trainer.with_gradients(Passes::score(trainer.model().config(), read)));
         monitor.progress(trainer.step, trainer.total, &format!("loss {:.3}", report.loss));
         trainer.checkpoint(monitor, &(&curve, live))?;
     }
     let model = trainer.finish();
+    monitor.passes(Passes::score(model.config(), responses(pairs)));
     // Of the scores as a policy step will see them.
     let normalisation = normalise(&model.clone().in_dtype(training.dtype.float()), pairs, live);
     Ok((model, normalisation, curve))
@@ -199,10 +212,12 @@ fn scores(model: &RewardModel, pairs: &[&Pair], slots: Option<usize>) -> [Tensor
 /// Processes of the authors' runs; pairs are dealt to them in turn.
 const PROCESSES: usize = 4;
 
-/// Whether the authors' code would have saved the model after this step, the `step`-th of `total`: it does so after every
-/// 6,400 of 29,180 micro-steps.
+/// Percent of the steps after which the authors' code saves: 6,400 of 29,180 micro-steps.
+const SAVED_EVERY: usize = 22;
+
+/// Whether the authors' code would have saved the model after this step, the `step`-th of `total`.
 fn saved_at(step: usize, total: usize) -> bool {
-    let saves = |step: usize| 100 * step / (22 * total);
+    let saves = |step: usize| 100 * step / (SAVED_EVERY * total);
     saves(step) > saves(step - 1)
 }
 

@@ -16,7 +16,7 @@ use crate::methods::optimise::{Monitor, OptimiserSettings, Trainer, finite};
 use crate::methods::rollout::{Draw, MissingEos, Rollout, Task, UpdateRecord, roll_out};
 use crate::methods::training::Training;
 use crate::model::weights::host;
-use crate::model::{Batch, LanguageModel, Sequence};
+use crate::model::{Batch, LanguageModel, Passes, Sequence};
 use crate::{Error, Result};
 use burn::module::Module;
 use burn::tensor::{Tensor, TensorData};
@@ -82,8 +82,9 @@ pub fn rloo(
         for epoch in 0..settings.epochs {
             improve(&mut trainer, &experience, settings, epoch == 0, &mut record, monitor)?;
         }
-        let tokens: usize = experience.sequences.iter().map(Sequence::len).sum();
-        monitor.tokens(tokens * (2 + settings.epochs));
+        // Sampled, read by policy and reference, trained on.
+        let once = Passes::likelihood(trainer.model().config(), &experience.sequences);
+        monitor.passes(once.times(3) + trainer.with_gradients(once).times(settings.epochs));
         monitor.progress(update + 1, settings.updates, &record.note());
         records.push(record);
         trainer.checkpoint(monitor, &records)?;

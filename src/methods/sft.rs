@@ -4,7 +4,7 @@
 use crate::Result;
 use crate::methods::optimise::{Monitor, OptimiserSettings, Trainer, finite, matrix};
 use crate::methods::training::Training;
-use crate::model::{Batch, LanguageModel, Sequence};
+use crate::model::{Batch, LanguageModel, Passes, Sequence};
 use crate::rng;
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
@@ -57,7 +57,11 @@ pub fn token_step(
     let total: f32 = rows.iter().map(|row| weight(row, prompt_weight)).sum();
     let report = trainer
         .step(rows.len(), monitor, |model, range| negative_log_likelihood(model, &rows[range], prompt_weight) / total);
-    monitor.tokens(rows.iter().map(|row| row.len()).sum());
+    let (config, read) = (trainer.model().config(), rows.iter().copied());
+    monitor.passes(trainer.with_gradients(match prompt_weight {
+        0.0 => Passes::likelihood(config, read),
+        _ => Passes::whole_likelihood(config, read),
+    }));
     monitor.progress(trainer.step, trainer.total, &format!("loss {:.3}", report.loss));
     finite(report.loss, "the loss", trainer.step)
 }

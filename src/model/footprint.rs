@@ -85,7 +85,12 @@ pub fn forward_flops(config: &GptNeoXConfig, load: &Load) -> f64 {
 
 /// Forward and backward; with checkpointing the forward pass is done twice.
 pub fn training_flops(config: &GptNeoXConfig, load: &Load, computation: &Computation) -> f64 {
-    forward_flops(config, load) * if computation.gradient_checkpointing { 4.0 } else { 3.0 }
+    forward_flops(config, load) * backward_factor(computation.gradient_checkpointing)
+}
+
+/// What a pass with gradients takes in forward passes.
+pub fn backward_factor(gradient_checkpointing: bool) -> f64 {
+    if gradient_checkpointing { 4.0 } else { 3.0 }
 }
 
 /// Bytes that a model trained with AdamW holds from step to step: weights, gradients, two moments.

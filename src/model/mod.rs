@@ -11,6 +11,7 @@ pub mod layer;
 pub mod layout;
 pub mod lora;
 pub mod names;
+pub mod passes;
 pub mod tape;
 pub mod weights;
 
@@ -18,3 +19,4 @@ pub use batch::{Batch, Pair, Sequence};
 pub use generate::{Generated, Sampling};
 pub use gpt_neox::{Computation, GptNeoXConfig};
 pub use heads::{LanguageModel, RewardModel};
+pub use passes::Passes;

@@ -125,11 +125,6 @@ impl StageContext {
         lock(&self.meter).add_tokens(tokens);
     }
 
-    /// Tokens counted so far.
-    pub fn tokens(&self) -> u64 {
-        lock(&self.meter).cost().tokens
-    }
-
     /// Counts floating-point operations.
     pub fn add_flops(&self, flops: f64) {
         lock(&self.meter).add_flops(flops);

@@ -1,7 +1,7 @@
 //! Where models come from: pre-trained on the embedded world, taken from the checkpoints that come with touchstone,
 //! published on a hub, or random.
 
-use super::common::{TRAINING, Watch, WorldAt, count_flops, device, read_json, within_memory, write_json};
+use super::common::{Watch, WorldAt, device, read_json, within_memory, write_json};
 use super::work::{self, Regime, Texts, Work};
 use crate::data::hub::Source;
 use crate::data::{self, Codec};
@@ -76,7 +76,6 @@ pub fn pretrain(context: &StageContext) -> Result<()> {
 
     let slots = slot_accuracy(&model, &world, &codec)?;
     write_json(&context.out().join("curve.json"), &serde_json::json!({ "loss": losses, "slots": slots }))?;
-    count_flops(context, &config, TRAINING);
     let worst = slots.iter().min_by(|a, b| a.1.total_cmp(&b.1));
     if let Some((slot, accuracy)) = worst.filter(|(_, accuracy)| *accuracy < stage.pretrain.copy_gate) {
         let all: Vec<String> = slots.iter().map(|(name, accuracy)| format!("{name} {accuracy:.2}")).collect();

@@ -9,7 +9,7 @@ use crate::methods::optimise::Monitor;
 use crate::methods::training::{Dtype, Training};
 use crate::model::checkpoint::{Checkpoint, Normalisation};
 use crate::model::generate::generate;
-use crate::model::{Generated, GptNeoXConfig, LanguageModel, Pair, RewardModel, Sampling};
+use crate::model::{Generated, LanguageModel, Pair, Passes, RewardModel, Sampling, Sequence};
 use crate::pipeline::StageContext;
 use crate::{Context, Error, Result, device};
 use burn::tensor::Device;
@@ -47,8 +47,8 @@ impl Monitor for Watch<'_> {
         self.0.progress(done as u64, total as u64, note);
     }
 
-    fn tokens(&self, count: usize) {
-        self.0.add_tokens(count as u64);
+    fn passes(&self, passes: Passes) {
+        count(self.0, passes);
     }
 
     fn checkpoint_folder(&self) -> Option<PathBuf> {
@@ -86,14 +86,10 @@ pub fn within_memory(context: &StageContext, training: &Training, work: &Work) -
     Ok(Training { micro_batch: Some(micro_batch), ..training.clone() })
 }
 
-/// Floating-point operations per token and parameter: one forward pass, and forward with backward.
-pub const FORWARD: f64 = 2.0;
-pub const TRAINING: f64 = 6.0;
-
-/// Counts the operations of every token counted so far, at `per_token` for each parameter.
-pub fn count_flops(context: &StageContext, config: &GptNeoXConfig, per_token: f64) {
-    let parameters = config.backbone_parameters() + config.vocab_size * config.hidden_size;
-    context.add_flops(per_token * parameters as f64 * context.tokens() as f64);
+/// Adds to what the stage has cost.
+pub fn count(context: &StageContext, passes: Passes) {
+    context.add_tokens(passes.tokens as u64);
+    context.add_flops(passes.flops);
 }
 
 pub fn device(context: &StageContext) -> Result<Device> {
@@ -138,7 +134,7 @@ pub fn sampling(codec: &Codec, generation: &GenerationSettings, temperature: f32
 /// Rows whose samples are written down together, so that a kill costs no more than these.
 const SAMPLES_KEPT_TOGETHER: usize = 256;
 
-/// One response per prompt, item `i` from `stream(i)`. What is sampled is kept in scratch, and a stage that was killed goes on
+/// One response per prompt, item `i` from `stream(i)`, and counted. What is sampled is kept in scratch, and a stage that was killed goes on
 /// behind it: a response depends on nothing but its own prompt and stream.
 pub fn sample(
     context: &StageContext,
@@ -157,6 +153,8 @@ pub fn sample(
         rows::append(&kept, &drawn)?;
         samples.extend(drawn);
     }
+    let rows = prompts.iter().zip(&samples).map(|(prompt, sample)| Sequence::new(prompt.clone(), sample.ids.clone()));
+    count(context, Passes::likelihood(policy.config(), &rows.collect::<Vec<_>>()));
     Ok(samples)
 }
 
@@ -205,6 +203,7 @@ pub fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::GptNeoXConfig;
     use crate::pipeline::{Graph, Place, StageSpec, Store, run_stage};
     use crate::rng::stream;
     use serde_json::json;

@@ -1,7 +1,7 @@
 //! Demonstrations: written by an author of the embedded world, split off a local file of real posts, or a data set of a hub
 //! with its human summaries or a demonstrator's responses.
 
-use super::common::{FORWARD, WorldAt, codec, count_flops, frozen, sample, sampling};
+use super::common::{WorldAt, codec, frozen, sample, sampling};
 use super::dataset::pinned;
 use crate::data::codec::tokenizer;
 use crate::data::dataset::SummarisedPost;
@@ -172,8 +172,6 @@ fn demonstrate(context: &StageContext, stage: &HubStage, codec: &Codec, rows: &m
     let seed = context.spec.seed.unwrap_or(EXAM_SEED);
     let stream = |item: usize| stream(seed, "hub/demonstrator", &[item as u64]);
     let responses = sample(context, &model, &prompts, &sampling, stream)?;
-    context.add_tokens(responses.iter().map(|response| response.ids.len() as u64).sum());
-    count_flops(context, model.config(), FORWARD);
     for (row, response) in rows.iter_mut().zip(responses) {
         row.response = codec.decoded(response.ids, response.ended)?.text;
     }

@@ -1,8 +1,7 @@
 //! Stage `dpo`: direct preference optimisation of a policy on pairs, against a fixed reference.
 
 use super::common::{
-    TRAINING, Watch, checkpoint, codec, count_flops, frozen, language_model, save_policy, training_pairs,
-    within_memory, write_json,
+    Watch, checkpoint, codec, frozen, language_model, save_policy, training_pairs, within_memory, write_json,
 };
 use super::work::{self, Regime, Texts};
 use crate::Result;
@@ -38,6 +37,5 @@ pub fn run(context: &StageContext) -> Result<()> {
     let (model, losses) = crate::methods::dpo::dpo(policy, &reference, &pairs, &stage.dpo, &training, seed, &watch)?;
     let curve = serde_json::json!({ "loss": losses, "pairs": pairs.len(), "identical_share": identical });
     write_json(&context.out().join("curve.json"), &curve)?;
-    count_flops(context, model.config(), TRAINING);
     save_policy(context, &model, &checkpoint(context, "policy")?)
 }

@@ -1,17 +1,17 @@
 //! Stages `evaluate` (a policy on the exam) and `evaluate_reward` (a reward, or a heuristic, on held-out pairs).
 
-use super::common::{FORWARD, codec, count_flops, frozen, frozen_reward, sampling, write_json};
+use super::common::{codec, count, frozen, frozen_reward, sampling, write_json};
 use super::pairs::open_exam;
 use crate::data::Codec;
 use crate::data::rows::{self, Response, ResponsePair};
 use crate::eval::Items;
 use crate::eval::accuracy::{Judge, rank};
 use crate::eval::exam::{Exam, WorldExam};
-use crate::eval::policy::{Answer, answers, measure_answers, measure_likelihoods, respond};
+use crate::eval::policy::{answers, measure_answers, measure_likelihoods, respond, sequences};
 use crate::experiment::{GenerationSettings, Heuristic, Metric};
 use crate::methods::reward::score;
 use crate::methods::training::Dtype;
-use crate::model::Sequence;
+use crate::model::Passes;
 use crate::pipeline::StageContext;
 use crate::rng::stream;
 use crate::{Error, Result};
@@ -65,10 +65,9 @@ pub fn policy(context: &StageContext) -> Result<()> {
     let mut measured = measure_answers(&exam, &answers);
     if stage.responder == Responder::Policy {
         let (model, sft) = (frozen(context, "policy", stage.dtype)?, frozen(context, "sft", stage.dtype)?);
-        measured.extend(measure_likelihoods(&model, &sft, &exam, &codec, &answers)?);
-        let tokens = |answer: &Answer| answer.sampled.ids.len() + answer.greedy.ids.len();
-        context.add_tokens(answers.iter().map(tokens).sum::<usize>() as u64);
-        count_flops(context, model.config(), FORWARD);
+        let (likelihoods, passes) = measure_likelihoods(&model, &sft, &exam, &codec, &answers)?;
+        measured.extend(likelihoods);
+        count(context, passes);
     } else {
         measured.0.retain(|metric, _| *metric != Metric::GoldGreedy && *metric != Metric::CopyAccuracy);
     }
@@ -94,7 +93,9 @@ fn draw(
     let sampling = sampling(codec, &stage.generation, temperature);
     let progress = |done| context.progress(done as u64, exam.posts.len() as u64, "answering");
     let purpose = format!("evaluate/{candidate}");
-    respond(&model, exam, codec, &sampling, context.seed()?, &purpose, progress)
+    let responses = respond(&model, exam, codec, &sampling, context.seed()?, &purpose, progress)?;
+    count(context, Passes::likelihood(model.config(), &sequences(exam, codec, &responses)?));
+    Ok(responses)
 }
 
 fn respond_as(context: &StageContext, stage: &PolicyStage, exam: &Exam, codec: &Codec) -> Result<Vec<Response>> {
@@ -144,9 +145,8 @@ fn reward_scores(
     responses: &[Response],
 ) -> Result<Vec<f64>> {
     let (model, normalisation) = frozen_reward(context, "reward", dtype)?;
-    let rows = exam.posts.iter().zip(responses);
-    let sequences = rows.map(|(post, response)| Ok(Sequence::new(codec.prompt(&post.prompt)?, response.ids.clone())));
-    let sequences = sequences.collect::<Result<Vec<_>>>()?;
+    let sequences = sequences(exam, codec, responses)?;
+    count(context, Passes::score(model.config(), &sequences));
     let scores = score(&model, &sequences.iter().collect::<Vec<_>>());
     Ok(scores.into_iter().map(|raw| f64::from(normalisation.apply(raw))).collect())
 }

@@ -1,9 +1,6 @@
 //! Stage `iq_learn`: the SFT policy's logits as a soft Q-function, fitted to the demonstrations.
 
-use super::common::{
-    TRAINING, Watch, checkpoint, codec, count_flops, demonstrations, language_model, save_policy, within_memory,
-    write_json,
-};
+use super::common::{Watch, checkpoint, codec, demonstrations, language_model, save_policy, within_memory, write_json};
 use super::work::{self, Regime, Texts};
 use crate::Result;
 use crate::experiment::GenerationSettings;
@@ -33,6 +30,5 @@ pub fn run(context: &StageContext) -> Result<()> {
     let (seed, watch) = (context.seed()?, Watch(context));
     let (model, losses) = crate::methods::iq_learn::iq_learn(policy, &rows, &stage.iq_learn, &training, seed, &watch)?;
     write_json(&context.out().join("curve.json"), &serde_json::json!({ "loss": losses }))?;
-    count_flops(context, model.config(), TRAINING);
     save_policy(context, &model, &checkpoint(context, "policy")?)
 }

@@ -1,8 +1,6 @@
 //! Stage `likelihood`: Lemma 4.1's bounds beside the deviation that is observed, on fresh demonstrations of the same author.
 
-use super::common::{
-    FORWARD, WorldAt, codec, count_flops, demonstrations, frozen, frozen_reward, sample, sampling, write_json,
-};
+use super::common::{WorldAt, codec, count, demonstrations, frozen, frozen_reward, sample, sampling, write_json};
 use super::evaluate::METRICS;
 use crate::Result;
 use crate::data::Codec;
@@ -16,7 +14,7 @@ use crate::methods::reward::score;
 use crate::methods::spin::sequence_log_probs;
 use crate::methods::training::Dtype;
 use crate::model::checkpoint::Normalisation;
-use crate::model::{LanguageModel, RewardModel, Sequence};
+use crate::model::{LanguageModel, Passes, RewardModel, Sequence};
 use crate::pipeline::StageContext;
 use crate::rng::stream;
 use serde::{Deserialize, Serialize};
@@ -68,7 +66,6 @@ pub fn run(context: &StageContext) -> Result<()> {
     let rows: Vec<&Demonstration> = fresh.iter().chain(&trained).collect();
     let mut pool = models.terms(context, &stage, &codec, &rows)?;
     let seen = pool.split_off(fresh.len());
-    count_flops(context, models.policy.config(), FORWARD);
     let whole = |terms: &[Term]| terms.iter().map(|term| term.whole(beta)).sum::<f64>() / terms.len() as f64;
     let mut measured = Items::default();
     measured.insert(Metric::SurrogateGap, vec![whole(&seen) - whole(&pool)]);
@@ -102,8 +99,9 @@ impl Models {
             prompts.into_iter().zip(samples).map(|(prompt, sample)| Sequence::new(prompt, sample.ids)).collect();
         let demonstrated: Vec<&Sequence> = demonstrated.iter().collect();
         let sampled: Vec<&Sequence> = sampled.iter().collect();
-        let read: usize = demonstrated.iter().chain(&sampled).map(|row| row.len()).sum();
-        context.add_tokens(2 * read as u64);
+        let (config, all) = (self.policy.config(), demonstrated.iter().chain(&sampled).copied());
+        count(context, Passes::score(self.reward.config(), all.clone()) + Passes::likelihood(config, all));
+        count(context, Passes::likelihood(config, sampled.iter().copied()));
         let rewards = |rows: &[&Sequence]| -> Vec<f64> {
             score(&self.reward, rows).into_iter().map(|raw| f64::from(self.normalisation.apply(raw))).collect()
         };

@@ -1,13 +1,13 @@
 //! What scores a policy's own responses in training: a reward model, or gold where a recipe is privileged.
 
-use super::common::{WorldAt, frozen_reward};
+use super::common::{WorldAt, count, frozen_reward};
 use crate::Result;
 use crate::data::Codec;
 use crate::data::world::Split;
 use crate::methods::reward::score;
 use crate::methods::rollout::{Objective, Rollout};
 use crate::methods::training::Dtype;
-use crate::model::{Generated, Sequence};
+use crate::model::{Generated, Passes, Sequence};
 use crate::pipeline::StageContext;
 use serde::{Deserialize, Serialize};
 
@@ -24,7 +24,7 @@ impl RewardSource {
     /// Scores of responses to the first `prompts` posts of the stage's seed.
     pub fn objective<'a>(
         &self,
-        context: &StageContext,
+        context: &'a StageContext,
         codec: &'a Codec,
         prompts: usize,
         dtype: Dtype,
@@ -48,6 +48,7 @@ impl RewardSource {
                 let (model, normalisation) = frozen_reward(context, "reward", dtype)?;
                 let score = move |rollouts: &[Rollout]| {
                     let sequences: Vec<&Sequence> = rollouts.iter().map(|rollout| &rollout.sequence).collect();
+                    count(context, Passes::score(model.config(), sequences.iter().copied()));
                     Ok(score(&model, &sequences).into_iter().map(|raw| normalisation.apply(raw)).collect())
                 };
                 Ok(Objective { score: Box::new(score), low: normalisation.low })

@@ -1,7 +1,7 @@
 //! Pairs of responses: the training pairs (demonstration, own sample) of IRL and SPIN, and the held-out pairs on which
 //! rewards are measured.
 
-use super::common::{FORWARD, codec, count_flops, demonstrations, frozen, frozen_reward, sample, sampling};
+use super::common::{codec, demonstrations, frozen, frozen_reward, sample, sampling};
 use crate::Result;
 use crate::data::rows::{self, ResponsePair};
 use crate::eval::exam::{Exam, Judge, WorldExam};
@@ -41,8 +41,6 @@ pub fn run(context: &StageContext) -> Result<()> {
         .collect::<Result<Vec<_>>>()?;
     let sampling = sampling(&codec, &stage.generation, stage.temperature);
     let samples = sample(context, &policy, &prompts, &sampling, |item| stream(seed, "pairs", &[item as u64]))?;
-    context.add_tokens(samples.iter().map(|sample| sample.ids.len() as u64).sum());
-    count_flops(context, policy.config(), FORWARD);
     let mut pairs = Vec::with_capacity(samples.len());
     for (index, sample) in samples.into_iter().enumerate() {
         let row = &demonstrations[index / stage.negatives];

@@ -1,8 +1,6 @@
 //! Stage `ppo`: a policy raised on a reward, held near a reference (eq. 9).
 
-use super::common::{
-    FORWARD, TRAINING, Watch, checkpoint, codec, count_flops, device, frozen, language_model, prompts, within_memory,
-};
+use super::common::{Watch, checkpoint, codec, device, frozen, language_model, prompts, within_memory};
 use super::common::{sampling, save_policy, write_json};
 use super::objective::RewardSource;
 use super::work::{self, Regime, Texts};
@@ -51,9 +49,5 @@ pub fn run(context: &StageContext) -> Result<()> {
     let (seed, watch) = (round(context.seed()?, stage.round), Watch(context));
     let (model, records) = ppo(policy, task, &stage.ppo, &training, seed, &watch)?;
     write_json(&context.out().join("curve.json"), &records)?;
-    // Of each rollout, the reference and the policy itself are read once, then the policy is trained.
-    let passes = (2 + stage.ppo.epochs) as f64;
-    let per_token = (2.0 * FORWARD + stage.ppo.epochs as f64 * TRAINING) / passes;
-    count_flops(context, model.config(), per_token);
     save_policy(context, &model, &checkpoint(context, "policy")?)
 }

@@ -1,9 +1,7 @@
 //! Stage `reward`: a fresh head on the SFT policy, or an earlier reward, trained on pairs (eq. 11, 10, or 2 when the pairs are
 //! preferences).
 
-use super::common::{
-    TRAINING, Watch, checkpoint, codec, count_flops, device, language_model, training_pairs, within_memory, write_json,
-};
+use super::common::{Watch, checkpoint, codec, device, language_model, training_pairs, within_memory, write_json};
 use super::work::{self, Regime, Texts};
 use crate::Result;
 use crate::experiment::GenerationSettings;
@@ -46,7 +44,6 @@ pub fn run(context: &StageContext) -> Result<()> {
     seen["pairs"] = pairs.len().into();
     seen["identical_share"] = identical.into();
     write_json(&context.out().join("curve.json"), &seen)?;
-    count_flops(context, model.config(), TRAINING);
     let tokenizer = checkpoint(context, role)?.folder().join("tokenizer.json");
     Checkpoint::save_reward_model(context.out(), &model, &normalisation, &tokenizer)
 }

@@ -1,8 +1,7 @@
 //! Stage `rloo`: a policy raised on a reward by REINFORCE with leave-one-out baselines, held near a reference (eq. 9).
 
 use super::common::{
-    FORWARD, TRAINING, Watch, checkpoint, codec, count_flops, frozen, language_model, prompts, sampling, save_policy,
-    within_memory, write_json,
+    Watch, checkpoint, codec, frozen, language_model, prompts, sampling, save_policy, within_memory, write_json,
 };
 use super::objective::RewardSource;
 use super::work::{self, Regime, Texts};
@@ -44,9 +43,5 @@ pub fn run(context: &StageContext) -> Result<()> {
     let (seed, watch) = (round(context.seed()?, stage.round), Watch(context));
     let (model, records) = rloo(policy, task, &stage.rloo, &training, seed, &watch)?;
     write_json(&context.out().join("curve.json"), &records)?;
-    // As in PPO: two readings of every rollout, then training.
-    let passes = (2 + stage.rloo.epochs) as f64;
-    let per_token = (2.0 * FORWARD + stage.rloo.epochs as f64 * TRAINING) / passes;
-    count_flops(context, model.config(), per_token);
     save_policy(context, &model, &checkpoint(context, "policy")?)
 }

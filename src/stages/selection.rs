@@ -2,8 +2,7 @@
 //! demonstrations that behaviour cloning keeps, and the iteration that the authors would have published.
 
 use super::common::{
-    FORWARD, checkpoint, codec, count_flops, demonstrations, frozen, language_model, prompts, sample, sampling,
-    save_policy, write_json,
+    checkpoint, codec, demonstrations, frozen, language_model, prompts, sample, sampling, save_policy, write_json,
 };
 use super::objective::{RewardSource, scores};
 use super::pairs::open_exam;
@@ -116,8 +115,6 @@ impl Sampled {
         let repeated: Vec<_> = prompts.iter().flat_map(|prompt| std::iter::repeat_n(prompt.clone(), self.n)).collect();
         let stream = |item: usize| stream(seed, self.purpose, &[item as u64]);
         let samples = sample(context, &policy, &repeated, &sampling, stream)?;
-        context.add_tokens(samples.iter().map(|sample| sample.ids.len() as u64).sum());
-        count_flops(context, policy.config(), FORWARD);
         Ok(samples)
     }
 }

@@ -1,9 +1,7 @@
 //! Stage `spin`: one SPIN iteration from the previous iterate, which is also the opponent.
 
 use super::common::write_json;
-use super::common::{
-    TRAINING, Watch, checkpoint, codec, count_flops, language_model, save_policy, training_pairs, within_memory,
-};
+use super::common::{Watch, checkpoint, codec, language_model, save_policy, training_pairs, within_memory};
 use super::work::{self, Regime, Texts};
 use crate::Result;
 use crate::experiment::GenerationSettings;
@@ -37,6 +35,5 @@ pub fn run(context: &StageContext) -> Result<()> {
     let (model, losses) = crate::methods::spin::spin(opponent, &pairs, &stage.spin, &training, seed, &watch)?;
     let curve = serde_json::json!({ "loss": losses, "pairs": pairs.len(), "identical_share": identical });
     write_json(&context.out().join("curve.json"), &curve)?;
-    count_flops(context, model.config(), TRAINING);
     save_policy(context, &model, &checkpoint(context, "policy")?)
 }

@@ -1,6 +1,6 @@
 //! Stage `spoil`: demonstrations of which a declared share is bad, whatever they came from.
 
-use super::common::{FORWARD, codec, count_flops, demonstrations, frozen, sample, sampling};
+use super::common::{codec, demonstrations, frozen, sample, sampling};
 use crate::Result;
 use crate::data::rows::{self, Demonstration};
 use crate::experiment::{Bad, GenerationSettings};
@@ -68,8 +68,6 @@ fn base_samples(
     // By the demonstration's place, so that a larger share keeps the samples of a smaller one.
     let stream = |item: usize| stream(seed, "spoil/base", &[chosen[item] as u64]);
     let samples = sample(context, &base, &prompts, &sampling(&codec, &stage.generation, 1.0), stream)?;
-    context.add_tokens(samples.iter().map(|sample| sample.ids.len() as u64).sum());
-    count_flops(context, base.config(), FORWARD);
     samples.into_iter().map(|sample| Ok(codec.decoded(sample.ids, sample.ended)?.text)).collect()
 }
 

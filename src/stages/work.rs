@@ -334,14 +334,15 @@ pub fn sft(texts: Texts, settings: &SftSettings, demonstrations: usize, regime: 
     }
 }
 
-/// Stage `reward`: training, then the scores that normalise.
+/// Stage `reward`: training, and the scores that normalise.
 pub fn reward(texts: Texts, settings: &RewardSettings, pairs: usize, regime: Regime) -> Work {
     let (pair, rows) = (texts.score().times(2.0), 2.0 * pairs as f64);
     let trained_rows = settings.epochs as f64 * rows;
+    let scored_rows = rows * settings.normalise.times() as f64;
     Work {
-        tokens: (trained_rows + rows) * texts.width(),
+        tokens: (trained_rows + scored_rows) * texts.width(),
         flops: training_flops(texts.config, &texts.score().times(trained_rows), &regime.training)
-            + forward_flops(texts.config, &texts.score().times(rows)),
+            + forward_flops(texts.config, &texts.score().times(scored_rows)),
         streamed: 0.0,
         halves: regime.halves(),
         trained: training_state(texts.config, 1, &regime.training),
@@ -371,6 +372,8 @@ pub fn dpo(texts: Texts, settings: &DpoSettings, pairs: usize, regime: Regime) -
 
 /// Stage `iq_learn`: supervised training, with the values of states beside the log-probabilities.
 pub fn iq_learn(texts: Texts, settings: &IqLearnSettings, demonstrations: usize, regime: Regime) -> Work {
+    // Q at the chosen tokens has a gradient of the logits' size of its own.
+    let kept = Load { outputs: 2.0 * texts.likelihood().outputs, ..texts.likelihood() };
     let rows = (settings.epochs * demonstrations) as f64;
     Work {
         tokens: rows * texts.width(),
@@ -379,7 +382,7 @@ pub fn iq_learn(texts: Texts, settings: &IqLearnSettings, demonstrations: usize,
         halves: regime.halves(),
         trained: training_state(texts.config, texts.language_model(), &regime.training),
         other_models: 0.0,
-        phases: vec![texts.train(&[texts.likelihood()], settings.batch_size.min(demonstrations), regime.training)],
+        phases: vec![texts.train(&[kept], settings.batch_size.min(demonstrations), regime.training)],
     }
 }
 

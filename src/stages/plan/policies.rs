@@ -35,7 +35,7 @@ impl Planner<'_> {
         let stage = sft::Stage { generation, sft: hyper.sft.clone(), training };
         let inputs = vec![("base".into(), *from), ("demonstrations".into(), *demonstrations)];
         let work = work::sft(start.texts(hyper), &hyper.sft, count, Regime::from(&hyper.training));
-        self.add(sft::KIND, 1, &stage, inputs, Some(start.seed), label, work)
+        self.add(sft::KIND, 2, &stage, inputs, Some(start.seed), label, work)
     }
 
     /// From `policy`, near `reference`, on the reward model, or on gold where there is none; `rounds` times the updates.

@@ -97,7 +97,7 @@ impl Planner<'_> {
         let texts = Texts { config: &self.config(demonstrator), generation: &hyper.generation };
         let work = work::sampling(texts, stage.count, Regime::from(&hyper.training));
         let inputs = vec![("posts".into(), posts), ("tokenizer".into(), model), ("demonstrator".into(), model)];
-        self.add(demonstrations::HUB, 1, &stage, inputs, seed, label, work)
+        self.add(demonstrations::HUB, 2, &stage, inputs, seed, label, work)
     }
 
     /// One split of a data set, the same for all stages that read it.
@@ -133,7 +133,7 @@ impl Planner<'_> {
             work = work::sampling(start.texts(hyper), samples, Regime::from(&hyper.training));
         }
         let label = format!("spoilt demonstrations/{}/seed {}", start.size, start.seed);
-        self.add(spoil::KIND, 1, &stage, inputs, Some(start.seed), label, work)
+        self.add(spoil::KIND, 2, &stage, inputs, Some(start.seed), label, work)
     }
 
     pub(super) fn sft(&mut self, start: &Start, hyper: &Hyper, demonstrations: &StageKey) -> Result<StageKey> {
