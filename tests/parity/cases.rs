@@ -6,13 +6,15 @@ use serde_json::{Value, json};
 use std::cell::RefCell;
 use touchstone::Result;
 use touchstone::conformance::recorder::Recorder;
-use touchstone::methods::irl::Accumulate;
+use touchstone::methods::dpo::{DpoPairs, DpoSettings, dpo};
+use touchstone::methods::iq_learn::{IqLearnSettings, iq_learn};
+use touchstone::methods::irl::{Accumulate, Anchor};
 use touchstone::methods::optimise::{OptimiserSettings, Schedule};
 use touchstone::methods::ppo::{Critic, MissingEos, Objective, PpoSettings, Rollout, Task, ppo};
 use touchstone::methods::reward::{Normalise, ReadOut, RewardLoss, RewardSettings, RewardStart, train_reward};
+use touchstone::methods::rloo::{RlooSettings, rloo};
 use touchstone::methods::sft::{SftSettings, sft};
 use touchstone::methods::spin::{SpinSettings, spin};
-use touchstone::methods::training::Training;
 use touchstone::model::checkpoint::{Checkpoint, Normalisation};
 use touchstone::model::weights::Weights;
 use touchstone::model::{LanguageModel, Pair, RewardModel, Sampling, Sequence};
@@ -24,11 +26,11 @@ pub const CHECKPOINTS: [&str; 2] = ["pythia", "sequential"];
 /// Optimiser steps of every case.
 pub const STEPS: usize = 20;
 const SEED: u64 = 7;
-/// Rows of SFT, pairs of SPIN and the reward. Four epochs of five steps, the last of which is smaller.
+/// Rows of SFT and IQ-Learn, pairs of SPIN, DPO and the reward. Four epochs of five steps, the last of which is smaller.
 const ROWS: usize = 38;
 const BATCH: usize = 8;
 const EPOCHS: usize = 4;
-/// Tokens of a PPO response at most.
+/// Tokens of a sampled response at most.
 const RESPONSE: usize = 6;
 /// Ends a response; a token that both checkpoints sample now and then.
 pub const EOS: u32 = 1;
@@ -36,10 +38,16 @@ pub const EOS: u32 = 1;
 pub enum Method {
     Sft(SftSettings),
     Spin(SpinSettings),
+    /// Against a reference that is not the start.
+    Dpo(DpoSettings),
+    IqLearn(IqLearnSettings),
     Reward(RewardSettings),
     /// With a seed for each of the [`CHECKPOINTS`]. They are chosen so that no uniform drew its token by less than 8e-5 of
     /// probability, which is tens of times what rounding moves: any machine samples the same responses.
     Ppo(PpoSettings, [u64; CHECKPOINTS.len()]),
+    /// With seeds for which it is 2.8e-5, and no step's gradient nearly vanishes: where no response to a prompt ends all are worth
+    /// almost the same, and what is left of their differences is rounding.
+    Rloo(RlooSettings, [u64; CHECKPOINTS.len()]),
 }
 
 pub struct Case {
@@ -71,12 +79,28 @@ pub fn cases() -> Vec<Case> {
         batch_size: BATCH,
         optimiser: with(Schedule::Linear, 4, 1.0),
     });
-    let reward = |loss, bound, optimiser| {
+    let dpo = Method::Dpo(DpoSettings {
+        pairs: DpoPairs::Preferences,
+        iterations: 1,
+        temperature: 1.0,
+        anchor: Anchor::Sft,
+        beta: 0.3,
+        epochs: EPOCHS,
+        batch_size: BATCH,
+        optimiser: with(Schedule::Cosine, 0, 1.0),
+    });
+    let iq_learn = Method::IqLearn(IqLearnSettings {
+        lambda: 0.05,
+        epochs: EPOCHS,
+        batch_size: BATCH,
+        optimiser: with(Schedule::Linear, 2, 1.0),
+    });
+    let reward = |loss, [margin, bound, l2]: [f32; 3], optimiser| {
         Method::Reward(RewardSettings {
             loss,
-            margin: 0.0,
+            margin,
             bound,
-            l2: 0.0,
+            l2,
             read_out: ReadOut::LastToken,
             normalise: Normalise::AfterTraining,
             epochs: EPOCHS,
@@ -109,17 +133,35 @@ pub fn cases() -> Vec<Case> {
         missing_eos: MissingEos::BelowScores,
         ..copy.clone()
     };
+    let rloo = |epochs, temperature, missing_eos| RlooSettings {
+        updates: STEPS / epochs,
+        rollouts: 6,
+        samples: 3,
+        epochs,
+        temperature,
+        kl_coefficient: 0.05,
+        clip: 0.2,
+        missing_eos,
+        optimiser: with(Schedule::Linear, 0, 1.0),
+    };
     vec![
         case("sft", 0, sft(0.0, with(Schedule::Cosine, 0, 1.0))),
         case("sft-prompt", 3, sft(0.25, with(Schedule::Constant, 3, 0.0))),
         case("sft-all", 5, sft(1.0, with(Schedule::Linear, 2, 1.0))),
         case("spin", 3, spin),
-        case("reward-eq11", 3, reward(RewardLoss::Eq11, 0.0, with(Schedule::Cosine, 10, 1.0))),
-        case("reward-eq10", 0, reward(RewardLoss::Eq10, 3.0, with(Schedule::Linear, 2, 1.0))),
+        case("dpo", 3, dpo),
+        case("iq-learn", 3, iq_learn),
+        case("reward-eq11", 3, reward(RewardLoss::Eq11, [0.0; 3], with(Schedule::Cosine, 10, 1.0))),
+        case("reward-eq11-margin", 0, reward(RewardLoss::Eq11Margin, [0.5, 0.0, 0.0], with(Schedule::Cosine, 2, 1.0))),
+        case("reward-eq10", 0, reward(RewardLoss::Eq10, [0.0, 3.0, 0.0], with(Schedule::Linear, 2, 1.0))),
+        case("reward-eq10-l2", 3, reward(RewardLoss::Eq10, [0.0, 0.0, 0.2], with(Schedule::Constant, 0, 0.0))),
+        case("reward-hinge", 3, reward(RewardLoss::Hinge, [1.0, 0.0, 0.0], with(Schedule::Linear, 0, 1.0))),
         case("ppo-head", 2, Method::Ppo(head, [8, 6])),
         case("ppo-head-0.7", 0, Method::Ppo(cooler_head, [5, 5])),
         case("ppo-copy", 2, Method::Ppo(copy, [17, 1])),
         case("ppo-copy-0.7", 0, Method::Ppo(cooler_copy, [5, 2])),
+        case("rloo", 2, Method::Rloo(rloo(2, 1.0, MissingEos::BelowScores), [18, 41])),
+        case("rloo-0.7", 0, Method::Rloo(rloo(1, 0.7, MissingEos::MinusOne), [68, 35])),
     ]
 }
 
@@ -137,101 +179,125 @@ pub struct Trained {
     pub problem: Value,
     /// Weights before the first step, of PPO those of the policy and of a value head.
     pub start: Weights,
-    /// The reward model that PPO's critic is a copy of.
-    pub critic: Option<Weights>,
+    /// Another model by its name: the reward that PPO's `critic` is a copy of, DPO's `reference`.
+    pub second: Option<(&'static str, Weights)>,
     pub trajectory: Trajectory,
 }
 
-fn trajectory(recorder: Recorder, end: Weights) -> Trajectory {
-    let Recorder { losses, norms, gradients } = recorder;
-    Trajectory { losses: losses.into_inner(), norms: norms.into_inner(), gradients: gradients.into_inner(), end }
-}
+/// The lowest mark of scores, below which a response without an end falls.
+const LOW: f32 = -1.5;
 
 impl Case {
     pub fn train(&self, checkpoint: &str) -> Trained {
         let policy = Checkpoint::open(fixture("gpt_neox").join(checkpoint)).unwrap().language_model(&cpu()).unwrap();
-        let training = micro_batches(self.micro_batch);
-        match &self.method {
+        let place = CHECKPOINTS.iter().position(|name| *name == checkpoint).unwrap();
+        let (training, recorder) = (micro_batches(self.micro_batch), Recorder::default());
+        let (mut start, mut second) = (policy.weights(), None);
+        let (problem, end) = match &self.method {
             Method::Sft(settings) => {
-                let (recorder, demonstrations) = (Recorder::default(), rows(ROWS, 1));
-                let (end, _) = sft(policy.clone(), &demonstrations, settings, &training, SEED, &recorder).unwrap();
-                let steps = in_order(&demonstrations, "sft/order", sequence);
-                let problem = problem("sft", &policy, settings, json!({"steps": steps}));
-                Trained {
-                    problem,
-                    start: policy.weights(),
-                    critic: None,
-                    trajectory: trajectory(recorder, end.weights()),
-                }
+                let rows = rows(ROWS, 1);
+                let (end, _) = sft(policy.clone(), &rows, settings, &training, SEED, &recorder).unwrap();
+                let steps = json!({"steps": in_order(&rows, "sft/order", sequence)});
+                (problem("sft", &policy, settings, steps), end.weights())
+            }
+            Method::IqLearn(settings) => {
+                let rows = rows(ROWS, 1);
+                let (end, _) = iq_learn(policy.clone(), &rows, settings, &training, SEED, &recorder).unwrap();
+                let steps = json!({"steps": in_order(&rows, "iq_learn/order", sequence)});
+                (problem("iq_learn", &policy, settings, steps), end.weights())
             }
             Method::Spin(settings) => {
-                let (recorder, pairs) = (Recorder::default(), pairs());
+                let pairs = pairs();
                 let (end, _) = spin(policy.clone(), &pairs, settings, &training, SEED, &recorder).unwrap();
-                let problem =
-                    problem("spin", &policy, settings, json!({"steps": in_order(&pairs, "spin/order", pair)}));
-                Trained {
-                    problem,
-                    start: policy.weights(),
-                    critic: None,
-                    trajectory: trajectory(recorder, end.weights()),
-                }
+                let steps = json!({"steps": in_order(&pairs, "spin/order", pair)});
+                (problem("spin", &policy, settings, steps), end.weights())
+            }
+            Method::Dpo(settings) => {
+                let (pairs, reference) = (pairs(), another(&policy));
+                second = Some(("reference", reference.weights()));
+                let (end, _) = dpo(policy.clone(), &reference, &pairs, settings, &training, SEED, &recorder).unwrap();
+                let steps = json!({"steps": in_order(&pairs, "dpo/order", pair)});
+                (problem("dpo", &policy, settings, steps), end.weights())
             }
             Method::Reward(settings) => {
-                let (recorder, pairs) = (Recorder::default(), pairs());
-                let fresh = RewardModel::on(&policy, settings.bound, &mut stream(SEED, "reward/head", &[]));
-                let start = RewardStart::Policy(policy.clone());
-                let (end, _, _) = train_reward(start, &pairs, settings, &training, SEED, &recorder).unwrap();
-                let steps = in_order(&pairs, "reward/order", pair);
-                let problem = problem("reward", &policy, settings, json!({"steps": steps}));
-                Trained {
-                    problem,
-                    start: fresh.weights(),
-                    critic: None,
-                    trajectory: trajectory(recorder, end.weights()),
-                }
+                let pairs = pairs();
+                start = RewardModel::on(&policy, settings.bound, &mut stream(SEED, "reward/head", &[])).weights();
+                let from = RewardStart::Policy(policy.clone());
+                let (end, _, _) = train_reward(from, &pairs, settings, &training, SEED, &recorder).unwrap();
+                let steps = json!({"steps": in_order(&pairs, "reward/order", pair)});
+                (problem("reward", &policy, settings, steps), end.weights())
             }
             Method::Ppo(settings, seeds) => {
-                let place = CHECKPOINTS.iter().position(|name| *name == checkpoint).unwrap();
-                train_ppo(policy, settings, &training, seeds[place])
+                let critic = RewardModel::on(&another(&policy), 0.0, &mut stream(SEED, "parity/head", &[]));
+                let normalisation = Normalisation { mean: 0.25, std: 1.75, low: LOW, bound: 0.0 };
+                match settings.critic {
+                    Critic::RewardCopy => second = Some(("critic", critic.weights())),
+                    Critic::ZeroHead => {
+                        let d = policy.config().hidden_size;
+                        start.insert("value_head.weight", &[1, d], vec![0.0; d]);
+                        start.insert("value_head.bias", &[1], vec![0.0]);
+                    }
+                }
+                let (end, updates) = on_rollouts(&policy, Some((critic, normalisation)), |task| {
+                    ppo(policy.clone(), task, settings, &training, seeds[place], &recorder).unwrap().0
+                });
+                let updates = updates.iter().enumerate();
+                let updates: Vec<Value> =
+                    updates.map(|(index, of)| update(index, of, settings, seeds[place])).collect();
+                let floor = floor(settings.missing_eos);
+                let more = json!({"updates": updates, "floor": floor, "normalisation": normalisation});
+                (problem("ppo", &policy, settings, more), end.weights())
             }
-        }
+            Method::Rloo(settings, seeds) => {
+                let (end, updates) = on_rollouts(&policy, None, |task| {
+                    rloo(policy.clone(), task, settings, &training, seeds[place], &recorder).unwrap().0
+                });
+                let updates = updates.iter().enumerate();
+                let updates: Vec<Value> = updates
+                    .map(|(index, of)| json!({"rollouts": drawn(index, of, "rloo/rollout", seeds[place])}))
+                    .collect();
+                let more = json!({"updates": updates, "floor": floor(settings.missing_eos)});
+                (problem("rloo", &policy, settings, more), end.weights())
+            }
+        };
+        let Recorder { losses, norms, gradients } = recorder;
+        let (losses, norms, gradients) = (losses.into_inner(), norms.into_inner(), gradients.into_inner());
+        Trained { problem, start, second, trajectory: Trajectory { losses, norms, gradients, end } }
     }
 }
 
-fn train_ppo(policy: LanguageModel, settings: &PpoSettings, training: &Training, seed: u64) -> Trained {
-    const LOW: f32 = -1.5;
-    let (recorder, updates) = (Recorder::default(), RefCell::new(Vec::new()));
+/// Random weights of the policy's shape.
+fn another(policy: &LanguageModel) -> LanguageModel {
+    LanguageModel::random(policy.config(), 0.3, &mut stream(SEED, "parity/critic", &[]), &cpu()).unwrap()
+}
+
+fn floor(missing_eos: MissingEos) -> f32 {
+    match missing_eos {
+        MissingEos::BelowScores => LOW - 1.0,
+        MissingEos::MinusOne => -1.0,
+    }
+}
+
+/// A rollout and its score.
+type Scored = (Rollout, f32);
+
+/// Trains by `train` for [`taste`], held to `policy`; returns what it returns and the rollouts of every update.
+fn on_rollouts<T>(
+    policy: &LanguageModel,
+    critic: Option<(RewardModel, Normalisation)>,
+    train: impl FnOnce(Task) -> T,
+) -> (T, Vec<Vec<Scored>>) {
+    let updates = RefCell::new(Vec::new());
     let score = |rollouts: &[Rollout]| -> Result<Vec<f32>> {
         let scores: Vec<f32> = rollouts.iter().map(|rollout| taste(&rollout.sequence.response)).collect();
-        updates.borrow_mut().push(rollouts.iter().cloned().zip(scores.clone()).collect::<Vec<_>>());
+        updates.borrow_mut().push(rollouts.iter().cloned().zip(scores.clone()).collect());
         Ok(scores)
     };
     let objective = Objective { score: Box::new(score), low: LOW };
-    let random = LanguageModel::random(policy.config(), 0.3, &mut stream(SEED, "parity/critic", &[]), &cpu()).unwrap();
-    let critic = RewardModel::on(&random, 0.0, &mut stream(SEED, "parity/head", &[]));
-    let normalisation = Normalisation { mean: 0.25, std: 1.75, low: LOW, bound: 0.0 };
-    let copied = (settings.critic == Critic::RewardCopy).then(|| critic.weights());
     let sampling = Sampling { temperature: 1.0, top_p: 1.0, max_new_tokens: RESPONSE, eos: EOS, batch_size: 8 };
     let prompts: Vec<Vec<u32>> = rows(10, 3).into_iter().map(|row| row.prompt).collect();
-    let critic = Some((critic, normalisation));
-    let task = Task { reference: &policy, objective, critic, prompts: &prompts, sampling: &sampling };
-    let (end, _) = ppo(policy.clone(), task, settings, training, seed, &recorder).unwrap();
-
-    let mut start = policy.weights();
-    if settings.critic == Critic::ZeroHead {
-        let d = policy.config().hidden_size;
-        start.insert("value_head.weight", &[1, d], vec![0.0; d]);
-        start.insert("value_head.bias", &[1], vec![0.0]);
-    }
-    let floor = match settings.missing_eos {
-        MissingEos::BelowScores => LOW - 1.0,
-        MissingEos::MinusOne => -1.0,
-    };
-    let updates: Vec<Value> =
-        updates.borrow().iter().enumerate().map(|(index, rollouts)| update(index, rollouts, settings, seed)).collect();
-    let more = json!({"updates": updates, "floor": floor, "normalisation": normalisation});
-    let problem = problem("ppo", &policy, settings, more);
-    Trained { problem, start, critic: copied, trajectory: trajectory(recorder, end.weights()) }
+    let trained = train(Task { reference: policy, objective, critic, prompts: &prompts, sampling: &sampling });
+    (trained, updates.into_inner())
 }
 
 /// A score that any response has, of mean about 0 and deviation about 1.
@@ -240,10 +306,20 @@ fn taste(response: &[u32]) -> f32 {
     (sum % 13) as f32 / 4.0 - 1.5
 }
 
-/// What update number `index` was made of: the rollouts, the uniforms that drew them, and the rows of every minibatch.
-pub fn update(index: usize, rollouts: &[(Rollout, f32)], settings: &PpoSettings, seed: u64) -> Value {
-    let rollout = |(row, (rollout, score)): (usize, &(Rollout, f32))| {
-        let mut stream = stream(seed, "ppo/rollout", &[index as u64, row as u64]);
+/// What update number `index` of PPO was made of: the rollouts, and the rows of every minibatch.
+pub fn update(index: usize, rollouts: &[Scored], settings: &PpoSettings, seed: u64) -> Value {
+    let minibatches = (0..settings.epochs).flat_map(|epoch| {
+        let order = permutation(settings.rollouts, seed, "ppo/minibatches", (index * settings.epochs + epoch) as u64);
+        order.chunks(settings.rollouts / settings.minibatches).map(<[usize]>::to_vec).collect::<Vec<_>>()
+    });
+    let rollouts = drawn(index, rollouts, "ppo/rollout", seed);
+    json!({"rollouts": rollouts, "minibatches": minibatches.collect::<Vec<_>>()})
+}
+
+/// The rollouts of update number `index`, with the uniforms that drew them.
+fn drawn(index: usize, rollouts: &[Scored], purpose: &str, seed: u64) -> Vec<Value> {
+    let rollout = |(row, (rollout, score)): (usize, &Scored)| {
+        let mut stream = stream(seed, purpose, &[index as u64, row as u64]);
         let uniforms: Vec<f32> = rollout.sequence.response.iter().map(|_| stream.random()).collect();
         let mut value = sequence(&rollout.sequence);
         value["ended"] = json!(rollout.ended);
@@ -251,14 +327,7 @@ pub fn update(index: usize, rollouts: &[(Rollout, f32)], settings: &PpoSettings,
         value["uniforms"] = json!(uniforms);
         value
     };
-    let minibatches = (0..settings.epochs).flat_map(|epoch| {
-        let order = permutation(settings.rollouts, seed, "ppo/minibatches", (index * settings.epochs + epoch) as u64);
-        order.chunks(settings.rollouts / settings.minibatches).map(<[usize]>::to_vec).collect::<Vec<_>>()
-    });
-    json!({
-        "rollouts": rollouts.iter().enumerate().map(rollout).collect::<Vec<_>>(),
-        "minibatches": minibatches.collect::<Vec<_>>(),
-    })
+    rollouts.iter().enumerate().map(rollout).collect()
 }
 
 pub fn problem(method: &str, model: &LanguageModel, settings: &impl serde::Serialize, more: Value) -> Value {

@@ -128,8 +128,36 @@ def sft(problem, weights):
     return trainer
 
 
+def iq_learn(problem, weights):
+    """−J per token, J = Σ_t log π(a_t|s_t) − λ·(Q(s_t, a_t) − V(s_{t+1}))², Q the logits, V their log Σ exp, 0 at the end."""
+    config, settings = problem["config"], problem["settings"]
+    trainer = Trainer(weights, settings["optimiser"], len(problem["steps"]))
+    for rows in problem["steps"]:
+        total = sum(len(row["response"]) for row in rows)
+        objective = 0.0
+        for row in rows:
+            every = logits(trainer.weights, config, row["prompt"] + row["response"][:-1])[len(row["prompt"]) - 1 :]
+            value = every.logsumexp(-1)
+            action = every.gather(1, torch.tensor(row["response"])[:, None])[:, 0]
+            rewards = action - torch.cat([value[1:], value.new_zeros(1)])
+            objective = objective + (action - value - settings["lambda"] * rewards**2).sum()
+        trainer.step(-objective / total)
+    return trainer
+
+
 def spin(problem, weights):
     """−log σ(β·[log π/π_t (y) − log π/π_t (ỹ)]), π_t the start; the DPO loss."""
+    return preference_optimisation(problem, weights, weights)
+
+
+def dpo(problem, weights):
+    """−log σ(β·[log π/π_ref (y_w) − log π/π_ref (y_l)]), π_ref another model."""
+    mine = {name: weight for name, weight in weights.items() if not name.startswith("reference.")}
+    theirs = {name.removeprefix("reference."): weight for name, weight in weights.items() if name not in mine}
+    return preference_optimisation(problem, mine, theirs)
+
+
+def preference_optimisation(problem, weights, reference):
     config, settings = problem["config"], problem["settings"]
     trainer = Trainer(weights, settings["optimiser"], len(problem["steps"]))
 
@@ -138,21 +166,28 @@ def spin(problem, weights):
 
     for pairs in problem["steps"]:
         with torch.no_grad():
-            opponent = [gap(weights, pair) for pair in pairs]
+            opponent = [gap(reference, pair) for pair in pairs]
         margins = torch.stack([gap(trainer.weights, pair) - fixed for pair, fixed in zip(pairs, opponent)])
         trainer.step(-F.logsigmoid(settings["beta"] * margins).mean())
     return trainer
 
 
 def reward(problem, weights):
-    """eq. 11: −log σ(Δ); eq. 10: −Δ, with Δ = r(chosen) − r(rejected)."""
+    """eq. 11: −log σ(Δ); eq. 10: −Δ, with Δ = r(chosen) − r(rejected); hinge: max(0, m − Δ); margin: −log σ(Δ − m)."""
     config, settings = problem["config"], problem["settings"]
     trainer = Trainer(weights, settings["optimiser"], len(problem["steps"]))
     for pairs in problem["steps"]:
         scores = [[score(trainer.weights, config, pair[side], settings["bound"]) for side in ("chosen", "rejected")]
                   for pair in pairs]
         delta = torch.stack([chosen - rejected for chosen, rejected in scores])
-        trainer.step((-delta if settings["loss"] == "eq10" else -F.logsigmoid(delta)).mean())
+        losses = {
+            "eq10": lambda: -delta,
+            "eq11": lambda: -F.logsigmoid(delta),
+            "hinge": lambda: (settings["margin"] - delta).clamp(min=0),
+            "eq11_margin": lambda: -F.logsigmoid(delta - settings["margin"]),
+        }
+        squares = torch.stack([chosen**2 + rejected**2 for chosen, rejected in scores])
+        trainer.step((losses[settings["loss"]]() + settings["l2"] / 2 * squares).mean())
     return trainer
 
 
@@ -206,6 +241,31 @@ def ppo(problem, weights):
     return trainer
 
 
+def rloo(problem, weights):
+    """−mean min(ρA, clip(ρ)A) on given rollouts, A the return less the mean of the prompt's others, KL in the return."""
+    config, settings = problem["config"], problem["settings"]
+    trainer = Trainer(weights, settings["optimiser"], len(problem["updates"]) * settings["epochs"])
+    trainer.margin = math.inf
+
+    def whole(weights, rollouts):
+        return torch.stack([log_probs(weights, config, row, settings["temperature"]).sum() for row in rollouts])
+
+    for update in problem["updates"]:
+        rollouts, k = update["rollouts"], settings["samples"]
+        with torch.no_grad():
+            trainer.margin = min(trainer.margin, *(redraw(trainer.weights, config, settings, row) for row in rollouts))
+            old = whole(trainer.weights, rollouts)
+            scores = torch.tensor([row["score"] if row["ended"] else problem["floor"] for row in rollouts])
+            returns = (scores - settings["kl_coefficient"] * (old - whole(weights, rollouts))).view(-1, k)
+            others = (returns.sum(1, keepdim=True) - returns) / (k - 1)
+            advantages = (returns - others).flatten()
+        for _ in range(settings["epochs"]):
+            ratio = (whole(trainer.weights, rollouts) - old).exp()
+            clipped = ratio.clamp(1 - settings["clip"], 1 + settings["clip"])
+            trainer.step(-torch.minimum(ratio * advantages, clipped * advantages).mean())
+    return trainer
+
+
 def generalised_advantages(rewards, values, gamma, lambda_):
     """A_k = Σ_j (γλ)^j δ_{k+j} with δ_k = R_k + γ·V_{k+1} − V_k and V = 0 after the last token."""
     after = torch.cat([values[1:], values.new_zeros(1)])
@@ -234,4 +294,4 @@ def redraw(weights, config, settings, row):
     return (cumulated[:, :-1] - uniforms).abs().min().item()
 
 
-METHODS = {"sft": sft, "spin": spin, "reward": reward, "ppo": ppo}
+METHODS = {"sft": sft, "iq_learn": iq_learn, "spin": spin, "dpo": dpo, "reward": reward, "ppo": ppo, "rloo": rloo}
