@@ -48,7 +48,7 @@ const DRIVER_NAMES: [(&str, &str); 10] = [
     ("NVIDIA H200", "h200-141gb"),
 ];
 
-/// Of the peak of a GPU. An assumption: nothing has been measured on one.
+/// Of the peak of a GPU. An assumption, and more than CubeCL was seen to reach (docs/performance.md).
 const GPU_UTILISATION: f64 = 0.35;
 
 /// One core of a server processor, as measured in training models of a few hundred dimensions (docs/performance.md).
