@@ -392,13 +392,19 @@ fn a_level_is_met_inside_the_range_by_every_seed_or_there_is_no_number() {
     assert_eq!(parts(&row), ["0", &(5 - inside).to_string(), "0", &inside.to_string()], "{row} {met:?}");
     assert_eq!(row.contains(",,,,"), inside < 5, "{row}");
     // One seed that never gets there takes the number away from all.
-    let lift = |row: &Metric| {
-        let stays = row.method == "irl-noise50" && row.seed == 2;
-        Metric { value: row.value.map(|value| if stays { value + 9.0 } else { value }), ..row.clone() }
+    let with = |value: &dyn Fn(&Metric) -> Option<f64>| {
+        let row = |row: &Metric| Metric { value: value(row), ..row.clone() };
+        let metrics = Metrics::from_rows(input.metrics.rows().iter().map(row).collect()).unwrap();
+        crossing(&ReportInput { metrics, ..input.clone() })
     };
-    input.metrics = Metrics::from_rows(input.metrics.rows().iter().map(lift).collect()).unwrap();
-    let row = crossing(&input);
-    assert!(row.contains(",,,,") && parts(&row)[1] != "0", "{row}");
+    let end = |row: &Metric| row.method == "irl-noise50" && row.metric == "gold_score" && row.size == "s";
+    let row = with(&|row| if end(row) && row.seed == 2 { Some(clean[&2]) } else { row.value });
+    assert!(row.contains("falls to it") && row.contains(",,,,") && parts(&row)[1] != "0", "{row}");
+    // A line that gets better and begins past the level has been there before its first x.
+    let row = with(&|row| if end(row) { Some(clean[&row.seed] + 1.0) } else { row.value });
+    assert!(row.contains("rises to it") && row.contains(",,,,"), "{row}");
+    let before = clean.iter().filter(|(seed, value)| *value > &level[*seed]).count();
+    assert_eq!(parts(&row)[2], before.to_string(), "{row}");
 }
 
 #[test]

@@ -10,9 +10,9 @@ use crate::stats::{self, Estimate, Interval};
 /// Which way a line meets the level along its axis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
-    /// It starts worse.
+    /// It gets better along the axis.
     Reaches,
-    /// It starts better.
+    /// It gets worse, or stays.
     FallsTo,
 }
 
@@ -71,11 +71,11 @@ pub fn crossing(
         points.iter().map(|(x, values)| Some((*x, sign * (values.get(seed)? - level)))).collect()
     };
     let curves: Vec<Vec<(f64, f64)>> = level.keys().filter_map(curve).filter(|curve| !curve.is_empty()).collect();
-    let starts: Vec<f64> = curves.iter().map(|curve| curve[0].1).collect();
-    if starts.is_empty() {
+    if curves.is_empty() {
         return Ok(None);
     }
-    let way = if starts.iter().sum::<f64>() < 0.0 { Way::Reaches } else { Way::FallsTo };
+    let gained: f64 = curves.iter().map(|curve| curve[curve.len() - 1].1 - curve[0].1).sum();
+    let way = if gained > 0.0 { Way::Reaches } else { Way::FallsTo };
     let places: Vec<Place> = curves.iter().map(|curve| first(curve, way)).collect();
     let inside: Vec<f64> =
         places.iter().filter_map(|place| if let Place::At(x) = place { Some(*x) } else { None }).collect();

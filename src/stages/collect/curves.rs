@@ -97,7 +97,9 @@ fn planes(study: &Study, rows: &[Metric]) -> Vec<Curve> {
         }
         let (x, y) = (label(plane.x), label(plane.y));
         let title = format!("{y} against {x}, by {}", ablation.axis);
-        curve(&format!("{}-plane", ablation.id), &title, [&x, &y], lines)
+        let note = format!("A line is a seed, through the points of \"{}\" in the order of its axis.", ablation.title);
+        let curve = curve(&format!("{}-plane", ablation.id), &title, [&x, &y], lines)?;
+        Some(Curve { note, ..curve })
     };
     study.ablations.iter().filter_map(of).collect()
 }
