@@ -10,10 +10,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
+use touchstone::device::hardware::Site;
 use touchstone::experiment::{Experiment, Selection};
 use touchstone::pipeline::{Manifest, Store};
 use touchstone::stages::plan::Plan;
-use touchstone::stages::work::Site;
 
 const RUN: &str = "reproduce tiny.toml --profile smoke --methods sft,irl --jobs 2 --store runs --out reports";
 const PLAN: &str = "plan tiny.toml --profile smoke --methods sft,irl --store runs";

@@ -9,7 +9,7 @@ use crate::experiment::{Experiment, Hyper, Selection};
 use crate::methods::training::{Dtype, Training};
 use crate::model::GptNeoXConfig;
 use crate::stages::base;
-use crate::stages::work::{self, Regime, Site, Texts};
+use crate::stages::work::{self, Regime, Texts};
 use crate::{Error, Result};
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
@@ -99,7 +99,7 @@ fn line(args: &BenchArgs, case: Case, size: &str, config: &GptNeoXConfig, hyper:
         Case::Generate => work::sampling(texts, generation.batch_size, Regime::from(training)),
         Case::Ppo => work::policy_gradient(texts, &ppo.into(), true, Regime::from(training)),
     };
-    let (work, site) = (reckon(&hyper.training), Site::of(&args.device));
+    let (work, site) = (reckon(&hyper.training), hardware::Site::of(&args.device));
     let memory = args.memory.map(|Bytes(limit)| limit).or_else(|| hardware::memory_of(&args.device, 1));
     let micro_batch = match memory {
         None => None,

@@ -10,7 +10,6 @@ use crate::pipeline::{Interrupt, LocalPool, Store};
 use crate::report::{self, ReportInput};
 use crate::stages::collect::collect;
 use crate::stages::plan::{LocalData, Plan, fit};
-use crate::stages::work::Site;
 use crate::{Context, Error, Result};
 use clap::Args;
 use std::path::{Path, PathBuf};
@@ -49,7 +48,7 @@ pub fn run(args: &ReproduceArgs) -> Result<u8> {
     };
     for (device, limit) in devices.iter().zip(&memory) {
         if let Some(limit) = limit {
-            fit::check(&study, local.as_ref(), &plan, *limit, Site::of(device))?;
+            fit::check(&study, local.as_ref(), &plan, *limit, hardware::Site::of(device))?;
         }
     }
     let store = Store::open(&args.study.store)?;

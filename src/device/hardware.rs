@@ -21,6 +21,37 @@ pub struct Hardware {
     pub is_cpu: bool,
 }
 
+/// Where a stage runs, as far as memory is concerned.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Site {
+    /// Whether the device has operations of our own (`device/fused`).
+    pub fused: bool,
+    /// Bytes of the program and its libraries, where the device has no memory of its own.
+    pub program: f64,
+}
+
+impl Site {
+    pub const FLEX: Self = Self { fused: true, program: 28e6 };
+    pub const LIBTORCH: Self = Self { fused: false, program: 144e6 };
+    pub const GPU: Self = Self { fused: false, program: 0.0 };
+
+    /// Bytes of the program with a tokenizer of so many tokens.
+    pub fn program_with(self, vocabulary: usize) -> f64 {
+        /// Of a token's text, its id and its merges, in several tables.
+        const TOKEN: f64 = 250.0;
+        if self.program == 0.0 { 0.0 } else { self.program + TOKEN * vocabulary as f64 }
+    }
+
+    /// That of a device, as the user spells it.
+    pub fn of(device: &str) -> Self {
+        match device {
+            "flex" => Self::FLEX,
+            "libtorch" => Self::LIBTORCH,
+            _ => Self::GPU,
+        }
+    }
+}
+
 /// Name; usable GiB; from the makers' data sheets, without sparsity, in 1e12 a second: operations with bf16 factors and with
 /// f32, bytes.
 const GPUS: [(&str, f64, [f64; 3]); 8] = [

@@ -58,10 +58,9 @@ pub fn token_step(
     let report = trainer
         .step(rows.len(), monitor, |model, range| negative_log_likelihood(model, &rows[range], prompt_weight) / total);
     let (config, read) = (trainer.model().config(), rows.iter().copied());
-    monitor.passes(trainer.with_gradients(match prompt_weight {
-        0.0 => Passes::likelihood(config, read),
-        _ => Passes::whole_likelihood(config, read),
-    }));
+    let read_once =
+        if prompt_weight == 0.0 { Passes::likelihood(config, read) } else { Passes::whole_likelihood(config, read) };
+    monitor.passes(trainer.with_gradients(read_once));
     monitor.progress(trainer.step, trainer.total, &format!("loss {:.3}", report.loss));
     finite(report.loss, "the loss", trainer.step)
 }

@@ -1,9 +1,10 @@
 //! What every stage needs: its device, a monitor, the models and rows of its inputs, files of its artifact.
 
-use super::work::{Site, Work};
+use super::work::Work;
 use crate::data::Codec;
 use crate::data::rows::{self, Demonstration, ResponsePair};
 use crate::data::world::{VERSION, World, WorldSettings};
+use crate::device::hardware::Site;
 use crate::experiment::GenerationSettings;
 use crate::methods::optimise::Monitor;
 use crate::methods::training::{Dtype, Training};
@@ -134,8 +135,8 @@ pub fn sampling(codec: &Codec, generation: &GenerationSettings, temperature: f32
 /// Rows whose samples are written down together, so that a kill costs no more than these.
 const SAMPLES_KEPT_TOGETHER: usize = 256;
 
-/// One response per prompt, item `i` from `stream(i)`, and counted. What is sampled is kept in scratch, and a stage that was killed goes on
-/// behind it: a response depends on nothing but its own prompt and stream.
+/// One response per prompt, item `i` from `stream(i)`, and what that costs counted. What is sampled is kept in scratch, and a
+/// stage that was killed goes on behind it: a response depends on nothing but its own prompt and stream.
 pub fn sample(
     context: &StageContext,
     policy: &LanguageModel,

@@ -1,11 +1,11 @@
 //! Does a study fit into a device's memory, and if not, which switch makes it fit?
 
 use super::{LocalData, Plan};
+use crate::device::hardware::Site;
 use crate::experiment::Study;
 use crate::methods::ppo::Critic;
 use crate::methods::training::{Dtype, Training};
 use crate::pipeline::PlannedStage;
-use crate::stages::work::Site;
 use crate::{Error, Result};
 
 /// A change of a study's hyper-parameters that saves memory, as `--set` writes it.

@@ -7,7 +7,7 @@ mod kinds;
 
 pub use kinds::{dpo, iq_learn, policy_gradient, reading, reward, sampling, sft, spin};
 
-use crate::device::hardware::Hardware;
+use crate::device::hardware::{Hardware, Site};
 use crate::experiment::GenerationSettings;
 use crate::methods::training::{Dtype, Training};
 use crate::model::GptNeoXConfig;
@@ -93,37 +93,6 @@ impl Memory {
     }
 }
 
-/// Where a stage runs, as far as memory is concerned.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Site {
-    /// Whether the device has operations of our own (`device/fused`).
-    pub fused: bool,
-    /// Bytes of the program and its libraries, where the device has no memory of its own.
-    pub program: f64,
-}
-
-impl Site {
-    pub const FLEX: Self = Self { fused: true, program: 28e6 };
-    pub const LIBTORCH: Self = Self { fused: false, program: 144e6 };
-    pub const GPU: Self = Self { fused: false, program: 0.0 };
-
-    /// Bytes of the program with a tokenizer of so many tokens.
-    fn program(self, vocabulary: usize) -> f64 {
-        /// Of a token's text, its id and its merges, in several tables.
-        const TOKEN: f64 = 250.0;
-        if self.program == 0.0 { 0.0 } else { self.program + TOKEN * vocabulary as f64 }
-    }
-
-    /// That of a device, as the user spells it.
-    pub fn of(device: &str) -> Self {
-        match device {
-            "flex" => Self::FLEX,
-            "libtorch" => Self::LIBTORCH,
-            _ => Self::GPU,
-        }
-    }
-}
-
 impl Work {
     /// The widest moment with at most `micro_batch` items in a pass.
     pub fn memory(&self, micro_batch: usize, site: Site) -> Memory {
@@ -133,7 +102,8 @@ impl Work {
             gradients,
             optimiser: moments,
             other_models: self.other_models,
-            program: site.program(self.phases.iter().map(|phase| phase.pass.config().vocab_size).max().unwrap_or(0)),
+            program: site
+                .program_with(self.phases.iter().map(|phase| phase.pass.config().vocab_size).max().unwrap_or(0)),
             ..Memory::default()
         };
         let phases = self.phases.iter().map(|phase| phase.memory(micro_batch, held, site.fused));
