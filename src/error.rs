@@ -1,17 +1,89 @@
-//! One error for the whole program: what happened and where, why, and what to do about it.
+//! One error for the whole program: its kind, what happened and where, why, and what to do about it.
 
 use miette::{Diagnostic, NamedSource, SourceSpan};
+use serde::{Deserialize, Serialize};
 use std::error::Error as StdError;
 use std::fmt;
 
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// What went wrong, with a remedy. Shown by the command line with its cause and, for text files, the offending line.
+/// A failure with its kind and a remedy. Shown by the command line with its cause and, for text files, the offending line.
 #[derive(Debug)]
 pub struct Error(Box<Inner>);
 
+/// The class of a failure, by which callers tell failures apart. Its serialised name appears in stage events, failure logs
+/// and outcomes; [`ErrorKind::exit_code`] is the exit code of a command that ends with it. `docs/errors.md` lists both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// An experiment file, a setting or a combination of options.
+    Configuration,
+    /// Rows, tables and values that a user brings.
+    Data,
+    /// A model folder: configuration, weights or tokenizer.
+    Model,
+    /// A computation that does not fit into the memory it may fill.
+    Memory,
+    /// A number of training or evaluation that is not finite.
+    Divergence,
+    /// The store of artifacts.
+    Store,
+    /// A hub, or its cache on this machine.
+    Hub,
+    /// A device, or a backend that computes on it.
+    Device,
+    /// A file or folder that cannot be read or written.
+    Files,
+    /// A stage's process that something outside it has ended; a system without memory left ends processes so.
+    Process,
+    /// A defect of this program.
+    Internal,
+}
+
+impl ErrorKind {
+    /// Every kind, in the order of exit codes.
+    pub const ALL: [Self; 11] = [
+        Self::Configuration,
+        Self::Data,
+        Self::Model,
+        Self::Memory,
+        Self::Divergence,
+        Self::Store,
+        Self::Hub,
+        Self::Device,
+        Self::Files,
+        Self::Process,
+        Self::Internal,
+    ];
+
+    /// Exit code of a command that fails so: from 3, since 1 is a negative answer and 2 a command line that is not understood.
+    pub fn exit_code(self) -> u8 {
+        3 + self as u8
+    }
+}
+
+impl fmt::Display for ErrorKind {
+    fn fmt(&self, out: &mut fmt::Formatter) -> fmt::Result {
+        out.pad(match self {
+            Self::Configuration => "configuration",
+            Self::Data => "data",
+            Self::Model => "model",
+            Self::Memory => "memory",
+            Self::Divergence => "divergence",
+            Self::Store => "store",
+            Self::Hub => "hub",
+            Self::Device => "device",
+            Self::Files => "files",
+            Self::Process => "process",
+            Self::Internal => "internal",
+        })
+    }
+}
+
 #[derive(Debug)]
 struct Inner {
+    kind: ErrorKind,
     message: String,
     hint: Option<String>,
     cause: Option<Box<dyn StdError + Send + Sync>>,
@@ -21,8 +93,69 @@ struct Inner {
 
 impl Error {
     /// `message` says what happened and names the place (file, key, column, stage).
-    pub fn new(message: impl Into<String>) -> Self {
-        Self(Box::new(Inner { message: message.into(), hint: None, cause: None, text: None, span: None }))
+    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self(Box::new(Inner { kind, message: message.into(), hint: None, cause: None, text: None, span: None }))
+    }
+
+    /// An error of the kind [`ErrorKind::Configuration`].
+    pub fn configuration(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Configuration, message)
+    }
+
+    /// An error of the kind [`ErrorKind::Data`].
+    pub fn data(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Data, message)
+    }
+
+    /// An error of the kind [`ErrorKind::Model`].
+    pub fn model(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Model, message)
+    }
+
+    /// An error of the kind [`ErrorKind::Memory`].
+    pub fn memory(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Memory, message)
+    }
+
+    /// An error of the kind [`ErrorKind::Divergence`].
+    pub fn divergence(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Divergence, message)
+    }
+
+    /// An error of the kind [`ErrorKind::Store`].
+    pub fn store(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Store, message)
+    }
+
+    /// An error of the kind [`ErrorKind::Hub`].
+    pub fn hub(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Hub, message)
+    }
+
+    /// An error of the kind [`ErrorKind::Device`].
+    pub fn device(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Device, message)
+    }
+
+    /// An error of the kind [`ErrorKind::Files`].
+    pub fn files(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Files, message)
+    }
+
+    /// An error of the kind [`ErrorKind::Internal`].
+    pub fn internal(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Internal, message)
+    }
+
+    /// The class of this failure.
+    pub fn kind(&self) -> ErrorKind {
+        self.0.kind
+    }
+
+    /// The same error as another kind, where the caller knows better than the room that it comes from.
+    pub fn of_kind(mut self, kind: ErrorKind) -> Self {
+        self.0.kind = kind;
+        self
     }
 
     /// What the reader can do about it.
@@ -71,13 +204,55 @@ impl Diagnostic for Error {
     }
 }
 
-/// Turns any error into ours by saying what was being done.
+/// Turns any error into ours by saying what was being done. The kind is that of the cause: an error of this program keeps
+/// its own, one of the operating system is [`ErrorKind::Files`], and one of a parser [`ErrorKind::Data`].
 pub trait Context<T> {
     fn context(self, message: impl FnOnce() -> String) -> Result<T>;
 }
 
 impl<T, E: Into<Box<dyn StdError + Send + Sync>>> Context<T> for std::result::Result<T, E> {
     fn context(self, message: impl FnOnce() -> String) -> Result<T> {
-        self.map_err(|cause| Error::new(message()).caused_by(cause))
+        self.map_err(|cause| {
+            let cause = cause.into();
+            Error::new(kind_of(cause.as_ref()), message()).caused_by(cause)
+        })
+    }
+}
+
+/// The kind of the first error in the chain of `cause` that tells; data where none does, since parsers are what is left.
+fn kind_of(cause: &(dyn StdError + 'static)) -> ErrorKind {
+    let mut link = Some(cause);
+    while let Some(cause) = link {
+        if let Some(error) = cause.downcast_ref::<Error>() {
+            return error.kind();
+        }
+        if cause.is::<std::io::Error>() {
+            return ErrorKind::Files;
+        }
+        link = cause.source();
+    }
+    ErrorKind::Data
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_has_a_name_and_an_exit_code_of_its_own() {
+        for (number, kind) in ErrorKind::ALL.into_iter().enumerate() {
+            assert_eq!(kind.exit_code(), number as u8 + 3);
+            assert_eq!(serde_json::to_value(kind).unwrap(), kind.to_string());
+        }
+    }
+
+    #[test]
+    fn a_context_keeps_the_kind_of_its_cause() {
+        let deep: Result<()> = Err(Error::hub("refused")).context(|| "loading".into()).context(|| "planning".into());
+        assert_eq!(deep.unwrap_err().kind(), ErrorKind::Hub);
+        let full = std::io::Error::from(std::io::ErrorKind::StorageFull);
+        assert_eq!(Err::<(), _>(full).context(|| "saving".into()).unwrap_err().kind(), ErrorKind::Files);
+        let wrong = serde_json::from_str::<u32>("x");
+        assert_eq!(wrong.context(|| "reading".into()).unwrap_err().kind(), ErrorKind::Data);
     }
 }

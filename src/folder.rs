@@ -18,7 +18,7 @@ impl Draft {
     pub fn new(place: &Path) -> Result<Self> {
         let made = |path: &Path| format!("cannot create the folder {}", path.display());
         if place.file_name().is_none() {
-            return Err(Error::new(format!("{} is not the name of a folder", place.display())));
+            return Err(Error::files(format!("{} is not the name of a folder", place.display())));
         }
         let parent = match place.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent,

@@ -21,4 +21,4 @@ pub mod rng;
 pub mod stages;
 pub mod stats;
 
-pub use error::{Context, Error, Result};
+pub use error::{Context, Error, ErrorKind, Result};

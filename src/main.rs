@@ -8,8 +8,9 @@ fn main() -> ExitCode {
     match cli::run(Cli::parse()) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            eprintln!("{:?}", miette::Report::new(error));
-            ExitCode::from(cli::FAILURE)
+            let code = error.kind().exit_code();
+            cli::complain(&format!("{:?}\n", miette::Report::new(error)));
+            ExitCode::from(code)
         }
     }
 }

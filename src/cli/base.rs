@@ -39,7 +39,8 @@ pub fn run(args: &BaseArgs) -> Result<u8> {
     }
     let mut alike = true;
     for Pretraining { size, stage, key } in stages {
-        let made = store.artifact(&key).ok_or_else(|| Error::new(format!("the base of {size} is not in the store")))?;
+        let made =
+            store.artifact(&key).ok_or_else(|| Error::store(format!("the base of {size} is not in the store")))?;
         let place = args.folder.join(&size);
         if args.update {
             std::fs::create_dir_all(&place).context(|| format!("cannot create {}", place.display()))?;

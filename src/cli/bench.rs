@@ -80,7 +80,9 @@ pub fn run(args: &BenchArgs) -> Result<()> {
         ..Selection::default()
     };
     let study = Experiment::load(&args.experiment)?.resolve(&selection)?;
-    let [(size, model), ..] = study.sizes.as_slice() else { return Err(Error::new("the scale names no model")) };
+    let [(size, model), ..] = study.sizes.as_slice() else {
+        return Err(Error::configuration("the scale names no model"));
+    };
     // Without a vocabulary of its own a model has that of the embedded world.
     let config = base::config(model, model.vocab_size.unwrap_or(256));
     let cases = if args.case.is_empty() { Case::value_variants() } else { &args.case };
@@ -104,7 +106,7 @@ fn line(args: &BenchArgs, case: Case, size: &str, config: &GptNeoXConfig, hyper:
     let micro_batch = match memory {
         None => None,
         Some(limit) => Some(work.micro_batch(limit, site).ok_or_else(|| {
-            Error::new(format!("`{}` needs more than {limit} bytes even one row at a time", case.name()))
+            Error::memory(format!("`{}` needs more than {limit} bytes even one row at a time", case.name()))
                 .hint("--set training.gradient_checkpointing=true or a smaller --size takes less")
         })?),
     };

@@ -65,13 +65,15 @@ pub enum Command {
 
 /// Exit code of a command that did what it was asked.
 pub const SUCCESS: u8 = 0;
-/// Exit code after an error. (A command line that cannot be understood ends with 2, an interrupted run with 130.)
+/// Exit code of a command whose answer is no: a check that failed, stages that failed for several reasons. An error ends
+/// with its kind's [exit code](crate::ErrorKind::exit_code), a command line that is not understood with 2, an interrupted
+/// run with 130.
 pub const FAILURE: u8 = 1;
 
 /// Does what was typed.
 ///
 /// # Errors
-/// Whatever stops the command from doing its work; main shows it and ends with [`FAILURE`].
+/// Whatever stops the command from doing its work; main shows it and ends with the exit code of its kind.
 pub fn run(cli: Cli) -> Result<u8> {
     match cli.command {
         Command::Reproduce(args) => return reproduce::run(&args),
@@ -100,6 +102,11 @@ pub(crate) fn print(text: &str) -> Result<()> {
         }
         _ => Ok(()),
     }
+}
+
+/// Writes to standard error; whether anybody reads it changes nothing.
+pub fn complain(text: &str) {
+    let _ = std::io::stderr().lock().write_all(text.as_bytes());
 }
 
 #[cfg(test)]

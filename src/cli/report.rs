@@ -49,12 +49,12 @@ fn results(folder: &Path, study: &Study, plan: &Plan, local: Option<&LocalData>)
         return Metrics::from_frame(&frame.context(|| format!("cannot read {}", table.display()))?);
     }
     if !folder.join("store.json").is_file() {
-        return Err(Error::new(format!("{} is neither a store nor a report", folder.display()))
+        return Err(Error::store(format!("{} is neither a store nor a report", folder.display()))
             .hint("give a folder that holds store.json or metrics.parquet"));
     }
     let metrics = report_input(study, plan, &Store::open_existing(folder)?, "", local)?.metrics;
     if metrics.rows().is_empty() {
-        return Err(Error::new(format!("the store {} has no result of this study", folder.display()))
+        return Err(Error::store(format!("the store {} has no result of this study", folder.display()))
             .hint("choose the profile, scale and methods that it was run with"));
     }
     Ok(metrics)

@@ -90,7 +90,7 @@ fn hash(path: &Path) -> Result<String> {
     let mut hasher = blake3::Hasher::new();
     let opened = std::fs::File::open(path).and_then(|file| hasher.update_reader(file).map(|_| ()));
     opened.map_err(|cause| {
-        Error::new(format!("cannot read {}", path.display())).caused_by(cause).hint("check the path")
+        Error::files(format!("cannot read {}", path.display())).caused_by(cause).hint("check the path")
     })?;
     Ok(hasher.finalize().to_hex().to_string())
 }

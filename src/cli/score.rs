@@ -134,7 +134,7 @@ pub fn score(args: &ScoreArgs) -> Result<()> {
 pub fn generate(args: &GenerateArgs) -> Result<()> {
     let ModelArgs { model, input, output, batch, device } = &args.model;
     if !(args.temperature >= 0.0 && args.temperature.is_finite() && args.top_p > 0.0 && args.top_p <= 1.0) {
-        return Err(Error::new(format!("temperature {} with top-p {}", args.temperature, args.top_p))
+        return Err(Error::configuration(format!("temperature {} with top-p {}", args.temperature, args.top_p))
             .hint("give a temperature of 0 or more and a top-p above 0, at most 1"));
     }
     let device = device::select(device)?;
@@ -151,8 +151,11 @@ pub fn generate(args: &GenerateArgs) -> Result<()> {
     fit(prompts.iter().map(|ids| ids.len() + most), &config, input, "lower --max-new-tokens or shorten the prompt")?;
     let named = reader.tokenizer.as_ref().ok().and_then(|tokenizer| tokenizer.token_to_id(END_OF_TEXT));
     let eos = config.eos_token_id.or(named).ok_or_else(|| {
-        Error::new(format!("{}: neither config.json nor the tokenizer names an end-of-sequence token", model.display()))
-            .hint("set eos_token_id in config.json")
+        Error::model(format!(
+            "{}: neither config.json nor the tokenizer names an end-of-sequence token",
+            model.display()
+        ))
+        .hint("set eos_token_id in config.json")
     })?;
     let sampling = Sampling {
         temperature: args.temperature,
@@ -169,7 +172,7 @@ pub fn generate(args: &GenerateArgs) -> Result<()> {
             Ok(tokenizer) => Some(
                 tokenizer
                     .decode(&response.ids, true)
-                    .map_err(|cause| Error::new("the tokenizer cannot decode what was sampled").caused_by(cause))?,
+                    .map_err(|cause| Error::data("the tokenizer cannot decode what was sampled").caused_by(cause))?,
             ),
             Err(_) => None,
         };
@@ -184,7 +187,7 @@ fn fit(lengths: impl Iterator<Item = usize>, config: &GptNeoXConfig, input: &Pat
     let most = config.max_position_embeddings;
     match lengths.enumerate().find(|(_, length)| *length > most) {
         None => Ok(()),
-        Some((row, length)) => Err(Error::new(format!(
+        Some((row, length)) => Err(Error::data(format!(
             "{}, row {}: {length} tokens are too many for the model's {most} positions",
             input.display(),
             row + 1
@@ -208,7 +211,7 @@ impl<'a> Reader<'a> {
     fn rows(&self) -> Result<Vec<Row>> {
         let rows: Vec<Row> = rows::read(self.input)?;
         match rows.is_empty() {
-            true => Err(Error::new(format!("{} has no rows", self.input.display()))),
+            true => Err(Error::data(format!("{} has no rows", self.input.display()))),
             false => Ok(rows),
         }
     }
@@ -228,30 +231,30 @@ impl<'a> Reader<'a> {
                 let tokenizer = match &self.tokenizer {
                     Ok(tokenizer) => tokenizer,
                     Err(_) => {
-                        return Err(Error::new(format!(
+                        return Err(Error::data(format!(
                             "{place}: {side} is text, but the model folder has no tokenizer"
                         ))
                         .hint(format!("add tokenizer.json to the folder, or give {side}_ids")));
                     }
                 };
                 let encoding = tokenizer.encode_fast(text, false).map_err(|cause| {
-                    Error::new(format!("{place}: the tokenizer cannot encode the {side}")).caused_by(cause)
+                    Error::data(format!("{place}: the tokenizer cannot encode the {side}")).caused_by(cause)
                 })?;
                 let end = ended.then(|| tokenizer.token_to_id(END_OF_TEXT)).flatten();
                 encoding.get_ids().iter().copied().chain(end).collect()
             }
             (None, None) => {
-                return Err(Error::new(format!("{place}: no {side}"))
+                return Err(Error::data(format!("{place}: no {side}"))
                     .hint(format!("a row needs \"{side}\" (text) or \"{side}_ids\" (tokens)")));
             }
         };
         if ids.is_empty() {
-            return Err(Error::new(format!("{place}: the {side} is empty"))
+            return Err(Error::data(format!("{place}: the {side} is empty"))
                 .hint("give at least one token, for example the end-of-text token"));
         }
         match ids.iter().find(|id| **id as usize >= self.vocabulary) {
             Some(id) => {
-                Err(Error::new(format!("{place}: token {id} is outside the vocabulary of {}", self.vocabulary))
+                Err(Error::data(format!("{place}: token {id} is outside the vocabulary of {}", self.vocabulary))
                     .hint("the ids belong to another tokenizer"))
             }
             None => Ok(ids),

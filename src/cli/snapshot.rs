@@ -96,6 +96,6 @@ fn tolerances(args: &TakeArgs) -> BTreeMap<String, f64> {
 fn tolerance(text: &str) -> std::result::Result<(String, f64), Error> {
     let parts = text.split_once('=').and_then(|(metric, value)| Some((metric, value.trim().parse::<f64>().ok()?)));
     let (metric, value) =
-        parts.ok_or_else(|| Error::new(format!("`{text}` is not METRIC=VALUE, such as gold=0.05")))?;
+        parts.ok_or_else(|| Error::configuration(format!("`{text}` is not METRIC=VALUE, such as gold=0.05")))?;
     Ok((metric.trim().to_owned(), value))
 }

@@ -189,7 +189,7 @@ fn read(args: &StatsArgs) -> Result<Vec<Group>> {
         });
         let group = &mut groups[place];
         if let Some(first) = seen.insert((place, unit.clone()), row) {
-            return Err(Error::new(format!(
+            return Err(Error::data(format!(
                 "{}: unit {unit:?} occurs twice in group {:?}, in rows {} and {}",
                 path.display(),
                 group.name,
@@ -202,7 +202,7 @@ fn read(args: &StatsArgs) -> Result<Vec<Group>> {
         group.values.push(value);
     }
     if groups.is_empty() {
-        return Err(Error::new(format!("{}: the table has no rows", path.display())).hint("give one row per unit"));
+        return Err(Error::data(format!("{}: the table has no rows", path.display())).hint("give one row per unit"));
     }
     Ok(groups)
 }
@@ -235,7 +235,7 @@ fn unknown(message: &str, name: &str, what: &str, known: &[&str]) -> Error {
     let nearest = known.iter().copied().filter(|other| similarity(other) > 0.75);
     let nearest = nearest.max_by(|a, b| similarity(a).total_cmp(&similarity(b)));
     let suggestion = nearest.map(|nearest| format!("did you mean {nearest:?}? ")).unwrap_or_default();
-    Error::new(message).hint(format!("{suggestion}the {what} are: {}", known.join(", ")))
+    Error::data(message).hint(format!("{suggestion}the {what} are: {}", known.join(", ")))
 }
 
 fn text_column(frame: &DataFrame, path: &Path, name: &str) -> Result<Vec<String>> {
@@ -272,7 +272,7 @@ fn value_column(frame: &DataFrame, path: &Path, name: &str) -> Result<Vec<f64>> 
 }
 
 fn bad_cell(path: &Path, column: &str, row: usize, found: &str) -> Error {
-    Error::new(format!("{}: column {column:?} has {found} in row {} (header not counted)", path.display(), row + 1))
+    Error::data(format!("{}: column {column:?} has {found} in row {} (header not counted)", path.display(), row + 1))
         .hint("every row needs a group, a unit and a finite number; remove failed units and say how many there were")
 }
 

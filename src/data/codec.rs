@@ -13,7 +13,7 @@ pub const END_OF_TEXT: &str = "<|endoftext|>";
 /// Reads a `tokenizer.json`.
 pub fn tokenizer(path: &Path) -> Result<Tokenizer> {
     Tokenizer::from_file(path).map_err(|cause| {
-        Error::new(format!("cannot read the tokenizer {}", path.display()))
+        Error::data(format!("cannot read the tokenizer {}", path.display()))
             .caused_by(cause)
             .hint("it must be the tokenizer.json of a GPT-NeoX model")
     })
@@ -31,7 +31,7 @@ pub struct Codec {
 impl Codec {
     pub fn new(tokenizer: Tokenizer, max_prompt_tokens: usize, max_response_tokens: usize) -> Result<Self> {
         let eos = tokenizer.token_to_id(END_OF_TEXT).ok_or_else(|| {
-            Error::new(format!("the tokenizer has no {END_OF_TEXT} token"))
+            Error::data(format!("the tokenizer has no {END_OF_TEXT} token"))
                 .hint("responses end with it; use the tokenizer.json of a GPT-NeoX model")
         })?;
         Ok(Self { tokenizer, eos, max_prompt_tokens, max_response_tokens })
@@ -44,7 +44,7 @@ impl Codec {
     fn encode(&self, text: &str) -> Result<Vec<u32>> {
         let encoding = self.tokenizer.encode_fast(text, false).map_err(|cause| {
             let start: String = text.chars().take(60).collect();
-            Error::new(format!("the tokenizer cannot encode {start:?} …")).caused_by(cause)
+            Error::data(format!("the tokenizer cannot encode {start:?} …")).caused_by(cause)
         })?;
         Ok(encoding.get_ids().to_vec())
     }
@@ -54,7 +54,7 @@ impl Codec {
     pub fn prompt(&self, text: &str) -> Result<Vec<u32>> {
         let ids = self.encode(text)?;
         if ids.is_empty() || ids.len() > self.max_prompt_tokens {
-            return Err(Error::new(format!(
+            return Err(Error::data(format!(
                 "a prompt has {} tokens where 1 to {} are allowed",
                 ids.len(),
                 self.max_prompt_tokens
@@ -82,7 +82,7 @@ impl Codec {
         let text = self
             .tokenizer
             .decode(&ids, true)
-            .map_err(|cause| Error::new("the tokenizer cannot decode sampled tokens").caused_by(cause))?;
+            .map_err(|cause| Error::data("the tokenizer cannot decode sampled tokens").caused_by(cause))?;
         Ok(Response { text, ids, ended })
     }
 

@@ -11,7 +11,7 @@ use std::path::Path;
 pub fn read(path: &Path) -> Result<Vec<SummarisedPost>> {
     let rows: Vec<SummarisedPost> = Dataset::file(path)?.rows()?.collect::<Result<_>>()?;
     match rows.is_empty() {
-        true => Err(Error::new(format!("{} has no rows", path.display()))),
+        true => Err(Error::data(format!("{} has no rows", path.display()))),
         false => Ok(rows),
     }
 }

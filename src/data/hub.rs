@@ -82,22 +82,21 @@ impl Source {
                 Kind::Model => "hf:owner/name@revision, as hf:EleutherAI/pythia-70m@<commit>",
                 Kind::Dataset => "hf:datasets/owner/name@revision, as hf:datasets/openai/gsm8k@<commit>",
             };
-            return Err(
-                Error::new(format!("{whole}: `{id}` is not the id of a repository")).hint(format!("write {example}"))
-            );
+            return Err(Error::configuration(format!("{whole}: `{id}` is not the id of a repository"))
+                .hint(format!("write {example}")));
         }
         if revision.is_empty() {
             let contents = match kind {
                 Kind::Model => "weights",
                 Kind::Dataset => "rows",
             };
-            return Err(Error::new(format!("{PREFIX}{prefix}{id} names no revision")).hint(format!(
+            return Err(Error::configuration(format!("{PREFIX}{prefix}{id} names no revision")).hint(format!(
                 "write {PREFIX}{prefix}{id}@<commit>: a repository changes, and without its commit the same command may \
                  read other {contents} tomorrow, so that nobody could reproduce its numbers"
             )));
         }
         if !is_revision(revision) {
-            return Err(Error::new(format!("{whole}: `{revision}` is not a revision"))
+            return Err(Error::configuration(format!("{whole}: `{revision}` is not a revision"))
                 .hint("give a commit (40 hexadecimal digits), a branch or a tag"));
         }
         // Hubs and caches name commits in lower case.
@@ -116,10 +115,10 @@ impl Source {
     pub fn fetch(&self, needed: &[&str], optional: &[&str]) -> Result<PathBuf> {
         match self {
             Self::Local(folder) => Ok(folder.clone()),
-            Self::Hub(repository) if repository.kind == Kind::Dataset => {
-                Err(Error::new(format!("{repository} is a data set, and a model or tokenizer is needed here"))
-                    .hint("a model is written hf:owner/name@revision"))
-            }
+            Self::Hub(repository) if repository.kind == Kind::Dataset => Err(Error::configuration(format!(
+                "{repository} is a data set, and a model or tokenizer is needed here"
+            ))
+            .hint("a model is written hf:owner/name@revision")),
             Self::Hub(repository) => download(repository, needed, optional),
         }
     }
@@ -153,7 +152,7 @@ fn download(repository: &Repository, needed: &[&str], _optional: &[&str]) -> Res
 /// A repository that this program cannot fetch.
 #[cfg(not(feature = "hub"))]
 pub(super) fn not_built_in(repository: &Repository, files: &str) -> Error {
-    Error::new(format!("{repository}: this touchstone is built without the feature `hub`")).hint(format!(
+    Error::configuration(format!("{repository}: this touchstone is built without the feature `hub`")).hint(format!(
         "build it with `cargo build --release --features hub`, or download {files} and give their folder"
     ))
 }

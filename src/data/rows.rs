@@ -49,7 +49,7 @@ pub fn read<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>> {
             continue;
         }
         rows.push(serde_json::from_str(&line).map_err(|cause| {
-            Error::new(format!("{}, line {}: not the row that is expected here", path.display(), number + 1))
+            Error::data(format!("{}, line {}: not the row that is expected here", path.display(), number + 1))
                 .caused_by(cause)
         })?);
     }

@@ -107,7 +107,7 @@ impl Hardware {
     pub fn named(name: &str) -> Result<Self> {
         let found = GPUS.iter().find(|(known, ..)| *known == name);
         let (name, gib, [bf16, f32, bandwidth]) = found.ok_or_else(|| {
-            Error::new(format!("no hardware is called `{name}`"))
+            Error::device(format!("no hardware is called `{name}`"))
                 .hint(format!("known: here, {}; --memory sets any other size", Self::names().join(", ")))
         })?;
         Ok(Self {

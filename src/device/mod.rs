@@ -40,7 +40,7 @@ pub fn select(name: &str) -> Result<Device> {
         ["libtorch", "cuda", index] => libtorch(Some(gpu_index(name, index)?)),
         ["cuda", index] => cuda(gpu_index(name, index)?),
         ["cuda"] => cuda(0),
-        _ => Err(Error::new(format!("there is no device called `{name}`")).hint(known())),
+        _ => Err(Error::device(format!("there is no device called `{name}`")).hint(known())),
     }
 }
 
@@ -61,7 +61,7 @@ fn keep_freed_memory() {
 
 fn gpu_index(name: &str, index: &str) -> Result<usize> {
     index.parse().map_err(|_| {
-        Error::new(format!("device `{name}`: `{index}` is not a GPU's number")).hint("count from 0, as in `cuda:0`")
+        Error::device(format!("device `{name}`: `{index}` is not a GPU's number")).hint("count from 0, as in `cuda:0`")
     })
 }
 
@@ -76,7 +76,7 @@ fn libtorch(gpu: Option<usize>) -> Result<Device> {
 
 #[cfg(not(feature = "tch"))]
 fn libtorch(_gpu: Option<usize>) -> Result<Device> {
-    Err(Error::new("this binary was built without LibTorch").hint(known()))
+    Err(Error::device("this binary was built without LibTorch").hint(known()))
 }
 
 #[cfg(feature = "cuda")]
@@ -86,7 +86,7 @@ fn cuda(index: usize) -> Result<Device> {
 
 #[cfg(not(feature = "cuda"))]
 fn cuda(_index: usize) -> Result<Device> {
-    Err(Error::new("this binary was built without CUDA").hint(known()))
+    Err(Error::device("this binary was built without CUDA").hint(known()))
 }
 
 fn known() -> String {

@@ -21,7 +21,7 @@ pub fn slot_accuracy(model: &LanguageModel, world: &World, codec: &Codec) -> Res
         let mut places = Vec::new();
         for (name, word) in world.slots(&post.latent) {
             let place = canonical.split(' ').position(|said| said == word).ok_or_else(|| {
-                Error::new(format!("the perfect summary of {} does not hold its {name}, `{word}`", post.id))
+                Error::data(format!("the perfect summary of {} does not hold its {name}, `{word}`", post.id))
             })?;
             places.push(place);
             if index == 0 {

@@ -66,7 +66,10 @@ pub struct Judge {
 impl Exam {
     pub fn of_world(exam: &WorldExam) -> Result<Self> {
         if exam.version != VERSION {
-            return Err(Error::new(format!("this exam is of world {}, the program has world {VERSION}", exam.version)));
+            return Err(Error::data(format!(
+                "this exam is of world {}, the program has world {VERSION}",
+                exam.version
+            )));
         }
         let world = World::new(&exam.world)?;
         let posts = (0..exam.posts as u64).map(|index| {

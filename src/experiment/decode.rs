@@ -82,7 +82,7 @@ impl Fault {
         };
         let error = match &self.place {
             Some(place) => place.error(message),
-            None => Error::new(message),
+            None => Error::configuration(message),
         };
         match hint {
             Some(hint) => error.hint(hint),

@@ -95,6 +95,6 @@ fn unknown(name: &str) -> Error {
         Some(near) => format!("did you mean `{near}`?"),
         None => format!("shipped: {}; or give the path of a file, such as ./{name}.toml", shipped.join(", ")),
     };
-    Error::new(format!("no experiment is called `{name}`: there is no experiments/{name}.toml here or above"))
+    Error::configuration(format!("no experiment is called `{name}`: there is no experiments/{name}.toml here or above"))
         .hint(hint)
 }

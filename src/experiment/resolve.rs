@@ -156,8 +156,10 @@ impl Experiment {
         methods.extend(points.into_iter().map(|point| plan(point, true)).collect::<Result<Vec<_>>>()?);
         for (role, id) in [("baseline", &self.report.baseline), ("subject", &self.report.subject)] {
             if !methods.iter().any(|method| method.id == *id) {
-                return Err(Error::new(format!("the report's {role} `{id}` is not among the methods selected"))
-                    .hint(format!("add `{id}` to --methods or to the methods of profile `{}`", selection.profile)));
+                return Err(Error::configuration(format!(
+                    "the report's {role} `{id}` is not among the methods selected"
+                ))
+                .hint(format!("add `{id}` to --methods or to the methods of profile `{}`", selection.profile)));
             }
         }
         let (claims, untested_claims) = self.claims(&methods, &sizes);
@@ -188,7 +190,7 @@ impl Experiment {
     fn data(&self, scale: &Part<Scale>, sizes: &[(String, ModelSettings)]) -> Result<Option<StudyData>> {
         let Some(sources) = &scale.own.data else { return Ok(None) };
         if let Some((size, _)) = sizes.iter().find(|(_, model)| model.checkpoint.is_none()) {
-            return Err(Error::new(format!("size `{size}` has no checkpoint, which real text needs"))
+            return Err(Error::configuration(format!("size `{size}` has no checkpoint, which real text needs"))
                 .hint("choose sizes whose [models] table names a `checkpoint`, or leave --sizes out"));
         }
         let model = |name: &Option<String>| name.as_ref().and_then(|name| self.models.get(name)).cloned();
@@ -290,7 +292,7 @@ fn choose<'a, T>(kind: &str, name: &str, mut all: impl Iterator<Item = (&'a str,
         Some((_, found)) => Ok(found),
         None => {
             let known: Vec<_> = known.collect();
-            let error = Error::new(format!("no {kind} is called `{name}`; declared: {}", known.join(", ")));
+            let error = Error::configuration(format!("no {kind} is called `{name}`; declared: {}", known.join(", ")));
             Err(match nearest(name, known) {
                 Some(near) => error.hint(format!("did you mean `{near}`?")),
                 None => error,
@@ -302,8 +304,8 @@ fn choose<'a, T>(kind: &str, name: &str, mut all: impl Iterator<Item = (&'a str,
 fn distinct(kind: &str, names: &[String]) -> Result<()> {
     let twice = names.iter().enumerate().find(|(index, name)| names[..*index].contains(name));
     match twice {
-        Some((_, name)) => Err(Error::new(format!("the {kind} `{name}` is selected twice"))),
-        None if names.is_empty() => Err(Error::new(format!("no {kind} is selected"))),
+        Some((_, name)) => Err(Error::configuration(format!("the {kind} `{name}` is selected twice"))),
+        None if names.is_empty() => Err(Error::configuration(format!("no {kind} is selected"))),
         None => Ok(()),
     }
 }

@@ -51,11 +51,11 @@ impl SeedSettings {
             SeedChoice::Count(count) => self.first(*count),
             SeedChoice::List(seeds) => seeds.clone(),
             SeedChoice::Preset(name) => self.presets.get(name).cloned().ok_or_else(|| {
-                Error::new(format!("no preset of seeds is called `{name}`"))
+                Error::configuration(format!("no preset of seeds is called `{name}`"))
                     .hint(suggestion(name, self.presets.keys().map(String::as_str)))
             })?,
         };
-        check(&seeds).map_err(Error::new)?;
+        check(&seeds).map_err(Error::configuration)?;
         Ok(seeds)
     }
 

@@ -25,7 +25,7 @@ pub struct Place {
 impl Place {
     /// `message`, pointing here.
     pub fn error(&self, message: impl Into<String>) -> Error {
-        Error::new(message).at(&self.text.name, self.text.content.as_str(), self.range.clone())
+        Error::configuration(message).at(&self.text.name, self.text.content.as_str(), self.range.clone())
     }
 }
 

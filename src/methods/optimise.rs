@@ -198,7 +198,7 @@ impl<M: Trainable> Trainer<M> {
         let loaded = self.model().clone().try_load_record(record.allow_partial(true)).context(damaged)?;
         let trained = trained(&loaded).len();
         if recorded != trained {
-            return Err(Error::new(damaged()).caused_by(format!("it holds {recorded} of {trained} parameters")));
+            return Err(Error::store(damaged()).caused_by(format!("it holds {recorded} of {trained} parameters")));
         }
         self.model = Some(loaded.train());
         self.optimiser = fresh_optimiser(&self.settings).load(folder.join("optimiser.bpk")).context(damaged)?;
@@ -340,7 +340,7 @@ pub fn finite(value: f32, what: &str, step: usize) -> Result<f32> {
     if value.is_finite() {
         Ok(value)
     } else {
-        Err(Error::new(format!("{what} became {value} at optimiser step {step}"))
+        Err(Error::divergence(format!("{what} became {value} at optimiser step {step}"))
             .hint("training diverged: lower the learning rate, or bound the reward head"))
     }
 }

@@ -97,8 +97,10 @@ impl ActorCritic {
             (Critic::RewardCopy, Some((reward, normalisation))) => {
                 Ok(Self { policy, value_head: None, value_network: Some(reward), normalisation })
             }
-            (Critic::RewardCopy, None) => Err(Error::new("critic = \"reward_copy\" needs a reward model to copy")
-                .hint("use critic = \"zero_head\" where the reward is not a network")),
+            (Critic::RewardCopy, None) => {
+                Err(Error::configuration("critic = \"reward_copy\" needs a reward model to copy")
+                    .hint("use critic = \"zero_head\" where the reward is not a network"))
+            }
         }
     }
 

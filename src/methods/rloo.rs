@@ -66,8 +66,10 @@ pub fn rloo(
 ) -> Result<(LanguageModel, Vec<UpdateRecord>)> {
     let RlooSettings { rollouts, samples, .. } = *settings;
     if samples < 2 || !rollouts.is_multiple_of(samples) {
-        return Err(Error::new(format!("{rollouts} rollouts are not {samples} samples for each of some prompts"))
-            .hint("rloo.samples is at least 2, and rloo.rollouts a multiple of it"));
+        return Err(Error::configuration(format!(
+            "{rollouts} rollouts are not {samples} samples for each of some prompts"
+        ))
+        .hint("rloo.samples is at least 2, and rloo.rollouts a multiple of it"));
     }
     let mut trainer = Trainer::new(policy, &settings.optimiser, training, seed, settings.updates * settings.epochs);
     let mut records: Vec<UpdateRecord> = trainer.resume(monitor)?.unwrap_or_default();

@@ -56,12 +56,12 @@ impl Checkpoint {
     pub fn open(folder: impl Into<PathBuf>) -> Result<Self> {
         let folder = folder.into();
         if !folder.is_dir() {
-            return Err(Error::new(format!("there is no folder {}", folder.display()))
+            return Err(Error::model(format!("there is no folder {}", folder.display()))
                 .hint("give a model folder; one that is published on a hub is written hf:owner/name@revision"));
         }
         for alternatives in [[CONFIG].as_slice(), &weights::FILES] {
             if !alternatives.iter().any(|name| folder.join(name).is_file()) {
-                return Err(Error::new(format!("{} has no {}", folder.display(), alternatives[0])).hint(
+                return Err(Error::model(format!("{} has no {}", folder.display(), alternatives[0])).hint(
                     "a model folder holds config.json, model.safetensors (or shards with an index) and tokenizer.json",
                 ));
             }
@@ -152,7 +152,7 @@ fn save(folder: &Path, config: &Value, weights: &Weights, tokenizer: &Path, stor
 
 fn read_tokenizer(path: &Path) -> Result<Tokenizer> {
     Tokenizer::from_file(path).map_err(|cause| {
-        Error::new(format!("cannot read {}", path.display()))
+        Error::model(format!("cannot read {}", path.display()))
             .caused_by(cause)
             .hint("the folder needs the tokenizer.json of its model")
     })

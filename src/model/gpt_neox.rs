@@ -78,7 +78,7 @@ impl GptNeoXConfig {
 
     /// Errors on what this implementation would compute differently from transformers.
     pub fn validate(&self, origin: &str) -> Result<()> {
-        let wrong = |message: String| Err(Error::new(format!("{origin}: {message}")));
+        let wrong = |message: String| Err(Error::model(format!("{origin}: {message}")));
         if self.hidden_act != "gelu" {
             return wrong(format!("hidden_act `{}` is not supported, only `gelu`", self.hidden_act));
         }

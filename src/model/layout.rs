@@ -72,7 +72,7 @@ impl Head {
             Self::Reward => "load it as a reward model (`--kind reward`)",
             Self::None => "take a checkpoint of GPTNeoXForCausalLM; a head is never made up",
         };
-        Err(Error::new(format!("{} holds a {}, not a {}", weights.origin(), found.name(), self.name())).hint(hint))
+        Err(Error::model(format!("{} holds a {}, not a {}", weights.origin(), found.name(), self.name())).hint(hint))
     }
 
     /// Its tensor and shape; none if it has none or is tied to the embedding.

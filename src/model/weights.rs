@@ -200,7 +200,7 @@ impl Weights {
     pub fn ignore_copy(&mut self, name: &str, of: &str) -> Result<()> {
         let (Some(copy), Some(kept)) = (self.tensors.get(name), self.tensors.get(of)) else { return Ok(()) };
         if copy.shape != kept.shape || copy.values()? != kept.values()? {
-            return Err(Error::new(format!(
+            return Err(Error::model(format!(
                 "{}: `{name}` is not equal to `{of}`, though config.json ties them",
                 self.place(copy)
             ))
@@ -214,7 +214,7 @@ impl Weights {
     pub fn values(&self, name: &str) -> Result<Cow<'_, [f32]>> {
         match self.tensors.get(name) {
             Some(entry) => entry.values(),
-            None => Err(Error::new(format!("{}: there is no tensor `{name}`", self.origin))),
+            None => Err(Error::model(format!("{}: there is no tensor `{name}`", self.origin))),
         }
     }
 
@@ -233,7 +233,7 @@ impl Weights {
     pub fn check(&self, name: &str, shape: &[usize]) -> Result<()> {
         let Some(entry) = self.tensors.get(name) else { return Err(self.missing(name, shape)) };
         if entry.shape != shape {
-            return Err(Error::new(format!(
+            return Err(Error::model(format!(
                 "{}: tensor `{name}` has shape {:?} where config.json implies {shape:?}",
                 self.place(entry),
                 entry.shape
@@ -257,7 +257,7 @@ impl Weights {
     }
 
     fn missing(&self, name: &str, shape: &[usize]) -> Error {
-        Error::new(format!("{}: tensor `{name}` of shape {shape:?} is missing", self.origin))
+        Error::model(format!("{}: tensor `{name}` of shape {shape:?} is missing", self.origin))
             .hint("the checkpoint is of another architecture or head; nothing is initialised silently")
     }
 
@@ -269,7 +269,7 @@ impl Weights {
     /// The error that tensors `names` are, which nobody asked for.
     fn surplus(&self, names: Vec<&str>) -> Option<Error> {
         const SHOWN: usize = 5;
-        let error = Error::new(format!(
+        let error = Error::model(format!(
             "{}: {} tensor(s) that this model does not have: {}{}",
             self.origin,
             names.len(),

@@ -5,7 +5,7 @@ use super::files;
 use super::key::StageKey;
 use super::stage::SUPERVISED_ENV;
 use super::store::Store;
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read};
 use std::path::PathBuf;
@@ -21,6 +21,14 @@ const TAIL_LINES: usize = 12;
 /// How long to read on after a process has ended: something it started may hold its pipes.
 const DRAIN: Duration = Duration::from_secs(1);
 
+/// Why a stage is not in the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    pub kind: ErrorKind,
+    /// The error with its causes, its hint and the place of its log.
+    pub message: String,
+}
+
 /// What a reader thread has to say about the child at a position of the graph.
 pub(super) enum Message {
     Event(usize, Event),
@@ -33,7 +41,7 @@ pub(super) struct Child {
     tail: Arc<Mutex<VecDeque<u8>>>,
     open_pipes: usize,
     ended: Option<(ExitStatus, Instant)>,
-    reported_error: Option<String>,
+    reported: Option<Failure>,
 }
 
 impl Child {
@@ -64,15 +72,15 @@ impl Child {
                 let _ = messages.send(Message::Closed(position));
             });
         }
-        Ok(Self { process, started: Instant::now(), tail, open_pipes, ended: None, reported_error: None })
+        Ok(Self { process, started: Instant::now(), tail, open_pipes, ended: None, reported: None })
     }
 
     pub fn elapsed(&self) -> Duration {
         self.started.elapsed()
     }
 
-    pub fn note_error(&mut self, error: String) {
-        self.reported_error = Some(error);
+    pub fn note_failure(&mut self, failure: Failure) {
+        self.reported = Some(failure);
     }
 
     pub fn note_closed(&mut self) {
@@ -90,23 +98,27 @@ impl Child {
 
     /// What became of the stage. The store's word counts: a process that was killed after it published has succeeded.
     /// A failure is also written to the store's log of the stage.
-    pub fn verdict(&self, store: &Store, key: &StageKey) -> std::result::Result<(), String> {
+    pub fn verdict(&self, store: &Store, key: &StageKey) -> std::result::Result<(), Failure> {
         if store.is_complete(key) {
             return Ok(());
         }
         let tail = String::from_utf8_lossy(self.tail.lock().unwrap_or_else(PoisonError::into_inner).make_contiguous())
             .into_owned();
-        let mut message = match (&self.reported_error, self.ended) {
-            (Some(error), _) => error.clone(),
-            (None, Some((status, _))) => append_tail(describe_status(status), &tail),
-            (None, None) => append_tail("its process is lost".to_owned(), &tail),
+        let mut failure = match (&self.reported, self.ended) {
+            (Some(reported), _) => reported.clone(),
+            (None, Some((status, _))) => failure_of(status),
+            (None, None) => Failure { kind: ErrorKind::Process, message: "its process is lost".to_owned() },
         };
+        let Failure { kind, message } = &mut failure;
+        if self.reported.is_none() {
+            append_tail(message, &tail);
+        }
         let log = store.failure_log(key);
-        match files::replace(&log, format!("{message}\n\nstandard error:\n{tail}").as_bytes()) {
+        match files::replace(&log, format!("{message}\n\nkind: {kind}\n\nstandard error:\n{tail}").as_bytes()) {
             Ok(()) => message.push_str(&format!("\nlog: {}", log.display())),
             Err(error) => message.push_str(&format!("\n(no log: {error})")),
         }
-        Err(message)
+        Err(failure)
     }
 }
 
@@ -142,25 +154,28 @@ fn keep_tail(mut stderr: impl Read, tail: &Mutex<VecDeque<u8>>) {
     }
 }
 
-fn append_tail(mut message: String, tail: &str) -> String {
+fn append_tail(message: &mut String, tail: &str) {
     let lines: Vec<&str> = tail.trim_end().lines().collect();
     for line in &lines[lines.len().saturating_sub(TAIL_LINES)..] {
         message.push_str("\n  | ");
         message.push_str(line);
     }
-    message
 }
 
-fn describe_status(status: ExitStatus) -> String {
+/// The failure of a process that ended with `status` and said nothing.
+fn failure_of(status: ExitStatus) -> Failure {
     #[cfg(unix)]
     if let Some(signal) = std::os::unix::process::ExitStatusExt::signal(&status) {
-        return describe_signal(signal);
+        // SIGKILL and SIGTERM come from outside; the other signals are crashes.
+        let kind = if matches!(signal, 9 | 15) { ErrorKind::Process } else { ErrorKind::Internal };
+        return Failure { kind, message: describe_signal(signal) };
     }
-    match status.code() {
+    let message = match status.code() {
         Some(0) => "its process ended well but left no artifact".to_owned(),
         Some(code) => format!("its process ended with exit code {code}"),
         None => "its process ended in an unknown way".to_owned(),
-    }
+    };
+    Failure { kind: ErrorKind::Internal, message }
 }
 
 /// The signals whose numbers are the same on every Unix.
@@ -198,8 +213,10 @@ mod tests {
     #[test]
     fn a_message_ends_with_the_last_lines() {
         let text: String = (0..40).map(|i| format!("line {i}\n")).collect();
-        let message = append_tail("broke".into(), &text);
+        let mut message = "broke".to_owned();
+        append_tail(&mut message, "");
+        assert_eq!(message, "broke");
+        append_tail(&mut message, &text);
         assert!(message.starts_with("broke\n  | line 28\n") && message.ends_with("  | line 39"), "{message}");
-        assert_eq!(append_tail("broke".into(), ""), "broke");
     }
 }

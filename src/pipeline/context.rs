@@ -69,7 +69,7 @@ impl StageContext {
     /// If it was planned without one: drawing random numbers anyway would make them equal for all seeds.
     pub fn seed(&self) -> Result<u64> {
         self.spec.seed.ok_or_else(|| {
-            Error::new(format!("stage `{}` (kind `{}`) was planned without a seed", self.label, self.spec.kind))
+            Error::internal(format!("stage `{}` (kind `{}`) was planned without a seed", self.label, self.spec.kind))
                 .hint("plan stages of this kind with a seed")
         })
     }
@@ -78,11 +78,11 @@ impl StageContext {
     pub fn input(&self, role: &str) -> Result<PathBuf> {
         let Some(key) = self.spec.inputs.get(role) else {
             let roles: Vec<_> = self.spec.inputs.keys().map(String::as_str).collect();
-            return Err(Error::new(format!("stage `{}` has no input `{role}`", self.label))
+            return Err(Error::store(format!("stage `{}` has no input `{role}`", self.label))
                 .hint(format!("its inputs are: {}", roles.join(", "))));
         };
         self.store.artifact(key).ok_or_else(|| {
-            Error::new(format!("input `{role}` ({}) of stage `{}` is not in the store", key.short(), self.label))
+            Error::store(format!("input `{role}` ({}) of stage `{}` is not in the store", key.short(), self.label))
                 .hint("run the experiment's command again: it computes what is missing, inputs first")
         })
     }

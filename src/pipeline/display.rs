@@ -1,6 +1,7 @@
 //! What a run shows: on a terminal one line per running stage and one for the whole; elsewhere one plain line per
 //! finished stage. All of it on standard error, since standard output is for results.
 
+use super::child::Failure;
 use super::event::Event;
 use indicatif::{HumanDuration, MultiProgress, ProgressBar, ProgressStyle};
 use std::collections::BTreeMap;
@@ -73,10 +74,11 @@ impl Display {
         }
     }
 
-    pub fn failed(&mut self, position: usize, label: &str, message: &str, skipped: usize) {
+    pub fn failed(&mut self, position: usize, label: &str, failure: &Failure, skipped: usize) {
         self.end(position);
         let cost = if skipped > 0 { format!(" (with {skipped} more that would need it)") } else { String::new() };
-        self.say(&format!("failed: {label}{cost}\n  {}", message.replace('\n', "\n  ")));
+        let Failure { kind, message } = failure;
+        self.say(&format!("failed ({kind}): {label}{cost}\n  {}", message.replace('\n', "\n  ")));
     }
 
     fn end(&mut self, position: usize) {

@@ -40,7 +40,7 @@ impl Draft {
     /// `manifest.files` is filled here.
     pub fn publish(self, mut manifest: Manifest) -> Result<Manifest> {
         if self.out.join(MANIFEST).exists() {
-            return Err(Error::new(format!("stage `{}` wrote a file called {MANIFEST}", manifest.label))
+            return Err(Error::store(format!("stage `{}` wrote a file called {MANIFEST}", manifest.label))
                 .hint("this name is the store's own: choose another one in the stage"));
         }
         let mut folders = BTreeSet::new();
@@ -82,7 +82,7 @@ pub(super) fn plain_files(dir: &Path) -> Result<Vec<(String, PathBuf)>> {
             let entry = entry.map_err(cannot_read)?;
             let (path, kind) = (entry.path(), entry.file_type().map_err(cannot_read)?);
             let Ok(name) = entry.file_name().into_string() else {
-                return Err(Error::new(format!("{} has a name that is not UTF-8", path.display())));
+                return Err(Error::store(format!("{} has a name that is not UTF-8", path.display())));
             };
             let name = format!("{prefix}{name}");
             if kind.is_dir() {
@@ -90,7 +90,7 @@ pub(super) fn plain_files(dir: &Path) -> Result<Vec<(String, PathBuf)>> {
             } else if kind.is_file() {
                 found.push((name, path));
             } else {
-                return Err(Error::new(format!("{} is neither a file nor a folder", path.display()))
+                return Err(Error::store(format!("{} is neither a file nor a folder", path.display()))
                     .hint("an artifact holds plain files only: copy what a link points at"));
             }
         }

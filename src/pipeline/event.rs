@@ -1,5 +1,6 @@
 //! What a stage's process tells its parent: one JSON object a line on standard output.
 
+use crate::error::ErrorKind;
 use serde::{Deserialize, Serialize};
 use std::io::Write;
 
@@ -16,6 +17,7 @@ pub enum Event {
     },
     Finished,
     Failed {
+        kind: ErrorKind,
         error: String,
     },
 }
@@ -48,7 +50,10 @@ mod tests {
                 r#"{"event":"progress","done":3,"total":10,"note":"loss 0.5"}"#,
             ),
             (Event::Finished, r#"{"event":"finished"}"#),
-            (Event::Failed { error: "no\nspace".into() }, r#"{"event":"failed","error":"no\nspace"}"#),
+            (
+                Event::Failed { kind: ErrorKind::Files, error: "no\nspace".into() },
+                r#"{"event":"failed","kind":"files","error":"no\nspace"}"#,
+            ),
         ];
         for (event, line) in events {
             assert_eq!(serde_json::to_string(&event).unwrap(), line);

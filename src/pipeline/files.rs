@@ -18,7 +18,7 @@ pub(super) fn failed(action: &str, path: &Path, cause: io::Error) -> Error {
         ErrorKind::ReadOnlyFilesystem => Some("this file system is read-only: choose another folder with --store"),
         _ => None,
     };
-    let error = Error::new(format!("cannot {action} {}", path.display())).caused_by(cause);
+    let error = Error::store(format!("cannot {action} {}", path.display())).caused_by(cause);
     match hint {
         Some(hint) => error.hint(hint),
         None => error,
@@ -64,13 +64,13 @@ pub(super) fn names_in(path: &Path) -> Result<Vec<String>> {
 pub(super) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
     let bytes = fs::read(path).map_err(|cause| failed("read", path, cause))?;
     serde_json::from_slice(&bytes)
-        .map_err(|cause| Error::new(format!("{} is damaged", path.display())).caused_by(cause))
+        .map_err(|cause| Error::store(format!("{} is damaged", path.display())).caused_by(cause))
 }
 
 /// Pretty JSON, which people read too, with a final newline.
 pub(super) fn to_json(value: &impl Serialize, path: &Path) -> Result<Vec<u8>> {
     let mut bytes = serde_json::to_vec_pretty(value)
-        .map_err(|cause| Error::new(format!("cannot write {} as JSON", path.display())).caused_by(cause))?;
+        .map_err(|cause| Error::store(format!("cannot write {} as JSON", path.display())).caused_by(cause))?;
     bytes.push(b'\n');
     Ok(bytes)
 }

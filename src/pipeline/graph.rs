@@ -43,7 +43,7 @@ impl Graph {
         let mut inputs = Vec::with_capacity(spec.inputs.len());
         for (role, input) in &spec.inputs {
             inputs.push(self.position(input).ok_or_else(|| {
-                Error::new(format!("stage `{label}` reads `{role}` from {}, which is not in the plan", input.short()))
+                Error::store(format!("stage `{label}` reads `{role}` from {}, which is not in the plan", input.short()))
                     .hint("add a stage's inputs to the graph before the stage")
             })?);
         }

@@ -35,7 +35,7 @@ impl FromStr for StageKey {
 
     fn from_str(text: &str) -> Result<Self> {
         blake3::Hash::from_hex(text).map(|hash| Self(*hash.as_bytes())).map_err(|cause| {
-            Error::new(format!("`{text}` is not a stage key"))
+            Error::store(format!("`{text}` is not a stage key"))
                 .hint("a stage key is 64 hexadecimal digits; `touchstone runs list` shows those of a store")
                 .caused_by(cause)
         })

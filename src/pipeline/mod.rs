@@ -35,6 +35,7 @@ mod store;
 mod tests;
 mod verify;
 
+pub use child::Failure;
 pub use context::{Place, StageContext};
 pub use draft::Draft;
 pub use event::Event;

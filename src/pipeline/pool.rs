@@ -1,6 +1,6 @@
 //! Runs a graph on this machine, one process per stage.
 
-use super::child::{Child, Message};
+use super::child::{Child, Failure, Message};
 use super::display::Display;
 use super::event::Event;
 use super::graph::{Graph, PlannedStage};
@@ -8,8 +8,8 @@ use super::interrupt::{EXIT_INTERRUPTED, Interrupt};
 use super::key::StageKey;
 use super::schedule::{Schedule, State};
 use super::store::Store;
-use crate::error::{Context, Error, Result};
-use std::collections::BTreeMap;
+use crate::error::{Context, Error, ErrorKind, Result};
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::Command;
@@ -44,7 +44,7 @@ pub struct Outcome {
     /// In the store already, or put there meanwhile by another run.
     pub cached: Vec<StageKey>,
     /// With what each one said.
-    pub failed: Vec<(PlannedStage, String)>,
+    pub failed: Vec<(PlannedStage, Failure)>,
     /// Not tried, since something they need failed.
     pub skipped: Vec<StageKey>,
     /// Stopped by Ctrl-C or SIGTERM; stages of no list were not finished.
@@ -57,12 +57,15 @@ impl Outcome {
         self.failed.is_empty() && !self.interrupted
     }
 
-    /// 0, 1 after a failure, 130 after an interruption.
+    /// 0 where nothing failed; the exit code of the failures' kind where they have one in common, else 1; 130 after an
+    /// interruption.
     pub fn exit_code(&self) -> u8 {
-        match self {
+        let kinds: BTreeSet<ErrorKind> = self.failed.iter().map(|(_, failure)| failure.kind).collect();
+        match kinds.first() {
             _ if self.interrupted => EXIT_INTERRUPTED,
-            _ if self.failed.is_empty() => 0,
-            _ => 1,
+            None => 0,
+            Some(kind) if kinds.len() == 1 => kind.exit_code(),
+            Some(_) => 1,
         }
     }
 
@@ -114,7 +117,7 @@ impl LocalPool {
         let number = place % self.devices.len().max(1);
         let device = self.devices.get(number);
         let device =
-            device.ok_or_else(|| Error::new("there is no device to run stages on").hint("name one: --device"))?;
+            device.ok_or_else(|| Error::store("there is no device to run stages on").hint("name one: --device"))?;
         let threads = self.threads.max(1).to_string();
         let mut command = Command::new(&self.exe);
         command
@@ -193,8 +196,9 @@ impl<'a> Run<'a> {
                 Message::Closed(position) => {
                     self.running.entry(position).and_modify(Child::note_closed);
                 }
-                Message::Event(position, Event::Failed { error }) => {
-                    self.running.entry(position).and_modify(|child| child.note_error(error));
+                Message::Event(position, Event::Failed { kind, error }) => {
+                    let failure = Failure { kind, message: error };
+                    self.running.entry(position).and_modify(|child| child.note_failure(failure));
                 }
                 Message::Event(position, event) => self.display.event(position, &event),
             }
@@ -213,11 +217,11 @@ impl<'a> Run<'a> {
                     self.outcome.finished.push(stage.key);
                     self.display.finished(position, &stage.label, child.elapsed());
                 }
-                Err(message) => {
+                Err(failure) => {
                     let skipped = self.schedule.fail(position);
-                    self.display.failed(position, &stage.label, &message, skipped.len());
+                    self.display.failed(position, &stage.label, &failure, skipped.len());
                     self.outcome.skipped.extend(skipped.iter().map(|&position| self.graph.stage(position).key));
-                    self.outcome.failed.push((stage.clone(), message));
+                    self.outcome.failed.push((stage.clone(), failure));
                 }
             }
         }

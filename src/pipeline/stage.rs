@@ -29,7 +29,7 @@ pub fn run_stage(
     let result = compute(store, key, place, body);
     match &result {
         Ok(()) => Event::Finished.send(),
-        Err(error) => Event::Failed { error: describe(error) }.send(),
+        Err(error) => Event::Failed { kind: error.kind(), error: describe(error) }.send(),
     }
     result
 }

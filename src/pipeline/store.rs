@@ -57,7 +57,7 @@ impl Store {
             let stranger = files::names_in(dir)?.into_iter().find(|name| !name.starts_with('.'));
             // Looked at once more, since another process may be making the store at this moment.
             if let Some(stranger) = stranger.filter(|_| !header.exists()) {
-                return Err(Error::new(format!("{} is not a store: it already holds `{stranger}`", dir.display()))
+                return Err(Error::store(format!("{} is not a store: it already holds `{stranger}`", dir.display()))
                     .hint("give --store an empty folder, or one that touchstone made"));
             }
             if !header.exists() {
@@ -76,12 +76,12 @@ impl Store {
         let dir = dir.as_ref();
         let header = dir.join("store.json");
         if !header.exists() {
-            return Err(Error::new(format!("there is no store in {}", dir.display()))
+            return Err(Error::store(format!("there is no store in {}", dir.display()))
                 .hint("name the folder with --store, or make one with `touchstone reproduce`"));
         }
         let found = files::read_json::<Header>(&header)?.format_version;
         if found > FORMAT_VERSION {
-            return Err(Error::new(format!(
+            return Err(Error::store(format!(
                 "the store in {} has format {found}, and this program knows formats up to {FORMAT_VERSION}",
                 dir.display()
             ))
@@ -136,7 +136,7 @@ impl Store {
             let path = dir.join(name);
             let found = path.metadata().map_err(|cause| files::failed("read", &path, cause))?.len();
             if found != file.bytes {
-                return Err(Error::new(format!("{} has {found} bytes instead of {}", path.display(), file.bytes)));
+                return Err(Error::store(format!("{} has {found} bytes instead of {}", path.display(), file.bytes)));
             }
         }
         Ok(manifest)
@@ -147,10 +147,10 @@ impl Store {
         let path = self.artifact_dir(key).join(MANIFEST);
         let manifest: Manifest = files::read_json(&path)?;
         if manifest.format_version > FORMAT_VERSION {
-            return Err(Error::new(format!("{} has the newer format {}", path.display(), manifest.format_version)));
+            return Err(Error::store(format!("{} has the newer format {}", path.display(), manifest.format_version)));
         }
         if manifest.key != *key || manifest.spec.key() != *key {
-            return Err(Error::new(format!("{} belongs to another stage", path.display())));
+            return Err(Error::store(format!("{} belongs to another stage", path.display())));
         }
         Ok(manifest)
     }
@@ -185,9 +185,11 @@ impl Store {
         keys.dedup();
         match keys.as_slice() {
             [key] => Ok(*key),
-            [] => Err(Error::new(format!("no stage in {} has a key that begins with `{prefix}`", self.root.display()))
-                .hint("`touchstone runs list` shows all keys")),
-            [first, second, ..] => Err(Error::new(format!(
+            [] => {
+                Err(Error::store(format!("no stage in {} has a key that begins with `{prefix}`", self.root.display()))
+                    .hint("`touchstone runs list` shows all keys"))
+            }
+            [first, second, ..] => Err(Error::store(format!(
                 "{} stages have keys that begin with `{prefix}`",
                 keys.len()
             ))
@@ -215,7 +217,7 @@ impl Store {
         let stage: PlannedStage = files::read_json(&path)
             .context(|| format!("stage {} is not planned in the store {}", key.short(), self.root.display()))?;
         if stage.key != *key || stage.spec.key() != *key {
-            return Err(Error::new(format!("{} belongs to another stage", path.display()))
+            return Err(Error::store(format!("{} belongs to another stage", path.display()))
                 .hint("plan it again by running the experiment's command once more"));
         }
         Ok(stage)

@@ -45,7 +45,7 @@ impl Metrics {
         rows.sort_by(|a, b| a.key().cmp(&b.key()));
         if let Some(twice) = rows.windows(2).find(|pair| pair[0].key() == pair[1].key()) {
             let Metric { method, size, seed, iteration, metric, .. } = &twice[0];
-            return Err(Error::new(format!(
+            return Err(Error::data(format!(
                 "the metrics table has two values of `{metric}` for method `{method}`, size `{size}`, seed {seed}, \
                  iteration {iteration}"
             ))
@@ -70,12 +70,12 @@ impl Metrics {
         let (method, size, metric) = (text("method")?, text("size")?, text("metric")?);
         let (seed, iteration) = (whole("seed")?, whole("iteration")?);
         let value = column("value", DataType::Float64)?;
-        let read = |failure: PolarsError| Error::new("cannot read the metrics table").caused_by(failure);
+        let read = |failure: PolarsError| Error::data("cannot read the metrics table").caused_by(failure);
         let (method, size, metric) =
             (method.str().map_err(read)?, size.str().map_err(read)?, metric.str().map_err(read)?);
         let (seed, iteration, value) =
             (seed.i64().map_err(read)?, iteration.i64().map_err(read)?, value.f64().map_err(read)?);
-        let null = |name: &str, row: usize| Error::new(format!("`{name}` is null in row {row} of the metrics table"));
+        let null = |name: &str, row: usize| Error::data(format!("`{name}` is null in row {row} of the metrics table"));
         let rows = (0..frame.height())
             .map(|row| {
                 Ok(Metric {

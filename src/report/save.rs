@@ -58,7 +58,7 @@ fn check_place(dir: &Path) -> Result<()> {
     for entry in fs::read_dir(dir).context(unreadable)? {
         let name = entry.context(unreadable)?.file_name();
         if !ENTRIES.iter().any(|known| name == *known) {
-            return Err(Error::new(format!(
+            return Err(Error::files(format!(
                 "{} holds `{}`, which is not part of a report",
                 dir.display(),
                 name.to_string_lossy()

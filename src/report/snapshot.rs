@@ -86,10 +86,9 @@ impl Snapshot {
             let mut known = self.values.iter_mut().filter(|value| value.metric == *metric).peekable();
             if known.peek().is_none() || !(tolerance.is_finite() && *tolerance >= 0.0) {
                 let known: BTreeSet<&str> = self.values.iter().map(|value| value.metric.as_str()).collect();
-                return Err(Error::new(format!("a tolerance of {tolerance} for the metric `{metric}`")).hint(format!(
-                    "give a number from 0 for one of: {}",
-                    known.into_iter().collect::<Vec<_>>().join(", ")
-                )));
+                return Err(Error::data(format!("a tolerance of {tolerance} for the metric `{metric}`")).hint(
+                    format!("give a number from 0 for one of: {}", known.into_iter().collect::<Vec<_>>().join(", ")),
+                ));
             }
             known.for_each(|value| value.tolerance = Some(*tolerance));
         }
@@ -100,13 +99,13 @@ impl Snapshot {
     /// A file that is not there, cannot be read or is of another format.
     pub fn read(path: &Path) -> Result<Self> {
         let text = fs::read_to_string(path)
-            .map_err(|cause| Error::new(format!("cannot read the snapshot {}", path.display())).caused_by(cause))
+            .map_err(|cause| Error::data(format!("cannot read the snapshot {}", path.display())).caused_by(cause))
             .map_err(|error| error.hint("`touchstone snapshot accept` writes one"))?;
         let snapshot: Self = serde_json::from_str(&text)
-            .map_err(|cause| Error::new(format!("{} is not a snapshot", path.display())).caused_by(cause))
+            .map_err(|cause| Error::data(format!("{} is not a snapshot", path.display())).caused_by(cause))
             .map_err(|error| error.hint("`touchstone snapshot accept` writes it anew"))?;
         if snapshot.format != FORMAT {
-            return Err(Error::new(format!("{} has the format {}", path.display(), snapshot.format))
+            return Err(Error::data(format!("{} has the format {}", path.display(), snapshot.format))
                 .hint(format!("this version reads format {FORMAT}; write it anew with `touchstone snapshot accept`")));
         }
         Ok(snapshot)
@@ -130,7 +129,7 @@ impl Snapshot {
     pub fn drift(&self, now: &Self) -> Result<Vec<Drift>> {
         let what = |it: &Self| [it.experiment.clone(), it.profile.clone(), it.scale.clone()].join(", ");
         if what(self) != what(now) {
-            return Err(Error::new(format!("the snapshot is of {}, the run of {}", what(self), what(now)))
+            return Err(Error::data(format!("the snapshot is of {}, the run of {}", what(self), what(now)))
                 .hint("choose the profile and scale it was taken with"));
         }
         let by_name = |it: &'_ Self| -> BTreeMap<(String, String, String), Value> {

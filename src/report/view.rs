@@ -102,7 +102,7 @@ impl<'a> View<'a> {
     pub fn metric(&self, id: &str) -> Result<&'a MetricColumn> {
         self.layout().metrics.iter().find(|metric| metric.id == id).ok_or_else(|| {
             let known: Vec<&str> = self.layout().metrics.iter().map(|metric| metric.id.as_str()).collect();
-            Error::new(format!("the report's layout has no metric `{id}`"))
+            Error::configuration(format!("the report's layout has no metric `{id}`"))
                 .hint(format!("known metrics: {}", known.join(", ")))
         })
     }
@@ -216,7 +216,7 @@ impl<'a> View<'a> {
     fn check_layout(&self) -> Result<()> {
         let layout = self.layout();
         if !(layout.level > 0.0 && layout.level < 1.0) {
-            return Err(Error::new(format!("the report's confidence level is {}", layout.level))
+            return Err(Error::configuration(format!("the report's confidence level is {}", layout.level))
                 .hint("give a number between 0 and 1, usually 0.95"));
         }
         self.metric(&layout.primary)?;
@@ -243,12 +243,15 @@ impl<'a> View<'a> {
             if let Some(size) = &claim.size
                 && !self.sizes.contains(size)
             {
-                return Err(Error::new(format!("claim `{}` names the unknown size `{size}`", claim.id))
+                return Err(Error::configuration(format!("claim `{}` names the unknown size `{size}`", claim.id))
                     .hint(format!("known sizes: {}", self.sizes.join(", "))));
             }
             if claim.margin.is_some_and(|margin| !(margin.is_finite() && margin > 0.0)) {
-                return Err(Error::new(format!("the equivalence margin of claim `{}` is not above 0", claim.id))
-                    .hint("leave the margin out where no difference is too small to matter"));
+                return Err(Error::configuration(format!(
+                    "the equivalence margin of claim `{}` is not above 0",
+                    claim.id
+                ))
+                .hint("leave the margin out where no difference is too small to matter"));
             }
         }
         once("claim", self.input.claims.iter().map(|claim| claim.id.clone()))
@@ -279,7 +282,7 @@ impl<'a> View<'a> {
             return Ok(());
         }
         let known: Vec<&str> = self.methods.iter().map(|row| row.id.as_str()).collect();
-        Err(Error::new(format!("{place} names the unknown method `{id}`"))
+        Err(Error::configuration(format!("{place} names the unknown method `{id}`"))
             .hint(format!("known methods: {}", known.join(", "))))
     }
 }
@@ -292,7 +295,8 @@ pub fn methods_of(claim: &Claim) -> impl Iterator<Item = &str> {
 
 /// Where the points of one line stand must be known, and each must stand by itself.
 fn check_axis(ablation: &Ablation, places: &[Option<f64>]) -> Result<()> {
-    let wrong = |what: &str, hint: &str| Err(Error::new(format!("ablation `{}` {what}", ablation.id)).hint(hint));
+    let wrong =
+        |what: &str, hint: &str| Err(Error::configuration(format!("ablation `{}` {what}", ablation.id)).hint(hint));
     if ablation.scale == AxisScale::Words {
         return Ok(());
     }
@@ -318,8 +322,10 @@ fn once(what: &str, names: impl Iterator<Item = String>) -> Result<()> {
     let mut seen = BTreeSet::new();
     for name in names {
         if name.is_empty() || !seen.insert(name.clone()) {
-            return Err(Error::new(format!("the report's {what} `{name}` is declared twice, or has no name"))
-                .hint("ids name files, where all but letters, digits, `-` and `_` become `-`; keep them distinct"));
+            return Err(Error::configuration(format!(
+                "the report's {what} `{name}` is declared twice, or has no name"
+            ))
+            .hint("ids name files, where all but letters, digits, `-` and `_` become `-`; keep them distinct"));
         }
     }
     Ok(())
@@ -331,8 +337,10 @@ fn items(input: &ReportInput) -> Result<ItemValues<'_>> {
     let mut lengths: BTreeMap<(&str, &str), usize> = BTreeMap::new();
     for Items { method, size, seed, metric, values } in &input.items {
         let wrong = |what: String| {
-            Err(Error::new(format!("the items of `{metric}` for method `{method}`, size `{size}`, seed {seed} {what}"))
-                .hint("all methods and seeds have the same items in the same order, each with a number"))
+            Err(Error::configuration(format!(
+                "the items of `{metric}` for method `{method}`, size `{size}`, seed {seed} {what}"
+            ))
+            .hint("all methods and seeds have the same items in the same order, each with a number"))
         };
         let length = *lengths.entry((size, metric)).or_insert(values.len());
         if values.is_empty() || values.len() != length {

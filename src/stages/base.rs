@@ -79,7 +79,7 @@ pub fn pretrain(context: &StageContext) -> Result<()> {
     let worst = slots.iter().min_by(|a, b| a.1.total_cmp(&b.1));
     if let Some((slot, accuracy)) = worst.filter(|(_, accuracy)| *accuracy < stage.pretrain.copy_gate) {
         let all: Vec<String> = slots.iter().map(|(name, accuracy)| format!("{name} {accuracy:.2}")).collect();
-        return Err(Error::new(format!(
+        return Err(Error::model(format!(
             "the base copies slot `{slot}` in {accuracy:.2} of posts, below the gate of {} ({})",
             stage.pretrain.copy_gate,
             all.join(", ")
@@ -143,7 +143,7 @@ pub fn provenance(stage: &PretrainStage, seed: u64) -> serde_json::Value {
 pub fn bundled(context: &StageContext) -> Result<()> {
     let stage: BundledStage = context.settings()?;
     let base = BUNDLED_BASES.iter().find(|base| base.stage() == stage).ok_or_else(|| {
-        Error::new(format!("this touchstone does not carry the base `{}` ({})", stage.name, stage.blake3))
+        Error::model(format!("this touchstone does not carry the base `{}` ({})", stage.name, stage.blake3))
             .hint("run `touchstone reproduce` again: it plans anew")
     })?;
     let files = [("config.json", base.config), ("model.safetensors", base.weights), ("tokenizer.json", base.tokenizer)];
@@ -170,11 +170,11 @@ impl CheckpointStage {
         let name = &model.label;
         let source = model.checkpoint.clone().unwrap_or_default();
         if matches!(Source::parse(&source)?, Source::Local(_)) {
-            return Err(Error::new(format!("the checkpoint of {name} is `{source}`, which is not on a hub"))
+            return Err(Error::model(format!("the checkpoint of {name} is `{source}`, which is not on a hub"))
                 .hint("write hf:owner/name@revision; HF_ENDPOINT may point to a mirror"));
         }
         let vocabulary = model.vocab_size.ok_or_else(|| {
-            Error::new(format!("{name} has a checkpoint and no vocab_size"))
+            Error::model(format!("{name} has a checkpoint and no vocab_size"))
                 .hint("its config.json has it; a plan reckons with it before anything is downloaded")
         })?;
         Ok(Self { source, shape: config(model, vocabulary) })
@@ -204,7 +204,7 @@ pub fn published(context: &StageContext) -> Result<()> {
     // Which tokens begin and end a text is the tokenizer's to say.
     let shape = GptNeoXConfig { bos_token_id: found.bos_token_id, eos_token_id: found.eos_token_id, ..stage.shape };
     if found != shape {
-        return Err(Error::new(format!("{} is not the model that the experiment describes", stage.source)).hint(
+        return Err(Error::model(format!("{} is not the model that the experiment describes", stage.source)).hint(
             format!(
                 "its config.json says {}; the experiment's [models] table says {}",
                 serde_json::json!(found),
@@ -235,7 +235,7 @@ pub fn model_folder(artifact: PathBuf) -> Result<PathBuf> {
     let pointer: Pointer = read_json(&pointer)?;
     let folder = Source::parse(&pointer.source)?.fetch(&MODEL_FILES, &BESIDE)?;
     if hash_of(&folder.join("config.json"))? != pointer.config_blake3 {
-        return Err(Error::new(format!("{} is not what it was when this study began", pointer.source))
+        return Err(Error::model(format!("{} is not what it was when this study began", pointer.source))
             .hint("clear the hub's cache of it and run the command again"));
     }
     Ok(folder)
@@ -274,7 +274,7 @@ fn save_tokenizer(tokenizer: &Tokenizer, folder: &Path) -> Result<PathBuf> {
     let path = folder.join("tokenizer.json");
     tokenizer
         .save(&path, true)
-        .map_err(|cause| Error::new(format!("cannot write {}", path.display())).caused_by(cause))?;
+        .map_err(|cause| Error::files(format!("cannot write {}", path.display())).caused_by(cause))?;
     Ok(path)
 }
 

@@ -33,7 +33,7 @@ impl WorldAt {
 
     pub fn open(&self) -> Result<World> {
         if self.version != VERSION {
-            return Err(Error::new(format!("planned for world {}, the program has world {VERSION}", self.version))
+            return Err(Error::store(format!("planned for world {}, the program has world {VERSION}", self.version))
                 .hint("run `touchstone reproduce` again: it plans anew"));
         }
         World::new(&self.settings)
@@ -77,7 +77,7 @@ pub fn within_memory(context: &StageContext, training: &Training, work: &Work) -
     let site = Site::of(&context.device);
     let micro_batch = work.micro_batch(limit, site).ok_or_else(|| {
         let gib = |bytes: f64| bytes / (1u64 << 30) as f64;
-        Error::new(format!(
+        Error::memory(format!(
             "this stage needs {:.1} GiB even one row at a time, and may fill {:.1} GiB",
             gib(work.memory(1, site).total()),
             gib(limit as f64)
@@ -178,7 +178,7 @@ pub fn training_pairs(context: &StageContext, codec: &Codec) -> Result<(Vec<Pair
     let pairs =
         all.iter().filter(|pair| !pair.is_identical()).map(|pair| codec.pair(pair)).collect::<Result<Vec<_>>>()?;
     if pairs.is_empty() {
-        return Err(Error::new("every pair holds the same response twice, so nothing can be learned from them")
+        return Err(Error::data("every pair holds the same response twice, so nothing can be learned from them")
             .hint("raise the temperature of the negatives, or the number of demonstrations"));
     }
     Ok((pairs, identical as f64 / all.len() as f64))

@@ -49,7 +49,7 @@ pub fn run(context: &StageContext) -> Result<()> {
     if let Some(planned) = &stage.contents
         && *planned != contents(&fingerprint)?
     {
-        return Err(Error::new(format!("{} has changed since this study was planned", stage.source))
+        return Err(Error::data(format!("{} has changed since this study was planned", stage.source))
             .hint("run `touchstone reproduce` again: it plans anew"));
     }
     context.add_source(&fingerprint)?;
@@ -68,7 +68,7 @@ pub fn pinned(context: &StageContext, role: &str) -> Result<(Dataset, String)> {
     }
     let set = Dataset::open(&source, pinned.config.as_deref(), pinned.split.as_deref().unwrap_or_default())?;
     if set.fingerprint()?.files != pinned.files {
-        return Err(Error::new(format!("{} is not what it was when this study began", pinned.source)).hint(
+        return Err(Error::data(format!("{} is not what it was when this study began", pinned.source)).hint(
             "run `touchstone reproduce` again: a folder that changed is another study; clear the cache of a hub",
         ));
     }

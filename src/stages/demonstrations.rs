@@ -63,7 +63,7 @@ pub fn corpus(context: &StageContext) -> Result<()> {
     let all = corpus::read(&stage.file)?;
     let held_out = (all.len() as f64 * stage.held_out).round() as usize;
     if held_out == 0 || held_out == all.len() {
-        return Err(Error::new(format!("{} has {} rows, too few to hold some out", stage.file.display(), all.len())));
+        return Err(Error::data(format!("{} has {} rows, too few to hold some out", stage.file.display(), all.len())));
     }
     let fitted = |&index: &usize| {
         let row = &all[index];
@@ -136,7 +136,7 @@ pub fn hub(context: &StageContext) -> Result<()> {
     let (posts, source) = pinned(context, "posts")?;
     let available = posts.len()?;
     if available < stage.count {
-        return Err(Error::new(format!(
+        return Err(Error::data(format!(
             "{source} has {available} posts in `{}`, not {}",
             stage.part.split(),
             stage.count

@@ -125,14 +125,14 @@ fn respond_as(context: &StageContext, stage: &PolicyStage, exam: &Exam, codec: &
 
 fn demonstrator(context: &StageContext, stage: &PolicyStage, exam: &Exam, codec: &Codec) -> Result<Vec<Response>> {
     let Some(settings) = &stage.exam else {
-        return Err(Error::new("real posts have no demonstrator to ask"));
+        return Err(Error::data("real posts have no demonstrator to ask"));
     };
     let seed = context.seed()?;
     (0..exam.posts.len())
         .map(|index| {
             let summary =
                 exam.another_reference(index, settings.quality, &mut stream(seed, "evaluate/author", &[index as u64]));
-            codec.response(&summary.ok_or_else(|| Error::new("the exam has no author"))?)
+            codec.response(&summary.ok_or_else(|| Error::data("the exam has no author"))?)
         })
         .collect()
 }

@@ -79,7 +79,7 @@ pub fn run(context: &StageContext) -> Result<()> {
         likelihood::KIND => likelihood::run(context),
         evaluate::POLICY => evaluate::policy(context),
         evaluate::REWARD => evaluate::reward(context),
-        other => Err(Error::new(format!("no stage is of kind `{other}`"))
+        other => Err(Error::store(format!("no stage is of kind `{other}`"))
             .hint("the store was planned by another version of touchstone; run `touchstone reproduce` again")),
     }
 }

@@ -137,7 +137,7 @@ pub fn comparisons(context: &StageContext) -> Result<()> {
         })
         .collect::<Result<_>>()?;
     if available.len() < stage.count {
-        return Err(Error::new(format!("{source} has {} comparisons of posts, not {}", available.len(), stage.count))
+        return Err(Error::data(format!("{source} has {} comparisons of posts, not {}", available.len(), stage.count))
             .hint("lower preferences.pairs or evaluation.preference_pairs"));
     }
     let wanted: BTreeSet<usize> = match context.spec.seed {

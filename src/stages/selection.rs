@@ -53,7 +53,7 @@ pub fn winners(context: &StageContext) -> Result<()> {
         }
     }
     if winners.is_empty() {
-        return Err(Error::new("no sample of the policy ends, so Best-of-N has no winners")
+        return Err(Error::data("no sample of the policy ends, so Best-of-N has no winners")
             .hint("lower best_of_n.temperature, or raise generation.max_response_tokens"));
     }
     rows::write(&context.out().join("demonstrations.jsonl"), winners)
@@ -168,7 +168,7 @@ pub fn select(context: &StageContext) -> Result<()> {
     }
     let chosen = (0..means.len()).max_by(|a, b| means[*a].total_cmp(&means[*b]).then(b.cmp(a)));
     let Some(role) = chosen.map(|place| &roles[place]) else {
-        return Err(Error::new("there is no policy to select from"));
+        return Err(Error::data("there is no policy to select from"));
     };
     write_json(&context.out().join("selection.json"), &serde_json::json!({ "chosen": role, "gold": means }))?;
     save_policy(context, &language_model(context, role)?, &checkpoint(context, role)?)

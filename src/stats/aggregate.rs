@@ -19,7 +19,7 @@ impl Scores {
     pub fn new(rows: &[Vec<f64>]) -> Result<Self> {
         let tasks = rows.first().map_or(0, Vec::len);
         if let Some(run) = rows.iter().position(|row| row.len() != tasks) {
-            return Err(Error::new(format!("run {} has {} tasks, the first has {tasks}", run + 1, rows[run].len()))
+            return Err(Error::data(format!("run {} has {} tasks, the first has {tasks}", run + 1, rows[run].len()))
                 .hint("every run needs a score for every task"));
         }
         let values = rows.concat();
@@ -51,7 +51,7 @@ impl Scores {
     /// Different numbers of tasks.
     pub fn improvement_over(&self, other: &Self) -> Result<f64> {
         if self.tasks != other.tasks {
-            return Err(Error::new(format!("{} tasks cannot be compared with {}", self.tasks, other.tasks))
+            return Err(Error::data(format!("{} tasks cannot be compared with {}", self.tasks, other.tasks))
                 .hint("give both methods the same tasks, in the same order"));
         }
         let per_task: Vec<f64> =

@@ -29,7 +29,7 @@ impl Resampling {
         if self.resamples >= 2 {
             return Ok(());
         }
-        Err(Error::new(format!("a bootstrap with {} resamples", self.resamples)).hint("2000 is usual"))
+        Err(Error::data(format!("a bootstrap with {} resamples", self.resamples)).hint("2000 is usual"))
     }
 }
 
@@ -54,7 +54,7 @@ pub fn stratified_bootstrap(
     resampling.check()?;
     let evaluate = |values: &[f64]| {
         statistic(values).filter(|value| value.is_finite()).ok_or_else(|| {
-            Error::new("the statistic of a resample is not a finite number").hint("choose one defined on all scores")
+            Error::data("the statistic of a resample is not a finite number").hint("choose one defined on all scores")
         })
     };
     let point = evaluate(scores.values())?;

@@ -36,14 +36,14 @@ pub fn bradley_terry(wins: &[Vec<f64>]) -> Result<Vec<f64>> {
     let n = wins.len();
     check_table(wins)?;
     if let Some(inside) = closed_group(wins) {
-        return Err(Error::new(format!(
+        return Err(Error::data(format!(
             "Bradley–Terry: the comparisons are disconnected; methods {inside:?} never beat any of the other {}",
             n - inside.len()
         ))
         .hint("add comparisons between the two groups, or rank each group on its own"));
     }
     let strengths = maximise(vec![0.0; n], |theta| likelihood(wins, theta))
-        .ok_or_else(|| Error::new("Bradley–Terry: the fit did not converge").hint("add comparisons"))?;
+        .ok_or_else(|| Error::data("Bradley–Terry: the fit did not converge").hint("add comparisons"))?;
     let centre = super::estimate::average(&strengths);
     Ok(strengths.into_iter().map(|theta| theta - centre).collect())
 }
@@ -59,7 +59,7 @@ pub fn bradley_terry_bootstrap(battles: &[Battle], methods: usize, resampling: &
     for (at, battle) in battles.iter().enumerate() {
         let known = battle.first < methods && battle.second < methods && battle.first != battle.second;
         if !known || !(0.0..=1.0).contains(&battle.score) {
-            return Err(Error::new(format!("battle {} is not between two of {methods} methods: {battle:?}", at + 1))
+            return Err(Error::data(format!("battle {} is not between two of {methods} methods: {battle:?}", at + 1))
                 .hint("name two different methods and a score between 0 and 1"));
         }
     }
@@ -98,14 +98,14 @@ fn check_table(wins: &[Vec<f64>]) -> Result<()> {
         !(value >= 0.0 && value.is_finite()) || (i == j && value != 0.0)
     };
     if n < 2 || wins.iter().any(|row| row.len() != n) {
-        return Err(Error::new("Bradley–Terry: the table of wins is not square, or has fewer than two methods")
+        return Err(Error::data("Bradley–Terry: the table of wins is not square, or has fewer than two methods")
             .hint("give one row and one column per method"));
     }
     match (0..n * n).find(|cell| bad(cell / n, cell % n)) {
         None => Ok(()),
         Some(cell) => {
             let (i, j) = (cell / n, cell % n);
-            Err(Error::new(format!("Bradley–Terry: {} wins of method {i} over method {j}", wins[i][j]))
+            Err(Error::data(format!("Bradley–Terry: {} wins of method {i} over method {j}", wins[i][j]))
                 .hint("counts are finite and at least 0; a method does not play itself"))
         }
     }

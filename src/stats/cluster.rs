@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 pub fn group_standard_error(groups: &[(f64, usize)]) -> Result<Option<f64>> {
     if let Some(at) = groups.iter().position(|(se, n)| !(*se >= 0.0 && se.is_finite()) || *n == 0) {
         let (se, n) = groups[at];
-        return Err(Error::new(format!("group {}: standard error {se} over {n} items", at + 1))
+        return Err(Error::data(format!("group {}: standard error {se} over {n} items", at + 1))
             .hint("leave out groups whose standard error is undefined"));
     }
     let items: usize = groups.iter().map(|(_, n)| n).sum();
@@ -36,7 +36,7 @@ pub fn clustered<K: Ord>(values: &[f64], clusters: &[K], level: f64) -> Result<E
     check::values("clustered mean", values)?;
     check::open_unit("the confidence level", level)?;
     if values.len() != clusters.len() {
-        return Err(Error::new(format!("{} values with {} cluster names", values.len(), clusters.len()))
+        return Err(Error::data(format!("{} values with {} cluster names", values.len(), clusters.len()))
             .hint("name the cluster of every value"));
     }
     let point = average(values);

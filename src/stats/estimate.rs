@@ -77,13 +77,12 @@ pub fn mean(values: &[f64], level: f64) -> Result<Estimate> {
 pub fn wilson(successes: f64, n: usize, level: f64) -> Result<Estimate> {
     check::open_unit("the confidence level", level)?;
     if n == 0 {
-        return Err(Error::new("a proportion of 0 trials is undefined").hint("give at least one trial"));
+        return Err(Error::data("a proportion of 0 trials is undefined").hint("give at least one trial"));
     }
     let trials = n as f64;
     if !(0.0..=trials).contains(&successes) {
-        return Err(
-            Error::new(format!("{successes} successes in {n} trials")).hint("count between 0 and the number of trials")
-        );
+        return Err(Error::data(format!("{successes} successes in {n} trials"))
+            .hint("count between 0 and the number of trials"));
     }
     let share = successes / trials;
     let z = Normal::standard().inverse_cdf(0.5 + level / 2.0);

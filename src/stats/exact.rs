@@ -75,7 +75,7 @@ fn few_enough(n: usize) -> Result<()> {
     if n <= MOST_VALUES {
         return Ok(());
     }
-    Err(Error::new(format!("an exact rank test of {n} values")).hint(format!(
+    Err(Error::data(format!("an exact rank test of {n} values")).hint(format!(
         "exact tests are for at most {MOST_VALUES} values; use the t test, which is accurate for so many"
     )))
 }

@@ -35,7 +35,7 @@ pub fn length_controlled_win_rates(
     check(judgements, methods)?;
     let all: Vec<&Judgement> = judgements.iter().collect();
     let points = fit(&all, methods).ok_or_else(|| {
-        Error::new("length-controlled win rates: the logistic fit does not exist")
+        Error::data("length-controlled win rates: the logistic fit does not exist")
             .hint("a method always wins or always loses, or lengths do not vary: report the plain win rate instead")
     })?;
     let prompts = by_prompt(judgements, |judgement| judgement.prompt);
@@ -64,7 +64,7 @@ fn check(judgements: &[Judgement], methods: usize) -> Result<()> {
             && judgement.log_length_ratio.is_finite()
             && (0.0..=1.0).contains(&judgement.preference);
         if !valid {
-            return Err(Error::new(format!(
+            return Err(Error::data(format!(
                 "judgement {} of {methods} methods is out of range: {judgement:?}",
                 at + 1
             ))
@@ -73,7 +73,7 @@ fn check(judgements: &[Judgement], methods: usize) -> Result<()> {
     }
     match (0..methods).find(|method| judgements.iter().all(|judgement| judgement.method != *method)) {
         None => Ok(()),
-        Some(method) => Err(Error::new(format!("length-controlled win rates: method {method} has no judgements"))
+        Some(method) => Err(Error::data(format!("length-controlled win rates: method {method} has no judgements"))
             .hint("leave it out, or judge it")),
     }
 }

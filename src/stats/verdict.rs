@@ -34,7 +34,7 @@ pub struct Tost {
 pub fn tost(a: &[f64], b: &[f64], margin: f64, alpha: f64) -> Result<Tost> {
     check::pairs("equivalence test", a, b)?;
     if !(margin > 0.0 && margin.is_finite()) {
-        return Err(Error::new(format!("an equivalence margin of {margin}"))
+        return Err(Error::data(format!("an equivalence margin of {margin}"))
             .hint("give the smallest difference that matters, above 0"));
     }
     check::open_unit("twice the level of the equivalence test", 2.0 * alpha)?;

@@ -82,7 +82,7 @@ fn numbered(stem: &str) -> Option<(&str, usize, usize)> {
 pub fn choose<'a>(whole: &str, names: &'a [String], config: Option<&str>, split: &str) -> Result<Vec<&'a str>> {
     let all: Vec<Named> = names.iter().filter_map(|name| Named::read(name)).collect();
     if all.is_empty() {
-        return Err(Error::new(format!("{whole} has no parquet, jsonl or csv file")).hint(
+        return Err(Error::data(format!("{whole} has no parquet, jsonl or csv file")).hint(
             "where a data set on a hub is in another format, its branch refs/convert/parquet has a copy in parquet: look \
              up that branch's commit and name it",
         ));
@@ -94,7 +94,7 @@ pub fn choose<'a>(whole: &str, names: &'a [String], config: Option<&str>, split:
     if !splits.contains(split) {
         let place = config.map_or_else(String::new, |config| format!(", config `{config}`,"));
         let known: Vec<&str> = splits.into_iter().collect();
-        return Err(Error::new(format!("{whole}{place} has no split `{split}`")).hint(choices(split, &known)));
+        return Err(Error::data(format!("{whole}{place} has no split `{split}`")).hint(choices(split, &known)));
     }
     let mut files: Vec<Named> = of_config.into_iter().filter(|file| file.split == split).collect();
     let best = files.iter().map(|file| file.format).min();
@@ -115,13 +115,13 @@ fn pick_config(whole: &str, configs: &BTreeSet<Option<&str>>, wanted: Option<&st
     };
     match (picked, wanted) {
         (Some(picked), _) => Ok(picked.map(str::to_owned)),
-        (None, None) => Err(Error::new(format!("{whole} has several configs, and none is named"))
+        (None, None) => Err(Error::data(format!("{whole} has several configs, and none is named"))
             .hint(format!("choose one of {}", listed(&named)))),
         (None, Some(wanted)) if named.is_empty() => {
-            Err(Error::new(format!("{whole} has no config `{wanted}`")).hint("it has no configs at all: name none"))
+            Err(Error::data(format!("{whole} has no config `{wanted}`")).hint("it has no configs at all: name none"))
         }
         (None, Some(wanted)) => {
-            Err(Error::new(format!("{whole} has no config `{wanted}`")).hint(choices(wanted, &named)))
+            Err(Error::data(format!("{whole} has no config `{wanted}`")).hint(choices(wanted, &named)))
         }
     }
 }
@@ -129,7 +129,7 @@ fn pick_config(whole: &str, configs: &BTreeSet<Option<&str>>, wanted: Option<&st
 /// Part of a split would be taken for all of it.
 fn complete(whole: &str, split: &str, files: &[Named]) -> Result<()> {
     let twice = |a: &str, b: &str| {
-        Error::new(format!("{whole} has split `{split}` twice: {a} and {b}"))
+        Error::data(format!("{whole} has split `{split}` twice: {a} and {b}"))
             .hint("remove one of them, or name the file")
     };
     if let Some(pair) = files.windows(2).find(|pair| pair[0].shard.is_none() || pair[0].shard == pair[1].shard) {
@@ -140,7 +140,7 @@ fn complete(whole: &str, split: &str, files: &[Named]) -> Result<()> {
     match (0..said.unwrap_or(files.len())).find(missing) {
         Some(number) if files[0].shard.is_some() => {
             let said = said.map_or_else(String::new, |count| format!(" (of {count}, counted from 0)"));
-            Err(Error::new(format!("{whole} lacks file {number}{said} of split `{split}`"))
+            Err(Error::data(format!("{whole} lacks file {number}{said} of split `{split}`"))
                 .hint("fetch the missing file; part of a split would be another data set"))
         }
         _ => Ok(()),

@@ -92,7 +92,7 @@ impl Dataset {
     pub fn on_hub(hub: &Hub, repository: &Repository, config: Option<&str>, split: &str) -> Result<Self> {
         if repository.kind == Kind::Model {
             let Repository { id, revision, .. } = repository;
-            return Err(Error::new(format!("{repository} is a model, and a data set is needed here"))
+            return Err(Error::data(format!("{repository} is a model, and a data set is needed here"))
                 .hint(format!("a data set is written hf:datasets/{id}@{revision}")));
         }
         let source = repository.to_string();
@@ -187,7 +187,8 @@ impl Dataset {
 impl DataFile {
     fn new(shown: String, name: String, path: PathBuf) -> Result<Self> {
         let format = Format::of(&name).ok_or_else(|| {
-            Error::new(format!("{shown} is not .jsonl, .parquet or .csv")).hint("the file's ending says how it is read")
+            Error::data(format!("{shown} is not .jsonl, .parquet or .csv"))
+                .hint("the file's ending says how it is read")
         })?;
         Ok(Self { name, shown, path, format })
     }

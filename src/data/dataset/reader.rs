@@ -53,7 +53,7 @@ impl Reader {
         for &name in required.iter().filter(|_| !has.is_empty()) {
             if !has.iter().any(|column| column == name) {
                 let has: Vec<&str> = has.iter().map(String::as_str).collect();
-                return Err(Error::new(format!("{file} has no column `{name}`"))
+                return Err(Error::data(format!("{file} has no column `{name}`"))
                     .hint(format!("{}; rename the column that holds the {name}", choices(name, &has))));
             }
         }
@@ -102,7 +102,7 @@ impl Reader {
                     let frame = read_slice(handle, metadata, columns, slice);
                     let (first, last) = (slice.0 + 1, slice.0 + slice.1);
                     let damaged = || {
-                        Error::new(format!("{file}: rows {first} to {last} cannot be read"))
+                        Error::data(format!("{file}: rows {first} to {last} cannot be read"))
                             .hint("the file is damaged: fetch or write it again")
                     };
                     cells(file, &frame.map_err(|cause| damaged().caused_by(cause))?)
@@ -266,7 +266,7 @@ impl Lines {
 
     fn parse(&self, file: &str) -> Result<Cells> {
         serde_json::from_slice(&self.line).map_err(|cause| {
-            Error::new(format!("{file}, line {}: not a JSON object", self.number))
+            Error::data(format!("{file}, line {}: not a JSON object", self.number))
                 .caused_by(cause)
                 .hint("every line of a jsonl file is one row, as {\"column\": \"text\"}")
         })

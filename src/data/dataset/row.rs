@@ -126,6 +126,6 @@ impl Row<'_> {
 
     /// An error of this row.
     pub fn error(&self, what: &str) -> Error {
-        Error::new(format!("{}, row {}: {what}", self.file, self.number))
+        Error::data(format!("{}, row {}: {what}", self.file, self.number))
     }
 }

@@ -172,7 +172,7 @@ fn point(path: &Path, blob: &Path, _name: &str) -> std::io::Result<()> {
 pub fn make_parent(path: &Path) -> Result<()> {
     let parent = path.parent().unwrap_or(path);
     fs::create_dir_all(parent).map_err(|cause| {
-        Error::new(format!("cannot make the folder {}", parent.display()))
+        Error::hub(format!("cannot make the folder {}", parent.display()))
             .caused_by(cause)
             .hint("choose another folder for the cache with HF_HOME")
     })

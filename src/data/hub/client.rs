@@ -67,7 +67,7 @@ impl Hub {
             builder = builder.endpoint(endpoint).cache_dir(cache);
         }
         let client = builder.build().map_err(|cause| {
-            Error::new("cannot set up the connection to the hub")
+            Error::hub("cannot set up the connection to the hub")
                 .caused_by(cause)
                 .hint("HF_ENDPOINT must be a URL, as https://huggingface.co")
         })?;
@@ -91,7 +91,7 @@ impl Hub {
         for name in optional {
             checkout.file(name)?;
         }
-        folder.ok_or_else(|| Error::new(format!("no file of {repository} was asked for")))
+        folder.ok_or_else(|| Error::hub(format!("no file of {repository} was asked for")))
     }
 
     /// Those files of a repository that `choose` picks from the names of all. All come from one commit.
@@ -123,7 +123,7 @@ impl Hub {
         }
         let information = self.information(&place, revision)?;
         let commit = information.commit.filter(|commit| is_commit(commit)).ok_or_else(|| {
-            Error::new(format!("{repository}: the hub did not say which commit that is"))
+            Error::hub(format!("{repository}: the hub did not say which commit that is"))
                 .hint("name the commit instead of the branch or tag")
         })?;
         let pinned = Repository { revision: commit.clone(), ..repository.clone() };
@@ -197,7 +197,7 @@ impl Checkout<'_> {
             Known::Nothing => {}
         }
         if !is_file_name(name) {
-            return Err(Error::new(format!("{}: `{name}` is not the name of a file", self.place))
+            return Err(Error::hub(format!("{}: `{name}` is not the name of a file", self.place))
                 .hint("do not trust this repository"));
         }
         let url = address(&format!("{}/resolve/{}", self.place.page(), self.commit), name)?;
@@ -227,7 +227,7 @@ impl Checkout<'_> {
             }
         };
         match announced.commit.as_ref().filter(|commit| **commit != self.commit) {
-            Some(other) => Err(Error::new(format!(
+            Some(other) => Err(Error::hub(format!(
                 "{} sent {name} of commit {other}, not of {}",
                 self.place.endpoint, self.commit
             ))
@@ -283,7 +283,7 @@ fn shards(index: &Path) -> Result<BTreeSet<String>> {
     // The names become paths in the cache.
     let outside = |name: &&String| !matches!(*Path::new(name).components().collect::<Vec<_>>(), [Component::Normal(_)]);
     match names.iter().find(outside) {
-        Some(name) => Err(Error::new(format!("{}: `{name}` is not the name of a shard", index.display()))
+        Some(name) => Err(Error::hub(format!("{}: `{name}` is not the name of a shard", index.display()))
             .hint("shards lie beside their index; do not trust this repository")),
         None => Ok(names),
     }

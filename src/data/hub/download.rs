@@ -179,7 +179,7 @@ impl Download<'_> {
     fn fault(&self, file: &mut File, part: &Path) -> Result<Option<String>> {
         let Some(checksum) = Checksum::announced(&self.announced.etag) else { return Ok(None) };
         let found = checksum.of(file).map_err(|cause| {
-            Error::new(format!("cannot read {}", part.display())).caused_by(cause).hint("check the disk")
+            Error::hub(format!("cannot read {}", part.display())).caused_by(cause).hint("check the disk")
         })?;
         let (expected, name) = (checksum.expected(), checksum.name());
         let how = || format!("does not have the checksum announced: {name} {found} is not {expected}");
@@ -194,7 +194,7 @@ impl Download<'_> {
         if needed <= room {
             return Ok(());
         }
-        Err(Error::new(format!(
+        Err(Error::hub(format!(
             "{} of {} needs {} in {}, where {} are free",
             self.name,
             self.place,
@@ -218,7 +218,7 @@ impl Download<'_> {
     fn discard(&self, part: &Path, how: &str) -> Error {
         match fs::remove_file(part) {
             Err(cause) if cause.kind() != ErrorKind::NotFound => {
-                Error::new(format!("cannot remove the broken {}", part.display())).caused_by(cause)
+                Error::hub(format!("cannot remove the broken {}", part.display())).caused_by(cause)
             }
             _ => self.place.damaged(self.name, how),
         }

@@ -163,7 +163,7 @@ impl Place<'_> {
             Kind::Model => "; a model needs config.json and its weights as safetensors",
             Kind::Dataset => "",
         };
-        Error::new(format!("{self} has no {name}")).hint(format!(
+        Error::hub(format!("{self} has no {name}")).hint(format!(
             "{}/tree/{} shows its files{needs}",
             self.page(),
             self.repository.revision
@@ -177,12 +177,12 @@ impl Place<'_> {
         } else {
             "HF_HUB_OFFLINE is set, so a branch or tag cannot be looked up: name its commit, or run without it"
         };
-        Error::new(format!("{what} of {self} is not in the cache {}", self.cache.display())).hint(hint)
+        Error::hub(format!("{what} of {self} is not in the cache {}", self.cache.display())).hint(hint)
     }
 
     /// A file was there and is not what it was announced as. Nothing of it is left.
     pub fn damaged(&self, name: &str, how: &str) -> Error {
-        Error::new(format!("{name} of {self} {how}")).hint(format!(
+        Error::hub(format!("{name} of {self} {how}")).hint(format!(
             "nothing of it was kept: run the command again; if that does not help, {} serves a damaged file, so choose \
              another mirror with HF_ENDPOINT",
             self.endpoint
@@ -195,7 +195,7 @@ impl Place<'_> {
             std::io::ErrorKind::StorageFull => "the disk is full: cannot write",
             _ => "cannot write",
         };
-        Error::new(format!("{what} {}", path.display())).caused_by(cause).hint(format!(
+        Error::hub(format!("{what} {}", path.display())).caused_by(cause).hint(format!(
             "make room or rights in {}, or choose another folder with HF_HOME, and run the command again: it goes on \
              with what has come",
             self.cache.display()
@@ -250,6 +250,6 @@ impl Place<'_> {
                 "run the command again; if that does not help, download the files and give their folder".into(),
             ),
         };
-        Error::new(message).caused_by(failure.detail().to_owned()).hint(hint)
+        Error::hub(message).caused_by(failure.detail().to_owned()).hint(hint)
     }
 }

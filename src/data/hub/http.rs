@@ -135,7 +135,7 @@ impl Incoming {
 
 /// The address of a file of a repository: `at` is `<endpoint>/<id>/resolve/<commit>`.
 pub fn address(at: &str, name: &str) -> Result<Url> {
-    let failed = || Error::new(format!("{at}/{name} is no address"));
+    let failed = || Error::hub(format!("{at}/{name} is no address"));
     let mut url = Url::parse(at).map_err(|cause| failed().caused_by(cause))?;
     url.path_segments_mut().map_err(|()| failed())?.extend(name.split('/'));
     Ok(url)

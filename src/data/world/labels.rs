@@ -21,7 +21,8 @@ impl Labeller {
         if temperature.is_finite() && temperature >= 0.0 {
             return Ok(Self { temperature });
         }
-        Err(Error::new(format!("a labeller's temperature is {temperature}")).hint("it must be finite, 0 or more"))
+        Err(Error::configuration(format!("a labeller's temperature is {temperature}"))
+            .hint("it must be finite, 0 or more"))
     }
 
     /// The labeller whose independent copies agree on a pair with probability `agreement`, on average over pairs with
@@ -77,13 +78,13 @@ fn agreement_at(gold_differences: &[f64], temperature: f64) -> f64 {
 pub fn temperature_for_agreement(gold_differences: &[f64], agreement: f64) -> Result<f64> {
     const STEPS: usize = 100;
     if gold_differences.is_empty() || gold_differences.iter().any(|difference| !difference.is_finite()) {
-        return Err(Error::new("the labeller's temperature needs a pool of finite gold differences")
+        return Err(Error::configuration("the labeller's temperature needs a pool of finite gold differences")
             .hint("draw pairs of responses and pass their gold differences"));
     }
     let (mut low, mut high) = (1e-9_f64.ln(), 1e9_f64.ln());
     let most = agreement_at(gold_differences, 0.0);
     if !(agreement > agreement_at(gold_differences, high.exp()) && agreement < most) {
-        return Err(Error::new(format!("no labeller agrees with another on {agreement} of these pairs"))
+        return Err(Error::configuration(format!("no labeller agrees with another on {agreement} of these pairs"))
             .hint(format!("ask for more than 0.5 and less than {most:.3}, or drop tied pairs")));
     }
     for _ in 0..STEPS {

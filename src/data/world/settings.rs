@@ -167,5 +167,5 @@ fn within(name: &str, value: f64, holds: bool, range: &str) -> Result<()> {
     if holds {
         return Ok(());
     }
-    Err(Error::new(format!("world setting `{name}` is {value}")).hint(format!("it must be {range}")))
+    Err(Error::configuration(format!("world setting `{name}` is {value}")).hint(format!("it must be {range}")))
 }

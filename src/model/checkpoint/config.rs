@@ -54,7 +54,7 @@ pub(super) fn read(path: &Path) -> Result<Described> {
 
 /// The keys of a model of transformers.
 fn plain(keys: Value, path: &Path) -> Result<Map<String, Value>> {
-    let wrong = |message: String| Error::new(format!("{}: {message}", path.display()));
+    let wrong = |message: String| Error::model(format!("{}: {message}", path.display()));
     let kind = keys["model_type"].as_str().unwrap_or("missing");
     if kind != "gpt_neox" {
         return Err(wrong(format!("model_type is {kind}")).hint("only `gpt_neox` is built in"));

@@ -76,7 +76,7 @@ fn common_type(weights: &Weights) -> Result<StoredAs> {
         Some(only) if types.len() == 1 => Ok(*only),
         _ => {
             let types: Vec<_> = types.iter().map(ToString::to_string).collect();
-            Err(Error::new(format!("{}: its weights are of several types: {}", weights.origin(), types.join(", ")))
+            Err(Error::model(format!("{}: its weights are of several types: {}", weights.origin(), types.join(", ")))
                 .hint("choose one with --dtype"))
         }
     }
@@ -89,18 +89,18 @@ fn check_place(place: &Path, force: bool) -> Result<()> {
         return Ok(());
     }
     if !fs::symlink_metadata(place).context(unreadable)?.is_dir() {
-        return Err(Error::new(format!("{} is there, and is not a folder", place.display())));
+        return Err(Error::model(format!("{} is there, and is not a folder", place.display())));
     }
     for entry in fs::read_dir(place).context(unreadable)? {
         let entry = entry.context(unreadable)?;
         let name = entry.file_name();
         if !force {
-            return Err(Error::new(format!("{} is not empty", place.display()))
+            return Err(Error::model(format!("{} is not empty", place.display()))
                 .hint("give a new folder, or --force to replace the model that lies there"));
         }
         let known = |name: &str| name == CONFIG || FILES_BESIDE.contains(&name) || is_weights(name);
         if !(name.to_str().is_some_and(known) && entry.file_type().context(unreadable)?.is_file()) {
-            return Err(Error::new(format!(
+            return Err(Error::model(format!(
                 "{} holds `{}`, which would be lost with the model",
                 place.display(),
                 name.to_string_lossy()

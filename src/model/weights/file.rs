@@ -48,7 +48,7 @@ impl Weights {
         let mut file = File::open(path).context(failed)?;
         let length = file.metadata().context(failed)?.len();
         let (header, start) = read_header(&mut file, length).map_err(|cause| {
-            Error::new(format!("{} is not a complete safetensors file", path.display()))
+            Error::model(format!("{} is not a complete safetensors file", path.display()))
                 .caused_by(cause)
                 .hint("it may have been cut off or damaged while being copied or downloaded; fetch it again")
         })?;
@@ -106,7 +106,7 @@ impl Stored {
     /// How the numbers are stored. Masks and other buffers are of other types, and are never read.
     pub(super) fn stored_as(&self) -> Result<StoredAs> {
         self.dtype.clone().map_err(|other| {
-            Error::new(format!("{}: tensor `{}` has type {other}", self.path.display(), self.name))
+            Error::model(format!("{}: tensor `{}` has type {other}", self.path.display(), self.name))
                 .hint("weights may be f32, f16 or bf16")
         })
     }

@@ -52,14 +52,14 @@ impl Weights {
         for file in files {
             let path = index.with_file_name(file);
             if !path.is_file() {
-                return Err(Error::new(format!("{} names {file}, which is not there", index.display()))
+                return Err(Error::model(format!("{} names {file}, which is not there", index.display()))
                     .hint("fetch all files of the checkpoint"));
             }
             let shard = Self::read_file(&path)?;
             let lost = weight_map.iter().find(|(tensor, held_by)| *held_by == file && !shard.contains(tensor));
             if let Some((tensor, _)) = lost {
                 let message = format!("{} has no tensor `{tensor}`, which its index promises", path.display());
-                return Err(Error::new(message).hint(REMEDY));
+                return Err(Error::model(message).hint(REMEDY));
             }
             for (tensor, entry) in shard.tensors {
                 match weight_map.get(&tensor) {
@@ -67,14 +67,14 @@ impl Weights {
                     told => {
                         let told = told.map_or("does not name".into(), |other| format!("places in {other}"));
                         let message = format!("{} holds tensor `{tensor}`, which its index {told}", path.display());
-                        return Err(Error::new(message).hint(REMEDY));
+                        return Err(Error::model(message).hint(REMEDY));
                     }
                 };
             }
         }
         let found: Option<u64> = weights.tensors.values().map(|entry| entry.values.stored_bytes()).sum();
         match metadata.total_size.zip(found).filter(|(promised, found)| promised.as_f64() != Some(*found as f64)) {
-            Some((promised, found)) => Err(Error::new(format!(
+            Some((promised, found)) => Err(Error::model(format!(
                 "{} promises {promised} bytes of tensors, and its files hold {found}",
                 index.display()
             ))
@@ -99,7 +99,7 @@ fn read_index(path: &Path) -> Result<Index> {
     let index: Index =
         serde_json::from_str(&text).context(|| format!("{} is not an index of weights", path.display()))?;
     match index.weight_map.values().find(|file| Path::new(file).file_name() != Some(OsStr::new(file))) {
-        Some(file) => Err(Error::new(format!("{}: `{file}` is not the name of a file", path.display()))),
+        Some(file) => Err(Error::model(format!("{}: `{file}` is not the name of a file", path.display()))),
         None => Ok(index),
     }
 }

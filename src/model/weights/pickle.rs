@@ -15,7 +15,7 @@ impl Weights {
     /// A file that is no such archive, is cut short, or whose pickle holds anything but tensors.
     pub fn read_pickle(path: &Path) -> Result<Self> {
         let reader = PytorchReader::new(path).map_err(|cause| {
-            Error::new(format!("{} cannot be read as tensors saved by PyTorch", path.display()))
+            Error::model(format!("{} cannot be read as tensors saved by PyTorch", path.display()))
                 .caused_by(cause)
                 .hint("it may have been cut off or damaged while being copied or downloaded; fetch it again")
         })?;

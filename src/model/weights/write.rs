@@ -80,7 +80,7 @@ impl Weights {
             for (name, entry) in &entries {
                 let values = entry.values()?;
                 if let Some(value) = values.iter().find(|value| !fits(**value, stored_as)) {
-                    return Err(Error::new(format!(
+                    return Err(Error::model(format!(
                         "{}: tensor `{name}` holds {value}, which {stored_as} cannot",
                         self.place(entry)
                     ))

@@ -6,6 +6,7 @@ mod resume;
 mod store;
 
 use super::*;
+use crate::error::ErrorKind;
 use program::Settings;
 use std::collections::BTreeMap;
 use std::fs;

@@ -43,10 +43,10 @@ fn a_failed_stage_costs_only_what_needs_it() {
     let outcome = bench.run(&graph);
     assert_eq!(labels(&graph, &outcome.finished), ["apart", "right", "root"]);
     assert_eq!(labels(&graph, &outcome.skipped), ["end"]);
-    let [(stage, message)] = outcome.failed.as_slice() else { panic!("{outcome:?}") };
-    assert_eq!(stage.label, "left");
+    let [(stage, Failure { kind, message })] = outcome.failed.as_slice() else { panic!("{outcome:?}") };
+    assert_eq!((stage.label.as_str(), *kind), ("left", ErrorKind::Store));
     assert!(message.starts_with("broken on purpose\nmend it\n"), "{message}");
-    assert_eq!((outcome.exit_code(), outcome.is_success()), (1, false));
+    assert_eq!((outcome.exit_code(), outcome.is_success()), (ErrorKind::Store.exit_code(), false));
     assert!(outcome.summary().contains("1 failed, 1 skipped\nrun the same command again"), "{}", outcome.summary());
 
     let log = bench.store.failure_log(&stage.key);
@@ -59,8 +59,9 @@ fn a_failed_stage_costs_only_what_needs_it() {
 fn a_crash_is_told_with_its_last_words() {
     let (bench, graph) = (Bench::new(), graph(&[("only", &[])], &quick()));
     bench.plant("only", 0, "exit");
-    let (_, message) = &bench.run(&graph).failed[0];
+    let (_, Failure { kind, message }) = &bench.run(&graph).failed[0];
     assert!(message.contains("exit code 7") && message.contains("| last words"), "{message}");
+    assert_eq!(*kind, ErrorKind::Internal);
 }
 
 #[cfg(unix)]
@@ -68,8 +69,9 @@ fn a_crash_is_told_with_its_last_words() {
 fn a_kill_is_told_with_its_signal_and_a_remedy() {
     let (bench, graph) = (Bench::new(), graph(&[("only", &[])], &quick()));
     bench.plant("only", 1, "kill");
-    let (_, message) = &bench.run(&graph).failed[0];
+    let (_, Failure { kind, message }) = &bench.run(&graph).failed[0];
     assert!(message.contains("signal 9 (SIGKILL)") && message.contains("--jobs"), "{message}");
+    assert_eq!(*kind, ErrorKind::Process);
 }
 
 #[cfg(unix)]
@@ -78,7 +80,7 @@ fn a_program_that_publishes_nothing_has_failed() {
     let (bench, graph) = (Bench::new(), graph(&[("only", &[])], &quick()));
     let shell = LocalPool { exe: "sh".into(), arguments: ["-c", "exit 0"].map(Into::into).to_vec(), ..pool() };
     let outcome = shell.run(&bench.store, &graph, &Interrupt::new()).unwrap();
-    assert!(outcome.failed[0].1.contains("left no artifact"), "{outcome:?}");
+    assert!(outcome.failed[0].1.message.contains("left no artifact"), "{outcome:?}");
 }
 
 #[test]

@@ -112,7 +112,7 @@ fn meet_fault(bench: &Path, name: &str, step: u32) -> Result<()> {
     let Ok(fault) = fs::read_to_string(&path) else { return Ok(()) };
     fs::remove_file(path).unwrap();
     match fault.as_str() {
-        "error" => Err(Error::new("broken on purpose").hint("mend it")),
+        "error" => Err(Error::store("broken on purpose").hint("mend it")),
         "exit" => {
             eprintln!("last words");
             std::process::exit(7)

@@ -31,7 +31,7 @@ fn too_large(plan: &Plan, limit: u64, site: Site) -> Option<(&PlannedStage, f64)
 pub fn check(study: &Study, local: Option<&LocalData>, plan: &Plan, limit: u64, site: Site) -> Result<()> {
     let Some((stage, bytes)) = too_large(plan, limit, site) else { return Ok(()) };
     let (needed, available) = (gib(bytes), gib(limit as f64));
-    let error = Error::new(format!(
+    let error = Error::memory(format!(
         "stage `{}` needs {needed} GiB even one row at a time, and {available} GiB are available",
         stage.label
     ));

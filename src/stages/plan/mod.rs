@@ -110,7 +110,7 @@ fn runs_on_real_posts(study: &Study) -> Result<()> {
         return Ok(());
     };
     let place = if data.is_some() { format!("scale `{}`", study.scale) } else { "--data".into() };
-    let error = Error::new(format!("method `{}` needs {need}, which {place} does not give", method.id));
+    let error = Error::configuration(format!("method `{}` needs {need}, which {place} does not give", method.id));
     if let Some(ablation) = study.ablations.iter().find(|ablation| ablation.makes(&method.id)) {
         return Err(error.hint(format!("it is a point of ablation `{}`: name others with --ablations", ablation.id)));
     }
