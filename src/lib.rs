@@ -13,6 +13,7 @@ pub mod error;
 pub mod eval;
 pub mod experiment;
 pub mod folder;
+pub mod guard;
 pub mod methods;
 pub mod model;
 pub mod pipeline;

@@ -21,6 +21,10 @@ pub enum IntervalMethod {
     Clustered,
     /// Student t with Satterthwaite's degrees of freedom over two crossed random factors.
     TwoWay,
+    /// A repeated confidence interval, which holds together with those of all other planned looks.
+    Repeated,
+    /// A confidence sequence, whose intervals hold at every number of replicates together.
+    Sequence,
 }
 
 /// A confidence interval; `level` is its nominal coverage, for example 0.95.

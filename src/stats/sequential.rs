@@ -8,7 +8,7 @@
 //! is independent of its length. The density of R that has not left the boundaries is therefore carried from look to look by one
 //! integral. It is held in the angle φ = asin R, where T = √(n−1)·tan φ.
 
-use super::estimate::{Interval, mean};
+use super::estimate::{Interval, IntervalMethod, mean};
 use super::student::two_sided_quantile;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -46,6 +46,8 @@ impl Spending {
 /// Looks at a growing sample of paired differences, with the |T| that ends it at each.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Looks {
+    /// Two-sided error probability of all looks together.
+    pub alpha: f64,
     /// Seeds at each look, ascending.
     pub seeds: Vec<usize>,
     /// Critical |T| at each look: P(|T| < c before, |T| ≥ c here) is the share of α that the spending function gives to it.
@@ -83,7 +85,7 @@ impl Looks {
         if let Some(looks) = solved().get(&key) {
             return Ok(Arc::clone(looks));
         }
-        let looks = Arc::new(Self { seeds: seeds.to_vec(), boundaries: boundaries(seeds, alpha, spending) });
+        let looks = Arc::new(Self { alpha, seeds: seeds.to_vec(), boundaries: boundaries(seeds, alpha, spending) });
         solved().insert(key, Arc::clone(&looks));
         Ok(looks)
     }
@@ -98,7 +100,8 @@ impl Looks {
         let Some(look) = self.seeds.iter().position(|seeds| *seeds == differences.len()) else { return Ok(None) };
         let estimate = mean(differences, 0.95)?;
         let half = |se: f64| self.boundaries[look] * se;
-        let around = |half: f64| Interval { low: estimate.point - half, high: estimate.point + half };
+        let (level, method) = (1.0 - self.alpha, IntervalMethod::Repeated);
+        let around = |half: f64| Interval { low: estimate.point - half, high: estimate.point + half, level, method };
         Ok(estimate.se.filter(|se| *se > 0.0).map(half).map(around))
     }
 }
@@ -255,7 +258,8 @@ pub fn confidence_sequence(values: &[f64], alpha: f64, mixture: f64) -> Result<O
     let estimate = mean(values, 0.95)?;
     let critical = sequence_critical(values.len(), alpha, mixture);
     let half = estimate.se.filter(|se| *se > 0.0).zip(critical).map(|(se, critical)| critical * se);
-    Ok(half.map(|half| Interval { low: estimate.point - half, high: estimate.point + half }))
+    let (level, method) = (1.0 - alpha, IntervalMethod::Sequence);
+    Ok(half.map(|half| Interval { low: estimate.point - half, high: estimate.point + half, level, method }))
 }
 
 /// The |T| beyond which `n` values exclude 0 from the confidence sequence.

@@ -109,7 +109,7 @@ fn fuzz(target: &Target) {
                 shape(error)
             }
         };
-        if corpus.len() < KEPT && answers.insert((shape, input.len().ilog2())) {
+        if corpus.len() < KEPT && answers.insert((shape, (input.len() + 1).ilog2())) {
             corpus.push(input);
         }
     }
@@ -129,13 +129,16 @@ fn fault_of(error: &Error, target: &Target, folder: &Path) -> Option<String> {
 
 /// The message with its causes, its hint and the name of the text it points at.
 fn everything_of(error: &Error) -> String {
-    format!("{:?}", miette::DebugReportHandler::new().as_string(error))
+    let mut text = String::new();
+    miette::JSONReportHandler::new().render_report(&mut text, error).unwrap();
+    text
 }
 
 /// An error without what differs between inputs.
 fn shape(error: &Error) -> String {
     let mut quoted = false;
-    let plain = error.to_string().chars().filter(|c| {
+    let message = error.to_string();
+    let plain = message.chars().filter(|c| {
         quoted ^= matches!(c, '`' | '"');
         !quoted && !c.is_ascii_digit()
     });
