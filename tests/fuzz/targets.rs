@@ -59,7 +59,7 @@ pub const CONFIGURATION: Target = Target {
         "\"dtype\"",
     ],
     feed: |bytes, folder| {
-        written(folder, "model.safetensors", &fixture("pythia", "model.safetensors"));
+        beside(folder, "pythia", "model.safetensors");
         written(folder, "config.json", bytes);
         Checkpoint::open(folder)?.inspect().map(drop)
     },
@@ -82,8 +82,8 @@ pub const TOKENIZER: Target = Target {
         "\"type\": \"BPE\"",
     ],
     feed: |bytes, folder| {
-        written(folder, "model.safetensors", &fixture("pythia", "model.safetensors"));
-        written(folder, "config.json", &fixture("pythia", "config.json"));
+        beside(folder, "pythia", "model.safetensors");
+        beside(folder, "pythia", "config.json");
         written(folder, "tokenizer.json", bytes);
         let checkpoint = Checkpoint::open(folder)?;
         let tokenizer = checkpoint.tokenizer()?;
@@ -107,7 +107,7 @@ pub const SAFETENSORS: Target = Target {
         "__metadata__",
     ],
     feed: |bytes, folder| {
-        written(folder, "config.json", &fixture("decoder", "config.json"));
+        beside(folder, "decoder", "config.json");
         written(folder, "model.safetensors", bytes);
         Checkpoint::open(folder)?.inspect().map(drop)
     },
@@ -127,8 +127,7 @@ pub const INDEX: Target = Target {
     ],
     feed: |bytes, folder| {
         for entry in fs::read_dir(fixture_folder("sharded")).unwrap() {
-            let path = entry.unwrap().path();
-            written(folder, path.file_name().unwrap().to_str().unwrap(), &fs::read(&path).unwrap());
+            beside(folder, "sharded", entry.unwrap().file_name().to_str().unwrap());
         }
         written(folder, "model.safetensors.index.json", bytes);
         Checkpoint::open(folder)?.inspect().map(drop)
@@ -141,7 +140,7 @@ pub const PICKLE: Target = Target {
     seeds: || vec![fixture("scalar", "pytorch_model.bin")],
     words: &["PK\x03\x04", "archive/data.pkl", "torch._utils\n_rebuild_tensor_v2\n", "cos\nsystem\n", "FloatStorage"],
     feed: |bytes, folder| {
-        written(folder, "config.json", &fixture("scalar", "config.json"));
+        beside(folder, "scalar", "config.json");
         written(folder, "pytorch_model.bin", bytes);
         Checkpoint::open(folder)?.inspect().map(drop)
     },
@@ -262,6 +261,13 @@ fn written(folder: &Path, name: &str, bytes: &[u8]) -> String {
     let path = folder.join(name);
     fs::write(&path, bytes).unwrap();
     path.to_str().unwrap().to_owned()
+}
+
+/// A file of a fixture beside the one that is fuzzed, copied once.
+fn beside(folder: &Path, model: &str, file: &str) {
+    if !folder.join(file).exists() {
+        written(folder, file, &fixture(model, file));
+    }
 }
 
 fn fixture_folder(model: &str) -> std::path::PathBuf {
