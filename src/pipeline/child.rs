@@ -1,11 +1,11 @@
 //! One stage's process, seen from its parent.
 
 use super::event::Event;
-use super::files;
 use super::key::StageKey;
 use super::stage::SUPERVISED_ENV;
 use super::store::Store;
 use crate::error::{ErrorKind, Result};
+use crate::files;
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read};
 use std::path::PathBuf;

@@ -1,9 +1,9 @@
 //! An artifact being written. It becomes visible in one rename, after everything in it is on the disk.
 
-use super::files;
-use super::manifest::{FileRecord, MANIFEST, Manifest};
+use super::manifest::{MANIFEST, Manifest};
 use super::store::{StageLock, Store};
 use crate::error::{Error, Result};
+use crate::files::{self, FileRecord};
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -101,14 +101,5 @@ pub(super) fn plain_files(dir: &Path) -> Result<Vec<(String, PathBuf)>> {
 
 fn sync_and_hash(path: &Path) -> Result<FileRecord> {
     File::open(path).and_then(|file| file.sync_all()).map_err(|cause| files::failed("sync", path, cause))?;
-    hash(path)
-}
-
-/// Size and blake3 of a file.
-pub(super) fn hash(path: &Path) -> Result<FileRecord> {
-    let mut hasher = blake3::Hasher::new();
-    File::open(path)
-        .and_then(|file| hasher.update_reader(file).map(|_| ()))
-        .map_err(|cause| files::failed("read", path, cause))?;
-    Ok(FileRecord { bytes: hasher.count(), blake3: hasher.finalize().to_hex().to_string() })
+    files::hash(path)
 }

@@ -1,6 +1,7 @@
 //! The last file written into an artifact: where it came from, what it cost and what it holds.
 
 use super::key::{StageKey, StageSpec};
+use crate::files::FileRecord;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -9,14 +10,6 @@ pub(super) const MANIFEST: &str = "manifest.json";
 
 /// The version of the store's layout, of `store.json` and of every manifest.
 pub(super) const FORMAT_VERSION: u32 = 1;
-
-/// One file of an artifact.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FileRecord {
-    pub bytes: u64,
-    /// 64 hexadecimal digits.
-    pub blake3: String,
-}
 
 /// Provenance, cost and contents of a finished artifact. The cost is that of the way to the result, through checkpoints if
 /// there were any; it leaves out work that was lost and done again.

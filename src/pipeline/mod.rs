@@ -14,14 +14,13 @@
 //! | `context`, `stage` | the inside of a stage's process |
 //! | `event` | what that process tells its parent |
 //! | `child`, `pool`, `schedule`, `display` | the parent: start, watch, draw |
-//! | `interrupt`, `measure`, `files` | Ctrl-C, cost of a stage, file errors that name a path and a remedy |
+//! | `interrupt`, `measure` | Ctrl-C, cost of a stage |
 
 mod child;
 mod context;
 mod display;
 mod draft;
 mod event;
-mod files;
 mod graph;
 mod interrupt;
 mod key;
@@ -35,6 +34,7 @@ mod store;
 mod tests;
 mod verify;
 
+pub use crate::files::FileRecord;
 pub use child::Failure;
 pub use context::{Place, StageContext};
 pub use draft::Draft;
@@ -42,7 +42,7 @@ pub use event::Event;
 pub use graph::{Graph, PlannedStage};
 pub use interrupt::Interrupt;
 pub use key::{StageKey, StageSpec};
-pub use manifest::{FileRecord, Manifest};
+pub use manifest::Manifest;
 pub use measure::Cost;
 pub use pool::{LocalPool, Outcome};
 pub use stage::{SUPERVISED_ENV, leave_with_parent, run_stage};

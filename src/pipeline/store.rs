@@ -11,11 +11,12 @@
 //! ```
 
 use super::draft::Draft;
-use super::files;
 use super::graph::{Graph, PlannedStage};
 use super::key::StageKey;
 use super::manifest::{FORMAT_VERSION, MANIFEST, Manifest};
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Error, ErrorKind, Result};
+use crate::files;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
@@ -79,7 +80,7 @@ impl Store {
             return Err(Error::store(format!("there is no store in {}", dir.display()))
                 .hint("name the folder with --store, or make one with `touchstone reproduce`"));
         }
-        let found = files::read_json::<Header>(&header)?.format_version;
+        let found = own_json::<Header>(&header)?.format_version;
         if found > FORMAT_VERSION {
             return Err(Error::store(format!(
                 "the store in {} has format {found}, and this program knows formats up to {FORMAT_VERSION}",
@@ -145,7 +146,7 @@ impl Store {
     /// The manifest alone, checked against the folder's name and against itself.
     pub(super) fn read_manifest(&self, key: &StageKey) -> Result<Manifest> {
         let path = self.artifact_dir(key).join(MANIFEST);
-        let manifest: Manifest = files::read_json(&path)?;
+        let manifest: Manifest = own_json(&path)?;
         if manifest.format_version > FORMAT_VERSION {
             return Err(Error::store(format!("{} has the newer format {}", path.display(), manifest.format_version)));
         }
@@ -214,7 +215,7 @@ impl Store {
     /// The stage that was planned under `key`.
     pub fn planned(&self, key: &StageKey) -> Result<PlannedStage> {
         let path = self.spec_path(key);
-        let stage: PlannedStage = files::read_json(&path)
+        let stage: PlannedStage = own_json(&path)
             .context(|| format!("stage {} is not planned in the store {}", key.short(), self.root.display()))?;
         if stage.key != *key || stage.spec.key() != *key {
             return Err(Error::store(format!("{} belongs to another stage", path.display()))
@@ -272,4 +273,9 @@ impl Store {
         }
         Ok(())
     }
+}
+
+/// The value in one of the store's own JSON files.
+fn own_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
+    files::read_json(path).map_err(|error| error.of_kind(ErrorKind::Store))
 }

@@ -1,12 +1,12 @@
 //! Rehashing every artifact, and removing what is damaged.
 
-use super::draft::{hash, plain_files};
-use super::files;
+use super::draft::plain_files;
 use super::key::StageKey;
 use super::manifest::{MANIFEST, Manifest};
 use super::stage::describe;
 use super::store::Store;
 use crate::error::Result;
+use crate::files;
 use rayon::prelude::*;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -119,7 +119,7 @@ fn compare(dir: &Path, manifest: &Manifest) -> Result<Vec<(String, Damage)>> {
         .map(|name| (name.clone(), Damage::Missing))
         .collect();
     for (name, path) in present {
-        match (manifest.files.get(&name), hash(&path)) {
+        match (manifest.files.get(&name), files::hash(&path)) {
             (None, _) if name == MANIFEST => {}
             (None, _) => found.push((name, Damage::Extra)),
             (Some(_), Err(error)) => found.push((name, Damage::Unreadable(describe(&error)))),

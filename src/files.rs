@@ -1,36 +1,36 @@
-//! Files written so that they are whole or absent, and errors that name a path and a remedy.
+//! Files written so that they are whole or absent, their hashes, JSON in them, and errors that name a path and a remedy.
 
 use crate::error::{Error, Result};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
 use std::path::Path;
 use tempfile::NamedTempFile;
 
 /// `cannot {action} {path}`, with a hint for the failures that users can mend.
-pub(super) fn failed(action: &str, path: &Path, cause: io::Error) -> Error {
+pub(crate) fn failed(action: &str, path: &Path, cause: io::Error) -> Error {
     let hint = match cause.kind() {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
             Some("the disk is full: free some space, then run the same command again to continue")
         }
-        ErrorKind::PermissionDenied => Some("check who owns it, or choose another folder with --store"),
-        ErrorKind::ReadOnlyFilesystem => Some("this file system is read-only: choose another folder with --store"),
+        ErrorKind::PermissionDenied => Some("check who owns it, or choose another folder"),
+        ErrorKind::ReadOnlyFilesystem => Some("this file system is read-only: choose another folder"),
         _ => None,
     };
-    let error = Error::store(format!("cannot {action} {}", path.display())).caused_by(cause);
+    let error = Error::files(format!("cannot {action} {}", path.display())).caused_by(cause);
     match hint {
         Some(hint) => error.hint(hint),
         None => error,
     }
 }
 
-pub(super) fn create_dir(path: &Path) -> Result<()> {
+pub(crate) fn create_dir(path: &Path) -> Result<()> {
     fs::create_dir_all(path).map_err(|cause| failed("create the folder", path, cause))
 }
 
 /// Removes a folder with all it holds; one that is not there is fine.
-pub(super) fn remove_dir(path: &Path) -> Result<()> {
+pub(crate) fn remove_dir(path: &Path) -> Result<()> {
     match fs::remove_dir_all(path) {
         Err(cause) if cause.kind() != ErrorKind::NotFound => Err(failed("remove the folder", path, cause)),
         _ => Ok(()),
@@ -38,7 +38,7 @@ pub(super) fn remove_dir(path: &Path) -> Result<()> {
 }
 
 /// Removes a file; one that is not there is fine.
-pub(super) fn remove_file(path: &Path) -> Result<()> {
+pub(crate) fn remove_file(path: &Path) -> Result<()> {
     match fs::remove_file(path) {
         Err(cause) if cause.kind() != ErrorKind::NotFound => Err(failed("remove", path, cause)),
         _ => Ok(()),
@@ -46,7 +46,7 @@ pub(super) fn remove_file(path: &Path) -> Result<()> {
 }
 
 /// The names in a folder, sorted; none if it is not there or no folder. Names that are not UTF-8 are not ours.
-pub(super) fn names_in(path: &Path) -> Result<Vec<String>> {
+pub(crate) fn names_in(path: &Path) -> Result<Vec<String>> {
     let entries = match fs::read_dir(path) {
         Ok(entries) => entries,
         Err(cause) if matches!(cause.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(Vec::new()),
@@ -61,22 +61,40 @@ pub(super) fn names_in(path: &Path) -> Result<Vec<String>> {
     Ok(names)
 }
 
-pub(super) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
+/// Size and hash of a file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileRecord {
+    pub bytes: u64,
+    /// blake3, 64 hexadecimal digits.
+    pub blake3: String,
+}
+
+/// Reads a file once and returns its size and hash.
+pub(crate) fn hash(path: &Path) -> Result<FileRecord> {
+    let mut hasher = blake3::Hasher::new();
+    File::open(path)
+        .and_then(|file| hasher.update_reader(file).map(|_| ()))
+        .map_err(|cause| failed("read", path, cause))?;
+    Ok(FileRecord { bytes: hasher.count(), blake3: hasher.finalize().to_hex().to_string() })
+}
+
+/// The value in a JSON file.
+pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
     let bytes = fs::read(path).map_err(|cause| failed("read", path, cause))?;
     serde_json::from_slice(&bytes)
-        .map_err(|cause| Error::store(format!("{} is damaged", path.display())).caused_by(cause))
+        .map_err(|cause| Error::data(format!("{} is damaged", path.display())).caused_by(cause))
 }
 
 /// Pretty JSON, which people read too, with a final newline.
-pub(super) fn to_json(value: &impl Serialize, path: &Path) -> Result<Vec<u8>> {
+pub(crate) fn to_json(value: &impl Serialize, path: &Path) -> Result<Vec<u8>> {
     let mut bytes = serde_json::to_vec_pretty(value)
-        .map_err(|cause| Error::store(format!("cannot write {} as JSON", path.display())).caused_by(cause))?;
+        .map_err(|cause| Error::internal(format!("cannot write {} as JSON", path.display())).caused_by(cause))?;
     bytes.push(b'\n');
     Ok(bytes)
 }
 
 /// Writes a file and waits until the disk has it.
-pub(super) fn write_synced(path: &Path, bytes: &[u8]) -> Result<()> {
+pub(crate) fn write_synced(path: &Path, bytes: &[u8]) -> Result<()> {
     let write = || -> io::Result<()> {
         let mut file = File::create(path)?;
         file.write_all(bytes)?;
@@ -87,13 +105,13 @@ pub(super) fn write_synced(path: &Path, bytes: &[u8]) -> Result<()> {
 
 /// Writes a file beside and renames it: readers see the old bytes or the new ones, whatever dies meanwhile. A power
 /// failure may still lose it, so this is for what can be written again.
-pub(super) fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
+pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
     write_beside(path, bytes)?.persist(path).map_err(|cause| failed("write", path, cause.error))?;
     Ok(())
 }
 
 /// As [`replace`], and survives a power failure.
-pub(super) fn replace_synced(path: &Path, bytes: &[u8]) -> Result<()> {
+pub(crate) fn replace_synced(path: &Path, bytes: &[u8]) -> Result<()> {
     let beside = write_beside(path, bytes)?;
     beside.as_file().sync_all().map_err(|cause| failed("sync", beside.path(), cause))?;
     beside.persist(path).map_err(|cause| failed("write", path, cause.error))?;
@@ -102,16 +120,18 @@ pub(super) fn replace_synced(path: &Path, bytes: &[u8]) -> Result<()> {
 
 fn write_beside(path: &Path, bytes: &[u8]) -> Result<NamedTempFile> {
     let folder = path.parent().unwrap_or(Path::new("."));
-    let mut beside = tempfile::Builder::new()
-        .prefix(".writing-")
-        .tempfile_in(folder)
-        .map_err(|cause| failed("create a file in", folder, cause))?;
+    let mut builder = tempfile::Builder::new();
+    // As an ordinary new file: the user's umask decides who else may read it.
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    let mut beside =
+        builder.prefix(".writing-").tempfile_in(folder).map_err(|cause| failed("create a file in", folder, cause))?;
     beside.write_all(bytes).map_err(|cause| failed("write", path, cause))?;
     Ok(beside)
 }
 
 /// Makes a folder's entries (creations, renames) durable. Only Unix can open a folder for this; elsewhere it is a no-op.
-pub(super) fn sync_dir(path: &Path) -> Result<()> {
+pub(crate) fn sync_dir(path: &Path) -> Result<()> {
     if cfg!(unix) {
         File::open(path)
             .and_then(|folder| folder.sync_all())
