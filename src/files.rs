@@ -6,7 +6,11 @@ use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
 use std::path::Path;
+use std::time::{Duration, Instant};
 use tempfile::NamedTempFile;
+
+/// The names of files begin so until they are whole.
+pub(crate) const WRITING: &str = ".writing-";
 
 /// `cannot {action} {path}`, with a hint for the failures that users can mend.
 pub(crate) fn failed(action: &str, path: &Path, cause: io::Error) -> Error {
@@ -25,8 +29,32 @@ pub(crate) fn failed(action: &str, path: &Path, cause: io::Error) -> Error {
     }
 }
 
+/// Creates a folder and its parents; one that is there is fine, whoever makes it at this moment.
 pub(crate) fn create_dir(path: &Path) -> Result<()> {
-    fs::create_dir_all(path).map_err(|cause| failed("create the folder", path, cause))
+    match fs::create_dir_all(path) {
+        Err(cause) if cause.kind() == ErrorKind::AlreadyExists => {
+            wait_until_visible(path);
+            if path.is_dir() { Ok(()) } else { Err(failed("create the folder", path, cause)) }
+        }
+        created => created.map_err(|cause| failed("create the folder", path, cause)),
+    }
+}
+
+/// Waits until a name that its folder lists can also be asked for. File systems of clusters remember for a while that a name
+/// was absent, so that a file or folder made on another node meanwhile seems not to be there.
+pub(crate) fn wait_until_visible(path: &Path) {
+    const LONGEST_MEMORY: Duration = Duration::from_secs(90);
+    let deadline = Instant::now() + LONGEST_MEMORY;
+    while path.symlink_metadata().is_err() && is_listed(path) && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(200));
+    }
+}
+
+/// Whether the folder of `path` lists its name: the one question about another node's work that no cache answers.
+pub(crate) fn is_listed(path: &Path) -> bool {
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else { return false };
+    fs::read_dir(folder)
+        .is_ok_and(|mut entries| entries.any(|entry| entry.is_ok_and(|entry| entry.file_name() == name)))
 }
 
 /// Removes a folder with all it holds; one that is not there is fine.
@@ -43,6 +71,11 @@ pub(crate) fn remove_file(path: &Path) -> Result<()> {
         Err(cause) if cause.kind() != ErrorKind::NotFound => Err(failed("remove", path, cause)),
         _ => Ok(()),
     }
+}
+
+/// Removes a file or a folder with all it holds; one that is not there is fine.
+pub(crate) fn remove(path: &Path) -> Result<()> {
+    if path.is_dir() { remove_dir(path) } else { remove_file(path) }
 }
 
 /// The names in a folder, sorted; none if it is not there or no folder. Names that are not UTF-8 are not ours.
@@ -118,6 +151,23 @@ pub(crate) fn replace_synced(path: &Path, bytes: &[u8]) -> Result<()> {
     sync_dir(path.parent().unwrap_or(Path::new(".")))
 }
 
+/// Creates a file with its contents in one step, unless its name is taken; whether it did.
+pub(crate) fn create_new(path: &Path, bytes: &[u8]) -> Result<bool> {
+    let cannot = |cause| failed("create", path, cause);
+    match write_beside(path, bytes)?.persist_noclobber(path) {
+        Ok(_) => Ok(true),
+        Err(refused) if refused.error.kind() == ErrorKind::AlreadyExists => Ok(false),
+        // Some file systems have neither hard links nor a rename that spares what is there.
+        Err(refused) if matches!(refused.error.kind(), ErrorKind::PermissionDenied | ErrorKind::Unsupported) => {
+            match File::create_new(path).and_then(|mut file| file.write_all(bytes)) {
+                Err(cause) if cause.kind() == ErrorKind::AlreadyExists => Ok(false),
+                written => written.map(|()| true).map_err(cannot),
+            }
+        }
+        Err(refused) => Err(cannot(refused.error)),
+    }
+}
+
 fn write_beside(path: &Path, bytes: &[u8]) -> Result<NamedTempFile> {
     let folder = path.parent().unwrap_or(Path::new("."));
     let mut builder = tempfile::Builder::new();
@@ -165,5 +215,35 @@ mod tests {
         replace(&path, b"old").unwrap();
         replace_synced(&path, b"new").unwrap();
         assert_eq!((fs::read(&path).unwrap(), names_in(dir.path()).unwrap()), (b"new".to_vec(), vec!["file".into()]));
+    }
+
+    #[test]
+    fn a_name_is_created_by_one_of_many() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("name");
+        let created: usize = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..8)
+                .map(|i| {
+                    scope.spawn({
+                        let path = &path;
+                        move || create_new(path, &[i; 64]).unwrap()
+                    })
+                })
+                .collect();
+            threads.into_iter().map(|thread| usize::from(thread.join().unwrap())).sum()
+        });
+        assert_eq!((created, names_in(dir.path()).unwrap()), (1, vec!["name".to_owned()]));
+        let bytes = fs::read(&path).unwrap();
+        assert_eq!(bytes, [bytes[0]; 64]);
+    }
+
+    #[test]
+    fn a_folder_in_the_way_of_nothing_is_fine_and_a_file_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        create_dir(&dir.path().join("a/b")).unwrap();
+        create_dir(&dir.path().join("a/b")).unwrap();
+        assert!(is_listed(&dir.path().join("a/b")) && !is_listed(&dir.path().join("a/c")));
+        fs::write(dir.path().join("file"), "").unwrap();
+        assert!(create_dir(&dir.path().join("file")).is_err());
     }
 }
