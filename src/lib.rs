@@ -12,6 +12,7 @@ pub mod device;
 pub mod error;
 pub mod eval;
 pub mod experiment;
+mod files;
 pub mod folder;
 pub mod guard;
 pub mod methods;

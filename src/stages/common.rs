@@ -136,7 +136,8 @@ pub fn sampling(codec: &Codec, generation: &GenerationSettings, temperature: f32
 const SAMPLES_KEPT_TOGETHER: usize = 256;
 
 /// One response per prompt, item `i` from `stream(i)`, and what that costs counted. What is sampled is kept in scratch, and a
-/// stage that was killed goes on behind it: a response depends on nothing but its own prompt and stream.
+/// stage that was killed goes on behind it: a response depends on nothing but its own prompt and stream. Each is kept with its
+/// place, and one that is not in its place is drawn again.
 pub fn sample(
     context: &StageContext,
     policy: &LanguageModel,
@@ -146,12 +147,13 @@ pub fn sample(
 ) -> Result<Vec<Generated>> {
     let kept = context.scratch().join("samples.jsonl");
     let mut samples: Vec<Generated> = rows::read_whole(&kept)?;
+    samples.truncate(prompts.len());
     while samples.len() < prompts.len() {
         let (first, together) = (samples.len(), SAMPLES_KEPT_TOGETHER.max(sampling.batch_size));
         let part = &prompts[first..prompts.len().min(first + together)];
         let progress = |done| context.progress((first + done) as u64, prompts.len() as u64, "sampling");
         let drawn = generate(policy, part, sampling, |item| stream(first + item), progress);
-        rows::append(&kept, &drawn)?;
+        rows::append(&kept, first, &drawn)?;
         samples.extend(drawn);
     }
     let rows = prompts.iter().zip(&samples).map(|(prompt, sample)| Sequence::new(prompt.clone(), sample.ids.clone()));
@@ -235,6 +237,15 @@ mod tests {
             for left in [0, 1, text.len() / 3, text.len() - 1, text.len()] {
                 fs::write(&kept, &text[..left]).unwrap();
                 assert_eq!(draw()?, whole, "{left} bytes were left");
+                assert_eq!(fs::read_to_string(&kept).unwrap(), text);
+            }
+            // Rows that another writer put in between, and a token that is another one now.
+            let lines: Vec<&str> = text.split_inclusive('\n').collect();
+            let mixed = [&lines[..5], &lines[..9], &lines[5..]].concat().concat();
+            let turned = text.replacen("\"ids\":[", "\"ids\":[1", 1);
+            for other in [mixed, turned] {
+                fs::write(&kept, other).unwrap();
+                assert_eq!(draw()?, whole);
                 assert_eq!(fs::read_to_string(&kept).unwrap(), text);
             }
             Ok(())
