@@ -48,6 +48,11 @@ impl Codec {
         self.tokenizer.vocabulary_size()
     }
 
+    /// Errors unless an embedding of `rows` rows has one for every token.
+    pub fn check_fits(&self, rows: usize) -> Result<()> {
+        self.tokenizer.check_fits(rows)
+    }
+
     /// The tokens that end a response.
     pub fn ends(&self) -> &Ends {
         &self.ends
