@@ -4,6 +4,7 @@ use super::{FAILURE, SUCCESS};
 use crate::device;
 use crate::error::{Context, Result};
 use crate::experiment::{self, Experiment};
+use crate::model::ModelTokenizer;
 use burn::tensor::Tensor;
 use clap::Args;
 use miette::Diagnostic;
@@ -184,9 +185,9 @@ fn experiments(here: &Path) -> Vec<Finding> {
 
 fn tokenizer(folder: &Path) -> Finding {
     let path = folder.join("tokenizer.json");
-    match tokenizers::Tokenizer::from_file(&path) {
+    match ModelTokenizer::open(folder) {
         Ok(tokenizer) => {
-            let size = tokenizer.get_vocab_size(true);
+            let size = tokenizer.vocabulary_size();
             Finding::new(State::Ok, "tokenizer", format!("{} has {size} tokens", path.display()))
         }
         Err(error) => Finding::new(State::Fail, "tokenizer", format!("{}: {error}", path.display()))

@@ -3,9 +3,10 @@
 use super::print;
 use super::study::StudyArgs;
 use crate::data::hub::Source;
-use crate::data::{codec, corpus};
+use crate::data::corpus;
 use crate::device::{self, hardware};
 use crate::experiment::Study;
+use crate::model::tokenizer::{ModelTokenizer, TOKENIZER_FILES};
 use crate::pipeline::{Interrupt, LocalPool, Store};
 use crate::report::{self, ReportInput};
 use crate::stages::collect::collect;
@@ -69,14 +70,14 @@ pub fn resolve(study: &StudyArgs, local: &LocalArgs) -> Result<(Study, Option<Lo
     let mut study = study.clone();
     study.scale = LOCAL.into();
     study.profile = study.profile.or(Some(LOCAL.into()));
-    let tokenizer = &Source::parse(tokenizer)?.fetch(&["tokenizer.json"], &[])?;
+    let tokenizer = &Source::parse(tokenizer)?.fetch(&["tokenizer.json"], &TOKENIZER_FILES)?;
     let tokenizer_file = tokenizer.join("tokenizer.json");
     let data = LocalData {
         file: absolute(file)?,
         blake3: hash(file)?,
         tokenizer: absolute(tokenizer)?,
         tokenizer_blake3: hash(&tokenizer_file)?,
-        vocabulary: codec::tokenizer(&tokenizer_file)?.get_vocab_size(true),
+        vocabulary: ModelTokenizer::open(tokenizer)?.vocabulary_size(),
         rows: corpus::read(file)?.len(),
     };
     Ok((study.study()?, Some(data)))

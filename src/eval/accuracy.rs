@@ -26,15 +26,15 @@ pub enum Judge<'a> {
 
 impl Judge<'_> {
     /// A score per row of `sequences`; `texts` are the same rows as (prompt, response).
-    fn scores(&self, sequences: &[&Sequence], texts: &[(&str, &str)]) -> Vec<f64> {
+    fn scores(&self, sequences: &[&Sequence], texts: &[(&str, &str)]) -> Result<Vec<f64>> {
         let widen = |scores: Vec<f32>| scores.into_iter().map(f64::from).collect::<Vec<f64>>();
-        match self {
-            Self::Explicit(model) => widen(score(model, sequences)),
+        Ok(match self {
+            Self::Explicit(model) => widen(score(model, sequences)?),
             Self::Implicit { policy, reference } => {
-                let (own, base) = (sequence_log_probs(policy, sequences), sequence_log_probs(reference, sequences));
+                let (own, base) = (sequence_log_probs(policy, sequences)?, sequence_log_probs(reference, sequences)?);
                 widen(own.iter().zip(base).map(|(p, q)| p - q).collect())
             }
-            Self::LogProbability(model) => widen(sequence_log_probs(model, sequences)),
+            Self::LogProbability(model) => widen(sequence_log_probs(model, sequences)?),
             Self::Heuristic { heuristic, seed } => match heuristic {
                 Heuristic::Chance => {
                     (0..sequences.len() as u64).map(|row| stream(*seed, "heuristic/chance", &[row]).random()).collect()
@@ -44,7 +44,7 @@ impl Judge<'_> {
                 Heuristic::LogProbability => unreachable!("a judge of its own"),
                 Heuristic::CopyOverlap => texts.iter().map(|(prompt, response)| overlap(prompt, response)).collect(),
             },
-        }
+        })
     }
 }
 
@@ -71,7 +71,7 @@ pub fn rank(judge: &Judge, pairs: &[ResponsePair], codec: &codec::Codec) -> Resu
         .iter()
         .flat_map(|pair| [&pair.chosen, &pair.rejected].map(|side| (pair.prompt.as_str(), side.text.as_str())))
         .collect();
-    let scores = judge.scores(&rows, &texts);
+    let scores = judge.scores(&rows, &texts)?;
     let per_token: Vec<f64> =
         scores.iter().zip(&rows).map(|(score, row)| score / row.response.len().max(1) as f64).collect();
     let right = |scores: &[f64]| scores.chunks(2).map(|pair| f64::from(u8::from(pair[0] > pair[1]))).collect();

@@ -37,7 +37,7 @@ pub fn respond(
     done: impl FnMut(usize),
 ) -> Result<Vec<Response>> {
     let prompts = exam.posts.iter().map(|post| codec.prompt(&post.prompt)).collect::<Result<Vec<_>>>()?;
-    generate(model, &prompts, sampling, |item| stream(seed, purpose, &[item as u64]), done)
+    generate(model, &prompts, sampling, |item| stream(seed, purpose, &[item as u64]), done)?
         .into_iter()
         .map(|response| codec.decoded(response.ids, response.ended))
         .collect()
@@ -108,10 +108,10 @@ pub fn measure_likelihoods(
     let sampled = sequences(exam, codec, answers.iter().map(|answer| &answer.sampled))?;
     let references = exam.posts.iter().map(|post| codec.response(&post.reference)).collect::<Result<Vec<_>>>()?;
     let references = sequences(exam, codec, &references)?;
-    let own = sequence_log_probs(model, &sampled.iter().collect::<Vec<_>>());
-    let theirs = sequence_log_probs(sft, &sampled.iter().collect::<Vec<_>>());
+    let own = sequence_log_probs(model, &sampled.iter().collect::<Vec<_>>())?;
+    let theirs = sequence_log_probs(sft, &sampled.iter().collect::<Vec<_>>())?;
     let kl: Vec<f64> = own.iter().zip(theirs).map(|(p, q)| f64::from(p - q)).collect();
-    let demonstrations = sequence_log_probs(model, &references.iter().collect::<Vec<_>>());
+    let demonstrations = sequence_log_probs(model, &references.iter().collect::<Vec<_>>())?;
     let demonstrations: Vec<f64> = demonstrations.into_iter().map(f64::from).collect();
     let passes =
         Passes::likelihood(model.config(), &sampled).times(2) + Passes::likelihood(model.config(), &references);

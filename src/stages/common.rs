@@ -16,6 +16,7 @@ use crate::{Context, Error, Result, device};
 use burn::tensor::Device;
 use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// The embedded world of a study and the version of the program's world that it was planned for.
@@ -50,6 +51,11 @@ impl Monitor for Watch<'_> {
 
     fn passes(&self, passes: Passes) {
         count(self.0, passes);
+    }
+
+    fn note(&self, text: &str) {
+        // Nobody may be listening, which is no reason to stop.
+        let _ = writeln!(std::io::stderr(), "{text}");
     }
 
     fn checkpoint_folder(&self) -> Option<PathBuf> {
@@ -118,8 +124,10 @@ pub fn frozen_reward(context: &StageContext, role: &str, dtype: Dtype) -> Result
 
 /// The tokenizer of the model in `role`, with the study's limits.
 pub fn codec(context: &StageContext, role: &str, generation: &GenerationSettings) -> Result<Codec> {
-    let tokenizer = checkpoint(context, role)?.tokenizer()?;
-    Codec::new(tokenizer, generation.max_prompt_tokens, generation.max_response_tokens)
+    let checkpoint = checkpoint(context, role)?;
+    let tokenizer = checkpoint.tokenizer()?;
+    let ends = checkpoint.ends(Some(&tokenizer))?;
+    Ok(Codec::with(tokenizer, ends, generation.max_prompt_tokens, generation.max_response_tokens))
 }
 
 pub fn sampling(codec: &Codec, generation: &GenerationSettings, temperature: f32) -> Sampling {
@@ -127,7 +135,7 @@ pub fn sampling(codec: &Codec, generation: &GenerationSettings, temperature: f32
         temperature,
         top_p: 1.0,
         max_new_tokens: generation.max_response_tokens,
-        eos: codec.eos,
+        ends: codec.ends().clone(),
         batch_size: generation.batch_size,
     }
 }
@@ -152,7 +160,8 @@ pub fn sample(
         let (first, together) = (samples.len(), SAMPLES_KEPT_TOGETHER.max(sampling.batch_size));
         let part = &prompts[first..prompts.len().min(first + together)];
         let progress = |done| context.progress((first + done) as u64, prompts.len() as u64, "sampling");
-        let drawn = generate(policy, part, sampling, |item| stream(first + item), progress);
+        let drawn = generate(policy, part, sampling, |item| stream(first + item), progress)
+            .map_err(|error| error.within(&format!("sampling prompts {} to {}", first + 1, first + part.len())))?;
         rows::append(&kept, first, &drawn)?;
         samples.extend(drawn);
     }
@@ -230,7 +239,7 @@ mod tests {
         run_stage(&store, &key, &place, |context| {
             let model = LanguageModel::random(&config, 0.4, &mut stream(1, "test/model", &[]), &device(context)?)?;
             let prompts: Vec<Vec<u32>> = (0..SAMPLES_KEPT_TOGETHER as u32 + 9).map(|i| vec![2 + i % 5, 3]).collect();
-            let sampling = Sampling { temperature: 1.0, top_p: 1.0, max_new_tokens: 6, eos: 1, batch_size: 8 };
+            let sampling = Sampling { temperature: 1.0, top_p: 1.0, max_new_tokens: 6, ends: 1.into(), batch_size: 8 };
             let draw = || sample(context, &model, &prompts, &sampling, |item| stream(1, "test/sample", &[item as u64]));
             let (whole, kept) = (draw()?, context.scratch().join("samples.jsonl"));
             let text = fs::read_to_string(&kept).unwrap();

@@ -3,7 +3,6 @@
 
 use super::common::{WorldAt, codec, frozen, sample, sampling};
 use super::dataset::pinned;
-use crate::data::codec::tokenizer;
 use crate::data::dataset::SummarisedPost;
 use crate::data::rows::{self, Demonstration};
 use crate::data::world::Split;
@@ -58,8 +57,8 @@ pub struct CorpusStage {
 /// Real posts in the paper's prompt format, fitted to the prompt limit; a fixed part is held out of all training.
 pub fn corpus(context: &StageContext) -> Result<()> {
     let stage: CorpusStage = context.settings()?;
-    let tokenizer = tokenizer(&stage.tokenizer.join("tokenizer.json"))?;
-    let codec = Codec::new(tokenizer, stage.generation.max_prompt_tokens, stage.generation.max_response_tokens)?;
+    let generation = &stage.generation;
+    let codec = Codec::open(&stage.tokenizer, generation.max_prompt_tokens, generation.max_response_tokens)?;
     let all = corpus::read(&stage.file)?;
     let held_out = (all.len() as f64 * stage.held_out).round() as usize;
     if held_out == 0 || held_out == all.len() {

@@ -147,7 +147,7 @@ fn reward_scores(
     let (model, normalisation) = frozen_reward(context, "reward", dtype)?;
     let sequences = sequences(exam, codec, responses)?;
     count(context, Passes::score(model.config(), &sequences));
-    let scores = score(&model, &sequences.iter().collect::<Vec<_>>());
+    let scores = score(&model, &sequences.iter().collect::<Vec<_>>())?;
     Ok(scores.into_iter().map(|raw| f64::from(normalisation.apply(raw))).collect())
 }
 

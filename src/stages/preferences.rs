@@ -66,7 +66,7 @@ pub fn run(context: &StageContext) -> Result<()> {
         let stream = |item: usize| stream(seed, "preferences/base", &[wanted[item] as u64]);
         let sampling = sampling(&codec, &stage.generation, temperature);
         let progress = |done| context.progress(done as u64, prompts.len() as u64, "sampling the base");
-        let generated = generate(&base, &prompts, &sampling, stream, progress);
+        let generated = generate(&base, &prompts, &sampling, stream, progress)?;
         for (&draw, response) in wanted.iter().zip(generated) {
             responses[draw] = Some(codec.decoded(response.ids, response.ended)?);
         }

@@ -19,7 +19,7 @@ use crate::data::world::World;
 use crate::experiment::{Hyper, MethodPlan, Recipe, Study};
 use crate::methods::dpo::DpoPairs;
 use crate::methods::irl::Select;
-use crate::model::GptNeoXConfig;
+use crate::model::{GptNeoXConfig, ModelTokenizer};
 use crate::pipeline::{Graph, StageKey};
 use crate::{Error, Result};
 use std::collections::BTreeMap;
@@ -155,7 +155,7 @@ impl<'a> Planner<'a> {
     fn new(study: &'a Study, local: Option<&'a LocalData>) -> Result<Self> {
         let vocabulary = match local {
             Some(local) => local.vocabulary,
-            None => World::new(&study.world)?.tokenizer()?.get_vocab_size(true),
+            None => ModelTokenizer::of(&World::new(&study.world)?.tokenizer()?)?.vocabulary_size(),
         };
         let (works, datasets) = (BTreeMap::new(), BTreeMap::new());
         Ok(Self { study, local, vocabulary, graph: Graph::new(), cells: Vec::new(), works, datasets })
