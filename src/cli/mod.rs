@@ -9,6 +9,7 @@ pub mod model;
 pub mod plan;
 pub mod report;
 pub mod reproduce;
+pub mod rows;
 pub mod runs;
 pub mod score;
 pub mod snapshot;
