@@ -95,7 +95,7 @@ pub struct RewardSettings {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct RewardCurve {
     pub loss: Vec<f32>,
-    /// Share of the step's pairs with Δ > 0.
+    /// Share of the step's pairs with Δ > 0; Δ = 0 counts one half.
     pub accuracy: Vec<f32>,
     /// Mean Δ.
     pub margin: Vec<f32>,
@@ -155,7 +155,7 @@ pub fn train_reward(
         let (chosen, rejected) = (host(Tensor::cat(chosen, 0))?, host(Tensor::cat(rejected, 0))?);
         let deltas: Vec<f32> = chosen.iter().zip(&rejected).map(|(chosen, rejected)| chosen - rejected).collect();
         curve.loss.push(report.loss);
-        curve.accuracy.push(deltas.iter().filter(|d| **d > 0.0).count() as f32 / deltas.len() as f32);
+        curve.accuracy.push(accuracy(&deltas));
         curve.margin.push(deltas.iter().sum::<f32>() / deltas.len() as f32);
         let magnitudes = chosen.iter().chain(&rejected).map(|score| score.abs());
         curve.magnitude.push(magnitudes.sum::<f32>() / (2 * deltas.len()) as f32);
@@ -175,6 +175,12 @@ pub fn train_reward(
     // Of the scores as a policy step will see them.
     let normalisation = normalise(&model.clone().in_dtype(training.dtype.float()), pairs, live)?;
     Ok((model, normalisation, curve))
+}
+
+/// Share of pairs whose preferred response scores higher, from the differences of their scores; a tie counts one half.
+fn accuracy(deltas: &[f32]) -> f32 {
+    let right: f32 = deltas.iter().map(|delta| if *delta > 0.0 { 1.0 } else { f32::from(u8::from(*delta == 0.0)) / 2.0 }).sum();
+    right / deltas.len() as f32
 }
 
 /// Σ over pairs of ℓ and of the penalty on their scores, `[1]`.

@@ -198,7 +198,7 @@ impl Planner<'_> {
         let inputs = std::iter::once(start).chain(numbered(pairs)).collect();
         let label = run.label(&format!("iteration {}/reward", round + 1));
         let work = work::reward(run.texts(), &run.hyper.reward, count, run.regime());
-        self.add(reward::KIND, 2, &stage, inputs, Some(run.start.seed), label, work)
+        self.add(reward::KIND, 3, &stage, inputs, Some(run.start.seed), label, work)
     }
 
     /// The seed's labelled pairs, and how many they are.
