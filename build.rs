@@ -1,5 +1,7 @@
 //! Tells the program which revision it is built from, for every artifact's manifest, and where LibTorch is.
 
+#![allow(clippy::print_stdout, reason = "cargo reads it")]
+
 use std::env;
 use std::path::{Path, PathBuf};
 use std::process::Command;

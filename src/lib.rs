@@ -8,6 +8,7 @@ pub mod bench;
 pub mod cli;
 pub mod conformance;
 pub mod data;
+pub mod defect;
 pub mod device;
 pub mod error;
 pub mod eval;

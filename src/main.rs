@@ -3,14 +3,18 @@
 use clap::Parser;
 use std::process::ExitCode;
 use touchstone::cli::{self, Cli};
+use touchstone::defect;
 
 fn main() -> ExitCode {
-    match cli::run(Cli::parse()) {
-        Ok(code) => ExitCode::from(code),
-        Err(error) => {
-            let code = error.kind().exit_code();
-            cli::complain(&format!("{:?}\n", miette::Report::new(error)));
-            ExitCode::from(code)
-        }
-    }
+    defect::watch();
+    let done = defect::catch(|| match Cli::try_parse() {
+        Ok(cli) => cli::run(cli),
+        Err(answer) => cli::answer(&answer),
+    });
+    ExitCode::from(done.unwrap_or_else(|error| {
+        let (code, plain) = (error.kind().exit_code(), error.to_string());
+        let shown = defect::catch(|| Ok(format!("{:?}\n", miette::Report::new(error))));
+        cli::complain(&shown.unwrap_or_else(|_| plain + "\n"));
+        code
+    }))
 }

@@ -1,7 +1,7 @@
 //! `touchstone base`: remakes the base checkpoints that come with touchstone and compares them with the ones it carries.
 
 use super::study::StudyArgs;
-use super::{FAILURE, SUCCESS, print};
+use super::{FAILURE, SUCCESS, complain, output, preflight, print};
 use crate::model::weights::Weights;
 use crate::pipeline::{Interrupt, LocalPool, Store};
 use crate::stages::base::provenance;
@@ -29,12 +29,19 @@ const TOLERANCE: f32 = 0.25;
 pub fn run(args: &BaseArgs) -> Result<u8> {
     let study = args.study.study()?;
     let (graph, stages) = bases(&study)?;
+    preflight::devices(&args.study.device)?;
+    for Pretraining { size, .. } in &stages {
+        let place = args.folder.join(size);
+        match args.update {
+            true => output::check_folder(&place)?,
+            false => drop(Weights::read(&place.join("model.safetensors"))?),
+        }
+    }
     let store = Store::open(&args.study.store)?;
-    let jobs = args.study.jobs.map_or(stages.len(), usize::from);
-    let outcome =
-        LocalPool::new(jobs, vec![args.study.device.clone()])?.run(&store, &graph, &Interrupt::on_signals()?)?;
+    let jobs = args.study.jobs.map_or(stages.len(), |jobs| jobs.get().min(stages.len().max(1)));
+    let outcome = LocalPool::new(jobs, args.study.devices())?.run(&store, &graph, &Interrupt::on_signals()?)?;
     if !outcome.is_success() {
-        eprintln!("{}", outcome.summary());
+        complain(&format!("{}\n", outcome.summary()));
         return Ok(outcome.exit_code());
     }
     let mut alike = true;

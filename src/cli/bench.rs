@@ -2,9 +2,9 @@
 //! all that another program needs to do the same work: `benches/peer/gpu.py` reads them.
 
 use super::bytes::Bytes;
-use super::print;
+use super::{device_spec, print};
 use crate::bench::{Bench, Effort};
-use crate::device::{self, hardware};
+use crate::device::{self, DeviceSpec, hardware};
 use crate::experiment::{Experiment, Hyper, Selection};
 use crate::methods::training::{Dtype, Training};
 use crate::model::GptNeoXConfig;
@@ -32,8 +32,8 @@ pub struct BenchArgs {
     #[arg(long, value_enum, value_name = "CASE")]
     pub case: Vec<Case>,
     /// Where tensors are computed: flex, libtorch, libtorch:cuda:N or cuda:N
-    #[arg(long, value_name = "DEVICE", default_value = "flex", env = "TOUCHSTONE_DEVICE")]
-    pub device: String,
+    #[arg(long, value_name = "DEVICE", default_value_t = device::DEFAULT, value_parser = device_spec, env = "TOUCHSTONE_DEVICE")]
+    pub device: DeviceSpec,
     /// Memory to fill, as 16GiB [default: what is free, or the GPU's]; rows are split until they fit, as in a stage
     #[arg(long, value_name = "SIZE", env = "TOUCHSTONE_MEMORY")]
     pub memory: Option<Bytes>,
@@ -101,8 +101,8 @@ fn line(args: &BenchArgs, case: Case, size: &str, config: &GptNeoXConfig, hyper:
         Case::Generate => work::sampling(texts, generation.batch_size, Regime::from(training)),
         Case::Ppo => work::policy_gradient(texts, &ppo.into(), true, Regime::from(training)),
     };
-    let (work, site) = (reckon(&hyper.training), hardware::Site::of(&args.device));
-    let memory = args.memory.map(|Bytes(limit)| limit).or_else(|| hardware::memory_of(&args.device, 1));
+    let (work, site) = (reckon(&hyper.training), args.device.site());
+    let memory = args.memory.map(|Bytes(limit)| limit).or_else(|| hardware::memory_of(args.device, 1));
     let micro_batch = match memory {
         None => None,
         Some(limit) => Some(work.micro_batch(limit, site).ok_or_else(|| {
@@ -112,7 +112,7 @@ fn line(args: &BenchArgs, case: Case, size: &str, config: &GptNeoXConfig, hyper:
     };
     let bench = Bench {
         config: config.clone(),
-        device: device::select(&args.device)?,
+        device: device::select(args.device)?,
         training: Training { micro_batch, ..hyper.training.clone() },
         prompt: generation.max_prompt_tokens,
         response: generation.max_response_tokens,
@@ -134,7 +134,7 @@ fn line(args: &BenchArgs, case: Case, size: &str, config: &GptNeoXConfig, hyper:
     let flops = reckon(&needed).flops / epochs as f64;
     let hardware = match &args.target {
         Some(name) => Some(hardware::Hardware::named(name)?),
-        None => hardware::Hardware::of_gpu(&args.device),
+        None => hardware::Hardware::of_gpu(args.device),
     };
     let peak = |hardware: &hardware::Hardware| match hyper.training.dtype {
         Dtype::Bf16 => hardware.peak_bf16,

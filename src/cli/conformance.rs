@@ -1,7 +1,8 @@
 //! `touchstone conformance`: whether a device computes what it should, as numbers.
 
-use super::{FAILURE, SUCCESS, print};
+use super::{FAILURE, SUCCESS, device_spec, print};
 use crate::conformance::{self, Finding};
+use crate::device::{self, DeviceSpec};
 use crate::{Context, Result};
 use clap::Args;
 use comfy_table::{CellAlignment, Table, presets};
@@ -9,8 +10,8 @@ use comfy_table::{CellAlignment, Table, presets};
 #[derive(Clone, Debug, Args)]
 pub struct ConformanceArgs {
     /// Device to examine: flex, libtorch, libtorch:cuda:N or cuda:N
-    #[arg(long, value_name = "DEVICE", default_value = "flex", env = "TOUCHSTONE_DEVICE")]
-    pub device: String,
+    #[arg(long, value_name = "DEVICE", default_value_t = device::DEFAULT, value_parser = device_spec, env = "TOUCHSTONE_DEVICE")]
+    pub device: DeviceSpec,
     /// The same as JSON
     #[arg(long)]
     pub json: bool,
@@ -18,7 +19,7 @@ pub struct ConformanceArgs {
 
 /// Prints every comparison; returns the exit code, failure if one is beyond what rounding does.
 pub fn run(args: &ConformanceArgs) -> Result<u8> {
-    let findings = conformance::run(&args.device)?;
+    let findings = conformance::run(args.device)?;
     let disagreements = findings.iter().filter(|finding| !finding.agrees).count();
     if args.json {
         let text = serde_json::to_string_pretty(&findings).context(|| "cannot encode the findings".to_owned())?;

@@ -6,7 +6,9 @@ pub mod bytes;
 pub mod conformance;
 pub mod doctor;
 pub mod model;
+pub mod output;
 pub mod plan;
+pub mod preflight;
 pub mod report;
 pub mod reproduce;
 pub mod rows;
@@ -17,8 +19,10 @@ pub mod stage;
 pub mod stats;
 pub mod study;
 
-use crate::{Context, Result};
+use crate::device::DeviceSpec;
+use crate::{Error, Result};
 use clap::{Parser, Subcommand};
+use miette::Diagnostic;
 use std::io::{ErrorKind, Write};
 
 /// Which claims about aligning language models really hold?
@@ -62,6 +66,8 @@ pub enum Command {
     Doctor(doctor::DoctorArgs),
     #[command(hide = true)]
     Stage(stage::StageArgs),
+    #[command(hide = true)]
+    TryDevice(preflight::TryDeviceArgs),
 }
 
 /// Exit code of a command that did what it was asked.
@@ -90,19 +96,47 @@ pub fn run(cli: Cli) -> Result<u8> {
         Command::Stats(args) => stats::run(&args)?,
         Command::Generate(args) => score::generate(&args)?,
         Command::Score(args) => score::score(&args)?,
+        Command::TryDevice(args) => preflight::try_device(&args)?,
         Command::Stage(args) => stage::run(&args, crate::stages::run)?,
     }
     Ok(SUCCESS)
 }
 
+/// Shows the help or version that was asked for, or explains a command line that is not understood.
+///
+/// # Errors
+/// A standard output that takes no text.
+pub fn answer(answer: &clap::Error) -> Result<u8> {
+    if answer.use_stderr() {
+        // Whether anybody reads it changes nothing.
+        let _ = answer.print();
+    } else {
+        written(answer.print().and_then(|()| std::io::stdout().flush()))?;
+    }
+    Ok(u8::try_from(answer.exit_code()).unwrap_or(FAILURE))
+}
+
 /// Writes to standard output; a reader that has seen enough (`| head`) is no error.
 pub(crate) fn print(text: &str) -> Result<()> {
-    match std::io::stdout().lock().write_all(text.as_bytes()) {
-        Err(cause) if cause.kind() != ErrorKind::BrokenPipe => {
-            Err(cause).context(|| "cannot write to standard output".to_owned())
-        }
+    let mut out = std::io::stdout().lock();
+    written(out.write_all(text.as_bytes()).and_then(|()| out.flush()))
+}
+
+fn written(result: std::io::Result<()>) -> Result<()> {
+    match result {
+        Err(cause) if cause.kind() != ErrorKind::BrokenPipe => Err(Error::files("cannot write to standard output")
+            .caused_by(cause)
+            .hint("check where it is redirected to")),
         _ => Ok(()),
     }
+}
+
+/// Reads the name of a device; a usage error says which there are.
+pub(crate) fn device_spec(text: &str) -> std::result::Result<DeviceSpec, String> {
+    text.trim().parse().map_err(|error: Error| match error.help() {
+        Some(hint) => format!("{error}; {hint}"),
+        None => error.to_string(),
+    })
 }
 
 /// Writes to standard error; whether anybody reads it changes nothing.

@@ -6,6 +6,7 @@ use super::print;
 use super::reproduce::{LocalArgs, resolve};
 use super::study::StudyArgs;
 use crate::Result;
+use crate::device::DeviceSpec;
 use crate::device::hardware::{Hardware, Site};
 use crate::experiment::Study;
 use crate::pipeline::{PlannedStage, Store};
@@ -73,7 +74,10 @@ struct Target {
 impl Target {
     fn choose(args: &PlanArgs, study: &Study) -> Result<Self> {
         let (mut hardware, site) = match args.target.as_ref().or(study.target.as_ref()).map(String::as_str) {
-            None | Some("here") => (Hardware::here(args.study.stages_at_once()), Site::of(&args.study.devices()[0])),
+            None | Some("here") => (
+                Hardware::here(args.study.stages_at_once()),
+                args.study.device.first().map_or(Site::FLEX, |device| device.site()),
+            ),
             Some(name) => (Hardware::named(name)?, Site::GPU),
         };
         if let Some(Bytes(limit)) = args.study.memory {
@@ -101,7 +105,8 @@ impl<'a> Line<'a> {
     fn new(plan: &Plan, stage: &'a PlannedStage, target: &Target, store: Option<&Store>) -> Self {
         let done = store.is_some_and(|store| store.is_complete(&stage.key));
         let manifest = store.filter(|_| done).and_then(|store| store.manifest(&stage.key).ok());
-        let on_cpu = manifest.filter(|manifest| Site::of(&manifest.device) != Site::GPU);
+        let on_cpu =
+            manifest.filter(|manifest| manifest.device.parse::<DeviceSpec>().is_ok_and(|spec| spec.gpu().is_none()));
         let work = plan.work(&stage.key);
         let micro_batch = work.micro_batch(target.hardware.memory, target.site).map_or(1, usize::from);
         Self {

@@ -1,12 +1,12 @@
 //! `touchstone reproduce`: carries a study from nothing to a report. Running it again finishes what is missing.
 
-use super::print;
 use super::study::StudyArgs;
+use super::{complain, output, preflight, print};
+use crate::data::Codec;
 use crate::data::contents::TokenizerFolder;
 use crate::data::corpus::Corpus;
 use crate::data::hub::Source;
-use crate::data::Codec;
-use crate::device::{self, hardware};
+use crate::device::hardware;
 use crate::experiment::Study;
 use crate::model::tokenizer::{ModelTokenizer, TOKENIZER_FILES};
 use crate::pipeline::{Interrupt, LocalPool, Store};
@@ -43,28 +43,32 @@ const LOCAL: &str = "local";
 
 pub fn run(args: &ReproduceArgs) -> Result<u8> {
     let (study, local) = resolve(&args.study, &args.local)?;
-    let devices = args.study.devices();
-    devices.iter().try_for_each(|name| device::select(name).map(|_| ()))?;
     let plan = Plan::new(&study, local.as_ref())?;
-    let jobs = args.study.stages_at_once();
+    let jobs = args.study.stages_at_once().min(plan.graph.len().max(1));
     let memory: Vec<Option<u64>> = match args.study.memory {
-        Some(limit) => vec![Some(limit.0); devices.len()],
-        None => devices.iter().map(|device| hardware::memory_of(device, jobs)).collect(),
+        Some(limit) => vec![Some(limit.0); args.study.device.len()],
+        None => args.study.device.iter().map(|device| hardware::memory_of(*device, jobs)).collect(),
     };
-    for (device, limit) in devices.iter().zip(&memory) {
+    // What can go wrong should do so now and not after hours.
+    preflight::devices(&args.study.device)?;
+    for (device, limit) in args.study.device.iter().zip(&memory) {
         if let Some(limit) = limit {
-            fit::check(&study, local.as_ref(), &plan, *limit, hardware::Site::of(device))?;
+            fit::check(&study, local.as_ref(), &plan, *limit, device.site())?;
         }
     }
+    let report = args.study.out.join(folder(&study));
+    report::check_place(&report)?;
+    output::check_folder(&report)?;
     let store = Store::open(&args.study.store)?;
-    let pool = LocalPool { memory, ..LocalPool::new(jobs, devices)? };
+    preflight::room(&store, &plan)?;
+    let pool = LocalPool { memory, ..LocalPool::new(jobs, args.study.devices())? };
     let outcome = pool.run(&store, &plan.graph, &Interrupt::on_signals()?)?;
     if outcome.interrupted {
-        eprintln!("{}", outcome.summary());
+        complain(&format!("{}\n", outcome.summary()));
         return Ok(outcome.exit_code());
     }
     let written = write_report(&args.study, &study, &plan, &store, local.as_ref());
-    eprintln!("{}", outcome.summary());
+    complain(&format!("{}\n", outcome.summary()));
     written.map(|()| outcome.exit_code())
 }
 
@@ -111,7 +115,7 @@ pub fn write_report(
     store: &Store,
     local: Option<&LocalData>,
 ) -> Result<()> {
-    let input = report_input(study, plan, store, &args.device, local)?;
+    let input = report_input(study, plan, store, &args.devices().join(","), local)?;
     let folder = args.out.join(folder(study));
     let path = report::write(&input, &folder)?;
     print(&format!("{}\nreport: {}\n", report::console(&input)?, path.display()))

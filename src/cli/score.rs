@@ -29,8 +29,8 @@ pub struct ModelArgs {
     #[arg(long, value_name = "N", default_value = "32")]
     batch: NonZeroUsize,
     /// Where tensors are computed: flex, libtorch, libtorch:cuda:N or cuda:N
-    #[arg(long, value_name = "DEVICE", default_value = "flex", env = "TOUCHSTONE_DEVICE")]
-    device: String,
+    #[arg(long, value_name = "DEVICE", default_value_t = device::DEFAULT, value_parser = super::device_spec, env = "TOUCHSTONE_DEVICE")]
+    device: device::DeviceSpec,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -69,6 +69,7 @@ pub struct GenerateArgs {
 /// Adds `logprob` and `token_logprobs` (kind lm), or `reward` and `raw_reward` (kind reward) to every row.
 pub fn score(args: &ScoreArgs) -> Result<()> {
     let ModelArgs { input, output, batch, device, .. } = &args.model;
+    super::output::check_file(output)?;
     let device = device::select(device)?;
     let checkpoint = open(&args.model.model, &FILES_BESIDE)?;
     let config = checkpoint.config()?;
@@ -128,6 +129,7 @@ pub fn generate(args: &GenerateArgs) -> Result<()> {
         return Err(Error::configuration(format!("temperature {} with top-p {}", args.temperature, args.top_p))
             .hint("give a temperature of 0 or more and a top-p above 0, at most 1"));
     }
+    super::output::check_file(output)?;
     let device = device::select(device)?;
     let checkpoint = open(model, &FILES_BESIDE)?;
     let config = checkpoint.config()?;

@@ -2,7 +2,7 @@
 
 use super::reproduce::{self, LocalArgs, ReproduceArgs, report_input, resolve};
 use super::study::StudyArgs;
-use super::{FAILURE, SUCCESS, print};
+use super::{FAILURE, SUCCESS, output, print};
 use crate::pipeline::Store;
 use crate::report::snapshot::{Snapshot, render};
 use crate::stages::plan::Plan;
@@ -50,6 +50,7 @@ pub fn run(args: &SnapshotArgs) -> Result<u8> {
 }
 
 fn accept(args: &TakeArgs) -> Result<u8> {
+    output::check_file_and_folders(&args.file)?;
     let now = match carry_out(args)? {
         Ok(now) => now.with_tolerances(&tolerances(args))?,
         Err(code) => return Ok(code),
@@ -85,7 +86,7 @@ fn carry_out(args: &TakeArgs) -> Result<std::result::Result<Snapshot, u8>> {
     let (resolved, local) = resolve(&study, &args.local)?;
     let plan = Plan::new(&resolved, local.as_ref())?;
     let store = Store::open_existing(&study.store)?;
-    let input = report_input(&resolved, &plan, &store, &study.device, local.as_ref())?;
+    let input = report_input(&resolved, &plan, &store, &study.devices().join(","), local.as_ref())?;
     Snapshot::take(&input, &BTreeMap::new()).map(Ok)
 }
 

@@ -1,5 +1,8 @@
 //! `touchstone stage`: computes one planned stage. Executors start it; people rarely do.
 
+use super::device_spec;
+use crate::defect;
+use crate::device::{self, DeviceSpec};
 use crate::error::Result;
 use crate::pipeline::{Place, StageContext, StageKey, Store, leave_with_parent, run_stage};
 use std::path::PathBuf;
@@ -13,8 +16,8 @@ pub struct StageArgs {
     #[arg(long, value_name = "DIR", default_value = "runs")]
     store: PathBuf,
     /// Device to compute on.
-    #[arg(long, default_value = "flex")]
-    device: String,
+    #[arg(long, default_value_t = device::DEFAULT, value_parser = device_spec)]
+    device: DeviceSpec,
     /// Bytes of the device's memory that the stage may fill.
     #[arg(long)]
     memory: Option<u64>,
@@ -23,6 +26,7 @@ pub struct StageArgs {
 /// `body` knows how to compute every kind of stage.
 pub fn run(args: &StageArgs, body: impl FnOnce(&StageContext) -> Result<()>) -> Result<()> {
     leave_with_parent();
-    let place = Place { device: args.device.clone(), memory: args.memory };
-    run_stage(&Store::open(&args.store)?, &args.key, &place, body)
+    let place = Place { device: args.device.to_string(), memory: args.memory };
+    // A panic is reported like any other failure of the stage.
+    run_stage(&Store::open(&args.store)?, &args.key, &place, |context| defect::catch(|| body(context)))
 }

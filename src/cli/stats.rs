@@ -48,7 +48,7 @@ pub fn run(args: &StatsArgs) -> Result<()> {
     let (analysis, notes) = analyse(&groups, args.baseline.as_deref(), args.level)?;
     if args.json {
         let text = serde_json::to_string_pretty(&analysis).context(|| "writing the analysis as JSON".into())?;
-        notes.iter().for_each(|note| eprintln!("note: {note}"));
+        notes.iter().for_each(|note| super::complain(&format!("note: {note}\n")));
         return print(&format!("{text}\n"));
     }
     print(&tables(&analysis, args, &notes))

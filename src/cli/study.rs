@@ -1,6 +1,8 @@
 //! The arguments that `reproduce`, `plan` and `report` share: which study, where it runs, where its files lie.
 
 use super::bytes::Bytes;
+use super::device_spec;
+use crate::device::{self, DeviceSpec};
 use crate::error::Result;
 use crate::experiment::{Experiment, SeedChoice, Selection, Study};
 use clap::Args;
@@ -33,8 +35,9 @@ pub struct StudyArgs {
     #[arg(long, value_name = "SECTION.KEY=VALUE")]
     pub set: Vec<String>,
     /// Where tensors are computed: flex, libtorch, libtorch:cuda:N or cuda:N; several, separated by commas, share the stages
-    #[arg(long, value_name = "DEVICE", default_value = "flex", env = "TOUCHSTONE_DEVICE")]
-    pub device: String,
+    #[arg(long, value_name = "DEVICE", value_delimiter = ',', default_values_t = [device::DEFAULT],
+          value_parser = device_spec, env = "TOUCHSTONE_DEVICE")]
+    pub device: Vec<DeviceSpec>,
     /// Stages that run at once [default: one per core, or one per GPU]
     #[arg(long, value_name = "N", env = "TOUCHSTONE_JOBS")]
     pub jobs: Option<NonZeroUsize>,
@@ -51,14 +54,14 @@ pub struct StudyArgs {
 }
 
 impl StudyArgs {
-    /// The devices that share the stages.
+    /// The names of the devices that share the stages.
     pub fn devices(&self) -> Vec<String> {
-        self.device.split(',').map(|name| name.trim().to_owned()).collect()
+        self.device.iter().map(ToString::to_string).collect()
     }
 
     /// Stages at once: as asked for, else one per device, or one per core where there is one device.
     pub fn stages_at_once(&self) -> usize {
-        match (self.jobs, self.devices().len()) {
+        match (self.jobs, self.device.len()) {
             (Some(jobs), _) => jobs.get(),
             (None, devices) if devices > 1 => devices,
             (None, _) => std::thread::available_parallelism().map_or(1, usize::from),

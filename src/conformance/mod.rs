@@ -13,6 +13,7 @@ pub mod recorder;
 pub use compare::{Difference, Tensors, difference};
 pub use observe::{Observed, PolicyStep, Quantity, policy_step, tensors};
 
+use crate::device::DeviceSpec;
 use crate::methods::training::Dtype;
 use crate::{Context, Result, device};
 use problem::Problem;
@@ -37,13 +38,13 @@ pub struct Finding {
     pub agrees: bool,
 }
 
-/// Compares the device called `name` with the reference, with itself in bf16, and, if it is another, with the default device.
+/// Compares the device `spec` with the reference, with itself in bf16, and, if it is another, with the default device.
 ///
 /// # Errors
 /// A device that is not built in, and computations that end in numbers that are not finite.
-pub fn run(name: &str) -> Result<Vec<Finding>> {
-    let here = device::select(name)?;
-    let default = (name != device::DEFAULT).then(|| device::select(device::DEFAULT)).transpose()?;
+pub fn run(spec: DeviceSpec) -> Result<Vec<Finding>> {
+    let here = device::select(spec)?;
+    let default = (spec != device::DEFAULT).then(|| device::select(device::DEFAULT)).transpose()?;
     let mut findings = Vec::new();
     for problem in problem::all() {
         let found = observe::observe(&problem, &here)?;
@@ -54,7 +55,7 @@ pub fn run(name: &str) -> Result<Vec<Finding>> {
             compare("float64", &found, &expected, Quantity::tolerance);
         }
         if let Some(default) = &default {
-            compare(device::DEFAULT, &found, &observe::observe(&problem, default)?, Quantity::tolerance);
+            compare(device::DEFAULT.backend(), &found, &observe::observe(&problem, default)?, Quantity::tolerance);
         }
         if here.supports_dtype(Dtype::Bf16.float()) {
             let halved = observe::training(&problem, &here, Dtype::Bf16)?;

@@ -5,12 +5,17 @@
 
 pub mod fused;
 pub mod hardware;
+pub mod memory;
+mod spec;
+
+pub use spec::DeviceSpec;
 
 use crate::error::{Error, Result};
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor};
+use std::borrow::Borrow;
 
 /// The device that is always built in: the one that tests and reference results are computed on.
-pub const DEFAULT: &str = "flex";
+pub const DEFAULT: DeviceSpec = DeviceSpec::Flex;
 
 /// The devices this binary was built with, as [`select`] spells them.
 pub fn built() -> Vec<&'static str> {
@@ -24,29 +29,44 @@ pub fn built() -> Vec<&'static str> {
     names
 }
 
-/// The device called `name`: `flex`, `libtorch`, `libtorch:cuda:N` or `cuda:N`.
+/// The device that `spec` names.
 ///
 /// # Errors
-/// A name that does not exist, or one whose feature is not built in; the hint lists what is built and how to build the rest.
-/// Whether the hardware is present shows only at the first tensor.
-pub fn select(name: &str) -> Result<Device> {
-    let parts: Vec<&str> = name.split(':').collect();
-    match parts.as_slice() {
-        ["flex"] => {
+/// One whose feature is not built in; the hint lists what is built and how to build the rest. Whether the hardware is present
+/// shows only at the first tensor, which [`try_out`] makes.
+pub fn select(spec: impl Borrow<DeviceSpec>) -> Result<Device> {
+    match *spec.borrow() {
+        DeviceSpec::Flex => {
             keep_freed_memory();
             Ok(Device::flex())
         }
-        ["libtorch"] => libtorch(None),
-        ["libtorch", "cuda", index] => libtorch(Some(gpu_index(name, index)?)),
-        ["cuda", index] => cuda(gpu_index(name, index)?),
-        ["cuda"] => cuda(0),
-        _ => Err(Error::device(format!("there is no device called `{name}`")).hint(known())),
+        DeviceSpec::LibTorch => libtorch(None),
+        DeviceSpec::LibTorchCuda(index) => libtorch(Some(index)),
+        DeviceSpec::Cuda(index) => cuda(index),
     }
 }
 
-/// Whether the device computes on the processor rather than on an accelerator.
-pub fn is_cpu(device: &Device) -> bool {
-    !format!("{:?}", device.clone().inner()).to_lowercase().contains("cuda")
+/// Multiplies two small matrices on a device, since a missing driver or GPU shows only then, and as a panic.
+///
+/// # Errors
+/// A device that is not built in, that cannot be used, or that computes something else.
+pub fn try_out(spec: DeviceSpec) -> Result<()> {
+    let device = select(spec)?;
+    let product = crate::defect::catch(|| {
+        let ones = Tensor::<2>::ones([8, 8], &device);
+        Ok(ones.clone().matmul(ones).sum().into_scalar::<f32>())
+    });
+    match product {
+        Ok(512.0) => Ok(()),
+        Ok(other) => Err(Error::device(format!("`{spec}` computes 8 · 64 = {other}"))
+            .hint(format!("its library or driver is broken: reinstall it, or use --device {DEFAULT}"))),
+        Err(panic) => {
+            let why = std::error::Error::source(&panic).map(ToString::to_string).unwrap_or_default();
+            Err(Error::device(format!("`{spec}` cannot be used"))
+                .caused_by(why)
+                .hint(format!("check the driver and the number of the GPU, or use --device {DEFAULT}")))
+        }
+    }
 }
 
 /// Teaches the C library's allocator to keep large blocks that are freed instead of returning them to the system.
@@ -57,12 +77,6 @@ pub fn is_cpu(device: &Device) -> bool {
 fn keep_freed_memory() {
     const LARGEST_LEARNT: usize = 31 << 20;
     drop(std::hint::black_box(vec![0u8; LARGEST_LEARNT]));
-}
-
-fn gpu_index(name: &str, index: &str) -> Result<usize> {
-    index.parse().map_err(|_| {
-        Error::device(format!("device `{name}`: `{index}` is not a GPU's number")).hint("count from 0, as in `cuda:0`")
-    })
 }
 
 #[cfg(feature = "tch")]
@@ -100,29 +114,19 @@ fn known() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use miette::Diagnostic;
 
     #[test]
-    fn flex_is_always_built_and_is_a_cpu() {
-        assert!(built().contains(&"flex"));
-        let device = select("flex").unwrap();
-        assert!(is_cpu(&device));
-        assert!(is_cpu(&device.autodiff()));
-    }
-
-    #[test]
-    fn an_unknown_name_is_an_error_that_lists_what_is_built() {
-        for name in ["", "gpu", "flex:0", "libtorch:cuda", "cuda:0:1"] {
-            let error = select(name).unwrap_err();
-            assert!(error.help().unwrap().to_string().contains("built in: flex"), "{name}");
-        }
-        assert!(select("cuda:first").unwrap_err().to_string().contains("`first`"));
+    fn the_default_device_is_built_in_and_computes() {
+        assert!(built().contains(&DEFAULT.to_string().as_str()));
+        try_out(DEFAULT).unwrap();
     }
 
     #[cfg(not(feature = "cuda"))]
     #[test]
     fn a_device_that_is_not_built_says_how_to_build_it() {
-        let help = select("cuda:0").unwrap_err().help().unwrap().to_string();
+        let error = try_out(DeviceSpec::Cuda(0)).unwrap_err();
+        assert_eq!(error.kind(), crate::ErrorKind::Device);
+        let help = miette::Diagnostic::help(&error).unwrap().to_string();
         assert!(help.contains("--features cuda"), "{help}");
     }
 }

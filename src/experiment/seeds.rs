@@ -6,6 +6,9 @@ use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr;
 
+/// The most seeds that a count may ask for.
+const MOST_SEEDS: usize = 10_000;
+
 /// `[seeds]`: the default list and named lists beside it.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -48,6 +51,10 @@ impl SeedSettings {
     /// The seeds of a choice, without repetition and in the order chosen.
     pub fn choose(&self, choice: &SeedChoice) -> Result<Vec<u64>> {
         let seeds = match choice {
+            SeedChoice::Count(count) if *count > MOST_SEEDS => {
+                return Err(Error::configuration(format!("{count} seeds are more than {MOST_SEEDS}"))
+                    .hint("a study of that size is more than a machine can plan; name single seeds as a list: 1,2,7"));
+            }
             SeedChoice::Count(count) => self.first(*count),
             SeedChoice::List(seeds) => seeds.clone(),
             SeedChoice::Preset(name) => self.presets.get(name).cloned().ok_or_else(|| {

@@ -1,11 +1,18 @@
-//! Ctrl-C and SIGTERM.
+//! Ctrl-C, SIGTERM and SIGHUP.
 
 use crate::error::{Context, Result};
+use signal_hook::{consts, flag};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The exit code of a run that was interrupted, as shells report a program that Ctrl-C ended.
 pub(super) const EXIT_INTERRUPTED: u8 = 130;
+
+/// The signals that ask a run to stop.
+#[cfg(unix)]
+const SIGNALS: [i32; 3] = [consts::SIGINT, consts::SIGTERM, consts::SIGHUP];
+#[cfg(not(unix))]
+const SIGNALS: [i32; 2] = [consts::SIGINT, consts::SIGTERM];
 
 /// A wish to stop, shared between a signal handler and those who look at it from time to time.
 #[derive(Clone, Debug, Default)]
@@ -20,17 +27,20 @@ impl Interrupt {
     /// Raised by Ctrl-C, SIGTERM and SIGHUP. A second signal ends the program at once, which is safe: stages leave with
     /// their parent, and an artifact is whole or absent.
     ///
+    /// A signal that was ignored when the program started stays ignored: `nohup` does that to SIGHUP, and a shell without
+    /// job control to the SIGINT of what it runs in the background.
+    ///
     /// # Errors
-    /// If the process has such a handler already.
+    /// If the system refuses a handler.
     pub fn on_signals() -> Result<Self> {
         let interrupt = Self::new();
-        let raised = interrupt.clone();
-        ctrlc::set_handler(move || {
-            if raised.0.swap(true, Ordering::SeqCst) {
-                std::process::exit(i32::from(EXIT_INTERRUPTED));
-            }
-        })
-        .context(|| "cannot listen for Ctrl-C".to_owned())?;
+        let ignored = ignored_signals();
+        for signal in SIGNALS.into_iter().filter(|signal| ignored & (1 << (signal - 1)) == 0) {
+            // In this order: the flag is still unset when the first signal passes the first handler.
+            flag::register_conditional_shutdown(signal, EXIT_INTERRUPTED.into(), Arc::clone(&interrupt.0))
+                .and_then(|_| flag::register(signal, Arc::clone(&interrupt.0)))
+                .context(|| format!("cannot listen for signal {signal}"))?;
+        }
         Ok(interrupt)
     }
 
@@ -41,4 +51,15 @@ impl Interrupt {
     pub fn is_raised(&self) -> bool {
         self.0.load(Ordering::SeqCst)
     }
+}
+
+/// The signals that this process ignores, signal 1 in the lowest bit. None where the system does not tell.
+#[cfg(target_os = "linux")]
+fn ignored_signals() -> u64 {
+    procfs::process::Process::myself().and_then(|process| process.status()).map_or(0, |status| status.sigign)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn ignored_signals() -> u64 {
+    0
 }

@@ -38,7 +38,7 @@ pub use input::{
     CurveLine, Direction, Header, Items, Layout, MethodRow, Metric, MetricColumn, Metrics, RelativeTo, ReportInput,
     SizeLabel, Status, TableKind, TableSpec,
 };
-pub use save::write;
+pub use save::{check_place, write};
 
 use crate::error::Result;
 use compute::Spending;

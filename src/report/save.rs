@@ -49,8 +49,11 @@ fn fill(view: &View, content: &Content, folder: &Path) -> Result<()> {
     save("report.md", &markdown::render(view, content)?)
 }
 
-/// Refuses a folder that holds something else, which replacing it would destroy.
-fn check_place(dir: &Path) -> Result<()> {
+/// Whether a report may take the place of the folder `dir`.
+///
+/// # Errors
+/// A folder that holds something else, which replacing it would destroy.
+pub fn check_place(dir: &Path) -> Result<()> {
     let unreadable = || format!("cannot read the report's folder {}", dir.display());
     if !dir.try_exists().context(unreadable)? {
         return Ok(());

@@ -5,7 +5,7 @@ use crate::data::Codec;
 use crate::data::contents::TokenizerFolder;
 use crate::data::rows::{self, Demonstration, ResponsePair};
 use crate::data::world::{VERSION, World, WorldSettings};
-use crate::device::hardware::Site;
+use crate::device::DeviceSpec;
 use crate::experiment::GenerationSettings;
 use crate::methods::optimise::Monitor;
 use crate::methods::training::{Dtype, Training};
@@ -81,7 +81,7 @@ impl Monitor for Watch<'_> {
 /// Not even one row fits.
 pub fn within_memory(context: &StageContext, training: &Training, work: &Work) -> Result<Training> {
     let Some(limit) = context.memory else { return Ok(training.clone()) };
-    let site = Site::of(&context.device);
+    let site = spec(context)?.site();
     let micro_batch = work.micro_batch(limit, site).ok_or_else(|| {
         let gib = |bytes: f64| bytes / (1u64 << 30) as f64;
         Error::memory(format!(
@@ -101,7 +101,12 @@ pub fn count(context: &StageContext, passes: Passes) {
 }
 
 pub fn device(context: &StageContext) -> Result<Device> {
-    device::select(&context.device)
+    device::select(spec(context)?)
+}
+
+/// The device that the stage was told to compute on.
+fn spec(context: &StageContext) -> Result<DeviceSpec> {
+    context.device.parse()
 }
 
 /// The model folder in the input `role`, or the published one that it points to.
@@ -250,7 +255,7 @@ mod tests {
             "intermediate_size": 32, "max_position_embeddings": 64,
         }))
         .unwrap();
-        let place = Place { device: "flex".into(), memory: None };
+        let place = Place { device: device::DEFAULT.to_string(), memory: None };
         run_stage(&store, &key, &place, |context| {
             let model = LanguageModel::random(&config, 0.4, &mut stream(1, "test/model", &[]), &device(context)?)?;
             let prompts: Vec<Vec<u32>> = (0..SAMPLES_KEPT_TOGETHER as u32 + 9).map(|i| vec![2 + i % 5, 3]).collect();

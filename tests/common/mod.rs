@@ -157,7 +157,7 @@ pub const EOS: u32 = 1;
 /// Where the models of the tests are: the default device, unless `TOUCHSTONE_TEST_DEVICE` names another.
 pub fn cpu() -> Device {
     let named = std::env::var("TOUCHSTONE_TEST_DEVICE");
-    touchstone::device::select(named.as_deref().unwrap_or(touchstone::device::DEFAULT)).unwrap()
+    touchstone::device::select(named.map_or(touchstone::device::DEFAULT, |name| name.parse().unwrap())).unwrap()
 }
 
 pub fn small_config() -> GptNeoXConfig {

@@ -116,6 +116,19 @@ impl Work {
         self.flops / (peak * hardware.utilisation) + self.streamed / hardware.bandwidth
     }
 
+    /// Bytes of the model that the stage writes in f32; 0 where it trains none.
+    pub fn written_model(&self) -> f64 {
+        const F32: f64 = 4.0;
+        let models = self.phases.iter().filter_map(|phase| match &phase.pass {
+            Pass::Train { config, loads, .. } => {
+                let outputs = loads.iter().map(|load| load.outputs).fold(1.0, f64::max);
+                Some(frozen(config, outputs as usize, F32))
+            }
+            Pass::Read { .. } | Pass::Generate { .. } => None,
+        });
+        models.fold(0.0, f64::max)
+    }
+
     /// Seconds on a slow core, for the order of stages and the time that is left; small stages mostly start and load.
     pub fn relative_cost(&self) -> f64 {
         const START: f64 = 0.1;

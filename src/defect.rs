@@ -1,0 +1,67 @@
+//! Panics as errors: a defect of this program ends a command or a stage like any other failure, with a kind and a place.
+
+use crate::error::{Error, Result};
+use std::any::Any;
+use std::backtrace::{Backtrace, BacktraceStatus};
+use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
+use std::sync::{Mutex, PoisonError};
+
+/// The last panic of any thread, as the hook saw it: message, place, and backtrace where `RUST_BACKTRACE` asks for one.
+static LAST: Mutex<Option<String>> = Mutex::new(None);
+
+/// Keeps panics for [`catch`] instead of printing them.
+pub fn watch() {
+    std::panic::set_hook(Box::new(|info| {
+        *LAST.lock().unwrap_or_else(PoisonError::into_inner) = Some(describe(info));
+    }));
+}
+
+/// Runs `work`; a panic in it becomes an error of the kind [`Internal`](crate::ErrorKind::Internal).
+///
+/// # Errors
+/// Those of `work`, and the panic.
+pub fn catch<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+    // Whatever `work` holds is dropped or unused after a panic.
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|payload| {
+        let seen = LAST.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let place = seen.unwrap_or_else(|| message(payload.as_ref()).to_owned());
+        Err(Error::internal("a defect of touchstone stopped it").caused_by(place).hint(
+            "please report this with the command and the lines above; RUST_BACKTRACE=1 adds the way there. What was \
+             finished before is kept",
+        ))
+    })
+}
+
+fn describe(info: &PanicHookInfo) -> String {
+    let mut text = message(info.payload()).to_owned();
+    if let Some(place) = info.location() {
+        text += &format!(" ({}:{})", place.file(), place.line());
+    }
+    let backtrace = Backtrace::capture();
+    if backtrace.status() == BacktraceStatus::Captured {
+        text += &format!("\n{backtrace}");
+    }
+    text
+}
+
+fn message(payload: &(dyn Any + Send)) -> &str {
+    let text = payload.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| payload.downcast_ref::<&str>().copied()).unwrap_or("a panic without a message")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ErrorKind;
+    use std::error::Error as _;
+
+    #[test]
+    fn a_panic_is_an_internal_error_with_its_message() {
+        let error = catch::<()>(|| panic!("row {} is not there", 7)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Internal);
+        assert!(error.source().unwrap().to_string().contains("row 7 is not there"));
+        let other = catch::<()>(|| Err(Error::data("wrong"))).unwrap_err();
+        assert_eq!(other.kind(), ErrorKind::Data);
+        assert_eq!(catch(|| Ok(3)).unwrap(), 3);
+    }
+}
