@@ -47,6 +47,16 @@ test *arguments:
 fuzz seconds="3600":
     TOUCHSTONE_FUZZ_SECONDS={{ seconds }} cargo test --release --test fuzz -- --nocapture
 
+# A study whose store and processes are broken at random, a thousand times (an hour or more): `TOUCHSTONE_FAULTS=50 just faults` for fewer,
+# TOUCHSTONE_FAULTS_SEED for others. A failure names its seed.
+[doc("A study broken at random, a thousand times: its numbers must be those of an undisturbed run.")]
+faults:
+    TOUCHSTONE_FAULTS=${TOUCHSTONE_FAULTS:-1000} cargo test --release --test faults -- --nocapture whatever_breaks
+
+# Two runs on one store through two mounts whose locks and caches are local, killed at random; needs bindfs and /dev/fuse.
+faults-two-mounts:
+    scripts/faults-two-mounts.sh
+
 # Formatting and lints, as in CI.
 lint:
     cargo fmt --check

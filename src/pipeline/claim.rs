@@ -158,7 +158,11 @@ pub struct Watch {
 
 impl Watch {
     pub(super) fn new() -> Self {
-        Self { silence: silence(), seen: HashMap::new() }
+        Self::with(silence())
+    }
+
+    pub(super) fn with(silence: Duration) -> Self {
+        Self { silence, seen: HashMap::new() }
     }
 
     /// Whether some attempt that may be alive holds the stage that `lock` is of.

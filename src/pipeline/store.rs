@@ -96,7 +96,11 @@ impl Store {
                 .hint("name the folder with --store, or make one with `touchstone reproduce`"));
         }
         files::wait_until_visible(&header);
-        let found = own_json::<Header>(&header)?.format_version;
+        let found = own_json::<Header>(&header)
+            .map_err(|error| {
+                error.hint(format!("if this is a store, write {{\"format_version\": {FORMAT_VERSION}}} into this file"))
+            })?
+            .format_version;
         if found > FORMAT_VERSION {
             return Err(Error::store(format!(
                 "the store in {} has format {found}, and this program knows formats up to {FORMAT_VERSION}",

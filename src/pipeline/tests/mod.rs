@@ -1,5 +1,6 @@
 //! The pipeline as a whole, with real processes: this test binary is its own stage program.
 
+mod attempts;
 mod pool;
 mod program;
 mod resume;

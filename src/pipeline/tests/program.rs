@@ -1,7 +1,7 @@
 //! The programs that the other tests start: a stage that hashes its way forward and meets planted faults, and a pool.
 
 use super::*;
-use crate::error::{Error, Result};
+use crate::error::{Context, Error, Result};
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
 use std::io::Write;
@@ -75,14 +75,16 @@ pub fn body(context: &StageContext) -> Result<()> {
         step += 1;
         context.add_tokens(1);
         let saved = serde_json::to_vec(&(step, &state, context.cost())).unwrap();
-        fs::write(checkpoint.with_extension("new"), saved).unwrap();
-        fs::rename(checkpoint.with_extension("new"), &checkpoint).unwrap();
+        let failed = || "the checkpoint cannot be written".to_owned();
+        fs::write(checkpoint.with_extension("new"), saved).context(failed)?;
+        fs::rename(checkpoint.with_extension("new"), &checkpoint).context(failed)?;
         context.progress(step.into(), settings.steps.into(), "hashing");
         std::thread::sleep(Duration::from_millis(settings.milliseconds_per_step));
     }
-    fs::create_dir(context.out().join("deep")).unwrap();
-    fs::write(context.out().join("deep/padding"), state.repeat(1000)).unwrap();
-    fs::write(context.out().join("state"), state).unwrap();
+    let failed = || "the artifact cannot be written".to_owned();
+    fs::create_dir(context.out().join("deep")).context(failed)?;
+    fs::write(context.out().join("deep/padding"), state.repeat(1000)).context(failed)?;
+    fs::write(context.out().join("state"), state).context(failed)?;
     meet_fault(bench, &settings.name, step)?;
     log(bench, &format!("{} computed", settings.name));
     Ok(())

@@ -102,7 +102,7 @@ enum Damage {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, max_shrink_iters: 20, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 24, max_shrink_iters: 20, ..ProptestConfig::default() })]
 
     /// A file that is not as long as it was, or no file, is no artifact, and the next run makes it again; one that is as long
     /// and other is found by `verify`.

@@ -23,6 +23,9 @@ pub(super) fn all(study: &Study, plan: &Plan, store: &Store, rows: &[Metric]) ->
     Ok(curves)
 }
 
+/// What training stages write their losses to.
+const CURVE: &str = "curve.json";
+
 /// A plain curve with a line per run; none without lines.
 fn curve(id: &str, title: &str, [x_label, y_label]: [&str; 2], lines: Vec<CurveLine>) -> Option<Curve> {
     (!lines.is_empty()).then(|| Curve {
@@ -118,8 +121,8 @@ fn deviations(study: &Study, plan: &Plan, store: &Store) -> Result<Option<Curve>
     ];
     let mut lines = Vec::new();
     for cell in &plan.cells {
-        for folder in artifacts(plan, store, &cell.measured_by, likelihood::KIND) {
-            let found: Vec<Deviation> = read_json(&folder.join(likelihood::DEVIATIONS))?;
+        for path in files_of(plan, store, &cell.measured_by, likelihood::KIND, likelihood::DEVIATIONS) {
+            let found: Vec<Deviation> = read_json(&path?)?;
             lines.extend(LINES.map(|(label, value)| CurveLine {
                 method: label.into(),
                 size: cell.size.clone(),
@@ -151,8 +154,9 @@ fn reward_growth(study: &Study, plan: &Plan, store: &Store) -> Result<Vec<Curve>
         for point in ablation.lines.iter().flat_map(|line| &line.points) {
             for cell in plan.cells.iter().filter(|cell| cell.method == point.method) {
                 // Of several rewards the first is that of the first iteration.
-                let Some(folder) = artifacts(plan, store, &cell.made_by, reward::KIND).next() else { continue };
-                let curve: Value = read_json(&folder.join("curve.json"))?;
+                let mut found = files_of(plan, store, &cell.made_by, reward::KIND, CURVE);
+                let Some(path) = found.next().transpose()? else { continue };
+                let curve: Value = read_json(&path)?;
                 let values = numbers(&curve["magnitude"]);
                 let width = values.len().div_ceil(POINTS).max(1);
                 let points = values.chunks(width).enumerate().map(|(index, part)| {
@@ -182,8 +186,8 @@ fn training_losses(study: &Study, plan: &Plan, store: &Store, kind: &str, title:
     let points: Vec<&str> =
         study.methods.iter().filter(|method| method.point).map(|method| method.id.as_str()).collect();
     for cell in plan.cells.iter().filter(|cell| cell.iteration <= 1 && !points.contains(&cell.method.as_str())) {
-        let Some(folder) = artifacts(plan, store, &cell.made_by, kind).next() else { continue };
-        let curve: Value = read_json(&folder.join("curve.json"))?;
+        let Some(path) = files_of(plan, store, &cell.made_by, kind, CURVE).next().transpose()? else { continue };
+        let curve: Value = read_json(&path)?;
         lines.push(CurveLine {
             method: cell.method.clone(),
             size: cell.size.clone(),
@@ -198,13 +202,14 @@ fn numbers(list: &Value) -> Vec<f64> {
     list.as_array().into_iter().flatten().filter_map(Value::as_f64).collect()
 }
 
-/// Folders of the finished stages of `kind` among `keys`, in their order.
-fn artifacts<'a>(
+/// The files `name` of the finished stages of `kind` among `keys`, in their order.
+fn files_of<'a>(
     plan: &'a Plan,
     store: &'a Store,
     keys: &'a [StageKey],
     kind: &'a str,
-) -> impl Iterator<Item = std::path::PathBuf> + 'a {
+    name: &'a str,
+) -> impl Iterator<Item = Result<std::path::PathBuf>> + 'a {
     let of_kind = move |key: &&StageKey| plan.graph.get(key).is_some_and(|stage| stage.spec.kind == kind);
-    keys.iter().filter(of_kind).filter_map(|key| store.artifact(key))
+    keys.iter().filter(of_kind).filter_map(|key| store.file(key, name).transpose())
 }

@@ -25,8 +25,8 @@ pub fn collect(study: &Study, plan: &Plan, store: &Store, device: &str, notes: V
     let mut rows = Vec::new();
     for cell in &plan.cells {
         for key in &cell.measured_by {
-            let Some(folder) = store.artifact(key) else { continue };
-            let measured: Vec<Measured> = read_json(&folder.join(METRICS))?;
+            let Some(path) = store.file(key, METRICS)? else { continue };
+            let measured: Vec<Measured> = read_json(&path)?;
             rows.extend(measured.into_iter().map(|row| Metric {
                 method: cell.method.clone(),
                 size: cell.size.clone(),
@@ -208,9 +208,7 @@ fn items(study: &Study, plan: &Plan, store: &Store) -> Result<Vec<Items>> {
     let mut found = Vec::new();
     for cell in plan.cells.iter().filter(|cell| cell.iteration == last[&(cell.method.as_str(), cell.size.as_str())]) {
         for key in &cell.measured_by {
-            let Some(path) = store.artifact(key).map(|folder| folder.join(ITEMS)).filter(|path| path.exists()) else {
-                continue;
-            };
+            let Some(path) = store.file(key, ITEMS)? else { continue };
             for items in rows::read::<crate::eval::Items>(&path)? {
                 let wanted = items.0.into_iter().filter(|(metric, _)| wanted.contains(metric));
                 found.extend(wanted.map(|(metric, values)| Items {
