@@ -2,8 +2,8 @@
 
 use super::print;
 use super::study::StudyArgs;
-use crate::data::hub::Source;
 use crate::data::corpus;
+use crate::data::hub::Source;
 use crate::device::{self, hardware};
 use crate::experiment::Study;
 use crate::model::tokenizer::{ModelTokenizer, TOKENIZER_FILES};

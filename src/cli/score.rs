@@ -154,7 +154,12 @@ pub fn generate(args: &GenerateArgs) -> Result<()> {
         .map(|(index, row)| reader.ids(index, Side::Prompt, row.prompt.as_deref(), row.prompt_ids.as_deref()))
         .collect::<Result<Vec<_>>>()?;
     let most = args.max_new_tokens.get();
-    fit(prompts.iter().map(|ids| ids.len().saturating_add(most)), &config, input, "lower --max-new-tokens or shorten the prompt")?;
+    fit(
+        prompts.iter().map(|ids| ids.len().saturating_add(most)),
+        &config,
+        input,
+        "lower --max-new-tokens or shorten the prompt",
+    )?;
     let ends = checkpoint.ends(reader.tokenizer.as_ref())?;
     let sampling = Sampling {
         temperature: args.temperature,
@@ -315,7 +320,10 @@ impl<'a> Reader<'a> {
         }
         let name = side.name();
         let tokens = encoded.map_or("no tokens of this tokenizer".into(), |ids| format!("{} tokens", ids.len()));
-        Err(Error::data(format!("{place}: {name} and {name}_ids disagree: the text makes {tokens}, and {} ids are given", ids.len()))
-            .hint(format!("remove {name} or {name}_ids; ids of another tokenizer have to be made anew")))
+        Err(Error::data(format!(
+            "{place}: {name} and {name}_ids disagree: the text makes {tokens}, and {} ids are given",
+            ids.len()
+        ))
+        .hint(format!("remove {name} or {name}_ids; ids of another tokenizer have to be made anew")))
     }
 }

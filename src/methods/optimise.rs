@@ -277,7 +277,8 @@ impl<M: Trainable> Trainer<M> {
         let state = serde_json::to_string(&(self.step, cost, loop_state)).context(failed)?;
         std::fs::write(beside.join(STATE), state).context(failed)?;
         before()?;
-        let sums = PARTS.iter().map(|name| Ok((*name, sum(&beside.join(name))?))).collect::<Result<BTreeMap<_, _>>>()?;
+        let sums =
+            PARTS.iter().map(|name| Ok((*name, sum(&beside.join(name))?))).collect::<Result<BTreeMap<_, _>>>()?;
         std::fs::write(beside.join(SUMS), serde_json::to_string(&sums).context(failed)?).context(failed)?;
         for name in PARTS.into_iter().chain([SUMS]) {
             sync(&beside.join(name))?;
@@ -460,8 +461,7 @@ pub fn finite(value: f32, what: &str, step: usize) -> Result<f32> {
     if value.is_finite() {
         Ok(value)
     } else {
-        Err(Error::divergence(format!("{what} became {value} at optimiser step {step}"))
-            .hint(DIVERGED))
+        Err(Error::divergence(format!("{what} became {value} at optimiser step {step}")).hint(DIVERGED))
     }
 }
 

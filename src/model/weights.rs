@@ -438,8 +438,9 @@ pub fn stable_id(name: &str) -> ParamId {
 pub fn host<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f32>> {
     let shape = tensor.dims();
     let unread = || {
-        Error::device(format!("a tensor of shape {shape:?} cannot be read from its device"))
-            .hint("the device failed, or its memory is full; run the command again, with a smaller batch if it fails again")
+        Error::device(format!("a tensor of shape {shape:?} cannot be read from its device")).hint(
+            "the device failed, or its memory is full; run the command again, with a smaller batch if it fails again",
+        )
     };
     let data = tensor.try_into_data().map_err(|cause| unread().caused_by(format!("{cause:?}")))?;
     let values: Vec<f32> =
