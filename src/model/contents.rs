@@ -39,8 +39,8 @@ const ARCHIVES: [(&[u8], &str, &str); 6] = [
 
 /// First bytes of other formats of weights.
 const OTHER_WEIGHTS: [(&[u8], &str); 4] = [
-    (b"GGUF", "weights in the format GGUF"),
-    (b"\x89HDF\r\n", "weights in the format HDF5 of TensorFlow"),
+    (b"GGUF", "a GGUF file"),
+    (b"\x89HDF\r\n", "an HDF5 file of TensorFlow"),
     (b"PAR1", "a parquet table"),
     (b"\x80\x02", "a pickle"),
 ];
@@ -198,7 +198,7 @@ pub(super) fn check_text(bytes: &[u8], origin: &str) -> Result<()> {
 fn not_json(bytes: &[u8], origin: &str, cause: serde_json::Error) -> Error {
     let line = bytes.split(|byte| *byte == b'\n').nth(cause.line().saturating_sub(1)).unwrap_or_default();
     let column = cause.column().min(line.len());
-    let near = String::from_utf8_lossy(&line[column.saturating_sub(12)..line.len().min(column + 12)]).into_owned();
+    let near = String::from_utf8_lossy(&line[column.saturating_sub(12)..line.len().min(column + 28)]).into_owned();
     if let Some(number) = ["NaN", "Infinity"].into_iter().find(|number| near.contains(number)) {
         return Error::model(format!("{origin}, line {}: {number} is not a number that JSON can hold", cause.line()))
             .hint("whoever wrote the file computed something that is not finite; write the right number")
@@ -257,10 +257,7 @@ mod tests {
         assert_eq!(Foreign::in_safetensors(b"\x10\0\0\0\0\0\0\0{}"), None);
         assert_eq!(Foreign::in_pickle(b"PK\x03\x04"), None);
         assert_eq!(Foreign::in_pickle(b"\x10\0\0\0\0\0\0\0{}"), Some(Foreign::OtherWeights("a safetensors file")));
-        assert_eq!(
-            Foreign::in_safetensors(b"GGUF\x03\0\0\0"),
-            Some(Foreign::OtherWeights("weights in the format GGUF"))
-        );
+        assert_eq!(Foreign::in_safetensors(b"GGUF\x03\0\0\0"), Some(Foreign::OtherWeights("a GGUF file")));
         assert_eq!(Foreign::in_safetensors(b"Entry not found"), Some(Foreign::Text("Entry not found".into())));
         assert_eq!(Foreign::in_pickle(b"\x80\x02\x8a\nl"), None, "PyTorch before 1.6 wrote bare pickles");
         assert_eq!(Foreign::in_safetensors(b"\x80\x02\x8a\nl\x0c\xfc\x9cF"), Some(A_PICKLE));

@@ -112,6 +112,9 @@ impl GptNeoXConfig {
                 return wrong(format!("{key} is {value}; it must be a number above 0"));
             }
         }
+        if self.layer_norm_eps >= 1.0 {
+            return wrong(format!("layer_norm_eps is {}; it must be a small number", self.layer_norm_eps));
+        }
         if self.hidden_act != "gelu" {
             return wrong(format!("hidden_act `{}` is not supported, only `gelu`", self.hidden_act));
         }

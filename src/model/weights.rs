@@ -365,6 +365,14 @@ impl Weights {
         }
     }
 
+    /// Errors on the first tensor of numbers that no weight may be.
+    pub fn check_types(&self) -> Result<()> {
+        self.tensors.values().try_for_each(|entry| match &entry.values {
+            Values::Stored(stored) => stored.stored_as().map(|_| ()),
+            Values::Held(_) | Values::Computed(_) => Ok(()),
+        })
+    }
+
     /// What is wrong with these tensors as exactly those `expected`, each by name and shape.
     pub fn check_all(&self, expected: &[(String, Vec<usize>)]) -> Vec<Error> {
         let mut wrong: Vec<Error> = expected.iter().filter_map(|(name, shape)| self.check(name, shape).err()).collect();
