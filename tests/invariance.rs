@@ -519,7 +519,8 @@ fn a_damaged_checkpoint_is_passed_over() {
 /// Folders of checkpoints, the newest last.
 fn checkpoints(folder: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    let mut found: Vec<_> = entries.filter(|path| path.file_name().unwrap().to_str().unwrap().starts_with("checkpoint-")).collect();
+    let mut found: Vec<_> =
+        entries.filter(|path| path.file_name().unwrap().to_str().unwrap().starts_with("checkpoint-")).collect();
     found.sort();
     found
 }

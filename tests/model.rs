@@ -156,10 +156,18 @@ fn f32_is_rounded_to_the_nearest() {
 fn what_lies_beside_the_weights_goes_along() {
     let bench = bench();
     let beside = ["tokenizer_config.json", "special_tokens_map.json", "generation_config.json"];
-    for name in beside.iter().chain(&["README.md", "pytorch_model.bin", "merges.txt"]) {
+    for name in ["README.md", "pytorch_model.bin", "merges.txt"] {
         bench.write(format!("reward/{name}"), format!("{name} as it was"));
     }
-    bench.write("reward/tokenizer.json", tokenizer());
+    for name in beside {
+        bench.write(format!("reward/{name}"), json!({"key": name}).to_string());
+    }
+    edit_config(&bench.path("reward"), |config| drop(config.insert("eos_token_id".into(), json!([0, 2]))));
+    let vocabulary = json!({"<|endoftext|>": 0, "<|padding|>": 1, "a": 2});
+    let tokenizer = json!({"version": "1.0", "added_tokens": [], "normalizer": null, "pre_tokenizer": null,
+        "post_processor": null, "decoder": null, "truncation": null, "padding": null,
+        "model": {"type": "WordLevel", "vocab": vocabulary, "unk_token": "a"}});
+    bench.write("reward/tokenizer.json", tokenizer.to_string());
     bench.write("reward/reward.json", json!({"mean": 0.5, "std": 2.0, "low": -1.0, "bound": 2.5}).to_string());
     edit_config(&bench.path("reward"), |config| {
         config.remove("pad_token_id");
@@ -172,11 +180,12 @@ fn what_lies_beside_the_weights_goes_along() {
         ["config.json", beside[2], "model.safetensors", "reward.json", beside[1], "tokenizer.json", beside[0]];
     assert_eq!(found, expected);
     for name in beside {
-        assert_eq!(bench.read(format!("new/{name}")), format!("{name} as it was"));
+        assert_eq!(bench.read(format!("new/{name}")), json!({"key": name}).to_string());
     }
     let config = config(&bench.path("new"));
     assert_eq!(config["architectures"], json!(["GPTNeoXForSequenceClassification"]));
     assert_eq!((&config["initializer_range"], &config["vocab_size_was"]), (&json!(0.125), &json!(7)));
+    assert_eq!(config["eos_token_id"], json!([0, 2]), "several ends stay several");
     assert_eq!(config["pad_token_id"], 1, "the tokenizer's padding, which rows of a batch need");
     let scores = |folder: PathBuf| {
         let (model, normalisation) = Checkpoint::open(folder).unwrap().reward_model(&cpu()).unwrap();
@@ -294,7 +303,7 @@ fn a_full_disk_leaves_nothing_behind() {
         // 64 blocks of 512 bytes, where half a weights file and all others fit.
         let script = format!("trap '' XFSZ; ulimit -f 64; exec '{}' {words}", env!("CARGO_BIN_EXE_touchstone"));
         let said = Said::from(shell.args(["-c", &script]).output().unwrap());
-        assert_eq!(said.code, Some(1), "{}", said.err);
+        assert_eq!(said.code, Some(11), "{}", said.err);
         let err = said.err.replace("\n  │ ", "").replace("\n  │", "");
         assert!(err.contains("model.safetensors") && err.contains("cannot write"), "{}", said.err);
         assert_eq!(entries(&bench), start);

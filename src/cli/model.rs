@@ -65,10 +65,12 @@ pub(super) fn open(source: &Path, optional: &[&str]) -> Result<Checkpoint> {
     match source.fetch(&["config.json", "model.safetensors"], optional) {
         Ok(folder) => Checkpoint::open(folder),
         // A repository may hold an adapter, which has other files.
-        Err(error) if error.to_string().contains(" has no config.json") => match source.fetch(&["adapter_config.json"], &[]) {
-            Ok(folder) if folder.join("adapter_config.json").is_file() => Checkpoint::open(folder).and(Err(error)),
-            _ => Err(error),
-        },
+        Err(error) if error.to_string().contains(" has no config.json") => {
+            match source.fetch(&["adapter_config.json"], &[]) {
+                Ok(folder) if folder.join("adapter_config.json").is_file() => Checkpoint::open(folder).and(Err(error)),
+                _ => Err(error),
+            }
+        }
         Err(error) => Err(error),
     }
 }

@@ -307,7 +307,10 @@ impl<'a> Reader<'a> {
         }
         let name = side.name();
         let tokens = encoded.map_or("no tokens of this tokenizer".into(), |ids| format!("{} tokens", ids.len()));
-        Err(Error::data(format!("{place}: {name} and {name}_ids disagree: the text makes {tokens}, and {} ids are given", ids.len()))
-            .hint(format!("remove {name} or {name}_ids; ids of another tokenizer have to be made anew")))
+        Err(Error::data(format!(
+            "{place}: {name} and {name}_ids disagree: the text makes {tokens}, and {} ids are given",
+            ids.len()
+        ))
+        .hint(format!("remove {name} or {name}_ids; ids of another tokenizer have to be made anew")))
     }
 }

@@ -34,12 +34,7 @@ impl Codec {
         Ok(Self::with(tokenizer, ends, max_prompt_tokens, max_response_tokens))
     }
 
-    pub fn with(
-        tokenizer: ModelTokenizer,
-        ends: Ends,
-        max_prompt_tokens: usize,
-        max_response_tokens: usize,
-    ) -> Self {
+    pub fn with(tokenizer: ModelTokenizer, ends: Ends, max_prompt_tokens: usize, max_response_tokens: usize) -> Self {
         let eos = ends.appended();
         Self { tokenizer, ends, eos, max_prompt_tokens, max_response_tokens }
     }

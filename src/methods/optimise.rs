@@ -277,7 +277,8 @@ impl<M: Trainable> Trainer<M> {
         let state = serde_json::to_string(&(self.step, cost, loop_state)).context(failed)?;
         std::fs::write(beside.join(STATE), state).context(failed)?;
         before()?;
-        let sums = PARTS.iter().map(|name| Ok((*name, sum(&beside.join(name))?))).collect::<Result<BTreeMap<_, _>>>()?;
+        let sums =
+            PARTS.iter().map(|name| Ok((*name, sum(&beside.join(name))?))).collect::<Result<BTreeMap<_, _>>>()?;
         std::fs::write(beside.join(SUMS), serde_json::to_string(&sums).context(failed)?).context(failed)?;
         for name in PARTS.into_iter().chain([SUMS]) {
             sync(&beside.join(name))?;
@@ -460,8 +461,7 @@ pub fn finite(value: f32, what: &str, step: usize) -> Result<f32> {
     if value.is_finite() {
         Ok(value)
     } else {
-        Err(Error::divergence(format!("{what} became {value} at optimiser step {step}"))
-            .hint(DIVERGED))
+        Err(Error::divergence(format!("{what} became {value} at optimiser step {step}")).hint(DIVERGED))
     }
 }
 
@@ -478,4 +478,128 @@ pub fn all_finite(values: &[f32], what: &str) -> Result<()> {
 /// A `[rows, columns]` tensor of host values.
 pub fn matrix(values: Vec<f32>, rows: usize, columns: usize, device: &burn::tensor::Device) -> Tensor<2> {
     Tensor::from_data(TensorData::new(values, [rows, columns]), device)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::methods::sft::negative_log_likelihood;
+    use crate::model::{LanguageModel, Sequence};
+
+    struct At<'a>(&'a Path);
+
+    impl Monitor for At<'_> {
+        fn checkpoint_folder(&self) -> Option<PathBuf> {
+            Some(self.0.to_owned())
+        }
+    }
+
+    const STEPS: usize = 5;
+
+    fn trainer() -> Trainer<LanguageModel> {
+        let settings = OptimiserSettings {
+            learning_rate: 1e-2,
+            schedule: Schedule::Linear,
+            warmup_steps: 0,
+            beta_1: 0.9,
+            beta_2: 0.99,
+            epsilon: 1e-6,
+            weight_decay: 0.0,
+            clip_norm: 1.0,
+        };
+        Trainer::new(LanguageModel::tiny(1), &settings, &Training::default(), 7, STEPS)
+    }
+
+    fn step(trainer: &mut Trainer<LanguageModel>) {
+        let row = Sequence::new(vec![3, 4 + trainer.step as u32], vec![5, 6, 1]);
+        let loss = |model: &LanguageModel, _| negative_log_likelihood(model, &[&row], 0.0);
+        trainer.step("the loss", 1, &Unwatched, loss).unwrap();
+    }
+
+    /// The weights after all steps.
+    fn ended(mut trainer: Trainer<LanguageModel>) -> Vec<Vec<f32>> {
+        while trainer.step < STEPS {
+            step(&mut trainer);
+        }
+        let weights = trainer.finish().weights();
+        weights.list().map(|listed| weights.values(listed.name).unwrap().into_owned()).collect()
+    }
+
+    #[test]
+    fn a_stop_at_any_step_of_saving_costs_one_interval_at_most() {
+        let undisturbed = ended(trainer());
+        let (mut stop, mut finished) = (0, false);
+        while !finished {
+            let folder = tempfile::tempdir().unwrap();
+            let mut running = trainer();
+            for _ in 0..3 {
+                step(&mut running);
+                let done = running.step.to_string();
+                running.save(folder.path(), &serde_json::Value::Null, &done).unwrap();
+            }
+            step(&mut running);
+            let mut left = stop;
+            let mut before = || {
+                left -= 1;
+                if left < 0 { Err(Error::files("stopped")) } else { Ok(()) }
+            };
+            let saved = running.save_in_steps(folder.path(), &serde_json::Value::Null, &"4", &mut before);
+            finished = saved.is_ok();
+            let mut resumed = trainer();
+            let state: Option<String> = resumed.resume(&At(folder.path())).unwrap();
+            let expected = if finished { 4 } else { 3 };
+            assert_eq!(
+                (state, resumed.step),
+                (Some(expected.to_string()), expected),
+                "stopped before operation {stop}"
+            );
+            // The next life saves as if nothing had been left behind.
+            while resumed.step < 4 {
+                step(&mut resumed);
+            }
+            resumed.save(folder.path(), &serde_json::Value::Null, &"4").unwrap();
+            let mut last = trainer();
+            assert_eq!(last.resume::<String>(&At(folder.path())).unwrap().unwrap(), "4");
+            assert!(ended(last) == undisturbed, "other weights after a stop before operation {stop}");
+            stop += 1;
+        }
+        assert!(stop > 7, "operations of saving: {stop}");
+    }
+
+    #[test]
+    fn a_newest_checkpoint_that_is_damaged_falls_back_to_the_one_before() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut running = trainer();
+        for _ in 0..3 {
+            step(&mut running);
+            let done = running.step;
+            running.save(folder.path(), &serde_json::Value::Null, &done).unwrap();
+        }
+        let kept = checkpoints(folder.path()).unwrap();
+        assert_eq!(kept.len(), 2, "the newest and the one before");
+        std::fs::write(kept[1].join(STATE), "[3,null,9]").unwrap();
+        assert_eq!(trainer().resume::<usize>(&At(folder.path())).unwrap(), Some(2));
+        assert_eq!(checkpoints(folder.path()).unwrap(), kept[..1], "the damaged one is gone");
+        std::fs::remove_file(kept[0].join(MODEL)).unwrap();
+        assert_eq!(trainer().resume::<usize>(&At(folder.path())).unwrap(), None);
+    }
+
+    /// Nothing has moved when it is found out.
+    #[test]
+    fn a_loss_or_a_gradient_that_is_not_finite_ends_training_by_step() {
+        let mut running = trainer();
+        step(&mut running);
+        let row = Sequence::new(vec![3], vec![5, 1]);
+        let scaled = |factor: f32| {
+            let row = row.clone();
+            move |model: &LanguageModel, _: Range<usize>| negative_log_likelihood(model, &[&row], 0.0) * factor
+        };
+        let error = running.step("the loss", 1, &Unwatched, scaled(f32::NAN)).unwrap_err();
+        assert_eq!(error.to_string(), "the loss became NaN at optimiser step 2");
+        assert_eq!(error.kind(), crate::ErrorKind::Divergence);
+        let error = running.step("the loss", 1, &Unwatched, scaled(1e30)).unwrap_err().to_string();
+        assert!(error.contains("gradient") && error.contains("at optimiser step 2"), "{error}");
+        assert_eq!(running.step, 1);
+        assert!(ended(running) == ended(trainer()), "a step that failed has moved weights");
+    }
 }

@@ -152,6 +152,7 @@ impl Checkpoint {
     fn weights_of(&self, head: Head, config: &GptNeoXConfig) -> Result<(Weights, Beside)> {
         let mut weights = Weights::open(&self.folder)?;
         let beside = layout::normalise(&mut weights, config)?;
+        weights.check_types()?;
         head.expect(&weights, config)?;
         Ok((weights, beside))
     }

@@ -39,8 +39,8 @@ const ARCHIVES: [(&[u8], &str, &str); 6] = [
 
 /// First bytes of other formats of weights.
 const OTHER_WEIGHTS: [(&[u8], &str); 4] = [
-    (b"GGUF", "weights in the format GGUF"),
-    (b"\x89HDF\r\n", "weights in the format HDF5 of TensorFlow"),
+    (b"GGUF", "a GGUF file"),
+    (b"\x89HDF\r\n", "an HDF5 file of TensorFlow"),
     (b"PAR1", "a parquet table"),
     (b"\x80\x02", "a pickle"),
 ];
@@ -118,12 +118,16 @@ impl Foreign {
     pub(super) fn error(&self, origin: &str) -> Error {
         let hint = match self {
             Self::Empty => "the copy or the download stopped before its first byte; fetch the file again".to_owned(),
-            Self::LfsPointer => "only the pointer was cloned: run `git lfs pull` in the repository, or download the file \
+            Self::LfsPointer => {
+                "only the pointer was cloned: run `git lfs pull` in the repository, or download the file \
                                  itself from the hub"
-                .to_owned(),
-            Self::Page => "the server answered with a page, perhaps an error or a login; download the file itself, which a \
+                    .to_owned()
+            }
+            Self::Page => {
+                "the server answered with a page, perhaps an error or a login; download the file itself, which a \
                            hub has under /resolve/<revision>/"
-                .to_owned(),
+                    .to_owned()
+            }
             Self::ByteOrderMark => "save it as UTF-8 without a byte-order mark".to_owned(),
             Self::Utf16 => "save it as UTF-8".to_owned(),
             Self::Archive("a zip archive", _) => {
@@ -133,9 +137,11 @@ impl Foreign {
             Self::OtherWeights("a safetensors file") => {
                 "name it model.safetensors, or fetch the file that belongs here".to_owned()
             }
-            Self::OtherWeights(_) => "save the model with `save_pretrained(…, safe_serialization=True)` of transformers, \
+            Self::OtherWeights(_) => {
+                "save the model with `save_pretrained(…, safe_serialization=True)` of transformers, \
                                       which writes model.safetensors"
-                .to_owned(),
+                    .to_owned()
+            }
             Self::Zeros => "a download or a copy was not finished; fetch the file again".to_owned(),
             Self::Text(_) => "the server may have answered with a message; fetch the file again".to_owned(),
         };
@@ -192,7 +198,7 @@ pub(super) fn check_text(bytes: &[u8], origin: &str) -> Result<()> {
 fn not_json(bytes: &[u8], origin: &str, cause: serde_json::Error) -> Error {
     let line = bytes.split(|byte| *byte == b'\n').nth(cause.line().saturating_sub(1)).unwrap_or_default();
     let column = cause.column().min(line.len());
-    let near = String::from_utf8_lossy(&line[column.saturating_sub(12)..line.len().min(column + 12)]).into_owned();
+    let near = String::from_utf8_lossy(&line[column.saturating_sub(12)..line.len().min(column + 28)]).into_owned();
     if let Some(number) = ["NaN", "Infinity"].into_iter().find(|number| near.contains(number)) {
         return Error::model(format!("{origin}, line {}: {number} is not a number that JSON can hold", cause.line()))
             .hint("whoever wrote the file computed something that is not finite; write the right number")
@@ -251,7 +257,7 @@ mod tests {
         assert_eq!(Foreign::in_safetensors(b"\x10\0\0\0\0\0\0\0{}"), None);
         assert_eq!(Foreign::in_pickle(b"PK\x03\x04"), None);
         assert_eq!(Foreign::in_pickle(b"\x10\0\0\0\0\0\0\0{}"), Some(Foreign::OtherWeights("a safetensors file")));
-        assert_eq!(Foreign::in_safetensors(b"GGUF\x03\0\0\0"), Some(Foreign::OtherWeights("weights in the format GGUF")));
+        assert_eq!(Foreign::in_safetensors(b"GGUF\x03\0\0\0"), Some(Foreign::OtherWeights("a GGUF file")));
         assert_eq!(Foreign::in_safetensors(b"Entry not found"), Some(Foreign::Text("Entry not found".into())));
         assert_eq!(Foreign::in_pickle(b"\x80\x02\x8a\nl"), None, "PyTorch before 1.6 wrote bare pickles");
         assert_eq!(Foreign::in_safetensors(b"\x80\x02\x8a\nl\x0c\xfc\x9cF"), Some(A_PICKLE));

@@ -145,8 +145,9 @@ fn check(logits: &Tensor<2>, temperature: f32, place: impl Fn(usize) -> Option<S
             Err(Error::divergence(format!("{place}: the logits overflow at temperature {temperature}"))
                 .hint("raise the temperature, or set it to 0 to take the most likely token"))
         }
-        Some((place, _)) => Err(Error::divergence(format!("{place}: the model's logits are not finite"))
-            .hint("the model computes numbers that are too large or undefined; take another checkpoint, or compute in f32")),
+        Some((place, _)) => Err(Error::divergence(format!("{place}: the model's logits are not finite")).hint(
+            "the model computes numbers that are too large or undefined; take another checkpoint, or compute in f32",
+        )),
     }
 }
 
@@ -156,9 +157,9 @@ fn draw(logits: Tensor<2>, active: &mut [Active], sampling: &Sampling, device: &
     let uniforms = Tensor::from_data(TensorData::new(uniforms, [active.len()]), device);
     let tokens = fused::sample(logits, sampling.temperature, sampling.top_p, uniforms);
     let tokens = tokens.try_into_data().map_err(|cause| {
-        Error::device("sampled tokens cannot be read from their device")
-            .caused_by(format!("{cause:?}"))
-            .hint("the device failed, or its memory is full; run the command again, with a smaller batch if it fails again")
+        Error::device("sampled tokens cannot be read from their device").caused_by(format!("{cause:?}")).hint(
+            "the device failed, or its memory is full; run the command again, with a smaller batch if it fails again",
+        )
     })?;
     Ok(tokens.iter::<i64>().map(|token| token as u32).collect())
 }

@@ -86,7 +86,8 @@ impl GptNeoXConfig {
     /// Errors on what this implementation would compute differently from transformers.
     pub fn validate(&self, origin: &str) -> Result<()> {
         let wrong = |message: String| {
-            Err(Error::model(format!("{origin}: {message}")).hint("the configuration is damaged, or of another architecture"))
+            Err(Error::model(format!("{origin}: {message}"))
+                .hint("the configuration is damaged, or of another architecture"))
         };
         let sizes = [
             ("vocab_size", self.vocab_size),
@@ -102,12 +103,17 @@ impl GptNeoXConfig {
         }
         let parameters = self.parameters_at_most();
         if parameters > MOST_PARAMETERS {
-            return wrong(format!("its sizes make {parameters} parameters; up to {MOST_PARAMETERS} can be reckoned with"));
+            return wrong(format!(
+                "its sizes make {parameters} parameters; up to {MOST_PARAMETERS} can be reckoned with"
+            ));
         }
         for (key, value) in [("layer_norm_eps", self.layer_norm_eps), ("rotary_emb_base", self.rotary_emb_base)] {
             if !((value as f32).is_finite() && value > 0.0) {
                 return wrong(format!("{key} is {value}; it must be a number above 0"));
             }
+        }
+        if self.layer_norm_eps >= 1.0 {
+            return wrong(format!("layer_norm_eps is {}; it must be a small number", self.layer_norm_eps));
         }
         if self.hidden_act != "gelu" {
             return wrong(format!("hidden_act `{}` is not supported, only `gelu`", self.hidden_act));
@@ -131,7 +137,8 @@ impl GptNeoXConfig {
     /// Parameters of the decoder and of a head as large as its embedding, in numbers that no size overflows.
     fn parameters_at_most(&self) -> u128 {
         let [vocabulary, d, inner, layers] =
-            [self.vocab_size, self.hidden_size, self.intermediate_size, self.num_hidden_layers].map(|size| size as u128);
+            [self.vocab_size, self.hidden_size, self.intermediate_size, self.num_hidden_layers]
+                .map(|size| size as u128);
         2 * vocabulary * d + layers * (4 * d * d + 2 * d * inner + 13 * d + inner) + 2 * d
     }
 

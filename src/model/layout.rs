@@ -199,8 +199,11 @@ fn unwrap(weights: &mut Weights) -> Result<()> {
     };
     while let Some(prefix) = found(weights) {
         if let Some(bare) = weights.list().find(|tensor| !tensor.name.starts_with(prefix)) {
-            return Err(Error::model(format!("{origin}: some names begin with `{prefix}`, and `{}` does not", bare.name))
-                .hint("the folder mixes two ways of saving a model; save the unwrapped model again"));
+            return Err(Error::model(format!(
+                "{origin}: some names begin with `{prefix}`, and `{}` does not",
+                bare.name
+            ))
+            .hint("the folder mixes two ways of saving a model; save the unwrapped model again"));
         }
         weights.rename(|name| name.strip_prefix(prefix).unwrap_or(name).to_owned())?;
     }

@@ -55,8 +55,9 @@ impl ModelTokenizer {
     /// As [`open`](Self::open), where the file has another name.
     pub fn read(path: &Path) -> Result<Self> {
         if !path.is_file() {
-            return Err(Error::model(format!("there is no tokenizer {}", path.display()))
-                .hint("the folder needs the tokenizer.json of its model, which transformers writes with the tokenizer"));
+            return Err(Error::model(format!("there is no tokenizer {}", path.display())).hint(
+                "the folder needs the tokenizer.json of its model, which transformers writes with the tokenizer",
+            ));
         }
         let mut read = Self::parse(&contents::read(path)?, &path.display().to_string())?;
         for name in [TOKENIZER_CONFIG, SPECIAL_TOKENS] {
@@ -97,8 +98,10 @@ impl ModelTokenizer {
         for (key, harmless) in [("dropout", 0.0), ("alpha", 0.0), ("nbest_size", 0.0)] {
             let value = &model[key];
             if !value.is_null() && value.as_f64() != Some(harmless) {
-                return Err(Error::model(format!("{origin}: model.{key} is {value}, so the same text has other tokens each time"))
-                    .hint(format!("set `{key}` to null in that file: it is for training a model, not for measuring one")));
+                return Err(Error::model(format!(
+                    "{origin}: model.{key} is {value}, so the same text has other tokens each time"
+                ))
+                .hint(format!("set `{key}` to null in that file: it is for training a model, not for measuring one")));
             }
         }
         for added in described["added_tokens"].as_array().into_iter().flatten() {
@@ -114,7 +117,9 @@ impl ModelTokenizer {
             }
         }
         tokenizer.with_padding(None);
-        tokenizer.with_truncation(None).map_err(|cause| Error::model(format!("{origin}: its truncation")).caused_by(cause))?;
+        tokenizer
+            .with_truncation(None)
+            .map_err(|cause| Error::model(format!("{origin}: its truncation")).caused_by(cause))?;
         tokenizer.set_encode_special_tokens(true);
         let Some(largest) = tokenizer.get_vocab(true).into_values().max() else {
             return Err(Error::model(format!("{origin} has no tokens")).hint("fetch the tokenizer of the model again"));
@@ -174,8 +179,12 @@ impl ModelTokenizer {
         if self.size <= rows {
             return Ok(());
         }
-        Err(Error::model(format!("{}: its largest id is {}, and the embedding has {rows} rows", self.origin, self.size - 1))
-            .hint("tokenizer and weights belong to different models; take both from one repository"))
+        Err(Error::model(format!(
+            "{}: its largest id is {}, and the embedding has {rows} rows",
+            self.origin,
+            self.size - 1
+        ))
+        .hint("tokenizer and weights belong to different models; take both from one repository"))
     }
 
     /// Tokens of a text. The name of a control token in it is spelled out.

@@ -365,6 +365,14 @@ impl Weights {
         }
     }
 
+    /// Errors on the first tensor of numbers that no weight may be.
+    pub fn check_types(&self) -> Result<()> {
+        self.tensors.values().try_for_each(|entry| match &entry.values {
+            Values::Stored(stored) => stored.stored_as().map(|_| ()),
+            Values::Held(_) | Values::Computed(_) => Ok(()),
+        })
+    }
+
     /// What is wrong with these tensors as exactly those `expected`, each by name and shape.
     pub fn check_all(&self, expected: &[(String, Vec<usize>)]) -> Vec<Error> {
         let mut wrong: Vec<Error> = expected.iter().filter_map(|(name, shape)| self.check(name, shape).err()).collect();
@@ -438,8 +446,9 @@ pub fn stable_id(name: &str) -> ParamId {
 pub fn host<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f32>> {
     let shape = tensor.dims();
     let unread = || {
-        Error::device(format!("a tensor of shape {shape:?} cannot be read from its device"))
-            .hint("the device failed, or its memory is full; run the command again, with a smaller batch if it fails again")
+        Error::device(format!("a tensor of shape {shape:?} cannot be read from its device")).hint(
+            "the device failed, or its memory is full; run the command again, with a smaller batch if it fails again",
+        )
     };
     let data = tensor.try_into_data().map_err(|cause| unread().caused_by(format!("{cause:?}")))?;
     let values: Vec<f32> =

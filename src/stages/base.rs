@@ -3,8 +3,8 @@
 
 use super::common::{Watch, WorldAt, device, read_json, tokenizer_folder, within_memory, write_json};
 use super::work::{self, Regime, Texts, Work};
-use crate::data::hub::Source;
 use crate::data::Codec;
+use crate::data::hub::Source;
 use crate::eval::copying::slot_accuracy;
 use crate::experiment::{GenerationSettings, ModelSettings};
 use crate::methods::pretrain::PretrainSettings;

@@ -18,9 +18,12 @@ pub(super) fn refuse(folder: &Path) -> Result<()> {
         false => None,
     };
     let of = base.map_or("another model".into(), |base| format!("the base model `{base}`"));
-    Err(Error::model(format!("{} holds {found}: it is an adapter of PEFT for {of}, and not a whole model", folder.display()))
-        .hint(
-            "merge it first: `AutoPeftModelForCausalLM.from_pretrained(…).merge_and_unload().save_pretrained(…)`; if the \
+    Err(Error::model(format!(
+        "{} holds {found}: it is an adapter of PEFT for {of}, and not a whole model",
+        folder.display()
+    ))
+    .hint(
+        "merge it first: `AutoPeftModelForCausalLM.from_pretrained(…).merge_and_unload().save_pretrained(…)`; if the \
              folder holds a merged model too, move the adapter's files away",
-        ))
+    ))
 }

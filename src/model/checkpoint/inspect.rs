@@ -23,7 +23,7 @@ pub struct Inspection {
     /// Dimensions of each head, and how many of them are rotated.
     pub head_size: usize,
     pub rotary_dims: usize,
-    /// Tokens of the tokenizer; none without one.
+    /// One more than the largest id of the tokenizer; none without one.
     pub tokens: Option<usize>,
     /// Rows of the embedding that no token uses.
     pub padding_rows: Option<usize>,
