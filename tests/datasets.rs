@@ -336,7 +336,7 @@ fn files_that_are_cut_short_or_something_else_are_named() {
         refused::<SummarisedPost>(&desk.write("empty.parquet", "")),
         refused::<SummarisedPost>(&desk.write("text.parquet", "not parquet at all, but long enough to be looked at")),
         refused::<SummarisedPost>(&desk.write("array.jsonl", "[1, 2]\n")),
-        Dataset::file(&desk.write("posts.json", "[]")).unwrap_err(),
+        Dataset::file(&desk.write("posts.text", "words")).unwrap_err(),
         Dataset::file(&desk.path("absent.csv")).unwrap_err(),
         Dataset::file(&desk.write("cut.jsonl", &lines))
             .unwrap()
@@ -396,7 +396,7 @@ fn rows_come_before_the_end_of_the_file_is_looked_at() {
     let mut rows = set.rows::<SummarisedPost>().unwrap();
     assert!(rows.by_ref().take(2048).all(|row| row.is_ok()));
     let told = desk.told(&rows.find_map(Result::err).unwrap());
-    assert!(told.starts_with("damaged.jsonl, line 3001: not a JSON object"), "{told}");
+    assert!(told.starts_with("damaged.jsonl, line 3001: the text ends inside a row"), "{told}");
     assert!(rows.next().is_none());
 }
 
@@ -456,7 +456,7 @@ fn rows_are_counted_from_the_beginning_of_their_own_file() {
     desk.jsonl("train-00001-of-00002.jsonl", &rows[2..]);
     let set = Dataset::open(&Source::Local(desk.0.path().into()), None, "train").unwrap();
     let error = set.rows::<SummarisedPost>().unwrap().find_map(Result::err).unwrap();
-    assert!(desk.told(&error).starts_with("train-00001-of-00002.jsonl, row 2: no title"), "{error}");
+    assert!(desk.told(&error).starts_with("train-00001-of-00002.jsonl, line 2: no title"), "{error}");
 }
 
 // --- On a hub ---

@@ -15,6 +15,7 @@ pub mod rows;
 pub mod runs;
 pub mod score;
 pub mod snapshot;
+pub mod sources;
 pub mod stage;
 pub mod stats;
 pub mod study;

@@ -1,6 +1,6 @@
 //! `touchstone runs`: looks into a store of artifacts, and checks it.
 
-use super::{FAILURE, SUCCESS, print};
+use super::{FAILURE, SUCCESS, print, sources};
 use crate::error::Result;
 use crate::pipeline::{Manifest, Problem, StageKey, StageSpec, Store, Verification};
 use comfy_table::{CellAlignment, Table, presets};
@@ -29,7 +29,8 @@ enum RunsCommand {
     },
     /// Rehash every file and report what is damaged, missing or extra; fails if anything is.
     ///
-    /// Leftovers of attempts that are over are listed too, and are no failure.
+    /// Leftovers of attempts that are over and files outside the store that have changed since they were read are listed
+    /// too, and are no failure.
     Verify {
         /// Remove the damaged artifacts, so that the next run computes them again.
         #[arg(long)]
@@ -126,6 +127,13 @@ fn describe_spec(spec: &StageSpec) -> String {
 fn verify(store: &Store, repair: bool) -> Result<u8> {
     let report = store.verify()?;
     print(&describe_verification(&report))?;
+    let sources = sources::notes(store)?;
+    if !sources.is_empty() {
+        print(&format!(
+            "{}\nartifacts hold what was read then; with other files the next run is another study\n",
+            sources.join("\n")
+        ))?;
+    }
     if repair {
         // Brings back the folder of locks where a copy left out what was empty.
         let removed = Store::open(store.root())?.repair(&report)?;
