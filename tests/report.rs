@@ -504,3 +504,33 @@ fn many_methods_are_drawn_as_rows_with_room_for_their_names() {
     let iterations = String::from_utf8(files["figures/gold_score-by-iteration.svg"].clone()).unwrap();
     assert_eq!(iterations.matches("…, medium (6 M)</text>").count(), 8);
 }
+
+/// The share of ties stands beside every accuracy, as a column of its own in csv and in the tables, and the report says the rule.
+#[test]
+fn ties_stand_beside_what_they_count_half_in() {
+    let mut input = fixture();
+    let accuracy = input.layout.metrics.iter_mut().find(|metric| metric.id == "accuracy").unwrap();
+    accuracy.ties = Some("accuracy_ties".to_owned());
+    let mut rows = input.metrics.rows().to_vec();
+    let of_accuracy: Vec<Metric> = rows.iter().filter(|row| row.metric == "accuracy").cloned().collect();
+    rows.extend(of_accuracy.into_iter().map(|row| Metric {
+        metric: "accuracy_ties".into(),
+        value: Some(0.125),
+        ..row
+    }));
+    input.metrics = Metrics::from_rows(rows).unwrap();
+    let home = tempfile::tempdir().unwrap();
+    let folder = home.path().join("report");
+    report::write(&input, &folder).unwrap();
+    for table in ["reward", "iterations"] {
+        let frame = csv(&folder.join(format!("tables/{table}.csv")));
+        let names: Vec<&str> = frame.get_column_names().into_iter().map(|name| name.as_str()).collect();
+        let at = names.iter().position(|name| *name == "accuracy_mark").unwrap();
+        assert_eq!(names[at + 1], "accuracy_ties", "{table}: {names:?}");
+        let ties = frame.column("accuracy_ties").unwrap().f64().unwrap();
+        assert!(ties.iter().flatten().count() > 0 && ties.iter().flatten().all(|share| share == 0.125), "{table}");
+    }
+    let page = fs::read_to_string(folder.join("report.md")).unwrap();
+    assert!(page.contains("| ties |") && page.contains("| 0.125 |"), "{page}");
+    assert!(page.matches("A tie counts one half").count() >= 2, "beside the table and at the end");
+}

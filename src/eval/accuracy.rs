@@ -106,7 +106,9 @@ fn check_finite(scores: &[f64], pairs: &[ResponsePair]) -> Result<()> {
         pair.id,
         scores[at]
     ))
-    .hint("a model that scores so cannot be ranked: look for NaN or infinity in its weights with `touchstone model info`"))
+    .hint(
+        "a model that scores so cannot be ranked: look for NaN or infinity in its weights with `touchstone model info`",
+    ))
 }
 
 #[cfg(test)]

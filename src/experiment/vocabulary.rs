@@ -130,7 +130,9 @@ impl Metric {
             Metric::OnPolicyAccuracy,
             Metric::DemonstrationAccuracy,
         ];
-        ACCURACIES.iter().any(|accuracy| *accuracy == self || [accuracy.ties(), accuracy.strict()].contains(&Some(self)))
+        ACCURACIES
+            .iter()
+            .any(|accuracy| *accuracy == self || [accuracy.ties(), accuracy.strict()].contains(&Some(self)))
     }
 
     /// The share of ties behind a share of pairs in which each tie counts one half.

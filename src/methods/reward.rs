@@ -179,7 +179,8 @@ pub fn train_reward(
 
 /// Share of pairs whose preferred response scores higher, from the differences of their scores; a tie counts one half.
 fn accuracy(deltas: &[f32]) -> f32 {
-    let right: f32 = deltas.iter().map(|delta| if *delta > 0.0 { 1.0 } else { f32::from(u8::from(*delta == 0.0)) / 2.0 }).sum();
+    let right: f32 =
+        deltas.iter().map(|delta| if *delta > 0.0 { 1.0 } else { f32::from(u8::from(*delta == 0.0)) / 2.0 }).sum();
     right / deltas.len() as f32
 }
 
@@ -293,6 +294,13 @@ fn responses(pairs: &[Pair]) -> impl Iterator<Item = &Sequence> {
 mod tests {
     use super::*;
     use crate::methods::optimise::Schedule;
+
+    #[test]
+    fn a_tie_counts_one_half() {
+        assert_eq!(accuracy(&[0.0; 4]), 0.5);
+        assert_eq!(accuracy(&[1.0, -2.0, 0.0, -0.0]), 0.5);
+        assert_eq!(accuracy(&[1.0, 2.0, 0.0, 3.0]), 0.875);
+    }
 
     fn tensor(values: &[f32]) -> Tensor<1> {
         let device = crate::device::select(crate::device::DEFAULT).unwrap();

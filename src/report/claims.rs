@@ -91,6 +91,10 @@ impl Part<'_> {
     pub fn words(&self) -> String {
         match self.verdict {
             None => "no data: no seed has both methods".to_owned(),
+            Some(Verdict::Inconclusive { .. }) if self.tested.is_some_and(|tested| tested.sd == Some(0.0)) => {
+                "inconclusive: the difference is the same under every seed, and without spread there is no test"
+                    .to_owned()
+            }
             Some(verdict) => words(verdict),
         }
     }

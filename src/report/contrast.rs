@@ -46,7 +46,13 @@ pub fn over_seeds_and_items(
         Some(sum)
     };
     match seeds.iter().map(row).collect::<Option<Vec<_>>>() {
-        Some(rows) if !rows.is_empty() => stats::two_way(&rows, view.level()).map(Some),
+        Some(mut rows) if !rows.is_empty() => {
+            let items = seeds.iter().flat_map(|seed| {
+                signed.iter().filter_map(move |(method, _)| view.items(method, size, &metric.id)?.get(seed).copied())
+            });
+            stats::without_rounding(&mut rows, items.flatten());
+            stats::two_way(&rows, view.level()).map(Some)
+        }
         _ => Ok(None),
     }
 }

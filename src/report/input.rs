@@ -191,6 +191,9 @@ pub struct MetricColumn {
     /// Values the metric can take, to keep a plot's axis inside them.
     #[serde(default)]
     pub range: Option<[f64; 2]>,
+    /// The metric that holds the share of ties, for a share of pairs in which each tie counts one half; shown beside it.
+    #[serde(default)]
+    pub ties: Option<String>,
 }
 
 /// Which way a metric improves.

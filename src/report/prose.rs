@@ -4,6 +4,10 @@ use super::format;
 use super::view::View;
 use crate::error::Result;
 
+/// How ties count in accuracies and win rates.
+pub const TIES: &str =
+    "A tie counts one half in accuracies, agreements and win rates; the share of ties stands beside each.";
+
 pub fn seeds(view: &View) -> String {
     let seeds: Vec<String> = view.header().seeds_planned.iter().map(u64::to_string).collect();
     if seeds.is_empty() {
@@ -108,7 +112,7 @@ pub fn notes(view: &View) -> Vec<String> {
 /// How to read the numbers.
 pub fn reading(view: &View) -> Vec<String> {
     let level = format::percent(view.level());
-    vec![
+    let mut lines = vec![
         format!(
             "`0.712 [0.690, 0.734]` is a mean over seeds with its {level} % Student t interval. The estimand is that of a \
              **fixed test set**: seeds vary, prompts do not, so an interval says what retraining would change, not what \
@@ -128,13 +132,20 @@ pub fn reading(view: &View) -> Vec<String> {
         "Intervals of differences are not adjusted for the number of comparisons; adjusted p-values and verdicts are, so an \
          interval may leave out 0 where the verdict is inconclusive."
             .to_owned(),
-        "`n/a` is not defined or not measured; it is never 0. One seed has a mean but no interval; differences without \
-         any spread have no p."
+        "`n/a` is not defined or not measured; it is never 0. One seed has a mean but no interval; values without any \
+         spread have neither an interval nor a p."
             .to_owned(),
         "A collapsed run finished and its numbers count. A failed or missing run has none and is counted above."
             .to_owned(),
         "The csv and parquet files hold the same tables unrounded, `metrics.csv` and `metrics.parquet` every measured \
          value, `summary.json` counts and verdicts for programs."
             .to_owned(),
-    ]
+    ];
+    if view.layout().metrics.iter().any(|metric| metric.ties.is_some()) {
+        lines.push(format!(
+            "{TIES} A tie is two scores that are exactly equal, as those of identical responses are. With ties counted as \
+             wrong, as most published numbers are, an accuracy is lower by half of that share: the metrics that end in `_strict`."
+        ));
+    }
+    lines
 }

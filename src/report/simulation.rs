@@ -111,6 +111,7 @@ fn experiment(truth: &Truth, stream: &mut ChaCha8Rng) -> ReportInput {
                 better: Better::Higher,
                 decimals: 3,
                 range: None,
+                ties: None,
             }],
             primary: "gold".to_owned(),
             tables: Vec::new(),

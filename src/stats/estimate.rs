@@ -116,6 +116,15 @@ pub(super) fn agree(values: &[f64], largest: f64) -> bool {
     high - low <= 4.0 * f64::EPSILON * largest
 }
 
+/// Makes sums or differences of `terms` exactly equal where they agree up to the rounding of these, so that rounding is not
+/// taken for spread.
+pub fn without_rounding<'a>(rows: &mut [Vec<f64>], terms: impl IntoIterator<Item = &'a f64>) {
+    let values = rows.concat();
+    if let Some(first) = values.first().filter(|_| agree(&values, largest(terms))) {
+        rows.iter_mut().for_each(|row| row.fill(*first));
+    }
+}
+
 /// The largest magnitude of `values`; 0 without any.
 pub(super) fn largest<'a>(values: impl IntoIterator<Item = &'a f64>) -> f64 {
     values.into_iter().fold(0.0, |largest, value| largest.max(value.abs()))

@@ -25,7 +25,7 @@ pub use aggregate::{Scores, interquartile_mean, median, optimality_gap, performa
 pub use bootstrap::{Bootstrapped, FEW_RUNS, Resampling, improvement_over_tasks, quantile, stratified_bootstrap};
 pub use bradley_terry::{Battle, Strengths, bradley_terry, bradley_terry_bootstrap};
 pub use cluster::{clustered, group_standard_error, two_way};
-pub use estimate::{Estimate, Interval, IntervalMethod, mean, wilson};
+pub use estimate::{Estimate, Interval, IntervalMethod, mean, wilson, without_rounding};
 pub use exact::{mann_whitney_exact, mcnemar_exact, wilcoxon_exact};
 pub use length_control::{Judgement, length_controlled_win_rates};
 pub use multiplicity::{adjust_defined, benjamini_hochberg, holm};

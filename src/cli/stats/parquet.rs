@@ -29,13 +29,20 @@ enum Meaning {
     Float,
     Half,
     /// Unscaled integers; the number is 10^-scale of each.
-    Decimal { scale: i32 },
+    Decimal {
+        scale: i32,
+    },
     Text,
     Date,
     /// Parts of a second since midnight.
-    Time { per_second: i64 },
+    Time {
+        per_second: i64,
+    },
     /// Parts of a second since 1970.
-    Timestamp { per_second: i64, utc: bool },
+    Timestamp {
+        per_second: i64,
+        utc: bool,
+    },
     Uuid,
 }
 
@@ -113,8 +120,7 @@ fn read_columns(path: &Path, file: &File, args: &StatsArgs) -> Result<Rows> {
     let unread = |cause: ParquetError| damaged(path, "it cannot be read as parquet").caused_by(cause);
     let reader = SerializedFileReader::new(handle).map_err(unread)?;
     let schema = reader.metadata().file_metadata().schema_descr();
-    let columns: Vec<String> =
-        schema.root_schema().get_fields().iter().map(|field| field.name().to_owned()).collect();
+    let columns: Vec<String> = schema.root_schema().get_fields().iter().map(|field| field.name().to_owned()).collect();
     check_once(path, &columns)?;
     let find = |name| {
         let root = place(path, &columns, name)?;
@@ -158,7 +164,10 @@ fn column<'a>(
     if !field.is_primitive() || descriptor.max_rep_level() > 0 {
         return Err(refuse("holds lists, structs or maps"));
     }
-    let Some(meaning) = Meaning::of(&descriptor) else { return Err(refuse("holds bytes of a fixed length")) };
+    let Some(meaning) = Meaning::of(&descriptor) else {
+        return Err(refuse("holds bytes of a fixed length, as polars writes integers of 128 bits")
+            .hint("cast the column to 64-bit integers, decimals or text before it is written"));
+    };
     Ok(Column { path, name, leaf, meaning })
 }
 
@@ -210,12 +219,12 @@ impl Column<'_> {
             }
             ColumnReader::FloatColumnReader(reader) => self.cells(reader, row, |cell, row| add(f64::from(*cell), row)),
             ColumnReader::DoubleColumnReader(reader) => self.cells(reader, row, |cell, row| add(*cell, row)),
-            ColumnReader::ByteArrayColumnReader(reader) => self.cells(reader, row, |cell: &ByteArray, row| {
-                match self.meaning {
+            ColumnReader::ByteArrayColumnReader(reader) => {
+                self.cells(reader, row, |cell: &ByteArray, row| match self.meaning {
                     Meaning::Decimal { scale } => add(parsed(&decimal(cell.data(), scale)), row),
                     _ => add(number(self.path, self.name, row, cell.data())?, row),
-                }
-            }),
+                })
+            }
             ColumnReader::FixedLenByteArrayColumnReader(reader) => {
                 self.cells(reader, row, |cell: &FixedLenByteArray, row| match self.meaning {
                     Meaning::Decimal { scale } => add(parsed(&decimal(cell.data(), scale)), row),
@@ -306,7 +315,8 @@ impl Column<'_> {
             Meaning::Time { per_second } => {
                 let (seconds, nanoseconds) = split(cell, per_second);
                 let time = u32::try_from(seconds).ok().zip(u32::try_from(nanoseconds).ok());
-                let time = time.and_then(|(seconds, rest)| NaiveTime::from_num_seconds_from_midnight_opt(seconds, rest));
+                let time =
+                    time.and_then(|(seconds, rest)| NaiveTime::from_num_seconds_from_midnight_opt(seconds, rest));
                 time.map_or_else(|| format!("time {cell}"), |time| time.format("%H:%M:%S%.f").to_string())
             }
             Meaning::Timestamp { per_second, utc } => {

@@ -127,11 +127,15 @@ impl Content {
             return Self::Other(what, remedy);
         }
         let text = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head).trim_ascii_start();
-        let begins = |with: &str| text.get(..with.len()).is_some_and(|start| start.eq_ignore_ascii_case(with.as_bytes()));
+        let begins =
+            |with: &str| text.get(..with.len()).is_some_and(|start| start.eq_ignore_ascii_case(with.as_bytes()));
         if text.is_empty() {
             Self::Other("empty", "give a csv file with a header and one row per unit")
         } else if ["<!doctype", "<html", "<?xml"].into_iter().any(begins) {
-            Self::Other("a web page", "what was downloaded is a page of a site, often an error: download the file itself")
+            Self::Other(
+                "a web page",
+                "what was downloaded is a page of a site, often an error: download the file itself",
+            )
         } else if text.starts_with(b"{") || text.starts_with(b"[") {
             Self::Other("JSON", "write the rows as csv or parquet: `pandas.read_json(FILE, lines=True).to_csv(NEW)`")
         } else if head[..head.len().min(4096)].contains(&0) {
@@ -254,12 +258,10 @@ pub(super) fn bad_name(path: &Path, column: &str, row: usize, bytes: &[u8], why:
             bad_cell(path, column, row, &found)
                 .hint("write the table as UTF-8, such as by `iconv -f LATIN1 -t UTF-8 FILE > NEW`")
         }
-        BadName::TooMany => Error::data(format!(
-            "{}: column {column:?} has more than {} different values",
-            path.display(),
-            u32::MAX
-        ))
-        .hint("name a column of groups or units"),
+        BadName::TooMany => {
+            Error::data(format!("{}: column {column:?} has more than {} different values", path.display(), u32::MAX))
+                .hint("name a column of groups or units")
+        }
     }
 }
 
@@ -314,5 +316,100 @@ pub(super) fn fill(source: &mut impl Read, buffer: &mut [u8]) -> io::Result<usiz
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             other => return other,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ErrorKind;
+    use proptest::prelude::*;
+    use std::path::PathBuf;
+
+    fn args(file: PathBuf) -> StatsArgs {
+        let [value, group, unit] = ["float64", "method", "seed"].map(str::to_owned);
+        StatsArgs { file, value, group, unit, baseline: None, level: 0.95, json: false }
+    }
+
+    fn fixture(name: &str) -> Vec<u8> {
+        let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tables").join(name);
+        std::fs::read(path).unwrap()
+    }
+
+    /// What comes of a file with these bytes: its groups, or an error about its contents.
+    fn of_bytes(bytes: &[u8]) -> std::result::Result<Groups, Error> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), bytes).unwrap();
+        let read = read(&args(file.path().to_owned()));
+        if let Err(error) = &read {
+            assert_eq!(error.kind(), ErrorKind::Data, "{error}");
+            assert!(miette::Diagnostic::help(error).is_some(), "{error}");
+        }
+        read
+    }
+
+    #[test]
+    fn a_parquet_file_that_is_cut_or_has_a_wrong_byte_is_an_error_or_a_table() {
+        for name in ["encodings.parquet", "pandas.parquet"] {
+            let whole = fixture(name);
+            assert_eq!(of_bytes(&whole).unwrap().list.len(), 2);
+            for at in (0..whole.len()).step_by(3) {
+                assert!(of_bytes(&whole[..at]).is_err());
+                let mut wrong = whole.clone();
+                wrong[at] ^= 1 << (at % 8);
+                let _ = of_bytes(&wrong);
+            }
+        }
+    }
+
+    /// A field as csv writes it.
+    fn quoted(text: &str) -> String {
+        format!("\"{}\"", text.replace('"', "\"\""))
+    }
+
+    proptest! {
+        #[test]
+        fn a_csv_gives_what_was_written(
+            rows in prop::collection::vec(("[a-c,;\"\n é]{1,4}", -1e9..1e9_f64), 1..20),
+            separator in prop::sample::select(vec![",", ";", "\t", "|"]),
+            mark in any::<bool>(),
+            end in prop::sample::select(vec!["\n", "\r\n"]),
+        ) {
+            let mut text = if mark { "\u{feff}".to_owned() } else { String::new() };
+            text += &["seed", "note", "float64", "method"].join(separator);
+            for (unit, (group, value)) in rows.iter().enumerate() {
+                let cells = [unit.to_string(), quoted("a, b; \"c\"\n\t|"), value.to_string(), quoted(group)];
+                text += end;
+                text += &cells.join(separator);
+            }
+            let groups = of_bytes(text.as_bytes()).unwrap();
+            let mut names: Vec<&str> = Vec::new();
+            rows.iter().for_each(|(group, _)| if !names.contains(&group.as_str()) { names.push(group) });
+            prop_assert_eq!(groups.list.iter().map(|group| group.name.as_str()).collect::<Vec<_>>(), names.clone());
+            for (group, name) in groups.list.iter().zip(names) {
+                let values: Vec<f64> = rows.iter().filter(|row| row.0 == name).map(|row| row.1).collect();
+                prop_assert_eq!(&group.values, &values);
+            }
+        }
+
+        #[test]
+        fn any_bytes_are_a_table_or_an_error(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = of_bytes(&bytes);
+            let _ = of_bytes(&[b"method,seed,float64\n".as_slice(), &bytes].concat());
+        }
+    }
+
+    #[test]
+    fn a_csv_longer_than_a_buffer_is_read_to_its_end() {
+        let rows = 150_000;
+        let mut text = "method,seed,float64\n".to_owned();
+        for row in 0..rows {
+            text += &format!("\"m, {}\",{},{}\n", row % 3, row / 3, row % 7);
+        }
+        assert!(text.len() > 2 * HEAD);
+        let groups = of_bytes(text.as_bytes()).unwrap();
+        assert_eq!((groups.list.len(), groups.units), (3, rows / 3));
+        let sum: f64 = groups.list.iter().flat_map(|group| &group.values).sum();
+        assert_eq!(sum, (0..rows).map(|row| (row % 7) as f64).sum::<f64>());
     }
 }

@@ -1,17 +1,17 @@
 //! What varies, point by point, and where it meets what it is held against.
 
-use super::measured;
+use super::MetricColumns;
 use crate::error::Result;
 use crate::report::crossing::{Way, crossing, level};
 use crate::report::format;
 use crate::report::input::{Ablation, Better};
-use crate::report::table::{Cell, Column, Kind, Measured, Table, arrow};
+use crate::report::table::{Cell, Column, Kind, Measured, Table};
 use crate::report::view::{View, file_stem};
 
 /// Every point of every line at every size: its seeds and each metric over them. What the lines are held against comes
 /// last.
 pub fn points(view: &View, ablation: &Ablation) -> Result<Table> {
-    let metrics = ablation.metrics.iter().map(|id| view.metric(id)).collect::<Result<Vec<_>>>()?;
+    let metrics = MetricColumns::new(ablation.metrics.iter().map(|id| view.metric(id)).collect::<Result<Vec<_>>>()?);
     let count = |id: &str| Column::new(id, id, Kind::Integer);
     let mut columns = vec![
         Column::text("size", "size"),
@@ -19,11 +19,7 @@ pub fn points(view: &View, ablation: &Ablation) -> Result<Table> {
         Column::text("point", &ablation.axis),
         Column::new("x", "x", Kind::Number),
     ];
-    columns.extend(
-        metrics
-            .iter()
-            .map(|metric| Column::new(&metric.id, format!("{}{}", metric.label, arrow(metric.better)), Kind::Estimate)),
-    );
+    columns.extend(metrics.headings());
     columns.extend([count("planned"), count("ended"), count("collapsed")]);
     let mut rows = Vec::new();
     for size in &view.sizes {
@@ -43,10 +39,8 @@ pub fn points(view: &View, ablation: &Ablation) -> Result<Table> {
                 Cell::text(label),
                 Cell::number(x, x.map_or(0, format::decimals_of)),
             ];
-            for metric in &metrics {
-                let values = view.metrics().last(method, size, &metric.id);
-                row.push(Cell::Estimate(measured(view, metric, &values, view.planned(method, size))?));
-            }
+            let values = |metric: &str| view.metrics().last(method, size, metric);
+            row.extend(metrics.cells(view, view.planned(method, size), values)?);
             row.extend([counts.planned, counts.ended(), counts.collapsed].map(Cell::count));
             rows.push(row);
         }

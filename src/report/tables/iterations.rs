@@ -1,24 +1,20 @@
 //! How iterative methods move: every iteration of each method that has more than one.
 
-use super::measured;
+use super::MetricColumns;
 use crate::error::Result;
 use crate::report::input::TableKind;
-use crate::report::table::{Cell, Column, Kind, Table, arrow};
+use crate::report::table::{Cell, Column, Kind, Table};
 use crate::report::view::View;
 
 /// Policy and reward metrics by size, method and iteration; without rows where no method iterates.
 pub fn iterations(view: &View) -> Result<Table> {
-    let metrics = view.metrics_of(&[TableKind::Policy, TableKind::Reward], false)?;
+    let metrics = MetricColumns::new(view.metrics_of(&[TableKind::Policy, TableKind::Reward], false)?);
     let mut columns = vec![
         Column::text("size", "size"),
         Column::text("method", "method"),
         Column::new("iteration", "iteration", Kind::Integer),
     ];
-    columns.extend(
-        metrics
-            .iter()
-            .map(|metric| Column::new(&metric.id, format!("{}{}", metric.label, arrow(metric.better)), Kind::Estimate)),
-    );
+    columns.extend(metrics.headings());
     let mut rows = Vec::new();
     for size in &view.sizes {
         for method in view.main_methods() {
@@ -29,11 +25,8 @@ pub fn iterations(view: &View) -> Result<Table> {
             for iteration in iterations {
                 let mut row =
                     vec![Cell::text(view.size_label(size)), Cell::text(&method.label), Cell::Integer(Some(iteration))];
-                for metric in &metrics {
-                    let values = view.metrics().at(&method.id, size, &metric.id, iteration);
-                    let planned = view.planned(&method.id, size);
-                    row.push(Cell::Estimate(measured(view, metric, &values, planned)?));
-                }
+                let values = |metric: &str| view.metrics().at(&method.id, size, metric, iteration);
+                row.extend(metrics.cells(view, view.planned(&method.id, size), values)?);
                 rows.push(row);
             }
         }

@@ -22,10 +22,59 @@ pub use results::results;
 
 use super::contrast::over_seeds;
 use super::input::{BySeed, MetricColumn};
-use super::table::Measured;
+use super::table::{Cell, Column, Kind, Measured, arrow};
 use super::view::View;
 use crate::error::Result;
 use crate::stats;
+
+/// Columns of metrics, each with the share of ties behind it where it has one that is no column already.
+struct MetricColumns<'a>(Vec<(&'a MetricColumn, Option<&'a str>)>);
+
+impl<'a> MetricColumns<'a> {
+    fn new(metrics: Vec<&'a MetricColumn>) -> Self {
+        let mut shown: Vec<&str> = metrics.iter().map(|metric| metric.id.as_str()).collect();
+        let with_ties = |metric: &'a MetricColumn| {
+            let ties = metric.ties.as_deref().filter(|ties| !shown.contains(ties));
+            shown.extend(ties);
+            (metric, ties)
+        };
+        Self(metrics.into_iter().map(with_ties).collect())
+    }
+
+    /// The headings.
+    fn headings(&self) -> Vec<Column> {
+        let mut headings = Vec::new();
+        for (metric, ties) in &self.0 {
+            headings.push(heading(metric));
+            headings.extend(ties.map(ties_heading));
+        }
+        headings
+    }
+
+    /// The cells of one row; `values` are those of a metric, over seeds.
+    fn cells(&self, view: &View, planned: usize, values: impl Fn(&str) -> BySeed) -> Result<Vec<Cell>> {
+        let mut cells = Vec::new();
+        for (metric, ties) in &self.0 {
+            cells.push(Cell::Estimate(measured(view, metric, &values(&metric.id), planned)?));
+            cells.extend(ties.map(|ties| ties_cell(metric, &values(ties))));
+        }
+        Ok(cells)
+    }
+}
+
+fn heading(metric: &MetricColumn) -> Column {
+    Column::new(&metric.id, format!("{}{}", metric.label, arrow(metric.better)), Kind::Estimate)
+}
+
+fn ties_heading(id: &str) -> Column {
+    Column::new(id, "ties", Kind::Number)
+}
+
+/// The mean share of ties over seeds.
+fn ties_cell(metric: &MetricColumn, values: &BySeed) -> Cell {
+    let mean = (!values.is_empty()).then(|| values.values().sum::<f64>() / values.len() as f64);
+    Cell::number(mean, metric.decimals)
+}
 
 /// The mean over seeds with its t interval, as a cell.
 fn measured(view: &View, metric: &MetricColumn, values: &BySeed, planned: usize) -> Result<Measured> {

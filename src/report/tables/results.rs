@@ -1,25 +1,27 @@
 //! Main, reward and diagnostics tables: one row per size and method, one estimate per metric.
 
-use super::measured;
+use super::{MetricColumns, heading, measured, ties_cell, ties_heading};
 use crate::error::Result;
 use crate::report::contrast::{marks, over_seeds_and_items, within_range};
 use crate::report::input::{BySeed, MetricColumn, TableKind, TableSpec};
-use crate::report::table::{Cell, Column, Kind, Measured, Table, arrow};
+use crate::report::prose;
+use crate::report::table::{Cell, Column, Kind, Measured, Table};
 use crate::report::view::{View, file_stem};
 
 /// The table that `spec` describes, at every method's last iteration.
 pub fn results(view: &View, spec: &TableSpec) -> Result<Table> {
-    let metrics = spec.metrics.iter().map(|id| view.metric(id)).collect::<Result<Vec<_>>>()?;
+    let metrics = MetricColumns::new(spec.metrics.iter().map(|id| view.metric(id)).collect::<Result<Vec<_>>>()?).0;
     let mut columns = vec![
         Column::text("size", "size"),
         Column::text("method", "method"),
         Column::new("iteration", "iteration", Kind::Integer),
     ];
-    for metric in &metrics {
-        columns.push(Column::new(&metric.id, format!("{}{}", metric.label, arrow(metric.better)), Kind::Estimate));
+    for (metric, ties) in &metrics {
+        columns.push(heading(metric));
         if has_new_prompts(view, spec, &metric.id) {
             columns.push(Column::new(format!("{}_new_prompts", metric.id), "new prompts too", Kind::Estimate));
         }
+        columns.extend(ties.map(ties_heading));
     }
     let groups: Vec<(&str, Vec<&str>)> = view
         .sizes
@@ -36,7 +38,7 @@ pub fn results(view: &View, spec: &TableSpec) -> Result<Table> {
             ]);
         }
     }
-    for metric in &metrics {
+    for (metric, ties) in &metrics {
         let marks = marks(view, metric, &groups)?;
         let cells = groups.iter().zip(&marks).flat_map(|((size, methods), marks)| {
             methods.iter().zip(marks).map(move |(method, mark)| (*size, *method, *mark))
@@ -48,10 +50,14 @@ pub fn results(view: &View, spec: &TableSpec) -> Result<Table> {
             if has_new_prompts(view, spec, &metric.id) {
                 row.push(Cell::Estimate(for_new_prompts(view, metric, method, size, &values)?));
             }
+            row.extend(ties.map(|ties| ties_cell(metric, &view.metrics().last(method, size, ties))));
         }
     }
     let title = spec.title.clone();
-    Ok(Table { id: file_stem(&spec.id), title, note: spec.note.clone(), columns, rows })
+    let on_ties = metrics.iter().any(|(metric, _)| metric.ties.is_some()).then(|| prose::TIES.to_owned());
+    let note: Vec<String> = spec.note.clone().into_iter().chain(on_ties).collect();
+    let note = (!note.is_empty()).then(|| note.join(" "));
+    Ok(Table { id: file_stem(&spec.id), title, note, columns, rows })
 }
 
 /// The metric that decides is shown for new prompts too, in the tables of policies, where its items are known.

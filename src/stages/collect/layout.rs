@@ -39,6 +39,7 @@ pub(super) fn layout(study: &Study) -> Layout {
                 },
                 decimals: column.decimals,
                 range: column.range,
+                ties: column.metric.ties().as_ref().map(name),
             })
             .collect(),
         primary: name(&report.primary),

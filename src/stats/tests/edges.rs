@@ -15,9 +15,35 @@ fn one_value_has_a_mean_and_no_error() {
 #[test]
 fn equal_values_have_no_spread() {
     let estimate = mean(&[0.1; 3], 0.95).unwrap();
-    assert_eq!(estimate.se, Some(0.0));
-    let interval = estimate.interval.unwrap();
-    assert_eq!((interval.low, interval.high), (estimate.point, estimate.point));
+    assert_eq!((estimate.point, estimate.se, estimate.interval, estimate.n), (0.1, Some(0.0), None, 3));
+    // 0.1 + 0.2 is not 0.3 to the last bit.
+    let rounded = mean(&[0.1 + 0.2, 0.3, 0.3], 0.95).unwrap();
+    assert_eq!((rounded.se, rounded.interval), (Some(0.0), None));
+    let clusters = clustered(&[0.1 + 0.2, 0.3, 0.3, 0.1 + 0.2], &[1, 1, 2, 2], 0.95).unwrap();
+    assert_eq!((clusters.se, clusters.interval), (Some(0.0), None));
+    // Clusters that differ within and not between.
+    assert_eq!(clustered(&[0.1, 0.7, 0.7, 0.1], &[1, 1, 2, 2], 0.95).unwrap().interval, None);
+    let crossed = two_way(&[vec![0.3, 0.1 + 0.2], vec![0.3, 0.3]], 0.95).unwrap();
+    assert_eq!((crossed.se, crossed.interval), (Some(0.0), None));
+    let scores = Scores::new(&[vec![0.5, 0.5], vec![0.5, 0.5]]).unwrap();
+    let resampling = Resampling { resamples: 50, level: 0.95, seed: 1 };
+    let resampled = stratified_bootstrap(&scores, interquartile_mean, &resampling).unwrap().estimate;
+    assert_eq!((resampled.point, resampled.se, resampled.interval), (0.5, Some(0.0), None));
+    // What is close is not equal.
+    assert!(mean(&[0.3, 0.3 + 1e-12], 0.95).unwrap().interval.is_some());
+    // A proportion has spread by what it is.
+    assert!(wilson(3.0, 3, 0.95).unwrap().interval.is_some());
+}
+
+#[test]
+fn differences_that_agree_up_to_rounding_become_equal() {
+    let mut rows = vec![vec![0.7 - 0.6, 0.8 - 0.7], vec![0.6 - 0.5, 0.7 - 0.6]];
+    assert!(rows[0][0] != rows[1][0]);
+    without_rounding(&mut rows, &[0.7, 0.6, 0.8, 0.5]);
+    assert_eq!(rows, vec![vec![0.7 - 0.6; 2]; 2]);
+    let mut rows = vec![vec![0.1, 0.2], vec![0.1, 0.1]];
+    without_rounding(&mut rows, &[1.0]);
+    assert_eq!(rows, [[0.1, 0.2], [0.1, 0.1]]);
 }
 
 #[test]
@@ -27,7 +53,7 @@ fn rounding_is_not_spread() {
     assert!(a[0] - b[0] != a[2] - b[2]);
     let comparison = paired(&a, &b, 0.95).unwrap();
     assert_eq!((comparison.sd, comparison.t, comparison.p, comparison.mde), (Some(0.0), None, None, None));
-    assert_eq!(comparison.difference.se, Some(0.0));
+    assert_eq!((comparison.difference.se, comparison.difference.interval), (Some(0.0), None));
     let judged = verdict(&comparison, None, Direction::Greater, Some(1.0), 0.05);
     assert_eq!(judged, Verdict::Inconclusive { seeds_needed: None });
     assert!(!tost(&a, &b, 1.0, 0.05).unwrap().equivalent);
