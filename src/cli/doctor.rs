@@ -199,7 +199,8 @@ fn hub(environment: Result<Environment>) -> Finding {
     match environment {
         Ok(Environment { endpoint, cache, offline, token, .. }) => {
             let reach = if offline { "offline (HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE)".to_owned() } else { endpoint };
-            let token = token.map_or("without a token".to_owned(), |token| format!("with the token from {}", token.place));
+            let token =
+                token.map_or("without a token".to_owned(), |token| format!("with the token from {}", token.place));
             let cache = std::path::absolute(&cache).unwrap_or(cache);
             let text = format!("{reach}, {token}, cache {}; the embedded world needs none of it", cache.display());
             Finding::new(State::Ok, "hub", text)

@@ -277,7 +277,10 @@ mod tests {
     #[cfg(unix)]
     #[test]
     fn another_user_s_home_is_looked_up() {
-        assert_eq!(cache(&[("HF_HOME", "~root/hf")]), home_of(Some("root")).unwrap().join("hf/hub").display().to_string());
+        assert_eq!(
+            cache(&[("HF_HOME", "~root/hf")]),
+            home_of(Some("root")).unwrap().join("hf/hub").display().to_string()
+        );
         let without = |name: &str| (name == "HF_HOME").then(|| "~/hf".into());
         assert_eq!(Environment::read(without).unwrap().cache, home_of(None).unwrap().join("hf/hub"));
     }
@@ -344,7 +347,8 @@ mod tests {
 
     #[test]
     fn timeouts_and_endpoints_are_read() {
-        let set = [("HF_HUB_ETAG_TIMEOUT", " 30 "), ("HF_HUB_DOWNLOAD_TIMEOUT", "0"), ("HF_ENDPOINT", "http://m:8/hf/")];
+        let set =
+            [("HF_HUB_ETAG_TIMEOUT", " 30 "), ("HF_HUB_DOWNLOAD_TIMEOUT", "0"), ("HF_ENDPOINT", "http://m:8/hf/")];
         let read = read(&set).unwrap();
         assert_eq!((read.etag_timeout.as_secs(), read.download_timeout), (30, TIMEOUT));
         assert_eq!(read.endpoint, "http://m:8/hf");

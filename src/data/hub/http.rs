@@ -62,10 +62,12 @@ impl Http {
             certificates.iter().cloned().fold(builder, ClientBuilder::add_root_certificate)
         };
         let client = |builder: ClientBuilder| {
-            builder.build().map_err(|cause| Error::hub(failed()).caused_by(cause).hint(
-                "check the certificates (SSL_CERT_FILE, SSL_CERT_DIR), the proxy (HTTPS_PROXY) and \
+            builder.build().map_err(|cause| {
+                Error::hub(failed()).caused_by(cause).hint(
+                    "check the certificates (SSL_CERT_FILE, SSL_CERT_DIR), the proxy (HTTPS_PROXY) and \
                  HF_HUB_USER_AGENT_ORIGIN",
-            ))
+                )
+            })
         };
         Ok(Self {
             runtime: tokio::runtime::Builder::new_current_thread().enable_all().build().context(failed)?,
