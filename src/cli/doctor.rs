@@ -1,6 +1,8 @@
 //! `touchstone doctor`: what this machine offers, what is missing and how to get it. One line per finding.
 
 use super::{FAILURE, SUCCESS, device_spec, print};
+#[cfg(feature = "hub")]
+use crate::data::hub::Environment;
 use crate::device::memory::{self, Available};
 use crate::device::{self, DeviceSpec};
 use crate::error::{Context, Result};
@@ -40,7 +42,10 @@ pub fn run(args: &DoctorArgs) -> Result<u8> {
     ];
     findings.extend(experiments(&here));
     findings.extend(args.tokenizer.as_deref().map(tokenizer));
-    findings.push(hub(|name| std::env::var(name).ok().filter(|value| !value.is_empty())));
+    #[cfg(feature = "hub")]
+    findings.push(hub(Environment::of_process()));
+    #[cfg(not(feature = "hub"))]
+    findings.push(hub());
     for finding in &findings {
         print(&format!("{finding}\n"))?;
     }
@@ -189,18 +194,29 @@ fn tokenizer(folder: &Path) -> Finding {
     }
 }
 
-/// How a Hugging Face hub would be reached; `variable` looks up the environment.
-fn hub(variable: impl Fn(&str) -> Option<String>) -> Finding {
-    if !cfg!(feature = "hub") {
-        return Finding::new(State::Warn, "hub", "not built in: models and data come from local folders alone")
-            .remedy("build with `--features hub` to download from a hub");
+/// How a Hugging Face hub would be reached.
+#[cfg(feature = "hub")]
+fn hub(environment: Result<Environment>) -> Finding {
+    match environment {
+        Ok(Environment { endpoint, cache, offline, token, .. }) => {
+            let reach = if offline { "offline (HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE)".to_owned() } else { endpoint };
+            let token =
+                token.map_or("without a token".to_owned(), |token| format!("with the token from {}", token.place));
+            let cache = std::path::absolute(&cache).unwrap_or(cache);
+            let text = format!("{reach}, {token}, cache {}; the embedded world needs none of it", cache.display());
+            Finding::new(State::Ok, "hub", text)
+        }
+        Err(error) => {
+            let hint = error.help().map(|hint| hint.to_string());
+            Finding { remedy: hint, ..Finding::new(State::Warn, "hub", error.to_string()) }
+        }
     }
-    let endpoint = variable("HF_ENDPOINT").unwrap_or_else(|| "https://huggingface.co".into());
-    let cache = variable("HF_HOME").unwrap_or_else(|| "~/.cache/huggingface".into());
-    let offline = variable("HF_HUB_OFFLINE").is_some_and(|value| value != "0");
-    let reach = if offline { "offline (HF_HUB_OFFLINE)".to_owned() } else { endpoint };
-    let token = if variable("HF_TOKEN").is_some() { "with HF_TOKEN" } else { "without a token" };
-    Finding::new(State::Ok, "hub", format!("{reach}, {token}, cache {cache}; the embedded world needs none of it"))
+}
+
+#[cfg(not(feature = "hub"))]
+fn hub() -> Finding {
+    Finding::new(State::Warn, "hub", "not built in: models and data come from local folders alone")
+        .remedy("build with `--features hub` to download from a hub")
 }
 
 #[cfg(test)]
@@ -262,14 +278,17 @@ mod tests {
     #[test]
     fn the_hub_s_variables_are_honoured() {
         let with = |set: &'static [(&str, &str)]| {
-            hub(|name| set.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())).text
+            let find = |name: &str| set.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).into());
+            hub(Environment::read(find))
         };
-        assert!(with(&[]).starts_with("https://huggingface.co, without a token"));
-        let text = with(&[("HF_ENDPOINT", "https://mirror"), ("HF_TOKEN", "secret"), ("HF_HOME", "/big/hf")]);
-        assert!(text.starts_with("https://mirror, with HF_TOKEN, cache /big/hf"), "{text}");
-        assert!(!text.contains("secret"));
-        assert!(with(&[("HF_HUB_OFFLINE", "1")]).starts_with("offline"));
-        assert!(with(&[("HF_HUB_OFFLINE", "0")]).starts_with("https://"));
+        let nothing = with(&[("HOME", "/nowhere")]);
+        assert!(nothing.text.starts_with("https://huggingface.co, without a token"), "{}", nothing.text);
+        let set = with(&[("HF_ENDPOINT", "https://mirror"), ("HF_TOKEN", "secret"), ("HF_HOME", "/big/hf")]).text;
+        assert!(set.starts_with("https://mirror, with the token from HF_TOKEN, cache /big/hf/hub"), "{set}");
+        assert!(!set.contains("secret"));
+        assert!(with(&[("TRANSFORMERS_OFFLINE", "1")]).text.starts_with("offline"));
+        assert!(with(&[("HF_HUB_OFFLINE", "0")]).text.starts_with("https://"));
+        assert_eq!(with(&[("HF_ENDPOINT", "mirror")]).state, State::Warn);
     }
 
     #[test]

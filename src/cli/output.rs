@@ -1,4 +1,4 @@
-//! Places where a command will write, looked at before it computes anything.
+//! Files and folders of a command, looked at before it computes anything.
 
 use crate::{Error, Result};
 use std::fs::{self, OpenOptions};
@@ -45,6 +45,19 @@ pub fn check_file_and_folders(path: &Path) -> Result<()> {
     match folder_of(path) {
         folder if folder.is_dir() => check_file(path),
         folder => check_folder(folder),
+    }
+}
+
+/// Whether `path`, which will be read, is a file: a pipe would be waited for, and a device has no end.
+///
+/// # Errors
+/// A path where there is nothing, or anything else.
+pub fn check_regular(path: &Path) -> Result<()> {
+    let error = || Error::files(format!("cannot read {}", path.display())).hint("give the path of a file");
+    match fs::metadata(path) {
+        Ok(found) if found.is_file() => Ok(()),
+        Ok(_) => Err(error().caused_by("it is not a file")),
+        Err(cause) => Err(error().caused_by(cause)),
     }
 }
 

@@ -62,6 +62,7 @@ fn accept(args: &TakeArgs) -> Result<u8> {
 
 fn check(args: &TakeArgs) -> Result<u8> {
     // Read first: a file that cannot be compared with should not cost a run.
+    output::check_regular(&args.file)?;
     let before = Snapshot::read(&args.file)?.with_tolerances(&tolerances(args))?;
     let now = match carry_out(args)? {
         Ok(now) => now,
@@ -98,5 +99,8 @@ fn tolerance(text: &str) -> std::result::Result<(String, f64), Error> {
     let parts = text.split_once('=').and_then(|(metric, value)| Some((metric, value.trim().parse::<f64>().ok()?)));
     let (metric, value) =
         parts.ok_or_else(|| Error::configuration(format!("`{text}` is not METRIC=VALUE, such as gold=0.05")))?;
+    if !(value.is_finite() && value >= 0.0) {
+        return Err(Error::configuration(format!("a tolerance is a number from 0 on, and `{text}` is not")));
+    }
     Ok((metric.trim().to_owned(), value))
 }

@@ -10,6 +10,8 @@ mod client;
 #[cfg(feature = "hub")]
 mod download;
 #[cfg(feature = "hub")]
+mod environment;
+#[cfg(feature = "hub")]
 mod failure;
 #[cfg(feature = "hub")]
 mod http;
@@ -18,6 +20,8 @@ mod progress;
 
 #[cfg(feature = "hub")]
 pub use client::Hub;
+#[cfg(feature = "hub")]
+pub use environment::Environment;
 
 use crate::{Error, Result};
 use std::fmt;

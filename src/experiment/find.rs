@@ -16,6 +16,9 @@ pub const SHIPPED: [(&str, &str); 3] = [
 /// How many experiments may stand on one another's shoulders.
 const LONGEST_CHAIN: usize = 8;
 
+/// Bytes of the largest file that is read: far beyond what anybody writes.
+const LARGEST: u64 = 16 << 20;
+
 /// Reads `path_or_name`, laid over the experiment that it `extends`, if any. Searches names from the folder `start`.
 pub(super) fn read(path_or_name: &str, start: &Path) -> Result<Node> {
     let text = Source::find(path_or_name, start)?;
@@ -66,7 +69,14 @@ struct Source {
 
 impl Source {
     fn open(path: &Path) -> Result<Self> {
-        let content = std::fs::read_to_string(path).context(|| format!("cannot read {}", path.display()))?;
+        let unreadable = || format!("cannot read {}", path.display());
+        let found = std::fs::metadata(path).context(unreadable)?;
+        // A pipe would be waited for, and a device has no end.
+        if !found.is_file() || found.len() > LARGEST {
+            return Err(Error::configuration(format!("{} is not the file of an experiment", path.display()))
+                .hint("give the path of a TOML file, or the name of a shipped experiment"));
+        }
+        let content = std::fs::read_to_string(path).context(unreadable)?;
         Ok(Self { name: path.display().to_string(), content, folder: path.parent().map(Path::to_owned) })
     }
 

@@ -8,11 +8,15 @@
 //!   .no_exist/<commit>/<path>                the commit has no such file
 //!   refs/<branch or tag>                     the commit that it was at
 //!   .files/<commit>.json                     the names of all files of the commit; ours alone
+//!   trees/<commit>.json                      the same with lengths and sums, from version 2 of `huggingface_hub`; only read
 //! .locks/models--owner--name/<etag>.lock     held while the blob is fetched
 //! ```
 
 use super::{Kind, Repository, is_commit, is_name};
 use crate::{Context, Error, Result};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use std::collections::BTreeMap;
 use std::fs::{self, File, TryLockError};
 use std::io::ErrorKind;
 use std::path::{Component, Path, PathBuf};
@@ -23,6 +27,8 @@ pub struct Shelf {
     cache: PathBuf,
     /// `models--owner--name`.
     name: String,
+    /// Whether snapshots link to blobs.
+    symlinks: bool,
 }
 
 /// What the cache knows about a file.
@@ -31,16 +37,18 @@ pub enum Known {
     File(PathBuf),
     /// The commit does not have it.
     Absent,
+    /// A link that leads nowhere: the commit has it, and its bytes are gone.
+    Broken(PathBuf),
     Nothing,
 }
 
 impl Shelf {
-    pub fn new(cache: &Path, repository: &Repository) -> Self {
+    pub fn new(cache: &Path, repository: &Repository, symlinks: bool) -> Self {
         let kind = match repository.kind {
             Kind::Model => "models",
             Kind::Dataset => "datasets",
         };
-        Self { cache: cache.to_owned(), name: format!("{kind}--{}", repository.id.replace('/', "--")) }
+        Self { cache: cache.to_owned(), name: format!("{kind}--{}", repository.id.replace('/', "--")), symlinks }
     }
 
     fn path(&self) -> PathBuf {
@@ -86,8 +94,10 @@ impl Shelf {
 
     pub fn find(&self, commit: &str, file: &str) -> Known {
         let path = self.snapshot(commit).join(file);
-        if path.exists() {
+        if path.is_file() {
             Known::File(path)
+        } else if path.is_symlink() {
+            Known::Broken(path)
         } else if self.absence(commit, file).exists() {
             Known::Absent
         } else {
@@ -99,9 +109,20 @@ impl Shelf {
         write(&self.absence(commit, file), "")
     }
 
-    /// The names of all files of a commit, if they were ever asked for.
+    /// The names of all files of a commit, if this program or Python ever asked for them.
     pub fn files(&self, commit: &str) -> Option<Vec<String>> {
-        serde_json::from_str(&fs::read_to_string(self.listing(commit)).ok()?).ok()
+        #[derive(Deserialize)]
+        struct Tree {
+            format_version: u32,
+            files: BTreeMap<String, IgnoredAny>,
+        }
+        let ours = || serde_json::from_str(&fs::read_to_string(self.listing(commit)).ok()?).ok();
+        let pythons = || {
+            let path = self.path().join("trees").join(format!("{commit}.json"));
+            let tree: Tree = serde_json::from_str(&fs::read_to_string(path).ok()?).ok()?;
+            (tree.format_version == 1).then(|| tree.files.into_keys().collect())
+        };
+        ours().or_else(pythons)
     }
 
     pub fn remember_files(&self, commit: &str, files: &[String]) -> Result<()> {
@@ -119,13 +140,17 @@ impl Shelf {
         let path = self.snapshot(commit).join(name);
         let failed = || format!("cannot write {}", path.display());
         make_parent(&path)?;
-        let mut linked = point(&path, &self.blob(etag), name);
+        let point = |path: &Path, blob: &Path| match self.symlinks {
+            true => point(path, blob, name),
+            false => copy(path, blob),
+        };
+        let mut linked = point(&path, &self.blob(etag));
         let exists =
             |linked: &std::io::Result<()>| matches!(linked, Err(cause) if cause.kind() == ErrorKind::AlreadyExists);
         // A link that leads nowhere is of no use to anybody.
         if exists(&linked) && !path.exists() {
             fs::remove_file(&path).context(failed)?;
-            linked = point(&path, &self.blob(etag), name);
+            linked = point(&path, &self.blob(etag));
         }
         match linked {
             // Another process was quicker.
@@ -166,7 +191,15 @@ fn point(path: &Path, blob: &Path, name: &str) -> std::io::Result<()> {
 /// Links need privileges elsewhere.
 #[cfg(not(unix))]
 fn point(path: &Path, blob: &Path, _name: &str) -> std::io::Result<()> {
-    fs::copy(blob, path).map(|_| ())
+    copy(path, blob)
+}
+
+/// A copy appears whole, so that a reader never sees half of one.
+fn copy(path: &Path, blob: &Path) -> std::io::Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let mut beside = tempfile::Builder::new().prefix(".copy-").tempfile_in(folder)?;
+    std::io::copy(&mut File::open(blob)?, beside.as_file_mut())?;
+    beside.persist_noclobber(path).map(|_| ()).map_err(|cause| cause.error)
 }
 
 pub fn make_parent(path: &Path) -> Result<()> {
@@ -201,7 +234,7 @@ mod tests {
     const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 
     fn shelf(cache: &Path) -> Shelf {
-        Shelf::new(cache, &Repository { kind: Kind::Dataset, id: "o/n".into(), revision: "main".into() })
+        Shelf::new(cache, &Repository { kind: Kind::Dataset, id: "o/n".into(), revision: "main".into() }, true)
     }
 
     #[test]
@@ -219,7 +252,7 @@ mod tests {
         assert_eq!(shelf.files_here(COMMIT), ["a.jsonl", "data/b.jsonl", "x/y/c.jsonl"]);
         fs::remove_file(shelf.blob("etag")).unwrap();
         #[cfg(unix)]
-        assert_eq!(shelf.find(COMMIT, "a.jsonl"), Known::Nothing);
+        assert!(matches!(shelf.find(COMMIT, "a.jsonl"), Known::Broken(_)));
     }
 
     #[test]
@@ -234,6 +267,13 @@ mod tests {
         assert_eq!(shelf.commit(COMMIT).as_deref(), Some(COMMIT));
         assert_eq!(shelf.find(COMMIT, "data/x"), Known::Absent);
         assert_eq!(shelf.files(COMMIT).unwrap(), ["data/b"]);
+        fs::remove_file(shelf.listing(COMMIT)).unwrap();
+        let tree = folder.path().join("datasets--o--n/trees").join(format!("{COMMIT}.json"));
+        for (version, expected) in [(1, Some(vec!["data/a".to_owned()])), (2, None)] {
+            let files = r#"{"data/a": {"size": 3, "blob_id": "abc"}}"#;
+            write(&tree, &format!(r#"{{"format_version": {version}, "files": {files}}}"#)).unwrap();
+            assert_eq!(shelf.files(COMMIT), expected);
+        }
     }
 
     #[test]

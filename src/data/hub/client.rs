@@ -2,8 +2,10 @@
 
 use super::cache::{Known, Shelf, is_file_name};
 use super::download::{Download, FIRST_PAUSE, Patience, TRIES};
-use super::failure::{Failure, Place};
+use super::environment::Environment;
+use super::failure::{Answer, Failure, Place};
 use super::http::{Announced, Http, address};
+use super::progress::say;
 use super::{Kind, Repository, is_commit};
 use crate::{Context, Error, Result};
 use hf_hub::HFClient;
@@ -22,9 +24,7 @@ const LAYOUTS: [(&str, &str); 2] =
 pub struct Hub {
     http: Http,
     client: HFClient,
-    endpoint: String,
-    cache: PathBuf,
-    offline: bool,
+    environment: Environment,
 }
 
 /// Files of one commit, here.
@@ -36,43 +36,40 @@ pub struct Fetched {
 }
 
 impl Hub {
-    /// The hub that the environment names: `HF_ENDPOINT`, `HF_TOKEN`, `HF_HOME` (or `HF_HUB_CACHE`), `HF_HUB_OFFLINE`.
+    /// The hub that the [environment](Environment) names.
     ///
     /// # Errors
-    /// An `HF_ENDPOINT` that is not a URL.
+    /// Those of [`Environment::of_process`].
     pub fn from_env() -> Result<Self> {
-        let offline = std::env::var("HF_HUB_OFFLINE").is_ok_and(|value| is_set(&value));
-        Self::build(None, offline)
+        Self::new(Environment::of_process()?)
     }
 
-    /// The hub at `endpoint`, cached in the folder `cache`; asks nobody if `offline`.
+    /// The hub at `endpoint`, cached in the folder `cache`; asks nobody if `offline`. The rest is as the environment says.
     ///
     /// # Errors
     /// An endpoint that is not a URL.
     pub fn at(endpoint: &str, cache: &Path, offline: bool) -> Result<Self> {
-        Self::build(Some((endpoint, cache)), offline)
+        let environment = Environment::of_process()?;
+        Self::new(Environment { endpoint: endpoint.into(), cache: cache.into(), offline, ..environment })
     }
 
-    fn build(at: Option<(&str, &Path)>, offline: bool) -> Result<Self> {
-        let token = token();
-        let http = Http::new(token.clone())?;
+    fn new(environment: Environment) -> Result<Self> {
+        let http = Http::new(&environment)?;
         let mut builder = HFClient::builder()
             .client(http.client())
+            .endpoint(&environment.endpoint)
+            .cache_dir(&environment.cache)
             .retry_max_attempts(TRIES as usize - 1)
             .retry_base_delay(FIRST_PAUSE);
-        if let Some(token) = token {
-            builder = builder.token(token);
-        }
-        if let Some((endpoint, cache)) = at {
-            builder = builder.endpoint(endpoint).cache_dir(cache);
+        if let Some(token) = &environment.token {
+            builder = builder.token(&token.secret);
         }
         let client = builder.build().map_err(|cause| {
             Error::hub("cannot set up the connection to the hub")
                 .caused_by(cause)
                 .hint("HF_ENDPOINT must be a URL, as https://huggingface.co")
         })?;
-        let (endpoint, cache) = (client.endpoint().to_owned(), client.cache_dir().to_owned());
-        Ok(Self { http, client, endpoint, cache, offline })
+        Ok(Self { http, client, environment })
     }
 
     /// The folder with the files `needed` of a model's repository, and those of `optional` that it has;
@@ -85,7 +82,7 @@ impl Hub {
         let mut folder = None;
         for name in needed {
             let file = if *name == WEIGHTS { checkout.weights()? } else { checkout.file(name)? };
-            let file = file.ok_or_else(|| checkout.place.has_no(name))?;
+            let file = file.ok_or_else(|| checkout.has_no(name))?;
             folder = file.parent().map(Path::to_owned);
         }
         for name in optional {
@@ -106,7 +103,7 @@ impl Hub {
         let checkout = self.check_out(repository)?;
         let file = |name: String| match checkout.file(&name)? {
             Some(path) => Ok((name, path)),
-            None => Err(checkout.place.has_no(&name)),
+            None => Err(checkout.has_no(&name)),
         };
         let files = choose(checkout.files()?)?.into_iter().map(file).collect::<Result<_>>()?;
         Ok(Fetched { commit: checkout.commit, files })
@@ -114,20 +111,34 @@ impl Hub {
 
     /// Looks up the commit of a branch or tag, so that all files belong together and the reader learns what to pin.
     fn check_out<'a>(&'a self, repository: &'a Repository) -> Result<Checkout<'a>> {
-        let place = Place { endpoint: &self.endpoint, cache: &self.cache, repository };
-        let shelf = Shelf::new(&self.cache, repository);
+        let Environment { endpoint, cache, offline, symlinks, .. } = &self.environment;
+        let place = Place { endpoint, cache, repository };
+        let shelf = Shelf::new(cache, repository, *symlinks);
         let revision = &repository.revision;
-        if self.offline || is_commit(revision) {
+        if *offline || is_commit(revision) {
             let commit = shelf.commit(revision).ok_or_else(|| place.not_cached("the commit"))?;
             return Ok(Checkout { hub: self, place, shelf, commit });
         }
-        let information = self.information(&place, revision)?;
+        let pinned = |commit: &str| Repository { revision: commit.to_owned(), ..repository.clone() };
+        let information = match self.information(&place, revision) {
+            Ok(information) => information,
+            Err(failure) => {
+                // As in Python, a hub that does not answer leaves what the branch was when it was last looked up.
+                let known = shelf.commit(revision).filter(|commit| !shelf.files_here(commit).is_empty());
+                let Some(commit) = known.filter(|_| failure.may_pass()) else { return Err(place.explain(failure)) };
+                say(&format!(
+                    "{endpoint} does not answer ({}); {repository} is read from the cache as {}",
+                    failure.detail(),
+                    pinned(&commit)
+                ));
+                return Ok(Checkout { hub: self, place, shelf, commit });
+            }
+        };
         let commit = information.commit.filter(|commit| is_commit(commit)).ok_or_else(|| {
             Error::hub(format!("{repository}: the hub did not say which commit that is"))
                 .hint("name the commit instead of the branch or tag")
         })?;
-        let pinned = Repository { revision: commit.clone(), ..repository.clone() };
-        eprintln!("hub: {repository} is now {pinned}; write that to read the same tomorrow");
+        say(&format!("{repository} is now {}; write that to read the same tomorrow", pinned(&commit)));
         shelf.remember_commit(revision, &commit)?;
         if !information.files.is_empty() {
             shelf.remember_files(&commit, &information.files)?;
@@ -136,7 +147,7 @@ impl Hub {
     }
 
     /// Asks the hub about a revision. The client tries again by itself.
-    fn information(&self, place: &Place, revision: &str) -> Result<Information> {
+    fn information(&self, place: &Place, revision: &str) -> Answer<Information> {
         let (owner, name) = hf_hub::split_id(&place.repository.id);
         let names = |siblings: Option<Vec<RepoSibling>>| -> Vec<String> {
             siblings.into_iter().flatten().map(|sibling| sibling.rfilename).collect()
@@ -153,7 +164,7 @@ impl Hub {
                 asked.map(|info| Information { commit: info.sha, files: names(info.siblings) })
             }
         };
-        asked.map_err(|error| place.explain(error.into()))
+        asked.map_err(Failure::from)
     }
 }
 
@@ -161,21 +172,6 @@ impl Hub {
 struct Information {
     commit: Option<String>,
     files: Vec<String>,
-}
-
-/// What `huggingface_hub` takes for yes.
-fn is_set(value: &str) -> bool {
-    ["1", "ON", "YES", "TRUE"].contains(&value.to_ascii_uppercase().as_str())
-}
-
-/// `HF_TOKEN`, or the file that `hf auth login` wrote. hf-hub looks there too, but does not show what it found.
-fn token() -> Option<String> {
-    let from_file = || {
-        let path = std::env::var_os("HF_TOKEN_PATH").map_or_else(|| hf_hub::hf_home().join("token"), PathBuf::from);
-        std::fs::read_to_string(path).ok()
-    };
-    let token = std::env::var("HF_TOKEN").ok().filter(|token| !token.trim().is_empty()).or_else(from_file)?;
-    Some(token.trim().to_owned()).filter(|token| !token.is_empty())
 }
 
 /// A repository at one commit.
@@ -188,13 +184,18 @@ struct Checkout<'a> {
 
 impl Checkout<'_> {
     /// The path of a file, or none if the repository does not have it. A commit is what it is, so what the cache knows
-    /// about it, also that a file is absent, needs no asking.
+    /// about it, also that a file is absent, needs no asking. Where nobody may be asked, what neither the cache nor a list of
+    /// the commit's files has is taken for absent, since Python notes absence only where a single file was asked for.
     fn file(&self, name: &str) -> Result<Option<PathBuf>> {
         match self.shelf.find(&self.commit, name) {
             Known::File(path) => return Ok(Some(path)),
             Known::Absent => return Ok(None),
-            Known::Nothing if self.hub.offline => return Err(self.place.not_cached(name)),
-            Known::Nothing => {}
+            Known::Broken(path) if self.hub.environment.offline => return Err(self.place.broken_link(name, &path)),
+            Known::Nothing if self.hub.environment.offline => {
+                let listed = self.shelf.files(&self.commit).is_some_and(|files| files.iter().any(|file| file == name));
+                return if listed { Err(self.place.not_cached(name)) } else { Ok(None) };
+            }
+            Known::Broken(_) | Known::Nothing => {}
         }
         if !is_file_name(name) {
             return Err(Error::hub(format!("{}: `{name}` is not the name of a file", self.place))
@@ -203,8 +204,18 @@ impl Checkout<'_> {
         let url = address(&format!("{}/resolve/{}", self.place.page(), self.commit), name)?;
         let Some(announced) = self.ask(name, &url)? else { return Ok(None) };
         let (http, place, shelf, announced) = (&self.hub.http, self.place, &self.shelf, &announced);
-        Download { http, place, shelf, name, url: &url, announced }.run()?;
+        let bar = self.hub.environment.progress_bars;
+        Download { http, place, shelf, name, url: &url, announced, bar }.run()?;
         self.shelf.link(&self.commit, name, &announced.etag).map(Some)
+    }
+
+    /// A file that is needed is not there.
+    fn has_no(&self, name: &str) -> Error {
+        let known = self.shelf.find(&self.commit, name) == Known::Absent || self.shelf.files(&self.commit).is_some();
+        match self.hub.environment.offline && !known {
+            true => self.place.not_cached(name),
+            false => self.place.has_no(name),
+        }
     }
 
     /// What the hub says of a file; none if it does not have it.
@@ -241,13 +252,14 @@ impl Checkout<'_> {
         if let Some(files) = self.shelf.files(&self.commit) {
             return Ok(files);
         }
-        if self.hub.offline {
+        if self.hub.environment.offline {
             return match self.shelf.files_here(&self.commit) {
                 files if files.is_empty() => Err(self.place.not_cached("the list of files")),
                 files => Ok(files),
             };
         }
-        let files = self.hub.information(&self.place, &self.commit)?.files;
+        let asked = self.hub.information(&self.place, &self.commit);
+        let files = asked.map_err(|failure| self.place.explain(failure))?.files;
         if !files.is_empty() {
             self.shelf.remember_files(&self.commit, &files)?;
         }
@@ -262,7 +274,7 @@ impl Checkout<'_> {
             }
             let Some(index) = self.file(index)? else { continue };
             for shard in shards(&index)? {
-                self.file(&shard)?.ok_or_else(|| self.place.has_no(&shard))?;
+                self.file(&shard)?.ok_or_else(|| self.has_no(&shard))?;
             }
             return Ok(Some(index));
         }
@@ -292,12 +304,6 @@ fn shards(index: &Path) -> Result<BTreeSet<String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn offline_is_what_python_takes_for_yes() {
-        assert!(["1", "true", "True", "YES", "on"].iter().all(|value| is_set(value)));
-        assert!(!["", "0", "false", "no"].iter().any(|value| is_set(value)));
-    }
 
     #[test]
     fn shards_are_listed_once_and_cannot_lie_elsewhere() {

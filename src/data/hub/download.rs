@@ -5,7 +5,7 @@ use super::cache::{Shelf, make_parent};
 use super::checksum::Checksum;
 use super::failure::{Answer, Failure, Place};
 use super::http::{Announced, Http};
-use super::progress::Meter;
+use super::progress::{Meter, say};
 use crate::{Error, Result};
 use indicatif::DecimalBytes;
 use reqwest::Url;
@@ -53,6 +53,8 @@ pub struct Download<'a> {
     pub name: &'a str,
     pub url: &'a Url,
     pub announced: &'a Announced,
+    /// Whether a terminal shows a bar.
+    pub bar: bool,
 }
 
 /// Why bytes stopped coming.
@@ -76,7 +78,7 @@ impl Download<'_> {
         if self.is_there(&blob) {
             return Ok(());
         }
-        let waiting = || eprintln!("hub: waiting for another process that fetches {} of {}", self.name, self.place);
+        let waiting = || say(&format!("waiting for another process that fetches {} of {}", self.name, self.place));
         let _lock = self.shelf.lock(etag, waiting)?;
         if self.is_there(&blob) {
             return Ok(());
@@ -90,7 +92,7 @@ impl Download<'_> {
             self.empty(&file, &part)?;
         }
         self.make_sure_of_room(earlier)?;
-        let mut meter = Meter::new(format!("{} of {}", self.name, self.place), self.announced.size, earlier);
+        let mut meter = Meter::new(format!("{} of {}", self.name, self.place), self.announced.size, earlier, self.bar);
         self.fill(&mut file, &part, &mut meter)?;
         if let Some(how) = self.fault(&mut file, &part)? {
             if earlier == 0 {

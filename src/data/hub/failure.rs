@@ -173,11 +173,17 @@ impl Place<'_> {
     /// Nobody may be asked, and the cache does not know.
     pub fn not_cached(&self, what: &str) -> Error {
         let hint = if is_commit(&self.repository.revision) {
-            "HF_HUB_OFFLINE is set: run once without it, or point HF_HOME at the cache that has the file"
+            "HF_HUB_OFFLINE (or TRANSFORMERS_OFFLINE) is set: run once without it, or point HF_HOME at the cache that has the file"
         } else {
-            "HF_HUB_OFFLINE is set, so a branch or tag cannot be looked up: name its commit, or run without it"
+            "HF_HUB_OFFLINE (or TRANSFORMERS_OFFLINE) is set, so a branch or tag cannot be looked up: name its commit, or run without it"
         };
         Error::hub(format!("{what} of {self} is not in the cache {}", self.cache.display())).hint(hint)
+    }
+
+    /// A snapshot names a file whose bytes are gone, and nobody may be asked for them.
+    pub fn broken_link(&self, name: &str, path: &Path) -> Error {
+        Error::hub(format!("{name} of {self} is a link in the cache that leads nowhere: {}", path.display()))
+            .hint("run once without HF_HUB_OFFLINE to fetch it again, or point HF_HOME at a whole cache")
     }
 
     /// A file was there and is not what it was announced as. Nothing of it is left.
@@ -239,7 +245,8 @@ impl Place<'_> {
             ),
             Failure::Unreachable(_) => (
                 format!("cannot reach {endpoint} for {self}"),
-                "check the network, the proxy (HTTPS_PROXY) and HF_ENDPOINT; a commit that is cached needs none of them".into(),
+                "check the network, the proxy (HTTPS_PROXY) and HF_ENDPOINT; a commit that is cached needs none of them, and \
+                 HF_HUB_OFFLINE=1 takes what is cached for all there is".into(),
             ),
             Failure::Broken(_) => (
                 format!("the connection to {endpoint} broke again and again while {self} was fetched"),

@@ -3,18 +3,17 @@
 //! asked for here, as Python's `huggingface_hub` asks for them; what is a question about a repository is left to hf-hub.
 
 use super::cache::is_blob_name;
+use super::environment::Environment;
 use super::failure::{Answer, Failure};
 use super::is_commit;
 use crate::{Context, Error, Result};
 use reqwest::header::{ACCEPT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, ETAG, HeaderMap, LOCATION, RANGE};
-use reqwest::{Client, RequestBuilder, Response, StatusCode, Url, redirect};
+use reqwest::{Certificate, Client, ClientBuilder, RequestBuilder, Response, StatusCode, Url, redirect};
+use std::path::Path;
 use std::time::Duration;
 use tokio::runtime::Runtime;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Seconds without a byte after which a connection counts as broken; Python reads the same variable.
-const TIMEOUT_VARIABLE: &str = "HF_HUB_DOWNLOAD_TIMEOUT";
-const TIMEOUT: Duration = Duration::from_secs(10);
 /// A repository that was renamed sends on to its new name.
 const MOST_REDIRECTS: usize = 10;
 
@@ -45,21 +44,36 @@ pub struct Incoming {
 }
 
 impl Http {
-    pub fn new(token: Option<String>) -> Result<Self> {
+    /// # Errors
+    /// Certificates that cannot be read.
+    pub fn new(environment: &Environment) -> Result<Self> {
         let failed = || "cannot set up the HTTP client".to_owned();
-        let timeout = std::env::var(TIMEOUT_VARIABLE).ok().and_then(|text| text.trim().parse().ok());
-        let timeout = timeout.map_or(TIMEOUT, Duration::from_secs);
-        let builder = || {
-            Client::builder()
-                .user_agent(concat!("touchstone/", env!("CARGO_PKG_VERSION")))
-                .connect_timeout(CONNECT_TIMEOUT)
-                .read_timeout(timeout)
+        let Environment { etag_timeout, download_timeout, user_agent_origin, .. } = environment;
+        let mut user_agent = concat!("touchstone/", env!("CARGO_PKG_VERSION")).to_owned();
+        if let Some(origin) = user_agent_origin {
+            user_agent += &format!("; {origin}");
+        }
+        let certificates = environment.certificates.as_deref().map(certificates).transpose()?.unwrap_or_default();
+        let builder = |timeout: Duration| {
+            let builder = Client::builder()
+                .user_agent(user_agent.clone())
+                .connect_timeout(CONNECT_TIMEOUT.max(timeout))
+                .read_timeout(timeout);
+            certificates.iter().cloned().fold(builder, ClientBuilder::add_root_certificate)
+        };
+        let client = |builder: ClientBuilder| {
+            builder.build().map_err(|cause| {
+                Error::hub(failed()).caused_by(cause).hint(
+                    "check the certificates (SSL_CERT_FILE, SSL_CERT_DIR), the proxy (HTTPS_PROXY) and \
+                 HF_HUB_USER_AGENT_ORIGIN",
+                )
+            })
         };
         Ok(Self {
             runtime: tokio::runtime::Builder::new_current_thread().enable_all().build().context(failed)?,
-            client: builder().build().context(failed)?,
-            staying: builder().redirect(redirect::Policy::none()).build().context(failed)?,
-            token,
+            client: client(builder(*download_timeout))?,
+            staying: client(builder(*etag_timeout).redirect(redirect::Policy::none()))?,
+            token: environment.token.as_ref().map(|token| token.secret.clone()),
         })
     }
 
@@ -131,6 +145,24 @@ impl Incoming {
     pub async fn next(&mut self) -> Answer<Option<impl AsRef<[u8]> + use<>>> {
         self.response.chunk().await.map_err(Failure::broken)
     }
+}
+
+/// The certificates in a file, or in the files of a folder.
+fn certificates(path: &Path) -> Result<Vec<Certificate>> {
+    let failed = |cause: Box<dyn std::error::Error + Send + Sync>| {
+        Error::hub(format!("no certificates can be read from {}", path.display()))
+            .caused_by(cause)
+            .hint("REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE name a file in PEM, or a folder of such files: correct or unset them")
+    };
+    let read = |file: &Path| -> std::result::Result<Vec<Certificate>, Box<dyn std::error::Error + Send + Sync>> {
+        Ok(Certificate::from_pem_bundle(&std::fs::read(file)?)?)
+    };
+    if !path.is_dir() {
+        return read(path).map_err(failed);
+    }
+    let entries = std::fs::read_dir(path).map_err(|cause| failed(cause.into()))?;
+    // Beside certificates a folder may hold lists of what was revoked.
+    Ok(entries.flatten().filter_map(|entry| read(&entry.path()).ok()).flatten().collect())
 }
 
 /// The address of a file of a repository: `at` is `<endpoint>/<id>/resolve/<commit>`.

@@ -1,12 +1,17 @@
 //! How far a download is: a bar on a terminal, a line now and then elsewhere, all on standard error.
 
 use indicatif::{DecimalBytes, ProgressBar, ProgressStyle};
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 /// Where there is no terminal, a download that takes long says so this often.
 const LINE_EVERY: Duration = Duration::from_secs(30);
 const TICK: Duration = Duration::from_millis(500);
+
+/// A line about the hub on standard error; whether anybody reads it changes nothing.
+pub fn say(text: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "hub: {text}");
+}
 
 /// One file on its way.
 pub struct Meter {
@@ -18,9 +23,9 @@ pub struct Meter {
 }
 
 impl Meter {
-    /// `what` is fetched, `size` bytes if that is known, of which `done` are here.
-    pub fn new(what: String, size: Option<u64>, done: u64) -> Self {
-        let bar = std::io::stderr().is_terminal().then(|| bar(&what, size, done));
+    /// `what` is fetched, `size` bytes if that is known, of which `done` are here. `bar`: whether a terminal shows one.
+    pub fn new(what: String, size: Option<u64>, done: u64, bar: bool) -> Self {
+        let bar = (bar && std::io::stderr().is_terminal()).then(|| draw(&what, size, done));
         let meter = Self { what, size, done, bar, last_line: Instant::now() };
         match (done, size) {
             (0, Some(size)) => meter.say(&format!("fetching {} ({})", meter.what, DecimalBytes(size))),
@@ -51,8 +56,8 @@ impl Meter {
     /// A line that stays.
     pub fn say(&self, text: &str) {
         match &self.bar {
-            Some(bar) => bar.suspend(|| eprintln!("hub: {text}")),
-            None => eprintln!("hub: {text}"),
+            Some(bar) => bar.suspend(|| say(text)),
+            None => say(text),
         }
     }
 }
@@ -65,7 +70,7 @@ impl Drop for Meter {
     }
 }
 
-fn bar(what: &str, size: Option<u64>, done: u64) -> ProgressBar {
+fn draw(what: &str, size: Option<u64>, done: u64) -> ProgressBar {
     let (bar, template) = match size {
         Some(size) => (
             ProgressBar::new(size),
@@ -89,10 +94,10 @@ mod tests {
 
     #[test]
     fn amounts_say_what_is_known() {
-        let mut meter = Meter::new("x".into(), Some(12_000_000), 0);
+        let mut meter = Meter::new("x".into(), Some(12_000_000), 0, true);
         assert_eq!(meter.amount(), "0 B of 12.00 MB");
         meter.set(3_000_000);
         assert_eq!(meter.amount(), "3.00 MB of 12.00 MB");
-        assert_eq!(Meter::new("x".into(), None, 560).amount(), "560 B");
+        assert_eq!(Meter::new("x".into(), None, 560, true).amount(), "560 B");
     }
 }
