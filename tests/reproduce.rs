@@ -276,7 +276,7 @@ fn plan_and_runs_show_what_is_there() {
         assert!(shown.contains(expected), "{shown}");
     }
     let unknown = bench.run("runs show ffffffffffffffff --store runs");
-    assert_eq!(unknown.code, Some(1));
+    assert_eq!(unknown.code, Some(8));
     assert!(unknown.err.contains("runs list"), "{}", unknown.err);
 }
 
@@ -477,13 +477,13 @@ fn a_store_that_cannot_be_made_is_an_error_that_names_it() {
     }
     for store in impossible {
         let said = bench.run(&RUN.replace("--store runs", &format!("--store {store}")));
-        assert_eq!(said.code, Some(1), "{}", said.err);
+        assert_eq!(said.code, Some(11), "{}", said.err);
         assert!(said.err.contains(&store), "{store} is not named in:\n{}", said.err);
         assert!(!bench.path("reports").exists());
     }
     bench.write("mine/notes.txt", "not yours");
     let said = bench.run(&RUN.replace("--store runs", "--store mine"));
-    assert_eq!(said.code, Some(1));
+    assert_eq!(said.code, Some(8));
     assert!(said.err.contains("mine is not a store") && said.err.contains("notes.txt"), "{}", said.err);
     assert_eq!(files(&bench.path("mine")).len(), 1, "a stranger's folder is left alone");
 }
@@ -493,7 +493,7 @@ fn a_report_that_cannot_be_written_is_an_error_that_names_it() {
     let bench = finished();
     bench.write("file", "");
     let said = bench.run(&RUN.replace("--out reports", "--out file/below"));
-    assert_eq!(said.code, Some(1), "{}", said.err);
+    assert_eq!(said.code, Some(11), "{}", said.err);
     assert!(said.err.contains("file/below"), "{}", said.err);
 }
 
@@ -507,7 +507,7 @@ fn a_full_disk_fails_the_stages_that_need_room_and_is_survived() {
     let script = format!("trap '' XFSZ; ulimit -f 24; exec {} {RUN}", env!("CARGO_BIN_EXE_touchstone"));
     bench.prepare(limited.args(["-c", &script]));
     let said = Said::from(limited.output().unwrap());
-    assert_eq!(said.code, Some(1), "{}", said.err);
+    assert_eq!(said.code, Some(11), "{}", said.err);
     assert!(said.err.contains("model.safetensors"), "the file is not named in:\n{}", said.err);
     let counts = stages(&said);
     assert!(counts["failed"] >= 1 && counts["skipped"] >= 1, "{counts:?}");

@@ -68,9 +68,10 @@ impl Claim {
         &self.attempt
     }
 
-    /// Whether a later attempt holds the stage, since this one seemed to be over.
-    pub(super) fn is_superseded(&self) -> bool {
-        Claims::of(&self.folder, &self.key).is_ok_and(|claims| claims.highest > Some(self.number))
+    /// Whether others have taken this attempt for over: a later one holds the stage, or held it, or may.
+    pub(super) fn is_given_up(&self) -> bool {
+        let own = Claims { highest: Some(self.number), over: false };
+        Claims::of(&self.folder, &self.key).is_ok_and(|claims| claims != own)
     }
 
     /// Removes this claim and all before it: the artifact is there, and nobody need know any more.
@@ -167,9 +168,19 @@ impl Watch {
 
     /// Whether some attempt that may be alive holds the stage that `lock` is of.
     pub(super) fn sees_holder(&mut self, store: &Store, lock: &StageLock) -> Result<bool> {
+        Ok(self.next_number(store, lock)?.is_none())
+    }
+
+    /// The number of the claim that may follow: one above the newest, if that one is over. `None` if it may be alive.
+    fn next_number(&mut self, store: &Store, lock: &StageLock) -> Result<Option<u64>> {
         let (folder, key) = (store.claims(), lock.key());
-        let Claims { highest: Some(number), over: false } = Claims::of(&folder, &key)? else { return Ok(false) };
-        let path = path_of(&folder, &key, number, false);
+        let Claims { highest: Some(number), over } = Claims::of(&folder, &key)? else { return Ok(Some(0)) };
+        if over || self.is_over(&folder, number, lock)? { Ok(Some(number + 1)) } else { Ok(None) }
+    }
+
+    /// Whether the attempt whose claim has this number is over, though it could not say so.
+    fn is_over(&mut self, folder: &Path, number: u64, lock: &StageLock) -> Result<bool> {
+        let path = path_of(folder, &lock.key(), number, false);
         let bytes = match fs::read(&path) {
             Err(cause) if cause.kind() == ErrorKind::NotFound => Vec::new(),
             read => read.map_err(|cause| files::failed("read", &path, cause))?,
@@ -177,32 +188,29 @@ impl Watch {
         // Whoever had the lock that we have now is gone.
         let realm = serde_json::from_slice::<Record>(&bytes).ok().and_then(|record| record.realm);
         if realm.is_some() && realm == lock.realm() {
-            return Ok(false);
-        }
-        let now = Instant::now();
-        let (_, since) = match self.seen.get(&path) {
-            Some((before, since)) if *before == bytes => (before, *since),
-            _ => {
-                self.seen.insert(path, (bytes, now));
-                return Ok(true);
-            }
-        };
-        if now.duration_since(since) < self.silence {
             return Ok(true);
         }
-        say_over(&folder, &key, number)?;
-        Ok(false)
+        match self.seen.get(&path) {
+            Some((before, since)) if *before == bytes => {
+                let silent = since.elapsed() >= self.silence;
+                if silent {
+                    say_over(folder, &lock.key(), number)?;
+                }
+                Ok(silent)
+            }
+            _ => {
+                self.seen.insert(path, (bytes, Instant::now()));
+                Ok(false)
+            }
+        }
     }
 }
 
 impl Store {
     /// Claims the stage of `lock` for this process; `None` if another attempt that may be alive has it.
     pub(super) fn claim(&self, lock: &StageLock, watch: &mut Watch) -> Result<Option<Claim>> {
-        if watch.sees_holder(self, lock)? {
-            return Ok(None);
-        }
         let (folder, key) = (self.claims(), lock.key());
-        let number = Claims::of(&folder, &key)?.highest.map_or(0, |number| number + 1);
+        let Some(number) = watch.next_number(self, lock)? else { return Ok(None) };
         let attempt = format!("{:016x}", RandomState::new().hash_one((std::process::id(), SystemTime::now())));
         let mut record = Record { attempt: attempt.clone(), realm: lock.realm(), beat: 0 };
         let path = path_of(&folder, &key, number, false);
@@ -228,6 +236,11 @@ impl Store {
             Some(lock) => watch.sees_holder(self, &lock),
             None => Ok(true),
         }
+    }
+
+    /// Whether a process on another node may be computing `key` now.
+    pub(super) fn is_claimed(&self, key: &StageKey, watch: &mut Watch) -> Result<bool> {
+        self.try_lock(key)?.map_or(Ok(false), |lock| watch.sees_holder(self, &lock))
     }
 
     pub(super) fn claims(&self) -> PathBuf {

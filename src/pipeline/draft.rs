@@ -37,7 +37,7 @@ impl Draft {
         let draft = Self { store, key, out, scratch, claim: Some(claim), _lock: lock };
         // Earlier attempts are over, or there would be no claim.
         for left_over in draft.store.attempts(&draft.store.tmp(), &key)? {
-            files::remove_dir(&left_over)?;
+            draft.store.discard(&left_over, &key)?;
         }
         files::create_dir(&draft.out)?;
         files::create_dir(&draft.scratch)?;
@@ -55,9 +55,9 @@ impl Draft {
         &self.scratch
     }
 
-    /// Whether a later attempt holds the stage, since this one seemed to be over.
-    pub(super) fn is_superseded(&self) -> bool {
-        self.claim.as_ref().is_some_and(Claim::is_superseded)
+    /// Whether others have taken this attempt for over.
+    pub(super) fn is_given_up(&self) -> bool {
+        self.claim.as_ref().is_some_and(Claim::is_given_up)
     }
 
     /// Takes over the newest checkpoints of earlier attempts and removes the others. Their folder is renamed, which only one
@@ -72,7 +72,7 @@ impl Draft {
         let mut taken = false;
         for folder in earlier {
             if taken || files::names_in(&folder)?.is_empty() {
-                files::remove_dir(&folder)?;
+                self.store.discard(&folder, &self.key)?;
                 continue;
             }
             let place = self.scratch.join(TAKEN);

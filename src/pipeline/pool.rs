@@ -277,7 +277,10 @@ impl<'a> Run<'a> {
         for (position, child) in ended {
             let stage = self.graph.stage(position);
             self.places.iter_mut().filter(|place| **place == Some(position)).for_each(|place| *place = None);
-            if child.has_left() && !self.store.is_complete(&stage.key) {
+            let complete = self.store.is_complete(&stage.key);
+            // Its failure does not count where another node has taken it for dead and is at the stage now.
+            let mut claimed = || self.store.is_claimed(&stage.key, &mut self.elsewhere.watch).unwrap_or(false);
+            if !complete && (child.has_left() || claimed()) {
                 self.display.left(position);
                 self.leave_to_others(position);
                 continue;

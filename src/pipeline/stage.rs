@@ -60,13 +60,15 @@ fn compute(
         return Ok(if store.is_complete(key) { Computed::Here } else { Computed::Elsewhere });
     };
     let context = StageContext::new(store.planned(key)?, place, store, &draft);
-    let computed = body(&context).and_then(|()| draft.publish(manifest(&context, *key)));
-    match computed {
-        // Another attempt, on a node that took this one for dead, was faster or goes on from its checkpoints.
-        Err(_) if store.is_complete(key) => Ok(Computed::Here),
-        Err(_) if draft.is_superseded() => Ok(Computed::Elsewhere),
-        Err(error) => Err(error),
+    match body(&context).and_then(|()| draft.publish(manifest(&context, *key))) {
         Ok(()) => draft.finish().map(|()| Computed::Here),
+        // Another attempt, on a node that took this one for dead, was faster or goes on from its checkpoints. Asked in this
+        // order, since the other's claim goes once its artifact is there.
+        Err(error) => match (draft.is_given_up(), store.is_complete(key)) {
+            (_, true) => Ok(Computed::Here),
+            (true, false) => Ok(Computed::Elsewhere),
+            (false, false) => Err(error),
+        },
     }
 }
 

@@ -272,25 +272,41 @@ impl Store {
         Draft::begin(self.clone(), lock, claim)
     }
 
-    /// Removes an artifact, or what lies at its place, in a way that nobody sees half of it.
+    /// Removes the artifact of `key`, or what lies at its place.
     pub(super) fn set_aside(&self, key: &StageKey, spare: Spare) -> Result<()> {
-        let (place, tmp) = (self.artifact_dir(key), self.tmp());
+        let place = self.artifact_dir(key);
+        self.take_away(&place, key, |aside| {
+            if spare == Spare::Whole && manifest_of_whole(aside, key).is_ok() {
+                // What comes to be there meanwhile is as good.
+                let _ = fs::rename(aside, &place);
+            }
+        })
+    }
+
+    /// Removes a folder of an attempt at `key` that is over.
+    pub(super) fn discard(&self, folder: &Path, key: &StageKey) -> Result<()> {
+        self.take_away(folder, key, |_| ())
+    }
+
+    /// Removes a file or folder by renaming it first: nobody sees half of it, and an attempt that lives on against all
+    /// appearances cannot publish what is left of its folder.
+    fn take_away(&self, path: &Path, key: &StageKey, before: impl FnOnce(&Path)) -> Result<()> {
+        let tmp = self.tmp();
         let beside = tempfile::Builder::new()
             .prefix(&format!("{key}."))
             .tempdir_in(&tmp)
-            .map_err(|cause| files::failed("create a folder in", &tmp, cause))?;
-        let aside = beside.path().join("aside");
-        match fs::rename(&place, &aside) {
+            .map_err(|cause| files::failed("create a folder in", &tmp, cause))?
+            .keep();
+        let aside = beside.join("aside");
+        match fs::rename(path, &aside) {
             Err(cause) if cause.kind() != std::io::ErrorKind::NotFound => {
-                return Err(files::failed("remove", &place, cause));
+                let _ = fs::remove_dir(&beside);
+                return Err(files::failed("remove", path, cause));
             }
-            // What comes to be there meanwhile is as good.
-            Ok(()) if spare == Spare::Whole && manifest_of_whole(&aside, key).is_ok() => {
-                let _ = fs::rename(&aside, &place);
-            }
-            _ => {}
+            Ok(()) => before(&aside),
+            Err(_) => {}
         }
-        beside.close().map_err(|cause| files::failed("remove", &place, cause))
+        files::remove_dir(&beside)
     }
 }
 

@@ -6,12 +6,20 @@ use super::store::{Store, attempt_at};
 use crate::error::Result;
 use crate::files;
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 impl Store {
     /// Removes what attempts that are over have left. Called when a pool starts and when it ends.
     pub fn clean(&self) -> Result<()> {
-        self.leftovers()?.iter().try_for_each(|path| files::remove(path))
+        self.leftovers()?.iter().try_for_each(|path| self.remove_leftover(path))
+    }
+
+    pub(super) fn remove_leftover(&self, path: &Path) -> Result<()> {
+        let key = path.file_name().and_then(|name| attempt_at(name.to_str()?));
+        match key.filter(|_| path.is_dir()) {
+            Some(key) => self.discard(path, &key),
+            None => files::remove_file(path),
+        }
     }
 
     /// Drafts of attempts that are known to be over; of finished stages checkpoints and claims too. The checkpoints of a

@@ -155,7 +155,7 @@ impl Store {
         damaged.iter().try_for_each(|key| self.remove(key))?;
         let specs = found.problems.iter().filter(|problem| problem.is_repairable()).map(|problem| &problem.path);
         specs.filter(|path| path.starts_with(self.specs())).try_for_each(|path| files::remove(path))?;
-        found.leftovers.iter().try_for_each(|path| files::remove(path))?;
+        found.leftovers.iter().try_for_each(|path| self.remove_leftover(path))?;
         Ok(damaged)
     }
 }

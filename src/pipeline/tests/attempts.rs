@@ -60,7 +60,7 @@ fn of_many_who_want_a_stage_one_has_it() {
     assert!(!claims.is_empty());
     let attempts: std::collections::BTreeSet<_> = claims.iter().map(|claim| claim.attempt().to_owned()).collect();
     assert_eq!(attempts.len(), claims.len(), "every attempt has a name of its own");
-    let holders = claims.iter().filter(|claim| !claim.is_superseded()).count();
+    let holders = claims.iter().filter(|claim| !claim.is_given_up()).count();
     assert_eq!(holders, 1);
 }
 
@@ -187,9 +187,15 @@ fn an_attempt_that_was_taken_for_dead_gives_way_without_an_error() {
     .unwrap();
     assert!(!bench.store.is_complete(&key));
     assert!(bench.store.is_taken(&key, &mut Watch::with(LONG)).unwrap());
-    // It fails for its own reasons.
+    // It fails because it was called over and its folders were removed; nobody else is at work yet.
     let mut watch = Watch::with(AT_ONCE);
     assert!(bench.store.is_taken(&key, &mut watch).unwrap() && !bench.store.is_taken(&key, &mut watch).unwrap());
+    run_stage(&bench.store, &key, &cpu(), |_| {
+        fs::write(bench.store.claims().join(format!("{key}.2.over")), "").unwrap();
+        Err(crate::Error::files("the draft's folder is gone"))
+    })
+    .unwrap();
+    // It fails for its own reasons.
     run_stage(&bench.store, &key, &cpu(), |_| Err(crate::Error::data("no rows"))).unwrap_err();
     // It fails, and the artifact has come meanwhile.
     run_stage(&bench.store, &key, &cpu(), |context| {
@@ -201,6 +207,33 @@ fn an_attempt_that_was_taken_for_dead_gives_way_without_an_error() {
     })
     .unwrap();
     assert!(bench.store.is_complete(&key));
+}
+
+/// Of a draft whose files are being removed by another node nothing is published, least of all the rest.
+#[test]
+fn a_draft_that_is_discarded_is_not_published_in_part() {
+    let (graph, key) = root_graph(1);
+    for moment in 0..40 {
+        let bench = Bench::new();
+        bench.store.plan(&graph).unwrap();
+        let result = std::thread::scope(|scope| {
+            run_stage(&bench.store, &key, &cpu(), |context| {
+                program::body(context)?;
+                let out = context.out().to_owned();
+                let store = &bench.store;
+                scope.spawn(move || {
+                    std::thread::sleep(Duration::from_micros(moment * 50));
+                    let _ = store.discard(&out, &key);
+                });
+                Ok(())
+            })
+        });
+        assert_eq!(result.is_ok(), bench.store.is_complete(&key), "{result:?}");
+        if result.is_ok() {
+            assert_eq!(bench.store.manifest(&key).unwrap().files.len(), 2);
+            assert_eq!(bench.store.verify().unwrap().problems, []);
+        }
+    }
 }
 
 #[test]
@@ -281,7 +314,7 @@ fn two_pools_that_take_each_other_for_dead_end_with_the_same_bytes() {
                 let graph = &graph;
                 scope.spawn(move || pool().run(store, graph, &Interrupt::new()).unwrap())
             });
-            runs.map(|run| run.join().unwrap());
+            runs.into_iter().for_each(|run| drop(run.join().unwrap()));
         });
         assert!(bench.run(&graph).is_success());
         assert_eq!((bench.contents(), bench.store.verify().unwrap().problems), (undisturbed.contents(), vec![]));
