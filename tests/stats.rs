@@ -369,7 +369,7 @@ fn what_a_csv_must_not_be_is_named() {
     }
     let folder = TempDir::new().unwrap();
     let folder = Table { path: folder.path().to_owned(), _folder: folder };
-    fails(&mut stats(&folder, &[]), &["reading the table"]);
+    fails(&mut stats(&folder, &[]), &["is a folder, not a csv or parquet table"]);
 }
 
 #[test]
