@@ -67,9 +67,9 @@ fn a_snapshot_survives_its_file_and_is_not_compared_with_another_study() {
     assert!(Snapshot::read(&path).unwrap_err().to_string().contains("format 2"));
 }
 
-fn fail(bench: &Bench, words: &str) -> Said {
+fn fail(bench: &Bench, code: i32, words: &str) -> Said {
     let said = bench.run(words);
-    assert_eq!(said.code, Some(1), "touchstone {words}\n{}\n{}", said.out, said.err);
+    assert_eq!(said.code, Some(code), "touchstone {words}\n{}\n{}", said.out, said.err);
     said
 }
 
@@ -80,7 +80,7 @@ fn accept_writes_check_compares_and_the_exit_code_says_drift() {
     let bench = Bench::new();
     bench.write("tiny.toml", fs::read(fixture("experiments/tiny.toml")).unwrap());
     // What cannot be compared with is said before anything is run.
-    let said = fail(&bench, &format!("snapshot check {STUDY}"));
+    let said = fail(&bench, 4, &format!("snapshot check {STUDY}"));
     assert!(said.err.contains("snapshots/tiny.json") && !bench.path("runs").exists(), "{}", said.err);
 
     bench.succeed(&format!("snapshot accept {STUDY} --tolerance length=0.5"));
@@ -95,7 +95,7 @@ fn accept_writes_check_compares_and_the_exit_code_says_drift() {
     let length = taken.values.iter_mut().find(|value| value.metric == "length").unwrap();
     length.mean += 0.6;
     taken.write(&bench.path("snapshots/tiny.json")).unwrap();
-    let said = fail(&bench, &format!("snapshot check {STUDY}"));
+    let said = fail(&bench, 1, &format!("snapshot check {STUDY}"));
     assert!(said.out.contains("1 mean of") && said.out.contains("length"), "{}", said.out);
     bench.succeed(&format!("snapshot check {STUDY} --tolerance length=0.7"));
 
@@ -103,6 +103,6 @@ fn accept_writes_check_compares_and_the_exit_code_says_drift() {
     let compare = "report tiny.toml --profile smoke --methods sft,irl --seeds 1,2 --compare";
     let said = bench.succeed(&format!("{compare} runs reports/tiny-smoke"));
     assert!(said.out.contains(" identical\n") && !said.out.contains("moved"), "{}", said.out);
-    let said = fail(&bench, &format!("{compare} runs nowhere"));
+    let said = fail(&bench, 8, &format!("{compare} runs nowhere"));
     assert!(said.err.contains("nowhere is neither a store nor a report"), "{}", said.err);
 }

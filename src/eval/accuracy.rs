@@ -1,6 +1,8 @@
 //! Accuracy of a reward on pairs: how often the preferred response scores higher, where a tie counts one half. An explicit
 //! reward, an implicit one and the heuristics that any reward has to beat are measured on the same pairs.
 
+use super::check_finite;
+use crate::Result;
 use crate::data::rows::ResponsePair;
 use crate::data::{Codec, codec};
 use crate::experiment::Heuristic;
@@ -8,7 +10,6 @@ use crate::methods::reward::score;
 use crate::methods::spin::sequence_log_probs;
 use crate::model::{LanguageModel, RewardModel, Sequence};
 use crate::rng::stream;
-use crate::{Error, Result};
 use rand::Rng;
 use std::collections::HashSet;
 
@@ -75,7 +76,7 @@ pub fn rank(judge: &Judge, pairs: &[ResponsePair], codec: &codec::Codec) -> Resu
         .flat_map(|pair| [&pair.chosen, &pair.rejected].map(|side| (pair.prompt.as_str(), side.text.as_str())))
         .collect();
     let scores = judge.scores(&rows, &texts)?;
-    check_finite(&scores, pairs)?;
+    check_finite(&scores, |at| side(pairs, at))?;
     let per_token: Vec<f64> =
         scores.iter().zip(&rows).map(|(score, row)| score / row.response.len().max(1) as f64).collect();
     let values = |scores: &[f64]| {
@@ -96,19 +97,10 @@ pub fn win(first: f64, second: f64) -> f64 {
     }
 }
 
-/// `scores` are those of the two responses of each pair in turn.
-fn check_finite(scores: &[f64], pairs: &[ResponsePair]) -> Result<()> {
-    let Some(at) = scores.iter().position(|score| !score.is_finite()) else { return Ok(()) };
-    let (pair, side) = (&pairs[at / 2], if at % 2 == 0 { "preferred" } else { "other" });
-    Err(Error::divergence(format!(
-        "the score of the {side} response of pair {} (`{}`) is {}, not a finite number",
-        at / 2 + 1,
-        pair.id,
-        scores[at]
-    ))
-    .hint(
-        "a model that scores so cannot be ranked: look for NaN or infinity in its weights with `touchstone model info`",
-    ))
+/// The response whose score stands at `at`, among those of the two responses of each pair in turn.
+fn side(pairs: &[ResponsePair], at: usize) -> String {
+    let side = if at % 2 == 0 { "preferred" } else { "other" };
+    format!("the {side} response of pair {} (`{}`)", at / 2 + 1, pairs[at / 2].id)
 }
 
 #[cfg(test)]
@@ -131,12 +123,13 @@ mod tests {
     #[test]
     fn a_score_that_is_not_finite_names_its_pair() {
         let pairs = [pair("first"), pair("second")];
-        check_finite(&[0.0, -1.0, 1.0, 2.0], &pairs).unwrap();
+        let check = |scores: &[f64]| check_finite(scores, |at| side(&pairs, at));
+        check(&[0.0, -1.0, 1.0, 2.0]).unwrap();
         for (scores, named) in [
             ([0.0, f64::NAN, 1.0, 2.0], "the other response of pair 1 (`first`) is NaN"),
             ([0.0, 1.0, f64::INFINITY, 2.0], "the preferred response of pair 2 (`second`) is inf"),
         ] {
-            let error = check_finite(&scores, &pairs).unwrap_err();
+            let error = check(&scores).unwrap_err();
             assert_eq!(error.kind(), crate::ErrorKind::Divergence);
             assert!(error.to_string().contains(named), "{error}");
         }

@@ -1,6 +1,7 @@
 //! The held-out posts on which everything is measured: the same for every method, size and seed of a study. Gold is exact in
 //! the embedded world; on real posts a reward model may stand for it, which no training stage is given.
 
+use super::check_finite;
 use crate::data::Codec;
 use crate::data::rows::{Demonstration, Response};
 use crate::data::world::{Latent, Post, Split, VERSION, World, WorldSettings};
@@ -154,6 +155,8 @@ impl Judge {
         });
         let rows = rows.collect::<Result<Vec<_>>>()?;
         let scores = score(&self.model, &rows.iter().collect::<Vec<_>>())?;
-        Ok(scores.into_iter().map(|raw| f64::from(self.normalisation.apply(raw))).collect())
+        let scores: Vec<f64> = scores.into_iter().map(|raw| f64::from(self.normalisation.apply(raw))).collect();
+        check_finite(&scores, |at| format!("response {} by the judge", at + 1))?;
+        Ok(scores)
     }
 }

@@ -8,8 +8,21 @@ pub mod likelihood;
 pub mod policy;
 
 use crate::experiment::Metric;
+use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+
+/// Refuses scores that are not finite, which could neither be ranked nor averaged; `of` names what the score at a place is of.
+///
+/// # Errors
+/// A score that is NaN or infinite.
+pub fn check_finite(scores: &[f64], of: impl Fn(usize) -> String) -> Result<()> {
+    match scores.iter().position(|score| !score.is_finite()) {
+        None => Ok(()),
+        Some(at) => Err(Error::divergence(format!("the score of {} is {}, not a finite number", of(at), scores[at]))
+            .hint("look for NaN or infinity in the weights of what scores, with `touchstone model info`")),
+    }
+}
 
 /// One number, with how many items it is a mean of.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]

@@ -4,10 +4,10 @@ use super::common::{codec, count, frozen, frozen_reward, sampling, write_json};
 use super::pairs::open_exam;
 use crate::data::Codec;
 use crate::data::rows::{self, Response, ResponsePair};
-use crate::eval::Items;
 use crate::eval::accuracy::{Judge, rank};
 use crate::eval::exam::{Exam, WorldExam};
 use crate::eval::policy::{answers, measure_answers, measure_likelihoods, respond, sequences};
+use crate::eval::{Items, check_finite};
 use crate::experiment::{GenerationSettings, Heuristic, Metric};
 use crate::methods::reward::score;
 use crate::methods::training::Dtype;
@@ -148,7 +148,9 @@ fn reward_scores(
     let sequences = sequences(exam, codec, responses)?;
     count(context, Passes::score(model.config(), &sequences));
     let scores = score(&model, &sequences.iter().collect::<Vec<_>>())?;
-    Ok(scores.into_iter().map(|raw| f64::from(normalisation.apply(raw))).collect())
+    let scores: Vec<f64> = scores.into_iter().map(|raw| f64::from(normalisation.apply(raw))).collect();
+    check_finite(&scores, |at| format!("the response to post {} (`{}`)", at + 1, exam.posts[at].id))?;
+    Ok(scores)
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

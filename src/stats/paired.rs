@@ -56,16 +56,18 @@ pub fn probability_of_improvement(x: &[f64], y: &[f64]) -> f64 {
     if x.is_empty() || y.is_empty() {
         return 0.5;
     }
-    let mut sorted = y.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let wins: f64 = x
-        .iter()
-        .map(|x| {
-            let below = sorted.partition_point(|y| y < x);
-            let not_above = sorted.partition_point(|y| y <= x);
-            (below + not_above) as f64 / 2.0
-        })
-        .sum();
+    let [xs, ys] = [x, y].map(|side| {
+        let mut sorted = side.to_vec();
+        sorted.sort_unstable_by(f64::total_cmp);
+        sorted
+    });
+    // How many of y lie below the x at hand, and how many do not lie above it: they only grow with x.
+    let (mut below, mut not_above, mut wins) = (0, 0, 0.0);
+    for x in &xs {
+        below += ys[below..].iter().take_while(|y| *y < x).count();
+        not_above += ys[not_above..].iter().take_while(|y| *y <= x).count();
+        wins += (below + not_above) as f64 / 2.0;
+    }
     wins / (x.len() as f64 * y.len() as f64)
 }
 

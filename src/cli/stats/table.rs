@@ -78,6 +78,10 @@ pub(super) struct Groups {
 pub(super) fn read(args: &StatsArgs) -> Result<Groups> {
     let path = args.file.as_path();
     let reading = || format!("reading the table {}", path.display());
+    if path.is_dir() {
+        return Err(Error::data(format!("{} is a folder, not a csv or parquet table", path.display()))
+            .hint("name one file; a table in parts is one file after `pandas.read_parquet(FOLDER).to_parquet(FILE)`"));
+    }
     let mut file = File::open(path).context(reading)?;
     let mut head = Vec::new();
     (&mut file).take(HEAD as u64).read_to_end(&mut head).context(reading)?;
