@@ -43,6 +43,10 @@ doctor *arguments:
 test *arguments:
     cargo test --release "$@"
 
+# Every parser of foreign bytes on mutated files, for so many seconds each; TOUCHSTONE_FUZZ_SEED chooses other ones.
+fuzz seconds="3600":
+    TOUCHSTONE_FUZZ_SECONDS={{ seconds }} cargo test --release --test fuzz -- --nocapture
+
 # Formatting and lints, as in CI.
 lint:
     cargo fmt --check

@@ -9,7 +9,7 @@ use crate::methods::sft::{SftSettings, token_step};
 use crate::methods::training::Training;
 use crate::model::checkpoint::Normalisation;
 use crate::model::generate::generate;
-use crate::model::{GptNeoXConfig, LanguageModel, RewardModel, Sampling, Sequence};
+use crate::model::{Ends, GptNeoXConfig, LanguageModel, RewardModel, Sampling, Sequence};
 use crate::rng::stream;
 use burn::tensor::Device;
 use rand::Rng;
@@ -102,7 +102,7 @@ impl Bench {
         let model = self.policy()?.in_dtype(self.training.dtype.float());
         let (prompts, sampling) = (self.prompts(count), self.sampling(count));
         let once = move || {
-            black_box(generate(&model, &prompts, &sampling, |row| stream(0, "bench", &[row as u64]), |_| {}));
+            black_box(generate(&model, &prompts, &sampling, |row| stream(0, "bench", &[row as u64]), |_| {})?);
             Ok(())
         };
         Ok(Work { once: Box::new(once), tokens: count * self.response })
@@ -112,7 +112,7 @@ impl Bench {
     pub fn reward(&self, count: usize) -> Result<Work> {
         let (model, texts) = (self.scorer(&self.policy()?).in_dtype(self.training.dtype.float()), self.rows(count));
         let once = move || {
-            black_box(score(&model, &texts.iter().collect::<Vec<_>>()));
+            black_box(score(&model, &texts.iter().collect::<Vec<_>>())?);
             Ok(())
         };
         Ok(Work { once: Box::new(once), tokens: count * (self.prompt + self.response) })
@@ -130,7 +130,7 @@ impl Bench {
         let (training, tokens) = (self.training.clone(), settings.rollouts * self.response);
         let once = move || {
             let scores = |rollouts: &[Rollout]| {
-                Ok(score(&scorer, &rollouts.iter().map(|rollout| &rollout.sequence).collect::<Vec<_>>()))
+                score(&scorer, &rollouts.iter().map(|rollout| &rollout.sequence).collect::<Vec<_>>())
             };
             let objective = Objective { score: Box::new(scores), low: -1.0 };
             let (reference, critic) = (&reference, critic.clone());
@@ -150,8 +150,8 @@ impl Bench {
 
     /// No token has the id that ends, so every response is as long as it may be.
     fn sampling(&self, batch_size: usize) -> Sampling {
-        let (max_new_tokens, eos) = (self.response, self.config.vocab_size as u32);
-        Sampling { temperature: 1.0, top_p: 1.0, max_new_tokens, eos, batch_size }
+        let (max_new_tokens, ends) = (self.response, Ends::from(self.config.vocab_size as u32));
+        Sampling { temperature: 1.0, top_p: 1.0, max_new_tokens, ends, batch_size }
     }
 
     fn prompts(&self, count: usize) -> Vec<Vec<u32>> {

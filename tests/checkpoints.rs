@@ -4,13 +4,13 @@
 mod common;
 
 use common::goldens::{Golden, MODELS, Row, TOLERANCE, assert_close, edit_config, log_probs, open};
-use common::{Bench, cpu, files, fixture, small_model};
+use common::{Bench, cpu, files, fixture, host, small_model};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::fs;
 use std::path::Path;
 use touchstone::model::checkpoint::{Checkpoint, Normalisation};
-use touchstone::model::weights::{StoredAs, Weights, host};
+use touchstone::model::weights::{StoredAs, Weights};
 use touchstone::model::{Batch, LanguageModel, RewardModel, Sequence};
 use touchstone::rng::stream;
 

@@ -86,7 +86,10 @@ fn other_tensors_than_the_model_has() {
         ("a missing tensor", weights(|w| w.ignore(DENSE))),
         ("a tensor too many", weights(|w| w.insert("adapter.weight", &[2], vec![0.0; 2]))),
         ("a tensor of another shape", weights(|w| w.insert(DENSE, &[16, 8], vec![0.0; 128]))),
-        ("names with and without prefix", weights(|w| w.rename(|name| name.replace("gpt_neox.layers.1", "layers.1")))),
+        (
+            "names with and without prefix",
+            weights(|w| w.rename(|name| name.replace("gpt_neox.layers.1", "layers.1")).unwrap()),
+        ),
         (
             "a buffer of a layer that is not there",
             weights(|w| w.insert("gpt_neox.layers.2.attention.bias", &[1], vec![0.0])),

@@ -181,7 +181,7 @@ fn what_lies_beside_the_weights_goes_along() {
     let scores = |folder: PathBuf| {
         let (model, normalisation) = Checkpoint::open(folder).unwrap().reward_model(&cpu()).unwrap();
         assert_eq!(normalisation.mean, 0.5);
-        touchstone::model::weights::host(model.scores(&Batch::new(&[Sequence::new(vec![3, 4], vec![5])], &cpu())))
+        common::host(model.scores(&Batch::new(&[Sequence::new(vec![3, 4], vec![5])], &cpu())))
     };
     assert_eq!(scores(bench.path("new")), scores(bench.path("reward")));
 }

@@ -4,7 +4,7 @@ mod common;
 
 use burn::module::Module;
 use common::methods::{METHODS, Run, Trained, assert_close, parameters, ppo_settings, run_ppo};
-use common::{VOCABULARY, cpu, micro_batches, optimiser, rows, small_config, small_model};
+use common::{VOCABULARY, cpu, host, micro_batches, optimiser, rows, small_config, small_model};
 use proptest::prelude::*;
 use rand::Rng;
 use std::cell::RefCell;
@@ -15,7 +15,7 @@ use touchstone::methods::ppo::{Critic, PpoSettings};
 use touchstone::methods::sft::{SftSettings, sft, token_step};
 use touchstone::methods::training::{Dtype, Training};
 use touchstone::model::checkpoint::Checkpoint;
-use touchstone::model::weights::{StoredAs, Weights, host};
+use touchstone::model::weights::{StoredAs, Weights};
 use touchstone::model::{Batch, LanguageModel, Sequence};
 use touchstone::rng::stream;
 

@@ -7,6 +7,7 @@ use crate::device::memory::{self, Available};
 use crate::device::{self, DeviceSpec};
 use crate::error::{Context, Result};
 use crate::experiment::{self, Experiment};
+use crate::model::ModelTokenizer;
 use clap::Args;
 use miette::Diagnostic;
 use std::error::Error as _;
@@ -183,9 +184,9 @@ fn experiments(here: &Path) -> Vec<Finding> {
 
 fn tokenizer(folder: &Path) -> Finding {
     let path = folder.join("tokenizer.json");
-    match tokenizers::Tokenizer::from_file(&path) {
+    match ModelTokenizer::open(folder) {
         Ok(tokenizer) => {
-            let size = tokenizer.get_vocab_size(true);
+            let size = tokenizer.vocabulary_size();
             Finding::new(State::Ok, "tokenizer", format!("{} has {size} tokens", path.display()))
         }
         Err(error) => Finding::new(State::Fail, "tokenizer", format!("{}: {error}", path.display()))

@@ -11,6 +11,7 @@ pub mod plan;
 pub mod preflight;
 pub mod report;
 pub mod reproduce;
+pub mod rows;
 pub mod runs;
 pub mod score;
 pub mod snapshot;

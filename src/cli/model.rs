@@ -9,7 +9,7 @@ use crate::{Context, Result};
 use clap::{Args, Subcommand};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 #[derive(Clone, Debug, Args)]
 pub struct ModelArgs {
@@ -55,7 +55,23 @@ struct SourceArgs {
 
 impl SourceArgs {
     fn open(&self) -> Result<Checkpoint> {
-        Checkpoint::open(Source::parse(&self.source)?.fetch(&["config.json", "model.safetensors"], &FILES_BESIDE)?)
+        open(&self.source, &FILES_BESIDE)
+    }
+}
+
+/// The model in a folder; one on a hub is fetched, with the files of `optional` that it has.
+pub(super) fn open(source: &Path, optional: &[&str]) -> Result<Checkpoint> {
+    let source = Source::parse(source)?;
+    match source.fetch(&["config.json", "model.safetensors"], optional) {
+        Ok(folder) => Checkpoint::open(folder),
+        // A repository may hold an adapter, which has other files.
+        Err(error) if error.to_string().contains(" has no config.json") => {
+            match source.fetch(&["adapter_config.json"], &[]) {
+                Ok(folder) if folder.join("adapter_config.json").is_file() => Checkpoint::open(folder).and(Err(error)),
+                _ => Err(error),
+            }
+        }
+        Err(error) => Err(error),
     }
 }
 
@@ -114,10 +130,14 @@ fn as_text(found: &Inspection) -> String {
     );
     line("positions", config.max_position_embeddings.to_string());
     let tokens = match (found.tokens, found.padding_rows) {
-        (Some(tokens), Some(padding)) => format!("the tokenizer has {tokens} tokens, {padding} rows are padding"),
+        (Some(tokens), Some(padding)) => format!("the tokenizer has ids below {tokens}, {padding} rows are padding"),
         _ => "no tokenizer.json".into(),
     };
     line("vocabulary", format!("{} rows; {tokens}", config.vocab_size));
+    if !found.ends.is_empty() {
+        let ends: Vec<_> = found.ends.iter().map(ToString::to_string).collect();
+        line("ends", format!("token {}", ends.join(" or ")));
+    }
     for file in &found.files {
         let dtypes: Vec<_> = file.dtypes.iter().map(ToString::to_string).collect();
         let dtypes = if dtypes.is_empty() { "no weights".into() } else { dtypes.join(" and ") };

@@ -4,7 +4,6 @@ use super::{FAILURE, SUCCESS, print};
 use crate::error::Result;
 use crate::pipeline::{Manifest, Problem, StageKey, StageSpec, Store, Verification};
 use comfy_table::{CellAlignment, Table, presets};
-use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
@@ -29,6 +28,8 @@ enum RunsCommand {
         prefix: String,
     },
     /// Rehash every file and report what is damaged, missing or extra; fails if anything is.
+    ///
+    /// Leftovers of attempts that are over are listed too, and are no failure.
     Verify {
         /// Remove the damaged artifacts, so that the next run computes them again.
         #[arg(long)]
@@ -125,18 +126,16 @@ fn describe_spec(spec: &StageSpec) -> String {
 fn verify(store: &Store, repair: bool) -> Result<u8> {
     let report = store.verify()?;
     print(&describe_verification(&report))?;
-    let damaged: BTreeSet<StageKey> = report.problems.iter().filter_map(|problem| problem.key).collect();
     if repair {
         // Brings back the folder of locks where a copy left out what was empty.
-        let store = Store::open(store.root())?;
-        damaged.iter().try_for_each(|key| store.remove(key))?;
-        if !damaged.is_empty() {
-            print(&format!("removed {}: run the experiment again to recompute\n", count(damaged.len(), "artifact")))?;
+        let removed = Store::open(store.root())?.repair(&report)?;
+        if !removed.is_empty() {
+            print(&format!("removed {}: run the experiment again to recompute\n", count(removed.len(), "artifact")))?;
         }
-    } else if !damaged.is_empty() {
-        print("`touchstone runs verify --repair` removes the damaged artifacts, and the next run recomputes them\n")?;
+    } else if report.problems.iter().any(Problem::is_repairable) {
+        print("`touchstone runs verify --repair` removes what is damaged, and the next run recomputes it\n")?;
     }
-    let left = report.problems.iter().any(|problem| !repair || problem.key.is_none());
+    let left = report.problems.iter().any(|problem| !repair || !problem.is_repairable());
     Ok(if left { FAILURE } else { SUCCESS })
 }
 
@@ -144,6 +143,10 @@ fn describe_verification(report: &Verification) -> String {
     let mut text = String::new();
     for Problem { path, damage, .. } in &report.problems {
         let _ = writeln!(text, "{}: {damage}", path.display());
+    }
+    for path in &report.leftovers {
+        let _ =
+            writeln!(text, "{}: left by an attempt that is over; the next run or --repair removes it", path.display());
     }
     let verdict = match report.problems.len() {
         0 => "all as written".to_owned(),

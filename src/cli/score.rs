@@ -1,29 +1,28 @@
 //! `touchstone score` and `touchstone generate`: any model folder on any file of rows, alone.
 
-use crate::data::codec::END_OF_TEXT;
-use crate::data::hub::Source;
+use super::model::open;
+use super::rows::{self as input_rows, Row};
 use crate::data::rows;
-use crate::model::checkpoint::Checkpoint;
+use crate::model::checkpoint::{Checkpoint, FILES_BESIDE};
 use crate::model::generate::generate as sample;
 use crate::model::weights::host;
-use crate::model::{Batch, GptNeoXConfig, Sampling, Sequence};
+use crate::model::{Batch, Ends, GptNeoXConfig, ModelTokenizer, Sampling, Sequence};
 use crate::rng::stream;
 use crate::{Error, Result, device};
 use clap::{Args, ValueEnum};
-use serde::{Deserialize, Serialize};
+use std::cell::OnceCell;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
-use tokenizers::Tokenizer;
 
 #[derive(Clone, Debug, Args)]
 pub struct ModelArgs {
     /// Folder with config.json, model.safetensors, and tokenizer.json where rows hold text; or hf:owner/name@revision
     #[arg(long, value_name = "DIR")]
     model: PathBuf,
-    /// Rows: {"prompt", "response"} as text or {"prompt_ids", "response_ids"} as tokens, one JSON object a line
+    /// Rows (jsonl, json, csv, tsv or parquet): "prompt" and "response" as text, or "prompt_ids" and "response_ids" as tokens
     #[arg(long, value_name = "FILE")]
     input: PathBuf,
-    /// Where the rows go, with what was computed added
+    /// Where the rows go, one JSON object a line: as they were, with the computed keys in the place of their names or behind
     #[arg(long, value_name = "FILE")]
     output: PathBuf,
     /// Rows per forward pass; changes speed and memory, not results
@@ -32,13 +31,6 @@ pub struct ModelArgs {
     /// Where tensors are computed: flex, libtorch, libtorch:cuda:N or cuda:N
     #[arg(long, value_name = "DEVICE", default_value_t = device::DEFAULT, value_parser = super::device_spec, env = "TOUCHSTONE_DEVICE")]
     device: device::DeviceSpec,
-}
-
-impl ModelArgs {
-    /// The model's folder; one on a hub is fetched, with the files of `optional` that it has.
-    fn open(&self, optional: &[&str]) -> Result<Checkpoint> {
-        Checkpoint::open(Source::parse(&self.model)?.fetch(&["config.json", "model.safetensors"], optional)?)
-    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -74,44 +66,31 @@ pub struct GenerateArgs {
     seed: u64,
 }
 
-/// A row of the input; keys that are not named here are kept.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-struct Row {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    prompt: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    response: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    prompt_ids: Option<Vec<u32>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    response_ids: Option<Vec<u32>>,
-    #[serde(flatten)]
-    other: serde_json::Map<String, serde_json::Value>,
-}
-
 /// Adds `logprob` and `token_logprobs` (kind lm), or `reward` and `raw_reward` (kind reward) to every row.
 pub fn score(args: &ScoreArgs) -> Result<()> {
     let ModelArgs { input, output, batch, device, .. } = &args.model;
     super::output::check_file(output)?;
     let device = device::select(device)?;
-    let checkpoint = match args.kind {
-        Kind::Lm => args.model.open(&["tokenizer.json"])?,
-        Kind::Reward => args.model.open(&["tokenizer.json", "reward.json"])?,
-    };
+    let checkpoint = open(&args.model.model, &FILES_BESIDE)?;
     let config = checkpoint.config()?;
-    let reader = Reader::new(&checkpoint, config.vocab_size, input);
-    let mut rows = reader.rows()?;
+    let reader = Reader::new(&checkpoint, config.vocab_size, input)?;
+    let mut rows = reader.rows(&["prompt", "response"])?;
     let sequences = rows.iter().enumerate().map(|(i, row)| reader.sequence(i, row)).collect::<Result<Vec<_>>>()?;
-    fit(sequences.iter().map(Sequence::len), &config, input, "shorten the row")?;
+    fit(sequences.iter().map(Sequence::len), &config, &reader, "shorten the row")?;
     match args.kind {
         Kind::Lm => {
             let model = checkpoint.language_model(&device)?;
-            for (rows, sequences) in rows.chunks_mut(batch.get()).zip(sequences.chunks(batch.get())) {
+            let size = batch.get();
+            for (number, (rows, sequences)) in rows.chunks_mut(size).zip(sequences.chunks(size)).enumerate() {
                 let batch = Batch::new(sequences, &device);
-                let log_probs = host(model.response_log_probs(&batch, 1.0));
+                let log_probs = host(model.response_log_probs(&batch, 1.0))?;
                 for (index, row) in rows.iter_mut().enumerate() {
                     let start = index * batch.response_width;
                     let own = &log_probs[start..start + batch.response_lengths[index]];
+                    if let Some(token) = own.iter().position(|value| !value.is_finite()) {
+                        let what = format!("the log-probability of response token {} is {}", token + 1, own[token]);
+                        return Err(not_finite(input, number * size + index, &what));
+                    }
                     row.other.insert("logprob".into(), own.iter().map(|p| f64::from(*p)).sum::<f64>().into());
                     row.other.insert("token_logprobs".into(), own.into());
                 }
@@ -119,16 +98,28 @@ pub fn score(args: &ScoreArgs) -> Result<()> {
         }
         Kind::Reward => {
             let (model, normalisation) = checkpoint.reward_model(&device)?;
-            for (rows, sequences) in rows.chunks_mut(batch.get()).zip(sequences.chunks(batch.get())) {
-                let scores = host(model.scores(&Batch::new(sequences, &device)));
-                for (row, score) in rows.iter_mut().zip(scores) {
-                    row.other.insert("reward".into(), normalisation.apply(score).into());
+            let size = batch.get();
+            for (number, (rows, sequences)) in rows.chunks_mut(size).zip(sequences.chunks(size)).enumerate() {
+                let scores = host(model.scores(&Batch::new(sequences, &device)))?;
+                for (index, (row, score)) in rows.iter_mut().zip(scores).enumerate() {
+                    let reward = normalisation.apply(score);
+                    if !(score.is_finite() && reward.is_finite()) {
+                        let what = format!("the score is {score}, and the reward {reward}");
+                        return Err(not_finite(input, number * size + index, &what));
+                    }
+                    row.other.insert("reward".into(), reward.into());
                     row.other.insert("raw_reward".into(), score.into());
                 }
             }
         }
     }
     rows::write(output, &rows)
+}
+
+/// The error that a number of a row is which is not finite.
+fn not_finite(input: &Path, row: usize, what: &str) -> Error {
+    Error::divergence(format!("{}, row {}: {what}", input.display(), row + 1))
+        .hint("the model computes numbers that are too large or undefined; take another checkpoint")
 }
 
 /// Adds `response_ids`, `ended` and, where there is a tokenizer, `response` to every row's prompt.
@@ -140,44 +131,33 @@ pub fn generate(args: &GenerateArgs) -> Result<()> {
     }
     super::output::check_file(output)?;
     let device = device::select(device)?;
-    let checkpoint = args.model.open(&["tokenizer.json"])?;
+    let checkpoint = open(model, &FILES_BESIDE)?;
     let config = checkpoint.config()?;
-    let reader = Reader::new(&checkpoint, config.vocab_size, input);
-    let mut rows = reader.rows()?;
+    let reader = Reader::new(&checkpoint, config.vocab_size, input)?;
+    let mut rows = reader.rows(&["prompt"])?;
     let prompts = rows
         .iter()
         .enumerate()
-        .map(|(index, row)| reader.ids(index, "prompt", row.prompt.as_deref(), row.prompt_ids.as_deref(), false))
+        .map(|(index, row)| reader.ids(index, Side::Prompt, row.prompt.as_deref(), row.prompt_ids.as_deref()))
         .collect::<Result<Vec<_>>>()?;
     let most = args.max_new_tokens.get();
-    fit(prompts.iter().map(|ids| ids.len() + most), &config, input, "lower --max-new-tokens or shorten the prompt")?;
-    let named = reader.tokenizer.as_ref().ok().and_then(|tokenizer| tokenizer.token_to_id(END_OF_TEXT));
-    let eos = config.eos_token_id.or(named).ok_or_else(|| {
-        Error::model(format!(
-            "{}: neither config.json nor the tokenizer names an end-of-sequence token",
-            model.display()
-        ))
-        .hint("set eos_token_id in config.json")
-    })?;
+    let lengths = prompts.iter().map(|ids| ids.len().saturating_add(most));
+    fit(lengths, &config, &reader, "lower --max-new-tokens or shorten the prompt")?;
+    let ends = checkpoint.ends(reader.tokenizer.as_ref())?;
     let sampling = Sampling {
         temperature: args.temperature,
         top_p: args.top_p,
         max_new_tokens: args.max_new_tokens.get(),
-        eos,
+        ends: ends.clone(),
         batch_size: batch.get(),
     };
     let model = checkpoint.language_model(&device)?;
     let stream = |item: usize| stream(args.seed, "generate", &[item as u64]);
-    let responses = sample(&model, &prompts, &sampling, stream, |_| {});
+    let responses = sample(&model, &prompts, &sampling, stream, |_| {})
+        .map_err(|error| error.within(&input.display().to_string()))?;
     for (row, response) in rows.iter_mut().zip(responses) {
-        row.response = match &reader.tokenizer {
-            Ok(tokenizer) => Some(
-                tokenizer
-                    .decode(&response.ids, true)
-                    .map_err(|cause| Error::data("the tokenizer cannot decode what was sampled").caused_by(cause))?,
-            ),
-            Err(_) => None,
-        };
+        row.response =
+            reader.tokenizer.as_ref().map(|tokenizer| tokenizer.decode_response(&response.ids, &ends)).transpose()?;
         row.other.insert("ended".into(), response.ended.into());
         row.response_ids = Some(response.ids);
     }
@@ -185,73 +165,112 @@ pub fn generate(args: &GenerateArgs) -> Result<()> {
 }
 
 /// Errors on a row of more tokens than the model has positions: it was never trained there, and what it says is noise.
-fn fit(lengths: impl Iterator<Item = usize>, config: &GptNeoXConfig, input: &Path, remedy: &str) -> Result<()> {
+fn fit(lengths: impl Iterator<Item = usize>, config: &GptNeoXConfig, reader: &Reader, remedy: &str) -> Result<()> {
     let most = config.max_position_embeddings;
     match lengths.enumerate().find(|(_, length)| *length > most) {
         None => Ok(()),
         Some((row, length)) => Err(Error::data(format!(
-            "{}, row {}: {length} tokens are too many for the model's {most} positions",
-            input.display(),
-            row + 1
+            "{}: {length} tokens are too many for the model's {most} positions",
+            reader.place(row)
         ))
         .hint(remedy)),
+    }
+}
+
+/// The two sides of a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Side {
+    Prompt,
+    Response,
+}
+
+impl Side {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Prompt => "prompt",
+            Self::Response => "response",
+        }
     }
 }
 
 /// Turns rows into tokens; a missing tokenizer matters only where a row holds text.
 struct Reader<'a> {
     input: &'a Path,
+    /// Of the rows, as errors name them.
+    places: OnceCell<Vec<String>>,
     vocabulary: usize,
-    tokenizer: Result<Tokenizer>,
+    tokenizer: Option<ModelTokenizer>,
+    checkpoint: &'a Checkpoint,
+    /// Read when a response is text.
+    ends: OnceCell<Ends>,
 }
 
 impl<'a> Reader<'a> {
-    fn new(checkpoint: &Checkpoint, vocabulary: usize, input: &'a Path) -> Self {
-        Self { input, vocabulary, tokenizer: checkpoint.tokenizer() }
+    fn new(checkpoint: &'a Checkpoint, vocabulary: usize, input: &'a Path) -> Result<Self> {
+        let tokenizer = checkpoint.optional_tokenizer()?;
+        Ok(Self { input, places: OnceCell::new(), vocabulary, tokenizer, checkpoint, ends: OnceCell::new() })
     }
 
-    fn rows(&self) -> Result<Vec<Row>> {
-        let rows: Vec<Row> = rows::read(self.input)?;
-        match rows.is_empty() {
-            true => Err(Error::data(format!("{} has no rows", self.input.display()))),
-            false => Ok(rows),
-        }
+    /// All rows, each with text or tokens for every one of `needed`.
+    fn rows(&self, needed: &[&str]) -> Result<Vec<Row>> {
+        let rows = input_rows::read(self.input, needed)?;
+        self.places.get_or_init(|| rows.iter().map(|row| row.place.clone()).collect());
+        Ok(rows)
     }
 
-    /// Text is a prompt followed by a response that ends with the end-of-sequence token; tokens are taken as they are.
+    fn place(&self, index: usize) -> &str {
+        self.places.get().and_then(|places| places.get(index)).map_or("", String::as_str)
+    }
+
+    /// Text is a prompt followed by a response that ends with one end-of-sequence token; tokens are taken as they are.
     fn sequence(&self, index: usize, row: &Row) -> Result<Sequence> {
-        let prompt = self.ids(index, "prompt", row.prompt.as_deref(), row.prompt_ids.as_deref(), false)?;
-        let response = self.ids(index, "response", row.response.as_deref(), row.response_ids.as_deref(), true)?;
+        let prompt = self.ids(index, Side::Prompt, row.prompt.as_deref(), row.prompt_ids.as_deref())?;
+        let response = self.ids(index, Side::Response, row.response.as_deref(), row.response_ids.as_deref())?;
         Ok(Sequence::new(prompt, response))
     }
 
-    fn ids(&self, index: usize, side: &str, text: Option<&str>, ids: Option<&[u32]>, ended: bool) -> Result<Vec<u32>> {
-        let place = format!("{}, row {}", self.input.display(), index + 1);
+    /// The tokens that end a text of this model.
+    fn ends(&self) -> Result<&Ends> {
+        if let Some(ends) = self.ends.get() {
+            return Ok(ends);
+        }
+        let ends = self.checkpoint.ends(self.tokenizer.as_ref())?;
+        Ok(self.ends.get_or_init(|| ends))
+    }
+
+    fn ids(&self, index: usize, side: Side, text: Option<&str>, ids: Option<&[u32]>) -> Result<Vec<u32>> {
+        let (place, name) = (self.place(index), side.name());
         let ids = match (ids, text) {
-            (Some(ids), _) => ids.to_vec(),
-            (None, Some(text)) => {
-                let tokenizer = match &self.tokenizer {
-                    Ok(tokenizer) => tokenizer,
-                    Err(_) => {
-                        return Err(Error::data(format!(
-                            "{place}: {side} is text, but the model folder has no tokenizer"
-                        ))
-                        .hint(format!("add tokenizer.json to the folder, or give {side}_ids")));
-                    }
+            (Some(ids), None) => ids.to_vec(),
+            (given, Some(text)) => {
+                let Some(tokenizer) = &self.tokenizer else {
+                    return Err(Error::data(format!("{place}: {name} is text, but the model folder has no tokenizer"))
+                        .hint(match given {
+                            None => format!("add tokenizer.json to the folder, or give {name}_ids"),
+                            Some(_) => format!(
+                                "it cannot be compared with {name}_ids: add tokenizer.json to the folder, or remove {name}"
+                            ),
+                        }));
                 };
-                let encoding = tokenizer.encode_fast(text, false).map_err(|cause| {
-                    Error::data(format!("{place}: the tokenizer cannot encode the {side}")).caused_by(cause)
-                })?;
-                let end = ended.then(|| tokenizer.token_to_id(END_OF_TEXT)).flatten();
-                encoding.get_ids().iter().copied().chain(end).collect()
+                let encoded = match side {
+                    Side::Prompt => tokenizer.encode(text),
+                    Side::Response => tokenizer.encode_ended(text, self.ends()?),
+                };
+                match given {
+                    None => encoded.map_err(|error| error.within(&format!("{place}, {name}")))?,
+                    Some(ids) => {
+                        self.check_agreement(&place, side, (text, encoded.ok()), ids, tokenizer)?;
+                        ids.to_vec()
+                    }
+                }
             }
             (None, None) => {
-                return Err(Error::data(format!("{place}: no {side}"))
-                    .hint(format!("a row needs \"{side}\" (text) or \"{side}_ids\" (tokens)")));
+                return Err(Error::data(format!("{place}: no {name}"))
+                    .hint(format!("a row needs \"{name}\" (text) or \"{name}_ids\" (tokens)")));
             }
         };
         if ids.is_empty() {
-            return Err(Error::data(format!("{place}: the {side} is empty"))
+            return Err(Error::data(format!("{place}: the {name} is empty"))
                 .hint("give at least one token, for example the end-of-text token"));
         }
         match ids.iter().find(|id| **id as usize >= self.vocabulary) {
@@ -261,5 +280,37 @@ impl<'a> Reader<'a> {
             }
             None => Ok(ids),
         }
+    }
+
+    /// Errors unless `ids` are the tokens of the text beside them, with an end or without, or are sampled tokens whose text it
+    /// is: a text may be written in more than one way.
+    fn check_agreement(
+        &self,
+        place: &str,
+        side: Side,
+        (text, encoded): (&str, Option<Vec<u32>>),
+        ids: &[u32],
+        tokenizer: &ModelTokenizer,
+    ) -> Result<()> {
+        let no_ends = Ends::from(u32::MAX);
+        let ends = if side == Side::Response { self.ends()? } else { &no_ends };
+        fn body<'i>(ids: &'i [u32], ends: &Ends) -> &'i [u32] {
+            match ids.split_last() {
+                Some((last, body)) if ends.contains(*last) => body,
+                _ => ids,
+            }
+        }
+        let same = encoded.as_ref().is_some_and(|encoded| body(encoded, ends) == body(ids, ends));
+        let known = ids.iter().all(|id| (*id as usize) < self.vocabulary);
+        if same || (known && tokenizer.decode_response(ids, ends)? == tokenizer.without_end(text, ends)) {
+            return Ok(());
+        }
+        let name = side.name();
+        let tokens = encoded.map_or("no tokens of this tokenizer".into(), |ids| format!("{} tokens", ids.len()));
+        Err(Error::data(format!(
+            "{place}: {name} and {name}_ids disagree: the text makes {tokens}, and {} ids are given",
+            ids.len()
+        ))
+        .hint(format!("remove {name} or {name}_ids; ids of another tokenizer have to be made anew")))
     }
 }

@@ -1,20 +1,22 @@
 //! `touchstone stats`: the estimates and paired comparisons of a report for any table, from any program.
 
-use crate::error::{Context, Error, Result};
+mod csv;
+mod parquet;
+mod table;
+
+use crate::error::{Context, Result};
 use crate::stats;
 use clap::Args;
 use comfy_table::{CellAlignment, Table, TableComponent, presets};
-use polars::prelude::{Column, CsvReadOptions, DataFrame, DataType, ParquetReader, SerReader};
 use serde::Serialize;
-use std::collections::HashMap;
-use std::fs::File;
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use table::{Group, Groups, unknown};
 
 /// Means with intervals per group of a table, and comparisons with a baseline, paired by unit
 #[derive(Debug, Clone, Args)]
 pub struct StatsArgs {
-    /// A csv file with a header, or a parquet file (by its extension)
+    /// A csv file with a header, or a parquet file
     pub file: PathBuf,
     /// Column with the number to analyse
     #[arg(long, value_name = "COL")]
@@ -42,7 +44,7 @@ pub struct StatsArgs {
 /// A file or column that cannot be read, values that are missing or not finite numbers, a unit that occurs twice in a
 /// group, an unknown baseline, a level outside (0, 1).
 pub fn run(args: &StatsArgs) -> Result<()> {
-    let groups = read(args)?;
+    let groups = table::read(args)?;
     let (analysis, notes) = analyse(&groups, args.baseline.as_deref(), args.level)?;
     if args.json {
         let text = serde_json::to_string_pretty(&analysis).context(|| "writing the analysis as JSON".into())?;
@@ -91,25 +93,26 @@ struct GroupComparison {
     mde: Option<f64>,
 }
 
-/// The values of one group, in the order of the table.
-struct Group {
-    name: String,
-    units: Vec<String>,
-    values: Vec<f64>,
-}
+/// The values of one group by the number of their unit.
+struct ByUnit(Vec<Option<f64>>);
 
-impl Group {
-    /// The values of the units that both groups have, in the order of `self`.
-    fn pair(&self, other: &Self) -> (Vec<f64>, Vec<f64>) {
-        let there: HashMap<&str, f64> =
-            other.units.iter().map(String::as_str).zip(other.values.iter().copied()).collect();
-        let pairs = self.units.iter().zip(&self.values);
-        pairs.filter_map(|(unit, value)| there.get(unit.as_str()).map(|other| (*value, *other))).unzip()
+impl ByUnit {
+    fn new(group: &Group, units: usize) -> Self {
+        let mut values = vec![None; units];
+        group.units.iter().zip(&group.values).for_each(|(unit, value)| values[*unit as usize] = Some(*value));
+        Self(values)
+    }
+
+    /// The values of the units that `group` has too, in its order: its own, then those here.
+    fn pair(&self, group: &Group) -> (Vec<f64>, Vec<f64>) {
+        let pairs = group.units.iter().zip(&group.values);
+        pairs.filter_map(|(unit, value)| Some((*value, self.0[*unit as usize]?))).unzip()
     }
 }
 
-fn analyse(groups: &[Group], baseline: Option<&str>, level: f64) -> Result<(Analysis, Vec<String>)> {
+fn analyse(groups: &Groups, baseline: Option<&str>, level: f64) -> Result<(Analysis, Vec<String>)> {
     let estimates = groups
+        .list
         .iter()
         .map(|group| {
             let estimate = stats::mean(&group.values, level).context(|| format!("group {:?}", group.name))?;
@@ -124,8 +127,9 @@ fn analyse(groups: &[Group], baseline: Option<&str>, level: f64) -> Result<(Anal
         })
         .collect::<Result<_>>()?;
     let Some(name) = baseline else { return Ok((Analysis { estimates, comparisons: Vec::new() }, Vec::new())) };
-    let names: Vec<&str> = groups.iter().map(|group| group.name.as_str()).collect();
+    let names: Vec<&str> = groups.list.iter().map(|group| group.name.as_str()).collect();
     let baseline = groups
+        .list
         .iter()
         .find(|group| group.name == name)
         .ok_or_else(|| unknown(&format!("there is no group {name:?} to compare with"), name, "groups", &names))?;
@@ -134,11 +138,12 @@ fn analyse(groups: &[Group], baseline: Option<&str>, level: f64) -> Result<(Anal
 }
 
 /// Every other group against `baseline`, one Holm family, with notes about what was left out.
-fn compare(groups: &[Group], baseline: &Group, level: f64) -> Result<(Vec<GroupComparison>, Vec<String>)> {
+fn compare(groups: &Groups, baseline: &Group, level: f64) -> Result<(Vec<GroupComparison>, Vec<String>)> {
     let mut comparisons = Vec::new();
     let mut notes = Vec::new();
-    for group in groups.iter().filter(|group| group.name != baseline.name) {
-        let (ours, theirs) = group.pair(baseline);
+    let by_unit = ByUnit::new(baseline, groups.units);
+    for group in groups.list.iter().filter(|group| group.name != baseline.name) {
+        let (ours, theirs) = by_unit.pair(group);
         let (only_ours, only_theirs) = (group.units.len() - ours.len(), baseline.units.len() - ours.len());
         if only_ours + only_theirs > 0 {
             notes.push(format!(
@@ -170,110 +175,6 @@ fn compare(groups: &[Group], baseline: &Group, level: f64) -> Result<(Vec<GroupC
         comparison.p_holm = adjusted;
     }
     Ok((comparisons, notes))
-}
-
-/// The table's groups in order of first appearance.
-fn read(args: &StatsArgs) -> Result<Vec<Group>> {
-    let path = args.file.as_path();
-    let frame = open(path)?;
-    let names = text_column(&frame, path, &args.group)?;
-    let units = text_column(&frame, path, &args.unit)?;
-    let values = value_column(&frame, path, &args.value)?;
-    let mut groups: Vec<Group> = Vec::new();
-    let mut places: HashMap<String, usize> = HashMap::new();
-    let mut seen: HashMap<(usize, String), usize> = HashMap::new();
-    for (row, ((name, unit), value)) in names.into_iter().zip(units).zip(values).enumerate() {
-        let place = *places.entry(name.clone()).or_insert_with(|| {
-            groups.push(Group { name, units: Vec::new(), values: Vec::new() });
-            groups.len() - 1
-        });
-        let group = &mut groups[place];
-        if let Some(first) = seen.insert((place, unit.clone()), row) {
-            return Err(Error::data(format!(
-                "{}: unit {unit:?} occurs twice in group {:?}, in rows {} and {}",
-                path.display(),
-                group.name,
-                first + 1,
-                row + 1
-            ))
-            .hint("aggregate the table to one row per group and unit first, or give a finer --unit column"));
-        }
-        group.units.push(unit);
-        group.values.push(value);
-    }
-    if groups.is_empty() {
-        return Err(Error::data(format!("{}: the table has no rows", path.display())).hint("give one row per unit"));
-    }
-    Ok(groups)
-}
-
-/// A csv is read as text throughout, so that a bad number can be shown with its row.
-fn open(path: &Path) -> Result<DataFrame> {
-    let reading = || format!("reading the table {}", path.display());
-    if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("parquet")) {
-        let file = File::open(path).context(reading)?;
-        return ParquetReader::new(file).finish().context(reading);
-    }
-    CsvReadOptions::default()
-        .with_has_header(true)
-        .with_infer_schema_length(Some(0))
-        .try_into_reader_with_file_path(Some(path.to_path_buf()))
-        .and_then(SerReader::finish)
-        .context(reading)
-}
-
-fn column<'a>(frame: &'a DataFrame, path: &Path, name: &str) -> Result<&'a Column> {
-    frame.column(name).map_err(|_| {
-        let names: Vec<&str> = frame.get_column_names().into_iter().map(|name| name.as_str()).collect();
-        unknown(&format!("{} has no column {name:?}", path.display()), name, "columns", &names)
-    })
-}
-
-/// An error for a name that is none of `known`, with the nearest of them.
-fn unknown(message: &str, name: &str, what: &str, known: &[&str]) -> Error {
-    let similarity = |other: &str| strsim::jaro_winkler(&name.to_lowercase(), &other.to_lowercase());
-    let nearest = known.iter().copied().filter(|other| similarity(other) > 0.75);
-    let nearest = nearest.max_by(|a, b| similarity(a).total_cmp(&similarity(b)));
-    let suggestion = nearest.map(|nearest| format!("did you mean {nearest:?}? ")).unwrap_or_default();
-    Error::data(message).hint(format!("{suggestion}the {what} are: {}", known.join(", ")))
-}
-
-fn text_column(frame: &DataFrame, path: &Path, name: &str) -> Result<Vec<String>> {
-    let column = column(frame, path, name)?;
-    let text = column.cast(&DataType::String).context(|| format!("reading column {name:?} of {}", path.display()))?;
-    let text = text.str().context(|| format!("reading column {name:?} of {}", path.display()))?;
-    text.iter()
-        .enumerate()
-        .map(|(row, cell)| cell.map(str::to_owned).ok_or_else(|| bad_cell(path, name, row, "nothing")))
-        .collect()
-}
-
-fn value_column(frame: &DataFrame, path: &Path, name: &str) -> Result<Vec<f64>> {
-    let reading = || format!("reading column {name:?} of {}", path.display());
-    let column = column(frame, path, name)?;
-    if column.dtype().is_primitive_numeric() {
-        let numbers = column.cast(&DataType::Float64).context(reading)?;
-        let numbers = numbers.f64().context(reading)?;
-        let checked = numbers.iter().enumerate().map(|(row, cell)| match cell {
-            Some(value) if value.is_finite() => Ok(value),
-            Some(value) => Err(bad_cell(path, name, row, &value.to_string())),
-            None => Err(bad_cell(path, name, row, "nothing")),
-        });
-        return checked.collect();
-    }
-    text_column(frame, path, name)?
-        .iter()
-        .enumerate()
-        .map(|(row, cell)| {
-            let value = cell.trim().parse::<f64>().ok().filter(|value| value.is_finite());
-            value.ok_or_else(|| bad_cell(path, name, row, &format!("{cell:?}")))
-        })
-        .collect()
-}
-
-fn bad_cell(path: &Path, column: &str, row: usize, found: &str) -> Error {
-    Error::data(format!("{}: column {column:?} has {found} in row {} (header not counted)", path.display(), row + 1))
-        .hint("every row needs a group, a unit and a finite number; remove failed units and say how many there were")
 }
 
 fn tables(analysis: &Analysis, args: &StatsArgs, notes: &[String]) -> String {

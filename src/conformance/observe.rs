@@ -122,10 +122,10 @@ pub fn training(problem: &Problem, device: &Device, dtype: Dtype) -> Result<Obse
     let batch = Batch::new(&rows, device);
 
     let reading = policy.clone().in_dtype(dtype.float());
-    let logits = real(&host(reading.logits(reading.response_states(&batch))), &batch);
-    let log_probs = real(&host(reading.response_log_probs(&batch, 1.0)), &batch);
+    let logits = real(&host(reading.logits(reading.response_states(&batch)))?, &batch);
+    let log_probs = real(&host(reading.response_log_probs(&batch, 1.0))?, &batch);
     let fresh = problem.reward(&policy);
-    let scores = host(fresh.clone().in_dtype(dtype.float()).scores(&batch));
+    let scores = host(fresh.clone().in_dtype(dtype.float()).scores(&batch))?;
 
     let recorder = Recorder::default();
     let (tuned, _) = sft(policy.clone(), &rows, &problem.sft_settings(), &training, problem.seed, &recorder)?;
@@ -153,12 +153,12 @@ pub fn training(problem: &Problem, device: &Device, dtype: Dtype) -> Result<Obse
 /// Responses to all prompts, by the way of sampling.
 fn samples(problem: &Problem, device: &Device) -> Result<Tensors> {
     let (policy, prompts) = (problem.policy(device)?, problem.prompts());
-    let drawn = SAMPLINGS.map(|(temperature, top_p)| {
+    let draw = |(temperature, top_p)| {
         let sampling = problem.sampling(temperature, top_p);
-        let responses = generate(&policy, &prompts, &sampling, |item| problem.sample_stream(item), |_| {});
-        (format!("temperature {temperature}, top-p {top_p}"), tokens(responses.iter().map(|drawn| &drawn.ids)))
-    });
-    Ok(drawn.into())
+        let responses = generate(&policy, &prompts, &sampling, |item| problem.sample_stream(item), |_| {})?;
+        Ok((format!("temperature {temperature}, top-p {top_p}"), tokens(responses.iter().map(|drawn| &drawn.ids))))
+    };
+    SAMPLINGS.into_iter().map(draw).collect()
 }
 
 /// One update of PPO, with what it was made of.

@@ -56,7 +56,7 @@ pub fn all() -> Vec<Problem> {
             use_parallel_residual: parallel,
             tie_word_embeddings: !parallel,
             bos_token_id: None,
-            eos_token_id: Some(EOS),
+            eos_token_id: Some(EOS.into()),
         };
     vec![
         Problem {
@@ -163,7 +163,7 @@ impl Problem {
     }
 
     pub fn sampling(&self, temperature: f32, top_p: f32) -> Sampling {
-        Sampling { temperature, top_p, max_new_tokens: self.lengths[1], eos: EOS, batch_size: self.count }
+        Sampling { temperature, top_p, max_new_tokens: self.lengths[1], ends: EOS.into(), batch_size: self.count }
     }
 
     /// All rows in one step.

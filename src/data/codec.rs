@@ -1,58 +1,62 @@
-//! Text to tokens and back, with one rule for ends and lengths everywhere: a response ends with the end-of-sequence
+//! Text to tokens and back, with one rule for ends and lengths everywhere: a response ends with one end-of-sequence
 //! token, which is appended *before* truncation, so a response that is too long has no end. PAD is never EOS.
 
 use crate::data::rows::{Demonstration, Response, ResponsePair};
-use crate::model::{Pair, Sequence};
+pub use crate::model::tokenizer::END_OF_TEXT;
+use crate::model::{Ends, ModelTokenizer, Pair, Sequence};
 use crate::{Error, Result};
 use std::path::Path;
 use tokenizers::Tokenizer;
 
-/// The end-of-sequence token of GPT-NeoX tokenizers and of the embedded world.
-pub const END_OF_TEXT: &str = "<|endoftext|>";
-
-/// Reads a `tokenizer.json`.
-pub fn tokenizer(path: &Path) -> Result<Tokenizer> {
-    Tokenizer::from_file(path).map_err(|cause| {
-        Error::data(format!("cannot read the tokenizer {}", path.display()))
-            .caused_by(cause)
-            .hint("it must be the tokenizer.json of a GPT-NeoX model")
-    })
-}
-
-/// A tokenizer with the length limits of a study.
+/// A tokenizer with its ends and the length limits of a study.
 #[derive(Clone)]
 pub struct Codec {
-    tokenizer: Tokenizer,
+    tokenizer: ModelTokenizer,
+    ends: Ends,
+    /// The end that is appended to responses.
     pub eos: u32,
     pub max_prompt_tokens: usize,
     pub max_response_tokens: usize,
 }
 
 impl Codec {
+    /// A tokenizer that was built in memory; [`END_OF_TEXT`] ends its texts.
     pub fn new(tokenizer: Tokenizer, max_prompt_tokens: usize, max_response_tokens: usize) -> Result<Self> {
-        let eos = tokenizer.token_to_id(END_OF_TEXT).ok_or_else(|| {
-            Error::data(format!("the tokenizer has no {END_OF_TEXT} token"))
-                .hint("responses end with it; use the tokenizer.json of a GPT-NeoX model")
-        })?;
-        Ok(Self { tokenizer, eos, max_prompt_tokens, max_response_tokens })
+        let tokenizer = ModelTokenizer::of(&tokenizer)?;
+        let ends = Ends::of_tokenizer(&tokenizer)?;
+        Ok(Self::with(tokenizer, ends, max_prompt_tokens, max_response_tokens))
+    }
+
+    /// The tokenizer of `folder`, whose files say what ends its texts.
+    pub fn open(folder: &Path, max_prompt_tokens: usize, max_response_tokens: usize) -> Result<Self> {
+        let tokenizer = ModelTokenizer::open(folder)?;
+        let ends = Ends::of_folder(folder, Some(&tokenizer), tokenizer.vocabulary_size())?;
+        Ok(Self::with(tokenizer, ends, max_prompt_tokens, max_response_tokens))
+    }
+
+    pub fn with(tokenizer: ModelTokenizer, ends: Ends, max_prompt_tokens: usize, max_response_tokens: usize) -> Self {
+        let eos = ends.appended();
+        Self { tokenizer, ends, eos, max_prompt_tokens, max_response_tokens }
     }
 
     pub fn vocabulary_size(&self) -> usize {
-        self.tokenizer.get_vocab_size(true)
+        self.tokenizer.vocabulary_size()
     }
 
-    fn encode(&self, text: &str) -> Result<Vec<u32>> {
-        let encoding = self.tokenizer.encode_fast(text, false).map_err(|cause| {
-            let start: String = text.chars().take(60).collect();
-            Error::data(format!("the tokenizer cannot encode {start:?} …")).caused_by(cause)
-        })?;
-        Ok(encoding.get_ids().to_vec())
+    /// Errors unless an embedding of `rows` rows has one for every token.
+    pub fn check_fits(&self, rows: usize) -> Result<()> {
+        self.tokenizer.check_fits(rows)
+    }
+
+    /// The tokens that end a response.
+    pub fn ends(&self) -> &Ends {
+        &self.ends
     }
 
     /// Tokens of a prompt. Prompts are fitted to the limit where they are made; a longer one here is an error, because
     /// cutting it blindly would cut off its ending.
     pub fn prompt(&self, text: &str) -> Result<Vec<u32>> {
-        let ids = self.encode(text)?;
+        let ids = self.tokenizer.encode(text)?;
         if ids.is_empty() || ids.len() > self.max_prompt_tokens {
             return Err(Error::data(format!(
                 "a prompt has {} tokens where 1 to {} are allowed",
@@ -65,24 +69,20 @@ impl Codec {
     }
 
     pub fn prompt_length(&self, text: &str) -> Result<usize> {
-        Ok(self.encode(text)?.len())
+        Ok(self.tokenizer.encode(text)?.len())
     }
 
-    /// Tokens of a response, ended and cut to the limit.
+    /// Tokens of a response, ended once and cut to the limit.
     pub fn response(&self, text: &str) -> Result<Response> {
-        let mut ids = self.encode(text)?;
-        ids.push(self.eos);
+        let mut ids = self.tokenizer.encode_ended(text, &self.ends)?;
         ids.truncate(self.max_response_tokens);
-        let ended = ids.last() == Some(&self.eos);
-        Ok(Response { text: text.to_string(), ids, ended })
+        let ended = ids.last().is_some_and(|id| self.ends.contains(*id));
+        Ok(Response { text: self.tokenizer.without_end(text, &self.ends).to_owned(), ids, ended })
     }
 
-    /// The response that `ids` are, without special tokens.
+    /// The response that `ids` are, without its end and without control tokens.
     pub fn decoded(&self, ids: Vec<u32>, ended: bool) -> Result<Response> {
-        let text = self
-            .tokenizer
-            .decode(&ids, true)
-            .map_err(|cause| Error::data("the tokenizer cannot decode sampled tokens").caused_by(cause))?;
+        let text = self.tokenizer.decode_response(&ids, &self.ends)?;
         Ok(Response { text, ids, ended })
     }
 

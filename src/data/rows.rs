@@ -67,30 +67,119 @@ pub fn write<T: Serialize>(path: &Path, rows: impl IntoIterator<Item = T>) -> Re
     file.flush().context(failed)
 }
 
-/// The rows of a file that is being appended to, up to a last line that a kill may have cut short; none if it is not there.
-pub fn read_whole<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>> {
-    let text = match std::fs::read_to_string(path) {
+/// A row of a file that is appended to, with its place in it.
+#[derive(Serialize, Deserialize)]
+struct Kept<T> {
+    index: usize,
+    row: T,
+    /// The start of the hash of the two.
+    check: String,
+}
+
+impl<T: Serialize> Kept<T> {
+    fn new(index: usize, row: T) -> Result<Self> {
+        let text = serde_json::to_vec(&(index, &row)).context(|| format!("row {index} cannot be written"))?;
+        let check = blake3::hash(&text).to_hex()[..16].to_owned();
+        Ok(Self { index, row, check })
+    }
+
+    fn is_sound(&self, index: usize) -> bool {
+        self.index == index && Kept::new(index, &self.row).is_ok_and(|anew| anew.check == self.check)
+    }
+}
+
+/// The rows of a file that was written by [`append`], up to the first that is torn, damaged, or not the next one; from there
+/// on the file is cut off, so that it can be appended to again. None if there is no file.
+pub fn read_whole<T: DeserializeOwned + Serialize>(path: &Path) -> Result<Vec<T>> {
+    let bytes = match std::fs::read(path) {
         Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         read => read.context(|| format!("cannot read {}", path.display()))?,
     };
-    let whole = text.rfind('\n').map_or("", |end| &text[..=end]);
-    if whole.len() < text.len() {
-        std::fs::write(path, whole).context(|| format!("cannot write {}", path.display()))?;
+    let (mut rows, mut sound) = (Vec::new(), 0);
+    for line in bytes.split_inclusive(|byte| *byte == b'\n').filter(|line| line.ends_with(b"\n")) {
+        match serde_json::from_slice::<Kept<T>>(line) {
+            Ok(kept) if kept.is_sound(rows.len()) => rows.push(kept.row),
+            _ => break,
+        }
+        sound += line.len() as u64;
     }
-    whole
-        .lines()
-        .map(|line| serde_json::from_str(line).context(|| format!("{} is damaged; remove it", path.display())))
-        .collect()
+    if sound < bytes.len() as u64 {
+        let file = std::fs::OpenOptions::new().write(true).open(path);
+        file.and_then(|file| file.set_len(sound)).context(|| format!("cannot write {}", path.display()))?;
+    }
+    Ok(rows)
 }
 
-/// Adds rows at the end of a file.
-pub fn append<T: Serialize>(path: &Path, rows: &[T]) -> Result<()> {
+/// Adds rows at the end of a file that holds `first` rows already.
+pub fn append<T: Serialize>(path: &Path, first: usize, rows: &[T]) -> Result<()> {
     let failed = || format!("cannot write {}", path.display());
     let mut text = Vec::new();
-    for row in rows {
-        serde_json::to_writer(&mut text, row).context(failed)?;
+    for (offset, row) in rows.iter().enumerate() {
+        serde_json::to_writer(&mut text, &Kept::new(first + offset, row)?).context(failed)?;
         text.push(b'\n');
     }
     let mut file = std::fs::OpenOptions::new().create(true).append(true).open(path).context(failed)?;
     file.write_all(&text).context(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn row(index: usize) -> Response {
+        Response { text: format!("row \n {index}"), ids: vec![index as u32, 7], ended: index.is_multiple_of(2) }
+    }
+
+    fn kept(count: usize) -> (tempfile::TempDir, std::path::PathBuf, Vec<Response>) {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, rows) = (dir.path().join("rows"), (0..count).map(row).collect::<Vec<_>>());
+        append(&path, 0, &rows[..count / 2]).unwrap();
+        append(&path, count / 2, &rows[count / 2..]).unwrap();
+        (dir, path, rows)
+    }
+
+    #[test]
+    fn rows_of_two_writers_are_taken_up_to_the_first_that_is_not_the_next() {
+        let (_dir, path, rows) = kept(4);
+        append(&path, 2, &rows[2..]).unwrap();
+        assert_eq!(read_whole::<Response>(&path).unwrap(), rows, "rows 2 and 3 came twice");
+        append(&path, 6, &[row(6)]).unwrap();
+        assert_eq!(read_whole::<Response>(&path).unwrap(), rows, "row 6 came where row 4 belongs");
+        append(&path, 4, &[row(4)]).unwrap();
+        assert_eq!(read_whole::<Response>(&path).unwrap().len(), 5);
+    }
+
+    #[test]
+    fn rows_of_other_prompts_are_not_taken() {
+        let (_dir, path, rows) = kept(3);
+        let text = std::fs::read_to_string(&path).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        std::fs::write(&path, format!("{}\n{}\n{}\n", lines[0], lines[2], lines[1])).unwrap();
+        assert_eq!(read_whole::<Response>(&path).unwrap(), rows[..1]);
+        // A file of an older program has no indices.
+        std::fs::write(&path, serde_json::to_string(&rows[0]).unwrap() + "\n").unwrap();
+        assert_eq!(read_whole::<Response>(&path).unwrap(), []);
+        assert_eq!(std::fs::read(&path).unwrap(), b"");
+    }
+
+    proptest! {
+        /// Wherever a byte turns and wherever the file is cut, what is read is the beginning of what was written, and
+        /// appending the rest makes the file whole.
+        #[test]
+        fn damage_costs_rows_and_changes_none(
+            place in any::<prop::sample::Index>(), turned in 0..=255_u8, cut in any::<prop::sample::Index>(),
+        ) {
+            let (_dir, path, rows) = kept(6);
+            let mut bytes = std::fs::read(&path).unwrap();
+            let place = place.index(bytes.len());
+            bytes[place] ^= turned;
+            bytes.truncate(cut.index(bytes.len() + 1));
+            std::fs::write(&path, bytes).unwrap();
+            let found = read_whole::<Response>(&path).unwrap();
+            prop_assert_eq!(&found[..], &rows[..found.len()]);
+            append(&path, found.len(), &rows[found.len()..]).unwrap();
+            prop_assert_eq!(read_whole::<Response>(&path).unwrap(), rows);
+        }
+    }
 }

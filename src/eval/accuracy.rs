@@ -1,7 +1,6 @@
-//! Accuracy of a reward on pairs: how often the preferred response scores strictly higher (ties are wrong). An explicit
+//! Accuracy of a reward on pairs: how often the preferred response scores higher, where a tie counts one half. An explicit
 //! reward, an implicit one and the heuristics that any reward has to beat are measured on the same pairs.
 
-use crate::Result;
 use crate::data::rows::ResponsePair;
 use crate::data::{Codec, codec};
 use crate::experiment::Heuristic;
@@ -9,6 +8,7 @@ use crate::methods::reward::score;
 use crate::methods::spin::sequence_log_probs;
 use crate::model::{LanguageModel, RewardModel, Sequence};
 use crate::rng::stream;
+use crate::{Error, Result};
 use rand::Rng;
 use std::collections::HashSet;
 
@@ -26,15 +26,15 @@ pub enum Judge<'a> {
 
 impl Judge<'_> {
     /// A score per row of `sequences`; `texts` are the same rows as (prompt, response).
-    fn scores(&self, sequences: &[&Sequence], texts: &[(&str, &str)]) -> Vec<f64> {
+    fn scores(&self, sequences: &[&Sequence], texts: &[(&str, &str)]) -> Result<Vec<f64>> {
         let widen = |scores: Vec<f32>| scores.into_iter().map(f64::from).collect::<Vec<f64>>();
-        match self {
-            Self::Explicit(model) => widen(score(model, sequences)),
+        Ok(match self {
+            Self::Explicit(model) => widen(score(model, sequences)?),
             Self::Implicit { policy, reference } => {
-                let (own, base) = (sequence_log_probs(policy, sequences), sequence_log_probs(reference, sequences));
+                let (own, base) = (sequence_log_probs(policy, sequences)?, sequence_log_probs(reference, sequences)?);
                 widen(own.iter().zip(base).map(|(p, q)| p - q).collect())
             }
-            Self::LogProbability(model) => widen(sequence_log_probs(model, sequences)),
+            Self::LogProbability(model) => widen(sequence_log_probs(model, sequences)?),
             Self::Heuristic { heuristic, seed } => match heuristic {
                 Heuristic::Chance => {
                     (0..sequences.len() as u64).map(|row| stream(*seed, "heuristic/chance", &[row]).random()).collect()
@@ -44,7 +44,7 @@ impl Judge<'_> {
                 Heuristic::LogProbability => unreachable!("a judge of its own"),
                 Heuristic::CopyOverlap => texts.iter().map(|(prompt, response)| overlap(prompt, response)).collect(),
             },
-        }
+        })
     }
 }
 
@@ -58,12 +58,15 @@ fn overlap(prompt: &str, response: &str) -> f64 {
 /// Which of `pairs` the judge ranks right, by the whole score and by the score per token of the response.
 #[derive(Clone, Debug, Default)]
 pub struct Ranked {
-    /// 1 where the preferred response scores strictly higher, else 0.
+    /// 1 where the preferred response scores higher, ½ where both score the same, else 0.
     pub by_score: Vec<f64>,
     pub per_token: Vec<f64>,
 }
 
 /// Ranks `pairs` by `judge`.
+///
+/// # Errors
+/// A pair that cannot be read as tokens, or a score that is not finite.
 pub fn rank(judge: &Judge, pairs: &[ResponsePair], codec: &codec::Codec) -> Result<Ranked> {
     let sequences = pairs.iter().map(|pair| Codec::pair(codec, pair)).collect::<Result<Vec<_>>>()?;
     let rows: Vec<&Sequence> = sequences.iter().flat_map(|pair| [&pair.chosen, &pair.rejected]).collect();
@@ -71,20 +74,86 @@ pub fn rank(judge: &Judge, pairs: &[ResponsePair], codec: &codec::Codec) -> Resu
         .iter()
         .flat_map(|pair| [&pair.chosen, &pair.rejected].map(|side| (pair.prompt.as_str(), side.text.as_str())))
         .collect();
-    let scores = judge.scores(&rows, &texts);
+    let scores = judge.scores(&rows, &texts)?;
+    check_finite(&scores, pairs)?;
     let per_token: Vec<f64> =
         scores.iter().zip(&rows).map(|(score, row)| score / row.response.len().max(1) as f64).collect();
-    let right = |scores: &[f64]| scores.chunks(2).map(|pair| f64::from(u8::from(pair[0] > pair[1]))).collect();
-    Ok(Ranked { by_score: right(&scores), per_token: right(&per_token) })
+    let values = |scores: &[f64]| {
+        let ranked = pairs.iter().zip(scores.chunks(2));
+        ranked.map(|(pair, sides)| if pair.is_identical() { 0.5 } else { win(sides[0], sides[1]) }).collect()
+    };
+    Ok(Ranked { by_score: values(&scores), per_token: values(&per_token) })
+}
+
+/// The value of a comparison of two finite scores: 1 where the first is higher, 0 where it is lower, ½ for an exact tie.
+pub fn win(first: f64, second: f64) -> f64 {
+    if first > second {
+        1.0
+    } else if first == second {
+        0.5
+    } else {
+        0.0
+    }
+}
+
+/// `scores` are those of the two responses of each pair in turn.
+fn check_finite(scores: &[f64], pairs: &[ResponsePair]) -> Result<()> {
+    let Some(at) = scores.iter().position(|score| !score.is_finite()) else { return Ok(()) };
+    let (pair, side) = (&pairs[at / 2], if at % 2 == 0 { "preferred" } else { "other" });
+    Err(Error::divergence(format!(
+        "the score of the {side} response of pair {} (`{}`) is {}, not a finite number",
+        at / 2 + 1,
+        pair.id,
+        scores[at]
+    ))
+    .hint(
+        "a model that scores so cannot be ranked: look for NaN or infinity in its weights with `touchstone model info`",
+    ))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::rows::Response;
+    use proptest::prelude::*;
+
+    fn pair(id: &str) -> ResponsePair {
+        let side = |text: &str, ids: &[u32]| Response { text: text.into(), ids: ids.to_vec(), ended: true };
+        ResponsePair { id: id.into(), prompt: "p".into(), chosen: side("a", &[1, 0]), rejected: side("b", &[2, 0]) }
+    }
 
     #[test]
     fn overlap_counts_words_of_the_prompt() {
         assert_eq!(overlap("my boss fired me", "my boss left"), 2.0 / 3.0);
         assert_eq!(overlap("anything", ""), 0.0);
+    }
+
+    #[test]
+    fn a_score_that_is_not_finite_names_its_pair() {
+        let pairs = [pair("first"), pair("second")];
+        check_finite(&[0.0, -1.0, 1.0, 2.0], &pairs).unwrap();
+        for (scores, named) in [
+            ([0.0, f64::NAN, 1.0, 2.0], "the other response of pair 1 (`first`) is NaN"),
+            ([0.0, 1.0, f64::INFINITY, 2.0], "the preferred response of pair 2 (`second`) is inf"),
+        ] {
+            let error = check_finite(&scores, &pairs).unwrap_err();
+            assert_eq!(error.kind(), crate::ErrorKind::Divergence);
+            assert!(error.to_string().contains(named), "{error}");
+        }
+    }
+
+    proptest! {
+        /// Few distinct scores, so that ties are frequent.
+        #[test]
+        fn swapping_the_sides_gives_the_rest_of_one(scores in prop::collection::vec((-3_i8..3, -3_i8..3), 1..50)) {
+            let accuracy = |swap: bool| {
+                let values = scores.iter().map(|(a, b)| {
+                    let (a, b) = (f64::from(*a), f64::from(*b));
+                    if swap { win(b, a) } else { win(a, b) }
+                });
+                values.sum::<f64>() / scores.len() as f64
+            };
+            prop_assert!((accuracy(false) + accuracy(true) - 1.0).abs() < 1e-12);
+        }
     }
 }

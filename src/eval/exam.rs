@@ -147,13 +147,13 @@ impl Judge {
         let rows = rows.into_iter().map(|(prompt, response)| {
             // A response without an end is read without one.
             let mut ids = self.codec.response(&response.text)?.ids;
-            if !response.ended && ids.last() == Some(&self.codec.eos) {
+            if !response.ended && ids.last().is_some_and(|id| self.codec.ends().contains(*id)) {
                 ids.pop();
             }
             Ok(Sequence::new(self.codec.prompt(prompt)?, ids))
         });
         let rows = rows.collect::<Result<Vec<_>>>()?;
-        let scores = score(&self.model, &rows.iter().collect::<Vec<_>>());
+        let scores = score(&self.model, &rows.iter().collect::<Vec<_>>())?;
         Ok(scores.into_iter().map(|raw| f64::from(self.normalisation.apply(raw))).collect())
     }
 }

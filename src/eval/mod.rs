@@ -29,6 +29,16 @@ impl Items {
         self.0.insert(metric, values);
     }
 
+    /// Inserts a share of pairs whose `values` are 1 where a pair is right, 0 where it is wrong and ½ where it is a tie, with
+    /// its share of ties and its strict share.
+    pub fn insert_ranked(&mut self, metric: Metric, values: Vec<f64>) {
+        let share = |counts: fn(f64) -> bool| values.iter().map(|value| f64::from(u8::from(counts(*value)))).collect();
+        let (ties, strict) = (share(|value| value == 0.5), share(|value| value == 1.0));
+        self.0.extend(metric.ties().map(|metric| (metric, ties)));
+        self.0.extend(metric.strict().map(|metric| (metric, strict)));
+        self.insert(metric, values);
+    }
+
     pub fn extend(&mut self, other: Self) {
         self.0.extend(other.0);
     }
@@ -42,5 +52,23 @@ impl Items {
                 Measured { metric, value: values.iter().sum::<f64>() / n as f64, n }
             })
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_share_of_pairs_comes_with_its_ties_and_its_strict_count() {
+        let mut items = Items::default();
+        items.insert_ranked(Metric::PreferenceAccuracy, vec![1.0, 0.5, 0.0, 0.5]);
+        let means: Vec<(Metric, f64)> = items.means().into_iter().map(|it| (it.metric, it.value)).collect();
+        let expected = [
+            (Metric::PreferenceAccuracy, 0.5),
+            (Metric::PreferenceTies, 0.5),
+            (Metric::PreferenceAccuracyStrict, 0.25),
+        ];
+        assert_eq!(means, expected);
     }
 }

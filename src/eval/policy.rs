@@ -2,6 +2,7 @@
 //! SFT policy, lengths and ends, and the likelihood of held-out demonstrations (the paper's objective 5a).
 
 use super::Items;
+use super::accuracy::win;
 use super::exam::Exam;
 use crate::Result;
 use crate::data::Codec;
@@ -37,7 +38,7 @@ pub fn respond(
     done: impl FnMut(usize),
 ) -> Result<Vec<Response>> {
     let prompts = exam.posts.iter().map(|post| codec.prompt(&post.prompt)).collect::<Result<Vec<_>>>()?;
-    generate(model, &prompts, sampling, |item| stream(seed, purpose, &[item as u64]), done)
+    generate(model, &prompts, sampling, |item| stream(seed, purpose, &[item as u64]), done)?
         .into_iter()
         .map(|response| codec.decoded(response.ids, response.ended))
         .collect()
@@ -74,27 +75,17 @@ pub fn answers(exam: &Exam, codec: &Codec, sampled: Vec<Response>, greedy: Vec<R
 /// Everything that can be read off the answers themselves.
 pub fn measure_answers(exam: &Exam, answers: &[Answer]) -> Items {
     let all = |value: &dyn Fn(&Answer) -> Option<f64>| answers.iter().filter_map(value).collect::<Vec<f64>>();
-    let wins = |answer: &Answer| {
-        let (own, reference) = (answer.gold_sampled?, answer.gold_reference?);
-        Some(if own > reference {
-            1.0
-        } else if own == reference {
-            0.5
-        } else {
-            0.0
-        })
-    };
-    let ties = |answer: &Answer| Some(f64::from(u8::from(answer.gold_sampled? == answer.gold_reference?)));
+    let wins = |answer: &Answer| Some(win(answer.gold_sampled?, answer.gold_reference?));
     let copied: Vec<f64> = answers.iter().enumerate().filter_map(|(i, a)| exam.copied(i, &a.greedy)).collect();
-    Items(BTreeMap::from([
+    let mut items = Items(BTreeMap::from([
         (Metric::Gold, all(&|answer| answer.gold_sampled)),
         (Metric::GoldGreedy, all(&|answer| answer.gold_greedy)),
-        (Metric::WinRate, all(&wins)),
-        (Metric::TieRate, all(&ties)),
         (Metric::Length, all(&|answer| Some(answer.sampled.ids.len() as f64))),
         (Metric::EosRate, all(&|answer| Some(f64::from(u8::from(answer.sampled.ended))))),
         (Metric::CopyAccuracy, copied),
-    ]))
+    ]));
+    items.insert_ranked(Metric::WinRate, all(&wins));
+    items
 }
 
 /// KL to the SFT policy, estimated on the sampled responses, and the log-likelihood of the held-out demonstrations.
@@ -108,10 +99,10 @@ pub fn measure_likelihoods(
     let sampled = sequences(exam, codec, answers.iter().map(|answer| &answer.sampled))?;
     let references = exam.posts.iter().map(|post| codec.response(&post.reference)).collect::<Result<Vec<_>>>()?;
     let references = sequences(exam, codec, &references)?;
-    let own = sequence_log_probs(model, &sampled.iter().collect::<Vec<_>>());
-    let theirs = sequence_log_probs(sft, &sampled.iter().collect::<Vec<_>>());
+    let own = sequence_log_probs(model, &sampled.iter().collect::<Vec<_>>())?;
+    let theirs = sequence_log_probs(sft, &sampled.iter().collect::<Vec<_>>())?;
     let kl: Vec<f64> = own.iter().zip(theirs).map(|(p, q)| f64::from(p - q)).collect();
-    let demonstrations = sequence_log_probs(model, &references.iter().collect::<Vec<_>>());
+    let demonstrations = sequence_log_probs(model, &references.iter().collect::<Vec<_>>())?;
     let demonstrations: Vec<f64> = demonstrations.into_iter().map(f64::from).collect();
     let passes =
         Passes::likelihood(model.config(), &sampled).times(2) + Passes::likelihood(model.config(), &references);

@@ -58,18 +58,37 @@ pub enum Metric {
     Gold,
     /// Mean gold reward of greedy responses.
     GoldGreedy,
-    /// Share of test posts on which the sampled response has more gold than the demonstrator's; ties count half.
+    /// Share of test posts on which the sampled response has more gold than the demonstrator's; ties count one half.
     WinRate,
     /// Share of test posts on which the two have exactly the same gold.
     TieRate,
-    /// Accuracy of the method's reward on held-out preference pairs with noisy labels.
+    /// [`WinRate`](Self::WinRate) with ties counted as losses.
+    WinRateStrict,
+    /// Accuracy of the method's reward on held-out preference pairs with noisy labels; here as in every accuracy a pair of
+    /// equal scores counts one half.
     PreferenceAccuracy,
-    /// The same, each score divided by the response's tokens.
+    /// Share of these pairs whose two scores are equal.
+    PreferenceTies,
+    /// [`PreferenceAccuracy`](Self::PreferenceAccuracy) with ties counted as wrong.
+    PreferenceAccuracyStrict,
+    /// Accuracy on the preference pairs by scores divided by the response's tokens.
     PreferenceAccuracyPerToken,
+    /// Share of the preference pairs whose two scores per token are equal.
+    PreferenceTiesPerToken,
+    /// [`PreferenceAccuracyPerToken`](Self::PreferenceAccuracyPerToken) with ties counted as wrong.
+    PreferenceAccuracyPerTokenStrict,
     /// Accuracy of the method's reward on pairs of the SFT policy's samples, labelled by gold; pairs of equal gold left out.
     OnPolicyAccuracy,
+    /// Share of these pairs whose two scores are equal.
+    OnPolicyTies,
+    /// [`OnPolicyAccuracy`](Self::OnPolicyAccuracy) with ties counted as wrong.
+    OnPolicyAccuracyStrict,
     /// Accuracy of the method's reward on held-out pairs (demonstration, sample of the SFT policy).
     DemonstrationAccuracy,
+    /// Share of these pairs whose two scores are equal.
+    DemonstrationTies,
+    /// [`DemonstrationAccuracy`](Self::DemonstrationAccuracy) with ties counted as wrong.
+    DemonstrationAccuracyStrict,
     /// Mean of the method's own reward on its policy's samples, in deviations over its training responses.
     LearnedReward,
     /// Mean over responses of log π(y|x) − log π_sft(y|x), summed over tokens, in nats.
@@ -82,9 +101,13 @@ pub enum Metric {
     DemoLogLikelihood,
     /// Share of content slots that greedy responses copy from the post.
     CopyAccuracy,
-    /// Share of the iteration's training pairs (demonstration over sample) that gold ranks alike; equal gold counts half.
+    /// Share of the iteration's training pairs (demonstration over sample) that gold ranks alike; equal gold counts one half.
     SyntheticGoldAgreement,
-    /// The probability that an annotator ranks the iteration's training pairs alike.
+    /// Share of these pairs whose two responses have equal gold.
+    SyntheticGoldTies,
+    /// [`SyntheticGoldAgreement`](Self::SyntheticGoldAgreement) with equal gold counted as disagreement.
+    SyntheticGoldAgreementStrict,
+    /// The probability that an annotator ranks the iteration's training pairs alike; one half where gold is equal.
     SyntheticHumanAgreement,
     /// Share of the iteration's training pairs whose two responses are the same.
     IdenticalShare,
@@ -99,15 +122,44 @@ impl Metric {
         self.ranks_pairs() || self == Self::LearnedReward
     }
 
-    /// Whether the metric is the accuracy of ranking pairs, so that a heuristic can be measured on the same pairs.
+    /// Whether the metric comes from ranking pairs, so that a heuristic can be measured on the same pairs.
     pub fn ranks_pairs(self) -> bool {
-        matches!(
-            self,
-            Self::PreferenceAccuracy
-                | Self::PreferenceAccuracyPerToken
-                | Self::OnPolicyAccuracy
-                | Self::DemonstrationAccuracy
-        )
+        const ACCURACIES: [Metric; 4] = [
+            Metric::PreferenceAccuracy,
+            Metric::PreferenceAccuracyPerToken,
+            Metric::OnPolicyAccuracy,
+            Metric::DemonstrationAccuracy,
+        ];
+        ACCURACIES
+            .iter()
+            .any(|accuracy| *accuracy == self || [accuracy.ties(), accuracy.strict()].contains(&Some(self)))
+    }
+
+    /// The share of ties behind a share of pairs in which each tie counts one half.
+    pub fn ties(self) -> Option<Self> {
+        match self {
+            Self::WinRate => Some(Self::TieRate),
+            Self::PreferenceAccuracy => Some(Self::PreferenceTies),
+            Self::PreferenceAccuracyPerToken => Some(Self::PreferenceTiesPerToken),
+            Self::OnPolicyAccuracy => Some(Self::OnPolicyTies),
+            Self::DemonstrationAccuracy => Some(Self::DemonstrationTies),
+            // An annotator answers every pair; those of equal gold by a toss.
+            Self::SyntheticGoldAgreement | Self::SyntheticHumanAgreement => Some(Self::SyntheticGoldTies),
+            _ => None,
+        }
+    }
+
+    /// The same share with ties counted as wrong, as most published numbers do.
+    pub fn strict(self) -> Option<Self> {
+        match self {
+            Self::WinRate => Some(Self::WinRateStrict),
+            Self::PreferenceAccuracy => Some(Self::PreferenceAccuracyStrict),
+            Self::PreferenceAccuracyPerToken => Some(Self::PreferenceAccuracyPerTokenStrict),
+            Self::OnPolicyAccuracy => Some(Self::OnPolicyAccuracyStrict),
+            Self::DemonstrationAccuracy => Some(Self::DemonstrationAccuracyStrict),
+            Self::SyntheticGoldAgreement => Some(Self::SyntheticGoldAgreementStrict),
+            _ => None,
+        }
     }
 }
 

@@ -10,7 +10,7 @@
 
 use crate::Result;
 use crate::methods::irl::Anchor;
-use crate::methods::optimise::{Monitor, OptimiserSettings, Trainer, finite};
+use crate::methods::optimise::{Monitor, OptimiserSettings, Trainer, all_finite};
 use crate::methods::training::Training;
 use crate::model::weights::host;
 use crate::model::{Batch, LanguageModel, Pair, Passes, Sequence};
@@ -59,7 +59,7 @@ pub fn dpo(
 ) -> Result<(LanguageModel, Vec<f32>)> {
     let DpoSettings { beta, epochs, batch_size, ref optimiser, .. } = *settings;
     let run = GapTraining { method: "DPO", order: "dpo/order", beta, epochs, batch_size, optimiser };
-    optimise_gap(policy, pairs, &gaps(reference, pairs), run, training, seed, monitor)
+    optimise_gap(policy, pairs, &gaps(reference, pairs)?, run, training, seed, monitor)
 }
 
 /// How [`optimise_gap`] trains.
@@ -93,12 +93,13 @@ pub(super) fn optimise_gap(
         let read = pairs.iter().flat_map(|pair| [&pair.chosen, &pair.rejected]);
         monitor.passes(Passes::likelihood(trainer.model().config(), read));
     }
+    let what = format!("the {} loss", run.method);
     while trainer.step < trainer.total {
         let (epoch, batch) = (trainer.step / steps_per_epoch, trainer.step % steps_per_epoch);
         let order = rng::permutation(pairs.len(), seed, run.order, epoch as u64);
         let rows: Vec<usize> = order.into_iter().skip(batch * run.batch_size).take(run.batch_size).collect();
         let rows_in_step = rows.len();
-        let report = trainer.step(rows_in_step, monitor, |model, range| {
+        let report = trainer.step(&what, rows_in_step, monitor, |model, range| {
             let rows = &rows[range];
             let n = rows.len();
             let sequences = rows.iter().map(|&i| &pairs[i].chosen).chain(rows.iter().map(|&i| &pairs[i].rejected));
@@ -108,8 +109,8 @@ pub(super) fn optimise_gap(
             let reference: Vec<f32> = rows.iter().map(|&i| reference_gaps[i]).collect();
             let reference = Tensor::from_data(TensorData::new(reference, [n]), &model.device());
             -log_sigmoid((gap - reference) * run.beta).sum() / rows_in_step as f32
-        });
-        losses.push(finite(report.loss, &format!("the {} loss", run.method), trainer.step)?);
+        })?;
+        losses.push(report.loss);
         let read = rows.iter().flat_map(|&i| [&pairs[i].chosen, &pairs[i].rejected]);
         monitor.passes(trainer.with_gradients(Passes::likelihood(trainer.model().config(), read)));
         monitor.progress(trainer.step, trainer.total, &format!("loss {:.3}", report.loss));
@@ -119,25 +120,28 @@ pub(super) fn optimise_gap(
 }
 
 /// log π(chosen|x) − log π(rejected|x) of every pair.
-pub(super) fn gaps(model: &LanguageModel, pairs: &[Pair]) -> Vec<f32> {
+pub(super) fn gaps(model: &LanguageModel, pairs: &[Pair]) -> Result<Vec<f32>> {
     let chosen: Vec<&Sequence> = pairs.iter().map(|pair| &pair.chosen).collect();
     let rejected: Vec<&Sequence> = pairs.iter().map(|pair| &pair.rejected).collect();
-    let (chosen, rejected) = (sequence_log_probs(model, &chosen), sequence_log_probs(model, &rejected));
-    chosen.iter().zip(rejected).map(|(chosen, rejected)| chosen - rejected).collect()
+    let (chosen, rejected) = (sequence_log_probs(model, &chosen)?, sequence_log_probs(model, &rejected)?);
+    Ok(chosen.iter().zip(rejected).map(|(chosen, rejected)| chosen - rejected).collect())
 }
 
 /// Rows per forward pass when log-probabilities are only read.
 const SCORING_BATCH: usize = 64;
 
 /// log π(y|x), summed over the response, of every sequence.
-pub fn sequence_log_probs(model: &LanguageModel, sequences: &[&Sequence]) -> Vec<f32> {
-    let batches = sequences.chunks(SCORING_BATCH);
-    batches
-        .flat_map(|rows| {
-            let batch = Batch::new(rows.iter().copied(), &model.device());
-            host(model.response_log_probs(&batch, 1.0).sum_dim(1))
-        })
-        .collect()
+///
+/// # Errors
+/// One that is not finite; a device that fails.
+pub fn sequence_log_probs(model: &LanguageModel, sequences: &[&Sequence]) -> Result<Vec<f32>> {
+    let mut log_probs = Vec::with_capacity(sequences.len());
+    for rows in sequences.chunks(SCORING_BATCH) {
+        let batch = Batch::new(rows.iter().copied(), &model.device());
+        log_probs.extend(host(model.response_log_probs(&batch, 1.0).sum_dim(1))?);
+    }
+    all_finite(&log_probs, "the log-probability of the response")?;
+    Ok(log_probs)
 }
 
 #[cfg(test)]
@@ -194,7 +198,7 @@ mod tests {
 
     #[test]
     fn the_first_loss_is_that_of_the_equation() {
-        let [policy, reference] = [1, 2].map(|seed| gaps(&LanguageModel::tiny(seed), &pairs()));
+        let [policy, reference] = [1, 2].map(|seed| gaps(&LanguageModel::tiny(seed), &pairs()).unwrap());
         let loss = |(policy, reference): (&f32, &f32)| (1.0 + (-0.5 * (policy - reference)).exp()).ln();
         let expected = policy.iter().zip(&reference).map(loss).sum::<f32>() / 2.0;
         assert!((losses(1, 2)[0] - expected).abs() < 1e-4 * expected, "{} instead of {expected}", losses(1, 2)[0]);

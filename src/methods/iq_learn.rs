@@ -19,7 +19,7 @@
 
 use crate::Result;
 use crate::device::fused;
-use crate::methods::optimise::{Monitor, OptimiserSettings, Trainer, finite};
+use crate::methods::optimise::{Monitor, OptimiserSettings, Trainer};
 use crate::methods::training::Training;
 use crate::model::{Batch, LanguageModel, Passes, Sequence};
 use crate::rng;
@@ -59,10 +59,10 @@ pub fn iq_learn(
             .map(|&i| &demonstrations[i])
             .collect();
         let tokens = rows.iter().map(|row| row.response.len()).sum::<usize>() as f32;
-        let report = trainer.step(rows.len(), monitor, |model, range| {
+        let report = trainer.step("the IQ-Learn loss", rows.len(), monitor, |model, range| {
             -objective(model, &Batch::new(rows[range].iter().copied(), &model.device()), settings.lambda) / tokens
-        });
-        losses.push(finite(report.loss, "the IQ-Learn loss", trainer.step)?);
+        })?;
+        losses.push(report.loss);
         monitor.passes(trainer.with_gradients(Passes::likelihood(trainer.model().config(), rows.iter().copied())));
         monitor.progress(trainer.step, trainer.total, &format!("loss {:.3}", report.loss));
         trainer.checkpoint(monitor, &losses)?;
@@ -102,7 +102,7 @@ mod tests {
 
     /// Q(s_t, a_t) and V(s_t) of every response token, from the logits alone.
     fn values(model: &LanguageModel, row: &Sequence) -> Vec<[f64; 2]> {
-        let logits = host(model.logits(model.response_states(&Batch::new([row], &model.device()))));
+        let logits = host(model.logits(model.response_states(&Batch::new([row], &model.device())))).unwrap();
         let of_state = |(logits, &token): (&[f32], &u32)| {
             let v = logits.iter().map(|q| f64::from(*q).exp()).sum::<f64>().ln();
             [f64::from(logits[token as usize]), v]
@@ -122,15 +122,15 @@ mod tests {
                 expected += reward - reward * reward / (4.0 * alpha) - (v - next);
             }
         }
-        let found = host(objective(&model, &Batch::new(&rows(), &model.device()), (0.25 / alpha) as f32))[0];
+        let found = host(objective(&model, &Batch::new(&rows(), &model.device()), (0.25 / alpha) as f32)).unwrap()[0];
         assert!((f64::from(found) - expected).abs() < 1e-4 * expected.abs(), "{found} instead of {expected}");
     }
 
     #[test]
     fn without_the_penalty_it_is_the_likelihood() {
         let (model, rows) = (LanguageModel::tiny(1), rows());
-        let found = host(objective(&model, &Batch::new(&rows, &model.device()), 0.0))[0];
-        let expected = -host(negative_log_likelihood(&model, &rows.iter().collect::<Vec<_>>(), 0.0))[0];
+        let found = host(objective(&model, &Batch::new(&rows, &model.device()), 0.0)).unwrap()[0];
+        let expected = -host(negative_log_likelihood(&model, &rows.iter().collect::<Vec<_>>(), 0.0)).unwrap()[0];
         assert!((found - expected).abs() < 1e-5 * expected.abs(), "{found} instead of {expected}");
     }
 
@@ -138,7 +138,7 @@ mod tests {
     fn the_reward_of_a_response_is_its_log_likelihood_and_a_function_of_the_prompt() {
         let (model, rows) = (LanguageModel::tiny(1), rows());
         let (log_probs, rewards) = log_probs_and_rewards(&model, &Batch::new(&rows, &model.device()));
-        let (log_probs, rewards) = (host(log_probs.sum_dim(1)), host(rewards.sum_dim(1)));
+        let (log_probs, rewards) = (host(log_probs.sum_dim(1)).unwrap(), host(rewards.sum_dim(1)).unwrap());
         for (index, row) in rows.iter().enumerate() {
             let expected = f64::from(log_probs[index]) + values(&model, row)[0][1];
             assert!((f64::from(rewards[index]) - expected).abs() < 1e-4, "{} instead of {expected}", rewards[index]);

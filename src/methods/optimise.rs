@@ -13,6 +13,7 @@ use burn::store::ModuleRecord;
 use burn::tensor::{Tensor, TensorData};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -83,6 +84,8 @@ pub trait Monitor {
     fn gradients(&self, _step: usize, _read: &dyn Fn() -> Weights) {}
     /// Optimiser step `step` (from 0) has been taken.
     fn stepped(&self, _step: usize, _report: &StepReport) {}
+    /// Something that whoever reads the log should know.
+    fn note(&self, _text: &str) {}
     /// How much work a kill may cost at most: time between two checkpoints of a running loop.
     fn checkpoint_interval(&self) -> Duration {
         Duration::from_secs(15)
@@ -147,12 +150,16 @@ impl<M: Trainable> Trainer<M> {
 
     /// One optimiser step on `rows` rows. `loss(model, range)` is the *part* of the step's loss that rows `range`
     /// contribute, divided by the normaliser of the whole step, so that micro-batches add up to the same gradient.
+    ///
+    /// # Errors
+    /// A loss or a gradient that is not finite, before any weight has moved; `what` names the loss.
     pub fn step(
         &mut self,
+        what: &str,
         rows: usize,
         monitor: &dyn Monitor,
         loss: impl Fn(&M, Range<usize>) -> Tensor<1>,
-    ) -> StepReport {
+    ) -> Result<StepReport> {
         let (size, model) = (self.training.rows_at_once(rows), self.model());
         let mut gradients = GradientsParams::new();
         let mut losses = Vec::new();
@@ -166,7 +173,11 @@ impl<M: Trainable> Trainer<M> {
             }
         }
         monitor.gradients(self.step, &|| names::tensors(model, "gradients", &gradients));
-        let (loss, gradient_norm) = loss_and_norm(losses, &gradients, model);
+        let (loss, gradient_norm) = loss_and_norm(losses, &gradients, model)?;
+        finite(loss, what, self.step + 1)?;
+        if !gradient_norm.is_finite() {
+            return Err(diverged(&names::tensors(model, "gradients", &gradients), gradient_norm, self.step + 1));
+        }
         let limit = self.settings.clip_norm;
         if limit > 0.0 && f64::from(gradient_norm) > limit {
             let factor = limit / (f64::from(gradient_norm) + 1e-6);
@@ -177,22 +188,35 @@ impl<M: Trainable> Trainer<M> {
         let report = StepReport { loss, gradient_norm };
         monitor.stepped(self.step, &report);
         self.step += 1;
-        report
+        Ok(report)
     }
 
-    /// Goes on from the last checkpoint, if there is one; returns what the loop saved beside it.
+    /// Goes on from the newest checkpoint that is whole, if there is one; returns the state of the loop that was saved with it.
+    /// Damaged ones are noted and removed.
     pub fn resume<S: DeserializeOwned>(&mut self, monitor: &dyn Monitor) -> Result<Option<S>> {
-        let Some(folder) = monitor.checkpoint_folder().map(|folder| folder.join("checkpoint")) else { return Ok(None) };
-        let state = folder.join("state.json");
-        if !state.exists() {
-            return Ok(None);
+        let Some(folder) = monitor.checkpoint_folder() else { return Ok(None) };
+        for place in checkpoints(&folder)?.into_iter().rev() {
+            match self.load(&place) {
+                Ok((cost, state)) => {
+                    monitor.resumed(cost);
+                    return Ok(Some(state));
+                }
+                Err(error) => {
+                    monitor.note(&format!("{error}; going on from an earlier checkpoint, or from the beginning"));
+                    std::fs::remove_dir_all(&place).context(|| format!("cannot remove {}", place.display()))?;
+                }
+            }
         }
-        let damaged = || {
-            format!("the checkpoint {} cannot be read; remove the folder to start this stage again", folder.display())
-        };
-        let text = std::fs::read_to_string(&state).context(damaged)?;
-        let (step, cost, loop_state): (usize, serde_json::Value, S) = serde_json::from_str(&text).context(damaged)?;
-        let record = ModuleRecord::load(folder.join("model.bpk")).context(damaged)?;
+        Ok(None)
+    }
+
+    /// Takes over weights, optimiser and step of the checkpoint at `place`, or nothing of it; returns cost and loop state.
+    fn load<S: DeserializeOwned>(&mut self, place: &Path) -> Result<(serde_json::Value, S)> {
+        let damaged = || format!("the checkpoint {} is damaged", place.display());
+        check_sums(place)?;
+        let text = std::fs::read_to_string(place.join(STATE)).context(damaged)?;
+        let (step, cost, state): (usize, serde_json::Value, S) = serde_json::from_str(&text).context(damaged)?;
+        let record = ModuleRecord::load(place.join(MODEL)).context(damaged)?;
         // Of a frozen weight there is no record.
         let recorded = record.len();
         let loaded = self.model().clone().try_load_record(record.allow_partial(true)).context(damaged)?;
@@ -200,11 +224,9 @@ impl<M: Trainable> Trainer<M> {
         if recorded != trained {
             return Err(Error::store(damaged()).caused_by(format!("it holds {recorded} of {trained} parameters")));
         }
-        self.model = Some(loaded.train());
-        self.optimiser = fresh_optimiser(&self.settings).load(folder.join("optimiser.bpk")).context(damaged)?;
-        self.step = step;
-        monitor.resumed(cost);
-        Ok(Some(loop_state))
+        let optimiser = fresh_optimiser(&self.settings).load(place.join(OPTIMISER)).context(damaged)?;
+        (self.model, self.optimiser, self.step) = (Some(loaded.train()), optimiser, step);
+        Ok((cost, state))
     }
 
     /// Writes a checkpoint if the last one is old enough.
@@ -217,30 +239,117 @@ impl<M: Trainable> Trainer<M> {
         }
     }
 
-    /// Trained weights, optimiser and loop state travel together: written beside, then renamed.
+    /// Writes trained weights, optimiser and loop state together, beside the last checkpoint, which stays until the one after.
     fn save<S: Serialize>(&mut self, folder: &Path, cost: &serde_json::Value, loop_state: &S) -> Result<()> {
-        let (beside, old, place) =
-            (folder.join("checkpoint.new"), folder.join("checkpoint.old"), folder.join("checkpoint"));
+        self.save_in_steps(folder, cost, loop_state, &mut || Ok(()))
+    }
+
+    /// As [`save`](Self::save); `before` is called before everything that changes the disk, and ends it there with an error.
+    fn save_in_steps<S: Serialize>(
+        &mut self,
+        folder: &Path,
+        cost: &serde_json::Value,
+        loop_state: &S,
+        before: &mut dyn FnMut() -> Result<()>,
+    ) -> Result<()> {
+        let place = folder.join(format!("{CHECKPOINT}{:09}", self.step));
         let failed = || format!("cannot write the checkpoint {}", place.display());
-        for left_over in [&beside, &old] {
-            if left_over.exists() {
-                std::fs::remove_dir_all(left_over).context(failed)?;
-            }
+        let mut earlier = checkpoints(folder)?;
+        if earlier.last() == Some(&place) {
+            self.saved = Instant::now();
+            return Ok(());
         }
+        earlier.pop();
+        let beside = folder.join(UNFINISHED);
+        for left_over in earlier.iter().chain([&beside]).filter(|folder| folder.exists()) {
+            before()?;
+            std::fs::remove_dir_all(left_over).context(failed)?;
+        }
+        before()?;
         std::fs::create_dir_all(&beside).context(failed)?;
+        before()?;
         let model = self.model();
         let record = model.clone().into_record_group(ParamGroup::from_ids(trained(model)));
-        record.save(beside.join("model.bpk")).context(failed)?;
-        self.optimiser.save(beside.join("optimiser.bpk")).context(failed)?;
+        record.save(beside.join(MODEL)).context(failed)?;
+        before()?;
+        self.optimiser.save(beside.join(OPTIMISER)).context(failed)?;
+        before()?;
         let state = serde_json::to_string(&(self.step, cost, loop_state)).context(failed)?;
-        std::fs::write(beside.join("state.json"), state).context(failed)?;
-        if place.exists() {
-            std::fs::rename(&place, &old).context(failed)?;
+        std::fs::write(beside.join(STATE), state).context(failed)?;
+        before()?;
+        let sums =
+            PARTS.iter().map(|name| Ok((*name, sum(&beside.join(name))?))).collect::<Result<BTreeMap<_, _>>>()?;
+        std::fs::write(beside.join(SUMS), serde_json::to_string(&sums).context(failed)?).context(failed)?;
+        for name in PARTS.into_iter().chain([SUMS]) {
+            sync(&beside.join(name))?;
         }
+        sync(&beside)?;
+        before()?;
         std::fs::rename(&beside, &place).context(failed)?;
+        sync(folder)?;
         self.saved = Instant::now();
         Ok(())
     }
+}
+
+/// Begins the names of folders with checkpoints; the step follows.
+const CHECKPOINT: &str = "checkpoint-";
+/// A checkpoint that is being written.
+const UNFINISHED: &str = "unfinished-checkpoint";
+/// Files of a checkpoint.
+const MODEL: &str = "model.bpk";
+const OPTIMISER: &str = "optimiser.bpk";
+const STATE: &str = "state.json";
+const PARTS: [&str; 3] = [MODEL, OPTIMISER, STATE];
+/// The blake3 sums of these.
+const SUMS: &str = "sums.json";
+
+/// The checkpoints in `folder`, the newest last.
+fn checkpoints(folder: &Path) -> Result<Vec<PathBuf>> {
+    let unread = || format!("cannot read {}", folder.display());
+    if !folder.exists() {
+        return Ok(Vec::new());
+    }
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).context(unread)? {
+        let path = entry.context(unread)?.path();
+        let name = path.file_name().and_then(|name| name.to_str());
+        let step = name.and_then(|name| name.strip_prefix(CHECKPOINT)).and_then(|step| step.parse::<usize>().ok());
+        found.extend(step.map(|step| (step, path)));
+    }
+    found.sort();
+    Ok(found.into_iter().map(|(_, path)| path).collect())
+}
+
+/// Errors unless the files of the checkpoint at `place` are those that were written.
+fn check_sums(place: &Path) -> Result<()> {
+    let damaged = || format!("the checkpoint {} is damaged", place.display());
+    let sums = std::fs::read_to_string(place.join(SUMS)).context(damaged)?;
+    let sums: BTreeMap<String, String> = serde_json::from_str(&sums).context(damaged)?;
+    for name in PARTS {
+        if sums.get(name) != Some(&sum(&place.join(name))?) {
+            return Err(Error::store(damaged()).caused_by(format!("{name} is not what was written")));
+        }
+    }
+    Ok(())
+}
+
+/// The blake3 sum of a file.
+fn sum(path: &Path) -> Result<String> {
+    let mut hasher = blake3::Hasher::new();
+    let read = std::fs::File::open(path).and_then(|file| hasher.update_reader(file).map(|_| ()));
+    read.context(|| format!("cannot read {}", path.display()))?;
+    Ok(hasher.finalize().to_hex().to_string())
+}
+
+/// Waits until a file, or the names in a folder, are on the disk.
+fn sync(path: &Path) -> Result<()> {
+    // Only Unix opens folders.
+    if cfg!(not(unix)) && path.is_dir() {
+        return Ok(());
+    }
+    let synced = std::fs::File::open(path).and_then(|file| file.sync_all());
+    synced.context(|| format!("cannot write {} to the disk", path.display()))
 }
 
 fn fresh_optimiser(settings: &OptimiserSettings) -> ModuleOptimizer {
@@ -299,7 +408,7 @@ impl names::Read for GradientsParams {
 }
 
 /// The sum of the parts of a loss and the L2 norm of all gradients together, in one read from the device.
-fn loss_and_norm<M: Module>(mut parts: Vec<Tensor<1>>, gradients: &GradientsParams, model: &M) -> (f32, f32) {
+fn loss_and_norm<M: Module>(mut parts: Vec<Tensor<1>>, gradients: &GradientsParams, model: &M) -> Result<(f32, f32)> {
     struct Squares<'a> {
         gradients: &'a GradientsParams,
         sums: Vec<Tensor<1>>,
@@ -317,9 +426,21 @@ fn loss_and_norm<M: Module>(mut parts: Vec<Tensor<1>>, gradients: &GradientsPara
     if !squares.sums.is_empty() {
         parts.push(Tensor::cat(squares.sums, 0).sum());
     }
-    let read = host(Tensor::cat(parts, 0));
-    (read[..count].iter().sum(), read[count..].iter().sum::<f32>().sqrt())
+    let read = host(Tensor::cat(parts, 0))?;
+    Ok((read[..count].iter().sum(), read[count..].iter().sum::<f32>().sqrt()))
 }
+
+/// The error that gradients are whose norm is not finite; names the first tensor that is to blame.
+fn diverged(gradients: &Weights, norm: f32, step: usize) -> Error {
+    let wrong = |name: &&str| gradients.values(name).is_ok_and(|values| values.iter().any(|value| !value.is_finite()));
+    let message = match gradients.list().map(|listed| listed.name).find(wrong) {
+        Some(name) => format!("the gradient of `{name}` is not finite at optimiser step {step}"),
+        None => format!("the norm of all gradients became {norm} at optimiser step {step}"),
+    };
+    Error::divergence(message).hint(DIVERGED)
+}
+
+const DIVERGED: &str = "training diverged: lower the learning rate, or bound the reward head";
 
 /// Multiplies all gradients by a factor, one after the other.
 struct Scale<'a> {
@@ -340,8 +461,17 @@ pub fn finite(value: f32, what: &str, step: usize) -> Result<f32> {
     if value.is_finite() {
         Ok(value)
     } else {
-        Err(Error::divergence(format!("{what} became {value} at optimiser step {step}"))
-            .hint("training diverged: lower the learning rate, or bound the reward head"))
+        Err(Error::divergence(format!("{what} became {value} at optimiser step {step}")).hint(DIVERGED))
+    }
+}
+
+/// Errors unless every value is finite; `what` is theirs, one a row.
+pub fn all_finite(values: &[f32], what: &str) -> Result<()> {
+    match values.iter().position(|value| !value.is_finite()) {
+        None => Ok(()),
+        Some(row) => Err(Error::divergence(format!("row {}: {what} is {}", row + 1, values[row])).hint(
+            "the model computes numbers that are too large or undefined; take another checkpoint, or compute in f32",
+        )),
     }
 }
 

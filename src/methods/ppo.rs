@@ -6,8 +6,8 @@
 //! policy: it divides the logits in the rollout, the reference and the update alike, so the probability ratio is 1 before
 //! the first update. π_ref is whatever the caller passes: the SFT policy, as eq. 9 says, unless a variant says otherwise.
 
-use crate::methods::optimise::{Monitor, OptimiserSettings, Trainer, finite};
-use crate::methods::rollout::{Draw, padded, roll_out, rows_of};
+use crate::methods::optimise::{Monitor, OptimiserSettings, Trainer};
+use crate::methods::rollout::{Draw, check_tokens, padded, roll_out, rows_of};
 pub use crate::methods::rollout::{MissingEos, Objective, Rollout, Task, UpdateRecord};
 use crate::methods::training::{Trainable, Training};
 use crate::model::checkpoint::Normalisation;
@@ -171,7 +171,7 @@ pub fn ppo(
             let purposes = ["ppo/prompts", "ppo/rollout"];
             let (prompts, temperature) = (settings.rollouts, settings.temperature);
             let draw = Draw { update, prompts, samples: 1, temperature, seed, purposes };
-            evaluate(&frozen, &task, roll_out(&frozen.policy, &task, &draw), settings, training)?
+            evaluate(&frozen, &task, roll_out(&frozen.policy, &task, &draw)?, settings, training)?
         };
         for epoch in 0..settings.epochs {
             let purpose = "ppo/minibatches";
@@ -204,9 +204,12 @@ fn evaluate(
     for sequences in sequences.chunks(training.rows_at_once(sequences.len())) {
         let batch = Batch::new(sequences, &model.policy.device());
         let (chunk_log_probs, chunk_values) = model.forward(&batch, settings.temperature);
-        log_probs.extend(rows_of(chunk_log_probs, &batch));
-        values.extend(rows_of(chunk_values, &batch));
-        reference.extend(rows_of(task.reference.response_log_probs(&batch, settings.temperature), &batch));
+        let first = log_probs.len();
+        let read = |tensor, what| rows_of(tensor, &batch, first, what);
+        log_probs.extend(read(chunk_log_probs, "the policy's log-probability")?);
+        values.extend(read(chunk_values, "the value")?);
+        let chunk_reference = task.reference.response_log_probs(&batch, settings.temperature);
+        reference.extend(read(chunk_reference, "the reference's log-probability")?);
     }
 
     let (mut advantages, mut returns) = (Vec::new(), Vec::new());
@@ -224,6 +227,9 @@ fn evaluate(
     }
     if settings.whiten_advantages {
         whiten(&mut advantages);
+    }
+    for (what, numbers) in [("the advantage", &advantages), ("the return", &returns)] {
+        check_tokens(numbers, 0, what)?;
     }
     let record = UpdateRecord::of(&rollouts, &scores, kl);
     Ok((Experience { sequences, log_probs, values, advantages, returns }, record))
@@ -254,7 +260,7 @@ fn improve(
     let tokens: usize = rows.iter().map(|&row| experience.advantages[row].len()).sum();
     // Policy loss, value loss and ratio error of each part, read after the step.
     let seen = RefCell::new(Vec::new());
-    let report = trainer.step(rows.len(), monitor, |model, range| {
+    trainer.step("the PPO loss", rows.len(), monitor, |model, range| {
         let rows = &rows[range];
         let batch = Batch::new(rows.iter().map(|&row| &experience.sequences[row]), &model.policy.device());
         let device = model.policy.device();
@@ -275,9 +281,8 @@ fn improve(
         let error = ((ratio.detach() - 1.0).abs() * batch.response_mask.clone()).max();
         seen.borrow_mut().extend([&policy_loss, &value_loss, &error].map(|number| number.clone().inner()));
         policy_loss + value_loss * settings.value_coefficient
-    });
-    finite(report.loss, "the PPO loss", trainer.step)?;
-    let seen = host(Tensor::cat(seen.into_inner(), 0));
+    })?;
+    let seen = host(Tensor::cat(seen.into_inner(), 0))?;
     let column = |index: usize| seen.iter().skip(index).step_by(3).copied();
     record.policy_loss = column(0).sum();
     record.value_loss = column(1).sum();

@@ -14,13 +14,12 @@
 //! Two errors of the authors' code can be switched on to measure what they cost: [`ReadOut::LastSlot`] and
 //! [`Normalise::DuringTraining`].
 
-use crate::Result;
-use crate::methods::optimise::{Monitor, OptimiserSettings, Trainer, finite};
+use crate::methods::optimise::{Monitor, OptimiserSettings, Trainer, all_finite};
 use crate::methods::training::Training;
 use crate::model::checkpoint::Normalisation;
 use crate::model::weights::host;
 use crate::model::{Batch, LanguageModel, Pair, Passes, RewardModel, Sequence};
-use crate::rng;
+use crate::{Error, Result, rng};
 use burn::module::Module;
 use burn::tensor::activation::{log_sigmoid, relu};
 use burn::tensor::{Tensor, TensorData};
@@ -96,7 +95,7 @@ pub struct RewardSettings {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct RewardCurve {
     pub loss: Vec<f32>,
-    /// Share of the step's pairs with Δ > 0.
+    /// Share of the step's pairs with Δ > 0; Δ = 0 counts one half.
     pub accuracy: Vec<f32>,
     /// Mean Δ.
     pub margin: Vec<f32>,
@@ -146,24 +145,24 @@ pub fn train_reward(
         let rows: Vec<&Pair> =
             order.iter().skip(batch * settings.batch_size).take(settings.batch_size).map(|&i| &pairs[i]).collect();
         let seen = RefCell::new(Vec::new());
-        let report = trainer.step(rows.len(), monitor, |model, range| {
+        let report = trainer.step("the reward loss", rows.len(), monitor, |model, range| {
             let [chosen, rejected] = scores(model, &rows[range.clone()], slots);
             seen.borrow_mut().push([&chosen, &rejected].map(|scores| scores.clone().inner()));
             let [chosen, rejected] = [chosen, rejected].map(|scores| mixed(scores, range.start, live));
             loss(chosen, rejected, settings) / rows.len() as f32
-        });
+        })?;
         let (chosen, rejected): (Vec<_>, Vec<_>) = seen.into_inner().into_iter().map(<(_, _)>::from).unzip();
-        let [chosen, rejected] = [chosen, rejected].map(|parts| host(Tensor::cat(parts, 0)));
+        let (chosen, rejected) = (host(Tensor::cat(chosen, 0))?, host(Tensor::cat(rejected, 0))?);
         let deltas: Vec<f32> = chosen.iter().zip(&rejected).map(|(chosen, rejected)| chosen - rejected).collect();
-        curve.loss.push(finite(report.loss, "the reward loss", trainer.step)?);
-        curve.accuracy.push(deltas.iter().filter(|d| **d > 0.0).count() as f32 / deltas.len() as f32);
+        curve.loss.push(report.loss);
+        curve.accuracy.push(accuracy(&deltas));
         curve.margin.push(deltas.iter().sum::<f32>() / deltas.len() as f32);
         let magnitudes = chosen.iter().chain(&rejected).map(|score| score.abs());
         curve.magnitude.push(magnitudes.sum::<f32>() / (2 * deltas.len()) as f32);
         curve.gradient_norm.push(report.gradient_norm);
         if settings.normalise == Normalise::DuringTraining && saved_at(trainer.step, trainer.total) {
             let model = trainer.model().valid().in_dtype(training.dtype.float());
-            live = Some(normalise(&model, pairs, live));
+            live = Some(normalise(&model, pairs, live)?);
             monitor.passes(Passes::score(model.config(), responses(pairs)));
         }
         let read = rows.iter().flat_map(|pair| [&pair.chosen, &pair.rejected]);
@@ -174,8 +173,15 @@ pub fn train_reward(
     let model = trainer.finish();
     monitor.passes(Passes::score(model.config(), responses(pairs)));
     // Of the scores as a policy step will see them.
-    let normalisation = normalise(&model.clone().in_dtype(training.dtype.float()), pairs, live);
+    let normalisation = normalise(&model.clone().in_dtype(training.dtype.float()), pairs, live)?;
     Ok((model, normalisation, curve))
+}
+
+/// Share of pairs whose preferred response scores higher, from the differences of their scores; a tie counts one half.
+fn accuracy(deltas: &[f32]) -> f32 {
+    let right: f32 =
+        deltas.iter().map(|delta| if *delta > 0.0 { 1.0 } else { f32::from(u8::from(*delta == 0.0)) / 2.0 }).sum();
+    right / deltas.len() as f32
 }
 
 /// Σ over pairs of ℓ and of the penalty on their scores, `[1]`.
@@ -238,16 +244,23 @@ fn mixed(scores: Tensor<1>, first: usize, live: Option<Normalisation>) -> Tensor
 const SCORING_BATCH: usize = 64;
 
 /// r(x, y) of every sequence.
-pub fn score(model: &RewardModel, sequences: &[&Sequence]) -> Vec<f32> {
-    let batches = sequences.chunks(SCORING_BATCH);
-    batches.flat_map(|rows| host(model.scores(&Batch::new(rows.iter().copied(), &model.device())))).collect()
+///
+/// # Errors
+/// One that is not finite; a device that fails.
+pub fn score(model: &RewardModel, sequences: &[&Sequence]) -> Result<Vec<f32>> {
+    let mut scores = Vec::with_capacity(sequences.len());
+    for rows in sequences.chunks(SCORING_BATCH) {
+        scores.extend(host(model.scores(&Batch::new(rows.iter().copied(), &model.device())))?);
+    }
+    all_finite(&scores, "the score")?;
+    Ok(scores)
 }
 
 /// Mean and deviation of the scores of all training responses, so that the KL coefficient of the policy step means the
 /// same for every reward; with `live` constants, of the [`mixed`] scores. The low mark is of the scores as a policy step will
 /// see them.
-fn normalise(model: &RewardModel, pairs: &[Pair], live: Option<Normalisation>) -> Normalisation {
-    let mut scores = score(model, &responses(pairs).collect::<Vec<_>>());
+fn normalise(model: &RewardModel, pairs: &[Pair], live: Option<Normalisation>) -> Result<Normalisation> {
+    let mut scores = score(model, &responses(pairs).collect::<Vec<_>>())?;
     let seen: Vec<f32> = match live {
         None => scores.clone(),
         Some(live) => {
@@ -265,7 +278,11 @@ fn normalise(model: &RewardModel, pairs: &[Pair], live: Option<Normalisation>) -
     let std = variance.sqrt().max(1e-6);
     scores.sort_by(f32::total_cmp);
     let low = (scores[scores.len() / 100] - mean) / std;
-    Normalisation { mean, std, low, bound: model.bound }
+    match [mean, std, low].iter().all(|number| number.is_finite()) {
+        true => Ok(Normalisation { mean, std, low, bound: model.bound }),
+        false => Err(Error::divergence(format!("the scores have mean {mean}, deviation {std} and low mark {low}"))
+            .hint("the reward diverged: lower its learning rate, or bound its head")),
+    }
 }
 
 /// Chosen and rejected of every pair in turn.
@@ -299,7 +316,7 @@ mod tests {
     }
 
     fn of_pair(chosen: f32, rejected: f32, settings: &RewardSettings) -> f32 {
-        host(loss(tensor(&[chosen]), tensor(&[rejected]), settings))[0]
+        host(loss(tensor(&[chosen]), tensor(&[rejected]), settings)).unwrap()[0]
     }
 
     #[test]
@@ -348,10 +365,10 @@ mod tests {
     fn one_process_of_four_sees_normalised_scores() {
         let live = Normalisation { mean: 1.0, std: 2.0, low: 0.0, bound: 0.0 };
         let raw = [5.0, 5.0, 5.0, 5.0, 5.0, 5.0];
-        assert_eq!(host(mixed(tensor(&raw), 0, None)), raw);
-        assert_eq!(host(mixed(tensor(&raw), 0, Some(live))), [2.0, 5.0, 5.0, 5.0, 2.0, 5.0]);
+        assert_eq!(host(mixed(tensor(&raw), 0, None)).unwrap(), raw);
+        assert_eq!(host(mixed(tensor(&raw), 0, Some(live))).unwrap(), [2.0, 5.0, 5.0, 5.0, 2.0, 5.0]);
         // A micro-batch that begins at the fourth pair of its step.
-        assert_eq!(host(mixed(tensor(&raw), 3, Some(live))), [5.0, 2.0, 5.0, 5.0, 5.0, 2.0]);
+        assert_eq!(host(mixed(tensor(&raw), 3, Some(live))).unwrap(), [5.0, 2.0, 5.0, 5.0, 5.0, 2.0]);
     }
 
     #[test]
@@ -359,10 +376,10 @@ mod tests {
         let model = RewardModel::on(&LanguageModel::tiny(1), 0.0, &mut rng::stream(1, "test/head", &[]));
         let row = |token: u32| Sequence::new(vec![3, 4], vec![token, 1]);
         let pairs: Vec<Pair> = (5..10).map(|token| Pair { chosen: row(token), rejected: row(token + 5) }).collect();
-        let raw = score(&model, &responses(&pairs).collect::<Vec<_>>());
-        let once = normalise(&model, &pairs, None);
+        let raw = score(&model, &responses(&pairs).collect::<Vec<_>>()).unwrap();
+        let once = normalise(&model, &pairs, None).unwrap();
         let live = Normalisation { mean: 3.0, std: 0.5, ..once };
-        let twice = normalise(&model, &pairs, Some(live));
+        let twice = normalise(&model, &pairs, Some(live)).unwrap();
         // The first and the fifth pair went to the first process.
         let seen = |index: usize| if [0, 1, 8, 9].contains(&index) { (raw[index] - 3.0) / 0.5 } else { raw[index] };
         let mean = (0..10).map(seen).sum::<f32>() / 10.0;

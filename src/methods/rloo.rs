@@ -12,7 +12,7 @@
 //! On the first pass over a batch ρ = 1 and ∇ℓ is the REINFORCE gradient −mean A_i·∇log π(y_i|x); more passes re-use the batch
 //! as PPO does, so that both spend the same. Temperature is part of the policy, as in [PPO](super::ppo).
 
-use crate::methods::optimise::{Monitor, OptimiserSettings, Trainer, finite};
+use crate::methods::optimise::{Monitor, OptimiserSettings, Trainer, all_finite};
 use crate::methods::rollout::{Draw, MissingEos, Rollout, Task, UpdateRecord, roll_out};
 use crate::methods::training::Training;
 use crate::model::weights::host;
@@ -79,7 +79,7 @@ pub fn rloo(
             let purposes = ["rloo/prompts", "rloo/rollout"];
             let (prompts, temperature) = (rollouts / samples, settings.temperature);
             let draw = Draw { update, prompts, samples, temperature, seed, purposes };
-            evaluate(&frozen, &task, roll_out(&frozen, &task, &draw), settings, training)?
+            evaluate(&frozen, &task, roll_out(&frozen, &task, &draw)?, settings, training)?
         };
         for epoch in 0..settings.epochs {
             improve(&mut trainer, &experience, settings, epoch == 0, &mut record, monitor)?;
@@ -107,9 +107,11 @@ fn evaluate(
     let (mut log_probs, mut reference) = (Vec::new(), Vec::new());
     for sequences in sequences.chunks(training.rows_at_once(sequences.len())) {
         let batch = Batch::new(sequences, &policy.device());
-        log_probs.extend(host(sequence_log_probs(policy, &batch, settings.temperature)));
-        reference.extend(host(sequence_log_probs(task.reference, &batch, settings.temperature)));
+        log_probs.extend(host(sequence_log_probs(policy, &batch, settings.temperature))?);
+        reference.extend(host(sequence_log_probs(task.reference, &batch, settings.temperature))?);
     }
+    all_finite(&log_probs, "the policy's log-probability of the response")?;
+    all_finite(&reference, "the reference's log-probability of the response")?;
     let ratios: Vec<f32> = log_probs.iter().zip(&reference).map(|(p, q)| p - q).collect();
     let returns: Vec<f32> = settings
         .missing_eos
@@ -120,6 +122,7 @@ fn evaluate(
         .collect();
     let record = UpdateRecord::of(&rollouts, &scores, ratios.iter().sum());
     let advantages = leave_one_out(&returns, settings.samples);
+    all_finite(&advantages, "the advantage")?;
     Ok((Experience { sequences, log_probs, advantages }, record))
 }
 
@@ -134,7 +137,7 @@ fn improve(
 ) -> Result<()> {
     let n = experience.sequences.len();
     let errors = RefCell::new(Vec::new());
-    let report = trainer.step(n, monitor, |model, range| {
+    let report = trainer.step("the RLOO loss", n, monitor, |model, range| {
         let device = model.device();
         let batch = Batch::new(&experience.sequences[range.clone()], &device);
         let column = |values: &[f32]| {
@@ -144,10 +147,10 @@ fn improve(
         let ratio = (log_probs - column(&experience.log_probs)).exp();
         errors.borrow_mut().push((ratio.clone().detach() - 1.0).abs().max().inner());
         surrogate(ratio, column(&experience.advantages), settings.clip).sum().neg() / n as f32
-    });
-    record.policy_loss = finite(report.loss, "the RLOO loss", trainer.step)?;
+    })?;
+    record.policy_loss = report.loss;
     if first {
-        record.first_ratio_error = host(Tensor::cat(errors.into_inner(), 0)).into_iter().fold(0.0, f32::max);
+        record.first_ratio_error = host(Tensor::cat(errors.into_inner(), 0))?.into_iter().fold(0.0, f32::max);
     }
     Ok(())
 }
@@ -191,7 +194,7 @@ mod tests {
         let device = LanguageModel::tiny(1).device();
         let tensor = |values: [f32; 5]| Tensor::<1>::from_data(TensorData::from(values), &device);
         let found = surrogate(tensor([1.5, 1.5, 0.5, 0.5, 1.1]), tensor([1.0, -1.0, 1.0, -1.0, 2.0]), 0.2);
-        for (found, expected) in host(found).iter().zip([1.2, -1.5, 0.5, -0.8, 2.2]) {
+        for (found, expected) in host(found).unwrap().iter().zip([1.2, -1.5, 0.5, -0.8, 2.2]) {
             assert!((found - expected).abs() < 1e-6, "{found} instead of {expected}");
         }
     }

@@ -1,13 +1,12 @@
 //! What the policy-gradient methods for eq. 9 share ([PPO](super::ppo), [RLOO](super::rloo)): what a policy is trained for,
 //! responses sampled from it, and what is written down about them.
 
-use crate::Result;
 use crate::methods::optimise::matrix;
 use crate::model::checkpoint::Normalisation;
 use crate::model::generate::generate;
 use crate::model::weights::host;
 use crate::model::{Batch, LanguageModel, RewardModel, Sampling, Sequence};
-use crate::rng;
+use crate::{Error, Result, rng};
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
@@ -113,7 +112,7 @@ pub(super) struct Draw {
 }
 
 /// y ~ π(·|x) for the next prompts, in an order that is a function of (seed, epoch); the responses to a prompt stand together.
-pub(super) fn roll_out(policy: &LanguageModel, task: &Task, draw: &Draw) -> Vec<Rollout> {
+pub(super) fn roll_out(policy: &LanguageModel, task: &Task, draw: &Draw) -> Result<Vec<Rollout>> {
     let (prompts, [order_purpose, rollout_purpose]) = (task.prompts, draw.purposes);
     let first = draw.update * draw.prompts;
     let mut order = (usize::MAX, Vec::new());
@@ -129,25 +128,41 @@ pub(super) fn roll_out(policy: &LanguageModel, task: &Task, draw: &Draw) -> Vec<
     let batch: Vec<Vec<u32>> = chosen.iter().map(|&i| prompts[i].clone()).collect();
     let sampling = Sampling { temperature: draw.temperature, top_p: 1.0, ..task.sampling.clone() };
     let stream = |row: usize| rng::stream(draw.seed, rollout_purpose, &[draw.update as u64, row as u64]);
-    generate(policy, &batch, &sampling, stream, |_| {})
-        .into_iter()
-        .zip(chosen)
-        .zip(batch)
+    let responses = generate(policy, &batch, &sampling, stream, |_| {})?;
+    let rows = responses.into_iter().zip(chosen).zip(batch);
+    Ok(rows
         .map(|((response, prompt), ids)| Rollout {
             prompt,
             ended: response.ended,
             sequence: Sequence::new(ids, response.ids),
         })
-        .collect()
+        .collect())
 }
 
-/// The real response tokens of every row of a `[b, response_width]` tensor.
-pub(super) fn rows_of(tensor: Tensor<2>, batch: &Batch) -> Vec<Vec<f32>> {
-    let values = host(tensor);
+/// The real response tokens of every row of a `[b, response_width]` tensor, whose rows are counted from `first`.
+///
+/// # Errors
+/// A number that is not finite, by row and token; `what` names it.
+pub(super) fn rows_of(tensor: Tensor<2>, batch: &Batch, first: usize, what: &str) -> Result<Vec<Vec<f32>>> {
+    let values = host(tensor)?;
     let row = |(row, &length): (usize, &usize)| {
         values[row * batch.response_width..row * batch.response_width + length].to_vec()
     };
-    batch.response_lengths.iter().enumerate().map(row).collect()
+    let rows: Vec<Vec<f32>> = batch.response_lengths.iter().enumerate().map(row).collect();
+    check_tokens(&rows, first, what)?;
+    Ok(rows)
+}
+
+/// Errors unless every number of every row, counted from `first`, is finite.
+pub(super) fn check_tokens(rows: &[Vec<f32>], first: usize, what: &str) -> Result<()> {
+    for (row, values) in rows.iter().enumerate() {
+        if let Some(token) = values.iter().position(|value| !value.is_finite()) {
+            let place = format!("row {}, response token {}", first + row + 1, token + 1);
+            return Err(Error::divergence(format!("{place}: {what} is {}", values[token]))
+                .hint("training diverged: lower the learning rate, or bound the reward head"));
+        }
+    }
+    Ok(())
 }
 
 /// The inverse of [`rows_of`] for some rows: `[rows, width]`, 0 at padding.

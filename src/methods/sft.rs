@@ -2,7 +2,7 @@
 //! It makes π_ref of eq. 5b and is the first baseline.
 
 use crate::Result;
-use crate::methods::optimise::{Monitor, OptimiserSettings, Trainer, finite, matrix};
+use crate::methods::optimise::{Monitor, OptimiserSettings, Trainer, matrix};
 use crate::methods::training::Training;
 use crate::model::{Batch, LanguageModel, Passes, Sequence};
 use crate::rng;
@@ -55,14 +55,15 @@ pub fn token_step(
     monitor: &dyn Monitor,
 ) -> Result<f32> {
     let total: f32 = rows.iter().map(|row| weight(row, prompt_weight)).sum();
-    let report = trainer
-        .step(rows.len(), monitor, |model, range| negative_log_likelihood(model, &rows[range], prompt_weight) / total);
+    let report = trainer.step("the loss", rows.len(), monitor, |model, range| {
+        negative_log_likelihood(model, &rows[range], prompt_weight) / total
+    })?;
     let (config, read) = (trainer.model().config(), rows.iter().copied());
     let read_once =
         if prompt_weight == 0.0 { Passes::likelihood(config, read) } else { Passes::whole_likelihood(config, read) };
     monitor.passes(trainer.with_gradients(read_once));
     monitor.progress(trainer.step, trainer.total, &format!("loss {:.3}", report.loss));
-    finite(report.loss, "the loss", trainer.step)
+    Ok(report.loss)
 }
 
 /// Σ over rows and tokens of weight · −log π(token | before it), `[1]`.

@@ -39,7 +39,7 @@ pub fn spin(
     monitor: &dyn Monitor,
 ) -> Result<(LanguageModel, Vec<f32>)> {
     // A copy in the type that is computed in, gone before training starts.
-    let opponent_gaps = gaps(&opponent.clone().in_dtype(training.dtype.float()), pairs);
+    let opponent_gaps = gaps(&opponent.clone().in_dtype(training.dtype.float()), pairs)?;
     let SpinSettings { beta, epochs, batch_size, ref optimiser, .. } = *settings;
     let run = GapTraining { method: "SPIN", order: "spin/order", beta, epochs, batch_size, optimiser };
     optimise_gap(opponent, pairs, &opponent_gaps, run, training, seed, monitor)

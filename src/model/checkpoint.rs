@@ -1,6 +1,7 @@
 //! Model folders as Hugging Face lays them out: `config.json`, `model.safetensors` (or its shards with their index),
 //! `tokenizer.json`; a reward model adds `reward.json` with its normalisation. transformers opens what is saved here.
 
+mod adapter;
 mod config;
 mod convert;
 mod inspect;
@@ -8,16 +9,17 @@ mod inspect;
 pub use convert::{Conversion, FILES_BESIDE};
 pub use inspect::Inspection;
 
+use crate::model::contents;
 use crate::model::gpt_neox::GptNeoXConfig;
 use crate::model::heads::{LanguageModel, RewardModel};
 use crate::model::layout::{self, Beside, Head};
+use crate::model::tokenizer::{Ends, ModelTokenizer, TOKENIZER, TOKENIZER_FILES};
 use crate::model::weights::{self, SHARD_BYTES, StoredAs, Weights};
 use crate::{Context, Error, Result};
 use burn::tensor::{Device, FloatDType};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
-use tokenizers::Tokenizer;
 
 /// How raw scores of a reward model become rewards: `(score − mean) / std`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -39,11 +41,35 @@ impl Normalisation {
     pub fn apply(&self, score: f32) -> f32 {
         (score - self.mean) / self.std
     }
+
+    /// The constants in the file `path`.
+    ///
+    /// # Errors
+    /// One that is missing, is not a finite number, or is a deviation or a bound that cannot be.
+    fn read(path: &Path) -> Result<Self> {
+        let keys = contents::json(path)?;
+        let number = |key: &str| {
+            let value = &keys[key];
+            let number = value.as_f64().map(|number| number as f32).filter(|number| number.is_finite());
+            number.ok_or_else(|| {
+                let found = if keys.get(key).is_none() { "missing".into() } else { value.to_string() };
+                Error::model(format!("{}: `{key}` is {found}, and not a finite number", path.display()))
+                    .hint("the reward was saved from a training that diverged, or the file is not of touchstone")
+            })
+        };
+        let read = Self { mean: number("mean")?, std: number("std")?, low: number("low")?, bound: number("bound")? };
+        for (key, value, fits) in [("std", read.std, read.std > 0.0), ("bound", read.bound, read.bound >= 0.0)] {
+            if !fits {
+                return Err(Error::model(format!("{}: `{key}` is {value}", path.display()))
+                    .hint("a deviation is above 0, and a bound is 0 (none) or above"));
+            }
+        }
+        Ok(read)
+    }
 }
 
-/// What the folder of a model may hold beside its weights.
+/// Files of a model's folder beside its weights.
 const CONFIG: &str = "config.json";
-const TOKENIZER: &str = "tokenizer.json";
 const REWARD: &str = "reward.json";
 
 /// A model folder.
@@ -59,11 +85,10 @@ impl Checkpoint {
             return Err(Error::model(format!("there is no folder {}", folder.display()))
                 .hint("give a model folder; one that is published on a hub is written hf:owner/name@revision"));
         }
+        adapter::refuse(&folder)?;
         for alternatives in [[CONFIG].as_slice(), &weights::FILES] {
             if !alternatives.iter().any(|name| folder.join(name).is_file()) {
-                return Err(Error::model(format!("{} has no {}", folder.display(), alternatives[0])).hint(
-                    "a model folder holds config.json, model.safetensors (or shards with an index) and tokenizer.json",
-                ));
+                return Err(lacking(&folder, alternatives[0]));
             }
         }
         Ok(Self { folder })
@@ -78,8 +103,24 @@ impl Checkpoint {
         config::parse(config::read(&path)?.keys, &path)
     }
 
-    pub fn tokenizer(&self) -> Result<Tokenizer> {
-        read_tokenizer(&self.folder.join(TOKENIZER))
+    /// The folder's tokenizer.
+    ///
+    /// # Errors
+    /// None, one that is damaged or draws at random, or one with more tokens than the embedding has rows.
+    pub fn tokenizer(&self) -> Result<ModelTokenizer> {
+        let tokenizer = ModelTokenizer::open(&self.folder)?;
+        tokenizer.check_fits(self.config()?.vocab_size)?;
+        Ok(tokenizer)
+    }
+
+    /// As [`tokenizer`](Self::tokenizer); none where the folder has no `tokenizer.json`.
+    pub fn optional_tokenizer(&self) -> Result<Option<ModelTokenizer>> {
+        self.folder.join(TOKENIZER).is_file().then(|| self.tokenizer()).transpose()
+    }
+
+    /// The tokens that end a text, by the rule of [`Ends::of_folder`].
+    pub fn ends(&self, tokenizer: Option<&ModelTokenizer>) -> Result<Ends> {
+        Ends::of_folder(&self.folder, tokenizer, self.config()?.vocab_size)
     }
 
     pub fn language_model(&self, device: &Device) -> Result<LanguageModel> {
@@ -89,7 +130,8 @@ impl Checkpoint {
     /// A model that is only read, held in `dtype`.
     pub fn frozen_language_model(&self, dtype: FloatDType, device: &Device) -> Result<LanguageModel> {
         let config = self.config()?;
-        let (weights, _) = self.weights_of(Head::LanguageModel, &config)?;
+        let (mut weights, _) = self.weights_of(Head::LanguageModel, &config)?;
+        weights.will_be(dtype);
         LanguageModel::frozen(weights, &config, dtype, device)
     }
 
@@ -100,7 +142,8 @@ impl Checkpoint {
     /// A model that is only read, held in `dtype`.
     pub fn frozen_reward_model(&self, dtype: FloatDType, device: &Device) -> Result<(RewardModel, Normalisation)> {
         let config = self.config()?;
-        let (weights, beside) = self.weights_of(Head::Reward, &config)?;
+        let (mut weights, beside) = self.weights_of(Head::Reward, &config)?;
+        weights.will_be(dtype);
         let normalisation = self.normalisation(&beside)?;
         Ok((RewardModel::frozen(weights, &config, normalisation.bound, dtype, device)?, normalisation))
     }
@@ -120,8 +163,7 @@ impl Checkpoint {
             let taken = config::read(&self.folder.join(CONFIG))?.bias - beside.bias;
             return Ok(Normalisation { mean: taken, ..Normalisation::none(0.0) });
         }
-        let text = std::fs::read_to_string(&path).context(|| format!("cannot read {}", path.display()))?;
-        serde_json::from_str(&text).context(|| format!("{} is not a reward description", path.display()))
+        Normalisation::read(&path)
     }
 
     pub fn save_language_model(folder: &Path, model: &LanguageModel, tokenizer: &Path, as_: StoredAs) -> Result<()> {
@@ -136,8 +178,14 @@ impl Checkpoint {
         normalisation: &Normalisation,
         tokenizer: &Path,
     ) -> Result<()> {
+        let constants = [normalisation.mean, normalisation.std, normalisation.low, normalisation.bound];
+        if constants.iter().any(|number| !number.is_finite()) {
+            return Err(Error::divergence(format!("{}: the normalisation is {normalisation:?}", folder.display()))
+                .hint("the reward diverged: lower its learning rate, or bound its head"));
+        }
         let mut keys = config::of(model.config(), Head::Reward, StoredAs::F32);
-        keys["pad_token_id"] = json!(config::padding(&read_tokenizer(tokenizer)?, model.config()));
+        let beside = tokenizer.parent().unwrap_or(Path::new(""));
+        keys["pad_token_id"] = json!(config::padding(&ModelTokenizer::read(tokenizer)?, beside, model.config())?);
         save(folder, &keys, &model.weights(), tokenizer, StoredAs::F32)?;
         write_json(&folder.join(REWARD), &json!(normalisation))
     }
@@ -147,16 +195,41 @@ fn save(folder: &Path, config: &Value, weights: &Weights, tokenizer: &Path, stor
     std::fs::create_dir_all(folder).context(|| format!("cannot create {}", folder.display()))?;
     write_json(&folder.join(CONFIG), config)?;
     weights.save(folder, stored_as, SHARD_BYTES)?;
-    copy(tokenizer, &folder.join(TOKENIZER))
+    copy(tokenizer, &folder.join(TOKENIZER))?;
+    for name in TOKENIZER_FILES {
+        let beside = tokenizer.with_file_name(name);
+        if beside.is_file() {
+            copy(&beside, &folder.join(name))?;
+        }
+    }
+    Ok(())
 }
 
-fn read_tokenizer(path: &Path) -> Result<Tokenizer> {
-    Tokenizer::from_file(path).map_err(|cause| {
-        Error::model(format!("cannot read {}", path.display()))
-            .caused_by(cause)
-            .hint("the folder needs the tokenizer.json of its model")
-    })
+/// The error that a folder without `file` is, with what it holds instead.
+fn lacking(folder: &Path, file: &str) -> Error {
+    let error = Error::model(format!("{} has no {file}", folder.display()));
+    let names: Vec<String> = std::fs::read_dir(folder)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .collect();
+    let shard = names.iter().find(|name| weights::is_weights(name) && !weights::FILES.contains(&name.as_str()));
+    let other = names.iter().find(|name| OTHER_FORMATS.iter().any(|suffix| name.ends_with(suffix)));
+    match (file == CONFIG, shard, other) {
+        (false, Some(shard), _) => error.hint(format!(
+            "it holds {shard} but not the index that says which tensor is where; fetch {} too",
+            weights::INDEX
+        )),
+        (false, None, Some(other)) => error.hint(format!(
+            "it holds {other}, another format; save the model with `save_pretrained(…, safe_serialization=True)` of transformers"
+        )),
+        _ => error.hint("a model folder holds config.json, model.safetensors (or shards with an index) and tokenizer.json"),
+    }
 }
+
+/// How names of weights in formats end that are not read.
+const OTHER_FORMATS: [&str; 7] = [".h5", ".msgpack", ".gguf", ".ot", ".onnx", ".pth", ".pt"];
 
 /// Not `fs::copy`, which empties a file that is copied onto itself.
 fn copy(from: &Path, to: &Path) -> Result<()> {

@@ -4,6 +4,9 @@
 use crate::device::fused;
 use crate::model::batch::{Batch, Sequence};
 use crate::model::heads::LanguageModel;
+use crate::model::tokenizer::Ends;
+use crate::model::weights::host;
+use crate::{Error, Result};
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
@@ -17,8 +20,8 @@ pub struct Sampling {
     /// Nucleus mass; 1 keeps the whole distribution.
     pub top_p: f32,
     pub max_new_tokens: usize,
-    /// Ends a response; part of it.
-    pub eos: u32,
+    /// Any of them ends a response, and is part of it.
+    pub ends: Ends,
     /// Rows generated together.
     pub batch_size: usize,
 }
@@ -33,13 +36,16 @@ pub struct Generated {
 }
 
 /// Responses to `prompts`; item `i` draws one uniform per step from `stream(i)`. `done` hears how many are finished.
+///
+/// # Errors
+/// Logits that are not finite, by row and token; a device that fails.
 pub fn generate(
     model: &LanguageModel,
     prompts: &[Vec<u32>],
     sampling: &Sampling,
     stream: impl Fn(usize) -> ChaCha8Rng,
     mut done: impl FnMut(usize),
-) -> Vec<Generated> {
+) -> Result<Vec<Generated>> {
     // Prompts of like length share a batch, so that little is spent on padding.
     let mut order: Vec<usize> = (0..prompts.len()).collect();
     order.sort_by_key(|&i| prompts[i].len());
@@ -48,13 +54,13 @@ pub fn generate(
     for items in order.chunks(sampling.batch_size.max(1)) {
         let streams = items.iter().map(|&i| stream(i)).collect();
         let batch: Vec<&Vec<u32>> = items.iter().map(|&i| &prompts[i]).collect();
-        for (&item, response) in items.iter().zip(generate_batch(model, &batch, sampling, streams)) {
+        for (&item, response) in items.iter().zip(generate_batch(model, &batch, items, sampling, streams)?) {
             responses[item] = response;
         }
         finished += items.len();
         done(finished);
     }
-    responses
+    Ok(responses)
 }
 
 /// Rows of one batch that have not ended.
@@ -68,9 +74,10 @@ struct Active {
 fn generate_batch(
     model: &LanguageModel,
     prompts: &[&Vec<u32>],
+    items: &[usize],
     sampling: &Sampling,
     streams: Vec<ChaCha8Rng>,
-) -> Vec<Generated> {
+) -> Result<Vec<Generated>> {
     let device = model.device();
     let sequences: Vec<Sequence> = prompts.iter().map(|p| Sequence::new(p.to_vec(), Vec::new())).collect();
     let batch = Batch::new(&sequences, &device);
@@ -88,12 +95,16 @@ fn generate_batch(
     let mut logits = model.logits(model.gpt_neox.normalise(last));
     // Rows still in the tensors, by index into `active`'s original order; ended rows stay until enough have ended.
     for step in 0..sampling.max_new_tokens {
-        let tokens = draw(logits, &mut active, sampling, &device);
+        check(&logits, sampling.temperature, |row| {
+            let open = !responses[active[row].row].ended;
+            open.then(|| format!("row {}, response token {}", items[active[row].row] + 1, step + 1))
+        })?;
+        let tokens = draw(logits, &mut active, sampling, &device)?;
         for (entry, &token) in active.iter().zip(&tokens) {
             let response = &mut responses[entry.row];
             if !response.ended {
                 response.ids.push(token);
-                response.ended = token == sampling.eos;
+                response.ended = sampling.ends.contains(token);
             }
         }
         let open: Vec<usize> = (0..active.len()).filter(|&i| !responses[active[i].row].ended).collect();
@@ -119,15 +130,38 @@ fn generate_batch(
         let states = model.gpt_neox.step(ids, &positions, mask, &mut kept);
         logits = model.logits(model.gpt_neox.normalise(states));
     }
-    responses
+    Ok(responses)
+}
+
+/// Errors on logits `[n, vocabulary]` from which no distribution follows. `place` names a row; one that has ended has none.
+fn check(logits: &Tensor<2>, temperature: f32, place: impl Fn(usize) -> Option<String>) -> Result<()> {
+    // A sum is finite only if all of it is, and is one number a row to be read.
+    let magnitudes = host(logits.clone().abs().sum_dim(1))?;
+    let scale = if temperature > 0.0 { temperature } else { 1.0 };
+    let wrong = magnitudes.iter().enumerate().filter(|(_, magnitude)| !(**magnitude / scale).is_finite());
+    match wrong.filter_map(|(row, magnitude)| place(row).zip(Some(magnitude))).next() {
+        None => Ok(()),
+        Some((place, magnitude)) if magnitude.is_finite() => {
+            Err(Error::divergence(format!("{place}: the logits overflow at temperature {temperature}"))
+                .hint("raise the temperature, or set it to 0 to take the most likely token"))
+        }
+        Some((place, _)) => Err(Error::divergence(format!("{place}: the model's logits are not finite")).hint(
+            "the model computes numbers that are too large or undefined; take another checkpoint, or compute in f32",
+        )),
+    }
 }
 
 /// One token per active row.
-fn draw(logits: Tensor<2>, active: &mut [Active], sampling: &Sampling, device: &Device) -> Vec<u32> {
+fn draw(logits: Tensor<2>, active: &mut [Active], sampling: &Sampling, device: &Device) -> Result<Vec<u32>> {
     let uniforms: Vec<f32> = active.iter_mut().map(|entry| entry.stream.random::<f32>()).collect();
     let uniforms = Tensor::from_data(TensorData::new(uniforms, [active.len()]), device);
     let tokens = fused::sample(logits, sampling.temperature, sampling.top_p, uniforms);
-    tokens.into_data().iter::<i64>().map(|token| token as u32).collect()
+    let tokens = tokens.try_into_data().map_err(|cause| {
+        Error::device("sampled tokens cannot be read from their device").caused_by(format!("{cause:?}")).hint(
+            "the device failed, or its memory is full; run the command again, with a smaller batch if it fails again",
+        )
+    })?;
+    Ok(tokens.iter::<i64>().map(|token| token as u32).collect())
 }
 
 /// True where a column holds a real token: the prompt (left-padded to `width`) and `generated` columns after it.

@@ -6,6 +6,7 @@ use crate::model::batch::Batch;
 use crate::model::layer::{Attend, Layer, LayerNorm};
 use crate::model::lora::LoraSettings;
 use crate::model::tape::Tape;
+use crate::model::tokenizer::TokenIds;
 use crate::model::weights::{Weights, parameter};
 use crate::{Error, Result};
 use burn::module::{Module, Param};
@@ -39,7 +40,7 @@ pub struct GptNeoXConfig {
     #[serde(default)]
     pub bos_token_id: Option<u32>,
     #[serde(default)]
-    pub eos_token_id: Option<u32>,
+    pub eos_token_id: Option<TokenIds>,
 }
 
 fn default_activation() -> String {
@@ -61,6 +62,12 @@ fn default_true() -> bool {
     true
 }
 
+/// The largest size that a dimension may have; ids and places are 32-bit integers on devices.
+const MOST: usize = i32::MAX as usize;
+const MOST_LAYERS: usize = 1 << 16;
+/// More than any memory holds, and few enough for byte counts to fit into 64 bits.
+const MOST_PARAMETERS: u128 = 1 << 48;
+
 impl GptNeoXConfig {
     pub fn head_size(&self) -> usize {
         self.hidden_size / self.num_attention_heads
@@ -78,7 +85,33 @@ impl GptNeoXConfig {
 
     /// Errors on what this implementation would compute differently from transformers.
     pub fn validate(&self, origin: &str) -> Result<()> {
-        let wrong = |message: String| Err(Error::model(format!("{origin}: {message}")));
+        let wrong = |message: String| {
+            Err(Error::model(format!("{origin}: {message}"))
+                .hint("the configuration is damaged, or of another architecture"))
+        };
+        let sizes = [
+            ("vocab_size", self.vocab_size),
+            ("hidden_size", self.hidden_size),
+            ("intermediate_size", self.intermediate_size),
+            ("max_position_embeddings", self.max_position_embeddings),
+        ];
+        if let Some((key, size)) = sizes.into_iter().find(|(_, size)| !(1..=MOST).contains(size)) {
+            return wrong(format!("{key} is {size}; it may be 1 to {MOST}"));
+        }
+        if self.num_hidden_layers > MOST_LAYERS {
+            return wrong(format!("num_hidden_layers is {}; it may be up to {MOST_LAYERS}", self.num_hidden_layers));
+        }
+        let parameters = self.parameters_at_most();
+        if parameters > MOST_PARAMETERS {
+            return wrong(format!(
+                "its sizes make {parameters} parameters; up to {MOST_PARAMETERS} can be reckoned with"
+            ));
+        }
+        for (key, value) in [("layer_norm_eps", self.layer_norm_eps), ("rotary_emb_base", self.rotary_emb_base)] {
+            if !((value as f32).is_finite() && value > 0.0) {
+                return wrong(format!("{key} is {value}; it must be a number above 0"));
+            }
+        }
         if self.hidden_act != "gelu" {
             return wrong(format!("hidden_act `{}` is not supported, only `gelu`", self.hidden_act));
         }
@@ -96,6 +129,14 @@ impl GptNeoXConfig {
             ));
         }
         Ok(())
+    }
+
+    /// Parameters of the decoder and of a head as large as its embedding, in numbers that no size overflows.
+    fn parameters_at_most(&self) -> u128 {
+        let [vocabulary, d, inner, layers] =
+            [self.vocab_size, self.hidden_size, self.intermediate_size, self.num_hidden_layers]
+                .map(|size| size as u128);
+        2 * vocabulary * d + layers * (4 * d * d + 2 * d * inner + 13 * d + inner) + 2 * d
     }
 
     /// Parameters of the decoder without its head.

@@ -251,7 +251,11 @@ impl LanguageModel {
 mod tests {
     use super::*;
     use crate::model::Sequence;
-    use crate::model::weights::host;
+    use crate::model::weights;
+
+    fn host<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+        weights::host(tensor).unwrap()
+    }
 
     fn reward() -> RewardModel {
         RewardModel::on(&LanguageModel::tiny(1), 0.0, &mut crate::rng::stream(1, "test/head", &[]))

@@ -22,6 +22,32 @@ const SCALAR_DECODER: &str = "lm_backbone.";
 const SCALAR_HEAD: &str = "scalar_head.weight";
 const SCALAR_BIAS: &str = "scalar_head.bias";
 
+/// Put before every name by what a model was wrapped in when it was saved: data-parallel training, `torch.compile`, FSDP, PEFT,
+/// TRL, and modules that hold a model.
+const WRAPPERS: [&str; 6] =
+    ["module.", "_orig_mod.", "_fsdp_wrapped_module.", "base_model.model.", "pretrained_model.", "model."];
+/// The same within names, where only a part of the model was wrapped.
+const INNER_WRAPPERS: [&str; 3] = ["._orig_mod.", "._fsdp_wrapped_module.", "._checkpoint_wrapped_module."];
+
+/// Parts of names that belong to something else than a GPT-NeoX model: what it is, and what to do.
+const STRANGERS: [(&[&str], &str, &str); 3] = [
+    (
+        &["v_head.", "value_head."],
+        "is the value head that TRL puts beside a policy",
+        "save the policy alone, with `model.pretrained_model.save_pretrained(…)`",
+    ),
+    (
+        &["lora_A", "lora_B", "lora_embedding_", ".base_layer."],
+        "belongs to an adapter of PEFT that was not merged",
+        "merge it, with `model.merge_and_unload().save_pretrained(…)`",
+    ),
+    (
+        &[".SCB", ".qweight", ".qzeros", ".absmax", ".quant_map", ".weight_scale"],
+        "belongs to quantised weights",
+        "take the original weights, or save them with `model.dequantize()` of transformers",
+    ),
+];
+
 /// What reads the decoder's states.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -130,8 +156,10 @@ pub struct Beside {
 /// their names in transformers, and a tied head that was stored too is dropped, as are the [`UNUSED_BUFFERS`].
 ///
 /// # Errors
-/// A tied head that is not equal to the embedding: versions of transformers disagree on which of the two counts.
+/// A tied head that is not equal to the embedding: versions of transformers disagree on which of the two counts. Tensors of a
+/// value head, an adapter or quantised weights, and a prefix that only some names have.
 pub fn normalise(weights: &mut Weights, config: &GptNeoXConfig) -> Result<Beside> {
+    unwrap(weights)?;
     let has = |weights: &Weights, prefix: &str| weights.list().any(|tensor| tensor.name.starts_with(prefix));
     if !has(weights, PREFIX) {
         let scalar = has(weights, SCALAR_DECODER);
@@ -139,10 +167,10 @@ pub fn normalise(weights: &mut Weights, config: &GptNeoXConfig) -> Result<Beside
             |name: &str| ["embed_in.", "layers.", "final_layer_norm."].iter().any(|part| name.starts_with(part));
         weights.rename(|name| match name.strip_prefix(SCALAR_DECODER) {
             Some(rest) => format!("{PREFIX}{rest}"),
-            None if !scalar && is_decoder(&name) => format!("{PREFIX}{name}"),
+            None if !scalar && is_decoder(name) => format!("{PREFIX}{name}"),
             None if scalar && name == SCALAR_HEAD => SCORE.into(),
-            None => name,
-        });
+            None => name.to_owned(),
+        })?;
     }
     if config.tie_word_embeddings {
         weights.ignore_copy(LM_HEAD, EMBEDDING)?;
@@ -154,6 +182,32 @@ pub fn normalise(weights: &mut Weights, config: &GptNeoXConfig) -> Result<Beside
     unused.iter().for_each(|name| weights.ignore(name));
     let bias = if weights.contains(SCALAR_BIAS) { weights.take(SCALAR_BIAS, &[1])?[0] } else { 0.0 };
     Ok(Beside { unused, bias })
+}
+
+/// Takes the prefixes off that wrappers have put before names.
+fn unwrap(weights: &mut Weights) -> Result<()> {
+    let origin = weights.origin().to_owned();
+    let stranger = |name: &str| {
+        let kind = STRANGERS.iter().find(|(parts, ..)| parts.iter().any(|part| name.contains(part)));
+        kind.map(|(_, what, remedy)| Error::model(format!("{origin}: tensor `{name}` {what}")).hint(*remedy))
+    };
+    if let Some(error) = weights.list().find_map(|tensor| stranger(tensor.name)) {
+        return Err(error);
+    }
+    let found = |weights: &Weights| {
+        WRAPPERS.into_iter().find(|prefix| weights.list().any(|tensor| tensor.name.starts_with(prefix)))
+    };
+    while let Some(prefix) = found(weights) {
+        if let Some(bare) = weights.list().find(|tensor| !tensor.name.starts_with(prefix)) {
+            return Err(Error::model(format!(
+                "{origin}: some names begin with `{prefix}`, and `{}` does not",
+                bare.name
+            ))
+            .hint("the folder mixes two ways of saving a model; save the unwrapped model again"));
+        }
+        weights.rename(|name| name.strip_prefix(prefix).unwrap_or(name).to_owned())?;
+    }
+    weights.rename(|name| INNER_WRAPPERS.iter().fold(name.to_owned(), |name, wrapper| name.replace(wrapper, ".")))
 }
 
 #[cfg(test)]

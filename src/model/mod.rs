@@ -3,6 +3,7 @@
 
 pub mod batch;
 pub mod checkpoint;
+mod contents;
 pub mod footprint;
 pub mod generate;
 pub mod gpt_neox;
@@ -13,6 +14,7 @@ pub mod lora;
 pub mod names;
 pub mod passes;
 pub mod tape;
+pub mod tokenizer;
 pub mod weights;
 
 pub use batch::{Batch, Pair, Sequence};
@@ -20,3 +22,4 @@ pub use generate::{Generated, Sampling};
 pub use gpt_neox::{Computation, GptNeoXConfig};
 pub use heads::{LanguageModel, RewardModel};
 pub use passes::Passes;
+pub use tokenizer::{Ends, ModelTokenizer, TokenIds};

@@ -60,7 +60,7 @@ impl<R: Read> ModuleVisitor for Visitor<'_, R> {
         // in both.
         match tensor.dims().as_slice() {
             &[from, to] if leaf != EMBEDDING => {
-                self.found.insert_computed(name, &[to, from], move || transposed(&host(tensor.clone()), from, to));
+                self.found.insert_computed(name, &[to, from], move || Ok(transposed(&host(tensor.clone())?, from, to)));
             }
             shape => {
                 let shape = shape.to_vec();

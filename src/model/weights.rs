@@ -15,14 +15,14 @@ pub(super) use write::is_weights;
 
 use crate::{Error, Result};
 use burn::module::{Param, ParamId};
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, FloatDType, Tensor, TensorData};
 use file::Stored;
 use safetensors::tensor::Dtype;
 use serde::Serialize;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The weights of a model folder, where they are in one file.
 pub(super) const SINGLE: &str = "model.safetensors";
@@ -89,6 +89,8 @@ pub struct Weights {
     tensors: BTreeMap<String, Entry>,
     /// Where they came from, for messages.
     origin: String,
+    /// Whether a model is to hold them in bf16, which ends below f32.
+    in_bf16: bool,
 }
 
 #[derive(Debug)]
@@ -103,7 +105,7 @@ enum Values {
     /// In a file.
     Stored(Stored),
     /// In a model's parameter.
-    Computed(Box<dyn Fn() -> Vec<f32> + Send>),
+    Computed(Box<dyn Fn() -> Result<Vec<f32>> + Send>),
 }
 
 impl fmt::Debug for Values {
@@ -117,17 +119,99 @@ impl fmt::Debug for Values {
 }
 
 impl Entry {
-    fn values(&self) -> Result<Cow<'_, [f32]>> {
+    /// Values that were stored are checked: whatever is computed from a number that is not finite is none.
+    fn values(&self, in_bf16: bool) -> Result<Cow<'_, [f32]>> {
         match &self.values {
             Values::Held(values) => Ok(values.into()),
-            Values::Stored(stored) => stored.read().map(Cow::Owned),
-            Values::Computed(compute) => Ok(compute().into()),
+            Values::Stored(stored) => {
+                let values = stored.read()?;
+                let mut scan = NotFinite::in_tensor(stored.path(), &stored.name, in_bf16);
+                scan.hear(&values, &self.shape);
+                if scan.any() { Err(scan.error()) } else { Ok(values.into()) }
+            }
+            Values::Computed(compute) => compute().map(Cow::Owned),
         }
     }
 
     fn count(&self) -> usize {
         self.shape.iter().product()
     }
+}
+
+/// Numbers of one stored tensor that are not finite.
+#[derive(Clone, Debug)]
+pub struct NotFinite {
+    file: PathBuf,
+    tensor: String,
+    in_bf16: bool,
+    seen: usize,
+    pub nan: usize,
+    pub infinite: usize,
+    /// Finite in f32 and too large for bf16, where the model is to hold it so.
+    too_large: usize,
+    first: Option<(Vec<usize>, f32)>,
+}
+
+impl NotFinite {
+    fn in_tensor(file: &Path, tensor: &str, in_bf16: bool) -> Self {
+        let (file, tensor) = (file.to_owned(), tensor.to_owned());
+        Self { file, tensor, in_bf16, seen: 0, nan: 0, infinite: 0, too_large: 0, first: None }
+    }
+
+    /// Counts in the next values of the tensor, which has this shape.
+    fn hear(&mut self, values: &[f32], shape: &[usize]) {
+        let wrong = |value: f32| !value.is_finite() || (self.in_bf16 && !half::bf16::from_f32(value).is_finite());
+        let found: Vec<usize> = (0..values.len()).filter(|place| wrong(values[*place])).collect();
+        for place in found {
+            let value = values[place];
+            let count = if value.is_nan() {
+                &mut self.nan
+            } else if value.is_infinite() {
+                &mut self.infinite
+            } else {
+                &mut self.too_large
+            };
+            *count += 1;
+            self.first.get_or_insert_with(|| (index(self.seen + place, shape), value));
+        }
+        self.seen += values.len();
+    }
+
+    fn any(&self) -> bool {
+        self.first.is_some()
+    }
+
+    fn error(&self) -> Error {
+        Error::model(self.to_string()).hint(match self.nan + self.infinite {
+            0 => "compute in f32 (`training.dtype = \"f32\"`); bf16 ends at 3.39e38",
+            _ => "the model was saved from a training that diverged, or the file is damaged; take another checkpoint",
+        })
+    }
+}
+
+impl fmt::Display for NotFinite {
+    fn fmt(&self, out: &mut fmt::Formatter) -> fmt::Result {
+        let Self { nan, infinite, too_large, .. } = self;
+        write!(out, "{}: tensor `{}` holds ", self.file.display(), self.tensor)?;
+        match too_large {
+            0 => write!(out, "{} numbers that are not finite ({nan} NaN, {infinite} infinite)", nan + infinite)?,
+            _ => write!(out, "{} numbers that are not finite in bf16", nan + infinite + too_large)?,
+        }
+        match &self.first {
+            Some((index, value)) => write!(out, ", the first, {value}, at {index:?}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The index in a tensor of this shape of the value at `place`, row-major.
+fn index(mut place: usize, shape: &[usize]) -> Vec<usize> {
+    let mut index = vec![0; shape.len()];
+    for (part, size) in index.iter_mut().zip(shape).rev() {
+        *part = place % size.max(&1);
+        place /= size.max(&1);
+    }
+    index
 }
 
 /// A tensor without its values.
@@ -143,7 +227,7 @@ pub struct Listed<'a> {
 
 impl Weights {
     pub fn new(origin: impl Into<String>) -> Self {
-        Self { tensors: BTreeMap::new(), origin: origin.into() }
+        Self { tensors: BTreeMap::new(), origin: origin.into(), in_bf16: false }
     }
 
     /// Where these tensors came from, for messages.
@@ -161,7 +245,7 @@ impl Weights {
         &mut self,
         name: impl Into<String>,
         shape: &[usize],
-        compute: impl Fn() -> Vec<f32> + Send + 'static,
+        compute: impl Fn() -> Result<Vec<f32>> + Send + 'static,
     ) {
         let values = Values::Computed(Box::new(compute));
         self.tensors.insert(name.into(), Entry { shape: shape.to_vec(), values });
@@ -182,10 +266,46 @@ impl Weights {
         })
     }
 
+    /// Says in which type a model is to hold these tensors, so that a number too large for it is an error and not infinite.
+    pub fn will_be(&mut self, dtype: FloatDType) {
+        self.in_bf16 = dtype == FloatDType::BF16;
+    }
+
+    /// The tensors in files that hold numbers that are not finite; one tensor's piece is in memory at a time.
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    pub fn not_finite(&self) -> Result<Vec<NotFinite>> {
+        let mut found = Vec::new();
+        for entry in self.tensors.values() {
+            let Values::Stored(stored) = &entry.values else { continue };
+            if stored.stored_as().is_err() {
+                continue;
+            }
+            let mut scan = NotFinite::in_tensor(stored.path(), &stored.name, self.in_bf16);
+            stored.read_in_pieces(|values| scan.hear(values, &entry.shape))?;
+            found.extend(scan.any().then_some(scan));
+        }
+        Ok(found)
+    }
+
     /// Gives every tensor the name that `rename` makes of its own.
-    pub fn rename(&mut self, rename: impl Fn(String) -> String) {
-        let tensors = std::mem::take(&mut self.tensors);
-        self.tensors = tensors.into_iter().map(|(name, entry)| (rename(name), entry)).collect();
+    ///
+    /// # Errors
+    /// Two tensors that get the same name.
+    pub fn rename(&mut self, rename: impl Fn(&str) -> String) -> Result<()> {
+        let mut renamed = BTreeMap::new();
+        let mut earlier: BTreeMap<String, String> = BTreeMap::new();
+        for (name, entry) in std::mem::take(&mut self.tensors) {
+            let new = rename(&name);
+            if let Some(other) = earlier.insert(new.clone(), name.clone()) {
+                return Err(Error::model(format!("{}: `{other}` and `{name}` are both names of `{new}`", self.origin))
+                    .hint("the folder mixes two ways of saving a model; save it again from one of them"));
+            }
+            renamed.insert(new, entry);
+        }
+        self.tensors = renamed;
+        Ok(())
     }
 
     /// Drops a tensor that the architecture declares unused (such as a mask buffer saved by old libraries).
@@ -199,7 +319,7 @@ impl Weights {
     /// If the two differ.
     pub fn ignore_copy(&mut self, name: &str, of: &str) -> Result<()> {
         let (Some(copy), Some(kept)) = (self.tensors.get(name), self.tensors.get(of)) else { return Ok(()) };
-        if copy.shape != kept.shape || copy.values()? != kept.values()? {
+        if copy.shape != kept.shape || copy.values(false)? != kept.values(false)? {
             return Err(Error::model(format!(
                 "{}: `{name}` is not equal to `{of}`, though config.json ties them",
                 self.place(copy)
@@ -213,7 +333,7 @@ impl Weights {
     /// The values of the tensor `name`, which stays.
     pub fn values(&self, name: &str) -> Result<Cow<'_, [f32]>> {
         match self.tensors.get(name) {
-            Some(entry) => entry.values(),
+            Some(entry) => entry.values(self.in_bf16),
             None => Err(Error::model(format!("{}: there is no tensor `{name}`", self.origin))),
         }
     }
@@ -221,10 +341,9 @@ impl Weights {
     /// Takes the tensor `name`, which must have `shape`.
     pub fn take(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
         self.check(name, shape)?;
-        match self.tensors.remove(name).map(|entry| entry.values) {
-            Some(Values::Held(values)) => Ok(values),
-            Some(Values::Stored(stored)) => stored.read(),
-            Some(Values::Computed(compute)) => Ok(compute()),
+        match self.tensors.remove(name) {
+            Some(Entry { values: Values::Held(values), .. }) => Ok(values),
+            Some(entry) => entry.values(self.in_bf16).map(Cow::into_owned),
             None => Err(self.missing(name, shape)),
         }
     }
@@ -313,6 +432,21 @@ pub fn stable_id(name: &str) -> ParamId {
 }
 
 /// The values of a tensor, on the host, as f32.
-pub fn host<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
-    tensor.into_data().convert::<f32>().try_into_vec().unwrap_or_default()
+///
+/// # Errors
+/// A device that failed in what was to be computed, or in being read.
+pub fn host<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f32>> {
+    let shape = tensor.dims();
+    let unread = || {
+        Error::device(format!("a tensor of shape {shape:?} cannot be read from its device")).hint(
+            "the device failed, or its memory is full; run the command again, with a smaller batch if it fails again",
+        )
+    };
+    let data = tensor.try_into_data().map_err(|cause| unread().caused_by(format!("{cause:?}")))?;
+    let values: Vec<f32> =
+        data.convert::<f32>().try_into_vec().map_err(|cause| unread().caused_by(format!("{cause:?}")))?;
+    match values.len() == shape.iter().product::<usize>() {
+        true => Ok(values),
+        false => Err(unread().caused_by(format!("it gave {} values", values.len()))),
+    }
 }

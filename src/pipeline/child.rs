@@ -1,11 +1,11 @@
 //! One stage's process, seen from its parent.
 
 use super::event::Event;
-use super::files;
 use super::key::StageKey;
 use super::stage::SUPERVISED_ENV;
 use super::store::Store;
 use crate::error::{ErrorKind, Result};
+use crate::files;
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read};
 use std::path::PathBuf;
@@ -42,6 +42,8 @@ pub(super) struct Child {
     open_pipes: usize,
     ended: Option<(ExitStatus, Instant)>,
     reported: Option<Failure>,
+    /// Whether it found its stage computed by another process, and left.
+    left: bool,
 }
 
 impl Child {
@@ -72,7 +74,7 @@ impl Child {
                 let _ = messages.send(Message::Closed(position));
             });
         }
-        Ok(Self { process, started: Instant::now(), tail, open_pipes, ended: None, reported: None })
+        Ok(Self { process, started: Instant::now(), tail, open_pipes, ended: None, reported: None, left: false })
     }
 
     pub fn elapsed(&self) -> Duration {
@@ -81,6 +83,14 @@ impl Child {
 
     pub fn note_failure(&mut self, failure: Failure) {
         self.reported = Some(failure);
+    }
+
+    pub fn note_left(&mut self) {
+        self.left = true;
+    }
+
+    pub fn has_left(&self) -> bool {
+        self.left
     }
 
     pub fn note_closed(&mut self) {

@@ -3,13 +3,15 @@
 use super::draft::Draft;
 use super::event::Event;
 use super::graph::PlannedStage;
-use super::key::StageSpec;
+use super::key::{StageKey, StageSpec};
 use super::measure::{Cost, Meter};
 use super::store::Store;
 use crate::error::{Context, Error, Result};
+use miette::Diagnostic;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -31,6 +33,8 @@ pub struct StageContext {
     meter: Mutex<Meter>,
     reported: Mutex<Option<Instant>>,
     sources: Mutex<Vec<Value>>,
+    /// The inputs whose bytes were compared with their manifests.
+    rehashed: Mutex<BTreeSet<StageKey>>,
 }
 
 /// Where a stage computes.
@@ -54,6 +58,7 @@ impl StageContext {
             meter: Mutex::new(Meter::start()),
             reported: Mutex::default(),
             sources: Mutex::default(),
+            rehashed: Mutex::default(),
         }
     }
 
@@ -75,16 +80,37 @@ impl StageContext {
     }
 
     /// The complete artifact that plays `role`.
+    ///
+    /// # Errors
+    /// If it is not there, or if its bytes are not those that were written.
     pub fn input(&self, role: &str) -> Result<PathBuf> {
         let Some(key) = self.spec.inputs.get(role) else {
             let roles: Vec<_> = self.spec.inputs.keys().map(String::as_str).collect();
             return Err(Error::store(format!("stage `{}` has no input `{role}`", self.label))
                 .hint(format!("its inputs are: {}", roles.join(", "))));
         };
-        self.store.artifact(key).ok_or_else(|| {
+        if lock(&self.rehashed).contains(key)
+            && let Some(folder) = self.store.artifact(key)
+        {
+            return Ok(folder);
+        }
+        let intact = self.store.intact(key).map_err(|error| self.name_input(role, error))?;
+        lock(&self.rehashed).extend(intact.is_some().then_some(*key));
+        intact.ok_or_else(|| {
             Error::store(format!("input `{role}` ({}) of stage `{}` is not in the store", key.short(), self.label))
                 .hint("run the experiment's command again: it computes what is missing, inputs first")
         })
+    }
+
+    /// An error about an input, with the stage that reads it.
+    fn name_input(&self, role: &str, error: Error) -> Error {
+        let hint = error.help().map(|hint| hint.to_string());
+        let named = Error::new(error.kind(), format!("input `{role}` of stage `{}` is damaged", self.label));
+        let named = named.caused_by(error);
+        match hint {
+            Some(hint) => named.hint(hint),
+            None => named,
+        }
     }
 
     /// The complete artifacts whose roles begin with `prefix`, ordered by what follows it: as numbers where these are
@@ -105,8 +131,9 @@ impl StageContext {
         &self.out
     }
 
-    /// For checkpoints: what is here outlives a kill of this stage, and is removed when the stage is finished.
-    /// A checkpoint must itself be written beside and renamed, since a kill may come at any moment.
+    /// For checkpoints: what is here outlives a kill of this stage, and is removed when the stage is finished. It is this
+    /// attempt's own, with what it took over from an earlier one. A checkpoint must itself be written beside and renamed,
+    /// since a kill may come at any moment.
     pub fn scratch(&self) -> &Path {
         &self.scratch
     }

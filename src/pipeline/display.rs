@@ -51,7 +51,7 @@ impl Display {
                 }
                 self.show(position, &progress_text(*done, *total, note));
             }
-            Event::Waiting => self.show(position, "waiting for another run that computes it"),
+            Event::Waiting => self.show(position, "another run computes it"),
             Event::Finished | Event::Failed { .. } => {}
         }
     }
@@ -64,6 +64,11 @@ impl Display {
 
     pub fn cached(&mut self) {
         self.done += 1;
+    }
+
+    /// The stage of a line turned out to be computed by another process.
+    pub fn left(&mut self, position: usize) {
+        self.end(position);
     }
 
     pub fn finished(&mut self, position: usize, label: &str, elapsed: Duration) {

@@ -1,29 +1,48 @@
-//! An artifact being written. It becomes visible in one rename, after everything in it is on the disk.
+//! An attempt at a stage: folders that no other attempt writes to, and the rename that publishes one of them.
 
-use super::files;
-use super::manifest::{FileRecord, MANIFEST, Manifest};
-use super::store::{StageLock, Store};
+use super::claim::Claim;
+use super::key::StageKey;
+use super::lock::StageLock;
+use super::manifest::{MANIFEST, Manifest};
+use super::store::{Spare, Store};
 use crate::error::{Error, Result};
+use crate::files::{self, FileRecord};
 use std::collections::BTreeSet;
 use std::fs::{self, File};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
-/// The temporary folder of one stage, owned through the stage's lock.
+/// The name, inside an attempt's scratch folder, of that of an earlier attempt while it is emptied.
+const TAKEN: &str = ".taken";
+
+/// The folders of one attempt, `tmp/<key>.<attempt>` and `scratch/<key>.<attempt>`. Dropping it unpublished removes the
+/// first and leaves the second, its checkpoints, to the next attempt.
 #[derive(Debug)]
 pub struct Draft {
     store: Store,
-    lock: StageLock,
+    key: StageKey,
     out: PathBuf,
     scratch: PathBuf,
+    // In this order: first the end of the attempt is made known, then the next one may begin.
+    claim: Option<Claim>,
+    _lock: StageLock,
 }
 
 impl Draft {
-    pub(super) fn begin(store: Store, lock: StageLock) -> Result<Self> {
-        let (out, scratch) = (store.tmp_dir(&lock.key()), store.scratch_dir(&lock.key()));
-        files::remove_dir(&out)?;
-        files::create_dir(&out)?;
-        files::create_dir(&scratch)?;
-        Ok(Self { store, lock, out, scratch })
+    pub(super) fn begin(store: Store, lock: StageLock, claim: Claim) -> Result<Self> {
+        let key = lock.key();
+        let name = format!("{key}.{}", claim.attempt());
+        let (out, scratch) = (store.tmp().join(&name), store.scratch().join(&name));
+        let draft = Self { store, key, out, scratch, claim: Some(claim), _lock: lock };
+        // Earlier attempts are over, or there would be no claim.
+        for left_over in draft.store.attempts(&draft.store.tmp(), &key)? {
+            files::remove_dir(&left_over)?;
+        }
+        files::create_dir(&draft.out)?;
+        files::create_dir(&draft.scratch)?;
+        draft.take_checkpoints()?;
+        Ok(draft)
     }
 
     /// Where the artifact's files go.
@@ -36,9 +55,40 @@ impl Draft {
         &self.scratch
     }
 
-    /// Hashes and syncs every file, writes the manifest last, and moves the folder to its place.
-    /// `manifest.files` is filled here.
-    pub fn publish(self, mut manifest: Manifest) -> Result<Manifest> {
+    /// Whether a later attempt holds the stage, since this one seemed to be over.
+    pub(super) fn is_superseded(&self) -> bool {
+        self.claim.as_ref().is_some_and(Claim::is_superseded)
+    }
+
+    /// Takes over the newest checkpoints of earlier attempts and removes the others. Their folder is renamed, which only one
+    /// taker can do, and emptied: an earlier attempt that lives on against all appearances keeps a folder that is gone, and
+    /// cannot write into this one's.
+    fn take_checkpoints(&self) -> Result<()> {
+        let mut earlier = self.store.attempts(&self.store.scratch(), &self.key)?;
+        earlier.retain(|folder| *folder != self.scratch);
+        earlier.sort_by_key(|folder| {
+            std::cmp::Reverse(folder.metadata().and_then(|found| found.modified()).unwrap_or(SystemTime::UNIX_EPOCH))
+        });
+        let mut taken = false;
+        for folder in earlier {
+            if taken || files::names_in(&folder)?.is_empty() {
+                files::remove_dir(&folder)?;
+                continue;
+            }
+            let place = self.scratch.join(TAKEN);
+            match fs::rename(&folder, &place) {
+                Ok(()) => lift(&place, &self.scratch)?,
+                Err(cause) if cause.kind() == ErrorKind::NotFound => continue,
+                Err(cause) => return Err(files::failed("take over the checkpoints in", &folder, cause)),
+            }
+            taken = true;
+        }
+        Ok(())
+    }
+
+    /// Syncs and hashes every file, writes the manifest last, and moves the folder to its place; `manifest.files` is filled
+    /// here. Where another attempt was faster its artifact counts, and this one is dropped.
+    pub fn publish(&self, mut manifest: Manifest) -> Result<()> {
         if self.out.join(MANIFEST).exists() {
             return Err(Error::store(format!("stage `{}` wrote a file called {MANIFEST}", manifest.label))
                 .hint("this name is the store's own: choose another one in the stage"));
@@ -51,22 +101,67 @@ impl Draft {
         }
         folders.iter().try_for_each(|folder| files::sync_dir(folder))?;
         let path = self.out.join(MANIFEST);
-        files::write_synced(&path, &files::to_json(&manifest, &path)?)?;
+        files::write_synced(&path, &files::to_json(&manifest.sealed()?, &path)?)?;
         files::sync_dir(&self.out)?;
+        self.put_in_place()
+    }
 
-        let target = self.store.artifact_dir(&self.lock.key());
+    /// The rename. It decides between attempts; whatever else lies at the place is not whole, and goes.
+    fn put_in_place(&self) -> Result<()> {
+        const TRIES: u32 = 8;
+        let target = self.store.artifact_dir(&self.key);
         let shard = target.parent().unwrap_or(self.store.root());
         files::create_dir(shard)?;
-        // Under our lock and not complete, or we would not be here: a folder in the way is damaged.
-        files::remove_dir(&target)?;
-        fs::rename(&self.out, &target).map_err(|cause| files::failed("publish the artifact as", &target, cause))?;
+        for attempt in 1.. {
+            if self.store.is_complete(&self.key) {
+                return Ok(());
+            }
+            match fs::rename(&self.out, &target) {
+                Ok(()) => break,
+                Err(cause) if attempt == TRIES || !files::is_listed(&target) => {
+                    return Err(files::failed("publish the artifact as", &target, cause));
+                }
+                Err(_) => {
+                    files::wait_until_visible(&target);
+                    self.store.set_aside(&self.key, Spare::Whole)?;
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+            }
+        }
         files::sync_dir(shard)?;
-        files::sync_dir(&self.store.root().join("artifacts"))?;
-
-        files::remove_dir(&self.scratch)?;
-        files::remove_file(&self.store.failure_log(&self.lock.key()))?;
-        Ok(manifest)
+        files::sync_dir(&self.store.root().join("artifacts"))
     }
+
+    /// Removes what is not needed once the artifact is there.
+    pub(super) fn finish(mut self) -> Result<()> {
+        files::remove_dir(&self.scratch)?;
+        files::remove_file(&self.store.failure_log(&self.key))?;
+        if let Some(claim) = self.claim.take() {
+            claim.settle();
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Draft {
+    fn drop(&mut self) {
+        // Whoever begins next, or cleans, does it otherwise.
+        let _ = files::remove_dir(&self.out);
+        let _ = fs::remove_dir(&self.scratch);
+    }
+}
+
+/// Moves all that is in `from` to `to`, which has nothing of these names, and removes `from`.
+fn lift(from: &Path, to: &Path) -> Result<()> {
+    for name in files::names_in(from)? {
+        let (old, new) = (from.join(&name), to.join(&name));
+        if name == TAKEN {
+            lift(&old, to)?;
+        } else {
+            fs::rename(&old, &new).map_err(|cause| files::failed("take over the checkpoint", &old, cause))?;
+        }
+    }
+    files::remove_dir(from)
 }
 
 /// Relative name and path of every file under `dir`, sorted by name.
@@ -101,14 +196,5 @@ pub(super) fn plain_files(dir: &Path) -> Result<Vec<(String, PathBuf)>> {
 
 fn sync_and_hash(path: &Path) -> Result<FileRecord> {
     File::open(path).and_then(|file| file.sync_all()).map_err(|cause| files::failed("sync", path, cause))?;
-    hash(path)
-}
-
-/// Size and blake3 of a file.
-pub(super) fn hash(path: &Path) -> Result<FileRecord> {
-    let mut hasher = blake3::Hasher::new();
-    File::open(path)
-        .and_then(|file| hasher.update_reader(file).map(|_| ()))
-        .map_err(|cause| files::failed("read", path, cause))?;
-    Ok(FileRecord { bytes: hasher.count(), blake3: hasher.finalize().to_hex().to_string() })
+    files::hash(path)
 }

@@ -85,10 +85,15 @@ impl StageSpec {
             ("inputs".to_owned(), Value::Object(inputs)),
             ("seed".to_owned(), self.seed.map_or(Value::Null, Value::from)),
         ]);
-        let mut out = String::new();
-        write_canonical(&Value::Object(fields), &mut out);
-        out
+        canonical(&Value::Object(fields))
     }
+}
+
+/// The one text of a JSON value that its hash is taken of.
+pub(super) fn canonical(value: &Value) -> String {
+    let mut out = String::new();
+    write_canonical(value, &mut out);
+    out
 }
 
 /// JSON with keys sorted by their bytes, no space, integers in full and floats as the shortest digits that read back as

@@ -9,42 +9,49 @@
 //! |---|---|
 //! | `key` | what a stage is, and its content address |
 //! | `graph` | stages in topological order, longest paths |
-//! | `store`, `draft`, `manifest` | the folder on disk; writing an artifact so that half of one is never seen |
-//! | `verify` | rehashing everything, and repair |
+//! | `store`, `manifest` | the folder on disk; what is a whole artifact |
+//! | `lock`, `claim` | who computes a stage, known to this machine and to other nodes |
+//! | `draft` | an attempt: folders of its own, and the rename that publishes |
+//! | `sweep`, `verify` | what dead attempts left; rehashing everything, and repair |
 //! | `context`, `stage` | the inside of a stage's process |
 //! | `event` | what that process tells its parent |
 //! | `child`, `pool`, `schedule`, `display` | the parent: start, watch, draw |
-//! | `interrupt`, `measure`, `files` | Ctrl-C, cost of a stage, file errors that name a path and a remedy |
+//! | `interrupt`, `measure` | Ctrl-C, cost of a stage |
 
 mod child;
+mod claim;
 mod context;
 mod display;
 mod draft;
 mod event;
-mod files;
 mod graph;
 mod interrupt;
 mod key;
+mod lock;
 mod manifest;
 mod measure;
 mod pool;
 mod schedule;
 mod stage;
 mod store;
+mod sweep;
 #[cfg(test)]
 mod tests;
 mod verify;
 
+pub use crate::files::FileRecord;
 pub use child::Failure;
+pub use claim::SILENCE_ENV;
 pub use context::{Place, StageContext};
 pub use draft::Draft;
 pub use event::Event;
 pub use graph::{Graph, PlannedStage};
 pub use interrupt::Interrupt;
 pub use key::{StageKey, StageSpec};
-pub use manifest::{FileRecord, Manifest};
+pub use lock::StageLock;
+pub use manifest::Manifest;
 pub use measure::Cost;
 pub use pool::{LocalPool, Outcome};
 pub use stage::{SUPERVISED_ENV, leave_with_parent, run_stage};
-pub use store::{StageLock, Store};
+pub use store::Store;
 pub use verify::{Damage, Problem, Verification};

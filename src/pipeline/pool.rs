@@ -1,6 +1,7 @@
 //! Runs a graph on this machine, one process per stage.
 
 use super::child::{Child, Failure, Message};
+use super::claim::Watch;
 use super::display::Display;
 use super::event::Event;
 use super::graph::{Graph, PlannedStage};
@@ -14,10 +15,15 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::mpsc::{self, Receiver, Sender};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How often signals and ended processes are looked for when no event comes.
 const POLL: Duration = Duration::from_millis(50);
+
+/// How often to look at stages that other processes compute, at most.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// So many times as long as the last look took, the next one has to wait.
+const LOOKING_SHARE: u32 = 20;
 
 /// Starts `<exe> <arguments> <key> --store <dir> --device <device> [--memory=<bytes>]` for each missing stage, at most `jobs` at once.
 #[derive(Clone, Debug)]
@@ -39,7 +45,7 @@ pub struct LocalPool {
 /// What became of every stage of a graph.
 #[derive(Clone, Debug, Default)]
 pub struct Outcome {
-    /// Computed now, by this run or by another that this one waited for.
+    /// Computed now by this run.
     pub finished: Vec<StageKey>,
     /// In the store already, or put there meanwhile by another run.
     pub cached: Vec<StageKey>,
@@ -102,14 +108,18 @@ impl LocalPool {
         let schedule = Schedule::new(graph, |key| store.is_complete(key));
         let mut run = Run::new(self, store, graph, schedule);
         while !interrupt.is_raised() {
+            run.look_elsewhere()?;
             run.start_ready()?;
-            if run.running.is_empty() {
+            if run.running.is_empty() && run.elsewhere.is_empty() {
                 break;
             }
             run.listen();
             run.reap();
         }
-        Ok(run.finish(interrupt.is_raised()))
+        let outcome = run.finish(interrupt.is_raised());
+        // What cannot be removed now, the next run or `runs verify --repair` removes.
+        let _ = store.clean();
+        Ok(outcome)
     }
 
     /// The command for one stage in one of the pool's places.
@@ -135,6 +145,19 @@ impl LocalPool {
     }
 }
 
+/// The stages that other processes compute, and when to look at them again.
+struct Elsewhere {
+    positions: BTreeSet<usize>,
+    watch: Watch,
+    next_look: Instant,
+}
+
+impl Elsewhere {
+    fn is_empty(&self) -> bool {
+        self.positions.is_empty()
+    }
+}
+
 /// A pool at work on one graph.
 struct Run<'a> {
     pool: &'a LocalPool,
@@ -146,6 +169,8 @@ struct Run<'a> {
     running: BTreeMap<usize, Child>,
     /// The stage in each of the pool's places.
     places: Vec<Option<usize>>,
+    /// What other processes compute, by position.
+    elsewhere: Elsewhere,
     sender: Sender<Message>,
     messages: Receiver<Message>,
     outcome: Outcome,
@@ -158,19 +183,55 @@ impl<'a> Run<'a> {
         let (sender, messages) = mpsc::channel();
         let places = vec![None; pool.jobs.max(1)];
         let display = Display::new(graph.len(), outcome.cached.len(), pool.quiet);
-        Self { pool, store, graph, schedule, display, running: BTreeMap::new(), places, sender, messages, outcome }
+        let elsewhere = Elsewhere { positions: BTreeSet::new(), watch: Watch::new(), next_look: Instant::now() };
+        let running = BTreeMap::new();
+        Self { pool, store, graph, schedule, display, running, places, elsewhere, sender, messages, outcome }
     }
 
-    /// Fills the free places, longest remaining path first.
+    /// Looks what has become of the stages that other processes computed: finished, or left by them too.
+    fn look_elsewhere(&mut self) -> Result<()> {
+        let began = Instant::now();
+        if self.elsewhere.is_empty() || began < self.elsewhere.next_look {
+            return Ok(());
+        }
+        for position in self.elsewhere.positions.clone() {
+            let key = self.graph.stage(position).key;
+            if self.store.is_complete(&key) {
+                self.elsewhere.positions.remove(&position);
+                self.book_cached(position);
+            } else if !self.store.is_taken(&key, &mut self.elsewhere.watch)? {
+                self.elsewhere.positions.remove(&position);
+                self.schedule.take_back(position);
+            }
+        }
+        self.elsewhere.next_look = Instant::now() + (began.elapsed() * LOOKING_SHARE).max(LOOK_EVERY);
+        Ok(())
+    }
+
+    /// A stage's artifact has come from another run.
+    fn book_cached(&mut self, position: usize) {
+        self.outcome.cached.push(self.graph.stage(position).key);
+        self.schedule.complete(position);
+        self.display.cached();
+    }
+
+    fn leave_to_others(&mut self, position: usize) {
+        self.schedule.leave(position);
+        self.elsewhere.positions.insert(position);
+    }
+
+    /// Fills the free places, longest remaining path first, with stages that no other process computes.
     fn start_ready(&mut self) -> Result<()> {
         while let Some(place) = self.places.iter().position(Option::is_none) {
             let Some(position) = self.schedule.next() else { break };
             let stage = self.graph.stage(position);
             if self.store.is_complete(&stage.key) {
                 // Another run on the same store was faster.
-                self.outcome.cached.push(stage.key);
-                self.schedule.complete(position);
-                self.display.cached();
+                self.book_cached(position);
+                continue;
+            }
+            if self.store.is_taken(&stage.key, &mut self.elsewhere.watch)? {
+                self.leave_to_others(position);
                 continue;
             }
             let command = self.pool.command(self.store, &stage.key, place)?;
@@ -200,7 +261,12 @@ impl<'a> Run<'a> {
                     let failure = Failure { kind, message: error };
                     self.running.entry(position).and_modify(|child| child.note_failure(failure));
                 }
-                Message::Event(position, event) => self.display.event(position, &event),
+                Message::Event(position, event) => {
+                    if event == Event::Waiting {
+                        self.running.entry(position).and_modify(Child::note_left);
+                    }
+                    self.display.event(position, &event);
+                }
             }
         }
     }
@@ -211,6 +277,11 @@ impl<'a> Run<'a> {
         for (position, child) in ended {
             let stage = self.graph.stage(position);
             self.places.iter_mut().filter(|place| **place == Some(position)).for_each(|place| *place = None);
+            if child.has_left() && !self.store.is_complete(&stage.key) {
+                self.display.left(position);
+                self.leave_to_others(position);
+                continue;
+            }
             match child.verdict(self.store, &stage.key) {
                 Ok(()) => {
                     self.schedule.complete(position);

@@ -11,6 +11,8 @@ pub(super) enum State {
     Waiting(usize),
     Ready,
     Running,
+    /// Another process computes it.
+    Elsewhere,
     Complete,
     Failed,
     /// One of its inputs failed or was itself skipped.
@@ -67,7 +69,17 @@ impl<'g> Schedule<'g> {
         Some(position)
     }
 
-    /// A running stage has its artifact: what waited for it alone becomes ready.
+    /// A running stage is being computed by another process.
+    pub fn leave(&mut self, position: usize) {
+        self.states[position] = State::Elsewhere;
+    }
+
+    /// A stage that was left to another process is left by that one too.
+    pub fn take_back(&mut self, position: usize) {
+        self.enqueue(position);
+    }
+
+    /// A stage has its artifact: what waited for it alone becomes ready.
     pub fn complete(&mut self, position: usize) {
         self.states[position] = State::Complete;
         let graph = self.graph;
@@ -100,7 +112,9 @@ impl<'g> Schedule<'g> {
 
     /// Whether something was neither computed nor tried nor given up.
     pub fn is_unfinished(&self) -> bool {
-        self.states.iter().any(|state| matches!(state, State::Waiting(_) | State::Ready | State::Running))
+        self.states
+            .iter()
+            .any(|state| matches!(state, State::Waiting(_) | State::Ready | State::Running | State::Elsewhere))
     }
 
     /// Positions in the state `wanted`.

@@ -1,6 +1,8 @@
 //! The inside of a stage's process: lock, compute, publish.
 
+use super::claim::Watch;
 use super::context::{Place, StageContext};
+use super::draft::Draft;
 use super::event::Event;
 use super::key::StageKey;
 use super::manifest::{FORMAT_VERSION, Manifest};
@@ -14,8 +16,19 @@ use std::time::Duration;
 /// Set by a parent that keeps the stage's standard input open for as long as it lives.
 pub const SUPERVISED_ENV: &str = "TOUCHSTONE_SUPERVISED";
 
-/// Computes the planned stage `key` with `body` and publishes what it wrote. Does nothing if the artifact is there, and
-/// waits if another process is computing it. Events go to standard output.
+/// How often to look again at a stage that another node computes.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// What became of the wish to have a stage computed.
+enum Computed {
+    Here,
+    /// By another process, which is still at it.
+    Elsewhere,
+}
+
+/// Computes the planned stage `key` with `body` and publishes what it wrote. Does nothing if the artifact is there. If
+/// another process is computing it, a process that a pool supervises leaves, so that the pool can do something else
+/// meanwhile; any other waits. Events go to standard output.
 ///
 /// # Errors
 /// If the stage is not planned, `body` fails, or the artifact cannot be written. Then nothing is published; checkpoints
@@ -26,31 +39,68 @@ pub fn run_stage(
     place: &Place,
     body: impl FnOnce(&StageContext) -> Result<()>,
 ) -> Result<()> {
-    let result = compute(store, key, place, body);
-    match &result {
-        Ok(()) => Event::Finished.send(),
-        Err(error) => Event::Failed { kind: error.kind(), error: describe(error) }.send(),
+    match compute(store, key, place, body) {
+        Ok(Computed::Here) => Event::Finished.send(),
+        Ok(Computed::Elsewhere) => Event::Waiting.send(),
+        Err(error) => {
+            Event::Failed { kind: error.kind(), error: describe(&error) }.send();
+            return Err(error);
+        }
     }
-    result
+    Ok(())
 }
 
-fn compute(store: &Store, key: &StageKey, place: &Place, body: impl FnOnce(&StageContext) -> Result<()>) -> Result<()> {
+fn compute(
+    store: &Store,
+    key: &StageKey,
+    place: &Place,
+    body: impl FnOnce(&StageContext) -> Result<()>,
+) -> Result<Computed> {
+    let Some(draft) = begin(store, key)? else {
+        return Ok(if store.is_complete(key) { Computed::Here } else { Computed::Elsewhere });
+    };
+    let context = StageContext::new(store.planned(key)?, place, store, &draft);
+    let computed = body(&context).and_then(|()| draft.publish(manifest(&context, *key)));
+    match computed {
+        // Another attempt, on a node that took this one for dead, was faster or goes on from its checkpoints.
+        Err(_) if store.is_complete(key) => Ok(Computed::Here),
+        Err(_) if draft.is_superseded() => Ok(Computed::Elsewhere),
+        Err(error) => Err(error),
+        Ok(()) => draft.finish().map(|()| Computed::Here),
+    }
+}
+
+/// The right to compute `key`; `None` if it is there, or if another process computes it and this one should not wait.
+fn begin(store: &Store, key: &StageKey) -> Result<Option<Draft>> {
+    let waits = std::env::var_os(SUPERVISED_ENV).is_none();
     let lock = match store.try_lock(key)? {
         Some(lock) => lock,
+        None if !waits => return Ok(None),
         None => {
             Event::Waiting.send();
             store.lock(key)?
         }
     };
+    let mut watch = Watch::new();
+    let claim = loop {
+        if store.is_complete(key) {
+            return Ok(None);
+        }
+        match store.claim(&lock, &mut watch)? {
+            Some(claim) => break claim,
+            None if !waits => return Ok(None),
+            None => {
+                Event::Waiting.send();
+                std::thread::sleep(LOOK_AGAIN);
+            }
+        }
+    };
+    // Looked at once more: another attempt may have published it and given up its claim just before this one was made.
     if store.is_complete(key) {
-        return Ok(());
+        claim.settle();
+        return Ok(None);
     }
-    let stage = store.planned(key)?;
-    let draft = store.begin(lock)?;
-    let context = StageContext::new(stage, place, store, &draft);
-    body(&context)?;
-    draft.publish(manifest(&context, *key))?;
-    Ok(())
+    store.begin(lock, claim).map(Some)
 }
 
 /// All but the files, which publishing adds.

@@ -1,85 +1,102 @@
 //! The folder that holds every artifact, one per stage key.
 //!
 //! ```text
-//! store.json               {"format_version": 1}
-//! specs/<key>.json         what is planned: spec, label, cost
-//! locks/<key>.lock         locked while a process computes the stage
-//! tmp/<key>/               the artifact being written
-//! scratch/<key>/           the stage's checkpoints, until it is published
-//! artifacts/<2 hex>/<key>/ finished, with manifest.json
-//! failures/<key>.log       what the last failed attempt said
+//! store.json                 {"format_version": 1}
+//! specs/<key>.json           what is planned: spec, label, cost
+//! locks/<key>.lock           locked by the process that computes the stage, for those of its machine
+//! claims/<key>.<number>      rewritten by the process that computes the stage, for other nodes
+//! tmp/<key>.<attempt>/       the artifact being written
+//! scratch/<key>.<attempt>/   the stage's checkpoints, until it is published
+//! artifacts/<2 hex>/<key>/   finished, with manifest.json
+//! failures/<key>.log         what the last failed attempt said
 //! ```
+//!
+//! Whether a name is there is asked by listing its folder: where nodes share a file system, a name that was asked for and
+//! absent may seem absent for long after another node has made it, and a listing does not.
 
+use super::claim::Claim;
 use super::draft::Draft;
-use super::files;
 use super::graph::{Graph, PlannedStage};
 use super::key::StageKey;
+use super::lock::StageLock;
 use super::manifest::{FORMAT_VERSION, MANIFEST, Manifest};
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Error, ErrorKind, Result};
+use crate::files;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use std::fs::{File, TryLockError};
+use std::collections::BTreeSet;
+use std::fs;
 use std::path::{Path, PathBuf};
+
+const HEADER: &str = "store.json";
 
 #[derive(Serialize, Deserialize)]
 struct Header {
     format_version: u32,
 }
 
-/// A folder of artifacts. Any number of processes may use one store at the same time.
+/// A folder of artifacts. Any number of processes on any number of nodes may use one store at the same time.
 #[derive(Clone, Debug)]
 pub struct Store {
     root: PathBuf,
 }
 
-/// The right to compute one stage; given back when dropped, and by the operating system when the process dies.
-#[derive(Debug)]
-pub struct StageLock {
-    key: StageKey,
-    _file: File,
-}
-
-impl StageLock {
-    pub fn key(&self) -> StageKey {
-        self.key
-    }
+/// What is to stay of what lies at an artifact's place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Spare {
+    Nothing,
+    /// An artifact that turns out to be whole: another attempt has published it meanwhile.
+    Whole,
 }
 
 impl Store {
     /// Opens the store in `dir`, creating it if there is none.
     ///
     /// # Errors
-    /// If the folder cannot be written, holds a store of a newer format, or holds something that is no store.
+    /// If the folder cannot be written, holds a store of a newer format, or holds something else.
     pub fn open(dir: impl AsRef<Path>) -> Result<Self> {
         let dir = dir.as_ref();
         files::create_dir(dir)?;
-        let header = dir.join("store.json");
-        if !header.exists() {
-            let stranger = files::names_in(dir)?.into_iter().find(|name| !name.starts_with('.'));
-            // Looked at once more, since another process may be making the store at this moment.
-            if let Some(stranger) = stranger.filter(|_| !header.exists()) {
+        let (header, names) = (dir.join(HEADER), files::names_in(dir)?);
+        if !names.iter().any(|name| name == HEADER) {
+            let stranger = names.into_iter().find(|name| !name.starts_with('.'));
+            // Listed once more, since another process may be making the store at this moment: the header comes first.
+            if let Some(stranger) = stranger.filter(|_| !files::is_listed(&header)) {
                 return Err(Error::store(format!("{} is not a store: it already holds `{stranger}`", dir.display()))
                     .hint("give --store an empty folder, or one that touchstone made"));
             }
-            if !header.exists() {
-                files::replace_synced(&header, &files::to_json(&Header { format_version: FORMAT_VERSION }, &header)?)?;
-            }
+            files::replace_synced(&header, &files::to_json(&Header { format_version: FORMAT_VERSION }, &header)?)?;
         }
         let store = Self::open_existing(dir)?;
-        for folder in ["specs", "locks", "tmp", "scratch", "artifacts", "failures"] {
-            files::create_dir(&store.root.join(folder))?;
-        }
+        store.furnish()?;
         Ok(store)
+    }
+
+    /// Makes the folders that are not there, those of the artifacts included, so that no folder comes to be while two nodes
+    /// look for it.
+    fn furnish(&self) -> Result<()> {
+        let folders = ["specs", "locks", "claims", "tmp", "scratch", "artifacts", "failures"];
+        self.make_folders(&self.root, folders.map(str::to_owned))?;
+        self.make_folders(&self.root.join("artifacts"), (0..=u8::MAX).map(|shard| format!("{shard:02x}")))
+    }
+
+    fn make_folders(&self, within: &Path, names: impl IntoIterator<Item = String>) -> Result<()> {
+        let there: BTreeSet<String> = files::names_in(within)?.into_iter().collect();
+        let missing: Vec<String> = names.into_iter().filter(|name| !there.contains(name)).collect();
+        missing.iter().try_for_each(|name| files::create_dir(&within.join(name)))?;
+        if missing.is_empty() { Ok(()) } else { files::sync_dir(within) }
     }
 
     /// Opens the store in `dir`, which must be one already; creates nothing.
     pub fn open_existing(dir: impl AsRef<Path>) -> Result<Self> {
         let dir = dir.as_ref();
-        let header = dir.join("store.json");
-        if !header.exists() {
+        let header = dir.join(HEADER);
+        if !files::is_listed(&header) {
             return Err(Error::store(format!("there is no store in {}", dir.display()))
                 .hint("name the folder with --store, or make one with `touchstone reproduce`"));
         }
-        let found = files::read_json::<Header>(&header)?.format_version;
+        files::wait_until_visible(&header);
+        let found = own_json::<Header>(&header)?.format_version;
         if found > FORMAT_VERSION {
             return Err(Error::store(format!(
                 "the store in {} has format {found}, and this program knows formats up to {FORMAT_VERSION}",
@@ -101,12 +118,18 @@ impl Store {
         self.root.join("artifacts").join(&hex[..2]).join(hex)
     }
 
-    pub(super) fn tmp_dir(&self, key: &StageKey) -> PathBuf {
-        self.root.join("tmp").join(key.to_string())
+    pub(super) fn tmp(&self) -> PathBuf {
+        self.root.join("tmp")
     }
 
-    pub(super) fn scratch_dir(&self, key: &StageKey) -> PathBuf {
-        self.root.join("scratch").join(key.to_string())
+    pub(super) fn scratch(&self) -> PathBuf {
+        self.root.join("scratch")
+    }
+
+    /// The folders in `within` of attempts at `key`. Programs before attempts had names called theirs by the key alone.
+    pub(super) fn attempts(&self, within: &Path, key: &StageKey) -> Result<Vec<PathBuf>> {
+        let names = files::names_in(within)?.into_iter().filter(|name| attempt_at(name) == Some(*key));
+        Ok(names.map(|name| within.join(name)).collect())
     }
 
     /// What the last failed attempt at `key` said, if there was one since it last succeeded.
@@ -119,8 +142,29 @@ impl Store {
         self.is_complete(key).then(|| self.artifact_dir(key))
     }
 
-    /// Whether the artifact is there with a valid manifest and files of the right sizes. Cheap; [`Store::verify`]
-    /// rehashes.
+    /// The file `name` of a complete artifact, if both are there.
+    ///
+    /// # Errors
+    /// If its bytes are not those that were written.
+    pub fn file(&self, key: &StageKey, name: &str) -> Result<Option<PathBuf>> {
+        let Ok(manifest) = self.manifest(key) else { return Ok(None) };
+        let path = self.artifact_dir(key).join(name);
+        manifest.files.get(name).map(|record| check(&path, record).map(|()| path.clone())).transpose()
+    }
+
+    /// The artifact's folder, if it is complete.
+    ///
+    /// # Errors
+    /// If the bytes of a file are not those that were written.
+    pub fn intact(&self, key: &StageKey) -> Result<Option<PathBuf>> {
+        let Ok(manifest) = self.manifest(key) else { return Ok(None) };
+        let dir = self.artifact_dir(key);
+        manifest.files.iter().try_for_each(|(name, record)| check(&dir.join(name), record))?;
+        Ok(Some(dir))
+    }
+
+    /// Whether the artifact is there with a valid manifest and files of the right sizes. Cheap; [`Store::intact`] and
+    /// [`Store::verify`] rehash.
     pub fn is_complete(&self, key: &StageKey) -> bool {
         self.manifest(key).is_ok()
     }
@@ -131,28 +175,15 @@ impl Store {
     /// If the artifact is not there or not whole; the message says which.
     pub fn manifest(&self, key: &StageKey) -> Result<Manifest> {
         let dir = self.artifact_dir(key);
-        let manifest = self.read_manifest(key)?;
-        for (name, file) in &manifest.files {
-            let path = dir.join(name);
-            let found = path.metadata().map_err(|cause| files::failed("read", &path, cause))?.len();
-            if found != file.bytes {
-                return Err(Error::store(format!("{} has {found} bytes instead of {}", path.display(), file.bytes)));
-            }
+        if !files::is_listed(&dir) {
+            return Err(Error::store(format!("{} is not there", dir.display())));
         }
-        Ok(manifest)
+        manifest_of_whole(&dir, key)
     }
 
     /// The manifest alone, checked against the folder's name and against itself.
     pub(super) fn read_manifest(&self, key: &StageKey) -> Result<Manifest> {
-        let path = self.artifact_dir(key).join(MANIFEST);
-        let manifest: Manifest = files::read_json(&path)?;
-        if manifest.format_version > FORMAT_VERSION {
-            return Err(Error::store(format!("{} has the newer format {}", path.display(), manifest.format_version)));
-        }
-        if manifest.key != *key || manifest.spec.key() != *key {
-            return Err(Error::store(format!("{} belongs to another stage", path.display())));
-        }
-        Ok(manifest)
+        manifest_in(&self.artifact_dir(key), key)
     }
 
     /// Keys of all artifact folders, whole or not, ascending.
@@ -177,7 +208,7 @@ impl Store {
 
     /// The one planned or finished stage whose key begins with `prefix`.
     pub fn find(&self, prefix: &str) -> Result<StageKey> {
-        let planned = files::names_in(&self.root.join("specs"))?;
+        let planned = files::names_in(&self.specs())?;
         let planned = planned.iter().filter_map(|name| name.strip_suffix(".json")?.parse().ok());
         let mut keys: Vec<StageKey> = self.keys()?.into_iter().chain(planned).collect();
         keys.retain(|key| key.to_string().starts_with(&prefix.to_ascii_lowercase()));
@@ -199,13 +230,14 @@ impl Store {
 
     /// Writes down every stage of the graph, so that a process needs no more than a key to compute one.
     pub fn plan(&self, graph: &Graph) -> Result<()> {
-        graph.iter().try_for_each(|stage| self.plan_stage(stage))
+        let planned = files::names_in(&self.specs())?.into_iter().collect();
+        graph.iter().try_for_each(|stage| self.plan_stage(stage, &planned))
     }
 
-    fn plan_stage(&self, stage: &PlannedStage) -> Result<()> {
+    fn plan_stage(&self, stage: &PlannedStage, planned: &BTreeSet<String>) -> Result<()> {
         let path = self.spec_path(&stage.key);
         let bytes = files::to_json(stage, &path)?;
-        if std::fs::read(&path).is_ok_and(|found| found == bytes) {
+        if planned.contains(&format!("{}.json", stage.key)) && fs::read(&path).is_ok_and(|found| found == bytes) {
             return Ok(());
         }
         files::replace(&path, &bytes)
@@ -214,7 +246,7 @@ impl Store {
     /// The stage that was planned under `key`.
     pub fn planned(&self, key: &StageKey) -> Result<PlannedStage> {
         let path = self.spec_path(key);
-        let stage: PlannedStage = files::read_json(&path)
+        let stage: PlannedStage = own_json(&path)
             .context(|| format!("stage {} is not planned in the store {}", key.short(), self.root.display()))?;
         if stage.key != *key || stage.spec.key() != *key {
             return Err(Error::store(format!("{} belongs to another stage", path.display()))
@@ -223,53 +255,79 @@ impl Store {
         Ok(stage)
     }
 
-    fn spec_path(&self, key: &StageKey) -> PathBuf {
-        self.root.join("specs").join(format!("{key}.json"))
+    pub(super) fn specs(&self) -> PathBuf {
+        self.root.join("specs")
     }
 
-    /// Waits until no other process computes `key`, and keeps others from doing so.
-    pub fn lock(&self, key: &StageKey) -> Result<StageLock> {
-        let (path, file) = self.lock_file(key)?;
-        file.lock().map_err(|cause| files::failed("lock", &path, cause))?;
-        Ok(StageLock { key: *key, _file: file })
+    pub(super) fn spec_path(&self, key: &StageKey) -> PathBuf {
+        self.specs().join(format!("{key}.json"))
     }
 
-    /// As [`Store::lock`], or `None` at once if another process holds it.
-    pub fn try_lock(&self, key: &StageKey) -> Result<Option<StageLock>> {
-        let (path, file) = self.lock_file(key)?;
-        match file.try_lock() {
-            Ok(()) => Ok(Some(StageLock { key: *key, _file: file })),
-            Err(TryLockError::WouldBlock) => Ok(None),
-            Err(TryLockError::Error(cause)) => Err(files::failed("lock", &path, cause)),
-        }
+    /// An empty folder to write the artifact into, and one with the checkpoints of earlier attempts, which are over.
+    pub(super) fn begin(&self, lock: StageLock, claim: Claim) -> Result<Draft> {
+        Draft::begin(self.clone(), lock, claim)
     }
 
-    /// Lock files stay: removing one while another process waits for it would let two processes in.
-    fn lock_file(&self, key: &StageKey) -> Result<(PathBuf, File)> {
-        let path = self.root.join("locks").join(format!("{key}.lock"));
-        let file = File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(&path)
-            .map_err(|cause| files::failed("open", &path, cause))?;
-        Ok((path, file))
-    }
-
-    /// An empty folder to write the artifact into. What an earlier attempt left half-written is removed; its
-    /// checkpoints in scratch are kept.
-    pub fn begin(&self, lock: StageLock) -> Result<Draft> {
-        Draft::begin(self.clone(), lock)
-    }
-
-    /// Removes half-written artifacts that no living process is writing. Called when a pool starts.
-    pub fn clean(&self) -> Result<()> {
-        for name in files::names_in(&self.root.join("tmp"))? {
-            let Ok(key) = name.parse::<StageKey>() else { continue };
-            if let Some(_lock) = self.try_lock(&key)? {
-                files::remove_dir(&self.tmp_dir(&key))?;
+    /// Removes an artifact, or what lies at its place, in a way that nobody sees half of it.
+    pub(super) fn set_aside(&self, key: &StageKey, spare: Spare) -> Result<()> {
+        let (place, tmp) = (self.artifact_dir(key), self.tmp());
+        let beside = tempfile::Builder::new()
+            .prefix(&format!("{key}."))
+            .tempdir_in(&tmp)
+            .map_err(|cause| files::failed("create a folder in", &tmp, cause))?;
+        let aside = beside.path().join("aside");
+        match fs::rename(&place, &aside) {
+            Err(cause) if cause.kind() != std::io::ErrorKind::NotFound => {
+                return Err(files::failed("remove", &place, cause));
             }
+            // What comes to be there meanwhile is as good.
+            Ok(()) if spare == Spare::Whole && manifest_of_whole(&aside, key).is_ok() => {
+                let _ = fs::rename(&aside, &place);
+            }
+            _ => {}
         }
-        Ok(())
+        beside.close().map_err(|cause| files::failed("remove", &place, cause))
     }
+}
+
+/// The stage that a folder of an attempt is of.
+pub(super) fn attempt_at(name: &str) -> Option<StageKey> {
+    name.split('.').next()?.parse().ok()
+}
+
+fn manifest_in(dir: &Path, key: &StageKey) -> Result<Manifest> {
+    let path = dir.join(MANIFEST);
+    let manifest = Manifest::read(&path)?;
+    if manifest.key != *key || manifest.spec.key() != *key {
+        return Err(Error::store(format!("{} belongs to another stage", path.display())));
+    }
+    Ok(manifest)
+}
+
+/// As [`manifest_in`], if all files are there with the sizes that it gives.
+fn manifest_of_whole(dir: &Path, key: &StageKey) -> Result<Manifest> {
+    let manifest = manifest_in(dir, key)?;
+    for (name, file) in &manifest.files {
+        let path = dir.join(name);
+        let found = path.metadata().map_err(|cause| files::failed("read", &path, cause))?.len();
+        if found != file.bytes {
+            return Err(Error::store(format!("{} has {found} bytes instead of {}", path.display(), file.bytes)));
+        }
+    }
+    Ok(manifest)
+}
+
+/// Compares a file with what was written.
+fn check(path: &Path, record: &files::FileRecord) -> Result<()> {
+    if files::hash(path)? == *record {
+        return Ok(());
+    }
+    Err(Error::store(format!("{} was changed since it was written", path.display())).hint(
+        "`touchstone runs verify --repair` removes what is damaged; the same command again then computes it anew",
+    ))
+}
+
+/// The value in one of the store's own JSON files.
+pub(super) fn own_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
+    files::read_json(path).map_err(|error| error.of_kind(ErrorKind::Store))
 }

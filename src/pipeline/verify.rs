@@ -1,15 +1,17 @@
 //! Rehashing every artifact, and removing what is damaged.
 
-use super::draft::{hash, plain_files};
-use super::files;
+use super::draft::plain_files;
 use super::key::StageKey;
 use super::manifest::{MANIFEST, Manifest};
 use super::stage::describe;
-use super::store::Store;
+use super::store::{Spare, Store};
 use crate::error::Result;
+use crate::files;
 use rayon::prelude::*;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// What is wrong with one path.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +26,8 @@ pub enum Damage {
     Extra,
     /// It could not be read; the reason.
     Unreadable(String),
+    /// It does not plan the stage that it is named after; the reason.
+    Spec(String),
 }
 
 impl fmt::Display for Damage {
@@ -34,6 +38,7 @@ impl fmt::Display for Damage {
             Self::Changed => out.write_str("changed since it was written"),
             Self::Extra => out.write_str("does not belong there"),
             Self::Unreadable(reason) => write!(out, "unreadable ({reason})"),
+            Self::Spec(reason) => write!(out, "no valid plan of this stage ({reason})"),
         }
     }
 }
@@ -53,6 +58,8 @@ pub struct Verification {
     pub bytes: u64,
     /// By artifact, then by path.
     pub problems: Vec<Problem>,
+    /// What attempts that are over have left behind. It is in nobody's way, and no problem.
+    pub leftovers: Vec<PathBuf>,
 }
 
 impl Store {
@@ -60,8 +67,10 @@ impl Store {
     pub fn verify(&self) -> Result<Verification> {
         let keys = self.keys()?;
         let checked: Vec<_> = keys.par_iter().map(|key| self.verify_artifact(key)).collect();
-        let mut report = Verification { artifacts: keys.len(), ..Verification::default() };
+        let leftovers = self.leftovers()?.into_iter().chain(self.unfinished_writes()?).collect();
+        let mut report = Verification { artifacts: keys.len(), leftovers, ..Verification::default() };
         report.problems = self.strangers()?;
+        report.problems.extend(self.verify_specs()?);
         for (bytes, problems) in checked {
             report.bytes += bytes;
             report.problems.extend(problems);
@@ -101,11 +110,60 @@ impl Store {
         Ok(found)
     }
 
+    /// What lies among the specs and plans no stage, or another one than its name says.
+    fn verify_specs(&self) -> Result<Vec<Problem>> {
+        let check = |name: &String| {
+            let path = self.specs().join(name);
+            let damage = match name.strip_suffix(".json").and_then(|key| key.parse::<StageKey>().ok()) {
+                None => Damage::Extra,
+                Some(key) => Damage::Spec(describe(&self.planned(&key).err()?)),
+            };
+            Some(Problem { key: None, path, damage })
+        };
+        let names = files::names_in(&self.specs())?;
+        Ok(names.iter().filter(|name| !name.starts_with(files::WRITING)).filter_map(check).collect())
+    }
+
+    /// Files that a process began to write and did not live to rename.
+    fn unfinished_writes(&self) -> Result<Vec<PathBuf>> {
+        /// No living process takes this long from one to the other.
+        const OLD: Duration = Duration::from_secs(3600);
+        let is_old = |path: &PathBuf| {
+            let age = path.metadata().and_then(|found| found.modified()).ok().and_then(|time| time.elapsed().ok());
+            age.is_some_and(|age| age > OLD)
+        };
+        let mut found = Vec::new();
+        for folder in [self.root().to_owned(), self.specs(), self.claims(), self.root().join("failures")] {
+            let names = files::names_in(&folder)?;
+            let names = names.iter().filter(|name| name.starts_with(files::WRITING));
+            found.extend(names.map(|name| folder.join(name)).filter(is_old));
+        }
+        Ok(found)
+    }
+
     /// Removes an artifact, so that the next run computes it again. What was computed from it stays: it is the same
     /// function of the same inputs.
     pub fn remove(&self, key: &StageKey) -> Result<()> {
         let _lock = self.lock(key)?;
-        files::remove_dir(&self.artifact_dir(key))
+        self.set_aside(key, Spare::Nothing)
+    }
+
+    /// Removes all that `found` names as damaged and that can be made again, and what attempts have left. Returns the
+    /// artifacts that were removed.
+    pub fn repair(&self, found: &Verification) -> Result<BTreeSet<StageKey>> {
+        let damaged: BTreeSet<StageKey> = found.problems.iter().filter_map(|problem| problem.key).collect();
+        damaged.iter().try_for_each(|key| self.remove(key))?;
+        let specs = found.problems.iter().filter(|problem| problem.is_repairable()).map(|problem| &problem.path);
+        specs.filter(|path| path.starts_with(self.specs())).try_for_each(|path| files::remove(path))?;
+        found.leftovers.iter().try_for_each(|path| files::remove(path))?;
+        Ok(damaged)
+    }
+}
+
+impl Problem {
+    /// Whether removing it loses nothing: the next run makes it again.
+    pub fn is_repairable(&self) -> bool {
+        self.key.is_some() || matches!(self.damage, Damage::Spec(_))
     }
 }
 
@@ -119,7 +177,7 @@ fn compare(dir: &Path, manifest: &Manifest) -> Result<Vec<(String, Damage)>> {
         .map(|name| (name.clone(), Damage::Missing))
         .collect();
     for (name, path) in present {
-        match (manifest.files.get(&name), hash(&path)) {
+        match (manifest.files.get(&name), files::hash(&path)) {
             (None, _) if name == MANIFEST => {}
             (None, _) => found.push((name, Damage::Extra)),
             (Some(_), Err(error)) => found.push((name, Damage::Unreadable(describe(&error)))),

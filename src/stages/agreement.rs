@@ -50,7 +50,8 @@ pub fn run(context: &StageContext) -> Result<()> {
     };
     let by = |annotator: &Labeller| differences.iter().map(|gap| annotator.probability_first(*gap, 0.0)).collect();
     let mut measured = Items::default();
-    measured.insert(Metric::SyntheticGoldAgreement, by(&Labeller::noise_free()));
+    // Without noise the probability is 1, 0, or ½ where gold is equal.
+    measured.insert_ranked(Metric::SyntheticGoldAgreement, by(&Labeller::noise_free()));
     measured.insert(Metric::IdenticalShare, identical);
     if stage.world.is_some() && context.spec.inputs.contains_key("preferences") {
         let Annotator { temperature } = read_json(&context.input("preferences")?.join(ANNOTATOR))?;

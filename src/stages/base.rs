@@ -1,18 +1,18 @@
 //! Where models come from: pre-trained on the embedded world, taken from the checkpoints that come with touchstone,
 //! published on a hub, or random.
 
-use super::common::{Watch, WorldAt, device, read_json, within_memory, write_json};
+use super::common::{Watch, WorldAt, device, read_json, tokenizer_folder, within_memory, write_json};
 use super::work::{self, Regime, Texts, Work};
+use crate::data::Codec;
 use crate::data::hub::Source;
-use crate::data::{self, Codec};
 use crate::eval::copying::slot_accuracy;
 use crate::experiment::{GenerationSettings, ModelSettings};
 use crate::methods::pretrain::PretrainSettings;
 use crate::methods::sft::SftSettings;
 use crate::methods::training::Training;
-use crate::model::checkpoint::Checkpoint;
+use crate::model::checkpoint::{Checkpoint, FILES_BESIDE};
 use crate::model::weights::StoredAs;
-use crate::model::{GptNeoXConfig, LanguageModel, Sequence};
+use crate::model::{GptNeoXConfig, LanguageModel, Sequence, TokenIds};
 use crate::pipeline::StageContext;
 use crate::rng::stream;
 use crate::{Context, Error, Result};
@@ -50,7 +50,7 @@ pub fn pretrain(context: &StageContext) -> Result<()> {
     let stage: PretrainStage = context.settings()?;
     let (world, seed) = (stage.world.open()?, context.seed()?);
     let tokenizer = save_tokenizer(&world.tokenizer()?, context.out())?;
-    let codec = codec(&tokenizer, &stage.generation)?;
+    let codec = codec(context.out(), &stage.generation)?;
     let config = config_for(&stage.model, &codec);
     let mut rng = stream(seed, "pretrain/initial", &[]);
     let model = LanguageModel::random(&config, stage.model.initializer_range, &mut rng, &device(context)?)?;
@@ -193,16 +193,16 @@ struct Pointer {
 }
 
 const MODEL_FILES: [&str; 2] = ["config.json", "model.safetensors"];
-/// A reward model may come without a tokenizer; whoever needs it says so.
-const BESIDE: [&str; 1] = ["tokenizer.json"];
 
 /// Fetches a published model and holds it to the shape that the study was planned with.
 pub fn published(context: &StageContext) -> Result<()> {
     let stage: CheckpointStage = context.settings()?;
-    let folder = Source::parse(&stage.source)?.fetch(&MODEL_FILES, &BESIDE)?;
+    // A reward model may come without a tokenizer; whoever needs it says so.
+    let folder = Source::parse(&stage.source)?.fetch(&MODEL_FILES, &FILES_BESIDE)?;
     let found = Checkpoint::open(&folder)?.config()?;
     // Which tokens begin and end a text is the tokenizer's to say.
-    let shape = GptNeoXConfig { bos_token_id: found.bos_token_id, eos_token_id: found.eos_token_id, ..stage.shape };
+    let shape =
+        GptNeoXConfig { bos_token_id: found.bos_token_id, eos_token_id: found.eos_token_id.clone(), ..stage.shape };
     if found != shape {
         return Err(Error::model(format!("{} is not the model that the experiment describes", stage.source)).hint(
             format!(
@@ -233,7 +233,7 @@ pub fn model_folder(artifact: PathBuf) -> Result<PathBuf> {
         return Ok(artifact);
     }
     let pointer: Pointer = read_json(&pointer)?;
-    let folder = Source::parse(&pointer.source)?.fetch(&MODEL_FILES, &BESIDE)?;
+    let folder = Source::parse(&pointer.source)?.fetch(&MODEL_FILES, &FILES_BESIDE)?;
     if hash_of(&folder.join("config.json"))? != pointer.config_blake3 {
         return Err(Error::model(format!("{} is not what it was when this study began", pointer.source))
             .hint("clear the hub's cache of it and run the command again"));
@@ -251,7 +251,7 @@ fn hash_of(path: &Path) -> Result<String> {
 pub struct RandomStage {
     pub model: ModelSettings,
     pub generation: GenerationSettings,
-    /// Folder with a tokenizer.json, and the blake3 of that file.
+    /// Folder with a tokenizer.json, and the hash of its files.
     pub tokenizer: PathBuf,
     pub tokenizer_blake3: String,
 }
@@ -259,15 +259,18 @@ pub struct RandomStage {
 /// A randomly initialised model with a given tokenizer, for running the stages on real text without a checkpoint.
 pub fn random(context: &StageContext) -> Result<()> {
     let stage: RandomStage = context.settings()?;
-    let source = stage.tokenizer.join("tokenizer.json");
-    let config = config_for(&stage.model, &codec(&source, &stage.generation)?);
+    let folder = tokenizer_folder(context, &stage.tokenizer, &stage.tokenizer_blake3)?;
+    let source = folder.join("tokenizer.json");
+    let codec = codec(&folder, &stage.generation)?;
+    let config = config_for(&stage.model, &codec);
+    codec.check_fits(config.vocab_size)?;
     let mut rng = stream(context.seed()?, "random/initial", &[]);
     let model = LanguageModel::random(&config, stage.model.initializer_range, &mut rng, &device(context)?)?;
     Checkpoint::save_language_model(context.out(), &model, &source, StoredAs::F32)
 }
 
-fn codec(tokenizer: &Path, generation: &GenerationSettings) -> Result<Codec> {
-    Codec::new(data::codec::tokenizer(tokenizer)?, generation.max_prompt_tokens, generation.max_response_tokens)
+fn codec(folder: &Path, generation: &GenerationSettings) -> Result<Codec> {
+    Codec::open(folder, generation.max_prompt_tokens, generation.max_response_tokens)
 }
 
 fn save_tokenizer(tokenizer: &Tokenizer, folder: &Path) -> Result<PathBuf> {
@@ -299,7 +302,11 @@ pub fn config(model: &ModelSettings, vocab_size: usize) -> GptNeoXConfig {
 }
 
 fn config_for(model: &ModelSettings, codec: &Codec) -> GptNeoXConfig {
-    let (bos_token_id, eos_token_id) = (Some(codec.eos), Some(codec.eos));
+    let ends = match codec.ends().ids() {
+        [one] => TokenIds::One(*one),
+        several => TokenIds::Several(several.to_vec()),
+    };
+    let (bos_token_id, eos_token_id) = (Some(codec.eos), Some(ends));
     let vocab_size = model.vocab_size.unwrap_or(codec.vocabulary_size());
     GptNeoXConfig { bos_token_id, eos_token_id, ..config(model, vocab_size) }
 }

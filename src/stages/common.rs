@@ -2,6 +2,7 @@
 
 use super::work::Work;
 use crate::data::Codec;
+use crate::data::contents::TokenizerFolder;
 use crate::data::rows::{self, Demonstration, ResponsePair};
 use crate::data::world::{VERSION, World, WorldSettings};
 use crate::device::DeviceSpec;
@@ -16,6 +17,7 @@ use crate::{Context, Error, Result, device};
 use burn::tensor::Device;
 use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// The embedded world of a study and the version of the program's world that it was planned for.
@@ -50,6 +52,11 @@ impl Monitor for Watch<'_> {
 
     fn passes(&self, passes: Passes) {
         count(self.0, passes);
+    }
+
+    fn note(&self, text: &str) {
+        // Nobody may be listening, which is no reason to stop.
+        let _ = writeln!(std::io::stderr(), "{text}");
     }
 
     fn checkpoint_folder(&self) -> Option<PathBuf> {
@@ -121,10 +128,26 @@ pub fn frozen_reward(context: &StageContext, role: &str, dtype: Dtype) -> Result
     checkpoint(context, role)?.frozen_reward_model(dtype.float(), &device(context)?)
 }
 
+/// A private copy of the tokenizer's folder that the stage was planned with, so that all that is read of it is what was
+/// hashed. The files are recorded as sources.
+///
+/// # Errors
+/// Other files than those whose hash is `planned`.
+pub fn tokenizer_folder(context: &StageContext, folder: &Path, planned: &str) -> Result<PathBuf> {
+    let files = TokenizerFolder::read(folder)?;
+    files.expect(planned)?;
+    files.records().iter().try_for_each(|record| context.add_source(record))?;
+    let copy = context.scratch().join("tokenizer");
+    files.copy_to(&copy)?;
+    Ok(copy)
+}
+
 /// The tokenizer of the model in `role`, with the study's limits.
 pub fn codec(context: &StageContext, role: &str, generation: &GenerationSettings) -> Result<Codec> {
-    let tokenizer = checkpoint(context, role)?.tokenizer()?;
-    Codec::new(tokenizer, generation.max_prompt_tokens, generation.max_response_tokens)
+    let checkpoint = checkpoint(context, role)?;
+    let tokenizer = checkpoint.tokenizer()?;
+    let ends = checkpoint.ends(Some(&tokenizer))?;
+    Ok(Codec::with(tokenizer, ends, generation.max_prompt_tokens, generation.max_response_tokens))
 }
 
 pub fn sampling(codec: &Codec, generation: &GenerationSettings, temperature: f32) -> Sampling {
@@ -132,7 +155,7 @@ pub fn sampling(codec: &Codec, generation: &GenerationSettings, temperature: f32
         temperature,
         top_p: 1.0,
         max_new_tokens: generation.max_response_tokens,
-        eos: codec.eos,
+        ends: codec.ends().clone(),
         batch_size: generation.batch_size,
     }
 }
@@ -141,7 +164,8 @@ pub fn sampling(codec: &Codec, generation: &GenerationSettings, temperature: f32
 const SAMPLES_KEPT_TOGETHER: usize = 256;
 
 /// One response per prompt, item `i` from `stream(i)`, and what that costs counted. What is sampled is kept in scratch, and a
-/// stage that was killed goes on behind it: a response depends on nothing but its own prompt and stream.
+/// stage that was killed goes on behind it: a response depends on nothing but its own prompt and stream. Each is kept with its
+/// place, and one that is not in its place is drawn again.
 pub fn sample(
     context: &StageContext,
     policy: &LanguageModel,
@@ -151,12 +175,14 @@ pub fn sample(
 ) -> Result<Vec<Generated>> {
     let kept = context.scratch().join("samples.jsonl");
     let mut samples: Vec<Generated> = rows::read_whole(&kept)?;
+    samples.truncate(prompts.len());
     while samples.len() < prompts.len() {
         let (first, together) = (samples.len(), SAMPLES_KEPT_TOGETHER.max(sampling.batch_size));
         let part = &prompts[first..prompts.len().min(first + together)];
         let progress = |done| context.progress((first + done) as u64, prompts.len() as u64, "sampling");
-        let drawn = generate(policy, part, sampling, |item| stream(first + item), progress);
-        rows::append(&kept, &drawn)?;
+        let drawn = generate(policy, part, sampling, |item| stream(first + item), progress)
+            .map_err(|error| error.within(&format!("sampling prompts {} to {}", first + 1, first + part.len())))?;
+        rows::append(&kept, first, &drawn)?;
         samples.extend(drawn);
     }
     let rows = prompts.iter().zip(&samples).map(|(prompt, sample)| Sequence::new(prompt.clone(), sample.ids.clone()));
@@ -233,13 +259,22 @@ mod tests {
         run_stage(&store, &key, &place, |context| {
             let model = LanguageModel::random(&config, 0.4, &mut stream(1, "test/model", &[]), &device(context)?)?;
             let prompts: Vec<Vec<u32>> = (0..SAMPLES_KEPT_TOGETHER as u32 + 9).map(|i| vec![2 + i % 5, 3]).collect();
-            let sampling = Sampling { temperature: 1.0, top_p: 1.0, max_new_tokens: 6, eos: 1, batch_size: 8 };
+            let sampling = Sampling { temperature: 1.0, top_p: 1.0, max_new_tokens: 6, ends: 1.into(), batch_size: 8 };
             let draw = || sample(context, &model, &prompts, &sampling, |item| stream(1, "test/sample", &[item as u64]));
             let (whole, kept) = (draw()?, context.scratch().join("samples.jsonl"));
             let text = fs::read_to_string(&kept).unwrap();
             for left in [0, 1, text.len() / 3, text.len() - 1, text.len()] {
                 fs::write(&kept, &text[..left]).unwrap();
                 assert_eq!(draw()?, whole, "{left} bytes were left");
+                assert_eq!(fs::read_to_string(&kept).unwrap(), text);
+            }
+            // Rows that another writer put in between, and a token that is another one now.
+            let lines: Vec<&str> = text.split_inclusive('\n').collect();
+            let mixed = [&lines[..5], &lines[..9], &lines[5..]].concat().concat();
+            let turned = text.replacen("\"ids\":[", "\"ids\":[1", 1);
+            for other in [mixed, turned] {
+                fs::write(&kept, other).unwrap();
+                assert_eq!(draw()?, whole);
                 assert_eq!(fs::read_to_string(&kept).unwrap(), text);
             }
             Ok(())

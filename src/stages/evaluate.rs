@@ -147,7 +147,7 @@ fn reward_scores(
     let (model, normalisation) = frozen_reward(context, "reward", dtype)?;
     let sequences = sequences(exam, codec, responses)?;
     count(context, Passes::score(model.config(), &sequences));
-    let scores = score(&model, &sequences.iter().collect::<Vec<_>>());
+    let scores = score(&model, &sequences.iter().collect::<Vec<_>>())?;
     Ok(scores.into_iter().map(|raw| f64::from(normalisation.apply(raw))).collect())
 }
 
@@ -213,11 +213,11 @@ pub fn reward(context: &StageContext) -> Result<()> {
         if metric == Metric::PreferenceAccuracy {
             // Per token a length is the same for all, and a coin or an overlap is no sum over tokens.
             if !matches!(judge, Judge::Heuristic { .. }) {
-                measured.insert(Metric::PreferenceAccuracyPerToken, ranked.per_token);
+                measured.insert_ranked(Metric::PreferenceAccuracyPerToken, ranked.per_token);
             }
-            items.insert(metric, ranked.by_score.clone());
+            items.insert_ranked(metric, ranked.by_score.clone());
         }
-        measured.insert(metric, ranked.by_score);
+        measured.insert_ranked(metric, ranked.by_score);
     }
     write_json(&context.out().join(METRICS), &measured.means())?;
     rows::write(&context.out().join(ITEMS), [items])

@@ -102,13 +102,13 @@ impl Models {
         let (config, all) = (self.policy.config(), demonstrated.iter().chain(&sampled).copied());
         count(context, Passes::score(self.reward.config(), all.clone()) + Passes::likelihood(config, all));
         count(context, Passes::likelihood(config, sampled.iter().copied()));
-        let rewards = |rows: &[&Sequence]| -> Vec<f64> {
-            score(&self.reward, rows).into_iter().map(|raw| f64::from(self.normalisation.apply(raw))).collect()
+        let rewards = |rows: &[&Sequence]| -> Result<Vec<f64>> {
+            Ok(score(&self.reward, rows)?.into_iter().map(|raw| f64::from(self.normalisation.apply(raw))).collect())
         };
-        let (own, reference) = (sequence_log_probs(&self.policy, &sampled), sequence_log_probs(&self.sft, &sampled));
+        let (own, reference) = (sequence_log_probs(&self.policy, &sampled)?, sequence_log_probs(&self.sft, &sampled)?);
         let ratios = own.iter().zip(reference).map(|(p, q)| f64::from(p - q));
-        let references = sequence_log_probs(&self.sft, &demonstrated);
-        let terms = rewards(&demonstrated).into_iter().zip(references).zip(rewards(&sampled)).zip(ratios);
+        let references = sequence_log_probs(&self.sft, &demonstrated)?;
+        let terms = rewards(&demonstrated)?.into_iter().zip(references).zip(rewards(&sampled)?).zip(ratios);
         Ok(terms
             .map(|(((reward, reference), sample_reward), sample_ratio)| Term {
                 reward,

@@ -49,7 +49,7 @@ impl RewardSource {
                 let score = move |rollouts: &[Rollout]| {
                     let sequences: Vec<&Sequence> = rollouts.iter().map(|rollout| &rollout.sequence).collect();
                     count(context, Passes::score(model.config(), sequences.iter().copied()));
-                    Ok(score(&model, &sequences).into_iter().map(|raw| normalisation.apply(raw)).collect())
+                    Ok(score(&model, &sequences)?.into_iter().map(|raw| normalisation.apply(raw)).collect())
                 };
                 Ok(Objective { score: Box::new(score), low: normalisation.low })
             }

@@ -5,7 +5,7 @@
 
 use super::aggregate::{Scores, sorted};
 use super::check;
-use super::estimate::{Estimate, Interval, IntervalMethod, deviation};
+use super::estimate::{Estimate, Interval, IntervalMethod, agree, deviation, largest};
 use crate::error::{Error, Result};
 use crate::rng;
 use rand::Rng;
@@ -104,11 +104,13 @@ fn summary(point: f64, runs: usize, draws: &[f64], level: f64) -> Bootstrapped {
     Bootstrapped { estimate, few_runs: runs < FEW_RUNS }
 }
 
-/// `point` with the standard deviation and the percentiles of `draws` (at least two, finite) as its error.
+/// `point` with the standard deviation and the percentiles of `draws` (at least two, finite) as its error; without an interval
+/// where it would have no width.
 pub(super) fn percentile_estimate(point: f64, n: usize, draws: &[f64], level: f64) -> Estimate {
     let tail = (1.0 - level) / 2.0;
     let bounds = quantile(draws, tail).zip(quantile(draws, 1.0 - tail));
     let method = IntervalMethod::BootstrapPercentile;
+    let bounds = bounds.filter(|(low, high)| !agree(&[*low, *high], largest([low, high])));
     let interval = bounds.map(|(low, high)| Interval { low, high, level, method });
     Estimate { point, se: deviation(draws), interval, n }
 }

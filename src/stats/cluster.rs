@@ -1,7 +1,7 @@
 //! Errors of means whose items are not independent, or that pool several groups.
 
 use super::check;
-use super::estimate::{Estimate, Interval, IntervalMethod, average, deviation};
+use super::estimate::{Estimate, Interval, IntervalMethod, agree, average, deviation, largest};
 use crate::error::{Error, Result};
 use std::collections::BTreeMap;
 
@@ -28,7 +28,7 @@ pub fn group_standard_error(groups: &[(f64, usize)]) -> Result<Option<f64>> {
 /// The mean of items that come in clusters (several pairs about one post): the cluster-robust standard error
 /// √(Σ_c (Σ_{i∈c} (sᵢ − mean))²)/n · √(G/(G−1)) with G−1 degrees of freedom for G clusters (Liang and Zeger 1986;
 /// Cameron and Miller 2015). The estimate's `n` is G, for clusters are what is replicated; below two clusters the error
-/// is undefined.
+/// is undefined, and so is the interval where clusters do not differ.
 ///
 /// # Errors
 /// Unequal lengths, no values, values that are not finite, or a `level` outside (0, 1).
@@ -40,14 +40,18 @@ pub fn clustered<K: Ord>(values: &[f64], clusters: &[K], level: f64) -> Result<E
             .hint("name the cluster of every value"));
     }
     let point = average(values);
-    let mut residuals: BTreeMap<&K, f64> = BTreeMap::new();
+    // The sum of each cluster's residuals, and how many they are.
+    let mut residuals: BTreeMap<&K, (f64, usize)> = BTreeMap::new();
     for (value, cluster) in values.iter().zip(clusters) {
-        *residuals.entry(cluster).or_default() += value - point;
+        let (sum, items) = residuals.entry(cluster).or_default();
+        (*sum, *items) = (*sum + (value - point), *items + 1);
     }
     let count = residuals.len() as f64;
-    let squares: f64 = residuals.values().map(|sum| sum * sum).sum();
+    let rounding = 4.0 * f64::EPSILON * largest(values);
+    let beyond_rounding = residuals.values().filter(|(sum, items)| sum.abs() > rounding * *items as f64);
+    let squares: f64 = beyond_rounding.map(|(sum, _)| sum * sum).sum();
     let se = (residuals.len() > 1).then(|| squares.sqrt() / values.len() as f64 * (count / (count - 1.0)).sqrt());
-    let interval = se.map(|se| Interval::student(point, se, count - 1.0, level, IntervalMethod::Clustered));
+    let interval = se.and_then(|se| Interval::student(point, se, count - 1.0, level, IntervalMethod::Clustered));
     Ok(Estimate { point, se, interval, n: residuals.len() })
 }
 
@@ -57,7 +61,7 @@ pub fn clustered<K: Ord>(values: &[f64], clusters: &[K], level: f64) -> Result<E
 /// P prompts is estimated by (A + B − E)/(S·P) with Satterthwaite's degrees of freedom (Satterthwaite 1946; Searle,
 /// Casella and McCulloch 1992). It is never taken below A/(S·P) or B/(S·P), the errors with prompts or seeds fixed:
 /// that only happens when a variance component is estimated below 0. For a paired comparison give the differences. The
-/// estimate's `n` is S; with one seed or one prompt the error is undefined.
+/// estimate's `n` is S; with one seed or one prompt the error is undefined, and without any spread the interval.
 ///
 /// # Errors
 /// Rows of unequal length, no values, values that are not finite, or a `level` outside (0, 1).
@@ -65,6 +69,9 @@ pub fn two_way(rows: &[Vec<f64>], level: f64) -> Result<Estimate> {
     check::open_unit("the confidence level", level)?;
     let scores = super::Scores::new(rows)?;
     let (seeds, prompts) = (scores.runs(), scores.tasks());
+    if seeds > 1 && prompts > 1 && agree(scores.values(), largest(scores.values())) {
+        return Ok(Estimate { point: scores.values()[0], se: Some(0.0), interval: None, n: seeds });
+    }
     let point = average(scores.values());
     let per_seed: Vec<f64> = rows.iter().map(|row| average(row)).collect();
     let per_prompt: Vec<f64> = (0..prompts).map(|prompt| average(&scores.task(prompt))).collect();
@@ -85,7 +92,7 @@ pub fn two_way(rows: &[Vec<f64>], level: f64) -> Result<Estimate> {
     let (square, freedom) = if sum >= seed_square.max(prompt_square) {
         let spread =
             seed_square.powi(2) / (s - 1.0) + prompt_square.powi(2) / (p - 1.0) + both_square.powi(2) / both_freedom;
-        // Without any spread the interval has no width whatever the degrees of freedom.
+        // Without any spread there is no interval, whatever the degrees of freedom.
         (sum, if spread > 0.0 { (sum * sum / spread).max(1.0) } else { s - 1.0 })
     } else if seed_square >= prompt_square {
         (seed_square, s - 1.0)
@@ -94,5 +101,5 @@ pub fn two_way(rows: &[Vec<f64>], level: f64) -> Result<Estimate> {
     };
     let se = (square / (s * p)).sqrt();
     let interval = Interval::student(point, se, freedom, level, IntervalMethod::TwoWay);
-    Ok(Estimate { point, se: Some(se), interval: Some(interval), n: seeds })
+    Ok(Estimate { point, se: Some(se), interval, n: seeds })
 }

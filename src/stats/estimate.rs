@@ -21,6 +21,10 @@ pub enum IntervalMethod {
     Clustered,
     /// Student t with Satterthwaite's degrees of freedom over two crossed random factors.
     TwoWay,
+    /// A repeated confidence interval, which holds together with those of all other planned looks.
+    Repeated,
+    /// A confidence sequence, whose intervals hold at every number of replicates together.
+    Sequence,
 }
 
 /// A confidence interval; `level` is its nominal coverage, for example 0.95.
@@ -37,14 +41,16 @@ impl Interval {
         self.low <= value && value <= self.high
     }
 
-    /// `point ± quantile·se` with Student's quantile at `freedom` degrees of freedom.
-    pub(super) fn student(point: f64, se: f64, freedom: f64, level: f64, method: IntervalMethod) -> Self {
+    /// `point ± quantile·se` with Student's quantile at `freedom` degrees of freedom. `None` where `se` is 0: values without
+    /// spread say nothing about how far others would be from them.
+    pub(super) fn student(point: f64, se: f64, freedom: f64, level: f64, method: IntervalMethod) -> Option<Self> {
         let half = student::two_sided_quantile(level, freedom) * se;
-        Self { low: point - half, high: point + half, level, method }
+        (se > 0.0).then(|| Self { low: point - half, high: point + half, level, method })
     }
 }
 
-/// An estimate over `n` replicates. `se` and `interval` are `None` where they are undefined (`n` < 2, for a mean).
+/// An estimate over `n` replicates. `se` and `interval` are `None` where they are undefined: both below two values, for a
+/// mean, and the interval where the values show no spread, too.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Estimate {
     pub point: f64,
@@ -53,8 +59,8 @@ pub struct Estimate {
     pub n: usize,
 }
 
-/// The mean of independent replicates with its Student t interval. Equal values give a standard error of 0 and an
-/// interval of no width: that is what was seen, and the reader sees `n` beside it.
+/// The mean of independent replicates with its Student t interval. Values that are equal up to rounding have a standard
+/// error of 0, which is what was computed, and no interval: one of width zero would claim certainty.
 ///
 /// # Errors
 /// No values, values that are not finite, or a `level` outside (0, 1).
@@ -64,7 +70,7 @@ pub fn mean(values: &[f64], level: f64) -> Result<Estimate> {
     let point = average(values);
     let se = deviation(values).map(|sd| sd / (values.len() as f64).sqrt());
     let freedom = values.len() as f64 - 1.0;
-    let interval = se.map(|se| Interval::student(point, se, freedom, level, IntervalMethod::StudentT));
+    let interval = se.and_then(|se| Interval::student(point, se, freedom, level, IntervalMethod::StudentT));
     Ok(Estimate { point, se, interval, n: values.len() })
 }
 
@@ -103,13 +109,25 @@ pub(super) fn average(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len() as f64
 }
 
-/// The sample standard deviation (divisor n − 1), `None` below two values. Exactly 0 when all values are equal, which
-/// the rounding of their mean would otherwise hide.
+/// Whether all values agree up to the rounding of numbers as large as `largest`.
+pub(super) fn agree(values: &[f64], largest: f64) -> bool {
+    let ends = (f64::INFINITY, f64::NEG_INFINITY);
+    let (low, high) = values.iter().fold(ends, |(low, high), value| (low.min(*value), high.max(*value)));
+    high - low <= 4.0 * f64::EPSILON * largest
+}
+
+/// The largest magnitude of `values`; 0 without any.
+pub(super) fn largest<'a>(values: impl IntoIterator<Item = &'a f64>) -> f64 {
+    values.into_iter().fold(0.0, |largest, value| largest.max(value.abs()))
+}
+
+/// The sample standard deviation (divisor n − 1), `None` below two values. Exactly 0 when all values are equal up to
+/// rounding, which the rounding of their mean would otherwise hide.
 pub(super) fn deviation(values: &[f64]) -> Option<f64> {
     if values.len() < 2 {
         return None;
     }
-    if values.iter().all(|value| *value == values[0]) {
+    if agree(values, largest(values)) {
         return Some(0.0);
     }
     let centre = average(values);

@@ -17,6 +17,7 @@ mod linear;
 mod multiplicity;
 mod paired;
 mod power;
+mod sequential;
 mod student;
 mod verdict;
 
@@ -30,6 +31,7 @@ pub use length_control::{Judgement, length_controlled_win_rates};
 pub use multiplicity::{adjust_defined, benjamini_hochberg, holm};
 pub use paired::{Paired, Sample, Welch, paired, probability_of_improvement, welch, welch_difference};
 pub use power::{minimum_detectable_effect, paired_power, seeds_needed, seeds_needed_for_equivalence};
+pub use sequential::{Looks, Spending, confidence_sequence};
 pub use verdict::{Answers, Direction, POWER, Tost, Verdict, tost, verdict};
 
 #[cfg(test)]

@@ -25,8 +25,8 @@ pub struct Paired {
 
 /// Compares `a` with `b`, whose values at one index come from one seed.
 ///
-/// Differences without spread (identical up to rounding) have a standard error of 0 but neither t nor p nor minimum
-/// detectable effect: a t test measures against spread, and none was seen.
+/// Differences without spread (identical up to rounding) have a standard error of 0 but neither an interval nor t, p or
+/// minimum detectable effect: a t test measures against spread, and none was seen.
 ///
 /// # Errors
 /// Unequal lengths, no values, values that are not finite, or a `level` outside (0, 1).
@@ -46,9 +46,8 @@ pub fn paired(a: &[f64], b: &[f64], level: f64) -> Result<Paired> {
 /// rounding is not mistaken for spread.
 pub(super) fn differences(a: &[f64], b: &[f64]) -> Vec<f64> {
     let raw: Vec<f64> = a.iter().zip(b).map(|(a, b)| a - b).collect();
-    let largest = a.iter().chain(b).fold(0.0_f64, |largest, value| largest.max(value.abs()));
-    let (low, high) = raw.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), d| (low.min(*d), high.max(*d)));
-    if high - low <= 4.0 * f64::EPSILON * largest { vec![raw[0]; raw.len()] } else { raw }
+    let largest = estimate::largest(a.iter().chain(b));
+    if estimate::agree(&raw, largest) { vec![raw[0]; raw.len()] } else { raw }
 }
 
 /// P(X > Y), ties counting a half: the Mann–Whitney U over nx·ny (Agarwal et al. 2021). Orders every x against every y,
@@ -92,7 +91,7 @@ impl Sample {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Welch {
     /// x − y; its `n` is that of the smaller sample. Standard error and interval are `None` where a sample has fewer than
-    /// two values.
+    /// two values, the interval also where neither sample shows spread.
     pub difference: Estimate,
     /// Two-sided; `None` where the error is, or where neither sample shows spread.
     pub p: Option<f64>,
@@ -113,13 +112,10 @@ pub fn welch_difference(x: &Sample, y: &Sample, level: f64) -> Result<Welch> {
     let se = (vx + vy).sqrt();
     // Welch–Satterthwaite, through shares so that small variances do not underflow.
     let share = vx / (vx + vy);
-    let freedom = match se > 0.0 {
-        true => 1.0 / (share * share / (nx - 1.0) + (1.0 - share).powi(2) / (ny - 1.0)),
-        false => nx + ny - 2.0,
-    };
+    let freedom = 1.0 / (share * share / (nx - 1.0) + (1.0 - share).powi(2) / (ny - 1.0));
     let interval = Interval::student(point, se, freedom, level, IntervalMethod::Welch);
     let p = (se > 0.0).then(|| student::two_sided_p(point / se, freedom));
-    Ok(Welch { difference: Estimate { point, se: Some(se), interval: Some(interval), n }, p })
+    Ok(Welch { difference: Estimate { point, se: Some(se), interval, n }, p })
 }
 
 /// Two-sided p-value of Welch's t test of two independent samples (Welch 1947). `None` if a sample has fewer than two

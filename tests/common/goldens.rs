@@ -1,11 +1,10 @@
 //! Models that transformers saved, and what it computed with them: `fixtures/gpt_neox/make.py` wrote both.
 
-use super::{cpu, fixture};
+use super::{cpu, fixture, host};
 use serde::Deserialize;
 use std::fs;
 use std::path::Path;
 use touchstone::model::checkpoint::Checkpoint;
-use touchstone::model::weights::host;
 use touchstone::model::{Batch, LanguageModel, Sequence};
 
 /// The language models; `reward` is a reward model.

@@ -24,7 +24,7 @@ pub fn small_reward(seed: u64) -> RewardModel {
 }
 
 pub fn sampling(temperature: f32, top_p: f32) -> Sampling {
-    Sampling { temperature, top_p, max_new_tokens: 14, eos: EOS, batch_size: 8 }
+    Sampling { temperature, top_p, max_new_tokens: 14, ends: EOS.into(), batch_size: 8 }
 }
 
 #[track_caller]

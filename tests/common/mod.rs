@@ -4,7 +4,7 @@
 pub mod goldens;
 pub mod methods;
 
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor};
 use rand::Rng;
 use std::collections::BTreeMap;
 use std::fs;
@@ -144,6 +144,11 @@ pub fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
 }
 
 // --- Small models ---
+
+/// The values of a tensor.
+pub fn host<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+    touchstone::model::weights::host(tensor).unwrap()
+}
 
 pub const VOCABULARY: u32 = 40;
 /// Ends a response; padding holds 0, which is a token like any other.

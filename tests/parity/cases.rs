@@ -294,7 +294,7 @@ fn on_rollouts<T>(
         Ok(scores)
     };
     let objective = Objective { score: Box::new(score), low: LOW };
-    let sampling = Sampling { temperature: 1.0, top_p: 1.0, max_new_tokens: RESPONSE, eos: EOS, batch_size: 8 };
+    let sampling = Sampling { temperature: 1.0, top_p: 1.0, max_new_tokens: RESPONSE, ends: EOS.into(), batch_size: 8 };
     let prompts: Vec<Vec<u32>> = rows(10, 3).into_iter().map(|row| row.prompt).collect();
     let trained = train(Task { reference: policy, objective, critic, prompts: &prompts, sampling: &sampling });
     (trained, updates.into_inner())

@@ -48,7 +48,7 @@ fn write_problems() {
             "sft": problem("sft", &policy, &of.sft_settings(), json!({"steps": [rows]})),
             "reward": problem("reward", &policy, &of.reward_settings(), json!({"steps": [pairs]})),
             "ppo": problem("ppo", &policy, &settings, more),
-            "samples": {"prompts": prompts, "samplings": samplings, "eos": of.sampling(1.0, 1.0).eos},
+            "samples": {"prompts": prompts, "samplings": samplings, "eos": of.sampling(1.0, 1.0).ends.appended()},
         });
         fs::write(folder.join("problem.json"), text.to_string()).unwrap();
     }

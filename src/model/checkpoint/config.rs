@@ -1,12 +1,13 @@
 //! `config.json`: read from any version of transformers, written so that every version computes the same from it.
 
+use crate::model::contents;
 use crate::model::gpt_neox::GptNeoXConfig;
 use crate::model::layout::Head;
+use crate::model::tokenizer::{ModelTokenizer, TokenIds, listed};
 use crate::model::weights::StoredAs;
-use crate::{Context, Error, Result};
+use crate::{Error, Result};
 use serde_json::{Map, Value, json};
 use std::path::Path;
-use tokenizers::Tokenizer;
 
 /// Later versions of transformers gave the rotary keys new names beside the old ones, and then a table of their own.
 const RENAMED: [(&str, &str); 2] = [("partial_rotary_factor", "rotary_pct"), ("rope_theta", "rotary_emb_base")];
@@ -40,13 +41,26 @@ impl Described {
 /// Anything that the computation here does not follow: another architecture, scaled rotary angles, attention without
 /// biases, and rotary keys that contradict each other, of which versions of transformers take different ones.
 pub(super) fn read(path: &Path) -> Result<Described> {
-    let text = std::fs::read_to_string(path).context(|| format!("cannot read {}", path.display()))?;
-    let mut keys: Value = serde_json::from_str(&text).context(|| format!("{} is not JSON", path.display()))?;
+    let mut keys = contents::json(path)?;
+    if !keys.is_object() {
+        return Err(Error::model(format!("{}: it holds no keys", path.display()))
+            .hint("config.json of a model of transformers is a table of keys; fetch it again"));
+    }
     let architectures = keys["architectures"].clone();
     if architectures[0] != SCALAR_MODEL {
         return Ok(Described { keys: plain(keys, path)?, bias: 0.0 });
     }
-    let bias = keys["bias"].as_f64().unwrap_or(0.0) as f32;
+    let bias = match &keys["bias"] {
+        Value::Null => 0.0,
+        value => value.as_f64().map(|bias| bias as f32).filter(|bias| bias.is_finite()).ok_or_else(|| {
+            Error::model(format!("{}: bias is {value}, and not a finite number", path.display()))
+                .hint("it is taken from every score; write the number that the model was trained with")
+        })?,
+    };
+    if !keys["base_config"].is_object() {
+        return Err(Error::model(format!("{}: a {SCALAR_MODEL} without base_config", path.display()))
+            .hint("base_config describes its decoder; fetch the file again"));
+    }
     let mut keys = plain(keys["base_config"].take(), path)?;
     keys.insert("architectures".into(), architectures);
     Ok(Described { keys, bias })
@@ -57,7 +71,16 @@ fn plain(keys: Value, path: &Path) -> Result<Map<String, Value>> {
     let wrong = |message: String| Error::model(format!("{}: {message}", path.display()));
     let kind = keys["model_type"].as_str().unwrap_or("missing");
     if kind != "gpt_neox" {
-        return Err(wrong(format!("model_type is {kind}")).hint("only `gpt_neox` is built in"));
+        let class = keys["architectures"][0].as_str().map_or(String::new(), |class| format!(" ({class})"));
+        return Err(wrong(format!("model_type is {kind}{class}")).hint(
+            "only `gpt_neox` is built in: GPTNeoXForCausalLM, GPTNeoXForSequenceClassification, and ScalarModel on GPT-NeoX",
+        ));
+    }
+    if !keys["quantization_config"].is_null() {
+        let method = keys["quantization_config"]["quant_method"].as_str().unwrap_or("of a method that is not named");
+        return Err(wrong(format!("quantization_config says that the weights are quantised ({method})")).hint(
+            "only f32, f16 and bf16 are read: take the original weights, or save them with `model.dequantize()` of transformers",
+        ));
     }
     for table in ROTARY_TABLES {
         let named = ["rope_type", "type"].into_iter().map(|key| &keys[table][key]).find(|kind| !kind.is_null());
@@ -91,9 +114,18 @@ fn plain(keys: Value, path: &Path) -> Result<Map<String, Value>> {
 }
 
 /// The keys that decide the computation.
-pub(super) fn parse(keys: Map<String, Value>, path: &Path) -> Result<GptNeoXConfig> {
-    let config: GptNeoXConfig = serde_json::from_value(Value::Object(keys))
-        .context(|| format!("{} is not a configuration of GPT-NeoX", path.display()))?;
+pub(super) fn parse(mut keys: Map<String, Value>, path: &Path) -> Result<GptNeoXConfig> {
+    let origin = path.display().to_string();
+    let ends = keys.remove("eos_token_id").unwrap_or_default();
+    keys.insert("eos_token_id".into(), json!(TokenIds::at(&ends, &origin, "eos_token_id")?));
+    // Nothing is computed from it.
+    if keys.get("bos_token_id").is_some_and(|id| id.as_u64().is_none_or(|id| u32::try_from(id).is_err())) {
+        keys.remove("bos_token_id");
+    }
+    let config: GptNeoXConfig = serde_json::from_value(Value::Object(keys)).map_err(|cause| {
+        Error::model(format!("{origin} is not a configuration of GPT-NeoX: {cause}"))
+            .hint("fetch config.json again; its keys are those of GPTNeoXConfig of transformers")
+    })?;
     config.validate(&path.display().to_string())?;
     Ok(config)
 }
@@ -115,8 +147,13 @@ pub(super) fn of(config: &GptNeoXConfig, head: Head, stored_as: StoredAs) -> Val
 /// The token that rows of a reward model may be padded with. transformers reads the score at the last token that is
 /// another one, so it must not be the end of a sequence, which is where rewards are read. The tokenizer's own padding
 /// token, or a row of the embedding that no token uses; none if there is neither.
-pub(super) fn padding(tokenizer: &Tokenizer, config: &GptNeoXConfig) -> Option<u32> {
+///
+/// # Errors
+/// A damaged file in `folder`, the tokenizer's, that lists ends.
+pub(super) fn padding(tokenizer: &ModelTokenizer, folder: &Path, config: &GptNeoXConfig) -> Result<Option<u32>> {
+    let mut ends = listed(folder)?.map_or(Vec::new(), |(_, ids)| ids);
+    ends.extend(config.eos_token_id.iter().flat_map(|ids| ids.as_slice()));
     let named = PADDING.iter().filter_map(|name| tokenizer.token_to_id(name));
-    let unused = tokenizer.get_vocab(true).into_values().max().map(|last| last + 1);
-    named.chain(unused).find(|id| (*id as usize) < config.vocab_size && Some(*id) != config.eos_token_id)
+    let unused = u32::try_from(tokenizer.vocabulary_size()).ok();
+    Ok(named.chain(unused).find(|id| (*id as usize) < config.vocab_size && !ends.contains(id)))
 }

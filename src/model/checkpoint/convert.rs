@@ -1,8 +1,9 @@
 //! Any accepted model folder, written anew as the hub publishes them: names with their prefix, no buffers, one number type.
 
-use super::{CONFIG, Checkpoint, Normalisation, REWARD, TOKENIZER, config, copy, write_json};
+use super::{CONFIG, Checkpoint, Normalisation, REWARD, config, copy, write_json};
 use crate::folder::Draft;
 use crate::model::layout::{self, Head};
+use crate::model::tokenizer::TOKENIZER;
 use crate::model::weights::{StoredAs, Weights, is_weights};
 use crate::{Context, Error, Result};
 use serde_json::{Value, json};
@@ -49,7 +50,8 @@ impl Checkpoint {
         keys.remove("dtype");
         keys.insert("torch_dtype".into(), json!(stored_as.torch_name()));
         if head == Head::Reward && !keys.contains_key("pad_token_id") && self.folder.join(TOKENIZER).is_file() {
-            keys.insert("pad_token_id".into(), json!(config::padding(&self.tokenizer()?, &config)));
+            let padding = config::padding(&self.tokenizer()?, &self.folder, &config)?;
+            keys.insert("pad_token_id".into(), json!(padding));
         }
 
         let draft = Draft::new(to)?;

@@ -1,8 +1,9 @@
-//! What a model folder holds, told from its configuration and the headers of its files; no weights are read.
+//! Description of a model folder: its configuration, the headers of its files, and weights that are not finite.
 
-use super::{CONFIG, Checkpoint, Normalisation, TOKENIZER, config};
+use super::{CONFIG, Checkpoint, Normalisation, config};
 use crate::model::gpt_neox::GptNeoXConfig;
 use crate::model::layout::{self, Beside, Head};
+use crate::model::tokenizer::{Ends, ModelTokenizer, TOKENIZER};
 use crate::model::weights::{StoredAs, Weights};
 use crate::{Context, Result};
 use serde::Serialize;
@@ -26,6 +27,8 @@ pub struct Inspection {
     pub tokens: Option<usize>,
     /// Rows of the embedding that no token uses.
     pub padding_rows: Option<usize>,
+    /// Ids of the tokens that end a text, the one that is appended first.
+    pub ends: Vec<u32>,
     pub files: Vec<StoredFile>,
     /// Tensors beside the weights that are passed over.
     pub unused_buffers: Vec<String>,
@@ -60,8 +63,8 @@ impl Checkpoint {
     /// Describes the folder.
     ///
     /// # Errors
-    /// A configuration that is not computed here, and files that are damaged. Tensors that are missing, of another shape or
-    /// too many are told in [`Inspection::problems`].
+    /// A configuration that is not computed here, and files that are damaged. Tensors that are missing, of another shape, too
+    /// many or not finite are listed in [`Inspection::problems`], as is a tokenizer that does not fit.
     pub fn inspect(&self) -> Result<Inspection> {
         let path = self.folder.join(CONFIG);
         let described = config::read(&path)?;
@@ -89,13 +92,28 @@ impl Checkpoint {
         }
         let head = Head::of(&weights, &config);
         problems.extend(weights.check_all(&layout::tensors(&config, head)).iter().map(ToString::to_string));
-        let tokens = match self.folder.join(TOKENIZER).is_file() {
-            true => Some(self.tokenizer()?.get_vocab_size(true)),
-            false => None,
+        problems.extend(weights.not_finite()?.iter().map(ToString::to_string));
+        let tokenizer = match self.folder.join(TOKENIZER).is_file().then(|| ModelTokenizer::open(&self.folder)) {
+            Some(Err(error)) => {
+                problems.push(error.to_string());
+                None
+            }
+            Some(Ok(tokenizer)) => Some(tokenizer),
+            None => None,
         };
-        if let Some(tokens) = tokens.filter(|tokens| *tokens > config.vocab_size) {
-            problems.push(format!("the tokenizer has {tokens} tokens, and the embedding {} rows", config.vocab_size));
+        if let Some(tokenizer) = &tokenizer {
+            problems.extend(tokenizer.check_fits(config.vocab_size).err().map(|error| error.to_string()));
         }
+        let tokens = tokenizer.as_ref().map(ModelTokenizer::vocabulary_size);
+        let named = Ends::of_folder(&self.folder, tokenizer.as_ref(), config.vocab_size);
+        // A reward model has no use for ends where rows are token ids, and a folder without a tokenizer has no texts.
+        let ends = match named {
+            Ok(ends) => ends.ids().to_vec(),
+            Err(error) => {
+                problems.extend(tokenizer.is_some().then(|| error.to_string()));
+                Vec::new()
+            }
+        };
         Ok(Inspection {
             architectures,
             head,
@@ -108,6 +126,7 @@ impl Checkpoint {
             rotary_dims: 2 * config.rotary_pairs(),
             padding_rows: tokens.map(|tokens| config.vocab_size.saturating_sub(tokens)),
             tokens,
+            ends,
             files: files.into_values().collect(),
             normalisation: Some(self.normalisation(&beside)?).filter(|found| *found != Normalisation::none(0.0)),
             unused_buffers: beside.unused,

@@ -1,6 +1,7 @@
 //! Reading safetensors: the header at once, each tensor's values when they are asked for.
 
 use super::{Entry, StoredAs, Values, Weights};
+use crate::model::contents::{Foreign, START};
 use crate::{Context, Error, Result};
 use safetensors::tensor::Metadata;
 use std::fs::File;
@@ -47,6 +48,9 @@ impl Weights {
         let failed = || format!("cannot read {}", path.display());
         let mut file = File::open(path).context(failed)?;
         let length = file.metadata().context(failed)?.len();
+        if let Some(foreign) = Foreign::in_safetensors(&beginning(&mut file).context(failed)?) {
+            return Err(foreign.error(&path.display().to_string()));
+        }
         let (header, start) = read_header(&mut file, length).map_err(|cause| {
             Error::model(format!("{} is not a complete safetensors file", path.display()))
                 .caused_by(cause)
@@ -66,6 +70,14 @@ impl Weights {
         }
         Ok(weights)
     }
+}
+
+/// The first bytes of a file, which is then at its beginning again.
+pub(super) fn beginning(file: &mut File) -> std::io::Result<Vec<u8>> {
+    let mut start = Vec::with_capacity(START);
+    Read::by_ref(file).take(START as u64).read_to_end(&mut start)?;
+    file.seek(SeekFrom::Start(0))?;
+    Ok(start)
 }
 
 /// The header of a file of `length` bytes, and the byte where values begin.
@@ -100,43 +112,69 @@ impl Stored {
 
     /// Bytes of a weight; none of another type.
     pub(super) fn bytes(&self) -> Option<u64> {
-        self.dtype.as_ref().ok().map(|dtype| (self.count * dtype.bytes()) as u64)
+        self.dtype.as_ref().ok().map(|dtype| (self.count as u64).saturating_mul(dtype.bytes() as u64))
     }
 
     /// How the numbers are stored. Masks and other buffers are of other types, and are never read.
     pub(super) fn stored_as(&self) -> Result<StoredAs> {
         self.dtype.clone().map_err(|other| {
             Error::model(format!("{}: tensor `{}` has type {other}", self.path.display(), self.name))
-                .hint("weights may be f32, f16 or bf16")
+                .hint(match other.as_str() {
+                    "F64" => "weights may be f32, f16 or bf16; convert them with `model.float()` and save the model again",
+                    other if other.starts_with('F') => {
+                        "these are fp8 weights, which are read with a scale that the format does not say; take the original \
+                         weights, which are f32, f16 or bf16"
+                    }
+                    _ => {
+                        "these are quantised weights or another model's buffers; take the original weights, which are f32, \
+                         f16 or bf16, or save them with `model.dequantize()` of transformers"
+                    }
+                })
         })
     }
 
     /// The values as f32.
     pub(super) fn read(&self) -> Result<Vec<f32>> {
-        let failed = || format!("cannot read tensor `{}` of {}", self.name, self.path.display());
         let stored_as = self.stored_as()?;
         let mut values = Vec::with_capacity(self.count);
+        self.bytes_in_pieces(stored_as, |bytes| decode(bytes, stored_as, &mut values))?;
+        Ok(values)
+    }
+
+    /// Hands the values on, some at a time, so that they are never in memory together.
+    pub(super) fn read_in_pieces(&self, mut hear: impl FnMut(&[f32])) -> Result<()> {
+        let stored_as = self.stored_as()?;
+        let mut values = Vec::new();
+        self.bytes_in_pieces(stored_as, |bytes| {
+            values.clear();
+            decode(bytes, stored_as, &mut values);
+            hear(&values);
+        })
+    }
+
+    fn bytes_in_pieces(&self, stored_as: StoredAs, mut hear: impl FnMut(&[u8])) -> Result<()> {
+        let failed = || format!("cannot read tensor `{}` of {}", self.name, self.path.display());
         match &self.place {
-            Place::Bytes(file, start) => self.decode_from(file, *start, stored_as, &mut values).context(failed)?,
+            Place::Bytes(file, start) => self.read_from(file, *start, stored_as, hear).context(failed),
             Place::Pickle(tensor) => {
-                let mut bytes = tensor.read().context(failed)?;
+                let mut bytes = tensor.read().map_err(|cause| Error::model(failed()).caused_by(cause))?;
                 // The library turns numbers into the machine's own order.
                 if cfg!(target_endian = "big") {
                     bytes.chunks_mut(stored_as.bytes()).for_each(<[u8]>::reverse);
                 }
-                decode(&bytes, stored_as, &mut values);
+                hear(&bytes);
+                Ok(())
             }
         }
-        Ok(values)
     }
 
     /// Piece by piece, so that the values are in memory once.
-    fn decode_from(
+    fn read_from(
         &self,
         file: &Mutex<File>,
         start: u64,
         stored_as: StoredAs,
-        values: &mut Vec<f32>,
+        mut hear: impl FnMut(&[u8]),
     ) -> std::io::Result<()> {
         let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
         file.seek(SeekFrom::Start(start))?;
@@ -145,7 +183,7 @@ impl Stored {
         while left > 0 {
             let bytes = &mut piece[..PIECE.min(left)];
             file.read_exact(bytes)?;
-            decode(bytes, stored_as, values);
+            hear(bytes);
             left -= bytes.len();
         }
         Ok(())

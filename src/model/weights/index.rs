@@ -1,7 +1,8 @@
 //! Which files hold the weights of a folder, and weights in several files, where an index says which file holds which tensor.
 
 use super::{INDEX, PICKLED, PICKLED_INDEX, SINGLE, Values, Weights};
-use crate::{Context, Error, Result};
+use crate::model::contents;
+use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
@@ -95,11 +96,14 @@ impl Values {
 
 /// Files are named without a folder, so that an index cannot point out of its own.
 fn read_index(path: &Path) -> Result<Index> {
-    let text = std::fs::read_to_string(path).context(|| format!("cannot read {}", path.display()))?;
-    let index: Index =
-        serde_json::from_str(&text).context(|| format!("{} is not an index of weights", path.display()))?;
+    let index: Index = serde_json::from_value(contents::json(path)?).map_err(|cause| {
+        Error::model(format!("{} is not an index of weights", path.display()))
+            .caused_by(cause)
+            .hint("an index has the key weight_map, which names the file of every tensor; fetch it again")
+    })?;
     match index.weight_map.values().find(|file| Path::new(file).file_name() != Some(OsStr::new(file))) {
-        Some(file) => Err(Error::model(format!("{}: `{file}` is not the name of a file", path.display()))),
+        Some(file) => Err(Error::model(format!("{}: `{file}` is not the name of a file", path.display()))
+            .hint("an index names files beside it; fetch it again")),
         None => Ok(index),
     }
 }

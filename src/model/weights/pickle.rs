@@ -1,10 +1,12 @@
 //! Reading `pytorch_model.bin`, the layout before safetensors: a zip archive whose pickle says which bytes are which tensor. The
 //! pickle is parsed by a library that knows the few instructions that tensors need. Nothing in it is ever executed.
 
-use super::file::{Place, Stored};
+use super::file::{Place, Stored, beginning};
 use super::{Entry, StoredAs, Values, Weights};
-use crate::{Error, Result};
+use crate::model::contents::Foreign;
+use crate::{Context, Error, Result};
 use pytorch_reader::{DType, PytorchReader};
+use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -14,6 +16,12 @@ impl Weights {
     /// # Errors
     /// A file that is no such archive, is cut short, or whose pickle holds anything but tensors.
     pub fn read_pickle(path: &Path) -> Result<Self> {
+        let failed = || format!("cannot read {}", path.display());
+        let mut file = File::open(path).context(failed)?;
+        let length = file.metadata().context(failed)?.len();
+        if let Some(foreign) = Foreign::in_pickle(&beginning(&mut file).context(failed)?) {
+            return Err(foreign.error(&path.display().to_string()));
+        }
         let reader = PytorchReader::new(path).map_err(|cause| {
             Error::model(format!("{} cannot be read as tensors saved by PyTorch", path.display()))
                 .caused_by(cause)
@@ -26,6 +34,11 @@ impl Weights {
             let dtype = stored_as(tensor.dtype());
             let place = Place::Pickle(tensor);
             let stored = Stored { path: Arc::clone(&shared), name: name.clone(), dtype, count, place };
+            // A view of few bytes may claim any shape.
+            if stored.bytes().is_none_or(|bytes| bytes > length) && stored.dtype.is_ok() {
+                let message = format!("{}: tensor `{name}` of shape {shape:?} is larger than the file", path.display());
+                return Err(Error::model(message).hint("the file is damaged, or was not written by torch.save"));
+            }
             weights.tensors.insert(name, Entry { shape, values: Values::Stored(stored) });
         }
         Ok(weights)

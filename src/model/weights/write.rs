@@ -78,7 +78,16 @@ impl Weights {
         write_beside(path, |file| {
             file.write_all(&header).context(|| cannot_write(path))?;
             for (name, entry) in &entries {
-                let values = entry.values()?;
+                let values = entry.values(false)?;
+                if let Some(place) = values.iter().position(|value| !value.is_finite()) {
+                    return Err(Error::divergence(format!(
+                        "{}: tensor `{name}` would be saved with {} at {:?}",
+                        self.place(entry),
+                        values[place],
+                        super::index(place, &entry.shape)
+                    ))
+                    .hint("training diverged: lower the learning rate"));
+                }
                 if let Some(value) = values.iter().find(|value| !fits(**value, stored_as)) {
                     return Err(Error::model(format!(
                         "{}: tensor `{name}` holds {value}, which {stored_as} cannot",
@@ -125,12 +134,11 @@ fn header(
 
 /// Whether a finite number stays finite.
 fn fits(value: f32, stored_as: StoredAs) -> bool {
-    !value.is_finite()
-        || match stored_as {
-            StoredAs::F32 => true,
-            StoredAs::F16 => half::f16::from_f32(value).is_finite(),
-            StoredAs::Bf16 => half::bf16::from_f32(value).is_finite(),
-        }
+    match stored_as {
+        StoredAs::F32 => true,
+        StoredAs::F16 => half::f16::from_f32(value).is_finite(),
+        StoredAs::Bf16 => half::bf16::from_f32(value).is_finite(),
+    }
 }
 
 fn encode(values: &[f32], stored_as: StoredAs, out: &mut impl Write) -> std::io::Result<()> {

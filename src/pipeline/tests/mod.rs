@@ -50,7 +50,9 @@ impl Bench {
     /// Plans, locks and opens a single stage, as its process would.
     fn draft(&self, graph: &Graph, key: &StageKey) -> Draft {
         self.store.plan(graph).unwrap();
-        self.store.begin(self.store.lock(key).unwrap()).unwrap()
+        let lock = self.store.lock(key).unwrap();
+        let claim = self.store.claim(&lock, &mut claim::Watch::new()).unwrap().unwrap();
+        self.store.begin(lock, claim).unwrap()
     }
 }
 

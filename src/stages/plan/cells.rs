@@ -27,7 +27,7 @@ impl Planner<'_> {
         let work = self.evaluation(run, &responder, explicit.is_some());
         let label = run.label(&format!("{}evaluate", iteration_label(iteration)));
         let seed = Some(run.start.seed);
-        let mut measured_by = vec![self.add(evaluate::POLICY, 2, &stage, inputs, seed, label, work)?];
+        let mut measured_by = vec![self.add(evaluate::POLICY, 3, &stage, inputs, seed, label, work)?];
         if let Some((kind, model)) = round.judge {
             measured_by.push(self.judge(run, kind, Some(model), &run.method.id, iteration)?);
         }
@@ -97,7 +97,7 @@ impl Planner<'_> {
         let work = work::reading(&models, 2, pairs, run.regime());
         let (size, seed) = (run.start.size, run.start.seed);
         let label = format!("{name}/{size}/seed {seed}/{}evaluate reward", iteration_label(iteration));
-        self.add(evaluate::REWARD, 3, &stage, inputs, Some(seed), label, work)
+        self.add(evaluate::REWARD, 4, &stage, inputs, Some(seed), label, work)
     }
 
     pub(super) fn heuristics(&mut self, run: &Run) -> Result<()> {
@@ -133,7 +133,7 @@ impl Planner<'_> {
         let (generation, dtype) = (run.hyper.generation.clone(), run.hyper.training.dtype);
         let stage = agreement::Stage { world, negatives, generation, dtype };
         let label = run.label(&format!("{}agreement", iteration_label(iteration)));
-        self.add(agreement::KIND, 1, &stage, inputs, Some(run.start.seed), label, work).map(Some)
+        self.add(agreement::KIND, 2, &stage, inputs, Some(run.start.seed), label, work).map(Some)
     }
 
     /// Lemma 4.1 is looked at once for each size and seed: at the last iteration of the method under study.

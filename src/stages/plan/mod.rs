@@ -12,14 +12,14 @@ mod stages;
 #[cfg(test)]
 mod tests;
 
-pub use stages::{Pretraining, bases};
+pub use stages::{HELD_OUT, Pretraining, bases};
 
 use super::work::Work;
 use crate::data::world::World;
 use crate::experiment::{Hyper, MethodPlan, Recipe, Study};
 use crate::methods::dpo::DpoPairs;
 use crate::methods::irl::Select;
-use crate::model::GptNeoXConfig;
+use crate::model::{GptNeoXConfig, ModelTokenizer};
 use crate::pipeline::{Graph, StageKey};
 use crate::{Error, Result};
 use std::collections::BTreeMap;
@@ -59,6 +59,7 @@ pub struct LocalData {
     pub blake3: String,
     /// Folder with a tokenizer.json.
     pub tokenizer: PathBuf,
+    /// Of the folder's files.
     pub tokenizer_blake3: String,
     pub vocabulary: usize,
     /// Posts in the file.
@@ -155,7 +156,7 @@ impl<'a> Planner<'a> {
     fn new(study: &'a Study, local: Option<&'a LocalData>) -> Result<Self> {
         let vocabulary = match local {
             Some(local) => local.vocabulary,
-            None => World::new(&study.world)?.tokenizer()?.get_vocab_size(true),
+            None => ModelTokenizer::of(&World::new(&study.world)?.tokenizer()?)?.vocabulary_size(),
         };
         let (works, datasets) = (BTreeMap::new(), BTreeMap::new());
         Ok(Self { study, local, vocabulary, graph: Graph::new(), cells: Vec::new(), works, datasets })

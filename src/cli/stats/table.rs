@@ -1,0 +1,320 @@
+//! Three columns of a table, read once: who is compared, what it is paired by, and the numbers.
+
+use super::{StatsArgs, csv, parquet};
+use crate::error::{Context, Error, Result};
+use foldhash::fast::RandomState;
+use indexmap::IndexSet;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+
+/// How much of a file is read to tell its format; a csv's header must lie within it.
+pub(super) const HEAD: usize = 1 << 20;
+
+/// The values of one group, in the order of the table.
+pub(super) struct Group {
+    pub name: String,
+    /// Numbers of the units, the same for a unit in all groups.
+    pub units: Vec<u32>,
+    pub values: Vec<f64>,
+}
+
+/// The distinct names of a column, numbered from 0 in the order of their first appearance.
+#[derive(Default)]
+pub(super) struct Names(IndexSet<Box<[u8]>, RandomState>);
+
+impl Names {
+    /// The number of the name `name`; the name of a new one must be text.
+    ///
+    /// # Errors
+    /// Bytes that are not UTF-8, or more names than there are numbers.
+    pub fn number(&mut self, name: &[u8]) -> std::result::Result<u32, BadName> {
+        let place = match self.0.get_index_of(name) {
+            Some(place) => place,
+            None if std::str::from_utf8(name).is_ok() => self.0.insert_full(name.into()).0,
+            None => return Err(BadName::NotText),
+        };
+        u32::try_from(place).map_err(|_| BadName::TooMany)
+    }
+
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn get(&self, number: u32) -> String {
+        self.0.get_index(number as usize).map_or_else(String::new, |name| String::from_utf8_lossy(name).into_owned())
+    }
+}
+
+/// Why a cell is no name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum BadName {
+    NotText,
+    TooMany,
+}
+
+/// The named columns of a table, row by row.
+#[derive(Default)]
+pub(super) struct Rows {
+    pub groups: Names,
+    pub units: Names,
+    pub group: Vec<u32>,
+    pub unit: Vec<u32>,
+    pub value: Vec<f64>,
+}
+
+/// The groups of a table, in the order of first appearance.
+pub(super) struct Groups {
+    pub list: Vec<Group>,
+    /// How many units there are in all groups together.
+    pub units: usize,
+}
+
+/// Reads the columns that `args` names, and no others.
+///
+/// # Errors
+/// A file that is no table, a column that is absent or of a type that is not read, a cell without a value, or a unit that
+/// occurs twice in a group.
+pub(super) fn read(args: &StatsArgs) -> Result<Groups> {
+    let path = args.file.as_path();
+    let reading = || format!("reading the table {}", path.display());
+    let mut file = File::open(path).context(reading)?;
+    let mut head = Vec::new();
+    (&mut file).take(HEAD as u64).read_to_end(&mut head).context(reading)?;
+    let rows = match Content::of(&head) {
+        Content::Parquet => parquet::read(path, &file, args)?,
+        Content::Text => csv::read(path, head, file, args)?,
+        Content::Other(what, remedy) => {
+            return Err(Error::data(format!("{} is {what}, not a csv or parquet table", path.display())).hint(remedy));
+        }
+    };
+    rows.groups(path)
+}
+
+/// What a file is, by how it begins.
+enum Content {
+    Parquet,
+    Text,
+    /// Something else that a table may be taken for, and what to do about it.
+    Other(&'static str, &'static str),
+}
+
+impl Content {
+    fn of(head: &[u8]) -> Self {
+        const BEGINNINGS: [(&[u8], &str, &str); 13] = [
+            (b"PARE", "an encrypted parquet file", "write it again without encryption"),
+            (b"\x1f\x8b", "compressed by gzip", "unpack it first: `gunzip FILE`"),
+            (b"\x28\xb5\x2f\xfd", "compressed by zstd", "unpack it first: `zstd -d FILE`"),
+            (b"BZh", "compressed by bzip2", "unpack it first: `bunzip2 FILE`"),
+            (b"\xfd7zXZ\0", "compressed by xz", "unpack it first: `unxz FILE`"),
+            (b"PK\x03\x04", "a zip archive, as Excel's .xlsx is", "unpack it first, or save the sheet as csv"),
+            (b"\xd0\xcf\x11\xe0", "an old Excel workbook", "save the sheet as csv"),
+            (b"ARROW1", "an Arrow (feather) file", "write it as parquet: `to_parquet`, `write_parquet`"),
+            (b"FEA1", "a feather file", "write it as parquet: `to_parquet`, `write_parquet`"),
+            (b"SQLite format 3\0", "an SQLite database", "export the query's result as csv"),
+            (b"\xff\xfe", "UTF-16 text", "write it as UTF-8: `iconv -f UTF-16 -t UTF-8 FILE > NEW`"),
+            (b"\xfe\xff", "UTF-16 text", "write it as UTF-8: `iconv -f UTF-16 -t UTF-8 FILE > NEW`"),
+            (
+                b"version https://git-lfs.github.com/spec/",
+                "a git-lfs pointer, which stands for a file that was not fetched",
+                "fetch the file itself: `git lfs pull`",
+            ),
+        ];
+        if head.starts_with(b"PAR1") {
+            return Self::Parquet;
+        }
+        if let Some((_, what, remedy)) = BEGINNINGS.iter().find(|(beginning, ..)| head.starts_with(beginning)) {
+            return Self::Other(what, remedy);
+        }
+        let text = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head).trim_ascii_start();
+        let begins =
+            |with: &str| text.get(..with.len()).is_some_and(|start| start.eq_ignore_ascii_case(with.as_bytes()));
+        if text.is_empty() {
+            Self::Other("empty", "give a csv file with a header and one row per unit")
+        } else if ["<!doctype", "<html", "<?xml"].into_iter().any(begins) {
+            Self::Other(
+                "a web page",
+                "what was downloaded is a page of a site, often an error: download the file itself",
+            )
+        } else if text.starts_with(b"{") || text.starts_with(b"[") {
+            Self::Other("JSON", "write the rows as csv or parquet: `pandas.read_json(FILE, lines=True).to_csv(NEW)`")
+        } else if head[..head.len().min(4096)].contains(&0) {
+            Self::Other(
+                "not text, or text in another encoding than UTF-8",
+                "write it as UTF-8 csv; UTF-16 text becomes it by `iconv -f UTF-16LE -t UTF-8 FILE > NEW`",
+            )
+        } else {
+            Self::Text
+        }
+    }
+}
+
+impl Rows {
+    /// # Errors
+    /// No rows, or a unit that occurs twice in a group.
+    fn groups(self, path: &Path) -> Result<Groups> {
+        if self.value.is_empty() {
+            return Err(Error::data(format!("{}: the table has no rows", path.display())).hint("give one row per unit"));
+        }
+        let mut sizes = vec![0; self.groups.len()];
+        self.group.iter().for_each(|group| sizes[*group as usize] += 1);
+        let empty = |(number, size): (u32, usize)| Group {
+            name: self.groups.get(number),
+            units: Vec::with_capacity(size),
+            values: Vec::with_capacity(size),
+        };
+        let mut list: Vec<Group> = (0..).zip(sizes).map(empty).collect();
+        for ((group, unit), value) in self.group.iter().zip(&self.unit).zip(&self.value) {
+            let group = &mut list[*group as usize];
+            group.units.push(*unit);
+            group.values.push(*value);
+        }
+        // The last group that each unit was seen in.
+        let mut seen = vec![usize::MAX; self.units.len()];
+        for (place, group) in list.iter().enumerate() {
+            for unit in &group.units {
+                if std::mem::replace(&mut seen[*unit as usize], place) == place {
+                    return Err(self.twice(path));
+                }
+            }
+        }
+        Ok(Groups { list, units: seen.len() })
+    }
+
+    /// The error that names the first row whose unit its group has already.
+    fn twice(&self, path: &Path) -> Error {
+        let mut first = std::collections::HashMap::new();
+        let repeated = self.group.iter().zip(&self.unit).enumerate().find_map(|(row, (group, unit))| {
+            first.insert((group, unit), row).map(|before| (before, row, *group, *unit))
+        });
+        let (before, row, group, unit) = repeated.unwrap_or_default();
+        Error::data(format!(
+            "{}: unit {:?} occurs twice in group {:?}, in rows {} and {}",
+            path.display(),
+            self.units.get(unit),
+            self.groups.get(group),
+            before + 1,
+            row + 1
+        ))
+        .hint("aggregate the table to one row per group and unit first, or give a finer --unit column")
+    }
+}
+
+/// A name of a column that must occur once among `columns`.
+///
+/// # Errors
+/// A name that is absent or occurs twice; so does one of any other column, since one of the two was meant to be another.
+pub(super) fn place(path: &Path, columns: &[String], name: &str) -> Result<usize> {
+    columns.iter().position(|column| column == name).ok_or_else(|| {
+        let names: Vec<&str> = columns.iter().map(String::as_str).collect();
+        unknown(&format!("{} has no column {name:?}", path.display()), name, "columns", &names)
+    })
+}
+
+/// Refuses a table in which a column name occurs twice. Columns without a name are not names.
+pub(super) fn check_once(path: &Path, columns: &[String]) -> Result<()> {
+    let mut places = std::collections::HashMap::new();
+    for (place, name) in columns.iter().enumerate().filter(|(_, name)| !name.is_empty()) {
+        if let Some(first) = places.insert(name, place) {
+            return Err(Error::data(format!(
+                "{}: the column name {name:?} occurs twice, as columns {} and {}",
+                path.display(),
+                first + 1,
+                place + 1
+            ))
+            .hint("rename or remove one of them: which of the two is meant cannot be told"));
+        }
+    }
+    Ok(())
+}
+
+/// An error for a name that is none of `known`, with the nearest of them.
+pub(super) fn unknown(message: &str, name: &str, what: &str, known: &[&str]) -> Error {
+    /// Names that are listed; a table may have thousands.
+    const LISTED: usize = 50;
+    let similarity = |other: &str| strsim::jaro_winkler(&name.to_lowercase(), &other.to_lowercase());
+    let nearest = known.iter().copied().filter(|other| similarity(other) > 0.75);
+    let nearest = nearest.max_by(|a, b| similarity(a).total_cmp(&similarity(b)));
+    let suggestion = nearest.map(|nearest| format!("did you mean {nearest:?}? ")).unwrap_or_default();
+    let more = match known.len().saturating_sub(LISTED) {
+        0 => String::new(),
+        more => format!(", … ({more} more)"),
+    };
+    let listed = known[..known.len().min(LISTED)].join(", ");
+    Error::data(message).hint(format!("{suggestion}the {what} are: {listed}{more}"))
+}
+
+/// The error for a cell that is not what its column must have; `row` counts from 0.
+pub(super) fn bad_cell(path: &Path, column: &str, row: usize, found: &str) -> Error {
+    Error::data(format!("{}: column {column:?} has {found} in row {} (header not counted)", path.display(), row + 1))
+        .hint("every row needs a group, a unit and a finite number; remove failed units and say how many there were")
+}
+
+/// The error for bytes that are no name.
+pub(super) fn bad_name(path: &Path, column: &str, row: usize, bytes: &[u8], why: BadName) -> Error {
+    match why {
+        BadName::NotText => {
+            let found = format!("{:?}, which is not UTF-8,", String::from_utf8_lossy(bytes));
+            bad_cell(path, column, row, &found)
+                .hint("write the table as UTF-8, such as by `iconv -f LATIN1 -t UTF-8 FILE > NEW`")
+        }
+        BadName::TooMany => {
+            Error::data(format!("{}: column {column:?} has more than {} different values", path.display(), u32::MAX))
+                .hint("name a column of groups or units")
+        }
+    }
+}
+
+/// A finite number or boolean from text.
+///
+/// # Errors
+/// Anything else, with what it looks like.
+pub(super) fn number(path: &Path, column: &str, row: usize, cell: &[u8]) -> Result<f64> {
+    let text = std::str::from_utf8(cell).ok().map(str::trim);
+    if let Some(value) = text.and_then(|text| text.parse::<f64>().ok()).filter(|value| value.is_finite()) {
+        return Ok(value);
+    }
+    match text {
+        Some("") => return Err(bad_cell(path, column, row, "nothing")),
+        Some("true" | "True" | "TRUE") => return Ok(1.0),
+        Some("false" | "False" | "FALSE") => return Ok(0.0),
+        _ => {}
+    }
+    let error = bad_cell(path, column, row, &format!("{:?}", String::from_utf8_lossy(cell)));
+    let with_point = text.map(|text| text.replace(',', ".")).unwrap_or_default();
+    let without = text.map(|text| text.replace([',', '\'', '_', ' ', '\u{a0}', '\u{202f}'], "")).unwrap_or_default();
+    let is_number = |text: &str| text.parse::<f64>().is_ok_and(f64::is_finite);
+    Err(if is_number(&with_point) {
+        error.hint("a comma may stand for the decimal point or part thousands: write numbers as 1234.5")
+    } else if is_number(&without) {
+        error.hint("write numbers without signs between their thousands, as 1234.5")
+    } else {
+        error
+    })
+}
+
+/// `read`, and any panic of a parser as an error that names `path`. Parsers of foreign bytes should have none; this is for those
+/// that nobody has found.
+pub(super) fn guarded<T>(path: &Path, read: impl FnOnce() -> Result<T>) -> Result<T> {
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| {}));
+    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(read));
+    std::panic::set_hook(hook);
+    result.unwrap_or_else(|_| Err(damaged(path, "its contents contradict each other")))
+}
+
+/// The error for a parquet file that cannot be read.
+pub(super) fn damaged(path: &Path, why: &str) -> Error {
+    Error::data(format!("reading the table {}: {why}", path.display()))
+        .hint("the file is cut short or damaged: write or fetch it again")
+}
+
+/// The next bytes of `source` into `buffer`, as many as fit; 0 at the end.
+pub(super) fn fill(source: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
+    loop {
+        match source.read(buffer) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            other => return other,
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! Which attempt computes a stage, told to other nodes: one file per attempt, rewritten while it lives.
+//!
+//! `claims/<key>.<number>` is created whole and only if its name is free, with a number above all earlier ones: the highest
+//! holds the stage. `claims/<key>.<number>.over` says that this attempt is over. Numbers grow until the stage is finished;
+//! then all of them go.
+
+use super::key::StageKey;
+use super::lock::StageLock;
+use super::store::Store;
+use crate::error::Result;
+use crate::files;
+use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::hash::{BuildHasher, RandomState};
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime};
+
+/// Seconds without a sign of life after which an attempt on another node counts as over.
+pub const SILENCE_ENV: &str = "TOUCHSTONE_SILENCE_SECONDS";
+const SILENCE: f64 = 90.0;
+/// Signs of life within that time.
+const BEATS: f64 = 9.0;
+
+/// How long a claim must not have changed to count as given up.
+fn silence() -> Duration {
+    let seconds = std::env::var(SILENCE_ENV).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(SILENCE);
+    Duration::try_from_secs_f64(seconds).unwrap_or(Duration::from_secs_f64(SILENCE))
+}
+
+/// The contents of a claim.
+#[derive(Serialize, Deserialize)]
+struct Record {
+    attempt: String,
+    /// [`StageLock::realm`] of the attempt.
+    realm: Option<String>,
+    beat: u64,
+}
+
+impl Record {
+    /// Always the same length, so that it can be rewritten in place: a reader never finds the file empty, and a full disk
+    /// has room for it.
+    fn bytes(&self) -> Vec<u8> {
+        const LENGTH: usize = 255;
+        // Strings and a number always become JSON.
+        let text = serde_json::to_string(self).unwrap_or_default();
+        format!("{text:LENGTH$}\n").into_bytes()
+    }
+}
+
+/// One attempt's hold on a stage. Dropping it says that the attempt is over.
+#[derive(Debug)]
+pub struct Claim {
+    folder: PathBuf,
+    key: StageKey,
+    number: u64,
+    attempt: String,
+    heart: Option<(Sender<()>, JoinHandle<()>)>,
+    settled: bool,
+}
+
+impl Claim {
+    /// A random name that no other attempt has.
+    pub(super) fn attempt(&self) -> &str {
+        &self.attempt
+    }
+
+    /// Whether a later attempt holds the stage, since this one seemed to be over.
+    pub(super) fn is_superseded(&self) -> bool {
+        Claims::of(&self.folder, &self.key).is_ok_and(|claims| claims.highest > Some(self.number))
+    }
+
+    /// Removes this claim and all before it: the artifact is there, and nobody need know any more.
+    pub(super) fn settle(mut self) {
+        self.settled = true;
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        if let Some((stop, heart)) = self.heart.take() {
+            drop(stop);
+            let _ = heart.join();
+        }
+        // Where this fails, the lock or the silence will say the same.
+        if self.settled {
+            let _ = remove(&self.folder, &self.key, self.number);
+        } else {
+            let _ = say_over(&self.folder, &self.key, self.number);
+        }
+    }
+}
+
+/// Names of `folder` that are about one stage.
+#[derive(Debug, Default, PartialEq)]
+struct Claims {
+    /// Of the newest attempt.
+    highest: Option<u64>,
+    /// Whether that one is known to be over.
+    over: bool,
+}
+
+impl Claims {
+    fn of(folder: &Path, key: &StageKey) -> Result<Self> {
+        let mut claims = Self::default();
+        for (number, over) in numbers(folder, key)?.into_iter() {
+            if claims.highest < Some(number) {
+                claims = Self { highest: Some(number), over: false };
+            }
+            claims.over |= over && claims.highest == Some(number);
+        }
+        Ok(claims)
+    }
+}
+
+/// Number of every claim on `key`, and whether the name says that it is over.
+fn numbers(folder: &Path, key: &StageKey) -> Result<Vec<(u64, bool)>> {
+    let prefix = format!("{key}.");
+    let parse = |name: &String| {
+        let rest = name.strip_prefix(&prefix)?;
+        Some(match rest.strip_suffix(".over") {
+            Some(number) => (number.parse().ok()?, true),
+            None => (rest.parse().ok()?, false),
+        })
+    };
+    Ok(files::names_in(folder)?.iter().filter_map(parse).collect())
+}
+
+/// Removes the claims on `key` up to `number`; their ends last, so that none seems alive again meanwhile.
+fn remove(folder: &Path, key: &StageKey, number: u64) -> Result<()> {
+    let mut found = numbers(folder, key)?;
+    found.sort_by_key(|(_, over)| *over);
+    for (number, over) in found.into_iter().filter(|(found, _)| *found <= number) {
+        files::remove_file(&path_of(folder, key, number, over))?;
+    }
+    Ok(())
+}
+
+fn say_over(folder: &Path, key: &StageKey, number: u64) -> Result<()> {
+    let path = path_of(folder, key, number, true);
+    File::create(&path).map(|_| ()).map_err(|cause| files::failed("create", &path, cause))
+}
+
+fn path_of(folder: &Path, key: &StageKey, number: u64, over: bool) -> PathBuf {
+    folder.join(format!("{key}.{number}{}", if over { ".over" } else { "" }))
+}
+
+/// What one process has seen of other nodes' claims: their bytes, and since when these are the same by its own clock. The
+/// clocks of two nodes are never compared.
+#[derive(Debug)]
+pub struct Watch {
+    silence: Duration,
+    seen: HashMap<PathBuf, (Vec<u8>, Instant)>,
+}
+
+impl Watch {
+    pub(super) fn new() -> Self {
+        Self { silence: silence(), seen: HashMap::new() }
+    }
+
+    /// Whether some attempt that may be alive holds the stage that `lock` is of.
+    pub(super) fn sees_holder(&mut self, store: &Store, lock: &StageLock) -> Result<bool> {
+        let (folder, key) = (store.claims(), lock.key());
+        let Claims { highest: Some(number), over: false } = Claims::of(&folder, &key)? else { return Ok(false) };
+        let path = path_of(&folder, &key, number, false);
+        let bytes = match fs::read(&path) {
+            Err(cause) if cause.kind() == ErrorKind::NotFound => Vec::new(),
+            read => read.map_err(|cause| files::failed("read", &path, cause))?,
+        };
+        // Whoever had the lock that we have now is gone.
+        let realm = serde_json::from_slice::<Record>(&bytes).ok().and_then(|record| record.realm);
+        if realm.is_some() && realm == lock.realm() {
+            return Ok(false);
+        }
+        let now = Instant::now();
+        let (_, since) = match self.seen.get(&path) {
+            Some((before, since)) if *before == bytes => (before, *since),
+            _ => {
+                self.seen.insert(path, (bytes, now));
+                return Ok(true);
+            }
+        };
+        if now.duration_since(since) < self.silence {
+            return Ok(true);
+        }
+        say_over(&folder, &key, number)?;
+        Ok(false)
+    }
+}
+
+impl Store {
+    /// Claims the stage of `lock` for this process; `None` if another attempt that may be alive has it.
+    pub(super) fn claim(&self, lock: &StageLock, watch: &mut Watch) -> Result<Option<Claim>> {
+        if watch.sees_holder(self, lock)? {
+            return Ok(None);
+        }
+        let (folder, key) = (self.claims(), lock.key());
+        let number = Claims::of(&folder, &key)?.highest.map_or(0, |number| number + 1);
+        let attempt = format!("{:016x}", RandomState::new().hash_one((std::process::id(), SystemTime::now())));
+        let mut record = Record { attempt: attempt.clone(), realm: lock.realm(), beat: 0 };
+        let path = path_of(&folder, &key, number, false);
+        if !files::create_new(&path, &record.bytes())? {
+            return Ok(None);
+        }
+        let pause = watch.silence.div_f64(BEATS);
+        let (stop, stopped) = mpsc::channel();
+        // A thread of its own that waits for no disk: whoever computes or syncs must not seem dead.
+        let heart = std::thread::spawn(move || {
+            while stopped.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
+                record.beat += 1;
+                // A beat that fails is made up for by the next one.
+                let _ = File::options().write(true).open(&path).and_then(|mut file| file.write_all(&record.bytes()));
+            }
+        });
+        Ok(Some(Claim { folder, key, number, attempt, heart: Some((stop, heart)), settled: false }))
+    }
+
+    /// Whether another process, on this machine or on another node, may be computing `key` now.
+    pub(super) fn is_taken(&self, key: &StageKey, watch: &mut Watch) -> Result<bool> {
+        match self.try_lock(key)? {
+            Some(lock) => watch.sees_holder(self, &lock),
+            None => Ok(true),
+        }
+    }
+
+    pub(super) fn claims(&self) -> PathBuf {
+        self.root().join("claims")
+    }
+}

@@ -1,0 +1,44 @@
+//! What attempts that are over have left behind.
+
+use super::claim::Watch;
+use super::key::StageKey;
+use super::store::{Store, attempt_at};
+use crate::error::Result;
+use crate::files;
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+impl Store {
+    /// Removes what attempts that are over have left. Called when a pool starts and when it ends.
+    pub fn clean(&self) -> Result<()> {
+        self.leftovers()?.iter().try_for_each(|path| files::remove(path))
+    }
+
+    /// Drafts of attempts that are known to be over; of finished stages checkpoints and claims too. The checkpoints of a
+    /// stage that is not finished are what its next attempt goes on from.
+    pub(super) fn leftovers(&self) -> Result<Vec<PathBuf>> {
+        // Listed before claims are looked at: every attempt makes its claim before its folders.
+        let list = |folder: PathBuf| -> Result<Vec<(StageKey, PathBuf)>> {
+            let names = files::names_in(&folder)?;
+            Ok(names.iter().filter_map(|name| Some((attempt_at(name)?, folder.join(name)))).collect())
+        };
+        let drafts = list(self.tmp())?;
+        let rest: Vec<_> = list(self.scratch())?.into_iter().chain(list(self.claims())?).collect();
+        let keys: BTreeSet<StageKey> = drafts.iter().chain(&rest).map(|(key, _)| *key).collect();
+        let (mut watch, mut over, mut finished) = (Watch::new(), BTreeSet::new(), BTreeSet::new());
+        for key in keys {
+            // Where a lock cannot be had, nothing is known.
+            let Ok(Some(lock)) = self.try_lock(&key) else { continue };
+            if !watch.sees_holder(self, &lock)? {
+                over.insert(key);
+                finished.extend(self.is_complete(&key).then_some(key));
+            }
+        }
+        let of = |all: Vec<(StageKey, PathBuf)>, keys: &BTreeSet<StageKey>| {
+            all.into_iter().filter(|(key, _)| keys.contains(key)).map(|(_, path)| path).collect::<Vec<_>>()
+        };
+        let mut found = of(drafts, &over);
+        found.extend(of(rest, &finished));
+        Ok(found)
+    }
+}
