@@ -35,14 +35,10 @@ impl Desk {
     /// `touchstone <words>`, with its cache in this folder and nothing of the tester's own hub settings.
     fn touchstone(&self, endpoint: &str, words: &[&str]) -> Command {
         let mut command = Command::cargo_bin("touchstone").unwrap();
-        for name in [
-            "HF_TOKEN",
-            "HF_TOKEN_PATH",
-            "HF_HUB_CACHE",
-            "HUGGINGFACE_HUB_CACHE",
-            "HF_HUB_OFFLINE",
-            "HF_HUB_DOWNLOAD_TIMEOUT",
-        ] {
+        let outer =
+            ["HF_", "HUGGING", "TRANSFORMERS_", "XDG_CACHE", "REQUESTS_CA", "CURL_CA", "SSL_CERT", "TOUCHSTONE_"];
+        let variables = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+        for name in variables.filter(|name| outer.iter().any(|prefix| name.starts_with(prefix))) {
             command.env_remove(name);
         }
         command
@@ -76,10 +72,15 @@ impl Desk {
     }
 }
 
-/// What a command that must fail says, without the terminal's line breaks and with the server's port named.
+/// Exit codes of the kinds of failure (docs/errors.md).
+const CONFIGURATION: i32 = 3;
+const MODEL: i32 = 5;
+const HUB: i32 = 9;
+
+/// What a command that must end with `code` says, without the terminal's line breaks and with the server's port named.
 #[track_caller]
-fn failure(command: &mut Command) -> String {
-    let output = command.assert().code(1).get_output().stderr.clone();
+fn failure(command: &mut Command, code: i32) -> String {
+    let output = command.assert().code(code).get_output().stderr.clone();
     let text = String::from_utf8(output).unwrap().replace(['│', '×'], " ");
     let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
     // The terminal may break a line after a slash.
@@ -88,9 +89,12 @@ fn failure(command: &mut Command) -> String {
 
 macro_rules! assert_failure {
     ($name:expr, $command:expr) => {
+        assert_failure!($name, $command, HUB)
+    };
+    ($name:expr, $command:expr, $code:expr) => {
         insta::with_settings!(
             {filters => vec![(r"127\.0\.0\.1:\d+", "127.0.0.1:PORT"), (r" \(os error \d+\)", "")]},
-            { insta::assert_snapshot!($name, failure($command)) }
+            { insta::assert_snapshot!($name, failure($command, $code)) }
         )
     };
 }
@@ -205,7 +209,7 @@ fn a_hub_that_cannot_be_reached_or_must_not_be_asked_is_said_with_a_remedy() {
     assert_failure!("offline", desk.score(&hub_server::nobody(), &pinned()).env("HF_HUB_OFFLINE", "1"));
     let mut branch = desk.score(&hub_server::nobody(), "hf:o/n@main");
     assert_failure!("offline_branch", branch.env("HF_HUB_OFFLINE", "1"));
-    assert_failure!("unpinned", &mut desk.score(&hub_server::nobody(), "hf:o/n"));
+    assert_failure!("unpinned", &mut desk.score(&hub_server::nobody(), "hf:o/n"), CONFIGURATION);
 }
 
 /// A repository of one large file, of so many bytes that no two places look alike.
@@ -274,7 +278,7 @@ fn a_connection_over_which_nothing_comes_is_given_up_and_the_next_goes_on() {
     // The file is no model, so the command fails; but later.
     let mut command = desk.score(&server.endpoint(), &pinned());
     std::fs::copy(fixture("pythia/config.json"), large.folder.path().join("config.json")).unwrap();
-    let said = failure(command.env("HF_HUB_DOWNLOAD_TIMEOUT", "1"));
+    let said = failure(command.env("HF_HUB_DOWNLOAD_TIMEOUT", "1"), MODEL);
     assert!(said.contains("stopped at 200.00 kB of 300.00 kB"), "{said}");
     assert_eq!(downloads(&server), [LARGE.to_owned(), format!("{LARGE} from 200000")]);
 }
@@ -437,4 +441,187 @@ fn a_disk_that_takes_no_more_is_said_and_what_has_come_is_kept() {
     command.assert().success();
     desk.assert_golden();
     assert_eq!(downloads(&server), [format!("{LARGE} from 8192")]);
+}
+
+// --- The environment and caches of others ---
+
+/// A cache as Python's `hf download` leaves it: blobs, links, a ref, and nothing about files that the repository lacks.
+#[cfg(unix)]
+fn pythons_cache(hub: &Path, from: &Path, files: &[&str]) -> PathBuf {
+    let cache = hub.join("models--o--n");
+    let snapshot = cache.join("snapshots").join(COMMIT);
+    for folder in ["blobs", "refs/refs/pr"].map(|name| cache.join(name)).iter().chain([&snapshot]) {
+        std::fs::create_dir_all(folder).unwrap();
+    }
+    for branch in ["main", "refs/pr/1"] {
+        std::fs::write(cache.join("refs").join(branch), COMMIT).unwrap();
+    }
+    for name in files {
+        let bytes = std::fs::read(from.join(name)).unwrap();
+        let blob = etag(name, &bytes);
+        std::fs::write(cache.join("blobs").join(&blob), bytes).unwrap();
+        std::os::unix::fs::symlink(Path::new("../../blobs").join(blob), snapshot.join(name)).unwrap();
+    }
+    snapshot
+}
+
+#[cfg(unix)]
+#[test]
+fn offline_a_cache_of_pythons_serves_and_what_it_does_not_have_is_absent() {
+    let desk = Desk::new();
+    let here = |name: &str| desk.folder.path().join(name);
+    let snapshot = pythons_cache(&here("hf/hub"), &fixture("pythia"), &["config.json", LARGE]);
+    let offline = |model: &str| {
+        let mut command = desk.score("http://127.0.0.1:1", model);
+        command.env("HF_HUB_OFFLINE", "1");
+        command
+    };
+    for model in [pinned(), "hf:o/n@main".into(), "hf:o/n@refs/pr/1".into()] {
+        offline(&model).assert().success();
+        desk.assert_golden();
+    }
+    // Copies instead of links, as without the right to make them.
+    let link = snapshot.join("config.json");
+    let bytes = std::fs::read(&link).unwrap();
+    std::fs::remove_file(&link).unwrap();
+    std::fs::write(&link, &bytes).unwrap();
+    offline(&pinned()).assert().success();
+    desk.assert_golden();
+
+    // A list of the commit's files tells what was not downloaded from what is not there.
+    let tree = here("hf/hub/models--o--n/trees").join(format!("{COMMIT}.json"));
+    std::fs::create_dir_all(tree.parent().unwrap()).unwrap();
+    let files = r#"{"config.json": {}, "model.safetensors": {}, "tokenizer.json": {}}"#;
+    std::fs::write(&tree, format!(r#"{{"format_version": 1, "files": {files}}}"#)).unwrap();
+    let said = failure(&mut offline(&pinned()), HUB);
+    assert!(said.contains("tokenizer.json of hf:o/n") && said.contains("is not in the cache"), "{said}");
+    std::fs::remove_file(&tree).unwrap();
+
+    // A needed file that is not there, and a link whose blob is gone, are errors.
+    let weights = snapshot.join(LARGE);
+    std::fs::remove_file(weights.canonicalize().unwrap()).unwrap();
+    let said = failure(&mut offline(&pinned()), HUB);
+    assert!(said.contains("a link in the cache that leads nowhere"), "{said}");
+    std::fs::remove_file(weights).unwrap();
+    let said = failure(&mut offline(&pinned()), HUB);
+    assert!(said.contains("model.safetensors of hf:o/n") && said.contains("is not in the cache"), "{said}");
+}
+
+#[cfg(unix)]
+#[test]
+fn shards_in_a_cache_of_pythons_are_found_offline() {
+    let cache = TempDir::new().unwrap();
+    let shards = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"];
+    let files = [&["config.json", "model.safetensors.index.json"], &shards[..]].concat();
+    let snapshot = pythons_cache(cache.path(), &fixture("sharded"), &files);
+    let fetch = || {
+        Hub::at("http://127.0.0.1:1", cache.path(), true)?.fetch(&model(), &["config.json", LARGE], &["tokenizer.json"])
+    };
+    assert_eq!(fetch().unwrap(), snapshot);
+    std::fs::remove_file(snapshot.join(shards[1])).unwrap();
+    assert!(fetch().unwrap_err().to_string().starts_with(shards[1]));
+}
+
+#[test]
+fn a_hub_that_does_not_answer_leaves_a_branch_where_it_was() {
+    let (desk, server) = (Desk::new(), Server::start("o/n", &fixture("pythia")));
+    desk.score(&server.endpoint(), "hf:o/n@main").assert().success();
+    desk.assert_golden();
+    let said = desk.score(&hub_server::nobody(), "hf:o/n@main").assert().success().get_output().stderr.clone();
+    desk.assert_golden();
+    let said = String::from_utf8(said).unwrap();
+    assert!(said.contains(&format!("is read from the cache as hf:o/n@{COMMIT}")), "{said}");
+}
+
+#[test]
+fn the_cache_is_where_the_variables_say() {
+    let (desk, server) = (Desk::new(), Server::start("o/n", &fixture("pythia")));
+    let at = |set: &[(&str, &str)], place: &str| {
+        let mut command = desk.score(&server.endpoint(), &pinned());
+        command.env_remove("HF_HOME").env("HOME", desk.folder.path().join("home")).envs(set.iter().copied());
+        command.assert().success();
+        desk.assert_golden();
+        let found = desk.folder.path().join(place).join("models--o--n/snapshots").join(COMMIT).join("config.json");
+        assert!(found.is_file(), "{set:?}: nothing at {place}");
+        assert!(!desk.folder.path().join("~").exists(), "a folder is called `~`");
+    };
+    at(&[], "home/.cache/huggingface/hub");
+    at(&[("HF_HOME", "~/x")], "home/x/hub");
+    at(&[("HF_HOME", "$WHERE/${WHERE}"), ("WHERE", "w")], "w/w/hub");
+    at(&[("HF_HUB_CACHE", "~/cache"), ("HF_HOME", "elsewhere")], "home/cache");
+    at(&[("HUGGINGFACE_HUB_CACHE", "old")], "old");
+    at(&[("XDG_CACHE_HOME", "xdg")], "xdg/huggingface/hub");
+    // Copies where links are not wanted.
+    at(&[("HF_HOME", "copies"), ("HF_HUB_DISABLE_SYMLINKS", "1")], "copies/hub");
+    let copied = desk.folder.path().join("copies/hub/models--o--n/snapshots").join(COMMIT).join(LARGE);
+    assert!(!copied.is_symlink() && copied.is_file());
+}
+
+#[test]
+fn tokens_are_found_as_python_finds_them() {
+    let (desk, server) = (Desk::new(), Server::start("o/n", &fixture("pythia")));
+    server.fault(Fault::Gated { token: "hf_secret" });
+    std::fs::create_dir_all(desk.folder.path().join("hf")).unwrap();
+    for (place, set) in [
+        ("hf/token", vec![]),
+        ("mine", vec![("HF_TOKEN_PATH", "mine")]),
+        ("none", vec![("HUGGING_FACE_HUB_TOKEN", " hf_secret\n")]),
+        ("none", vec![("HF_TOKEN", "hf_secret")]),
+    ] {
+        let file = desk.folder.path().join(place);
+        std::fs::write(&file, "\n hf_secret \r\n").unwrap();
+        let mut command = desk.score(&server.endpoint(), &pinned());
+        command.envs(set.iter().copied());
+        if place == "none" {
+            std::fs::remove_file(&file).unwrap();
+        }
+        command.assert().success();
+        desk.assert_golden();
+        failure(command.env("HF_HUB_DISABLE_IMPLICIT_TOKEN", "yes").env("HF_HUB_CACHE", "empty"), HUB);
+        let _ = std::fs::remove_file(file);
+        std::fs::remove_dir_all(desk.folder.path().join("hf/hub")).unwrap();
+    }
+}
+
+#[test]
+fn variables_that_cannot_be_meant_are_refused_by_name() {
+    let (desk, server) = (Desk::new(), Server::start("o/n", &fixture("pythia")));
+    for (name, value, code) in [
+        ("HF_HUB_DOWNLOAD_TIMEOUT", "soon", CONFIGURATION),
+        ("HF_HUB_ETAG_TIMEOUT", "-1", CONFIGURATION),
+        ("HF_ENDPOINT", "huggingface.co", HUB),
+        ("REQUESTS_CA_BUNDLE", "nowhere.pem", HUB),
+    ] {
+        let said = failure(desk.score(&server.endpoint(), &pinned()).env(name, value), code);
+        assert!(said.contains(name), "{said}");
+    }
+}
+
+#[test]
+fn a_proxy_is_used_except_where_it_is_told_not_to_be() {
+    let (desk, server) = (Desk::new(), Server::start("o/n", &fixture("pythia")));
+    let proxied = |no_proxy: &str| {
+        let mut command = desk.score(&server.endpoint(), &pinned());
+        command.env("NO_PROXY", no_proxy).env("HTTP_PROXY", hub_server::nobody()).env_remove("http_proxy");
+        command
+    };
+    assert!(failure(&mut proxied(""), HUB).contains("cannot reach"));
+    proxied("127.0.0.1,localhost").assert().success();
+    desk.assert_golden();
+}
+
+#[test]
+fn a_folder_of_hf_download_is_a_model() {
+    let desk = Desk::new();
+    let folder = desk.folder.path().join("local");
+    let hidden = folder.join(".cache/huggingface/download");
+    std::fs::create_dir_all(&hidden).unwrap();
+    std::fs::write(hidden.join("config.json.metadata"), format!("{COMMIT}\nabc\n1.0\n")).unwrap();
+    std::fs::write(folder.join(".cache/huggingface/.gitignore"), "*").unwrap();
+    for name in ["config.json", LARGE] {
+        std::fs::copy(fixture("pythia").join(name), folder.join(name)).unwrap();
+    }
+    desk.score("http://127.0.0.1:1", "local").assert().success();
+    desk.assert_golden();
+    desk.touchstone("http://127.0.0.1:1", &["model", "info", "local"]).assert().success();
 }

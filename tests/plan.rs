@@ -6,11 +6,15 @@ use common::Bench;
 
 /// What a command that must fail says.
 #[track_caller]
-fn refused(bench: &Bench, words: &str) -> String {
+fn refused(bench: &Bench, words: &str, code: i32) -> String {
     let said = bench.run(words);
-    assert_eq!(said.code, Some(1), "{words}: {}{}", said.out, said.err);
+    assert_eq!(said.code, Some(code), "{words}: {}{}", said.out, said.err);
     said.err
 }
+
+/// Exit codes of the kinds of failure (docs/errors.md).
+const MEMORY: i32 = 6;
+const DEVICE: i32 = 10;
 
 const PAPER: &str = "plan tldr --scale paper";
 
@@ -25,7 +29,7 @@ fn the_paper_s_scale_is_planned_without_a_network() {
 #[test]
 fn what_cannot_fit_is_refused_with_the_switch_that_makes_it_fit() {
     let bench = Bench::new();
-    let refused = |words: &str| refused(&bench, &format!("{PAPER} {words}"));
+    let refused = |words: &str| refused(&bench, &format!("{PAPER} {words}"), MEMORY);
     insta::assert_snapshot!("needs_one_switch", refused("--target h100-80gb"));
     insta::assert_snapshot!("needs_two_switches", refused("--target l40s-48gb"));
     insta::assert_snapshot!("cannot_fit", refused("--memory 4GiB"));
@@ -37,10 +41,52 @@ fn what_cannot_fit_is_refused_with_the_switch_that_makes_it_fit() {
 #[test]
 fn names_of_hardware_and_amounts_of_memory_are_checked() {
     let bench = Bench::new();
-    assert!(refused(&bench, &format!("{PAPER} --target h100")).contains("h100-80gb"));
+    assert!(refused(&bench, &format!("{PAPER} --target h100"), DEVICE).contains("h100-80gb"));
     let usage = bench.run(&format!("{PAPER} --memory 3apples"));
     assert_eq!(usage.code, Some(2));
     assert!(usage.err.contains("16GiB"), "{}", usage.err);
+}
+
+#[test]
+fn values_that_nobody_can_mean_are_refused_and_cost_nothing() {
+    let bench = Bench::new();
+    for (words, code) in [
+        ("--seeds 5000000000", 3),
+        ("--seeds 18446744073709551615,", 3),
+        ("--seeds 99999999999999999999", 2),
+        ("--seeds=-1", 2),
+        ("--jobs 99999999999999999999", 2),
+        ("--jobs=-1", 2),
+        ("--memory 99999999999999999999GiB", 2),
+        ("--memory nan", 2),
+        ("--memory=-1GiB", 2),
+        ("--device gpu", 2),
+        ("--device flex,", 2),
+        ("--device cuda:-1", 2),
+    ] {
+        let said = bench.run(&format!("plan tldr {words}"));
+        assert_eq!(said.code, Some(code), "{words}: {}{}", said.out, said.err);
+    }
+    for (variable, value) in [("TOUCHSTONE_DEVICE", "gpu"), ("TOUCHSTONE_MEMORY", "much"), ("TOUCHSTONE_JOBS", "all")] {
+        let said = common::Said::from(bench.command("plan tldr").env(variable, value).output().unwrap());
+        assert_eq!(said.code, Some(2), "{variable}: {}{}", said.out, said.err);
+        assert!(said.err.contains(value), "{}", said.err);
+    }
+    // As many at once as there are stages.
+    bench.succeed("plan tldr --jobs 18446744073709551615 --memory 1GiB");
+}
+
+#[cfg(unix)]
+#[test]
+fn an_experiment_is_a_file_and_nothing_that_has_no_end() {
+    let bench = Bench::new();
+    std::fs::create_dir(bench.path("folder.toml")).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(bench.path("pipe.toml")).status().unwrap().success());
+    for path in ["/dev/zero", "./pipe.toml", "./folder.toml"] {
+        let said = bench.run(&format!("plan {path}"));
+        assert_eq!(said.code, Some(3), "{path}: {}", said.err);
+        assert!(said.err.contains("is not the file of an experiment"), "{}", said.err);
+    }
 }
 
 /// Allocators and kernels differ, so this asks for less than docs/memory.md measured: that no part is forgotten.

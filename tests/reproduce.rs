@@ -17,6 +17,9 @@ use touchstone::stages::plan::Plan;
 
 const RUN: &str = "reproduce tiny.toml --profile smoke --methods sft,irl --jobs 2 --store runs --out reports";
 const PLAN: &str = "plan tiny.toml --profile smoke --methods sft,irl --store runs";
+/// Exit codes of the kinds of failure (docs/errors.md).
+const STORE: i32 = 8;
+const FILES: i32 = 11;
 const METRICS: &str = "reports/tiny-smoke/metrics.csv";
 
 fn tiny() -> Bench {
@@ -489,8 +492,8 @@ fn a_store_that_cannot_be_made_is_an_error_that_names_it() {
 }
 
 #[test]
-fn a_report_that_cannot_be_written_is_an_error_that_names_it() {
-    let bench = finished();
+fn a_report_that_cannot_be_written_is_an_error_before_the_first_stage() {
+    let bench = tiny();
     bench.write("file", "");
     let said = bench.run(&RUN.replace("--out reports", "--out file/below"));
     assert_eq!(said.code, Some(11), "{}", said.err);

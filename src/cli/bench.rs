@@ -47,9 +47,12 @@ pub struct BenchArgs {
     #[arg(long, value_name = "N", default_value_t = 5)]
     pub rounds: usize,
     /// Seconds of the rounds that count, at least
-    #[arg(long, value_name = "SECONDS", default_value_t = 0.0)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 0.0, value_parser = seconds)]
     pub seconds: f64,
 }
+
+/// Seconds of a day.
+const LONGEST: f64 = 86_400.0;
 
 /// What is timed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -90,6 +93,11 @@ pub fn run(args: &BenchArgs) -> Result<()> {
         print(&format!("{}\n", line(args, case, size, &config, &study.shared)?))?;
     }
     Ok(())
+}
+
+fn seconds(text: &str) -> std::result::Result<f64, String> {
+    let seconds = text.trim().parse::<f64>().ok().filter(|seconds| (0.0..=LONGEST).contains(seconds));
+    seconds.ok_or_else(|| format!("`{text}` is not a number of seconds from 0 to {LONGEST}"))
 }
 
 /// Times one case and says how.

@@ -1,6 +1,6 @@
 //! Files and folders of a command, looked at before it computes anything.
 
-use crate::{Error, Result};
+use crate::{Context, Error, Result};
 use std::fs::{self, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -68,6 +68,29 @@ fn folder_of(file: &Path) -> &Path {
     }
 }
 
+/// Writes the file `path` by `fill`, which is given a place beside it: the file is as before or as it should be, whatever fails.
+/// What is not a plain file (a pipe, a device) is written as it stands.
+///
+/// # Errors
+/// Those of `fill`, and a place that cannot be written.
+pub fn write(path: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    let found = fs::metadata(path).ok();
+    if found.as_ref().is_some_and(|found| !found.is_file()) {
+        return fill(path);
+    }
+    let failed = || format!("cannot write {}", path.display());
+    // A link stays, and what it points to is replaced.
+    let place = if found.is_some() { path.canonicalize().context(failed)? } else { path.to_owned() };
+    let beside = tempfile::Builder::new().prefix(".writing-").tempdir_in(folder_of(&place)).context(failed)?;
+    let draft = beside.path().join("new");
+    fill(&draft).context(failed)?;
+    if let Some(found) = found {
+        fs::set_permissions(&draft, found.permissions()).context(failed)?;
+    }
+    fs::File::open(&draft).and_then(|file| file.sync_all()).context(failed)?;
+    fs::rename(&draft, &place).context(failed)
+}
+
 /// Whether the folder `path` can be made or written, with the folders above it that are missing. Changes nothing.
 ///
 /// # Errors
@@ -123,6 +146,22 @@ mod tests {
         check_folder(&here("a/b/c")).unwrap();
         check_folder(folder.path()).unwrap();
         assert_eq!(fs::read_to_string(here("old")).unwrap(), "text");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_file_is_new_or_as_it_was() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("out");
+        write(&path, |draft| Ok(fs::write(draft, "one").unwrap())).unwrap();
+        let failed = write(&path, |draft| {
+            fs::write(draft, "half of tw").unwrap();
+            Err(Error::data("row 7"))
+        });
+        assert_eq!(failed.unwrap_err().kind(), ErrorKind::Data);
+        assert_eq!(fs::read_to_string(&path).unwrap(), "one");
+        write(&path, |draft| Ok(fs::write(draft, "three").unwrap())).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "three");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 

@@ -57,8 +57,8 @@ pub fn run(args: &ReproduceArgs) -> Result<u8> {
         }
     }
     let report = args.study.out.join(folder(&study));
-    report::check_place(&report)?;
     output::check_folder(&report)?;
+    report::check_place(&report)?;
     let store = Store::open(&args.study.store)?;
     preflight::room(&store, &plan)?;
     let pool = LocalPool { memory, ..LocalPool::new(jobs, args.study.devices())? };

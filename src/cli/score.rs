@@ -113,7 +113,7 @@ pub fn score(args: &ScoreArgs) -> Result<()> {
             }
         }
     }
-    rows::write(output, &rows)
+    super::output::write(output, |place| rows::write(place, &rows))
 }
 
 /// The error that a number of a row is which is not finite.
@@ -161,7 +161,7 @@ pub fn generate(args: &GenerateArgs) -> Result<()> {
         row.other.insert("ended".into(), response.ended.into());
         row.response_ids = Some(response.ids);
     }
-    rows::write(output, &rows)
+    super::output::write(output, |place| rows::write(place, &rows))
 }
 
 /// Errors on a row of more tokens than the model has positions: it was never trained there, and what it says is noise.

@@ -161,10 +161,15 @@ fn nvidia_smi(index: usize, query: &str) -> Option<String> {
 mod tests {
     use super::*;
 
+    /// A GPU's name ends with the GiB or GB that its maker states, of which nearly all can be used.
     #[test]
-    fn every_name_is_found_and_another_lists_them() {
+    fn every_name_is_found_with_what_it_says_and_another_lists_them() {
         for name in Hardware::names() {
-            assert_eq!(Hardware::named(name).unwrap().name, name);
+            let found = Hardware::named(name).unwrap();
+            let stated: f64 = name.rsplit('-').next().unwrap().trim_end_matches("gb").parse().unwrap();
+            let share = found.memory as f64 / GIB / stated;
+            assert!((0.9..1.0).contains(&share), "{name}: {share} of the memory");
+            assert!(found.peak_bf16 > found.peak_f32 && found.peak_f32 > found.bandwidth, "{found:?}");
         }
         let error = Hardware::named("h100").unwrap_err();
         assert!(miette::Diagnostic::help(&error).unwrap().to_string().contains("h100-80gb"));

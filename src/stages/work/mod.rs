@@ -360,9 +360,21 @@ mod tests {
     }
 
     #[test]
-    fn what_is_planned_for_a_gpu_takes_the_time_of_its_peak() {
-        let (work, hardware) = (policy_step(Critic::ZeroHead), Hardware::named("h100-80gb").unwrap());
-        let seconds = work.seconds(&hardware);
-        assert!(seconds >= work.flops / hardware.peak_f32 && seconds.is_finite());
+    fn time_is_that_of_the_operations_and_of_the_bytes_that_are_waited_for() {
+        let hardware =
+            Hardware { utilisation: 0.5, bandwidth: 1e9, peak_f32: 1e12, peak_bf16: 4e12, ..Hardware::here(1) };
+        let work = Work { flops: 1e12, streamed: 3e9, ..Work::default() };
+        assert_eq!(work.seconds(&hardware), 2.0 + 3.0);
+        assert_eq!(Work { halves: true, ..work }.seconds(&hardware), 0.5 + 3.0);
+    }
+
+    #[test]
+    fn what_trains_writes_its_model_and_what_reads_none() {
+        let study = study();
+        let config = base::config(&study.sizes[0].1, 256);
+        let texts = Texts { config: &config, generation: &study.shared.generation };
+        let written = policy_step(Critic::ZeroHead).written_model();
+        assert_eq!(written, 4.0 * config.parameters(config.vocab_size) as f64);
+        assert_eq!(sampling(texts, 8, Regime::from(&Training::default())).written_model(), 0.0);
     }
 }
