@@ -154,6 +154,6 @@ impl Judge {
         });
         let rows = rows.collect::<Result<Vec<_>>>()?;
         let scores = score(&self.model, &rows.iter().collect::<Vec<_>>())?;
-        Ok(scores.into_iter().map(|raw| f64::from(self.normalisation.apply(raw))).collect())
+        Ok(self.normalisation.rewards(&scores)?.into_iter().map(f64::from).collect())
     }
 }

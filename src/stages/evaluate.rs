@@ -148,7 +148,7 @@ fn reward_scores(
     let sequences = sequences(exam, codec, responses)?;
     count(context, Passes::score(model.config(), &sequences));
     let scores = score(&model, &sequences.iter().collect::<Vec<_>>())?;
-    Ok(scores.into_iter().map(|raw| f64::from(normalisation.apply(raw))).collect())
+    Ok(normalisation.rewards(&scores)?.into_iter().map(f64::from).collect())
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
