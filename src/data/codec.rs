@@ -22,7 +22,7 @@ pub struct Codec {
 impl Codec {
     /// A tokenizer that was built in memory; [`END_OF_TEXT`] ends its texts.
     pub fn new(tokenizer: Tokenizer, max_prompt_tokens: usize, max_response_tokens: usize) -> Result<Self> {
-        let tokenizer = ModelTokenizer::of(&tokenizer)?;
+        let tokenizer = ModelTokenizer::of(tokenizer)?;
         let ends = Ends::of_tokenizer(&tokenizer)?;
         Ok(Self::with(tokenizer, ends, max_prompt_tokens, max_response_tokens))
     }

@@ -4,6 +4,7 @@
 use crate::data::Codec;
 use crate::data::world::{Split, World};
 use crate::device::fused;
+use crate::model::generate::tokens;
 use crate::model::{Batch, LanguageModel, Sequence};
 use crate::{Error, Result};
 use burn::tensor::Tensor;
@@ -34,10 +35,10 @@ pub fn slot_accuracy(model: &LanguageModel, world: &World, codec: &Codec) -> Res
     let batch = Batch::new(&rows, &model.device());
     let logits = model.logits(model.response_states(&batch));
     let greedy = fused::sample(logits, 0.0, 1.0, Tensor::zeros([batch.rows() * batch.response_width], &model.device()));
-    let greedy: Vec<i64> = greedy.into_data().iter::<i64>().collect();
+    let greedy = tokens(greedy)?;
     let right = |row: usize, slot: usize| {
         let place: usize = slots[row][slot];
-        greedy[row * batch.response_width + place] == i64::from(rows[row].response[place])
+        greedy[row * batch.response_width + place] == rows[row].response[place]
     };
     let accuracy = |slot| (0..rows.len()).filter(|&row| right(row, slot)).count() as f64 / rows.len() as f64;
     Ok(names.into_iter().enumerate().map(|(slot, name)| (name, accuracy(slot))).collect())

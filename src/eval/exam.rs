@@ -155,8 +155,8 @@ impl Judge {
         });
         let rows = rows.collect::<Result<Vec<_>>>()?;
         let scores = score(&self.model, &rows.iter().collect::<Vec<_>>())?;
-        let scores: Vec<f64> = scores.into_iter().map(|raw| f64::from(self.normalisation.apply(raw))).collect();
-        check_finite(&scores, |at| format!("response {} by the judge", at + 1))?;
-        Ok(scores)
+        let rewards: Vec<f64> = self.normalisation.rewards(&scores)?.into_iter().map(f64::from).collect();
+        check_finite(&rewards, |at| format!("response {} by the judge", at + 1))?;
+        Ok(rewards)
     }
 }

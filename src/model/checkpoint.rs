@@ -42,6 +42,22 @@ impl Normalisation {
         (score - self.mean) / self.std
     }
 
+    /// Rewards of raw scores.
+    ///
+    /// # Errors
+    /// One that is not finite, by row.
+    pub fn rewards(&self, scores: &[f32]) -> Result<Vec<f32>> {
+        let rewards: Vec<f32> = scores.iter().map(|score| self.apply(*score)).collect();
+        match rewards.iter().position(|reward| !reward.is_finite()) {
+            None => Ok(rewards),
+            Some(row) => {
+                let (score, reward) = (scores[row], rewards[row]);
+                Err(Error::divergence(format!("row {}: the score {score} makes the reward {reward}", row + 1))
+                    .hint("the constants of the reward are damaged, or its training diverged"))
+            }
+        }
+    }
+
     /// The constants in the file `path`.
     ///
     /// # Errors

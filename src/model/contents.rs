@@ -57,10 +57,10 @@ impl Foreign {
         match start {
             [0xef, 0xbb, 0xbf, ..] => Some(Self::ByteOrderMark),
             [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => Some(Self::Utf16),
-            _ if start.len() > 1 && zero(0) != zero(1) => Some(Self::Utf16),
-            [first, ..] if start.len() > 8 && start[8] == b'{' && *first != b'{' => {
+            [first, ..] if start.get(8) == Some(&b'{') && *first != b'{' && zero(7) => {
                 Some(Self::OtherWeights("a safetensors file"))
             }
+            _ if start.len() > 1 && zero(0) != zero(1) => Some(Self::Utf16),
             _ => None,
         }
     }

@@ -156,7 +156,15 @@ fn draw(logits: Tensor<2>, active: &mut [Active], sampling: &Sampling, device: &
     let uniforms: Vec<f32> = active.iter_mut().map(|entry| entry.stream.random::<f32>()).collect();
     let uniforms = Tensor::from_data(TensorData::new(uniforms, [active.len()]), device);
     let tokens = fused::sample(logits, sampling.temperature, sampling.top_p, uniforms);
-    let tokens = tokens.try_into_data().map_err(|cause| {
+    self::tokens(tokens)
+}
+
+/// Sampled tokens, on the host.
+///
+/// # Errors
+/// A device that failed.
+pub fn tokens(sampled: Tensor<1, Int>) -> Result<Vec<u32>> {
+    let tokens = sampled.try_into_data().map_err(|cause| {
         Error::device("sampled tokens cannot be read from their device").caused_by(format!("{cause:?}")).hint(
             "the device failed, or its memory is full; run the command again, with a smaller batch if it fails again",
         )

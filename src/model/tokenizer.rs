@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use tokenizers::{AddedToken, Tokenizer};
+use tokenizers::{AddedToken, Model, ModelWrapper, Tokenizer};
 
 pub(super) const TOKENIZER: &str = "tokenizer.json";
 const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
@@ -80,68 +80,65 @@ impl ModelTokenizer {
                 .caused_by(cause)
                 .hint("it must be the tokenizer.json that the library `tokenizers` writes; fetch it again")
         })?;
-        Self::prepared(tokenizer, &described, origin)
+        for added in described["added_tokens"].as_array().into_iter().flatten() {
+            let (content, id) = (added["content"].as_str().unwrap_or_default(), added["id"].as_u64());
+            let found = tokenizer.token_to_id(content).map(u64::from);
+            if !content.is_empty() && found != id {
+                let told = |id: Option<u64>| id.map_or("none".into(), |id| id.to_string());
+                return Err(Error::model(format!(
+                    "{origin}: added token {content:?} has id {}, and the vocabulary gives it {}",
+                    told(id),
+                    told(found)
+                ))
+                .hint("ids of added tokens follow the vocabulary without a gap; save the tokenizer again with `tokenizers`"));
+            }
+        }
+        Self::prepared(tokenizer, origin)
     }
 
     /// A tokenizer that was built in memory.
     ///
     /// # Errors
     /// One that draws at random.
-    pub fn of(tokenizer: &Tokenizer) -> Result<Self> {
-        let failed = |cause| Error::internal("a tokenizer in memory cannot be encoded").caused_by(cause);
-        Self::parse(tokenizer.to_string(false).map_err(failed)?.as_bytes(), "the tokenizer")
+    pub fn of(tokenizer: Tokenizer) -> Result<Self> {
+        Self::prepared(tokenizer, "the tokenizer")
     }
 
-    /// `described` is the JSON that `tokenizer` was read from.
-    fn prepared(mut tokenizer: Tokenizer, described: &Value, origin: &str) -> Result<Self> {
-        let model = &described["model"];
-        for (key, harmless) in [("dropout", 0.0), ("alpha", 0.0), ("nbest_size", 0.0)] {
-            let value = &model[key];
-            if !value.is_null() && value.as_f64() != Some(harmless) {
-                return Err(Error::model(format!(
-                    "{origin}: model.{key} is {value}, so the same text has other tokens each time"
-                ))
-                .hint(format!("set `{key}` to null in that file: it is for training a model, not for measuring one")));
+    fn prepared(mut tokenizer: Tokenizer, origin: &str) -> Result<Self> {
+        let (random, unknown) = match tokenizer.get_model() {
+            ModelWrapper::BPE(model) => {
+                let dropout = model.dropout.filter(|share| *share != 0.0);
+                (dropout.map(|share| ("dropout", share.to_string())), model.unk_token.clone())
             }
-        }
-        for added in described["added_tokens"].as_array().into_iter().flatten() {
-            let (content, id) = (added["content"].as_str().unwrap_or_default(), added["id"].as_u64());
-            let found = tokenizer.token_to_id(content).map(u64::from);
-            if !content.is_empty() && found != id {
-                return Err(Error::model(format!(
-                    "{origin}: added token {content:?} has id {}, and the vocabulary gives it {}",
-                    id.map_or("none".into(), |id| id.to_string()),
-                    found.map_or("none".into(), |found| found.to_string())
-                ))
-                .hint("ids of added tokens follow the vocabulary without a gap; save the tokenizer again with `tokenizers`"));
+            ModelWrapper::Unigram(model) => {
+                let alpha = model.alpha.map(|alpha| ("alpha", alpha.to_string()));
+                let unknown = serde_json::to_value(model).ok().and_then(|model| model["unk_id"].as_u64());
+                let unknown = unknown.and_then(|id| model.id_to_token(u32::try_from(id).ok()?));
+                (alpha.or(model.nbest_size.map(|size| ("nbest_size", size.to_string()))), unknown)
             }
+            ModelWrapper::WordLevel(model) => (None, Some(model.unk_token.clone())),
+            ModelWrapper::WordPiece(model) => (None, Some(model.unk_token.clone())),
+        };
+        if let Some((key, value)) = random {
+            return Err(Error::model(format!(
+                "{origin}: model.{key} is {value}, so that the same text has other tokens each time"
+            ))
+            .hint(format!("set `{key}` to null in that file: it is for training a model, not for measuring one")));
         }
         tokenizer.with_padding(None);
         tokenizer
             .with_truncation(None)
-            .map_err(|cause| Error::model(format!("{origin}: its truncation")).caused_by(cause))?;
+            .map_err(|cause| Error::model(format!("{origin}: its truncation cannot be cleared")).caused_by(cause))?;
         tokenizer.set_encode_special_tokens(true);
         let Some(largest) = tokenizer.get_vocab(true).into_values().max() else {
             return Err(Error::model(format!("{origin} has no tokens")).hint("fetch the tokenizer of the model again"));
         };
-        let mut read = Self {
-            tokenizer,
-            origin: origin.to_owned(),
-            size: largest as usize + 1,
-            controls: BTreeMap::new(),
-            named_end: None,
-        };
-        read.find_controls(described);
-        Ok(read)
-    }
-
-    /// The tokens that are marked special, without the one for unknown words, which stands for any text.
-    fn find_controls(&mut self, described: &Value) {
-        let model = &described["model"];
-        let unknown = model["unk_token"].as_str().and_then(|token| self.tokenizer.token_to_id(token));
-        let unknown = unknown.or_else(|| model["unk_id"].as_u64().and_then(|id| u32::try_from(id).ok()));
-        let special = self.tokenizer.get_added_tokens_decoder().into_iter().filter(|(_, token)| token.special);
-        self.controls = special.map(|(id, token)| (id, token.content)).filter(|(id, _)| Some(*id) != unknown).collect();
+        // The token for unknown words stands for any text and is not a control token.
+        let unknown = unknown.and_then(|token| tokenizer.token_to_id(&token));
+        let special = tokenizer.get_added_tokens_decoder().into_iter().filter(|(_, token)| token.special);
+        let controls = special.map(|(id, token)| (id, token.content)).filter(|(id, _)| Some(*id) != unknown).collect();
+        let (origin, size) = (origin.to_owned(), largest as usize + 1);
+        Ok(Self { tokenizer, origin, size, controls, named_end: None })
     }
 
     /// Marks the tokens that a file beside `tokenizer.json` names as control tokens.

@@ -148,9 +148,9 @@ fn reward_scores(
     let sequences = sequences(exam, codec, responses)?;
     count(context, Passes::score(model.config(), &sequences));
     let scores = score(&model, &sequences.iter().collect::<Vec<_>>())?;
-    let scores: Vec<f64> = scores.into_iter().map(|raw| f64::from(normalisation.apply(raw))).collect();
-    check_finite(&scores, |at| format!("the response to post {} (`{}`)", at + 1, exam.posts[at].id))?;
-    Ok(scores)
+    let rewards: Vec<f64> = normalisation.rewards(&scores)?.into_iter().map(f64::from).collect();
+    check_finite(&rewards, |at| format!("the response to post {} (`{}`)", at + 1, exam.posts[at].id))?;
+    Ok(rewards)
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -103,7 +103,7 @@ impl Models {
         count(context, Passes::score(self.reward.config(), all.clone()) + Passes::likelihood(config, all));
         count(context, Passes::likelihood(config, sampled.iter().copied()));
         let rewards = |rows: &[&Sequence]| -> Result<Vec<f64>> {
-            Ok(score(&self.reward, rows)?.into_iter().map(|raw| f64::from(self.normalisation.apply(raw))).collect())
+            Ok(self.normalisation.rewards(&score(&self.reward, rows)?)?.into_iter().map(f64::from).collect())
         };
         let (own, reference) = (sequence_log_probs(&self.policy, &sampled)?, sequence_log_probs(&self.sft, &sampled)?);
         let ratios = own.iter().zip(reference).map(|(p, q)| f64::from(p - q));

@@ -4,6 +4,7 @@ use super::common::{WorldAt, count, frozen_reward};
 use crate::Result;
 use crate::data::Codec;
 use crate::data::world::Split;
+use crate::methods::optimise::all_finite;
 use crate::methods::reward::score;
 use crate::methods::rollout::{Objective, Rollout};
 use crate::methods::training::Dtype;
@@ -49,7 +50,7 @@ impl RewardSource {
                 let score = move |rollouts: &[Rollout]| {
                     let sequences: Vec<&Sequence> = rollouts.iter().map(|rollout| &rollout.sequence).collect();
                     count(context, Passes::score(model.config(), sequences.iter().copied()));
-                    Ok(score(&model, &sequences)?.into_iter().map(|raw| normalisation.apply(raw)).collect())
+                    normalisation.rewards(&score(&model, &sequences)?)
                 };
                 Ok(Objective { score: Box::new(score), low: normalisation.low })
             }
@@ -76,6 +77,7 @@ pub fn scores(
         })
         .collect();
     let mut scores = (objective.score)(&rollouts)?;
+    all_finite(&scores, "the score")?;
     if *source == RewardSource::Learned {
         let unfinished = scores.iter_mut().zip(samples).filter(|(_, sample)| !sample.ended);
         unfinished.for_each(|(score, _)| *score = objective.low - 1.0);

@@ -156,7 +156,7 @@ impl<'a> Planner<'a> {
     fn new(study: &'a Study, local: Option<&'a LocalData>) -> Result<Self> {
         let vocabulary = match local {
             Some(local) => local.vocabulary,
-            None => ModelTokenizer::of(&World::new(&study.world)?.tokenizer()?)?.vocabulary_size(),
+            None => ModelTokenizer::of(World::new(&study.world)?.tokenizer()?)?.vocabulary_size(),
         };
         let (works, datasets) = (BTreeMap::new(), BTreeMap::new());
         Ok(Self { study, local, vocabulary, graph: Graph::new(), cells: Vec::new(), works, datasets })
