@@ -279,7 +279,7 @@ fn plan_and_runs_show_what_is_there() {
         assert!(shown.contains(expected), "{shown}");
     }
     let unknown = bench.run("runs show ffffffffffffffff --store runs");
-    assert_eq!(unknown.code, Some(8));
+    assert_eq!(unknown.code, Some(STORE));
     assert!(unknown.err.contains("runs list"), "{}", unknown.err);
 }
 
@@ -480,13 +480,13 @@ fn a_store_that_cannot_be_made_is_an_error_that_names_it() {
     }
     for store in impossible {
         let said = bench.run(&RUN.replace("--store runs", &format!("--store {store}")));
-        assert_eq!(said.code, Some(11), "{}", said.err);
+        assert_eq!(said.code, Some(FILES), "{}", said.err);
         assert!(said.err.contains(&store), "{store} is not named in:\n{}", said.err);
         assert!(!bench.path("reports").exists());
     }
     bench.write("mine/notes.txt", "not yours");
     let said = bench.run(&RUN.replace("--store runs", "--store mine"));
-    assert_eq!(said.code, Some(8));
+    assert_eq!(said.code, Some(STORE));
     assert!(said.err.contains("mine is not a store") && said.err.contains("notes.txt"), "{}", said.err);
     assert_eq!(files(&bench.path("mine")).len(), 1, "a stranger's folder is left alone");
 }
@@ -495,9 +495,160 @@ fn a_store_that_cannot_be_made_is_an_error_that_names_it() {
 fn a_report_that_cannot_be_written_is_an_error_before_the_first_stage() {
     let bench = tiny();
     bench.write("file", "");
-    let said = bench.run(&RUN.replace("--out reports", "--out file/below"));
-    assert_eq!(said.code, Some(11), "{}", said.err);
-    assert!(said.err.contains("file/below"), "{}", said.err);
+    bench.write("own/tiny-smoke/notes.txt", "not yours");
+    let mut places = vec![("file/below", "file/below"), ("file", "file"), ("own", "notes.txt")];
+    #[cfg(unix)]
+    {
+        std::os::unix::fs::symlink("nowhere", bench.path("link")).unwrap();
+        places.push(("link", "link"));
+    }
+    if cfg!(target_os = "linux") {
+        places.push(("/proc/touchstone", "/proc/touchstone"));
+    }
+    for (place, named) in places {
+        let said = bench.run(&RUN.replace("--out reports", &format!("--out {place}")));
+        assert_eq!(said.code, Some(FILES), "{place}: {}", said.err);
+        assert!(said.err.contains(named), "{place}: {}", said.err);
+        assert_eq!(artifacts(&bench), 0, "{place}: a stage ran");
+    }
+}
+
+#[test]
+fn what_a_snapshot_or_a_base_will_write_is_checked_before_the_first_stage() {
+    let bench = tiny();
+    bench.write("file", "");
+    let study = "tiny.toml --methods sft,irl --store runs --out reports";
+    for (words, code) in [
+        (format!("snapshot accept {study} --file ."), FILES),
+        (format!("snapshot accept {study} --file file/below/x.json"), FILES),
+        (format!("snapshot accept {study} --file x.json --tolerance gold=nan"), 2),
+        (format!("snapshot check {study} --file absent.json"), FILES),
+        ("base tiny.toml --store runs --folder absent".to_owned(), FILES),
+        ("base tiny.toml --store runs --folder file --update".to_owned(), FILES),
+    ] {
+        let said = bench.run(&words);
+        assert_eq!(said.code, Some(code), "{words}: {}", said.err);
+        assert_eq!(artifacts(&bench), 0, "{words}: a stage ran");
+    }
+}
+
+#[cfg(not(feature = "cuda"))]
+#[test]
+fn a_device_that_cannot_compute_is_an_error_before_the_first_stage() {
+    let bench = tiny();
+    let said = bench.run(&format!("{RUN} --device flex,cuda:0"));
+    assert_eq!(said.code, Some(10), "{}", said.err);
+    assert!(said.err.contains("--features cuda") && !bench.path("runs").exists(), "{}", said.err);
+}
+
+// --- Signals, pipes and names ---
+
+/// The run in the background of a shell that ignores `signal`, which what it starts inherits.
+#[cfg(target_os = "linux")]
+fn start_deaf(bench: &Bench, signal: &str) -> Child {
+    let mut command = Command::new("sh");
+    let script = format!("trap '' {signal}; exec {} {RUN}", env!("CARGO_BIN_EXE_touchstone"));
+    bench.prepare(command.args(["-c", &script]));
+    command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_signal_that_was_ignored_stays_ignored() {
+    for name in ["HUP", "INT"] {
+        let bench = tiny();
+        let mut parent = start_deaf(&bench, name);
+        wait_for(&bench, &mut parent, 2);
+        for _ in 0..2 {
+            children(parent.id())
+                .into_iter()
+                .chain([parent.id()])
+                .for_each(|process| signal(&format!("-{name}"), process));
+        }
+        let said = Said::from(parent.wait_with_output().unwrap());
+        assert_eq!(said.code, Some(0), "{name}: {}", said.err);
+        assert_eq!(stages(&said).get("failed"), None);
+        assert_metrics_as_undisturbed(&bench);
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_signal_that_was_not_ignored_stops_the_run_and_its_stages() {
+    for name in ["HUP", "TERM"] {
+        let bench = tiny();
+        let mut parent = start(&bench);
+        wait_for(&bench, &mut parent, 2);
+        let stages = children(parent.id());
+        signal(&format!("-{name}"), parent.id());
+        let said = Said::from(parent.wait_with_output().unwrap());
+        assert_eq!(said.code, Some(130), "{name}: {}", said.err);
+        assert!(said.err.contains("run the same command again to continue"), "{}", said.err);
+        for stage in stages {
+            assert!(!Path::new(&format!("/proc/{stage}")).exists(), "{name}: a stage lives on");
+        }
+    }
+}
+
+/// Exit code of the finished run in a shell, with redirections.
+#[cfg(target_os = "linux")]
+fn redirected(bench: &Bench, words: &str, redirection: &str) -> Option<i32> {
+    let mut command = Command::new("bash");
+    let script = format!("set -o pipefail; {} {words} {redirection}", env!("CARGO_BIN_EXE_touchstone"));
+    bench.prepare(command.args(["-c", &script]));
+    command.output().unwrap().status.code()
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_closed_pipe_changes_no_exit_code_and_lost_results_do() {
+    let bench = finished();
+    for words in [RUN, "doctor", "runs list --store runs", "runs verify --store runs", PLAN, "--help", "plan --help"] {
+        for quiet in ["| true", "2>&1 | true", "| head -1", ">&-", "2>&-", ">&- 2>&-", "2>/dev/full"] {
+            assert_eq!(redirected(&bench, words, quiet), Some(0), "{words} {quiet}");
+        }
+        assert_eq!(redirected(&bench, words, ">/dev/full"), Some(FILES), "{words}");
+    }
+    for quiet in ["2>&1 | true", "2>&-", "2>/dev/full"] {
+        assert_eq!(redirected(&bench, "doctor --colour", quiet), Some(2), "{quiet}");
+        assert_eq!(redirected(&bench, "runs list --store absent", quiet), Some(STORE), "{quiet}");
+    }
+}
+
+/// A name that is not UTF-8, and names that a shell would have to quote.
+#[cfg(target_os = "linux")]
+#[test]
+fn names_may_be_any_bytes() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+    for name in [&b"b\xffd"[..], b"a b\nc", "ü".as_bytes()] {
+        let (bench, name) = (tiny(), OsStr::from_bytes(name));
+        let (mut command, mut report) = (bench.command("reproduce tiny.toml"), name.to_owned());
+        report.push("-reports");
+        let words = "--profile smoke --methods sft,irl --seeds 1, --jobs 2 --set irl.iterations=1 --store";
+        command.args(words.split(' ')).arg(name).arg("--out").arg(&report).env("TMPDIR", bench.path(name));
+        let said = Said::from(command.output().unwrap());
+        assert_eq!(said.code, Some(0), "{name:?}: {}", said.err);
+        assert!(bench.path(&report).join("tiny-smoke/report.md").is_file(), "{name:?}");
+        for words in ["runs list", "runs verify", "plan tiny.toml"] {
+            let said = Said::from(bench.command(words).arg("--store").arg(name).output().unwrap());
+            assert_eq!(said.code, Some(0), "{words}, {name:?}: {}", said.err);
+        }
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_folder_that_is_gone_is_an_error() {
+    let bench = tiny();
+    for words in ["plan tldr", "doctor", RUN, "runs list", "report tldr"] {
+        fs::create_dir(bench.path("gone")).unwrap();
+        let mut command = Command::new("sh");
+        let script = format!("cd gone && rmdir ../gone && exec {} {words}", env!("CARGO_BIN_EXE_touchstone"));
+        bench.prepare(command.args(["-c", &script]));
+        let said = Said::from(command.env_remove("HOME").output().unwrap());
+        assert!(matches!(said.code, Some(FILES | STORE)), "{words}: {:?} {}", said.code, said.err);
+    }
 }
 
 /// No file may grow beyond 12 KiB (24 where the shell counts in whole KiB), as on a disk that is nearly full.
@@ -510,7 +661,7 @@ fn a_full_disk_fails_the_stages_that_need_room_and_is_survived() {
     let script = format!("trap '' XFSZ; ulimit -f 24; exec {} {RUN}", env!("CARGO_BIN_EXE_touchstone"));
     bench.prepare(limited.args(["-c", &script]));
     let said = Said::from(limited.output().unwrap());
-    assert_eq!(said.code, Some(11), "{}", said.err);
+    assert!(matches!(said.code, Some(1 | STORE | FILES)), "{:?}: {}", said.code, said.err);
     assert!(said.err.contains("model.safetensors"), "the file is not named in:\n{}", said.err);
     let counts = stages(&said);
     assert!(counts["failed"] >= 1 && counts["skipped"] >= 1, "{counts:?}");
