@@ -91,7 +91,7 @@ impl Store {
     pub fn open_existing(dir: impl AsRef<Path>) -> Result<Self> {
         let dir = dir.as_ref();
         let header = dir.join(HEADER);
-        if !files::is_listed(&header) {
+        if !files::names_in(dir)?.iter().any(|name| name == HEADER) {
             return Err(Error::store(format!("there is no store in {}", dir.display()))
                 .hint("name the folder with --store, or make one with `touchstone reproduce`"));
         }
