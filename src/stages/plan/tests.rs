@@ -3,8 +3,8 @@ use crate::data::world::Split;
 use crate::experiment::{Experiment, Metric, Selection};
 use crate::pipeline::PlannedStage;
 use crate::stages::{
-    agreement, base, demonstrations, dpo, evaluate, iq_learn, likelihood, pairs, ppo, reward, rloo, selection, sft,
-    spin,
+    agreement, base, demonstrations, dpo, evaluate, iq_learn, likelihood, pairs, ppo, preferences, reward, rloo,
+    selection, sft, spin,
 };
 use serde_json::json;
 use std::collections::BTreeSet;
