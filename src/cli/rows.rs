@@ -1,6 +1,8 @@
 //! Rows to score or to continue: prompts and responses as text or as tokens, among whatever else a row holds.
 
-use crate::data::dataset::{Dataset, WholeRow, choices, conversation, holds_messages, is_conversation, json_value};
+use crate::data::dataset::{
+    Dataset, WholeRow, choices, conversation, holds_messages, is_conversation, json_value, no_rows,
+};
 use crate::{Error, Result};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -44,7 +46,7 @@ impl Cells {
 pub fn read(input: &Path, needed: &[&str]) -> Result<Vec<Row>> {
     let rows = Dataset::file(input)?.whole_rows()?.map(|row| Row::new(row?, needed)).collect::<Result<Vec<_>>>()?;
     match rows.is_empty() {
-        true => Err(Error::data(format!("{} has no rows", input.display()))),
+        true => Err(no_rows(&input.display().to_string())),
         false => Ok(rows),
     }
 }
