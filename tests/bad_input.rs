@@ -156,6 +156,11 @@ fn rows_to_score_or_continue() {
     bench.write("empty-text.jsonl", "{\"prompt\": \"\", \"response\": \"a\"}\n");
     bench.write("not-json.jsonl", good.clone() + "prompt: a\n");
     bench.write("no-rows.jsonl", "\n");
+    bench.write("chat.jsonl", "{\"messages\": [{\"role\": \"user\", \"content\": \"a\"}]}\n");
+    bench.write("prompt-chat.jsonl", "{\"prompt\": [{\"role\": \"user\", \"content\": \"a\"}], \"response\": \"a\"}\n");
+    bench.write("misspelt.jsonl", "{\"promt\": \"a\", \"response\": \"a\"}\n");
+    bench.write("semicolons.csv", "prompt;response\na;a\n");
+    bench.write("half.jsonl", "{\"prompt\": \"a \\ud83d\", \"response\": \"a\"}\n");
     let names = [
         "empty-prompt",
         "empty-response",
@@ -169,6 +174,10 @@ fn rows_to_score_or_continue() {
     ];
     let mut lines: Vec<String> =
         names.iter().map(|name| format!("score --model model --input {name}.jsonl --output out.jsonl")).collect();
+    lines.extend(
+        ["chat.jsonl", "prompt-chat.jsonl", "misspelt.jsonl", "semicolons.csv", "half.jsonl", "model"]
+            .map(|name| format!("score --model model --input {name} --output out.jsonl")),
+    );
     lines.push("score --model text-model --input empty-text.jsonl --output out.jsonl".into());
     lines.push("score --model nowhere --input good.jsonl --output out.jsonl".into());
     lines.push("score --kind reward --model model --input good.jsonl --output out.jsonl".into());

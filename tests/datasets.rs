@@ -354,12 +354,12 @@ cannot read empty.parquet
 cannot read text.parquet
   the file is cut short or is not parquet: fetch or write it again
 array.jsonl, line 1: not a JSON object
-  every line of a jsonl file is one row, as {"column": "text"}
+  a row is one object, as {"column": "text"}; a jsonl file has one on every line
 posts.json is not .jsonl, .parquet or .csv
   the file's ending says how it is read
 cannot open absent.csv
 cut.jsonl, line 150: not a JSON object
-  every line of a jsonl file is one row, as {"column": "text"}
+  a row is one object, as {"column": "text"}; a jsonl file has one on every line
 "#);
 }
 

@@ -120,7 +120,8 @@ fn the_shipped_experiment_has_a_plan_for_real_posts() {
 }
 
 /// The corpus stage alone, and what it needs: one method, one seed.
-const SHORT: &str = "reproduce tiny.toml --profile smoke --methods sft --seeds 1, --jobs 1 --data posts.jsonl --tokenizer tok";
+const SHORT: &str =
+    "reproduce tiny.toml --profile smoke --methods sft --seeds 1, --jobs 1 --data posts.jsonl --tokenizer tok";
 
 fn rows(store: &Store, kind: &str, name: &str) -> Vec<Value> {
     let manifests = store.list().unwrap();
@@ -133,8 +134,7 @@ fn rows(store: &Store, kind: &str, name: &str) -> Vec<Value> {
 #[test]
 fn one_prompt_is_on_one_side_whatever_its_id_and_spelling() {
     let bench = bench();
-    let posts: Vec<Value> =
-        bench.read("posts.jsonl").lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let posts: Vec<Value> = bench.read("posts.jsonl").lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let twice = posts.iter().enumerate().flat_map(|(index, post)| {
         let mut again = post.clone();
         again["id"] = format!("again {index}").into();
@@ -147,7 +147,8 @@ fn one_prompt_is_on_one_side_whatever_its_id_and_spelling() {
     bench.write("posts.jsonl", twice.map(|row| format!("{row}\n")).collect::<String>());
     bench.succeed(&(SHORT.to_owned() + " --set generation.max_prompt_tokens=128"));
     let store = Store::open_existing(bench.path("runs")).unwrap();
-    let (trained, held_out) = (rows(&store, "corpus", "demonstrations.jsonl"), rows(&store, "corpus", "held_out.jsonl"));
+    let (trained, held_out) =
+        (rows(&store, "corpus", "demonstrations.jsonl"), rows(&store, "corpus", "held_out.jsonl"));
     assert_eq!((trained.len(), held_out.len()), (20, 4), "a fifth of 24 rows, in pairs");
     let title = |row: &Value| row["prompt"].as_str().unwrap().split("\n\n").nth(1).unwrap().to_owned();
     assert!(held_out.iter().all(|row| trained.iter().all(|other| title(row) != title(other))));
@@ -162,7 +163,11 @@ fn one_prompt_alone_cannot_be_split() {
     bench.write("posts.jsonl", [first.as_str(); 12].join("\n"));
     let said = bench.run(SHORT);
     assert_eq!(said.code, Some(4));
-    assert!(said.err.contains("posts.jsonl has 12 rows of 1 different prompt, too few to hold some out"), "{}", said.err);
+    assert!(
+        said.err.contains("posts.jsonl has 12 rows of 1 different prompt, too few to hold some out"),
+        "{}",
+        said.err
+    );
     assert!(!bench.path("runs").exists(), "nothing was begun");
 }
 
@@ -189,7 +194,10 @@ fn what_a_stage_reads_is_what_its_key_names() {
     let key = |kind: &str| store.list().unwrap().iter().find(|found| found.spec.kind == kind).unwrap().key;
     let keys = [key("corpus"), key("random")];
     let says_all_is_well = bench.succeed("runs verify").out;
-    assert!(says_all_is_well.contains("all as written") && !says_all_is_well.contains("has changed"), "{says_all_is_well}");
+    assert!(
+        says_all_is_well.contains("all as written") && !says_all_is_well.contains("has changed"),
+        "{says_all_is_well}"
+    );
     let posts = bench.read("posts.jsonl");
     let tokenizer = bench.read("tok/tokenizer.json");
 

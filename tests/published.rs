@@ -261,9 +261,12 @@ fn prompts_that_are_held_out_train_nothing() {
 
     let (store, manifests) = manifests(&bench);
     let of = |label: &str, name: &str| -> Vec<String> {
-        let manifest = manifests.iter().find(|manifest| manifest.label == label).unwrap_or_else(|| panic!("no {label}"));
+        let manifest =
+            manifests.iter().find(|manifest| manifest.label == label).unwrap_or_else(|| panic!("no {label}"));
         let rows = rows(&store.artifact(&manifest.key).unwrap().join(name));
-        rows.iter().map(|row| row["prompt"].as_str().unwrap().split_whitespace().collect::<Vec<_>>().join(" ")).collect()
+        rows.iter()
+            .map(|row| row["prompt"].as_str().unwrap().split_whitespace().collect::<Vec<_>>().join(" "))
+            .collect()
     };
     let held_out = [of("exam", "held_out.jsonl"), of("preferences/test", "pairs.jsonl")].concat();
     for (label, name, count) in

@@ -4,6 +4,7 @@
 mod common;
 
 use common::{Bench, fixture};
+use proptest::prelude::*;
 use std::fs;
 use touchstone::data::dataset::{Dataset, SummarisedPost};
 
@@ -163,6 +164,48 @@ fn types_of_parquet() {
     insta::assert_snapshot!(all_told(&files));
 }
 
+// --- Any bytes at all ---
+
+const ENDINGS: [&str; 6] = ["jsonl", "json", "csv", "tsv", "parquet", "txt"];
+
+/// Reads `bytes` under every ending, as posts and as whole rows. There may be rows or an error, and nothing else.
+fn read_in_every_way(bytes: &[u8]) {
+    let bench = Bench::new();
+    for ending in ENDINGS {
+        let path = bench.write(format!("x.{ending}"), bytes);
+        if let Ok(set) = Dataset::file(&path) {
+            let _ = set.rows::<SummarisedPost>().map(|rows| rows.take(100).count());
+            let _ = set.whole_rows().map(|rows| rows.take(100).count());
+            let _ = set.len();
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_bytes_are_rows_or_an_error(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        read_in_every_way(&bytes);
+    }
+
+    #[test]
+    fn anything_like_rows_is_rows_or_an_error(text in r#"[\[\]{}",:;\\ua-d0-9eNn\- \n\t\r']{0,80}"#) {
+        read_in_every_way(text.as_bytes());
+        read_in_every_way(format!("{ROW}\n{text}\n{ROW}\n").as_bytes());
+        read_in_every_way(format!("{HEADER}a,s,t,{text}").as_bytes());
+    }
+
+    /// Columns and rows of half a file, and of one with a byte changed.
+    #[test]
+    fn damaged_rows_are_an_error(cut in 0usize..ROW.len(), at in 0usize..ROW.len(), byte in any::<u8>()) {
+        read_in_every_way(&ROW.as_bytes()[..cut]);
+        let mut bytes = format!("{ROW}\n{ROW}\n").into_bytes();
+        bytes[at] = byte;
+        read_in_every_way(&bytes);
+    }
+}
+
 // --- What passes through `score` ---
 
 fn bench() -> Bench {
@@ -192,8 +235,14 @@ fn keys_that_pass_through_are_what_was_written_in_their_order() {
 #[test]
 fn every_format_of_the_same_rows_has_the_same_scores() {
     let bench = bench();
-    bench.write("rows.jsonl", "{\"prompt_ids\": [3, 4], \"response_ids\": [5]}\n{\"prompt_ids\": [5], \"response_ids\": [6]}\n");
-    bench.write("rows.json", "[{\"prompt_ids\": [3, 4], \"response_ids\": [5]},\n{\"prompt_ids\": [5], \"response_ids\": [6]}]");
+    bench.write(
+        "rows.jsonl",
+        "{\"prompt_ids\": [3, 4], \"response_ids\": [5]}\n{\"prompt_ids\": [5], \"response_ids\": [6]}\n",
+    );
+    bench.write(
+        "rows.json",
+        "[{\"prompt_ids\": [3, 4], \"response_ids\": [5]},\n{\"prompt_ids\": [5], \"response_ids\": [6]}]",
+    );
     bench.write("rows.csv", "prompt_ids,response_ids\n\"[3, 4]\",[5]\n[5],[6]\n");
     bench.write("rows.tsv", "prompt_ids\tresponse_ids\n[3, 4]\t[5]\n[5]\t[6]\n");
     bench.write("rows.parquet", fs::read(fixture("rows/score.parquet")).unwrap());
@@ -210,7 +259,7 @@ fn every_format_of_the_same_rows_has_the_same_scores() {
         assert_eq!(scores(ending), expected, "{ending}");
     }
     insta::assert_snapshot!(without_scores(&bench.read("out-parquet.jsonl")), @r#"
-    {"large":18446744073709551615,"prompt_ids":[3,4],"price":12345678901234567890.123456789,"response_ids":[5],"share":0.1,"day":"2026-01-02 +00:00"}
-    {"large":1,"prompt_ids":[5],"price":12345678901234567890.123456789,"response_ids":[6],"share":null,"day":"2026-01-02 +00:00"}
+    {"large":18446744073709551615,"prompt_ids":[3,4],"price":12345678901234567890.123456789,"response_ids":[5],"share":0.1,"day":"2026-01-02"}
+    {"large":1,"prompt_ids":[5],"price":12345678901234567890.123456789,"response_ids":[6],"share":null,"day":"2026-01-02"}
     "#);
 }

@@ -1,8 +1,11 @@
 //! Rows to score or to continue: prompts and responses as text or as tokens, among whatever else a row holds.
 
-use crate::data::dataset::{Dataset, WholeRow, choices, conversation, holds_messages, is_conversation, json_value};
+use crate::data::dataset::{
+    Dataset, WholeRow, choices, conversation, holds_messages, is_conversation, json_value, no_rows,
+};
 use crate::{Error, Result};
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde::ser::{SerializeMap, Serializer};
 use serde_json::Value;
 use serde_json::value::{RawValue, to_raw_value};
@@ -43,7 +46,7 @@ impl Cells {
 pub fn read(input: &Path, needed: &[&str]) -> Result<Vec<Row>> {
     let rows = Dataset::file(input)?.whole_rows()?.map(|row| Row::new(row?, needed)).collect::<Result<Vec<_>>>()?;
     match rows.is_empty() {
-        true => Err(Error::data(format!("{} has no rows", input.display()))),
+        true => Err(no_rows(&input.display().to_string())),
         false => Ok(rows),
     }
 }
@@ -129,15 +132,20 @@ fn ids(row: &WholeRow, name: &str) -> Result<Option<Vec<u32>>> {
     items.iter().enumerate().map(id).collect::<Result<_>>().map(Some)
 }
 
+/// Whether there is a value, and another than `raw`.
+fn is_other<T: DeserializeOwned + PartialEq>(raw: &RawValue, value: &Option<T>) -> bool {
+    value.is_some() && serde_json::from_str::<T>(raw.get()).ok() != *value
+}
+
 impl Serialize for Row {
     fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
         let Self { prompt, response, prompt_ids, response_ids, other: Cells(cells), .. } = self;
         let mut map = serializer.serialize_map(None)?;
         for (name, raw) in cells {
             match name.as_str() {
-                "response" if response.is_some() => map.serialize_entry(name, response)?,
-                "response_ids" if response_ids.is_some() => map.serialize_entry(name, response_ids)?,
-                "prompt_ids" if prompt_ids.is_some() => map.serialize_entry(name, prompt_ids)?,
+                "response" if is_other(raw, response) => map.serialize_entry(name, response)?,
+                "response_ids" if is_other(raw, response_ids) => map.serialize_entry(name, response_ids)?,
+                "prompt_ids" if is_other(raw, prompt_ids) => map.serialize_entry(name, prompt_ids)?,
                 _ => map.serialize_entry(name, raw)?,
             }
         }
@@ -169,7 +177,7 @@ mod tests {
 
     #[test]
     fn whatever_passes_through_is_what_was_written() {
-        let text = r#"{"z":123456789012345678901234567890,"prompt":"a","x":0.1000000000000000055,"y":1e400,"n":null,"a":{"c":1,"b":-0.0}}"#;
+        let text = r#"{"z":123456789012345678901234567890,"prompt":"\u00e9","response":"\u00e9","x":0.1000000000000000055,"y":1e400,"n":null,"a":{"c":1,"b":-0.0}}"#;
         assert_eq!(serde_json::to_string(&rows(text)[0]).unwrap(), text);
     }
 

@@ -1,9 +1,9 @@
 //! A local file in the columns of the hub's TL;DR data set (`id`, `subreddit`, `title`, `post`, `summary`).
 
+use crate::Result;
 use crate::data::contents::FileRead;
-use crate::data::dataset::{Dataset, SummarisedPost};
+use crate::data::dataset::{Dataset, SummarisedPost, no_rows};
 use crate::data::{Codec, tldr};
-use crate::{Error, Result};
 use rayon::prelude::*;
 use std::path::Path;
 
@@ -28,7 +28,7 @@ impl Corpus {
         let (places, posts): (Vec<_>, Vec<_>) = rows.into_iter().unzip();
         match set.files_read()?.pop() {
             Some(source) if !posts.is_empty() => Ok(Self { posts, places, source }),
-            _ => Err(Error::data(format!("{} has no rows", path.display()))),
+            _ => Err(no_rows(&path.display().to_string())),
         }
     }
 

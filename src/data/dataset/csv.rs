@@ -5,6 +5,7 @@ use crate::data::contents::Contents;
 use crate::{Error, Result};
 use csv::{ByteRecord, ErrorKind, ReaderBuilder};
 use serde_json::Value;
+use std::collections::VecDeque;
 use std::io::{BufRead, Read};
 
 /// Separators that a header may be written with, and the names that errors call them by.
@@ -26,8 +27,9 @@ impl Separated {
             source.consume("\u{feff}".len());
         }
         let mut reader = ReaderBuilder::new().delimiter(separator).from_reader(Quotes::new(source, separator));
-        let header = reader.byte_headers().map_err(|cause| broken(file, cause))?.clone();
-        let header = header.iter().map(|name| text(name, file, 1, "the header")).collect::<Result<Vec<_>>>()?;
+        let header = reader.byte_headers().map_err(|cause| broken(file, 1, cause))?.clone();
+        let line = reader.get_mut().begun.pop_front().unwrap_or(1);
+        let header = header.iter().map(|name| text(name, file, line, "the header has")).collect::<Result<Vec<_>>>()?;
         other_separator(&header, file, separator)?;
         // An index without a name, or a separator at the end of every line.
         let columns = if header.iter().all(String::is_empty) { Vec::new() } else { header };
@@ -40,20 +42,21 @@ impl Separated {
     /// A row of another length than the header, a quote that is not closed, a cell that is not UTF-8.
     pub fn next(&mut self, file: &str, is_wanted: impl Fn(&str) -> bool) -> Result<Option<Parsed>> {
         let read = self.reader.read_byte_record(&mut self.record);
-        let line = self.record.position().map_or(0, csv::Position::line) as usize;
+        let source = self.reader.get_mut();
+        let line = source.begun.pop_front().unwrap_or(source.line);
         // The end of the file closes an open quote, and the rows in between would be one cell.
-        if let Some(line) = self.reader.get_ref().open_at_end() {
+        if let Some(line) = source.open_at_end() {
             return Err(Error::data(format!("{file}, line {line}: a quote is opened and never closed"))
                 .hint("close it; a quote inside a quoted cell is written twice: \"\""));
         }
-        if !read.map_err(|cause| broken(file, cause))? {
+        if !read.map_err(|cause| broken(file, line, cause))? {
             return Ok(None);
         }
         let mut cells = Vec::with_capacity(self.columns.len());
         for (name, cell) in
             self.columns.iter().zip(&self.record).filter(|(name, _)| !name.is_empty() && is_wanted(name))
         {
-            let cell = match text(cell, file, line, &format!("the cell of `{name}`"))? {
+            let cell = match text(cell, file, line, &format!("the cell of `{name}` has"))? {
                 empty if empty.is_empty() => Value::Null,
                 text => Value::String(text),
             };
@@ -66,14 +69,13 @@ impl Separated {
 fn text(cell: &[u8], file: &str, line: usize, what: &str) -> Result<String> {
     match std::str::from_utf8(cell) {
         Ok(text) => Ok(text.to_owned()),
-        Err(cause) => Err(super::reader::not_utf8(file, line, &format!("{what} has"), cell, &cause)),
+        Err(cause) => Err(super::reader::not_utf8(file, line, what, cell, &cause)),
     }
 }
 
-fn broken(file: &str, cause: csv::Error) -> Error {
+fn broken(file: &str, line: usize, cause: csv::Error) -> Error {
     match cause.kind() {
-        ErrorKind::UnequalLengths { pos, expected_len, len } => {
-            let line = pos.as_ref().map_or(0, csv::Position::line);
+        ErrorKind::UnequalLengths { expected_len, len, .. } => {
             Error::data(format!("{file}, line {line}: {len} cells, but the header names {expected_len} columns"))
                 .hint("quote a cell that holds a separator or a line break, and drop separators at the end of a line")
         }
@@ -100,17 +102,20 @@ fn other_separator(header: &[String], file: &str, separator: u8) -> Result<()> {
     Err(Error::data(format!("the columns of {file} are separated by {name}, not by {wanted}")).hint(remedy))
 }
 
-/// Text on its way to the parser, and whether its last quote is open.
+/// Text on its way to the parser: the lines on which its rows begin, and whether its last quote is open.
 struct Quotes<R> {
     source: R,
     separator: u8,
     line: usize,
+    /// Of the rows that the parser has not handed out yet.
+    begun: VecDeque<usize>,
     state: State,
     ended: bool,
 }
 
 #[derive(Clone, Copy)]
 enum State {
+    RowBegins,
     CellBegins,
     Bare,
     /// Inside a quote that was opened on this line.
@@ -121,7 +126,7 @@ enum State {
 
 impl<R> Quotes<R> {
     fn new(source: R, separator: u8) -> Self {
-        Self { source, separator, line: 1, state: State::CellBegins, ended: false }
+        Self { source, separator, line: 1, begun: VecDeque::new(), state: State::RowBegins, ended: false }
     }
 
     /// The line of the quote that the end of the file leaves open.
@@ -138,17 +143,72 @@ impl<R: Read> Read for Quotes<R> {
         let length = self.source.read(buffer)?;
         self.ended |= length == 0 && !buffer.is_empty();
         for &byte in &buffer[..length] {
+            if matches!(self.state, State::RowBegins) && !matches!(byte, b'\n' | b'\r') {
+                self.begun.push_back(self.line);
+            }
             self.state = match (self.state, byte) {
-                (State::CellBegins, b'"') => State::Quoted(self.line),
+                (State::RowBegins | State::CellBegins, b'"') => State::Quoted(self.line),
                 (State::Quoted(line), b'"') => State::Closing(line),
                 (State::Closing(line), b'"') => State::Quoted(line),
                 (State::Quoted(line), _) => State::Quoted(line),
-                (_, b'\n' | b'\r') => State::CellBegins,
+                (_, b'\n' | b'\r') => State::RowBegins,
                 (_, other) if other == self.separator => State::CellBegins,
                 _ => State::Bare,
             };
             self.line += usize::from(byte == b'\n');
         }
         Ok(length)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn read(text: &str) -> Result<Vec<(usize, Vec<String>)>> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.csv");
+        std::fs::write(&path, text).unwrap();
+        let mut rows = Separated::open(&Contents::read(&path, "x.csv")?, "x.csv", b',')?;
+        let mut all = Vec::new();
+        while let Some(row) = rows.next("x.csv", |_| true)? {
+            let cells = row.cells.into_iter().map(|(_, cell)| match cell {
+                Cell::Value(Value::String(text)) => text,
+                _ => String::new(),
+            });
+            all.push((row.number, cells.collect()));
+        }
+        Ok(all)
+    }
+
+    #[test]
+    fn rows_are_found_by_the_line_that_they_begin_on() {
+        for end in ["\n", "\r\n"] {
+            let text = ["", "a,b", "", "1,\"x", "", "y\"", "", "", "2,z"].join(end);
+            let rows = read(&text).unwrap();
+            assert_eq!(rows.iter().map(|(line, _)| *line).collect::<Vec<_>>(), [4, 9], "{text:?}");
+        }
+    }
+
+    proptest! {
+        /// Cells of any text come back as they were written, on the lines that they were written on.
+        #[test]
+        fn cells_are_read_as_they_were_written(rows in prop::collection::vec(("[a,\"\r\n ]{0,6}", "[b;\"\n]{0,6}"), 0..8)) {
+            let mut writer = ::csv::Writer::from_writer(Vec::new());
+            writer.write_record(["x", "y"]).unwrap();
+            for (x, y) in &rows {
+                writer.write_record([x, y]).unwrap();
+            }
+            let text = String::from_utf8(writer.into_inner().unwrap()).unwrap();
+            let read = read(&text).unwrap();
+            let mut line = 2;
+            for ((number, cells), (x, y)) in read.iter().zip(&rows) {
+                prop_assert_eq!(cells, &[x.clone(), y.clone()]);
+                prop_assert_eq!(*number, line);
+                line += 1 + x.matches('\n').count() + y.matches('\n').count();
+            }
+            prop_assert_eq!(read.len(), rows.len());
+        }
     }
 }

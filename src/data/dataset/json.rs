@@ -21,7 +21,7 @@ fn fault(what: impl Into<String>, remedy: impl Into<String>) -> Fault {
     Fault { what: what.into(), remedy: remedy.into() }
 }
 
-const ONE_ROW: &str = "every line of a jsonl file is one row, as {\"column\": \"text\"}";
+const ONE_ROW: &str = "a row is one object, as {\"column\": \"text\"}; a jsonl file has one on every line";
 const REPRINT: &str = "print one row a line, as `jq -c .` does, or name a file that holds one list `.json`";
 const DUMP: &str = "write rows with a JSON library, such as Python's json.dumps";
 

@@ -9,6 +9,7 @@ mod records;
 mod row;
 
 pub use layout::choices;
+pub use reader::no_rows;
 pub use records::{
     BenchmarkPair, Chat, ChatPreference, Comparison, Message, Preference, Record, SummarisedPost, Summary, Text,
 };

@@ -12,6 +12,7 @@ use ::parquet::record::reader::{ReaderIter, TreeBuilder};
 use ::parquet::schema::types::{SchemaDescPtr, SchemaDescriptor, Type, TypePtr};
 use serde_json::value::RawValue;
 use serde_json::{Map, Number, Value};
+use std::ops::RangeInclusive;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -111,7 +112,7 @@ impl Parquet {
             for (number, fields) in (first..).zip(read) {
                 let cells = fields.into_iter().map(|(name, field)| {
                     let cell = cell(&field).ok_or_else(|| {
-                        Error::data(format!("{file}, row {number}: `{name}` holds what JSON cannot: {field}"))
+                        Error::data(format!("{file}, row {number}: the value of `{name}` has no form in JSON"))
                             .hint("drop the column or write it as text")
                     })?;
                     Ok((name, cell))
@@ -201,6 +202,9 @@ fn unreadable(column: &Type) -> Option<String> {
     })
 }
 
+/// The days since 1970 that have a date of four digits; the decoder panics at others.
+const DAYS: RangeInclusive<i64> = -719_162..=2_932_896;
+
 /// A field as JSON; none for what JSON does not have.
 fn cell(field: &Field) -> Option<Cell> {
     match field {
@@ -232,9 +236,10 @@ fn value(field: &Field) -> Option<Value> {
         },
         Field::Double(value) => float(*value),
         Field::Str(text) => Some(text.as_str().into()),
-        Field::Date(_) | Field::TimestampMillis(_) | Field::TimestampMicros(_) | Field::Decimal(_) => {
-            Some(field.to_string().into())
-        }
+        Field::Date(days) => DAYS.contains(&i64::from(*days)).then(|| field.to_string().into()),
+        Field::TimestampMillis(time) => DAYS.contains(&(time / 86_400_000)).then(|| field.to_string().into()),
+        Field::TimestampMicros(time) => DAYS.contains(&(time / 86_400_000_000)).then(|| field.to_string().into()),
+        Field::Decimal(_) => Some(field.to_string().into()),
         Field::Group(row) => row
             .get_column_iter()
             .map(|(name, field)| Some((name.clone(), value(field)?)))

@@ -211,6 +211,11 @@ impl Rows {
     }
 }
 
+/// The error of a file in which rows are needed and none are.
+pub fn no_rows(file: &str) -> Error {
+    Error::data(format!("{file} has no rows")).hint("check what wrote it: it is empty, or holds a header alone")
+}
+
 /// The format of contents whose name says nothing.
 pub fn format_of(contents: &Contents, file: &str) -> Result<Format> {
     let head = contents.head(foreign::HEAD).context(|| format!("cannot read {file}"))?;
@@ -223,7 +228,7 @@ pub fn format_of(contents: &Contents, file: &str) -> Result<Format> {
     match head.strip_prefix("\u{feff}".as_bytes()).unwrap_or(&head).trim_ascii_start().first() {
         Some(b'[') => Ok(Format::Json),
         Some(b'{') => Ok(Format::Jsonl),
-        None => Err(Error::data(format!("{file} has no rows"))),
+        None => Err(no_rows(file)),
         Some(_) => {
             Err(Error::data(format!("neither the name of {file} nor its contents say how its rows are written"))
                 .hint("name it .jsonl, .json, .csv, .tsv or .parquet"))
@@ -371,7 +376,10 @@ impl List {
                     None => of_list(vec![first]),
                 }
             }
-            _ => return Err(Error::data(format!("{file} holds a single value, not a list of rows"))),
+            _ => {
+                return Err(Error::data(format!("{file} holds a single value, not a list of rows"))
+                    .hint("rows are objects, as in [{\"column\": \"text\"}]"));
+            }
         };
         let list = Self { text: bytes.clone(), items, next: 0 };
         let mut columns = BTreeSet::new();

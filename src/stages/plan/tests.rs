@@ -3,8 +3,8 @@ use crate::data::world::Split;
 use crate::experiment::{Experiment, Metric, Selection};
 use crate::pipeline::PlannedStage;
 use crate::stages::{
-    agreement, base, demonstrations, dpo, evaluate, iq_learn, likelihood, pairs, ppo, reward, rloo, selection, sft,
-    spin,
+    agreement, base, demonstrations, dpo, evaluate, iq_learn, likelihood, pairs, ppo, preferences, reward, rloo,
+    selection, sft, spin,
 };
 use serde_json::json;
 use std::collections::BTreeSet;
@@ -88,7 +88,8 @@ fn what_is_chosen_from_data_sets_leaves_out_every_held_out_prompt() {
     let mut choosing = 0;
     for stage in plan.graph.iter() {
         let spec = &stage.spec;
-        let chooses = [demonstrations::HUB, preferences::COMPARISONS].contains(&spec.kind.as_str()) && spec.seed.is_some();
+        let chooses =
+            [demonstrations::HUB, preferences::COMPARISONS].contains(&spec.kind.as_str()) && spec.seed.is_some();
         let labels: Vec<&str> = (spec.inputs.iter().filter(|(role, _)| role.starts_with("held_out/")))
             .map(|(_, key)| plan.graph.get(key).unwrap().label.as_str())
             .collect();
