@@ -99,7 +99,7 @@ pub fn win(first: f64, second: f64) -> f64 {
 
 /// The response whose score stands at `at`, among those of the two responses of each pair in turn.
 fn side(pairs: &[ResponsePair], at: usize) -> String {
-    let side = if at % 2 == 0 { "preferred" } else { "other" };
+    let side = if at.is_multiple_of(2) { "preferred" } else { "other" };
     format!("the {side} response of pair {} (`{}`)", at / 2 + 1, pairs[at / 2].id)
 }
 

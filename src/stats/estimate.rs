@@ -45,7 +45,7 @@ impl Interval {
     /// spread say nothing about how far others would be from them.
     pub(super) fn student(point: f64, se: f64, freedom: f64, level: f64, method: IntervalMethod) -> Option<Self> {
         let half = student::two_sided_quantile(level, freedom) * se;
-        (se > 0.0).then(|| Self { low: point - half, high: point + half, level, method })
+        (se > 0.0).then_some(Self { low: point - half, high: point + half, level, method })
     }
 }
 
