@@ -119,9 +119,9 @@ fn the_shipped_experiment_has_a_plan_for_real_posts() {
     assert!(plan.contains("corpus") && !plan.contains("preferences") && !plan.contains("pretrain"), "{plan}");
 }
 
-/// The corpus stage alone, and what it needs: one method, one seed.
+/// As little as a study can be.
 const SHORT: &str =
-    "reproduce tiny.toml --profile smoke --methods sft --seeds 1, --jobs 1 --data posts.jsonl --tokenizer tok";
+    "reproduce tiny.toml --profile smoke --methods sft,irl --seeds 1, --jobs 1 --data posts.jsonl --tokenizer tok";
 
 fn rows(store: &Store, kind: &str, name: &str) -> Vec<Value> {
     let manifests = store.list().unwrap();
