@@ -79,7 +79,9 @@ pub fn resolve(study: &StudyArgs, local: &LocalArgs) -> Result<(Study, Option<Lo
     // Read from a copy, so that what the plan reckons with is what its keys name.
     let copy = tempfile::tempdir().context(|| "cannot make a temporary folder".into())?;
     files.copy_to(copy.path())?;
-    let tokens = codec::tokenizer(&copy.path().join("tokenizer.json"))?;
+    let parse = |folder: &Path| codec::tokenizer(&folder.join("tokenizer.json"));
+    // An error is to name the user's file.
+    let tokens = parse(copy.path()).map_err(|error| parse(tokenizer).err().unwrap_or(error))?;
     let corpus = Corpus::open(file)?;
     check_splits(file, &corpus.posts, HELD_OUT)?;
     let limits = study.methods.iter().map(|method| &method.hyper).chain([&study.shared]);
