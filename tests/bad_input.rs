@@ -103,7 +103,7 @@ fn posts_from_a_file() {
     bench.write("one.jsonl", posts.lines().next().unwrap());
     bench.write("blank.jsonl", "");
     bench.write("broken.jsonl", posts.replacen("\"title\"", "title", 1));
-    bench.write("posts.txt", &posts);
+    bench.write("posts.txt", "words that are no rows");
     let line = |data: &str, tokenizer: &str| {
         format!(
             "reproduce tiny.toml --profile smoke --methods sft,irl --seeds 1, --jobs 1 --data {data} --tokenizer {tokenizer}"

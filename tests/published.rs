@@ -234,7 +234,7 @@ fn more_posts_than_there_are_and_a_model_that_is_not_cached_are_named() {
     let text = bench.read("tiny.toml").replace("hf:o/judge@", "hf:o/other@");
     bench.write("tiny.toml", text);
     let said = run(&bench, RUN);
-    assert_eq!(said.code, Some(1));
+    assert_eq!(said.code, Some(9));
     assert!(said.err.contains("hf:o/other@") && said.err.contains("HF_HUB_OFFLINE"), "{}", said.err);
 }
 

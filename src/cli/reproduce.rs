@@ -84,6 +84,9 @@ pub fn resolve(study: &StudyArgs, local: &LocalArgs) -> Result<(Study, Option<Lo
     // Read from a copy, so that what the plan reckons with is what its keys name.
     let copy = tempfile::tempdir().context(|| "cannot make a temporary folder".into())?;
     files.copy_to(copy.path())?;
+    // An error is to name the user's file.
+    let tokens = ModelTokenizer::open(copy.path())
+        .map_err(|error| ModelTokenizer::open(tokenizer).err().unwrap_or(error))?;
     let corpus = Corpus::open(file)?;
     check_splits(file, &corpus.posts, HELD_OUT)?;
     let limits = study.methods.iter().map(|method| &method.hyper).chain([&study.shared]);
@@ -97,7 +100,7 @@ pub fn resolve(study: &StudyArgs, local: &LocalArgs) -> Result<(Study, Option<Lo
         blake3: corpus.source.blake3,
         tokenizer: absolute(tokenizer)?,
         tokenizer_blake3: files.blake3(),
-        vocabulary: ModelTokenizer::open(copy.path())?.vocabulary_size(),
+        vocabulary: tokens.vocabulary_size(),
         rows: corpus.posts.len(),
     };
     Ok((study, Some(data)))

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 use touchstone::Result;
 use touchstone::cli::{self, Cli};
-use touchstone::data::corpus;
+use touchstone::data::corpus::Corpus;
 use touchstone::experiment::{Experiment, SHIPPED};
 use touchstone::model::checkpoint::Checkpoint;
 use touchstone::pipeline::{Graph, Place, StageSpec, Store, run_stage};
@@ -86,8 +86,7 @@ pub const TOKENIZER: Target = Target {
         beside(folder, "pythia", "config.json");
         written(folder, "tokenizer.json", bytes);
         let checkpoint = Checkpoint::open(folder)?;
-        let tokenizer = checkpoint.tokenizer()?;
-        let _ = tokenizer.encode_fast("a post <|endoftext|> with 日本 🙂", false);
+        let _ = checkpoint.tokenizer()?.encode("a post <|endoftext|> with 日本 🙂");
         checkpoint.inspect().map(drop)
     },
 };
@@ -176,7 +175,7 @@ pub const ROWS: Target = Target {
             b'p' => "rows.parquet",
             _ => "rows.jsonl",
         };
-        corpus::read(Path::new(&written(folder, name, rest))).map(drop)
+        Corpus::open(Path::new(&written(folder, name, rest))).map(drop)
     },
 };
 
