@@ -32,6 +32,18 @@ pub fn catch<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
     })
 }
 
+/// The result of `read`, a call of a library that parses foreign bytes; a panic in it becomes the error that `damaged` makes of
+/// its message.
+///
+/// # Errors
+/// Those of `read`, and the panic.
+pub fn guarded<T, E>(
+    read: impl FnOnce() -> std::result::Result<T, E>,
+    damaged: impl FnOnce(&str) -> E,
+) -> std::result::Result<T, E> {
+    catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|payload| Err(damaged(message(payload.as_ref()))))
+}
+
 fn describe(info: &PanicHookInfo) -> String {
     let mut text = message(info.payload()).to_owned();
     if let Some(place) = info.location() {
@@ -63,5 +75,12 @@ mod tests {
         let other = catch::<()>(|| Err(Error::data("wrong"))).unwrap_err();
         assert_eq!(other.kind(), ErrorKind::Data);
         assert_eq!(catch(|| Ok(3)).unwrap(), 3);
+    }
+
+    #[test]
+    fn a_panic_of_a_library_is_the_error_that_its_caller_makes_of_it() {
+        let read = |bytes: &'static [u8]| guarded(|| Ok(bytes[3]), |why| format!("damaged: {why}"));
+        assert_eq!(read(b"four"), Ok(b'r'));
+        assert!(read(b"two").unwrap_err().starts_with("damaged: index out of bounds"));
     }
 }

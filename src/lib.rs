@@ -15,7 +15,6 @@ pub mod eval;
 pub mod experiment;
 mod files;
 pub mod folder;
-pub mod guard;
 pub mod methods;
 pub mod model;
 pub mod pipeline;

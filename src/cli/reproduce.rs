@@ -85,8 +85,8 @@ pub fn resolve(study: &StudyArgs, local: &LocalArgs) -> Result<(Study, Option<Lo
     let copy = tempfile::tempdir().context(|| "cannot make a temporary folder".into())?;
     files.copy_to(copy.path())?;
     // An error is to name the user's file.
-    let tokens = ModelTokenizer::open(copy.path())
-        .map_err(|error| ModelTokenizer::open(tokenizer).err().unwrap_or(error))?;
+    let tokens =
+        ModelTokenizer::open(copy.path()).map_err(|error| ModelTokenizer::open(tokenizer).err().unwrap_or(error))?;
     let corpus = Corpus::open(file)?;
     check_splits(file, &corpus.posts, HELD_OUT)?;
     let limits = study.methods.iter().map(|method| &method.hyper).chain([&study.shared]);

@@ -4,6 +4,7 @@
 //! refused. User text is text: the name of a control token in it is spelled out like any other word. `docs/checkpoints.md` has
 //! the rules.
 
+use crate::defect::guarded;
 use crate::model::contents;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -75,11 +76,12 @@ impl ModelTokenizer {
     /// As [`open`](Self::open).
     pub fn parse(bytes: &[u8], origin: &str) -> Result<Self> {
         let described = contents::parse(bytes, origin)?;
-        let tokenizer = Tokenizer::from_bytes(bytes).map_err(|cause| {
+        let undescribed = |cause| {
             Error::model(format!("{origin} does not describe a tokenizer"))
                 .caused_by(cause)
                 .hint("it must be the tokenizer.json that the library `tokenizers` writes; fetch it again")
-        })?;
+        };
+        let tokenizer = guarded(|| Tokenizer::from_bytes(bytes), |why| why.into()).map_err(undescribed)?;
         for added in described["added_tokens"].as_array().into_iter().flatten() {
             let (content, id) = (added["content"].as_str().unwrap_or_default(), added["id"].as_u64());
             let found = tokenizer.token_to_id(content).map(u64::from);
@@ -191,7 +193,8 @@ impl ModelTokenizer {
     /// vocabulary has no other way to write it.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
         let start = || text.chars().take(60).collect::<String>();
-        let encoding = self.tokenizer.encode_fast(text, false).map_err(|cause| {
+        let encoded = guarded(|| self.tokenizer.encode_fast(text, false), |why| why.into());
+        let encoding = encoded.map_err(|cause| {
             Error::data(format!("the tokenizer cannot encode {:?} …", start()))
                 .caused_by(cause)
                 .hint("its vocabulary lacks a word of this text; use the tokenizer of the text's language or world")
@@ -247,8 +250,7 @@ impl ModelTokenizer {
     /// # Errors
     /// Ids that the tokenizer cannot decode.
     pub fn decode(&self, ids: &[u32]) -> Result<String> {
-        self.tokenizer
-            .decode(ids, true)
+        guarded(|| self.tokenizer.decode(ids, true), |why| why.into())
             .map_err(|cause| Error::data("the tokenizer cannot decode these tokens").caused_by(cause))
     }
 

@@ -1,7 +1,8 @@
 //! Columns of a parquet file by their physical types. Nothing of a column that is not named is looked at.
 
 use super::StatsArgs;
-use super::table::{Names, Rows, bad_cell, bad_name, check_once, damaged, guarded, number, place};
+use super::table::{Names, Rows, bad_cell, bad_name, check_once, damaged, number, place};
+use crate::defect::guarded;
 use crate::error::{Context, Error, Result};
 use ::parquet::basic::{ConvertedType, LogicalType, TimeUnit, Type as Physical};
 use ::parquet::column::reader::{ColumnReader, ColumnReaderImpl};
@@ -112,7 +113,7 @@ struct Column<'a> {
 
 /// Reads the columns that `args` names.
 pub(super) fn read(path: &Path, file: &File, args: &StatsArgs) -> Result<Rows> {
-    guarded(path, || read_columns(path, file, args))
+    guarded(|| read_columns(path, file, args), |_| damaged(path, "its contents contradict each other"))
 }
 
 fn read_columns(path: &Path, file: &File, args: &StatsArgs) -> Result<Rows> {

@@ -297,16 +297,6 @@ pub(super) fn number(path: &Path, column: &str, row: usize, cell: &[u8]) -> Resu
     })
 }
 
-/// `read`, and any panic of a parser as an error that names `path`. Parsers of foreign bytes should have none; this is for those
-/// that nobody has found.
-pub(super) fn guarded<T>(path: &Path, read: impl FnOnce() -> Result<T>) -> Result<T> {
-    let hook = std::panic::take_hook();
-    std::panic::set_hook(Box::new(|_| {}));
-    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(read));
-    std::panic::set_hook(hook);
-    result.unwrap_or_else(|_| Err(damaged(path, "its contents contradict each other")))
-}
-
 /// The error for a parquet file that cannot be read.
 pub(super) fn damaged(path: &Path, why: &str) -> Error {
     Error::data(format!("reading the table {}: {why}", path.display()))

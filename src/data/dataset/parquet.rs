@@ -3,6 +3,7 @@
 use super::reader::{Cell, Parsed};
 use crate::data::contents::Contents;
 use crate::data::foreign;
+use crate::defect::guarded;
 use crate::{Error, Result};
 use ::parquet::basic::{ConvertedType, LogicalType, Repetition, Type as Physical};
 use ::parquet::errors::{ParquetError, Result as ParquetResult};
@@ -13,7 +14,6 @@ use ::parquet::schema::types::{SchemaDescPtr, SchemaDescriptor, Type, TypePtr};
 use serde_json::value::RawValue;
 use serde_json::{Map, Number, Value};
 use std::ops::RangeInclusive;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 /// Rows that are decoded together; never more than a row group's.
@@ -49,7 +49,7 @@ impl Parquet {
             });
         }
         let contents = contents.clone();
-        let reader = guarded(|| SerializedFileReader::new(contents))
+        let reader = guarded(|| SerializedFileReader::new(contents), contradictory)
             .map_err(|cause| failed("is parquet that is cut short or damaged").caused_by(cause))?;
         let schema = reader.metadata().file_metadata().schema_descr_ptr();
         let columns = schema.root_schema().get_fields().iter().map(|column| column.name().to_owned()).collect();
@@ -102,7 +102,7 @@ impl Parquet {
             }
             let count = self.left.min(CHUNK);
             let (first, last) = (self.done + 1, self.done + count);
-            let read = guarded(AssertUnwindSafe(|| self.chunk(count))).map_err(|cause| {
+            let read = guarded(|| self.chunk(count), contradictory).map_err(|cause| {
                 Error::data(format!("{file}: rows {first} to {last} cannot be read"))
                     .caused_by(cause)
                     .hint("the file is damaged, or a text in it is not UTF-8: fetch or write it again")
@@ -140,9 +140,9 @@ impl Parquet {
     }
 }
 
-/// The result of `read`. Damaged pages can make the decoder panic.
-fn guarded<T>(read: impl FnOnce() -> ParquetResult<T> + std::panic::UnwindSafe) -> ParquetResult<T> {
-    catch_unwind(read).unwrap_or_else(|_| Err(ParquetError::General("its pages are not what its end describes".into())))
+/// The error for a decoder that panics on damaged pages.
+fn contradictory(_: &str) -> ParquetError {
+    ParquetError::General("its pages are not what its end describes".into())
 }
 
 /// The name of a type inside `column` that has no cells here.

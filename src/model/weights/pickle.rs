@@ -3,6 +3,7 @@
 
 use super::file::{Place, Stored, beginning};
 use super::{Entry, StoredAs, Values, Weights};
+use crate::defect::guarded;
 use crate::model::contents::Foreign;
 use crate::{Context, Error, Result};
 use pytorch_reader::{DType, PytorchReader};
@@ -22,11 +23,14 @@ impl Weights {
         if let Some(foreign) = Foreign::in_pickle(&beginning(&mut file).context(failed)?) {
             return Err(foreign.error(&path.display().to_string()));
         }
-        let reader = PytorchReader::new(path).map_err(|cause| {
+        let damaged = || {
             Error::model(format!("{} cannot be read as tensors saved by PyTorch", path.display()))
-                .caused_by(cause)
                 .hint("it may have been cut off or damaged while being copied or downloaded; fetch it again")
-        })?;
+        };
+        let reader = guarded(
+            || PytorchReader::new(path).map_err(|cause| damaged().caused_by(cause)),
+            |why| damaged().caused_by(why.to_owned()),
+        )?;
         let shared: Arc<Path> = Arc::from(path);
         let mut weights = Self::new(path.display().to_string());
         for (name, tensor) in reader.into_tensors() {
