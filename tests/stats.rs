@@ -345,20 +345,20 @@ fn what_a_csv_must_not_be_is_named() {
             "method,seed,gold\nSFT,1,1\nSFT,2,\"2\nSFT,3,3\n",
             &["quoted field that begins in or after line 3 is never closed"],
         ),
-        ("<!DOCTYPE html>\n<html></html>", &["is a web page", "download the file itself"]),
+        ("<!DOCTYPE html>\n<html></html>", &["is a web page", "download the file again"]),
         ("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", &["git-lfs pointer", "git lfs pull"]),
-        ("{\"method\": \"SFT\"}\n", &["is JSON, not a csv or parquet table"]),
-        (" \n", &["is empty"]),
+        ("{\"method\": \"SFT\"}\n", &["is not a csv or parquet table: it is JSON"]),
+        (" \n", &["it is empty"]),
     ];
     for (text, parts) in refused {
         fails(&mut stats(&table(text), &[]), parts);
     }
     let utf16: Vec<u8> = "\u{feff}method,seed,gold\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
     let bytes: [(&[u8], &[&str]); 6] = [
-        (&utf16, &["is UTF-16 text", "iconv -f UTF-16"]),
-        (&utf16[2..], &["another encoding than UTF-8"]),
-        (b"\x1f\x8b\x08\0", &["compressed by gzip", "gunzip"]),
-        (b"PK\x03\x04", &["zip archive", ".xlsx"]),
+        (&utf16, &["in UTF-16", "iconv -f UTF-16"]),
+        (&utf16[2..], &["in UTF-16", "iconv -f UTF-16LE"]),
+        (b"\x1f\x8b\x08\0", &["compressed with gzip", "gzip -d"]),
+        (b"PK\x03\x04", &["zip archive", "unpack it"]),
         (b"PAR1PAR1", &["cannot be read as parquet", "cut short or damaged"]),
         (b"method,seed,gold\nSFT\xe9,1,1\n", &["\"method\" has \"SFT\u{fffd}\"", "iconv -f LATIN1"]),
     ];

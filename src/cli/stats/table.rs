@@ -1,6 +1,7 @@
 //! Three columns of a table, read once: who is compared, what it is paired by, and the numbers.
 
 use super::{StatsArgs, csv, parquet};
+use crate::data::foreign;
 use crate::error::{Context, Error, Result};
 use foldhash::fast::RandomState;
 use indexmap::IndexSet;
@@ -85,72 +86,30 @@ pub(super) fn read(args: &StatsArgs) -> Result<Groups> {
     let mut file = File::open(path).context(reading)?;
     let mut head = Vec::new();
     (&mut file).take(HEAD as u64).read_to_end(&mut head).context(reading)?;
-    let rows = match Content::of(&head) {
-        Content::Parquet => parquet::read(path, &file, args)?,
-        Content::Text => csv::read(path, head, file, args)?,
-        Content::Other(what, remedy) => {
-            return Err(Error::data(format!("{} is {what}, not a csv or parquet table", path.display())).hint(remedy));
-        }
+    let rows = if head.starts_with(foreign::PARQUET) {
+        parquet::read(path, &file, args)?
+    } else {
+        check_text(path, &head)?;
+        csv::read(path, head, file, args)?
     };
     rows.groups(path)
 }
 
-/// What a file is, by how it begins.
-enum Content {
-    Parquet,
-    Text,
-    /// Something else that a table may be taken for, and what to do about it.
-    Other(&'static str, &'static str),
-}
-
-impl Content {
-    fn of(head: &[u8]) -> Self {
-        const BEGINNINGS: [(&[u8], &str, &str); 13] = [
-            (b"PARE", "an encrypted parquet file", "write it again without encryption"),
-            (b"\x1f\x8b", "compressed by gzip", "unpack it first: `gunzip FILE`"),
-            (b"\x28\xb5\x2f\xfd", "compressed by zstd", "unpack it first: `zstd -d FILE`"),
-            (b"BZh", "compressed by bzip2", "unpack it first: `bunzip2 FILE`"),
-            (b"\xfd7zXZ\0", "compressed by xz", "unpack it first: `unxz FILE`"),
-            (b"PK\x03\x04", "a zip archive, as Excel's .xlsx is", "unpack it first, or save the sheet as csv"),
-            (b"\xd0\xcf\x11\xe0", "an old Excel workbook", "save the sheet as csv"),
-            (b"ARROW1", "an Arrow (feather) file", "write it as parquet: `to_parquet`, `write_parquet`"),
-            (b"FEA1", "a feather file", "write it as parquet: `to_parquet`, `write_parquet`"),
-            (b"SQLite format 3\0", "an SQLite database", "export the query's result as csv"),
-            (b"\xff\xfe", "UTF-16 text", "write it as UTF-8: `iconv -f UTF-16 -t UTF-8 FILE > NEW`"),
-            (b"\xfe\xff", "UTF-16 text", "write it as UTF-8: `iconv -f UTF-16 -t UTF-8 FILE > NEW`"),
-            (
-                b"version https://git-lfs.github.com/spec/",
-                "a git-lfs pointer, which stands for a file that was not fetched",
-                "fetch the file itself: `git lfs pull`",
-            ),
-        ];
-        if head.starts_with(b"PAR1") {
-            return Self::Parquet;
+/// Errors unless a file that begins so may be a csv table.
+fn check_text(path: &Path, head: &[u8]) -> Result<()> {
+    let text = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head).trim_ascii_start();
+    let (what, remedy) = match foreign::recognise(head) {
+        Some(found) => (found.what, found.remedy),
+        None if text.is_empty() => ("empty", "give a csv file with a header and one row per unit"),
+        None if text.starts_with(b"{") || text.starts_with(b"[") => {
+            ("JSON", "write the rows as csv or parquet: `pandas.read_json(FILE, lines=True).to_csv(NEW)`")
         }
-        if let Some((_, what, remedy)) = BEGINNINGS.iter().find(|(beginning, ..)| head.starts_with(beginning)) {
-            return Self::Other(what, remedy);
+        None if head[..head.len().min(4096)].contains(&0) => {
+            ("not text in UTF-8", "write it as UTF-8: iconv -f ENCODING -t UTF-8 OLD > NEW")
         }
-        let text = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head).trim_ascii_start();
-        let begins =
-            |with: &str| text.get(..with.len()).is_some_and(|start| start.eq_ignore_ascii_case(with.as_bytes()));
-        if text.is_empty() {
-            Self::Other("empty", "give a csv file with a header and one row per unit")
-        } else if ["<!doctype", "<html", "<?xml"].into_iter().any(begins) {
-            Self::Other(
-                "a web page",
-                "what was downloaded is a page of a site, often an error: download the file itself",
-            )
-        } else if text.starts_with(b"{") || text.starts_with(b"[") {
-            Self::Other("JSON", "write the rows as csv or parquet: `pandas.read_json(FILE, lines=True).to_csv(NEW)`")
-        } else if head[..head.len().min(4096)].contains(&0) {
-            Self::Other(
-                "not text, or text in another encoding than UTF-8",
-                "write it as UTF-8 csv; UTF-16 text becomes it by `iconv -f UTF-16LE -t UTF-8 FILE > NEW`",
-            )
-        } else {
-            Self::Text
-        }
-    }
+        None => return Ok(()),
+    };
+    Err(Error::data(format!("{} is not a csv or parquet table: it is {what}", path.display())).hint(remedy))
 }
 
 impl Rows {
