@@ -124,7 +124,7 @@ impl GptNeoXConfig {
                 self.hidden_size, self.num_attention_heads
             ));
         }
-        if !(self.rotary_pct >= 0.0 && 2 * self.rotary_pairs() <= self.head_size()) {
+        if !((0.0..=1.0).contains(&self.rotary_pct) && 2 * self.rotary_pairs() <= self.head_size()) {
             return wrong(format!(
                 "rotary_pct {} does not fit heads of {} dimensions",
                 self.rotary_pct,
