@@ -53,16 +53,13 @@ pub struct Duplicates {
 }
 
 impl Duplicates {
-    /// Counts `rows` of prompt and response.
-    pub fn count<'a>(rows: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
-        let (mut counts, mut prompts, mut whole) = (Self::default(), HashSet::new(), HashSet::new());
-        for (prompt, response) in rows {
-            let prompt = digest(prompt);
-            counts.rows += 1;
-            counts.repeated += usize::from(!whole.insert((prompt.clone(), digest(response))));
-            prompts.insert(prompt);
-        }
-        Self { prompts: prompts.len(), ..counts }
+    /// Counts rows by the groups of their prompts and by their responses.
+    pub fn count<'a>(groups: &[usize], responses: impl IntoIterator<Item = &'a str>) -> Self {
+        let prompts = groups.iter().collect::<HashSet<_>>().len();
+        let mut seen = HashSet::new();
+        let whole = groups.iter().zip(responses).map(|(group, response)| (group, digest(response)));
+        let repeated = whole.filter(|row| !seen.insert(row.clone())).count();
+        Self { rows: groups.len(), prompts, repeated, held_out: 0 }
     }
 }
 
@@ -127,8 +124,11 @@ mod tests {
 
     #[test]
     fn duplicates_are_counted_by_prompt_and_by_row() {
-        let rows = [("a", "x"), ("a ", "y"), ("b", "x"), (" a", "x"), ("b", "x")];
-        assert_eq!(Duplicates::count(rows), Duplicates { rows: 5, prompts: 2, repeated: 2, held_out: 0 });
+        let responses = ["x", "y", "x", "x ", "x"];
+        assert_eq!(
+            Duplicates::count(&[0, 0, 2, 0, 2], responses),
+            Duplicates { rows: 5, prompts: 2, repeated: 2, held_out: 0 }
+        );
     }
 
     #[test]

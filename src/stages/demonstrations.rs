@@ -81,17 +81,18 @@ pub fn corpus(context: &StageContext) -> Result<()> {
     let rows = rows.collect::<Result<Vec<_>>>()?;
     let whole: Vec<String> = posts.iter().map(|row| tldr::prompt(&row.post)).collect();
     let forms: Vec<[&str; 2]> = whole.iter().zip(&rows).map(|(whole, row)| [&whole[..], &row.prompt]).collect();
-    let Some((held_out, trained)) = split::hold_out(&split::groups(&forms), stage.held_out) else {
+    let groups = split::groups(&forms);
+    let Some((held_out, trained)) = split::hold_out(&groups, stage.held_out) else {
         return Err(too_few(&stage.file, &forms));
     };
     for (name, part) in [("held_out.jsonl", held_out), ("demonstrations.jsonl", trained)] {
         rows::write(&context.out().join(name), part.iter().map(|row| &rows[*row]))?;
     }
-    write_duplicates(context, &rows, 0)
+    write_duplicates(context, &groups, &rows, 0)
 }
 
 fn too_few(file: &Path, forms: &[[&str; 2]]) -> Error {
-    let prompts = Duplicates::count(forms.iter().map(|[whole, _]| (*whole, ""))).prompts;
+    let prompts = Duplicates::count(&split::groups(forms), []).prompts;
     let plural = |count: usize, noun: &str| format!("{count} {noun}{}", if count == 1 { "" } else { "s" });
     Error::data(format!(
         "{} has {} of {}, too few to hold some out",
@@ -112,8 +113,8 @@ pub fn check_splits(file: &Path, posts: &[SummarisedPost], share: f64) -> Result
     split::hold_out(&split::groups(&forms), share).map(|_| ()).ok_or_else(|| too_few(file, &forms))
 }
 
-fn write_duplicates(context: &StageContext, rows: &[Demonstration], held_out: usize) -> Result<()> {
-    let counts = Duplicates::count(rows.iter().map(|row| (&row.prompt[..], &row.response[..])));
+fn write_duplicates(context: &StageContext, groups: &[usize], rows: &[Demonstration], held_out: usize) -> Result<()> {
+    let counts = Duplicates::count(groups, rows.iter().map(|row| row.response.as_str()));
     write_json(&context.out().join(DUPLICATES), &Duplicates { held_out, ..counts })
 }
 
@@ -236,7 +237,8 @@ pub fn hub(context: &StageContext) -> Result<()> {
             .hint("lower demonstrations.count")
     };
     let (mut rows, passed_over) = choose(order, stage.count, take, lacking)?;
-    write_duplicates(context, &rows, passed_over)?;
+    let forms: Vec<[&str; 2]> = rows.iter().map(|row| [&row.prompt[..]; 2]).collect();
+    write_duplicates(context, &split::groups(&forms), &rows, passed_over)?;
     if stage.part == Part::Exam {
         write_json(&context.out().join(PROMPTS), &prompts)?;
     }

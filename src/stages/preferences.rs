@@ -7,7 +7,7 @@ use super::dataset::pinned;
 use super::demonstrations::{DUPLICATES, PROMPTS, choose, held_out};
 use crate::data::dataset::{Comparison, Text};
 use crate::data::rows::{self, Response, ResponsePair};
-use crate::data::split::{Duplicates, Prompts};
+use crate::data::split::{Duplicates, Prompts, groups};
 use crate::data::tldr;
 use crate::data::world::{Labeller, Split};
 use crate::experiment::{GenerationSettings, Labels, PreferenceSettings};
@@ -176,7 +176,8 @@ pub fn comparisons(context: &StageContext) -> Result<()> {
         .hint("lower preferences.pairs")
     };
     let (pairs, passed_over) = choose(order, stage.count, take, lacking)?;
-    let counts = Duplicates::count(pairs.iter().map(|pair| (&pair.prompt[..], &pair.chosen.text[..])));
+    let forms: Vec<[&str; 2]> = pairs.iter().map(|pair| [&pair.prompt[..]; 2]).collect();
+    let counts = Duplicates::count(&groups(&forms), pairs.iter().map(|pair| pair.chosen.text.as_str()));
     write_json(&context.out().join(DUPLICATES), &Duplicates { held_out: passed_over, ..counts })?;
     if context.spec.seed.is_none() {
         write_json(&context.out().join(PROMPTS), &prompts)?;
