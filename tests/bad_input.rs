@@ -103,7 +103,7 @@ fn posts_from_a_file() {
     bench.write("one.jsonl", posts.lines().next().unwrap());
     bench.write("blank.jsonl", "");
     bench.write("broken.jsonl", posts.replacen("\"title\"", "title", 1));
-    bench.write("posts.txt", &posts);
+    bench.write("posts.txt", "words that are no rows");
     let line = |data: &str, tokenizer: &str| {
         format!(
             "reproduce tiny.toml --profile smoke --methods sft,irl --seeds 1, --jobs 1 --data {data} --tokenizer {tokenizer}"
@@ -156,6 +156,11 @@ fn rows_to_score_or_continue() {
     bench.write("empty-text.jsonl", "{\"prompt\": \"\", \"response\": \"a\"}\n");
     bench.write("not-json.jsonl", good.clone() + "prompt: a\n");
     bench.write("no-rows.jsonl", "\n");
+    bench.write("chat.jsonl", "{\"messages\": [{\"role\": \"user\", \"content\": \"a\"}]}\n");
+    bench.write("prompt-chat.jsonl", "{\"prompt\": [{\"role\": \"user\", \"content\": \"a\"}], \"response\": \"a\"}\n");
+    bench.write("misspelt.jsonl", "{\"promt\": \"a\", \"response\": \"a\"}\n");
+    bench.write("semicolons.csv", "prompt;response\na;a\n");
+    bench.write("half.jsonl", "{\"prompt\": \"a \\ud83d\", \"response\": \"a\"}\n");
     let names = [
         "empty-prompt",
         "empty-response",
@@ -169,6 +174,10 @@ fn rows_to_score_or_continue() {
     ];
     let mut lines: Vec<String> =
         names.iter().map(|name| format!("score --model model --input {name}.jsonl --output out.jsonl")).collect();
+    lines.extend(
+        ["chat.jsonl", "prompt-chat.jsonl", "misspelt.jsonl", "semicolons.csv", "half.jsonl", "model"]
+            .map(|name| format!("score --model model --input {name} --output out.jsonl")),
+    );
     lines.push("score --model text-model --input empty-text.jsonl --output out.jsonl".into());
     lines.push("score --model nowhere --input good.jsonl --output out.jsonl".into());
     lines.push("score --kind reward --model model --input good.jsonl --output out.jsonl".into());

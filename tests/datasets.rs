@@ -237,14 +237,14 @@ fn a_column_that_is_missing_is_named_with_those_that_are_there() {
             let told = desk.told(&refused::<SummarisedPost>(&path)).replace(".parquet", ".jsonl");
             insta::assert_snapshot!(told, @r#"
 x.jsonl has no column `summary`
-  did you mean `sumary`? it has `id`, `post`, `subreddit`, `sumary`, `title`; rename the column that holds the summary
+  did you mean `sumary`? it has `id`, `post`, `subreddit`, `sumary`, `title`; rename the one that holds the summary
 "#);
         }
     }
     let csv = desk.write("x.csv", "id,text\n1,a\n");
     insta::assert_snapshot!(desk.told(&refused::<SummarisedPost>(&csv)), @r#"
 x.csv has no column `subreddit`
-  it has `id`, `text`; rename the column that holds the subreddit
+  it has `id`, `text`; rename the one that holds the subreddit
 "#);
 }
 
@@ -282,22 +282,23 @@ fn cells_that_are_empty_or_of_another_type_name_their_row_and_the_rest_is_read()
         .map(|row| row.map_or_else(|error| desk.told(&error), |row| format!("{}: {:?}", row.id, row.confidence)))
         .collect();
     insta::assert_snapshot!(told.join("\n"), @r#"
-x.jsonl, row 1: no worker
+x.jsonl, line 1: no worker
   fill it in or drop the row
-x.jsonl, row 2: `worker` is a number, not text
-x.jsonl, row 3: no info.title
+x.jsonl, line 2: `worker` is a number, not text
+  write it in quotes
+x.jsonl, line 3: no info.title
   fill it in or drop the row
-x.jsonl, row 4: `info.post` is a list, not text
-x.jsonl, row 5: no info
+x.jsonl, line 4: `info.post` is a list, not text
+x.jsonl, line 5: no info
   fill it in or drop the row
-x.jsonl, row 6: `summaries` is text, not a list
-x.jsonl, row 7: 1 summaries to compare, not 2
-x.jsonl, row 8: no summaries[1].text
+x.jsonl, line 6: `summaries` is text, not a list
+x.jsonl, line 7: 1 summaries to compare, not 2
+x.jsonl, line 8: no summaries[1].text
   fill it in or drop the row
-x.jsonl, row 9: `summaries[0]` is a truth value, not a struct
-x.jsonl, row 10: `choice` is text, not a whole number
-x.jsonl, row 11: `choice` is 2, but the summaries are numbers 0 and 1
-x.jsonl, row 12: `extra.confidence` is a number, not a whole number
+x.jsonl, line 9: `summaries[0]` is a truth value, not a struct
+x.jsonl, line 10: `choice` is text, not a whole number
+x.jsonl, line 11: `choice` is 2, but the summaries are numbers 0 and 1
+x.jsonl, line 12: `extra.confidence` is a number, not a whole number
 t3_1: None
 "#);
 
@@ -322,7 +323,7 @@ fn a_parquet_column_of_another_type_is_named() {
         .collect();
     let set = Dataset::file(&desk.parquet("x.parquet", &rows, 2)).unwrap();
     let error = set.rows::<SummarisedPost>().unwrap().next().unwrap().unwrap_err();
-    assert_eq!(desk.told(&error), "x.parquet, row 1: `id` is a number, not text");
+    assert_eq!(desk.told(&error), "x.parquet, row 1: `id` is a number, not text\n  write the column `id` as text");
 }
 
 #[test]
@@ -336,7 +337,7 @@ fn files_that_are_cut_short_or_something_else_are_named() {
         refused::<SummarisedPost>(&desk.write("empty.parquet", "")),
         refused::<SummarisedPost>(&desk.write("text.parquet", "not parquet at all, but long enough to be looked at")),
         refused::<SummarisedPost>(&desk.write("array.jsonl", "[1, 2]\n")),
-        Dataset::file(&desk.write("posts.json", "[]")).unwrap_err(),
+        Dataset::file(&desk.write("posts.text", "words")).unwrap_err(),
         Dataset::file(&desk.path("absent.csv")).unwrap_err(),
         Dataset::file(&desk.write("cut.jsonl", &lines))
             .unwrap()
@@ -347,19 +348,20 @@ fn files_that_are_cut_short_or_something_else_are_named() {
             .unwrap_err(),
     ];
     insta::assert_snapshot!(told.map(|error| desk.told(&error)).join("\n"), @r#"
-cannot read cut.parquet
-  the file is cut short or is not parquet: fetch or write it again
-cannot read empty.parquet
-  the file is cut short or is not parquet: fetch or write it again
-cannot read text.parquet
-  the file is cut short or is not parquet: fetch or write it again
-array.jsonl, line 1: not a JSON object
-  every line of a jsonl file is one row, as {"column": "text"}
-posts.json is not .jsonl, .parquet or .csv
-  the file's ending says how it is read
-cannot open absent.csv
-cut.jsonl, line 150: not a JSON object
-  every line of a jsonl file is one row, as {"column": "text"}
+cut.parquet is parquet that is cut short or damaged
+  fetch or write it again
+empty.parquet is empty, which parquet never is
+  fetch or write it again
+text.parquet is not parquet, whatever its name says
+  fetch or write it again
+array.jsonl, line 1: a list, not an object
+  a row is one object, as {"column": "text"}; a jsonl file has one on every line
+neither the name of posts.text nor its contents say how its rows are written
+  name it .jsonl, .json, .csv, .tsv or .parquet
+there is no file absent.csv
+  check the path
+cut.jsonl, line 150: the text ends inside a row
+  the file is cut short, or a row is printed over several lines: print one row a line, as `jq -c .` does, or name a file that holds one list `.json`
 "#);
 }
 
@@ -396,7 +398,7 @@ fn rows_come_before_the_end_of_the_file_is_looked_at() {
     let mut rows = set.rows::<SummarisedPost>().unwrap();
     assert!(rows.by_ref().take(2048).all(|row| row.is_ok()));
     let told = desk.told(&rows.find_map(Result::err).unwrap());
-    assert!(told.starts_with("damaged.jsonl, line 3001: not a JSON object"), "{told}");
+    assert!(told.starts_with("damaged.jsonl, line 3001: the text ends inside a row"), "{told}");
     assert!(rows.next().is_none());
 }
 
@@ -456,7 +458,7 @@ fn rows_are_counted_from_the_beginning_of_their_own_file() {
     desk.jsonl("train-00001-of-00002.jsonl", &rows[2..]);
     let set = Dataset::open(&Source::Local(desk.0.path().into()), None, "train").unwrap();
     let error = set.rows::<SummarisedPost>().unwrap().find_map(Result::err).unwrap();
-    assert!(desk.told(&error).starts_with("train-00001-of-00002.jsonl, row 2: no title"), "{error}");
+    assert!(desk.told(&error).starts_with("train-00001-of-00002.jsonl, line 2: no title"), "{error}");
 }
 
 // --- On a hub ---

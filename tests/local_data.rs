@@ -105,7 +105,7 @@ fn a_changed_file_is_another_study() {
 fn methods_that_need_the_embedded_world_are_refused_before_anything_runs() {
     let bench = bench();
     let said = bench.run(&RUN.replace("--methods sft,irl,spin", "--methods sft,irl,rlhf,spin"));
-    assert_eq!(said.code, Some(1));
+    assert_eq!(said.code, Some(3));
     assert!(said.err.contains("method `rlhf` needs labelled preferences"), "{}", said.err);
     assert!(said.err.contains("--methods sft,irl,spin"), "{}", said.err);
     assert!(!bench.path("runs").exists());
@@ -117,4 +117,110 @@ fn the_shipped_experiment_has_a_plan_for_real_posts() {
     let plan = bench.succeed("plan tldr --data posts.jsonl --tokenizer tok").out;
     assert!(plan.contains("scale local, profile local"), "{plan}");
     assert!(plan.contains("corpus") && !plan.contains("preferences") && !plan.contains("pretrain"), "{plan}");
+}
+
+/// As little as a study can be.
+const SHORT: &str =
+    "reproduce tiny.toml --profile smoke --methods sft,irl --seeds 1, --jobs 1 --data posts.jsonl --tokenizer tok";
+
+fn rows(store: &Store, kind: &str, name: &str) -> Vec<Value> {
+    let manifests = store.list().unwrap();
+    let manifest = manifests.iter().find(|manifest| manifest.spec.kind == kind).unwrap();
+    let text = fs::read_to_string(store.artifact(&manifest.key).unwrap().join(name)).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// Ids say nothing: a post may be there twice, once in other white space and once as another sequence of code points.
+#[test]
+fn one_prompt_is_on_one_side_whatever_its_id_and_spelling() {
+    let bench = bench();
+    let posts: Vec<Value> = bench.read("posts.jsonl").lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let twice = posts.iter().enumerate().flat_map(|(index, post)| {
+        let mut again = post.clone();
+        again["id"] = format!("again {index}").into();
+        let text = format!("{} caf\u{e9}", post["post"].as_str().unwrap());
+        again["post"] = text.replace(' ', "  ").replace('\u{e9}', "e\u{301}").into();
+        let mut post = post.clone();
+        post["post"] = text.into();
+        [post, again]
+    });
+    bench.write("posts.jsonl", twice.map(|row| format!("{row}\n")).collect::<String>());
+    bench.succeed(SHORT);
+    let store = Store::open_existing(bench.path("runs")).unwrap();
+    let (trained, held_out) =
+        (rows(&store, "corpus", "demonstrations.jsonl"), rows(&store, "corpus", "held_out.jsonl"));
+    assert_eq!((trained.len(), held_out.len()), (20, 4), "a fifth of 24 rows, in pairs");
+    let title = |row: &Value| row["prompt"].as_str().unwrap().split("\n\n").nth(1).unwrap().to_owned();
+    assert!(held_out.iter().all(|row| trained.iter().all(|other| title(row) != title(other))));
+    let report = bench.read("reports/tiny-smoke/report.md").split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(report.contains("The 24 rows of `posts` have 12 different prompts"), "{report}");
+}
+
+#[test]
+fn one_prompt_alone_cannot_be_split() {
+    let bench = bench();
+    let first = bench.read("posts.jsonl").lines().next().unwrap().to_owned();
+    bench.write("posts.jsonl", [first.as_str(); 12].join("\n"));
+    let said = bench.run(SHORT);
+    assert_eq!(said.code, Some(4));
+    assert!(
+        said.err.contains("posts.jsonl has 12 rows of 1 different prompt, too few to hold some out"),
+        "{}",
+        said.err
+    );
+    assert!(!bench.path("runs").exists(), "nothing was begun");
+}
+
+#[test]
+fn a_title_that_leaves_no_room_is_named_before_anything_runs() {
+    let bench = bench();
+    let mut lines: Vec<String> = bench.read("posts.jsonl").lines().map(str::to_owned).collect();
+    let mut long: Value = serde_json::from_str(&lines[4]).unwrap();
+    long["title"] = "water ".repeat(200).into();
+    lines[4] = long.to_string();
+    bench.write("posts.jsonl", lines.join("\n"));
+    let said = bench.run(SHORT);
+    assert_eq!(said.code, Some(4), "{}", said.err);
+    assert!(said.err.contains("posts.jsonl, line 5: its title is too long"), "{}", said.err);
+    assert!(!bench.path("runs").exists(), "nothing was begun");
+}
+
+/// A stage that was planned reads its files later: other contents must not be stored under the planned key.
+#[test]
+fn what_a_stage_reads_is_what_its_key_names() {
+    let bench = bench();
+    bench.succeed(SHORT);
+    let store = Store::open_existing(bench.path("runs")).unwrap();
+    let key = |kind: &str| store.list().unwrap().iter().find(|found| found.spec.kind == kind).unwrap().key;
+    let keys = [key("corpus"), key("random")];
+    let says_all_is_well = bench.succeed("runs verify").out;
+    assert!(
+        says_all_is_well.contains("all as written") && !says_all_is_well.contains("has changed"),
+        "{says_all_is_well}"
+    );
+    let posts = bench.read("posts.jsonl");
+    let tokenizer = bench.read("tok/tokenizer.json");
+
+    bench.write("posts.jsonl", posts.replace("plastic", "paper"));
+    let verified = bench.succeed("runs verify").out;
+    assert!(verified.contains("posts.jsonl: has changed since it was read for posts"), "{verified}");
+    store.remove(&keys[0]).unwrap();
+    let said = bench.run(&format!("stage {} --store runs", keys[0]));
+    assert_eq!(said.code, Some(4), "{}", said.err);
+    assert!(said.err.contains("posts.jsonl has changed since this study was planned"), "{}", said.err);
+    assert!(!store.is_complete(&keys[0]));
+
+    bench.write("posts.jsonl", posts);
+    bench.write("tok/tokenizer.json", format!("{tokenizer}\n"));
+    store.remove(&keys[1]).unwrap();
+    for key in keys {
+        let said = bench.run(&format!("stage {key} --store runs"));
+        assert_eq!(said.code, Some(4), "{}", said.err);
+        assert!(said.err.contains("the tokenizer in") && said.err.contains("has changed since"), "{}", said.err);
+    }
+    bench.write("tok/tokenizer.json", tokenizer);
+    for key in keys {
+        bench.succeed(&format!("stage {key} --store runs"));
+        assert!(store.is_complete(&key));
+    }
 }

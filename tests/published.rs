@@ -221,7 +221,7 @@ fn a_model_of_another_shape_is_refused_with_both_shapes() {
     let (head, models) = text.split_once("[models.base]").unwrap();
     bench.write("tiny.toml", format!("{head}[models.base]{}", models.replacen("= 32", "= 64", 1)));
     let said = run(&bench, RUN);
-    assert_eq!(said.code, Some(1));
+    assert_eq!(said.code, Some(5));
     assert!(said.err.contains("is not the model that the experiment describes"), "{}", said.err);
     assert!(said.err.contains("\"intermediate_size\":32") && said.err.contains("\"intermediate_size\":64"));
 }
@@ -234,6 +234,65 @@ fn more_posts_than_there_are_and_a_model_that_is_not_cached_are_named() {
     let text = bench.read("tiny.toml").replace("hf:o/judge@", "hf:o/other@");
     bench.write("tiny.toml", text);
     let said = run(&bench, RUN);
-    assert_eq!(said.code, Some(1));
+    assert_eq!(said.code, Some(9));
     assert!(said.err.contains("hf:o/other@") && said.err.contains("HF_HUB_OFFLINE"), "{}", said.err);
+}
+
+/// A post of the exam that is among the training posts under another id, and among the comparisons, trains nothing.
+#[test]
+fn prompts_that_are_held_out_train_nothing() {
+    let bench = bench();
+    let exam: Value = serde_json::from_str(bench.read("posts/test.jsonl").lines().next().unwrap()).unwrap();
+    let mut copy = exam.clone();
+    copy["id"] = "copy".into();
+    copy["post"] = format!("{}  ", exam["post"].as_str().unwrap()).into();
+    let train = bench.read("posts/train.jsonl");
+    bench.write("posts/train.jsonl", format!("{copy}\n{train}"));
+    let comparisons = bench.read("comparisons/train.jsonl");
+    let mut other: Value = serde_json::from_str(comparisons.lines().next().unwrap()).unwrap();
+    for key in ["title", "post", "subreddit"] {
+        other["info"][key] = copy[key].clone();
+    }
+    bench.write("comparisons/train.jsonl", format!("{other}\n{comparisons}"));
+    let run = |words: &str| run(&bench, words);
+    let words = RUN.replace("preferences.pairs=4", "preferences.pairs=6");
+    let said = run(&words);
+    assert_eq!(said.code, Some(0), "{}{}", said.out, said.err);
+
+    let (store, manifests) = manifests(&bench);
+    let of = |label: &str, name: &str| -> Vec<String> {
+        let manifest =
+            manifests.iter().find(|manifest| manifest.label == label).unwrap_or_else(|| panic!("no {label}"));
+        let rows = rows(&store.artifact(&manifest.key).unwrap().join(name));
+        rows.iter()
+            .map(|row| row["prompt"].as_str().unwrap().split_whitespace().collect::<Vec<_>>().join(" "))
+            .collect()
+    };
+    let held_out = [of("exam", "held_out.jsonl"), of("preferences/test", "pairs.jsonl")].concat();
+    for (label, name, count) in
+        [("demonstrations/seed 1", "demonstrations.jsonl", 6), ("preferences/seed 1", "pairs.jsonl", 6)]
+    {
+        let trained = of(label, name);
+        assert_eq!(trained.len(), count, "{label}");
+        assert!(trained.iter().all(|prompt| !held_out.contains(prompt)), "{label}: {trained:?}");
+    }
+    let report = bench.read("reports/tiny-smoke/report.md").split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(report.contains("passed over because their prompts are held out"), "{report}");
+
+    let said = run(&words.replace("demonstrations.count=6", "demonstrations.count=7"));
+    assert!(said.err.contains("posts has 6 posts in `train` whose prompts are not held out, not 7"), "{}", said.err);
+}
+
+/// Every row is looked at before the first stage.
+#[test]
+fn a_row_without_a_title_is_named_before_anything_runs() {
+    let bench = bench();
+    let train = bench.read("posts/train.jsonl");
+    let mut last: Value = serde_json::from_str(train.lines().last().unwrap()).unwrap();
+    last["title"] = Value::Null;
+    bench.write("posts/train.jsonl", format!("{train}{last}\n"));
+    let said = run(&bench, RUN);
+    assert_eq!(said.code, Some(4));
+    assert!(said.err.contains("posts/train.jsonl, line 9: no title"), "{}", said.err);
+    assert!(!bench.path("runs").exists(), "nothing was begun");
 }

@@ -2,16 +2,20 @@
 
 use super::print;
 use super::study::StudyArgs;
+use crate::data::contents::TokenizerFolder;
+use crate::data::corpus::Corpus;
 use crate::data::hub::Source;
-use crate::data::{codec, corpus};
+use crate::data::{Codec, codec};
 use crate::device::{self, hardware};
 use crate::experiment::Study;
 use crate::pipeline::{Interrupt, LocalPool, Store};
 use crate::report::{self, ReportInput};
 use crate::stages::collect::collect;
-use crate::stages::plan::{LocalData, Plan, fit};
-use crate::{Context, Error, Result};
+use crate::stages::demonstrations::check_splits;
+use crate::stages::plan::{HELD_OUT, LocalData, Plan, fit};
+use crate::{Context, Result};
 use clap::Args;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 #[derive(Clone, Debug, Args)]
@@ -69,30 +73,36 @@ pub fn resolve(study: &StudyArgs, local: &LocalArgs) -> Result<(Study, Option<Lo
     let mut study = study.clone();
     study.scale = LOCAL.into();
     study.profile = study.profile.or(Some(LOCAL.into()));
+    let study = study.study()?;
     let tokenizer = &Source::parse(tokenizer)?.fetch(&["tokenizer.json"], &[])?;
-    let tokenizer_file = tokenizer.join("tokenizer.json");
+    let files = TokenizerFolder::read(tokenizer)?;
+    // Read from a copy, so that what the plan reckons with is what its keys name.
+    let copy = tempfile::tempdir().context(|| "cannot make a temporary folder".into())?;
+    files.copy_to(copy.path())?;
+    let parse = |folder: &Path| codec::tokenizer(&folder.join("tokenizer.json"));
+    // An error is to name the user's file.
+    let tokens = parse(copy.path()).map_err(|error| parse(tokenizer).err().unwrap_or(error))?;
+    let corpus = Corpus::open(file)?;
+    check_splits(file, &corpus.posts, HELD_OUT)?;
+    let limits = study.methods.iter().map(|method| &method.hyper).chain([&study.shared]);
+    let limits: BTreeSet<(usize, usize)> =
+        limits.map(|hyper| (hyper.generation.max_prompt_tokens, hyper.generation.max_response_tokens)).collect();
+    for (prompt, response) in limits {
+        corpus.check_lengths(&Codec::new(tokens.clone(), prompt, response)?)?;
+    }
     let data = LocalData {
         file: absolute(file)?,
-        blake3: hash(file)?,
+        blake3: corpus.source.blake3,
         tokenizer: absolute(tokenizer)?,
-        tokenizer_blake3: hash(&tokenizer_file)?,
-        vocabulary: codec::tokenizer(&tokenizer_file)?.get_vocab_size(true),
-        rows: corpus::read(file)?.len(),
+        tokenizer_blake3: files.blake3(),
+        vocabulary: tokens.get_vocab_size(true),
+        rows: corpus.posts.len(),
     };
-    Ok((study.study()?, Some(data)))
+    Ok((study, Some(data)))
 }
 
 fn absolute(path: &Path) -> Result<PathBuf> {
     std::path::absolute(path).context(|| format!("cannot find {}", path.display()))
-}
-
-fn hash(path: &Path) -> Result<String> {
-    let mut hasher = blake3::Hasher::new();
-    let opened = std::fs::File::open(path).and_then(|file| hasher.update_reader(file).map(|_| ()));
-    opened.map_err(|cause| {
-        Error::files(format!("cannot read {}", path.display())).caused_by(cause).hint("check the path")
-    })?;
-    Ok(hasher.finalize().to_hex().to_string())
 }
 
 /// Writes the report of whatever is finished and prints its summary.

@@ -1,6 +1,6 @@
 //! `touchstone runs`: looks into a store of artifacts, and checks it.
 
-use super::{FAILURE, SUCCESS, print};
+use super::{FAILURE, SUCCESS, print, sources};
 use crate::error::Result;
 use crate::pipeline::{Manifest, Problem, StageKey, StageSpec, Store, Verification};
 use comfy_table::{CellAlignment, Table, presets};
@@ -28,7 +28,8 @@ enum RunsCommand {
         #[arg(value_name = "KEY-PREFIX")]
         prefix: String,
     },
-    /// Rehash every file and report what is damaged, missing or extra; fails if anything is.
+    /// Rehash every file and report what is damaged, missing or extra; fails if anything is. Notes which files outside the
+    /// store have changed since they were read.
     Verify {
         /// Remove the damaged artifacts, so that the next run computes them again.
         #[arg(long)]
@@ -125,6 +126,13 @@ fn describe_spec(spec: &StageSpec) -> String {
 fn verify(store: &Store, repair: bool) -> Result<u8> {
     let report = store.verify()?;
     print(&describe_verification(&report))?;
+    let sources = sources::notes(store)?;
+    if !sources.is_empty() {
+        print(&format!(
+            "{}\nartifacts hold what was read then; with other files the next run is another study\n",
+            sources.join("\n")
+        ))?;
+    }
     let damaged: BTreeSet<StageKey> = report.problems.iter().filter_map(|problem| problem.key).collect();
     if repair {
         // Brings back the folder of locks where a copy left out what was empty.

@@ -1,5 +1,6 @@
 //! `touchstone score` and `touchstone generate`: any model folder on any file of rows, alone.
 
+use super::rows::{self as input_rows, Row};
 use crate::data::codec::END_OF_TEXT;
 use crate::data::hub::Source;
 use crate::data::rows;
@@ -10,7 +11,7 @@ use crate::model::{Batch, GptNeoXConfig, Sampling, Sequence};
 use crate::rng::stream;
 use crate::{Error, Result, device};
 use clap::{Args, ValueEnum};
-use serde::{Deserialize, Serialize};
+use std::cell::OnceCell;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use tokenizers::Tokenizer;
@@ -20,10 +21,10 @@ pub struct ModelArgs {
     /// Folder with config.json, model.safetensors, and tokenizer.json where rows hold text; or hf:owner/name@revision
     #[arg(long, value_name = "DIR")]
     model: PathBuf,
-    /// Rows: {"prompt", "response"} as text or {"prompt_ids", "response_ids"} as tokens, one JSON object a line
+    /// Rows (jsonl, json, csv, tsv or parquet): "prompt" and "response" as text, or "prompt_ids" and "response_ids" as tokens
     #[arg(long, value_name = "FILE")]
     input: PathBuf,
-    /// Where the rows go, with what was computed added
+    /// Where the rows go, one JSON object a line: as they were, with the computed keys in the place of their names or behind
     #[arg(long, value_name = "FILE")]
     output: PathBuf,
     /// Rows per forward pass; changes speed and memory, not results
@@ -74,21 +75,6 @@ pub struct GenerateArgs {
     seed: u64,
 }
 
-/// A row of the input; keys that are not named here are kept.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-struct Row {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    prompt: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    response: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    prompt_ids: Option<Vec<u32>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    response_ids: Option<Vec<u32>>,
-    #[serde(flatten)]
-    other: serde_json::Map<String, serde_json::Value>,
-}
-
 /// Adds `logprob` and `token_logprobs` (kind lm), or `reward` and `raw_reward` (kind reward) to every row.
 pub fn score(args: &ScoreArgs) -> Result<()> {
     let ModelArgs { input, output, batch, device, .. } = &args.model;
@@ -99,9 +85,9 @@ pub fn score(args: &ScoreArgs) -> Result<()> {
     };
     let config = checkpoint.config()?;
     let reader = Reader::new(&checkpoint, config.vocab_size, input);
-    let mut rows = reader.rows()?;
+    let mut rows = reader.rows(&["prompt", "response"])?;
     let sequences = rows.iter().enumerate().map(|(i, row)| reader.sequence(i, row)).collect::<Result<Vec<_>>>()?;
-    fit(sequences.iter().map(Sequence::len), &config, input, "shorten the row")?;
+    fit(sequences.iter().map(Sequence::len), &config, &reader, "shorten the row")?;
     match args.kind {
         Kind::Lm => {
             let model = checkpoint.language_model(&device)?;
@@ -141,14 +127,14 @@ pub fn generate(args: &GenerateArgs) -> Result<()> {
     let checkpoint = args.model.open(&["tokenizer.json"])?;
     let config = checkpoint.config()?;
     let reader = Reader::new(&checkpoint, config.vocab_size, input);
-    let mut rows = reader.rows()?;
+    let mut rows = reader.rows(&["prompt"])?;
     let prompts = rows
         .iter()
         .enumerate()
         .map(|(index, row)| reader.ids(index, "prompt", row.prompt.as_deref(), row.prompt_ids.as_deref(), false))
         .collect::<Result<Vec<_>>>()?;
     let most = args.max_new_tokens.get();
-    fit(prompts.iter().map(|ids| ids.len() + most), &config, input, "lower --max-new-tokens or shorten the prompt")?;
+    fit(prompts.iter().map(|ids| ids.len() + most), &config, &reader, "lower --max-new-tokens or shorten the prompt")?;
     let named = reader.tokenizer.as_ref().ok().and_then(|tokenizer| tokenizer.token_to_id(END_OF_TEXT));
     let eos = config.eos_token_id.or(named).ok_or_else(|| {
         Error::model(format!(
@@ -183,14 +169,13 @@ pub fn generate(args: &GenerateArgs) -> Result<()> {
 }
 
 /// Errors on a row of more tokens than the model has positions: it was never trained there, and what it says is noise.
-fn fit(lengths: impl Iterator<Item = usize>, config: &GptNeoXConfig, input: &Path, remedy: &str) -> Result<()> {
+fn fit(lengths: impl Iterator<Item = usize>, config: &GptNeoXConfig, reader: &Reader, remedy: &str) -> Result<()> {
     let most = config.max_position_embeddings;
     match lengths.enumerate().find(|(_, length)| *length > most) {
         None => Ok(()),
         Some((row, length)) => Err(Error::data(format!(
-            "{}, row {}: {length} tokens are too many for the model's {most} positions",
-            input.display(),
-            row + 1
+            "{}: {length} tokens are too many for the model's {most} positions",
+            reader.place(row)
         ))
         .hint(remedy)),
     }
@@ -199,21 +184,26 @@ fn fit(lengths: impl Iterator<Item = usize>, config: &GptNeoXConfig, input: &Pat
 /// Turns rows into tokens; a missing tokenizer matters only where a row holds text.
 struct Reader<'a> {
     input: &'a Path,
+    /// Of the rows, as errors name them.
+    places: OnceCell<Vec<String>>,
     vocabulary: usize,
     tokenizer: Result<Tokenizer>,
 }
 
 impl<'a> Reader<'a> {
     fn new(checkpoint: &Checkpoint, vocabulary: usize, input: &'a Path) -> Self {
-        Self { input, vocabulary, tokenizer: checkpoint.tokenizer() }
+        Self { input, places: OnceCell::new(), vocabulary, tokenizer: checkpoint.tokenizer() }
     }
 
-    fn rows(&self) -> Result<Vec<Row>> {
-        let rows: Vec<Row> = rows::read(self.input)?;
-        match rows.is_empty() {
-            true => Err(Error::data(format!("{} has no rows", self.input.display()))),
-            false => Ok(rows),
-        }
+    /// All rows, each with text or tokens for every one of `needed`.
+    fn rows(&self, needed: &[&str]) -> Result<Vec<Row>> {
+        let rows = input_rows::read(self.input, needed)?;
+        self.places.get_or_init(|| rows.iter().map(|row| row.place.clone()).collect());
+        Ok(rows)
+    }
+
+    fn place(&self, index: usize) -> &str {
+        self.places.get().and_then(|places| places.get(index)).map_or("", String::as_str)
     }
 
     /// Text is a prompt followed by a response that ends with the end-of-sequence token; tokens are taken as they are.
@@ -224,7 +214,7 @@ impl<'a> Reader<'a> {
     }
 
     fn ids(&self, index: usize, side: &str, text: Option<&str>, ids: Option<&[u32]>, ended: bool) -> Result<Vec<u32>> {
-        let place = format!("{}, row {}", self.input.display(), index + 1);
+        let place = self.place(index);
         let ids = match (ids, text) {
             (Some(ids), _) => ids.to_vec(),
             (None, Some(text)) => {

@@ -1,17 +1,50 @@
 //! A local file in the columns of the hub's TL;DR data set (`id`, `subreddit`, `title`, `post`, `summary`).
 
-use crate::data::dataset::{Dataset, SummarisedPost};
-use crate::{Error, Result};
+use crate::Result;
+use crate::data::contents::FileRead;
+use crate::data::dataset::{Dataset, SummarisedPost, no_rows};
+use crate::data::{Codec, tldr};
+use rayon::prelude::*;
 use std::path::Path;
 
-/// Every row of `path`, in the file's order.
+/// Posts of a file, with the record of the bytes that they were parsed from.
+#[derive(Clone, Debug)]
+pub struct Corpus {
+    /// In the file's order.
+    pub posts: Vec<SummarisedPost>,
+    /// Of every post, as errors name it.
+    pub places: Vec<String>,
+    pub source: FileRead,
+}
+
+impl Corpus {
+    /// Reads `path` once.
+    ///
+    /// # Errors
+    /// No rows; missing values and columns.
+    pub fn open(path: &Path) -> Result<Self> {
+        let set = Dataset::file(path)?;
+        let rows = set.placed_rows::<SummarisedPost>()?.collect::<Result<Vec<_>>>()?;
+        let (places, posts): (Vec<_>, Vec<_>) = rows.into_iter().unzip();
+        match set.files_read()?.pop() {
+            Some(source) if !posts.is_empty() => Ok(Self { posts, places, source }),
+            _ => Err(no_rows(&path.display().to_string())),
+        }
+    }
+
+    /// # Errors
+    /// The first post whose subreddit and title alone are longer than a prompt may be.
+    pub fn check_lengths(&self, codec: &Codec) -> Result<()> {
+        let rows = self.posts.par_iter().zip(&self.places);
+        let fault = rows.map(|(row, place)| tldr::check(place, &row.post, codec)).find_first(Result::is_err);
+        fault.unwrap_or(Ok(()))
+    }
+}
+
+/// The posts of `path`.
 ///
 /// # Errors
-/// No rows; missing values and columns.
+/// As [`Corpus::open`].
 pub fn read(path: &Path) -> Result<Vec<SummarisedPost>> {
-    let rows: Vec<SummarisedPost> = Dataset::file(path)?.rows()?.collect::<Result<_>>()?;
-    match rows.is_empty() {
-        true => Err(Error::data(format!("{} has no rows", path.display()))),
-        false => Ok(rows),
-    }
+    Ok(Corpus::open(path)?.posts)
 }

@@ -1,10 +1,13 @@
 //! From files and worlds to token sequences: rows, prompt formats, truncation, tokenisation.
 
 pub mod codec;
+pub mod contents;
 pub mod corpus;
 pub mod dataset;
+pub mod foreign;
 pub mod hub;
 pub mod rows;
+pub mod split;
 pub mod tldr;
 pub mod world;
 

@@ -1,8 +1,8 @@
 //! The prompt of the TL;DR task (Stiennon et al. 2020; Huang et al. 2024) and its truncation rule: a post that is too
 //! long loses its last paragraph, again and again; where no paragraph is left, its last characters.
 
-use crate::Result;
 use crate::data::codec::Codec;
+use crate::{Error, Result};
 
 /// What the prompt is made of.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,13 +27,28 @@ pub fn response(summary: &str) -> String {
 const RESPELLED: usize = 8;
 
 /// The longest prompt within the codec's limit that the truncation rule gives.
+///
+/// # Errors
+/// A subreddit and title that alone are longer than a prompt may be.
 pub fn fitted(post: &Post, codec: &Codec) -> Result<String> {
+    fitted_at("a post", post, codec)
+}
+
+/// As [`fitted`], of the post at `place`, as errors name it.
+///
+/// # Errors
+/// As [`fitted`].
+pub fn fitted_at(place: &str, post: &Post, codec: &Codec) -> Result<String> {
     let mut post = post.clone();
     loop {
         let text = prompt(&post);
-        let excess = codec.prompt_length(&text)?.saturating_sub(codec.max_prompt_tokens);
-        if excess == 0 || post.post.is_empty() {
+        let length = codec.prompt_length(&text)?;
+        let excess = length.saturating_sub(codec.max_prompt_tokens);
+        if excess == 0 {
             return Ok(text);
+        }
+        if post.post.is_empty() {
+            return Err(too_long(place, &post, length, codec));
         }
         match post.post.rfind('\n') {
             Some(paragraph) => post.post.truncate(paragraph),
@@ -41,6 +56,32 @@ pub fn fitted(post: &Post, codec: &Codec) -> Result<String> {
             None => shorten(&mut post.post, excess.saturating_sub(RESPELLED)),
         }
     }
+}
+
+/// Whether the post at `place` can be fitted, which depends on its subreddit and title alone.
+///
+/// # Errors
+/// As [`fitted`].
+pub fn check(place: &str, post: &Post, codec: &Codec) -> Result<()> {
+    let bare = Post { post: String::new(), ..post.clone() };
+    let text = prompt(&bare);
+    // A token has at least a byte.
+    if text.len() <= codec.max_prompt_tokens {
+        return Ok(());
+    }
+    match codec.prompt_length(&text)? {
+        length if length > codec.max_prompt_tokens => Err(too_long(place, &bare, length, codec)),
+        _ => Ok(()),
+    }
+}
+
+fn too_long(place: &str, post: &Post, length: usize, codec: &Codec) -> Error {
+    let what = if post.title.len() >= post.subreddit.len() { "title" } else { "subreddit" };
+    Error::data(format!(
+        "{place}: its {what} is too long: without any of its post the prompt has {length} tokens, and {} are allowed",
+        codec.max_prompt_tokens
+    ))
+    .hint(format!("shorten the {what} or drop the row; only posts are cut to fit (generation.max_prompt_tokens)"))
 }
 
 /// Takes the last character off, or as many as have `bytes` bytes.
@@ -117,6 +158,20 @@ mod tests {
         assert_eq!(text, prompt(&post("one two")));
         let text = fitted(&post("one two three four"), &codec(9)).unwrap();
         assert_eq!(text, prompt(&post("one two ")));
+    }
+
+    #[test]
+    fn a_title_that_leaves_no_room_is_named() {
+        let long = Post { title: "word ".repeat(9), ..post("one two") };
+        let error = fitted_at("x.jsonl, line 3", &long, &codec(10)).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "x.jsonl, line 3: its title is too long: without any of its post the prompt has 14 tokens, and 10 are allowed"
+        );
+        for limit in 1..20 {
+            let codec = codec(limit);
+            assert_eq!(check("x", &long, &codec).is_ok(), fitted(&long, &codec).is_ok(), "{limit}");
+        }
     }
 
     #[test]

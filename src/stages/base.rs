@@ -1,7 +1,7 @@
 //! Where models come from: pre-trained on the embedded world, taken from the checkpoints that come with touchstone,
 //! published on a hub, or random.
 
-use super::common::{Watch, WorldAt, device, read_json, within_memory, write_json};
+use super::common::{Watch, WorldAt, device, read_json, tokenizer_folder, within_memory, write_json};
 use super::work::{self, Regime, Texts, Work};
 use crate::data::hub::Source;
 use crate::data::{self, Codec};
@@ -251,7 +251,7 @@ fn hash_of(path: &Path) -> Result<String> {
 pub struct RandomStage {
     pub model: ModelSettings,
     pub generation: GenerationSettings,
-    /// Folder with a tokenizer.json, and the blake3 of that file.
+    /// Folder with a tokenizer.json, and the hash of its files.
     pub tokenizer: PathBuf,
     pub tokenizer_blake3: String,
 }
@@ -259,7 +259,7 @@ pub struct RandomStage {
 /// A randomly initialised model with a given tokenizer, for running the stages on real text without a checkpoint.
 pub fn random(context: &StageContext) -> Result<()> {
     let stage: RandomStage = context.settings()?;
-    let source = stage.tokenizer.join("tokenizer.json");
+    let source = tokenizer_folder(context, &stage.tokenizer, &stage.tokenizer_blake3)?.join("tokenizer.json");
     let config = config_for(&stage.model, &codec(&source, &stage.generation)?);
     let mut rng = stream(context.seed()?, "random/initial", &[]);
     let model = LanguageModel::random(&config, stage.model.initializer_range, &mut rng, &device(context)?)?;

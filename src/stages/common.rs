@@ -2,6 +2,7 @@
 
 use super::work::Work;
 use crate::data::Codec;
+use crate::data::contents::TokenizerFolder;
 use crate::data::rows::{self, Demonstration, ResponsePair};
 use crate::data::world::{VERSION, World, WorldSettings};
 use crate::device::hardware::Site;
@@ -114,6 +115,20 @@ pub fn frozen(context: &StageContext, role: &str, dtype: Dtype) -> Result<Langua
 /// A reward model that is only read, held in `dtype`.
 pub fn frozen_reward(context: &StageContext, role: &str, dtype: Dtype) -> Result<(RewardModel, Normalisation)> {
     checkpoint(context, role)?.frozen_reward_model(dtype.float(), &device(context)?)
+}
+
+/// A private copy of the tokenizer's folder that the stage was planned with, so that all that is read of it is what was
+/// hashed. The files are recorded as sources.
+///
+/// # Errors
+/// Other files than those whose hash is `planned`.
+pub fn tokenizer_folder(context: &StageContext, folder: &Path, planned: &str) -> Result<PathBuf> {
+    let files = TokenizerFolder::read(folder)?;
+    files.expect(planned)?;
+    files.records().iter().try_for_each(|record| context.add_source(record))?;
+    let copy = context.scratch().join("tokenizer");
+    files.copy_to(&copy)?;
+    Ok(copy)
 }
 
 /// The tokenizer of the model in `role`, with the study's limits.

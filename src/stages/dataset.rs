@@ -2,7 +2,8 @@
 //! between two stages, and files of a folder may change: who reads later gets what is noted here, or an error.
 
 use super::common::{read_json, write_json};
-use crate::data::dataset::{Dataset, Fingerprint};
+use crate::data::contents::changed;
+use crate::data::dataset::{Dataset, Fingerprint, Record};
 use crate::data::hub::Source;
 use crate::pipeline::StageContext;
 use crate::{Context, Error, Result};
@@ -26,12 +27,18 @@ pub struct Stage {
 }
 
 impl Stage {
+    /// Every row of a data set of this machine is looked at, so that a study does not stop at one after hours.
+    ///
     /// # Errors
-    /// Files of this machine that cannot be read.
-    pub fn new(source: &str, config: Option<&str>, split: &str) -> Result<Self> {
+    /// Files of this machine that cannot be read; the first of their rows that is not a `T`.
+    pub fn new<T: Record>(source: &str, config: Option<&str>, split: &str) -> Result<Self> {
         let contents = match Source::parse(source)? {
             Source::Hub(_) => None,
-            local => Some(contents(&Dataset::open(&local, config, split)?.fingerprint()?)?),
+            local => {
+                let set = Dataset::open(&local, config, split)?;
+                set.rows::<T>()?.try_for_each(|row| row.map(|_| ()))?;
+                Some(contents(&set.fingerprint()?)?)
+            }
         };
         Ok(Self { source: source.into(), config: config.map(str::to_owned), split: split.into(), contents })
     }
@@ -46,12 +53,13 @@ pub fn run(context: &StageContext) -> Result<()> {
     let stage: Stage = context.settings()?;
     let set = Dataset::open(&Source::parse(&stage.source)?, stage.config.as_deref(), &stage.split)?;
     let fingerprint = set.fingerprint()?;
-    if let Some(planned) = &stage.contents
-        && *planned != contents(&fingerprint)?
-    {
-        return Err(Error::data(format!("{} has changed since this study was planned", stage.source))
-            .hint("run `touchstone reproduce` again: it plans anew"));
+    if let Some(planned) = &stage.contents {
+        let now = contents(&fingerprint)?;
+        if *planned != now {
+            return Err(changed(&stage.source, planned, &now));
+        }
     }
+    set.files_read()?.iter().try_for_each(|file| context.add_source(file))?;
     context.add_source(&fingerprint)?;
     write_json(&context.out().join(PINNED), &fingerprint)
 }
@@ -67,11 +75,18 @@ pub fn pinned(context: &StageContext, role: &str) -> Result<(Dataset, String)> {
         repository.revision.clone_from(commit);
     }
     let set = Dataset::open(&source, pinned.config.as_deref(), pinned.split.as_deref().unwrap_or_default())?;
-    if set.fingerprint()?.files != pinned.files {
-        return Err(Error::data(format!("{} is not what it was when this study began", pinned.source)).hint(
-            "run `touchstone reproduce` again: a folder that changed is another study; clear the cache of a hub",
-        ));
+    let now = set.fingerprint()?.files;
+    if now != pinned.files {
+        let other = now.iter().zip(&pinned.files).find(|(now, then)| now != then);
+        return Err(match other {
+            Some((now, then)) if now.name == then.name => {
+                changed(&format!("{} of {}", now.name, pinned.source), &then.blake3, &now.blake3)
+            }
+            _ => Error::data(format!("{} has other files than when this study began", pinned.source)),
+        }
+        .hint("put the files back, or run the same command again: other contents are another study (of a hub, clear the cache)"));
     }
+    set.files_read()?.iter().try_for_each(|file| context.add_source(file))?;
     context.add_source(&pinned)?;
     Ok((set, pinned.source))
 }

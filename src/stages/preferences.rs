@@ -4,8 +4,10 @@
 use super::agreement::{ANNOTATOR, Annotator};
 use super::common::{WorldAt, codec, language_model, sampling, write_json};
 use super::dataset::pinned;
+use super::demonstrations::{DUPLICATES, PROMPTS, choose, held_out};
 use crate::data::dataset::{Comparison, Text};
 use crate::data::rows::{self, Response, ResponsePair};
+use crate::data::split::{Duplicates, Prompts, groups};
 use crate::data::tldr;
 use crate::data::world::{Labeller, Split};
 use crate::experiment::{GenerationSettings, Labels, PreferenceSettings};
@@ -16,7 +18,7 @@ use crate::{Error, Result};
 use rand::Rng;
 use rand::seq::index::sample;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 pub const KIND: &str = "preferences";
 pub const COMPARISONS: &str = "comparisons";
@@ -120,8 +122,8 @@ pub struct ComparisonsStage {
     pub generation: GenerationSettings,
 }
 
-/// Human comparisons of two summaries, from the input `comparisons`: a choice of the seed's own, or the first where there is
-/// no seed.
+/// Human comparisons of two summaries, from the input `comparisons`: a choice of the seed's own without prompts that are held
+/// out, or the first where there is no seed, which are held out themselves.
 /// Summaries that are longer than a response may be are cut, as everywhere.
 pub fn comparisons(context: &StageContext) -> Result<()> {
     let stage: ComparisonsStage = context.settings()?;
@@ -140,24 +142,45 @@ pub fn comparisons(context: &StageContext) -> Result<()> {
         return Err(Error::data(format!("{source} has {} comparisons of posts, not {}", available.len(), stage.count))
             .hint("lower preferences.pairs or evaluation.preference_pairs"));
     }
-    let wanted: BTreeSet<usize> = match context.spec.seed {
+    let order: Vec<usize> = match context.spec.seed {
         Some(seed) => {
             let order = permutation(available.len(), seed, "comparisons/choice", 0);
-            order.into_iter().take(stage.count).map(|position| available[position]).collect()
+            order.into_iter().map(|position| available[position]).collect()
         }
         None => available.into_iter().take(stage.count).collect(),
     };
-    let mut pairs = Vec::with_capacity(stage.count);
-    for (index, row) in set.rows::<Comparison>()?.enumerate() {
-        let row = row?;
-        if let (true, Text::Post(post)) = (wanted.contains(&index), &row.text) {
-            pairs.push(ResponsePair {
-                id: row.id,
-                prompt: tldr::fitted(post, &codec)?,
-                chosen: codec.response(&tldr::response(&row.chosen.text))?,
-                rejected: codec.response(&tldr::response(&row.rejected.text))?,
-            });
+    let (held_out, mut prompts) = (held_out(context)?, Prompts::default());
+    let take = |wanted: &BTreeSet<usize>| {
+        let mut taken = BTreeMap::new();
+        for (index, row) in set.placed_rows::<Comparison>()?.enumerate() {
+            let (place, row) = row?;
+            if let (true, Text::Post(post)) = (wanted.contains(&index), &row.text) {
+                let (whole, prompt) = (tldr::prompt(post), tldr::fitted_at(&place, post, &codec)?);
+                let forms = [&whole[..], &prompt];
+                if held_out.contain(&forms) {
+                    continue;
+                }
+                prompts.insert(&forms);
+                let (chosen, rejected) = (tldr::response(&row.chosen.text), tldr::response(&row.rejected.text));
+                let (chosen, rejected) = (codec.response(&chosen)?, codec.response(&rejected)?);
+                taken.insert(index, ResponsePair { id: row.id, prompt, chosen, rejected });
+            }
         }
+        Ok(taken)
+    };
+    let lacking = |left: usize| {
+        Error::data(format!(
+            "{source} has {left} comparisons of posts whose prompts are not held out, not {}",
+            stage.count
+        ))
+        .hint("lower preferences.pairs")
+    };
+    let (pairs, passed_over) = choose(order, stage.count, take, lacking)?;
+    let forms: Vec<[&str; 2]> = pairs.iter().map(|pair| [&pair.prompt[..]; 2]).collect();
+    let counts = Duplicates::count(&groups(&forms), pairs.iter().map(|pair| pair.chosen.text.as_str()));
+    write_json(&context.out().join(DUPLICATES), &Duplicates { held_out: passed_over, ..counts })?;
+    if context.spec.seed.is_none() {
+        write_json(&context.out().join(PROMPTS), &prompts)?;
     }
     rows::write(&context.out().join("pairs.jsonl"), pairs.into_iter().filter(|pair| !pair.is_identical()))
 }

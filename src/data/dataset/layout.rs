@@ -17,20 +17,37 @@ const DATA: &str = "data";
 /// The config that has no name of its own.
 const DEFAULT: &str = "default";
 
-/// How rows are written down.
+/// Files of a data set that describe it and hold none of its rows.
+const DESCRIPTIONS: [&str; 8] = [
+    "dataset_info.json",
+    "dataset_infos.json",
+    "dataset_dict.json",
+    "state.json",
+    "config.json",
+    "metadata.json",
+    "croissant.json",
+    "package.json",
+];
+
+/// The way in which rows are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Format {
     Parquet,
     Jsonl,
+    Json,
     Csv,
+    Tsv,
 }
 
 impl Format {
+    /// The format that the ending of a name says.
     pub fn of(name: &str) -> Option<Self> {
-        match Path::new(name).extension()?.to_str()? {
-            "parquet" => Some(Self::Parquet),
-            "jsonl" => Some(Self::Jsonl),
+        match Path::new(name).extension()?.to_str()?.to_ascii_lowercase().as_str() {
+            "parquet" | "pq" | "parq" => Some(Self::Parquet),
+            "jsonl" | "ndjson" | "jsonlines" => Some(Self::Jsonl),
+            "json" => Some(Self::Json),
             "csv" => Some(Self::Csv),
+            "tsv" | "tab" => Some(Self::Tsv),
             _ => None,
         }
     }
@@ -51,7 +68,7 @@ impl<'a> Named<'a> {
     fn read(name: &'a str) -> Option<Self> {
         let format = Format::of(name)?;
         let mut folders: Vec<&str> = name.split('/').collect();
-        let file = folders.pop()?;
+        let file = folders.pop().filter(|file| !DESCRIPTIONS.contains(file))?;
         let stem = file.rsplit_once('.')?.0;
         let (split, shard) = match (numbered(stem), stem.parse()) {
             (Some((split, number, count)), _) => (split, Some((number, Some(count)))),
@@ -82,7 +99,15 @@ fn numbered(stem: &str) -> Option<(&str, usize, usize)> {
 pub fn choose<'a>(whole: &str, names: &'a [String], config: Option<&str>, split: &str) -> Result<Vec<&'a str>> {
     let all: Vec<Named> = names.iter().filter_map(|name| Named::read(name)).collect();
     if all.is_empty() {
-        return Err(Error::data(format!("{whole} has no parquet, jsonl or csv file")).hint(
+        let packed = |name: &&String| {
+            let stem = name.rsplit_once('.').filter(|(_, end)| ["gz", "zst", "bz2", "xz", "zip"].contains(end));
+            stem.is_some_and(|(stem, _)| Format::of(stem).is_some())
+        };
+        if let Some(name) = names.iter().find(packed) {
+            return Err(Error::data(format!("{whole} holds compressed files, such as {name}"))
+                .hint("decompress them: gzip -d, zstd -d, unzip"));
+        }
+        return Err(Error::data(format!("{whole} has no parquet, jsonl, json, csv or tsv file")).hint(
             "where a data set on a hub is in another format, its branch refs/convert/parquet has a copy in parquet: look \
              up that branch's commit and name it",
         ));
@@ -242,7 +267,7 @@ X has no config `man`. did you mean `main`? it has `main`, `socratic`
 X has several configs, and none is named. choose one of `main`, `socratic`
 X has no config `main`. it has no configs at all: name none
 X has no split `validation`. it has `train`
-X has no parquet, jsonl or csv file. where a data set on a hub is in another format, its branch refs/convert/parquet has a copy in parquet: look up that branch's commit and name it
+X has no parquet, jsonl, json, csv or tsv file. where a data set on a hub is in another format, its branch refs/convert/parquet has a copy in parquet: look up that branch's commit and name it
 "
         );
     }

@@ -1,32 +1,41 @@
-//! Data sets: the rows of one split, read a few at a time from parquet, jsonl or csv, here or on a hub.
+//! Rows that users bring: files and the splits of data sets, in parquet, JSON or separated text, here or on a hub.
 
+mod csv;
+mod json;
 mod layout;
+mod parquet;
 mod reader;
 mod records;
 mod row;
 
+pub use layout::choices;
+pub use reader::no_rows;
 pub use records::{
     BenchmarkPair, Chat, ChatPreference, Comparison, Message, Preference, Record, SummarisedPost, Summary, Text,
 };
-pub use row::Row;
+pub use row::{Place, Row, conversation, holds_messages, is_conversation};
 
+use crate::data::contents::{Contents, FileRead};
 #[cfg(not(feature = "hub"))]
 use crate::data::hub::not_built_in;
 #[cfg(feature = "hub")]
 use crate::data::hub::{Hub, Kind};
 use crate::data::hub::{Repository, Source};
 use crate::folder::files_below;
-use crate::{Context, Error, Result};
+use crate::{Error, Result};
 use layout::Format;
-use reader::Reader;
-use row::Cells;
+use reader::{Cell, Reader, Wanted};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use serde_json::value::RawValue;
 use std::collections::VecDeque;
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
-/// The files of one split, found and, where they come from a hub, fetched; nothing of them is read yet.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// The files of one split, found and, where they come from a hub, fetched. Every file is read once, when something of it is
+/// first asked for: rows, count and fingerprint are of the same bytes, whatever becomes of the file meanwhile.
+#[derive(Clone, Debug)]
 pub struct Dataset {
     source: String,
     /// Of the hub.
@@ -36,7 +45,7 @@ pub struct Dataset {
     files: Vec<DataFile>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 struct DataFile {
     /// In its repository or folder.
     name: String,
@@ -44,6 +53,7 @@ struct DataFile {
     shown: String,
     path: PathBuf,
     format: Format,
+    contents: OnceLock<Contents>,
 }
 
 /// What exactly was read: two data sets of equal fingerprints give the same rows.
@@ -126,27 +136,50 @@ impl Dataset {
         })
     }
 
-    /// One file here.
+    /// One file here. Where its name does not say how it is written, its contents do.
     ///
     /// # Errors
-    /// A file that is not there, or whose name does not end in `.parquet`, `.jsonl` or `.csv`.
+    /// A file that is not there or is a folder; contents that nothing says how to read.
     pub fn file(path: &Path) -> Result<Self> {
         let source = path.display().to_string();
         let name = path.file_name().map_or_else(|| source.clone(), |name| name.to_string_lossy().into_owned());
-        std::fs::File::open(path).context(|| format!("cannot open {source}"))?;
-        let file = DataFile::new(source.clone(), name, path.to_owned())?;
+        let contents = Contents::read(path, &source)?;
+        let format = match Format::of(&name) {
+            Some(format) => format,
+            None => reader::format_of(&contents, &source)?,
+        };
+        let file = DataFile { name, shown: source.clone(), path: path.to_owned(), format, contents: contents.into() };
         Ok(Self { source, commit: None, config: None, split: None, files: vec![file] })
     }
 
-    /// The rows, in the order of the files; a part of a file is in memory at a time (all of a csv file). A row that is not
+    /// The rows, in the order of the files; a part of a file is in memory at a time (all of a JSON list). A row that is not
     /// a `T` is an error and the next row follows it; a damaged part of a file is an error and nothing follows it.
     ///
     /// # Errors
     /// A file that cannot be opened or lacks a column of `T`.
     pub fn rows<T: Record>(&self) -> Result<impl Iterator<Item = Result<T>> + use<T>> {
-        let open = |file: &DataFile| Reader::open(&file.path, &file.shown, file.format, T::COLUMNS, T::OPTIONAL);
-        let readers = self.files.iter().map(open).collect::<Result<_>>()?;
-        Ok(Rows { readers, chunk: Vec::new().into_iter(), number: 0, record: PhantomData })
+        Ok(self.placed_rows()?.map(|row| Ok(row?.1)))
+    }
+
+    /// As [`rows`](Self::rows), each with its place as errors name it.
+    ///
+    /// # Errors
+    /// As [`rows`](Self::rows).
+    pub fn placed_rows<T: Record>(&self) -> Result<impl Iterator<Item = Result<(String, T)>> + use<T>> {
+        let readers = self.readers(Wanted::Only { required: T::COLUMNS, optional: T::OPTIONAL })?;
+        Ok(Rows { readers, record: PhantomData })
+    }
+
+    /// The rows with all their cells, as they are written.
+    ///
+    /// # Errors
+    /// A file that cannot be opened.
+    pub fn whole_rows(&self) -> Result<impl Iterator<Item = Result<WholeRow>> + use<>> {
+        Ok(WholeRows { readers: self.readers(Wanted::All)? })
+    }
+
+    fn readers(&self, wanted: Wanted) -> Result<VecDeque<Reader>> {
+        self.files.iter().map(|file| Reader::open(file.contents()?, &file.shown, file.format, wanted)).collect()
     }
 
     /// How many rows there are. For parquet only the files' ends are read.
@@ -154,7 +187,7 @@ impl Dataset {
     /// # Errors
     /// A file that cannot be read.
     pub fn len(&self) -> Result<usize> {
-        self.files.iter().map(|file| Reader::count(&file.path, &file.shown, file.format)).sum()
+        self.files.iter().map(|file| Reader::count(file.contents()?, &file.shown, file.format)).sum()
     }
 
     /// # Errors
@@ -168,7 +201,7 @@ impl Dataset {
         self.files.iter().map(|file| file.path.as_path())
     }
 
-    /// Reads every byte, so that a manifest can say what a result is made from.
+    /// Names and hashes of the bytes that the rows come from.
     ///
     /// # Errors
     /// A file that cannot be read.
@@ -182,26 +215,37 @@ impl Dataset {
             rows: self.len()?,
         })
     }
+
+    /// Records of the files that lie on this machine under the user's own names, for a manifest.
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    pub fn files_read(&self) -> Result<Vec<FileRead>> {
+        match self.commit {
+            Some(_) => Ok(Vec::new()),
+            None => self.files.iter().map(|file| file.contents()?.record(&file.path)).collect(),
+        }
+    }
 }
 
 impl DataFile {
     fn new(shown: String, name: String, path: PathBuf) -> Result<Self> {
-        let format = Format::of(&name).ok_or_else(|| {
-            Error::data(format!("{shown} is not .jsonl, .parquet or .csv"))
-                .hint("the file's ending says how it is read")
-        })?;
-        Ok(Self { name, shown, path, format })
+        // Layouts name only files whose ending says how they are written.
+        let format = Format::of(&name).ok_or_else(|| Error::internal(format!("{shown} is in no known format")))?;
+        Ok(Self { name, shown, path, format, contents: OnceLock::new() })
+    }
+
+    fn contents(&self) -> Result<&Contents> {
+        if let Some(contents) = self.contents.get() {
+            return Ok(contents);
+        }
+        let read = Contents::read(&self.path, &self.shown)?;
+        Ok(self.contents.get_or_init(|| read))
     }
 
     fn fingerprint(&self) -> Result<FileFingerprint> {
-        let mut hasher = blake3::Hasher::new();
-        let read = std::fs::File::open(&self.path).and_then(|file| hasher.update_reader(file).map(|_| ()));
-        read.context(|| format!("cannot read {}", self.shown))?;
-        Ok(FileFingerprint {
-            name: self.name.clone(),
-            bytes: hasher.count(),
-            blake3: hasher.finalize().to_hex().to_string(),
-        })
+        let Contents { bytes, blake3, .. } = self.contents()?;
+        Ok(FileFingerprint { name: self.name.clone(), bytes: *bytes, blake3: blake3.clone() })
     }
 }
 
@@ -215,32 +259,37 @@ fn fetch(repository: &Repository, _config: Option<&str>, _split: &str) -> Result
     Err(not_built_in(repository, "its files"))
 }
 
+/// A row with all its cells.
+#[derive(Debug)]
+pub struct WholeRow {
+    /// File and line or row, as errors name it.
+    pub place: String,
+    /// Whether numbers and lists are written as text, as in csv.
+    pub untyped: bool,
+    /// In the order of the file, as they are written.
+    pub cells: Vec<(String, Box<RawValue>)>,
+}
+
 /// Rows on their way.
 struct Rows<T> {
     readers: VecDeque<Reader>,
-    chunk: std::vec::IntoIter<Cells>,
-    /// Of the last row, in its file.
-    number: usize,
     record: PhantomData<T>,
 }
 
 impl<T: Record> Iterator for Rows<T> {
-    type Item = Result<T>;
+    type Item = Result<(String, T)>;
 
-    fn next(&mut self) -> Option<Result<T>> {
+    fn next(&mut self) -> Option<Self::Item> {
         loop {
             let reader = self.readers.front_mut()?;
-            if let Some(cells) = self.chunk.next() {
-                self.number += 1;
-                let (file, untyped) = (reader.file(), reader.is_untyped());
-                return Some(T::read(Row { file, number: self.number, untyped, prefix: String::new(), cells }));
-            }
             match reader.next() {
-                Ok(chunk) if chunk.is_empty() => {
-                    self.readers.pop_front();
-                    self.number = 0;
+                Ok(Some(parsed)) => {
+                    let (place, untyped) = (reader.place(parsed.number), reader.is_untyped());
+                    let row = |cells| Row { place, untyped, prefix: String::new(), cells, has: parsed.has };
+                    let read = reader::values(place, parsed.cells).and_then(|cells| T::read(row(cells)));
+                    return Some(read.map(|read| (place.to_string(), read)));
                 }
-                Ok(chunk) => self.chunk = chunk.into_iter(),
+                Ok(None) => drop(self.readers.pop_front()),
                 Err(error) => {
                     self.readers.clear();
                     return Some(Err(error));
@@ -248,4 +297,49 @@ impl<T: Record> Iterator for Rows<T> {
             }
         }
     }
+}
+
+/// Whole rows on their way.
+struct WholeRows {
+    readers: VecDeque<Reader>,
+}
+
+impl Iterator for WholeRows {
+    type Item = Result<WholeRow>;
+
+    fn next(&mut self) -> Option<Result<WholeRow>> {
+        loop {
+            let reader = self.readers.front_mut()?;
+            match reader.next() {
+                Ok(Some(parsed)) => {
+                    let (place, untyped) = (reader.place(parsed.number).to_string(), reader.is_untyped());
+                    let cells = parsed.cells.into_iter().map(|(name, cell)| Ok((name, raw(cell)?)));
+                    return Some(cells.collect::<Result<_>>().map(|cells| WholeRow { place, untyped, cells }));
+                }
+                Ok(None) => drop(self.readers.pop_front()),
+                Err(error) => {
+                    self.readers.clear();
+                    return Some(Err(error));
+                }
+            }
+        }
+    }
+}
+
+fn raw(cell: Cell) -> Result<Box<RawValue>> {
+    let encode = |value: &Value| serde_json::value::to_raw_value(value);
+    match cell {
+        Cell::Json(raw) => Ok(raw),
+        Cell::Value(value) => {
+            encode(&value).map_err(|cause| Error::internal("a value that JSON does not have").caused_by(cause))
+        }
+    }
+}
+
+/// The value that is written in `raw`, at the key `name` of the row at `place`.
+///
+/// # Errors
+/// A value that cannot be read.
+pub fn json_value(place: &str, name: &str, raw: &RawValue) -> Result<Value> {
+    json::value(name, raw).map_err(|fault| Error::data(format!("{place}: {}", fault.what)).hint(fault.remedy))
 }

@@ -1,76 +1,116 @@
-//! The rows of one file, some at a time. Parquet and csv are read by polars. A line of jsonl is parsed by itself: polars
-//! infers one type for a column and turns cells of another, whole structs too, into text without a word.
+//! The rows of one file, one after another, whatever it is written in: the one reader of rows that users bring.
 
+use super::csv::Separated;
+use super::json::{self, Fault};
 use super::layout::{Format, choices};
-use super::row::Cells;
+use super::parquet::Parquet;
+use super::row::{Cells, Place, is_conversation};
+use crate::data::contents::Contents;
+use crate::data::foreign;
 use crate::{Context, Error, Result};
-use polars::io::parquet::metadata::FileMetadataRef;
-use polars::prelude::{
-    CsvReadOptions, DataFrame, DataType, ParallelStrategy, ParquetReader, PolarsResult, SerReader, Series,
-};
+use bytes::Bytes;
 use serde_json::Value;
-use std::collections::BTreeSet;
-use std::fs::File;
-use std::io::{BufRead, BufReader, Seek};
-use std::path::Path;
+use serde_json::value::RawValue;
+use std::collections::{BTreeSet, HashSet};
+use std::io::BufRead;
+use std::ops::Range;
 
-/// Rows held at a time; of a parquet file, never more than a row group's.
-const CHUNK: usize = 1024;
 /// Lines of jsonl that are looked at to learn the columns.
 const LOOK_AHEAD: usize = 100;
 
-/// An open file, and the columns of it that are read.
+/// An open file.
 pub struct Reader {
     /// As errors call it.
     file: String,
-    columns: Vec<String>,
+    wanted: Wanted,
     rows: Rows,
 }
 
+/// The columns that are read.
+#[derive(Clone, Copy)]
+pub enum Wanted {
+    Only { required: &'static [&'static str], optional: &'static [&'static str] },
+    All,
+}
+
+impl Wanted {
+    fn has(self, name: &str) -> bool {
+        match self {
+            Self::Only { required, optional } => required.contains(&name) || optional.contains(&name),
+            Self::All => true,
+        }
+    }
+
+    fn required(self) -> &'static [&'static str] {
+        match self {
+            Self::Only { required, .. } => required,
+            Self::All => &[],
+        }
+    }
+}
+
+/// A row as it was read.
+pub struct Parsed {
+    /// Of its line where the file is text, else of the row, from 1.
+    pub number: usize,
+    /// The wanted cells, in the order of the file.
+    pub cells: Vec<(String, Cell)>,
+    /// The names of all cells, where a required one is absent.
+    pub has: Vec<String>,
+}
+
+pub enum Cell {
+    /// As it is written.
+    Json(Box<RawValue>),
+    Value(Value),
+}
+
 enum Rows {
-    Parquet {
-        file: File,
-        metadata: FileMetadataRef,
-        /// Where the chunks begin, and their rows.
-        slices: std::vec::IntoIter<(usize, usize)>,
-    },
-    Jsonl(Lines),
-    /// Quotes may span lines, so it is parsed as a whole.
-    Csv {
-        frame: DataFrame,
-        next: usize,
-    },
+    Parquet(Box<Parquet>),
+    Lines(Lines),
+    List(List),
+    Separated(Box<Separated>),
 }
 
 impl Reader {
-    /// Opens `path`, which errors call `file`, for the columns `required` and those of `optional` that it has.
+    /// Opens `contents`, which errors call `file`, for the columns that are `wanted`.
     ///
     /// # Errors
-    /// A file that cannot be opened, is not of `format`, or lacks a required column.
-    pub fn open(path: &Path, file: &str, format: Format, required: &[&str], optional: &[&str]) -> Result<Self> {
-        let (rows, has) = Rows::open(path, file, format)?;
-        // An empty file has no rows, and that is no fault of theirs.
-        for &name in required.iter().filter(|_| !has.is_empty()) {
-            if !has.iter().any(|column| column == name) {
-                let has: Vec<&str> = has.iter().map(String::as_str).collect();
-                return Err(Error::data(format!("{file} has no column `{name}`"))
-                    .hint(format!("{}; rename the column that holds the {name}", choices(name, &has))));
-            }
+    /// Contents that are not of `format`, or lack a required column.
+    pub fn open(contents: &Contents, file: &str, format: Format, wanted: Wanted) -> Result<Self> {
+        let (mut rows, columns) = Rows::open(contents, file, format)?;
+        if let Some(twice) = twice(&columns) {
+            return Err(Error::data(format!("{file} has two columns of the name `{twice}`"))
+                .hint("rename or drop one of them: they may disagree"));
         }
-        let wanted = |column: &String| required.contains(&column.as_str()) || optional.contains(&column.as_str());
-        let columns = has.into_iter().filter(wanted).collect();
-        Ok(Self { file: file.to_owned(), columns, rows })
+        // An empty file has no rows, and that is no fault of theirs.
+        if !columns.is_empty()
+            && let Some(name) = wanted.required().iter().find(|name| !columns.iter().any(|column| column == *name))
+        {
+            return Err(missing(&format!("{file} has no column `{name}`"), name, &columns));
+        }
+        if let Rows::Parquet(parquet) = &mut rows {
+            parquet.select(file, |name| wanted.has(name))?;
+        }
+        Ok(Self { file: file.to_owned(), wanted, rows })
     }
 
-    /// How many rows the file has, which for parquet is known without reading them.
+    /// How many rows there are, which for parquet is known without reading them.
     ///
     /// # Errors
-    /// A file that cannot be read.
-    pub fn count(path: &Path, file: &str, format: Format) -> Result<usize> {
-        match Rows::open(path, file, format)?.0 {
-            Rows::Parquet { metadata, .. } => Ok(metadata.num_rows),
-            Rows::Csv { frame, .. } => Ok(frame.height()),
-            Rows::Jsonl(mut lines) => {
+    /// Contents that are not of `format`.
+    pub fn count(contents: &Contents, file: &str, format: Format) -> Result<usize> {
+        match Rows::open(contents, file, format)?.0 {
+            Rows::Parquet(parquet) => Ok(parquet.len()),
+            Rows::List(list) => Ok(list.items.len()),
+            Rows::Separated(mut separated) => {
+                let mut count = 0;
+                while separated.next(file, |_| false)?.is_some() {
+                    count += 1;
+                }
+                Ok(count)
+            }
+            Rows::Lines(mut lines) => {
                 let mut count = 0;
                 while lines.advance(file)? {
                     count += 1;
@@ -80,170 +120,155 @@ impl Reader {
         }
     }
 
-    pub fn file(&self) -> &str {
-        &self.file
+    /// Where row `number` is.
+    pub fn place(&self, number: usize) -> Place<'_> {
+        let by_line = matches!(self.rows, Rows::Lines(_) | Rows::Separated(_));
+        Place { file: &self.file, by_line, number, typed: matches!(self.rows, Rows::Parquet(_)) }
     }
 
     /// Whether numbers are written as text.
     pub fn is_untyped(&self) -> bool {
-        matches!(self.rows, Rows::Csv { .. })
+        matches!(self.rows, Rows::Separated(_))
     }
 
-    /// The next rows; none at the end.
+    /// The next row; none at the end.
     ///
     /// # Errors
-    /// A part of the file that is damaged, or a column of a type that no record has.
-    pub fn next(&mut self) -> Result<Vec<Cells>> {
-        let Self { file, columns, rows } = self;
+    /// Part of the file that is damaged: nothing can be read behind it.
+    pub fn next(&mut self) -> Result<Option<Parsed>> {
+        let Self { file, wanted, rows } = self;
         match rows {
-            Rows::Jsonl(lines) => lines.chunk(file, columns),
-            Rows::Parquet { file: handle, metadata, slices } => match slices.next() {
-                Some(slice) => {
-                    let frame = read_slice(handle, metadata, columns, slice);
-                    let (first, last) = (slice.0 + 1, slice.0 + slice.1);
-                    let damaged = || {
-                        Error::data(format!("{file}: rows {first} to {last} cannot be read"))
-                            .hint("the file is damaged: fetch or write it again")
-                    };
-                    cells(file, &frame.map_err(|cause| damaged().caused_by(cause))?)
-                }
-                None => Ok(Vec::new()),
+            Rows::Parquet(parquet) => parquet.next(file),
+            Rows::Separated(separated) => separated.next(file, |name| wanted.has(name)),
+            Rows::Lines(lines) => match lines.advance(file)? {
+                true => Ok(Some(parsed(lines.fields(file)?, lines.number, *wanted))),
+                false => Ok(None),
             },
-            Rows::Csv { frame, next } => {
-                let slice = frame.slice(i64::try_from(*next).unwrap_or(i64::MAX), CHUNK);
-                *next += slice.height();
-                cells(
-                    file,
-                    &slice.select(columns.iter().map(String::as_str)).context(|| format!("cannot read {file}"))?,
-                )
-            }
+            Rows::List(list) => list.next(file, *wanted),
         }
+    }
+}
+
+fn twice(columns: &[String]) -> Option<&String> {
+    let mut seen = HashSet::new();
+    columns.iter().find(|column| !column.is_empty() && !seen.insert(column.as_str()))
+}
+
+/// The error `message`, since nothing is called `name`, with the names that there are.
+pub fn missing(message: &str, name: &str, has: &[String]) -> Error {
+    let error = Error::data(message);
+    if let Some(padded) = has.iter().find(|column| column.trim() == name) {
+        return error.hint(format!("there is `{padded}`, with spaces around its name: remove them"));
+    }
+    let known: Vec<&str> = has.iter().map(String::as_str).collect();
+    if has.is_empty() {
+        return error.hint(format!("add the key `{name}`"));
+    }
+    let choices = choices(name, &known);
+    match known.iter().find(|column| is_conversation(column)) {
+        Some(chat) => error.hint(format!(
+            "{choices}; `{chat}` holds conversations, and plain text is read here: write {name} as text, as \
+             tokenizer.apply_chat_template(…, tokenize=False) or the content of one message gives it"
+        )),
+        None => error.hint(format!("{choices}; rename the one that holds the {name}")),
     }
 }
 
 impl Rows {
-    /// The file's rows and the names of its columns.
-    fn open(path: &Path, file: &str, format: Format) -> Result<(Self, Vec<String>)> {
-        let opened = || File::open(path).context(|| format!("cannot open {file}"));
-        let failed = || format!("cannot read {file}");
+    /// The rows and the names of their columns; none if there is no row.
+    fn open(contents: &Contents, file: &str, format: Format) -> Result<(Self, Vec<String>)> {
+        if format == Format::Parquet {
+            let parquet = Parquet::open(contents, file)?;
+            let columns = parquet.columns.clone();
+            return Ok((Self::Parquet(Box::new(parquet)), columns));
+        }
+        let head = contents.head(foreign::HEAD).context(|| format!("cannot read {file}"))?;
+        if head.starts_with(foreign::PARQUET) {
+            return Err(
+                Error::data(format!("{file} is a parquet file, whatever its name says")).hint("name it .parquet")
+            );
+        }
+        if let Some(other) = foreign::recognise(&head) {
+            return Err(Error::data(format!("{file} is {}", other.what)).hint(other.remedy));
+        }
         match format {
-            Format::Parquet => {
-                let handle = opened()?;
-                let mut reader = ParquetReader::new(handle.try_clone().context(failed)?);
-                let schema = reader.schema();
-                let schema = schema
-                    .context(failed)
-                    .map_err(|error| error.hint("the file is cut short or is not parquet: fetch or write it again"))?;
-                let metadata = reader.get_metadata().context(failed)?.clone();
-                let groups = metadata.row_groups.iter().map(|group| group.num_rows());
-                let slices = slices(groups).into_iter();
-                let columns = schema.iter_names().map(ToString::to_string).collect();
-                Ok((Self::Parquet { file: handle, metadata, slices }, columns))
-            }
-            Format::Jsonl => {
-                let mut lines = Lines::new(opened()?);
+            Format::Parquet | Format::Jsonl => {
+                let mut lines = Lines::new(contents);
                 let columns = lines.columns(file)?;
-                Ok((Self::Jsonl(lines), columns))
+                Ok((Self::Lines(Lines::new(contents)), columns))
             }
-            Format::Csv => {
-                // No type is inferred: an id of digits is text all the same.
-                let options = CsvReadOptions::default().with_infer_schema_length(Some(0)).with_raise_if_empty(false);
-                let frame = options.into_reader_with_file_handle(opened()?).finish().context(failed)?;
-                let columns = frame.get_column_names().iter().map(ToString::to_string).collect();
-                Ok((Self::Csv { frame, next: 0 }, columns))
+            Format::Json => match List::open(contents, file)? {
+                Some((list, columns)) => Ok((Self::List(list), columns)),
+                // Many files that are called .json hold a row a line.
+                None => Self::open(contents, file, Format::Jsonl),
+            },
+            Format::Csv | Format::Tsv => {
+                let separated = Separated::open(contents, file, if format == Format::Csv { b',' } else { b'\t' })?;
+                let columns = separated.columns.clone();
+                Ok((Self::Separated(Box::new(separated)), columns))
             }
         }
     }
 }
 
-/// Chunks that do not cross row groups: reading one decodes nothing of another.
-fn slices(groups: impl Iterator<Item = usize>) -> Vec<(usize, usize)> {
-    let mut start = 0;
-    let mut slices = Vec::new();
-    for rows in groups {
-        slices.extend((0..rows).step_by(CHUNK).map(|at| (start + at, CHUNK.min(rows - at))));
-        start += rows;
+/// The error of a file in which rows are needed and none are.
+pub fn no_rows(file: &str) -> Error {
+    Error::data(format!("{file} has no rows")).hint("check what wrote it: it is empty, or holds a header alone")
+}
+
+/// The format of contents whose name says nothing.
+pub fn format_of(contents: &Contents, file: &str) -> Result<Format> {
+    let head = contents.head(foreign::HEAD).context(|| format!("cannot read {file}"))?;
+    if head.starts_with(foreign::PARQUET) {
+        return Ok(Format::Parquet);
     }
-    slices
-}
-
-fn read_slice(
-    file: &File,
-    metadata: &FileMetadataRef,
-    columns: &[String],
-    slice: (usize, usize),
-) -> PolarsResult<DataFrame> {
-    let mut reader = ParquetReader::new(file.try_clone()?)
-        .with_columns(Some(columns.to_vec()))
-        .with_slice(Some(slice))
-        // This strategy skips the row groups outside the slice.
-        .read_parallel(ParallelStrategy::RowGroups);
-    reader.set_metadata(metadata.clone());
-    reader.finish()
-}
-
-/// The rows of a frame.
-fn cells(file: &str, frame: &DataFrame) -> Result<Vec<Cells>> {
-    let mut rows = vec![Cells::new(); frame.height()];
-    for column in frame.columns() {
-        let name = column.name();
-        let values = values(column.as_materialized_series())
-            .context(|| format!("{file}: column `{name}` is of type {}, which is not read here", column.dtype()))?;
-        for (row, value) in rows.iter_mut().zip(values) {
-            row.insert(name.to_string(), value);
+    if let Some(other) = foreign::recognise(&head) {
+        return Err(Error::data(format!("{file} is {}", other.what)).hint(other.remedy));
+    }
+    match head.strip_prefix("\u{feff}".as_bytes()).unwrap_or(&head).trim_ascii_start().first() {
+        Some(b'[') => Ok(Format::Json),
+        Some(b'{') => Ok(Format::Jsonl),
+        None => Err(no_rows(file)),
+        Some(_) => {
+            Err(Error::data(format!("neither the name of {file} nor its contents say how its rows are written"))
+                .hint("name it .jsonl, .json, .csv, .tsv or .parquet"))
         }
     }
-    Ok(rows)
 }
 
-fn values(series: &Series) -> PolarsResult<Vec<Value>> {
-    let text = |series: &Series| {
-        Ok(series.str()?.iter().map(|text| text.map_or(Value::Null, |text| Value::String(text.to_owned()))).collect())
+/// An error of bytes that are not UTF-8, in `bytes` on `line`.
+pub fn not_utf8(file: &str, line: usize, what: &str, bytes: &[u8], cause: &std::str::Utf8Error) -> Error {
+    let at = cause.valid_up_to();
+    let byte = bytes.get(at).copied().unwrap_or_default();
+    Error::data(format!("{file}, line {line}: {what} a byte that is not UTF-8, {byte:#04x} at byte {}", at + 1))
+        .hint("convert the file: iconv -f LATIN1 -t UTF-8 OLD > NEW, or from whatever encoding it is in")
+}
+
+fn parsed(fields: json::Fields<'_>, number: usize, wanted: Wanted) -> Parsed {
+    let absent = |name: &&str| !fields.iter().any(|(key, _)| key == name);
+    let has = match wanted.required().iter().any(absent) {
+        true => fields.iter().map(|(key, _)| key.clone()).collect(),
+        false => Vec::new(),
     };
-    match series.dtype() {
-        DataType::Null => Ok(vec![Value::Null; series.len()]),
-        DataType::String => text(series),
-        DataType::Categorical(..) | DataType::Enum(..) => text(&series.cast(&DataType::String)?),
-        DataType::Boolean => Ok(series.bool()?.iter().map(Value::from).collect()),
-        dtype if dtype.is_float() => Ok(series.cast(&DataType::Float64)?.f64()?.iter().map(Value::from).collect()),
-        dtype if dtype.is_integer() => {
-            Ok(series.strict_cast(&DataType::Int64)?.i64()?.iter().map(Value::from).collect())
-        }
-        DataType::List(_) => {
-            let item = |list: Option<Series>| list.map_or(Ok(Value::Null), |list| values(&list).map(Value::Array));
-            series.list()?.series_iter().map(item).collect()
-        }
-        DataType::Struct(_) => {
-            let structs = series.struct_()?;
-            let mut rows = vec![Cells::new(); series.len()];
-            for field in structs.fields_as_series() {
-                for (row, value) in rows.iter_mut().zip(values(&field)?) {
-                    row.insert(field.name().to_string(), value);
-                }
-            }
-            let null = series.is_null();
-            let value = |(cells, null): (Cells, Option<bool>)| match null {
-                Some(true) => Value::Null,
-                _ => Value::Object(cells),
-            };
-            Ok(rows.into_iter().zip(null.iter()).map(value).collect())
-        }
-        // The caller says of which type the column is.
-        dtype => Err(polars::error::polars_err!(InvalidOperation: "no cells of type {dtype}")),
-    }
+    let cells = fields.into_iter().filter(|(key, _)| wanted.has(key));
+    Parsed { number, cells: cells.map(|(key, raw)| (key, Cell::Json(raw.to_owned()))).collect(), has }
+}
+
+fn broken(place: &str, fault: Fault) -> Error {
+    Error::data(format!("{place}: {}", fault.what)).hint(fault.remedy)
 }
 
 /// The lines of a jsonl file that are not blank.
 struct Lines {
-    lines: BufReader<File>,
+    lines: Box<dyn BufRead + Send>,
     line: Vec<u8>,
     /// Of `line`, from 1.
     number: usize,
 }
 
 impl Lines {
-    fn new(file: File) -> Self {
-        Self { lines: BufReader::new(file), line: Vec::new(), number: 0 }
+    fn new(contents: &Contents) -> Self {
+        Self { lines: contents.reader(), line: Vec::new(), number: 0 }
     }
 
     /// Whether there was another line.
@@ -255,7 +280,8 @@ impl Lines {
                 return Ok(false);
             }
             self.number += 1;
-            if self.number == 1 && self.line.starts_with("\u{feff}".as_bytes()) {
+            // At the beginning of the file, and of every part where files were joined.
+            if self.line.starts_with("\u{feff}".as_bytes()) {
                 self.line.drain(.."\u{feff}".len());
             }
             if !self.line.trim_ascii().is_empty() {
@@ -264,35 +290,136 @@ impl Lines {
         }
     }
 
-    fn parse(&self, file: &str) -> Result<Cells> {
-        serde_json::from_slice(&self.line).map_err(|cause| {
-            Error::data(format!("{file}, line {}: not a JSON object", self.number))
-                .caused_by(cause)
-                .hint("every line of a jsonl file is one row, as {\"column\": \"text\"}")
-        })
+    fn fields(&self, file: &str) -> Result<json::Fields<'_>> {
+        let text = std::str::from_utf8(&self.line)
+            .map_err(|cause| not_utf8(file, self.number, "there is", &self.line, &cause))?;
+        json::object(text).map_err(|fault| broken(&format!("{file}, line {}", self.number), fault))
     }
 
-    /// The columns of the first lines together; then the reader is at the beginning again.
+    /// The columns of the first lines together.
     fn columns(&mut self, file: &str) -> Result<Vec<String>> {
         let mut columns = BTreeSet::new();
         for _ in 0..LOOK_AHEAD {
             if !self.advance(file)? {
                 break;
             }
-            columns.extend(self.parse(file)?.into_iter().map(|(name, _)| name));
+            if self.line.trim_ascii_start().starts_with(b"[") && columns.is_empty() {
+                self.refuse_list(file)?;
+            }
+            columns.extend(self.fields(file)?.into_iter().map(|(name, _)| name));
         }
-        self.lines.rewind().context(|| format!("cannot read {file}"))?;
-        self.number = 0;
         Ok(columns.into_iter().collect())
     }
 
-    fn chunk(&mut self, file: &str, columns: &[String]) -> Result<Vec<Cells>> {
-        let mut rows = Vec::new();
-        while rows.len() < CHUNK && self.advance(file)? {
-            let mut cells = self.parse(file)?;
-            cells.retain(|name, _| columns.contains(name));
-            rows.push(cells);
+    /// An error that says so if the file is one list of rows.
+    fn refuse_list(&mut self, file: &str) -> Result<()> {
+        let first = self.line.trim_ascii();
+        if first == b"[" || first[1..].trim_ascii_start().starts_with(b"{") {
+            return Err(Error::data(format!("{file} holds one JSON list, not a row a line"))
+                .hint("name it .json, or print a row a line: jq -c '.[]' OLD > NEW"));
         }
-        Ok(rows)
+        Ok(())
     }
+}
+
+/// The rows of a JSON document: a list of objects, a list under the key `data`, or one object.
+struct List {
+    text: Bytes,
+    /// The places of the objects in the text.
+    items: Vec<Range<usize>>,
+    next: usize,
+}
+
+impl List {
+    /// None where the text is a row a line.
+    fn open(contents: &Contents, file: &str) -> Result<Option<(Self, Vec<String>)>> {
+        let bytes = contents.whole().context(|| format!("cannot read {file}"))?;
+        let start = if bytes.starts_with("\u{feff}".as_bytes()) { "\u{feff}".len() } else { 0 };
+        let text = std::str::from_utf8(&bytes[start..]).map_err(|cause| {
+            let at = start + cause.valid_up_to();
+            let line = bytes[..at].iter().filter(|byte| **byte == b'\n').count() + 1;
+            let begin = bytes[..at].iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+            let line_bytes = &bytes[begin..];
+            let cause = std::str::from_utf8(line_bytes).err().unwrap_or(cause);
+            not_utf8(file, line, "there is", line_bytes, &cause)
+        })?;
+        let of_list = |items: Vec<&RawValue>| {
+            let range = |raw: &RawValue| {
+                let begin = raw.get().as_ptr().addr() - bytes.as_ptr().addr();
+                begin..begin + raw.get().len()
+            };
+            items.into_iter().map(range).collect::<Vec<_>>()
+        };
+        let mut values = serde_json::Deserializer::from_str(text).into_iter::<&RawValue>();
+        let first = match values.next() {
+            None => return Ok(None),
+            Some(Ok(first)) => first,
+            Some(Err(cause)) => {
+                let line = cause.line();
+                return Err(broken(&format!("{file}, line {line}"), json::diagnose(text, &cause)));
+            }
+        };
+        if values.next().is_some() {
+            return Ok(None);
+        }
+        let items = match first.get().as_bytes().first() {
+            Some(b'[') => of_list(list(first)),
+            Some(b'{') => {
+                let fields = json::object(first.get()).map_err(|fault| broken(file, fault))?;
+                let begins = |raw: &RawValue, bracket: u8| raw.get().as_bytes().first() == Some(&bracket);
+                match fields.iter().find(|(key, raw)| key == "data" && begins(raw, b'[')) {
+                    Some((_, data)) => of_list(list(data)),
+                    None if fields.len() > 1 && fields.iter().all(|(_, raw)| begins(raw, b'{')) => {
+                        return Err(Error::data(format!("{file} holds an object of columns, not a list of rows"))
+                            .hint("pandas writes a row a line with to_json(…, orient=\"records\", lines=True)"));
+                    }
+                    None => of_list(vec![first]),
+                }
+            }
+            _ => {
+                return Err(Error::data(format!("{file} holds a single value, not a list of rows"))
+                    .hint("rows are objects, as in [{\"column\": \"text\"}]"));
+            }
+        };
+        let list = Self { text: bytes.clone(), items, next: 0 };
+        let mut columns = BTreeSet::new();
+        for index in 0..list.items.len().min(LOOK_AHEAD) {
+            columns.extend(list.fields(file, index)?.into_iter().map(|(name, _)| name));
+        }
+        Ok(Some((list, columns.into_iter().collect())))
+    }
+
+    fn fields(&self, file: &str, index: usize) -> Result<json::Fields<'_>> {
+        // The whole text is UTF-8, and the range is that of a value in it.
+        let text = std::str::from_utf8(&self.text[self.items[index].clone()]).unwrap_or_default();
+        json::object(text).map_err(|fault| broken(&format!("{file}, row {}", index + 1), fault))
+    }
+
+    fn next(&mut self, file: &str, wanted: Wanted) -> Result<Option<Parsed>> {
+        if self.next == self.items.len() {
+            return Ok(None);
+        }
+        self.next += 1;
+        Ok(Some(parsed(self.fields(file, self.next - 1)?, self.next, wanted)))
+    }
+}
+
+/// The items of a value that is a list.
+fn list(raw: &RawValue) -> Vec<&RawValue> {
+    serde_json::from_str(raw.get()).unwrap_or_default()
+}
+
+/// The values of a row's cells.
+///
+/// # Errors
+/// A value that cannot be read, which names the row.
+pub fn values(place: Place<'_>, cells: Vec<(String, Cell)>) -> Result<Cells> {
+    let value = |(name, cell): (String, Cell)| {
+        let value = match cell {
+            Cell::Value(value) => value,
+            Cell::Json(raw) => json::value(&name, &raw).map_err(|fault| broken(&place.to_string(), fault))?,
+        };
+        Ok((name, value))
+    };
+    cells.into_iter().map(value).collect()
 }

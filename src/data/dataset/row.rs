@@ -1,22 +1,43 @@
 //! One row, cell by cell, with errors that name the file, the row and the column.
 
+use super::reader;
 use crate::{Error, Result};
 use serde_json::{Map, Value};
+use std::fmt;
 
 pub type Cells = Map<String, Value>;
+
+/// The place of a row in its file, as errors name it.
+#[derive(Clone, Copy, Debug)]
+pub struct Place<'a> {
+    /// As errors call it.
+    pub file: &'a str,
+    /// Rows of text are found by their line.
+    pub by_line: bool,
+    /// Of the line or the row, from 1.
+    pub number: usize,
+    /// Whether columns have types.
+    pub typed: bool,
+}
+
+impl fmt::Display for Place<'_> {
+    fn fmt(&self, out: &mut fmt::Formatter) -> fmt::Result {
+        let unit = if self.by_line { "line" } else { "row" };
+        write!(out, "{}, {unit} {}", self.file, self.number)
+    }
+}
 
 /// A row, or a struct inside one. Cells are taken out of it.
 #[derive(Debug)]
 pub struct Row<'a> {
-    /// As errors call it.
-    pub file: &'a str,
-    /// In its file, from 1.
-    pub number: usize,
+    pub place: Place<'a>,
     /// In files without types, numbers are written as text.
     pub untyped: bool,
-    /// What stands before the names of the cells: `info.` inside the column `info`.
+    /// The part before the names of the cells: `info.` inside the column `info`.
     pub prefix: String,
     pub cells: Cells,
+    /// The names of all cells, where one that is needed is absent.
+    pub has: Vec<String>,
 }
 
 impl Row<'_> {
@@ -105,14 +126,22 @@ impl Row<'_> {
     }
 
     fn inner(&self, name: String, cells: Cells) -> Self {
-        Self { prefix: format!("{}{name}", self.prefix), cells, ..*self }
+        let prefix = format!("{}{name}", self.prefix);
+        Self { place: self.place, untyped: self.untyped, prefix, cells, has: Vec::new() }
     }
 
     fn missing(&self, name: &str) -> Error {
+        if self.prefix.is_empty() && !self.has.is_empty() && !self.has.iter().any(|has| has == name) {
+            return reader::missing(&format!("{}: no `{name}`", self.place), name, &self.has);
+        }
         self.error(&format!("no {}{name}", self.prefix)).hint("fill it in or drop the row")
     }
 
     fn wrong(&self, name: &str, found: &Value, wanted: &str) -> Error {
+        let name = format!("{}{name}", self.prefix);
+        if wanted == "text" && holds_messages(found) {
+            return conversation(&self.place.to_string(), &name);
+        }
         let found = match found {
             Value::Null => "null",
             Value::Bool(_) => "a truth value",
@@ -121,11 +150,43 @@ impl Row<'_> {
             Value::Array(_) => "a list",
             Value::Object(_) => "a struct",
         };
-        self.error(&format!("`{}{name}` is {found}, not {wanted}", self.prefix))
+        let error = self.error(&format!("`{name}` is {found}, not {wanted}"));
+        match (wanted, self.place.typed) {
+            ("text", true) => error.hint(format!("write the column `{name}` as text")),
+            ("text", false) if found == "a number" => error.hint("write it in quotes"),
+            _ => error,
+        }
     }
 
     /// An error of this row.
     pub fn error(&self, what: &str) -> Error {
-        Error::data(format!("{}, row {}: {what}", self.file, self.number))
+        Error::data(format!("{}: {what}", self.place))
     }
+}
+
+/// The names that columns of conversations have.
+pub fn is_conversation(name: &str) -> bool {
+    matches!(name, "messages" | "conversations" | "conversation" | "turns" | "dialogue" | "dialog")
+}
+
+/// Whether `value` is a message or a list of messages, as chat models take them.
+pub fn holds_messages(value: &Value) -> bool {
+    let is_message = |value: &Value| {
+        value.as_object().is_some_and(|turn| {
+            (turn.contains_key("role") && turn.contains_key("content"))
+                || (turn.contains_key("from") && turn.contains_key("value"))
+        })
+    };
+    match value {
+        Value::Array(turns) => !turns.is_empty() && turns.iter().all(is_message),
+        one => is_message(one),
+    }
+}
+
+/// The error of a conversation in `name`, where text is expected.
+pub fn conversation(place: &str, name: &str) -> Error {
+    Error::data(format!("{place}: `{name}` is a conversation (messages with roles), and plain text is read here")).hint(
+        "write it as text: tokenizer.apply_chat_template(messages, tokenize=False) of transformers gives the text that a \
+         chat model sees; for one message, take its content",
+    )
 }

@@ -4,10 +4,12 @@ mod curves;
 mod layout;
 
 use super::common::read_json;
+use super::demonstrations::DUPLICATES;
 use super::evaluate::{ITEMS, METRICS};
 use super::plan::{Cell, Plan};
 use crate::Result;
 use crate::data::rows;
+use crate::data::split::Duplicates;
 use crate::eval::Measured;
 use crate::experiment::{self, Study};
 use crate::pipeline::{Graph, Manifest, StageKey, Store};
@@ -60,7 +62,7 @@ pub fn collect(study: &Study, plan: &Plan, store: &Store, device: &str, notes: V
         device: or_planned(devices, device),
         seeds_planned: study.seeds.clone(),
         cells: statuses(study, plan, store, &rows),
-        notes,
+        notes: notes.into_iter().chain(duplicates(&finished, store)?).collect(),
     };
     let curves = curves::all(study, plan, store, &rows)?;
     let mut input = ReportInput {
@@ -77,6 +79,38 @@ pub fn collect(study: &Study, plan: &Plan, store: &Store, device: &str, notes: V
         keep_measurable(&mut input);
     }
     Ok(input)
+}
+
+/// Sentences on rows of real posts that say the same.
+fn duplicates(finished: &[Manifest], store: &Store) -> Result<Vec<String>> {
+    let (mut sentences, mut without) = (Vec::new(), 0);
+    for manifest in finished {
+        let path = store.artifact(&manifest.key).map(|folder| folder.join(DUPLICATES));
+        let Some(path) = path.filter(|path| path.exists()) else { continue };
+        let Duplicates { rows, prompts, repeated, held_out } = read_json(&path)?;
+        let mut sentence = match rows - prompts {
+            0 if held_out == 0 => {
+                without += 1;
+                continue;
+            }
+            0 => format!("No prompt occurs twice among the {rows} rows of `{}`.", manifest.label),
+            _ => format!(
+                "The {rows} rows of `{}` have {prompts} different prompts; {repeated} of them repeat the prompt and the \
+                 response of another row. Rows of one prompt are on one side of the split.",
+                manifest.label
+            ),
+        };
+        if held_out > 0 {
+            sentence += &format!(" Rows passed over because their prompts are held out: {held_out}.");
+        }
+        sentences.push(sentence);
+    }
+    match (without, sentences.is_empty()) {
+        (0, _) => {}
+        (_, true) => sentences.push("No prompt of the real posts occurs twice in a set of them.".into()),
+        (_, false) => sentences.push("No prompt occurs twice in any other set of real posts.".into()),
+    }
+    Ok(sentences)
 }
 
 /// Leaves out what real text cannot have: columns without any value, and claims on them.

@@ -12,7 +12,7 @@ mod stages;
 #[cfg(test)]
 mod tests;
 
-pub use stages::{Pretraining, bases};
+pub use stages::{HELD_OUT, Pretraining, bases};
 
 use super::work::Work;
 use crate::data::world::World;
@@ -59,6 +59,7 @@ pub struct LocalData {
     pub blake3: String,
     /// Folder with a tokenizer.json.
     pub tokenizer: PathBuf,
+    /// Of the folder's files.
     pub tokenizer_blake3: String,
     pub vocabulary: usize,
     /// Posts in the file.

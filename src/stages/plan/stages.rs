@@ -2,6 +2,7 @@
 
 use super::{BASE_SEED, LocalData, Planner, Run, Start};
 use crate::Result;
+use crate::data::dataset::{Comparison, Record, SummarisedPost};
 use crate::data::world::Split;
 use crate::eval::exam::WorldExam;
 use crate::experiment::{
@@ -23,7 +24,7 @@ use std::collections::BTreeMap;
 const TEST_SEED: u64 = u64::MAX;
 
 /// Share of a local file's posts that are held out.
-const HELD_OUT: f64 = 0.2;
+pub const HELD_OUT: f64 = 0.2;
 
 impl Planner<'_> {
     pub(super) fn config(&self, model: &ModelSettings) -> GptNeoXConfig {
@@ -66,7 +67,7 @@ impl Planner<'_> {
     pub(super) fn demonstrations(&mut self, hyper: &Hyper, seed: u64) -> Result<StageKey> {
         if let Some(local) = self.local {
             let stage = corpus_stage(local, hyper);
-            return self.add(demonstrations::CORPUS, 1, &stage, vec![], None, "posts".into(), Work::default());
+            return self.add(demonstrations::CORPUS, 2, &stage, vec![], None, "posts".into(), Work::default());
         }
         if let Some(data) = &self.study.data {
             let stage = demonstrations::HubStage::training(&data.sources, hyper);
@@ -88,28 +89,41 @@ impl Planner<'_> {
         seed: Option<u64>,
         label: String,
     ) -> Result<StageKey> {
-        let posts = self.dataset("posts", &data.sources.posts, None, stage.part.split())?;
+        let posts = self.dataset::<SummarisedPost>("posts", &data.sources.posts, None, stage.part.split())?;
+        let mut inputs = vec![("posts".to_string(), posts)];
+        if stage.part == demonstrations::Part::Training {
+            inputs.extend(self.held_out(hyper)?);
+        }
         let Some(demonstrator) = &data.demonstrator else {
-            let inputs = vec![("posts".into(), posts), ("tokenizer".into(), self.first_base()?)];
-            return self.add(demonstrations::HUB, 1, &stage, inputs, seed, label, Work::default());
+            inputs.push(("tokenizer".into(), self.first_base()?));
+            return self.add(demonstrations::HUB, 3, &stage, inputs, seed, label, Work::default());
         };
         let model = self.checkpoint(demonstrator, "demonstrator".into())?;
         let texts = Texts { config: &self.config(demonstrator), generation: &hyper.generation };
         let work = work::sampling(texts, stage.count, Regime::from(&hyper.training));
-        let inputs = vec![("posts".into(), posts), ("tokenizer".into(), model), ("demonstrator".into(), model)];
-        self.add(demonstrations::HUB, 2, &stage, inputs, seed, label, work)
+        inputs.extend([("tokenizer".into(), model), ("demonstrator".into(), model)]);
+        self.add(demonstrations::HUB, 3, &stage, inputs, seed, label, work)
     }
 
     /// One split of a data set, the same for all stages that read it.
-    fn dataset(&mut self, name: &str, source: &str, config: Option<&str>, split: &str) -> Result<StageKey> {
+    fn dataset<T: Record>(&mut self, name: &str, source: &str, config: Option<&str>, split: &str) -> Result<StageKey> {
         let label = format!("{name}/{split}");
         if let Some(key) = self.datasets.get(&label) {
             return Ok(*key);
         }
-        let stage = dataset::Stage::new(source, config, split)?;
+        let stage = dataset::Stage::new::<T>(source, config, split)?;
         let key = self.add(dataset::KIND, 1, &stage, vec![], None, label.clone(), Work::default())?;
         self.datasets.insert(label, key);
         Ok(key)
+    }
+
+    /// Inputs of a stage that chooses what is trained on from data sets: everything that is held out.
+    fn held_out(&mut self, hyper: &Hyper) -> Result<Vec<(String, StageKey)>> {
+        let Some(data) = &self.study.data else { return Ok(vec![]) };
+        let exam = demonstrations::HubStage::exam(&data.sources, hyper);
+        let mut held_out = vec![self.hub_demonstrations(data, hyper, exam, None, "exam".into())?];
+        held_out.extend(self.test_preferences(hyper)?);
+        Ok(held_out.into_iter().enumerate().map(|(index, key)| (format!("held_out/{index}"), key)).collect())
     }
 
     /// The base of the first size, which has the tokenizer of all.
@@ -229,10 +243,14 @@ impl Planner<'_> {
         label: String,
     ) -> Result<StageKey> {
         let source = data.sources.comparisons.as_deref().unwrap_or_default();
-        let set = self.dataset("comparisons", source, data.sources.comparisons_config.as_deref(), split)?;
+        let config = data.sources.comparisons_config.as_deref();
+        let set = self.dataset::<Comparison>("comparisons", source, config, split)?;
         let stage = preferences::ComparisonsStage { count, generation: hyper.generation.clone() };
-        let inputs = vec![("comparisons".into(), set), ("base".into(), self.first_base()?)];
-        self.add(preferences::COMPARISONS, 1, &stage, inputs, seed, label, Work::default())
+        let mut inputs = vec![("comparisons".into(), set), ("base".into(), self.first_base()?)];
+        if seed.is_some() {
+            inputs.extend(self.held_out(hyper)?);
+        }
+        self.add(preferences::COMPARISONS, 2, &stage, inputs, seed, label, Work::default())
     }
 
     /// Preferences over samples of the first size's base: people label texts, not the model that is being trained.

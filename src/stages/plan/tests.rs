@@ -3,8 +3,8 @@ use crate::data::world::Split;
 use crate::experiment::{Experiment, Metric, Selection};
 use crate::pipeline::PlannedStage;
 use crate::stages::{
-    agreement, base, demonstrations, dpo, evaluate, iq_learn, likelihood, pairs, ppo, reward, rloo, selection, sft,
-    spin,
+    agreement, base, demonstrations, dpo, evaluate, iq_learn, likelihood, pairs, ppo, preferences, reward, rloo,
+    selection, sft, spin,
 };
 use serde_json::json;
 use std::collections::BTreeSet;
@@ -18,11 +18,16 @@ fn at_scale(name: &str, scale: &str) -> Study {
     Experiment::load(name).and_then(|experiment| experiment.resolve(&selection)).unwrap()
 }
 
-/// Everything that `key` is made from, itself included.
+/// Everything that `key` is made from, itself included, but for what it is only told to leave out.
 fn ancestors(graph: &Graph, key: &StageKey, seen: &mut BTreeSet<StageKey>) {
     if seen.insert(*key) {
-        for input in graph.get(key).unwrap().spec.inputs.values() {
-            ancestors(graph, input, seen);
+        let spec = &graph.get(key).unwrap().spec;
+        for (role, input) in &spec.inputs {
+            if role.starts_with("held_out/") {
+                assert!([demonstrations::HUB, preferences::COMPARISONS].contains(&spec.kind.as_str()), "{}", spec.kind);
+            } else {
+                ancestors(graph, input, seen);
+            }
         }
     }
 }
@@ -74,6 +79,24 @@ fn nothing_that_is_trained_has_seen_the_exam() {
         let found: BTreeSet<&str> = measured.iter().flat_map(reserved).collect();
         assert_eq!(found.len(), if judge.is_some() { 4 } else { 3 }, "{name} at {scale}: {found:?}");
     }
+}
+
+/// Posts and comparisons that are trained on are chosen knowing all prompts that are held out.
+#[test]
+fn what_is_chosen_from_data_sets_leaves_out_every_held_out_prompt() {
+    let plan = Plan::new(&at_scale("tldr", "paper"), None).unwrap();
+    let mut choosing = 0;
+    for stage in plan.graph.iter() {
+        let spec = &stage.spec;
+        let chooses =
+            [demonstrations::HUB, preferences::COMPARISONS].contains(&spec.kind.as_str()) && spec.seed.is_some();
+        let labels: Vec<&str> = (spec.inputs.iter().filter(|(role, _)| role.starts_with("held_out/")))
+            .map(|(_, key)| plan.graph.get(key).unwrap().label.as_str())
+            .collect();
+        assert_eq!(labels, if chooses { &["exam", "preferences/test"][..] } else { &[] }, "{}", stage.label);
+        choosing += usize::from(chooses);
+    }
+    assert!(choosing > 4);
 }
 
 /// A score that something could be chosen by leads nowhere but into the report.

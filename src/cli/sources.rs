@@ -1,0 +1,44 @@
+//! Files outside the store that finished artifacts were made from: are they still what was read?
+
+use crate::Result;
+use crate::data::contents::{Contents, FileRead};
+use crate::pipeline::Store;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Lines on the files of this machine that have other contents than an artifact's manifest records. Such a file harms no
+/// artifact: keys name contents, so the next run reads it as another study. Files that are gone are not mentioned, since a
+/// store may be looked at on another machine.
+///
+/// # Errors
+/// A store that cannot be listed.
+pub fn notes(store: &Store) -> Result<Vec<String>> {
+    let mut read: BTreeMap<_, BTreeSet<(String, String)>> = BTreeMap::new();
+    for manifest in store.list()? {
+        for source in &manifest.sources {
+            if let Ok(FileRead { path, blake3, .. }) = serde_json::from_value(source.clone()) {
+                read.entry(path).or_default().insert((blake3, manifest.label.clone()));
+            }
+        }
+    }
+    let mut notes = Vec::new();
+    for (path, records) in read {
+        let shown = path.display().to_string();
+        if !path.is_file() {
+            continue;
+        }
+        let now = match Contents::read(&path, &shown) {
+            Ok(contents) => contents.blake3,
+            Err(error) => {
+                notes.push(format!("{shown}: {error}, so it cannot be compared with what was read"));
+                continue;
+            }
+        };
+        let others: Vec<&str> =
+            records.iter().filter(|(then, _)| *then != now).map(|(_, label)| label.as_str()).collect();
+        if let Some(first) = others.first() {
+            let more = if others.len() > 1 { format!(" and {} more", others.len() - 1) } else { String::new() };
+            notes.push(format!("{shown}: has changed since it was read for {first}{more}"));
+        }
+    }
+    Ok(notes)
+}

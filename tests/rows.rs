@@ -1,0 +1,265 @@
+//! Rows that users bring, in every form that they come in: read, or refused by the name of what they are, with the place and
+//! the remedy.
+
+mod common;
+
+use common::{Bench, fixture};
+use proptest::prelude::*;
+use std::fs;
+use touchstone::data::dataset::{Dataset, SummarisedPost};
+
+const HEADER: &str = "id,subreddit,title,post,summary\n";
+const ROW: &str = r#"{"id": "a", "subreddit": "s", "title": "t", "post": "p", "summary": "u"}"#;
+
+/// The ids that are read, or the error with its remedy.
+fn told(bench: &Bench, name: &str) -> String {
+    let read = || -> touchstone::Result<Vec<SummarisedPost>> { Dataset::file(&bench.path(name))?.rows()?.collect() };
+    match read() {
+        Ok(rows) => format!("{name}: read {}", rows.iter().map(|row| row.id.as_str()).collect::<Vec<_>>().join(" ")),
+        Err(error) => {
+            let hint = miette::Diagnostic::help(&error).map(|hint| hint.to_string());
+            let text = format!("{error}\n  {}", hint.unwrap_or_else(|| panic!("no remedy: {error}")));
+            text.replace(&format!("{}/", bench.path("").display().to_string().trim_end_matches('/')), "")
+        }
+    }
+}
+
+fn all_told(files: &[(&str, &[u8])]) -> String {
+    let bench = Bench::new();
+    let told = files.iter().map(|(name, bytes)| {
+        bench.write(name, bytes);
+        told(&bench, name)
+    });
+    told.collect::<Vec<_>>().join("\n")
+}
+
+/// `ROW` with its title, quotes included, replaced.
+fn titled(title: &str) -> String {
+    format!("{ROW}\n\n{}\n", ROW.replace("\"t\"", title))
+}
+
+#[test]
+fn lines_of_json() {
+    let marked = format!("\u{feff}{ROW}\r\n\r\n{ROW}\r\n");
+    let joined = format!("{ROW}\n\u{feff}{ROW}\n");
+    let pretty = ROW.replace(", ", ",\n  ");
+    let latin: Vec<u8> = titled("\"caf!\"").bytes().map(|byte| if byte == b'!' { 0xe9 } else { byte }).collect();
+    let long = titled(&format!("\"{}\"", "word ".repeat(400_000)));
+    let renamed = ROW.replace("\"title\"", "\"titel\"");
+    insta::assert_snapshot!(all_told(&[
+        ("mark-and-returns.jsonl", marked.as_bytes()),
+        ("joined.jsonl", joined.as_bytes()),
+        ("long.jsonl", long.as_bytes()),
+        ("nothing-says-so.txt", ROW.as_bytes()),
+        ("surrogate.jsonl", titled(r#""x \ud83d y""#).as_bytes()),
+        ("pair.jsonl", titled(r#""x \ud83d\ude00 y""#).as_bytes()),
+        ("nan.jsonl", titled("NaN").as_bytes()),
+        ("extra-nan.jsonl", titled(r#""t", "meta": {"score": [1, -Infinity]}"#).as_bytes()),
+        ("extra-large.jsonl", titled(r#""t", "size": 1e400, "n": 123456789012345678901"#).as_bytes()),
+        ("python.jsonl", titled("None").as_bytes()),
+        ("null.jsonl", titled("null").as_bytes()),
+        ("number.jsonl", titled("7").as_bytes()),
+        ("twice.jsonl", titled(r#""t", "title": "u""#).as_bytes()),
+        ("chat.jsonl", titled(r#"[{"role": "user", "content": "t"}]"#).as_bytes()),
+        ("messages.jsonl", br#"{"messages": [{"role": "user", "content": "t"}]}"#),
+        ("conversations.jsonl", br#"{"conversations": [{"from": "human", "value": "t"}]}"#),
+        ("renamed-later.jsonl", format!("{ROW}\n{renamed}\n").as_bytes()),
+        ("spaces.jsonl", ROW.replace("\"title\"", "\"title \"").as_bytes()),
+        ("comma.jsonl", format!("{ROW},\n{ROW}\n").as_bytes()),
+        ("two-on-a-line.jsonl", format!("{ROW} {ROW}\n").as_bytes()),
+        ("pretty.jsonl", pretty.as_bytes()),
+        ("list.jsonl", format!("[{ROW},\n{ROW}]").as_bytes()),
+        ("pretty-list.jsonl", format!("[\n{ROW}\n]").as_bytes()),
+        ("cut.jsonl", &ROW.as_bytes()[..40]),
+        ("latin.jsonl", &latin),
+        ("csv.jsonl", HEADER.as_bytes()),
+    ]));
+}
+
+#[test]
+fn documents_of_json() {
+    let pretty = ROW.replace(", ", ",\n  ");
+    insta::assert_snapshot!(all_told(&[
+        ("list.json", format!("\u{feff}[{ROW},\n{ROW}]").as_bytes()),
+        ("pretty.json", format!("[\n{pretty}\n]\n").as_bytes()),
+        ("data.json", format!("{{\"version\": 1, \"data\": [{ROW}]}}").as_bytes()),
+        ("one.json", pretty.as_bytes()),
+        ("lines.json", format!("{ROW}\n{ROW}\n").as_bytes()),
+        ("empty-list.json", b"[]"),
+        ("columns.json", br#"{"id": {"0": "a"}, "title": {"0": "t"}}"#),
+        ("split.json", br#"{"columns": ["id"], "index": [0], "data": [["a"]]}"#),
+        ("comma.json", format!("[{ROW},]").as_bytes()),
+        ("nan.json", format!("[{ROW}, {}]", ROW.replace("\"p\"", "NaN")).as_bytes()),
+        ("surrogate.json", format!("[{ROW}, {}]", ROW.replace("\"p\"", r#""\udc00""#)).as_bytes()),
+        ("null.json", format!("[{ROW},\n\n{}]", ROW.replace("\"p\"", "null")).as_bytes()),
+        ("number.json", b"7"),
+        ("cut.json", format!("[{ROW}, {{").as_bytes()),
+    ]));
+}
+
+#[test]
+fn separated_text() {
+    let semicolons = "id;subreddit;title;post;summary\na;s;t;p;u\n";
+    insta::assert_snapshot!(all_told(&[
+        ("good.csv", format!("\u{feff}{HEADER}a,s,t,\"p, q\r\n\"\"r\"\"\",u\r\n\r\nb,s,t,p,u").as_bytes()),
+        ("index.csv", ",id,subreddit,title,post,summary\n0,a,s,t,p,u\n".as_bytes()),
+        ("quoted-header.csv", b"\"id\",\"subreddit\",\"title\",\"post\",\"summary\"\na,s,t,p,u\n"),
+        ("tabs.tsv", semicolons.replace(';', "\t").as_bytes()),
+        ("header-only.csv", HEADER.as_bytes()),
+        ("blank.csv", b"\n\n"),
+        ("semicolons.csv", semicolons.as_bytes()),
+        ("tabs.csv", semicolons.replace(';', "\t").as_bytes()),
+        ("bars.csv", semicolons.replace(';', "|").as_bytes()),
+        ("commas.tsv", format!("{HEADER}a,s,t,p,u\n").as_bytes()),
+        ("ragged.csv", format!("{HEADER}a,s,t,\"p\nq\",u\nb,s,t,p\n").as_bytes()),
+        ("trailing.csv", format!("{HEADER}a,s,t,p,u,\n").as_bytes()),
+        ("twice.csv", b"id,subreddit,title,post,summary,title\na,s,t,p,u,t\n"),
+        ("spaces.csv", b"id, subreddit,title,post,summary\na,s,t,p,u\n"),
+        ("empty-cell.csv", format!("{HEADER}a,s,t,\"p\n\",u\nb,s,,p,u\n").as_bytes()),
+        ("open-quote.csv", format!("{HEADER}a,s,t,p,u\nb,s,t,p,\"u\nc,s,t,p,u\n").as_bytes()),
+        ("inches.csv", format!("{HEADER}a,s,a 5\" disk,p,u\n").as_bytes()),
+        ("latin.csv", &[HEADER.as_bytes(), b"a,s,caf\xe9,p,u\n"].concat()),
+    ]));
+}
+
+#[test]
+fn files_that_are_something_else() {
+    let wide: Vec<u8> = "\u{feff}id,post\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
+    let pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 132\n";
+    let parquet = fs::read(fixture("rows/texts.parquet")).unwrap();
+    insta::assert_snapshot!(all_told(&[
+        ("wide.csv", &wide),
+        ("wide-without-mark.jsonl", &wide[2..]),
+        ("pointer.jsonl", pointer),
+        ("pointer.parquet", pointer),
+        ("page.jsonl", b"<!DOCTYPE html><html><title>404</title></html>"),
+        ("page.json", b"<html>gone</html>"),
+        ("packed.jsonl", b"\x1f\x8b\x08\0\0\0"),
+        ("packed.csv", b"\x28\xb5\x2f\xfd\0\0"),
+        ("packed", b"PK\x03\x04\0\0"),
+        ("really-parquet.jsonl", &parquet),
+        ("parquet-without-ending", &parquet),
+        ("arrow.parquet", b"ARROW1\0\0"),
+        ("text.parquet", ROW.as_bytes()),
+        ("cut.parquet", &parquet[..parquet.len() - 9]),
+        ("empty.parquet", b""),
+        ("words.txt", b"once upon a time"),
+    ]));
+    let bench = Bench::new();
+    fs::create_dir(bench.path("folder.jsonl")).unwrap();
+    insta::assert_snapshot!([told(&bench, "folder.jsonl"), told(&bench, "absent.jsonl")].join("\n"), @r"
+    folder.jsonl is a folder, not a file
+      give the path of a file in it
+    there is no file absent.jsonl
+      check the path
+    ");
+}
+
+#[test]
+fn types_of_parquet() {
+    let names = ["texts", "binary", "lists", "nanoseconds", "maps", "extras", "twice"];
+    let names = names.map(|name| format!("{name}.parquet"));
+    let files: Vec<_> = names.iter().map(|name| (name, fs::read(fixture("rows").join(name)).unwrap())).collect();
+    let files: Vec<(&str, &[u8])> = files.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())).collect();
+    insta::assert_snapshot!(all_told(&files));
+}
+
+// --- Any bytes at all ---
+
+const ENDINGS: [&str; 6] = ["jsonl", "json", "csv", "tsv", "parquet", "txt"];
+
+/// Reads `bytes` under every ending, as posts and as whole rows. There may be rows or an error, and nothing else.
+fn read_in_every_way(bytes: &[u8]) {
+    let bench = Bench::new();
+    for ending in ENDINGS {
+        let path = bench.write(format!("x.{ending}"), bytes);
+        if let Ok(set) = Dataset::file(&path) {
+            let _ = set.rows::<SummarisedPost>().map(|rows| rows.take(100).count());
+            let _ = set.whole_rows().map(|rows| rows.take(100).count());
+            let _ = set.len();
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_bytes_are_rows_or_an_error(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        read_in_every_way(&bytes);
+    }
+
+    #[test]
+    fn anything_like_rows_is_rows_or_an_error(text in r#"[\[\]{}",:;\\ua-d0-9eNn\- \n\t\r']{0,80}"#) {
+        read_in_every_way(text.as_bytes());
+        read_in_every_way(format!("{ROW}\n{text}\n{ROW}\n").as_bytes());
+        read_in_every_way(format!("{HEADER}a,s,t,{text}").as_bytes());
+    }
+
+    /// Columns and rows of half a file, and of one with a byte changed.
+    #[test]
+    fn damaged_rows_are_an_error(cut in 0usize..ROW.len(), at in 0usize..ROW.len(), byte in any::<u8>()) {
+        read_in_every_way(&ROW.as_bytes()[..cut]);
+        let mut bytes = format!("{ROW}\n{ROW}\n").into_bytes();
+        bytes[at] = byte;
+        read_in_every_way(&bytes);
+    }
+}
+
+// --- What passes through `score` ---
+
+fn bench() -> Bench {
+    let bench = Bench::new();
+    bench.copy(&fixture("gpt_neox/small_heads"), "model");
+    bench
+}
+
+/// `text` without the numbers that a model computed.
+fn without_scores(text: &str) -> String {
+    let computed = |line: &str| {
+        let (kept, _) = line.split_once(",\"logprob\":").unwrap_or_else(|| panic!("no score in {line}"));
+        format!("{kept}}}")
+    };
+    text.lines().map(computed).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn keys_that_pass_through_are_what_was_written_in_their_order() {
+    let bench = bench();
+    let rows = r#"{"z":123456789012345678901234567890,"prompt_ids":[3,4],"d":0.1000000000000000055,"response_ids":[5],"e":1e400,"a":{"c":[1.0],"b":null}}"#;
+    bench.write("rows.jsonl", format!("{rows}\n"));
+    bench.succeed("score --model model --input rows.jsonl --output out.jsonl");
+    assert_eq!(without_scores(&bench.read("out.jsonl")), rows);
+}
+
+#[test]
+fn every_format_of_the_same_rows_has_the_same_scores() {
+    let bench = bench();
+    bench.write(
+        "rows.jsonl",
+        "{\"prompt_ids\": [3, 4], \"response_ids\": [5]}\n{\"prompt_ids\": [5], \"response_ids\": [6]}\n",
+    );
+    bench.write(
+        "rows.json",
+        "[{\"prompt_ids\": [3, 4], \"response_ids\": [5]},\n{\"prompt_ids\": [5], \"response_ids\": [6]}]",
+    );
+    bench.write("rows.csv", "prompt_ids,response_ids\n\"[3, 4]\",[5]\n[5],[6]\n");
+    bench.write("rows.tsv", "prompt_ids\tresponse_ids\n[3, 4]\t[5]\n[5]\t[6]\n");
+    bench.write("rows.parquet", fs::read(fixture("rows/score.parquet")).unwrap());
+    let scores = |ending: &str| -> Vec<f64> {
+        bench.succeed(&format!("score --model model --input rows.{ending} --output out-{ending}.jsonl"));
+        let rows = bench.read(format!("out-{ending}.jsonl"));
+        rows.lines()
+            .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["logprob"].as_f64().unwrap())
+            .collect()
+    };
+    let expected = scores("jsonl");
+    assert_eq!(expected.len(), 2);
+    for ending in ["json", "csv", "tsv", "parquet"] {
+        assert_eq!(scores(ending), expected, "{ending}");
+    }
+    insta::assert_snapshot!(without_scores(&bench.read("out-parquet.jsonl")), @r#"
+    {"large":18446744073709551615,"prompt_ids":[3,4],"price":12345678901234567890.123456789,"response_ids":[5],"share":0.1,"day":"2026-01-02"}
+    {"large":1,"prompt_ids":[5],"price":12345678901234567890.123456789,"response_ids":[6],"share":null,"day":"2026-01-02"}
+    "#);
+}
