@@ -291,7 +291,7 @@ mod tests {
         file.write_all(b"one\ntwo\n").unwrap();
         let contents = Contents { bytes: 8, blake3: String::new(), held: Held::Copy(Arc::new(Mutex::new(file))) };
         let (mut first, mut second) = (contents.reader(), contents.reader());
-        let mut line = |reader: &mut dyn BufRead| {
+        let line = |reader: &mut dyn BufRead| {
             let mut line = String::new();
             reader.read_line(&mut line).unwrap();
             line
