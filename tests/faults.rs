@@ -219,6 +219,7 @@ fn change(path: &Path, rng: &mut ChaCha8Rng, how: Change) {
     }
 }
 
+#[expect(clippy::ptr_arg, reason = "all changes are of one type")]
 fn flip(bytes: &mut Vec<u8>, rng: &mut ChaCha8Rng) {
     if !bytes.is_empty() {
         let place = rng.random_range(0..bytes.len());
