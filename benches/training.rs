@@ -11,6 +11,8 @@
 //! The policy step is timed as a whole (`ppo`): rollout, scores, log-probabilities, values, advantages and update are one
 //! public function, and its parts stay private to it.
 
+#![allow(clippy::print_stdout, reason = "its results go to standard output")]
+
 use clap::Parser;
 use divan::Bencher;
 use divan::counter::ItemsCount;

@@ -153,14 +153,14 @@ mod tests {
     fn a_file_is_new_or_as_it_was() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("out");
-        write(&path, |draft| Ok(fs::write(draft, "one").unwrap())).unwrap();
+        write(&path, |draft| fs::write(draft, "one").context(|| "test".to_owned())).unwrap();
         let failed = write(&path, |draft| {
             fs::write(draft, "half of tw").unwrap();
             Err(Error::data("row 7"))
         });
         assert_eq!(failed.unwrap_err().kind(), ErrorKind::Data);
         assert_eq!(fs::read_to_string(&path).unwrap(), "one");
-        write(&path, |draft| Ok(fs::write(draft, "three").unwrap())).unwrap();
+        write(&path, |draft| fs::write(draft, "three").context(|| "test".to_owned())).unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "three");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }

@@ -259,7 +259,7 @@ impl<'a> Reader<'a> {
                 match given {
                     None => encoded.map_err(|error| error.within(&format!("{place}, {name}")))?,
                     Some(ids) => {
-                        self.check_agreement(&place, side, (text, encoded.ok()), ids, tokenizer)?;
+                        self.check_agreement(place, side, (text, encoded.ok()), ids, tokenizer)?;
                         ids.to_vec()
                     }
                 }

@@ -5,6 +5,8 @@
 //! a parser than random bytes do. A run is a function of its seed (TOUCHSTONE_FUZZ_SEED). The input at work lies in the
 //! target's folder below the build's temporary folder, so that it is there after a crash.
 
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a run says how much it tried")]
+
 mod mutate;
 mod targets;
 
