@@ -112,7 +112,7 @@ fn every_recipe_and_every_point_reaches_the_report() {
 fn a_point_on_real_posts_that_needs_gold_is_refused_by_name() {
     let bench = Bench::new();
     let said = bench.run("plan tldr-ablations --scale paper --store runs");
-    assert_eq!(said.code, Some(1));
+    assert_eq!(said.code, Some(3));
     assert!(
         said.err.contains("`demonstrator` needs an author") && said.err.contains("--methods base,sft"),
         "{}",

@@ -98,7 +98,7 @@ fn posts_from_a_file() {
     bench.write("value.jsonl", posts.replacen("\"TIFU by watering the office plant\"", "null", 1));
     bench.write(
         "numbers.jsonl",
-        "{\"id\": 1, \"subreddit\": \"a\", \"title\": \"b\", \"post\": \"c\", \"summary\": \"d\"}\n",
+        "{\"id\": 1, \"subreddit\": \"a\", \"title\": 2, \"post\": \"c\", \"summary\": \"d\"}\n",
     );
     bench.write("one.jsonl", posts.lines().next().unwrap());
     bench.write("blank.jsonl", "");

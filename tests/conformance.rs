@@ -38,6 +38,6 @@ fn json_names_every_comparison_with_its_numbers() {
 #[test]
 fn a_device_that_is_not_built_in_is_an_error() {
     let said = Bench::new().run("conformance --device abacus");
-    assert_eq!(said.code, Some(1));
+    assert_eq!(said.code, Some(2));
     assert!(said.err.contains("there is no device called `abacus`"), "{}", said.err);
 }

@@ -317,13 +317,16 @@ fn a_parquet_column_of_another_type_is_named() {
     let rows: Vec<Value> = posts(2)
         .into_iter()
         .map(|mut row| {
-            row["id"] = json!(7);
+            row["title"] = json!(7);
             row
         })
         .collect();
     let set = Dataset::file(&desk.parquet("x.parquet", &rows, 2)).unwrap();
     let error = set.rows::<SummarisedPost>().unwrap().next().unwrap().unwrap_err();
-    assert_eq!(desk.told(&error), "x.parquet, row 1: `id` is a number, not text\n  write the column `id` as text");
+    assert_eq!(
+        desk.told(&error),
+        "x.parquet, row 1: `title` is a number, not text\n  write the column `title` as text"
+    );
 }
 
 #[test]

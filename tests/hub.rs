@@ -157,7 +157,9 @@ fn a_tokenizer_on_a_hub_serves_a_study_of_local_posts() {
         "post_processor": null, "decoder": null, "truncation": null, "padding": null,
         "model": {"type": "WordLevel", "vocab": {"<|endoftext|>": 0}, "unk_token": "<|endoftext|>"}});
     std::fs::write(repository.path().join("tokenizer.json"), tokenizer.to_string()).unwrap();
-    std::fs::write(desk.folder.path().join("posts.csv"), "id,subreddit,title,post,summary\n1,a,b,c,d\n").unwrap();
+    let rows: String = (0..10).map(|row| format!("{row},a,b,post {row},d\n")).collect();
+    let posts = format!("id,subreddit,title,post,summary\n{rows}");
+    std::fs::write(desk.folder.path().join("posts.csv"), posts).unwrap();
     let server = Server::start("o/n", repository.path());
     let words = ["plan", "tldr", "--data", "posts.csv", "--tokenizer", &pinned()];
     desk.touchstone(&server.endpoint(), &words).assert().success();

@@ -80,8 +80,14 @@ fn accept_writes_check_compares_and_the_exit_code_says_drift() {
     let bench = Bench::new();
     bench.write("tiny.toml", fs::read(fixture("experiments/tiny.toml")).unwrap());
     // What cannot be compared with is said before anything is run.
-    let said = fail(&bench, 4, &format!("snapshot check {STUDY}"));
-    assert!(said.err.contains("snapshots/tiny.json") && !bench.path("runs").exists(), "{}", said.err);
+    let said = fail(&bench, 11, &format!("snapshot check {STUDY}"));
+    assert!(
+        said.err.contains("snapshots/tiny.json")
+            && said.err.contains("snapshot accept")
+            && !bench.path("runs").exists(),
+        "{}",
+        said.err
+    );
 
     bench.succeed(&format!("snapshot accept {STUDY} --tolerance length=0.5"));
     let first = bench.read("snapshots/tiny.json");

@@ -412,7 +412,7 @@ fn text_and_tokens_of_a_row_must_agree() {
         (row(["a b", " the cat"], [&prompt, &[511, 0]]), "response"),
     ] {
         bench.write("rows.jsonl", format!("{}\n{wrong}\n", agreeing[0]));
-        let part = format!("row 2: {side} and {side}_ids disagree");
+        let part = format!("line 2: {side} and {side}_ids disagree");
         refused(
             &bench,
             "score --model model --input rows.jsonl --output out.jsonl",

@@ -8,7 +8,7 @@ use crate::data::corpus::Corpus;
 use crate::data::hub::Source;
 use crate::device::hardware;
 use crate::experiment::Study;
-use crate::model::tokenizer::{ModelTokenizer, TOKENIZER_FILES};
+use crate::model::tokenizer::TOKENIZER_FILES;
 use crate::pipeline::{Interrupt, LocalPool, Store};
 use crate::report::{self, ReportInput};
 use crate::stages::collect::collect;
@@ -84,23 +84,25 @@ pub fn resolve(study: &StudyArgs, local: &LocalArgs) -> Result<(Study, Option<Lo
     // Read from a copy, so that what the plan reckons with is what its keys name.
     let copy = tempfile::tempdir().context(|| "cannot make a temporary folder".into())?;
     files.copy_to(copy.path())?;
-    // An error is to name the user's file.
-    let tokens =
-        ModelTokenizer::open(copy.path()).map_err(|error| ModelTokenizer::open(tokenizer).err().unwrap_or(error))?;
+    let read = |prompt, response| {
+        // An error is to name the user's folder.
+        let named = |error| Codec::open(tokenizer, prompt, response).err().unwrap_or(error);
+        Codec::open(copy.path(), prompt, response).map_err(named)
+    };
     let corpus = Corpus::open(file)?;
     check_splits(file, &corpus.posts, HELD_OUT)?;
     let limits = study.methods.iter().map(|method| &method.hyper).chain([&study.shared]);
     let limits: BTreeSet<(usize, usize)> =
         limits.map(|hyper| (hyper.generation.max_prompt_tokens, hyper.generation.max_response_tokens)).collect();
     for (prompt, response) in limits {
-        corpus.check_lengths(&Codec::open(copy.path(), prompt, response)?)?;
+        corpus.check_lengths(&read(prompt, response)?)?;
     }
     let data = LocalData {
         file: absolute(file)?,
         blake3: corpus.source.blake3,
         tokenizer: absolute(tokenizer)?,
         tokenizer_blake3: files.blake3(),
-        vocabulary: tokens.vocabulary_size(),
+        vocabulary: read(usize::MAX, usize::MAX)?.vocabulary_size(),
         rows: corpus.posts.len(),
     };
     Ok((study, Some(data)))

@@ -89,7 +89,7 @@ pub fn score(args: &ScoreArgs) -> Result<()> {
                     let own = &log_probs[start..start + batch.response_lengths[index]];
                     if let Some(token) = own.iter().position(|value| !value.is_finite()) {
                         let what = format!("the log-probability of response token {} is {}", token + 1, own[token]);
-                        return Err(not_finite(input, number * size + index, &what));
+                        return Err(not_finite(reader.place(number * size + index), &what));
                     }
                     row.other.insert("logprob".into(), own.iter().map(|p| f64::from(*p)).sum::<f64>().into());
                     row.other.insert("token_logprobs".into(), own.into());
@@ -105,7 +105,7 @@ pub fn score(args: &ScoreArgs) -> Result<()> {
                     let reward = normalisation.apply(score);
                     if !(score.is_finite() && reward.is_finite()) {
                         let what = format!("the score is {score}, and the reward {reward}");
-                        return Err(not_finite(input, number * size + index, &what));
+                        return Err(not_finite(reader.place(number * size + index), &what));
                     }
                     row.other.insert("reward".into(), reward.into());
                     row.other.insert("raw_reward".into(), score.into());
@@ -116,9 +116,9 @@ pub fn score(args: &ScoreArgs) -> Result<()> {
     super::output::write(output, |place| rows::write(place, &rows))
 }
 
-/// The error that a number of a row is which is not finite.
-fn not_finite(input: &Path, row: usize, what: &str) -> Error {
-    Error::divergence(format!("{}, row {}: {what}", input.display(), row + 1))
+/// The error for a computed number of the row at `place` that is not finite.
+fn not_finite(place: &str, what: &str) -> Error {
+    Error::divergence(format!("{place}: {what}"))
         .hint("the model computes numbers that are too large or undefined; take another checkpoint")
 }
 

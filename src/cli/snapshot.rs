@@ -62,7 +62,7 @@ fn accept(args: &TakeArgs) -> Result<u8> {
 
 fn check(args: &TakeArgs) -> Result<u8> {
     // Read first: a file that cannot be compared with should not cost a run.
-    output::check_regular(&args.file)?;
+    output::check_regular(&args.file).map_err(|error| error.hint("`touchstone snapshot accept` writes one"))?;
     let before = Snapshot::read(&args.file)?.with_tolerances(&tolerances(args))?;
     let now = match carry_out(args)? {
         Ok(now) => now,

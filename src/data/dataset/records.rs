@@ -29,7 +29,7 @@ impl Record for SummarisedPost {
     const COLUMNS: &'static [&'static str] = &["id", "subreddit", "title", "post", "summary"];
 
     fn read(mut row: Row) -> Result<Self> {
-        Ok(Self { id: row.text("id")?, post: post(&mut row)?, summary: row.text("summary")? })
+        Ok(Self { id: row.id("id")?, post: post(&mut row)?, summary: row.text("summary")? })
     }
 }
 

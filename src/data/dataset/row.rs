@@ -57,6 +57,17 @@ impl Row<'_> {
         }
     }
 
+    /// The name of a row: text, or a whole number as it is written.
+    ///
+    /// # Errors
+    /// A null, or anything else.
+    pub fn id(&mut self, name: &str) -> Result<String> {
+        match self.cells.get(name) {
+            Some(Value::Number(number)) if !number.is_f64() => Ok(number.to_string()),
+            _ => self.text(name),
+        }
+    }
+
     /// # Errors
     /// A null, or anything but a whole number.
     pub fn integer(&mut self, name: &str) -> Result<i64> {
