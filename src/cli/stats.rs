@@ -4,7 +4,7 @@ mod csv;
 mod parquet;
 mod table;
 
-use crate::error::{Context, Result};
+use crate::error::{Context, Error, Result};
 use crate::stats;
 use clap::Args;
 use comfy_table::{CellAlignment, Table, TableComponent, presets};
@@ -44,6 +44,10 @@ pub struct StatsArgs {
 /// A file or column that cannot be read, values that are missing or not finite numbers, a unit that occurs twice in a
 /// group, an unknown baseline, a level outside (0, 1).
 pub fn run(args: &StatsArgs) -> Result<()> {
+    if !(args.level > 0.0 && args.level < 1.0) {
+        let message = format!("the confidence level must lie strictly between 0 and 1, not {}", args.level);
+        return Err(Error::configuration(message).hint("95 % is written 0.95"));
+    }
     let groups = table::read(args)?;
     let (analysis, notes) = analyse(&groups, args.baseline.as_deref(), args.level)?;
     if args.json {

@@ -6,8 +6,10 @@ use bytes::Bytes;
 use parquet::errors::Result as ParquetResult;
 use parquet::file::reader::{ChunkReader, Length};
 use serde::{Deserialize, Serialize};
-use std::fs::File;
+use std::fs::{File, FileType};
 use std::io::{self, BufRead, BufReader, Cursor, Read, Seek, SeekFrom, Write};
+#[cfg(unix)]
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use tempfile::{SpooledData, SpooledTempFile};
@@ -54,8 +56,12 @@ impl Contents {
             _ => Error::files(format!("cannot open {shown}")).caused_by(cause).hint("check the path"),
         })?;
         let failed = || format!("cannot read {shown}");
-        if file.metadata().context(failed)?.is_dir() {
+        let kind = file.metadata().context(failed)?.file_type();
+        if kind.is_dir() {
             return Err(Error::files(format!("{shown} is a folder, not a file")).hint("give the path of a file in it"));
+        }
+        if is_device(kind) {
+            return Err(Error::files(format!("{shown} is a device, not a file")).hint("give the path of a file"));
         }
         let (mut hasher, mut held) = (blake3::Hasher::new(), SpooledTempFile::new(IN_MEMORY));
         let (mut file, mut buffer) = (file, vec![0; 1 << 20]);
@@ -128,6 +134,14 @@ impl Contents {
             false => Err(changed(shown, planned, &self.blake3)),
         }
     }
+}
+
+/// Whether a path leads to a device, such as a terminal or `/dev/zero`, which has no end.
+fn is_device(kind: FileType) -> bool {
+    #[cfg(unix)]
+    return kind.is_char_device() || kind.is_block_device();
+    #[cfg(not(unix))]
+    return false;
 }
 
 /// The error that `shown` had the BLAKE3 hash `planned` when the study was planned and has another now.
@@ -322,5 +336,12 @@ mod tests {
         let told = |name: &str| Contents::read(&folder.path().join(name), "x").unwrap_err().to_string();
         assert_eq!(told("absent"), "there is no file x");
         assert_eq!(told(""), "x is a folder, not a file");
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_device_is_refused_before_it_is_read() {
+        let error = Contents::read(Path::new("/dev/zero"), "/dev/zero").unwrap_err();
+        assert_eq!(error.to_string(), "/dev/zero is a device, not a file");
     }
 }

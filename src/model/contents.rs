@@ -175,7 +175,12 @@ pub(super) fn json(path: &Path) -> Result<Value> {
 
 /// The bytes of the file `path`.
 pub(super) fn read(path: &Path) -> Result<Vec<u8>> {
-    fs::read(path).context(|| format!("cannot read {}", path.display()))
+    let failed = || format!("cannot read {}", path.display());
+    if !fs::metadata(path).context(failed)?.is_file() {
+        return Err(Error::files(format!("{} is a folder or a device, not a file", path.display()))
+            .hint("put the file of the model there"));
+    }
+    fs::read(path).context(failed)
 }
 
 /// The JSON that `bytes` are; `origin` names them in messages.
