@@ -159,7 +159,7 @@ const FAULTS: [(&str, Fault); 11] = [
         pause(rng, 900);
         run.kill().unwrap();
         end(run, true);
-        // What the kill left, and what is written beside artifacts.
+        // Leftovers of the kill, and files written beside artifacts.
         for folder in ["runs/scratch", "runs/tmp", "runs/claims", "runs/specs", "runs/failures", "runs/locks"] {
             if let Some(path) = any_file(bench, folder, rng) {
                 let how = *[cut as Change, flip, lengthen].choose(rng).unwrap();

@@ -77,7 +77,7 @@ const CONFIGURATION: i32 = 3;
 const MODEL: i32 = 5;
 const HUB: i32 = 9;
 
-/// What a command that must end with `code` says, without the terminal's line breaks and with the server's port named.
+/// The words of a command that must end with `code`, without the terminal's line breaks and with the server's port named.
 #[track_caller]
 fn failure(command: &mut Command, code: i32) -> String {
     let output = command.assert().code(code).get_output().stderr.clone();

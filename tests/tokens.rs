@@ -420,7 +420,7 @@ fn text_and_tokens_of_a_row_must_agree() {
             &[&part, "tokens", "ids are given"],
         );
     }
-    // What `generate` writes, `score` takes.
+    // `score` takes what `generate` writes.
     bench.write("rows.jsonl", ROWS);
     bench.succeed("generate --model model --input rows.jsonl --output sampled.jsonl --max-new-tokens 40");
     bench.succeed("score --model model --input sampled.jsonl --output out.jsonl");

@@ -69,7 +69,7 @@ fn folder_of(file: &Path) -> &Path {
 }
 
 /// Writes the file `path` by `fill`, which is given a place beside it: the file is as before or as it should be, whatever fails.
-/// What is not a plain file (a pipe, a device) is written as it stands.
+/// Anything but a plain file (a pipe, a device) is written as it stands.
 ///
 /// # Errors
 /// Those of `fill`, and a place that cannot be written.

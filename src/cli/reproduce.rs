@@ -49,7 +49,7 @@ pub fn run(args: &ReproduceArgs) -> Result<u8> {
         Some(limit) => vec![Some(limit.0); args.study.device.len()],
         None => args.study.device.iter().map(|device| hardware::memory_of(*device, jobs)).collect(),
     };
-    // What can go wrong should do so now and not after hours.
+    // Faults should show now and not after hours.
     preflight::devices(&args.study.device)?;
     for (device, limit) in args.study.device.iter().zip(&memory) {
         if let Some(limit) = limit {

@@ -196,7 +196,7 @@ impl Side {
 /// Turns rows into tokens; a missing tokenizer matters only where a row holds text.
 struct Reader<'a> {
     input: &'a Path,
-    /// Of the rows, as errors name them.
+    /// Places of the rows, as errors name them.
     places: OnceCell<Vec<String>>,
     vocabulary: usize,
     tokenizer: Option<ModelTokenizer>,

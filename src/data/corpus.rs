@@ -12,7 +12,7 @@ use std::path::Path;
 pub struct Corpus {
     /// In the file's order.
     pub posts: Vec<SummarisedPost>,
-    /// Of every post, as errors name it.
+    /// Places of the posts, as errors name them.
     pub places: Vec<String>,
     pub source: FileRead,
 }

@@ -64,7 +64,7 @@ pub const PARQUET: &[u8] = b"PAR1";
 /// Bytes at the beginning of a file that [`recognise`] needs.
 pub const HEAD: usize = 1024;
 
-/// What a file with these first bytes is, if it is neither text nor parquet.
+/// The kind of a file with these first bytes, if it is neither text nor parquet.
 pub fn recognise(head: &[u8]) -> Option<Foreign> {
     if let Some((_, foreign)) = BEGINNINGS.iter().find(|(beginning, _)| head.starts_with(beginning)) {
         return Some(*foreign);

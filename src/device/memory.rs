@@ -14,7 +14,7 @@ pub struct Available {
 /// The tightest of the limits on memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Bound {
-    /// What the machine has free without swapping.
+    /// Memory that the machine has free without swapping.
     Machine,
     /// A control group of the process, or one above it.
     Cgroup { path: PathBuf, limit: u64 },
@@ -100,7 +100,7 @@ mod linux {
             self.cgroups().into_iter().chain(free).min_by_key(|available| available.bytes)
         }
 
-        /// What each limited control group on the way from this process to the root leaves.
+        /// Memory that each limited control group on the way from this process to the root leaves.
         fn cgroups(&self) -> Vec<Available> {
             let groups = ProcessCGroups::from_file(self.path("/proc/self/cgroup"));
             let mounts = MountInfos::from_file(self.path("/proc/self/mountinfo"));
@@ -132,7 +132,7 @@ mod linux {
             above.map(Path::to_owned).collect()
         }
 
-        /// What one control group leaves, if it has a limit.
+        /// Memory that one control group leaves, if it has a limit.
         fn left(&self, folder: &Path, names: &Names) -> Option<Available> {
             let text = |name: &str| fs::read_to_string(self.path(folder).join(name)).ok();
             let number = |name: &str| text(name)?.trim().parse::<u64>().ok();

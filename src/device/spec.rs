@@ -26,7 +26,7 @@ pub enum DeviceSpec {
 }
 
 impl DeviceSpec {
-    /// What computes, without the number of a device.
+    /// Kind of device, without its number.
     pub const fn backend(self) -> &'static str {
         match self {
             Self::Flex => "flex",
@@ -44,7 +44,7 @@ impl DeviceSpec {
         }
     }
 
-    /// What a program takes on the device.
+    /// Memory that a program takes on the device.
     pub fn site(self) -> Site {
         match self {
             Self::Flex => Site::FLEX,

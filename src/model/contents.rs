@@ -47,7 +47,7 @@ const OTHER_WEIGHTS: [(&[u8], &str); 4] = [
 const A_PICKLE: Foreign = Foreign::OtherWeights("a pickle");
 
 impl Foreign {
-    /// What a file of JSON or other text holds instead.
+    /// Foreign contents of a file that should be JSON or other text.
     pub(super) fn in_text(start: &[u8]) -> Option<Self> {
         let common = Self::in_any(start);
         if common.is_some() {
@@ -65,7 +65,7 @@ impl Foreign {
         }
     }
 
-    /// What a safetensors file, which begins with the length of its header and then `{`, holds instead.
+    /// Foreign contents of a file that should be safetensors, which begins with the length of its header and then `{`.
     pub(super) fn in_safetensors(start: &[u8]) -> Option<Self> {
         if start.get(8) == Some(&b'{') {
             return None;
@@ -73,7 +73,7 @@ impl Foreign {
         Self::in_any(start).or_else(|| Self::plain_text(start))
     }
 
-    /// What a file of `torch.save`, which is a zip archive, holds instead.
+    /// Foreign contents of a file that should be of `torch.save`, which is a zip archive.
     pub(super) fn in_pickle(start: &[u8]) -> Option<Self> {
         if start.starts_with(b"PK\x03\x04") {
             return None;

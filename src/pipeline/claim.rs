@@ -98,7 +98,7 @@ impl Drop for Claim {
 /// Names of `folder` that are about one stage.
 #[derive(Debug, Default, PartialEq)]
 struct Claims {
-    /// Of the newest attempt.
+    /// Number of the newest attempt.
     highest: Option<u64>,
     /// Whether that one is known to be over.
     over: bool,
@@ -149,7 +149,7 @@ fn path_of(folder: &Path, key: &StageKey, number: u64, over: bool) -> PathBuf {
     folder.join(format!("{key}.{number}{}", if over { ".over" } else { "" }))
 }
 
-/// What one process has seen of other nodes' claims: their bytes, and since when these are the same by its own clock. The
+/// Observations by one process of other nodes' claims: their bytes, and since when these are the same by its own clock. The
 /// clocks of two nodes are never compared.
 #[derive(Debug)]
 pub struct Watch {

@@ -22,7 +22,7 @@ const POLL: Duration = Duration::from_millis(50);
 
 /// How often to look at stages that other processes compute, at most.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
-/// So many times as long as the last look took, the next one has to wait.
+/// Factor by which the wait for the next look exceeds the time that the last one took.
 const LOOKING_SHARE: u32 = 20;
 
 /// Starts `<exe> <arguments> <key> --store <dir> --device <device> [--memory=<bytes>]` for each missing stage, at most `jobs` at once.
@@ -117,7 +117,7 @@ impl LocalPool {
             run.reap();
         }
         let outcome = run.finish(interrupt.is_raised());
-        // What cannot be removed now, the next run or `runs verify --repair` removes.
+        // Leftovers that cannot be removed now, the next run or `runs verify --repair` removes.
         let _ = store.clean();
         Ok(outcome)
     }
@@ -169,7 +169,7 @@ struct Run<'a> {
     running: BTreeMap<usize, Child>,
     /// The stage in each of the pool's places.
     places: Vec<Option<usize>>,
-    /// What other processes compute, by position.
+    /// Stages that other processes compute, by position.
     elsewhere: Elsewhere,
     sender: Sender<Message>,
     messages: Receiver<Message>,

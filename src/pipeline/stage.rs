@@ -19,7 +19,7 @@ pub const SUPERVISED_ENV: &str = "TOUCHSTONE_SUPERVISED";
 /// How often to look again at a stage that another node computes.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
-/// What became of the wish to have a stage computed.
+/// Outcome of the wish to have a stage computed.
 enum Computed {
     Here,
     /// By another process, which is still at it.

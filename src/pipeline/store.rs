@@ -41,7 +41,7 @@ pub struct Store {
     root: PathBuf,
 }
 
-/// What is to stay of what lies at an artifact's place.
+/// The part that is to stay of what lies at an artifact's place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Spare {
     Nothing,
@@ -277,7 +277,7 @@ impl Store {
         let place = self.artifact_dir(key);
         self.take_away(&place, key, |aside| {
             if spare == Spare::Whole && manifest_of_whole(aside, key).is_ok() {
-                // What comes to be there meanwhile is as good.
+                // An artifact that comes to be there meanwhile is as good.
                 let _ = fs::rename(aside, &place);
             }
         })

@@ -1,4 +1,4 @@
-//! What attempts that are over have left behind.
+//! Leftovers of attempts that are over.
 
 use super::claim::Watch;
 use super::key::StageKey;

@@ -58,7 +58,7 @@ pub struct Verification {
     pub bytes: u64,
     /// By artifact, then by path.
     pub problems: Vec<Problem>,
-    /// What attempts that are over have left behind. It is in nobody's way, and no problem.
+    /// Leftovers of attempts that are over; they are in nobody's way and count as no problem.
     pub leftovers: Vec<PathBuf>,
 }
 
@@ -110,7 +110,7 @@ impl Store {
         Ok(found)
     }
 
-    /// What lies among the specs and plans no stage, or another one than its name says.
+    /// Files among the specs that plan no stage, or another one than their name says.
     fn verify_specs(&self) -> Result<Vec<Problem>> {
         let check = |name: &String| {
             let path = self.specs().join(name);

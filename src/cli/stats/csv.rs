@@ -84,7 +84,7 @@ fn header(head: &[u8], whole: bool, separator: u8) -> Option<Vec<String>> {
 struct Records<R> {
     reader: Reader,
     source: R,
-    /// What was read and not parsed yet is `input[start..end]`.
+    /// The bytes that are read and not parsed yet are `input[start..end]`.
     input: Vec<u8>,
     start: usize,
     end: usize,

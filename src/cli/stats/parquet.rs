@@ -21,7 +21,7 @@ use std::path::Path;
 /// Cells that are decoded at a time.
 const BATCH: usize = 8192;
 
-/// What the cells of a column mean.
+/// Meaning of the cells of a column.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Meaning {
     Boolean,
@@ -48,7 +48,7 @@ enum Meaning {
 }
 
 impl Meaning {
-    /// What `column` holds; `None` if no number and no name can be made of it.
+    /// Meaning of the cells of `column`; `None` if no number and no name can be made of it.
     fn of(column: &ColumnDescriptor) -> Option<Self> {
         let per_second = |unit: &TimeUnit| match unit {
             TimeUnit::MILLIS => 1_000,
@@ -194,7 +194,7 @@ impl Column<'_> {
             })?;
             if found < records {
                 let null = levels.iter().position(|level| *level == 0).unwrap_or(0);
-                // What is wrong before it comes first.
+                // An earlier fault comes first.
                 values[..null.min(found)].iter().enumerate().try_for_each(|(at, cell)| each(cell, row + at))?;
                 return Err(bad_cell(self.path, self.name, row + null, "nothing"));
             }
@@ -329,7 +329,7 @@ impl Column<'_> {
     }
 }
 
-/// What gives the cells of a column of names their numbers.
+/// Source of the numbers of the names in a column.
 struct Namer<'a> {
     column: &'a Column<'a>,
     names: &'a mut Names,

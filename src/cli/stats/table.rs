@@ -289,7 +289,7 @@ mod tests {
         std::fs::read(path).unwrap()
     }
 
-    /// What comes of a file with these bytes: its groups, or an error about its contents.
+    /// The groups of a file with these bytes, or an error about its contents.
     fn of_bytes(bytes: &[u8]) -> std::result::Result<Groups, Error> {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), bytes).unwrap();

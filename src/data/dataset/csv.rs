@@ -107,7 +107,7 @@ struct Quotes<R> {
     source: R,
     separator: u8,
     line: usize,
-    /// Of the rows that the parser has not handed out yet.
+    /// Numbers of the lines on which rows begin that the parser has not handed out yet.
     begun: VecDeque<usize>,
     state: State,
     ended: bool,

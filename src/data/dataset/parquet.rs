@@ -26,7 +26,7 @@ pub struct Parquet {
     schema: SchemaDescPtr,
     /// The next row group.
     group: usize,
-    /// Of the row group before it.
+    /// Decoder of the row group before it.
     rows: Option<ReaderIter>,
     /// Rows of it that were not decoded yet.
     left: usize,
@@ -215,7 +215,7 @@ fn cell(field: &Field) -> Option<Cell> {
 }
 
 fn value(field: &Field) -> Option<Value> {
-    // What is missing is NaN to pandas, in columns of numbers.
+    // Missing values are NaN to pandas, in columns of numbers.
     let float = |value: f64| Some(Number::from_f64(value).map_or(Value::Null, Value::Number));
     match field {
         Field::Null => Some(Value::Null),

@@ -51,7 +51,7 @@ impl Wanted {
 
 /// A row as it was read.
 pub struct Parsed {
-    /// Of its line where the file is text, else of the row, from 1.
+    /// Number of its line where the file is text, else of the row, from 1.
     pub number: usize,
     /// The wanted cells, in the order of the file.
     pub cells: Vec<(String, Cell)>,

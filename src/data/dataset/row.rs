@@ -14,7 +14,7 @@ pub struct Place<'a> {
     pub file: &'a str,
     /// Rows of text are found by their line.
     pub by_line: bool,
-    /// Of the line or the row, from 1.
+    /// Number of the line or the row, from 1.
     pub number: usize,
     /// Whether columns have types.
     pub typed: bool,

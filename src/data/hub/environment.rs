@@ -49,7 +49,7 @@ impl std::fmt::Debug for Token {
 }
 
 impl Environment {
-    /// That of this process.
+    /// The environment of this process.
     ///
     /// # Errors
     /// A timeout that is not a number, an endpoint that is not an address, a token that cannot be read.
@@ -222,7 +222,7 @@ fn token(text: &str, place: String) -> Option<Token> {
     (!secret.is_empty()).then_some(Token { secret, place })
 }
 
-/// What `huggingface_hub` takes for yes.
+/// Values that `huggingface_hub` takes for yes.
 fn is_true(value: &str) -> bool {
     ["1", "ON", "YES", "TRUE"].contains(&value.to_uppercase().as_str())
 }

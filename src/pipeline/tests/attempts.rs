@@ -209,7 +209,7 @@ fn an_attempt_that_was_taken_for_dead_gives_way_without_an_error() {
     assert!(bench.store.is_complete(&key));
 }
 
-/// Of a draft whose files are being removed by another node nothing is published, least of all the rest.
+/// A draft whose files another node is removing is not published, least of all what is left of it.
 #[test]
 fn a_draft_that_is_discarded_is_not_published_in_part() {
     let (graph, key) = root_graph(1);

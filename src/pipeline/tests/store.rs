@@ -132,7 +132,7 @@ proptest! {
         }
         let whole = bench.store.is_complete(&key);
         prop_assert!(!whole || damage == Damage::Flipped, "{file}, {damage:?} at {place}");
-        // Of the manifest, only such bits may turn as do not change what it says.
+        // Only bits of the manifest that do not change its meaning may turn.
         prop_assert!(file == "manifest.json" || !bench.store.verify().unwrap().problems.is_empty());
         if whole {
             prop_assert_eq!(bench.store.manifest(&key).unwrap(), manifest);

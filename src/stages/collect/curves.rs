@@ -23,7 +23,7 @@ pub(super) fn all(study: &Study, plan: &Plan, store: &Store, rows: &[Metric]) ->
     Ok(curves)
 }
 
-/// What training stages write their losses to.
+/// The file that training stages write their losses to.
 const CURVE: &str = "curve.json";
 
 /// A plain curve with a line per run; none without lines.

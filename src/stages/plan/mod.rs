@@ -59,7 +59,7 @@ pub struct LocalData {
     pub blake3: String,
     /// Folder with a tokenizer.json.
     pub tokenizer: PathBuf,
-    /// Of the folder's files.
+    /// Hash of the folder's files.
     pub tokenizer_blake3: String,
     pub vocabulary: usize,
     /// Posts in the file.

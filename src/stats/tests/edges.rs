@@ -30,7 +30,7 @@ fn equal_values_have_no_spread() {
     let resampling = Resampling { resamples: 50, level: 0.95, seed: 1 };
     let resampled = stratified_bootstrap(&scores, interquartile_mean, &resampling).unwrap().estimate;
     assert_eq!((resampled.point, resampled.se, resampled.interval), (0.5, Some(0.0), None));
-    // What is close is not equal.
+    // Close values are not equal.
     assert!(mean(&[0.3, 0.3 + 1e-12], 0.95).unwrap().interval.is_some());
     // A proportion has spread by what it is.
     assert!(wilson(3.0, 3, 0.95).unwrap().interval.is_some());
