@@ -86,7 +86,8 @@ fn fuzz(target: &Target) {
     let watch = Watch::start(folder.clone());
 
     let mut corpus = (target.seeds)();
-    assert!(!corpus.is_empty());
+    let seeds = corpus.len();
+    assert!(seeds > 0);
     for (number, input) in corpus.iter().enumerate() {
         let answer = watch.over(|| (target.feed)(input, &folder));
         assert!(number > 0 || answer.is_ok(), "{}: its first seed is not valid: {answer:?}", target.name);
@@ -95,7 +96,7 @@ fn fuzz(target: &Target) {
     let mut answers = BTreeSet::new();
     let (began, mut inputs, mut accepted) = (Instant::now(), 0_u64, 0_u64);
     while began.elapsed().as_secs_f64() < seconds {
-        let input = mutator.mutated(&corpus);
+        let input = mutator.mutated(&corpus, seeds);
         inputs += 1;
         let fed = catch_unwind(AssertUnwindSafe(|| watch.over(|| (target.feed)(&input, &folder))));
         let answer = fed.unwrap_or_else(|_| fail(target, &folder, &input, "it panics"));
@@ -108,7 +109,7 @@ fn fuzz(target: &Target) {
                 if let Some(fault) = fault_of(error, target, &folder) {
                     fail(target, &folder, &input, &fault);
                 }
-                shape(error)
+                shape(error, &folder)
             }
         };
         if corpus.len() < KEPT && answers.insert((shape, (input.len() + 1).ilog2())) {
@@ -136,15 +137,10 @@ fn everything_of(error: &Error) -> String {
     text
 }
 
-/// An error without what differs between inputs.
-fn shape(error: &Error) -> String {
-    let mut quoted = false;
-    let message = error.to_string();
-    let plain = message.chars().filter(|c| {
-        quoted ^= matches!(c, '`' | '"');
-        !quoted && !c.is_ascii_digit()
-    });
-    plain.take(120).collect()
+/// The beginning of an error, up to the first part of it that is quoted from the input.
+fn shape(error: &Error, folder: &Path) -> String {
+    let message = error.to_string().replace(&folder.display().to_string(), "");
+    message.chars().take_while(|c| !matches!(c, '`' | '"' | '\'')).filter(|c| !c.is_ascii_digit()).take(80).collect()
 }
 
 fn fail(target: &Target, folder: &Path, input: &[u8], fault: &str) -> ! {

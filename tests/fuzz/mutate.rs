@@ -59,9 +59,10 @@ impl Mutator {
         Self { rng, words }
     }
 
-    /// One of `corpus`, changed in one to eight places.
-    pub fn mutated(&mut self, corpus: &[Vec<u8>]) -> Vec<u8> {
-        let mut bytes = corpus.choose(&mut self.rng).cloned().unwrap_or_default();
+    /// One of `corpus`, half of the times one of its first `seeds`, changed in one to eight places.
+    pub fn mutated(&mut self, corpus: &[Vec<u8>], seeds: usize) -> Vec<u8> {
+        let from = if self.rng.random() { &corpus[..seeds] } else { corpus };
+        let mut bytes = from.choose(&mut self.rng).cloned().unwrap_or_default();
         for _ in 0..1_usize << self.rng.random_range(0..4) {
             self.mutate(&mut bytes, corpus);
         }
