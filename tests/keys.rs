@@ -65,6 +65,14 @@ fn study() -> Value {
     document["profile"]["standard"]["ablations"] = json!(["pull", "push"]);
     document["profile"]["standard"]["points"] = json!(2);
     document["models"]["mini-1b"]["vocab_size"] = json!(512);
+    document["models"]["mini-1b"]["bases"] = json!(1);
+    document["models"]["mini-1b"]["pretrain"] = json!({"steps": 2000});
+    document["models"]["mini-2.8b"]["bases"] = json!(5);
+    document["evaluation"]["split"] = json!("test");
+    let spin = document["method"].as_array_mut().unwrap().iter_mut().find(|method| method["id"] == "spin").unwrap();
+    for (section, seed) in [("demonstrations", 11), ("training", 12), ("evaluation", 13)] {
+        spin[section]["seed"] = json!(seed);
+    }
     document["scale"]["mini"]["target"] = json!("h100-80gb");
     document["scale"]["mini"]["sizes"] = json!(["mini-1b", "mini-2.8b"]);
     // Few seeds, in each of the ways in which a profile can choose them.
@@ -289,7 +297,7 @@ fn id(method: &Value) -> String {
 const WORDS: &str = "eq10 eq11 noisy clean f32 bf16 constant linear cosine all last last_two sft previous zero_head reward_copy \
     below_scores minus_one higher lower policy reward greater less spin irl base rlhf irl-eq10 gold kl length preference_accuracy \
     on_policy_accuracy shorter hinge eq11_margin ppo.lambda last_token last_slot after_training during_training ppo rloo best_of_n dpo \
-    validation_gold synthetic preferences base_samples shuffled truncated log words h100-80gb a100-40gb tldr-reward-6.9b tldr-ppo-6.9b";
+    validation_gold synthetic preferences controls base_samples shuffled truncated log words h100-80gb a100-40gb tldr-reward-6.9b tldr-ppo-6.9b";
 
 /// Other values in the place of `value`; some of them may be refused.
 fn alternatives(value: &Value) -> Vec<Value> {
@@ -376,7 +384,7 @@ fn sort(place: &str) -> Sort {
         ["models", _, "label" | "stands_for"] => Sort::Words,
         ["models", ..] => Sort::Number,
         ["seeds", ..]
-        | ["profile", _, "seeds" | "sizes" | "methods" | "ablations" | "points"]
+        | ["profile", _, "seeds" | "sizes" | "methods" | "ablations" | "points" | "bases"]
         | ["scale", _, "sizes"] => Sort::Choice,
         ["report", "baseline"] | ["method", _, "recipe"] => Sort::Choice,
         _ => Sort::Words,

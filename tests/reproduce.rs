@@ -101,7 +101,8 @@ fn every_method_and_metric_reaches_the_report() {
         let cell = (fields[method].to_owned(), fields[seed].to_owned(), fields[iteration].to_owned());
         assert!(seen.entry(cell).or_default().insert(fields[metric].to_owned()), "twice: {line}");
     }
-    let policy = ["demo_log_likelihood", "eos_rate", "gold", "gold_greedy", "kl", "length", "tie_rate", "win_rate"];
+    let policy =
+        ["demo_log_likelihood", "entropy", "eos_rate", "gold", "gold_greedy", "kl", "length", "tie_rate", "win_rate"];
     let accuracy = ["demonstration_accuracy", "on_policy_accuracy", "preference_accuracy"];
     for seed in ["1", "2"] {
         let metrics = |method: &str, iteration: &str| {
@@ -117,6 +118,14 @@ fn every_method_and_metric_reaches_the_report() {
         {
             let found = metrics(method, iteration);
             assert!(policy.iter().all(|metric| found.contains(metric)), "{method}: {found:?}");
+            // Further decodings are of the last iteration.
+            for metric in ["gold_tuned", "tuned_temperature"] {
+                assert_eq!(
+                    found.contains(metric),
+                    (method, iteration) != ("irl", "1"),
+                    "{method} {iteration}: {metric}"
+                );
+            }
             let with_reward = method != "sft";
             assert_eq!(accuracy.iter().all(|metric| found.contains(metric)), with_reward, "{method}: {found:?}");
             let explicit = with_reward && method != "spin";

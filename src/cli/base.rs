@@ -4,8 +4,8 @@ use super::study::StudyArgs;
 use super::{FAILURE, SUCCESS, complain, output, preflight, print};
 use crate::model::weights::Weights;
 use crate::pipeline::{Interrupt, LocalPool, Store};
-use crate::stages::base::provenance;
-use crate::stages::plan::{BASE_SEED, Pretraining, bases};
+use crate::stages::base::{bundled_name, provenance};
+use crate::stages::plan::{Pretraining, bases};
 use crate::{Context, Error, Result};
 use clap::Args;
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ pub struct BaseArgs {
     /// Replace the checkpoints in the folder instead of comparing with them
     #[arg(long)]
     pub update: bool,
-    /// Where the checkpoints lie, one folder per model size
+    /// Where the checkpoints lie, one folder per base of a model size
     #[arg(long, value_name = "DIR", default_value = "datasets/base")]
     pub folder: PathBuf,
 }
@@ -30,41 +30,40 @@ pub fn run(args: &BaseArgs) -> Result<u8> {
     let study = args.study.study()?;
     let (graph, stages) = bases(&study)?;
     preflight::devices(&args.study.device)?;
-    for Pretraining { size, .. } in &stages {
-        let place = args.folder.join(size);
+    for Pretraining { size, number, .. } in &stages {
+        let place = args.folder.join(bundled_name(size, *number));
         match args.update {
             true => output::check_folder(&place)?,
             false => drop(Weights::read(&place.join("model.safetensors"))?),
         }
     }
     let store = Store::open(&args.study.store)?;
-    let jobs = args.study.jobs.map_or(stages.len(), |jobs| jobs.get().min(stages.len().max(1)));
+    let jobs = args.study.stages_at_once().min(stages.len().max(1));
     let outcome = LocalPool::new(jobs, args.study.devices())?.run(&store, &graph, &Interrupt::on_signals()?)?;
     if !outcome.is_success() {
         complain(&format!("{}\n", outcome.summary()));
         return Ok(outcome.exit_code());
     }
     let mut alike = true;
-    for Pretraining { size, stage, key } in stages {
-        let made =
-            store.artifact(&key).ok_or_else(|| Error::store(format!("the base of {size} is not in the store")))?;
-        let place = args.folder.join(&size);
+    for Pretraining { size, number, stage, key } in stages {
+        let name = bundled_name(&size, number);
+        let made = store.artifact(&key).ok_or_else(|| Error::store(format!("the base {name} is not in the store")))?;
+        let place = args.folder.join(&name);
         if args.update {
             std::fs::create_dir_all(&place).context(|| format!("cannot create {}", place.display()))?;
-            for name in ["config.json", "model.safetensors", "tokenizer.json"] {
-                let copied = std::fs::copy(made.join(name), place.join(name));
-                copied.context(|| format!("cannot write {}", place.join(name).display()))?;
+            for file in ["config.json", "model.safetensors", "tokenizer.json"] {
+                let copied = std::fs::copy(made.join(file), place.join(file));
+                copied.context(|| format!("cannot write {}", place.join(file).display()))?;
             }
-            let note =
-                serde_json::to_string_pretty(&provenance(&stage, BASE_SEED)).context(|| "cannot encode".into())?;
+            let note = serde_json::to_string_pretty(&provenance(&stage, number)).context(|| "cannot encode".into())?;
             let path = place.join("made_by.json");
             std::fs::write(&path, note + "\n").context(|| format!("cannot write {}", path.display()))?;
-            print(&format!("{size}: written to {}; build again to carry it\n", place.display()))?;
+            print(&format!("{name}: written to {}; build again to carry it\n", place.display()))?;
         } else {
             let distance = distance(&made, &place)?;
             let verdict = if distance <= TOLERANCE { "the same making" } else { "DIFFERENT" };
             alike &= distance <= TOLERANCE;
-            print(&format!("{size}: differs by {distance:.2e} of the weights' root mean square: {verdict}\n"))?;
+            print(&format!("{name}: differs by {distance:.2e} of the weights' root mean square: {verdict}\n"))?;
         }
     }
     Ok(if alike { SUCCESS } else { FAILURE })

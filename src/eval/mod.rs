@@ -3,6 +3,7 @@
 
 pub mod accuracy;
 pub mod copying;
+pub mod decoding;
 pub mod exam;
 pub mod likelihood;
 pub mod policy;

@@ -88,13 +88,15 @@ pub fn measure_answers(exam: &Exam, answers: &[Answer]) -> Items {
     items
 }
 
-/// KL to the SFT policy, estimated on the sampled responses, and the log-likelihood of the held-out demonstrations.
+/// KL to the SFT policy, estimated on the sampled responses, the log-likelihood of the held-out demonstrations, and the entropy
+/// at temperature 1 if that is the `temperature` of the sampled responses.
 pub fn measure_likelihoods(
     model: &LanguageModel,
     sft: &LanguageModel,
     exam: &Exam,
     codec: &Codec,
     answers: &[Answer],
+    temperature: f32,
 ) -> Result<(Items, Passes)> {
     let sampled = sequences(exam, codec, answers.iter().map(|answer| &answer.sampled))?;
     let references = exam.posts.iter().map(|post| codec.response(&post.reference)).collect::<Result<Vec<_>>>()?;
@@ -106,5 +108,48 @@ pub fn measure_likelihoods(
     let demonstrations: Vec<f64> = demonstrations.into_iter().map(f64::from).collect();
     let passes =
         Passes::likelihood(model.config(), &sampled).times(2) + Passes::likelihood(model.config(), &references);
-    Ok((Items(BTreeMap::from([(Metric::Kl, kl), (Metric::DemoLogLikelihood, demonstrations)])), passes))
+    let mut items = Items(BTreeMap::from([(Metric::Kl, kl), (Metric::DemoLogLikelihood, demonstrations)]));
+    if temperature == 1.0 {
+        items.insert(Metric::Entropy, own.into_iter().map(|log_prob| -f64::from(log_prob)).collect());
+    }
+    Ok((items, passes))
+}
+
+/// log π(y|x), summed over the response, of an answer to every post.
+///
+/// # Errors
+/// One that is not finite; a device that fails.
+pub fn log_probabilities(
+    model: &LanguageModel,
+    exam: &Exam,
+    codec: &Codec,
+    responses: &[Response],
+) -> Result<(Vec<f64>, Passes)> {
+    let rows = sequences(exam, codec, responses)?;
+    let log_probs = sequence_log_probs(model, &rows.iter().collect::<Vec<_>>())?;
+    Ok((log_probs.into_iter().map(f64::from).collect(), Passes::likelihood(model.config(), &rows)))
+}
+
+/// The best of several answers to every post.
+#[derive(Clone, Debug, Default)]
+pub struct Best(Vec<(f64, Response)>);
+
+impl Best {
+    /// Takes the answer to a post that has the higher score; of equal ones the earlier stays.
+    pub fn offer(&mut self, responses: Vec<Response>, scores: Vec<f64>) {
+        let offered = scores.into_iter().zip(responses);
+        if self.0.is_empty() {
+            self.0 = offered.collect();
+            return;
+        }
+        for (held, offered) in self.0.iter_mut().zip(offered) {
+            if offered.0 > held.0 {
+                *held = offered;
+            }
+        }
+    }
+
+    pub fn responses(self) -> Vec<Response> {
+        self.0.into_iter().map(|(_, response)| response).collect()
+    }
 }

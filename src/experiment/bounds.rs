@@ -37,6 +37,12 @@ pub(super) fn check_model(model: &ModelSettings, node: &Node) -> Result<()> {
     let even = format!("such that an even number of a head's {head} dimensions rotate");
     bounds.that("rotary_pct", rotating >= 2 && rotating.is_multiple_of(2), &even, model.rotary_pct);
     bounds.that("rotary_emb_base", model.rotary_emb_base > 1.0, "above 1", model.rotary_emb_base);
+    let published = model.checkpoint.is_some();
+    bounds.that("bases", !published || model.bases == 1, "1 for a published checkpoint", model.bases);
+    bounds.counts(&[("bases", model.bases)]);
+    if let Some(pretrain) = &model.pretrain {
+        bounds.counts(&[("pretrain.steps", pretrain.steps)]);
+    }
     bounds.positive("layer_norm_eps", model.layer_norm_eps);
     bounds.positive("initializer_range", model.initializer_range);
     bounds.finish()
@@ -66,6 +72,11 @@ fn data(bounds: &mut Bounds, hyper: &Hyper) {
     let agreement = hyper.preferences.agreement;
     bounds.that("preferences.agreement", agreement > 0.5 && agreement < 1.0, "above 0.5 and below 1", agreement);
     bounds.at_least_zero("evaluation.temperature", evaluation.temperature);
+    for (index, &temperature) in evaluation.temperatures.iter().enumerate() {
+        bounds.positive("evaluation.temperatures", temperature);
+        let once = !evaluation.temperatures[..index].contains(&temperature);
+        bounds.that("evaluation.temperatures", once, "a list of different temperatures", temperature);
+    }
 }
 
 fn supervised(bounds: &mut Bounds, hyper: &Hyper) {

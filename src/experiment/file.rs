@@ -15,6 +15,7 @@ use crate::data::world::WorldSettings;
 use crate::error::{Context, Result};
 use serde::Deserialize;
 use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
 use std::path::Path;
 
 /// A whole experiment file. [`Experiment::resolve`] turns it into what one run needs.
@@ -69,6 +70,8 @@ pub(super) struct Profile {
     pub ablations: Option<Vec<String>>,
     /// Only the first so many points of each ablation.
     pub points: Option<usize>,
+    /// No more bases of a size than these.
+    pub bases: Option<NonZeroUsize>,
 }
 
 #[derive(Clone, Debug, Deserialize)]

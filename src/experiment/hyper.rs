@@ -1,5 +1,6 @@
 //! Everything that can be tuned, in one struct: the sections that all methods share and each may override.
 
+use crate::data::world::Split;
 use crate::methods::best_of_n::BestOfNSettings;
 use crate::methods::dpo::DpoSettings;
 use crate::methods::filtered_bc::FilteredBcSettings;
@@ -72,6 +73,10 @@ pub struct DemonstrationSettings {
     pub bad: Bad,
     /// Share of the demonstrations that are bad.
     pub bad_fraction: f64,
+    /// Seed of what is trained on: demonstrations, which of them are bad, and labelled preferences. That of the study where
+    /// absent. The plan gives it to stages, so that it is part of no settings.
+    #[serde(default, skip_serializing)]
+    pub seed: Option<u64>,
 }
 
 /// What stands in the place of a demonstration that is bad.
@@ -135,10 +140,17 @@ pub struct GenerationSettings {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EvaluationSettings {
+    /// Posts of the embedded world that are answered.
+    #[serde(default)]
+    pub split: ExamSplit,
     /// Held-out posts, each answered once greedily and once at `temperature`.
     pub posts: usize,
     /// Temperature of the sampled responses; 0 is greedy.
     pub temperature: f32,
+    /// Further temperatures at which the posts are answered by the last policy of a method.
+    pub temperatures: Vec<f32>,
+    /// Validation posts by which one of these decodings is picked; 0 leaves further decodings out.
+    pub decoding_posts: usize,
     /// Held-out preference pairs for the accuracy of a reward.
     pub preference_pairs: usize,
     /// Posts with two samples of the SFT policy each, labelled by gold, for the accuracy of a reward where PPO starts.
@@ -151,6 +163,30 @@ pub struct EvaluationSettings {
     pub likelihood_delta: f64,
     /// Validation posts by which `irl.select` chooses an iteration.
     pub selection_posts: usize,
+    /// Seed of everything that is drawn to measure. That of the study where absent; part of no settings, as
+    /// [`DemonstrationSettings::seed`].
+    #[serde(default, skip_serializing)]
+    pub seed: Option<u64>,
+}
+
+/// Posts of the embedded world on which policies and rewards are measured.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ExamSplit {
+    /// Those of reported numbers.
+    #[default]
+    Test,
+    /// Those for acceptance of the world itself.
+    Controls,
+}
+
+impl From<ExamSplit> for Split {
+    fn from(split: ExamSplit) -> Self {
+        match split {
+            ExamSplit::Test => Self::Test,
+            ExamSplit::Controls => Self::Controls,
+        }
+    }
 }
 
 /// A GPT-NeoX model, in the words of Hugging Face's `config.json`.
@@ -184,4 +220,37 @@ pub struct ModelSettings {
     pub use_parallel_residual: bool,
     /// Whether the output head is the transposed embedding.
     pub tie_word_embeddings: bool,
+    /// Independently pre-trained bases of this shape, of which a study's seed s starts from number s mod `bases`.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub bases: usize,
+    /// Differences of its pre-training from that of other sizes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pretrain: Option<ModelPretraining>,
+}
+
+/// Pre-training of one size, where it is not that of the section `pretrain`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelPretraining {
+    pub steps: usize,
+}
+
+impl ModelSettings {
+    /// The number of the base that seed `seed` of a study starts from.
+    pub fn base_of(&self, seed: u64) -> u64 {
+        seed % self.bases.max(1) as u64
+    }
+
+    /// The model alone, without how many there are and how long each is pre-trained.
+    pub fn shape(&self) -> Self {
+        Self { bases: one(), pretrain: None, ..self.clone() }
+    }
+}
+
+fn one() -> usize {
+    1
+}
+
+fn is_one(bases: &usize) -> bool {
+    *bases == one()
 }

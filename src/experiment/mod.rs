@@ -27,8 +27,8 @@ pub use claim::{Claim, Direction, RelativeTo, Versus};
 pub use file::Experiment;
 pub use find::{SHIPPED, available};
 pub use hyper::{
-    Bad, DemonstrationSettings, EvaluationSettings, GenerationSettings, Hyper, Labels, ModelSettings,
-    PreferenceSettings,
+    Bad, DemonstrationSettings, EvaluationSettings, ExamSplit, GenerationSettings, Hyper, Labels, ModelPretraining,
+    ModelSettings, PreferenceSettings,
 };
 pub use layout::{Better, Column, ReportSettings, TableKind, TableLayout};
 pub use resolve::{MethodPlan, Selection, Study, StudyData};

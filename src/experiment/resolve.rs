@@ -130,7 +130,10 @@ impl Experiment {
             (_, Some(of_scale)) => of_scale,
             (_, None) => &profile.own.sizes,
         };
-        let sizes = self.sizes(sizes)?;
+        let mut sizes = self.sizes(sizes)?;
+        if let Some(most) = profile.own.bases {
+            sizes.iter_mut().for_each(|(_, model)| model.bases = model.bases.min(most.get()));
+        }
 
         let set = overrides(&selection.set)?;
         let mut under = self.shared.clone();

@@ -24,6 +24,8 @@ pub enum Recipe {
     BestOfNGold,
     /// The best of n samples of the SFT policy by a reward from preferences.
     BestOfNReward,
+    /// The best of n samples of the SFT policy by its own log-probability.
+    BestOfNLogProbability,
     /// Direct preference optimisation from the SFT policy: on IRL's own pairs, or on labelled preferences.
     Dpo,
     /// DPO on pairs of the policy's own samples, judged by gold in each iteration. Privileged: a control.
@@ -45,7 +47,7 @@ impl Recipe {
             Self::Irl | Self::Spin | Self::Rlhf | Self::BestOfNReward => true,
             Self::Dpo | Self::IterativeDpo | Self::IqLearn | Self::SpinReward | Self::IrlRlhf => true,
             Self::Base | Self::Demonstrator | Self::Sft | Self::FilteredBc => false,
-            Self::GoldPpo | Self::BestOfNGold => false,
+            Self::GoldPpo | Self::BestOfNGold | Self::BestOfNLogProbability => false,
         }
     }
 }
@@ -58,6 +60,13 @@ pub enum Metric {
     Gold,
     /// Mean gold reward of greedy responses.
     GoldGreedy,
+    /// Mean gold reward of responses at the temperature that validation posts pick for the policy.
+    GoldTuned,
+    /// That temperature; 0 is greedy.
+    TunedTemperature,
+    /// Mean entropy of the policy's responses at temperature 1, in nats per response: the mean of −log π(y|x) over responses
+    /// sampled at it. Measured where the evaluation temperature is 1.
+    Entropy,
     /// Share of test posts on which the sampled response has more gold than the demonstrator's; ties count one half.
     WinRate,
     /// Share of test posts on which the two have exactly the same gold.

@@ -39,6 +39,10 @@ pub struct Training {
     pub lora_rank: usize,
     /// α of LoRA; an adapter's output is scaled by `lora_alpha / lora_rank`.
     pub lora_alpha: f64,
+    /// Seed of everything that training draws. That of the study where absent. The plan gives it to stages, so that it is
+    /// part of no settings.
+    #[serde(default, skip_serializing)]
+    pub seed: Option<u64>,
     /// Rows per forward pass; gradients accumulate to the full batch. None takes the whole batch at once. A choice of the
     /// machine that the result does not depend on, so it is in no file and in no key.
     #[serde(skip)]
@@ -47,7 +51,14 @@ pub struct Training {
 
 impl Default for Training {
     fn default() -> Self {
-        Self { dtype: Dtype::F32, gradient_checkpointing: false, lora_rank: 0, lora_alpha: 16.0, micro_batch: None }
+        Self {
+            dtype: Dtype::F32,
+            gradient_checkpointing: false,
+            lora_rank: 0,
+            lora_alpha: 16.0,
+            seed: None,
+            micro_batch: None,
+        }
     }
 }
 

@@ -55,6 +55,9 @@ pub struct CellStatus {
     pub method: String,
     pub size: String,
     pub seed: u64,
+    /// Number of the pre-trained model that it started from, where there are several to start from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<u64>,
     pub status: Status,
 }
 

@@ -121,6 +121,11 @@ macro_rules! bundled_base {
 
 static BUNDLED_BASES: [BundledBase; 2] = [bundled_base!("mini-1b"), bundled_base!("mini-2.8b")];
 
+/// The name of base number `number` of a size: of its folder, and in the program.
+pub fn bundled_name(size: &str, number: u64) -> String {
+    if number == 0 { size.into() } else { format!("{size}-{number}") }
+}
+
 impl BundledBase {
     /// The bundled checkpoint that exactly this pre-training made, if there is one.
     pub fn made_by(stage: &PretrainStage, seed: u64) -> Option<&'static Self> {

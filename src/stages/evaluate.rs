@@ -5,8 +5,11 @@ use super::pairs::open_exam;
 use crate::data::Codec;
 use crate::data::rows::{self, Response, ResponsePair};
 use crate::eval::accuracy::{Judge, rank};
+use crate::eval::decoding::{Decoding, Decodings, candidates, pick, respond_at, spread};
 use crate::eval::exam::{Exam, WorldExam};
-use crate::eval::policy::{answers, measure_answers, measure_likelihoods, respond, sequences};
+use crate::eval::policy::{
+    Answer, Best, answers, log_probabilities, measure_answers, measure_likelihoods, respond, sequences,
+};
 use crate::eval::{Items, check_finite};
 use crate::experiment::{GenerationSettings, Heuristic, Metric};
 use crate::methods::reward::score;
@@ -24,6 +27,8 @@ pub const REWARD: &str = "evaluate_reward";
 pub const METRICS: &str = "metrics.json";
 /// What they are means of, where items are the same for every method and seed.
 pub const ITEMS: &str = "items.json";
+/// A policy at several temperatures, as [`Decodings`].
+pub const DECODINGS: &str = "decoding.json";
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -34,6 +39,17 @@ pub struct PolicyStage {
     pub dtype: Dtype,
     pub temperature: f32,
     pub responder: Responder,
+    /// Further decodings of the policy; none where only the two above are measured.
+    pub decoding: Option<DecodingStage>,
+}
+
+/// Decodings beside greedy and the evaluation's temperature.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DecodingStage {
+    pub temperatures: Vec<f32>,
+    /// The posts by which one of all is picked.
+    pub validation: WorldExam,
 }
 
 /// Who answers the exam.
@@ -48,6 +64,8 @@ pub enum Responder {
     BestByGold { n: usize },
     /// The best of n samples of `policy` by the reward model in the input `reward`.
     BestByReward { n: usize },
+    /// The most likely of n samples of `policy`, by its own log π(y|x) of the whole response.
+    BestByLogProbability { n: usize },
 }
 
 /// Answers every post of the exam, sampled and greedily, and measures the answers.
@@ -57,7 +75,7 @@ pub fn policy(context: &StageContext) -> Result<()> {
     let codec = codec(context, "sft", &stage.generation)?;
     let sampled = respond_as(context, &stage, &exam, &codec)?;
     let greedy = match stage.responder {
-        Responder::Policy => draw(context, &stage, &exam, &codec, 0.0, 0)?,
+        Responder::Policy => draw(context, &stage, &exam, &codec, 0.0, &purpose(0))?,
         // Authors and selections have no greedy answer of their own.
         _ => sampled.clone(),
     };
@@ -65,9 +83,12 @@ pub fn policy(context: &StageContext) -> Result<()> {
     let mut measured = measure_answers(&exam, &answers);
     if stage.responder == Responder::Policy {
         let (model, sft) = (frozen(context, "policy", stage.dtype)?, frozen(context, "sft", stage.dtype)?);
-        let (likelihoods, passes) = measure_likelihoods(&model, &sft, &exam, &codec, &answers)?;
+        let (likelihoods, passes) = measure_likelihoods(&model, &sft, &exam, &codec, &answers, stage.temperature)?;
         measured.extend(likelihoods);
         count(context, passes);
+        if let Some(further) = &stage.decoding {
+            measured.extend(decode(context, &stage, further, &exam, &codec, &answers)?);
+        }
     } else {
         measured.0.retain(|metric, _| *metric != Metric::GoldGreedy && *metric != Metric::CopyAccuracy);
     }
@@ -87,40 +108,98 @@ fn draw(
     exam: &Exam,
     codec: &Codec,
     temperature: f32,
-    candidate: u64,
+    purpose: &str,
 ) -> Result<Vec<Response>> {
     let model = frozen(context, "policy", stage.dtype)?;
     let sampling = sampling(codec, &stage.generation, temperature);
     let progress = |done| context.progress(done as u64, exam.posts.len() as u64, "answering");
-    let purpose = format!("evaluate/{candidate}");
-    let responses = respond(&model, exam, codec, &sampling, context.seed()?, &purpose, progress)?;
+    let responses = respond(&model, exam, codec, &sampling, context.seed()?, purpose, progress)?;
     count(context, Passes::likelihood(model.config(), &sequences(exam, codec, &responses)?));
     Ok(responses)
 }
 
+/// The streams of a policy's candidate for every post.
+fn purpose(candidate: u64) -> String {
+    format!("evaluate/{candidate}")
+}
+
+/// The policy at greedy, the further temperatures and the evaluation's own: gold at the one that validation posts pick, and all
+/// of them in `decoding.json`.
+fn decode(
+    context: &StageContext,
+    stage: &PolicyStage,
+    further: &DecodingStage,
+    exam: &Exam,
+    codec: &Codec,
+    answers: &[Answer],
+) -> Result<Items> {
+    let temperatures = candidates(&further.temperatures, stage.temperature);
+    let (model, sft) = (frozen(context, "policy", stage.dtype)?, frozen(context, "sft", stage.dtype)?);
+    let sampling = sampling(codec, &stage.generation, stage.temperature);
+    let validation = Exam::of_world(&further.validation)?;
+    let progress = |done| context.progress(done as u64, validation.posts.len() as u64, "validation posts");
+    let streams = (context.seed()?, "evaluate/validation");
+    let validated = respond_at(&model, &validation, codec, (&sampling, &temperatures), streams, progress)?;
+    let mut golds = Vec::with_capacity(temperatures.len());
+    let (mut decodings, mut validation_golds) = (Vec::new(), Vec::new());
+    for (&temperature, validated) in temperatures.iter().zip(&validated) {
+        let responses = if temperature == 0.0 {
+            answers.iter().map(|answer| answer.greedy.clone()).collect()
+        } else if temperature == stage.temperature {
+            answers.iter().map(|answer| answer.sampled.clone()).collect()
+        } else {
+            draw(context, stage, exam, codec, temperature, &purpose(0))?
+        };
+        count(context, Passes::likelihood(model.config(), &sequences(&validation, codec, validated)?));
+        let ([entropy, kl], passes) = spread(&model, &sft, exam, codec, &responses, temperature)?;
+        count(context, passes);
+        let own: Vec<f64> = exam.golds(&responses)?.into_iter().flatten().collect();
+        let validation_gold = mean(validation.golds(validated)?.into_iter().flatten());
+        validation_golds.push(validation_gold);
+        decodings.push(Decoding { temperature, entropy, gold: mean(own.iter().copied()), kl, validation_gold });
+        golds.push(own);
+    }
+    let mut measured = Items::default();
+    if let Some(place) = pick(&validation_golds) {
+        let picked = temperatures[place];
+        write_json(&context.out().join(DECODINGS), &Decodings { picked, decodings })?;
+        measured.insert(Metric::GoldTuned, golds.swap_remove(place));
+        // As it is written, and not the nearest double of the nearest float.
+        measured.insert(Metric::TunedTemperature, vec![(f64::from(picked) * 1e6).round() / 1e6]);
+    }
+    Ok(measured)
+}
+
+fn mean(values: impl Iterator<Item = f64>) -> f64 {
+    let values: Vec<f64> = values.collect();
+    values.iter().sum::<f64>() / values.len() as f64
+}
+
 fn respond_as(context: &StageContext, stage: &PolicyStage, exam: &Exam, codec: &Codec) -> Result<Vec<Response>> {
     let n = match stage.responder {
-        Responder::Policy => return draw(context, stage, exam, codec, stage.temperature, 0),
+        Responder::Policy => return draw(context, stage, exam, codec, stage.temperature, &purpose(0)),
         Responder::Demonstrator => {
             // Another summary by the same author than the exam's reference.
             return demonstrator(context, stage, exam, codec);
         }
-        Responder::BestByGold { n } | Responder::BestByReward { n } => n,
+        Responder::BestByGold { n } | Responder::BestByReward { n } | Responder::BestByLogProbability { n } => n,
     };
-    let mut best: Vec<Option<(f64, Response)>> = vec![None; exam.posts.len()];
+    let mut best = Best::default();
     for candidate in 0..n as u64 {
-        let responses = draw(context, stage, exam, codec, stage.temperature, candidate)?;
+        let responses = draw(context, stage, exam, codec, stage.temperature, &purpose(candidate))?;
         let scores = match stage.responder {
             Responder::BestByReward { .. } => reward_scores(context, stage.dtype, exam, codec, &responses)?,
+            Responder::BestByLogProbability { .. } => {
+                let policy = frozen(context, "policy", stage.dtype)?;
+                let (log_probs, passes) = log_probabilities(&policy, exam, codec, &responses)?;
+                count(context, passes);
+                log_probs
+            }
             _ => exam.golds(&responses)?.into_iter().flatten().collect(),
         };
-        for ((best, response), score) in best.iter_mut().zip(responses).zip(scores) {
-            if best.as_ref().is_none_or(|(held, _)| score > *held) {
-                *best = Some((score, response));
-            }
-        }
+        best.offer(responses, scores);
     }
-    Ok(best.into_iter().flatten().map(|(_, response)| response).collect())
+    Ok(best.responses())
 }
 
 fn demonstrator(context: &StageContext, stage: &PolicyStage, exam: &Exam, codec: &Codec) -> Result<Vec<Response>> {

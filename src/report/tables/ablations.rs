@@ -5,10 +5,11 @@ use crate::error::Result;
 use crate::report::crossing::{Way, crossing, level};
 use crate::report::format;
 use crate::report::input::{Ablation, Better};
+use crate::report::metrics::BySeed;
 use crate::report::table::{Cell, Column, Kind, Measured, Table};
 use crate::report::view::{View, file_stem};
 
-/// Every point of every line at every size: its seeds and each metric over them. What the lines are held against comes
+/// Every point of every line at every size: its seeds, each metric over them, and how far the first one spreads. What the lines are held against comes
 /// last.
 pub fn points(view: &View, ablation: &Ablation) -> Result<Table> {
     let metrics = MetricColumns::new(ablation.metrics.iter().map(|id| view.metric(id)).collect::<Result<Vec<_>>>()?);
@@ -20,6 +21,8 @@ pub fn points(view: &View, ablation: &Ablation) -> Result<Table> {
         Column::new("x", "x", Kind::Number),
     ];
     columns.extend(metrics.headings());
+    let first = ablation.metrics.first().map(|id| view.metric(id)).transpose()?;
+    columns.extend(first.map(|metric| Column::new(format!("{}_sd", metric.id), "SD over seeds", Kind::Number)));
     columns.extend([count("planned"), count("ended"), count("collapsed")]);
     let mut rows = Vec::new();
     for size in &view.sizes {
@@ -41,12 +44,21 @@ pub fn points(view: &View, ablation: &Ablation) -> Result<Table> {
             ];
             let values = |metric: &str| view.metrics().last(method, size, metric);
             row.extend(metrics.cells(view, view.planned(method, size), values)?);
+            row.extend(first.map(|metric| Cell::number(deviation(&values(&metric.id)), metric.decimals)));
             row.extend([counts.planned, counts.ended(), counts.collapsed].map(Cell::count));
             rows.push(row);
         }
     }
     let id = format!("ablation-{}", file_stem(&ablation.id));
     Ok(Table { id, title: ablation.title.clone(), note: None, columns, rows })
+}
+
+/// Standard deviation over seeds, with divisor n − 1; none of fewer than two values.
+fn deviation(values: &BySeed) -> Option<f64> {
+    let n = values.len() as f64;
+    let mean = values.values().sum::<f64>() / n;
+    let squares: f64 = values.values().map(|value| (value - mean).powi(2)).sum();
+    (values.len() >= 2).then(|| (squares / (n - 1.0)).sqrt())
 }
 
 /// Per size, metric and line, the x at which the level is met, or why there is none. `None` where nothing is held

@@ -2,19 +2,21 @@
 
 use super::name;
 use crate::Result;
+use crate::eval::decoding::{Decoding, Decodings};
 use crate::eval::likelihood::Deviation;
 use crate::experiment::{self, Plane, Study};
 use crate::pipeline::{StageKey, Store};
 use crate::report::{Curve, CurveLine, Metric};
 use crate::stages::common::read_json;
 use crate::stages::plan::Plan;
-use crate::stages::{likelihood, reward, sft};
+use crate::stages::{evaluate, likelihood, reward, sft};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
 pub(super) fn all(study: &Study, plan: &Plan, store: &Store, rows: &[Metric]) -> Result<Vec<Curve>> {
     let mut curves = Vec::new();
     curves.extend(gold_against_kl(study, rows));
+    curves.extend(decodings(study, plan, store)?);
     curves.extend(planes(study, rows));
     curves.extend(deviations(study, plan, store)?);
     curves.extend(reward_growth(study, plan, store)?);
@@ -73,6 +75,50 @@ fn gold_against_kl(study: &Study, rows: &[Metric]) -> Option<Curve> {
     }
     let labels = ["KL to SFT (nats per response)", "Gold, sampled"];
     curve("gold-against-kl", "Gold reward against distance from the SFT policy", labels, lines)
+}
+
+/// Gold of each method's last policy at every temperature, against its entropy and its distance from the SFT policy there:
+/// does a method offer more gold at equal randomness, or is it only less random? A line is a method, through the means over
+/// seeds.
+fn decodings(study: &Study, plan: &Plan, store: &Store) -> Result<Vec<Curve>> {
+    let mut found: BTreeMap<(&str, &str), Vec<Decoding>> = BTreeMap::new();
+    for cell in &plan.cells {
+        for path in files_of(plan, store, &cell.measured_by, evaluate::POLICY, evaluate::DECODINGS) {
+            let of_run: Decodings = read_json(&path?)?;
+            found.entry((&cell.method, &cell.size)).or_default().extend(of_run.decodings);
+        }
+    }
+    for all in found.values_mut() {
+        // Stable: values at one temperature stay in the order of seeds.
+        all.sort_by(|a, b| a.temperature.total_cmp(&b.temperature));
+    }
+    let drawn = |id: &str, title: &str, x_label: &str, x: fn(&Decoding) -> f64| {
+        let mut lines = Vec::new();
+        for method in study.methods.iter().filter(|method| !method.point) {
+            for (size, _) in &study.sizes {
+                let Some(all) = found.get(&(method.id.as_str(), size.as_str())) else { continue };
+                let mean =
+                    |at: &[Decoding], of: &dyn Fn(&Decoding) -> f64| at.iter().map(of).sum::<f64>() / at.len() as f64;
+                let by_temperature = all.chunk_by(|a, b| a.temperature == b.temperature);
+                let points = by_temperature.map(|at| [mean(at, &x), mean(at, &|at| at.gold)]).collect();
+                let seed = study.seeds.first().copied().unwrap_or_default();
+                lines.push(CurveLine { method: method.id.clone(), size: size.clone(), seed, points });
+            }
+        }
+        let note = "A line is a method's last policy, from greedy to the highest temperature, in means over seeds.";
+        curve(id, title, [x_label, "Gold"], lines).map(|curve| Curve { note: note.into(), ..curve })
+    };
+    let entropy =
+        ("Gold against entropy, over decoding temperatures", "entropy of responses at the temperature (nats)");
+    let kl = (
+        "Gold against distance from the SFT policy, over decoding temperatures",
+        "KL to SFT at the temperature (nats)",
+    );
+    let curves = [
+        drawn("gold-against-entropy", entropy.0, entropy.1, |at| at.entropy),
+        drawn("gold-against-kl-decoded", kl.0, kl.1, |at| at.kl),
+    ];
+    Ok(curves.into_iter().flatten().collect())
 }
 
 /// The planes that ablations ask for: a line through a method's points for each seed, in the order of the axis.

@@ -165,7 +165,8 @@ fn statuses(study: &Study, plan: &Plan, store: &Store, rows: &[Metric]) -> Vec<C
                     None => Status::Missing,
                 }
             };
-            CellStatus { method: method.clone(), size: size.to_string(), seed, status }
+            let base = iterations.iter().find_map(|cell| cell.base);
+            CellStatus { method: method.clone(), size: size.to_string(), seed, base, status }
         })
         .collect()
 }

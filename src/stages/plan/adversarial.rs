@@ -141,6 +141,8 @@ impl Planner<'_> {
             let whole = Round { made_by: Round::all_made_by(rounds), ..last.clone() };
             return self.cell(run, rounds.len(), &whole, Responder::Policy);
         }
-        rounds.iter().enumerate().try_for_each(|(t, round)| self.cell(run, t + 1, round, Responder::Policy))
+        let Some((last, earlier)) = rounds.split_last() else { return Ok(()) };
+        earlier.iter().enumerate().try_for_each(|(t, round)| self.passing(run, t + 1, round))?;
+        self.cell(run, rounds.len(), last, Responder::Policy)
     }
 }

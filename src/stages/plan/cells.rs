@@ -4,19 +4,41 @@ use super::adversarial::Round;
 use super::stages::iteration_label;
 use super::{Cell, Planner, Run};
 use crate::Result;
-use crate::experiment::{Heuristic, Recipe};
+use crate::data::world::Split;
+use crate::eval::decoding::candidates;
+use crate::eval::exam::WorldExam;
+use crate::experiment::{Heuristic, Hyper, Recipe};
 use crate::pipeline::StageKey;
 use crate::stages::common::WorldAt;
-use crate::stages::evaluate::{self, JudgeKind, PolicyStage, Responder, RewardStage};
+use crate::stages::evaluate::{self, DecodingStage, JudgeKind, PolicyStage, Responder, RewardStage};
 use crate::stages::work::Work;
 use crate::stages::{agreement, likelihood, work};
 
 impl Planner<'_> {
-    /// Evaluates the round's policy and what judges it, and notes the cell.
+    /// Evaluates the round's policy and what judges it, and notes the cell. The policy is the method's last: it is decoded in
+    /// every way that the study asks for.
     pub(super) fn cell(&mut self, run: &Run, iteration: usize, round: &Round, responder: Responder) -> Result<()> {
+        let decoding = (responder == Responder::Policy).then(|| self.decoding(run.hyper)).flatten();
+        self.measured(run, iteration, round, responder, decoding)
+    }
+
+    /// As [`cell`](Self::cell), of a policy on the way to the last.
+    pub(super) fn passing(&mut self, run: &Run, iteration: usize, round: &Round) -> Result<()> {
+        self.measured(run, iteration, round, Responder::Policy, None)
+    }
+
+    fn measured(
+        &mut self,
+        run: &Run,
+        iteration: usize,
+        round: &Round,
+        responder: Responder,
+        decoding: Option<DecodingStage>,
+    ) -> Result<()> {
         let (generation, dtype) = (run.hyper.generation.clone(), run.hyper.training.dtype);
         let temperature = run.hyper.evaluation.temperature;
-        let stage = PolicyStage { exam: self.world_exam(run.hyper), generation, dtype, temperature, responder };
+        let exam = self.world_exam(run.hyper);
+        let stage = PolicyStage { exam, generation, dtype, temperature, responder, decoding };
         let mut inputs = vec![("policy".to_string(), round.policy), ("sft".to_string(), run.sft)];
         let explicit = match &round.judge {
             Some((JudgeKind::Explicit, reward)) => Some(*reward),
@@ -24,10 +46,10 @@ impl Planner<'_> {
         };
         inputs.extend(explicit.map(|reward| ("reward".to_string(), reward)));
         inputs.extend(self.exam_inputs(run.hyper, &run.source)?);
-        let work = self.evaluation(run, &responder, explicit.is_some());
+        let work = self.evaluation(run, &stage, explicit.is_some());
         let label = run.label(&format!("{}evaluate", iteration_label(iteration)));
-        let seed = Some(run.start.seed);
-        let mut measured_by = vec![self.add(evaluate::POLICY, 3, &stage, inputs, seed, label, work)?];
+        let seed = Some(run.start.evaluation);
+        let mut measured_by = vec![self.add(evaluate::POLICY, 4, &stage, inputs, seed, label, work)?];
         if let Some((kind, model)) = round.judge {
             measured_by.push(self.judge(run, kind, Some(model), &run.method.id, iteration)?);
         }
@@ -40,25 +62,48 @@ impl Planner<'_> {
         self.cells.push(Cell {
             method: run.method.id.clone(),
             size: run.start.size.into(),
-            seed: run.start.seed,
+            seed: run.start.cell,
             iteration,
+            base: run.start.numbered(self),
             measured_by,
             made_by: round.made_by.clone(),
         });
         Ok(())
     }
 
+    /// Further decodings of a method's last policy. Real posts have no validation posts with known gold to pick one by.
+    fn decoding(&self, hyper: &Hyper) -> Option<DecodingStage> {
+        let (evaluation, quality) = (&hyper.evaluation, self.study.shared.demonstrations.quality);
+        let real = self.local.is_some() || self.study.data.is_some();
+        (!real && evaluation.decoding_posts > 0).then(|| DecodingStage {
+            temperatures: evaluation.temperatures.clone(),
+            validation: WorldExam::new(&self.study.world, Split::Validation, evaluation.decoding_posts, quality),
+        })
+    }
+
     /// Answers to the exam, and what is read off them.
-    fn evaluation(&self, run: &Run, responder: &Responder, explicit: bool) -> Work {
+    fn evaluation(&self, run: &Run, stage: &PolicyStage, explicit: bool) -> Work {
         let (regime, posts) = (run.regime(), self.exam_posts(run.hyper.evaluation.posts));
-        let drawn = match responder {
+        let drawn = match &stage.responder {
             Responder::Policy => 2,
             Responder::Demonstrator => 0,
-            Responder::BestByGold { n } | Responder::BestByReward { n } => *n,
+            Responder::BestByGold { n } | Responder::BestByReward { n } | Responder::BestByLogProbability { n } => *n,
         };
-        let mut work = work::sampling(run.texts(), drawn * posts, regime);
-        if *responder == Responder::Policy {
-            work = work + work::reading(&[(run.texts(), false)], 3, posts, regime);
+        // Two of the decodings are drawn in any case, and the greedy one is read by the SFT policy alone.
+        let decodings = |of: &DecodingStage| candidates(&of.temperatures, stage.temperature).len();
+        let (further, validation) = match &stage.decoding {
+            Some(decoding) => (decodings(decoding), decodings(decoding) * decoding.validation.posts),
+            None => (0, 0),
+        };
+        let sampled = (drawn + further.saturating_sub(2)) * posts + validation;
+        let mut work = work::sampling(run.texts(), sampled, regime);
+        let read = match stage.responder {
+            Responder::Policy => 3 + (2 * further).saturating_sub(1),
+            Responder::BestByLogProbability { n } => n,
+            _ => 0,
+        };
+        if read > 0 {
+            work = work + work::reading(&[(run.texts(), false)], read, posts, regime);
         }
         if explicit {
             work = work.then(work::reading(&[(run.texts(), true)], 1, posts, regime));
@@ -95,9 +140,9 @@ impl Planner<'_> {
         };
         // The preferred responses, then the others.
         let work = work::reading(&models, 2, pairs, run.regime());
-        let (size, seed) = (run.start.size, run.start.seed);
+        let (size, seed) = (run.start.size, run.start.cell);
         let label = format!("{name}/{size}/seed {seed}/{}evaluate reward", iteration_label(iteration));
-        self.add(evaluate::REWARD, 4, &stage, inputs, Some(seed), label, work)
+        self.add(evaluate::REWARD, 4, &stage, inputs, Some(run.start.evaluation), label, work)
     }
 
     pub(super) fn heuristics(&mut self, run: &Run) -> Result<()> {
@@ -106,8 +151,9 @@ impl Planner<'_> {
             self.cells.push(Cell {
                 method: heuristic.name().into(),
                 size: run.start.size.into(),
-                seed: run.start.seed,
+                seed: run.start.cell,
                 iteration: 0,
+                base: run.start.numbered(self),
                 measured_by: vec![measured],
                 made_by: vec![],
             });
@@ -133,7 +179,7 @@ impl Planner<'_> {
         let (generation, dtype) = (run.hyper.generation.clone(), run.hyper.training.dtype);
         let stage = agreement::Stage { world, negatives, generation, dtype };
         let label = run.label(&format!("{}agreement", iteration_label(iteration)));
-        self.add(agreement::KIND, 2, &stage, inputs, Some(run.start.seed), label, work).map(Some)
+        self.add(agreement::KIND, 2, &stage, inputs, Some(run.start.evaluation), label, work).map(Some)
     }
 
     /// Lemma 4.1 is looked at once for each size and seed: at the last iteration of the method under study.
@@ -164,6 +210,6 @@ impl Planner<'_> {
         let rows = stage.posts + self.count(hyper);
         let models = [(run.texts(), false), (run.texts(), false), (run.texts(), true)];
         let work = work::sampling(run.texts(), rows, regime) + work::reading(&models, 2, rows, regime);
-        self.add(likelihood::KIND, 1, &stage, inputs, Some(run.start.seed), run.label("likelihood"), work)
+        self.add(likelihood::KIND, 1, &stage, inputs, Some(run.start.evaluation), run.label("likelihood"), work)
     }
 }

@@ -4,6 +4,7 @@
 //! seed for SPIN, IRL and RLHF, the first pairs of IRL for SPIN too.
 
 mod adversarial;
+mod bases;
 mod cells;
 pub mod fit;
 mod policies;
@@ -12,7 +13,8 @@ mod stages;
 #[cfg(test)]
 mod tests;
 
-pub use stages::{HELD_OUT, Pretraining, bases};
+pub use bases::{Pretraining, bases};
+pub use stages::HELD_OUT;
 
 use super::work::Work;
 use crate::data::world::World;
@@ -25,8 +27,8 @@ use crate::{Error, Result};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-/// Seed of the base, which all seeds of a study share.
-pub const BASE_SEED: u64 = 0;
+/// Number of the base that everything is made with that all seeds of a study share. A base is drawn under its number.
+pub const FIRST_BASE: u64 = 0;
 
 /// A study as stages.
 pub struct Plan {
@@ -46,6 +48,8 @@ pub struct Cell {
     pub seed: u64,
     /// From 1 for methods that iterate; 0 for the others.
     pub iteration: usize,
+    /// Number of the base that it started from; none for models that are not pre-trained on the embedded world.
+    pub base: Option<u64>,
     /// Stages whose metrics are this cell's.
     pub measured_by: Vec<StageKey>,
     /// Stages that make what is measured, without those that it shares with every method (base, SFT).
@@ -100,6 +104,7 @@ fn runs_on_real_posts(study: &Study) -> Result<()> {
     let needs = |method: &MethodPlan| match method.recipe {
         Recipe::Irl if method.hyper.irl.select == Select::ValidationGold => Some("validation posts with known gold"),
         Recipe::Base | Recipe::Sft | Recipe::Irl | Recipe::Spin | Recipe::SpinReward => None,
+        Recipe::BestOfNLogProbability => None,
         Recipe::IqLearn | Recipe::FilteredBc => None,
         Recipe::Demonstrator => Some("an author who can be asked for another summary"),
         Recipe::Dpo => labels.filter(|_| method.hyper.dpo.pairs == DpoPairs::Preferences),
@@ -132,11 +137,21 @@ struct Planner<'a> {
     datasets: BTreeMap<String, StageKey>,
 }
 
-/// What all methods of one size and seed start from.
+/// What a method of one size and seed starts from, and what its stages draw from: the study's seed wherever the method has none
+/// of its own.
 struct Start<'a> {
     size: &'a str,
+    /// The study's own, by which reports name the run.
+    cell: u64,
+    /// Of demonstrations and labelled preferences.
+    data: u64,
+    /// Of everything in training.
     seed: u64,
+    /// Of everything that measures.
+    evaluation: u64,
     config: GptNeoXConfig,
+    /// Number of the base.
+    number: u64,
     base: StageKey,
 }
 
@@ -165,6 +180,6 @@ impl<'a> Planner<'a> {
 
 impl Run<'_> {
     fn label(&self, step: &str) -> String {
-        format!("{}/{}/seed {}/{step}", self.method.id, self.start.size, self.start.seed)
+        format!("{}/{}/seed {}/{step}", self.method.id, self.start.size, self.start.cell)
     }
 }

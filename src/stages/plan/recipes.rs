@@ -1,7 +1,7 @@
 //! The recipes: which stages make a method, and which measure it. Those that iterate are in `adversarial`.
 
 use super::adversarial::Round;
-use super::{Planner, Run, Start};
+use super::{Planner, Run};
 use crate::Result;
 use crate::experiment::{Hyper, ModelSettings, Recipe};
 use crate::methods::dpo::DpoPairs;
@@ -10,10 +10,10 @@ use crate::stages::evaluate::{JudgeKind, Responder};
 
 impl Planner<'_> {
     pub(super) fn seed(&mut self, size: &str, model: &ModelSettings, seed: u64) -> Result<()> {
-        let start = Start { size, seed, config: self.config(model), base: self.base(size, model)? };
         for method in &self.study.methods {
             let hyper = &method.hyper;
-            let source = self.demonstrations(hyper, seed)?;
+            let start = self.start(size, model, seed, hyper)?;
+            let source = self.demonstrations(hyper, start.data)?;
             let demonstrations = self.spoilt(&start, hyper, &source)?;
             let sft = self.sft(&start, hyper, &demonstrations)?;
             let exam_pairs = self.exam_pairs(&start, hyper, &source, &sft)?;
@@ -33,6 +33,9 @@ impl Planner<'_> {
             Recipe::Demonstrator => self.cell(run, 0, &Round::of(run.sft, vec![]), Responder::Demonstrator),
             Recipe::Sft => self.cell(run, 0, &Round::of(run.sft, vec![run.sft]), Responder::Policy),
             Recipe::BestOfNGold => self.cell(run, 0, &Round::of(run.sft, vec![]), Responder::BestByGold { n }),
+            Recipe::BestOfNLogProbability => {
+                self.cell(run, 0, &Round::of(run.sft, vec![]), Responder::BestByLogProbability { n })
+            }
             Recipe::Irl => {
                 let rounds = self.irl(run)?;
                 self.iterations(run, &rounds)

@@ -1,18 +1,14 @@
 //! The stages that several recipes use, each with its inputs, its version and what it will cost.
 
-use super::{BASE_SEED, LocalData, Planner, Run, Start};
+use super::{FIRST_BASE, LocalData, Planner, Run, Start};
 use crate::Result;
 use crate::data::dataset::{Comparison, Record, SummarisedPost};
 use crate::data::world::Split;
 use crate::eval::exam::WorldExam;
-use crate::experiment::{
-    Bad, DemonstrationSettings, Hyper, Labels, ModelSettings, PreferenceSettings, Study, StudyData,
-};
+use crate::experiment::{Bad, DemonstrationSettings, Hyper, Labels, PreferenceSettings, StudyData};
 use crate::methods::irl::Accumulate;
 use crate::methods::training::Training;
-use crate::model::GptNeoXConfig;
-use crate::pipeline::{Graph, StageKey, StageSpec};
-use crate::stages::base::{self, BundledBase, CheckpointStage, PretrainStage, RandomStage};
+use crate::pipeline::{StageKey, StageSpec};
 use crate::stages::common::WorldAt;
 use crate::stages::work::{self, Regime, Texts, Work};
 use crate::stages::{dataset, demonstrations, pairs, preferences, reward, spoil};
@@ -27,43 +23,6 @@ const TEST_SEED: u64 = u64::MAX;
 pub const HELD_OUT: f64 = 0.2;
 
 impl Planner<'_> {
-    pub(super) fn config(&self, model: &ModelSettings) -> GptNeoXConfig {
-        base::config(model, model.vocab_size.unwrap_or(self.vocabulary))
-    }
-
-    pub(super) fn base(&mut self, size: &str, model: &ModelSettings) -> Result<StageKey> {
-        let generation = self.study.shared.generation.clone();
-        let label = format!("base/{size}");
-        if model.checkpoint.is_some() {
-            return self.checkpoint(model, label);
-        }
-        if let Some(local) = self.local {
-            let stage = RandomStage {
-                model: model.clone(),
-                generation,
-                tokenizer: local.tokenizer.clone(),
-                tokenizer_blake3: local.tokenizer_blake3.clone(),
-            };
-            return self.add(base::RANDOM, 1, &stage, vec![], Some(BASE_SEED), label, Work::default());
-        }
-        let stage = pretrain_stage(self.study, model);
-        match BundledBase::made_by(&stage, BASE_SEED) {
-            Some(bundled) => self.add(base::BUNDLED, 1, &bundled.stage(), vec![], None, label, Work::default()),
-            None => self.pretrain(&stage, model, label),
-        }
-    }
-
-    /// A published model.
-    pub(super) fn checkpoint(&mut self, model: &ModelSettings, label: String) -> Result<StageKey> {
-        let stage = CheckpointStage::new(model)?;
-        self.add(base::CHECKPOINT, 1, &stage, vec![], None, label, Work::default())
-    }
-
-    pub(super) fn pretrain(&mut self, stage: &PretrainStage, model: &ModelSettings, label: String) -> Result<StageKey> {
-        let work = stage.work(&self.config(model));
-        self.add(base::PRETRAIN, 1, stage, vec![], Some(BASE_SEED), label, work)
-    }
-
     pub(super) fn demonstrations(&mut self, hyper: &Hyper, seed: u64) -> Result<StageKey> {
         if let Some(local) = self.local {
             let stage = corpus_stage(local, hyper);
@@ -95,7 +54,7 @@ impl Planner<'_> {
             inputs.extend(self.held_out(hyper)?);
         }
         let Some(demonstrator) = &data.demonstrator else {
-            inputs.push(("tokenizer".into(), self.first_base()?));
+            inputs.push(("tokenizer".into(), self.first_size(FIRST_BASE)?));
             return self.add(demonstrations::HUB, 3, &stage, inputs, seed, label, Work::default());
         };
         let model = self.checkpoint(demonstrator, "demonstrator".into())?;
@@ -126,12 +85,6 @@ impl Planner<'_> {
         Ok(held_out.into_iter().enumerate().map(|(index, key)| (format!("held_out/{index}"), key)).collect())
     }
 
-    /// The base of the first size, which has the tokenizer of all.
-    fn first_base(&mut self) -> Result<StageKey> {
-        let (size, model) = &self.study.sizes[0];
-        self.base(size, model)
-    }
-
     /// `source`, with the declared share of bad demonstrations.
     pub(super) fn spoilt(&mut self, start: &Start, hyper: &Hyper, source: &StageKey) -> Result<StageKey> {
         let DemonstrationSettings { bad, bad_fraction: fraction, .. } = hyper.demonstrations;
@@ -146,8 +99,8 @@ impl Planner<'_> {
             let samples = (self.count(hyper) as f64 * fraction).round() as usize;
             work = work::sampling(start.texts(hyper), samples, Regime::from(&hyper.training));
         }
-        let label = format!("spoilt demonstrations/{}/seed {}", start.size, start.seed);
-        self.add(spoil::KIND, 2, &stage, inputs, Some(start.seed), label, work)
+        let label = format!("spoilt demonstrations/{}/seed {}", start.size, start.data);
+        self.add(spoil::KIND, 2, &stage, inputs, Some(start.data), label, work)
     }
 
     pub(super) fn sft(&mut self, start: &Start, hyper: &Hyper, demonstrations: &StageKey) -> Result<StageKey> {
@@ -203,11 +156,15 @@ impl Planner<'_> {
 
     /// The seed's labelled pairs, and how many they are.
     pub(super) fn training_preferences(&mut self, run: &Run) -> Result<(StageKey, usize)> {
-        let (seed, settings) = (run.start.seed, &run.hyper.preferences);
+        let (seed, settings) = (run.start.data, &run.hyper.preferences);
         let label = format!("preferences/seed {seed}");
         let key = match &self.study.data {
             Some(data) => self.comparisons(data, ("train", settings.pairs), run.hyper, Some(seed), label)?,
-            None => self.preferences(run.hyper, Split::Preferences, settings.clone(), seed, label)?,
+            None => {
+                let number = self.study.sizes[0].1.base_of(run.start.cell);
+                let base = self.first_size(number)?;
+                self.preferences(run.hyper, (Split::Preferences, seed), settings.clone(), base, label)?
+            }
         };
         Ok((key, settings.pairs))
     }
@@ -230,7 +187,8 @@ impl Planner<'_> {
             labels: Labels::Noisy,
             agreement: self.study.shared.preferences.agreement,
         };
-        self.preferences(hyper, Split::Test, settings, TEST_SEED, label).map(Some)
+        let base = self.first_size(FIRST_BASE)?;
+        self.preferences(hyper, (hyper.evaluation.split.into(), TEST_SEED), settings, base, label).map(Some)
     }
 
     /// So many human comparisons of a split.
@@ -246,23 +204,22 @@ impl Planner<'_> {
         let config = data.sources.comparisons_config.as_deref();
         let set = self.dataset::<Comparison>("comparisons", source, config, split)?;
         let stage = preferences::ComparisonsStage { count, generation: hyper.generation.clone() };
-        let mut inputs = vec![("comparisons".into(), set), ("base".into(), self.first_base()?)];
+        let mut inputs = vec![("comparisons".into(), set), ("base".into(), self.first_size(FIRST_BASE)?)];
         if seed.is_some() {
             inputs.extend(self.held_out(hyper)?);
         }
         self.add(preferences::COMPARISONS, 2, &stage, inputs, seed, label, Work::default())
     }
 
-    /// Preferences over samples of the first size's base: people label texts, not the model that is being trained.
+    /// Preferences over samples of a base of the first size: people label texts, not the model that is being trained.
     fn preferences(
         &mut self,
         hyper: &Hyper,
-        split: Split,
+        (split, seed): (Split, u64),
         settings: PreferenceSettings,
-        seed: u64,
+        base: StageKey,
         label: String,
     ) -> Result<StageKey> {
-        let base = self.first_base()?;
         let texts = Texts { config: &self.config(&self.study.sizes[0].1), generation: &hyper.generation };
         let work = work::sampling(texts, settings.pairs, Regime::from(&Training::default()));
         let world = WorldAt::new(&self.study.world);
@@ -289,15 +246,16 @@ impl Planner<'_> {
             + self.judging(hyper, 2 * posts);
         let (generation, dtype) = (hyper.generation.clone(), hyper.training.dtype);
         let stage = pairs::ExamStage { exam, posts, generation, dtype, temperature };
-        let label = format!("exam pairs/{}/seed {}", start.size, start.seed);
-        self.add(pairs::EXAM, 1, &stage, inputs, Some(start.seed), label, work)
+        let label = format!("exam pairs/{}/seed {}", start.size, start.cell);
+        self.add(pairs::EXAM, 1, &stage, inputs, Some(start.evaluation), label, work)
     }
 
     /// The exam of the embedded world; none for real posts, which come by [`exam_inputs`](Self::exam_inputs).
     pub(super) fn world_exam(&self, hyper: &Hyper) -> Option<WorldExam> {
         let quality = self.study.shared.demonstrations.quality;
         let real = self.local.is_some() || self.study.data.is_some();
-        (!real).then(|| WorldExam::new(&self.study.world, Split::Test, hyper.evaluation.posts, quality))
+        let split = hyper.evaluation.split.into();
+        (!real).then(|| WorldExam::new(&self.study.world, split, hyper.evaluation.posts, quality))
     }
 
     /// Inputs of every stage that holds the exam on real posts: the posts, and the judge where there is one.
@@ -356,35 +314,6 @@ impl Run<'_> {
 
     pub(super) fn regime(&self) -> Regime {
         Regime::from(&self.hyper.training)
-    }
-}
-
-/// The pre-training of one size's base.
-pub struct Pretraining {
-    pub size: String,
-    pub stage: PretrainStage,
-    pub key: StageKey,
-}
-
-/// The pre-trainings of a study's bases, whatever touchstone carries.
-pub fn bases(study: &Study) -> Result<(Graph, Vec<Pretraining>)> {
-    let mut planner = Planner::new(study, None)?;
-    let mut bases = Vec::new();
-    for (size, model) in &study.sizes {
-        let stage = pretrain_stage(study, model);
-        let key = planner.pretrain(&stage, model, format!("base/{size}"))?;
-        bases.push(Pretraining { size: size.clone(), stage, key });
-    }
-    Ok((planner.graph, bases))
-}
-
-/// The pre-training that makes the base of `model` in `study`.
-fn pretrain_stage(study: &Study, model: &ModelSettings) -> PretrainStage {
-    PretrainStage {
-        world: WorldAt::new(&study.world),
-        model: model.clone(),
-        generation: study.shared.generation.clone(),
-        pretrain: study.shared.pretrain.clone(),
     }
 }
 

@@ -60,7 +60,8 @@ fn nothing_that_is_trained_has_seen_the_exam() {
         // Why a stage may be part of no training.
         let reserved = |key: &StageKey| -> Vec<&str> {
             let spec = &plan.graph.get(key).unwrap().spec;
-            let test = [json!(Split::Test), json!("validation")].contains(&spec.settings["split"]);
+            let test =
+                [json!(Split::Test), json!(Split::Controls), json!("validation")].contains(&spec.settings["split"]);
             let held_out = test || spec.settings["part"] == json!("exam") || !spec.settings["exam"].is_null();
             let reasons = [
                 ("held-out posts", held_out),
@@ -254,4 +255,140 @@ fn a_new_value_of_an_ablation_runs_what_depends_on_it_and_no_more() {
     assert!(before.is_subset(&after));
     // Three iterations of pairs, reward and PPO, then both evaluations and the agreement of the last, for each of five seeds.
     assert_eq!(after.len() - before.len(), 5 * (3 * 3 + 3));
+}
+
+fn with(name: &str, set: &[&str]) -> Plan {
+    let set = set.iter().map(|text| text.to_string()).collect();
+    let study = Experiment::load(name).unwrap().resolve(&Selection { set, ..Selection::default() }).unwrap();
+    Plan::new(&study, None).unwrap()
+}
+
+/// The stage of `kind` that each seed's `method` is made with.
+fn keys_by_seed(plan: &Plan, kind: &str, method: &str) -> Vec<StageKey> {
+    let cells = plan.cells.iter().filter(|cell| cell.method == method && cell.size == "mini-1b");
+    let of_kind = |cell: &Cell| {
+        let mut seen = BTreeSet::new();
+        cell.measured_by.iter().for_each(|key| ancestors(&plan.graph, key, &mut seen));
+        seen.into_iter().find(|key| plan.graph.get(key).unwrap().spec.kind == kind).unwrap()
+    };
+    cells.map(of_kind).collect()
+}
+
+fn distinct(keys: &[StageKey]) -> usize {
+    keys.iter().collect::<BTreeSet<_>>().len()
+}
+
+/// Seed i of a study starts from base i mod the number of bases, whatever the seeds are.
+#[test]
+fn bases_take_turns_over_the_seeds() {
+    let mut study = study("tldr");
+    study.seeds = vec![7, 1, 2, 3, 44413];
+    study.sizes.iter_mut().for_each(|(_, model)| model.bases = 3);
+    let plan = Plan::new(&study, None).unwrap();
+    let numbers: BTreeSet<(u64, Option<u64>)> = plan.cells.iter().map(|cell| (cell.seed, cell.base)).collect();
+    assert_eq!(numbers, [(7, 1), (1, 1), (2, 2), (3, 0), (44413, 1)].map(|(seed, base)| (seed, Some(base))).into());
+    for (size, model) in &study.sizes {
+        for &seed in &study.seeds {
+            let label = format!("sft/{size}/seed {seed}");
+            let sft = plan.graph.iter().find(|stage| stage.label == label).unwrap();
+            let base = plan.graph.get(&sft.spec.inputs["base"]).unwrap();
+            assert_eq!(base.label, ["base/{}", "base/{}/1", "base/{}/2"][seed as usize % 3].replace("{}", size));
+            assert_eq!(model.base_of(seed), seed % 3);
+        }
+    }
+    // What all seeds are measured by is made with one of them.
+    let test = plan.graph.iter().find(|stage| stage.label == "preferences/test").unwrap();
+    assert_eq!(plan.graph.get(&test.spec.inputs["base"]).unwrap().label, "base/mini-1b");
+}
+
+#[test]
+fn one_base_is_the_first_one_for_every_seed() {
+    let mut study = study("tldr");
+    study.sizes.iter_mut().for_each(|(_, model)| model.bases = 1);
+    let plan = Plan::new(&study, None).unwrap();
+    assert!(plan.cells.iter().all(|cell| cell.base == Some(FIRST_BASE)));
+    // It comes with touchstone, whatever stands beside it in the table of the model.
+    let bases = plan.graph.iter().filter(|stage| stage.label.starts_with("base/"));
+    let kinds: Vec<&str> = bases.map(|stage| stage.spec.kind.as_str()).collect();
+    assert_eq!(kinds, [base::BUNDLED; 2]);
+}
+
+/// Each seed of its own fixes what it names and nothing else.
+#[test]
+fn seeds_of_their_own_fix_demonstrations_training_or_evaluation() {
+    let counts = |set: &[&str]| {
+        let plan = with("tldr", set);
+        [demonstrations::WORLD, sft::KIND, evaluate::POLICY].map(|kind| distinct(&keys_by_seed(&plan, kind, "sft")))
+    };
+    assert_eq!(counts(&[]), [5, 5, 5]);
+    assert_eq!(counts(&["demonstrations.seed=1"]), [1, 5, 5]);
+    let seeds = |set: &[&str], kind: &str| -> BTreeSet<Option<u64>> {
+        let plan = with("tldr", set);
+        plan.graph.iter().filter(|stage| stage.spec.kind == kind).map(|stage| stage.spec.seed).collect()
+    };
+    let (all, one) = (BTreeSet::from([1, 2, 3, 4, 5].map(Some)), BTreeSet::from([Some(1)]));
+    for kind in [sft::KIND, pairs::KIND, reward::KIND, ppo::KIND, spin::KIND] {
+        assert_eq!(seeds(&["training.seed=1"], kind), one, "{kind}");
+        assert_eq!(seeds(&["demonstrations.seed=1"], kind), all, "{kind}");
+        assert_eq!(seeds(&["evaluation.seed=1"], kind), all, "{kind}");
+    }
+    for kind in [evaluate::POLICY, evaluate::REWARD, pairs::EXAM, agreement::KIND] {
+        assert_eq!(seeds(&["evaluation.seed=1"], kind), one, "{kind}");
+        assert_eq!(seeds(&["training.seed=1"], kind), all, "{kind}");
+    }
+    assert_eq!(seeds(&["demonstrations.seed=1"], demonstrations::WORLD), one);
+    assert_eq!(seeds(&["training.seed=1"], demonstrations::WORLD), all);
+}
+
+/// A setting that says what holds without it is not seen in any key.
+#[test]
+fn what_is_said_without_need_changes_no_key() {
+    let keys = |set: &[&str]| -> BTreeSet<StageKey> {
+        let seeds = Some(crate::experiment::SeedChoice::List(vec![3]));
+        let set = set.iter().map(|text| text.to_string()).collect();
+        let study =
+            Experiment::load("tldr").unwrap().resolve(&Selection { set, seeds, ..Selection::default() }).unwrap();
+        Plan::new(&study, None).unwrap().graph.iter().map(|stage| stage.key).collect()
+    };
+    let plain = keys(&[]);
+    for same in ["demonstrations.seed=3", "training.seed=3", "evaluation.seed=3", "evaluation.split=test"] {
+        assert!(keys(&[same]) == plain, "{same}");
+    }
+    for other in ["demonstrations.seed=4", "training.seed=4", "evaluation.seed=4", "evaluation.split=controls"] {
+        assert!(keys(&[other]) != plain, "{other}");
+    }
+}
+
+/// What the controls decide is not decided on the posts of reported numbers.
+#[test]
+fn the_controls_touch_no_test_post() {
+    let splits = |name: &str| -> BTreeSet<String> {
+        let plan = Plan::new(&study(name), None).unwrap();
+        let of = |stage: &PlannedStage| {
+            let settings = &stage.spec.settings;
+            [&settings["split"], &settings["exam"]["split"]].map(|split| split.as_str().map(str::to_owned))
+        };
+        plan.graph.iter().flat_map(of).flatten().collect()
+    };
+    assert_eq!(splits("world-controls"), BTreeSet::from(["controls", "preferences"].map(String::from)));
+    assert_eq!(splits("tldr"), BTreeSet::from(["preferences", "test"].map(String::from)));
+}
+
+/// Further decodings are of a method's last policy alone.
+#[test]
+fn the_last_policy_of_a_method_is_decoded_at_every_temperature() {
+    let plan = Plan::new(&study("tldr"), None).unwrap();
+    let mut decoded = BTreeSet::new();
+    for cell in &plan.cells {
+        for key in &cell.measured_by {
+            let spec = &plan.graph.get(key).unwrap().spec;
+            if !spec.settings["decoding"].is_null() {
+                decoded.insert((cell.method.as_str(), cell.iteration));
+                assert_eq!(spec.settings["decoding"]["validation"]["split"], json!(Split::Validation));
+            }
+        }
+    }
+    assert_eq!(decoded, BTreeSet::from([("irl", 3), ("irl-eq10", 3), ("rlhf", 0), ("sft", 0), ("spin", 3)]));
+    let without = with("tldr", &["evaluation.decoding_posts=0"]);
+    assert!(without.graph.iter().all(|stage| stage.spec.settings["decoding"].is_null()));
 }

@@ -1,0 +1,131 @@
+//! What methods start from: the bases of a size, and the seeds that their stages draw from.
+
+use super::{FIRST_BASE, Planner, Start};
+use crate::Result;
+use crate::experiment::{Hyper, ModelPretraining, ModelSettings, Study};
+use crate::model::GptNeoXConfig;
+use crate::pipeline::{Graph, StageKey};
+use crate::stages::base::{self, BundledBase, CheckpointStage, PretrainStage, RandomStage};
+use crate::stages::common::WorldAt;
+use crate::stages::work::Work;
+
+impl Planner<'_> {
+    pub(super) fn config(&self, model: &ModelSettings) -> GptNeoXConfig {
+        base::config(model, model.vocab_size.unwrap_or(self.vocabulary))
+    }
+
+    /// What `hyper`'s method starts from at one size under the study's seed `cell`.
+    pub(super) fn start<'s>(
+        &mut self,
+        size: &'s str,
+        model: &ModelSettings,
+        cell: u64,
+        hyper: &Hyper,
+    ) -> Result<Start<'s>> {
+        let number = if self.local.is_some() { FIRST_BASE } else { model.base_of(cell) };
+        Ok(Start {
+            size,
+            cell,
+            data: hyper.demonstrations.seed.unwrap_or(cell),
+            seed: hyper.training.seed.unwrap_or(cell),
+            evaluation: hyper.evaluation.seed.unwrap_or(cell),
+            config: self.config(model),
+            number,
+            base: self.base(size, model, number)?,
+        })
+    }
+
+    /// Base number `number` of a size. Of published models there is one.
+    pub(super) fn base(&mut self, size: &str, model: &ModelSettings, number: u64) -> Result<StageKey> {
+        let generation = self.study.shared.generation.clone();
+        let label = base_label(size, number);
+        if model.checkpoint.is_some() {
+            return self.checkpoint(model, label);
+        }
+        if let Some(local) = self.local {
+            let stage = RandomStage {
+                model: model.shape(),
+                generation,
+                tokenizer: local.tokenizer.clone(),
+                tokenizer_blake3: local.tokenizer_blake3.clone(),
+            };
+            return self.add(base::RANDOM, 1, &stage, vec![], Some(FIRST_BASE), label, Work::default());
+        }
+        let stage = pretrain_stage(self.study, model);
+        match BundledBase::made_by(&stage, number) {
+            Some(bundled) => self.add(base::BUNDLED, 1, &bundled.stage(), vec![], None, label, Work::default()),
+            None => self.pretrain(&stage, model, number, label),
+        }
+    }
+
+    /// A published model.
+    pub(super) fn checkpoint(&mut self, model: &ModelSettings, label: String) -> Result<StageKey> {
+        let stage = CheckpointStage::new(model)?;
+        self.add(base::CHECKPOINT, 1, &stage, vec![], None, label, Work::default())
+    }
+
+    pub(super) fn pretrain(
+        &mut self,
+        stage: &PretrainStage,
+        model: &ModelSettings,
+        number: u64,
+        label: String,
+    ) -> Result<StageKey> {
+        let work = stage.work(&self.config(model));
+        self.add(base::PRETRAIN, 1, stage, vec![], Some(number), label, work)
+    }
+
+    /// A base of the first size, which has the tokenizer of all.
+    pub(super) fn first_size(&mut self, number: u64) -> Result<StageKey> {
+        let (size, model) = &self.study.sizes[0];
+        self.base(size, model, number)
+    }
+}
+
+impl Start<'_> {
+    /// The number of the base, where the planner's bases have one.
+    pub(super) fn numbered(&self, planner: &Planner) -> Option<u64> {
+        let trained = planner.local.is_none() && planner.study.data.is_none();
+        trained.then_some(self.number)
+    }
+}
+
+/// The pre-training of one base of a size.
+pub struct Pretraining {
+    pub size: String,
+    pub number: u64,
+    pub stage: PretrainStage,
+    pub key: StageKey,
+}
+
+/// The pre-trainings of a study's bases, whatever touchstone carries.
+pub fn bases(study: &Study) -> Result<(Graph, Vec<Pretraining>)> {
+    let mut planner = Planner::new(study, None)?;
+    let mut bases = Vec::new();
+    for (size, model) in &study.sizes {
+        for number in 0..model.bases as u64 {
+            let stage = pretrain_stage(study, model);
+            let key = planner.pretrain(&stage, model, number, base_label(size, number))?;
+            bases.push(Pretraining { size: size.clone(), number, stage, key });
+        }
+    }
+    Ok((planner.graph, bases))
+}
+
+/// The pre-training that makes the bases of `model` in `study`.
+fn pretrain_stage(study: &Study, model: &ModelSettings) -> PretrainStage {
+    let mut pretrain = study.shared.pretrain.clone();
+    if let Some(ModelPretraining { steps }) = model.pretrain {
+        pretrain.steps = steps;
+    }
+    PretrainStage {
+        world: WorldAt::new(&study.world),
+        model: model.shape(),
+        generation: study.shared.generation.clone(),
+        pretrain,
+    }
+}
+
+fn base_label(size: &str, number: u64) -> String {
+    if number == FIRST_BASE { format!("base/{size}") } else { format!("base/{size}/{number}") }
+}
