@@ -92,7 +92,7 @@ pub fn spread(
     let theirs = sequence_log_probs(sft, &read)?;
     check_finite(&own, |at| format!("response {} by its policy", at + 1))?;
     let n = rows.len() as f64;
-    let entropy = own.iter().map(|log_prob| -log_prob).sum::<f64>() / n;
+    let entropy = own.iter().map(|log_prob| 0.0 - log_prob).sum::<f64>() / n;
     let kl = own.iter().zip(theirs).map(|(p, q)| p - f64::from(q)).sum::<f64>() / n;
     let times = if temperature > 0.0 { 2 } else { 1 };
     Ok(([entropy, kl], Passes::likelihood(model.config(), &rows).times(times)))

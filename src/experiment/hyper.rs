@@ -173,10 +173,10 @@ pub struct EvaluationSettings {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ExamSplit {
-    /// Those of reported numbers.
+    /// Posts of reported numbers.
     #[default]
     Test,
-    /// Those for acceptance of the world itself.
+    /// Posts for acceptance of the world itself.
     Controls,
 }
 

@@ -62,7 +62,7 @@ pub enum Metric {
     GoldGreedy,
     /// Mean gold reward of responses at the temperature that validation posts pick for the policy.
     GoldTuned,
-    /// That temperature; 0 is greedy.
+    /// The temperature that validation posts pick; 0 is greedy.
     TunedTemperature,
     /// Mean entropy of the policy's responses at temperature 1, in nats per response: the mean of −log π(y|x) over responses
     /// sampled at it. Measured where the evaluation temperature is 1.

@@ -1,4 +1,4 @@
-//! What methods start from: the bases of a size, and the seeds that their stages draw from.
+//! The starts of methods: the bases of a size, and the seeds that stages draw from.
 
 use super::{FIRST_BASE, Planner, Start};
 use crate::Result;
@@ -14,7 +14,7 @@ impl Planner<'_> {
         base::config(model, model.vocab_size.unwrap_or(self.vocabulary))
     }
 
-    /// What `hyper`'s method starts from at one size under the study's seed `cell`.
+    /// The start of `hyper`'s method at one size under the study's seed `cell`.
     pub(super) fn start<'s>(
         &mut self,
         size: &'s str,

@@ -137,17 +137,17 @@ struct Planner<'a> {
     datasets: BTreeMap<String, StageKey>,
 }
 
-/// What a method of one size and seed starts from, and what its stages draw from: the study's seed wherever the method has none
-/// of its own.
+/// The base of a method at one size and seed, and the seeds that its stages draw from: the study's wherever the method has none of
+/// its own.
 struct Start<'a> {
     size: &'a str,
-    /// The study's own, by which reports name the run.
+    /// Seed of the study, by which reports name the run.
     cell: u64,
-    /// Of demonstrations and labelled preferences.
+    /// Seed of demonstrations and labelled preferences.
     data: u64,
-    /// Of everything in training.
+    /// Seed of everything in training.
     seed: u64,
-    /// Of everything that measures.
+    /// Seed of everything that measures.
     evaluation: u64,
     config: GptNeoXConfig,
     /// Number of the base.
