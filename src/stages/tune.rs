@@ -382,3 +382,6 @@ impl Monitor for Trying<'_> {
         self.watch.resumed(cost);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,6 +8,7 @@ use crate::pipeline::{StageKey, Store};
 use crate::report::{Curve, CurveLine, Tuning};
 use crate::stages::common::read_json;
 use crate::stages::plan::{Cell, Plan};
+use crate::stages::sft;
 use crate::stages::tune::{self, CHOSEN, Method, TRACE, Trace};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -52,10 +53,17 @@ impl Search {
     }
 }
 
-/// What was chosen for every cell that is tuned.
+/// Whether the cell is SFT that is as long as another method: its epochs are not the choice of the search.
+fn own_epochs(plan: &Plan, cell: &Cell) -> bool {
+    let trained =
+        cell.made_by.iter().filter_map(|key| plan.graph.get(key)).filter(|stage| stage.spec.kind == sft::KIND);
+    trained.last().is_some_and(|stage| stage.spec.settings["own_epochs"] == serde_json::json!(true))
+}
+
+/// What was chosen for every cell whose epochs are.
 pub(super) fn tunings(plan: &Plan, store: &Store) -> Result<Vec<Tuning>> {
     let mut found = Vec::new();
-    for cell in &plan.cells {
+    for cell in plan.cells.iter().filter(|cell| !own_epochs(plan, cell)) {
         let Some(search) = search(plan, store, cell)? else { continue };
         let settings = &search.choice.settings;
         found.push(Tuning {
