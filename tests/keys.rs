@@ -296,7 +296,7 @@ fn id(method: &Value) -> String {
 /// Words with a meaning, of which one may take the place of another.
 const WORDS: &str = "eq10 eq11 noisy clean f32 bf16 constant linear cosine all last last_two sft previous zero_head reward_copy \
     below_scores minus_one higher lower policy reward greater less spin irl base rlhf irl-eq10 gold kl length preference_accuracy \
-    on_policy_accuracy shorter hinge eq11_margin ppo.lambda last_token last_slot after_training during_training ppo rloo best_of_n dpo \
+    on_policy_accuracy shorter steps flops hinge eq11_margin ppo.lambda last_token last_slot after_training during_training ppo rloo best_of_n dpo \
     validation_gold synthetic preferences controls base_samples shuffled truncated log words h100-80gb a100-40gb tldr-reward-6.9b tldr-ppo-6.9b";
 
 /// Other values in the place of `value`; some of them may be refused.
@@ -341,6 +341,13 @@ fn variants(document: &Value, place: &str) -> Vec<Value> {
         *changed.pointer_mut(place).unwrap() = other;
         changed
     };
+    if *value == "none" && place.ends_with("/tuning") {
+        // Another value is what it takes back.
+        let (table, key) = place.rsplit_once('/').unwrap();
+        let mut changed = document.clone();
+        changed.pointer_mut(table).unwrap().as_object_mut().unwrap().remove(key);
+        return vec![changed];
+    }
     alternatives(value).into_iter().map(with).collect()
 }
 

@@ -152,6 +152,39 @@ fn every_method_and_metric_reaches_the_report() {
 }
 
 #[test]
+fn what_a_search_chose_is_trained_with_and_shown() {
+    let bench = finished();
+    let experiment = Experiment::load(fixture("experiments/tiny.toml").to_str().unwrap()).unwrap();
+    let methods = vec!["sft".into(), "irl".into()];
+    let study = experiment.resolve(&Selection { profile: "smoke".into(), methods, ..Selection::default() }).unwrap();
+    let (plan, store) = (Plan::new(&study, None).unwrap(), Store::open_existing(&bench.path("runs")).unwrap());
+    let table = bench.read("reports/tiny-smoke/tables/tuning.csv");
+    let read = |key, name: &str| -> serde_json::Value {
+        serde_json::from_slice(&fs::read(store.file(key, name).unwrap().unwrap()).unwrap()).unwrap()
+    };
+    let trained = plan.graph.iter().filter(|stage| stage.spec.kind == "sft");
+    for (stage, row) in trained.zip(table.lines().skip(1)) {
+        let search = &stage.spec.inputs["tuning"];
+        let (chosen, trace) = (read(search, "chosen.json"), read(search, "trace.json"));
+        let epochs = chosen["settings"]["epochs"].as_u64().unwrap();
+        // 24 demonstrations in batches of 8, of which the search trained on 18.
+        let losses = read(&stage.key, "curve.json")["loss"].as_array().unwrap().len() as u64;
+        assert_eq!((losses, chosen["steps"].as_u64().unwrap()), (3 * epochs, 3 * epochs));
+        assert_eq!((trace["held_out"].as_u64(), trace["trained_on"].as_u64()), (Some(6), Some(18)));
+        assert_eq!(trace["trials"].as_array().unwrap().len(), 2);
+        let seed = stage.spec.seed.unwrap();
+        assert!(row.contains(&format!("SFT,{seed},sft,{epochs},")), "{row}");
+    }
+    assert_eq!(table.lines().count(), 3, "a heading and two seeds:\n{table}");
+    let page = bench.read("reports/tiny-smoke/report.md");
+    assert!(page.contains("## Tuning") && page.contains("figures/tuning-sft.svg"));
+    // The search is paid for, once, by the method that it is for.
+    let costs = bench.read("reports/tiny-smoke/tables/costs.csv");
+    let searches: Vec<&str> = costs.lines().filter(|line| line.contains(",tune,")).collect();
+    assert!(searches.len() == 1 && searches[0].contains(",SFT,tune,2,2,"), "{searches:?}");
+}
+
+#[test]
 fn a_second_run_computes_nothing_and_changes_no_byte() {
     let bench = finished();
     let before = files(&bench.path(""));

@@ -89,12 +89,24 @@ pub fn groups(rows: &[[&str; 2]]) -> Vec<usize> {
 /// only one group; the smallest group where none is small enough.
 pub fn hold_out(groups: &[usize], share: f64) -> Option<(Vec<usize>, Vec<usize>)> {
     let order = permutation(groups.len(), 0, "corpus/split", 0);
+    hold_out_first(groups, &order, (groups.len() as f64 * share).round() as usize)
+}
+
+/// Which rows are held out, as [`hold_out`] has it, but in an order of their own for every seed and purpose, and at least one
+/// row on either side. None if there is only one group.
+pub fn hold_out_some(groups: &[usize], share: f64, seed: u64, purpose: &str) -> Option<(Vec<usize>, Vec<usize>)> {
+    let most = groups.len().checked_sub(1).filter(|most| *most > 0)?;
+    let wanted = ((groups.len() as f64 * share).round() as usize).clamp(1, most);
+    hold_out_first(groups, &permutation(groups.len(), seed, purpose, 0), wanted)
+}
+
+/// The first groups of `order` that together have at most `wanted` rows, and the others.
+fn hold_out_first(groups: &[usize], order: &[usize], wanted: usize) -> Option<(Vec<usize>, Vec<usize>)> {
     let mut sizes: BTreeMap<usize, usize> = BTreeMap::new();
     groups.iter().for_each(|group| *sizes.entry(*group).or_default() += 1);
     if sizes.len() < 2 {
         return None;
     }
-    let wanted = (groups.len() as f64 * share).round() as usize;
     let (mut chosen, mut count, mut seen) = (BTreeSet::new(), 0, BTreeSet::new());
     for group in order.iter().map(|row| groups[*row]) {
         if seen.insert(group) && count + sizes[&group] <= wanted {
@@ -149,6 +161,21 @@ mod tests {
         assert_eq!(hold_out(&[0], 0.2), None);
         let (held, trained) = hold_out(&[0, 1, 1, 0, 1, 0, 0], 0.2).unwrap();
         assert_eq!((held.len(), trained.len()), (3, 4));
+    }
+
+    #[test]
+    fn some_are_held_out_of_any_two_prompts() {
+        let split = |groups: &[usize], share, seed| hold_out_some(groups, share, seed, "test/split");
+        assert_eq!((split(&[], 0.5, 1), split(&[0], 0.5, 1), split(&[0, 0], 0.5, 1)), (None, None, None));
+        for share in [0.01, 0.5, 0.99] {
+            let (held, trained) = split(&[0, 1], share, 1).unwrap();
+            assert_eq!((held.len(), trained.len()), (1, 1), "{share}");
+        }
+        let groups: Vec<usize> = (0..40).map(|row| row / 2).collect();
+        let (held, trained) = split(&groups, 0.25, 1).unwrap();
+        assert_eq!((held.len(), trained.len()), (10, 30));
+        assert!(held.iter().all(|row| held.contains(&(row ^ 1))), "equal prompts are on one side");
+        assert_ne!(held, split(&groups, 0.25, 2).unwrap().0);
     }
 
     proptest! {

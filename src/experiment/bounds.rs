@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::methods::irl::Select;
 use crate::methods::optimise::OptimiserSettings;
 use crate::methods::reward::RewardLoss;
+use crate::methods::tune::TuningSettings;
 use std::fmt::Display;
 
 /// Checks the sections of one method; `node` is the merged tree that they were read from.
@@ -15,6 +16,13 @@ pub(super) fn check_hyper(hyper: &Hyper, node: &Node) -> Result<()> {
     supervised(&mut bounds, hyper);
     policy_steps(&mut bounds, hyper);
     adversarial(&mut bounds, hyper);
+    let choices = &hyper.choices;
+    let tunings = [("sft", &choices.sft.tuning), ("iq_learn", &choices.iq_learn.tuning), ("dpo", &choices.dpo.tuning)];
+    for (section, tuning) in tunings {
+        if let Some(settings) = tuning {
+            tuned(&mut bounds, section, settings);
+        }
+    }
     bounds.finish()
 }
 
@@ -163,6 +171,30 @@ fn adversarial(bounds: &mut Bounds, hyper: &Hyper) {
     bounds.at_least_zero("spin.negatives_temperature", spin.negatives_temperature);
     optimiser(bounds, "ppo", &ppo.optimiser);
     optimiser(bounds, "spin", &spin.optimiser);
+}
+
+fn tuned(bounds: &mut Bounds, section: &str, tuning: &TuningSettings) {
+    let key = |name: &str| format!("{section}.tuning.{name}");
+    let TuningSettings { epochs, learning_rates, lambdas, held_out } = tuning;
+    let counts = epochs.first().is_some_and(|first| *first > 0) && epochs.is_sorted_by(|a, b| a < b);
+    bounds.that(&key("epochs"), counts, "ascending whole numbers, each at least 1", Listed(epochs));
+    let rates = learning_rates.iter().all(|rate| *rate > 0.0) && learning_rates.is_sorted_by(|a, b| a < b);
+    bounds.that(&key("learning_rates"), rates, "ascending numbers above 0", Listed(learning_rates));
+    let weights = lambdas.iter().all(|lambda| *lambda >= 0.0) && lambdas.is_sorted_by(|a, b| a < b);
+    bounds.that(&key("lambdas"), weights, "ascending numbers, each 0 or more", Listed(lambdas));
+    let has_lambda = section == "iq_learn" || lambdas.is_empty();
+    bounds.that(&key("lambdas"), has_lambda, "left out: only IQ-Learn has a λ", Listed(lambdas));
+    bounds.that(&key("held_out"), *held_out > 0.0 && *held_out < 1.0, "above 0 and below 1", held_out);
+}
+
+/// A list as a file writes it.
+struct Listed<'a, T>(&'a [T]);
+
+impl<T: Display> Display for Listed<'_, T> {
+    fn fmt(&self, out: &mut std::fmt::Formatter) -> std::fmt::Result {
+        let items: Vec<String> = self.0.iter().map(T::to_string).collect();
+        write!(out, "[{}]", items.join(", "))
+    }
 }
 
 fn optimiser(bounds: &mut Bounds, section: &str, optimiser: &OptimiserSettings) {

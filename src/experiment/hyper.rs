@@ -1,5 +1,6 @@
 //! Everything that can be tuned, in one struct: the sections that all methods share and each may override.
 
+use super::choices::Choices;
 use crate::data::world::Split;
 use crate::methods::best_of_n::BestOfNSettings;
 use crate::methods::dpo::DpoSettings;
@@ -36,6 +37,9 @@ pub struct Hyper {
     pub filtered_bc: FilteredBcSettings,
     pub rlhf: RlhfSettings,
     pub evaluation: EvaluationSettings,
+    /// What is not fixed; no section of its own.
+    #[serde(skip)]
+    pub choices: Choices,
 }
 
 impl Hyper {

@@ -6,6 +6,7 @@
 
 mod ablation;
 mod bounds;
+mod choices;
 mod claim;
 mod decode;
 mod file;
@@ -23,6 +24,7 @@ mod vocabulary;
 mod tests;
 
 pub use ablation::{Ablation, Axis, Line, Plane, Point};
+pub use choices::{AsLongAs, Choices, SftChoices, Tuned, Unit};
 pub use claim::{Claim, Direction, RelativeTo, Versus};
 pub use file::Experiment;
 pub use find::{SHIPPED, available};

@@ -5,6 +5,7 @@
 
 use super::ablation::Ablation;
 use super::bounds::check_hyper;
+use super::choices::{self, MATCHED_METHOD};
 use super::claim::{Claim, Versus};
 use super::decode::{decode, nearest, suggestion};
 use super::file::{Experiment, Method, Part, Profile, Scale};
@@ -71,6 +72,8 @@ pub struct Study {
     pub shared: Hyper,
     /// In the order of the file; then the points of ablations.
     pub methods: Vec<MethodPlan>,
+    /// Methods that others are as long as and that do not run themselves.
+    pub references: Vec<MethodPlan>,
     /// With the points that run.
     pub ablations: Vec<Ablation>,
     /// The claims that this selection can test, on the sizes that it has.
@@ -115,6 +118,13 @@ pub struct MethodPlan {
     pub hyper: Hyper,
 }
 
+impl MethodPlan {
+    /// Id of the method that its SFT is as long as.
+    pub fn matched(&self) -> Option<&String> {
+        self.hyper.choices.sft.as_long_as.as_ref().map(|matched| &matched.method)
+    }
+}
+
 impl Experiment {
     /// Makes every choice of a run.
     ///
@@ -144,19 +154,34 @@ impl Experiment {
             for over in own.into_iter().chain(&set) {
                 merged.merge(over);
             }
-            hyper(&merged, &sizes)
+            let hyper = hyper(&merged, &sizes)?;
+            let known = |id: &str| self.all_methods().any(|method| method.own.id == id);
+            match hyper.choices.sft.as_long_as.as_ref().filter(|matched| !known(&matched.method)) {
+                None => Ok(hyper),
+                Some(matched) => {
+                    let place = &merged.at(MATCHED_METHOD).unwrap_or(&merged).place;
+                    let declared: Vec<&str> = self.methods.iter().map(|method| method.own.id.as_str()).collect();
+                    let error = place.error(format!("no method is called `{}`", matched.method));
+                    Err(error.hint(suggestion(&matched.method, declared)))
+                }
+            }
         };
         let shared = hyper(None)?;
         let chosen = if selection.methods.is_empty() { profile.own.methods.as_ref() } else { Some(&selection.methods) };
         let plan = |method: &Part<Method>, point| {
             let Method { id, label, recipe, note } = method.own.clone();
-            Ok(MethodPlan { id, label, recipe, note, point, hyper: hyper(Some(&method.overrides))? })
+            let mut planned = MethodPlan { id, label, recipe, note, point, hyper: hyper(Some(&method.overrides))? };
+            if let Some(matched) = &mut planned.hyper.choices.sft.as_long_as {
+                matched.method = self.matched(&method.own.id, &matched.method);
+            }
+            Ok(planned)
         };
         let mut methods = self.methods(chosen.map(Vec::as_slice))?;
         let ablations = self.ablations(selection, &profile.own, &methods)?;
         let points = self.points(&ablations);
         let mut methods = methods.drain(..).map(|method| plan(method, false)).collect::<Result<Vec<_>>>()?;
         methods.extend(points.into_iter().map(|point| plan(point, true)).collect::<Result<Vec<_>>>()?);
+        let references = self.references(&methods, |method| plan(method, false))?;
         for (role, id) in [("baseline", &self.report.baseline), ("subject", &self.report.subject)] {
             if !methods.iter().any(|method| method.id == *id) {
                 return Err(Error::configuration(format!(
@@ -182,11 +207,62 @@ impl Experiment {
             sizes,
             shared,
             methods,
+            references,
             ablations,
             claims,
             untested_claims,
             report: self.report.clone(),
         })
+    }
+
+    /// Id of the method that `id` is as long as, if it names `named`: at a point of an ablation that varies both, the same point.
+    fn matched(&self, id: &str, named: &str) -> String {
+        let lines = self.ablations.iter().map(|declared| &declared.ablation.lines);
+        let at_point = lines.flat_map(|lines| {
+            let own = lines.iter().find_map(|line| {
+                line.points
+                    .iter()
+                    .find(|point| point.method == id)
+                    .map(|point| point.method[line.method.len()..].to_owned())
+            })?;
+            let other = lines.iter().find(|line| line.method == named)?;
+            other.points.iter().map(|point| &point.method).find(|point| **point == format!("{named}{own}")).cloned()
+        });
+        at_point.into_iter().next().unwrap_or_else(|| named.to_owned())
+    }
+
+    /// The methods that those which run are as long as, and that do not run.
+    ///
+    /// # Errors
+    /// A method that is as long as itself, be it by way of others.
+    fn references(
+        &self,
+        methods: &[MethodPlan],
+        plan: impl Fn(&Part<Method>) -> Result<MethodPlan>,
+    ) -> Result<Vec<MethodPlan>> {
+        let mut references: Vec<MethodPlan> = Vec::new();
+        for method in methods {
+            let (mut passed, mut next) = (vec![method.id.clone()], method.matched().cloned());
+            while let Some(id) = next {
+                if passed.contains(&id) {
+                    let chain = passed.iter().chain([&id]).map(|id| format!("`{id}`")).collect::<Vec<_>>().join(" as ");
+                    return Err(Error::configuration(format!("SFT of a method is as long as itself: {chain}"))
+                        .hint("let sft.as_long_as name a method whose own SFT has a length of its own, or set it to \"none\" there"));
+                }
+                let known = methods.iter().chain(&references).find(|method| method.id == id).cloned();
+                let found = match (known, self.all_methods().find(|part| part.own.id == id)) {
+                    (Some(known), _) => known,
+                    (None, Some(part)) => {
+                        references.push(plan(part)?);
+                        references[references.len() - 1].clone()
+                    }
+                    (None, None) => return Err(Error::configuration(format!("no method is called `{id}`"))),
+                };
+                next = found.matched().cloned();
+                passed.push(id);
+            }
+        }
+        Ok(references)
     }
 
     /// The sources of `scale`, with the models that they name.
@@ -274,7 +350,8 @@ impl Experiment {
 
 /// Reads merged sections, checks their bounds, and that prompt and response fit every model.
 fn hyper(merged: &Node, sizes: &[(String, ModelSettings)]) -> Result<Hyper> {
-    let hyper: Hyper = decode(merged, &[])?;
+    let (settings, choices) = choices::split(merged)?;
+    let hyper = Hyper { choices, ..decode(&settings, &[])? };
     check_hyper(&hyper, merged)?;
     let tokens = hyper.generation.max_prompt_tokens + hyper.generation.max_response_tokens;
     match sizes.iter().find(|(_, model)| model.max_position_embeddings < tokens) {

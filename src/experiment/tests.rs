@@ -380,3 +380,55 @@ fn an_experiment_that_extends_another_is_laid_over_it() {
     write("b.toml", "extends = \"a\"\n");
     assert!(Experiment::load_from("./a.toml", folder.path()).is_err(), "a circle ends");
 }
+
+#[test]
+fn what_is_chosen_is_declared_among_what_is_fixed_and_taken_back_by_a_word() {
+    let at = |set: &[&str]| {
+        let set = set.iter().map(|text| text.to_string()).collect();
+        shipped("tldr").resolve(&Selection { set, ..Selection::default() })
+    };
+    let tuning = |set: &[&str]| at(set).unwrap().shared.choices.sft.tuning;
+    let declared = tuning(&[]).unwrap();
+    assert!(declared.epochs.len() > 2 && declared.held_out == 0.25);
+    let changed = tuning(&["sft.tuning.epochs=[3, 6]"]).unwrap();
+    assert_eq!((changed.epochs, changed.learning_rates), (vec![3, 6], declared.learning_rates));
+    assert_eq!(tuning(&["sft.tuning=none"]), None);
+    assert_eq!(
+        shipped("tldr").resolve(&Selection { scale: "paper".into(), ..Selection::default() }).unwrap().shared.choices,
+        Default::default()
+    );
+    let refused = |set: &str| at(&[set]).map(|_| ()).unwrap_err().to_string();
+    for (set, message) in [
+        ("sft.tuning=never", "`sft.tuning` is a table, or the word \"none\""),
+        ("sft.tunning=none", "unknown key `tunning` in `sft`"),
+        (
+            "sft.tuning.epochs=[5, 2]",
+            "`sft.tuning.epochs` must be ascending whole numbers, each at least 1, but is [5, 2]",
+        ),
+        ("sft.tuning.epochs=[]", "`sft.tuning.epochs` must be ascending whole numbers, each at least 1, but is []"),
+        (
+            "dpo.tuning.learning_rates=[0.0]",
+            "`dpo.tuning.learning_rates` must be ascending numbers above 0, but is [0]",
+        ),
+        ("dpo.tuning.lambdas=[0.1]", "`dpo.tuning.lambdas` must be left out: only IQ-Learn has a λ, but is [0.1]"),
+        ("iq_learn.tuning.held_out=1.0", "`iq_learn.tuning.held_out` must be above 0 and below 1, but is 1"),
+        ("sft.tuning.epoch=[1]", "unknown key `epoch` in `sft.tuning`"),
+    ] {
+        assert_eq!(refused(set), message);
+    }
+}
+
+#[test]
+fn at_a_point_of_an_ablation_sft_is_as_long_as_the_same_point() {
+    let text = include_str!("../../experiments/tldr-ablations.toml");
+    let methods = "methods = [\"sft\", \"iq-learn\", \"spin\", \"irl\"]";
+    assert!(text.contains(methods));
+    let text = text.replace(methods, "methods = [\"sft\", \"sft-steps\", \"iq-learn\", \"spin\", \"irl\"]");
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("longer.toml"), text).unwrap();
+    let study = Experiment::load_from("longer.toml", folder.path()).unwrap().resolve(&Selection::default()).unwrap();
+    let matched = |id: &str| method(&study, id).matched().cloned();
+    assert_eq!(matched("sft-steps"), Some("irl".into()));
+    assert_eq!(matched("sft-steps-quantity-25"), Some("irl-quantity-25".into()));
+    assert_eq!(matched("sft-quantity-25"), None);
+}

@@ -14,3 +14,4 @@ pub mod rollout;
 pub mod sft;
 pub mod spin;
 pub mod training;
+pub mod tune;

@@ -23,6 +23,8 @@ pub struct ReportInput {
     pub items: Vec<Items>,
     #[serde(default)]
     pub ablations: Vec<Ablation>,
+    #[serde(default)]
+    pub tunings: Vec<Tuning>,
 }
 
 /// What was asked, how it was run, and what became of every planned cell.
@@ -273,6 +275,32 @@ pub struct Items {
     pub seed: u64,
     pub metric: String,
     pub values: Vec<f64>,
+}
+
+/// Values of one run that were chosen by a search, and how well they did in it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tuning {
+    pub method: String,
+    pub size: String,
+    pub seed: u64,
+    /// Training that was tuned, as a section of settings.
+    pub section: String,
+    pub epochs: usize,
+    /// Peak learning rate.
+    pub learning_rate: f64,
+    /// λ of IQ-Learn.
+    #[serde(default)]
+    pub lambda: Option<f64>,
+    /// Mean log-likelihood of the held-out demonstrations, in nats per response.
+    pub held_out_log_likelihood: f64,
+    /// Lists at whose first or last value the choice lies.
+    #[serde(default)]
+    pub edges: Vec<String>,
+    /// Candidates that were trained.
+    pub tried: usize,
+    /// Those of them that diverged.
+    pub failed: usize,
 }
 
 /// One question, answered by varying one thing.

@@ -36,7 +36,7 @@ pub use console::console;
 pub use input::{
     Ablation, AblationLine, AblationPoint, AxisScale, Better, BySeed, CellStatus, Claim, Cost, CostRole, Curve,
     CurveLine, Direction, Header, Items, Layout, MethodRow, Metric, MetricColumn, Metrics, RelativeTo, ReportInput,
-    SizeLabel, Status, TableKind, TableSpec,
+    SizeLabel, Status, TableKind, TableSpec, Tuning,
 };
 pub use save::{check_place, write};
 
@@ -60,6 +60,8 @@ struct Content<'a> {
     spent: Table,
     matched_compute: Table,
     costs: Table,
+    /// Of the methods, then of the points of ablations, where something was tuned.
+    tunings: Vec<Table>,
     figures: Figures,
     ablations: Vec<Answer<'a>>,
     curves: Vec<Drawn<'a>>,
@@ -101,6 +103,7 @@ impl<'a> Content<'a> {
             spent: tables::spent(view, &spending)?,
             matched_compute: tables::matched_compute(view, &spending)?,
             costs: tables::costs(view),
+            tunings: tables::tunings(view),
             figures: Figures::draw(view, &spending)?,
             ablations: view.input.ablations.iter().map(|it| Answer::new(view, it)).collect::<Result<_>>()?,
             curves: view.input.curves.iter().map(|it| Drawn::new(view, it)).collect::<Result<_>>()?,
@@ -118,6 +121,7 @@ impl<'a> Content<'a> {
             .chain(results)
             .chain(&self.differences)
             .chain([&self.iterations, &self.iteration_costs, &self.spent, &self.matched_compute, &self.costs])
+            .chain(&self.tunings)
             .chain(self.ablations.iter().flat_map(|it| [&it.points].into_iter().chain(&it.crossings)))
             .chain(self.curves.iter().filter_map(|it| it.table.as_ref()))
     }

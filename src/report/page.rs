@@ -141,6 +141,7 @@ fn values(view: &View, content: &Content, markup: &dyn Markup) -> Result<Value> 
         matched_compute => cut(&content.matched_compute, "resource"),
         compute_figure => figures(markup, compute),
         costs => cut(&content.costs, ""),
+        tunings => content.tunings.iter().map(|table| whole(&shortened(table), markup)).collect::<Vec<_>>(),
         notes => sentences(prose::notes(view)),
         reading => sentences(prose::reading(view)),
     })

@@ -82,8 +82,8 @@ pub fn differences(view: &View) -> Result<String> {
 pub fn compute(view: &View) -> Result<String> {
     let primary = view.metric(&view.layout().primary)?;
     Ok(format!(
-        "Making only, without what measures; a stage that methods share is counted for each, as if it were made alone. For \
-         the same cost: the dearer method is taken at its last iteration that the cheaper one's total pays for (means over \
+        "Making only, without what measures; a stage that methods share is counted for each, as if it were made alone. The search \
+         that tunes a method is a part of making it; what starts from SFT is counted without SFT and its search. For the same cost: the dearer method is taken at its last iteration that the cheaper one's total pays for (means over \
          seeds), and {} is compared there, paired by seed; n/a where even its first is dearer. All such rows are \
          exploratory, adjusted together by Benjamini and Hochberg's method.",
         primary.label

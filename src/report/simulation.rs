@@ -120,6 +120,7 @@ fn experiment(truth: &Truth, stream: &mut ChaCha8Rng) -> ReportInput {
         curves: Vec::new(),
         items,
         ablations: Vec::new(),
+        tunings: Vec::new(),
     }
 }
 

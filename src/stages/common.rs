@@ -4,6 +4,7 @@ use super::work::Work;
 use crate::data::Codec;
 use crate::data::contents::TokenizerFolder;
 use crate::data::rows::{self, Demonstration, ResponsePair};
+use crate::data::split::Prompts;
 use crate::data::world::{VERSION, World, WorldSettings};
 use crate::device::DeviceSpec;
 use crate::experiment::GenerationSettings;
@@ -201,10 +202,16 @@ pub fn prompts(context: &StageContext, codec: &Codec) -> Result<Vec<Vec<u32>>> {
 
 /// The pairs of all inputs `pairs/…`, without those whose two responses are the same, and the share of these.
 pub fn training_pairs(context: &StageContext, codec: &Codec) -> Result<(Vec<Pair>, f64)> {
+    training_pairs_without(context, codec, &Prompts::default())
+}
+
+/// As [`training_pairs`], without those whose prompts are held out.
+pub fn training_pairs_without(context: &StageContext, codec: &Codec, held_out: &Prompts) -> Result<(Vec<Pair>, f64)> {
     let mut all: Vec<ResponsePair> = Vec::new();
     for folder in context.inputs_named("pairs/")? {
         all.extend(rows::read::<ResponsePair>(&folder.join("pairs.jsonl"))?);
     }
+    all.retain(|pair| !held_out.contain(&[&pair.prompt]));
     let identical = all.iter().filter(|pair| pair.is_identical()).count();
     let pairs =
         all.iter().filter(|pair| !pair.is_identical()).map(|pair| codec.pair(pair)).collect::<Result<Vec<_>>>()?;

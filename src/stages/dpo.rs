@@ -25,7 +25,10 @@ pub struct Stage {
 }
 
 pub fn run(context: &StageContext) -> Result<()> {
-    let stage: Stage = context.settings()?;
+    let mut stage: Stage = context.settings()?;
+    if let Some(choice) = super::tune::chosen(context)? {
+        super::tune::apply_to_dpo(&mut stage.dpo, &choice);
+    }
     let seed = round(context.seed()?, stage.round);
     let codec = codec(context, "policy", &stage.generation)?;
     let (pairs, identical) = training_pairs(context, &codec)?;

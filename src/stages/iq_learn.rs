@@ -20,7 +20,10 @@ pub struct Stage {
 }
 
 pub fn run(context: &StageContext) -> Result<()> {
-    let stage: Stage = context.settings()?;
+    let mut stage: Stage = context.settings()?;
+    if let Some(choice) = super::tune::chosen(context)? {
+        super::tune::apply_to_iq_learn(&mut stage.iq_learn, &choice);
+    }
     let codec = codec(context, "policy", &stage.generation)?;
     let rows = demonstrations(context)?.iter().map(|row| codec.demonstration(row)).collect::<Result<Vec<_>>>()?;
     let policy = language_model(context, "policy")?;

@@ -10,6 +10,7 @@
 //! | `preferences` | `preferences`, `comparisons` | `pairs.jsonl` |
 //! | `spoil` | same | `demonstrations.jsonl` |
 //! | `sft`, `spin`, `ppo`, `rloo`, `dpo`, `iq_learn` | same | model folder, `curve.json` |
+//! | `tune` | same | `trace.json`, `chosen.json`; of SFT a model folder beside |
 //! | `pairs` | `pairs`, `exam_pairs` | `pairs.jsonl` |
 //! | `selection` | `best_of_n`, `filter` | `demonstrations.jsonl` |
 //! | | `judged_pairs` | `pairs.jsonl` |
@@ -43,6 +44,7 @@ pub mod selection;
 pub mod sft;
 pub mod spin;
 pub mod spoil;
+pub mod tune;
 pub mod work;
 
 use crate::pipeline::StageContext;
@@ -62,6 +64,7 @@ pub fn run(context: &StageContext) -> Result<()> {
         preferences::COMPARISONS => preferences::comparisons(context),
         preferences::KIND => preferences::run(context),
         sft::KIND => sft::run(context),
+        tune::KIND => tune::run(context),
         pairs::KIND => pairs::run(context),
         pairs::EXAM => pairs::exam(context),
         reward::KIND => reward::run(context),

@@ -6,6 +6,7 @@ use crate::Result;
 use crate::experiment::GenerationSettings;
 use crate::methods::sft::SftSettings;
 use crate::methods::training::Training;
+use crate::methods::tune::Candidate;
 use crate::pipeline::StageContext;
 use serde::{Deserialize, Serialize};
 
@@ -17,10 +18,18 @@ pub struct Stage {
     pub generation: GenerationSettings,
     pub sft: SftSettings,
     pub training: Training,
+    /// Whether the epochs stand although an input `tuning` chooses the learning rate.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub own_epochs: bool,
 }
 
 pub fn run(context: &StageContext) -> Result<()> {
-    let stage: Stage = context.settings()?;
+    let mut stage: Stage = context.settings()?;
+    if let Some(Candidate { epochs, learning_rate, .. }) = super::tune::chosen(context)? {
+        let optimiser = &mut stage.sft.optimiser;
+        optimiser.learning_rate = learning_rate.unwrap_or(optimiser.learning_rate);
+        stage.sft.epochs = if stage.own_epochs { stage.sft.epochs } else { epochs };
+    }
     let codec = codec(context, "base", &stage.generation)?;
     let rows = demonstrations(context)?.iter().map(|row| codec.demonstration(row)).collect::<Result<Vec<_>>>()?;
     let base = language_model(context, "base")?;

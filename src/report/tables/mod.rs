@@ -9,6 +9,7 @@ mod curves;
 mod differences;
 mod iterations;
 mod results;
+mod tuning;
 
 pub use ablations::{crossings, points};
 pub use cells::cells;
@@ -19,6 +20,7 @@ pub use curves::curve;
 pub use differences::{Question, differences};
 pub use iterations::iterations;
 pub use results::results;
+pub use tuning::tunings;
 
 use super::contrast::over_seeds;
 use super::input::{BySeed, MetricColumn};

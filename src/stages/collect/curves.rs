@@ -22,6 +22,7 @@ pub(super) fn all(study: &Study, plan: &Plan, store: &Store, rows: &[Metric]) ->
     curves.extend(reward_growth(study, plan, store)?);
     curves.extend(training_losses(study, plan, store, sft::KIND, "Loss of supervised fine-tuning")?);
     curves.extend(training_losses(study, plan, store, reward::KIND, "Loss of reward learning")?);
+    curves.extend(super::tuning::curves(study, plan, store)?);
     Ok(curves)
 }
 
@@ -29,7 +30,7 @@ pub(super) fn all(study: &Study, plan: &Plan, store: &Store, rows: &[Metric]) ->
 const CURVE: &str = "curve.json";
 
 /// A plain curve with a line per run; none without lines.
-fn curve(id: &str, title: &str, [x_label, y_label]: [&str; 2], lines: Vec<CurveLine>) -> Option<Curve> {
+pub(super) fn curve(id: &str, title: &str, [x_label, y_label]: [&str; 2], lines: Vec<CurveLine>) -> Option<Curve> {
     (!lines.is_empty()).then(|| Curve {
         id: id.into(),
         title: title.into(),
@@ -249,7 +250,7 @@ fn numbers(list: &Value) -> Vec<f64> {
 }
 
 /// The files `name` of the finished stages of `kind` among `keys`, in their order.
-fn files_of<'a>(
+pub(super) fn files_of<'a>(
     plan: &'a Plan,
     store: &'a Store,
     keys: &'a [StageKey],

@@ -2,6 +2,7 @@
 
 mod curves;
 mod layout;
+mod tuning;
 
 use super::common::read_json;
 use super::demonstrations::DUPLICATES;
@@ -73,6 +74,7 @@ pub fn collect(study: &Study, plan: &Plan, store: &Store, device: &str, notes: V
         claims: layout::claims(study),
         items: items(study, plan, store)?,
         ablations: layout::ablations(study),
+        tunings: tuning::tunings(plan, store)?,
         layout: layout::layout(study),
     };
     if plan.without_gold {

@@ -1,6 +1,7 @@
 //! The recipes that iterate: each round draws from the policy, learns from what it drew, and trains the next policy.
 
 use super::stages::{chosen, numbered};
+use super::tuning::Tuning;
 use super::{Planner, Run};
 use crate::Result;
 use crate::methods::best_of_n::BestOfNStart;
@@ -84,11 +85,14 @@ impl Planner<'_> {
                     BestOfNStart::Previous => policy,
                 };
                 let (count, label) = (self.count(run.hyper), run.label(&format!("iteration {}/sft", t + 1)));
-                Ok(vec![winners, self.fine_tuned(run.start, run.hyper, start, (&winners, count), label)?])
+                let policy =
+                    self.fine_tuned(run.start, run.hyper, start, (&winners, count), Tuning::default(), label)?;
+                Ok(vec![winners, policy])
             }
             PolicyStep::Dpo => {
                 let judged = self.judged(run, policy, RewardSource::Learned, Some(reward), t)?;
-                Ok(vec![judged, self.dpo(run, [policy, anchor], &[judged], self.count(run.hyper), t)?])
+                let pairs = (&[judged][..], self.count(run.hyper));
+                Ok(vec![judged, self.dpo(run, [policy, anchor], pairs, t, None)?])
             }
         }
     }
@@ -128,7 +132,8 @@ impl Planner<'_> {
         for t in 0..settings.iterations {
             let judged = self.judged(run, &policy, self.gold(), None, t)?;
             let anchor = self.anchor(run, settings.anchor, policy);
-            policy = self.dpo(run, [&policy, &anchor], &[judged], self.count(run.hyper), t)?;
+            let pairs = (&[judged][..], self.count(run.hyper));
+            policy = self.dpo(run, [&policy, &anchor], pairs, t, None)?;
             rounds.push(Round::of(policy, vec![judged, policy]).judged(JudgeKind::Implicit, policy));
         }
         Ok(rounds)

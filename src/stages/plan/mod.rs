@@ -12,6 +12,7 @@ mod recipes;
 mod stages;
 #[cfg(test)]
 mod tests;
+mod tuning;
 
 pub use bases::{Pretraining, bases};
 pub use stages::HELD_OUT;
@@ -52,7 +53,7 @@ pub struct Cell {
     pub base: Option<u64>,
     /// Stages whose metrics are this cell's.
     pub measured_by: Vec<StageKey>,
-    /// Stages that make what is measured, without those that it shares with every method (base, SFT).
+    /// Stages that make what is measured, without those that it shares with every method (base, SFT and its tuning).
     pub made_by: Vec<StageKey>,
 }
 
@@ -112,7 +113,9 @@ fn runs_on_real_posts(study: &Study) -> Result<()> {
         Recipe::BestOfNGold => (!gold).then_some("a gold reward"),
         Recipe::GoldPpo | Recipe::IterativeDpo => Some("the gold reward of the embedded world"),
     };
-    let Some((method, need)) = study.methods.iter().find_map(|method| Some((method, needs(method)?))) else {
+    let Some((method, need)) =
+        study.methods.iter().chain(&study.references).find_map(|method| Some((method, needs(method)?)))
+    else {
         return Ok(());
     };
     let place = if data.is_some() { format!("scale `{}`", study.scale) } else { "--data".into() };
@@ -135,6 +138,8 @@ struct Planner<'a> {
     works: BTreeMap<StageKey, Work>,
     /// By label.
     datasets: BTreeMap<String, StageKey>,
+    /// Steps and operations of making a method that others are as long as, by its id and the size.
+    lengths: BTreeMap<(String, String), [f64; 2]>,
 }
 
 /// The base of a method at one size and seed, and the seeds that its stages draw from: the study's wherever the method has none of
@@ -164,6 +169,8 @@ struct Run<'a> {
     source: StageKey,
     demonstrations: StageKey,
     sft: StageKey,
+    /// What chose the values of SFT.
+    sft_tuning: Option<StageKey>,
     exam_pairs: StageKey,
 }
 
@@ -173,8 +180,12 @@ impl<'a> Planner<'a> {
             Some(local) => local.vocabulary,
             None => ModelTokenizer::of(World::new(&study.world)?.tokenizer()?)?.vocabulary_size(),
         };
-        let (works, datasets) = (BTreeMap::new(), BTreeMap::new());
-        Ok(Self { study, local, vocabulary, graph: Graph::new(), cells: Vec::new(), works, datasets })
+        Ok(Self::empty(study, local, vocabulary))
+    }
+
+    fn empty(study: &'a Study, local: Option<&'a LocalData>, vocabulary: usize) -> Self {
+        let (works, datasets, lengths) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        Self { study, local, vocabulary, graph: Graph::new(), cells: Vec::new(), works, datasets, lengths }
     }
 }
 

@@ -1,11 +1,13 @@
 //! The stages that train a policy on a score or on pairs, and those that select what it is trained on.
 
 use super::stages::numbered;
+use super::tuning::Tuning;
 use super::{Planner, Run, Start};
 use crate::Result;
 use crate::data::world::Split;
 use crate::eval::exam::WorldExam;
 use crate::experiment::Hyper;
+use crate::methods::sft::SftSettings;
 use crate::pipeline::StageKey;
 use crate::stages::common::WorldAt;
 use crate::stages::objective::RewardSource;
@@ -22,19 +24,25 @@ impl Planner<'_> {
         RewardSource::Gold { world: Box::new(WorldAt::new(&self.study.world)), mean: GOLD_MEAN, std: GOLD_STD }
     }
 
-    /// `from`, trained on so many demonstrations as if a person had written them.
+    /// `from`, trained on so many demonstrations as if a person had written them, with the values that `tuning` chooses.
     pub(super) fn fine_tuned(
         &mut self,
         start: &Start,
         hyper: &Hyper,
         from: &StageKey,
         (demonstrations, count): (&StageKey, usize),
+        tuning: Tuning,
         label: String,
     ) -> Result<StageKey> {
-        let (generation, training) = (hyper.generation.clone(), hyper.training.clone());
-        let stage = sft::Stage { generation, sft: hyper.sft.clone(), training };
-        let inputs = vec![("base".into(), *from), ("demonstrations".into(), *demonstrations)];
-        let work = work::sft(start.texts(hyper), &hyper.sft, count, Regime::from(&hyper.training));
+        let (generation, training, mut sft) = (hyper.generation.clone(), hyper.training.clone(), hyper.sft.clone());
+        sft.epochs = tuning.epochs.unwrap_or(sft.epochs);
+        let own_epochs = tuning.epochs.is_some() && tuning.by.is_some();
+        let longest = tuning.by.filter(|_| !own_epochs).and_then(|(_, longest)| longest);
+        let reckoned = SftSettings { epochs: longest.unwrap_or(sft.epochs), ..sft.clone() };
+        let work = work::sft(start.texts(hyper), &reckoned, count, Regime::from(&hyper.training));
+        let stage = sft::Stage { generation, sft, training, own_epochs };
+        let mut inputs = vec![("base".into(), *from), ("demonstrations".into(), *demonstrations)];
+        inputs.extend(tuning.by.map(|(key, _)| ("tuning".into(), key)));
         self.add(sft::KIND, 2, &stage, inputs, Some(start.seed), label, work)
     }
 
@@ -75,30 +83,40 @@ impl Planner<'_> {
         self.add(rloo::KIND, 1, &stage, inputs, Some(run.start.seed), label, work)
     }
 
-    /// From `policy`, against `reference`, on `count` pairs.
+    /// From `policy`, against `reference`, on so many pairs, with the values that `tuning` chooses.
     pub(super) fn dpo(
         &mut self,
         run: &Run,
         [policy, reference]: [&StageKey; 2],
-        pairs: &[StageKey],
-        count: usize,
+        (pairs, count): (&[StageKey], usize),
         round: usize,
+        tuning: Option<StageKey>,
     ) -> Result<StageKey> {
         let (generation, training) = (run.hyper.generation.clone(), run.hyper.training.clone());
-        let work = work::dpo(run.texts(), &run.hyper.dpo, count, run.regime());
+        let mut reckoned = run.hyper.dpo.clone();
+        if let Some(settings) = run.hyper.choices.dpo.tuning.as_ref().filter(|_| tuning.is_some()) {
+            reckoned.epochs = settings.epochs.iter().copied().max().unwrap_or(reckoned.epochs);
+        }
+        let work = work::dpo(run.texts(), &reckoned, count, run.regime());
         let stage = dpo::Stage { generation, dpo: run.hyper.dpo.clone(), training, round };
         let mut inputs = vec![("policy".to_string(), *policy), ("reference".to_string(), *reference)];
         inputs.extend(numbered(pairs));
+        inputs.extend(tuning.map(|key| ("tuning".to_string(), key)));
         let label = run.label(&format!("iteration {}/dpo", round + 1));
         self.add(dpo::KIND, 1, &stage, inputs, Some(run.start.seed), label, work)
     }
 
-    pub(super) fn iq_learn(&mut self, run: &Run) -> Result<StageKey> {
+    pub(super) fn iq_learn(&mut self, run: &Run, tuning: Option<StageKey>) -> Result<StageKey> {
         let (generation, training) = (run.hyper.generation.clone(), run.hyper.training.clone());
         let iq_learn = run.hyper.iq_learn.clone();
-        let work = work::iq_learn(run.texts(), &iq_learn, self.count(run.hyper), run.regime());
+        let mut reckoned = iq_learn.clone();
+        if let Some(settings) = run.hyper.choices.iq_learn.tuning.as_ref().filter(|_| tuning.is_some()) {
+            reckoned.epochs = settings.epochs.iter().copied().max().unwrap_or(reckoned.epochs);
+        }
+        let work = work::iq_learn(run.texts(), &reckoned, self.count(run.hyper), run.regime());
         let stage = iq_learn::Stage { generation, iq_learn, training };
-        let inputs = vec![("policy".into(), run.sft), ("demonstrations".into(), run.demonstrations)];
+        let mut inputs = vec![("policy".to_string(), run.sft), ("demonstrations".to_string(), run.demonstrations)];
+        inputs.extend(tuning.map(|key| ("tuning".to_string(), key)));
         self.add(iq_learn::KIND, 1, &stage, inputs, Some(run.start.seed), run.label("iq_learn"), work)
     }
 

@@ -1,9 +1,10 @@
 //! The recipes: which stages make a method, and which measure it. Those that iterate are in `adversarial`.
 
 use super::adversarial::Round;
-use super::{Planner, Run};
+use super::tuning::Tuning;
+use super::{Planner, Run, Start};
 use crate::Result;
-use crate::experiment::{Hyper, ModelSettings, Recipe};
+use crate::experiment::{Hyper, MethodPlan, ModelSettings, Recipe};
 use crate::methods::dpo::DpoPairs;
 use crate::pipeline::StageKey;
 use crate::stages::evaluate::{JudgeKind, Responder};
@@ -11,13 +12,8 @@ use crate::stages::evaluate::{JudgeKind, Responder};
 impl Planner<'_> {
     pub(super) fn seed(&mut self, size: &str, model: &ModelSettings, seed: u64) -> Result<()> {
         for method in &self.study.methods {
-            let hyper = &method.hyper;
-            let start = self.start(size, model, seed, hyper)?;
-            let source = self.demonstrations(hyper, start.data)?;
-            let demonstrations = self.spoilt(&start, hyper, &source)?;
-            let sft = self.sft(&start, hyper, &demonstrations)?;
-            let exam_pairs = self.exam_pairs(&start, hyper, &source, &sft)?;
-            let run = Run { start: &start, method, hyper, source, demonstrations, sft, exam_pairs };
+            let start = self.start(size, model, seed, &method.hyper)?;
+            let run = self.run(&start, method)?;
             self.method(&run)?;
             if method.id == self.study.report.baseline {
                 self.heuristics(&run)?;
@@ -26,12 +22,25 @@ impl Planner<'_> {
         Ok(())
     }
 
-    fn method(&mut self, run: &Run) -> Result<()> {
+    /// What a method starts from.
+    pub(super) fn run<'r>(&mut self, start: &'r Start<'r>, method: &'r MethodPlan) -> Result<Run<'r>> {
+        let hyper = &method.hyper;
+        let source = self.demonstrations(hyper, start.data)?;
+        let demonstrations = self.spoilt(start, hyper, &source)?;
+        let (sft, sft_tuning) = self.sft(start, hyper, &demonstrations)?;
+        let exam_pairs = self.exam_pairs(start, hyper, &source, &sft)?;
+        Ok(Run { start, method, hyper, source, demonstrations, sft, sft_tuning, exam_pairs })
+    }
+
+    pub(super) fn method(&mut self, run: &Run) -> Result<()> {
         let n = run.hyper.evaluation.best_of;
         match run.method.recipe {
             Recipe::Base => self.cell(run, 0, &Round::of(run.start.base, vec![]), Responder::Policy),
             Recipe::Demonstrator => self.cell(run, 0, &Round::of(run.sft, vec![]), Responder::Demonstrator),
-            Recipe::Sft => self.cell(run, 0, &Round::of(run.sft, vec![run.sft]), Responder::Policy),
+            Recipe::Sft => {
+                let made_by = run.sft_tuning.into_iter().chain([run.sft]).collect();
+                self.cell(run, 0, &Round::of(run.sft, made_by), Responder::Policy)
+            }
             Recipe::BestOfNGold => self.cell(run, 0, &Round::of(run.sft, vec![]), Responder::BestByGold { n }),
             Recipe::BestOfNLogProbability => {
                 self.cell(run, 0, &Round::of(run.sft, vec![]), Responder::BestByLogProbability { n })
@@ -90,7 +99,10 @@ impl Planner<'_> {
                         (pairs, count, made_by.collect())
                     }
                 };
-                let policy = self.dpo(run, [&run.sft, &run.sft], &pairs, count, 0)?;
+                let tuning = self.dpo_tuning(run, &pairs, count)?;
+                made_by.extend(&tuning);
+                let chosen = tuning.last().copied();
+                let policy = self.dpo(run, [&run.sft, &run.sft], (&pairs, count), 0, chosen)?;
                 made_by.push(policy);
                 self.cell(run, 0, &Round::of(policy, made_by).judged(JudgeKind::Implicit, policy), Responder::Policy)
             }
@@ -105,8 +117,10 @@ impl Planner<'_> {
                 self.cell(run, 0, &Round::of(policy, made_by).judged(JudgeKind::Explicit, reward), Responder::Policy)
             }
             Recipe::IqLearn => {
-                let policy = self.iq_learn(run)?;
-                let round = Round::of(policy, vec![policy]).judged(JudgeKind::Likelihood, policy);
+                let mut made_by = self.iq_learn_tuning(run)?;
+                let policy = self.iq_learn(run, made_by.last().copied())?;
+                made_by.push(policy);
+                let round = Round::of(policy, made_by).judged(JudgeKind::Likelihood, policy);
                 self.cell(run, 0, &round, Responder::Policy)
             }
             Recipe::FilteredBc => {
@@ -114,9 +128,12 @@ impl Planner<'_> {
                 let reward = self.reward(run, &[pairs], self.count(run.hyper) * run.hyper.irl.negatives, 0, None)?;
                 let kept = self.filter(run, &reward)?;
                 let count = (self.count(run.hyper) as f64 * run.hyper.filtered_bc.keep).ceil() as usize;
-                let label = run.label("sft");
-                let policy = self.fine_tuned(run.start, run.hyper, &run.start.base, (&kept, count), label)?;
-                self.cell(run, 0, &Round::of(policy, vec![pairs, reward, kept, policy]), Responder::Policy)
+                let (base, kept_rows) = (&run.start.base, (&kept, count));
+                let by = self.sft_tuning(run.start, run.hyper, kept_rows, run.label("tune"))?;
+                let tuning = Tuning { by, epochs: None };
+                let policy = self.fine_tuned(run.start, run.hyper, base, kept_rows, tuning, run.label("sft"))?;
+                let made_by = [pairs, reward, kept].into_iter().chain(by.map(|(key, _)| key)).chain([policy]);
+                self.cell(run, 0, &Round::of(policy, made_by.collect()), Responder::Policy)
             }
         }
     }

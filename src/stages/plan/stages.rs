@@ -103,11 +103,6 @@ impl Planner<'_> {
         self.add(spoil::KIND, 2, &stage, inputs, Some(start.data), label, work)
     }
 
-    pub(super) fn sft(&mut self, start: &Start, hyper: &Hyper, demonstrations: &StageKey) -> Result<StageKey> {
-        let label = format!("sft/{}/seed {}", start.size, start.seed);
-        self.fine_tuned(start, hyper, &start.base, (demonstrations, self.count(hyper)), label)
-    }
-
     /// Posts of an exam that asks for `wanted`.
     pub(super) fn exam_posts(&self, wanted: usize) -> usize {
         self.local.map_or(wanted, |local| wanted.min((local.rows as f64 * HELD_OUT).round() as usize))

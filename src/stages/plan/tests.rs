@@ -4,10 +4,10 @@ use crate::experiment::{Experiment, Metric, Selection};
 use crate::pipeline::PlannedStage;
 use crate::stages::{
     agreement, base, demonstrations, dpo, evaluate, iq_learn, likelihood, pairs, ppo, preferences, reward, rloo,
-    selection, sft, spin,
+    selection, sft, spin, tune,
 };
 use serde_json::json;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 fn study(name: &str) -> Study {
     at_scale(name, "mini")
@@ -32,8 +32,8 @@ fn ancestors(graph: &Graph, key: &StageKey, seen: &mut BTreeSet<StageKey>) {
     }
 }
 
-const TRAINING: [&str; 8] =
-    [base::PRETRAIN, sft::KIND, reward::KIND, ppo::KIND, rloo::KIND, dpo::KIND, spin::KIND, iq_learn::KIND];
+const TRAINING: [&str; 9] =
+    [base::PRETRAIN, sft::KIND, tune::KIND, reward::KIND, ppo::KIND, rloo::KIND, dpo::KIND, spin::KIND, iq_learn::KIND];
 const MEASURING: [&str; 4] = [evaluate::POLICY, evaluate::REWARD, agreement::KIND, likelihood::KIND];
 
 /// Every shipped study at every scale that it can be planned at.
@@ -257,7 +257,7 @@ fn a_new_value_of_an_ablation_runs_what_depends_on_it_and_no_more() {
     assert_eq!(after.len() - before.len(), 5 * (3 * 3 + 3));
 }
 
-fn with(name: &str, set: &[&str]) -> Plan {
+fn plan_with(name: &str, set: &[&str]) -> Plan {
     let set = set.iter().map(|text| text.to_string()).collect();
     let study = Experiment::load(name).unwrap().resolve(&Selection { set, ..Selection::default() }).unwrap();
     Plan::new(&study, None).unwrap()
@@ -319,13 +319,13 @@ fn one_base_is_the_first_one_for_every_seed() {
 #[test]
 fn seeds_of_their_own_fix_demonstrations_training_or_evaluation() {
     let counts = |set: &[&str]| {
-        let plan = with("tldr", set);
+        let plan = plan_with("tldr", set);
         [demonstrations::WORLD, sft::KIND, evaluate::POLICY].map(|kind| distinct(&keys_by_seed(&plan, kind, "sft")))
     };
     assert_eq!(counts(&[]), [5, 5, 5]);
     assert_eq!(counts(&["demonstrations.seed=1"]), [1, 5, 5]);
     let seeds = |set: &[&str], kind: &str| -> BTreeSet<Option<u64>> {
-        let plan = with("tldr", set);
+        let plan = plan_with("tldr", set);
         plan.graph.iter().filter(|stage| stage.spec.kind == kind).map(|stage| stage.spec.seed).collect()
     };
     let (all, one) = (BTreeSet::from([1, 2, 3, 4, 5].map(Some)), BTreeSet::from([Some(1)]));
@@ -391,6 +391,123 @@ fn the_last_policy_of_a_method_is_decoded_at_every_temperature() {
         }
     }
     assert_eq!(decoded, BTreeSet::from([("irl", 3), ("irl-eq10", 3), ("rlhf", 0), ("sft", 0), ("spin", 3)]));
-    let without = with("tldr", &["evaluation.decoding_posts=0"]);
+    let without = plan_with("tldr", &["evaluation.decoding_posts=0"]);
     assert!(without.graph.iter().all(|stage| stage.spec.settings["decoding"].is_null()));
+}
+
+fn with(name: &str, set: &[&str]) -> Study {
+    let set = set.iter().map(|text| text.to_string()).collect();
+    let selection = Selection { set, ..Selection::default() };
+    Experiment::load(name).and_then(|experiment| experiment.resolve(&selection)).unwrap()
+}
+
+const UNTUNED: [&str; 3] = ["sft.tuning=none", "iq_learn.tuning=none", "dpo.tuning=none"];
+
+/// Roles and kinds of a stage's inputs.
+fn inputs<'a>(plan: &'a Plan, stage: &'a PlannedStage) -> BTreeMap<&'a str, &'a str> {
+    let kind = |key| plan.graph.get(key).unwrap().spec.kind.as_str();
+    stage.spec.inputs.iter().map(|(role, key)| (role.as_str(), kind(key))).collect()
+}
+
+#[test]
+fn every_search_starts_from_a_policy_that_has_not_seen_what_it_holds_out() {
+    // With a search for SFT, and with one made for IQ-Learn and DPO alone.
+    for (set, own) in [(&[][..], false), (&UNTUNED[..1], true)] {
+        let plan = Plan::new(&with("tldr-ablations", set), None).unwrap();
+        let searches = plan.graph.iter().filter(|stage| stage.spec.kind == tune::KIND);
+        let (mut sft, mut behind) = (0, 0);
+        for stage in searches {
+            let inputs = inputs(&plan, stage);
+            match inputs.get("policy") {
+                Some(kind) => {
+                    assert_eq!(*kind, tune::KIND, "{}", stage.label);
+                    behind += 1;
+                }
+                None => {
+                    assert_eq!(inputs.keys().collect::<Vec<_>>(), [&"base", &"demonstrations"], "{}", stage.label);
+                    sft += 1;
+                }
+            }
+        }
+        assert!(sft > 4 && behind > 10, "{sft} and {behind}");
+        let making = |method: &str| -> Vec<&str> {
+            let cell = plan.cells.iter().find(|cell| cell.method == method).unwrap();
+            cell.made_by.iter().map(|key| plan.graph.get(key).unwrap().spec.kind.as_str()).collect()
+        };
+        // A search is a part of making what it is for; that of SFT is shared as SFT is.
+        assert_eq!(making("sft"), if own { vec!["sft"] } else { vec!["tune", "sft"] });
+        assert_eq!(making("iq-learn"), if own { vec!["tune", "tune", "iq_learn"] } else { vec!["tune", "iq_learn"] });
+        assert_eq!(making("irl").iter().filter(|kind| **kind == "tune").count(), 0);
+        assert!(making("dpo").ends_with(if own { &["tune", "tune", "dpo"] } else { &["tune", "dpo"] }));
+    }
+}
+
+#[test]
+fn without_a_search_nothing_is_planned_otherwise_than_before_there_was_one() {
+    let plan = Plan::new(&with("tldr", &UNTUNED), None).unwrap();
+    let of = |kind: &str| plan.graph.iter().filter(|stage| stage.spec.kind == kind).count();
+    assert_eq!((of(tune::KIND), of(sft::KIND)), (0, 10));
+    let sft = plan.graph.iter().find(|stage| stage.label == "sft/mini-1b/seed 1").unwrap();
+    assert_eq!(sft.key.short(), "SFTKEY");
+    let tuned = Plan::new(&study("tldr"), None).unwrap();
+    let sft = tuned.graph.iter().find(|stage| stage.label == "sft/mini-1b/seed 1").unwrap();
+    assert_eq!(
+        inputs(&tuned, sft),
+        BTreeMap::from([("base", base::BUNDLED), ("demonstrations", "demonstrations"), ("tuning", tune::KIND)])
+    );
+}
+
+#[test]
+fn sft_is_as_long_as_the_method_that_it_names() {
+    let plan = Plan::new(&study("tldr-ablations"), None).unwrap();
+    let settings = |method: &str| {
+        let cell = plan.cells.iter().find(|cell| cell.method == method).unwrap();
+        plan.graph.get(cell.made_by.last().unwrap()).unwrap().spec.settings.clone()
+    };
+    // Rewards: two passes over 200, 400 and 600 pairs in batches of 32. Policies: 30 updates of two passes, three times.
+    let steps = 2 * (7 + 13 + 19) + 3 * 60_usize;
+    assert_eq!(settings("sft-steps")["sft"]["epochs"], json!(steps.div_ceil(7)));
+    assert_eq!(settings("sft-steps")["own_epochs"], json!(true));
+    let flops: f64 = {
+        let keys: BTreeSet<_> = plan
+            .cells
+            .iter()
+            .filter(|cell| cell.method == "irl" && cell.seed == 1)
+            .flat_map(|cell| &cell.made_by)
+            .collect();
+        keys.into_iter().map(|key| plan.work(key).flops).sum()
+    };
+    let cell = plan.cells.iter().find(|cell| cell.method == "sft-flops").unwrap();
+    let own = plan.work(cell.made_by.last().unwrap()).flops;
+    let epochs = settings("sft-flops")["sft"]["epochs"].as_f64().unwrap();
+    assert!(own >= flops && own * (epochs - 1.0) / epochs < flops, "{own} for {flops} in {epochs} epochs");
+    // It need not run, and it does not.
+    let alone =
+        Selection { methods: vec!["sft".into(), "sft-steps".into(), "irl-eq10".into()], ..Selection::default() };
+    let text = crate::experiment::SHIPPED.iter().find(|(name, _)| *name == "tldr").unwrap().1;
+    let text = text.replace("subject = \"irl\"", "subject = \"irl-eq10\"");
+    let alone = Experiment::parse("t.toml", &text).unwrap().resolve(&alone).unwrap();
+    let plan = Plan::new(&alone, None).unwrap();
+    assert!(plan.cells.iter().all(|cell| cell.method != "irl"));
+    assert!(plan.graph.iter().any(|stage| stage.spec.settings["sft"]["epochs"] == json!(steps.div_ceil(7))));
+}
+
+#[test]
+fn a_method_without_a_known_length_cannot_be_matched() {
+    let text = crate::experiment::SHIPPED.iter().find(|(name, _)| *name == "tldr").unwrap().1;
+    let error = |method: &str, set: &[&str]| {
+        let text = text.replace(
+            "{ method = \"irl\", unit = \"steps\" }",
+            &format!("{{ method = \"{method}\", unit = \"steps\" }}"),
+        );
+        let set = set.iter().map(|text| text.to_string()).collect();
+        let methods = ["sft", "sft-steps", "irl"].map(String::from).to_vec();
+        let selection = Selection { methods, set, ..Selection::default() };
+        let study = Experiment::parse("t.toml", &text).and_then(|experiment| experiment.resolve(&selection));
+        study.and_then(|study| Plan::new(&study, None)).map(|_| ()).unwrap_err().to_string()
+    };
+    assert_eq!(error("sft", &[]), "SFT cannot be as long as method `sft`: its length is tuned");
+    assert_eq!(error("base", &[]), "SFT cannot be as long as method `base`: it takes no optimiser steps");
+    assert_eq!(error("ilr", &[]), "no method is called `ilr`");
+    assert_eq!(error("sft-steps", &[]), "SFT of a method is as long as itself: `sft-steps` as `sft-steps`");
 }

@@ -18,12 +18,29 @@ pub fn sft(texts: Texts, settings: &SftSettings, demonstrations: usize, regime: 
     Work {
         tokens: rows * texts.width(),
         flops: training_flops(texts.config, &load.times(rows), &regime.training),
+        steps: steps(settings.epochs, demonstrations, settings.batch_size),
         streamed: 0.0,
         halves: regime.halves(),
         trained: training_state(texts.config, texts.language_model(), &regime.training),
         other_models: 0.0,
         phases: vec![texts.train(&[load], settings.batch_size.min(demonstrations), regime.training)],
     }
+}
+
+/// Optimiser steps of so many passes over `rows` rows or pairs; the last batch of a pass may be smaller.
+fn steps(epochs: usize, rows: usize, batch_size: usize) -> f64 {
+    (epochs * rows.div_ceil(batch_size.max(1))) as f64
+}
+
+/// Stage `tune`: `candidates` are trained one after the other, and each reads the demonstrations that are held out. No line is
+/// reckoned to end early, so this is the most that a search can take.
+pub fn tune(texts: Texts, candidates: &[Work], held_out: usize, regime: Regime) -> Work {
+    let mut whole = candidates.first().cloned().unwrap_or_default();
+    let sum = |value: fn(&Work) -> f64| candidates.iter().map(value).sum();
+    (whole.tokens, whole.flops, whole.steps) = (sum(|it| it.tokens), sum(|it| it.flops), sum(|it| it.steps));
+    let read = reading(&[(texts, false)], candidates.len(), held_out, regime);
+    // What reads is the model that was trained.
+    whole + Work { other_models: 0.0, ..read }
 }
 
 /// Stage `reward`: training, and the scores that normalise.
@@ -35,6 +52,7 @@ pub fn reward(texts: Texts, settings: &RewardSettings, pairs: usize, regime: Reg
         tokens: (trained_rows + scored_rows) * texts.width(),
         flops: training_flops(texts.config, &texts.score().times(trained_rows), &regime.training)
             + forward_flops(texts.config, &texts.score().times(scored_rows)),
+        steps: steps(settings.epochs, pairs, settings.batch_size),
         streamed: 0.0,
         halves: regime.halves(),
         trained: training_state(texts.config, 1, &regime.training),
@@ -70,6 +88,7 @@ pub fn iq_learn(texts: Texts, settings: &IqLearnSettings, demonstrations: usize,
     Work {
         tokens: rows * texts.width(),
         flops: training_flops(texts.config, &texts.likelihood().times(rows), &regime.training),
+        steps: steps(settings.epochs, demonstrations, settings.batch_size),
         streamed: 0.0,
         halves: regime.halves(),
         trained: training_state(texts.config, texts.language_model(), &regime.training),
@@ -93,6 +112,7 @@ fn preference_optimisation(
         tokens: (trained_rows + rows) * texts.width(),
         flops: training_flops(texts.config, &texts.likelihood().times(trained_rows), &regime.training)
             + forward_flops(texts.config, &texts.likelihood().times(rows)),
+        steps: steps(epochs, pairs, batch_size),
         streamed: 0.0,
         halves: regime.halves(),
         trained: training_state(texts.config, texts.language_model(), &regime.training),
@@ -170,6 +190,7 @@ pub fn policy_gradient(texts: Texts, settings: &PolicyGradient, learned_reward: 
     Work {
         tokens: rollouts * (3.0 + epochs) * texts.width(),
         flops,
+        steps: (settings.updates * settings.epochs * settings.minibatches) as f64,
         streamed: texts.streamed(rollouts, regime.reading),
         halves: regime.halves(),
         trained: training_state(config, texts.language_model(), &regime.training) + critic,
@@ -183,6 +204,7 @@ pub fn sampling(texts: Texts, samples: usize, regime: Regime) -> Work {
     Work {
         tokens: samples as f64 * texts.width(),
         flops: forward_flops(texts.config, &texts.likelihood().times(samples as f64)),
+        steps: 0.0,
         streamed: texts.streamed(samples as f64, regime.reading),
         halves: regime.halves(),
         trained: TrainingState::default(),

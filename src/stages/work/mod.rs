@@ -5,7 +5,7 @@
 
 mod kinds;
 
-pub use kinds::{dpo, iq_learn, policy_gradient, reading, reward, sampling, sft, spin};
+pub use kinds::{dpo, iq_learn, policy_gradient, reading, reward, sampling, sft, spin, tune};
 
 use crate::device::hardware::{Hardware, Site};
 use crate::experiment::GenerationSettings;
@@ -25,6 +25,8 @@ pub struct Work {
     /// Tokens that go through a model, every pass of a token counted.
     pub tokens: f64,
     pub flops: f64,
+    /// Optimiser steps.
+    pub steps: f64,
     /// Bytes of weights that are read one step after the other in generation, where memory and not arithmetic is waited for.
     streamed: f64,
     /// Whether products are made of bf16 factors.
@@ -312,6 +314,7 @@ impl std::ops::Add for Work {
     fn add(mut self, other: Self) -> Self {
         self.tokens += other.tokens;
         self.flops += other.flops;
+        self.steps += other.steps;
         self.streamed += other.streamed;
         self.trained = self.trained + other.trained;
         self.other_models += other.other_models;

@@ -1,0 +1,102 @@
+//! How settings of a method are chosen where they are not fixed: `[sft.tuning]` and its kin, `sft.as_long_as`. In the file they
+//! stand among the settings that they choose; the word `none` in the place of such a table takes back what an earlier section
+//! declared.
+
+use super::decode::{decode, nearest};
+use super::tree::{Entry, Node, Table, Value};
+use crate::error::Result;
+use crate::methods::tune::TuningSettings;
+use serde::{Deserialize, Serialize};
+
+/// What is chosen in each section that can.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Choices {
+    #[serde(default)]
+    pub sft: SftChoices,
+    #[serde(default)]
+    pub iq_learn: Tuned,
+    #[serde(default)]
+    pub dpo: Tuned,
+}
+
+/// What is chosen for SFT.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SftChoices {
+    /// Epochs and learning rate by the likelihood of held-out demonstrations; fixed where absent.
+    pub tuning: Option<TuningSettings>,
+    /// As many epochs as another method takes steps or operations.
+    pub as_long_as: Option<AsLongAs>,
+}
+
+/// What is chosen for a method that starts from SFT.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tuned {
+    /// Settings by the likelihood of held-out demonstrations; fixed where absent.
+    pub tuning: Option<TuningSettings>,
+}
+
+/// The method whose making is matched, and in what.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AsLongAs {
+    pub method: String,
+    pub unit: Unit,
+}
+
+/// What two methods are given the same of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Unit {
+    /// Optimiser steps.
+    Steps,
+    /// Floating-point operations.
+    Flops,
+}
+
+/// The keys of each section that choose.
+const KEYS: [(&str, &[&str]); 3] =
+    [("sft", &["tuning", "as_long_as"]), ("iq_learn", &["tuning"]), ("dpo", &["tuning"])];
+
+/// Path of the name of the method that SFT is as long as.
+pub(super) const MATCHED_METHOD: &str = "sft.as_long_as.method";
+
+/// The sections without what is chosen, and that.
+///
+/// # Errors
+/// A key that is nearly one of those that choose; a word other than `none` in the place of a table.
+pub(super) fn split(merged: &Node) -> Result<(Node, Choices)> {
+    let (mut settings, mut chosen) = (merged.clone(), Table::new());
+    for (section, keys) in KEYS {
+        let Some(entry) = settings.table_mut().and_then(|table| table.get_mut(section)) else { continue };
+        let (place, name) = (entry.node.place.clone(), entry.key.clone());
+        let Some(table) = entry.node.table_mut() else { continue };
+        let misspelt = table.iter().find_map(|(key, entry)| {
+            let meant = nearest(key, keys.iter().copied()).filter(|meant| meant != key)?;
+            Some(
+                entry.key.error(format!("unknown key `{key}` in `{section}`")).hint(format!("did you mean `{meant}`?")),
+            )
+        });
+        if let Some(error) = misspelt {
+            return Err(error);
+        }
+        let mut own = Table::new();
+        for key in keys {
+            let Some(entry) = table.remove(*key) else { continue };
+            match &entry.node.value {
+                Value::String(word) if word == "none" => {}
+                Value::String(_) => {
+                    return Err(entry.node.place.error(format!("`{section}.{key}` is a table, or the word \"none\"")));
+                }
+                _ => {
+                    own.insert((*key).into(), entry);
+                }
+            }
+        }
+        chosen.insert(section.into(), Entry { key: name, node: Node { value: Value::Table(own), place } });
+    }
+    let chosen = Node { value: Value::Table(chosen), place: merged.place.clone() };
+    Ok((settings, decode(&chosen, &[])?))
+}

@@ -1,0 +1,180 @@
+//! Settings that are not fixed: stages that choose them by held-out demonstrations, and SFT that is as long as another method.
+
+use super::stages::numbered;
+use super::{Planner, Run, Start};
+use crate::experiment::{AsLongAs, Hyper, MethodPlan, Unit};
+use crate::methods::sft::SftSettings;
+use crate::methods::tune::TuningSettings;
+use crate::pipeline::StageKey;
+use crate::stages::tune;
+use crate::stages::work::{self, Regime, Work};
+use crate::{Error, Result};
+use std::collections::BTreeSet;
+
+/// What of SFT is not fixed.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Tuning {
+    /// The stage that chooses, and the most epochs that it can; none where they are not its choice.
+    pub by: Option<(StageKey, Option<usize>)>,
+    /// Epochs that hold whatever is chosen.
+    pub epochs: Option<usize>,
+}
+
+impl Planner<'_> {
+    /// The SFT policy of a method, and the stage that chose its values.
+    pub(super) fn sft(
+        &mut self,
+        start: &Start,
+        hyper: &Hyper,
+        demonstrations: &StageKey,
+    ) -> Result<(StageKey, Option<StageKey>)> {
+        let rows = (demonstrations, self.count(hyper));
+        let label = |kind: &str| format!("{kind}/{}/seed {}", start.size, start.seed);
+        let by = self.sft_tuning(start, hyper, rows, label("tune"))?;
+        let tuning = Tuning { by, epochs: self.epochs_as_long_as(start, hyper)? };
+        let policy = self.fine_tuned(start, hyper, &start.base, rows, tuning, label("sft"))?;
+        Ok((policy, by.map(|(key, _)| key)))
+    }
+
+    /// The stage that chooses values for SFT on so many demonstrations, where `[sft.tuning]` is declared.
+    pub(super) fn sft_tuning(
+        &mut self,
+        start: &Start,
+        hyper: &Hyper,
+        rows: (&StageKey, usize),
+        label: String,
+    ) -> Result<Option<(StageKey, Option<usize>)>> {
+        let Some(tuning) = &hyper.choices.sft.tuning else { return Ok(None) };
+        let key = self.tuned_sft(start, hyper, rows, tuning, label)?;
+        Ok(Some((key, tuning.epochs.iter().copied().max())))
+    }
+
+    fn tuned_sft(
+        &mut self,
+        start: &Start,
+        hyper: &Hyper,
+        (demonstrations, count): (&StageKey, usize),
+        tuning: &TuningSettings,
+        label: String,
+    ) -> Result<StageKey> {
+        let stage = stage(hyper, tune::Method::Sft(hyper.sft.clone()), tuning);
+        let inputs = vec![("base".into(), start.base), ("demonstrations".into(), *demonstrations)];
+        let held_out = held_out(tuning, count);
+        let work = stage.work(start.texts(hyper), count - held_out, held_out);
+        self.add(tune::KIND, 1, &stage, inputs, Some(start.seed), label, work)
+    }
+
+    /// The stages that choose values for IQ-Learn, the last of which has the choice.
+    pub(super) fn iq_learn_tuning(&mut self, run: &Run) -> Result<Vec<StageKey>> {
+        let Some(tuning) = &run.hyper.choices.iq_learn.tuning else { return Ok(vec![]) };
+        let stage = stage(run.hyper, tune::Method::IqLearn(run.hyper.iq_learn.clone()), tuning);
+        let count = self.count(run.hyper);
+        self.behind_sft(run, &stage, &[], count - held_out(tuning, count))
+    }
+
+    /// The same for DPO on `count` pairs.
+    pub(super) fn dpo_tuning(&mut self, run: &Run, pairs: &[StageKey], count: usize) -> Result<Vec<StageKey>> {
+        let Some(tuning) = &run.hyper.choices.dpo.tuning else { return Ok(vec![]) };
+        let stage = stage(run.hyper, tune::Method::Dpo(run.hyper.dpo.clone()), tuning);
+        self.behind_sft(run, &stage, pairs, count)
+    }
+
+    /// `stage` on `rows` rows, from an SFT policy that has not seen the demonstrations which it holds out: the one that the
+    /// tuning of SFT made if it holds out the same, else one that is made for this alone, with SFT's fixed values.
+    fn behind_sft(&mut self, run: &Run, stage: &tune::Stage, pairs: &[StageKey], rows: usize) -> Result<Vec<StageKey>> {
+        let (hyper, label) = (run.hyper, |step: &str| run.label(step));
+        let same = hyper.choices.sft.tuning.as_ref().filter(|tuning| tuning.held_out == stage.tuning.held_out);
+        let (start, mut made_by) = match run.sft_tuning.filter(|_| same.is_some()) {
+            Some(shared) => (shared, vec![]),
+            None => {
+                let fixed = TuningSettings {
+                    epochs: vec![hyper.sft.epochs],
+                    learning_rates: vec![],
+                    lambdas: vec![],
+                    held_out: stage.tuning.held_out,
+                };
+                let rows = (&run.demonstrations, self.count(hyper));
+                let own = self.tuned_sft(run.start, hyper, rows, &fixed, label("tune from"))?;
+                (own, vec![own])
+            }
+        };
+        let mut inputs = vec![("policy".to_string(), start), ("demonstrations".to_string(), run.demonstrations)];
+        if matches!(stage.method, tune::Method::Dpo(_)) {
+            inputs.push(("reference".to_string(), start));
+            inputs.extend(numbered(pairs));
+        }
+        let work = stage.work(run.texts(), rows, held_out(&stage.tuning, self.count(hyper)));
+        made_by.push(self.add(tune::KIND, 1, stage, inputs, Some(run.start.seed), label("tune"), work)?);
+        Ok(made_by)
+    }
+
+    // --- As long as another method ---
+
+    /// Epochs of SFT that come to as many steps or operations as making the method that `sft.as_long_as` names.
+    fn epochs_as_long_as(&mut self, start: &Start, hyper: &Hyper) -> Result<Option<usize>> {
+        let Some(AsLongAs { method, unit }) = &hyper.choices.sft.as_long_as else { return Ok(None) };
+        let [steps, flops] = self.length(start, method)?;
+        let one = SftSettings { epochs: 1, ..hyper.sft.clone() };
+        let epoch = work::sft(start.texts(hyper), &one, self.count(hyper), Regime::from(&hyper.training));
+        let epochs = match unit {
+            Unit::Steps => steps / epoch.steps,
+            Unit::Flops => flops / epoch.flops,
+        };
+        Ok(Some(epochs.ceil().max(1.0) as usize))
+    }
+
+    /// Optimiser steps and operations of making the method called `id`, all its iterations together, as far as they are known
+    /// before anything runs.
+    fn length(&mut self, start: &Start, id: &str) -> Result<[f64; 2]> {
+        let place = (id.to_owned(), start.size.to_owned());
+        if let Some(length) = self.lengths.get(&place) {
+            return Ok(*length);
+        }
+        let mut all = self.study.methods.iter().chain(&self.study.references);
+        let Some(method) = all.find(|method| method.id == id) else {
+            return Err(Error::internal(format!("no method of the study is called `{id}`")));
+        };
+        let length = self.making(start, method)?;
+        self.lengths.insert(place, length);
+        Ok(length)
+    }
+
+    /// Plans the method apart from the study, and adds up what its stages will do.
+    fn making(&self, start: &Start, method: &MethodPlan) -> Result<[f64; 2]> {
+        let mut apart = Planner::empty(self.study, self.local, self.vocabulary);
+        let Some((size, model)) = self.study.sizes.iter().find(|(size, _)| size == start.size) else {
+            return Err(Error::internal(format!("no size of the study is called `{}`", start.size)));
+        };
+        let start = apart.start(size, model, start.cell, &method.hyper)?;
+        let run = apart.run(&start, method)?;
+        apart.method(&run)?;
+        let unknown = |why: &str| {
+            let error = format!("SFT cannot be as long as method `{}`: {why}", method.id);
+            Error::configuration(error)
+                .hint("let sft.as_long_as name a method whose steps are fixed before anything runs")
+        };
+        let own = apart.cells.iter().filter(|cell| cell.method == method.id);
+        let keys: BTreeSet<StageKey> = own.flat_map(|cell| cell.made_by.iter().copied()).collect();
+        let tunes = |key: &StageKey| apart.graph.get(key).is_some_and(|stage| stage.spec.kind == tune::KIND);
+        if keys.iter().any(tunes) {
+            return Err(unknown("its length is tuned"));
+        }
+        let works: Vec<&Work> = keys.iter().filter_map(|key| apart.works.get(key)).collect();
+        let [steps, flops] = [|work: &Work| work.steps, |work: &Work| work.flops]
+            .map(|value| works.iter().map(|work| value(work)).sum::<f64>());
+        if steps == 0.0 {
+            return Err(unknown("it takes no optimiser steps"));
+        }
+        Ok([steps, flops])
+    }
+}
+
+fn stage(hyper: &Hyper, method: tune::Method, tuning: &TuningSettings) -> tune::Stage {
+    let (generation, training) = (hyper.generation.clone(), hyper.training.clone());
+    tune::Stage { generation, method, training, tuning: tuning.clone() }
+}
+
+/// Demonstrations of `count` different prompts that are held out.
+fn held_out(tuning: &TuningSettings, count: usize) -> usize {
+    ((count as f64 * tuning.held_out).round() as usize).clamp(1, count.saturating_sub(1).max(1)).min(count)
+}
