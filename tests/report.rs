@@ -9,7 +9,7 @@ use polars::prelude::{CsvReadOptions, DataFrame, IntoColumn, NamedFrom, ParquetR
 use proptest::prelude::*;
 use touchstone::report::compare::{self, Sameness};
 use touchstone::report::{
-    self, Ablation, CellStatus, Claim, Cost, Curve, Items, MethodRow, Metric, Metrics, ReportInput, Status,
+    self, Ablation, CellStatus, Claim, Cost, Curve, Items, MethodRow, Metric, Metrics, ReportInput, Status, Tuning,
 };
 
 fn here(name: &str) -> PathBuf {
@@ -533,4 +533,40 @@ fn ties_stand_beside_what_they_count_half_in() {
     let page = fs::read_to_string(folder.join("report.md")).unwrap();
     assert!(page.contains("| ties |") && page.contains("| 0.125 |"), "{page}");
     assert!(page.matches("A tie counts one half").count() >= 2, "beside the table and at the end");
+}
+
+#[test]
+fn what_was_tuned_is_tabled_with_points_apart() {
+    let mut input = with_questions();
+    let tuning = |method: &str, seed, lambda, edges: &[&str]| Tuning {
+        method: method.into(),
+        size: "m".into(),
+        seed,
+        section: "iq_learn".into(),
+        epochs: 10,
+        learning_rate: 3e-4,
+        lambda,
+        held_out_log_likelihood: -5.8125,
+        edges: edges.iter().map(|edge| edge.to_string()).collect(),
+        tried: 7,
+        failed: 1,
+    };
+    assert!(!markdown(&input).contains("## Tuning"), "nothing was tuned");
+    input.tunings = vec![
+        tuning("sft-noise50", 1, None, &[]),
+        tuning("sft", 2, None, &[]),
+        tuning("sft", 1, Some(0.1), &["epochs", "lambdas"]),
+    ];
+    let files = written(&input);
+    let table = |name: &str| String::from_utf8(files[name].clone()).unwrap();
+    let (methods, points) = (table("tables/tuning.csv"), table("tables/tuning-points.csv"));
+    let seeds: Vec<&str> = methods.lines().skip(1).map(|line| line.split(',').nth(2).unwrap()).collect();
+    assert_eq!(seeds, ["1", "2"], "{methods}");
+    assert_eq!(points.lines().count(), 2, "{points}");
+    let page = table("report.md");
+    let shown = page.lines().filter(|line| line.contains("iq_learn")).collect::<Vec<_>>();
+    assert_eq!(shown.len(), 3, "{shown:?}");
+    assert!(shown[0].contains("| 0.100 | -5.812 | epochs, lambdas | 7 | 1 |"), "{}", shown[0]);
+    assert!(shown[1].contains("| n/a | -5.812 | - | 7 | 1 |"), "{}", shown[1]);
+    assert!(page.contains("## Tuning") && table("report.html").contains("<h2>Tuning</h2>"));
 }

@@ -448,7 +448,7 @@ fn without_a_search_nothing_is_planned_otherwise_than_before_there_was_one() {
     let of = |kind: &str| plan.graph.iter().filter(|stage| stage.spec.kind == kind).count();
     assert_eq!((of(tune::KIND), of(sft::KIND)), (0, 10));
     let sft = plan.graph.iter().find(|stage| stage.label == "sft/mini-1b/seed 1").unwrap();
-    assert_eq!(sft.key.short(), "SFTKEY");
+    assert_eq!(sft.key.short(), "ad03e389a1eb");
     let tuned = Plan::new(&study("tldr"), None).unwrap();
     let sft = tuned.graph.iter().find(|stage| stage.label == "sft/mini-1b/seed 1").unwrap();
     assert_eq!(
@@ -481,15 +481,15 @@ fn sft_is_as_long_as_the_method_that_it_names() {
     let own = plan.work(cell.made_by.last().unwrap()).flops;
     let epochs = settings("sft-flops")["sft"]["epochs"].as_f64().unwrap();
     assert!(own >= flops && own * (epochs - 1.0) / epochs < flops, "{own} for {flops} in {epochs} epochs");
-    // It need not run, and it does not.
-    let alone =
-        Selection { methods: vec!["sft".into(), "sft-steps".into(), "irl-eq10".into()], ..Selection::default() };
+    // The method that is named need not run: SPIN trains on 200, 400 and 400 pairs.
     let text = crate::experiment::SHIPPED.iter().find(|(name, _)| *name == "tldr").unwrap().1;
-    let text = text.replace("subject = \"irl\"", "subject = \"irl-eq10\"");
-    let alone = Experiment::parse("t.toml", &text).unwrap().resolve(&alone).unwrap();
-    let plan = Plan::new(&alone, None).unwrap();
-    assert!(plan.cells.iter().all(|cell| cell.method != "irl"));
-    assert!(plan.graph.iter().any(|stage| stage.spec.settings["sft"]["epochs"] == json!(steps.div_ceil(7))));
+    let text = text.replace("{ method = \"irl\", unit = \"steps\" }", "{ method = \"spin\", unit = \"steps\" }");
+    let methods = ["sft", "sft-steps", "irl"].map(String::from).to_vec();
+    let study = Experiment::parse("t.toml", &text).unwrap().resolve(&Selection { methods, ..Selection::default() });
+    let plan = Plan::new(&study.unwrap(), None).unwrap();
+    assert!(plan.graph.iter().all(|stage| stage.spec.kind != spin::KIND));
+    let epochs = (2 * (7 + 13 + 13_usize)).div_ceil(7);
+    assert!(plan.graph.iter().any(|stage| stage.spec.settings["sft"]["epochs"] == json!(epochs)));
 }
 
 #[test]
