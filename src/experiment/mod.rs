@@ -23,7 +23,7 @@ mod vocabulary;
 mod tests;
 
 pub use ablation::{Ablation, Axis, Line, Plane, Point};
-pub use claim::{Claim, Direction, RelativeTo, Versus};
+pub use claim::{Claim, Direction, RelativeTo, Role, Versus};
 pub use file::Experiment;
 pub use find::{SHIPPED, available};
 pub use hyper::{
