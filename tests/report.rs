@@ -351,9 +351,7 @@ fn a_point_is_in_the_questions_and_in_claims_and_nowhere_among_the_methods() {
     );
     // What is marked, corrected and drawn among the methods does not move when points come in.
     let (before, after) = (written(&fixture()), written(&with_questions()));
-    for name in
-        ["tables/reward.csv", "tables/differences-of-subject.csv", "tables/iterations.csv", "figures/gold_score.svg"]
-    {
+    for name in ["tables/reward.csv", "tables/iterations.csv", "figures/gold_score.svg"] {
         assert!(before[name] == after[name], "{name}");
     }
 }

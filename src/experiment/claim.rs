@@ -3,7 +3,7 @@
 use super::vocabulary::{Heuristic, Metric};
 use serde::{Deserialize, Serialize};
 
-pub use crate::stats::Direction;
+pub use crate::stats::{Direction, Role};
 
 /// A claim as the file has it.
 #[derive(Clone, Debug, Deserialize)]
@@ -12,7 +12,7 @@ pub(super) struct RawClaim {
     pub id: String,
     pub text: String,
     pub source: String,
-    pub metric: Metric,
+    pub metrics: Vec<Metric>,
     pub method: String,
     pub versus: String,
     pub relative_to: Option<RelativeTo>,
@@ -21,8 +21,9 @@ pub(super) struct RawClaim {
     pub direction: Direction,
     #[serde(default)]
     pub threshold: f64,
-    pub family: String,
+    pub role: Role,
     pub margin: f64,
+    pub margin_reason: Option<String>,
 }
 
 /// Two methods whose own difference is taken off the claim's: "loses less than".
@@ -51,7 +52,8 @@ pub struct Claim {
     pub text: String,
     /// Who makes it, and where.
     pub source: String,
-    pub metric: Metric,
+    /// Each is a comparison of its own; one for each decoding, for example.
+    pub metrics: Vec<Metric>,
     /// Id of the method that the claim is about.
     pub method: String,
     pub versus: Versus,
@@ -62,8 +64,16 @@ pub struct Claim {
     pub direction: Direction,
     /// The difference that has to be exceeded (or undercut), in units of the metric; 0 unless declared.
     pub threshold: f64,
-    /// Claims of one family share one correction for multiplicity.
-    pub family: String,
-    /// Differences smaller than this do not matter: the half-width of the equivalence test.
+    pub role: Role,
+    /// Differences smaller than this do not matter; 0: all do.
     pub margin: f64,
+    /// Why the margin is as large as it is.
+    pub margin_reason: Option<String>,
+}
+
+impl Claim {
+    /// How many comparisons it makes on `sizes`.
+    pub(super) fn comparisons<'a>(&self, sizes: impl IntoIterator<Item = &'a str>) -> usize {
+        sizes.into_iter().filter(|size| self.sizes.iter().any(|own| own == size)).count() * self.metrics.len()
+    }
 }

@@ -25,7 +25,7 @@ mod tests;
 
 pub use ablation::{Ablation, Axis, Line, Plane, Point};
 pub use choices::{AsLongAs, Choices, SftChoices, Tuned, Unit};
-pub use claim::{Claim, Direction, RelativeTo, Versus};
+pub use claim::{Claim, Direction, RelativeTo, Role, Versus};
 pub use file::Experiment;
 pub use find::{SHIPPED, available};
 pub use hyper::{

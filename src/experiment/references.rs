@@ -5,6 +5,7 @@ use super::claim::{Claim, Direction, RawClaim, Versus};
 use super::decode::suggestion;
 use super::file::Experiment;
 use super::hyper::ModelSettings;
+use super::layout::Better;
 use super::seeds::{SeedChoice, check as check_seeds};
 use super::tree::{Node, Place, Value};
 use super::vocabulary::Heuristic;
@@ -19,15 +20,16 @@ pub(super) fn claims(raw: Vec<RawClaim>, models: &BTreeMap<String, ModelSettings
         id: raw.id,
         text: raw.text,
         source: raw.source,
-        metric: raw.metric,
+        metrics: raw.metrics,
         method: raw.method,
         versus: Heuristic::from_name(&raw.versus).map_or(Versus::Method(raw.versus), Versus::Heuristic),
         relative_to: raw.relative_to,
         sizes: if raw.sizes.is_empty() { models.keys().cloned().collect() } else { raw.sizes },
         direction: raw.direction,
         threshold: raw.threshold,
-        family: raw.family,
+        role: raw.role,
         margin: raw.margin,
+        margin_reason: raw.margin_reason,
     };
     raw.into_iter().map(typed).collect()
 }
@@ -178,13 +180,26 @@ fn check_claim(experiment: &Experiment, claim: &Claim, node: &Node) -> Result<()
         "size",
         place(node, "sizes"),
     )?;
+    if claim.metrics.is_empty() {
+        return Err(place(node, "metrics").error("the claim names no metric"));
+    }
+    for (index, metric) in claim.metrics.iter().enumerate() {
+        if claim.metrics[..index].contains(metric) {
+            return Err(place(node, "metrics").error("the claim names a metric twice"));
+        }
+    }
+    let shown = |metric: &_| experiment.report.columns.iter().any(|column| column.metric == *metric);
+    if !claim.metrics.iter().all(shown) {
+        return Err(undeclared(place(node, "metrics")));
+    }
+    let of_reward = claim.metrics.iter().any(|metric| metric.of_reward());
     let learns =
         |id: &str| experiment.all_methods().any(|method| method.own.id == id && method.own.recipe.learns_reward());
     let no_reward = |id: &str, key| {
-        let message = format!("the claim's metric is one of learned rewards, and method `{id}` learns none");
+        let message = format!("a metric of the claim is one of learned rewards, and method `{id}` learns none");
         Err(place(node, key).error(message))
     };
-    if claim.metric.of_reward() && !learns(&claim.method) {
+    if of_reward && !learns(&claim.method) {
         return no_reward(&claim.method, "method");
     }
     match &claim.versus {
@@ -194,19 +209,33 @@ fn check_claim(experiment: &Experiment, claim: &Claim, node: &Node) -> Result<()
             if *id == claim.method {
                 return Err(place(node, "versus").error(format!("the claim compares `{id}` with itself")));
             }
-            if claim.metric.of_reward() && !learns(id) {
+            if of_reward && !learns(id) {
                 return no_reward(id, "versus");
             }
         }
-        Versus::Heuristic(_) if claim.metric.ranks_pairs() => {}
+        Versus::Heuristic(_) if claim.metrics.iter().all(|metric| metric.ranks_pairs()) => {}
         Versus::Heuristic(heuristic) => {
-            let message = format!("`{}` ranks pairs, which the claim's metric does not measure", heuristic.name());
+            let message = format!("`{}` ranks pairs, which a metric of the claim does not measure", heuristic.name());
             let hint = "compare with a heuristic on preference_accuracy or on_policy_accuracy";
             return Err(place(node, "versus").error(message).hint(hint));
         }
     }
+    check_direction(experiment, claim, node)
+}
+
+fn check_direction(experiment: &Experiment, claim: &Claim, node: &Node) -> Result<()> {
+    let improves = |metric| {
+        let column = experiment.report.columns.iter().find(|column| column.metric == metric);
+        column.is_some_and(|column| column.better == Better::Higher)
+    };
+    if claim.direction == Direction::NotWorse && !claim.metrics.iter().copied().all(improves) {
+        let message = "`not_worse` needs metrics of which more is better, by their [[report.column]]";
+        let hint = "for a metric of which less is better, exchange method and versus";
+        return Err(place(node, "direction").error(message).hint(hint));
+    }
     let expected = match claim.direction {
         Direction::Equivalent if claim.margin <= 0.0 => "above 0, or nothing would be equivalent",
+        Direction::NotWorse if claim.margin <= 0.0 => "above 0, or nothing would be small enough not to matter",
         _ if claim.margin < 0.0 => "0 or more",
         _ => return Ok(()),
     };

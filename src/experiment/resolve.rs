@@ -6,7 +6,7 @@
 use super::ablation::Ablation;
 use super::bounds::check_hyper;
 use super::choices::{self, MATCHED_METHOD};
-use super::claim::{Claim, Versus};
+use super::claim::{Claim, Role, Versus};
 use super::decode::{decode, nearest, suggestion};
 use super::file::{Experiment, Method, Part, Profile, Scale};
 use super::hyper::{Hyper, ModelSettings};
@@ -17,6 +17,8 @@ use super::tree::Node;
 use super::vocabulary::Recipe;
 use crate::data::world::WorldSettings;
 use crate::error::{Error, Result};
+use crate::stats::Design;
+use std::collections::BTreeSet;
 
 /// What to run of an experiment.
 #[derive(Clone, Debug)]
@@ -80,6 +82,9 @@ pub struct Study {
     pub claims: Vec<Claim>,
     /// Ids of the declared claims that it cannot, because a method or every size of theirs is not selected.
     pub untested_claims: Vec<String>,
+    /// How the primary claims are looked at, with all comparisons that the file declares for this scale, also those that this
+    /// selection does not test.
+    pub design: Design,
     pub report: ReportSettings,
 }
 
@@ -190,6 +195,7 @@ impl Experiment {
                 .hint(format!("add `{id}` to --methods or to the methods of profile `{}`", selection.profile)));
             }
         }
+        let design = Design::of(self.comparisons(scale, &sizes));
         let (claims, untested_claims) = self.claims(&methods, &sizes);
         Ok(Study {
             name: self.name.clone(),
@@ -211,6 +217,7 @@ impl Experiment {
             ablations,
             claims,
             untested_claims,
+            design,
             report: self.report.clone(),
         })
     }
@@ -322,6 +329,18 @@ impl Experiment {
             .collect();
         let declared = self.ablations.iter().flat_map(|declared| &declared.points);
         declared.filter(|point| wanted.contains(&point.own.id.as_str())).collect()
+    }
+
+    /// The primary comparisons declared for `scale`, of which a selection may test fewer, and for other sizes that are selected.
+    fn comparisons(&self, scale: &Part<Scale>, selected: &[(String, ModelSettings)]) -> usize {
+        let of_profiles = || self.profiles.values().flat_map(|profile| &profile.own.sizes);
+        let mut sizes: BTreeSet<&str> = match &scale.own.sizes {
+            Some(sizes) => sizes.iter().map(String::as_str).collect(),
+            None => of_profiles().map(String::as_str).collect(),
+        };
+        sizes.extend(selected.iter().map(|(size, _)| size.as_str()));
+        let primary = self.claims.iter().filter(|claim| claim.role == Role::Primary);
+        primary.map(|claim| claim.comparisons(sizes.iter().copied())).sum()
     }
 
     /// The claims that these methods and sizes can test, and the ids of the others.

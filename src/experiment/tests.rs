@@ -150,6 +150,25 @@ fn names_of_heuristics_are_their_serialised_form() {
 }
 
 #[test]
+fn a_design_counts_the_primary_comparisons_that_the_file_declares_for_its_scale() {
+    let of = |selection| resolve(TLDR, selection).design;
+    let all = of(Selection::default());
+    let primary = |claim: &&Claim| claim.role == Role::Primary;
+    let study = resolve(TLDR, Selection::default());
+    let tested: usize = study.claims.iter().filter(primary).map(|claim| claim.metrics.len() * claim.sizes.len()).sum();
+    assert_eq!((all.comparisons, all.looks.as_slice()), (tested, &[5, 10, 20, 40][..]));
+    assert!(tested > 0 && study.claims.iter().any(|claim| claim.role == Role::Exploratory));
+    // Whoever runs a part of it is held to all of it.
+    let part =
+        Selection { methods: vec!["sft".into(), "irl".into()], sizes: vec!["mini-1b".into()], ..Selection::default() };
+    assert_eq!(of(part), all);
+    assert_eq!(of(Selection { profile: "smoke".into(), ..Selection::default() }), all);
+    // A second metric is a comparison more at each size.
+    let two = TLDR.replacen("metrics = [\"gold\"]\nmethod", "metrics = [\"gold\", \"gold_greedy\"]\nmethod", 1);
+    assert_eq!(resolve(&two, Selection::default()).design.comparisons, tested + 2);
+}
+
+#[test]
 fn a_selection_narrows_a_study_and_its_claims() {
     let select = |methods: &[&str], sizes: &[&str]| Selection {
         methods: methods.iter().map(|id| id.to_string()).collect(),
@@ -198,7 +217,7 @@ fn unknown_keys_are_errors_wherever_they_stand() {
         ("model", "num_hidden_layers = 2", "hidden_layers = 2"),
         ("scale", "description = \"the embedded", "descripton = \"the embedded"),
         ("seeds", "default = [1", "defaults = [1"),
-        ("claim", "family = \"primary\"", "familly = \"primary\""),
+        ("claim", "role = \"primary\"", "rolle = \"primary\""),
         ("report", "baseline = ", "base_line = "),
         ("report_column", "decimals = 3", "digits = 3"),
         ("choice", "loss = \"eq11\"", "loss = \"eq12\""),
@@ -258,7 +277,7 @@ fn references_must_be_declared() {
     let snapshots = [
         ("claim_method", "method = \"irl-eq10\"", "method = \"irl-eq01\""),
         ("claim_versus", "versus = \"shorter\"", "versus = \"short\""),
-        ("claim_metric", "metric = \"gold_greedy\"\nmethod", "metric = \"gold_gready\"\nmethod"),
+        ("claim_metric", "metrics = [\"gold_greedy\"]\nmethod", "metrics = [\"gold_gready\"]\nmethod"),
         ("claim_size", "sizes = [\"mini-2.8b\"]\ndirection", "sizes = [\"mini-6.9b\"]\ndirection"),
         ("claim_itself", "versus = \"spin\"", "versus = \"irl\""),
         (
@@ -268,9 +287,17 @@ fn references_must_be_declared() {
         ),
         (
             "claim_heuristic_for_policy",
-            "metric = \"gold\"\nmethod = \"irl\"\nversus = \"sft\"",
-            "metric = \"gold\"\nmethod = \"irl\"\nversus = \"chance\"",
+            "metrics = [\"gold\"]\nmethod = \"irl\"\nversus = \"sft\"",
+            "metrics = [\"gold\"]\nmethod = \"irl\"\nversus = \"chance\"",
         ),
+        (
+            "claim_not_worse_of_what_is_not_better",
+            "metrics = [\"gold\"]\nmethod = \"irl\"\nversus = \"sft\"\ndirection = \"greater\"",
+            "metrics = [\"kl\"]\nmethod = \"irl\"\nversus = \"sft\"\ndirection = \"not_worse\"",
+        ),
+        ("claim_metric_twice", "metrics = [\"gold_greedy\"]\nmethod", "metrics = [\"gold\", \"gold\"]\nmethod"),
+        ("claim_without_metric", "metrics = [\"gold_greedy\"]\nmethod", "metrics = []\nmethod"),
+        ("claim_metric_undeclared", "metrics = [\"gold_greedy\"]\nmethod", "metrics = [\"surrogate_gap\"]\nmethod"),
         ("claim_twice", "id = \"irl-beats-spin\"", "id = \"irl-beats-sft\""),
         ("method_twice", "id = \"spin\"", "id = \"irl\""),
         ("method_identifier", "id = \"irl-eq10\"", "id = \"irl eq10\""),

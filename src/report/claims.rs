@@ -1,137 +1,268 @@
-//! Declared claims against the runs: one test per claim and size, corrected within the claim's family.
-
-use std::collections::BTreeMap;
+//! Declared claims against the runs: one comparison per claim, metric and size. Those of primary claims get a verdict from
+//! intervals that hold for all of them together, those of exploratory ones a suggestion.
 
 use super::contrast::Contrast;
+use super::exploratory::{Exploratory, Test};
 use super::format;
-use super::input::Claim;
+use super::input::{Claim, Direction, Role};
+use super::table::Cell;
 use super::view::{View, methods_of};
-use crate::error::Result;
-use crate::stats::{Answers, Paired, Verdict, adjust_defined, holm, verdict};
+use crate::error::{Error, Result};
+use crate::stats::{self, Finding, Forecast, Hypothesis, Verdict};
 
-/// A claim and what became of it at each size it speaks of.
+/// A claim and what became of each of its comparisons.
 pub struct Judged<'a> {
     pub claim: &'a Claim,
     pub parts: Vec<Part<'a>>,
 }
 
-/// A claim at one size.
+/// A claim on one metric at one size.
 pub struct Part<'a> {
     pub contrast: Contrast<'a>,
-    /// The contrast less the claim's threshold: what is tested.
-    pub tested: Option<Paired>,
-    /// What may come out of it; nothing where nothing is tested.
-    pub answers: Option<Answers>,
-    /// Holm-adjusted within the family, over all its claims and sizes.
-    pub p_adjusted: Option<f64>,
-    /// `None` where no seed has both methods, so that there is nothing to judge.
-    pub verdict: Option<Verdict>,
+    pub reply: Reply,
 }
 
-/// Judges every claim, in the order of declaration.
+/// What the runs say about a comparison.
+pub enum Reply {
+    /// No seed has both methods.
+    NoData,
+    Primary(Finding),
+    Exploratory(Exploration),
+}
+
+/// What an exploratory comparison is tested by.
+pub struct Exploration {
+    /// Its place among all exploratory tests; `None` where p is undefined.
+    pub test: Option<Test>,
+    /// p adjusted over all exploratory tests of the page.
+    pub q: Option<f64>,
+    /// The mean difference less the threshold.
+    pub distance: f64,
+}
+
+/// Judges every claim, in the order of declaration. Exploratory ones are without q until [`explain`] adds it.
+///
+/// # Errors
+/// More primary comparisons than the design declares.
 pub fn judge<'a>(view: &View<'a>) -> Result<Vec<Judged<'a>>> {
     let mut judged = Vec::new();
     for claim in &view.input.claims {
-        let metric = view.metric(&claim.metric)?;
-        let parts = sizes(view, claim)
-            .into_iter()
-            .map(|size| {
+        let mut parts = Vec::new();
+        for metric in &claim.metrics {
+            let metric = view.metric(metric)?;
+            for size in sizes(view, claim, &metric.id) {
                 let contrast = Contrast::of_claim(view, metric, size, claim)?;
-                let tested = contrast.beyond(view, claim.threshold)?;
-                let answers = tested.as_ref().map(|tested| Answers::to(tested, claim.direction, claim.margin));
-                Ok(Part { contrast, tested, answers, p_adjusted: None, verdict: None })
-            })
-            .collect::<Result<Vec<_>>>()?;
+                let reply = reply(view, claim, &contrast)?;
+                parts.push(Part { contrast, reply });
+            }
+        }
         judged.push(Judged { claim, parts });
     }
-    correct(&mut judged);
-    let alpha = view.alpha();
-    for Judged { claim, parts } in &mut judged {
-        for part in parts {
-            let judge = |paired| verdict(paired, part.p_adjusted, claim.direction, claim.margin, alpha);
-            part.verdict = part.tested.as_ref().map(judge);
-        }
+    let primary = judged.iter().filter(|it| it.claim.role == Role::Primary);
+    let tested: usize = primary.map(|it| it.parts.len()).sum();
+    let declared = view.design().comparisons;
+    if tested > declared {
+        return Err(Error::configuration(format!(
+            "{tested} primary comparisons are tested, the design declares {declared}"
+        ))
+        .hint("`comparisons` counts each metric and size of each primary claim"));
     }
     Ok(judged)
 }
 
+/// Adds to exploratory comparisons what they are worth among all exploratory tests.
+pub fn explain(judged: &mut [Judged], exploratory: &Exploratory) {
+    for part in judged.iter_mut().flat_map(|it| &mut it.parts) {
+        if let Reply::Exploratory(it) = &mut part.reply {
+            it.q = it.test.as_ref().and_then(|test| exploratory.q(test));
+        }
+    }
+}
+
 /// The sizes a claim speaks of: its own, or all at which its methods were planned and can have the metric. Where there
 /// is no such size it speaks of all, and each says that there are no data.
-fn sizes<'v>(view: &'v View, claim: &Claim) -> Vec<&'v str> {
+fn sizes<'v>(view: &'v View, claim: &Claim, metric: &str) -> Vec<&'v str> {
     let all = || view.sizes.iter().map(String::as_str);
     if let Some(only) = &claim.size {
         return all().filter(|size| size == only).collect();
     }
-    let has = |method: &str, size: &str| view.belongs(method, size, &[&claim.metric]);
+    let has = |method: &str, size: &str| view.belongs(method, size, &[metric]);
     let both: Vec<&str> = all().filter(|size| methods_of(claim).all(|method| has(method, size))).collect();
     if both.is_empty() { all().collect() } else { both }
 }
 
-/// Holm's correction within each family.
-fn correct(judged: &mut [Judged]) {
-    let mut families: BTreeMap<&str, Vec<&mut Part>> = BTreeMap::new();
-    for it in judged {
-        families.entry(&it.claim.family).or_default().extend(it.parts.iter_mut());
+fn reply(view: &View, claim: &Claim, contrast: &Contrast) -> Result<Reply> {
+    let Some(beyond) = contrast.beyond(view, claim.threshold)? else { return Ok(Reply::NoData) };
+    let [a, b] = contrast.sides(view);
+    if claim.role == Role::Primary {
+        let hypothesis = Hypothesis { direction: claim.direction, threshold: claim.threshold, margin: claim.margin };
+        return Ok(stats::assess(&a, &b, &hypothesis, view.design())?.map_or(Reply::NoData, Reply::Primary));
     }
-    for parts in families.into_values() {
-        let raw: Vec<Option<f64>> = parts.iter().map(|part| part.p()).collect();
-        for (part, adjusted) in parts.into_iter().zip(adjust_defined(&raw, holm)) {
-            part.p_adjusted = adjusted;
-        }
-    }
+    let shifted: Vec<f64> = b.iter().map(|value| value + claim.threshold).collect();
+    let p = match (claim.direction, claim.margin) {
+        (Direction::Greater | Direction::Less, _) | (_, None) => beyond.p,
+        (Direction::Equivalent, Some(margin)) => stats::tost(&a, &shifted, margin, view.alpha())?.p,
+        (Direction::NotWorse, Some(margin)) => stats::tost(&a, &shifted, margin, view.alpha())?.p_lower,
+    };
+    let what = format!("{:?}, threshold {}, margin {:?}", claim.direction, claim.threshold, claim.margin);
+    let plain = matches!(claim.direction, Direction::Greater | Direction::Less) && claim.threshold == 0.0;
+    let test = p.map(|p| Test::of_contrast(contrast, p, if plain { "" } else { &what }));
+    Ok(Reply::Exploratory(Exploration { test, q: None, distance: beyond.difference.point }))
 }
 
 impl Part<'_> {
-    /// Raw p of the likelier answer, where defined.
-    pub fn p(&self) -> Option<f64> {
-        self.answers.and_then(|answers| answers.p())
+    /// What was found of a primary comparison.
+    pub fn finding(&self) -> Option<&Finding> {
+        match &self.reply {
+            Reply::Primary(finding) => Some(finding),
+            Reply::NoData | Reply::Exploratory(_) => None,
+        }
     }
 
-    /// The verdict in words.
-    pub fn words(&self) -> String {
-        match self.verdict {
-            None => "no data: no seed has both methods".to_owned(),
-            Some(Verdict::Inconclusive { .. }) if self.tested.is_some_and(|tested| tested.sd == Some(0.0)) => {
-                "inconclusive: the difference is the same under every seed, and without spread there is no test"
-                    .to_owned()
-            }
-            Some(verdict) => words(verdict),
+    /// What is known of an exploratory one.
+    pub fn exploration(&self) -> Option<&Exploration> {
+        match &self.reply {
+            Reply::Exploratory(exploration) => Some(exploration),
+            Reply::NoData | Reply::Primary(_) => None,
         }
+    }
+
+    fn verdict(&self) -> Option<Verdict> {
+        self.finding().and_then(|finding| finding.verdict)
     }
 }
 
 impl Judged<'_> {
-    /// The verdict on the claim as a whole: what all its sizes say together. It is supported only where it is supported
-    /// at every size, and contradicted as soon as it is contradicted at one.
-    pub fn overall(&self) -> &'static str {
-        let verdicts: Vec<Option<Verdict>> = self.parts.iter().map(|part| part.verdict).collect();
-        let all = |wanted| !verdicts.is_empty() && verdicts.iter().all(|verdict| *verdict == Some(wanted));
-        if verdicts.iter().all(Option::is_none) {
-            "no data"
-        } else if all(Verdict::Supported) {
-            "supported"
-        } else if verdicts.contains(&Some(Verdict::Contradicted)) {
-            "contradicted"
-        } else if all(Verdict::Equivalent) {
-            "equivalent within the margin"
-        } else if verdicts.contains(&Some(Verdict::Supported)) {
-            "supported in part"
-        } else {
-            "inconclusive"
+    /// The answer to one of its comparisons in words.
+    pub fn words(&self, view: &View, part: &Part) -> String {
+        match &part.reply {
+            Reply::NoData => "no data: no seed has both methods".to_owned(),
+            Reply::Primary(finding) => words(finding, self.claim.direction, view.design().most()),
+            Reply::Exploratory(it) => match (it.suggestion(self.claim, view.alpha()), it.q) {
+                (Some(what), q) => format!("suggests: {what} (q = {})", Cell::Probability(q).show()),
+                (None, Some(_)) => "no sign".to_owned(),
+                (None, None) if it.test.is_none() => "no test: there is no spread over seeds".to_owned(),
+                (None, None) => "not tested".to_owned(),
+            },
+        }
+    }
+
+    /// The verdict on the claim as a whole: what all its comparisons say together. It is supported only where it is supported
+    /// on every metric at every size; where they disagree, it says by what the answer depends.
+    pub fn overall(&self, view: &View) -> String {
+        if self.parts.iter().all(|part| matches!(part.reply, Reply::NoData)) {
+            return "no data".to_owned();
+        }
+        if self.claim.role == Role::Exploratory {
+            let answer = |part: &Part| {
+                let suggestion = part.exploration()?.suggestion(self.claim, view.alpha());
+                Some(suggestion.map_or("no sign".to_owned(), |what| format!("suggests {what}")))
+            };
+            let answers: Vec<Option<String>> = self.parts.iter().map(answer).collect();
+            return match &answers[..] {
+                [Some(first), rest @ ..] if rest.iter().all(|it| it.as_ref() == Some(first)) => {
+                    format!("exploratory: {first}")
+                }
+                _ => format!("exploratory: depends on the {}", self.what_matters(|part| answer(part))),
+            };
+        }
+        let verdicts: Vec<Option<Verdict>> = self.parts.iter().map(Part::verdict).collect();
+        let mut decided: Vec<Verdict> = Vec::new();
+        for verdict in verdicts.iter().flatten().filter(|verdict| **verdict != Verdict::Inconclusive) {
+            if !decided.contains(verdict) {
+                decided.push(*verdict);
+            }
+        }
+        match decided[..] {
+            [] if verdicts.iter().all(Option::is_none) => "no verdict".to_owned(),
+            [] => "inconclusive".to_owned(),
+            [Verdict::Contradicted] => "contradicted".to_owned(),
+            [one] if verdicts.iter().all(|verdict| *verdict == Some(one)) => name(one, self.claim.direction).to_owned(),
+            [Verdict::Supported] => "supported in part".to_owned(),
+            [_] => "inconclusive".to_owned(),
+            [_, ..] => {
+                let open = |part: &Part| part.verdict().filter(|verdict| *verdict != Verdict::Inconclusive);
+                format!("depends on the {}", self.what_matters(open))
+            }
+        }
+    }
+
+    /// By what the answers that are there differ: metric, size or both. Metrics of which the shortest name begins all others are one
+    /// quantity under several decodings.
+    fn what_matters<T: PartialEq>(&self, answer: impl Fn(&Part) -> Option<T>) -> &'static str {
+        let differ = |same: fn(&Contrast, &Contrast) -> bool| {
+            let pairs = self.parts.iter().flat_map(|one| self.parts.iter().map(move |other| (one, other)));
+            pairs
+                .filter(|(one, other)| same(&one.contrast, &other.contrast))
+                .any(|(one, other)| matches!((answer(one), answer(other)), (Some(one), Some(other)) if one != other))
+        };
+        let by_metric = differ(|one, other| one.size == other.size);
+        let by_size = differ(|one, other| one.metric.id == other.metric.id);
+        let metrics = &self.claim.metrics;
+        let shortest = metrics.iter().min_by_key(|id| id.len());
+        let decodings = shortest.is_some_and(|stem| metrics.iter().all(|id| id.starts_with(stem.as_str())));
+        match (by_metric, by_size, decodings) {
+            (true, false, true) => "decoding",
+            (true, false, false) => "metric",
+            (false, true, _) => "size",
+            (_, _, true) => "decoding and the size",
+            (_, _, false) => "metric and the size",
         }
     }
 }
 
-fn words(verdict: Verdict) -> String {
+impl Exploration {
+    /// Into which direction the runs point; `None` where they do not.
+    fn suggestion(&self, claim: &Claim, alpha: f64) -> Option<String> {
+        self.q.filter(|q| *q < alpha)?;
+        let beyond = match claim.threshold {
+            0.0 => String::new(),
+            threshold => format!(" than {threshold:+}"),
+        };
+        Some(match claim.direction {
+            Direction::Equivalent => "within the margin".to_owned(),
+            Direction::NotWorse => "not worse by the margin".to_owned(),
+            Direction::Greater | Direction::Less if self.distance > 0.0 => format!("higher{beyond}"),
+            Direction::Greater | Direction::Less => format!("lower{beyond}"),
+        })
+    }
+}
+
+/// A verdict in plain words.
+pub fn name(verdict: Verdict, direction: Direction) -> &'static str {
     match verdict {
-        Verdict::Supported => "supported".to_owned(),
-        Verdict::Contradicted => "contradicted".to_owned(),
-        Verdict::Equivalent => "equivalent within the margin".to_owned(),
-        Verdict::Inconclusive { seeds_needed: Some(n) } => {
-            format!("inconclusive: about {} in all would decide", format::count(n, "seed"))
+        Verdict::Supported => "supported",
+        Verdict::Contradicted => "contradicted",
+        Verdict::Equivalent => "equivalent within the margin",
+        Verdict::NotByMargin if direction == Direction::Less => "not lower by more than the margin",
+        Verdict::NotByMargin => "not higher by more than the margin",
+        Verdict::Inconclusive => "inconclusive",
+    }
+}
+
+fn words(finding: &Finding, direction: Direction, most: usize) -> String {
+    let Some(verdict) = finding.verdict else {
+        return match finding.n {
+            0 | 1 => "no verdict: one seed shows no spread".to_owned(),
+            _ => "no verdict: the difference is the same under every seed, and without spread there is no test"
+                .to_owned(),
+        };
+    };
+    let name = name(verdict, direction);
+    let Some(Forecast { plug_in, cautious }) = finding.forecast else { return name.to_owned() };
+    match (plug_in, cautious) {
+        _ if finding.n >= most => format!("{name} at the last look"),
+        (Some(likely), Some(later)) if likely == later => {
+            format!("{name}: the look at {} would probably decide", format::count(likely, "seed"))
         }
-        Verdict::Inconclusive { seeds_needed: None } => {
-            "inconclusive: the spread seen does not say how many seeds would decide".to_owned()
-        }
+        (Some(likely), Some(later)) => format!(
+            "{name}: the look at {} would probably decide, that at {later} if the spread is larger than seen",
+            format::count(likely, "seed")
+        ),
+        (Some(likely), None) => format!(
+            "{name}: the look at {} would probably decide, none if the spread is larger than seen",
+            format::count(likely, "seed")
+        ),
+        (None, _) => format!("{name}: probably not decided by the last look, at {}", format::count(most, "seed")),
     }
 }

@@ -2,8 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use super::exploratory::Test;
 use super::input::{BySeed, Cost, CostRole, MetricColumn};
 use super::view::View;
+use crate::error::Result;
+use crate::stats::{Paired, paired};
 
 /// What can be spent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -154,6 +157,81 @@ pub fn matched(ours: &BTreeMap<i64, Track>, theirs: &BTreeMap<i64, Track>) -> Op
     let both = |(ours, theirs): &(&Track, &Track)| Some((value(ours, our_iteration)?, value(theirs, their_iteration)?));
     let (ours, theirs) = shared.iter().filter_map(both).unzip();
     Some(Matched { budget, our_iteration, their_iteration, ours, theirs })
+}
+
+/// The subject and another method at the same cost of one resource, on the primary metric.
+#[derive(Clone, Debug)]
+pub struct MatchedPair {
+    pub resource: Resource,
+    pub metric: String,
+    pub size: String,
+    pub method: String,
+    pub versus: String,
+    /// Pairs of seeds that were planned.
+    pub planned: usize,
+    pub found: Option<Matched>,
+    /// Of what was found, paired by seed.
+    pub difference: Option<Paired>,
+    /// What whole runs cost under the seeds that both have.
+    pub ours: Vec<f64>,
+    pub theirs: Vec<f64>,
+}
+
+impl MatchedPair {
+    /// The test of no difference, where there is one.
+    pub fn test(&self) -> Option<Test> {
+        let p = self.difference?.p?;
+        Some(Test::new(&self.metric, &self.size, &self.method, &self.versus, p))
+    }
+}
+
+/// The mean of what whole runs cost; `None` without any.
+pub fn mean_total(costs: &[f64]) -> Option<f64> {
+    (!costs.is_empty()).then(|| costs.iter().sum::<f64>() / costs.len() as f64)
+}
+
+/// The subject beside each other method for the same cost: by resource, then by size. What has no costs is left out.
+pub fn matched_pairs(view: &View, spending: &Spending) -> Result<Vec<MatchedPair>> {
+    let metric = view.metric(&view.layout().primary)?;
+    let subject = view.layout().subject.as_str();
+    let mut pairs = Vec::new();
+    for resource in Resource::ALL {
+        for size in &view.sizes {
+            let ours = spending.tracks(view, metric, subject, size, resource);
+            for method in view.main_methods().filter(|row| row.id != subject) {
+                let theirs = spending.tracks(view, metric, &method.id, size, resource);
+                if ours.is_empty() || theirs.is_empty() {
+                    continue;
+                }
+                let found = matched(&ours, &theirs);
+                let difference = match &found {
+                    Some(found) if !found.ours.is_empty() => Some(paired(&found.ours, &found.theirs, view.level())?),
+                    _ => None,
+                };
+                let [metric, size, method_id, versus] =
+                    [&metric.id, size, &view.layout().subject, &method.id].map(String::clone);
+                let planned = view.planned(subject, &size).min(view.planned(&versus, &size));
+                let whole = |tracks: &BTreeMap<i64, Track>, others: &BTreeMap<i64, Track>| -> Vec<f64> {
+                    let shared = tracks.iter().filter(|(seed, _)| others.contains_key(seed));
+                    shared.filter_map(|(_, track)| Some(track.last()?.spent)).collect()
+                };
+                let (our_costs, their_costs) = (whole(&ours, &theirs), whole(&theirs, &ours));
+                pairs.push(MatchedPair {
+                    resource,
+                    metric,
+                    size,
+                    method: method_id,
+                    versus,
+                    planned,
+                    found,
+                    difference,
+                    ours: our_costs,
+                    theirs: their_costs,
+                });
+            }
+        }
+    }
+    Ok(pairs)
 }
 
 /// Per iteration, what had been spent at its end in the mean over the seeds that have it.

@@ -2,10 +2,12 @@
 
 use comfy_table::{CellAlignment, Table as Grid, TableComponent, presets};
 
+use super::compute::Spending;
+use super::exploratory::Comparisons;
 use super::input::{ReportInput, TableKind};
 use super::table::{Cell, Mark, Table};
 use super::view::View;
-use super::{claims, format, prose, tables};
+use super::{format, prose, tables};
 use crate::error::Result;
 
 /// Cells, verdicts and the primary table; plain text without colours.
@@ -15,10 +17,10 @@ use crate::error::Result;
 pub fn console(input: &ReportInput) -> Result<String> {
     let view = View::new(input)?;
     let mut text = format!("{}\ncells: {}\n", view.header().title, prose::total(&view));
-    let judged = claims::judge(&view)?;
-    if !judged.is_empty() {
+    if !view.input.claims.is_empty() {
+        let comparisons = Comparisons::new(&view, &Spending::new(&view))?;
         text.push('\n');
-        text.push_str(&verdicts(&view, &judged)?);
+        text.push_str(&verdicts(&view, &comparisons)?);
     }
     let primary = &view.layout().primary;
     let table =
@@ -34,10 +36,9 @@ pub fn console(input: &ReportInput) -> Result<String> {
     Ok(text)
 }
 
-fn verdicts(view: &View, judged: &[claims::Judged]) -> Result<String> {
-    let table = tables::claims(view, judged)?;
-    let wanted = ["claim", "size", "difference", "p_holm", "verdict"];
-    Ok(draw(&table, &wanted))
+fn verdicts(view: &View, comparisons: &Comparisons) -> Result<String> {
+    let table = tables::claims(view, &comparisons.claims, &comparisons.companions)?;
+    Ok(draw(&table, &["claim", "contrast", "size", "difference", "verdict"]))
 }
 
 /// Size, method and the primary metric, with the marks as signs that any terminal has.

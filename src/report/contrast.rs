@@ -168,6 +168,22 @@ impl<'a> Contrast<'a> {
         Ok(Some(comparison))
     }
 
+    /// The seeds that all its methods have, in the order in which the study runs them; one that it does not plan comes last.
+    pub fn seeds(&self, view: &View) -> Vec<i64> {
+        let of = |method| view.metrics().last(method, &self.size, &self.metric.id);
+        let mut seeds = shared(self.methods().into_iter().map(of));
+        view.in_order(&mut seeds);
+        seeds
+    }
+
+    /// The values of both sides under these [`seeds`](Self::seeds).
+    pub fn sides(&self, view: &View) -> [Vec<f64>; 2] {
+        let of = |method: &&str| view.metrics().last(method, &self.size, &self.metric.id);
+        let [added, subtracted] = [self.added(), self.subtracted()].map(|ids| ids.iter().map(of).collect::<Vec<_>>());
+        let seeds = self.seeds(view);
+        [added, subtracted].map(|side| seeds.iter().map(|seed| side.iter().map(|values| values[seed]).sum()).collect())
+    }
+
     /// Raw two-sided p, where defined.
     pub fn p(&self) -> Option<f64> {
         self.paired.and_then(|paired| paired.p)
@@ -178,8 +194,7 @@ impl<'a> Contrast<'a> {
 ///
 /// The best is found in the data, so every pair of methods with values counts in the correction, at every size: the best
 /// is separated from another method when the Holm-adjusted p of their paired test is below α. Separated from every
-/// other, it is marked so; otherwise it and all it is not separated from are marked as tied. This family contains those
-/// of the tables of differences on the same metric, so what is bold here is separated there.
+/// other, it is marked so; otherwise it and all it is not separated from are marked as tied.
 pub fn marks(view: &View, metric: &MetricColumn, column: &[(&str, Vec<&str>)]) -> Result<Vec<Vec<Mark>>> {
     let mut marks: Vec<Vec<Mark>> = column.iter().map(|(_, methods)| vec![Mark::None; methods.len()]).collect();
     if metric.better == Better::Neither {

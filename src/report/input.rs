@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 pub use super::metrics::{BySeed, Metric, Metrics};
-pub use crate::stats::Direction;
+pub use crate::stats::{Design, Direction, Role};
 
 /// Everything one report shows.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -16,6 +16,8 @@ pub struct ReportInput {
     pub costs: Vec<Cost>,
     #[serde(default)]
     pub claims: Vec<Claim>,
+    /// How primary claims are looked at.
+    pub design: Design,
     pub layout: Layout,
     #[serde(default)]
     pub curves: Vec<Curve>,
@@ -112,7 +114,8 @@ pub struct Claim {
     pub text: String,
     /// Who makes or doubts it: "abstract", "review R3", …
     pub source: String,
-    pub metric: String,
+    /// Each is a comparison of its own.
+    pub metrics: Vec<String>,
     pub method: String,
     pub versus: String,
     /// One size, or `None` for all: the claim then has to hold at each of them.
@@ -122,10 +125,12 @@ pub struct Claim {
     /// The difference that has to be exceeded (or undercut), in the metric's units.
     #[serde(default)]
     pub threshold: f64,
-    /// Claims of one family are corrected for multiplicity together.
-    pub family: String,
-    /// Differences within ± this margin count as equivalent; in the metric's units.
+    pub role: Role,
+    /// Differences within ± this margin do not matter; in the metric's units.
     pub margin: Option<f64>,
+    /// Why the margin is as large as it is.
+    #[serde(default)]
+    pub margin_reason: Option<String>,
     /// Another difference that `method − versus` is compared with, as in "degrades less than".
     #[serde(default)]
     pub relative_to: Option<RelativeTo>,
@@ -153,9 +158,12 @@ pub struct Layout {
     #[serde(default)]
     pub sizes: Vec<SizeLabel>,
     pub metrics: Vec<MetricColumn>,
-    /// The metric on which the experiment is decided; its comparisons form the primary family.
+    /// The metric on which the experiment is decided.
     pub primary: String,
     pub tables: Vec<TableSpec>,
+    /// When a run counts as collapsed; `None`: nothing is said of collapses.
+    #[serde(default)]
+    pub collapses: Option<CollapseRule>,
     /// Confidence level of every interval.
     #[serde(default = "default_level")]
     pub level: f64,
@@ -163,6 +171,20 @@ pub struct Layout {
 
 fn default_level() -> f64 {
     0.95
+}
+
+/// A run has collapsed if its metric ends further below the median of its method and size, or below that of the baseline under the same
+/// seed, than `drop`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CollapseRule {
+    /// Of which more is better.
+    pub metric: String,
+    /// In the metric's units.
+    pub drop: f64,
+    /// Methods that do not start from the baseline, so that they are held to their median alone.
+    #[serde(default)]
+    pub own_start: Vec<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -7,12 +7,15 @@
 //! same input gives the same bytes, whatever the order of its rows, so there is no date in a report.
 
 mod claims;
+mod collapse;
 pub mod compare;
 mod compute;
 mod console;
 mod contrast;
 mod crossing;
 mod curve;
+mod dominance;
+mod exploratory;
 mod figures;
 mod files;
 mod format;
@@ -22,6 +25,7 @@ mod markdown;
 mod metrics;
 mod page;
 mod prose;
+mod robust;
 mod save;
 pub mod snapshot;
 mod summary;
@@ -34,14 +38,15 @@ mod simulation;
 
 pub use console::console;
 pub use input::{
-    Ablation, AblationLine, AblationPoint, AxisScale, Better, BySeed, CellStatus, Claim, Cost, CostRole, Curve,
-    CurveLine, Direction, Header, Items, Layout, MethodRow, Metric, MetricColumn, Metrics, RelativeTo, ReportInput,
-    SizeLabel, Status, TableKind, TableSpec, Tuning,
+    Ablation, AblationLine, AblationPoint, AxisScale, Better, BySeed, CellStatus, Claim, CollapseRule, Cost, CostRole,
+    Curve, CurveLine, Design, Direction, Header, Items, Layout, MethodRow, Metric, MetricColumn, Metrics, RelativeTo,
+    ReportInput, Role, SizeLabel, Status, TableKind, TableSpec, Tuning,
 };
 pub use save::{check_place, write};
 
 use crate::error::Result;
 use compute::Spending;
+use exploratory::Comparisons;
 use figures::{Figure, Figures};
 use table::Table;
 use tables::Question;
@@ -50,8 +55,10 @@ use view::View;
 /// Everything a report shows, before any format.
 struct Content<'a> {
     cells: Table,
-    claims: Vec<claims::Judged<'a>>,
+    comparisons: Comparisons<'a>,
     claims_table: Table,
+    robust: Table,
+    collapses: Table,
     /// One for each table of the layout, with its kind.
     results: Vec<(TableKind, Table)>,
     differences: [Table; 2],
@@ -85,28 +92,31 @@ struct Drawn<'a> {
 
 impl<'a> Content<'a> {
     fn assemble(view: &View<'a>) -> Result<Self> {
-        let claims = claims::judge(view)?;
-        let claims_table = tables::claims(view, &claims)?;
         let spending = Spending::new(view);
+        let comparisons = Comparisons::new(view, &spending)?;
+        let Comparisons { claims, companions, differences: [to_baseline, of_subject], matched, collapses, exploratory } =
+            &comparisons;
         let results = view.layout().tables.iter().map(|spec| Ok((spec.kind, tables::results(view, spec)?)));
         Ok(Self {
             cells: tables::cells(view),
-            claims,
-            claims_table,
+            claims_table: tables::claims(view, claims, companions)?,
+            robust: tables::robust(view, claims, companions),
+            collapses: tables::collapses(view, collapses, exploratory)?,
             results: results.collect::<Result<_>>()?,
             differences: [
-                tables::differences(view, Question::AgainstBaseline)?,
-                tables::differences(view, Question::SubjectAgainstEach)?,
+                tables::differences(view, Question::AgainstBaseline, to_baseline, exploratory),
+                tables::differences(view, Question::SubjectAgainstEach, of_subject, exploratory),
             ],
             iterations: tables::iterations(view)?,
             iteration_costs: tables::iteration_costs(view, &spending)?,
             spent: tables::spent(view, &spending)?,
-            matched_compute: tables::matched_compute(view, &spending)?,
+            matched_compute: tables::matched_compute(view, matched, exploratory)?,
             costs: tables::costs(view),
             tunings: tables::tunings(view),
             figures: Figures::draw(view, &spending)?,
             ablations: view.input.ablations.iter().map(|it| Answer::new(view, it)).collect::<Result<_>>()?,
             curves: view.input.curves.iter().map(|it| Drawn::new(view, it)).collect::<Result<_>>()?,
+            comparisons,
         })
     }
 
@@ -116,7 +126,7 @@ impl<'a> Content<'a> {
 
     fn tables(&self) -> impl Iterator<Item = &Table> {
         let results = self.results.iter().map(|(_, table)| table);
-        [&self.cells, &self.claims_table]
+        [&self.cells, &self.claims_table, &self.robust, &self.collapses]
             .into_iter()
             .chain(results)
             .chain(&self.differences)

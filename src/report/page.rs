@@ -72,7 +72,7 @@ struct ClaimLine {
     id: String,
     text: String,
     source: String,
-    overall: &'static str,
+    overall: String,
 }
 
 /// Fills `template` in.
@@ -118,9 +118,12 @@ fn values(view: &View, content: &Content, markup: &dyn Markup) -> Result<Value> 
         total => prose::total(view),
         cells => whole(&content.cells, markup),
         mishaps => prose::mishaps(view).iter().map(plain).collect::<Vec<_>>(),
-        claims => content.claims.iter().map(|claim| claim_line(claim, markup)).collect::<Vec<_>>(),
+        claims => content.comparisons.claims.iter().map(|claim| claim_line(view, claim, markup)).collect::<Vec<_>>(),
         claims_intro => markup.prose(&prose::claims(view)),
         claims_table => whole(&content.claims_table, markup),
+        robust => whole(&content.robust, markup),
+        robust_rows => content.robust.rows.len(),
+        collapses => cut(&content.collapses, "size"),
         policy => results(TableKind::Policy),
         reward => results(TableKind::Reward),
         diagnostics => results(TableKind::Diagnostics),
@@ -132,7 +135,7 @@ fn values(view: &View, content: &Content, markup: &dyn Markup) -> Result<Value> 
         questions_intro => markup.prose(&prose::questions(view)),
         questions => questions.collect::<Vec<_>>(),
         curves => figures(markup, curves.iter().filter_map(|curve| curve.figure.as_ref())),
-        differences_intro => markup.prose(&prose::differences(view)?),
+        differences_intro => markup.prose(&prose::differences(content.comparisons.exploratory.len())),
         differences => content.differences.iter().map(|table| cut(table, "metric")).collect::<Vec<_>>(),
         iterations => cut(&content.iterations, "size"),
         compute_intro => markup.prose(&prose::compute(view)?),
@@ -186,13 +189,13 @@ fn shortened(table: &Table) -> Table {
     Table { rows, ..table.clone() }
 }
 
-fn claim_line(judged: &Judged, markup: &dyn Markup) -> ClaimLine {
+fn claim_line(view: &View, judged: &Judged, markup: &dyn Markup) -> ClaimLine {
     let claim = judged.claim;
     ClaimLine {
         id: markup.plain(&claim.id),
         text: markup.prose(&claim.text),
         source: markup.plain(&claim.source),
-        overall: judged.overall(),
+        overall: judged.overall(view),
     }
 }
 

@@ -3,6 +3,7 @@
 use super::format;
 use super::view::View;
 use crate::error::Result;
+use crate::stats::Spending;
 
 /// How ties count in accuracies and win rates.
 pub const TIES: &str =
@@ -49,13 +50,32 @@ pub fn mishaps(view: &View) -> Vec<String> {
     found
 }
 
+/// How claims are answered, with the numbers of the design.
 pub fn claims(view: &View) -> String {
+    let design = view.design();
+    let looks: Vec<String> = design.looks.iter().map(usize::to_string).collect();
+    let spending = match design.spending {
+        Spending::Pocock => "Pocock's",
+        Spending::OBrienFleming => "O'Brien and Fleming's",
+    };
     format!(
-        "Declared before the runs. Each is tested per size, paired by seed, for a difference and, with a margin, for equivalence (two \
-         one-sided tests); of these answers one at most can be wrong, p is the smaller, and it is Holm-adjusted within the \
-         claim's family over all claims and sizes. A verdict needs an adjusted p below {}. A claim about several sizes is supported \
-         only if it is at each.",
-        view.alpha()
+        "Declared before the runs, with a comparison for each metric and size. {} declared as primary, so each has the error \
+         α/m = {}/{} = {}, shared out over looks at {} paired seeds by {spending} spending function. At each look a comparison has \
+         one repeated confidence interval; the intervals of all of them at all looks cover the true differences together with at \
+         least {} % probability for normal differences, and every answer is read off them: within the margin (looked at first), \
+         above or below 0, not beyond the margin. The first look that gives an answer decides. Exploratory claims get \
+         suggestions: a q below {} from one Benjamini–Hochberg adjustment over all exploratory tests of the page. A claim is \
+         supported only if each of its comparisons is.",
+        match design.comparisons {
+            1 => "m = 1 comparison is".to_owned(),
+            m => format!("m = {m} comparisons are"),
+        },
+        design.alpha,
+        design.comparisons.max(1),
+        format::compact(design.alpha_each()),
+        looks.join(", "),
+        format::percent(1.0 - design.alpha),
+        view.alpha(),
     )
 }
 
@@ -68,24 +88,26 @@ pub fn questions(view: &View) -> String {
     )
 }
 
-pub fn differences(view: &View) -> Result<String> {
-    let primary = view.metric(&view.layout().primary)?;
-    Ok(format!(
-        "Paired by seed. Comparisons on {} form the primary family, adjusted by Holm's method; all others are \
-         exploratory, adjusted together by Benjamini and Hochberg's (BH). P(better): chance that a run of the first \
-         method is better than one of the second. MDE: the smallest true difference that so many seeds with this spread \
-         find with 80 % power.",
-        primary.label
-    ))
+/// How exploratory differences are adjusted; `tests` are all of the page.
+pub fn differences(tests: usize) -> String {
+    format!(
+        "Paired by seed and exploratory: q is p adjusted by Benjamini and Hochberg's method over {} of this page \
+         together (exploratory claims, these tables, what is compared for the same cost, and collapses), each counted once however often it is \
+         shown; what has no p is no test. P(better): chance that a run of the first method is better than one of the second. \
+         MDE: the smallest true difference that so many seeds with this spread find with 80 % power.",
+        format::count(tests, "exploratory test")
+    )
 }
 
 pub fn compute(view: &View) -> Result<String> {
     let primary = view.metric(&view.layout().primary)?;
     Ok(format!(
-        "Making only, without what measures; a stage that methods share is counted for each, as if it were made alone. The search \
-         that tunes a method is a part of making it; what starts from SFT is counted without SFT and its search. For the same cost: the dearer method is taken at its last iteration that the cheaper one's total pays for (means over \
-         seeds), and {} is compared there, paired by seed; n/a where even its first is dearer. All such rows are \
-         exploratory, adjusted together by Benjamini and Hochberg's method.",
+        "Making only, without what measures; a stage that methods share is counted for each, as if it were made alone. The \
+         search that tunes a method is a part of making it; what starts from SFT is counted without SFT and its search. For the same cost: the dearer method is taken at its last iteration that the cheaper one's total pays for (means over \
+         seeds), and {} is compared there, paired by seed; n/a where even its first is dearer. The last column says whether the cheaper method, run to its end, \
+         is not worse by the margin of a claim about the two, or else by the largest of a primary claim: by the repeated interval at the design's α, \
+         shared with all primary comparisons only where one of them names the two. All other columns of such rows are \
+         exploratory; q is adjusted with all other exploratory tests of the page.",
         primary.label
     ))
 }
@@ -129,8 +151,9 @@ pub fn reading(view: &View) -> Vec<String> {
              separated from the best.",
             view.alpha()
         ),
-        "Intervals of differences are not adjusted for the number of comparisons; adjusted p-values and verdicts are, so an \
-         interval may leave out 0 where the verdict is inconclusive."
+        "Intervals of differences are for one comparison and a number of seeds that was fixed before; those beside verdicts hold for \
+         all primary comparisons and looks together and are wider, so an ordinary interval may leave out 0 where the verdict is \
+         inconclusive."
             .to_owned(),
         "`n/a` is not defined or not measured; it is never 0. One seed has a mean but no interval; values without any \
          spread have neither an interval nor a p."

@@ -44,7 +44,7 @@ fn fill(view: &View, content: &Content, folder: &Path) -> Result<()> {
         save(&format!("figures/{}.svg", figure.id), &figure.svg)?;
     }
     files::save(view.metrics().frame()?, folder, "metrics")?;
-    save("summary.json", &summary::render(view, &content.claims)?)?;
+    save("summary.json", &summary::render(view, &content.comparisons.claims)?)?;
     save("report.html", &html::render(view, content)?)?;
     save("report.md", &markdown::render(view, content)?)
 }

@@ -2,15 +2,15 @@
 
 use serde::Serialize;
 
-use super::claims::Judged;
+use super::claims::{Judged, Part};
 use super::contrast::over_seeds;
-use super::input::{Direction, RelativeTo};
+use super::input::{Design, Direction, RelativeTo, Role};
 use super::view::View;
 use crate::error::{Context, Result};
-use crate::stats::{Estimate, Paired, Verdict};
+use crate::stats::{Estimate, Finding, Paired};
 
 /// Version of this layout; raised when a field changes its meaning.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 #[derive(Serialize)]
 struct Summary<'a> {
@@ -23,6 +23,7 @@ struct Summary<'a> {
     seeds_planned: &'a [u64],
     cells: Cells,
     level: f64,
+    design: &'a Design,
     claims: Vec<ClaimSummary<'a>>,
     primary: Vec<Primary<'a>>,
 }
@@ -40,27 +41,43 @@ struct Cells {
 struct ClaimSummary<'a> {
     id: &'a str,
     source: &'a str,
-    metric: &'a str,
+    role: Role,
     method: &'a str,
     versus: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     relative_to: Option<&'a RelativeTo>,
     direction: Direction,
-    family: &'a str,
+    threshold: f64,
     margin: Option<f64>,
-    overall: &'static str,
-    sizes: Vec<SizeSummary<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    margin_reason: Option<&'a str>,
+    overall: String,
+    comparisons: Vec<ComparisonSummary<'a>>,
 }
 
+/// One metric of a claim at one size.
 #[derive(Serialize)]
-struct SizeSummary<'a> {
+struct ComparisonSummary<'a> {
+    metric: &'a str,
     size: &'a str,
     comparison: Option<Paired>,
     /// The same difference for new prompts too, where the values of all test items are known.
     #[serde(skip_serializing_if = "Option::is_none")]
     new_prompts: Option<Estimate>,
-    p_holm: Option<f64>,
-    verdict: Option<Verdict>,
+    /// What the looks at a primary comparison found.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    finding: Option<&'a Finding>,
+    /// What an exploratory comparison is tested by.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    exploratory: Option<ExploratorySummary>,
+    /// The answer in words.
+    answer: String,
+}
+
+#[derive(Serialize)]
+struct ExploratorySummary {
+    p: Option<f64>,
+    q: Option<f64>,
 }
 
 #[derive(Serialize)]
@@ -92,34 +109,40 @@ pub fn render(view: &View, judged: &[Judged]) -> Result<String> {
             missing: counts.missing,
         },
         level: view.level(),
-        claims: judged.iter().map(claim).collect(),
+        design: view.design(),
+        claims: judged.iter().map(|it| claim(view, it)).collect(),
         primary: primary(view)?,
     };
     let text = serde_json::to_string_pretty(&summary).context(|| "cannot write summary.json".to_owned())?;
     Ok(text + "\n")
 }
 
-fn claim<'a>(judged: &'a Judged) -> ClaimSummary<'a> {
+fn claim<'a>(view: &View, judged: &'a Judged) -> ClaimSummary<'a> {
     let claim = judged.claim;
-    let size = |part: &'a super::claims::Part| SizeSummary {
+    let comparison = |part: &'a Part| ComparisonSummary {
+        metric: &part.contrast.metric.id,
         size: &part.contrast.size,
         comparison: part.contrast.paired,
         new_prompts: part.contrast.new_prompts,
-        p_holm: part.p_adjusted,
-        verdict: part.verdict,
+        finding: part.finding(),
+        exploratory: part
+            .exploration()
+            .map(|it| ExploratorySummary { p: it.test.as_ref().map(|test| test.p()), q: it.q }),
+        answer: judged.words(view, part),
     };
     ClaimSummary {
         id: &claim.id,
         source: &claim.source,
-        metric: &claim.metric,
+        role: claim.role,
         method: &claim.method,
         versus: &claim.versus,
         relative_to: claim.relative_to.as_ref(),
         direction: claim.direction,
-        family: &claim.family,
+        threshold: claim.threshold,
         margin: claim.margin,
-        overall: judged.overall(),
-        sizes: judged.parts.iter().map(size).collect(),
+        margin_reason: claim.margin_reason.as_deref(),
+        overall: judged.overall(view),
+        comparisons: judged.parts.iter().map(comparison).collect(),
     }
 }
 

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::input::{
-    Ablation, AblationLine, AblationPoint, AxisScale, Better, Claim, Header, Items, Layout, MethodRow, MetricColumn,
-    Metrics, ReportInput, Status, TableKind, TableSpec,
+    Ablation, AblationLine, AblationPoint, AxisScale, Better, Claim, Design, Direction, Header, Items, Layout,
+    MethodRow, MetricColumn, Metrics, ReportInput, Status, TableKind, TableSpec,
 };
 use crate::error::{Error, Result};
 
@@ -98,6 +98,11 @@ impl<'a> View<'a> {
         self.layout().sizes.iter().find(|size| size.id == id).map_or(id, |size| size.label.as_str())
     }
 
+    /// How primary claims are looked at.
+    pub fn design(&self) -> &'a Design {
+        &self.input.design
+    }
+
     /// A metric's column; every id used by the layout and the claims is known after the check.
     pub fn metric(&self, id: &str) -> Result<&'a MetricColumn> {
         self.layout().metrics.iter().find(|metric| metric.id == id).ok_or_else(|| {
@@ -174,6 +179,13 @@ impl<'a> View<'a> {
         collapsed.filter_map(|cell| i64::try_from(cell.seed).ok()).collect()
     }
 
+    /// Puts seeds into the order in which the study runs them; those that it does not plan come last.
+    pub fn in_order(&self, seeds: &mut [i64]) {
+        let planned = &self.header().seeds_planned;
+        let place = |seed: i64| planned.iter().position(|it| i64::try_from(*it) == Ok(seed)).unwrap_or(usize::MAX);
+        seeds.sort_by_key(|seed| (place(*seed), *seed));
+    }
+
     /// Seeds planned for a method at a size, or for the experiment where no cell is declared (heuristics have none).
     pub fn planned(&self, method: &str, size: &str) -> usize {
         match self.counts(method, size).planned {
@@ -220,6 +232,9 @@ impl<'a> View<'a> {
                 .hint("give a number between 0 and 1, usually 0.95"));
         }
         self.metric(&layout.primary)?;
+        if let Some(rule) = &layout.collapses {
+            self.metric(&rule.metric)?;
+        }
         self.known_method("baseline of the layout", &layout.baseline)?;
         self.known_method("subject of the layout", &layout.subject)?;
         for table in &layout.tables {
@@ -235,8 +250,27 @@ impl<'a> View<'a> {
     }
 
     fn check_claims(&self) -> Result<()> {
+        self.input.design.check()?;
         for claim in &self.input.claims {
-            self.metric(&claim.metric)?;
+            if claim.metrics.is_empty() {
+                return Err(Error::configuration(format!("claim `{}` names no metric", claim.id))
+                    .hint("a claim has one comparison for each of its metrics"));
+            }
+            for metric in &claim.metrics {
+                let better = self.metric(metric)?.better;
+                if claim.direction == Direction::NotWorse && better != Better::Higher {
+                    return Err(Error::configuration(format!(
+                        "claim `{}` says `not_worse` of `{metric}`, of which more is not better",
+                        claim.id
+                    ))
+                    .hint("exchange method and versus where less is better"));
+                }
+            }
+            if claim.margin.is_none() && matches!(claim.direction, Direction::Equivalent | Direction::NotWorse) {
+                return Err(Error::configuration(format!("claim `{}` has no margin", claim.id)).hint(
+                    "equivalence and non-inferiority are about the differences that do not matter; give a margin",
+                ));
+            }
             for method in methods_of(claim) {
                 self.known_method(&format!("claim `{}`", claim.id), method)?;
             }
@@ -247,11 +281,8 @@ impl<'a> View<'a> {
                     .hint(format!("known sizes: {}", self.sizes.join(", "))));
             }
             if claim.margin.is_some_and(|margin| !(margin.is_finite() && margin > 0.0)) {
-                return Err(Error::configuration(format!(
-                    "the equivalence margin of claim `{}` is not above 0",
-                    claim.id
-                ))
-                .hint("leave the margin out where no difference is too small to matter"));
+                return Err(Error::configuration(format!("the margin of claim `{}` is not above 0", claim.id))
+                    .hint("leave the margin out where no difference is too small to matter"));
             }
         }
         once("claim", self.input.claims.iter().map(|claim| claim.id.clone()))

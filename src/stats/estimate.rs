@@ -15,6 +15,8 @@ pub enum IntervalMethod {
     Welch,
     /// Wilson's score interval of a proportion (Wilson 1927).
     Wilson,
+    /// The exact interval of a proportion (Clopper & Pearson 1934).
+    ClopperPearson,
     /// Percentiles of bootstrap resamples (Efron and Tibshirani 1993).
     BootstrapPercentile,
     /// Student t with a cluster-robust standard error and one degree of freedom less than there are clusters.

@@ -1,56 +1,21 @@
-//! What the runs say about a claim that was declared before them.
+//! What repeated confidence intervals say about a claim that was declared before the runs.
+//!
+//! At each look the comparison has one interval, and the intervals of all comparisons at all looks cover the true differences
+//! together with probability 1 − α. Every answer below is read off such an interval, so an answer can be wrong only where an
+//! interval fails to cover: the probability of any wrong answer, of whatever kind, to any comparison is at most α.
 
-use super::estimate::Estimate;
-use super::paired::{self, Paired};
-use super::power::{seeds_needed, seeds_needed_for_equivalence};
-use super::student;
-use super::{check, estimate};
+use super::design::Design;
+use super::estimate::{Interval, average, deviation};
+use super::student::noncentral_upper_tail;
+use super::{check, paired};
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
+use statrs::distribution::{ChiSquared, ContinuousCDF};
 
 /// The power at which minimum detectable effects and needed seeds are stated.
 pub const POWER: f64 = 0.8;
-
-/// Two one-sided tests of equivalence (Schuirmann 1987) on paired differences.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Tost {
-    /// The difference; its interval has level 1 − 2α, and equivalence at α means that it lies inside ±`margin`.
-    pub difference: Estimate,
-    pub margin: f64,
-    /// p-value of "the difference is at most −margin"; `None` below two pairs or without spread.
-    pub p_lower: Option<f64>,
-    /// p-value of "the difference is at least margin"; `None` as above.
-    pub p_upper: Option<f64>,
-    /// The larger of the two: the p-value of equivalence.
-    pub p: Option<f64>,
-    /// Whether p is below α.
-    pub equivalent: bool,
-}
-
-/// Tests whether `a` and `b`, paired by index, differ by less than `margin`.
-///
-/// # Errors
-/// As [`paired`](super::paired()), a `margin` that is not positive and finite, or an `alpha` outside (0, ½).
-pub fn tost(a: &[f64], b: &[f64], margin: f64, alpha: f64) -> Result<Tost> {
-    check::pairs("equivalence test", a, b)?;
-    if !(margin > 0.0 && margin.is_finite()) {
-        return Err(Error::data(format!("an equivalence margin of {margin}"))
-            .hint("give the smallest difference that matters, above 0"));
-    }
-    check::open_unit("twice the level of the equivalence test", 2.0 * alpha)?;
-    let difference = estimate::mean(&paired::differences(a, b), 1.0 - 2.0 * alpha)?;
-    let [p_lower, p_upper] = one_sided(&difference, margin);
-    let p = p_lower.zip(p_upper).map(|(lower, upper)| lower.max(upper));
-    Ok(Tost { difference, margin, p_lower, p_upper, p, equivalent: p.is_some_and(|p| p < alpha) })
-}
-
-/// The p-values of "difference ≤ −margin" and of "difference ≥ margin".
-fn one_sided(difference: &Estimate, margin: f64) -> [Option<f64>; 2] {
-    let freedom = difference.n as f64 - 1.0;
-    let se = difference.se.filter(|se| *se > 0.0);
-    let tail = |distance: f64| se.map(|se| student::upper_tail(distance / se, freedom));
-    [tail(margin + difference.point), tail(margin - difference.point)]
-}
+/// The confidence of the upper limit of a standard deviation for cautious planning.
+const CAUTION: f64 = 0.8;
 
 /// Which way a claim says that a − b goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,97 +25,211 @@ pub enum Direction {
     Less,
     /// They do not differ by the margin.
     Equivalent,
+    /// The first is not smaller than the second by the margin (non-inferiority, for quantities of which more is better).
+    NotWorse,
 }
 
-/// What the data say about a claim.
+/// What a claim says about the mean difference a − b.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Hypothesis {
+    pub direction: Direction,
+    /// The difference from which `direction` and `margin` count, usually 0.
+    pub threshold: f64,
+    /// Distances from the threshold up to this one do not matter. `None`: every distance matters.
+    pub margin: Option<f64>,
+}
+
+/// What a simultaneous interval says about a claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
-    /// Separated from 0 after correction, in the claimed direction.
+    /// The whole interval agrees with the claim.
     Supported,
-    /// Separated from 0 after correction, in the other direction.
+    /// The whole interval disagrees with the claim.
     Contradicted,
-    /// Within the declared margin: the difference is too small to matter, even if it is separated from 0.
+    /// The whole interval lies within the margin: too small a difference to matter, whatever its sign.
     Equivalent,
-    /// Neither. `seeds_needed` is the total number of paired seeds (not the additional ones) that would decide at 80 %
-    /// power if the observed difference and spread were the true ones; `None` if no number is known to.
-    Inconclusive { seeds_needed: Option<usize> },
+    /// The interval of a claim of more (or less) ends before the margin: if there is such a difference, it does not matter.
+    NotByMargin,
+    /// The interval leaves more than one answer open.
+    Inconclusive,
 }
 
-/// The two answers that a claim may get, each with its p-value. Whatever the true difference, one of them at most is wrong, so
-/// a claim enters the correction of its family once, by the smaller of the two.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Answers {
-    /// "There is a difference": two-sided from 0, or for a claim of equivalence from all that lies within the margin.
-    pub difference: Option<f64>,
-    /// "The difference is within the margin": two one-sided tests. `None` without a margin.
-    pub equivalence: Option<f64>,
+/// Planned looks at which a comparison would be decided with 80 % power, as numbers of pairs; `None` beyond the last one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Forecast {
+    /// If the observed difference and spread were the true ones.
+    pub plug_in: Option<usize>,
+    /// The same with the upper 80 % confidence limit of the standard deviation, since few seeds tend to show too little of it
+    /// (Browne 1995).
+    pub cautious: Option<usize>,
 }
 
-impl Answers {
-    pub fn to(paired: &Paired, direction: Direction, margin: Option<f64>) -> Self {
-        let sides = margin.map(|margin| one_sided(&paired.difference, margin));
-        let both = |combine: fn(f64, f64) -> f64| {
-            let [lower, upper] = sides?;
-            lower.zip(upper).map(|(lower, upper)| combine(lower, upper))
+/// What the looks at one comparison found: the first that decided, or else the last.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Finding {
+    /// `None` where no look had a spread to judge by.
+    pub verdict: Option<Verdict>,
+    /// The number of the look, from 1.
+    pub look: usize,
+    /// Pairs at that look.
+    pub n: usize,
+    /// The mean difference of these pairs.
+    pub estimate: f64,
+    /// Its simultaneous interval, over all looks and comparisons of the design; `None` without spread, or where the design spends
+    /// nothing on the look.
+    pub interval: Option<Interval>,
+    /// Where it would probably be decided; only of what is inconclusive.
+    pub forecast: Option<Forecast>,
+}
+
+/// Looks at the pairs `a`, `b` (in the order in which their seeds were run) as `design` plans it, and answers `hypothesis` at the
+/// first look that can. Pairs beyond the last planned look are not used. `None` without pairs.
+///
+/// # Errors
+/// Unequal lengths, values that are not finite, a margin that is not positive, a claim of equivalence or non-inferiority without
+/// one, or a design that cannot be ([`Design::check`]).
+pub fn assess(a: &[f64], b: &[f64], hypothesis: &Hypothesis, design: &Design) -> Result<Option<Finding>> {
+    let Some(mut finding) = look_through(a, b, hypothesis, design)? else { return Ok(None) };
+    if finding.verdict == Some(Verdict::Inconclusive) {
+        let differences = paired::differences(&a[..finding.n], &b[..finding.n]);
+        finding.forecast = Some(forecast(&differences, hypothesis, design)?);
+    }
+    Ok(Some(finding))
+}
+
+/// As [`assess`], without a forecast.
+pub(super) fn look_through(a: &[f64], b: &[f64], hypothesis: &Hypothesis, design: &Design) -> Result<Option<Finding>> {
+    hypothesis.check()?;
+    design.check()?;
+    if a.is_empty() && b.is_empty() {
+        return Ok(None);
+    }
+    check::pairs("comparison", a, b)?;
+    let n = a.len().min(design.most());
+    if n < 2 {
+        let estimate = a[0] - b[0];
+        return Ok(Some(Finding { verdict: None, look: 1, n, estimate, interval: None, forecast: None }));
+    }
+    let looks = design.until(n)?;
+    let mut last = None;
+    for (look, &n) in looks.seeds.iter().enumerate() {
+        let differences = paired::differences(&a[..n], &b[..n]);
+        let interval = looks.interval(&differences)?;
+        let spread = deviation(&differences).is_some_and(|sd| sd > 0.0);
+        let verdict = match interval {
+            Some(interval) => Some(hypothesis.answer(&interval)),
+            None => spread.then_some(Verdict::Inconclusive),
         };
-        let difference = match direction {
-            Direction::Equivalent if sides.is_some() => both(|lower, upper| (2.0 * (1.0 - lower.max(upper))).min(1.0)),
-            _ => paired.p,
-        };
-        Self { difference, equivalence: both(f64::max) }
+        let estimate = average(&differences);
+        let finding = Finding { verdict, look: look + 1, n, estimate, interval, forecast: None };
+        if verdict.is_some_and(|verdict| verdict != Verdict::Inconclusive) {
+            return Ok(Some(finding));
+        }
+        last = Some(finding);
+    }
+    Ok(last)
+}
+
+impl Hypothesis {
+    fn check(&self) -> Result<()> {
+        let needs = matches!(self.direction, Direction::Equivalent | Direction::NotWorse);
+        let margin = self.margin.map_or(!needs, |margin| margin > 0.0 && margin.is_finite());
+        if margin && self.threshold.is_finite() {
+            return Ok(());
+        }
+        Err(Error::configuration(format!("a claim with the margin {:?} and threshold {}", self.margin, self.threshold))
+            .hint(
+                "a margin is the smallest difference that matters, above 0; equivalence and non-inferiority need one",
+            ))
     }
 
-    /// By which a claim enters its family.
-    pub fn p(&self) -> Option<f64> {
-        [self.difference, self.equivalence].into_iter().flatten().min_by(f64::total_cmp)
-    }
-
-    /// How much the correction of the family raised [`p`](Self::p) to `adjusted`; both answers are held to it.
-    fn correction(&self, adjusted: Option<f64>) -> f64 {
-        match (self.p(), adjusted) {
-            (Some(p), Some(adjusted)) if p > 0.0 => (adjusted / p).max(1.0),
-            _ => 1.0,
+    /// The answer that an interval of the difference gives. Equivalence is looked at first: who declares a margin has said that less
+    /// than it does not matter, so a tiny difference is no support however surely it is not 0.
+    pub fn answer(&self, interval: &Interval) -> Verdict {
+        let (low, high) = (interval.low - self.threshold, interval.high - self.threshold);
+        let within = self.margin.is_some_and(|margin| low > -margin && high < margin);
+        let margin = self.margin.unwrap_or(0.0);
+        let (supported, contradicted, not_by_margin) = match self.direction {
+            Direction::Greater => (low > 0.0, high < 0.0, self.margin.is_some() && high < margin),
+            Direction::Less => (high < 0.0, low > 0.0, self.margin.is_some() && low > -margin),
+            Direction::Equivalent => (within, low > margin || high < -margin, false),
+            Direction::NotWorse => (low > -margin, high < -margin, false),
+        };
+        match self.direction {
+            Direction::Greater | Direction::Less if within => Verdict::Equivalent,
+            _ if supported => Verdict::Supported,
+            _ if contradicted => Verdict::Contradicted,
+            _ if not_by_margin => Verdict::NotByMargin,
+            _ => Verdict::Inconclusive,
         }
     }
-}
 
-/// Judges the claim that a − b is [`Greater`](Direction::Greater) or [`Less`](Direction::Less) than 0, or
-/// [`Equivalent`](Direction::Equivalent) to it within the margin, from its `paired` comparison. `p_adjusted` is the p-value of
-/// its [`Answers`] after correction within the claim's family, `margin` the equivalence margin if one was declared, `alpha` the
-/// level that the family keeps.
-///
-/// Equivalence is looked at first: who declares a margin has said that less than it does not matter, so a tiny
-/// difference is no support however surely it is not 0. The needed seeds are those for the cheaper of separation (at
-/// the level left after correction) and, with a margin, equivalence.
-pub fn verdict(
-    paired: &Paired,
-    p_adjusted: Option<f64>,
-    direction: Direction,
-    margin: Option<f64>,
-    alpha: f64,
-) -> Verdict {
-    let answers = Answers::to(paired, direction, margin);
-    let correction = answers.correction(p_adjusted);
-    let given = |p: Option<f64>| p_adjusted.is_some() && p.is_some_and(|p| p * correction < alpha);
-    if given(answers.equivalence) {
-        return if direction == Direction::Equivalent { Verdict::Supported } else { Verdict::Equivalent };
-    }
-    if given(answers.difference) {
-        let claimed = match direction {
-            Direction::Greater => paired.difference.point > 0.0,
-            Direction::Less => paired.difference.point < 0.0,
-            Direction::Equivalent => false,
+    /// Whether an answer is wrong if the true difference is `truth`. No answer is not a wrong one.
+    pub fn is_wrong(&self, verdict: Verdict, truth: f64) -> bool {
+        let truth = truth - self.threshold;
+        let margin = self.margin.unwrap_or(0.0);
+        let holds = match self.direction {
+            Direction::Greater => truth > 0.0,
+            Direction::Less => truth < 0.0,
+            Direction::Equivalent => truth.abs() < margin,
+            Direction::NotWorse => truth > -margin,
         };
-        return if claimed { Verdict::Supported } else { Verdict::Contradicted };
+        match verdict {
+            Verdict::Inconclusive => false,
+            Verdict::Equivalent => truth.abs() >= margin,
+            Verdict::NotByMargin if self.direction == Direction::Less => truth <= -margin,
+            Verdict::NotByMargin => truth >= margin,
+            Verdict::Supported => !holds,
+            Verdict::Contradicted => match self.direction {
+                Direction::Greater => truth >= 0.0,
+                Direction::Less => truth <= 0.0,
+                Direction::Equivalent => truth.abs() <= margin,
+                Direction::NotWorse => truth >= -margin,
+            },
+        }
     }
-    Verdict::Inconclusive { seeds_needed: deciding_seeds(paired, correction, margin, alpha) }
+
+    /// A lower bound of the probability that `n` pairs decide at the critical |T| `critical`, if `difference` and `sd` are true.
+    fn power(&self, difference: f64, sd: f64, n: usize, critical: f64) -> f64 {
+        let room = |room: f64| match critical.is_finite() {
+            true => noncentral_upper_tail(critical, n as f64 - 1.0, room / sd * (n as f64).sqrt()),
+            false => 0.0,
+        };
+        let difference = difference - self.threshold;
+        let margin = self.margin.unwrap_or(0.0);
+        let beyond = [room(difference), room(-difference)];
+        let above_lower = || room(margin + difference);
+        let below_upper = || room(margin - difference);
+        let ways: Vec<f64> = match self.direction {
+            Direction::Greater | Direction::Less if self.margin.is_none() => beyond.to_vec(),
+            Direction::Greater => [&beyond[..], &[below_upper()]].concat(),
+            Direction::Less => [&beyond[..], &[above_lower()]].concat(),
+            Direction::Equivalent => {
+                vec![above_lower() + below_upper() - 1.0, room(difference - margin), room(-margin - difference)]
+            }
+            Direction::NotWorse => vec![above_lower(), room(-margin - difference)],
+        };
+        ways.into_iter().fold(0.0, f64::max)
+    }
 }
 
-fn deciding_seeds(paired: &Paired, correction: f64, margin: Option<f64>, alpha: f64) -> Option<usize> {
-    let (difference, sd) = (paired.difference.point, paired.sd?);
-    let left = alpha / correction;
-    let separation = seeds_needed(difference, sd, left, POWER);
-    let equivalence = margin.and_then(|margin| seeds_needed_for_equivalence(difference, sd, margin, left, POWER));
-    [separation, equivalence].into_iter().flatten().min()
+fn forecast(differences: &[f64], hypothesis: &Hypothesis, design: &Design) -> Result<Forecast> {
+    let nothing = Forecast { plug_in: None, cautious: None };
+    let Some(sd) = deviation(differences).filter(|sd| *sd > 0.0) else { return Ok(nothing) };
+    let looks = design.planned()?;
+    let at = |sd: f64| {
+        let to_come = looks.seeds.iter().zip(&looks.boundaries).filter(|(n, _)| **n > differences.len());
+        let mut deciding =
+            to_come.filter(|(n, critical)| hypothesis.power(average(differences), sd, **n, **critical) >= POWER);
+        deciding.next().map(|(n, _)| *n)
+    };
+    Ok(Forecast { plug_in: at(sd), cautious: upper_limit(sd, differences.len()).and_then(at) })
+}
+
+/// The upper confidence limit of a standard deviation that `n` normal values showed as `sd`.
+fn upper_limit(sd: f64, n: usize) -> Option<f64> {
+    let freedom = n as f64 - 1.0;
+    let quantile = ChiSquared::new(freedom).ok()?.inverse_cdf(1.0 - CAUTION);
+    (quantile > 0.0).then(|| sd * (freedom / quantile).sqrt())
 }

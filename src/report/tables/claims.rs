@@ -2,65 +2,98 @@
 
 use super::differences::{difference, for_new_prompts};
 use crate::error::Result;
-use crate::report::claims::Judged;
+use crate::report::claims::{Judged, Part};
 use crate::report::format;
-use crate::report::input::Direction;
-use crate::report::table::{Cell, Column, Kind, Table};
+use crate::report::input::{Claim, Direction, Role};
+use crate::report::robust::Companion;
+use crate::report::table::{Cell, Column, Kind, Measured, Table};
 use crate::report::view::View;
+use crate::stats::{Finding, Interval};
 
-/// One row per claim and size.
-pub fn claims(view: &View, judged: &[Judged]) -> Result<Table> {
+/// One row per claim, metric and size.
+pub fn claims(view: &View, judged: &[Judged], companions: &[Vec<Option<Companion>>]) -> Result<Table> {
     let mut rows = Vec::new();
-    for it in judged {
+    for (it, companions) in judged.iter().zip(companions) {
         let claim = it.claim;
-        let metric = view.metric(&claim.metric)?;
-        let sign = match claim.direction {
-            Direction::Greater => ">",
-            Direction::Less => "<",
-            Direction::Equivalent => "≈",
-        };
-        let mut contrast = format!(
-            "{}: {} {sign} {}",
-            metric.label,
-            view.method_label(&claim.method),
-            view.method_label(&claim.versus)
-        );
-        if let Some(other) = &claim.relative_to {
-            let difference = |a, b| format!("({} − {})", view.method_label(a), view.method_label(b));
-            let [ours, theirs] = [(&claim.method, &claim.versus), (&other.method, &other.versus)];
-            contrast =
-                format!("{}: {} {sign} {}", metric.label, difference(ours.0, ours.1), difference(theirs.0, theirs.1));
-        }
-        if claim.threshold != 0.0 {
-            contrast.push_str(&format!(" {:+}", claim.threshold));
-        }
-        for part in &it.parts {
+        for (part, companion) in it.parts.iter().zip(companions) {
+            let metric = part.contrast.metric;
+            let exploration = part.exploration();
             rows.push(vec![
                 Cell::text(&claim.id),
-                Cell::text(contrast.as_str()),
+                Cell::text(match claim.role {
+                    Role::Primary => "primary",
+                    Role::Exploratory => "exploratory",
+                }),
+                Cell::text(format!("{}: {}", metric.label, contrast(view, claim))),
                 Cell::text(view.size_label(&part.contrast.size)),
-                Cell::text(part.words()),
+                Cell::text(it.words(view, part)),
+                Cell::Estimate(simultaneous(part)),
+                Cell::text(part.finding().map_or_else(String::new, |finding| look(view, finding))),
+                Cell::text(companion.as_ref().map_or_else(String::new, |it| it.also.words())),
                 Cell::Estimate(difference(&part.contrast)),
                 Cell::Estimate(for_new_prompts(&part.contrast)),
                 Cell::number(claim.margin, metric.decimals),
-                Cell::Probability(part.p()),
-                Cell::Probability(part.p_adjusted),
-                Cell::text(&claim.family),
+                Cell::text(claim.margin_reason.as_deref().unwrap_or_default()),
+                Cell::Probability(exploration.and_then(|it| it.test.as_ref()).map(|test| test.p())),
+                Cell::Probability(exploration.and_then(|it| it.q)),
             ]);
         }
     }
+    let each = format::percent(1.0 - view.design().alpha_each());
     let interval = format!("difference ({} % interval)", format::percent(view.level()));
     let columns = vec![
         Column::text("claim", "claim"),
+        Column::text("role", "role"),
         Column::text("contrast", "contrast"),
         Column::text("size", "size"),
         Column::text("verdict", "verdict"),
+        Column::new("simultaneous", format!("at the look that decides ({each} % over all looks)"), Kind::Estimate),
+        Column::text("look", "look"),
+        Column::text("permutation", "also by permutation"),
         Column::new("difference", interval, Kind::Estimate),
         Column::new("new_prompts", "new prompts too", Kind::Estimate),
         Column::new("margin", "margin", Kind::Number),
+        Column::text("margin_reason", "why this margin"),
         Column::new("p", "p", Kind::Number),
-        Column::new("p_holm", "Holm p", Kind::Number),
-        Column::text("family", "family"),
+        Column::new("q", "q", Kind::Number),
     ];
     Ok(Table { id: "claims".to_owned(), title: "Claims".to_owned(), note: None, columns, rows })
+}
+
+/// A claim's statement about its methods in signs.
+fn contrast(view: &View, claim: &Claim) -> String {
+    let sign = match claim.direction {
+        Direction::Greater => ">",
+        Direction::Less => "<",
+        Direction::Equivalent => "≈",
+        Direction::NotWorse => "≳",
+    };
+    let [ours, theirs] = match &claim.relative_to {
+        None => [view.method_label(&claim.method).to_owned(), view.method_label(&claim.versus).to_owned()],
+        Some(other) => [(&claim.method, &claim.versus), (&other.method, &other.versus)]
+            .map(|(a, b)| format!("({} − {})", view.method_label(a), view.method_label(b))),
+    };
+    match claim.threshold {
+        0.0 => format!("{ours} {sign} {theirs}"),
+        threshold => format!("{ours} {sign} {theirs} {threshold:+}"),
+    }
+}
+
+/// The difference at the look that decided, or at the last, with its simultaneous interval.
+fn simultaneous(part: &Part) -> Measured {
+    let Some(finding) = part.finding() else { return Measured::default() };
+    let ends = |interval: Interval| (interval.low, interval.high);
+    Measured {
+        point: Some(finding.estimate),
+        interval: finding.interval.map(ends),
+        n: finding.n,
+        planned: finding.n,
+        decimals: part.contrast.metric.decimals,
+        ..Measured::default()
+    }
+}
+
+/// Which of the planned looks was the one that decided, or the last.
+fn look(view: &View, finding: &Finding) -> String {
+    format!("{} of {}, {}", finding.look, view.design().looks.len(), format::count(finding.n, "pair"))
 }

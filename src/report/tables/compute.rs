@@ -2,12 +2,14 @@
 
 use super::{for_values, measured};
 use crate::error::Result;
-use crate::report::compute::{Matched, Resource, Spending, Step, matched};
+use crate::report::compute::{MatchedPair, Resource, Spending, Step};
+use crate::report::dominance::Dominance;
+use crate::report::exploratory::Exploratory;
 use crate::report::format;
 use crate::report::input::{Better, BySeed};
 use crate::report::table::{Cell, Column, Kind, Measured, Table, arrow};
 use crate::report::view::View;
-use crate::stats::{Paired, adjust_defined, benjamini_hochberg, paired};
+use crate::stats::Paired;
 
 /// Making one iteration of each method that iterates, and the subject's cost over it. Ratios are taken within seeds.
 pub fn iteration_costs(view: &View, spending: &Spending) -> Result<Table> {
@@ -103,48 +105,35 @@ pub fn spent(view: &View, spending: &Spending) -> Result<Table> {
 }
 
 /// The subject minus each other method on the primary metric, the dearer of the two stopped at what the cheaper cost in
-/// all. Exploratory: all rows together are under Benjamini and Hochberg's correction.
-pub fn matched_compute(view: &View, spending: &Spending) -> Result<Table> {
+/// all. All rows are exploratory.
+pub fn matched_compute(view: &View, pairs: &[MatchedPair], exploratory: &Exploratory) -> Result<Table> {
     let metric = view.metric(&view.layout().primary)?;
-    let subject = view.layout().subject.as_str();
-    let mut rows = Vec::new();
-    let mut raw = Vec::new();
-    for resource in Resource::ALL {
-        for size in &view.sizes {
-            let ours = spending.tracks(view, metric, subject, size, resource);
-            for method in view.main_methods().filter(|row| row.id != subject) {
-                let theirs = spending.tracks(view, metric, &method.id, size, resource);
-                if ours.is_empty() || theirs.is_empty() {
-                    continue;
-                }
-                let found = matched(&ours, &theirs);
-                let planned = view.planned(subject, size).min(view.planned(&method.id, size));
-                let difference = compare(view, found.as_ref())?;
-                let better = difference.map(|paired| match metric.better {
-                    Better::Lower => 1.0 - paired.probability_of_improvement,
-                    Better::Higher | Better::Neither => paired.probability_of_improvement,
-                });
-                let cell = |it: Paired| Measured::of(&it.difference, planned, metric.decimals);
-                let budget = found.as_ref().map(|found| found.budget);
-                raw.push(difference.and_then(|paired| paired.p));
-                rows.push(vec![
-                    Cell::text(resource.label()),
-                    Cell::text(view.size_label(size)),
-                    Cell::text(view.method_label(subject)),
-                    Cell::text(&method.label),
-                    if resource == Resource::Seconds { Cell::number(budget, 1) } else { Cell::Scientific(budget) },
-                    Cell::Integer(found.as_ref().map(|found| found.our_iteration)),
-                    Cell::Integer(found.as_ref().map(|found| found.their_iteration)),
-                    Cell::Estimate(difference.map_or(Measured::nothing(planned), cell)),
-                    Cell::Probability(difference.and_then(|paired| paired.p)),
-                    Cell::number(better, 2),
-                ]);
-            }
-        }
-    }
-    for (row, adjusted) in rows.iter_mut().zip(adjust_defined(&raw, benjamini_hochberg)) {
-        row.insert(9, Cell::Probability(adjusted));
-    }
+    let row = |pair: &MatchedPair| -> Result<Vec<Cell>> {
+        let dominance = Dominance::of(view, pair)?.map_or_else(String::new, |it| it.words(view));
+        let difference = pair.difference;
+        let cell = |it: Paired| Measured::of(&it.difference, pair.planned, metric.decimals);
+        let better = difference.map(|paired| match metric.better {
+            Better::Lower => 1.0 - paired.probability_of_improvement,
+            Better::Higher | Better::Neither => paired.probability_of_improvement,
+        });
+        let found = pair.found.as_ref();
+        let budget = found.map(|found| found.budget);
+        Ok(vec![
+            Cell::text(pair.resource.label()),
+            Cell::text(view.size_label(&pair.size)),
+            Cell::text(view.method_label(&pair.method)),
+            Cell::text(view.method_label(&pair.versus)),
+            if pair.resource == Resource::Seconds { Cell::number(budget, 1) } else { Cell::Scientific(budget) },
+            Cell::Integer(found.map(|found| found.our_iteration)),
+            Cell::Integer(found.map(|found| found.their_iteration)),
+            Cell::Estimate(difference.map_or(Measured::nothing(pair.planned), cell)),
+            Cell::Probability(difference.and_then(|paired| paired.p)),
+            Cell::Probability(pair.test().and_then(|test| exploratory.q(&test))),
+            Cell::number(better, 2),
+            Cell::text(dominance),
+        ])
+    };
+    let rows = pairs.iter().map(row).collect::<Result<_>>()?;
     let interval = format!("{}: difference ({} % interval)", metric.label, format::percent(view.level()));
     let columns = vec![
         Column::text("resource", "same"),
@@ -156,16 +145,10 @@ pub fn matched_compute(view: &View, spending: &Spending) -> Result<Table> {
         Column::new("versus_iteration", "versus' iteration", Kind::Integer),
         Column::new("difference", interval, Kind::Estimate),
         Column::new("p", "p", Kind::Number),
-        Column::new("p_adjusted", "BH p", Kind::Number),
+        Column::new("q", "q", Kind::Number),
         Column::new("improvement", "P(better)", Kind::Number),
+        Column::text("dominance", "whole runs"),
     ];
-    let title = format!("{} minus each other method for the same cost", view.method_label(subject));
+    let title = format!("{} minus each other method for the same cost", view.method_label(&view.layout().subject));
     Ok(Table { id: "matched-compute".to_owned(), title, note: None, columns, rows })
-}
-
-fn compare(view: &View, found: Option<&Matched>) -> Result<Option<Paired>> {
-    match found {
-        Some(found) if !found.ours.is_empty() => paired(&found.ours, &found.theirs, view.level()).map(Some),
-        _ => Ok(None),
-    }
 }

@@ -2,11 +2,11 @@
 
 use crate::error::Result;
 use crate::report::contrast::Contrast;
+use crate::report::exploratory::Exploratory;
 use crate::report::format;
 use crate::report::input::{MetricColumn, TableKind};
 use crate::report::table::{Cell, Column, Kind, Measured, Table, arrow};
 use crate::report::view::View;
-use crate::stats::{adjust_defined, benjamini_hochberg, holm};
 
 /// Which pairs a table compares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,9 +18,8 @@ pub enum Question {
 }
 
 /// All paired differences that `question` asks for, on each policy and reward metric that has a better direction, the
-/// primary one first. The primary metric's rows are one family under Holm's correction; all other rows together are
-/// exploratory, under Benjamini and Hochberg's.
-pub fn differences(view: &View, question: Question) -> Result<Table> {
+/// primary one first.
+pub fn contrasts<'a>(view: &View<'a>, question: Question) -> Result<Vec<Contrast<'a>>> {
     let mut metrics = view.metrics_of(&[TableKind::Policy, TableKind::Reward], true)?;
     let primary = view.layout().primary.as_str();
     metrics.sort_by_key(|metric| metric.id != primary);
@@ -32,9 +31,11 @@ pub fn differences(view: &View, question: Question) -> Result<Table> {
             }
         }
     }
-    let (first, rest): (Vec<_>, Vec<_>) = contrasts.into_iter().partition(|contrast| contrast.metric.id == primary);
-    let mut rows = family(view, &first, "Holm", holm);
-    rows.extend(family(view, &rest, "BH", benjamini_hochberg));
+    Ok(contrasts)
+}
+
+/// The differences that `question` asks for, all exploratory.
+pub fn differences(view: &View, question: Question, contrasts: &[Contrast], exploratory: &Exploratory) -> Table {
     let (id, title) = match question {
         Question::AgainstBaseline => {
             ("differences-to-baseline", format!("Differences to {}", view.method_label(&view.layout().baseline)))
@@ -43,7 +44,8 @@ pub fn differences(view: &View, question: Question) -> Result<Table> {
             ("differences-of-subject", format!("{} minus each other method", view.method_label(&view.layout().subject)))
         }
     };
-    Ok(Table { id: id.to_owned(), title, note: None, columns: columns(view), rows })
+    let rows = contrasts.iter().map(|contrast| row(view, contrast, exploratory.q_of(contrast))).collect();
+    Table { id: id.to_owned(), title, note: None, columns: columns(view), rows }
 }
 
 fn pairs<'v>(view: &'v View, question: Question, metric: &MetricColumn, size: &str) -> Vec<(&'v str, &'v str)> {
@@ -74,35 +76,24 @@ fn columns(view: &View) -> Vec<Column> {
         Column::text("versus", "versus"),
         Column::new("difference", format!("difference ({} % interval)", format::percent(view.level())), Kind::Estimate),
         Column::new("p", "p", Kind::Number),
-        Column::new("p_adjusted", "adjusted p", Kind::Number),
-        Column::text("correction", "correction"),
+        Column::new("q", "q", Kind::Number),
         Column::new("improvement", "P(better)", Kind::Number),
         Column::new("minimum_detectable_effect", "MDE", Kind::Number),
     ]
 }
 
-fn family(
-    view: &View,
-    contrasts: &[Contrast],
-    correction: &str,
-    adjust: impl Fn(&[f64]) -> Vec<f64>,
-) -> Vec<Vec<Cell>> {
-    let raw: Vec<Option<f64>> = contrasts.iter().map(Contrast::p).collect();
-    let row = |(contrast, adjusted): (&Contrast, Option<f64>)| {
-        vec![
-            Cell::text(format!("{}{}", contrast.metric.label, arrow(contrast.metric.better))),
-            Cell::text(view.size_label(&contrast.size)),
-            Cell::text(view.method_label(&contrast.method)),
-            Cell::text(view.method_label(&contrast.versus)),
-            Cell::Estimate(difference(contrast)),
-            Cell::Probability(contrast.p()),
-            Cell::Probability(adjusted),
-            Cell::text(correction),
-            Cell::number(contrast.improvement, 2),
-            Cell::number(contrast.paired.and_then(|paired| paired.mde), contrast.metric.decimals),
-        ]
-    };
-    contrasts.iter().zip(adjust_defined(&raw, adjust)).map(row).collect()
+fn row(view: &View, contrast: &Contrast, q: Option<f64>) -> Vec<Cell> {
+    vec![
+        Cell::text(format!("{}{}", contrast.metric.label, arrow(contrast.metric.better))),
+        Cell::text(view.size_label(&contrast.size)),
+        Cell::text(view.method_label(&contrast.method)),
+        Cell::text(view.method_label(&contrast.versus)),
+        Cell::Estimate(difference(contrast)),
+        Cell::Probability(contrast.p()),
+        Cell::Probability(q),
+        Cell::number(contrast.improvement, 2),
+        Cell::number(contrast.paired.and_then(|paired| paired.mde), contrast.metric.decimals),
+    ]
 }
 
 /// The difference for new prompts too, as a cell.

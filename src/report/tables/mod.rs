@@ -3,23 +3,27 @@
 mod ablations;
 mod cells;
 mod claims;
+mod collapses;
 mod compute;
 mod costs;
 mod curves;
 mod differences;
 mod iterations;
 mod results;
+mod robust;
 mod tuning;
 
 pub use ablations::{crossings, points};
 pub use cells::cells;
 pub use claims::claims;
+pub use collapses::collapses;
 pub use compute::{iteration_costs, matched_compute, spent};
 pub use costs::costs;
 pub use curves::curve;
-pub use differences::{Question, differences};
+pub use differences::{Question, contrasts, differences};
 pub use iterations::iterations;
 pub use results::results;
+pub use robust::robust;
 pub use tuning::tunings;
 
 use super::contrast::over_seeds;

@@ -1,11 +1,15 @@
 //! What a report shows, in its own words: methods, columns, tables, ablations and claims, as the experiment declares them.
 
 use super::name;
-use crate::experiment::{self, Axis, Heuristic, Study, Versus};
+use crate::experiment::{self, Axis, Heuristic, Metric, Recipe, Study, Versus};
 use crate::report::{
-    Ablation, AblationLine, AblationPoint, AxisScale, Better, Claim, Layout, MethodRow, MetricColumn, RelativeTo,
-    SizeLabel, TableKind, TableSpec,
+    Ablation, AblationLine, AblationPoint, AxisScale, Better, Claim, CollapseRule, Layout, MethodRow, MetricColumn,
+    RelativeTo, SizeLabel, TableKind, TableSpec,
 };
+
+/// A run whose gold ends so far below its cell's median, or below the policy that it started from, has collapsed: a fifth of what the
+/// embedded world leaves between imitation and its demonstrator.
+const COLLAPSE: f64 = 0.05;
 
 pub(super) fn layout(study: &Study) -> Layout {
     let report = &study.report;
@@ -58,6 +62,17 @@ pub(super) fn layout(study: &Study) -> Layout {
                 },
             })
             .collect(),
+        collapses: Some(CollapseRule {
+            metric: name(&Metric::Gold),
+            drop: COLLAPSE,
+            own_start: study
+                .methods
+                .iter()
+                .filter(|method| matches!(method.recipe, Recipe::Base | Recipe::Demonstrator))
+                .map(|method| method.id.clone())
+                .collect(),
+        })
+        .filter(|rule| report.columns.iter().any(|column| name(&column.metric) == rule.metric)),
         level: 0.95,
     }
 }
@@ -78,14 +93,15 @@ fn by_size(claim: &experiment::Claim, study: &Study) -> Vec<Claim> {
         id: claim.id.clone(),
         text: claim.text.clone(),
         source: claim.source.clone(),
-        metric: name(&claim.metric),
+        metrics: claim.metrics.iter().map(name).collect(),
         method: claim.method.clone(),
         versus: versus.clone(),
         size,
         direction: claim.direction,
         threshold: claim.threshold,
-        family: claim.family.clone(),
+        role: claim.role,
         margin: (claim.margin > 0.0).then_some(claim.margin),
+        margin_reason: claim.margin_reason.clone(),
         relative_to: claim
             .relative_to
             .as_ref()

@@ -72,6 +72,7 @@ pub fn collect(study: &Study, plan: &Plan, store: &Store, device: &str, notes: V
         metrics: Metrics::from_rows(rows)?,
         costs: costs(plan, store)?,
         claims: layout::claims(study),
+        design: study.design.clone(),
         items: items(study, plan, store)?,
         ablations: layout::ablations(study),
         tunings: tuning::tunings(plan, store)?,
@@ -125,11 +126,15 @@ fn keep_measurable(input: &mut ReportInput) {
     // Real text has it, even if no stage that measures it has finished.
     kept.insert(layout.primary.clone());
     layout.metrics.retain(|column| kept.contains(&column.id));
+    layout.collapses = layout.collapses.take().filter(|rule| kept.contains(&rule.metric));
     for table in &mut layout.tables {
         table.metrics.retain(|metric| kept.contains(metric));
     }
     layout.tables.retain(|table| !table.metrics.is_empty());
-    input.claims.retain(|claim| kept.contains(&claim.metric));
+    for claim in &mut input.claims {
+        claim.metrics.retain(|metric| kept.contains(metric));
+    }
+    input.claims.retain(|claim| !claim.metrics.is_empty());
     for ablation in &mut input.ablations {
         ablation.metrics.retain(|metric| kept.contains(metric));
     }
@@ -235,7 +240,7 @@ fn costs(plan: &Plan, store: &Store) -> Result<Vec<Cost>> {
 
 /// What the claims and the primary metric are means of, at every method's last iteration.
 fn items(study: &Study, plan: &Plan, store: &Store) -> Result<Vec<Items>> {
-    let claimed = study.claims.iter().map(|claim| claim.metric);
+    let claimed = study.claims.iter().flat_map(|claim| claim.metrics.iter().copied());
     let wanted: BTreeSet<experiment::Metric> = claimed.chain([study.report.primary]).collect();
     let mut last: BTreeMap<(&str, &str), usize> = BTreeMap::new();
     for cell in &plan.cells {

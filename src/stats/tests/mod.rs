@@ -2,11 +2,13 @@
 //! intervals and corrections promise over many repetitions.
 
 mod edges;
+mod family;
 mod golden;
 mod properties;
 mod resampling;
 mod scipy;
 mod simulation;
+mod verdicts;
 
 /// Asserts that two numbers agree to `tolerance`, absolutely or relative to the second.
 #[track_caller]

@@ -1,0 +1,80 @@
+//! Runs that collapsed: how many of each method, and whether they are more than those of the baseline.
+
+use super::exploratory::Test;
+use super::input::{BySeed, CollapseRule};
+use super::view::View;
+use crate::error::Result;
+use crate::stats;
+
+/// The runs of a method at a size.
+pub struct CollapsedCell {
+    pub size: String,
+    pub method: String,
+    pub metric: String,
+    /// Of every run that has the metric.
+    pub values: BySeed,
+    /// Of the runs that did not collapse.
+    pub standing: BySeed,
+    /// McNemar's exact test against the baseline over the seeds that both have; `None` for the baseline, and where no seed tells
+    /// the two apart.
+    pub p: Option<f64>,
+    baseline: String,
+}
+
+impl CollapsedCell {
+    pub fn collapsed(&self) -> usize {
+        self.values.len() - self.standing.len()
+    }
+
+    /// The test against the baseline, where there is one.
+    pub fn test(&self) -> Option<Test> {
+        Some(Test::new(&format!("collapse by {}", self.metric), &self.size, &self.method, &self.baseline, self.p?))
+    }
+}
+
+/// By size, then by method; empty where the layout has no rule.
+pub fn collapses(view: &View) -> Result<Vec<CollapsedCell>> {
+    let Some(rule) = &view.layout().collapses else { return Ok(Vec::new()) };
+    let baseline = view.layout().baseline.as_str();
+    let mut cells = Vec::new();
+    for size in &view.sizes {
+        let starts = view.metrics().last(baseline, size, &rule.metric);
+        let of_baseline = fallen(rule, baseline, &starts, &starts)?;
+        for method in view.main_methods().filter(|row| !row.heuristic) {
+            let values = view.metrics().last(&method.id, size, &rule.metric);
+            if values.is_empty() {
+                continue;
+            }
+            let fallen = fallen(rule, &method.id, &values, &starts)?;
+            let both = || values.keys().filter(|seed| starts.contains_key(seed));
+            let alone = |here: &[i64], there: &[i64]| {
+                both().filter(|seed| here.contains(seed) && !there.contains(seed)).count() as u64
+            };
+            let (ours, theirs) = (alone(&fallen, &of_baseline), alone(&of_baseline, &fallen));
+            let standing = values.iter().filter(|(seed, _)| !fallen.contains(seed)).map(|(seed, it)| (*seed, *it));
+            cells.push(CollapsedCell {
+                size: size.clone(),
+                method: method.id.clone(),
+                metric: rule.metric.clone(),
+                standing: standing.collect(),
+                values,
+                p: (method.id != baseline && ours + theirs > 0).then(|| stats::mcnemar_exact(ours, theirs)),
+                baseline: baseline.to_owned(),
+            });
+        }
+    }
+    Ok(cells)
+}
+
+/// Seeds under which a run collapsed.
+fn fallen(rule: &CollapseRule, method: &str, values: &BySeed, starts: &BySeed) -> Result<Vec<i64>> {
+    if values.is_empty() {
+        return Ok(Vec::new());
+    }
+    let held_to_start = !rule.own_start.iter().any(|own| own == method);
+    let starts: Vec<Option<f64>> =
+        values.keys().map(|seed| starts.get(seed).copied().filter(|_| held_to_start)).collect();
+    let all: Vec<f64> = values.values().copied().collect();
+    let fell = stats::collapsed(&all, &starts, rule.drop)?;
+    Ok(values.keys().zip(fell).filter(|(_, fell)| *fell).map(|(seed, _)| *seed).collect())
+}

@@ -1,0 +1,90 @@
+//! Whether the cheaper of two methods is also not worse, at the end of each.
+
+use super::compute::{MatchedPair, mean_total};
+use super::contrast::Contrast;
+use super::format;
+use super::input::{Better, Claim, Direction, MetricColumn, Role};
+use super::view::{View, methods_of};
+use crate::error::Result;
+use crate::stats::{self, Design, Hypothesis, Verdict};
+
+/// What whole runs of a pair say about dominance, in words.
+pub struct Dominance {
+    /// The cheaper method.
+    pub cheaper: String,
+    /// The cost of the other over its own, in the mean over shared seeds.
+    pub ratio: f64,
+    /// The difference that does not matter; `None` where no claim declares one for the metric.
+    pub margin: Option<f64>,
+    /// Whether it is not worse by the margin; `None` without margin or spread.
+    pub verdict: Option<Verdict>,
+    /// Whether a primary claim names the pair, so that the verdict keeps the error of the primary family.
+    pub primary: bool,
+}
+
+impl Dominance {
+    /// `None` where costs of whole runs are unknown under all seeds that both have, or where the metric has no better direction.
+    pub fn of(view: &View, pair: &MatchedPair) -> Result<Option<Self>> {
+        let metric = view.metric(&pair.metric)?;
+        let costs = mean_total(&pair.ours).zip(mean_total(&pair.theirs));
+        let Some((ours, theirs)) = costs.filter(|(ours, theirs)| *ours > 0.0 && *theirs > 0.0) else { return Ok(None) };
+        if metric.better == Better::Neither {
+            return Ok(None);
+        }
+        let (cheap, dear, ratio) = match ours <= theirs {
+            true => (&pair.method, &pair.versus, theirs / ours),
+            false => (&pair.versus, &pair.method, ours / theirs),
+        };
+        let (margin, primary) = margin(view, metric, cheap, dear);
+        let verdict = match margin {
+            Some(margin) => not_worse(view, metric, &pair.size, (cheap, dear), margin, primary)?,
+            None => None,
+        };
+        Ok(Some(Self { cheaper: cheap.clone(), ratio, margin, verdict, primary }))
+    }
+
+    pub fn words(&self, view: &View) -> String {
+        let cheaper = format!("{} is {} × cheaper", view.method_label(&self.cheaper), format::fixed(self.ratio, 1));
+        let margin = self.margin.map(format::compact).unwrap_or_default();
+        let found = match self.verdict {
+            _ if self.margin.is_none() => "; no claim declares a margin".to_owned(),
+            None => "; there is no spread to judge by".to_owned(),
+            Some(Verdict::Supported | Verdict::Equivalent) => format!(" and not worse by {margin}"),
+            Some(Verdict::Contradicted) => format!(" and worse by more than {margin}"),
+            Some(Verdict::NotByMargin | Verdict::Inconclusive) => format!("; whether it is worse by {margin} is open"),
+        };
+        let level = if self.primary { " (primary)" } else { "" };
+        cheaper + &found + level
+    }
+}
+
+/// The margin of a claim about the two on the metric, else the largest of a primary claim on it; and whether a primary claim names the two.
+fn margin(view: &View, metric: &MetricColumn, one: &str, other: &str) -> (Option<f64>, bool) {
+    let on_metric = || view.input.claims.iter().filter(|claim| claim.metrics.contains(&metric.id));
+    let about_both = |claim: &&Claim| {
+        claim.relative_to.is_none() && methods_of(claim).all(|method| method == one || method == other)
+    };
+    let primary = |claim: &&Claim| claim.role == Role::Primary;
+    let named = on_metric().filter(about_both).any(|claim| primary(&claim));
+    let own = on_metric().filter(about_both).find_map(|claim| claim.margin);
+    let largest = on_metric().filter(primary).filter_map(|claim| claim.margin).reduce(f64::max);
+    (own.or(largest), named)
+}
+
+/// Whether the first method is not worse by the margin at the end of its runs.
+fn not_worse(
+    view: &View,
+    metric: &MetricColumn,
+    size: &str,
+    (one, other): (&str, &str),
+    margin: f64,
+    primary: bool,
+) -> Result<Option<Verdict>> {
+    // Where less is better, the dearer one's surplus takes the place of the cheaper one's.
+    let (more, less) = if metric.better == Better::Lower { (other, one) } else { (one, other) };
+    let [a, b] = Contrast::new(view, metric, size, more, less)?.sides(view);
+    let hypothesis = Hypothesis { direction: Direction::NotWorse, threshold: 0.0, margin: Some(margin) };
+    let comparisons = if primary { view.design().comparisons } else { 1 };
+    let design = Design { comparisons, ..view.design().clone() };
+    Ok(stats::assess(&a, &b, &hypothesis, &design)?.and_then(|finding| finding.verdict))
+}

@@ -1,0 +1,137 @@
+//! The primary comparisons again, without a normal distribution: medians, signed ranks, and signs that are flipped at random.
+
+use super::claims::{Judged, Part};
+use super::input::{Claim, Direction, Role};
+use super::table::Cell;
+use super::view::View;
+use crate::error::Result;
+use crate::stats::{self, SignFlips, Verdict};
+
+/// What a primary comparison shows over all its pairs, up to the last planned look.
+pub struct Companion {
+    pub n: usize,
+    pub median: Option<f64>,
+    /// Exact signed-rank test of no difference from the threshold.
+    pub wilcoxon: Option<f64>,
+    /// Sign-flip test of the same.
+    pub sign_flip: Option<f64>,
+    pub also: Also,
+}
+
+/// Whether the verdict is also given by a group-sequential sign-flip test over all primary comparisons.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Also {
+    /// There is no verdict to confirm.
+    Nothing,
+    Yes,
+    No,
+    /// So few seeds cannot separate anything, whatever their values.
+    Cannot {
+        n: usize,
+        smallest: f64,
+    },
+}
+
+impl Also {
+    pub fn words(self) -> String {
+        match self {
+            Self::Nothing => String::new(),
+            Self::Yes => "yes".to_owned(),
+            Self::No => "no".to_owned(),
+            Self::Cannot { n, smallest } => {
+                format!("cannot at n = {n} (smallest p {})", Cell::Probability(Some(smallest)).show())
+            }
+        }
+    }
+}
+
+/// Rows of the sign-flip test that belong to one comparison: of no difference from the threshold, and with a margin of no difference
+/// from its lower and upper end.
+struct Rows {
+    at: usize,
+    margin: bool,
+}
+
+/// For each claim, for each of its comparisons; `None` for those that are not primary or have no pairs.
+pub fn companions(view: &View, judged: &[Judged]) -> Result<Vec<Vec<Option<Companion>>>> {
+    let primary = || judged.iter().filter(|it| it.claim.role == Role::Primary);
+    let mut seeds: Vec<i64> = primary().flat_map(|it| &it.parts).flat_map(|part| part.contrast.seeds(view)).collect();
+    view.in_order(&mut seeds);
+    seeds.dedup();
+    let mut rows: Vec<Vec<f64>> = Vec::new();
+    let mut places: Vec<Vec<Option<Rows>>> = Vec::new();
+    for it in judged {
+        let mut of_claim = Vec::new();
+        for part in &it.parts {
+            if it.claim.role != Role::Primary || part.contrast.paired.is_none() {
+                of_claim.push(None);
+                continue;
+            }
+            of_claim.push(Some(Rows { at: rows.len(), margin: it.claim.margin.is_some() }));
+            let differences = part.contrast.seeds(view).into_iter().zip(differences(view, it.claim, part));
+            let differences: Vec<(i64, f64)> = differences.collect();
+            let of_seed = |seed: &i64| differences.iter().find(|(of, _)| of == seed).map(|(_, it)| *it);
+            let shifts = it.claim.margin.map_or(vec![0.0], |margin| vec![0.0, margin, -margin]);
+            for shift in shifts {
+                rows.push(seeds.iter().map(|seed| of_seed(seed).map_or(0.0, |it| it + shift)).collect());
+            }
+        }
+        places.push(of_claim);
+    }
+    let design = view.design();
+    let flips = stats::flips_over_looks(&rows, &design.looks, design.alpha, design.spending)?;
+    let one = |it: &Judged, part: &Part, rows: &Rows| -> Result<Companion> {
+        let mut differences = differences(view, it.claim, part);
+        differences.truncate(design.most());
+        let spread = differences.iter().any(|value| *value != 0.0);
+        let none = vec![0.0; differences.len()];
+        Ok(Companion {
+            n: differences.len(),
+            median: stats::median(&differences).map(|median| median + it.claim.threshold),
+            wilcoxon: if spread { Some(stats::wilcoxon_exact(&differences, &none)?) } else { None },
+            sign_flip: if spread { Some(stats::sign_flip(&differences)?) } else { None },
+            also: also(it.claim, part, rows, &flips),
+        })
+    };
+    let of_claim = |(it, places): (&Judged, &Vec<Option<Rows>>)| {
+        it.parts
+            .iter()
+            .zip(places)
+            .map(|(part, rows)| rows.as_ref().map(|rows| one(it, part, rows)).transpose())
+            .collect()
+    };
+    judged.iter().zip(&places).map(of_claim).collect()
+}
+
+/// The differences less the claim's threshold, in the order of the study's seeds.
+fn differences(view: &View, claim: &Claim, part: &Part) -> Vec<f64> {
+    let [a, b] = part.contrast.sides(view);
+    a.iter().zip(&b).map(|(a, b)| a - b - claim.threshold).collect()
+}
+
+fn also(claim: &Claim, part: &Part, rows: &Rows, flips: &SignFlips) -> Also {
+    let sign = |row: usize| flips.separated.get(rows.at + row).copied().flatten().map_or(0.0, |(_, sign)| sign);
+    let difference = sign(0);
+    let (from_lower, from_upper) = if rows.margin { (sign(1), sign(2)) } else { (0.0, 0.0) };
+    let within = from_lower > 0.0 && from_upper < 0.0;
+    let agrees = match (part.finding().and_then(|finding| finding.verdict), claim.direction) {
+        (None | Some(Verdict::Inconclusive), _) => return Also::Nothing,
+        (Some(Verdict::Equivalent), _) | (Some(Verdict::Supported), Direction::Equivalent) => within,
+        (Some(Verdict::Supported), Direction::Greater) | (Some(Verdict::Contradicted), Direction::Less) => {
+            difference > 0.0
+        }
+        (Some(Verdict::Supported), Direction::Less) | (Some(Verdict::Contradicted), Direction::Greater) => {
+            difference < 0.0
+        }
+        (Some(Verdict::Contradicted), Direction::Equivalent) => from_lower < 0.0 || from_upper > 0.0,
+        (Some(Verdict::NotByMargin), Direction::Less) => from_lower > 0.0,
+        (Some(Verdict::NotByMargin), _) => from_upper < 0.0,
+        (Some(Verdict::Supported), Direction::NotWorse) => from_lower > 0.0,
+        (Some(Verdict::Contradicted), Direction::NotWorse) => from_lower < 0.0,
+    };
+    match agrees {
+        true => Also::Yes,
+        false if flips.spent < flips.smallest => Also::Cannot { n: flips.n, smallest: flips.smallest },
+        false => Also::No,
+    }
+}
