@@ -4,6 +4,7 @@ pub mod base;
 pub mod bench;
 pub mod bytes;
 pub mod conformance;
+pub mod decide;
 pub mod doctor;
 pub mod model;
 pub mod output;

@@ -5,6 +5,7 @@ use super::claim::{Claim, RawClaim};
 use super::decode::decode;
 use super::hyper::{Hyper, ModelSettings};
 use super::layout::ReportSettings;
+use super::registration::{self, Registration};
 use super::resolve::Selection;
 use super::seeds::{SeedChoice, SeedSettings};
 use super::sources::DataSources;
@@ -29,6 +30,7 @@ pub struct Experiment {
     pub(super) seeds: SeedSettings,
     pub(super) report: ReportSettings,
     pub(super) claims: Vec<Claim>,
+    pub(super) registration: Option<Registration>,
     pub(super) scales: BTreeMap<String, Part<Scale>>,
     pub(super) profiles: BTreeMap<String, Part<Profile>>,
     pub(super) methods: Vec<Part<Method>>,
@@ -115,10 +117,11 @@ impl Experiment {
 
     /// Reads an experiment from its text; `name` is what errors call the text.
     pub fn parse(name: &str, content: &str) -> Result<Self> {
-        Self::from_tree(Node::parse(name, content)?)
+        Self::from_tree(find::parse(name, content)?)
     }
 
-    fn from_tree(document: Node) -> Result<Self> {
+    fn from_tree(mut document: Node) -> Result<Self> {
+        let registered = registration::take(&mut document)?;
         let (mut top, shared) = split(&document);
         let mut take = |key: &str| top.table_mut().and_then(|table| table.remove(key)).map(|entry| entry.node);
         let (scales, profiles, methods) = (take("scale"), take("profile"), take("method"));

@@ -13,6 +13,7 @@ mod find;
 mod hyper;
 mod layout;
 mod references;
+mod registration;
 mod resolve;
 mod seeds;
 mod sources;
@@ -31,6 +32,7 @@ pub use hyper::{
     PreferenceSettings,
 };
 pub use layout::{Better, Column, ReportSettings, TableKind, TableLayout};
+pub use registration::{Registration, SeedRange};
 pub use resolve::{MethodPlan, Selection, Study, StudyData};
 pub use seeds::SeedChoice;
 pub use sources::DataSources;

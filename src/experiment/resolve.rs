@@ -113,6 +113,16 @@ pub struct MethodPlan {
     /// Whether it is a point of an ablation: measured where it ends, and shown there alone.
     pub point: bool,
     pub hyper: Hyper,
+    /// Runs on the first so many of the study's seeds; on all of them if absent.
+    pub first_seeds: Option<usize>,
+}
+
+impl MethodPlan {
+    /// Whether it runs under `seed`, one of `seeds`.
+    pub fn runs(&self, seeds: &[u64], seed: u64) -> bool {
+        let first = self.first_seeds.unwrap_or(seeds.len());
+        seeds.iter().take(first).any(|other| *other == seed)
+    }
 }
 
 impl Experiment {
@@ -147,7 +157,8 @@ impl Experiment {
         let chosen = if selection.methods.is_empty() { profile.own.methods.as_ref() } else { Some(&selection.methods) };
         let plan = |method: &Part<Method>, point| {
             let Method { id, label, recipe, note } = method.own.clone();
-            Ok(MethodPlan { id, label, recipe, note, point, hyper: hyper(Some(&method.overrides))? })
+            let hyper = hyper(Some(&method.overrides))?;
+            Ok(MethodPlan { id, label, recipe, note, point, hyper, first_seeds: None })
         };
         let mut methods = self.methods(chosen.map(Vec::as_slice))?;
         let ablations = self.ablations(selection, &profile.own, &methods)?;

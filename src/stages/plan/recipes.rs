@@ -11,7 +11,7 @@ use crate::stages::evaluate::{JudgeKind, Responder};
 impl Planner<'_> {
     pub(super) fn seed(&mut self, size: &str, model: &ModelSettings, seed: u64) -> Result<()> {
         let start = Start { size, seed, config: self.config(model), base: self.base(size, model)? };
-        for method in &self.study.methods {
+        for method in self.study.methods.iter().filter(|method| method.runs(&self.study.seeds, seed)) {
             let hyper = &method.hyper;
             let source = self.demonstrations(hyper, seed)?;
             let demonstrations = self.spoilt(&start, hyper, &source)?;
