@@ -3,7 +3,9 @@
 pub mod base;
 pub mod bench;
 pub mod bytes;
+pub mod claims;
 pub mod conformance;
+pub mod decide;
 pub mod doctor;
 pub mod model;
 pub mod output;
@@ -47,6 +49,8 @@ pub enum Command {
     Report(report::ReportArgs),
     /// Commit the means of a small study, and say when a later run has others
     Snapshot(snapshot::SnapshotArgs),
+    /// List a study's claims, and the chance that each look decides them
+    Claims(claims::ClaimsArgs),
     /// List, show or verify what the store holds
     Runs(runs::RunsArgs),
     /// Estimate and compare any table of results: intervals, paired differences, power
@@ -94,6 +98,7 @@ pub fn run(cli: Cli) -> Result<u8> {
         Command::Bench(args) => bench::run(&args)?,
         Command::Plan(args) => plan::run(&args)?,
         Command::Report(args) => report::run(&args)?,
+        Command::Claims(args) => claims::run(&args)?,
         Command::Stats(args) => stats::run(&args)?,
         Command::Generate(args) => score::generate(&args)?,
         Command::Score(args) => score::score(&args)?,

@@ -1,5 +1,6 @@
 //! `touchstone reproduce`: carries a study from nothing to a report. Running it again finishes what is missing.
 
+use super::decide::{self, DecideArgs};
 use super::study::StudyArgs;
 use super::{complain, output, preflight, print};
 use crate::data::Codec;
@@ -9,7 +10,7 @@ use crate::data::hub::Source;
 use crate::device::hardware;
 use crate::experiment::Study;
 use crate::model::tokenizer::TOKENIZER_FILES;
-use crate::pipeline::{Interrupt, LocalPool, Store};
+use crate::pipeline::{Interrupt, LocalPool, Outcome, Store};
 use crate::report::{self, ReportInput};
 use crate::stages::collect::collect;
 use crate::stages::demonstrations::check_splits;
@@ -25,6 +26,8 @@ pub struct ReproduceArgs {
     pub study: StudyArgs,
     #[command(flatten)]
     pub local: LocalArgs,
+    #[command(flatten)]
+    pub decide: DecideArgs,
 }
 
 /// Real posts instead of the embedded world.
@@ -43,33 +46,60 @@ const LOCAL: &str = "local";
 
 pub fn run(args: &ReproduceArgs) -> Result<u8> {
     let (study, local) = resolve(&args.study, &args.local)?;
-    let plan = Plan::new(&study, local.as_ref())?;
-    let jobs = args.study.stages_at_once().min(plan.graph.len().max(1));
-    let memory: Vec<Option<u64>> = match args.study.memory {
-        Some(limit) => vec![Some(limit.0); args.study.device.len()],
-        None => args.study.device.iter().map(|device| hardware::memory_of(*device, jobs)).collect(),
-    };
-    // Faults should show now and not after hours.
-    preflight::devices(&args.study.device)?;
-    for (device, limit) in args.study.device.iter().zip(&memory) {
-        if let Some(limit) = limit {
-            fit::check(&study, local.as_ref(), &plan, *limit, device.site())?;
-        }
+    if args.decide.decide {
+        return decide::run(&args.study, &args.decide, study, local.as_ref());
     }
-    let report = args.study.out.join(folder(&study));
-    output::check_folder(&report)?;
-    report::check_place(&report)?;
-    let store = Store::open(&args.study.store)?;
-    preflight::room(&store, &plan)?;
-    let pool = LocalPool { memory, ..LocalPool::new(jobs, args.study.devices())? };
-    let outcome = pool.run(&store, &plan.graph, &Interrupt::on_signals()?)?;
+    let plan = Plan::new(&study, local.as_ref())?;
+    let runner = Runner::ready(&args.study, &study, &plan, local.as_ref())?;
+    let outcome = runner.run(&plan)?;
     if outcome.interrupted {
         complain(&format!("{}\n", outcome.summary()));
         return Ok(outcome.exit_code());
     }
-    let written = write_report(&args.study, &study, &plan, &store, local.as_ref());
+    let written = write_report(&args.study, &study, &plan, &runner.store, local.as_ref());
     complain(&format!("{}\n", outcome.summary()));
     written.map(|()| outcome.exit_code())
+}
+
+/// Everything that carries out the plans of a study.
+pub struct Runner {
+    pub store: Store,
+    pool: LocalPool,
+    interrupt: Interrupt,
+}
+
+impl Runner {
+    /// Looks at everything that `plan` needs, so that faults show now and not after hours.
+    pub fn ready(args: &StudyArgs, study: &Study, plan: &Plan, local: Option<&LocalData>) -> Result<Self> {
+        let jobs = args.stages_at_once().min(plan.graph.len().max(1));
+        let memory: Vec<Option<u64>> = match args.memory {
+            Some(limit) => vec![Some(limit.0); args.device.len()],
+            None => args.device.iter().map(|device| hardware::memory_of(*device, jobs)).collect(),
+        };
+        preflight::devices(&args.device)?;
+        for (device, limit) in args.device.iter().zip(&memory) {
+            if let Some(limit) = limit {
+                fit::check(study, local, plan, *limit, device.site())?;
+            }
+        }
+        let report = args.out.join(folder(study));
+        output::check_folder(&report)?;
+        report::check_place(&report)?;
+        let store = Store::open(&args.store)?;
+        preflight::room(&store, plan)?;
+        let pool = LocalPool { memory, ..LocalPool::new(jobs, args.devices())? };
+        Ok(Self { store, pool, interrupt: Interrupt::on_signals()? })
+    }
+
+    /// Computes what is missing of `plan`.
+    pub fn run(&self, plan: &Plan) -> Result<Outcome> {
+        self.pool.run(&self.store, &plan.graph, &self.interrupt)
+    }
+
+    /// Stages that run at once.
+    pub fn jobs(&self) -> usize {
+        self.pool.jobs
+    }
 }
 
 /// The study that the flags choose, and the local data it runs on, if any.

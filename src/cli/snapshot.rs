@@ -1,5 +1,6 @@
 //! `touchstone snapshot`: commits the numbers of a small study, and says when they change.
 
+use super::decide::DecideArgs;
 use super::reproduce::{self, LocalArgs, ReproduceArgs, report_input, resolve};
 use super::study::StudyArgs;
 use super::{FAILURE, SUCCESS, output, print};
@@ -79,7 +80,7 @@ fn carry_out(args: &TakeArgs) -> Result<std::result::Result<Snapshot, u8>> {
     if args.local.data.is_none() {
         study.profile = study.profile.or(Some(PROFILE.into()));
     }
-    let run = ReproduceArgs { study: study.clone(), local: args.local.clone() };
+    let run = ReproduceArgs { study: study.clone(), local: args.local.clone(), decide: DecideArgs::default() };
     let code = reproduce::run(&run)?;
     if code != SUCCESS {
         return Ok(Err(code));

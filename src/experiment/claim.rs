@@ -2,6 +2,7 @@
 
 use super::vocabulary::{Heuristic, Metric};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 pub use crate::stats::{Direction, Role};
 
@@ -22,8 +23,12 @@ pub(super) struct RawClaim {
     #[serde(default)]
     pub threshold: f64,
     pub role: Role,
-    pub margin: f64,
+    pub margin: Option<f64>,
+    /// The margin as a share of the claim file's gap.
+    pub margin_share: Option<f64>,
     pub margin_reason: Option<String>,
+    #[serde(default)]
+    pub sd: BTreeMap<Metric, f64>,
 }
 
 /// Two methods whose own difference is taken off the claim's: "loses less than".
@@ -69,6 +74,9 @@ pub struct Claim {
     pub margin: f64,
     /// Why the margin is as large as it is.
     pub margin_reason: Option<String>,
+    /// Standard deviation over seeds of the difference that was expected when the claim was written, per metric: what its chances to be
+    /// decided are reckoned from.
+    pub sd: BTreeMap<Metric, f64>,
 }
 
 impl Claim {

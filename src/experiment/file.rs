@@ -5,6 +5,7 @@ use super::claim::{Claim, RawClaim};
 use super::decode::decode;
 use super::hyper::{Hyper, ModelSettings};
 use super::layout::ReportSettings;
+use super::registration::{self, Registration};
 use super::resolve::Selection;
 use super::seeds::{SeedChoice, SeedSettings};
 use super::sources::DataSources;
@@ -13,6 +14,7 @@ use super::vocabulary::Recipe;
 use super::{bounds, find, references};
 use crate::data::world::WorldSettings;
 use crate::error::{Context, Result};
+use crate::stats::Design;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
@@ -30,6 +32,11 @@ pub struct Experiment {
     pub(super) seeds: SeedSettings,
     pub(super) report: ReportSettings,
     pub(super) claims: Vec<Claim>,
+    pub(super) registration: Option<Registration>,
+    /// How many of the claims are registered; they stand first.
+    pub(super) registered: Option<usize>,
+    /// Looks and error of the primary claims, without their number.
+    pub(super) design: Design,
     pub(super) scales: BTreeMap<String, Part<Scale>>,
     pub(super) profiles: BTreeMap<String, Part<Profile>>,
     pub(super) methods: Vec<Part<Method>>,
@@ -118,10 +125,11 @@ impl Experiment {
 
     /// Reads an experiment from its text; `name` is what errors call the text.
     pub fn parse(name: &str, content: &str) -> Result<Self> {
-        Self::from_tree(Node::parse(name, content)?)
+        Self::from_tree(find::parse(name, content)?)
     }
 
-    fn from_tree(document: Node) -> Result<Self> {
+    fn from_tree(mut document: Node) -> Result<Self> {
+        let registered = registration::take(&mut document)?;
         let (mut top, shared) = split(&document);
         let mut take = |key: &str| top.table_mut().and_then(|table| table.remove(key)).map(|entry| entry.node);
         let (scales, profiles, methods) = (take("scale"), take("profile"), take("method"));
@@ -129,12 +137,16 @@ impl Experiment {
         let also = Hyper::SECTIONS.into_iter().chain(["scale", "profile", "method", "ablation", "extends"]);
         let header: Header = decode(&top, &also.collect::<Vec<_>>())?;
         let methods = listed(&document, methods)?;
+        let gap = registered.as_ref().and_then(|registered| registered.gap);
         let experiment = Self {
             name: header.name,
             title: header.title,
             question: header.question,
             description: header.description,
-            claims: references::claims(header.claim, &header.models),
+            claims: references::claims(header.claim, &header.models, gap, &document)?,
+            registered: registered.as_ref().map(|registered| registered.claims),
+            design: registered.as_ref().map_or_else(|| Design::of(0), |registered| registered.design.clone()),
+            registration: registered.map(|registered| registered.registration),
             world: header.world,
             models: header.models,
             seeds: header.seeds,

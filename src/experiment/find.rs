@@ -2,7 +2,8 @@
 //! inside the program, so that an installed binary runs the shipped ones anywhere.
 
 use super::decode::nearest;
-use super::tree::{Node, Value};
+use super::registration;
+use super::tree::{Node, Place, Value};
 use crate::error::{Context, Error, Result};
 use std::path::{Path, PathBuf};
 
@@ -12,6 +13,10 @@ pub const SHIPPED: [(&str, &str); 3] = [
     ("tldr-ablations", include_str!("../../experiments/tldr-ablations.toml")),
     ("world-controls", include_str!("../../experiments/world-controls.toml")),
 ];
+
+/// The claim files inside the program: path from the folder of experiments, and text.
+const SHIPPED_CLAIMS: [(&str, &str); 1] =
+    [("claims/tldr.toml", include_str!("../../experiments/claims/tldr.toml"))];
 
 /// How many experiments may stand on one another's shoulders.
 const LONGEST_CHAIN: usize = 8;
@@ -23,6 +28,13 @@ const LARGEST: u64 = 16 << 20;
 pub(super) fn read(path_or_name: &str, start: &Path) -> Result<Node> {
     let text = Source::find(path_or_name, start)?;
     chain(text, start, LONGEST_CHAIN)
+}
+
+/// Reads an experiment's text, which stands in no folder: its claim file is a shipped one.
+pub(super) fn parse(name: &str, content: &str) -> Result<Node> {
+    let mut node = Node::parse(name, content)?;
+    registration::attach(&mut node, |file, place| claim_file(None, file, place))?;
+    Ok(node)
 }
 
 /// What [`Experiment::load_from`](super::Experiment::load_from) finds from the folder `start` without knowing a path: the
@@ -39,6 +51,7 @@ pub fn available(start: &Path) -> Vec<String> {
 
 fn chain(source: Source, start: &Path, left: usize) -> Result<Node> {
     let mut node = Node::parse(&source.name, &source.content)?;
+    registration::attach(&mut node, |file, place| claim_file(source.folder.as_deref(), file, place))?;
     let Some(extends) = node.table_mut().and_then(|table| table.remove("extends")) else { return Ok(node) };
     let place = &extends.node.place;
     let Value::String(base) = &extends.node.value else {
@@ -58,6 +71,21 @@ fn chain(source: Source, start: &Path, left: usize) -> Result<Node> {
     merged.merge(&node);
     merged.place = node.place;
     Ok(merged)
+}
+
+/// The tree of the claim file at `file` from the folder of an experiment; from the program itself for a shipped one.
+fn claim_file(folder: Option<&Path>, file: &str, place: &Place) -> Result<Node> {
+    let unreadable = |cause: Error| place.error("the claim file cannot be read").caused_by(cause);
+    let source = match folder {
+        Some(folder) => Source::open(&folder.join(file)).map_err(unreadable)?,
+        None => match SHIPPED_CLAIMS.iter().find(|(name, _)| *name == file) {
+            Some((name, content)) => {
+                Source { name: format!("{name} (shipped)"), content: (*content).to_owned(), folder: None }
+            }
+            None => return Err(place.error(format!("no claim file `{file}` comes with touchstone"))),
+        },
+    };
+    Node::parse(&source.name, &source.content)
 }
 
 /// A text, its name, and the folder it stands in unless it is a shipped copy.

@@ -14,6 +14,7 @@ mod find;
 mod hyper;
 mod layout;
 mod references;
+mod registration;
 mod resolve;
 mod seeds;
 mod sources;
@@ -33,6 +34,7 @@ pub use hyper::{
     ModelSettings, PreferenceSettings,
 };
 pub use layout::{Better, Column, ReportSettings, TableKind, TableLayout};
+pub use registration::{Registration, SeedRange};
 pub use resolve::{MethodPlan, Selection, Study, StudyData};
 pub use seeds::SeedChoice;
 pub use sources::DataSources;

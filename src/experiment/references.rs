@@ -1,7 +1,7 @@
 //! Names in an experiment file that refer to other parts of it: each must be declared, once, and fit its use.
 
 use super::ablation::Declared;
-use super::claim::{Claim, Direction, RawClaim, Versus};
+use super::claim::{Claim, Direction, RawClaim, Role, Versus};
 use super::decode::suggestion;
 use super::file::Experiment;
 use super::hyper::ModelSettings;
@@ -14,9 +14,34 @@ use crate::device::hardware::Hardware;
 use crate::error::{Error, Result};
 use std::collections::BTreeMap;
 
-/// Claims with their references read; a claim without sizes is about all of them.
-pub(super) fn claims(raw: Vec<RawClaim>, models: &BTreeMap<String, ModelSettings>) -> Vec<Claim> {
-    let typed = |raw: RawClaim| Claim {
+/// Claims with their references read; a claim without sizes is about all of them. Margins that are shares are of `gap`.
+///
+/// # Errors
+/// A claim with two margins or none, or with a share of a gap that is not declared; `document` is where they were read.
+pub(super) fn claims(
+    raw: Vec<RawClaim>,
+    models: &BTreeMap<String, ModelSettings>,
+    gap: Option<f64>,
+    document: &Node,
+) -> Result<Vec<Claim>> {
+    let typed = |(index, raw): (usize, RawClaim)| {
+        let node = item(document, "claim", index);
+        let margin = match (raw.margin, raw.margin_share, gap) {
+            (Some(margin), None, _) => margin,
+            (None, Some(share), Some(gap)) => share * gap,
+            (None, Some(_), None) => {
+                let error = place(node, "margin_share").error("there is no gap of which the margin could be a share");
+                return Err(error.hint("declare `gap` in the claim file, or give the margin in units of the metric"));
+            }
+            _ => return Err(node.place.error("a claim has one margin: `margin` or `margin_share`")),
+        };
+        Ok(claim(raw, margin, models))
+    };
+    raw.into_iter().enumerate().map(typed).collect()
+}
+
+fn claim(raw: RawClaim, margin: f64, models: &BTreeMap<String, ModelSettings>) -> Claim {
+    Claim {
         id: raw.id,
         text: raw.text,
         source: raw.source,
@@ -28,10 +53,10 @@ pub(super) fn claims(raw: Vec<RawClaim>, models: &BTreeMap<String, ModelSettings
         direction: raw.direction,
         threshold: raw.threshold,
         role: raw.role,
-        margin: raw.margin,
+        margin,
         margin_reason: raw.margin_reason,
-    };
-    raw.into_iter().map(typed).collect()
+        sd: raw.sd,
+    }
 }
 
 /// Checks every name of `experiment`; `document` is the tree it was read from.
@@ -45,6 +70,10 @@ pub(super) fn check(experiment: &Experiment, document: &Node) -> Result<()> {
     seeds(experiment, document)?;
     for (index, claim) in experiment.claims.iter().enumerate() {
         let node = item(document, "claim", index);
+        if claim.role == Role::Primary && experiment.registered.is_some_and(|registered| index >= registered) {
+            let error = place(node, "role").error(format!("the primary claim `{}` is not registered", claim.id));
+            return Err(error.hint("move it to the claim file of [registration], or make it exploratory"));
+        }
         let earlier = experiment.claims[..index].iter().map(|claim| claim.id.as_str());
         unique(&claim.id, earlier, "claim", place(node, "id"))?;
         check_claim(experiment, claim, node)?;

@@ -11,6 +11,7 @@ use super::decode::{decode, nearest, suggestion};
 use super::file::{Experiment, Method, Part, Profile, Scale};
 use super::hyper::{Hyper, ModelSettings};
 use super::layout::ReportSettings;
+use super::registration::Registration;
 use super::seeds::SeedChoice;
 use super::sources::DataSources;
 use super::tree::Node;
@@ -85,6 +86,8 @@ pub struct Study {
     /// How the primary claims are looked at, with all comparisons that the file declares for this scale, also those that this
     /// selection does not test.
     pub design: Design,
+    /// The claim file of the primary claims, if there is one.
+    pub registration: Option<Registration>,
     pub report: ReportSettings,
 }
 
@@ -121,9 +124,17 @@ pub struct MethodPlan {
     /// Whether it is a point of an ablation: measured where it ends, and shown there alone.
     pub point: bool,
     pub hyper: Hyper,
+    /// Runs on the first so many of the study's seeds; on all of them if absent.
+    pub first_seeds: Option<usize>,
 }
 
 impl MethodPlan {
+    /// Whether it runs under `seed`, one of `seeds`.
+    pub fn runs(&self, seeds: &[u64], seed: u64) -> bool {
+        let first = self.first_seeds.unwrap_or(seeds.len());
+        seeds.iter().take(first).any(|other| *other == seed)
+    }
+
     /// Id of the method that its SFT is as long as.
     pub fn matched(&self) -> Option<&String> {
         self.hyper.choices.sft.as_long_as.as_ref().map(|matched| &matched.method)
@@ -175,7 +186,8 @@ impl Experiment {
         let chosen = if selection.methods.is_empty() { profile.own.methods.as_ref() } else { Some(&selection.methods) };
         let plan = |method: &Part<Method>, point| {
             let Method { id, label, recipe, note } = method.own.clone();
-            let mut planned = MethodPlan { id, label, recipe, note, point, hyper: hyper(Some(&method.overrides))? };
+            let hyper = hyper(Some(&method.overrides))?;
+            let mut planned = MethodPlan { id, label, recipe, note, point, hyper, first_seeds: None };
             if let Some(matched) = &mut planned.hyper.choices.sft.as_long_as {
                 matched.method = self.matched(&method.own.id, &matched.method);
             }
@@ -195,7 +207,7 @@ impl Experiment {
                 .hint(format!("add `{id}` to --methods or to the methods of profile `{}`", selection.profile)));
             }
         }
-        let design = Design::of(self.comparisons(scale, &sizes));
+        let design = Design { comparisons: self.comparisons(scale, &sizes), ..self.design.clone() };
         let (claims, untested_claims) = self.claims(&methods, &sizes);
         Ok(Study {
             name: self.name.clone(),
@@ -218,6 +230,7 @@ impl Experiment {
             claims,
             untested_claims,
             design,
+            registration: self.registration.clone(),
             report: self.report.clone(),
         })
     }

@@ -26,6 +26,8 @@ pub struct Part<'a> {
 pub enum Reply {
     /// No seed has both methods.
     NoData,
+    /// No look has been reached on the registered seeds.
+    NotRegistered,
     Primary(Finding),
     Exploratory(Exploration),
 }
@@ -93,11 +95,14 @@ fn sizes<'v>(view: &'v View, claim: &Claim, metric: &str) -> Vec<&'v str> {
 
 fn reply(view: &View, claim: &Claim, contrast: &Contrast) -> Result<Reply> {
     let Some(beyond) = contrast.beyond(view, claim.threshold)? else { return Ok(Reply::NoData) };
-    let [a, b] = contrast.sides(view);
     if claim.role == Role::Primary {
+        let seeds = view.judged_on(contrast.seeds(view));
+        let [a, b] = contrast.sides_under(view, &seeds);
         let hypothesis = Hypothesis { direction: claim.direction, threshold: claim.threshold, margin: claim.margin };
-        return Ok(stats::assess(&a, &b, &hypothesis, view.design())?.map_or(Reply::NoData, Reply::Primary));
+        let finding = stats::assess(&a, &b, &hypothesis, view.design())?;
+        return Ok(finding.map_or(Reply::NotRegistered, Reply::Primary));
     }
+    let [a, b] = contrast.sides(view);
     let shifted: Vec<f64> = b.iter().map(|value| value + claim.threshold).collect();
     let p = match (claim.direction, claim.margin) {
         (Direction::Greater | Direction::Less, _) | (_, None) => beyond.p,
@@ -115,7 +120,7 @@ impl Part<'_> {
     pub fn finding(&self) -> Option<&Finding> {
         match &self.reply {
             Reply::Primary(finding) => Some(finding),
-            Reply::NoData | Reply::Exploratory(_) => None,
+            Reply::NoData | Reply::NotRegistered | Reply::Exploratory(_) => None,
         }
     }
 
@@ -123,7 +128,7 @@ impl Part<'_> {
     pub fn exploration(&self) -> Option<&Exploration> {
         match &self.reply {
             Reply::Exploratory(exploration) => Some(exploration),
-            Reply::NoData | Reply::Primary(_) => None,
+            Reply::NoData | Reply::NotRegistered | Reply::Primary(_) => None,
         }
     }
 
@@ -137,6 +142,7 @@ impl Judged<'_> {
     pub fn words(&self, view: &View, part: &Part) -> String {
         match &part.reply {
             Reply::NoData => "no data: no seed has both methods".to_owned(),
+            Reply::NotRegistered => "no look yet: the registered seeds have not reached the first".to_owned(),
             Reply::Primary(finding) => words(finding, self.claim.direction, view.design().most()),
             Reply::Exploratory(it) => match (it.suggestion(self.claim, view.alpha()), it.q) {
                 (Some(what), q) => format!("suggests: {what} (q = {})", Cell::Probability(q).show()),

@@ -176,11 +176,15 @@ impl<'a> Contrast<'a> {
         seeds
     }
 
-    /// The values of both sides under these [`seeds`](Self::seeds).
+    /// The values of both sides under its [`seeds`](Self::seeds).
     pub fn sides(&self, view: &View) -> [Vec<f64>; 2] {
+        self.sides_under(view, &self.seeds(view))
+    }
+
+    /// The values of both sides under `seeds`, which all its methods have.
+    pub fn sides_under(&self, view: &View, seeds: &[i64]) -> [Vec<f64>; 2] {
         let of = |method: &&str| view.metrics().last(method, &self.size, &self.metric.id);
         let [added, subtracted] = [self.added(), self.subtracted()].map(|ids| ids.iter().map(of).collect::<Vec<_>>());
-        let seeds = self.seeds(view);
         [added, subtracted].map(|side| seeds.iter().map(|seed| side.iter().map(|values| values[seed]).sum()).collect())
     }
 

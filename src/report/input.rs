@@ -50,6 +50,26 @@ pub struct Header {
     /// Limits of this run, and which columns are absent and why.
     #[serde(default)]
     pub notes: Vec<String>,
+    /// Where the primary claims were written before the runs.
+    #[serde(default)]
+    pub registration: Option<Registration>,
+}
+
+/// The file of primary claims that was frozen before their runs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Registration {
+    pub file: String,
+    /// Hash of its text.
+    pub blake3: String,
+    /// Whether the experiment records that hash; otherwise the claims are a draft.
+    pub frozen: bool,
+    /// When it was written, RFC 3339 in UTC.
+    pub registered: String,
+    /// First and last of the seeds on which its claims are judged, in ascending order.
+    pub seeds: [u64; 2],
+    /// Results that had been seen when it was written.
+    pub background: String,
 }
 
 /// One planned run: a method at a model size under a seed.
@@ -131,6 +151,9 @@ pub struct Claim {
     /// Why the margin is as large as it is.
     #[serde(default)]
     pub margin_reason: Option<String>,
+    /// When the oldest result that it compares was made, if that was before its registration.
+    #[serde(default)]
+    pub seen_before: Option<String>,
     /// Another difference that `method − versus` is compared with, as in "degrades less than".
     #[serde(default)]
     pub relative_to: Option<RelativeTo>,

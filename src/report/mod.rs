@@ -14,6 +14,7 @@ mod console;
 mod contrast;
 mod crossing;
 mod curve;
+mod decision;
 mod dominance;
 mod exploratory;
 mod figures;
@@ -37,10 +38,11 @@ mod view;
 mod simulation;
 
 pub use console::console;
+pub use decision::{Decision, decisions};
 pub use input::{
     Ablation, AblationLine, AblationPoint, AxisScale, Better, BySeed, CellStatus, Claim, CollapseRule, Cost, CostRole,
     Curve, CurveLine, Design, Direction, Header, Items, Layout, MethodRow, Metric, MetricColumn, Metrics, RelativeTo,
-    ReportInput, Role, SizeLabel, Status, TableKind, TableSpec, Tuning,
+    Registration, ReportInput, Role, SizeLabel, Status, TableKind, TableSpec, Tuning,
 };
 pub use save::{check_place, write};
 

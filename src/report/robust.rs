@@ -52,10 +52,15 @@ struct Rows {
     margin: bool,
 }
 
+/// The seeds behind a primary comparison.
+fn judged_on(view: &View, part: &Part) -> Vec<i64> {
+    view.judged_on(part.contrast.seeds(view))
+}
+
 /// For each claim, for each of its comparisons; `None` for those that are not primary or have no pairs.
 pub fn companions(view: &View, judged: &[Judged]) -> Result<Vec<Vec<Option<Companion>>>> {
     let primary = || judged.iter().filter(|it| it.claim.role == Role::Primary);
-    let mut seeds: Vec<i64> = primary().flat_map(|it| &it.parts).flat_map(|part| part.contrast.seeds(view)).collect();
+    let mut seeds: Vec<i64> = primary().flat_map(|it| &it.parts).flat_map(|part| judged_on(view, part)).collect();
     view.in_order(&mut seeds);
     seeds.dedup();
     let mut rows: Vec<Vec<f64>> = Vec::new();
@@ -63,12 +68,12 @@ pub fn companions(view: &View, judged: &[Judged]) -> Result<Vec<Vec<Option<Compa
     for it in judged {
         let mut of_claim = Vec::new();
         for part in &it.parts {
-            if it.claim.role != Role::Primary || part.contrast.paired.is_none() {
+            if it.claim.role != Role::Primary || part.finding().is_none() {
                 of_claim.push(None);
                 continue;
             }
             of_claim.push(Some(Rows { at: rows.len(), margin: it.claim.margin.is_some() }));
-            let differences = part.contrast.seeds(view).into_iter().zip(differences(view, it.claim, part));
+            let differences = judged_on(view, part).into_iter().zip(differences(view, it.claim, part));
             let differences: Vec<(i64, f64)> = differences.collect();
             let of_seed = |seed: &i64| differences.iter().find(|(of, _)| of == seed).map(|(_, it)| *it);
             let shifts = it.claim.margin.map_or(vec![0.0], |margin| vec![0.0, margin, -margin]);
@@ -105,7 +110,7 @@ pub fn companions(view: &View, judged: &[Judged]) -> Result<Vec<Vec<Option<Compa
 
 /// The differences less the claim's threshold, in the order of the study's seeds.
 fn differences(view: &View, claim: &Claim, part: &Part) -> Vec<f64> {
-    let [a, b] = part.contrast.sides(view);
+    let [a, b] = part.contrast.sides_under(view, &judged_on(view, part));
     a.iter().zip(&b).map(|(a, b)| a - b - claim.threshold).collect()
 }
 

@@ -81,6 +81,7 @@ fn experiment(truth: &Truth, stream: &mut ChaCha8Rng) -> ReportInput {
         role: Role::Primary,
         margin: truth.margin,
         margin_reason: None,
+        seen_before: None,
         relative_to: None,
     };
     let row = |id: &&str| MethodRow { id: id.to_string(), label: id.to_string(), heuristic: false, point: false };
@@ -97,6 +98,7 @@ fn experiment(truth: &Truth, stream: &mut ChaCha8Rng) -> ReportInput {
             seeds_planned: (0..truth.seeds as u64).collect(),
             cells: Vec::new(),
             notes: Vec::new(),
+            registration: None,
         },
         metrics: Metrics::from_rows(rows).unwrap(),
         costs: Vec::new(),

@@ -186,6 +186,18 @@ impl<'a> View<'a> {
         seeds.sort_by_key(|seed| (place(*seed), *seed));
     }
 
+    /// Of `seeds`, those on which a primary comparison is judged. Where the claims are registered these are the registered ones, in
+    /// ascending order, up to the last planned look for which all of them were planned; otherwise all.
+    pub fn judged_on(&self, seeds: Vec<i64>) -> Vec<i64> {
+        let Some(registration) = &self.header().registration else { return seeds };
+        let [first, last] = registration.seeds;
+        let planned = &self.header().seeds_planned;
+        let without_gap: Vec<u64> = (first..=last).take_while(|seed| planned.contains(seed)).collect();
+        let look = self.design().looks.iter().copied().filter(|look| *look <= without_gap.len()).max().unwrap_or(0);
+        let allowed = without_gap.into_iter().take(look).filter_map(|seed| i64::try_from(seed).ok());
+        allowed.filter(|seed| seeds.contains(seed)).collect()
+    }
+
     /// Seeds planned for a method at a size, or for the experiment where no cell is declared (heuristics have none).
     pub fn planned(&self, method: &str, size: &str) -> usize {
         match self.counts(method, size).planned {

@@ -102,6 +102,7 @@ fn by_size(claim: &experiment::Claim, study: &Study) -> Vec<Claim> {
         role: claim.role,
         margin: (claim.margin > 0.0).then_some(claim.margin),
         margin_reason: claim.margin_reason.clone(),
+        seen_before: None,
         relative_to: claim
             .relative_to
             .as_ref()

@@ -14,7 +14,8 @@ use crate::data::split::Duplicates;
 use crate::eval::Measured;
 use crate::experiment::{self, Study};
 use crate::pipeline::{Graph, Manifest, StageKey, Store};
-use crate::report::{CellStatus, Cost, CostRole, Header, Items, Metric, Metrics, ReportInput, Status};
+use crate::report::{CellStatus, Claim, Cost, CostRole, Header, Items, Metric, Metrics, Registration, ReportInput, Role, Status};
+use chrono::{DateTime, SecondsFormat, Utc};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -64,6 +65,14 @@ pub fn collect(study: &Study, plan: &Plan, store: &Store, device: &str, notes: V
         seeds_planned: study.seeds.clone(),
         cells: statuses(study, plan, store, &rows),
         notes: notes.into_iter().chain(duplicates(&finished, store)?).collect(),
+        registration: study.registration.as_ref().map(|it| Registration {
+            file: it.file.clone(),
+            blake3: it.blake3.clone(),
+            frozen: it.frozen,
+            registered: it.registered.clone(),
+            seeds: [it.seeds.first, it.seeds.last],
+            background: it.background.clone(),
+        }),
     };
     let curves = curves::all(study, plan, store, &rows)?;
     let mut input = ReportInput {
@@ -71,7 +80,7 @@ pub fn collect(study: &Study, plan: &Plan, store: &Store, device: &str, notes: V
         curves,
         metrics: Metrics::from_rows(rows)?,
         costs: costs(plan, store)?,
-        claims: layout::claims(study),
+        claims: claims(study, plan, store)?,
         design: study.design.clone(),
         items: items(study, plan, store)?,
         ablations: layout::ablations(study),
@@ -82,6 +91,30 @@ pub fn collect(study: &Study, plan: &Plan, store: &Store, device: &str, notes: V
         keep_measurable(&mut input);
     }
     Ok(input)
+}
+
+/// The claims, with the time of the oldest result behind a registered one that is older than its registration.
+fn claims(study: &Study, plan: &Plan, store: &Store) -> Result<Vec<Claim>> {
+    let mut claims = layout::claims(study);
+    let Some(registered) = study.registration.as_ref().and_then(|it| it.registered.parse::<DateTime<Utc>>().ok()) else {
+        return Ok(claims);
+    };
+    let mut oldest: BTreeMap<&str, DateTime<Utc>> = BTreeMap::new();
+    for cell in &plan.cells {
+        for key in cell.measured_by.iter().filter(|key| store.is_complete(key)) {
+            let Ok(started) = store.manifest(key)?.started.parse::<DateTime<Utc>>() else { continue };
+            let held = oldest.entry(&cell.method).or_insert(started);
+            *held = started.min(*held);
+        }
+    }
+    for claim in claims.iter_mut().filter(|claim| claim.role == Role::Primary) {
+        let others = claim.relative_to.iter().flat_map(|other| [&other.method, &other.versus]);
+        let methods = [&claim.method, &claim.versus].into_iter().chain(others);
+        let first = methods.filter_map(|method| oldest.get(method.as_str())).min();
+        let first = first.filter(|first| **first < registered);
+        claim.seen_before = first.map(|first| first.to_rfc3339_opts(SecondsFormat::Secs, true));
+    }
+    Ok(claims)
 }
 
 /// Sentences on rows of real posts that say the same.

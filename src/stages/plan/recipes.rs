@@ -11,7 +11,7 @@ use crate::stages::evaluate::{JudgeKind, Responder};
 
 impl Planner<'_> {
     pub(super) fn seed(&mut self, size: &str, model: &ModelSettings, seed: u64) -> Result<()> {
-        for method in &self.study.methods {
+        for method in self.study.methods.iter().filter(|method| method.runs(&self.study.seeds, seed)) {
             let start = self.start(size, model, seed, &method.hyper)?;
             let run = self.run(&start, method)?;
             self.method(&run)?;

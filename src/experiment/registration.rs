@@ -1,0 +1,190 @@
+//! The claims of a study as they were frozen before its runs: a file of their own, whose hash the experiment records, so that
+//! a claim that was changed afterwards is found out.
+
+use super::decode::decode;
+use super::tree::{Entry, Node, Place, Value};
+use crate::error::Result;
+use crate::stats::{Design, Spending};
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+/// The key under which the claim file's own tree stands in the experiment's table `registration`. No TOML key of a user can
+/// be written so.
+const CONTENT: &str = "\0content";
+
+/// How much is known of a claim file: where it is, that it is the one that was frozen, and what it allows.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Registration {
+    /// Path of the claim file from the experiment's folder.
+    pub file: String,
+    /// Hash of its text, with line ends as on Unix.
+    pub blake3: String,
+    /// Whether the experiment records this hash; a claim file without a recorded hash is a draft.
+    pub frozen: bool,
+    /// When the file was written, RFC 3339 in UTC: a result that is older was known to whoever wrote it.
+    pub registered: String,
+    /// The seeds on which its claims are judged.
+    pub seeds: SeedRange,
+    /// Results that its authors had seen when they wrote it.
+    pub background: String,
+}
+
+/// Seeds from the first to the last, in whose order the looks are taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SeedRange {
+    pub first: u64,
+    pub last: u64,
+}
+
+impl SeedRange {
+    /// The first `count` of them, or all if there are fewer.
+    pub fn first_of(self, count: usize) -> Vec<u64> {
+        (self.first..=self.last).take(count).collect()
+    }
+
+    pub fn contains(self, seed: u64) -> bool {
+        (self.first..=self.last).contains(&seed)
+    }
+}
+
+/// The table `[registration]` of an experiment.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Recorded {
+    file: String,
+    blake3: Option<String>,
+}
+
+/// A claim file without its claims.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ClaimFile {
+    registered: String,
+    background: String,
+    seeds: SeedRange,
+    alpha: f64,
+    looks: Vec<usize>,
+    spending: Spending,
+    gap: Option<Gap>,
+}
+
+/// A difference known before the runs, of which margins are shares.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Gap {
+    value: f64,
+    /// Runs that it was measured on, for people.
+    #[serde(rename = "source")]
+    _source: String,
+}
+
+/// Everything that a claim file says beside its claims, which are laid into the experiment.
+pub(super) struct Registered {
+    pub registration: Registration,
+    /// Without the number of comparisons.
+    pub design: Design,
+    /// Difference of which margins are shares.
+    pub gap: Option<f64>,
+    /// Number of its claims, which stand before the experiment's own.
+    pub claims: usize,
+}
+
+/// Puts the claim file's tree beside its name in the table `registration` of `experiment`, which `open` finds by name.
+pub(super) fn attach(experiment: &mut Node, open: impl Fn(&str, &Place) -> Result<Node>) -> Result<()> {
+    let Some(table) = experiment.table_mut().and_then(|table| table.get_mut("registration")) else { return Ok(()) };
+    let Some(Value::String(file)) = table.node.at("file").map(|node| node.value.clone()) else { return Ok(()) };
+    let place = table.node.at("file").map_or(table.node.place.clone(), |node| node.place.clone());
+    let content = open(&file, &place)?;
+    if let Some(entries) = table.node.table_mut() {
+        entries.insert(CONTENT.into(), Entry { key: place, node: content });
+    }
+    Ok(())
+}
+
+/// Takes the registration out of `experiment` and lays the registered claims before the experiment's own. An
+/// experiment that extends a registered one has no registration if it says `registration = "none"`.
+pub(super) fn take(experiment: &mut Node) -> Result<Option<Registered>> {
+    let Some(entry) = experiment.table_mut().and_then(|table| table.remove("registration")) else { return Ok(None) };
+    if matches!(&entry.node.value, Value::String(word) if word == "none") {
+        return Ok(None);
+    }
+    let mut recorded_node = entry.node;
+    let content = recorded_node.table_mut().and_then(|table| table.remove(CONTENT));
+    let recorded: Recorded = decode(&recorded_node, &[])?;
+    let Some(Entry { node: mut content, .. }) = content else {
+        return Err(recorded_node.place.error("the claim file cannot be found from a text without a folder"));
+    };
+    let at = |key: &str| recorded_node.at(key).map_or(&recorded_node.place, |node| &node.place);
+    let blake3 = hash(&content.place.text.content);
+    if let Some(frozen) = recorded.blake3.as_ref().filter(|frozen| **frozen != blake3) {
+        let name = &content.place.text.name;
+        return Err(at("blake3")
+            .error(format!("{name} is not the claim file that was frozen: its hash is {blake3}, not {frozen}"))
+            .hint(
+                "claims may not change after their first run; take the changes back, or, if no run of them has been made, record \
+                 the new hash here",
+            ));
+    }
+    let claims = content.table_mut().and_then(|table| table.remove("claim"));
+    let file: ClaimFile = decode(&content, &["claim"])?;
+    let design = check(&file, &content)?;
+    let mut count = 0;
+    if let Some(entry) = claims {
+        count = if let Value::Array(claims) = &entry.node.value { claims.len() } else { 0 };
+        prepend(experiment, entry);
+    }
+    let registration = Registration {
+        file: recorded.file,
+        blake3,
+        frozen: recorded.blake3.is_some(),
+        registered: file.registered,
+        seeds: file.seeds,
+        background: file.background.split_whitespace().collect::<Vec<_>>().join(" "),
+    };
+    Ok(Some(Registered { registration, design, gap: file.gap.map(|gap| gap.value), claims: count }))
+}
+
+fn check(file: &ClaimFile, node: &Node) -> Result<Design> {
+    let at = |key: &str| node.at(key).map_or(&node.place, |node| &node.place);
+    if file.registered.parse::<DateTime<Utc>>().is_err() {
+        return Err(at("registered")
+            .error(format!("`{}` is not a time", file.registered))
+            .hint("write the time in UTC as 2026-11-29T14:00:00Z"));
+    }
+    if !(file.alpha > 0.0 && file.alpha < 0.5) {
+        return Err(at("alpha").error(format!("alpha must lie between 0 and 0.5, but is {}", file.alpha)));
+    }
+    let ascending = file.looks.first().is_some_and(|first| *first >= 2) && file.looks.is_sorted_by(|a, b| a < b);
+    if !ascending {
+        return Err(at("looks").error("looks must be ascending numbers of seeds, from 2 on"));
+    }
+    let SeedRange { first, last } = file.seeds;
+    let (most, seeds) = (file.looks[file.looks.len() - 1] as u64, last.saturating_sub(first).saturating_add(1));
+    if last < first || seeds < most {
+        return Err(at("seeds").error(format!("seeds {first} to {last} are fewer than the {most} of the last look")));
+    }
+    if let Some(gap) = file.gap.as_ref().filter(|gap| !(gap.value > 0.0 && gap.value.is_finite())) {
+        return Err(at("gap").error(format!("the gap must be above 0, but is {}", gap.value)));
+    }
+    Ok(Design { alpha: file.alpha, looks: file.looks.clone(), spending: file.spending, comparisons: 0 })
+}
+
+/// Lays `claims` before the array `claim` of `experiment`.
+fn prepend(experiment: &mut Node, claims: Entry) {
+    let Some(table) = experiment.table_mut() else { return };
+    let own = table.remove("claim");
+    let mut all = claims.clone();
+    if let (Value::Array(all), Some(own)) = (&mut all.node.value, own) {
+        if let Value::Array(own) = own.node.value {
+            all.extend(own);
+        }
+    }
+    table.insert("claim".into(), all);
+}
+
+/// The hash by which a claim file is frozen.
+pub(super) fn hash(text: &str) -> String {
+    blake3::hash(text.replace("\r\n", "\n").as_bytes()).to_hex().to_string()
+}
