@@ -145,7 +145,7 @@ impl Judged<'_> {
             Reply::NotRegistered => "no look yet: the registered seeds have not reached the first".to_owned(),
             Reply::Primary(finding) => words(finding, self.claim.direction, view.design().most()),
             Reply::Exploratory(it) => match (it.suggestion(self.claim, view.alpha()), it.q) {
-                (Some(what), q) => format!("suggests: {what} (q = {})", Cell::Probability(q).show()),
+                (Some(what), q) => format!("suggests: {what} ({})", equals("q", q)),
                 (None, Some(_)) => "no sign".to_owned(),
                 (None, None) if it.test.is_none() => "no test: there is no spread over seeds".to_owned(),
                 (None, None) => "not tested".to_owned(),
@@ -231,6 +231,14 @@ impl Exploration {
             Direction::Greater | Direction::Less if self.distance > 0.0 => format!("higher{beyond}"),
             Direction::Greater | Direction::Less => format!("lower{beyond}"),
         })
+    }
+}
+
+/// `q = 0.012`, or `q < 0.001`.
+fn equals(name: &str, p: Option<f64>) -> String {
+    match Cell::Probability(p).show() {
+        small if small.starts_with('<') => format!("{name} < {}", small.trim_start_matches('<')),
+        other => format!("{name} = {other}"),
     }
 }
 

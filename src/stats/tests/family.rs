@@ -152,3 +152,28 @@ fn repeated_intervals_of_normal_runs_cover_at_all_looks_together() {
         assert!((0.94..=0.96).contains(&share), "n = {n}: {share}");
     }
 }
+
+/// Runs that end ten standard deviations below the others, as −.1 at a spread of .01, with this probability.
+fn collapsing(collapse: f64, both: bool) -> Runs {
+    Runs { collapse, depth: 10.0, both }
+}
+
+/// The table of `docs/statistics.md`: `just verdict-errors`.
+#[test]
+#[ignore = "a minute or more; `just verdict-errors` prints the table"]
+fn the_error_of_runs_that_collapse() {
+    println!("| runs | m | margin ½ SD | 1 SD | 2 SD |\n|---|--:|--:|--:|--:|");
+    let kinds = [
+        ("normal", STEADY),
+        ("5 % of the compared collapse", collapsing(0.05, false)),
+        ("20 % of the compared collapse", collapsing(0.2, false)),
+        ("5 % of all collapse", collapsing(0.05, true)),
+        ("20 % of all collapse", collapsing(0.2, true)),
+    ];
+    for (name, runs) in kinds {
+        for (m, repetitions) in [(1, 20_000), (5, 5000), (12, 2000), (40, 800)] {
+            let error = |margin| 100.0 * Experiment { m, seeds: 40, margin, runs }.error(repetitions);
+            println!("| {name} | {m} | {:.1} % | {:.1} % | {:.1} % |", error(0.5), error(1.0), error(2.0));
+        }
+    }
+}
