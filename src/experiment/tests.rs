@@ -67,9 +67,10 @@ fn controls_run_on_the_study_s_own_world_and_hyper_parameters() {
         ["tldr", "world-controls"].map(|name| shipped(name).resolve(&Selection::default()).unwrap());
     assert_eq!(study.world, controls.world);
     assert_eq!(study.sizes, controls.sizes);
-    // But for the length of RLHF, which the controls have as long as PPO on gold.
+    // But for the length of RLHF, which the controls have as long as PPO on gold, and for the posts, which are not the test's.
     let length = controls.shared.rlhf.clone();
-    assert_eq!(Hyper { rlhf: length, ..study.shared }, controls.shared);
+    let evaluation = EvaluationSettings { split: ExamSplit::Controls, ..study.shared.evaluation.clone() };
+    assert_eq!(Hyper { rlhf: length, evaluation, ..study.shared }, controls.shared);
     assert!(controls.methods.iter().all(|method| method.recipe != Recipe::Irl));
 }
 
