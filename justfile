@@ -39,6 +39,10 @@ snapshot-accept:
 doctor *arguments:
     cargo run --release -- doctor "$@"
 
+# How often an experiment gets any wrong verdict, with runs that are normal and runs that collapse: the table of docs/statistics.md.
+verdict-errors:
+    cargo test --release --lib -- --ignored --nocapture the_error_of_runs_that_collapse
+
 # All tests, in the profile that people run.
 test *arguments:
     cargo test --release "$@"

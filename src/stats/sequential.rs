@@ -311,6 +311,7 @@ mod tests {
     use super::*;
     use crate::rng::stream;
     use rand::Rng;
+    use rayon::prelude::*;
 
     const PLAN: [usize; 4] = [5, 10, 20, 40];
 
@@ -329,6 +330,7 @@ mod tests {
     fn boundaries_are_those_of_an_independent_simulation() {
         close(&critical(0.05, Spending::Pocock), &[4.63, 3.29, 2.65, 2.34], 0.02);
         close(&critical(0.05 / 3.0, Spending::Pocock), &[6.31, 4.03, 3.18, 2.82], 0.02);
+        close(&critical(0.05 / 4.0, Spending::Pocock), &[6.82, 4.22, 3.31, 2.93], 0.02);
         close(&critical(0.05 / 5.0, Spending::Pocock), &[7.24, 4.37, 3.41, 3.02], 0.02);
         let late = critical(0.05, Spending::OBrienFleming);
         assert!(late[0] > 50.0, "{late:?}");
@@ -365,6 +367,31 @@ mod tests {
             });
             let (share, error) = (crossed.count() as f64 / draws as f64, (alpha * (1.0 - alpha) / draws as f64).sqrt());
             assert!((share - alpha).abs() < 4.0 * error, "{plan:?} at {alpha}: {share}");
+        }
+    }
+
+    /// At the error of one of forty comparisons, look by look.
+    #[test]
+    fn boundaries_far_out_spend_what_they_should() {
+        let alpha = 0.05 / 40.0;
+        let looks = Looks::new(&PLAN, alpha, Spending::Pocock).unwrap();
+        let draws = 300_000_u64;
+        let first_crossed = |draw: u64| {
+            let mut rng = stream(3, "test/looks/far", &[draw]);
+            let normal = Normal::standard();
+            let values: Vec<f64> = (0..40).map(|_| normal.inverse_cdf(rng.random_range(1e-12..1.0))).collect();
+            PLAN.iter()
+                .position(|n| looks.interval(&values[..*n]).unwrap().is_some_and(|at| at.low > 0.0 || at.high < 0.0))
+        };
+        let crossed: Vec<usize> = (0..draws).into_par_iter().filter_map(first_crossed).collect();
+        let mut before = 0.0;
+        for (look, n) in PLAN.iter().enumerate() {
+            let spent = Spending::Pocock.spent(alpha, *n as f64 / 40.0);
+            let expected = spent - before;
+            before = spent;
+            let share = crossed.iter().filter(|at| **at == look).count() as f64 / draws as f64;
+            let error = (expected / draws as f64).sqrt();
+            assert!((share - expected).abs() < 4.0 * error, "look at {n}: {share}, not {expected}");
         }
     }
 
