@@ -8,9 +8,10 @@ use crate::error::{Context, Error, Result};
 use std::path::{Path, PathBuf};
 
 /// The experiments inside the program: name and text.
-pub const SHIPPED: [(&str, &str); 3] = [
+pub const SHIPPED: [(&str, &str); 4] = [
     ("tldr", include_str!("../../experiments/tldr.toml")),
     ("tldr-ablations", include_str!("../../experiments/tldr-ablations.toml")),
+    ("tldr-tuning", include_str!("../../experiments/tldr-tuning.toml")),
     ("world-controls", include_str!("../../experiments/world-controls.toml")),
 ];
 
