@@ -138,13 +138,8 @@ fn seconds(plan: &Plan, store: &Store) -> Result<Option<f64>> {
 /// The answers at a look.
 fn said(look: usize, looks: &[usize], study: &Study, decisions: &[Decision], took: Duration) -> String {
     let (first, last) = (study.seeds.first().copied().unwrap_or(0), study.seeds.last().copied().unwrap_or(0));
-    let mut text = format!(
-        "look {} of {}: {} seeds ({first} to {last}), {}\n",
-        look + 1,
-        looks.len(),
-        looks[look],
-        minutes(took)
-    );
+    let mut text =
+        format!("look {} of {}: {} seeds ({first} to {last}), {}\n", look + 1, looks.len(), looks[look], minutes(took));
     let width = decisions.iter().map(|decision| decision.claim.len()).max().unwrap_or(0);
     for Decision { claim, words, decided, .. } in decisions {
         let state = if *decided { "decided" } else { "open" };

@@ -16,8 +16,7 @@ pub const SHIPPED: [(&str, &str); 4] = [
 ];
 
 /// The claim files inside the program: path from the folder of experiments, and text.
-const SHIPPED_CLAIMS: [(&str, &str); 1] =
-    [("claims/tldr.toml", include_str!("../../experiments/claims/tldr.toml"))];
+const SHIPPED_CLAIMS: [(&str, &str); 1] = [("claims/tldr.toml", include_str!("../../experiments/claims/tldr.toml"))];
 
 /// How many experiments may stand on one another's shoulders.
 const LONGEST_CHAIN: usize = 8;

@@ -28,7 +28,8 @@ pub(super) fn claims(
         let node = item(document, "claim", index);
         let margin = match (raw.margin, raw.margin_share, gap) {
             (Some(margin), None, _) => margin,
-            (None, Some(share), Some(gap)) => share * gap,
+            // As it would be written: a product of decimals has digits that nobody meant.
+            (None, Some(share), Some(gap)) => (share * gap * 1e6).round() / 1e6,
             (None, Some(_), None) => {
                 let error = place(node, "margin_share").error("there is no gap of which the margin could be a share");
                 return Err(error.hint("declare `gap` in the claim file, or give the margin in units of the metric"));

@@ -41,8 +41,8 @@ pub use console::console;
 pub use decision::{Decision, decisions};
 pub use input::{
     Ablation, AblationLine, AblationPoint, AxisScale, Better, BySeed, CellStatus, Claim, CollapseRule, Cost, CostRole,
-    Curve, CurveLine, Design, Direction, Header, Items, Layout, MethodRow, Metric, MetricColumn, Metrics, RelativeTo,
-    Registration, ReportInput, Role, SizeLabel, Status, TableKind, TableSpec, Tuning,
+    Curve, CurveLine, Design, Direction, Header, Items, Layout, MethodRow, Metric, MetricColumn, Metrics, Registration,
+    RelativeTo, ReportInput, Role, SizeLabel, Status, TableKind, TableSpec, Tuning,
 };
 pub use save::{check_place, write};
 

@@ -21,7 +21,8 @@ pub fn decided_by(hypothesis: &Hypothesis, truth: f64, sd: f64, design: &Design)
     let mut decided = vec![0_u64; design.looks.len()];
     for draw in 0..DRAWS {
         let mut stream = rng::stream(draw, "stats/planning", &[]);
-        let differences: Vec<f64> = (0..design.most()).map(|_| normal.inverse_cdf(stream.random_range(f64::EPSILON..1.0))).collect();
+        let differences: Vec<f64> =
+            (0..design.most()).map(|_| normal.inverse_cdf(stream.random_range(f64::EPSILON..1.0))).collect();
         let zeros = vec![0.0; differences.len()];
         let Some(finding) = look_through(&differences, &zeros, hypothesis, design)? else { continue };
         if finding.verdict.is_some_and(|verdict| verdict != Verdict::Inconclusive) {

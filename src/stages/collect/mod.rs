@@ -14,7 +14,9 @@ use crate::data::split::Duplicates;
 use crate::eval::Measured;
 use crate::experiment::{self, Study};
 use crate::pipeline::{Graph, Manifest, StageKey, Store};
-use crate::report::{CellStatus, Claim, Cost, CostRole, Header, Items, Metric, Metrics, Registration, ReportInput, Role, Status};
+use crate::report::{
+    CellStatus, Claim, Cost, CostRole, Header, Items, Metric, Metrics, Registration, ReportInput, Role, Status,
+};
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -96,7 +98,8 @@ pub fn collect(study: &Study, plan: &Plan, store: &Store, device: &str, notes: V
 /// The claims, with the time of the oldest result behind a registered one that is older than its registration.
 fn claims(study: &Study, plan: &Plan, store: &Store) -> Result<Vec<Claim>> {
     let mut claims = layout::claims(study);
-    let Some(registered) = study.registration.as_ref().and_then(|it| it.registered.parse::<DateTime<Utc>>().ok()) else {
+    let Some(registered) = study.registration.as_ref().and_then(|it| it.registered.parse::<DateTime<Utc>>().ok())
+    else {
         return Ok(claims);
     };
     let mut oldest: BTreeMap<&str, DateTime<Utc>> = BTreeMap::new();
