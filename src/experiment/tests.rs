@@ -6,6 +6,14 @@ use miette::{GraphicalReportHandler, GraphicalTheme};
 
 /// A valid experiment that the tests bend.
 const TLDR: &str = include_str!("../../experiments/tldr.toml");
+const CLAIMS: &str = include_str!("../../experiments/claims/tldr.toml");
+
+/// The shipped experiment with its registered claims as if they were its own.
+fn tldr_with_claims() -> String {
+    let first = CLAIMS.find("[[claim]]").expect("the claim file has a claim");
+    let claims = CLAIMS[first..].replace("margin_share = 0.2", "margin = 0.023");
+    format!("{}\n{claims}", TLDR.replace("[registration]\nfile = \"claims/tldr.toml\"\n", ""))
+}
 
 fn shipped(name: &str) -> Experiment {
     let nowhere = tempfile::tempdir().expect("a temporary folder");
@@ -31,8 +39,9 @@ fn rendered(error: &crate::Error) -> String {
 
 /// What is said of the shipped experiment after replacing `from`, which it must contain, by `to`.
 fn complaint(from: &str, to: &str) -> String {
-    assert!(TLDR.contains(from), "{from:?} is in the experiment");
-    let text = TLDR.replacen(from, to, 1);
+    let text = tldr_with_claims();
+    assert!(text.contains(from), "{from:?} is in the experiment");
+    let text = text.replacen(from, to, 1);
     match Experiment::parse("t.toml", &text) {
         Ok(_) => panic!("{to:?} instead of {from:?} passed"),
         Err(error) => rendered(&error),
@@ -53,8 +62,8 @@ fn shipped_experiments_resolve_in_all_profiles() {
             let study = experiment.resolve(&Selection { profile: profile.into(), ..Selection::default() }).unwrap();
             let smoke = profile == "smoke";
             assert_eq!(study.seeds.len(), if smoke { 2 } else { 5 });
-            assert_eq!(study.sizes.len(), if smoke || name == "tldr-ablations" { 1 } else { 2 });
-            assert!(!study.claims.is_empty());
+            assert_eq!(study.sizes.len(), 1);
+            assert!(!study.claims.is_empty() || name == "tldr-tuning");
         }
         let study = experiment.resolve(&Selection::default()).unwrap();
         assert_eq!(study.untested_claims, Vec::<String>::new());
@@ -158,15 +167,16 @@ fn a_design_counts_the_primary_comparisons_that_the_file_declares_for_its_scale(
     let study = resolve(TLDR, Selection::default());
     let tested: usize = study.claims.iter().filter(primary).map(|claim| claim.metrics.len() * claim.sizes.len()).sum();
     assert_eq!((all.comparisons, all.looks.as_slice()), (tested, &[5, 10, 20, 40][..]));
-    assert!(tested > 0 && study.claims.iter().any(|claim| claim.role == Role::Exploratory));
+    assert_eq!((study.claims.len(), tested), (12, 26));
     // Whoever runs a part of it is held to all of it.
     let part =
         Selection { methods: vec!["sft".into(), "irl".into()], sizes: vec!["mini-1b".into()], ..Selection::default() };
     assert_eq!(of(part), all);
     assert_eq!(of(Selection { profile: "smoke".into(), ..Selection::default() }), all);
-    // A second metric is a comparison more at each size.
-    let two = TLDR.replacen("metrics = [\"gold\"]\nmethod", "metrics = [\"gold\", \"gold_greedy\"]\nmethod", 1);
-    assert_eq!(resolve(&two, Selection::default()).design.comparisons, tested + 2);
+    // A second metric is a comparison more.
+    let one = "metrics = [\"demo_log_likelihood\"]\nmethod";
+    let two = tldr_with_claims().replacen(one, "metrics = [\"demo_log_likelihood\", \"kl\"]\nmethod", 1);
+    assert_eq!(resolve(&two, Selection::default()).design.comparisons, tested + 1);
 }
 
 #[test]
@@ -181,8 +191,8 @@ fn a_selection_narrows_a_study_and_its_claims() {
     assert_eq!(study.seeds, [44413, 55513, 66613, 77713]);
     assert_eq!(study.methods.iter().map(|method| method.id.as_str()).collect::<Vec<_>>(), ["sft", "irl"]);
     assert!(study.claims.iter().all(|claim| claim.sizes == ["mini-1b"]));
-    assert!(study.claims.iter().any(|claim| claim.id == "reward-beats-chance"));
-    for left_out in ["irl-beats-spin", "irl-beats-sft-at-scale", "eq10-like-eq11"] {
+    assert!(study.claims.iter().any(|claim| claim.id == "irl-beats-sft"));
+    for left_out in ["irl-beats-spin", "irl-as-good-as-rlhf", "eq11-as-good-as-eq10"] {
         assert!(study.untested_claims.iter().any(|id| id == left_out), "{left_out}");
     }
 
@@ -213,7 +223,7 @@ fn unknown_keys_are_errors_wherever_they_stand() {
         ("method", "note = \"imitation", "notes = \"imitation"),
         ("method_section", "reward = { loss", "rewards = { loss"),
         ("method_override", "loss = \"eq10\", bound", "loss = \"eq10\", bounds"),
-        ("profile", "sizes = [\"mini-1b\", \"mini-2.8b\"]", "size = [\"mini-1b\"]"),
+        ("profile", "sizes = [\"mini-1b\"]", "size = [\"mini-1b\"]"),
         ("profile_override", "spin.iterations = 1", "spin.iteration = 1"),
         ("model", "num_hidden_layers = 2", "hidden_layers = 2"),
         ("scale", "description = \"the embedded", "descripton = \"the embedded"),
@@ -264,11 +274,11 @@ fn values_out_of_bounds_point_at_their_line() {
         ("learning_rate", "learning_rate = 3e-4", "learning_rate = 0.0"),
         ("profile", "updates = 4, rollouts = 32", "updates = 4, rollouts = 0"),
         ("positions", "max_position_embeddings = 2048", "max_position_embeddings = 100"),
-        ("margin", "margin = 0.03", "margin = 0.0"),
+        ("margin", "direction = \"not_worse\"\nmargin = 0.023", "direction = \"not_worse\"\nmargin = 0.0"),
         ("range", "range = [0.0, 1.0]", "range = [1.0, 1.0]"),
         ("size_name", "[models.\"mini-1b\"]", "[models.\"Mini 1B\"]"),
-        ("seed_twice", "default = [1, 2, 3", "default = [1, 2, 2"),
-        ("no_seeds", "seeds = 2", "seeds = 0"),
+        ("seed_twice", "default = [11, 12, 13", "default = [11, 12, 12"),
+        ("no_seeds", "seeds = 5", "seeds = 0"),
     ];
     insta::assert_snapshot!("bounds", complaints(&snapshots));
 }
@@ -276,29 +286,33 @@ fn values_out_of_bounds_point_at_their_line() {
 #[test]
 fn references_must_be_declared() {
     let snapshots = [
-        ("claim_method", "method = \"irl-eq10\"", "method = \"irl-eq01\""),
+        ("claim_method", "method = \"rlhf\"\nversus", "method = \"rhlf\"\nversus"),
         ("claim_versus", "versus = \"shorter\"", "versus = \"short\""),
-        ("claim_metric", "metrics = [\"gold_greedy\"]\nmethod", "metrics = [\"gold_gready\"]\nmethod"),
-        ("claim_size", "sizes = [\"mini-2.8b\"]\ndirection", "sizes = [\"mini-6.9b\"]\ndirection"),
+        ("claim_metric", "metrics = [\"demo_log_likelihood\"]\nmethod", "metrics = [\"gold_gready\"]\nmethod"),
+        ("claim_size", "sizes = [\"mini-1b\"]\ndirection", "sizes = [\"mini-6.9b\"]\ndirection"),
         ("claim_itself", "versus = \"spin\"", "versus = \"irl\""),
         (
             "claim_without_reward",
-            "method = \"irl\"\nversus = \"log_probability\"",
+            "method = \"irl-first\"\nversus = \"log_probability\"",
             "method = \"sft\"\nversus = \"log_probability\"",
         ),
         (
             "claim_heuristic_for_policy",
-            "metrics = [\"gold\"]\nmethod = \"irl\"\nversus = \"sft\"",
+            "metrics = [\"demo_log_likelihood\"]\nmethod = \"irl\"\nversus = \"sft\"",
             "metrics = [\"gold\"]\nmethod = \"irl\"\nversus = \"chance\"",
         ),
         (
             "claim_not_worse_of_what_is_not_better",
-            "metrics = [\"gold\"]\nmethod = \"irl\"\nversus = \"sft\"\ndirection = \"greater\"",
-            "metrics = [\"kl\"]\nmethod = \"irl\"\nversus = \"sft\"\ndirection = \"not_worse\"",
+            "metrics = [\"demo_log_likelihood\"]\nmethod = \"irl\"\nversus = \"sft\"\nsizes = [\"mini-1b\"]\ndirection = \"greater\"",
+            "metrics = [\"kl\"]\nmethod = \"irl\"\nversus = \"sft\"\nsizes = [\"mini-1b\"]\ndirection = \"not_worse\"",
         ),
-        ("claim_metric_twice", "metrics = [\"gold_greedy\"]\nmethod", "metrics = [\"gold\", \"gold\"]\nmethod"),
-        ("claim_without_metric", "metrics = [\"gold_greedy\"]\nmethod", "metrics = []\nmethod"),
-        ("claim_metric_undeclared", "metrics = [\"gold_greedy\"]\nmethod", "metrics = [\"surrogate_gap\"]\nmethod"),
+        ("claim_metric_twice", "metrics = [\"demo_log_likelihood\"]\nmethod", "metrics = [\"gold\", \"gold\"]\nmethod"),
+        ("claim_without_metric", "metrics = [\"demo_log_likelihood\"]\nmethod", "metrics = []\nmethod"),
+        (
+            "claim_metric_undeclared",
+            "metrics = [\"demo_log_likelihood\"]\nmethod",
+            "metrics = [\"surrogate_gap\"]\nmethod",
+        ),
         ("claim_twice", "id = \"irl-beats-spin\"", "id = \"irl-beats-sft\""),
         ("method_twice", "id = \"spin\"", "id = \"irl\""),
         ("method_identifier", "id = \"irl-eq10\"", "id = \"irl eq10\""),
@@ -383,6 +397,8 @@ fn experiments_are_found_by_path_by_name_above_and_inside_the_program() {
     std::fs::create_dir_all(&deep).unwrap();
     let own = TLDR.replace("title = \"Rewards from demonstrations: TL;DR\"", "title = \"My own\"");
     std::fs::write(experiments.join("tldr.toml"), own).unwrap();
+    std::fs::create_dir(experiments.join("claims")).unwrap();
+    std::fs::write(experiments.join("claims/tldr.toml"), CLAIMS).unwrap();
     let title = |name: &str| Experiment::load_from(name, &deep).map(|experiment| experiment.title);
     assert_eq!(title("tldr").unwrap(), "My own", "a name is searched upward before the shipped copies");
     assert_eq!(title("../../experiments/tldr.toml").unwrap(), "My own");

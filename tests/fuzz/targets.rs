@@ -42,6 +42,11 @@ pub const EXPERIMENT: Target = Target {
     ],
     feed: |bytes, folder| {
         let path = written(folder, "fuzz.toml", bytes);
+        let claims = folder.join("claims");
+        if !claims.exists() {
+            fs::create_dir(&claims).unwrap();
+            written(&claims, "tldr.toml", include_bytes!("../../experiments/claims/tldr.toml"));
+        }
         Experiment::load_from(&path, folder).map(drop)
     },
 };

@@ -1,6 +1,6 @@
 use super::*;
 use crate::data::world::Split;
-use crate::experiment::{Experiment, Metric, Selection};
+use crate::experiment::{Experiment, Metric, SeedChoice, Selection};
 use crate::pipeline::PlannedStage;
 use crate::stages::{
     agreement, base, demonstrations, dpo, evaluate, iq_learn, likelihood, pairs, ppo, preferences, reward, rloo,
@@ -14,8 +14,13 @@ fn study(name: &str) -> Study {
 }
 
 fn at_scale(name: &str, scale: &str) -> Study {
-    let selection = Selection { scale: scale.into(), ..Selection::default() };
+    let selection = Selection { scale: scale.into(), ..five_seeds() };
     Experiment::load(name).and_then(|experiment| experiment.resolve(&selection)).unwrap()
+}
+
+/// Seeds 1 to 5, whatever the study's own are.
+fn five_seeds() -> Selection {
+    Selection { seeds: Some(SeedChoice::List((1..=5).collect())), ..Selection::default() }
 }
 
 /// Everything that `key` is made from, itself included, but for what it is only told to leave out.
@@ -155,13 +160,13 @@ fn gold_is_a_reward_only_where_it_is_declared() {
 fn methods_share_what_does_not_differ() {
     let plan = Plan::new(&study("tldr"), None).unwrap();
     let count = |kind: &str| plan.graph.iter().filter(|stage| stage.spec.kind == kind).count();
-    // Two sizes and five seeds: one base a size, one SFT a size and seed, one set of demonstrations a seed.
+    // Five seeds: one base, one set of demonstrations a seed, and an SFT, one as long as IRL in steps and one in operations a seed.
     assert_eq!(
         (count(base::BUNDLED) + count(base::PRETRAIN), count(sft::KIND), count(demonstrations::WORLD)),
-        (2, 10, 5)
+        (1, 15, 5)
     );
-    // The first pairs are those of IRL (both losses) and SPIN; later ones differ: 1 + 2 + 2 + 2 a size and seed.
-    assert_eq!(count(pairs::KIND), 70);
+    // The first pairs are those of IRL (both losses) and SPIN; later ones differ: 1 + 2 + 2 + 2 a seed.
+    assert_eq!(count(pairs::KIND), 35);
 }
 
 /// Some settings are part of a stage's key whether or not anything follows them: the plan does.
@@ -170,7 +175,7 @@ fn the_plan_follows_the_settings_that_a_method_leaves_to_it() {
     // Of SPIN's stages for one size and seed: how many sets of pairs each iteration trains on, and at what temperature.
     let spin = |set: &[&str]| -> (Vec<usize>, BTreeSet<String>) {
         let set = set.iter().map(|text| text.to_string()).chain(["irl.negatives_temperature=0.25".into()]).collect();
-        let study = Experiment::load("tldr").unwrap().resolve(&Selection { set, ..Selection::default() }).unwrap();
+        let study = Experiment::load("tldr").unwrap().resolve(&Selection { set, ..five_seeds() }).unwrap();
         let plan = Plan::new(&study, None).unwrap();
         let of = |kind: &'static str| {
             let stages = plan.graph.iter().filter(move |stage| stage.spec.kind == kind);
@@ -194,7 +199,7 @@ fn the_plan_follows_the_settings_that_a_method_leaves_to_it() {
 #[test]
 fn a_change_touches_only_what_depends_on_it() {
     let keys = |set: &[&str]| -> BTreeSet<StageKey> {
-        let selection = Selection { set: set.iter().map(|text| text.to_string()).collect(), ..Selection::default() };
+        let selection = Selection { set: set.iter().map(|text| text.to_string()).collect(), ..five_seeds() };
         let study = Experiment::load("tldr").unwrap().resolve(&selection).unwrap();
         Plan::new(&study, None).unwrap().graph.iter().map(|stage| stage.key).collect()
     };
@@ -206,7 +211,7 @@ fn a_change_touches_only_what_depends_on_it() {
         .filter(|stage| !changed.contains(&stage.key))
         .map(|stage| stage.label.split('/').next().unwrap())
         .collect();
-    assert_eq!(touched, BTreeSet::from(["spin"]));
+    assert_eq!(touched, BTreeSet::from(["spin", "spin-first"]));
     assert_eq!(plain.len(), changed.len());
 }
 
@@ -259,7 +264,7 @@ fn a_new_value_of_an_ablation_runs_what_depends_on_it_and_no_more() {
 
 fn plan_with(name: &str, set: &[&str]) -> Plan {
     let set = set.iter().map(|text| text.to_string()).collect();
-    let study = Experiment::load(name).unwrap().resolve(&Selection { set, ..Selection::default() }).unwrap();
+    let study = Experiment::load(name).unwrap().resolve(&Selection { set, ..five_seeds() }).unwrap();
     Plan::new(&study, None).unwrap()
 }
 
@@ -312,7 +317,7 @@ fn one_base_is_the_first_one_for_every_seed() {
     // It comes with touchstone, whatever stands beside it in the table of the model.
     let bases = plan.graph.iter().filter(|stage| stage.label.starts_with("base/"));
     let kinds: Vec<&str> = bases.map(|stage| stage.spec.kind.as_str()).collect();
-    assert_eq!(kinds, [base::BUNDLED; 2]);
+    assert_eq!(kinds, [base::BUNDLED]);
 }
 
 /// Each seed of its own fixes what it names and nothing else.
@@ -390,14 +395,24 @@ fn the_last_policy_of_a_method_is_decoded_at_every_temperature() {
             }
         }
     }
-    assert_eq!(decoded, BTreeSet::from([("irl", 3), ("irl-eq10", 3), ("rlhf", 0), ("sft", 0), ("spin", 3)]));
+    let last = [
+        ("iq-learn", 0),
+        ("irl", 3),
+        ("irl-eq10", 3),
+        ("irl-first", 1),
+        ("rlhf", 0),
+        ("sft", 0),
+        ("spin", 3),
+        ("spin-first", 1),
+    ];
+    assert_eq!(decoded, last.into_iter().chain([("sft-flops", 0), ("sft-steps", 0)]).collect());
     let without = plan_with("tldr", &["evaluation.decoding_posts=0"]);
     assert!(without.graph.iter().all(|stage| stage.spec.settings["decoding"].is_null()));
 }
 
 fn with(name: &str, set: &[&str]) -> Study {
     let set = set.iter().map(|text| text.to_string()).collect();
-    let selection = Selection { set, ..Selection::default() };
+    let selection = Selection { set, ..five_seeds() };
     Experiment::load(name).and_then(|experiment| experiment.resolve(&selection)).unwrap()
 }
 
@@ -446,7 +461,7 @@ fn every_search_starts_from_a_policy_that_has_not_seen_what_it_holds_out() {
 fn without_a_search_nothing_is_planned_otherwise_than_before_there_was_one() {
     let plan = Plan::new(&with("tldr", &UNTUNED), None).unwrap();
     let of = |kind: &str| plan.graph.iter().filter(|stage| stage.spec.kind == kind).count();
-    assert_eq!((of(tune::KIND), of(sft::KIND)), (0, 10));
+    assert_eq!((of(tune::KIND), of(sft::KIND)), (0, 15));
     let sft = plan.graph.iter().find(|stage| stage.label == "sft/mini-1b/seed 1").unwrap();
     assert_eq!(sft.key.short(), "ad03e389a1eb");
     let tuned = Plan::new(&study("tldr"), None).unwrap();
