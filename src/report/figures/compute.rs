@@ -35,8 +35,11 @@ struct Drawn<'v> {
 pub fn draw(view: &View, spending: &Spending) -> Result<Option<String>> {
     // The primary metric, and the same where nothing is drawn at random, if that is measured.
     let all = decodings(view)?;
-    let metrics: Vec<&MetricColumn> =
-        all.iter().copied().filter(|metric| metric.id == view.layout().primary || metric.id.ends_with("_greedy")).collect();
+    let metrics: Vec<&MetricColumn> = all
+        .iter()
+        .copied()
+        .filter(|metric| metric.id == view.layout().primary || metric.id.ends_with("_greedy"))
+        .collect();
     let mut panels: Vec<Drawn> = Vec::new();
     for size in &view.sizes {
         for metric in &metrics {
@@ -57,7 +60,8 @@ pub fn draw(view: &View, spending: &Spending) -> Result<Option<String>> {
     let intervals = spots().filter_map(|spot| spot.mean.interval);
     let ends: Vec<f64> = intervals.flat_map(|interval| [interval.low, interval.high]).collect();
     let primary = view.metric(&view.layout().primary)?;
-    let (Some(x), Some(y)) = (Extent::on(Scale::Log, &places, &[]), Extent::around(&values, &ends, primary.range)) else {
+    let (Some(x), Some(y)) = (Extent::on(Scale::Log, &places, &[]), Extent::around(&values, &ends, primary.range))
+    else {
         return Ok(None);
     };
     // Room for names right and left of the outermost points.
@@ -154,7 +158,13 @@ fn label(svg: &mut Svg, frame: &Panel, class: &str, name: &str, (x, y): (f64, f6
     let Some((left, shift)) = places.find(free) else { return };
     let middle = y + shift;
     if shift.abs() > 18.0 {
-        let end = if left > x { left - 2.0 } else if left + width < x { left + width + 2.0 } else { left + width / 2.0 };
+        let end = if left > x {
+            left - 2.0
+        } else if left + width < x {
+            left + width + 2.0
+        } else {
+            left + width / 2.0
+        };
         svg.line("grid", (x, y + 6.0 * shift.signum()), (end, middle - TEXT * 0.5 * shift.signum()));
     }
     svg.text(class, (left, middle + TEXT * 0.35), Anchor::Start, name);

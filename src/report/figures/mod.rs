@@ -81,7 +81,8 @@ impl Figures {
             svg,
         });
         let forest = forest::draw(view, claims).into_iter().flatten().zip(["forest", "forest-narrow"]);
-        let forest = forest.map(|(svg, id)| Figure { id: id.into(), title: "Primary comparisons".into(), svg }).collect();
+        let forest =
+            forest.map(|(svg, id)| Figure { id: id.into(), title: "Primary comparisons".into(), svg }).collect();
         Ok(Self { dots, iterations, compute, forest })
     }
 

@@ -21,7 +21,9 @@ pub fn robust(view: &View, judged: &[Judged], companions: &[Vec<Option<Companion
                 Cell::Probability(companion.wilcoxon),
                 Cell::Probability(companion.sign_flip),
                 Cell::text(companion.also.words()),
-                Cell::Estimate(companion.new_bases.map_or(Measured::default(), |it| Measured::of(&it, it.n, metric.decimals))),
+                Cell::Estimate(
+                    companion.new_bases.map_or(Measured::default(), |it| Measured::of(&it, it.n, metric.decimals)),
+                ),
             ]);
         }
     }
