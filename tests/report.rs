@@ -241,10 +241,7 @@ fn a_heuristic_is_no_policy_and_a_policy_without_reward_is_in_no_reward_table() 
 fn one_seed_has_a_mean_but_no_interval() {
     let input = with_rows(|row| row.seed == 1);
     let text = markdown(&input);
-    let cells: Vec<&str> = rows(&text, "SFT")
-        .into_iter()
-        .filter(|line| line.contains("[n/a] (n=1)"))
-        .collect();
+    let cells: Vec<&str> = rows(&text, "SFT").into_iter().filter(|line| line.contains("[n/a] (n=1)")).collect();
     assert_eq!(cells.len(), 8, "main, dominance, collapses and diagnostics at two sizes\n{text}");
     assert!(!text.contains("NaN") && !text.contains("inf"), "{text}");
     assert!(!text.contains("**0."), "nothing is separated by one seed\n{text}");

@@ -106,7 +106,12 @@ pub fn told(view: &View, ablation: &Ablation, most: usize) -> Result<Vec<String>
 
 /// Names of claims that were seen before they were registered, with the date of the oldest result.
 pub fn seen_before(claims: &[Judged]) -> Option<String> {
-    let seen = claims.iter().filter_map(|it| Some(format!("{} ({})", it.claim.id, it.claim.seen_before.as_deref()?)));
+    let seen = claims.iter().filter_map(|it| {
+        Some({
+            let day = it.claim.seen_before.as_deref()?.split('T').next()?;
+            format!("{} ({day})", it.claim.id)
+        })
+    });
     let seen: Vec<String> = seen.collect();
     (!seen.is_empty()).then(|| listed(&seen))
 }

@@ -25,7 +25,10 @@ pub fn digest(view: &View, content: &Content) -> Result<Vec<String>> {
         lines.push(format!("**{}**{n}: {}.", capitalised(&judged.overall(view)), answer(view, judged, true)));
     }
     if primary.len() > CLAIMS {
-        lines.push(format!("The other {} stand in the table below.", format::count(primary.len() - CLAIMS, "claim")));
+        lines.push(format!(
+            "Not told here, but in the table below: {} more.",
+            format::count(primary.len() - CLAIMS, "claim")
+        ));
     }
     lines.extend(best(view)?);
     lines.extend(collapses(view, content));
@@ -56,7 +59,7 @@ fn counts(view: &View, content: &Content) -> String {
         _ => "without a look so far".to_owned(),
     };
     format!(
-        "Of {} {}; of {} {}; {seeds}, of up to {} that are planned.",
+        "Of {}: {}; of {}: {}; {seeds}, of up to {} that are planned.",
         format::count(primary.len(), "primary claim"),
         tell(&claims),
         match parts().count() {
@@ -111,7 +114,7 @@ fn best_by(view: &View, metric: &MetricColumn, size: &str, methods: Vec<&str>) -
     };
     let interval = mean.interval.map(|interval| (interval.low, interval.high));
     let number = format::estimate(Some(mean.point), interval, |value| format::fixed(value, metric.decimals));
-    Ok(Some(format!("by {} {} {number}{surely}", metric.label, view.method_label(method))))
+    Ok(Some(format!("{} by {} ({number}{surely})", view.method_label(method), metric.label)))
 }
 
 /// The primary metric and those that measure the same after another decoding.

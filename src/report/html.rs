@@ -49,16 +49,15 @@ impl Markup for Html {
 impl Html {
     fn cell(&self, cell: &Cell) -> String {
         let text = self.plain(&cell.show());
-        let text = match (cell, text.split_once(" [")) {
-            (Cell::Estimate(_), Some((point, interval))) => {
-                format!("{point} <span class=\"interval\">[{interval}</span>")
-            }
-            _ => text,
+        let Cell::Estimate(it) = cell else { return text };
+        let (point, interval) = match text.split_once(" [") {
+            Some((point, interval)) => (point, format!(" <span class=\"interval\">[{interval}</span>")),
+            None => (text.as_str(), String::new()),
         };
-        match cell {
-            Cell::Estimate(it) if it.mark == Mark::Separated => format!("<strong>{text}</strong>"),
-            Cell::Estimate(it) if it.mark == Mark::Tied => format!("{text} ≈"),
-            _ => text,
+        match it.mark {
+            Mark::Separated => format!("<strong>{point}{interval}</strong>"),
+            Mark::Tied => format!("<span title=\"best, or not separated from the best\">≈</span> {point}{interval}"),
+            Mark::None => format!("{point}{interval}"),
         }
     }
 }

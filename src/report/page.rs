@@ -274,7 +274,7 @@ fn whole(table: &Table, markup: &dyn Markup) -> Rendered {
 
 /// Cut at the values of the column `by`; without rows, without parts.
 fn cut(table: &Table, by: &str, markup: &dyn Markup) -> Rendered {
-    let parts = if table.rows.is_empty() { Vec::new() } else { without_idle_columns(table).split_by(by) };
+    let parts = if table.rows.is_empty() { Vec::new() } else { table.split_by(by) };
     let part = |(name, part): (String, Table)| Part { name: markup.plain(&name), text: markup.table(&part) };
     Rendered { parts: parts.into_iter().map(part).collect(), ..whole(table, markup) }
 }

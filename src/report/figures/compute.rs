@@ -146,7 +146,7 @@ fn around((x, y): (f64, f64), radius: f64) -> [f64; 4] {
 /// A name beside its point where it touches no other, the nearest such place; tied to the point by a line where it is far.
 fn label(svg: &mut Svg, frame: &Panel, class: &str, name: &str, (x, y): (f64, f64), taken: &mut Vec<[f64; 4]>) {
     let width = width_of(name);
-    let heights = (0..16).map(|step| (step as f64 / 2.0).ceil() * 9.0 * if step % 2 == 0 { 1.0 } else { -1.0 });
+    let heights = (0..16).map(|step| (11.0 + (step / 2) as f64 * 8.0) * if step % 2 == 0 { -1.0 } else { 1.0 });
     let places = heights.flat_map(|shift| [(x + 9.0, shift), (x - 9.0 - width, shift), (x - width / 2.0, shift)]);
     let (least, most) = (LEFT.max(frame.left), (frame.left + frame.width).min(WIDTH - RIGHT) + 4.0);
     let free = |(left, shift): &(f64, f64)| {
@@ -157,7 +157,7 @@ fn label(svg: &mut Svg, frame: &Panel, class: &str, name: &str, (x, y): (f64, f6
     let mut places = places;
     let Some((left, shift)) = places.find(free) else { return };
     let middle = y + shift;
-    if shift.abs() > 18.0 {
+    if shift.abs() > 20.0 {
         let end = if left > x {
             left - 2.0
         } else if left + width < x {

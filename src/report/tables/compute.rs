@@ -178,7 +178,7 @@ pub fn dominances(view: &View, pairs: &[MatchedPair]) -> Result<Table> {
         Column::text("dearer", "dearer"),
         Column::new("ratio", "times cheaper (FLOPs)", Kind::Number),
         Column::new("difference", format!("{}: cheaper minus dearer", metric.label), Kind::Estimate),
-        Column::text("verdict", "the cheaper one is"),
+        Column::text("verdict", "is the cheaper one worse?"),
     ];
     let title = "Is the cheaper one worse?".to_owned();
     Ok(Table { id: "dominance".to_owned(), title, note: None, columns, rows })
