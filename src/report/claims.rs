@@ -32,6 +32,41 @@ pub enum Reply {
     Exploratory(Exploration),
 }
 
+/// How a primary claim or comparison stands, for counting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    Supported,
+    Contradicted,
+    /// There is no difference that matters, or none in the claim's direction.
+    TooSmall,
+    /// Its comparisons disagree, or some of them are open.
+    Mixed,
+    Open,
+}
+
+impl Standing {
+    pub const ALL: [Self; 5] = [Self::Supported, Self::Contradicted, Self::TooSmall, Self::Mixed, Self::Open];
+
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Supported => "supported",
+            Self::Contradicted => "contradicted",
+            Self::TooSmall => "too small to matter",
+            Self::Mixed => "mixed",
+            Self::Open => "open",
+        }
+    }
+
+    fn of(verdict: Option<Verdict>) -> Self {
+        match verdict {
+            Some(Verdict::Supported) => Self::Supported,
+            Some(Verdict::Contradicted) => Self::Contradicted,
+            Some(Verdict::Equivalent | Verdict::NotByMargin) => Self::TooSmall,
+            Some(Verdict::Inconclusive) | None => Self::Open,
+        }
+    }
+}
+
 /// What an exploratory comparison is tested by.
 pub struct Exploration {
     /// Its place among all exploratory tests; `None` where p is undefined.
@@ -132,6 +167,11 @@ impl Part<'_> {
         }
     }
 
+    /// How it stands, if it is primary.
+    pub fn standing(&self) -> Standing {
+        Standing::of(self.verdict())
+    }
+
     fn verdict(&self) -> Option<Verdict> {
         self.finding().and_then(|finding| finding.verdict)
     }
@@ -190,6 +230,20 @@ impl Judged<'_> {
                 let open = |part: &Part| part.verdict().filter(|verdict| *verdict != Verdict::Inconclusive);
                 format!("depends on the {}", self.what_matters(open))
             }
+        }
+    }
+
+    /// How it stands as a whole, if it is primary; as [`Self::overall`] says in words.
+    pub fn standing(&self) -> Standing {
+        let each: Vec<Standing> = self.parts.iter().map(Part::standing).collect();
+        let mut decided: Vec<Standing> = each.iter().copied().filter(|it| *it != Standing::Open).collect();
+        decided.dedup();
+        match decided[..] {
+            [] => Standing::Open,
+            [Standing::Contradicted] => Standing::Contradicted,
+            [one] if !each.contains(&Standing::Open) => one,
+            [Standing::TooSmall] => Standing::Open,
+            _ => Standing::Mixed,
         }
     }
 

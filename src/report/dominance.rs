@@ -45,16 +45,25 @@ impl Dominance {
 
     pub fn words(&self, view: &View) -> String {
         let cheaper = format!("{} is {} × cheaper", view.method_label(&self.cheaper), format::fixed(self.ratio, 1));
+        let and = match self.verdict {
+            Some(Verdict::Supported | Verdict::Equivalent | Verdict::Contradicted) if self.margin.is_some() => " and ",
+            _ => "; ",
+        };
+        cheaper + and + &self.found()
+    }
+
+    /// What is known of the cheaper method, without its name.
+    pub fn found(&self) -> String {
         let margin = self.margin.map(format::compact).unwrap_or_default();
         let found = match self.verdict {
-            _ if self.margin.is_none() => "; no claim declares a margin".to_owned(),
-            None => "; there is no spread to judge by".to_owned(),
-            Some(Verdict::Supported | Verdict::Equivalent) => format!(" and not worse by {margin}"),
-            Some(Verdict::Contradicted) => format!(" and worse by more than {margin}"),
-            Some(Verdict::NotByMargin | Verdict::Inconclusive) => format!("; whether it is worse by {margin} is open"),
+            _ if self.margin.is_none() => "no claim declares a margin".to_owned(),
+            None => "there is no spread to judge by".to_owned(),
+            Some(Verdict::Supported | Verdict::Equivalent) => format!("not worse by {margin}"),
+            Some(Verdict::Contradicted) => format!("worse by more than {margin}"),
+            Some(Verdict::NotByMargin | Verdict::Inconclusive) => format!("whether it is worse by {margin} is open"),
         };
         let level = if self.primary { " (primary)" } else { "" };
-        cheaper + &found + level
+        found + level
     }
 }
 

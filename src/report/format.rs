@@ -15,6 +15,13 @@ pub fn fixed(value: f64, decimals: usize) -> String {
     }
 }
 
+/// [`fixed`] with its sign, save of what is rounded to zero.
+pub fn signed(value: f64, decimals: usize) -> String {
+    let text = fixed(value, decimals);
+    let positive = value > 0.0 && text.bytes().any(|byte| (b'1'..=b'9').contains(&byte));
+    if positive { format!("+{text}") } else { text }
+}
+
 /// [`fixed`], or `n/a`.
 pub fn optional(value: Option<f64>, decimals: usize) -> String {
     value.map_or_else(|| NOT_AVAILABLE.to_owned(), |value| fixed(value, decimals))
@@ -104,6 +111,7 @@ mod tests {
         assert_eq!(fixed(-0.0004, 3), "0.000");
         assert_eq!(fixed(-0.0006, 3), "-0.001");
         assert_eq!(fixed(f64::NAN, 2), "n/a");
+        assert_eq!([0.0004, 0.0006, -0.5].map(|value| signed(value, 3)), ["0.000", "+0.001", "-0.500"]);
         assert_eq!(estimate(Some(1.5), None, |value| fixed(value, 1)), "1.5 [n/a]");
         assert_eq!(estimate(None, None, |value| fixed(value, 1)), "n/a");
     }

@@ -11,11 +11,17 @@ pub fn render(view: &View, content: &Content) -> Result<String> {
     page(view, content, &Html, include_str!("report.html.jinja"))
 }
 
+/// More columns of estimates than a page has room for side by side.
+const DENSE: usize = 4;
+
 struct Html;
 
 impl Markup for Html {
     fn table(&self, table: &Table) -> String {
-        let mut text = String::from("<div class=\"wide\"><table>\n<thead><tr>");
+        // Many estimates find room with each interval under its point.
+        let estimates = table.columns.iter().filter(|column| column.kind == Kind::Estimate).count();
+        let class = if estimates > DENSE { "wide dense" } else { "wide" };
+        let mut text = format!("<div class=\"{class}\"><table>\n<thead><tr>");
         for column in &table.columns {
             text.push_str(&format!("<th{}>{}</th>", align(column.kind), self.plain(&column.label)));
         }
@@ -43,10 +49,15 @@ impl Markup for Html {
 impl Html {
     fn cell(&self, cell: &Cell) -> String {
         let text = self.plain(&cell.show());
-        match cell {
-            Cell::Estimate(it) if it.mark == Mark::Separated => format!("<strong>{text}</strong>"),
-            Cell::Estimate(it) if it.mark == Mark::Tied => format!("{text} ≈"),
-            _ => text,
+        let Cell::Estimate(it) = cell else { return text };
+        let (point, interval) = match text.split_once(" [") {
+            Some((point, interval)) => (point, format!(" <span class=\"interval\">[{interval}</span>")),
+            None => (text.as_str(), String::new()),
+        };
+        match it.mark {
+            Mark::Separated => format!("<strong>{point}{interval}</strong>"),
+            Mark::Tied => format!("<span title=\"best, or not separated from the best\">≈</span> {point}{interval}"),
+            Mark::None => format!("{point}{interval}"),
         }
     }
 }

@@ -6,6 +6,7 @@
 //! `.parquet`, `summary.json`. Statistics are computed in [`crate::stats`]; here they are only asked for and shown. The
 //! same input gives the same bytes, whatever the order of its rows, so there is no date in a report.
 
+mod answers;
 mod claims;
 mod collapse;
 pub mod compare;
@@ -15,6 +16,7 @@ mod contrast;
 mod crossing;
 mod curve;
 mod decision;
+mod digest;
 mod dominance;
 mod exploratory;
 mod figures;
@@ -24,14 +26,17 @@ mod html;
 mod input;
 mod markdown;
 mod metrics;
+mod observations;
 mod page;
 mod prose;
 mod robust;
 mod save;
+mod sentence;
 pub mod snapshot;
 mod summary;
 mod table;
 mod tables;
+mod trend;
 mod view;
 
 #[cfg(test)]
@@ -68,10 +73,12 @@ struct Content<'a> {
     iteration_costs: Table,
     spent: Table,
     matched_compute: Table,
+    dominance: Table,
     costs: Table,
     /// Of the methods, then of the points of ablations, where something was tuned.
     tunings: Vec<Table>,
     figures: Figures,
+    observations: Vec<String>,
     ablations: Vec<Answer<'a>>,
     curves: Vec<Drawn<'a>>,
 }
@@ -113,9 +120,11 @@ impl<'a> Content<'a> {
             iteration_costs: tables::iteration_costs(view, &spending)?,
             spent: tables::spent(view, &spending)?,
             matched_compute: tables::matched_compute(view, matched, exploratory)?,
+            dominance: tables::dominances(view, matched)?,
             costs: tables::costs(view),
             tunings: tables::tunings(view),
-            figures: Figures::draw(view, &spending)?,
+            figures: Figures::draw(view, &spending, claims)?,
+            observations: observations::observations(view, claims, collapses)?,
             ablations: view.input.ablations.iter().map(|it| Answer::new(view, it)).collect::<Result<_>>()?,
             curves: view.input.curves.iter().map(|it| Drawn::new(view, it)).collect::<Result<_>>()?,
             comparisons,
@@ -132,7 +141,8 @@ impl<'a> Content<'a> {
             .into_iter()
             .chain(results)
             .chain(&self.differences)
-            .chain([&self.iterations, &self.iteration_costs, &self.spent, &self.matched_compute, &self.costs])
+            .chain([&self.iterations, &self.iteration_costs, &self.spent, &self.matched_compute])
+            .chain([&self.dominance, &self.costs])
             .chain(&self.tunings)
             .chain(self.ablations.iter().flat_map(|it| [&it.points].into_iter().chain(&it.crossings)))
             .chain(self.curves.iter().filter_map(|it| it.table.as_ref()))

@@ -4,7 +4,9 @@ use minijinja::value::Value;
 use minijinja::{Environment, context};
 use serde::Serialize;
 
+use super::answers;
 use super::claims::Judged;
+use super::digest;
 use super::figures::{Figure, Figures};
 use super::format;
 use super::input::TableKind;
@@ -38,12 +40,8 @@ struct Rendered {
 struct Part {
     name: String,
     text: String,
-    /// More rows than a reader takes in beside a figure of the same numbers.
-    long: bool,
 }
 
-/// Rows that are shown beside a figure without being asked for.
-const SHORT: usize = 12;
 /// Rows of a curve that a page shows at all; the files have the rest.
 const MOST: usize = 60;
 
@@ -65,6 +63,9 @@ struct Section<'f> {
     figure: Vec<FigureView<'f>>,
     more_figures: Vec<FigureView<'f>>,
     tables: Vec<Rendered>,
+    anchor: String,
+    /// What the lines do.
+    told: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -73,6 +74,20 @@ struct ClaimLine {
     text: String,
     source: String,
     overall: String,
+    anchor: String,
+    /// The margin and why it is as large; empty without one.
+    margin: String,
+}
+
+/// A question of the table that answers them all.
+#[derive(Serialize)]
+struct AnswerLine {
+    question: String,
+    answer: String,
+    number: String,
+    verdict: String,
+    anchor: String,
+    link: String,
 }
 
 /// Fills `template` in.
@@ -87,22 +102,28 @@ pub fn render(view: &View, content: &Content, markup: &dyn Markup, template: &st
 
 fn values(view: &View, content: &Content, markup: &dyn Markup) -> Result<Value> {
     let header = view.header();
+    let comparisons = &content.comparisons;
     let plain = |text: &String| markup.plain(text);
     let sentences = |all: Vec<String>| all.iter().map(|text| markup.prose(text)).collect::<Vec<_>>();
     let cut = |table: &Table, by| cut(table, by, markup);
-    let results = |kind| content.results_of(kind).map(|table| cut(table, "size")).collect::<Vec<_>>();
-    let Figures { dots, iterations, compute } = &content.figures;
+    // For new prompts too: read from the files, where the intervals are.
+    let results =
+        |kind| content.results_of(kind).map(|table| cut(&without_new_prompts(table), "size")).collect::<Vec<_>>();
+    let Figures { dots, iterations, compute, forest } = &content.figures;
     let (answers, curves): (Vec<&Drawn>, Vec<&Drawn>) = content.curves.iter().partition(|curve| curve.answers());
     let answers = answers.into_iter().map(|curve| curve_section(curve, markup));
-    let questions = content.ablations.iter().map(|answer| ablation_section(answer, markup)).chain(answers);
+    let questions =
+        content.ablations.iter().map(|answer| ablation_section(view, answer, markup)).collect::<Result<Vec<_>>>()?;
     let primary = file_stem(&view.layout().primary);
     let mut reward_tables = view.layout().tables.iter().filter(|table| table.kind == TableKind::Reward);
     let first_reward = reward_tables.find_map(|table| table.metrics.first()).map(|metric| file_stem(metric));
-    // The two that the page opens with; all others are folded.
+    // The two that are shown; all others are folded.
     let (main_figure, others): (Vec<&Figure>, Vec<&Figure>) = dots.iter().partition(|figure| figure.id == primary);
     let (reward_figure, more_figures): (Vec<&Figure>, Vec<&Figure>) =
         others.into_iter().partition(|figure| first_reward.as_ref() == Some(&figure.id));
-    let (iteration_figure, more_iteration_figures) = iterations.split_at(iterations.len().min(1));
+    let in_full = ["role", "permutation", "new_prompts", "margin", "margin_reason", "p"];
+    let in_full = in_full.into_iter().fold(content.claims_table.clone(), |table, id| without(&table, id));
+    let rows = answers::rows(view, &comparisons.claims)?;
     Ok(context! {
         header => context! {
             title => markup.prose(&header.title),
@@ -114,13 +135,19 @@ fn values(view: &View, content: &Content, markup: &dyn Markup) -> Result<Value> 
             device => plain(&header.device),
             revision => header.revision.as_ref().map_or(format::NOT_AVAILABLE.to_owned(), plain),
         },
+        digest => sentences(digest::digest(view, content)?),
+        registration => sentences(prose::registration(view, answers::seen_before(&comparisons.claims))),
+        background => header.registration.as_ref().map(|it| markup.plain(&it.background)),
+        forest => figures(markup, forest),
+        answers => rows.iter().map(|row| answer_line(row, markup)).collect::<Vec<_>>(),
+        observations => sentences(content.observations.clone()),
         seeds => prose::seeds(view),
         total => prose::total(view),
         cells => whole(&content.cells, markup),
         mishaps => prose::mishaps(view).iter().map(plain).collect::<Vec<_>>(),
-        claims => content.comparisons.claims.iter().map(|claim| claim_line(view, claim, markup)).collect::<Vec<_>>(),
+        claims => comparisons.claims.iter().map(|claim| claim_line(view, claim, markup)).collect::<Vec<_>>(),
         claims_intro => markup.prose(&prose::claims(view)),
-        claims_table => whole(&content.claims_table, markup),
+        claims_table => whole(&in_full, markup),
         robust => whole(&content.robust, markup),
         robust_rows => content.robust.rows.len(),
         collapses => cut(&content.collapses, "size"),
@@ -130,24 +157,37 @@ fn values(view: &View, content: &Content, markup: &dyn Markup) -> Result<Value> 
         main_figure => figures(markup, main_figure),
         reward_figure => figures(markup, reward_figure),
         more_figures => figures(markup, more_figures),
-        iteration_figure => figures(markup, iteration_figure),
-        more_iteration_figures => figures(markup, more_iteration_figures),
+        iteration_figures => figures(markup, iterations),
         questions_intro => markup.prose(&prose::questions(view)),
-        questions => questions.collect::<Vec<_>>(),
+        questions => questions,
+        explained => answers.collect::<Vec<_>>(),
         curves => figures(markup, curves.iter().filter_map(|curve| curve.figure.as_ref())),
-        differences_intro => markup.prose(&prose::differences(content.comparisons.exploratory.len())),
-        differences => content.differences.iter().map(|table| cut(table, "metric")).collect::<Vec<_>>(),
+        differences_intro => markup.prose(&prose::differences(comparisons.exploratory.len())),
+        differences => content.differences.iter().map(|table| name_only(table, markup)).collect::<Vec<_>>(),
         iterations => cut(&content.iterations, "size"),
         compute_intro => markup.prose(&prose::compute(view)?),
         iteration_costs => cut(&content.iteration_costs, "size"),
-        spent => cut(&content.spent, "size"),
-        matched_compute => cut(&content.matched_compute, "resource"),
+        spent => name_only(&content.spent, markup),
+        matched_compute => name_only(&content.matched_compute, markup),
+        dominance => cut(&content.dominance, "size"),
         compute_figure => figures(markup, compute),
-        costs => cut(&content.costs, ""),
+        costs => name_only(&content.costs, markup),
+        costs_rows => content.costs.rows.len(),
         tunings => content.tunings.iter().map(|table| whole(&shortened(table), markup)).collect::<Vec<_>>(),
         notes => sentences(prose::notes(view)),
         reading => sentences(prose::reading(view)),
     })
+}
+
+fn answer_line(row: &answers::Row, markup: &dyn Markup) -> AnswerLine {
+    AnswerLine {
+        question: markup.plain(&row.question),
+        answer: markup.plain(&row.answer),
+        number: markup.plain(&row.number),
+        verdict: markup.plain(&row.verdict),
+        anchor: row.anchor.clone(),
+        link: markup.plain(&row.link),
+    }
 }
 
 fn figures<'f>(markup: &dyn Markup, figures: impl IntoIterator<Item = &'f Figure>) -> Vec<FigureView<'f>> {
@@ -155,11 +195,15 @@ fn figures<'f>(markup: &dyn Markup, figures: impl IntoIterator<Item = &'f Figure
     figures.into_iter().map(view).collect()
 }
 
-fn ablation_section<'f>(answer: &'f Answer, markup: &dyn Markup) -> Section<'f> {
+/// Lines of a question that are told at its figure.
+const TOLD: usize = 6;
+
+fn ablation_section<'f>(view: &View, answer: &'f Answer, markup: &dyn Markup) -> Result<Section<'f>> {
     let ablation = answer.ablation;
     let (figure, more) = answer.figures.split_at(answer.figures.len().min(1));
     let points = cut(&without(&answer.points, "x"), "size", markup);
-    Section {
+    let told = answers::told(view, ablation, TOLD)?;
+    Ok(Section {
         title: markup.prose(&ablation.title),
         question: markup.prose(&ablation.question),
         source: markup.plain(&ablation.source),
@@ -167,7 +211,9 @@ fn ablation_section<'f>(answer: &'f Answer, markup: &dyn Markup) -> Section<'f> 
         figure: figures(markup, figure),
         more_figures: figures(markup, more),
         tables: answer.crossings.iter().map(|table| cut(table, "size", markup)).chain([points]).collect(),
-    }
+        anchor: answers::question_anchor(&ablation.id),
+        told: told.iter().map(|sentence| markup.prose(sentence)).collect(),
+    })
 }
 
 fn curve_section<'f>(drawn: &'f Drawn, markup: &dyn Markup) -> Section<'f> {
@@ -180,6 +226,8 @@ fn curve_section<'f>(drawn: &'f Drawn, markup: &dyn Markup) -> Section<'f> {
         more_figures: Vec::new(),
         // A long curve is read from its files.
         tables: drawn.table.iter().map(|table| cut(&shortened(table), "size", markup)).collect(),
+        anchor: answers::question_anchor(&drawn.curve.id),
+        told: Vec::new(),
     }
 }
 
@@ -196,7 +244,22 @@ fn claim_line(view: &View, judged: &Judged, markup: &dyn Markup) -> ClaimLine {
         text: markup.prose(&claim.text),
         source: markup.plain(&claim.source),
         overall: judged.overall(view),
+        anchor: answers::claim_anchor(&claim.id),
+        margin: claim.margin.map_or_else(String::new, |margin| {
+            let why = claim.margin_reason.iter().map(|why| format!(": {}", markup.plain(why)));
+            format!("Margin {}{}.", format::compact(margin), why.collect::<String>())
+        }),
     }
+}
+
+/// A table that is read from its files.
+fn name_only(table: &Table, markup: &dyn Markup) -> Rendered {
+    whole(&Table { rows: Vec::new(), columns: Vec::new(), ..table.clone() }, markup)
+}
+
+fn without_new_prompts(table: &Table) -> Table {
+    let columns = table.columns.iter().map(|column| column.id.as_str()).filter(|id| id.ends_with("_new_prompts"));
+    columns.fold(table.clone(), |table, id| without(&table, id))
 }
 
 fn whole(table: &Table, markup: &dyn Markup) -> Rendered {
@@ -211,12 +274,8 @@ fn whole(table: &Table, markup: &dyn Markup) -> Rendered {
 
 /// Cut at the values of the column `by`; without rows, without parts.
 fn cut(table: &Table, by: &str, markup: &dyn Markup) -> Rendered {
-    let parts = if table.rows.is_empty() { Vec::new() } else { without_idle_columns(table).split_by(by) };
-    let part = |(name, part): (String, Table)| Part {
-        name: markup.plain(&name),
-        long: part.rows.len() > SHORT,
-        text: markup.table(&part),
-    };
+    let parts = if table.rows.is_empty() { Vec::new() } else { table.split_by(by) };
+    let part = |(name, part): (String, Table)| Part { name: markup.plain(&name), text: markup.table(&part) };
     Rendered { parts: parts.into_iter().map(part).collect(), ..whole(table, markup) }
 }
 
@@ -224,7 +283,9 @@ fn cut(table: &Table, by: &str, markup: &dyn Markup) -> Rendered {
 fn without_idle_columns(table: &Table) -> Table {
     let idle = |at: usize, id: &str| match id {
         "iteration" => table.rows.iter().all(|row| matches!(row[at], Cell::Integer(None | Some(0)))),
-        "new_prompts" => table.rows.iter().all(|row| matches!(row[at], Cell::Estimate(it) if it.point.is_none())),
+        "new_prompts" | "new_bases" => {
+            table.rows.iter().all(|row| matches!(row[at], Cell::Estimate(it) if it.point.is_none()))
+        }
         _ => false,
     };
     let columns = table.columns.iter().enumerate().filter(|(at, column)| idle(*at, &column.id));

@@ -50,6 +50,25 @@ pub fn mishaps(view: &View) -> Vec<String> {
     found
 }
 
+/// Where the claims were written before the runs, and which of them speak of what had been seen by then.
+pub fn registration(view: &View, seen_before: Option<String>) -> Vec<String> {
+    let mut lines = Vec::new();
+    if let Some(it) = &view.header().registration {
+        let hash: String = it.blake3.chars().take(12).collect();
+        let day = it.registered.split('T').next().unwrap_or(&it.registered);
+        let [first, last] = it.seeds;
+        lines.push(match it.frozen {
+            true => format!("Claims: {}, frozen as {hash} on {day} for seeds {first} to {last}.", it.file),
+            false => format!(
+                "Claims: {}, for seeds {first} to {last}: a draft, not frozen: nothing here is confirmatory.",
+                it.file
+            ),
+        });
+    }
+    lines.extend(seen_before.map(|which| format!("Results had been seen before the registration of {which}.")));
+    lines
+}
+
 /// How claims are answered, with the numbers of the design.
 pub fn claims(view: &View) -> String {
     let design = view.design();

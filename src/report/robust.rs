@@ -5,7 +5,7 @@ use super::input::{Claim, Direction, Role};
 use super::table::Cell;
 use super::view::View;
 use crate::error::Result;
-use crate::stats::{self, SignFlips, Verdict};
+use crate::stats::{self, Estimate, SignFlips, Verdict};
 
 /// What a primary comparison shows over all its pairs, up to the last planned look.
 pub struct Companion {
@@ -15,6 +15,9 @@ pub struct Companion {
     pub wilcoxon: Option<f64>,
     /// Sign-flip test of the same.
     pub sign_flip: Option<f64>,
+    /// The mean difference for other bases too: the bases are clusters of seeds, with one degree of freedom less than bases. `None`
+    /// unless the pairs start from two bases or more.
+    pub new_bases: Option<Estimate>,
     pub also: Also,
 }
 
@@ -95,6 +98,7 @@ pub fn companions(view: &View, judged: &[Judged]) -> Result<Vec<Vec<Option<Compa
             median: stats::median(&differences).map(|median| median + it.claim.threshold),
             wilcoxon: if spread { Some(stats::wilcoxon_exact(&differences, &none)?) } else { None },
             sign_flip: if spread { Some(stats::sign_flip(&differences)?) } else { None },
+            new_bases: for_new_bases(view, it.claim, part, &differences)?,
             also: also(it.claim, part, rows, &flips),
         })
     };
@@ -112,6 +116,14 @@ pub fn companions(view: &View, judged: &[Judged]) -> Result<Vec<Vec<Option<Compa
 fn differences(view: &View, claim: &Claim, part: &Part) -> Vec<f64> {
     let [a, b] = part.contrast.sides_under(view, &judged_on(view, part));
     a.iter().zip(&b).map(|(a, b)| a - b - claim.threshold).collect()
+}
+
+fn for_new_bases(view: &View, claim: &Claim, part: &Part, differences: &[f64]) -> Result<Option<Estimate>> {
+    let base = |seed: i64| view.base(&part.contrast.method, &part.contrast.size, seed);
+    let bases: Option<Vec<u64>> = judged_on(view, part).into_iter().take(differences.len()).map(base).collect();
+    let Some(bases) = bases.filter(|bases| bases.iter().any(|base| *base != bases[0])) else { return Ok(None) };
+    let whole: Vec<f64> = differences.iter().map(|difference| difference + claim.threshold).collect();
+    stats::clustered(&whole, &bases, view.level()).map(Some)
 }
 
 fn also(claim: &Claim, part: &Part, rows: &Rows, flips: &SignFlips) -> Also {

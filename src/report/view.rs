@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::input::{
-    Ablation, AblationLine, AblationPoint, AxisScale, Better, Claim, Design, Direction, Header, Items, Layout,
-    MethodRow, MetricColumn, Metrics, ReportInput, Status, TableKind, TableSpec,
+    Ablation, AblationLine, AblationPoint, AxisScale, Better, CellStatus, Claim, Design, Direction, Header, Items,
+    Layout, MethodRow, MetricColumn, Metrics, ReportInput, Status, TableKind, TableSpec,
 };
 use crate::error::{Error, Result};
 
@@ -170,6 +170,14 @@ impl<'a> View<'a> {
             .collect();
         found.sort();
         found.into_iter().map(|(_, what)| what).collect()
+    }
+
+    /// Number of the pre-trained model that a method at a size started from under a seed, where there are several.
+    pub fn base(&self, method: &str, size: &str, seed: i64) -> Option<u64> {
+        let cells = &self.header().cells;
+        let of =
+            |cell: &&CellStatus| cell.method == method && cell.size == size && i64::try_from(cell.seed) == Ok(seed);
+        cells.iter().find(of)?.base
     }
 
     /// Seeds under which a method at a size collapsed.

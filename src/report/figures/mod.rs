@@ -5,11 +5,13 @@ mod axis;
 mod compute;
 mod curves;
 mod dots;
+mod forest;
 mod iterations;
 mod legend;
 mod rows;
 mod svg;
 
+use super::claims::Judged;
 use super::compute::Spending;
 use super::input::{Ablation, Curve, MetricColumn, TableKind};
 use super::view::{View, file_stem};
@@ -32,8 +34,10 @@ pub struct Figures {
     pub dots: Vec<Figure>,
     /// Every policy and reward metric against iteration, where a method iterates; the primary metric's comes first.
     pub iterations: Vec<Figure>,
-    /// The primary metric against what had been spent; none where that is not known.
+    /// What methods reach against what was spent on them; none where that is not known.
     pub compute: Option<Figure>,
+    /// All primary comparisons, for a page and for a narrow one; none without any.
+    pub forest: Vec<Figure>,
 }
 
 /// A curve of the input; `None` where no line has a point.
@@ -56,7 +60,7 @@ pub fn ablation(view: &View, ablation: &Ablation) -> Result<Vec<Figure>> {
 }
 
 impl Figures {
-    pub fn draw(view: &View, spending: &Spending) -> Result<Self> {
+    pub fn draw(view: &View, spending: &Spending, claims: &[Judged]) -> Result<Self> {
         let mut metrics = view.metrics_of(&[TableKind::Policy, TableKind::Reward], false)?;
         metrics.sort_by_key(|metric| metric.id != view.layout().primary);
         let (mut dots, mut iterations) = (Vec::new(), Vec::new());
@@ -76,11 +80,14 @@ impl Figures {
             title: format!("{} against the FLOPs of making", primary.label),
             svg,
         });
-        Ok(Self { dots, iterations, compute })
+        let forest = forest::draw(view, claims).into_iter().flatten().zip(["forest", "forest-narrow"]);
+        let forest =
+            forest.map(|(svg, id)| Figure { id: id.into(), title: "Primary comparisons".into(), svg }).collect();
+        Ok(Self { dots, iterations, compute, forest })
     }
 
     pub fn all(&self) -> impl Iterator<Item = &Figure> {
-        self.dots.iter().chain(&self.iterations).chain(&self.compute)
+        self.forest.iter().chain(&self.dots).chain(&self.iterations).chain(&self.compute)
     }
 }
 

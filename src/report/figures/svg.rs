@@ -127,9 +127,13 @@ fn style() -> String {
     // After the series, and more specific, so that a line is never filled.
     css.push_str(
         "    polyline[class], .hollow[class] { fill: none; }\n    .hollow { stroke-width: 1.5; }\n    \
+         .empty[class] { fill: #ffffff; stroke-width: 2; }\n    .open { stroke: #59636e; fill: #59636e; }\n    \
+         text.verdict { stroke: none; }\n    text.verdict.s2 { fill: #007a59; }\n    text.verdict.s1 { fill: #b34a00; }\n    \
          .band[class] { fill-opacity: 0.15; stroke: none; }\n    .level { fill: #59636e; fill-opacity: 0.14; }\n    @media (prefers-color-scheme: dark) {\n      text { fill: #f0f6fc; }\n      \
          text.muted { fill: #9198a1; }\n      .page { fill: #0d1117; }\n      .grid { stroke: #30363d; }\n      \
-         .axis, .reference { stroke: #9198a1; }\n      .level { fill: #9198a1; }\n    }\n",
+         .axis, .reference { stroke: #9198a1; }\n      .level { fill: #9198a1; }\n      .empty[class] { fill: #0d1117; }\n      \
+         .open { stroke: #9198a1; fill: #9198a1; }\n      text.verdict.s0 { fill: #56a8e0; }\n      \
+         text.verdict.s1 { fill: #f0883e; }\n      text.verdict.s2 { fill: #35c79a; }\n    }\n",
     );
     css
 }
@@ -163,6 +167,21 @@ pub fn fitted(text: &str, width: f64) -> String {
     }
     let kept: String = text.chars().take(most.saturating_sub(1)).collect();
     format!("{}…", kept.trim_end_matches([' ', ',']))
+}
+
+/// A text in lines of about this width, cut between words; a word that is wider has a line of its own.
+pub fn wrapped(text: &str, width: f64) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if width_of(line) + width_of(word) + width_of(" ") <= width => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
 }
 
 /// About how wide a text is at [`TEXT`] size; fonts differ, so it is generous.

@@ -4,8 +4,9 @@ use super::differences::{difference, for_new_prompts};
 use crate::error::Result;
 use crate::report::claims::{Judged, Part};
 use crate::report::format;
-use crate::report::input::{Claim, Direction, Role};
+use crate::report::input::Role;
 use crate::report::robust::Companion;
+use crate::report::sentence::signs;
 use crate::report::table::{Cell, Column, Kind, Measured, Table};
 use crate::report::view::View;
 use crate::stats::{Finding, Interval};
@@ -24,7 +25,7 @@ pub fn claims(view: &View, judged: &[Judged], companions: &[Vec<Option<Companion
                     Role::Primary => "primary",
                     Role::Exploratory => "exploratory",
                 }),
-                Cell::text(format!("{}: {}", metric.label, contrast(view, claim))),
+                Cell::text(format!("{}: {}", metric.label, signs(view, claim))),
                 Cell::text(view.size_label(&part.contrast.size)),
                 Cell::text(it.words(view, part)),
                 Cell::Estimate(simultaneous(part)),
@@ -58,25 +59,6 @@ pub fn claims(view: &View, judged: &[Judged], companions: &[Vec<Option<Companion
         Column::new("q", "q", Kind::Number),
     ];
     Ok(Table { id: "claims".to_owned(), title: "Claims".to_owned(), note: None, columns, rows })
-}
-
-/// A claim's statement about its methods in signs.
-fn contrast(view: &View, claim: &Claim) -> String {
-    let sign = match claim.direction {
-        Direction::Greater => ">",
-        Direction::Less => "<",
-        Direction::Equivalent => "≈",
-        Direction::NotWorse => "≳",
-    };
-    let [ours, theirs] = match &claim.relative_to {
-        None => [view.method_label(&claim.method).to_owned(), view.method_label(&claim.versus).to_owned()],
-        Some(other) => [(&claim.method, &claim.versus), (&other.method, &other.versus)]
-            .map(|(a, b)| format!("({} − {})", view.method_label(a), view.method_label(b))),
-    };
-    match claim.threshold {
-        0.0 => format!("{ours} {sign} {theirs}"),
-        threshold => format!("{ours} {sign} {theirs} {threshold:+}"),
-    }
 }
 
 /// The difference at the look that decided, or at the last, with its simultaneous interval.

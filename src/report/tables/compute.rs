@@ -1,8 +1,10 @@
 //! What an iteration costs, and what methods are worth for the same cost.
 
+use super::differences::difference;
 use super::{for_values, measured};
 use crate::error::Result;
 use crate::report::compute::{MatchedPair, Resource, Spending, Step};
+use crate::report::contrast::Contrast;
 use crate::report::dominance::Dominance;
 use crate::report::exploratory::Exploratory;
 use crate::report::format;
@@ -151,4 +153,33 @@ pub fn matched_compute(view: &View, pairs: &[MatchedPair], exploratory: &Explora
     ];
     let title = format!("{} minus each other method for the same cost", view.method_label(&view.layout().subject));
     Ok(Table { id: "matched-compute".to_owned(), title, note: None, columns, rows })
+}
+
+/// Of the subject and each other method, the cheaper one: how much cheaper whole runs of it are, and whether it is worse.
+pub fn dominances(view: &View, pairs: &[MatchedPair]) -> Result<Table> {
+    let metric = view.metric(&view.layout().primary)?;
+    let mut rows = Vec::new();
+    for pair in pairs.iter().filter(|pair| pair.resource == Resource::Flops) {
+        let Some(found) = Dominance::of(view, pair)? else { continue };
+        let dearer = if found.cheaper == pair.method { &pair.versus } else { &pair.method };
+        let whole = Contrast::new(view, metric, &pair.size, &found.cheaper, dearer)?;
+        rows.push(vec![
+            Cell::text(view.size_label(&pair.size)),
+            Cell::text(view.method_label(&found.cheaper)),
+            Cell::text(view.method_label(dearer)),
+            Cell::number(Some(found.ratio), 1),
+            Cell::Estimate(difference(&whole)),
+            Cell::text(found.found()),
+        ]);
+    }
+    let columns = vec![
+        Column::text("size", "size"),
+        Column::text("cheaper", "cheaper"),
+        Column::text("dearer", "dearer"),
+        Column::new("ratio", "times cheaper (FLOPs)", Kind::Number),
+        Column::new("difference", format!("{}: cheaper minus dearer", metric.label), Kind::Estimate),
+        Column::text("verdict", "is the cheaper one worse?"),
+    ];
+    let title = "Is the cheaper one worse?".to_owned();
+    Ok(Table { id: "dominance".to_owned(), title, note: None, columns, rows })
 }

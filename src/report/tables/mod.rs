@@ -17,7 +17,7 @@ pub use ablations::{crossings, points};
 pub use cells::cells;
 pub use claims::claims;
 pub use collapses::collapses;
-pub use compute::{iteration_costs, matched_compute, spent};
+pub use compute::{dominances, iteration_costs, matched_compute, spent};
 pub use costs::costs;
 pub use curves::curve;
 pub use differences::{Question, contrasts, differences};

@@ -2,7 +2,7 @@
 
 use crate::report::claims::Judged;
 use crate::report::robust::Companion;
-use crate::report::table::{Cell, Column, Kind, Table};
+use crate::report::table::{Cell, Column, Kind, Measured, Table};
 use crate::report::view::View;
 
 /// One row per primary comparison with pairs.
@@ -21,6 +21,9 @@ pub fn robust(view: &View, judged: &[Judged], companions: &[Vec<Option<Companion
                 Cell::Probability(companion.wilcoxon),
                 Cell::Probability(companion.sign_flip),
                 Cell::text(companion.also.words()),
+                Cell::Estimate(
+                    companion.new_bases.map_or(Measured::default(), |it| Measured::of(&it, it.n, metric.decimals)),
+                ),
             ]);
         }
     }
@@ -33,6 +36,7 @@ pub fn robust(view: &View, judged: &[Judged], companions: &[Vec<Option<Companion
         Column::new("p_wilcoxon", "Wilcoxon p", Kind::Number),
         Column::new("p_sign_flip", "sign-flip p", Kind::Number),
         Column::text("permutation", "verdict also by permutation"),
+        Column::new("new_bases", "new bases too", Kind::Estimate),
     ];
     let title = "Primary comparisons without a normal distribution".to_owned();
     Table { id: "robust".to_owned(), title, note: None, columns, rows }
