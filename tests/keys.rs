@@ -51,6 +51,17 @@ fn study() -> Value {
     document["world"] = json!(WorldSettings::default());
     // Without a bound, eq. 10 would be refused.
     document["reward"]["bound"] = json!(3.0);
+    // The registered claims as its own, with margins in the metric's units.
+    document.as_object_mut().unwrap().remove("registration");
+    let mut claims: Value = toml::from_str(include_str!("../experiments/claims/tldr.toml")).unwrap();
+    for claim in claims["claim"].as_array_mut().unwrap() {
+        if claim.as_object_mut().unwrap().remove("margin_share").is_some() {
+            claim["margin"] = json!(0.023);
+        }
+    }
+    document["claim"] = claims["claim"].take();
+    document["profile"]["standard"]["sizes"] = json!(["mini-1b", "mini-2.8b"]);
+    document["profile"]["standard"]["methods"] = json!(["sft", "best-of-n-logp", "irl", "irl-eq10", "spin", "rlhf"]);
     document["claim"][0]["threshold"] = json!(0.01);
     document["claim"][1]["relative_to"] = json!({"method": "rlhf", "versus": "sft"});
     document["ablation"] = json!([{
