@@ -227,7 +227,7 @@ fn unknown_keys_are_errors_wherever_they_stand() {
         ("profile_override", "spin.iterations = 1", "spin.iteration = 1"),
         ("model", "num_hidden_layers = 2", "hidden_layers = 2"),
         ("scale", "description = \"the embedded", "descripton = \"the embedded"),
-        ("seeds", "default = [1", "defaults = [1"),
+        ("seeds", "default = [2", "defaults = [2"),
         ("claim", "role = \"primary\"", "rolle = \"primary\""),
         ("report", "baseline = ", "base_line = "),
         ("report_column", "decimals = 3", "digits = 3"),
@@ -277,7 +277,7 @@ fn values_out_of_bounds_point_at_their_line() {
         ("margin", "direction = \"not_worse\"\nmargin = 0.023", "direction = \"not_worse\"\nmargin = 0.0"),
         ("range", "range = [0.0, 1.0]", "range = [1.0, 1.0]"),
         ("size_name", "[models.\"mini-1b\"]", "[models.\"Mini 1B\"]"),
-        ("seed_twice", "default = [11, 12, 13", "default = [11, 12, 12"),
+        ("seed_twice", "default = [21, 22, 23", "default = [21, 22, 22"),
         ("no_seeds", "seeds = 5", "seeds = 0"),
     ];
     insta::assert_snapshot!("bounds", complaints(&snapshots));
