@@ -7,7 +7,7 @@ use common::{Bench, files, fixture};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
-const RUN: &str = "reproduce tiny.toml --profile smoke --jobs 2 --store runs --out reports --seeds 1";
+const RUN: &str = "reproduce tiny.toml --profile smoke --jobs 2 --store runs --out reports --seeds 1,";
 const REPORT: &str = "reports/tiny-ablations-smoke";
 
 fn tiny() -> Bench {

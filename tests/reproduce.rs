@@ -157,7 +157,7 @@ fn what_a_search_chose_is_trained_with_and_shown() {
     let experiment = Experiment::load(fixture("experiments/tiny.toml").to_str().unwrap()).unwrap();
     let methods = vec!["sft".into(), "irl".into()];
     let study = experiment.resolve(&Selection { profile: "smoke".into(), methods, ..Selection::default() }).unwrap();
-    let (plan, store) = (Plan::new(&study, None).unwrap(), Store::open_existing(&bench.path("runs")).unwrap());
+    let (plan, store) = (Plan::new(&study, None).unwrap(), Store::open_existing(bench.path("runs")).unwrap());
     let table = bench.read("reports/tiny-smoke/tables/tuning.csv");
     let read = |key, name: &str| -> serde_json::Value {
         serde_json::from_slice(&fs::read(store.file(key, name).unwrap().unwrap()).unwrap()).unwrap()

@@ -176,10 +176,10 @@ fn prepend(experiment: &mut Node, claims: Entry) {
     let Some(table) = experiment.table_mut() else { return };
     let own = table.remove("claim");
     let mut all = claims.clone();
-    if let (Value::Array(all), Some(own)) = (&mut all.node.value, own) {
-        if let Value::Array(own) = own.node.value {
-            all.extend(own);
-        }
+    if let (Value::Array(all), Some(own)) = (&mut all.node.value, own)
+        && let Value::Array(own) = own.node.value
+    {
+        all.extend(own);
     }
     table.insert("claim".into(), all);
 }

@@ -55,9 +55,9 @@ impl Search {
 
 /// Whether the cell is SFT that is as long as another method: its epochs are not the choice of the search.
 fn own_epochs(plan: &Plan, cell: &Cell) -> bool {
-    let trained =
+    let mut trained =
         cell.made_by.iter().filter_map(|key| plan.graph.get(key)).filter(|stage| stage.spec.kind == sft::KIND);
-    trained.last().is_some_and(|stage| stage.spec.settings["own_epochs"] == serde_json::json!(true))
+    trained.next_back().is_some_and(|stage| stage.spec.settings["own_epochs"] == serde_json::json!(true))
 }
 
 /// What was chosen for every cell whose epochs are.
