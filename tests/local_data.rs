@@ -8,7 +8,7 @@ use std::fs;
 use touchstone::pipeline::{Manifest, Store};
 
 const RUN: &str = "reproduce tiny.toml --profile smoke --methods sft,irl,spin --seeds 1,2 --jobs 2 \
-                   --data posts.jsonl --tokenizer tok --set sft.epochs=12 --set sft.batch_size=2 \
+                   --data posts.jsonl --tokenizer tok --set sft.tuning=none --set sft.epochs=12 --set sft.batch_size=2 \
                    --set sft.optimiser.learning_rate=0.005 --set reward.epochs=6";
 
 /// Twelve invented posts and a tokenizer that was trained on them.

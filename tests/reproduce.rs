@@ -177,7 +177,7 @@ fn what_a_search_chose_is_trained_with_and_shown() {
     }
     assert_eq!(table.lines().count(), 3, "a heading and two seeds:\n{table}");
     let page = bench.read("reports/tiny-smoke/report.md");
-    assert!(page.contains("## Tuning") && page.contains("figures/curve-tuning-sft.svg"));
+    assert!(page.contains("held out, without gold") && page.contains("figures/curve-tuning-sft.svg"));
     // The search is paid for, once, by the method that it is for.
     let costs = bench.read("reports/tiny-smoke/tables/costs.csv");
     let searches: Vec<&str> = costs.lines().filter(|line| line.contains(",tune,")).collect();
