@@ -60,6 +60,10 @@ fn study() -> Value {
         if claim.as_object_mut().unwrap().remove("margin_share").is_some() {
             claim["margin"] = json!(0.023);
         }
+        // Of what is said to be not worse, a column may improve in one way alone.
+        if claim["direction"] == "not_worse" {
+            claim["direction"] = json!("greater");
+        }
     }
     document["claim"] = claims["claim"].take();
     document["profile"]["standard"]["sizes"] = json!(["mini-1b", "mini-2.8b"]);
@@ -307,7 +311,7 @@ fn id(method: &Value) -> String {
 }
 
 /// Words with a meaning, of which one may take the place of another.
-const WORDS: &str = "eq10 eq11 noisy clean f32 bf16 constant linear cosine all last last_two sft previous zero_head reward_copy \
+const WORDS: &str = "exploratory neither eq10 eq11 noisy clean f32 bf16 constant linear cosine all last last_two sft previous zero_head reward_copy \
     below_scores minus_one higher lower policy reward greater less spin irl base rlhf irl-eq10 gold kl length preference_accuracy \
     on_policy_accuracy shorter steps flops hinge eq11_margin ppo.lambda last_token last_slot after_training during_training ppo rloo best_of_n dpo \
     validation_gold synthetic preferences controls base_samples shuffled truncated log words h100-80gb a100-40gb tldr-reward-6.9b tldr-ppo-6.9b";
@@ -328,13 +332,14 @@ fn alternatives(value: &Value) -> Vec<Value> {
             let prose = [format!("{text} indeed"), format!("{text}x")].map(Value::from);
             prose.into_iter().chain(others.map(|word| json!(word))).chain([json!(3)]).collect()
         }
+        Value::Array(items) if items.is_empty() => vec![json!([0.25]), json!([1e-4])],
         Value::Array(items) => {
             let mut reversed = items.clone();
             reversed.reverse();
             let moved = items.iter().map(|item| item.as_f64().map_or(item.clone(), |number| json!(number + 0.5)));
             let moved: Value = moved.collect();
             let shorter = [&items[1..], &items[..items.len() - 1]].map(|part| json!(part));
-            shorter.into_iter().chain([json!(reversed), moved, json!(["mini-2.8b"])]).collect()
+            shorter.into_iter().chain([json!(reversed), moved, json!(["mini-2.8b"]), json!(["kl"])]).collect()
         }
         Value::Null | Value::Object(_) => vec![],
     }
