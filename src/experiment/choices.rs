@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::methods::tune::TuningSettings;
 use serde::{Deserialize, Serialize};
 
-/// What is chosen in each section that can.
+/// The choices of every section that can leave settings open.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Choices {
@@ -20,7 +20,7 @@ pub struct Choices {
     pub dpo: Tuned,
 }
 
-/// What is chosen for SFT.
+/// The choices of SFT.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SftChoices {
@@ -30,7 +30,7 @@ pub struct SftChoices {
     pub as_long_as: Option<AsLongAs>,
 }
 
-/// What is chosen for a method that starts from SFT.
+/// The choices of a method that starts from SFT.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Tuned {
@@ -46,7 +46,7 @@ pub struct AsLongAs {
     pub unit: Unit,
 }
 
-/// What two methods are given the same of.
+/// The quantity in which two methods are matched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Unit {
@@ -62,6 +62,30 @@ const KEYS: [(&str, &[&str]); 3] =
 
 /// Path of the name of the method that SFT is as long as.
 pub(super) const MATCHED_METHOD: &str = "sft.as_long_as.method";
+
+/// Refuses `--set` of values that a search chooses in their place: they would change nothing.
+///
+/// # Errors
+/// The first such value in `set`.
+pub(super) fn check_set(set: &[Node], choices: &Choices) -> Result<()> {
+    let Choices { sft, iq_learn, dpo } = choices;
+    for (section, tuning) in [("sft", &sft.tuning), ("iq_learn", &iq_learn.tuning), ("dpo", &dpo.tuning)] {
+        let Some(tuning) = tuning else { continue };
+        let searched = [
+            ("epochs", true),
+            ("optimiser.learning_rate", !tuning.learning_rates.is_empty()),
+            ("lambda", !tuning.lambdas.is_empty()),
+        ];
+        for (key, _) in searched.iter().filter(|(_, searched)| *searched) {
+            let path = format!("{section}.{key}");
+            if let Some(node) = set.iter().find_map(|node| node.at(&path)) {
+                let error = node.place.error(format!("`{path}` would change nothing: `{section}.tuning` chooses it"));
+                return Err(error.hint(format!("switch the search off with --set {section}.tuning=none")));
+            }
+        }
+    }
+    Ok(())
+}
 
 /// The sections without what is chosen, and that.
 ///

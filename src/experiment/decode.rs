@@ -19,7 +19,7 @@ pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) ->
         .into_iter()
         .map(|candidate| (strsim::normalized_damerau_levenshtein(word, candidate), candidate))
         .filter(|(similarity, _)| *similarity >= 0.6)
-        // Of two that are as near, the one that is only too long.
+        // Between two that are as near, the beginning of the word wins.
         .max_by(|a, b| a.0.total_cmp(&b.0).then(word.starts_with(a.1).cmp(&word.starts_with(b.1))))
         .map(|(_, candidate)| candidate)
 }

@@ -37,7 +37,7 @@ pub struct Hyper {
     pub filtered_bc: FilteredBcSettings,
     pub rlhf: RlhfSettings,
     pub evaluation: EvaluationSettings,
-    /// What is not fixed; no section of its own.
+    /// Settings that are chosen rather than fixed; they stand in the sections of their methods.
     #[serde(skip)]
     pub choices: Choices,
 }

@@ -171,6 +171,7 @@ impl Experiment {
                 merged.merge(over);
             }
             let hyper = hyper(&merged, &sizes)?;
+            choices::check_set(&set, &hyper.choices)?;
             let known = |id: &str| self.all_methods().any(|method| method.own.id == id);
             match hyper.choices.sft.as_long_as.as_ref().filter(|matched| !known(&matched.method)) {
                 None => Ok(hyper),

@@ -456,6 +456,12 @@ fn what_is_chosen_is_declared_among_what_is_fixed_and_taken_back_by_a_word() {
         ),
         ("dpo.tuning.lambdas=[0.1]", "`dpo.tuning.lambdas` must be left out: only IQ-Learn has a λ, but is [0.1]"),
         ("iq_learn.tuning.held_out=1.0", "`iq_learn.tuning.held_out` must be above 0 and below 1, but is 1"),
+        ("sft.epochs=10", "`sft.epochs` would change nothing: `sft.tuning` chooses it"),
+        ("iq_learn.lambda=0.5", "`iq_learn.lambda` would change nothing: `iq_learn.tuning` chooses it"),
+        (
+            "dpo.optimiser.learning_rate=1e-4",
+            "`dpo.optimiser.learning_rate` would change nothing: `dpo.tuning` chooses it",
+        ),
         ("sft.tuning.epoch=[1]", "unknown key `epoch` in `sft.tuning`"),
     ] {
         assert_eq!(refused(set), message);
