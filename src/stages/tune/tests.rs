@@ -37,7 +37,7 @@ fn trace(store: &Store, stage: &PlannedStage) -> (Trace, Choice) {
 
 #[test]
 fn a_search_that_was_killed_goes_on_behind_its_finished_candidates() {
-    let plan = plan(&["sft.tuning.epochs=[1, 2, 3]"]);
+    let plan = plan(&["sft.tuning.epochs=[1, 2, 3]", "sft.tuning.learning_rates=[3e-4]"]);
     let stage = tuning(&plan);
     let [undisturbed, killed] = [(), ()].map(|()| {
         let folder = tempfile::tempdir().unwrap();
