@@ -119,7 +119,14 @@ macro_rules! bundled_base {
     };
 }
 
-static BUNDLED_BASES: [BundledBase; 2] = [bundled_base!("mini-1b"), bundled_base!("mini-2.8b")];
+static BUNDLED_BASES: [BundledBase; 6] = [
+    bundled_base!("mini-1b"),
+    bundled_base!("mini-1b-1"),
+    bundled_base!("mini-1b-2"),
+    bundled_base!("mini-1b-3"),
+    bundled_base!("mini-1b-4"),
+    bundled_base!("mini-2.8b"),
+];
 
 /// The name of base number `number` of a size: of its folder, and in the program.
 pub fn bundled_name(size: &str, number: u64) -> String {
