@@ -2,7 +2,7 @@
 
 use super::print;
 use crate::experiment::{Claim, Experiment, Metric, Role, Selection, Versus};
-use crate::stats::{Design, Direction, Hypothesis, decided_by};
+use crate::stats::{Design, Direction, Hypothesis, chances_if_normal};
 use crate::{Context, Result};
 use clap::Args;
 use comfy_table::{Table, presets};
@@ -87,7 +87,7 @@ fn chances(claim: &Claim, design: &Design) -> Result<String> {
     let unit = margin.unwrap_or(0.0);
     for (metric, sd) in &claim.sd {
         for truth in TRUTHS.map(|margins| margins * unit) {
-            let decided = decided_by(&hypothesis, claim.threshold + truth, *sd, design)?;
+            let decided = chances_if_normal(&hypothesis, claim.threshold + truth, *sd, design)?.decided;
             let first = format!("  {}, SD {sd}", name(metric)?);
             let cells = decided.iter().map(|chance| format!("{chance:.2}"));
             table.add_row([first, format!("{:+.3}", claim.threshold + truth)].into_iter().chain(cells));

@@ -65,6 +65,7 @@ struct Content<'a> {
     comparisons: Comparisons<'a>,
     claims_table: Table,
     robust: Table,
+    calibration: Table,
     collapses: Table,
     /// One for each table of the layout, with its kind.
     results: Vec<(TableKind, Table)>,
@@ -110,6 +111,7 @@ impl<'a> Content<'a> {
             cells: tables::cells(view),
             claims_table: tables::claims(view, claims, companions)?,
             robust: tables::robust(view, claims, companions),
+            calibration: tables::calibration(view, claims)?,
             collapses: tables::collapses(view, collapses, exploratory)?,
             results: results.collect::<Result<_>>()?,
             differences: [
@@ -137,7 +139,7 @@ impl<'a> Content<'a> {
 
     fn tables(&self) -> impl Iterator<Item = &Table> {
         let results = self.results.iter().map(|(_, table)| table);
-        [&self.cells, &self.claims_table, &self.robust, &self.collapses]
+        [&self.cells, &self.claims_table, &self.robust, &self.calibration, &self.collapses]
             .into_iter()
             .chain(results)
             .chain(&self.differences)

@@ -150,6 +150,8 @@ fn values(view: &View, content: &Content, markup: &dyn Markup) -> Result<Value> 
         claims_table => whole(&in_full, markup),
         robust => whole(&content.robust, markup),
         robust_rows => content.robust.rows.len(),
+        calibration => whole(&content.calibration, markup),
+        calibration_rows => content.calibration.rows.len(),
         collapses => cut(&content.collapses, "size"),
         policy => results(TableKind::Policy),
         reward => results(TableKind::Reward),

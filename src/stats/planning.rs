@@ -1,8 +1,8 @@
-//! The chance that a group-sequential design decides, before anything is run.
+//! The chance that a group-sequential design decides, and that it is wrong, in studies whose true difference is known.
 
 use super::design::Design;
 use super::verdict::{Hypothesis, Verdict, look_through};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::rng;
 use rand::Rng;
 use statrs::distribution::{ContinuousCDF, Normal};
@@ -10,26 +10,58 @@ use statrs::distribution::{ContinuousCDF, Normal};
 /// Studies that are drawn for one chance; it is then known to ±0.016 or better (one standard error).
 const DRAWS: u64 = 1000;
 
-/// For each planned look of `design`, the chance that it or an earlier one has decided about `hypothesis`, where differences are
-/// normal with the mean `truth` and the standard deviation `sd` (by simulation, the same for the same arguments).
+/// Shares of drawn studies.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Chances {
+    /// For each planned look, those that it or an earlier one has decided.
+    pub decided: Vec<f64>,
+    /// Those with a wrong answer at any look.
+    pub wrong: f64,
+}
+
+/// The chances of `design` where differences are normal with the mean `truth` and the standard deviation `sd` (by simulation, the same
+/// for the same arguments).
 ///
 /// # Errors
 /// As [`assess`](super::assess), or an `sd` that is not positive.
-pub fn decided_by(hypothesis: &Hypothesis, truth: f64, sd: f64, design: &Design) -> Result<Vec<f64>> {
+pub fn chances_if_normal(hypothesis: &Hypothesis, truth: f64, sd: f64, design: &Design) -> Result<Chances> {
     let normal = Normal::new(truth, sd).ok().filter(|_| sd > 0.0);
-    let normal = normal.ok_or_else(|| crate::Error::configuration(format!("a standard deviation of {sd}")))?;
-    let mut decided = vec![0_u64; design.looks.len()];
-    for draw in 0..DRAWS {
+    let normal = normal.ok_or_else(|| Error::configuration(format!("a standard deviation of {sd}")))?;
+    chances(hypothesis, truth, design, |draw| {
         let mut stream = rng::stream(draw, "stats/planning", &[]);
-        let differences: Vec<f64> =
-            (0..design.most()).map(|_| normal.inverse_cdf(stream.random_range(f64::EPSILON..1.0))).collect();
+        (0..design.most()).map(|_| normal.inverse_cdf(stream.random_range(f64::EPSILON..1.0))).collect()
+    })
+}
+
+/// The chances of `design` where both sides of a comparison are drawn, independently and with replacement, from `runs` that were made,
+/// and the first is `truth` better: what collapses and other departures from a normal distribution do to verdicts.
+///
+/// # Errors
+/// As [`assess`](super::assess), or no runs.
+pub fn chances_of_runs(hypothesis: &Hypothesis, truth: f64, runs: &[f64], design: &Design) -> Result<Chances> {
+    if runs.is_empty() {
+        return Err(Error::data("there are no runs to draw from"));
+    }
+    chances(hypothesis, truth, design, |draw| {
+        let mut stream = rng::stream(draw, "stats/calibration", &[]);
+        let mut run = || runs[stream.random_range(0..runs.len())];
+        (0..design.most()).map(|_| run() - run() + truth).collect()
+    })
+}
+
+/// Shares over studies whose differences `draw` makes.
+fn chances(hypothesis: &Hypothesis, truth: f64, design: &Design, draw: impl Fn(u64) -> Vec<f64>) -> Result<Chances> {
+    let (mut decided, mut wrong) = (vec![0_u64; design.looks.len()], 0_u64);
+    for number in 0..DRAWS {
+        let differences = draw(number);
         let zeros = vec![0.0; differences.len()];
         let Some(finding) = look_through(&differences, &zeros, hypothesis, design)? else { continue };
-        if finding.verdict.is_some_and(|verdict| verdict != Verdict::Inconclusive) {
-            decided.iter_mut().skip(finding.look - 1).for_each(|count| *count += 1);
-        }
+        let Some(verdict) = finding.verdict.filter(|verdict| *verdict != Verdict::Inconclusive) else { continue };
+        decided.iter_mut().skip(finding.look - 1).for_each(|count| *count += 1);
+        wrong += u64::from(hypothesis.is_wrong(verdict, truth));
     }
-    Ok(decided.into_iter().map(|count| count as f64 / DRAWS as f64).collect())
+    let share = |count: u64| count as f64 / DRAWS as f64;
+    Ok(Chances { decided: decided.into_iter().map(share).collect(), wrong: share(wrong) })
 }
 
 #[cfg(test)]
@@ -37,14 +69,17 @@ mod tests {
     use super::*;
     use crate::stats::Direction;
 
-    fn chances(direction: Direction, truth: f64, sd: f64) -> Vec<f64> {
-        let hypothesis = Hypothesis { direction, threshold: 0.0, margin: Some(0.05) };
-        decided_by(&hypothesis, truth, sd, &Design::of(12)).unwrap()
+    fn hypothesis(direction: Direction) -> Hypothesis {
+        Hypothesis { direction, threshold: 0.0, margin: Some(0.05) }
+    }
+
+    fn decided(direction: Direction, truth: f64, sd: f64) -> Vec<f64> {
+        chances_if_normal(&hypothesis(direction), truth, sd, &Design::of(12)).unwrap().decided
     }
 
     #[test]
     fn chances_grow_from_look_to_look_and_with_less_spread() {
-        let (wide, narrow) = (chances(Direction::Greater, 0.1, 0.1), chances(Direction::Greater, 0.1, 0.02));
+        let (wide, narrow) = (decided(Direction::Greater, 0.1, 0.1), decided(Direction::Greater, 0.1, 0.02));
         assert!(wide.is_sorted() && narrow.is_sorted(), "{wide:?} {narrow:?}");
         assert!(wide.iter().zip(&narrow).all(|(wide, narrow)| wide <= narrow), "{wide:?} {narrow:?}");
         assert!(narrow[1] > 0.99 && wide[0] < 0.2, "{wide:?} {narrow:?}");
@@ -52,7 +87,22 @@ mod tests {
 
     #[test]
     fn a_difference_at_the_margin_is_hardly_called_too_small_to_matter() {
-        let all = chances(Direction::Equivalent, 0.05, 0.03);
+        let all = decided(Direction::Equivalent, 0.05, 0.03);
         assert!(all[3] < 0.03, "{all:?}");
+    }
+
+    #[test]
+    fn runs_without_outliers_are_judged_right_and_a_rare_collapse_is_what_misleads() {
+        let even: Vec<f64> = (0..20).map(|run| 0.8 + 0.001 * f64::from(run)).collect();
+        let (nothing, effect) = (0.0, 0.1);
+        let of = |runs: &[f64], truth| {
+            chances_of_runs(&hypothesis(Direction::Greater), truth, runs, &Design::of(12)).unwrap()
+        };
+        assert!(of(&even, nothing).wrong < 0.01 && of(&even, nothing).decided[2] > 0.99);
+        assert!(of(&even, effect).wrong == 0.0 && of(&even, effect).decided[1] > 0.99);
+        let mut collapsing = even.clone();
+        collapsing[..3].fill(0.1);
+        assert!(of(&collapsing, effect).decided[1] < of(&even, effect).decided[1]);
+        assert!(chances_of_runs(&hypothesis(Direction::Greater), nothing, &[], &Design::of(12)).is_err());
     }
 }

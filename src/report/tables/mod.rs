@@ -1,6 +1,7 @@
 //! Assembly: from the checked input to neutral tables. One file per kind of table.
 
 mod ablations;
+mod calibration;
 mod cells;
 mod claims;
 mod collapses;
@@ -14,6 +15,7 @@ mod robust;
 mod tuning;
 
 pub use ablations::{crossings, points};
+pub use calibration::calibration;
 pub use cells::cells;
 pub use claims::claims;
 pub use collapses::collapses;
