@@ -14,7 +14,7 @@ seeds = { first = 1, last = 6 }
 alpha = 0.05
 looks = [3, 6]
 spending = "pocock"
-gap = { value = 0.5, source = "a guess" }
+gap.default = { value = 0.5, source = "a guess" }
 
 [[claim]]
 id = "irl-beats-sft"
@@ -75,7 +75,7 @@ fn claim_files_that_cannot_be_are_refused() {
         ("looks = [3, 6]", "looks = [6, 3]", "ascending"),
         ("alpha = 0.05", "alpha = 1.5", "alpha must lie between"),
         ("spending = \"pocock\"", "spending = \"pococ\"", "pocock"),
-        ("gap = { value = 0.5, source = \"a guess\" }", "", "no gap"),
+        ("gap.default = { value = 0.5, source = \"a guess\" }", "", "no gap"),
         ("margin_share = 0.2", "margin_share = 0.2\nmargin = 0.1", "one margin"),
         ("background = \"nothing\"", "", "background"),
         ("versus = \"sft\"", "versus = \"sfd\"", "sft"),

@@ -32,7 +32,7 @@ pub(super) fn claims(
             (None, Some(share), Some(gap)) => (share * gap * 1e6).round() / 1e6,
             (None, Some(_), None) => {
                 let error = place(node, "margin_share").error("there is no gap of which the margin could be a share");
-                return Err(error.hint("declare `gap` in the claim file, or give the margin in units of the metric"));
+                return Err(error.hint("declare `gap.default`, or `gap.<name of the study>`, in the claim file, or give the margin in units of the metric"));
             }
             _ => return Err(node.place.error("a claim has one margin: `margin` or `margin_share`")),
         };

@@ -7,10 +7,14 @@ use crate::error::Result;
 use crate::stats::{Design, Spending};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// The key under which the claim file's own tree stands in the experiment's table `registration`. No TOML key of a user can
 /// be written so.
 const CONTENT: &str = "\0content";
+
+/// Name of the gap that holds for studies that have none of their own.
+const DEFAULT: &str = "default";
 
 /// How much is known of a claim file: where it is, that it is the one that was frozen, and what it allows.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -67,7 +71,9 @@ struct ClaimFile {
     alpha: f64,
     looks: Vec<usize>,
     spending: Spending,
-    gap: Option<Gap>,
+    /// By the name of the study, [`DEFAULT`] for others.
+    #[serde(default)]
+    gap: BTreeMap<String, Gap>,
 }
 
 /// A difference known before the runs, of which margins are shares.
@@ -143,7 +149,12 @@ pub(super) fn take(experiment: &mut Node) -> Result<Option<Registered>> {
         seeds: file.seeds,
         background: file.background.split_whitespace().collect::<Vec<_>>().join(" "),
     };
-    Ok(Some(Registered { registration, design, gap: file.gap.map(|gap| gap.value), claims: count }))
+    let own = match experiment.at("name").map(|node| &node.value) {
+        Some(Value::String(name)) => file.gap.get(name),
+        _ => None,
+    };
+    let gap = own.or_else(|| file.gap.get(DEFAULT)).map(|gap| gap.value);
+    Ok(Some(Registered { registration, design, gap, claims: count }))
 }
 
 fn check(file: &ClaimFile, node: &Node) -> Result<Design> {
@@ -165,8 +176,8 @@ fn check(file: &ClaimFile, node: &Node) -> Result<Design> {
     if last < first || seeds < most {
         return Err(at("seeds").error(format!("seeds {first} to {last} are fewer than the {most} of the last look")));
     }
-    if let Some(gap) = file.gap.as_ref().filter(|gap| !(gap.value > 0.0 && gap.value.is_finite())) {
-        return Err(at("gap").error(format!("the gap must be above 0, but is {}", gap.value)));
+    if let Some((study, gap)) = file.gap.iter().find(|(_, gap)| !(gap.value > 0.0 && gap.value.is_finite())) {
+        return Err(at("gap").error(format!("the gap of {study} must be above 0, but is {}", gap.value)));
     }
     Ok(Design { alpha: file.alpha, looks: file.looks.clone(), spending: file.spending, comparisons: 0 })
 }
