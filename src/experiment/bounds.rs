@@ -2,6 +2,7 @@
 
 use super::hyper::{Hyper, ModelSettings};
 use super::tree::Node;
+use crate::data::world::WorldSettings;
 use crate::error::{Error, Result};
 use crate::methods::irl::Select;
 use crate::methods::optimise::OptimiserSettings;
@@ -70,6 +71,12 @@ fn data(bounds: &mut Bounds, hyper: &Hyper) {
         ("evaluation.best_of", evaluation.best_of),
     ]);
     bounds.share("demonstrations.quality", hyper.demonstrations.quality);
+    if let Some(authors) = &hyper.demonstrations.authors {
+        let world = WorldSettings { authors: authors.clone(), ..WorldSettings::default() };
+        if let Err(error) = world.validate() {
+            bounds.violated("demonstrations.authors", error.to_string());
+        }
+    }
     bounds.share("demonstrations.bad_fraction", hyper.demonstrations.bad_fraction);
     let delta = evaluation.likelihood_delta;
     bounds.that("evaluation.likelihood_delta", delta > 0.0 && delta < 1.0, "above 0 and below 1", delta);

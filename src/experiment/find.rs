@@ -8,11 +8,13 @@ use crate::error::{Context, Error, Result};
 use std::path::{Path, PathBuf};
 
 /// The experiments inside the program: name and text.
-pub const SHIPPED: [(&str, &str); 4] = [
+pub const SHIPPED: [(&str, &str); 6] = [
     ("tldr", include_str!("../../experiments/tldr.toml")),
     ("tldr-ablations", include_str!("../../experiments/tldr-ablations.toml")),
+    ("tldr-flawed", include_str!("../../experiments/tldr-flawed.toml")),
     ("tldr-tuning", include_str!("../../experiments/tldr-tuning.toml")),
     ("world-controls", include_str!("../../experiments/world-controls.toml")),
+    ("world-controls-flawed", include_str!("../../experiments/world-controls-flawed.toml")),
 ];
 
 /// The claim files inside the program: path from the folder of experiments, and text.

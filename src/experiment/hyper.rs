@@ -1,7 +1,7 @@
 //! Everything that can be tuned, in one struct: the sections that all methods share and each may override.
 
 use super::choices::Choices;
-use crate::data::world::Split;
+use crate::data::world::{AuthorSettings, Split, WorldSettings};
 use crate::methods::best_of_n::BestOfNSettings;
 use crate::methods::dpo::DpoSettings;
 use crate::methods::filtered_bc::FilteredBcSettings;
@@ -73,6 +73,9 @@ pub struct DemonstrationSettings {
     pub count: usize,
     /// The demonstrator's quality from 0 (as bad as an author gets) to 1 (flawless).
     pub quality: f64,
+    /// What this demonstrator does wrong, where it is not what every author of the world does; the models are pre-trained on those.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authors: Option<AuthorSettings>,
     /// What a bad demonstration is.
     pub bad: Bad,
     /// Share of the demonstrations that are bad.
@@ -81,6 +84,15 @@ pub struct DemonstrationSettings {
     /// absent. The plan gives it to stages, so that it is part of no settings.
     #[serde(default, skip_serializing)]
     pub seed: Option<u64>,
+}
+
+impl DemonstrationSettings {
+    /// `world` as the demonstrator writes in it.
+    pub fn written_in(&self, world: &WorldSettings) -> WorldSettings {
+        let mut world = world.clone();
+        world.authors = self.authors.clone().unwrap_or(world.authors);
+        world
+    }
 }
 
 /// What stands in the place of a demonstration that is bad.

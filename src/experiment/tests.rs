@@ -72,15 +72,16 @@ fn shipped_experiments_resolve_in_all_profiles() {
 
 #[test]
 fn controls_run_on_the_study_s_own_world_and_hyper_parameters() {
-    let [study, controls] =
-        ["tldr", "world-controls"].map(|name| shipped(name).resolve(&Selection::default()).unwrap());
-    assert_eq!(study.world, controls.world);
-    assert_eq!(study.sizes, controls.sizes);
-    // But for the length of RLHF, which the controls have as long as PPO on gold, and for the posts, which are not the test's.
-    let length = controls.shared.rlhf.clone();
-    let evaluation = EvaluationSettings { split: ExamSplit::Controls, ..study.shared.evaluation.clone() };
-    assert_eq!(Hyper { rlhf: length, evaluation, ..study.shared }, controls.shared);
-    assert!(controls.methods.iter().all(|method| method.recipe != Recipe::Irl));
+    for names in [["tldr", "world-controls"], ["tldr-flawed", "world-controls-flawed"]] {
+        let [study, controls] = names.map(|name| shipped(name).resolve(&Selection::default()).unwrap());
+        assert_eq!(study.world, controls.world);
+        assert_eq!(study.sizes, controls.sizes);
+        // But for the length of RLHF, which the controls have as long as PPO on gold, and for the posts, which are not the test's.
+        let length = controls.shared.rlhf.clone();
+        let evaluation = EvaluationSettings { split: ExamSplit::Controls, ..study.shared.evaluation.clone() };
+        assert_eq!(Hyper { rlhf: length, evaluation, ..study.shared }, controls.shared);
+        assert!(controls.methods.iter().all(|method| method.recipe != Recipe::Irl));
+    }
 }
 
 #[test]

@@ -6,7 +6,6 @@ use super::{Cell, Planner, Run};
 use crate::Result;
 use crate::data::world::Split;
 use crate::eval::decoding::candidates;
-use crate::eval::exam::WorldExam;
 use crate::experiment::{Heuristic, Hyper, Recipe};
 use crate::pipeline::StageKey;
 use crate::stages::common::WorldAt;
@@ -73,11 +72,11 @@ impl Planner<'_> {
 
     /// Further decodings of a method's last policy. Real posts have no validation posts with known gold to pick one by.
     fn decoding(&self, hyper: &Hyper) -> Option<DecodingStage> {
-        let (evaluation, quality) = (&hyper.evaluation, self.study.shared.demonstrations.quality);
+        let evaluation = &hyper.evaluation;
         let real = self.local.is_some() || self.study.data.is_some();
         (!real && evaluation.decoding_posts > 0).then(|| DecodingStage {
             temperatures: evaluation.temperatures.clone(),
-            validation: WorldExam::new(&self.study.world, Split::Validation, evaluation.decoding_posts, quality),
+            validation: self.exam_of(&self.study.shared, Split::Validation, evaluation.decoding_posts),
         })
     }
 
@@ -192,7 +191,7 @@ impl Planner<'_> {
     fn likelihood(&mut self, run: &Run, policy: &StageKey, reward: &StageKey) -> Result<StageKey> {
         let (hyper, regime) = (run.hyper, run.regime());
         let stage = likelihood::Stage {
-            world: WorldAt::new(&self.study.world),
+            world: WorldAt::new(&hyper.demonstrations.written_in(&self.study.world)),
             quality: hyper.demonstrations.quality,
             posts: hyper.evaluation.likelihood_posts,
             delta: hyper.evaluation.likelihood_delta,

@@ -5,7 +5,6 @@ use super::tuning::Tuning;
 use super::{Planner, Run, Start};
 use crate::Result;
 use crate::data::world::Split;
-use crate::eval::exam::WorldExam;
 use crate::experiment::Hyper;
 use crate::methods::sft::SftSettings;
 use crate::pipeline::StageKey;
@@ -177,9 +176,9 @@ impl Planner<'_> {
 
     /// The policy with the most gold on validation posts: the one place where what is published is chosen by gold.
     pub(super) fn select(&mut self, run: &Run, policies: &[StageKey]) -> Result<StageKey> {
-        let (posts, quality) = (run.hyper.evaluation.selection_posts, run.hyper.demonstrations.quality);
+        let posts = run.hyper.evaluation.selection_posts;
         let stage = SelectStage {
-            exam: WorldExam::new(&self.study.world, Split::Validation, posts, quality),
+            exam: self.exam_of(run.hyper, Split::Validation, posts),
             generation: run.hyper.generation.clone(),
             dtype: run.hyper.training.dtype,
             temperature: run.hyper.evaluation.temperature,

@@ -32,7 +32,7 @@ impl Planner<'_> {
             let stage = demonstrations::HubStage::training(&data.sources, hyper);
             return self.hub_demonstrations(data, hyper, stage, Some(seed), format!("demonstrations/seed {seed}"));
         }
-        let world = WorldAt::new(&self.study.world);
+        let world = WorldAt::new(&hyper.demonstrations.written_in(&self.study.world));
         let DemonstrationSettings { count, quality, .. } = hyper.demonstrations;
         let stage = demonstrations::WorldStage { world, count, quality };
         let label = format!("demonstrations/seed {seed}");
@@ -247,10 +247,15 @@ impl Planner<'_> {
 
     /// The exam of the embedded world; none for real posts, which come by [`exam_inputs`](Self::exam_inputs).
     pub(super) fn world_exam(&self, hyper: &Hyper) -> Option<WorldExam> {
-        let quality = self.study.shared.demonstrations.quality;
         let real = self.local.is_some() || self.study.data.is_some();
-        let split = hyper.evaluation.split.into();
-        (!real).then(|| WorldExam::new(&self.study.world, split, hyper.evaluation.posts, quality))
+        let (split, posts) = (hyper.evaluation.split.into(), hyper.evaluation.posts);
+        (!real).then(|| self.exam_of(&self.study.shared, split, posts))
+    }
+
+    /// `posts` posts of `split` with references by the demonstrator of `hyper`.
+    pub(super) fn exam_of(&self, hyper: &Hyper, split: Split, posts: usize) -> WorldExam {
+        let demonstrations = &hyper.demonstrations;
+        WorldExam::new(&demonstrations.written_in(&self.study.world), split, posts, demonstrations.quality)
     }
 
     /// Inputs of every stage that holds the exam on real posts: the posts, and the judge where there is one.
