@@ -12,7 +12,9 @@ const CLAIMS: &str = include_str!("../../experiments/claims/tldr.toml");
 fn tldr_with_claims() -> String {
     let first = CLAIMS.find("[[claim]]").expect("the claim file has a claim");
     let claims = CLAIMS[first..].replace("margin_share = 0.2", "margin = 0.023");
-    format!("{}\n{claims}", TLDR.replace("[registration]\nfile = \"claims/tldr.toml\"\n", ""))
+    let (before, registration) = TLDR.split_once("[registration]\n").expect("the study is registered");
+    let (_, after) = registration.split_once("\n\n").expect("something follows");
+    format!("{before}{after}\n{claims}")
 }
 
 fn shipped(name: &str) -> Experiment {

@@ -1,10 +1,12 @@
 //! Runs that collapsed: how many of each method, and whether they are more than those of the baseline.
 
 use super::exploratory::Test;
-use super::input::{BySeed, CollapseRule};
+use super::format;
+use super::input::{BySeed, Status};
 use super::view::View;
 use crate::error::Result;
 use crate::stats;
+use std::collections::BTreeMap;
 
 /// The runs of a method at a size.
 pub struct CollapsedCell {
@@ -39,19 +41,19 @@ pub fn collapses(view: &View) -> Result<Vec<CollapsedCell>> {
     let mut cells = Vec::new();
     for size in &view.sizes {
         let starts = view.metrics().last(baseline, size, &rule.metric);
-        let of_baseline = fallen(rule, baseline, &starts, &starts)?;
+        let of_baseline = view.collapsed(baseline, size);
         for method in view.main_methods().filter(|row| !row.heuristic) {
             let values = view.metrics().last(&method.id, size, &rule.metric);
             if values.is_empty() {
                 continue;
             }
-            let fallen = fallen(rule, &method.id, &values, &starts)?;
+            let fallen = view.collapsed(&method.id, size);
             let both = || values.keys().filter(|seed| starts.contains_key(seed));
-            let alone = |here: &[i64], there: &[i64]| {
-                both().filter(|seed| here.contains(seed) && !there.contains(seed)).count() as u64
+            let alone = |here: &BTreeMap<i64, String>, there: &BTreeMap<i64, String>| {
+                both().filter(|seed| here.contains_key(seed) && !there.contains_key(seed)).count() as u64
             };
             let (ours, theirs) = (alone(&fallen, &of_baseline), alone(&of_baseline, &fallen));
-            let standing = values.iter().filter(|(seed, _)| !fallen.contains(seed)).map(|(seed, it)| (*seed, *it));
+            let standing = values.iter().filter(|(seed, _)| !fallen.contains_key(seed)).map(|(seed, it)| (*seed, *it));
             cells.push(CollapsedCell {
                 size: size.clone(),
                 method: method.id.clone(),
@@ -66,15 +68,32 @@ pub fn collapses(view: &View) -> Result<Vec<CollapsedCell>> {
     Ok(cells)
 }
 
-/// Seeds under which a run collapsed.
-fn fallen(rule: &CollapseRule, method: &str, values: &BySeed, starts: &BySeed) -> Result<Vec<i64>> {
+/// Seeds under which a method at a size collapsed, with the reason: where the input says so, and where the layout's rule does.
+pub fn runs(view: &View, method: &str, size: &str) -> Result<BTreeMap<i64, String>> {
+    let cells = view.header().cells.iter().filter(|cell| cell.method == method && cell.size == size);
+    let mut found: BTreeMap<i64, String> = cells
+        .filter_map(|cell| match (&cell.status, i64::try_from(cell.seed)) {
+            (Status::Collapsed { why }, Ok(seed)) => Some((seed, why.clone())),
+            _ => None,
+        })
+        .collect();
+    let Some(rule) = &view.layout().collapses else { return Ok(found) };
+    let values = view.metrics().last(method, size, &rule.metric);
     if values.is_empty() {
-        return Ok(Vec::new());
+        return Ok(found);
     }
-    let held_to_start = !rule.own_start.iter().any(|own| own == method);
+    let starts = view.metrics().last(&view.layout().baseline, size, &rule.metric);
+    // What is varied in a point may be what it starts from.
+    let held_to_start = !view.is_point(method) && !rule.own_start.iter().any(|own| own == method);
     let starts: Vec<Option<f64>> =
         values.keys().map(|seed| starts.get(seed).copied().filter(|_| held_to_start)).collect();
     let all: Vec<f64> = values.values().copied().collect();
-    let fell = stats::collapsed(&all, &starts, rule.drop)?;
-    Ok(values.keys().zip(fell).filter(|(_, fell)| *fell).map(|(seed, _)| *seed).collect())
+    let metric = view.metric(&rule.metric)?;
+    for ((seed, value), fell) in values.iter().zip(stats::collapsed(&all, &starts, rule.drop)?) {
+        if fell {
+            let why = format!("{} ends at {}", metric.label, format::fixed(*value, metric.decimals));
+            found.entry(*seed).or_insert(why);
+        }
+    }
+    Ok(found)
 }

@@ -126,7 +126,7 @@ impl<'a> Content<'a> {
             costs: tables::costs(view),
             tunings: tables::tunings(view),
             figures: Figures::draw(view, &spending, claims)?,
-            observations: observations::observations(view, claims, collapses)?,
+            observations: observations::observations(view, claims)?,
             ablations: view.input.ablations.iter().map(|it| Answer::new(view, it)).collect::<Result<_>>()?,
             curves: view.input.curves.iter().map(|it| Drawn::new(view, it)).collect::<Result<_>>()?,
             comparisons,

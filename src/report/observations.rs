@@ -1,14 +1,11 @@
 //! What the numbers show without having been asked: sentences that a reader would otherwise have to find in the tables. None
 //! is a test; each is found by looking at all of them.
 
-use std::collections::BTreeMap;
-
 use super::claims::Judged;
-use super::collapse::CollapsedCell;
 use super::contrast::{Contrast, over_seeds};
 use super::digest::decodings;
 use super::format;
-use super::input::{Better, Direction, MetricColumn, Status, TableKind};
+use super::input::{Better, Direction, MetricColumn, TableKind};
 use super::sentence::{difference, listed, sides};
 use super::view::View;
 use crate::error::Result;
@@ -22,10 +19,10 @@ const GAP: &str = "surrogate_gap";
 const DEVIATION: [&str; 2] = ["likelihood-deviation", "observed"];
 
 /// All observations, by kind.
-pub fn observations(view: &View, claims: &[Judged], collapses: &[CollapsedCell]) -> Result<Vec<String>> {
+pub fn observations(view: &View, claims: &[Judged]) -> Result<Vec<String>> {
     let mut found = below_chance(view)?;
     found.extend(against_claims(view, claims));
-    found.extend(collapsed(view, collapses));
+    found.extend(collapsed(view));
     found.extend(past_their_peak(view)?);
     found.extend(over_iterations(view)?);
     found.extend(by_decoding(view)?);
@@ -111,38 +108,19 @@ fn against_claims(view: &View, claims: &[Judged]) -> Vec<String> {
     found
 }
 
-/// Runs that ended as collapsed, with the reason, and those that the rule of the layout finds.
-fn collapsed(view: &View, collapses: &[CollapsedCell]) -> Vec<String> {
-    let mut by_run: BTreeMap<(usize, usize, String), Vec<(i64, String)>> = BTreeMap::new();
-    let place = |method: &str, size: &str| {
-        let method = view.methods.iter().position(|row| row.id == method).unwrap_or(usize::MAX);
-        (view.sizes.iter().position(|it| it == size).unwrap_or(usize::MAX), method)
-    };
-    let mut add = |method: &str, size: &str, seed: i64, why: String| {
-        let (size_at, method_at) = place(method, size);
-        let runs = by_run.entry((size_at, method_at, named(view, method, size))).or_default();
-        if !runs.iter().any(|(known, _)| *known == seed) {
-            runs.push((seed, why));
-        }
-    };
-    for cell in &view.header().cells {
-        if let (Status::Collapsed { why }, Ok(seed)) = (&cell.status, i64::try_from(cell.seed)) {
-            add(&cell.method, &cell.size, seed, why.clone());
+/// Runs that collapsed, with the reason.
+fn collapsed(view: &View) -> Vec<String> {
+    let mut found = Vec::new();
+    for size in &view.sizes {
+        for method in view.main_methods() {
+            let runs = view.collapsed(&method.id, size);
+            if !runs.is_empty() {
+                let runs: Vec<String> = runs.iter().map(|(seed, why)| format!("seed {seed}: {why}")).collect();
+                found.push(format!("**Collapsed**, {}: {}.", named(view, &method.id, size), runs.join("; ")));
+            }
         }
     }
-    for cell in collapses {
-        let decimals = view.metric(&cell.metric).map_or(3, |metric| metric.decimals);
-        let fallen = cell.values.iter().filter(|(seed, _)| !cell.standing.contains_key(seed));
-        for (seed, value) in fallen {
-            add(&cell.method, &cell.size, *seed, format!("ends at {}", format::fixed(*value, decimals)));
-        }
-    }
-    let tell = |((_, _, name), mut runs): ((usize, usize, String), Vec<(i64, String)>)| {
-        runs.sort();
-        let runs: Vec<String> = runs.into_iter().map(|(seed, why)| format!("seed {seed}: {why}")).collect();
-        format!("**Collapsed**, {name}: {}.", runs.join("; "))
-    };
-    by_run.into_iter().map(tell).collect()
+    found
 }
 
 /// A metric's values of a method by iteration, of those that have any.
@@ -343,7 +321,7 @@ mod tests {
     fn observed(input: &ReportInput) -> Vec<String> {
         let view = View::new(input).unwrap();
         let claims = super::super::claims::judge(&view).unwrap();
-        observations(&view, &claims, &[]).unwrap()
+        observations(&view, &claims).unwrap()
     }
 
     #[test]

@@ -177,7 +177,7 @@ pub fn reading(view: &View) -> Vec<String> {
         "`n/a` is not defined or not measured; it is never 0. One seed has a mean but no interval; values without any \
          spread have neither an interval nor a p."
             .to_owned(),
-        "A collapsed run finished and its numbers count. A failed or missing run has none and is counted above."
+        "A collapsed run finished and its numbers count; what counts as a collapse stands with the collapses. A failed or missing run has none and is counted above."
             .to_owned(),
         "The csv and parquet files hold the same tables unrounded, `metrics.csv` and `metrics.parquet` every measured \
          value, `summary.json` counts and verdicts for programs."

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::collapse;
 use super::input::{
     Ablation, AblationLine, AblationPoint, AxisScale, Better, CellStatus, Claim, Design, Direction, Header, Items,
     Layout, MethodRow, MetricColumn, Metrics, ReportInput, Status, TableKind, TableSpec,
@@ -15,6 +16,8 @@ type ItemValues<'a> = BTreeMap<(&'a str, &'a str, &'a str), BTreeMap<i64, &'a [f
 pub struct View<'a> {
     pub input: &'a ReportInput,
     items: ItemValues<'a>,
+    /// Seeds under which a run collapsed, with the reason, by method and size.
+    collapsed: BTreeMap<(String, String), BTreeMap<i64, String>>,
     /// The layout's methods and points, then those that only cells or metrics name, so that none is left out.
     pub methods: Vec<MethodRow>,
     pub sizes: Vec<String>,
@@ -31,9 +34,10 @@ pub struct Counts {
 }
 
 impl Counts {
-    fn add(&mut self, status: &Status) {
+    fn add(&mut self, status: &Status, collapsed: bool) {
         self.planned += 1;
         match status {
+            Status::Finished if collapsed => self.collapsed += 1,
             Status::Finished => self.finished += 1,
             Status::Failed { .. } => self.failed += 1,
             Status::Collapsed { .. } => self.collapsed += 1,
@@ -52,10 +56,17 @@ impl<'a> View<'a> {
     /// When the layout, a claim or an ablation names a method, size or metric that does not exist, when two tables or
     /// figures would share a file, when points lie nowhere on their axis, or when the level is no probability.
     pub fn new(input: &'a ReportInput) -> Result<Self> {
-        let view = Self { input, items: items(input)?, methods: methods(input), sizes: sizes(input) };
+        let collapsed = BTreeMap::new();
+        let mut view = Self { input, items: items(input)?, collapsed, methods: methods(input), sizes: sizes(input) };
         view.check_layout()?;
         view.check_claims()?;
         view.check_ablations()?;
+        for method in &view.methods {
+            for size in &view.sizes {
+                let runs = collapse::runs(&view, &method.id, size)?;
+                view.collapsed.insert((method.id.clone(), size.clone()), runs);
+            }
+        }
         Ok(view)
     }
 
@@ -141,7 +152,7 @@ impl<'a> View<'a> {
     pub fn counts(&self, method: &str, size: &str) -> Counts {
         let mut counts = Counts::default();
         for cell in self.header().cells.iter().filter(|cell| cell.method == method && cell.size == size) {
-            counts.add(&cell.status);
+            counts.add(&cell.status, self.why_collapsed(cell).is_some());
         }
         counts
     }
@@ -149,7 +160,7 @@ impl<'a> View<'a> {
     pub fn total(&self) -> Counts {
         let mut counts = Counts::default();
         for cell in &self.header().cells {
-            counts.add(&cell.status);
+            counts.add(&cell.status, self.why_collapsed(cell).is_some());
         }
         counts
     }
@@ -162,9 +173,10 @@ impl<'a> View<'a> {
             .iter()
             .filter(|cell| cell.method == method && cell.size == size)
             .filter_map(|cell| match &cell.status {
-                Status::Finished => None,
+                Status::Finished | Status::Collapsed { .. } => {
+                    self.why_collapsed(cell).map(|why| (cell.seed, format!("seed {} collapsed: {why}", cell.seed)))
+                }
                 Status::Failed { error } => Some((cell.seed, format!("seed {} failed: {error}", cell.seed))),
-                Status::Collapsed { why } => Some((cell.seed, format!("seed {} collapsed: {why}", cell.seed))),
                 Status::Missing => Some((cell.seed, format!("seed {} was not run", cell.seed))),
             })
             .collect();
@@ -180,11 +192,14 @@ impl<'a> View<'a> {
         cells.iter().find(of)?.base
     }
 
-    /// Seeds under which a method at a size collapsed.
-    pub fn collapsed(&self, method: &str, size: &str) -> BTreeSet<i64> {
-        let cells = self.header().cells.iter().filter(|cell| cell.method == method && cell.size == size);
-        let collapsed = cells.filter(|cell| matches!(cell.status, Status::Collapsed { .. }));
-        collapsed.filter_map(|cell| i64::try_from(cell.seed).ok()).collect()
+    /// Seeds under which a method at a size collapsed, with the reason.
+    pub fn collapsed(&self, method: &str, size: &str) -> BTreeMap<i64, String> {
+        self.collapsed.get(&(method.to_owned(), size.to_owned())).cloned().unwrap_or_default()
+    }
+
+    fn why_collapsed(&self, cell: &CellStatus) -> Option<&String> {
+        let seed = i64::try_from(cell.seed).ok()?;
+        self.collapsed.get(&(cell.method.clone(), cell.size.clone()))?.get(&seed)
     }
 
     /// Puts seeds into the order in which the study runs them; those that it does not plan come last.

@@ -178,7 +178,7 @@ impl<'a> Drawing<'a> {
         for spot in spots {
             let collapsed = self.view.collapsed(spot.method, size);
             for (seed, value) in &spot.values {
-                let kind = if collapsed.contains(seed) { "hollow" } else { "dot" };
+                let kind = if collapsed.contains_key(seed) { "hollow" } else { "dot" };
                 svg.circle(&format!("{kind} {class}"), (frame.at_x(spot.x) + offset, frame.at_y(*value)), 3.0);
             }
         }

@@ -23,8 +23,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// A policy that ends fewer of its responses than this by itself has collapsed.
 const COLLAPSED_EOS_RATE: f64 = 0.5;
-/// So has one whose gold is below this share of the baseline's under the same seed.
-const COLLAPSED_GOLD: f64 = 0.5;
 
 /// Reads what is finished of `plan` in `store`.
 pub fn collect(study: &Study, plan: &Plan, store: &Store, device: &str, notes: Vec<String>) -> Result<ReportInput> {
@@ -198,7 +196,7 @@ fn statuses(study: &Study, plan: &Plan, store: &Store, rows: &[Metric]) -> Vec<C
             let method = &study.methods[order].id;
             let wanted: Vec<&StageKey> = iterations.iter().flat_map(|cell| &cell.measured_by).collect();
             let status = if wanted.iter().all(|key| store.is_complete(key)) {
-                match collapse(study, method, size, seed, rows) {
+                match collapse(method, size, seed, rows) {
                     Some(why) => Status::Collapsed { why },
                     None => Status::Finished,
                 }
@@ -224,22 +222,13 @@ fn failure(key: &StageKey, graph: &Graph, store: &Store) -> Option<String> {
     graph.get(key)?.spec.inputs.values().find_map(|input| failure(input, graph, store))
 }
 
-fn collapse(study: &Study, method: &str, size: &str, seed: u64, rows: &[Metric]) -> Option<String> {
-    let last = |method: &str, metric: experiment::Metric| {
-        let metric = name(&metric);
-        rows.iter()
-            .filter(|row| row.method == method && row.size == size && row.seed == seed as i64 && row.metric == metric)
-            .max_by_key(|row| row.iteration)
-            .and_then(|row| row.value)
-    };
-    let ends = last(method, experiment::Metric::EosRate);
-    if let Some(rate) = ends.filter(|rate| *rate < COLLAPSED_EOS_RATE) {
-        return Some(format!("only {rate:.2} of its responses end by themselves"));
-    }
-    let gold = last(method, experiment::Metric::Gold)?;
-    let baseline = last(&study.report.baseline, experiment::Metric::Gold)?;
-    (method != study.report.baseline && gold < COLLAPSED_GOLD * baseline)
-        .then(|| format!("its gold of {gold:.2} is below half of the baseline's {baseline:.2}"))
+/// Why a policy is no policy any more, if it is not; what its gold has fallen by is for the report to judge.
+fn collapse(method: &str, size: &str, seed: u64, rows: &[Metric]) -> Option<String> {
+    let metric = name(&experiment::Metric::EosRate);
+    let of_cell =
+        |row: &&Metric| row.method == method && row.size == size && row.seed == seed as i64 && row.metric == metric;
+    let rate = rows.iter().filter(of_cell).max_by_key(|row| row.iteration)?.value?;
+    (rate < COLLAPSED_EOS_RATE).then(|| format!("only {rate:.2} of its responses end by themselves"))
 }
 
 // --- Costs ---
