@@ -266,6 +266,7 @@ fn values_out_of_bounds_point_at_their_line() {
     let snapshots = [
         ("count", "updates = 30", "updates = 0"),
         ("probability", "quality = 0.9", "quality = 1.5"),
+        ("strength", "quality = 0.9", "quality = 0.9\nauthors.slip = -1.0"),
         ("agreement", "agreement = 0.75", "agreement = 0.5"),
         ("temperature", "negatives_temperature = 1.0", "negatives_temperature = -0.1"),
         ("minibatches", "minibatches = 1", "minibatches = 3"),

@@ -2,7 +2,7 @@
 
 use super::claims::Judged;
 use super::input::{Ablation, Role};
-use super::sentence::{answer, capitalised, effect, listed, part_label};
+use super::sentence::{answer, capitalised, effect, later_effect, listed, part_label};
 use super::trend::trends;
 use super::view::{View, file_stem};
 use crate::error::Result;
@@ -46,7 +46,8 @@ fn of_claim(view: &View, judged: &Judged) -> Row {
     let numbers = judged.parts.iter().filter_map(|part| {
         let (effect, n) = effect(part)?;
         let label = if judged.parts.len() == 1 { String::new() } else { part_label(view, judged, part) + " " };
-        Some(format!("{label}{effect} (n={n})"))
+        let later = later_effect(part).map_or_else(String::new, |later| format!(", not upheld: {later}"));
+        Some(format!("{label}{effect} (n={n}{later})"))
     });
     Row {
         question: judged.claim.text.clone(),

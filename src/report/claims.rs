@@ -20,6 +20,8 @@ pub struct Judged<'a> {
 pub struct Part<'a> {
     pub contrast: Contrast<'a>,
     pub reply: Reply,
+    /// What the last look shows by itself, of a primary comparison that was decided before.
+    later: Option<Finding>,
 }
 
 /// What the runs say about a comparison.
@@ -90,7 +92,8 @@ pub fn judge<'a>(view: &View<'a>) -> Result<Vec<Judged<'a>>> {
             for size in sizes(view, claim, &metric.id) {
                 let contrast = Contrast::of_claim(view, metric, size, claim)?;
                 let reply = reply(view, claim, &contrast)?;
-                parts.push(Part { contrast, reply });
+                let later = later(view, claim, &contrast, &reply)?;
+                parts.push(Part { contrast, reply, later });
             }
         }
         judged.push(Judged { claim, parts });
@@ -131,10 +134,8 @@ fn sizes<'v>(view: &'v View, claim: &Claim, metric: &str) -> Vec<&'v str> {
 fn reply(view: &View, claim: &Claim, contrast: &Contrast) -> Result<Reply> {
     let Some(beyond) = contrast.beyond(view, claim.threshold)? else { return Ok(Reply::NoData) };
     if claim.role == Role::Primary {
-        let seeds = view.judged_on(contrast.seeds(view));
-        let [a, b] = contrast.sides_under(view, &seeds);
-        let hypothesis = Hypothesis { direction: claim.direction, threshold: claim.threshold, margin: claim.margin };
-        let finding = stats::assess(&a, &b, &hypothesis, view.design())?;
+        let [a, b] = contrast.sides_under(view, &view.judged_on(contrast.seeds(view)));
+        let finding = stats::assess(&a, &b, &hypothesis(claim), view.design())?;
         return Ok(finding.map_or(Reply::NotRegistered, Reply::Primary));
     }
     let [a, b] = contrast.sides(view);
@@ -150,7 +151,24 @@ fn reply(view: &View, claim: &Claim, contrast: &Contrast) -> Result<Reply> {
     Ok(Reply::Exploratory(Exploration { test, q: None, distance: beyond.difference.point }))
 }
 
+fn hypothesis(claim: &Claim) -> Hypothesis {
+    Hypothesis { direction: claim.direction, threshold: claim.threshold, margin: claim.margin }
+}
+
+/// What the last look shows of a comparison that an earlier one has decided.
+fn later(view: &View, claim: &Claim, contrast: &Contrast, reply: &Reply) -> Result<Option<Finding>> {
+    let Reply::Primary(decided) = reply else { return Ok(None) };
+    let [a, b] = contrast.sides_under(view, &view.judged_on(contrast.seeds(view)));
+    let last = stats::at_last_look(&a, &b, &hypothesis(claim), view.design())?;
+    Ok(last.filter(|last| last.look > decided.look))
+}
+
 impl Part<'_> {
+    /// What the last look shows, where its interval alone would not give the answer that an earlier look has given.
+    pub fn not_upheld(&self) -> Option<&Finding> {
+        self.later.as_ref().filter(|later| later.verdict != self.verdict())
+    }
+
     /// What was found of a primary comparison.
     pub fn finding(&self) -> Option<&Finding> {
         match &self.reply {
@@ -183,7 +201,13 @@ impl Judged<'_> {
         match &part.reply {
             Reply::NoData => "no data: no seed has both methods".to_owned(),
             Reply::NotRegistered => "no look yet: the registered seeds have not reached the first".to_owned(),
-            Reply::Primary(finding) => words(finding, self.claim.direction, view.design().most()),
+            Reply::Primary(finding) => {
+                let said = words(finding, self.claim.direction, view.design().most());
+                match part.not_upheld() {
+                    Some(later) => format!("{said}; not upheld at {}", format::count(later.n, "seed")),
+                    None => said,
+                }
+            }
             Reply::Exploratory(it) => match (it.suggestion(self.claim, view.alpha()), it.q) {
                 (Some(what), q) => format!("suggests: {what} ({})", equals("q", q)),
                 (None, Some(_)) => "no sign".to_owned(),

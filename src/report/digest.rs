@@ -1,18 +1,20 @@
 //! The abstract of a page: a few sentences that say what was found, how surely, and what is not there.
 
 use super::Content;
-use super::claims::Standing;
+use super::claims::{Judged, Part, Standing};
 use super::compute::Spending;
 use super::contrast::{marks, over_seeds};
 use super::format;
 use super::input::{Better, MetricColumn, Role};
-use super::sentence::{answer, capitalised, effect, listed};
+use super::sentence::{answer, capitalised, effect, later_effect, listed, part_label, sides};
 use super::table::Mark;
 use super::view::View;
 use crate::error::Result;
 
 /// Claims that the abstract tells; the others stand in the table below it.
 const CLAIMS: usize = 6;
+/// Answers that later seeds did not uphold and that the abstract tells.
+const TOLD: usize = 2;
 
 /// The sentences, in order.
 pub fn digest(view: &View, content: &Content) -> Result<Vec<String>> {
@@ -30,10 +32,33 @@ pub fn digest(view: &View, content: &Content) -> Result<Vec<String>> {
             format::count(primary.len() - CLAIMS, "claim")
         ));
     }
+    lines.extend(not_upheld(view, &primary));
     lines.extend(best(view)?);
     lines.extend(collapses(view, content));
     lines.push(not_run(view, content));
     Ok(lines)
+}
+
+/// Answers that more seeds would not have given.
+fn not_upheld(view: &View, primary: &[&Judged]) -> Option<String> {
+    let parts = || primary.iter().flat_map(|it| it.parts.iter().map(move |part| (it, part)));
+    let tell = |(judged, part): (&&Judged, &Part)| {
+        let [ours, theirs] = sides(view, judged.claim);
+        Some(format!("{ours} − {theirs} by {} {}", part_label(view, judged, part), later_effect(part)?))
+    };
+    let mut told: Vec<String> = parts().filter_map(tell).collect();
+    let all = told.len();
+    if all > TOLD {
+        told.truncate(TOLD);
+        told.push(format!("{} more in the table", all - TOLD));
+    }
+    (all > 0).then(|| {
+        format!(
+            "**Not upheld by later seeds**: {}. The first look that decides gives the answer, as was registered; these intervals of the \
+             last one rest on more runs and leave it open or turn it round.",
+            listed(&told)
+        )
+    })
 }
 
 fn counts(view: &View, content: &Content) -> String {

@@ -51,6 +51,14 @@ pub fn effect(part: &Part) -> Option<(String, usize)> {
     Some((difference(found.point, interval, decimals), found.n))
 }
 
+/// What the last look shows of a comparison whose earlier answer it does not give: `-0.024 [-0.066, +0.018] at 20 seeds`.
+pub fn later_effect(part: &Part) -> Option<String> {
+    let later = part.not_upheld()?;
+    let interval = later.interval.map(|interval| (interval.low, interval.high));
+    let difference = difference(later.estimate, interval, part.contrast.metric.decimals);
+    Some(format!("{difference} at {}", format::count(later.n, "seed")))
+}
+
 /// Name of a comparison within its claim: the metric, and the size where there are several.
 pub fn part_label(view: &View, judged: &Judged, part: &Part) -> String {
     let first = judged.parts.first().map(|first| &first.contrast.size);

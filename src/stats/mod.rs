@@ -42,7 +42,7 @@ pub use permutation::{SignFlips, flips_over_looks, sign_flip};
 pub use planning::{Chances, chances_if_normal, chances_of_runs};
 pub use power::{minimum_detectable_effect, paired_power, seeds_needed, seeds_needed_for_equivalence};
 pub use sequential::{Looks, Spending, confidence_sequence};
-pub use verdict::{Direction, Finding, Forecast, Hypothesis, POWER, Verdict, assess};
+pub use verdict::{Direction, Finding, Forecast, Hypothesis, POWER, Verdict, assess, at_last_look};
 
 #[cfg(test)]
 mod tests;

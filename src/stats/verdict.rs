@@ -98,8 +98,22 @@ pub fn assess(a: &[f64], b: &[f64], hypothesis: &Hypothesis, design: &Design) ->
     Ok(Some(finding))
 }
 
+/// What the last look that `a` and `b` have come to shows by itself, whatever an earlier one has decided: as [`assess`], but that
+/// looks do not end at the first answer. Intervals of all looks hold together, so this one is as valid as the one that decided.
+///
+/// # Errors
+/// As [`assess`].
+pub fn at_last_look(a: &[f64], b: &[f64], hypothesis: &Hypothesis, design: &Design) -> Result<Option<Finding>> {
+    looks(a, b, hypothesis, design, false)
+}
+
 /// As [`assess`], without a forecast.
 pub(super) fn look_through(a: &[f64], b: &[f64], hypothesis: &Hypothesis, design: &Design) -> Result<Option<Finding>> {
+    looks(a, b, hypothesis, design, true)
+}
+
+/// One look after the other, up to the first answer or to the last.
+fn looks(a: &[f64], b: &[f64], hypothesis: &Hypothesis, design: &Design, stop: bool) -> Result<Option<Finding>> {
     hypothesis.check()?;
     design.check()?;
     if a.is_empty() && b.is_empty() {
@@ -123,7 +137,7 @@ pub(super) fn look_through(a: &[f64], b: &[f64], hypothesis: &Hypothesis, design
         };
         let estimate = average(&differences);
         let finding = Finding { verdict, look: look + 1, n, estimate, interval, forecast: None };
-        if verdict.is_some_and(|verdict| verdict != Verdict::Inconclusive) {
+        if stop && verdict.is_some_and(|verdict| verdict != Verdict::Inconclusive) {
             return Ok(Some(finding));
         }
         last = Some(finding);

@@ -166,7 +166,7 @@ fn draw_rows(svg: &mut Svg, view: &View, rows: &[&Row], place: &Place, frame: &P
             continue;
         }
         let room = place.width - EDGE - 50.0 - (frame.left + frame.width + 14.0);
-        let (labels, verdicts) = (wrapped(&label, frame.left - EDGE - 30.0), wrapped(words, room));
+        let (labels, verdicts) = (wrapped(&label, frame.left - EDGE - 30.0), wrapped(&words, room));
         let lines = labels.len().max(verdicts.len());
         let height = ROW + LINE * (lines as f64 - 1.0);
         let middle = y + height / 2.0;
@@ -215,7 +215,7 @@ fn draw_interval(svg: &mut Svg, frame: &Panel, row: &Row, standing: Standing, y:
     }
 }
 
-fn verdict(row: &Row) -> (&'static str, Standing) {
+fn verdict(row: &Row) -> (String, Standing) {
     let standing = row.part.standing();
     let words = match &row.part.reply {
         Reply::NoData => "no data",
@@ -224,6 +224,10 @@ fn verdict(row: &Row) -> (&'static str, Standing) {
         Reply::Primary(finding) => {
             finding.verdict.map_or("no verdict", |verdict| name(verdict, row.judged.claim.direction))
         }
+    };
+    let words = match row.part.not_upheld() {
+        Some(later) => format!("{words}; not upheld at {}", later.n),
+        None => words.to_owned(),
     };
     (words, standing)
 }

@@ -215,6 +215,18 @@ fn a_change_touches_only_what_depends_on_it() {
     assert_eq!(plain.len(), changed.len());
 }
 
+/// A demonstrator's habits are in what is imitated and in the references of exams; bases and labelled pairs are by other authors.
+#[test]
+fn habits_are_the_demonstrator_s_alone() {
+    let plan = Plan::new(&study("tldr-flawed"), None).unwrap();
+    let with_habit = |stage: &&PlannedStage| stage.spec.settings.to_string().contains("\"no_question\":{\"plain\":1.65");
+    let kinds: BTreeSet<&str> = plan.graph.iter().filter(with_habit).map(|stage| stage.spec.kind.as_str()).collect();
+    assert!(kinds.is_superset(&BTreeSet::from([demonstrations::WORLD, "evaluate"])), "{kinds:?}");
+    assert!(kinds.is_disjoint(&BTreeSet::from([base::BUNDLED, base::PRETRAIN, "preferences", "reward", "ppo"])), "{kinds:?}");
+    let ordinary = Plan::new(&study("tldr"), None).unwrap();
+    assert_eq!(ordinary.graph.iter().filter(with_habit).count(), 0);
+}
+
 /// A point at a method's own value is that method: nothing of it runs twice.
 #[test]
 fn a_point_at_the_method_s_own_value_costs_nothing() {

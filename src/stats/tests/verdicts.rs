@@ -168,3 +168,19 @@ fn a_design_reads_as_it_is_written() {
     assert_eq!(design, Design { spending: Spending::OBrienFleming, ..Design::of(12) });
     assert_eq!(serde_json::to_string(&design).unwrap(), text);
 }
+
+#[test]
+fn the_last_look_by_itself_may_leave_open_what_an_earlier_one_decided() {
+    let design = Design { looks: vec![5, 10], ..Design::of(1) };
+    let hypothesis = Hypothesis { direction: Direction::Greater, threshold: 0.0, margin: Some(0.05) };
+    // Two of the later runs collapse.
+    let a = [0.801, 0.800, 0.799, 0.802, 0.798, 0.800, 0.4, 0.801, 0.5, 0.800];
+    let b = [0.8; 10];
+    let first = assess(&a, &b, &hypothesis, &design).unwrap().unwrap();
+    let last = at_last_look(&a, &b, &hypothesis, &design).unwrap().unwrap();
+    assert_eq!((first.look, first.n, first.verdict), (1, 5, Some(Verdict::Equivalent)));
+    assert_eq!((last.look, last.n, last.verdict), (2, 10, Some(Verdict::Inconclusive)));
+    assert!(last.estimate < -0.06 && last.interval.unwrap().low < -0.1);
+    // Where only one look has been reached there is no other answer.
+    assert_eq!(at_last_look(&a[..5], &b[..5], &hypothesis, &design).unwrap(), Some(first));
+}
