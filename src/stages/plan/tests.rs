@@ -219,10 +219,14 @@ fn a_change_touches_only_what_depends_on_it() {
 #[test]
 fn habits_are_the_demonstrator_s_alone() {
     let plan = Plan::new(&study("tldr-flawed"), None).unwrap();
-    let with_habit = |stage: &&PlannedStage| stage.spec.settings.to_string().contains("\"no_question\":{\"plain\":1.65");
+    let with_habit =
+        |stage: &&PlannedStage| stage.spec.settings.to_string().contains("\"no_question\":{\"plain\":1.65");
     let kinds: BTreeSet<&str> = plan.graph.iter().filter(with_habit).map(|stage| stage.spec.kind.as_str()).collect();
     assert!(kinds.is_superset(&BTreeSet::from([demonstrations::WORLD, "evaluate"])), "{kinds:?}");
-    assert!(kinds.is_disjoint(&BTreeSet::from([base::BUNDLED, base::PRETRAIN, "preferences", "reward", "ppo"])), "{kinds:?}");
+    assert!(
+        kinds.is_disjoint(&BTreeSet::from([base::BUNDLED, base::PRETRAIN, "preferences", "reward", "ppo"])),
+        "{kinds:?}"
+    );
     let ordinary = Plan::new(&study("tldr"), None).unwrap();
     assert_eq!(ordinary.graph.iter().filter(with_habit).count(), 0);
 }
