@@ -46,7 +46,7 @@ pub fn calibration(view: &View, judged: &[Judged]) -> Result<Table> {
     let looks = design
         .looks
         .iter()
-        .map(|look| Column::new(&format!("decided_{look}"), format!("decided by {look} seeds"), Kind::Number));
+        .map(|look| Column::new(format!("decided_{look}"), format!("decided by {look} seeds"), Kind::Number));
     let columns = [
         Column::text("method", "method"),
         Column::text("metric", "metric"),
