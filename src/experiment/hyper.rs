@@ -73,7 +73,7 @@ pub struct DemonstrationSettings {
     pub count: usize,
     /// The demonstrator's quality from 0 (as bad as an author gets) to 1 (flawless).
     pub quality: f64,
-    /// What this demonstrator does wrong, where it is not what every author of the world does; the models are pre-trained on those.
+    /// Flaws of this demonstrator, where they are not those of the world's authors, on whom models are pre-trained.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub authors: Option<AuthorSettings>,
     /// What a bad demonstration is.

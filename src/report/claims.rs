@@ -20,7 +20,7 @@ pub struct Judged<'a> {
 pub struct Part<'a> {
     pub contrast: Contrast<'a>,
     pub reply: Reply,
-    /// What the last look shows by itself, of a primary comparison that was decided before.
+    /// The last look by itself, of a primary comparison that an earlier one has decided.
     later: Option<Finding>,
 }
 
@@ -155,7 +155,7 @@ fn hypothesis(claim: &Claim) -> Hypothesis {
     Hypothesis { direction: claim.direction, threshold: claim.threshold, margin: claim.margin }
 }
 
-/// What the last look shows of a comparison that an earlier one has decided.
+/// The last look at a comparison that an earlier one has decided.
 fn later(view: &View, claim: &Claim, contrast: &Contrast, reply: &Reply) -> Result<Option<Finding>> {
     let Reply::Primary(decided) = reply else { return Ok(None) };
     let [a, b] = contrast.sides_under(view, &view.judged_on(contrast.seeds(view)));
@@ -164,7 +164,7 @@ fn later(view: &View, claim: &Claim, contrast: &Contrast, reply: &Reply) -> Resu
 }
 
 impl Part<'_> {
-    /// What the last look shows, where its interval alone would not give the answer that an earlier look has given.
+    /// The last look, where its interval alone would not give the answer that an earlier look has given.
     pub fn not_upheld(&self) -> Option<&Finding> {
         self.later.as_ref().filter(|later| later.verdict != self.verdict())
     }

@@ -83,7 +83,7 @@ pub fn runs(view: &View, method: &str, size: &str) -> Result<BTreeMap<i64, Strin
         return Ok(found);
     }
     let starts = view.metrics().last(&view.layout().baseline, size, &rule.metric);
-    // What is varied in a point may be what it starts from.
+    // A point may be one of where training starts.
     let held_to_start = !view.is_point(method) && !rule.own_start.iter().any(|own| own == method);
     let starts: Vec<Option<f64>> =
         values.keys().map(|seed| starts.get(seed).copied().filter(|_| held_to_start)).collect();

@@ -51,7 +51,7 @@ pub fn effect(part: &Part) -> Option<(String, usize)> {
     Some((difference(found.point, interval, decimals), found.n))
 }
 
-/// What the last look shows of a comparison whose earlier answer it does not give: `-0.024 [-0.066, +0.018] at 20 seeds`.
+/// The difference at the last look of a comparison whose earlier answer it does not give: `-0.024 [-0.066, +0.018] at 20 seeds`.
 pub fn later_effect(part: &Part) -> Option<String> {
     let later = part.not_upheld()?;
     let interval = later.interval.map(|interval| (interval.low, interval.high));

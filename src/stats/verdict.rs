@@ -98,7 +98,7 @@ pub fn assess(a: &[f64], b: &[f64], hypothesis: &Hypothesis, design: &Design) ->
     Ok(Some(finding))
 }
 
-/// What the last look that `a` and `b` have come to shows by itself, whatever an earlier one has decided: as [`assess`], but that
+/// The finding of the last look that `a` and `b` have come to, whatever an earlier one has decided: as [`assess`], but that
 /// looks do not end at the first answer. Intervals of all looks hold together, so this one is as valid as the one that decided.
 ///
 /// # Errors
