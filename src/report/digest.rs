@@ -11,25 +11,29 @@ use super::table::Mark;
 use super::view::View;
 use crate::error::Result;
 
-/// Claims that the abstract tells; the others stand in the table below it.
+/// Claims that the abstract tells at most: the first ones, whatever became of them, and those that have an answer. The others stand in
+/// the table below it.
 const CLAIMS: usize = 6;
+const FIRST: usize = 2;
 /// Answers that later seeds did not uphold and that the abstract tells.
-const TOLD: usize = 2;
+const TOLD: usize = 1;
 
 /// The sentences, in order.
 pub fn digest(view: &View, content: &Content) -> Result<Vec<String>> {
     let mut lines = vec![counts(view, content)];
     let claims = &content.comparisons.claims;
     let primary: Vec<_> = claims.iter().filter(|it| it.claim.role == Role::Primary).collect();
-    for judged in primary.iter().take(CLAIMS) {
+    let answered = |(place, judged): &(usize, &&Judged)| *place < FIRST || judged.standing() != Standing::Open;
+    let told: Vec<_> = primary.iter().enumerate().filter(answered).map(|(_, judged)| judged).take(CLAIMS).collect();
+    for judged in &told {
         let n = judged.parts.iter().filter_map(|part| Some(effect(part)?.1)).max();
         let n = n.map_or_else(String::new, |n| format!(", {}", format::count(n, "seed")));
         lines.push(format!("**{}**{n}: {}.", capitalised(&judged.overall(view)), answer(view, judged, true)));
     }
-    if primary.len() > CLAIMS {
+    if primary.len() > told.len() {
         lines.push(format!(
             "Not told here, but in the table below: {} more.",
-            format::count(primary.len() - CLAIMS, "claim")
+            format::count(primary.len() - told.len(), "claim")
         ));
     }
     lines.extend(not_upheld(view, &primary));
