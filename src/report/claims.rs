@@ -358,3 +358,59 @@ fn words(finding: &Finding, direction: Direction, most: usize) -> String {
         (None, _) => format!("{name}: probably not decided by the last look, at {}", format::count(most, "seed")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::input::{Metric, Metrics, ReportInput};
+    use super::super::sentence::{effect, later_effect};
+    use super::*;
+
+    /// A claim of more, judged at 5 and 10 seeds; `difference` by seed.
+    fn input(difference: [f64; 10]) -> ReportInput {
+        let text = r#"{
+            "header": {"experiment": "e", "title": "t", "question": "q", "profile": "p", "scale": "s", "revision": null,
+                "device": "d", "seeds_planned": [1, 2, 3, 4, 5, 6, 7, 8, 9, 10], "cells": []},
+            "metrics": [], "design": {"alpha": 0.05, "looks": [5, 10], "spending": "pocock", "comparisons": 1},
+            "claims": [{"id": "wins", "text": "Ours wins.", "source": "us", "metrics": ["gold"], "method": "ours",
+                "versus": "theirs", "size": null, "direction": "greater", "role": "primary", "margin": 0.05}],
+            "layout": {"baseline": "theirs", "subject": "ours", "primary": "gold",
+                "methods": [{"id": "theirs", "label": "Theirs"}, {"id": "ours", "label": "Ours"}],
+                "metrics": [{"id": "gold", "label": "Gold", "better": "higher", "decimals": 2}],
+                "tables": [{"id": "p", "title": "P", "metrics": ["gold"], "kind": "policy"}]}
+        }"#;
+        let mut input: ReportInput = serde_json::from_str(text).unwrap();
+        let row = |method: &str, seed: i64, value: f64| Metric {
+            method: method.to_owned(),
+            size: "s".to_owned(),
+            seed,
+            iteration: 0,
+            metric: "gold".to_owned(),
+            value: Some(value),
+        };
+        let of_seed = |(index, difference): (usize, f64)| {
+            [row("theirs", index as i64 + 1, 0.8), row("ours", index as i64 + 1, 0.8 + difference)]
+        };
+        input.metrics = Metrics::from_rows(difference.into_iter().enumerate().flat_map(of_seed).collect()).unwrap();
+        input
+    }
+
+    #[test]
+    fn an_early_answer_that_later_seeds_do_not_give_is_named_with_its_numbers() {
+        let calm = [0.001, 0.0, -0.001, 0.002, -0.002];
+        let collapsing = input([calm, [0.0, -0.4, 0.001, -0.3, 0.0]].concat().try_into().unwrap());
+        let view = View::new(&collapsing).unwrap();
+        let judged = judge(&view).unwrap();
+        let part = &judged[0].parts[0];
+        assert_eq!((part.standing(), effect(part).unwrap().1), (Standing::TooSmall, 5), "the first look decides");
+        assert_eq!(judged[0].words(&view, part), "equivalent within the margin; not upheld at 10 seeds");
+        let later = later_effect(part).unwrap();
+        assert!(later.starts_with("-0.07 [-0.") && later.ends_with("at 10 seeds"), "{later}");
+
+        let steady = input([calm, calm].concat().try_into().unwrap());
+        let view = View::new(&steady).unwrap();
+        let judged = judge(&view).unwrap();
+        let part = &judged[0].parts[0];
+        assert_eq!(judged[0].words(&view, part), "equivalent within the margin");
+        assert_eq!(later_effect(part), None);
+    }
+}

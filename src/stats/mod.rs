@@ -39,7 +39,7 @@ pub use length_control::{Judgement, length_controlled_win_rates};
 pub use multiplicity::{adjust_defined, benjamini_hochberg, holm};
 pub use paired::{Paired, Sample, Welch, paired, probability_of_improvement, welch, welch_difference};
 pub use permutation::{SignFlips, flips_over_looks, sign_flip};
-pub use planning::{Chances, chances_if_normal, chances_of_runs};
+pub use planning::{Chances, DRAWS, chances_if_normal, chances_of_runs};
 pub use power::{minimum_detectable_effect, paired_power, seeds_needed, seeds_needed_for_equivalence};
 pub use sequential::{Looks, Spending, confidence_sequence};
 pub use verdict::{Direction, Finding, Forecast, Hypothesis, POWER, Verdict, assess, at_last_look};

@@ -8,7 +8,7 @@ use rand::Rng;
 use statrs::distribution::{ContinuousCDF, Normal};
 
 /// Studies that are drawn for one chance; it is then known to ±0.016 or better (one standard error).
-const DRAWS: u64 = 1000;
+pub const DRAWS: u64 = 1000;
 
 /// Shares of drawn studies.
 #[derive(Clone, Debug, PartialEq)]

@@ -56,10 +56,11 @@ pub fn calibration(view: &View, judged: &[Judged]) -> Result<Table> {
     ];
     let columns = columns.into_iter().chain(looks).chain([Column::new("wrong", "wrong", Kind::Number)]).collect();
     let note = format!(
-        "Each row is 1000 studies in which a method is compared with itself: both sides are drawn, with replacement, from its runs above, \
+        "Each row is {} studies in which a method is compared with itself: both sides are drawn, with replacement, from its runs above, \
          and one side is made better by the true difference. They are judged as primary comparisons of \"greater\" are. Without a difference \
          a decision is right if it says that there is none that matters. A share of wrong answers above {:.4}, which is this comparison's \
          part of α, means that the runs are too far from normal for the intervals.",
+        stats::DRAWS,
         design.alpha_each()
     );
     let title = "Calibration: known differences between runs like these".to_owned();
