@@ -21,7 +21,7 @@ use touchstone::methods::optimise::{OptimiserSettings, Schedule};
 use touchstone::methods::ppo::{Critic, MissingEos, PpoSettings};
 use touchstone::methods::sft::SftSettings;
 use touchstone::methods::training::Training;
-use touchstone::model::GptNeoXConfig;
+use touchstone::model::DecoderConfig;
 
 const VOCABULARY: usize = 256;
 
@@ -113,7 +113,7 @@ fn optimiser() -> OptimiserSettings {
     }
 }
 
-fn config(size: Size) -> GptNeoXConfig {
+fn config(size: Size) -> DecoderConfig {
     let config = serde_json::json!({
         "vocab_size": VOCABULARY,
         "hidden_size": size.width,

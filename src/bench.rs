@@ -9,7 +9,7 @@ use crate::methods::sft::{SftSettings, token_step};
 use crate::methods::training::Training;
 use crate::model::checkpoint::Normalisation;
 use crate::model::generate::generate;
-use crate::model::{Ends, GptNeoXConfig, LanguageModel, RewardModel, Sampling, Sequence};
+use crate::model::{DecoderConfig, Ends, LanguageModel, RewardModel, Sampling, Sequence};
 use crate::rng::stream;
 use burn::tensor::Device;
 use rand::Rng;
@@ -77,7 +77,7 @@ impl Work {
 /// A shape with random weights, and full rows for it.
 #[derive(Clone, Debug)]
 pub struct Bench {
-    pub config: GptNeoXConfig,
+    pub config: DecoderConfig,
     pub device: Device,
     pub training: Training,
     /// Tokens of every prompt and of every response.
@@ -150,7 +150,7 @@ impl Bench {
 
     /// No token has the id that ends, so every response is as long as it may be.
     fn sampling(&self, batch_size: usize) -> Sampling {
-        let (max_new_tokens, ends) = (self.response, Ends::from(self.config.vocab_size as u32));
+        let (max_new_tokens, ends) = (self.response, Ends::from(self.config.vocab_size() as u32));
         Sampling { temperature: 1.0, top_p: 1.0, max_new_tokens, ends, batch_size }
     }
 
@@ -168,6 +168,6 @@ impl Bench {
 
     fn tokens(&self, row: usize, length: usize) -> Vec<u32> {
         let mut stream = stream(0, "bench/tokens", &[row as u64]);
-        (0..length).map(|_| stream.random_range(0..self.config.vocab_size as u32)).collect()
+        (0..length).map(|_| stream.random_range(0..self.config.vocab_size() as u32)).collect()
     }
 }

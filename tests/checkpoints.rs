@@ -1,9 +1,10 @@
-//! Checkpoints of transformers are read, computed and written as transformers does. `fixtures/gpt_neox/make.py` wrote the
-//! models and, with transformers, the numbers that they must give. What is damaged: `damaged.rs`.
+//! Checkpoints of transformers are read, computed and written as transformers does. `fixtures/gpt_neox/make.py` and
+//! `fixtures/llama/make.py` wrote the models and, with transformers, the numbers that they must give. Damaged ones are in
+//! `damaged.rs`.
 
 mod common;
 
-use common::goldens::{Golden, MODELS, Row, TOLERANCE, assert_close, edit_config, log_probs, open};
+use common::goldens::{Golden, LLAMAS, Row, TOLERANCE, assert_close, edit_config, every_model, log_probs, open};
 use common::{Bench, cpu, files, fixture, host, small_model};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -17,10 +18,10 @@ use touchstone::rng::stream;
 
 #[test]
 fn the_library_computes_what_transformers_computes() {
-    for name in MODELS {
-        let (model, rows) = (open(&fixture("gpt_neox").join(name)), Golden::of(name).all());
+    for name in every_model() {
+        let (model, rows) = (open(&fixture(&name)), Golden::of(&name).all());
         for (row, found) in rows.iter().zip(log_probs(&model, &rows)) {
-            assert_close(&found, &row.logprobs, name);
+            assert_close(&found, &row.logprobs, &name);
         }
     }
 }
@@ -28,15 +29,15 @@ fn the_library_computes_what_transformers_computes() {
 /// One batch, padded on the left; transformers padded on the right.
 #[test]
 fn every_logit_is_that_of_transformers_in_a_padded_batch() {
-    for name in MODELS {
-        let (model, rows) = (open(&fixture("gpt_neox").join(name)), Golden::of(name).rows);
+    for name in every_model() {
+        let (model, rows) = (open(&fixture(&name)), Golden::of(&name).rows);
         let whole = |row: &Row| [row.prompt_ids.as_slice(), &row.response_ids].concat();
         // What follows a row is predicted from its last token, whatever it is.
         let sequences: Vec<_> = rows.iter().map(|row| Sequence::new(whole(row), vec![0])).collect();
         let states = model.response_states(&Batch::new(&sequences, &cpu()));
         let logits = host(model.logits(states));
-        for (found, row) in logits.chunks(model.config().vocab_size).zip(&rows) {
-            assert_close(found, &row.logits, name);
+        for (found, row) in logits.chunks(model.config().vocab_size()).zip(&rows) {
+            assert_close(found, &row.logits, &name);
         }
     }
 }
@@ -54,8 +55,14 @@ fn reward_models_of_others_give_the_same_scores() {
         rows: Vec<Scored>,
     }
     // What the scalar model's head adds to a score (0.75) and its config.json takes from it (-1.5) is in its normalisation.
-    for (name, mean) in [("reward", 0.0), ("scalar", -2.25)] {
-        let folder = fixture("gpt_neox").join(name);
+    let models = [
+        ("gpt_neox/reward", 0.0),
+        ("gpt_neox/scalar", -2.25),
+        ("llama/llama_reward", 0.0),
+        ("llama/qwen3_reward", 0.0),
+    ];
+    for (name, mean) in models {
+        let folder = fixture(name);
         let Golden { rows } = serde_json::from_str(&fs::read_to_string(folder.join("golden.json")).unwrap()).unwrap();
         let (model, normalisation) = Checkpoint::open(folder).unwrap().reward_model(&cpu()).unwrap();
         assert_eq!(normalisation, Normalisation { mean, ..Normalisation::none(0.0) });
@@ -89,8 +96,8 @@ fn a_pickled_reward_model_becomes_one_of_transformers() {
 #[test]
 fn score_gives_the_same_at_any_batch_size() {
     let bench = Bench::new();
-    for name in MODELS {
-        let rows = Golden::of(name).all();
+    for name in every_model() {
+        let rows = Golden::of(&name).all();
         let lines: Vec<String> = rows
             .iter()
             .map(|row| {
@@ -98,7 +105,7 @@ fn score_gives_the_same_at_any_batch_size() {
             })
             .collect();
         bench.write("rows.jsonl", lines.join("\n"));
-        let model = fixture("gpt_neox").join(name);
+        let model = fixture(&name);
         for batch in [1, 4, 32] {
             let words =
                 format!("score --input rows.jsonl --output out.jsonl --batch {batch} --model {}", model.display());
@@ -120,13 +127,13 @@ fn score_gives_the_same_at_any_batch_size() {
 #[test]
 fn generate_continues_as_transformers_does() {
     let bench = Bench::new();
-    for name in MODELS {
-        let greedy = Golden::of(name).greedy;
+    for name in every_model() {
+        let greedy = Golden::of(&name).greedy;
         // A second, longer row makes the first one padded.
-        let longer = Golden::of(name).rows.pop().unwrap();
+        let longer = Golden::of(&name).rows.pop().unwrap();
         let row = |ids: &[u32]| json!({"prompt_ids": ids}).to_string();
         bench.write("rows.jsonl", [row(&greedy.prompt_ids), row(&longer.prompt_ids)].join("\n"));
-        let (model, count) = (fixture("gpt_neox").join(name), greedy.response_ids.len());
+        let (model, count) = (fixture(&name), greedy.response_ids.len());
         bench.succeed(&format!(
             "generate --temperature 0 --max-new-tokens {count} --input rows.jsonl --output out.jsonl --model {}",
             model.display()
@@ -143,7 +150,7 @@ fn generate_continues_as_transformers_does() {
 #[test]
 fn rotary_keys_are_read_where_any_version_of_transformers_writes_them() {
     let bench = Bench::new();
-    let golden = Golden::of("full_rotary").all();
+    let golden = Golden::of("gpt_neox/full_rotary").all();
     let moved = json!({"rope_type": "default", "partial_rotary_factor": 1.0, "rope_theta": 100.0});
     let spellings = [
         json!({"rotary_pct": 1.0, "rotary_emb_base": 100}),
@@ -165,6 +172,19 @@ fn rotary_keys_are_read_where_any_version_of_transformers_writes_them() {
     }
 }
 
+#[test]
+fn transformers_5_writes_other_keys_for_the_same_model() {
+    let bench = Bench::new();
+    for name in LLAMAS {
+        let (folder, golden) =
+            (bench.copy(&fixture("llama").join(name), name), Golden::of(&format!("llama/{name}")).all());
+        fs::rename(folder.join("config_v5.json"), folder.join("config.json")).unwrap();
+        for (row, found) in golden.iter().zip(log_probs(&open(&folder), &golden)) {
+            assert_close(&found, &row.logprobs, name);
+        }
+    }
+}
+
 // --- Saving ---
 
 /// Saves where a tokenizer lies, since a model folder without one cannot be used on text.
@@ -177,9 +197,9 @@ fn save(folder: &Path, model: &LanguageModel, stored_as: StoredAs) {
 #[test]
 fn what_is_saved_loads_with_identical_results() {
     let bench = Bench::new();
-    for name in MODELS {
-        let rows = Golden::of(name).all();
-        let model = open(&fixture("gpt_neox").join(name));
+    for path in every_model() {
+        let (rows, model) = (Golden::of(&path).all(), open(&fixture(&path)));
+        let (_, name) = path.split_once('/').unwrap();
         let expected = log_probs(&model, &rows);
         save(&bench.path(name), &model, StoredAs::F32);
         assert_eq!(log_probs(&open(&bench.path(name)), &rows), expected, "{name}");
@@ -192,7 +212,7 @@ fn what_is_saved_loads_with_identical_results() {
     for (name, stored_as) in [("pythia", StoredAs::F16), ("tied_bf16", StoredAs::Bf16)] {
         let (model, half) = (open(&fixture("gpt_neox").join(name)), format!("{name}-half"));
         save(&bench.path(&half), &model, stored_as);
-        let rows = Golden::of(name).all();
+        let rows = Golden::of(&format!("gpt_neox/{name}")).all();
         assert_eq!(log_probs(&open(&bench.path(&half)), &rows), log_probs(&model, &rows));
         let size = |folder: &str| fs::metadata(bench.path(folder).join("model.safetensors")).unwrap().len();
         assert!(size(&half) < size(name) * 6 / 10, "two bytes take half the room");

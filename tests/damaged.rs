@@ -513,7 +513,7 @@ fn constants_of_a_reward_that_are_no_numbers_are_refused() {
 #[test]
 fn prefixes_of_wrappers_are_taken_off() {
     use common::goldens::{Golden, assert_close, log_probs, open};
-    let rows = Golden::of("full_rotary").all();
+    let rows = Golden::of("gpt_neox/full_rotary").all();
     for prefix in ["module.", "_orig_mod.", "module._orig_mod.", "model.", "base_model.model.", "_fsdp_wrapped_module."]
     {
         let bench = usable("full_rotary");

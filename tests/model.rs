@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::goldens::{Golden, MODELS, assert_close, edit_config, log_probs, open};
+use common::goldens::{Golden, LLAMAS, MODELS, assert_close, edit_config, log_probs, open};
 use common::{Bench, Said, cpu, files, fixture};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -81,10 +81,33 @@ fn config(folder: &Path) -> Value {
     serde_json::from_str(&fs::read_to_string(folder.join("config.json")).unwrap()).unwrap()
 }
 
-fn assert_golden(name: &str, folder: &Path) {
-    let rows = Golden::of(name).all();
+fn assert_golden(fixture: &str, folder: &Path) {
+    let rows = Golden::of(fixture).all();
     for (row, found) in rows.iter().zip(log_probs(&open(folder), &rows)) {
-        assert_close(&found, &row.logprobs, &format!("{name} as {}", folder.display()));
+        assert_close(&found, &row.logprobs, &format!("{fixture} as {}", folder.display()));
+    }
+}
+
+#[test]
+fn info_says_what_a_model_of_the_llama_family_is() {
+    let bench = Bench::new();
+    let said = LLAMAS.iter().chain(&["llama_reward", "qwen3_reward"]).map(|name| {
+        bench.copy(&fixture("llama").join(name), name);
+        told(&bench, &format!("model info {name}"))
+    });
+    insta::assert_snapshot!(said.collect::<Vec<_>>().join("\n"));
+}
+
+#[test]
+fn the_llama_family_is_written_as_the_hub_has_it_and_computes_the_same() {
+    let bench = Bench::new();
+    for name in LLAMAS {
+        let old = bench.copy(&fixture("llama").join(name), name);
+        bench.succeed(&format!("model convert {name} {name}-new --dtype f32"));
+        let new = bench.path(format!("{name}-new"));
+        assert_golden(&format!("llama/{name}"), &new);
+        assert_eq!(stored(&old).keys().collect::<Vec<_>>(), stored(&new).keys().collect::<Vec<_>>(), "{name}");
+        assert_eq!(config(&old)["architectures"], config(&new)["architectures"]);
     }
 }
 
@@ -93,7 +116,7 @@ fn every_layout_is_written_as_the_hub_has_it_and_computes_the_same() {
     let bench = bench();
     for name in MODELS {
         bench.succeed(&format!("model convert {name} {name}-new --dtype f32"));
-        assert_golden(name, &bench.path(format!("{name}-new")));
+        assert_golden(&format!("gpt_neox/{name}"), &bench.path(format!("{name}-new")));
         let folder = bench.path(format!("{name}-new"));
         assert_eq!(config(&folder)["architectures"], json!(["GPTNeoXForCausalLM"]));
         assert_eq!(config(&folder)["torch_dtype"], "float32");
@@ -113,7 +136,7 @@ fn f32_comes_back_bit_by_bit_through_shards() {
         bench.succeed(&format!("model convert {name} {name}-parts --max-shard-size 5KB"));
         assert!(bench.path(format!("{name}-parts/model.safetensors.index.json")).is_file());
         assert!(!bench.path(format!("{name}-parts/model.safetensors")).exists());
-        assert_golden(name, &bench.path(format!("{name}-parts")));
+        assert_golden(&format!("gpt_neox/{name}"), &bench.path(format!("{name}-parts")));
         bench.succeed(&format!("model convert {name}-parts {name}-whole"));
         assert_eq!(stored(&bench.path(format!("{name}-whole"))), stored(&bench.path(name)), "{name}");
     }
@@ -132,7 +155,7 @@ fn types_of_two_bytes_come_back_bit_by_bit_through_f32() {
         for folder in [format!("{name}-kept"), format!("{name}-back")] {
             assert_eq!(stored(&bench.path(&folder)), expected, "{folder}");
             assert_eq!(config(&bench.path(&folder))["torch_dtype"], torch);
-            assert_golden(name, &bench.path(&folder));
+            assert_golden(&format!("gpt_neox/{name}"), &bench.path(&folder));
         }
     }
 }
@@ -240,7 +263,7 @@ fn a_folder_is_replaced_only_if_it_is_told_and_holds_nothing_else() {
     for folder in ["empty", "old", "deep/er/new"] {
         let names: Vec<_> = files(&bench.path(folder)).into_keys().collect();
         assert_eq!(names, [PathBuf::from("config.json"), PathBuf::from("model.safetensors")], "{folder}");
-        assert_golden("small_heads", &bench.path(folder));
+        assert_golden("gpt_neox/small_heads", &bench.path(folder));
     }
     // Into itself: what is read is not what is being written.
     bench.succeed("model convert old old --force --max-shard-size 5KB");

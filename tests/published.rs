@@ -11,7 +11,7 @@ use std::path::Path;
 use touchstone::device;
 use touchstone::model::checkpoint::{Checkpoint, Normalisation};
 use touchstone::model::weights::StoredAs;
-use touchstone::model::{GptNeoXConfig, LanguageModel, RewardModel};
+use touchstone::model::{DecoderConfig, LanguageModel, RewardModel};
 use touchstone::pipeline::{Manifest, Store};
 use touchstone::rng::stream;
 
@@ -27,7 +27,7 @@ fn bench() -> Bench {
     let tokenizer = fixture("tldr/tokenizer.json");
     let vocabulary = tokenizers::Tokenizer::from_file(&tokenizer).unwrap().get_vocab_size(true);
     let device = device::select(device::DEFAULT).unwrap();
-    let config: GptNeoXConfig = serde_json::from_value(json!({
+    let config: DecoderConfig = serde_json::from_value(json!({
         "vocab_size": vocabulary, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
         "intermediate_size": 32, "max_position_embeddings": 128, "bos_token_id": 0, "eos_token_id": 0
     }))

@@ -4,7 +4,7 @@ mod common;
 
 use burn::module::Module;
 use common::methods::{METHODS, Run, Trained, assert_close, parameters, ppo_settings, run_ppo};
-use common::{VOCABULARY, cpu, host, micro_batches, optimiser, rows, small_config, small_model};
+use common::{VOCABULARY, cpu, host, micro_batches, on_every_architecture, optimiser, rows, small_config, small_model};
 use proptest::prelude::*;
 use rand::Rng;
 use std::cell::RefCell;
@@ -16,7 +16,7 @@ use touchstone::methods::sft::{SftSettings, sft, token_step};
 use touchstone::methods::training::{Dtype, Training};
 use touchstone::model::checkpoint::Checkpoint;
 use touchstone::model::weights::{StoredAs, Weights};
-use touchstone::model::{Batch, LanguageModel, Sequence};
+use touchstone::model::{Batch, DecoderConfig, LanguageModel, Sequence};
 use touchstone::rng::stream;
 
 /// Of one tensor of gradients, by name.
@@ -98,27 +98,35 @@ fn gradients_are_named_and_laid_out_as_weights_are() {
 
 #[test]
 fn every_network_in_ppo_has_gradients_of_its_own() {
-    let steps = |value_coefficient: f32| {
-        let settings = PpoSettings { value_coefficient, critic: Critic::RewardCopy, updates: 1, ..ppo_settings() };
-        let recorder = Recorder::default();
-        run_ppo(&settings, &Training::default(), &recorder);
-        recorder.steps.into_inner().swap_remove(0)
-    };
-    let (once, twice) = (steps(1.0), steps(2.0));
-    let (mut policy, mut critic) = (0, 0);
-    for (name, values) in &once {
-        if name.starts_with("policy.") {
-            policy += 1;
-            assert_eq!(values, &twice[name], "{name} depends on the critic's loss");
-        } else {
-            critic += 1;
-            assert!(name.starts_with("value_network."), "{name}");
-            let doubled: Vec<f32> = values.iter().map(|value| 2.0 * value).collect();
-            assert!(relative(&twice[name], &doubled) < 1e-5, "{name} is not linear in the weight of its loss");
+    on_every_architecture(|_| {
+        let steps = |value_coefficient: f32| {
+            let settings = PpoSettings { value_coefficient, critic: Critic::RewardCopy, updates: 1, ..ppo_settings() };
+            let recorder = Recorder::default();
+            run_ppo(&settings, &Training::default(), &recorder);
+            recorder.steps.into_inner().swap_remove(0)
+        };
+        let (once, twice) = (steps(1.0), steps(2.0));
+        let (mut policy, mut critic) = (0, 0);
+        for (name, values) in &once {
+            if name.starts_with("policy.") {
+                policy += 1;
+                assert_eq!(values, &twice[name], "{name} depends on the critic's loss");
+            } else {
+                critic += 1;
+                assert!(name.starts_with("value_network."), "{name}");
+                let doubled: Vec<f32> = values.iter().map(|value| 2.0 * value).collect();
+                assert!(relative(&twice[name], &doubled) < 1e-5, "{name} is not linear in the weight of its loss");
+            }
         }
-    }
-    assert_eq!((policy, critic), (small_model(20).weights().list().count(), small_model(20).weights().list().count()));
-    assert!(once.values().all(|values| values.iter().any(|value| *value != 0.0)), "a parameter that nothing trains");
+        assert_eq!(
+            (policy, critic),
+            (small_model(20).weights().list().count(), small_model(20).weights().list().count())
+        );
+        assert!(
+            once.values().all(|values| values.iter().any(|value| *value != 0.0)),
+            "a parameter that nothing trains"
+        );
+    });
 }
 
 /// Whether a method trains on its own samples.
@@ -130,20 +138,23 @@ fn samples(name: &str) -> bool {
 
 #[test]
 fn layers_computed_again_give_the_same_gradients() {
-    for (name, run) in METHODS {
-        for micro_batch in [None, NonZeroUsize::new(3)] {
-            let (kept, kept_gradients) = record(run, &Training { micro_batch, ..Training::default() });
-            let (again, again_gradients) = record(run, &Training { micro_batch, ..checkpointing() });
-            assert_same_gradients(&again_gradients, &kept_gradients, 0.0, name);
-            assert_eq!((parameters(&again.0), again.1), (parameters(&kept.0), kept.1), "{name}");
+    on_every_architecture(|_| {
+        for (name, run) in METHODS {
+            for micro_batch in [None, NonZeroUsize::new(3)] {
+                let (kept, kept_gradients) = record(run, &Training { micro_batch, ..Training::default() });
+                let (again, again_gradients) = record(run, &Training { micro_batch, ..checkpointing() });
+                assert_same_gradients(&again_gradients, &kept_gradients, 0.0, name);
+                assert_eq!((parameters(&again.0), again.1), (parameters(&kept.0), kept.1), "{name}");
+            }
         }
-    }
+    });
 }
 
 #[test]
 fn a_head_tied_to_the_embedding_is_no_exception() {
-    let mut config = small_config();
-    (config.tie_word_embeddings, config.use_parallel_residual) = (true, false);
+    let mut config = serde_json::to_value(small_config()).unwrap();
+    (config["tie_word_embeddings"], config["use_parallel_residual"]) = (true.into(), false.into());
+    let config: DecoderConfig = serde_json::from_value(config).unwrap();
     let model = LanguageModel::random(&config, 0.4, &mut stream(3, "test/model", &[]), &cpu()).unwrap();
     let settings = SftSettings { epochs: 2, batch_size: 4, prompt_weight: 0.5, optimiser: optimiser() };
     let steps = |training: &Training| {
@@ -158,16 +169,22 @@ fn a_head_tied_to_the_embedding_is_no_exception() {
 
 #[test]
 fn an_adapted_model_starts_equal_to_its_base() {
-    let (model, rows) = (small_model(4), rows(6, 4));
-    let batch = Batch::new(&rows, &cpu());
-    let logits = |model: &LanguageModel| host(model.logits(model.response_states(&batch)));
-    let adapted = model.clone().prepared(&lora(3).computation(), &mut stream(4, "test/adapters", &[]));
-    assert_eq!(logits(&adapted), logits(&model));
-    assert_eq!(tensors(&adapted.weights()), tensors(&model.weights()));
-    // Two matrices for each of four linear maps in each of two layers.
-    let (d, inner, r) = (16, 32, 3);
-    let added = 2 * r * ((d + 3 * d) + (d + d) + (d + inner) + (inner + d));
-    assert_eq!(adapted.num_params() - model.num_params(), added);
+    on_every_architecture(|architecture| {
+        let (model, rows) = (small_model(4), rows(6, 4));
+        let batch = Batch::new(&rows, &cpu());
+        let logits = |model: &LanguageModel| host(model.logits(model.response_states(&batch)));
+        let adapted = model.clone().prepared(&lora(3).computation(), &mut stream(4, "test/adapters", &[]));
+        assert_eq!(logits(&adapted), logits(&model));
+        assert_eq!(tensors(&adapted.weights()), tensors(&model.weights()));
+        // Two matrices for each linear map in each of two layers.
+        let (d, inner, r, queries, keys) = (16, 32, 3, 4 * 6, 2 * 6);
+        let widths = match architecture {
+            "gpt_neox" => (d + 3 * d) + (d + d) + (d + inner) + (inner + d),
+            _ => (d + queries) + 2 * (d + keys) + (queries + d) + 3 * (d + inner),
+        };
+        assert_eq!(adapted.num_params() - model.num_params(), 2 * r * widths);
+        assert_eq!(model.config().lora_parameters(r), 2 * r * widths);
+    });
 }
 
 #[test]
@@ -195,37 +212,42 @@ fn adapters_and_heads_are_all_that_lora_trains() {
 
 #[test]
 fn merged_adapters_compute_what_the_adapters_did() {
-    let (base, rows) = (small_model(5), rows(8, 5));
-    let rows: Vec<&Sequence> = rows.iter().collect();
-    let settings = OptimiserSettings { learning_rate: 0.02, warmup_steps: 0, ..optimiser() };
-    let mut trainer = Trainer::new(base.clone(), &settings, &lora(1), 5, 20);
-    for _ in 0..10 {
-        token_step(&mut trainer, &rows, 1.0, &Unwatched).unwrap();
-    }
-    let batch = Batch::new(rows.iter().copied(), &cpu());
-    let logits = |model: &LanguageModel| host(model.logits(model.response_states(&batch)));
-    let (adapted, merged) = (logits(&trainer.model().valid()), trainer.finish());
-    assert!(relative(&adapted, &logits(&base)) > 0.05, "training moved it");
-    assert_close(&logits(&merged), &adapted, 1e-5, "merged");
+    on_every_architecture(|architecture| {
+        let (base, rows) = (small_model(5), rows(8, 5));
+        let rows: Vec<&Sequence> = rows.iter().collect();
+        let settings = OptimiserSettings { learning_rate: 0.02, warmup_steps: 0, ..optimiser() };
+        let mut trainer = Trainer::new(base.clone(), &settings, &lora(1), 5, 20);
+        for _ in 0..10 {
+            token_step(&mut trainer, &rows, 1.0, &Unwatched).unwrap();
+        }
+        let batch = Batch::new(rows.iter().copied(), &cpu());
+        let logits = |model: &LanguageModel| host(model.logits(model.response_states(&batch)));
+        let (adapted, merged) = (logits(&trainer.model().valid()), trainer.finish());
+        assert!(relative(&adapted, &logits(&base)) > 0.05, "training moved it");
+        assert!(relative(&logits(&merged), &adapted) < 5e-6, "merged");
 
-    // Through a file, which has no trace of adapters.
-    let folder = tempfile::tempdir().unwrap();
-    let tokenizer = folder.path().join("tokenizer.json");
-    std::fs::write(&tokenizer, "{}").unwrap();
-    Checkpoint::save_language_model(folder.path(), &merged, &tokenizer, StoredAs::F32).unwrap();
-    let opened = Checkpoint::open(folder.path()).unwrap().language_model(&cpu()).unwrap();
-    assert_eq!(logits(&opened), logits(&merged));
+        // Through a file, which has no trace of adapters.
+        let folder = tempfile::tempdir().unwrap();
+        let tokenizer = folder.path().join("tokenizer.json");
+        std::fs::write(&tokenizer, "{}").unwrap();
+        Checkpoint::save_language_model(folder.path(), &merged, &tokenizer, StoredAs::F32).unwrap();
+        let opened = Checkpoint::open(folder.path()).unwrap().language_model(&cpu()).unwrap();
+        assert_eq!(logits(&opened), logits(&merged));
 
-    // What was added to a weight is a matrix of rank 1: every minor of two rows and two columns vanishes.
-    let name = "gpt_neox.layers.1.mlp.dense_h_to_4h.weight";
-    let (before, after) = (&tensors(&base.weights())[name], &tensors(&merged.weights())[name]);
-    let added: Vec<f64> = after.iter().zip(before).map(|(after, before)| f64::from(after - before)).collect();
-    let largest = added.iter().fold(0.0, |most: f64, value| most.max(value.abs()));
-    let (rows, columns) = (32, 16);
-    for (i, j) in (1..rows).flat_map(|i| (1..columns).map(move |j| (i, j))) {
-        let minor = added[0] * added[i * columns + j] - added[j] * added[i * columns];
-        assert!(minor.abs() < 1e-5 * largest * largest.max(1e-2), "{minor:e} at {i}, {j} of {largest:e}");
-    }
+        // What was added to a weight is a matrix of rank 1: every minor of two rows and two columns vanishes.
+        let name = match architecture {
+            "gpt_neox" => "gpt_neox.layers.1.mlp.dense_h_to_4h.weight",
+            _ => "model.layers.1.mlp.up_proj.weight",
+        };
+        let (before, after) = (&tensors(&base.weights())[name], &tensors(&merged.weights())[name]);
+        let added: Vec<f64> = after.iter().zip(before).map(|(after, before)| f64::from(after - before)).collect();
+        let largest = added.iter().fold(0.0, |most: f64, value| most.max(value.abs()));
+        let (rows, columns) = (32, 16);
+        for (i, j) in (1..rows).flat_map(|i| (1..columns).map(move |j| (i, j))) {
+            let minor = added[0] * added[i * columns + j] - added[j] * added[i * columns];
+            assert!(minor.abs() < 1e-5 * largest * largest.max(1e-2), "{minor:e} at {i}, {j} of {largest:e}");
+        }
+    });
 }
 
 // --- Micro-batches ---

@@ -7,8 +7,7 @@ use crate::bench::{Bench, Effort};
 use crate::device::{self, DeviceSpec, hardware};
 use crate::experiment::{Experiment, Hyper, Selection};
 use crate::methods::training::{Dtype, Training};
-use crate::model::GptNeoXConfig;
-use crate::stages::base;
+use crate::model::DecoderConfig;
 use crate::stages::work::{self, Regime, Texts};
 use crate::{Error, Result};
 use clap::{Args, ValueEnum};
@@ -87,7 +86,7 @@ pub fn run(args: &BenchArgs) -> Result<()> {
         return Err(Error::configuration("the scale names no model"));
     };
     // Without a vocabulary of its own a model has that of the embedded world.
-    let config = base::config(model, model.vocab_size.unwrap_or(256));
+    let config = model.config(model.vocab_size.unwrap_or(256));
     let cases = if args.case.is_empty() { Case::value_variants() } else { &args.case };
     for &case in cases {
         print(&format!("{}\n", line(args, case, size, &config, &study.shared)?))?;
@@ -101,7 +100,7 @@ fn seconds(text: &str) -> std::result::Result<f64, String> {
 }
 
 /// Times one case and says how.
-fn line(args: &BenchArgs, case: Case, size: &str, config: &GptNeoXConfig, hyper: &Hyper) -> Result<Value> {
+fn line(args: &BenchArgs, case: Case, size: &str, config: &DecoderConfig, hyper: &Hyper) -> Result<Value> {
     let Hyper { generation, sft, ppo, .. } = hyper;
     let texts = Texts { config, generation };
     let reckon = |training: &Training| match case {

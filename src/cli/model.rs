@@ -104,36 +104,33 @@ fn as_text(found: &Inspection) -> String {
     };
     let named = if found.architectures.is_empty() { "none named".into() } else { found.architectures.join(", ") };
     line("architecture", named);
-    let tied = if config.tie_word_embeddings { ", tied to the embedding" } else { "" };
+    let sizes = config.sizes();
+    let tied = if sizes.tied { ", tied to the embedding" } else { "" };
     line("head", format!("{}{tied}", found.head.name()));
     line("parameters", count(parameters.backbone + parameters.head));
     line("  backbone", format!("{}, of which embedding {}", count(parameters.backbone), count(parameters.embedding)));
     line("  head", count(parameters.head));
-    let residual = if config.use_parallel_residual { "parallel" } else { "sequential" };
-    line(
-        "layers",
-        format!(
-            "{} of width {}, feed-forward {}, {residual} residual",
-            config.num_hidden_layers, config.hidden_size, config.intermediate_size
-        ),
-    );
+    let (layers, width, inner) = (sizes.layers, sizes.hidden_size, sizes.intermediate_size);
+    line("layers", format!("{layers} of width {width}, feed-forward {inner}, {}", config.describe_layer()));
+    let heads = if sizes.heads == 1 { "head" } else { "heads" };
+    let grouped =
+        if sizes.key_heads < sizes.heads { format!(" over {} of keys", sizes.key_heads) } else { String::new() };
     line(
         "attention",
         format!(
-            "{} {} of {} dimensions, {} of them rotated, base {}",
-            config.num_attention_heads,
-            if config.num_attention_heads == 1 { "head" } else { "heads" },
+            "{} {heads}{grouped} of {} dimensions, {} of them rotated, {}",
+            sizes.heads,
             found.head_size,
             found.rotary_dims,
-            config.rotary_emb_base
+            config.rope().description
         ),
     );
-    line("positions", config.max_position_embeddings.to_string());
+    line("positions", sizes.positions.to_string());
     let tokens = match (found.tokens, found.padding_rows) {
         (Some(tokens), Some(padding)) => format!("the tokenizer has ids below {tokens}, {padding} rows are padding"),
         _ => "no tokenizer.json".into(),
     };
-    line("vocabulary", format!("{} rows; {tokens}", config.vocab_size));
+    line("vocabulary", format!("{} rows; {tokens}", sizes.vocab_size));
     if !found.ends.is_empty() {
         let ends: Vec<_> = found.ends.iter().map(ToString::to_string).collect();
         line("ends", format!("token {}", ends.join(" or ")));

@@ -6,7 +6,7 @@ use crate::data::rows;
 use crate::model::checkpoint::{Checkpoint, FILES_BESIDE};
 use crate::model::generate::generate as sample;
 use crate::model::weights::host;
-use crate::model::{Batch, Ends, GptNeoXConfig, ModelTokenizer, Sampling, Sequence};
+use crate::model::{Batch, Ends, DecoderConfig, ModelTokenizer, Sampling, Sequence};
 use crate::rng::stream;
 use crate::{Error, Result, device};
 use clap::{Args, ValueEnum};
@@ -73,7 +73,7 @@ pub fn score(args: &ScoreArgs) -> Result<()> {
     let device = device::select(device)?;
     let checkpoint = open(&args.model.model, &FILES_BESIDE)?;
     let config = checkpoint.config()?;
-    let reader = Reader::new(&checkpoint, config.vocab_size, input)?;
+    let reader = Reader::new(&checkpoint, config.vocab_size(), input)?;
     let mut rows = reader.rows(&["prompt", "response"])?;
     let sequences = rows.iter().enumerate().map(|(i, row)| reader.sequence(i, row)).collect::<Result<Vec<_>>>()?;
     fit(sequences.iter().map(Sequence::len), &config, &reader, "shorten the row")?;
@@ -133,7 +133,7 @@ pub fn generate(args: &GenerateArgs) -> Result<()> {
     let device = device::select(device)?;
     let checkpoint = open(model, &FILES_BESIDE)?;
     let config = checkpoint.config()?;
-    let reader = Reader::new(&checkpoint, config.vocab_size, input)?;
+    let reader = Reader::new(&checkpoint, config.vocab_size(), input)?;
     let mut rows = reader.rows(&["prompt"])?;
     let prompts = rows
         .iter()
@@ -165,8 +165,8 @@ pub fn generate(args: &GenerateArgs) -> Result<()> {
 }
 
 /// Errors on a row of more tokens than the model has positions: it was never trained there, and what it says is noise.
-fn fit(lengths: impl Iterator<Item = usize>, config: &GptNeoXConfig, reader: &Reader, remedy: &str) -> Result<()> {
-    let most = config.max_position_embeddings;
+fn fit(lengths: impl Iterator<Item = usize>, config: &DecoderConfig, reader: &Reader, remedy: &str) -> Result<()> {
+    let most = config.sizes().positions;
     match lengths.enumerate().find(|(_, length)| *length > most) {
         None => Ok(()),
         Some((row, length)) => Err(Error::data(format!(

@@ -6,10 +6,11 @@ use crate::methods::optimise::{OptimiserSettings, Schedule};
 use crate::methods::ppo::{Critic, MissingEos, PpoSettings, Rollout};
 use crate::methods::reward::{Normalise, ReadOut, RewardLoss, RewardSettings};
 use crate::methods::sft::SftSettings;
+use crate::model::arch::GptNeoXConfig;
 use crate::model::checkpoint::Normalisation;
-use crate::model::gpt_neox::{normal, random_backbone};
+use crate::model::decoder::{normal, random_backbone};
 use crate::model::weights::Weights;
-use crate::model::{GptNeoXConfig, LanguageModel, Pair, RewardModel, Sampling, Sequence};
+use crate::model::{DecoderConfig, LanguageModel, Pair, RewardModel, Sampling, Sequence};
 use crate::rng::stream;
 use burn::tensor::Device;
 use rand::Rng;
@@ -26,7 +27,7 @@ pub const NORMALISATION: Normalisation = Normalisation { mean: 0.25, std: 1.75, 
 #[derive(Clone, Debug)]
 pub struct Problem {
     pub name: &'static str,
-    pub config: GptNeoXConfig,
+    pub config: DecoderConfig,
     /// Names the random streams. Chosen so that some sampled responses end and some do not, and so that no uniform is within
     /// 1e-4 of drawing another token (1e-5 in the wide model, whose probabilities are smaller): tens of times what rounding
     /// moves.
@@ -41,8 +42,8 @@ pub struct Problem {
 /// The architecture of Pythia with a value head; one branch after the other, a tied head, odd sizes and a value network; and a
 /// model whose products take more than one tile of any kernel, of which no reference is kept.
 pub fn all() -> Vec<Problem> {
-    let config =
-        |[vocabulary, hidden, layers, heads, inner]: [usize; 5], rotary_pct, epsilon, parallel: bool| GptNeoXConfig {
+    let config = |[vocabulary, hidden, layers, heads, inner]: [usize; 5], rotary_pct, epsilon, parallel: bool| {
+        DecoderConfig::from(GptNeoXConfig {
             vocab_size: vocabulary,
             hidden_size: hidden,
             num_hidden_layers: layers,
@@ -57,7 +58,8 @@ pub fn all() -> Vec<Problem> {
             tie_word_embeddings: !parallel,
             bos_token_id: None,
             eos_token_id: Some(EOS.into()),
-        };
+        })
+    };
     vec![
         Problem {
             name: "parallel",
@@ -90,12 +92,12 @@ impl Problem {
     /// No bias is zero and no norm is one, so that each has an effect.
     pub fn weights(&self) -> Weights {
         let mut rng = self.stream("conformance/weights", 0);
-        let deviation = 1.0 / (self.config.hidden_size as f64).sqrt();
+        let deviation = 1.0 / (self.config.hidden_size() as f64).sqrt();
         let mut plain = Weights::new("conformance");
         random_backbone(&self.config, deviation, &mut rng, &mut plain);
-        let (vocabulary, d) = (self.config.vocab_size, self.config.hidden_size);
-        if !self.config.tie_word_embeddings {
-            plain.insert("embed_out.weight", &[vocabulary, d], vec![0.0; vocabulary * d]);
+        let (vocabulary, d) = (self.config.vocab_size(), self.config.hidden_size());
+        if !self.config.sizes().tied {
+            plain.insert(self.config.naming().lm_head(), &[vocabulary, d], vec![0.0; vocabulary * d]);
         }
         let mut weights = Weights::new("conformance");
         let shapes: Vec<_> = plain.list().map(|listed| (listed.name.to_owned(), listed.shape.to_vec())).collect();
@@ -150,7 +152,7 @@ impl Problem {
     }
 
     fn token(&self, rng: &mut ChaCha8Rng) -> u32 {
-        rng.random_range(0..self.config.vocab_size as u32)
+        rng.random_range(0..self.config.vocab_size() as u32)
     }
 
     /// Draws the response to prompt `item`, one uniform a token.

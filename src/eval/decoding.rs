@@ -115,7 +115,7 @@ mod tests {
     use crate::device::{DEFAULT, select};
     use crate::eval::exam::WorldExam;
     use crate::eval::policy::{Best, log_probabilities};
-    use crate::model::GptNeoXConfig;
+    use crate::model::DecoderConfig;
     use crate::rng::stream;
     use proptest::prelude::*;
     use serde_json::json;
@@ -125,7 +125,7 @@ mod tests {
         let world = WorldSettings::default();
         let exam = Exam::of_world(&WorldExam::new(&world, Split::Validation, posts, 0.9)).unwrap();
         let codec = Codec::new(World::new(&world).unwrap().tokenizer().unwrap(), MAX_PROMPT_WORDS, 12).unwrap();
-        let config: GptNeoXConfig = serde_json::from_value(json!({
+        let config: DecoderConfig = serde_json::from_value(json!({
             "vocab_size": codec.vocabulary_size(), "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
             "intermediate_size": 32, "max_position_embeddings": 64,
         }))
@@ -208,7 +208,7 @@ mod tests {
     /// The sum of log-softmax of the logits at every response token, one sequence at a time, in double precision.
     fn by_hand(model: &LanguageModel, sequence: &Sequence) -> f64 {
         let batch = Batch::new([sequence], &model.device());
-        let vocabulary = model.config().vocab_size;
+        let vocabulary = model.config().vocab_size();
         let logits = host(model.logits(model.response_states(&batch))).unwrap();
         let tokens = sequence.response.iter().zip(logits.chunks(vocabulary));
         tokens

@@ -8,6 +8,7 @@ use crate::methods::irl::Select;
 use crate::methods::optimise::OptimiserSettings;
 use crate::methods::reward::RewardLoss;
 use crate::methods::tune::TuningSettings;
+use crate::model::arch::LlamaSettings;
 use std::fmt::Display;
 
 /// Checks the sections of one method; `node` is the merged tree that they were read from.
@@ -37,24 +38,62 @@ pub(super) fn check_model(model: &ModelSettings, node: &Node) -> Result<()> {
         ("intermediate_size", model.intermediate_size),
         ("max_position_embeddings", model.max_position_embeddings),
     ]);
-    let heads = model.num_attention_heads.max(1);
-    let divides = format!("a divisor of hidden_size = {}", model.hidden_size);
-    bounds.that("num_attention_heads", model.hidden_size.is_multiple_of(heads), &divides, heads);
-    bounds.share("rotary_pct", model.rotary_pct);
-    let head = model.hidden_size / heads;
-    let rotating = (head as f64 * model.rotary_pct) as usize;
-    let even = format!("such that an even number of a head's {head} dimensions rotate");
-    bounds.that("rotary_pct", rotating >= 2 && rotating.is_multiple_of(2), &even, model.rotary_pct);
-    bounds.that("rotary_emb_base", model.rotary_emb_base > 1.0, "above 1", model.rotary_emb_base);
+    match &model.architecture {
+        None => gpt_neox(&mut bounds, model),
+        Some(settings) => llama(&mut bounds, model, settings),
+    }
     let published = model.checkpoint.is_some();
     bounds.that("bases", !published || model.bases == 1, "1 for a published checkpoint", model.bases);
     bounds.counts(&[("bases", model.bases)]);
     if let Some(pretrain) = &model.pretrain {
         bounds.counts(&[("pretrain.steps", pretrain.steps)]);
     }
-    bounds.positive("layer_norm_eps", model.layer_norm_eps);
     bounds.positive("initializer_range", model.initializer_range);
     bounds.finish()
+}
+
+fn gpt_neox(bounds: &mut Bounds, model: &ModelSettings) {
+    let heads = model.num_attention_heads.max(1);
+    let divides = format!("a divisor of hidden_size = {}", model.hidden_size);
+    bounds.that("num_attention_heads", model.hidden_size.is_multiple_of(heads), &divides, heads);
+    let mut given = |key: &str, found: bool| {
+        bounds.that(key, found, "given for GPT-NeoX (`architecture` names another family)", "absent");
+    };
+    given("rotary_pct", model.rotary_pct.is_some());
+    given("rotary_emb_base", model.rotary_emb_base.is_some());
+    given("layer_norm_eps", model.layer_norm_eps.is_some());
+    given("use_parallel_residual", model.use_parallel_residual.is_some());
+    if let Some(share) = model.rotary_pct {
+        bounds.share("rotary_pct", share);
+        let head = model.hidden_size / heads;
+        let rotating = (head as f64 * share) as usize;
+        let even = format!("such that an even number of a head's {head} dimensions rotate");
+        bounds.that("rotary_pct", rotating >= 2 && rotating.is_multiple_of(2), &even, share);
+    }
+    if let Some(base) = model.rotary_emb_base {
+        bounds.that("rotary_emb_base", base > 1.0, "above 1", base);
+    }
+    if let Some(epsilon) = model.layer_norm_eps {
+        bounds.positive("layer_norm_eps", epsilon);
+    }
+}
+
+/// Checks a model of the Llama family.
+fn llama(bounds: &mut Bounds, model: &ModelSettings, settings: &LlamaSettings) {
+    let of_gpt_neox = [
+        ("rotary_pct", model.rotary_pct.is_some()),
+        ("rotary_emb_base", model.rotary_emb_base.is_some()),
+        ("layer_norm_eps", model.layer_norm_eps.is_some()),
+        ("use_parallel_residual", model.use_parallel_residual.is_some()),
+    ];
+    for (key, given) in of_gpt_neox {
+        let family = settings.model_type.model_type();
+        bounds.that(key, !given, &format!("absent from a model of `{family}`"), "given");
+    }
+    let config = model.config(model.vocab_size.unwrap_or(1));
+    if let Err(message) = config.check() {
+        bounds.violated("architecture", message);
+    }
 }
 
 fn data(bounds: &mut Bounds, hyper: &Hyper) {

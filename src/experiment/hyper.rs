@@ -14,6 +14,8 @@ use crate::methods::rloo::RlooSettings;
 use crate::methods::sft::SftSettings;
 use crate::methods::spin::SpinSettings;
 use crate::methods::training::Training;
+use crate::model::DecoderConfig;
+use crate::model::arch::{GptNeoXConfig, LlamaSettings, Sizes};
 use serde::{Deserialize, Serialize};
 
 /// The hyper-parameters of one method, after every override.
@@ -205,7 +207,7 @@ impl From<ExamSplit> for Split {
     }
 }
 
-/// A GPT-NeoX model, in the words of Hugging Face's `config.json`.
+/// A model, in the words of Hugging Face's `config.json`: GPT-NeoX unless `architecture` says otherwise.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelSettings {
@@ -226,14 +228,23 @@ pub struct ModelSettings {
     /// Width of the feed-forward layers.
     pub intermediate_size: usize,
     pub max_position_embeddings: usize,
-    /// Share of each head's dimensions that rotate with position.
-    pub rotary_pct: f64,
-    pub rotary_emb_base: f64,
-    pub layer_norm_eps: f64,
+    /// Share of each head's dimensions that rotate with position; of GPT-NeoX.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotary_pct: Option<f64>,
+    /// Of GPT-NeoX.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotary_emb_base: Option<f64>,
+    /// Of GPT-NeoX.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub layer_norm_eps: Option<f64>,
     /// Standard deviation of the initial weights.
     pub initializer_range: f64,
-    /// Whether attention and feed-forward read the same input (as in Pythia) or follow each other.
-    pub use_parallel_residual: bool,
+    /// Whether attention and feed-forward read the same input (as in Pythia) or follow each other; of GPT-NeoX.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub use_parallel_residual: Option<bool>,
+    /// The keys of a member of the Llama family.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub architecture: Option<LlamaSettings>,
     /// Whether the output head is the transposed embedding.
     pub tie_word_embeddings: bool,
     /// Independently pre-trained bases of this shape, of which a study's seed s starts from number s mod `bases`.
@@ -255,6 +266,32 @@ impl ModelSettings {
     /// The number of the base that seed `seed` of a study starts from.
     pub fn base_of(&self, seed: u64) -> u64 {
         seed % self.bases.max(1) as u64
+    }
+
+    /// Its configuration with an embedding of `vocab_size` rows. Keys of GPT-NeoX that are absent are those of Pythia.
+    pub fn config(&self, vocab_size: usize) -> DecoderConfig {
+        let sizes = Sizes {
+            vocab_size,
+            hidden_size: self.hidden_size,
+            layers: self.num_hidden_layers,
+            intermediate_size: self.intermediate_size,
+            heads: self.num_attention_heads,
+            key_heads: self.num_attention_heads,
+            head_size: self.hidden_size / self.num_attention_heads.max(1),
+            positions: self.max_position_embeddings,
+            tied: self.tie_word_embeddings,
+        };
+        match &self.architecture {
+            Some(settings) => settings.config(&sizes).into(),
+            None => {
+                let mut config = GptNeoXConfig::of_sizes(&sizes);
+                config.rotary_pct = self.rotary_pct.unwrap_or(config.rotary_pct);
+                config.rotary_emb_base = self.rotary_emb_base.unwrap_or(config.rotary_emb_base);
+                config.layer_norm_eps = self.layer_norm_eps.unwrap_or(config.layer_norm_eps);
+                config.use_parallel_residual = self.use_parallel_residual.unwrap_or(config.use_parallel_residual);
+                config.into()
+            }
+        }
     }
 
     /// The model alone, without how many there are and how long each is pre-trained.

@@ -171,11 +171,15 @@ impl<M: Trainable> Trainer<M> {
                 decoder.replay(&mut found, &mut gradients);
             }
         }
-        monitor.gradients(self.step, &|| names::tensors(model, "gradients", &gradients));
+        monitor.gradients(self.step, &|| names::tensors(model, model.naming(), "gradients", &gradients));
         let (loss, gradient_norm) = loss_and_norm(losses, &gradients, model)?;
         finite(loss, what, self.step + 1)?;
         if !gradient_norm.is_finite() {
-            return Err(diverged(&names::tensors(model, "gradients", &gradients), gradient_norm, self.step + 1));
+            return Err(diverged(
+                &names::tensors(model, model.naming(), "gradients", &gradients),
+                gradient_norm,
+                self.step + 1,
+            ));
         }
         let limit = self.settings.clip_norm;
         if limit > 0.0 && f64::from(gradient_norm) > limit {
@@ -202,26 +206,24 @@ fn fresh_optimiser(settings: &OptimiserSettings) -> ModuleOptimizer {
 
 /// The model with every parameter known by its path. Two networks of one kind have parameters of one name, and gradients
 /// and the optimiser's state, which outlives a process, are kept by this identity.
-fn identified<M: Module>(model: M) -> M {
-    #[derive(Default)]
-    struct Identify {
-        path: Vec<String>,
-    }
+fn identified<M: Trainable>(model: M) -> M {
+    struct Identify(names::Path);
     impl ModuleMapper for Identify {
         fn enter_module(&mut self, name: &str, _: &str) {
-            self.path.push(name.into());
+            self.0.enter(name);
         }
 
         fn exit_module(&mut self, _: &str, _: &str) {
-            self.path.pop();
+            self.0.exit();
         }
 
         fn map_float<const D: usize>(&mut self, mut parameter: Param<Tensor<D>>) -> Param<Tensor<D>> {
-            parameter.id = stable_id(&self.path.join("."));
+            parameter.id = stable_id(&self.0.joined());
             parameter
         }
     }
-    model.map(&mut Identify::default())
+    let path = names::Path::new(model.naming());
+    model.map(&mut Identify(path))
 }
 
 /// The parameters that are trained.

@@ -10,8 +10,8 @@ use crate::methods::optimise::{Monitor, OptimiserSettings, Trainer};
 use crate::methods::rollout::{Draw, check_tokens, padded, roll_out, rows_of};
 pub use crate::methods::rollout::{MissingEos, Objective, Rollout, Task, UpdateRecord};
 use crate::methods::training::{Trainable, Training};
+use crate::model::Decoder;
 use crate::model::checkpoint::Normalisation;
-use crate::model::gpt_neox::GptNeoX;
 use crate::model::weights::{host, parameter};
 use crate::model::{Batch, Computation, LanguageModel, Passes, RewardModel, Sequence};
 use crate::rng;
@@ -84,7 +84,7 @@ impl ActorCritic {
         settings: &PpoSettings,
         reward: Option<(RewardModel, Normalisation)>,
     ) -> Result<Self> {
-        let (d, device) = (policy.config().hidden_size, policy.device());
+        let (d, device) = (policy.config().hidden_size(), policy.device());
         let zero_head = || ValueHead {
             weight: parameter("value_head.weight", vec![0.0; d], [d, 1], &device),
             bias: parameter("value_head.bias", vec![0.0], [1], &device),
@@ -128,9 +128,9 @@ impl ActorCritic {
 }
 
 impl Trainable for ActorCritic {
-    fn decoders(&self) -> Vec<&GptNeoX> {
-        let critic = self.value_network.iter().map(|network| &network.gpt_neox);
-        std::iter::once(&self.policy.gpt_neox).chain(critic).collect()
+    fn decoders(&self) -> Vec<&Decoder> {
+        let critic = self.value_network.iter().map(|network| &network.decoder);
+        std::iter::once(&self.policy.decoder).chain(critic).collect()
     }
 
     fn prepared(self, how: &Computation, rng: &mut ChaCha8Rng) -> Self {

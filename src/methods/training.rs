@@ -1,9 +1,9 @@
 //! Switches of training that every method and every model take: what numbers it computes in, which weights it trains, and
 //! how much memory it takes. `docs/training.md` says what each costs.
 
-use crate::model::gpt_neox::GptNeoX;
-use crate::model::lora::LoraSettings;
-use crate::model::{Computation, LanguageModel, RewardModel};
+use crate::model::arch::Naming;
+use crate::model::nn::lora::LoraSettings;
+use crate::model::{Computation, Decoder, LanguageModel, RewardModel};
 use burn::module::Module;
 use burn::tensor::FloatDType;
 use rand_chacha::ChaCha8Rng;
@@ -81,8 +81,14 @@ impl Training {
 
 /// A model that a [`Trainer`](super::optimise::Trainer) can train.
 pub trait Trainable: Module {
-    /// All decoders in it.
-    fn decoders(&self) -> Vec<&GptNeoX>;
+    /// All decoders in it, the first that of the model that is kept.
+    fn decoders(&self) -> Vec<&Decoder>;
+
+    /// Names of its tensors.
+    fn naming(&self) -> &'static Naming {
+        self.decoders()[0].config.naming()
+    }
+
     /// Ready to be trained as `how` says; `rng` draws what is new in it.
     fn prepared(self, how: &Computation, rng: &mut ChaCha8Rng) -> Self;
     /// The inverse of [`prepared`](Self::prepared), as it will be saved.
@@ -90,8 +96,8 @@ pub trait Trainable: Module {
 }
 
 impl Trainable for LanguageModel {
-    fn decoders(&self) -> Vec<&GptNeoX> {
-        vec![&self.gpt_neox]
+    fn decoders(&self) -> Vec<&Decoder> {
+        vec![&self.decoder]
     }
 
     fn prepared(self, how: &Computation, rng: &mut ChaCha8Rng) -> Self {
@@ -104,8 +110,8 @@ impl Trainable for LanguageModel {
 }
 
 impl Trainable for RewardModel {
-    fn decoders(&self) -> Vec<&GptNeoX> {
-        vec![&self.gpt_neox]
+    fn decoders(&self) -> Vec<&Decoder> {
+        vec![&self.decoder]
     }
 
     fn prepared(self, how: &Computation, rng: &mut ChaCha8Rng) -> Self {

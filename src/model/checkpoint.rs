@@ -5,12 +5,13 @@ mod adapter;
 mod config;
 mod convert;
 mod inspect;
+pub(in crate::model) mod keys;
 
 pub use convert::{Conversion, FILES_BESIDE};
 pub use inspect::Inspection;
 
+use crate::model::arch::DecoderConfig;
 use crate::model::contents;
-use crate::model::gpt_neox::GptNeoXConfig;
 use crate::model::heads::{LanguageModel, RewardModel};
 use crate::model::layout::{self, Beside, Head};
 use crate::model::tokenizer::{Ends, ModelTokenizer, TOKENIZER, TOKENIZER_FILES};
@@ -114,7 +115,7 @@ impl Checkpoint {
         &self.folder
     }
 
-    pub fn config(&self) -> Result<GptNeoXConfig> {
+    pub fn config(&self) -> Result<DecoderConfig> {
         let path = self.folder.join(CONFIG);
         config::parse(config::read(&path)?.keys, &path)
     }
@@ -125,7 +126,7 @@ impl Checkpoint {
     /// None, one that is damaged or draws at random, or one with more tokens than the embedding has rows.
     pub fn tokenizer(&self) -> Result<ModelTokenizer> {
         let tokenizer = ModelTokenizer::open(&self.folder)?;
-        tokenizer.check_fits(self.config()?.vocab_size)?;
+        tokenizer.check_fits(self.config()?.vocab_size())?;
         Ok(tokenizer)
     }
 
@@ -136,7 +137,7 @@ impl Checkpoint {
 
     /// The tokens that end a text, by the rule of [`Ends::of_folder`].
     pub fn ends(&self, tokenizer: Option<&ModelTokenizer>) -> Result<Ends> {
-        Ends::of_folder(&self.folder, tokenizer, self.config()?.vocab_size)
+        Ends::of_folder(&self.folder, tokenizer, self.config()?.vocab_size())
     }
 
     pub fn language_model(&self, device: &Device) -> Result<LanguageModel> {
@@ -165,7 +166,7 @@ impl Checkpoint {
     }
 
     /// The tensors of a model with this head, under the names of [`layout::tensors`].
-    fn weights_of(&self, head: Head, config: &GptNeoXConfig) -> Result<(Weights, Beside)> {
+    fn weights_of(&self, head: Head, config: &DecoderConfig) -> Result<(Weights, Beside)> {
         let mut weights = Weights::open(&self.folder)?;
         let beside = layout::normalise(&mut weights, config)?;
         weights.check_types()?;

@@ -169,12 +169,12 @@ impl fmt::Display for Foreign {
 ///
 /// # Errors
 /// A file that cannot be read, holds something else, or is not JSON.
-pub(super) fn json(path: &Path) -> Result<Value> {
+pub(crate) fn json(path: &Path) -> Result<Value> {
     parse(&read(path)?, &path.display().to_string())
 }
 
 /// The bytes of the file `path`.
-pub(super) fn read(path: &Path) -> Result<Vec<u8>> {
+pub(crate) fn read(path: &Path) -> Result<Vec<u8>> {
     let failed = || format!("cannot read {}", path.display());
     if !fs::metadata(path).context(failed)?.is_file() {
         return Err(Error::files(format!("{} is a folder or a device, not a file", path.display()))

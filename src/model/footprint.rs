@@ -1,8 +1,9 @@
 //! How much memory and arithmetic a model takes, reckoned from its shape alone: what `touchstone plan` prints before a run,
-//! and what micro-batches are derived from. Counts follow the operations of `gpt_neox.rs` and `device/fused`; docs/memory.md
+//! and what micro-batches are derived from. Counts follow the layers of `arch` and the operations of `device/fused`; docs/memory.md
 //! compares them with measured peaks.
 
-use crate::model::GptNeoXConfig;
+use crate::model::DecoderConfig;
+use crate::model::arch::{Kept, Part, Sizes};
 
 /// Which operations compute, since they keep different things for the backward pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,35 +57,42 @@ const UPDATE_COPIES: f64 = 2.5;
 /// gradient of a weight.
 const BACKWARD_COPIES: f64 = 3.0;
 
-impl GptNeoXConfig {
+impl DecoderConfig {
     /// Parameters with a head of `outputs` numbers (the vocabulary of a language model, 1 of a reward model).
     pub fn parameters(&self, outputs: usize) -> usize {
-        let tied = self.tie_word_embeddings && outputs == self.vocab_size;
-        self.backbone_parameters() + if tied { 0 } else { outputs * self.hidden_size }
+        let sizes = self.sizes();
+        let tied = sizes.tied && outputs == sizes.vocab_size;
+        self.backbone_parameters() + if tied { 0 } else { outputs * sizes.hidden_size }
     }
 
-    /// Parameters of the adapters of rank `rank` beside the four linears of every layer.
+    /// Parameters of the adapters of rank `rank` beside the linear maps of every layer.
     pub fn lora_parameters(&self, rank: usize) -> usize {
-        let (d, inner) = (self.hidden_size, self.intermediate_size);
-        self.num_hidden_layers * rank * ((d + 3 * d) + (d + d) + 2 * (d + inner))
+        let widths: usize = self.parts().iter().filter_map(Part::widths).map(|[from, to]| from + to).sum();
+        self.sizes().layers * rank * widths
     }
 
     /// Parameters that matrix products use, per layer.
     fn layer_matrix(&self) -> f64 {
-        (self.hidden_size * (4 * self.hidden_size + 2 * self.intermediate_size)) as f64
+        self.parts().iter().filter_map(Part::widths).map(|[from, to]| from * to).sum::<usize>() as f64
+    }
+
+    /// The widest result of a layer's linear maps.
+    fn widest(&self) -> usize {
+        self.parts().iter().filter_map(Part::widths).map(|[_, to]| to).max().unwrap_or(0)
     }
 }
 
 /// Floating-point operations of one forward pass: two for every parameter of a product, and attention's products over the
-/// columns that a token sees.
-pub fn forward_flops(config: &GptNeoXConfig, load: &Load) -> f64 {
-    let (d, layers) = (config.hidden_size as f64, config.num_hidden_layers as f64);
-    let per_token = layers * (2.0 * config.layer_matrix() + 2.0 * d * load.width);
+/// columns that a token sees; a window is not counted off.
+pub fn forward_flops(config: &DecoderConfig, load: &Load) -> f64 {
+    let sizes = config.sizes();
+    let (d, layers) = (sizes.hidden_size as f64, sizes.layers as f64);
+    let per_token = layers * (2.0 * config.layer_matrix() + 2.0 * sizes.query_width() as f64 * load.width);
     load.rows * (load.width * per_token + 2.0 * load.read * d * load.outputs)
 }
 
 /// Forward and backward; with checkpointing the forward pass is done twice.
-pub fn training_flops(config: &GptNeoXConfig, load: &Load, computation: &Computation) -> f64 {
+pub fn training_flops(config: &DecoderConfig, load: &Load, computation: &Computation) -> f64 {
     forward_flops(config, load) * backward_factor(computation.gradient_checkpointing)
 }
 
@@ -113,39 +121,40 @@ impl std::ops::Add for TrainingState {
     }
 }
 
-/// `outputs` as in [`GptNeoXConfig::parameters`]. Master weights, gradients and moments are f32; a frozen base under
+/// `outputs` as in [`DecoderConfig::parameters`]. Master weights, gradients and moments are f32; a frozen base under
 /// adapters is held in the computation's own type.
-pub fn training_state(config: &GptNeoXConfig, outputs: usize, computation: &Computation) -> TrainingState {
+pub fn training_state(config: &DecoderConfig, outputs: usize, computation: &Computation) -> TrainingState {
     let all = config.parameters(outputs) as f64;
     if computation.lora_rank == 0 {
         return TrainingState { weights: F32 * all, gradients: F32 * all, moments: 2.0 * F32 * all };
     }
     // A scalar head is trained as a whole, a vocabulary's is frozen.
-    let head = if outputs == config.vocab_size { 0.0 } else { (outputs * config.hidden_size) as f64 };
+    let head = if outputs == config.vocab_size() { 0.0 } else { (outputs * config.hidden_size()) as f64 };
     let trained = config.lora_parameters(computation.lora_rank) as f64 + head;
     let weights = computation.bytes * (all - head) + F32 * trained;
     TrainingState { weights, gradients: F32 * trained, moments: 2.0 * F32 * trained }
 }
 
 /// Bytes of the optimiser's own values while it updates the largest parameter that is trained.
-pub fn update_transient(config: &GptNeoXConfig, computation: &Computation) -> f64 {
-    let widest = config.intermediate_size.max(3 * config.hidden_size);
+pub fn update_transient(config: &DecoderConfig, computation: &Computation) -> f64 {
+    let widest = config.widest();
     let largest = match computation.lora_rank {
-        0 => config.hidden_size * config.vocab_size.max(widest),
+        0 => config.hidden_size() * config.vocab_size().max(widest),
         rank => rank * widest,
     };
     UPDATE_COPIES * F32 * largest as f64
 }
 
 /// Bytes of a model that is only read.
-pub fn frozen(config: &GptNeoXConfig, outputs: usize, bytes: f64) -> f64 {
+pub fn frozen(config: &DecoderConfig, outputs: usize, bytes: f64) -> f64 {
     bytes * config.parameters(outputs) as f64
 }
 
 /// Bytes that a forward pass keeps for its gradients, and what the widest moment of the backward pass adds. `fused`: whether
 /// the device has the operations of `device/fused`.
-pub fn training_activations(config: &GptNeoXConfig, load: &Load, computation: &Computation, fused: bool) -> f64 {
-    let (d, layers) = (config.hidden_size as f64, config.num_hidden_layers as f64);
+pub fn training_activations(config: &DecoderConfig, load: &Load, computation: &Computation, fused: bool) -> f64 {
+    let Sizes { hidden_size, layers, vocab_size, .. } = config.sizes();
+    let (d, layers) = (hidden_size as f64, layers as f64);
     let tokens = load.rows * load.width;
     let layer = tokens * kept_per_token(config, load, computation, fused);
     // Outputs and their gradient, which the fused operation writes over them; the gradient of the head's weight, if it has one.
@@ -153,62 +162,63 @@ pub fn training_activations(config: &GptNeoXConfig, load: &Load, computation: &C
     let frozen = computation.lora_rank > 0 && load.outputs > 1.0;
     let weight = if frozen { 0.0 } else { d * load.outputs };
     let head = F32 * (load.rows * load.read * (2.0 * d + copies * load.outputs) + weight);
-    let widest = tokens * F32 * (config.intermediate_size.max(3 * config.hidden_size) as f64) * BACKWARD_COPIES;
+    let widest = tokens * F32 * config.widest() as f64 * BACKWARD_COPIES;
     let cast = cast_weights(config, computation);
     if computation.gradient_checkpointing {
         // Every layer's input, and the head or one layer with all that it keeps.
         return layers * tokens * d * computation.bytes + cast + head.max(layer + widest);
     }
     // The gradient of the embedding, which is as large as its table, comes when the head is done.
-    let embedding = if computation.lora_rank > 0 { 0.0 } else { F32 * d * config.vocab_size as f64 };
+    let embedding = if computation.lora_rank > 0 { 0.0 } else { F32 * d * vocab_size as f64 };
     // The memory of many small blocks is not given back before large ones are asked for.
     layers * layer + cast + widest + head.max(embedding)
 }
 
 /// bf16 copies of f32 master weights that a recorded forward pass holds.
-fn cast_weights(config: &GptNeoXConfig, computation: &Computation) -> f64 {
+fn cast_weights(config: &DecoderConfig, computation: &Computation) -> f64 {
     if computation.bytes == F32 {
         return 0.0;
     }
-    let layers = if computation.gradient_checkpointing { 1.0 } else { config.num_hidden_layers as f64 };
+    let layers = if computation.gradient_checkpointing { 1.0 } else { config.sizes().layers as f64 };
     computation.bytes * layers * config.layer_matrix()
 }
 
 /// Bytes kept per token and layer for the backward pass.
-fn kept_per_token(config: &GptNeoXConfig, load: &Load, computation: &Computation, fused: bool) -> f64 {
-    let (d, inner) = (config.hidden_size as f64, config.intermediate_size as f64);
-    let sequential = if config.use_parallel_residual { 0.0 } else { d };
-    // The residual stream; the inputs of the four linears; queries, keys and values.
-    let linears = d + sequential + (3.0 * d + inner) + 3.0 * d;
+fn kept_per_token(config: &DecoderConfig, load: &Load, computation: &Computation, fused: bool) -> f64 {
+    let Kept { inputs, projections, normed, activation } = config.kept();
+    let [inputs, projections, normed] = [inputs, projections, normed].map(|numbers| numbers as f64);
+    let [one, several] = activation.map(|numbers| numbers as f64);
     match Kernels::of(computation, fused) {
-        // The slopes of GELU beside them; attention computes its weights again.
-        Kernels::Fused => F32 * (linears + inner),
-        // Layer norms keep what they divide by and both factors; queries and keys once more, rotated; GELU's
-        // intermediate values; the weights of attention, exact and as they are multiplied, and their mask.
+        // Attention computes its weights again.
+        Kernels::Fused => F32 * (inputs + projections + one),
+        // Norms keep their divisor and both factors; queries, keys and values are kept once more, turned; the weights of
+        // attention are kept exact and as they are multiplied, and their mask.
         Kernels::Composed => {
-            let norms = 2.0 * F32 * 3.0 * d;
-            let gelu = computation.bytes * 3.0 * inner;
-            let scores = config.num_attention_heads as f64 * load.width * (F32 + computation.bytes + 1.0);
-            computation.bytes * (linears + 3.0 * d) + norms + gelu + scores
+            let scores = config.sizes().heads as f64 * load.width * (F32 + computation.bytes + 1.0);
+            let turned = projections;
+            computation.bytes * (inputs + projections + turned + several) + F32 * 3.0 * normed + scores
         }
     }
 }
 
 /// Bytes of the widest weight of a product once more: the fused operations copy it into the order in which they read it, and
 /// a processor multiplies bf16 as f32.
-fn packed(config: &GptNeoXConfig, load: &Load) -> f64 {
-    F32 * config.hidden_size as f64 * load.outputs.max(config.intermediate_size as f64)
+fn packed(config: &DecoderConfig, load: &Load) -> f64 {
+    let Sizes { hidden_size, intermediate_size, .. } = config.sizes();
+    F32 * hidden_size as f64 * load.outputs.max(intermediate_size as f64)
 }
 
 /// Bytes of the widest moment of a forward pass whose states are not kept.
-pub fn inference_activations(config: &GptNeoXConfig, load: &Load, computation: &Computation, fused: bool) -> f64 {
-    let (d, inner) = (config.hidden_size as f64, config.intermediate_size as f64);
+pub fn inference_activations(config: &DecoderConfig, load: &Load, computation: &Computation, fused: bool) -> f64 {
+    let (sizes, projections) = (config.sizes(), config.kept().projections as f64);
+    let (d, inner) = (sizes.hidden_size as f64, sizes.intermediate_size as f64);
     let tokens = load.rows * load.width;
     let layer = match Kernels::of(computation, fused) {
-        Kernels::Fused => F32 * tokens * (3.0 * d + 2.0 * inner),
+        Kernels::Fused => F32 * tokens * (projections + 2.0 * inner),
         Kernels::Composed => {
-            let scores = load.rows * config.num_attention_heads as f64 * load.width * load.width * (2.0 * F32 + 1.0);
-            tokens * (computation.bytes * (3.0 * d + 2.0 * inner)).max(computation.bytes * 8.0 * d + scores / tokens)
+            let scores = load.rows * sizes.heads as f64 * load.width * load.width * (2.0 * F32 + 1.0);
+            tokens
+                * (computation.bytes * (projections + 2.0 * inner)).max(computation.bytes * 8.0 * d + scores / tokens)
         }
     };
     let outputs = F32 * load.rows * load.read * load.outputs;
@@ -223,21 +233,34 @@ pub fn inference_activations(config: &GptNeoXConfig, load: &Load, computation: &
 }
 
 /// Bytes of the keys and values of `rows` responses with room for `width` tokens each.
-pub fn kv_cache(config: &GptNeoXConfig, rows: f64, width: f64, bytes: f64) -> f64 {
-    2.0 * config.num_hidden_layers as f64 * config.hidden_size as f64 * rows * width * bytes
+pub fn kv_cache(config: &DecoderConfig, rows: f64, width: f64, bytes: f64) -> f64 {
+    let sizes = config.sizes();
+    2.0 * sizes.layers as f64 * sizes.key_width() as f64 * rows * width * bytes
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::arch::GptNeoXConfig;
 
     /// Pythia-1B, as its config.json has it.
-    fn pythia_1b() -> GptNeoXConfig {
-        serde_json::from_value(serde_json::json!({
+    fn pythia_1b() -> DecoderConfig {
+        let config: GptNeoXConfig = serde_json::from_value(serde_json::json!({
             "vocab_size": 50304, "hidden_size": 2048, "num_hidden_layers": 16, "num_attention_heads": 8,
             "intermediate_size": 8192, "rotary_pct": 0.25, "max_position_embeddings": 2048
         }))
-        .unwrap()
+        .unwrap();
+        config.into()
+    }
+
+    /// Mistral-7B-v0.1, as its config.json has it.
+    fn mistral_7b() -> DecoderConfig {
+        let keys = serde_json::json!({
+            "model_type": "mistral", "vocab_size": 32000, "hidden_size": 4096, "num_hidden_layers": 32,
+            "num_attention_heads": 32, "num_key_value_heads": 8, "intermediate_size": 14336, "rms_norm_eps": 1e-5,
+            "rope_theta": 10000.0, "sliding_window": 4096, "max_position_embeddings": 32768
+        });
+        DecoderConfig::from_keys(keys.as_object().unwrap().clone(), "config.json").unwrap()
     }
 
     const F32_PLAIN: Computation = Computation { bytes: 4.0, gradient_checkpointing: false, lora_rank: 0 };
@@ -246,6 +269,14 @@ mod tests {
     fn parameters_are_the_published_ones() {
         // Published for EleutherAI/pythia-1b-deduped.
         assert_eq!(pythia_1b().parameters(50304), 1_011_781_632);
+        // Published for mistralai/Mistral-7B-v0.1.
+        assert_eq!(mistral_7b().parameters(32000), 7_241_732_096);
+    }
+
+    #[test]
+    fn grouped_heads_keep_a_quarter_of_the_keys() {
+        let config = mistral_7b();
+        assert_eq!(kv_cache(&config, 1.0, 1.0, 2.0), 2.0 * 32.0 * 8.0 * 128.0 * 2.0);
     }
 
     #[test]

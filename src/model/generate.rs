@@ -89,10 +89,10 @@ fn generate_batch(
         .map(|(row, stream)| Active { row, stream, prompt_length: prompts[row].len() })
         .collect();
 
-    let (states, mut kept) = model.gpt_neox.prefill(&batch, width + sampling.max_new_tokens);
+    let (states, mut kept) = model.decoder.prefill(&batch, width + sampling.max_new_tokens);
     let [_, d] = states.dims();
     let last = states.reshape([b, width, d]).slice([0..b, width - 1..width, 0..d]).reshape([b, d]);
-    let mut logits = model.logits(model.gpt_neox.normalise(last));
+    let mut logits = model.logits(model.decoder.normalise(last));
     // Rows still in the tensors, by index into `active`'s original order; ended rows stay until enough have ended.
     for step in 0..sampling.max_new_tokens {
         check(&logits, sampling.temperature, |row| {
@@ -127,8 +127,8 @@ fn generate_batch(
         let positions: Vec<u32> = active.iter().map(|entry| (entry.prompt_length + step) as u32).collect();
         let ids = integers(tokens.iter().map(|&t| t as i32), &device).reshape([active.len(), 1]);
         let mask = columns(&active, width, step + 1, &device);
-        let states = model.gpt_neox.step(ids, &positions, mask, &mut kept);
-        logits = model.logits(model.gpt_neox.normalise(states));
+        let states = model.decoder.step(ids, &positions, mask, &mut kept);
+        logits = model.logits(model.decoder.normalise(states));
     }
     Ok(responses)
 }

@@ -2,27 +2,28 @@
 
 use crate::Result;
 use crate::device::fused;
+use crate::model::arch::{DecoderConfig, Sizes};
 use crate::model::batch::Batch;
-use crate::model::gpt_neox::{Computation, GptNeoX, GptNeoXConfig, normal, random_backbone};
-use crate::model::layer::like;
+use crate::model::decoder::{Computation, Decoder, normal, random_backbone};
 use crate::model::names;
+use crate::model::nn::like;
 use crate::model::weights::{Weights, parameter, transposed};
 use burn::module::{Module, Param};
 use burn::tensor::{Device, FloatDType, Int, Tensor, TensorData};
 use rand::Rng;
 
-/// `GPTNeoXForCausalLM`.
+/// A decoder with next-token logits, as Hugging Face's `…ForCausalLM`.
 #[derive(Module, Debug)]
 pub struct LanguageModel {
-    pub gpt_neox: GptNeoX,
+    pub decoder: Decoder,
     /// `[hidden_size, vocab_size]`; none if tied to the embedding.
-    embed_out: Option<Param<Tensor<2>>>,
+    lm_head: Option<Param<Tensor<2>>>,
 }
 
-/// `GPTNeoXForSequenceClassification` with one label: a linear read-out at the last token of the response.
+/// A decoder with a scalar reward, as Hugging Face's `…ForSequenceClassification` with one label: a linear read-out at the last token of the response.
 #[derive(Module, Debug)]
 pub struct RewardModel {
-    pub gpt_neox: GptNeoX,
+    pub decoder: Decoder,
     /// `[hidden_size, 1]`
     score: Param<Tensor<2>>,
     /// The output h becomes `bound · tanh(h / bound)`; 0 leaves it unbounded.
@@ -31,74 +32,73 @@ pub struct RewardModel {
 }
 
 impl LanguageModel {
-    pub fn from_weights(weights: Weights, config: &GptNeoXConfig, device: &Device) -> Result<Self> {
+    pub fn from_weights(weights: Weights, config: &DecoderConfig, device: &Device) -> Result<Self> {
         Self::frozen(weights, config, FloatDType::F32, device)
     }
 
     /// As [`in_dtype`](Self::in_dtype) makes it, without holding all of it in f32 on the way.
-    pub fn frozen(mut weights: Weights, config: &GptNeoXConfig, dtype: FloatDType, device: &Device) -> Result<Self> {
-        let gpt_neox = GptNeoX::load(&mut weights, config, dtype, device)?;
-        let embed_out = if config.tie_word_embeddings {
-            None
-        } else {
-            let (v, d) = (config.vocab_size, config.hidden_size);
-            let matrix = transposed(&weights.take("embed_out.weight", &[v, d])?, v, d);
-            Some(parameter("embed_out.weight", matrix, [d, v], device).map(|head| head.cast(dtype)))
+    pub fn frozen(mut weights: Weights, config: &DecoderConfig, dtype: FloatDType, device: &Device) -> Result<Self> {
+        let decoder = Decoder::load(&mut weights, config, dtype, device)?;
+        let Sizes { vocab_size: v, hidden_size: d, tied, .. } = config.sizes();
+        let load_head = || {
+            let name = config.naming().lm_head();
+            let matrix = transposed(&weights.take(&name, &[v, d])?, v, d);
+            Ok(parameter(&name, matrix, [d, v], device).map(|head| head.cast(dtype)))
         };
+        let lm_head = (!tied).then(load_head).transpose()?;
         weights.finish()?;
-        Ok(Self { gpt_neox, embed_out })
+        Ok(Self { decoder, lm_head })
     }
 
     /// Named as in a checkpoint; adapters are merged.
     pub fn weights(&self) -> Weights {
-        names::weights(&self.valid().restored())
+        names::weights(&self.valid().restored(), self.config().naming())
     }
 
     /// Ready to be trained as `how` says; `rng` draws the adapters, beside which the output head is frozen too.
     pub fn prepared(self, how: &Computation, rng: &mut impl Rng) -> Self {
         let frozen = |head: Param<Tensor<2>>| head.map(|head| head.cast(how.dtype)).set_require_grad(false);
-        let embed_out = if how.lora.is_some() { self.embed_out.map(frozen) } else { self.embed_out };
-        Self { gpt_neox: self.gpt_neox.prepared(how, rng), embed_out }
+        let lm_head = if how.lora.is_some() { self.lm_head.map(frozen) } else { self.lm_head };
+        Self { decoder: self.decoder.prepared(how, rng), lm_head }
     }
 
     /// The inverse of [`prepared`](Self::prepared): adapters merged into the weights, all of it f32.
     pub fn restored(self) -> Self {
         let whole = |head: Param<Tensor<2>>| head.map(|head| head.cast(FloatDType::F32)).set_require_grad(true);
-        Self { gpt_neox: self.gpt_neox.restored(), embed_out: self.embed_out.map(whole) }
+        Self { decoder: self.decoder.restored(), lm_head: self.lm_head.map(whole) }
     }
 
-    /// Weights held in another type, for a model that is not trained: see [`GptNeoX::in_dtype`].
+    /// Weights held in another type, for a model that is not trained: see [`Decoder::in_dtype`].
     pub fn in_dtype(self, dtype: FloatDType) -> Self {
-        let embed_out = self.embed_out.map(|head| head.map(|head| head.cast(dtype)));
-        Self { gpt_neox: self.gpt_neox.in_dtype(dtype), embed_out }
+        let lm_head = self.lm_head.map(|head| head.map(|head| head.cast(dtype)));
+        Self { decoder: self.decoder.in_dtype(dtype), lm_head }
     }
 
     /// Random weights; the head starts equal to the embedding, which makes copying easy to find.
-    pub fn random(config: &GptNeoXConfig, deviation: f64, rng: &mut impl Rng, device: &Device) -> Result<Self> {
+    pub fn random(config: &DecoderConfig, deviation: f64, rng: &mut impl Rng, device: &Device) -> Result<Self> {
         let mut weights = Weights::new("random initialisation");
         random_backbone(config, deviation, rng, &mut weights);
-        let shape = [config.vocab_size, config.hidden_size];
-        let embedding = weights.take("gpt_neox.embed_in.weight", &shape)?;
-        if !config.tie_word_embeddings {
-            weights.insert("embed_out.weight", &shape, embedding.clone());
+        let (naming, shape) = (config.naming(), [config.vocab_size(), config.hidden_size()]);
+        if !config.sizes().tied {
+            let embedding = weights.values(&naming.embedding())?.into_owned();
+            weights.insert(naming.lm_head(), &shape, embedding);
         }
-        weights.insert("gpt_neox.embed_in.weight", &shape, embedding);
         Self::from_weights(weights, config, device)
     }
 
-    pub fn config(&self) -> &GptNeoXConfig {
-        &self.gpt_neox.config
+    pub fn config(&self) -> &DecoderConfig {
+        &self.decoder.config
     }
 
     pub fn device(&self) -> Device {
-        self.gpt_neox.device()
+        self.decoder.device()
     }
 
     /// Next-token logits of normalised states `[n, d]`, in f32 → `[n, vocab_size]`.
     pub fn logits(&self, states: Tensor<2>) -> Tensor<2> {
-        let head = match &self.embed_out {
+        let head = match &self.lm_head {
             Some(head) => like(head, &states),
-            None => like(&self.gpt_neox.embed_in, &states).transpose(),
+            None => like(&self.decoder.embedding, &states).transpose(),
         };
         fused::linear(states, head, None).cast(FloatDType::F32)
     }
@@ -106,11 +106,11 @@ impl LanguageModel {
     /// Normalised states that predict each response token, `[b·response_width, d]`.
     pub fn response_states(&self, batch: &Batch) -> Tensor<2> {
         let (b, t, r) = (batch.rows(), batch.width(), batch.response_width);
-        let states = self.gpt_neox.forward(batch);
+        let states = self.decoder.forward(batch);
         let [_, d] = states.dims();
         let first = batch.prompt_width - 1;
         let predicting = states.reshape([b, t, d]).slice([0..b, first..first + r, 0..d]).reshape([b * r, d]);
-        self.gpt_neox.normalise(predicting)
+        self.decoder.normalise(predicting)
     }
 
     /// `log π(y_k | x, y_<k)` of every response token at `temperature`, `[b, response_width]`; 0 at padding.
@@ -129,58 +129,59 @@ impl LanguageModel {
 }
 
 impl RewardModel {
-    pub fn from_weights(weights: Weights, config: &GptNeoXConfig, bound: f32, device: &Device) -> Result<Self> {
+    pub fn from_weights(weights: Weights, config: &DecoderConfig, bound: f32, device: &Device) -> Result<Self> {
         Self::frozen(weights, config, bound, FloatDType::F32, device)
     }
 
     /// As [`in_dtype`](Self::in_dtype) makes it, without holding all of it in f32 on the way.
     pub fn frozen(
         mut weights: Weights,
-        config: &GptNeoXConfig,
+        config: &DecoderConfig,
         bound: f32,
         dtype: FloatDType,
         device: &Device,
     ) -> Result<Self> {
-        let gpt_neox = GptNeoX::load(&mut weights, config, dtype, device)?;
-        let score = weights.take("score.weight", &[1, config.hidden_size])?;
+        let decoder = Decoder::load(&mut weights, config, dtype, device)?;
+        let d = config.hidden_size();
+        let score = weights.take("score.weight", &[1, d])?;
         weights.finish()?;
-        Ok(Self { gpt_neox, score: parameter("score.weight", score, [config.hidden_size, 1], device), bound })
+        Ok(Self { decoder, score: parameter("score.weight", score, [d, 1], device), bound })
     }
 
     /// Named as in a checkpoint; adapters are merged.
     pub fn weights(&self) -> Weights {
-        names::weights(&self.valid().restored())
+        names::weights(&self.valid().restored(), self.config().naming())
     }
 
     /// A fresh head, N(0, 1/(d+1)), on the decoder of `policy` (Huang et al. 2024).
     pub fn on(policy: &LanguageModel, bound: f32, rng: &mut impl Rng) -> Self {
-        let d = policy.config().hidden_size;
+        let d = policy.config().hidden_size();
         let score = normal(rng, d, (1.0 / (d as f64 + 1.0)).sqrt());
         let score = parameter("score.weight", score, [d, 1], &policy.device());
-        Self { gpt_neox: policy.gpt_neox.clone(), score, bound }
+        Self { decoder: policy.decoder.clone(), score, bound }
     }
 
     /// Ready to be trained as `how` says; `rng` draws the adapters, beside which the score is trained as a whole.
     pub fn prepared(self, how: &Computation, rng: &mut impl Rng) -> Self {
-        Self { gpt_neox: self.gpt_neox.prepared(how, rng), ..self }
+        Self { decoder: self.decoder.prepared(how, rng), ..self }
     }
 
     /// The inverse of [`prepared`](Self::prepared): adapters merged into the weights, all of it f32.
     pub fn restored(self) -> Self {
-        Self { gpt_neox: self.gpt_neox.restored(), ..self }
+        Self { decoder: self.decoder.restored(), ..self }
     }
 
-    /// Weights held in another type, for a model that is not trained: see [`GptNeoX::in_dtype`]. The score stays f32.
+    /// Weights held in another type, for a model that is not trained: see [`Decoder::in_dtype`]. The score stays f32.
     pub fn in_dtype(self, dtype: FloatDType) -> Self {
-        Self { gpt_neox: self.gpt_neox.in_dtype(dtype), ..self }
+        Self { decoder: self.decoder.in_dtype(dtype), ..self }
     }
 
-    pub fn config(&self) -> &GptNeoXConfig {
-        &self.gpt_neox.config
+    pub fn config(&self) -> &DecoderConfig {
+        &self.decoder.config
     }
 
     pub fn device(&self) -> Device {
-        self.gpt_neox.device()
+        self.decoder.device()
     }
 
     /// r(x, y), read at the last real token of every row, `[b]`.
@@ -203,18 +204,18 @@ impl RewardModel {
     fn scores_at(&self, slots: &[usize], batch: &Batch) -> Tensor<1> {
         let slots: Vec<i32> = slots.iter().map(|&slot| slot as i32).collect();
         let slots: Tensor<1, Int> = Tensor::from_data(TensorData::new(slots, [batch.rows()]), &self.device());
-        let states = self.gpt_neox.normalise(self.gpt_neox.forward(batch).select(0, slots));
+        let states = self.decoder.normalise(self.decoder.forward(batch).select(0, slots));
         self.bounded(self.read(states).reshape([batch.rows()]))
     }
 
     /// Values of the states that predict each response token, `[b, response_width]`: this network as a critic.
     pub fn values(&self, batch: &Batch) -> Tensor<2> {
         let (b, t, r) = (batch.rows(), batch.width(), batch.response_width);
-        let states = self.gpt_neox.forward(batch);
+        let states = self.decoder.forward(batch);
         let [_, d] = states.dims();
         let first = batch.prompt_width - 1;
         let states = states.reshape([b, t, d]).slice([0..b, first..first + r, 0..d]).reshape([b * r, d]);
-        self.read(self.gpt_neox.normalise(states)).reshape([b, r])
+        self.read(self.decoder.normalise(states)).reshape([b, r])
     }
 
     /// The linear read-out of normalised states `[n, d]`, in f32 → `[n, 1]`.
@@ -269,12 +270,12 @@ mod tests {
     /// A slot after the response, read by another way: as a step of generation whose own column is masked.
     fn slot_by_step(reward: &RewardModel, row: &Sequence, slots: usize) -> f32 {
         let (device, n) = (reward.device(), row.len());
-        let (_, mut kept) = reward.gpt_neox.prefill(&Batch::new([row], &device), n + 1);
+        let (_, mut kept) = reward.decoder.prefill(&Batch::new([row], &device), n + 1);
         let mask = [vec![true; n], vec![false]].concat();
         let mask = Tensor::from_data(TensorData::new(mask, [1, n + 1]), &device);
         let position = row.prompt.len() + slots - 1;
-        let state = reward.gpt_neox.step(Tensor::zeros([1, 1], &device), &[position as u32], mask, &mut kept);
-        host(reward.read(reward.gpt_neox.normalise(state)))[0]
+        let state = reward.decoder.step(Tensor::zeros([1, 1], &device), &[position as u32], mask, &mut kept);
+        host(reward.read(reward.decoder.normalise(state)))[0]
     }
 
     #[test]

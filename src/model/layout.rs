@@ -1,35 +1,26 @@
-//! What a published GPT-NeoX checkpoint holds: names and shapes of its tensors, and what else lies beside them. Building a
+//! Contents of a published checkpoint: names and shapes of its tensors, and tensors that may lie beside them. Building a
 //! model asks for the same tensors one by one; this list needs no model, so that a folder can be described or rewritten
 //! without one.
 
-use crate::model::gpt_neox::GptNeoXConfig;
+use crate::model::arch::{DecoderConfig, Naming, Sizes};
 use crate::model::weights::Weights;
 use crate::{Error, Result};
 use serde::Serialize;
 
-/// Buffers of each layer that old versions of transformers saved beside the weights: the causal mask, the value that it puts
-/// in place of hidden scores, and the rotary frequencies. They follow from config.json, and no version reads them. These and
-/// no other tensors are passed over.
-pub const UNUSED_BUFFERS: [&str; 3] = ["attention.bias", "attention.masked_bias", "attention.rotary_emb.inv_freq"];
-
-/// Begins the names of the decoder's tensors, unless it was saved alone.
-const PREFIX: &str = "gpt_neox.";
-const EMBEDDING: &str = "gpt_neox.embed_in.weight";
-const LM_HEAD: &str = "embed_out.weight";
 const SCORE: &str = "score.weight";
-/// As a `ScalarModel` calls them, a published reward model's class that is not of transformers.
+/// Parts of a `ScalarModel`, a published reward model's class that is not of transformers.
 const SCALAR_DECODER: &str = "lm_backbone.";
 const SCALAR_HEAD: &str = "scalar_head.weight";
 const SCALAR_BIAS: &str = "scalar_head.bias";
 
-/// Put before every name by what a model was wrapped in when it was saved: data-parallel training, `torch.compile`, FSDP, PEFT,
+/// Prefixes of every name of a model that was saved within a wrapper: data-parallel training, `torch.compile`, FSDP, PEFT,
 /// TRL, and modules that hold a model.
 const WRAPPERS: [&str; 6] =
     ["module.", "_orig_mod.", "_fsdp_wrapped_module.", "base_model.model.", "pretrained_model.", "model."];
 /// The same within names, where only a part of the model was wrapped.
 const INNER_WRAPPERS: [&str; 3] = ["._orig_mod.", "._fsdp_wrapped_module.", "._checkpoint_wrapped_module."];
 
-/// Parts of names that belong to something else than a GPT-NeoX model: what it is, and what to do.
+/// Parts of names that belong to no plain model, with the thing that they belong to and a remedy.
 const STRANGERS: [(&[&str], &str, &str); 3] = [
     (
         &["v_head.", "value_head."],
@@ -48,7 +39,7 @@ const STRANGERS: [(&[&str], &str, &str); 3] = [
     ),
 ];
 
-/// What reads the decoder's states.
+/// The reader of a decoder's states.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Head {
@@ -60,22 +51,13 @@ pub enum Head {
 
 impl Head {
     /// The head that `weights` have; a tied one needs no tensor.
-    pub fn of(weights: &Weights, config: &GptNeoXConfig) -> Self {
+    pub fn of(weights: &Weights, config: &DecoderConfig) -> Self {
         if weights.contains(SCORE) {
             Self::Reward
-        } else if weights.contains(LM_HEAD) || config.tie_word_embeddings {
+        } else if weights.contains(&config.naming().lm_head()) || config.sizes().tied {
             Self::LanguageModel
         } else {
             Self::None
-        }
-    }
-
-    /// Its class in transformers.
-    pub fn architecture(self) -> &'static str {
-        match self {
-            Self::LanguageModel => "GPTNeoXForCausalLM",
-            Self::Reward => "GPTNeoXForSequenceClassification",
-            Self::None => "GPTNeoXModel",
         }
     }
 
@@ -88,7 +70,7 @@ impl Head {
     }
 
     /// Errors unless `weights` have this head.
-    pub fn expect(self, weights: &Weights, config: &GptNeoXConfig) -> Result<()> {
+    pub fn expect(self, weights: &Weights, config: &DecoderConfig) -> Result<()> {
         let found = Self::of(weights, config);
         if found == self {
             return Ok(());
@@ -96,87 +78,86 @@ impl Head {
         let hint = match found {
             Self::LanguageModel => "load it as a language model (`--kind lm`)",
             Self::Reward => "load it as a reward model (`--kind reward`)",
-            Self::None => "take a checkpoint of GPTNeoXForCausalLM; a head is never made up",
+            Self::None => {
+                "take a checkpoint with a head, …ForCausalLM or …ForSequenceClassification; a head is never made up"
+            }
         };
         Err(Error::model(format!("{} holds a {}, not a {}", weights.origin(), found.name(), self.name())).hint(hint))
     }
 
     /// Its tensor and shape; none if it has none or is tied to the embedding.
-    fn tensor(self, config: &GptNeoXConfig) -> Option<(String, Vec<usize>)> {
+    fn tensor(self, config: &DecoderConfig) -> Option<(String, Vec<usize>)> {
+        let Sizes { vocab_size, hidden_size, tied, .. } = config.sizes();
         match self {
-            Self::LanguageModel if config.tie_word_embeddings => None,
-            Self::LanguageModel => Some((LM_HEAD.into(), vec![config.vocab_size, config.hidden_size])),
-            Self::Reward => Some((SCORE.into(), vec![1, config.hidden_size])),
+            Self::LanguageModel if tied => None,
+            Self::LanguageModel => Some((config.naming().lm_head(), vec![vocab_size, hidden_size])),
+            Self::Reward => Some((SCORE.into(), vec![1, hidden_size])),
             Self::None => None,
         }
     }
 
     /// Parameters beside the decoder's.
-    pub fn parameters(self, config: &GptNeoXConfig) -> usize {
+    pub fn parameters(self, config: &DecoderConfig) -> usize {
         self.tensor(config).map_or(0, |(_, shape)| shape.iter().product())
     }
 }
 
 /// Name and shape of every tensor, as stored: `[out, in]` for matrices.
-pub fn tensors(config: &GptNeoXConfig, head: Head) -> Vec<(String, Vec<usize>)> {
-    let (d, inner) = (config.hidden_size, config.intermediate_size);
-    let parts = [
-        ("input_layernorm", vec![d]),
-        ("attention.query_key_value", vec![3 * d, d]),
-        ("attention.dense", vec![d, d]),
-        ("post_attention_layernorm", vec![d]),
-        ("mlp.dense_h_to_4h", vec![inner, d]),
-        ("mlp.dense_4h_to_h", vec![d, inner]),
-    ];
-    let mut all = vec![(EMBEDDING.into(), vec![config.vocab_size, d])];
-    let mut weight_and_bias = |name: String, shape: &[usize]| {
-        all.push((format!("{name}.weight"), shape.to_vec()));
-        all.push((format!("{name}.bias"), vec![shape[0]]));
+pub fn tensors(config: &DecoderConfig, head: Head) -> Vec<(String, Vec<usize>)> {
+    let (Sizes { vocab_size, hidden_size: d, layers, .. }, naming) = (config.sizes(), config.naming());
+    let mut all = vec![(naming.embedding(), vec![vocab_size, d])];
+    let mut add = |name: String, weight: Vec<usize>, bias: bool| {
+        if bias {
+            all.push((format!("{name}.bias"), vec![weight[0]]));
+        }
+        all.push((format!("{name}.weight"), weight));
     };
-    for layer in 0..config.num_hidden_layers {
-        for (part, shape) in &parts {
-            weight_and_bias(format!("{PREFIX}layers.{layer}.{part}"), shape);
+    for layer in 0..layers {
+        for part in config.parts() {
+            add(naming.layer(layer, part.name), part.weight(), part.bias);
         }
     }
-    weight_and_bias(format!("{PREFIX}final_layer_norm"), &[d]);
+    add(naming.norm(), vec![d], config.final_norm().has_bias());
     all.extend(head.tensor(config));
     all
 }
 
-/// What tensors had that the names of [`tensors`] have no place for.
+/// Tensors that [`tensors`] has no place for.
 #[derive(Debug, Default, PartialEq)]
 pub struct Beside {
-    /// Names of the [`UNUSED_BUFFERS`] that were there.
+    /// Names of the buffers that no version of transformers reads.
     pub unused: Vec<String>,
     /// Added to every score by a head that has a bias.
     pub bias: f32,
 }
 
 /// Brings `weights` to the names of [`tensors`]: a decoder that was saved alone gets its prefix, a `ScalarModel`'s parts get
-/// their names in transformers, and a tied head that was stored too is dropped, as are the [`UNUSED_BUFFERS`].
+/// their names in transformers, and a tied head that was stored too is dropped, as are buffers that follow from config.json.
 ///
 /// # Errors
 /// A tied head that is not equal to the embedding: versions of transformers disagree on which of the two counts. Tensors of a
 /// value head, an adapter or quantised weights, and a prefix that only some names have.
-pub fn normalise(weights: &mut Weights, config: &GptNeoXConfig) -> Result<Beside> {
-    unwrap(weights)?;
+pub fn normalise(weights: &mut Weights, config: &DecoderConfig) -> Result<Beside> {
+    let naming = config.naming();
+    unwrap(weights, naming)?;
+    let prefix = format!("{}.", naming.decoder);
     let has = |weights: &Weights, prefix: &str| weights.list().any(|tensor| tensor.name.starts_with(prefix));
-    if !has(weights, PREFIX) {
+    if !has(weights, &prefix) {
         let scalar = has(weights, SCALAR_DECODER);
-        let is_decoder =
-            |name: &str| ["embed_in.", "layers.", "final_layer_norm."].iter().any(|part| name.starts_with(part));
+        let parts = [naming.embedding, "layers", naming.final_norm].map(|part| format!("{part}."));
+        let is_decoder = |name: &str| parts.iter().any(|part| name.starts_with(part));
         weights.rename(|name| match name.strip_prefix(SCALAR_DECODER) {
-            Some(rest) => format!("{PREFIX}{rest}"),
-            None if !scalar && is_decoder(name) => format!("{PREFIX}{name}"),
+            Some(rest) => format!("{prefix}{rest}"),
+            None if !scalar && is_decoder(name) => format!("{prefix}{name}"),
             None if scalar && name == SCALAR_HEAD => SCORE.into(),
             None => name.to_owned(),
         })?;
     }
-    if config.tie_word_embeddings {
-        weights.ignore_copy(LM_HEAD, EMBEDDING)?;
+    if config.sizes().tied {
+        weights.ignore_copy(&naming.lm_head(), &naming.embedding())?;
     }
-    let unused: Vec<String> = (0..config.num_hidden_layers)
-        .flat_map(|layer| UNUSED_BUFFERS.map(|buffer| format!("{PREFIX}layers.{layer}.{buffer}")))
+    let unused: Vec<String> = (0..config.sizes().layers)
+        .flat_map(|layer| naming.unused_buffers.iter().map(move |buffer| naming.layer(layer, buffer)))
         .filter(|name| weights.contains(name))
         .collect();
     unused.iter().for_each(|name| weights.ignore(name));
@@ -185,7 +166,7 @@ pub fn normalise(weights: &mut Weights, config: &GptNeoXConfig) -> Result<Beside
 }
 
 /// Takes the prefixes off that wrappers have put before names.
-fn unwrap(weights: &mut Weights) -> Result<()> {
+fn unwrap(weights: &mut Weights, naming: &Naming) -> Result<()> {
     let origin = weights.origin().to_owned();
     let stranger = |name: &str| {
         let kind = STRANGERS.iter().find(|(parts, ..)| parts.iter().any(|part| name.contains(part)));
@@ -194,8 +175,13 @@ fn unwrap(weights: &mut Weights) -> Result<()> {
     if let Some(error) = weights.list().find_map(|tensor| stranger(tensor.name)) {
         return Err(error);
     }
+    // Some architectures call their decoder what wrappers call a model; theirs is a wrapper only around another.
+    let own = format!("{}.", naming.decoder);
     let found = |weights: &Weights| {
-        WRAPPERS.into_iter().find(|prefix| weights.list().any(|tensor| tensor.name.starts_with(prefix)))
+        WRAPPERS.into_iter().find(|prefix| {
+            let inner = if own == **prefix { format!("{prefix}{own}") } else { (*prefix).to_owned() };
+            weights.list().any(|tensor| tensor.name.starts_with(&inner))
+        })
     };
     while let Some(prefix) = found(weights) {
         if let Some(bare) = weights.list().find(|tensor| !tensor.name.starts_with(prefix)) {
@@ -217,18 +203,20 @@ mod tests {
     use crate::model::{LanguageModel, RewardModel};
     use crate::rng::stream;
 
-    fn config(tied: bool) -> GptNeoXConfig {
+    fn config(model_type: &str, tied: bool) -> DecoderConfig {
         let keys = serde_json::json!({
-            "vocab_size": 11, "hidden_size": 6, "num_hidden_layers": 2, "num_attention_heads": 1,
-            "intermediate_size": 5, "tie_word_embeddings": tied,
+            "model_type": model_type, "vocab_size": 11, "hidden_size": 6, "num_hidden_layers": 2,
+            "num_attention_heads": 1, "num_key_value_heads": 1, "head_dim": 6, "intermediate_size": 5,
+            "tie_word_embeddings": tied,
         });
-        serde_json::from_value(keys).unwrap()
+        DecoderConfig::from_keys(keys.as_object().unwrap().clone(), "test").unwrap()
     }
 
     #[test]
     fn the_list_is_what_models_are_saved_as() {
-        for tied in [false, true] {
-            let config = config(tied);
+        let types = DecoderConfig::model_types();
+        for (model_type, tied) in types.into_iter().flat_map(|kind| [(kind, false), (kind, true)]) {
+            let config = config(model_type, tied);
             let device = device::select(device::DEFAULT).unwrap();
             let mut rng = stream(1, "test/model", &[]);
             let policy = LanguageModel::random(&config, 0.1, &mut rng, &device).unwrap();
@@ -238,7 +226,7 @@ mod tests {
                 let mut expected = tensors(&config, head);
                 expected.sort();
                 let found: Vec<_> = weights.list().map(|t| (t.name.to_owned(), t.shape.to_vec())).collect();
-                assert_eq!(found, expected, "{head:?}, tied: {tied}");
+                assert_eq!(found, expected, "{model_type}, {head:?}, tied: {tied}");
                 let parameters: usize = expected.iter().map(|(_, shape)| shape.iter().product::<usize>()).sum();
                 assert_eq!(parameters, config.backbone_parameters() + head.parameters(&config));
             }

@@ -1,18 +1,71 @@
-//! How parameters are called and laid out in Hugging Face checkpoints. Modules name their fields as checkpoints do, so that
-//! a parameter's path in its module is nearly its name.
+//! Names and layouts of parameters in Hugging Face checkpoints. Layers name their fields as checkpoints do; the decoder and
+//! its heads are named here as their architecture is.
 
+use crate::model::arch::Naming;
 use crate::model::weights::{Weights, host, transposed};
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::Tensor;
 
-const EMBEDDING: &str = "embed_in";
+/// Fields of [`Decoder`](crate::model::decoder::Decoder) and of the heads on it.
+const DECODER: &str = "decoder";
+const EMBEDDING: &str = "embedding";
+const NORM: &str = "norm";
+const LM_HEAD: &str = "lm_head";
 
-/// The values of every parameter of `module`.
-pub fn weights<M: Module>(module: &M) -> Weights {
-    tensors(module, "model in memory", &Values)
+/// The way to a parameter through the fields of modules, in the words of an architecture.
+#[derive(Clone, Debug)]
+pub struct Path {
+    naming: &'static Naming,
+    fields: Vec<String>,
 }
 
-/// What is read of each parameter.
+impl Path {
+    pub fn new(naming: &'static Naming) -> Self {
+        Self { naming, fields: Vec::new() }
+    }
+
+    /// Goes into the field `name` of a container.
+    pub fn enter(&mut self, name: &str) {
+        self.fields.push(name.to_owned());
+    }
+
+    pub fn exit(&mut self) {
+        self.fields.pop();
+    }
+
+    fn leaf(&self) -> &str {
+        self.fields.last().map(String::as_str).unwrap_or_default()
+    }
+
+    /// The fields joined by dots, those of the decoder and its heads under the names of the architecture. Variants of
+    /// enums are no part of it.
+    pub fn joined(&self) -> String {
+        let mut words: Vec<&str> = Vec::with_capacity(self.fields.len());
+        let mut parent = "";
+        for field in &self.fields {
+            // Variants begin with capitals, fields don't.
+            if field.starts_with(char::is_uppercase) {
+                continue;
+            }
+            words.push(match (parent, field.as_str()) {
+                (_, DECODER) => self.naming.decoder,
+                (DECODER, EMBEDDING) => self.naming.embedding,
+                (DECODER, NORM) => self.naming.final_norm,
+                (_, LM_HEAD) => self.naming.lm_head,
+                (_, field) => field,
+            });
+            parent = field;
+        }
+        words.join(".")
+    }
+}
+
+/// The values of every parameter of `module`.
+pub fn weights<M: Module>(module: &M, naming: &'static Naming) -> Weights {
+    tensors(module, naming, "model in memory", &Values)
+}
+
+/// A view of each parameter.
 pub trait Read {
     /// A tensor of the parameter's shape; a parameter without one is left out.
     fn read<const D: usize>(&self, parameter: &Param<Tensor<D>>) -> Option<Tensor<D>>;
@@ -26,40 +79,39 @@ impl Read for Values {
     }
 }
 
-/// What `read` finds for every parameter of `module`, named and laid out as in a checkpoint. Values come to the host when
-/// they are asked for.
-pub fn tensors<M: Module>(module: &M, origin: &str, read: &impl Read) -> Weights {
-    let mut visitor = Visitor { read, path: Vec::new(), found: Weights::new(origin) };
+/// The tensors that `read` finds for every parameter of `module`, named and laid out as in a checkpoint. Values come to the
+/// host when they are asked for.
+pub fn tensors<M: Module>(module: &M, naming: &'static Naming, origin: &str, read: &impl Read) -> Weights {
+    let mut visitor = Visitor { read, path: Path::new(naming), found: Weights::new(origin) };
     module.visit(&mut visitor);
     visitor.found
 }
 
 struct Visitor<'a, R> {
     read: &'a R,
-    path: Vec<String>,
+    path: Path,
     found: Weights,
 }
 
 impl<R: Read> ModuleVisitor for Visitor<'_, R> {
     fn enter_module(&mut self, name: &str, _: &str) {
-        self.path.push(name.into());
+        self.path.enter(name);
     }
 
     fn exit_module(&mut self, _: &str, _: &str) {
-        self.path.pop();
+        self.path.exit();
     }
 
     fn visit_float<const D: usize>(&mut self, parameter: &Param<Tensor<D>>) {
         let Some(tensor) = self.read.read(parameter) else { return };
-        let leaf = self.path.last().map(String::as_str).unwrap_or_default();
-        let mut name = self.path.join(".");
-        if !matches!(leaf, "weight" | "bias") {
+        let mut name = self.path.joined();
+        if !matches!(self.path.leaf(), "weight" | "bias") {
             name.push_str(".weight");
         }
         // Matrices are `[in, out]` in memory and `[out, in]` on disk; the embedding is a table, `[vocab_size, hidden_size]`
         // in both.
         match tensor.dims().as_slice() {
-            &[from, to] if leaf != EMBEDDING => {
+            &[from, to] if self.path.leaf() != EMBEDDING => {
                 self.found.insert_computed(name, &[to, from], move || Ok(transposed(&host(tensor.clone())?, from, to)));
             }
             shape => {

@@ -2,7 +2,7 @@
 //! at the lengths that texts really have. Padding is not counted.
 
 use super::footprint::{Load, backward_factor, forward_flops};
-use super::{GptNeoXConfig, Sequence};
+use super::{DecoderConfig, Sequence};
 use std::iter::Sum;
 use std::ops::Add;
 
@@ -16,26 +16,26 @@ pub struct Passes {
 impl Passes {
     /// A language model that reads `rows` once, its head the responses. Sampling the responses is the same work, since keys and
     /// values are kept.
-    pub fn likelihood<'a>(config: &GptNeoXConfig, rows: impl IntoIterator<Item = &'a Sequence>) -> Self {
-        rows.into_iter().map(|row| Self::of(config, row, row.response.len(), config.vocab_size)).sum()
+    pub fn likelihood<'a>(config: &DecoderConfig, rows: impl IntoIterator<Item = &'a Sequence>) -> Self {
+        rows.into_iter().map(|row| Self::of(config, row, row.response.len(), config.vocab_size())).sum()
     }
 
     /// A language model that reads `rows` once, its head every token.
-    pub fn whole_likelihood<'a>(config: &GptNeoXConfig, rows: impl IntoIterator<Item = &'a Sequence>) -> Self {
-        rows.into_iter().map(|row| Self::of(config, row, row.len(), config.vocab_size)).sum()
+    pub fn whole_likelihood<'a>(config: &DecoderConfig, rows: impl IntoIterator<Item = &'a Sequence>) -> Self {
+        rows.into_iter().map(|row| Self::of(config, row, row.len(), config.vocab_size())).sum()
     }
 
     /// A reward model that reads `rows` once.
-    pub fn score<'a>(config: &GptNeoXConfig, rows: impl IntoIterator<Item = &'a Sequence>) -> Self {
+    pub fn score<'a>(config: &DecoderConfig, rows: impl IntoIterator<Item = &'a Sequence>) -> Self {
         rows.into_iter().map(|row| Self::of(config, row, 1, 1)).sum()
     }
 
     /// A value network that reads `rows` once, its head the responses.
-    pub fn values<'a>(config: &GptNeoXConfig, rows: impl IntoIterator<Item = &'a Sequence>) -> Self {
+    pub fn values<'a>(config: &DecoderConfig, rows: impl IntoIterator<Item = &'a Sequence>) -> Self {
         rows.into_iter().map(|row| Self::of(config, row, row.response.len(), 1)).sum()
     }
 
-    fn of(config: &GptNeoXConfig, row: &Sequence, read: usize, outputs: usize) -> Self {
+    fn of(config: &DecoderConfig, row: &Sequence, read: usize, outputs: usize) -> Self {
         let load = Load { rows: 1.0, width: row.len() as f64, read: read as f64, outputs: outputs as f64 };
         Self { tokens: row.len(), flops: forward_flops(config, &load) }
     }
@@ -68,6 +68,7 @@ impl Sum for Passes {
 mod tests {
     use super::*;
     use crate::model::LanguageModel;
+    use crate::model::arch::Sizes;
 
     fn rows() -> [Sequence; 2] {
         [Sequence::new(vec![1; 7], vec![2; 3]), Sequence::new(vec![1; 2], vec![2; 9])]
@@ -78,17 +79,17 @@ mod tests {
     fn a_pass_costs_two_operations_per_parameter_and_token_attention_and_its_head() {
         let model = LanguageModel::tiny(1);
         let config = model.config();
-        let (d, inner) = (config.hidden_size, config.intermediate_size);
+        let Sizes { hidden_size: d, intermediate_size: inner, layers, .. } = config.sizes();
         let row = Sequence::new(vec![1; 7], vec![2; 3]);
         let linear = 2 * (3 * d * d + d * d + 2 * d * inner) * 10;
         // Scores and the sum of values over the columns that a token sees, which are half of all.
         let attention = 2 * d * 10 * 10;
-        let trunk = (config.num_hidden_layers * (linear + attention)) as f64;
+        let trunk = (layers * (linear + attention)) as f64;
         let found = Passes::likelihood(config, [&row]);
-        assert_eq!(found, Passes { tokens: 10, flops: trunk + (2 * 3 * d * config.vocab_size) as f64 });
+        assert_eq!(found, Passes { tokens: 10, flops: trunk + (2 * 3 * d * config.vocab_size()) as f64 });
         assert_eq!(Passes::score(config, [&row]).flops, trunk + (2 * d) as f64);
         assert_eq!(Passes::values(config, [&row]).flops, trunk + (2 * 3 * d) as f64);
-        assert_eq!(Passes::whole_likelihood(config, [&row]).flops, trunk + (2 * 10 * d * config.vocab_size) as f64);
+        assert_eq!(Passes::whole_likelihood(config, [&row]).flops, trunk + (2 * 10 * d * config.vocab_size()) as f64);
     }
 
     #[test]

@@ -3,10 +3,10 @@
 //! all layers to one layer's, for one more forward pass of time.
 //!
 //! The library's own checkpointing chooses among single operations and saves little, so this is done by whole layers: the
-//! decoder's output starts a new graph, and [`GptNeoX::replay`] carries the gradient on from there, layer by layer.
+//! decoder's output starts a new graph, and [`Decoder::replay`] carries the gradient on from there, layer by layer.
 
-use crate::model::gpt_neox::{GptNeoX, Tokens};
-use crate::model::layer::Attend;
+use crate::model::arch::{Attend, Tokens};
+use crate::model::decoder::Decoder;
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::{Gradients, Tensor};
@@ -28,7 +28,7 @@ struct Pass {
 
 impl Tape {
     /// The states that `decoder` computes from `tokens`, as the first node of a new graph, `[b·t, d]`.
-    pub(super) fn forward(&self, decoder: &GptNeoX, tokens: Tokens) -> Tensor<2> {
+    pub(super) fn forward(&self, decoder: &Decoder, tokens: Tokens) -> Tensor<2> {
         let (plain, seen) = (decoder.valid(), tokens.clone().inner());
         let mut inputs = Vec::with_capacity(plain.layers.len());
         let mut x = plain.embed(&seen);
@@ -46,7 +46,7 @@ impl Tape {
     }
 }
 
-impl GptNeoX {
+impl Decoder {
     /// Differentiates the checkpointed forward passes since the last call. `found` are the gradients of a loss of their
     /// outputs; those of the decoder's parameters are added to `total`.
     pub fn replay(&self, found: &mut Gradients, total: &mut GradientsParams) {
@@ -63,9 +63,9 @@ impl GptNeoX {
                     None => unreachable!("a layer's output is a function of its input"),
                 };
             }
-            if self.embed_in.is_require_grad() {
+            if self.embedding.is_require_grad() {
                 let mut found = (self.embed(&tokens) * gradient).sum().backward();
-                add_gradients(&self.embed_in, &mut found, total);
+                add_gradients(&self.embedding, &mut found, total);
             }
         }
     }

@@ -12,7 +12,7 @@ use crate::methods::sft::SftSettings;
 use crate::methods::training::Training;
 use crate::model::checkpoint::{Checkpoint, FILES_BESIDE};
 use crate::model::weights::StoredAs;
-use crate::model::{GptNeoXConfig, LanguageModel, Sequence, TokenIds};
+use crate::model::{DecoderConfig, LanguageModel, Sequence, TokenIds};
 use crate::pipeline::StageContext;
 use crate::rng::stream;
 use crate::{Context, Error, Result};
@@ -36,7 +36,7 @@ pub struct PretrainStage {
 
 impl PretrainStage {
     /// Pre-training of a model of this shape is supervised fine-tuning on so many texts, each seen once.
-    pub fn work(&self, config: &GptNeoXConfig) -> Work {
+    pub fn work(&self, config: &DecoderConfig) -> Work {
         let PretrainSettings { steps, batch_size, prompt_weight, ref optimiser, .. } = self.pretrain;
         let settings = SftSettings { epochs: 1, batch_size, prompt_weight, optimiser: optimiser.clone() };
         let texts = Texts { config, generation: &self.generation };
@@ -172,7 +172,7 @@ pub struct CheckpointStage {
     /// `hf:owner/name@revision`.
     pub source: String,
     /// What the experiment says of it.
-    pub shape: GptNeoXConfig,
+    pub shape: DecoderConfig,
 }
 
 impl CheckpointStage {
@@ -189,7 +189,7 @@ impl CheckpointStage {
             Error::model(format!("{name} has a checkpoint and no vocab_size"))
                 .hint("its config.json has it; a plan reckons with it before anything is downloaded")
         })?;
-        Ok(Self { source, shape: config(model, vocabulary) })
+        Ok(Self { source, shape: model.config(vocabulary) })
     }
 }
 
@@ -213,8 +213,7 @@ pub fn published(context: &StageContext) -> Result<()> {
     let folder = Source::parse(&stage.source)?.fetch(&MODEL_FILES, &FILES_BESIDE)?;
     let found = Checkpoint::open(&folder)?.config()?;
     // Which tokens begin and end a text is the tokenizer's to say.
-    let shape =
-        GptNeoXConfig { bos_token_id: found.bos_token_id, eos_token_id: found.eos_token_id.clone(), ..stage.shape };
+    let shape = stage.shape.with_ends(found.bos_token_id(), found.eos_token_id().cloned());
     if found != shape {
         return Err(Error::model(format!("{} is not the model that the experiment describes", stage.source)).hint(
             format!(
@@ -275,7 +274,7 @@ pub fn random(context: &StageContext) -> Result<()> {
     let source = folder.join("tokenizer.json");
     let codec = codec(&folder, &stage.generation)?;
     let config = config_for(&stage.model, &codec);
-    codec.check_fits(config.vocab_size)?;
+    codec.check_fits(config.vocab_size())?;
     let mut rng = stream(context.seed()?, "random/initial", &[]);
     let model = LanguageModel::random(&config, stage.model.initializer_range, &mut rng, &device(context)?)?;
     Checkpoint::save_language_model(context.out(), &model, &source, StoredAs::F32)
@@ -293,32 +292,12 @@ fn save_tokenizer(tokenizer: &Tokenizer, folder: &Path) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// The shape of `model` with an embedding of `vocab_size` rows.
-pub fn config(model: &ModelSettings, vocab_size: usize) -> GptNeoXConfig {
-    GptNeoXConfig {
-        vocab_size,
-        hidden_size: model.hidden_size,
-        num_hidden_layers: model.num_hidden_layers,
-        num_attention_heads: model.num_attention_heads,
-        intermediate_size: model.intermediate_size,
-        hidden_act: "gelu".into(),
-        rotary_pct: model.rotary_pct,
-        rotary_emb_base: model.rotary_emb_base,
-        max_position_embeddings: model.max_position_embeddings,
-        layer_norm_eps: model.layer_norm_eps,
-        use_parallel_residual: model.use_parallel_residual,
-        tie_word_embeddings: model.tie_word_embeddings,
-        bos_token_id: None,
-        eos_token_id: None,
-    }
-}
-
-fn config_for(model: &ModelSettings, codec: &Codec) -> GptNeoXConfig {
+fn config_for(model: &ModelSettings, codec: &Codec) -> DecoderConfig {
     let ends = match codec.ends().ids() {
         [one] => TokenIds::One(*one),
         several => TokenIds::Several(several.to_vec()),
     };
     let (bos_token_id, eos_token_id) = (Some(codec.eos), Some(ends));
     let vocab_size = model.vocab_size.unwrap_or(codec.vocabulary_size());
-    GptNeoXConfig { bos_token_id, eos_token_id, ..config(model, vocab_size) }
+    model.config(vocab_size).with_ends(bos_token_id, eos_token_id)
 }

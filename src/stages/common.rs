@@ -242,7 +242,7 @@ pub fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::GptNeoXConfig;
+    use crate::model::DecoderConfig;
     use crate::pipeline::{Graph, Place, StageSpec, Store, run_stage};
     use crate::rng::stream;
     use serde_json::json;
@@ -257,7 +257,7 @@ mod tests {
         let spec = StageSpec { kind: "test".into(), version: 1, settings, inputs, seed: Some(1) };
         let key = graph.add(spec, "sampling", 1.0).unwrap();
         store.plan(&graph).unwrap();
-        let config: GptNeoXConfig = serde_json::from_value(json!({
+        let config: DecoderConfig = serde_json::from_value(json!({
             "vocab_size": 20, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
             "intermediate_size": 32, "max_position_embeddings": 64,
         }))

@@ -1,4 +1,5 @@
-//! Models that transformers saved, and what it computed with them: `fixtures/gpt_neox/make.py` wrote both.
+//! Models that transformers saved, and the numbers that it computed with them: `fixtures/gpt_neox/make.py` and
+//! `fixtures/llama/make.py` wrote both.
 
 use super::{cpu, fixture, host};
 use serde::Deserialize;
@@ -7,8 +8,17 @@ use std::path::Path;
 use touchstone::model::checkpoint::Checkpoint;
 use touchstone::model::{Batch, LanguageModel, Sequence};
 
-/// The language models; `reward` is a reward model.
+/// The language models of GPT-NeoX; `reward` is a reward model.
 pub const MODELS: [&str; 7] = ["pythia", "sequential", "full_rotary", "sharded", "small_heads", "tied_bf16", "decoder"];
+/// The language models of the Llama family.
+pub const LLAMAS: [&str; 9] =
+    ["mistral", "mistral_heads", "llama2", "llama3", "llama_biases", "qwen2", "qwen2_window", "qwen3", "olmo2"];
+
+/// Every language model, as a folder of the fixtures.
+pub fn every_model() -> Vec<String> {
+    let neox = MODELS.iter().map(|name| format!("gpt_neox/{name}"));
+    neox.chain(LLAMAS.iter().map(|name| format!("llama/{name}"))).collect()
+}
 pub const TOLERANCE: f32 = 1e-4;
 
 #[derive(Clone, Deserialize)]
@@ -29,8 +39,9 @@ pub struct Row {
 }
 
 impl Golden {
+    /// Of a folder of the fixtures.
     pub fn of(model: &str) -> Self {
-        let path = fixture("gpt_neox").join(model).join("golden.json");
+        let path = fixture(model).join("golden.json");
         serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
     }
 

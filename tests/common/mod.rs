@@ -6,6 +6,7 @@ pub mod methods;
 
 use burn::tensor::{Device, Tensor};
 use rand::Rng;
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fs;
 use std::num::NonZeroUsize;
@@ -14,7 +15,7 @@ use std::process::{Command, Output, Stdio};
 use tempfile::TempDir;
 use touchstone::methods::optimise::{OptimiserSettings, Schedule};
 use touchstone::methods::training::Training;
-use touchstone::model::{GptNeoXConfig, LanguageModel, Sequence};
+use touchstone::model::{DecoderConfig, LanguageModel, Sequence};
 use touchstone::rng::stream;
 
 /// A file that comes with the tests.
@@ -160,12 +161,36 @@ pub fn cpu() -> Device {
     touchstone::device::select(named.map_or(touchstone::device::DEFAULT, |name| name.parse().unwrap())).unwrap()
 }
 
-pub fn small_config() -> GptNeoXConfig {
-    let keys = serde_json::json!({
-        "vocab_size": VOCABULARY, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2,
-        "intermediate_size": 32, "max_position_embeddings": 64, "eos_token_id": EOS,
+thread_local! {
+    static ARCHITECTURE: Cell<&'static str> = const { Cell::new("gpt_neox") };
+}
+
+/// Runs `test` once for GPT-NeoX and for members of the Llama family that differ in all that members differ in, with
+/// [`small_model`] of that architecture.
+pub fn on_every_architecture(test: impl Fn(&str)) {
+    for architecture in ["gpt_neox", "mistral", "qwen2", "qwen3", "olmo2"] {
+        ARCHITECTURE.set(architecture);
+        // Shown if the test fails.
+        println!("architecture {architecture}");
+        test(architecture);
+    }
+    ARCHITECTURE.set("gpt_neox");
+}
+
+pub fn small_config() -> DecoderConfig {
+    let architecture = ARCHITECTURE.get();
+    let mut keys = serde_json::json!({
+        "model_type": architecture, "vocab_size": VOCABULARY, "hidden_size": 16, "num_hidden_layers": 2,
+        "num_attention_heads": 2, "intermediate_size": 32, "max_position_embeddings": 64, "eos_token_id": EOS,
     });
-    serde_json::from_value(keys).unwrap()
+    if architecture != "gpt_neox" {
+        let grouped = serde_json::json!({
+            "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 6, "sliding_window": 5,
+            "use_sliding_window": true, "max_window_layers": 1, "rms_norm_eps": 1e-5,
+        });
+        keys.as_object_mut().unwrap().extend(grouped.as_object().unwrap().clone());
+    }
+    DecoderConfig::from_keys(keys.as_object().unwrap().clone(), "test").unwrap()
 }
 
 /// Random weights that are large enough for a sharp distribution.

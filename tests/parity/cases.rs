@@ -233,7 +233,7 @@ impl Case {
                 match settings.critic {
                     Critic::RewardCopy => second = Some(("critic", critic.weights())),
                     Critic::ZeroHead => {
-                        let d = policy.config().hidden_size;
+                        let d = policy.config().hidden_size();
                         start.insert("value_head.weight", &[1, d], vec![0.0; d]);
                         start.insert("value_head.bias", &[1], vec![0.0]);
                     }

@@ -2,13 +2,15 @@
 """Whether touchstone and transformers compute the same from the same folders, in both directions.
 
     python3 -m venv /tmp/venv && /tmp/venv/bin/pip install torch==2.9.0 transformers==4.57.6
-    PYTHON=/tmp/venv/bin/python just transformers                   # all of it: 20 random models, and trained ones
+    PYTHON=/tmp/venv/bin/python just transformers                   # all of it: 20 random models a family, and trained ones
     PYTHON=/tmp/venv/bin/python just transformers --random 200 --seed 7
+    PYTHON=/tmp/venv/bin/python just transformers --family mistral --family qwen2
     PYTHON=/tmp/venv/bin/python just transformers FOLDER ...        # opens model folders that touchstone saved
 
 A random model has a configuration and weights drawn from its number: sizes that divide nothing, any share of rotated
 dimensions, one or more layers, tied or not, either residual, with or without the buffers of old releases, in any number
-type, in one file or shards, under any spelling of the rotary keys, a language or a reward model. transformers saves it and
+type, in one file or shards, under any spelling of the rotary keys, a language or a reward model; in the Llama line also
+shared key heads, heads of any width, windows, scaled angles and biases where its family has them. transformers saves it and
 `touchstone score` computes with it; then `touchstone model convert` writes it in every number type and transformers opens
 that. Trained models are those that the smoke study leaves in its store: every policy and every reward model.
 
@@ -19,9 +21,11 @@ bytes are compared as both programs read them. Exits with 1 if anything differs 
 """
 
 import argparse
+import itertools
 import json
 import pathlib
 import random
+import runpy
 import subprocess
 import sys
 import tempfile
@@ -29,13 +33,15 @@ import tempfile
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
-from transformers import (AutoModelForCausalLM, AutoModelForSequenceClassification, GPTNeoXConfig, GPTNeoXForCausalLM,
-                          GPTNeoXForSequenceClassification)
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, GPTNeoXConfig
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.append(str(ROOT / "tests/fixtures/gpt_neox"))
 from make import padded_logits, randomise  # noqa: E402
 
+randomise_llama = runpy.run_path(str(ROOT / "tests/fixtures/llama/make.py"))["randomise"]
+
+FAMILIES = ["gpt_neox", "llama", "mistral", "qwen2", "qwen3", "olmo2"]
 TYPES = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
 
 
@@ -62,15 +68,18 @@ class Touchstone:
 
 def is_reward(folder: pathlib.Path) -> bool:
     [architecture] = json.loads((folder / "config.json").read_text())["architectures"]
-    return architecture == "GPTNeoXForSequenceClassification"
+    return architecture.endswith("ForSequenceClassification")
+
+
+def auto(reward: bool) -> type:
+    return AutoModelForSequenceClassification if reward else AutoModelForCausalLM
 
 
 @torch.no_grad()
 def difference(touchstone: Touchstone, folder: pathlib.Path, draw: random.Random, tokens: int,
                whole_vocabulary: bool) -> float:
     """The largest difference between what the two programs compute from `folder`."""
-    auto = AutoModelForSequenceClassification if is_reward(folder) else AutoModelForCausalLM
-    model = auto.from_pretrained(folder, dtype=torch.float32).eval()
+    model = auto(is_reward(folder)).from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
     config = model.config
     longest = min(config.max_position_embeddings, tokens)
     # Rows end as rewards are read: with a token that is not padding.
@@ -127,65 +136,124 @@ def random_config(draw: random.Random, reward: bool) -> GPTNeoXConfig:
         classifier_dropout=draw.choice([0.1, 0.5]), use_cache=draw.random() < 0.5, **head)
 
 
+def random_llama(draw: random.Random, family: str, reward: bool) -> transformers.PretrainedConfig:
+    key_heads, sharing = draw.choice([1, 2, 2, 3, 4]), draw.choice([1, 1, 2, 2, 3, 4])
+    head_size = draw.choice([2, 4, 6, 8, 12, 16, 32, 64])
+    heads = key_heads * sharing
+    hidden = heads * head_size
+    keys = {}
+    if family in ("llama", "mistral", "qwen3"):
+        # The others take their heads from the width.
+        keys["head_dim"] = head_size
+        hidden = draw.choice([hidden, heads * draw.choice([3, 4, 7, 10, 24])])
+    if family in ("llama", "qwen3", "olmo2"):
+        keys["attention_bias"] = draw.random() < 0.3
+    if family == "llama":
+        keys["mlp_bias"] = draw.random() < 0.3
+    positions, layers = draw.choice([16, 64, 100, 2048]), draw.choice([1, 1, 2, 3, 5])
+    if family in ("llama", "qwen2", "qwen3"):
+        llama3 = dict(rope_type="llama3", factor=draw.choice([2.0, 8.0, 32.0]), low_freq_factor=draw.choice([1.0, 0.5]),
+                      high_freq_factor=draw.choice([4.0, 2.0]),
+                      original_max_position_embeddings=positions // draw.choice([2, 4, 8]))
+        keys["rope_scaling"] = draw.choice([None, None, llama3, dict(rope_type="linear", factor=2.5)])
+    window = draw.choice([1, 2, 5, 16, 4096])
+    if family == "mistral":
+        keys["sliding_window"] = draw.choice([None, window])
+    if family.startswith("qwen"):
+        keys |= dict(use_sliding_window=draw.random() < 0.5, sliding_window=window,
+                     max_window_layers=draw.randint(0, layers))
+    vocabulary = draw.choice([37, 100, 257, 1000, 1001])
+    eos = draw.choice([0, 2, vocabulary - 1])
+    if reward:
+        keys |= dict(num_labels=1, pad_token_id=draw.choice([token for token in range(vocabulary) if token != eos]))
+    return AutoConfig.for_model(
+        family, vocab_size=vocabulary, hidden_size=hidden, num_hidden_layers=layers, num_attention_heads=heads,
+        num_key_value_heads=key_heads, intermediate_size=draw.choice([3 * hidden, draw.randint(1, 150)]),
+        rope_theta=draw.choice([10000.0, 100.0, 500000.0, 7.5, 1000000]), max_position_embeddings=positions,
+        rms_norm_eps=draw.choice([1e-5, 1e-6, 1e-3]), tie_word_embeddings=draw.random() < 0.4, bos_token_id=1,
+        eos_token_id=draw.choice([eos, [eos, 5]]), attention_dropout=draw.choice([0.0, 0.1]),
+        use_cache=draw.random() < 0.5, **keys)
+
+
 def save(model: transformers.PreTrainedModel, folder: pathlib.Path, draw: random.Random) -> str:
     """Saves as some published checkpoint is, and says how."""
     config = model.config
     said = [draw.choice(list(TYPES))]
     model.to(TYPES[said[0]])
-    decoder_alone = config.tie_word_embeddings and isinstance(model, GPTNeoXForCausalLM) and draw.random() < 0.4
+    neox, language = config.model_type == "gpt_neox", hasattr(model, "lm_head") or hasattr(model, "embed_out")
+    decoder_alone = config.tie_word_embeddings and language and draw.random() < 0.4
     shards = draw.random() < 0.4
-    saved = model.gpt_neox if decoder_alone else model
+    saved = model.base_model if decoder_alone else model
     saved.save_pretrained(folder, max_shard_size=f"{draw.randint(1, 60)}KB" if shards else "5GB")
     said += ["decoder alone"] * decoder_alone + ["shards"] * (folder / "model.safetensors.index.json").exists()
     weights = folder / "model.safetensors"
     if weights.exists() and not decoder_alone and draw.random() < 0.4:
         tensors = load_file(weights)
         for layer in range(config.num_hidden_layers):
-            attention = f"gpt_neox.layers.{layer}.attention"
-            tensors[f"{attention}.bias"] = torch.ones(1, 1, 8, 8, dtype=draw.choice([torch.bool, torch.uint8])).tril()
-            tensors[f"{attention}.masked_bias"] = torch.tensor(-1e9, dtype=draw.choice([torch.float32, torch.bfloat16]))
+            attention = f"gpt_neox.layers.{layer}.attention" if neox else f"model.layers.{layer}.self_attn"
+            if neox:
+                tensors[f"{attention}.bias"] = torch.ones(1, 1, 8, 8, dtype=draw.choice([torch.bool, torch.uint8])).tril()
+                tensors[f"{attention}.masked_bias"] = torch.tensor(-1e9, dtype=draw.choice([torch.float32, torch.bfloat16]))
             tensors[f"{attention}.rotary_emb.inv_freq"] = torch.rand(4)
         said.append("buffers")
-        if config.tie_word_embeddings and isinstance(model, GPTNeoXForCausalLM):
-            tensors["embed_out.weight"] = tensors["gpt_neox.embed_in.weight"].clone()
+        if config.tie_word_embeddings and language:
+            head, embedding = ("embed_out", "gpt_neox.embed_in") if neox else ("lm_head", "model.embed_tokens")
+            tensors[f"{head}.weight"] = tensors[f"{embedding}.weight"].clone()
             said.append("tied head stored")
         save_file(tensors, weights, metadata={"format": "pt"})
     path = folder / "config.json"
     keys = json.loads(path.read_text())
     if draw.random() < 0.4:
-        # Published before the newer names came.
-        keys = {key: value for key, value in keys.items()
-                if key not in ("partial_rotary_factor", "rope_theta", "rope_scaling", "attention_bias", "dtype")}
+        # Published before the newer names came; only GPT-NeoX has others for its base, and always has biases.
+        newer = ["partial_rotary_factor", "rope_theta", "rope_scaling", "attention_bias"] if neox else ["layer_types"]
+        keys = {key: value for key, value in keys.items() if key not in ("dtype", *newer)}
         keys["torch_dtype"] = {"f32": "float32", "f16": "float16", "bf16": "bfloat16"}[said[0]]
         said.append("old keys")
         path.write_text(json.dumps(keys))
     return ", ".join(said)
 
 
-def check_random(touchstone: Touchstone, number: int, tokens: int, work: pathlib.Path) -> tuple[float, float, str]:
+def check_random(touchstone: Touchstone, family: str, number: int, tokens: int,
+                 work: pathlib.Path) -> tuple[float, float, str]:
     draw = random.Random(number)
-    reward = draw.random() < 0.3
-    config = random_config(draw, reward)
+    # transformers 4 has no reward model of OLMo 2.
+    reward = draw.random() < 0.3 and family != "olmo2"
+    neox = family == "gpt_neox"
+    config = random_config(draw, reward) if neox else random_llama(draw, family, reward)
     torch.manual_seed(number)
-    model = (GPTNeoXForSequenceClassification if reward else GPTNeoXForCausalLM)(config).eval()
-    randomise(model, torch.Generator().manual_seed(number))
-    if config.tie_word_embeddings:
+    model = auto(reward).from_config(config).eval()
+    (randomise if neox else randomise_llama)(model, torch.Generator().manual_seed(number))
+    if neox and config.tie_word_embeddings:
         # As a head of its own would be: logits in the hundreds would lose to rounding what they are compared to.
         model.gpt_neox.embed_in.weight.data *= 1.5 / config.hidden_size**0.5
-    folder = work / f"random-{number}"
+    folder = work / f"{family}-{number}"
     how = save(model, folder, draw)
     touchstone.run("model", "info", folder)
     read = difference(touchstone, folder, draw, tokens, whole_vocabulary=not reward)
     written = 0.0
     for dtype in TYPES:
-        new = work / f"random-{number}-{dtype}"
+        new = work / f"{family}-{number}-{dtype}"
         limit = ["--max-shard-size", f"{draw.randint(1, 60)}KB"] if draw.random() < 0.5 else []
         touchstone.run("model", "convert", folder, new, "--dtype", dtype, *limit)
         written = max(written, difference(touchstone, new, draw, tokens, not reward and dtype == "f32"))
-    size = f"{config.num_hidden_layers}×{config.hidden_size} {config.num_attention_heads} heads rotary {config.rotary_pct:.2f}"
-    residual = "parallel" if config.use_parallel_residual else "sequential"
     tied = ", tied" if config.tie_word_embeddings else ""
-    return read, written, f"{'reward' if reward else 'lm'} {size} {residual}{tied}, vocabulary {config.vocab_size}; {how}"
+    kind = f"{family} {'reward' if reward else 'lm'} {config.num_hidden_layers}×{config.hidden_size}"
+    return read, written, f"{kind} {describe(config)}{tied}, vocabulary {config.vocab_size}; {how}"
+
+
+def describe(config: transformers.PretrainedConfig) -> str:
+    heads = config.num_attention_heads
+    if config.model_type == "gpt_neox":
+        residual = "parallel" if config.use_parallel_residual else "sequential"
+        return f"{heads} heads rotary {config.rotary_pct:.2f} {residual}"
+    said = lambda name: getattr(config, name, None)
+    scaling = f", {config.rope_scaling['rope_type']}" if said("rope_scaling") else ""
+    # Of Qwen, a window that is not used is not in its configuration.
+    first = said("max_window_layers") or 0
+    window = f", window {config.sliding_window} from layer {first}" if said("sliding_window") else ""
+    biases = ", biases" if said("attention_bias") or said("mlp_bias") else ""
+    size = said("head_dim") or config.hidden_size // heads
+    return f"{heads}/{config.num_key_value_heads} heads of {size}{scaling}{window}{biases}"
 
 
 def trained(touchstone: Touchstone, work: pathlib.Path) -> list[pathlib.Path]:
@@ -198,8 +266,9 @@ def trained(touchstone: Touchstone, work: pathlib.Path) -> list[pathlib.Path]:
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("folders", nargs="*", type=pathlib.Path, help="model folders to open; nothing else is done then")
-    options.add_argument("--random", type=int, default=20, metavar="N", help="random models (20)")
-    options.add_argument("--seed", type=int, default=1, help="number of the first random model (1)")
+    options.add_argument("--random", type=int, default=20, metavar="N", help="random models of each family (20)")
+    options.add_argument("--seed", type=int, default=1, help="number of the first random model of each (1)")
+    options.add_argument("--family", action="append", choices=FAMILIES, help="random models of this one; repeatable (all)")
     options.add_argument("--tokens", type=int, default=96, metavar="N", help="the longest row, where positions allow (96)")
     options.add_argument("--tolerance", type=float, default=1e-4)
     options.add_argument("--touchstone", type=pathlib.Path, default=ROOT / "target/release/touchstone", metavar="PROGRAM")
@@ -211,8 +280,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         work = pathlib.Path(name)
         touchstone = Touchstone(options.touchstone.resolve(), work)
-        for number in range(options.seed, options.seed + (0 if options.folders else options.random)):
-            read, written, what = check_random(touchstone, number, options.tokens, work)
+        numbers = range(options.seed, options.seed + (0 if options.folders else options.random))
+        for family, number in itertools.product(options.family or FAMILIES, numbers):
+            read, written, what = check_random(touchstone, family, number, options.tokens, work)
             worst["read"], worst["written"] = max(worst["read"], read), max(worst["written"], written)
             print(f"{number:6}  read {read:.1e}  written {written:.1e}  {what}", flush=True)
         for number, folder in enumerate(options.folders or trained(touchstone, work)):

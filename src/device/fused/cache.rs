@@ -1,17 +1,17 @@
 //! Keys and values of past slots, kept so that generating one token costs one slot's work. Inference only.
 
 use super::compose::{attend, heads_of, merge_heads};
-use super::flex::{self, Generation};
-use super::{Rotary, attention};
+use super::flex::{self, Generation, Slots};
+use super::{AttentionShape, Projections, Rotary, attention};
 use burn::backend::Dispatch;
-use burn::tensor::{Bool, Int, Tensor, s};
+use burn::tensor::{Bool, Int, Tensor, TensorData, s};
 
 /// The rotated keys and the values of every slot so far, in buffers with room to append.
 #[derive(Clone, Debug)]
 pub struct KvCache {
-    /// [b, heads, head_dim, capacity]: a dimension's values stand side by side, ready to be multiplied by a query's.
+    /// [b, key_heads, head_size, capacity]: a dimension's values stand side by side, ready to be multiplied by a query's.
     keys: Tensor<4>,
-    /// [b, heads, capacity, head_dim].
+    /// [b, key_heads, capacity, head_size].
     values: Tensor<4>,
     /// Slots in use.
     len: usize,
@@ -37,32 +37,36 @@ impl KvCache {
         self.keys.dims()[3]
     }
 
-    /// An empty cache for `heads` heads of slots like `qkv`'s.
-    fn empty(qkv: &Tensor<3>, heads: usize, capacity: usize) -> Self {
-        let [batch, _, width] = qkv.dims();
-        let (size, options) = (width / (3 * heads), (&qkv.device(), qkv.dtype()));
+    /// An empty cache for slots like those of `projections`.
+    fn empty(projections: &Projections, shape: &AttentionShape, capacity: usize) -> Self {
+        let like = projections.queries();
+        let ([batch, _, _], options) = (like.dims(), (&like.device(), like.dtype()));
+        let AttentionShape { key_heads, head_size, .. } = *shape;
         Self {
-            keys: Tensor::zeros([batch, heads, size, capacity], options),
-            values: Tensor::zeros([batch, heads, capacity, size], options),
+            keys: Tensor::zeros([batch, key_heads, head_size, capacity], options),
+            values: Tensor::zeros([batch, key_heads, capacity, head_size], options),
             len: 0,
         }
     }
 
-    /// Writes the keys and values of `qkv` [b, n, 3·d] behind the slots in use.
-    fn append(mut self, qkv: Tensor<3>, heads: usize, rotary: &Rotary) -> Self {
-        let end = self.len + qkv.dims()[1];
+    /// Writes the keys and values of `projections`, of `n` slots, behind the slots in use.
+    fn append(mut self, projections: Projections, shape: &AttentionShape, rotary: &Rotary) -> Self {
+        let [_, n, _] = projections.queries().dims();
+        let end = self.len + n;
         if end > self.capacity() {
             let capacity = end.max(2 * self.capacity());
             self.keys = grown(self.keys, 3, capacity);
             self.values = grown(self.values, 2, capacity);
         }
-        if flex::generates(&qkv) {
+        if flex::generates(&self.keys) {
             let (cos, sin) = (rotary.cos.clone().into_dispatch(), rotary.sin.clone().into_dispatch());
+            let [new_keys, new_values] = projections.keys_and_values().map(Tensor::into_dispatch);
             let (keys, values) = (self.keys.into_dispatch(), self.values.into_dispatch());
-            let (keys, values) = Dispatch::cache_append(qkv.into_dispatch(), cos, sin, keys, values, self.len);
+            let slots = Slots::of(&projections, shape, self.len);
+            let (keys, values) = Dispatch::cache_append(new_keys, new_values, cos, sin, keys, values, slots);
             return Self { keys: Tensor::from_dispatch(keys), values: Tensor::from_dispatch(values), len: end };
         }
-        let [_, keys, values] = heads_of(qkv, heads, rotary);
+        let [_, keys, values] = heads_of(projections, shape, rotary);
         let slots = self.len as i64..end as i64;
         Self {
             keys: self.keys.slice_assign(s![.., .., .., slots.clone()], keys.swap_dims(2, 3)),
@@ -80,41 +84,52 @@ fn grown(x: Tensor<4>, dim: usize, capacity: usize) -> Tensor<4> {
     Tensor::cat(vec![x, room], dim)
 }
 
+/// The columns of `key_mask` [b, len] that the last slot sees.
+fn seen(key_mask: Tensor<2, Bool>, window: Option<usize>) -> Tensor<2, Bool> {
+    let [rows, columns] = key_mask.dims();
+    let Some(window) = window.filter(|window| *window < columns) else { return key_mask };
+    let near: Vec<bool> = (0..columns).map(|column| column + window >= columns).collect();
+    let near = Tensor::<2, Bool>::from_data(TensorData::new(near, [1, columns]), &key_mask.device());
+    key_mask.bool_and(near.expand([rows, columns]))
+}
+
 /// [`attention`] over a prompt, and the cache to go on from, with room for `capacity` slots in all.
 pub fn prefill(
-    qkv: Tensor<3>,
-    heads: usize,
+    projections: Projections,
+    shape: &AttentionShape,
     rotary: &Rotary,
     key_mask: Tensor<2, Bool>,
     capacity: usize,
 ) -> (Tensor<3>, KvCache) {
-    let capacity = capacity.max(qkv.dims()[1]);
-    let cache = KvCache::empty(&qkv, heads, capacity).append(qkv.clone(), heads, rotary);
-    (attention(qkv, heads, rotary, key_mask), cache)
+    let [_, time, _] = projections.queries().dims();
+    let cache = KvCache::empty(&projections, shape, capacity.max(time)).append(projections.clone(), shape, rotary);
+    (attention(projections, shape, rotary, key_mask), cache)
 }
 
-/// One more slot: `qkv` [b, 1, 3·d] with its angles attends to the cache and itself -> [b, 1, d].
+/// One more slot: `projections` of it alone, with its angles, attend to the cache and itself -> [b, 1, heads · head_size].
 ///
 /// `key_mask` [b, len + 1] covers the cached slots and the new one. The cache grows in place unless it is shared.
 pub fn step(
-    qkv: Tensor<3>,
-    heads: usize,
+    projections: Projections,
+    shape: &AttentionShape,
     rotary: &Rotary,
     key_mask: Tensor<2, Bool>,
     cache: KvCache,
 ) -> (Tensor<3>, KvCache) {
     assert_eq!(key_mask.dims(), [cache.rows(), cache.len + 1], "step: the mask covers the cache and the new slot");
-    let cache = cache.append(qkv.clone(), heads, rotary);
+    let mask = seen(key_mask, shape.window);
+    let cache = cache.append(projections.clone(), shape, rotary);
     let (keys, values) = (cache.keys.clone(), cache.values.clone());
-    if flex::generates(&qkv) {
+    if flex::generates(&keys) {
         let (cos, sin) = (rotary.cos.clone().into_dispatch(), rotary.sin.clone().into_dispatch());
-        let (keys, values, mask) = (keys.into_dispatch(), values.into_dispatch(), key_mask.into_dispatch());
-        let out = Dispatch::cache_attend(qkv.into_dispatch(), cos, sin, mask, keys, values);
+        let slots = Slots::of(&projections, shape, cache.len);
+        let (queries, mask) = (projections.queries().into_dispatch(), mask.into_dispatch());
+        let out = Dispatch::cache_attend(queries, cos, sin, mask, keys.into_dispatch(), values.into_dispatch(), slots);
         return (Tensor::from_dispatch(out), cache);
     }
-    let [query, _, _] = heads_of(qkv, heads, rotary);
+    let [query, _, _] = heads_of(projections, shape, rotary);
     let keys = keys.narrow(3, 0, cache.len).swap_dims(2, 3);
-    let hidden = key_mask.bool_not().unsqueeze_dims::<4>(&[1, 1]);
+    let hidden = mask.bool_not().unsqueeze_dims::<4>(&[1, 1]);
     (merge_heads(attend(query, keys, values.narrow(2, 0, cache.len), hidden)), cache)
 }
 

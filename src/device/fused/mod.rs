@@ -9,7 +9,7 @@ pub mod compose;
 mod flex;
 
 pub use cache::{KvCache, prefill, select_rows, step};
-pub use compose::Rotary;
+pub use compose::{AttentionShape, Projections, Rotary, Rounding};
 
 use burn::backend::Dispatch;
 use burn::tensor::{Bool, Int, Tensor};
@@ -41,6 +41,17 @@ pub fn layer_norm(x: Tensor<2>, gamma: Tensor<1>, beta: Tensor<1>, epsilon: f64)
     Tensor::from_dispatch(Dispatch::fused_layer_norm(x, gamma, beta, epsilon as f32))
 }
 
+/// Root-mean-square normalisation (Zhang & Sennrich 2019) of each row of `x` [n, d] in f32, scaled by `gamma` [d]; the
+/// result is of the type of `x`, rounded to it as `rounding` says.
+pub fn rms_norm(x: Tensor<2>, gamma: Tensor<1>, epsilon: f64, rounding: Rounding) -> Tensor<2> {
+    if !flex::runs(&x) {
+        return compose::rms_norm(x, gamma, epsilon, rounding);
+    }
+    let [_, width] = x.dims();
+    assert_eq!(gamma.dims(), [width], "rms_norm: the scale must be as wide as x");
+    Tensor::from_dispatch(Dispatch::fused_rms_norm(x.into_dispatch(), gamma.into_dispatch(), epsilon as f32))
+}
+
 /// The exact Gaussian error linear unit, `x · Φ(x)` (Hendrycks & Gimpel 2016), to 4e-7 of max(1, |x|).
 pub fn gelu(x: Tensor<2>) -> Tensor<2> {
     if !flex::runs(&x) {
@@ -49,21 +60,44 @@ pub fn gelu(x: Tensor<2>) -> Tensor<2> {
     Tensor::from_dispatch(Dispatch::fused_gelu(x.into_dispatch()))
 }
 
-/// Causal self-attention of `qkv` [b, t, 3·d] over `heads` heads, softmax in f32 -> [b, t, d].
-///
-/// `qkv` is in GPT-NeoX order: for each head its query, key and value, `head_dim` wide each. `key_mask` [b, t] is true at
-/// real tokens; padding may stand on either side. Slot `i` sees slots `j <= i` that hold real tokens; a slot that sees
-/// none yields zeros. The angles are constants: no gradient reaches them.
-pub fn attention(qkv: Tensor<3>, heads: usize, rotary: &Rotary, key_mask: Tensor<2, Bool>) -> Tensor<3> {
-    if !flex::runs(&qkv) {
-        return compose::attention(qkv, heads, rotary, key_mask);
+/// The gated SiLU, `gate · σ(gate) · up` (Shazeer 2020, arXiv 2002.05202), value by value.
+pub fn silu_gate(gate: Tensor<2>, up: Tensor<2>) -> Tensor<2> {
+    if !flex::runs(&gate) {
+        return compose::silu_gate(gate, up);
     }
-    let [batch, time, _] = qkv.dims();
+    assert_eq!(gate.dims(), up.dims(), "silu_gate: one gate for every value");
+    Tensor::from_dispatch(Dispatch::fused_silu_gate(gate.into_dispatch(), up.into_dispatch()))
+}
+
+/// Causal self-attention of `projections` with the heads and the window of `shape`, softmax in f32
+/// -> [b, t, heads · head_size].
+///
+/// `key_mask` [b, t] is true at real tokens, which stand side by side; padding may stand on either side. Slot `i` sees
+/// slots `i - window < j <= i` that hold real tokens; a slot that sees none yields zeros. The angles are constants: no
+/// gradient reaches them.
+pub fn attention(
+    projections: Projections,
+    shape: &AttentionShape,
+    rotary: &Rotary,
+    key_mask: Tensor<2, Bool>,
+) -> Tensor<3> {
+    let queries = projections.queries();
+    if !flex::runs(&queries) {
+        return compose::attention(projections, shape, rotary, key_mask);
+    }
+    let [batch, time, _] = queries.dims();
     assert_eq!(key_mask.dims(), [batch, time], "attention: the mask must cover every slot");
     assert_eq!(rotary.cos.dims(), rotary.sin.dims(), "attention: as many sines as cosines");
     assert_eq!(rotary.cos.dims()[..2], [batch, time], "attention: every slot needs its angles");
     let (cos, sin) = (rotary.cos.clone().into_dispatch(), rotary.sin.clone().into_dispatch());
-    Tensor::from_dispatch(Dispatch::fused_attention(qkv.into_dispatch(), cos, sin, key_mask.into_dispatch(), heads))
+    let mask = key_mask.into_dispatch();
+    Tensor::from_dispatch(match projections {
+        Projections::Interleaved(all) => Dispatch::fused_attention(all.into_dispatch(), cos, sin, mask, *shape),
+        Projections::Separate { queries, keys, values } => {
+            let [queries, keys, values] = [queries, keys, values].map(Tensor::into_dispatch);
+            Dispatch::fused_separate_attention(queries, keys, values, cos, sin, mask, *shape)
+        }
+    })
 }
 
 /// Log-probability of `targets` [n] under the softmax of each row of `logits` [n, vocabulary], in f32 -> [n].

@@ -1,7 +1,7 @@
 //! `config.json`: read from any version of transformers, written so that every version computes the same from it.
 
+use crate::model::arch::{DecoderConfig, GptNeoXConfig};
 use crate::model::contents;
-use crate::model::gpt_neox::GptNeoXConfig;
 use crate::model::layout::Head;
 use crate::model::tokenizer::{ModelTokenizer, TokenIds, listed};
 use crate::model::weights::StoredAs;
@@ -9,11 +9,7 @@ use crate::{Error, Result};
 use serde_json::{Map, Value, json};
 use std::path::Path;
 
-/// Later versions of transformers gave the rotary keys new names beside the old ones, and then a table of their own.
-const RENAMED: [(&str, &str); 2] = [("partial_rotary_factor", "rotary_pct"), ("rope_theta", "rotary_emb_base")];
-const ROTARY_TABLES: [&str; 2] = ["rope_parameters", "rope_scaling"];
-
-/// What padding is called by the tokenizers of GPT-NeoX and of others.
+/// Names of the padding token in the tokenizers of GPT-NeoX and of others.
 const PADDING: [&str; 4] = ["<|padding|>", "<|pad|>", "<pad>", "[PAD]"];
 
 /// The class of the published TL;DR reward models (Huang et al. 2024, arXiv 2403.17031), which is not of transformers: a
@@ -22,15 +18,15 @@ const SCALAR_MODEL: &str = "ScalarModel";
 
 /// `config.json` as it was read.
 pub(super) struct Described {
-    /// The keys of a GPT-NeoX model, without those that are null, and with the rotary ones under their old names alone, which
-    /// every version of transformers reads.
+    /// The keys of a model of transformers. Those of GPT-NeoX are without nulls, and have the rotary ones under their old
+    /// names alone, which every version of transformers reads.
     pub keys: Map<String, Value>,
     /// Taken from every score of a reward model.
     pub bias: f32,
 }
 
 impl Described {
-    /// What config.json says the model is.
+    /// The classes that config.json names.
     pub fn architectures(&self) -> Vec<String> {
         let names = self.keys.get("architectures");
         names.and_then(|names| serde_json::from_value(names.clone()).ok()).unwrap_or_default()
@@ -38,8 +34,7 @@ impl Described {
 }
 
 /// # Errors
-/// Anything that the computation here does not follow: another architecture, scaled rotary angles, attention without
-/// biases, and rotary keys that contradict each other, of which versions of transformers take different ones.
+/// Quantised weights, and rotary keys that contradict each other, of which versions of transformers take different ones.
 pub(super) fn read(path: &Path) -> Result<Described> {
     let mut keys = contents::json(path)?;
     if !keys.is_object() {
@@ -68,53 +63,25 @@ pub(super) fn read(path: &Path) -> Result<Described> {
 
 /// The keys of a model of transformers.
 fn plain(keys: Value, path: &Path) -> Result<Map<String, Value>> {
-    let wrong = |message: String| Error::model(format!("{}: {message}", path.display()));
-    let kind = keys["model_type"].as_str().unwrap_or("missing");
-    if kind != "gpt_neox" {
-        let class = keys["architectures"][0].as_str().map_or(String::new(), |class| format!(" ({class})"));
-        return Err(wrong(format!("model_type is {kind}{class}")).hint(
-            "only `gpt_neox` is built in: GPTNeoXForCausalLM, GPTNeoXForSequenceClassification, and ScalarModel on GPT-NeoX",
-        ));
-    }
+    let origin = path.display().to_string();
     if !keys["quantization_config"].is_null() {
         let method = keys["quantization_config"]["quant_method"].as_str().unwrap_or("of a method that is not named");
-        return Err(wrong(format!("quantization_config says that the weights are quantised ({method})")).hint(
+        return Err(Error::model(format!("{origin}: quantization_config says that the weights are quantised ({method})")).hint(
             "only f32, f16 and bf16 are read: take the original weights, or save them with `model.dequantize()` of transformers",
         ));
     }
-    for table in ROTARY_TABLES {
-        let named = ["rope_type", "type"].into_iter().map(|key| &keys[table][key]).find(|kind| !kind.is_null());
-        if named.map_or(keys[table]["factor"].is_number(), |kind| kind != "default") {
-            return Err(wrong(format!("{table} scales the rotary angles, which is not supported"))
-                .hint("only the rope_type `default` is built in"));
-        }
+    let Value::Object(mut keys) = keys else { return Err(Error::model(format!("{origin}: it holds no keys"))) };
+    if GptNeoXConfig::describes(&keys) {
+        GptNeoXConfig::canonical(&mut keys, &origin)?;
     }
-    if keys["attention_bias"] == false {
-        return Err(wrong("attention_bias is false, which is not supported".into())
-            .hint("published GPT-NeoX checkpoints have biases in attention"));
-    }
-    let mut found = Map::new();
-    for (new, old) in RENAMED {
-        let places = [(old.to_owned(), &keys[old]), (new.to_owned(), &keys[new])];
-        let tables = ROTARY_TABLES.map(|table| (format!("{table}.{new}"), &keys[table][new]));
-        let said: Vec<_> = places.into_iter().chain(tables).filter(|(_, value)| !value.is_null()).collect();
-        let Some((first, value)) = said.first() else { continue };
-        if let Some((other, differs)) = said.iter().find(|(_, other)| other.as_f64() != value.as_f64()) {
-            return Err(wrong(format!("{first} is {value}, and {other} is {differs}"))
-                .hint("they are names of one thing; keep the one that is right"));
-        }
-        found.insert(old.into(), (*value).clone());
-    }
-    let Value::Object(mut keys) = keys else { return Err(wrong("it holds no keys".into())) };
-    keys.retain(|key, value| {
-        !(value.is_null() || ROTARY_TABLES.contains(&key.as_str()) || RENAMED.iter().any(|(new, _)| new == key))
-    });
-    keys.extend(found);
     Ok(keys)
 }
 
 /// The keys that decide the computation.
-pub(super) fn parse(mut keys: Map<String, Value>, path: &Path) -> Result<GptNeoXConfig> {
+///
+/// # Errors
+/// An architecture that is not built in, and keys whose computation differs from the one here.
+pub(super) fn parse(mut keys: Map<String, Value>, path: &Path) -> Result<DecoderConfig> {
     let origin = path.display().to_string();
     let ends = keys.remove("eos_token_id").unwrap_or_default();
     keys.insert("eos_token_id".into(), json!(TokenIds::at(&ends, &origin, "eos_token_id")?));
@@ -122,20 +89,18 @@ pub(super) fn parse(mut keys: Map<String, Value>, path: &Path) -> Result<GptNeoX
     if keys.get("bos_token_id").is_some_and(|id| id.as_u64().is_none_or(|id| u32::try_from(id).is_err())) {
         keys.remove("bos_token_id");
     }
-    let config: GptNeoXConfig = serde_json::from_value(Value::Object(keys)).map_err(|cause| {
-        Error::model(format!("{origin} is not a configuration of GPT-NeoX: {cause}"))
-            .hint("fetch config.json again; its keys are those of GPTNeoXConfig of transformers")
-    })?;
-    config.validate(&path.display().to_string())?;
-    Ok(config)
+    DecoderConfig::from_keys(keys, &origin)
 }
 
 /// The keys of a model that was made here.
-pub(super) fn of(config: &GptNeoXConfig, head: Head, stored_as: StoredAs) -> Value {
+pub(super) fn of(config: &DecoderConfig, head: Head, stored_as: StoredAs) -> Value {
     let mut keys = json!(config);
-    keys["model_type"] = json!("gpt_neox");
-    keys["attention_bias"] = json!(true);
-    keys["architectures"] = json!([head.architecture()]);
+    keys["model_type"] = json!(config.model_type());
+    match config {
+        DecoderConfig::GptNeoX(_) => keys["attention_bias"] = json!(true),
+        DecoderConfig::Llama(llama) => llama.write_windows(&mut keys),
+    }
+    keys["architectures"] = json!([config.naming().class(head)]);
     keys["torch_dtype"] = json!(stored_as.torch_name());
     if head == Head::Reward {
         keys["id2label"] = json!({"0": "reward"});
@@ -150,10 +115,10 @@ pub(super) fn of(config: &GptNeoXConfig, head: Head, stored_as: StoredAs) -> Val
 ///
 /// # Errors
 /// A damaged file in `folder`, the tokenizer's, that lists ends.
-pub(super) fn padding(tokenizer: &ModelTokenizer, folder: &Path, config: &GptNeoXConfig) -> Result<Option<u32>> {
+pub(super) fn padding(tokenizer: &ModelTokenizer, folder: &Path, config: &DecoderConfig) -> Result<Option<u32>> {
     let mut ends = listed(folder)?.map_or(Vec::new(), |(_, ids)| ids);
-    ends.extend(config.eos_token_id.iter().flat_map(|ids| ids.as_slice()));
+    ends.extend(config.eos_token_id().into_iter().flat_map(|ids| ids.as_slice()));
     let named = PADDING.iter().filter_map(|name| tokenizer.token_to_id(name));
     let unused = u32::try_from(tokenizer.vocabulary_size()).ok();
-    Ok(named.chain(unused).find(|id| (*id as usize) < config.vocab_size && !ends.contains(id)))
+    Ok(named.chain(unused).find(|id| (*id as usize) < config.vocab_size() && !ends.contains(id)))
 }

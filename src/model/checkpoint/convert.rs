@@ -45,7 +45,7 @@ impl Checkpoint {
         weights.check_all(&expected).into_iter().next().map_or(Ok(()), Err)?;
         let stored_as = how.stored_as.map_or_else(|| common_type(&weights), Ok)?;
 
-        keys.insert("architectures".into(), json!([head.architecture()]));
+        keys.insert("architectures".into(), json!([config.naming().class(head)]));
         // Its newer name, which would contradict.
         keys.remove("dtype");
         keys.insert("torch_dtype".into(), json!(stored_as.torch_name()));

@@ -1,7 +1,7 @@
 //! Description of a model folder: its configuration, the headers of its files, and weights that are not finite.
 
 use super::{CONFIG, Checkpoint, Normalisation, config};
-use crate::model::gpt_neox::GptNeoXConfig;
+use crate::model::arch::{DecoderConfig, Sizes};
 use crate::model::layout::{self, Beside, Head};
 use crate::model::tokenizer::{Ends, ModelTokenizer, TOKENIZER};
 use crate::model::weights::{StoredAs, Weights};
@@ -19,7 +19,7 @@ pub struct Inspection {
     pub head: Head,
     pub parameters: Parameters,
     /// The keys that decide the computation.
-    pub config: GptNeoXConfig,
+    pub config: DecoderConfig,
     /// Dimensions of each head, and how many of them are rotated.
     pub head_size: usize,
     pub rotary_dims: usize,
@@ -102,10 +102,10 @@ impl Checkpoint {
             None => None,
         };
         if let Some(tokenizer) = &tokenizer {
-            problems.extend(tokenizer.check_fits(config.vocab_size).err().map(|error| error.to_string()));
+            problems.extend(tokenizer.check_fits(config.vocab_size()).err().map(|error| error.to_string()));
         }
         let tokens = tokenizer.as_ref().map(ModelTokenizer::vocabulary_size);
-        let named = Ends::of_folder(&self.folder, tokenizer.as_ref(), config.vocab_size);
+        let named = Ends::of_folder(&self.folder, tokenizer.as_ref(), config.vocab_size());
         // A reward model has no use for ends where rows are token ids, and a folder without a tokenizer has no texts.
         let ends = match named {
             Ok(ends) => ends.ids().to_vec(),
@@ -114,17 +114,18 @@ impl Checkpoint {
                 Vec::new()
             }
         };
+        let Sizes { vocab_size, hidden_size, head_size, .. } = config.sizes();
         Ok(Inspection {
             architectures,
             head,
             parameters: Parameters {
                 backbone: config.backbone_parameters(),
-                embedding: config.vocab_size * config.hidden_size,
+                embedding: vocab_size * hidden_size,
                 head: head.parameters(&config),
             },
-            head_size: config.head_size(),
-            rotary_dims: 2 * config.rotary_pairs(),
-            padding_rows: tokens.map(|tokens| config.vocab_size.saturating_sub(tokens)),
+            head_size,
+            rotary_dims: 2 * config.rope().frequencies.len(),
+            padding_rows: tokens.map(|tokens| vocab_size.saturating_sub(tokens)),
             tokens,
             ends,
             files: files.into_values().collect(),

@@ -3,15 +3,15 @@
 use super::{FIRST_BASE, Planner, Start};
 use crate::Result;
 use crate::experiment::{Hyper, ModelPretraining, ModelSettings, Study};
-use crate::model::GptNeoXConfig;
+use crate::model::DecoderConfig;
 use crate::pipeline::{Graph, StageKey};
 use crate::stages::base::{self, BundledBase, CheckpointStage, PretrainStage, RandomStage};
 use crate::stages::common::WorldAt;
 use crate::stages::work::Work;
 
 impl Planner<'_> {
-    pub(super) fn config(&self, model: &ModelSettings) -> GptNeoXConfig {
-        base::config(model, model.vocab_size.unwrap_or(self.vocabulary))
+    pub(super) fn config(&self, model: &ModelSettings) -> DecoderConfig {
+        model.config(model.vocab_size.unwrap_or(self.vocabulary))
     }
 
     /// The start of `hyper`'s method at one size under the study's seed `cell`.

@@ -22,7 +22,7 @@ use crate::data::world::World;
 use crate::experiment::{Hyper, MethodPlan, Recipe, Study};
 use crate::methods::dpo::DpoPairs;
 use crate::methods::irl::Select;
-use crate::model::{GptNeoXConfig, ModelTokenizer};
+use crate::model::{DecoderConfig, ModelTokenizer};
 use crate::pipeline::{Graph, StageKey};
 use crate::{Error, Result};
 use std::collections::BTreeMap;
@@ -154,7 +154,7 @@ struct Start<'a> {
     seed: u64,
     /// Seed of everything that measures.
     evaluation: u64,
-    config: GptNeoXConfig,
+    config: DecoderConfig,
     /// Number of the base.
     number: u64,
     base: StageKey,

@@ -10,7 +10,7 @@ pub use kinds::{dpo, iq_learn, policy_gradient, reading, reward, sampling, sft, 
 use crate::device::hardware::{Hardware, Site};
 use crate::experiment::GenerationSettings;
 use crate::methods::training::{Dtype, Training};
-use crate::model::GptNeoXConfig;
+use crate::model::DecoderConfig;
 use crate::model::footprint::{
     Computation, Load, TrainingState, frozen, inference_activations, kv_cache, training_activations, update_transient,
 };
@@ -51,21 +51,21 @@ struct Phase {
 enum Pass {
     /// `loads` are those of one item, one for each network that is trained.
     Train {
-        config: GptNeoXConfig,
+        config: DecoderConfig,
         loads: Vec<Load>,
         items: usize,
         computation: Computation,
     },
     /// Rows are split only where `splits` says.
     Read {
-        config: GptNeoXConfig,
+        config: DecoderConfig,
         load: Load,
         rows: usize,
         splits: bool,
         computation: Computation,
     },
     Generate {
-        config: GptNeoXConfig,
+        config: DecoderConfig,
         rows: usize,
         prompt: f64,
         response: f64,
@@ -105,7 +105,7 @@ impl Work {
             optimiser: moments,
             other_models: self.other_models,
             program: site
-                .program_with(self.phases.iter().map(|phase| phase.pass.config().vocab_size).max().unwrap_or(0)),
+                .program_with(self.phases.iter().map(|phase| phase.pass.config().vocab_size()).max().unwrap_or(0)),
             ..Memory::default()
         };
         let phases = self.phases.iter().map(|phase| phase.memory(micro_batch, held, site.fused));
@@ -172,7 +172,7 @@ impl From<Pass> for Phase {
 }
 
 impl Pass {
-    fn config(&self) -> &GptNeoXConfig {
+    fn config(&self) -> &DecoderConfig {
         match self {
             Self::Train { config, .. } | Self::Read { config, .. } | Self::Generate { config, .. } => config,
         }
@@ -202,7 +202,7 @@ impl Pass {
                 Memory { activations, passing: activations, gradients: 0.0, ..held }
             }
             Self::Generate { config, rows, prompt, response, computation } => {
-                let outputs = config.vocab_size as f64;
+                let outputs = config.vocab_size() as f64;
                 let load = Load { rows: *rows as f64, width: *prompt, read: 1.0, outputs };
                 let activations = inference_activations(config, &load, computation, fused);
                 let kv_cache = kv_cache(config, *rows as f64, prompt + response, computation.bytes);
@@ -241,7 +241,7 @@ impl From<&Training> for Regime {
 /// A model and the lengths of what it reads.
 #[derive(Clone, Copy)]
 pub struct Texts<'a> {
-    pub config: &'a GptNeoXConfig,
+    pub config: &'a DecoderConfig,
     pub generation: &'a GenerationSettings,
 }
 
@@ -253,7 +253,7 @@ impl Texts<'_> {
     /// One row, whose response is read with the vocabulary.
     fn likelihood(&self) -> Load {
         let read = self.generation.max_response_tokens as f64;
-        Load { rows: 1.0, width: self.width(), read, outputs: self.config.vocab_size as f64 }
+        Load { rows: 1.0, width: self.width(), read, outputs: self.config.vocab_size() as f64 }
     }
 
     /// One row, read once with a scalar head.
@@ -289,7 +289,7 @@ impl Texts<'_> {
     }
 
     fn language_model(&self) -> usize {
-        self.config.vocab_size
+        self.config.vocab_size()
     }
 
     /// Bytes of weights that sampling `samples` responses reads, once a batch and step.
@@ -328,7 +328,6 @@ mod tests {
     use super::*;
     use crate::experiment::{Experiment, Selection, Study};
     use crate::methods::ppo::{Critic, PpoSettings};
-    use crate::stages::base;
 
     fn study() -> Study {
         Experiment::load("tldr").and_then(|experiment| experiment.resolve(&Selection::default())).unwrap()
@@ -337,7 +336,7 @@ mod tests {
     /// PPO of the first size, with its critic.
     fn policy_step(critic: Critic) -> Work {
         let study = study();
-        let config = base::config(&study.sizes[0].1, 256);
+        let config = study.sizes[0].1.config(256);
         let texts = Texts { config: &config, generation: &study.shared.generation };
         let settings = PpoSettings { critic, ..study.shared.ppo.clone() };
         policy_gradient(texts, &(&settings).into(), true, Regime::from(&Training::default()))
@@ -374,10 +373,10 @@ mod tests {
     #[test]
     fn what_trains_writes_its_model_and_what_reads_none() {
         let study = study();
-        let config = base::config(&study.sizes[0].1, 256);
+        let config = study.sizes[0].1.config(256);
         let texts = Texts { config: &config, generation: &study.shared.generation };
         let written = policy_step(Critic::ZeroHead).written_model();
-        assert_eq!(written, 4.0 * config.parameters(config.vocab_size) as f64);
+        assert_eq!(written, 4.0 * config.parameters(config.vocab_size()) as f64);
         assert_eq!(sampling(texts, 8, Regime::from(&Training::default())).written_model(), 0.0);
     }
 }

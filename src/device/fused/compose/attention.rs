@@ -1,4 +1,4 @@
-//! Causal self-attention with rotary positions, as in GPT-NeoX.
+//! Causal self-attention with rotary positions, grouped heads and a sliding window.
 
 use burn::tensor::{Bool, FloatDType, Tensor, activation};
 
@@ -12,30 +12,99 @@ pub struct Rotary {
     pub sin: Tensor<3>,
 }
 
-/// Causal self-attention of `qkv` [b, t, 3·d] over `heads` heads, softmax in f32 -> [b, t, d].
+/// Queries, keys and values of every slot, as an architecture's linear maps give them.
+#[derive(Clone, Debug)]
+pub enum Projections {
+    /// [b, t, heads · 3 · head_size], GPT-NeoX's order: for each head its query, key and value.
+    Interleaved(Tensor<3>),
+    /// Queries [b, t, heads · head_size], keys and values [b, t, key_heads · head_size].
+    Separate { queries: Tensor<3>, keys: Tensor<3>, values: Tensor<3> },
+}
+
+impl Projections {
+    /// The tensors that keys and values are part of.
+    pub(in super::super) fn keys_and_values(&self) -> [Tensor<3>; 2] {
+        match self {
+            Self::Interleaved(all) => [all.clone(), all.clone()],
+            Self::Separate { keys, values, .. } => [keys.clone(), values.clone()],
+        }
+    }
+
+    /// The tensor that queries are part of.
+    pub(in super::super) fn queries(&self) -> Tensor<3> {
+        match self {
+            Self::Interleaved(all) => all.clone(),
+            Self::Separate { queries, .. } => queries.clone(),
+        }
+    }
+}
+
+/// Heads of attention, and how far each slot sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AttentionShape {
+    /// Heads of queries.
+    pub heads: usize,
+    /// Heads of keys and values, a divisor of `heads`; each serves `heads / key_heads` consecutive heads of queries
+    /// (Ainslie et al. 2023, arXiv 2305.13245).
+    pub key_heads: usize,
+    /// Dimensions of a head.
+    pub head_size: usize,
+    /// Slots that a slot sees, itself included; none if it sees all before it.
+    pub window: Option<usize>,
+}
+
+impl AttentionShape {
+    /// As many heads of keys as of queries, and no window.
+    pub fn multi_head(heads: usize, head_size: usize) -> Self {
+        Self { heads, key_heads: heads, head_size, window: None }
+    }
+}
+
+/// Causal self-attention, softmax in f32 -> [b, t, heads · head_size].
 ///
-/// `qkv` is in GPT-NeoX order: for each head its query, key and value, `head_dim` wide each. `key_mask` [b, t] is true at
-/// real tokens; padding may stand on either side. Slot `i` sees slots `j <= i` that hold real tokens; a slot that sees
-/// none yields zeros.
-pub fn attention(qkv: Tensor<3>, heads: usize, rotary: &Rotary, key_mask: Tensor<2, Bool>) -> Tensor<3> {
-    let [q, k, v] = heads_of(qkv, heads, rotary);
+/// `key_mask` [b, t] is true at real tokens, which stand side by side; padding may stand on either side. Slot `i` sees
+/// slots `i - window < j <= i` that hold real tokens; a slot that sees none yields zeros.
+pub fn attention(
+    projections: Projections,
+    shape: &AttentionShape,
+    rotary: &Rotary,
+    key_mask: Tensor<2, Bool>,
+) -> Tensor<3> {
+    let [q, k, v] = heads_of(projections, shape, rotary);
     let [_, _, time, _] = q.dims();
-    let future = Tensor::<2, Bool>::tril_mask([time, time], 0, &key_mask.device());
-    let hidden = key_mask.bool_not().unsqueeze_dims::<4>(&[1, 1]).bool_or(future.unsqueeze::<4>());
+    let mut unseen = Tensor::<2, Bool>::tril_mask([time, time], 0, &key_mask.device());
+    if let Some(window) = shape.window.filter(|window| *window < time) {
+        let past = Tensor::<2, Bool>::triu_mask([time, time], 1 - window as i64, &key_mask.device());
+        unseen = unseen.bool_or(past);
+    }
+    let hidden = key_mask.bool_not().unsqueeze_dims::<4>(&[1, 1]).bool_or(unseen.unsqueeze::<4>());
     merge_heads(attend(q, k, v, hidden))
 }
 
-/// Splits `qkv` [b, t, 3·d] into queries, keys and values [b, heads, t, head_dim] and turns queries and keys.
-pub(in super::super) fn heads_of(qkv: Tensor<3>, heads: usize, rotary: &Rotary) -> [Tensor<4>; 3] {
-    let [batch, time, width] = qkv.dims();
-    let size = width / (3 * heads);
-    assert_eq!(width, 3 * heads * size, "attention: a row of {width} values does not split into {heads} heads");
-    let split = qkv.reshape([batch, time, heads, 3 * size]).swap_dims(1, 2);
-    let part = |index: usize| split.clone().narrow(3, index * size, size);
-    [rotate(part(0), rotary), rotate(part(1), rotary), part(2)]
+/// Queries [b, heads, t, head_size], keys and values [b, key_heads, t, head_size]; queries and keys turned.
+pub(in super::super) fn heads_of(projections: Projections, shape: &AttentionShape, rotary: &Rotary) -> [Tensor<4>; 3] {
+    let size = shape.head_size;
+    let split = |x: Tensor<3>, heads: usize, width: usize| {
+        let [batch, time, all] = x.dims();
+        assert_eq!(all, heads * width, "attention: a row of {all} values does not split into {heads} heads");
+        x.reshape([batch, time, heads, width]).swap_dims(1, 2)
+    };
+    match projections {
+        Projections::Interleaved(all) => {
+            assert_eq!(shape.heads, shape.key_heads, "attention: interleaved heads are not grouped");
+            let heads = split(all, shape.heads, 3 * size);
+            let part = |index: usize| heads.clone().narrow(3, index * size, size);
+            [rotate(part(0), rotary), rotate(part(1), rotary), part(2)]
+        }
+        Projections::Separate { queries, keys, values } => [
+            rotate(split(queries, shape.heads, size), rotary),
+            rotate(split(keys, shape.key_heads, size), rotary),
+            split(values, shape.key_heads, size),
+        ],
+    }
 }
 
-/// Turns the first `rotary_dim` dimensions of `x` [b, heads, t, head_dim] by their slots' angles, in the angles' type.
+/// Turns the first `rotary_dim` dimensions of `x` [b, heads, t, head_size] by their slots' angles, in the angles' type.
 fn rotate(x: Tensor<4>, rotary: &Rotary) -> Tensor<4> {
     let [_, _, half] = rotary.cos.dims();
     if half == 0 {
@@ -55,18 +124,23 @@ fn rotate(x: Tensor<4>, rotary: &Rotary) -> Tensor<4> {
     Tensor::cat(parts, 3)
 }
 
-/// Scaled dot-product attention: `q` [b, heads, s, head_dim] over `k`, `v` [b, heads, t, head_dim] where `hidden`
-/// (broadcastable to [b, heads, s, t]) is false -> [b, heads, s, head_dim].
+/// Scaled dot-product attention: `q` [b, heads, s, head_size] over `k`, `v` [b, key_heads, t, head_size] where `hidden`
+/// (broadcastable to [b, heads, s, t]) is false -> [b, heads, s, head_size].
 pub(in super::super) fn attend(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, hidden: Tensor<4, Bool>) -> Tensor<4> {
-    let [_, _, _, size] = q.dims();
+    let ([batch, heads, slots, size], [_, key_heads, past, _]) = (q.dims(), k.dims());
+    assert_eq!(heads % key_heads, 0, "attention: {heads} heads of queries do not share {key_heads} heads of keys");
+    // The queries of a group stand below each other, so that no key is copied.
+    let grouped = heads / key_heads * slots;
     let dtype = q.dtype();
-    let scores = q.matmul(k.swap_dims(2, 3)).cast(FloatDType::F32) * (size as f64).powf(-0.5);
+    let products = q.reshape([batch, key_heads, grouped, size]).matmul(k.swap_dims(2, 3));
+    let scores = products.reshape([batch, heads, slots, past]).cast(FloatDType::F32) * (size as f64).powf(-0.5);
     let hidden = hidden.expand(scores.shape());
     let weights = activation::softmax(scores.mask_fill(hidden.clone(), f32::MIN / 2.0), 3).mask_fill(hidden, 0.0);
-    weights.cast(dtype).matmul(v)
+    let mixed = weights.cast(dtype).reshape([batch, key_heads, grouped, past]).matmul(v);
+    mixed.reshape([batch, heads, slots, size])
 }
 
-/// [b, heads, t, head_dim] -> [b, t, heads · head_dim].
+/// [b, heads, t, head_size] -> [b, t, heads · head_size].
 pub(in super::super) fn merge_heads(x: Tensor<4>) -> Tensor<3> {
     let [batch, heads, time, size] = x.dims();
     x.swap_dims(1, 2).reshape([batch, time, heads * size])

@@ -4,7 +4,7 @@
 mod attention;
 mod sampling;
 
-pub use attention::{Rotary, attention};
+pub use attention::{AttentionShape, Projections, Rotary, attention};
 pub(super) use attention::{attend, heads_of, merge_heads};
 pub use sampling::{sample, token_log_probs};
 
@@ -29,6 +29,32 @@ pub fn layer_norm(x: Tensor<2>, gamma: Tensor<1>, beta: Tensor<1>, epsilon: f64)
     let centred = x.clone() - x.mean_dim(1);
     let variance = (centred.clone() * centred.clone()).mean_dim(1);
     (centred / (variance + epsilon).sqrt() * gamma.unsqueeze() + beta.unsqueeze()).cast(dtype)
+}
+
+/// When the normalised row of [`rms_norm`] is rounded to the type of its input, where that is not f32.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rounding {
+    /// Before it is scaled, as in Llama.
+    BeforeScale,
+    /// After it is scaled, as in OLMo2.
+    AfterScale,
+}
+
+/// Root-mean-square normalisation (Zhang & Sennrich 2019) of each row of `x` [n, d] in f32, scaled by `gamma` [d]; the
+/// result is of the type of `x`.
+pub fn rms_norm(x: Tensor<2>, gamma: Tensor<1>, epsilon: f64, rounding: Rounding) -> Tensor<2> {
+    let dtype = FloatDType::from(x.dtype());
+    let x = x.cast(FloatDType::F32);
+    let unit = x.clone() / ((x.clone() * x).mean_dim(1) + epsilon).sqrt();
+    match rounding {
+        Rounding::BeforeScale => unit.cast(dtype) * gamma.cast(dtype).unsqueeze(),
+        Rounding::AfterScale => (unit * gamma.cast(FloatDType::F32).unsqueeze()).cast(dtype),
+    }
+}
+
+/// The gated SiLU, `gate · σ(gate) · up` (Shazeer 2020, arXiv 2002.05202), value by value.
+pub fn silu_gate(gate: Tensor<2>, up: Tensor<2>) -> Tensor<2> {
+    activation::silu(gate) * up
 }
 
 /// The exact Gaussian error linear unit, `x · Φ(x)` (Hendrycks & Gimpel 2016).

@@ -7,17 +7,21 @@ use super::gemm::{Matrix, Panels};
 use super::tiles::{Mix, MixTransposed, PANEL, Scores, Softmax, SoftmaxGradient};
 use pulp::Arch;
 
-/// Shapes and inputs of attention: `qkv` [batch, time, 3·heads·size] in GPT-NeoX order, angles [batch, time, half].
+/// Queries, keys and values of a batch, and who sees what.
 #[derive(Clone, Copy)]
 pub(super) struct Heads<'a> {
-    pub qkv: &'a [f32],
-    pub cos: &'a [f32],
-    pub sin: &'a [f32],
+    pub queries: Vectors<'a>,
+    pub keys: Vectors<'a>,
+    pub values: Vectors<'a>,
     /// Nonzero at real tokens, [batch, time].
     pub real: &'a [u8],
     pub time: usize,
     pub heads: usize,
+    /// Heads of keys and values, each shared by a group of consecutive heads of queries.
+    pub key_heads: usize,
     pub size: usize,
+    /// Real slots that a slot sees, itself included.
+    pub window: Option<usize>,
 }
 
 /// Which of a head's three vectors.
@@ -28,67 +32,118 @@ pub(super) enum Part {
     Value = 2,
 }
 
-impl Heads<'_> {
-    #[inline(always)]
-    pub fn batch(&self) -> usize {
-        self.real.len() / self.time
+/// Where the vectors of one kind stand in a tensor's values.
+#[derive(Clone, Copy)]
+pub(super) struct Place {
+    first: usize,
+    /// From one slot to the next; slots count through the batch.
+    slot: usize,
+    /// From one head to the next.
+    head: usize,
+}
+
+impl Place {
+    /// In a tensor of rows of `width` values that holds each head's query, key and value side by side.
+    pub fn interleaved(part: Part, width: usize, size: usize) -> Self {
+        Self { first: part as usize * size, slot: width, head: 3 * size }
     }
 
-    /// Where a vector starts in `qkv`; `slot` counts through the batch.
-    #[inline(always)]
-    fn offset(&self, slot: usize, head: usize, part: Part) -> usize {
-        ((slot * self.heads + head) * 3 + part as usize) * self.size
+    /// In a tensor of their own.
+    pub fn alone(width: usize, size: usize) -> Self {
+        Self { first: 0, slot: width, head: size }
     }
 
-    /// Copies a vector to `out`, turned by its slot's angles if it is a query or key, and scaled.
+    #[inline(always)]
+    fn offset(&self, slot: usize, head: usize) -> usize {
+        self.first + slot * self.slot + head * self.head
+    }
+}
+
+/// Cosines and sines of the angles of every slot, [batch, time, half].
+#[derive(Clone, Copy)]
+pub(super) struct Angles<'a> {
+    pub cos: &'a [f32],
+    pub sin: &'a [f32],
+    pub half: usize,
+}
+
+/// The vectors of one kind.
+#[derive(Clone, Copy)]
+pub(super) struct Vectors<'a> {
+    pub values: &'a [f32],
+    pub place: Place,
+    pub size: usize,
+    /// Turns what is read; none for values.
+    pub angles: Option<Angles<'a>>,
+}
+
+impl Vectors<'_> {
+    /// Dimensions that turn, in pairs half of them apart.
+    #[inline(always)]
+    fn half(&self) -> usize {
+        self.angles.map_or(0, |angles| angles.half)
+    }
+
+    /// Copies a vector to `out`, turned by its slot's angles and scaled.
     #[inline]
-    pub fn read(&self, slot: usize, head: usize, part: Part, scale: f32, out: &mut [f32]) {
-        let vector = &self.qkv[self.offset(slot, head, part)..][..self.size];
+    pub fn read(&self, slot: usize, head: usize, scale: f32, out: &mut [f32]) {
+        let vector = &self.values[self.place.offset(slot, head)..][..self.size];
         let out = &mut out[..self.size];
         let half = self.half();
-        let turned = if part == Part::Value { 0 } else { 2 * half };
-        if turned > 0 {
-            let (cos, sin) = (&self.cos[slot * half..][..half], &self.sin[slot * half..][..half]);
+        if let Some(Angles { cos, sin, .. }) = self.angles {
+            let (cos, sin) = (&cos[slot * half..][..half], &sin[slot * half..][..half]);
             for i in 0..half {
                 let (a, b) = (vector[i], vector[i + half]);
                 out[i] = scale * (a * cos[i] - b * sin[i]);
                 out[i + half] = scale * (b * cos[i] + a * sin[i]);
             }
         }
-        for i in turned..self.size {
+        for i in 2 * half..self.size {
             out[i] = scale * vector[i];
         }
     }
 
-    /// Writes the gradient of what [`Self::read`] read: turned back, and scaled.
+    /// Adds the gradient of what [`Self::read`] read, turned back and scaled, to that of the tensor's values, `out`.
     #[inline(always)]
-    fn write_gradient(&self, slot: usize, head: usize, part: Part, scale: f32, gradient: &[f32], out: &mut [f32]) {
-        let out = &mut out[self.offset(slot, head, part)..][..self.size];
+    fn add_gradient(&self, slot: usize, head: usize, scale: f32, gradient: &[f32], out: &mut [f32]) {
+        let out = &mut out[self.place.offset(slot, head)..][..self.size];
         let gradient = &gradient[..self.size];
         let half = self.half();
-        let turned = if part == Part::Value { 0 } else { 2 * half };
-        if turned > 0 {
-            let (cos, sin) = (&self.cos[slot * half..][..half], &self.sin[slot * half..][..half]);
+        if let Some(Angles { cos, sin, .. }) = self.angles {
+            let (cos, sin) = (&cos[slot * half..][..half], &sin[slot * half..][..half]);
             for i in 0..half {
                 let (a, b) = (gradient[i], gradient[i + half]);
-                out[i] = scale * (a * cos[i] + b * sin[i]);
-                out[i + half] = scale * (b * cos[i] - a * sin[i]);
+                out[i] += scale * (a * cos[i] + b * sin[i]);
+                out[i + half] += scale * (b * cos[i] - a * sin[i]);
             }
         }
-        for i in turned..self.size {
-            out[i] = scale * gradient[i];
+        for i in 2 * half..self.size {
+            out[i] += scale * gradient[i];
         }
     }
+}
 
+impl Heads<'_> {
     #[inline(always)]
-    fn half(&self) -> usize {
-        self.cos.len() / self.real.len()
+    pub fn batch(&self) -> usize {
+        self.real.len() / self.time
     }
 
     #[inline(always)]
-    pub fn scale(&self) -> f32 {
-        1.0 / (self.size as f32).sqrt()
+    fn scale(&self) -> f32 {
+        scale(self.size)
     }
+
+    /// Heads of queries that share one of keys.
+    fn group(&self) -> usize {
+        self.heads / self.key_heads
+    }
+}
+
+/// Of the products of queries and keys.
+#[inline(always)]
+pub(super) fn scale(size: usize) -> f32 {
+    1.0 / (size as f32).sqrt()
 }
 
 /// One row and head's matrices; the memory serves all of them in turn.
@@ -96,8 +151,10 @@ struct Scratch {
     arch: Arch,
     /// The real slots of the row.
     slots: Vec<usize>,
-    /// How many of `slots` each slot of the row sees.
+    /// How many of `slots` are not behind each slot of the row.
     visible: Vec<usize>,
+    /// How many of those are too far before it to be seen.
+    hidden: Vec<usize>,
     /// Turned and scaled queries, turned keys, values: one row per slot or real slot.
     q: Vec<f32>,
     k: Vec<f32>,
@@ -117,6 +174,7 @@ impl Scratch {
             arch: Arch::new(),
             slots: Vec::with_capacity(problem.time),
             visible: Vec::with_capacity(problem.time),
+            hidden: Vec::with_capacity(problem.time),
             q: vec![0.0; rows],
             k: vec![0.0; rows],
             v: vec![0.0; rows],
@@ -131,29 +189,34 @@ impl Scratch {
     fn find_slots(&mut self, problem: &Heads<'_>, row: usize) {
         self.slots.clear();
         self.visible.clear();
+        self.hidden.clear();
         for slot in row * problem.time..(row + 1) * problem.time {
             if problem.real[slot] != 0 {
                 self.slots.push(slot);
             }
             self.visible.push(self.slots.len());
+            self.hidden.push(problem.window.map_or(0, |window| self.slots.len().saturating_sub(window)));
         }
     }
 
-    /// Gathers a head's queries, keys and values, and computes its weights.
+    /// Gathers the vectors of head `head`, and computes its weights. Heads come in order, so that a group shares its keys.
     fn attend(&mut self, problem: &Heads<'_>, row: usize, head: usize) {
         let (size, stride) = (self.size, self.stride);
         for slot in 0..problem.time {
-            problem.read(row * problem.time + slot, head, Part::Query, problem.scale(), &mut self.q[slot * size..]);
+            problem.queries.read(row * problem.time + slot, head, problem.scale(), &mut self.q[slot * size..]);
         }
-        for (index, &slot) in self.slots.iter().enumerate() {
-            problem.read(slot, head, Part::Key, 1.0, &mut self.k[index * size..]);
-            problem.read(slot, head, Part::Value, 1.0, &mut self.v[index * size..]);
+        if head.is_multiple_of(problem.group()) {
+            let shared = head / problem.group();
+            for (index, &slot) in self.slots.iter().enumerate() {
+                problem.keys.read(slot, shared, 1.0, &mut self.k[index * size..]);
+                problem.values.read(slot, shared, 1.0, &mut self.v[index * size..]);
+            }
+            self.right.fill_transposed(Matrix { data: &self.k[..self.slots.len() * size], columns: size });
         }
-        self.right.fill_transposed(self.seen(&self.k));
-        let (right, visible) = (&self.right, &self.visible[..]);
+        let (right, visible, hidden) = (&self.right, &self.visible[..], &self.hidden[..]);
         let out = &mut self.weights[..];
         self.arch.dispatch(Scores { left: &self.q, size, right, visible, out, stride });
-        self.arch.dispatch(Softmax { rows: &mut self.weights, stride, visible });
+        self.arch.dispatch(Softmax { rows: &mut self.weights, stride, visible, hidden });
     }
 
     /// The rows of keys or values that belong to real slots.
@@ -174,7 +237,9 @@ pub(super) fn forward(problem: Heads<'_>) -> Vec<f32> {
         scratch.find_slots(&problem, row);
         for head in 0..heads {
             scratch.attend(&problem, row, head);
-            right.fill(scratch.seen(&scratch.v));
+            if head.is_multiple_of(problem.group()) {
+                right.fill(scratch.seen(&scratch.v));
+            }
             let (left, stride, visible) = (&scratch.weights[..], scratch.stride, &scratch.visible[..]);
             scratch.arch.dispatch(Mix { left, stride, right: &right, visible, size, out: &mut mixed });
             for (slot, vector) in mixed.chunks_exact(width).enumerate() {
@@ -185,10 +250,11 @@ pub(super) fn forward(problem: Heads<'_>) -> Vec<f32> {
     out
 }
 
-/// The gradient of `qkv` given that of the output.
-pub(super) fn backward(problem: Heads<'_>, gradient: &[f32]) -> Vec<f32> {
+/// Adds the gradients of queries, keys and values, given that of the output, to `out`; `tensor` says which of `out` each of
+/// the three belongs to.
+pub(super) fn backward(problem: Heads<'_>, gradient: &[f32], out: &mut [Vec<f32>], tensor: [usize; 3]) {
     let (time, heads, size) = (problem.time, problem.heads, problem.size);
-    let mut out = vec![0.0; problem.qkv.len()];
+    let [of_queries, of_keys, of_values] = tensor;
     let mut scratch = Scratch::new(&problem);
     let (arch, stride, width) = (scratch.arch, scratch.stride, size.next_multiple_of(PANEL));
     let mut right = Panels::default();
@@ -200,6 +266,7 @@ pub(super) fn backward(problem: Heads<'_>, gradient: &[f32]) -> Vec<f32> {
         let first = row * time;
         for head in 0..heads {
             scratch.attend(&problem, row, head);
+            let shared = head / problem.group();
             let (visible, slots, weights) = (&scratch.visible[..], &scratch.slots[..], &scratch.weights[..]);
             for slot in 0..time {
                 let from = ((first + slot) * heads + head) * size;
@@ -210,7 +277,7 @@ pub(super) fn backward(problem: Heads<'_>, gradient: &[f32]) -> Vec<f32> {
             right.fill(Matrix { data: &d_out, columns: size });
             arch.dispatch(MixTransposed { left: weights, stride, right: &right, slots, first, size, out: &mut mixed });
             for (&slot, vector) in slots.iter().zip(mixed.chunks_exact(width)) {
-                problem.write_gradient(slot, head, Part::Value, 1.0, vector, &mut out);
+                problem.values.add_gradient(slot, shared, 1.0, vector, &mut out[of_values]);
             }
 
             // dS = P ∘ (dP − Σ P ∘ dP) with dP = dO · Vᵀ
@@ -222,7 +289,7 @@ pub(super) fn backward(problem: Heads<'_>, gradient: &[f32]) -> Vec<f32> {
             right.fill(scratch.seen(&scratch.k));
             arch.dispatch(Mix { left: &d_scores, stride, right: &right, visible, size, out: &mut mixed });
             for (slot, vector) in mixed.chunks_exact(width).take(time).enumerate() {
-                problem.write_gradient(first + slot, head, Part::Query, problem.scale(), vector, &mut out);
+                problem.queries.add_gradient(first + slot, head, problem.scale(), vector, &mut out[of_queries]);
             }
 
             // dK = dSᵀ · Q, the queries scaled already
@@ -237,9 +304,8 @@ pub(super) fn backward(problem: Heads<'_>, gradient: &[f32]) -> Vec<f32> {
                 out: &mut mixed,
             });
             for (&slot, vector) in slots.iter().zip(mixed.chunks_exact(width)) {
-                problem.write_gradient(slot, head, Part::Key, 1.0, vector, &mut out);
+                problem.keys.add_gradient(slot, shared, 1.0, vector, &mut out[of_keys]);
             }
         }
     }
-    out
 }

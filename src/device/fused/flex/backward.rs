@@ -2,16 +2,27 @@
 
 use super::gemm::Matrix;
 use super::rows::{ColumnSums, GeluWithDerivative, LayerNormGradient, LogProbGradient, LogTotals, Multiply};
-use super::{Fused, attention, floats, heads_of, indices, log_probs, matrix, new};
+use super::rows::{RmsNormGradient, SiluGateGradient};
+use super::{AttentionShape, Fused, attention, floats, heads_of, indices, log_probs, matrix, new};
 use burn::backend::ops::FloatTensorOps;
 use burn::backend::tensor::{BoolTensor, FloatTensor, IntTensor};
 use burn::backend::{Autodiff, Flex, TensorMetadata};
+use burn_autodiff::NodeId;
 use burn_autodiff::checkpoint::base::Checkpointer;
 use burn_autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn_autodiff::grads::Gradients;
 use burn_autodiff::ops::{Backward, Ops, OpsKind};
 use burn_flex::FlexTensor;
 use pulp::Arch;
+
+/// Hands each gradient to the node that wants it.
+fn register<const N: usize>(parents: [Option<NodeId>; N], gradients: [FlexTensor; N], grads: &mut Gradients) {
+    for (parent, gradient) in parents.into_iter().zip(gradients) {
+        if let Some(parent) = parent {
+            grads.register::<Flex>(parent, gradient);
+        }
+    }
+}
 
 #[derive(Debug)]
 struct Linear;
@@ -78,11 +89,7 @@ impl Backward<Flex, 3> for LayerNorm {
         let kernel = LayerNormGradient { x: floats(&x), gamma: floats(&gamma), epsilon, gradient: floats(&gradient) };
         let [dx, d_gamma, d_beta] = Arch::new().dispatch(kernel);
         let gradients = [new(dx, x.shape()), new(d_gamma, gamma.shape()), new(d_beta, gamma.shape())];
-        for (parent, gradient) in ops.parents.into_iter().zip(gradients) {
-            if let Some(parent) = parent {
-                grads.register::<Flex>(parent.id, gradient);
-            }
-        }
+        register(ops.parents.map(|parent| parent.map(|node| node.id)), gradients, grads);
     }
 }
 
@@ -96,9 +103,43 @@ impl Backward<Flex, 1> for Gelu {
     fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _checkpointer: &mut Checkpointer) {
         let mut gradient = grads.consume::<Flex>(&ops.node).to_contiguous();
         Arch::new().dispatch(Multiply { values: gradient.storage_mut(), factors: floats(&ops.state) });
-        if let [Some(parent)] = ops.parents {
-            grads.register::<Flex>(parent.id, gradient);
-        }
+        register(ops.parents.map(|parent| parent.map(|node| node.id)), [gradient], grads);
+    }
+}
+
+#[derive(Debug)]
+struct RmsNorm;
+
+impl Backward<Flex, 2> for RmsNorm {
+    /// The input, the scale, and the number that keeps the mean square from zero.
+    type State = (FlexTensor, FlexTensor, f32);
+
+    fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _checkpointer: &mut Checkpointer) {
+        let gradient = grads.consume::<Flex>(&ops.node).to_contiguous();
+        let (x, gamma, epsilon) = ops.state;
+        let kernel = RmsNormGradient { x: floats(&x), gamma: floats(&gamma), epsilon, gradient: floats(&gradient) };
+        let [dx, d_gamma] = Arch::new().dispatch(kernel);
+        register(
+            ops.parents.map(|parent| parent.map(|node| node.id)),
+            [new(dx, x.shape()), new(d_gamma, gamma.shape())],
+            grads,
+        );
+    }
+}
+
+#[derive(Debug)]
+struct SiluGate;
+
+impl Backward<Flex, 2> for SiluGate {
+    /// Gate and up.
+    type State = [FlexTensor; 2];
+
+    fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _checkpointer: &mut Checkpointer) {
+        let gradient = grads.consume::<Flex>(&ops.node).to_contiguous();
+        let [gate, up] = ops.state;
+        let kernel = SiluGateGradient { gate: floats(&gate), up: floats(&up), gradient: floats(&gradient) };
+        let gradients = Arch::new().dispatch(kernel).map(|values| new(values, gate.shape()));
+        register(ops.parents.map(|parent| parent.map(|node| node.id)), gradients, grads);
     }
 }
 
@@ -106,17 +147,41 @@ impl Backward<Flex, 1> for Gelu {
 struct Attention;
 
 impl Backward<Flex, 1> for Attention {
-    /// `qkv`, cosines, sines, key mask; and the number of heads.
-    type State = ([FlexTensor; 4], usize);
+    /// `qkv`, cosines, sines, key mask; and the heads.
+    type State = ([FlexTensor; 4], AttentionShape);
 
     fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _checkpointer: &mut Checkpointer) {
         let gradient = grads.consume::<Flex>(&ops.node).to_contiguous();
-        let ([qkv, cos, sin, key_mask], heads) = ops.state;
-        let heads = heads_of([&qkv, &cos, &sin], key_mask.bytes(), heads);
-        let out = attention::backward(heads, floats(&gradient));
-        if let [Some(parent)] = ops.parents {
-            grads.register::<Flex>(parent.id, new(out, qkv.shape()));
-        }
+        let ([qkv, cos, sin, key_mask], shape) = ops.state;
+        let heads = heads_of([&qkv; 3], [&cos, &sin], key_mask.bytes(), shape, true);
+        let mut out = [vec![0.0; qkv.shape().num_elements()]];
+        attention::backward(heads, floats(&gradient), &mut out, [0; 3]);
+        register(
+            ops.parents.map(|parent| parent.map(|node| node.id)),
+            out.map(|values| new(values, qkv.shape())),
+            grads,
+        );
+    }
+}
+
+impl Backward<Flex, 3> for Attention {
+    /// Queries, keys, values; cosines, sines, key mask; and the heads.
+    type State = ([FlexTensor; 3], [FlexTensor; 3], AttentionShape);
+
+    fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, _checkpointer: &mut Checkpointer) {
+        let gradient = grads.consume::<Flex>(&ops.node).to_contiguous();
+        let (projections, [cos, sin, key_mask], shape) = ops.state;
+        let heads = heads_of(projections.each_ref(), [&cos, &sin], key_mask.bytes(), shape, false);
+        let mut out = projections.each_ref().map(|tensor| vec![0.0; tensor.shape().num_elements()]);
+        attention::backward(heads, floats(&gradient), &mut out, [0, 1, 2]);
+        let [queries, keys, values] = out;
+        let shapes = projections.each_ref().map(|tensor| tensor.shape());
+        let [of_queries, of_keys, of_values] = shapes;
+        register(
+            ops.parents.map(|parent| parent.map(|node| node.id)),
+            [new(queries, of_queries), new(keys, of_keys), new(values, of_values)],
+            grads,
+        );
     }
 }
 
@@ -138,9 +203,7 @@ impl Backward<Flex, 1> for TokenLogProbs {
             log_totals: &totals,
             gradient: floats(&gradient),
         });
-        if let [Some(parent)] = ops.parents {
-            grads.register::<Flex>(parent.id, logits);
-        }
+        register(ops.parents.map(|parent| parent.map(|node| node.id)), [logits], grads);
     }
 }
 
@@ -198,19 +261,60 @@ impl<C: CheckpointStrategy> Fused for Autodiff<Flex, C> {
         }
     }
 
+    fn fused_rms_norm(x: FloatTensor<Self>, gamma: FloatTensor<Self>, epsilon: f32) -> FloatTensor<Self> {
+        let ((x, x_node), (gamma, gamma_node)) = (x.into_parts(), gamma.into_parts());
+        let (x, gamma) = (x.to_contiguous(), gamma.to_contiguous());
+        let out = Flex::fused_rms_norm(x.clone(), gamma.clone(), epsilon);
+        match RmsNorm.prepare::<C>([x_node, gamma_node]).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => prep.finish((x, gamma, epsilon), out),
+            OpsKind::UnTracked(prep) => prep.finish(out),
+        }
+    }
+
+    fn fused_silu_gate(gate: FloatTensor<Self>, up: FloatTensor<Self>) -> FloatTensor<Self> {
+        let ((gate, gate_node), (up, up_node)) = (gate.into_parts(), up.into_parts());
+        let (gate, up) = (gate.to_contiguous(), up.to_contiguous());
+        let out = Flex::fused_silu_gate(gate.clone(), up.clone());
+        match SiluGate.prepare::<C>([gate_node, up_node]).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => prep.finish([gate, up], out),
+            OpsKind::UnTracked(prep) => prep.finish(out),
+        }
+    }
+
     fn fused_attention(
         qkv: FloatTensor<Self>,
         cos: FloatTensor<Self>,
         sin: FloatTensor<Self>,
         key_mask: BoolTensor<Self>,
-        heads: usize,
+        shape: AttentionShape,
     ) -> FloatTensor<Self> {
         let (qkv, node) = qkv.into_parts();
         let inputs = [qkv, cos.into_primitive(), sin.into_primitive(), key_mask].map(|tensor| tensor.to_contiguous());
         let [qkv, cos, sin, key_mask] = inputs.clone();
-        let out = Flex::fused_attention(qkv, cos, sin, key_mask, heads);
-        match Attention.prepare::<C>([node]).compute_bound().stateful() {
-            OpsKind::Tracked(prep) => prep.finish((inputs, heads), out),
+        let out = Flex::fused_attention(qkv, cos, sin, key_mask, shape);
+        match Backward::<Flex, 1>::prepare::<C>(Attention, [node]).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => prep.finish((inputs, shape), out),
+            OpsKind::UnTracked(prep) => prep.finish(out),
+        }
+    }
+
+    fn fused_separate_attention(
+        queries: FloatTensor<Self>,
+        keys: FloatTensor<Self>,
+        values: FloatTensor<Self>,
+        cos: FloatTensor<Self>,
+        sin: FloatTensor<Self>,
+        key_mask: BoolTensor<Self>,
+        shape: AttentionShape,
+    ) -> FloatTensor<Self> {
+        let ((queries, q_node), (keys, k_node)) = (queries.into_parts(), keys.into_parts());
+        let (values, v_node) = values.into_parts();
+        let projections = [queries, keys, values].map(|tensor| tensor.to_contiguous());
+        let rest = [cos.into_primitive(), sin.into_primitive(), key_mask].map(|tensor| tensor.to_contiguous());
+        let ([queries, keys, values], [cos, sin, key_mask]) = (projections.clone(), rest.clone());
+        let out = Flex::fused_separate_attention(queries, keys, values, cos, sin, key_mask, shape);
+        match Backward::<Flex, 3>::prepare::<C>(Attention, [q_node, k_node, v_node]).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => prep.finish((projections, rest, shape), out),
             OpsKind::UnTracked(prep) => prep.finish(out),
         }
     }

@@ -1,24 +1,36 @@
 //! Generation: the key-value cache in place, and drawing tokens.
 
-use super::attention::{Heads, Part};
+use super::attention::{Vectors, scale};
 use super::math::{apply, exp, max, softmax, update};
 use pulp::{Simd, WithSimd};
 
-/// Writes the keys and values of every slot of `new` at slots `at..` of the cache.
-///
-/// Keys are [batch, heads, size, capacity], values [batch, heads, capacity, size].
-pub(super) fn append(new: &Heads<'_>, keys: &mut [f32], values: &mut [f32], capacity: usize, at: usize) {
-    let size = new.size;
-    let mut key = vec![0.0; size];
-    for slot in 0..new.real.len() {
-        let (row, place) = (slot / new.time, at + slot % new.time);
-        for head in 0..new.heads {
-            let start = (row * new.heads + head) * size * capacity;
-            new.read(slot, head, Part::Key, 1.0, &mut key);
-            for i in 0..size {
-                keys[start + i * capacity + place] = key[i];
+/// Keys and values of new slots, `time` a row.
+pub(super) struct NewSlots<'a> {
+    pub keys: Vectors<'a>,
+    pub values: Vectors<'a>,
+    pub batch: usize,
+    pub time: usize,
+    /// Heads of keys and values.
+    pub heads: usize,
+    pub size: usize,
+}
+
+impl NewSlots<'_> {
+    /// Writes every slot at slots `at..` of the cache: `keys` [batch, heads, size, capacity], `values` [batch, heads,
+    /// capacity, size].
+    pub fn append(&self, keys: &mut [f32], values: &mut [f32], capacity: usize, at: usize) {
+        let size = self.size;
+        let mut key = vec![0.0; size];
+        for slot in 0..self.batch * self.time {
+            let (row, place) = (slot / self.time, at + slot % self.time);
+            for head in 0..self.heads {
+                let start = (row * self.heads + head) * size * capacity;
+                self.keys.read(slot, head, 1.0, &mut key);
+                for i in 0..size {
+                    keys[start + i * capacity + place] = key[i];
+                }
+                self.values.read(slot, head, 1.0, &mut values[start + place * size..]);
             }
-            new.read(slot, head, Part::Value, 1.0, &mut values[start + place * size..]);
         }
     }
 }
@@ -26,13 +38,18 @@ pub(super) fn append(new: &Heads<'_>, keys: &mut [f32], values: &mut [f32], capa
 /// Attention of one new slot a row over the cache, which holds it already.
 pub(super) struct AttendToCache<'a> {
     /// Of one slot a row.
-    pub query: Heads<'a>,
-    /// [batch, heads, size, capacity].
+    pub queries: Vectors<'a>,
+    pub heads: usize,
+    /// Heads of keys and values.
+    pub key_heads: usize,
+    pub size: usize,
+    /// [batch, key_heads, size, capacity].
     pub keys: &'a [f32],
-    /// [batch, heads, capacity, size].
+    /// [batch, key_heads, capacity, size].
     pub values: &'a [f32],
+    pub batch: usize,
     pub capacity: usize,
-    /// Nonzero at real tokens, [batch, slots in use].
+    /// Nonzero at tokens that are seen, [batch, slots in use].
     pub real: &'a [u8],
 }
 
@@ -41,8 +58,8 @@ impl WithSimd for AttendToCache<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) -> Vec<f32> {
-        let Heads { heads, size, .. } = self.query;
-        let rows = self.query.batch();
+        let Self { heads, size, batch: rows, .. } = self;
+        let group = heads / self.key_heads;
         let len = self.real.len() / rows;
         let mut out = vec![0.0; rows * heads * size];
         let mut query = vec![0.0; size];
@@ -51,8 +68,8 @@ impl WithSimd for AttendToCache<'_> {
         for row in 0..rows {
             let real = &self.real[row * len..][..len];
             for head in 0..heads {
-                let start = (row * heads + head) * size * self.capacity;
-                self.query.read(row, head, Part::Query, self.query.scale(), &mut query);
+                let start = (row * self.key_heads + head / group) * size * self.capacity;
+                self.queries.read(row, head, scale(size), &mut query);
                 weights.fill(0.0);
                 for i in 0..size {
                     let keys = &self.keys[start + i * self.capacity..][..len];

@@ -19,12 +19,14 @@ mod rows;
 mod tests;
 mod tiles;
 
+use super::compose::{AttentionShape, Projections};
+use attention::{Angles, Heads, Part, Place, Vectors};
 use burn::backend::tensor::{BoolTensor, FloatTensor, IntTensor};
 use burn::backend::{Backend, DispatchDevice, Flex, TensorMetadata, backend_extension};
 use burn::tensor::{DType, Shape, Tensor, TensorData};
 use burn_flex::FlexTensor;
 use gemm::{Matrix, Product};
-use generate::{AttendToCache, Sample};
+use generate::{AttendToCache, NewSlots, Sample};
 use pulp::Arch;
 
 /// Operations with their own gradients.
@@ -47,38 +49,71 @@ pub trait Fused: Backend {
 
     fn fused_gelu(x: FloatTensor<Self>) -> FloatTensor<Self>;
 
+    fn fused_rms_norm(x: FloatTensor<Self>, gamma: FloatTensor<Self>, epsilon: f32) -> FloatTensor<Self>;
+
+    fn fused_silu_gate(gate: FloatTensor<Self>, up: FloatTensor<Self>) -> FloatTensor<Self>;
+
+    /// Attention of interleaved queries, keys and values.
     fn fused_attention(
         qkv: FloatTensor<Self>,
         cos: FloatTensor<Self>,
         sin: FloatTensor<Self>,
         key_mask: BoolTensor<Self>,
-        heads: usize,
+        shape: AttentionShape,
+    ) -> FloatTensor<Self>;
+
+    /// Attention of queries, keys and values that are tensors of their own.
+    fn fused_separate_attention(
+        queries: FloatTensor<Self>,
+        keys: FloatTensor<Self>,
+        values: FloatTensor<Self>,
+        cos: FloatTensor<Self>,
+        sin: FloatTensor<Self>,
+        key_mask: BoolTensor<Self>,
+        shape: AttentionShape,
     ) -> FloatTensor<Self>;
 
     fn fused_token_log_probs(logits: FloatTensor<Self>, targets: IntTensor<Self>) -> FloatTensor<Self>;
 }
 
-/// Operations of inference.
+/// Where new slots stand in a cache, and how their vectors are laid out.
+#[derive(Clone, Copy, Debug)]
+pub struct Slots {
+    shape: AttentionShape,
+    interleaved: bool,
+    /// Slots in use.
+    len: usize,
+}
+
+impl Slots {
+    pub fn of(projections: &Projections, shape: &AttentionShape, len: usize) -> Self {
+        Self { shape: *shape, interleaved: matches!(projections, Projections::Interleaved(_)), len }
+    }
+}
+
+/// Operations of inference. Tensors of queries, keys or values may be one interleaved tensor.
 #[backend_extension(Flex)]
 pub trait Generation: Backend {
-    /// Writes the keys and values of `qkv` [b, n, 3·d] into the cache from slot `len` on.
+    /// Writes new keys and values, of n slots a row, into the cache from the slots in use on.
     fn cache_append(
-        qkv: FloatTensor<Self>,
+        new_keys: FloatTensor<Self>,
+        new_values: FloatTensor<Self>,
         cos: FloatTensor<Self>,
         sin: FloatTensor<Self>,
         keys: FloatTensor<Self>,
         values: FloatTensor<Self>,
-        len: usize,
+        slots: Slots,
     ) -> (FloatTensor<Self>, FloatTensor<Self>);
 
-    /// Attention of the slot written last, `qkv` [b, 1, 3·d], over the slots that `key_mask` covers -> [b, 1, d].
+    /// Attention of the slot written last over the slots that `key_mask` covers -> [b, 1, heads · head_size].
     fn cache_attend(
-        qkv: FloatTensor<Self>,
+        queries: FloatTensor<Self>,
         cos: FloatTensor<Self>,
         sin: FloatTensor<Self>,
         key_mask: BoolTensor<Self>,
         keys: FloatTensor<Self>,
         values: FloatTensor<Self>,
+        slots: Slots,
     ) -> FloatTensor<Self>;
 
     /// One token a row: see [`sample`](super::sample).
@@ -121,18 +156,44 @@ fn indices(tensor: &FlexTensor) -> Vec<usize> {
     }
 }
 
-/// The pieces of attention as slices.
-fn heads_of<'a>([qkv, cos, sin]: [&'a FlexTensor; 3], key_mask: &'a [u8], heads: usize) -> attention::Heads<'a> {
-    let [_, time, width] = qkv.shape().dims::<3>();
-    assert!(width % (3 * heads) == 0, "attention: a row of {width} values does not split into {heads} heads");
-    attention::Heads {
-        qkv: floats(qkv),
-        cos: floats(cos),
-        sin: floats(sin),
+/// The vectors of one kind in `tensor` [b, t, width]; turned by `angles` if there are any.
+fn vectors<'a>(
+    tensor: &'a FlexTensor,
+    part: Part,
+    interleaved: bool,
+    size: usize,
+    angles: Option<[&'a FlexTensor; 2]>,
+) -> Vectors<'a> {
+    let [_, _, width] = tensor.shape().dims::<3>();
+    let place = if interleaved { Place::interleaved(part, width, size) } else { Place::alone(width, size) };
+    let angles = angles.map(|[cos, sin]| Angles { cos: floats(cos), sin: floats(sin), half: cos.shape()[2] });
+    Vectors { values: floats(tensor), place, size, angles }
+}
+
+/// The pieces of attention as slices; `projections` are three tensors, or three times the one that is interleaved.
+fn heads_of<'a>(
+    projections: [&'a FlexTensor; 3],
+    angles: [&'a FlexTensor; 2],
+    key_mask: &'a [u8],
+    shape: AttentionShape,
+    interleaved: bool,
+) -> Heads<'a> {
+    let AttentionShape { heads, key_heads, head_size: size, window } = shape;
+    let [_, time, width] = projections[0].shape().dims::<3>();
+    let expected = if interleaved { 3 * heads * size } else { heads * size };
+    assert_eq!(width, expected, "attention: a row of {width} values does not split into {heads} heads");
+    assert_eq!(heads % key_heads, 0, "attention: {heads} heads of queries do not share {key_heads} heads of keys");
+    let [queries, keys, values] = projections;
+    Heads {
+        queries: vectors(queries, Part::Query, interleaved, size, Some(angles)),
+        keys: vectors(keys, Part::Key, interleaved, size, Some(angles)),
+        values: vectors(values, Part::Value, interleaved, size, None),
         real: key_mask,
         time,
         heads,
-        size: width / (3 * heads),
+        key_heads,
+        size,
+        window,
     }
 }
 
@@ -163,17 +224,40 @@ impl Fused for Flex {
         new(Arch::new().dispatch(rows::Gelu(floats(&x))), x.shape())
     }
 
+    fn fused_rms_norm(x: FlexTensor, gamma: FlexTensor, epsilon: f32) -> FlexTensor {
+        let [x, gamma] = [x, gamma].map(|tensor| tensor.to_contiguous());
+        let kernel = rows::RmsNorm { x: floats(&x), gamma: floats(&gamma), epsilon };
+        new(Arch::new().dispatch(kernel), x.shape())
+    }
+
+    fn fused_silu_gate(gate: FlexTensor, up: FlexTensor) -> FlexTensor {
+        let [gate, up] = [gate, up].map(|tensor| tensor.to_contiguous());
+        new(Arch::new().dispatch(rows::SiluGate { gate: floats(&gate), up: floats(&up) }), gate.shape())
+    }
+
     fn fused_attention(
         qkv: FlexTensor,
         cos: FlexTensor,
         sin: FlexTensor,
         key_mask: FlexTensor,
-        heads: usize,
+        shape: AttentionShape,
     ) -> FlexTensor {
         let [qkv, cos, sin, key_mask] = [qkv, cos, sin, key_mask].map(|tensor| tensor.to_contiguous());
-        let problem = heads_of([&qkv, &cos, &sin], key_mask.bytes(), heads);
-        let [batch, time, width] = qkv.shape().dims::<3>();
-        new(attention::forward(problem), [batch, time, width / 3])
+        attend(heads_of([&qkv; 3], [&cos, &sin], key_mask.bytes(), shape, true))
+    }
+
+    fn fused_separate_attention(
+        queries: FlexTensor,
+        keys: FlexTensor,
+        values: FlexTensor,
+        cos: FlexTensor,
+        sin: FlexTensor,
+        key_mask: FlexTensor,
+        shape: AttentionShape,
+    ) -> FlexTensor {
+        let [queries, keys, values] = [queries, keys, values].map(|tensor| tensor.to_contiguous());
+        let [cos, sin, key_mask] = [cos, sin, key_mask].map(|tensor| tensor.to_contiguous());
+        attend(heads_of([&queries, &keys, &values], [&cos, &sin], key_mask.bytes(), shape, false))
     }
 
     fn fused_token_log_probs(logits: FlexTensor, targets: FlexTensor) -> FlexTensor {
@@ -185,6 +269,12 @@ impl Fused for Flex {
     }
 }
 
+/// Attention, [batch, time, heads · size].
+fn attend(problem: Heads<'_>) -> FlexTensor {
+    let (batch, time, width) = (problem.batch(), problem.time, problem.heads * problem.size);
+    new(attention::forward(problem), [batch, time, width])
+}
+
 /// Log-probability of each row's target, its logit less the row's log total.
 fn log_probs(logits: &[f32], width: usize, targets: &[usize], totals: &[f32]) -> FlexTensor {
     let values: Vec<f32> =
@@ -194,37 +284,52 @@ fn log_probs(logits: &[f32], width: usize, targets: &[usize], totals: &[f32]) ->
 
 impl Generation for Flex {
     fn cache_append(
-        qkv: FlexTensor,
+        new_keys: FlexTensor,
+        new_values: FlexTensor,
         cos: FlexTensor,
         sin: FlexTensor,
         keys: FlexTensor,
         values: FlexTensor,
-        len: usize,
+        slots: Slots,
     ) -> (FlexTensor, FlexTensor) {
-        let [qkv, cos, sin] = [qkv, cos, sin].map(|tensor| tensor.to_contiguous());
+        let [new_keys, new_values, cos, sin] = [new_keys, new_values, cos, sin].map(|tensor| tensor.to_contiguous());
         let (mut keys, mut values) = (owned(keys), owned(values));
-        let [batch, heads, _, capacity] = keys.shape().dims::<4>();
-        let real = vec![1; batch * qkv.shape()[1]];
-        let new = heads_of([&qkv, &cos, &sin], &real, heads);
-        generate::append(&new, keys.storage_mut(), values.storage_mut(), capacity, len);
+        let [batch, heads, size, capacity] = keys.shape().dims::<4>();
+        let new = NewSlots {
+            keys: vectors(&new_keys, Part::Key, slots.interleaved, size, Some([&cos, &sin])),
+            values: vectors(&new_values, Part::Value, slots.interleaved, size, None),
+            batch,
+            time: new_keys.shape()[1],
+            heads,
+            size,
+        };
+        new.append(keys.storage_mut(), values.storage_mut(), capacity, slots.len);
         (keys, values)
     }
 
     fn cache_attend(
-        qkv: FlexTensor,
+        queries: FlexTensor,
         cos: FlexTensor,
         sin: FlexTensor,
         key_mask: FlexTensor,
         keys: FlexTensor,
         values: FlexTensor,
+        slots: Slots,
     ) -> FlexTensor {
-        let [qkv, cos, sin, mask] = [qkv, cos, sin, key_mask].map(|tensor| tensor.to_contiguous());
-        let [batch, heads, size, capacity] = keys.shape().dims::<4>();
-        let real = vec![1; batch];
-        let query = heads_of([&qkv, &cos, &sin], &real, heads);
-        let (keys, values) = (floats(&keys), floats(&values));
-        let out = Arch::new().dispatch(AttendToCache { query, keys, values, capacity, real: mask.bytes() });
-        new(out, [batch, 1, heads * size])
+        let [queries, cos, sin, mask] = [queries, cos, sin, key_mask].map(|tensor| tensor.to_contiguous());
+        let [batch, _, size, capacity] = keys.shape().dims::<4>();
+        let out = Arch::new().dispatch(AttendToCache {
+            queries: vectors(&queries, Part::Query, slots.interleaved, size, Some([&cos, &sin])),
+            heads: slots.shape.heads,
+            key_heads: slots.shape.key_heads,
+            size,
+            keys: floats(&keys),
+            values: floats(&values),
+            batch,
+            capacity,
+            real: mask.bytes(),
+        });
+        new(out, [batch, 1, slots.shape.heads * size])
     }
 
     fn draw(logits: FlexTensor, uniforms: FlexTensor, temperature: f32, top_p: f32) -> FlexTensor {

@@ -1,4 +1,4 @@
-//! Layer normalisation, GELU and log-probabilities on row-major slices, with their gradients.
+//! Normalisation, activations and log-probabilities on row-major slices, with their gradients.
 
 use super::math::{apply, dot, exp, max, sum, update};
 use pulp::{Simd, WithSimd};
@@ -121,6 +121,103 @@ impl WithSimd for LayerNormGradient<'_> {
     }
 }
 
+/// The reciprocal of a row's root mean square.
+#[inline(always)]
+fn inverse_rms<S: Simd>(simd: S, row: &[f32], epsilon: f32) -> f32 {
+    1.0 / (dot(simd, row, row) / row.len() as f32 + epsilon).sqrt()
+}
+
+/// Rows of `x` over their root mean square, scaled by `gamma`.
+pub(super) struct RmsNorm<'a> {
+    pub x: &'a [f32],
+    pub gamma: &'a [f32],
+    pub epsilon: f32,
+}
+
+impl WithSimd for RmsNorm<'_> {
+    type Output = Vec<f32>;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) -> Vec<f32> {
+        let mut out = Vec::with_capacity(self.x.len());
+        let mut line = vec![0.0; self.gamma.len()];
+        for row in self.x.chunks_exact(self.gamma.len()) {
+            let scale = simd.splat_f32s(inverse_rms(simd, row, self.epsilon));
+            update(
+                simd,
+                &mut line,
+                row,
+                self.gamma,
+                #[inline(always)]
+                |_, x, gamma| simd.mul_f32s(simd.mul_f32s(x, scale), gamma),
+            );
+            out.extend_from_slice(&line);
+        }
+        out
+    }
+}
+
+/// The gradients of the input and the scale of a root-mean-square normalisation.
+///
+/// With x̂ the normalised row, r the reciprocal of its root mean square and h = g·γ: dx = r·(h − x̂·mean(h·x̂)), dγ = Σ g·x̂.
+pub(super) struct RmsNormGradient<'a> {
+    pub x: &'a [f32],
+    pub gamma: &'a [f32],
+    pub epsilon: f32,
+    pub gradient: &'a [f32],
+}
+
+impl WithSimd for RmsNormGradient<'_> {
+    type Output = [Vec<f32>; 2];
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) -> [Vec<f32>; 2] {
+        let width = self.gamma.len();
+        let mut dx = Vec::with_capacity(self.x.len());
+        let mut d_gamma = vec![0.0; width];
+        let (mut unit, mut line) = (vec![0.0; width], vec![0.0; width]);
+        for (index, row) in self.x.chunks_exact(width).enumerate() {
+            let g = &self.gradient[index * width..][..width];
+            let scale = simd.splat_f32s(inverse_rms(simd, row, self.epsilon));
+            update(
+                simd,
+                &mut unit,
+                row,
+                row,
+                #[inline(always)]
+                |_, x, _| simd.mul_f32s(x, scale),
+            );
+            update(
+                simd,
+                &mut line,
+                g,
+                self.gamma,
+                #[inline(always)]
+                |_, g, gamma| simd.mul_f32s(g, gamma),
+            );
+            update(
+                simd,
+                &mut d_gamma,
+                g,
+                &unit,
+                #[inline(always)]
+                |sum, g, unit| simd.mul_add_f32s(g, unit, sum),
+            );
+            let tilt = simd.splat_f32s(dot(simd, &line, &unit) / width as f32);
+            update(
+                simd,
+                &mut line,
+                &unit,
+                &unit,
+                #[inline(always)]
+                |h, unit, _| simd.mul_f32s(simd.sub_f32s(h, simd.mul_f32s(unit, tilt)), scale),
+            );
+            dx.extend_from_slice(&line);
+        }
+        [dx, d_gamma]
+    }
+}
+
 /// Values handled at once by elementwise kernels: long enough to amortise, short enough for the L1 cache.
 const CHUNK: usize = 1024;
 
@@ -212,6 +309,80 @@ impl WithSimd for GeluWithDerivative<'_> {
             slopes.extend_from_slice(slope);
         }
         (out, slopes)
+    }
+}
+
+/// σ(x) = 1 / (1 + e^−x).
+#[inline(always)]
+fn sigmoid<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
+    let one = simd.splat_f32s(1.0);
+    simd.div_f32s(one, simd.add_f32s(one, exp(simd, simd.sub_f32s(simd.splat_f32s(0.0), x))))
+}
+
+/// gate·σ(gate)·up of every value.
+pub(super) struct SiluGate<'a> {
+    pub gate: &'a [f32],
+    pub up: &'a [f32],
+}
+
+impl WithSimd for SiluGate<'_> {
+    type Output = Vec<f32>;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) -> Vec<f32> {
+        let mut out = Vec::with_capacity(self.gate.len());
+        let mut line = [0.0; CHUNK];
+        for (gate, up) in self.gate.chunks(CHUNK).zip(self.up.chunks(CHUNK)) {
+            let line = &mut line[..gate.len()];
+            update(
+                simd,
+                line,
+                gate,
+                up,
+                #[inline(always)]
+                |_, gate, up| simd.mul_f32s(simd.mul_f32s(gate, sigmoid(simd, gate)), up),
+            );
+            out.extend_from_slice(line);
+        }
+        out
+    }
+}
+
+/// The gradients of gate and up: dgate = g·up·σ·(1 + gate·(1 − σ)), dup = g·gate·σ.
+pub(super) struct SiluGateGradient<'a> {
+    pub gate: &'a [f32],
+    pub up: &'a [f32],
+    pub gradient: &'a [f32],
+}
+
+impl WithSimd for SiluGateGradient<'_> {
+    type Output = [Vec<f32>; 2];
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) -> [Vec<f32>; 2] {
+        let (mut d_gate, mut d_up) = (self.gradient.to_vec(), self.gradient.to_vec());
+        let one = simd.splat_f32s(1.0);
+        update(
+            simd,
+            &mut d_gate,
+            self.gate,
+            self.up,
+            #[inline(always)]
+            |g, gate, up| {
+                let share = sigmoid(simd, gate);
+                let slope = simd.mul_add_f32s(gate, simd.sub_f32s(one, share), one);
+                simd.mul_f32s(simd.mul_f32s(g, up), simd.mul_f32s(share, slope))
+            },
+        );
+        update(
+            simd,
+            &mut d_up,
+            self.gate,
+            self.gate,
+            #[inline(always)]
+            |g, gate, _| simd.mul_f32s(g, simd.mul_f32s(gate, sigmoid(simd, gate))),
+        );
+        [d_gate, d_up]
     }
 }
 

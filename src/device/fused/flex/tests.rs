@@ -1,7 +1,9 @@
 //! Every instruction set must compute what the best one here does: users run on others.
 
 use super::gemm::{Matrix, Panels, Product};
-use super::rows::{Gelu, LayerNorm, LayerNormGradient, LogTotals};
+use super::rows::{
+    Gelu, LayerNorm, LayerNormGradient, LogTotals, RmsNorm, RmsNormGradient, SiluGate, SiluGateGradient,
+};
 use super::tiles::{Mix, MixTransposed, PANEL, Scores, Softmax, SoftmaxGradient};
 use pulp::Arch;
 
@@ -52,6 +54,14 @@ fn row_kernels_are_the_same() {
     assert_same("layer norm's gradient", |arch| {
         arch.dispatch(LayerNormGradient { x: &x, gamma: &gamma, epsilon, gradient: &gradient }).concat()
     });
+    assert_same("rms norm", |arch| arch.dispatch(RmsNorm { x: &x, gamma: &gamma, epsilon }));
+    assert_same("rms norm's gradient", |arch| {
+        arch.dispatch(RmsNormGradient { x: &x, gamma: &gamma, epsilon, gradient: &gradient }).concat()
+    });
+    assert_same("gated silu", |arch| arch.dispatch(SiluGate { gate: &x, up: &gradient }));
+    assert_same("gated silu's gradient", |arch| {
+        arch.dispatch(SiluGateGradient { gate: &x, up: &gradient, gradient: &gradient }).concat()
+    });
     assert_same("log totals", |arch| arch.dispatch(LogTotals { logits: &x, width: 37 }));
 }
 
@@ -61,13 +71,14 @@ fn attention_kernels_are_the_same() {
     let (q, k) = (values(time * size), values(time * size + 1)[1..].to_vec());
     let slots: Vec<usize> = (3..time).collect();
     let visible: Vec<usize> = (0..time).map(|slot| (slot + 1_usize).saturating_sub(3)).collect();
+    let hidden: Vec<usize> = visible.iter().map(|count| count.saturating_sub(9)).collect();
     let keys = Matrix { data: &k[..slots.len() * size], columns: size };
     let weights = |arch: Arch| {
         let mut right = Panels::<PANEL>::default();
         right.fill_transposed(keys);
         let mut out = vec![7.0; time * stride];
         arch.dispatch(Scores { left: &q, size, right: &right, visible: &visible, out: &mut out, stride });
-        arch.dispatch(Softmax { rows: &mut out, stride, visible: &visible });
+        arch.dispatch(Softmax { rows: &mut out, stride, visible: &visible, hidden: &hidden });
         out
     };
     assert_same("weights", weights);

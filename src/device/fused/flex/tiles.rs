@@ -160,11 +160,12 @@ impl MixTransposed<'_> {
     }
 }
 
-/// Softmax of the first `visible[i]` values of each row; zeros behind them.
+/// Softmax of the first `visible[i]` values of each row without the first `hidden[i]`; zeros before and behind them.
 pub(super) struct Softmax<'a> {
     pub rows: &'a mut [f32],
     pub stride: usize,
     pub visible: &'a [usize],
+    pub hidden: &'a [usize],
 }
 
 impl WithSimd for Softmax<'_> {
@@ -172,8 +173,11 @@ impl WithSimd for Softmax<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        for (row, &count) in self.visible.iter().enumerate() {
-            softmax(simd, &mut self.rows[row * self.stride..][..self.stride], count);
+        for (row, (&count, &hidden)) in self.visible.iter().zip(self.hidden).enumerate() {
+            let row = &mut self.rows[row * self.stride..][..self.stride];
+            row[..hidden].fill(f32::NEG_INFINITY);
+            softmax(simd, row, count);
+            row[..hidden].fill(0.0);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Every fused operation against its composition: values and gradients, on odd shapes and odd tensors.
 
 use super::*;
-use crate::device::fused::{self, compose, flex};
+use crate::device::fused::{self, AttentionShape, Projections, Rounding, compose, flex};
 use burn::tensor::{FloatDType, Int};
 
 /// Values and gradients of `operation` at copies of `inputs`, its outputs weighted differently.
@@ -96,6 +96,34 @@ fn token_log_probs() {
 }
 
 #[test]
+fn rms_norm() {
+    for [rows, _, width] in SHAPES.into_iter().filter(|shape| shape[2] > 1) {
+        let mut dice = Dice::new(rows as u64);
+        let device = Device::flex();
+        let inputs = [[rows, width], [1, width]].map(|shape| dice.tensor(shape, 2.0, &device));
+        let line = |x: &Tensor<2>| x.clone().squeeze_dim::<1>(0);
+        for rounding in [Rounding::BeforeScale, Rounding::AfterScale] {
+            assert_agree(
+                differentiate(&inputs, |x| fused::rms_norm(x[0].clone(), line(&x[1]), 1e-5, rounding)),
+                differentiate(&inputs, |x| compose::rms_norm(x[0].clone(), line(&x[1]), 1e-5, rounding)),
+            );
+        }
+    }
+}
+
+#[test]
+fn silu_gate() {
+    for [rows, _, width] in SHAPES {
+        let mut dice = Dice::new(rows as u64);
+        let inputs = [1, 2].map(|_| dice.tensor([rows, width], 6.0, &Device::flex()));
+        assert_agree(
+            differentiate(&inputs, |x| fused::silu_gate(x[0].clone(), x[1].clone())),
+            differentiate(&inputs, |x| compose::silu_gate(x[0].clone(), x[1].clone())),
+        );
+    }
+}
+
+#[test]
 fn attention() {
     for [batch, time, heads, size, half] in super::attention::SHAPES {
         let mut dice = Dice::new((time * size) as u64);
@@ -103,9 +131,25 @@ fn attention() {
         let inputs = [dice.tensor([batch, time, 3 * heads * size], 1.5, &device)];
         let rotary = dice.rotary([batch, time, half], &device);
         let mask = dice.padding([batch, time], &device);
+        let (qkv, shape) =
+            (|x: &[Tensor<3>]| Projections::Interleaved(x[0].clone()), AttentionShape::multi_head(heads, size));
         assert_agree(
-            differentiate(&inputs, |x| fused::attention(x[0].clone(), heads, &rotary, mask.clone())),
-            differentiate(&inputs, |x| compose::attention(x[0].clone(), heads, &rotary, mask.clone())),
+            differentiate(&inputs, |x| fused::attention(qkv(x), &shape, &rotary, mask.clone())),
+            differentiate(&inputs, |x| compose::attention(qkv(x), &shape, &rotary, mask.clone())),
+        );
+    }
+}
+
+#[test]
+fn grouped_attention() {
+    for (seed, case) in super::attention::GROUPED.into_iter().enumerate() {
+        // No padding, whose slots the two may let see others.
+        let (inputs, shape, rotary, mask) = super::attention::grouped(&mut Dice::new(seed as u64), case);
+        let mask = mask.clone().bool_or(mask.bool_not());
+        let parts = |x: &[Tensor<3>]| super::attention::separate([0, 1, 2].map(|part| x[part].clone()));
+        assert_agree(
+            differentiate(&inputs, |x| fused::attention(parts(x), &shape, &rotary, mask.clone())),
+            differentiate(&inputs, |x| compose::attention(parts(x), &shape, &rotary, mask.clone())),
         );
     }
 }
@@ -183,15 +227,17 @@ fn generation_under_autodiff_takes_the_composition_and_agrees() {
     let plain = Device::flex();
     let qkv = dice.tensor([2, 5, 48], 1.0, &plain);
     let rotary = dice.rotary([2, 5, 2], &plain);
-    let mask = dice.padding([2, 5], &plain);
+    let (mask, shape) = (dice.padding([2, 5], &plain), AttentionShape::multi_head(2, 8));
     let run = |qkv: Tensor<3>| {
         let angles = |start, count| Rotary {
             cos: rotary.cos.clone().narrow(1, start, count),
             sin: rotary.sin.clone().narrow(1, start, count),
         };
         let prompt = qkv.clone().narrow(1, 0, 4);
-        let (first, cache) = fused::prefill(prompt, 2, &angles(0, 4), mask.clone().narrow(1, 0, 4), 4);
-        let (second, _) = fused::step(qkv.narrow(1, 4, 1), 2, &angles(4, 1), mask.clone(), cache);
+        let (first, cache) =
+            fused::prefill(Projections::Interleaved(prompt), &shape, &angles(0, 4), mask.clone().narrow(1, 0, 4), 4);
+        let (second, _) =
+            fused::step(Projections::Interleaved(qkv.narrow(1, 4, 1)), &shape, &angles(4, 1), mask.clone(), cache);
         [floats(first), floats(second)].concat()
     };
     assert_close(&run(track(&qkv)), &run(qkv), 1e-5);

@@ -1,7 +1,7 @@
 //! Low-rank adaptation (Hu et al. 2021, arXiv 2106.09685): a frozen linear map x·W + c becomes x·W + c + (α/r)·(x·A)·B.
 
+use super::like;
 use crate::device::fused;
-use crate::model::layer::like;
 use crate::model::weights::parameter;
 use burn::module::{Module, Param};
 use burn::tensor::{FloatDType, Tensor};
@@ -30,7 +30,7 @@ pub struct Adapter {
 
 impl Adapter {
     /// An adapter beside `weight` `[in, out]` that adds nothing yet: B = 0, and A uniform in ±1/√in, as in the authors' code.
-    pub(super) fn new(weight: &Tensor<2>, settings: &LoraSettings, rng: &mut impl Rng) -> Self {
+    pub fn new(weight: &Tensor<2>, settings: &LoraSettings, rng: &mut impl Rng) -> Self {
         let ([from, to], rank, device) = (weight.dims(), settings.rank, weight.device());
         let width = (from as f64).powf(-0.5);
         let a = (0..from * rank).map(|_| (width * (2.0 * rng.random::<f64>() - 1.0)) as f32).collect();
@@ -42,13 +42,13 @@ impl Adapter {
     }
 
     /// What the adapter adds at `x` `[n, in]` -> `[n, out]`.
-    pub(super) fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+    pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
         let (a, b) = (like(&self.a, &x), like(&self.b, &x));
         fused::linear(fused::linear(x, a, None), b, None) * self.scale
     }
 
     /// (α/r)·A·B in f32, `[in, out]`: what the adapter adds to the weight.
-    pub(super) fn product(&self) -> Tensor<2> {
+    pub fn product(&self) -> Tensor<2> {
         let (a, b) = (self.a.val().cast(FloatDType::F32), self.b.val().cast(FloatDType::F32));
         a.matmul(b) * self.scale
     }

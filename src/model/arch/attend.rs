@@ -1,0 +1,60 @@
+//! The tokens of a forward pass, and how its layers attend.
+
+use crate::device::fused::{self, AttentionShape, KvCache, Projections, Rotary};
+use burn::tensor::{Bool, Int, Tensor};
+
+/// The tokens of one forward pass.
+#[derive(Clone, Debug)]
+pub struct Tokens {
+    /// `[b·t]`
+    pub ids: Tensor<1, Int>,
+    /// `[b, t]`, or with the columns before them where keys and values are kept.
+    pub mask: Tensor<2, Bool>,
+    pub rotary: Rotary,
+    /// b
+    pub rows: usize,
+}
+
+impl Tokens {
+    /// The same without autodiff.
+    pub fn inner(self) -> Self {
+        let Self { ids, mask, rotary, rows } = self;
+        let rotary = Rotary { cos: rotary.cos.inner(), sin: rotary.sin.inner() };
+        Self { ids: ids.inner(), mask: mask.inner(), rotary, rows }
+    }
+}
+
+/// How layers attend.
+pub enum Attend<'a> {
+    /// Over the batch itself.
+    Whole,
+    /// Over the batch itself, keeping keys and values with room for this many columns.
+    Prefill { capacity: usize, kept: &'a mut Vec<Option<KvCache>> },
+    /// One new token per row over what is kept.
+    Step { kept: &'a mut Vec<Option<KvCache>>, layer: usize },
+}
+
+impl Attend<'_> {
+    /// The context of every token, `[b·t, heads · head_size]`. Layers come in order.
+    pub fn run(&mut self, projections: Projections, shape: &AttentionShape, tokens: &Tokens) -> Tensor<2> {
+        let (rotary, mask) = (&tokens.rotary, tokens.mask.clone());
+        let context = match self {
+            Self::Whole => fused::attention(projections, shape, rotary, mask),
+            Self::Prefill { capacity, kept } => {
+                let (context, cache) = fused::prefill(projections, shape, rotary, mask, *capacity);
+                kept.push(Some(cache));
+                context
+            }
+            Self::Step { kept, layer } => {
+                // Taken out so that it is owned by one place only and can be extended in place.
+                let cache = kept[*layer].take().expect("prefill keeps one cache per layer");
+                let (context, cache) = fused::step(projections, shape, rotary, mask, cache);
+                kept[*layer] = Some(cache);
+                *layer += 1;
+                context
+            }
+        };
+        let [b, t, width] = context.dims();
+        context.reshape([b * t, width])
+    }
+}

@@ -1,0 +1,189 @@
+//! A decoder without a head, of any architecture: the embedding, the layers, the norm behind them.
+
+use crate::Result;
+use crate::device::fused::{KvCache, Rotary};
+use crate::model::arch::{Attend, DecoderConfig, Layer, Shape, Sizes, Tokens};
+use crate::model::batch::Batch;
+use crate::model::nn::Norm;
+use crate::model::nn::lora::LoraSettings;
+use crate::model::tape::Tape;
+use crate::model::weights::{Weights, parameter};
+use burn::module::{Module, Param};
+use burn::tensor::{Bool, Device, FloatDType, Int, Tensor, TensorData};
+use rand::Rng;
+
+/// The decoder without a head.
+#[derive(Module, Debug)]
+pub struct Decoder {
+    /// `[vocab_size, hidden_size]`
+    pub(super) embedding: Param<Tensor<2>>,
+    pub(super) layers: Vec<Layer>,
+    norm: Norm,
+    #[module(skip)]
+    pub config: DecoderConfig,
+    /// Type of the states between layers; weights of another type are cast where they are used.
+    #[module(skip)]
+    dtype: FloatDType,
+    /// Forward passes that gradient checkpointing keeps; none where it is off.
+    #[module(skip)]
+    pub(super) tape: Option<Tape>,
+}
+
+/// How a model computes while it is trained.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Computation {
+    /// Of activations and matrix products. Trained weights stay f32.
+    pub dtype: FloatDType,
+    /// Whether layers are computed again in the backward pass instead of kept.
+    pub checkpointing: bool,
+    /// Freezes the decoder and trains adapters beside its linear maps.
+    pub lora: Option<LoraSettings>,
+}
+
+impl Decoder {
+    /// Takes the decoder's tensors.
+    pub fn load(weights: &mut Weights, config: &DecoderConfig, dtype: FloatDType, device: &Device) -> Result<Self> {
+        let Sizes { vocab_size, hidden_size, layers: count, .. } = config.sizes();
+        let mut layers = Vec::with_capacity(count);
+        for index in 0..count {
+            layers.push(config.load_layer(weights, index, device)?.in_dtype(dtype));
+        }
+        let norm = config.load_final_norm(weights, device)?;
+        let (name, shape) = (config.naming().embedding(), [vocab_size, hidden_size]);
+        let table = parameter(&name, weights.take(&name, &shape)?, shape, device);
+        let embedding = table.map(|table| table.cast(dtype));
+        Ok(Self { embedding, layers, norm, config: config.clone(), dtype, tape: None })
+    }
+
+    /// Ready to be trained as `how` says; `rng` draws the adapters.
+    pub fn prepared(self, how: &Computation, rng: &mut impl Rng) -> Self {
+        let mut decoder = self;
+        if let Some(lora) = &how.lora {
+            // Frozen weights need no f32 copy; the adapters are f32.
+            decoder = decoder.set_require_grad(false).in_dtype(how.dtype);
+            decoder.layers = decoder.layers.into_iter().map(|layer| layer.adapted(lora, rng)).collect();
+        }
+        Self { dtype: how.dtype, tape: how.checkpointing.then(Tape::default), ..decoder }
+    }
+
+    /// The inverse of [`prepared`](Self::prepared): adapters merged into the weights, all of it f32.
+    pub fn restored(self) -> Self {
+        let layers = self.layers.into_iter().map(Layer::merged).collect();
+        Self { layers, tape: None, ..self }.in_dtype(FloatDType::F32).set_require_grad(true)
+    }
+
+    /// Weights held and states computed in another type: half the memory in bf16, for a model that is not trained. The
+    /// norms stay f32, as does what they compute.
+    pub fn in_dtype(self, dtype: FloatDType) -> Self {
+        let layers = self.layers.into_iter().map(|layer| layer.in_dtype(dtype)).collect();
+        let embedding = self.embedding.map(|table| table.cast(dtype));
+        Self { embedding, layers, dtype, ..self }
+    }
+
+    pub fn device(&self) -> Device {
+        self.embedding.val().device()
+    }
+
+    /// States of every token before the norm behind the last layer, `[b·t, d]`.
+    pub fn forward(&self, batch: &Batch) -> Tensor<2> {
+        let tokens = self.tokens(batch.ids.clone(), &batch.positions, batch.mask.clone());
+        match &self.tape {
+            Some(tape) if self.device().is_autodiff() => tape.forward(self, tokens),
+            _ => self.run(&tokens, &mut Attend::Whole),
+        }
+    }
+
+    /// As [`forward`](Self::forward), keeping keys and values for `capacity` columns.
+    pub fn prefill(&self, batch: &Batch, capacity: usize) -> (Tensor<2>, Vec<Option<KvCache>>) {
+        let tokens = self.tokens(batch.ids.clone(), &batch.positions, batch.mask.clone());
+        let mut kept = Vec::with_capacity(self.layers.len());
+        let states = self.run(&tokens, &mut Attend::Prefill { capacity, kept: &mut kept });
+        (states, kept)
+    }
+
+    /// One more token per row: `ids` `[b, 1]` at `positions` (b values); `mask` `[b, columns so far + 1]`.
+    pub fn step(
+        &self,
+        ids: Tensor<2, Int>,
+        positions: &[u32],
+        mask: Tensor<2, Bool>,
+        kept: &mut Vec<Option<KvCache>>,
+    ) -> Tensor<2> {
+        self.run(&self.tokens(ids, positions, mask), &mut Attend::Step { kept, layer: 0 })
+    }
+
+    /// The norm behind the last layer, for whichever rows a head reads; `[n, d]`.
+    pub fn normalise(&self, states: Tensor<2>) -> Tensor<2> {
+        self.norm.forward(states)
+    }
+
+    fn run(&self, tokens: &Tokens, attend: &mut Attend) -> Tensor<2> {
+        self.layers.iter().fold(self.embed(tokens), |x, layer| layer.forward(x, tokens, attend))
+    }
+
+    /// States before the first layer, `[b·t, d]`.
+    pub(super) fn embed(&self, tokens: &Tokens) -> Tensor<2> {
+        self.embedding.val().select(0, tokens.ids.clone()).cast(self.dtype)
+    }
+
+    /// `ids` are `[b, t]`, `positions` b·t values.
+    fn tokens(&self, ids: Tensor<2, Int>, positions: &[u32], mask: Tensor<2, Bool>) -> Tokens {
+        let [b, t] = ids.dims();
+        Tokens { ids: ids.reshape([b * t]), mask, rotary: self.rotary(positions, b), rows: b }
+    }
+
+    /// Cosines and sines of every token's angles, `[b, t, rotated pairs]`.
+    fn rotary(&self, positions: &[u32], b: usize) -> Rotary {
+        let frequencies = self.config.rope().frequencies;
+        let (half, device) = (frequencies.len(), self.device());
+        let angles = positions.iter().flat_map(|&p| frequencies.iter().map(move |f| f64::from(p) * f));
+        let (mut cos, mut sin) =
+            (Vec::with_capacity(positions.len() * half), Vec::with_capacity(positions.len() * half));
+        for angle in angles {
+            cos.push(angle.cos() as f32);
+            sin.push(angle.sin() as f32);
+        }
+        let shape = [b, positions.len() / b.max(1), half];
+        Rotary {
+            cos: Tensor::from_data(TensorData::new(cos, shape), &device),
+            sin: Tensor::from_data(TensorData::new(sin, shape), &device),
+        }
+    }
+}
+
+/// Random weights of a decoder: normal with standard deviation `deviation`, those of residual outputs scaled by
+/// `1/sqrt(2·layers)`, as in GPT-2 and Pythia; biases 0, norms 1.
+pub fn random_backbone(config: &DecoderConfig, deviation: f64, rng: &mut impl Rng, weights: &mut Weights) {
+    let (Sizes { vocab_size, hidden_size: d, layers, .. }, naming) = (config.sizes(), config.naming());
+    let residual = deviation / (2.0 * layers as f64).sqrt();
+    for index in 0..layers {
+        for part in config.parts() {
+            let (name, shape) = (naming.layer(index, part.name), part.weight());
+            let values = match part.shape {
+                Shape::Linear { from, to, residual: true } => normal(rng, to * from, residual),
+                Shape::Linear { from, to, residual: false } => normal(rng, to * from, deviation),
+                Shape::Norm(size) => vec![1.0; size],
+            };
+            weights.insert(format!("{name}.weight"), &shape, values);
+            if part.bias {
+                weights.insert(format!("{name}.bias"), &shape[..1], vec![0.0; shape[0]]);
+            }
+        }
+    }
+    weights.insert(format!("{}.weight", naming.norm()), &[d], vec![1.0; d]);
+    if config.final_norm().has_bias() {
+        weights.insert(format!("{}.bias", naming.norm()), &[d], vec![0.0; d]);
+    }
+    weights.insert(naming.embedding(), &[vocab_size, d], normal(rng, vocab_size * d, deviation));
+}
+
+/// `n` draws of a normal with mean 0 (Box–Muller).
+pub fn normal(rng: &mut impl Rng, n: usize, deviation: f64) -> Vec<f32> {
+    (0..n)
+        .map(|_| {
+            let (u, v): (f64, f64) = (rng.random(), rng.random());
+            let radius = (-2.0 * (1.0 - u).ln()).sqrt();
+            (deviation * radius * (2.0 * std::f64::consts::PI * v).cos()) as f32
+        })
+        .collect()
+}
