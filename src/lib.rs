@@ -22,5 +22,6 @@ pub mod report;
 pub mod rng;
 pub mod stages;
 pub mod stats;
+pub mod tasks;
 
 pub use error::{Context, Error, ErrorKind, Result};

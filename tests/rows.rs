@@ -3,10 +3,16 @@
 
 mod common;
 
-use common::{Bench, fixture};
+use common::{Bench, Said, cpu, fixture};
 use proptest::prelude::*;
+use serde_json::{Value, json};
 use std::fs;
 use touchstone::data::dataset::{Dataset, SummarisedPost};
+use touchstone::model::checkpoint::Checkpoint;
+use touchstone::model::weights::StoredAs;
+use touchstone::model::{DecoderConfig, LanguageModel, Sequence};
+use touchstone::rng::stream;
+use touchstone::tasks::chat::{ChatEncoder, ChatRules, ControlNames, Conversation, Loss, SystemRule, TooLong};
 
 const HEADER: &str = "id,subreddit,title,post,summary\n";
 const ROW: &str = r#"{"id": "a", "subreddit": "s", "title": "t", "post": "p", "summary": "u"}"#;
@@ -262,4 +268,110 @@ fn every_format_of_the_same_rows_has_the_same_scores() {
     {"large":18446744073709551615,"prompt_ids":[3,4],"price":12345678901234567890.123456789,"response_ids":[5],"share":0.1,"day":"2026-01-02"}
     {"large":1,"prompt_ids":[5],"price":12345678901234567890.123456789,"response_ids":[6],"share":null,"day":"2026-01-02"}
     "#);
+}
+
+// --- Conversations ---
+
+/// A bench with the folder `model`: a random model with a tokenizer and a chat template.
+fn chat_bench() -> Bench {
+    let bench = Bench::new();
+    let keys = json!({
+        "model_type": "mistral", "vocab_size": 368, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
+        "num_key_value_heads": 1, "intermediate_size": 32, "max_position_embeddings": 96, "sliding_window": null,
+    });
+    let config = DecoderConfig::from_keys(keys.as_object().unwrap().clone(), "test").unwrap();
+    let model = LanguageModel::random(&config, 0.3, &mut stream(1, "test/chat", &[]), &cpu()).unwrap();
+    let tokenizer = bench.copy(&fixture("chat/llama"), "tokenizer");
+    let template = "{% for m in messages %}<|{{ m.role }}|>\n{{ m.content }}{{ eos_token }}\n{% endfor %}\
+                    {% if add_generation_prompt %}<|assistant|>\n{% endif %}";
+    let named = json!({"bos_token": "<s>", "eos_token": "</s>", "chat_template": template});
+    bench.write("tokenizer/tokenizer_config.json", named.to_string());
+    let tokenizer = tokenizer.join("tokenizer.json");
+    Checkpoint::save_language_model(&bench.path("model"), &model, &tokenizer, StoredAs::F32).unwrap();
+    bench
+}
+
+const QUESTION: &str = r#"{"role": "user", "content": "who is it ?"}"#;
+const ANSWER: &str = r#"{"role": "assistant", "content": "a friend"}"#;
+
+#[test]
+fn conversations_are_scored_as_the_tokens_of_their_template() {
+    let bench = chat_bench();
+    bench.write("rows.jsonl", format!(r#"{{"id": "a", "messages": [{QUESTION}, {ANSWER}]}}"#));
+    bench.succeed("score --model model --input rows.jsonl --output out.jsonl");
+    let scored: Value = serde_json::from_str(&bench.read("out.jsonl")).unwrap();
+    assert_eq!((&scored["id"], &scored["messages"][1]["content"]), (&json!("a"), &json!("a friend")));
+
+    // The tokens themselves are held to transformers' in chat.rs.
+    let rules = ChatRules {
+        system: SystemRule::AsGiven,
+        loss: Loss::LastTurn,
+        control_names: ControlNames::Text,
+        max_tokens: 96,
+        too_long: TooLong::Refuse,
+    };
+    let messages = [QUESTION, ANSWER].map(|message| serde_json::from_str(message).unwrap());
+    let conversation = Conversation::new("row", messages.to_vec()).unwrap();
+    let encoder = ChatEncoder::open(&bench.path("model"), rules).unwrap();
+    let Sequence { prompt, response } = encoder.sequence(&conversation).unwrap();
+    assert_eq!(scored["token_logprobs"].as_array().unwrap().len(), response.len());
+    bench.write("ids.jsonl", json!({"prompt_ids": prompt, "response_ids": response}).to_string());
+    bench.succeed("score --model model --input ids.jsonl --output ids-out.jsonl");
+    let by_ids: Value = serde_json::from_str(&bench.read("ids-out.jsonl")).unwrap();
+    assert_eq!(scored["token_logprobs"], by_ids["token_logprobs"]);
+}
+
+#[test]
+fn the_rule_for_a_missing_system_message_is_a_flag() {
+    let bench = chat_bench();
+    bench.write("rows.jsonl", format!(r#"{{"messages": [{QUESTION}, {ANSWER}]}}"#));
+    let score = |system: &str| {
+        bench.succeed(&format!("score --system {system} --model model --input rows.jsonl --output {system}.jsonl"));
+        serde_json::from_str::<Value>(&bench.read(format!("{system}.jsonl"))).unwrap()["logprob"].as_f64().unwrap()
+    };
+    assert!((score("as-given") - score("empty-if-absent")).abs() > 1e-6, "another prompt has another score");
+    assert_eq!(score("as-given"), score("refuse"));
+}
+
+#[test]
+fn an_open_conversation_is_continued() {
+    let bench = chat_bench();
+    let rows = [format!(r#"{{"messages": [{QUESTION}]}}"#), format!(r#"{{"messages": [{QUESTION}, {ANSWER}]}}"#)];
+    bench.write("rows.jsonl", rows.join("\n"));
+    bench.succeed("generate --temperature 0 --max-new-tokens 9 --model model --input rows.jsonl --output out.jsonl");
+    let rows: Vec<Value> = bench.read("out.jsonl").lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(rows[0]["response_ids"], rows[1]["response_ids"], "an answer that is there is not read");
+    assert!(rows.iter().all(|row| row["response"].is_string() && row["ended"].is_boolean()), "{rows:?}");
+}
+
+#[test]
+fn conversations_that_cannot_be_read_are_refused_with_place_and_remedy() {
+    let bench = chat_bench();
+    let cases = [
+        ("score", format!(r#"{{"messages": [{QUESTION}]}}"#)),
+        ("score", format!(r#"{{"messages": [{ANSWER}]}}"#)),
+        ("generate", format!(r#"{{"messages": [{QUESTION}, {QUESTION}]}}"#)),
+        ("generate", r#"{"messages": [{"role": "human", "content": "?"}]}"#.to_owned()),
+        (
+            "score --system refuse",
+            format!(r#"{{"messages": [{{"role": "system", "content": "s"}}, {QUESTION}, {ANSWER}]}}"#),
+        ),
+    ];
+    let refused = |command: &str| {
+        let Said { code, err, .. } =
+            bench.run(&format!("{command} --model model --input rows.jsonl --output out.jsonl"));
+        assert!(code != Some(0) && !bench.path("out.jsonl").exists(), "{command}: {err}");
+        err.trim().to_owned()
+    };
+    let mut told: Vec<String> = cases
+        .iter()
+        .map(|(command, row)| {
+            bench.write("rows.jsonl", row);
+            refused(command)
+        })
+        .collect();
+    bench.write("model/tokenizer_config.json", json!({"eos_token": "</s>"}).to_string());
+    bench.write("rows.jsonl", format!(r#"{{"messages": [{QUESTION}, {ANSWER}]}}"#));
+    told.push(refused("score"));
+    insta::assert_snapshot!(told.join("\n\n"));
 }

@@ -1,8 +1,10 @@
-//! Rows to score or to continue: prompts and responses as text or as tokens, among whatever else a row holds.
+//! Rows to score or to continue: prompts and responses as text, as tokens or as the messages of a conversation, among
+//! whatever else a row holds.
 
 use crate::data::dataset::{
     Dataset, WholeRow, choices, conversation, holds_messages, is_conversation, json_value, no_rows,
 };
+use crate::tasks::chat::Conversation;
 use crate::{Error, Result};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -20,6 +22,8 @@ pub struct Row {
     pub response: Option<String>,
     pub prompt_ids: Option<Vec<u32>>,
     pub response_ids: Option<Vec<u32>>,
+    /// The column `messages`, in a row that has neither prompt nor response.
+    pub conversation: Option<Conversation>,
     pub other: Cells,
 }
 
@@ -39,7 +43,7 @@ impl Cells {
     }
 }
 
-/// The rows of `input`, each of which has a text or tokens for every one of `needed`.
+/// The rows of `input`, each of which has a text or tokens for every one of `needed`, or a conversation.
 ///
 /// # Errors
 /// A file that cannot be read or has no rows; a row that lacks something, or holds something else.
@@ -58,9 +62,18 @@ impl Row {
             response: text(&row, "response")?,
             prompt_ids: ids(&row, "prompt_ids")?,
             response_ids: ids(&row, "response_ids")?,
+            conversation: None,
             other: Cells(Vec::new()),
             place: String::new(),
         };
+        let text_or_ids = [read.prompt.is_some(), read.response.is_some(), read.prompt_ids.is_some()];
+        if !text_or_ids.contains(&true)
+            && read.response_ids.is_none()
+            && row.cells.iter().any(|(name, _)| name == MESSAGES)
+        {
+            let conversation = Some(row.record()?);
+            return Ok(Self { conversation, place: row.place, other: Cells(row.cells), ..read });
+        }
         for &side in needed {
             let (text, ids) = match side {
                 "prompt" => (&read.prompt, &read.prompt_ids),
@@ -73,6 +86,9 @@ impl Row {
         Ok(Self { place: row.place, other: Cells(row.cells), ..read })
     }
 }
+
+/// The column of a conversation.
+const MESSAGES: &str = "messages";
 
 fn missing(row: &WholeRow, side: &str) -> Error {
     if let Some((name, raw)) = row.cells.iter().find(|(name, _)| is_conversation(name))

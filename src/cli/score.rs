@@ -6,8 +6,9 @@ use crate::data::rows;
 use crate::model::checkpoint::{Checkpoint, FILES_BESIDE};
 use crate::model::generate::generate as sample;
 use crate::model::weights::host;
-use crate::model::{Batch, Ends, DecoderConfig, ModelTokenizer, Sampling, Sequence};
+use crate::model::{Batch, DecoderConfig, Ends, ModelTokenizer, Sampling, Sequence};
 use crate::rng::stream;
+use crate::tasks::chat::{ChatEncoder, ChatRules, ControlNames, Conversation, Loss, SystemRule, TooLong};
 use crate::{Error, Result, device};
 use clap::{Args, ValueEnum};
 use std::cell::OnceCell;
@@ -19,7 +20,8 @@ pub struct ModelArgs {
     /// Folder with config.json, model.safetensors, and tokenizer.json where rows hold text; or hf:owner/name@revision
     #[arg(long, value_name = "DIR")]
     model: PathBuf,
-    /// Rows (jsonl, json, csv, tsv or parquet): "prompt" and "response" as text, or "prompt_ids" and "response_ids" as tokens
+    /// Rows (jsonl, json, csv, tsv or parquet): "prompt" and "response" as text, "prompt_ids" and "response_ids" as tokens, or
+    /// "messages" of a conversation, for a model with a chat template
     #[arg(long, value_name = "FILE")]
     input: PathBuf,
     /// Where the rows go, one JSON object a line: as they were, with the computed keys in the place of their names or behind
@@ -28,6 +30,9 @@ pub struct ModelArgs {
     /// Rows per forward pass; changes speed and memory, not results
     #[arg(long, value_name = "N", default_value = "32")]
     batch: NonZeroUsize,
+    /// System message of conversations that have none
+    #[arg(long, value_enum, default_value = "as-given")]
+    system: System,
     /// Where tensors are computed: flex, libtorch, libtorch:cuda:N or cuda:N
     #[arg(long, value_name = "DEVICE", default_value_t = device::DEFAULT, value_parser = super::device_spec, env = "TOUCHSTONE_DEVICE")]
     device: device::DeviceSpec,
@@ -39,6 +44,27 @@ pub enum Kind {
     Lm,
     /// The scalar of a reward model.
     Reward,
+}
+
+/// The treatment of system messages in conversations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum System {
+    /// As it stands in the row, or none.
+    AsGiven,
+    /// An empty one is put first where there is none.
+    EmptyIfAbsent,
+    /// An error where there is one.
+    Refuse,
+}
+
+impl From<System> for SystemRule {
+    fn from(system: System) -> Self {
+        match system {
+            System::AsGiven => Self::AsGiven,
+            System::EmptyIfAbsent => Self::EmptyIfAbsent,
+            System::Refuse => Self::Refuse,
+        }
+    }
 }
 
 #[derive(Clone, Debug, Args)]
@@ -73,7 +99,7 @@ pub fn score(args: &ScoreArgs) -> Result<()> {
     let device = device::select(device)?;
     let checkpoint = open(&args.model.model, &FILES_BESIDE)?;
     let config = checkpoint.config()?;
-    let reader = Reader::new(&checkpoint, config.vocab_size(), input)?;
+    let reader = Reader::new(&checkpoint, &config, args.model.system, input)?;
     let mut rows = reader.rows(&["prompt", "response"])?;
     let sequences = rows.iter().enumerate().map(|(i, row)| reader.sequence(i, row)).collect::<Result<Vec<_>>>()?;
     fit(sequences.iter().map(Sequence::len), &config, &reader, "shorten the row")?;
@@ -124,7 +150,7 @@ fn not_finite(place: &str, what: &str) -> Error {
 
 /// Adds `response_ids`, `ended` and, where there is a tokenizer, `response` to every row's prompt.
 pub fn generate(args: &GenerateArgs) -> Result<()> {
-    let ModelArgs { model, input, output, batch, device } = &args.model;
+    let ModelArgs { model, input, output, batch, device, system } = &args.model;
     if !(args.temperature >= 0.0 && args.temperature.is_finite() && args.top_p > 0.0 && args.top_p <= 1.0) {
         return Err(Error::configuration(format!("temperature {} with top-p {}", args.temperature, args.top_p))
             .hint("give a temperature of 0 or more and a top-p above 0, at most 1"));
@@ -133,13 +159,9 @@ pub fn generate(args: &GenerateArgs) -> Result<()> {
     let device = device::select(device)?;
     let checkpoint = open(model, &FILES_BESIDE)?;
     let config = checkpoint.config()?;
-    let reader = Reader::new(&checkpoint, config.vocab_size(), input)?;
+    let reader = Reader::new(&checkpoint, &config, *system, input)?;
     let mut rows = reader.rows(&["prompt"])?;
-    let prompts = rows
-        .iter()
-        .enumerate()
-        .map(|(index, row)| reader.ids(index, Side::Prompt, row.prompt.as_deref(), row.prompt_ids.as_deref()))
-        .collect::<Result<Vec<_>>>()?;
+    let prompts = rows.iter().enumerate().map(|(i, row)| reader.prompt(i, row)).collect::<Result<Vec<_>>>()?;
     let most = args.max_new_tokens.get();
     let lengths = prompts.iter().map(|ids| ids.len().saturating_add(most));
     fit(lengths, &config, &reader, "lower --max-new-tokens or shorten the prompt")?;
@@ -203,12 +225,30 @@ struct Reader<'a> {
     checkpoint: &'a Checkpoint,
     /// Read when a response is text.
     ends: OnceCell<Ends>,
+    chat_rules: ChatRules,
+    /// Read when a row is a conversation.
+    chat: OnceCell<ChatEncoder>,
 }
 
 impl<'a> Reader<'a> {
-    fn new(checkpoint: &'a Checkpoint, vocabulary: usize, input: &'a Path) -> Result<Self> {
-        let tokenizer = checkpoint.optional_tokenizer()?;
-        Ok(Self { input, places: OnceCell::new(), vocabulary, tokenizer, checkpoint, ends: OnceCell::new() })
+    fn new(checkpoint: &'a Checkpoint, config: &DecoderConfig, system: System, input: &'a Path) -> Result<Self> {
+        let chat_rules = ChatRules {
+            system: system.into(),
+            loss: Loss::LastTurn,
+            control_names: ControlNames::Text,
+            max_tokens: config.sizes().positions,
+            too_long: TooLong::Refuse,
+        };
+        Ok(Self {
+            input,
+            places: OnceCell::new(),
+            vocabulary: config.vocab_size(),
+            tokenizer: checkpoint.optional_tokenizer()?,
+            checkpoint,
+            ends: OnceCell::new(),
+            chat_rules,
+            chat: OnceCell::new(),
+        })
     }
 
     /// All rows, each with text or tokens for every one of `needed`.
@@ -222,11 +262,47 @@ impl<'a> Reader<'a> {
         self.places.get().and_then(|places| places.get(index)).map_or("", String::as_str)
     }
 
-    /// Text is a prompt followed by a response that ends with one end-of-sequence token; tokens are taken as they are.
+    /// Text is a prompt followed by a response that ends with one end-of-sequence token; tokens are taken as they are; the
+    /// response of a conversation is its last message.
     fn sequence(&self, index: usize, row: &Row) -> Result<Sequence> {
+        if let Some(conversation) = &row.conversation {
+            let Sequence { prompt, response } = self.chat(conversation)?.sequence(conversation)?;
+            return Ok(Sequence::new(self.known(index, prompt)?, self.known(index, response)?));
+        }
         let prompt = self.ids(index, Side::Prompt, row.prompt.as_deref(), row.prompt_ids.as_deref())?;
         let response = self.ids(index, Side::Response, row.response.as_deref(), row.response_ids.as_deref())?;
         Ok(Sequence::new(prompt, response))
+    }
+
+    /// The tokens that a response is generated for.
+    fn prompt(&self, index: usize, row: &Row) -> Result<Vec<u32>> {
+        match &row.conversation {
+            Some(conversation) => self.known(index, self.chat(conversation)?.prompt(conversation)?),
+            None => self.ids(index, Side::Prompt, row.prompt.as_deref(), row.prompt_ids.as_deref()),
+        }
+    }
+
+    /// The encoder of conversations.
+    fn chat(&self, conversation: &Conversation) -> Result<&ChatEncoder> {
+        if let Some(chat) = self.chat.get() {
+            return Ok(chat);
+        }
+        let opened = ChatEncoder::open(self.checkpoint.folder(), self.chat_rules);
+        let chat = opened.map_err(|error| error.within(conversation.place()))?;
+        Ok(self.chat.get_or_init(|| chat))
+    }
+
+    /// The tokens `ids` of a row, unless one has no place in the embedding.
+    fn known(&self, index: usize, ids: Vec<u32>) -> Result<Vec<u32>> {
+        match ids.iter().find(|id| **id as usize >= self.vocabulary) {
+            Some(id) => Err(Error::data(format!(
+                "{}: token {id} is outside the vocabulary of {}",
+                self.place(index),
+                self.vocabulary
+            ))
+            .hint("the ids belong to another tokenizer")),
+            None => Ok(ids),
+        }
     }
 
     /// The tokens that end a text of this model.
@@ -273,13 +349,7 @@ impl<'a> Reader<'a> {
             return Err(Error::data(format!("{place}: the {name} is empty"))
                 .hint("give at least one token, for example the end-of-text token"));
         }
-        match ids.iter().find(|id| **id as usize >= self.vocabulary) {
-            Some(id) => {
-                Err(Error::data(format!("{place}: token {id} is outside the vocabulary of {}", self.vocabulary))
-                    .hint("the ids belong to another tokenizer"))
-            }
-            None => Ok(ids),
-        }
+        self.known(index, ids)
     }
 
     /// Errors unless `ids` are the tokens of the text beside them, with an end or without, or are sampled tokens whose text it

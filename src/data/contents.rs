@@ -156,12 +156,13 @@ pub fn changed(shown: &str, planned: &str, now: &str) -> Error {
 }
 
 /// Files of a tokenizer's folder that say how text becomes tokens and where texts end; only the first must be there.
-const TOKENIZER_FILES: [&str; 6] = [
+const TOKENIZER_FILES: [&str; 7] = [
     "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
     "added_tokens.json",
     "generation_config.json",
+    "chat_template.jinja",
     "config.json",
 ];
 

@@ -4,7 +4,7 @@
 pub mod arch;
 pub mod batch;
 pub mod checkpoint;
-mod contents;
+pub(crate) mod contents;
 pub mod decoder;
 pub mod footprint;
 pub mod generate;

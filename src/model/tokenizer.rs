@@ -17,10 +17,12 @@ pub(super) const TOKENIZER: &str = "tokenizer.json";
 const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
 const SPECIAL_TOKENS: &str = "special_tokens_map.json";
 const GENERATION_CONFIG: &str = "generation_config.json";
+pub(super) const CHAT_TEMPLATE: &str = "chat_template.jinja";
 const CONFIG: &str = "config.json";
 
-/// Files beside `tokenizer.json` that name control tokens and ends. They go with a model wherever it is saved.
-pub const TOKENIZER_FILES: [&str; 3] = [TOKENIZER_CONFIG, SPECIAL_TOKENS, GENERATION_CONFIG];
+/// Files beside `tokenizer.json` that name control tokens and ends, or hold the chat template. They go with a model wherever
+/// it is saved.
+pub const TOKENIZER_FILES: [&str; 4] = [TOKENIZER_CONFIG, SPECIAL_TOKENS, GENERATION_CONFIG, CHAT_TEMPLATE];
 
 /// The end of a text where no file names one and the tokenizer has it: that of GPT-NeoX tokenizers and of the embedded world.
 pub const END_OF_TEXT: &str = "<|endoftext|>";
@@ -44,6 +46,11 @@ pub struct ModelTokenizer {
 }
 
 impl ModelTokenizer {
+    /// The tokenizer of the library, which spells out the names of control tokens.
+    pub fn library(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
     /// Reads `tokenizer.json` of a folder with the files beside it that name control tokens.
     ///
     /// # Errors

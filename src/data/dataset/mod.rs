@@ -268,6 +268,32 @@ pub struct WholeRow {
     pub untyped: bool,
     /// In the order of the file, as they are written.
     pub cells: Vec<(String, Box<RawValue>)>,
+    file: String,
+    by_line: bool,
+    number: usize,
+    typed: bool,
+}
+
+impl WholeRow {
+    fn new(place: Place<'_>, untyped: bool, cells: Vec<(String, Cell)>) -> Result<Self> {
+        let Place { file, by_line, number, typed } = place;
+        let cells = cells.into_iter().map(|(name, cell)| Ok((name, raw(cell)?))).collect::<Result<_>>()?;
+        Ok(Self { place: place.to_string(), untyped, cells, file: file.to_owned(), by_line, number, typed })
+    }
+
+    /// The record that stands in the columns of its type.
+    ///
+    /// # Errors
+    /// A column that is missing, or holds something else.
+    pub fn record<T: Record>(&self) -> Result<T> {
+        let Self { by_line, number, typed, untyped, .. } = *self;
+        let place = Place { file: &self.file, by_line, number, typed };
+        let of_record = |name: &str| T::COLUMNS.contains(&name) || T::OPTIONAL.contains(&name);
+        let cells = self.cells.iter().filter(|(name, _)| of_record(name));
+        let cells = reader::values(place, cells.map(|(name, raw)| (name.clone(), Cell::Json(raw.clone()))).collect())?;
+        let has = self.cells.iter().map(|(name, _)| name.clone()).collect();
+        T::read(Row { place, untyped, prefix: String::new(), cells, has })
+    }
 }
 
 /// Rows on their way.
@@ -312,9 +338,8 @@ impl Iterator for WholeRows {
             let reader = self.readers.front_mut()?;
             match reader.next() {
                 Ok(Some(parsed)) => {
-                    let (place, untyped) = (reader.place(parsed.number).to_string(), reader.is_untyped());
-                    let cells = parsed.cells.into_iter().map(|(name, cell)| Ok((name, raw(cell)?)));
-                    return Some(cells.collect::<Result<_>>().map(|cells| WholeRow { place, untyped, cells }));
+                    let (place, untyped) = (reader.place(parsed.number), reader.is_untyped());
+                    return Some(WholeRow::new(place, untyped, parsed.cells));
                 }
                 Ok(None) => drop(self.readers.pop_front()),
                 Err(error) => {

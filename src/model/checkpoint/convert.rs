@@ -3,7 +3,7 @@
 use super::{CONFIG, Checkpoint, Normalisation, REWARD, config, copy, write_json};
 use crate::folder::Draft;
 use crate::model::layout::{self, Head};
-use crate::model::tokenizer::TOKENIZER;
+use crate::model::tokenizer::{CHAT_TEMPLATE, TOKENIZER};
 use crate::model::weights::{StoredAs, Weights, is_weights};
 use crate::{Context, Error, Result};
 use serde_json::{Value, json};
@@ -12,8 +12,8 @@ use std::fs;
 use std::path::Path;
 
 /// Files that go with a model as they are, where they are there.
-pub const FILES_BESIDE: [&str; 5] =
-    [TOKENIZER, "tokenizer_config.json", "special_tokens_map.json", "generation_config.json", REWARD];
+pub const FILES_BESIDE: [&str; 6] =
+    [TOKENIZER, "tokenizer_config.json", "special_tokens_map.json", "generation_config.json", CHAT_TEMPLATE, REWARD];
 
 /// How a folder is written.
 #[derive(Clone, Copy, Debug)]

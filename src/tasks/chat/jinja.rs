@@ -1,0 +1,187 @@
+//! The template engine, set up as transformers sets up its own.
+//!
+//! Four repairs make both agree: line ends of the template are `\n`, `{% generation %}` is a block that marks what it holds,
+//! `tojson` writes Python's JSON, and none is not iterable.
+
+use super::python_json::tojson;
+use chrono::{DateTime, Utc};
+use minijinja::value::Value;
+use minijinja::{Environment, Error, ErrorKind};
+use minijinja_contrib::pycompat::unknown_method_callback;
+use std::borrow::Cow;
+use std::fmt::{self, Write};
+use std::ops::Range;
+use std::time::SystemTime;
+
+/// Code points around the text of a generation block. They are noncharacters, which no text holds.
+const BEGIN: char = '\u{fdd0}';
+const END: char = '\u{fdd1}';
+/// The code point inside the name of a control token that is to be spelled out.
+pub(super) const SPELLED: char = '\u{fdd2}';
+
+/// Whether `text` holds a code point that marks something here.
+pub(super) fn holds_marks(text: &str) -> bool {
+    text.contains([BEGIN, END, SPELLED])
+}
+
+/// The message of a template's call of `raise_exception`.
+#[derive(Debug)]
+pub(super) struct Raised(pub String);
+
+impl fmt::Display for Raised {
+    fn fmt(&self, out: &mut fmt::Formatter) -> fmt::Result {
+        out.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Raised {}
+
+/// An engine with the blocks, filters, methods and functions of transformers.
+pub(super) fn environment() -> Environment<'static> {
+    let mut environment = Environment::new();
+    environment.set_trim_blocks(true);
+    environment.set_lstrip_blocks(true);
+    environment.set_unknown_method_callback(unknown_method_callback);
+    environment.add_filter("tojson", tojson);
+    // Jinja has nothing to iterate over in none, and templates ask so for tools.
+    environment.add_test("iterable", |value: &Value| !value.is_none() && value.try_iter().is_ok());
+    environment.add_filter("generation", |body: &str| format!("{BEGIN}{body}{END}"));
+    environment.add_function("raise_exception", |message: &str| -> Result<(), Error> {
+        Err(Error::new(ErrorKind::InvalidOperation, message.to_owned()).with_source(Raised(message.to_owned())))
+    });
+    environment
+}
+
+/// The function `strftime_now` of templates, which tells the time `now` in UTC, or without one the time of its call.
+pub(super) fn set_clock(environment: &mut Environment<'static>, now: Option<SystemTime>) {
+    environment.add_function("strftime_now", move |format: &str| {
+        let mut told = String::new();
+        let now: DateTime<Utc> = now.unwrap_or_else(SystemTime::now).into();
+        match write!(told, "{}", now.format(format)) {
+            Ok(()) => Ok(told),
+            Err(_) => Err(Error::new(ErrorKind::InvalidOperation, format!("strftime_now cannot write {format:?}"))),
+        }
+    });
+}
+
+/// The template `source` as the engine reads it, and whether it marks what the assistant generates.
+pub(super) fn repaired(source: &str) -> (String, bool) {
+    let source = source.replace("\r\n", "\n").replace('\r', "\n");
+    let (mut repaired, mut rest, mut marks) = (String::with_capacity(source.len()), source.as_str(), false);
+    while let Some(at) = rest.find("{%") {
+        let (before, tag) = rest.split_at(at);
+        repaired += before;
+        match generation_tag(tag) {
+            Some((block, length)) => {
+                repaired += &block;
+                rest = &tag[length..];
+                marks = true;
+            }
+            None => {
+                repaired += "{%";
+                rest = &tag[2..];
+            }
+        }
+    }
+    (repaired + rest, marks)
+}
+
+/// The filter block that stands for the generation tag at the beginning of `text`, and the length of that tag.
+fn generation_tag(text: &str) -> Option<(String, usize)> {
+    let control = |text: &str| if text.starts_with(['-', '+']) { text[..1].to_owned() } else { String::new() };
+    let left = control(text.strip_prefix("{%")?);
+    let inside = text[2 + left.len()..].trim_start();
+    let (tag, rest) = match inside.strip_prefix("endgeneration") {
+        Some(rest) => ("endfilter", rest),
+        None => ("filter generation", inside.strip_prefix("generation")?),
+    };
+    let rest = rest.trim_start();
+    let right = control(rest);
+    let behind = rest[right.len()..].strip_prefix("%}")?;
+    Some((format!("{{%{left} {tag} {right}%}}"), text.len() - behind.len()))
+}
+
+/// Text without marks, and where they stood in it.
+#[derive(Debug, Default)]
+pub(super) struct Unmarked {
+    pub text: String,
+    /// The contents of generation blocks.
+    pub generated: Vec<Range<usize>>,
+    /// Places inside names that are to be spelled out.
+    pub spelled: Vec<usize>,
+}
+
+/// The text of `marked` and its marks.
+pub(super) fn unmarked(marked: &str) -> Unmarked {
+    let (mut found, mut begin) = (Unmarked::default(), 0);
+    for part in marked.split_inclusive([BEGIN, END, SPELLED]) {
+        let text = part.trim_end_matches([BEGIN, END, SPELLED]);
+        found.text += text;
+        let at = found.text.len();
+        match part[text.len()..].chars().next() {
+            Some(BEGIN) => begin = at,
+            Some(END) => found.generated.push(begin..at),
+            Some(_) => found.spelled.push(at),
+            None => {}
+        }
+    }
+    found
+}
+
+/// `text` with a mark inside every place where one of `names` begins, so that none of them is read as a name.
+pub(super) fn spelled_out<'a, 'n>(text: &'a str, names: impl Iterator<Item = &'n str> + Clone) -> Cow<'a, str> {
+    let begins = |text: &str| names.clone().any(|name| text.starts_with(name));
+    if !names.clone().any(|name| text.contains(name)) {
+        return text.into();
+    }
+    let mut spelled = String::with_capacity(text.len() + SPELLED.len_utf8());
+    for (at, character) in text.char_indices() {
+        spelled.push(character);
+        if begins(&text[at..]) {
+            spelled.push(SPELLED);
+        }
+    }
+    spelled.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn line_ends_become_newlines_and_generation_tags_filter_blocks() {
+        let (source, marks) = repaired("a\r\nb\rc{%- generation -%}\n{% endgeneration%}{% set generation = 1 %}");
+        assert_eq!(source, "a\nb\nc{%- filter generation -%}\n{% endfilter %}{% set generation = 1 %}");
+        assert!(marks);
+        assert_eq!(repaired("{% if generation %}{% endif %}{%"), ("{% if generation %}{% endif %}{%".into(), false));
+    }
+
+    #[test]
+    fn marks_are_taken_out_and_found() {
+        let found = unmarked("é\u{fdd0}ab\u{fdd1}\u{fdd0}\u{fdd1}<\u{fdd2}s>");
+        assert_eq!((found.text.as_str(), found.generated, found.spelled), ("éab<s>", vec![2..4, 4..4], vec![5]));
+    }
+
+    #[test]
+    fn every_beginning_of_a_name_is_marked() {
+        let names = ["<s>", "<<s>>"];
+        assert_eq!(spelled_out("a <<s>>", names.into_iter()), "a <\u{fdd2}<\u{fdd2}s>>");
+        assert!(matches!(spelled_out("a < s>", names.into_iter()), Cow::Borrowed(_)));
+    }
+
+    #[test]
+    fn values_are_iterable_as_in_python() {
+        let told =
+            environment().render_str("{{ none is iterable }} {{ [] is iterable }} {{ 1 is iterable }}", ()).unwrap();
+        assert_eq!(told, "False True False");
+    }
+
+    #[test]
+    fn the_clock_tells_a_given_time() {
+        let mut environment = environment();
+        set_clock(&mut environment, Some(SystemTime::UNIX_EPOCH));
+        let told = |format: &str| environment.render_str(&format!("{{{{ strftime_now('{format}') }}}}"), ());
+        assert_eq!(told("%d %b %Y").unwrap(), "01 Jan 1970");
+        assert!(told("%!").is_err());
+    }
+}
