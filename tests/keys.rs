@@ -86,6 +86,7 @@ fn study() -> Value {
     document["models"]["mini-1b"]["pretrain"] = json!({"steps": 2000});
     document["models"]["mini-2.8b"]["bases"] = json!(5);
     document["evaluation"]["split"] = json!("test");
+    document["dpo"]["loss"] = json!("sigmoid");
     let spin = document["method"].as_array_mut().unwrap().iter_mut().find(|method| method["id"] == "spin").unwrap();
     for (section, seed) in [("demonstrations", 11), ("training", 12), ("evaluation", 13)] {
         spin[section]["seed"] = json!(seed);
@@ -545,6 +546,7 @@ fn assert_all_read(name: &str, base: &Value, elsewhere: &[&str], learn: Learner)
             "zero_head",
             "minus_one",
             "below_scores",
+            "ipo",
         ];
         let others: Vec<Value> = match base.pointer(&place).unwrap() {
             Value::String(text) => words.iter().filter(|word| *word != text).map(|word| json!(word)).collect(),
@@ -609,8 +611,8 @@ fn every_setting_of_a_method_moves_what_it_learns() {
     );
     assert_all_read(
         "dpo",
-        &json!({"pairs": "synthetic", "iterations": 1, "temperature": 1.0, "anchor": "sft", "beta": 0.1, "epochs": 2,
-            "batch_size": 4, "optimiser": optimiser}),
+        &json!({"pairs": "synthetic", "iterations": 1, "temperature": 1.0, "anchor": "sft", "beta": 0.1,
+            "loss": "sigmoid", "epochs": 2, "batch_size": 4, "optimiser": optimiser}),
         // The plan lays out the iterations, and chooses pairs and reference.
         &["pairs", "iterations", "temperature", "anchor"],
         &|base| {

@@ -4,6 +4,9 @@
 //!
 //! ℓ = −log σ( β·[ log π(y_w|x)/π_ref(y_w|x) − log π(y_l|x)/π_ref(y_l|x) ] ),  y_w preferred to y_l.
 //!
+//! IPO (Azar et al. 2023, arXiv 2310.12036) is the same with another loss of the same margin, which asks for a margin of
+//! 1/(2β) and no more, where DPO's loss falls without end ([`PairLoss`]).
+//!
 //! Iterative DPO (Xu et al. 2023, arXiv 2312.16682; Guo et al. 2024, arXiv 2402.04792) draws two samples of the current policy
 //! per prompt, lets a judge order them and repeats. With demonstrations for y_w and the previous iterate both for the source
 //! of y_l and for π_ref the same loss is [SPIN](super::spin)'s.
@@ -40,10 +43,37 @@ pub struct DpoSettings {
     /// π_ref of iterative DPO.
     pub anchor: Anchor,
     pub beta: f32,
+    #[serde(default, skip_serializing_if = "PairLoss::is_sigmoid")]
+    pub loss: PairLoss,
     pub epochs: usize,
     /// Pairs per optimiser step.
     pub batch_size: usize,
     pub optimiser: OptimiserSettings,
+}
+
+/// The loss of a pair, of its margin h = log π(y_w|x)/π_ref(y_w|x) − log π(y_l|x)/π_ref(y_l|x).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PairLoss {
+    /// −log σ(β·h), DPO's.
+    #[default]
+    Sigmoid,
+    /// (h − 1/(2β))², IPO's.
+    Ipo,
+}
+
+impl PairLoss {
+    fn is_sigmoid(&self) -> bool {
+        *self == Self::Sigmoid
+    }
+
+    /// Of every margin, `[n]`.
+    fn of(self, margin: Tensor<1>, beta: f32) -> Tensor<1> {
+        match self {
+            Self::Sigmoid => -log_sigmoid(margin * beta),
+            Self::Ipo => (margin - 0.5 / beta).square(),
+        }
+    }
 }
 
 /// Trains `policy` on `pairs` against `reference`, which is held in the type that is computed in; returns it with the loss of
@@ -57,8 +87,8 @@ pub fn dpo(
     seed: u64,
     monitor: &dyn Monitor,
 ) -> Result<(LanguageModel, Vec<f32>)> {
-    let DpoSettings { beta, epochs, batch_size, ref optimiser, .. } = *settings;
-    let run = GapTraining { method: "DPO", order: "dpo/order", beta, epochs, batch_size, optimiser };
+    let DpoSettings { beta, loss, epochs, batch_size, ref optimiser, .. } = *settings;
+    let run = GapTraining { method: "DPO", order: "dpo/order", beta, loss, epochs, batch_size, optimiser };
     optimise_gap(policy, pairs, &gaps(reference, pairs)?, run, training, seed, monitor)
 }
 
@@ -66,16 +96,17 @@ pub fn dpo(
 pub(super) struct GapTraining<'a> {
     /// Its name in an error.
     pub method: &'static str,
-    /// What the order of the pairs is drawn for.
+    /// The purpose that the order of the pairs is drawn for.
     pub order: &'static str,
     pub beta: f32,
+    pub loss: PairLoss,
     pub epochs: usize,
     pub batch_size: usize,
     pub optimiser: &'a OptimiserSettings,
 }
 
-/// Minimises −log σ(β·[gap − reference gap]) over pairs, where a gap is log π(chosen|x) − log π(rejected|x): the loss of DPO
-/// and of SPIN. The reference does not change while the policy is trained, so its [`gaps`] are all that is kept of it.
+/// Minimises the loss of gap − reference gap over pairs, where a gap is log π(chosen|x) − log π(rejected|x), as DPO, IPO and
+/// SPIN do. The reference does not change while the policy is trained, so its [`gaps`] are all that is kept of it.
 pub(super) fn optimise_gap(
     policy: LanguageModel,
     pairs: &[Pair],
@@ -108,7 +139,7 @@ pub(super) fn optimise_gap(
             let gap = log_probs.clone().narrow(0, 0, n) - log_probs.narrow(0, n, n);
             let reference: Vec<f32> = rows.iter().map(|&i| reference_gaps[i]).collect();
             let reference = Tensor::from_data(TensorData::new(reference, [n]), &model.device());
-            -log_sigmoid((gap - reference) * run.beta).sum() / rows_in_step as f32
+            run.loss.of(gap - reference, run.beta).sum() / rows_in_step as f32
         })?;
         losses.push(report.loss);
         let read = rows.iter().flat_map(|&i| [&pairs[i].chosen, &pairs[i].rejected]);
@@ -170,13 +201,27 @@ mod tests {
             weight_decay: 0.0,
             clip_norm: 1.0,
         };
-        let (pairs, anchor) = (DpoPairs::Preferences, Anchor::Sft);
-        DpoSettings { pairs, iterations: 1, temperature: 1.0, anchor, beta: 0.5, epochs: 4, batch_size: 2, optimiser }
+        DpoSettings {
+            pairs: DpoPairs::Preferences,
+            iterations: 1,
+            temperature: 1.0,
+            anchor: Anchor::Sft,
+            beta: 0.5,
+            loss: PairLoss::Sigmoid,
+            epochs: 4,
+            batch_size: 2,
+            optimiser,
+        }
+    }
+
+    fn losses_of(loss: PairLoss, policy: u64, reference: u64) -> Vec<f32> {
+        let (policy, reference) = (LanguageModel::tiny(policy), LanguageModel::tiny(reference));
+        let settings = DpoSettings { loss, ..settings() };
+        dpo(policy, &reference, &pairs(), &settings, &Training::default(), 7, &Unwatched).unwrap().1
     }
 
     fn losses(policy: u64, reference: u64) -> Vec<f32> {
-        let (policy, reference) = (LanguageModel::tiny(policy), LanguageModel::tiny(reference));
-        dpo(policy, &reference, &pairs(), &settings(), &Training::default(), 7, &Unwatched).unwrap().1
+        losses_of(PairLoss::Sigmoid, policy, reference)
     }
 
     /// With all pairs in one step their order, the one thing that differs, does not matter.
@@ -202,5 +247,24 @@ mod tests {
         let loss = |(policy, reference): (&f32, &f32)| (1.0 + (-0.5 * (policy - reference)).exp()).ln();
         let expected = policy.iter().zip(&reference).map(loss).sum::<f32>() / 2.0;
         assert!((losses(1, 2)[0] - expected).abs() < 1e-4 * expected, "{} instead of {expected}", losses(1, 2)[0]);
+    }
+
+    /// Its margins are 0 at the start, where DPO's loss is log 2, and 1 is the margin that β = 0.5 asks for.
+    #[test]
+    fn ipo_asks_for_a_margin_and_no_more() {
+        let [policy, reference] = [1, 2].map(|seed| gaps(&LanguageModel::tiny(seed), &pairs()).unwrap());
+        let loss = |(policy, reference): (&f32, &f32)| (policy - reference - 1.0).powi(2);
+        let expected = policy.iter().zip(&reference).map(loss).sum::<f32>() / 2.0;
+        let found = losses_of(PairLoss::Ipo, 1, 2);
+        assert!((found[0] - expected).abs() < 1e-3 * expected, "{found:?} instead of {expected}");
+        assert!((losses_of(PairLoss::Ipo, 1, 1)[0] - 1.0).abs() < 1e-4);
+        assert!(found[3] < found[0], "{found:?}");
+    }
+
+    #[test]
+    fn settings_without_a_loss_are_dpo_s_as_they_always_were() {
+        let json = serde_json::to_value(settings()).unwrap();
+        assert_eq!(json.get("loss"), None, "keys of stored results have none");
+        assert_eq!(serde_json::from_value::<DpoSettings>(json).unwrap(), settings());
     }
 }

@@ -7,7 +7,7 @@
 
 use crate::Result;
 pub use crate::methods::dpo::sequence_log_probs;
-use crate::methods::dpo::{GapTraining, gaps, optimise_gap};
+use crate::methods::dpo::{GapTraining, PairLoss, gaps, optimise_gap};
 use crate::methods::irl::Accumulate;
 use crate::methods::optimise::{Monitor, OptimiserSettings};
 use crate::methods::training::Training;
@@ -41,6 +41,7 @@ pub fn spin(
     // A copy in the type that is computed in, gone before training starts.
     let opponent_gaps = gaps(&opponent.clone().in_dtype(training.dtype.float()), pairs)?;
     let SpinSettings { beta, epochs, batch_size, ref optimiser, .. } = *settings;
-    let run = GapTraining { method: "SPIN", order: "spin/order", beta, epochs, batch_size, optimiser };
+    let loss = PairLoss::Sigmoid;
+    let run = GapTraining { method: "SPIN", order: "spin/order", beta, loss, epochs, batch_size, optimiser };
     optimise_gap(opponent, pairs, &opponent_gaps, run, training, seed, monitor)
 }

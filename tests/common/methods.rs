@@ -3,7 +3,7 @@
 use super::{EOS, optimiser, rows, small_model};
 use std::fs;
 use touchstone::Result;
-use touchstone::methods::dpo::{DpoPairs, DpoSettings, dpo};
+use touchstone::methods::dpo::{DpoPairs, DpoSettings, PairLoss, dpo};
 use touchstone::methods::iq_learn::{IqLearnSettings, iq_learn};
 use touchstone::methods::irl::{Accumulate, Anchor};
 use touchstone::methods::optimise::Monitor;
@@ -186,6 +186,7 @@ pub const METHODS: [(&str, Run); 10] = [
             temperature: 1.0,
             anchor: Anchor::Sft,
             beta: 0.1,
+            loss: PairLoss::Sigmoid,
             epochs: 2,
             batch_size: 4,
             optimiser: optimiser(),
