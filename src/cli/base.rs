@@ -4,7 +4,7 @@ use super::study::StudyArgs;
 use super::{FAILURE, SUCCESS, complain, output, preflight, print};
 use crate::model::weights::Weights;
 use crate::pipeline::{Interrupt, LocalPool, Store};
-use crate::stages::base::{bundled_name, provenance};
+use crate::stages::bundled::{bundled_name, provenance};
 use crate::stages::plan::{Pretraining, bases};
 use crate::{Context, Error, Result};
 use clap::Args;

@@ -8,7 +8,11 @@ use crate::device::{self, DeviceSpec, hardware};
 use crate::experiment::{Experiment, Hyper, Selection};
 use crate::methods::training::{Dtype, Training};
 use crate::model::DecoderConfig;
-use crate::stages::work::{self, Regime, Texts};
+use crate::stages::Stage;
+use crate::stages::objective::RewardSource;
+use crate::stages::ppo::Ppo;
+use crate::stages::sft::Sft;
+use crate::stages::work::{self, Precision, Sizes};
 use crate::{Error, Result};
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
@@ -102,13 +106,24 @@ fn seconds(text: &str) -> std::result::Result<f64, String> {
 /// Times one case and says how.
 fn line(args: &BenchArgs, case: Case, size: &str, config: &DecoderConfig, hyper: &Hyper) -> Result<Value> {
     let Hyper { generation, sft, ppo, .. } = hyper;
-    let texts = Texts { config, generation };
-    let reckon = |training: &Training| match case {
-        Case::Sft => work::sft(texts, sft, sft.batch_size, Regime::from(training)),
-        Case::Generate => work::sampling(texts, generation.batch_size, Regime::from(training)),
-        Case::Ppo => work::policy_gradient(texts, &ppo.into(), true, Regime::from(training)),
+    let estimate = |training: &Training| {
+        let (generation, training) = (generation.clone(), training.clone());
+        match case {
+            Case::Sft => {
+                let stage = Sft { generation, sft: sft.clone(), training, own_epochs: false };
+                stage.work(Sizes::new(config, sft.batch_size))
+            }
+            Case::Generate => {
+                let sizes = Sizes::new(config, generation.batch_size);
+                work::sampling(sizes.shapes(&generation), sizes.rows, Precision::from(&training))
+            }
+            Case::Ppo => {
+                let stage = Ppo { generation, ppo: ppo.clone(), training, reward: RewardSource::Learned, round: 0 };
+                stage.work(Sizes::new(config, ppo.rollouts))
+            }
+        }
     };
-    let (work, site) = (reckon(&hyper.training), args.device.site());
+    let (work, site) = (estimate(&hyper.training), args.device.site());
     let memory = args.memory.map(|Bytes(limit)| limit).or_else(|| hardware::memory_of(args.device, 1));
     let micro_batch = match memory {
         None => None,
@@ -138,7 +153,7 @@ fn line(args: &BenchArgs, case: Case, size: &str, config: &DecoderConfig, hyper:
         Case::Generate => 1,
     };
     let needed = Training { gradient_checkpointing: false, ..hyper.training.clone() };
-    let flops = reckon(&needed).flops / epochs as f64;
+    let flops = estimate(&needed).flops / epochs as f64;
     let hardware = match &args.target {
         Some(name) => Some(hardware::Hardware::named(name)?),
         None => hardware::Hardware::of_gpu(args.device),

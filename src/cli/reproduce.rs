@@ -13,7 +13,7 @@ use crate::model::tokenizer::TOKENIZER_FILES;
 use crate::pipeline::{Interrupt, LocalPool, Outcome, Store};
 use crate::report::{self, ReportInput};
 use crate::stages::collect::collect;
-use crate::stages::demonstrations::check_splits;
+use crate::stages::corpus::check_splits;
 use crate::stages::plan::{HELD_OUT, LocalData, Plan, fit};
 use crate::{Context, Result};
 use clap::Args;

@@ -9,7 +9,7 @@
 //!
 //! The paper leaves open which routine solves eq. 9: its TL;DR half runs PPO, its 7B half Best-of-N followed by SFT. RLOO and
 //! DPO on samples that θ_t orders are further routines. The steps are stages of their own, because RLHF and the controls share
-//! them; the loop is laid out by the planner (`stages/plan/adversarial.rs`). Here is what may vary in it. The defaults of
+//! them; the loop is laid out by the planner (`stages/plan/iterative.rs`). Here is what may vary in it. The defaults of
 //! `experiments/tldr.toml` follow the paper's equations; the authors' released script differs in `accumulate`, `anchor` and the
 //! temperature of the negatives, and their runs by hand in `select`.
 

@@ -1,10 +1,11 @@
-//! What a stage's code sees of the pipeline: its settings, its inputs, a folder to write to, a way to report.
+//! The pipeline as a stage's code sees it: its settings, its inputs, a folder to write to, a way to report.
 
 use super::draft::Draft;
 use super::event::Event;
 use super::graph::PlannedStage;
 use super::key::{StageKey, StageSpec};
 use super::measure::{Cost, Meter};
+use super::roles::gather;
 use super::store::Store;
 use crate::error::{Context, Error, Result};
 use miette::Diagnostic;
@@ -79,15 +80,25 @@ impl StageContext {
         })
     }
 
-    /// The complete artifact that plays `role`.
+    /// The stage's inputs as a struct that has a field for each role.
+    ///
+    /// # Errors
+    /// If a role is missing, or one that the struct does not have.
+    pub fn inputs<T: Serialize + DeserializeOwned>(&self) -> Result<T> {
+        gather(&self.spec.inputs).map_err(|cause| {
+            let error = format!("the inputs of stage `{}` (kind `{}`) do not fit it", self.label, self.spec.kind);
+            Error::new(cause.kind(), error).caused_by(cause)
+        })
+    }
+
+    /// The complete artifact of an input.
     ///
     /// # Errors
     /// If it is not there, or if its bytes are not those that were written.
-    pub fn input(&self, role: &str) -> Result<PathBuf> {
-        let Some(key) = self.spec.inputs.get(role) else {
-            let roles: Vec<_> = self.spec.inputs.keys().map(String::as_str).collect();
-            return Err(Error::store(format!("stage `{}` has no input `{role}`", self.label))
-                .hint(format!("its inputs are: {}", roles.join(", "))));
+    pub fn artifact(&self, input: &StageKey) -> Result<PathBuf> {
+        let Some((role, key)) = self.spec.inputs.iter().find(|(_, key)| *key == input) else {
+            let error = format!("{} is not an input of stage `{}`", input.short(), self.label);
+            return Err(Error::internal(error).hint("a stage reads what its key names, and nothing else"));
         };
         if lock(&self.rehashed).contains(key)
             && let Some(folder) = self.store.artifact(key)
@@ -111,19 +122,6 @@ impl StageContext {
             Some(hint) => named.hint(hint),
             None => named,
         }
-    }
-
-    /// The complete artifacts whose roles begin with `prefix`, ordered by what follows it: as numbers where these are
-    /// numbers (`seed/2` before `seed/10`), else as text.
-    pub fn inputs_named(&self, prefix: &str) -> Result<Vec<PathBuf>> {
-        let mut roles: Vec<_> = self
-            .spec
-            .inputs
-            .keys()
-            .filter_map(|role| role.strip_prefix(prefix).map(|rest| (rest.parse().unwrap_or(u64::MAX), role)))
-            .collect();
-        roles.sort_unstable();
-        roles.into_iter().map(|(_, role)| self.input(role)).collect()
     }
 
     /// Where the artifact's files go; empty at first.
@@ -157,7 +155,7 @@ impl StageContext {
         lock(&self.meter).add_flops(flops);
     }
 
-    /// What the stage has cost so far: write it into every checkpoint.
+    /// The stage's cost so far: write it into every checkpoint.
     pub fn cost(&self) -> Cost {
         lock(&self.meter).cost()
     }

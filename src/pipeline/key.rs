@@ -1,4 +1,4 @@
-//! What a stage is, and its content address.
+//! The spec of a stage, and its content address.
 
 use crate::error::{Error, Result};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};

@@ -7,7 +7,7 @@
 //!
 //! | file | idea |
 //! |---|---|
-//! | `key` | what a stage is, and its content address |
+//! | `key`, `roles` | what a stage is, and its content address; its inputs as a struct |
 //! | `graph` | stages in topological order, longest paths |
 //! | `store`, `manifest` | the folder on disk; what is a whole artifact |
 //! | `lock`, `claim` | who computes a stage, known to this machine and to other nodes |
@@ -31,6 +31,7 @@ mod lock;
 mod manifest;
 mod measure;
 mod pool;
+mod roles;
 mod schedule;
 mod stage;
 mod store;
@@ -52,6 +53,7 @@ pub use lock::StageLock;
 pub use manifest::Manifest;
 pub use measure::Cost;
 pub use pool::{LocalPool, Outcome};
+pub use roles::roles;
 pub use stage::{SUPERVISED_ENV, leave_with_parent, run_stage};
 pub use store::Store;
 pub use verify::{Damage, Problem, Verification};

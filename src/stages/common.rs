@@ -1,5 +1,6 @@
-//! What every stage needs: its device, a monitor, the models and rows of its inputs, files of its artifact.
+//! Shared by stages: device, monitor, models and rows of inputs, files of an artifact.
 
+use super::checkpoint::model_folder;
 use super::work::Work;
 use crate::data::Codec;
 use crate::data::contents::TokenizerFolder;
@@ -12,8 +13,9 @@ use crate::methods::optimise::Monitor;
 use crate::methods::training::{Dtype, Training};
 use crate::model::checkpoint::{Checkpoint, Normalisation};
 use crate::model::generate::generate;
+use crate::model::weights::StoredAs;
 use crate::model::{Generated, LanguageModel, Pair, Passes, RewardModel, Sampling, Sequence};
-use crate::pipeline::StageContext;
+use crate::pipeline::{StageContext, StageKey};
 use crate::{Context, Error, Result, device};
 use burn::tensor::Device;
 use rand_chacha::ChaCha8Rng;
@@ -56,7 +58,7 @@ impl Monitor for Watch<'_> {
     }
 
     fn note(&self, text: &str) {
-        // Nobody may be listening, which is no reason to stop.
+        // Nobody may be listening, and that stops nothing.
         let _ = writeln!(std::io::stderr(), "{text}");
     }
 
@@ -110,23 +112,32 @@ fn spec(context: &StageContext) -> Result<DeviceSpec> {
     context.device.parse()
 }
 
-/// The model folder in the input `role`, or the published one that it points to.
-pub fn checkpoint(context: &StageContext, role: &str) -> Result<Checkpoint> {
-    Checkpoint::open(super::base::model_folder(context.input(role)?)?)
+/// The input `role`, which these settings need.
+pub fn needed<'k>(input: &'k Option<StageKey>, role: &str, context: &StageContext) -> Result<&'k StageKey> {
+    input.as_ref().ok_or_else(|| {
+        let roles: Vec<_> = context.spec.inputs.keys().map(String::as_str).collect();
+        Error::store(format!("stage `{}` has no input `{role}`", context.label))
+            .hint(format!("its inputs are: {}", roles.join(", ")))
+    })
 }
 
-pub fn language_model(context: &StageContext, role: &str) -> Result<LanguageModel> {
-    checkpoint(context, role)?.language_model(&device(context)?)
+/// The model folder of an input, or the published one that it points to.
+pub fn checkpoint(context: &StageContext, input: &StageKey) -> Result<Checkpoint> {
+    Checkpoint::open(model_folder(context.artifact(input)?)?)
+}
+
+pub fn language_model(context: &StageContext, input: &StageKey) -> Result<LanguageModel> {
+    checkpoint(context, input)?.language_model(&device(context)?)
 }
 
 /// A model that is only read, held in `dtype`.
-pub fn frozen(context: &StageContext, role: &str, dtype: Dtype) -> Result<LanguageModel> {
-    checkpoint(context, role)?.frozen_language_model(dtype.float(), &device(context)?)
+pub fn frozen(context: &StageContext, input: &StageKey, dtype: Dtype) -> Result<LanguageModel> {
+    checkpoint(context, input)?.frozen_language_model(dtype.float(), &device(context)?)
 }
 
 /// A reward model that is only read, held in `dtype`.
-pub fn frozen_reward(context: &StageContext, role: &str, dtype: Dtype) -> Result<(RewardModel, Normalisation)> {
-    checkpoint(context, role)?.frozen_reward_model(dtype.float(), &device(context)?)
+pub fn frozen_reward(context: &StageContext, input: &StageKey, dtype: Dtype) -> Result<(RewardModel, Normalisation)> {
+    checkpoint(context, input)?.frozen_reward_model(dtype.float(), &device(context)?)
 }
 
 /// A private copy of the tokenizer's folder that the stage was planned with, so that all that is read of it is what was
@@ -143,9 +154,9 @@ pub fn tokenizer_folder(context: &StageContext, folder: &Path, planned: &str) ->
     Ok(copy)
 }
 
-/// The tokenizer of the model in `role`, with the study's limits.
-pub fn codec(context: &StageContext, role: &str, generation: &GenerationSettings) -> Result<Codec> {
-    let checkpoint = checkpoint(context, role)?;
+/// The tokenizer of an input's model, with the study's limits.
+pub fn codec(context: &StageContext, input: &StageKey, generation: &GenerationSettings) -> Result<Codec> {
+    let checkpoint = checkpoint(context, input)?;
     let tokenizer = checkpoint.tokenizer()?;
     let ends = checkpoint.ends(Some(&tokenizer))?;
     Ok(Codec::with(tokenizer, ends, generation.max_prompt_tokens, generation.max_response_tokens))
@@ -191,25 +202,36 @@ pub fn sample(
     Ok(samples)
 }
 
-pub fn demonstrations(context: &StageContext) -> Result<Vec<Demonstration>> {
-    rows::read(&context.input("demonstrations")?.join("demonstrations.jsonl"))
+/// The demonstrations of an input that has some.
+pub fn demonstrations(context: &StageContext, input: &StageKey) -> Result<Vec<Demonstration>> {
+    rows::read(&context.artifact(input)?.join("demonstrations.jsonl"))
 }
 
-/// The prompts of the input `demonstrations`, as token ids.
-pub fn prompts(context: &StageContext, codec: &Codec) -> Result<Vec<Vec<u32>>> {
-    demonstrations(context)?.iter().map(|row| codec.prompt(&row.prompt)).collect()
+/// The same as token ids.
+pub fn demonstrated(context: &StageContext, input: &StageKey, codec: &Codec) -> Result<Vec<Sequence>> {
+    demonstrations(context, input)?.iter().map(|row| codec.demonstration(row)).collect()
 }
 
-/// The pairs of all inputs `pairs/…`, without those whose two responses are the same, and the share of these.
-pub fn training_pairs(context: &StageContext, codec: &Codec) -> Result<(Vec<Pair>, f64)> {
-    training_pairs_without(context, codec, &Prompts::default())
+/// Their prompts as token ids.
+pub fn prompts(context: &StageContext, input: &StageKey, codec: &Codec) -> Result<Vec<Vec<u32>>> {
+    demonstrations(context, input)?.iter().map(|row| codec.prompt(&row.prompt)).collect()
+}
+
+/// The pairs of `inputs`, without those whose two responses are the same, and the share of these.
+pub fn training_pairs(context: &StageContext, inputs: &[StageKey], codec: &Codec) -> Result<(Vec<Pair>, f64)> {
+    training_pairs_without(context, inputs, codec, &Prompts::default())
 }
 
 /// As [`training_pairs`], without those whose prompts are held out.
-pub fn training_pairs_without(context: &StageContext, codec: &Codec, held_out: &Prompts) -> Result<(Vec<Pair>, f64)> {
+pub fn training_pairs_without(
+    context: &StageContext,
+    inputs: &[StageKey],
+    codec: &Codec,
+    held_out: &Prompts,
+) -> Result<(Vec<Pair>, f64)> {
     let mut all: Vec<ResponsePair> = Vec::new();
-    for folder in context.inputs_named("pairs/")? {
-        all.extend(rows::read::<ResponsePair>(&folder.join("pairs.jsonl"))?);
+    for input in inputs {
+        all.extend(rows::read::<ResponsePair>(&context.artifact(input)?.join("pairs.jsonl"))?);
     }
     all.retain(|pair| !held_out.contain(&[&pair.prompt]));
     let identical = all.iter().filter(|pair| pair.is_identical()).count();
@@ -222,10 +244,10 @@ pub fn training_pairs_without(context: &StageContext, codec: &Codec, held_out: &
     Ok((pairs, identical as f64 / all.len() as f64))
 }
 
-/// Saves a policy beside the tokenizer of the model it came from.
-pub fn save_policy(context: &StageContext, model: &LanguageModel, from: &Checkpoint) -> Result<()> {
-    let tokenizer = from.folder().join("tokenizer.json");
-    Checkpoint::save_language_model(context.out(), model, &tokenizer, crate::model::weights::StoredAs::F32)
+/// Saves a policy beside the tokenizer of the input that it came from.
+pub fn save_policy(context: &StageContext, model: &LanguageModel, from: &StageKey) -> Result<()> {
+    let tokenizer = checkpoint(context, from)?.folder().join("tokenizer.json");
+    Checkpoint::save_language_model(context.out(), model, &tokenizer, StoredAs::F32)
 }
 
 pub fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<()> {

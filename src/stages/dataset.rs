@@ -1,22 +1,21 @@
-//! Stage `dataset`: what one split of a data set is, decided once for all stages that read it. A branch of a hub may move
-//! between two stages, and files of a folder may change: who reads later gets what is noted here, or an error.
+//! Stage `dataset`: the commit and the files of one split of a data set, fixed once for all stages that read it. A branch of a hub may move
+//! between two stages, and files of a folder may change: later readers get the files that are recorded here, or an error.
 
 use super::common::{read_json, write_json};
+use super::{NoInputs, Stage};
 use crate::data::contents::changed;
 use crate::data::dataset::{Dataset, Fingerprint, Record};
 use crate::data::hub::Source;
-use crate::pipeline::StageContext;
+use crate::pipeline::{StageContext, StageKey};
 use crate::{Context, Error, Result};
 use serde::{Deserialize, Serialize};
-
-pub const KIND: &str = "dataset";
 
 /// The artifact's only file: a [`Fingerprint`].
 const PINNED: &str = "dataset.json";
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Stage {
+pub struct PinnedDataset {
     /// `hf:datasets/owner/name@revision`, or a folder or file.
     pub source: String,
     pub config: Option<String>,
@@ -26,7 +25,7 @@ pub struct Stage {
     pub contents: Option<String>,
 }
 
-impl Stage {
+impl PinnedDataset {
     /// Every row of a data set of this machine is looked at, so that a study does not stop at one after hours.
     ///
     /// # Errors
@@ -49,27 +48,33 @@ fn contents(fingerprint: &Fingerprint) -> Result<String> {
     Ok(blake3::hash(&files).to_hex().to_string())
 }
 
-pub fn run(context: &StageContext) -> Result<()> {
-    let stage: Stage = context.settings()?;
-    let set = Dataset::open(&Source::parse(&stage.source)?, stage.config.as_deref(), &stage.split)?;
-    let fingerprint = set.fingerprint()?;
-    if let Some(planned) = &stage.contents {
-        let now = contents(&fingerprint)?;
-        if *planned != now {
-            return Err(changed(&stage.source, planned, &now));
+impl Stage for PinnedDataset {
+    const KIND: &'static str = "dataset";
+    const VERSION: u32 = 1;
+    type Inputs = NoInputs;
+    type Sizes<'a> = ();
+
+    fn run(self, _: NoInputs, context: &StageContext) -> Result<()> {
+        let set = Dataset::open(&Source::parse(&self.source)?, self.config.as_deref(), &self.split)?;
+        let fingerprint = set.fingerprint()?;
+        if let Some(planned) = &self.contents {
+            let now = contents(&fingerprint)?;
+            if *planned != now {
+                return Err(changed(&self.source, planned, &now));
+            }
         }
+        set.files_read()?.iter().try_for_each(|file| context.add_source(file))?;
+        context.add_source(&fingerprint)?;
+        write_json(&context.out().join(PINNED), &fingerprint)
     }
-    set.files_read()?.iter().try_for_each(|file| context.add_source(file))?;
-    context.add_source(&fingerprint)?;
-    write_json(&context.out().join(PINNED), &fingerprint)
 }
 
-/// The data set that the input `role` pins, and how it was named.
+/// The data set that an input pins, and its name in the experiment.
 ///
 /// # Errors
 /// One that cannot be read, or is no longer what it was.
-pub fn pinned(context: &StageContext, role: &str) -> Result<(Dataset, String)> {
-    let pinned: Fingerprint = read_json(&context.input(role)?.join(PINNED))?;
+pub fn pinned(context: &StageContext, input: &StageKey) -> Result<(Dataset, String)> {
+    let pinned: Fingerprint = read_json(&context.artifact(input)?.join(PINNED))?;
     let mut source = Source::parse(&pinned.source)?;
     if let (Source::Hub(repository), Some(commit)) = (&mut source, &pinned.commit) {
         repository.revision.clone_from(commit);

@@ -1,58 +1,56 @@
-//! Stages `evaluate` (a policy on the exam) and `evaluate_reward` (a reward, or a heuristic, on held-out pairs).
+//! Stage `evaluate`: a policy on the exam. Every post is answered, sampled and greedily, and the answers are measured.
 
-use super::common::{codec, count, frozen, frozen_reward, sampling, write_json};
-use super::pairs::open_exam;
+use super::Stage;
+use super::common::{codec, count, frozen, frozen_reward, needed, sampling, write_json};
+use super::exam::ExamInputs;
+use super::work::{self, Precision, Shapes, Work};
 use crate::data::Codec;
-use crate::data::rows::{self, Response, ResponsePair};
-use crate::eval::accuracy::{Judge, rank};
+use crate::data::rows::{self, Response};
 use crate::eval::decoding::{Decoding, Decodings, candidates, pick, respond_at, spread};
 use crate::eval::exam::{Exam, WorldExam};
 use crate::eval::policy::{
     Answer, Best, answers, log_probabilities, measure_answers, measure_likelihoods, respond, sequences,
 };
 use crate::eval::{Items, check_finite};
-use crate::experiment::{GenerationSettings, Heuristic, Metric};
+use crate::experiment::{GenerationSettings, Metric};
 use crate::methods::reward::score;
 use crate::methods::training::Dtype;
-use crate::model::Passes;
-use crate::pipeline::StageContext;
+use crate::model::{DecoderConfig, LanguageModel, Passes};
+use crate::pipeline::{StageContext, StageKey};
 use crate::rng::stream;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 
-pub const POLICY: &str = "evaluate";
-pub const REWARD: &str = "evaluate_reward";
-
 /// The means, which `collect` reads.
 pub const METRICS: &str = "metrics.json";
-/// What they are means of, where items are the same for every method and seed.
+/// The values behind the means, where items are the same for every method and seed.
 pub const ITEMS: &str = "items.json";
 /// A policy at several temperatures, as [`Decodings`].
 pub const DECODINGS: &str = "decoding.json";
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct PolicyStage {
-    /// None for real posts, which come as the input `demonstrations`.
+pub struct Evaluate {
+    /// None for real posts, which come as inputs.
     pub exam: Option<WorldExam>,
     pub generation: GenerationSettings,
     pub dtype: Dtype,
     pub temperature: f32,
     pub responder: Responder,
     /// Further decodings of the policy; none where only the two above are measured.
-    pub decoding: Option<DecodingStage>,
+    pub decoding: Option<FurtherDecodings>,
 }
 
 /// Decodings beside greedy and the evaluation's temperature.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct DecodingStage {
+pub struct FurtherDecodings {
     pub temperatures: Vec<f32>,
     /// The posts by which one of all is picked.
     pub validation: WorldExam,
 }
 
-/// Who answers the exam.
+/// The author of the answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Responder {
@@ -68,238 +66,220 @@ pub enum Responder {
     BestByLogProbability { n: usize },
 }
 
-/// Answers every post of the exam, sampled and greedily, and measures the answers.
-pub fn policy(context: &StageContext) -> Result<()> {
-    let stage: PolicyStage = context.settings()?;
-    let exam = open_exam(context, stage.exam.as_ref(), &stage.generation, stage.dtype)?;
-    let codec = codec(context, "sft", &stage.generation)?;
-    let sampled = respond_as(context, &stage, &exam, &codec)?;
-    let greedy = match stage.responder {
-        Responder::Policy => draw(context, &stage, &exam, &codec, 0.0, &purpose(0))?,
-        // Authors and selections have no greedy answer of their own.
-        _ => sampled.clone(),
-    };
-    let answers = answers(&exam, &codec, sampled, greedy)?;
-    let mut measured = measure_answers(&exam, &answers);
-    if stage.responder == Responder::Policy {
-        let (model, sft) = (frozen(context, "policy", stage.dtype)?, frozen(context, "sft", stage.dtype)?);
-        let (likelihoods, passes) = measure_likelihoods(&model, &sft, &exam, &codec, &answers, stage.temperature)?;
-        measured.extend(likelihoods);
-        count(context, passes);
-        if let Some(further) = &stage.decoding {
-            measured.extend(decode(context, &stage, further, &exam, &codec, &answers)?);
-        }
-    } else {
-        measured.0.retain(|metric, _| *metric != Metric::GoldGreedy && *metric != Metric::CopyAccuracy);
-    }
-    if context.spec.inputs.contains_key("reward") {
-        let sampled: Vec<Response> = answers.iter().map(|answer| answer.sampled.clone()).collect();
-        measured.insert(Metric::LearnedReward, reward_scores(context, stage.dtype, &exam, &codec, &sampled)?);
-    }
-    rows::write(&context.out().join("answers.jsonl"), &answers)?;
-    write_json(&context.out().join(METRICS), &measured.means())?;
-    measured.0.retain(|_, values| values.len() == exam.posts.len());
-    rows::write(&context.out().join(ITEMS), [measured])
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct EvaluateInputs {
+    pub policy: StageKey,
+    pub sft: StageKey,
+    /// The explicit reward that the policy was trained on, if there is one.
+    pub reward: Option<StageKey>,
+    #[serde(flatten)]
+    pub exam: ExamInputs,
 }
 
-fn draw(
-    context: &StageContext,
-    stage: &PolicyStage,
-    exam: &Exam,
-    codec: &Codec,
-    temperature: f32,
-    purpose: &str,
-) -> Result<Vec<Response>> {
-    let model = frozen(context, "policy", stage.dtype)?;
-    let sampling = sampling(codec, &stage.generation, temperature);
-    let progress = |done| context.progress(done as u64, exam.posts.len() as u64, "answering");
-    let responses = respond(&model, exam, codec, &sampling, context.seed()?, purpose, progress)?;
-    count(context, Passes::likelihood(model.config(), &sequences(exam, codec, &responses)?));
-    Ok(responses)
+/// Sizes of an evaluation.
+pub struct EvaluateSizes<'a> {
+    /// Shape of the policy and of its reward.
+    pub model: &'a DecoderConfig,
+    pub posts: usize,
+    /// Whether an explicit reward scores the answers.
+    pub scored: bool,
+    /// Shape of the judge of real posts.
+    pub judge: Option<&'a DecoderConfig>,
 }
 
-/// The streams of a policy's candidate for every post.
-fn purpose(candidate: u64) -> String {
-    format!("evaluate/{candidate}")
-}
+impl Stage for Evaluate {
+    const KIND: &'static str = "evaluate";
+    const VERSION: u32 = 4;
+    type Inputs = EvaluateInputs;
+    type Sizes<'a> = EvaluateSizes<'a>;
 
-/// The policy at greedy, the further temperatures and the evaluation's own: gold at the one that validation posts pick, and all
-/// of them in `decoding.json`.
-fn decode(
-    context: &StageContext,
-    stage: &PolicyStage,
-    further: &DecodingStage,
-    exam: &Exam,
-    codec: &Codec,
-    answers: &[Answer],
-) -> Result<Items> {
-    let temperatures = candidates(&further.temperatures, stage.temperature);
-    let (model, sft) = (frozen(context, "policy", stage.dtype)?, frozen(context, "sft", stage.dtype)?);
-    let sampling = sampling(codec, &stage.generation, stage.temperature);
-    let validation = Exam::of_world(&further.validation)?;
-    let progress = |done| context.progress(done as u64, validation.posts.len() as u64, "validation posts");
-    let streams = (context.seed()?, "evaluate/validation");
-    let validated = respond_at(&model, &validation, codec, (&sampling, &temperatures), streams, progress)?;
-    let mut golds = Vec::with_capacity(temperatures.len());
-    let (mut decodings, mut validation_golds) = (Vec::new(), Vec::new());
-    for (&temperature, validated) in temperatures.iter().zip(&validated) {
-        let responses = if temperature == 0.0 {
-            answers.iter().map(|answer| answer.greedy.clone()).collect()
-        } else if temperature == stage.temperature {
-            answers.iter().map(|answer| answer.sampled.clone()).collect()
-        } else {
-            draw(context, stage, exam, codec, temperature, &purpose(0))?
+    fn work(&self, EvaluateSizes { model, posts, scored, judge }: EvaluateSizes) -> Work {
+        let (shapes, precision) = (Shapes { config: model, generation: &self.generation }, Precision::from(self.dtype));
+        let drawn = match self.responder {
+            Responder::Policy => 2,
+            Responder::Demonstrator => 0,
+            Responder::BestByGold { n } | Responder::BestByReward { n } | Responder::BestByLogProbability { n } => n,
         };
-        count(context, Passes::likelihood(model.config(), &sequences(&validation, codec, validated)?));
-        let ([entropy, kl], passes) = spread(&model, &sft, exam, codec, &responses, temperature)?;
-        count(context, passes);
-        let own: Vec<f64> = exam.golds(&responses)?.into_iter().flatten().collect();
-        let validation_gold = mean(validation.golds(validated)?.into_iter().flatten());
-        validation_golds.push(validation_gold);
-        decodings.push(Decoding { temperature, entropy, gold: mean(own.iter().copied()), kl, validation_gold });
-        golds.push(own);
+        // Two of the decodings are drawn in any case, and the greedy one is read by the SFT policy alone.
+        let (further, validation) = match &self.decoding {
+            Some(FurtherDecodings { temperatures, validation }) => {
+                let decodings = candidates(temperatures, self.temperature).len();
+                (decodings, decodings * validation.posts)
+            }
+            None => (0, 0),
+        };
+        let sampled = (drawn + further.saturating_sub(2)) * posts + validation;
+        let mut work = work::sampling(shapes, sampled, precision);
+        let read = match self.responder {
+            Responder::Policy => 3 + (2 * further).saturating_sub(1),
+            Responder::BestByLogProbability { n } => n,
+            _ => 0,
+        };
+        if read > 0 {
+            work = work + work::reading(&[(shapes, false)], read, posts, precision);
+        }
+        if scored {
+            work = work.then(work::reading(&[(shapes, true)], 1, posts, precision));
+        }
+        work + work::judging(judge, &self.generation, 3 * posts, precision)
     }
-    let mut measured = Items::default();
-    if let Some(place) = pick(&validation_golds) {
-        let picked = temperatures[place];
-        write_json(&context.out().join(DECODINGS), &Decodings { picked, decodings })?;
-        measured.insert(Metric::GoldTuned, golds.swap_remove(place));
-        // As it is written, and not the nearest double of the nearest float.
-        measured.insert(Metric::TunedTemperature, vec![(f64::from(picked) * 1e6).round() / 1e6]);
+
+    fn run(self, inputs: EvaluateInputs, context: &StageContext) -> Result<()> {
+        let exam = inputs.exam.open(context, self.exam.as_ref(), &self.generation, self.dtype)?;
+        let codec = codec(context, &inputs.sft, &self.generation)?;
+        let evaluation = Evaluation { stage: &self, inputs: &inputs, context, exam: &exam, codec: &codec };
+        let sampled = evaluation.respond()?;
+        let greedy = match self.responder {
+            Responder::Policy => evaluation.draw(0.0, 0)?,
+            // Authors and selections have no greedy answer of their own.
+            _ => sampled.clone(),
+        };
+        let answers = answers(&exam, &codec, sampled, greedy)?;
+        let mut measured = measure_answers(&exam, &answers);
+        if self.responder == Responder::Policy {
+            let (model, sft) = evaluation.models()?;
+            let (likelihoods, passes) = measure_likelihoods(&model, &sft, &exam, &codec, &answers, self.temperature)?;
+            measured.extend(likelihoods);
+            count(context, passes);
+            if let Some(further) = &self.decoding {
+                measured.extend(evaluation.decode(further, &answers)?);
+            }
+        } else {
+            measured.0.retain(|metric, _| *metric != Metric::GoldGreedy && *metric != Metric::CopyAccuracy);
+        }
+        if inputs.reward.is_some() {
+            let sampled: Vec<Response> = answers.iter().map(|answer| answer.sampled.clone()).collect();
+            measured.insert(Metric::LearnedReward, evaluation.rewards(&sampled)?);
+        }
+        rows::write(&context.out().join("answers.jsonl"), &answers)?;
+        write_json(&context.out().join(METRICS), &measured.means())?;
+        measured.0.retain(|_, values| values.len() == exam.posts.len());
+        rows::write(&context.out().join(ITEMS), [measured])
     }
-    Ok(measured)
+}
+
+/// An evaluation whose exam is open.
+struct Evaluation<'a> {
+    stage: &'a Evaluate,
+    inputs: &'a EvaluateInputs,
+    context: &'a StageContext,
+    exam: &'a Exam,
+    codec: &'a Codec,
+}
+
+impl Evaluation<'_> {
+    /// The policy, and the SFT policy that it is compared with.
+    fn models(&self) -> Result<(LanguageModel, LanguageModel)> {
+        let model = |input| frozen(self.context, input, self.stage.dtype);
+        Ok((model(&self.inputs.policy)?, model(&self.inputs.sft)?))
+    }
+
+    /// The answers that are measured.
+    fn respond(&self) -> Result<Vec<Response>> {
+        let n = match self.stage.responder {
+            Responder::Policy => return self.draw(self.stage.temperature, 0),
+            // Another summary by the same author than the exam's reference.
+            Responder::Demonstrator => return self.demonstrator(),
+            Responder::BestByGold { n } | Responder::BestByReward { n } | Responder::BestByLogProbability { n } => n,
+        };
+        let mut best = Best::default();
+        for candidate in 0..n as u64 {
+            let responses = self.draw(self.stage.temperature, candidate)?;
+            let scores = match self.stage.responder {
+                Responder::BestByReward { .. } => self.rewards(&responses)?,
+                Responder::BestByLogProbability { .. } => {
+                    let policy = frozen(self.context, &self.inputs.policy, self.stage.dtype)?;
+                    let (log_probs, passes) = log_probabilities(&policy, self.exam, self.codec, &responses)?;
+                    count(self.context, passes);
+                    log_probs
+                }
+                _ => self.exam.golds(&responses)?.into_iter().flatten().collect(),
+            };
+            best.offer(responses, scores);
+        }
+        Ok(best.responses())
+    }
+
+    /// The policy's candidate of this number for every post.
+    fn draw(&self, temperature: f32, candidate: u64) -> Result<Vec<Response>> {
+        let (context, exam, codec) = (self.context, self.exam, self.codec);
+        let model = frozen(context, &self.inputs.policy, self.stage.dtype)?;
+        let sampling = sampling(codec, &self.stage.generation, temperature);
+        let progress = |done| context.progress(done as u64, exam.posts.len() as u64, "answering");
+        let purpose = format!("evaluate/{candidate}");
+        let responses = respond(&model, exam, codec, &sampling, context.seed()?, &purpose, progress)?;
+        count(context, Passes::likelihood(model.config(), &sequences(exam, codec, &responses)?));
+        Ok(responses)
+    }
+
+    fn demonstrator(&self) -> Result<Vec<Response>> {
+        let Some(settings) = &self.stage.exam else {
+            return Err(Error::data("real posts have no demonstrator to ask"));
+        };
+        let seed = self.context.seed()?;
+        let summary = |index: usize| {
+            let author = &mut stream(seed, "evaluate/author", &[index as u64]);
+            let summary = self.exam.another_reference(index, settings.quality, author);
+            self.codec.response(&summary.ok_or_else(|| Error::data("the exam has no author"))?)
+        };
+        (0..self.exam.posts.len()).map(summary).collect()
+    }
+
+    /// The policy at greedy, the further temperatures and the evaluation's own: gold at the one that validation posts pick, and
+    /// all of them in `decoding.json`.
+    fn decode(&self, further: &FurtherDecodings, answers: &[Answer]) -> Result<Items> {
+        let (context, exam, codec) = (self.context, self.exam, self.codec);
+        let temperatures = candidates(&further.temperatures, self.stage.temperature);
+        let (model, sft) = self.models()?;
+        let sampling = sampling(codec, &self.stage.generation, self.stage.temperature);
+        let validation = Exam::of_world(&further.validation)?;
+        let progress = |done| context.progress(done as u64, validation.posts.len() as u64, "validation posts");
+        let streams = (context.seed()?, "evaluate/validation");
+        let validated = respond_at(&model, &validation, codec, (&sampling, &temperatures), streams, progress)?;
+        let mut golds = Vec::with_capacity(temperatures.len());
+        let (mut decodings, mut validation_golds) = (Vec::new(), Vec::new());
+        for (&temperature, validated) in temperatures.iter().zip(&validated) {
+            let responses = if temperature == 0.0 {
+                answers.iter().map(|answer| answer.greedy.clone()).collect()
+            } else if temperature == self.stage.temperature {
+                answers.iter().map(|answer| answer.sampled.clone()).collect()
+            } else {
+                self.draw(temperature, 0)?
+            };
+            count(context, Passes::likelihood(model.config(), &sequences(&validation, codec, validated)?));
+            let ([entropy, kl], passes) = spread(&model, &sft, exam, codec, &responses, temperature)?;
+            count(context, passes);
+            let own: Vec<f64> = exam.golds(&responses)?.into_iter().flatten().collect();
+            let validation_gold = mean(validation.golds(validated)?.into_iter().flatten());
+            validation_golds.push(validation_gold);
+            decodings.push(Decoding { temperature, entropy, gold: mean(own.iter().copied()), kl, validation_gold });
+            golds.push(own);
+        }
+        let mut measured = Items::default();
+        if let Some(place) = pick(&validation_golds) {
+            let picked = temperatures[place];
+            write_json(&context.out().join(DECODINGS), &Decodings { picked, decodings })?;
+            measured.insert(Metric::GoldTuned, golds.swap_remove(place));
+            // As it is written, and not the nearest double of the nearest float.
+            measured.insert(Metric::TunedTemperature, vec![(f64::from(picked) * 1e6).round() / 1e6]);
+        }
+        Ok(measured)
+    }
+
+    /// Scores by the explicit reward.
+    fn rewards(&self, responses: &[Response]) -> Result<Vec<f64>> {
+        let reward = needed(&self.inputs.reward, "reward", self.context)?;
+        let (model, normalisation) = frozen_reward(self.context, reward, self.stage.dtype)?;
+        let sequences = sequences(self.exam, self.codec, responses)?;
+        count(self.context, Passes::score(model.config(), &sequences));
+        let scores = score(&model, &sequences.iter().collect::<Vec<_>>())?;
+        let rewards: Vec<f64> = normalisation.rewards(&scores)?.into_iter().map(f64::from).collect();
+        check_finite(&rewards, |at| format!("the response to post {} (`{}`)", at + 1, self.exam.posts[at].id))?;
+        Ok(rewards)
+    }
 }
 
 fn mean(values: impl Iterator<Item = f64>) -> f64 {
     let values: Vec<f64> = values.collect();
     values.iter().sum::<f64>() / values.len() as f64
-}
-
-fn respond_as(context: &StageContext, stage: &PolicyStage, exam: &Exam, codec: &Codec) -> Result<Vec<Response>> {
-    let n = match stage.responder {
-        Responder::Policy => return draw(context, stage, exam, codec, stage.temperature, &purpose(0)),
-        Responder::Demonstrator => {
-            // Another summary by the same author than the exam's reference.
-            return demonstrator(context, stage, exam, codec);
-        }
-        Responder::BestByGold { n } | Responder::BestByReward { n } | Responder::BestByLogProbability { n } => n,
-    };
-    let mut best = Best::default();
-    for candidate in 0..n as u64 {
-        let responses = draw(context, stage, exam, codec, stage.temperature, &purpose(candidate))?;
-        let scores = match stage.responder {
-            Responder::BestByReward { .. } => reward_scores(context, stage.dtype, exam, codec, &responses)?,
-            Responder::BestByLogProbability { .. } => {
-                let policy = frozen(context, "policy", stage.dtype)?;
-                let (log_probs, passes) = log_probabilities(&policy, exam, codec, &responses)?;
-                count(context, passes);
-                log_probs
-            }
-            _ => exam.golds(&responses)?.into_iter().flatten().collect(),
-        };
-        best.offer(responses, scores);
-    }
-    Ok(best.responses())
-}
-
-fn demonstrator(context: &StageContext, stage: &PolicyStage, exam: &Exam, codec: &Codec) -> Result<Vec<Response>> {
-    let Some(settings) = &stage.exam else {
-        return Err(Error::data("real posts have no demonstrator to ask"));
-    };
-    let seed = context.seed()?;
-    (0..exam.posts.len())
-        .map(|index| {
-            let summary =
-                exam.another_reference(index, settings.quality, &mut stream(seed, "evaluate/author", &[index as u64]));
-            codec.response(&summary.ok_or_else(|| Error::data("the exam has no author"))?)
-        })
-        .collect()
-}
-
-fn reward_scores(
-    context: &StageContext,
-    dtype: Dtype,
-    exam: &Exam,
-    codec: &Codec,
-    responses: &[Response],
-) -> Result<Vec<f64>> {
-    let (model, normalisation) = frozen_reward(context, "reward", dtype)?;
-    let sequences = sequences(exam, codec, responses)?;
-    count(context, Passes::score(model.config(), &sequences));
-    let scores = score(&model, &sequences.iter().collect::<Vec<_>>())?;
-    let rewards: Vec<f64> = normalisation.rewards(&scores)?.into_iter().map(f64::from).collect();
-    check_finite(&rewards, |at| format!("the response to post {} (`{}`)", at + 1, exam.posts[at].id))?;
-    Ok(rewards)
-}
-
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RewardStage {
-    pub generation: GenerationSettings,
-    pub dtype: Dtype,
-    pub judge: JudgeKind,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum JudgeKind {
-    /// The reward model in the input `reward`.
-    Explicit,
-    /// log π − log π_sft of the inputs `policy` and `sft`.
-    Implicit,
-    /// log π of the input `policy`, which ranks as the reward that IQ-Learn recovers.
-    Likelihood,
-    Heuristic(Heuristic),
-}
-
-/// Accuracies of one judge on the held-out preferences (input `preferences`; absent for real posts) and on the SFT
-/// policy's pairs (input `exam_pairs`).
-pub fn reward(context: &StageContext) -> Result<()> {
-    let stage: RewardStage = context.settings()?;
-    let codec = codec(context, "sft", &stage.generation)?;
-    let model = |role: &str| frozen(context, role, stage.dtype);
-    let (explicit, policy, sft);
-    let judge = match stage.judge {
-        JudgeKind::Explicit => {
-            explicit = frozen_reward(context, "reward", stage.dtype)?.0;
-            Judge::Explicit(&explicit)
-        }
-        JudgeKind::Implicit => {
-            (policy, sft) = (model("policy")?, model("sft")?);
-            Judge::Implicit { policy: &policy, reference: &sft }
-        }
-        JudgeKind::Likelihood => {
-            policy = model("policy")?;
-            Judge::LogProbability(&policy)
-        }
-        JudgeKind::Heuristic(Heuristic::LogProbability) => {
-            sft = model("sft")?;
-            Judge::LogProbability(&sft)
-        }
-        JudgeKind::Heuristic(heuristic) => Judge::Heuristic { heuristic, seed: context.seed()? },
-    };
-    let exam_pairs = context.input("exam_pairs")?;
-    let mut sources = vec![
-        (exam_pairs.join("on_policy.jsonl"), Metric::OnPolicyAccuracy),
-        (exam_pairs.join("demonstrated.jsonl"), Metric::DemonstrationAccuracy),
-    ];
-    if context.spec.inputs.contains_key("preferences") {
-        sources.push((context.input("preferences")?.join("pairs.jsonl"), Metric::PreferenceAccuracy));
-    }
-    let (mut measured, mut items) = (Items::default(), Items::default());
-    for (path, metric) in sources {
-        let pairs: Vec<ResponsePair> = rows::read(&path)?;
-        let ranked = rank(&judge, &pairs, &codec)?;
-        // The preferences are the same for every method and seed, the pairs of the exam are those of a seed's own policy.
-        if metric == Metric::PreferenceAccuracy {
-            // Per token a length is the same for all, and a coin or an overlap is no sum over tokens.
-            if !matches!(judge, Judge::Heuristic { .. }) {
-                measured.insert_ranked(Metric::PreferenceAccuracyPerToken, ranked.per_token);
-            }
-            items.insert_ranked(metric, ranked.by_score.clone());
-        }
-        measured.insert_ranked(metric, ranked.by_score);
-    }
-    write_json(&context.out().join(METRICS), &measured.means())?;
-    rows::write(&context.out().join(ITEMS), [items])
 }

@@ -1,7 +1,9 @@
 //! Stage `likelihood`: Lemma 4.1's bounds beside the deviation that is observed, on fresh demonstrations of the same author.
 
+use super::Stage;
 use super::common::{WorldAt, codec, count, demonstrations, frozen, frozen_reward, sample, sampling, write_json};
 use super::evaluate::METRICS;
+use super::work::{self, Precision, Sizes, Work};
 use crate::Result;
 use crate::data::Codec;
 use crate::data::rows::Demonstration;
@@ -15,62 +17,83 @@ use crate::methods::spin::sequence_log_probs;
 use crate::methods::training::Dtype;
 use crate::model::checkpoint::Normalisation;
 use crate::model::{LanguageModel, Passes, RewardModel, Sequence};
-use crate::pipeline::StageContext;
+use crate::pipeline::{StageContext, StageKey};
 use crate::rng::stream;
 use serde::{Deserialize, Serialize};
-
-pub const KIND: &str = "likelihood";
 
 /// Bounds and deviations, a row per N.
 pub const DEVIATIONS: &str = "deviations.json";
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Stage {
+pub struct Likelihood {
     pub world: WorldAt,
-    /// Of the author of the demonstrations.
+    /// Quality of the author of the demonstrations.
     pub quality: f64,
     /// Fresh demonstrations.
     pub posts: usize,
     pub delta: f64,
     /// β of eq. 9.
     pub beta: f32,
-    /// Of the policy.
+    /// The policy's.
     pub temperature: f32,
     pub generation: GenerationSettings,
     pub dtype: Dtype,
 }
 
-/// The reward in the input `reward`, the policy trained on it in `policy`, π_ref in `sft`; the demonstrations that the reward was
-/// learned from in `demonstrations`.
-pub fn run(context: &StageContext) -> Result<()> {
-    let stage: Stage = context.settings()?;
-    let (world, beta) = (stage.world.open()?, f64::from(stage.beta));
-    let codec = codec(context, "policy", &stage.generation)?;
-    let (reward, normalisation) = frozen_reward(context, "reward", stage.dtype)?;
-    let models = Models {
-        policy: frozen(context, "policy", stage.dtype)?,
-        sft: frozen(context, "sft", stage.dtype)?,
-        reward,
-        normalisation,
-    };
-    let fresh: Vec<Demonstration> = (0..stage.posts as u64)
-        .map(|index| {
-            let post = world.post(Split::Demonstrations, EXAM_SEED, index);
-            let mut author = stream(EXAM_SEED, "likelihood/author", &[index]);
-            let response = world.summary(&post, stage.quality, &mut author);
-            Demonstration { id: post.id, prompt: post.prompt, response }
-        })
-        .collect();
-    let trained = demonstrations(context)?;
-    let rows: Vec<&Demonstration> = fresh.iter().chain(&trained).collect();
-    let mut pool = models.terms(context, &stage, &codec, &rows)?;
-    let seen = pool.split_off(fresh.len());
-    let whole = |terms: &[Term]| terms.iter().map(|term| term.whole(beta)).sum::<f64>() / terms.len() as f64;
-    let mut measured = Items::default();
-    measured.insert(Metric::SurrogateGap, vec![whole(&seen) - whole(&pool)]);
-    write_json(&context.out().join(METRICS), &measured.means())?;
-    write_json(&context.out().join(DEVIATIONS), &deviations(&pool, beta, stage.delta, context.seed()?))
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct LikelihoodInputs {
+    pub reward: StageKey,
+    /// The policy that was trained on the reward.
+    pub policy: StageKey,
+    /// π_ref.
+    pub sft: StageKey,
+    /// The demonstrations that the reward was learned from.
+    pub demonstrations: StageKey,
+}
+
+impl Stage for Likelihood {
+    const KIND: &'static str = "likelihood";
+    const VERSION: u32 = 1;
+    type Inputs = LikelihoodInputs;
+    /// Rows are demonstrations that are not fresh.
+    type Sizes<'a> = Sizes<'a>;
+
+    fn work(&self, sizes: Sizes) -> Work {
+        let (shapes, precision) = (sizes.shapes(&self.generation), Precision::from(self.dtype));
+        let rows = self.posts + sizes.rows;
+        let models = [(shapes, false), (shapes, false), (shapes, true)];
+        work::sampling(shapes, rows, precision) + work::reading(&models, 2, rows, precision)
+    }
+
+    fn run(self, inputs: LikelihoodInputs, context: &StageContext) -> Result<()> {
+        let (world, beta) = (self.world.open()?, f64::from(self.beta));
+        let codec = codec(context, &inputs.policy, &self.generation)?;
+        let (reward, normalisation) = frozen_reward(context, &inputs.reward, self.dtype)?;
+        let models = Models {
+            policy: frozen(context, &inputs.policy, self.dtype)?,
+            sft: frozen(context, &inputs.sft, self.dtype)?,
+            reward,
+            normalisation,
+        };
+        let fresh: Vec<Demonstration> = (0..self.posts as u64)
+            .map(|index| {
+                let post = world.post(Split::Demonstrations, EXAM_SEED, index);
+                let mut author = stream(EXAM_SEED, "likelihood/author", &[index]);
+                let response = world.summary(&post, self.quality, &mut author);
+                Demonstration { id: post.id, prompt: post.prompt, response }
+            })
+            .collect();
+        let trained = demonstrations(context, &inputs.demonstrations)?;
+        let rows: Vec<&Demonstration> = fresh.iter().chain(&trained).collect();
+        let mut pool = models.terms(context, &self, &codec, &rows)?;
+        let seen = pool.split_off(fresh.len());
+        let whole = |terms: &[Term]| terms.iter().map(|term| term.whole(beta)).sum::<f64>() / terms.len() as f64;
+        let mut measured = Items::default();
+        measured.insert(Metric::SurrogateGap, vec![whole(&seen) - whole(&pool)]);
+        write_json(&context.out().join(METRICS), &measured.means())?;
+        write_json(&context.out().join(DEVIATIONS), &deviations(&pool, beta, self.delta, context.seed()?))
+    }
 }
 
 struct Models {
@@ -85,7 +108,7 @@ impl Models {
     fn terms(
         &self,
         context: &StageContext,
-        stage: &Stage,
+        stage: &Likelihood,
         codec: &Codec,
         rows: &[&Demonstration],
     ) -> Result<Vec<Term>> {

@@ -1,15 +1,17 @@
-//! What scores a policy's own responses in training: a reward model, or gold where a recipe is privileged.
+//! Scores of a policy's own responses in training: by a reward model, or by gold where a recipe is privileged.
 
-use super::common::{WorldAt, count, frozen_reward};
+use super::common::{WorldAt, codec, count, frozen, frozen_reward, needed, sample, sampling};
 use crate::Result;
 use crate::data::Codec;
 use crate::data::world::Split;
+use crate::experiment::GenerationSettings;
 use crate::methods::optimise::all_finite;
 use crate::methods::reward::score;
 use crate::methods::rollout::{Objective, Rollout};
 use crate::methods::training::Dtype;
 use crate::model::{Generated, Passes, Sequence};
-use crate::pipeline::StageContext;
+use crate::pipeline::{StageContext, StageKey};
+use crate::rng::{round, stream};
 use serde::{Deserialize, Serialize};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -22,10 +24,11 @@ pub enum RewardSource {
 }
 
 impl RewardSource {
-    /// Scores of responses to the first `prompts` posts of the stage's seed.
+    /// Scores of responses to the first `prompts` posts of the stage's seed; `reward` is the input of that name.
     pub fn objective<'a>(
         &self,
         context: &'a StageContext,
+        reward: &Option<StageKey>,
         codec: &'a Codec,
         prompts: usize,
         dtype: Dtype,
@@ -46,7 +49,7 @@ impl RewardSource {
                 Ok(Objective { score: Box::new(score), low: -mean / std + 1.0 })
             }
             Self::Learned => {
-                let (model, normalisation) = frozen_reward(context, "reward", dtype)?;
+                let (model, normalisation) = frozen_reward(context, needed(reward, "reward", context)?, dtype)?;
                 let score = move |rollouts: &[Rollout]| {
                     let sequences: Vec<&Sequence> = rollouts.iter().map(|rollout| &rollout.sequence).collect();
                     count(context, Passes::score(model.config(), sequences.iter().copied()));
@@ -83,4 +86,30 @@ pub fn scores(
         unfinished.for_each(|(score, _)| *score = objective.low - 1.0);
     }
     Ok(scores)
+}
+
+/// Samples of a policy for every prompt, `n` one after the other.
+pub struct Samples {
+    pub n: usize,
+    pub temperature: f32,
+    /// Names the random streams, with `round`.
+    pub purpose: &'static str,
+    pub round: usize,
+}
+
+impl Samples {
+    pub fn draw(
+        &self,
+        context: &StageContext,
+        policy: &StageKey,
+        generation: &GenerationSettings,
+        dtype: Dtype,
+        prompts: &[Vec<u32>],
+    ) -> Result<Vec<Generated>> {
+        let seed = round(context.seed()?, self.round);
+        let sampling = sampling(&codec(context, policy, generation)?, generation, self.temperature);
+        let policy = frozen(context, policy, dtype)?;
+        let repeated: Vec<_> = prompts.iter().flat_map(|prompt| std::iter::repeat_n(prompt.clone(), self.n)).collect();
+        sample(context, &policy, &repeated, &sampling, |item| stream(seed, self.purpose, &[item as u64]))
+    }
 }

@@ -1,23 +1,22 @@
 //! Stage `ppo`: a policy raised on a reward, held near a reference (eq. 9).
 
-use super::common::{Watch, checkpoint, codec, device, frozen, language_model, prompts, within_memory};
+use super::Stage;
+use super::common::{Watch, checkpoint, codec, device, frozen, language_model, needed, prompts, within_memory};
 use super::common::{sampling, save_policy, write_json};
 use super::objective::RewardSource;
-use super::work::{self, Regime, Texts};
+use super::work::{Precision, Sizes, Work, policy_gradient};
 use crate::Result;
 use crate::experiment::GenerationSettings;
 use crate::methods::ppo::{Critic, PpoSettings, ppo};
 use crate::methods::rollout::Task;
 use crate::methods::training::Training;
-use crate::pipeline::StageContext;
+use crate::pipeline::{StageContext, StageKey};
 use crate::rng::round;
 use serde::{Deserialize, Serialize};
 
-pub const KIND: &str = "ppo";
-
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Stage {
+pub struct Ppo {
     pub generation: GenerationSettings,
     pub ppo: PpoSettings,
     pub training: Training,
@@ -26,28 +25,48 @@ pub struct Stage {
     pub round: usize,
 }
 
-pub fn run(context: &StageContext) -> Result<()> {
-    let stage: Stage = context.settings()?;
-    let policy = language_model(context, "policy")?;
-    let reference = frozen(context, "reference", stage.training.dtype)?;
-    let codec = codec(context, "policy", &stage.generation)?;
-    let prompts = prompts(context, &codec)?;
-    let objective = stage.reward.objective(context, &codec, prompts.len(), stage.training.dtype)?;
-    // A critic is trained from the whole weights; scores need no more than the type that is computed in.
-    let critic = match (&stage.reward, stage.ppo.critic) {
-        (RewardSource::Learned, Critic::RewardCopy) => {
-            Some(checkpoint(context, "reward")?.reward_model(&device(context)?)?)
-        }
-        _ => None,
-    };
-    let texts = Texts { config: policy.config(), generation: &stage.generation };
-    let learned = matches!(stage.reward, RewardSource::Learned);
-    let work = work::policy_gradient(texts, &(&stage.ppo).into(), learned, Regime::from(&stage.training));
-    let training = within_memory(context, &stage.training, &work)?;
-    let sampling = sampling(&codec, &stage.generation, stage.ppo.temperature);
-    let task = Task { reference: &reference, objective, critic, prompts: &prompts, sampling: &sampling };
-    let (seed, watch) = (round(context.seed()?, stage.round), Watch(context));
-    let (model, records) = ppo(policy, task, &stage.ppo, &training, seed, &watch)?;
-    write_json(&context.out().join("curve.json"), &records)?;
-    save_policy(context, &model, &checkpoint(context, "policy")?)
+/// Inputs of a stage that trains a policy on its own samples.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct OnPolicyInputs {
+    pub policy: StageKey,
+    pub reference: StageKey,
+    /// Demonstrations, for their prompts.
+    pub demonstrations: StageKey,
+    /// The reward model, where the reward is learned.
+    pub reward: Option<StageKey>,
+}
+
+impl Stage for Ppo {
+    const KIND: &'static str = "ppo";
+    const VERSION: u32 = 1;
+    type Inputs = OnPolicyInputs;
+    type Sizes<'a> = Sizes<'a>;
+
+    fn work(&self, sizes: Sizes) -> Work {
+        let (shapes, learned) = (sizes.shapes(&self.generation), self.reward == RewardSource::Learned);
+        policy_gradient(shapes, (&self.ppo).into(), learned, Precision::from(&self.training))
+    }
+
+    fn run(self, inputs: OnPolicyInputs, context: &StageContext) -> Result<()> {
+        let policy = language_model(context, &inputs.policy)?;
+        let reference = frozen(context, &inputs.reference, self.training.dtype)?;
+        let codec = codec(context, &inputs.policy, &self.generation)?;
+        let prompts = prompts(context, &inputs.demonstrations, &codec)?;
+        let objective = self.reward.objective(context, &inputs.reward, &codec, prompts.len(), self.training.dtype)?;
+        // A critic is trained from the whole weights; scores need no more than the type that is computed in.
+        let critic = match (&self.reward, self.ppo.critic) {
+            (RewardSource::Learned, Critic::RewardCopy) => {
+                Some(checkpoint(context, needed(&inputs.reward, "reward", context)?)?.reward_model(&device(context)?)?)
+            }
+            _ => None,
+        };
+        let work = self.work(Sizes::new(policy.config(), prompts.len()));
+        let training = within_memory(context, &self.training, &work)?;
+        let sampling = sampling(&codec, &self.generation, self.ppo.temperature);
+        let task = Task { reference: &reference, objective, critic, prompts: &prompts, sampling: &sampling };
+        let seed = round(context.seed()?, self.round);
+        let (model, records) = ppo(policy, task, &self.ppo, &training, seed, &Watch(context))?;
+        write_json(&context.out().join("curve.json"), &records)?;
+        save_policy(context, &model, &inputs.policy)
+    }
 }

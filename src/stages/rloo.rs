@@ -1,10 +1,10 @@
 //! Stage `rloo`: a policy raised on a reward by REINFORCE with leave-one-out baselines, held near a reference (eq. 9).
 
-use super::common::{
-    Watch, checkpoint, codec, frozen, language_model, prompts, sampling, save_policy, within_memory, write_json,
-};
+use super::Stage;
+use super::common::{Watch, codec, frozen, language_model, prompts, sampling, save_policy, within_memory, write_json};
 use super::objective::RewardSource;
-use super::work::{self, Regime, Texts};
+use super::ppo::OnPolicyInputs;
+use super::work::{Precision, Sizes, Work, policy_gradient};
 use crate::Result;
 use crate::experiment::GenerationSettings;
 use crate::methods::rloo::{RlooSettings, rloo};
@@ -14,11 +14,9 @@ use crate::pipeline::StageContext;
 use crate::rng::round;
 use serde::{Deserialize, Serialize};
 
-pub const KIND: &str = "rloo";
-
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Stage {
+pub struct Rloo {
     pub generation: GenerationSettings,
     pub rloo: RlooSettings,
     pub training: Training,
@@ -27,21 +25,30 @@ pub struct Stage {
     pub round: usize,
 }
 
-pub fn run(context: &StageContext) -> Result<()> {
-    let stage: Stage = context.settings()?;
-    let policy = language_model(context, "policy")?;
-    let reference = frozen(context, "reference", stage.training.dtype)?;
-    let codec = codec(context, "policy", &stage.generation)?;
-    let prompts = prompts(context, &codec)?;
-    let objective = stage.reward.objective(context, &codec, prompts.len(), stage.training.dtype)?;
-    let texts = Texts { config: policy.config(), generation: &stage.generation };
-    let learned = stage.reward == RewardSource::Learned;
-    let work = work::policy_gradient(texts, &(&stage.rloo).into(), learned, Regime::from(&stage.training));
-    let training = within_memory(context, &stage.training, &work)?;
-    let sampling = sampling(&codec, &stage.generation, stage.rloo.temperature);
-    let task = Task { reference: &reference, objective, critic: None, prompts: &prompts, sampling: &sampling };
-    let (seed, watch) = (round(context.seed()?, stage.round), Watch(context));
-    let (model, records) = rloo(policy, task, &stage.rloo, &training, seed, &watch)?;
-    write_json(&context.out().join("curve.json"), &records)?;
-    save_policy(context, &model, &checkpoint(context, "policy")?)
+impl Stage for Rloo {
+    const KIND: &'static str = "rloo";
+    const VERSION: u32 = 1;
+    type Inputs = OnPolicyInputs;
+    type Sizes<'a> = Sizes<'a>;
+
+    fn work(&self, sizes: Sizes) -> Work {
+        let (shapes, learned) = (sizes.shapes(&self.generation), self.reward == RewardSource::Learned);
+        policy_gradient(shapes, (&self.rloo).into(), learned, Precision::from(&self.training))
+    }
+
+    fn run(self, inputs: OnPolicyInputs, context: &StageContext) -> Result<()> {
+        let policy = language_model(context, &inputs.policy)?;
+        let reference = frozen(context, &inputs.reference, self.training.dtype)?;
+        let codec = codec(context, &inputs.policy, &self.generation)?;
+        let prompts = prompts(context, &inputs.demonstrations, &codec)?;
+        let objective = self.reward.objective(context, &inputs.reward, &codec, prompts.len(), self.training.dtype)?;
+        let work = self.work(Sizes::new(policy.config(), prompts.len()));
+        let training = within_memory(context, &self.training, &work)?;
+        let sampling = sampling(&codec, &self.generation, self.rloo.temperature);
+        let task = Task { reference: &reference, objective, critic: None, prompts: &prompts, sampling: &sampling };
+        let seed = round(context.seed()?, self.round);
+        let (model, records) = rloo(policy, task, &self.rloo, &training, seed, &Watch(context))?;
+        write_json(&context.out().join("curve.json"), &records)?;
+        save_policy(context, &model, &inputs.policy)
+    }
 }

@@ -1,20 +1,20 @@
 //! Stage `sft`: the base model fine-tuned on the demonstrations.
 
-use super::common::{Watch, checkpoint, codec, demonstrations, language_model, save_policy, within_memory, write_json};
-use super::work::{self, Regime, Texts};
+use super::Stage;
+use super::common::{Watch, codec, demonstrated, language_model, save_policy, within_memory, write_json};
+use super::tune::chosen;
+use super::work::{Precision, Sizes, Work, supervised};
 use crate::Result;
 use crate::experiment::GenerationSettings;
-use crate::methods::sft::SftSettings;
+use crate::methods::sft::{SftSettings, sft};
 use crate::methods::training::Training;
 use crate::methods::tune::Candidate;
-use crate::pipeline::StageContext;
+use crate::pipeline::{StageContext, StageKey};
 use serde::{Deserialize, Serialize};
-
-pub const KIND: &str = "sft";
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Stage {
+pub struct Sft {
     pub generation: GenerationSettings,
     pub sft: SftSettings,
     pub training: Training,
@@ -23,21 +23,38 @@ pub struct Stage {
     pub own_epochs: bool,
 }
 
-pub fn run(context: &StageContext) -> Result<()> {
-    let mut stage: Stage = context.settings()?;
-    if let Some(Candidate { epochs, learning_rate, .. }) = super::tune::chosen(context)? {
-        let optimiser = &mut stage.sft.optimiser;
-        optimiser.learning_rate = learning_rate.unwrap_or(optimiser.learning_rate);
-        stage.sft.epochs = if stage.own_epochs { stage.sft.epochs } else { epochs };
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct SftInputs {
+    pub base: StageKey,
+    pub demonstrations: StageKey,
+    /// The choice of epochs and learning rate, if they are not those of the settings.
+    pub tuning: Option<StageKey>,
+}
+
+impl Stage for Sft {
+    const KIND: &'static str = "sft";
+    const VERSION: u32 = 2;
+    type Inputs = SftInputs;
+    type Sizes<'a> = Sizes<'a>;
+
+    fn work(&self, sizes: Sizes) -> Work {
+        let chosen = sizes.epochs.filter(|_| !self.own_epochs);
+        let settings = SftSettings { epochs: chosen.unwrap_or(self.sft.epochs), ..self.sft.clone() };
+        supervised(sizes.shapes(&self.generation), &settings, sizes.rows, Precision::from(&self.training))
     }
-    let codec = codec(context, "base", &stage.generation)?;
-    let rows = demonstrations(context)?.iter().map(|row| codec.demonstration(row)).collect::<Result<Vec<_>>>()?;
-    let base = language_model(context, "base")?;
-    let texts = Texts { config: base.config(), generation: &stage.generation };
-    let work = work::sft(texts, &stage.sft, rows.len(), Regime::from(&stage.training));
-    let training = within_memory(context, &stage.training, &work)?;
-    let (seed, watch) = (context.seed()?, Watch(context));
-    let (model, losses) = crate::methods::sft::sft(base, &rows, &stage.sft, &training, seed, &watch)?;
-    write_json(&context.out().join("curve.json"), &serde_json::json!({ "loss": losses }))?;
-    save_policy(context, &model, &checkpoint(context, "base")?)
+
+    fn run(mut self, inputs: SftInputs, context: &StageContext) -> Result<()> {
+        if let Some(Candidate { epochs, learning_rate, .. }) = chosen(context, inputs.tuning.as_ref())? {
+            let optimiser = &mut self.sft.optimiser;
+            optimiser.learning_rate = learning_rate.unwrap_or(optimiser.learning_rate);
+            self.sft.epochs = if self.own_epochs { self.sft.epochs } else { epochs };
+        }
+        let codec = codec(context, &inputs.base, &self.generation)?;
+        let rows = demonstrated(context, &inputs.demonstrations, &codec)?;
+        let base = language_model(context, &inputs.base)?;
+        let training = within_memory(context, &self.training, &self.work(Sizes::new(base.config(), rows.len())))?;
+        let (model, losses) = sft(base, &rows, &self.sft, &training, context.seed()?, &Watch(context))?;
+        write_json(&context.out().join("curve.json"), &serde_json::json!({ "loss": losses }))?;
+        save_policy(context, &model, &inputs.base)
+    }
 }

@@ -1,21 +1,20 @@
 //! Stage `spin`: one SPIN iteration from the previous iterate, which is also the opponent.
 
-use super::common::write_json;
-use super::common::{Watch, checkpoint, codec, language_model, save_policy, training_pairs, within_memory};
-use super::work::{self, Regime, Texts};
+use super::Stage;
+use super::common::{Watch, codec, language_model, save_policy, training_pairs, within_memory, write_json};
+use super::work::{Precision, Sizes, Work, preference_optimisation};
 use crate::Result;
 use crate::experiment::GenerationSettings;
-use crate::methods::spin::SpinSettings;
+use crate::methods::spin::{SpinSettings, spin};
 use crate::methods::training::Training;
-use crate::pipeline::StageContext;
+use crate::model::footprint::frozen;
+use crate::pipeline::{StageContext, StageKey};
 use crate::rng::round;
 use serde::{Deserialize, Serialize};
 
-pub const KIND: &str = "spin";
-
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Stage {
+pub struct Spin {
     pub generation: GenerationSettings,
     pub spin: SpinSettings,
     pub training: Training,
@@ -23,17 +22,40 @@ pub struct Stage {
     pub round: usize,
 }
 
-pub fn run(context: &StageContext) -> Result<()> {
-    let stage: Stage = context.settings()?;
-    let seed = round(context.seed()?, stage.round);
-    let codec = codec(context, "policy", &stage.generation)?;
-    let (pairs, identical) = training_pairs(context, &codec)?;
-    let opponent = language_model(context, "policy")?;
-    let texts = Texts { config: opponent.config(), generation: &stage.generation };
-    let work = work::spin(texts, &stage.spin, pairs.len(), Regime::from(&stage.training));
-    let (training, watch) = (within_memory(context, &stage.training, &work)?, Watch(context));
-    let (model, losses) = crate::methods::spin::spin(opponent, &pairs, &stage.spin, &training, seed, &watch)?;
-    let curve = serde_json::json!({ "loss": losses, "pairs": pairs.len(), "identical_share": identical });
-    write_json(&context.out().join("curve.json"), &curve)?;
-    save_policy(context, &model, &checkpoint(context, "policy")?)
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SpinInputs {
+    /// The previous iterate.
+    pub policy: StageKey,
+    #[serde(default)]
+    pub pairs: Vec<StageKey>,
+}
+
+impl Stage for Spin {
+    const KIND: &'static str = "spin";
+    const VERSION: u32 = 1;
+    type Inputs = SpinInputs;
+    type Sizes<'a> = Sizes<'a>;
+
+    /// The opponent's log-probabilities once, then training.
+    fn work(&self, sizes: Sizes) -> Work {
+        let (shapes, precision) = (sizes.shapes(&self.generation), Precision::from(&self.training));
+        // The opponent's weights are those that training starts from, unless it is held in another type.
+        let opponent = match precision.halves() {
+            true => frozen(shapes.config, shapes.language_model(), precision.reading.bytes),
+            false => 0.0,
+        };
+        preference_optimisation(shapes, self.spin.epochs, self.spin.batch_size, sizes.rows, opponent, precision)
+    }
+
+    fn run(self, inputs: SpinInputs, context: &StageContext) -> Result<()> {
+        let seed = round(context.seed()?, self.round);
+        let codec = codec(context, &inputs.policy, &self.generation)?;
+        let (pairs, identical) = training_pairs(context, &inputs.pairs, &codec)?;
+        let opponent = language_model(context, &inputs.policy)?;
+        let training = within_memory(context, &self.training, &self.work(Sizes::new(opponent.config(), pairs.len())))?;
+        let (model, losses) = spin(opponent, &pairs, &self.spin, &training, seed, &Watch(context))?;
+        let curve = serde_json::json!({ "loss": losses, "pairs": pairs.len(), "identical_share": identical });
+        write_json(&context.out().join("curve.json"), &curve)?;
+        save_policy(context, &model, &inputs.policy)
+    }
 }

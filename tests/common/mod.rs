@@ -1,8 +1,10 @@
-//! What several test files share: a folder to run the program in, and models small enough to train in a moment.
+//! Shared by several test files: a folder to run the program in, and models small enough to train in a moment.
 #![allow(dead_code, reason = "every test file uses its own part")]
 
 pub mod goldens;
 pub mod methods;
+#[cfg(feature = "hub")]
+pub mod published;
 
 use burn::tensor::{Device, Tensor};
 use rand::Rng;
@@ -30,7 +32,7 @@ pub struct Bench {
     dir: TempDir,
 }
 
-/// What one run of the program said.
+/// Output of one run of the program.
 #[derive(Debug)]
 pub struct Said {
     pub code: Option<i32>,

@@ -93,8 +93,8 @@ pub fn body(context: &StageContext) -> Result<()> {
 fn digest_inputs(context: &StageContext) -> Result<String> {
     let mut hasher = blake3::Hasher::new();
     hasher.update(context.settings::<Settings>()?.name.as_bytes());
-    for input in context.inputs_named("in/")? {
-        hasher.update(&fs::read(input.join("state")).unwrap());
+    for input in context.spec.inputs.values() {
+        hasher.update(&fs::read(context.artifact(input)?.join("state")).unwrap());
     }
     Ok(hasher.finalize().to_string())
 }

@@ -2,6 +2,7 @@
 
 use super::*;
 use proptest::prelude::*;
+use serde::{Deserialize, Serialize};
 
 /// A bench with the diamond computed.
 fn computed() -> (Bench, Graph) {
@@ -249,19 +250,25 @@ fn a_stage_is_found_by_the_first_digits_of_its_key() {
     assert!(bench.store.find("nothing").unwrap_err().to_string().contains("no stage"));
 }
 
+#[derive(Serialize, Deserialize)]
+struct Inputs {
+    seed: Vec<StageKey>,
+    other: StageKey,
+}
+
 #[test]
-fn inputs_come_in_the_order_of_their_numbers() {
-    let (bench, graph) = computed();
-    let mut graph = graph;
-    let keys = ["root", "left", "right"].map(|label| key_of(&graph, label));
-    let inputs = ["seed/10", "seed/9", "other"].map(String::from).into_iter().zip(keys).collect();
+fn a_stage_opens_its_inputs_and_no_other_artifact() {
+    let (bench, mut graph) = computed();
+    let [root, left, right] = ["root", "left", "right"].map(|label| key_of(&graph, label));
+    let inputs = roles(&Inputs { seed: vec![left, root], other: left }).unwrap();
     let spec = StageSpec { kind: "sum".into(), version: 1, settings: serde_json::json!({}), inputs, seed: None };
     let key = graph.add(spec, "sum", 1.0).unwrap();
     bench.store.plan(&graph).unwrap();
     run_stage(&bench.store, &key, &cpu(), |context| {
-        let expected = [keys[1], keys[0]].map(|key| bench.store.artifact(&key).unwrap());
-        assert_eq!(context.inputs_named("seed/")?, expected);
-        assert!(context.input("missing").unwrap_err().to_string().contains("no input `missing`"));
+        let Inputs { seed, other } = context.inputs()?;
+        assert_eq!((seed, other), (vec![left, root], left));
+        assert_eq!(context.artifact(&root)?, bench.store.artifact(&root).unwrap());
+        assert!(context.artifact(&right).unwrap_err().to_string().contains("is not an input"));
         assert!(context.seed().unwrap_err().to_string().contains("without a seed"));
         Ok(())
     })

@@ -7,9 +7,13 @@ use crate::eval::likelihood::Deviation;
 use crate::experiment::{self, Plane, Study};
 use crate::pipeline::{StageKey, Store};
 use crate::report::{Curve, CurveLine, Metric};
+use crate::stages::Stage;
 use crate::stages::common::read_json;
+use crate::stages::evaluate::{DECODINGS, Evaluate};
+use crate::stages::likelihood::{DEVIATIONS, Likelihood};
 use crate::stages::plan::Plan;
-use crate::stages::{evaluate, likelihood, reward, sft};
+use crate::stages::reward::Reward;
+use crate::stages::sft::Sft;
 use serde_json::Value;
 use std::collections::BTreeMap;
 
@@ -20,8 +24,8 @@ pub(super) fn all(study: &Study, plan: &Plan, store: &Store, rows: &[Metric]) ->
     curves.extend(planes(study, rows));
     curves.extend(deviations(study, plan, store)?);
     curves.extend(reward_growth(study, plan, store)?);
-    curves.extend(training_losses(study, plan, store, sft::KIND, "Loss of supervised fine-tuning")?);
-    curves.extend(training_losses(study, plan, store, reward::KIND, "Loss of reward learning")?);
+    curves.extend(training_losses(study, plan, store, Sft::KIND, "Loss of supervised fine-tuning")?);
+    curves.extend(training_losses(study, plan, store, Reward::KIND, "Loss of reward learning")?);
     curves.extend(super::tuning::curves(study, plan, store)?);
     Ok(curves)
 }
@@ -84,7 +88,7 @@ fn gold_against_kl(study: &Study, rows: &[Metric]) -> Option<Curve> {
 fn decodings(study: &Study, plan: &Plan, store: &Store) -> Result<Vec<Curve>> {
     let mut found: BTreeMap<(&str, &str), Vec<Decoding>> = BTreeMap::new();
     for cell in &plan.cells {
-        for path in files_of(plan, store, &cell.measured_by, evaluate::POLICY, evaluate::DECODINGS) {
+        for path in files_of(plan, store, &cell.measured_by, Evaluate::KIND, DECODINGS) {
             let of_run: Decodings = read_json(&path?)?;
             found.entry((&cell.method, &cell.size)).or_default().extend(of_run.decodings);
         }
@@ -156,7 +160,7 @@ fn planes(study: &Study, rows: &[Metric]) -> Vec<Curve> {
 
 /// Lemma 4.1 and its kin beside the observed deviation, against the number of demonstrations.
 fn deviations(study: &Study, plan: &Plan, store: &Store) -> Result<Option<Curve>> {
-    /// What a line is called, and what it shows.
+    /// The name of a line, and its values.
     type Shown = (&'static str, fn(&Deviation) -> f64);
     const LINES: [Shown; 6] = [
         ("Lemma 4.1, as stated", |at| at.as_stated),
@@ -168,7 +172,7 @@ fn deviations(study: &Study, plan: &Plan, store: &Store) -> Result<Option<Curve>
     ];
     let mut lines = Vec::new();
     for cell in &plan.cells {
-        for path in files_of(plan, store, &cell.measured_by, likelihood::KIND, likelihood::DEVIATIONS) {
+        for path in files_of(plan, store, &cell.measured_by, Likelihood::KIND, DEVIATIONS) {
             let found: Vec<Deviation> = read_json(&path?)?;
             lines.extend(LINES.map(|(label, value)| CurveLine {
                 method: label.into(),
@@ -200,8 +204,8 @@ fn reward_growth(study: &Study, plan: &Plan, store: &Store) -> Result<Vec<Curve>
         let mut lines = Vec::new();
         for point in ablation.lines.iter().flat_map(|line| &line.points) {
             for cell in plan.cells.iter().filter(|cell| cell.method == point.method) {
-                // Of several rewards the first is that of the first iteration.
-                let mut found = files_of(plan, store, &cell.made_by, reward::KIND, CURVE);
+                // The first of several rewards is that of the first iteration.
+                let mut found = files_of(plan, store, &cell.made_by, Reward::KIND, CURVE);
                 let Some(path) = found.next().transpose()? else { continue };
                 let curve: Value = read_json(&path)?;
                 let values = numbers(&curve["magnitude"]);

@@ -1,4 +1,4 @@
-//! What a report shows, in its own words: methods, columns, tables, ablations and claims, as the experiment declares them.
+//! Methods, columns, tables, ablations and claims of a report, as the experiment declares them.
 
 use super::name;
 use crate::experiment::{self, Axis, Heuristic, Metric, Recipe, Study, Versus};

@@ -5,8 +5,8 @@ mod layout;
 mod tuning;
 
 use super::common::read_json;
-use super::demonstrations::DUPLICATES;
 use super::evaluate::{ITEMS, METRICS};
+use super::held_out::DUPLICATES;
 use super::plan::{Cell, Plan};
 use crate::Result;
 use crate::data::rows;
@@ -263,7 +263,7 @@ fn costs(plan: &Plan, store: &Store) -> Result<Vec<Cost>> {
 
 // --- Items ---
 
-/// What the claims and the primary metric are means of, at every method's last iteration.
+/// The items behind the means of claims and of the primary metric, at every method's last iteration.
 fn items(study: &Study, plan: &Plan, store: &Store) -> Result<Vec<Items>> {
     let claimed = study.claims.iter().flat_map(|claim| claim.metrics.iter().copied());
     let wanted: BTreeSet<experiment::Metric> = claimed.chain([study.report.primary]).collect();

@@ -1,4 +1,4 @@
-//! What searches tried and chose, from their traces.
+//! Trials and choices of searches, from their traces.
 
 use super::curves::{curve, files_of};
 use crate::Result;
@@ -6,26 +6,27 @@ use crate::experiment::Study;
 use crate::methods::tune::{Candidate, Choice, Trial};
 use crate::pipeline::{StageKey, Store};
 use crate::report::{Curve, CurveLine, Tuning};
+use crate::stages::Stage;
 use crate::stages::common::read_json;
 use crate::stages::plan::{Cell, Plan};
-use crate::stages::sft;
-use crate::stages::tune::{self, CHOSEN, Method, TRACE, Trace};
+use crate::stages::sft::Sft;
+use crate::stages::tune::{CHOSEN, Method, TRACE, Trace, Tune};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The finished search that chose for a cell: its stage, the training it was for, trace and choice.
 struct Search {
     key: StageKey,
-    stage: tune::Stage,
+    stage: Tune,
     trace: Trace,
     choice: Choice,
 }
 
-/// Of several searches in the making of one cell the last is its own; one before it made what that starts from.
+/// The last of several searches in the making of one cell is its own; one before it made its start.
 fn search(plan: &Plan, store: &Store, cell: &Cell) -> Result<Option<Search>> {
-    let tunes = |key: &&StageKey| plan.graph.get(key).is_some_and(|stage| stage.spec.kind == tune::KIND);
+    let tunes = |key: &&StageKey| plan.graph.get(key).is_some_and(|stage| stage.spec.kind == Tune::KIND);
     let Some(key) = cell.made_by.iter().rfind(tunes) else { return Ok(None) };
     let paths = [TRACE, CHOSEN]
-        .map(|name| files_of(plan, store, std::slice::from_ref(key), tune::KIND, name).next().transpose());
+        .map(|name| files_of(plan, store, std::slice::from_ref(key), Tune::KIND, name).next().transpose());
     let [trace, choice] = paths;
     let (Some(trace), Some(choice), Some(planned)) = (trace?, choice?, plan.graph.get(key)) else { return Ok(None) };
     let settings = planned.spec.settings.clone();
@@ -56,11 +57,11 @@ impl Search {
 /// Whether the cell is SFT that is as long as another method: its epochs are not the choice of the search.
 fn own_epochs(plan: &Plan, cell: &Cell) -> bool {
     let mut trained =
-        cell.made_by.iter().filter_map(|key| plan.graph.get(key)).filter(|stage| stage.spec.kind == sft::KIND);
+        cell.made_by.iter().filter_map(|key| plan.graph.get(key)).filter(|stage| stage.spec.kind == Sft::KIND);
     trained.next_back().is_some_and(|stage| stage.spec.settings["own_epochs"] == serde_json::json!(true))
 }
 
-/// What was chosen for every cell whose epochs are.
+/// The choice for every cell whose epochs are chosen.
 pub(super) fn tunings(plan: &Plan, store: &Store) -> Result<Vec<Tuning>> {
     let mut found = Vec::new();
     for cell in plan.cells.iter().filter(|cell| !own_epochs(plan, cell)) {

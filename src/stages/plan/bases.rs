@@ -5,9 +5,12 @@ use crate::Result;
 use crate::experiment::{Hyper, ModelPretraining, ModelSettings, Study};
 use crate::model::DecoderConfig;
 use crate::pipeline::{Graph, StageKey};
-use crate::stages::base::{self, BundledBase, CheckpointStage, PretrainStage, RandomStage};
+use crate::stages::NoInputs;
+use crate::stages::bundled::BundledBase;
+use crate::stages::checkpoint::PublishedModel;
 use crate::stages::common::WorldAt;
-use crate::stages::work::Work;
+use crate::stages::pretrain::Pretrain;
+use crate::stages::random::RandomModel;
 
 impl Planner<'_> {
     pub(super) fn config(&self, model: &ModelSettings) -> DecoderConfig {
@@ -43,36 +46,35 @@ impl Planner<'_> {
             return self.checkpoint(model, label);
         }
         if let Some(local) = self.local {
-            let stage = RandomStage {
+            let stage = RandomModel {
                 model: model.shape(),
                 generation,
                 tokenizer: local.tokenizer.clone(),
                 tokenizer_blake3: local.tokenizer_blake3.clone(),
             };
-            return self.add(base::RANDOM, 1, &stage, vec![], Some(FIRST_BASE), label, Work::default());
+            return self.add(&stage, NoInputs {}, Some(FIRST_BASE), label, ());
         }
         let stage = pretrain_stage(self.study, model);
         match BundledBase::made_by(&stage, number) {
-            Some(bundled) => self.add(base::BUNDLED, 1, &bundled.stage(), vec![], None, label, Work::default()),
+            Some(bundled) => self.add(&bundled.stage(), NoInputs {}, None, label, ()),
             None => self.pretrain(&stage, model, number, label),
         }
     }
 
     /// A published model.
     pub(super) fn checkpoint(&mut self, model: &ModelSettings, label: String) -> Result<StageKey> {
-        let stage = CheckpointStage::new(model)?;
-        self.add(base::CHECKPOINT, 1, &stage, vec![], None, label, Work::default())
+        self.add(&PublishedModel::new(model)?, NoInputs {}, None, label, ())
     }
 
     pub(super) fn pretrain(
         &mut self,
-        stage: &PretrainStage,
+        stage: &Pretrain,
         model: &ModelSettings,
         number: u64,
         label: String,
     ) -> Result<StageKey> {
-        let work = stage.work(&self.config(model));
-        self.add(base::PRETRAIN, 1, stage, vec![], Some(number), label, work)
+        let config = self.config(model);
+        self.add(stage, NoInputs {}, Some(number), label, &config)
     }
 
     /// A base of the first size, which has the tokenizer of all.
@@ -94,7 +96,7 @@ impl Start<'_> {
 pub struct Pretraining {
     pub size: String,
     pub number: u64,
-    pub stage: PretrainStage,
+    pub stage: Pretrain,
     pub key: StageKey,
 }
 
@@ -113,12 +115,12 @@ pub fn bases(study: &Study) -> Result<(Graph, Vec<Pretraining>)> {
 }
 
 /// The pre-training that makes the bases of `model` in `study`.
-fn pretrain_stage(study: &Study, model: &ModelSettings) -> PretrainStage {
+fn pretrain_stage(study: &Study, model: &ModelSettings) -> Pretrain {
     let mut pretrain = study.shared.pretrain.clone();
     if let Some(ModelPretraining { steps }) = model.pretrain {
         pretrain.steps = steps;
     }
-    PretrainStage {
+    Pretrain {
         world: WorldAt::new(&study.world),
         model: model.shape(),
         generation: study.shared.generation.clone(),

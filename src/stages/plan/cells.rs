@@ -1,17 +1,17 @@
 //! How a policy, and the reward behind it, are measured: the stages of a cell.
 
-use super::adversarial::Round;
-use super::stages::iteration_label;
+use super::iterative::Round;
+use super::specs::iteration_label;
 use super::{Cell, Planner, Run};
 use crate::Result;
 use crate::data::world::Split;
-use crate::eval::decoding::candidates;
 use crate::experiment::{Heuristic, Hyper, Recipe};
 use crate::pipeline::StageKey;
+use crate::stages::agreement::{Agreement, AgreementInputs, AgreementSizes};
 use crate::stages::common::WorldAt;
-use crate::stages::evaluate::{self, DecodingStage, JudgeKind, PolicyStage, Responder, RewardStage};
-use crate::stages::work::Work;
-use crate::stages::{agreement, likelihood, work};
+use crate::stages::evaluate::{Evaluate, EvaluateInputs, EvaluateSizes, FurtherDecodings, Responder};
+use crate::stages::evaluate_reward::{EvaluateReward, EvaluateRewardInputs, JudgeKind};
+use crate::stages::likelihood::{Likelihood, LikelihoodInputs};
 
 impl Planner<'_> {
     /// Evaluates the round's policy and what judges it, and notes the cell. The policy is the method's last: it is decoded in
@@ -32,25 +32,25 @@ impl Planner<'_> {
         iteration: usize,
         round: &Round,
         responder: Responder,
-        decoding: Option<DecodingStage>,
+        decoding: Option<FurtherDecodings>,
     ) -> Result<()> {
         let (generation, dtype) = (run.hyper.generation.clone(), run.hyper.training.dtype);
         let temperature = run.hyper.evaluation.temperature;
         let exam = self.world_exam(run.hyper);
-        let stage = PolicyStage { exam, generation, dtype, temperature, responder, decoding };
-        let mut inputs = vec![("policy".to_string(), round.policy), ("sft".to_string(), run.sft)];
+        let stage = Evaluate { exam, generation, dtype, temperature, responder, decoding };
         let explicit = match &round.judge {
             Some((JudgeKind::Explicit, reward)) => Some(*reward),
             _ => None,
         };
-        inputs.extend(explicit.map(|reward| ("reward".to_string(), reward)));
-        inputs.extend(self.exam_inputs(run.hyper, &run.source)?);
-        let work = self.evaluation(run, &stage, explicit.is_some());
+        let exam = self.exam_inputs(run.hyper, &run.source)?;
+        let inputs = EvaluateInputs { policy: round.policy, sft: run.sft, reward: explicit, exam };
+        let (posts, judge) = (self.exam_posts(run.hyper.evaluation.posts), self.judge_config());
+        let (model, scored) = (&run.start.config, explicit.is_some());
+        let sizes = EvaluateSizes { model, posts, scored, judge: judge.as_ref() };
         let label = run.label(&format!("{}evaluate", iteration_label(iteration)));
-        let seed = Some(run.start.evaluation);
-        let mut measured_by = vec![self.add(evaluate::POLICY, 4, &stage, inputs, seed, label, work)?];
+        let mut measured_by = vec![self.add(&stage, inputs, Some(run.start.evaluation), label, sizes)?];
         if let Some((kind, model)) = round.judge {
-            measured_by.push(self.judge(run, kind, Some(model), &run.method.id, iteration)?);
+            measured_by.push(self.evaluated_reward(run, kind, Some(model), &run.method.id, iteration)?);
         }
         if let Some(pairs) = &round.pairs {
             measured_by.extend(self.agreement(run, pairs, iteration)?);
@@ -71,46 +71,17 @@ impl Planner<'_> {
     }
 
     /// Further decodings of a method's last policy. Real posts have no validation posts with known gold to pick one by.
-    fn decoding(&self, hyper: &Hyper) -> Option<DecodingStage> {
+    fn decoding(&self, hyper: &Hyper) -> Option<FurtherDecodings> {
         let evaluation = &hyper.evaluation;
         let real = self.local.is_some() || self.study.data.is_some();
-        (!real && evaluation.decoding_posts > 0).then(|| DecodingStage {
+        (!real && evaluation.decoding_posts > 0).then(|| FurtherDecodings {
             temperatures: evaluation.temperatures.clone(),
             validation: self.exam_of(&self.study.shared, Split::Validation, evaluation.decoding_posts),
         })
     }
 
-    /// Answers to the exam, and what is read off them.
-    fn evaluation(&self, run: &Run, stage: &PolicyStage, explicit: bool) -> Work {
-        let (regime, posts) = (run.regime(), self.exam_posts(run.hyper.evaluation.posts));
-        let drawn = match &stage.responder {
-            Responder::Policy => 2,
-            Responder::Demonstrator => 0,
-            Responder::BestByGold { n } | Responder::BestByReward { n } | Responder::BestByLogProbability { n } => *n,
-        };
-        // Two of the decodings are drawn in any case, and the greedy one is read by the SFT policy alone.
-        let decodings = |of: &DecodingStage| candidates(&of.temperatures, stage.temperature).len();
-        let (further, validation) = match &stage.decoding {
-            Some(decoding) => (decodings(decoding), decodings(decoding) * decoding.validation.posts),
-            None => (0, 0),
-        };
-        let sampled = (drawn + further.saturating_sub(2)) * posts + validation;
-        let mut work = work::sampling(run.texts(), sampled, regime);
-        let read = match stage.responder {
-            Responder::Policy => 3 + (2 * further).saturating_sub(1),
-            Responder::BestByLogProbability { n } => n,
-            _ => 0,
-        };
-        if read > 0 {
-            work = work + work::reading(&[(run.texts(), false)], read, posts, regime);
-        }
-        if explicit {
-            work = work.then(work::reading(&[(run.texts(), true)], 1, posts, regime));
-        }
-        work + self.judging(run.hyper, 3 * posts)
-    }
-
-    pub(super) fn judge(
+    /// The accuracies of one judge on held-out pairs.
+    fn evaluated_reward(
         &mut self,
         run: &Run,
         judge: JudgeKind,
@@ -119,34 +90,26 @@ impl Planner<'_> {
         iteration: usize,
     ) -> Result<StageKey> {
         let (generation, dtype) = (run.hyper.generation.clone(), run.hyper.training.dtype);
-        let stage = RewardStage { generation, dtype, judge };
-        let mut inputs = vec![("sft".to_string(), run.sft), ("exam_pairs".to_string(), run.exam_pairs)];
-        if let Some(model) = model {
-            let role = if judge == JudgeKind::Explicit { "reward" } else { "policy" };
-            inputs.push((role.to_string(), model));
-        }
-        if let Some(preferences) = self.test_preferences(run.hyper)? {
-            inputs.push(("preferences".to_string(), preferences));
-        }
+        let stage = EvaluateReward { generation, dtype, judge };
+        let explicit = judge == JudgeKind::Explicit;
+        let inputs = EvaluateRewardInputs {
+            sft: run.sft,
+            exam_pairs: run.exam_pairs,
+            reward: model.filter(|_| explicit),
+            policy: model.filter(|_| !explicit),
+            preferences: self.test_preferences(run.hyper)?,
+        };
         let evaluation = &run.hyper.evaluation;
         let preferences = if self.local.is_some() { 0 } else { evaluation.preference_pairs };
         let pairs = 2 * self.exam_posts(evaluation.on_policy_pairs) + preferences;
-        let models = match judge {
-            JudgeKind::Implicit => vec![(run.texts(), false), (run.texts(), false)],
-            JudgeKind::Explicit => vec![(run.texts(), true)],
-            JudgeKind::Likelihood | JudgeKind::Heuristic(Heuristic::LogProbability) => vec![(run.texts(), false)],
-            JudgeKind::Heuristic(_) => vec![],
-        };
-        // The preferred responses, then the others.
-        let work = work::reading(&models, 2, pairs, run.regime());
         let (size, seed) = (run.start.size, run.start.cell);
         let label = format!("{name}/{size}/seed {seed}/{}evaluate reward", iteration_label(iteration));
-        self.add(evaluate::REWARD, 4, &stage, inputs, Some(run.start.evaluation), label, work)
+        self.add(&stage, inputs, Some(run.start.evaluation), label, run.sizes(pairs))
     }
 
     pub(super) fn heuristics(&mut self, run: &Run) -> Result<()> {
         for heuristic in Heuristic::ALL {
-            let measured = self.judge(run, JudgeKind::Heuristic(heuristic), None, heuristic.name(), 0)?;
+            let measured = self.evaluated_reward(run, JudgeKind::Heuristic(heuristic), None, heuristic.name(), 0)?;
             self.cells.push(Cell {
                 method: heuristic.name().into(),
                 size: run.start.size.into(),
@@ -162,23 +125,23 @@ impl Planner<'_> {
 
     /// Whether gold and annotators agree with training pairs; nothing where nothing stands for gold.
     fn agreement(&mut self, run: &Run, pairs: &StageKey, iteration: usize) -> Result<Option<StageKey>> {
-        let judge = self.study.data.as_ref().and_then(|data| data.judge.as_ref());
-        let mut inputs = vec![("pairs".to_string(), *pairs)];
-        let (mut world, mut work) = (None, Work::default());
+        let mut inputs = AgreementInputs { pairs: *pairs, preferences: None, judge: None };
+        let mut world = None;
         if self.local.is_none() && self.study.data.is_none() {
             world = Some(WorldAt::new(&self.study.world));
-            inputs.extend(self.test_preferences(run.hyper)?.map(|key| ("preferences".to_string(), key)));
-        } else if let Some(judge) = judge {
-            inputs.push(("judge".to_string(), self.checkpoint(judge, "judge".into())?));
-            work = self.judging(run.hyper, 2 * self.count(run.hyper));
+            inputs.preferences = self.test_preferences(run.hyper)?;
+        } else if let Some(judge) = self.judge() {
+            inputs.judge = Some(self.checkpoint(judge, "judge".into())?);
         } else {
             return Ok(None);
         }
         let negatives = if run.method.recipe == Recipe::Irl { run.hyper.irl.negatives } else { 1 };
         let (generation, dtype) = (run.hyper.generation.clone(), run.hyper.training.dtype);
-        let stage = agreement::Stage { world, negatives, generation, dtype };
+        let stage = Agreement { world, negatives, generation, dtype };
+        let (rows, judge) = (self.count(run.hyper), self.judge_config());
+        let sizes = AgreementSizes { rows, judge: judge.as_ref() };
         let label = run.label(&format!("{}agreement", iteration_label(iteration)));
-        self.add(agreement::KIND, 2, &stage, inputs, Some(run.start.evaluation), label, work).map(Some)
+        self.add(&stage, inputs, Some(run.start.evaluation), label, sizes).map(Some)
     }
 
     /// Lemma 4.1 is looked at once for each size and seed: at the last iteration of the method under study.
@@ -189,8 +152,8 @@ impl Planner<'_> {
     }
 
     fn likelihood(&mut self, run: &Run, policy: &StageKey, reward: &StageKey) -> Result<StageKey> {
-        let (hyper, regime) = (run.hyper, run.regime());
-        let stage = likelihood::Stage {
+        let hyper = run.hyper;
+        let stage = Likelihood {
             world: WorldAt::new(&hyper.demonstrations.written_in(&self.study.world)),
             quality: hyper.demonstrations.quality,
             posts: hyper.evaluation.likelihood_posts,
@@ -200,15 +163,9 @@ impl Planner<'_> {
             generation: hyper.generation.clone(),
             dtype: hyper.training.dtype,
         };
-        let inputs = vec![
-            ("policy".to_string(), *policy),
-            ("sft".to_string(), run.sft),
-            ("reward".to_string(), *reward),
-            ("demonstrations".to_string(), run.demonstrations),
-        ];
-        let rows = stage.posts + self.count(hyper);
-        let models = [(run.texts(), false), (run.texts(), false), (run.texts(), true)];
-        let work = work::sampling(run.texts(), rows, regime) + work::reading(&models, 2, rows, regime);
-        self.add(likelihood::KIND, 1, &stage, inputs, Some(run.start.evaluation), run.label("likelihood"), work)
+        let inputs =
+            LikelihoodInputs { reward: *reward, policy: *policy, sft: run.sft, demonstrations: run.demonstrations };
+        let sizes = run.sizes(self.count(hyper));
+        self.add(&stage, inputs, Some(run.start.evaluation), run.label("likelihood"), sizes)
     }
 }

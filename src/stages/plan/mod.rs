@@ -1,23 +1,23 @@
 //! A study laid out as a graph of stages, and which of them measure which cell (method, size, seed, iteration).
 //!
-//! What does not vary with a seed is planned without one, and equal stages are one stage: a base for all, one SFT per
+//! Stages that do not vary with a seed are planned without one, and equal stages are one stage: a base for all, one SFT per
 //! seed for SPIN, IRL and RLHF, the first pairs of IRL for SPIN too.
 
-mod adversarial;
 mod bases;
 mod cells;
 pub mod fit;
+mod iterative;
 mod policies;
 mod recipes;
-mod stages;
+mod specs;
 #[cfg(test)]
 mod tests;
 mod tuning;
 
 pub use bases::{Pretraining, bases};
-pub use stages::HELD_OUT;
+pub use specs::HELD_OUT;
 
-use super::work::Work;
+use super::work::{Sizes, Work};
 use crate::data::world::World;
 use crate::experiment::{Hyper, MethodPlan, Recipe, Study};
 use crate::methods::dpo::DpoPairs;
@@ -90,7 +90,7 @@ impl Plan {
         Ok(Self { graph, cells, without_gold, works })
     }
 
-    /// What a stage of the plan will do.
+    /// The estimate of a stage of the plan.
     pub fn work(&self, key: &StageKey) -> &Work {
         // Every stage of the graph was added with its work.
         &self.works[key]
@@ -169,7 +169,7 @@ struct Run<'a> {
     source: StageKey,
     demonstrations: StageKey,
     sft: StageKey,
-    /// What chose the values of SFT.
+    /// The stage that chose the values of SFT.
     sft_tuning: Option<StageKey>,
     exam_pairs: StageKey,
 }
@@ -189,7 +189,18 @@ impl<'a> Planner<'a> {
     }
 }
 
+impl Start<'_> {
+    /// Sizes of a stage that is given `rows` rows.
+    fn sizes(&self, rows: usize) -> Sizes<'_> {
+        Sizes::new(&self.config, rows)
+    }
+}
+
 impl Run<'_> {
+    fn sizes(&self, rows: usize) -> Sizes<'_> {
+        self.start.sizes(rows)
+    }
+
     fn label(&self, step: &str) -> String {
         format!("{}/{}/seed {}/{step}", self.method.id, self.start.size, self.start.cell)
     }

@@ -1,18 +1,24 @@
 //! The stages that train a policy on a score or on pairs, and those that select what it is trained on.
 
-use super::stages::numbered;
 use super::tuning::Tuning;
 use super::{Planner, Run, Start};
 use crate::Result;
 use crate::data::world::Split;
 use crate::experiment::Hyper;
-use crate::methods::sft::SftSettings;
+use crate::methods::tune::TuningSettings;
 use crate::pipeline::StageKey;
+use crate::stages::best_of_n::{BestOfN, BestOfNInputs};
 use crate::stages::common::WorldAt;
+use crate::stages::dpo::{Dpo, DpoInputs};
+use crate::stages::filter::{Filter, FilterInputs};
+use crate::stages::iq_learn::{IqLearn, IqLearnInputs};
+use crate::stages::judged_pairs::{JudgedPairs, JudgedPairsInputs};
 use crate::stages::objective::RewardSource;
-use crate::stages::selection::{self, FilterStage, JudgedStage, SelectStage, WinnersStage};
-use crate::stages::work::{self, Regime};
-use crate::stages::{dpo, iq_learn, ppo, rloo, sft};
+use crate::stages::ppo::{OnPolicyInputs, Ppo};
+use crate::stages::rloo::Rloo;
+use crate::stages::select::{SelectInputs, SelectPolicy};
+use crate::stages::sft::{Sft, SftInputs};
+use crate::stages::work::Sizes;
 
 /// Gold is centred and scaled by these for privileged policy steps, about its mean and deviation over SFT samples.
 const GOLD_MEAN: f32 = 0.7;
@@ -36,13 +42,11 @@ impl Planner<'_> {
         let (generation, training, mut sft) = (hyper.generation.clone(), hyper.training.clone(), hyper.sft.clone());
         sft.epochs = tuning.epochs.unwrap_or(sft.epochs);
         let own_epochs = tuning.epochs.is_some() && tuning.by.is_some();
-        let longest = tuning.by.filter(|_| !own_epochs).and_then(|(_, longest)| longest);
-        let reckoned = SftSettings { epochs: longest.unwrap_or(sft.epochs), ..sft.clone() };
-        let work = work::sft(start.texts(hyper), &reckoned, count, Regime::from(&hyper.training));
-        let stage = sft::Stage { generation, sft, training, own_epochs };
-        let mut inputs = vec![("base".into(), *from), ("demonstrations".into(), *demonstrations)];
-        inputs.extend(tuning.by.map(|(key, _)| ("tuning".into(), key)));
-        self.add(sft::KIND, 2, &stage, inputs, Some(start.seed), label, work)
+        let stage = Sft { generation, sft, training, own_epochs };
+        let (by, longest) = tuning.by.unzip();
+        let inputs = SftInputs { base: *from, demonstrations: *demonstrations, tuning: by };
+        let sizes = Sizes { epochs: longest.flatten(), ..start.sizes(count) };
+        self.add(&stage, inputs, Some(start.seed), label, sizes)
     }
 
     /// From `policy`, near `reference`, on the reward model, or on gold where there is none; `rounds` times the updates.
@@ -57,12 +61,11 @@ impl Planner<'_> {
         let (generation, training) = (run.hyper.generation.clone(), run.hyper.training.clone());
         let mut settings = run.hyper.ppo.clone();
         settings.updates *= rounds;
-        let work = work::policy_gradient(run.texts(), &(&settings).into(), reward.is_some(), run.regime());
         let source = if reward.is_some() { RewardSource::Learned } else { self.gold() };
-        let stage = ppo::Stage { generation, ppo: settings, training, reward: source, round };
-        let inputs = on_policy(run, policies, reward);
+        let stage = Ppo { generation, ppo: settings, training, reward: source, round };
         let label = run.label(&format!("iteration {}/ppo", round + 1));
-        self.add(ppo::KIND, 1, &stage, inputs, Some(run.start.seed), label, work)
+        let sizes = run.sizes(self.count(run.hyper));
+        self.add(&stage, on_policy(run, policies, reward), Some(run.start.seed), label, sizes)
     }
 
     pub(super) fn rloo(
@@ -75,11 +78,10 @@ impl Planner<'_> {
         let (generation, training) = (run.hyper.generation.clone(), run.hyper.training.clone());
         let mut rloo = run.hyper.rloo.clone();
         rloo.updates *= run.hyper.irl.policy_rounds;
-        let work = work::policy_gradient(run.texts(), &(&rloo).into(), true, run.regime());
-        let stage = rloo::Stage { generation, rloo, training, reward: RewardSource::Learned, round };
-        let inputs = on_policy(run, policies, Some(reward));
+        let stage = Rloo { generation, rloo, training, reward: RewardSource::Learned, round };
         let label = run.label(&format!("iteration {}/rloo", round + 1));
-        self.add(rloo::KIND, 1, &stage, inputs, Some(run.start.seed), label, work)
+        let sizes = run.sizes(self.count(run.hyper));
+        self.add(&stage, on_policy(run, policies, Some(reward)), Some(run.start.seed), label, sizes)
     }
 
     /// From `policy`, against `reference`, on so many pairs, with the values that `tuning` chooses.
@@ -92,31 +94,20 @@ impl Planner<'_> {
         tuning: Option<StageKey>,
     ) -> Result<StageKey> {
         let (generation, training) = (run.hyper.generation.clone(), run.hyper.training.clone());
-        let mut reckoned = run.hyper.dpo.clone();
-        if let Some(settings) = run.hyper.choices.dpo.tuning.as_ref().filter(|_| tuning.is_some()) {
-            reckoned.epochs = settings.epochs.iter().copied().max().unwrap_or(reckoned.epochs);
-        }
-        let work = work::dpo(run.texts(), &reckoned, count, run.regime());
-        let stage = dpo::Stage { generation, dpo: run.hyper.dpo.clone(), training, round };
-        let mut inputs = vec![("policy".to_string(), *policy), ("reference".to_string(), *reference)];
-        inputs.extend(numbered(pairs));
-        inputs.extend(tuning.map(|key| ("tuning".to_string(), key)));
+        let stage = Dpo { generation, dpo: run.hyper.dpo.clone(), training, round };
+        let inputs = DpoInputs { policy: *policy, reference: *reference, pairs: pairs.to_vec(), tuning };
         let label = run.label(&format!("iteration {}/dpo", round + 1));
-        self.add(dpo::KIND, 1, &stage, inputs, Some(run.start.seed), label, work)
+        let epochs = tuning.and_then(|_| longest(run.hyper.choices.dpo.tuning.as_ref()));
+        self.add(&stage, inputs, Some(run.start.seed), label, Sizes { epochs, ..run.sizes(count) })
     }
 
     pub(super) fn iq_learn(&mut self, run: &Run, tuning: Option<StageKey>) -> Result<StageKey> {
         let (generation, training) = (run.hyper.generation.clone(), run.hyper.training.clone());
-        let iq_learn = run.hyper.iq_learn.clone();
-        let mut reckoned = iq_learn.clone();
-        if let Some(settings) = run.hyper.choices.iq_learn.tuning.as_ref().filter(|_| tuning.is_some()) {
-            reckoned.epochs = settings.epochs.iter().copied().max().unwrap_or(reckoned.epochs);
-        }
-        let work = work::iq_learn(run.texts(), &reckoned, self.count(run.hyper), run.regime());
-        let stage = iq_learn::Stage { generation, iq_learn, training };
-        let mut inputs = vec![("policy".to_string(), run.sft), ("demonstrations".to_string(), run.demonstrations)];
-        inputs.extend(tuning.map(|key| ("tuning".to_string(), key)));
-        self.add(iq_learn::KIND, 1, &stage, inputs, Some(run.start.seed), run.label("iq_learn"), work)
+        let stage = IqLearn { generation, iq_learn: run.hyper.iq_learn.clone(), training };
+        let inputs = IqLearnInputs { policy: run.sft, demonstrations: run.demonstrations, tuning };
+        let epochs = tuning.and_then(|_| longest(run.hyper.choices.iq_learn.tuning.as_ref()));
+        let sizes = Sizes { epochs, ..run.sizes(self.count(run.hyper)) };
+        self.add(&stage, inputs, Some(run.start.seed), run.label("iq_learn"), sizes)
     }
 
     /// The best of n samples of `policy` by `reward`, for every prompt.
@@ -128,18 +119,11 @@ impl Planner<'_> {
         round: usize,
     ) -> Result<StageKey> {
         let (generation, dtype) = (run.hyper.generation.clone(), run.hyper.training.dtype);
-        let stage = WinnersStage { generation, best_of_n: run.hyper.best_of_n.clone(), dtype, round };
-        let inputs =
-            vec![("policy".into(), *policy), ("reward".into(), *reward), ("demonstrations".into(), run.demonstrations)];
-        let samples = self.count(run.hyper) * run.hyper.best_of_n.n;
-        let work = work::sampling(run.texts(), samples, run.regime()).then(work::reading(
-            &[(run.texts(), true)],
-            1,
-            samples,
-            run.regime(),
-        ));
+        let stage = BestOfN { generation, best_of_n: run.hyper.best_of_n.clone(), dtype, round };
+        let inputs = BestOfNInputs { policy: *policy, reward: *reward, demonstrations: run.demonstrations };
         let label = run.label(&format!("iteration {}/best of n", round + 1));
-        self.add(selection::WINNERS, 1, &stage, inputs, Some(run.start.seed), label, work)
+        let sizes = run.sizes(self.count(run.hyper));
+        self.add(&stage, inputs, Some(run.start.seed), label, sizes)
     }
 
     /// Two samples of `policy` for every prompt, judged by `source`.
@@ -153,49 +137,42 @@ impl Planner<'_> {
     ) -> Result<StageKey> {
         let (generation, dtype) = (run.hyper.generation.clone(), run.hyper.training.dtype);
         let temperature = run.hyper.dpo.temperature;
-        let stage = JudgedStage { generation, temperature, reward: source, dtype, round };
-        let mut inputs = vec![("policy".to_string(), *policy), ("demonstrations".to_string(), run.demonstrations)];
-        inputs.extend(reward.map(|reward| ("reward".to_string(), *reward)));
-        let samples = 2 * self.count(run.hyper);
-        let mut work = work::sampling(run.texts(), samples, run.regime());
-        if reward.is_some() {
-            work = work.then(work::reading(&[(run.texts(), true)], 1, samples, run.regime()));
-        }
+        let stage = JudgedPairs { generation, temperature, reward: source, dtype, round };
+        let inputs = JudgedPairsInputs { policy: *policy, demonstrations: run.demonstrations, reward: reward.copied() };
         let label = run.label(&format!("iteration {}/judged pairs", round + 1));
-        self.add(selection::JUDGED, 1, &stage, inputs, Some(run.start.seed), label, work)
+        let sizes = run.sizes(self.count(run.hyper));
+        self.add(&stage, inputs, Some(run.start.seed), label, sizes)
     }
 
     /// The demonstrations that `reward` ranks highest.
     pub(super) fn filter(&mut self, run: &Run, reward: &StageKey) -> Result<StageKey> {
         let (generation, dtype) = (run.hyper.generation.clone(), run.hyper.training.dtype);
-        let stage = FilterStage { generation, filtered_bc: run.hyper.filtered_bc.clone(), dtype };
-        let inputs = vec![("reward".into(), *reward), ("demonstrations".into(), run.demonstrations)];
-        let work = work::reading(&[(run.texts(), true)], 1, self.count(run.hyper), run.regime());
-        self.add(selection::FILTER, 1, &stage, inputs, Some(run.start.seed), run.label("filter"), work)
+        let stage = Filter { generation, filtered_bc: run.hyper.filtered_bc.clone(), dtype };
+        let inputs = FilterInputs { reward: *reward, demonstrations: run.demonstrations };
+        let sizes = run.sizes(self.count(run.hyper));
+        self.add(&stage, inputs, Some(run.start.seed), run.label("filter"), sizes)
     }
 
-    /// The policy with the most gold on validation posts: the one place where what is published is chosen by gold.
-    pub(super) fn select(&mut self, run: &Run, policies: &[StageKey]) -> Result<StageKey> {
-        let posts = run.hyper.evaluation.selection_posts;
-        let stage = SelectStage {
-            exam: self.exam_of(run.hyper, Split::Validation, posts),
+    /// The policy with the most gold on validation posts: the one place where a result is chosen by gold.
+    pub(super) fn select(&mut self, run: &Run, policy: Vec<StageKey>) -> Result<StageKey> {
+        let stage = SelectPolicy {
+            exam: self.exam_of(run.hyper, Split::Validation, run.hyper.evaluation.selection_posts),
             generation: run.hyper.generation.clone(),
             dtype: run.hyper.training.dtype,
             temperature: run.hyper.evaluation.temperature,
         };
-        let inputs = policies.iter().enumerate().map(|(index, key)| (format!("policy/{index}"), *key)).collect();
-        let work = work::sampling(run.texts(), policies.len() * posts, run.regime());
-        self.add(selection::SELECT, 1, &stage, inputs, Some(run.start.seed), run.label("select"), work)
+        let sizes = run.sizes(policy.len());
+        self.add(&stage, SelectInputs { policy }, Some(run.start.seed), run.label("select"), sizes)
     }
 }
 
 /// Inputs of a stage that trains on its own samples: [policy, reference], prompts, and the reward where it is learned.
-fn on_policy(run: &Run, [policy, reference]: [&StageKey; 2], reward: Option<&StageKey>) -> Vec<(String, StageKey)> {
-    let mut inputs = vec![
-        ("policy".to_string(), *policy),
-        ("reference".to_string(), *reference),
-        ("demonstrations".to_string(), run.demonstrations),
-    ];
-    inputs.extend(reward.map(|reward| ("reward".to_string(), *reward)));
-    inputs
+fn on_policy(run: &Run, [policy, reference]: [&StageKey; 2], reward: Option<&StageKey>) -> OnPolicyInputs {
+    let (policy, reference, demonstrations) = (*policy, *reference, run.demonstrations);
+    OnPolicyInputs { policy, reference, demonstrations, reward: reward.copied() }
+}
+
+/// The most epochs that a search can choose.
+fn longest(tuning: Option<&TuningSettings>) -> Option<usize> {
+    tuning.and_then(|tuning| tuning.epochs.iter().copied().max())
 }

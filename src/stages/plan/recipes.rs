@@ -1,13 +1,14 @@
-//! The recipes: which stages make a method, and which measure it. Those that iterate are in `adversarial`.
+//! The recipes: which stages make a method, and which measure it. Those that iterate are in `iterative`.
 
-use super::adversarial::Round;
+use super::iterative::Round;
 use super::tuning::Tuning;
 use super::{Planner, Run, Start};
 use crate::Result;
 use crate::experiment::{Hyper, MethodPlan, ModelSettings, Recipe};
 use crate::methods::dpo::DpoPairs;
 use crate::pipeline::StageKey;
-use crate::stages::evaluate::{JudgeKind, Responder};
+use crate::stages::evaluate::Responder;
+use crate::stages::evaluate_reward::JudgeKind;
 
 impl Planner<'_> {
     pub(super) fn seed(&mut self, size: &str, model: &ModelSettings, seed: u64) -> Result<()> {
@@ -22,7 +23,7 @@ impl Planner<'_> {
         Ok(())
     }
 
-    /// What a method starts from.
+    /// A method with everything that it starts from.
     pub(super) fn run<'r>(&mut self, start: &'r Start<'r>, method: &'r MethodPlan) -> Result<Run<'r>> {
         let hyper = &method.hyper;
         let source = self.demonstrations(hyper, start.data)?;

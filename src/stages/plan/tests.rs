@@ -2,10 +2,27 @@ use super::*;
 use crate::data::world::Split;
 use crate::experiment::{Experiment, Metric, SeedChoice, Selection};
 use crate::pipeline::PlannedStage;
-use crate::stages::{
-    agreement, base, demonstrations, dpo, evaluate, iq_learn, likelihood, pairs, ppo, preferences, reward, rloo,
-    selection, sft, spin, tune,
-};
+use crate::stages::Stage;
+use crate::stages::agreement::Agreement;
+use crate::stages::bundled::Bundled;
+use crate::stages::comparisons::Comparisons;
+use crate::stages::demonstrations::Demonstrations;
+use crate::stages::dpo::Dpo;
+use crate::stages::evaluate::Evaluate;
+use crate::stages::evaluate_reward::EvaluateReward;
+use crate::stages::exam_pairs::ExamPairs;
+use crate::stages::hub_demonstrations::HubDemonstrations;
+use crate::stages::iq_learn::IqLearn;
+use crate::stages::likelihood::Likelihood;
+use crate::stages::pairs::Pairs;
+use crate::stages::ppo::Ppo;
+use crate::stages::pretrain::Pretrain;
+use crate::stages::reward::Reward;
+use crate::stages::rloo::Rloo;
+use crate::stages::select::SelectPolicy;
+use crate::stages::sft::Sft;
+use crate::stages::spin::Spin;
+use crate::stages::tune::Tune;
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -29,7 +46,7 @@ fn ancestors(graph: &Graph, key: &StageKey, seen: &mut BTreeSet<StageKey>) {
         let spec = &graph.get(key).unwrap().spec;
         for (role, input) in &spec.inputs {
             if role.starts_with("held_out/") {
-                assert!([demonstrations::HUB, preferences::COMPARISONS].contains(&spec.kind.as_str()), "{}", spec.kind);
+                assert!([HubDemonstrations::KIND, Comparisons::KIND].contains(&spec.kind.as_str()), "{}", spec.kind);
             } else {
                 ancestors(graph, input, seen);
             }
@@ -38,14 +55,14 @@ fn ancestors(graph: &Graph, key: &StageKey, seen: &mut BTreeSet<StageKey>) {
 }
 
 const TRAINING: [&str; 9] =
-    [base::PRETRAIN, sft::KIND, tune::KIND, reward::KIND, ppo::KIND, rloo::KIND, dpo::KIND, spin::KIND, iq_learn::KIND];
-const MEASURING: [&str; 4] = [evaluate::POLICY, evaluate::REWARD, agreement::KIND, likelihood::KIND];
+    [Pretrain::KIND, Sft::KIND, Tune::KIND, Reward::KIND, Ppo::KIND, Rloo::KIND, Dpo::KIND, Spin::KIND, IqLearn::KIND];
+const MEASURING: [&str; 4] = [Evaluate::KIND, EvaluateReward::KIND, Agreement::KIND, Likelihood::KIND];
 
 /// Every shipped study at every scale that it can be planned at.
 const PLANS: [(&str, &str); 4] =
     [("tldr", "mini"), ("tldr-ablations", "mini"), ("world-controls", "mini"), ("tldr", "paper")];
 
-/// What the stages of `kinds` are made from, themselves included.
+/// The stages of `kinds` and everything that they are made from.
 fn made_from(plan: &Plan, kinds: &[&str]) -> BTreeSet<StageKey> {
     let mut seen = BTreeSet::new();
     for stage in plan.graph.iter().filter(|stage| kinds.contains(&stage.spec.kind.as_str())) {
@@ -70,7 +87,7 @@ fn nothing_that_is_trained_has_seen_the_exam() {
             let held_out = test || spec.settings["part"] == json!("exam") || !spec.settings["exam"].is_null();
             let reasons = [
                 ("held-out posts", held_out),
-                ("pairs of the exam", spec.kind == pairs::EXAM),
+                ("pairs of the exam", spec.kind == ExamPairs::KIND),
                 ("a measurement", MEASURING.contains(&spec.kind.as_str())),
                 ("the judge", judge.is_some() && spec.settings["source"].as_str() == judge.as_deref()),
             ];
@@ -94,8 +111,7 @@ fn what_is_chosen_from_data_sets_leaves_out_every_held_out_prompt() {
     let mut choosing = 0;
     for stage in plan.graph.iter() {
         let spec = &stage.spec;
-        let chooses =
-            [demonstrations::HUB, preferences::COMPARISONS].contains(&spec.kind.as_str()) && spec.seed.is_some();
+        let chooses = [HubDemonstrations::KIND, Comparisons::KIND].contains(&spec.kind.as_str()) && spec.seed.is_some();
         let labels: Vec<&str> = (spec.inputs.iter().filter(|(role, _)| role.starts_with("held_out/")))
             .map(|(_, key)| plan.graph.get(key).unwrap().label.as_str())
             .collect();
@@ -149,7 +165,7 @@ fn gold_is_a_reward_only_where_it_is_declared() {
     assert!(on_gold(&Plan::new(&study("tldr"), None).unwrap()).is_empty());
     let ablations = Plan::new(&study("tldr-ablations"), None).unwrap();
     assert_eq!(on_gold(&ablations), BTreeSet::from(["iterative-dpo-gold".to_string()]));
-    let selected = ablations.graph.iter().filter(|stage| stage.spec.kind == selection::SELECT);
+    let selected = ablations.graph.iter().filter(|stage| stage.spec.kind == SelectPolicy::KIND);
     let selected: BTreeSet<&str> = selected.map(|stage| stage.label.split('/').next().unwrap()).collect();
     assert_eq!(selected, BTreeSet::from(["irl-selection-gold"]));
     let controls = on_gold(&Plan::new(&study("world-controls"), None).unwrap());
@@ -162,17 +178,17 @@ fn methods_share_what_does_not_differ() {
     let count = |kind: &str| plan.graph.iter().filter(|stage| stage.spec.kind == kind).count();
     // Five seeds: a base each, one set of demonstrations a seed, and an SFT, one as long as IRL in steps and one in operations a seed.
     assert_eq!(
-        (count(base::BUNDLED) + count(base::PRETRAIN), count(sft::KIND), count(demonstrations::WORLD)),
+        (count(Bundled::KIND) + count(Pretrain::KIND), count(Sft::KIND), count(Demonstrations::KIND)),
         (5, 15, 5)
     );
     // The first pairs are those of IRL (both losses) and SPIN; later ones differ: 1 + 2 + 2 + 2 a seed.
-    assert_eq!(count(pairs::KIND), 35);
+    assert_eq!(count(Pairs::KIND), 35);
 }
 
 /// Some settings are part of a stage's key whether or not anything follows them: the plan does.
 #[test]
 fn the_plan_follows_the_settings_that_a_method_leaves_to_it() {
-    // Of SPIN's stages for one size and seed: how many sets of pairs each iteration trains on, and at what temperature.
+    // SPIN's stages for one size and seed: how many sets of pairs each iteration trains on, and at what temperature.
     let spin = |set: &[&str]| -> (Vec<usize>, BTreeSet<String>) {
         let set = set.iter().map(|text| text.to_string()).chain(["irl.negatives_temperature=0.25".into()]).collect();
         let study = Experiment::load("tldr").unwrap().resolve(&Selection { set, ..five_seeds() }).unwrap();
@@ -184,8 +200,8 @@ fn the_plan_follows_the_settings_that_a_method_leaves_to_it() {
         let pairs_of =
             |stage: &PlannedStage| stage.spec.inputs.keys().filter(|role| role.starts_with("pairs/")).count();
         (
-            of(spin::KIND).map(pairs_of).collect(),
-            of(pairs::KIND).map(|s| s.spec.settings["temperature"].to_string()).collect(),
+            of(Spin::KIND).map(pairs_of).collect(),
+            of(Pairs::KIND).map(|s| s.spec.settings["temperature"].to_string()).collect(),
         )
     };
     let at = |temperature: &str| BTreeSet::from([temperature.to_string()]);
@@ -195,7 +211,7 @@ fn the_plan_follows_the_settings_that_a_method_leaves_to_it() {
     assert_eq!(spin(&["spin.negatives_temperature=0.5"]), (vec![1, 2, 2], at("0.5")));
 }
 
-/// What users who change one line rely on.
+/// Users who change one line rely on it.
 #[test]
 fn a_change_touches_only_what_depends_on_it() {
     let keys = |set: &[&str]| -> BTreeSet<StageKey> {
@@ -222,9 +238,9 @@ fn habits_are_the_demonstrator_s_alone() {
     let with_habit =
         |stage: &&PlannedStage| stage.spec.settings.to_string().contains("\"no_question\":{\"plain\":1.65");
     let kinds: BTreeSet<&str> = plan.graph.iter().filter(with_habit).map(|stage| stage.spec.kind.as_str()).collect();
-    assert!(kinds.is_superset(&BTreeSet::from([demonstrations::WORLD, "evaluate"])), "{kinds:?}");
+    assert!(kinds.is_superset(&BTreeSet::from([Demonstrations::KIND, "evaluate"])), "{kinds:?}");
     assert!(
-        kinds.is_disjoint(&BTreeSet::from([base::BUNDLED, base::PRETRAIN, "preferences", "reward", "ppo"])),
+        kinds.is_disjoint(&BTreeSet::from([Bundled::KIND, Pretrain::KIND, "preferences", "reward", "ppo"])),
         "{kinds:?}"
     );
     let ordinary = Plan::new(&study("tldr"), None).unwrap();
@@ -258,7 +274,7 @@ fn a_point_at_the_method_s_own_value_costs_nothing() {
     }
 }
 
-/// What users who change one line of an experiment file rely on.
+/// Users who change one line of an experiment file rely on it.
 #[test]
 fn a_new_value_of_an_ablation_runs_what_depends_on_it_and_no_more() {
     let text = crate::experiment::SHIPPED.iter().find(|(name, _)| *name == "tldr-ablations").unwrap().1;
@@ -314,7 +330,7 @@ fn bases_take_turns_over_the_seeds() {
             let sft = plan.graph.iter().find(|stage| stage.label == label).unwrap();
             let base = plan.graph.get(&sft.spec.inputs["base"]).unwrap();
             // Number 0 is the one that was there before there were several.
-            assert!(seed % 3 != 0 || base.spec.kind == base::BUNDLED);
+            assert!(seed % 3 != 0 || base.spec.kind == Bundled::KIND);
             assert_eq!(base.label, ["base/{}", "base/{}/1", "base/{}/2"][seed as usize % 3].replace("{}", size));
             assert_eq!(model.base_of(seed), seed % 3);
         }
@@ -333,7 +349,7 @@ fn one_base_is_the_first_one_for_every_seed() {
     // It comes with touchstone, whatever stands beside it in the table of the model.
     let bases = plan.graph.iter().filter(|stage| stage.label.starts_with("base/"));
     let kinds: Vec<&str> = bases.map(|stage| stage.spec.kind.as_str()).collect();
-    assert_eq!(kinds, [base::BUNDLED]);
+    assert_eq!(kinds, [Bundled::KIND]);
 }
 
 /// Each seed of its own fixes what it names and nothing else.
@@ -341,7 +357,7 @@ fn one_base_is_the_first_one_for_every_seed() {
 fn seeds_of_their_own_fix_demonstrations_training_or_evaluation() {
     let counts = |set: &[&str]| {
         let plan = plan_with("tldr", set);
-        [demonstrations::WORLD, sft::KIND, evaluate::POLICY].map(|kind| distinct(&keys_by_seed(&plan, kind, "sft")))
+        [Demonstrations::KIND, Sft::KIND, Evaluate::KIND].map(|kind| distinct(&keys_by_seed(&plan, kind, "sft")))
     };
     assert_eq!(counts(&[]), [5, 5, 5]);
     assert_eq!(counts(&["demonstrations.seed=1"]), [1, 5, 5]);
@@ -350,17 +366,17 @@ fn seeds_of_their_own_fix_demonstrations_training_or_evaluation() {
         plan.graph.iter().filter(|stage| stage.spec.kind == kind).map(|stage| stage.spec.seed).collect()
     };
     let (all, one) = (BTreeSet::from([1, 2, 3, 4, 5].map(Some)), BTreeSet::from([Some(1)]));
-    for kind in [sft::KIND, pairs::KIND, reward::KIND, ppo::KIND, spin::KIND] {
+    for kind in [Sft::KIND, Pairs::KIND, Reward::KIND, Ppo::KIND, Spin::KIND] {
         assert_eq!(seeds(&["training.seed=1"], kind), one, "{kind}");
         assert_eq!(seeds(&["demonstrations.seed=1"], kind), all, "{kind}");
         assert_eq!(seeds(&["evaluation.seed=1"], kind), all, "{kind}");
     }
-    for kind in [evaluate::POLICY, evaluate::REWARD, pairs::EXAM, agreement::KIND] {
+    for kind in [Evaluate::KIND, EvaluateReward::KIND, ExamPairs::KIND, Agreement::KIND] {
         assert_eq!(seeds(&["evaluation.seed=1"], kind), one, "{kind}");
         assert_eq!(seeds(&["training.seed=1"], kind), all, "{kind}");
     }
-    assert_eq!(seeds(&["demonstrations.seed=1"], demonstrations::WORLD), one);
-    assert_eq!(seeds(&["training.seed=1"], demonstrations::WORLD), all);
+    assert_eq!(seeds(&["demonstrations.seed=1"], Demonstrations::KIND), one);
+    assert_eq!(seeds(&["training.seed=1"], Demonstrations::KIND), all);
 }
 
 /// A setting that says what holds without it is not seen in any key.
@@ -445,13 +461,13 @@ fn every_search_starts_from_a_policy_that_has_not_seen_what_it_holds_out() {
     // With a search for SFT, and with one made for IQ-Learn and DPO alone.
     for (set, own) in [(&[][..], false), (&UNTUNED[..1], true)] {
         let plan = Plan::new(&with("tldr-ablations", set), None).unwrap();
-        let searches = plan.graph.iter().filter(|stage| stage.spec.kind == tune::KIND);
+        let searches = plan.graph.iter().filter(|stage| stage.spec.kind == Tune::KIND);
         let (mut sft, mut behind) = (0, 0);
         for stage in searches {
             let inputs = inputs(&plan, stage);
             match inputs.get("policy") {
                 Some(kind) => {
-                    assert_eq!(*kind, tune::KIND, "{}", stage.label);
+                    assert_eq!(*kind, Tune::KIND, "{}", stage.label);
                     behind += 1;
                 }
                 None => {
@@ -479,14 +495,14 @@ fn without_a_search_nothing_is_planned_otherwise_than_before_there_was_one() {
     untuned.sizes.iter_mut().for_each(|(_, model)| model.bases = 1);
     let plan = Plan::new(&untuned, None).unwrap();
     let of = |kind: &str| plan.graph.iter().filter(|stage| stage.spec.kind == kind).count();
-    assert_eq!((of(tune::KIND), of(sft::KIND)), (0, 15));
+    assert_eq!((of(Tune::KIND), of(Sft::KIND)), (0, 15));
     let sft = plan.graph.iter().find(|stage| stage.label == "sft/mini-1b/seed 1").unwrap();
     assert_eq!(sft.key.short(), "ad03e389a1eb");
     let tuned = Plan::new(&study("tldr"), None).unwrap();
     let sft = tuned.graph.iter().find(|stage| stage.label == "sft/mini-1b/seed 1").unwrap();
     assert_eq!(
         inputs(&tuned, sft),
-        BTreeMap::from([("base", base::BUNDLED), ("demonstrations", "demonstrations"), ("tuning", tune::KIND)])
+        BTreeMap::from([("base", Bundled::KIND), ("demonstrations", "demonstrations"), ("tuning", Tune::KIND)])
     );
 }
 
@@ -520,7 +536,7 @@ fn sft_is_as_long_as_the_method_that_it_names() {
     let methods = ["sft", "sft-steps", "irl"].map(String::from).to_vec();
     let study = Experiment::parse("t.toml", &text).unwrap().resolve(&Selection { methods, ..Selection::default() });
     let plan = Plan::new(&study.unwrap(), None).unwrap();
-    assert!(plan.graph.iter().all(|stage| stage.spec.kind != spin::KIND));
+    assert!(plan.graph.iter().all(|stage| stage.spec.kind != Spin::KIND));
     let epochs = (2 * (7 + 13 + 13_usize)).div_ceil(7);
     assert!(plan.graph.iter().any(|stage| stage.spec.settings["sft"]["epochs"] == json!(epochs)));
 }

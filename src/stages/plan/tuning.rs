@@ -1,17 +1,18 @@
 //! Settings that are not fixed: stages that choose them by held-out demonstrations, and SFT that is as long as another method.
 
-use super::stages::numbered;
 use super::{Planner, Run, Start};
 use crate::experiment::{AsLongAs, Hyper, MethodPlan, Unit};
 use crate::methods::sft::SftSettings;
 use crate::methods::tune::TuningSettings;
 use crate::pipeline::StageKey;
-use crate::stages::tune;
-use crate::stages::work::{self, Regime, Work};
+use crate::stages::Stage;
+use crate::stages::sft::Sft;
+use crate::stages::tune::{Method, Start as TunedFrom, Tune, TuneInputs, TuneSizes};
+use crate::stages::work::Work;
 use crate::{Error, Result};
 use std::collections::BTreeSet;
 
-/// What of SFT is not fixed.
+/// The settings of SFT that are not fixed.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Tuning {
     /// The stage that chooses, and the most epochs that it can; none where they are not its choice.
@@ -57,17 +58,18 @@ impl Planner<'_> {
         tuning: &TuningSettings,
         label: String,
     ) -> Result<StageKey> {
-        let stage = stage(hyper, tune::Method::Sft(hyper.sft.clone()), tuning);
-        let inputs = vec![("base".into(), start.base), ("demonstrations".into(), *demonstrations)];
+        let stage = stage(hyper, Method::Sft(hyper.sft.clone()), tuning);
+        let (start_from, demonstrations) = (TunedFrom::Base(start.base), *demonstrations);
+        let inputs = TuneInputs { start: start_from, demonstrations, reference: None, pairs: vec![] };
         let held_out = held_out(tuning, count);
-        let work = stage.work(start.texts(hyper), count - held_out, held_out);
-        self.add(tune::KIND, 1, &stage, inputs, Some(start.seed), label, work)
+        let sizes = TuneSizes { trained: start.sizes(count - held_out), held_out };
+        self.add(&stage, inputs, Some(start.seed), label, sizes)
     }
 
     /// The stages that choose values for IQ-Learn, the last of which has the choice.
     pub(super) fn iq_learn_tuning(&mut self, run: &Run) -> Result<Vec<StageKey>> {
         let Some(tuning) = &run.hyper.choices.iq_learn.tuning else { return Ok(vec![]) };
-        let stage = stage(run.hyper, tune::Method::IqLearn(run.hyper.iq_learn.clone()), tuning);
+        let stage = stage(run.hyper, Method::IqLearn(run.hyper.iq_learn.clone()), tuning);
         let count = self.count(run.hyper);
         self.behind_sft(run, &stage, &[], count - held_out(tuning, count))
     }
@@ -75,13 +77,13 @@ impl Planner<'_> {
     /// The same for DPO on `count` pairs.
     pub(super) fn dpo_tuning(&mut self, run: &Run, pairs: &[StageKey], count: usize) -> Result<Vec<StageKey>> {
         let Some(tuning) = &run.hyper.choices.dpo.tuning else { return Ok(vec![]) };
-        let stage = stage(run.hyper, tune::Method::Dpo(run.hyper.dpo.clone()), tuning);
+        let stage = stage(run.hyper, Method::Dpo(run.hyper.dpo.clone()), tuning);
         self.behind_sft(run, &stage, pairs, count)
     }
 
     /// `stage` on `rows` rows, from an SFT policy that has not seen the demonstrations which it holds out: the one that the
     /// tuning of SFT made if it holds out the same, else one that is made for this alone, with SFT's fixed values.
-    fn behind_sft(&mut self, run: &Run, stage: &tune::Stage, pairs: &[StageKey], rows: usize) -> Result<Vec<StageKey>> {
+    fn behind_sft(&mut self, run: &Run, stage: &Tune, pairs: &[StageKey], rows: usize) -> Result<Vec<StageKey>> {
         let (hyper, label) = (run.hyper, |step: &str| run.label(step));
         let same = hyper.choices.sft.tuning.as_ref().filter(|tuning| tuning.held_out == stage.tuning.held_out);
         let (start, mut made_by) = match run.sft_tuning.filter(|_| same.is_some()) {
@@ -98,13 +100,15 @@ impl Planner<'_> {
                 (own, vec![own])
             }
         };
-        let mut inputs = vec![("policy".to_string(), start), ("demonstrations".to_string(), run.demonstrations)];
-        if matches!(stage.method, tune::Method::Dpo(_)) {
-            inputs.push(("reference".to_string(), start));
-            inputs.extend(numbered(pairs));
-        }
-        let work = stage.work(run.texts(), rows, held_out(&stage.tuning, self.count(hyper)));
-        made_by.push(self.add(tune::KIND, 1, stage, inputs, Some(run.start.seed), label("tune"), work)?);
+        let inputs = TuneInputs {
+            start: TunedFrom::Policy(start),
+            demonstrations: run.demonstrations,
+            reference: matches!(stage.method, Method::Dpo(_)).then_some(start),
+            pairs: pairs.to_vec(),
+        };
+        let held_out = held_out(&stage.tuning, self.count(hyper));
+        let sizes = TuneSizes { trained: run.sizes(rows), held_out };
+        made_by.push(self.add(stage, inputs, Some(run.start.seed), label("tune"), sizes)?);
         Ok(made_by)
     }
 
@@ -115,7 +119,8 @@ impl Planner<'_> {
         let Some(AsLongAs { method, unit }) = &hyper.choices.sft.as_long_as else { return Ok(None) };
         let [steps, flops] = self.length(start, method)?;
         let one = SftSettings { epochs: 1, ..hyper.sft.clone() };
-        let epoch = work::sft(start.texts(hyper), &one, self.count(hyper), Regime::from(&hyper.training));
+        let (generation, training) = (hyper.generation.clone(), hyper.training.clone());
+        let epoch = Sft { generation, sft: one, training, own_epochs: false }.work(start.sizes(self.count(hyper)));
         let epochs = match unit {
             Unit::Steps => steps / epoch.steps,
             Unit::Flops => flops / epoch.flops,
@@ -155,7 +160,7 @@ impl Planner<'_> {
         };
         let own = apart.cells.iter().filter(|cell| cell.method == method.id);
         let keys: BTreeSet<StageKey> = own.flat_map(|cell| cell.made_by.iter().copied()).collect();
-        let tunes = |key: &StageKey| apart.graph.get(key).is_some_and(|stage| stage.spec.kind == tune::KIND);
+        let tunes = |key: &StageKey| apart.graph.get(key).is_some_and(|stage| stage.spec.kind == Tune::KIND);
         if keys.iter().any(tunes) {
             return Err(unknown("its length is tuned"));
         }
@@ -169,9 +174,9 @@ impl Planner<'_> {
     }
 }
 
-fn stage(hyper: &Hyper, method: tune::Method, tuning: &TuningSettings) -> tune::Stage {
+fn stage(hyper: &Hyper, method: Method, tuning: &TuningSettings) -> Tune {
     let (generation, training) = (hyper.generation.clone(), hyper.training.clone());
-    tune::Stage { generation, method, training, tuning: tuning.clone() }
+    Tune { generation, method, training, tuning: tuning.clone() }
 }
 
 /// Demonstrations of `count` different prompts that are held out.

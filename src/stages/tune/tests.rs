@@ -1,6 +1,9 @@
 use super::*;
+use crate::Error;
 use crate::experiment::{Experiment, Selection};
+use crate::methods::optimise::Monitor;
 use crate::pipeline::{Place, PlannedStage, Store, run_stage};
+use crate::stages::common::Watch;
 use crate::stages::plan::Plan;
 
 fn place() -> Place {
@@ -16,7 +19,7 @@ fn plan(set: &[&str]) -> Plan {
 }
 
 fn tuning(plan: &Plan) -> &PlannedStage {
-    plan.graph.iter().find(|stage| stage.spec.kind == KIND && stage.spec.seed == Some(1)).unwrap()
+    plan.graph.iter().find(|stage| stage.spec.kind == Tune::KIND && stage.spec.seed == Some(1)).unwrap()
 }
 
 /// Computes what `stage` is made from.
@@ -46,7 +49,7 @@ fn a_search_that_was_killed_goes_on_behind_its_finished_candidates() {
         prepare(&store, &plan, stage);
         (folder, store)
     });
-    run_stage(&undisturbed.1, &stage.key, &place(), run).unwrap();
+    run_stage(&undisturbed.1, &stage.key, &place(), crate::stages::run).unwrap();
     let (expected, choice) = trace(&undisturbed.1, stage);
     assert_eq!((expected.held_out, expected.trained_on), (6, 18));
     assert_eq!(expected.trials[1].steps, 2 * 3, "two epochs of 18 rows in batches of 8");
@@ -64,7 +67,7 @@ fn a_search_that_was_killed_goes_on_behind_its_finished_candidates() {
         Err(Error::files("killed"))
     })
     .unwrap_err();
-    run_stage(store, &stage.key, &place(), run).unwrap();
+    run_stage(store, &stage.key, &place(), crate::stages::run).unwrap();
     let (found, _) = trace(store, stage);
     assert_eq!(found.trials[0].held_out_log_likelihood, Some(-1e9));
     assert_eq!(found.trials[1..], expected.trials[1..]);

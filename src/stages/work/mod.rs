@@ -1,25 +1,24 @@
-//! What a stage will do and need, from its settings and its model's shape alone: tokens, operations, memory. The planner
-//! prints it before anything runs; the stage itself derives its micro-batches from the same numbers.
+//! Estimates of what a stage does and holds, from its settings and its model's shape alone: tokens, operations, memory. The
+//! planner prints them before anything runs; the stage itself derives its micro-batches from the same numbers. Each kind of stage
+//! has its estimate in its own file; `shared` holds the passes that several kinds make.
 //!
-//! Prompts and responses are reckoned at the study's limits, so the numbers are upper bounds where texts are shorter.
+//! Prompts and responses count at the study's limits, so the numbers are upper bounds where texts are shorter.
 
-mod kinds;
+mod shared;
+mod sizes;
 
-pub use kinds::{dpo, iq_learn, policy_gradient, reading, reward, sampling, sft, spin, tune};
+pub use shared::{PolicyGradient, judging, policy_gradient, reading, sampling};
+pub(super) use shared::{preference_optimisation, steps, supervised};
+pub use sizes::{Precision, Shapes, Sizes};
 
 use crate::device::hardware::{Hardware, Site};
-use crate::experiment::GenerationSettings;
-use crate::methods::training::{Dtype, Training};
 use crate::model::DecoderConfig;
 use crate::model::footprint::{
     Computation, Load, TrainingState, frozen, inference_activations, kv_cache, training_activations, update_transient,
 };
 use std::num::NonZeroUsize;
 
-/// Rows that are read together where nothing is trained.
-const READING_BATCH: usize = 64;
-
-/// What a stage does, and what it holds in memory.
+/// Work and memory of a stage.
 #[derive(Clone, Debug, Default)]
 pub struct Work {
     /// Tokens that go through a model, every pass of a token counted.
@@ -28,19 +27,19 @@ pub struct Work {
     /// Optimiser steps.
     pub steps: f64,
     /// Bytes of weights that are read one step after the other in generation, where memory and not arithmetic is waited for.
-    streamed: f64,
+    pub(super) streamed: f64,
     /// Whether products are made of bf16 factors.
-    halves: bool,
+    pub(super) halves: bool,
     /// Bytes held from the first step to the last.
-    trained: TrainingState,
+    pub(super) trained: TrainingState,
     /// Bytes of models that are only read.
-    other_models: f64,
-    phases: Vec<Phase>,
+    pub(super) other_models: f64,
+    pub(super) phases: Vec<Phase>,
 }
 
 /// A pass that a stage makes again and again; one at a time.
 #[derive(Clone, Debug)]
-struct Phase {
+pub(super) struct Phase {
     pass: Pass,
     /// Bytes of models that are held for these passes alone.
     beside: f64,
@@ -85,7 +84,7 @@ pub struct Memory {
     pub kv_cache: f64,
     /// The program itself, on a device that shares the machine's memory.
     pub program: f64,
-    /// What gradients and activations take together at the widest moment.
+    /// Bytes of gradients and activations together at the widest moment.
     passing: f64,
 }
 
@@ -155,7 +154,7 @@ impl Work {
 }
 
 impl Phase {
-    fn beside(self, bytes: f64) -> Self {
+    pub(super) fn beside(self, bytes: f64) -> Self {
         Self { beside: self.beside + bytes, ..self }
     }
 
@@ -212,93 +211,6 @@ impl Pass {
     }
 }
 
-/// How a study's models are computed with.
-#[derive(Clone, Copy, Debug)]
-pub struct Regime {
-    pub training: Computation,
-    /// Of models that are only read.
-    pub reading: Computation,
-}
-
-impl Regime {
-    fn halves(&self) -> bool {
-        self.reading.bytes < 4.0
-    }
-}
-
-impl From<&Training> for Regime {
-    fn from(training: &Training) -> Self {
-        let bytes = match training.dtype {
-            Dtype::F32 => 4.0,
-            Dtype::Bf16 => 2.0,
-        };
-        let reading = Computation { bytes, gradient_checkpointing: false, lora_rank: 0 };
-        let (gradient_checkpointing, lora_rank) = (training.gradient_checkpointing, training.lora_rank);
-        Self { training: Computation { bytes, gradient_checkpointing, lora_rank }, reading }
-    }
-}
-
-/// A model and the lengths of what it reads.
-#[derive(Clone, Copy)]
-pub struct Texts<'a> {
-    pub config: &'a DecoderConfig,
-    pub generation: &'a GenerationSettings,
-}
-
-impl Texts<'_> {
-    fn width(&self) -> f64 {
-        (self.generation.max_prompt_tokens + self.generation.max_response_tokens) as f64
-    }
-
-    /// One row, whose response is read with the vocabulary.
-    fn likelihood(&self) -> Load {
-        let read = self.generation.max_response_tokens as f64;
-        Load { rows: 1.0, width: self.width(), read, outputs: self.config.vocab_size() as f64 }
-    }
-
-    /// One row, read once with a scalar head.
-    fn score(&self) -> Load {
-        Load { rows: 1.0, width: self.width(), read: 1.0, outputs: 1.0 }
-    }
-
-    /// One row, read at every response token with a scalar head.
-    fn values(&self) -> Load {
-        Load { outputs: 1.0, ..self.likelihood() }
-    }
-
-    /// Sampling `samples` responses.
-    fn generate(&self, samples: usize, computation: Computation) -> Phase {
-        let pass = Pass::Generate {
-            config: self.config.clone(),
-            rows: self.generation.batch_size.min(samples),
-            prompt: self.generation.max_prompt_tokens as f64,
-            response: self.generation.max_response_tokens as f64,
-            computation,
-        };
-        pass.into()
-    }
-
-    /// `rows` rows, so many at a time as are always read together.
-    fn read(&self, load: Load, rows: usize, computation: Computation) -> Phase {
-        let rows = rows.min(READING_BATCH);
-        Pass::Read { config: self.config.clone(), load, rows, splits: false, computation }.into()
-    }
-
-    fn train(&self, loads: &[Load], items: usize, computation: Computation) -> Phase {
-        Pass::Train { config: self.config.clone(), loads: loads.to_vec(), items, computation }.into()
-    }
-
-    fn language_model(&self) -> usize {
-        self.config.vocab_size()
-    }
-
-    /// Bytes of weights that sampling `samples` responses reads, once a batch and step.
-    fn streamed(&self, samples: f64, computation: Computation) -> f64 {
-        let steps = (samples / self.generation.batch_size as f64).ceil() * self.generation.max_response_tokens as f64;
-        steps * frozen(self.config, self.language_model(), computation.bytes)
-    }
-}
-
 impl Work {
     /// `self`, and `other` when the models of `self` are gone.
     pub fn then(self, other: Self) -> Self {
@@ -328,6 +240,7 @@ mod tests {
     use super::*;
     use crate::experiment::{Experiment, Selection, Study};
     use crate::methods::ppo::{Critic, PpoSettings};
+    use crate::methods::training::Training;
 
     fn study() -> Study {
         Experiment::load("tldr").and_then(|experiment| experiment.resolve(&Selection::default())).unwrap()
@@ -336,10 +249,10 @@ mod tests {
     /// PPO of the first size, with its critic.
     fn policy_step(critic: Critic) -> Work {
         let study = study();
-        let config = study.sizes[0].1.config(256);
-        let texts = Texts { config: &config, generation: &study.shared.generation };
+        let config = &study.sizes[0].1.config(256);
+        let shapes = Shapes { config: &config, generation: &study.shared.generation };
         let settings = PpoSettings { critic, ..study.shared.ppo.clone() };
-        policy_gradient(texts, &(&settings).into(), true, Regime::from(&Training::default()))
+        policy_gradient(shapes, (&settings).into(), true, Precision::from(&Training::default()))
     }
 
     #[test]
@@ -373,10 +286,10 @@ mod tests {
     #[test]
     fn what_trains_writes_its_model_and_what_reads_none() {
         let study = study();
-        let config = study.sizes[0].1.config(256);
-        let texts = Texts { config: &config, generation: &study.shared.generation };
+        let config = &study.sizes[0].1.config(256);
+        let shapes = Shapes { config: &config, generation: &study.shared.generation };
         let written = policy_step(Critic::ZeroHead).written_model();
         assert_eq!(written, 4.0 * config.parameters(config.vocab_size()) as f64);
-        assert_eq!(sampling(texts, 8, Regime::from(&Training::default())).written_model(), 0.0);
+        assert_eq!(sampling(shapes, 8, Precision::from(&Training::default())).written_model(), 0.0);
     }
 }

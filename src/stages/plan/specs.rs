@@ -1,20 +1,27 @@
-//! The stages that several recipes use, each with its inputs, its version and what it will cost.
+//! The stages that several recipes use, each with its inputs and sizes.
 
 use super::{FIRST_BASE, LocalData, Planner, Run, Start};
 use crate::Result;
 use crate::data::dataset::{Comparison, Record, SummarisedPost};
 use crate::data::world::Split;
 use crate::eval::exam::WorldExam;
-use crate::experiment::{Bad, DemonstrationSettings, Hyper, Labels, PreferenceSettings, StudyData};
+use crate::experiment::{Bad, DemonstrationSettings, Hyper, Labels, ModelSettings, PreferenceSettings, StudyData};
 use crate::methods::irl::Accumulate;
-use crate::methods::training::Training;
-use crate::pipeline::{StageKey, StageSpec};
+use crate::model::DecoderConfig;
+use crate::pipeline::StageKey;
 use crate::stages::common::WorldAt;
-use crate::stages::work::{self, Regime, Texts, Work};
-use crate::stages::{dataset, demonstrations, pairs, preferences, reward, spoil};
-use serde::Serialize;
-use serde_json::json;
-use std::collections::BTreeMap;
+use crate::stages::comparisons::{Comparisons, ComparisonsInputs};
+use crate::stages::corpus::LocalPosts;
+use crate::stages::dataset::PinnedDataset;
+use crate::stages::demonstrations::Demonstrations;
+use crate::stages::exam::ExamInputs;
+use crate::stages::exam_pairs::{ExamPairs, ExamPairsInputs, ExamSizes};
+use crate::stages::hub_demonstrations::{HubDemonstrations, HubDemonstrationsInputs, Part};
+use crate::stages::pairs::{Pairs, PairsInputs};
+use crate::stages::preferences::{Preferences, PreferencesInputs};
+use crate::stages::reward::{Reward, RewardInputs, Start as RewardFrom};
+use crate::stages::spoil::{Spoil, SpoilInputs};
+use crate::stages::{NoInputs, Stage};
 
 /// Seed of the test preferences; far from the seeds that people choose, so that no training set shares its streams.
 const TEST_SEED: u64 = u64::MAX;
@@ -22,21 +29,20 @@ const TEST_SEED: u64 = u64::MAX;
 /// Share of a local file's posts that are held out.
 pub const HELD_OUT: f64 = 0.2;
 
-impl Planner<'_> {
+impl<'a> Planner<'a> {
     pub(super) fn demonstrations(&mut self, hyper: &Hyper, seed: u64) -> Result<StageKey> {
         if let Some(local) = self.local {
             let stage = corpus_stage(local, hyper);
-            return self.add(demonstrations::CORPUS, 2, &stage, vec![], None, "posts".into(), Work::default());
+            return self.add(&stage, NoInputs {}, None, "posts", ());
         }
         if let Some(data) = &self.study.data {
-            let stage = demonstrations::HubStage::training(&data.sources, hyper);
+            let stage = HubDemonstrations::training(&data.sources, hyper);
             return self.hub_demonstrations(data, hyper, stage, Some(seed), format!("demonstrations/seed {seed}"));
         }
         let world = WorldAt::new(&hyper.demonstrations.written_in(&self.study.world));
         let DemonstrationSettings { count, quality, .. } = hyper.demonstrations;
-        let stage = demonstrations::WorldStage { world, count, quality };
-        let label = format!("demonstrations/seed {seed}");
-        self.add(demonstrations::WORLD, 1, &stage, vec![], Some(seed), label, Work::default())
+        let stage = Demonstrations { world, count, quality };
+        self.add(&stage, NoInputs {}, Some(seed), format!("demonstrations/seed {seed}"), ())
     }
 
     /// Posts of a data set, with the responses of the demonstrator if there is one.
@@ -44,24 +50,21 @@ impl Planner<'_> {
         &mut self,
         data: &StudyData,
         hyper: &Hyper,
-        stage: demonstrations::HubStage,
+        stage: HubDemonstrations,
         seed: Option<u64>,
         label: String,
     ) -> Result<StageKey> {
         let posts = self.dataset::<SummarisedPost>("posts", &data.sources.posts, None, stage.part.split())?;
-        let mut inputs = vec![("posts".to_string(), posts)];
-        if stage.part == demonstrations::Part::Training {
-            inputs.extend(self.held_out(hyper)?);
-        }
+        let held_out = if stage.part == Part::Training { self.held_out(hyper)? } else { vec![] };
         let Some(demonstrator) = &data.demonstrator else {
-            inputs.push(("tokenizer".into(), self.first_size(FIRST_BASE)?));
-            return self.add(demonstrations::HUB, 3, &stage, inputs, seed, label, Work::default());
+            let tokenizer = self.first_size(FIRST_BASE)?;
+            let inputs = HubDemonstrationsInputs { posts, tokenizer, demonstrator: None, held_out };
+            return self.add(&stage, inputs, seed, label, None);
         };
         let model = self.checkpoint(demonstrator, "demonstrator".into())?;
-        let texts = Texts { config: &self.config(demonstrator), generation: &hyper.generation };
-        let work = work::sampling(texts, stage.count, Regime::from(&hyper.training));
-        inputs.extend([("tokenizer".into(), model), ("demonstrator".into(), model)]);
-        self.add(demonstrations::HUB, 3, &stage, inputs, seed, label, work)
+        let inputs = HubDemonstrationsInputs { posts, tokenizer: model, demonstrator: Some(model), held_out };
+        let config = self.config(demonstrator);
+        self.add(&stage, inputs, seed, label, Some(&config))
     }
 
     /// One split of a data set, the same for all stages that read it.
@@ -70,19 +73,19 @@ impl Planner<'_> {
         if let Some(key) = self.datasets.get(&label) {
             return Ok(*key);
         }
-        let stage = dataset::Stage::new::<T>(source, config, split)?;
-        let key = self.add(dataset::KIND, 1, &stage, vec![], None, label.clone(), Work::default())?;
+        let stage = PinnedDataset::new::<T>(source, config, split)?;
+        let key = self.add(&stage, NoInputs {}, None, label.clone(), ())?;
         self.datasets.insert(label, key);
         Ok(key)
     }
 
-    /// Inputs of a stage that chooses what is trained on from data sets: everything that is held out.
-    fn held_out(&mut self, hyper: &Hyper) -> Result<Vec<(String, StageKey)>> {
+    /// Everything that is held out of what is trained on from data sets.
+    fn held_out(&mut self, hyper: &Hyper) -> Result<Vec<StageKey>> {
         let Some(data) = &self.study.data else { return Ok(vec![]) };
-        let exam = demonstrations::HubStage::exam(&data.sources, hyper);
+        let exam = HubDemonstrations::exam(&data.sources, hyper);
         let mut held_out = vec![self.hub_demonstrations(data, hyper, exam, None, "exam".into())?];
         held_out.extend(self.test_preferences(hyper)?);
-        Ok(held_out.into_iter().enumerate().map(|(index, key)| (format!("held_out/{index}"), key)).collect())
+        Ok(held_out)
     }
 
     /// `source`, with the declared share of bad demonstrations.
@@ -91,16 +94,11 @@ impl Planner<'_> {
         if fraction == 0.0 {
             return Ok(*source);
         }
-        let stage = spoil::Stage { bad, fraction, generation: hyper.generation.clone(), dtype: hyper.training.dtype };
-        let mut inputs = vec![("demonstrations".to_string(), *source)];
-        let mut work = Work::default();
-        if bad == Bad::BaseSamples {
-            inputs.push(("base".into(), start.base));
-            let samples = (self.count(hyper) as f64 * fraction).round() as usize;
-            work = work::sampling(start.texts(hyper), samples, Regime::from(&hyper.training));
-        }
+        let stage = Spoil { bad, fraction, generation: hyper.generation.clone(), dtype: hyper.training.dtype };
+        let base = (bad == Bad::BaseSamples).then_some(start.base);
         let label = format!("spoilt demonstrations/{}/seed {}", start.size, start.data);
-        self.add(spoil::KIND, 2, &stage, inputs, Some(start.data), label, work)
+        let inputs = SpoilInputs { demonstrations: *source, base };
+        self.add(&stage, inputs, Some(start.data), label, start.sizes(self.count(hyper)))
     }
 
     /// Posts of an exam that asks for `wanted`.
@@ -124,11 +122,10 @@ impl Planner<'_> {
         round: usize,
     ) -> Result<StageKey> {
         let (generation, dtype) = (run.hyper.generation.clone(), run.hyper.training.dtype);
-        let stage = pairs::Stage { generation, dtype, temperature, negatives, round };
-        let inputs = vec![("policy".into(), *policy), ("demonstrations".into(), run.demonstrations)];
+        let stage = Pairs { generation, dtype, temperature, negatives, round };
+        let inputs = PairsInputs { policy: *policy, demonstrations: run.demonstrations };
         let label = run.label(&format!("iteration {}/pairs", round + 1));
-        let work = work::sampling(run.texts(), self.count(run.hyper) * negatives, run.regime());
-        self.add(pairs::KIND, 1, &stage, inputs, Some(run.start.seed), label, work)
+        self.add(&stage, inputs, Some(run.start.seed), label, run.sizes(self.count(run.hyper)))
     }
 
     /// `count`: pairs in all of `pairs` together; `warm`: the reward to go on from, instead of a fresh head on the SFT policy.
@@ -141,12 +138,11 @@ impl Planner<'_> {
         warm: Option<&StageKey>,
     ) -> Result<StageKey> {
         let (generation, training) = (run.hyper.generation.clone(), run.hyper.training.clone());
-        let stage = reward::Stage { generation, reward: run.hyper.reward.clone(), training, round };
-        let start = warm.map_or(("policy".to_string(), run.sft), |reward| ("reward".to_string(), *reward));
-        let inputs = std::iter::once(start).chain(numbered(pairs)).collect();
+        let stage = Reward { generation, reward: run.hyper.reward.clone(), training, round };
+        let start = warm.map_or(RewardFrom::Policy(run.sft), |reward| RewardFrom::Reward(*reward));
         let label = run.label(&format!("iteration {}/reward", round + 1));
-        let work = work::reward(run.texts(), &run.hyper.reward, count, run.regime());
-        self.add(reward::KIND, 3, &stage, inputs, Some(run.start.seed), label, work)
+        let inputs = RewardInputs { start, pairs: pairs.to_vec() };
+        self.add(&stage, inputs, Some(run.start.seed), label, run.sizes(count))
     }
 
     /// The seed's labelled pairs, and how many they are.
@@ -186,7 +182,7 @@ impl Planner<'_> {
         self.preferences(hyper, (hyper.evaluation.split.into(), TEST_SEED), settings, base, label).map(Some)
     }
 
-    /// So many human comparisons of a split.
+    /// `count` human comparisons of a split.
     fn comparisons(
         &mut self,
         data: &StudyData,
@@ -198,12 +194,10 @@ impl Planner<'_> {
         let source = data.sources.comparisons.as_deref().unwrap_or_default();
         let config = data.sources.comparisons_config.as_deref();
         let set = self.dataset::<Comparison>("comparisons", source, config, split)?;
-        let stage = preferences::ComparisonsStage { count, generation: hyper.generation.clone() };
-        let mut inputs = vec![("comparisons".into(), set), ("base".into(), self.first_size(FIRST_BASE)?)];
-        if seed.is_some() {
-            inputs.extend(self.held_out(hyper)?);
-        }
-        self.add(preferences::COMPARISONS, 2, &stage, inputs, seed, label, Work::default())
+        let stage = Comparisons { count, generation: hyper.generation.clone() };
+        let base = self.first_size(FIRST_BASE)?;
+        let held_out = if seed.is_some() { self.held_out(hyper)? } else { vec![] };
+        self.add(&stage, ComparisonsInputs { comparisons: set, base, held_out }, seed, label, ())
     }
 
     /// Preferences over samples of a base of the first size: people label texts, not the model that is being trained.
@@ -215,11 +209,10 @@ impl Planner<'_> {
         base: StageKey,
         label: String,
     ) -> Result<StageKey> {
-        let texts = Texts { config: &self.config(&self.study.sizes[0].1), generation: &hyper.generation };
-        let work = work::sampling(texts, settings.pairs, Regime::from(&Training::default()));
         let world = WorldAt::new(&self.study.world);
-        let stage = preferences::Stage { world, split, generation: hyper.generation.clone(), preferences: settings };
-        self.add(preferences::KIND, 2, &stage, vec![("base".into(), base)], Some(seed), label, work)
+        let stage = Preferences { world, split, generation: hyper.generation.clone(), preferences: settings };
+        let config = self.config(&self.study.sizes[0].1);
+        self.add(&stage, PreferencesInputs { base }, Some(seed), label, &config)
     }
 
     pub(super) fn exam_pairs(
@@ -233,16 +226,14 @@ impl Planner<'_> {
         if let Some(exam) = &mut exam {
             exam.posts = hyper.evaluation.on_policy_pairs;
         }
-        let mut inputs = vec![("policy".to_string(), *sft)];
-        inputs.extend(self.exam_inputs(hyper, demonstrations)?);
-        let temperature = hyper.evaluation.temperature;
-        let posts = self.exam_posts(hyper.evaluation.on_policy_pairs);
-        let work = work::sampling(start.texts(hyper), 2 * posts, Regime::from(&hyper.training))
-            + self.judging(hyper, 2 * posts);
+        let inputs = ExamPairsInputs { policy: *sft, exam: self.exam_inputs(hyper, demonstrations)? };
+        let (temperature, posts) = (hyper.evaluation.temperature, self.exam_posts(hyper.evaluation.on_policy_pairs));
         let (generation, dtype) = (hyper.generation.clone(), hyper.training.dtype);
-        let stage = pairs::ExamStage { exam, posts, generation, dtype, temperature };
+        let stage = ExamPairs { exam, posts, generation, dtype, temperature };
+        let judge = self.judge_config();
+        let sizes = ExamSizes { policy: &start.config, judge: judge.as_ref() };
         let label = format!("exam pairs/{}/seed {}", start.size, start.cell);
-        self.add(pairs::EXAM, 1, &stage, inputs, Some(start.evaluation), label, work)
+        self.add(&stage, inputs, Some(start.evaluation), label, sizes)
     }
 
     /// The exam of the embedded world; none for real posts, which come by [`exam_inputs`](Self::exam_inputs).
@@ -258,67 +249,45 @@ impl Planner<'_> {
         WorldExam::new(&demonstrations.written_in(&self.study.world), split, posts, demonstrations.quality)
     }
 
-    /// Inputs of every stage that holds the exam on real posts: the posts, and the judge where there is one.
-    pub(super) fn exam_inputs(&mut self, hyper: &Hyper, demonstrations: &StageKey) -> Result<Vec<(String, StageKey)>> {
+    /// Inputs of every stage that holds the exam: none in the embedded world; real posts, and the judge where there is one.
+    pub(super) fn exam_inputs(&mut self, hyper: &Hyper, demonstrations: &StageKey) -> Result<ExamInputs> {
         if self.local.is_some() {
-            return Ok(vec![("demonstrations".to_string(), *demonstrations)]);
+            return Ok(ExamInputs { demonstrations: Some(*demonstrations), judge: None });
         }
-        let Some(data) = &self.study.data else { return Ok(vec![]) };
-        let stage = demonstrations::HubStage::exam(&data.sources, hyper);
-        let mut inputs =
-            vec![("demonstrations".to_string(), self.hub_demonstrations(data, hyper, stage, None, "exam".into())?)];
-        if let Some(judge) = &data.judge {
-            inputs.push(("judge".to_string(), self.checkpoint(judge, "judge".into())?));
-        }
-        Ok(inputs)
+        let Some(data) = &self.study.data else { return Ok(ExamInputs::default()) };
+        let stage = HubDemonstrations::exam(&data.sources, hyper);
+        let posts = self.hub_demonstrations(data, hyper, stage, None, "exam".into())?;
+        let judge = self.judge().map(|judge| self.checkpoint(judge, "judge".into())).transpose()?;
+        Ok(ExamInputs { demonstrations: Some(posts), judge })
     }
 
-    /// What the judge of real posts does, if there is one.
-    pub(super) fn judging(&self, hyper: &Hyper, rows: usize) -> Work {
-        let judge = self.study.data.as_ref().and_then(|data| data.judge.as_ref());
-        judge.map_or_else(Work::default, |judge| {
-            let texts = Texts { config: &self.config(judge), generation: &hyper.generation };
-            work::reading(&[(texts, true)], 1, rows, Regime::from(&hyper.training))
-        })
+    /// The judge of real posts, if there is one.
+    pub(super) fn judge(&self) -> Option<&'a ModelSettings> {
+        self.study.data.as_ref().and_then(|data| data.judge.as_ref())
     }
 
-    #[allow(clippy::too_many_arguments)]
-    pub(super) fn add(
+    pub(super) fn judge_config(&self) -> Option<DecoderConfig> {
+        self.judge().map(|judge| self.config(judge))
+    }
+
+    /// Adds a stage with its estimate.
+    pub(super) fn add<S: Stage>(
         &mut self,
-        kind: &str,
-        version: u32,
-        settings: &impl Serialize,
-        inputs: Vec<(String, StageKey)>,
+        stage: &S,
+        inputs: S::Inputs,
         seed: Option<u64>,
-        label: String,
-        work: Work,
+        label: impl Into<String>,
+        sizes: S::Sizes<'_>,
     ) -> Result<StageKey> {
-        let inputs: BTreeMap<_, _> = inputs.into_iter().collect();
-        let spec = StageSpec { kind: kind.into(), version, settings: json!(settings), inputs, seed };
-        let key = self.graph.add(spec, label, work.relative_cost())?;
+        let work = stage.work(sizes);
+        let key = self.graph.add(stage.spec(&inputs, seed)?, label, work.relative_cost())?;
         self.works.entry(key).or_insert(work);
         Ok(key)
     }
 }
 
-impl Start<'_> {
-    pub(super) fn texts<'t>(&'t self, hyper: &'t Hyper) -> Texts<'t> {
-        Texts { config: &self.config, generation: &hyper.generation }
-    }
-}
-
-impl Run<'_> {
-    pub(super) fn texts(&self) -> Texts<'_> {
-        self.start.texts(self.hyper)
-    }
-
-    pub(super) fn regime(&self) -> Regime {
-        Regime::from(&self.hyper.training)
-    }
-}
-
-fn corpus_stage(local: &LocalData, hyper: &Hyper) -> demonstrations::CorpusStage {
-    demonstrations::CorpusStage {
+fn corpus_stage(local: &LocalData, hyper: &Hyper) -> LocalPosts {
+    LocalPosts {
         file: local.file.clone(),
         blake3: local.blake3.clone(),
         tokenizer: local.tokenizer.clone(),
@@ -331,10 +300,6 @@ fn corpus_stage(local: &LocalData, hyper: &Hyper) -> demonstrations::CorpusStage
 /// The pairs that iteration `t` trains on.
 pub(super) fn chosen(all: &[StageKey], accumulate: Accumulate, t: usize) -> Vec<StageKey> {
     all[accumulate.iterations(t)].to_vec()
-}
-
-pub(super) fn numbered(pairs: &[StageKey]) -> impl Iterator<Item = (String, StageKey)> + '_ {
-    pairs.iter().enumerate().map(|(index, key)| (format!("pairs/{index}"), *key))
 }
 
 pub(super) fn iteration_label(iteration: usize) -> String {

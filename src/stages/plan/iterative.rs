@@ -1,17 +1,18 @@
 //! The recipes that iterate: each round draws from the policy, learns from what it drew, and trains the next policy.
 
-use super::stages::{chosen, numbered};
+use super::specs::chosen;
 use super::tuning::Tuning;
 use super::{Planner, Run};
 use crate::Result;
 use crate::methods::best_of_n::BestOfNStart;
 use crate::methods::irl::{Anchor, PolicyStep, RewardInit, Select};
 use crate::pipeline::StageKey;
-use crate::stages::evaluate::{JudgeKind, Responder};
+use crate::stages::evaluate::Responder;
+use crate::stages::evaluate_reward::JudgeKind;
 use crate::stages::objective::RewardSource;
-use crate::stages::{spin, work};
+use crate::stages::spin::{Spin, SpinInputs};
 
-/// What one round made, by what, and how it is judged.
+/// A round's policy, the stages that made it, and its judge.
 #[derive(Clone)]
 pub(super) struct Round {
     pub policy: StageKey,
@@ -55,8 +56,7 @@ impl Planner<'_> {
             rounds.push(Round { policy, pairs: Some(all_pairs[t]), judge, made_by });
         }
         if settings.select == Select::ValidationGold {
-            let policies: Vec<StageKey> = rounds.iter().map(|round| round.policy).collect();
-            let selected = self.select(run, &policies)?;
+            let selected = self.select(run, rounds.iter().map(|round| round.policy).collect())?;
             if let Some(last) = rounds.last_mut() {
                 last.policy = selected;
                 last.made_by.push(selected);
@@ -112,13 +112,11 @@ impl Planner<'_> {
         for t in 0..settings.iterations {
             all_pairs.push(self.pairs(run, &policy, (settings.negatives_temperature, 1), t)?);
             let (generation, training) = (run.hyper.generation.clone(), run.hyper.training.clone());
-            let stage = spin::Stage { generation, spin: settings.clone(), training, round: t };
-            let mut inputs = vec![("policy".to_string(), policy)];
-            inputs.extend(numbered(&chosen(&all_pairs, settings.accumulate, t)));
+            let stage = Spin { generation, spin: settings.clone(), training, round: t };
+            let inputs = SpinInputs { policy, pairs: chosen(&all_pairs, settings.accumulate, t) };
             let label = run.label(&format!("iteration {}/spin", t + 1));
             let pairs = self.count(run.hyper) * settings.accumulate.iterations(t).count();
-            let work = work::spin(run.texts(), settings, pairs, run.regime());
-            policy = self.add(spin::KIND, 1, &stage, inputs, Some(run.start.seed), label, work)?;
+            policy = self.add(&stage, inputs, Some(run.start.seed), label, run.sizes(pairs))?;
             let judge = Some((JudgeKind::Implicit, policy));
             rounds.push(Round { policy, pairs: Some(all_pairs[t]), judge, made_by: vec![all_pairs[t], policy] });
         }

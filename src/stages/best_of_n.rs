@@ -1,0 +1,67 @@
+//! Stage `best_of_n`: for every prompt the best of n samples of a policy by a reward.
+
+use super::Stage;
+use super::common::{codec, demonstrations, prompts};
+use super::objective::{RewardSource, Samples, scores};
+use super::work::{self, Precision, Sizes, Work};
+use crate::data::rows::{self, Demonstration};
+use crate::experiment::GenerationSettings;
+use crate::methods::best_of_n::{BestOfNSettings, best};
+use crate::methods::training::Dtype;
+use crate::pipeline::{StageContext, StageKey};
+use crate::{Error, Result};
+use serde::{Deserialize, Serialize};
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BestOfN {
+    pub generation: GenerationSettings,
+    pub best_of_n: BestOfNSettings,
+    pub dtype: Dtype,
+    /// Iteration, from 0; names the random streams.
+    pub round: usize,
+}
+
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct BestOfNInputs {
+    pub policy: StageKey,
+    pub reward: StageKey,
+    /// Demonstrations, for their prompts.
+    pub demonstrations: StageKey,
+}
+
+impl Stage for BestOfN {
+    const KIND: &'static str = "best_of_n";
+    const VERSION: u32 = 1;
+    type Inputs = BestOfNInputs;
+    type Sizes<'a> = Sizes<'a>;
+
+    fn work(&self, sizes: Sizes) -> Work {
+        let (shapes, precision) = (sizes.shapes(&self.generation), Precision::from(self.dtype));
+        let samples = sizes.rows * self.best_of_n.n;
+        work::sampling(shapes, samples, precision).then(work::reading(&[(shapes, true)], 1, samples, precision))
+    }
+
+    /// A prompt whose samples all fail to end has no winner.
+    fn run(self, inputs: BestOfNInputs, context: &StageContext) -> Result<()> {
+        let codec = codec(context, &inputs.policy, &self.generation)?;
+        let (prompts, n) = (prompts(context, &inputs.demonstrations, &codec)?, self.best_of_n.n);
+        let settings = Samples { n, temperature: self.best_of_n.temperature, purpose: "best_of_n", round: self.round };
+        let samples = settings.draw(context, &inputs.policy, &self.generation, self.dtype, &prompts)?;
+        let source = RewardSource::Learned;
+        let objective = source.objective(context, &Some(inputs.reward), &codec, prompts.len(), self.dtype)?;
+        let scores = scores(&objective, &source, &prompts, &samples)?;
+        let mut winners = Vec::with_capacity(prompts.len());
+        for (row, place) in demonstrations(context, &inputs.demonstrations)?.into_iter().zip(best(&scores, n)) {
+            if samples[place].ended {
+                let response = codec.decoded(samples[place].ids.clone(), true)?.text;
+                winners.push(Demonstration { response, ..row });
+            }
+        }
+        if winners.is_empty() {
+            return Err(Error::data("no sample of the policy ends, so Best-of-N has no winners")
+                .hint("lower best_of_n.temperature, or raise generation.max_response_tokens"));
+        }
+        rows::write(&context.out().join("demonstrations.jsonl"), winners)
+    }
+}

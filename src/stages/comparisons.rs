@@ -1,0 +1,105 @@
+//! Stage `comparisons`: human comparisons of two summaries, from a data set. They are a choice of the seed's own without prompts that
+//! are held out, or the first where there is no seed, which are held out themselves. Summaries that are longer than a response
+//! may be are cut, as everywhere.
+
+use super::Stage;
+use super::common::{codec, write_json};
+use super::dataset::pinned;
+use super::held_out::{DUPLICATES, PROMPTS, choose, held_out};
+use crate::data::dataset::{Comparison, Text};
+use crate::data::rows::{self, ResponsePair};
+use crate::data::split::{Duplicates, Prompts, groups};
+use crate::data::tldr;
+use crate::experiment::GenerationSettings;
+use crate::pipeline::{StageContext, StageKey};
+use crate::rng::permutation;
+use crate::{Error, Result};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Comparisons {
+    pub count: usize,
+    pub generation: GenerationSettings,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ComparisonsInputs {
+    pub comparisons: StageKey,
+    /// The model whose tokenizer says how long a prompt is.
+    pub base: StageKey,
+    /// Rows whose prompts are left out.
+    #[serde(default)]
+    pub held_out: Vec<StageKey>,
+}
+
+impl Stage for Comparisons {
+    const KIND: &'static str = "comparisons";
+    const VERSION: u32 = 2;
+    type Inputs = ComparisonsInputs;
+    type Sizes<'a> = ();
+
+    fn run(self, inputs: ComparisonsInputs, context: &StageContext) -> Result<()> {
+        let codec = codec(context, &inputs.base, &self.generation)?;
+        let (set, source) = pinned(context, &inputs.comparisons)?;
+        let available: Vec<usize> = set
+            .rows::<Comparison>()?
+            .enumerate()
+            .filter_map(|(index, row)| match row {
+                // Comparisons of news articles stand among those of posts in some splits.
+                Ok(row) => matches!(row.text, Text::Post(_)).then_some(Ok(index)),
+                Err(error) => Some(Err(error)),
+            })
+            .collect::<Result<_>>()?;
+        if available.len() < self.count {
+            return Err(Error::data(format!(
+                "{source} has {} comparisons of posts, not {}",
+                available.len(),
+                self.count
+            ))
+            .hint("lower preferences.pairs or evaluation.preference_pairs"));
+        }
+        let order: Vec<usize> = match context.spec.seed {
+            Some(seed) => {
+                let order = permutation(available.len(), seed, "comparisons/choice", 0);
+                order.into_iter().map(|position| available[position]).collect()
+            }
+            None => available.into_iter().take(self.count).collect(),
+        };
+        let (held_out, mut prompts) = (held_out(context, &inputs.held_out)?, Prompts::default());
+        let take = |wanted: &BTreeSet<usize>| {
+            let mut taken = BTreeMap::new();
+            for (index, row) in set.placed_rows::<Comparison>()?.enumerate() {
+                let (place, row) = row?;
+                if let (true, Text::Post(post)) = (wanted.contains(&index), &row.text) {
+                    let (whole, prompt) = (tldr::prompt(post), tldr::fitted_at(&place, post, &codec)?);
+                    let forms = [&whole[..], &prompt];
+                    if held_out.contain(&forms) {
+                        continue;
+                    }
+                    prompts.insert(&forms);
+                    let (chosen, rejected) = (tldr::response(&row.chosen.text), tldr::response(&row.rejected.text));
+                    let (chosen, rejected) = (codec.response(&chosen)?, codec.response(&rejected)?);
+                    taken.insert(index, ResponsePair { id: row.id, prompt, chosen, rejected });
+                }
+            }
+            Ok(taken)
+        };
+        let lacking = |left: usize| {
+            Error::data(format!(
+                "{source} has {left} comparisons of posts whose prompts are not held out, not {}",
+                self.count
+            ))
+            .hint("lower preferences.pairs")
+        };
+        let (pairs, passed_over) = choose(order, self.count, take, lacking)?;
+        let forms: Vec<[&str; 2]> = pairs.iter().map(|pair| [&pair.prompt[..]; 2]).collect();
+        let counts = Duplicates::count(&groups(&forms), pairs.iter().map(|pair| pair.chosen.text.as_str()));
+        write_json(&context.out().join(DUPLICATES), &Duplicates { held_out: passed_over, ..counts })?;
+        if context.spec.seed.is_none() {
+            write_json(&context.out().join(PROMPTS), &prompts)?;
+        }
+        rows::write(&context.out().join("pairs.jsonl"), pairs.into_iter().filter(|pair| !pair.is_identical()))
+    }
+}

@@ -1,0 +1,43 @@
+//! The exam as stages open it: posts of the embedded world, or real posts with a reward model in the place of gold.
+
+use super::common::{codec, frozen_reward, needed};
+use crate::Result;
+use crate::data::rows;
+use crate::eval::exam::{Exam, Judge, WorldExam};
+use crate::experiment::GenerationSettings;
+use crate::methods::training::Dtype;
+use crate::pipeline::{StageContext, StageKey};
+use serde::{Deserialize, Serialize};
+
+/// Real posts of an exam; neither is an input in the embedded world.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub struct ExamInputs {
+    /// Demonstrations with held-out ones beside.
+    pub demonstrations: Option<StageKey>,
+    /// The reward model that stands for gold, if there is one.
+    pub judge: Option<StageKey>,
+}
+
+impl ExamInputs {
+    /// The exam of the embedded world, or that of real posts.
+    pub fn open(
+        &self,
+        context: &StageContext,
+        exam: Option<&WorldExam>,
+        generation: &GenerationSettings,
+        dtype: Dtype,
+    ) -> Result<Exam> {
+        if let Some(exam) = exam {
+            return Exam::of_world(exam);
+        }
+        let judge = self.judge.as_ref().map(|input| judge(context, input, generation, dtype)).transpose()?;
+        let posts = context.artifact(needed(&self.demonstrations, "demonstrations", context)?)?;
+        Ok(Exam::of_corpus(rows::read(&posts.join("held_out.jsonl"))?, judge))
+    }
+}
+
+/// The reward model of an input, in the place of gold.
+pub fn judge(context: &StageContext, input: &StageKey, generation: &GenerationSettings, dtype: Dtype) -> Result<Judge> {
+    let (model, normalisation) = frozen_reward(context, input, dtype)?;
+    Ok(Judge { model, normalisation, codec: codec(context, input, generation)? })
+}

@@ -1,0 +1,84 @@
+//! Stage `exam_pairs`: held-out pairs of the SFT policy, on which rewards are measured.
+
+use super::Stage;
+use super::common::{codec, frozen, sampling};
+use super::exam::ExamInputs;
+use super::work::{self, Shapes, Work};
+use crate::Result;
+use crate::data::rows::{self, ResponsePair};
+use crate::eval::exam::WorldExam;
+use crate::eval::policy::respond;
+use crate::experiment::GenerationSettings;
+use crate::methods::training::Dtype;
+use crate::model::DecoderConfig;
+use crate::pipeline::{StageContext, StageKey};
+use serde::{Deserialize, Serialize};
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExamPairs {
+    /// None for real posts, which come as inputs.
+    pub exam: Option<WorldExam>,
+    /// The first so many of the exam's posts.
+    pub posts: usize,
+    pub generation: GenerationSettings,
+    pub dtype: Dtype,
+    pub temperature: f32,
+}
+
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct ExamPairsInputs {
+    /// The SFT policy.
+    pub policy: StageKey,
+    #[serde(flatten)]
+    pub exam: ExamInputs,
+}
+
+/// The shapes of the policy and of the judge of real posts.
+pub struct ExamSizes<'a> {
+    pub policy: &'a DecoderConfig,
+    pub judge: Option<&'a DecoderConfig>,
+}
+
+impl Stage for ExamPairs {
+    const KIND: &'static str = "exam_pairs";
+    const VERSION: u32 = 1;
+    type Inputs = ExamPairsInputs;
+    type Sizes<'a> = ExamSizes<'a>;
+
+    fn work(&self, ExamSizes { policy, judge }: ExamSizes) -> Work {
+        let (shapes, precision) = (Shapes { config: policy, generation: &self.generation }, self.dtype.into());
+        let drawn = work::sampling(shapes, 2 * self.posts, precision);
+        drawn + work::judging(judge, &self.generation, 2 * self.posts, precision)
+    }
+
+    /// `on_policy.jsonl`: two samples for one post, the one with more gold preferred (ties left out; empty without gold);
+    /// `demonstrated.jsonl`: the demonstrator's response over a sample.
+    fn run(self, inputs: ExamPairsInputs, context: &StageContext) -> Result<()> {
+        let exam = inputs.exam.open(context, self.exam.as_ref(), &self.generation, self.dtype)?.first(self.posts);
+        let policy = frozen(context, &inputs.policy, self.dtype)?;
+        let codec = codec(context, &inputs.policy, &self.generation)?;
+        let sampling = sampling(&codec, &self.generation, self.temperature);
+        let draw = |purpose: &str| {
+            let progress = |done| context.progress(done as u64, exam.posts.len() as u64, "sampling");
+            respond(&policy, &exam, &codec, &sampling, context.seed()?, purpose, progress)
+        };
+        let (first, second) = (draw("exam/first")?, draw("exam/second")?);
+        let (mut on_policy, mut demonstrated) = (Vec::new(), Vec::new());
+        let golds: Vec<_> = exam.golds(&first)?.into_iter().zip(exam.golds(&second)?).collect();
+        for (index, post) in exam.posts.iter().enumerate() {
+            let pair =
+                |chosen, rejected| ResponsePair { id: post.id.clone(), prompt: post.prompt.clone(), chosen, rejected };
+            let (a, b) = (&first[index], &second[index]);
+            match golds[index] {
+                (Some(gold_a), Some(gold_b)) if gold_a > gold_b => on_policy.push(pair(a.clone(), b.clone())),
+                (Some(gold_a), Some(gold_b)) if gold_a < gold_b => on_policy.push(pair(b.clone(), a.clone())),
+                _ => {}
+            }
+            demonstrated.push(pair(codec.response(&post.reference)?, a.clone()));
+        }
+        demonstrated.retain(|pair| !pair.is_identical());
+        rows::write(&context.out().join("on_policy.jsonl"), on_policy)?;
+        rows::write(&context.out().join("demonstrated.jsonl"), demonstrated)
+    }
+}

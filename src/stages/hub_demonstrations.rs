@@ -1,0 +1,172 @@
+//! Stage `hub_demonstrations`: posts of a data set in the paper's prompt format, without prompts that are held out, with the response
+//! of a demonstrator, or with their human summaries where there is none.
+
+use super::Stage;
+use super::common::{codec, frozen, sample, sampling, write_json};
+use super::dataset::pinned;
+use super::held_out::{PROMPTS, choose, held_out, write_duplicates};
+use super::work::{self, Precision, Shapes, Work};
+use crate::data::dataset::SummarisedPost;
+use crate::data::rows::{self, Demonstration};
+use crate::data::split::{self, Prompts};
+use crate::data::{Codec, tldr};
+use crate::eval::exam::EXAM_SEED;
+use crate::experiment::{DataSources, GenerationSettings, Hyper};
+use crate::methods::training::Dtype;
+use crate::model::DecoderConfig;
+use crate::pipeline::{StageContext, StageKey};
+use crate::rng::{permutation, stream};
+use crate::{Error, Result};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HubDemonstrations {
+    pub part: Part,
+    pub count: usize,
+    pub generation: GenerationSettings,
+    pub dtype: Dtype,
+    /// The demonstrator's, if there is one.
+    pub temperature: f32,
+}
+
+/// A part of a hub's posts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Part {
+    /// The seed's own choice from the split `train`.
+    Training,
+    /// The first posts of the split `test`, the same for every seed.
+    Exam,
+}
+
+impl Part {
+    pub fn split(self) -> &'static str {
+        match self {
+            Self::Training => "train",
+            Self::Exam => "test",
+        }
+    }
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct HubDemonstrationsInputs {
+    pub posts: StageKey,
+    /// The model whose tokenizer says how long a prompt is.
+    pub tokenizer: StageKey,
+    /// The model whose responses are the demonstrations.
+    pub demonstrator: Option<StageKey>,
+    /// Rows whose prompts are left out.
+    #[serde(default)]
+    pub held_out: Vec<StageKey>,
+}
+
+impl Stage for HubDemonstrations {
+    const KIND: &'static str = "hub_demonstrations";
+    const VERSION: u32 = 3;
+    type Inputs = HubDemonstrationsInputs;
+    /// The demonstrator's shape, if there is one.
+    type Sizes<'a> = Option<&'a DecoderConfig>;
+
+    fn work(&self, demonstrator: Option<&DecoderConfig>) -> Work {
+        demonstrator.map_or_else(Work::default, |config| {
+            let shapes = Shapes { config, generation: &self.generation };
+            work::sampling(shapes, self.count, Precision::from(self.dtype))
+        })
+    }
+
+    fn run(self, inputs: HubDemonstrationsInputs, context: &StageContext) -> Result<()> {
+        let name = match self.part {
+            Part::Training => "demonstrations.jsonl",
+            Part::Exam => "held_out.jsonl",
+        };
+        let codec = codec(context, &inputs.tokenizer, &self.generation)?;
+        let (posts, source) = pinned(context, &inputs.posts)?;
+        let available = posts.len()?;
+        if available < self.count {
+            return Err(Error::data(format!(
+                "{source} has {available} posts in `{}`, not {}",
+                self.part.split(),
+                self.count
+            ))
+            .hint("lower demonstrations.count or evaluation.posts"));
+        }
+        let order: Vec<usize> = match self.part {
+            Part::Training => permutation(available, context.seed()?, "hub/posts", 0),
+            Part::Exam => (0..self.count).collect(),
+        };
+        let (held_out, mut prompts) = (held_out(context, &inputs.held_out)?, Prompts::default());
+        let take = |wanted: &BTreeSet<usize>| {
+            let mut taken = BTreeMap::new();
+            for (index, row) in posts.placed_rows::<SummarisedPost>()?.enumerate() {
+                let (place, row) = row?;
+                if wanted.contains(&index) {
+                    let (whole, prompt) = (tldr::prompt(&row.post), tldr::fitted_at(&place, &row.post, &codec)?);
+                    let forms = [&whole[..], &prompt];
+                    if !held_out.contain(&forms) {
+                        prompts.insert(&forms);
+                        taken.insert(
+                            index,
+                            Demonstration { id: row.id, prompt, response: tldr::response(&row.summary) },
+                        );
+                    }
+                }
+            }
+            Ok(taken)
+        };
+        let lacking = |left: usize| {
+            Error::data(format!(
+                "{source} has {left} posts in `train` whose prompts are not held out, not {}",
+                self.count
+            ))
+            .hint("lower demonstrations.count")
+        };
+        let (mut rows, passed_over) = choose(order, self.count, take, lacking)?;
+        let forms: Vec<[&str; 2]> = rows.iter().map(|row| [&row.prompt[..]; 2]).collect();
+        write_duplicates(context, &split::groups(&forms), &rows, passed_over)?;
+        if self.part == Part::Exam {
+            write_json(&context.out().join(PROMPTS), &prompts)?;
+        }
+        if let Some(demonstrator) = &inputs.demonstrator {
+            self.demonstrate(context, demonstrator, &codec, &mut rows)?;
+        }
+        rows::write(&context.out().join(name), rows)
+    }
+}
+
+impl HubDemonstrations {
+    pub fn training(sources: &DataSources, hyper: &Hyper) -> Self {
+        Self::new(sources, hyper, Part::Training, hyper.demonstrations.count)
+    }
+
+    pub fn exam(sources: &DataSources, hyper: &Hyper) -> Self {
+        Self::new(sources, hyper, Part::Exam, hyper.evaluation.posts)
+    }
+
+    fn new(sources: &DataSources, hyper: &Hyper, part: Part, count: usize) -> Self {
+        let (dtype, temperature) = (hyper.training.dtype, sources.demonstrator_temperature);
+        Self { part, count, generation: hyper.generation.clone(), dtype, temperature }
+    }
+
+    /// Replaces every response by the demonstrator's.
+    fn demonstrate(
+        &self,
+        context: &StageContext,
+        demonstrator: &StageKey,
+        codec: &Codec,
+        rows: &mut [Demonstration],
+    ) -> Result<()> {
+        let model = frozen(context, demonstrator, self.dtype)?;
+        let prompts = rows.iter().map(|row| codec.prompt(&row.prompt)).collect::<Result<Vec<_>>>()?;
+        let sampling = sampling(codec, &self.generation, self.temperature);
+        // The exam's posts are the same for every seed, so are its references.
+        let seed = context.spec.seed.unwrap_or(EXAM_SEED);
+        let stream = |item: usize| stream(seed, "hub/demonstrator", &[item as u64]);
+        let responses = sample(context, &model, &prompts, &sampling, stream)?;
+        for (row, response) in rows.iter_mut().zip(responses) {
+            row.response = codec.decoded(response.ids, response.ended)?.text;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,65 @@
+//! Stage `select`: of several policies the one with the most gold on validation posts, which no method that does without
+//! preferences could know. The authors chose what they reported so.
+
+use super::Stage;
+use super::common::{codec, frozen, language_model, sampling, save_policy, write_json};
+use super::work::{self, Precision, Sizes, Work};
+use crate::eval::exam::{Exam, WorldExam};
+use crate::eval::policy::respond;
+use crate::experiment::GenerationSettings;
+use crate::methods::training::Dtype;
+use crate::pipeline::{StageContext, StageKey};
+use crate::{Error, Result};
+use serde::{Deserialize, Serialize};
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SelectPolicy {
+    pub exam: WorldExam,
+    pub generation: GenerationSettings,
+    pub dtype: Dtype,
+    pub temperature: f32,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SelectInputs {
+    #[serde(default)]
+    pub policy: Vec<StageKey>,
+}
+
+impl Stage for SelectPolicy {
+    const KIND: &'static str = "select";
+    const VERSION: u32 = 1;
+    type Inputs = SelectInputs;
+    /// Rows are policies.
+    type Sizes<'a> = Sizes<'a>;
+
+    fn work(&self, sizes: Sizes) -> Work {
+        let samples = sizes.rows * self.exam.posts;
+        work::sampling(sizes.shapes(&self.generation), samples, Precision::from(self.dtype))
+    }
+
+    fn run(self, inputs: SelectInputs, context: &StageContext) -> Result<()> {
+        let exam = Exam::of_world(&self.exam)?;
+        // By name, in which 10 comes before 2.
+        let mut policies: Vec<(String, &StageKey)> =
+            inputs.policy.iter().enumerate().map(|(index, key)| (format!("policy/{index}"), key)).collect();
+        policies.sort();
+        let mut means = Vec::new();
+        for (role, input) in &policies {
+            let policy = frozen(context, input, self.dtype)?;
+            let codec = codec(context, input, &self.generation)?;
+            let sampling = sampling(&codec, &self.generation, self.temperature);
+            let progress = |done| context.progress(done as u64, exam.posts.len() as u64, role);
+            let responses = respond(&policy, &exam, &codec, &sampling, context.seed()?, "select", progress)?;
+            let golds: Vec<f64> = exam.golds(&responses)?.into_iter().flatten().collect();
+            means.push(golds.iter().sum::<f64>() / golds.len().max(1) as f64);
+        }
+        let chosen = (0..means.len()).max_by(|a, b| means[*a].total_cmp(&means[*b]).then(b.cmp(a)));
+        let Some((role, input)) = chosen.map(|place| &policies[place]) else {
+            return Err(Error::data("there is no policy to select from"));
+        };
+        write_json(&context.out().join("selection.json"), &serde_json::json!({ "chosen": role, "gold": means }))?;
+        save_policy(context, &language_model(context, input)?, input)
+    }
+}
