@@ -3,7 +3,9 @@
 
 mod common;
 
-use common::methods::{bytes, pairs, ppo_settings, rloo_settings, run_ppo, run_rloo, small_start};
+use common::methods::{
+    bytes, grpo_settings, pairs, ppo_settings, rloo_settings, run_grpo, run_ppo, run_rloo, small_start,
+};
 use common::{optimiser, rows, small_model};
 use miette::Diagnostic;
 use serde::de::DeserializeOwned;
@@ -111,6 +113,7 @@ fn kin(study: &Value) -> Value {
     };
     let methods = [
         method("irl-rloo", "irl", json!({"irl": {"policy_step": "rloo"}})),
+        method("irl-grpo", "irl", json!({"irl": {"policy_step": "grpo"}})),
         method("irl-bon", "irl", json!({"irl": {"policy_step": "best_of_n"}})),
         method("irl-dpo", "irl", json!({"irl": {"policy_step": "dpo"}})),
         method("irl-gold", "irl", json!({"irl": {"select": "validation_gold"}})),
@@ -314,7 +317,7 @@ fn id(method: &Value) -> String {
 /// Words with a meaning, of which one may take the place of another.
 const WORDS: &str = "exploratory neither eq10 eq11 noisy clean f32 bf16 constant linear cosine all last last_two sft previous zero_head reward_copy \
     below_scores minus_one higher lower policy reward greater less spin irl base rlhf irl-eq10 gold kl length preference_accuracy \
-    on_policy_accuracy shorter steps flops hinge eq11_margin ppo.lambda last_token last_slot after_training during_training ppo rloo best_of_n dpo \
+    on_policy_accuracy shorter steps flops hinge eq11_margin ppo.lambda last_token last_slot after_training during_training ppo rloo grpo best_of_n dpo \
     validation_gold synthetic preferences controls base_samples shuffled truncated log words h100-80gb a100-40gb tldr-reward-6.9b tldr-ppo-6.9b";
 
 /// Other values in the place of `value`; some of them may be refused.
@@ -637,6 +640,12 @@ fn every_setting_of_a_method_moves_what_it_learns() {
     (base["updates"], base["clip"]) = (json!(2), json!(1e-3));
     assert_all_read("rloo", &base, &[], &|base| {
         let (model, records) = run_rloo(&settings(base)?, &plain, &Unwatched).ok()?;
+        learned(&model.weights(), records)
+    });
+    let mut base = json!(grpo_settings());
+    (base["updates"], base["clip"]) = (json!(2), json!(1e-3));
+    assert_all_read("grpo", &base, &[], &|base| {
+        let (model, records) = run_grpo(&settings(base)?, &plain, &Unwatched).ok()?;
         learned(&model.weights(), records)
     });
     for critic in ["zero_head", "reward_copy"] {

@@ -131,7 +131,7 @@ fn every_network_in_ppo_has_gradients_of_its_own() {
 
 /// Whether a method trains on its own samples.
 fn samples(name: &str) -> bool {
-    name.starts_with("ppo") || name == "rloo"
+    name.starts_with("ppo") || name == "rloo" || name == "grpo"
 }
 
 // --- Gradient checkpointing ---

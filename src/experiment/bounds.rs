@@ -164,11 +164,14 @@ fn supervised(bounds: &mut Bounds, hyper: &Hyper) {
 
 /// Policy steps other than PPO.
 fn policy_steps(bounds: &mut Bounds, hyper: &Hyper) {
-    let (rloo, best_of_n, dpo) = (&hyper.rloo, &hyper.best_of_n, &hyper.dpo);
+    let (rloo, grpo, best_of_n, dpo) = (&hyper.rloo, &hyper.grpo, &hyper.best_of_n, &hyper.dpo);
     bounds.counts(&[
         ("rloo.updates", rloo.updates),
         ("rloo.rollouts", rloo.rollouts),
         ("rloo.epochs", rloo.epochs),
+        ("grpo.updates", grpo.updates),
+        ("grpo.rollouts", grpo.rollouts),
+        ("grpo.epochs", grpo.epochs),
         ("best_of_n.n", best_of_n.n),
         ("dpo.iterations", dpo.iterations),
         ("dpo.epochs", dpo.epochs),
@@ -180,10 +183,17 @@ fn policy_steps(bounds: &mut Bounds, hyper: &Hyper) {
     bounds.positive("rloo.temperature", rloo.temperature);
     bounds.at_least_zero("rloo.kl_coefficient", rloo.kl_coefficient);
     bounds.positive("rloo.clip", rloo.clip);
+    let divides = grpo.samples >= 2 && grpo.rollouts.is_multiple_of(grpo.samples);
+    let divisor = format!("at least 2 and a divisor of grpo.rollouts = {}", grpo.rollouts);
+    bounds.that("grpo.samples", divides, &divisor, grpo.samples);
+    bounds.positive("grpo.temperature", grpo.temperature);
+    bounds.at_least_zero("grpo.kl_coefficient", grpo.kl_coefficient);
+    bounds.positive("grpo.clip", grpo.clip);
     bounds.at_least_zero("best_of_n.temperature", best_of_n.temperature);
     bounds.at_least_zero("dpo.temperature", dpo.temperature);
     bounds.positive("dpo.beta", dpo.beta);
     optimiser(bounds, "rloo", &rloo.optimiser);
+    optimiser(bounds, "grpo", &grpo.optimiser);
     optimiser(bounds, "dpo", &dpo.optimiser);
 }
 

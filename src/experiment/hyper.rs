@@ -5,6 +5,7 @@ use crate::data::world::{AuthorSettings, Split, WorldSettings};
 use crate::methods::best_of_n::BestOfNSettings;
 use crate::methods::dpo::DpoSettings;
 use crate::methods::filtered_bc::FilteredBcSettings;
+use crate::methods::grpo::GrpoSettings;
 use crate::methods::iq_learn::IqLearnSettings;
 use crate::methods::irl::IrlSettings;
 use crate::methods::ppo::PpoSettings;
@@ -31,6 +32,7 @@ pub struct Hyper {
     pub reward: RewardSettings,
     pub ppo: PpoSettings,
     pub rloo: RlooSettings,
+    pub grpo: GrpoSettings,
     pub best_of_n: BestOfNSettings,
     pub dpo: DpoSettings,
     pub spin: SpinSettings,
@@ -46,7 +48,7 @@ pub struct Hyper {
 
 impl Hyper {
     /// The sections' names: which tables of an experiment, a scale, a profile or a method are hyper-parameters.
-    pub const SECTIONS: [&str; 17] = [
+    pub const SECTIONS: [&str; 18] = [
         "demonstrations",
         "preferences",
         "generation",
@@ -56,6 +58,7 @@ impl Hyper {
         "reward",
         "ppo",
         "rloo",
+        "grpo",
         "best_of_n",
         "dpo",
         "spin",

@@ -7,8 +7,8 @@
 //!     π_{t+1}  = argmax_π E r(·; θ_t) − β·KL(π ‖ π_SFT), from π_t     the policy step, eq. 9        (methods/ppo.rs)
 //! ```
 //!
-//! The paper leaves open which routine solves eq. 9: its TL;DR half runs PPO, its 7B half Best-of-N followed by SFT. RLOO and
-//! DPO on samples that θ_t orders are further routines. The steps are stages of their own, because RLHF and the controls share
+//! The paper leaves open which routine solves eq. 9: its TL;DR half runs PPO, its 7B half Best-of-N followed by SFT. RLOO,
+//! GRPO and DPO on samples that θ_t orders are further routines. The steps are stages of their own, because RLHF and the controls share
 //! them; the loop is laid out by the planner (`stages/plan/iterative.rs`). Here is what may vary in it. The defaults of
 //! `experiments/tldr.toml` follow the paper's equations; the authors' released script differs in `accumulate`, `anchor` and the
 //! temperature of the negatives, and their runs by hand in `select`.
@@ -59,6 +59,8 @@ pub enum PolicyStep {
     Ppo,
     /// [`rloo`](super::rloo).
     Rloo,
+    /// [`grpo`](super::grpo).
+    Grpo,
     /// SFT on the best of n samples ([`best_of_n`](super::best_of_n)), as the paper's 7B half does.
     BestOfN,
     /// [`dpo`](super::dpo) on two samples per prompt, which the reward orders.
@@ -97,7 +99,7 @@ pub struct IrlSettings {
     /// Negatives per demonstration and iteration.
     pub negatives: usize,
     pub policy_step: PolicyStep,
-    /// Updates of a policy step in units of `ppo.updates` or `rloo.updates`.
+    /// Updates of a policy step in units of `ppo.updates`, `rloo.updates` or `grpo.updates`.
     pub policy_rounds: usize,
     pub reward_start: RewardInit,
     pub select: Select,

@@ -3,6 +3,7 @@
 pub mod best_of_n;
 pub mod dpo;
 pub mod filtered_bc;
+pub mod grpo;
 pub mod iq_learn;
 pub mod irl;
 pub mod optimise;

@@ -1,4 +1,4 @@
-//! What the policy-gradient methods for eq. 9 share ([PPO](super::ppo), [RLOO](super::rloo)): what a policy is trained for,
+//! What the policy-gradient methods for eq. 9 share ([PPO](super::ppo), [RLOO](super::rloo), [GRPO](super::grpo)): what a policy is trained for,
 //! responses sampled from it, and what is written down about them.
 
 use crate::methods::optimise::matrix;

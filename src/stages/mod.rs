@@ -13,7 +13,7 @@
 //! | `spoil`, `best_of_n`, `filter` | `demonstrations.jsonl` |
 //! | `preferences`, `comparisons`, `pairs`, `judged_pairs` | `pairs.jsonl` |
 //! | `exam_pairs` | `on_policy.jsonl`, `demonstrated.jsonl` |
-//! | `sft`, `spin`, `ppo`, `rloo`, `dpo`, `iq_learn` | model folder, `curve.json` |
+//! | `sft`, `spin`, `ppo`, `rloo`, `grpo`, `dpo`, `iq_learn` | model folder, `curve.json` |
 //! | `tune` | `trace.json`, `chosen.json`; of SFT a model folder beside |
 //! | `reward` | model folder with `reward.json`, `curve.json` |
 //! | `select` | model folder, `selection.json` |
@@ -42,6 +42,7 @@ pub mod evaluate_reward;
 pub mod exam;
 pub mod exam_pairs;
 pub mod filter;
+pub mod grpo;
 mod held_out;
 pub mod hub_demonstrations;
 pub mod iq_learn;

@@ -78,6 +78,7 @@ pub static STAGES: &[Entry] = &[
     Entry::of::<super::reward::Reward>(),
     Entry::of::<super::ppo::Ppo>(),
     Entry::of::<super::rloo::Rloo>(),
+    Entry::of::<super::grpo::Grpo>(),
     Entry::of::<super::best_of_n::BestOfN>(),
     Entry::of::<super::judged_pairs::JudgedPairs>(),
     Entry::of::<super::dpo::Dpo>(),

@@ -4,6 +4,7 @@ use super::{EOS, optimiser, rows, small_model};
 use std::fs;
 use touchstone::Result;
 use touchstone::methods::dpo::{DpoPairs, DpoSettings, PairLoss, dpo};
+use touchstone::methods::grpo::{GrpoSettings, grpo};
 use touchstone::methods::iq_learn::{IqLearnSettings, iq_learn};
 use touchstone::methods::irl::{Accumulate, Anchor};
 use touchstone::methods::optimise::Monitor;
@@ -78,6 +79,20 @@ pub fn rloo_settings() -> RlooSettings {
     }
 }
 
+pub fn grpo_settings() -> GrpoSettings {
+    GrpoSettings {
+        updates: 5,
+        rollouts: 12,
+        samples: 3,
+        epochs: 2,
+        temperature: 0.7,
+        kl_coefficient: 0.05,
+        clip: 0.2,
+        missing_eos: MissingEos::BelowScores,
+        optimiser: optimiser(),
+    }
+}
+
 pub fn reward_settings() -> RewardSettings {
     RewardSettings {
         loss: RewardLoss::Eq11,
@@ -131,12 +146,20 @@ pub fn run_rloo(
     policy_step(training, |policy, task| rloo(policy, task, settings, training, 20, monitor))
 }
 
+pub fn run_grpo(
+    settings: &GrpoSettings,
+    training: &Training,
+    monitor: &dyn Monitor,
+) -> Result<(LanguageModel, Vec<UpdateRecord>)> {
+    policy_step(training, |policy, task| grpo(policy, task, settings, training, 20, monitor))
+}
+
 /// What a training run ends with: the weights' file, and its curve as text.
 pub type Trained = (Weights, String);
 /// A method on a small problem of six optimiser steps or more.
 pub type Run = fn(&Training, &dyn Monitor) -> Trained;
 
-pub const METHODS: [(&str, Run); 10] = [
+pub const METHODS: [(&str, Run); 11] = [
     ("pretrain", |training, monitor| {
         let optimiser = optimiser();
         let settings = PretrainSettings {
@@ -199,6 +222,10 @@ pub const METHODS: [(&str, Run); 10] = [
         let settings = IqLearnSettings { lambda: 0.1, epochs: 2, batch_size: 4, optimiser: optimiser() };
         let (model, losses) = iq_learn(small_model(1), &rows(11, 2), &settings, training, 7, monitor).unwrap();
         (model.weights(), format!("{losses:?}"))
+    }),
+    ("grpo", |training, monitor| {
+        let (model, records) = run_grpo(&grpo_settings(), training, monitor).unwrap();
+        (model.weights(), format!("{records:?}"))
     }),
     ("rloo", |training, monitor| {
         let (model, records) = run_rloo(&rloo_settings(), training, monitor).unwrap();

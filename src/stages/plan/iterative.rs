@@ -78,6 +78,7 @@ impl Planner<'_> {
                 Ok(vec![self.ppo(run, [policy, anchor], Some(reward), t, run.hyper.irl.policy_rounds)?])
             }
             PolicyStep::Rloo => Ok(vec![self.rloo(run, [policy, anchor], reward, t)?]),
+            PolicyStep::Grpo => Ok(vec![self.grpo(run, [policy, anchor], reward, t)?]),
             PolicyStep::BestOfN => {
                 let winners = self.winners(run, policy, reward, t)?;
                 let start = match run.hyper.best_of_n.start {

@@ -11,6 +11,7 @@ use crate::stages::best_of_n::{BestOfN, BestOfNInputs};
 use crate::stages::common::WorldAt;
 use crate::stages::dpo::{Dpo, DpoInputs};
 use crate::stages::filter::{Filter, FilterInputs};
+use crate::stages::grpo::Grpo;
 use crate::stages::iq_learn::{IqLearn, IqLearnInputs};
 use crate::stages::judged_pairs::{JudgedPairs, JudgedPairsInputs};
 use crate::stages::objective::RewardSource;
@@ -80,6 +81,22 @@ impl Planner<'_> {
         rloo.updates *= run.hyper.irl.policy_rounds;
         let stage = Rloo { generation, rloo, training, reward: RewardSource::Learned, round };
         let label = run.label(&format!("iteration {}/rloo", round + 1));
+        let sizes = run.sizes(self.count(run.hyper));
+        self.add(&stage, on_policy(run, policies, Some(reward)), Some(run.start.seed), label, sizes)
+    }
+
+    pub(super) fn grpo(
+        &mut self,
+        run: &Run,
+        policies: [&StageKey; 2],
+        reward: &StageKey,
+        round: usize,
+    ) -> Result<StageKey> {
+        let (generation, training) = (run.hyper.generation.clone(), run.hyper.training.clone());
+        let mut grpo = run.hyper.grpo.clone();
+        grpo.updates *= run.hyper.irl.policy_rounds;
+        let stage = Grpo { generation, grpo, training, reward: RewardSource::Learned, round };
+        let label = run.label(&format!("iteration {}/grpo", round + 1));
         let sizes = run.sizes(self.count(run.hyper));
         self.add(&stage, on_policy(run, policies, Some(reward)), Some(run.start.seed), label, sizes)
     }

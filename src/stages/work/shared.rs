@@ -2,6 +2,7 @@
 
 use super::{Pass, Phase, Precision, Shapes, Work};
 use crate::experiment::GenerationSettings;
+use crate::methods::grpo::GrpoSettings;
 use crate::methods::ppo::{Critic, PpoSettings};
 use crate::methods::rloo::RlooSettings;
 use crate::methods::sft::SftSettings;
@@ -79,6 +80,13 @@ impl From<&PpoSettings> for PolicyGradient {
 impl From<&RlooSettings> for PolicyGradient {
     fn from(settings: &RlooSettings) -> Self {
         let RlooSettings { updates, rollouts, epochs, .. } = *settings;
+        Self { updates, rollouts, epochs, minibatches: 1, copied_critic: false }
+    }
+}
+
+impl From<&GrpoSettings> for PolicyGradient {
+    fn from(settings: &GrpoSettings) -> Self {
+        let GrpoSettings { updates, rollouts, epochs, .. } = *settings;
         Self { updates, rollouts, epochs, minibatches: 1, copied_critic: false }
     }
 }

@@ -1,0 +1,54 @@
+//! Stage `grpo`: a policy raised on a reward by group relative policy optimisation, held near a reference (eq. 9).
+
+use super::Stage;
+use super::common::{Watch, codec, frozen, language_model, prompts, sampling, save_policy, within_memory, write_json};
+use super::objective::RewardSource;
+use super::ppo::OnPolicyInputs;
+use super::work::{Precision, Sizes, Work, policy_gradient};
+use crate::Result;
+use crate::experiment::GenerationSettings;
+use crate::methods::grpo::{GrpoSettings, grpo};
+use crate::methods::rollout::Task;
+use crate::methods::training::Training;
+use crate::pipeline::StageContext;
+use crate::rng::round;
+use serde::{Deserialize, Serialize};
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Grpo {
+    pub generation: GenerationSettings,
+    pub grpo: GrpoSettings,
+    pub training: Training,
+    pub reward: RewardSource,
+    /// Iteration, from 0; names the random streams.
+    pub round: usize,
+}
+
+impl Stage for Grpo {
+    const KIND: &'static str = "grpo";
+    const VERSION: u32 = 1;
+    type Inputs = OnPolicyInputs;
+    type Sizes<'a> = Sizes<'a>;
+
+    fn work(&self, sizes: Sizes) -> Work {
+        let (shapes, learned) = (sizes.shapes(&self.generation), self.reward == RewardSource::Learned);
+        policy_gradient(shapes, (&self.grpo).into(), learned, Precision::from(&self.training))
+    }
+
+    fn run(self, inputs: OnPolicyInputs, context: &StageContext) -> Result<()> {
+        let policy = language_model(context, &inputs.policy)?;
+        let reference = frozen(context, &inputs.reference, self.training.dtype)?;
+        let codec = codec(context, &inputs.policy, &self.generation)?;
+        let prompts = prompts(context, &inputs.demonstrations, &codec)?;
+        let objective = self.reward.objective(context, &inputs.reward, &codec, prompts.len(), self.training.dtype)?;
+        let work = self.work(Sizes::new(policy.config(), prompts.len()));
+        let training = within_memory(context, &self.training, &work)?;
+        let sampling = sampling(&codec, &self.generation, self.grpo.temperature);
+        let task = Task { reference: &reference, objective, critic: None, prompts: &prompts, sampling: &sampling };
+        let seed = round(context.seed()?, self.round);
+        let (model, records) = grpo(policy, task, &self.grpo, &training, seed, &Watch(context))?;
+        write_json(&context.out().join("curve.json"), &records)?;
+        save_policy(context, &model, &inputs.policy)
+    }
+}
