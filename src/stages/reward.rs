@@ -27,7 +27,7 @@ pub struct Reward {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct RewardInputs {
     #[serde(flatten)]
-    pub start: Start,
+    pub start: RewardFrom,
     #[serde(default)]
     pub pairs: Vec<StageKey>,
 }
@@ -35,7 +35,7 @@ pub struct RewardInputs {
 /// The model that training starts from.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Start {
+pub enum RewardFrom {
     /// A policy, which gets a fresh head.
     Policy(StageKey),
     /// An earlier reward.
@@ -72,13 +72,13 @@ impl Stage for Reward {
 
     fn run(self, inputs: RewardInputs, context: &StageContext) -> Result<()> {
         let seed = round(context.seed()?, self.round);
-        let (Start::Policy(from) | Start::Reward(from)) = &inputs.start;
+        let (RewardFrom::Policy(from) | RewardFrom::Reward(from)) = &inputs.start;
         let codec = codec(context, from, &self.generation)?;
         let (pairs, identical) = training_pairs(context, &inputs.pairs, &codec)?;
         let checkpoint = checkpoint(context, from)?;
         let start = match inputs.start {
-            Start::Reward(_) => RewardStart::Reward(checkpoint.reward_model(&device(context)?)?.0),
-            Start::Policy(_) => RewardStart::Policy(language_model(context, from)?),
+            RewardFrom::Reward(_) => RewardStart::Reward(checkpoint.reward_model(&device(context)?)?.0),
+            RewardFrom::Policy(_) => RewardStart::Policy(language_model(context, from)?),
         };
         let work = self.work(Sizes::new(&checkpoint.config()?, pairs.len()));
         let training = within_memory(context, &self.training, &work)?;

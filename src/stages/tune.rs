@@ -41,7 +41,7 @@ pub struct Tune {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct TuneInputs {
     #[serde(flatten)]
-    pub start: Start,
+    pub start: TuneFrom,
     pub demonstrations: StageKey,
     /// The reference of DPO.
     pub reference: Option<StageKey>,
@@ -53,7 +53,7 @@ pub struct TuneInputs {
 /// The model that every candidate starts from.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Start {
+pub enum TuneFrom {
     /// The base, for SFT.
     Base(StageKey),
     /// An SFT policy that has not seen the held-out demonstrations.
@@ -195,7 +195,7 @@ impl Stage for Tune {
     }
 }
 
-impl Start {
+impl TuneFrom {
     fn key(&self) -> &StageKey {
         let (Self::Base(key) | Self::Policy(key)) = self;
         key

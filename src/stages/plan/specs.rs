@@ -19,7 +19,7 @@ use crate::stages::exam_pairs::{ExamPairs, ExamPairsInputs, ExamSizes};
 use crate::stages::hub_demonstrations::{HubDemonstrations, HubDemonstrationsInputs, Part};
 use crate::stages::pairs::{Pairs, PairsInputs};
 use crate::stages::preferences::{Preferences, PreferencesInputs};
-use crate::stages::reward::{Reward, RewardInputs, Start as RewardFrom};
+use crate::stages::reward::{Reward, RewardFrom, RewardInputs};
 use crate::stages::spoil::{Spoil, SpoilInputs};
 use crate::stages::{NoInputs, Stage};
 

@@ -7,7 +7,7 @@ use crate::methods::tune::TuningSettings;
 use crate::pipeline::StageKey;
 use crate::stages::Stage;
 use crate::stages::sft::Sft;
-use crate::stages::tune::{Method, Start as TunedFrom, Tune, TuneInputs, TuneSizes};
+use crate::stages::tune::{Method, Tune, TuneFrom, TuneInputs, TuneSizes};
 use crate::stages::work::Work;
 use crate::{Error, Result};
 use std::collections::BTreeSet;
@@ -59,8 +59,8 @@ impl Planner<'_> {
         label: String,
     ) -> Result<StageKey> {
         let stage = stage(hyper, Method::Sft(hyper.sft.clone()), tuning);
-        let (start_from, demonstrations) = (TunedFrom::Base(start.base), *demonstrations);
-        let inputs = TuneInputs { start: start_from, demonstrations, reference: None, pairs: vec![] };
+        let (from, demonstrations) = (TuneFrom::Base(start.base), *demonstrations);
+        let inputs = TuneInputs { start: from, demonstrations, reference: None, pairs: vec![] };
         let held_out = held_out(tuning, count);
         let sizes = TuneSizes { trained: start.sizes(count - held_out), held_out };
         self.add(&stage, inputs, Some(start.seed), label, sizes)
@@ -101,7 +101,7 @@ impl Planner<'_> {
             }
         };
         let inputs = TuneInputs {
-            start: TunedFrom::Policy(start),
+            start: TuneFrom::Policy(start),
             demonstrations: run.demonstrations,
             reference: matches!(stage.method, Method::Dpo(_)).then_some(start),
             pairs: pairs.to_vec(),
