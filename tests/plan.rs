@@ -2,7 +2,9 @@
 
 mod common;
 
-use common::Bench;
+use common::{Bench, fixture};
+use serde_json::Value;
+use std::collections::BTreeSet;
 
 /// What a command that must fail says.
 #[track_caller]
@@ -106,4 +108,44 @@ fn what_stages_take_is_near_what_was_planned() {
         compared += 1;
     }
     assert!(compared >= 7, "{plan}");
+}
+
+// --- For programs ---
+
+fn document(bench: &Bench, words: &str) -> Value {
+    serde_json::from_str(&bench.succeed(words).out).unwrap()
+}
+
+#[test]
+fn a_document_has_every_stage_behind_its_inputs_with_its_resources() {
+    let bench = Bench::new();
+    let plan = document(&bench, "plan tldr --scale paper --json");
+    assert!(!bench.path("runs").exists(), "looking is not making");
+    assert_eq!((&plan["format"], &plan["experiment"], &plan["scale"]), (&1.into(), &"tldr".into(), &"paper".into()));
+    let mut seen = BTreeSet::new();
+    for stage in plan["stages"].as_array().unwrap() {
+        let inputs = stage["spec"]["inputs"].as_object().unwrap();
+        assert!(inputs.values().all(|key| seen.contains(key.as_str().unwrap())), "{stage}");
+        assert!(seen.insert(stage["key"].as_str().unwrap()), "{stage}");
+        let trains = stage["spec"]["kind"] == "ppo";
+        assert!(!trains || stage["resources"]["memory_bytes"]["optimiser"].as_f64().unwrap() > 0.0, "{stage}");
+    }
+    let left: f64 =
+        plan["stages"].as_array().unwrap().iter().map(|stage| stage["resources"]["seconds"].as_f64().unwrap()).sum();
+    assert!((plan["seconds_left"].as_f64().unwrap() / left - 1.0).abs() < 1e-9, "nothing is done");
+}
+
+/// All that an executor needs: the document, and `touchstone stage`.
+#[test]
+fn another_program_can_run_the_stages() {
+    let bench = Bench::new();
+    bench.copy(&fixture("experiments"), "experiments");
+    let words = "plan experiments/tiny.toml --profile smoke --methods sft --seeds 1, --json";
+    let planned = document(&bench, &format!("{words} --record"));
+    for stage in planned["stages"].as_array().unwrap() {
+        bench.succeed(&format!("stage {} --store runs", stage["key"].as_str().unwrap()));
+    }
+    let finished = document(&bench, words);
+    assert!(finished["stages"].as_array().unwrap().iter().all(|stage| stage["done"] == true));
+    assert_eq!(finished["seconds_left"], 0.0);
 }

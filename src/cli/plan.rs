@@ -1,5 +1,7 @@
-//! `touchstone plan`: which stages a study has, which of them are there already, and what the others will take. Runs nothing
+//! `touchstone plan`: the stages of a study, those that are done, and the resources that the others will take. Runs nothing
 //! and downloads nothing.
+
+mod json;
 
 use super::bytes::Bytes;
 use super::print;
@@ -25,7 +27,13 @@ pub struct PlanArgs {
     /// Show every stage instead of a line per kind
     #[arg(long)]
     pub stages: bool,
-    /// Hardware to reckon with: here, or a GPU such as h100-80gb [default: what the scale names, else here]
+    /// One JSON document for programs that start stages themselves, with every stage behind its inputs
+    #[arg(long, conflicts_with = "stages")]
+    pub json: bool,
+    /// Write the stages to the store, where `touchstone stage <KEY>` computes them
+    #[arg(long)]
+    pub record: bool,
+    /// Hardware to estimate for: here, or a GPU such as h100-80gb [default: what the scale names, else here]
     #[arg(long, value_name = "NAME")]
     pub target: Option<String>,
 }
@@ -34,9 +42,16 @@ pub fn run(args: &PlanArgs) -> Result<()> {
     let (study, local) = resolve(&args.study, &args.local)?;
     let plan = Plan::new(&study, local.as_ref())?;
     let target = Target::choose(args, &study)?;
+    if args.record {
+        Store::open(&args.study.store)?.plan(&plan.graph)?;
+    }
     // Looking is not making: a store that does not exist yet is empty.
     let store = if args.study.store.exists() { Some(Store::open_existing(&args.study.store)?) } else { None };
     let lines: Vec<Line> = plan.graph.iter().map(|stage| Line::new(&plan, stage, &target, store.as_ref())).collect();
+    if args.json {
+        print(&json::document(&study, &target, &lines)?)?;
+        return fit::check(&study, local.as_ref(), &plan, target.hardware.memory, target.site);
+    }
     let finished = lines.iter().filter(|line| line.done).count();
     let (methods, sizes, seeds) = (study.methods.len(), study.sizes.len(), study.seeds.len());
     let mut text = format!(
@@ -93,6 +108,8 @@ struct Line<'a> {
     done: bool,
     tokens: f64,
     flops: f64,
+    /// Optimiser steps.
+    steps: f64,
     seconds: f64,
     /// Rows (or pairs) per pass that the memory allows, at least one.
     micro_batch: usize,
@@ -114,6 +131,7 @@ impl<'a> Line<'a> {
             done,
             tokens: work.tokens,
             flops: work.flops,
+            steps: work.steps,
             seconds: work.seconds(&target.hardware),
             micro_batch,
             memory: work.memory(micro_batch, target.site),
