@@ -17,6 +17,7 @@ import tempfile
 import torch
 from safetensors.torch import load_file, save_file
 
+import decoders
 import reference
 from trajectory import largest, print_table
 
@@ -63,7 +64,7 @@ def samples(said, weights, config):
         for item in said["prompts"]:
             ids = []
             for uniform in item["uniforms"]:
-                logits = reference.logits(weights, config, item["prompt"] + ids)[-1]
+                logits = decoders.logits(weights, config, item["prompt"] + ids)[-1]
                 token, margin = draw(logits, uniform, sampling["temperature"], sampling["top_p"])
                 ids.append(token)
                 least = min(least, margin)
@@ -90,7 +91,7 @@ def observe(folder, dtype):
                       for model in ("policy", "reward"))
     rows = said["sft"]["steps"][0]
     with torch.no_grad():
-        whole = [reference.logits(policy, config, row["prompt"] + row["response"][:-1])[len(row["prompt"]) - 1 :]
+        whole = [decoders.logits(policy, config, row["prompt"] + row["response"][:-1])[len(row["prompt"]) - 1 :]
                  for row in rows]
         observed = {
             "logits": {"all": torch.cat(whole).flatten()},

@@ -8,7 +8,7 @@ mod common;
 mod cases;
 mod conformance;
 
-use cases::{CHECKPOINTS, STEPS, Trained, Trajectory, cases};
+use cases::{Case, EOS, STEPS, Trained, Trajectory, cases};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::fs;
@@ -109,8 +109,8 @@ fn responses(trained: &Trained) -> Vec<Vec<Vec<u32>>> {
 
 fn assert_agreement(method: &str) {
     for case in cases().iter().filter(|case| case.name.starts_with(method)) {
-        for checkpoint in CHECKPOINTS {
-            let (name, trained) = (format!("{checkpoint}/{}", case.name), case.train(checkpoint));
+        for checkpoint in &case.checkpoints {
+            let (name, trained) = (case.name_on(checkpoint), case.train(checkpoint));
             let expected = &reference().cases[&name];
             // Otherwise nothing that follows can be the same.
             assert_eq!(responses(&trained), expected.rollouts, "{name}: other responses were sampled");
@@ -135,6 +135,11 @@ fn dpo_is_trained_as_by_plain_pytorch() {
 }
 
 #[test]
+fn ipo_is_trained_as_by_plain_pytorch() {
+    assert_agreement("ipo");
+}
+
+#[test]
 fn iq_learn_is_trained_as_by_plain_pytorch() {
     assert_agreement("iq-learn");
 }
@@ -156,17 +161,16 @@ fn rloo_is_trained_as_by_plain_pytorch() {
 
 #[test]
 fn the_reference_has_every_case_and_both_kinds_of_rollouts() {
-    let names = CHECKPOINTS
-        .iter()
-        .flat_map(|checkpoint| cases().into_iter().map(move |case| format!("{checkpoint}/{}", case.name)));
-    let mut names: Vec<String> = names.collect();
+    let cases = cases();
+    let on_each = |case: &Case| case.checkpoints.iter().map(|checkpoint| case.name_on(checkpoint)).collect::<Vec<_>>();
+    let mut names: Vec<String> = cases.iter().flat_map(on_each).collect();
     names.sort();
     assert_eq!(names, reference().cases.keys().cloned().collect::<Vec<_>>());
     let sampled = |name: &str| name.contains("/ppo") || name.contains("/rloo");
     for (name, expected) in reference().cases.iter().filter(|(name, _)| sampled(name)) {
         let (mut ended, mut cut) = (0, 0);
         for response in expected.rollouts.iter().flatten() {
-            *(if response.last() == Some(&cases::EOS) { &mut ended } else { &mut cut }) += 1;
+            *(if response.last() == Some(&EOS) { &mut ended } else { &mut cut }) += 1;
         }
         assert!(ended > 0 && cut > 0, "{name}: {ended} responses end, {cut} do not");
     }
@@ -177,9 +181,9 @@ fn the_reference_has_every_case_and_both_kinds_of_rollouts() {
 #[ignore = "a program that `just parity` starts"]
 fn write_trajectories() {
     let folder = std::env::var("TOUCHSTONE_PARITY").expect("TOUCHSTONE_PARITY names a folder");
-    for checkpoint in CHECKPOINTS {
-        for case in cases() {
-            write(&Path::new(&folder).join(checkpoint).join(case.name), &case.train(checkpoint));
+    for case in cases() {
+        for checkpoint in &case.checkpoints {
+            write(&Path::new(&folder).join(case.name_on(checkpoint)), &case.train(checkpoint));
         }
     }
 }

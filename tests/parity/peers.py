@@ -71,11 +71,13 @@ def ordered(trainer_class):
 def model(problem, start, folder):
     """The start as transformers loads it, from a checkpoint of ours."""
     reward = problem["method"] == "reward"
-    kind = transformers.GPTNeoXForSequenceClassification if reward else transformers.GPTNeoXForCausalLM
+    kind = transformers.AutoModelForSequenceClassification if reward else transformers.AutoModelForCausalLM
     # Padding is an id that no row holds, which the head of a reward model looks for.
-    config = problem["config"] | {"model_type": "gpt_neox", "attention_bias": True, "num_labels": 1,
-                                  "architectures": [kind.__name__],
-                                  "pad_token_id": problem["config"]["vocab_size"] - 1}
+    config = {"model_type": "gpt_neox", "attention_bias": True} | problem["config"] | {
+        "num_labels": 1, "pad_token_id": problem["config"]["vocab_size"] - 1}
+    if config["model_type"] == "mistral":
+        # With types of layers it would be opened as another class.
+        del config["layer_types"]
     pathlib.Path(folder, "config.json").write_text(json.dumps(config))
     save_file(start, pathlib.Path(folder, "model.safetensors"), metadata={"format": "pt"})
     return kind.from_pretrained(folder, dtype=torch.float32)
@@ -115,7 +117,9 @@ def train(problem, start, as_ours, case):
         trainer.sizes, trainer.losses = [len(step) for step in problem["steps"]], []
         trainer.train()
         norms = [entry["grad_norm"] for entry in trainer.state.log_history if "grad_norm" in entry]
-        return Trajectory(trainer.losses, norms, [], trainer.model.state_dict())
+        # Without a tied head, which is the embedding once more.
+        parameters = dict(trainer.model.named_parameters())
+        return Trajectory(trainer.losses, norms, [], parameters)
 
 
 def differences(ours, theirs):

@@ -9,55 +9,9 @@ import math
 import torch
 from torch.nn import functional as F
 
-# --- GPT-NeoX on the tensors of a checkpoint -----------------------------------------------------------------------------
+from decoders import logits, states
 
-
-def layer_norm(weights, config, name, x):
-    return F.layer_norm(x, x.shape[-1:], weights[f"{name}.weight"], weights[f"{name}.bias"], config["layer_norm_eps"])
-
-
-def linear(weights, name, x):
-    return F.linear(x, weights[f"{name}.weight"], weights[f"{name}.bias"])
-
-
-def rotate(config, x):
-    """The first `rotary_pct` of every head's dimensions turned by the token's position; `x` is [heads, t, head size]."""
-    t, size = x.shape[1:]
-    half = int(size * config["rotary_pct"]) // 2
-    frequencies = config["rotary_emb_base"] ** -(torch.arange(half, dtype=torch.float64) / half)
-    angles = torch.arange(t, dtype=torch.float64)[:, None] * frequencies
-    cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
-    first, second, rest = x[..., :half], x[..., half : 2 * half], x[..., 2 * half :]
-    return torch.cat([first * cos - second * sin, second * cos + first * sin, rest], -1)
-
-
-def attention(weights, config, name, x):
-    t, d = x.shape
-    heads = config["num_attention_heads"]
-    qkv = linear(weights, f"{name}.query_key_value", x).view(t, heads, -1).transpose(0, 1)
-    query, key, value = qkv.chunk(3, -1)
-    scores = rotate(config, query) @ rotate(config, key).transpose(1, 2) / math.sqrt(d // heads)
-    future = torch.ones(t, t, dtype=torch.bool).triu(1)
-    context = scores.masked_fill(future, -math.inf).softmax(-1) @ value
-    return linear(weights, f"{name}.dense", context.transpose(0, 1).reshape(t, d))
-
-
-def states(weights, config, ids):
-    """States after the final layer norm, [t, hidden_size]."""
-    x = weights["gpt_neox.embed_in.weight"][torch.tensor(ids)]
-    for index in range(config["num_hidden_layers"]):
-        name = f"gpt_neox.layers.{index}"
-        attended = attention(weights, config, f"{name}.attention", layer_norm(weights, config, f"{name}.input_layernorm", x))
-        read = x if config["use_parallel_residual"] else x + attended
-        inner = layer_norm(weights, config, f"{name}.post_attention_layernorm", read)
-        inner = F.gelu(linear(weights, f"{name}.mlp.dense_h_to_4h", inner))
-        x = x + attended + linear(weights, f"{name}.mlp.dense_4h_to_h", inner)
-    return layer_norm(weights, config, "gpt_neox.final_layer_norm", x)
-
-
-def logits(weights, config, ids):
-    head = weights["gpt_neox.embed_in.weight" if config["tie_word_embeddings"] else "embed_out.weight"]
-    return states(weights, config, ids) @ head.T
+# --- What models say of a row --------------------------------------------------------------------------------------------
 
 
 def log_probs(weights, config, row, temperature=1.0):
@@ -168,7 +122,11 @@ def preference_optimisation(problem, weights, reference):
         with torch.no_grad():
             opponent = [gap(reference, pair) for pair in pairs]
         margins = torch.stack([gap(trainer.weights, pair) - fixed for pair, fixed in zip(pairs, opponent)])
-        trainer.step(-F.logsigmoid(settings["beta"] * margins).mean())
+        losses = {
+            "sigmoid": lambda: -F.logsigmoid(settings["beta"] * margins),
+            "ipo": lambda: (margins - 1 / (2 * settings["beta"])) ** 2,
+        }
+        trainer.step(losses[settings.get("loss", "sigmoid")]().mean())
     return trainer
 
 
