@@ -57,7 +57,8 @@ impl ErrorKind {
         Self::Internal,
     ];
 
-    /// Exit code of a command that fails so: from 3, since 1 is a negative answer and 2 a command line that is not understood.
+    /// Exit code of a command that fails with this kind: from 3, since 1 is a negative answer and 2 a command line that
+    /// is not understood.
     pub fn exit_code(self) -> u8 {
         3 + self as u8
     }
@@ -92,7 +93,7 @@ struct Inner {
 }
 
 impl Error {
-    /// `message` says what happened and names the place (file, key, column, stage).
+    /// Creates an error; `message` says what happened and names the place (file, key, column, stage).
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         Self(Box::new(Inner { kind, message: message.into(), hint: None, cause: None, text: None, span: None }))
     }
@@ -152,19 +153,19 @@ impl Error {
         self.0.kind
     }
 
-    /// The same error as another kind, where the caller knows better than the room that it comes from.
+    /// Changes the kind, where the caller knows better than the room that the error comes from.
     pub fn of_kind(mut self, kind: ErrorKind) -> Self {
         self.0.kind = kind;
         self
     }
 
-    /// What the reader can do about it.
+    /// Adds a hint: what the reader can do about the error.
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.0.hint = Some(hint.into());
         self
     }
 
-    /// The same error with the place before its message where it happened.
+    /// Puts the place where the error happened before its message.
     pub fn within(mut self, place: &str) -> Self {
         self.0.message = format!("{place}: {}", self.0.message);
         self
@@ -210,8 +211,9 @@ impl Diagnostic for Error {
     }
 }
 
-/// Turns any error into ours by saying what was being done. The kind is that of the cause: an error of this program keeps
-/// its own, one of the operating system is [`ErrorKind::Files`], and one of a parser [`ErrorKind::Data`].
+/// Conversion of any error into an [`Error`] by saying what was being done. The kind is that of the cause: an error of
+/// this program keeps its own, one of the operating system is [`ErrorKind::Files`], and one of a parser
+/// [`ErrorKind::Data`].
 pub trait Context<T> {
     fn context(self, message: impl FnOnce() -> String) -> Result<T>;
 }
@@ -225,7 +227,7 @@ impl<T, E: Into<Box<dyn StdError + Send + Sync>>> Context<T> for std::result::Re
     }
 }
 
-/// The kind of the first error in the chain of `cause` that tells; data where none does, since parsers are what is left.
+/// The kind of the first error in the chain of `cause` that has one; otherwise data, since only parsers' errors remain.
 fn kind_of(cause: &(dyn StdError + 'static)) -> ErrorKind {
     let mut link = Some(cause);
     while let Some(cause) = link {

@@ -1,20 +1,20 @@
-//! Folders that appear all at once, or not at all, and what lies in them.
+//! Folders that appear all at once or not at all, and lists of the files in them.
 
 use crate::{Context, Error, Result};
 use std::fs;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
-/// A folder that is filled beside its place. Unless it is published it leaves nothing behind.
+/// A folder that is filled beside its final place. Unless it is published, nothing of it remains.
 #[derive(Debug)]
 pub struct Draft {
-    /// Holds the draft, and what lay in its place while the two change places.
+    /// Holds the draft, and the folder it replaces while the two change places.
     beside: TempDir,
     place: PathBuf,
 }
 
 impl Draft {
-    /// An empty folder that is to appear at `place`, whose parents are made if they are not there.
+    /// Creates an empty folder that is to appear at `place`. Missing parent folders are created.
     pub fn new(place: &Path) -> Result<Self> {
         let made = |path: &Path| format!("cannot create the folder {}", path.display());
         if place.file_name().is_none() {
@@ -31,12 +31,13 @@ impl Draft {
         Ok(draft)
     }
 
-    /// Where it is filled.
+    /// The folder to fill.
     pub fn path(&self) -> PathBuf {
         self.beside.path().join("new")
     }
 
-    /// Puts the folder in its place. What was there is set aside first, put back if that fails, and removed otherwise.
+    /// Puts the folder in its place. A folder that was there is set aside first, put back if that fails, and removed
+    /// otherwise.
     pub fn publish(self) -> Result<()> {
         let failed = || format!("cannot put the new folder in its place {}", self.place.display());
         let aside = self.beside.path().join("earlier");
@@ -52,7 +53,7 @@ impl Draft {
     }
 }
 
-/// The files below `folder` by their path in it, with `/` between names, sorted. Hidden ones are none of the data.
+/// The files below `folder`, by their path in it, with `/` between names, sorted. Hidden files are left out.
 pub fn files_below(folder: &Path) -> Vec<String> {
     let (mut found, mut open) = (Vec::new(), vec![(folder.to_owned(), String::new())]);
     while let Some((folder, prefix)) = open.pop() {
@@ -63,7 +64,7 @@ pub fn files_below(folder: &Path) -> Vec<String> {
             match name.starts_with('.') {
                 true => {}
                 false if path.is_dir() => open.push((path, format!("{prefix}{name}/"))),
-                // A link that leads nowhere is no file.
+                // A link that leads nowhere does not count as a file.
                 false if path.exists() => found.push(format!("{prefix}{name}")),
                 false => {}
             }

@@ -22,8 +22,8 @@ pub struct BaseArgs {
     pub folder: PathBuf,
 }
 
-/// Training on another processor differs in the last digits, and thousands of steps carry that on; a checkpoint of the
-/// same making stays this near, as a share of its weights' root mean square.
+/// Largest distance, as a share of the weights' root mean square, between two checkpoints made in the same way.
+/// Training on another processor differs in the last digits, and thousands of steps amplify the difference.
 const TOLERANCE: f32 = 0.25;
 
 pub fn run(args: &BaseArgs) -> Result<u8> {

@@ -1,5 +1,6 @@
-//! `touchstone bench`: how fast a device does what a study's stages do, at the study's shapes. One line of JSON per case, with
-//! all that another program needs to do the same work: `benches/peer/gpu.py` reads them.
+//! `touchstone bench`: measures how fast a device does the work of a study's stages, at the study's shapes. It prints
+//! one line of JSON per case, with everything that another program needs to do the same work: `benches/peer/gpu.py`
+//! reads them.
 
 use super::bytes::Bytes;
 use super::{device_spec, print};
@@ -54,10 +55,10 @@ pub struct BenchArgs {
     pub seconds: f64,
 }
 
-/// Seconds of a day.
+/// Largest number of seconds: a day.
 const LONGEST: f64 = 86_400.0;
 
-/// What is timed.
+/// A case to time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Case {
     /// One optimiser step of SFT
@@ -89,7 +90,7 @@ pub fn run(args: &BenchArgs) -> Result<()> {
     let [(size, model), ..] = study.sizes.as_slice() else {
         return Err(Error::configuration("the scale names no model"));
     };
-    // Without a vocabulary of its own a model has that of the embedded world.
+    // A model without a vocabulary size of its own takes that of the embedded world.
     let config = model.config(model.vocab_size.unwrap_or(256));
     let cases = if args.case.is_empty() { Case::value_variants() } else { &args.case };
     for &case in cases {
@@ -103,7 +104,7 @@ fn seconds(text: &str) -> std::result::Result<f64, String> {
     seconds.ok_or_else(|| format!("`{text}` is not a number of seconds from 0 to {LONGEST}"))
 }
 
-/// Times one case and says how.
+/// Times one case and describes it as one JSON value.
 fn line(args: &BenchArgs, case: Case, size: &str, config: &DecoderConfig, hyper: &Hyper) -> Result<Value> {
     let Hyper { generation, sft, ppo, .. } = hyper;
     let estimate = |training: &Training| {

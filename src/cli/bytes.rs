@@ -12,7 +12,7 @@ impl FromStr for Bytes {
 
     fn from_str(text: &str) -> Result<Self, String> {
         match text.trim().parse::<ByteSize>() {
-            // A value too large for a number becomes the largest one.
+            // A value too large for the number type becomes its largest value.
             Ok(ByteSize(bytes)) if bytes > 0 && bytes < u64::MAX => Ok(Self(bytes)),
             _ => Err(format!("`{text}` is not an amount of memory; write it as 16GiB, 5GB or 512MiB")),
         }

@@ -1,4 +1,4 @@
-//! `touchstone claims`: a study's claims, and the chance that each look decides them.
+//! `touchstone claims`: lists a study's claims and the chance that each look decides them.
 
 use super::print;
 use crate::experiment::{Claim, Experiment, Metric, Role, Selection, Versus};
@@ -55,7 +55,7 @@ pub fn run(args: &ClaimsArgs) -> Result<()> {
     print(&text)
 }
 
-/// The comparison in signs.
+/// The comparison, written with mathematical signs.
 fn compared(claim: &Claim) -> Result<String> {
     let versus = match &claim.versus {
         Versus::Method(id) => id.clone(),
@@ -76,7 +76,7 @@ fn name(metric: &Metric) -> Result<String> {
     Ok(value.as_str().unwrap_or_default().to_owned())
 }
 
-/// The table of chances of each metric whose spread the claim states.
+/// The table of chances, for each metric whose standard deviation the claim states.
 fn chances(claim: &Claim, design: &Design) -> Result<String> {
     let margin = Some(claim.margin).filter(|margin| *margin > 0.0);
     let hypothesis = Hypothesis { direction: claim.direction, threshold: claim.threshold, margin };

@@ -1,4 +1,4 @@
-//! `touchstone conformance`: whether a device computes what it should, as numbers.
+//! `touchstone conformance`: compares a device's results with reference values.
 
 use super::{FAILURE, SUCCESS, device_spec, print};
 use crate::conformance::{self, Finding};
@@ -17,7 +17,7 @@ pub struct ConformanceArgs {
     pub json: bool,
 }
 
-/// Prints every comparison; returns the exit code, failure if one is beyond what rounding does.
+/// Prints every comparison; returns the exit code, which is failure if a difference exceeds rounding.
 pub fn run(args: &ConformanceArgs) -> Result<u8> {
     let findings = conformance::run(args.device)?;
     let disagreements = findings.iter().filter(|finding| !finding.agrees).count();

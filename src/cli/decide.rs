@@ -1,5 +1,5 @@
-//! `reproduce --decide`: look after look, each with the fresh seeds of the methods whose claims are open, until every primary
-//! claim is decided or the budget is spent.
+//! `reproduce --decide`: runs look after look, each with fresh seeds for the methods whose claims are open, until every
+//! primary claim is decided or the budget is spent.
 
 use super::reproduce::{Runner, report_input, write_report};
 use super::study::StudyArgs;
@@ -27,7 +27,7 @@ pub struct DecideArgs {
     pub budget: Option<Budget>,
 }
 
-/// A time that people write: `3h`, `90min`, `1h 30m`.
+/// A duration as people write it: `3h`, `90min`, `1h 30m`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Budget(pub Duration);
 
@@ -42,7 +42,7 @@ impl FromStr for Budget {
     }
 }
 
-/// Carries `study` through its looks and writes the report of all of them.
+/// Runs `study` look by look and writes the report of all looks.
 pub fn run(args: &StudyArgs, limits: &DecideArgs, mut study: Study, local: Option<&LocalData>) -> Result<u8> {
     let looks = looks(&study, limits)?;
     let started = Instant::now();
@@ -80,7 +80,7 @@ pub fn run(args: &StudyArgs, limits: &DecideArgs, mut study: Study, local: Optio
     written.map(|()| outcome.exit_code())
 }
 
-/// Numbers of seeds at which to look.
+/// Numbers of seeds at which the looks take place.
 fn looks(study: &Study, limits: &DecideArgs) -> Result<Vec<usize>> {
     let most = limits.max_seeds.unwrap_or(usize::MAX);
     let looks: Vec<usize> = study.design.looks.iter().copied().filter(|look| *look <= most).collect();
@@ -101,7 +101,7 @@ fn seeds(study: &Study, count: usize) -> Result<Vec<u64>> {
     }
 }
 
-/// `study` with the seeds of the next look for those methods that an open claim needs; the others stay at `had` seeds.
+/// `study` with the next look's seeds for the methods that an open claim needs; the others stay at `had` seeds.
 fn narrowed(study: &Study, had: usize, seeds: Vec<u64>, open: &[&Decision]) -> Study {
     let needed: BTreeSet<&str> = open.iter().flat_map(|decision| &decision.methods).map(String::as_str).collect();
     let mut next = Study { seeds, ..study.clone() };
@@ -118,8 +118,8 @@ fn running(study: &Study) -> impl Iterator<Item = &crate::experiment::MethodPlan
     study.methods.iter().filter(|method| method.first_seeds.is_none())
 }
 
-/// Seconds of one process that the missing stages of `plan` will probably take, by the mean of the finished stages of their kind;
-/// `None` where a kind has none.
+/// Estimated seconds that one process needs for the missing stages of `plan`, from the mean of the finished stages of
+/// each kind; `None` if a kind has no finished stage.
 fn seconds(plan: &Plan, store: &Store) -> Result<Option<f64>> {
     let (mut took, mut missing) = (BTreeMap::<&str, (f64, usize)>::new(), Vec::new());
     for stage in plan.graph.iter() {
@@ -135,7 +135,7 @@ fn seconds(plan: &Plan, store: &Store) -> Result<Option<f64>> {
     Ok(missing.into_iter().map(mean).sum())
 }
 
-/// The answers at a look.
+/// The message about a look's decisions.
 fn said(look: usize, looks: &[usize], study: &Study, decisions: &[Decision], took: Duration) -> String {
     let (first, last) = (study.seeds.first().copied().unwrap_or(0), study.seeds.last().copied().unwrap_or(0));
     let mut text =

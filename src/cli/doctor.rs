@@ -1,4 +1,5 @@
-//! `touchstone doctor`: what this machine offers, what is missing and how to get it. One line per finding.
+//! `touchstone doctor`: reports the capabilities of this machine, what is missing and how to get it. One line per
+//! finding.
 
 use super::{FAILURE, SUCCESS, device_spec, print};
 #[cfg(feature = "hub")]
@@ -29,7 +30,7 @@ pub struct DoctorArgs {
 /// Prints all findings.
 ///
 /// # Errors
-/// None of its own; the exit code is 1 if something failed, so that scripts can ask.
+/// None of its own; the exit code is 1 if a check failed, so that scripts can use it.
 pub fn run(args: &DoctorArgs) -> Result<u8> {
     let here = std::env::current_dir().context(|| "the current folder cannot be read".to_owned())?;
     let mut findings = vec![
@@ -56,7 +57,7 @@ pub fn run(args: &DoctorArgs) -> Result<u8> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Ok,
-    /// Works, but less well than it could.
+    /// Works, but with a drawback.
     Warn,
     Fail,
 }
@@ -125,7 +126,7 @@ fn cores() -> Finding {
     }
 }
 
-/// What one stage of the embedded world is allowed for.
+/// Memory allowed for one stage of the embedded world, in MiB.
 const STAGE_MIB: u64 = 1024;
 
 fn memory(available: Option<&Available>) -> Finding {
@@ -143,7 +144,7 @@ fn memory(available: Option<&Available>) -> Finding {
 }
 
 fn disk(store: &Path) -> Finding {
-    // The store need not exist yet; what counts is the nearest folder that does.
+    // The store need not exist yet; the nearest existing folder is used.
     let absolute = std::path::absolute(store).unwrap_or_else(|_| store.to_owned());
     let Some(folder) = absolute.ancestors().find(|folder| folder.exists()) else {
         return Finding::new(State::Fail, "disk", format!("no part of {} exists", absolute.display()));
@@ -169,7 +170,7 @@ fn space(folder: &Path, bytes: u64) -> Finding {
     }
 }
 
-/// Whether the experiments that can be named from the folder `here` are valid.
+/// Checks the experiments that can be named from the folder `here`.
 fn experiments(here: &Path) -> Vec<Finding> {
     let check = |found: String| match Experiment::load_from(&found, here) {
         Ok(experiment) => {
@@ -194,7 +195,7 @@ fn tokenizer(folder: &Path) -> Finding {
     }
 }
 
-/// How a Hugging Face hub would be reached.
+/// The settings by which a Hugging Face hub would be reached.
 #[cfg(feature = "hub")]
 fn hub(environment: Result<Environment>) -> Finding {
     match environment {
@@ -253,7 +254,7 @@ mod tests {
         let finding = disk(&folder.path().join("not/yet"));
         assert!(finding.text.contains(&folder.path().display().to_string()), "{}", finding.text);
         assert!(!folder.path().join("not").exists(), "looking changes nothing");
-        // Nothing can be made inside a file.
+        // Nothing can be created inside a file.
         let file = folder.path().join("file");
         std::fs::write(&file, "").unwrap();
         assert_eq!(disk(&file.join("runs")).state, State::Fail);

@@ -1,4 +1,4 @@
-//! The command line: what can be typed. One file per command holds its arguments and does its work.
+//! The command line. One file per command holds its arguments and does its work.
 
 pub mod base;
 pub mod bench;
@@ -75,17 +75,17 @@ pub enum Command {
     TryDevice(preflight::TryDeviceArgs),
 }
 
-/// Exit code of a command that did what it was asked.
+/// Exit code of a command that did its work.
 pub const SUCCESS: u8 = 0;
-/// Exit code of a command whose answer is no: a check that failed, stages that failed for several reasons. An error ends
-/// with its kind's [exit code](crate::ErrorKind::exit_code), a command line that is not understood with 2, an interrupted
-/// run with 130.
+/// Exit code of a command with a negative answer: a check that failed, or stages that failed for several reasons. An
+/// error ends with its kind's [exit code](crate::ErrorKind::exit_code), a command line that is not understood with 2,
+/// an interrupted run with 130.
 pub const FAILURE: u8 = 1;
 
-/// Does what was typed.
+/// Runs the command that was typed.
 ///
 /// # Errors
-/// Whatever stops the command from doing its work; main shows it and ends with the exit code of its kind.
+/// Any error that stops the command; main shows it and ends with the exit code of its kind.
 pub fn run(cli: Cli) -> Result<u8> {
     match cli.command {
         Command::Reproduce(args) => return reproduce::run(&args),
@@ -111,10 +111,10 @@ pub fn run(cli: Cli) -> Result<u8> {
 /// Shows the help or version that was asked for, or explains a command line that is not understood.
 ///
 /// # Errors
-/// A standard output that takes no text.
+/// A standard output that cannot be written.
 pub fn answer(answer: &clap::Error) -> Result<u8> {
     if answer.use_stderr() {
-        // Whether anybody reads it changes nothing.
+        // A failure to print is ignored.
         let _ = answer.print();
     } else {
         written(answer.print().and_then(|()| std::io::stdout().flush()))?;
@@ -122,7 +122,7 @@ pub fn answer(answer: &clap::Error) -> Result<u8> {
     Ok(u8::try_from(answer.exit_code()).unwrap_or(FAILURE))
 }
 
-/// Writes to standard output; a reader that has seen enough (`| head`) is no error.
+/// Writes to standard output. A reader that closes the pipe early (`| head`) does not cause an error.
 pub(crate) fn print(text: &str) -> Result<()> {
     let mut out = std::io::stdout().lock();
     written(out.write_all(text.as_bytes()).and_then(|()| out.flush()))
@@ -137,7 +137,7 @@ fn written(result: std::io::Result<()>) -> Result<()> {
     }
 }
 
-/// Reads the name of a device; a usage error says which there are.
+/// Parses the name of a device; a usage error lists the valid names.
 pub(crate) fn device_spec(text: &str) -> std::result::Result<DeviceSpec, String> {
     text.trim().parse().map_err(|error: Error| match error.help() {
         Some(hint) => format!("{error}; {hint}"),
@@ -145,7 +145,7 @@ pub(crate) fn device_spec(text: &str) -> std::result::Result<DeviceSpec, String>
     })
 }
 
-/// Writes to standard error; whether anybody reads it changes nothing.
+/// Writes to standard error; a failure to write is ignored.
 pub fn complain(text: &str) {
     let _ = std::io::stderr().lock().write_all(text.as_bytes());
 }

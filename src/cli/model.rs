@@ -59,7 +59,7 @@ impl SourceArgs {
     }
 }
 
-/// The model in a folder; one on a hub is fetched, with the files of `optional` that it has.
+/// Opens the model in a folder; a model on a hub is fetched, with those files of `optional` that it has.
 pub(super) fn open(source: &Path, optional: &[&str]) -> Result<Checkpoint> {
     let source = Source::parse(source)?;
     match source.fetch(&["config.json", "model.safetensors"], optional) {
@@ -161,7 +161,7 @@ fn as_text(found: &Inspection) -> String {
     text
 }
 
-/// With thousands apart.
+/// A number with separators between thousands.
 fn count(number: impl ToString) -> String {
     let digits = number.to_string();
     let mut text = String::new();

@@ -1,14 +1,14 @@
-//! Files and folders of a command, looked at before it computes anything.
+//! Checks of a command's files and folders, made before it computes anything.
 
 use crate::{Context, Error, Result};
 use std::fs::{self, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Whether the file `path` can be written. Changes nothing.
+/// Checks that the file `path` can be written. Changes nothing.
 ///
 /// # Errors
-/// A folder, a link that leads nowhere, a folder around it that is missing or cannot be written, a file that is read-only.
+/// A folder, a link that leads nowhere, a parent folder that is missing or not writable, a read-only file.
 pub fn check_file(path: &Path) -> Result<()> {
     let refused = |what: &str| Error::files(format!("cannot write {}: {what}", path.display()));
     if path.as_os_str().is_empty() {
@@ -37,7 +37,7 @@ pub fn check_file(path: &Path) -> Result<()> {
     }
 }
 
-/// As [`check_file`], where folders above it that are missing will be made.
+/// Does the same as [`check_file`], except that missing parent folders are allowed, since they will be created.
 ///
 /// # Errors
 /// Those of [`check_file`] and [`check_folder`].
@@ -48,10 +48,11 @@ pub fn check_file_and_folders(path: &Path) -> Result<()> {
     }
 }
 
-/// Whether `path`, which will be read, is a file: a pipe would be waited for, and a device has no end.
+/// Checks that `path`, which will be read, is a file: reading a pipe would wait for its writer, and a device has no
+/// end.
 ///
 /// # Errors
-/// A path where there is nothing, or anything else.
+/// A path where nothing exists, or something other than a file.
 pub fn check_regular(path: &Path) -> Result<()> {
     let error = || Error::files(format!("cannot read {}", path.display())).hint("give the path of a file");
     match fs::metadata(path) {
@@ -68,8 +69,8 @@ fn folder_of(file: &Path) -> &Path {
     }
 }
 
-/// Writes the file `path` by `fill`, which is given a place beside it: the file is as before or as it should be, whatever fails.
-/// Anything but a plain file (a pipe, a device) is written as it stands.
+/// Writes the file `path` through `fill`, which is given a temporary place beside it: whatever fails, the file is
+/// either unchanged or complete. Anything but a plain file (a pipe, a device) is written directly.
 ///
 /// # Errors
 /// Those of `fill`, and a place that cannot be written.
@@ -79,7 +80,7 @@ pub fn write(path: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> 
         return fill(path);
     }
     let failed = || format!("cannot write {}", path.display());
-    // A link stays, and what it points to is replaced.
+    // A link stays, and its target is replaced.
     let place = if found.is_some() { path.canonicalize().context(failed)? } else { path.to_owned() };
     let beside = tempfile::Builder::new().prefix(".writing-").tempdir_in(folder_of(&place)).context(failed)?;
     let draft = beside.path().join("new");
@@ -91,11 +92,11 @@ pub fn write(path: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> 
     fs::rename(&draft, &place).context(failed)
 }
 
-/// Whether the folder `path` can be made or written, with the folders above it that are missing. Changes nothing.
+/// Checks that the folder `path` can be created or written, together with missing parent folders. Changes nothing.
 ///
 /// # Errors
-/// A file in its place or above it, a link that leads nowhere, a folder that cannot be written, a name that the file system
-/// does not take.
+/// A file in its place or above it, a link that leads nowhere, a folder that cannot be written, a name that the file
+/// system does not accept.
 pub fn check_folder(path: &Path) -> Result<()> {
     let failed = |cause: io::Error| {
         Error::files(format!("cannot make or write the folder {}", path.display()))
@@ -122,7 +123,7 @@ pub fn check_folder(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Makes the folders `names` inside each other in a temporary folder in `folder`, which is gone afterwards.
+/// Creates the folders `names` inside each other in a temporary folder in `folder`, which is removed afterwards.
 fn probe(folder: &Path, names: &[PathBuf]) -> io::Result<()> {
     let probe = tempfile::Builder::new().prefix(".probe-").tempdir_in(folder)?;
     fs::create_dir_all(names.iter().fold(probe.path().to_owned(), |path, name| path.join(name)))?;

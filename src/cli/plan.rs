@@ -1,5 +1,5 @@
-//! `touchstone plan`: the stages of a study, those that are done, and the resources that the others will take. Runs nothing
-//! and downloads nothing.
+//! `touchstone plan`: shows the stages of a study, those that are done, and the resources that the others will need.
+//! Runs nothing and downloads nothing.
 
 mod json;
 
@@ -45,7 +45,7 @@ pub fn run(args: &PlanArgs) -> Result<()> {
     if args.record {
         Store::open(&args.study.store)?.plan(&plan.graph)?;
     }
-    // Looking is not making: a store that does not exist yet is empty.
+    // A plan must not create the store: one that does not exist yet counts as empty.
     let store = if args.study.store.exists() { Some(Store::open_existing(&args.study.store)?) } else { None };
     let lines: Vec<Line> = plan.graph.iter().map(|stage| Line::new(&plan, stage, &target, store.as_ref())).collect();
     if args.json {
@@ -80,7 +80,7 @@ pub fn run(args: &PlanArgs) -> Result<()> {
     fit::check(&study, local.as_ref(), &plan, target.hardware.memory, target.site)
 }
 
-/// What the stages would run on.
+/// The hardware that the stages would run on.
 struct Target {
     hardware: Hardware,
     site: Site,
@@ -102,19 +102,20 @@ impl Target {
     }
 }
 
-/// A stage with what it takes.
+/// A stage with the resources that it needs.
 struct Line<'a> {
     stage: &'a PlannedStage,
     done: bool,
     tokens: f64,
     flops: f64,
-    /// Optimiser steps.
+    /// Number of optimiser steps.
     steps: f64,
     seconds: f64,
     /// Rows (or pairs) per pass that the memory allows, at least one.
     micro_batch: usize,
     memory: Memory,
-    /// Bytes of the process that computed it, where it is done on a device without memory of its own.
+    /// Peak memory of the process that computed the stage, in bytes, if it is done on a device without memory of its
+    /// own.
     measured: Option<u64>,
 }
 
@@ -188,7 +189,7 @@ fn kinds(lines: &[Line]) -> Table {
     table(["kind", "stages", "done", "tokens", "FLOPs", "GiB", "time"], rows)
 }
 
-/// Of each kind, the stage that needs the most.
+/// A table with the stage of each kind that needs the most memory.
 fn memory(lines: &[Line]) -> Table {
     let mut widest: BTreeMap<&str, &Line> = BTreeMap::new();
     for line in lines.iter().filter(|line| line.tokens > 0.0) {
@@ -247,7 +248,7 @@ fn gib(bytes: f64) -> String {
     }
 }
 
-/// Three digits, and the power of ten beyond a million.
+/// A number with three digits, and a power of ten beyond a million.
 fn count(number: f64) -> String {
     match number {
         0.0 => "-".into(),

@@ -1,4 +1,4 @@
-//! Everything that a run will need, checked before its first stage.
+//! Checks of everything that a run will need, made before its first stage.
 
 use super::complain;
 use crate::device::{self, DeviceSpec};
@@ -9,7 +9,7 @@ use clap::Args;
 use std::collections::BTreeSet;
 use std::process::{Command, Stdio};
 
-/// Disk that a run needs beside its models: rows, metrics, logs.
+/// Disk space that a run needs besides its models: rows, metrics, logs.
 const LEAST_ROOM: f64 = 16.0 * (1 << 20) as f64;
 
 /// Compute a small product on a device
@@ -20,7 +20,7 @@ pub struct TryDeviceArgs {
     device: DeviceSpec,
 }
 
-/// The body of the hidden command that [`devices`] starts.
+/// Runs the hidden command that [`devices`] starts.
 ///
 /// # Errors
 /// Those of [`device::try_out`].
@@ -28,10 +28,10 @@ pub fn try_device(args: &TryDeviceArgs) -> Result<()> {
     device::try_out(args.device)
 }
 
-/// Whether every device of a run computes.
+/// Checks that every device of a run computes.
 ///
 /// # Errors
-/// The first device that is not built in, or does not compute.
+/// The first device that is not built in or does not compute.
 pub fn devices(specs: &[DeviceSpec]) -> Result<()> {
     for &spec in specs.iter().collect::<BTreeSet<_>>() {
         device::select(spec)?;
@@ -43,7 +43,7 @@ pub fn devices(specs: &[DeviceSpec]) -> Result<()> {
     Ok(())
 }
 
-/// Tries a GPU in a process of its own, since a process keeps the GPU's memory that it once took.
+/// Tries a GPU in a separate process, since a process never releases GPU memory that it has used.
 fn try_apart(spec: DeviceSpec) -> Result<()> {
     let failed = |cause: String| {
         Error::device(format!("`{spec}` cannot be used"))
@@ -60,14 +60,14 @@ fn try_apart(spec: DeviceSpec) -> Result<()> {
     }
 }
 
-/// Whether the disk of `store` has room for what is missing of `plan`; a disk that may be too small is said.
+/// Checks that the disk of `store` has room for the missing stages of `plan`; warns if it may be too small.
 ///
 /// # Errors
-/// A disk with less room than the models take that the run will write.
+/// A disk with less room than the models that the run will write.
 pub fn room(store: &Store, plan: &Plan) -> Result<()> {
     let missing = plan.graph.iter().filter(|stage| !store.is_complete(&stage.key));
     let models: f64 = missing.map(|stage| plan.work(&stage.key).written_model()).sum();
-    // Where nobody says how much room there is, writing will tell.
+    // If the free space cannot be determined, the run goes ahead.
     let Ok(free) = fs4::available_space(store.root()) else { return Ok(()) };
     if let Some(warning) = judge_room(models, free as f64, &store.root().display().to_string())? {
         complain(&format!("warning: {warning}\n"));
@@ -75,9 +75,9 @@ pub fn room(store: &Store, plan: &Plan) -> Result<()> {
     Ok(())
 }
 
-/// A warning where `models` bytes of models hardly fit into `free` bytes.
+/// A warning if `models` bytes of models hardly fit into `free` bytes.
 fn judge_room(models: f64, free: f64, place: &str) -> Result<Option<String>> {
-    // Everything there already: only a report is written.
+    // All models exist already: only a report is written.
     if models == 0.0 {
         return Ok(None);
     }

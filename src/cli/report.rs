@@ -25,7 +25,7 @@ pub struct ReportArgs {
     pub compare: Option<Vec<PathBuf>>,
 }
 
-/// Confidence level of a comparison's intervals, and what its corrected p is held against.
+/// Confidence level of a comparison's intervals, and of the test of its corrected p-value.
 const LEVEL: f64 = 0.95;
 
 pub fn run(args: &ReportArgs) -> Result<()> {
@@ -41,7 +41,7 @@ pub fn run(args: &ReportArgs) -> Result<()> {
     write_report(&args.study, &study, &plan, &store, local.as_ref())
 }
 
-/// The metrics in a report's folder, or what a store has of `plan`.
+/// The metrics in a report's folder, or those of `plan` that a store has.
 fn results(folder: &Path, study: &Study, plan: &Plan, local: Option<&LocalData>) -> Result<Metrics> {
     let table = folder.join("metrics.parquet");
     if table.is_file() {

@@ -1,4 +1,4 @@
-//! `touchstone reproduce`: carries a study from nothing to a report. Running it again finishes what is missing.
+//! `touchstone reproduce`: runs a study from nothing to a report. Running it again finishes what is missing.
 
 use super::decide::{self, DecideArgs};
 use super::study::StudyArgs;
@@ -41,7 +41,7 @@ pub struct LocalArgs {
     pub tokenizer: Option<PathBuf>,
 }
 
-/// The scale of an experiment file that `--data` selects, and the profile unless another is asked for.
+/// The scale of an experiment file that `--data` selects, and the profile unless another is requested.
 const LOCAL: &str = "local";
 
 pub fn run(args: &ReproduceArgs) -> Result<u8> {
@@ -61,7 +61,7 @@ pub fn run(args: &ReproduceArgs) -> Result<u8> {
     written.map(|()| outcome.exit_code())
 }
 
-/// Everything that carries out the plans of a study.
+/// The store, pool and options needed to carry out the plans of a study.
 pub struct Runner {
     pub store: Store,
     pool: LocalPool,
@@ -69,7 +69,7 @@ pub struct Runner {
 }
 
 impl Runner {
-    /// Looks at everything that `plan` needs, so that faults show now and not after hours.
+    /// Checks everything that `plan` needs, so that faults show now and not after hours.
     pub fn ready(args: &StudyArgs, study: &Study, plan: &Plan, local: Option<&LocalData>) -> Result<Self> {
         let jobs = args.stages_at_once().min(plan.graph.len().max(1));
         let memory: Vec<Option<u64>> = match args.memory {
@@ -91,18 +91,18 @@ impl Runner {
         Ok(Self { store, pool, interrupt: Interrupt::on_signals()? })
     }
 
-    /// Computes what is missing of `plan`.
+    /// Computes the missing stages of `plan`.
     pub fn run(&self, plan: &Plan) -> Result<Outcome> {
         self.pool.run(&self.store, &plan.graph, &self.interrupt)
     }
 
-    /// Stages that run at once.
+    /// Number of stages that run at once.
     pub fn jobs(&self) -> usize {
         self.pool.jobs
     }
 }
 
-/// The study that the flags choose, and the local data it runs on, if any.
+/// The study that the flags choose, and its local data, if any.
 pub fn resolve(study: &StudyArgs, local: &LocalArgs) -> Result<(Study, Option<LocalData>)> {
     let (Some(file), Some(tokenizer)) = (&local.data, &local.tokenizer) else { return Ok((study.study()?, None)) };
     let mut study = study.clone();
@@ -111,11 +111,11 @@ pub fn resolve(study: &StudyArgs, local: &LocalArgs) -> Result<(Study, Option<Lo
     let study = study.study()?;
     let tokenizer = &Source::parse(tokenizer)?.fetch(&["tokenizer.json"], &TOKENIZER_FILES)?;
     let files = TokenizerFolder::read(tokenizer)?;
-    // Read from a copy, so that what the plan reckons with is what its keys name.
+    // Read from a copy, so that the data behind the plan's estimates is the data that its keys name.
     let copy = tempfile::tempdir().context(|| "cannot make a temporary folder".into())?;
     files.copy_to(copy.path())?;
     let read = |prompt, response| {
-        // An error is to name the user's folder.
+        // The error should name the user's folder.
         let named = |error| Codec::open(tokenizer, prompt, response).err().unwrap_or(error);
         Codec::open(copy.path(), prompt, response).map_err(named)
     };
@@ -142,7 +142,7 @@ fn absolute(path: &Path) -> Result<PathBuf> {
     std::path::absolute(path).context(|| format!("cannot find {}", path.display()))
 }
 
-/// Writes the report of whatever is finished and prints its summary.
+/// Writes the report of everything that is finished and prints its summary.
 pub fn write_report(
     args: &StudyArgs,
     study: &Study,
@@ -156,7 +156,7 @@ pub fn write_report(
     print(&format!("{}\nreport: {}\n", report::console(&input)?, path.display()))
 }
 
-/// What the report of `study` is made from, as far as `store` has it.
+/// The input of the report of `study`, as far as `store` has it.
 pub fn report_input(
     study: &Study,
     plan: &Plan,
@@ -167,7 +167,7 @@ pub fn report_input(
     collect(study, plan, store, device, notes(study, local))
 }
 
-/// A report of another profile than the standard one must not take the place of the study's own.
+/// Name of the report's folder. A report of a profile other than the standard one must not replace the study's own.
 fn folder(study: &Study) -> String {
     match study.profile.as_str() {
         "standard" => study.name.clone(),
@@ -175,7 +175,7 @@ fn folder(study: &Study) -> String {
     }
 }
 
-/// Whose word gold is.
+/// A note about the source of gold.
 fn gold(study: &Study) -> &'static str {
     match &study.data {
         None => {
@@ -190,7 +190,7 @@ fn gold(study: &Study) -> &'static str {
     }
 }
 
-/// What the numbers do not say by themselves.
+/// Notes that the report's numbers need in order to be understood.
 fn notes(study: &Study, local: Option<&LocalData>) -> Vec<String> {
     let mut notes = vec![study.scale_description.clone(), study.profile_description.clone()];
     let others = study.data.iter().flat_map(|data| data.demonstrator.iter().chain(&data.judge));

@@ -1,5 +1,5 @@
 //! Rows to score or to continue: prompts and responses as text, as tokens or as the messages of a conversation, among
-//! whatever else a row holds.
+//! any other cells of a row.
 
 use crate::data::dataset::{
     Dataset, WholeRow, choices, conversation, holds_messages, is_conversation, json_value, no_rows,
@@ -13,10 +13,10 @@ use serde_json::Value;
 use serde_json::value::{RawValue, to_raw_value};
 use std::path::Path;
 
-/// A row of the input. Everything that is not named here passes through as it is written, in its order.
+/// A row of the input. Every cell that is not named here passes through unchanged and in order.
 #[derive(Debug)]
 pub struct Row {
-    /// File and line or row, as errors name it.
+    /// File and line or row, as named in errors.
     pub place: String,
     pub prompt: Option<String>,
     pub response: Option<String>,
@@ -32,9 +32,9 @@ pub struct Row {
 pub struct Cells(Vec<(String, Box<RawValue>)>);
 
 impl Cells {
-    /// Adds a cell, in the place of one of the same name if there is one.
+    /// Adds a cell, replacing one of the same name.
     pub fn insert(&mut self, name: String, value: Value) {
-        // Every value has a text.
+        // Every value can be written as JSON.
         let Ok(raw) = to_raw_value(&value) else { return };
         match self.0.iter_mut().find(|(key, _)| *key == name) {
             Some((_, cell)) => *cell = raw,
@@ -43,10 +43,10 @@ impl Cells {
     }
 }
 
-/// The rows of `input`, each of which has a text or tokens for every one of `needed`, or a conversation.
+/// Reads the rows of `input`, each of which has text or tokens for every one of `needed`, or a conversation.
 ///
 /// # Errors
-/// A file that cannot be read or has no rows; a row that lacks something, or holds something else.
+/// A file that cannot be read or has no rows; a row in which something is missing or of the wrong type.
 pub fn read(input: &Path, needed: &[&str]) -> Result<Vec<Row>> {
     let rows = Dataset::file(input)?.whole_rows()?.map(|row| Row::new(row?, needed)).collect::<Result<Vec<_>>>()?;
     match rows.is_empty() {
@@ -87,7 +87,7 @@ impl Row {
     }
 }
 
-/// The column of a conversation.
+/// The column that holds a conversation.
 const MESSAGES: &str = "messages";
 
 fn missing(row: &WholeRow, side: &str) -> Error {
@@ -130,7 +130,7 @@ fn text(row: &WholeRow, name: &str) -> Result<Option<String>> {
     }
 }
 
-/// A list of token ids, which is text in a file without types.
+/// Reads a list of token ids, which is text in a file without types.
 fn ids(row: &WholeRow, name: &str) -> Result<Option<Vec<u32>>> {
     let wrong = |what: String| {
         Error::data(format!("{}: {what}", row.place)).hint("token ids are whole numbers from 0, as in [12, 7, 0]")
@@ -148,7 +148,7 @@ fn ids(row: &WholeRow, name: &str) -> Result<Option<Vec<u32>>> {
     items.iter().enumerate().map(id).collect::<Result<_>>().map(Some)
 }
 
-/// Whether there is a value, and another than `raw`.
+/// True if `value` is present and differs from `raw`.
 fn is_other<T: DeserializeOwned + PartialEq>(raw: &RawValue, value: &Option<T>) -> bool {
     value.is_some() && serde_json::from_str::<T>(raw.get()).ok() != *value
 }

@@ -71,7 +71,7 @@ fn list(manifests: &[Manifest]) -> String {
     format!("{}\n{}\n", table.trim_fmt(), count(manifests.len(), "artifact"))
 }
 
-/// Tokens that went through a model in a second of the stage's whole life, starting and loading included.
+/// Tokens per second that passed through a model, over the stage's whole life, starting and loading included.
 fn speed(manifest: &Manifest) -> String {
     if manifest.tokens == 0 { String::new() } else { format!("{:.0}", manifest.tokens as f64 / manifest.wall_seconds) }
 }
@@ -135,7 +135,7 @@ fn verify(store: &Store, repair: bool) -> Result<u8> {
         ))?;
     }
     if repair {
-        // Brings back the folder of locks where a copy left out what was empty.
+        // Recreates the folder of locks if a copy left out empty folders.
         let removed = Store::open(store.root())?.repair(&report)?;
         if !removed.is_empty() {
             print(&format!("removed {}: run the experiment again to recompute\n", count(removed.len(), "artifact")))?;
@@ -193,7 +193,7 @@ mod tests {
         runs: RunsArgs,
     }
 
-    /// A store with one artifact, and one stage that is planned only.
+    /// A store with one artifact, and one stage that is only planned.
     fn store() -> (tempfile::TempDir, Store, [StageKey; 2]) {
         let dir = tempfile::tempdir().unwrap();
         let (store, mut graph) = (Store::open(dir.path()).unwrap(), Graph::new());

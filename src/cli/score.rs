@@ -1,4 +1,4 @@
-//! `touchstone score` and `touchstone generate`: any model folder on any file of rows, alone.
+//! `touchstone score` and `touchstone generate`: run any model folder on any file of rows, without a study.
 
 use super::model::open;
 use super::rows::{self as input_rows, Row};
@@ -142,13 +142,13 @@ pub fn score(args: &ScoreArgs) -> Result<()> {
     super::output::write(output, |place| rows::write(place, &rows))
 }
 
-/// The error for a computed number of the row at `place` that is not finite.
+/// The error for a number, computed for the row at `place`, that is not finite.
 fn not_finite(place: &str, what: &str) -> Error {
     Error::divergence(format!("{place}: {what}"))
         .hint("the model computes numbers that are too large or undefined; take another checkpoint")
 }
 
-/// Adds `response_ids`, `ended` and, where there is a tokenizer, `response` to every row's prompt.
+/// Adds `response_ids`, `ended` and, if there is a tokenizer, `response` to every row's prompt.
 pub fn generate(args: &GenerateArgs) -> Result<()> {
     let ModelArgs { model, input, output, batch, device, system } = &args.model;
     if !(args.temperature >= 0.0 && args.temperature.is_finite() && args.top_p > 0.0 && args.top_p <= 1.0) {
@@ -186,7 +186,8 @@ pub fn generate(args: &GenerateArgs) -> Result<()> {
     super::output::write(output, |place| rows::write(place, &rows))
 }
 
-/// Errors on a row of more tokens than the model has positions: it was never trained there, and what it says is noise.
+/// Refuses a row with more tokens than the model has positions: the model was not trained there, and its output is
+/// noise.
 fn fit(lengths: impl Iterator<Item = usize>, config: &DecoderConfig, reader: &Reader, remedy: &str) -> Result<()> {
     let most = config.sizes().positions;
     match lengths.enumerate().find(|(_, length)| *length > most) {
@@ -199,7 +200,7 @@ fn fit(lengths: impl Iterator<Item = usize>, config: &DecoderConfig, reader: &Re
     }
 }
 
-/// The two sides of a row.
+/// The prompt or the response of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Side {
     Prompt,
@@ -215,10 +216,10 @@ impl Side {
     }
 }
 
-/// Turns rows into tokens; a missing tokenizer matters only where a row holds text.
+/// Converts rows into tokens; a missing tokenizer matters only if a row holds text.
 struct Reader<'a> {
     input: &'a Path,
-    /// Places of the rows, as errors name them.
+    /// Places of the rows, as named in errors.
     places: OnceCell<Vec<String>>,
     vocabulary: usize,
     tokenizer: Option<ModelTokenizer>,
@@ -251,7 +252,7 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// All rows, each with text or tokens for every one of `needed`.
+    /// Reads all rows, each with text or tokens for every one of `needed`.
     fn rows(&self, needed: &[&str]) -> Result<Vec<Row>> {
         let rows = input_rows::read(self.input, needed)?;
         self.places.get_or_init(|| rows.iter().map(|row| row.place.clone()).collect());
@@ -262,8 +263,8 @@ impl<'a> Reader<'a> {
         self.places.get().and_then(|places| places.get(index)).map_or("", String::as_str)
     }
 
-    /// Text is a prompt followed by a response that ends with one end-of-sequence token; tokens are taken as they are; the
-    /// response of a conversation is its last message.
+    /// The tokens of a row's prompt and response. Text is a prompt followed by a response that ends with one
+    /// end-of-sequence token; tokens are used as they are; the response of a conversation is its last message.
     fn sequence(&self, index: usize, row: &Row) -> Result<Sequence> {
         if let Some(conversation) = &row.conversation {
             let Sequence { prompt, response } = self.chat(conversation)?.sequence(conversation)?;
@@ -274,7 +275,7 @@ impl<'a> Reader<'a> {
         Ok(Sequence::new(prompt, response))
     }
 
-    /// The tokens that a response is generated for.
+    /// The tokens for which a response is generated.
     fn prompt(&self, index: usize, row: &Row) -> Result<Vec<u32>> {
         match &row.conversation {
             Some(conversation) => self.known(index, self.chat(conversation)?.prompt(conversation)?),
@@ -292,7 +293,7 @@ impl<'a> Reader<'a> {
         Ok(self.chat.get_or_init(|| chat))
     }
 
-    /// The tokens `ids` of a row, unless one has no place in the embedding.
+    /// The tokens `ids` of a row; an error if one has no row in the embedding.
     fn known(&self, index: usize, ids: Vec<u32>) -> Result<Vec<u32>> {
         match ids.iter().find(|id| **id as usize >= self.vocabulary) {
             Some(id) => Err(Error::data(format!(
@@ -352,8 +353,9 @@ impl<'a> Reader<'a> {
         self.known(index, ids)
     }
 
-    /// Errors unless `ids` are the tokens of the text beside them, with an end or without, or are sampled tokens whose text it
-    /// is: a text may be written in more than one way.
+    /// Refuses `ids` that do not agree with the text beside them. They agree if they are the tokens of the text, with
+    /// or without an end, or if they are sampled tokens that decode to the text: a text may be written in more than one
+    /// way.
     fn check_agreement(
         &self,
         place: &str,

@@ -1,4 +1,4 @@
-//! `touchstone snapshot`: commits the numbers of a small study, and says when they change.
+//! `touchstone snapshot`: records the means of a small study under version control, and reports when they change.
 
 use super::decide::DecideArgs;
 use super::reproduce::{self, LocalArgs, ReproduceArgs, report_input, resolve};
@@ -40,7 +40,7 @@ pub struct TakeArgs {
     pub tolerance: Vec<(String, f64)>,
 }
 
-/// The profile, unless another is asked for: a snapshot is taken often.
+/// The default profile, which is small because snapshots are made often.
 const PROFILE: &str = "smoke";
 
 pub fn run(args: &SnapshotArgs) -> Result<u8> {
@@ -62,7 +62,7 @@ fn accept(args: &TakeArgs) -> Result<u8> {
 }
 
 fn check(args: &TakeArgs) -> Result<u8> {
-    // Read first: a file that cannot be compared with should not cost a run.
+    // Read first: an invalid file should not cost a run.
     output::check_regular(&args.file).map_err(|error| error.hint("`touchstone snapshot accept` writes one"))?;
     let before = Snapshot::read(&args.file)?.with_tolerances(&tolerances(args))?;
     let now = match carry_out(args)? {
@@ -74,7 +74,7 @@ fn check(args: &TakeArgs) -> Result<u8> {
     Ok(if drift.is_empty() { SUCCESS } else { FAILURE })
 }
 
-/// Runs what is missing of the study and takes its snapshot, or gives the exit code of a run that did not end well.
+/// Runs the missing stages of the study and makes its snapshot, or returns the exit code of a run that did not succeed.
 fn carry_out(args: &TakeArgs) -> Result<std::result::Result<Snapshot, u8>> {
     let mut study = args.study.clone();
     if args.local.data.is_none() {

@@ -1,13 +1,13 @@
-//! Files outside the store that finished artifacts were made from: are they still what was read?
+//! A check for changes in the files outside the store from which finished artifacts were made.
 
 use crate::Result;
 use crate::data::contents::{Contents, FileRead};
 use crate::pipeline::Store;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Lines on the files of this machine that have other contents than an artifact's manifest records. Such a file harms no
-/// artifact: keys name contents, so the next run reads it as another study. Files that are gone are not mentioned, since a
-/// store may be looked at on another machine.
+/// Notes on files of this machine whose contents differ from an artifact's manifest. Such a change harms no artifact:
+/// keys depend on contents, so the next run treats the file as another study. Missing files are not mentioned, since a
+/// store may be inspected on another machine.
 ///
 /// # Errors
 /// A store that cannot be listed.

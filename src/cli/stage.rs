@@ -1,4 +1,4 @@
-//! `touchstone stage`: computes one planned stage. Executors start it; people rarely do.
+//! `touchstone stage`: computes one planned stage. It is meant for executors rather than people.
 
 use super::device_spec;
 use crate::defect;
@@ -23,7 +23,7 @@ pub struct StageArgs {
     memory: Option<u64>,
 }
 
-/// `body` knows how to compute every kind of stage.
+/// Runs the command; `body` can compute every kind of stage.
 pub fn run(args: &StageArgs, body: impl FnOnce(&StageContext) -> Result<()>) -> Result<()> {
     leave_with_parent();
     let place = Place { device: args.device.to_string(), memory: args.memory };

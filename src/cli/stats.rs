@@ -58,7 +58,7 @@ pub fn run(args: &StatsArgs) -> Result<()> {
     print(&tables(&analysis, args, &notes))
 }
 
-/// To standard output; a reader that has seen enough and closed the pipe is no failure.
+/// Writes to standard output; a reader that closes the pipe early does not cause an error.
 fn print(text: &str) -> Result<()> {
     match io::stdout().lock().write_all(text.as_bytes()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error).context(|| "writing to stdout".into()),
@@ -82,7 +82,8 @@ struct GroupEstimate {
     ci_high: Option<f64>,
 }
 
-/// All but the names and the count is `None` where undefined; with no unit in common, everything.
+/// A group compared with the baseline. Everything but the names and the count is `None` where undefined, and without
+/// units in common.
 #[derive(Debug, Serialize)]
 struct GroupComparison {
     group: String,
@@ -97,7 +98,7 @@ struct GroupComparison {
     mde: Option<f64>,
 }
 
-/// The values of one group by the number of their unit.
+/// The values of one group, by the number of their unit.
 struct ByUnit(Vec<Option<f64>>);
 
 impl ByUnit {
@@ -107,7 +108,7 @@ impl ByUnit {
         Self(values)
     }
 
-    /// The values of the units that `group` has too, in its order: its own, then those here.
+    /// The values of the units that `group` has too, in its order: first those of `group`, then those of this index.
     fn pair(&self, group: &Group) -> (Vec<f64>, Vec<f64>) {
         let pairs = group.units.iter().zip(&group.values);
         pairs.filter_map(|(unit, value)| Some((*value, self.0[*unit as usize]?))).unzip()
@@ -141,7 +142,7 @@ fn analyse(groups: &Groups, baseline: Option<&str>, level: f64) -> Result<(Analy
     Ok((Analysis { estimates, comparisons }, notes))
 }
 
-/// Every other group against `baseline`, one Holm family, with notes about what was left out.
+/// Compares every other group with `baseline`, as one Holm family; adds notes about what was left out.
 fn compare(groups: &Groups, baseline: &Group, level: f64) -> Result<(Vec<GroupComparison>, Vec<String>)> {
     let mut comparisons = Vec::new();
     let mut notes = Vec::new();
@@ -228,7 +229,7 @@ fn table(headers: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
     format!("{table}\n")
 }
 
-/// A level as a percentage without the noise of binary fractions.
+/// A level as a percentage, rounded to remove the noise of binary fractions.
 fn round_percent(level: f64) -> f64 {
     (level * 1e8).round() / 1e6
 }

@@ -1,4 +1,4 @@
-//! The arguments that `reproduce`, `plan` and `report` share: which study, where it runs, where its files lie.
+//! The arguments that `reproduce`, `plan` and `report` share: the study, its devices, and its folders.
 
 use super::bytes::Bytes;
 use super::device_spec;
@@ -54,12 +54,12 @@ pub struct StudyArgs {
 }
 
 impl StudyArgs {
-    /// The names of the devices that share the stages.
+    /// Names of the devices that share the stages.
     pub fn devices(&self) -> Vec<String> {
         self.device.iter().map(ToString::to_string).collect()
     }
 
-    /// Stages at once: as asked for, else one per device, or one per core where there is one device.
+    /// Number of stages at once: as requested, else one per device, or one per core if there is one device.
     pub fn stages_at_once(&self) -> usize {
         match (self.jobs, self.device.len()) {
             (Some(jobs), _) => jobs.get(),
@@ -71,7 +71,7 @@ impl StudyArgs {
     /// Loads the experiment and makes every choice of the run.
     ///
     /// # Errors
-    /// A file that is not found or not valid; a choice that it does not declare.
+    /// A file that is not found or not valid; a choice that the file does not declare.
     pub fn study(&self) -> Result<Study> {
         Experiment::load(&self.experiment)?.resolve(&Selection {
             profile: self.profile.clone().unwrap_or_else(|| "standard".into()),

@@ -1,4 +1,4 @@
-//! How far apart two sets of tensors are.
+//! Differences between two sets of tensors.
 
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -6,23 +6,23 @@ use std::collections::BTreeMap;
 /// Values by the name of their tensor.
 pub type Tensors = BTreeMap<String, Vec<f32>>;
 
-/// A tensor is small beside this share of the largest number of its set: some gradients, such as that of a bias that moves
-/// both scores of a pair alike, are zero in exact arithmetic, and all that can be seen of them is rounding.
+/// A tensor counts as small below this share of the largest number of its set: some gradients, such as that of a bias
+/// that moves both scores of a pair alike, are zero in exact arithmetic, and their computed values are rounding alone.
 const FLOOR: f64 = 1e-3;
 
 /// The largest difference between two sets of tensors.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Difference {
-    /// Of one number.
+    /// Largest difference of one number.
     pub absolute: f64,
-    /// Of one number, over the largest of its tensor, or over 1e-3 of the largest of all tensors if that is more. Infinite
-    /// where a tensor or a number is missing or not finite.
+    /// Largest difference of one number, divided by the largest number of its tensor, or by 1e-3 of the largest number
+    /// of all tensors if that is more. Infinite where a tensor or a number is missing or not finite.
     pub relative: f64,
-    /// Where the relative difference is largest; empty if there is none.
+    /// The tensor with the largest relative difference; empty if nothing differs.
     pub tensor: String,
 }
 
-/// How far `found` is from what is `expected`.
+/// The largest differences between `found` and `expected`.
 pub fn difference(found: &Tensors, expected: &Tensors) -> Difference {
     let floor = FLOOR * expected.values().map(|values| largest(values)).fold(0.0, f64::max);
     let mut worst = Difference::default();
@@ -44,7 +44,7 @@ fn largest(values: &[f32]) -> f64 {
     values.iter().fold(0.0, |largest, &value| f64::from(value).abs().max(largest))
 }
 
-/// The largest difference of two numbers in one place.
+/// The largest difference between two numbers at the same place.
 fn apart(a: &[f32], b: &[f32]) -> f64 {
     if a.len() != b.len() {
         return f64::INFINITY;

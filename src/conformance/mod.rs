@@ -1,9 +1,10 @@
-//! Does a device compute what it should? Small models with fixed random weights go through everything that a study is made
-//! of: logits, log-probabilities, scores, losses, every gradient, optimiser steps, sampled tokens, a PPO update.
+//! Conformance tests of a device. Small models with fixed random weights go through all computations of a study:
+//! logits, log-probabilities, scores, losses, every gradient, optimiser steps, sampled tokens, a PPO update.
 //!
-//! Every device is compared with float64: with what plain PyTorch computes on the same weights and rows, one sequence at a
-//! time (tests/parity/conformance.py). A device other than the default one is also compared with that,
-//! and on a model too large to keep a reference of; and bf16 with f32 on the device itself. docs/backends.md has numbers.
+//! Every device is compared with float64: with the results of plain PyTorch on the same weights and rows, one sequence
+//! at a time (tests/parity/conformance.py). A device other than the default one is also compared with the default one,
+//! on a model that is too large to keep a reference of as well; and bf16 is compared with f32 on the device itself.
+//! docs/backends.md has numbers.
 
 mod compare;
 mod observe;
@@ -20,28 +21,29 @@ use problem::Problem;
 use safetensors::SafeTensors;
 use serde::Serialize;
 
-/// What `tests/parity/conformance.py --write` wrote: computed in float64, kept in float32, which moves nothing by more than
-/// 6e-8 of itself.
+/// Reference values, written by `tests/parity/conformance.py --write`: computed in float64 and stored in float32, which
+/// changes a number by at most 6e-8 of itself.
 static REFERENCE: &[u8] = include_bytes!("reference.safetensors");
 
-/// One quantity of one problem beside what it should be.
+/// One quantity of one problem, compared with its expected value.
 #[derive(Clone, Debug, Serialize)]
 pub struct Finding {
     pub problem: &'static str,
-    /// What the device is compared with.
+    /// The reference of the comparison.
     pub against: &'static str,
     pub quantity: Quantity,
     #[serde(flatten)]
     pub difference: Difference,
-    /// The largest relative difference that is rounding.
+    /// The largest relative difference that rounding explains.
     pub tolerance: f64,
     pub agrees: bool,
 }
 
-/// Compares the device `spec` with the reference, with itself in bf16, and, if it is another, with the default device.
+/// Compares the device `spec` with the reference, with itself in bf16, and, if it is another device, with the default
+/// device.
 ///
 /// # Errors
-/// A device that is not built in, and computations that end in numbers that are not finite.
+/// A device that is not built in, or computations that end in numbers that are not finite.
 pub fn run(spec: DeviceSpec) -> Result<Vec<Finding>> {
     let here = device::select(spec)?;
     let default = (spec != device::DEFAULT).then(|| device::select(device::DEFAULT)).transpose()?;
@@ -83,7 +85,7 @@ fn compared(
     found.iter().map(finding).collect()
 }
 
-/// What float64 gives for `problem`, if that is kept.
+/// The float64 results for `problem`, if they are stored.
 fn reference(problem: &Problem) -> Result<Option<Observed>> {
     let damaged = || "the reference of the conformance suite cannot be read".to_owned();
     let file = SafeTensors::deserialize(REFERENCE).context(damaged)?;
@@ -103,7 +105,7 @@ fn reference(problem: &Problem) -> Result<Option<Observed>> {
 mod tests {
     use super::*;
 
-    /// Everything that is compared, disturbed in one place by ten times what is tolerated, is a disagreement.
+    /// Every compared quantity disagrees once one number is disturbed by ten times the tolerance.
     #[test]
     fn one_disturbed_number_of_any_quantity_is_found() {
         for problem in problem::all() {

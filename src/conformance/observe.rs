@@ -1,4 +1,4 @@
-//! What one device makes of a problem.
+//! The results of one device on a problem.
 
 use super::compare::Tensors;
 use super::problem::{NORMALISATION, Problem, SAMPLINGS, taste};
@@ -26,17 +26,17 @@ pub enum Quantity {
     SampledTokens,
     SftLoss,
     SftGradients,
-    /// What the optimiser step changed, and so on.
+    /// The change of the weights in SFT's optimiser step.
     SftStep,
     RewardLoss,
     RewardGradients,
     RewardStep,
     PpoTokens,
-    /// Of every minibatch.
+    /// The losses of every minibatch.
     PpoLosses,
-    /// Of the last minibatch.
+    /// The gradients of the last minibatch.
     PpoGradients,
-    /// What all optimiser steps changed.
+    /// The change of the weights over all optimiser steps.
     PpoSteps,
 }
 
@@ -81,10 +81,11 @@ impl Quantity {
         Self::ALL.into_iter().find(|quantity| quantity.name() == name)
     }
 
-    /// The largest relative difference that is rounding. Single precision rounds to 6e-8. A forward pass of two layers adds
-    /// that up to some 1e-6 whatever the order of its sums, and a backward pass to some 1e-5 of a tensor's largest gradient.
-    /// A step is a difference of weights, which move by a hundredth of themselves and so by a number with 1e-5 of rounding
-    /// each time. Ten times that is allowed, and fifty of steps. Tokens are drawn from the same uniforms and are the same.
+    /// The largest relative difference that rounding explains. Single precision rounds to 6e-8. Over a forward pass of
+    /// two layers this adds up to some 1e-6, whatever the order of its sums, and over a backward pass to some 1e-5 of a
+    /// tensor's largest gradient. A step is a difference of weights, which move by a hundredth of themselves and thus
+    /// by a number with 1e-5 of rounding each time. Ten times these values are allowed, and fifty times for steps.
+    /// Tokens are drawn from the same uniforms and must be equal.
     pub fn tolerance(self) -> f64 {
         match self {
             Self::SampledTokens | Self::PpoTokens => 0.0,
@@ -101,13 +102,13 @@ impl fmt::Display for Quantity {
     }
 }
 
-/// Largest relative difference of what is computed in bf16: it rounds by up to 2e-3, and a pass through two layers rounds a
-/// dozen times; sums that nearly cancel lose most.
+/// Largest relative difference of results in bf16: it rounds by up to 2e-3, and a pass through two layers rounds a
+/// dozen times; sums that nearly cancel lose the most.
 pub const BF16: f64 = 0.1;
 
 pub type Observed = BTreeMap<Quantity, Tensors>;
 
-/// Everything, in f32.
+/// Observes every quantity, in f32.
 pub fn observe(problem: &Problem, device: &Device) -> Result<Observed> {
     let mut observed = training(problem, device, Dtype::F32)?;
     observed.insert(Quantity::SampledTokens, samples(problem, device)?);
@@ -115,7 +116,7 @@ pub fn observe(problem: &Problem, device: &Device) -> Result<Observed> {
     Ok(observed)
 }
 
-/// What nothing is sampled for, in `dtype`; only f32 takes optimiser steps.
+/// Observes the quantities that need no sampling, in `dtype`; optimiser steps are observed in f32 only.
 pub fn training(problem: &Problem, device: &Device, dtype: Dtype) -> Result<Observed> {
     let (policy, training) = (problem.policy(device)?, Training { dtype, ..Training::default() });
     let (rows, pairs) = (problem.rows(), problem.pairs());
@@ -150,7 +151,7 @@ pub fn training(problem: &Problem, device: &Device, dtype: Dtype) -> Result<Obse
     Ok(observed)
 }
 
-/// Responses to all prompts, by the way of sampling.
+/// Responses to all prompts, for each setting of sampling.
 fn samples(problem: &Problem, device: &Device) -> Result<Tensors> {
     let (policy, prompts) = (problem.policy(device)?, problem.prompts());
     let draw = |(temperature, top_p)| {
@@ -161,10 +162,10 @@ fn samples(problem: &Problem, device: &Device) -> Result<Tensors> {
     SAMPLINGS.into_iter().map(draw).collect()
 }
 
-/// One update of PPO, with what it was made of.
+/// One update of PPO, with its rollouts and scores.
 pub struct PolicyStep {
     pub observed: Observed,
-    /// With their scores.
+    /// The rollouts with their scores.
     pub rollouts: Vec<(Rollout, f32)>,
 }
 
@@ -196,10 +197,10 @@ pub fn policy_step(problem: &Problem, device: &Device) -> Result<PolicyStep> {
     Ok(PolicyStep { observed, rollouts })
 }
 
-/// What a training run did.
+/// The losses, gradients and weight changes of a training run.
 struct Steps {
     losses: Tensors,
-    /// Of the last step.
+    /// Gradients of the last step.
     gradients: Tensors,
     change: Tensors,
 }
@@ -214,7 +215,7 @@ fn steps(recorder: &Recorder, before: &Weights, after: &Weights) -> Result<Steps
     Ok(Steps { losses: one(recorder.losses.borrow().clone()), gradients, change })
 }
 
-/// The values of all tensors, on the host.
+/// The values of all tensors, copied to the host.
 pub fn tensors(weights: &Weights) -> Result<Tensors> {
     weights.list().map(|listed| Ok((listed.name.to_owned(), weights.values(listed.name)?.into_owned()))).collect()
 }
@@ -224,12 +225,12 @@ fn one(values: Vec<f32>) -> Tensors {
     Tensors::from([("all".to_owned(), values)])
 }
 
-/// Token ids, each response closed by −1.
+/// Token ids, with −1 after each response.
 fn tokens<'a>(responses: impl Iterator<Item = &'a Vec<u32>>) -> Vec<f32> {
     responses.flat_map(|ids| ids.iter().map(|&id| id as f32).chain([-1.0])).collect()
 }
 
-/// The numbers that belong to real response tokens, of `values` that every slot of the response has equally many of.
+/// The values that belong to real response tokens; `values` has equally many for every slot of the response.
 fn real(values: &[f32], batch: &Batch) -> Vec<f32> {
     let each = values.len() / (batch.rows() * batch.response_width);
     let row = |(row, &length): (usize, &usize)| {

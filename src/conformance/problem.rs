@@ -1,5 +1,5 @@
-//! What is computed: models with random weights, rows of unequal lengths, settings. Pure functions of constants, without a
-//! device, so that every device computes the same and tests/parity/conformance.py too.
+//! The problems: models with random weights, rows of unequal lengths, settings. All are pure functions of constants,
+//! without a device, so that every device and tests/parity/conformance.py compute the same.
 
 use crate::Result;
 use crate::methods::optimise::{OptimiserSettings, Schedule};
@@ -16,31 +16,31 @@ use burn::tensor::Device;
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
-/// Ends a response.
+/// The token that ends a response.
 pub const EOS: u32 = 1;
-/// Temperature and nucleus of the batches that are sampled.
+/// Temperature and nucleus of the sampled batches.
 pub const SAMPLINGS: [(f32, f32); 3] = [(1.0, 1.0), (0.8, 0.9), (0.0, 1.0)];
-/// Of PPO's scores.
+/// Normalisation of PPO's scores.
 pub const NORMALISATION: Normalisation = Normalisation { mean: 0.25, std: 1.75, low: -1.5, bound: 0.0 };
 
-/// A model, and the sizes of what it reads.
+/// A model, and the sizes of its inputs.
 #[derive(Clone, Debug)]
 pub struct Problem {
     pub name: &'static str,
     pub config: DecoderConfig,
-    /// Names the random streams. Chosen so that some sampled responses end and some do not, and so that no uniform is within
-    /// 1e-4 of drawing another token (1e-5 in the wide model, whose probabilities are smaller): tens of times what rounding
-    /// moves.
+    /// Seed of the random streams. It is chosen so that some sampled responses end and others do not, and so that no
+    /// uniform is within 1e-4 of drawing another token (1e-5 in the wide model, whose probabilities are smaller): tens
+    /// of times more than rounding moves.
     pub seed: u64,
-    /// Of SFT's rows, of the reward's pairs and of prompts. PPO has twice as many rollouts.
+    /// Number of SFT's rows, of the reward's pairs and of prompts. PPO has twice as many rollouts.
     count: usize,
-    /// Tokens of a prompt and of a response, at most.
+    /// Largest numbers of tokens of a prompt and of a response.
     lengths: [usize; 2],
     pub critic: Critic,
 }
 
-/// The architecture of Pythia with a value head; one branch after the other, a tied head, odd sizes and a value network; and a
-/// model whose products take more than one tile of any kernel, of which no reference is kept.
+/// Three problems: Pythia's architecture with a value head; one branch after the other, a tied head, odd sizes and a
+/// value network; and a model whose products need more than one tile of any kernel, for which no reference is stored.
 pub fn all() -> Vec<Problem> {
     let config = |[vocabulary, hidden, layers, heads, inner]: [usize; 5], rotary_pct, epsilon, parallel: bool| {
         DecoderConfig::from(GptNeoXConfig {
@@ -89,7 +89,7 @@ pub fn all() -> Vec<Problem> {
 }
 
 impl Problem {
-    /// No bias is zero and no norm is one, so that each has an effect.
+    /// No bias is zero and no norm is one, so that each affects the result.
     pub fn weights(&self) -> Weights {
         let mut rng = self.stream("conformance/weights", 0);
         let deviation = 1.0 / (self.config.hidden_size() as f64).sqrt();
@@ -113,12 +113,12 @@ impl Problem {
         LanguageModel::from_weights(self.weights(), &self.config, device)
     }
 
-    /// The model that reward learning starts from, its fresh head included.
+    /// The model from which reward learning starts, including its new head.
     pub fn reward(&self, policy: &LanguageModel) -> RewardModel {
         RewardModel::on(policy, self.reward_settings().bound, &mut stream(self.seed, "reward/head", &[]))
     }
 
-    /// Demonstrations. Half of them end, the others are cut.
+    /// Demonstrations, half of which end; the others are cut.
     pub fn rows(&self) -> Vec<Sequence> {
         (0..self.count).map(|row| Sequence::new(self.prompt(row), self.response("conformance/chosen", row))).collect()
     }
@@ -155,7 +155,7 @@ impl Problem {
         rng.random_range(0..self.config.vocab_size() as u32)
     }
 
-    /// Draws the response to prompt `item`, one uniform a token.
+    /// The random stream for the response to prompt `item`, with one uniform per token.
     pub fn sample_stream(&self, item: usize) -> ChaCha8Rng {
         self.stream("conformance/sample", item)
     }
@@ -168,12 +168,12 @@ impl Problem {
         Sampling { temperature, top_p, max_new_tokens: self.lengths[1], ends: EOS.into(), batch_size: self.count }
     }
 
-    /// All rows in one step.
+    /// SFT settings with all rows in one step.
     pub fn sft_settings(&self) -> SftSettings {
         SftSettings { epochs: 1, batch_size: self.count, prompt_weight: 0.0, optimiser: optimiser() }
     }
 
-    /// All pairs in one step on eq. 11.
+    /// Reward settings with all pairs in one step, on eq. 11.
     pub fn reward_settings(&self) -> RewardSettings {
         let optimiser = optimiser();
         RewardSettings {
@@ -189,7 +189,7 @@ impl Problem {
         }
     }
 
-    /// One update: two passes in two minibatches.
+    /// PPO settings of one update: two passes in two minibatches.
     pub fn ppo_settings(&self) -> PpoSettings {
         PpoSettings {
             updates: 1,
@@ -211,14 +211,14 @@ impl Problem {
     }
 }
 
-/// A score that any response has, of mean about 0 and deviation about 1.
+/// A score that is defined for any response, with a mean of about 0 and a deviation of about 1.
 pub fn taste(rollout: &Rollout) -> f32 {
     let sum: u32 = rollout.sequence.response.iter().sum();
     (sum % 13) as f32 / 4.0 - 1.5
 }
 
-/// Epsilon is large for AdamW. With a small one the first step is the sign of the gradient, and that of a gradient which
-/// nearly vanishes is a matter of rounding; so is the rest of the run.
+/// AdamW settings with a large epsilon. With a small one the first step is the sign of the gradient, so that rounding
+/// alone decides it, and the rest of the run, wherever a gradient nearly vanishes.
 fn optimiser() -> OptimiserSettings {
     OptimiserSettings {
         learning_rate: 1e-2,

@@ -1,14 +1,14 @@
-//! A training run as the outside sees it.
+//! A recorder of a training run, as seen from outside the training loop.
 
 use crate::methods::optimise::{Monitor, StepReport};
 use crate::model::weights::Weights;
 use std::cell::RefCell;
 
-/// Keeps every optimiser step's loss, norm and gradients.
+/// Records the loss, norm and gradients of every optimiser step.
 #[derive(Debug, Default)]
 pub struct Recorder {
     pub losses: RefCell<Vec<f32>>,
-    /// L2 norms of all gradients of a step, before clipping.
+    /// L2 norms of all gradients of a step together, before clipping.
     pub norms: RefCell<Vec<f32>>,
     pub gradients: RefCell<Vec<Weights>>,
 }

@@ -1,5 +1,5 @@
-//! Text to tokens and back, with one rule for ends and lengths everywhere: a response ends with one end-of-sequence
-//! token, which is appended *before* truncation, so a response that is too long has no end. PAD is never EOS.
+//! Tokenization and decoding of text, with one rule for ends and lengths everywhere: a response ends with one
+//! end-of-sequence token, which is appended *before* truncation, so a truncated response has no end. PAD is never EOS.
 
 use crate::data::rows::{Demonstration, Response, ResponsePair};
 pub use crate::model::tokenizer::END_OF_TEXT;
@@ -8,26 +8,26 @@ use crate::{Error, Result};
 use std::path::Path;
 use tokenizers::Tokenizer;
 
-/// A tokenizer with its ends and the length limits of a study.
+/// A tokenizer with its end tokens and the length limits of a study.
 #[derive(Clone)]
 pub struct Codec {
     tokenizer: ModelTokenizer,
     ends: Ends,
-    /// The end that is appended to responses.
+    /// The end token that is appended to responses.
     pub eos: u32,
     pub max_prompt_tokens: usize,
     pub max_response_tokens: usize,
 }
 
 impl Codec {
-    /// A tokenizer that was built in memory; [`END_OF_TEXT`] ends its texts.
+    /// Wraps a tokenizer that was built in memory; [`END_OF_TEXT`] ends its texts.
     pub fn new(tokenizer: Tokenizer, max_prompt_tokens: usize, max_response_tokens: usize) -> Result<Self> {
         let tokenizer = ModelTokenizer::of(tokenizer)?;
         let ends = Ends::of_tokenizer(&tokenizer)?;
         Ok(Self::with(tokenizer, ends, max_prompt_tokens, max_response_tokens))
     }
 
-    /// The tokenizer of `folder`, whose files say what ends its texts.
+    /// Opens the tokenizer of `folder`, whose files define the tokens that end its texts.
     pub fn open(folder: &Path, max_prompt_tokens: usize, max_response_tokens: usize) -> Result<Self> {
         let tokenizer = ModelTokenizer::open(folder)?;
         let ends = Ends::of_folder(folder, Some(&tokenizer), tokenizer.vocabulary_size())?;
@@ -43,7 +43,7 @@ impl Codec {
         self.tokenizer.vocabulary_size()
     }
 
-    /// Errors unless an embedding of `rows` rows has one for every token.
+    /// Checks that an embedding of `rows` rows has one for every token.
     pub fn check_fits(&self, rows: usize) -> Result<()> {
         self.tokenizer.check_fits(rows)
     }
@@ -53,8 +53,8 @@ impl Codec {
         &self.ends
     }
 
-    /// Tokens of a prompt. Prompts are fitted to the limit where they are made; a longer one here is an error, because
-    /// cutting it blindly would cut off its ending.
+    /// The tokens of a prompt. Prompts are fitted to the limit where they are made; a longer one here is an error,
+    /// because truncation would cut off its ending.
     pub fn prompt(&self, text: &str) -> Result<Vec<u32>> {
         let ids = self.tokenizer.encode(text)?;
         if ids.is_empty() || ids.len() > self.max_prompt_tokens {
@@ -72,7 +72,7 @@ impl Codec {
         Ok(self.tokenizer.encode(text)?.len())
     }
 
-    /// Tokens of a response, ended once and cut to the limit.
+    /// The tokens of a response, ended once and cut to the limit.
     pub fn response(&self, text: &str) -> Result<Response> {
         let mut ids = self.tokenizer.encode_ended(text, &self.ends)?;
         ids.truncate(self.max_response_tokens);
@@ -80,7 +80,7 @@ impl Codec {
         Ok(Response { text: self.tokenizer.without_end(text, &self.ends).to_owned(), ids, ended })
     }
 
-    /// The response that `ids` are, without its end and without control tokens.
+    /// The response with the tokens `ids`; its text leaves out the end and control tokens.
     pub fn decoded(&self, ids: Vec<u32>, ended: bool) -> Result<Response> {
         let text = self.tokenizer.decode_response(&ids, &self.ends)?;
         Ok(Response { text, ids, ended })

@@ -1,5 +1,5 @@
-//! The bytes of a file of this machine, read once and hashed while they are read: all that is parsed afterwards comes from
-//! these bytes, whatever becomes of the file meanwhile.
+//! The bytes of a local file, read once and hashed while they are read: all later parsing uses these bytes, whatever
+//! happens to the file meanwhile.
 
 use crate::{Context, Error, Result};
 use bytes::Bytes;
@@ -14,14 +14,14 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use tempfile::{SpooledData, SpooledTempFile};
 
-/// Length above which the bytes are held in an unnamed temporary file.
+/// The length above which the bytes are held in an unnamed temporary file.
 const IN_MEMORY: usize = 256 << 20;
 
 /// The bytes of a file at the time it was read.
 #[derive(Clone, Debug)]
 pub struct Contents {
     pub bytes: u64,
-    /// 64 hexadecimal digits.
+    /// The BLAKE3 hash as 64 hexadecimal digits.
     pub blake3: String,
     held: Held,
 }
@@ -29,7 +29,7 @@ pub struct Contents {
 #[derive(Clone, Debug)]
 enum Held {
     Memory(Bytes),
-    /// A copy that has no name, so that nobody else can write to it.
+    /// A copy without a name, so that nobody else can write to it.
     Copy(Arc<Mutex<File>>),
 }
 
@@ -37,7 +37,7 @@ enum Held {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FileRead {
-    /// Absolute.
+    /// The absolute path of the file.
     pub path: PathBuf,
     pub bytes: u64,
     pub blake3: String,
@@ -84,7 +84,7 @@ impl Contents {
         Ok(Self { bytes: hasher.count(), blake3: hasher.finalize().to_hex().to_string(), held })
     }
 
-    /// The bytes from the beginning.
+    /// A reader of the bytes from the beginning.
     pub fn reader(&self) -> Box<dyn BufRead + Send> {
         match &self.held {
             Held::Memory(bytes) => Box::new(Cursor::new(bytes.clone())),
@@ -92,7 +92,7 @@ impl Contents {
         }
     }
 
-    /// At most so many bytes from the beginning.
+    /// At most `most` bytes from the beginning.
     ///
     /// # Errors
     /// A copy that cannot be read back.
@@ -102,7 +102,7 @@ impl Contents {
         Ok(head)
     }
 
-    /// All bytes together.
+    /// All bytes in one piece.
     ///
     /// # Errors
     /// A copy that cannot be read back.
@@ -127,7 +127,7 @@ impl Contents {
     }
 
     /// # Errors
-    /// Other bytes than those whose hash is `planned`.
+    /// Bytes whose hash isn't `planned`.
     pub fn expect(&self, planned: &str, shown: &str) -> Result<()> {
         match self.blake3 == planned {
             true => Ok(()),
@@ -144,7 +144,7 @@ fn is_device(kind: FileType) -> bool {
     return false;
 }
 
-/// The error that `shown` had the BLAKE3 hash `planned` when the study was planned and has another now.
+/// The error that the BLAKE3 hash of `shown` was `planned` when the study was planned and is now different.
 pub fn changed(shown: &str, planned: &str, now: &str) -> Error {
     let short = |hash: &str| hash.chars().take(12).collect::<String>();
     Error::data(format!(
@@ -155,7 +155,8 @@ pub fn changed(shown: &str, planned: &str, now: &str) -> Error {
     .hint("put the file back, or run the same command again: it plans anew, and other contents are another study")
 }
 
-/// Files of a tokenizer's folder that say how text becomes tokens and where texts end; only the first must be there.
+/// The files of a tokenizer's folder that define how text becomes tokens and where texts end; only the first is
+/// required.
 const TOKENIZER_FILES: [&str; 7] = [
     "tokenizer.json",
     "tokenizer_config.json",
@@ -190,7 +191,7 @@ impl TokenizerFolder {
         Ok(Self { shown: folder.display().to_string(), files, records })
     }
 
-    /// The hash of tokenizer.json where that is the only file, else one over the hashes of all.
+    /// The hash of tokenizer.json if that is the only file, else one over the hashes of all files.
     pub fn blake3(&self) -> String {
         if let [(_, only)] = &self.files[..] {
             return only.blake3.clone();
@@ -203,7 +204,7 @@ impl TokenizerFolder {
     }
 
     /// # Errors
-    /// Other files than those whose hash is `planned`.
+    /// Files whose hash isn't `planned`.
     pub fn expect(&self, planned: &str) -> Result<()> {
         let now = self.blake3();
         match now == planned {
@@ -212,7 +213,7 @@ impl TokenizerFolder {
         }
     }
 
-    /// Writes the files to `folder`, which is made: a copy that nobody else changes.
+    /// Writes the files to the new folder `folder`, as a copy that nobody else changes.
     ///
     /// # Errors
     /// A folder that cannot be written.

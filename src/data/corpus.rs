@@ -1,4 +1,4 @@
-//! A local file in the columns of the hub's TL;DR data set (`id`, `subreddit`, `title`, `post`, `summary`).
+//! Local files with the columns of the hub's TL;DR data set (`id`, `subreddit`, `title`, `post`, `summary`).
 
 use crate::Result;
 use crate::data::contents::FileRead;
@@ -7,12 +7,12 @@ use crate::data::{Codec, tldr};
 use rayon::prelude::*;
 use std::path::Path;
 
-/// Posts of a file, with the record of the bytes that they were parsed from.
+/// The posts of a file, with the record of the bytes that they were parsed from.
 #[derive(Clone, Debug)]
 pub struct Corpus {
-    /// In the file's order.
+    /// The posts in the file's order.
     pub posts: Vec<SummarisedPost>,
-    /// Places of the posts, as errors name them.
+    /// The places of the posts, as errors name them.
     pub places: Vec<String>,
     pub source: FileRead,
 }
@@ -33,7 +33,7 @@ impl Corpus {
     }
 
     /// # Errors
-    /// The first post whose subreddit and title alone are longer than a prompt may be.
+    /// The first post whose subreddit and title alone exceed the length of a prompt.
     pub fn check_lengths(&self, codec: &Codec) -> Result<()> {
         let rows = self.posts.par_iter().zip(&self.places);
         let fault = rows.map(|(row, place)| tldr::check(place, &row.post, codec)).find_first(Result::is_err);

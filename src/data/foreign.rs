@@ -1,10 +1,10 @@
-//! Contents that are something else than their name says: compressed, in another encoding, the page or pointer that a
-//! download left in place of the file.
+//! Recognition of contents that differ from what their name says: compressed, in another encoding, or the page or
+//! pointer that a download left in place of the file.
 
-/// Kind of a file by its first bytes, and the way to what was wanted instead.
+/// The kind of a file by its first bytes, and a way to get the wanted contents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Foreign {
-    /// As in "FILE is …".
+    /// The kind, as in "FILE is …".
     pub what: &'static str,
     pub remedy: &'static str,
 }
@@ -16,7 +16,7 @@ const fn foreign(what: &'static str, remedy: &'static str) -> Foreign {
 const UNPACK: &str = "unpack it and give the file inside";
 const EXPORT: &str = "write its rows as .jsonl, .json, .csv or .parquet";
 
-/// Longer beginnings first where one begins with another.
+/// The first bytes of known kinds of files; if one begins with another, the longer comes first.
 const BEGINNINGS: &[(&[u8], Foreign)] = &[
     (b"\xff\xfe\0\0", foreign("in UTF-32", "convert it: iconv -f UTF-32 -t UTF-8 OLD > NEW")),
     (b"\0\0\xfe\xff", foreign("in UTF-32", "convert it: iconv -f UTF-32 -t UTF-8 OLD > NEW")),
@@ -58,13 +58,13 @@ const XML: Foreign = foreign("XML (a server's error, perhaps)", "open it to see,
 const UTF_16: Foreign = foreign("in UTF-16", "convert it: iconv -f UTF-16LE -t UTF-8 OLD > NEW (or UTF-16BE)");
 const ZEROS: Foreign = foreign("not text: it begins with zero bytes", "the file is damaged: fetch or write it again");
 
-/// The beginning of a parquet file.
+/// The first bytes of a parquet file.
 pub const PARQUET: &[u8] = b"PAR1";
 
-/// Bytes at the beginning of a file that [`recognise`] needs.
+/// The number of bytes at the beginning of a file that [`recognise`] needs.
 pub const HEAD: usize = 1024;
 
-/// The kind of a file with these first bytes, if it is neither text nor parquet.
+/// The kind of a file with these first bytes; `None` for text and parquet.
 pub fn recognise(head: &[u8]) -> Option<Foreign> {
     if let Some((_, foreign)) = BEGINNINGS.iter().find(|(beginning, _)| head.starts_with(beginning)) {
         return Some(*foreign);
@@ -86,7 +86,7 @@ pub fn recognise(head: &[u8]) -> Option<Foreign> {
     }
     match head {
         [0, 0, ..] => Some(ZEROS),
-        // One byte of two is zero where Latin letters are in UTF-16.
+        // In UTF-16, one byte of two is zero for Latin letters.
         [0, other, ..] | [other, 0, ..] if *other != 0 => Some(UTF_16),
         _ => None,
     }

@@ -1,5 +1,5 @@
-//! Where models, tokenizers and data sets come from: this machine, or a repository on a Hugging Face hub at a pinned
-//! revision. What is fetched goes through the hub's own cache, which Python shares, and is read from there ever after.
+//! Sources of models, tokenizers and data sets: this machine, or a repository on a Hugging Face hub at a pinned
+//! revision. Downloads go through the hub's own cache, which Python shares, and are read from there ever after.
 
 #[cfg(feature = "hub")]
 mod cache;
@@ -27,7 +27,7 @@ use crate::{Error, Result};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-/// Starts the name of a repository on a hub; everything else is a path.
+/// The prefix of a repository on a hub; everything else is a path.
 const PREFIX: &str = "hf:";
 
 /// A model folder or a data set, here or on a hub.
@@ -43,11 +43,11 @@ pub struct Repository {
     pub kind: Kind,
     /// `owner/name`.
     pub id: String,
-    /// A commit, or a branch or tag that is looked up when it is fetched.
+    /// A commit, or a branch or tag whose commit is looked up when it is fetched.
     pub revision: String,
 }
 
-/// What a repository holds. Models and data sets may have the same id.
+/// The kind of a repository. Models and data sets may have the same id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Model,
@@ -55,7 +55,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// What stands before the id, in sources and in a hub's addresses alike.
+    /// The prefix of the id, in sources and in a hub's addresses alike.
     fn prefix(self) -> &'static str {
         match self {
             Self::Model => "",
@@ -65,8 +65,8 @@ impl Kind {
 }
 
 impl Source {
-    /// Reads `hf:owner/name@revision` (a model or tokenizer), `hf:datasets/owner/name@revision`, or a path (`./hf:x` for
-    /// one that is really called so).
+    /// Reads `hf:owner/name@revision` (a model or tokenizer), `hf:datasets/owner/name@revision`, or a path (`./hf:x`
+    /// for a path that begins with `hf:`).
     ///
     /// # Errors
     /// A hub source without a revision, or with an id or revision that no repository can have.
@@ -103,19 +103,19 @@ impl Source {
             return Err(Error::configuration(format!("{whole}: `{revision}` is not a revision"))
                 .hint("give a commit (40 hexadecimal digits), a branch or a tag"));
         }
-        // Hubs and caches name commits in lower case.
+        // Hubs and caches write commits in lower case.
         let revision = if is_commit(revision) { revision.to_ascii_lowercase() } else { revision.to_owned() };
         Ok(Self::Hub(Repository { kind, id: id.to_owned(), revision }))
     }
 
-    /// The folder that holds the files `needed` of a model, and those of `optional` that exist. A folder is returned as it
-    /// is; files on a hub are downloaded unless they are cached. Where `model.safetensors` is needed and the repository
+    /// The folder that holds the files `needed` of a model, and those of `optional` that exist. A folder is returned as
+    /// it is; files on a hub are downloaded unless they are cached. If `model.safetensors` is needed and the repository
     /// splits it, its index and all its shards are fetched.
     ///
     /// # Errors
-    /// A data set; a hub that cannot be reached, refuses, or lacks the repository, the revision or a needed file; a file
-    /// that does not arrive whole and as announced; a file that is not cached while `HF_HUB_OFFLINE` is set; a program
-    /// built without the feature `hub`.
+    /// A data set; a hub that cannot be reached, refuses, or lacks the repository, the revision or a needed file; a
+    /// file that does not arrive whole and as announced; a file that is not cached while `HF_HUB_OFFLINE` is set; a
+    /// program built without the feature `hub`.
     pub fn fetch(&self, needed: &[&str], optional: &[&str]) -> Result<PathBuf> {
         match self {
             Self::Local(folder) => Ok(folder.clone()),
@@ -153,7 +153,7 @@ fn download(repository: &Repository, needed: &[&str], _optional: &[&str]) -> Res
     Err(not_built_in(repository, &needed.join(", ")))
 }
 
-/// A repository that this program cannot fetch.
+/// The error for a repository that this program is built without support for.
 #[cfg(not(feature = "hub"))]
 pub(super) fn not_built_in(repository: &Repository, files: &str) -> Error {
     Error::configuration(format!("{repository}: this touchstone is built without the feature `hub`")).hint(format!(
@@ -161,12 +161,13 @@ pub(super) fn not_built_in(repository: &Repository, files: &str) -> Error {
     ))
 }
 
-/// Whether `revision` is a commit, which never changes what it means.
+/// Whether `revision` is a commit, whose meaning never changes.
 fn is_commit(revision: &str) -> bool {
     revision.len() == 40 && revision.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-/// Ids and revisions become parts of paths in the cache, so nothing in them may lead out of it.
+/// Whether a text is a valid id. Ids and revisions become parts of paths in the cache, so nothing in them may lead out
+/// of it.
 fn is_id(id: &str) -> bool {
     id.split('/').count() == 2 && id.split('/').all(is_name)
 }

@@ -1,4 +1,4 @@
-//! From files and worlds to token sequences: rows, prompt formats, truncation, tokenisation.
+//! The way from files and worlds to token sequences: rows, prompt formats, truncation, tokenization.
 
 pub mod codec;
 pub mod contents;

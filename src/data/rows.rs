@@ -1,4 +1,4 @@
-//! The rows that artifacts hold, one JSON object a line.
+//! The rows of artifacts, one JSON object per line.
 
 use crate::{Context, Error, Result};
 use serde::de::DeserializeOwned;
@@ -14,11 +14,11 @@ pub struct Demonstration {
     pub response: String,
 }
 
-/// A response as text and as the tokens that were sampled, which text alone does not give back.
+/// A response as text and as the sampled tokens, which cannot be recovered from text alone.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Response {
     pub text: String,
-    /// Token ids, the end-of-sequence token included if it came.
+    /// The token ids, including the end-of-sequence token if it came.
     pub ids: Vec<u32>,
     pub ended: bool,
 }
@@ -33,7 +33,7 @@ pub struct ResponsePair {
 }
 
 impl ResponsePair {
-    /// Whether both responses are the same tokens: such a pair teaches nothing.
+    /// Whether both responses have the same tokens, so that the pair teaches nothing.
     pub fn is_identical(&self) -> bool {
         self.chosen.ids == self.rejected.ids
     }
@@ -67,12 +67,12 @@ pub fn write<T: Serialize>(path: &Path, rows: impl IntoIterator<Item = T>) -> Re
     file.flush().context(failed)
 }
 
-/// A row of a file that is appended to, with its place in it.
+/// A row of a file that is appended to, with its index in the file.
 #[derive(Serialize, Deserialize)]
 struct Kept<T> {
     index: usize,
     row: T,
-    /// The start of the hash of the two.
+    /// The start of the hash of index and row.
     check: String,
 }
 
@@ -88,8 +88,8 @@ impl<T: Serialize> Kept<T> {
     }
 }
 
-/// The rows of a file that was written by [`append`], up to the first that is torn, damaged, or not the next one; from there
-/// on the file is cut off, so that it can be appended to again. None if there is no file.
+/// The rows of a file that was written by [`append`], up to the first that is torn, damaged, or not the next one. The
+/// file is cut off there, so that it can be appended to again. Empty if there is no file.
 pub fn read_whole<T: DeserializeOwned + Serialize>(path: &Path) -> Result<Vec<T>> {
     let bytes = match std::fs::read(path) {
         Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -157,14 +157,14 @@ mod tests {
         let lines: Vec<&str> = text.lines().collect();
         std::fs::write(&path, format!("{}\n{}\n{}\n", lines[0], lines[2], lines[1])).unwrap();
         assert_eq!(read_whole::<Response>(&path).unwrap(), rows[..1]);
-        // A file of an older program has no indices.
+        // A file from an older version of the program has no indices.
         std::fs::write(&path, serde_json::to_string(&rows[0]).unwrap() + "\n").unwrap();
         assert_eq!(read_whole::<Response>(&path).unwrap(), []);
         assert_eq!(std::fs::read(&path).unwrap(), b"");
     }
 
     proptest! {
-        /// Wherever a byte turns and wherever the file is cut, what is read is the beginning of what was written, and
+        /// Checks that wherever a byte changes or the file is cut, the rows read are the first of the rows written, and
         /// appending the rest makes the file whole.
         #[test]
         fn damage_costs_rows_and_changes_none(

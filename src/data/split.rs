@@ -1,22 +1,23 @@
-//! Splits by content: texts that a model cannot tell apart are on one side of a split, whatever their ids.
+//! Splits by content: texts that a model cannot distinguish are on one side of a split, whatever their ids.
 
 use crate::rng::permutation;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use unicode_normalization::UnicodeNormalization;
 
-/// `text` as it is compared: in Unicode's normal form C, with one space for any white space and none at the ends.
+/// The form of `text` that is compared: in Unicode's normal form C, with one space for any white space and none at the
+/// ends.
 fn normal(text: &str) -> String {
     let composed: String = text.nfc().collect();
     composed.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// The BLAKE3 hash of the text as it is compared.
+/// The BLAKE3 hash of the compared form of a text.
 fn digest(text: &str) -> String {
     blake3::hash(normal(text).as_bytes()).to_hex().to_string()
 }
 
-/// Prompts, by what they are compared by.
+/// A set of prompts, as the hashes by which they are compared.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Prompts(BTreeSet<String>);
@@ -27,7 +28,7 @@ impl Prompts {
         self.0.extend(forms.iter().map(|form| digest(form)));
     }
 
-    /// Whether one of the forms is that of a prompt among these.
+    /// Whether one of the forms is a form of a prompt in this set.
     pub fn contain(&self, forms: &[&str]) -> bool {
         forms.iter().any(|form| self.0.contains(&digest(form)))
     }
@@ -39,16 +40,16 @@ impl Prompts {
     }
 }
 
-/// Count of rows that say the same as another one.
+/// Counts of rows that repeat others.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Duplicates {
     pub rows: usize,
-    /// Different prompts among the rows.
+    /// The number of different prompts among the rows.
     pub prompts: usize,
-    /// Rows whose prompt and response another row before them has.
+    /// The number of rows whose prompt and response an earlier row has.
     pub repeated: usize,
-    /// Rows that were passed over because their prompt is held out.
+    /// The number of rows that were left out because their prompt is held out.
     pub held_out: usize,
 }
 
@@ -63,7 +64,7 @@ impl Duplicates {
     }
 }
 
-/// Every row's group: rows of one group share a form of their prompt, or are linked by rows that do.
+/// The group of every row: rows of one group share a form of their prompt, or are linked by rows that do.
 pub fn groups(rows: &[[&str; 2]]) -> Vec<usize> {
     let mut parents: Vec<usize> = (0..rows.len()).collect();
     fn root(parents: &mut [usize], mut row: usize) -> usize {
@@ -84,16 +85,17 @@ pub fn groups(rows: &[[&str; 2]]) -> Vec<usize> {
     (0..rows.len()).map(|row| root(&mut parents, row)).collect()
 }
 
-/// Which rows are held out of `groups`: whole groups, in a random order that is the same for every seed, as many as come
-/// nearest to `share` of the rows from below. Without duplicates these are the first rows of that order. None if there is
-/// only one group; the smallest group where none is small enough.
+/// The rows that are held out of `groups`, and the others: whole groups, added in a random order that is the same for
+/// every seed if they still fit into `share` of the rows. Without duplicates these are the first rows of that order. If
+/// no group is small enough, the smallest is held out; `None` if there is only one group, or if the share rounds to 0
+/// rows.
 pub fn hold_out(groups: &[usize], share: f64) -> Option<(Vec<usize>, Vec<usize>)> {
     let order = permutation(groups.len(), 0, "corpus/split", 0);
     hold_out_first(groups, &order, (groups.len() as f64 * share).round() as usize)
 }
 
-/// Which rows are held out, as [`hold_out`] has it, but in an order of their own for every seed and purpose, and at least one
-/// row on either side. None if there is only one group.
+/// The rows that are held out, and the others, as in [`hold_out`], but in an order of their own for every seed and
+/// purpose, and with at least one row on either side. `None` if there is only one group.
 pub fn hold_out_some(groups: &[usize], share: f64, seed: u64, purpose: &str) -> Option<(Vec<usize>, Vec<usize>)> {
     let most = groups.len().checked_sub(1).filter(|most| *most > 0)?;
     let wanted = ((groups.len() as f64 * share).round() as usize).clamp(1, most);

@@ -4,7 +4,7 @@
 use crate::data::codec::Codec;
 use crate::{Error, Result};
 
-/// What the prompt is made of.
+/// The parts of a prompt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Post {
     pub subreddit: String,
@@ -17,24 +17,25 @@ pub fn prompt(post: &Post) -> String {
     format!("SUBREDDIT: r/{}\n\nTITLE: {}\n\nPOST: {}\n\nTL;DR:", post.subreddit, post.title, post.post)
 }
 
-/// The response as it follows the prompt.
+/// The text of a response as it follows the prompt.
 pub fn response(summary: &str) -> String {
     format!(" {}", summary.trim())
 }
 
-/// A token has at least a byte, so a text loses no more tokens than bytes, but for these: the last word may be spelled with
-/// fewer when its end is gone.
+/// The most tokens that a shortened text can lose beyond the number of its removed bytes, because its last word may
+/// need fewer tokens without its end. Otherwise it loses no more tokens than bytes, since a token has at least one
+/// byte.
 const RESPELLED: usize = 8;
 
 /// The longest prompt within the codec's limit that the truncation rule gives.
 ///
 /// # Errors
-/// A subreddit and title that alone are longer than a prompt may be.
+/// A subreddit and title that alone exceed the length of a prompt.
 pub fn fitted(post: &Post, codec: &Codec) -> Result<String> {
     fitted_at("a post", post, codec)
 }
 
-/// As [`fitted`], of the post at `place`, as errors name it.
+/// The prompt of [`fitted`] for the post at `place`, as errors name it.
 ///
 /// # Errors
 /// As [`fitted`].
@@ -52,20 +53,20 @@ pub fn fitted_at(place: &str, post: &Post, codec: &Codec) -> Result<String> {
         }
         match post.post.rfind('\n') {
             Some(paragraph) => post.post.truncate(paragraph),
-            // As many characters at once as cannot be enough.
+            // Removes at once as many characters as cannot be enough.
             None => shorten(&mut post.post, excess.saturating_sub(RESPELLED)),
         }
     }
 }
 
-/// Whether the post at `place` can be fitted, which depends on its subreddit and title alone.
+/// Checks that the post at `place` can be fitted, which depends on its subreddit and title alone.
 ///
 /// # Errors
 /// As [`fitted`].
 pub fn check(place: &str, post: &Post, codec: &Codec) -> Result<()> {
     let bare = Post { post: String::new(), ..post.clone() };
     let text = prompt(&bare);
-    // A token has at least a byte.
+    // A token has at least one byte.
     if text.len() <= codec.max_prompt_tokens {
         return Ok(());
     }
@@ -84,7 +85,7 @@ fn too_long(place: &str, post: &Post, length: usize, codec: &Codec) -> Error {
     .hint(format!("shorten the {what} or drop the row; only posts are cut to fit (generation.max_prompt_tokens)"))
 }
 
-/// Takes the last character off, or as many as have `bytes` bytes.
+/// Removes the last character, or as many as have `bytes` bytes.
 fn shorten(text: &mut String, bytes: usize) {
     let mut end = text.len().saturating_sub(bytes);
     while !text.is_char_boundary(end) {
@@ -105,7 +106,7 @@ mod tests {
     use tokenizers::pre_tokenizers::whitespace::WhitespaceSplit;
     use tokenizers::{AddedToken, Tokenizer};
 
-    /// One token a word.
+    /// A tokenizer with one token per word.
     fn codec(limit: usize) -> Codec {
         let model = WordLevel::builder().vocab([("?".to_string(), 0)].into()).unk_token("?".into()).build().unwrap();
         let mut tokenizer = Tokenizer::new(model);
@@ -114,7 +115,7 @@ mod tests {
         Codec::new(tokenizer, limit, 8).unwrap()
     }
 
-    /// The rule as it is written: a character at a time.
+    /// The rule as it is defined: one character at a time.
     fn fitted_slowly(post: &Post, codec: &Codec) -> String {
         let mut post = post.clone();
         while codec.prompt_length(&prompt(&post)).unwrap() > codec.max_prompt_tokens && !post.post.is_empty() {
@@ -153,7 +154,7 @@ mod tests {
 
     #[test]
     fn paragraphs_go_first_then_characters() {
-        // The frame has 7 words.
+        // The frame of a prompt has 7 words.
         let text = fitted(&post("one two\nthree four\nfive"), &codec(10)).unwrap();
         assert_eq!(text, prompt(&post("one two")));
         let text = fitted(&post("one two three four"), &codec(9)).unwrap();

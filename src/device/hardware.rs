@@ -1,4 +1,4 @@
-//! What a device has: memory and speed. A plan reckons with it before anything runs.
+//! Memory and speed of a device. Plans use them for estimates before anything runs.
 
 use super::DeviceSpec;
 use super::memory;
@@ -13,22 +13,23 @@ pub struct Hardware {
     pub name: String,
     /// Bytes that one stage may fill.
     pub memory: u64,
-    /// Dense matrix products, floating-point operations per second that its maker states: with bf16 factors, with f32.
+    /// Peak rates of dense matrix products, in floating-point operations per second as the maker states them: with bf16
+    /// factors, and with f32.
     pub peak_bf16: f64,
     pub peak_f32: f64,
-    /// Bytes per second between memory and cores; infinite where it is never what limits.
+    /// Bytes per second between memory and cores; infinite where memory is never the limit.
     pub bandwidth: f64,
     /// Share of the peak that training and scoring are expected to reach.
     pub utilisation: f64,
     pub is_cpu: bool,
 }
 
-/// Where a stage runs, as far as memory is concerned.
+/// The memory properties of the place where a stage runs.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Site {
-    /// Whether the device has operations of our own (`device/fused`).
+    /// True if the device has this project's fused operations (`device/fused`).
     pub fused: bool,
-    /// Bytes of the program and its libraries, where the device has no memory of its own.
+    /// Bytes of the program and its libraries, if the device has no memory of its own.
     pub program: f64,
 }
 
@@ -37,16 +38,16 @@ impl Site {
     pub const LIBTORCH: Self = Self { fused: false, program: 144e6 };
     pub const GPU: Self = Self { fused: false, program: 0.0 };
 
-    /// Bytes of the program with a tokenizer of so many tokens.
+    /// Bytes of the program with a tokenizer of `vocabulary` tokens.
     pub fn program_with(self, vocabulary: usize) -> f64 {
-        /// Of a token's text, its id and its merges, in several tables.
+        /// Bytes of a token's text, its id and its merges, in several tables.
         const TOKEN: f64 = 250.0;
         if self.program == 0.0 { 0.0 } else { self.program + TOKEN * vocabulary as f64 }
     }
 }
 
-/// Name; usable GiB; from the makers' data sheets, without sparsity, in 1e12 a second: operations with bf16 factors and with
-/// f32, bytes.
+/// GPUs by name: usable GiB; then, from the makers' data sheets, without sparsity, in 1e12 per second: operations with
+/// bf16 factors, operations with f32, and bytes.
 const GPUS: [(&str, f64, [f64; 3]); 8] = [
     ("a10g-24gb", 22.0, [70.0, 31.2, 0.600]),
     ("rtx4090-24gb", 23.5, [165.2, 82.6, 1.008]),
@@ -58,7 +59,7 @@ const GPUS: [(&str, f64, [f64; 3]); 8] = [
     ("h200-141gb", 139.0, [989.4, 66.9, 4.800]),
 ];
 
-/// What the driver calls those whose peak the table has. An H100 on PCIe is slower and not among them.
+/// The driver's names of the GPUs in the table. An H100 on PCIe is slower and is not listed.
 const DRIVER_NAMES: [(&str, &str); 10] = [
     ("NVIDIA A10G", "a10g-24gb"),
     ("NVIDIA GeForce RTX 4090", "rtx4090-24gb"),
@@ -72,17 +73,19 @@ const DRIVER_NAMES: [(&str, &str); 10] = [
     ("NVIDIA H200", "h200-141gb"),
 ];
 
-/// Of the peak of a GPU. An assumption, and more than CubeCL was seen to reach (docs/performance.md).
+/// Share of a GPU's peak that is reached. An assumption, and more than CubeCL was observed to reach
+/// (docs/performance.md).
 const GPU_UTILISATION: f64 = 0.35;
 
-/// One core of a server processor, as measured in training models of a few hundred dimensions (docs/performance.md).
+/// Speed of one core of a server processor, as measured in training models of a few hundred dimensions
+/// (docs/performance.md).
 const CORE_FLOPS: f64 = 5.0e10;
 
-/// Bytes that a system is taken to have if it does not tell.
+/// Memory that is assumed for a system that does not report it, in bytes.
 const UNKNOWN_MEMORY: u64 = 8 << 30;
 
 impl Hardware {
-    /// The machine this runs on: what is free of its memory, shared by `jobs` stages at once.
+    /// The machine that this runs on, with the free part of its memory shared by `jobs` stages at once.
     pub fn here(jobs: usize) -> Self {
         Self {
             name: format!("this machine ({jobs} at once)"),
@@ -95,7 +98,7 @@ impl Hardware {
         }
     }
 
-    /// A GPU by its name, as [`names`](Self::names) lists them.
+    /// A GPU by its name, as listed by [`names`](Self::names).
     ///
     /// # Errors
     /// A name that is not in the table.
@@ -116,12 +119,12 @@ impl Hardware {
         })
     }
 
-    /// The GPU that `device` is, if it is one and the table has it.
+    /// The GPU at `device`, if that is a GPU and the table contains it.
     pub fn of_gpu(device: DeviceSpec) -> Option<Self> {
         Self::driven(&nvidia_smi(device.gpu()?, "name")?)
     }
 
-    /// By the driver's name.
+    /// A GPU by the driver's name.
     fn driven(name: &str) -> Option<Self> {
         let (_, known) = DRIVER_NAMES.iter().find(|(driven, _)| *driven == name)?;
         Self::named(known).ok()
@@ -132,8 +135,8 @@ impl Hardware {
     }
 }
 
-/// Memory that a stage on `device` may fill, `jobs` of them running at once: what is available of the machine's, or what the
-/// GPU has in all. `None` where the system does not tell.
+/// Memory that a stage on `device` may fill while `jobs` stages run at once: the machine's available memory, or the
+/// GPU's total. `None` where the system does not report it.
 pub fn memory_of(device: DeviceSpec, jobs: usize) -> Option<u64> {
     match device.gpu() {
         Some(index) => gpu_memory(index),
@@ -144,12 +147,12 @@ pub fn memory_of(device: DeviceSpec, jobs: usize) -> Option<u64> {
     }
 }
 
-/// Memory of GPU `index`, which the driver tells in MiB.
+/// Memory of GPU `index`, which the driver reports in MiB.
 fn gpu_memory(index: usize) -> Option<u64> {
     nvidia_smi(index, "memory.total")?.parse::<u64>().ok().map(|mib| mib << 20)
 }
 
-/// What the driver's own tool says of GPU `index`.
+/// The answer of the driver's own tool to a query about GPU `index`.
 fn nvidia_smi(index: usize, query: &str) -> Option<String> {
     let (query, index) = (format!("--query-gpu={query}"), index.to_string());
     let arguments = [&query, "--format=csv,noheader,nounits", "--id", &index];
@@ -188,7 +191,7 @@ mod tests {
     fn jobs_share_a_machine_s_memory() {
         let (one, four) = (Hardware::here(1), Hardware::here(4));
         let ratio = one.memory as f64 / four.memory as f64;
-        // Other programs take and free memory between the two looks.
+        // Other programs allocate and free memory between the two measurements.
         assert!((3.0..5.0).contains(&ratio), "{one:?} and {four:?}");
     }
 }

@@ -1,10 +1,10 @@
-//! Memory of this machine, as far as this process may use it: what is free, what its control groups allow, and what its
-//! resource limits allow. Only Linux tells.
+//! Memory of this machine that this process may use: the free memory, limited by control groups and resource limits.
+//! Only Linux reports it.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-/// Memory that can still be filled, and what bounds it.
+/// Memory that can still be filled, and the limit that bounds it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Available {
     pub bytes: u64,
@@ -14,7 +14,7 @@ pub struct Available {
 /// The tightest of the limits on memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Bound {
-    /// Memory that the machine has free without swapping.
+    /// The machine's free memory, without swapping.
     Machine,
     /// A control group of the process, or one above it.
     Cgroup { path: PathBuf, limit: u64 },
@@ -32,12 +32,12 @@ impl fmt::Display for Bound {
     }
 }
 
-/// Memory that the processes of this machine's user can fill together; `None` where the system does not tell.
+/// Memory that the processes of this machine's user can fill together; `None` where the system does not report it.
 pub fn available() -> Option<Available> {
     System { root: "/".into() }.available()
 }
 
-/// Bytes that this process can map beyond those it has, if a resource limit (`ulimit -v`, `ulimit -d`) says so.
+/// Bytes that this process can map beyond those it has mapped, if a resource limit (`ulimit -v`, `ulimit -d`) is set.
 pub fn process_limit() -> Option<u64> {
     System { root: "/".into() }.process_limit()
 }
@@ -74,8 +74,8 @@ mod linux {
     use std::fs;
     use std::path::{Component, Path, PathBuf};
 
-    /// Names of a memory controller's files, and of those numbers in `memory.stat` that the kernel takes back before it
-    /// kills.
+    /// Names of a memory controller's files, and of the numbers in `memory.stat` that count memory which the kernel
+    /// reclaims before it kills.
     struct Names {
         limits: &'static [&'static str],
         usage: &'static str,
@@ -100,7 +100,7 @@ mod linux {
             self.cgroups().into_iter().chain(free).min_by_key(|available| available.bytes)
         }
 
-        /// Memory that each limited control group on the way from this process to the root leaves.
+        /// The memory left by each limited control group on the way from this process to the root.
         fn cgroups(&self) -> Vec<Available> {
             let groups = ProcessCGroups::from_file(self.path("/proc/self/cgroup"));
             let mounts = MountInfos::from_file(self.path("/proc/self/mountinfo"));
@@ -123,7 +123,8 @@ mod linux {
             found
         }
 
-        /// The group's folder in a mount and those above it. A container sees its own group as the root of the mount.
+        /// The group's folder in a mount and the folders above it. A container sees its own group as the root of the
+        /// mount.
         fn way_up(&self, group: &ProcessCGroup, mount: &MountInfo) -> Vec<PathBuf> {
             let inside = Path::new(&group.pathname).strip_prefix(&mount.root).unwrap_or(Path::new(""));
             let names = inside.components().filter(|part| matches!(part, Component::Normal(_)));
@@ -132,11 +133,11 @@ mod linux {
             above.map(Path::to_owned).collect()
         }
 
-        /// Memory that one control group leaves, if it has a limit.
+        /// The memory left by one control group, if it has a limit.
         fn left(&self, folder: &Path, names: &Names) -> Option<Available> {
             let text = |name: &str| fs::read_to_string(self.path(folder).join(name)).ok();
             let number = |name: &str| text(name)?.trim().parse::<u64>().ok();
-            // Without a limit the file says `max`, or in version 1 the largest number of whole pages.
+            // Without a limit the file contains `max`, or in version 1 the largest number of whole pages.
             let limit = names.limits.iter().filter_map(|name| number(name)).min().filter(|limit| *limit < 1 << 62)?;
             let statistics = text("memory.stat").unwrap_or_default();
             let lines = statistics.lines().filter_map(|line| line.split_once(' '));
@@ -212,7 +213,7 @@ mod tests {
             ("sys/fs/cgroup/job/step/memory.current", mib(100)),
             ("sys/fs/cgroup/job/memory.max", mib(2048)),
             ("sys/fs/cgroup/job/memory.current", mib(1000)),
-            // Cached files can be taken back at any time.
+            // Cached files can be reclaimed at any time.
             (
                 "sys/fs/cgroup/job/memory.stat",
                 format!("anon 5\nactive_file {}\ninactive_file {}", 100 * MIB, 200 * MIB),

@@ -1,7 +1,8 @@
-//! Where tensors live: the only room that names a backend, and the operations that are fused for the backend they meet.
+//! Devices, on which tensors are computed: the only room that names a backend, with the operations that are fused for
+//! some backends.
 //!
-//! Every other room asks [`select`] for a device by name and calls [`fused`]'s functions; which library computes them, and
-//! with which kernels, is settled here.
+//! Every other room asks [`select`] for a device by name and calls [`fused`]'s functions; the library and the kernels
+//! that compute them are chosen here.
 
 pub mod fused;
 pub mod hardware;
@@ -14,10 +15,10 @@ use crate::error::{Error, Result};
 use burn::tensor::{Device, Tensor};
 use std::borrow::Borrow;
 
-/// The device that is always built in: the one that tests and reference results are computed on.
+/// The device that is always built in, on which tests and reference results are computed.
 pub const DEFAULT: DeviceSpec = DeviceSpec::Flex;
 
-/// The devices this binary was built with, as [`select`] spells them.
+/// The devices that this binary was built with, as [`select`] spells them.
 pub fn built() -> Vec<&'static str> {
     let mut names = vec!["flex"];
     if cfg!(feature = "tch") {
@@ -32,8 +33,8 @@ pub fn built() -> Vec<&'static str> {
 /// The device that `spec` names.
 ///
 /// # Errors
-/// One whose feature is not built in; the hint lists what is built and how to build the rest. Whether the hardware is present
-/// shows only at the first tensor, which [`try_out`] makes.
+/// A device whose feature is not built in; the hint lists the built devices and says how to build the others. Whether
+/// the hardware is present shows only at the first tensor, which [`try_out`] creates.
 pub fn select(spec: impl Borrow<DeviceSpec>) -> Result<Device> {
     match *spec.borrow() {
         DeviceSpec::Flex => {
@@ -49,7 +50,7 @@ pub fn select(spec: impl Borrow<DeviceSpec>) -> Result<Device> {
 /// Multiplies two small matrices on a device, since a missing driver or GPU shows only then, and as a panic.
 ///
 /// # Errors
-/// A device that is not built in, that cannot be used, or that computes something else.
+/// A device that is not built in, that cannot be used, or that computes a wrong result.
 pub fn try_out(spec: DeviceSpec) -> Result<()> {
     let device = select(spec)?;
     let product = crate::defect::catch(|| {
@@ -69,11 +70,12 @@ pub fn try_out(spec: DeviceSpec) -> Result<()> {
     }
 }
 
-/// Teaches the C library's allocator to keep large blocks that are freed instead of returning them to the system.
+/// Makes the C library's allocator keep large freed blocks instead of returning them to the system.
 ///
-/// A training step frees and allocates the same few megabytes over and over; taken from the system anew each time, their
-/// page faults cost a fifth of the step. glibc raises the size from which it returns blocks to the largest one, up to
-/// 32 MiB, that it has seen freed, and so needs to see one. Other allocators lose nothing: the block is never touched.
+/// A training step allocates and frees the same few megabytes over and over; if they came from the system each time,
+/// their page faults would cost a fifth of the step. glibc raises the size from which it returns blocks to that of the
+/// largest block, up to 32 MiB, that it has seen freed, so it must see one. Other allocators lose nothing: the block is
+/// never touched.
 fn keep_freed_memory() {
     const LARGEST_LEARNT: usize = 31 << 20;
     drop(std::hint::black_box(vec![0u8; LARGEST_LEARNT]));

@@ -1,4 +1,4 @@
-//! Names of devices: the one place where they are read.
+//! Names of devices; this is the only place where they are parsed.
 
 use super::hardware::Site;
 use crate::error::{Error, Result};
@@ -8,8 +8,8 @@ use std::str::FromStr;
 
 /// A device by its name: `flex`, `libtorch`, `libtorch:cuda:N` or `cuda:N`.
 ///
-/// Every device can be named; whether it is built in shows when it is [selected](super::select), and whether the hardware is
-/// there when it is [tried](super::try_out).
+/// Every device can be named. Whether it is built in shows when it is [selected](super::select), and whether the
+/// hardware is present when it is [tried](super::try_out).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 #[non_exhaustive]
@@ -26,7 +26,7 @@ pub enum DeviceSpec {
 }
 
 impl DeviceSpec {
-    /// Kind of device, without its number.
+    /// The kind of device, without its number.
     pub const fn backend(self) -> &'static str {
         match self {
             Self::Flex => "flex",
@@ -44,7 +44,7 @@ impl DeviceSpec {
         }
     }
 
-    /// Memory that a program takes on the device.
+    /// Memory that a program needs on the device.
     pub fn site(self) -> Site {
         match self {
             Self::Flex => Site::FLEX,
@@ -66,10 +66,10 @@ impl fmt::Display for DeviceSpec {
 impl FromStr for DeviceSpec {
     type Err = Error;
 
-    /// `cuda` is short for `cuda:0`, and `libtorch:cuda` for `libtorch:cuda:0`.
+    /// Parses a name; `cuda` is short for `cuda:0`, and `libtorch:cuda` for `libtorch:cuda:0`.
     fn from_str(name: &str) -> Result<Self> {
         let index = |digits: &str| match digits.parse::<u16>() {
-            // `+1` and `01` are numbers too, but not the names of devices.
+            // `+1` and `01` are numbers too, but not names of devices.
             Ok(index) if index.to_string() == digits => Ok(index.into()),
             _ => Err(Error::device(format!("device `{name}`: `{digits}` is not the number of a GPU"))
                 .hint("count from 0, as in `cuda:0`")),

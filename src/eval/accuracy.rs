@@ -1,5 +1,5 @@
-//! Accuracy of a reward on pairs: how often the preferred response scores higher, where a tie counts one half. An explicit
-//! reward, an implicit one and the heuristics that any reward has to beat are measured on the same pairs.
+//! Accuracy of a reward on pairs: the share of pairs whose preferred response scores higher, where a tie counts one
+//! half. Explicit rewards, implicit ones and the heuristics that any reward must beat are measured on the same pairs.
 
 use super::check_finite;
 use crate::Result;
@@ -13,7 +13,7 @@ use crate::rng::stream;
 use rand::Rng;
 use std::collections::HashSet;
 
-/// What scores a response.
+/// A source of scores for responses.
 pub enum Judge<'a> {
     /// r(x, y) of a reward model.
     Explicit(&'a RewardModel),
@@ -26,7 +26,7 @@ pub enum Judge<'a> {
 }
 
 impl Judge<'_> {
-    /// A score per row of `sequences`; `texts` are the same rows as (prompt, response).
+    /// A score for each row of `sequences`; `texts` are the same rows as (prompt, response).
     fn scores(&self, sequences: &[&Sequence], texts: &[(&str, &str)]) -> Result<Vec<f64>> {
         let widen = |scores: Vec<f32>| scores.into_iter().map(f64::from).collect::<Vec<f64>>();
         Ok(match self {
@@ -49,14 +49,14 @@ impl Judge<'_> {
     }
 }
 
-/// Share of the response's words that stand in the prompt.
+/// Share of the response's words that occur in the prompt.
 fn overlap(prompt: &str, response: &str) -> f64 {
     let known: HashSet<&str> = prompt.split_whitespace().collect();
     let words: Vec<&str> = response.split_whitespace().collect();
     words.iter().filter(|word| known.contains(**word)).count() as f64 / words.len().max(1) as f64
 }
 
-/// Which of `pairs` the judge ranks right, by the whole score and by the score per token of the response.
+/// The results of a judge on pairs, by the total score and by the score per token of the response.
 #[derive(Clone, Debug, Default)]
 pub struct Ranked {
     /// 1 where the preferred response scores higher, ½ where both score the same, else 0.
@@ -64,10 +64,10 @@ pub struct Ranked {
     pub per_token: Vec<f64>,
 }
 
-/// Ranks `pairs` by `judge`.
+/// Ranks `pairs` with `judge`.
 ///
 /// # Errors
-/// A pair that cannot be read as tokens, or a score that is not finite.
+/// A pair that cannot be converted to tokens, or a score that is not finite.
 pub fn rank(judge: &Judge, pairs: &[ResponsePair], codec: &codec::Codec) -> Result<Ranked> {
     let sequences = pairs.iter().map(|pair| Codec::pair(codec, pair)).collect::<Result<Vec<_>>>()?;
     let rows: Vec<&Sequence> = sequences.iter().flat_map(|pair| [&pair.chosen, &pair.rejected]).collect();
@@ -97,7 +97,7 @@ pub fn win(first: f64, second: f64) -> f64 {
     }
 }
 
-/// The response whose score stands at `at`, among those of the two responses of each pair in turn.
+/// Describes the response whose score is at index `at`, where the two responses of each pair follow each other.
 fn side(pairs: &[ResponsePair], at: usize) -> String {
     let side = if at.is_multiple_of(2) { "preferred" } else { "other" };
     format!("the {side} response of pair {} (`{}`)", at / 2 + 1, pairs[at / 2].id)

@@ -1,5 +1,6 @@
-//! Whether a base model can copy: given a post and the perfect summary up to a content slot, is the slot's word the most
-//! likely next token? A world whose base cannot copy measures nothing, so pre-training is gated on it.
+//! A test of whether a base model can copy: given a post and the perfect summary up to a content slot, the slot's word
+//! should be the most likely next token. A world whose base cannot copy measures nothing, so pre-training must pass
+//! this test.
 
 use crate::data::Codec;
 use crate::data::world::{Split, World};

@@ -1,5 +1,5 @@
-//! Decodings of one policy: how much gold it has at each temperature, how random it is there and how far from the SFT policy;
-//! and which of them validation posts pick. All temperatures draw from the same uniforms, so that they differ in nothing else.
+//! Decodings of one policy: gold, entropy and distance from the SFT policy at each temperature, and the temperature
+//! that validation posts pick. All temperatures draw from the same uniforms, so that they differ in nothing else.
 
 use super::check_finite;
 use super::exam::Exam;
@@ -15,15 +15,15 @@ use serde::{Deserialize, Serialize};
 /// Rows per forward pass when log-probabilities are only read.
 const SCORING_BATCH: usize = 64;
 
-/// A policy at one temperature, in means over the posts of an exam.
+/// A policy at one temperature, as means over the posts of an evaluation set.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Decoding {
-    /// 0 is greedy.
+    /// The temperature; 0 is greedy.
     pub temperature: f32,
     /// Entropy of the responses in nats: the mean of −log π_T(y|x) over responses sampled at the temperature T; 0 for greedy.
     pub entropy: f64,
-    /// Gold on the exam.
+    /// Gold on the evaluation set.
     pub gold: f64,
     /// Distance from the SFT policy at temperature 1 in nats: the mean of log π_T(y|x) − log π_sft(y|x) over the same responses.
     pub kl: f64,
@@ -40,7 +40,7 @@ pub struct Decodings {
     pub decodings: Vec<Decoding>,
 }
 
-/// Greedy, `temperatures` and the evaluation's own `temperature`, each once and from low to high.
+/// Greedy, `temperatures` and the evaluation's own `temperature`, each once and in ascending order.
 pub fn candidates(temperatures: &[f32], temperature: f32) -> Vec<f32> {
     let mut all: Vec<f32> = temperatures.iter().copied().chain([0.0, temperature]).collect();
     all.sort_by(f32::total_cmp);
@@ -48,16 +48,16 @@ pub fn candidates(temperatures: &[f32], temperature: f32) -> Vec<f32> {
     all
 }
 
-/// The place of the highest of `golds`, which stand from the lowest temperature to the highest; of equal ones the first. None
-/// of none.
+/// The index of the highest of `golds`, which are in ascending order of temperature; of equal ones, the first. `None`
+/// if `golds` is empty.
 pub fn pick(golds: &[f64]) -> Option<usize> {
     (0..golds.len()).reduce(|best, place| if golds[place] > golds[best] { place } else { best })
 }
 
-/// Responses to `exam` at every one of `temperatures`, all from the streams `(seed, purpose, index of the post)`.
+/// Responses to `exam` at each of `temperatures`, all from the streams `(seed, purpose, index of the post)`.
 ///
 /// # Errors
-/// As [`respond`].
+/// Those of [`respond`].
 pub fn respond_at(
     model: &LanguageModel,
     exam: &Exam,
@@ -73,10 +73,10 @@ pub fn respond_at(
     temperatures.iter().map(at).collect()
 }
 
-/// Entropy at `temperature` and KL to `sft` of `responses` sampled there, and what reading them costs.
+/// Entropy at `temperature` and KL to `sft` of `responses` sampled there, and the cost of the forward passes.
 ///
 /// # Errors
-/// A log-probability that is not finite; a device that fails.
+/// A log-probability that is not finite, or a device failure.
 pub fn spread(
     model: &LanguageModel,
     sft: &LanguageModel,
@@ -120,7 +120,7 @@ mod tests {
     use proptest::prelude::*;
     use serde_json::json;
 
-    /// An exam of few posts, and a model whose weights have this deviation.
+    /// A small evaluation set, and a model whose weights have the given deviation.
     fn bench(posts: usize, deviation: f64) -> (Exam, Codec, LanguageModel) {
         let world = WorldSettings::default();
         let exam = Exam::of_world(&WorldExam::new(&world, Split::Validation, posts, 0.9)).unwrap();
@@ -139,7 +139,8 @@ mod tests {
         Sampling { temperature: 1.0, top_p: 1.0, max_new_tokens: 12, ends: codec.ends().clone(), batch_size: 4 }
     }
 
-    /// A uniform distribution is uniform at every temperature, so that only other uniforms can draw other words from it.
+    /// A uniform distribution is the same at every temperature, so that only different uniforms could draw different
+    /// words from it.
     #[test]
     fn every_temperature_draws_from_the_same_uniforms() {
         let (exam, codec, model) = bench(6, 0.0);

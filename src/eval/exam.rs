@@ -1,5 +1,5 @@
-//! The held-out posts on which everything is measured: the same for every method, size and seed of a study. Gold is exact in
-//! the embedded world; on real posts a reward model may stand for it, which no training stage is given.
+//! The held-out posts on which everything is measured: the same for every method, size and seed of a study. Gold is
+//! exact in the embedded world; for real posts, a reward model that no training stage is given may serve as gold.
 
 use super::check_finite;
 use crate::data::Codec;
@@ -13,10 +13,10 @@ use crate::{Error, Result};
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
-/// The seed of the test posts and of their reference summaries; no study draws training data under it.
+/// The seed of the test posts and of their reference summaries; no study draws training data with it.
 pub const EXAM_SEED: u64 = u64::MAX;
 
-/// Which posts of the embedded world an exam is.
+/// The posts of the embedded world that form an evaluation set.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct WorldExam {
@@ -24,7 +24,7 @@ pub struct WorldExam {
     pub version: u32,
     pub split: Split,
     pub posts: usize,
-    /// Quality of the author of the reference summaries: the demonstrator's.
+    /// Quality of the author of the reference summaries, which is the demonstrator's.
     pub quality: f64,
 }
 
@@ -40,7 +40,7 @@ pub struct ExamPost {
     pub id: String,
     pub prompt: String,
     pub reference: String,
-    /// What gold needs; none for real text.
+    /// Data from which gold is computed; `None` for real text.
     latent: Option<Latent>,
 }
 
@@ -49,18 +49,18 @@ pub struct Exam {
     gold: Gold,
 }
 
-/// What says how good a response really is.
+/// The source of a response's gold reward.
 enum Gold {
     Unknown,
     World(Box<World>),
     Judge(Box<Judge>),
 }
 
-/// A reward model in the place of gold.
+/// A reward model that serves as gold.
 pub struct Judge {
     pub model: RewardModel,
     pub normalisation: Normalisation,
-    /// Of the judge's own tokenizer.
+    /// Codec of the judge's own tokenizer.
     pub codec: Codec,
 }
 
@@ -82,7 +82,7 @@ impl Exam {
         Ok(Self { posts: posts.collect(), gold: Gold::World(Box::new(world)) })
     }
 
-    /// Real posts, which have no gold reward but what `judge` says.
+    /// An evaluation set of real posts, whose only gold reward is the score of `judge`.
     pub fn of_corpus(rows: Vec<Demonstration>, judge: Option<Judge>) -> Self {
         let post =
             |row: Demonstration| ExamPost { id: row.id, prompt: row.prompt, reference: row.response, latent: None };
@@ -96,10 +96,10 @@ impl Exam {
         self
     }
 
-    /// The gold reward of one response to every post; none where nothing stands for gold.
+    /// The gold reward of one response to every post; `None` if there is no source of gold.
     ///
     /// # Errors
-    /// A text that the judge's tokenizer cannot read within its limits.
+    /// A text that the judge's tokenizer cannot encode within its limits.
     pub fn golds(&self, responses: &[Response]) -> Result<Vec<Option<f64>>> {
         match &self.gold {
             Gold::Unknown => Ok(vec![None; responses.len()]),
@@ -123,14 +123,14 @@ impl Exam {
         }
     }
 
-    /// A summary of post `index` by an author of `quality`; none for real text.
+    /// A summary of post `index` by an author of `quality`; `None` for real text.
     pub fn another_reference(&self, index: usize, quality: f64, rng: &mut impl Rng) -> Option<String> {
         let (world, post) = (self.world()?, &self.posts[index]);
         let post = Post { id: post.id.clone(), prompt: post.prompt.clone(), latent: post.latent.clone()? };
         Some(world.summary(&post, quality, rng))
     }
 
-    /// Share of the content slots whose right word `response` holds.
+    /// Share of the content slots whose correct word `response` contains.
     pub fn copied(&self, index: usize, response: &Response) -> Option<f64> {
         let (world, latent) = (self.world()?, self.posts[index].latent.as_ref()?);
         let slots = world.slots(latent);
@@ -143,10 +143,10 @@ impl Judge {
     /// Scores of responses to prompts, in deviations over the judge's own training responses.
     ///
     /// # Errors
-    /// A text that the judge's tokenizer cannot read within its limits.
+    /// A text that the judge's tokenizer cannot encode within its limits.
     pub fn scores<'a>(&self, rows: impl IntoIterator<Item = (&'a str, &'a Response)>) -> Result<Vec<f64>> {
         let rows = rows.into_iter().map(|(prompt, response)| {
-            // A response without an end is read without one.
+            // A response that did not end is scored without an end token.
             let mut ids = self.codec.response(&response.text)?.ids;
             if !response.ended && ids.last().is_some_and(|id| self.codec.ends().contains(*id)) {
                 ids.pop();

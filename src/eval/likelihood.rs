@@ -1,5 +1,5 @@
-//! Lemma 4.1: how far the surrogate that is maximised on N demonstrations (eq. 6) may be from the likelihood that is meant
-//! (eq. 5a), and how far it is.
+//! Lemma 4.1: a bound on the difference between the surrogate that is maximised on N demonstrations (eq. 6) and the
+//! likelihood that it stands for (eq. 5a), and the observed difference.
 //!
 //! The surrogate is a mean over demonstrations of ℓ = r(x, y; θ) + β·log π_ref(y|x) − V_θ(x), here in units of the reward, with
 //! V_θ(x) = E_{ỹ~π_θ}[r(x, ỹ)] − β·KL(π_θ ‖ π_ref), which one sample of the policy trained on r estimates. With S the span of the
@@ -11,14 +11,15 @@
 //! | empirical Bernstein | √(2·Var ln(4/δ) / N) + 7·R·ln(4/δ) / 3(N − 1), R = 2S + β·abs(C_p) (Maurer and Pontil 2009, arXiv 0907.3740) |
 //! | without the fixed term | 2S·√(ln(2/δ) / 2N), for r − V alone: β·log π_ref does not depend on θ, so no choice of θ feels it |
 //!
-//! Observed: draws of N from a pool that stands for the population, with replacement; the deviation of their mean from the
-//! pool's, exceeded by a share δ of the draws.
+//! Observed: samples of N are drawn with replacement from a pool that represents the population; the deviation of their
+//! mean from the pool's mean that a share δ of the samples exceeds.
 
 use crate::rng::stream;
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
-/// The parts of ℓ for one demonstration; rewards normalised as the policy step sees them, log-probabilities in nats.
+/// The terms of ℓ for one demonstration; rewards are normalised as the policy step sees them, log-probabilities are in
+/// nats.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Term {
     /// r(x, y).
@@ -32,7 +33,7 @@ pub struct Term {
 }
 
 impl Term {
-    /// r − V, what θ moves.
+    /// r − V, the part that depends on θ.
     fn moved(&self, beta: f64) -> f64 {
         self.reward - (self.sample_reward - beta * self.sample_ratio)
     }
@@ -55,10 +56,10 @@ pub struct Deviation {
     pub observed_without_fixed: f64,
 }
 
-/// Draws of every N.
+/// Number of samples drawn for every N.
 const DRAWS: usize = 1000;
 
-/// At N = 100, 200, 400, … and all of `pool`.
+/// Bounds and observed deviations at N = 100, 200, 400, … and at the whole `pool`.
 pub fn deviations(pool: &[Term], beta: f64, delta: f64, seed: u64) -> Vec<Deviation> {
     let rewards = || pool.iter().flat_map(|term| [term.reward, term.sample_reward]);
     let span = rewards().fold(f64::MIN, f64::max) - rewards().fold(f64::MAX, f64::min);
@@ -80,12 +81,12 @@ pub fn deviations(pool: &[Term], beta: f64, delta: f64, seed: u64) -> Vec<Deviat
     sizes.into_iter().map(at).collect()
 }
 
-/// Half-width for the mean of `n` values in a range of this width.
+/// Hoeffding's half-width for the mean of `n` values in a range of this width.
 fn hoeffding(range: f64, n: usize, delta: f64) -> f64 {
     range * ((2.0 / delta).ln() / (2.0 * n as f64)).sqrt()
 }
 
-/// The same from the values' variance, two-sided.
+/// The empirical Bernstein half-width from the values' variance, two-sided.
 fn bernstein(variance: f64, range: f64, n: usize, delta: f64) -> f64 {
     let (log, n) = ((4.0 / delta).ln(), n as f64);
     (2.0 * variance * log / n).sqrt() + 7.0 * range * log / (3.0 * (n - 1.0))

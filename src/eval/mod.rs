@@ -1,5 +1,5 @@
-//! Measuring policies and rewards on held-out posts. Training stages call nothing here but `copying`, the gate of
-//! pre-training on validation posts; a test of the planner holds them to it.
+//! Measurement of policies and rewards on held-out posts. Training stages call nothing here except `copying`, the check
+//! of pre-training on validation posts; a test of the planner enforces this.
 
 pub mod accuracy;
 pub mod copying;
@@ -13,7 +13,8 @@ use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// Refuses scores that are not finite, which could neither be ranked nor averaged; `of` names what the score at a place is of.
+/// Refuses scores that are not finite, which can be neither ranked nor averaged; `of` names the item of the score at an
+/// index.
 ///
 /// # Errors
 /// A score that is NaN or infinite.
@@ -25,7 +26,7 @@ pub fn check_finite(scores: &[f64], of: impl Fn(usize) -> String) -> Result<()> 
     }
 }
 
-/// One number, with how many items it is a mean of.
+/// One metric's mean, and the number of items it is a mean of.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Measured {
     pub metric: Metric,
@@ -33,7 +34,7 @@ pub struct Measured {
     pub n: usize,
 }
 
-/// Metrics as they were measured on every item (a post, or a pair), in the order of the items.
+/// Metrics as measured on every item (a post, or a pair), in the order of the items.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Items(pub BTreeMap<Metric, Vec<f64>>);
@@ -43,8 +44,8 @@ impl Items {
         self.0.insert(metric, values);
     }
 
-    /// Inserts a share of pairs whose `values` are 1 where a pair is right, 0 where it is wrong and ½ where it is a tie, with
-    /// its share of ties and its strict share.
+    /// Inserts a metric of pairs whose `values` are 1 where a pair is right, 0 where it is wrong and ½ where it is a
+    /// tie, together with its share of ties and its strict share.
     pub fn insert_ranked(&mut self, metric: Metric, values: Vec<f64>) {
         let share = |counts: fn(f64) -> bool| values.iter().map(|value| f64::from(u8::from(counts(*value)))).collect();
         let (ties, strict) = (share(|value| value == 0.5), share(|value| value == 1.0));
@@ -57,7 +58,7 @@ impl Items {
         self.0.extend(other.0);
     }
 
-    /// The mean of every metric that has an item.
+    /// The mean of every metric that has at least one item.
     pub fn means(&self) -> Vec<Measured> {
         let measured = self.0.iter().filter(|(_, values)| !values.is_empty());
         measured

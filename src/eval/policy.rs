@@ -1,5 +1,6 @@
-//! Measuring a policy on an exam: gold reward sampled and greedy, win rate against the demonstrator, distance from the
-//! SFT policy, lengths and ends, and the likelihood of held-out demonstrations (the paper's objective 5a).
+//! Measurement of a policy on an evaluation set: gold reward of sampled and greedy responses, win rate against the
+//! demonstrator, distance from the SFT policy, lengths and ends, and the likelihood of held-out demonstrations (the
+//! paper's objective 5a).
 
 use super::Items;
 use super::accuracy::win;
@@ -15,7 +16,7 @@ use crate::rng::stream;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// What one post got.
+/// The responses to one post, with their gold.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Answer {
     pub id: String,
@@ -44,7 +45,7 @@ pub fn respond(
         .collect()
 }
 
-/// A response behind the prompt of every post.
+/// Sequences of the prompt of every post and a response to it.
 pub fn sequences<'a>(
     exam: &Exam,
     codec: &Codec,
@@ -72,7 +73,7 @@ pub fn answers(exam: &Exam, codec: &Codec, sampled: Vec<Response>, greedy: Vec<R
         .collect())
 }
 
-/// Everything that can be read off the answers themselves.
+/// All metrics that can be computed from the answers alone.
 pub fn measure_answers(exam: &Exam, answers: &[Answer]) -> Items {
     let all = |value: &dyn Fn(&Answer) -> Option<f64>| answers.iter().filter_map(value).collect::<Vec<f64>>();
     let wins = |answer: &Answer| Some(win(answer.gold_sampled?, answer.gold_reference?));
@@ -88,8 +89,8 @@ pub fn measure_answers(exam: &Exam, answers: &[Answer]) -> Items {
     items
 }
 
-/// KL to the SFT policy, estimated on the sampled responses, the log-likelihood of the held-out demonstrations, and the entropy
-/// at temperature 1 if that is the `temperature` of the sampled responses.
+/// KL to the SFT policy, estimated on the sampled responses; the log-likelihood of the held-out demonstrations; and the
+/// entropy at temperature 1 if that is the `temperature` of the sampled responses.
 pub fn measure_likelihoods(
     model: &LanguageModel,
     sft: &LanguageModel,
@@ -118,7 +119,7 @@ pub fn measure_likelihoods(
 /// log π(y|x), summed over the response, of an answer to every post.
 ///
 /// # Errors
-/// One that is not finite; a device that fails.
+/// A log-probability that is not finite, or a device failure.
 pub fn log_probabilities(
     model: &LanguageModel,
     exam: &Exam,
@@ -135,7 +136,7 @@ pub fn log_probabilities(
 pub struct Best(Vec<(f64, Response)>);
 
 impl Best {
-    /// Takes the answer to a post that has the higher score; of equal ones the earlier stays.
+    /// Replaces the answer to each post whose new response has a higher score; of equal ones the earlier stays.
     pub fn offer(&mut self, responses: Vec<Response>, scores: Vec<f64>) {
         let offered = scores.into_iter().zip(responses);
         if self.0.is_empty() {

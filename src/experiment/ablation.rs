@@ -1,6 +1,6 @@
-//! Ablations: one question, answered by varying one thing in some of the methods. Every point is a method of its own, with the
-//! settings of the method that it varies, those of the ablation, and its own, in this order; what two points share is one
-//! stage, so a point at a method's own value costs nothing.
+//! Ablations: one question, answered by varying one thing in some of the methods. Every point is a method of its own.
+//! Its settings are those of the method that it varies, then those of the ablation, then its own. Points share the
+//! stages that they have in common, so a point at a method's own value costs nothing.
 
 use super::decode::decode;
 use super::file::{Method, Part, part, split};
@@ -17,25 +17,25 @@ use std::collections::BTreeMap;
 pub enum Axis {
     Linear,
     Log,
-    /// Points are named, not measured.
+    /// Points are labelled with words, without a scale.
     Words,
 }
 
-/// What is varied, in which methods, and what is shown of it.
+/// One ablation: the varied setting, the methods it is varied in, and the metrics that are shown.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Ablation {
     pub id: String,
     pub title: String,
     pub question: String,
-    /// Who asks.
+    /// The origin of the question.
     pub source: String,
     pub note: String,
-    /// What varies, as a label.
+    /// Label of the axis, which names the varied setting.
     pub axis: String,
     pub scale: Axis,
     pub metrics: Vec<Metric>,
     pub plane: Option<Plane>,
-    /// Whether it is drawn how the first reward of every point grows in training.
+    /// True if the report draws how the first reward of every point grows in training.
     pub growth: bool,
     /// A method whose level is drawn beside the lines.
     pub against: Option<String>,
@@ -43,7 +43,7 @@ pub struct Ablation {
 }
 
 impl Ablation {
-    /// Whether the method called `id` is one of its points.
+    /// True if the method called `id` is one of this ablation's points.
     pub fn makes(&self, id: &str) -> bool {
         self.lines.iter().flat_map(|line| &line.points).any(|point| point.method == id)
     }
@@ -57,20 +57,20 @@ pub struct Plane {
     pub y: Metric,
 }
 
-/// A method at every point.
+/// A varied method with its points.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Line {
-    /// Id of the method that is varied.
+    /// Id of the varied method.
     pub method: String,
     pub points: Vec<Point>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Point {
-    /// Id of the method that it makes: `<method>-<ablation>-<value>`.
+    /// Id of the point's method: `<method>-<ablation>-<value>`.
     pub method: String,
     pub label: String,
-    /// None on an axis of words.
+    /// Position on the axis; `None` on an axis of words.
     pub x: Option<f64>,
 }
 
@@ -92,7 +92,7 @@ struct Settings {
     #[serde(default)]
     growth: bool,
     against: Option<String>,
-    /// The hyper-parameter that `values` are of.
+    /// The hyper-parameter that takes the `values`.
     key: Option<String>,
 }
 
@@ -102,18 +102,18 @@ struct Settings {
 struct Variant {
     id: String,
     label: String,
-    /// Where it stands on an axis of numbers.
+    /// Position on an axis of numbers.
     x: Option<f64>,
 }
 
-/// An ablation with the methods that its points make, in the order of its lines and points: all that any scale has.
+/// An ablation with the methods of its points, in the order of lines and points, for all scales together.
 #[derive(Clone, Debug)]
 pub(super) struct Declared {
     pub ablation: Ablation,
     pub points: Vec<Part<Method>>,
-    /// Labels of a line's points at a scale that has values of its own.
+    /// Labels of a line's points, at each scale that has values of its own.
     at_scale: BTreeMap<String, Vec<String>>,
-    /// Those at every other scale.
+    /// Labels of a line's points at every other scale.
     labels: Vec<String>,
     pub node: Node,
 }
@@ -124,7 +124,7 @@ impl Declared {
         self.at_scale.keys().map(String::as_str)
     }
 
-    /// The ablation as `scale` has it, with the lines of these `methods`, each cut to `most` points.
+    /// The ablation at `scale`, with the lines of these `methods`, each cut to `most` points.
     pub fn chosen(&self, scale: &str, methods: &[&str], most: usize) -> Ablation {
         let mut ablation = self.ablation.clone();
         ablation.lines.retain(|line| methods.contains(&line.method.as_str()));
@@ -204,7 +204,7 @@ pub(super) fn declared(node: &Node, methods: &[Part<Method>]) -> Result<Declared
     Ok(Declared { ablation, points, at_scale, labels, node: node.clone() })
 }
 
-/// One value of what varies.
+/// One value of the varied setting.
 struct Varied {
     slug: String,
     label: String,
@@ -259,7 +259,7 @@ fn on_axis(x: Option<f64>, scale: Axis, node: &Node) -> Result<()> {
     }
 }
 
-/// A hyper-parameter and where it is named.
+/// A hyper-parameter's path and the place where it is named.
 struct Key<'a> {
     path: &'a str,
     place: &'a Place,

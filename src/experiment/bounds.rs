@@ -1,4 +1,5 @@
-//! Bounds that a type cannot say: counts that must not be zero, probabilities, divisors. Each points at its key.
+//! Bounds that types cannot express: counts that must not be zero, probabilities, divisors. Each error points at its
+//! key.
 
 use super::hyper::{Hyper, ModelSettings};
 use super::tree::Node;
@@ -162,7 +163,7 @@ fn supervised(bounds: &mut Bounds, hyper: &Hyper) {
     optimiser(bounds, "reward", &reward.optimiser);
 }
 
-/// Policy steps other than PPO.
+/// Checks the settings of policy steps other than PPO.
 fn policy_steps(bounds: &mut Bounds, hyper: &Hyper) {
     let (rloo, grpo, best_of_n, dpo) = (&hyper.rloo, &hyper.grpo, &hyper.best_of_n, &hyper.dpo);
     bounds.counts(&[
@@ -243,7 +244,7 @@ fn tuned(bounds: &mut Bounds, section: &str, tuning: &TuningSettings) {
     bounds.that(&key("held_out"), *held_out > 0.0 && *held_out < 1.0, "above 0 and below 1", held_out);
 }
 
-/// A list as a file writes it.
+/// A list, displayed as in a file.
 struct Listed<'a, T>(&'a [T]);
 
 impl<T: Display> Display for Listed<'_, T> {
@@ -264,21 +265,21 @@ fn optimiser(bounds: &mut Bounds, section: &str, optimiser: &OptimiserSettings) 
     bounds.at_least_zero(&key("clip_norm"), optimiser.clip_norm);
 }
 
-/// Keeps the first violation.
+/// A check that keeps the first violation.
 struct Bounds<'a> {
     node: &'a Node,
     violation: Option<Error>,
 }
 
 impl Bounds<'_> {
-    /// `path` must be `expected`, and is `found`.
+    /// Checks that `holds`; otherwise records that `path` must be `expected` but is `found`.
     fn that(&mut self, path: &str, holds: bool, expected: &str, found: impl Display) {
         if !holds {
             self.violated(path, format!("`{path}` must be {expected}, but is {found}"));
         }
     }
 
-    /// `message`, pointing at `path`, unless something was wrong before.
+    /// Records the error `message` at `path`, unless one was recorded before.
     fn violated(&mut self, path: &str, message: String) {
         let place = &self.node.at(path).unwrap_or(self.node).place;
         self.violation.get_or_insert_with(|| place.error(message));

@@ -1,6 +1,6 @@
-//! How settings of a method are chosen where they are not fixed: `[sft.tuning]` and its kin, `sft.as_long_as`. In the file they
-//! stand among the settings that they choose; the word `none` in the place of such a table takes back what an earlier section
-//! declared.
+//! Rules that choose a method's settings where these are not fixed: `[sft.tuning]` and the like, `sft.as_long_as`. In
+//! the file they stand among the settings that they choose; the word `none` in the place of such a table cancels an
+//! earlier section's declaration.
 
 use super::decode::{decode, nearest};
 use super::tree::{Entry, Node, Table, Value};
@@ -24,9 +24,9 @@ pub struct Choices {
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SftChoices {
-    /// Epochs and learning rate by the likelihood of held-out demonstrations; fixed where absent.
+    /// The search for epochs and learning rate by the likelihood of held-out demonstrations; both are fixed if absent.
     pub tuning: Option<TuningSettings>,
-    /// As many epochs as another method takes steps or operations.
+    /// The method whose number of steps or operations determines the number of epochs.
     pub as_long_as: Option<AsLongAs>,
 }
 
@@ -34,11 +34,11 @@ pub struct SftChoices {
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Tuned {
-    /// Settings by the likelihood of held-out demonstrations; fixed where absent.
+    /// The search for settings by the likelihood of held-out demonstrations; they are fixed if absent.
     pub tuning: Option<TuningSettings>,
 }
 
-/// The method whose making is matched, and in what.
+/// A method whose training is matched, and the quantity in which it is matched.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AsLongAs {
@@ -56,14 +56,14 @@ pub enum Unit {
     Flops,
 }
 
-/// The keys of each section that choose.
+/// The keys of each section that declare a choice.
 const KEYS: [(&str, &[&str]); 3] =
     [("sft", &["tuning", "as_long_as"]), ("iq_learn", &["tuning"]), ("dpo", &["tuning"])];
 
-/// Path of the name of the method that SFT is as long as.
+/// Path of the key that names the method that SFT matches in length.
 pub(super) const MATCHED_METHOD: &str = "sft.as_long_as.method";
 
-/// Refuses `--set` of values that a search chooses in their place: they would change nothing.
+/// Refuses `--set` of values that a search chooses: they would have no effect.
 ///
 /// # Errors
 /// The first such value in `set`.
@@ -87,10 +87,10 @@ pub(super) fn check_set(set: &[Node], choices: &Choices) -> Result<()> {
     Ok(())
 }
 
-/// The sections without what is chosen, and that.
+/// Splits off the choices: the sections without them, and the choices.
 ///
 /// # Errors
-/// A key that is nearly one of those that choose; a word other than `none` in the place of a table.
+/// A key that nearly matches one that declares a choice; a word other than `none` in the place of a table.
 pub(super) fn split(merged: &Node) -> Result<(Node, Choices)> {
     let (mut settings, mut chosen) = (merged.clone(), Table::new());
     for (section, keys) in KEYS {

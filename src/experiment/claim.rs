@@ -1,4 +1,4 @@
-//! Claims, declared before any run: what is compared with what, on which metric, and what would count as support.
+//! Claims, declared before any run: the comparison, its metrics, and the result that would count as support.
 
 use super::vocabulary::{Heuristic, Metric};
 use serde::{Deserialize, Serialize};
@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 pub use crate::stats::{Direction, Role};
 
-/// A claim as the file has it.
+/// A claim as it stands in the file.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawClaim {
@@ -31,7 +31,7 @@ pub(super) struct RawClaim {
     pub sd: BTreeMap<Metric, f64>,
 }
 
-/// Two methods whose own difference is taken off the claim's: "loses less than".
+/// Two methods whose own difference is subtracted from the claim's, as in "loses less than".
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RelativeTo {
@@ -39,7 +39,7 @@ pub struct RelativeTo {
     pub versus: String,
 }
 
-/// What a claim compares its method with.
+/// The other side of a claim's comparison.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Versus {
@@ -55,32 +55,33 @@ pub struct Claim {
     pub id: String,
     /// The claim in a sentence.
     pub text: String,
-    /// Who makes it, and where.
+    /// The authors of the claim and the place where they make it.
     pub source: String,
-    /// Each is a comparison of its own; one for each decoding, for example.
+    /// Metrics, each a comparison of its own; one for each decoding, for example.
     pub metrics: Vec<Metric>,
     /// Id of the method that the claim is about.
     pub method: String,
     pub versus: Versus,
-    /// The claim is then about (method − versus) − (relative_to.method − relative_to.versus).
+    /// Methods whose difference is subtracted: the claim is then about (method − versus) − (relative_to.method −
+    /// relative_to.versus).
     pub relative_to: Option<RelativeTo>,
-    /// Model sizes on which the claim is tested, each by itself.
+    /// Model sizes on which the claim is tested, each separately.
     pub sizes: Vec<String>,
     pub direction: Direction,
-    /// The difference that has to be exceeded (or undercut), in units of the metric; 0 unless declared.
+    /// The difference that must be exceeded (or undercut), in units of the metric; 0 unless declared.
     pub threshold: f64,
     pub role: Role,
-    /// Differences smaller than this do not matter; 0: all do.
+    /// Differences smaller than this do not matter; with 0 all differences matter.
     pub margin: f64,
-    /// Why the margin is as large as it is.
+    /// The reason for the size of the margin.
     pub margin_reason: Option<String>,
-    /// Standard deviation over seeds of the difference that was expected when the claim was written, per metric: what its chances to be
-    /// decided are reckoned from.
+    /// Standard deviation over seeds of the difference, per metric, as expected when the claim was written. The chances
+    /// that the claim is decided are estimated from it.
     pub sd: BTreeMap<Metric, f64>,
 }
 
 impl Claim {
-    /// How many comparisons it makes on `sizes`.
+    /// Number of comparisons that the claim makes on `sizes`.
     pub(super) fn comparisons<'a>(&self, sizes: impl IntoIterator<Item = &'a str>) -> usize {
         sizes.into_iter().filter(|size| self.sizes.iter().any(|own| own == size)).count() * self.metrics.len()
     }

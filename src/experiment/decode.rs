@@ -1,5 +1,5 @@
-//! From the tree of an experiment file to typed settings, by serde, with errors that say which key is wrong, where it
-//! stands, what was expected and which known key is nearest.
+//! Conversion of an experiment file's tree to typed settings, by serde, with errors that say which key is wrong, where
+//! it stands, what was expected and which known key is nearest.
 
 use super::tree::{Node, Place, Table, Value};
 use crate::error::{Error, Result};
@@ -7,24 +7,24 @@ use serde::de::{self, DeserializeOwned, IntoDeserializer, MapAccess, SeqAccess, 
 use std::collections::btree_map;
 use std::fmt::{self, Display};
 
-/// Reads `node` as a `T`. `also` lists keys that stand beside those of `T` in this table and are read elsewhere, so that
-/// the suggestion for a misspelt key knows them.
+/// Reads `node` as a `T`. `also` lists keys that stand beside those of `T` in this table and are read elsewhere, so
+/// that they can be suggested for a misspelt key.
 pub fn decode<T: DeserializeOwned>(node: &Node, also: &[&str]) -> Result<T> {
     T::deserialize(Located(node)).map_err(|fault| fault.at(&node.place).report(also))
 }
 
-/// The candidate nearest to `word`, if one is near enough to be meant.
+/// The candidate nearest to `word`, if one is similar enough to be meant.
 pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     candidates
         .into_iter()
         .map(|candidate| (strsim::normalized_damerau_levenshtein(word, candidate), candidate))
         .filter(|(similarity, _)| *similarity >= 0.6)
-        // Between two that are as near, the beginning of the word wins.
+        // Of two equally near candidates, the one that begins `word` wins.
         .max_by(|a, b| a.0.total_cmp(&b.0).then(word.starts_with(a.1).cmp(&word.starts_with(b.1))))
         .map(|(_, candidate)| candidate)
 }
 
-/// "did you mean …?", or what there is to choose from.
+/// A hint: "did you mean …?", or the list of candidates.
 pub fn suggestion<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str> + Clone) -> String {
     match nearest(word, candidates.clone()) {
         Some(candidate) => format!("did you mean `{candidate}`?"),
@@ -37,7 +37,7 @@ pub fn suggestion<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str> 
 
 #[derive(Debug)]
 enum Kind {
-    /// `word` is none of `known`; `what` names the sort of word.
+    /// A `word` that is not among `known`; `what` names the sort of word.
     Unknown {
         what: &'static str,
         word: String,
@@ -48,7 +48,7 @@ enum Kind {
 
 type Outcome<T> = std::result::Result<T, Fault>;
 
-/// An error on its way up: the keys passed so far, innermost first, and the innermost place.
+/// An error on its way up, with the keys passed so far, innermost first, and the innermost place.
 #[derive(Debug)]
 struct Fault {
     kind: Kind,
@@ -128,7 +128,7 @@ impl de::Error for Fault {
     }
 }
 
-/// Serde's name of a Rust type in words of a settings file.
+/// Serde's name of a Rust type, in the words of a settings file.
 fn plain(expected: &dyn de::Expected) -> String {
     match expected.to_string().as_str() {
         "usize" | "u64" | "u32" => "a whole number, 0 or more".into(),
@@ -258,7 +258,7 @@ mod tests {
         decode(&Node::parse("t.toml", text).unwrap(), &["world"])
     }
 
-    /// The message, its hint, and the text it points at.
+    /// The message of an error, its hint, and the text it points at.
     fn wrong(text: &str) -> (String, Option<String>, String) {
         use miette::Diagnostic;
         let error = read(text).unwrap_err();

@@ -1,4 +1,4 @@
-//! An experiment file, parsed and validated: nothing that follows has to check a setting or a reference again.
+//! An experiment file, parsed and validated: later code does not check settings or references again.
 
 use super::ablation::{self, Declared};
 use super::claim::{Claim, RawClaim};
@@ -33,15 +33,15 @@ pub struct Experiment {
     pub(super) report: ReportSettings,
     pub(super) claims: Vec<Claim>,
     pub(super) registration: Option<Registration>,
-    /// How many of the claims are registered; they stand first.
+    /// Number of registered claims, which come first.
     pub(super) registered: Option<usize>,
-    /// Looks and error of the primary claims, without their number.
+    /// Looks and error rate of the primary claims, without the number of comparisons.
     pub(super) design: Design,
     pub(super) scales: BTreeMap<String, Part<Scale>>,
     pub(super) profiles: BTreeMap<String, Part<Profile>>,
     pub(super) methods: Vec<Part<Method>>,
     pub(super) ablations: Vec<Declared>,
-    /// The sections that all methods share.
+    /// The hyper-parameter sections that all methods share.
     pub(super) shared: Node,
 }
 
@@ -57,11 +57,11 @@ pub(super) struct Part<T> {
 #[serde(deny_unknown_fields)]
 pub(super) struct Scale {
     pub description: String,
-    /// Models in place of the profile's.
+    /// Models that replace the profile's.
     pub sizes: Option<Vec<String>>,
-    /// Hardware that a plan reckons with unless told otherwise.
+    /// Hardware that a plan estimates for unless another is chosen.
     pub target: Option<String>,
-    /// Where posts, preferences, demonstrator and judge come from; the embedded world where absent.
+    /// The sources of posts, preferences, demonstrator and judge; the embedded world if absent.
     pub data: Option<DataSources>,
 }
 
@@ -73,11 +73,11 @@ pub(super) struct Profile {
     pub sizes: Vec<String>,
     /// Ids of the methods that run; all of them if absent.
     pub methods: Option<Vec<String>>,
-    /// Ids of the ablations that run, as far as their methods do; all of them if absent.
+    /// Ids of the ablations that run, as far as their methods run; all of them if absent.
     pub ablations: Option<Vec<String>>,
-    /// Only the first so many points of each ablation.
+    /// Number of points of each ablation, counted from the first; all of them if absent.
     pub points: Option<usize>,
-    /// No more bases of a size than these.
+    /// Largest number of bases of a size.
     pub bases: Option<NonZeroUsize>,
 }
 
@@ -108,22 +108,22 @@ struct Header {
 }
 
 impl Experiment {
-    /// Loads an experiment by its file's path or its name, see [`find`](super::find).
+    /// Loads an experiment by its file's path or its name; see [`find`](super::find).
     ///
     /// # Errors
-    /// The first thing wrong with the file, pointing at it: syntax, unknown key, type, bound, unknown reference. All
-    /// scales, profiles and methods are checked, not only those that will run.
+    /// The first fault of the file, with its place: syntax, unknown key, type, bound, unknown reference. All scales,
+    /// profiles and methods are checked, not only those that will run.
     pub fn load(path_or_name: &str) -> Result<Self> {
         let here = std::env::current_dir().context(|| "the current folder cannot be read".into())?;
         Self::load_from(path_or_name, &here)
     }
 
-    /// As [`Experiment::load`], from the folder `start`.
+    /// Does the same as [`Experiment::load`], starting from the folder `start`.
     pub fn load_from(path_or_name: &str, start: &Path) -> Result<Self> {
         Self::from_tree(find::read(path_or_name, start)?)
     }
 
-    /// Reads an experiment from its text; `name` is what errors call the text.
+    /// Reads an experiment from its text; errors call the text `name`.
     pub fn parse(name: &str, content: &str) -> Result<Self> {
         Self::from_tree(find::parse(name, content)?)
     }
@@ -167,7 +167,7 @@ impl Experiment {
     }
 
     fn check_every_selection(&self) -> Result<()> {
-        // A method may be in no profile and only ever be asked for by --methods.
+        // A method may be in no profile and be requested only by --methods.
         let in_profiles = |id: &String| {
             let mut chosen = self.profiles.values().map(|profile| profile.own.methods.as_ref());
             chosen.any(|methods| methods.is_none_or(|methods| methods.contains(id)))
@@ -186,7 +186,7 @@ impl Experiment {
         Ok(())
     }
 
-    /// Every method that can be selected and named by a claim: the declared ones, then the points of ablations.
+    /// Every method that can be selected or named by a claim: the declared ones, then the points of ablations.
     pub(super) fn all_methods(&self) -> impl Iterator<Item = &Part<Method>> {
         self.methods.iter().chain(self.ablations.iter().flat_map(|declared| &declared.points))
     }
@@ -200,7 +200,7 @@ impl Experiment {
     }
 }
 
-/// A table's own keys, and its hyper-parameter sections.
+/// Splits a table into its own keys and its hyper-parameter sections.
 pub(super) fn split(node: &Node) -> (Node, Node) {
     let (sections, own): (Table, Table) = node
         .table()
@@ -220,7 +220,7 @@ pub(super) fn part<T: serde::de::DeserializeOwned>(node: &Node) -> Result<Part<T
     Ok(Part { own: decode(&own, &Hyper::SECTIONS)?, overrides, node: node.clone() })
 }
 
-/// `[<kind>.<name>]` tables.
+/// Reads `[<kind>.<name>]` tables.
 fn named<T: serde::de::DeserializeOwned>(
     document: &Node,
     node: Option<Node>,
@@ -238,7 +238,7 @@ fn named<T: serde::de::DeserializeOwned>(
     table.iter().map(|(name, entry)| Ok((name.clone(), part(&entry.node)?))).collect()
 }
 
-/// `[[ablation]]` tables over `methods`; there may be none.
+/// Reads `[[ablation]]` tables over `methods`; there may be none of them.
 fn declared_ablations(node: Option<Node>, methods: &[Part<Method>]) -> Result<Vec<Declared>> {
     let Some(node) = node else { return Ok(Vec::new()) };
     match &node.value {
@@ -247,7 +247,7 @@ fn declared_ablations(node: Option<Node>, methods: &[Part<Method>]) -> Result<Ve
     }
 }
 
-/// `[[method]]` tables.
+/// Reads `[[method]]` tables.
 fn listed<T: serde::de::DeserializeOwned>(document: &Node, node: Option<Node>) -> Result<Vec<Part<T>>> {
     match node.as_ref().map(|node| &node.value) {
         Some(Value::Array(items)) if !items.is_empty() => items.iter().map(part).collect(),

@@ -1,5 +1,5 @@
-//! Where experiments are found: a path, `experiments/<name>.toml` here or in a folder above, or the copies that travel
-//! inside the program, so that an installed binary runs the shipped ones anywhere.
+//! Search for experiments: by path, as `experiments/<name>.toml` here or in a folder above, or among the copies inside
+//! the program, so that an installed binary runs the shipped ones anywhere.
 
 use super::decode::nearest;
 use super::registration;
@@ -20,27 +20,28 @@ pub const SHIPPED: [(&str, &str); 6] = [
 /// The claim files inside the program: path from the folder of experiments, and text.
 const SHIPPED_CLAIMS: [(&str, &str); 1] = [("claims/tldr.toml", include_str!("../../experiments/claims/tldr.toml"))];
 
-/// How many experiments may stand on one another's shoulders.
+/// Largest number of experiments in a chain of `extends`.
 const LONGEST_CHAIN: usize = 8;
 
-/// Bytes of the largest file that is read: far beyond what anybody writes.
+/// Largest file that is read, in bytes; real files are far smaller.
 const LARGEST: u64 = 16 << 20;
 
-/// Reads `path_or_name`, laid over the experiment that it `extends`, if any. Searches names from the folder `start`.
+/// Reads `path_or_name`, laid over the experiment that it `extends`, if any. Names are searched from the folder
+/// `start`.
 pub(super) fn read(path_or_name: &str, start: &Path) -> Result<Node> {
     let text = Source::find(path_or_name, start)?;
     chain(text, start, LONGEST_CHAIN)
 }
 
-/// Reads an experiment's text, which stands in no folder: its claim file is a shipped one.
+/// Reads an experiment's text, which stands in no folder, so that its claim file must be a shipped one.
 pub(super) fn parse(name: &str, content: &str) -> Result<Node> {
     let mut node = Node::parse(name, content)?;
     registration::attach(&mut node, |file, place| claim_file(None, file, place))?;
     Ok(node)
 }
 
-/// What [`Experiment::load_from`](super::Experiment::load_from) finds from the folder `start` without knowing a path: the
-/// files of the nearest `experiments/` folder, and the shipped names that are not among them.
+/// The experiments that [`Experiment::load_from`](super::Experiment::load_from) finds by name from the folder `start`:
+/// the files of the nearest `experiments/` folder, and the shipped names that are not among them.
 pub fn available(start: &Path) -> Vec<String> {
     let folder = start.ancestors().map(|folder| folder.join("experiments")).find(|folder| folder.is_dir());
     let files = folder.into_iter().flat_map(std::fs::read_dir).flatten().flatten().map(|entry| entry.path());
@@ -71,7 +72,7 @@ fn chain(source: Source, start: &Path, left: usize) -> Result<Node> {
         base.map_err(|cause| place.error("the experiment that this one extends cannot be read").caused_by(cause))?;
     let mut merged = chain(base, start, left - 1)?;
     if node.at("registration").is_some() {
-        // Claim files are frozen whole; two of them are never one.
+        // Claim files are frozen whole and are never merged.
         merged.table_mut().and_then(|table| table.remove("registration"));
     }
     merged.merge(&node);
@@ -79,7 +80,8 @@ fn chain(source: Source, start: &Path, left: usize) -> Result<Node> {
     Ok(merged)
 }
 
-/// The tree of the claim file at `file` from the folder of an experiment; from the program itself for a shipped one.
+/// The tree of the claim file at `file`, relative to an experiment's folder; from the program itself for a shipped
+/// experiment.
 fn claim_file(folder: Option<&Path>, file: &str, place: &Place) -> Result<Node> {
     let unreadable = |cause: Error| place.error("the claim file cannot be read").caused_by(cause);
     let source = match folder {
@@ -94,7 +96,7 @@ fn claim_file(folder: Option<&Path>, file: &str, place: &Place) -> Result<Node> 
     Node::parse(&source.name, &source.content)
 }
 
-/// A text, its name, and the folder it stands in unless it is a shipped copy.
+/// A text with its name and its folder, which a shipped copy lacks.
 struct Source {
     name: String,
     content: String,
@@ -105,7 +107,7 @@ impl Source {
     fn open(path: &Path) -> Result<Self> {
         let unreadable = || format!("cannot read {}", path.display());
         let found = std::fs::metadata(path).context(unreadable)?;
-        // A pipe would be waited for, and a device has no end.
+        // A pipe would block until it is written to, and a device has no end.
         if !found.is_file() || found.len() > LARGEST {
             return Err(Error::configuration(format!("{} is not the file of an experiment", path.display()))
                 .hint("give the path of a TOML file, or the name of a shipped experiment"));
@@ -120,7 +122,7 @@ impl Source {
         }
         let file = format!("experiments/{path_or_name}.toml");
         if let Some(path) = start.ancestors().map(|folder| folder.join(&file)).find(|path| path.is_file()) {
-            // Shown as it would be typed, where it lies below the current folder.
+            // Shown as the user would type it, if it lies below the current folder.
             let name = path.strip_prefix(start).unwrap_or(&path).display().to_string();
             return Ok(Self { name, ..Self::open(&path)? });
         }

@@ -1,4 +1,4 @@
-//! Everything that can be tuned, in one struct: the sections that all methods share and each may override.
+//! All hyper-parameters in one struct: the sections that all methods share and each may override.
 
 use super::choices::Choices;
 use crate::data::world::{AuthorSettings, Split, WorldSettings};
@@ -41,13 +41,14 @@ pub struct Hyper {
     pub filtered_bc: FilteredBcSettings,
     pub rlhf: RlhfSettings,
     pub evaluation: EvaluationSettings,
-    /// Settings that are chosen rather than fixed; they stand in the sections of their methods.
+    /// Settings that are chosen rather than fixed; in a file they stand in the sections of their methods.
     #[serde(skip)]
     pub choices: Choices,
 }
 
 impl Hyper {
-    /// The sections' names: which tables of an experiment, a scale, a profile or a method are hyper-parameters.
+    /// The names of the hyper-parameter sections, by which the tables of an experiment, a scale, a profile or a method
+    /// are recognised.
     pub const SECTIONS: [&str; 18] = [
         "demonstrations",
         "preferences",
@@ -70,7 +71,7 @@ impl Hyper {
     ];
 }
 
-/// What the methods imitate.
+/// The demonstrations that the methods imitate.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DemonstrationSettings {
@@ -78,21 +79,22 @@ pub struct DemonstrationSettings {
     pub count: usize,
     /// The demonstrator's quality from 0 (as bad as an author gets) to 1 (flawless).
     pub quality: f64,
-    /// Flaws of this demonstrator, where they are not those of the world's authors, on whom models are pre-trained.
+    /// Flaws of this demonstrator, if they differ from those of the world's authors, on whose texts models are
+    /// pre-trained.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub authors: Option<AuthorSettings>,
-    /// What a bad demonstration is.
+    /// The kind of bad demonstrations.
     pub bad: Bad,
     /// Share of the demonstrations that are bad.
     pub bad_fraction: f64,
-    /// Seed of what is trained on: demonstrations, which of them are bad, and labelled preferences. That of the study where
-    /// absent. The plan gives it to stages, so that it is part of no settings.
+    /// Seed of the training data: demonstrations, the choice of bad ones, and labelled preferences; the study's seed if
+    /// absent. The plan passes it to stages, so that it is not part of any settings.
     #[serde(default, skip_serializing)]
     pub seed: Option<u64>,
 }
 
 impl DemonstrationSettings {
-    /// `world` as the demonstrator writes in it.
+    /// `world` with the flaws of this demonstrator.
     pub fn written_in(&self, world: &WorldSettings) -> WorldSettings {
         let mut world = world.clone();
         world.authors = self.authors.clone().unwrap_or(world.authors);
@@ -100,7 +102,7 @@ impl DemonstrationSettings {
     }
 }
 
-/// What stands in the place of a demonstration that is bad.
+/// The replacement for a bad demonstration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Bad {
@@ -108,11 +110,11 @@ pub enum Bad {
     BaseSamples,
     /// The demonstration of another post.
     Shuffled,
-    /// Its first half, as if it ended there.
+    /// The first half of the demonstration, as if it ended there.
     Truncated,
 }
 
-/// Whose labels a preference pair carries.
+/// The source of a preference pair's label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Labels {
@@ -120,11 +122,11 @@ pub enum Labels {
     Noisy,
     /// The response with the higher gold reward wins.
     Clean,
-    /// A fair coin: a control that must teach nothing.
+    /// A fair coin: a control from which nothing can be learned.
     Shuffled,
 }
 
-/// The human preferences that RLHF learns from, and that every reward model is measured on.
+/// The human preferences that RLHF learns from and that every reward model is measured on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PreferenceSettings {
@@ -132,16 +134,16 @@ pub struct PreferenceSettings {
     pub pairs: usize,
     /// Labels of the training pairs.
     pub labels: Labels,
-    /// How often two noisy annotators agree, in [0.5, 1).
+    /// Probability that two noisy annotators agree, in [0.5, 1).
     pub agreement: f64,
 }
 
-/// RLHF's share of policy optimisation.
+/// Amount of RLHF's policy optimisation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RlhfSettings {
-    /// PPO updates in units of `ppo.updates`. Equal to `irl.iterations`, both methods have the same number of rollouts and
-    /// optimiser steps of PPO.
+    /// PPO updates in units of `ppo.updates`. If it equals `irl.iterations`, both methods have the same number of
+    /// rollouts and of PPO's optimiser steps.
     pub rounds: usize,
 }
 
@@ -149,15 +151,15 @@ pub struct RlhfSettings {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GenerationSettings {
-    /// Tokens of a prompt, padding included.
+    /// Tokens of a prompt, including padding.
     pub max_prompt_tokens: usize,
-    /// Tokens of a response, its end included.
+    /// Tokens of a response, including its end.
     pub max_response_tokens: usize,
-    /// Responses sampled at once; moves memory and speed, never a result.
+    /// Responses sampled at once; affects memory and speed, never a result.
     pub batch_size: usize,
 }
 
-/// How every policy and reward is measured, on posts that no training stage sees.
+/// Settings for measuring every policy and reward, on posts that no training stage sees.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EvaluationSettings {
@@ -170,21 +172,21 @@ pub struct EvaluationSettings {
     pub temperature: f32,
     /// Further temperatures at which the posts are answered by the last policy of a method.
     pub temperatures: Vec<f32>,
-    /// Validation posts by which one of these decodings is picked; 0 leaves further decodings out.
+    /// Validation posts on which one of these decodings is picked; 0 turns further decodings off.
     pub decoding_posts: usize,
     /// Held-out preference pairs for the accuracy of a reward.
     pub preference_pairs: usize,
     /// Posts with two samples of the SFT policy each, labelled by gold, for the accuracy of a reward where PPO starts.
     pub on_policy_pairs: usize,
-    /// Candidates of best-of-n selection by the SFT policy, where no training follows.
+    /// Candidates of best-of-n selection by the SFT policy without further training.
     pub best_of: usize,
-    /// Fresh demonstrations on which the likelihood's deviation of Lemma 4.1 is observed; 0 leaves it out.
+    /// Fresh demonstrations on which the likelihood's deviation of Lemma 4.1 is observed; 0 turns this off.
     pub likelihood_posts: usize,
     /// δ of Lemma 4.1: the bounds hold with probability 1 − δ.
     pub likelihood_delta: f64,
-    /// Validation posts by which `irl.select` chooses an iteration.
+    /// Validation posts on which `irl.select` chooses an iteration.
     pub selection_posts: usize,
-    /// Seed of everything that is drawn to measure. That of the study where absent; part of no settings, as
+    /// Seed of all random draws in measurements; the study's seed if absent. Not part of any settings, like
     /// [`DemonstrationSettings::seed`].
     #[serde(default, skip_serializing)]
     pub seed: Option<u64>,
@@ -194,7 +196,7 @@ pub struct EvaluationSettings {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ExamSplit {
-    /// Posts of reported numbers.
+    /// Posts for reported numbers.
     #[default]
     Test,
     /// Posts for acceptance of the world itself.
@@ -210,19 +212,19 @@ impl From<ExamSplit> for Split {
     }
 }
 
-/// A model, in the words of Hugging Face's `config.json`: GPT-NeoX unless `architecture` says otherwise.
+/// A model, described with the keys of Hugging Face's `config.json`: GPT-NeoX unless `architecture` says otherwise.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelSettings {
-    /// How reports name the size.
+    /// Name of the size in reports.
     pub label: String,
-    /// The model of the paper in whose place it stands.
+    /// The model of the paper that this one stands for.
     pub stands_for: String,
-    /// A published checkpoint, as `hf:owner/name@revision` or a folder, instead of a model of our own. The shape below must
-    /// be the checkpoint's: it is what a plan reckons with before anything is downloaded.
+    /// A published checkpoint, as `hf:owner/name@revision` or a folder, instead of a model of our own. The shape below
+    /// must equal the checkpoint's, since plans use it before anything is downloaded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checkpoint: Option<String>,
-    /// Rows of the embedding; the tokenizer's vocabulary where absent.
+    /// Rows of the embedding; the size of the tokenizer's vocabulary if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vocab_size: Option<usize>,
     pub hidden_size: usize,
@@ -231,34 +233,35 @@ pub struct ModelSettings {
     /// Width of the feed-forward layers.
     pub intermediate_size: usize,
     pub max_position_embeddings: usize,
-    /// Share of each head's dimensions that rotate with position; of GPT-NeoX.
+    /// Share of each head's dimensions that rotate with position (GPT-NeoX only).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rotary_pct: Option<f64>,
-    /// Of GPT-NeoX.
+    /// Base of the rotary embedding's wavelengths (GPT-NeoX only).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rotary_emb_base: Option<f64>,
-    /// Of GPT-NeoX.
+    /// Epsilon of the layer norms (GPT-NeoX only).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub layer_norm_eps: Option<f64>,
     /// Standard deviation of the initial weights.
     pub initializer_range: f64,
-    /// Whether attention and feed-forward read the same input (as in Pythia) or follow each other; of GPT-NeoX.
+    /// True if attention and feed-forward read the same input (as in Pythia), false if they follow each other (GPT-NeoX
+    /// only).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub use_parallel_residual: Option<bool>,
     /// The keys of a member of the Llama family.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub architecture: Option<LlamaSettings>,
-    /// Whether the output head is the transposed embedding.
+    /// True if the output head is the transposed embedding.
     pub tie_word_embeddings: bool,
-    /// Independently pre-trained bases of this shape, of which a study's seed s starts from number s mod `bases`.
+    /// Number of independently pre-trained bases of this shape; a study's seed s starts from number s mod `bases`.
     #[serde(default = "one", skip_serializing_if = "is_one")]
     pub bases: usize,
-    /// Differences of its pre-training from that of other sizes.
+    /// Differences between this size's pre-training and that of other sizes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pretrain: Option<ModelPretraining>,
 }
 
-/// Pre-training of one size, where it is not that of the section `pretrain`.
+/// Settings of one size's pre-training that differ from the section `pretrain`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelPretraining {
@@ -271,7 +274,7 @@ impl ModelSettings {
         seed % self.bases.max(1) as u64
     }
 
-    /// Its configuration with an embedding of `vocab_size` rows. Keys of GPT-NeoX that are absent are those of Pythia.
+    /// The model's configuration with an embedding of `vocab_size` rows. Absent keys of GPT-NeoX take Pythia's values.
     pub fn config(&self, vocab_size: usize) -> DecoderConfig {
         let sizes = Sizes {
             vocab_size,
@@ -297,7 +300,7 @@ impl ModelSettings {
         }
     }
 
-    /// The model alone, without how many there are and how long each is pre-trained.
+    /// The shape alone, without the number of bases and the length of pre-training.
     pub fn shape(&self) -> Self {
         Self { bases: one(), pretrain: None, ..self.clone() }
     }

@@ -1,9 +1,9 @@
-//! What a report of the experiment shows, and in which order.
+//! The contents of an experiment's report, and their order.
 
 use super::vocabulary::Metric;
 use serde::{Deserialize, Serialize};
 
-/// Which way a metric is better; `Neither` for descriptions such as length.
+/// The direction in which a metric is better; `Neither` for descriptions such as length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Better {
@@ -19,9 +19,9 @@ pub struct ReportSettings {
     pub baseline: String,
     /// Id of the method under study.
     pub subject: String,
-    /// The metric that decides.
+    /// The metric that decides the comparison.
     pub primary: Metric,
-    /// Every metric that is shown, with how it is written.
+    /// Every metric that is shown, with its format.
     #[serde(rename = "column")]
     pub columns: Vec<Column>,
     #[serde(rename = "table")]
@@ -34,14 +34,14 @@ pub struct Column {
     pub metric: Metric,
     pub label: String,
     pub better: Better,
-    /// Digits after the decimal point.
+    /// Number of digits after the decimal point.
     pub decimals: usize,
-    /// Values that the metric can take, where it is bounded.
+    /// The range of the metric, if it is bounded.
     #[serde(default)]
     pub range: Option<[f64; 2]>,
 }
 
-/// What a table's rows are.
+/// The kind of a table's rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TableKind {
@@ -49,7 +49,7 @@ pub enum TableKind {
     Policy,
     /// Rewards, by method, with the heuristics that rank the same pairs.
     Reward,
-    /// Descriptions that make nothing better or worse.
+    /// Descriptive metrics, of which no value is better or worse.
     Diagnostics,
 }
 

@@ -1,8 +1,8 @@
-//! Experiment files: what to run, on what, and what is claimed, declared before any run.
+//! Experiment files: what is run, with which models and data, and what is claimed, declared before any run.
 //!
 //! A TOML file becomes a [`tree`] of values that know their place, overrides are merged as trees, [`decode`] turns them
 //! into typed settings, bounds and [references](Experiment) are checked, and [`Experiment::resolve`] makes every choice
-//! of a run. What comes out, a [`Study`], needs no further checks.
+//! of a run. The result, a [`Study`], needs no further checks.
 
 mod ablation;
 mod bounds;

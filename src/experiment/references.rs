@@ -14,10 +14,12 @@ use crate::device::hardware::Hardware;
 use crate::error::{Error, Result};
 use std::collections::BTreeMap;
 
-/// Claims with their references read; a claim without sizes is about all of them. Margins that are shares are of `gap`.
+/// Claims with their references read; a claim that names no sizes is about all of them. Margins given as shares are
+/// shares of `gap`.
 ///
 /// # Errors
-/// A claim with two margins or none, or with a share of a gap that is not declared; `document` is where they were read.
+/// A claim with no margin or with two, or with a share of a gap that is not declared; `document` is the tree they were
+/// read from.
 pub(super) fn claims(
     raw: Vec<RawClaim>,
     models: &BTreeMap<String, ModelSettings>,
@@ -28,7 +30,7 @@ pub(super) fn claims(
         let node = item(document, "claim", index);
         let margin = match (raw.margin, raw.margin_share, gap) {
             (Some(margin), None, _) => margin,
-            // As it would be written: a product of decimals has digits that nobody meant.
+            // Rounded as it would be written: a product of decimals has spurious digits.
             (None, Some(share), Some(gap)) => (share * gap * 1e6).round() / 1e6,
             (None, Some(_), None) => {
                 let error = place(node, "margin_share").error("there is no gap of which the margin could be a share");
@@ -86,7 +88,7 @@ fn sizes(experiment: &Experiment, document: &Node) -> Result<()> {
     let table = document.at("models").and_then(Node::table);
     table.into_iter().flatten().try_for_each(|(size, entry)| {
         let Some(model) = experiment.models.get(size) else { return Ok(()) };
-        // A version's dot, as in 2.8b, is as good as a hyphen.
+        // A version's dot, as in 2.8b, is treated as a hyphen.
         identifier(&size.replace('.', "-"), "name of a size", &entry.key)?;
         match model.checkpoint.as_ref().map(Source::parse) {
             Some(Err(error)) => Err(pointed(error, place(&entry.node, "checkpoint"))),
@@ -307,7 +309,7 @@ fn method_ids(experiment: &Experiment) -> Vec<&str> {
     experiment.methods.iter().map(|method| method.own.id.as_str()).collect()
 }
 
-/// Names that become parts of file names and of URLs.
+/// Checks a name that becomes part of file names and URLs.
 fn identifier(name: &str, what: &str, at: &Place) -> Result<()> {
     let plain = |letter: char| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '-';
     if !name.is_empty() && name.chars().all(plain) {
@@ -334,13 +336,13 @@ fn known_items(names: &[String], all: &[&str], what: &str, at: &Place) -> Result
     names.iter().try_for_each(|name| known(name, all, what, at))
 }
 
-/// The same error with its hint, pointing at a place.
+/// The same error, including its hint, pointing at a place.
 fn pointed(error: Error, at: &Place) -> Error {
     let hint = miette::Diagnostic::help(&error).map(|hint| hint.to_string()).unwrap_or_default();
     at.error(error.to_string()).hint(hint)
 }
 
-/// Where the value of `key` stands in a table, or the table itself.
+/// The place of the value of `key` in a table, or of the table itself.
 fn place<'a>(node: &'a Node, key: &str) -> &'a Place {
     &node.at(key).unwrap_or(node).place
 }

@@ -1,5 +1,5 @@
-//! The claims of a study as they were frozen before its runs: a file of their own, whose hash the experiment records, so that
-//! a claim that was changed afterwards is found out.
+//! The claims of a study as they were frozen before its runs: a separate file whose hash the experiment records, so
+//! that a later change to a claim is detected.
 
 use super::decode::decode;
 use super::tree::{Entry, Node, Place, Value};
@@ -9,14 +9,14 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// The key under which the claim file's own tree stands in the experiment's table `registration`. No TOML key of a user can
-/// be written so.
+/// The key under which the claim file's own tree is stored in the experiment's table `registration`. A user cannot
+/// write this key in TOML.
 const CONTENT: &str = "\0content";
 
-/// Name of the gap that holds for studies that have none of their own.
+/// Name of the gap for studies without one of their own.
 const DEFAULT: &str = "default";
 
-/// How much is known of a claim file: where it is, that it is the one that was frozen, and what it allows.
+/// The facts about a claim file: its path, its hash, whether it is frozen, and the seeds that it allows.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Registration {
@@ -24,17 +24,17 @@ pub struct Registration {
     pub file: String,
     /// Hash of its text, with line ends as on Unix.
     pub blake3: String,
-    /// Whether the experiment records this hash; a claim file without a recorded hash is a draft.
+    /// True if the experiment records this hash; a claim file without a recorded hash is a draft.
     pub frozen: bool,
-    /// When the file was written, RFC 3339 in UTC: a result that is older was known to whoever wrote it.
+    /// Time at which the file was written, RFC 3339 in UTC; older results may have been known to its authors.
     pub registered: String,
-    /// The seeds on which its claims are judged.
+    /// The seeds on which the claims are judged.
     pub seeds: SeedRange,
-    /// Results that its authors had seen when they wrote it.
+    /// Results that the authors had seen when they wrote the file.
     pub background: String,
 }
 
-/// Seeds from the first to the last, in whose order the looks are taken.
+/// Seeds from the first to the last; looks use them in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SeedRange {
@@ -43,7 +43,7 @@ pub struct SeedRange {
 }
 
 impl SeedRange {
-    /// The first `count` of them, or all if there are fewer.
+    /// The first `count` seeds, or all of them if there are fewer.
     pub fn first_of(self, count: usize) -> Vec<u64> {
         (self.first..=self.last).take(count).collect()
     }
@@ -71,29 +71,29 @@ struct ClaimFile {
     alpha: f64,
     looks: Vec<usize>,
     spending: Spending,
-    /// By the name of the study, [`DEFAULT`] for others.
+    /// Gaps by the name of the study, with [`DEFAULT`] for all others.
     #[serde(default)]
     gap: BTreeMap<String, Gap>,
 }
 
-/// A difference known before the runs, of which margins are shares.
+/// A difference known before the runs, as a base for margins given as shares.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Gap {
     value: f64,
-    /// Runs that it was measured on, for people.
+    /// The runs on which it was measured, for people.
     #[serde(rename = "source")]
     _source: String,
 }
 
-/// Everything that a claim file says beside its claims, which are laid into the experiment.
+/// Everything in a claim file except its claims, which are added to the experiment.
 pub(super) struct Registered {
     pub registration: Registration,
-    /// Without the number of comparisons.
+    /// The design, without the number of comparisons.
     pub design: Design,
-    /// Difference of which margins are shares.
+    /// The difference to which margins given as shares refer.
     pub gap: Option<f64>,
-    /// Number of its claims, which stand before the experiment's own.
+    /// The number of registered claims, which stand before the experiment's own.
     pub claims: usize,
 }
 
@@ -109,8 +109,8 @@ pub(super) fn attach(experiment: &mut Node, open: impl Fn(&str, &Place) -> Resul
     Ok(())
 }
 
-/// Takes the registration out of `experiment` and lays the registered claims before the experiment's own. An
-/// experiment that extends a registered one has no registration if it says `registration = "none"`.
+/// Removes the registration from `experiment` and puts the registered claims before the experiment's own. An experiment
+/// that extends a registered one drops its registration with `registration = "none"`.
 pub(super) fn take(experiment: &mut Node) -> Result<Option<Registered>> {
     let Some(entry) = experiment.table_mut().and_then(|table| table.remove("registration")) else { return Ok(None) };
     if matches!(&entry.node.value, Value::String(word) if word == "none") {
@@ -182,7 +182,7 @@ fn check(file: &ClaimFile, node: &Node) -> Result<Design> {
     Ok(Design { alpha: file.alpha, looks: file.looks.clone(), spending: file.spending, comparisons: 0 })
 }
 
-/// Lays `claims` before the array `claim` of `experiment`.
+/// Puts `claims` before the array `claim` of `experiment`.
 fn prepend(experiment: &mut Node, claims: Entry) {
     let Some(table) = experiment.table_mut() else { return };
     let own = table.remove("claim");

@@ -1,4 +1,4 @@
-//! From a validated experiment and what the command line chose to the [`Study`] that is run.
+//! Resolution of a validated experiment and the command line's choices to the [`Study`] that is run.
 //!
 //! Overrides are laid on the shared sections in this order, later ones winning:
 //! scale, profile, method, `--set`.
@@ -21,18 +21,18 @@ use crate::error::{Error, Result};
 use crate::stats::Design;
 use std::collections::BTreeSet;
 
-/// What to run of an experiment.
+/// A choice of what to run of an experiment.
 #[derive(Clone, Debug)]
 pub struct Selection {
     pub profile: String,
     pub scale: String,
-    /// Instead of the profile's seeds.
+    /// Seeds that replace the profile's.
     pub seeds: Option<SeedChoice>,
-    /// Instead of the profile's sizes, unless empty.
+    /// Sizes that replace the profile's, unless empty.
     pub sizes: Vec<String>,
-    /// Instead of the profile's methods, unless empty.
+    /// Methods that replace the profile's, unless empty.
     pub methods: Vec<String>,
-    /// Instead of the profile's ablations, unless empty; the word `none` alone is none.
+    /// Ablations that replace the profile's, unless empty; the word `none` alone selects no ablation.
     pub ablations: Vec<String>,
     /// Overrides of every method's hyper-parameters, as `section.key=value`.
     pub set: Vec<String>,
@@ -61,30 +61,31 @@ pub struct Study {
     pub description: String,
     pub scale: String,
     pub scale_description: String,
-    /// Hardware that a plan reckons with unless told otherwise.
+    /// Hardware that a plan estimates for unless another is chosen.
     pub target: Option<String>,
-    /// None: the embedded world.
+    /// Sources of the data; `None` for the embedded world.
     pub data: Option<StudyData>,
     pub profile: String,
     pub profile_description: String,
     pub world: WorldSettings,
-    /// Id and shape, in the order in which they are reported.
+    /// Id and shape of each size, in the order in which they are reported.
     pub sizes: Vec<(String, ModelSettings)>,
     pub seeds: Vec<u64>,
     /// The hyper-parameters before any method's overrides.
     pub shared: Hyper,
-    /// In the order of the file; then the points of ablations.
+    /// The methods in the order of the file, followed by the points of ablations.
     pub methods: Vec<MethodPlan>,
-    /// Methods that others are as long as and that do not run themselves.
+    /// Methods whose length others match and that do not run themselves.
     pub references: Vec<MethodPlan>,
-    /// With the points that run.
+    /// The ablations, with the points that run.
     pub ablations: Vec<Ablation>,
-    /// The claims that this selection can test, on the sizes that it has.
+    /// The claims that this selection can test, on the selected sizes.
     pub claims: Vec<Claim>,
-    /// Ids of the declared claims that it cannot, because a method or every size of theirs is not selected.
+    /// Ids of the declared claims that cannot be tested, because one of their methods or all of their sizes are not
+    /// selected.
     pub untested_claims: Vec<String>,
-    /// How the primary claims are looked at, with all comparisons that the file declares for this scale, also those that this
-    /// selection does not test.
+    /// The design by which the primary claims are tested. It counts all comparisons that the file declares for this
+    /// scale, including those that this selection does not test.
     pub design: Design,
     /// The claim file of the primary claims, if there is one.
     pub registration: Option<Registration>,
@@ -100,7 +101,7 @@ pub struct StudyData {
 }
 
 impl StudyData {
-    /// What is read, and where from.
+    /// The names of the data sources and their values.
     pub fn named(&self) -> impl Iterator<Item = (&'static str, &str)> {
         let judge = self.judge.as_ref().and_then(|model| model.checkpoint.as_deref());
         let demonstrator = self.demonstrator.as_ref().and_then(|model| model.checkpoint.as_deref());
@@ -121,21 +122,21 @@ pub struct MethodPlan {
     pub label: String,
     pub recipe: Recipe,
     pub note: String,
-    /// Whether it is a point of an ablation: measured where it ends, and shown there alone.
+    /// True for a point of an ablation, which is measured only at its end and shown only in the ablation.
     pub point: bool,
     pub hyper: Hyper,
-    /// Runs on the first so many of the study's seeds; on all of them if absent.
+    /// The number of the study's seeds, from the first, that the method runs on; all of them if absent.
     pub first_seeds: Option<usize>,
 }
 
 impl MethodPlan {
-    /// Whether it runs under `seed`, one of `seeds`.
+    /// True if the method runs under `seed`, which is one of `seeds`.
     pub fn runs(&self, seeds: &[u64], seed: u64) -> bool {
         let first = self.first_seeds.unwrap_or(seeds.len());
         seeds.iter().take(first).any(|other| *other == seed)
     }
 
-    /// Id of the method that its SFT is as long as.
+    /// Id of the method whose length its SFT matches.
     pub fn matched(&self) -> Option<&String> {
         self.hyper.choices.sft.as_long_as.as_ref().map(|matched| &matched.method)
     }
@@ -146,7 +147,7 @@ impl Experiment {
     ///
     /// # Errors
     /// An unknown profile, scale, size, method or preset; a bad `--set`; hyper-parameters out of bounds; a report whose
-    /// baseline or subject is not among the methods chosen.
+    /// baseline or subject is not among the selected methods.
     pub fn resolve(&self, selection: &Selection) -> Result<Study> {
         let scale = choose("scale", &selection.scale, self.scales.iter().map(|(name, part)| (name.as_str(), part)))?;
         let profile =
@@ -236,7 +237,8 @@ impl Experiment {
         })
     }
 
-    /// Id of the method that `id` is as long as, if it names `named`: at a point of an ablation that varies both, the same point.
+    /// Id of the method whose length `id` matches if it names `named`: at a point of an ablation that varies both, the
+    /// same point.
     fn matched(&self, id: &str, named: &str) -> String {
         let lines = self.ablations.iter().map(|declared| &declared.ablation.lines);
         let at_point = lines.flat_map(|lines| {
@@ -252,10 +254,10 @@ impl Experiment {
         at_point.into_iter().next().unwrap_or_else(|| named.to_owned())
     }
 
-    /// The methods that those which run are as long as, and that do not run.
+    /// The methods whose length running methods match and that do not run themselves.
     ///
     /// # Errors
-    /// A method that is as long as itself, be it by way of others.
+    /// A method that matches its own length, directly or through others.
     fn references(
         &self,
         methods: &[MethodPlan],
@@ -305,7 +307,7 @@ impl Experiment {
         sizes.collect()
     }
 
-    /// The methods chosen, or all, in the order of the file.
+    /// The selected methods, or all of them, in the order of the file.
     fn methods(&self, chosen: Option<&[String]>) -> Result<Vec<&Part<Method>>> {
         let Some(chosen) = chosen else { return Ok(self.methods.iter().collect()) };
         for id in chosen {
@@ -315,7 +317,7 @@ impl Experiment {
         Ok(self.methods.iter().filter(|method| chosen.contains(&method.own.id)).collect())
     }
 
-    /// The ablations chosen, with the lines whose methods run and the points that the profile leaves them.
+    /// The selected ablations, with the lines whose methods run and the points that the profile keeps.
     fn ablations(&self, selection: &Selection, profile: &Profile, methods: &[&Part<Method>]) -> Result<Vec<Ablation>> {
         let all = || self.ablations.iter().map(|declared| (declared.ablation.id.as_str(), &declared.ablation));
         let chosen: Vec<String> = match (selection.ablations.as_slice(), &profile.ablations) {
@@ -334,7 +336,7 @@ impl Experiment {
         Ok(ablations.filter(|ablation| !ablation.lines.is_empty()).collect())
     }
 
-    /// What the points of `ablations` run.
+    /// The methods of the points of `ablations`.
     fn points(&self, ablations: &[Ablation]) -> Vec<&Part<Method>> {
         let wanted: Vec<&str> = ablations
             .iter()
@@ -345,7 +347,8 @@ impl Experiment {
         declared.filter(|point| wanted.contains(&point.own.id.as_str())).collect()
     }
 
-    /// The primary comparisons declared for `scale`, of which a selection may test fewer, and for other sizes that are selected.
+    /// The number of primary comparisons: those declared for `scale`, of which a selection may test fewer, and those on
+    /// other selected sizes.
     fn comparisons(&self, scale: &Part<Scale>, selected: &[(String, ModelSettings)]) -> usize {
         let of_profiles = || self.profiles.values().flat_map(|profile| &profile.own.sizes);
         let mut sizes: BTreeSet<&str> = match &scale.own.sizes {
@@ -381,7 +384,7 @@ impl Experiment {
     }
 }
 
-/// Reads merged sections, checks their bounds, and that prompt and response fit every model.
+/// Reads merged sections, and checks their bounds and that prompt and response fit every model.
 fn hyper(merged: &Node, sizes: &[(String, ModelSettings)]) -> Result<Hyper> {
     let (settings, choices) = choices::split(merged)?;
     let hyper = Hyper { choices, ..decode(&settings, &[])? };
@@ -398,7 +401,7 @@ fn hyper(merged: &Node, sizes: &[(String, ModelSettings)]) -> Result<Hyper> {
     }
 }
 
-/// The one called `name`.
+/// Finds the item called `name`.
 fn choose<'a, T>(kind: &str, name: &str, mut all: impl Iterator<Item = (&'a str, T)> + Clone) -> Result<T> {
     let known = all.clone().map(|(known, _)| known);
     match all.find(|(known, _)| *known == name) {
@@ -423,7 +426,8 @@ fn distinct(kind: &str, names: &[String]) -> Result<()> {
     }
 }
 
-/// `section.key=value` each, as trees. A value that is no TOML is taken as a bare word: `preferences.labels=clean`.
+/// Parses `section.key=value` overrides as trees. A value that is not TOML is read as a bare word:
+/// `preferences.labels=clean`.
 fn overrides(set: &[String]) -> Result<Vec<Node>> {
     let read = |text: &String| {
         let node = Node::parse("--set", text).or_else(|error| {

@@ -1,4 +1,4 @@
-//! Which seeds an experiment runs: a count, a list or a named preset.
+//! The seeds of an experiment's runs: a count, a list or a named preset.
 
 use super::decode::suggestion;
 use crate::error::{Error, Result};
@@ -6,10 +6,10 @@ use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr;
 
-/// The most seeds that a count may ask for.
+/// The largest number of seeds that a count may ask for.
 const MOST_SEEDS: usize = 10_000;
 
-/// `[seeds]`: the default list and named lists beside it.
+/// The table `[seeds]`: the default list and named lists beside it.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct SeedSettings {
@@ -22,7 +22,7 @@ pub(super) struct SeedSettings {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(untagged, expecting = "expected a count, a list of seeds or the name of a preset")]
 pub enum SeedChoice {
-    /// The first so many of the default list, continued beyond its end.
+    /// The first seeds of the default list, as many as given; continued beyond its end.
     Count(usize),
     List(Vec<u64>),
     Preset(String),
@@ -31,7 +31,7 @@ pub enum SeedChoice {
 impl FromStr for SeedChoice {
     type Err = String;
 
-    /// `5` is a count, `1,2,7` a list (`7,` is a list of one), a word the name of a preset.
+    /// Parses a choice: `5` is a count, `1,2,7` a list (`7,` is a list of one), a word the name of a preset.
     fn from_str(text: &str) -> std::result::Result<Self, String> {
         let text = text.trim();
         if text.contains(',') {
@@ -66,14 +66,15 @@ impl SeedSettings {
         Ok(seeds)
     }
 
-    /// The first `count` of the default list; beyond its end come the numbers after its largest.
+    /// The first `count` seeds of the default list; beyond its end follow the numbers after its largest.
     fn first(&self, count: usize) -> Vec<u64> {
         let largest = self.default.iter().copied().max().unwrap_or(0);
         self.default.iter().copied().chain(largest + 1..).take(count).collect()
     }
 }
 
-/// A list of seeds must have some, each once, and each small enough to be continued and written as TOML.
+/// Checks that a list of seeds is not empty, that each occurs once, and that each is small enough to be continued and
+/// written as TOML.
 pub(super) fn check(seeds: &[u64]) -> std::result::Result<(), String> {
     if seeds.is_empty() {
         return Err("at least one seed is needed".into());

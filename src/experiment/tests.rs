@@ -1,10 +1,10 @@
-//! The whole way from a file to a study, and what is said of files that are wrong.
+//! Tests of the whole path from a file to a study, and of the errors for faulty files.
 
 use super::*;
 use crate::methods::reward::RewardLoss;
 use miette::{GraphicalReportHandler, GraphicalTheme};
 
-/// A valid experiment that the tests bend.
+/// A valid experiment that the tests modify.
 const TLDR: &str = include_str!("../../experiments/tldr.toml");
 const CLAIMS: &str = include_str!("../../experiments/claims/tldr.toml");
 
@@ -39,7 +39,7 @@ fn rendered(error: &crate::Error) -> String {
     text
 }
 
-/// What is said of the shipped experiment after replacing `from`, which it must contain, by `to`.
+/// The error for the shipped experiment after replacing `from`, which it must contain, by `to`.
 fn complaint(from: &str, to: &str) -> String {
     let text = tldr_with_claims();
     assert!(text.contains(from), "{from:?} is in the experiment");
@@ -50,7 +50,7 @@ fn complaint(from: &str, to: &str) -> String {
     }
 }
 
-/// What is said after each of the replacements (name, from, to).
+/// The errors after each of the replacements (name, from, to).
 fn complaints(replacements: &[(&str, &str, &str)]) -> String {
     replacements.iter().map(|(name, from, to)| format!("[{name}]\n{}\n", complaint(from, to))).collect()
 }
@@ -78,7 +78,8 @@ fn controls_run_on_the_study_s_own_world_and_hyper_parameters() {
         let [study, controls] = names.map(|name| shipped(name).resolve(&Selection::default()).unwrap());
         assert_eq!(study.world, controls.world);
         assert_eq!(study.sizes, controls.sizes);
-        // But for the length of RLHF, which the controls have as long as PPO on gold, and for the posts, which are not the test's.
+        // Except for the length of RLHF, which in the controls equals that of PPO on gold, and for the posts, which are
+        // not the test's.
         let length = controls.shared.rlhf.clone();
         let evaluation = EvaluationSettings { split: ExamSplit::Controls, ..study.shared.evaluation.clone() };
         assert_eq!(Hyper { rlhf: length, evaluation, ..study.shared }, controls.shared);
@@ -107,7 +108,7 @@ fn later_overrides_win() {
     assert_eq!(ppo(&set, "irl"), (9, 32, 3));
     assert_eq!(ppo(&set, "rlhf"), (9, 32, 3));
     assert_eq!(set.shared.preferences.labels, Labels::Clean);
-    // One method's override stays its own.
+    // One method's override does not affect others.
     assert_eq!(method(&standard, "irl-eq10").hyper.reward.loss, RewardLoss::Eq10);
     assert_eq!(method(&standard, "irl-eq10").hyper.reward.epochs, standard.shared.reward.epochs);
     assert_eq!(standard.shared.reward.loss, RewardLoss::Eq11);
@@ -171,12 +172,12 @@ fn a_design_counts_the_primary_comparisons_that_the_file_declares_for_its_scale(
     let tested: usize = study.claims.iter().filter(primary).map(|claim| claim.metrics.len() * claim.sizes.len()).sum();
     assert_eq!((all.comparisons, all.looks.as_slice()), (tested, &[5, 10, 20, 40][..]));
     assert_eq!((study.claims.len(), tested), (12, 26));
-    // Whoever runs a part of it is held to all of it.
+    // A selection of a part is held to the whole.
     let part =
         Selection { methods: vec!["sft".into(), "irl".into()], sizes: vec!["mini-1b".into()], ..Selection::default() };
     assert_eq!(of(part), all);
     assert_eq!(of(Selection { profile: "smoke".into(), ..Selection::default() }), all);
-    // A second metric is a comparison more.
+    // A second metric adds a comparison.
     let one = "metrics = [\"demo_log_likelihood\"]\nmethod";
     let two = tldr_with_claims().replacen(one, "metrics = [\"demo_log_likelihood\", \"kl\"]\nmethod", 1);
     assert_eq!(resolve(&two, Selection::default()).design.comparisons, tested + 1);
@@ -331,7 +332,7 @@ fn references_must_be_declared() {
     insta::assert_snapshot!("references", complaints(&snapshots));
 }
 
-/// What is said of the shipped ablations after replacing `from` by `to`.
+/// The error for the shipped ablations after replacing `from` by `to`.
 fn ablation_complaint(from: &str, to: &str) -> String {
     let text = SHIPPED.iter().find(|(name, _)| *name == "tldr-ablations").unwrap().1;
     assert!(text.contains(from), "{from:?} is in the experiment");

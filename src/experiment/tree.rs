@@ -1,6 +1,6 @@
-//! A TOML document as a tree in which every key and value still knows where it was written. Overrides are merged as
-//! trees, before anything is typed, so that an error in a merged section points at the line that caused it, whether
-//! that is the shared section, a profile, a method or `--set` on the command line.
+//! A TOML document as a tree in which every key and value knows where it was written. Overrides are merged as trees,
+//! before anything is typed, so that an error in a merged section points at the line that caused it, whether that is
+//! the shared section, a profile, a method or `--set` on the command line.
 
 use crate::error::{Error, Result};
 use std::collections::BTreeMap;
@@ -15,7 +15,7 @@ pub struct Text {
     pub content: String,
 }
 
-/// Bytes `range` of a text.
+/// A byte range of a text.
 #[derive(Clone, Debug)]
 pub struct Place {
     pub text: Arc<Text>,
@@ -23,7 +23,7 @@ pub struct Place {
 }
 
 impl Place {
-    /// `message`, pointing here.
+    /// An error with `message` that points at this place.
     pub fn error(&self, message: impl Into<String>) -> Error {
         Error::configuration(message).at(&self.text.name, self.text.content.as_str(), self.range.clone())
     }
@@ -45,7 +45,7 @@ pub struct Node {
     pub place: Place,
 }
 
-/// A key's value and where the key stands.
+/// A key's value and the place of the key.
 #[derive(Clone, Debug)]
 pub struct Entry {
     pub key: Place,
@@ -94,7 +94,7 @@ impl Node {
     }
 }
 
-/// Lays the keys of `over` on `under`, see [`Node::merge`].
+/// Lays the keys of `over` on `under`; see [`Node::merge`].
 pub fn merge(under: &mut Table, over: &Table) {
     for (key, entry) in over {
         match under.get_mut(key) {

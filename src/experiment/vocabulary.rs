@@ -2,13 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 
-/// How a method gets from its inputs to what is evaluated.
+/// The procedure by which a method gets from its inputs to its evaluated policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Recipe {
     /// The pre-trained base model.
     Base,
-    /// The author of the demonstrations: what imitation aims at.
+    /// The author of the demonstrations, whom imitation tries to match.
     Demonstrator,
     /// Supervised fine-tuning on the demonstrations.
     Sft,
@@ -20,7 +20,7 @@ pub enum Recipe {
     Rlhf,
     /// PPO from the SFT policy on the gold reward itself. Privileged: a control.
     GoldPpo,
-    /// The best by gold of n samples of the SFT policy. Privileged: a control.
+    /// The sample with the highest gold of n samples of the SFT policy. Privileged: a control.
     BestOfNGold,
     /// The best of n samples of the SFT policy by a reward from preferences.
     BestOfNReward,
@@ -34,14 +34,14 @@ pub enum Recipe {
     IqLearn,
     /// Imitation of the demonstrations that the reward of IRL's first iteration ranks highest: a control.
     FilteredBc,
-    /// SPIN's policy, with an explicit reward trained on SPIN's own pairs in the place of the implicit one.
+    /// SPIN's policy, with an explicit reward trained on SPIN's own pairs in place of the implicit one.
     SpinReward,
     /// A reward from the pairs of IRL and preferences together, PPO on it from the SFT policy.
     IrlRlhf,
 }
 
 impl Recipe {
-    /// Whether a reward model comes out, which reward metrics and claims on them need.
+    /// True if the recipe produces a reward model, which reward metrics and claims on them need.
     pub fn learns_reward(self) -> bool {
         match self {
             Self::Irl | Self::Spin | Self::Rlhf | Self::BestOfNReward => true,
@@ -104,7 +104,7 @@ pub enum Metric {
     Kl,
     /// Mean tokens of a sampled response.
     Length,
-    /// Share of sampled responses that end by themselves.
+    /// Share of sampled responses that end with an end-of-sequence token.
     EosRate,
     /// Mean log-likelihood of held-out demonstrations, in nats per response (the paper's objective 5a).
     DemoLogLikelihood,
@@ -126,12 +126,12 @@ pub enum Metric {
 }
 
 impl Metric {
-    /// Whether the metric measures a learned reward, so that only methods that learn one have it.
+    /// True if the metric measures a learned reward, so that only methods that learn one have it.
     pub fn of_reward(self) -> bool {
         self.ranks_pairs() || self == Self::LearnedReward
     }
 
-    /// Whether the metric comes from ranking pairs, so that a heuristic can be measured on the same pairs.
+    /// True if the metric comes from ranking pairs, so that a heuristic can be measured on the same pairs.
     pub fn ranks_pairs(self) -> bool {
         const ACCURACIES: [Metric; 4] = [
             Metric::PreferenceAccuracy,
@@ -144,7 +144,7 @@ impl Metric {
             .any(|accuracy| *accuracy == self || [accuracy.ties(), accuracy.strict()].contains(&Some(self)))
     }
 
-    /// The share of ties behind a share of pairs in which each tie counts one half.
+    /// The share of ties that belongs to an accuracy in which each tie counts one half.
     pub fn ties(self) -> Option<Self> {
         match self {
             Self::WinRate => Some(Self::TieRate),
@@ -152,13 +152,13 @@ impl Metric {
             Self::PreferenceAccuracyPerToken => Some(Self::PreferenceTiesPerToken),
             Self::OnPolicyAccuracy => Some(Self::OnPolicyTies),
             Self::DemonstrationAccuracy => Some(Self::DemonstrationTies),
-            // An annotator answers every pair; those of equal gold by a toss.
+            // An annotator answers every pair and decides those of equal gold by a coin toss.
             Self::SyntheticGoldAgreement | Self::SyntheticHumanAgreement => Some(Self::SyntheticGoldTies),
             _ => None,
         }
     }
 
-    /// The same share with ties counted as wrong, as most published numbers do.
+    /// The same share with ties counted as wrong, as in most published numbers.
     pub fn strict(self) -> Option<Self> {
         match self {
             Self::WinRate => Some(Self::WinRateStrict),
@@ -172,7 +172,7 @@ impl Metric {
     }
 }
 
-/// Rankings of pairs that need no learning and that a reward must beat to mean anything.
+/// Rankings of pairs that need no learning and that a meaningful reward must beat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Heuristic {
@@ -191,7 +191,7 @@ pub enum Heuristic {
 impl Heuristic {
     pub const ALL: [Self; 5] = [Self::Chance, Self::Shorter, Self::Longer, Self::LogProbability, Self::CopyOverlap];
 
-    /// The heuristic's name in an experiment file; no method may be called so.
+    /// The heuristic's name in an experiment file; methods must not have this name.
     pub fn name(self) -> &'static str {
         match self {
             Self::Chance => "chance",
@@ -202,7 +202,7 @@ impl Heuristic {
         }
     }
 
-    /// How reports name it.
+    /// The heuristic's name in reports.
     pub fn label(self) -> &'static str {
         match self {
             Self::Chance => "chance",

@@ -1,11 +1,11 @@
-//! DPO (Rafailov et al. 2023, arXiv 2305.18290). The policy that is optimal for a reward r under a KL penalty to π_ref is
-//! π ∝ π_ref·exp(r/β), so r = β·log(π/π_ref) up to a function of the prompt, which cancels in a pair. Inserted into eq. 2 it
-//! trains the policy without a reward model and without samples:
+//! DPO (Rafailov et al. 2023, arXiv 2305.18290). The policy that is optimal for a reward r under a KL penalty to π_ref
+//! is π ∝ π_ref·exp(r/β). Hence r = β·log(π/π_ref) up to a function of the prompt, which cancels in a pair. Inserted
+//! into eq. 2, this trains the policy without a reward model and without samples:
 //!
 //! ℓ = −log σ( β·[ log π(y_w|x)/π_ref(y_w|x) − log π(y_l|x)/π_ref(y_l|x) ] ),  y_w preferred to y_l.
 //!
-//! IPO (Azar et al. 2023, arXiv 2310.12036) is the same with another loss of the same margin, which asks for a margin of
-//! 1/(2β) and no more, where DPO's loss falls without end ([`PairLoss`]).
+//! IPO (Azar et al. 2023, arXiv 2310.12036) is the same with another loss of the same margin. Its loss is smallest at a
+//! margin of 1/(2β), whereas DPO's loss keeps falling as the margin grows ([`PairLoss`]).
 //!
 //! Iterative DPO (Xu et al. 2023, arXiv 2312.16682; Guo et al. 2024, arXiv 2402.04792) draws two samples of the current policy
 //! per prompt, lets a judge order them and repeats. With demonstrations for y_w and the previous iterate both for the source
@@ -22,7 +22,7 @@ use burn::tensor::activation::log_sigmoid;
 use burn::tensor::{Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
-/// What recipe `dpo` trains on.
+/// The pairs that recipe `dpo` trains on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DpoPairs {
@@ -51,14 +51,14 @@ pub struct DpoSettings {
     pub optimiser: OptimiserSettings,
 }
 
-/// The loss of a pair, of its margin h = log π(y_w|x)/π_ref(y_w|x) − log π(y_l|x)/π_ref(y_l|x).
+/// The loss of a pair as a function of its margin h = log π(y_w|x)/π_ref(y_w|x) − log π(y_l|x)/π_ref(y_l|x).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PairLoss {
-    /// −log σ(β·h), DPO's.
+    /// −log σ(β·h), the loss of DPO.
     #[default]
     Sigmoid,
-    /// (h − 1/(2β))², IPO's.
+    /// (h − 1/(2β))², the loss of IPO.
     Ipo,
 }
 
@@ -67,7 +67,7 @@ impl PairLoss {
         *self == Self::Sigmoid
     }
 
-    /// Of every margin, `[n]`.
+    /// The loss of every margin, `[n]`.
     fn of(self, margin: Tensor<1>, beta: f32) -> Tensor<1> {
         match self {
             Self::Sigmoid => -log_sigmoid(margin * beta),
@@ -76,8 +76,8 @@ impl PairLoss {
     }
 }
 
-/// Trains `policy` on `pairs` against `reference`, which is held in the type that is computed in; returns it with the loss of
-/// every optimiser step.
+/// Trains `policy` on `pairs` against `reference`, which is held in the type used for computation; returns it with the
+/// loss of every optimiser step.
 pub fn dpo(
     policy: LanguageModel,
     reference: &LanguageModel,
@@ -92,11 +92,11 @@ pub fn dpo(
     optimise_gap(policy, pairs, &gaps(reference, pairs)?, run, training, seed, monitor)
 }
 
-/// How [`optimise_gap`] trains.
+/// Settings of [`optimise_gap`].
 pub(super) struct GapTraining<'a> {
-    /// Its name in an error.
+    /// The method's name in errors.
     pub method: &'static str,
-    /// The purpose that the order of the pairs is drawn for.
+    /// The random stream's purpose for the order of the pairs.
     pub order: &'static str,
     pub beta: f32,
     pub loss: PairLoss,
@@ -105,8 +105,8 @@ pub(super) struct GapTraining<'a> {
     pub optimiser: &'a OptimiserSettings,
 }
 
-/// Minimises the loss of gap − reference gap over pairs, where a gap is log π(chosen|x) − log π(rejected|x), as DPO, IPO and
-/// SPIN do. The reference does not change while the policy is trained, so its [`gaps`] are all that is kept of it.
+/// Minimises the loss of gap − reference gap over pairs, where a gap is log π(chosen|x) − log π(rejected|x), as DPO,
+/// IPO and SPIN do. The reference does not change during training, so only its [`gaps`] are kept.
 pub(super) fn optimise_gap(
     policy: LanguageModel,
     pairs: &[Pair],
@@ -120,7 +120,7 @@ pub(super) fn optimise_gap(
     let mut trainer = Trainer::new(policy, run.optimiser, training, seed, run.epochs * steps_per_epoch);
     let mut losses: Vec<f32> = trainer.resume(monitor)?.unwrap_or_default();
     if trainer.step == 0 {
-        // The reference read them once.
+        // The reference read the pairs once.
         let read = pairs.iter().flat_map(|pair| [&pair.chosen, &pair.rejected]);
         monitor.passes(Passes::likelihood(trainer.model().config(), read));
     }
@@ -224,7 +224,7 @@ mod tests {
         losses_of(PairLoss::Sigmoid, policy, reference)
     }
 
-    /// With all pairs in one step their order, the one thing that differs, does not matter.
+    /// With all pairs in one step, their order, which is the only difference, does not matter.
     #[test]
     fn against_its_own_start_it_is_spin_and_starts_at_the_logarithm_of_two() {
         let DpoSettings { beta, epochs, batch_size, optimiser, .. } = settings();
@@ -249,7 +249,8 @@ mod tests {
         assert!((losses(1, 2)[0] - expected).abs() < 1e-4 * expected, "{} instead of {expected}", losses(1, 2)[0]);
     }
 
-    /// Its margins are 0 at the start, where DPO's loss is log 2, and 1 is the margin that β = 0.5 asks for.
+    /// The margins are 0 at the start, where DPO's loss is log 2; 1 is the margin at which IPO's loss is smallest for β
+    /// = 0.5.
     #[test]
     fn ipo_asks_for_a_margin_and_no_more() {
         let [policy, reference] = [1, 2].map(|seed| gaps(&LanguageModel::tiny(seed), &pairs()).unwrap());

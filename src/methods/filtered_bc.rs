@@ -1,19 +1,19 @@
-//! Filtered behaviour cloning: SFT on the demonstrations that a learned reward ranks highest. A control. A reward that tells
-//! good demonstrations from bad ones makes a better policy out of fewer of them, and without a sample of its own; one
-//! that only tells demonstrations from samples has nothing to filter by.
+//! Filtered behaviour cloning: SFT on the demonstrations that a learned reward ranks highest. A control. A reward that
+//! distinguishes good demonstrations from bad ones yields a better policy from fewer demonstrations, without any
+//! sample; a reward that only distinguishes demonstrations from samples cannot filter them.
 
 use serde::{Deserialize, Serialize};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FilteredBcSettings {
-    /// Share of the demonstrations that is kept, in (0, 1].
+    /// Share of the demonstrations that are kept, in (0, 1].
     pub keep: f64,
 }
 
-/// Of n scores, the indices of the ⌈keep·n⌉ highest in their original order; of equal ones, the first are kept.
+/// The indices of the ⌈keep·n⌉ highest of n scores, in their original order; of equal scores, the first are kept.
 pub fn keep_best(scores: &[f32], keep: f64) -> Vec<usize> {
-    // 0.07 · 100 is a little more than 7.
+    // In floating point, 0.07 · 100 is slightly more than 7.
     let count = (keep * scores.len() as f64 - 1e-9).ceil() as usize;
     let mut ranked: Vec<usize> = (0..scores.len()).collect();
     ranked.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]));

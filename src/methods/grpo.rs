@@ -1,5 +1,6 @@
-//! The policy step, eq. 9, by group relative policy optimisation (Shao et al. 2024, arXiv 2402.03300): no value function, and
-//! the spread of the k responses to one prompt for a scale, so that easy and hard prompts count alike.
+//! The policy step, eq. 9, by group relative policy optimisation (Shao et al. 2024, arXiv 2402.03300): without a value
+//! function, and with the spread of the k responses to one prompt as a scale, so that easy and hard prompts count
+//! alike.
 //!
 //! An action is a token, y_1 … y_k ~ π_old(·|x), and
 //!
@@ -9,9 +10,9 @@
 //! ℓ     = −mean_i 1/|y_i| Σ_t { min( ρ_it·A_i, clip(ρ_it, 1 ± ε)·A_i ) − β·(exp(d_it) − d_it − 1) }
 //! ```
 //!
-//! Unlike [RLOO](super::rloo) it holds the policy near the reference by a term of the loss, an unbiased and never negative
-//! estimate of the KL divergence of a token, and not by a penalty of the reward. Temperature is part of the policy, as in
-//! [PPO](super::ppo).
+//! Unlike [RLOO](super::rloo), it keeps the policy near the reference through a term of the loss and not through a
+//! penalty on the reward. The term is an unbiased and never negative estimate of a token's KL divergence. Temperature
+//! is part of the policy, as in [PPO](super::ppo).
 
 use crate::methods::optimise::{Monitor, OptimiserSettings, Trainer, all_finite};
 use crate::methods::rollout::{Draw, MissingEos, Rollout, Task, UpdateRecord, padded, roll_out, rows_of};
@@ -24,21 +25,21 @@ use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
 
-/// Keeps the scale of a prompt whose responses are all alike finite, as TRL does.
+/// Constant that keeps the scale finite for a prompt whose responses all have the same reward, as in TRL.
 const LEAST_SPREAD: f32 = 1e-4;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GrpoSettings {
-    /// Rollout batches.
+    /// Number of rollout batches.
     pub updates: usize,
     /// Responses per rollout batch, a multiple of `samples`.
     pub rollouts: usize,
     /// k, the responses per prompt; at least 2.
     pub samples: usize,
-    /// Passes over each rollout batch, an optimiser step each.
+    /// Passes over each rollout batch, with one optimiser step each.
     pub epochs: usize,
-    /// Temperature of the policy: in the rollout, the reference and the update alike.
+    /// Temperature of the policy, in the rollout, the reference and the update.
     pub temperature: f32,
     /// β, the weight of the KL term, per token.
     pub kl_coefficient: f32,
@@ -62,7 +63,7 @@ struct Experience {
 /// Runs `settings.updates` rollout batches over the prompts; returns the policy and a record per batch.
 ///
 /// # Errors
-/// `settings.rollouts` is no multiple of `settings.samples`, or there is one sample per prompt; the loss diverges.
+/// `settings.rollouts` is not a multiple of `settings.samples`, or there is one sample per prompt; the loss diverges.
 pub fn grpo(
     policy: LanguageModel,
     task: Task,
@@ -91,7 +92,7 @@ pub fn grpo(
         for epoch in 0..settings.epochs {
             improve(&mut trainer, &experience, settings, epoch == 0, &mut record, monitor)?;
         }
-        // Sampled, read by policy and reference, trained on.
+        // One pass for sampling, one of the policy, one of the reference, and the training passes.
         let once = Passes::likelihood(trainer.model().config(), &experience.sequences);
         monitor.passes(once.times(3) + trainer.with_gradients(once).times(settings.epochs));
         monitor.progress(update + 1, settings.updates, &record.note());
@@ -165,7 +166,8 @@ fn improve(
     Ok(())
 }
 
-/// Each of consecutive `k` rewards less their mean, over their standard deviation with k − 1 degrees of freedom.
+/// Each of the rewards, in groups of `k`, minus its group's mean, divided by the group's standard deviation with k − 1
+/// degrees of freedom.
 fn standardised(rewards: &[f32], k: usize) -> Vec<f32> {
     let of_prompt = |rewards: &[f32]| -> Vec<f32> {
         let mean = rewards.iter().sum::<f32>() / k as f32;

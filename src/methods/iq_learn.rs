@@ -11,8 +11,9 @@
 //!   = E Σ_t [ log π(a_t|s_t) − λ·(Q(s_t, a_t) − V(s_{t+1}))² ]
 //! ```
 //!
-//! SFT with a penalty on the reward that its logits imply, which fixes what SFT leaves free: the level of the logits in each
-//! state. V is 0 after the last token of a response, whether that is an end or a cut.
+//! This is SFT with a penalty on the reward that its logits imply. The penalty determines what SFT leaves free: the
+//! level of the logits in each state. V is 0 after the last token of a response, whether the response ended or was cut
+//! off.
 //!
 //! The reward of a response telescopes, Σ_t r_t = Σ_t [ log π(a_t|s_t) + V(s_t) − V(s_{t+1}) ] = log π(y|x) + V(x): two
 //! responses to one prompt are ranked by log π alone, so its accuracy on pairs is that of the likelihood.

@@ -7,15 +7,15 @@
 //!     π_{t+1}  = argmax_π E r(·; θ_t) − β·KL(π ‖ π_SFT), from π_t     the policy step, eq. 9        (methods/ppo.rs)
 //! ```
 //!
-//! The paper leaves open which routine solves eq. 9: its TL;DR half runs PPO, its 7B half Best-of-N followed by SFT. RLOO,
-//! GRPO and DPO on samples that θ_t orders are further routines. The steps are stages of their own, because RLHF and the controls share
-//! them; the loop is laid out by the planner (`stages/plan/iterative.rs`). Here is what may vary in it. The defaults of
-//! `experiments/tldr.toml` follow the paper's equations; the authors' released script differs in `accumulate`, `anchor` and the
-//! temperature of the negatives, and their runs by hand in `select`.
+//! The paper leaves open which routine solves eq. 9: its TL;DR half runs PPO, its 7B half Best-of-N followed by SFT.
+//! RLOO, GRPO and DPO on samples that θ_t orders are further routines. The steps are separate stages, because RLHF and
+//! the controls share them; the planner lays out the loop (`stages/plan/iterative.rs`). This file has the settings of
+//! the loop. The defaults of `experiments/tldr.toml` follow the paper's equations; the authors' released script differs
+//! in `accumulate`, `anchor` and the temperature of the negatives, and their manual runs differ in `select`.
 
 use serde::{Deserialize, Serialize};
 
-/// Which earlier pairs iteration t's reward is trained on.
+/// The earlier pairs on which iteration t's reward is trained.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Accumulate {
@@ -25,12 +25,12 @@ pub enum Accumulate {
     Last,
     /// P_{t−1} ∪ P_t, as SPIN's published runs do.
     LastTwo,
-    /// The authors' script: P_0 alone at t = 0, P_1 ∪ … ∪ P_t after.
+    /// P_0 alone at t = 0, P_1 ∪ … ∪ P_t afterwards, as in the authors' script.
     DropFirst,
 }
 
 impl Accumulate {
-    /// The iterations whose pairs iteration `t` (from 0) trains on.
+    /// The iterations on whose pairs iteration `t` (from 0) trains.
     pub fn iterations(self, t: usize) -> std::ops::RangeInclusive<usize> {
         match self {
             Self::All => 0..=t,
@@ -41,7 +41,7 @@ impl Accumulate {
     }
 }
 
-/// Which policy the KL penalty of eq. 9 refers to.
+/// The policy to which the KL penalty of eq. 9 refers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Anchor {
@@ -51,7 +51,7 @@ pub enum Anchor {
     Previous,
 }
 
-/// What solves eq. 9.
+/// The routine that solves eq. 9.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PolicyStep {
@@ -67,24 +67,24 @@ pub enum PolicyStep {
     Dpo,
 }
 
-/// Where the reward of iteration t ≥ 1 starts; that of iteration 0 starts from the SFT policy.
+/// The starting point of the reward of iteration t ≥ 1; that of iteration 0 starts from the SFT policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RewardInit {
     /// The SFT policy with a fresh head, as the authors' code does.
     Sft,
-    /// The reward of iteration t − 1. The authors' code has this option, which loads the SFT policy all the same.
+    /// The reward of iteration t − 1. The authors' code has this option, but loads the SFT policy nevertheless.
     Previous,
 }
 
-/// Which iteration's policy is the result.
+/// The iteration whose policy is the result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Select {
     /// The last one.
     Last,
-    /// The one of the highest gold score on validation posts, as the authors' runs by hand choose: an oracle that no method
-    /// without labels has, offered to measure what it is worth.
+    /// The iteration with the highest gold score on validation posts, as chosen in the authors' manual runs: an oracle
+    /// that is unavailable to methods without labels, offered to measure its effect.
     ValidationGold,
 }
 

@@ -1,4 +1,5 @@
-//! One file per method, read top to bottom beside the paper: its settings, its loss with the equation's number, its loop.
+//! Methods, one file each, to be read top to bottom beside the paper: settings, the loss with the equation's number,
+//! and the loop.
 
 pub mod best_of_n;
 pub mod dpo;

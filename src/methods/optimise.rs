@@ -1,5 +1,5 @@
-//! What every training loop shares: AdamW with global-norm clipping and a learning-rate schedule, gradient accumulation
-//! that does not change the result, and checkpoints from which a killed run goes on bitwise as if nothing had happened.
+//! Parts shared by all training loops: AdamW with global-norm clipping and a learning-rate schedule, gradient
+//! accumulation that does not change the result, and checkpoints from which a killed run continues bitwise identically.
 
 mod checkpoint;
 
@@ -22,13 +22,13 @@ use std::time::{Duration, Instant};
 #[serde(rename_all = "snake_case")]
 pub enum Schedule {
     Constant,
-    /// Linear to zero.
+    /// Falls linearly to zero.
     Linear,
-    /// Half a cosine to zero.
+    /// Falls to zero as half a cosine.
     Cosine,
 }
 
-/// AdamW and its schedule.
+/// Settings of AdamW and its schedule.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct OptimiserSettings {
@@ -41,7 +41,7 @@ pub struct OptimiserSettings {
     pub beta_2: f32,
     pub epsilon: f32,
     pub weight_decay: f32,
-    /// Largest L2 norm of all gradients together; 0 turns clipping off.
+    /// Largest allowed L2 norm of all gradients together; 0 turns clipping off.
     pub clip_norm: f64,
 }
 
@@ -62,30 +62,30 @@ impl OptimiserSettings {
     }
 }
 
-/// Who watches a training loop: draws progress, counts what it computes, keeps checkpoints.
+/// An observer of a training loop, which shows progress, counts computation and keeps checkpoints.
 pub trait Monitor {
     fn progress(&self, _done: usize, _total: usize, _note: &str) {}
-    /// So much went through networks.
+    /// Counts tokens and operations processed since the last call.
     fn passes(&self, _passes: Passes) {}
-    /// A folder that outlives a kill; none where nothing is to be kept.
+    /// The folder for checkpoints, which survives if the process is killed; `None` if no checkpoints are kept.
     fn checkpoint_folder(&self) -> Option<PathBuf> {
         None
     }
-    /// What the loop has cost so far, to be kept in a checkpoint.
+    /// The cost of the loop so far, to be stored in a checkpoint.
     fn cost(&self) -> serde_json::Value {
         serde_json::Value::Null
     }
-    /// The loop goes on from a checkpoint that had cost this much.
+    /// Called when the loop continues from a checkpoint that had this cost.
     fn resumed(&self, _cost: serde_json::Value) {}
-    /// Optimiser step `step` (from 0) is about to be taken. `read` copies to the host every parameter's gradient, accumulated
-    /// over the whole step and not clipped, by the name and in the layout that the parameter has in a checkpoint; PPO's
-    /// follow `policy.`, `value_head.` and `value_network.`. Nothing is copied unless it is called.
+    /// Called before optimiser step `step` (from 0). `read` copies every parameter's gradient to the host, accumulated
+    /// over the whole step and not clipped, with the name and layout that the parameter has in a checkpoint; the names
+    /// of PPO's begin with `policy.`, `value_head.` and `value_network.`. Nothing is copied unless `read` is called.
     fn gradients(&self, _step: usize, _read: &dyn Fn() -> Weights) {}
-    /// Optimiser step `step` (from 0) has been taken.
+    /// Called after optimiser step `step` (from 0).
     fn stepped(&self, _step: usize, _report: &StepReport) {}
-    /// Something that whoever reads the log should know.
+    /// Receives a message for readers of the log.
     fn note(&self, _text: &str) {}
-    /// How much work a kill may cost at most: time between two checkpoints of a running loop.
+    /// Time between two checkpoints of a running loop: the most work that is lost if the process is killed.
     fn checkpoint_interval(&self) -> Duration {
         Duration::from_secs(15)
     }
@@ -98,18 +98,18 @@ impl Monitor for Unwatched {}
 
 /// A model being trained for a planned number of optimiser steps.
 pub struct Trainer<M: Trainable> {
-    /// Absent only while the optimiser works on it, so that old and new weights never stand side by side.
+    /// Absent only while the optimiser updates it, so that old and new weights never exist side by side.
     model: Option<M>,
     optimiser: ModuleOptimizer,
     settings: OptimiserSettings,
     training: Training,
-    /// Optimiser steps done.
+    /// Number of optimiser steps done.
     pub step: usize,
     pub total: usize,
     saved: Instant,
 }
 
-/// What one optimiser step saw.
+/// Measurements of one optimiser step.
 #[derive(Clone, Copy, Debug)]
 pub struct StepReport {
     pub loss: f32,
@@ -118,7 +118,7 @@ pub struct StepReport {
 }
 
 impl<M: Trainable> Trainer<M> {
-    /// `seed` draws the adapters where `training` has some.
+    /// Creates a trainer; `seed` draws the adapters if `training` has any.
     pub fn new(model: M, settings: &OptimiserSettings, training: &Training, seed: u64, total: usize) -> Self {
         let prepared = model.prepared(&training.computation(), &mut rng::stream(seed, "training/adapters", &[]));
         Self {
@@ -132,26 +132,26 @@ impl<M: Trainable> Trainer<M> {
         }
     }
 
-    /// The model as it is trained.
+    /// The model in the form that is trained.
     pub fn model(&self) -> &M {
         self.model.as_ref().expect("a step gives the model back")
     }
 
-    /// Passes with the gradients that this training takes.
+    /// The passes, including the cost of gradients in this training.
     pub fn with_gradients(&self, passes: Passes) -> Passes {
         passes.with_gradients(self.training.gradient_checkpointing)
     }
 
-    /// The trained model, as it will be saved.
+    /// The trained model, in the form that is saved.
     pub fn finish(self) -> M {
         self.model().valid().restored()
     }
 
-    /// One optimiser step on `rows` rows. `loss(model, range)` is the *part* of the step's loss that rows `range`
+    /// Takes one optimiser step on `rows` rows. `loss(model, range)` is the *part* of the step's loss that rows `range`
     /// contribute, divided by the normaliser of the whole step, so that micro-batches add up to the same gradient.
     ///
     /// # Errors
-    /// A loss or a gradient that is not finite, before any weight has moved; `what` names the loss.
+    /// A loss or a gradient that is not finite, before any weight has changed; `what` names the loss.
     pub fn step(
         &mut self,
         what: &str,
@@ -204,8 +204,8 @@ fn fresh_optimiser(settings: &OptimiserSettings) -> ModuleOptimizer {
         .init()
 }
 
-/// The model with every parameter known by its path. Two networks of one kind have parameters of one name, and gradients
-/// and the optimiser's state, which outlives a process, are kept by this identity.
+/// The model with parameter ids derived from parameter paths. Two networks of one kind have parameters of the same
+/// name; gradients and the optimiser's state, which outlives a process, are stored by these ids.
 fn identified<M: Trainable>(model: M) -> M {
     struct Identify(names::Path);
     impl ModuleMapper for Identify {
@@ -271,7 +271,7 @@ fn loss_and_norm<M: Module>(mut parts: Vec<Tensor<1>>, gradients: &GradientsPara
     Ok((read[..count].iter().sum(), read[count..].iter().sum::<f32>().sqrt()))
 }
 
-/// The error that gradients are whose norm is not finite; names the first tensor that is to blame.
+/// The error for gradients whose norm is not finite; names the first tensor with such a gradient.
 fn diverged(gradients: &Weights, norm: f32, step: usize) -> Error {
     let wrong = |name: &&str| gradients.values(name).is_ok_and(|values| values.iter().any(|value| !value.is_finite()));
     let message = match gradients.list().map(|listed| listed.name).find(wrong) {
@@ -283,7 +283,7 @@ fn diverged(gradients: &Weights, norm: f32, step: usize) -> Error {
 
 const DIVERGED: &str = "training diverged: lower the learning rate, or bound the reward head";
 
-/// Multiplies all gradients by a factor, one after the other.
+/// A visitor that multiplies each gradient by a factor.
 struct Scale<'a> {
     gradients: &'a mut GradientsParams,
     factor: f64,
@@ -297,7 +297,7 @@ impl ModuleVisitor for Scale<'_> {
     }
 }
 
-/// Errors when training has produced something that is not a number, naming what and where.
+/// Returns `value` if it is finite, else an error that names `what` and the step.
 pub fn finite(value: f32, what: &str, step: usize) -> Result<f32> {
     if value.is_finite() {
         Ok(value)
@@ -306,7 +306,7 @@ pub fn finite(value: f32, what: &str, step: usize) -> Result<f32> {
     }
 }
 
-/// Errors unless every value is finite; `what` is theirs, one a row.
+/// Returns an error unless every value is finite; `what` names the values, one per row.
 pub fn all_finite(values: &[f32], what: &str) -> Result<()> {
     match values.iter().position(|value| !value.is_finite()) {
         None => Ok(()),
@@ -316,7 +316,7 @@ pub fn all_finite(values: &[f32], what: &str) -> Result<()> {
     }
 }
 
-/// A `[rows, columns]` tensor of host values.
+/// A `[rows, columns]` tensor of values from the host.
 pub fn matrix(values: Vec<f32>, rows: usize, columns: usize, device: &burn::tensor::Device) -> Tensor<2> {
     Tensor::from_data(TensorData::new(values, [rows, columns]), device)
 }
@@ -396,7 +396,7 @@ mod tests {
                 (Some(expected.to_string()), expected),
                 "stopped before operation {stop}"
             );
-            // The next life saves as if nothing had been left behind.
+            // The next process saves as if nothing had been left behind.
             while resumed.step < 4 {
                 step(&mut resumed);
             }
@@ -427,7 +427,7 @@ mod tests {
         assert_eq!(trainer().resume::<usize>(&At(folder.path())).unwrap(), None);
     }
 
-    /// Nothing has moved when it is found out.
+    /// No weight has changed when the fault is detected.
     #[test]
     fn a_loss_or_a_gradient_that_is_not_finite_ends_training_by_step() {
         let mut running = trainer();

@@ -1,10 +1,11 @@
 //! The policy step, eq. 9: π_{t+1} ≈ argmax_π E_x { E_{y~π} r(x, y; θ_t) − β·KL(π ‖ π_ref) }, by PPO
 //! (Schulman et al. 2017, arXiv 1707.06347) as RLHF uses it (Huang et al. 2024, arXiv 2403.17031).
 //!
-//! An action is a response token, a state the prompt and the tokens before it. The reward of a token is
-//! −β·(log π(token) − log π_ref(token)); the last token of the response also gets the sequence's score. Temperature is part of the
-//! policy: it divides the logits in the rollout, the reference and the update alike, so the probability ratio is 1 before
-//! the first update. π_ref is whatever the caller passes: the SFT policy, as eq. 9 says, unless a variant says otherwise.
+//! An action is a response token, a state is the prompt and the tokens before it. The reward of a token is −β·(log
+//! π(token) − log π_ref(token)); the last token of the response also gets the sequence's score. Temperature is part of
+//! the policy: it divides the logits in the rollout, the reference and the update alike, so the probability ratio is 1
+//! before the first update. π_ref is whatever the caller passes: the SFT policy, as eq. 9 says, unless a variant says
+//! otherwise.
 
 use crate::methods::optimise::{Monitor, OptimiserSettings, Trainer};
 use crate::methods::rollout::{Draw, check_tokens, padded, roll_out, rows_of};
@@ -22,7 +23,7 @@ use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
 
-/// Where the value function starts.
+/// The starting point of the value function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Critic {
@@ -35,7 +36,7 @@ pub enum Critic {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PpoSettings {
-    /// Rollout batches.
+    /// Number of rollout batches.
     pub updates: usize,
     /// Responses per rollout batch.
     pub rollouts: usize,
@@ -43,7 +44,7 @@ pub struct PpoSettings {
     pub epochs: usize,
     /// Optimiser steps per pass.
     pub minibatches: usize,
-    /// Temperature of the policy: in the rollout, the reference and the update alike.
+    /// Temperature of the policy, in the rollout, the reference and the update.
     pub temperature: f32,
     /// β of eq. 9, per token.
     pub kl_coefficient: f32,
@@ -66,7 +67,8 @@ struct ActorCritic {
     policy: LanguageModel,
     value_head: Option<ValueHead>,
     value_network: Option<RewardModel>,
-    /// Of the reward model that the value network is a copy of: values are on the scale of normalised rewards.
+    /// Normalisation of the reward model from which the value network is copied, so that values are on the scale of
+    /// normalised rewards.
     #[module(skip)]
     normalisation: Normalisation,
 }
@@ -104,7 +106,7 @@ impl ActorCritic {
         }
     }
 
-    /// The same to be read and not trained, its networks held in `dtype`.
+    /// A copy for reading without training, with its networks held in `dtype`.
     fn frozen(&self, dtype: FloatDType) -> Self {
         let Self { policy, value_head, value_network, normalisation } = self.valid();
         let value_network = value_network.map(|network| network.in_dtype(dtype));
@@ -235,19 +237,19 @@ fn evaluate(
     Ok((Experience { sequences, log_probs, values, advantages, returns }, record))
 }
 
-/// What a rollout batch takes beside its scores: sampling it, reading it with policy, reference and critic, and training on it.
+/// The cost of a rollout batch except its scores: sampling, reading with policy, reference and critic, and training.
 fn passes(model: &ActorCritic, rollouts: &[Sequence], epochs: usize, training: &Training) -> Passes {
     let checkpointing = training.gradient_checkpointing;
     let network = |once: Passes, reads: usize| once.times(reads) + once.with_gradients(checkpointing).times(epochs);
     let policy = network(Passes::likelihood(model.policy.config(), rollouts), 3);
-    // A value head reads what the policy has computed.
+    // A value head reads features that the policy has computed.
     match &model.value_network {
         Some(critic) => policy + network(Passes::values(critic.config(), rollouts), 1),
         None => policy,
     }
 }
 
-/// One optimiser step on some rows of a rollout batch: the clipped surrogate plus the clipped value loss.
+/// Takes one optimiser step on some rows of a rollout batch: the clipped surrogate plus the clipped value loss.
 fn improve(
     trainer: &mut Trainer<ActorCritic>,
     experience: &Experience,
@@ -292,8 +294,8 @@ fn improve(
     Ok(())
 }
 
-/// Generalised advantage estimation (Schulman et al. 2016, arXiv 1506.02438) of one response; the state after the last
-/// token is worth nothing.
+/// Generalised advantage estimation (Schulman et al. 2016, arXiv 1506.02438) for one response; the state after the last
+/// token has value 0.
 fn generalised_advantages(rewards: &[f32], values: &[f32], gamma: f32, lambda: f32) -> Vec<f32> {
     let mut advantages = vec![0.0; rewards.len()];
     let (mut next_value, mut carried) = (0.0, 0.0);
@@ -306,7 +308,7 @@ fn generalised_advantages(rewards: &[f32], values: &[f32], gamma: f32, lambda: f
     advantages
 }
 
-/// Mean 0 and variance 1 over all response tokens of the batch.
+/// Normalises advantages to mean 0 and variance 1 over all response tokens of the batch.
 fn whiten(advantages: &mut [Vec<f32>]) {
     let n = advantages.iter().map(Vec::len).sum::<usize>() as f32;
     let mean = advantages.iter().flatten().sum::<f32>() / n;

@@ -1,5 +1,5 @@
-//! Base language model of the embedded world: next-token prediction on posts with summaries by authors of every quality.
-//! It stands where the paper starts from a published Pythia checkpoint.
+//! Base language model of the embedded world: next-token prediction on posts with summaries by authors of every
+//! quality. It takes the place of the published Pythia checkpoint from which the paper starts.
 
 use crate::Result;
 use crate::methods::optimise::{Monitor, OptimiserSettings, Trainer};
@@ -16,22 +16,23 @@ pub struct PretrainSettings {
     pub batch_size: usize,
     /// Weight of post tokens in the loss; summary tokens weigh 1.
     pub prompt_weight: f32,
-    /// Share of steps that see short posts with near-complete summaries, so that copying appears.
+    /// Share of steps on short posts with near-complete summaries, from which the model learns to copy.
     pub curriculum: f64,
-    /// Every content slot of the gold reward must be copied from the post at least this often, or the stage fails.
+    /// Required copy accuracy: the stage fails if any content slot of the gold reward is copied from the post less
+    /// often.
     pub copy_gate: f64,
     pub optimiser: OptimiserSettings,
 }
 
 impl PretrainSettings {
-    /// Whether optimiser step `step` belongs to the curriculum.
+    /// True if optimiser step `step` belongs to the curriculum.
     pub fn is_easy(&self, step: usize) -> bool {
         (step as f64) < self.curriculum * self.steps as f64
     }
 }
 
-/// Trains on the batches that `text(step)` gives; returns the model with the loss of every optimiser step. `seed` matters to
-/// the adapters of `training` alone.
+/// Trains on the batches returned by `text(step)`; returns the model with the loss of every optimiser step. `seed`
+/// affects only the adapters of `training`.
 pub fn pretrain(
     model: LanguageModel,
     settings: &PretrainSettings,

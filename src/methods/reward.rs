@@ -2,16 +2,17 @@
 //! reward step of the paper (eq. 10 or 11); with human-like preferences it is the reward model of RLHF (eq. 2).
 //!
 //! For Δ = r(x, y; θ) − r(x, ỹ; θ):
-//! - eq. 11: ℓ = −log σ(Δ), what the paper optimises;
+//! - eq. 11: ℓ = −log σ(Δ), which the paper optimises;
 //! - eq. 10: ℓ = −Δ, the stochastic gradient that Lemma 5.1 derives. It is unbounded below, so Assumption 4.1 (a bounded
 //!   reward) has to be built in: `bound` squashes the head to (−bound, bound), or `l2` adds l2/2·[r(x, y)² + r(x, ỹ)²], which
 //!   holds scores near ±1/l2;
 //! - hinge: ℓ = max(0, m − Δ), which ends where a pair is m apart;
 //! - eq. 11 with a margin: ℓ = −log σ(Δ − m).
 //!
-//! Same direction per pair, since ∇ℓ₁₁ = σ(−Δ)·∇ℓ₁₀; eq. 11 fades as a pair is separated, eq. 10 does not.
+//! Both have the same direction per pair, since ∇ℓ₁₁ = σ(−Δ)·∇ℓ₁₀; eq. 11 fades as a pair is separated, eq. 10 does
+//! not.
 //!
-//! Two errors of the authors' code can be switched on to measure what they cost: [`ReadOut::LastSlot`] and
+//! Two errors of the authors' code can be reproduced to measure their effect: [`ReadOut::LastSlot`] and
 //! [`Normalise::DuringTraining`].
 
 use crate::methods::optimise::{Monitor, OptimiserSettings, Trainer, all_finite};
@@ -26,13 +27,13 @@ use burn::tensor::{Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
 
-/// How a pair (chosen, rejected) with Δ = r(chosen) − r(rejected) is scored.
+/// The loss of a pair (chosen, rejected) with Δ = r(chosen) − r(rejected).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RewardLoss {
     /// −Δ, the gradient that the paper derives (Lemma 5.1, eq. 10). Needs a bounded head or an L2 penalty.
     Eq10,
-    /// −log σ(Δ), what the paper optimises (eq. 11) and the Bradley–Terry loss of RLHF (eq. 2).
+    /// −log σ(Δ), which the paper optimises (eq. 11); also the Bradley–Terry loss of RLHF (eq. 2).
     Eq11,
     /// max(0, margin − Δ).
     Hinge,
@@ -40,31 +41,31 @@ pub enum RewardLoss {
     Eq11Margin,
 }
 
-/// Where a row's score is read while the reward is trained. Everywhere else it is read at the last token.
+/// The slot at which a row's score is read during training. Everywhere else it is read at the last token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ReadOut {
     /// The last token of the response: its end, if it has one.
     LastToken,
-    /// The last slot of rows that are as wide as the longest response of all pairs, as the authors' code does by mistake. The
-    /// slot is padding in most rows, and its distance from the response gives the response's length away.
+    /// The last slot of rows that are as wide as the longest response of all pairs, as the authors' code does by
+    /// mistake. The slot is padding in most rows, and its distance from the response reveals the response's length.
     LastSlot,
 }
 
-/// When the constants that normalise the reward are measured.
+/// The time at which the constants that normalise the reward are measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Normalise {
     /// Once, on the trained model.
     AfterTraining,
-    /// Also after every 22 % of the steps, as the authors' code does each time it saves. It writes the constants into the model
-    /// of its first process, which from then on trains on normalised rewards while the other three train on raw ones, and
-    /// every later measurement is of that mixture.
+    /// Also after every 22 % of the steps, as the authors' code does each time it saves. It writes the constants into
+    /// the model of its first process, which from then on trains on normalised rewards while the other three train on
+    /// raw ones, and every later measurement is of that mixture.
     DuringTraining,
 }
 
 impl Normalise {
-    /// How often the scores of all pairs are read for it.
+    /// Number of times that the scores of all pairs are read for normalisation.
     pub fn times(self) -> usize {
         match self {
             Self::AfterTraining => 1,
@@ -77,7 +78,7 @@ impl Normalise {
 #[serde(deny_unknown_fields)]
 pub struct RewardSettings {
     pub loss: RewardLoss,
-    /// m of the hinge and of eq. 11 with a margin; the others have none.
+    /// m of the hinge and of eq. 11 with a margin; the other losses ignore it.
     pub margin: f32,
     /// The head's output h becomes `bound · tanh(h / bound)`; 0 leaves it unbounded.
     pub bound: f32,
@@ -91,7 +92,7 @@ pub struct RewardSettings {
     pub optimiser: OptimiserSettings,
 }
 
-/// What reward training saw, per optimiser step.
+/// Measurements of reward training, per optimiser step.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct RewardCurve {
     pub loss: Vec<f32>,
@@ -105,15 +106,15 @@ pub struct RewardCurve {
     pub gradient_norm: Vec<f32>,
 }
 
-/// What reward training starts from.
+/// The model from which reward training starts.
 pub enum RewardStart {
-    /// The decoder of a policy, under a fresh head.
+    /// The decoder of a policy with a new head.
     Policy(LanguageModel),
-    /// A reward that goes on; its bound becomes that of the settings.
+    /// A reward that is trained further; its bound becomes that of the settings.
     Reward(RewardModel),
 }
 
-/// Trains head and decoder; returns the reward with the constants that normalise it.
+/// Trains head and decoder; returns the reward with its normalisation constants.
 pub fn train_reward(
     start: RewardStart,
     pairs: &[Pair],
@@ -137,7 +138,7 @@ pub fn train_reward(
     };
     let steps_per_epoch = pairs.len().div_ceil(settings.batch_size);
     let mut trainer = Trainer::new(model, &settings.optimiser, training, seed, settings.epochs * steps_per_epoch);
-    // `live` is what the first process of the authors' code believes to be the reward's scale.
+    // `live` is the reward's scale as the first process of the authors' code has measured it.
     let (mut curve, mut live): (RewardCurve, Option<Normalisation>) = trainer.resume(monitor)?.unwrap_or_default();
     while trainer.step < trainer.total {
         let (epoch, batch) = (trainer.step / steps_per_epoch, trainer.step % steps_per_epoch);
@@ -172,7 +173,7 @@ pub fn train_reward(
     }
     let model = trainer.finish();
     monitor.passes(Passes::score(model.config(), responses(pairs)));
-    // Of the scores as a policy step will see them.
+    // Measured on the scores as a policy step will see them.
     let normalisation = normalise(&model.clone().in_dtype(training.dtype.float()), pairs, live)?;
     Ok((model, normalisation, curve))
 }
@@ -199,8 +200,8 @@ fn loss(chosen: Tensor<1>, rejected: Tensor<1>, settings: &RewardSettings) -> Te
     loss + (chosen.square() + rejected.square()).sum() * (settings.l2 / 2.0)
 }
 
-/// Scores of the chosen and of the rejected responses, each `[n]`, from one forward pass; read at the last of `slots` slots if
-/// there is such a number, else at the last token.
+/// Scores of the chosen and of the rejected responses, each `[n]`, from one forward pass; read at the last of `slots`
+/// slots if given, else at the last token.
 fn scores(model: &RewardModel, pairs: &[&Pair], slots: Option<usize>) -> [Tensor<1>; 2] {
     let (n, device) = (pairs.len(), model.device());
     let rows = pairs.iter().map(|pair| &pair.chosen).chain(pairs.iter().map(|pair| &pair.rejected));
@@ -215,20 +216,20 @@ fn scores(model: &RewardModel, pairs: &[&Pair], slots: Option<usize>) -> [Tensor
     [scores.clone().narrow(0, 0, n), scores.narrow(0, n, n)]
 }
 
-/// Processes of the authors' runs; pairs are dealt to them in turn.
+/// Number of processes in the authors' runs; pairs are assigned to them in turn.
 const PROCESSES: usize = 4;
 
 /// Percent of the steps after which the authors' code saves: 6,400 of 29,180 micro-steps.
 const SAVED_EVERY: usize = 22;
 
-/// Whether the authors' code would have saved the model after this step, the `step`-th of `total`.
+/// True if the authors' code would have saved the model after this step, the `step`-th of `total`.
 fn saved_at(step: usize, total: usize) -> bool {
     let saves = |step: usize| 100 * step / (SAVED_EVERY * total);
     saves(step) > saves(step - 1)
 }
 
-/// The scores of pairs `first..` of a step, as the process that each went to sees them: normalised by the first, if it has
-/// constants, and raw elsewhere.
+/// The scores of the pairs `first..` of a step, as seen by the process that each pair is assigned to: normalised in the
+/// first process, if it has constants, and raw in the others.
 fn mixed(scores: Tensor<1>, first: usize, live: Option<Normalisation>) -> Tensor<1> {
     let Some(live) = live else { return scores };
     let normalised = |index: usize| (first + index).is_multiple_of(PROCESSES);
@@ -246,7 +247,7 @@ const SCORING_BATCH: usize = 64;
 /// r(x, y) of every sequence.
 ///
 /// # Errors
-/// One that is not finite; a device that fails.
+/// A score that is not finite, or a device failure.
 pub fn score(model: &RewardModel, sequences: &[&Sequence]) -> Result<Vec<f32>> {
     let mut scores = Vec::with_capacity(sequences.len());
     for rows in sequences.chunks(SCORING_BATCH) {
@@ -257,8 +258,8 @@ pub fn score(model: &RewardModel, sequences: &[&Sequence]) -> Result<Vec<f32>> {
 }
 
 /// Mean and deviation of the scores of all training responses, so that the KL coefficient of the policy step means the
-/// same for every reward; with `live` constants, of the [`mixed`] scores. The low mark is of the scores as a policy step will
-/// see them.
+/// same for every reward; with `live` constants, those of the [`mixed`] scores. The low mark is computed from the
+/// scores as a policy step will see them.
 fn normalise(model: &RewardModel, pairs: &[Pair], live: Option<Normalisation>) -> Result<Normalisation> {
     let mut scores = score(model, &responses(pairs).collect::<Vec<_>>())?;
     let seen: Vec<f32> = match live {
@@ -285,7 +286,7 @@ fn normalise(model: &RewardModel, pairs: &[Pair], live: Option<Normalisation>) -
     }
 }
 
-/// Chosen and rejected of every pair in turn.
+/// The chosen and the rejected response of every pair in turn.
 fn responses(pairs: &[Pair]) -> impl Iterator<Item = &Sequence> {
     pairs.iter().flat_map(|pair| [&pair.chosen, &pair.rejected])
 }
@@ -347,7 +348,7 @@ mod tests {
         }
     }
 
-    /// What makes up for the bound that eq. 10 lacks.
+    /// The penalty replaces the bound that eq. 10 lacks.
     #[test]
     fn the_penalty_gives_eq_10_a_minimum_at_its_inverse() {
         let settings = settings(RewardLoss::Eq10, 0.0, 0.5);
@@ -359,7 +360,7 @@ mod tests {
 
     #[test]
     fn saves_fall_where_the_authors_do() {
-        // 29,180 micro-steps of 8 per step, a save at every 6,400 of them.
+        // 29,180 micro-steps, 8 per step, with a save after every 6,400 of them.
         let saves: Vec<usize> = (1..=3647).filter(|&step| saved_at(step, 3647)).collect();
         assert_eq!(saves.len(), 4);
         for (found, theirs) in saves.iter().zip([800, 1600, 2400, 3200]) {
@@ -387,7 +388,7 @@ mod tests {
         let once = normalise(&model, &pairs, None).unwrap();
         let live = Normalisation { mean: 3.0, std: 0.5, ..once };
         let twice = normalise(&model, &pairs, Some(live)).unwrap();
-        // The first and the fifth pair went to the first process.
+        // The first and the fifth pair were assigned to the first process.
         let seen = |index: usize| if [0, 1, 8, 9].contains(&index) { (raw[index] - 3.0) / 0.5 } else { raw[index] };
         let mean = (0..10).map(seen).sum::<f32>() / 10.0;
         assert!((twice.mean - mean).abs() < 1e-5 && (once.mean - raw.iter().sum::<f32>() / 10.0).abs() < 1e-5);

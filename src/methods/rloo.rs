@@ -1,5 +1,5 @@
-//! The policy step, eq. 9, by REINFORCE with a leave-one-out baseline (Ahmadian et al. 2024, arXiv 2402.14740): no value
-//! function, because k responses to one prompt are each other's baseline.
+//! The policy step, eq. 9, by REINFORCE with a leave-one-out baseline (Ahmadian et al. 2024, arXiv 2402.14740): without
+//! a value function, because k responses to one prompt serve as each other's baseline.
 //!
 //! An action is a whole response, y_1 … y_k ~ π_old(·|x), and
 //!
@@ -9,8 +9,8 @@
 //! ℓ   = −mean_i min( ρ_i·A_i, clip(ρ_i, 1 ± ε)·A_i ),   ρ_i = π(y_i|x) / π_old(y_i|x)
 //! ```
 //!
-//! On the first pass over a batch ρ = 1 and ∇ℓ is the REINFORCE gradient −mean A_i·∇log π(y_i|x); more passes re-use the batch
-//! as PPO does, so that both spend the same. Temperature is part of the policy, as in [PPO](super::ppo).
+//! On the first pass over a batch ρ = 1 and ∇ℓ is the REINFORCE gradient −mean A_i·∇log π(y_i|x); further passes re-use
+//! the batch as PPO does, so that both have the same cost. Temperature is part of the policy, as in [PPO](super::ppo).
 
 use crate::methods::optimise::{Monitor, OptimiserSettings, Trainer, all_finite};
 use crate::methods::rollout::{Draw, MissingEos, Rollout, Task, UpdateRecord, roll_out};
@@ -26,15 +26,15 @@ use std::cell::RefCell;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RlooSettings {
-    /// Rollout batches.
+    /// Number of rollout batches.
     pub updates: usize,
     /// Responses per rollout batch, a multiple of `samples`.
     pub rollouts: usize,
     /// k, the responses per prompt; at least 2.
     pub samples: usize,
-    /// Passes over each rollout batch, an optimiser step each.
+    /// Passes over each rollout batch, with one optimiser step each.
     pub epochs: usize,
-    /// Temperature of the policy: in the rollout, the reference and the update alike.
+    /// Temperature of the policy, in the rollout, the reference and the update.
     pub temperature: f32,
     /// β of eq. 9, per sequence.
     pub kl_coefficient: f32,
@@ -55,7 +55,7 @@ struct Experience {
 /// Runs `settings.updates` rollout batches over the prompts; returns the policy and a record per batch.
 ///
 /// # Errors
-/// `settings.rollouts` is no multiple of `settings.samples`, or there is one sample per prompt; the loss diverges.
+/// `settings.rollouts` is not a multiple of `settings.samples`, or there is one sample per prompt; the loss diverges.
 pub fn rloo(
     policy: LanguageModel,
     task: Task,
@@ -84,7 +84,7 @@ pub fn rloo(
         for epoch in 0..settings.epochs {
             improve(&mut trainer, &experience, settings, epoch == 0, &mut record, monitor)?;
         }
-        // Sampled, read by policy and reference, trained on.
+        // One pass for sampling, one of the policy, one of the reference, and the training passes.
         let once = Passes::likelihood(trainer.model().config(), &experience.sequences);
         monitor.passes(once.times(3) + trainer.with_gradients(once).times(settings.epochs));
         monitor.progress(update + 1, settings.updates, &record.note());
@@ -166,7 +166,7 @@ fn surrogate(ratio: Tensor<1>, advantages: Tensor<1>, clip: f32) -> Tensor<1> {
     (ratio * advantages.clone()).min_pair(clipped * advantages)
 }
 
-/// Of each consecutive `k` returns, each less the mean of the others.
+/// Each of the returns, in groups of `k`, minus the mean of the others in its group.
 fn leave_one_out(returns: &[f32], k: usize) -> Vec<f32> {
     let of_prompt = |returns: &[f32]| -> Vec<f32> {
         let sum: f32 = returns.iter().sum();
@@ -188,7 +188,7 @@ mod tests {
         }
     }
 
-    /// A ratio is held at the clip range only where moving it further would be rewarded.
+    /// A ratio is clipped only where moving it further would be rewarded.
     #[test]
     fn the_surrogate_is_clipped_on_the_side_of_the_gain() {
         let device = LanguageModel::tiny(1).device();

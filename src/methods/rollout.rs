@@ -1,5 +1,5 @@
-//! What the policy-gradient methods for eq. 9 share ([PPO](super::ppo), [RLOO](super::rloo), [GRPO](super::grpo)): what a policy is trained for,
-//! responses sampled from it, and what is written down about them.
+//! Parts shared by the policy-gradient methods for eq. 9 ([PPO](super::ppo), [RLOO](super::rloo), [GRPO](super::grpo)):
+//! the objective of a policy, responses sampled from it, and the record of each update.
 
 use crate::methods::optimise::matrix;
 use crate::model::checkpoint::Normalisation;
@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 /// One sampled response.
 #[derive(Clone, Debug)]
 pub struct Rollout {
-    /// Index of its prompt.
+    /// Index of the response's prompt.
     pub prompt: usize,
     pub sequence: Sequence,
     pub ended: bool,
@@ -22,7 +22,7 @@ pub struct Rollout {
 /// One score per rollout.
 pub type Score<'a> = dyn Fn(&[Rollout]) -> Result<Vec<f32>> + 'a;
 
-/// What the policy is trained to raise.
+/// The objective that the policy is trained to raise.
 pub struct Objective<'a> {
     /// Scores of rollouts, on a scale where 1 is about a standard deviation.
     pub score: Box<Score<'a>>,
@@ -30,30 +30,31 @@ pub struct Objective<'a> {
     pub low: f32,
 }
 
-/// What a policy is trained for, and what it is held to.
+/// The reference, the critic's start and the sampling settings of a policy step.
 pub struct Task<'a> {
     /// π_ref of eq. 9.
     pub reference: &'a LanguageModel,
     pub objective: Objective<'a>,
-    /// What PPO's [`Critic::RewardCopy`](super::ppo::Critic::RewardCopy) starts from.
+    /// The reward model from which PPO's [`Critic::RewardCopy`](super::ppo::Critic::RewardCopy) starts, with its
+    /// normalisation.
     pub critic: Option<(RewardModel, Normalisation)>,
     pub prompts: &'a [Vec<u32>],
-    /// Temperature and nucleus are those of the settings.
+    /// Settings of sampling except temperature and nucleus, which the method sets.
     pub sampling: &'a Sampling,
 }
 
-/// Score of a response that does not end.
+/// The score of a response that does not end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MissingEos {
-    /// One below the first percentile of the scores that the reward gave to its own training responses.
+    /// One below the first percentile of the reward's scores on its own training responses.
     BelowScores,
-    /// The authors' constant −1, which real scores may undercut.
+    /// The authors' constant −1, which other scores may fall below.
     MinusOne,
 }
 
 impl MissingEos {
-    /// What takes the place of the scores of responses that do not end.
+    /// Replaces the scores of responses that do not end.
     pub(super) fn apply(self, scores: &[f32], rollouts: &[Rollout], objective: &Objective) -> Vec<f32> {
         let floor = match self {
             Self::BelowScores => objective.low - 1.0,
@@ -63,7 +64,7 @@ impl MissingEos {
     }
 }
 
-/// What one rollout batch and its updates looked like.
+/// Measurements of one rollout batch and its updates.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct UpdateRecord {
     /// Mean score of responses, before the KL penalty.
@@ -74,14 +75,14 @@ pub struct UpdateRecord {
     /// Mean response length in tokens.
     pub length: f32,
     pub policy_loss: f32,
-    /// 0 where there is no value function.
+    /// Mean loss of the value function; 0 without one.
     pub value_loss: f32,
     /// Largest |ratio − 1| before the first update on this batch; 0 up to rounding.
     pub first_ratio_error: f32,
 }
 
 impl UpdateRecord {
-    /// `kl` is summed over the rollouts.
+    /// Creates the record of a batch; `kl` is summed over the rollouts.
     pub(super) fn of(rollouts: &[Rollout], scores: &[f32], kl: f32) -> Self {
         let n = rollouts.len() as f32;
         Self {
@@ -98,20 +99,21 @@ impl UpdateRecord {
     }
 }
 
-/// One rollout batch.
+/// Settings of one rollout batch's sampling.
 pub(super) struct Draw {
-    /// Its number, from 0.
+    /// Number of the batch, from 0.
     pub update: usize,
     pub prompts: usize,
     /// Responses per prompt.
     pub samples: usize,
     pub temperature: f32,
     pub seed: u64,
-    /// What the order of the prompts is drawn for, and the responses.
+    /// Purposes of the random streams for the order of the prompts and for the responses.
     pub purposes: [&'static str; 2],
 }
 
-/// y ~ π(·|x) for the next prompts, in an order that is a function of (seed, epoch); the responses to a prompt stand together.
+/// y ~ π(·|x) for the next prompts, in an order that is a function of (seed, epoch); the responses to a prompt are
+/// adjacent.
 pub(super) fn roll_out(policy: &LanguageModel, task: &Task, draw: &Draw) -> Result<Vec<Rollout>> {
     let (prompts, [order_purpose, rollout_purpose]) = (task.prompts, draw.purposes);
     let first = draw.update * draw.prompts;
@@ -142,7 +144,7 @@ pub(super) fn roll_out(policy: &LanguageModel, task: &Task, draw: &Draw) -> Resu
 /// The real response tokens of every row of a `[b, response_width]` tensor, whose rows are counted from `first`.
 ///
 /// # Errors
-/// A number that is not finite, by row and token; `what` names it.
+/// A number that is not finite, with its row and token; `what` names it.
 pub(super) fn rows_of(tensor: Tensor<2>, batch: &Batch, first: usize, what: &str) -> Result<Vec<Vec<f32>>> {
     let values = host(tensor)?;
     let row = |(row, &length): (usize, &usize)| {
@@ -153,7 +155,7 @@ pub(super) fn rows_of(tensor: Tensor<2>, batch: &Batch, first: usize, what: &str
     Ok(rows)
 }
 
-/// Errors unless every number of every row, counted from `first`, is finite.
+/// Returns an error unless every number of every row, counted from `first`, is finite.
 pub(super) fn check_tokens(rows: &[Vec<f32>], first: usize, what: &str) -> Result<()> {
     for (row, values) in rows.iter().enumerate() {
         if let Some(token) = values.iter().position(|value| !value.is_finite()) {

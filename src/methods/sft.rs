@@ -47,7 +47,7 @@ pub fn sft(
     Ok((trainer.finish(), losses))
 }
 
-/// One optimiser step on the weighted mean next-token loss of `rows`.
+/// Takes one optimiser step on the weighted mean next-token loss of `rows`.
 pub fn token_step(
     trainer: &mut Trainer<LanguageModel>,
     rows: &[&Sequence],
@@ -72,7 +72,7 @@ pub fn negative_log_likelihood(model: &LanguageModel, rows: &[&Sequence], prompt
         let batch = Batch::new(rows.iter().copied(), &model.device());
         return -model.response_log_probs(&batch, 1.0).sum();
     }
-    // Every token but the first is predicted: the row is read as one token followed by a response.
+    // Every token but the first is predicted: the row is treated as one token followed by a response.
     let whole: Vec<Sequence> = rows
         .iter()
         .map(|row| {

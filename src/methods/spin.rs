@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 #[serde(deny_unknown_fields)]
 pub struct SpinSettings {
     pub iterations: usize,
-    /// Which iterations' pairs are trained on.
+    /// The iterations whose pairs are used for training.
     pub accumulate: Accumulate,
     /// Temperature of the samples ỹ.
     pub negatives_temperature: f32,
@@ -29,7 +29,8 @@ pub struct SpinSettings {
     pub optimiser: OptimiserSettings,
 }
 
-/// One iteration: trains `opponent` on `pairs` against what it was; returns it with the loss of every optimiser step.
+/// Runs one iteration: trains `opponent` on `pairs` against its initial state; returns it with the loss of every
+/// optimiser step.
 pub fn spin(
     opponent: LanguageModel,
     pairs: &[Pair],
@@ -38,7 +39,7 @@ pub fn spin(
     seed: u64,
     monitor: &dyn Monitor,
 ) -> Result<(LanguageModel, Vec<f32>)> {
-    // A copy in the type that is computed in, gone before training starts.
+    // A copy in the type used for computation, dropped before training starts.
     let opponent_gaps = gaps(&opponent.clone().in_dtype(training.dtype.float()), pairs)?;
     let SpinSettings { beta, epochs, batch_size, ref optimiser, .. } = *settings;
     let loss = PairLoss::Sigmoid;

@@ -1,5 +1,5 @@
-//! Switches of training that every method and every model take: what numbers it computes in, which weights it trains, and
-//! how much memory it takes. `docs/training.md` says what each costs.
+//! Training options of all methods and models: number types, trained weights, and memory use. `docs/training.md` gives
+//! the cost of each.
 
 use crate::model::arch::Naming;
 use crate::model::nn::lora::LoraSettings;
@@ -16,7 +16,7 @@ use std::num::NonZeroUsize;
 pub enum Dtype {
     #[default]
     F32,
-    /// Half the memory; weights that are trained, gradients and the optimiser's state stay f32.
+    /// Half the memory; trained weights, gradients and the optimiser's state stay f32.
     Bf16,
 }
 
@@ -33,18 +33,18 @@ impl Dtype {
 #[serde(deny_unknown_fields)]
 pub struct Training {
     pub dtype: Dtype,
-    /// Computes each layer again in the backward pass instead of keeping its activations. The result is the same.
+    /// Recomputes each layer in the backward pass instead of keeping its activations. The result is the same.
     pub gradient_checkpointing: bool,
     /// Rank of LoRA's adapters; 0 trains every weight.
     pub lora_rank: usize,
     /// α of LoRA; an adapter's output is scaled by `lora_alpha / lora_rank`.
     pub lora_alpha: f64,
-    /// Seed of everything that training draws. That of the study where absent. The plan gives it to stages, so that it is
-    /// part of no settings.
+    /// Seed of everything that training draws; the study's seed if absent. The plan passes it to stages, so that it is
+    /// not part of any settings.
     #[serde(default, skip_serializing)]
     pub seed: Option<u64>,
-    /// Rows per forward pass; gradients accumulate to the full batch. None takes the whole batch at once. A choice of the
-    /// machine that the result does not depend on, so it is in no file and in no key.
+    /// Rows per forward pass; gradients accumulate to the full batch. `None` takes the whole batch at once. The choice
+    /// belongs to the machine and the result does not depend on it, so it is in no file and in no key.
     #[serde(skip)]
     pub micro_batch: Option<NonZeroUsize>,
 }
@@ -63,12 +63,12 @@ impl Default for Training {
 }
 
 impl Training {
-    /// How many of `rows` go through a forward pass together; at least 1.
+    /// Number of `rows` that pass through a forward pass together; at least 1.
     pub fn rows_at_once(&self, rows: usize) -> usize {
         self.micro_batch.map_or(rows.max(1), NonZeroUsize::get)
     }
 
-    /// What the model has to know of it.
+    /// The options that affect the model itself.
     pub fn computation(&self) -> Computation {
         let lora = LoraSettings { rank: self.lora_rank, alpha: self.lora_alpha };
         Computation {
@@ -81,17 +81,17 @@ impl Training {
 
 /// A model that a [`Trainer`](super::optimise::Trainer) can train.
 pub trait Trainable: Module {
-    /// All decoders in it, the first that of the model that is kept.
+    /// All decoders of the model, starting with that of the network that is kept.
     fn decoders(&self) -> Vec<&Decoder>;
 
-    /// Names of its tensors.
+    /// Names of the model's tensors.
     fn naming(&self) -> &'static Naming {
         self.decoders()[0].config.naming()
     }
 
-    /// Ready to be trained as `how` says; `rng` draws what is new in it.
+    /// The model in the form that is trained with options `how`; `rng` draws its new weights.
     fn prepared(self, how: &Computation, rng: &mut ChaCha8Rng) -> Self;
-    /// The inverse of [`prepared`](Self::prepared), as it will be saved.
+    /// The inverse of [`prepared`](Self::prepared): the model in the form that is saved.
     fn restored(self) -> Self;
 }
 

@@ -1,28 +1,28 @@
-//! Search of epochs, learning rate and λ by the likelihood of demonstrations that were held out: a rule that needs neither gold
-//! nor labels, so that a baseline can be tuned by it.
+//! Search of epochs, learning rate and λ by the likelihood of held-out demonstrations: a rule that needs neither gold
+//! nor labels, so that it may be used to tune a baseline.
 //!
-//! A line is all numbers of epochs, ascending, at one learning rate (and one λ). It ends at its last number, when the held-out
-//! likelihood has fallen, and when a candidate has failed. Of all that was tried the candidate with the highest likelihood is
-//! chosen; of equal ones that with the fewest optimiser steps, and of these the first. The rule is a function of what was
-//! measured, so a search that was interrupted goes on where it stopped.
+//! A line consists of all numbers of epochs, ascending, at one learning rate (and one λ). It ends after its last
+//! number, when the held-out likelihood has fallen, or when a candidate has failed. Of all trials the candidate with
+//! the highest likelihood is chosen; of equal ones that with the fewest optimiser steps, and of these the first. The
+//! rule is a function of the measurements, so an interrupted search continues where it stopped.
 
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// The lists that are searched, and the share that is held out.
+/// The lists that are searched, and the share of demonstrations that is held out.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TuningSettings {
     /// Passes over the demonstrations (or pairs), ascending.
     pub epochs: Vec<usize>,
-    /// Peak learning rates, ascending; the method's own where there are none.
+    /// Peak learning rates, ascending; the method's own if the list is empty.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub learning_rates: Vec<f64>,
-    /// Weights λ of IQ-Learn, ascending; the method's own where there are none.
+    /// Weights λ of IQ-Learn, ascending; the method's own if the list is empty.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub lambdas: Vec<f32>,
-    /// Share of the demonstrations that is held out.
+    /// Share of the demonstrations that are held out.
     #[serde(default = "held_out")]
     pub held_out: f64,
 }
@@ -31,7 +31,7 @@ fn held_out() -> f64 {
     0.25
 }
 
-/// Values that a method may be trained with. None where the method's own value stays.
+/// Values with which a method may be trained. `None` keeps the method's own value.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Candidate {
@@ -52,18 +52,18 @@ impl fmt::Display for Candidate {
     }
 }
 
-/// A candidate that was trained, and what came of it.
+/// A candidate that was trained, and its result.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Trial {
     pub settings: Candidate,
-    /// Optimiser steps.
+    /// Number of optimiser steps.
     pub steps: usize,
-    /// Mean log-likelihood of the held-out demonstrations, in nats per response. None where training failed.
+    /// Mean log-likelihood of the held-out demonstrations, in nats per response. `None` if training failed.
     pub held_out_log_likelihood: Option<f64>,
     /// Loss of the last optimiser step.
     pub training_loss: Option<f32>,
-    /// Why there is no likelihood.
+    /// The reason for a missing likelihood.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<String>,
 }
@@ -75,9 +75,9 @@ pub struct Choice {
     pub settings: Candidate,
     pub steps: usize,
     pub held_out_log_likelihood: f64,
-    /// Whether a better value may lie beyond a list.
+    /// True if a better value may lie outside a list.
     pub at_edge: bool,
-    /// The lists at whose first or last value it lies; a list of one value has no end.
+    /// The lists in which the choice is the first or last value; lists of one value do not count.
     pub edges: Vec<String>,
 }
 
@@ -99,7 +99,7 @@ impl TuningSettings {
         self.lines().into_iter().flat_map(line).collect()
     }
 
-    /// The candidate to try after `trials`; none when the search is over.
+    /// The candidate to try after `trials`; `None` when the search is over.
     pub fn next(&self, trials: &[Trial]) -> Option<Candidate> {
         self.lines().into_iter().find_map(|(lambda, learning_rate)| {
             let of_line =
@@ -143,7 +143,7 @@ impl TuningSettings {
     }
 }
 
-/// Whether `chosen` is the first or last of several values.
+/// True if `chosen` is the first or last of several values.
 fn at_end<T: PartialEq + Copy>(values: &[T], chosen: Option<T>) -> bool {
     values.len() > 1 && chosen.is_some() && (values.first().copied() == chosen || values.last().copied() == chosen)
 }
@@ -157,7 +157,7 @@ mod tests {
         TuningSettings { epochs, learning_rates, lambdas: lambdas.to_vec(), held_out: 0.25 }
     }
 
-    /// All trials where `likelihood` is what a candidate comes to, with three steps an epoch.
+    /// All trials of a search in which `likelihood` gives a candidate's result, with three steps per epoch.
     fn search(grid: &TuningSettings, likelihood: impl Fn(&Candidate) -> Option<f64>) -> Vec<Trial> {
         let mut trials = Vec::new();
         while let Some(settings) = grid.next(&trials) {

@@ -14,7 +14,7 @@ use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sequence {
     pub prompt: Vec<u32>,
-    /// Includes the end-of-sequence token if the response ended.
+    /// Token ids of the response, including the end-of-sequence token if the response ended.
     pub response: Vec<u32>,
 }
 

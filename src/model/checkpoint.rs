@@ -22,19 +22,19 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
-/// How raw scores of a reward model become rewards: `(score − mean) / std`.
+/// Constants that convert raw scores of a reward model to rewards: `(score − mean) / std`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Normalisation {
     pub mean: f32,
     pub std: f32,
     /// First percentile of the normalised scores of the training responses.
     pub low: f32,
-    /// The head's bound; 0 if it has none.
+    /// The head's bound; 0 for an unbounded head.
     pub bound: f32,
 }
 
 impl Normalisation {
-    /// Leaves scores as they are.
+    /// Constants that leave scores unchanged.
     pub fn none(bound: f32) -> Self {
         Self { mean: 0.0, std: 1.0, low: 0.0, bound }
     }
@@ -43,10 +43,10 @@ impl Normalisation {
         (score - self.mean) / self.std
     }
 
-    /// Rewards of raw scores.
+    /// The rewards for raw scores.
     ///
     /// # Errors
-    /// One that is not finite, by row.
+    /// A reward that is not finite, with its row.
     pub fn rewards(&self, scores: &[f32]) -> Result<Vec<f32>> {
         let rewards: Vec<f32> = scores.iter().map(|score| self.apply(*score)).collect();
         match rewards.iter().position(|reward| !reward.is_finite()) {
@@ -62,7 +62,7 @@ impl Normalisation {
     /// The constants in the file `path`.
     ///
     /// # Errors
-    /// One that is missing, is not a finite number, or is a deviation or a bound that cannot be.
+    /// A constant that is missing or not a finite number, or a deviation or bound that is out of range.
     fn read(path: &Path) -> Result<Self> {
         let keys = contents::json(path)?;
         let number = |key: &str| {
@@ -123,19 +123,20 @@ impl Checkpoint {
     /// The folder's tokenizer.
     ///
     /// # Errors
-    /// None, one that is damaged or draws at random, or one with more tokens than the embedding has rows.
+    /// A folder without a tokenizer, a tokenizer that is damaged or draws at random, or one with more tokens than the
+    /// embedding has rows.
     pub fn tokenizer(&self) -> Result<ModelTokenizer> {
         let tokenizer = ModelTokenizer::open(&self.folder)?;
         tokenizer.check_fits(self.config()?.vocab_size())?;
         Ok(tokenizer)
     }
 
-    /// As [`tokenizer`](Self::tokenizer); none where the folder has no `tokenizer.json`.
+    /// Does the same as [`tokenizer`](Self::tokenizer), but returns `None` if the folder has no `tokenizer.json`.
     pub fn optional_tokenizer(&self) -> Result<Option<ModelTokenizer>> {
         self.folder.join(TOKENIZER).is_file().then(|| self.tokenizer()).transpose()
     }
 
-    /// The tokens that end a text, by the rule of [`Ends::of_folder`].
+    /// The tokens that end a text, determined by [`Ends::of_folder`].
     pub fn ends(&self, tokenizer: Option<&ModelTokenizer>) -> Result<Ends> {
         Ends::of_folder(&self.folder, tokenizer, self.config()?.vocab_size())
     }
@@ -174,7 +175,8 @@ impl Checkpoint {
         Ok((weights, beside))
     }
 
-    /// What `reward.json` says; without one, what a published head adds to its scores or takes from them.
+    /// The normalisation in `reward.json`; without that file, the constant that a published head adds to its scores or
+    /// subtracts from them.
     fn normalisation(&self, beside: &Beside) -> Result<Normalisation> {
         let path = self.folder.join(REWARD);
         if !path.exists() {
@@ -223,7 +225,7 @@ fn save(folder: &Path, config: &Value, weights: &Weights, tokenizer: &Path, stor
     Ok(())
 }
 
-/// The error that a folder without `file` is, with what it holds instead.
+/// The error for a folder without `file`, with a description of its contents.
 fn lacking(folder: &Path, file: &str) -> Error {
     let error = Error::model(format!("{} has no {file}", folder.display()));
     let names: Vec<String> = std::fs::read_dir(folder)
@@ -246,10 +248,10 @@ fn lacking(folder: &Path, file: &str) -> Error {
     }
 }
 
-/// How names of weights in formats end that are not read.
+/// File name extensions of weight formats that are not supported.
 const OTHER_FORMATS: [&str; 7] = [".h5", ".msgpack", ".gguf", ".ot", ".onnx", ".pth", ".pt"];
 
-/// Not `fs::copy`, which empties a file that is copied onto itself.
+/// Copies a file without `fs::copy`, which empties a file that is copied onto itself.
 fn copy(from: &Path, to: &Path) -> Result<()> {
     let copied = std::fs::read(from).and_then(|bytes| std::fs::write(to, bytes));
     copied.context(|| format!("cannot copy {} to {}", from.display(), to.display()))

@@ -1,5 +1,5 @@
-//! Files of a model folder that hold something else than their name says: a git-lfs pointer, a page of an error, an archive,
-//! text in another encoding. Each is named as what it is, with the remedy.
+//! Files of a model folder whose contents do not match their name: a git-lfs pointer, an error page, an archive, text
+//! in another encoding. Each is reported as what it is, with the remedy.
 
 use crate::{Context, Error, Result};
 use serde_json::Value;
@@ -7,10 +7,10 @@ use std::fmt;
 use std::fs;
 use std::path::Path;
 
-/// Bytes at the beginning of a file that are enough to recognise what it holds.
+/// Number of bytes at the beginning of a file that suffice to recognise its contents.
 pub(super) const START: usize = 512;
 
-/// Contents that a file of a model never has.
+/// Contents that never occur in a file of a model.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Foreign {
     Empty,
@@ -65,7 +65,8 @@ impl Foreign {
         }
     }
 
-    /// Foreign contents of a file that should be safetensors, which begins with the length of its header and then `{`.
+    /// Foreign contents of a file that should be safetensors, which begins with the length of its header followed by
+    /// `{`.
     pub(super) fn in_safetensors(start: &[u8]) -> Option<Self> {
         if start.get(8) == Some(&b'{') {
             return None;
@@ -73,7 +74,7 @@ impl Foreign {
         Self::in_any(start).or_else(|| Self::plain_text(start))
     }
 
-    /// Foreign contents of a file that should be of `torch.save`, which is a zip archive.
+    /// Foreign contents of a file that should come from `torch.save`, which writes a zip archive.
     pub(super) fn in_pickle(start: &[u8]) -> Option<Self> {
         if start.starts_with(b"PK\x03\x04") {
             return None;
@@ -106,7 +107,7 @@ impl Foreign {
             .or_else(|| weights().map(|(_, name)| Self::OtherWeights(name)))
     }
 
-    /// Text, where bytes are expected.
+    /// Detects text where bytes are expected.
     fn plain_text(start: &[u8]) -> Option<Self> {
         const SHOWN: usize = 40;
         let printable = |byte: &u8| byte.is_ascii_graphic() || byte.is_ascii_whitespace();
@@ -114,7 +115,7 @@ impl Foreign {
         text.then(|| Self::Text(String::from_utf8_lossy(&start[..start.len().min(SHOWN)]).trim().to_owned()))
     }
 
-    /// The error that a file of such contents is.
+    /// The error for a file with these contents.
     pub(super) fn error(&self, origin: &str) -> Error {
         let hint = match self {
             Self::Empty => "the copy or the download stopped before its first byte; fetch the file again".to_owned(),
@@ -183,16 +184,16 @@ pub(crate) fn read(path: &Path) -> Result<Vec<u8>> {
     fs::read(path).context(failed)
 }
 
-/// The JSON that `bytes` are; `origin` names them in messages.
+/// Parses `bytes` as JSON; `origin` names them in messages.
 ///
 /// # Errors
-/// Anything but JSON, with the line and what stands there.
+/// Anything but JSON, with the line and its text.
 pub(super) fn parse(bytes: &[u8], origin: &str) -> Result<Value> {
     check_text(bytes, origin)?;
     serde_json::from_slice(bytes).map_err(|cause| not_json(bytes, origin, cause))
 }
 
-/// Errors if `bytes` are recognised as something else than text in UTF-8.
+/// Returns an error if `bytes` are recognised as something other than UTF-8 text.
 pub(super) fn check_text(bytes: &[u8], origin: &str) -> Result<()> {
     match Foreign::in_text(&bytes[..bytes.len().min(START)]) {
         Some(foreign) => Err(foreign.error(origin)),

@@ -1,4 +1,4 @@
-//! A decoder without a head, of any architecture: the embedding, the layers, the norm behind them.
+//! A decoder without a head, of any architecture: the embedding, the layers and the final norm.
 
 use crate::Result;
 use crate::device::fused::{KvCache, Rotary};
@@ -24,24 +24,24 @@ pub struct Decoder {
     /// Type of the states between layers; weights of another type are cast where they are used.
     #[module(skip)]
     dtype: FloatDType,
-    /// Forward passes that gradient checkpointing keeps; none where it is off.
+    /// Forward passes kept for gradient checkpointing; `None` if it is off.
     #[module(skip)]
     pub(super) tape: Option<Tape>,
 }
 
-/// How a model computes while it is trained.
+/// Options for a model's computation during training.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Computation {
-    /// Of activations and matrix products. Trained weights stay f32.
+    /// Type of activations and matrix products. Trained weights stay f32.
     pub dtype: FloatDType,
-    /// Whether layers are computed again in the backward pass instead of kept.
+    /// True if layers are recomputed in the backward pass instead of kept.
     pub checkpointing: bool,
-    /// Freezes the decoder and trains adapters beside its linear maps.
+    /// Settings of adapters beside the linear maps, which are trained while the decoder is frozen.
     pub lora: Option<LoraSettings>,
 }
 
 impl Decoder {
-    /// Takes the decoder's tensors.
+    /// Takes the decoder's tensors from `weights`.
     pub fn load(weights: &mut Weights, config: &DecoderConfig, dtype: FloatDType, device: &Device) -> Result<Self> {
         let Sizes { vocab_size, hidden_size, layers: count, .. } = config.sizes();
         let mut layers = Vec::with_capacity(count);
@@ -55,7 +55,7 @@ impl Decoder {
         Ok(Self { embedding, layers, norm, config: config.clone(), dtype, tape: None })
     }
 
-    /// Ready to be trained as `how` says; `rng` draws the adapters.
+    /// The decoder in the form that is trained with options `how`; `rng` draws the adapters.
     pub fn prepared(self, how: &Computation, rng: &mut impl Rng) -> Self {
         let mut decoder = self;
         if let Some(lora) = &how.lora {
@@ -66,14 +66,14 @@ impl Decoder {
         Self { dtype: how.dtype, tape: how.checkpointing.then(Tape::default), ..decoder }
     }
 
-    /// The inverse of [`prepared`](Self::prepared): adapters merged into the weights, all of it f32.
+    /// The inverse of [`prepared`](Self::prepared): adapters are merged into the weights, and everything is f32.
     pub fn restored(self) -> Self {
         let layers = self.layers.into_iter().map(Layer::merged).collect();
         Self { layers, tape: None, ..self }.in_dtype(FloatDType::F32).set_require_grad(true)
     }
 
-    /// Weights held and states computed in another type: half the memory in bf16, for a model that is not trained. The
-    /// norms stay f32, as does what they compute.
+    /// The decoder with weights held and states computed in another type, for a model that is not trained: in bf16 it
+    /// needs half the memory. The norms stay f32, as does their computation.
     pub fn in_dtype(self, dtype: FloatDType) -> Self {
         let layers = self.layers.into_iter().map(|layer| layer.in_dtype(dtype)).collect();
         let embedding = self.embedding.map(|table| table.cast(dtype));
@@ -84,7 +84,7 @@ impl Decoder {
         self.embedding.val().device()
     }
 
-    /// States of every token before the norm behind the last layer, `[b·t, d]`.
+    /// States of every token before the final norm, `[b·t, d]`.
     pub fn forward(&self, batch: &Batch) -> Tensor<2> {
         let tokens = self.tokens(batch.ids.clone(), &batch.positions, batch.mask.clone());
         match &self.tape {
@@ -93,7 +93,7 @@ impl Decoder {
         }
     }
 
-    /// As [`forward`](Self::forward), keeping keys and values for `capacity` columns.
+    /// Does the same as [`forward`](Self::forward), but also keeps keys and values for `capacity` columns.
     pub fn prefill(&self, batch: &Batch, capacity: usize) -> (Tensor<2>, Vec<Option<KvCache>>) {
         let tokens = self.tokens(batch.ids.clone(), &batch.positions, batch.mask.clone());
         let mut kept = Vec::with_capacity(self.layers.len());
@@ -101,7 +101,8 @@ impl Decoder {
         (states, kept)
     }
 
-    /// One more token per row: `ids` `[b, 1]` at `positions` (b values); `mask` `[b, columns so far + 1]`.
+    /// Processes one more token per row: `ids` is `[b, 1]`, at `positions` (b values); `mask` is `[b, columns so far +
+    /// 1]`.
     pub fn step(
         &self,
         ids: Tensor<2, Int>,
@@ -112,7 +113,7 @@ impl Decoder {
         self.run(&self.tokens(ids, positions, mask), &mut Attend::Step { kept, layer: 0 })
     }
 
-    /// The norm behind the last layer, for whichever rows a head reads; `[n, d]`.
+    /// Applies the final norm to the rows that a head reads; `[n, d]`.
     pub fn normalise(&self, states: Tensor<2>) -> Tensor<2> {
         self.norm.forward(states)
     }
@@ -126,7 +127,7 @@ impl Decoder {
         self.embedding.val().select(0, tokens.ids.clone()).cast(self.dtype)
     }
 
-    /// `ids` are `[b, t]`, `positions` b·t values.
+    /// The tokens of a pass; `ids` is `[b, t]`, `positions` has b·t values.
     fn tokens(&self, ids: Tensor<2, Int>, positions: &[u32], mask: Tensor<2, Bool>) -> Tokens {
         let [b, t] = ids.dims();
         Tokens { ids: ids.reshape([b * t]), mask, rotary: self.rotary(positions, b), rows: b }
@@ -151,8 +152,8 @@ impl Decoder {
     }
 }
 
-/// Random weights of a decoder: normal with standard deviation `deviation`, those of residual outputs scaled by
-/// `1/sqrt(2·layers)`, as in GPT-2 and Pythia; biases 0, norms 1.
+/// Random weights of a decoder: normal with standard deviation `deviation`, scaled for residual outputs by
+/// `1/sqrt(2·layers)` as in GPT-2 and Pythia; biases are 0, norms are 1.
 pub fn random_backbone(config: &DecoderConfig, deviation: f64, rng: &mut impl Rng, weights: &mut Weights) {
     let (Sizes { vocab_size, hidden_size: d, layers, .. }, naming) = (config.sizes(), config.naming());
     let residual = deviation / (2.0 * layers as f64).sqrt();

@@ -1,11 +1,11 @@
-//! How much memory and arithmetic a model takes, reckoned from its shape alone: what `touchstone plan` prints before a run,
-//! and what micro-batches are derived from. Counts follow the layers of `arch` and the operations of `device/fused`; docs/memory.md
-//! compares them with measured peaks.
+//! Memory and arithmetic of a model, estimated from its shape alone: used by `touchstone plan` before a run, and to
+//! choose the size of micro-batches. Counts follow the layers of `arch` and the operations of `device/fused`;
+//! docs/memory.md compares them with measured peaks.
 
 use crate::model::DecoderConfig;
 use crate::model::arch::{Kept, Part, Sizes};
 
-/// Which operations compute, since they keep different things for the backward pass.
+/// The kind of operations, which keep different values for the backward pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kernels {
     /// One pass with a gradient of its own (the CPU backend, f32).
@@ -15,18 +15,18 @@ enum Kernels {
 }
 
 impl Kernels {
-    /// The kernels of our own are f32.
+    /// The kernels used; this project's fused kernels are f32 only.
     fn of(computation: &Computation, fused: bool) -> Self {
         if fused && computation.bytes == F32 { Self::Fused } else { Self::Composed }
     }
 }
 
-/// How a model is computed with: what moves its memory.
+/// The options of a computation that affect its memory.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Computation {
-    /// Bytes of an activation and of a weight as it is computed with: 4 (f32) or 2 (bf16).
+    /// Bytes of an activation, and of a weight as used in the computation: 4 (f32) or 2 (bf16).
     pub bytes: f64,
-    /// Layers keep their input alone and are computed again for their gradients.
+    /// True if layers keep only their input and are recomputed for their gradients.
     pub gradient_checkpointing: bool,
     /// Rank of the adapters; 0 trains every parameter.
     pub lora_rank: usize,
@@ -42,7 +42,7 @@ pub struct Load {
 }
 
 impl Load {
-    /// So many times as many rows.
+    /// The same batch with `rows` times as many rows.
     pub fn times(self, rows: f64) -> Self {
         Self { rows: self.rows * rows, ..self }
     }
@@ -50,11 +50,11 @@ impl Load {
 
 const F32: f64 = 4.0;
 
-// Measured, as docs/memory.md says.
+// Measured values, see docs/memory.md.
 /// Values of a parameter's size that AdamW holds while it updates it.
 const UPDATE_COPIES: f64 = 2.5;
-/// Of the widest activation in a backward pass: its gradient, what that is made from, and the factor that is turned for the
-/// gradient of a weight.
+/// Copies of the widest activation in a backward pass: its gradient, the values from which that is computed, and the
+/// factor that is transposed for the gradient of a weight.
 const BACKWARD_COPIES: f64 = 3.0;
 
 impl DecoderConfig {
@@ -82,8 +82,8 @@ impl DecoderConfig {
     }
 }
 
-/// Floating-point operations of one forward pass: two for every parameter of a product, and attention's products over the
-/// columns that a token sees; a window is not counted off.
+/// Floating-point operations of one forward pass: two for every parameter of a product, and attention's products over
+/// the columns that a token sees; windows are ignored.
 pub fn forward_flops(config: &DecoderConfig, load: &Load) -> f64 {
     let sizes = config.sizes();
     let (d, layers) = (sizes.hidden_size as f64, sizes.layers as f64);
@@ -91,12 +91,12 @@ pub fn forward_flops(config: &DecoderConfig, load: &Load) -> f64 {
     load.rows * (load.width * per_token + 2.0 * load.read * d * load.outputs)
 }
 
-/// Forward and backward; with checkpointing the forward pass is done twice.
+/// Floating-point operations of forward and backward pass; with checkpointing the forward pass is done twice.
 pub fn training_flops(config: &DecoderConfig, load: &Load, computation: &Computation) -> f64 {
     forward_flops(config, load) * backward_factor(computation.gradient_checkpointing)
 }
 
-/// What a pass with gradients takes in forward passes.
+/// Cost of a pass with gradients, in forward passes.
 pub fn backward_factor(gradient_checkpointing: bool) -> f64 {
     if gradient_checkpointing { 4.0 } else { 3.0 }
 }
@@ -121,21 +121,21 @@ impl std::ops::Add for TrainingState {
     }
 }
 
-/// `outputs` as in [`DecoderConfig::parameters`]. Master weights, gradients and moments are f32; a frozen base under
-/// adapters is held in the computation's own type.
+/// Memory of a model in training; `outputs` is as in [`DecoderConfig::parameters`]. Master weights, gradients and
+/// moments are f32; a frozen base under adapters is held in the computation's own type.
 pub fn training_state(config: &DecoderConfig, outputs: usize, computation: &Computation) -> TrainingState {
     let all = config.parameters(outputs) as f64;
     if computation.lora_rank == 0 {
         return TrainingState { weights: F32 * all, gradients: F32 * all, moments: 2.0 * F32 * all };
     }
-    // A scalar head is trained as a whole, a vocabulary's is frozen.
+    // A scalar head is fully trained, a vocabulary head is frozen.
     let head = if outputs == config.vocab_size() { 0.0 } else { (outputs * config.hidden_size()) as f64 };
     let trained = config.lora_parameters(computation.lora_rank) as f64 + head;
     let weights = computation.bytes * (all - head) + F32 * trained;
     TrainingState { weights, gradients: F32 * trained, moments: 2.0 * F32 * trained }
 }
 
-/// Bytes of the optimiser's own values while it updates the largest parameter that is trained.
+/// Bytes of the optimiser's own values while it updates the largest trained parameter.
 pub fn update_transient(config: &DecoderConfig, computation: &Computation) -> f64 {
     let widest = config.widest();
     let largest = match computation.lora_rank {
@@ -150,14 +150,15 @@ pub fn frozen(config: &DecoderConfig, outputs: usize, bytes: f64) -> f64 {
     bytes * config.parameters(outputs) as f64
 }
 
-/// Bytes that a forward pass keeps for its gradients, and what the widest moment of the backward pass adds. `fused`: whether
-/// the device has the operations of `device/fused`.
+/// Bytes that a forward pass keeps for its gradients, plus those added at the peak of the backward pass. `fused` is
+/// true if the device has the operations of `device/fused`.
 pub fn training_activations(config: &DecoderConfig, load: &Load, computation: &Computation, fused: bool) -> f64 {
     let Sizes { hidden_size, layers, vocab_size, .. } = config.sizes();
     let (d, layers) = (hidden_size as f64, layers as f64);
     let tokens = load.rows * load.width;
     let layer = tokens * kept_per_token(config, load, computation, fused);
-    // Outputs and their gradient, which the fused operation writes over them; the gradient of the head's weight, if it has one.
+    // Outputs and their gradient, which the fused operation writes over them; the gradient of the head's weight, if it
+    // has one.
     let copies = if Kernels::of(computation, fused) == Kernels::Fused { 1.0 } else { 2.0 };
     let frozen = computation.lora_rank > 0 && load.outputs > 1.0;
     let weight = if frozen { 0.0 } else { d * load.outputs };
@@ -165,12 +166,12 @@ pub fn training_activations(config: &DecoderConfig, load: &Load, computation: &C
     let widest = tokens * F32 * config.widest() as f64 * BACKWARD_COPIES;
     let cast = cast_weights(config, computation);
     if computation.gradient_checkpointing {
-        // Every layer's input, and the head or one layer with all that it keeps.
+        // Every layer's input, plus the head or one layer with everything that it keeps.
         return layers * tokens * d * computation.bytes + cast + head.max(layer + widest);
     }
-    // The gradient of the embedding, which is as large as its table, comes when the head is done.
+    // The gradient of the embedding, which is as large as its table, is computed after the head is done.
     let embedding = if computation.lora_rank > 0 { 0.0 } else { F32 * d * vocab_size as f64 };
-    // The memory of many small blocks is not given back before large ones are asked for.
+    // The memory of many small blocks is not released before large ones are allocated.
     layers * layer + cast + widest + head.max(embedding)
 }
 
@@ -189,10 +190,10 @@ fn kept_per_token(config: &DecoderConfig, load: &Load, computation: &Computation
     let [inputs, projections, normed] = [inputs, projections, normed].map(|numbers| numbers as f64);
     let [one, several] = activation.map(|numbers| numbers as f64);
     match Kernels::of(computation, fused) {
-        // Attention computes its weights again.
+        // Attention recomputes its weights.
         Kernels::Fused => F32 * (inputs + projections + one),
-        // Norms keep their divisor and both factors; queries, keys and values are kept once more, turned; the weights of
-        // attention are kept exact and as they are multiplied, and their mask.
+        // Norms keep their divisor and both factors; queries, keys and values are kept a second time, rotated; the
+        // weights of attention are kept in full precision and as they are multiplied, together with their mask.
         Kernels::Composed => {
             let scores = config.sizes().heads as f64 * load.width * (F32 + computation.bytes + 1.0);
             let turned = projections;
@@ -201,14 +202,14 @@ fn kept_per_token(config: &DecoderConfig, load: &Load, computation: &Computation
     }
 }
 
-/// Bytes of the widest weight of a product once more: the fused operations copy it into the order in which they read it, and
-/// a processor multiplies bf16 as f32.
+/// Bytes of a copy of the widest weight in a product: the fused operations copy it into the order in which they read
+/// it, and a processor multiplies bf16 as f32.
 fn packed(config: &DecoderConfig, load: &Load) -> f64 {
     let Sizes { hidden_size, intermediate_size, .. } = config.sizes();
     F32 * hidden_size as f64 * load.outputs.max(intermediate_size as f64)
 }
 
-/// Bytes of the widest moment of a forward pass whose states are not kept.
+/// Bytes at the peak of a forward pass whose states are not kept.
 pub fn inference_activations(config: &DecoderConfig, load: &Load, computation: &Computation, fused: bool) -> f64 {
     let (sizes, projections) = (config.sizes(), config.kept().projections as f64);
     let (d, inner) = (sizes.hidden_size as f64, sizes.intermediate_size as f64);
@@ -223,9 +224,9 @@ pub fn inference_activations(config: &DecoderConfig, load: &Load, computation: &
     };
     let outputs = F32 * load.rows * load.read * load.outputs;
     let (copies, kept) = match fused {
-        // Half of a layer's blocks are too small to be given back before the outputs are asked for.
+        // Half of a layer's blocks are too small to be released before the outputs are allocated.
         true => (outputs + packed(config, load), layer / 2.0),
-        // The outputs, and what becomes of them.
+        // The outputs, and the values computed from them.
         false => (2.0 * outputs, 0.0),
     };
     let head = F32 * load.rows * load.read * d + copies;
@@ -243,7 +244,7 @@ mod tests {
     use super::*;
     use crate::model::arch::GptNeoXConfig;
 
-    /// Pythia-1B, as its config.json has it.
+    /// The configuration of Pythia-1B.
     fn pythia_1b() -> DecoderConfig {
         let config: GptNeoXConfig = serde_json::from_value(serde_json::json!({
             "vocab_size": 50304, "hidden_size": 2048, "num_hidden_layers": 16, "num_attention_heads": 8,
@@ -253,7 +254,7 @@ mod tests {
         config.into()
     }
 
-    /// Mistral-7B-v0.1, as its config.json has it.
+    /// The configuration of Mistral-7B-v0.1.
     fn mistral_7b() -> DecoderConfig {
         let keys = serde_json::json!({
             "model_type": "mistral", "vocab_size": 32000, "hidden_size": 4096, "num_hidden_layers": 32,
@@ -267,9 +268,9 @@ mod tests {
 
     #[test]
     fn parameters_are_the_published_ones() {
-        // Published for EleutherAI/pythia-1b-deduped.
+        // The number published for EleutherAI/pythia-1b-deduped.
         assert_eq!(pythia_1b().parameters(50304), 1_011_781_632);
-        // Published for mistralai/Mistral-7B-v0.1.
+        // The number published for mistralai/Mistral-7B-v0.1.
         assert_eq!(mistral_7b().parameters(32000), 7_241_732_096);
     }
 

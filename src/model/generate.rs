@@ -1,5 +1,6 @@
-//! Sampling responses with a key–value cache. A response is a function of weights, prompt and the item's own random
-//! stream, never of batch size or neighbours; generation stops when all rows have ended, and ended rows leave the batch.
+//! Sampling of responses with a key–value cache. A response is a function of weights, prompt and the item's own random
+//! stream, never of batch size or neighbours. Generation stops when all rows have ended, and ended rows leave the
+//! batch.
 
 use crate::device::fused;
 use crate::model::batch::{Batch, Sequence};
@@ -12,33 +13,34 @@ use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
-/// How responses are drawn.
+/// Settings for drawing responses.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sampling {
-    /// 0 takes the most likely token.
+    /// Temperature; 0 takes the most likely token.
     pub temperature: f32,
     /// Nucleus mass; 1 keeps the whole distribution.
     pub top_p: f32,
     pub max_new_tokens: usize,
-    /// Any of them ends a response, and is part of it.
+    /// Tokens that end a response and are part of it.
     pub ends: Ends,
-    /// Rows generated together.
+    /// Number of rows generated together.
     pub batch_size: usize,
 }
 
 /// One response.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Generated {
-    /// Token ids, the end-of-sequence token included if it came.
+    /// Token ids, including the end-of-sequence token if one was drawn.
     pub ids: Vec<u32>,
-    /// Whether the end-of-sequence token came within the limit.
+    /// True if an end-of-sequence token was drawn within the limit.
     pub ended: bool,
 }
 
-/// Responses to `prompts`; item `i` draws one uniform per step from `stream(i)`. `done` hears how many are finished.
+/// Responses to `prompts`; item `i` draws one uniform per step from `stream(i)`. `done` receives the number of finished
+/// responses.
 ///
 /// # Errors
-/// Logits that are not finite, by row and token; a device that fails.
+/// Logits that are not finite, with row and token; a device failure.
 pub fn generate(
     model: &LanguageModel,
     prompts: &[Vec<u32>],
@@ -46,7 +48,7 @@ pub fn generate(
     stream: impl Fn(usize) -> ChaCha8Rng,
     mut done: impl FnMut(usize),
 ) -> Result<Vec<Generated>> {
-    // Prompts of like length share a batch, so that little is spent on padding.
+    // Prompts of similar length share a batch, so that little work is spent on padding.
     let mut order: Vec<usize> = (0..prompts.len()).collect();
     order.sort_by_key(|&i| prompts[i].len());
     let mut responses = vec![Generated { ids: Vec::new(), ended: false }; prompts.len()];
@@ -133,9 +135,9 @@ fn generate_batch(
     Ok(responses)
 }
 
-/// Errors on logits `[n, vocabulary]` from which no distribution follows. `place` names a row; one that has ended has none.
+/// Refuses logits `[n, vocabulary]` that define no distribution. `place` names a row; a row that has ended has no name.
 fn check(logits: &Tensor<2>, temperature: f32, place: impl Fn(usize) -> Option<String>) -> Result<()> {
-    // A sum is finite only if all of it is, and is one number a row to be read.
+    // A sum is finite only if all its terms are, and is a single number per row to read.
     let magnitudes = host(logits.clone().abs().sum_dim(1))?;
     let scale = if temperature > 0.0 { temperature } else { 1.0 };
     let wrong = magnitudes.iter().enumerate().filter(|(_, magnitude)| !(**magnitude / scale).is_finite());
@@ -151,7 +153,7 @@ fn check(logits: &Tensor<2>, temperature: f32, place: impl Fn(usize) -> Option<S
     }
 }
 
-/// One token per active row.
+/// Draws one token per active row.
 fn draw(logits: Tensor<2>, active: &mut [Active], sampling: &Sampling, device: &Device) -> Result<Vec<u32>> {
     let uniforms: Vec<f32> = active.iter_mut().map(|entry| entry.stream.random::<f32>()).collect();
     let uniforms = Tensor::from_data(TensorData::new(uniforms, [active.len()]), device);
@@ -159,10 +161,10 @@ fn draw(logits: Tensor<2>, active: &mut [Active], sampling: &Sampling, device: &
     self::tokens(tokens)
 }
 
-/// Sampled tokens, on the host.
+/// The sampled tokens, copied to the host.
 ///
 /// # Errors
-/// A device that failed.
+/// A device failure.
 pub fn tokens(sampled: Tensor<1, Int>) -> Result<Vec<u32>> {
     let tokens = sampled.try_into_data().map_err(|cause| {
         Error::device("sampled tokens cannot be read from their device").caused_by(format!("{cause:?}")).hint(

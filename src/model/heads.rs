@@ -1,4 +1,5 @@
-//! Heads on the decoder: next-token logits and a scalar reward. Log-probabilities and rewards are f32 whatever the weights.
+//! Heads on the decoder: next-token logits and a scalar reward. Log-probabilities and rewards are f32 whatever the
+//! weights.
 
 use crate::Result;
 use crate::device::fused;
@@ -16,7 +17,7 @@ use rand::Rng;
 #[derive(Module, Debug)]
 pub struct LanguageModel {
     pub decoder: Decoder,
-    /// `[hidden_size, vocab_size]`; none if tied to the embedding.
+    /// `[hidden_size, vocab_size]`; `None` if tied to the embedding.
     lm_head: Option<Param<Tensor<2>>>,
 }
 
@@ -36,7 +37,7 @@ impl LanguageModel {
         Self::frozen(weights, config, FloatDType::F32, device)
     }
 
-    /// As [`in_dtype`](Self::in_dtype) makes it, without holding all of it in f32 on the way.
+    /// Builds the model that [`in_dtype`](Self::in_dtype) returns, without holding all of it in f32 meanwhile.
     pub fn frozen(mut weights: Weights, config: &DecoderConfig, dtype: FloatDType, device: &Device) -> Result<Self> {
         let decoder = Decoder::load(&mut weights, config, dtype, device)?;
         let Sizes { vocab_size: v, hidden_size: d, tied, .. } = config.sizes();
@@ -50,31 +51,32 @@ impl LanguageModel {
         Ok(Self { decoder, lm_head })
     }
 
-    /// Named as in a checkpoint; adapters are merged.
+    /// The weights, named as in a checkpoint; adapters are merged.
     pub fn weights(&self) -> Weights {
         names::weights(&self.valid().restored(), self.config().naming())
     }
 
-    /// Ready to be trained as `how` says; `rng` draws the adapters, beside which the output head is frozen too.
+    /// The model in the form that is trained with options `how`; `rng` draws the adapters, with which the output head
+    /// is frozen too.
     pub fn prepared(self, how: &Computation, rng: &mut impl Rng) -> Self {
         let frozen = |head: Param<Tensor<2>>| head.map(|head| head.cast(how.dtype)).set_require_grad(false);
         let lm_head = if how.lora.is_some() { self.lm_head.map(frozen) } else { self.lm_head };
         Self { decoder: self.decoder.prepared(how, rng), lm_head }
     }
 
-    /// The inverse of [`prepared`](Self::prepared): adapters merged into the weights, all of it f32.
+    /// The inverse of [`prepared`](Self::prepared): adapters are merged into the weights, and everything is f32.
     pub fn restored(self) -> Self {
         let whole = |head: Param<Tensor<2>>| head.map(|head| head.cast(FloatDType::F32)).set_require_grad(true);
         Self { decoder: self.decoder.restored(), lm_head: self.lm_head.map(whole) }
     }
 
-    /// Weights held in another type, for a model that is not trained: see [`Decoder::in_dtype`].
+    /// The model with weights held in another type, when it is not trained: see [`Decoder::in_dtype`].
     pub fn in_dtype(self, dtype: FloatDType) -> Self {
         let lm_head = self.lm_head.map(|head| head.map(|head| head.cast(dtype)));
         Self { decoder: self.decoder.in_dtype(dtype), lm_head }
     }
 
-    /// Random weights; the head starts equal to the embedding, which makes copying easy to find.
+    /// A model with random weights; the head starts equal to the embedding, from which copying is easy to learn.
     pub fn random(config: &DecoderConfig, deviation: f64, rng: &mut impl Rng, device: &Device) -> Result<Self> {
         let mut weights = Weights::new("random initialisation");
         random_backbone(config, deviation, rng, &mut weights);
@@ -118,7 +120,7 @@ impl LanguageModel {
         self.log_probs_of(self.response_states(batch), batch, temperature)
     }
 
-    /// As [`response_log_probs`](Self::response_log_probs), from states already computed.
+    /// Does the same as [`response_log_probs`](Self::response_log_probs), from states already computed.
     pub fn log_probs_of(&self, states: Tensor<2>, batch: &Batch, temperature: f32) -> Tensor<2> {
         let (b, r) = (batch.rows(), batch.response_width);
         let logits = self.logits(states);
@@ -133,7 +135,7 @@ impl RewardModel {
         Self::frozen(weights, config, bound, FloatDType::F32, device)
     }
 
-    /// As [`in_dtype`](Self::in_dtype) makes it, without holding all of it in f32 on the way.
+    /// Builds the model that [`in_dtype`](Self::in_dtype) returns, without holding all of it in f32 meanwhile.
     pub fn frozen(
         mut weights: Weights,
         config: &DecoderConfig,
@@ -148,12 +150,12 @@ impl RewardModel {
         Ok(Self { decoder, score: parameter("score.weight", score, [d, 1], device), bound })
     }
 
-    /// Named as in a checkpoint; adapters are merged.
+    /// The weights, named as in a checkpoint; adapters are merged.
     pub fn weights(&self) -> Weights {
         names::weights(&self.valid().restored(), self.config().naming())
     }
 
-    /// A fresh head, N(0, 1/(d+1)), on the decoder of `policy` (Huang et al. 2024).
+    /// A reward model with a new head, N(0, 1/(d+1)), on the decoder of `policy` (Huang et al. 2024).
     pub fn on(policy: &LanguageModel, bound: f32, rng: &mut impl Rng) -> Self {
         let d = policy.config().hidden_size();
         let score = normal(rng, d, (1.0 / (d as f64 + 1.0)).sqrt());
@@ -161,17 +163,19 @@ impl RewardModel {
         Self { decoder: policy.decoder.clone(), score, bound }
     }
 
-    /// Ready to be trained as `how` says; `rng` draws the adapters, beside which the score is trained as a whole.
+    /// The model in the form that is trained with options `how`; `rng` draws the adapters, beside which the score is
+    /// fully trained.
     pub fn prepared(self, how: &Computation, rng: &mut impl Rng) -> Self {
         Self { decoder: self.decoder.prepared(how, rng), ..self }
     }
 
-    /// The inverse of [`prepared`](Self::prepared): adapters merged into the weights, all of it f32.
+    /// The inverse of [`prepared`](Self::prepared): adapters are merged into the weights, and everything is f32.
     pub fn restored(self) -> Self {
         Self { decoder: self.decoder.restored(), ..self }
     }
 
-    /// Weights held in another type, for a model that is not trained: see [`Decoder::in_dtype`]. The score stays f32.
+    /// The model with weights held in another type, when it is not trained: see [`Decoder::in_dtype`]. The score stays
+    /// f32.
     pub fn in_dtype(self, dtype: FloatDType) -> Self {
         Self { decoder: self.decoder.in_dtype(dtype), ..self }
     }
@@ -189,8 +193,9 @@ impl RewardModel {
         self.scores_at(&last_tokens(batch), batch)
     }
 
-    /// As [`scores`](Self::scores), read at the last slot of every row, where most rows hold padding. As a key that slot stays
-    /// masked; as a query it holds token 0, attends to the real tokens of its row and stands as far behind them as it lies.
+    /// The scores read at the last slot of every row, where most rows hold padding; otherwise as
+    /// [`scores`](Self::scores). As a key that slot stays masked. As a query it holds token 0 and attends to the real
+    /// tokens of its row, at the distance at which it lies behind them.
     pub fn scores_at_last_slot(&self, batch: &Batch) -> Tensor<1> {
         let slots: Vec<usize> = (1..=batch.rows()).map(|row| row * batch.width() - 1).collect();
         let mut batch = batch.clone();
@@ -200,7 +205,7 @@ impl RewardModel {
         self.scores_at(&slots, &batch)
     }
 
-    /// Reads one slot per row, counted over all slots of the batch, `[b]`.
+    /// The scores read at one slot per row, with slots counted over the whole batch, `[b]`.
     fn scores_at(&self, slots: &[usize], batch: &Batch) -> Tensor<1> {
         let slots: Vec<i32> = slots.iter().map(|&slot| slot as i32).collect();
         let slots: Tensor<1, Int> = Tensor::from_data(TensorData::new(slots, [batch.rows()]), &self.device());
@@ -228,7 +233,7 @@ impl RewardModel {
     }
 }
 
-/// The slot of the last real token of every row, counted over all slots of the batch.
+/// The slot of the last real token of every row, counted over the whole batch.
 fn last_tokens(batch: &Batch) -> Vec<usize> {
     let last = |(row, length): (usize, &usize)| row * batch.width() + batch.prompt_width + length - 1;
     batch.response_lengths.iter().enumerate().map(last).collect()
@@ -236,7 +241,7 @@ fn last_tokens(batch: &Batch) -> Vec<usize> {
 
 #[cfg(test)]
 impl LanguageModel {
-    /// Random weights in two small layers, over a vocabulary of 20.
+    /// A model with random weights, two small layers and a vocabulary of 20.
     pub(crate) fn tiny(seed: u64) -> Self {
         let config = serde_json::json!({
             "vocab_size": 20, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2,
@@ -267,7 +272,8 @@ mod tests {
             .map(|(prompt, response)| Sequence::new(prompt, response))
     }
 
-    /// A slot after the response, read by another way: as a step of generation whose own column is masked.
+    /// The score at a slot after the response, computed in another way: as a step of generation whose own column is
+    /// masked.
     fn slot_by_step(reward: &RewardModel, row: &Sequence, slots: usize) -> f32 {
         let (device, n) = (reward.device(), row.len());
         let (_, mut kept) = reward.decoder.prefill(&Batch::new([row], &device), n + 1);

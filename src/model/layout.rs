@@ -1,6 +1,6 @@
-//! Contents of a published checkpoint: names and shapes of its tensors, and tensors that may lie beside them. Building a
-//! model asks for the same tensors one by one; this list needs no model, so that a folder can be described or rewritten
-//! without one.
+//! Contents of a published checkpoint: names and shapes of its tensors, and tensors that may lie beside them. Building
+//! a model takes the same tensors one by one; this list needs no model, so that a folder can be described or rewritten
+//! without building one.
 
 use crate::model::arch::{DecoderConfig, Naming, Sizes};
 use crate::model::weights::Weights;
@@ -8,19 +8,19 @@ use crate::{Error, Result};
 use serde::Serialize;
 
 const SCORE: &str = "score.weight";
-/// Parts of a `ScalarModel`, a published reward model's class that is not of transformers.
+/// Parts of a `ScalarModel`, a published reward model's class that is not part of transformers.
 const SCALAR_DECODER: &str = "lm_backbone.";
 const SCALAR_HEAD: &str = "scalar_head.weight";
 const SCALAR_BIAS: &str = "scalar_head.bias";
 
-/// Prefixes of every name of a model that was saved within a wrapper: data-parallel training, `torch.compile`, FSDP, PEFT,
-/// TRL, and modules that hold a model.
+/// Prefixes of every name in a model that was saved within a wrapper: data-parallel training, `torch.compile`, FSDP,
+/// PEFT, TRL, and modules that hold a model.
 const WRAPPERS: [&str; 6] =
     ["module.", "_orig_mod.", "_fsdp_wrapped_module.", "base_model.model.", "pretrained_model.", "model."];
-/// The same within names, where only a part of the model was wrapped.
+/// Wrappers' parts within names, found if only a part of the model was wrapped.
 const INNER_WRAPPERS: [&str; 3] = ["._orig_mod.", "._fsdp_wrapped_module.", "._checkpoint_wrapped_module."];
 
-/// Parts of names that belong to no plain model, with the thing that they belong to and a remedy.
+/// Parts of names that occur in no plain model, with the origin of each and a remedy.
 const STRANGERS: [(&[&str], &str, &str); 3] = [
     (
         &["v_head.", "value_head."],
@@ -39,18 +39,18 @@ const STRANGERS: [(&[&str], &str, &str); 3] = [
     ),
 ];
 
-/// The reader of a decoder's states.
+/// The head that reads a decoder's states.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Head {
     LanguageModel,
     Reward,
-    /// None: the decoder alone.
+    /// No head: the decoder alone.
     None,
 }
 
 impl Head {
-    /// The head that `weights` have; a tied one needs no tensor.
+    /// The head found in `weights`; a tied one needs no tensor.
     pub fn of(weights: &Weights, config: &DecoderConfig) -> Self {
         if weights.contains(SCORE) {
             Self::Reward
@@ -69,7 +69,7 @@ impl Head {
         }
     }
 
-    /// Errors unless `weights` have this head.
+    /// Returns an error unless `weights` have this head.
     pub fn expect(self, weights: &Weights, config: &DecoderConfig) -> Result<()> {
         let found = Self::of(weights, config);
         if found == self {
@@ -85,7 +85,7 @@ impl Head {
         Err(Error::model(format!("{} holds a {}, not a {}", weights.origin(), found.name(), self.name())).hint(hint))
     }
 
-    /// Its tensor and shape; none if it has none or is tied to the embedding.
+    /// Name and shape of the head's tensor; `None` if there is no head or it is tied to the embedding.
     fn tensor(self, config: &DecoderConfig) -> Option<(String, Vec<usize>)> {
         let Sizes { vocab_size, hidden_size, tied, .. } = config.sizes();
         match self {
@@ -96,7 +96,7 @@ impl Head {
         }
     }
 
-    /// Parameters beside the decoder's.
+    /// Number of parameters beside the decoder's.
     pub fn parameters(self, config: &DecoderConfig) -> usize {
         self.tensor(config).map_or(0, |(_, shape)| shape.iter().product())
     }
@@ -122,21 +122,22 @@ pub fn tensors(config: &DecoderConfig, head: Head) -> Vec<(String, Vec<usize>)> 
     all
 }
 
-/// Tensors that [`tensors`] has no place for.
+/// Tensors of a checkpoint that are not in [`tensors`].
 #[derive(Debug, Default, PartialEq)]
 pub struct Beside {
     /// Names of the buffers that no version of transformers reads.
     pub unused: Vec<String>,
-    /// Added to every score by a head that has a bias.
+    /// Constant added to every score by a head with a bias.
     pub bias: f32,
 }
 
-/// Brings `weights` to the names of [`tensors`]: a decoder that was saved alone gets its prefix, a `ScalarModel`'s parts get
-/// their names in transformers, and a tied head that was stored too is dropped, as are buffers that follow from config.json.
+/// Renames `weights` to the names of [`tensors`]: a decoder that was saved alone gets its prefix, a `ScalarModel`'s
+/// parts get their names in transformers, and a tied head that was stored too is dropped, as are buffers that follow
+/// from config.json.
 ///
 /// # Errors
-/// A tied head that is not equal to the embedding: versions of transformers disagree on which of the two counts. Tensors of a
-/// value head, an adapter or quantised weights, and a prefix that only some names have.
+/// A tied head that differs from the embedding, since versions of transformers disagree on which of the two counts;
+/// tensors of a value head, an adapter or quantised weights; and a prefix that only some names have.
 pub fn normalise(weights: &mut Weights, config: &DecoderConfig) -> Result<Beside> {
     let naming = config.naming();
     unwrap(weights, naming)?;
@@ -165,7 +166,7 @@ pub fn normalise(weights: &mut Weights, config: &DecoderConfig) -> Result<Beside
     Ok(Beside { unused, bias })
 }
 
-/// Takes the prefixes off that wrappers have put before names.
+/// Removes the prefixes that wrappers have added to names.
 fn unwrap(weights: &mut Weights, naming: &Naming) -> Result<()> {
     let origin = weights.origin().to_owned();
     let stranger = |name: &str| {
@@ -175,7 +176,8 @@ fn unwrap(weights: &mut Weights, naming: &Naming) -> Result<()> {
     if let Some(error) = weights.list().find_map(|tensor| stranger(tensor.name)) {
         return Err(error);
     }
-    // Some architectures call their decoder what wrappers call a model; theirs is a wrapper only around another.
+    // Some architectures use a wrapper's prefix for their decoder; it counts as a wrapper only around another such
+    // prefix.
     let own = format!("{}.", naming.decoder);
     let found = |weights: &Weights| {
         WRAPPERS.into_iter().find(|prefix| {

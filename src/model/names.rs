@@ -1,5 +1,5 @@
-//! Names and layouts of parameters in Hugging Face checkpoints. Layers name their fields as checkpoints do; the decoder and
-//! its heads are named here as their architecture is.
+//! Names and layouts of parameters in Hugging Face checkpoints. The fields of layers are named as in checkpoints; the
+//! decoder and its heads get their names here, by architecture.
 
 use crate::model::arch::Naming;
 use crate::model::weights::{Weights, host, transposed};
@@ -12,7 +12,7 @@ const EMBEDDING: &str = "embedding";
 const NORM: &str = "norm";
 const LM_HEAD: &str = "lm_head";
 
-/// The way to a parameter through the fields of modules, in the words of an architecture.
+/// The path to a parameter through the fields of modules, in the names of an architecture.
 #[derive(Clone, Debug)]
 pub struct Path {
     naming: &'static Naming,
@@ -24,7 +24,7 @@ impl Path {
         Self { naming, fields: Vec::new() }
     }
 
-    /// Goes into the field `name` of a container.
+    /// Enters the field `name` of a container.
     pub fn enter(&mut self, name: &str) {
         self.fields.push(name.to_owned());
     }
@@ -37,13 +37,13 @@ impl Path {
         self.fields.last().map(String::as_str).unwrap_or_default()
     }
 
-    /// The fields joined by dots, those of the decoder and its heads under the names of the architecture. Variants of
-    /// enums are no part of it.
+    /// The fields joined by dots, with the architecture's names for the decoder and its heads. Enum variants are left
+    /// out.
     pub fn joined(&self) -> String {
         let mut words: Vec<&str> = Vec::with_capacity(self.fields.len());
         let mut parent = "";
         for field in &self.fields {
-            // Variants begin with capitals, fields don't.
+            // Names of variants begin with a capital, those of fields do not.
             if field.starts_with(char::is_uppercase) {
                 continue;
             }
@@ -65,9 +65,9 @@ pub fn weights<M: Module>(module: &M, naming: &'static Naming) -> Weights {
     tensors(module, naming, "model in memory", &Values)
 }
 
-/// A view of each parameter.
+/// A way to read one tensor per parameter.
 pub trait Read {
-    /// A tensor of the parameter's shape; a parameter without one is left out.
+    /// Returns a tensor of the parameter's shape; a parameter without one is left out.
     fn read<const D: usize>(&self, parameter: &Param<Tensor<D>>) -> Option<Tensor<D>>;
 }
 
@@ -79,8 +79,8 @@ impl Read for Values {
     }
 }
 
-/// The tensors that `read` finds for every parameter of `module`, named and laid out as in a checkpoint. Values come to the
-/// host when they are asked for.
+/// The tensors that `read` returns for every parameter of `module`, named and laid out as in a checkpoint. Values are
+/// copied to the host when requested.
 pub fn tensors<M: Module>(module: &M, naming: &'static Naming, origin: &str, read: &impl Read) -> Weights {
     let mut visitor = Visitor { read, path: Path::new(naming), found: Weights::new(origin) };
     module.visit(&mut visitor);

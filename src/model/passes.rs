@@ -1,12 +1,12 @@
-//! What went through a network, counted: tokens, and floating-point operations by the count of [`footprint`](super::footprint)
-//! at the lengths that texts really have. Padding is not counted.
+//! Work of networks: processed tokens, and floating-point operations as counted by [`footprint`](super::footprint) for
+//! the actual lengths of texts. Padding is not counted.
 
 use super::footprint::{Load, backward_factor, forward_flops};
 use super::{DecoderConfig, Sequence};
 use std::iter::Sum;
 use std::ops::Add;
 
-/// Tokens that went through a network, each as often as it did, and the operations of that.
+/// Tokens processed by networks, counted once per pass, and the operations needed.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Passes {
     pub tokens: usize,
@@ -14,23 +14,23 @@ pub struct Passes {
 }
 
 impl Passes {
-    /// A language model that reads `rows` once, its head the responses. Sampling the responses is the same work, since keys and
-    /// values are kept.
+    /// One pass of a language model over `rows`, with the head on the responses. Sampling the responses is the same
+    /// work, since keys and values are kept.
     pub fn likelihood<'a>(config: &DecoderConfig, rows: impl IntoIterator<Item = &'a Sequence>) -> Self {
         rows.into_iter().map(|row| Self::of(config, row, row.response.len(), config.vocab_size())).sum()
     }
 
-    /// A language model that reads `rows` once, its head every token.
+    /// One pass of a language model over `rows`, with the head on every token.
     pub fn whole_likelihood<'a>(config: &DecoderConfig, rows: impl IntoIterator<Item = &'a Sequence>) -> Self {
         rows.into_iter().map(|row| Self::of(config, row, row.len(), config.vocab_size())).sum()
     }
 
-    /// A reward model that reads `rows` once.
+    /// One pass of a reward model over `rows`.
     pub fn score<'a>(config: &DecoderConfig, rows: impl IntoIterator<Item = &'a Sequence>) -> Self {
         rows.into_iter().map(|row| Self::of(config, row, 1, 1)).sum()
     }
 
-    /// A value network that reads `rows` once, its head the responses.
+    /// One pass of a value network over `rows`, with the head on the responses.
     pub fn values<'a>(config: &DecoderConfig, rows: impl IntoIterator<Item = &'a Sequence>) -> Self {
         rows.into_iter().map(|row| Self::of(config, row, row.response.len(), 1)).sum()
     }
@@ -40,7 +40,7 @@ impl Passes {
         Self { tokens: row.len(), flops: forward_flops(config, &load) }
     }
 
-    /// With the gradients of all parameters; with checkpointing layers are computed twice.
+    /// The same passes with the gradients of all parameters; with checkpointing layers are computed twice.
     pub fn with_gradients(self, gradient_checkpointing: bool) -> Self {
         Self { flops: self.flops * backward_factor(gradient_checkpointing), ..self }
     }
@@ -74,7 +74,7 @@ mod tests {
         [Sequence::new(vec![1; 7], vec![2; 3]), Sequence::new(vec![1; 2], vec![2; 9])]
     }
 
-    /// By hand, product for product.
+    /// Checked by hand, product for product.
     #[test]
     fn a_pass_costs_two_operations_per_parameter_and_token_attention_and_its_head() {
         let model = LanguageModel::tiny(1);
@@ -82,7 +82,7 @@ mod tests {
         let Sizes { hidden_size: d, intermediate_size: inner, layers, .. } = config.sizes();
         let row = Sequence::new(vec![1; 7], vec![2; 3]);
         let linear = 2 * (3 * d * d + d * d + 2 * d * inner) * 10;
-        // Scores and the sum of values over the columns that a token sees, which are half of all.
+        // Scores and the weighted sum of values, over the columns that a token sees, on average half of all.
         let attention = 2 * d * 10 * 10;
         let trunk = (layers * (linear + attention)) as f64;
         let found = Passes::likelihood(config, [&row]);

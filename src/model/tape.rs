@@ -1,9 +1,10 @@
-//! Gradient checkpointing by layers (Chen et al. 2016, arXiv 1604.06174): the forward pass keeps each layer's input alone,
-//! and the backward pass computes the layer again to differentiate it. Memory of a pass falls from all activations of
-//! all layers to one layer's, for one more forward pass of time.
+//! Gradient checkpointing by layers (Chen et al. 2016, arXiv 1604.06174): the forward pass keeps only each layer's
+//! input, and the backward pass recomputes the layer to differentiate it. The memory of a pass falls from all
+//! activations of all layers to those of one layer, at the cost of one more forward pass.
 //!
-//! The library's own checkpointing chooses among single operations and saves little, so this is done by whole layers: the
-//! decoder's output starts a new graph, and [`Decoder::replay`] carries the gradient on from there, layer by layer.
+//! The library's own checkpointing chooses among single operations and saves little, so whole layers are checkpointed
+//! here: the decoder's output starts a new graph, and [`Decoder::replay`] propagates the gradient from there, layer by
+//! layer.
 
 use crate::model::arch::{Attend, Tokens};
 use crate::model::decoder::Decoder;
@@ -20,9 +21,9 @@ pub struct Tape(Arc<Mutex<Vec<Pass>>>);
 #[derive(Debug)]
 struct Pass {
     tokens: Tokens,
-    /// Of every layer, `[b·t, d]`; without a graph.
+    /// Inputs of every layer, `[b·t, d]`, without a graph.
     inputs: Vec<Tensor<2>>,
-    /// Of the last layer: where the graph of the loss begins.
+    /// Output of the last layer, at which the graph of the loss begins.
     output: Tensor<2>,
 }
 
@@ -47,8 +48,8 @@ impl Tape {
 }
 
 impl Decoder {
-    /// Differentiates the checkpointed forward passes since the last call. `found` are the gradients of a loss of their
-    /// outputs; those of the decoder's parameters are added to `total`.
+    /// Differentiates the checkpointed forward passes since the last call. `found` contains the gradients of a loss of
+    /// their outputs; those of the decoder's parameters are added to `total`.
     pub fn replay(&self, found: &mut Gradients, total: &mut GradientsParams) {
         let Some(tape) = &self.tape else { return };
         for Pass { tokens, inputs, output } in std::mem::take(&mut *tape.passes()) {
@@ -71,7 +72,7 @@ impl Decoder {
     }
 }
 
-/// Moves the gradients of `module`'s parameters from `found` to `total`, adding to what is there.
+/// Moves the gradients of `module`'s parameters from `found` to `total`, adding to existing ones.
 pub fn add_gradients<M: Module>(module: &M, found: &mut Gradients, total: &mut GradientsParams) {
     struct Add<'a> {
         found: &'a mut Gradients,

@@ -1,8 +1,8 @@
-//! Tokenizers of model folders, read by one rule wherever text becomes tokens, and the tokens that end a text.
+//! Tokenizers of model folders, which convert all text to tokens by the same rule, and the tokens that end a text.
 //!
-//! Whatever `tokenizer.json` says of lengths is cleared, since lengths are for the caller to choose, and anything random in it is
-//! refused. User text is text: the name of a control token in it is spelled out like any other word. `docs/checkpoints.md` has
-//! the rules.
+//! Length settings in `tokenizer.json` are cleared, since callers choose lengths, and anything random in it is refused.
+//! User text is treated as text: the name of a control token in it is spelled out like any other word.
+//! `docs/checkpoints.md` has the rules.
 
 use crate::defect::guarded;
 use crate::model::contents;
@@ -20,11 +20,12 @@ const GENERATION_CONFIG: &str = "generation_config.json";
 pub(super) const CHAT_TEMPLATE: &str = "chat_template.jinja";
 const CONFIG: &str = "config.json";
 
-/// Files beside `tokenizer.json` that name control tokens and ends, or hold the chat template. They go with a model wherever
-/// it is saved.
+/// Files beside `tokenizer.json` that name control tokens and ends, or hold the chat template. They are saved with
+/// every model.
 pub const TOKENIZER_FILES: [&str; 4] = [TOKENIZER_CONFIG, SPECIAL_TOKENS, GENERATION_CONFIG, CHAT_TEMPLATE];
 
-/// The end of a text where no file names one and the tokenizer has it: that of GPT-NeoX tokenizers and of the embedded world.
+/// The end of a text if no file names one and the tokenizer has this token: the end in GPT-NeoX tokenizers and in the
+/// embedded world.
 pub const END_OF_TEXT: &str = "<|endoftext|>";
 
 /// Keys under which `tokenizer_config.json` and `special_tokens_map.json` name control tokens.
@@ -35,32 +36,32 @@ const CONTROL_KEYS: [&str; 7] =
 #[derive(Clone, Debug)]
 pub struct ModelTokenizer {
     tokenizer: Tokenizer,
-    /// The file that it was read from, for messages.
+    /// The file from which it was read, for messages.
     origin: String,
     /// One more than the largest id.
     size: usize,
-    /// Control tokens by id, without the one that stands for unknown words.
+    /// Control tokens by id, except the one that stands for unknown words.
     controls: BTreeMap<u32, String>,
-    /// `eos_token` of the tokenizer's files, and the file that has it.
+    /// `eos_token` of the tokenizer's files, and the file that contains it.
     named_end: Option<(String, PathBuf)>,
 }
 
 impl ModelTokenizer {
-    /// The tokenizer of the library, which spells out the names of control tokens.
+    /// The library's tokenizer, which spells out the names of control tokens.
     pub fn library(&self) -> &Tokenizer {
         &self.tokenizer
     }
 
-    /// Reads `tokenizer.json` of a folder with the files beside it that name control tokens.
+    /// Reads a folder's `tokenizer.json`, and the files beside it that name control tokens.
     ///
     /// # Errors
-    /// A file that is missing, damaged or something else, a tokenizer that draws at random, and added tokens whose ids
+    /// A file that is missing, damaged or of another kind, a tokenizer that draws at random, and added tokens whose ids
     /// contradict the vocabulary.
     pub fn open(folder: &Path) -> Result<Self> {
         Self::read(&folder.join(TOKENIZER))
     }
 
-    /// As [`open`](Self::open), where the file has another name.
+    /// Does the same as [`open`](Self::open), for a file of another name.
     pub fn read(path: &Path) -> Result<Self> {
         if !path.is_file() {
             return Err(Error::model(format!("there is no tokenizer {}", path.display())).hint(
@@ -77,10 +78,10 @@ impl ModelTokenizer {
         Ok(read)
     }
 
-    /// The tokenizer that the bytes of a `tokenizer.json` describe; `origin` names them in messages.
+    /// Parses the bytes of a `tokenizer.json`; `origin` names them in messages.
     ///
     /// # Errors
-    /// As [`open`](Self::open).
+    /// Those of [`open`](Self::open).
     pub fn parse(bytes: &[u8], origin: &str) -> Result<Self> {
         let described = contents::parse(bytes, origin)?;
         let undescribed = |cause| {
@@ -108,7 +109,7 @@ impl ModelTokenizer {
     /// A tokenizer that was built in memory.
     ///
     /// # Errors
-    /// One that draws at random.
+    /// A tokenizer that draws at random.
     pub fn of(tokenizer: Tokenizer) -> Result<Self> {
         Self::prepared(tokenizer, "the tokenizer")
     }
@@ -171,7 +172,7 @@ impl ModelTokenizer {
         Ok(())
     }
 
-    /// One more than the largest id: the rows that an embedding needs.
+    /// One more than the largest id: the number of rows that an embedding needs.
     pub fn vocabulary_size(&self) -> usize {
         self.size
     }
@@ -180,7 +181,7 @@ impl ModelTokenizer {
         self.tokenizer.token_to_id(token)
     }
 
-    /// Errors unless an embedding of `rows` rows has one for every token.
+    /// Returns an error unless an embedding of `rows` rows has a row for every token.
     pub fn check_fits(&self, rows: usize) -> Result<()> {
         if self.size <= rows {
             return Ok(());
@@ -193,7 +194,7 @@ impl ModelTokenizer {
         .hint("tokenizer and weights belong to different models; take both from one repository"))
     }
 
-    /// Tokens of a text. The name of a control token in it is spelled out.
+    /// The tokens of a text. The name of a control token in it is spelled out.
     ///
     /// # Errors
     /// A text that the tokenizer cannot spell: a word outside a vocabulary of words, or a control token's name where the
@@ -217,11 +218,11 @@ impl ModelTokenizer {
         }
     }
 
-    /// Tokens of a response with one end behind it. An end that stands at the end of the text, written out as data sets have
-    /// it, is that end.
+    /// The tokens of a response, followed by one end. If the text already ends with a written-out end, as in some data
+    /// sets, that one is used.
     ///
     /// # Errors
-    /// As [`encode`](Self::encode).
+    /// Those of [`encode`](Self::encode).
     pub fn encode_ended(&self, text: &str, ends: &Ends) -> Result<Vec<u32>> {
         let mut ids = self.encode(self.without_end(text, ends))?;
         if !ids.last().is_some_and(|id| ends.contains(*id)) {
@@ -230,7 +231,7 @@ impl ModelTokenizer {
         Ok(ids)
     }
 
-    /// `text` without the ends that are written out at its end, and white space behind them.
+    /// `text` without the ends that are written out at its end, and without white space after them.
     pub fn without_end<'a>(&self, text: &'a str, ends: &Ends) -> &'a str {
         let names: Vec<&String> = ends.ids().iter().filter_map(|id| self.controls.get(id)).collect();
         let mut body = text;
@@ -261,7 +262,7 @@ impl ModelTokenizer {
             .map_err(|cause| Error::data("the tokenizer cannot decode these tokens").caused_by(cause))
     }
 
-    /// `eos_token` of the tokenizer's files, and the file that has it.
+    /// `eos_token` of the tokenizer's files, and the file that contains it.
     fn named_end(&self) -> Option<(&str, &Path)> {
         self.named_end.as_ref().map(|(token, file)| (token.as_str(), file.as_path()))
     }
@@ -282,10 +283,10 @@ pub enum TokenIds {
 }
 
 impl TokenIds {
-    /// The ids under `key` of a file; none where the key is missing, null or an empty list.
+    /// The ids under `key` of a file; `None` if the key is missing, null or an empty list.
     ///
     /// # Errors
-    /// Anything but ids, with `origin` and key.
+    /// Anything but ids, with `origin` and the key.
     pub(super) fn at(value: &Value, origin: &str, key: &str) -> Result<Option<Self>> {
         let id = |value: &Value| {
             value.as_u64().and_then(|id| u32::try_from(id).ok()).ok_or_else(|| {
@@ -318,7 +319,7 @@ impl From<u32> for TokenIds {
 /// The tokens that end a text: sampling stops at any of them, and one of them is appended where a text needs an end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ends {
-    /// At least one, that which is appended first.
+    /// At least one id, starting with the one that is appended.
     ids: Vec<u32>,
 }
 
@@ -329,12 +330,13 @@ impl From<u32> for Ends {
 }
 
 impl Ends {
-    /// The ends of the model in `folder`. `eos_token_id` of `generation_config.json` decides, then that of `config.json`, then
-    /// `eos_token` of `tokenizer_config.json` or `special_tokens_map.json`, then [`END_OF_TEXT`] if the tokenizer has it. Of
-    /// several ids the tokenizer's own `eos_token` is the one that is appended, if it is among them, else the first.
+    /// The ends of the model in `folder`. `eos_token_id` of `generation_config.json` takes precedence, then that of
+    /// `config.json`, then `eos_token` of `tokenizer_config.json` or `special_tokens_map.json`, then [`END_OF_TEXT`] if
+    /// the tokenizer has it. Of several ids, the tokenizer's own `eos_token` is appended if it is among them, else the
+    /// first.
     ///
     /// # Errors
-    /// Ids that are not among the `vocabulary` first, and a folder without any end.
+    /// Ids that are not below `vocabulary`, and a folder without any end.
     pub fn of_folder(folder: &Path, tokenizer: Option<&ModelTokenizer>, vocabulary: usize) -> Result<Self> {
         let named = tokenizer.and_then(|tokenizer| tokenizer.named_end().map(|named| (tokenizer, named)));
         let named_id = named.and_then(|(tokenizer, (token, _))| tokenizer.token_to_id(token));
@@ -364,7 +366,7 @@ impl Ends {
         Ok(Self::from(id))
     }
 
-    /// The end of a tokenizer that is alone: its own `eos_token`, or [`END_OF_TEXT`].
+    /// The end of a tokenizer without a model: its own `eos_token`, or [`END_OF_TEXT`].
     ///
     /// # Errors
     /// A tokenizer without either.
@@ -376,7 +378,7 @@ impl Ends {
         })
     }
 
-    /// The end that is put behind a text.
+    /// The end that is appended to a text.
     pub fn appended(&self) -> u32 {
         self.ids[0]
     }
@@ -385,13 +387,13 @@ impl Ends {
         self.ids.contains(&id)
     }
 
-    /// All ends, the one that is appended first.
+    /// All ends, starting with the one that is appended.
     pub fn ids(&self) -> &[u32] {
         &self.ids
     }
 }
 
-/// `eos_token_id` of the first file of a model that has it.
+/// `eos_token_id` of the first of a model's files that has it.
 pub(super) fn listed(folder: &Path) -> Result<Option<(PathBuf, Vec<u32>)>> {
     for name in [GENERATION_CONFIG, CONFIG] {
         let path = folder.join(name);

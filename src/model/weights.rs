@@ -1,8 +1,8 @@
-//! Named tensors: what a checkpoint file holds and what a model is built from. Loading is strict: a missing tensor, a tensor
-//! of another shape and a tensor nobody asked for are errors, so a head is never silently re-initialised.
+//! Named tensors: the contents of a checkpoint file, from which a model is built. Loading is strict: a missing tensor,
+//! a tensor of another shape and a superfluous tensor are errors, so a head is never silently re-initialised.
 //!
-//! Values stay where they are, on disk or in a model, until they are taken or written, one tensor at a time. So reading a
-//! checkpoint needs the model's memory and that of one tensor, and so does writing one.
+//! Values stay on disk or in a model until they are taken or written, one tensor at a time. Reading a checkpoint
+//! therefore needs the memory of the model and of one tensor, and so does writing one.
 
 mod file;
 mod index;
@@ -24,11 +24,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-/// The weights of a model folder, where they are in one file.
+/// File with the weights of a model folder, if there is only one.
 pub(super) const SINGLE: &str = "model.safetensors";
-/// Says which file holds which tensor, where they are in several.
+/// File that lists which file holds which tensor, if there are several.
 pub(super) const INDEX: &str = "model.safetensors.index.json";
-/// Their names before there was safetensors.
+/// File of the weights in folders from before safetensors.
 const PICKLED: &str = "pytorch_model.bin";
 const PICKLED_INDEX: &str = "pytorch_model.bin.index.json";
 
@@ -52,7 +52,7 @@ impl fmt::Display for StoredAs {
 }
 
 impl StoredAs {
-    /// The name that `torch_dtype` in config.json has for it.
+    /// The type's name under `torch_dtype` in config.json.
     pub fn torch_name(self) -> &'static str {
         match self {
             Self::F32 => "float32",
@@ -87,9 +87,9 @@ impl StoredAs {
 #[derive(Debug, Default)]
 pub struct Weights {
     tensors: BTreeMap<String, Entry>,
-    /// Where they came from, for messages.
+    /// The source of the tensors, for messages.
     origin: String,
-    /// Whether a model is to hold them in bf16, which ends below f32.
+    /// True if a model will hold them in bf16, whose range is smaller than that of f32.
     in_bf16: bool,
 }
 
@@ -99,12 +99,12 @@ struct Entry {
     values: Values,
 }
 
-/// Where values are until they are asked for.
+/// The place of values until they are requested.
 enum Values {
     Held(Vec<f32>),
-    /// In a file.
+    /// Values in a file.
     Stored(Stored),
-    /// In a model's parameter.
+    /// Values in a model's parameter.
     Computed(Box<dyn Fn() -> Result<Vec<f32>> + Send>),
 }
 
@@ -119,7 +119,7 @@ impl fmt::Debug for Values {
 }
 
 impl Entry {
-    /// Values that were stored are checked: whatever is computed from a number that is not finite is none.
+    /// The values, checked if they were stored: results computed from a number that is not finite are meaningless.
     fn values(&self, in_bf16: bool) -> Result<Cow<'_, [f32]>> {
         match &self.values {
             Values::Held(values) => Ok(values.into()),
@@ -147,7 +147,7 @@ pub struct NotFinite {
     seen: usize,
     pub nan: usize,
     pub infinite: usize,
-    /// Finite in f32 and too large for bf16, where the model is to hold it so.
+    /// Number of values that are finite in f32 and too large for bf16, if the model will hold them in bf16.
     too_large: usize,
     first: Option<(Vec<usize>, f32)>,
 }
@@ -158,7 +158,7 @@ impl NotFinite {
         Self { file, tensor, in_bf16, seen: 0, nan: 0, infinite: 0, too_large: 0, first: None }
     }
 
-    /// Counts in the next values of the tensor, which has this shape.
+    /// Counts the numbers that are not finite in the next values of the tensor, which has this shape.
     fn hear(&mut self, values: &[f32], shape: &[usize]) {
         let wrong = |value: f32| !value.is_finite() || (self.in_bf16 && !half::bf16::from_f32(value).is_finite());
         let found: Vec<usize> = (0..values.len()).filter(|place| wrong(values[*place])).collect();
@@ -219,9 +219,9 @@ fn index(mut place: usize, shape: &[usize]) -> Vec<usize> {
 pub struct Listed<'a> {
     pub name: &'a str,
     pub shape: &'a [usize],
-    /// None if it is of no type that a weight may have, or not in a file.
+    /// The number type; `None` if it is not one of weights, or the tensor is not in a file.
     pub stored_as: Option<StoredAs>,
-    /// The file that holds it; none if it is in memory.
+    /// The file that holds the tensor; `None` if it is in memory.
     pub file: Option<&'a Path>,
 }
 
@@ -230,7 +230,7 @@ impl Weights {
         Self { tensors: BTreeMap::new(), origin: origin.into(), in_bf16: false }
     }
 
-    /// Where these tensors came from, for messages.
+    /// The source of these tensors, for messages.
     pub fn origin(&self) -> &str {
         &self.origin
     }
@@ -240,7 +240,7 @@ impl Weights {
         self.tensors.insert(name.into(), Entry { shape: shape.to_vec(), values: Values::Held(values) });
     }
 
-    /// Inserts values that are computed only when they are asked for.
+    /// Inserts values that are computed only when requested.
     pub fn insert_computed(
         &mut self,
         name: impl Into<String>,
@@ -255,7 +255,7 @@ impl Weights {
         self.tensors.contains_key(name)
     }
 
-    /// Every tensor, in the order of names.
+    /// Every tensor, in alphabetical order.
     pub fn list(&self) -> impl Iterator<Item = Listed<'_>> {
         self.tensors.iter().map(|(name, entry)| {
             let (stored_as, file) = match &entry.values {
@@ -266,12 +266,14 @@ impl Weights {
         })
     }
 
-    /// Says in which type a model is to hold these tensors, so that a number too large for it is an error and not infinite.
+    /// Sets the type in which a model will hold these tensors, so that a number too large for it is an error and does
+    /// not become infinite.
     pub fn will_be(&mut self, dtype: FloatDType) {
         self.in_bf16 = dtype == FloatDType::BF16;
     }
 
-    /// The tensors in files that hold numbers that are not finite; one tensor's piece is in memory at a time.
+    /// The tensors in files that contain numbers that are not finite; only a piece of one tensor is in memory at a
+    /// time.
     ///
     /// # Errors
     /// A file that cannot be read.
@@ -289,10 +291,10 @@ impl Weights {
         Ok(found)
     }
 
-    /// Gives every tensor the name that `rename` makes of its own.
+    /// Renames every tensor by `rename`.
     ///
     /// # Errors
-    /// Two tensors that get the same name.
+    /// Two tensors that would get the same name.
     pub fn rename(&mut self, rename: impl Fn(&str) -> String) -> Result<()> {
         let mut renamed = BTreeMap::new();
         let mut earlier: BTreeMap<String, String> = BTreeMap::new();
@@ -330,7 +332,7 @@ impl Weights {
         Ok(())
     }
 
-    /// The values of the tensor `name`, which stays.
+    /// The values of the tensor `name`, which stays available.
     pub fn values(&self, name: &str) -> Result<Cow<'_, [f32]>> {
         match self.tensors.get(name) {
             Some(entry) => entry.values(self.in_bf16),
@@ -348,7 +350,7 @@ impl Weights {
         }
     }
 
-    /// Errors unless the tensor `name` is there, with `shape` and numbers that can be weights.
+    /// Returns an error unless the tensor `name` exists, with `shape` and a number type of weights.
     pub fn check(&self, name: &str, shape: &[usize]) -> Result<()> {
         let Some(entry) = self.tensors.get(name) else { return Err(self.missing(name, shape)) };
         if entry.shape != shape {
@@ -365,7 +367,7 @@ impl Weights {
         }
     }
 
-    /// Errors on the first tensor of numbers that no weight may be.
+    /// Returns an error for the first tensor whose number type is not one of weights.
     pub fn check_types(&self) -> Result<()> {
         self.tensors.values().try_for_each(|entry| match &entry.values {
             Values::Stored(stored) => stored.stored_as().map(|_| ()),
@@ -373,7 +375,7 @@ impl Weights {
         })
     }
 
-    /// What is wrong with these tensors as exactly those `expected`, each by name and shape.
+    /// The differences between these tensors and those `expected`, each given by name and shape.
     pub fn check_all(&self, expected: &[(String, Vec<usize>)]) -> Vec<Error> {
         let mut wrong: Vec<Error> = expected.iter().filter_map(|(name, shape)| self.check(name, shape).err()).collect();
         let names: BTreeSet<&str> = expected.iter().map(|(name, _)| name.as_str()).collect();
@@ -388,12 +390,12 @@ impl Weights {
             .hint("the checkpoint is of another architecture or head; nothing is initialised silently")
     }
 
-    /// Errors if a tensor was not taken.
+    /// Returns an error if a tensor was not taken.
     pub fn finish(self) -> Result<()> {
         self.surplus(self.tensors.keys().map(String::as_str).collect()).map_or(Ok(()), Err)
     }
 
-    /// The error that tensors `names` are, which nobody asked for.
+    /// The error for superfluous tensors `names`.
     fn surplus(&self, names: Vec<&str>) -> Option<Error> {
         const SHOWN: usize = 5;
         let error = Error::model(format!(
@@ -407,7 +409,7 @@ impl Weights {
         (!names.is_empty()).then(|| error.hint(hint))
     }
 
-    /// Where a tensor is, for messages.
+    /// The place of a tensor, for messages.
     fn place(&self, entry: &Entry) -> String {
         match &entry.values {
             Values::Stored(stored) => stored.path().display().to_string(),
@@ -427,22 +429,23 @@ pub fn transposed(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
     out
 }
 
-/// A parameter whose id is a function of its name, so that an optimiser's saved state finds it again in another process.
+/// A parameter whose id is a function of its name, so that an optimiser's saved state can be matched to it in another
+/// process.
 pub fn parameter<const D: usize>(name: &str, values: Vec<f32>, shape: [usize; D], device: &Device) -> Param<Tensor<D>> {
     let tensor = Tensor::from_data(TensorData::new(values, shape), device);
     Param::initialized(stable_id(name), tensor).set_require_grad(true)
 }
 
-/// The same for the same name in every process.
+/// An id that is the same for the same name in every process.
 pub fn stable_id(name: &str) -> ParamId {
     let hash = blake3::hash(name.as_bytes());
     ParamId::from(u64::from_le_bytes(hash.as_bytes()[..8].try_into().unwrap_or_default()))
 }
 
-/// The values of a tensor, on the host, as f32.
+/// The values of a tensor as f32, copied to the host.
 ///
 /// # Errors
-/// A device that failed in what was to be computed, or in being read.
+/// A device failure, in the pending computation or while being read.
 pub fn host<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f32>> {
     let shape = tensor.dims();
     let unread = || {

@@ -14,22 +14,22 @@ use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How much of a stage's standard error is kept.
+/// Bytes of a stage's standard error that are kept.
 const TAIL_BYTES: usize = 64 * 1024;
-/// How much of that is shown at once.
+/// Lines of the kept standard error that are shown at once.
 const TAIL_LINES: usize = 12;
-/// How long to read on after a process has ended: something it started may hold its pipes.
+/// How long to read on after a process has ended: a process that it started may hold its pipes.
 const DRAIN: Duration = Duration::from_secs(1);
 
-/// Why a stage is not in the store.
+/// The reason why a stage is not in the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
     pub kind: ErrorKind,
-    /// The error with its causes, its hint and the place of its log.
+    /// The error with its causes, its hint and the path of its log.
     pub message: String,
 }
 
-/// What a reader thread has to say about the child at a position of the graph.
+/// A message from a reader thread about the child at a position of the graph.
 pub(super) enum Message {
     Event(usize, Event),
     Closed(usize),
@@ -42,16 +42,17 @@ pub(super) struct Child {
     open_pipes: usize,
     ended: Option<(ExitStatus, Instant)>,
     reported: Option<Failure>,
-    /// Whether it found its stage computed by another process, and left.
+    /// True if the process found its stage being computed by another process and left.
     left: bool,
 }
 
 impl Child {
-    /// Starts `command` with pipes on all three streams. It keeps our end of its standard input, unused: that it is open
-    /// tells the child that we live.
+    /// Starts `command` with pipes on all three streams. The parent's end of its standard input is kept open but
+    /// unused: as long as it is open, the child knows that the parent lives.
     pub fn start(mut command: Command, position: usize, messages: &Sender<Message>) -> Result<Self> {
         command.env(SUPERVISED_ENV, "1").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        // A group of its own, so that the terminal's Ctrl-C reaches us alone and we decide what becomes of the stages.
+        // A process group of its own, so that the terminal's Ctrl-C reaches the parent alone, which decides what
+        // becomes of the stages.
         #[cfg(unix)]
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
         let program = PathBuf::from(command.get_program());
@@ -97,17 +98,17 @@ impl Child {
         self.open_pipes = self.open_pipes.saturating_sub(1);
     }
 
-    /// Whether the process has ended and all that it said has been read.
+    /// True once the process has ended and all its output has been read.
     pub fn has_ended(&mut self) -> bool {
         if self.ended.is_none() {
-            // An error here means that there is no such process any more, which the store's verdict covers.
+            // An error here means that the process no longer exists; the store's verdict covers that.
             self.ended = self.process.try_wait().unwrap_or(Some(ExitStatus::default())).map(|s| (s, Instant::now()));
         }
         self.ended.is_some_and(|(_, when)| self.open_pipes == 0 || when.elapsed() > DRAIN)
     }
 
-    /// What became of the stage. The store's word counts: a process that was killed after it published has succeeded.
-    /// A failure is also written to the store's log of the stage.
+    /// The result of the stage. The store decides: a process that was killed after it published has succeeded. A
+    /// failure is also written to the store's log of the stage.
     pub fn verdict(&self, store: &Store, key: &StageKey) -> std::result::Result<(), Failure> {
         if store.is_complete(key) {
             return Ok(());
@@ -132,7 +133,7 @@ impl Child {
     }
 }
 
-/// Never leaves a process behind, however the parent comes to forget it.
+/// Never leaves a process behind, however the parent drops it.
 impl Drop for Child {
     fn drop(&mut self) {
         if self.ended.is_none() {
@@ -172,7 +173,7 @@ fn append_tail(message: &mut String, tail: &str) {
     }
 }
 
-/// The failure of a process that ended with `status` and said nothing.
+/// The failure of a process that ended with `status` and reported no error.
 fn failure_of(status: ExitStatus) -> Failure {
     #[cfg(unix)]
     if let Some(signal) = std::os::unix::process::ExitStatusExt::signal(&status) {

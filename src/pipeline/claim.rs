@@ -1,8 +1,9 @@
-//! Which attempt computes a stage, told to other nodes: one file per attempt, rewritten while it lives.
+//! Claims: a record for other nodes of the attempt that computes a stage. One file per attempt, rewritten while the
+//! attempt lives.
 //!
-//! `claims/<key>.<number>` is created whole and only if its name is free, with a number above all earlier ones: the highest
-//! holds the stage. `claims/<key>.<number>.over` says that this attempt is over. Numbers grow until the stage is finished;
-//! then all of them go.
+//! `claims/<key>.<number>` is created whole, only if its name is free, and with a number above all earlier ones. The
+//! attempt with the highest number holds the stage. `claims/<key>.<number>.over` says that the attempt is over. Numbers
+//! grow until the stage is finished; then all its claims are removed.
 
 use super::key::StageKey;
 use super::lock::StageLock;
@@ -22,10 +23,10 @@ use std::time::{Duration, Instant, SystemTime};
 /// Seconds without a sign of life after which an attempt on another node counts as over.
 pub const SILENCE_ENV: &str = "TOUCHSTONE_SILENCE_SECONDS";
 const SILENCE: f64 = 90.0;
-/// Signs of life within that time.
+/// Signs of life that an attempt gives within the time set by [`SILENCE_ENV`].
 const BEATS: f64 = 9.0;
 
-/// How long a claim must not have changed to count as given up.
+/// How long a claim must stay unchanged before it counts as given up.
 fn silence() -> Duration {
     let seconds = std::env::var(SILENCE_ENV).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(SILENCE);
     Duration::try_from_secs_f64(seconds).unwrap_or(Duration::from_secs_f64(SILENCE))
@@ -41,8 +42,8 @@ struct Record {
 }
 
 impl Record {
-    /// Always the same length, so that it can be rewritten in place: a reader never finds the file empty, and a full disk
-    /// has room for it.
+    /// The record as bytes, always of the same length, so that it can be rewritten in place: a reader never finds the
+    /// file empty, and the rewrite needs no space on a full disk.
     fn bytes(&self) -> Vec<u8> {
         const LENGTH: usize = 255;
         // Strings and a number always become JSON.
@@ -51,7 +52,7 @@ impl Record {
     }
 }
 
-/// One attempt's hold on a stage. Dropping it says that the attempt is over.
+/// One attempt's hold on a stage. Dropping it marks the attempt as over.
 #[derive(Debug)]
 pub struct Claim {
     folder: PathBuf,
@@ -68,13 +69,13 @@ impl Claim {
         &self.attempt
     }
 
-    /// Whether others have taken this attempt for over: a later one holds the stage, or held it, or may.
+    /// True if others have declared this attempt over: a later attempt holds the stage, has held it, or may hold it.
     pub(super) fn is_given_up(&self) -> bool {
         let own = Claims { highest: Some(self.number), over: false };
         Claims::of(&self.folder, &self.key).is_ok_and(|claims| claims != own)
     }
 
-    /// Removes this claim and all before it: the artifact is there, and nobody need know any more.
+    /// Removes this claim and all before it: the artifact is there, so that nobody needs them any more.
     pub(super) fn settle(mut self) {
         self.settled = true;
     }
@@ -86,7 +87,7 @@ impl Drop for Claim {
             drop(stop);
             let _ = heart.join();
         }
-        // Where this fails, the lock or the silence will say the same.
+        // If this fails, the released lock or the silence of the claim says the same.
         if self.settled {
             let _ = remove(&self.folder, &self.key, self.number);
         } else {
@@ -95,12 +96,12 @@ impl Drop for Claim {
     }
 }
 
-/// Names of `folder` that are about one stage.
+/// The state of one stage's claims, read from the names in the folder.
 #[derive(Debug, Default, PartialEq)]
 struct Claims {
     /// Number of the newest attempt.
     highest: Option<u64>,
-    /// Whether that one is known to be over.
+    /// True if the newest attempt is known to be over.
     over: bool,
 }
 
@@ -117,7 +118,7 @@ impl Claims {
     }
 }
 
-/// Number of every claim on `key`, and whether the name says that it is over.
+/// The number of every claim on `key`, with a flag that is true for a name that marks the attempt as over.
 fn numbers(folder: &Path, key: &StageKey) -> Result<Vec<(u64, bool)>> {
     let prefix = format!("{key}.");
     let parse = |name: &String| {
@@ -130,7 +131,8 @@ fn numbers(folder: &Path, key: &StageKey) -> Result<Vec<(u64, bool)>> {
     Ok(files::names_in(folder)?.iter().filter_map(parse).collect())
 }
 
-/// Removes the claims on `key` up to `number`; their ends last, so that none seems alive again meanwhile.
+/// Removes the claims on `key` up to `number`; their end marks go last, so that no attempt seems alive again in
+/// between.
 fn remove(folder: &Path, key: &StageKey, number: u64) -> Result<()> {
     let mut found = numbers(folder, key)?;
     found.sort_by_key(|(_, over)| *over);
@@ -149,8 +151,8 @@ fn path_of(folder: &Path, key: &StageKey, number: u64, over: bool) -> PathBuf {
     folder.join(format!("{key}.{number}{}", if over { ".over" } else { "" }))
 }
 
-/// Observations by one process of other nodes' claims: their bytes, and since when these are the same by its own clock. The
-/// clocks of two nodes are never compared.
+/// Observations by one process of other nodes' claims: their bytes, and since when these have not changed by its own
+/// clock. The clocks of two nodes are never compared.
 #[derive(Debug)]
 pub struct Watch {
     silence: Duration,
@@ -166,26 +168,26 @@ impl Watch {
         Self { silence, seen: HashMap::new() }
     }
 
-    /// Whether some attempt that may be alive holds the stage that `lock` is of.
+    /// True if an attempt that may be alive holds the stage of `lock`.
     pub(super) fn sees_holder(&mut self, store: &Store, lock: &StageLock) -> Result<bool> {
         Ok(self.next_number(store, lock)?.is_none())
     }
 
-    /// The number of the claim that may follow: one above the newest, if that one is over. `None` if it may be alive.
+    /// The number for the next claim: one above the newest, if that one is over. `None` if the newest may be alive.
     fn next_number(&mut self, store: &Store, lock: &StageLock) -> Result<Option<u64>> {
         let (folder, key) = (store.claims(), lock.key());
         let Claims { highest: Some(number), over } = Claims::of(&folder, &key)? else { return Ok(Some(0)) };
         if over || self.is_over(&folder, number, lock)? { Ok(Some(number + 1)) } else { Ok(None) }
     }
 
-    /// Whether the attempt whose claim has this number is over, though it could not say so.
+    /// True if the attempt whose claim has this number is over although it did not mark its end.
     fn is_over(&mut self, folder: &Path, number: u64, lock: &StageLock) -> Result<bool> {
         let path = path_of(folder, &lock.key(), number, false);
         let bytes = match fs::read(&path) {
             Err(cause) if cause.kind() == ErrorKind::NotFound => Vec::new(),
             read => read.map_err(|cause| files::failed("read", &path, cause))?,
         };
-        // Whoever had the lock that we have now is gone.
+        // The process that held this lock before has ended.
         let realm = serde_json::from_slice::<Record>(&bytes).ok().and_then(|record| record.realm);
         if realm.is_some() && realm == lock.realm() {
             return Ok(true);
@@ -219,7 +221,7 @@ impl Store {
         }
         let pause = watch.silence.div_f64(BEATS);
         let (stop, stopped) = mpsc::channel();
-        // A thread of its own that waits for no disk: whoever computes or syncs must not seem dead.
+        // A separate thread that waits for no disk, so that an attempt never seems dead because it computes or syncs.
         let heart = std::thread::spawn(move || {
             while stopped.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
                 record.beat += 1;
@@ -230,7 +232,7 @@ impl Store {
         Ok(Some(Claim { folder, key, number, attempt, heart: Some((stop, heart)), settled: false }))
     }
 
-    /// Whether another process, on this machine or on another node, may be computing `key` now.
+    /// True if another process, on this machine or on another node, may be computing `key` now.
     pub(super) fn is_taken(&self, key: &StageKey, watch: &mut Watch) -> Result<bool> {
         match self.try_lock(key)? {
             Some(lock) => watch.sees_holder(self, &lock),
@@ -238,7 +240,7 @@ impl Store {
         }
     }
 
-    /// Whether a process on another node may be computing `key` now.
+    /// True if a process on another node may be computing `key` now.
     pub(super) fn is_claimed(&self, key: &StageKey, watch: &mut Watch) -> Result<bool> {
         self.try_lock(key)?.map_or(Ok(false), |lock| watch.sees_holder(self, &lock))
     }

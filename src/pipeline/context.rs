@@ -1,4 +1,4 @@
-//! The pipeline as a stage's code sees it: its settings, its inputs, a folder to write to, a way to report.
+//! The pipeline as a stage's code sees it: settings, inputs, an output folder and progress reports.
 
 use super::draft::Draft;
 use super::event::Event;
@@ -17,15 +17,15 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Progress is reported at most this often, so that a stage may report every step.
+/// The shortest time between two progress reports, so that a stage may report at every step.
 const REPORT_EVERY: Duration = Duration::from_millis(100);
 
-/// Handed to a stage's body; shared freely between its threads.
+/// Everything that is handed to a stage's body; shared freely between its threads.
 pub struct StageContext {
     pub spec: StageSpec,
     /// The device to compute on, as the user wrote it.
     pub device: String,
-    /// Bytes of its memory that the stage may fill, where a limit is known.
+    /// Bytes of the device's memory that the stage may fill, where a limit is known.
     pub memory: Option<u64>,
     pub label: String,
     store: Store,
@@ -34,15 +34,15 @@ pub struct StageContext {
     meter: Mutex<Meter>,
     reported: Mutex<Option<Instant>>,
     sources: Mutex<Vec<Value>>,
-    /// The inputs whose bytes were compared with their manifests.
+    /// Inputs whose bytes were compared with their manifests.
     rehashed: Mutex<BTreeSet<StageKey>>,
 }
 
-/// Where a stage computes.
+/// The device that a stage computes on, and its memory limit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
     pub device: String,
-    /// Bytes of its memory that one stage may fill, where a limit is known.
+    /// Bytes of the device's memory that one stage may fill, where a limit is known.
     pub memory: Option<u64>,
 }
 
@@ -63,7 +63,7 @@ impl StageContext {
         }
     }
 
-    /// The stage's settings as their own type.
+    /// The stage's settings, deserialised into their own type.
     pub fn settings<T: DeserializeOwned>(&self) -> Result<T> {
         T::deserialize(&self.spec.settings)
             .context(|| format!("the settings of stage `{}` (kind `{}`) do not fit it", self.label, self.spec.kind))
@@ -72,7 +72,7 @@ impl StageContext {
     /// The seed that this stage depends on.
     ///
     /// # Errors
-    /// If it was planned without one: drawing random numbers anyway would make them equal for all seeds.
+    /// If the stage was planned without a seed: random numbers drawn anyway would be the same for all seeds.
     pub fn seed(&self) -> Result<u64> {
         self.spec.seed.ok_or_else(|| {
             Error::internal(format!("stage `{}` (kind `{}`) was planned without a seed", self.label, self.spec.kind))
@@ -83,7 +83,7 @@ impl StageContext {
     /// The stage's inputs as a struct that has a field for each role.
     ///
     /// # Errors
-    /// If a role is missing, or one that the struct does not have.
+    /// If a role is missing, or the struct lacks a role that the stage has.
     pub fn inputs<T: Serialize + DeserializeOwned>(&self) -> Result<T> {
         gather(&self.spec.inputs).map_err(|cause| {
             let error = format!("the inputs of stage `{}` (kind `{}`) do not fit it", self.label, self.spec.kind);
@@ -94,7 +94,7 @@ impl StageContext {
     /// The complete artifact of an input.
     ///
     /// # Errors
-    /// If it is not there, or if its bytes are not those that were written.
+    /// If the artifact is missing, or if its bytes are not those that were written.
     pub fn artifact(&self, input: &StageKey) -> Result<PathBuf> {
         let Some((role, key)) = self.spec.inputs.iter().find(|(_, key)| *key == input) else {
             let error = format!("{} is not an input of stage `{}`", input.short(), self.label);
@@ -113,7 +113,7 @@ impl StageContext {
         })
     }
 
-    /// An error about an input, with the stage that reads it.
+    /// Adds the stage that reads it to an error about an input.
     fn name_input(&self, role: &str, error: Error) -> Error {
         let hint = error.help().map(|hint| hint.to_string());
         let named = Error::new(error.kind(), format!("input `{role}` of stage `{}` is damaged", self.label));
@@ -124,19 +124,19 @@ impl StageContext {
         }
     }
 
-    /// Where the artifact's files go; empty at first.
+    /// The folder for the artifact's files; empty at first.
     pub fn out(&self) -> &Path {
         &self.out
     }
 
-    /// For checkpoints: what is here outlives a kill of this stage, and is removed when the stage is finished. It is this
-    /// attempt's own, with what it took over from an earlier one. A checkpoint must itself be written beside and renamed,
-    /// since a kill may come at any moment.
+    /// The folder for checkpoints. Its contents survive if this stage is killed, and are removed when the stage is
+    /// finished. It belongs to this attempt alone and includes the checkpoints of an earlier attempt. A checkpoint must
+    /// be written beside its place and renamed, since the stage may be killed at any moment.
     pub fn scratch(&self) -> &Path {
         &self.scratch
     }
 
-    /// `done` of `total` units (0 if unknown) are finished; cheap enough to call at every step.
+    /// Reports that `done` of `total` units (0 if unknown) are finished; cheap enough to call at every step.
     pub fn progress(&self, done: u64, total: u64, note: &str) {
         let mut reported = lock(&self.reported);
         if done == total || reported.is_none_or(|last| last.elapsed() >= REPORT_EVERY) {
@@ -155,17 +155,17 @@ impl StageContext {
         lock(&self.meter).add_flops(flops);
     }
 
-    /// The stage's cost so far: write it into every checkpoint.
+    /// The stage's cost so far, to be written into every checkpoint.
     pub fn cost(&self) -> Cost {
         lock(&self.meter).cost()
     }
 
-    /// The stage goes on from a checkpoint that had cost `earlier`.
+    /// Continues from a checkpoint that had cost `earlier`.
     pub fn resume(&self, earlier: Cost) {
         lock(&self.meter).resume(earlier);
     }
 
-    /// Notes data from outside the store that the stage read: what and which version, for the manifest.
+    /// Records in the manifest which data from outside the store the stage read, and which version.
     pub fn add_source(&self, fingerprint: impl Serialize) -> Result<()> {
         let value = serde_json::to_value(fingerprint).context(|| "a fingerprint that is no JSON".to_owned())?;
         lock(&self.sources).push(value);
@@ -181,7 +181,7 @@ impl StageContext {
     }
 }
 
-/// Counters stay valid whatever a panicking thread did meanwhile.
+/// Locks a mutex even after a thread panicked with it: the counters stay valid in any case.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,5 +1,5 @@
-//! What a run shows: on a terminal one line per running stage and one for the whole; elsewhere one plain line per
-//! finished stage. All of it on standard error, since standard output is for results.
+//! The display of a run: on a terminal one line per running stage and one for the whole run; elsewhere one plain line
+//! per finished stage. It goes to standard error, since standard output is for results.
 
 use super::child::Failure;
 use super::event::Event;
@@ -8,9 +8,9 @@ use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
-/// Redraw running clocks this often.
+/// Time between two redraws of running clocks.
 const TICK: Duration = Duration::from_millis(500);
-/// No estimate of the time left before this much has passed.
+/// Time that must pass before the first estimate of the time left.
 const FIRST_ESTIMATE: Duration = Duration::from_secs(3);
 
 pub(super) struct Display {
@@ -19,7 +19,7 @@ pub(super) struct Display {
     started: Instant,
     total: usize,
     done: usize,
-    /// Fraction finished of each running stage, by position.
+    /// The finished fraction of each running stage, by position.
     fractions: BTreeMap<usize, f64>,
 }
 
@@ -30,7 +30,7 @@ struct Terminal {
 }
 
 impl Display {
-    /// For `total` stages of which `cached` are there already.
+    /// Creates a display for `total` stages, of which `cached` are in the store already.
     pub fn new(total: usize, cached: usize, quiet: bool) -> Self {
         let terminal = (!quiet && std::io::stderr().is_terminal()).then(|| Terminal::new(total, cached));
         Self { quiet, terminal, started: Instant::now(), total, done: cached, fractions: BTreeMap::new() }
@@ -66,7 +66,7 @@ impl Display {
         self.done += 1;
     }
 
-    /// The stage of a line turned out to be computed by another process.
+    /// Removes a stage's line because another process turned out to compute it.
     pub fn left(&mut self, position: usize) {
         self.end(position);
     }
@@ -93,7 +93,7 @@ impl Display {
         }
     }
 
-    /// Brings the overall line up to date: costs of what was completed, of all that is wanted, of each running stage.
+    /// Updates the overall line from the costs of completed stages, of all wanted stages, and of each running stage.
     pub fn remaining(&self, completed: f64, wanted: f64, running: impl Iterator<Item = (usize, f64)>) {
         let Some(terminal) = &self.terminal else { return };
         let partly: f64 = running.map(|(position, cost)| cost * self.fractions.get(&position).unwrap_or(&0.0)).sum();
@@ -104,7 +104,7 @@ impl Display {
             .set_message(left.map_or(String::new(), |left| format!("about {:#} left", HumanDuration(left))));
     }
 
-    /// A line that stays, above the moving ones. A closed standard error is no reason to stop computing.
+    /// Prints a line that stays above the moving ones. A closed standard error does not stop the computation.
     fn say(&self, text: &str) {
         if self.quiet {
             return;
@@ -116,7 +116,7 @@ impl Display {
         let _ = printed;
     }
 
-    /// Leaves the terminal as it was.
+    /// Restores the terminal.
     pub fn clear(&self) {
         if let Some(terminal) = &self.terminal {
             terminal.overall.finish_and_clear();
@@ -143,7 +143,7 @@ impl Terminal {
     }
 }
 
-/// A template written here is either right or the default is shown.
+/// A progress style from `template`; the default style if the template is invalid.
 fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
 }
@@ -155,7 +155,7 @@ fn progress_text(done: u64, total: u64, note: &str) -> String {
     }
 }
 
-/// Assumes that cost is worked off at the pace so far; `None` while that is too little to go by.
+/// The time left if the remaining cost is worked off at the pace so far; `None` while too little is known.
 fn time_left(elapsed: Duration, completed: f64, wanted: f64) -> Option<Duration> {
     let seconds = elapsed.as_secs_f64() * (wanted - completed).max(0.0) / completed;
     (elapsed >= FIRST_ESTIMATE).then(|| Duration::try_from_secs_f64(seconds).ok())?

@@ -1,4 +1,4 @@
-//! An attempt at a stage: folders that no other attempt writes to, and the rename that publishes one of them.
+//! An attempt at a stage: folders that belong to it alone, and the rename that publishes one of them.
 
 use super::claim::Claim;
 use super::key::StageKey;
@@ -13,18 +13,18 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-/// The name, inside an attempt's scratch folder, of that of an earlier attempt while it is emptied.
+/// The name, inside an attempt's scratch folder, of an earlier attempt's scratch folder while it is emptied.
 const TAKEN: &str = ".taken";
 
-/// The folders of one attempt, `tmp/<key>.<attempt>` and `scratch/<key>.<attempt>`. Dropping it unpublished removes the
-/// first and leaves the second, its checkpoints, to the next attempt.
+/// The folders of one attempt, `tmp/<key>.<attempt>` and `scratch/<key>.<attempt>`. If it is dropped unpublished, the
+/// first is removed and the second, with its checkpoints, is left to the next attempt.
 #[derive(Debug)]
 pub struct Draft {
     store: Store,
     key: StageKey,
     out: PathBuf,
     scratch: PathBuf,
-    // In this order: first the end of the attempt is made known, then the next one may begin.
+    // Dropped in this order: the end of the attempt is made known first; then the next one may begin.
     claim: Option<Claim>,
     _lock: StageLock,
 }
@@ -35,7 +35,7 @@ impl Draft {
         let name = format!("{key}.{}", claim.attempt());
         let (out, scratch) = (store.tmp().join(&name), store.scratch().join(&name));
         let draft = Self { store, key, out, scratch, claim: Some(claim), _lock: lock };
-        // Earlier attempts are over, or there would be no claim.
+        // Earlier attempts are over; otherwise this one could not have claimed the stage.
         for left_over in draft.store.attempts(&draft.store.tmp(), &key)? {
             draft.store.discard(&left_over, &key)?;
         }
@@ -45,24 +45,24 @@ impl Draft {
         Ok(draft)
     }
 
-    /// Where the artifact's files go.
+    /// The folder for the artifact's files.
     pub fn out(&self) -> &Path {
         &self.out
     }
 
-    /// Where checkpoints go: kept when the process is killed, removed when the artifact is published.
+    /// The folder for checkpoints: kept when the process is killed, removed when the artifact is published.
     pub fn scratch(&self) -> &Path {
         &self.scratch
     }
 
-    /// Whether others have taken this attempt for over.
+    /// True if others have declared this attempt over.
     pub(super) fn is_given_up(&self) -> bool {
         self.claim.as_ref().is_some_and(Claim::is_given_up)
     }
 
-    /// Takes over the newest checkpoints of earlier attempts and removes the others. Their folder is renamed, which only one
-    /// taker can do, and emptied: an earlier attempt that lives on against all appearances keeps a folder that is gone, and
-    /// cannot write into this one's.
+    /// Takes over the newest checkpoints of earlier attempts and removes the others. Their folder is renamed, which
+    /// only one process can do, and emptied: an earlier attempt that is unexpectedly still alive then writes to a
+    /// folder that is gone, and never into this attempt's.
     fn take_checkpoints(&self) -> Result<()> {
         let mut earlier = self.store.attempts(&self.store.scratch(), &self.key)?;
         earlier.retain(|folder| *folder != self.scratch);
@@ -86,8 +86,8 @@ impl Draft {
         Ok(())
     }
 
-    /// Syncs and hashes every file, writes the manifest last, and moves the folder to its place; `manifest.files` is filled
-    /// here. Where another attempt was faster its artifact counts, and this one is dropped.
+    /// Syncs and hashes every file, writes the manifest last, and moves the folder to its place; `manifest.files` is
+    /// filled here. If another attempt has published already, its artifact is kept and this one is dropped.
     pub fn publish(&self, mut manifest: Manifest) -> Result<()> {
         if self.out.join(MANIFEST).exists() {
             return Err(Error::store(format!("stage `{}` wrote a file called {MANIFEST}", manifest.label))
@@ -106,7 +106,8 @@ impl Draft {
         self.put_in_place()
     }
 
-    /// The rename. It decides between attempts; whatever else lies at the place is not whole, and goes.
+    /// Renames the folder into place. This rename decides between attempts: an incomplete artifact at the place is
+    /// removed.
     fn put_in_place(&self) -> Result<()> {
         const TRIES: u32 = 8;
         let target = self.store.artifact_dir(&self.key);
@@ -145,13 +146,13 @@ impl Draft {
 
 impl Drop for Draft {
     fn drop(&mut self) {
-        // Whoever begins next, or cleans, does it otherwise.
+        // If this fails, the next attempt or the next cleaning removes it.
         let _ = files::remove_dir(&self.out);
         let _ = fs::remove_dir(&self.scratch);
     }
 }
 
-/// Moves all that is in `from` to `to`, which has nothing of these names, and removes `from`.
+/// Moves everything in `from` to `to`, which must not contain the same names, and removes `from`.
 fn lift(from: &Path, to: &Path) -> Result<()> {
     for name in files::names_in(from)? {
         let (old, new) = (from.join(&name), to.join(&name));

@@ -1,4 +1,4 @@
-//! What a stage's process tells its parent: one JSON object a line on standard output.
+//! Events that a stage's process sends to its parent, as one JSON object per line on standard output.
 
 use crate::error::ErrorKind;
 use serde::{Deserialize, Serialize};
@@ -7,7 +7,7 @@ use std::io::Write;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
-    /// Another process is computing this very stage; its artifact will be used.
+    /// Another process is computing the same stage; its artifact will be used.
     Waiting,
     /// `done` of `total` units of the stage's own choosing (steps, prompts, …); `total` is 0 if unknown.
     Progress {
@@ -23,7 +23,7 @@ pub enum Event {
 }
 
 impl Event {
-    /// Writes the event to standard output. A parent that is gone cannot read it, and that is no reason to fail.
+    /// Writes the event to standard output. Errors are ignored: if the parent is gone, nobody reads the event.
     pub(super) fn send(&self) {
         if let Ok(line) = serde_json::to_string(self) {
             let mut out = std::io::stdout().lock();
@@ -31,7 +31,7 @@ impl Event {
         }
     }
 
-    /// An event, or `None` for a line that is something else: libraries print to standard output as they please.
+    /// Parses an event; `None` for any other line, since libraries may print to standard output too.
     pub(super) fn parse(line: &str) -> Option<Self> {
         serde_json::from_str(line).ok()
     }

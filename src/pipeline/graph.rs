@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 
-/// A stage with what people and the scheduler want to know; neither is part of the key.
+/// A stage with its label for people and its cost for the scheduler; neither is part of the key.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PlannedStage {
     pub spec: StageSpec,
@@ -16,7 +16,7 @@ pub struct PlannedStage {
     pub cost: f64,
 }
 
-/// Stages, each once, every one after its inputs.
+/// A list of stages without duplicates, each after its inputs.
 #[derive(Clone, Debug, Default)]
 pub struct Graph {
     stages: Vec<PlannedStage>,
@@ -30,8 +30,8 @@ impl Graph {
         Self::default()
     }
 
-    /// Adds a stage and returns its key. A stage that is already there keeps its first label and cost, which is how two
-    /// methods come to share one. A cost that is not a finite positive number counts as 0.
+    /// Adds a stage and returns its key. A stage that is already there keeps its first label and cost; methods share a
+    /// stage in this way. A cost that is not a finite positive number counts as 0.
     ///
     /// # Errors
     /// If one of its inputs was not added before.
@@ -68,7 +68,7 @@ impl Graph {
         self.stages.is_empty()
     }
 
-    /// In topological order: inputs first.
+    /// The stages in topological order: inputs first.
     pub fn iter(&self) -> std::slice::Iter<'_, PlannedStage> {
         self.stages.iter()
     }

@@ -14,18 +14,18 @@ const SIGNALS: [i32; 3] = [consts::SIGINT, consts::SIGTERM, consts::SIGHUP];
 #[cfg(not(unix))]
 const SIGNALS: [i32; 2] = [consts::SIGINT, consts::SIGTERM];
 
-/// A wish to stop, shared between a signal handler and those who look at it from time to time.
+/// A request to stop, shared between a signal handler and the code that checks it from time to time.
 #[derive(Clone, Debug, Default)]
 pub struct Interrupt(Arc<AtomicBool>);
 
 impl Interrupt {
-    /// Never raised, except by [`Interrupt::raise`].
+    /// A flag that only [`Interrupt::raise`] raises.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Raised by Ctrl-C, SIGTERM and SIGHUP. A second signal ends the program at once, which is safe: stages leave with
-    /// their parent, and an artifact is whole or absent.
+    /// A flag that Ctrl-C, SIGTERM and SIGHUP raise. A second signal ends the program at once, which is safe: stages
+    /// end with their parent, and an artifact is whole or absent.
     ///
     /// A signal that was ignored when the program started stays ignored: `nohup` does that to SIGHUP, and a shell without
     /// job control to the SIGINT of what it runs in the background.
@@ -36,7 +36,7 @@ impl Interrupt {
         let interrupt = Self::new();
         let ignored = ignored_signals();
         for signal in SIGNALS.into_iter().filter(|signal| ignored & (1 << (signal - 1)) == 0) {
-            // In this order: the flag is still unset when the first signal passes the first handler.
+            // The order matters: the flag is still unset when the first signal passes the first handler.
             flag::register_conditional_shutdown(signal, EXIT_INTERRUPTED.into(), Arc::clone(&interrupt.0))
                 .and_then(|_| flag::register(signal, Arc::clone(&interrupt.0)))
                 .context(|| format!("cannot listen for signal {signal}"))?;
@@ -53,7 +53,8 @@ impl Interrupt {
     }
 }
 
-/// The signals that this process ignores, signal 1 in the lowest bit. None where the system does not tell.
+/// The signals that this process ignores, as bits, with signal 1 in the lowest bit. Zero where the system does not
+/// report them.
 #[cfg(target_os = "linux")]
 fn ignored_signals() -> u64 {
     procfs::process::Process::myself().and_then(|process| process.status()).map_or(0, |status| status.sigign)

@@ -54,19 +54,19 @@ impl<'de> Deserialize<'de> for StageKey {
     }
 }
 
-/// Everything that can move a stage's result, and nothing else.
+/// Everything that can change a stage's result, and nothing else.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StageSpec {
-    /// Which function this is, for example `"ppo"`.
+    /// Name of the function, for example `"ppo"`.
     pub kind: String,
-    /// Raised whenever the function's code changes what it computes.
+    /// Version of the function: raised whenever its code changes what it computes.
     pub version: u32,
     /// The function's own settings, as its settings type serialises them.
     pub settings: Value,
     /// The artifacts it reads, by the role they play.
     pub inputs: BTreeMap<String, StageKey>,
-    /// Present only where the result varies with it, so that what does not vary is computed once.
+    /// The seed, only where the result depends on it, so that stages that do not depend on it are computed once.
     pub seed: Option<u64>,
 }
 
@@ -89,7 +89,7 @@ impl StageSpec {
     }
 }
 
-/// The one text of a JSON value that its hash is taken of.
+/// The canonical text of a JSON value, from which its hash is computed.
 pub(super) fn canonical(value: &Value) -> String {
     let mut out = String::new();
     write_canonical(value, &mut out);
@@ -99,8 +99,8 @@ pub(super) fn canonical(value: &Value) -> String {
 /// JSON with keys sorted by their bytes, no space, integers in full and floats as the shortest digits that read back as
 /// the same number, in scientific notation (`1.5e-4`). An integer and a float of the same value differ on purpose.
 ///
-/// Written here rather than left to `serde_json`, whose order of keys depends on the features that other crates enable
-/// and whose notation of floats has changed between releases: either would silently rename every artifact.
+/// This is written here and not left to `serde_json`, whose order of keys depends on the features that other crates
+/// enable and whose notation of floats has changed between releases: either would silently rename every artifact.
 fn write_canonical(value: &Value, out: &mut String) {
     match value {
         Value::Null => out.push_str("null"),

@@ -1,4 +1,4 @@
-//! The right of one process among those of this machine to compute a stage.
+//! The lock that gives one process of this machine the right to compute a stage.
 
 use super::key::StageKey;
 use super::store::Store;
@@ -8,12 +8,12 @@ use std::fs::{File, TryLockError};
 use std::io;
 use std::path::PathBuf;
 
-/// The lock of one stage; given back when dropped, and by the operating system when the process dies.
+/// The lock of one stage. Dropping it releases it; the operating system does so when the process dies.
 #[derive(Debug)]
 pub struct StageLock {
     key: StageKey,
     file: File,
-    /// Whether the file system has locks at all.
+    /// False on a file system without locks.
     locked: bool,
 }
 
@@ -22,9 +22,9 @@ impl StageLock {
         self.key
     }
 
-    /// The realm in which this lock excludes others: this kernel since it was started, and this mount. Host names and
-    /// process numbers would not do, since containers share the one and hide the other. `None` where there is no lock or no
-    /// way to tell.
+    /// The realm in which this lock excludes others: the running kernel since it was started, and the mount. Host names
+    /// and process numbers are not enough, since containers share the former and hide the latter. `None` where the file
+    /// system has no locks or the realm cannot be determined.
     pub(super) fn realm(&self) -> Option<String> {
         if !self.locked {
             return None;
@@ -55,7 +55,7 @@ impl Store {
         }
     }
 
-    /// As [`Store::lock`], or `None` at once if another process holds it.
+    /// Does the same as [`Store::lock`], but returns `None` at once if another process holds the lock.
     pub fn try_lock(&self, key: &StageKey) -> Result<Option<StageLock>> {
         let (path, file) = self.lock_file(key)?;
         match file.try_lock() {
@@ -68,7 +68,8 @@ impl Store {
         }
     }
 
-    /// Lock files stay: removing one while another process waits for it would let two processes in.
+    /// Opens the lock file of `key`. Lock files are never removed: removing one while another process waits for it
+    /// would let two processes in.
     fn lock_file(&self, key: &StageKey) -> Result<(PathBuf, File)> {
         let path = self.root().join("locks").join(format!("{key}.lock"));
         let file = File::options()
@@ -81,8 +82,8 @@ impl Store {
     }
 }
 
-/// Whether a file system without locks has answered (Lustre with `noflock`, NFS without a lock daemon): then claims alone
-/// keep attempts apart.
+/// True if the error comes from a file system without locks (Lustre with `noflock`, NFS without a lock daemon). Claims
+/// alone then keep attempts apart.
 fn has_no_locks(cause: &io::Error) -> bool {
     /// `ENOLCK` and the kernel's own `ENOTSUPP`, for which the standard library has no names.
     const NAMELESS: [i32; 2] = [37, 524];

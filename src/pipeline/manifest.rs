@@ -1,4 +1,4 @@
-//! The last file written into an artifact: where it came from, what it cost and what it holds.
+//! The manifest: the last file written into an artifact, with its origin, cost and contents.
 
 use super::key::{StageKey, StageSpec, canonical};
 use super::store::own_json;
@@ -9,7 +9,7 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// Its name inside an artifact folder; no stage may write a file of this name at its top.
+/// File name of the manifest in an artifact folder; a stage must not write a file of this name at the top.
 pub(super) const MANIFEST: &str = "manifest.json";
 
 /// The name of a manifest's last field.
@@ -18,8 +18,8 @@ const SEAL: &str = "seal";
 /// The version of the store's layout, of `store.json` and of every manifest.
 pub(super) const FORMAT_VERSION: u32 = 1;
 
-/// Provenance, cost and contents of a finished artifact. The cost is that of the way to the result, through checkpoints if
-/// there were any; it leaves out work that was lost and done again.
+/// Provenance, cost and contents of a finished artifact. The cost covers the path to the result, through checkpoints if
+/// there were any; work that was lost and repeated is not included.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
     pub format_version: u32,
@@ -31,25 +31,26 @@ pub struct Manifest {
     /// Set at build time through `TOUCHSTONE_REVISION` (for example from `git describe`), else `"unknown"`.
     pub code_revision: String,
     pub device: String,
-    /// When the process that finished it began, RFC 3339 in UTC.
+    /// Start of the process that finished the artifact, RFC 3339 in UTC.
     pub started: String,
     pub wall_seconds: f64,
     /// User and system time; `None` where the operating system does not tell.
     pub cpu_seconds: Option<f64>,
     /// Largest resident set; `None` where the operating system does not tell.
     pub peak_memory_bytes: Option<u64>,
-    /// Tokens that went through a model, as the stage counted them.
+    /// Tokens that passed through a model, as the stage counted them.
     pub tokens: u64,
     /// Floating-point operations, as the stage estimated them.
     pub flops: f64,
-    /// Data from outside the store, with their fingerprints.
+    /// Fingerprints of the data from outside the store.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sources: Vec<serde_json::Value>,
-    /// By path relative to the artifact folder, with `/` between parts; without the manifest itself.
+    /// Every file by its path relative to the artifact folder, with `/` between parts; the manifest itself is not
+    /// included.
     pub files: BTreeMap<String, FileRecord>,
 }
 
-/// A manifest as it is written: with the hash of all the rest, so that no bit of it can turn unseen.
+/// A manifest as it is written: with a hash of all other fields, so that every changed bit is detected.
 #[derive(Serialize)]
 pub(super) struct Sealed<'a> {
     #[serde(flatten)]
@@ -58,14 +59,14 @@ pub(super) struct Sealed<'a> {
 }
 
 impl Manifest {
-    /// Ready to be written.
+    /// The manifest with its seal, ready to be written.
     pub(super) fn sealed(&self) -> Result<Sealed<'_>> {
         let value = serde_json::to_value(self)
             .map_err(|cause| Error::internal("a manifest that cannot be JSON").caused_by(cause))?;
         Ok(Sealed { manifest: self, seal: seal(&value) })
     }
 
-    /// The manifest at `path`, if it is as it was written. Older programs wrote no seal.
+    /// Reads the manifest at `path` and checks its seal, if it has one: older programs wrote none.
     pub(super) fn read(path: &Path) -> Result<Self> {
         let mut value: Value = own_json(path)?;
         let damaged = || Error::store(format!("{} is damaged", path.display()));
@@ -81,13 +82,13 @@ impl Manifest {
         serde_json::from_value(value).map_err(|cause| damaged().caused_by(cause))
     }
 
-    /// Size of all files.
+    /// Total size of all files.
     pub fn bytes(&self) -> u64 {
         self.files.values().map(|file| file.bytes).sum()
     }
 }
 
-/// The hash of a manifest's other fields, whatever program wrote them.
+/// The hash of a manifest's other fields, whichever program wrote them.
 fn seal(fields: &Value) -> String {
     blake3::hash(canonical(fields).as_bytes()).to_hex().to_string()
 }

@@ -1,11 +1,11 @@
-//! What a stage costs: wall time, processor time and peak memory of its process, and the work it counted.
+//! Measurement of a stage's cost: wall time, processor time and peak memory of its process, and the work it counted.
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Serialize};
 use std::time::{Instant, SystemTime};
 
-/// What a stage has cost so far. It travels with the stage's checkpoints, so that an interrupted stage ends with the cost
-/// of an uninterrupted one: what was lost between the last checkpoint and the interruption is not part of the result.
+/// The cost of a stage so far. It is stored with the stage's checkpoints, so that an interrupted stage ends with the
+/// cost of an uninterrupted one: work lost between the last checkpoint and the interruption is not included.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Cost {
     pub wall_seconds: f64,
@@ -13,13 +13,13 @@ pub struct Cost {
     pub cpu_seconds: Option<f64>,
     /// Largest resident set; `None` where the operating system does not tell.
     pub peak_memory_bytes: Option<u64>,
-    /// Tokens that went through a model.
+    /// Tokens that passed through a model.
     pub tokens: u64,
     /// Floating-point operations.
     pub flops: f64,
 }
 
-/// Measures the current process from its making on, on top of what earlier processes did.
+/// A meter of the current process's cost since the meter was created, added to that of earlier processes.
 pub(super) struct Meter {
     started: SystemTime,
     clock: Instant,
@@ -35,7 +35,7 @@ impl Meter {
         Self { started, clock, cpu, earlier: Cost::default(), tokens: 0, flops: 0.0 }
     }
 
-    /// When it was made, RFC 3339 in UTC.
+    /// Time at which the meter was created, RFC 3339 in UTC.
     pub fn started(&self) -> String {
         DateTime::<Utc>::from(self.started).to_rfc3339_opts(SecondsFormat::Secs, true)
     }
@@ -44,14 +44,14 @@ impl Meter {
         self.tokens += tokens;
     }
 
-    /// An estimate that is not a number counts as nothing, since JSON cannot hold it.
+    /// Adds operations. An estimate that is not finite is ignored, since JSON cannot hold it.
     pub fn add_flops(&mut self, flops: f64) {
         if flops.is_finite() {
             self.flops += flops;
         }
     }
 
-    /// Puts what follows on top of `earlier`.
+    /// Adds everything measured from now on to `earlier`.
     pub fn resume(&mut self, earlier: Cost) {
         self.earlier = earlier;
     }

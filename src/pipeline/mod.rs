@@ -1,20 +1,20 @@
 //! The content-addressed pipeline: stages, their artifacts, and the processes that compute them.
 //!
-//! It knows nothing of machine learning. A stage is a pure function of its [`StageSpec`]; the blake3 of that spec is its
-//! [`StageKey`], and the [`Store`] keeps one artifact folder per key. A [`Graph`] says what is wanted, and a [`LocalPool`]
-//! computes what is missing, one process per stage. Caching, resuming, sharing between experiments and provenance are all
-//! this one mechanism; `docs/design/store.md` describes the folder on disk.
+//! The pipeline knows nothing of machine learning. A stage is a pure function of its [`StageSpec`]; the blake3 of that
+//! spec is its [`StageKey`], and the [`Store`] keeps one artifact folder per key. A [`Graph`] describes the wanted
+//! stages, and a [`LocalPool`] computes the missing ones, one process per stage. This one mechanism provides caching,
+//! resuming, sharing between experiments and provenance; `docs/design/store.md` describes the folder on disk.
 //!
 //! | file | idea |
 //! |---|---|
-//! | `key`, `roles` | what a stage is, and its content address; its inputs as a struct |
+//! | `key`, `roles` | the spec of a stage and its content address; its inputs as a struct |
 //! | `graph` | stages in topological order, longest paths |
-//! | `store`, `manifest` | the folder on disk; what is a whole artifact |
-//! | `lock`, `claim` | who computes a stage, known to this machine and to other nodes |
+//! | `store`, `manifest` | the folder on disk; the definition of a whole artifact |
+//! | `lock`, `claim` | the right to compute a stage, known to this machine and to other nodes |
 //! | `draft` | an attempt: folders of its own, and the rename that publishes |
-//! | `sweep`, `verify` | what dead attempts left; rehashing everything, and repair |
+//! | `sweep`, `verify` | leftovers of dead attempts; rehashing everything, and repair |
 //! | `context`, `stage` | the inside of a stage's process |
-//! | `event` | what that process tells its parent |
+//! | `event` | messages from that process to its parent |
 //! | `child`, `pool`, `schedule`, `display` | the parent: start, watch, draw |
 //! | `interrupt`, `measure` | Ctrl-C, cost of a stage |
 

@@ -17,54 +17,56 @@ use std::process::Command;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::{Duration, Instant};
 
-/// How often signals and ended processes are looked for when no event comes.
+/// Time between two checks for signals and ended processes while no event comes.
 const POLL: Duration = Duration::from_millis(50);
 
-/// How often to look at stages that other processes compute, at most.
+/// Shortest time between two checks of stages that other processes compute.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
-/// Factor by which the wait for the next look exceeds the time that the last one took.
+/// Factor by which the wait for the next check exceeds the time that the last one took.
 const LOOKING_SHARE: u32 = 20;
 
-/// Starts `<exe> <arguments> <key> --store <dir> --device <device> [--memory=<bytes>]` for each missing stage, at most `jobs` at once.
+/// A pool that starts `<exe> <arguments> <key> --store <dir> --device <device> [--memory=<bytes>]` for each missing
+/// stage, at most `jobs` at once.
 #[derive(Clone, Debug)]
 pub struct LocalPool {
     pub exe: PathBuf,
-    /// What comes before the key, for example `stage`.
+    /// Arguments before the key, for example `stage`.
     pub arguments: Vec<OsString>,
     pub jobs: usize,
-    /// Places are dealt to devices in turn: with as many jobs as devices, each device has one stage at a time.
+    /// Devices of the pool. Slots are assigned to them in turn: with as many jobs as devices, each device has one stage
+    /// at a time.
     pub devices: Vec<String>,
     /// Bytes of its device's memory that one stage may fill, per device as in `devices`; no limit where it is unknown.
     pub memory: Vec<Option<u64>>,
-    /// Kernel threads per stage. One, since small models scale across processes and not across threads.
+    /// Kernel threads per stage. The default is one: small models scale across processes, not across threads.
     pub threads: usize,
-    /// Show no progress.
+    /// Suppresses progress output.
     pub quiet: bool,
 }
 
-/// What became of every stage of a graph.
+/// The result of every stage of a graph.
 #[derive(Clone, Debug, Default)]
 pub struct Outcome {
-    /// Computed now by this run.
+    /// Stages computed by this run.
     pub finished: Vec<StageKey>,
-    /// In the store already, or put there meanwhile by another run.
+    /// Stages that were in the store already, or that another run added meanwhile.
     pub cached: Vec<StageKey>,
-    /// With what each one said.
+    /// Stages that failed, each with its error.
     pub failed: Vec<(PlannedStage, Failure)>,
-    /// Not tried, since something they need failed.
+    /// Stages that were not tried because something they need failed.
     pub skipped: Vec<StageKey>,
-    /// Stopped by Ctrl-C or SIGTERM; stages of no list were not finished.
+    /// True if Ctrl-C or SIGTERM stopped the run; stages in none of the lists were not finished.
     pub interrupted: bool,
 }
 
 impl Outcome {
-    /// Whether every stage of the graph is in the store now.
+    /// True if every stage of the graph is in the store now.
     pub fn is_success(&self) -> bool {
         self.failed.is_empty() && !self.interrupted
     }
 
-    /// 0 where nothing failed; the exit code of the failures' kind where they have one in common, else 1; 130 after an
-    /// interruption.
+    /// The run's exit code: 0 if nothing failed; the exit code of the failures' kind if they share one, else 1; 130
+    /// after an interruption.
     pub fn exit_code(&self) -> u8 {
         let kinds: BTreeSet<ErrorKind> = self.failed.iter().map(|(_, failure)| failure.kind).collect();
         match kinds.first() {
@@ -75,7 +77,7 @@ impl Outcome {
         }
     }
 
-    /// One line for people, and what to do where something is missing.
+    /// A one-line summary for people, with advice if something is missing.
     pub fn summary(&self) -> String {
         let mut parts = vec![format!("{} finished", self.finished.len()), format!("{} cached", self.cached.len())];
         parts.extend((!self.failed.is_empty()).then(|| format!("{} failed", self.failed.len())));
@@ -91,14 +93,14 @@ impl Outcome {
 }
 
 impl LocalPool {
-    /// A pool that runs this very program's `stage` command, one thread a stage, without a limit of memory.
+    /// Creates a pool that runs this program's own `stage` command, with one thread per stage and no memory limit.
     pub fn new(jobs: usize, devices: Vec<String>) -> Result<Self> {
         let exe = std::env::current_exe().context(|| "cannot find the program's own file".to_owned())?;
         Ok(Self { exe, arguments: vec!["stage".into()], jobs, devices, memory: Vec::new(), threads: 1, quiet: false })
     }
 
-    /// Computes what is missing of `graph`. A stage that fails costs those that need it and no others; their failures
-    /// are in the outcome.
+    /// Computes the missing stages of `graph`. A stage that fails prevents only the stages that need it; failures are
+    /// reported in the outcome.
     ///
     /// # Errors
     /// If the store cannot be written or a process cannot be started.
@@ -117,12 +119,12 @@ impl LocalPool {
             run.reap();
         }
         let outcome = run.finish(interrupt.is_raised());
-        // Leftovers that cannot be removed now, the next run or `runs verify --repair` removes.
+        // If leftovers cannot be removed now, the next run or `runs verify --repair` removes them.
         let _ = store.clean();
         Ok(outcome)
     }
 
-    /// The command for one stage in one of the pool's places.
+    /// The command for one stage in one of the pool's slots.
     fn command(&self, store: &Store, key: &StageKey, place: usize) -> Result<Command> {
         let number = place % self.devices.len().max(1);
         let device = self.devices.get(number);
@@ -139,13 +141,13 @@ impl LocalPool {
             .args(self.memory.get(number).copied().flatten().map(|bytes| format!("--memory={bytes}")))
             .env("RAYON_NUM_THREADS", &threads)
             .env("OMP_NUM_THREADS", &threads)
-            // Threads that spin while they wait would take cores from the other stages.
+            // Threads that spin while they wait would occupy cores that other stages need.
             .env("OMP_WAIT_POLICY", "passive");
         Ok(command)
     }
 }
 
-/// The stages that other processes compute, and when to look at them again.
+/// Stages that other processes compute, and the time of the next check.
 struct Elsewhere {
     positions: BTreeSet<usize>,
     watch: Watch,
@@ -165,9 +167,9 @@ struct Run<'a> {
     graph: &'a Graph,
     schedule: Schedule<'a>,
     display: Display,
-    /// By position in the graph.
+    /// The running children, by position in the graph.
     running: BTreeMap<usize, Child>,
-    /// The stage in each of the pool's places.
+    /// The stage in each of the pool's slots.
     places: Vec<Option<usize>>,
     /// Stages that other processes compute, by position.
     elsewhere: Elsewhere,
@@ -188,7 +190,7 @@ impl<'a> Run<'a> {
         Self { pool, store, graph, schedule, display, running, places, elsewhere, sender, messages, outcome }
     }
 
-    /// Looks what has become of the stages that other processes computed: finished, or left by them too.
+    /// Checks the stages that other processes compute: they may have finished, or those processes may have left them.
     fn look_elsewhere(&mut self) -> Result<()> {
         let began = Instant::now();
         if self.elsewhere.is_empty() || began < self.elsewhere.next_look {
@@ -208,7 +210,7 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// A stage's artifact has come from another run.
+    /// Records that a stage's artifact has come from another run.
     fn book_cached(&mut self, position: usize) {
         self.outcome.cached.push(self.graph.stage(position).key);
         self.schedule.complete(position);
@@ -220,7 +222,7 @@ impl<'a> Run<'a> {
         self.elsewhere.positions.insert(position);
     }
 
-    /// Fills the free places, longest remaining path first, with stages that no other process computes.
+    /// Fills the free slots, longest remaining path first, with stages that no other process computes.
     fn start_ready(&mut self) -> Result<()> {
         while let Some(place) = self.places.iter().position(Option::is_none) {
             let Some(position) = self.schedule.next() else { break };
@@ -249,7 +251,7 @@ impl<'a> Run<'a> {
         self.running.keys().map(|&position| (position, self.schedule.cost(position)))
     }
 
-    /// Waits a moment for news from the children, and takes all there are.
+    /// Waits briefly for messages from the children and handles all of them.
     fn listen(&mut self) {
         let first = self.messages.recv_timeout(POLL).ok();
         for message in first.into_iter().chain(self.messages.try_iter()) {
@@ -271,14 +273,14 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Books the stages whose processes have ended.
+    /// Records the results of stages whose processes have ended.
     fn reap(&mut self) {
         let ended: Vec<(usize, Child)> = self.running.extract_if(.., |_, child| child.has_ended()).collect();
         for (position, child) in ended {
             let stage = self.graph.stage(position);
             self.places.iter_mut().filter(|place| **place == Some(position)).for_each(|place| *place = None);
             let complete = self.store.is_complete(&stage.key);
-            // Its failure does not count where another node has taken it for dead and is at the stage now.
+            // The failure does not count if another node took this attempt for dead and is computing the stage now.
             let mut claimed = || self.store.is_claimed(&stage.key, &mut self.elsewhere.watch).unwrap_or(false);
             if !complete && (child.has_left() || claimed()) {
                 self.display.left(position);
@@ -301,7 +303,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Stops what still runs, which only an interruption leaves running.
+    /// Stops the processes that still run; only an interruption leaves any.
     fn finish(mut self, interrupted: bool) -> Outcome {
         self.running.clear();
         self.display.clear();

@@ -1,4 +1,4 @@
-//! A stage's inputs as a struct: a field for each role, a list for the roles `name/0`, `name/1`, ….
+//! A stage's inputs as a struct: a field for each role, and a list for the roles `name/0`, `name/1`, ….
 
 use super::key::StageKey;
 use crate::error::{Context, Error, Result};
@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 
-/// The keys of `inputs` by role. A field that is `None` is no input.
+/// The keys of `inputs` by role. A field that is `None` is left out.
 pub fn roles(inputs: &impl Serialize) -> Result<BTreeMap<String, StageKey>> {
     let no_roles = || "inputs are not a struct of stage keys".to_owned();
     let fields: Map<String, Value> = serde_json::to_value(inputs).and_then(serde_json::from_value).context(no_roles)?;
@@ -26,7 +26,7 @@ pub fn roles(inputs: &impl Serialize) -> Result<BTreeMap<String, StageKey>> {
     roles.into_iter().map(key).collect()
 }
 
-/// The struct that [`roles`] makes `inputs` of.
+/// The inverse of [`roles`]: a struct built from its `inputs`.
 ///
 /// # Errors
 /// A role that is missing, or that the struct does not have.

@@ -1,4 +1,4 @@
-//! Which stage to start next. Pure bookkeeping: no process, no clock, no disk.
+//! The choice of the next stage to start. Pure bookkeeping without processes, clock or disk.
 
 use super::graph::Graph;
 use super::key::StageKey;
@@ -7,19 +7,19 @@ use std::collections::BinaryHeap;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
-    /// Some inputs (so many) are not complete.
+    /// Waits for this many inputs.
     Waiting(usize),
     Ready,
     Running,
-    /// Another process computes it.
+    /// Being computed by another process.
     Elsewhere,
     Complete,
     Failed,
-    /// One of its inputs failed or was itself skipped.
+    /// Not tried, since one of its inputs failed or was itself skipped.
     Skipped,
 }
 
-/// Starts the ready stage with the longest remaining path first, which keeps the end of a run short.
+/// A schedule that starts the ready stage with the longest remaining path first, which shortens the end of a run.
 pub(super) struct Schedule<'g> {
     graph: &'g Graph,
     states: Vec<State>,
@@ -62,24 +62,24 @@ impl<'g> Schedule<'g> {
         self.ready.push((Priority(self.paths[position]), Reverse(position)));
     }
 
-    /// The next stage to start, which from now on is running; `None` if nothing is ready.
+    /// Chooses the next stage to start and marks it as running; `None` if no stage is ready.
     pub fn next(&mut self) -> Option<usize> {
         let (_, Reverse(position)) = self.ready.pop()?;
         self.states[position] = State::Running;
         Some(position)
     }
 
-    /// A running stage is being computed by another process.
+    /// Marks a running stage as being computed by another process.
     pub fn leave(&mut self, position: usize) {
         self.states[position] = State::Elsewhere;
     }
 
-    /// A stage that was left to another process is left by that one too.
+    /// Takes back a stage that another process was computing and has left.
     pub fn take_back(&mut self, position: usize) {
         self.enqueue(position);
     }
 
-    /// A stage has its artifact: what waited for it alone becomes ready.
+    /// Marks a stage as complete; stages that waited only for it become ready.
     pub fn complete(&mut self, position: usize) {
         self.states[position] = State::Complete;
         let graph = self.graph;
@@ -92,7 +92,7 @@ impl<'g> Schedule<'g> {
         }
     }
 
-    /// A running stage failed: whatever would need it is skipped. Returns those stages.
+    /// Marks a running stage as failed and returns the stages that need it, which are skipped.
     pub fn fail(&mut self, position: usize) -> Vec<usize> {
         self.states[position] = State::Failed;
         let (graph, mut skipped) = (self.graph, Vec::new());
@@ -110,14 +110,14 @@ impl<'g> Schedule<'g> {
         skipped
     }
 
-    /// Whether something was neither computed nor tried nor given up.
+    /// True if some stage was neither computed, tried nor skipped.
     pub fn is_unfinished(&self) -> bool {
         self.states
             .iter()
             .any(|state| matches!(state, State::Waiting(_) | State::Ready | State::Running | State::Elsewhere))
     }
 
-    /// Positions in the state `wanted`.
+    /// Positions of the stages in the state `wanted`.
     pub fn all(&self, wanted: State) -> impl Iterator<Item = usize> {
         self.states.iter().enumerate().filter(move |(_, state)| **state == wanted).map(|(position, _)| position)
     }
@@ -127,13 +127,13 @@ impl<'g> Schedule<'g> {
         self.costs[position]
     }
 
-    /// Cost of all that was missing at the start, without what has failed or been skipped since.
+    /// Total cost of the stages that were missing at the start, except those that have failed or been skipped since.
     pub fn wanted_cost(&self) -> f64 {
         let lost = |state: &State| matches!(state, State::Failed | State::Skipped);
         self.states.iter().zip(&self.costs).filter(|(state, _)| !lost(state)).map(|(_, cost)| cost).sum()
     }
 
-    /// Cost of all that was completed since the start.
+    /// Total cost of the stages completed since the start.
     pub fn completed_cost(&self) -> f64 {
         self.all(State::Complete).map(|position| self.costs[position]).sum()
     }
@@ -186,8 +186,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever fails and in whatever order stages end: inputs complete first, and exactly the descendants of a
-        /// failed stage are skipped.
+        /// Whichever stages fail and in whatever order stages end: inputs complete first, and exactly the descendants
+        /// of a failed stage are skipped.
         #[test]
         fn every_stage_ends_as_its_ancestors_allow(
             stages in prop::collection::vec((any::<u64>(), 0.0..10.0_f64), 1..12),

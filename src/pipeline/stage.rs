@@ -13,22 +13,22 @@ use std::error::Error as _;
 use std::io::Read;
 use std::time::Duration;
 
-/// Set by a parent that keeps the stage's standard input open for as long as it lives.
+/// Environment variable set by a parent that keeps the stage's standard input open for as long as it lives.
 pub const SUPERVISED_ENV: &str = "TOUCHSTONE_SUPERVISED";
 
-/// How often to look again at a stage that another node computes.
+/// Time between two checks of a stage that another node computes.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
-/// Outcome of the wish to have a stage computed.
+/// The result of a request to compute a stage.
 enum Computed {
     Here,
-    /// By another process, which is still at it.
+    /// Being computed by another process.
     Elsewhere,
 }
 
-/// Computes the planned stage `key` with `body` and publishes what it wrote. Does nothing if the artifact is there. If
-/// another process is computing it, a process that a pool supervises leaves, so that the pool can do something else
-/// meanwhile; any other waits. Events go to standard output.
+/// Computes the planned stage `key` with `body` and publishes its files. Does nothing if the artifact is there. If
+/// another process is computing it, a process that a pool supervises exits, so that the pool can use the slot for
+/// something else; any other process waits. Events go to standard output.
 ///
 /// # Errors
 /// If the stage is not planned, `body` fails, or the artifact cannot be written. Then nothing is published; checkpoints
@@ -62,8 +62,8 @@ fn compute(
     let context = StageContext::new(store.planned(key)?, place, store, &draft);
     match body(&context).and_then(|()| draft.publish(manifest(&context, *key))) {
         Ok(()) => draft.finish().map(|()| Computed::Here),
-        // Another attempt, on a node that took this one for dead, was faster or goes on from its checkpoints. Asked in this
-        // order, since the other's claim goes once its artifact is there.
+        // Another attempt, on a node that took this one for dead, was faster or has taken over its checkpoints. The
+        // checks are in this order because the other attempt removes its claim once its artifact is there.
         Err(error) => match (draft.is_given_up(), store.is_complete(key)) {
             (_, true) => Ok(Computed::Here),
             (true, false) => Ok(Computed::Elsewhere),
@@ -72,7 +72,8 @@ fn compute(
     }
 }
 
-/// The right to compute `key`; `None` if it is there, or if another process computes it and this one should not wait.
+/// Obtains the right to compute `key`; `None` if its artifact is there, or if another process computes it and this one
+/// should not wait.
 fn begin(store: &Store, key: &StageKey) -> Result<Option<Draft>> {
     let waits = std::env::var_os(SUPERVISED_ENV).is_none();
     let lock = match store.try_lock(key)? {
@@ -97,7 +98,8 @@ fn begin(store: &Store, key: &StageKey) -> Result<Option<Draft>> {
             }
         }
     };
-    // Looked at once more: another attempt may have published it and given up its claim just before this one was made.
+    // Checked once more: another attempt may have published the artifact and given up its claim just before this claim
+    // was made.
     if store.is_complete(key) {
         claim.settle();
         return Ok(None);
@@ -105,7 +107,7 @@ fn begin(store: &Store, key: &StageKey) -> Result<Option<Draft>> {
     store.begin(lock, claim).map(Some)
 }
 
-/// All but the files, which publishing adds.
+/// The manifest except for the files, which publishing adds.
 fn manifest(context: &StageContext, key: StageKey) -> Manifest {
     let cost = context.cost();
     Manifest {
@@ -141,8 +143,8 @@ pub(super) fn describe(error: &Error) -> String {
     text
 }
 
-/// If a parent supervises this process, leaves when that parent is gone: a parent killed outright cannot stop its
-/// children, but the operating system then closes the pipe that it held to their standard input.
+/// Makes a supervised process exit when its parent is gone: a parent that was killed outright cannot stop its children,
+/// but the operating system then closes the pipe that it held to their standard input.
 pub fn leave_with_parent() {
     if std::env::var_os(SUPERVISED_ENV).is_none() {
         return;

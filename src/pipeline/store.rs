@@ -2,17 +2,17 @@
 //!
 //! ```text
 //! store.json                 {"format_version": 1}
-//! specs/<key>.json           what is planned: spec, label, cost
+//! specs/<key>.json           the planned stage: spec, label, cost
 //! locks/<key>.lock           locked by the process that computes the stage, for those of its machine
 //! claims/<key>.<number>      rewritten by the process that computes the stage, for other nodes
 //! tmp/<key>.<attempt>/       the artifact being written
 //! scratch/<key>.<attempt>/   the stage's checkpoints, until it is published
 //! artifacts/<2 hex>/<key>/   finished, with manifest.json
-//! failures/<key>.log         what the last failed attempt said
+//! failures/<key>.log         the error of the last failed attempt
 //! ```
 //!
-//! Whether a name is there is asked by listing its folder: where nodes share a file system, a name that was asked for and
-//! absent may seem absent for long after another node has made it, and a listing does not.
+//! A name is looked up by listing its folder: where nodes share a file system, a direct lookup that finds nothing may
+//! keep finding nothing long after another node has created the name; a listing does not.
 
 use super::claim::Claim;
 use super::draft::Draft;
@@ -41,16 +41,16 @@ pub struct Store {
     root: PathBuf,
 }
 
-/// The part that is to stay of what lies at an artifact's place.
+/// The part that is kept of whatever lies at an artifact's place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Spare {
     Nothing,
-    /// An artifact that turns out to be whole: another attempt has published it meanwhile.
+    /// An artifact that turns out to be whole because another attempt has published it meanwhile.
     Whole,
 }
 
 impl Store {
-    /// Opens the store in `dir`, creating it if there is none.
+    /// Opens the store in `dir`, creating it if it does not exist.
     ///
     /// # Errors
     /// If the folder cannot be written, holds a store of a newer format, or holds something else.
@@ -60,7 +60,8 @@ impl Store {
         let (header, names) = (dir.join(HEADER), files::names_in(dir)?);
         if !names.iter().any(|name| name == HEADER) {
             let stranger = names.into_iter().find(|name| !name.starts_with('.'));
-            // Listed once more, since another process may be making the store at this moment: the header comes first.
+            // Listed once more, since another process may be creating the store at this moment: it writes the header
+            // first.
             if let Some(stranger) = stranger.filter(|_| !files::is_listed(&header)) {
                 return Err(Error::store(format!("{} is not a store: it already holds `{stranger}`", dir.display()))
                     .hint("give --store an empty folder, or one that touchstone made"));
@@ -72,8 +73,8 @@ impl Store {
         Ok(store)
     }
 
-    /// Makes the folders that are not there, those of the artifacts included, so that no folder comes to be while two nodes
-    /// look for it.
+    /// Creates the missing folders, including those of the artifacts, so that no folder is created while two nodes look
+    /// for it.
     fn furnish(&self) -> Result<()> {
         let folders = ["specs", "locks", "claims", "tmp", "scratch", "artifacts", "failures"];
         self.make_folders(&self.root, folders.map(str::to_owned))?;
@@ -87,7 +88,7 @@ impl Store {
         if missing.is_empty() { Ok(()) } else { files::sync_dir(within) }
     }
 
-    /// Opens the store in `dir`, which must be one already; creates nothing.
+    /// Opens the store in `dir`, which must exist; creates nothing.
     pub fn open_existing(dir: impl AsRef<Path>) -> Result<Self> {
         let dir = dir.as_ref();
         let header = dir.join(HEADER);
@@ -116,7 +117,7 @@ impl Store {
         &self.root
     }
 
-    /// Where the artifact of `key` is or would be.
+    /// The folder of the artifact of `key`, which need not exist.
     pub(super) fn artifact_dir(&self, key: &StageKey) -> PathBuf {
         let hex = key.to_string();
         self.root.join("artifacts").join(&hex[..2]).join(hex)
@@ -130,13 +131,15 @@ impl Store {
         self.root.join("scratch")
     }
 
-    /// The folders in `within` of attempts at `key`. Programs before attempts had names called theirs by the key alone.
+    /// The folders in `within` that belong to attempts at `key`. Older programs, whose attempts had no names, named
+    /// theirs by the key alone.
     pub(super) fn attempts(&self, within: &Path, key: &StageKey) -> Result<Vec<PathBuf>> {
         let names = files::names_in(within)?.into_iter().filter(|name| attempt_at(name) == Some(*key));
         Ok(names.map(|name| within.join(name)).collect())
     }
 
-    /// What the last failed attempt at `key` said, if there was one since it last succeeded.
+    /// Path of the log with the error of the last failed attempt at `key`, if one failed since the stage last
+    /// succeeded.
     pub fn failure_log(&self, key: &StageKey) -> PathBuf {
         self.root.join("failures").join(format!("{key}.log"))
     }
@@ -146,7 +149,7 @@ impl Store {
         self.is_complete(key).then(|| self.artifact_dir(key))
     }
 
-    /// The file `name` of a complete artifact, if both are there.
+    /// The path of the file `name` in a complete artifact, if both exist.
     ///
     /// # Errors
     /// If its bytes are not those that were written.
@@ -167,8 +170,8 @@ impl Store {
         Ok(Some(dir))
     }
 
-    /// Whether the artifact is there with a valid manifest and files of the right sizes. Cheap; [`Store::intact`] and
-    /// [`Store::verify`] rehash.
+    /// True if the artifact is there with a valid manifest and files of the right sizes. This check is cheap;
+    /// [`Store::intact`] and [`Store::verify`] rehash.
     pub fn is_complete(&self, key: &StageKey) -> bool {
         self.manifest(key).is_ok()
     }
@@ -176,7 +179,7 @@ impl Store {
     /// The manifest of a complete artifact.
     ///
     /// # Errors
-    /// If the artifact is not there or not whole; the message says which.
+    /// If the artifact is missing or incomplete; the message says which.
     pub fn manifest(&self, key: &StageKey) -> Result<Manifest> {
         let dir = self.artifact_dir(key);
         if !files::is_listed(&dir) {
@@ -185,7 +188,7 @@ impl Store {
         manifest_of_whole(&dir, key)
     }
 
-    /// The manifest alone, checked against the folder's name and against itself.
+    /// The manifest, checked only against the folder's name and its own seal.
     pub(super) fn read_manifest(&self, key: &StageKey) -> Result<Manifest> {
         manifest_in(&self.artifact_dir(key), key)
     }
@@ -210,7 +213,7 @@ impl Store {
         Ok(found)
     }
 
-    /// The one planned or finished stage whose key begins with `prefix`.
+    /// The only planned or finished stage whose key begins with `prefix`.
     pub fn find(&self, prefix: &str) -> Result<StageKey> {
         let planned = files::names_in(&self.specs())?;
         let planned = planned.iter().filter_map(|name| name.strip_suffix(".json")?.parse().ok());
@@ -232,7 +235,7 @@ impl Store {
         }
     }
 
-    /// Writes down every stage of the graph, so that a process needs no more than a key to compute one.
+    /// Records every stage of the graph, so that a process needs only a key to compute one.
     pub fn plan(&self, graph: &Graph) -> Result<()> {
         let planned = files::names_in(&self.specs())?.into_iter().collect();
         graph.iter().try_for_each(|stage| self.plan_stage(stage, &planned))
@@ -267,17 +270,17 @@ impl Store {
         self.specs().join(format!("{key}.json"))
     }
 
-    /// An empty folder to write the artifact into, and one with the checkpoints of earlier attempts, which are over.
+    /// Creates an empty folder for the artifact, and one with the checkpoints of earlier attempts, which are over.
     pub(super) fn begin(&self, lock: StageLock, claim: Claim) -> Result<Draft> {
         Draft::begin(self.clone(), lock, claim)
     }
 
-    /// Removes the artifact of `key`, or what lies at its place.
+    /// Removes the artifact of `key`, or whatever lies at its place.
     pub(super) fn set_aside(&self, key: &StageKey, spare: Spare) -> Result<()> {
         let place = self.artifact_dir(key);
         self.take_away(&place, key, |aside| {
             if spare == Spare::Whole && manifest_of_whole(aside, key).is_ok() {
-                // An artifact that comes to be there meanwhile is as good.
+                // An artifact that was published meanwhile is just as good.
                 let _ = fs::rename(aside, &place);
             }
         })
@@ -288,8 +291,8 @@ impl Store {
         self.take_away(folder, key, |_| ())
     }
 
-    /// Removes a file or folder by renaming it first: nobody sees half of it, and an attempt that lives on against all
-    /// appearances cannot publish what is left of its folder.
+    /// Removes a file or folder after renaming it: nobody sees a half-removed one, and an attempt that is unexpectedly
+    /// still alive cannot publish the rest of its folder.
     fn take_away(&self, path: &Path, key: &StageKey, before: impl FnOnce(&Path)) -> Result<()> {
         let tmp = self.tmp();
         let beside = tempfile::Builder::new()
@@ -310,7 +313,7 @@ impl Store {
     }
 }
 
-/// The stage that a folder of an attempt is of.
+/// The stage to which an attempt's folder belongs.
 pub(super) fn attempt_at(name: &str) -> Option<StageKey> {
     name.split('.').next()?.parse().ok()
 }
@@ -324,7 +327,7 @@ fn manifest_in(dir: &Path, key: &StageKey) -> Result<Manifest> {
     Ok(manifest)
 }
 
-/// As [`manifest_in`], if all files are there with the sizes that it gives.
+/// The manifest as read by [`manifest_in`], if all files are there with the sizes that it records.
 fn manifest_of_whole(dir: &Path, key: &StageKey) -> Result<Manifest> {
     let manifest = manifest_in(dir, key)?;
     for (name, file) in &manifest.files {
@@ -337,7 +340,7 @@ fn manifest_of_whole(dir: &Path, key: &StageKey) -> Result<Manifest> {
     Ok(manifest)
 }
 
-/// Compares a file with what was written.
+/// Compares a file with the record made when it was written.
 fn check(path: &Path, record: &files::FileRecord) -> Result<()> {
     if files::hash(path)? == *record {
         return Ok(());

@@ -1,4 +1,4 @@
-//! Leftovers of attempts that are over.
+//! Removal of leftovers of attempts that are over.
 
 use super::claim::Watch;
 use super::key::StageKey;
@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 impl Store {
-    /// Removes what attempts that are over have left. Called when a pool starts and when it ends.
+    /// Removes leftovers of attempts that are over. Called when a pool starts and when it ends.
     pub fn clean(&self) -> Result<()> {
         self.leftovers()?.iter().try_for_each(|path| self.remove_leftover(path))
     }
@@ -22,10 +22,10 @@ impl Store {
         }
     }
 
-    /// Drafts of attempts that are known to be over; of finished stages checkpoints and claims too. The checkpoints of a
-    /// stage that is not finished are what its next attempt goes on from.
+    /// Drafts of attempts that are known to be over, and the checkpoints and claims of finished stages. The checkpoints
+    /// of an unfinished stage are kept, since its next attempt continues from them.
     pub(super) fn leftovers(&self) -> Result<Vec<PathBuf>> {
-        // Listed before claims are looked at: every attempt makes its claim before its folders.
+        // Listed before claims are checked: every attempt creates its claim before its folders.
         let list = |folder: PathBuf| -> Result<Vec<(StageKey, PathBuf)>> {
             let names = files::names_in(&folder)?;
             Ok(names.iter().filter_map(|name| Some((attempt_at(name)?, folder.join(name)))).collect())
@@ -35,7 +35,7 @@ impl Store {
         let keys: BTreeSet<StageKey> = drafts.iter().chain(&rest).map(|(key, _)| *key).collect();
         let (mut watch, mut over, mut finished) = (Watch::new(), BTreeSet::new(), BTreeSet::new());
         for key in keys {
-            // Where a lock cannot be had, nothing is known.
+            // Without the lock nothing is known about the attempt.
             let Ok(Some(lock)) = self.try_lock(&key) else { continue };
             if !watch.sees_holder(self, &lock)? {
                 over.insert(key);

@@ -1,4 +1,4 @@
-//! Rehashing every artifact, and removing what is damaged.
+//! Verification that rehashes every artifact, and repair that removes damaged ones.
 
 use super::draft::plain_files;
 use super::key::StageKey;
@@ -13,20 +13,20 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// What is wrong with one path.
+/// The kind of damage at one path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Damage {
-    /// The artifact has no valid manifest, so it does not count as there; the reason.
+    /// The artifact has no valid manifest, so that it counts as missing; the reason.
     Manifest(String),
-    /// A file of the manifest is not there.
+    /// A file listed in the manifest is missing.
     Missing,
     /// A file differs from what was written.
     Changed,
-    /// A file that nobody wrote as part of the artifact.
+    /// A file that was not written as part of the artifact.
     Extra,
-    /// It could not be read; the reason.
+    /// The path could not be read; the reason.
     Unreadable(String),
-    /// It does not plan the stage that it is named after; the reason.
+    /// A spec file that does not plan the stage that it is named after; the reason.
     Spec(String),
 }
 
@@ -45,20 +45,20 @@ impl fmt::Display for Damage {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// The artifact it is in; `None` for what lies outside of all.
+    /// The artifact that contains the path; `None` for a path outside all artifacts.
     pub key: Option<StageKey>,
     pub path: PathBuf,
     pub damage: Damage,
 }
 
-/// What [`Store::verify`] found.
+/// The result of [`Store::verify`].
 #[derive(Clone, Debug, Default)]
 pub struct Verification {
     pub artifacts: usize,
     pub bytes: u64,
-    /// By artifact, then by path.
+    /// Problems by artifact, then by path.
     pub problems: Vec<Problem>,
-    /// Leftovers of attempts that are over; they are in nobody's way and count as no problem.
+    /// Leftovers of attempts that are over; they do no harm and do not count as problems.
     pub leftovers: Vec<PathBuf>,
 }
 
@@ -78,7 +78,7 @@ impl Store {
         Ok(report)
     }
 
-    /// Bytes according to the manifest, and what is wrong.
+    /// The artifact's size according to the manifest, and its problems.
     fn verify_artifact(&self, key: &StageKey) -> (u64, Vec<Problem>) {
         let dir = self.artifact_dir(key);
         let problem = |path: PathBuf, damage| Problem { key: Some(*key), path, damage };
@@ -93,7 +93,7 @@ impl Store {
         (manifest.bytes(), problems)
     }
 
-    /// What lies among the artifacts and is none.
+    /// Files among the artifacts that do not belong to any.
     fn strangers(&self) -> Result<Vec<Problem>> {
         let artifacts = self.root().join("artifacts");
         let mut found = Vec::new();
@@ -110,7 +110,7 @@ impl Store {
         Ok(found)
     }
 
-    /// Files among the specs that plan no stage, or another one than their name says.
+    /// Files among the specs that plan no stage, or a stage other than the one they are named after.
     fn verify_specs(&self) -> Result<Vec<Problem>> {
         let check = |name: &String| {
             let path = self.specs().join(name);
@@ -124,9 +124,10 @@ impl Store {
         Ok(names.iter().filter(|name| !name.starts_with(files::WRITING)).filter_map(check).collect())
     }
 
-    /// Files that a process began to write and did not live to rename.
+    /// Files that a process began to write and did not rename before it died.
     fn unfinished_writes(&self) -> Result<Vec<PathBuf>> {
-        /// No living process takes this long from one to the other.
+        /// Age beyond which a file counts as unfinished: no living process takes this long between writing and
+        /// renaming.
         const OLD: Duration = Duration::from_secs(3600);
         let is_old = |path: &PathBuf| {
             let age = path.metadata().and_then(|found| found.modified()).ok().and_then(|time| time.elapsed().ok());
@@ -141,15 +142,15 @@ impl Store {
         Ok(found)
     }
 
-    /// Removes an artifact, so that the next run computes it again. What was computed from it stays: it is the same
+    /// Removes an artifact, so that the next run computes it again. Artifacts computed from it stay: they are the same
     /// function of the same inputs.
     pub fn remove(&self, key: &StageKey) -> Result<()> {
         let _lock = self.lock(key)?;
         self.set_aside(key, Spare::Nothing)
     }
 
-    /// Removes all that `found` names as damaged and that can be made again, and what attempts have left. Returns the
-    /// artifacts that were removed.
+    /// Removes all damage in `found` that can be made again, and leftovers of attempts. Returns the artifacts that were
+    /// removed.
     pub fn repair(&self, found: &Verification) -> Result<BTreeSet<StageKey>> {
         let damaged: BTreeSet<StageKey> = found.problems.iter().filter_map(|problem| problem.key).collect();
         damaged.iter().try_for_each(|key| self.remove(key))?;
@@ -161,7 +162,7 @@ impl Store {
 }
 
 impl Problem {
-    /// Whether removing it loses nothing: the next run makes it again.
+    /// True if removing the path loses nothing, since the next run makes it again.
     pub fn is_repairable(&self) -> bool {
         self.key.is_some() || matches!(self.damage, Damage::Spec(_))
     }

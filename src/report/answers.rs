@@ -1,4 +1,4 @@
-//! Every question of a page with its answer in one sentence: claims, then what was varied.
+//! Every question of a page with its answer in one sentence: claims first, then ablations.
 
 use super::claims::Judged;
 use super::input::{Ablation, Role};
@@ -7,17 +7,17 @@ use super::trend::trends;
 use super::view::{View, file_stem};
 use crate::error::Result;
 
-/// Lines of an ablation that its answer speaks of; the rest stand at its figure.
+/// The most lines of an ablation that its answer describes; the others are described at its figure.
 const LINES: usize = 4;
 
-/// A question and what is known.
+/// A question and its answer.
 pub struct Row {
     pub question: String,
     pub answer: String,
     /// Differences with their intervals.
     pub number: String,
     pub verdict: String,
-    /// Where on the page it is told in full, and the link's text.
+    /// The anchor of the section that answers the question in full, and the text of the link to it.
     pub anchor: String,
     pub link: String,
 }
@@ -32,7 +32,7 @@ pub fn question_anchor(id: &str) -> String {
     format!("question-{}", file_stem(id))
 }
 
-/// Primary claims, then exploratory ones, then ablations, each in the order of declaration.
+/// The rows of primary claims, then of exploratory ones, then of ablations, each in the order of declaration.
 pub fn rows(view: &View, claims: &[Judged]) -> Result<Vec<Row>> {
     let of = |role| claims.iter().filter(move |it| it.claim.role == role).map(|it| of_claim(view, it));
     let mut rows: Vec<Row> = of(Role::Primary).chain(of(Role::Exploratory)).collect();
@@ -85,7 +85,7 @@ fn of_ablation(view: &View, ablation: &Ablation) -> Result<Row> {
     })
 }
 
-/// What the lines of an ablation do, a sentence for each size and at most `most` lines.
+/// A description of an ablation's lines: one text for each size, with the sentences of at most `most` lines.
 pub fn told(view: &View, ablation: &Ablation, most: usize) -> Result<Vec<String>> {
     let all = trends(view, ablation)?;
     let mut sentences = Vec::new();
@@ -105,7 +105,8 @@ pub fn told(view: &View, ablation: &Ablation, most: usize) -> Result<Vec<String>
     Ok(sentences)
 }
 
-/// Names of claims that were seen before they were registered, with the date of the oldest result.
+/// Names of the claims whose results had been seen before they were registered, each with the date of the oldest
+/// result.
 pub fn seen_before(claims: &[Judged]) -> Option<String> {
     let seen = claims.iter().filter_map(|it| {
         Some({

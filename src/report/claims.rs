@@ -1,5 +1,5 @@
-//! Declared claims against the runs: one comparison per claim, metric and size. Those of primary claims get a verdict from
-//! intervals that hold for all of them together, those of exploratory ones a suggestion.
+//! Declared claims judged by the runs: one comparison per claim, metric and size. Primary comparisons get a verdict
+//! from intervals that hold for all of them together, exploratory ones a suggestion.
 
 use super::contrast::Contrast;
 use super::exploratory::{Exploratory, Test};
@@ -10,7 +10,7 @@ use super::view::{View, methods_of};
 use crate::error::{Error, Result};
 use crate::stats::{self, Finding, Forecast, Hypothesis, Verdict};
 
-/// A claim and what became of each of its comparisons.
+/// A claim and the outcome of each of its comparisons.
 pub struct Judged<'a> {
     pub claim: &'a Claim,
     pub parts: Vec<Part<'a>>,
@@ -20,11 +20,11 @@ pub struct Judged<'a> {
 pub struct Part<'a> {
     pub contrast: Contrast<'a>,
     pub reply: Reply,
-    /// The last look by itself, of a primary comparison that an earlier one has decided.
+    /// The last look at a primary comparison, kept only if an earlier look has decided it.
     later: Option<Finding>,
 }
 
-/// What the runs say about a comparison.
+/// The answer of the runs to one comparison.
 pub enum Reply {
     /// No seed has both methods.
     NoData,
@@ -34,14 +34,14 @@ pub enum Reply {
     Exploratory(Exploration),
 }
 
-/// How a primary claim or comparison stands, for counting.
+/// The standing of a primary claim or comparison, used for counting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
     Supported,
     Contradicted,
-    /// There is no difference that matters, or none in the claim's direction.
+    /// The difference is too small to matter, or doesn't exceed the margin in the claim's direction.
     TooSmall,
-    /// Its comparisons disagree, or some of them are open.
+    /// The comparisons of the claim disagree, or some of them are open.
     Mixed,
     Open,
 }
@@ -69,17 +69,17 @@ impl Standing {
     }
 }
 
-/// What an exploratory comparison is tested by.
+/// The test of an exploratory comparison and its result.
 pub struct Exploration {
-    /// Its place among all exploratory tests; `None` where p is undefined.
+    /// The identity of the test among all exploratory tests; `None` where p is undefined.
     pub test: Option<Test>,
-    /// p adjusted over all exploratory tests of the page.
+    /// The p-value adjusted over all exploratory tests of the page.
     pub q: Option<f64>,
-    /// The mean difference less the threshold.
+    /// The mean difference minus the threshold.
     pub distance: f64,
 }
 
-/// Judges every claim, in the order of declaration. Exploratory ones are without q until [`explain`] adds it.
+/// Judges every claim, in the order of declaration. Exploratory comparisons have no `q` until [`explain`] adds it.
 ///
 /// # Errors
 /// More primary comparisons than the design declares.
@@ -110,7 +110,7 @@ pub fn judge<'a>(view: &View<'a>) -> Result<Vec<Judged<'a>>> {
     Ok(judged)
 }
 
-/// Adds to exploratory comparisons what they are worth among all exploratory tests.
+/// Adds to each exploratory comparison its p-value adjusted over all exploratory tests.
 pub fn explain(judged: &mut [Judged], exploratory: &Exploratory) {
     for part in judged.iter_mut().flat_map(|it| &mut it.parts) {
         if let Reply::Exploratory(it) = &mut part.reply {
@@ -119,8 +119,8 @@ pub fn explain(judged: &mut [Judged], exploratory: &Exploratory) {
     }
 }
 
-/// The sizes a claim speaks of: its own, or all at which its methods were planned and can have the metric. Where there
-/// is no such size it speaks of all, and each says that there are no data.
+/// The sizes that a claim covers: its own, or all at which its methods were planned and can have the metric. If that
+/// leaves none, it covers all sizes, and each reports that there are no data.
 fn sizes<'v>(view: &'v View, claim: &Claim, metric: &str) -> Vec<&'v str> {
     let all = || view.sizes.iter().map(String::as_str);
     if let Some(only) = &claim.size {
@@ -155,7 +155,7 @@ fn hypothesis(claim: &Claim) -> Hypothesis {
     Hypothesis { direction: claim.direction, threshold: claim.threshold, margin: claim.margin }
 }
 
-/// The last look at a comparison that an earlier one has decided.
+/// The last look at a comparison that an earlier look has decided; `None` if the deciding look was the last.
 fn later(view: &View, claim: &Claim, contrast: &Contrast, reply: &Reply) -> Result<Option<Finding>> {
     let Reply::Primary(decided) = reply else { return Ok(None) };
     let [a, b] = contrast.sides_under(view, &view.judged_on(contrast.seeds(view)));
@@ -164,12 +164,12 @@ fn later(view: &View, claim: &Claim, contrast: &Contrast, reply: &Reply) -> Resu
 }
 
 impl Part<'_> {
-    /// The last look, where its interval alone would not give the answer that an earlier look has given.
+    /// The last look, if its interval alone would give another answer than the earlier look that decided.
     pub fn not_upheld(&self) -> Option<&Finding> {
         self.later.as_ref().filter(|later| later.verdict != self.verdict())
     }
 
-    /// What was found of a primary comparison.
+    /// The finding of a primary comparison; `None` for any other.
     pub fn finding(&self) -> Option<&Finding> {
         match &self.reply {
             Reply::Primary(finding) => Some(finding),
@@ -177,7 +177,7 @@ impl Part<'_> {
         }
     }
 
-    /// What is known of an exploratory one.
+    /// The result of an exploratory comparison; `None` for any other.
     pub fn exploration(&self) -> Option<&Exploration> {
         match &self.reply {
             Reply::Exploratory(exploration) => Some(exploration),
@@ -185,7 +185,7 @@ impl Part<'_> {
         }
     }
 
-    /// How it stands, if it is primary.
+    /// The standing of a primary comparison; `Open` for any other.
     pub fn standing(&self) -> Standing {
         Standing::of(self.verdict())
     }
@@ -196,7 +196,7 @@ impl Part<'_> {
 }
 
 impl Judged<'_> {
-    /// The answer to one of its comparisons in words.
+    /// The answer to one of the claim's comparisons, in words.
     pub fn words(&self, view: &View, part: &Part) -> String {
         match &part.reply {
             Reply::NoData => "no data: no seed has both methods".to_owned(),
@@ -217,8 +217,8 @@ impl Judged<'_> {
         }
     }
 
-    /// The verdict on the claim as a whole: what all its comparisons say together. It is supported only where it is supported
-    /// on every metric at every size; where they disagree, it says by what the answer depends.
+    /// The verdict on the claim as a whole, from all its comparisons together. A claim is supported only if it is
+    /// supported on every metric at every size; if its comparisons disagree, the text names what the answer depends on.
     pub fn overall(&self, view: &View) -> String {
         if self.parts.iter().all(|part| matches!(part.reply, Reply::NoData)) {
             return "no data".to_owned();
@@ -257,7 +257,7 @@ impl Judged<'_> {
         }
     }
 
-    /// How it stands as a whole, if it is primary; as [`Self::overall`] says in words.
+    /// The standing of a primary claim as a whole, in agreement with the words of [`Self::overall`].
     pub fn standing(&self) -> Standing {
         let each: Vec<Standing> = self.parts.iter().map(Part::standing).collect();
         let mut decided: Vec<Standing> = each.iter().copied().filter(|it| *it != Standing::Open).collect();
@@ -271,8 +271,8 @@ impl Judged<'_> {
         }
     }
 
-    /// By what the answers that are there differ: metric, size or both. Metrics of which the shortest name begins all others are one
-    /// quantity under several decodings.
+    /// The dimension in which the given answers differ: metric, size or both. Metrics whose ids all begin with the
+    /// shortest of them are one quantity under several decodings.
     fn what_matters<T: PartialEq>(&self, answer: impl Fn(&Part) -> Option<T>) -> &'static str {
         let differ = |same: fn(&Contrast, &Contrast) -> bool| {
             let pairs = self.parts.iter().flat_map(|one| self.parts.iter().map(move |other| (one, other)));
@@ -296,7 +296,7 @@ impl Judged<'_> {
 }
 
 impl Exploration {
-    /// Into which direction the runs point; `None` where they do not.
+    /// The direction that the runs suggest; `None` if `q` isn't below `alpha`.
     fn suggestion(&self, claim: &Claim, alpha: f64) -> Option<String> {
         self.q.filter(|q| *q < alpha)?;
         let beyond = match claim.threshold {
@@ -312,7 +312,7 @@ impl Exploration {
     }
 }
 
-/// `q = 0.012`, or `q < 0.001`.
+/// A name and a p-value as text: `q = 0.012`, or `q < 0.001`.
 fn equals(name: &str, p: Option<f64>) -> String {
     match Cell::Probability(p).show() {
         small if small.starts_with('<') => format!("{name} < {}", small.trim_start_matches('<')),
@@ -365,7 +365,7 @@ mod tests {
     use super::super::sentence::{effect, later_effect};
     use super::*;
 
-    /// A claim of more, judged at 5 and 10 seeds; `difference` by seed.
+    /// A claim of "more", judged at 5 and 10 seeds; `difference` holds one value per seed.
     fn input(difference: [f64; 10]) -> ReportInput {
         let text = r#"{
             "header": {"experiment": "e", "title": "t", "question": "q", "profile": "p", "scale": "s", "revision": null,

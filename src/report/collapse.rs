@@ -1,4 +1,4 @@
-//! Runs that collapsed: how many of each method, and whether they are more than those of the baseline.
+//! Collapsed runs: how many each method has, and whether they are more than those of the baseline.
 
 use super::exploratory::Test;
 use super::format;
@@ -13,12 +13,12 @@ pub struct CollapsedCell {
     pub size: String,
     pub method: String,
     pub metric: String,
-    /// Of every run that has the metric.
+    /// Values of every run that has the metric.
     pub values: BySeed,
-    /// Of the runs that did not collapse.
+    /// Values of the runs that did not collapse.
     pub standing: BySeed,
-    /// McNemar's exact test against the baseline over the seeds that both have; `None` for the baseline, and where no seed tells
-    /// the two apart.
+    /// The p-value of McNemar's exact test against the baseline over the seeds that both have; `None` for the baseline,
+    /// and where no seed distinguishes the two.
     pub p: Option<f64>,
     baseline: String,
 }
@@ -28,13 +28,13 @@ impl CollapsedCell {
         self.values.len() - self.standing.len()
     }
 
-    /// The test against the baseline, where there is one.
+    /// The test against the baseline, if it has a p-value.
     pub fn test(&self) -> Option<Test> {
         Some(Test::new(&format!("collapse by {}", self.metric), &self.size, &self.method, &self.baseline, self.p?))
     }
 }
 
-/// By size, then by method; empty where the layout has no rule.
+/// Collapses by size, then by method; empty if the layout has no rule.
 pub fn collapses(view: &View) -> Result<Vec<CollapsedCell>> {
     let Some(rule) = &view.layout().collapses else { return Ok(Vec::new()) };
     let baseline = view.layout().baseline.as_str();
@@ -68,7 +68,8 @@ pub fn collapses(view: &View) -> Result<Vec<CollapsedCell>> {
     Ok(cells)
 }
 
-/// Seeds under which a method at a size collapsed, with the reason: where the input says so, and where the layout's rule does.
+/// Seeds under which a method at a size collapsed, each with the reason: those that the input marks as collapsed and
+/// those that meet the layout's rule.
 pub fn runs(view: &View, method: &str, size: &str) -> Result<BTreeMap<i64, String>> {
     let cells = view.header().cells.iter().filter(|cell| cell.method == method && cell.size == size);
     let mut found: BTreeMap<i64, String> = cells
@@ -83,7 +84,7 @@ pub fn runs(view: &View, method: &str, size: &str) -> Result<BTreeMap<i64, Strin
         return Ok(found);
     }
     let starts = view.metrics().last(&view.layout().baseline, size, &rule.metric);
-    // A point may be one of where training starts.
+    // A point of an ablation may itself vary where training starts, so it isn't compared with the baseline's start.
     let held_to_start = !view.is_point(method) && !rule.own_start.iter().any(|own| own == method);
     let starts: Vec<Option<f64>> =
         values.keys().map(|seed| starts.get(seed).copied().filter(|_| held_to_start)).collect();

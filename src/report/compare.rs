@@ -1,5 +1,5 @@
-//! Two sets of results of one study, number by number: from another revision, device or machine, did anything move by more
-//! than seeds explain?
+//! A comparison of two sets of results of one study, number by number: did anything move by more than seeds explain
+//! after a change of revision, device or machine?
 
 use std::collections::BTreeSet;
 
@@ -10,16 +10,16 @@ use super::table::{Cell, Column, Kind, Measured, Table};
 use crate::error::Result;
 use crate::stats::{self, Estimate, Sample, adjust_defined, benjamini_hochberg};
 
-/// What became of one method's metric at a size. In the order in which they are shown.
+/// The outcome for one method's metric at a size; variants are in the order in which they are shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Sameness {
-    /// Separated after correction, or the same difference under every seed.
+    /// The sides differ significantly after correction, or by the same amount under every seed.
     Moved,
     OnlyFirst,
     OnlySecond,
-    /// They differ, and there are too few seeds to say whether that is more than chance.
+    /// The sides differ, and there are too few seeds to say whether by more than chance.
     Undecided,
-    /// They differ by no more than seeds do.
+    /// The sides differ by no more than seeds do.
     Explained,
     /// Every value under a shared seed is the same to the last bit.
     Identical,
@@ -49,17 +49,17 @@ pub struct Compared {
     pub metric: String,
     pub first: Option<Estimate>,
     pub second: Option<Estimate>,
-    /// Second minus first.
+    /// The second side minus the first.
     pub difference: Option<Estimate>,
-    /// How many seeds are paired; the comparison is Welch's of independent samples where it is below two.
+    /// The number of paired seeds; below two, the comparison is Welch's of independent samples.
     pub shared: usize,
     pub p: Option<f64>,
-    /// Under Benjamini and Hochberg's correction over all that is compared.
+    /// The p-value under Benjamini and Hochberg's correction over all comparisons.
     pub p_adjusted: Option<f64>,
     pub sameness: Sameness,
 }
 
-/// Compares everything that either side has, paired by seed where at least two seeds are shared.
+/// Compares every metric that either side has, paired by seed where at least two seeds are shared.
 ///
 /// # Errors
 /// A `level` outside (0, 1).
@@ -116,7 +116,7 @@ fn one(
     if a.len() >= 2 {
         let paired = stats::paired(&b, &a, level)?;
         (compared.difference, compared.p) = (Some(paired.difference), paired.p);
-        // The same shift under every seed is no chance, though there is no spread to test it by; unless it is rounding.
+        // The same shift under every seed isn't chance, though it has no spread to test against; unless it is rounding.
         if paired.p.is_none() {
             let largest = a.iter().chain(&b).fold(0.0_f64, |largest, value| largest.max(value.abs()));
             let rounding = paired.difference.point.abs() <= 1e-12 * largest;
@@ -132,7 +132,7 @@ fn one(
     Ok(compared)
 }
 
-/// A table for a terminal, what moved first, and a line that counts.
+/// A table for a terminal, with moved metrics first, and a line of counts.
 pub fn render(compared: &[Compared], level: f64) -> String {
     let mut order: Vec<&Compared> = compared.iter().collect();
     order.sort_by_key(|it| it.sameness);

@@ -1,4 +1,4 @@
-//! What making a method cost, iteration by iteration, and what two methods are worth for the same cost.
+//! Costs of making a method, iteration by iteration, and comparisons of two methods at the same cost.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use super::view::View;
 use crate::error::Result;
 use crate::stats::{Paired, paired};
 
-/// What can be spent.
+/// A resource that training spends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Resource {
     Flops,
@@ -19,7 +19,7 @@ pub enum Resource {
 impl Resource {
     pub const ALL: [Self; 3] = [Self::Flops, Self::Tokens, Self::Seconds];
 
-    /// Name in files.
+    /// The resource's name in files.
     pub fn id(self) -> &'static str {
         match self {
             Self::Flops => "flops",
@@ -45,29 +45,29 @@ impl Resource {
     }
 }
 
-/// Costs of making, by method, size and seed. A stage that several methods share is in each: it is what the method would
-/// cost alone.
+/// Costs of making, by method, size and seed. A stage that several methods share counts for each of them, so the total
+/// of a method is its cost if it were run alone.
 pub struct Spending<'a>(BTreeMap<(&'a str, &'a str, i64), Vec<&'a Cost>>);
 
-/// One seed's way through its iterations: what had been spent, and what the metric was.
+/// The iterations of one seed, each with the cost so far and the metric's value.
 pub type Track = Vec<Step>;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Step {
     pub iteration: i64,
-    /// Spent up to its end.
+    /// The cost up to the end of the iteration.
     pub spent: f64,
     pub value: f64,
 }
 
-/// Two methods, each at its latest iteration that the cheaper one's total pays for.
+/// Two methods, each at the latest iteration that the total cost of the cheaper one pays for.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Matched {
-    /// What the cheaper one cost in all, in the mean over seeds.
+    /// The total cost of the cheaper method, averaged over seeds.
     pub budget: f64,
     pub our_iteration: i64,
     pub their_iteration: i64,
-    /// Both methods' values there, under the seeds that both have.
+    /// The values of both methods at those iterations, under the seeds that both have.
     pub ours: Vec<f64>,
     pub theirs: Vec<f64>,
 }
@@ -87,12 +87,12 @@ impl<'a> Spending<'a> {
         self.0.get(&(method, size, seed)).map_or(&[], Vec::as_slice)
     }
 
-    /// Seeds with any cost.
+    /// The seeds that have any cost.
     pub fn seeds<'s>(&'s self, method: &'s str, size: &'s str) -> impl Iterator<Item = i64> + 's {
         self.0.keys().filter(move |(of, at, _)| *of == method && *at == size).map(|(_, _, seed)| *seed)
     }
 
-    /// Iterations of a run that cost something, from 1.
+    /// The iterations of a run that have a cost, from 1.
     pub fn iterations(&self, method: &str, size: &str, seed: i64) -> Vec<i64> {
         let mut found: Vec<i64> = self.run(method, size, seed).iter().map(|cost| cost.iteration).collect();
         found.retain(|iteration| *iteration > 0);
@@ -101,7 +101,7 @@ impl<'a> Spending<'a> {
         found
     }
 
-    /// What one iteration cost on average, by seed; a seed of which a part was not measured has none.
+    /// The average cost of one iteration, by seed; seeds with an unmeasured part are left out.
     pub fn per_iteration(&self, method: &str, size: &str, resource: Resource) -> BySeed {
         let mean = |seed| {
             let iterations = self.iterations(method, size, seed);
@@ -115,13 +115,13 @@ impl<'a> Spending<'a> {
         self.seeds(method, size).filter_map(mean).collect()
     }
 
-    /// What making the method had cost at the end of an iteration.
+    /// The cost of making the method up to the end of an iteration; `None` if a part was not measured.
     fn until(&self, method: &str, size: &str, seed: i64, iteration: i64, resource: Resource) -> Option<f64> {
         let costs = self.run(method, size, seed).iter().filter(|cost| cost.iteration <= iteration).copied();
         total(costs, |cost| resource.of(cost))
     }
 
-    /// Every iteration of a method at which the metric and all that was spent are known, by seed.
+    /// The iterations of a method at which the metric and the whole cost so far are known, by seed.
     pub fn tracks(
         &self,
         view: &View,
@@ -142,9 +142,9 @@ impl<'a> Spending<'a> {
     }
 }
 
-/// Where two methods stand when the dearer one is stopped at what the cheaper one cost in all; `None` if even the first
-/// iteration of one is above that, or if no seed has both. Costs are means over the shared seeds, so that all seeds are
-/// compared at the same iterations and none is left out for having cost a little more.
+/// Two methods with the dearer one stopped at the total cost of the cheaper one; `None` if even the first iteration of
+/// one exceeds it, or if no seed has both. Costs are means over the shared seeds, so that all seeds are compared at the
+/// same iterations and a seed that cost slightly more isn't left out.
 pub fn matched(ours: &BTreeMap<i64, Track>, theirs: &BTreeMap<i64, Track>) -> Option<Matched> {
     let shared: Vec<(&Track, &Track)> =
         ours.iter().filter_map(|(seed, track)| Some((track, theirs.get(seed)?))).collect();
@@ -167,30 +167,31 @@ pub struct MatchedPair {
     pub size: String,
     pub method: String,
     pub versus: String,
-    /// Pairs of seeds that were planned.
+    /// The number of planned pairs of seeds.
     pub planned: usize,
     pub found: Option<Matched>,
-    /// Of what was found, paired by seed.
+    /// The difference at the matched iterations, paired by seed.
     pub difference: Option<Paired>,
-    /// What whole runs cost under the seeds that both have.
+    /// The costs of whole runs under the seeds that both methods have.
     pub ours: Vec<f64>,
     pub theirs: Vec<f64>,
 }
 
 impl MatchedPair {
-    /// The test of no difference, where there is one.
+    /// The test of no difference, if it has a p-value.
     pub fn test(&self) -> Option<Test> {
         let p = self.difference?.p?;
         Some(Test::new(&self.metric, &self.size, &self.method, &self.versus, p))
     }
 }
 
-/// The mean of what whole runs cost; `None` without any.
+/// The mean cost of whole runs; `None` without any.
 pub fn mean_total(costs: &[f64]) -> Option<f64> {
     (!costs.is_empty()).then(|| costs.iter().sum::<f64>() / costs.len() as f64)
 }
 
-/// The subject beside each other method for the same cost: by resource, then by size. What has no costs is left out.
+/// The subject paired with each other method at the same cost: by resource, then by size. Methods without costs are
+/// left out.
 pub fn matched_pairs(view: &View, spending: &Spending) -> Result<Vec<MatchedPair>> {
     let metric = view.metric(&view.layout().primary)?;
     let subject = view.layout().subject.as_str();
@@ -234,7 +235,7 @@ pub fn matched_pairs(view: &View, spending: &Spending) -> Result<Vec<MatchedPair
     Ok(pairs)
 }
 
-/// Per iteration, what had been spent at its end in the mean over the seeds that have it.
+/// The mean cost up to the end of each iteration, over the seeds that have the iteration.
 fn mean_spent<'t>(tracks: impl Iterator<Item = &'t Track>) -> Vec<(i64, f64)> {
     let mut spent: BTreeMap<i64, Vec<f64>> = BTreeMap::new();
     for step in tracks.flatten() {
@@ -243,8 +244,8 @@ fn mean_spent<'t>(tracks: impl Iterator<Item = &'t Track>) -> Vec<(i64, f64)> {
     spent.into_iter().map(|(at, spent)| (at, spent.iter().sum::<f64>() / spent.len() as f64)).collect()
 }
 
-/// The sum, if there is anything and every part was measured. Parts are added in sorted order, so that the order of the
-/// input does not show in the last digit.
+/// The sum of one part of all costs; `None` if there are no costs or one was not measured. Values are added in sorted
+/// order, so that the order of the input does not change the last digit.
 pub fn total<'c>(costs: impl IntoIterator<Item = &'c Cost>, part: impl Fn(&Cost) -> Option<f64>) -> Option<f64> {
     let mut parts = costs.into_iter().map(part).collect::<Option<Vec<f64>>>()?;
     parts.sort_by(f64::total_cmp);
@@ -265,7 +266,7 @@ mod tests {
         let cheap = tracks(&[&[3.0, 6.0, 8.8], &[3.0, 6.0, 9.2], &[1.0]]);
         let found = matched(&dear, &cheap).unwrap();
         assert_eq!((found.budget, found.our_iteration, found.their_iteration), (9.0, 2, 3));
-        // The second seed stays although it alone would have been above the budget of its pair.
+        // The second seed is kept although its own cost exceeds the budget of its pair.
         assert_eq!((found.ours, found.theirs), (vec![85.0, 91.0], vec![88.0, 92.0]));
         assert_eq!(matched(&tracks(&[&[10.0]]), &cheap), None);
         assert_eq!(matched(&dear, &BTreeMap::new()), None);

@@ -1,4 +1,4 @@
-//! The few lines that a terminal shows at the end of a run.
+//! The short summary that a terminal shows at the end of a run.
 
 use comfy_table::{CellAlignment, Table as Grid, TableComponent, presets};
 
@@ -10,10 +10,10 @@ use super::view::View;
 use super::{format, prose, tables};
 use crate::error::Result;
 
-/// Cells, verdicts and the primary table; plain text without colours.
+/// Cells, verdicts and the primary table as plain text without colours.
 ///
 /// # Errors
-/// As [`super::write`], save what concerns files.
+/// As [`super::write`], except those of files.
 pub fn console(input: &ReportInput) -> Result<String> {
     let view = View::new(input)?;
     let mut text = format!("{}\ncells: {}\n", view.header().title, prose::total(&view));
@@ -41,12 +41,12 @@ fn verdicts(view: &View, comparisons: &Comparisons) -> Result<String> {
     Ok(draw(&table, &["claim", "contrast", "size", "difference", "verdict"]))
 }
 
-/// Size, method and the primary metric, with the marks as signs that any terminal has.
+/// A table of size, method and the primary metric, with marks that any terminal can show.
 fn main_table(table: &Table, primary: &str) -> String {
     draw(table, &["size", "method", primary])
 }
 
-/// Some columns of a table; what the first of them repeats is not written again.
+/// The `wanted` columns of a table; a value that the first column repeats is left blank.
 pub(super) fn draw(table: &Table, wanted: &[&str]) -> String {
     let places: Vec<usize> =
         wanted.iter().filter_map(|id| table.columns.iter().position(|column| column.id == *id)).collect();
@@ -57,7 +57,7 @@ pub(super) fn draw(table: &Table, wanted: &[&str]) -> String {
     grid.set_header(places.iter().map(|at| table.columns[*at].label.clone()));
     let mut group = None;
     for row in &table.rows {
-        // What the first column repeats is not written again.
+        // A value that the first column repeats is not written again.
         let mut texts: Vec<String> = places.iter().map(|at| cell(&row[*at])).collect();
         let first = texts.first().cloned();
         if first == group

@@ -1,4 +1,5 @@
-//! One method over its seeds; two methods paired by seed; and which of several methods are separated from the best.
+//! Summaries of one method over its seeds, paired comparisons of two methods, and marks of the methods that are
+//! separated from the best.
 
 use std::collections::BTreeSet;
 
@@ -8,8 +9,8 @@ use super::view::View;
 use crate::error::Result;
 use crate::stats::{self, Estimate, Paired, adjust_defined, holm, paired, probability_of_improvement};
 
-/// The mean over seeds with its t interval; `None` without values. An interval is cut to the values that the metric can
-/// take, which takes nothing from its coverage: a rate above 1 was never a candidate.
+/// The mean over seeds with its t interval; `None` without values. The interval is cut to the range of the metric,
+/// which doesn't reduce its coverage: a rate above 1 was never possible.
 pub fn over_seeds(view: &View, metric: &MetricColumn, values: &BySeed) -> Result<Option<Estimate>> {
     if values.is_empty() {
         return Ok(None);
@@ -18,7 +19,7 @@ pub fn over_seeds(view: &View, metric: &MetricColumn, values: &BySeed) -> Result
     Ok(Some(within_range(metric, stats::mean(&values, view.level())?)))
 }
 
-/// An estimate whose interval is cut to the values that the metric can take.
+/// The estimate with its interval cut to the range of the metric.
 pub fn within_range(metric: &MetricColumn, mut estimate: Estimate) -> Estimate {
     if let (Some(interval), Some([least, most])) = (&mut estimate.interval, metric.range) {
         interval.low = interval.low.max(least.min(estimate.point));
@@ -27,8 +28,8 @@ pub fn within_range(metric: &MetricColumn, mut estimate: Estimate) -> Estimate {
     estimate
 }
 
-/// The mean for new prompts too, over `seeds` and test items, of a signed sum of methods; `None` unless each has its items
-/// under every seed.
+/// The mean of a signed sum of methods over `seeds` and test items, with an interval that holds for new prompts too;
+/// `None` unless each method has its items under every seed.
 pub fn over_seeds_and_items(
     view: &View,
     metric: &MetricColumn,
@@ -57,13 +58,14 @@ pub fn over_seeds_and_items(
     }
 }
 
-/// Seeds that all have.
+/// The seeds that all of them have.
 fn shared(all: impl Iterator<Item = BySeed>) -> Vec<i64> {
     let seeds = all.map(|values| values.into_keys().collect::<BTreeSet<i64>>());
     seeds.reduce(|a, b| &a & &b).into_iter().flatten().collect()
 }
 
-/// `method − versus`, less another such difference where it is relative to one, over the seeds that all have.
+/// The difference `method − versus` over the seeds that both have; if relative to another such difference, minus that
+/// one.
 #[derive(Clone, Debug)]
 pub struct Contrast<'a> {
     pub metric: &'a MetricColumn,
@@ -71,14 +73,15 @@ pub struct Contrast<'a> {
     pub method: String,
     pub versus: String,
     pub relative_to: Option<RelativeTo>,
-    /// `None` without a shared seed.
+    /// The paired comparison; `None` without a shared seed.
     pub paired: Option<Paired>,
-    /// Probability that a run of `method` is better than one of `versus`, whichever way the metric improves; where the
-    /// contrast is relative, that the first difference is better than the second.
+    /// The probability that a run of `method` is better than one of `versus`, in the direction in which the metric
+    /// improves; for a relative contrast, that the first difference is better than the second.
     pub improvement: Option<f64>,
-    /// The difference for new prompts too; `None` unless every pair of seeds has the values of all test items.
+    /// The difference with an interval that holds for new prompts too; `None` unless every pair of seeds has the values
+    /// of all test items.
     pub new_prompts: Option<Estimate>,
-    /// Pairs that were planned.
+    /// The number of planned pairs.
     pub planned: usize,
 }
 
@@ -87,7 +90,7 @@ impl<'a> Contrast<'a> {
         Self::relative(view, metric, size, (method, versus), None)
     }
 
-    /// What `claim` compares.
+    /// The contrast that `claim` compares.
     pub fn of_claim(view: &View, metric: &'a MetricColumn, size: &str, claim: &Claim) -> Result<Self> {
         Self::relative(view, metric, size, (&claim.method, &claim.versus), claim.relative_to.as_ref())
     }
@@ -123,7 +126,7 @@ impl<'a> Contrast<'a> {
         Ok(contrast)
     }
 
-    /// The same difference of the values per test item, over seeds and items.
+    /// The same difference computed from the values per test item, over seeds and items.
     fn for_new_prompts(&self, view: &View) -> Result<Option<Estimate>> {
         let signed = self.added().into_iter().map(|method| (method, 1.0));
         let signed: Vec<(&str, f64)> =
@@ -132,7 +135,7 @@ impl<'a> Contrast<'a> {
         over_seeds_and_items(view, self.metric, &self.size, &signed, &seeds)
     }
 
-    /// The methods it is made from; of those that it adds the first, then those that it subtracts.
+    /// The methods of the contrast: those that are added, then those that are subtracted.
     fn methods(&self) -> Vec<&str> {
         [self.added(), self.subtracted()].concat()
     }
@@ -145,7 +148,7 @@ impl<'a> Contrast<'a> {
         [&self.versus].into_iter().chain(self.relative_to.as_ref().map(|it| &it.method)).map(String::as_str).collect()
     }
 
-    /// The comparison against a difference of `threshold` instead of 0: what a claim of "by more than" is tested by.
+    /// The paired comparison with a difference of `threshold` instead of 0, which tests claims of "by more than".
     pub fn beyond(&self, view: &View, threshold: f64) -> Result<Option<Paired>> {
         let of = |method: &str| view.metrics().last(method, &self.size, &self.metric.id);
         let [added, subtracted] =
@@ -158,7 +161,8 @@ impl<'a> Contrast<'a> {
         let a: Vec<f64> = seeds.iter().map(|seed| sum(&added, seed)).collect();
         let b: Vec<f64> = seeds.iter().map(|seed| sum(&subtracted, seed) + threshold).collect();
         let mut comparison = paired(&a, &b, view.level())?;
-        // Sums of different methods have the right difference, but are nothing that could be better than the other.
+        // Sums of different methods have the right difference, but one sum can't be "better" than the other; compare
+        // the two gains.
         if let ([method, other_versus], [versus, other_method]) = (&added[..], &subtracted[..]) {
             let gain = |a: &BySeed, b: &BySeed| seeds.iter().map(|seed| a[seed] - b[seed]).collect::<Vec<f64>>();
             let (ours, theirs) = (gain(method, versus), gain(other_method, other_versus));
@@ -168,7 +172,7 @@ impl<'a> Contrast<'a> {
         Ok(Some(comparison))
     }
 
-    /// The seeds that all its methods have, in the order in which the study runs them; one that it does not plan comes last.
+    /// The seeds that all methods of the contrast have, in the study's order; unplanned seeds come last.
     pub fn seeds(&self, view: &View) -> Vec<i64> {
         let of = |method| view.metrics().last(method, &self.size, &self.metric.id);
         let mut seeds = shared(self.methods().into_iter().map(of));
@@ -176,7 +180,7 @@ impl<'a> Contrast<'a> {
         seeds
     }
 
-    /// The values of both sides under its [`seeds`](Self::seeds).
+    /// The values of both sides under the contrast's [`seeds`](Self::seeds).
     pub fn sides(&self, view: &View) -> [Vec<f64>; 2] {
         self.sides_under(view, &self.seeds(view))
     }
@@ -188,17 +192,17 @@ impl<'a> Contrast<'a> {
         [added, subtracted].map(|side| seeds.iter().map(|seed| side.iter().map(|values| values[seed]).sum()).collect())
     }
 
-    /// Raw two-sided p, where defined.
+    /// The unadjusted two-sided p-value, where it is defined.
     pub fn p(&self) -> Option<f64> {
         self.paired.and_then(|paired| paired.p)
     }
 }
 
-/// Marks of a metric's column: for each size, those of its `methods` (ids), in their order.
+/// The marks of a metric's column: for each size, those of its `methods` (ids), in their order.
 ///
-/// The best is found in the data, so every pair of methods with values counts in the correction, at every size: the best
-/// is separated from another method when the Holm-adjusted p of their paired test is below α. Separated from every
-/// other, it is marked so; otherwise it and all it is not separated from are marked as tied.
+/// The best method is chosen from the data, so the correction counts every pair of methods with values, at every size.
+/// The best is separated from another method if the Holm-adjusted p of their paired test is below α. If it is separated
+/// from every other, it alone is marked; otherwise it and all methods that it is not separated from are marked as tied.
 pub fn marks(view: &View, metric: &MetricColumn, column: &[(&str, Vec<&str>)]) -> Result<Vec<Vec<Mark>>> {
     let mut marks: Vec<Vec<Mark>> = column.iter().map(|(_, methods)| vec![Mark::None; methods.len()]).collect();
     if metric.better == Better::Neither {
@@ -239,7 +243,7 @@ pub fn marks(view: &View, metric: &MetricColumn, column: &[(&str, Vec<&str>)]) -
     Ok(marks)
 }
 
-/// Place of the method with the best mean; of equal ones the first.
+/// The index of the method with the best mean; the first of equal ones.
 fn best(view: &View, metric: &MetricColumn, size: &str, methods: &[&str]) -> Result<Option<usize>> {
     let mut best: Option<(usize, f64)> = None;
     for (place, method) in methods.iter().enumerate() {

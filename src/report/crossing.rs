@@ -1,5 +1,5 @@
-//! Where a varied line meets a level: per seed, at which x its curve first gets to what another method has under the same
-//! seed.
+//! Crossings of a varied line and a level: for each seed, the x at which its curve first reaches the value of another
+//! method under the same seed.
 
 use super::contrast::over_seeds;
 use super::input::{AblationLine, AxisScale, Better, BySeed, MetricColumn};
@@ -7,31 +7,32 @@ use super::view::View;
 use crate::error::Result;
 use crate::stats::{self, Estimate, Interval};
 
-/// Which way a line meets the level along its axis.
+/// The way in which a line meets the level along its axis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
-    /// It gets better along the axis.
+    /// The line gets better along the axis.
     Reaches,
-    /// It gets worse, or stays.
+    /// The line gets worse along the axis, or doesn't change.
     FallsTo,
 }
 
-/// A line against a level, over the seeds that have all of both.
+/// The crossing of a line and a level, over the seeds that have the level and every point.
 #[derive(Clone, Debug)]
 pub struct Crossing {
     pub way: Way,
-    /// The x of the crossing over seeds, on the axis' own scale: on a logarithmic one the mean and interval are those of
-    /// log x, shown as x, and there is no standard error. `None` unless every seed crosses inside the range.
+    /// The x of the crossing over seeds, on the axis' own scale: on a logarithmic axis the mean and interval are those
+    /// of log x, shown as x, and there is no standard error. `None` unless every seed crosses inside the range.
     pub x: Option<Estimate>,
-    /// Seeds that cross between the first and last x; that are past the level at the first; that never get to it.
+    /// The numbers of seeds that cross between the first and last x (`inside`), that are past the level at the first x
+    /// (`before`), and that never reach it (`beyond`).
     pub inside: usize,
     pub before: usize,
     pub beyond: usize,
-    /// Seeds that lack a point or the level.
+    /// The number of seeds that lack a point or the level.
     pub unknown: usize,
 }
 
-/// Where one seed's curve is when it first gets to its level.
+/// The place at which one seed's curve first reaches its level.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Place {
     Before,
@@ -39,8 +40,8 @@ enum Place {
     Beyond,
 }
 
-/// How `line` meets the values of `against`. `None` where the metric has no better direction, where points have no x,
-/// or where no seed has all points and the level.
+/// The crossing of `line` with the values of `against`. `None` if the metric has no better direction, if points have no
+/// x, or if no seed has all points and the level.
 pub fn crossing(
     view: &View,
     line: &AblationLine,
@@ -65,7 +66,7 @@ pub fn crossing(
         .collect();
     points.sort_by(|a, b| a.0.total_cmp(&b.0));
     let level = view.metrics().last(against, size, &metric.id);
-    // Above 0 a curve is better than its level.
+    // The distance from the level, above 0 where the curve is better than it.
     let curve = |seed: &i64| -> Option<Vec<(f64, f64)>> {
         let level = level.get(seed)?;
         points.iter().map(|(x, values)| Some((*x, sign * (values.get(seed)? - level)))).collect()
@@ -95,12 +96,12 @@ pub fn crossing(
     }))
 }
 
-/// The level's own estimate.
+/// The estimate of the level itself.
 pub fn level(view: &View, metric: &MetricColumn, against: &str, size: &str) -> Result<Option<Estimate>> {
     over_seeds(view, metric, &view.metrics().last(against, size, &metric.id))
 }
 
-/// Where a piecewise linear curve of (x, distance from the level), in ascending x, first gets to 0.
+/// The place at which a piecewise linear curve of (x, distance from the level), in ascending x, first reaches 0.
 fn first(curve: &[(f64, f64)], way: Way) -> Place {
     let past = |distance: f64| if way == Way::Reaches { distance } else { -distance };
     match past(curve[0].1) {

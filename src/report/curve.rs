@@ -1,19 +1,19 @@
-//! A curve's seeds brought together: the mean over them at equal x.
+//! Averages of a curve's seeds: the mean over them at equal x.
 
 use super::input::{Curve, CurveLine};
 use super::view::View;
 use crate::error::Result;
 use crate::stats::{self, Estimate};
 
-/// The mean over the seeds of one method at one size.
+/// The mean curve over the seeds of one method at one size.
 pub struct Averaged<'a> {
     pub method: &'a str,
     pub size: &'a str,
-    /// x, ascending, and what the seeds that have a value there say.
+    /// Points in ascending x, each with the estimate over the seeds that have a value there.
     pub points: Vec<(f64, Estimate)>,
 }
 
-/// One line per method and size of `curve`, sizes and methods in their order.
+/// The averaged lines of `curve`, one per method and size, sizes and methods in their order.
 pub fn averages<'a>(view: &View, curve: &'a Curve) -> Result<Vec<Averaged<'a>>> {
     let order = |line: &&'a CurveLine| {
         let size = view.sizes.iter().position(|size| *size == line.size).unwrap_or(usize::MAX);
@@ -28,7 +28,7 @@ pub fn averages<'a>(view: &View, curve: &'a Curve) -> Result<Vec<Averaged<'a>>> 
 fn average<'a>(view: &View, seeds: &[&'a CurveLine]) -> Result<Averaged<'a>> {
     let mut values: Vec<[f64; 2]> = seeds.iter().flat_map(|line| line.points.iter().copied()).collect();
     values.retain(|point| point.iter().all(|value| value.is_finite()));
-    // Stable, so that values at one x stay in the order of seeds and add up to the same last digit.
+    // The sort is stable, so that values at one x stay in the order of seeds and add up to the same last digit.
     values.sort_by(|a, b| a[0].total_cmp(&b[0]));
     let points = values.chunk_by(|a, b| a[0] == b[0]).map(|at| {
         let values: Vec<f64> = at.iter().map(|point| point[1]).collect();

@@ -1,4 +1,4 @@
-//! Which primary claims are decided, for runs that go on until all are.
+//! The state of primary claims, for runs that go on until all are decided.
 
 use super::claims::judge;
 use super::input::{ReportInput, Role};
@@ -10,7 +10,7 @@ use crate::stats::Verdict;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Decision {
     pub claim: String,
-    /// Everything it compares, heuristics included, and the baseline that heuristics are measured with.
+    /// Every method that the claim compares, heuristics included, and the baseline that heuristics are measured with.
     pub methods: Vec<String>,
     /// Whether every one of its comparisons has a verdict.
     pub decided: bool,
@@ -18,10 +18,10 @@ pub struct Decision {
     pub words: String,
 }
 
-/// Every primary claim of `input`, in the order of declaration.
+/// Decisions on all primary claims of `input`, in the order of declaration.
 ///
 /// # Errors
-/// As [`super::write`], save what concerns files.
+/// As [`super::write`], except those of files.
 pub fn decisions(input: &ReportInput) -> Result<Vec<Decision>> {
     let view = View::new(input)?;
     let judged = judge(&view)?;

@@ -1,4 +1,4 @@
-//! The abstract of a page: a few sentences that say what was found, how surely, and what is not there.
+//! The abstract of a page: a few sentences on the findings, their certainty, and missing runs.
 
 use super::Content;
 use super::claims::{Judged, Part, Standing};
@@ -11,14 +11,14 @@ use super::table::Mark;
 use super::view::View;
 use crate::error::Result;
 
-/// Claims that the abstract tells at most: the first ones, whatever became of them, and those that have an answer. The others stand in
-/// the table below it.
+/// The most claims that the abstract describes: the first `FIRST` whatever their outcome, and those that have an
+/// answer. The others are in the table below it.
 const CLAIMS: usize = 6;
 const FIRST: usize = 2;
-/// Answers that later seeds did not uphold and that the abstract tells.
+/// The most answers not upheld by later seeds that the abstract describes.
 const TOLD: usize = 1;
 
-/// The sentences, in order.
+/// The sentences of the abstract, in order.
 pub fn digest(view: &View, content: &Content) -> Result<Vec<String>> {
     let mut lines = vec![counts(view, content)];
     let claims = &content.comparisons.claims;
@@ -43,7 +43,7 @@ pub fn digest(view: &View, content: &Content) -> Result<Vec<String>> {
     Ok(lines)
 }
 
-/// Answers that more seeds would not have given.
+/// A sentence on the answers that later seeds did not uphold.
 fn not_upheld(view: &View, primary: &[&Judged]) -> Option<String> {
     let parts = || primary.iter().flat_map(|it| it.parts.iter().map(move |part| (it, part)));
     let tell = |(judged, part): (&&Judged, &Part)| {
@@ -100,12 +100,12 @@ fn counts(view: &View, content: &Content) -> String {
     )
 }
 
-/// The best policy by the primary metric and by each other decoding of it.
+/// Sentences on the best policy by the primary metric and by each other decoding of it.
 fn best(view: &View) -> Result<Vec<String>> {
     let spending = Spending::new(view);
     let mut lines = Vec::new();
     for size in &view.sizes {
-        // What was not made here (a demonstrator, a base model) is no rival, where costs tell.
+        // If costs are known, methods that were not made here (a demonstrator, a base model) don't compete.
         let made = |id: &str| spending.seeds(id, size).next().is_some();
         let any = view.main_methods().any(|row| made(&row.id));
         let mut said = Vec::new();
@@ -146,7 +146,7 @@ fn best_by(view: &View, metric: &MetricColumn, size: &str, methods: Vec<&str>) -
     Ok(Some(format!("{} by {} ({number}{surely})", view.method_label(method), metric.label)))
 }
 
-/// The primary metric and those that measure the same after another decoding.
+/// The primary metric and the metrics that measure the same after another decoding.
 pub fn decodings<'a>(view: &View<'a>) -> Result<Vec<&'a MetricColumn>> {
     let primary = view.layout().primary.as_str();
     let same = |id: &str| id == primary || id.strip_prefix(primary).is_some_and(|rest| rest.starts_with('_'));

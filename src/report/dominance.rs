@@ -1,4 +1,4 @@
-//! Whether the cheaper of two methods is also not worse, at the end of each.
+//! Dominance at the end of whole runs: whether the cheaper of two methods is also not worse.
 
 use super::compute::{MatchedPair, mean_total};
 use super::contrast::Contrast;
@@ -8,22 +8,23 @@ use super::view::{View, methods_of};
 use crate::error::Result;
 use crate::stats::{self, Design, Hypothesis, Verdict};
 
-/// What whole runs of a pair say about dominance, in words.
+/// The dominance of the cheaper method of a pair over the other, from whole runs.
 pub struct Dominance {
-    /// The cheaper method.
+    /// The id of the cheaper method.
     pub cheaper: String,
-    /// The cost of the other over its own, in the mean over shared seeds.
+    /// The cost of the other method divided by that of the cheaper one, from means over shared seeds.
     pub ratio: f64,
-    /// The difference that does not matter; `None` where no claim declares one for the metric.
+    /// The margin below which differences don't matter; `None` if no claim declares one for the metric.
     pub margin: Option<f64>,
-    /// Whether it is not worse by the margin; `None` without margin or spread.
+    /// The verdict on whether the cheaper method is not worse by the margin; `None` without margin or spread.
     pub verdict: Option<Verdict>,
-    /// Whether a primary claim names the pair, so that the verdict keeps the error of the primary family.
+    /// Whether a primary claim names the pair, so that the verdict keeps the error rate of the primary family.
     pub primary: bool,
 }
 
 impl Dominance {
-    /// `None` where costs of whole runs are unknown under all seeds that both have, or where the metric has no better direction.
+    /// The dominance of a pair; `None` if the costs of whole runs are unknown under all seeds that both have, or if the
+    /// metric has no better direction.
     pub fn of(view: &View, pair: &MatchedPair) -> Result<Option<Self>> {
         let metric = view.metric(&pair.metric)?;
         let costs = mean_total(&pair.ours).zip(mean_total(&pair.theirs));
@@ -52,7 +53,7 @@ impl Dominance {
         cheaper + and + &self.found()
     }
 
-    /// What is known of the cheaper method, without its name.
+    /// The finding about the cheaper method, without its name.
     pub fn found(&self) -> String {
         let margin = self.margin.map(format::compact).unwrap_or_default();
         let found = match self.verdict {
@@ -67,7 +68,8 @@ impl Dominance {
     }
 }
 
-/// The margin of a claim about the two on the metric, else the largest of a primary claim on it; and whether a primary claim names the two.
+/// The margin of a claim about the two methods on the metric, or else the largest of a primary claim on it; and whether
+/// a primary claim names the two.
 fn margin(view: &View, metric: &MetricColumn, one: &str, other: &str) -> (Option<f64>, bool) {
     let on_metric = || view.input.claims.iter().filter(|claim| claim.metrics.contains(&metric.id));
     let about_both = |claim: &&Claim| {
@@ -80,7 +82,7 @@ fn margin(view: &View, metric: &MetricColumn, one: &str, other: &str) -> (Option
     (own.or(largest), named)
 }
 
-/// Whether the first method is not worse by the margin at the end of its runs.
+/// The verdict on whether the first method is not worse by the margin at the end of its runs.
 fn not_worse(
     view: &View,
     metric: &MetricColumn,
@@ -89,7 +91,7 @@ fn not_worse(
     margin: f64,
     primary: bool,
 ) -> Result<Option<Verdict>> {
-    // Where less is better, the dearer one's surplus takes the place of the cheaper one's.
+    // Where less is better, the two sides are exchanged: the surplus of the dearer method is compared.
     let (more, less) = if metric.better == Better::Lower { (other, one) } else { (one, other) };
     let [a, b] = Contrast::new(view, metric, size, more, less)?.sides(view);
     let hypothesis = Hypothesis { direction: Direction::NotWorse, threshold: 0.0, margin: Some(margin) };

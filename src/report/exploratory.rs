@@ -1,4 +1,4 @@
-//! Everything on a page that is compared without having been declared as primary, adjusted together.
+//! Joint adjustment of all comparisons on a page that were not declared as primary.
 
 use std::collections::BTreeMap;
 
@@ -12,16 +12,17 @@ use super::view::View;
 use crate::error::Result;
 use crate::stats::benjamini_hochberg;
 
-/// The name of a test: what is compared, and the p that came out. Rows that show the same comparison, in either order, share one.
+/// The identity of a test: the comparison and its p-value. Rows that show the same comparison, in either order, share
+/// one.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Test {
     metric: String,
     size: String,
-    /// The methods compared, in the order of the alphabet.
+    /// The compared methods, in alphabetical order.
     methods: [String; 2],
-    /// Anything else that is not the plain test of no difference.
+    /// A description of any test other than the plain one of no difference; empty for that one.
     what: String,
-    /// p is not negative, so its bits are in its order.
+    /// The bits of p, which are in the order of p because it isn't negative.
     p: u64,
 }
 
@@ -32,7 +33,7 @@ impl Test {
         Self { metric: metric.to_owned(), size: size.to_owned(), methods, what: String::new(), p: p.to_bits() }
     }
 
-    /// The test of a contrast with the result `p`; `what` is empty for that of no difference.
+    /// The test of a contrast with the result `p`; `what` is empty for the test of no difference.
     pub fn of_contrast(contrast: &Contrast, p: f64, what: &str) -> Self {
         let relative = contrast.relative_to.as_ref().map(|it| format!("less {} − {}; ", it.method, it.versus));
         let what = relative.unwrap_or_default() + what;
@@ -49,7 +50,8 @@ impl Test {
 pub struct Exploratory(BTreeMap<Test, f64>);
 
 impl Exploratory {
-    /// One Benjamini–Hochberg adjustment over all `tests`, each once. What has no p is no test.
+    /// One Benjamini–Hochberg adjustment over all `tests`, each counted once. Comparisons without a p-value don't
+    /// count.
     fn new(tests: impl IntoIterator<Item = Test>) -> Self {
         let mut found: BTreeMap<Test, f64> = tests.into_iter().map(|test| (test, 1.0)).collect();
         let raw: Vec<f64> = found.keys().map(Test::p).collect();
@@ -57,17 +59,17 @@ impl Exploratory {
         Self(found)
     }
 
-    /// The adjusted p of a test.
+    /// The adjusted p-value of a test.
     pub fn q(&self, test: &Test) -> Option<f64> {
         self.0.get(test).copied()
     }
 
-    /// The adjusted p of a contrast's test of no difference, where it has one.
+    /// The adjusted p-value of a contrast's test of no difference, if it has one.
     pub fn q_of(&self, contrast: &Contrast) -> Option<f64> {
         self.q(&Test::of_contrast(contrast, contrast.p()?, ""))
     }
 
-    /// How many tests are adjusted together.
+    /// The number of tests that are adjusted together.
     pub fn len(&self) -> usize {
         self.0.len()
     }
@@ -76,9 +78,9 @@ impl Exploratory {
 /// All comparisons of a page, primary and exploratory.
 pub struct Comparisons<'a> {
     pub claims: Vec<Judged<'a>>,
-    /// Of each claim, of each of its comparisons.
+    /// Companions of each comparison of each claim.
     pub companions: Vec<Vec<Option<Companion>>>,
-    /// By question.
+    /// Differences by question.
     pub differences: [Vec<Contrast<'a>>; 2],
     pub matched: Vec<MatchedPair>,
     pub collapses: Vec<CollapsedCell>,

@@ -10,7 +10,7 @@ use crate::error::{Context, Result};
 
 impl Table {
     /// The table as a frame with unrounded numbers. An estimate `x` becomes `x`, `x_se`, `x_low`, `x_high`, `x_n` and
-    /// `x_mark`; what is not defined is null.
+    /// `x_mark`; undefined values are null.
     pub fn frame(&self) -> Result<DataFrame> {
         let mut columns = Vec::new();
         for (place, column) in self.columns.iter().enumerate() {

@@ -1,9 +1,9 @@
-//! How a number becomes text: one place, so that every table, figure and sentence rounds alike.
+//! Conversion of numbers to text in one place, so that every table, figure and sentence rounds alike.
 
-/// What stands for a value that is not defined.
+/// The text for a value that is not defined.
 pub const NOT_AVAILABLE: &str = "n/a";
 
-/// `decimals` digits after the point; a rounded zero has no sign.
+/// The value with `decimals` digits after the point; a rounded zero has no sign.
 pub fn fixed(value: f64, decimals: usize) -> String {
     if !value.is_finite() {
         return NOT_AVAILABLE.to_owned();
@@ -15,19 +15,19 @@ pub fn fixed(value: f64, decimals: usize) -> String {
     }
 }
 
-/// [`fixed`] with its sign, save of what is rounded to zero.
+/// The text of [`fixed`] with a sign, except for values rounded to zero.
 pub fn signed(value: f64, decimals: usize) -> String {
     let text = fixed(value, decimals);
     let positive = value > 0.0 && text.bytes().any(|byte| (b'1'..=b'9').contains(&byte));
     if positive { format!("+{text}") } else { text }
 }
 
-/// [`fixed`], or `n/a`.
+/// The text of [`fixed`], or `n/a`.
 pub fn optional(value: Option<f64>, decimals: usize) -> String {
     value.map_or_else(|| NOT_AVAILABLE.to_owned(), |value| fixed(value, decimals))
 }
 
-/// `0.712 [0.690, 0.734]`, or `0.712 [n/a]` where an interval is not defined.
+/// A point with its interval: `0.712 [0.690, 0.734]`, or `0.712 [n/a]` if the interval is not defined.
 pub fn estimate(point: Option<f64>, interval: Option<(f64, f64)>, number: impl Fn(f64) -> String) -> String {
     match (point, interval) {
         (None, _) => NOT_AVAILABLE.to_owned(),
@@ -36,7 +36,7 @@ pub fn estimate(point: Option<f64>, interval: Option<(f64, f64)>, number: impl F
     }
 }
 
-/// A probability value: three significant digits, three decimals at most, and never a bare zero.
+/// A p-value with three significant digits and at most three decimals, and never as a bare zero.
 pub fn p_value(p: Option<f64>) -> String {
     match p {
         Some(p) if p.is_finite() && p < 0.001 => "<0.001".to_owned(),
@@ -45,7 +45,7 @@ pub fn p_value(p: Option<f64>) -> String {
     }
 }
 
-/// Up to four significant digits without needless zeros, `1.5e12` where it is long: for places on an axis.
+/// A number on an axis with up to four significant digits and without needless zeros, `1.5e12` if it is long.
 pub fn compact(value: f64) -> String {
     if value.fract() == 0.0 && value.abs() < 1e6 {
         return format!("{value}");
@@ -58,18 +58,18 @@ pub fn compact(value: f64) -> String {
     }
 }
 
-/// Decimals that a place on an axis is shown with.
+/// The number of decimals with which a number on an axis is shown.
 pub fn decimals_of(value: f64) -> usize {
     let text = compact(value);
     text.split_once('.').filter(|_| !text.contains('e')).map_or(0, |(_, fraction)| fraction.len())
 }
 
-/// Decimals that leave three significant digits.
+/// The number of decimals that leaves three significant digits.
 pub fn decimals_for(value: f64) -> usize {
     if value == 0.0 || !value.is_finite() { 3 } else { (2.0 - value.abs().log10().floor()).clamp(0.0, 9.0) as usize }
 }
 
-/// Thousands apart: `12,345,678`, for tokens and seconds.
+/// A number with separated thousands, for tokens and seconds: `12,345,678`.
 pub fn grouped(value: Option<f64>, decimals: usize) -> String {
     let text = optional(value, decimals);
     let (whole, fraction) = text.split_once('.').map_or((text.as_str(), None), |(whole, part)| (whole, Some(part)));
@@ -97,7 +97,7 @@ pub fn percent(share: f64) -> String {
     text.strip_suffix(".0").map(str::to_owned).unwrap_or(text)
 }
 
-/// `3 seeds`, `1 seed`.
+/// A count with its noun: `3 seeds`, `1 seed`.
 pub fn count(n: usize, noun: &str) -> String {
     if n == 1 { format!("1 {noun}") } else { format!("{n} {noun}s") }
 }

@@ -1,4 +1,4 @@
-//! `report.html`: the same page in one file, figures inside, that opens anywhere without a network.
+//! `report.html`: the same page as one file with its figures inside, which opens anywhere without a network.
 
 use super::Content;
 use super::page::{Markup, one_line, render as page};
@@ -11,14 +11,14 @@ pub fn render(view: &View, content: &Content) -> Result<String> {
     page(view, content, &Html, include_str!("report.html.jinja"))
 }
 
-/// More columns of estimates than a page has room for side by side.
+/// The most columns of estimates that a page has room for side by side.
 const DENSE: usize = 4;
 
 struct Html;
 
 impl Markup for Html {
     fn table(&self, table: &Table) -> String {
-        // Many estimates find room with each interval under its point.
+        // With many estimates, each interval is put under its point to save width.
         let estimates = table.columns.iter().filter(|column| column.kind == Kind::Estimate).count();
         let class = if estimates > DENSE { "wide dense" } else { "wide" };
         let mut text = format!("<div class=\"{class}\"><table>\n<thead><tr>");
@@ -66,7 +66,7 @@ fn align(kind: Kind) -> &'static str {
     if matches!(kind, Kind::Text) { "" } else { " class=\"number\"" }
 }
 
-/// What stands between two `sign`s becomes an element; a last one without its partner stays.
+/// Turns the text between two `sign`s into an element; a last sign without a partner stays.
 fn paired(text: &str, sign: &str, element: &str) -> String {
     let parts: Vec<&str> = text.split(sign).collect();
     let mut out = String::with_capacity(text.len());

@@ -1,12 +1,12 @@
-//! What a report is made from: the header, one long table of metrics, costs, the claims as they were declared, and how
-//! to lay it all out. It knows nothing of stages or training, so any producer that can fill it gets the same report.
+//! The input of a report: the header, one long table of metrics, costs, the claims as they were declared, and the
+//! layout. It knows nothing of stages or training, so any producer that can fill it gets the same report.
 
 use serde::{Deserialize, Serialize};
 
 pub use super::metrics::{BySeed, Metric, Metrics};
 pub use crate::stats::{Design, Direction, Role};
 
-/// Everything one report shows.
+/// All data that one report shows.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ReportInput {
@@ -16,7 +16,7 @@ pub struct ReportInput {
     pub costs: Vec<Cost>,
     #[serde(default)]
     pub claims: Vec<Claim>,
-    /// How primary claims are looked at.
+    /// The design by which primary claims are looked at.
     pub design: Design,
     pub layout: Layout,
     #[serde(default)]
@@ -29,28 +29,28 @@ pub struct ReportInput {
     pub tunings: Vec<Tuning>,
 }
 
-/// What was asked, how it was run, and what became of every planned cell.
+/// The question, the setup of the runs, and the outcome of every planned cell.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Header {
-    /// Short name, as in the experiment's file name.
+    /// The short name of the experiment, as in its file name.
     pub experiment: String,
     pub title: String,
     pub question: String,
-    /// What is compared, and what all have in common.
+    /// The compared methods and their common setup.
     #[serde(default)]
     pub description: String,
     pub profile: String,
     pub scale: String,
-    /// Revision of the code, where known.
+    /// The revision of the code, where known.
     pub revision: Option<String>,
     pub device: String,
     pub seeds_planned: Vec<u64>,
     pub cells: Vec<CellStatus>,
-    /// Limits of this run, and which columns are absent and why.
+    /// Limits of this run, and the reasons for absent columns.
     #[serde(default)]
     pub notes: Vec<String>,
-    /// Where the primary claims were written before the runs.
+    /// The registration of the primary claims, if they were written before the runs.
     #[serde(default)]
     pub registration: Option<Registration>,
 }
@@ -60,15 +60,15 @@ pub struct Header {
 #[serde(deny_unknown_fields)]
 pub struct Registration {
     pub file: String,
-    /// Hash of its text.
+    /// The BLAKE3 hash of the file's text.
     pub blake3: String,
     /// Whether the experiment records that hash; otherwise the claims are a draft.
     pub frozen: bool,
-    /// When it was written, RFC 3339 in UTC.
+    /// The time at which the file was written, as RFC 3339 in UTC.
     pub registered: String,
-    /// First and last of the seeds on which its claims are judged, in ascending order.
+    /// The first and last of the seeds on which the claims are judged, in ascending order.
     pub seeds: [u64; 2],
-    /// Results that had been seen when it was written.
+    /// The results that had been seen when the file was written.
     pub background: String,
 }
 
@@ -79,13 +79,13 @@ pub struct CellStatus {
     pub method: String,
     pub size: String,
     pub seed: u64,
-    /// Number of the pre-trained model that it started from, where there are several to start from.
+    /// The number of the pre-trained model that the run started from, if there are several.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base: Option<u64>,
     pub status: Status,
 }
 
-/// What became of a planned run. A collapsed run finished and its numbers count; it is named so that nobody misses it.
+/// The outcome of a planned run. A collapsed run finished and its numbers count; it is named so that nobody misses it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Status {
@@ -95,16 +95,16 @@ pub enum Status {
     Missing,
 }
 
-/// What one stage of one run cost. A quantity that was not measured is `None`, not 0.
+/// The cost of one stage of one run. A quantity that was not measured is `None`, not 0.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Cost {
-    /// Kind of stage: sft, reward, ppo, generate, …
+    /// The kind of stage: sft, reward, ppo, generate, …
     pub stage_kind: String,
     pub method: String,
     pub size: String,
     pub seed: u64,
-    /// The iteration it was spent in, from 1; 0 for what does not iterate.
+    /// The iteration that the cost belongs to, from 1; 0 for stages that do not iterate.
     #[serde(default)]
     pub iteration: i64,
     #[serde(default)]
@@ -112,12 +112,12 @@ pub struct Cost {
     pub wall_seconds: Option<f64>,
     pub cpu_seconds: Option<f64>,
     pub peak_memory_mib: Option<f64>,
-    /// Tokens processed, prompt and response.
+    /// The number of tokens processed, prompt and response.
     pub tokens: Option<f64>,
     pub flops: Option<f64>,
 }
 
-/// Whether a cost made a method or only measured it: what a user of the method pays is the making.
+/// The role of a cost: making a method or only measuring it. A user of the method pays for the making.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CostRole {
@@ -132,26 +132,26 @@ pub enum CostRole {
 pub struct Claim {
     pub id: String,
     pub text: String,
-    /// Who makes or doubts it: "abstract", "review R3", …
+    /// The origin of the claim, or of the doubt about it: "abstract", "review R3", …
     pub source: String,
-    /// Each is a comparison of its own.
+    /// The ids of the claim's metrics, each of which is a comparison of its own.
     pub metrics: Vec<String>,
     pub method: String,
     pub versus: String,
     /// One size, or `None` for all: the claim then has to hold at each of them.
     pub size: Option<String>,
-    /// The sign it gives to `method − versus`.
+    /// The sign that the claim gives to `method − versus`.
     pub direction: Direction,
     /// The difference that has to be exceeded (or undercut), in the metric's units.
     #[serde(default)]
     pub threshold: f64,
     pub role: Role,
-    /// Differences within ± this margin do not matter; in the metric's units.
+    /// The margin: differences within ± this value do not matter; in the metric's units.
     pub margin: Option<f64>,
-    /// Why the margin is as large as it is.
+    /// The reason for the size of the margin.
     #[serde(default)]
     pub margin_reason: Option<String>,
-    /// When the oldest result that it compares was made, if that was before its registration.
+    /// The time at which the oldest compared result was made, if that was before the claim's registration.
     #[serde(default)]
     pub seen_before: Option<String>,
     /// Another difference that `method − versus` is compared with, as in "degrades less than".
@@ -167,27 +167,28 @@ pub struct RelativeTo {
     pub versus: String,
 }
 
-/// What is shown, in which order, under which names.
+/// The selection, order and names of everything that a report shows.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Layout {
-    /// The method every other one is compared with first, for example `sft`.
+    /// The method that every other one is compared with first, for example `sft`.
     pub baseline: String,
-    /// The method under study, compared with each other one.
+    /// The method under study, which is compared with each other one.
     pub subject: String,
-    /// In the order of rows and axes.
+    /// The methods in the order of rows and axes.
     pub methods: Vec<MethodRow>,
-    /// In the order of panels, with their labels; a size of the data that is not named here follows in sorted order.
+    /// The sizes in the order of panels, with their labels; sizes of the data that are missing here follow in sorted
+    /// order.
     #[serde(default)]
     pub sizes: Vec<SizeLabel>,
     pub metrics: Vec<MetricColumn>,
-    /// The metric on which the experiment is decided.
+    /// The metric that decides the experiment.
     pub primary: String,
     pub tables: Vec<TableSpec>,
-    /// When a run counts as collapsed; `None`: nothing is said of collapses.
+    /// The rule by which a run counts as collapsed; `None`: the report says nothing about collapses.
     #[serde(default)]
     pub collapses: Option<CollapseRule>,
-    /// Confidence level of every interval.
+    /// The confidence level of every interval.
     #[serde(default = "default_level")]
     pub level: f64,
 }
@@ -196,16 +197,16 @@ fn default_level() -> f64 {
     0.95
 }
 
-/// A run has collapsed if its metric ends further below the median of its method and size, or below that of the baseline under the same
-/// seed, than `drop`.
+/// The rule by which a run has collapsed: its metric ends more than `drop` below the median of its method and size, or
+/// more than `drop` below the value of the baseline under the same seed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CollapseRule {
-    /// Of which more is better.
+    /// The id of the metric, for which more is better.
     pub metric: String,
-    /// In the metric's units.
+    /// The drop, in the metric's units.
     pub drop: f64,
-    /// Methods that do not start from the baseline, so that they are held to their median alone.
+    /// Methods that do not start from the baseline and are therefore compared with their median alone.
     #[serde(default)]
     pub own_start: Vec<String>,
 }
@@ -215,10 +216,11 @@ pub struct CollapseRule {
 pub struct MethodRow {
     pub id: String,
     pub label: String,
-    /// A rule that needs no training (length, log-probability, random). Shown in reward tables alone.
+    /// Whether the method is a rule that needs no training (length, log-probability, random), which is shown in reward
+    /// tables alone.
     #[serde(default)]
     pub heuristic: bool,
-    /// A point of an [`Ablation`], shown there and in claims, never among the methods.
+    /// Whether the method is a point of an [`Ablation`], which is shown there and in claims, never among the methods.
     #[serde(default)]
     pub point: bool,
 }
@@ -236,17 +238,18 @@ pub struct MetricColumn {
     pub id: String,
     pub label: String,
     pub better: Better,
-    /// Digits after the point in prose and tables; csv and parquet keep all of them.
+    /// The number of digits after the point in prose and tables; csv and parquet keep all of them.
     pub decimals: usize,
-    /// Values the metric can take, to keep a plot's axis inside them.
+    /// The range of the metric's values, which keeps a plot's axis inside it.
     #[serde(default)]
     pub range: Option<[f64; 2]>,
-    /// The metric that holds the share of ties, for a share of pairs in which each tie counts one half; shown beside it.
+    /// The metric that holds the share of ties and is shown beside this one, for a share of pairs in which each tie
+    /// counts one half.
     #[serde(default)]
     pub ties: Option<String>,
 }
 
-/// Which way a metric improves.
+/// The direction in which a metric improves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Better {
@@ -258,12 +261,12 @@ pub enum Better {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TableSpec {
-    /// File name of the csv and parquet.
+    /// The file name of the csv and parquet.
     pub id: String,
     pub title: String,
     #[serde(default)]
     pub note: Option<String>,
-    /// Ids of the columns, in order.
+    /// The ids of the columns, in order.
     pub metrics: Vec<String>,
     pub kind: TableKind,
 }
@@ -280,7 +283,7 @@ pub enum TableKind {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Curve {
-    /// File name of the svg.
+    /// The file name of the svg.
     pub id: String,
     pub title: String,
     pub x_label: String,
@@ -290,23 +293,23 @@ pub struct Curve {
     pub log_x: bool,
     #[serde(default)]
     pub log_y: bool,
-    /// Lines of one method and size are seeds: their mean at equal x is drawn with its t band and tabled.
+    /// Whether lines of one method and size are seeds: their mean at equal x is then drawn with its t band and tabled.
     #[serde(default)]
     pub bands: bool,
-    /// What the curve answers, if it answers something.
+    /// The question that the curve answers, and the answer; empty if it has none.
     #[serde(default)]
     pub note: String,
 }
 
-/// One run's line in a [`Curve`].
+/// The line of one run in a [`Curve`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CurveLine {
-    /// A method, whose label and colour it takes; any other text labels itself.
+    /// A method, whose label and colour the line has; any other text is used as the label.
     pub method: String,
     pub size: String,
     pub seed: u64,
-    /// (x, y), in the order they are joined.
+    /// The points (x, y), in the order in which they are joined.
     pub points: Vec<[f64; 2]>,
 }
 
@@ -329,44 +332,44 @@ pub struct Tuning {
     pub method: String,
     pub size: String,
     pub seed: u64,
-    /// Training that was tuned, as a section of settings.
+    /// The training that was tuned, as a section of settings.
     pub section: String,
     pub epochs: usize,
-    /// Peak learning rate.
+    /// The peak learning rate.
     pub learning_rate: f64,
-    /// λ of IQ-Learn.
+    /// The parameter λ of IQ-Learn.
     #[serde(default)]
     pub lambda: Option<f64>,
-    /// Mean log-likelihood of the held-out demonstrations, in nats per response.
+    /// The mean log-likelihood of the held-out demonstrations, in nats per response.
     pub held_out_log_likelihood: f64,
-    /// Lists at whose first or last value the choice lies.
+    /// The lists whose first or last value was chosen.
     #[serde(default)]
     pub edges: Vec<String>,
-    /// Candidates that were trained.
+    /// The number of candidates that were trained.
     pub tried: usize,
-    /// Those of them that diverged.
+    /// The number of candidates that diverged.
     pub failed: usize,
 }
 
-/// One question, answered by varying one thing.
+/// A question that is answered by varying one thing.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Ablation {
-    /// File name of its tables and figures.
+    /// The file name of the ablation's tables and figures.
     pub id: String,
     pub title: String,
     pub question: String,
-    /// Who asks: "review R1", "ours", …
+    /// The origin of the question: "review R1", "ours", …
     pub source: String,
     #[serde(default)]
     pub note: String,
-    /// Label of what varies.
+    /// The label of the varied quantity.
     pub axis: String,
     pub scale: AxisScale,
-    /// Ids of the layout's metrics; the first is drawn first.
+    /// The ids of the layout's metrics; the first is drawn first.
     pub metrics: Vec<String>,
     pub lines: Vec<AblationLine>,
-    /// A method that is drawn as a level; where each line reaches it is tabled.
+    /// The method that is drawn as a level; a table shows where each line reaches it.
     #[serde(default)]
     pub against: Option<String>,
 }
@@ -376,14 +379,14 @@ pub struct Ablation {
 pub enum AxisScale {
     Linear,
     Log,
-    /// Points have no x, only labels, and no order that means something.
+    /// An axis of labels: points have no x and no meaningful order.
     Words,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AblationLine {
-    /// The method that is varied; gives the colour.
+    /// The method that is varied, which gives the line its colour.
     pub method: String,
     pub label: String,
     pub points: Vec<AblationPoint>,
@@ -392,7 +395,7 @@ pub struct AblationLine {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AblationPoint {
-    /// Id under which its metrics stand in the long table.
+    /// The id of the point's metrics in the long table.
     pub method: String,
     pub label: String,
     #[serde(default)]

@@ -1,4 +1,4 @@
-//! `report.md`, for a forge and for reading as text.
+//! `report.md`: the page as Markdown, for a forge and for reading as text.
 
 use super::Content;
 use super::page::{Markup, one_line, render as page};
@@ -29,14 +29,14 @@ impl Markup for Markdown {
         one_line(text)
     }
 
-    /// One line, no column breaks, no markup.
+    /// The text on one line, without column breaks and markup.
     fn plain(&self, text: &str) -> String {
         let text = one_line(text);
         let mut out = String::with_capacity(text.len());
         let mut rest = text.chars().peekable();
         while let Some(character) = rest.next() {
             match character {
-                // Before a digit or a space it opens no tag, and `<0.001` stays readable as it is.
+                // Before a digit or a space, `<` opens no tag, and `<0.001` stays readable.
                 '<' if rest.peek().is_some_and(|next| !next.is_ascii_digit() && *next != ' ') => out.push_str("&lt;"),
                 '|' | '*' | '`' | '\\' => out.extend(['\\', character]),
                 other => out.push(other),
@@ -57,7 +57,7 @@ impl Markdown {
     }
 }
 
-/// At most one empty line at a time, none at the beginning or end.
+/// The text with at most one empty line at a time, and none at the beginning or end.
 fn tidy(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut empty = true;

@@ -1,4 +1,4 @@
-//! The long table of metrics, checked once and kept sorted, so that the order in which runs came in changes nothing.
+//! The long table of metrics, checked once and kept sorted, so that the order of runs in the input changes nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,10 +14,10 @@ pub struct Metric {
     pub method: String,
     pub size: String,
     pub seed: i64,
-    /// 0 for methods of a single step.
+    /// The iteration; 0 for methods of a single step.
     pub iteration: i64,
     pub metric: String,
-    /// `None` where the metric was looked for and is undefined.
+    /// The value; `None` if the metric was evaluated and is undefined.
     pub value: Option<f64>,
 }
 
@@ -32,7 +32,7 @@ impl Metric {
 #[serde(try_from = "Vec<Metric>", into = "Vec<Metric>")]
 pub struct Metrics(Vec<Metric>);
 
-/// Values of one metric by seed.
+/// The values of one metric by seed.
 pub type BySeed = BTreeMap<i64, f64>;
 
 impl Metrics {
@@ -54,7 +54,8 @@ impl Metrics {
         Ok(Self(rows))
     }
 
-    /// From a frame with columns `method`, `size`, `metric` (text), `seed`, `iteration` (integers), `value` (number).
+    /// Builds the table from a frame with columns `method`, `size`, `metric` (text), `seed`, `iteration` (integers),
+    /// `value` (number).
     ///
     /// # Errors
     /// When a column is absent or cannot be read as its type, or a key is null or occurs twice.
@@ -115,7 +116,7 @@ impl Metrics {
         &self.0
     }
 
-    /// Sizes that occur, sorted.
+    /// The sizes that occur, sorted.
     pub fn sizes(&self) -> BTreeSet<&str> {
         self.0.iter().map(|row| row.size.as_str()).collect()
     }
@@ -130,12 +131,12 @@ impl Metrics {
         self.of(method, size).map(|row| row.iteration).collect()
     }
 
-    /// The iteration that stands for the method: its last at this size.
+    /// The iteration that represents the method: its last at this size.
     pub fn last_iteration(&self, method: &str, size: &str) -> Option<i64> {
         self.of(method, size).map(|row| row.iteration).max()
     }
 
-    /// Defined values at one iteration.
+    /// The defined values at one iteration.
     pub fn at(&self, method: &str, size: &str, metric: &str, iteration: i64) -> BySeed {
         self.of(method, size)
             .filter(|row| row.metric == metric && row.iteration == iteration)
@@ -143,7 +144,7 @@ impl Metrics {
             .collect()
     }
 
-    /// Defined values at the method's last iteration. A seed that stopped before it has none.
+    /// The defined values at the method's last iteration. A seed that stopped earlier has none.
     pub fn last(&self, method: &str, size: &str, metric: &str) -> BySeed {
         match self.last_iteration(method, size) {
             Some(iteration) => self.at(method, size, metric, iteration),
@@ -151,7 +152,7 @@ impl Metrics {
         }
     }
 
-    /// How many values of a metric are undefined although looked for.
+    /// The number of undefined values of each metric.
     pub fn undefined(&self) -> BTreeMap<&str, usize> {
         let mut counts = BTreeMap::new();
         for row in self.0.iter().filter(|row| row.value.is_none()) {

@@ -1,10 +1,10 @@
-//! From measured values to a report that a reviewer can check: verdicts first, every number with its uncertainty, every
-//! planned run counted.
+//! Reports that a reviewer can check, made from measured values: verdicts first, every number with its uncertainty,
+//! every planned run counted.
 //!
-//! [`ReportInput`] is all a report knows. It is checked and put in order, assembled into neutral tables
-//! and figures, and exported: `report.md`, `report.html`, each table as csv and parquet, each figure as svg, `metrics.csv` and
-//! `.parquet`, `summary.json`. Statistics are computed in [`crate::stats`]; here they are only asked for and shown. The
-//! same input gives the same bytes, whatever the order of its rows, so there is no date in a report.
+//! [`ReportInput`] is the whole input of a report. It is checked and sorted, assembled into neutral tables and figures,
+//! and exported: `report.md`, `report.html`, each table as csv and parquet, each figure as svg, `metrics.csv` and
+//! `.parquet`, `summary.json`. Statistics are computed in [`crate::stats`] and only shown here. The same input gives
+//! the same bytes, whatever the order of its rows, so there is no date in a report.
 
 mod answers;
 mod claims;
@@ -59,7 +59,7 @@ use table::Table;
 use tables::Question;
 use view::View;
 
-/// Everything a report shows, before any format.
+/// The content of a report, before any format.
 struct Content<'a> {
     cells: Table,
     comparisons: Comparisons<'a>,
@@ -67,7 +67,7 @@ struct Content<'a> {
     robust: Table,
     calibration: Table,
     collapses: Table,
-    /// One for each table of the layout, with its kind.
+    /// The tables of the layout, each with its kind.
     results: Vec<(TableKind, Table)>,
     differences: [Table; 2],
     iterations: Table,
@@ -76,7 +76,7 @@ struct Content<'a> {
     matched_compute: Table,
     dominance: Table,
     costs: Table,
-    /// Of the methods, then of the points of ablations, where something was tuned.
+    /// The tunings of the methods, then of the points of ablations, if something was tuned.
     tunings: Vec<Table>,
     figures: Figures,
     observations: Vec<String>,
@@ -84,16 +84,16 @@ struct Content<'a> {
     curves: Vec<Drawn<'a>>,
 }
 
-/// An ablation as it is shown.
+/// An ablation with its figures and tables.
 struct Answer<'a> {
     ablation: &'a Ablation,
-    /// One per metric, in its order.
+    /// The figures of the ablation, one per metric that has values, in the order of metrics.
     figures: Vec<Figure>,
     points: Table,
     crossings: Option<Table>,
 }
 
-/// A curve as it is shown.
+/// A curve with its figure and table.
 struct Drawn<'a> {
     curve: &'a Curve,
     figure: Option<Figure>,
@@ -172,7 +172,8 @@ impl<'a> Drawn<'a> {
         Ok(Self { curve, figure: figures::curve(view, curve)?, table: tables::curve(view, curve)? })
     }
 
-    /// A curve that is averaged or explained stands among the questions; others are looked up.
+    /// Whether the curve is averaged or explained and therefore shown among the questions; others are only for
+    /// reference.
     fn answers(&self) -> bool {
         self.curve.bands || !self.curve.note.is_empty()
     }

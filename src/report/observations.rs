@@ -1,5 +1,5 @@
-//! What the numbers show without having been asked: sentences that a reader would otherwise have to find in the tables. None
-//! is a test; each is found by looking at all of them.
+//! Observations that a reader would otherwise have to find in the tables. They are found by looking at all numbers, so
+//! none is a test.
 
 use super::claims::Judged;
 use super::contrast::{Contrast, over_seeds};
@@ -11,11 +11,11 @@ use super::view::View;
 use crate::error::Result;
 use crate::stats::{self, Estimate, Paired};
 
-/// Accuracy of a ranking by chance.
+/// The accuracy of a ranking by chance.
 const CHANCE: f64 = 0.5;
-/// How much of the surrogate's value on the demonstrations that a reward was trained on is lost on fresh ones.
+/// The part of the surrogate's value on the demonstrations that a reward was trained on that is lost on fresh ones.
 const GAP: &str = "surrogate_gap";
-/// Curve of the deviation of Lemma 4.1 and its line for a fixed reward.
+/// The curve of the deviation of Lemma 4.1 and its line for a fixed reward.
 const DEVIATION: [&str; 2] = ["likelihood-deviation", "observed"];
 
 /// All observations, by kind.
@@ -30,7 +30,7 @@ pub fn observations(view: &View, claims: &[Judged]) -> Result<Vec<String>> {
     Ok(found)
 }
 
-/// `0.353 [0.303, 0.403]`.
+/// The estimate with its interval: `0.353 [0.303, 0.403]`.
 fn level(metric: &MetricColumn, estimate: &Estimate) -> String {
     let interval = estimate.interval.map(|interval| (interval.low, interval.high));
     format::estimate(Some(estimate.point), interval, |value| format::fixed(value, metric.decimals))
@@ -41,7 +41,7 @@ fn moved(metric: &MetricColumn, paired: &Paired) -> String {
     difference(paired.difference.point, interval, metric.decimals)
 }
 
-/// Name of a method, with the size where there are several.
+/// The name of a method, with the size if there are several.
 fn named(view: &View, method: &str, size: &str) -> String {
     match view.sizes.len() {
         0 | 1 => view.method_label(method).to_owned(),
@@ -49,13 +49,13 @@ fn named(view: &View, method: &str, size: &str) -> String {
     }
 }
 
-/// Shares of pairs in the tables of rewards.
+/// The shares of pairs in the tables of rewards.
 fn accuracies<'a>(view: &View<'a>) -> Result<Vec<&'a MetricColumn>> {
     let shown = view.metrics_of(&[TableKind::Reward], true)?;
     Ok(shown.into_iter().filter(|metric| metric.better == Better::Higher && metric.range == Some([0.0, 1.0])).collect())
 }
 
-/// Accuracies whose interval lies below chance, those of points included.
+/// Sentences on accuracies whose interval lies below chance, including those of points.
 fn below_chance(view: &View) -> Result<Vec<String>> {
     let mut found = Vec::new();
     for metric in accuracies(view)? {
@@ -76,7 +76,7 @@ fn below_chance(view: &View) -> Result<Vec<String>> {
     Ok(found)
 }
 
-/// Comparisons whose ordinary interval lies on the other side than the text of their claim says.
+/// Sentences on comparisons whose ordinary interval lies on the other side than their claim states.
 fn against_claims(view: &View, claims: &[Judged]) -> Vec<String> {
     let mut found = Vec::new();
     for judged in claims {
@@ -108,7 +108,7 @@ fn against_claims(view: &View, claims: &[Judged]) -> Vec<String> {
     found
 }
 
-/// Runs that collapsed, with the reason.
+/// Sentences on runs that collapsed, with the reason.
 fn collapsed(view: &View) -> Vec<String> {
     let mut found = Vec::new();
     for size in &view.sizes {
@@ -123,7 +123,7 @@ fn collapsed(view: &View) -> Vec<String> {
     found
 }
 
-/// A metric's values of a method by iteration, of those that have any.
+/// The values of a method's metric by iteration, for iterations that have any.
 fn steps(view: &View, metric: &MetricColumn, method: &str, size: &str) -> Vec<(i64, super::input::BySeed)> {
     let all = view.metrics().iterations(method, size).into_iter();
     let at = |iteration| (iteration, view.metrics().at(method, size, &metric.id, iteration));
@@ -140,7 +140,7 @@ fn change(view: &View, later: &super::input::BySeed, earlier: &super::input::ByS
     stats::paired(&of(later), &of(earlier), view.level()).map(Some)
 }
 
-/// Methods whose best iteration is not their last, where the interval of what they lose since leaves out 0.
+/// Sentences on methods whose best iteration is not their last and whose loss since then has an interval without 0.
 fn past_their_peak(view: &View) -> Result<Vec<String>> {
     let mut found = Vec::new();
     for metric in view.metrics_of(&[TableKind::Policy, TableKind::Reward], true)? {
@@ -156,7 +156,7 @@ fn past_their_peak(view: &View) -> Result<Vec<String>> {
                     }
                 }
                 let (Some((place, best)), Some((last, end))) = (peak, steps.last()) else { continue };
-                // From the first iteration on is told as a fall over iterations.
+                // A fall from the first iteration on is reported by `over_iterations`.
                 if place == 0 || place + 1 == steps.len() {
                     continue;
                 }
@@ -178,7 +178,7 @@ fn past_their_peak(view: &View) -> Result<Vec<String>> {
     Ok(found)
 }
 
-/// Whether accuracies, those of synthetic pairs among them, rise or fall from the first iteration to the last.
+/// Sentences on accuracies, including those of synthetic pairs, that rise or fall from the first iteration to the last.
 fn over_iterations(view: &View) -> Result<Vec<String>> {
     let mut metrics = accuracies(view)?;
     let others = view.metrics_of(&[TableKind::Policy, TableKind::Diagnostics], true)?;
@@ -210,7 +210,8 @@ fn over_iterations(view: &View) -> Result<Vec<String>> {
     Ok(found)
 }
 
-/// Methods that are separated from the baseline under one decoding and not, or in the other direction, under another.
+/// Sentences on methods that are separated from the baseline under one decoding but not, or in the other direction,
+/// under another.
 fn by_decoding(view: &View) -> Result<Vec<String>> {
     let metrics = decodings(view)?;
     let baseline = view.layout().baseline.as_str();
@@ -238,7 +239,8 @@ fn by_decoding(view: &View) -> Result<Vec<String>> {
     Ok(found)
 }
 
-/// What a learned reward loses on fresh demonstrations beside the deviation of a fixed one, which Lemma 4.1 is about.
+/// Sentences that compare the loss of a learned reward on fresh demonstrations with the deviation of a fixed one, which
+/// Lemma 4.1 is about.
 fn fixed_reward(view: &View) -> Result<Vec<String>> {
     let (Ok(metric), Some(curve)) = (view.metric(GAP), view.input.curves.iter().find(|curve| curve.id == DEVIATION[0]))
     else {
@@ -248,7 +250,7 @@ fn fixed_reward(view: &View) -> Result<Vec<String>> {
     for size in &view.sizes {
         let subject = view.layout().subject.as_str();
         let Some(gap) = over_seeds(view, metric, &view.metrics().last(subject, size, GAP))? else { continue };
-        // The most demonstrations for which it was drawn, over seeds.
+        // The values at the largest number of demonstrations that was drawn, over seeds.
         let lines = curve.lines.iter().filter(|line| line.method == DEVIATION[1] && line.size == *size);
         let ends: Vec<[f64; 2]> =
             lines.filter_map(|line| line.points.iter().copied().max_by(|a, b| a[0].total_cmp(&b[0]))).collect();
@@ -277,7 +279,8 @@ mod tests {
     use super::super::input::{Metric, Metrics, ReportInput};
     use super::*;
 
-    /// Two methods and a point, two iterations, four seeds; `value` by method, iteration, metric and seed.
+    /// An input of two methods and a point, two iterations and four seeds; `value` takes method, iteration, metric and
+    /// seed.
     fn input(value: fn(&str, i64, &str, i64) -> f64) -> ReportInput {
         let text = r#"{
             "header": {"experiment": "e", "title": "t", "question": "q", "profile": "p", "scale": "s", "revision": null,

@@ -1,4 +1,4 @@
-//! What a page shows, in the markup of one format, for its template to put in order.
+//! The content of a page in the markup of one format, which the format's template arranges.
 
 use minijinja::value::Value;
 use minijinja::{Environment, context};
@@ -16,17 +16,17 @@ use super::view::{View, file_stem};
 use super::{Answer, Content, Drawn};
 use crate::error::{Context, Result};
 
-/// All in which two formats differ, save their templates.
+/// The differences between two formats, apart from their templates.
 pub trait Markup {
-    /// A whole table.
+    /// Renders a whole table.
     fn table(&self, table: &Table) -> String;
-    /// A sentence, which may hold `` `code` `` and `**bold**`.
+    /// Renders a sentence, which may hold `` `code` `` and `**bold**`.
     fn prose(&self, text: &str) -> String;
-    /// Text that means nothing but itself.
+    /// Renders text without any markup of its own.
     fn plain(&self, text: &str) -> String;
 }
 
-/// A table as a template sees it: text, whole and cut into named parts.
+/// A table as a template receives it: the whole as text, and named parts.
 #[derive(Serialize)]
 struct Rendered {
     id: String,
@@ -42,7 +42,7 @@ struct Part {
     text: String,
 }
 
-/// Rows of a curve that a page shows at all; the files have the rest.
+/// The most rows of a curve that a page shows; a longer curve is read from its files.
 const MOST: usize = 60;
 
 #[derive(Serialize)]
@@ -52,19 +52,19 @@ struct FigureView<'f> {
     svg: &'f str,
 }
 
-/// An ablation or a curve.
+/// The section of an ablation or a curve.
 #[derive(Serialize)]
 struct Section<'f> {
     title: String,
     question: String,
     source: String,
     note: String,
-    /// The figure that answers, and those of other metrics.
+    /// The figure of the first metric, and the figures of the other metrics.
     figure: Vec<FigureView<'f>>,
     more_figures: Vec<FigureView<'f>>,
     tables: Vec<Rendered>,
     anchor: String,
-    /// What the lines do.
+    /// Sentences on the lines.
     told: Vec<String>,
 }
 
@@ -75,11 +75,11 @@ struct ClaimLine {
     source: String,
     overall: String,
     anchor: String,
-    /// The margin and why it is as large; empty without one.
+    /// The margin and the reason for its size; empty without one.
     margin: String,
 }
 
-/// A question of the table that answers them all.
+/// A row of the table that answers all questions.
 #[derive(Serialize)]
 struct AnswerLine {
     question: String,
@@ -90,7 +90,7 @@ struct AnswerLine {
     link: String,
 }
 
-/// Fills `template` in.
+/// Renders `template` with the content of a page.
 pub fn render(view: &View, content: &Content, markup: &dyn Markup, template: &str) -> Result<String> {
     let failed = || "cannot fill in a template of the report".to_owned();
     let mut environment = Environment::new();
@@ -106,7 +106,7 @@ fn values(view: &View, content: &Content, markup: &dyn Markup) -> Result<Value> 
     let plain = |text: &String| markup.plain(text);
     let sentences = |all: Vec<String>| all.iter().map(|text| markup.prose(text)).collect::<Vec<_>>();
     let cut = |table: &Table, by| cut(table, by, markup);
-    // For new prompts too: read from the files, where the intervals are.
+    // Intervals for new prompts are left out of the page and read from the files.
     let results =
         |kind| content.results_of(kind).map(|table| cut(&without_new_prompts(table), "size")).collect::<Vec<_>>();
     let Figures { dots, iterations, compute, forest } = &content.figures;
@@ -117,7 +117,7 @@ fn values(view: &View, content: &Content, markup: &dyn Markup) -> Result<Value> 
     let primary = file_stem(&view.layout().primary);
     let mut reward_tables = view.layout().tables.iter().filter(|table| table.kind == TableKind::Reward);
     let first_reward = reward_tables.find_map(|table| table.metrics.first()).map(|metric| file_stem(metric));
-    // The two that are shown; all others are folded.
+    // The two main figures are shown; all others are folded.
     let (main_figure, others): (Vec<&Figure>, Vec<&Figure>) = dots.iter().partition(|figure| figure.id == primary);
     let (reward_figure, more_figures): (Vec<&Figure>, Vec<&Figure>) =
         others.into_iter().partition(|figure| first_reward.as_ref() == Some(&figure.id));
@@ -197,7 +197,7 @@ fn figures<'f>(markup: &dyn Markup, figures: impl IntoIterator<Item = &'f Figure
     figures.into_iter().map(view).collect()
 }
 
-/// Lines of a question that are told at its figure.
+/// The most lines of a question that are described at its figure.
 const TOLD: usize = 6;
 
 fn ablation_section<'f>(view: &View, answer: &'f Answer, markup: &dyn Markup) -> Result<Section<'f>> {
@@ -233,7 +233,7 @@ fn curve_section<'f>(drawn: &'f Drawn, markup: &dyn Markup) -> Section<'f> {
     }
 }
 
-/// Without rows where they are more than a page should hold.
+/// The table without its rows if they are more than a page should hold.
 fn shortened(table: &Table) -> Table {
     let rows = if table.rows.len() > MOST { Vec::new() } else { table.rows.clone() };
     Table { rows, ..table.clone() }
@@ -254,7 +254,7 @@ fn claim_line(view: &View, judged: &Judged, markup: &dyn Markup) -> ClaimLine {
     }
 }
 
-/// A table that is read from its files.
+/// The table's title without its content, which is read from its files.
 fn name_only(table: &Table, markup: &dyn Markup) -> Rendered {
     whole(&Table { rows: Vec::new(), columns: Vec::new(), ..table.clone() }, markup)
 }
@@ -274,14 +274,15 @@ fn whole(table: &Table, markup: &dyn Markup) -> Rendered {
     }
 }
 
-/// Cut at the values of the column `by`; without rows, without parts.
+/// The table cut at the values of the column `by`; a table without rows has no parts.
 fn cut(table: &Table, by: &str, markup: &dyn Markup) -> Rendered {
     let parts = if table.rows.is_empty() { Vec::new() } else { table.split_by(by) };
     let part = |(name, part): (String, Table)| Part { name: markup.plain(&name), text: markup.table(&part) };
     Rendered { parts: parts.into_iter().map(part).collect(), ..whole(table, markup) }
 }
 
-/// Without what says nothing: iterations where no method iterates, intervals for new prompts where no items are known.
+/// The table without columns that hold no information: iterations if no method iterates, intervals for new prompts and
+/// new bases if none is known.
 fn without_idle_columns(table: &Table) -> Table {
     let idle = |at: usize, id: &str| match id {
         "iteration" => table.rows.iter().all(|row| matches!(row[at], Cell::Integer(None | Some(0)))),
@@ -306,7 +307,7 @@ fn without(table: &Table, id: &str) -> Table {
     table
 }
 
-/// Text on one line.
+/// The text on one line.
 pub fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }

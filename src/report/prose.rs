@@ -5,7 +5,7 @@ use super::view::View;
 use crate::error::Result;
 use crate::stats::Spending;
 
-/// How ties count in accuracies and win rates.
+/// The explanation of ties in accuracies and win rates.
 pub const TIES: &str =
     "A tie counts one half in accuracies, agreements and win rates; the share of ties stands beside each.";
 
@@ -17,7 +17,7 @@ pub fn seeds(view: &View) -> String {
     format!("{} planned: {}", seeds.len(), seeds.join(", "))
 }
 
-/// Every planned cell, counted.
+/// The counts of all planned cells.
 pub fn total(view: &View) -> String {
     let counts = view.total();
     format!(
@@ -26,7 +26,8 @@ pub fn total(view: &View) -> String {
     )
 }
 
-/// Every cell of a method that did not simply finish, and why; those of points are counted and stand in the table of cells.
+/// The cells of methods that did not simply finish, each with the reason; those of ablation points are only counted
+/// here and listed in the table of cells.
 pub fn mishaps(view: &View) -> Vec<String> {
     let mut found = Vec::new();
     let mut of_points = 0;
@@ -50,7 +51,7 @@ pub fn mishaps(view: &View) -> Vec<String> {
     found
 }
 
-/// Where the claims were written before the runs, and which of them speak of what had been seen by then.
+/// Sentences on the registration of the claims before the runs, and on the claims whose results had been seen by then.
 pub fn registration(view: &View, seen_before: Option<String>) -> Vec<String> {
     let mut lines = Vec::new();
     if let Some(it) = &view.header().registration {
@@ -69,7 +70,7 @@ pub fn registration(view: &View, seen_before: Option<String>) -> Vec<String> {
     lines
 }
 
-/// How claims are answered, with the numbers of the design.
+/// The explanation of how claims are answered, with the numbers of the design.
 pub fn claims(view: &View) -> String {
     let design = view.design();
     let looks: Vec<String> = design.looks.iter().map(usize::to_string).collect();
@@ -107,7 +108,7 @@ pub fn questions(view: &View) -> String {
     )
 }
 
-/// How exploratory differences are adjusted; `tests` are all of the page.
+/// The explanation of how exploratory differences are adjusted; `tests` is the number of tests on the page.
 pub fn differences(tests: usize) -> String {
     format!(
         "Paired by seed and exploratory: q is p adjusted by Benjamini and Hochberg's method over {} of this page \
@@ -131,7 +132,7 @@ pub fn compute(view: &View) -> Result<String> {
     ))
 }
 
-/// The producer's notes, then what the data themselves call for.
+/// The producer's notes, then notes that the data themselves require.
 pub fn notes(view: &View) -> Vec<String> {
     let mut notes: Vec<String> =
         view.header().notes.iter().map(|note| note.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
@@ -150,7 +151,7 @@ pub fn notes(view: &View) -> Vec<String> {
     notes
 }
 
-/// How to read the numbers.
+/// The explanation of how to read the numbers.
 pub fn reading(view: &View) -> Vec<String> {
     let level = format::percent(view.level());
     let mut lines = vec![

@@ -1,4 +1,5 @@
-//! The primary comparisons again, without a normal distribution: medians, signed ranks, and signs that are flipped at random.
+//! The primary comparisons without the assumption of a normal distribution: medians, signed ranks, and random sign
+//! flips.
 
 use super::claims::{Judged, Part};
 use super::input::{Claim, Direction, Role};
@@ -7,28 +8,28 @@ use super::view::View;
 use crate::error::Result;
 use crate::stats::{self, Estimate, SignFlips, Verdict};
 
-/// What a primary comparison shows over all its pairs, up to the last planned look.
+/// The robust statistics of a primary comparison over all its pairs, up to the last planned look.
 pub struct Companion {
     pub n: usize,
     pub median: Option<f64>,
-    /// Exact signed-rank test of no difference from the threshold.
+    /// The p-value of the exact signed-rank test of no difference from the threshold.
     pub wilcoxon: Option<f64>,
-    /// Sign-flip test of the same.
+    /// The p-value of the sign-flip test of the same hypothesis.
     pub sign_flip: Option<f64>,
-    /// The mean difference for other bases too: the bases are clusters of seeds, with one degree of freedom less than bases. `None`
-    /// unless the pairs start from two bases or more.
+    /// The mean difference with an interval that holds for other bases too: the bases are clusters of seeds, with one
+    /// degree of freedom fewer than bases. `None` unless the pairs start from two bases or more.
     pub new_bases: Option<Estimate>,
     pub also: Also,
 }
 
-/// Whether the verdict is also given by a group-sequential sign-flip test over all primary comparisons.
+/// Whether a group-sequential sign-flip test over all primary comparisons also gives the verdict.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Also {
     /// There is no verdict to confirm.
     Nothing,
     Yes,
     No,
-    /// So few seeds cannot separate anything, whatever their values.
+    /// With `n` seeds the test cannot separate anything, whatever their values.
     Cannot {
         n: usize,
         smallest: f64,
@@ -48,19 +49,19 @@ impl Also {
     }
 }
 
-/// Rows of the sign-flip test that belong to one comparison: of no difference from the threshold, and with a margin of no difference
-/// from its lower and upper end.
+/// The rows of the sign-flip test that belong to one comparison: of no difference from the threshold and, if there is a
+/// margin, of no difference from its lower and upper end.
 struct Rows {
     at: usize,
     margin: bool,
 }
 
-/// The seeds behind a primary comparison.
+/// The seeds that a primary comparison is judged on.
 fn judged_on(view: &View, part: &Part) -> Vec<i64> {
     view.judged_on(part.contrast.seeds(view))
 }
 
-/// For each claim, for each of its comparisons; `None` for those that are not primary or have no pairs.
+/// The companions of each claim's comparisons; `None` for those that are not primary or have no pairs.
 pub fn companions(view: &View, judged: &[Judged]) -> Result<Vec<Vec<Option<Companion>>>> {
     let primary = || judged.iter().filter(|it| it.claim.role == Role::Primary);
     let mut seeds: Vec<i64> = primary().flat_map(|it| &it.parts).flat_map(|part| judged_on(view, part)).collect();
@@ -112,7 +113,7 @@ pub fn companions(view: &View, judged: &[Judged]) -> Result<Vec<Vec<Option<Compa
     judged.iter().zip(&places).map(of_claim).collect()
 }
 
-/// The differences less the claim's threshold, in the order of the study's seeds.
+/// The differences minus the claim's threshold, in the order of the study's seeds.
 fn differences(view: &View, claim: &Claim, part: &Part) -> Vec<f64> {
     let [a, b] = part.contrast.sides_under(view, &judged_on(view, part));
     a.iter().zip(&b).map(|(a, b)| a - b - claim.threshold).collect()

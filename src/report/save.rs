@@ -1,4 +1,4 @@
-//! Writing a report's folder: all of it, or none.
+//! Writing of a report's folder, as a whole or not at all.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,12 +10,12 @@ use super::{Content, html, markdown, summary};
 use crate::error::{Context, Error, Result};
 use crate::folder::Draft;
 
-/// What a report's folder holds; nothing else in it is ever replaced.
+/// The entries of a report's folder; no other file in it is ever replaced.
 const ENTRIES: [&str; 7] =
     ["report.md", "report.html", "summary.json", "metrics.csv", "metrics.parquet", "tables", "figures"];
 
 /// Writes the report of `input` to the folder `dir`, in place of an earlier one, and returns the path of its
-/// `report.md`. The folder is built beside its place and renamed, so that a reader never sees half of one.
+/// `report.md`. The folder is built beside its final path and renamed, so that a reader never sees half of one.
 ///
 /// # Errors
 /// When the input contradicts itself, a file cannot be written, or `dir` holds anything that is not a report's.
@@ -49,10 +49,10 @@ fn fill(view: &View, content: &Content, folder: &Path) -> Result<()> {
     save("report.md", &markdown::render(view, content)?)
 }
 
-/// Whether a report may take the place of the folder `dir`.
+/// Checks that a report may replace the folder `dir`.
 ///
 /// # Errors
-/// A folder that holds something else, which replacing it would destroy.
+/// A folder that holds something else, which would be lost.
 pub fn check_place(dir: &Path) -> Result<()> {
     let unreadable = || format!("cannot read the report's folder {}", dir.display());
     if !dir.try_exists().context(unreadable)? {

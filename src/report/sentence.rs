@@ -15,7 +15,7 @@ pub fn sides(view: &View, claim: &Claim) -> [String; 2] {
     }
 }
 
-/// A claim's statement about its methods in signs.
+/// A claim's statement about its methods in mathematical signs.
 pub fn signs(view: &View, claim: &Claim) -> String {
     let sign = match claim.direction {
         Direction::Greater => ">",
@@ -35,8 +35,8 @@ pub fn difference(point: f64, interval: Option<(f64, f64)>, decimals: usize) -> 
     format::estimate(Some(point), interval, |value| format::signed(value, decimals))
 }
 
-/// The difference of a comparison and the pairs behind it: of a primary one at the look that decided it, or the last, with its
-/// simultaneous interval; of others over all pairs with the ordinary one. `None` without data.
+/// The difference of a comparison and its number of pairs. A primary comparison uses the look that decided it, or the
+/// last, with its simultaneous interval; others use all pairs with the ordinary interval. `None` without data.
 pub fn effect(part: &Part) -> Option<(String, usize)> {
     let decimals = part.contrast.metric.decimals;
     if matches!(part.reply, Reply::NoData | Reply::NotRegistered) {
@@ -51,7 +51,8 @@ pub fn effect(part: &Part) -> Option<(String, usize)> {
     Some((difference(found.point, interval, decimals), found.n))
 }
 
-/// The difference at the last look of a comparison whose earlier answer it does not give: `-0.024 [-0.066, +0.018] at 20 seeds`.
+/// The difference at the last look of a comparison, if that look does not uphold the earlier answer: `-0.024 [-0.066,
+/// +0.018] at 20 seeds`.
 pub fn later_effect(part: &Part) -> Option<String> {
     let later = part.not_upheld()?;
     let interval = later.interval.map(|interval| (interval.low, interval.high));
@@ -59,7 +60,7 @@ pub fn later_effect(part: &Part) -> Option<String> {
     Some(format!("{difference} at {}", format::count(later.n, "seed")))
 }
 
-/// Name of a comparison within its claim: the metric, and the size where there are several.
+/// The name of a comparison within its claim: the metric, and the size if there are several.
 pub fn part_label(view: &View, judged: &Judged, part: &Part) -> String {
     let first = judged.parts.first().map(|first| &first.contrast.size);
     match judged.parts.iter().all(|other| Some(&other.contrast.size) == first) {
@@ -68,7 +69,7 @@ pub fn part_label(view: &View, judged: &Judged, part: &Part) -> String {
     }
 }
 
-/// The answer to a claim: comparisons of which the same is found are named together. With `numbers`, each with its difference.
+/// The answer to a claim, with comparisons of equal findings named together. With `numbers`, each has its difference.
 pub fn answer(view: &View, judged: &Judged, numbers: bool) -> String {
     let mut groups: Vec<(String, Vec<String>)> = Vec::new();
     for part in &judged.parts {
@@ -91,7 +92,7 @@ pub fn answer(view: &View, judged: &Judged, numbers: bool) -> String {
     said.collect::<Vec<_>>().join("; ")
 }
 
-/// What was found of one comparison.
+/// The finding of one comparison, in words.
 fn found(view: &View, claim: &Claim, part: &Part) -> String {
     let [a, b] = sides(view, claim);
     match &part.reply {
@@ -125,7 +126,7 @@ fn told_supported(claim: &Claim, sides: [&str; 2]) -> String {
 /// A verdict as a statement about the two sides.
 fn told(verdict: Verdict, claim: &Claim, [a, b]: [&str; 2]) -> String {
     let margin = claim.margin.map(format::compact).unwrap_or_default();
-    // A threshold is a part of what the difference is held against.
+    // The threshold is a part of the value that the difference is compared with.
     let (subject, than, and) = match claim.threshold {
         0.0 => (a.to_owned(), format!("than {b}"), format!("{a} and {b}")),
         threshold => {
@@ -155,13 +156,13 @@ fn told(verdict: Verdict, claim: &Claim, [a, b]: [&str; 2]) -> String {
     }
 }
 
-/// With a capital letter, unless it begins with a sign.
+/// The text with a capital letter, unless it begins with a sign.
 pub fn capitalised(text: &str) -> String {
     let mut characters = text.chars();
     characters.next().map_or_else(String::new, |first| first.to_uppercase().chain(characters).collect())
 }
 
-/// `a`, `a and b`, `a, b and c`.
+/// The items as a list in a sentence: `a`, `a and b`, `a, b and c`.
 pub fn listed(items: &[String]) -> String {
     match items {
         [] => String::new(),

@@ -1,5 +1,6 @@
-//! What verdicts and the intervals beside them promise, counted over simulated experiments whose truth is known: each is
-//! a whole input that goes the way of a real one, through the claims. Fixed seeds, so the counts are always the same.
+//! The error rates of verdicts and the coverage of the intervals beside them, counted over simulated experiments whose
+//! truth is known: each is a whole input that passes through the claims like a real one. Seeds are fixed, so the counts
+//! are always the same.
 
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
@@ -16,38 +17,39 @@ const METHODS: [&str; 5] = ["base", "a", "b", "c", "d"];
 const ITEMS: usize = 40;
 const ALPHA: f64 = 0.05;
 
-/// How values come about, in units of a run's own standard deviation.
+/// The true distribution of values, in units of a run's own standard deviation.
 struct Truth {
-    /// Of each method but the first minus the first.
+    /// The true difference of each method but the first from the first.
     effect: f64,
-    /// Standard deviation of what all methods share under one seed.
+    /// The standard deviation of the part that all methods share under one seed.
     shared: f64,
     margin: Option<f64>,
     direction: Direction,
-    /// Methods beside the first.
+    /// The number of methods beside the first.
     claims: usize,
     seeds: usize,
-    /// With values per test item, whose effects differ by this much from item to item.
+    /// The standard deviation of item effects, if there are values per test item.
     items: Option<f64>,
 }
 
 const NULL: Truth =
     Truth { effect: 0.0, shared: 2.0, margin: None, direction: Direction::Greater, claims: 4, seeds: 5, items: None };
 
-/// Coverage is the same at every effect; a clear one is judged faster, since no number of seeds has to be found for it.
+/// Coverage is the same at every effect; a clear effect is judged faster because no needed number of seeds has to be
+/// computed for it.
 const CLEAR: Truth = Truth { effect: 30.0, ..NULL };
 
 fn normal(stream: &mut ChaCha8Rng) -> f64 {
     Normal::standard().inverse_cdf(stream.random_range(1e-12..1.0))
 }
 
-/// One experiment: every method but the first is claimed to differ from the first.
+/// One experiment, in which every method but the first is claimed to differ from the first.
 fn experiment(truth: &Truth, stream: &mut ChaCha8Rng) -> ReportInput {
     let shared: Vec<f64> = (0..truth.seeds).map(|_| truth.shared * normal(stream)).collect();
     let (mut rows, mut items) = (Vec::new(), Vec::new());
     for (place, method) in METHODS[..=truth.claims].iter().enumerate() {
         let centre = if place == 0 { 0.0 } else { truth.effect };
-        // How the method fares on each item, whatever the seed.
+        // The method's effect on each item, whatever the seed.
         let by_item: Vec<f64> = (0..ITEMS).map(|_| truth.items.map_or(0.0, |sd| sd * normal(stream))).collect();
         for (seed, shared) in shared.iter().enumerate() {
             let run = centre + shared + normal(stream);
@@ -129,14 +131,14 @@ fn experiment(truth: &Truth, stream: &mut ChaCha8Rng) -> ReportInput {
     }
 }
 
-/// What one claim was told.
+/// The results that a report gives for one claim.
 struct Told {
     finding: Finding,
     difference: Estimate,
     new_prompts: Option<Estimate>,
 }
 
-/// What the claims of each of `repetitions` experiments were told.
+/// The results for the claims of each of `repetitions` experiments.
 fn simulate(purpose: &str, truth: &Truth, repetitions: u64) -> Vec<Vec<Told>> {
     let one = |repetition: u64| {
         let input = experiment(truth, &mut rng::stream(1, purpose, &[repetition]));
@@ -165,7 +167,8 @@ fn intervals_beside_the_claims_cover_the_true_difference() {
     let experiments = simulate("claims/coverage", &truth, 10_000);
     let covered = share(&experiments, |told| covers(&told[0].difference, truth.effect));
     assert!((0.94..=0.96).contains(&covered), "{covered}");
-    // At the first of four looks a repeated interval has spent only the error that is due by then, α·ln(1 + (e − 1)/8) = .0097.
+    // At the first of four looks a repeated interval has spent only the error allowed by then, α·ln(1 + (e − 1)/8) =
+    // .0097.
     let repeated = |told: &[Told]| told[0].finding.interval.is_some_and(|interval| interval.contains(truth.effect));
     let covered = share(&experiments, repeated);
     assert!((covered - 0.9903).abs() < 0.004, "{covered}");
@@ -177,13 +180,13 @@ fn intervals_for_new_prompts_too_cover_what_those_of_a_fixed_test_set_do_not() {
     let experiments = simulate("claims/prompts", &truth, 6000);
     let both = share(&experiments, |told| covers(&told[0].new_prompts.unwrap(), truth.effect));
     assert!((0.94..=0.96).contains(&both), "{both}");
-    // A fixed test set has its own truth; taken for that of new prompts, its interval is too narrow.
+    // A fixed test set has its own truth; used for new prompts, its interval is too narrow.
     let fixed = share(&experiments, |told| covers(&told[0].difference, truth.effect));
     assert!(fixed < 0.93, "{fixed}");
 }
 
-/// A report's claims answer as the rule does whose error is counted in `stats`: at a truth that makes as many answers wrong as
-/// can be, with seeds enough to get them.
+/// A report's claims are answered by the rule whose error is counted in `stats`. The truth here makes as many wrong
+/// answers possible as can be, with enough seeds to reach them.
 #[test]
 fn claims_of_a_report_get_a_wrong_answer_one_time_in_twenty_at_most() {
     const REPETITIONS: u64 = 500;

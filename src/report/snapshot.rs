@@ -1,4 +1,4 @@
-//! Results small enough to commit, and whether later ones still are what they were.
+//! Results small enough to commit, and the comparison of later results with them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -13,13 +13,13 @@ use super::table::{Cell, Column, Kind, Table};
 use crate::error::{Context, Error, Result};
 use crate::stats::{Sample, welch_difference};
 
-/// Version of the file; raised when a field changes its meaning.
+/// The version of the file format, raised when a field changes its meaning.
 const FORMAT: u32 = 1;
-/// Relative difference that is allowed where nothing else says how much: room for the last digits of another processor.
+/// The relative difference that is allowed where nothing else sets a limit: room for rounding on another processor.
 const SAME: f64 = 1e-6;
 const LEVEL: f64 = 0.95;
 
-/// Every metric of a study, each method at its last iteration, over seeds.
+/// The metrics of a study over seeds, each method at its last iteration.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Snapshot {
@@ -27,7 +27,7 @@ pub struct Snapshot {
     pub experiment: String,
     pub profile: String,
     pub scale: String,
-    /// Sorted by method, size and metric.
+    /// The values, sorted by method, size and metric.
     pub values: Vec<Value>,
 }
 
@@ -38,30 +38,30 @@ pub struct Value {
     pub size: String,
     pub metric: String,
     pub mean: f64,
-    /// Of the seeds' values; absent with one seed.
+    /// The standard deviation over seeds; absent with one seed.
     pub sd: Option<f64>,
     pub n: usize,
-    /// The difference of means that is allowed, if that was stated.
+    /// The allowed difference of means, if one was stated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tolerance: Option<f64>,
 }
 
-/// One mean that is not what it was.
+/// A mean that differs from the snapshot.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Drift {
     pub method: String,
     pub size: String,
     pub metric: String,
-    /// As it was; `None` if it is new.
+    /// The mean in the snapshot; `None` if it is new.
     pub before: Option<f64>,
-    /// As it is; `None` if it is gone.
+    /// The mean now; `None` if it is gone.
     pub now: Option<f64>,
-    /// The difference that would have been allowed.
+    /// The allowed difference.
     pub allowed: Option<f64>,
 }
 
 impl Snapshot {
-    /// Of what a report shows, with the tolerances stated for some of its metrics.
+    /// Takes a snapshot of a report's input, with the tolerances stated for some of its metrics.
     ///
     /// # Errors
     /// A tolerance that is negative, not finite, or for a metric that has no value.
@@ -77,7 +77,7 @@ impl Snapshot {
         snapshot.with_tolerances(tolerances)
     }
 
-    /// The same with these tolerances in place of its own.
+    /// The same snapshot with these tolerances in place of its own.
     ///
     /// # Errors
     /// As [`Self::take`].
@@ -96,7 +96,7 @@ impl Snapshot {
     }
 
     /// # Errors
-    /// A file that is not there, cannot be read or is of another format.
+    /// A file that does not exist, cannot be read or has another format.
     pub fn read(path: &Path) -> Result<Self> {
         let text = fs::read_to_string(path)
             .map_err(|cause| Error::data(format!("cannot read the snapshot {}", path.display())).caused_by(cause))
@@ -121,8 +121,9 @@ impl Snapshot {
         fs::write(path, text + "\n").context(|| format!("cannot write {}", path.display()))
     }
 
-    /// What is not as it was in `self`. A difference of means is allowed up to the stated tolerance; where none was stated,
-    /// up to half the width of its 95 % Welch interval; where the seeds of neither show spread, up to a millionth.
+    /// The differences of `now` from `self`. A difference of means is allowed up to the stated tolerance; if none was
+    /// stated, up to half the width of its 95 % Welch interval; if neither side has spread over seeds, up to a
+    /// millionth.
     ///
     /// # Errors
     /// When `now` is of another experiment, profile or scale.
@@ -180,7 +181,7 @@ fn allowed(was: &Value, is: &Value) -> Result<f64> {
     Ok(half.max(SAME * was.mean.abs().max(is.mean.abs())))
 }
 
-/// What drifted, for a terminal.
+/// The drift as text for a terminal.
 pub fn render(drift: &[Drift], compared: usize) -> String {
     if drift.is_empty() {
         return format!("no drift: {} as they were\n", format::count(compared, "mean"));

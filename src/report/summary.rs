@@ -9,7 +9,7 @@ use super::view::View;
 use crate::error::{Context, Result};
 use crate::stats::{Estimate, Finding, Paired};
 
-/// Version of this layout; raised when a field changes its meaning.
+/// The version of this layout, raised when a field changes its meaning.
 const FORMAT: u32 = 2;
 
 #[derive(Serialize)]
@@ -55,19 +55,19 @@ struct ClaimSummary<'a> {
     comparisons: Vec<ComparisonSummary<'a>>,
 }
 
-/// One metric of a claim at one size.
+/// The comparison of a claim on one metric at one size.
 #[derive(Serialize)]
 struct ComparisonSummary<'a> {
     metric: &'a str,
     size: &'a str,
     comparison: Option<Paired>,
-    /// The same difference for new prompts too, where the values of all test items are known.
+    /// The same difference with an interval that holds for new prompts too, if the values of all test items are known.
     #[serde(skip_serializing_if = "Option::is_none")]
     new_prompts: Option<Estimate>,
-    /// What the looks at a primary comparison found.
+    /// The finding of the looks at a primary comparison.
     #[serde(skip_serializing_if = "Option::is_none")]
     finding: Option<&'a Finding>,
-    /// What an exploratory comparison is tested by.
+    /// The test of an exploratory comparison.
     #[serde(skip_serializing_if = "Option::is_none")]
     exploratory: Option<ExploratorySummary>,
     /// The answer in words.

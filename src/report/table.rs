@@ -1,4 +1,4 @@
-//! The neutral table: typed cells, no layout. Markdown, csv and parquet are three views of the same one, so that they
+//! The neutral table: typed cells without layout. Markdown, csv and parquet are three views of the same table, so they
 //! cannot disagree.
 
 use super::format;
@@ -8,7 +8,7 @@ use crate::stats::Estimate;
 /// A table of a report.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Table {
-    /// File name without ending.
+    /// The file name without its extension.
     pub id: String,
     pub title: String,
     pub note: Option<String>,
@@ -18,14 +18,14 @@ pub struct Table {
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Column {
-    /// Name in csv and parquet.
+    /// The column's name in csv and parquet.
     pub id: String,
-    /// Heading in prose.
+    /// The heading in prose.
     pub label: String,
     pub kind: Kind,
 }
 
-/// What a column holds; decides alignment and how many columns it takes in a file.
+/// The kind of a column, which decides its alignment and how many columns it takes in a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Text,
@@ -39,48 +39,48 @@ pub enum Kind {
 pub enum Cell {
     Text(String),
     Integer(Option<i64>),
-    /// Shown with so many decimals.
+    /// A number that is shown with `decimals` decimals.
     Number {
         value: Option<f64>,
         decimals: usize,
     },
     Probability(Option<f64>),
-    /// Shown as `1.2e15`.
+    /// A number that is shown as `1.2e15`.
     Scientific(Option<f64>),
     Estimate(Measured),
 }
 
-/// A point estimate as a table shows it. All of it is `None` where nothing was measured.
+/// A point estimate as a table shows it. Its parts are `None` if nothing was measured.
 #[derive(Clone, Copy, Debug, PartialEq, Default)]
 pub struct Measured {
     pub point: Option<f64>,
     pub se: Option<f64>,
-    /// Low and high end.
+    /// The low and high end of the interval.
     pub interval: Option<(f64, f64)>,
-    /// Seeds (or pairs of seeds) behind it.
+    /// The number of seeds (or pairs of seeds) behind the estimate.
     pub n: usize,
-    /// Seeds that were planned; fewer behind it are said in the cell.
+    /// The number of planned seeds; if fewer are behind the estimate, the cell says so.
     pub planned: usize,
-    /// Digits after the point when shown.
+    /// The number of digits after the point when shown.
     pub decimals: usize,
-    /// Shown as `1.23e15` instead.
+    /// Whether the value is shown as `1.23e15` instead.
     pub scientific: bool,
     pub mark: Mark,
 }
 
-/// How an estimate stands among its column.
+/// The rank of an estimate in its column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Mark {
     #[default]
     None,
-    /// Best, and separated from every other one after correction.
+    /// The best, separated from every other one after correction.
     Separated,
-    /// Best, or not separated from the best.
+    /// The best, or not separated from the best.
     Tied,
 }
 
 impl Mark {
-    /// Word for files.
+    /// The mark's name in files.
     pub fn name(self) -> Option<&'static str> {
         match self {
             Self::None => None,
@@ -113,7 +113,7 @@ impl Cell {
         Self::Number { value, decimals }
     }
 
-    /// As plain text, rounded.
+    /// The cell as plain text, rounded.
     pub fn show(&self) -> String {
         match self {
             Self::Text(text) => text.clone(),
@@ -129,7 +129,7 @@ impl Cell {
 }
 
 impl Measured {
-    /// Nothing measured, of so many planned seeds.
+    /// The cell of an estimate without measurements, of `planned` seeds.
     pub fn nothing(planned: usize) -> Self {
         Self { planned, ..Self::default() }
     }
@@ -159,7 +159,7 @@ impl Measured {
 }
 
 impl Table {
-    /// The table cut at the values of a text column, which is left out of the parts; in order of first occurrence.
+    /// The table cut at the values of a text column, in order of first occurrence; the parts leave that column out.
     pub fn split_by(&self, id: &str) -> Vec<(String, Table)> {
         let Some(at) = self.columns.iter().position(|column| column.id == id) else {
             return vec![(String::new(), self.clone())];
@@ -180,7 +180,7 @@ impl Table {
     }
 }
 
-/// The arrow that says which way a metric improves.
+/// The arrow for the direction in which a metric improves.
 pub fn arrow(better: Better) -> &'static str {
     match better {
         Better::Higher => " ↑",

@@ -1,4 +1,4 @@
-//! What varying one thing does to a metric: where it is best, whether the ends differ, and where a level is met.
+//! The effect of varying one thing on a metric: where it is best, whether the ends differ, and where a level is met.
 
 use super::contrast::{Contrast, over_seeds};
 use super::crossing::crossing;
@@ -13,13 +13,13 @@ pub struct Trend {
     pub size: String,
     /// The method that is varied.
     pub method: String,
-    /// What the line does.
+    /// A sentence on the line's course.
     pub sentence: String,
-    /// The difference of its ends, or of its highest and lowest point where points have no order.
+    /// The difference between the line's ends, or between its highest and lowest point if points have no order.
     pub number: Option<String>,
 }
 
-/// One for each line at each size whose points have values.
+/// The trends of all lines at each size, if at least two points have values.
 pub fn trends(view: &View, ablation: &Ablation) -> Result<Vec<Trend>> {
     let Some(metric) = ablation.metrics.first() else { return Ok(Vec::new()) };
     let metric = view.metric(metric)?;
@@ -91,7 +91,7 @@ fn trend(
     Ok(Trend { size: size.to_owned(), method: line.method.clone(), sentence, number })
 }
 
-/// Where the line meets what it is held against; empty where it is held against nothing or is the level itself.
+/// The place where the line meets the level; empty if the ablation has no level or the line contains it.
 fn meets(view: &View, ablation: &Ablation, line: &AblationLine, metric: &MetricColumn, size: &str) -> Result<String> {
     let Some(against) = &ablation.against else { return Ok(String::new()) };
     if line.points.iter().any(|point| point.method == *against) {

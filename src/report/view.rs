@@ -1,4 +1,4 @@
-//! The input as the tables and figures look at it: checked, with every method and size in its order, and counted.
+//! The input as tables and figures use it: checked and counted, with methods and sizes in order.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -23,7 +23,7 @@ pub struct View<'a> {
     pub sizes: Vec<String>,
 }
 
-/// What became of the planned cells of a method at a size.
+/// The outcome counts of the planned cells of a method at a size.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     pub planned: usize,
@@ -45,7 +45,7 @@ impl Counts {
         }
     }
 
-    /// Cells that ran to their end, collapsed or not.
+    /// The number of cells that ran to their end, collapsed or not.
     pub fn ended(&self) -> usize {
         self.finished + self.collapsed
     }
@@ -54,7 +54,7 @@ impl Counts {
 impl<'a> View<'a> {
     /// # Errors
     /// When the layout, a claim or an ablation names a method, size or metric that does not exist, when two tables or
-    /// figures would share a file, when points lie nowhere on their axis, or when the level is no probability.
+    /// figures would share a file, when points have no place on their axis, or when the level isn't a probability.
     pub fn new(input: &'a ReportInput) -> Result<Self> {
         let collapsed = BTreeMap::new();
         let mut view = Self { input, items: items(input)?, collapsed, methods: methods(input), sizes: sizes(input) };
@@ -86,13 +86,13 @@ impl<'a> View<'a> {
         self.layout().level
     }
 
-    /// The error rate that the level leaves.
+    /// The error rate that corresponds to the confidence level.
     pub fn alpha(&self) -> f64 {
         // Rounded, so that 1 − 0.95 is 0.05 and not 0.050000000000000044.
         ((1.0 - self.level()) * 1e12).round() / 1e12
     }
 
-    /// The methods and heuristics: all but the points of ablations.
+    /// The methods and heuristics, without the points of ablations.
     pub fn main_methods(&self) -> impl Iterator<Item = &MethodRow> {
         self.methods.iter().filter(|row| !row.point)
     }
@@ -109,12 +109,12 @@ impl<'a> View<'a> {
         self.layout().sizes.iter().find(|size| size.id == id).map_or(id, |size| size.label.as_str())
     }
 
-    /// How primary claims are looked at.
+    /// The design by which primary claims are looked at.
     pub fn design(&self) -> &'a Design {
         &self.input.design
     }
 
-    /// A metric's column; every id used by the layout and the claims is known after the check.
+    /// The column of a metric; after the check, every id used by the layout and the claims is known.
     pub fn metric(&self, id: &str) -> Result<&'a MetricColumn> {
         self.layout().metrics.iter().find(|metric| metric.id == id).ok_or_else(|| {
             let known: Vec<&str> = self.layout().metrics.iter().map(|metric| metric.id.as_str()).collect();
@@ -123,8 +123,8 @@ impl<'a> View<'a> {
         })
     }
 
-    /// Metrics of the tables of these kinds, in order, each once, without those that have no better direction if
-    /// `comparable`.
+    /// The metrics of the tables of these kinds, in order and each once; if `comparable`, without those that have no
+    /// better direction.
     pub fn metrics_of(&self, kinds: &[TableKind], comparable: bool) -> Result<Vec<&'a MetricColumn>> {
         let mut seen = BTreeSet::new();
         let mut found = Vec::new();
@@ -139,7 +139,7 @@ impl<'a> View<'a> {
         Ok(found)
     }
 
-    /// Values of a metric per test item at the method's last iteration, by seed.
+    /// The values of a metric per test item at the method's last iteration, by seed.
     pub fn items<'s>(
         &'s self,
         method: &'s str,
@@ -165,7 +165,7 @@ impl<'a> View<'a> {
         counts
     }
 
-    /// What became of each cell of a method at a size that did not simply finish, by seed.
+    /// The outcomes of the cells of a method at a size that did not simply finish, by seed.
     pub fn mishaps(&self, method: &str, size: &str) -> Vec<String> {
         let mut found: Vec<(u64, String)> = self
             .header()
@@ -184,7 +184,7 @@ impl<'a> View<'a> {
         found.into_iter().map(|(_, what)| what).collect()
     }
 
-    /// Number of the pre-trained model that a method at a size started from under a seed, where there are several.
+    /// The number of the pre-trained model that a method at a size started from under a seed, if there are several.
     pub fn base(&self, method: &str, size: &str, seed: i64) -> Option<u64> {
         let cells = &self.header().cells;
         let of =
@@ -192,7 +192,7 @@ impl<'a> View<'a> {
         cells.iter().find(of)?.base
     }
 
-    /// Seeds under which a method at a size collapsed, with the reason.
+    /// The seeds under which a method at a size collapsed, each with the reason.
     pub fn collapsed(&self, method: &str, size: &str) -> BTreeMap<i64, String> {
         self.collapsed.get(&(method.to_owned(), size.to_owned())).cloned().unwrap_or_default()
     }
@@ -202,15 +202,15 @@ impl<'a> View<'a> {
         self.collapsed.get(&(cell.method.clone(), cell.size.clone()))?.get(&seed)
     }
 
-    /// Puts seeds into the order in which the study runs them; those that it does not plan come last.
+    /// Sorts seeds into the study's order; unplanned seeds come last.
     pub fn in_order(&self, seeds: &mut [i64]) {
         let planned = &self.header().seeds_planned;
         let place = |seed: i64| planned.iter().position(|it| i64::try_from(*it) == Ok(seed)).unwrap_or(usize::MAX);
         seeds.sort_by_key(|seed| (place(*seed), *seed));
     }
 
-    /// Of `seeds`, those on which a primary comparison is judged. Where the claims are registered these are the registered ones, in
-    /// ascending order, up to the last planned look for which all of them were planned; otherwise all.
+    /// The part of `seeds` on which a primary comparison is judged: all seeds, or if the claims are registered, the
+    /// registered ones in ascending order up to the last planned look for which all of them were planned.
     pub fn judged_on(&self, seeds: Vec<i64>) -> Vec<i64> {
         let Some(registration) = &self.header().registration else { return seeds };
         let [first, last] = registration.seeds;
@@ -221,7 +221,8 @@ impl<'a> View<'a> {
         allowed.filter(|seed| seeds.contains(seed)).collect()
     }
 
-    /// Seeds planned for a method at a size, or for the experiment where no cell is declared (heuristics have none).
+    /// The number of seeds planned for a method at a size, or for the experiment if no cell is declared (heuristics
+    /// have none).
     pub fn planned(&self, method: &str, size: &str) -> usize {
         match self.counts(method, size).planned {
             0 => self.header().seeds_planned.len(),
@@ -229,9 +230,9 @@ impl<'a> View<'a> {
         }
     }
 
-    /// Whether the method belongs in a table of these metrics at this size: it has a value of one of them, or it was
-    /// planned and something kept a run from ending. A method that ended everywhere and has none of the metrics does
-    /// not have them by nature (a policy without a reward).
+    /// Whether the method belongs in a table of these metrics at this size: it has a value of one of them, or one of
+    /// its planned runs did not end. A method whose runs all ended without any of the metrics doesn't have them by
+    /// nature (a policy without a reward).
     pub fn belongs(&self, method: &str, size: &str, metrics: &[&str]) -> bool {
         if metrics.iter().any(|metric| !self.metrics().last(method, size, metric).is_empty()) {
             return true;
@@ -240,8 +241,8 @@ impl<'a> View<'a> {
         counts.ended() < counts.planned
     }
 
-    /// The lines of an ablation that a size has, with their places. One point alone, which is often a method that is there
-    /// anyhow, makes no line.
+    /// The lines of an ablation that a size has, with their indices. A single point, which is often a method that is
+    /// there anyway, doesn't make a line.
     pub fn lines_of<'b>(&self, ablation: &'b Ablation, size: &str) -> Vec<(usize, &'b AblationLine)> {
         let planned = |point: &&AblationPoint| {
             self.counts(&point.method, size).planned > 0
@@ -251,7 +252,7 @@ impl<'a> View<'a> {
         ablation.lines.iter().enumerate().filter(|(_, line)| has(line)).collect()
     }
 
-    /// Rows of a table at a size.
+    /// The rows of a table at a size.
     pub fn rows_of(&self, table: &TableSpec, size: &str) -> Vec<&MethodRow> {
         let metrics: Vec<&str> = table.metrics.iter().map(String::as_str).collect();
         self.main_methods()
@@ -359,7 +360,7 @@ pub fn methods_of(claim: &Claim) -> impl Iterator<Item = &str> {
     [&claim.method, &claim.versus].into_iter().chain(other).map(String::as_str)
 }
 
-/// Where the points of one line stand must be known, and each must stand by itself.
+/// Checks that the points of one line have a place on the axis, each its own.
 fn check_axis(ablation: &Ablation, places: &[Option<f64>]) -> Result<()> {
     let wrong =
         |what: &str, hint: &str| Err(Error::configuration(format!("ablation `{}` {what}", ablation.id)).hint(hint));
@@ -379,7 +380,7 @@ fn check_axis(ablation: &Ablation, places: &[Option<f64>]) -> Result<()> {
     Ok(())
 }
 
-/// A name that is safe as part of a file's name on every system.
+/// The id with characters that are safe in a file name on every system.
 pub fn file_stem(id: &str) -> String {
     id.chars().map(|c| if c.is_ascii_alphanumeric() || matches!(c, '-' | '_') { c } else { '-' }).collect()
 }
@@ -397,7 +398,7 @@ fn once(what: &str, names: impl Iterator<Item = String>) -> Result<()> {
     Ok(())
 }
 
-/// By method, size and metric, then by seed; all runs of a size have the same items of a metric.
+/// The items by method, size and metric, then by seed; all runs of a size have the same items of a metric.
 fn items(input: &ReportInput) -> Result<ItemValues<'_>> {
     let mut found = ItemValues::new();
     let mut lengths: BTreeMap<(&str, &str), usize> = BTreeMap::new();

@@ -1,4 +1,4 @@
-//! Scores of several runs on several tasks, summed up in one number (Agarwal et al. 2021).
+//! Aggregates of the scores of several runs on several tasks (Agarwal et al. 2021).
 
 use super::estimate::average;
 use super::{check, probability_of_improvement};
@@ -12,7 +12,7 @@ pub struct Scores {
 }
 
 impl Scores {
-    /// `rows[run][task]`.
+    /// Scores from `rows[run][task]`.
     ///
     /// # Errors
     /// No runs or tasks, rows of unequal length, or values that are not finite.
@@ -75,8 +75,7 @@ pub fn median(values: &[f64]) -> Option<f64> {
     Some(if sorted.len() % 2 == 1 { upper } else { (sorted[sorted.len() / 2 - 1] + upper) / 2.0 })
 }
 
-/// How far scores fall short of `target` on average; what exceeds it does not make up for what does not reach it.
-/// `None` without values.
+/// The mean shortfall of scores from `target`; scores above it do not make up for those below. `None` without values.
 pub fn optimality_gap(values: &[f64], target: f64) -> Option<f64> {
     let reached: Vec<f64> = values.iter().map(|value| value.min(target)).collect();
     (!reached.is_empty()).then(|| target - average(&reached))

@@ -1,7 +1,7 @@
 //! Bootstrap intervals. Every resample draws from a stream named by the seed and its own number.
 //!
-//! For aggregates over tasks and for fits that have no simple standard error. Not for the mean of few seeds: a nominal
-//! 95 % percentile interval covers 84 % at five values, where Student's t keeps its promise.
+//! They serve aggregates over tasks and fits that have no simple standard error, but not the mean of few seeds: a
+//! nominal 95 % percentile interval covers 84 % at five values, where Student's t covers 95 %.
 
 use super::aggregate::{Scores, sorted};
 use super::check;
@@ -12,10 +12,10 @@ use rand::Rng;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// Under this many runs a percentile interval is too narrow to be believed.
+/// The number of runs below which a percentile interval is too narrow to be trusted.
 pub const FEW_RUNS: usize = 10;
 
-/// How to resample.
+/// The settings of a bootstrap.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Resampling {
     pub resamples: usize,
@@ -37,7 +37,8 @@ impl Resampling {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Bootstrapped {
     pub estimate: Estimate,
-    /// Fewer than [`FEW_RUNS`] runs: the interval is anti-conservative and must be shown with a warning.
+    /// Whether there are fewer than [`FEW_RUNS`] runs: the interval is then anti-conservative and must be shown with a
+    /// warning.
     pub few_runs: bool,
 }
 
@@ -85,7 +86,7 @@ pub fn improvement_over_tasks(x: &Scores, y: &Scores, resampling: &Resampling) -
     Ok(summary(point, x.runs().min(y.runs()), &draws, resampling.level))
 }
 
-/// For each task its scores at run indices drawn with replacement.
+/// The scores of each task at run indices drawn with replacement.
 fn redraw(scores: &Scores, stream: &mut impl Rng) -> Vec<Vec<f64>> {
     (0..scores.tasks())
         .map(|task| {
@@ -104,8 +105,8 @@ fn summary(point: f64, runs: usize, draws: &[f64], level: f64) -> Bootstrapped {
     Bootstrapped { estimate, few_runs: runs < FEW_RUNS }
 }
 
-/// `point` with the standard deviation and the percentiles of `draws` (at least two, finite) as its error; without an interval
-/// where it would have no width.
+/// `point` with the standard deviation and the percentiles of `draws` (at least two, finite) as its error; without an
+/// interval where it would have no width.
 pub(super) fn percentile_estimate(point: f64, n: usize, draws: &[f64], level: f64) -> Estimate {
     let tail = (1.0 - level) / 2.0;
     let bounds = quantile(draws, tail).zip(quantile(draws, 1.0 - tail));

@@ -1,4 +1,4 @@
-//! Strengths of methods from who beat whom (Bradley and Terry 1952).
+//! Strengths of methods from pairwise wins (Bradley and Terry 1952).
 
 use super::bootstrap::{Resampling, by_prompt, indices, percentile_estimate};
 use super::estimate::Estimate;
@@ -20,8 +20,8 @@ pub struct Battle {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Strengths {
     pub estimates: Vec<Estimate>,
-    /// Resamples that had no finite strengths and were left out. Above 5 % of them the errors are withheld, because
-    /// what is left out is the extreme.
+    /// The number of resamples that had no finite strengths and were left out. Above 5 % of them the errors are
+    /// withheld, because the left-out resamples are the extreme ones.
     pub disconnected: usize,
 }
 
@@ -48,8 +48,8 @@ pub fn bradley_terry(wins: &[Vec<f64>]) -> Result<Vec<f64>> {
     Ok(strengths.into_iter().map(|theta| theta - centre).collect())
 }
 
-/// [`bradley_terry`] on `battles` among `methods` methods, with errors from a bootstrap over prompts, whose battles stay
-/// together.
+/// [`bradley_terry`] on `battles` among `methods` methods, with errors from a bootstrap over prompts, whose battles
+/// stay together.
 ///
 /// # Errors
 /// As [`bradley_terry`] for all battles together; a battle that names an unknown method, one method twice, or a score
@@ -131,7 +131,7 @@ fn closed_group(wins: &[Vec<f64>]) -> Option<Vec<usize>> {
     let down = reach(&|i, j| wins[i][j] > 0.0);
     let up = reach(&|i, j| wins[j][i] > 0.0);
     if down.contains(&false) {
-        // What method 0 reaches by wins beats nothing that it does not reach.
+        // The methods that method 0 reaches by wins beat no method outside their group.
         return Some((0..n).filter(|i| down[*i]).collect());
     }
     up.contains(&false).then(|| (0..n).filter(|i| !up[*i]).collect())

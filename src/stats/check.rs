@@ -1,8 +1,8 @@
-//! What an input must be before arithmetic on it means anything.
+//! Checks that inputs must pass before arithmetic on them means anything.
 
 use crate::error::{Error, Result};
 
-/// At least one value, all finite. `what` names the input in the message.
+/// Checks that there is at least one value and that all are finite. `what` names the input in the message.
 pub(super) fn values(what: &str, values: &[f64]) -> Result<()> {
     if values.is_empty() {
         return Err(Error::data(format!("{what}: there are no values")).hint("give at least one value"));
@@ -14,7 +14,7 @@ pub(super) fn values(what: &str, values: &[f64]) -> Result<()> {
     }
 }
 
-/// Two inputs matched by index.
+/// Checks two inputs that are matched by index.
 pub(super) fn pairs(what: &str, a: &[f64], b: &[f64]) -> Result<()> {
     if a.len() != b.len() {
         return Err(Error::data(format!("{what}: {} values cannot be paired with {}", a.len(), b.len()))
@@ -24,7 +24,7 @@ pub(super) fn pairs(what: &str, a: &[f64], b: &[f64]) -> Result<()> {
     values(what, b)
 }
 
-/// A probability strictly between 0 and 1, such as a confidence level.
+/// Checks a probability strictly between 0 and 1, such as a confidence level.
 pub(super) fn open_unit(what: &str, value: f64) -> Result<()> {
     if value > 0.0 && value < 1.0 {
         return Ok(());

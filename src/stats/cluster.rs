@@ -25,10 +25,10 @@ pub fn group_standard_error(groups: &[(f64, usize)]) -> Result<Option<f64>> {
     Ok(Some((squares / (items - groups.len()) as f64 / items as f64).sqrt()))
 }
 
-/// The mean of items that come in clusters (several pairs about one post): the cluster-robust standard error
-/// √(Σ_c (Σ_{i∈c} (sᵢ − mean))²)/n · √(G/(G−1)) with G−1 degrees of freedom for G clusters (Liang and Zeger 1986;
-/// Cameron and Miller 2015). The estimate's `n` is G, for clusters are what is replicated; below two clusters the error
-/// is undefined, and so is the interval where clusters do not differ.
+/// The mean of items that come in clusters (several pairs about one post): the cluster-robust standard error √(Σ_c
+/// (Σ_{i∈c} (sᵢ − mean))²)/n · √(G/(G−1)) with G−1 degrees of freedom for G clusters (Liang and Zeger 1986; Cameron and
+/// Miller 2015). The estimate's `n` is G, since clusters are the unit of replication. Below two clusters the error is
+/// undefined, and the interval also where clusters do not differ.
 ///
 /// # Errors
 /// Unequal lengths, no values, values that are not finite, or a `level` outside (0, 1).
@@ -40,7 +40,7 @@ pub fn clustered<K: Ord>(values: &[f64], clusters: &[K], level: f64) -> Result<E
             .hint("name the cluster of every value"));
     }
     let point = average(values);
-    // The sum of each cluster's residuals, and how many they are.
+    // The sum of each cluster's residuals, and their number.
     let mut residuals: BTreeMap<&K, (f64, usize)> = BTreeMap::new();
     for (value, cluster) in values.iter().zip(clusters) {
         let (sum, items) = residuals.entry(cluster).or_default();
@@ -59,9 +59,9 @@ pub fn clustered<K: Ord>(values: &[f64], clusters: &[K], level: f64) -> Result<E
 ///
 /// With the mean squares A of seeds, B of prompts and E of their interaction, the variance of the mean over S seeds and
 /// P prompts is estimated by (A + B − E)/(S·P) with Satterthwaite's degrees of freedom (Satterthwaite 1946; Searle,
-/// Casella and McCulloch 1992). It is never taken below A/(S·P) or B/(S·P), the errors with prompts or seeds fixed:
-/// that only happens when a variance component is estimated below 0. For a paired comparison give the differences. The
-/// estimate's `n` is S; with one seed or one prompt the error is undefined, and without any spread the interval.
+/// Casella and McCulloch 1992). The estimate is never below A/(S·P) or B/(S·P), the errors with prompts or seeds fixed;
+/// the bound applies only if a variance component is estimated below 0. For a paired comparison give the differences.
+/// The estimate's `n` is S; with one seed or one prompt the error is undefined, and without any spread the interval is.
 ///
 /// # Errors
 /// Rows of unequal length, no values, values that are not finite, or a `level` outside (0, 1).

@@ -1,4 +1,4 @@
-//! Collapsed runs as something to estimate: which they are, and how probable they are.
+//! Collapsed runs: their identification, and the estimate of their probability.
 
 use super::aggregate::median;
 use super::check;
@@ -6,8 +6,8 @@ use super::estimate::{Estimate, Interval, IntervalMethod};
 use crate::error::{Error, Result};
 use statrs::distribution::{Beta, ContinuousCDF};
 
-/// Which of the runs of a cell collapsed: those that end more than `drop` below the median of the cell, or more than `drop` below where
-/// they started. A run whose start is unknown is held to the median alone.
+/// The runs of a cell that collapsed: those that end more than `drop` below the median of the cell, or more than `drop`
+/// below where they started. A run with an unknown start is compared with the median alone.
 ///
 /// # Errors
 /// No values, values that are not finite, another number of starts, or a `drop` that is not positive.
@@ -30,8 +30,8 @@ pub fn collapsed(values: &[f64], starts: &[Option<f64>], drop: f64) -> Result<Ve
         .collect())
 }
 
-/// A probability from `successes` in `n` trials with its exact interval (Clopper & Pearson 1934), which covers with at least `level`
-/// whatever the probability. The standard error is `None`: an exact interval has no use for one.
+/// A probability from `successes` in `n` trials with its exact interval (Clopper & Pearson 1934), whose coverage is at
+/// least `level` whatever the probability. The standard error is `None`, since an exact interval does not use one.
 ///
 /// # Errors
 /// No trials, more successes than trials, or a `level` outside (0, 1).
@@ -43,7 +43,7 @@ pub fn clopper_pearson(successes: usize, n: usize, level: f64) -> Result<Estimat
     }
     let (k, left) = (successes as f64, (n - successes) as f64);
     let tail = (1.0 - level) / 2.0;
-    // Both shapes are 1 or more wherever they are asked for.
+    // Both shapes are 1 or more in all calls.
     let quantile = |a: f64, b: f64, p: f64| Beta::new(a, b).map_or(f64::NAN, |beta| beta.inverse_cdf(p));
     let low = if successes == 0 { 0.0 } else { quantile(k, left + 1.0, tail) };
     let high = if successes == n { 1.0 } else { quantile(k + 1.0, left, 1.0 - tail) };
@@ -59,16 +59,16 @@ mod tests {
     fn runs_collapse_against_their_cell_or_their_start() {
         let cell = [0.83, 0.83, 0.827, 0.729, 0.807];
         assert_eq!(collapsed(&cell, &[None; 5], 0.05).unwrap(), [false, false, false, true, false]);
-        // A cell that collapsed as a whole has a low median, but each run fell from where it started.
+        // A cell that collapsed as a whole has a low median, but each run fell from its start.
         let starts = [Some(0.66), Some(0.55), None];
         assert_eq!(collapsed(&[0.57, 0.58, 0.56], &starts, 0.05).unwrap(), [true, false, false]);
-        // Exactly the drop is none.
+        // A fall of exactly `drop` does not count.
         assert_eq!(collapsed(&[1.0, 1.0, 0.5], &[None; 3], 0.5).unwrap(), [false; 3]);
         assert!(collapsed(&[], &[], 0.05).is_err() && collapsed(&[1.0], &[], 0.05).is_err());
         assert!(collapsed(&[1.0], &[None], 0.0).is_err());
     }
 
-    /// Values of `scipy.stats.binomtest(k, n).proportion_ci(0.95, method="exact")`.
+    /// Expected values are those of `scipy.stats.binomtest(k, n).proportion_ci(0.95, method="exact")`.
     #[test]
     fn exact_intervals_are_the_published_ones() {
         for (k, n, low, high) in [

@@ -1,20 +1,20 @@
-//! The design of an experiment's primary comparisons: how often they are looked at, at which error.
+//! The design of an experiment's primary comparisons: the looks at them, and the error probability.
 
 use super::sequential::{Looks, Spending};
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
-/// Seeds at the planned looks unless an experiment says otherwise.
+/// The numbers of seeds at the planned looks unless an experiment declares others.
 pub const LOOKS: [usize; 4] = [5, 10, 20, 40];
 
-/// How a claim is answered.
+/// The way in which a claim is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
-    /// With a verdict, from intervals that hold for all primary comparisons together.
+    /// The claim gets a verdict, from intervals that hold for all primary comparisons together.
     Primary,
-    /// With a suggestion, from a p-value that is adjusted with all others that were looked at.
+    /// The claim gets a suggestion, from a p-value that is adjusted together with those of all other exploratory tests.
     Exploratory,
 }
 
@@ -22,17 +22,17 @@ pub enum Role {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Design {
-    /// Probability that any of the comparisons gets a wrong answer at any look, at most.
+    /// The largest probability that any of the comparisons gets a wrong answer at any look.
     pub alpha: f64,
-    /// Pairs of seeds at the planned looks, ascending.
+    /// The numbers of pairs of seeds at the planned looks, ascending.
     pub looks: Vec<usize>,
     pub spending: Spending,
-    /// Primary comparisons that were declared, tested or not: claims × metrics × sizes.
+    /// The number of declared primary comparisons, tested or not: claims × metrics × sizes.
     pub comparisons: usize,
 }
 
 impl Design {
-    /// The default looks, spending and error for `comparisons` declared comparisons.
+    /// The design with the default looks, spending and error for `comparisons` declared comparisons.
     pub fn of(comparisons: usize) -> Self {
         Self { alpha: 0.05, looks: LOOKS.to_vec(), spending: Spending::Pocock, comparisons }
     }
@@ -42,12 +42,12 @@ impl Design {
         self.alpha / self.comparisons.max(1) as f64
     }
 
-    /// The seeds at the last planned look; later ones are not looked at.
+    /// The number of seeds at the last planned look; later ones are not looked at.
     pub fn most(&self) -> usize {
         self.looks.last().copied().unwrap_or(0)
     }
 
-    /// Boundaries of one comparison that has come to `n` pairs.
+    /// The boundaries of one comparison that has reached `n` pairs.
     ///
     /// # Errors
     /// As [`Looks::until`].
@@ -55,7 +55,7 @@ impl Design {
         Looks::until(&self.looks, n, self.alpha_each(), self.spending)
     }
 
-    /// Boundaries of one comparison at all planned looks.
+    /// The boundaries of one comparison at all planned looks.
     ///
     /// # Errors
     /// As [`Looks::new`].
@@ -64,8 +64,8 @@ impl Design {
     }
 
     /// # Errors
-    /// An error probability outside (0, 1), or looks that cannot be planned: none, fewer than 2 seeds at the first, fewer than 3
-    /// added at a later one.
+    /// An error probability outside (0, 1), or looks that cannot be planned: none, fewer than 2 seeds at the first,
+    /// fewer than 3 added at a later one.
     pub fn check(&self) -> Result<()> {
         if !(self.alpha > 0.0 && self.alpha < 1.0) {
             return Err(Error::configuration(format!("the family-wise error of the design is {}", self.alpha))

@@ -11,13 +11,13 @@ pub struct Tost {
     /// The difference; its interval has level 1 − 2α, and equivalence at α means that it lies inside ±`margin`.
     pub difference: Estimate,
     pub margin: f64,
-    /// p-value of "the difference is at most −margin"; `None` below two pairs or without spread.
+    /// The p-value of "the difference is at most −margin"; `None` below two pairs or without spread.
     pub p_lower: Option<f64>,
-    /// p-value of "the difference is at least margin"; `None` as above.
+    /// The p-value of "the difference is at least margin"; `None` in the same cases.
     pub p_upper: Option<f64>,
-    /// The larger of the two: the p-value of equivalence.
+    /// The larger of the two p-values, which is that of equivalence.
     pub p: Option<f64>,
-    /// Whether p is below α.
+    /// Whether `p` is below α.
     pub equivalent: bool,
 }
 

@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 use statrs::distribution::{ContinuousCDF, Normal};
 
-/// How an interval was made.
+/// The method by which an interval was computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum IntervalMethod {
@@ -19,7 +19,7 @@ pub enum IntervalMethod {
     ClopperPearson,
     /// Percentiles of bootstrap resamples (Efron and Tibshirani 1993).
     BootstrapPercentile,
-    /// Student t with a cluster-robust standard error and one degree of freedom less than there are clusters.
+    /// Student t with a cluster-robust standard error and one degree of freedom fewer than there are clusters.
     Clustered,
     /// Student t with Satterthwaite's degrees of freedom over two crossed random factors.
     TwoWay,
@@ -43,16 +43,16 @@ impl Interval {
         self.low <= value && value <= self.high
     }
 
-    /// `point ± quantile·se` with Student's quantile at `freedom` degrees of freedom. `None` where `se` is 0: values without
-    /// spread say nothing about how far others would be from them.
+    /// The interval `point ± quantile·se` with Student's quantile at `freedom` degrees of freedom. `None` if `se` is 0:
+    /// values without spread say nothing about the distance of other values.
     pub(super) fn student(point: f64, se: f64, freedom: f64, level: f64, method: IntervalMethod) -> Option<Self> {
         let half = student::two_sided_quantile(level, freedom) * se;
         (se > 0.0).then_some(Self { low: point - half, high: point + half, level, method })
     }
 }
 
-/// An estimate over `n` replicates. `se` and `interval` are `None` where they are undefined: both below two values, for a
-/// mean, and the interval where the values show no spread, too.
+/// An estimate over `n` replicates. `se` and `interval` are `None` where they are undefined: for a mean, both below two
+/// values, and the interval also if the values show no spread.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Estimate {
     pub point: f64,
@@ -61,8 +61,8 @@ pub struct Estimate {
     pub n: usize,
 }
 
-/// The mean of independent replicates with its Student t interval. Values that are equal up to rounding have a standard
-/// error of 0, which is what was computed, and no interval: one of width zero would claim certainty.
+/// The mean of independent replicates with its Student t interval. Values that are equal up to rounding have a computed
+/// standard error of 0 but no interval: one of width zero would claim certainty.
 ///
 /// # Errors
 /// No values, values that are not finite, or a `level` outside (0, 1).
@@ -77,7 +77,7 @@ pub fn mean(values: &[f64], level: f64) -> Result<Estimate> {
 }
 
 /// A proportion with Wilson's score interval, which keeps its coverage near 0 and 1 and for few trials. `successes` may
-/// be fractional where a tie counts a half. The (binomial) standard error is `None` at 0 and at 1, where its plug-in
+/// be fractional, since a tie counts a half. The (binomial) standard error is `None` at 0 and at 1, where its plug-in
 /// formula would claim certainty.
 ///
 /// # Errors
@@ -97,7 +97,7 @@ pub fn wilson(successes: f64, n: usize, level: f64) -> Result<Estimate> {
     let scale = 1.0 + z * z / trials;
     let centre = (share + z * z / (2.0 * trials)) / scale;
     let half = z / scale * (share * (1.0 - share) / trials + z * z / (4.0 * trials * trials)).sqrt();
-    // At the ends the bound is the point itself, algebraically; rounding must not put it on the other side.
+    // At the ends the bound equals the point algebraically; rounding must not put it on the other side.
     let low = (centre - half).clamp(0.0, share);
     let high = (centre + half).clamp(share, 1.0);
     let low = if share == 0.0 { 0.0 } else { low };
@@ -118,8 +118,8 @@ pub(super) fn agree(values: &[f64], largest: f64) -> bool {
     high - low <= 4.0 * f64::EPSILON * largest
 }
 
-/// Makes sums or differences of `terms` exactly equal where they agree up to the rounding of these, so that rounding is not
-/// taken for spread.
+/// Makes sums or differences of `terms` exactly equal if they agree up to the rounding of the terms, so that rounding
+/// does not count as spread.
 pub fn without_rounding<'a>(rows: &mut [Vec<f64>], terms: impl IntoIterator<Item = &'a f64>) {
     let values = rows.concat();
     if let Some(first) = values.first().filter(|_| agree(&values, largest(terms))) {

@@ -7,7 +7,8 @@ use super::check;
 use crate::error::{Error, Result};
 use statrs::function::factorial::ln_binomial;
 
-/// Counting takes time in the fourth power of the sample, and far below this the t test is as good.
+/// The most values that are counted: counting takes time in the fourth power of the sample, and the t test is as good
+/// at far fewer values.
 const MOST_VALUES: usize = 200;
 
 /// Wilcoxon's signed rank test of the paired differences a − b (Wilcoxon 1945). Differences of 0 are left out; if none
@@ -22,7 +23,8 @@ pub fn wilcoxon_exact(a: &[f64], b: &[f64]) -> Result<f64> {
     let sizes: Vec<f64> = differences.iter().map(|d| d.abs()).collect();
     let ranks = doubled_midranks(&sizes);
     let observed = differences.iter().zip(&ranks).filter(|(d, _)| **d > 0.0).map(|(_, rank)| rank).sum();
-    // share[s]: the probability that the (doubled) ranks with positive sign add up to s, signs being fair coins.
+    // `share[s]` is the probability that the (doubled) ranks with positive sign add up to s, with signs from fair
+    // coins.
     let mut share = vec![0.0; ranks.iter().sum::<usize>() + 1];
     share[0] = 1.0;
     for rank in ranks {
@@ -46,7 +48,7 @@ pub fn mann_whitney_exact(x: &[f64], y: &[f64]) -> Result<f64> {
     let pooled: Vec<f64> = x.iter().chain(y).copied().collect();
     let ranks = doubled_midranks(&pooled);
     let observed = ranks[..x.len()].iter().sum();
-    // ways[k][s]: in how many ways k of the ranks add up to s.
+    // `ways[k][s]` is the number of ways in which k of the ranks add up to s.
     let mut ways = vec![vec![0.0; ranks.iter().sum::<usize>() + 1]; x.len() + 1];
     ways[0][0] = 1.0;
     for rank in ranks {

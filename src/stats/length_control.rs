@@ -1,4 +1,4 @@
-//! Win rates with the judge's taste for length taken out (after Dubois et al. 2024).
+//! Win rates with the judge's preference for length removed (after Dubois et al. 2024).
 
 use super::bootstrap::{Resampling, by_prompt, indices, percentile_estimate};
 use super::estimate::Estimate;
@@ -11,17 +11,18 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Judgement {
     pub prompt: usize,
-    /// Index of the method.
+    /// The index of the method.
     pub method: usize,
-    /// log(length of the response / length of the reference).
+    /// The logarithm of the response's length divided by the reference's length.
     pub log_length_ratio: f64,
     /// The judge's preference for the response, 0 to 1; a tie is ½.
     pub preference: f64,
 }
 
-/// For each of `methods` methods the win rate at equal length: a logistic fit of preference on log length ratio with an
+/// The win rate at equal length for each of `methods` methods: a logistic fit of preference on log length ratio with an
 /// intercept per method and a common slope (the judge's), evaluated at a length gap of 0, with percentile errors from
-/// refits on resampled prompts (`n` counts prompts). If more than 5 % of the refits do not exist the errors are withheld.
+/// refits on resampled prompts (`n` counts prompts). If more than 5 % of the refits do not exist, the errors are
+/// withheld.
 ///
 /// # Errors
 /// Judgements out of range, a method without any, bad settings, or a fit that does not exist: a method that always wins
@@ -84,7 +85,7 @@ fn fit(judgements: &[&Judgement], methods: usize) -> Option<Vec<f64>> {
     Some(parameters[..methods].iter().map(|intercept| logistic(*intercept)).collect())
 }
 
-/// Log-likelihood, gradient and information in (intercepts, slope).
+/// The log-likelihood, gradient and information in (intercepts, slope).
 fn likelihood(judgements: &[&Judgement], methods: usize, at: &[f64]) -> (f64, Vec<f64>, Matrix) {
     let mut value = 0.0;
     let mut gradient = vec![0.0; methods + 1];

@@ -1,11 +1,11 @@
-//! Newton's method for the two small concave fits of this room.
+//! Newton's method for the two small concave fits of this module.
 
 /// A symmetric matrix as rows.
 pub(super) type Matrix = Vec<Vec<f64>>;
 
-/// Maximises a concave function from `start` by Newton's method with step halving. `curve` gives, at a point, the
-/// function's value, its gradient and its negated Hessian. `None` if that is not positive definite or the steps do not
-/// die out, as when the maximum lies at infinity.
+/// Maximises a concave function from `start` by Newton's method with step halving. `curve` gives the function's value
+/// at a point, its gradient and its negated Hessian. `None` if the negated Hessian isn't positive definite or the steps
+/// do not converge, as when the maximum is at infinity.
 pub(super) fn maximise(start: Vec<f64>, curve: impl Fn(&[f64]) -> (f64, Vec<f64>, Matrix)) -> Option<Vec<f64>> {
     const STEPS: usize = 60;
     const TOLERANCE: f64 = 1e-10;
@@ -20,7 +20,7 @@ pub(super) fn maximise(start: Vec<f64>, curve: impl Fn(&[f64]) -> (f64, Vec<f64>
         loop {
             let next: Vec<f64> = at.iter().zip(&step).map(|(at, step)| at + share * step).collect();
             let (next_value, next_gradient, next_information) = curve(&next);
-            // Near the top a full step changes the value by less than its rounding.
+            // Near the maximum a full step changes the value by less than its rounding.
             if next_value >= value - 1e-12 * value.abs() {
                 (at, value, gradient, information) = (next, next_value, next_gradient, next_information);
                 break;

@@ -1,9 +1,9 @@
 //! Estimates, comparisons, multiplicity, power and verdicts.
 //!
-//! Pure functions of numbers that know nothing of experiments: the same input gives the same bytes, and whatever
-//! resamples takes an explicit seed. Undefined quantities are `None` (printed `n/a`, `null` in JSON), never 0 and never
-//! NaN; inputs that cannot mean anything (empty, not finite, of unequal length) are errors. The unit of replication is
-//! the caller's choice, and for a trained method it is the seed. `docs/statistics.md` says what each number is.
+//! The functions are pure and know nothing of experiments: the same input gives the same bytes, and every function that
+//! resamples has an explicit seed. Undefined quantities are `None` (printed `n/a`, `null` in JSON), never 0 and never
+//! NaN; meaningless inputs (empty, not finite, of unequal length) are errors. The unit of replication is the caller's
+//! choice, and for a trained method it is the seed. `docs/statistics.md` defines each number.
 
 mod aggregate;
 mod bootstrap;

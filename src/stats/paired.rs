@@ -1,4 +1,4 @@
-//! Two methods compared over the same seeds, and over independent ones.
+//! Comparisons of two methods over the same seeds, and over independent ones.
 
 use super::estimate::{self, Estimate, Interval, IntervalMethod};
 use super::verdict::POWER;
@@ -13,20 +13,20 @@ pub struct Paired {
     pub difference: Estimate,
     /// The paired t statistic; `None` below two pairs, or when the differences show no spread.
     pub t: Option<f64>,
-    /// Its two-sided p-value, not corrected for multiplicity.
+    /// The two-sided p-value, not corrected for multiplicity.
     pub p: Option<f64>,
-    /// Standard deviation of the differences.
+    /// The standard deviation of the differences.
     pub sd: Option<f64>,
-    /// Minimum detectable effect at 80 % power and α = 1 − level; `None` where `t` is.
+    /// The minimum detectable effect at 80 % power and α = 1 − level; `None` where `t` is.
     pub mde: Option<f64>,
-    /// P(A > B) over the raw values, ignoring the pairing ([`probability_of_improvement`]).
+    /// The probability P(A > B) over the raw values, ignoring the pairing ([`probability_of_improvement`]).
     pub probability_of_improvement: f64,
 }
 
 /// Compares `a` with `b`, whose values at one index come from one seed.
 ///
 /// Differences without spread (identical up to rounding) have a standard error of 0 but neither an interval nor t, p or
-/// minimum detectable effect: a t test measures against spread, and none was seen.
+/// minimum detectable effect, because a t test measures against spread.
 ///
 /// # Errors
 /// Unequal lengths, no values, values that are not finite, or a `level` outside (0, 1).
@@ -42,16 +42,16 @@ pub fn paired(a: &[f64], b: &[f64], level: f64) -> Result<Paired> {
     Ok(Paired { difference, t, p, sd, mde, probability_of_improvement: probability_of_improvement(a, b) })
 }
 
-/// a − b by index. Where all differences agree up to the rounding of their terms they become exactly equal, so that
-/// rounding is not mistaken for spread.
+/// The differences a − b by index. If all agree up to the rounding of their terms, they become exactly equal, so that
+/// rounding does not count as spread.
 pub(super) fn differences(a: &[f64], b: &[f64]) -> Vec<f64> {
     let raw: Vec<f64> = a.iter().zip(b).map(|(a, b)| a - b).collect();
     let largest = estimate::largest(a.iter().chain(b));
     if estimate::agree(&raw, largest) { vec![raw[0]; raw.len()] } else { raw }
 }
 
-/// P(X > Y), ties counting a half: the Mann–Whitney U over nx·ny (Agarwal et al. 2021). Orders every x against every y,
-/// whatever the pairing; 0.5 if either side is empty, which says nothing for either.
+/// The probability P(X > Y), ties counting a half: the Mann–Whitney U over nx·ny (Agarwal et al. 2021). Every x is
+/// compared with every y, whatever the pairing; 0.5 if either side is empty, which favours neither.
 pub fn probability_of_improvement(x: &[f64], y: &[f64]) -> f64 {
     if x.is_empty() || y.is_empty() {
         return 0.5;
@@ -61,7 +61,7 @@ pub fn probability_of_improvement(x: &[f64], y: &[f64]) -> f64 {
         sorted.sort_unstable_by(f64::total_cmp);
         sorted
     });
-    // How many of y lie below the x at hand, and how many do not lie above it: they only grow with x.
+    // The numbers of y below the current x and of y not above it, which only grow with x.
     let (mut below, mut not_above, mut wins) = (0, 0, 0.0);
     for x in &xs {
         below += ys[below..].iter().take_while(|y| *y < x).count();
@@ -71,11 +71,11 @@ pub fn probability_of_improvement(x: &[f64], y: &[f64]) -> f64 {
     wins / (x.len() as f64 * y.len() as f64)
 }
 
-/// What is known of one of two independent samples.
+/// The summary of one of two independent samples.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sample {
     pub mean: f64,
-    /// Sample standard deviation; `None` below two values.
+    /// The sample standard deviation; `None` below two values.
     pub sd: Option<f64>,
     pub n: usize,
 }
@@ -89,13 +89,13 @@ impl Sample {
     }
 }
 
-/// Two independent samples compared.
+/// A comparison of two independent samples.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Welch {
-    /// x − y; its `n` is that of the smaller sample. Standard error and interval are `None` where a sample has fewer than
-    /// two values, the interval also where neither sample shows spread.
+    /// The difference x − y; its `n` is that of the smaller sample. Standard error and interval are `None` if a sample
+    /// has fewer than two values, the interval also if neither sample shows spread.
     pub difference: Estimate,
-    /// Two-sided; `None` where the error is, or where neither sample shows spread.
+    /// The two-sided p-value; `None` where the error is, or if neither sample shows spread.
     pub p: Option<f64>,
 }
 
@@ -120,8 +120,8 @@ pub fn welch_difference(x: &Sample, y: &Sample, level: f64) -> Result<Welch> {
     Ok(Welch { difference: Estimate { point, se: Some(se), interval, n }, p })
 }
 
-/// Two-sided p-value of Welch's t test of two independent samples (Welch 1947). `None` if a sample has fewer than two
-/// values or neither shows spread.
+/// The two-sided p-value of Welch's t test of two independent samples (Welch 1947). `None` if a sample has fewer than
+/// two values or neither shows spread.
 ///
 /// # Errors
 /// No values, or values that are not finite.

@@ -1,5 +1,5 @@
-//! Sign-flip (permutation) tests of paired differences, which need no normality: where a and b are exchangeable within a pair, each
-//! difference is as likely to have the other sign.
+//! Sign-flip (permutation) tests of paired differences, which need no normality: where a and b are exchangeable within
+//! a pair, each difference is as likely to have the other sign.
 
 use super::check;
 use super::sequential::Spending;
@@ -7,15 +7,16 @@ use crate::error::{Error, Result};
 use crate::rng;
 use rand::Rng;
 
-/// All sign patterns are counted up to so many pairs; beyond them, some are drawn.
+/// The most pairs at which all sign patterns are counted; with more pairs, patterns are drawn.
 const COUNTED: usize = 10;
-/// Sign patterns that are drawn.
+/// The number of drawn sign patterns.
 const DRAWN: usize = 20_000;
-/// Statistics that agree this well are ties, which rounding must not break.
+/// The relative difference up to which statistics count as ties, which rounding must not break.
 const TIE: f64 = 1e-9;
 
-/// The two-sided p-value of the mean difference under random signs: the share of sign patterns whose |sum| is as large as the observed
-/// one. Exact up to 10 pairs; beyond them from 20,000 drawn patterns and the observed one, with a fixed seed.
+/// The two-sided p-value of the mean difference under random signs: the share of sign patterns whose |sum| is as large
+/// as the observed one. Exact up to 10 pairs; beyond them from 20,000 drawn patterns and the observed one, with a fixed
+/// seed.
 ///
 /// # Errors
 /// No differences, or one that is not a finite number.
@@ -27,26 +28,28 @@ pub fn sign_flip(differences: &[f64]) -> Result<f64> {
     Ok(patterns.iter().filter(|signs| size(signs) >= observed).count() as f64 / patterns.len() as f64)
 }
 
-/// What a group-sequential sign-flip test found.
+/// The result of a group-sequential sign-flip test.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SignFlips {
-    /// For each test the seeds at the look that separated it from 0, and the sign of its mean there.
+    /// For each test, the number of seeds at the look that separated it from 0, and the sign of its mean there.
     pub separated: Vec<Option<(usize, f64)>>,
-    /// Seeds at the last look taken.
+    /// The number of seeds at the last look.
     pub n: usize,
-    /// The smallest two-sided p that so many seeds can have: 2/2ⁿ.
+    /// The smallest possible two-sided p with `n` seeds: 2/2ⁿ.
     pub smallest: f64,
-    /// The error that may be spent by the last look taken; nothing can be separated while it is below the smallest p.
+    /// The error that may be spent by the last look; nothing can be separated while it is below `smallest`.
     pub spent: f64,
 }
 
-/// A group-sequential sign-flip test of several rows of differences over the same seeds, with one family-wise error `alpha` for all rows at
-/// all looks. After AdaStop (Mathieu et al., TMLR 2024, arXiv 2306.10882), simplified from permutations of runs between two groups to signs of
-/// paired differences, one sign for a seed in all rows, so that what rows have in common stays.
+/// A group-sequential sign-flip test of several rows of differences over the same seeds, with one family-wise error
+/// `alpha` for all rows at all looks. After AdaStop (Mathieu et al., TMLR 2024, arXiv 2306.10882), simplified from
+/// permutations of runs between two groups to signs of paired differences. A seed has one sign in all rows, which keeps
+/// the dependence between rows.
 ///
-/// The statistic of a row is |Σd|/√Σd², whose denominator no sign changes. At each look its boundary is the smallest that lets the maximum
-/// over all rows cross, at this look or before, under no more than the share of patterns that `spending` gives; true rows are a part of
-/// all rows, so the bound holds for them whichever they are. `rows[i][s]` is the difference of row i under the s-th seed, 0 where there is none.
+/// The statistic of a row is |Σd|/√Σd², whose denominator does not depend on the signs. At each look its boundary is
+/// the smallest that lets the maximum over all rows cross, at this look or before, under no more than the share of
+/// patterns that `spending` gives; the rows with a true null hypothesis are among all rows, so the bound holds for them
+/// whichever they are. `rows[i][s]` is the difference of row i under the s-th seed, 0 if it has none.
 ///
 /// # Errors
 /// Rows of unequal length, no seeds, a value that is not finite, or no planned look.
@@ -95,11 +98,12 @@ pub fn flips_over_looks(rows: &[Vec<f64>], planned: &[usize], alpha: f64, spendi
     Ok(SignFlips { separated, n, smallest: 2.0 / 2.0_f64.powi(n as i32), spent: spent(n) })
 }
 
-/// The smallest boundary that at most `allowed` of the maxima reach which did not cross before. `None` where ties at the top are more.
+/// The smallest boundary that at most `allowed` of the maxima that have not crossed yet reach. `None` if ties at the
+/// top exceed `allowed`.
 fn boundary(maxima: &[f64], crossed: &[bool], allowed: usize) -> Option<f64> {
     let mut left: Vec<f64> = maxima.iter().zip(crossed).filter(|(_, crossed)| !**crossed).map(|(it, _)| *it).collect();
     left.sort_by(|a, b| b.total_cmp(a));
-    // Down to the first of those that may not cross, then up beyond what ties with it.
+    // Start from the first maximum that may not cross, and go up beyond its ties.
     let beyond = left.get(allowed).map_or(0.0, |first_kept| first_kept * (1.0 + TIE));
     left[..allowed.min(left.len())]
         .iter()
@@ -108,7 +112,7 @@ fn boundary(maxima: &[f64], crossed: &[bool], allowed: usize) -> Option<f64> {
         .map(|it| it * (1.0 - TIE / 2.0))
 }
 
-/// Sign patterns of `n` pairs, the observed one first: all of them for few pairs.
+/// The sign patterns of `n` pairs, the observed one first: all of them for few pairs.
 fn patterns(n: usize, purpose: u64) -> Vec<Vec<f64>> {
     let sign = |minus: bool| if minus { -1.0 } else { 1.0 };
     if n <= COUNTED {
@@ -133,9 +137,9 @@ mod tests {
 
     #[test]
     fn few_pairs_are_counted() {
-        // All of one sign: only the observed pattern and its mirror are as large.
+        // All differences have one sign: only the observed pattern and its mirror are as large.
         assert_eq!(sign_flip(&[0.1, 0.2, 0.3, 0.1, 0.2]).unwrap(), 0.0625);
-        // 1, 1, 1, −1: sums of ±4 and ±2 are as large as 2, which are 2 + 8 of 16 patterns.
+        // Differences 1, 1, 1, −1: sums of ±4 and ±2 are as large as 2, which are 2 + 8 of 16 patterns.
         assert_eq!(sign_flip(&[1.0, 1.0, 1.0, -1.0]).unwrap(), 0.625);
         assert_eq!(sign_flip(&[0.0; 4]).unwrap(), 1.0);
         assert!(sign_flip(&[]).is_err() && sign_flip(&[f64::NAN]).is_err());
@@ -155,7 +159,7 @@ mod tests {
         let found = flips_over_looks(&[vec![0.1, 0.11, 0.09, 0.1, 0.12]], &PLAN, 0.05, Spending::Pocock).unwrap();
         assert_eq!((found.separated, found.n, found.smallest), (vec![None], 5, 0.0625));
         assert!(found.spent < found.smallest);
-        // Ten can: 2 of 1024 patterns, of .0179 that may be spent by then.
+        // Ten seeds suffice: 2 of 1024 patterns, of .0179 that may be spent by then.
         let clear: Vec<f64> = (0..10).map(|seed| -0.1 - 0.01 * f64::from(seed)).collect();
         let noise = vec![0.1, -0.2, 0.05, 0.1, -0.1, 0.02, -0.03, 0.2, -0.1, 0.01];
         let found = flips_over_looks(&[noise, clear], &PLAN, 0.05, Spending::Pocock).unwrap();
@@ -173,7 +177,8 @@ mod tests {
         assert_eq!(flips_over_looks(&[], &PLAN, 0.05, Spending::Pocock).unwrap().separated, []);
     }
 
-    /// Rows of no difference that share a method, with values far from normal: a fifth of the runs collapse.
+    /// Simulates rows without a difference that share a method, with values far from normal: a fifth of the runs
+    /// collapse.
     #[test]
     fn the_family_wise_error_holds_without_normality() {
         let experiments = 150;
@@ -188,7 +193,7 @@ mod tests {
             flips_over_looks(&rows, &PLAN, 0.2, Spending::Pocock).unwrap().separated.iter().any(Option::is_some)
         });
         let share = wrong.count() as f64 / experiments as f64;
-        // By 20 of 40 seeds .62 of α is spent.
+        // By 20 of 40 seeds .62 of α may be spent.
         let spent = Spending::Pocock.spent(0.2, 0.5);
         assert!(share <= spent + 3.0 * (spent * (1.0 - spent) / experiments as f64).sqrt(), "{share}");
         assert!(share > 0.02, "the count can fail: {share}");

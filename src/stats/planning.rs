@@ -1,4 +1,5 @@
-//! The chance that a group-sequential design decides, and that it is wrong, in studies whose true difference is known.
+//! The probabilities that a group-sequential design decides, and that it decides wrongly, in studies whose true
+//! difference is known.
 
 use super::design::Design;
 use super::verdict::{Hypothesis, Verdict, look_through};
@@ -7,20 +8,20 @@ use crate::rng;
 use rand::Rng;
 use statrs::distribution::{ContinuousCDF, Normal};
 
-/// Studies that are drawn for one chance; it is then known to ±0.016 or better (one standard error).
+/// The number of studies drawn for one probability, whose standard error is then 0.016 or less.
 pub const DRAWS: u64 = 1000;
 
-/// Shares of drawn studies.
+/// Shares of drawn studies by outcome.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Chances {
-    /// For each planned look, those that it or an earlier one has decided.
+    /// For each planned look, the share of studies that it or an earlier one has decided.
     pub decided: Vec<f64>,
-    /// Those with a wrong answer at any look.
+    /// The share of studies with a wrong answer at any look.
     pub wrong: f64,
 }
 
-/// The chances of `design` where differences are normal with the mean `truth` and the standard deviation `sd` (by simulation, the same
-/// for the same arguments).
+/// The chances of `design` if differences are normal with the mean `truth` and the standard deviation `sd` (by
+/// simulation, the same for the same arguments).
 ///
 /// # Errors
 /// As [`assess`](super::assess), or an `sd` that is not positive.
@@ -33,8 +34,9 @@ pub fn chances_if_normal(hypothesis: &Hypothesis, truth: f64, sd: f64, design: &
     })
 }
 
-/// The chances of `design` where both sides of a comparison are drawn, independently and with replacement, from `runs` that were made,
-/// and the first is `truth` better: what collapses and other departures from a normal distribution do to verdicts.
+/// The chances of `design` if both sides of a comparison are drawn, independently and with replacement, from `runs`
+/// that were made, and the first is `truth` better. They show the effect of collapses and other departures from a
+/// normal distribution on verdicts.
 ///
 /// # Errors
 /// As [`assess`](super::assess), or no runs.
@@ -49,7 +51,7 @@ pub fn chances_of_runs(hypothesis: &Hypothesis, truth: f64, runs: &[f64], design
     })
 }
 
-/// Shares over studies whose differences `draw` makes.
+/// The chances over studies whose differences `draw` makes.
 fn chances(hypothesis: &Hypothesis, truth: f64, design: &Design, draw: impl Fn(u64) -> Vec<f64>) -> Result<Chances> {
     let (mut decided, mut wrong) = (vec![0_u64; design.looks.len()], 0_u64);
     for number in 0..DRAWS {

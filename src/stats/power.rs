@@ -1,10 +1,10 @@
-//! What a paired comparison of so many seeds can see, and how many seeds it takes to see an effect.
+//! Power of paired comparisons: the effects that a number of seeds can detect, and the seeds that an effect needs.
 
 use super::student::{noncentral_upper_tail, upper_quantile};
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
-/// Beyond this many seeds the answer is "no number of seeds that anyone will run".
+/// The number of seeds beyond which no answer is given, since nobody would run as many.
 const MOST_SEEDS: usize = 1_000_000;
 
 /// The power of the two-sided paired t test over `n` pairs at a standardised effect `d` (mean difference over the
@@ -25,9 +25,9 @@ fn power_at_shift(shift: f64, n: usize, alpha: f64) -> f64 {
 }
 
 /// The smallest true mean difference that the two-sided paired t test over `n` pairs finds with probability `power`,
-/// when differences have the standard deviation `sd`: solved on the noncentral t distribution, so it is right for few
-/// pairs, where the normal approximation is optimistic. `None` if undefined: fewer than two pairs, no spread, or a
-/// `power` not above `alpha` (which any effect reaches).
+/// when differences have the standard deviation `sd`: solved on the noncentral t distribution, so it is also right for
+/// few pairs, for which the normal approximation is optimistic. `None` if undefined: fewer than two pairs, no spread,
+/// or a `power` not above `alpha` (which any effect reaches).
 pub fn minimum_detectable_effect(sd: f64, n: usize, alpha: f64, power: f64) -> Option<f64> {
     let spread = sd.is_finite() && sd > 0.0;
     if n < 2 || !spread || !in_open_unit(alpha) || !in_open_unit(power) || power <= alpha {
@@ -36,8 +36,8 @@ pub fn minimum_detectable_effect(sd: f64, n: usize, alpha: f64, power: f64) -> O
     Some(detectable_shift(n, alpha, power)? * sd / (n as f64).sqrt())
 }
 
-/// The noncentrality at which the test over `n` pairs has this power. It takes a millisecond to solve for and a report
-/// asks for the same one thousands of times, so it is kept.
+/// The noncentrality at which the test over `n` pairs has this power. It is cached, because solving takes a millisecond
+/// and a report asks for the same one thousands of times.
 fn detectable_shift(n: usize, alpha: f64, power: f64) -> Option<f64> {
     static SOLVED: Mutex<BTreeMap<(usize, u64, u64), Option<f64>>> = Mutex::new(BTreeMap::new());
     let key = (n, alpha.to_bits(), power.to_bits());
@@ -51,7 +51,7 @@ fn detectable_shift(n: usize, alpha: f64, power: f64) -> Option<f64> {
 }
 
 /// The fewest paired seeds (at least 2) at which the two-sided paired t test finds a true mean difference `effect` with
-/// probability `power`. `None` if no number does: no effect, no spread to judge by, or more than a million.
+/// probability `power`. `None` if there is no such number: no effect, no spread, or more than a million seeds.
 pub fn seeds_needed(effect: f64, sd: f64, alpha: f64, power: f64) -> Option<usize> {
     let defined = effect.is_finite() && effect != 0.0 && sd.is_finite() && sd > 0.0;
     if !defined || !in_open_unit(alpha) || !in_open_unit(power) {
@@ -82,17 +82,17 @@ fn in_open_unit(value: f64) -> bool {
     value > 0.0 && value < 1.0
 }
 
-/// How many pairs it would take if their spread were known: where to begin to look.
+/// The number of pairs that would be needed if their spread were known, as the start of a search.
 fn by_normal(d: f64, error: f64, miss: f64) -> usize {
     let quantile = |tail| upper_quantile(tail, f64::INFINITY);
     let pairs = ((quantile(error) + quantile(miss)) / d).powi(2);
     (pairs.clamp(2.0, MOST_SEEDS as f64)).ceil() as usize
 }
 
-/// The smallest n ≥ 2 that is `enough`, for a property that once true stays true; looked for from `guess` in steps that
-/// double, since each look takes a millisecond.
+/// The smallest n ≥ 2 that is `enough`, for a property that once true stays true. The search starts at `guess` and
+/// doubles its steps, since each check takes a millisecond.
 fn fewest(guess: usize, enough: impl Fn(usize) -> bool) -> Option<usize> {
-    // From here on `low` is not enough, or is 1, and `high` is.
+    // The invariant from here on: `low` is not enough or is 1, and `high` is enough.
     let (mut low, mut high) = (1, guess);
     let mut step = 1;
     if enough(guess) {

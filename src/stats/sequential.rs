@@ -1,12 +1,13 @@
 //! Looks at paired differences while seeds are being added, with error probabilities that hold for all looks together:
 //! group-sequential boundaries for looks that are planned, and a confidence sequence for looks that are not.
 //!
-//! Under equal means the statistics T₁, T₂, … of a growing sample are free of the variance, so their boundaries are numbers.
-//! With S = Σd, Q = Σd² and R = S/√(nQ), T = R·√(n−1)/√(1−R²), and R is a Markov chain: a sample of n values and one of m more
-//! give R′ = √(n/n′)·√B·R + √(m/n′)·√(1−B)·V, where n′ = n + m, B ~ Beta(n/2, m/2) is the first sample's share of the squares,
-//! (1 + V)/2 ~ Beta((m−1)/2, (m−1)/2) is R of the second, and B, V and R are independent, since the direction of a normal vector
-//! is independent of its length. The density of R that has not left the boundaries is therefore carried from look to look by one
-//! integral. It is held in the angle φ = asin R, where T = √(n−1)·tan φ.
+//! Under equal means the statistics T₁, T₂, … of a growing sample are free of the variance, so their boundaries are
+//! numbers. With S = Σd, Q = Σd² and R = S/√(nQ), T = R·√(n−1)/√(1−R²), and R is a Markov chain: a sample of n values
+//! and one of m more give R′ = √(n/n′)·√B·R + √(m/n′)·√(1−B)·V, where n′ = n + m, B ~ Beta(n/2, m/2) is the first
+//! sample's share of the squares, (1 + V)/2 ~ Beta((m−1)/2, (m−1)/2) is R of the second, and B, V and R are
+//! independent, since the direction of a normal vector is independent of its length. The density of R that has not left
+//! the boundaries is therefore carried from look to look by one integral. It is held in the angle φ = asin R, where T =
+//! √(n−1)·tan φ.
 
 use super::estimate::{Interval, IntervalMethod, mean};
 use super::student::upper_quantile;
@@ -18,13 +19,14 @@ use std::collections::BTreeMap;
 use std::f64::consts::{E, FRAC_PI_2, PI};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// The share of the error probability that may be spent up to a share of the planned seeds (Lan & DeMets 1983).
+/// The function that gives the share of the error probability that may be spent up to a share of the planned seeds (Lan
+/// & DeMets 1983).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Spending {
-    /// α·ln(1 + (e − 1)·t): about equal boundaries at all looks.
+    /// α·ln(1 + (e − 1)·t), which gives about equal boundaries at all looks.
     Pocock,
-    /// 2 − 2Φ(z/√t) with z the two-sided normal quantile of α: next to nothing at early looks.
+    /// 2 − 2Φ(z/√t) with z the two-sided normal quantile of α, which spends very little at early looks.
     #[serde(rename = "obrien_fleming")]
     OBrienFleming,
 }
@@ -44,29 +46,30 @@ impl Spending {
     }
 }
 
-/// Looks at a growing sample of paired differences, with the |T| that ends it at each.
+/// Looks at a growing sample of paired differences, with the boundary of |T| at which each ends it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Looks {
-    /// Two-sided error probability of all planned looks together.
+    /// The two-sided error probability of all planned looks together.
     pub alpha: f64,
-    /// Seeds at each look taken, ascending.
+    /// The number of seeds at each look, ascending.
     pub seeds: Vec<usize>,
-    /// Critical |T| at each look: P(|T| < c before, |T| ≥ c here) is the share of α that the spending function gives to it.
+    /// The critical |T| at each look: P(|T| < c before, |T| ≥ c here) is the share of α that the spending function
+    /// gives to it.
     pub boundaries: Vec<f64>,
 }
 
-/// Values of a function on [0, π/2] at Chebyshev nodes; few give its integral and interpolant to many digits.
+/// The number of Chebyshev nodes for functions on [0, π/2]; few give the integral and interpolant to many digits.
 const NODES: usize = 72;
-/// Gauss–Legendre nodes for the share B of squares.
+/// The number of Gauss–Legendre nodes for the share B of squares.
 const SHARES: usize = 160;
-/// Gauss–Legendre nodes for the angles that go on.
+/// The number of Gauss–Legendre nodes for the angles inside the boundary.
 const ANGLES: usize = 64;
-/// A look must add this many seeds: R of two values has a density that this integration cannot follow.
+/// The fewest seeds that a look must add: R of two values has a density that this integration cannot follow.
 const FEWEST_ADDED: usize = 3;
 
 impl Looks {
-    /// Boundaries for all looks planned at `planned` seeds under a two-sided `alpha`. They are kept once computed, which takes
-    /// some hundredths of a second.
+    /// The boundaries for all looks planned at `planned` seeds under a two-sided `alpha`. They are cached, since
+    /// computing them takes some hundredths of a second.
     ///
     /// # Errors
     /// No look, fewer than 2 seeds at the first, looks that add fewer than 3 seeds, an `alpha` outside (0, 1).
@@ -75,8 +78,9 @@ impl Looks {
         Ok(solved(planned, planned[planned.len() - 1], alpha, spending))
     }
 
-    /// Boundaries for a sample that has come to `n` seeds of the `planned` ones: the looks planned below `n`, then one at `n`, which
-    /// spends what the spending function gives up to there. More seeds than the last planned look are not looked at.
+    /// The boundaries for a sample that has reached `n` of the `planned` seeds: the looks planned below `n`, then one
+    /// at `n`, which spends up to what the spending function allows there. Seeds beyond the last planned look are not
+    /// used.
     ///
     /// # Errors
     /// As [`Looks::new`], and fewer than 2 seeds.
@@ -91,9 +95,9 @@ impl Looks {
         Ok(solved(&taken, last, alpha, spending))
     }
 
-    /// The repeated confidence interval d̄ ± c·s/√n of the mean of `differences` at the look that has so many (Jennison &
-    /// Turnbull 1989): all looks' intervals hold together with probability 1 − α. `None` where there is no look at so many
-    /// seeds, no spread to judge by, or nothing to spend on the look.
+    /// The repeated confidence interval d̄ ± c·s/√n of the mean of `differences` at the look with that number of seeds
+    /// (Jennison & Turnbull 1989): the intervals of all looks hold together with probability 1 − α. `None` if no look
+    /// has that number of seeds, the differences have no spread, or the look has no error to spend.
     ///
     /// # Errors
     /// A difference that is not a finite number.
@@ -119,7 +123,7 @@ fn check(planned: &[usize], alpha: f64) -> Result<()> {
     Ok(())
 }
 
-/// Looks at `seeds` of which `last` are planned, kept once they are computed.
+/// The looks at `seeds`, of `last` planned seeds, cached once they are computed.
 fn solved(seeds: &[usize], last: usize, alpha: f64, spending: Spending) -> Arc<Looks> {
     type Solved = BTreeMap<(Vec<usize>, usize, u64, Spending), Arc<Looks>>;
     static SOLVED: Mutex<Solved> = Mutex::new(BTreeMap::new());
@@ -137,22 +141,22 @@ fn solved(seeds: &[usize], last: usize, alpha: f64, spending: Spending) -> Arc<L
 fn boundaries(seeds: &[usize], last: usize, alpha: f64, spending: Spending) -> Vec<f64> {
     let share = |look: usize| spending.spent(alpha, seeds[look] as f64 / last as f64);
     let mut found = vec![upper_quantile(share(0) / 2.0, seeds[0] as f64 - 1.0)];
-    // At the first look R is that of one sample.
+    // At the first look, R is that of one sample.
     let first = seeds[0] as f64;
     let scale = -ln_beta(0.5, (first - 1.0) / 2.0);
     let mut density = Chebyshev::of(|angle| (scale + (first - 2.0) * angle.cos().ln()).exp());
     for look in 1..seeds.len() {
         let wanted = share(look) - share(look - 1);
         if seeds[look] - seeds[look - 1] < FEWEST_ADDED {
-            // The last of the looks, as only an unplanned one can be so near: what earlier looks would have ended counts again,
-            // which makes the boundary a little wider than it has to be.
+            // Only an unplanned look can be so near to the one before, so this is the last. Error of samples that
+            // earlier looks would have ended counts again, which makes the boundary slightly wider than necessary.
             found.push(upper_quantile(wanted / 2.0, seeds[look] as f64 - 1.0));
             break;
         }
         let end = angle_of(found[look - 1], seeds[look - 1]);
         density = carried(&density, end, seeds[look - 1], seeds[look]);
         let tail = |angle: f64| 2.0 * density.integral(angle, FRAC_PI_2);
-        // Less can be left than is to be spent only by rounding; then the last look decides all that is left.
+        // Only rounding can leave less than is to be spent; the last look then decides all that is left.
         let angle = bisect(|angle| tail(angle) - wanted, 0.0, FRAC_PI_2);
         found.push(angle.tan() * (seeds[look] as f64 - 1.0).sqrt());
     }
@@ -163,12 +167,12 @@ fn angle_of(t: f64, seeds: usize) -> f64 {
     (t / (seeds as f64 - 1.0).sqrt()).atan()
 }
 
-/// The density of φ at `to` seeds on the way through |φ| < `end` at `from` seeds, where it is `density`. Even in φ, so that one
-/// half is enough.
+/// The density of φ at `to` seeds, from the part with |φ| < `end` of its `density` at `from` seeds. It is even in φ, so
+/// one half is enough.
 fn carried(density: &Chebyshev, end: f64, from: usize, to: usize) -> Chebyshev {
     let (n, m, all) = (from as f64, (to - from) as f64, to as f64);
     let (kept, added) = ((n / all).sqrt(), (m / all).sqrt());
-    // B = sin²ψ takes the roots out of the integrand.
+    // The substitution B = sin²ψ removes the roots from the integrand.
     let log_share = 2.0_f64.ln() - ln_beta(n / 2.0, m / 2.0);
     let shares: Vec<(f64, f64, f64)> = gauss_legendre(SHARES)
         .into_iter()
@@ -276,10 +280,10 @@ fn bisect(function: impl Fn(f64) -> f64, mut low: f64, mut high: f64) -> f64 {
     (low + high) / 2.0
 }
 
-/// The confidence sequence of a mean for looks that nobody planned: the interval holds at every number of values together
-/// with probability 1 − `alpha`. From the t likelihood ratio with a normal mixture over standardised effects of variance
-/// `mixture` (Lai 1976; Wang & Ramdas, arXiv 2310.03722): with k = 1 + n·g and c = (k/α²)^(1/n) the half-width is
-/// s/√n·√((n−1)(c−1)/(1−c/k)), and infinite where c ≥ k. `None` where it is infinite or there is no spread.
+/// The confidence sequence of a mean for unplanned looks: the intervals at all numbers of values hold together with
+/// probability 1 − `alpha`. It comes from the t likelihood ratio with a normal mixture over standardised effects of
+/// variance `mixture` (Lai 1976; Wang & Ramdas, arXiv 2310.03722): with k = 1 + n·g and c = (k/α²)^(1/n) the half-width
+/// is s/√n·√((n−1)(c−1)/(1−c/k)), and infinite if c ≥ k. `None` if it is infinite or there is no spread.
 ///
 /// # Errors
 /// No values, or one that is not a finite number; an `alpha` outside (0, 1); a `mixture` that is not positive.
@@ -325,7 +329,7 @@ mod tests {
         }
     }
 
-    /// The values come from an independent simulation of two to three million draws.
+    /// Expected values are from an independent simulation of two to three million draws.
     #[test]
     fn boundaries_are_those_of_an_independent_simulation() {
         close(&critical(0.05, Spending::Pocock), &[4.63, 3.29, 2.65, 2.34], 0.02);
@@ -334,8 +338,8 @@ mod tests {
         close(&critical(0.05 / 5.0, Spending::Pocock), &[7.24, 4.37, 3.41, 3.02], 0.02);
         let late = critical(0.05, Spending::OBrienFleming);
         assert!(late[0] > 50.0, "{late:?}");
-        // The first look spends next to nothing, which leaves the second one Student's test; a simulation of three million
-        // draws crosses there some 270 times, and says 6.65 ± 0.05.
+        // The first look spends very little, which leaves the second one Student's test; a simulation of three million
+        // draws crosses there about 270 times and gives 6.65 ± 0.05.
         let second = Spending::OBrienFleming.spent(0.05, 0.25);
         close(&late[1..], &[two_sided_quantile(1.0 - second, 9.0)], 1e-3);
         close(&late[2..], &[3.13, 2.05], 0.02);
@@ -370,7 +374,7 @@ mod tests {
         }
     }
 
-    /// At the error of one of forty comparisons, look by look.
+    /// Checks the error of one of forty comparisons, look by look.
     #[test]
     fn boundaries_far_out_spend_what_they_should() {
         let alpha = 0.05 / 40.0;

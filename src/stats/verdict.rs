@@ -1,8 +1,9 @@
-//! What repeated confidence intervals say about a claim that was declared before the runs.
+//! Verdicts on claims that were declared before the runs, from repeated confidence intervals.
 //!
-//! At each look the comparison has one interval, and the intervals of all comparisons at all looks cover the true differences
-//! together with probability 1 − α. Every answer below is read off such an interval, so an answer can be wrong only where an
-//! interval fails to cover: the probability of any wrong answer, of whatever kind, to any comparison is at most α.
+//! At each look the comparison has one interval, and the intervals of all comparisons at all looks cover the true
+//! differences together with probability 1 − α. Every answer below follows from such an interval, so an answer can be
+//! wrong only if an interval fails to cover: the probability of any wrong answer, of whatever kind, to any comparison
+//! is at most α.
 
 use super::design::Design;
 use super::estimate::{Interval, average, deviation};
@@ -17,29 +18,29 @@ pub const POWER: f64 = 0.8;
 /// The confidence of the upper limit of a standard deviation for cautious planning.
 const CAUTION: f64 = 0.8;
 
-/// Which way a claim says that a − b goes.
+/// The direction that a claim gives to a − b.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Direction {
     Greater,
     Less,
-    /// They do not differ by the margin.
+    /// The two do not differ by the margin.
     Equivalent,
-    /// The first is not smaller than the second by the margin (non-inferiority, for quantities of which more is better).
+    /// The first is not smaller than the second by the margin (non-inferiority, for quantities where more is better).
     NotWorse,
 }
 
-/// What a claim says about the mean difference a − b.
+/// The statement of a claim about the mean difference a − b.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Hypothesis {
     pub direction: Direction,
     /// The difference from which `direction` and `margin` count, usually 0.
     pub threshold: f64,
-    /// Distances from the threshold up to this one do not matter. `None`: every distance matters.
+    /// The distance from the threshold up to which differences do not matter. `None`: every difference matters.
     pub margin: Option<f64>,
 }
 
-/// What a simultaneous interval says about a claim.
+/// The answer that a simultaneous interval gives to a claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
@@ -47,48 +48,50 @@ pub enum Verdict {
     Supported,
     /// The whole interval disagrees with the claim.
     Contradicted,
-    /// The whole interval lies within the margin: too small a difference to matter, whatever its sign.
+    /// The whole interval lies within the margin: the difference is too small to matter, whatever its sign.
     Equivalent,
-    /// The interval of a claim of more (or less) ends before the margin: if there is such a difference, it does not matter.
+    /// The interval of a claim of more (or less) ends before the margin: if there is such a difference, it does not
+    /// matter.
     NotByMargin,
     /// The interval leaves more than one answer open.
     Inconclusive,
 }
 
-/// Planned looks at which a comparison would be decided with 80 % power, as numbers of pairs; `None` beyond the last one.
+/// The planned looks at which a comparison would be decided with 80 % power, as numbers of pairs; `None` beyond the
+/// last one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Forecast {
-    /// If the observed difference and spread were the true ones.
+    /// The look if the observed difference and spread were the true ones.
     pub plug_in: Option<usize>,
-    /// The same with the upper 80 % confidence limit of the standard deviation, since few seeds tend to show too little of it
-    /// (Browne 1995).
+    /// The look with the upper 80 % confidence limit as the standard deviation, since few seeds tend to show too little
+    /// spread (Browne 1995).
     pub cautious: Option<usize>,
 }
 
-/// What the looks at one comparison found: the first that decided, or else the last.
+/// The finding of the looks at one comparison: that of the first look that decided, or else of the last.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Finding {
-    /// `None` where no look had a spread to judge by.
+    /// The verdict; `None` if no look had spread to judge by.
     pub verdict: Option<Verdict>,
     /// The number of the look, from 1.
     pub look: usize,
-    /// Pairs at that look.
+    /// The number of pairs at that look.
     pub n: usize,
     /// The mean difference of these pairs.
     pub estimate: f64,
-    /// Its simultaneous interval, over all looks and comparisons of the design; `None` without spread, or where the design spends
-    /// nothing on the look.
+    /// The simultaneous interval of the difference, over all looks and comparisons of the design; `None` without
+    /// spread, or if the design spends nothing on the look.
     pub interval: Option<Interval>,
-    /// Where it would probably be decided; only of what is inconclusive.
+    /// The forecast of where the comparison would be decided; only for inconclusive findings.
     pub forecast: Option<Forecast>,
 }
 
-/// Looks at the pairs `a`, `b` (in the order in which their seeds were run) as `design` plans it, and answers `hypothesis` at the
-/// first look that can. Pairs beyond the last planned look are not used. `None` without pairs.
+/// Looks at the pairs `a`, `b` (in the order in which their seeds were run) as `design` plans it, and answers
+/// `hypothesis` at the first look that can. Pairs beyond the last planned look are not used. `None` without pairs.
 ///
 /// # Errors
-/// Unequal lengths, values that are not finite, a margin that is not positive, a claim of equivalence or non-inferiority without
-/// one, or a design that cannot be ([`Design::check`]).
+/// Unequal lengths, values that are not finite, a margin that is not positive, a claim of equivalence or
+/// non-inferiority without one, or an invalid design ([`Design::check`]).
 pub fn assess(a: &[f64], b: &[f64], hypothesis: &Hypothesis, design: &Design) -> Result<Option<Finding>> {
     let Some(mut finding) = look_through(a, b, hypothesis, design)? else { return Ok(None) };
     if finding.verdict == Some(Verdict::Inconclusive) {
@@ -98,8 +101,9 @@ pub fn assess(a: &[f64], b: &[f64], hypothesis: &Hypothesis, design: &Design) ->
     Ok(Some(finding))
 }
 
-/// The finding of the last look that `a` and `b` have come to, whatever an earlier one has decided: as [`assess`], but that
-/// looks do not end at the first answer. Intervals of all looks hold together, so this one is as valid as the one that decided.
+/// The finding of the last look that `a` and `b` have reached, whatever an earlier one has decided: like [`assess`],
+/// except that looks do not end at the first answer. The intervals of all looks hold together, so this one is as valid
+/// as the one that decided.
 ///
 /// # Errors
 /// As [`assess`].
@@ -107,12 +111,12 @@ pub fn at_last_look(a: &[f64], b: &[f64], hypothesis: &Hypothesis, design: &Desi
     looks(a, b, hypothesis, design, false)
 }
 
-/// As [`assess`], without a forecast.
+/// The finding of [`assess`], without a forecast.
 pub(super) fn look_through(a: &[f64], b: &[f64], hypothesis: &Hypothesis, design: &Design) -> Result<Option<Finding>> {
     looks(a, b, hypothesis, design, true)
 }
 
-/// One look after the other, up to the first answer or to the last.
+/// The finding after one look after the other, up to the first answer (if `stop`) or to the last.
 fn looks(a: &[f64], b: &[f64], hypothesis: &Hypothesis, design: &Design, stop: bool) -> Result<Option<Finding>> {
     hypothesis.check()?;
     design.check()?;
@@ -158,8 +162,8 @@ impl Hypothesis {
             ))
     }
 
-    /// The answer that an interval of the difference gives. Equivalence is looked at first: who declares a margin has said that less
-    /// than it does not matter, so a tiny difference is no support however surely it is not 0.
+    /// The answer that an interval of the difference gives. Equivalence is checked first: a declared margin states that
+    /// smaller differences do not matter, so a tiny difference doesn't support a claim however certainly it is not 0.
     pub fn answer(&self, interval: &Interval) -> Verdict {
         let (low, high) = (interval.low - self.threshold, interval.high - self.threshold);
         let within = self.margin.is_some_and(|margin| low > -margin && high < margin);
@@ -179,7 +183,7 @@ impl Hypothesis {
         }
     }
 
-    /// Whether an answer is wrong if the true difference is `truth`. No answer is not a wrong one.
+    /// Whether an answer is wrong if the true difference is `truth`. An inconclusive answer is never wrong.
     pub fn is_wrong(&self, verdict: Verdict, truth: f64) -> bool {
         let truth = truth - self.threshold;
         let margin = self.margin.unwrap_or(0.0);
@@ -204,7 +208,8 @@ impl Hypothesis {
         }
     }
 
-    /// A lower bound of the probability that `n` pairs decide at the critical |T| `critical`, if `difference` and `sd` are true.
+    /// A lower bound of the probability that `n` pairs decide at the critical |T| `critical`, if `difference` and `sd`
+    /// are true.
     fn power(&self, difference: f64, sd: f64, n: usize, critical: f64) -> f64 {
         let room = |room: f64| match critical.is_finite() {
             true => noncentral_upper_tail(critical, n as f64 - 1.0, room / sd * (n as f64).sqrt()),

@@ -1,4 +1,5 @@
-//! A plan as one JSON document: stages in an order in which each stands behind its inputs, with the resources that each takes.
+//! A plan as one JSON document: stages in an order in which each follows its inputs, with the resources that each
+//! needs.
 
 use super::{Line, Target};
 use crate::experiment::Study;
@@ -7,7 +8,7 @@ use crate::stages::work::Memory;
 use crate::{Context, Result};
 use serde::Serialize;
 
-/// Version of the document: raised when a key is renamed or goes.
+/// Version of the document: raised when a key is renamed or removed.
 const FORMAT: u32 = 1;
 
 #[derive(Serialize)]
@@ -20,10 +21,10 @@ struct Document<'a> {
     methods: Vec<&'a str>,
     sizes: Vec<&'a str>,
     seeds: &'a [u64],
-    /// The hardware that seconds and rows at once are estimated for.
+    /// The hardware for which seconds and rows at once are estimated.
     hardware: &'a str,
     hardware_memory_bytes: u64,
-    /// Of the stages that are not done, one at a time.
+    /// Estimated seconds for the unfinished stages, one at a time.
     seconds_left: f64,
     stages: Vec<StageEntry<'a>>,
 }
@@ -32,27 +33,28 @@ struct Document<'a> {
 struct StageEntry<'a> {
     key: StageKey,
     label: &'a str,
-    /// Kind, version, settings, inputs by role, seed: all that the key is the hash of.
+    /// Kind, version, settings, inputs by role and seed: everything that the key is a hash of.
     spec: &'a StageSpec,
     done: bool,
     resources: Resources,
 }
 
-/// Estimates; texts are taken at their limits, so that they are upper bounds.
+/// Estimated resources of a stage. Texts are assumed to have their largest length, so that the estimates are upper
+/// bounds.
 #[derive(Serialize)]
 struct Resources {
     tokens: f64,
     flops: f64,
     optimiser_steps: f64,
     seconds: f64,
-    /// Rows or pairs in a pass that the memory allows.
+    /// Rows or pairs in a pass, as many as the memory allows.
     rows_at_once: usize,
     memory_bytes: MemoryBytes,
-    /// Largest resident set of the process that computed it, where it is known.
+    /// Largest resident set of the process that computed the stage, if known.
     measured_memory_bytes: Option<u64>,
 }
 
-/// Memory at the widest moment, by use. `total` is less than the sum where uses follow each other.
+/// Memory at the stage's peak, by use. `total` is less than the sum if uses follow each other.
 #[derive(Serialize)]
 struct MemoryBytes {
     weights: f64,
@@ -65,7 +67,7 @@ struct MemoryBytes {
     total: f64,
 }
 
-/// The plan that `lines` show.
+/// The JSON document of the plan in `lines`.
 pub(super) fn document(study: &Study, target: &Target, lines: &[Line]) -> Result<String> {
     let document = Document {
         format: FORMAT,

@@ -1,4 +1,4 @@
-//! Columns of a csv, a buffer at a time, however long it is.
+//! Columns of a csv file of any length, read one buffer at a time.
 
 use super::StatsArgs;
 use super::table::{HEAD, Rows, bad_cell, bad_name, check_once, fill, number, place};
@@ -10,8 +10,8 @@ use std::path::Path;
 /// Separators in the order in which they are tried.
 const SEPARATORS: [u8; 4] = *b",;\t|";
 
-/// Reads the columns that `args` names from text that begins with `head` and goes on in `rest`. The separator is the first
-/// of `,`, `;`, tab and `|` that gives a header with all of them.
+/// Reads the columns that `args` names from text that begins with `head` and continues in `rest`. The separator is the
+/// first of `,`, `;`, tab and `|` for which the header contains all of them.
 pub(super) fn read(path: &Path, head: Vec<u8>, rest: impl Read, args: &StatsArgs) -> Result<Rows> {
     let whole = head.len() < HEAD;
     let headers: Vec<(u8, Vec<String>)> =
@@ -60,7 +60,7 @@ pub(super) fn read(path: &Path, head: Vec<u8>, rest: impl Read, args: &StatsArgs
     Ok(rows)
 }
 
-/// The names of the columns under a separator; `None` if `head` ends before the first record does.
+/// The column names for a given separator; `None` if `head` ends before the first record does.
 fn header(head: &[u8], whole: bool, separator: u8) -> Option<Vec<String>> {
     let mut reader = ReaderBuilder::new().delimiter(separator).build();
     let (mut fields, mut ends) = (vec![0; head.len()], vec![0; head.len() + 1]);
@@ -80,11 +80,11 @@ fn header(head: &[u8], whole: bool, separator: u8) -> Option<Vec<String>> {
     Some(starts.zip(&ends[..ended]).map(name).collect())
 }
 
-/// Records one after the other.
+/// A reader of records, one after the other.
 struct Records<R> {
     reader: Reader,
     source: R,
-    /// The bytes that are read and not parsed yet are `input[start..end]`.
+    /// The bytes that are read and not yet parsed are `input[start..end]`.
     input: Vec<u8>,
     start: usize,
     end: usize,
@@ -94,7 +94,7 @@ struct Records<R> {
 
 /// The fields of one record.
 struct Record<'a> {
-    /// The line that it begins in.
+    /// The line in which the record begins.
     line: u64,
     fields: &'a [u8],
     ends: &'a [usize],
@@ -116,15 +116,15 @@ impl<R: Read> Records<R> {
         let reader = ReaderBuilder::new().delimiter(separator).build();
         let end = head.len();
         let mut input = head;
-        // A file that is a multiple of it still needs a byte to be found at its end.
+        // If the file's length is a multiple of this size, its end is found only with one more read.
         input.resize(HEAD, 0);
         Self { reader, source, input, start: 0, end, fields: vec![0; 1024], ends: vec![0; 64] }
     }
 
-    /// The next record; none at the end.
+    /// The next record; `None` at the end.
     ///
     /// # Errors
-    /// A file that cannot be read on, or ends inside a quoted field.
+    /// A file that cannot be read further, or that ends inside a quoted field.
     fn next(&mut self, path: &Path) -> Result<Option<Record<'_>>> {
         let (mut wrote, mut ended) = (0, 0);
         let line = self.reader.line();
@@ -149,7 +149,7 @@ impl<R: Read> Records<R> {
                 ReadRecordResult::End => return Ok(None),
             }
         }
-        // Only what is quoted goes on beyond a line.
+        // Only a quoted field continues beyond a line.
         if at_end && quotes % 2 == 1 && self.reader.line() > line {
             return Err(Error::data(format!(
                 "{}: a quoted field that begins in or after line {} is never closed",

@@ -1,4 +1,4 @@
-//! Columns of a parquet file by their physical types. Nothing of a column that is not named is looked at.
+//! Columns of a parquet file by their physical types. Columns that are not named are never read.
 
 use super::StatsArgs;
 use super::table::{Names, Rows, bad_cell, bad_name, check_once, damaged, number, place};
@@ -18,10 +18,10 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::path::Path;
 
-/// Cells that are decoded at a time.
+/// Number of cells that are decoded at a time.
 const BATCH: usize = 8192;
 
-/// Meaning of the cells of a column.
+/// The meaning of a column's cells.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Meaning {
     Boolean,
@@ -29,17 +29,17 @@ enum Meaning {
     Unsigned,
     Float,
     Half,
-    /// Unscaled integers; the number is 10^-scale of each.
+    /// Unscaled integers; the number is 10^-scale times each.
     Decimal {
         scale: i32,
     },
     Text,
     Date,
-    /// Parts of a second since midnight.
+    /// Fractions of a second since midnight.
     Time {
         per_second: i64,
     },
-    /// Parts of a second since 1970.
+    /// Fractions of a second since 1970.
     Timestamp {
         per_second: i64,
         utc: bool,
@@ -48,7 +48,7 @@ enum Meaning {
 }
 
 impl Meaning {
-    /// Meaning of the cells of `column`; `None` if no number and no name can be made of it.
+    /// The meaning of the cells of `column`; `None` if they can be read neither as numbers nor as names.
     fn of(column: &ColumnDescriptor) -> Option<Self> {
         let per_second = |unit: &TimeUnit| match unit {
             TimeUnit::MILLIS => 1_000,
@@ -90,7 +90,7 @@ impl Meaning {
         by_logical.or_else(by_converted).or_else(by_physical)
     }
 
-    /// How an error calls what is no number; `None` for numbers and for text, which may spell them.
+    /// The word in an error for cells that are not numbers; `None` for numbers, and for text, which may spell them.
     fn no_number(self) -> Option<&'static str> {
         match self {
             Self::Date => Some("dates"),
@@ -102,11 +102,11 @@ impl Meaning {
     }
 }
 
-/// A column of the file that was named.
+/// A named column of the file.
 struct Column<'a> {
     path: &'a Path,
     name: &'a str,
-    /// Its place among the leaves of the schema.
+    /// The column's place among the leaves of the schema.
     leaf: usize,
     meaning: Meaning,
 }
@@ -172,7 +172,7 @@ fn column<'a>(
     Ok(Column { path, name, leaf, meaning })
 }
 
-/// Numbers of the names whose cells are kept as an integer, by that integer.
+/// Numbers of names, by the integer that the name's cells are stored as.
 type Known = HashMap<i64, u32, RandomState>;
 
 impl Column<'_> {
@@ -194,7 +194,7 @@ impl Column<'_> {
             })?;
             if found < records {
                 let null = levels.iter().position(|level| *level == 0).unwrap_or(0);
-                // An earlier fault comes first.
+                // A fault in an earlier cell is reported first.
                 values[..null.min(found)].iter().enumerate().try_for_each(|(at, cell)| each(cell, row + at))?;
                 return Err(bad_cell(self.path, self.name, row + null, "nothing"));
             }
@@ -232,12 +232,12 @@ impl Column<'_> {
                     _ => add(half(cell.data()), row),
                 })
             }
-            // Timestamps are refused before.
+            // Timestamps are refused earlier.
             ColumnReader::Int96ColumnReader(_) => Err(damaged(self.path, "a column is not of its own type")),
         }
     }
 
-    /// The number that an integer of so many bits stands for.
+    /// The number that an integer of `bits` bits stands for.
     fn integer(&self, cell: i64, bits: u32) -> f64 {
         match self.meaning {
             Meaning::Unsigned => unsigned(cell, bits) as f64,
@@ -246,7 +246,7 @@ impl Column<'_> {
         }
     }
 
-    /// Adds the numbers of the names of a chunk.
+    /// Adds the numbers that stand for the names in a chunk.
     fn names(&self, reader: ColumnReader, names: &mut Names, known: &mut Known, into: &mut Vec<u32>) -> Result<()> {
         let row = into.len();
         let mut namer = Namer { column: self, names, known, into };
@@ -304,7 +304,7 @@ impl Column<'_> {
         }
     }
 
-    /// How a name that is an integer of so many bits is spelled.
+    /// The spelling of a name that is an integer of `bits` bits.
     fn spelled(&self, cell: i64, bits: u32) -> String {
         match self.meaning {
             Meaning::Unsigned => unsigned(cell, bits).to_string(),
@@ -329,7 +329,7 @@ impl Column<'_> {
     }
 }
 
-/// Source of the numbers of the names in a column.
+/// Assigns numbers to the names in a column.
 struct Namer<'a> {
     column: &'a Column<'a>,
     names: &'a mut Names,
@@ -348,7 +348,7 @@ impl Namer<'_> {
         Ok(number)
     }
 
-    /// The same for a cell that is kept as an integer; it is spelled where it is new.
+    /// Adds the number of a name stored as an integer; `spelled` is called only for a new name.
     fn keyed(&mut self, key: i64, spelled: impl FnOnce() -> String, row: usize) -> Result<()> {
         if let Some(number) = self.known.get(&key) {
             self.into.push(*number);
@@ -360,13 +360,13 @@ impl Namer<'_> {
     }
 }
 
-/// An integer of so many bits that was kept as if it had a sign.
+/// The unsigned value of an integer of `bits` bits that was stored as signed.
 fn unsigned(cell: i64, bits: u32) -> u64 {
     let whole = cell.cast_unsigned();
     if bits == 32 { whole & u64::from(u32::MAX) } else { whole }
 }
 
-/// Seconds and nanoseconds of a number of parts of a second.
+/// Seconds and nanoseconds of a number of fractions of a second.
 fn split(cell: i64, per_second: i64) -> (i64, i64) {
     (cell.div_euclid(per_second), cell.rem_euclid(per_second) * (1_000_000_000 / per_second))
 }
@@ -385,7 +385,7 @@ fn decimal(unscaled: &[u8], scale: i32) -> String {
     let digits = BigInt::from_signed_bytes_be(unscaled).to_string();
     let (sign, digits) = digits.strip_prefix('-').map_or(("", digits.as_str()), |digits| ("-", digits));
     match usize::try_from(scale) {
-        // No precision is larger than 76 digits.
+        // The largest precision is 76 digits.
         Ok(scale @ 1..=76) => {
             let digits = format!("{digits:0>width$}", width = scale + 1);
             let (whole, fraction) = digits.split_at(digits.len() - scale);
@@ -396,17 +396,17 @@ fn decimal(unscaled: &[u8], scale: i32) -> String {
     }
 }
 
-/// The nearest number to a decimal; not a number if it is none.
+/// The number nearest to a decimal; NaN if the text is not a number.
 fn parsed(decimal: &str) -> f64 {
     decimal.parse().unwrap_or(f64::NAN)
 }
 
-/// A number in half precision; not a number if it has not two bytes.
+/// A number in half precision; NaN unless there are two bytes.
 fn half(bytes: &[u8]) -> f64 {
     bytes.try_into().map_or(f64::NAN, |bytes| f16::from_le_bytes(bytes).to_f64())
 }
 
-/// Bytes in hexadecimal digits, parted as in a UUID.
+/// Bytes as hexadecimal digits, grouped as in a UUID.
 fn uuid(bytes: &[u8]) -> String {
     let digit = |(at, byte): (usize, &u8)| {
         let dash = if matches!(at, 4 | 6 | 8 | 10) { "-" } else { "" };

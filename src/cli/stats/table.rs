@@ -1,4 +1,4 @@
-//! Three columns of a table, read once: who is compared, what it is paired by, and the numbers.
+//! Three columns of a table, read once: the groups that are compared, the units that pair them, and the numbers.
 
 use super::{StatsArgs, csv, parquet};
 use crate::data::foreign;
@@ -9,13 +9,13 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
-/// How much of a file is read to tell its format; a csv's header must lie within it.
+/// Bytes that are read to detect a file's format; a csv's header must lie within them.
 pub(super) const HEAD: usize = 1 << 20;
 
 /// The values of one group, in the order of the table.
 pub(super) struct Group {
     pub name: String,
-    /// Numbers of the units, the same for a unit in all groups.
+    /// Numbers of the units; a unit has the same number in all groups.
     pub units: Vec<u32>,
     pub values: Vec<f64>,
 }
@@ -25,7 +25,7 @@ pub(super) struct Group {
 pub(super) struct Names(IndexSet<Box<[u8]>, RandomState>);
 
 impl Names {
-    /// The number of the name `name`; the name of a new one must be text.
+    /// The number of the name `name`, added if it is new; a new name must be text.
     ///
     /// # Errors
     /// Bytes that are not UTF-8, or more names than there are numbers.
@@ -47,7 +47,7 @@ impl Names {
     }
 }
 
-/// Why a cell is no name.
+/// The reason why a cell cannot be a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum BadName {
     NotText,
@@ -67,15 +67,15 @@ pub(super) struct Rows {
 /// The groups of a table, in the order of first appearance.
 pub(super) struct Groups {
     pub list: Vec<Group>,
-    /// How many units there are in all groups together.
+    /// Number of units in all groups together.
     pub units: usize,
 }
 
 /// Reads the columns that `args` names, and no others.
 ///
 /// # Errors
-/// A file that is no table, a column that is absent or of a type that is not read, a cell without a value, or a unit that
-/// occurs twice in a group.
+/// A file that is not a table, a column that is absent or of a type that cannot be read, a cell without a value, or a
+/// unit that occurs twice in a group.
 pub(super) fn read(args: &StatsArgs) -> Result<Groups> {
     let path = args.file.as_path();
     let reading = || format!("reading the table {}", path.display());
@@ -95,7 +95,7 @@ pub(super) fn read(args: &StatsArgs) -> Result<Groups> {
     rows.groups(path)
 }
 
-/// Errors unless a file that begins so may be a csv table.
+/// Checks that a file that begins with `head` may be a csv table.
 fn check_text(path: &Path, head: &[u8]) -> Result<()> {
     let text = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head).trim_ascii_start();
     let (what, remedy) = match foreign::recognise(head) {
@@ -132,7 +132,7 @@ impl Rows {
             group.units.push(*unit);
             group.values.push(*value);
         }
-        // The last group that each unit was seen in.
+        // For each unit, the last group in which it was seen.
         let mut seen = vec![usize::MAX; self.units.len()];
         for (place, group) in list.iter().enumerate() {
             for unit in &group.units {
@@ -144,7 +144,7 @@ impl Rows {
         Ok(Groups { list, units: seen.len() })
     }
 
-    /// The error that names the first row whose unit its group has already.
+    /// The error that names the first row whose unit already occurs in its group.
     fn twice(&self, path: &Path) -> Error {
         let mut first = std::collections::HashMap::new();
         let repeated = self.group.iter().zip(&self.unit).enumerate().find_map(|(row, (group, unit))| {
@@ -163,10 +163,11 @@ impl Rows {
     }
 }
 
-/// A name of a column that must occur once among `columns`.
+/// The index of a column name, which must occur once among `columns`.
 ///
 /// # Errors
-/// A name that is absent or occurs twice; so does one of any other column, since one of the two was meant to be another.
+/// A name that is absent or occurs twice. A duplicate of any other name is an error too, since one of the two was meant
+/// to be another.
 pub(super) fn place(path: &Path, columns: &[String], name: &str) -> Result<usize> {
     columns.iter().position(|column| column == name).ok_or_else(|| {
         let names: Vec<&str> = columns.iter().map(String::as_str).collect();
@@ -174,7 +175,7 @@ pub(super) fn place(path: &Path, columns: &[String], name: &str) -> Result<usize
     })
 }
 
-/// Refuses a table in which a column name occurs twice. Columns without a name are not names.
+/// Refuses a table in which a column name occurs twice. Columns without a name are ignored.
 pub(super) fn check_once(path: &Path, columns: &[String]) -> Result<()> {
     let mut places = std::collections::HashMap::new();
     for (place, name) in columns.iter().enumerate().filter(|(_, name)| !name.is_empty()) {
@@ -191,9 +192,9 @@ pub(super) fn check_once(path: &Path, columns: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// An error for a name that is none of `known`, with the nearest of them.
+/// An error for a name that is not among `known`, with the nearest of them.
 pub(super) fn unknown(message: &str, name: &str, what: &str, known: &[&str]) -> Error {
-    /// Names that are listed; a table may have thousands.
+    /// Largest number of names that are listed; a table may have thousands.
     const LISTED: usize = 50;
     let similarity = |other: &str| strsim::jaro_winkler(&name.to_lowercase(), &other.to_lowercase());
     let nearest = known.iter().copied().filter(|other| similarity(other) > 0.75);
@@ -207,13 +208,13 @@ pub(super) fn unknown(message: &str, name: &str, what: &str, known: &[&str]) -> 
     Error::data(message).hint(format!("{suggestion}the {what} are: {listed}{more}"))
 }
 
-/// The error for a cell that is not what its column must have; `row` counts from 0.
+/// The error for a cell that does not fit its column; `row` counts from 0.
 pub(super) fn bad_cell(path: &Path, column: &str, row: usize, found: &str) -> Error {
     Error::data(format!("{}: column {column:?} has {found} in row {} (header not counted)", path.display(), row + 1))
         .hint("every row needs a group, a unit and a finite number; remove failed units and say how many there were")
 }
 
-/// The error for bytes that are no name.
+/// The error for bytes that are not a valid name.
 pub(super) fn bad_name(path: &Path, column: &str, row: usize, bytes: &[u8], why: BadName) -> Error {
     match why {
         BadName::NotText => {
@@ -228,10 +229,10 @@ pub(super) fn bad_name(path: &Path, column: &str, row: usize, bytes: &[u8], why:
     }
 }
 
-/// A finite number or boolean from text.
+/// Parses text as a finite number or a boolean.
 ///
 /// # Errors
-/// Anything else, with what it looks like.
+/// Any other text, with a description of it.
 pub(super) fn number(path: &Path, column: &str, row: usize, cell: &[u8]) -> Result<f64> {
     let text = std::str::from_utf8(cell).ok().map(str::trim);
     if let Some(value) = text.and_then(|text| text.parse::<f64>().ok()).filter(|value| value.is_finite()) {
@@ -262,7 +263,7 @@ pub(super) fn damaged(path: &Path, why: &str) -> Error {
         .hint("the file is cut short or damaged: write or fetch it again")
 }
 
-/// The next bytes of `source` into `buffer`, as many as fit; 0 at the end.
+/// Reads the next bytes of `source` into `buffer`, as many as fit; returns 0 at the end.
 pub(super) fn fill(source: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
     loop {
         match source.read(buffer) {
@@ -315,7 +316,7 @@ mod tests {
         }
     }
 
-    /// A field as csv writes it.
+    /// A field, quoted as in csv.
     fn quoted(text: &str) -> String {
         format!("\"{}\"", text.replace('"', "\"\""))
     }

@@ -1,4 +1,4 @@
-//! Rows of text with separators. Nothing in them has a type, an empty cell is null, and no separator is guessed.
+//! Rows of separated text. Their values have no types, an empty cell is null, and the separator is not guessed.
 
 use super::reader::{Cell, Parsed};
 use crate::data::contents::Contents;
@@ -8,7 +8,7 @@ use serde_json::Value;
 use std::collections::VecDeque;
 use std::io::{BufRead, Read};
 
-/// Separators that a header may be written with, and the names that errors call them by.
+/// The separators that a header may be written with, and their names in errors.
 const SEPARATORS: [(u8, &str); 4] = [(b',', "commas"), (b'\t', "tabs"), (b';', "semicolons"), (b'|', "vertical bars")];
 
 pub struct Separated {
@@ -31,12 +31,12 @@ impl Separated {
         let line = reader.get_mut().begun.pop_front().unwrap_or(1);
         let header = header.iter().map(|name| text(name, file, line, "the header has")).collect::<Result<Vec<_>>>()?;
         other_separator(&header, file, separator)?;
-        // An index without a name, or a separator at the end of every line.
+        // An empty name is an index without a name, or comes from a separator at the end of every line.
         let columns = if header.iter().all(String::is_empty) { Vec::new() } else { header };
         Ok(Self { reader, columns, record: ByteRecord::new() })
     }
 
-    /// The next row; none at the end. Empty lines are no rows.
+    /// The next row; `None` at the end. Empty lines are skipped.
     ///
     /// # Errors
     /// A row of another length than the header, a quote that is not closed, a cell that is not UTF-8.
@@ -44,7 +44,7 @@ impl Separated {
         let read = self.reader.read_byte_record(&mut self.record);
         let source = self.reader.get_mut();
         let line = source.begun.pop_front().unwrap_or(source.line);
-        // The end of the file closes an open quote, and the rows in between would be one cell.
+        // The end of the file closes an open quote, which would turn the rows in between into one cell.
         if let Some(line) = source.open_at_end() {
             return Err(Error::data(format!("{file}, line {line}: a quote is opened and never closed"))
                 .hint("close it; a quote inside a quoted cell is written twice: \"\""));
@@ -84,7 +84,7 @@ fn broken(file: &str, line: usize, cause: csv::Error) -> Error {
     }
 }
 
-/// A header that is one word to `separator` and several to another.
+/// Refuses a header that is one word to `separator` and several to another.
 fn other_separator(header: &[String], file: &str, separator: u8) -> Result<()> {
     let [only] = header else { return Ok(()) };
     let count = |separator: u8| only.bytes().filter(|byte| *byte == separator).count();
@@ -102,12 +102,12 @@ fn other_separator(header: &[String], file: &str, separator: u8) -> Result<()> {
     Err(Error::data(format!("the columns of {file} are separated by {name}, not by {wanted}")).hint(remedy))
 }
 
-/// Text on its way to the parser: the lines on which its rows begin, and whether its last quote is open.
+/// Text on its way to the parser, with the lines on which its rows begin and the state of its last quote.
 struct Quotes<R> {
     source: R,
     separator: u8,
     line: usize,
-    /// Numbers of the lines on which rows begin that the parser has not handed out yet.
+    /// The numbers of the lines on which rows begin that the parser has not returned yet.
     begun: VecDeque<usize>,
     state: State,
     ended: bool,
@@ -118,9 +118,9 @@ enum State {
     RowBegins,
     CellBegins,
     Bare,
-    /// Inside a quote that was opened on this line.
+    /// The state inside a quote that was opened on this line.
     Quoted(usize),
-    /// Behind a quote inside a quoted cell, which a second quote makes a character.
+    /// The state behind a quote inside a quoted cell, where a second quote stands for the character itself.
     Closing(usize),
 }
 
@@ -129,7 +129,7 @@ impl<R> Quotes<R> {
         Self { source, separator, line: 1, begun: VecDeque::new(), state: State::RowBegins, ended: false }
     }
 
-    /// The line of the quote that the end of the file leaves open.
+    /// The line of the quote that is still open at the end of the file.
     fn open_at_end(&self) -> Option<usize> {
         match self.state {
             State::Quoted(line) if self.ended => Some(line),
@@ -192,7 +192,7 @@ mod tests {
     }
 
     proptest! {
-        /// Cells of any text come back as they were written, on the lines that they were written on.
+        /// Checks that cells of any text are read as they were written, with the right line numbers.
         #[test]
         fn cells_are_read_as_they_were_written(rows in prop::collection::vec(("[a,\"\r\n ]{0,6}", "[b;\"\n]{0,6}"), 0..8)) {
             let mut writer = ::csv::Writer::from_writer(Vec::new());

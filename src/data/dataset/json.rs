@@ -1,4 +1,4 @@
-//! JSON objects that hold rows, with every value as it is written, and the diagnosis of text that is not JSON.
+//! JSON objects that hold rows, with every value as it is written, and the diagnosis of text that isn't JSON.
 
 use serde::de::{DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
@@ -10,7 +10,7 @@ use std::fmt;
 /// The keys of an object in their order, and their values as they are written.
 pub type Fields<'a> = Vec<(String, &'a RawValue)>;
 
-/// A fault of a row's text: as in "PLACE: WHAT", and the remedy.
+/// A fault in the text of a row, as in "PLACE: WHAT", with the remedy.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Fault {
     pub what: String,
@@ -25,7 +25,7 @@ const ONE_ROW: &str = "a row is one object, as {\"column\": \"text\"}; a jsonl f
 const REPRINT: &str = "print one row a line, as `jq -c .` does, or name a file that holds one list `.json`";
 const DUMP: &str = "write rows with a JSON library, such as Python's json.dumps";
 
-/// The fields of the one object that `text` is.
+/// The fields of `text`, which holds one object.
 ///
 /// # Errors
 /// Anything but one object; a key that occurs twice; half a surrogate pair anywhere in it.
@@ -65,10 +65,10 @@ impl<'de> Deserialize<'de> for InOrder<'de> {
     }
 }
 
-/// The value that is written in `raw`, at the key `name`.
+/// The value in `raw`, at the key `name`.
 ///
 /// # Errors
-/// A number that is too large for a number; an object inside it with a key that occurs twice; too many levels.
+/// A number that is too large; an inner object with a key that occurs twice; too many levels.
 pub fn value(name: &str, raw: &RawValue) -> Result<Value, Fault> {
     let Strict(value) = serde_json::from_str(raw.get()).map_err(|cause| {
         let cause = cause.to_string();
@@ -78,7 +78,7 @@ pub fn value(name: &str, raw: &RawValue) -> Result<Value, Fault> {
     Ok(value)
 }
 
-/// A value none of whose objects has a key twice.
+/// A value whose objects have no key twice.
 struct Strict(Value);
 
 impl<'de> Deserialize<'de> for Strict {
@@ -210,7 +210,7 @@ pub fn diagnose(text: &str, cause: &serde_json::Error) -> Fault {
     fault(format!("not JSON {here}{named}: {reason}"), DUMP)
 }
 
-/// The byte that the parser calls `line` and `column`, at a boundary between characters.
+/// The byte offset of the parser's `line` and `column`, at a boundary between characters.
 fn offset(text: &str, line: usize, column: usize) -> usize {
     let start: usize = text.split_inclusive('\n').take(line.saturating_sub(1)).map(str::len).sum();
     let mut offset = (start + column.saturating_sub(1)).min(text.len());
@@ -228,7 +228,7 @@ fn word(text: &str, offset: usize) -> &str {
     &text[start..end.min(start + 40).max(start)]
 }
 
-/// The keys and indices that lead to the byte `offset` of `text`, which is JSON up to there.
+/// The keys and indices that lead to the byte `offset` of `text`, which is valid JSON up to there.
 fn path(text: &str, offset: usize) -> String {
     enum Level {
         Object(Option<String>),
@@ -272,7 +272,7 @@ fn path(text: &str, offset: usize) -> String {
     path
 }
 
-/// Where the first escape of half a surrogate pair begins.
+/// The byte offset of the first escape of half a surrogate pair.
 pub fn half_surrogate(text: &str) -> Option<usize> {
     let bytes = text.as_bytes();
     let code = |at: usize| {

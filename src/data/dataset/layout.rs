@@ -1,4 +1,4 @@
-//! Which files of a repository or folder hold a split, by the names that data sets on a hub have.
+//! The files of a repository or folder that hold a split, found by the naming schemes of data sets on a hub.
 //!
 //! | file | config | split |
 //! |:--|:--|:--|
@@ -12,12 +12,12 @@ use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::path::Path;
 
-/// A folder of this name at the top says nothing about the config.
+/// The name of a top-level folder that doesn't name a config.
 const DATA: &str = "data";
-/// The config that has no name of its own.
+/// The config without a name of its own.
 const DEFAULT: &str = "default";
 
-/// Files of a data set that describe it and hold none of its rows.
+/// The names of files that describe a data set and hold none of its rows.
 const DESCRIPTIONS: [&str; 8] = [
     "dataset_info.json",
     "dataset_infos.json",
@@ -29,7 +29,7 @@ const DESCRIPTIONS: [&str; 8] = [
     "package.json",
 ];
 
-/// The way in which rows are written.
+/// The format in which rows are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Format {
     Parquet,
@@ -40,7 +40,7 @@ pub enum Format {
 }
 
 impl Format {
-    /// The format that the ending of a name says.
+    /// The format that the extension of a name stands for.
     pub fn of(name: &str) -> Option<Self> {
         match Path::new(name).extension()?.to_str()?.to_ascii_lowercase().as_str() {
             "parquet" | "pq" | "parq" => Some(Self::Parquet),
@@ -53,14 +53,14 @@ impl Format {
     }
 }
 
-/// What the name of a file says.
+/// The parts of a file's name.
 #[derive(Debug, PartialEq, Eq)]
 struct Named<'a> {
     name: &'a str,
     format: Format,
     config: Option<String>,
     split: &'a str,
-    /// Its number where the split has several files, and their count where that is said.
+    /// The file's number if the split has several files, and their count if the name states it.
     shard: Option<(usize, Option<usize>)>,
 }
 
@@ -83,7 +83,8 @@ impl<'a> Named<'a> {
     }
 }
 
-/// `train-00001-of-00003` and `train-00001-of-00003-5f2d…` are number 1 of 3 of `train`.
+/// The split, number and count in a name: `train-00001-of-00003` and `train-00001-of-00003-5f2d…` are number 1 of 3 of
+/// `train`.
 fn numbered(stem: &str) -> Option<(&str, usize, usize)> {
     let (front, back) = stem.rsplit_once("-of-")?;
     let (split, number) = front.rsplit_once('-')?;
@@ -91,11 +92,11 @@ fn numbered(stem: &str) -> Option<(&str, usize, usize)> {
     Some((split, number.parse().ok()?, count.parse().ok()?))
 }
 
-/// The files of a split in the order of its rows. `whole` names the repository or folder in errors. Without a config it is
-/// the only one, or `default`. Where a split is there in several formats, parquet wins.
+/// The files of a split in the order of its rows. `whole` names the repository or folder in errors. Without a config,
+/// the only one or `default` is chosen. If a split exists in several formats, parquet wins.
 ///
 /// # Errors
-/// No such config or split, which lists those that there are; a file of the split that is missing.
+/// A missing config or split, with the names of the existing ones; a missing file of the split.
 pub fn choose<'a>(whole: &str, names: &'a [String], config: Option<&str>, split: &str) -> Result<Vec<&'a str>> {
     let all: Vec<Named> = names.iter().filter_map(|name| Named::read(name)).collect();
     if all.is_empty() {
@@ -151,7 +152,7 @@ fn pick_config(whole: &str, configs: &BTreeSet<Option<&str>>, wanted: Option<&st
     }
 }
 
-/// Part of a split would be taken for all of it.
+/// Checks that no file of a split is missing, so that a part isn't used as the whole.
 fn complete(whole: &str, split: &str, files: &[Named]) -> Result<()> {
     let twice = |a: &str, b: &str| {
         Error::data(format!("{whole} has split `{split}` twice: {a} and {b}"))
@@ -172,7 +173,7 @@ fn complete(whole: &str, split: &str, files: &[Named]) -> Result<()> {
     }
 }
 
-/// All that there is, the nearest first if one may have been meant.
+/// The known names as a list, the nearest first if `word` resembles one.
 pub fn choices(word: &str, known: &[&str]) -> String {
     let nearest = nearest(word, known);
     let mut text = nearest.map_or_else(String::new, |nearest| format!("did you mean `{nearest}`? "));

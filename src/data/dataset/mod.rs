@@ -1,4 +1,5 @@
-//! Rows that users bring: files and the splits of data sets, in parquet, JSON or separated text, here or on a hub.
+//! Rows that users bring: local files and the splits of data sets, here or on a hub, in parquet, JSON or separated
+//! text.
 
 mod csv;
 mod json;
@@ -33,12 +34,12 @@ use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-/// The files of one split, found and, where they come from a hub, fetched. Every file is read once, when something of it is
-/// first asked for: rows, count and fingerprint are of the same bytes, whatever becomes of the file meanwhile.
+/// The files of one split, found and, if they come from a hub, downloaded. Every file is read once, on first use: rows,
+/// count and fingerprint are of the same bytes, whatever happens to the file meanwhile.
 #[derive(Clone, Debug)]
 pub struct Dataset {
     source: String,
-    /// Of the hub.
+    /// The commit of the hub's repository.
     commit: Option<String>,
     config: Option<String>,
     split: Option<String>,
@@ -47,22 +48,22 @@ pub struct Dataset {
 
 #[derive(Clone, Debug)]
 struct DataFile {
-    /// In its repository or folder.
+    /// The path within the repository or folder.
     name: String,
-    /// As errors call it.
+    /// The name by which errors call the file.
     shown: String,
     path: PathBuf,
     format: Format,
     contents: OnceLock<Contents>,
 }
 
-/// What exactly was read: two data sets of equal fingerprints give the same rows.
+/// The identity of the data that were read: two data sets with equal fingerprints give the same rows.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Fingerprint {
-    /// As it was named: a path, or `hf:datasets/owner/name@revision`.
+    /// The source as the user named it: a path, or `hf:datasets/owner/name@revision`.
     pub source: String,
-    /// Of the hub's repository, whatever the revision was called.
+    /// The commit of the hub's repository, whatever the revision was called.
     pub commit: Option<String>,
     pub config: Option<String>,
     pub split: Option<String>,
@@ -73,19 +74,20 @@ pub struct Fingerprint {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FileFingerprint {
-    /// In its repository or folder.
+    /// The path within the repository or folder.
     pub name: String,
     pub bytes: u64,
     pub blake3: String,
 }
 
 impl Dataset {
-    /// The split `split` of a folder or of a repository on a hub, whose files are downloaded unless they are cached. Of
-    /// several configs one must be named. A single file is its own split, whatever `config` and `split` say.
+    /// Opens the split `split` of a folder or of a repository on a hub, whose files are downloaded unless they are
+    /// cached. If there are several configs, `config` must name one. A single file is its own split, whatever `config`
+    /// and `split` say.
     ///
     /// # Errors
-    /// As [`Source::fetch`], but a model's repository; no such config or split, with those that there are; a split of which a
-    /// file is missing.
+    /// As [`Source::fetch`], but for a model's repository; a missing config or split, with the names of the existing
+    /// ones; a split with a missing file.
     pub fn open(source: &Source, config: Option<&str>, split: &str) -> Result<Self> {
         match source {
             Source::Local(path) if path.is_dir() => Self::folder(path, config, split),
@@ -94,7 +96,7 @@ impl Dataset {
         }
     }
 
-    /// As [`open`](Self::open), from a hub that the environment does not name.
+    /// Opens a split like [`open`](Self::open), from a hub other than the environment's.
     ///
     /// # Errors
     /// As [`open`](Self::open).
@@ -136,10 +138,10 @@ impl Dataset {
         })
     }
 
-    /// One file here. Where its name does not say how it is written, its contents do.
+    /// Opens one local file. If its name doesn't show its format, its contents decide.
     ///
     /// # Errors
-    /// A file that is not there or is a folder; contents that nothing says how to read.
+    /// A file that does not exist or is a folder; contents of an unknown format.
     pub fn file(path: &Path) -> Result<Self> {
         let source = path.display().to_string();
         let name = path.file_name().map_or_else(|| source.clone(), |name| name.to_string_lossy().into_owned());
@@ -152,8 +154,9 @@ impl Dataset {
         Ok(Self { source, commit: None, config: None, split: None, files: vec![file] })
     }
 
-    /// The rows, in the order of the files; a part of a file is in memory at a time (all of a JSON list). A row that is not
-    /// a `T` is an error and the next row follows it; a damaged part of a file is an error and nothing follows it.
+    /// The rows, in the order of the files, with only a part of a file in memory at a time (all of a JSON list). A row
+    /// that isn't a `T` is an error, and the next row follows it; a damaged part of a file is an error that ends the
+    /// rows.
     ///
     /// # Errors
     /// A file that cannot be opened or lacks a column of `T`.
@@ -161,7 +164,7 @@ impl Dataset {
         Ok(self.placed_rows()?.map(|row| Ok(row?.1)))
     }
 
-    /// As [`rows`](Self::rows), each with its place as errors name it.
+    /// The rows of [`rows`](Self::rows), each with its place as errors name it.
     ///
     /// # Errors
     /// As [`rows`](Self::rows).
@@ -182,7 +185,7 @@ impl Dataset {
         self.files.iter().map(|file| Reader::open(file.contents()?, &file.shown, file.format, wanted)).collect()
     }
 
-    /// How many rows there are. For parquet only the files' ends are read.
+    /// The number of rows. For parquet only the ends of the files are read.
     ///
     /// # Errors
     /// A file that cannot be read.
@@ -201,7 +204,7 @@ impl Dataset {
         self.files.iter().map(|file| file.path.as_path())
     }
 
-    /// Names and hashes of the bytes that the rows come from.
+    /// The names and hashes of the bytes that the rows come from.
     ///
     /// # Errors
     /// A file that cannot be read.
@@ -216,7 +219,7 @@ impl Dataset {
         })
     }
 
-    /// Records of the files that lie on this machine under the user's own names, for a manifest.
+    /// Records of the local files that have the user's own names, for a manifest.
     ///
     /// # Errors
     /// A file that cannot be read.
@@ -230,7 +233,7 @@ impl Dataset {
 
 impl DataFile {
     fn new(shown: String, name: String, path: PathBuf) -> Result<Self> {
-        // Layouts name only files whose ending says how they are written.
+        // Layouts name only files whose extension shows their format.
         let format = Format::of(&name).ok_or_else(|| Error::internal(format!("{shown} is in no known format")))?;
         Ok(Self { name, shown, path, format, contents: OnceLock::new() })
     }
@@ -262,11 +265,11 @@ fn fetch(repository: &Repository, _config: Option<&str>, _split: &str) -> Result
 /// A row with all its cells.
 #[derive(Debug)]
 pub struct WholeRow {
-    /// File and line or row, as errors name it.
+    /// The file and its line or row, as errors name it.
     pub place: String,
     /// Whether numbers and lists are written as text, as in csv.
     pub untyped: bool,
-    /// In the order of the file, as they are written.
+    /// The cells in the order of the file, as they are written.
     pub cells: Vec<(String, Box<RawValue>)>,
     file: String,
     by_line: bool,
@@ -281,10 +284,10 @@ impl WholeRow {
         Ok(Self { place: place.to_string(), untyped, cells, file: file.to_owned(), by_line, number, typed })
     }
 
-    /// The record that stands in the columns of its type.
+    /// The record in the columns of its type.
     ///
     /// # Errors
-    /// A column that is missing, or holds something else.
+    /// A column that is missing or has another type.
     pub fn record<T: Record>(&self) -> Result<T> {
         let Self { by_line, number, typed, untyped, .. } = *self;
         let place = Place { file: &self.file, by_line, number, typed };
@@ -296,7 +299,7 @@ impl WholeRow {
     }
 }
 
-/// Rows on their way.
+/// An iterator over rows.
 struct Rows<T> {
     readers: VecDeque<Reader>,
     record: PhantomData<T>,
@@ -325,7 +328,7 @@ impl<T: Record> Iterator for Rows<T> {
     }
 }
 
-/// Whole rows on their way.
+/// An iterator over whole rows.
 struct WholeRows {
     readers: VecDeque<Reader>,
 }
@@ -361,7 +364,7 @@ fn raw(cell: Cell) -> Result<Box<RawValue>> {
     }
 }
 
-/// The value that is written in `raw`, at the key `name` of the row at `place`.
+/// The value in `raw`, at the key `name` of the row at `place`.
 ///
 /// # Errors
 /// A value that cannot be read.

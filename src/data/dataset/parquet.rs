@@ -1,4 +1,4 @@
-//! Rows of parquet, by their physical types: text is text in whatever way it was written (plain, dictionary, view, large).
+//! Rows of parquet by their physical types: text is text in any encoding (plain, dictionary, view, large).
 
 use super::reader::{Cell, Parsed};
 use crate::data::contents::Contents;
@@ -16,21 +16,21 @@ use serde_json::{Map, Number, Value};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-/// Rows that are decoded together; never more than a row group's.
+/// The number of rows that are decoded together, but never more than a row group has.
 const CHUNK: usize = 1024;
 
 pub struct Parquet {
     reader: SerializedFileReader<Contents>,
     pub columns: Vec<String>,
-    /// The columns that are read.
+    /// The schema of the columns that are read.
     schema: SchemaDescPtr,
-    /// The next row group.
+    /// The index of the next row group.
     group: usize,
-    /// Decoder of the row group before it.
+    /// The decoder of the row group before it.
     rows: Option<ReaderIter>,
-    /// Rows of it that were not decoded yet.
+    /// The number of rows of that group that are not decoded yet.
     left: usize,
-    /// Rows that were decoded, of the whole file.
+    /// The number of decoded rows, of the whole file.
     done: usize,
     ready: std::vec::IntoIter<Parsed>,
 }
@@ -57,15 +57,15 @@ impl Parquet {
         Ok(Self { reader, columns, schema, group: 0, rows: None, left: 0, done: 0, ready })
     }
 
-    /// Rows of the file.
+    /// The number of rows in the file.
     pub fn len(&self) -> usize {
         usize::try_from(self.reader.metadata().file_metadata().num_rows()).unwrap_or(0)
     }
 
-    /// Reads these columns only.
+    /// Restricts reading to these columns.
     ///
     /// # Errors
-    /// One of a type that is not read.
+    /// A column of a type that cannot be read.
     pub fn select(&mut self, file: &str, is_wanted: impl Fn(&str) -> bool) -> Result<()> {
         let root = self.schema.root_schema();
         let wanted: Vec<TypePtr> =
@@ -83,10 +83,10 @@ impl Parquet {
         Ok(())
     }
 
-    /// The next row; none at the end.
+    /// The next row; `None` at the end.
     ///
     /// # Errors
-    /// Part of the file that is damaged.
+    /// A damaged part of the file.
     pub fn next(&mut self, file: &str) -> Result<Option<Parsed>> {
         loop {
             if let Some(row) = self.ready.next() {
@@ -145,13 +145,13 @@ fn contradictory(_: &str) -> ParquetError {
     ParquetError::General("its pages are not what its end describes".into())
 }
 
-/// The name of a type inside `column` that has no cells here.
+/// The name of a type inside `column` that cannot be read as cells.
 fn unreadable(column: &Type) -> Option<String> {
     let info = column.get_basic_info();
     let (logical, converted) = (info.logical_type_ref(), info.converted_type());
     if !column.is_primitive() {
         let fields = column.get_fields();
-        // The layouts that the decoder takes for granted.
+        // The layouts that the decoder assumes without checking.
         let known = match converted {
             ConvertedType::LIST => fields.len() == 1 && fields[0].get_basic_info().repetition() == Repetition::REPEATED,
             ConvertedType::MAP | ConvertedType::MAP_KEY_VALUE => false,
@@ -202,20 +202,20 @@ fn unreadable(column: &Type) -> Option<String> {
     })
 }
 
-/// The days since 1970 that have a date of four digits; the decoder panics at others.
+/// The days since 1970 whose date has a year of four digits; the decoder panics at others.
 const DAYS: RangeInclusive<i64> = -719_162..=2_932_896;
 
-/// A field as JSON; none for what JSON does not have.
+/// A field as a cell of JSON; `None` for values that JSON does not have.
 fn cell(field: &Field) -> Option<Cell> {
     match field {
-        // JSON has decimals of any length, and a float would round them.
+        // JSON has decimals of any length, which a float would round.
         Field::Decimal(_) => RawValue::from_string(field.to_string()).ok().map(Cell::Json),
         field => value(field).map(Cell::Value),
     }
 }
 
 fn value(field: &Field) -> Option<Value> {
-    // Missing values are NaN to pandas, in columns of numbers.
+    // Pandas writes missing values in columns of numbers as NaN.
     let float = |value: f64| Some(Number::from_f64(value).map_or(Value::Null, Value::Number));
     match field {
         Field::Null => Some(Value::Null),
@@ -229,7 +229,7 @@ fn value(field: &Field) -> Option<Value> {
         Field::UInt(value) => Some((*value).into()),
         Field::ULong(value) => Some((*value).into()),
         Field::Float16(value) => float(value.to_f64()),
-        // As short as it was written: 0.1, and not 0.10000000149011612.
+        // The shortest text of the float: 0.1, not 0.10000000149011612.
         Field::Float(value) => match value.is_finite() {
             true => serde_json::from_str(&value.to_string()).ok(),
             false => Some(Value::Null),

@@ -1,4 +1,4 @@
-//! The rows of one file, one after another, whatever it is written in: the one reader of rows that users bring.
+//! The rows of one file in any format: the one reader of rows that users bring.
 
 use super::csv::Separated;
 use super::json::{self, Fault};
@@ -15,12 +15,12 @@ use std::collections::{BTreeSet, HashSet};
 use std::io::BufRead;
 use std::ops::Range;
 
-/// Lines of jsonl that are looked at to learn the columns.
+/// The number of lines of jsonl that are read to find the columns.
 const LOOK_AHEAD: usize = 100;
 
 /// An open file.
 pub struct Reader {
-    /// As errors call it.
+    /// The name by which errors call the file.
     file: String,
     wanted: Wanted,
     rows: Rows,
@@ -51,16 +51,16 @@ impl Wanted {
 
 /// A row as it was read.
 pub struct Parsed {
-    /// Number of its line where the file is text, else of the row, from 1.
+    /// The number of the line in a text file, else of the row, from 1.
     pub number: usize,
     /// The wanted cells, in the order of the file.
     pub cells: Vec<(String, Cell)>,
-    /// The names of all cells, where a required one is absent.
+    /// The names of all cells, if a required one is absent.
     pub has: Vec<String>,
 }
 
 pub enum Cell {
-    /// As it is written.
+    /// A value as it is written.
     Json(Box<RawValue>),
     Value(Value),
 }
@@ -73,7 +73,7 @@ enum Rows {
 }
 
 impl Reader {
-    /// Opens `contents`, which errors call `file`, for the columns that are `wanted`.
+    /// Opens `contents`, which errors call `file`, to read the `wanted` columns.
     ///
     /// # Errors
     /// Contents that are not of `format`, or lack a required column.
@@ -83,7 +83,7 @@ impl Reader {
             return Err(Error::data(format!("{file} has two columns of the name `{twice}`"))
                 .hint("rename or drop one of them: they may disagree"));
         }
-        // An empty file has no rows, and that is no fault of theirs.
+        // An empty file has no rows, so it doesn't lack columns.
         if !columns.is_empty()
             && let Some(name) = wanted.required().iter().find(|name| !columns.iter().any(|column| column == *name))
         {
@@ -95,7 +95,7 @@ impl Reader {
         Ok(Self { file: file.to_owned(), wanted, rows })
     }
 
-    /// How many rows there are, which for parquet is known without reading them.
+    /// The number of rows, which for parquet is known without reading them.
     ///
     /// # Errors
     /// Contents that are not of `format`.
@@ -120,7 +120,7 @@ impl Reader {
         }
     }
 
-    /// Where row `number` is.
+    /// The place of row `number`.
     pub fn place(&self, number: usize) -> Place<'_> {
         let by_line = matches!(self.rows, Rows::Lines(_) | Rows::Separated(_));
         Place { file: &self.file, by_line, number, typed: matches!(self.rows, Rows::Parquet(_)) }
@@ -131,10 +131,10 @@ impl Reader {
         matches!(self.rows, Rows::Separated(_))
     }
 
-    /// The next row; none at the end.
+    /// The next row; `None` at the end.
     ///
     /// # Errors
-    /// Part of the file that is damaged: nothing can be read behind it.
+    /// A damaged part of the file: nothing can be read behind it.
     pub fn next(&mut self) -> Result<Option<Parsed>> {
         let Self { file, wanted, rows } = self;
         match rows {
@@ -154,7 +154,7 @@ fn twice(columns: &[String]) -> Option<&String> {
     columns.iter().find(|column| !column.is_empty() && !seen.insert(column.as_str()))
 }
 
-/// The error `message`, since nothing is called `name`, with the names that there are.
+/// The error `message` about the missing `name`, with the names that exist.
 pub fn missing(message: &str, name: &str, has: &[String]) -> Error {
     let error = Error::data(message);
     if let Some(padded) = has.iter().find(|column| column.trim() == name) {
@@ -175,7 +175,7 @@ pub fn missing(message: &str, name: &str, has: &[String]) -> Error {
 }
 
 impl Rows {
-    /// The rows and the names of their columns; none if there is no row.
+    /// The rows and the names of their columns; no names if there are no rows.
     fn open(contents: &Contents, file: &str, format: Format) -> Result<(Self, Vec<String>)> {
         if format == Format::Parquet {
             let parquet = Parquet::open(contents, file)?;
@@ -199,7 +199,7 @@ impl Rows {
             }
             Format::Json => match List::open(contents, file)? {
                 Some((list, columns)) => Ok((Self::List(list), columns)),
-                // Many files that are called .json hold a row a line.
+                // Many files that are called .json hold one row per line.
                 None => Self::open(contents, file, Format::Jsonl),
             },
             Format::Csv | Format::Tsv => {
@@ -211,12 +211,12 @@ impl Rows {
     }
 }
 
-/// The error of a file in which rows are needed and none are.
+/// The error for a file without rows where rows are needed.
 pub fn no_rows(file: &str) -> Error {
     Error::data(format!("{file} has no rows")).hint("check what wrote it: it is empty, or holds a header alone")
 }
 
-/// The format of contents whose name says nothing.
+/// The format of contents whose name doesn't show it.
 pub fn format_of(contents: &Contents, file: &str) -> Result<Format> {
     let head = contents.head(foreign::HEAD).context(|| format!("cannot read {file}"))?;
     if head.starts_with(foreign::PARQUET) {
@@ -236,7 +236,7 @@ pub fn format_of(contents: &Contents, file: &str) -> Result<Format> {
     }
 }
 
-/// An error of bytes that are not UTF-8, in `bytes` on `line`.
+/// The error for `bytes` on `line` that are not UTF-8.
 pub fn not_utf8(file: &str, line: usize, what: &str, bytes: &[u8], cause: &std::str::Utf8Error) -> Error {
     let at = cause.valid_up_to();
     let byte = bytes.get(at).copied().unwrap_or_default();
@@ -262,7 +262,7 @@ fn broken(place: &str, fault: Fault) -> Error {
 struct Lines {
     lines: Box<dyn BufRead + Send>,
     line: Vec<u8>,
-    /// Of `line`, from 1.
+    /// The number of `line`, from 1.
     number: usize,
 }
 
@@ -271,7 +271,7 @@ impl Lines {
         Self { lines: contents.reader(), line: Vec::new(), number: 0 }
     }
 
-    /// Whether there was another line.
+    /// Reads the next line that isn't blank; `false` at the end.
     fn advance(&mut self, file: &str) -> Result<bool> {
         loop {
             self.line.clear();
@@ -280,7 +280,7 @@ impl Lines {
                 return Ok(false);
             }
             self.number += 1;
-            // At the beginning of the file, and of every part where files were joined.
+            // A byte order mark stands at the beginning of a file, and of every part if files were joined.
             if self.line.starts_with("\u{feff}".as_bytes()) {
                 self.line.drain(.."\u{feff}".len());
             }
@@ -311,7 +311,7 @@ impl Lines {
         Ok(columns.into_iter().collect())
     }
 
-    /// An error that says so if the file is one list of rows.
+    /// Fails with an explanation if the file is one list of rows.
     fn refuse_list(&mut self, file: &str) -> Result<()> {
         let first = self.line.trim_ascii();
         if first == b"[" || first[1..].trim_ascii_start().starts_with(b"{") {
@@ -325,13 +325,13 @@ impl Lines {
 /// The rows of a JSON document: a list of objects, a list under the key `data`, or one object.
 struct List {
     text: Bytes,
-    /// The places of the objects in the text.
+    /// The byte ranges of the objects in the text.
     items: Vec<Range<usize>>,
     next: usize,
 }
 
 impl List {
-    /// None where the text is a row a line.
+    /// Parses the document; `None` if the text has one row per line.
     fn open(contents: &Contents, file: &str) -> Result<Option<(Self, Vec<String>)>> {
         let bytes = contents.whole().context(|| format!("cannot read {file}"))?;
         let start = if bytes.starts_with("\u{feff}".as_bytes()) { "\u{feff}".len() } else { 0 };
@@ -404,7 +404,7 @@ impl List {
     }
 }
 
-/// The items of a value that is a list.
+/// The items of a value if it is a list.
 fn list(raw: &RawValue) -> Vec<&RawValue> {
     serde_json::from_str(raw.get()).unwrap_or_default()
 }

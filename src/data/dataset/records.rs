@@ -1,15 +1,15 @@
-//! Rows by the columns that data sets on the hub have.
+//! Rows with the columns of data sets on the hub.
 
 use super::row::Row;
 use crate::Result;
 use crate::data::tldr::Post;
 use serde::{Deserialize, Serialize};
 
-/// A row of a data set, by its columns.
+/// A row type of a data set, read from its columns.
 pub trait Record: Sized {
-    /// Columns without which there is no such row.
+    /// The required columns.
     const COLUMNS: &'static [&'static str];
-    /// Columns that are read where they exist.
+    /// The columns that are read if they exist.
     const OPTIONAL: &'static [&'static str] = &[];
 
     /// # Errors
@@ -37,8 +37,7 @@ fn post(row: &mut Row) -> Result<Post> {
     Ok(Post { subreddit: row.text("subreddit")?, title: row.text("title")?, post: row.text("post")? })
 }
 
-/// Two summaries of one text, of which a person preferred the first: `openai/summarize_from_feedback`, config
-/// `comparisons`.
+/// Two summaries of one text, the first preferred by a person: `openai/summarize_from_feedback`, config `comparisons`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Comparison {
     pub id: String,
@@ -46,15 +45,15 @@ pub struct Comparison {
     pub chosen: Summary,
     pub rejected: Summary,
     pub worker: String,
-    /// Which collection the comparison belongs to, as `batch22`.
+    /// The collection that the comparison belongs to, such as `batch22`.
     pub batch: String,
-    /// The split that the authors put it in, as `train` or `valid1`.
+    /// The split that the authors put it in, such as `train` or `valid1`.
     pub split: String,
-    /// 1 to 9 where the person was asked.
+    /// The person's confidence, 1 to 9, if they were asked.
     pub confidence: Option<i64>,
 }
 
-/// What was summarised. Which members of `info` are null says which of the two it is.
+/// The text that was summarised. The null members of `info` decide between the two kinds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Text {
     Post(Post),
@@ -68,7 +67,7 @@ pub enum Text {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Summary {
     pub text: String,
-    /// Who wrote it, as `ref` or `sup2`.
+    /// The author of the summary, such as `ref` or `sup2`.
     pub policy: String,
 }
 
@@ -92,7 +91,7 @@ impl Record for Comparison {
             other => return Err(row.error(&format!("`choice` is {other}, but the summaries are numbers 0 and 1"))),
         };
         let summary = |mut row: Row| Ok(Summary { text: row.text("text")?, policy: row.text("policy")? });
-        // A comparison without anything extra has no such struct.
+        // A comparison without extra information has no such struct.
         let confidence = match row.optional_part("extra")? {
             Some(mut extra) => extra.optional_integer("confidence")?,
             None => None,
@@ -148,7 +147,7 @@ impl Record for Chat {
     }
 }
 
-/// Two conversations that begin with one prompt, the first preferred: `HuggingFaceH4/ultrafeedback_binarized`.
+/// Two conversations with the same prompt, the first preferred: `HuggingFaceH4/ultrafeedback_binarized`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ChatPreference {
     pub prompt: Option<String>,
@@ -195,12 +194,12 @@ fn preference(row: &mut Row) -> Result<Preference> {
     Ok(Preference { prompt: row.text("prompt")?, chosen: row.text("chosen")?, rejected: row.text("rejected")? })
 }
 
-/// A pair that a reward is tested on: `allenai/reward-bench`.
+/// A pair for testing a reward: `allenai/reward-bench`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BenchmarkPair {
     pub id: Option<i64>,
     pub preference: Preference,
-    /// Accuracies are counted by subset, as `alpacaeval-easy`.
+    /// The subset by which accuracies are counted, such as `alpacaeval-easy`.
     pub subset: String,
     pub chosen_model: Option<String>,
     pub rejected_model: Option<String>,

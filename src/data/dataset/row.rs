@@ -1,4 +1,4 @@
-//! One row, cell by cell, with errors that name the file, the row and the column.
+//! One row, read cell by cell, with errors that name the file, the row and the column.
 
 use super::reader;
 use crate::{Error, Result};
@@ -10,11 +10,11 @@ pub type Cells = Map<String, Value>;
 /// The place of a row in its file, as errors name it.
 #[derive(Clone, Copy, Debug)]
 pub struct Place<'a> {
-    /// As errors call it.
+    /// The name by which errors call the file.
     pub file: &'a str,
-    /// Rows of text are found by their line.
+    /// Whether `number` is that of a line, as in text files.
     pub by_line: bool,
-    /// Number of the line or the row, from 1.
+    /// The number of the line or the row, from 1.
     pub number: usize,
     /// Whether columns have types.
     pub typed: bool,
@@ -27,16 +27,16 @@ impl fmt::Display for Place<'_> {
     }
 }
 
-/// A row, or a struct inside one. Cells are taken out of it.
+/// A row, or a struct inside one, whose cells are taken out as they are read.
 #[derive(Debug)]
 pub struct Row<'a> {
     pub place: Place<'a>,
-    /// In files without types, numbers are written as text.
+    /// Whether numbers are written as text, as in files without types.
     pub untyped: bool,
-    /// The part before the names of the cells: `info.` inside the column `info`.
+    /// The prefix of the cells' names: `info.` inside the column `info`.
     pub prefix: String,
     pub cells: Cells,
-    /// The names of all cells, where one that is needed is absent.
+    /// The names of all cells, if a required one is absent.
     pub has: Vec<String>,
 }
 
@@ -57,7 +57,7 @@ impl Row<'_> {
         }
     }
 
-    /// The name of a row: text, or a whole number as it is written.
+    /// The id of a row: text, or a whole number as it is written.
     ///
     /// # Errors
     /// A null, or anything else.
@@ -175,7 +175,7 @@ impl Row<'_> {
     }
 }
 
-/// The names that columns of conversations have.
+/// Whether a column of this name usually holds a conversation.
 pub fn is_conversation(name: &str) -> bool {
     matches!(name, "messages" | "conversations" | "conversation" | "turns" | "dialogue" | "dialog")
 }
@@ -194,7 +194,7 @@ pub fn holds_messages(value: &Value) -> bool {
     }
 }
 
-/// The error of a conversation in `name`, where text is expected.
+/// The error for a conversation in `name` where text is expected.
 pub fn conversation(place: &str, name: &str) -> Error {
     Error::data(format!("{place}: `{name}` is a conversation (messages with roles), and plain text is read here")).hint(
         "write it as text: tokenizer.apply_chat_template(messages, tokenize=False) of transformers gives the text that a \

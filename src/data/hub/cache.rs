@@ -25,19 +25,19 @@ use std::path::{Component, Path, PathBuf};
 #[derive(Debug)]
 pub struct Shelf {
     cache: PathBuf,
-    /// `models--owner--name`.
+    /// The folder's name: `models--owner--name`.
     name: String,
     /// Whether snapshots link to blobs.
     symlinks: bool,
 }
 
-/// What the cache knows about a file.
+/// The state of a file in the cache.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Known {
     File(PathBuf),
-    /// The commit does not have it.
+    /// The commit does not have the file.
     Absent,
-    /// A link that leads nowhere: the commit has it, and its bytes are gone.
+    /// A link without a target: the commit has the file, but its bytes are gone.
     Broken(PathBuf),
     Nothing,
 }
@@ -79,7 +79,7 @@ impl Shelf {
         self.path().join("refs").join(revision)
     }
 
-    /// The commit that `revision` is, or was when it was last looked up.
+    /// The commit of `revision`, as of the last look-up.
     pub fn commit(&self, revision: &str) -> Option<String> {
         if is_commit(revision) {
             return Some(revision.to_owned());
@@ -130,12 +130,12 @@ impl Shelf {
         write(&self.listing(commit), &text)
     }
 
-    /// The names of those files of a commit that are here.
+    /// The names of the commit's files that are in the cache.
     pub fn files_here(&self, commit: &str) -> Vec<String> {
         crate::folder::files_below(&self.snapshot(commit))
     }
 
-    /// Makes the blob `etag` the file `name` of `commit`.
+    /// Links the file `name` of `commit` to the blob `etag`.
     pub fn link(&self, commit: &str, name: &str, etag: &str) -> Result<PathBuf> {
         let path = self.snapshot(commit).join(name);
         let failed = || format!("cannot write {}", path.display());
@@ -147,19 +147,19 @@ impl Shelf {
         let mut linked = point(&path, &self.blob(etag));
         let exists =
             |linked: &std::io::Result<()>| matches!(linked, Err(cause) if cause.kind() == ErrorKind::AlreadyExists);
-        // A link that leads nowhere is of no use to anybody.
+        // A link without a target is useless to everybody.
         if exists(&linked) && !path.exists() {
             fs::remove_file(&path).context(failed)?;
             linked = point(&path, &self.blob(etag));
         }
         match linked {
-            // Another process was quicker.
+            // Another process was faster.
             linked if exists(&linked) => Ok(path),
             linked => linked.map(|()| path.clone()).context(failed),
         }
     }
 
-    /// Waits until no other process fetches the blob, and keeps it so until the lock is dropped.
+    /// Waits until no other process fetches the blob, and prevents others until the lock is dropped.
     pub fn lock(&self, etag: &str, waiting: impl FnOnce()) -> Result<File> {
         let path = self.cache.join(".locks").join(&self.name).join(format!("{etag}.lock"));
         let failed = || format!("cannot lock {}", path.display());
@@ -170,7 +170,7 @@ impl Shelf {
                 waiting();
                 file.lock().context(failed)?;
             }
-            // A file system without locks: sums tell if two processes got in each other's way.
+            // The file system has no locks: checksums show if two processes interfere.
             Err(TryLockError::Error(cause)) if cause.kind() != ErrorKind::Unsupported => {
                 return Err(cause).context(failed);
             }
@@ -180,7 +180,7 @@ impl Shelf {
     }
 }
 
-/// Links are relative, so that a cache can be moved.
+/// Links to a blob, relatively, so that a cache can be moved.
 #[cfg(unix)]
 fn point(path: &Path, blob: &Path, name: &str) -> std::io::Result<()> {
     let up = "../".repeat(name.split('/').count() + 1);
@@ -188,13 +188,13 @@ fn point(path: &Path, blob: &Path, name: &str) -> std::io::Result<()> {
     std::os::unix::fs::symlink(Path::new(&up).join("blobs").join(blob), path)
 }
 
-/// Links need privileges elsewhere.
+/// Copies a blob, since links need privileges on this system.
 #[cfg(not(unix))]
 fn point(path: &Path, blob: &Path, _name: &str) -> std::io::Result<()> {
     copy(path, blob)
 }
 
-/// A copy appears whole, so that a reader never sees half of one.
+/// Copies a blob so that it appears as a whole, and a reader never sees half of one.
 fn copy(path: &Path, blob: &Path) -> std::io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     let mut beside = tempfile::Builder::new().prefix(".copy-").tempfile_in(folder)?;
@@ -216,7 +216,7 @@ fn write(path: &Path, text: &str) -> Result<()> {
     fs::write(path, text).context(|| format!("cannot write {}", path.display()))
 }
 
-/// Whether `name` names a file inside a repository: it becomes a path in the cache.
+/// Whether `name` names a file inside a repository, since it becomes a path in the cache.
 pub fn is_file_name(name: &str) -> bool {
     let inside = |component| matches!(component, Component::Normal(_));
     !name.is_empty() && !name.contains('\\') && Path::new(name).components().all(inside) && !name.contains("//")

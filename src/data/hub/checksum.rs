@@ -1,23 +1,23 @@
-//! What a hub says a file's bytes are, and whether they are that.
+//! Checksums that a hub announces for a file's bytes, and their verification.
 
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
 use std::fs::File;
 use std::io::{self, Read, Seek};
 
-/// Bytes read at a time.
+/// The number of bytes read at a time.
 const BLOCK: usize = 1 << 20;
 
-/// The sum that a file's etag announces: large files are kept by the SHA-256 of their bytes, small ones are git's blobs.
+/// The checksum that a file's etag announces: SHA-256 of the bytes for large files, git's blob hash for small ones.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Checksum {
     Sha256(String),
-    /// SHA-1 of `blob <length>\0` and the bytes.
+    /// The SHA-1 of `blob <length>\0` and the bytes.
     GitBlob(String),
 }
 
 impl Checksum {
-    /// None if `etag` is something else: mirrors may use any name.
+    /// The checksum in `etag`; `None` if it holds something else, since mirrors may use any name.
     pub fn announced(etag: &str) -> Option<Self> {
         let sum = etag.to_ascii_lowercase();
         match etag.len() {
@@ -41,7 +41,7 @@ impl Checksum {
         }
     }
 
-    /// The sum that the whole of `file` really has.
+    /// The actual checksum of the whole `file`.
     pub fn of(&self, file: &mut File) -> io::Result<String> {
         match self {
             Self::Sha256(_) => digest(Sha256::new(), file),
@@ -69,7 +69,7 @@ mod tests {
     use super::*;
     use std::io::Write;
 
-    /// `printf 'hello\n' | sha256sum` and `printf 'hello\n' | git hash-object --stdin`.
+    /// Expected values are from `printf 'hello\n' | sha256sum` and `printf 'hello\n' | git hash-object --stdin`.
     const SHA256: &str = "5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03";
     const GIT: &str = "ce013625030ba8dba906f756967f9e9ca394464a";
 

@@ -1,4 +1,4 @@
-//! Repositories of a hub: which commit a revision is, which files it has, and the files themselves, through the cache.
+//! Repositories of a hub: the commit of a revision, its files' names, and the files themselves, through the cache.
 
 use super::cache::{Known, Shelf, is_file_name};
 use super::download::{Download, FIRST_PAUSE, Patience, TRIES};
@@ -15,11 +15,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
 
 const WEIGHTS: &str = "model.safetensors";
-/// What a model's weights may be called, in one file, or in shards with their index; the first that a repository has.
+/// The possible names of a model's weights, in one file or in shards with their index; the first that a repository has
+/// is used.
 const LAYOUTS: [(&str, &str); 2] =
     [(WEIGHTS, "model.safetensors.index.json"), ("pytorch_model.bin", "pytorch_model.bin.index.json")];
 
-/// A hub and the cache of what came from it.
+/// A hub, with the cache of files downloaded from it.
 #[derive(Debug)]
 pub struct Hub {
     http: Http,
@@ -27,11 +28,11 @@ pub struct Hub {
     environment: Environment,
 }
 
-/// Files of one commit, here.
+/// Downloaded files of one commit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fetched {
     pub commit: String,
-    /// In the order in which they were chosen: the name in the repository, and where the file lies.
+    /// The files in the order in which they were chosen: the name in the repository, and the local path.
     pub files: Vec<(String, PathBuf)>,
 }
 
@@ -44,7 +45,8 @@ impl Hub {
         Self::new(Environment::of_process()?)
     }
 
-    /// The hub at `endpoint`, cached in the folder `cache`; asks nobody if `offline`. The rest is as the environment says.
+    /// The hub at `endpoint`, cached in the folder `cache`, without network access if `offline`. All other settings
+    /// come from the environment.
     ///
     /// # Errors
     /// An endpoint that is not a URL.
@@ -72,7 +74,7 @@ impl Hub {
         Ok(Self { http, client, environment })
     }
 
-    /// The folder with the files `needed` of a model's repository, and those of `optional` that it has;
+    /// The folder with the `needed` files of a model's repository, and the `optional` ones that it has;
     /// `model.safetensors` may be in shards. All come from one commit.
     ///
     /// # Errors
@@ -91,7 +93,7 @@ impl Hub {
         folder.ok_or_else(|| Error::hub(format!("no file of {repository} was asked for")))
     }
 
-    /// Those files of a repository that `choose` picks from the names of all. All come from one commit.
+    /// The files of a repository that `choose` picks from the names of all. All come from one commit.
     ///
     /// # Errors
     /// As [`Source::fetch`](super::Source::fetch), and those of `choose`.
@@ -109,7 +111,8 @@ impl Hub {
         Ok(Fetched { commit: checkout.commit, files })
     }
 
-    /// Looks up the commit of a branch or tag, so that all files belong together and the reader learns what to pin.
+    /// Looks up the commit of a branch or tag, so that all files belong together and the user learns which commit to
+    /// pin.
     fn check_out<'a>(&'a self, repository: &'a Repository) -> Result<Checkout<'a>> {
         let Environment { endpoint, cache, offline, symlinks, .. } = &self.environment;
         let place = Place { endpoint, cache, repository };
@@ -123,7 +126,7 @@ impl Hub {
         let information = match self.information(&place, revision) {
             Ok(information) => information,
             Err(failure) => {
-                // As in Python, a hub that does not answer leaves what the branch was when it was last looked up.
+                // As in Python, if the hub does not answer, the commit from the last look-up is used.
                 let known = shelf.commit(revision).filter(|commit| !shelf.files_here(commit).is_empty());
                 let Some(commit) = known.filter(|_| failure.may_pass()) else { return Err(place.explain(failure)) };
                 say(&format!(
@@ -146,7 +149,7 @@ impl Hub {
         Ok(Checkout { hub: self, place, shelf, commit })
     }
 
-    /// Asks the hub about a revision. The client tries again by itself.
+    /// Asks the hub about a revision. The client retries by itself.
     fn information(&self, place: &Place, revision: &str) -> Answer<Information> {
         let (owner, name) = hf_hub::split_id(&place.repository.id);
         let names = |siblings: Option<Vec<RepoSibling>>| -> Vec<String> {
@@ -168,7 +171,7 @@ impl Hub {
     }
 }
 
-/// What a hub says about a revision.
+/// The hub's answer about a revision.
 struct Information {
     commit: Option<String>,
     files: Vec<String>,
@@ -183,9 +186,9 @@ struct Checkout<'a> {
 }
 
 impl Checkout<'_> {
-    /// The path of a file, or none if the repository does not have it. A commit is what it is, so what the cache knows
-    /// about it, also that a file is absent, needs no asking. Where nobody may be asked, what neither the cache nor a list of
-    /// the commit's files has is taken for absent, since Python notes absence only where a single file was asked for.
+    /// The path of a file; `None` if the repository does not have it. A commit never changes, so the cache's knowledge
+    /// of it, including a file's absence, needs no request. Offline, a file that is in neither the cache nor a list of
+    /// the commit's files counts as absent, since Python records absence only for files that were requested one by one.
     fn file(&self, name: &str) -> Result<Option<PathBuf>> {
         match self.shelf.find(&self.commit, name) {
             Known::File(path) => return Ok(Some(path)),
@@ -209,7 +212,7 @@ impl Checkout<'_> {
         self.shelf.link(&self.commit, name, &announced.etag).map(Some)
     }
 
-    /// A file that is needed is not there.
+    /// The error for a needed file that is missing.
     fn has_no(&self, name: &str) -> Error {
         let known = self.shelf.find(&self.commit, name) == Known::Absent || self.shelf.files(&self.commit).is_some();
         match self.hub.environment.offline && !known {
@@ -218,14 +221,15 @@ impl Checkout<'_> {
         }
     }
 
-    /// What the hub says of a file; none if it does not have it.
+    /// The hub's description of a file; `None` if it does not have it.
     fn ask(&self, name: &str, url: &reqwest::Url) -> Result<Option<Announced>> {
         let mut patience = Patience::default();
         let announced = loop {
             match self.hub.http.wait(self.hub.http.head(url)) {
                 Ok(announced) => break announced,
                 Err(failure @ (Failure::NoFile(_) | Failure::NotFound(_))) => {
-                    // Is it the file that is not there, or are there no such repository and revision at all?
+                    // The answer doesn't tell whether the file is missing or the repository or revision does not exist
+                    // at all.
                     if matches!(failure, Failure::NotFound(_)) && self.shelf.files_here(&self.commit).is_empty() {
                         self.files()?;
                     }
@@ -247,7 +251,7 @@ impl Checkout<'_> {
         }
     }
 
-    /// The names of all files of the commit. Offline, where they were never asked for, those that are here.
+    /// The names of all files of the commit; offline, if the list was never requested, those in the cache.
     fn files(&self) -> Result<Vec<String>> {
         if let Some(files) = self.shelf.files(&self.commit) {
             return Ok(files);
@@ -266,7 +270,7 @@ impl Checkout<'_> {
         Ok(files)
     }
 
-    /// The weights in one file, or the index of their shards once every shard is there.
+    /// The weights in one file, or the index of their shards once every shard is in the cache.
     fn weights(&self) -> Result<Option<PathBuf>> {
         for (single, index) in LAYOUTS {
             if let Some(single) = self.file(single)? {

@@ -1,5 +1,6 @@
-//! One file from the hub into the cache. What has come stays beside the blob until all has: the next try, the next run, and
-//! Python too, go on where it ends. A file gets its name only when its length and sum are those that were announced.
+//! The download of one file from the hub into the cache. Received bytes stay beside the blob until all have come: the
+//! next try, the next run, and Python too, continue where they end. A file gets its name only if its length and
+//! checksum are the announced ones.
 
 use super::cache::{Shelf, make_parent};
 use super::checksum::Checksum;
@@ -14,22 +15,23 @@ use std::io::{ErrorKind, Seek, SeekFrom, Write};
 use std::path::Path;
 use std::time::Duration;
 
-/// Tries in a row that bring nothing before the hub is given up.
+/// The number of consecutive tries without any bytes after which the hub is given up.
 pub const TRIES: u32 = 6;
-/// The first pause between tries; each is twice the one before.
+/// The first pause between tries; each is twice as long as the one before.
 pub const FIRST_PAUSE: Duration = Duration::from_millis(250);
-/// A server that asks for a longer pause is not waited for.
+/// The longest pause that a server may ask for; a longer one counts as a failure.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
-/// How often to try, and how long to wait.
+/// The retries of a download and the pauses between them.
 #[derive(Debug, Default)]
 pub struct Patience {
-    /// Failures since bytes last came.
+    /// The number of failures since bytes last came.
     failures: u32,
 }
 
 impl Patience {
-    /// Waits before the next try, after telling how long, or gives the failure back: it will not pass, or it did not.
+    /// Waits before the next try, after telling how long, or returns the failure if it is permanent or has lasted too
+    /// long.
     pub fn wait(&mut self, failure: Failure, tell: impl FnOnce(&Failure, Duration)) -> Answer<()> {
         self.failures += 1;
         let pause = match failure {
@@ -45,7 +47,7 @@ impl Patience {
     }
 }
 
-/// A file that is to be in the cache.
+/// A file to be downloaded into the cache.
 pub struct Download<'a> {
     pub http: &'a Http,
     pub place: Place<'a>,
@@ -53,14 +55,14 @@ pub struct Download<'a> {
     pub name: &'a str,
     pub url: &'a Url,
     pub announced: &'a Announced,
-    /// Whether a terminal shows a bar.
+    /// Whether a terminal shows a progress bar.
     pub bar: bool,
 }
 
-/// Why bytes stopped coming.
+/// The reason why bytes stopped coming.
 enum Stop {
     Failure(Failure),
-    /// It is ours, and trying again does not help.
+    /// An error on this side, which another try does not help.
     Error(Error),
 }
 
@@ -71,7 +73,7 @@ impl From<Failure> for Stop {
 }
 
 impl Download<'_> {
-    /// Sees to it that the blob is there, whole.
+    /// Downloads the whole blob, unless it is already there.
     pub fn run(&self) -> Result<()> {
         let etag = &self.announced.etag;
         let (blob, part) = (self.shelf.blob(etag), self.shelf.part(etag));
@@ -99,7 +101,7 @@ impl Download<'_> {
                 drop(file);
                 return Err(self.discard(&part, &how));
             }
-            // What an earlier run left may be at fault: a crash can lose bytes that it had written.
+            // The bytes of an earlier run may be at fault: a crash can lose bytes that it had written.
             meter.say(&format!("{} {how}; fetching all of it again", self.name));
             self.empty(&file, &part)?;
             self.fill(&mut file, &part, &mut meter)?;
@@ -108,19 +110,19 @@ impl Download<'_> {
                 return Err(self.discard(&part, &how));
             }
         }
-        // A file that has its name is whole even after the power fails.
+        // Synced before it gets its name, so that the file is whole even after a power failure.
         file.sync_all().map_err(|cause| self.place.unwritable(&part, cause))?;
         drop(file);
         fs::rename(&part, &blob).map_err(|cause| self.place.unwritable(&blob, cause))
     }
 
-    /// A blob of another length than announced is no use, whoever wrote it.
+    /// Whether the blob is there with the announced length; any other length makes it useless, whoever wrote it.
     fn is_there(&self, blob: &Path) -> bool {
         let length = fs::metadata(blob).map(|metadata| metadata.len());
         length.is_ok_and(|length| self.announced.size.is_none_or(|size| size == length))
     }
 
-    /// Appends to `file` until all has come.
+    /// Appends to `file` until all bytes have come.
     fn fill(&self, file: &mut File, part: &Path, meter: &mut Meter) -> Result<()> {
         let mut patience = Patience::default();
         loop {
@@ -150,13 +152,13 @@ impl Download<'_> {
         }
     }
 
-    /// One request: the bytes from `have` on, or all of them if the server does not do parts.
+    /// Makes one request: for the bytes from `have` on, or all of them if the server does not support ranges.
     async fn pull(&self, file: &mut File, part: &Path, have: u64, meter: &mut Meter) -> std::result::Result<(), Stop> {
         let unwritable = |cause| Stop::Error(self.place.unwritable(part, cause));
         let incoming = self.http.get(self.url, have).await?;
         if incoming.as_ref().is_none_or(|incoming| incoming.from < have) {
             match self.announced.size {
-                // There is nothing after what has come, and nobody said how much there is: that is all.
+                // There are no bytes after the received ones, and no size was announced, so the file is complete.
                 None if incoming.is_none() => return Ok(()),
                 _ => self.empty(file, part).map_err(Stop::Error)?,
             }
@@ -177,7 +179,7 @@ impl Download<'_> {
         Ok(())
     }
 
-    /// What is wrong with the file, if it is not the one that was announced.
+    /// The difference of the file from its announcement, if any.
     fn fault(&self, file: &mut File, part: &Path) -> Result<Option<String>> {
         let Some(checksum) = Checksum::announced(&self.announced.etag) else { return Ok(None) };
         let found = checksum.of(file).map_err(|cause| {
@@ -190,7 +192,7 @@ impl Download<'_> {
 
     fn make_sure_of_room(&self, have: u64) -> Result<()> {
         let Some(size) = self.announced.size else { return Ok(()) };
-        // Where nobody says how much room there is, writing will tell.
+        // If the free space is unknown, writing will show whether it suffices.
         let Ok(room) = fs4::available_space(self.place.cache) else { return Ok(()) };
         let needed = size.saturating_sub(have);
         if needed <= room {
@@ -216,7 +218,7 @@ impl Download<'_> {
         file.set_len(0).map_err(|cause| self.place.unwritable(part, cause))
     }
 
-    /// Removes what has come, since it is not the file.
+    /// Removes the received bytes, since they are not those of the file.
     fn discard(&self, part: &Path, how: &str) -> Error {
         match fs::remove_file(part) {
             Err(cause) if cause.kind() != ErrorKind::NotFound => {

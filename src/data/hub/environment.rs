@@ -1,4 +1,5 @@
-//! The environment variables of Python's `huggingface_hub`, read as it reads them (its `constants.py` and `utils/_auth.py`).
+//! The environment variables of Python's `huggingface_hub`, read as it reads them (its `constants.py` and
+//! `utils/_auth.py`).
 
 use crate::{Error, Result};
 use regex::{Captures, Regex};
@@ -9,33 +10,33 @@ use std::time::Duration;
 const ENDPOINT: &str = "https://huggingface.co";
 const STAGING_ENDPOINT: &str = "https://hub-ci.huggingface.co";
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// A longer one is as good as none.
+/// The longest timeout in seconds; a longer one has the same effect.
 const LONGEST_TIMEOUT: u64 = 30 * 24 * 60 * 60;
 
-/// How the environment wants a hub to be used.
+/// The settings of a hub from the environment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Environment {
-    /// Without a slash at its end.
+    /// The address of the hub, without a slash at its end.
     pub endpoint: String,
-    /// Folder of the cache.
+    /// The folder of the cache.
     pub cache: PathBuf,
-    /// Whether nothing may be asked.
+    /// Whether network access is forbidden.
     pub offline: bool,
     pub token: Option<Token>,
-    /// For what a file is.
+    /// The timeout of requests that ask what a file is.
     pub etag_timeout: Duration,
-    /// For everything else: silence after which a connection counts as broken.
+    /// The timeout of all other requests: the silence after which a connection counts as broken.
     pub download_timeout: Duration,
     pub progress_bars: bool,
     /// Whether a snapshot links to blobs instead of holding copies.
     pub symlinks: bool,
-    /// Said to the hub beside the program's name.
+    /// Text that the user agent has after the program's name.
     pub user_agent_origin: Option<String>,
-    /// Certificates beside the system's: a file, or a folder of files.
+    /// Certificates in addition to the system's: a file, or a folder of files.
     pub certificates: Option<PathBuf>,
 }
 
-/// A secret, and where it was found.
+/// A secret and the place where it was found.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Token {
     pub secret: String,
@@ -57,7 +58,7 @@ impl Environment {
         Self::read(|name| std::env::var_os(name))
     }
 
-    /// From what `variable` says of each name.
+    /// Settings from the values that `variable` returns for names.
     pub fn read(variable: impl Fn(&str) -> Option<OsString>) -> Result<Self> {
         let variables = Variables(&variable);
         let home = || variables.home(None).unwrap_or_else(|| "~".into());
@@ -93,7 +94,7 @@ impl Variables<'_> {
         (self.0)(name)
     }
 
-    /// The text of a variable that is set to something.
+    /// The text of a variable if it is set and not empty.
     fn filled(&self, name: &str) -> Option<String> {
         self.raw(name).map(|value| value.to_string_lossy().into_owned()).filter(|value| !value.is_empty())
     }
@@ -102,7 +103,7 @@ impl Variables<'_> {
         self.filled(name).is_some_and(|value| is_true(&value))
     }
 
-    /// The path that a variable names, or another, with `~` and variables in it expanded.
+    /// The path that a variable names, or `otherwise`, with `~` and variables in it expanded.
     fn path(&self, name: &str, otherwise: PathBuf) -> PathBuf {
         let path = self.raw(name).unwrap_or(otherwise.into());
         self.with_variables(self.with_home(&path)).into()
@@ -125,7 +126,7 @@ impl Variables<'_> {
         }
     }
 
-    /// Seconds, or ten where a variable is 0 or not set.
+    /// The seconds in a variable, or ten if it is 0 or not set.
     fn seconds(&self, name: &str) -> Result<Duration> {
         let Some(value) = self.raw(name) else { return Ok(TIMEOUT) };
         let text = value.to_string_lossy();
@@ -163,7 +164,7 @@ impl Variables<'_> {
         }
     }
 
-    /// Python's `os.path.expanduser`.
+    /// The equivalent of Python's `os.path.expanduser`.
     fn with_home(&self, path: &OsStr) -> OsString {
         let Some(text) = path.to_str().filter(|text| text.starts_with('~')) else { return path.to_owned() };
         let (user, rest) = text[1..].split_at(text[1..].find('/').unwrap_or(text.len() - 1));
@@ -176,7 +177,7 @@ impl Variables<'_> {
         if expanded.is_empty() { "/".into() } else { expanded }
     }
 
-    /// The home of a user, or of the one who runs this.
+    /// The home folder of `user`, or of the current user.
     fn home(&self, user: Option<&str>) -> Option<PathBuf> {
         match (user, self.raw("HOME")) {
             (None, Some(home)) => Some(home.into()),
@@ -184,15 +185,15 @@ impl Variables<'_> {
         }
     }
 
-    /// Python's `os.path.expandvars`: what is not set stays as it is written.
+    /// The equivalent of Python's `os.path.expandvars`, which leaves unset variables as they are written.
     fn with_variables(&self, path: OsString) -> OsString {
         let Some(text) = path.to_str().filter(|text| text.contains('$')) else { return path };
-        // Written here, so it is a pattern.
+        // The pattern is a literal, so compiling it doesn't fail.
         let Ok(pattern) = Regex::new(r"\$(?:(\w+)|\{([^}]*)\})") else { return path };
         let value = |found: &Captures| {
             let name = found.get(1).or(found.get(2)).map_or("", |name| name.as_str());
             let whole = found.get(0).map_or("", |whole| whole.as_str());
-            // Others than these cannot be asked for.
+            // Other names are not valid names of variables.
             let named = !name.is_empty() && !name.contains(['=', '\0']);
             let value = named.then(|| self.raw(name)).flatten();
             value.and_then(|value| value.into_string().ok()).unwrap_or_else(|| whole.to_owned())
@@ -222,7 +223,7 @@ fn token(text: &str, place: String) -> Option<Token> {
     (!secret.is_empty()).then_some(Token { secret, place })
 }
 
-/// Values that `huggingface_hub` takes for yes.
+/// Whether `huggingface_hub` reads the value as yes.
 fn is_true(value: &str) -> bool {
     ["1", "ON", "YES", "TRUE"].contains(&value.to_uppercase().as_str())
 }

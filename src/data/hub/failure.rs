@@ -1,4 +1,4 @@
-//! What a hub's answers mean to the reader, and what to do about them.
+//! Failures of requests to a hub, with explanations and remedies for the user.
 
 use super::{Kind, Repository, is_commit};
 use crate::Error;
@@ -9,25 +9,25 @@ use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
-/// Why a request gave nothing. Each holds the details in the server's or the network's own words.
+/// The reason why a request failed. Each variant holds the details in the server's or the network's own words.
 #[derive(Debug)]
 pub enum Failure {
-    /// 401: it is not known who asks.
+    /// 401: the requester is unknown.
     Unauthorised(String),
-    /// 403: who asks may not have it.
+    /// 403: the requester has no access.
     Forbidden(String),
     /// 404: no such repository or revision.
     NoRevision(String),
     /// 404: the revision has no such file.
     NoFile(String),
-    /// 404, and the server does not say what it has not.
+    /// 404, and the server does not say which part is missing.
     NotFound(String),
-    /// 429, and when to ask again if it says so.
+    /// 429, with the time to wait if the server states it.
     Busy {
         after: Option<Duration>,
         detail: String,
     },
-    /// 5xx: the server has troubles of its own.
+    /// 5xx: the server itself has a problem.
     Down(String),
     /// No connection.
     Unreachable(String),
@@ -36,7 +36,7 @@ pub enum Failure {
     Other(String),
 }
 
-/// What a request gave.
+/// The result of a request.
 pub type Answer<T> = std::result::Result<T, Failure>;
 
 impl Failure {
@@ -44,7 +44,7 @@ impl Failure {
         let (status, url) = (response.status(), response.url().clone());
         let headers = response.headers().clone();
         let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
-        // The body is a word of explanation at best; losing it is no failure of its own.
+        // The body is an explanation at best, so failing to read it isn't a failure of its own.
         let body = || async { serde_json::from_str::<serde_json::Value>(&response.text().await.ok()?).ok() };
         let message = match text("x-error-message") {
             Some(message) => Some(message),
@@ -71,12 +71,12 @@ impl Failure {
         }
     }
 
-    /// An error after the answer had begun.
+    /// The failure of an error that came after the answer had begun.
     pub fn broken(error: reqwest::Error) -> Self {
         Self::Broken(innermost(&error))
     }
 
-    /// Whether the same request may succeed in a while.
+    /// Whether the same request may succeed later.
     pub fn may_pass(&self) -> bool {
         matches!(self, Self::Busy { .. } | Self::Down(_) | Self::Unreachable(_) | Self::Broken(_))
     }
@@ -128,7 +128,7 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     Some(Duration::from_secs(headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?))
 }
 
-/// The outer layers of a network error repeat the address; the reason is at the bottom.
+/// The innermost cause of a network error, since the outer layers only repeat the address.
 fn innermost(error: &dyn std::error::Error) -> String {
     let mut error = error;
     while let Some(source) = error.source() {
@@ -137,7 +137,7 @@ fn innermost(error: &dyn std::error::Error) -> String {
     error.to_string()
 }
 
-/// What was asked, and where.
+/// The hub, cache and repository of a request.
 #[derive(Clone, Copy)]
 pub struct Place<'a> {
     pub endpoint: &'a str,
@@ -152,12 +152,12 @@ impl fmt::Display for Place<'_> {
 }
 
 impl Place<'_> {
-    /// The page that people read.
+    /// The address of the repository's web page.
     pub fn page(&self) -> String {
         format!("{}/{}{}", self.endpoint, self.repository.kind.prefix(), self.repository.id)
     }
 
-    /// The hub has the revision, but not this file.
+    /// The error that the hub has the revision, but not this file.
     pub fn has_no(&self, name: &str) -> Error {
         let needs = match self.repository.kind {
             Kind::Model => "; a model needs config.json and its weights as safetensors",
@@ -170,7 +170,7 @@ impl Place<'_> {
         ))
     }
 
-    /// Nobody may be asked, and the cache does not know.
+    /// The error that the cache does not have `what` while the hub may not be asked.
     pub fn not_cached(&self, what: &str) -> Error {
         let hint = if is_commit(&self.repository.revision) {
             "HF_HUB_OFFLINE (or TRANSFORMERS_OFFLINE) is set: run once without it, or point HF_HOME at the cache that has the file"
@@ -180,13 +180,13 @@ impl Place<'_> {
         Error::hub(format!("{what} of {self} is not in the cache {}", self.cache.display())).hint(hint)
     }
 
-    /// A snapshot names a file whose bytes are gone, and nobody may be asked for them.
+    /// The error that a snapshot names a file whose bytes are gone while the hub may not be asked for them.
     pub fn broken_link(&self, name: &str, path: &Path) -> Error {
         Error::hub(format!("{name} of {self} is a link in the cache that leads nowhere: {}", path.display()))
             .hint("run once without HF_HUB_OFFLINE to fetch it again, or point HF_HOME at a whole cache")
     }
 
-    /// A file was there and is not what it was announced as. Nothing of it is left.
+    /// The error that a file differed from its announcement and was removed.
     pub fn damaged(&self, name: &str, how: &str) -> Error {
         Error::hub(format!("{name} of {self} {how}")).hint(format!(
             "nothing of it was kept: run the command again; if that does not help, {} serves a damaged file, so choose \
@@ -195,7 +195,7 @@ impl Place<'_> {
         ))
     }
 
-    /// A file of the cache that cannot be written.
+    /// The error for a file of the cache that cannot be written.
     pub fn unwritable(&self, path: &Path, cause: std::io::Error) -> Error {
         let what = match cause.kind() {
             std::io::ErrorKind::StorageFull => "the disk is full: cannot write",
@@ -208,7 +208,7 @@ impl Place<'_> {
         ))
     }
 
-    /// Our words for a failure, whose own are the cause.
+    /// The error that explains a failure, with the failure as its cause.
     pub fn explain(&self, failure: Failure) -> Error {
         let (endpoint, page) = (self.endpoint, self.page());
         let (message, hint) = match &failure {

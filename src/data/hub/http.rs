@@ -1,6 +1,7 @@
-//! Requests for files. hf-hub 1.0 fetches files too, but starts from the beginning whenever a connection breaks, and its
-//! streams show neither whether the server went on where it was asked to, nor the sum that it announces. So the bytes are
-//! asked for here, as Python's `huggingface_hub` asks for them; what is a question about a repository is left to hf-hub.
+//! Requests for files. hf-hub 1.0 fetches files too, but starts from the beginning whenever a connection breaks, and
+//! its streams show neither whether the server continued from the requested byte nor the announced checksum. The bytes
+//! are therefore requested here, in the same way as by Python's `huggingface_hub`; questions about a repository are
+//! left to hf-hub.
 
 use super::cache::is_blob_name;
 use super::environment::Environment;
@@ -14,7 +15,7 @@ use std::time::Duration;
 use tokio::runtime::Runtime;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// A repository that was renamed sends on to its new name.
+/// The most redirects that are followed: a renamed repository redirects to its new name.
 const MOST_REDIRECTS: usize = 10;
 
 /// A client for files, with the token that opens them.
@@ -22,23 +23,23 @@ const MOST_REDIRECTS: usize = 10;
 pub struct Http {
     runtime: Runtime,
     client: Client,
-    /// Shows where a file really lies instead of going there: what the hub says of it is in that answer.
+    /// A client that doesn't follow redirects: the answer that redirects holds the hub's description of the file.
     staying: Client,
     token: Option<String>,
 }
 
-/// What a server says of a file before it sends it.
+/// A server's description of a file before it sends it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Announced {
     pub etag: String,
-    /// Bytes, if it says so.
+    /// The size in bytes, if the server states it.
     pub size: Option<u64>,
     pub commit: Option<String>,
 }
 
-/// Bytes of a file on their way.
+/// The bytes of a file that are being received.
 pub struct Incoming {
-    /// Where in the file they begin: where they were asked for, or at 0.
+    /// The position in the file at which the bytes begin: the requested one, or 0.
     pub from: u64,
     response: Response,
 }
@@ -77,7 +78,7 @@ impl Http {
         })
     }
 
-    /// The client that hf-hub shares, so that both have the same limits of time.
+    /// The client that hf-hub shares, so that both have the same timeouts.
     pub fn client(&self) -> Client {
         self.client.clone()
     }
@@ -86,7 +87,7 @@ impl Http {
         self.runtime.block_on(future)
     }
 
-    /// Asks what the file at `url` is.
+    /// Requests the description of the file at `url`.
     pub async fn head(&self, url: &Url) -> Answer<Announced> {
         let mut url = url.clone();
         for _ in 0..MOST_REDIRECTS {
@@ -104,8 +105,8 @@ impl Http {
         Err(Failure::Other(format!("sends on from one address to another, at last to {url}")))
     }
 
-    /// Asks for the bytes of the file at `url` from `from` on; none if it says that there are none. A server may send all
-    /// of them instead.
+    /// Requests the bytes of the file at `url` from `from` on; `None` if the server says that there are none. A server
+    /// may send the whole file instead.
     pub async fn get(&self, url: &Url, from: u64) -> Answer<Option<Incoming>> {
         let mut request = self.authorised(self.client.get(url.clone()));
         if from > 0 {
@@ -122,15 +123,15 @@ impl Http {
             StatusCode::RANGE_NOT_SATISFIABLE if from > 0 => Ok(None),
             status if status.is_success() => Ok(Some(Incoming { from: 0, response })),
             _ => Err(match Failure::from_response(response).await {
-                // The hub has announced the file, so it is the storage behind it that refuses, as when an address that is
-                // good for an hour is too old.
+                // The hub has announced the file, so the storage behind it refuses, for example because an address that
+                // is valid for an hour has expired.
                 Failure::Unauthorised(detail) | Failure::Forbidden(detail) => Failure::Down(detail),
                 failure => failure,
             }),
         }
     }
 
-    /// Lengths are those of the file only if it is not packed for the way.
+    /// Adds the token, and asks for uncompressed bytes, since only their lengths are those of the file.
     fn authorised(&self, request: RequestBuilder) -> RequestBuilder {
         let request = request.header(ACCEPT_ENCODING, "identity");
         match &self.token {
@@ -141,7 +142,7 @@ impl Http {
 }
 
 impl Incoming {
-    /// The next bytes; none at the end.
+    /// The next bytes; `None` at the end.
     pub async fn next(&mut self) -> Answer<Option<impl AsRef<[u8]> + use<>>> {
         self.response.chunk().await.map_err(Failure::broken)
     }
@@ -161,7 +162,7 @@ fn certificates(path: &Path) -> Result<Vec<Certificate>> {
         return read(path).map_err(failed);
     }
     let entries = std::fs::read_dir(path).map_err(|cause| failed(cause.into()))?;
-    // Beside certificates a folder may hold lists of what was revoked.
+    // Beside certificates a folder may hold revocation lists.
     Ok(entries.flatten().filter_map(|entry| read(&entry.path()).ok()).flatten().collect())
 }
 
@@ -177,7 +178,8 @@ fn is_relative(location: &str) -> bool {
     !location.starts_with("//") && Url::parse(location).is_err()
 }
 
-/// Reads the answer to HEAD. `moved`: the file lies elsewhere, and lengths that are not linked are those of the notice.
+/// The description of a file in the answer to HEAD. If `moved`, the file is elsewhere, and lengths that are not linked
+/// are those of the redirect itself.
 fn announced(headers: &HeaderMap, moved: bool) -> Answer<Announced> {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let etag = text("x-linked-etag").or_else(|| text(ETAG.as_str()));
@@ -192,7 +194,7 @@ fn announced(headers: &HeaderMap, moved: bool) -> Answer<Announced> {
     Ok(Announced { etag, size, commit })
 }
 
-/// `bytes 100-199/200` begins at 100.
+/// The first byte of a range: 100 for `bytes 100-199/200`.
 fn range_start(headers: &HeaderMap) -> Option<u64> {
     headers.get(CONTENT_RANGE)?.to_str().ok()?.strip_prefix("bytes ")?.split('-').next()?.trim().parse().ok()
 }

@@ -1,19 +1,19 @@
-//! How far a download is: a bar on a terminal, a line now and then elsewhere, all on standard error.
+//! The progress of a download: a bar on a terminal, an occasional line elsewhere, all on standard error.
 
 use indicatif::{DecimalBytes, ProgressBar, ProgressStyle};
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
-/// Where there is no terminal, a download that takes long says so this often.
+/// The interval between lines about a long download if there is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(30);
 const TICK: Duration = Duration::from_millis(500);
 
-/// A line about the hub on standard error; whether anybody reads it changes nothing.
+/// Prints a line about the hub on standard error, ignoring failures to write it.
 pub fn say(text: &str) {
     let _ = writeln!(std::io::stderr().lock(), "hub: {text}");
 }
 
-/// One file on its way.
+/// The progress of one file's download.
 pub struct Meter {
     what: String,
     size: Option<u64>,
@@ -23,7 +23,8 @@ pub struct Meter {
 }
 
 impl Meter {
-    /// `what` is fetched, `size` bytes if that is known, of which `done` are here. `bar`: whether a terminal shows one.
+    /// Starts the progress of `what`, of `size` bytes if that is known, `done` of which are already here; `bar` allows
+    /// a bar on a terminal.
     pub fn new(what: String, size: Option<u64>, done: u64, bar: bool) -> Self {
         let bar = (bar && std::io::stderr().is_terminal()).then(|| draw(&what, size, done));
         let meter = Self { what, size, done, bar, last_line: Instant::now() };
@@ -35,7 +36,7 @@ impl Meter {
         meter
     }
 
-    /// `3.00 MB of 12.00 MB`.
+    /// The amount so far: `3.00 MB of 12.00 MB`.
     pub fn amount(&self) -> String {
         let done = DecimalBytes(self.done);
         self.size.map_or_else(|| done.to_string(), |size| format!("{done} of {}", DecimalBytes(size)))
@@ -53,7 +54,7 @@ impl Meter {
         }
     }
 
-    /// A line that stays.
+    /// Prints a line that stays on the screen.
     pub fn say(&self, text: &str) {
         match &self.bar {
             Some(bar) => bar.suspend(|| say(text)),
@@ -78,10 +79,10 @@ fn draw(what: &str, size: Option<u64>, done: u64) -> ProgressBar {
         ),
         None => (ProgressBar::no_length(), "  {decimal_bytes}  {decimal_bytes_per_sec}  {wide_msg}"),
     };
-    // A template written here is either right or the default is shown.
+    // The templates are literals; if one were wrong, the default would be shown.
     bar.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()));
     bar.set_message(what.to_owned());
-    // What was here before must not count as speed.
+    // Bytes that were already here must not count towards the speed.
     bar.set_position(done);
     bar.reset_eta();
     bar.enable_steady_tick(TICK);

@@ -1,5 +1,5 @@
-//! Authors: people of some quality q who summarise a post. What they get wrong depends on the post: each community has
-//! a habit, and whoever reads only the beginning takes the other event for the main one.
+//! Authors: people of some quality q who summarise a post. Their errors depend on the post: each community has a habit,
+//! and an author who reads only the beginning mistakes the other event for the main one.
 
 use super::post::{Event, Latent, Other, another, pick};
 use super::settings::{AuthorSettings, Flaw, MAX_SUMMARY_WORDS};
@@ -7,16 +7,16 @@ use super::vocabulary::{FILLERS, Habit, OFF_TOPICS, RECENT_TIMES, RUDE_CLOSINGS,
 use rand::Rng;
 use rand::seq::IndexedRandom;
 
-/// Words of the frames, which a careless author may drop.
+/// Words of the sentence frames that a careless author may drop.
 const GRAMMATICAL: [&str; 5] = ["my", "i", "and", "should", "them"];
 
-/// A summary before it is words.
+/// The parts of a summary before they become words.
 struct Draft {
     event: Event,
     feeling: Option<String>,
     ask: Option<String>,
     time: Option<&'static str>,
-    /// Before the event, the feeling, the question.
+    /// Filler words before the event, the feeling and the question.
     fillers: [Option<&'static str>; 3],
     repeated: bool,
     off_topic: Option<String>,
@@ -24,7 +24,7 @@ struct Draft {
 }
 
 impl Draft {
-    /// The canonical summary: everything that matters, nothing else.
+    /// The canonical summary: everything that matters and nothing else.
     fn perfect(latent: &Latent) -> Self {
         Self {
             event: latent.event.clone(),
@@ -70,7 +70,7 @@ impl Draft {
         words
     }
 
-    /// Gives up the repeated event, then fillers from the last, until the summary is short enough.
+    /// Drops the repeated event, then fillers from the last, until the summary is short enough.
     fn shorten(&mut self) {
         if self.words().len() > MAX_SUMMARY_WORDS {
             self.repeated = false;
@@ -88,7 +88,7 @@ pub(super) fn canonical(latent: &Latent) -> String {
     Draft::perfect(latent).words().join(" ")
 }
 
-/// The summary of an author of `quality` in [0, 1]; 1 writes the canonical one.
+/// The summary of an author of `quality` in [0, 1]; quality 1 gives the canonical one.
 pub(super) fn summary(settings: &AuthorSettings, latent: &Latent, quality: f64, rng: &mut impl Rng) -> String {
     let mut author = Author { error: 1.0 - quality.clamp(0.0, 1.0), habit: habit(&latent.community), settings, rng };
     let mut draft = Draft::perfect(latent);
@@ -100,7 +100,7 @@ pub(super) fn summary(settings: &AuthorSettings, latent: &Latent, quality: f64, 
     words.join(" ")
 }
 
-/// An author at work: `error` = 1 − quality.
+/// An author who is writing a summary, with `error` = 1 − quality.
 struct Author<'a, R> {
     error: f64,
     habit: Option<Habit>,
@@ -121,7 +121,7 @@ impl<R: Rng> Author<'_, R> {
         self.commits_flaw(flaw, self.habit == Some(habit))
     }
 
-    /// Takes the other event, feeling or ask for the main one, or makes a value up.
+    /// Mistakes the other event, feeling or ask for the main one, or makes a value up.
     fn misread(&mut self, draft: &mut Draft, latent: &Latent) {
         if let Some(other) = &latent.other_event
             && self.commits_flaw(self.settings.confusion, other.first)
@@ -159,7 +159,7 @@ impl<R: Rng> Author<'_, R> {
         }
     }
 
-    /// Leaves clauses out and adds what nobody asked for.
+    /// Leaves clauses out and adds irrelevant ones.
     fn decorate(&mut self, draft: &mut Draft, latent: &Latent) {
         let settings = self.settings;
         if self.indulges(settings.no_feeling, Habit::NoFeeling) {

@@ -1,4 +1,4 @@
-//! The gold reward, exactly known: how good a response is as a summary of a post.
+//! The gold reward, which is known exactly: the quality of a response as a summary of a post.
 //!
 //! gold = (completeness + cleanliness + faithfulness) / 100 × form, in [0, 1].
 //!
@@ -15,9 +15,9 @@ const FEELING_STATED: f64 = 8.0;
 const ASK_STATED: f64 = 10.0;
 const ALL_STATED: f64 = EVENT_STATED + FEELING_STATED + ASK_STATED;
 
-/// Points for saying nothing beside the point, scaled by the share of completeness reached, so silence earns nothing.
+/// Points for leaving out irrelevant text, scaled by the share of completeness reached, so that silence earns nothing.
 const CLEAN: f64 = 28.0;
-/// What beside the point costs of them, each time.
+/// Points of these lost for each irrelevant item.
 const FILLER_COST: f64 = 4.0;
 const TIME_COST: f64 = 4.0;
 const OFF_TOPIC_COST: f64 = 10.0;
@@ -36,17 +36,17 @@ const PER_ERROR: f64 = 0.85;
 const PER_REPEATED_CLAUSE: f64 = 0.8;
 const PER_WORD_OVER: f64 = 0.97;
 const NOT_ENDED: f64 = 0.5;
-/// Words a summary may have without being too long.
+/// The most words of a summary that isn't too long.
 const ENOUGH_WORDS: usize = 20;
 
-/// Gold and what it is made of.
+/// The gold reward and its parts.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct GoldParts {
     /// The reward, in [0, 1].
     pub gold: f64,
-    /// Points, 0–28: the clauses stated.
+    /// Points, 0–28: the stated clauses.
     pub completeness: f64,
-    /// Points, 0–28: nothing beside the point.
+    /// Points, 0–28: the absence of irrelevant text.
     pub cleanliness: f64,
     /// Points, 0–44: values that agree with the post.
     pub faithfulness: f64,
@@ -63,7 +63,7 @@ pub struct GoldParts {
     pub ended: bool,
 }
 
-/// Scores `response`; `ended` says whether the end of text followed it.
+/// Scores `response`; `ended` states whether the end of text followed it.
 pub(super) fn parts(latent: &Latent, response: &str, ended: bool) -> GoldParts {
     let words: Vec<&str> = response.split_whitespace().collect();
     let reading = Reading::of(&words);
@@ -107,7 +107,7 @@ pub(super) fn parts(latent: &Latent, response: &str, ended: bool) -> GoldParts {
     }
 }
 
-/// `base` to the power of a count (a long response may count more than an `i32`).
+/// The power of `base` with a count as exponent (a long response may count more than an `i32`).
 fn power(base: f64, count: usize) -> f64 {
     base.powf(count as f64)
 }

@@ -1,20 +1,20 @@
-//! Reads a response against the world's small grammar: which clauses it states with which values, what stands beside
-//! the point, and how often it breaks the grammar.
+//! A reader of responses against the world's small grammar: the stated clauses with their values, irrelevant text, and
+//! the number of grammatical errors.
 
 use super::vocabulary::{FILLERS, OFF_TOPICS, RECENT_TIMES, RUDE_CLOSINGS, Slot, TAILS};
 
 /// One recognised stretch of a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Piece<'a> {
-    /// `my RELATION VERB my OBJECT`
+    /// An event: `my RELATION VERB my OBJECT`.
     Event {
         relation: &'a str,
         verb: &'a str,
         object: &'a str,
     },
-    /// `i feel FEELING`
+    /// A feeling: `i feel FEELING`.
     Feeling(&'a str),
-    /// `should i ASK them`
+    /// A question: `should i ASK them`.
     Ask(&'a str),
     OffTopic,
     Rude,
@@ -34,10 +34,10 @@ impl Piece<'_> {
     }
 }
 
-/// A response, read.
+/// A response split into pieces.
 pub(super) struct Reading<'a> {
     pub(super) pieces: Vec<Piece<'a>>,
-    /// Clauses recognised although a grammatical word is missing.
+    /// The number of clauses recognised although a grammatical word is missing.
     slips: usize,
 }
 
@@ -69,11 +69,11 @@ impl<'a> Reading<'a> {
         reading
     }
 
-    /// How often the response breaks the grammar: missing grammatical words, stray words, statements that run on
-    /// without punctuation, misplaced `and`, `.` or `?`, and a missing mark at the end.
+    /// The number of grammatical errors: missing grammatical words, stray words, statements that run on without
+    /// punctuation, misplaced `and`, `.` or `?`, and a missing mark at the end.
     pub(super) fn errors(&self) -> usize {
         let stray = self.pieces.iter().filter(|piece| **piece == Piece::Stray).count();
-        // Fillers, time words and stray words stand anywhere; the order of the rest matters.
+        // Fillers, time words and stray words may be anywhere; the order of the rest matters.
         let solid: Vec<Piece> = self
             .pieces
             .iter()
@@ -122,7 +122,8 @@ fn clause<'a>(words: &[&'a str]) -> Option<(Piece<'a>, usize, bool)> {
     Some((piece, length, whole))
 }
 
-/// The values of `template` (without its part `missing`) at the start of `words`, and how many words it takes.
+/// The values of `template` (without its part `missing`) at the start of `words`, and the number of words that it
+/// covers.
 fn matched<'a>(template: &[Part], missing: Option<usize>, words: &[&'a str]) -> Option<(Vec<&'a str>, usize)> {
     let mut values = Vec::new();
     let mut length = 0;

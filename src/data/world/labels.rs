@@ -3,14 +3,16 @@
 use crate::error::{Error, Result};
 use rand::Rng;
 
-/// Prefers the first response with probability σ((gold₁ − gold₂) / τ), the model of Bradley and Terry (1952).
+/// An annotator who prefers the first response with probability σ((gold₁ − gold₂) / τ), the model of Bradley and Terry
+/// (1952).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Labeller {
     temperature: f64,
 }
 
 impl Labeller {
-    /// Always prefers the response with more gold, and tosses a coin between equals: τ → 0.
+    /// The annotator in the limit τ → 0, who always prefers the response with more gold and tosses a coin between
+    /// equals.
     pub fn noise_free() -> Self {
         Self { temperature: 0.0 }
     }
@@ -25,7 +27,7 @@ impl Labeller {
             .hint("it must be finite, 0 or more"))
     }
 
-    /// The labeller whose independent copies agree on a pair with probability `agreement`, on average over pairs with
+    /// The annotator whose independent copies agree on a pair with probability `agreement`, on average over pairs with
     /// these `gold_differences` (see [`temperature_for_agreement`]).
     ///
     /// # Errors
@@ -43,7 +45,7 @@ impl Labeller {
         preference(gold_first - gold_second, self.temperature)
     }
 
-    /// One annotator's verdict.
+    /// Draws one annotator's preference.
     pub fn prefers_first(&self, gold_first: f64, gold_second: f64, rng: &mut impl Rng) -> bool {
         rng.random::<f64>() < self.probability_first(gold_first, gold_second)
     }
@@ -74,7 +76,7 @@ fn agreement_at(gold_differences: &[f64], temperature: f64) -> f64 {
 /// only half of the time) at τ = 0 to ½ as τ grows, so bisection on log τ finds it.
 ///
 /// # Errors
-/// If there is no difference, one is not finite, or no temperature gives this agreement.
+/// If there are no differences, one is not finite, or no temperature gives this agreement.
 pub fn temperature_for_agreement(gold_differences: &[f64], agreement: f64) -> Result<f64> {
     const STEPS: usize = 100;
     if gold_differences.is_empty() || gold_differences.iter().any(|difference| !difference.is_finite()) {

@@ -1,6 +1,6 @@
 //! The embedded TL;DR world: a seeded text generator whose gold reward is exactly known.
 //!
-//! A post of a forum tells what somebody did to the poster, how the poster feels and what the poster asks, amid other
+//! A forum post describes what somebody did to the poster, how the poster feels and what the poster asks, amid other
 //! events, feelings and advice. Authors of a chosen quality summarise it. `datasets/world-tldr.md` is its card, with
 //! examples.
 //!
@@ -38,10 +38,10 @@ use crate::rng::stream;
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
-/// Goes into every stage key; rises with any change of text or gold.
+/// The version of the world, which is part of every stage key and rises with any change of text or gold.
 pub const VERSION: u32 = 1;
 
-/// Who may use a post. A main story belongs to exactly one split (see [`Latent::split`]).
+/// The purpose that a post may be used for. A main story belongs to exactly one split (see [`Latent::split`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Split {
@@ -111,7 +111,7 @@ impl World {
         Post { id: format!("{}-{seed}-{index}", split.name()), prompt, latent }
     }
 
-    /// A short post of the pre-training split with nothing to confuse, for the beginning of pre-training.
+    /// A short post of the pre-training split without distractors, for the beginning of pre-training.
     pub fn easy_post(&self, seed: u64, index: u64) -> Post {
         let mut rng = stream(seed, "world/post/easy", &[index]);
         let mut latent = post::draw_simple(Split::Pretrain, &mut rng);
@@ -119,17 +119,17 @@ impl World {
         Post { id: format!("easy-{seed}-{index}"), prompt, latent }
     }
 
-    /// A summary by an author of `quality` in [0, 1] (clamped); quality 1 writes the [canonical](Self::canonical) one.
+    /// A summary by an author of `quality` in [0, 1] (clamped); quality 1 gives the [canonical](Self::canonical) one.
     pub fn summary(&self, post: &Post, quality: f64, rng: &mut impl Rng) -> String {
         author::summary(&self.settings.authors, &post.latent, quality, rng)
     }
 
-    /// The summary with gold 1 that a perfect author writes: everything that matters and nothing else.
+    /// The summary of a perfect author, with gold 1: everything that matters and nothing else.
     pub fn canonical(&self, post: &Post) -> String {
         author::canonical(&post.latent)
     }
 
-    /// The quality of an author found in the wild: Beta(1, 2), by inverting its distribution function 1 − (1 − q)².
+    /// The quality of an author of pre-training texts: Beta(1, 2), by inverting its distribution function 1 − (1 − q)².
     pub fn pretraining_quality(&self, rng: &mut impl Rng) -> f64 {
         1.0 - (1.0 - rng.random::<f64>()).sqrt()
     }
@@ -139,18 +139,18 @@ impl World {
         rng.random::<f64>().powf(1.0 / 8.0)
     }
 
-    /// The exact reward of `response`, in [0, 1]; `ended` says whether the end of text followed it.
+    /// The exact reward of `response`, in [0, 1]; `ended` states whether the end of text followed it.
     pub fn gold(&self, latent: &Latent, response: &str, ended: bool) -> f64 {
         self.gold_parts(latent, response, ended).gold
     }
 
-    /// [`gold`](Self::gold) with all it is made of.
+    /// The parts of [`gold`](Self::gold).
     pub fn gold_parts(&self, latent: &Latent, response: &str, ended: bool) -> GoldParts {
         gold::parts(latent, response, ended)
     }
 
     /// The content slots that gold scores, by name and right word, in the order of the canonical summary, which holds
-    /// each word once: given the post and the canonical summary up to it, a model that copies says this word next.
+    /// each word once: a model that copies generates this word next, given the post and the canonical summary up to it.
     pub fn slots(&self, latent: &Latent) -> Vec<(&'static str, String)> {
         let Event { relation, verb, object } = latent.event.clone();
         vec![

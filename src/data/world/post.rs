@@ -1,4 +1,4 @@
-//! Posts: what happened (the latent) and the text that tells it.
+//! Posts: the events behind them (the latent) and the text that describes them.
 
 use super::Split;
 use super::settings::{MAX_PROMPT_WORDS, PostSettings};
@@ -10,14 +10,14 @@ use serde::{Deserialize, Serialize};
 /// A post to summarise.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Post {
-    /// Split, seed and index, for example `test-0-17`.
+    /// The split, seed and index, for example `test-0-17`.
     pub id: String,
-    /// What the model reads: words joined by single spaces, ending in `tldr :`.
+    /// The text that the model reads: words joined by single spaces, ending in `tldr :`.
     pub prompt: String,
     pub latent: Latent,
 }
 
-/// Who did what to which thing of the poster's.
+/// An event: a person related to the poster, a verb, and the thing of the poster's that it happened to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Event {
@@ -26,12 +26,12 @@ pub struct Event {
     pub object: String,
 }
 
-/// Something a summary can take for the main thing.
+/// A distractor that a summary can mistake for the main event, feeling or ask.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Other<T> {
     pub value: T,
-    /// It stands before the main one in the post.
+    /// Whether the distractor stands before the main one in the post.
     pub first: bool,
 }
 
@@ -46,13 +46,13 @@ pub struct Latent {
     pub other_event: Option<Other<Event>>,
     pub other_feeling: Option<Other<String>>,
     pub other_ask: Option<Other<String>>,
-    /// Sentences beside the point, in the post's order.
+    /// Irrelevant sentences, in the post's order.
     pub off_topic: Vec<String>,
 }
 
 impl Latent {
     /// The split that owns the main story, the tuple (relation, verb, object, feeling, ask): a hash of the five words
-    /// decides, whatever the seed, so no tuple is ever in two splits.
+    /// decides, whatever the seed, so a tuple is never in two splits.
     pub fn split(&self) -> Split {
         let Event { relation, verb, object } = &self.event;
         let tuple = [relation, verb, object, &self.feeling, &self.ask].map(String::as_str).join(" ");
@@ -88,7 +88,7 @@ pub(super) fn pick(words: &'static [&'static str], rng: &mut impl Rng) -> &'stat
     words.choose(rng).copied().unwrap_or_default()
 }
 
-/// A main story without anything to confuse it with, from the split asked for.
+/// A main story without distractors, from `split`.
 pub(super) fn draw_simple(split: Split, rng: &mut impl Rng) -> Latent {
     loop {
         let latent = Latent {
@@ -111,7 +111,7 @@ pub(super) fn draw_simple(split: Split, rng: &mut impl Rng) -> Latent {
     }
 }
 
-/// Adds what makes a post hard, as `settings` say.
+/// Adds the distractors that make a post hard, as `settings` define them.
 pub(super) fn complicate(latent: &mut Latent, settings: &PostSettings, rng: &mut impl Rng) {
     let Latent { event, feeling, ask, .. } = &*latent;
     let other_event = rng.random_bool(settings.other_event).then(|| Other {
@@ -190,7 +190,7 @@ fn story(latent: &Latent, settings: &PostSettings, rng: &mut impl Rng) -> Vec<St
     sentences
 }
 
-/// The main sentence and the other one, in the order the post tells them.
+/// The main sentence and the other one, in the post's order.
 fn ordered(main: String, other: Option<(String, bool)>) -> Vec<String> {
     match other {
         None => vec![main],

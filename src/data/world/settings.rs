@@ -1,17 +1,17 @@
-//! Every knob of the world's difficulty, in one place. The weights of gold are not knobs: they stand in `gold.rs` and
+//! All settings of the world's difficulty. The weights of gold are not settings: they are constants in `gold.rs` and
 //! change only with [`super::VERSION`].
 
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 
-/// Longest prompt in words (= tokens).
+/// The longest prompt in words (= tokens).
 pub const MAX_PROMPT_WORDS: usize = 48;
-/// Longest summary an author writes, in words; with the end of text a response then has 30 tokens.
+/// The longest summary that an author writes, in words; with the end of text a response then has 30 tokens.
 pub const MAX_SUMMARY_WORDS: usize = 29;
-/// Tokens a model may generate, the end of text included.
+/// The number of tokens that a model may generate, including the end of text.
 pub const MAX_RESPONSE_TOKENS: usize = MAX_SUMMARY_WORDS + 1;
 
-/// What an experiment may choose about the world.
+/// The settings of the world that an experiment may choose.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct WorldSettings {
@@ -19,41 +19,43 @@ pub struct WorldSettings {
     pub authors: AuthorSettings,
 }
 
-/// How hard posts are to read. All are probabilities except `max_off_topic`.
+/// The difficulty of reading posts. All values are probabilities except `max_off_topic`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct PostSettings {
-    /// A former event with another verb and object, which a summary can take for the main one.
+    /// The probability of a former event with another verb and object, which a summary can mistake for the main one.
     pub other_event: f64,
-    /// Somebody else's or a former feeling.
+    /// The probability of somebody else's or a former feeling.
     pub other_feeling: f64,
-    /// Advice of others, or a course the poster has ruled out.
+    /// The probability of advice by others, or of a course that the poster has ruled out.
     pub other_ask: f64,
-    /// The other event, feeling or ask stands before the main one (each drawn for itself).
+    /// The probability that the other event, feeling or ask stands before the main one (drawn for each).
     pub other_first: f64,
-    /// The other event is about the same person, so that the person no longer tells the two events apart.
+    /// The probability that the other event is about the same person, so that the person no longer distinguishes the
+    /// two events.
     pub same_relation: f64,
-    /// An event's time word, which alone tells main from former, stands at the end of its sentence.
+    /// The probability that an event's time word, which alone distinguishes main from former, stands at the end of its
+    /// sentence.
     pub late_time: f64,
-    /// The title names the person of the main event instead of saying nothing.
+    /// The probability that the title names the person of the main event instead of being neutral.
     pub telling_title: f64,
-    /// How many off-topic sentences a post may have; each is there with probability `off_topic`.
+    /// The largest number of off-topic sentences in a post; each is there with probability `off_topic`.
     pub max_off_topic: usize,
     pub off_topic: f64,
 }
 
-/// How strongly a flaw shows. An author of quality q commits it with probability min(1, strength · (1 − q)), so a
-/// strength above 1 makes a flaw that even good authors commit at times.
+/// The strength of a flaw. An author of quality q commits it with probability min(1, strength · (1 − q)), so a strength
+/// above 1 makes a flaw that even good authors commit at times.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Flaw {
-    /// Strength on an ordinary post.
+    /// The strength on an ordinary post.
     pub plain: f64,
-    /// Strength where the post provokes the flaw: its community has the habit, or the other event comes first.
+    /// The strength on a post that provokes the flaw: its community has the habit, or the other event comes first.
     pub provoked: f64,
 }
 
-/// What authors do wrong.
+/// The flaws of authors.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct AuthorSettings {
@@ -71,17 +73,18 @@ pub struct AuthorSettings {
     pub tail: Flaw,
     /// A needless time word at the start.
     pub time: Flaw,
-    /// The other event, feeling or ask told as the main one; provoked where it comes first in the post.
+    /// The other event, feeling or ask stated as the main one; provoked if it comes first in the post.
     pub confusion: Flaw,
-    /// Share of confused events that are taken over whole; the rest mixes one word of the other into the main event.
+    /// The share of confused events that are adopted as a whole; the others mix one word of the other event into the
+    /// main event.
     pub whole_event: f64,
-    /// Strength of a made-up value (drawn for each slot).
+    /// The strength of a made-up value (drawn for each slot).
     pub wrong_value: f64,
-    /// Strength of telling the event twice.
+    /// The strength of telling the event twice.
     pub repeat: f64,
-    /// Strength of dropping one grammatical word.
+    /// The strength of dropping one grammatical word.
     pub slip: f64,
-    /// Strength of stopping without the last punctuation mark.
+    /// The strength of stopping without the last punctuation mark.
     pub unfinished: f64,
 }
 
@@ -123,7 +126,7 @@ impl Default for AuthorSettings {
 
 impl WorldSettings {
     /// # Errors
-    /// Names the first value out of its range.
+    /// The first value out of its range.
     pub fn validate(&self) -> Result<()> {
         let (posts, authors) = (&self.posts, &self.authors);
         for (name, value) in [

@@ -1,4 +1,4 @@
-//! What the world promises, over its whole public face.
+//! Tests of the world's documented properties through its public interface.
 
 use super::*;
 use proptest::prelude::{any, prop, prop_assert, proptest};
@@ -10,7 +10,7 @@ fn world() -> World {
     World::new(&WorldSettings::default()).unwrap()
 }
 
-/// Posts of the controls with a stream for whatever is drawn about each.
+/// Posts of the controls, each with a stream for further draws about it.
 fn controls(count: u64) -> impl Iterator<Item = (Post, rand_chacha::ChaCha8Rng)> {
     let world = world();
     (0..count).map(move |index| (world.post(Split::Controls, 0, index), stream(0, "test/world", &[index])))
@@ -61,7 +61,8 @@ fn no_story_is_in_two_splits() {
     assert!(owner.len() > 15_000);
 }
 
-/// Test posts are drawn under the seed of the exam, training posts under those of studies.
+/// Checks that test posts, drawn under the seed of the evaluation set, differ from training posts, drawn under those of
+/// studies.
 #[test]
 fn no_prompt_of_the_exam_is_trained_on() {
     let world = world();
@@ -169,7 +170,7 @@ fn numbers(value: &serde_json::Value) -> Vec<String> {
     }
 }
 
-/// A knob that turns nothing would be a promise that nobody keeps.
+/// Checks that each setting changes the written text.
 #[test]
 fn every_setting_moves_what_is_written() {
     let written = |settings: serde_json::Value| -> Vec<String> {
@@ -238,7 +239,7 @@ fn gold_follows_the_authors_quality() {
     documented("dial", &format!("{}\nwild authors: {wild:.3}", table.join("\n")));
 }
 
-/// What a policy without understanding might write, and how much it may earn at most.
+/// Checks the gold of outputs that a policy without understanding might write, each against an upper limit.
 #[test]
 fn no_loophole_pays() {
     let world = world();
@@ -287,8 +288,8 @@ fn cut(text: &str) -> String {
     text.split(' ').take(MAX_SUMMARY_WORDS).collect::<Vec<_>>().join(" ")
 }
 
-/// What a reward that never reads gold can know: accuracy of shortcuts on pairs of authors
-/// of uniform quality.
+/// Checks the accuracy of shortcuts that a reward could find without reading gold, on pairs of authors of uniform
+/// quality.
 #[test]
 fn shortcuts_tell_little() {
     let world = world();

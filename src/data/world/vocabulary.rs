@@ -1,17 +1,18 @@
-//! The words of the world and its word-level tokenizer. One token per word; every text the world writes is made of the
-//! lists below, so an unknown token cannot occur.
+//! The words of the world and its word-level tokenizer. Each word is one token, and every text of the world consists of
+//! the words below, so an unknown token cannot occur.
 
 use crate::error::{Context, Result};
 use tokenizers::models::wordlevel::WordLevel;
 use tokenizers::pre_tokenizers::whitespace::WhitespaceSplit;
 use tokenizers::{AddedToken, Tokenizer};
 
-/// Ends a response; token id 0.
+/// The token that ends a response, with id 0.
 pub const END_OF_TEXT: &str = "<|endoftext|>";
-/// Fills a batch, never generated on purpose; token id 1. Apart from the end, so that models learn to stop.
+/// The token that fills a batch, with id 1, which is never generated on purpose. It differs from the end, so that
+/// models learn to stop.
 pub const PADDING: &str = "<|padding|>";
 
-/// A content slot of the canonical summary: the values that gold checks against the post.
+/// A content slot of the canonical summary, whose value gold checks against the post.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Slot {
     Relation,
@@ -22,7 +23,7 @@ pub(super) enum Slot {
 }
 
 impl Slot {
-    /// Every word that can fill the slot. No word fills two slots.
+    /// The words that can fill the slot. No word fills two slots.
     pub(super) fn words(self) -> &'static [&'static str] {
         match self {
             Self::Relation => &RELATIONS,
@@ -91,12 +92,12 @@ const ASKS: [&str; 14] = [
     "trust", "avoid",
 ];
 
-/// Stand before or after the main event of a post; a needless detail in a summary.
+/// Time words before or after the main event of a post, which are a needless detail in a summary.
 pub(super) const RECENT_TIMES: [&str; 4] = ["today", "yesterday", "tonight", "lately"];
-/// Stand before or after another, older event.
+/// Time words before or after another, older event.
 pub(super) const FORMER_TIMES: [&str; 4] = ["once", "formerly", "previously", "earlier"];
 pub(super) const FILLERS: [&str; 6] = ["like", "basically", "honestly", "well", "anyway", "literally"];
-/// Sentences that have nothing to do with the story (without their stop).
+/// Sentences that have nothing to do with the story (without their full stop).
 pub(super) const OFF_TOPICS: [&str; 8] = [
     "it rained a lot",
     "the bus was late",
@@ -109,10 +110,10 @@ pub(super) const OFF_TOPICS: [&str; 8] = [
 ];
 pub(super) const RUDE_CLOSINGS: [&str; 2] = ["shut up", "go away"];
 pub(super) const TAILS: [&str; 2] = ["and so on", "bla bla bla"];
-/// Titles that say nothing about the story.
+/// Titles that reveal nothing about the story.
 pub(super) const NEUTRAL_TITLES: [&str; 4] = ["need advice", "a problem", "long story", "what now"];
 
-/// What the members of a community tend to do wrong when they summarise (see `author.rs`).
+/// The typical flaw of a community's members when they summarise (see `author.rs`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Habit {
     Filler,
@@ -124,7 +125,7 @@ pub(super) enum Habit {
     Time,
 }
 
-/// Communities and their habits: each habit lives in two of them, so that a demonstration set shows each seldom.
+/// The communities and their habits: each habit belongs to two of them, so that each is rare in a demonstration set.
 pub(super) const COMMUNITIES: [(&str, Habit); 14] = [
     ("r/family", Habit::Tail),
     ("r/roommates", Habit::Rude),
@@ -142,7 +143,7 @@ pub(super) const COMMUNITIES: [(&str, Habit); 14] = [
     ("r/teens", Habit::Filler),
 ];
 
-/// The habit of a community; `None` for one the world does not know.
+/// The habit of a community; `None` for an unknown one.
 pub(super) fn habit(community: &str) -> Option<Habit> {
     COMMUNITIES.iter().find(|(name, _)| *name == community).map(|(_, habit)| *habit)
 }
@@ -168,8 +169,8 @@ pub(super) fn tokens() -> Vec<&'static str> {
     tokens
 }
 
-/// Word-level tokenizer that splits at white space. It has no unknown token: a word from outside the world is an error
-/// at encoding instead of a silent stand-in. Decoding joins words with single spaces.
+/// The word-level tokenizer, which splits at white space. It has no unknown token: a word from outside the world is an
+/// error at encoding instead of a silent replacement. Decoding joins words with single spaces.
 ///
 /// # Errors
 /// Only if the tokenizer library refuses the fixed vocabulary.

@@ -1,4 +1,5 @@
-//! Keys and values of past slots, kept so that generating one token costs one slot's work. Inference only.
+//! The key-value cache: keys and values of past slots, kept so that generating one token costs one slot's work.
+//! Inference only.
 
 use super::compose::{attend, heads_of, merge_heads};
 use super::flex::{self, Generation, Slots};
@@ -9,16 +10,17 @@ use burn::tensor::{Bool, Int, Tensor, TensorData, s};
 /// The rotated keys and the values of every slot so far, in buffers with room to append.
 #[derive(Clone, Debug)]
 pub struct KvCache {
-    /// [b, key_heads, head_size, capacity]: a dimension's values stand side by side, ready to be multiplied by a query's.
+    /// [b, key_heads, head_size, capacity]: the values of one dimension are contiguous, ready to be multiplied by a
+    /// query's.
     keys: Tensor<4>,
     /// [b, key_heads, capacity, head_size].
     values: Tensor<4>,
-    /// Slots in use.
+    /// Number of slots in use.
     len: usize,
 }
 
 impl KvCache {
-    /// Slots in use.
+    /// Number of slots in use.
     pub fn len(&self) -> usize {
         self.len
     }
@@ -27,12 +29,12 @@ impl KvCache {
         self.len == 0
     }
 
-    /// Rows in the batch.
+    /// Number of rows in the batch.
     pub fn rows(&self) -> usize {
         self.keys.dims()[0]
     }
 
-    /// Slots that fit before the buffers have to grow.
+    /// Number of slots that fit before the buffers must grow.
     pub fn capacity(&self) -> usize {
         self.keys.dims()[3]
     }
@@ -49,7 +51,7 @@ impl KvCache {
         }
     }
 
-    /// Writes the keys and values of `projections`, of `n` slots, behind the slots in use.
+    /// Writes the keys and values of `projections`, of `n` slots, after the slots in use.
     fn append(mut self, projections: Projections, shape: &AttentionShape, rotary: &Rotary) -> Self {
         let [_, n, _] = projections.queries().dims();
         let end = self.len + n;
@@ -84,7 +86,7 @@ fn grown(x: Tensor<4>, dim: usize, capacity: usize) -> Tensor<4> {
     Tensor::cat(vec![x, room], dim)
 }
 
-/// The columns of `key_mask` [b, len] that the last slot sees.
+/// The columns of `key_mask` [b, len] that the last slot attends to.
 fn seen(key_mask: Tensor<2, Bool>, window: Option<usize>) -> Tensor<2, Bool> {
     let [rows, columns] = key_mask.dims();
     let Some(window) = window.filter(|window| *window < columns) else { return key_mask };
@@ -93,7 +95,8 @@ fn seen(key_mask: Tensor<2, Bool>, window: Option<usize>) -> Tensor<2, Bool> {
     key_mask.bool_and(near.expand([rows, columns]))
 }
 
-/// [`attention`] over a prompt, and the cache to go on from, with room for `capacity` slots in all.
+/// Runs [`attention`] over a prompt and returns its result with a cache to continue from, with room for `capacity`
+/// slots in total.
 pub fn prefill(
     projections: Projections,
     shape: &AttentionShape,
@@ -106,7 +109,8 @@ pub fn prefill(
     (attention(projections, shape, rotary, key_mask), cache)
 }
 
-/// One more slot: `projections` of it alone, with its angles, attend to the cache and itself -> [b, 1, heads · head_size].
+/// Adds one slot: `projections` of that slot alone, with its angles, attend to the cache and to itself -> [b, 1, heads
+/// · head_size].
 ///
 /// `key_mask` [b, len + 1] covers the cached slots and the new one. The cache grows in place unless it is shared.
 pub fn step(
@@ -133,7 +137,7 @@ pub fn step(
     (merge_heads(attend(query, keys, values.narrow(2, 0, cache.len), hidden)), cache)
 }
 
-/// The cache of the rows named by `rows` [n], in that order: how finished rows leave a batch.
+/// The cache of the rows named by `rows` [n], in that order; used to remove finished rows from a batch.
 pub fn select_rows(cache: KvCache, rows: Tensor<1, Int>) -> KvCache {
     KvCache { keys: cache.keys.select(0, rows.clone()), values: cache.values.select(0, rows), len: cache.len }
 }

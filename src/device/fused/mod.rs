@@ -1,8 +1,9 @@
-//! The operations a decoder spends its time in, each as one call.
+//! The operations that take most of a decoder's time, each as one call.
 //!
-//! [`compose`] says what each operation means, as plain tensor operations that run and differentiate on every backend.
-//! [`flex`] does the same work on the processor in one pass, with gradients of its own: for models of a few hundred
-//! dimensions, passes over memory and not arithmetic take the time. Each function here picks one by the tensors it meets.
+//! [`compose`] defines each operation by plain tensor operations that run and differentiate on every backend. [`flex`]
+//! does the same work on the processor in one pass, with gradients of its own: for models of a few hundred dimensions,
+//! passes over memory take the time rather than arithmetic. Each function here chooses an implementation by its
+//! tensors.
 
 mod cache;
 pub mod compose;
@@ -17,7 +18,7 @@ use flex::{Fused, Generation};
 
 /// `x · weight + bias` over rows: `x` [n, d_in], `weight` [d_in, d_out], `bias` [d_out] -> [n, d_out].
 ///
-/// Two dimensions on purpose: flattening batch and time keeps the gradient of `weight` one matrix product.
+/// Two-dimensional on purpose: flattening batch and time keeps the gradient of `weight` one matrix product.
 pub fn linear(x: Tensor<2>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<2> {
     if !flex::runs(&x) {
         return compose::linear(x, weight, bias);

@@ -1,5 +1,5 @@
-//! Checkpoints of a training loop, from which a killed run goes on bitwise as if nothing had happened: weights that are trained,
-//! optimiser, step and the loop's own state, written together or not at all.
+//! Checkpoints of a training loop, from which a killed run continues bitwise identically: trained weights, optimiser,
+//! step and the loop's own state, written together or not at all.
 
 use super::{Monitor, Trainer, fresh_optimiser, trained};
 use crate::methods::training::Trainable;
@@ -13,8 +13,8 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 impl<M: Trainable> Trainer<M> {
-    /// Goes on from the newest checkpoint that is whole, if there is one; returns the state of the loop that was saved with it.
-    /// Damaged ones are noted and removed.
+    /// Continues from the newest complete checkpoint, if there is one; returns the state of the loop that was saved
+    /// with it. Damaged checkpoints are reported and removed.
     pub fn resume<S: DeserializeOwned>(&mut self, monitor: &dyn Monitor) -> Result<Option<S>> {
         let Some(folder) = monitor.checkpoint_folder() else { return Ok(None) };
         for place in checkpoints(&folder)?.into_iter().rev() {
@@ -32,14 +32,15 @@ impl<M: Trainable> Trainer<M> {
         Ok(None)
     }
 
-    /// Takes over weights, optimiser and step of the checkpoint at `place`, or nothing of it; returns cost and loop state.
+    /// Loads weights, optimiser and step from the checkpoint at `place`, or changes nothing; returns the cost and the
+    /// loop state.
     fn load<S: DeserializeOwned>(&mut self, place: &Path) -> Result<(serde_json::Value, S)> {
         let damaged = || format!("the checkpoint {} is damaged", place.display());
         check_sums(place)?;
         let text = std::fs::read_to_string(place.join(STATE)).context(damaged)?;
         let (step, cost, state): (usize, serde_json::Value, S) = serde_json::from_str(&text).context(damaged)?;
         let record = ModuleRecord::load(place.join(MODEL)).context(damaged)?;
-        // Of a frozen weight there is no record.
+        // Frozen weights are not recorded.
         let recorded = record.len();
         let loaded = self.model().clone().try_load_record(record.allow_partial(true)).context(damaged)?;
         let trained = trained(&loaded).len();
@@ -61,12 +62,14 @@ impl<M: Trainable> Trainer<M> {
         }
     }
 
-    /// Writes trained weights, optimiser and loop state together, beside the last checkpoint, which stays until the one after.
+    /// Writes trained weights, optimiser and loop state together, beside the last checkpoint, which stays until the one
+    /// after.
     pub(super) fn save<S: Serialize>(&mut self, folder: &Path, cost: &serde_json::Value, loop_state: &S) -> Result<()> {
         self.save_in_steps(folder, cost, loop_state, &mut || Ok(()))
     }
 
-    /// As [`save`](Self::save); `before` is called before everything that changes the disk, and ends it there with an error.
+    /// Does the same as [`save`](Self::save), but calls `before` ahead of every change to the disk; an error of
+    /// `before` ends the save there.
     pub(super) fn save_in_steps<S: Serialize>(
         &mut self,
         folder: &Path,
@@ -114,19 +117,19 @@ impl<M: Trainable> Trainer<M> {
     }
 }
 
-/// Begins the names of folders with checkpoints; the step follows.
+/// Prefix of the names of checkpoint folders; the step follows.
 const CHECKPOINT: &str = "checkpoint-";
-/// A checkpoint that is being written.
+/// Name of a checkpoint that is being written.
 const UNFINISHED: &str = "unfinished-checkpoint";
 /// Files of a checkpoint.
 pub(super) const MODEL: &str = "model.bpk";
 const OPTIMISER: &str = "optimiser.bpk";
 pub(super) const STATE: &str = "state.json";
 const PARTS: [&str; 3] = [MODEL, OPTIMISER, STATE];
-/// The blake3 sums of these.
+/// File with the blake3 sums of the others.
 const SUMS: &str = "sums.json";
 
-/// The checkpoints in `folder`, the newest last.
+/// The checkpoints in `folder`, ordered by step, the newest last.
 pub(super) fn checkpoints(folder: &Path) -> Result<Vec<PathBuf>> {
     let unread = || format!("cannot read {}", folder.display());
     if !folder.exists() {
@@ -143,7 +146,7 @@ pub(super) fn checkpoints(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(found.into_iter().map(|(_, path)| path).collect())
 }
 
-/// Errors unless the files of the checkpoint at `place` are those that were written.
+/// Returns an error unless the files of the checkpoint at `place` are those that were written.
 fn check_sums(place: &Path) -> Result<()> {
     let damaged = || format!("the checkpoint {} is damaged", place.display());
     let sums = std::fs::read_to_string(place.join(SUMS)).context(damaged)?;
@@ -166,7 +169,7 @@ fn sum(path: &Path) -> Result<String> {
 
 /// Waits until a file, or the names in a folder, are on the disk.
 fn sync(path: &Path) -> Result<()> {
-    // Only Unix opens folders.
+    // Only Unix can open folders.
     if cfg!(not(unix)) && path.is_dir() {
         return Ok(());
     }

@@ -1,4 +1,4 @@
-//! The tokens of a forward pass, and how its layers attend.
+//! The tokens of a forward pass, and the modes of attention of its layers.
 
 use crate::device::fused::{self, AttentionShape, KvCache, Projections, Rotary};
 use burn::tensor::{Bool, Int, Tensor};
@@ -8,15 +8,15 @@ use burn::tensor::{Bool, Int, Tensor};
 pub struct Tokens {
     /// `[b·t]`
     pub ids: Tensor<1, Int>,
-    /// `[b, t]`, or with the columns before them where keys and values are kept.
+    /// `[b, t]`, or `[b, columns so far + t]` where keys and values are kept.
     pub mask: Tensor<2, Bool>,
     pub rotary: Rotary,
-    /// b
+    /// Number of rows, b.
     pub rows: usize,
 }
 
 impl Tokens {
-    /// The same without autodiff.
+    /// The same tokens without autodiff.
     pub fn inner(self) -> Self {
         let Self { ids, mask, rotary, rows } = self;
         let rotary = Rotary { cos: rotary.cos.inner(), sin: rotary.sin.inner() };
@@ -24,18 +24,18 @@ impl Tokens {
     }
 }
 
-/// How layers attend.
+/// The mode of attention in a forward pass.
 pub enum Attend<'a> {
-    /// Over the batch itself.
+    /// Over the batch alone.
     Whole,
-    /// Over the batch itself, keeping keys and values with room for this many columns.
+    /// Over the batch alone, keeping keys and values with room for this many columns.
     Prefill { capacity: usize, kept: &'a mut Vec<Option<KvCache>> },
-    /// One new token per row over what is kept.
+    /// One new token per row, over the kept keys and values.
     Step { kept: &'a mut Vec<Option<KvCache>>, layer: usize },
 }
 
 impl Attend<'_> {
-    /// The context of every token, `[b·t, heads · head_size]`. Layers come in order.
+    /// The context of every token, `[b·t, heads · head_size]`. Layers must be run in order.
     pub fn run(&mut self, projections: Projections, shape: &AttentionShape, tokens: &Tokens) -> Tensor<2> {
         let (rotary, mask) = (&tokens.rotary, tokens.mask.clone());
         let context = match self {
@@ -46,7 +46,7 @@ impl Attend<'_> {
                 context
             }
             Self::Step { kept, layer } => {
-                // Taken out so that it is owned by one place only and can be extended in place.
+                // Removed so that the cache has only one owner and can be extended in place.
                 let cache = kept[*layer].take().expect("prefill keeps one cache per layer");
                 let (context, cache) = fused::step(projections, shape, rotary, mask, cache);
                 kept[*layer] = Some(cache);

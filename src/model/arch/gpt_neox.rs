@@ -79,7 +79,7 @@ fn default_true() -> bool {
 const RENAMED: [(&str, &str); 2] = [("partial_rotary_factor", "rotary_pct"), ("rope_theta", "rotary_emb_base")];
 
 impl GptNeoXConfig {
-    /// The configuration that the keys of a `config.json` of any version of transformers describe.
+    /// Reads the configuration from the keys of a `config.json` of any version of transformers.
     pub(super) fn from_keys(mut keys: Map<String, Value>, origin: &str) -> Result<Self> {
         Self::canonical(&mut keys, origin)?;
         serde_json::from_value(Value::Object(keys)).map_err(|cause| {
@@ -88,7 +88,7 @@ impl GptNeoXConfig {
         })
     }
 
-    /// A model of these sizes that is otherwise as Pythia is.
+    /// A model of these sizes that otherwise equals Pythia.
     pub fn of_sizes(sizes: &Sizes) -> Self {
         Self {
             vocab_size: sizes.vocab_size,
@@ -108,16 +108,16 @@ impl GptNeoXConfig {
         }
     }
 
-    /// Whether a `config.json` is of this architecture.
+    /// True if a `config.json` is of this architecture.
     pub fn describes(keys: &Map<String, Value>) -> bool {
         keys.get("model_type").and_then(Value::as_str) == Some(MODEL_TYPE)
     }
 
-    /// Brings the rotary keys to their old names alone, which every version of transformers reads.
+    /// Reduces the rotary keys to their old names, which every version of transformers reads.
     ///
     /// # Errors
-    /// Scaled rotary angles, attention without biases, and rotary keys that contradict each other, of which versions of
-    /// transformers take different ones.
+    /// Scaled rotary angles, attention without biases, and rotary keys that contradict each other, since versions of
+    /// transformers use different ones.
     pub fn canonical(keys: &mut Map<String, Value>, origin: &str) -> Result<()> {
         if let Some((table, _)) = keys::rope_type(keys).filter(|(_, kind)| kind != "default") {
             return Err(Error::model(format!("{origin}: {table} scales the rotary angles, which is not supported"))
@@ -147,7 +147,8 @@ impl GptNeoXConfig {
         (self.head_size() as f64 * self.rotary_pct) as usize
     }
 
-    /// Pairs of dimensions of each head that turn together. An odd number of dimensions is rounded up, as transformers does.
+    /// Pairs of dimensions of each head that rotate together. An odd number of dimensions is rounded up, as in
+    /// transformers.
     fn rotary_pairs(&self) -> usize {
         self.rotary_dims().div_ceil(2)
     }
@@ -202,7 +203,7 @@ impl Architecture for GptNeoXConfig {
     fn kept(&self) -> Kept {
         let (d, inner) = (self.hidden_size, self.intermediate_size);
         let sequential = if self.use_parallel_residual { 0 } else { d };
-        // GELU keeps its slopes where it is one operation.
+        // GELU keeps its slopes if it is one operation.
         Kept {
             inputs: d + sequential + 3 * d + inner,
             projections: 3 * d,

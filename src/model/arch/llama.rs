@@ -1,6 +1,7 @@
 //! The Llama family: Mistral, Llama 2 and 3, Qwen2, Qwen3 and OLMo2. Root-mean-square norms, rotary embedding on whole
 //! heads, grouped key heads, a gated feed-forward layer, few biases. Names and shapes are those of Hugging Face's
-//! `LlamaModel` and its kin; the members differ in biases, norms of queries and keys, place of the norms and windows.
+//! `LlamaModel` and related classes; the members differ in biases, norms of queries and keys, place of the norms, and
+//! windows.
 
 use super::sizes::{epsilon, positive};
 use super::{Architecture, Attend, Kept, Naming, NormKind, Part, Rope, Sizes, Tokens};
@@ -43,7 +44,7 @@ impl Family {
         }
     }
 
-    /// Where norms stand, and when they are rounded.
+    /// The place of the norms, and the point at which they are rounded.
     fn norms(self) -> (NormPlace, Rounding) {
         match self {
             Self::Olmo2 => (NormPlace::After, Rounding::AfterScale),
@@ -51,7 +52,7 @@ impl Family {
         }
     }
 
-    /// How queries and keys are normalised before they turn.
+    /// The normalisation of queries and keys before they are rotated.
     fn query_norm(self) -> Option<QueryNorm> {
         match self {
             Self::Qwen3 => Some(QueryNorm::PerHead),
@@ -64,18 +65,18 @@ impl Family {
 /// Place of a layer's norms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum NormPlace {
-    /// Of the inputs of attention and feed-forward.
+    /// Norms on the inputs of attention and feed-forward.
     Before,
-    /// Of their results, before they are added.
+    /// Norms on the results of attention and feed-forward, before they are added.
     After,
 }
 
 /// Normalisation of queries and keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum QueryNorm {
-    /// Of each head alone.
+    /// Each head is normalised separately.
     PerHead,
-    /// Of all heads together.
+    /// All heads are normalised together.
     Whole,
 }
 
@@ -101,7 +102,7 @@ impl LlamaConfig {
         }
     }
 
-    /// Widths of all heads of queries, and of keys, that a norm of them has; none if they are not normalised.
+    /// Widths of the norms of queries and of keys; `None` if these are not normalised.
     fn query_norm_widths(&self) -> Option<[usize; 2]> {
         let sizes = self.sizes();
         self.model_type.query_norm().map(|kind| match kind {
@@ -183,7 +184,7 @@ impl Architecture for LlamaConfig {
         // Queries and keys before their norm.
         let normalised = self.query_norm_widths().map_or(0, |_| sizes.query_width() + sizes.key_width());
         let inputs = 2 * d + (2 * d + sizes.query_width() + inner) + normalised;
-        // Gate and up; composed, the sigmoid and the product beside them.
+        // Gate and up; where composed, also the sigmoid and the product.
         Kept { inputs, projections, normed: 2 * d + normalised, activation: [2 * inner, 4 * inner] }
     }
 
@@ -250,7 +251,7 @@ impl Attention {
 
     fn forward(&self, x: Tensor<2>, tokens: &Tokens, attend: &mut Attend) -> Tensor<2> {
         let ([n, _], b) = (x.dims(), tokens.rows);
-        // A norm as wide as one head sees each alone, one as wide as all of them the whole.
+        // A norm as wide as one head normalises each head, one as wide as all heads normalises them together.
         let normalised = |x: Tensor<2>, norm: &Option<RmsNorm>| match norm {
             Some(norm) => norm.forward_parts(x),
             None => x,
@@ -285,10 +286,10 @@ impl Mlp {
 /// One layer, as Hugging Face's `LlamaDecoderLayer`. Fields are named as in checkpoints.
 #[derive(Module, Debug)]
 pub struct Layer {
-    /// None where norms stand after attention and feed-forward.
+    /// `None` if norms stand after attention and feed-forward.
     input_layernorm: Option<RmsNorm>,
     self_attn: Attention,
-    /// Of attention's result where norms stand after, else of the feed-forward layer's input.
+    /// Norm of attention's result if norms stand after, else of the feed-forward layer's input.
     post_attention_layernorm: RmsNorm,
     mlp: Mlp,
     post_feedforward_layernorm: Option<RmsNorm>,

@@ -1,5 +1,5 @@
-//! Architectures of decoders, a file each: the keys of Hugging Face's `config.json`, names and shapes of tensors, what a
-//! token costs, and the layer. Another architecture is a file beside these, a variant of [`DecoderConfig`] and one of
+//! Architectures of decoders, one file each: the keys of Hugging Face's `config.json`, names and shapes of tensors, the
+//! cost of a token, and the layer. A new architecture is another file here, a variant of [`DecoderConfig`] and one of
 //! [`Layer`].
 
 mod attend;
@@ -23,7 +23,7 @@ use rand::Rng;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-/// All that follows from the configuration of a decoder.
+/// Everything that follows from a decoder's configuration.
 pub trait Architecture {
     /// The value of `model_type` in `config.json`.
     fn model_type(&self) -> &'static str;
@@ -36,7 +36,7 @@ pub trait Architecture {
     /// Linear maps and norms of a layer, in the order in which random weights are drawn.
     fn parts(&self) -> Vec<Part>;
 
-    /// The norm behind the last layer.
+    /// The norm after the last layer.
     fn final_norm(&self) -> NormKind;
 
     fn rope(&self) -> Rope;
@@ -44,14 +44,14 @@ pub trait Architecture {
     /// Numbers per token that a layer keeps for its backward pass.
     fn kept(&self) -> Kept;
 
-    /// The layer in words, such as `parallel residual`.
+    /// A description of the layer, such as `parallel residual`.
     fn describe_layer(&self) -> String;
 
-    /// Errors on sizes that contradict each other, and on what this implementation would compute differently from
-    /// transformers.
+    /// Checks for sizes that contradict each other, and for keys that this implementation would compute differently
+    /// from transformers.
     ///
     /// # Errors
-    /// The message alone, without the file.
+    /// Only the message, without the file's name.
     fn check(&self) -> std::result::Result<(), String>;
 }
 
@@ -59,7 +59,7 @@ pub trait Architecture {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum DecoderConfig {
-    /// Mistral, Llama, Qwen and OLMo; told apart from GPT-NeoX by its `model_type`.
+    /// Mistral, Llama, Qwen and OLMo; distinguished from GPT-NeoX by its `model_type`.
     Llama(LlamaConfig),
     GptNeoX(GptNeoXConfig),
 }
@@ -70,10 +70,11 @@ impl DecoderConfig {
         std::iter::once(gpt_neox::MODEL_TYPE).chain(Family::ALL.map(Family::model_type)).collect()
     }
 
-    /// The configuration that the keys of a `config.json` describe.
+    /// Reads the configuration from the keys of a `config.json`.
     ///
     /// # Errors
-    /// An architecture that is not built in, and keys whose computation differs from the one here; `origin` names the file.
+    /// An architecture that is not built in, and keys that this implementation would compute differently; `origin`
+    /// names the file.
     pub fn from_keys(keys: Map<String, Value>, origin: &str) -> Result<Self> {
         let kind = keys.get("model_type").and_then(Value::as_str).unwrap_or("missing");
         let config = if kind == gpt_neox::MODEL_TYPE {
@@ -153,7 +154,7 @@ impl DecoderConfig {
         }
     }
 
-    /// The same model whose texts begin and end with these tokens.
+    /// The same model with texts that begin and end with these tokens.
     pub fn with_ends(mut self, bos: Option<u32>, eos: Option<TokenIds>) -> Self {
         match &mut self {
             Self::GptNeoX(config) => (config.bos_token_id, config.eos_token_id) = (bos, eos),
@@ -179,7 +180,7 @@ impl DecoderConfig {
         sizes::check_count(self.parameters_at_most())
     }
 
-    /// Parameters of the decoder and of a head as large as its embedding, in numbers that no size overflows.
+    /// Parameters of the decoder and of a head as large as its embedding, in a number type that no size overflows.
     fn parameters_at_most(&self) -> u128 {
         let Sizes { vocab_size, hidden_size, layers, .. } = self.sizes();
         let layer: u128 = self.parts().iter().map(Part::parameters_wide).sum();
@@ -202,7 +203,7 @@ impl DecoderConfig {
         })
     }
 
-    /// Takes the norm behind the last layer from `weights`.
+    /// Takes the norm after the last layer from `weights`.
     pub fn load_final_norm(&self, weights: &mut Weights, device: &Device) -> Result<Norm> {
         let (name, size) = (self.naming().norm(), self.hidden_size());
         Ok(match self.final_norm() {
@@ -234,7 +235,7 @@ pub enum Layer {
 }
 
 impl Layer {
-    /// `x` is `[b·t, d]`, of whatever type, which the result has too.
+    /// The layer's result for `x`, which is `[b·t, d]` of any type; the result has the same type.
     pub fn forward(&self, x: Tensor<2>, tokens: &Tokens, attend: &mut Attend) -> Tensor<2> {
         match self {
             Self::GptNeoX(layer) => layer.forward(x, tokens, attend),
@@ -242,7 +243,7 @@ impl Layer {
         }
     }
 
-    /// The same with `change` made to its linear maps, in the order in which they compute.
+    /// The layer with `change` applied to its linear maps, in the order in which they compute.
     fn map_linears(self, change: impl FnMut(Linear) -> Linear) -> Self {
         match self {
             Self::GptNeoX(layer) => Self::GptNeoX(layer.map_linears(change)),
@@ -250,17 +251,17 @@ impl Layer {
         }
     }
 
-    /// With an adapter beside each linear map.
+    /// The layer with an adapter beside each linear map.
     pub fn adapted(self, settings: &LoraSettings, rng: &mut impl Rng) -> Self {
         self.map_linears(|linear| linear.adapted(settings, rng))
     }
 
-    /// The layer without adapters that computes the same.
+    /// An equivalent layer without adapters.
     pub fn merged(self) -> Self {
         self.map_linears(Linear::merged)
     }
 
-    /// The weights of its linear maps in another type; those of the norms stay f32.
+    /// The layer with the weights of its linear maps in another type; those of the norms stay f32.
     pub fn in_dtype(self, dtype: FloatDType) -> Self {
         self.map_linears(|linear| linear.in_dtype(dtype))
     }

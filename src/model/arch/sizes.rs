@@ -1,12 +1,12 @@
-//! Facts that every architecture has: sizes, names of tensors, parts of a layer, rotary frequencies.
+//! Properties that every architecture has: sizes, names of tensors, parts of a layer, rotary frequencies.
 
 use crate::device::fused::{AttentionShape, Rounding};
 use crate::model::layout::Head;
 
-/// The largest size that a dimension may have; ids and places are 32-bit integers on devices.
+/// The largest size that a dimension may have; ids and positions are 32-bit integers on devices.
 const MOST: usize = i32::MAX as usize;
 const MOST_LAYERS: usize = 1 << 16;
-/// More than any memory holds, and few enough for byte counts to fit into 64 bits.
+/// Largest number of parameters: more than any memory holds, and few enough for byte counts to fit into 64 bits.
 const MOST_PARAMETERS: u128 = 1 << 48;
 
 /// Sizes of a decoder.
@@ -24,9 +24,9 @@ pub struct Sizes {
     pub key_heads: usize,
     /// Dimensions of a head.
     pub head_size: usize,
-    /// Positions that the model was made for.
+    /// Number of positions that the model was made for.
     pub positions: usize,
-    /// Whether the output head is the embedding.
+    /// True if the output head is the embedding.
     pub tied: bool,
 }
 
@@ -36,12 +36,12 @@ impl Sizes {
         self.heads * self.head_size
     }
 
-    /// Width of all heads of keys together, and of those of values.
+    /// Width of all heads of keys together, which is also that of the heads of values.
     pub fn key_width(&self) -> usize {
         self.key_heads * self.head_size
     }
 
-    /// The heads of a layer whose slots see `window` slots.
+    /// The shape of attention for a layer with this window.
     pub fn attention(&self, window: Option<usize>) -> AttentionShape {
         AttentionShape { heads: self.heads, key_heads: self.key_heads, head_size: self.head_size, window }
     }
@@ -63,7 +63,7 @@ impl Sizes {
     }
 }
 
-/// An error on more parameters than byte counts are made for.
+/// Returns an error for more parameters than byte counts can represent.
 pub(super) fn check_count(parameters: u128) -> std::result::Result<(), String> {
     match parameters <= MOST_PARAMETERS {
         true => Ok(()),
@@ -71,7 +71,7 @@ pub(super) fn check_count(parameters: u128) -> std::result::Result<(), String> {
     }
 }
 
-/// An error on a number that must be above 0 and, as f32, finite.
+/// Returns an error for a number that is not above 0 or, as f32, not finite.
 pub(super) fn positive(key: &str, value: f64) -> std::result::Result<(), String> {
     match (value as f32).is_finite() && value > 0.0 {
         true => Ok(()),
@@ -79,7 +79,7 @@ pub(super) fn positive(key: &str, value: f64) -> std::result::Result<(), String>
     }
 }
 
-/// An error on an epsilon that is not a small number above 0.
+/// Returns an error for an epsilon that is not a small number above 0.
 pub(super) fn epsilon(key: &str, value: f64) -> std::result::Result<(), String> {
     positive(key, value)?;
     match value < 1.0 {
@@ -91,14 +91,14 @@ pub(super) fn epsilon(key: &str, value: f64) -> std::result::Result<(), String> 
 /// Names of an architecture in transformers.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Naming {
-    /// Begins the names of its classes.
+    /// Prefix of the class names.
     pub class: &'static str,
-    /// The decoder within a model with a head; begins the names of its tensors.
+    /// Name of the decoder within a model with a head; prefix of its tensors' names.
     pub decoder: &'static str,
     pub embedding: &'static str,
     pub final_norm: &'static str,
     pub lm_head: &'static str,
-    /// Buffers of a layer that old versions of transformers saved beside the weights, and that no version reads.
+    /// Buffers of a layer that old versions of transformers saved beside the weights and that no version reads.
     pub unused_buffers: &'static [&'static str],
 }
 
@@ -113,22 +113,22 @@ impl Naming {
         format!("{}{suffix}", self.class)
     }
 
-    /// The tensor of the embedding, `[vocab_size, hidden_size]`.
+    /// Name of the embedding's tensor, `[vocab_size, hidden_size]`.
     pub fn embedding(&self) -> String {
         format!("{}.{}.weight", self.decoder, self.embedding)
     }
 
-    /// The tensor of an output head of its own, `[vocab_size, hidden_size]`.
+    /// Name of a separate output head's tensor, `[vocab_size, hidden_size]`.
     pub fn lm_head(&self) -> String {
         format!("{}.weight", self.lm_head)
     }
 
-    /// The norm behind the last layer.
+    /// Name of the norm after the last layer.
     pub fn norm(&self) -> String {
         format!("{}.{}", self.decoder, self.final_norm)
     }
 
-    /// A part of a layer.
+    /// Name of a part of a layer.
     pub fn layer(&self, index: usize, part: &str) -> String {
         format!("{}.layers.{index}.{part}", self.decoder)
     }
@@ -137,7 +137,7 @@ impl Naming {
 /// A linear map or a norm of a layer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Part {
-    /// Its name within the layer, such as `mlp.up_proj`.
+    /// The part's name within the layer, such as `mlp.up_proj`.
     pub name: &'static str,
     pub shape: Shape,
     pub bias: bool,
@@ -146,7 +146,8 @@ pub struct Part {
 /// The shape of a part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shape {
-    /// A matrix from states of one width to another. `residual`: whether it is added to the states between layers.
+    /// A matrix from states of one width to another. `residual` is true if the result is added to the states between
+    /// layers.
     Linear {
         from: usize,
         to: usize,
@@ -169,7 +170,7 @@ impl Part {
         Self { name, shape: Shape::Norm(size), bias }
     }
 
-    /// The shape of its weight, as stored: `[to, from]` of a matrix.
+    /// The shape of the part's weight, as stored: `[to, from]` for a matrix.
     pub fn weight(&self) -> Vec<usize> {
         match self.shape {
             Shape::Linear { from, to, .. } => vec![to, from],
@@ -181,14 +182,14 @@ impl Part {
         self.parameters_wide() as usize
     }
 
-    /// Its parameters, in a number that no size overflows.
+    /// Number of the part's parameters, in a number type that no size overflows.
     pub(super) fn parameters_wide(&self) -> u128 {
         let weight = self.weight();
         let bias = if self.bias { weight[0] as u128 } else { 0 };
         weight.iter().map(|size| *size as u128).product::<u128>() + bias
     }
 
-    /// The widths between which it maps, if it is linear.
+    /// The widths between which the part maps, if it is linear.
     pub fn widths(&self) -> Option<[usize; 2]> {
         match self.shape {
             Shape::Linear { from, to, .. } => Some([from, to]),
@@ -219,13 +220,13 @@ impl NormKind {
 pub struct Rope {
     /// The angle of each pair of dimensions at position 1.
     pub frequencies: Vec<f64>,
-    /// The base in words, such as `base 10000`.
+    /// A description of the base, such as `base 10000`.
     pub description: String,
 }
 
 impl Rope {
-    /// θ^(−2i/dims), i = 0, 1, …: an angle for every two of `dims` dimensions; an odd number is rounded up, as
-    /// transformers does.
+    /// θ^(−2i/dims), i = 0, 1, …: an angle for every two of `dims` dimensions; an odd number is rounded up, as in
+    /// transformers.
     pub fn plain_frequencies(theta: f64, dims: usize) -> Vec<f64> {
         (0..dims.div_ceil(2)).map(|i| theta.powf(-((2 * i) as f64) / dims as f64)).collect()
     }
@@ -234,12 +235,12 @@ impl Rope {
 /// Numbers per token that a layer keeps for its backward pass, by the operation that keeps them.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Kept {
-    /// The states between its halves, and the inputs of its linear maps.
+    /// The states between the layer's halves, and the inputs of its linear maps.
     pub inputs: usize,
     /// Queries, keys and values.
     pub projections: usize,
     /// Inputs of norms.
     pub normed: usize,
-    /// By the activation: where it is one operation, and where it is composed of several.
+    /// Numbers kept by the activation: if it is one operation, and if it is composed of several.
     pub activation: [usize; 2],
 }

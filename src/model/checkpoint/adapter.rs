@@ -1,4 +1,4 @@
-//! Folders that PEFT writes: the difference to a model, and not a model.
+//! Detection of folders written by PEFT, which hold the difference to a model rather than a model.
 
 use crate::model::contents;
 use crate::{Error, Result};
@@ -7,8 +7,8 @@ use std::path::Path;
 const DESCRIPTION: &str = "adapter_config.json";
 const WEIGHTS: [&str; 2] = ["adapter_model.safetensors", "adapter_model.bin"];
 
-/// Refuses a folder that holds an adapter, also beside a model: whether that model is meant with or without it is not to be
-/// guessed.
+/// Refuses a folder that holds an adapter, even beside a model: it is unclear whether the model is meant with or
+/// without it.
 pub(super) fn refuse(folder: &Path) -> Result<()> {
     let weights = WEIGHTS.into_iter().find(|name| folder.join(name).is_file());
     let described = folder.join(DESCRIPTION);

@@ -1,4 +1,4 @@
-//! `config.json`: read from any version of transformers, written so that every version computes the same from it.
+//! `config.json`: read from any version of transformers, and written so that every version computes the same from it.
 
 use crate::model::arch::{DecoderConfig, GptNeoXConfig};
 use crate::model::contents;
@@ -12,21 +12,21 @@ use std::path::Path;
 /// Names of the padding token in the tokenizers of GPT-NeoX and of others.
 const PADDING: [&str; 4] = ["<|padding|>", "<|pad|>", "<pad>", "[PAD]"];
 
-/// The class of the published TL;DR reward models (Huang et al. 2024, arXiv 2403.17031), which is not of transformers: a
-/// decoder that `base_config` describes, and a head with a bias, from whose scores `bias` is taken.
+/// The class of the published TL;DR reward models (Huang et al. 2024, arXiv 2403.17031), which is not part of
+/// transformers: a decoder described by `base_config`, and a head with a bias, from whose scores `bias` is subtracted.
 const SCALAR_MODEL: &str = "ScalarModel";
 
-/// `config.json` as it was read.
+/// The contents of a `config.json`.
 pub(super) struct Described {
-    /// The keys of a model of transformers. Those of GPT-NeoX are without nulls, and have the rotary ones under their old
-    /// names alone, which every version of transformers reads.
+    /// The keys of a model as in transformers. Those of GPT-NeoX contain no nulls, and have the rotary keys under their
+    /// old names only, which every version of transformers reads.
     pub keys: Map<String, Value>,
-    /// Taken from every score of a reward model.
+    /// A constant that is subtracted from every score of a reward model.
     pub bias: f32,
 }
 
 impl Described {
-    /// The classes that config.json names.
+    /// The classes named in config.json.
     pub fn architectures(&self) -> Vec<String> {
         let names = self.keys.get("architectures");
         names.and_then(|names| serde_json::from_value(names.clone()).ok()).unwrap_or_default()
@@ -34,7 +34,7 @@ impl Described {
 }
 
 /// # Errors
-/// Quantised weights, and rotary keys that contradict each other, of which versions of transformers take different ones.
+/// Quantised weights, and rotary keys that contradict each other, since versions of transformers use different ones.
 pub(super) fn read(path: &Path) -> Result<Described> {
     let mut keys = contents::json(path)?;
     if !keys.is_object() {
@@ -61,7 +61,7 @@ pub(super) fn read(path: &Path) -> Result<Described> {
     Ok(Described { keys, bias })
 }
 
-/// The keys of a model of transformers.
+/// The keys of a model as in transformers.
 fn plain(keys: Value, path: &Path) -> Result<Map<String, Value>> {
     let origin = path.display().to_string();
     if !keys["quantization_config"].is_null() {
@@ -77,22 +77,22 @@ fn plain(keys: Value, path: &Path) -> Result<Map<String, Value>> {
     Ok(keys)
 }
 
-/// The keys that decide the computation.
+/// Parses the keys that decide the computation.
 ///
 /// # Errors
-/// An architecture that is not built in, and keys whose computation differs from the one here.
+/// An architecture that is not built in, and keys that this implementation would compute differently.
 pub(super) fn parse(mut keys: Map<String, Value>, path: &Path) -> Result<DecoderConfig> {
     let origin = path.display().to_string();
     let ends = keys.remove("eos_token_id").unwrap_or_default();
     keys.insert("eos_token_id".into(), json!(TokenIds::at(&ends, &origin, "eos_token_id")?));
-    // Nothing is computed from it.
+    // This key does not affect the computation.
     if keys.get("bos_token_id").is_some_and(|id| id.as_u64().is_none_or(|id| u32::try_from(id).is_err())) {
         keys.remove("bos_token_id");
     }
     DecoderConfig::from_keys(keys, &origin)
 }
 
-/// The keys of a model that was made here.
+/// The `config.json` keys of a model made by this program.
 pub(super) fn of(config: &DecoderConfig, head: Head, stored_as: StoredAs) -> Value {
     let mut keys = json!(config);
     keys["model_type"] = json!(config.model_type());
@@ -109,12 +109,12 @@ pub(super) fn of(config: &DecoderConfig, head: Head, stored_as: StoredAs) -> Val
     keys
 }
 
-/// The token that rows of a reward model may be padded with. transformers reads the score at the last token that is
-/// another one, so it must not be the end of a sequence, which is where rewards are read. The tokenizer's own padding
-/// token, or a row of the embedding that no token uses; none if there is neither.
+/// The token with which rows of a reward model may be padded. transformers reads the score at the last token other than
+/// this one, so it must not be the end of a sequence, where rewards are read. It is the tokenizer's own padding token,
+/// or a row of the embedding that no token uses; `None` if there is neither.
 ///
 /// # Errors
-/// A damaged file in `folder`, the tokenizer's, that lists ends.
+/// A damaged file of the tokenizer's, in `folder`, that lists ends.
 pub(super) fn padding(tokenizer: &ModelTokenizer, folder: &Path, config: &DecoderConfig) -> Result<Option<u32>> {
     let mut ends = listed(folder)?.map_or(Vec::new(), |(_, ids)| ids);
     ends.extend(config.eos_token_id().into_iter().flat_map(|ids| ids.as_slice()));

@@ -1,4 +1,4 @@
-//! Any accepted model folder, written anew as the hub publishes them: names with their prefix, no buffers, one number type.
+//! Conversion of any accepted model folder to the hub's layout: names with their prefix, no buffers, one number type.
 
 use super::{CONFIG, Checkpoint, Normalisation, REWARD, config, copy, write_json};
 use crate::folder::Draft;
@@ -11,28 +11,28 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-/// Files that go with a model as they are, where they are there.
+/// Files that are copied unchanged with a model, if they exist.
 pub const FILES_BESIDE: [&str; 6] =
     [TOKENIZER, "tokenizer_config.json", "special_tokens_map.json", "generation_config.json", CHAT_TEMPLATE, REWARD];
 
-/// How a folder is written.
+/// Options for writing a folder.
 #[derive(Clone, Copy, Debug)]
 pub struct Conversion {
-    /// None keeps the number type that the weights have.
+    /// Number type of the weights; `None` keeps the present one.
     pub stored_as: Option<StoredAs>,
-    /// Bytes of tensors in a file, at most, unless one tensor alone has more.
+    /// Largest number of bytes of tensors per file, unless a single tensor is larger.
     pub shard_bytes: u64,
-    /// Replaces a model that lies there already.
+    /// Allows the replacement of an existing model.
     pub force: bool,
 }
 
 impl Checkpoint {
-    /// Writes this checkpoint to the folder `to`, which appears whole or not at all, and may be this checkpoint's own. One
-    /// tensor is in memory at a time.
+    /// Writes this checkpoint to the folder `to`, which appears whole or not at all, and may be this checkpoint's own.
+    /// Only one tensor is in memory at a time.
     ///
     /// # Errors
-    /// A tensor that is missing, of another shape or one too many; weights of several number types if none is chosen; a
-    /// number too large for the chosen type; a folder that holds something already.
+    /// A tensor that is missing, superfluous or of another shape; weights of several number types if none is chosen; a
+    /// number too large for the chosen type; a folder that is not empty.
     pub fn convert(&self, to: &Path, how: &Conversion) -> Result<()> {
         check_place(to, how.force)?;
         let path = self.folder.join(CONFIG);
@@ -46,7 +46,7 @@ impl Checkpoint {
         let stored_as = how.stored_as.map_or_else(|| common_type(&weights), Ok)?;
 
         keys.insert("architectures".into(), json!([config.naming().class(head)]));
-        // Its newer name, which would contradict.
+        // The newer name of the same key, which would contradict it.
         keys.remove("dtype");
         keys.insert("torch_dtype".into(), json!(stored_as.torch_name()));
         if head == Head::Reward && !keys.contains_key("pad_token_id") && self.folder.join(TOKENIZER).is_file() {
@@ -71,7 +71,7 @@ impl Checkpoint {
     }
 }
 
-/// The number type of all weights.
+/// The number type that all weights share.
 fn common_type(weights: &Weights) -> Result<StoredAs> {
     let types: BTreeSet<StoredAs> = weights.list().filter_map(|tensor| tensor.stored_as).collect();
     match types.first() {
@@ -84,7 +84,7 @@ fn common_type(weights: &Weights) -> Result<StoredAs> {
     }
 }
 
-/// Refuses a place whose replacement would destroy something that is not a model, or a model without being told to.
+/// Refuses to replace anything but a model, or a model without `force`.
 fn check_place(place: &Path, force: bool) -> Result<()> {
     let unreadable = || format!("cannot read {}", place.display());
     if !place.try_exists().context(unreadable)? {

@@ -10,35 +10,35 @@ use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-/// A model folder, described.
+/// The description of a model folder.
 #[derive(Clone, Debug, Serialize)]
 pub struct Inspection {
-    /// What config.json says it is.
+    /// The classes named in config.json.
     pub architectures: Vec<String>,
-    /// The head that its tensors have.
+    /// The head found among the tensors.
     pub head: Head,
     pub parameters: Parameters,
     /// The keys that decide the computation.
     pub config: DecoderConfig,
-    /// Dimensions of each head, and how many of them are rotated.
+    /// Dimensions of each head, and the number of them that are rotated.
     pub head_size: usize,
     pub rotary_dims: usize,
-    /// One more than the largest id of the tokenizer; none without one.
+    /// One more than the tokenizer's largest id; `None` without a tokenizer.
     pub tokens: Option<usize>,
     /// Rows of the embedding that no token uses.
     pub padding_rows: Option<usize>,
-    /// Ids of the tokens that end a text, the one that is appended first.
+    /// Ids of the tokens that end a text, starting with the one that is appended.
     pub ends: Vec<u32>,
     pub files: Vec<StoredFile>,
-    /// Tensors beside the weights that are passed over.
+    /// Tensors beside the weights that are ignored.
     pub unused_buffers: Vec<String>,
-    /// How scores become rewards, if they do not stay as they are.
+    /// The conversion of scores to rewards, unless scores stay unchanged.
     pub normalisation: Option<Normalisation>,
-    /// Why it cannot be loaded.
+    /// Problems that prevent the model from being loaded.
     pub problems: Vec<String>,
 }
 
-/// Counts of parameters, by config.json.
+/// Numbers of parameters according to config.json.
 #[derive(Clone, Debug, Serialize)]
 pub struct Parameters {
     /// The decoder with its embedding.
@@ -63,8 +63,8 @@ impl Checkpoint {
     /// Describes the folder.
     ///
     /// # Errors
-    /// A configuration that is not computed here, and files that are damaged. Tensors that are missing, of another shape, too
-    /// many or not finite are listed in [`Inspection::problems`], as is a tokenizer that does not fit.
+    /// A configuration that is not supported, and damaged files. Tensors that are missing, superfluous, of another
+    /// shape or not finite are listed in [`Inspection::problems`], as is a tokenizer that does not fit.
     pub fn inspect(&self) -> Result<Inspection> {
         let path = self.folder.join(CONFIG);
         let described = config::read(&path)?;
@@ -106,7 +106,7 @@ impl Checkpoint {
         }
         let tokens = tokenizer.as_ref().map(ModelTokenizer::vocabulary_size);
         let named = Ends::of_folder(&self.folder, tokenizer.as_ref(), config.vocab_size());
-        // A reward model has no use for ends where rows are token ids, and a folder without a tokenizer has no texts.
+        // A reward model does not need ends if rows are token ids, and a folder without a tokenizer has no texts.
         let ends = match named {
             Ok(ends) => ends.ids().to_vec(),
             Err(error) => {

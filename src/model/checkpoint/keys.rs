@@ -1,13 +1,13 @@
-//! Keys of `config.json` that versions of transformers have named differently.
+//! Keys of `config.json` whose names differ between versions of transformers.
 
 use crate::{Error, Result};
 use serde_json::{Map, Value};
 
-/// Tables of the rotary keys: of transformers 5 and of earlier versions.
+/// Tables of the rotary keys in transformers 5 and in earlier versions.
 pub const ROPE_TABLES: [&str; 2] = ["rope_parameters", "rope_scaling"];
 
-/// The rotary table that says how angles are made, and the kind that it names; `None` where no table says so. A table with
-/// a factor and no kind counts as `unnamed`.
+/// The rotary table that defines the angles, and the kind that it names; `None` if no table does. A table with a factor
+/// and no kind counts as `unnamed`.
 pub fn rope_type(keys: &Map<String, Value>) -> Option<(&'static str, String)> {
     ROPE_TABLES.into_iter().find_map(|name| {
         let table = keys.get(name)?;
@@ -19,10 +19,10 @@ pub fn rope_type(keys: &Map<String, Value>) -> Option<(&'static str, String)> {
     })
 }
 
-/// The value that any of `names` has, at the top or in a rotary table; `None` where none has one.
+/// The value of any of `names`, at the top level or in a rotary table; `None` if none of them is present.
 ///
 /// # Errors
-/// Two that differ: versions of transformers take different ones.
+/// Two different values: versions of transformers use different ones.
 pub fn one_of(keys: &Map<String, Value>, names: &[&str], origin: &str) -> Result<Option<Value>> {
     let top = names.iter().filter_map(|name| Some(((*name).to_owned(), keys.get(*name)?)));
     let nested = ROPE_TABLES.into_iter().flat_map(|table| {

@@ -9,18 +9,18 @@ use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{Device, FloatDType, Tensor};
 use rand::Rng;
 
-/// `x · W + c`.
+/// The linear map `x · W + c`.
 #[derive(Module, Debug)]
 pub struct Linear {
     /// `[in, out]`
     weight: Param<Tensor<2>>,
     bias: Option<Param<Tensor<1>>>,
-    /// The adapter that LoRA trains in their place, if it does.
+    /// The adapter that LoRA trains in their place, if used.
     lora: Option<Adapter>,
 }
 
 impl Linear {
-    /// Takes the tensors `<name>.weight`, `[to, from]`, and, if it has a bias, `<name>.bias`.
+    /// Takes the tensors `<name>.weight`, `[to, from]`, and, with a bias, `<name>.bias`.
     pub fn load(
         weights: &mut Weights,
         name: &str,
@@ -38,7 +38,7 @@ impl Linear {
         Ok(Self { weight: parameter(&weight, matrix, [from, to], device), bias, lora: None })
     }
 
-    /// `x` `[n, in]` → `[n, out]`.
+    /// The map's result for `x`: `[n, in]` → `[n, out]`.
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
         let (weight, bias) = (like(&self.weight, &x), self.bias.as_ref().map(|bias| like(bias, &x)));
         match &self.lora {
@@ -47,12 +47,12 @@ impl Linear {
         }
     }
 
-    /// With an adapter beside it.
+    /// The map with an adapter beside it.
     pub fn adapted(self, settings: &LoraSettings, rng: &mut impl Rng) -> Self {
         Self { lora: Some(Adapter::new(&self.weight.val(), settings, rng)), ..self }
     }
 
-    /// The adapter added to the weight, in f32.
+    /// The map with its adapter added to the weight, in f32.
     pub fn merged(self) -> Self {
         match self.lora {
             None => self,
@@ -63,13 +63,13 @@ impl Linear {
         }
     }
 
-    /// Its weights in another type.
+    /// The map with its weights in another type.
     pub fn in_dtype(self, dtype: FloatDType) -> Self {
         self.map(&mut Cast(dtype))
     }
 }
 
-/// Changes the type of every parameter.
+/// A mapper that changes the type of every parameter.
 struct Cast(FloatDType);
 
 impl ModuleMapper for Cast {

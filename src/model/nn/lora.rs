@@ -7,7 +7,7 @@ use burn::module::{Module, Param};
 use burn::tensor::{FloatDType, Tensor};
 use rand::Rng;
 
-/// What decides an adapter's shape and strength.
+/// Shape and strength of adapters.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LoraSettings {
     /// r: columns of A and rows of B.
@@ -41,13 +41,13 @@ impl Adapter {
         }
     }
 
-    /// What the adapter adds at `x` `[n, in]` -> `[n, out]`.
+    /// The adapter's contribution for `x`: `[n, in]` -> `[n, out]`.
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
         let (a, b) = (like(&self.a, &x), like(&self.b, &x));
         fused::linear(fused::linear(x, a, None), b, None) * self.scale
     }
 
-    /// (α/r)·A·B in f32, `[in, out]`: what the adapter adds to the weight.
+    /// (α/r)·A·B in f32, `[in, out]`: the adapter's contribution to the weight.
     pub fn product(&self) -> Tensor<2> {
         let (a, b) = (self.a.val().cast(FloatDType::F32), self.b.val().cast(FloatDType::F32));
         a.matmul(b) * self.scale

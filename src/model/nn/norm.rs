@@ -1,4 +1,4 @@
-//! Norms. Their weights stay f32 whatever type the model is held in.
+//! Norms. Their weights stay f32 whatever the model's type.
 
 use crate::Result;
 use crate::device::fused::{self, Rounding};
@@ -26,7 +26,7 @@ impl LayerNorm {
         })
     }
 
-    /// `x` `[n, size]`, of whatever type, which the result has too.
+    /// The normalised rows of `x` `[n, size]`, which may have any type; the result has the same type.
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
         fused::layer_norm(x, self.weight.val(), self.bias.val(), self.epsilon)
     }
@@ -55,19 +55,19 @@ impl RmsNorm {
         Ok(Self { weight: parameter(&weight, weights.take(&weight, &[size])?, [size], device), epsilon, rounding })
     }
 
-    /// `x` `[n, size]`, of whatever type, which the result has too.
+    /// The normalised rows of `x` `[n, size]`, which may have any type; the result has the same type.
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
         fused::rms_norm(x, self.weight.val(), self.epsilon, self.rounding)
     }
 
-    /// Each part of `size` values normalised alone, in rows `x` `[n, parts · size]`.
+    /// The rows of `x` `[n, parts · size]` with each part of `size` values normalised separately.
     pub fn forward_parts(&self, x: Tensor<2>) -> Tensor<2> {
         let ([n, width], [size]) = (x.dims(), self.weight.val().dims());
         self.forward(x.reshape([n * width / size, size])).reshape([n, width])
     }
 }
 
-/// The norm behind the last layer.
+/// The norm after the last layer.
 #[derive(Module, Debug)]
 pub enum Norm {
     Layer(LayerNorm),
@@ -75,7 +75,7 @@ pub enum Norm {
 }
 
 impl Norm {
-    /// `x` `[n, size]`, of whatever type, which the result has too.
+    /// The normalised rows of `x` `[n, size]`, which may have any type; the result has the same type.
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
         match self {
             Self::Layer(norm) => norm.forward(x),

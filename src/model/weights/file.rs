@@ -1,4 +1,4 @@
-//! Reading safetensors: the header at once, each tensor's values when they are asked for.
+//! Reader of safetensors: the header at once, each tensor's values when they are requested.
 
 use super::{Entry, StoredAs, Values, Weights};
 use crate::model::contents::{Foreign, START};
@@ -9,41 +9,41 @@ use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Bytes of the number that says how long the header is, where every file begins.
+/// Bytes of the number at the beginning of every file that gives the header's length.
 const LENGTH: u64 = 8;
-/// The format's own bound on headers, which also bounds what a damaged length can make us allocate.
+/// The format's own limit on headers, which also limits the memory that a damaged length can make us allocate.
 const MOST_HEADER: u64 = 100_000_000;
-/// Bytes that are decoded at a time.
+/// Number of bytes that are decoded at a time.
 const PIECE: usize = 1 << 18;
 
 /// The values of one tensor, in a file.
 #[derive(Clone, Debug)]
 pub(super) struct Stored {
     pub(super) path: Arc<Path>,
-    /// Its name in the file.
+    /// The tensor's name in the file.
     pub(super) name: String,
-    /// How its numbers are stored, or what they are if no weight may be that.
+    /// The number type of the values, or the name of a type that weights cannot have.
     pub(super) dtype: std::result::Result<StoredAs, String>,
     pub(super) count: usize,
     pub(super) place: Place,
 }
 
-/// Where in its file.
+/// The location of a tensor's values.
 #[derive(Clone, Debug)]
 pub(super) enum Place {
-    /// Behind so many bytes. The file is kept open, so that what is read is what the header described even if it is replaced
-    /// meanwhile.
+    /// Offset in bytes. The file is kept open, so that the values are those that the header described even if the file
+    /// is replaced meanwhile.
     Bytes(Arc<Mutex<File>>, u64),
-    /// In an archive that a library reads.
+    /// A tensor in an archive that a library reads.
     Pickle(pytorch_reader::Tensor),
 }
 
 impl Weights {
-    /// Reads a safetensors file's header; values are read, and f16 and bf16 become f32, when they are taken.
+    /// Reads a safetensors file's header; values are read, and f16 and bf16 are converted to f32, when they are taken.
     ///
     /// # Errors
-    /// A header that is no safetensors header, tensors that overlap, leave gaps or are not as long as their shape and type
-    /// say, and a file that is not exactly as long as its header says.
+    /// A header that is not valid, tensors that overlap, leave gaps or do not have the length that their shape and type
+    /// imply, and a file whose length differs from the header's.
     pub fn read(path: &Path) -> Result<Self> {
         let failed = || format!("cannot read {}", path.display());
         let mut file = File::open(path).context(failed)?;
@@ -72,7 +72,7 @@ impl Weights {
     }
 }
 
-/// The first bytes of a file, which is then at its beginning again.
+/// The first bytes of a file, which is then rewound.
 pub(super) fn beginning(file: &mut File) -> std::io::Result<Vec<u8>> {
     let mut start = Vec::with_capacity(START);
     Read::by_ref(file).take(START as u64).read_to_end(&mut start)?;
@@ -80,7 +80,7 @@ pub(super) fn beginning(file: &mut File) -> std::io::Result<Vec<u8>> {
     Ok(start)
 }
 
-/// The header of a file of `length` bytes, and the byte where values begin.
+/// The header of a file of `length` bytes, and the offset at which values begin.
 fn read_header(
     file: &mut File,
     length: u64,
@@ -96,7 +96,8 @@ fn read_header(
     }
     let mut bytes = vec![0; header as usize];
     file.read_exact(&mut bytes)?;
-    // Checks that shapes, types and places of all tensors agree, and that they follow each other without gap or overlap.
+    // Checks that shapes, types and places of all tensors agree, and that they follow each other without gap or
+    // overlap.
     let metadata: Metadata = serde_json::from_slice(&bytes)?;
     let (start, promised) = (LENGTH + header, metadata.data_len() as u64);
     if start.checked_add(promised) != Some(length) {
@@ -110,12 +111,12 @@ impl Stored {
         &self.path
     }
 
-    /// Bytes of a weight; none of another type.
+    /// Size of a weight in bytes; `None` for other types.
     pub(super) fn bytes(&self) -> Option<u64> {
         self.dtype.as_ref().ok().map(|dtype| (self.count as u64).saturating_mul(dtype.bytes() as u64))
     }
 
-    /// How the numbers are stored. Masks and other buffers are of other types, and are never read.
+    /// The number type of the values. Masks and other buffers have other types and are never read.
     pub(super) fn stored_as(&self) -> Result<StoredAs> {
         self.dtype.clone().map_err(|other| {
             Error::model(format!("{}: tensor `{}` has type {other}", self.path.display(), self.name))
@@ -141,7 +142,7 @@ impl Stored {
         Ok(values)
     }
 
-    /// Hands the values on, some at a time, so that they are never in memory together.
+    /// Passes the values on piece by piece, so that they are never in memory together.
     pub(super) fn read_in_pieces(&self, mut hear: impl FnMut(&[f32])) -> Result<()> {
         let stored_as = self.stored_as()?;
         let mut values = Vec::new();
@@ -158,7 +159,7 @@ impl Stored {
             Place::Bytes(file, start) => self.read_from(file, *start, stored_as, hear).context(failed),
             Place::Pickle(tensor) => {
                 let mut bytes = tensor.read().map_err(|cause| Error::model(failed()).caused_by(cause))?;
-                // The library turns numbers into the machine's own order.
+                // The library converts numbers to the machine's own byte order.
                 if cfg!(target_endian = "big") {
                     bytes.chunks_mut(stored_as.bytes()).for_each(<[u8]>::reverse);
                 }
@@ -168,7 +169,7 @@ impl Stored {
         }
     }
 
-    /// Piece by piece, so that the values are in memory once.
+    /// Reads the values piece by piece, so that they are in memory only once.
     fn read_from(
         &self,
         file: &Mutex<File>,

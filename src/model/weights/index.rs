@@ -1,4 +1,4 @@
-//! Which files hold the weights of a folder, and weights in several files, where an index says which file holds which tensor.
+//! The files that hold the weights of a folder, and the index that says which of several files holds which tensor.
 
 use super::{INDEX, PICKLED, PICKLED_INDEX, SINGLE, Values, Weights};
 use crate::model::contents;
@@ -13,24 +13,25 @@ use std::path::Path;
 pub(super) struct Index {
     #[serde(default)]
     pub metadata: Metadata,
-    /// File by tensor.
+    /// The file of each tensor.
     pub weight_map: BTreeMap<String, String>,
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Metadata {
-    /// Bytes of all tensors together. A number of any kind: old tools wrote `1.0e9`.
+    /// Bytes of all tensors together, as any kind of number: old tools wrote `1.0e9`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub total_size: Option<serde_json::Number>,
 }
 
-/// What may hold a model's weights, the first that is there.
+/// Files that may hold a model's weights; the first that exists is used.
 pub(in crate::model) const FILES: [&str; 4] = [SINGLE, INDEX, PICKLED, PICKLED_INDEX];
 
 const REMEDY: &str = "index and files belong to different checkpoints; fetch them again";
 
 impl Weights {
-    /// Reads what a model folder holds. As in transformers, a single file wins over an index, and safetensors over pickles.
+    /// Opens the weights of a model folder. As in transformers, a single file takes precedence over an index, and
+    /// safetensors over pickles.
     pub fn open(folder: &Path) -> Result<Self> {
         let found = FILES.into_iter().map(|name| folder.join(name)).find(|path| path.is_file());
         let path = found.unwrap_or_else(|| folder.join(SINGLE));
@@ -41,11 +42,11 @@ impl Weights {
         if path.extension() == Some(OsStr::new("bin")) { Self::read_pickle(path) } else { Self::read(path) }
     }
 
-    /// Reads which tensors the files beside `index` (a `model.safetensors.index.json`) hold that it names.
+    /// Reads which of the tensors named in `index` (a `model.safetensors.index.json`) the files beside it hold.
     ///
     /// # Errors
-    /// A file that is not there, a tensor that is not in the file that should hold it or is in one that should not, and
-    /// files of weights alone that have not as many bytes of them as the index says. (Masks are counted in several ways.)
+    /// A missing file, a tensor that is not in the file that should hold it or is in one that should not, and files
+    /// with only weights whose total size differs from the index. (Masks are counted in several ways.)
     pub fn read_shards(index: &Path) -> Result<Self> {
         let Index { metadata, weight_map } = read_index(index)?;
         let files: BTreeSet<&String> = weight_map.values().collect();
@@ -94,7 +95,7 @@ impl Values {
     }
 }
 
-/// Files are named without a folder, so that an index cannot point out of its own.
+/// Reads an index. Files must be named without a folder, so that an index cannot point outside its own.
 fn read_index(path: &Path) -> Result<Index> {
     let index: Index = serde_json::from_value(contents::json(path)?).map_err(|cause| {
         Error::model(format!("{} is not an index of weights", path.display()))

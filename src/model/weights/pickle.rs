@@ -1,5 +1,6 @@
-//! Reading `pytorch_model.bin`, the layout before safetensors: a zip archive whose pickle says which bytes are which tensor. The
-//! pickle is parsed by a library that knows the few instructions that tensors need. Nothing in it is ever executed.
+//! Reader of `pytorch_model.bin`, the layout before safetensors: a zip archive whose pickle says which bytes belong to
+//! which tensor. A library that supports only the few instructions that tensors need parses the pickle. Nothing in it
+//! is ever executed.
 
 use super::file::{Place, Stored, beginning};
 use super::{Entry, StoredAs, Values, Weights};
@@ -15,7 +16,7 @@ impl Weights {
     /// Reads which tensors a pickled file holds; their values are read when they are taken.
     ///
     /// # Errors
-    /// A file that is no such archive, is cut short, or whose pickle holds anything but tensors.
+    /// A file that is not such an archive, is cut short, or whose pickle holds anything but tensors.
     pub fn read_pickle(path: &Path) -> Result<Self> {
         let failed = || format!("cannot read {}", path.display());
         let mut file = File::open(path).context(failed)?;

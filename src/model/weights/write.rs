@@ -1,4 +1,4 @@
-//! Writing safetensors: one tensor in memory at a time, one file or several with an index.
+//! Writer of safetensors: one tensor in memory at a time, one file or several with an index.
 
 use super::index::{Index, Metadata};
 use super::{Entry, INDEX, SINGLE, StoredAs, Weights};
@@ -9,15 +9,15 @@ use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-/// A file holds at most this many bytes of tensors unless another limit is given; transformers' own default.
+/// Largest number of bytes of tensors per file unless another limit is given; transformers' own default.
 pub const SHARD_BYTES: u64 = 5_000_000_000;
 
 impl Weights {
-    /// Writes `model.safetensors` to `folder`, or, where that would hold more than `shard_bytes` of tensors, several files
-    /// and their index. Weights that lay there before are gone then.
+    /// Writes `model.safetensors` to `folder`, or, if that would hold more than `shard_bytes` of tensors, several files
+    /// and their index. Earlier weights in the folder are removed.
     ///
     /// # Errors
-    /// A file that cannot be written, and a number that `stored_as` cannot hold; what was begun is removed.
+    /// A file that cannot be written, and a number that `stored_as` cannot represent; unfinished files are removed.
     pub fn save(&self, folder: &Path, stored_as: StoredAs, shard_bytes: u64) -> Result<()> {
         let shards = self.shards(stored_as, shard_bytes);
         let count = shards.len();
@@ -43,12 +43,12 @@ impl Weights {
     /// Writes all tensors to one safetensors file.
     ///
     /// # Errors
-    /// As [`save`](Self::save).
+    /// Those of [`save`](Self::save).
     pub fn write(&self, path: &Path, stored_as: StoredAs) -> Result<()> {
         self.write_some(&self.tensors.keys().map(String::as_str).collect::<Vec<_>>(), path, stored_as)
     }
 
-    /// Names of the tensors of each file, in order; a tensor larger than `most` bytes has a file of its own.
+    /// Names of the tensors of each file, in order; a tensor larger than `most` bytes gets a file of its own.
     fn shards(&self, stored_as: StoredAs, most: u64) -> Vec<Vec<&str>> {
         let mut shards: Vec<Vec<&str>> = Vec::new();
         let mut filled = 0;
@@ -125,14 +125,14 @@ fn header(
         let info = TensorInfo { dtype: stored_as.dtype(), shape: entry.shape.clone(), data_offsets: (start, end) };
         infos.push(((*name).to_owned(), info));
     }
-    // transformers refuses a file that does not say which library its tensors are for.
+    // transformers refuses a file without the name of the library that its tensors are for.
     let metadata = [("format".to_owned(), "pt".to_owned())].into();
     let mut header = serde_json::to_vec(&Header::new(Some(metadata), infos)?)?;
     header.resize(header.len().next_multiple_of(8), b' ');
     Ok([(header.len() as u64).to_le_bytes().as_slice(), &header].concat())
 }
 
-/// Whether a finite number stays finite.
+/// True if a finite number stays finite when stored in this type.
 fn fits(value: f32, stored_as: StoredAs) -> bool {
     match stored_as {
         StoredAs::F32 => true,
@@ -151,7 +151,7 @@ fn encode(values: &[f32], stored_as: StoredAs, out: &mut impl Write) -> std::io:
     }
 }
 
-/// Fills a file beside `path` and renames it, so that `path` is never half of one, and may be a file that is being read.
+/// Writes a file beside `path` and renames it, so that `path` is never incomplete and may be a file that is being read.
 fn write_beside(path: &Path, fill: impl FnOnce(&mut BufWriter<File>) -> Result<()>) -> Result<()> {
     let mut beside = path.as_os_str().to_owned();
     beside.push(".partial");
@@ -162,12 +162,12 @@ fn write_beside(path: &Path, fill: impl FnOnce(&mut BufWriter<File>) -> Result<(
         file.flush().and_then(|()| fs::rename(&beside, path)).context(|| cannot_write(path))
     };
     write().inspect_err(|_| {
-        // What went wrong is said already; that the rest stays too is no news.
+        // The error is reported already; a failure to remove the unfinished file adds nothing.
         let _ = fs::remove_file(&beside);
     })
 }
 
-/// Removes the weights of `folder` but for the files `kept`.
+/// Removes the weights of `folder` except the files `kept`.
 fn remove_weights(folder: &Path, kept: &[String]) -> Result<()> {
     let unreadable = || format!("cannot read the folder {}", folder.display());
     for entry in fs::read_dir(folder).context(unreadable)? {
@@ -181,7 +181,7 @@ fn remove_weights(folder: &Path, kept: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// Whether a file of this name holds weights, or says which file does.
+/// True if a file of this name holds weights or is their index.
 pub(in crate::model) fn is_weights(name: &str) -> bool {
     let is_number = |text: &str| text.len() == 5 && text.bytes().all(|byte| byte.is_ascii_digit());
     let shard = name.strip_prefix("model-").and_then(|rest| rest.strip_suffix(".safetensors"));

@@ -25,8 +25,8 @@ fn names(folder: PathBuf) -> Vec<String> {
     crate::files::names_in(&folder).unwrap()
 }
 
-/// The same store as another node sees it: its folders are the same, and its locks are local. `None` where there is no second
-/// file system to put the locks on.
+/// The same store as another node sees it: its folders are the same, and its locks are local. `None` if there is no
+/// second file system to put the locks on.
 #[cfg(target_os = "linux")]
 fn other_node(store: &Store, locks_elsewhere: bool) -> Option<(TempDir, Store)> {
     let dir = if locks_elsewhere { TempDir::new_in("/dev/shm").ok()? } else { tempfile::tempdir().unwrap() };
@@ -48,7 +48,7 @@ fn other_node(store: &Store, locks_elsewhere: bool) -> Option<(TempDir, Store)> 
 fn of_many_who_want_a_stage_one_has_it() {
     let (bench, (_, key)) = (Bench::new(), root_graph(1));
     let lock = bench.store.lock(&key).unwrap();
-    // As if all were on nodes of their own: the lock of one says nothing to the others.
+    // As if all attempts were on separate nodes: the lock of one is invisible to the others.
     foreign_claim(&bench.store, &key, 0);
     fs::write(bench.store.claims().join(format!("{key}.0.over")), "").unwrap();
     let claims: Vec<_> = std::thread::scope(|scope| {
@@ -56,7 +56,7 @@ fn of_many_who_want_a_stage_one_has_it() {
             (0..8).map(|_| scope.spawn(|| bench.store.claim(&lock, &mut Watch::with(LONG)).unwrap())).collect();
         wanting.into_iter().filter_map(|thread| thread.join().unwrap()).collect()
     });
-    // Some may come so late that they take an earlier one, under the lock that they share here, for over.
+    // Some may come so late that they declare an earlier one over, because they share the lock here.
     assert!(!claims.is_empty());
     let attempts: std::collections::BTreeSet<_> = claims.iter().map(|claim| claim.attempt().to_owned()).collect();
     assert_eq!(attempts.len(), claims.len(), "every attempt has a name of its own");
@@ -117,7 +117,7 @@ fn a_dead_attempt_of_this_machine_is_over_at_once() {
 fn checkpoints_of_earlier_programs_and_of_interrupted_take_overs_are_taken() {
     let (bench, (graph, key)) = (Bench::new(), root_graph(3));
     bench.store.plan(&graph).unwrap();
-    // An earlier program's folder has the key for its name; one taker died while it emptied another's.
+    // A folder of an older program is named by the key alone; one process died while it emptied the folder of another.
     let old = bench.store.scratch().join(key.to_string());
     fs::create_dir_all(old.join(".taken/.taken/deep")).unwrap();
     fs::write(old.join(".taken/one"), "1").unwrap();
@@ -127,7 +127,7 @@ fn checkpoints_of_earlier_programs_and_of_interrupted_take_overs_are_taken() {
     assert_eq!(names(draft.scratch().to_owned()), ["deep", "one"]);
     assert_eq!(fs::read_to_string(draft.scratch().join("deep/two")).unwrap(), "2");
     assert_eq!(names(bench.store.scratch()).len(), 1);
-    // It dies before it is done, and leaves what it had to the next.
+    // The attempt dies before it is done and leaves its checkpoints to the next one.
     drop(draft);
     assert_eq!(names(bench.draft(&graph, &key).scratch().to_owned()), ["deep", "one"]);
 }
@@ -179,7 +179,7 @@ fn what_lies_at_the_place_of_an_artifact_gives_way_unless_it_is_whole() {
 fn an_attempt_that_was_taken_for_dead_gives_way_without_an_error() {
     let (bench, (graph, key)) = (Bench::new(), root_graph(1));
     bench.store.plan(&graph).unwrap();
-    // It fails because its folders were taken; the later attempt is at work.
+    // Fails because its folders were removed; the later attempt is at work.
     run_stage(&bench.store, &key, &cpu(), |_| {
         foreign_claim(&bench.store, &key, 1);
         Err(crate::Error::files("the checkpoint's folder is gone"))
@@ -187,7 +187,7 @@ fn an_attempt_that_was_taken_for_dead_gives_way_without_an_error() {
     .unwrap();
     assert!(!bench.store.is_complete(&key));
     assert!(bench.store.is_taken(&key, &mut Watch::with(LONG)).unwrap());
-    // It fails because it was called over and its folders were removed; nobody else is at work yet.
+    // Fails because it was declared over and its folders were removed; no other attempt is at work yet.
     let mut watch = Watch::with(AT_ONCE);
     assert!(bench.store.is_taken(&key, &mut watch).unwrap() && !bench.store.is_taken(&key, &mut watch).unwrap());
     run_stage(&bench.store, &key, &cpu(), |_| {
@@ -195,9 +195,9 @@ fn an_attempt_that_was_taken_for_dead_gives_way_without_an_error() {
         Err(crate::Error::files("the draft's folder is gone"))
     })
     .unwrap();
-    // It fails for its own reasons.
+    // Fails for its own reasons.
     run_stage(&bench.store, &key, &cpu(), |_| Err(crate::Error::data("no rows"))).unwrap_err();
-    // It fails, and the artifact has come meanwhile.
+    // Fails, but the artifact has been published meanwhile.
     run_stage(&bench.store, &key, &cpu(), |context| {
         program::body(context)?;
         let (other, done) = (bench.store.artifact_dir(&key), Bench::new());
@@ -209,7 +209,7 @@ fn an_attempt_that_was_taken_for_dead_gives_way_without_an_error() {
     assert!(bench.store.is_complete(&key));
 }
 
-/// A draft whose files another node is removing is not published, least of all what is left of it.
+/// A draft whose files another node is removing is not published, not even in part.
 #[test]
 fn a_draft_that_is_discarded_is_not_published_in_part() {
     let (graph, key) = root_graph(1);
@@ -275,7 +275,7 @@ fn two_pools_share_the_stages_of_a_graph() {
     assert_eq!(bench.log().len(), 12, "each was computed once");
 }
 
-/// Locks are local, and claims keep the two apart.
+/// Locks are local, and claims keep the two pools apart.
 #[cfg(target_os = "linux")]
 #[test]
 fn two_pools_with_locks_of_their_own_compute_each_stage_once() {
@@ -300,7 +300,7 @@ fn two_pools_with_locks_of_their_own_compute_each_stage_once() {
     assert_eq!((bench.contents(), bench.store.verify().unwrap().problems), (undisturbed.contents(), vec![]));
 }
 
-/// The worst case: each side takes every claim of the other for over, as two copies of one virtual machine would.
+/// The worst case: each side declares every claim of the other over, as two copies of one virtual machine would.
 #[cfg(target_os = "linux")]
 #[test]
 fn two_pools_that_take_each_other_for_dead_end_with_the_same_bytes() {

@@ -14,7 +14,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
-/// A store in a temporary folder, with room beside it for the faults that stages shall meet and the log they write.
+/// A store in a temporary folder, with room beside it for the faults that stages are to meet and the log they write.
 struct Bench {
     dir: TempDir,
     store: Store,
@@ -32,12 +32,13 @@ impl Bench {
         pool().run(&self.store, graph, &Interrupt::new()).unwrap()
     }
 
-    /// Lets the stage `name` meet a `fault` once, as it comes to `step`.
+    /// Plants a `fault` that the stage `name` meets once, when it reaches `step`.
     fn plant(&self, name: &str, step: u32, fault: &str) {
         fs::write(program::fault_path(self.dir.path(), name, step), fault).unwrap();
     }
 
-    /// One `name from step` line per attempt that reached a body, one `name computed` per body that ended.
+    /// The log: one `name from step` line per attempt that reached a body, one `name computed` line per body that
+    /// ended.
     fn log(&self) -> Vec<String> {
         let text = fs::read_to_string(self.dir.path().join("log")).unwrap_or_default();
         text.lines().map(str::to_owned).collect()

@@ -1,4 +1,4 @@
-//! What a pool says and does about stages that succeed, fail and are stopped.
+//! Reports and decisions of a pool about stages that succeed, fail and are stopped.
 
 use super::*;
 use std::time::Duration;

@@ -1,4 +1,5 @@
-//! The programs that the other tests start: a stage that hashes its way forward and meets planted faults, and a pool.
+//! The programs that the other tests start: a stage that computes a chain of hashes and meets planted faults, and a
+//! pool.
 
 use super::*;
 use crate::error::{Context, Error, Result};
@@ -15,7 +16,8 @@ pub struct Settings {
     pub milliseconds_per_step: u64,
 }
 
-/// Arguments that make this test binary run one program of this file; what follows them is left to that program.
+/// Arguments that make this test binary run one program of this file; that program reads the arguments that follow
+/// them.
 pub fn arguments(program: &str) -> Vec<OsString> {
     let name = format!("{}::{program}", module_path!().split_once("::").unwrap().1);
     ["--ignored", "--nocapture", "--exact", &name, "--"].map(OsString::from).to_vec()
@@ -29,7 +31,7 @@ pub fn fault_path(bench: &Path, name: &str, step: u32) -> PathBuf {
     bench.join("faults").join(format!("{name}.{step}"))
 }
 
-/// `<key> --store <dir> --device <device>`, as a pool starts it.
+/// The stage program, `<key> --store <dir> --device <device>`, as a pool starts it.
 #[test]
 #[ignore = "a program that other tests start"]
 fn stage_program() {
@@ -41,7 +43,7 @@ fn stage_program() {
     std::process::exit(i32::from(result.is_err()));
 }
 
-/// `<dir> <steps>`: runs the diamond on the store there until it is killed or done.
+/// The pool program, `<dir> <steps>`: runs the diamond on the store there until it is killed or done.
 #[test]
 #[ignore = "a program that other tests start"]
 fn pool_program() {
@@ -52,7 +54,7 @@ fn pool_program() {
     std::process::exit(i32::from(outcome.exit_code()));
 }
 
-/// 5 ms a step.
+/// The diamond with 5 ms per step.
 pub fn slow_diamond(steps: u32) -> Graph {
     graph(DIAMOND, &Settings { steps, milliseconds_per_step: 5, ..Settings::default() })
 }
@@ -108,7 +110,7 @@ fn log(bench: &Path, line: &str) {
     file.write_all(format!("{line}\n").as_bytes()).unwrap();
 }
 
-/// A fault happens once: what is tried again goes further.
+/// Executes a planted fault, once: the next attempt gets past it.
 fn meet_fault(bench: &Path, name: &str, step: u32) -> Result<()> {
     let path = fault_path(bench, name, step);
     let Ok(fault) = fs::read_to_string(&path) else { return Ok(()) };

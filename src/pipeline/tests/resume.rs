@@ -1,4 +1,4 @@
-//! Whatever is killed and whenever: the same command again ends with the bytes of a run that nothing disturbed.
+//! Whatever is killed and whenever: running the same command again ends with the bytes of an undisturbed run.
 
 use super::*;
 use proptest::prelude::*;
@@ -20,7 +20,8 @@ fn random_graph(inputs: &[u8]) -> Graph {
     graph(&stages, &Settings { steps: STEPS, ..Settings::default() })
 }
 
-/// What a run must do: a stage is tried if all its inputs are complete, and fails once for each fault left in its way.
+/// A model of a correct run: a stage is tried if all its inputs are complete, and fails once for each fault left in its
+/// way.
 #[derive(Default)]
 struct Model {
     complete: Vec<StageKey>,

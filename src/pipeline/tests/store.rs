@@ -1,4 +1,4 @@
-//! The folder on disk: what counts as an artifact, what is damage, what is refused.
+//! The folder on disk: what counts as an artifact, what counts as damage, what is refused.
 
 use super::*;
 use proptest::prelude::*;
@@ -19,7 +19,7 @@ fn a_half_written_artifact_does_not_exist_and_is_cleaned() {
     fs::write(draft.out().join("state"), "half").unwrap();
     let out = draft.out().to_owned();
     drop(draft);
-    // As if a crash had come after the rename of a folder whose manifest never reached the disk.
+    // As after a crash following the rename of a folder whose manifest never reached the disk.
     let published = bench.store.artifact_dir(&key);
     fs::create_dir_all(&published).unwrap();
     fs::write(published.join("state"), "half").unwrap();
@@ -92,21 +92,21 @@ fn a_truncated_file_makes_its_artifact_incomplete() {
     assert_eq!(labels(&graph, &bench.run(&graph).finished), ["left"]);
 }
 
-/// What a kill or a full disk may do to a file, and a bad disk.
+/// Damage that a kill, a full disk or a bad disk may do to a file.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Damage {
     Cut,
     Longer,
     Gone,
-    /// One bit of one byte: the size stays.
+    /// One flipped bit; the size stays the same.
     Flipped,
 }
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 24, max_shrink_iters: 20, ..ProptestConfig::default() })]
 
-    /// A file that is not as long as it was, or no file, is no artifact, and the next run makes it again; one that is as long
-    /// and other is found by `verify`.
+    /// A file of another length, or a missing one, makes the artifact incomplete, and the next run makes it again;
+    /// `verify` finds a file that has the right length and other contents.
     #[test]
     fn a_damaged_file_is_never_taken_for_whole(
         file in prop::sample::select(vec!["state", "deep/padding", "manifest.json"]),
@@ -119,7 +119,7 @@ proptest! {
         let (before, path) = (bench.contents(), bench.store.artifact_dir(&key).join(file));
         let manifest = bench.store.manifest(&key).unwrap();
         let mut bytes = fs::read(&path).unwrap();
-        // The manifest's last line break is no loss.
+        // Losing the manifest's last line break does no harm.
         let place = place.index(bytes.trim_ascii_end().len());
         match damage {
             Damage::Cut => bytes.truncate(place),
@@ -133,7 +133,7 @@ proptest! {
         }
         let whole = bench.store.is_complete(&key);
         prop_assert!(!whole || damage == Damage::Flipped, "{file}, {damage:?} at {place}");
-        // Only bits of the manifest that do not change its meaning may turn.
+        // Only bits of the manifest that do not change its meaning may flip.
         prop_assert!(file == "manifest.json" || !bench.store.verify().unwrap().problems.is_empty());
         if whole {
             prop_assert_eq!(bench.store.manifest(&key).unwrap(), manifest);
@@ -143,7 +143,8 @@ proptest! {
         }
     }
 
-    /// Publishing ends with the rename of a folder whose manifest was written last: cut anywhere before, there is nothing.
+    /// Publishing ends with the rename of a folder whose manifest was written last: a crash at any earlier point leaves
+    /// no artifact.
     #[test]
     fn a_crash_while_publishing_leaves_nothing_that_is_read(
         written in 0..3_usize, manifest in any::<prop::sample::Index>(), renamed in any::<bool>(),
@@ -152,7 +153,7 @@ proptest! {
         let key = key_of(&graph, "root");
         in_this_process(&bench, &graph, &key);
         let (before, published) = (bench.contents(), bench.store.artifact_dir(&key));
-        // So many files have come, and so much of the manifest.
+        // The state after a crash: only this many files and this much of the manifest were written.
         for file in ["deep/padding", "state"].into_iter().skip(written) {
             fs::remove_file(published.join(file)).unwrap();
         }

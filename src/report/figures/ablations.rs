@@ -1,5 +1,5 @@
-//! An ablation: a metric over what varies, a panel per size, every seed a dot. Over numbers each line is a mean with its
-//! band; over words, which have no order, means with whiskers side by side.
+//! The figure of an ablation: a metric against the varied quantity, a panel per size, every seed a dot. Over numbers
+//! each line is a mean with its band; over words, which have no order, means with whiskers are side by side.
 
 use super::axis::{Extent, Panel, Scale};
 use super::legend::Legend;
@@ -13,13 +13,13 @@ use crate::report::view::View;
 use crate::stats::Estimate;
 
 const HEIGHT: f64 = 240.0;
-/// Pixels between the dots of two lines at one x.
+/// The pixels between the dots of two lines at one x.
 const DODGE: f64 = 5.0;
-/// Share of a word's slot over which its lines are spread, and the most pixels between two of them.
+/// The share of a word's slot over which its lines are spread, and the most pixels between two of them.
 const SPREAD: f64 = 0.7;
 const APART: f64 = 40.0;
 
-/// What all seeds of one line at one point gave.
+/// The values of all seeds of one line at one point, with their mean.
 struct Spot<'a> {
     line: usize,
     x: f64,
@@ -32,11 +32,11 @@ struct Drawing<'a> {
     view: &'a View<'a>,
     ablation: &'a Ablation,
     metric: &'a MetricColumn,
-    /// The labels that words stand on, in order; x is their place.
+    /// The labels of the word axis, in order; x is their index.
     words: Vec<&'a str>,
 }
 
-/// `None` where no point has a value.
+/// The figure; `None` if no point has a value.
 pub fn draw(view: &View, ablation: &Ablation, metric: &MetricColumn) -> Result<Option<String>> {
     let drawing = Drawing { view, ablation, metric, words: words(ablation) };
     let mut panels = Vec::new();
@@ -55,7 +55,7 @@ pub fn draw(view: &View, ablation: &Ablation, metric: &MetricColumn) -> Result<O
     let (Some(x), Some(y)) = (drawing.x(), Extent::around(&values, &ends, metric.range)) else { return Ok(None) };
 
     let columns = panels.len().min(if drawing.words.len() > 6 { 1 } else { 2 });
-    // Words lie flat where they fit and are turned where they do not.
+    // Words are horizontal where they fit and turned where they do not.
     let longest = drawing.words.iter().map(|word| width_of(word)).fold(0.0, f64::max);
     let slot = (WIDTH - LEFT) / columns as f64 / drawing.words.len().max(1) as f64;
     let names: Vec<f64> = drawing.words.iter().map(|word| width_of(word)).collect();
@@ -85,7 +85,7 @@ pub fn draw(view: &View, ablation: &Ablation, metric: &MetricColumn) -> Result<O
     Ok(Some(svg.finish()))
 }
 
-/// Labels of all points in order of first occurrence; none where points have an x.
+/// The labels of all points in order of first occurrence; empty if points have an x.
 fn words(ablation: &Ablation) -> Vec<&str> {
     let mut words: Vec<&str> = Vec::new();
     if ablation.scale == AxisScale::Words {
@@ -103,7 +103,7 @@ impl<'a> Drawing<'a> {
         self.ablation.scale == AxisScale::Words
     }
 
-    /// Every point of every line at a size, by line and x.
+    /// The points of all lines at a size, by line and x.
     fn spots(&self, size: &str) -> Result<Vec<Spot<'a>>> {
         let mut spots = Vec::new();
         for (at, line) in self.view.lines_of(self.ablation, size) {
@@ -119,7 +119,7 @@ impl<'a> Drawing<'a> {
         Ok(spots)
     }
 
-    /// The mean of what the lines are held against.
+    /// The mean of the level that the lines are compared with.
     fn level(&self, size: &str) -> Result<Option<Estimate>> {
         let Some(method) = &self.ablation.against else { return Ok(None) };
         over_seeds(self.view, self.metric, &self.view.metrics().last(method, size, &self.metric.id))
@@ -132,7 +132,7 @@ impl<'a> Drawing<'a> {
         Extent::on(Scale::log_if(self.ablation.scale == AxisScale::Log), &self.places(), &[])
     }
 
-    /// Every x, ascending, once.
+    /// All distinct x, ascending.
     fn places(&self) -> Vec<f64> {
         let points = self.ablation.lines.iter().flat_map(|line| &line.points);
         let mut places: Vec<f64> = points.filter_map(|point| point.x).collect();
@@ -192,7 +192,7 @@ impl<'a> Drawing<'a> {
         }
     }
 
-    /// How far beside its x a line is drawn, in pixels, so that no line hides another.
+    /// The distance in pixels at which a line is drawn beside its x, so that no line hides another.
     fn offset(&self, frame: &Panel, line: usize) -> f64 {
         let lines = self.ablation.lines.len();
         let step = match self.over_words() {
@@ -203,7 +203,7 @@ impl<'a> Drawing<'a> {
     }
 }
 
-/// A dashed line over the band of its interval.
+/// Draws the level as a dashed line over the band of its interval.
 fn draw_level(svg: &mut Svg, frame: &Panel, level: &Estimate) {
     let (left, right) = (frame.left, frame.left + frame.width);
     if let Some(interval) = level.interval {

@@ -1,13 +1,13 @@
-//! Linear and logarithmic axes: an extent, round ticks, and the way from data to pixels.
+//! Linear and logarithmic axes: an extent, round ticks, and the mapping from data to pixels.
 
 use super::svg::{Anchor, Svg, TEXT, width_of};
 use crate::report::format;
 
-/// How equal steps of a number become equal lengths.
+/// The scale of an axis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scale {
     Linear,
-    /// Common logarithms; what is not above 0 has no place on it.
+    /// Common logarithms; numbers that are not above 0 have no place.
     Log,
 }
 
@@ -16,7 +16,7 @@ impl Scale {
         if log { Self::Log } else { Self::Linear }
     }
 
-    /// A number's place; not finite where it has none.
+    /// The place of a number on the scale; not finite if it has none.
     pub fn place(self, value: f64) -> f64 {
         match self {
             Self::Linear => value,
@@ -24,7 +24,7 @@ impl Scale {
         }
     }
 
-    /// The number at a place.
+    /// The number at a place of the scale.
     pub fn value(self, place: f64) -> f64 {
         match self {
             Self::Linear => place,
@@ -46,16 +46,16 @@ impl Extent {
         Self { low, high, scale: Scale::Linear }
     }
 
-    /// [`Self::around`], on a scale.
+    /// The extent of [`Self::around`] on a scale.
     pub fn on(scale: Scale, values: &[f64], ends: &[f64]) -> Option<Self> {
         let places = |values: &[f64]| values.iter().map(|value| scale.place(*value)).collect::<Vec<_>>();
         Some(Self { scale, ..Self::around(&places(values), &places(ends), None)? })
     }
 
-    /// All `values` and, where they do not dwarf them, the ends of their intervals, with some air; never outside
-    /// `range`. With two seeds a t interval is some nine times as wide as its data, and would flatten everything else:
-    /// intervals widen the extent by at most the data's own span on each side and are cut at the edge.
-    /// `None` without values.
+    /// The extent of all `values` and of the ends of their intervals, unless these are far wider, with some air; never
+    /// outside `range`. With two seeds a t interval is about nine times as wide as its data and would flatten
+    /// everything else, so intervals widen the extent by at most the data's own span on each side and are cut at the
+    /// edge. `None` without values.
     pub fn around(values: &[f64], ends: &[f64], range: Option<[f64; 2]>) -> Option<Self> {
         let (low, high) = bounds(values)?;
         let span = if high > low { high - low } else { low.abs().max(1.0) * 0.1 };
@@ -67,14 +67,14 @@ impl Extent {
         let air = 0.06 * if outer_high > outer_low { outer_high - outer_low } else { span };
         let (mut low, mut high) = (outer_low - air, outer_high + air);
         if let Some([least, most]) = range.filter(|[least, most]| least < most) {
-            // A value beyond the stated range is shown all the same: hiding it would hide a mistake.
+            // A value beyond the stated range is still shown: hiding it would hide a mistake.
             low = low.max(least.min(outer_low) - air / 3.0);
             high = high.min(most.max(outer_high) + air / 3.0);
         }
         Some(Self::linear(low, high))
     }
 
-    /// Round numbers inside the extent with their names, about `wanted` of them.
+    /// Round numbers inside the extent with their labels, about `wanted` of them.
     pub fn named_ticks(&self, wanted: usize) -> Vec<(f64, String)> {
         match self.scale {
             Scale::Linear => {
@@ -85,7 +85,7 @@ impl Extent {
         }
     }
 
-    /// Powers of ten, with 2 and 5 between them where there is room, or round numbers where less than a decade is shown.
+    /// Powers of ten, with 2 and 5 between them if there is room; round numbers if less than a decade is shown.
     fn log_ticks(&self, wanted: usize) -> Vec<f64> {
         let decades = self.high - self.low;
         let (mantissas, stride): (&[u32], usize) = match wanted as f64 / decades {
@@ -94,7 +94,7 @@ impl Extent {
             per => (&[1], (1.0 / per).ceil() as usize),
         };
         let powers = (self.low.floor() as i64..=self.high.ceil() as i64).filter(|power| power % stride as i64 == 0);
-        // Read from text, so that 2e-3 is the number nearest to it and not a product.
+        // Parsed from text, so that 2e-3 is the number nearest to it and not a rounded product.
         let ticks = powers.flat_map(|power| mantissas.iter().filter_map(move |m| format!("{m}e{power}").parse().ok()));
         let ticks: Vec<f64> = ticks.filter(|tick| self.holds(*tick)).collect();
         if ticks.len() >= 2 {
@@ -107,7 +107,7 @@ impl Extent {
         (self.low..=self.high).contains(&self.scale.place(value))
     }
 
-    /// Round numbers inside a linear extent, about `wanted` of them, and the decimals they need.
+    /// Round numbers inside a linear extent, about `wanted` of them, and the number of decimals they need.
     fn ticks(&self, wanted: usize) -> (Vec<f64>, usize) {
         let rough = (self.high - self.low) / wanted.max(1) as f64;
         let magnitude = 10_f64.powf(rough.log10().floor());
@@ -146,13 +146,14 @@ impl Panel {
         self.top + self.height - (self.y.scale.place(value) - self.y.low) / (self.y.high - self.y.low) * self.height
     }
 
-    /// [`Self::at_y`], kept inside the panel; what has no place on a logarithmic axis is at its foot.
+    /// The pixel of [`Self::at_y`], kept inside the panel; values without a place on a logarithmic axis are at its
+    /// foot.
     pub fn clipped_y(&self, value: f64) -> f64 {
         let y = self.at_y(value);
         if y.is_nan() { self.bottom() } else { y.clamp(self.top, self.bottom()) }
     }
 
-    /// [`Self::at_x`], kept inside the panel.
+    /// The pixel of [`Self::at_x`], kept inside the panel.
     pub fn clipped_x(&self, value: f64) -> f64 {
         self.at_x(value).clamp(self.left, self.left + self.width)
     }
@@ -161,7 +162,7 @@ impl Panel {
         self.top + self.height
     }
 
-    /// Heading, horizontal grid and the foot line; numbers beside the grid if `numbered`.
+    /// Draws the heading, the horizontal grid and the foot line; with numbers beside the grid if `numbered`.
     pub fn frame(&self, svg: &mut Svg, heading: &str, numbered: bool) {
         svg.text("strong", (self.left + self.width / 2.0, self.top - 8.0), Anchor::Middle, heading);
         for (tick, name) in self.y.named_ticks((self.height / 45.0) as usize) {
@@ -174,14 +175,15 @@ impl Panel {
         svg.line("axis", (self.left, self.bottom()), (self.left + self.width, self.bottom()));
     }
 
-    /// Numbers under the foot line at round values.
+    /// Draws numbers under the foot line at round values.
     pub fn number_x(&self, svg: &mut Svg) {
         for (tick, name) in self.x.named_ticks((self.width / 70.0) as usize) {
             self.mark_x(svg, tick, &name);
         }
     }
 
-    /// The values themselves under the foot line, in ascending order, without those that would touch an earlier one.
+    /// Draws the values themselves under the foot line, in ascending order, without those that would touch an earlier
+    /// one.
     pub fn name_x(&self, svg: &mut Svg, values: &[f64]) {
         let mut free = f64::NEG_INFINITY;
         for &value in values {
@@ -194,12 +196,12 @@ impl Panel {
         }
     }
 
-    /// What stands on the horizontal axis, under its numbers.
+    /// Draws the label of the horizontal axis, under its numbers.
     pub fn name_axis_x(&self, svg: &mut Svg, label: &str) {
         svg.text("muted", (self.left + self.width / 2.0, self.bottom() + 2.0 * TEXT + 10.0), Anchor::Middle, label);
     }
 
-    /// One labelled tick under the foot line.
+    /// Draws one labelled tick under the foot line.
     pub fn mark_x(&self, svg: &mut Svg, value: f64, label: &str) {
         let x = self.at_x(value);
         svg.line("axis", (x, self.bottom()), (x, self.bottom() + 4.0));

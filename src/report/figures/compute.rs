@@ -1,5 +1,6 @@
-//! What methods reach against what making them took: a panel for each size and each decoding of the primary metric, a point for each
-//! method at its last iteration, and the front of those that nothing cheaper matches.
+//! The metric that methods reach against the cost of making them: a panel for each size and each decoding of the
+//! primary metric, a point for each method at its last iteration, and the front of methods that nothing cheaper
+//! matches.
 
 use super::axis::{Extent, Panel, Scale};
 use super::svg::{Anchor, Svg, TEXT, series, width_of};
@@ -21,7 +22,7 @@ struct Spot<'v> {
     method: &'v str,
     spent: f64,
     mean: Estimate,
-    /// Whether no other method is as good in the mean and cheaper.
+    /// Whether no cheaper method is as good in the mean.
     front: bool,
 }
 
@@ -31,9 +32,9 @@ struct Drawn<'v> {
     spots: Vec<Spot<'v>>,
 }
 
-/// `None` where no method has both.
+/// The figure; `None` if no method has both cost and metric.
 pub fn draw(view: &View, spending: &Spending) -> Result<Option<String>> {
-    // The primary metric, and the same where nothing is drawn at random, if that is measured.
+    // The primary metric, and its greedy decoding if that is measured.
     let all = decodings(view)?;
     let metrics: Vec<&MetricColumn> = all
         .iter()
@@ -64,7 +65,7 @@ pub fn draw(view: &View, spending: &Spending) -> Result<Option<String>> {
     else {
         return Ok(None);
     };
-    // Room for names right and left of the outermost points.
+    // Room for labels left and right of the outermost points.
     let room = 0.12 * (x.high - x.low).max(0.3);
     let x = Extent { low: x.low - room, high: x.high + room, ..x };
     let columns = panels.len().min(2);
@@ -113,7 +114,7 @@ fn spots<'v>(view: &'v View, spending: &Spending, metric: &MetricColumn, size: &
 
 fn draw_panel(svg: &mut Svg, view: &View, frame: &Panel, panel: &Drawn) {
     let at = |spot: &Spot| (frame.at_x(spot.spent), frame.at_y(spot.mean.point));
-    // A step to the right at the height of the best so far, then to the next of the front.
+    // The front: a step to the right at the height of the best so far, then to the next spot.
     let mut steps: Vec<(f64, f64)> = Vec::new();
     for spot in panel.spots.iter().filter(|spot| spot.front) {
         let (x, y) = at(spot);
@@ -143,7 +144,7 @@ fn around((x, y): (f64, f64), radius: f64) -> [f64; 4] {
     [x - radius, y - radius, x + radius, y + radius]
 }
 
-/// A name beside its point where it touches no other, the nearest such place; tied to the point by a line where it is far.
+/// Draws a name at the nearest place beside its point where it touches no other, with a line to the point if it is far.
 fn label(svg: &mut Svg, frame: &Panel, class: &str, name: &str, (x, y): (f64, f64), taken: &mut Vec<[f64; 4]>) {
     let width = width_of(name);
     let heights = (0..16).map(|step| (11.0 + (step / 2) as f64 * 8.0) * if step % 2 == 0 { -1.0 } else { 1.0 });

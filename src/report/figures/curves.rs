@@ -1,5 +1,5 @@
 //! Free curves of the input, for example gold reward against KL: a panel per size, a line per seed, a colour and a dash
-//! per method; with bands, the mean over seeds with its t interval over them.
+//! per method; with bands, the mean over seeds with its t interval.
 
 use super::axis::{Extent, Scale};
 use super::legend::Legend;
@@ -14,7 +14,7 @@ use crate::report::view::View;
 const HEIGHT: f64 = 240.0;
 const FOOT: f64 = 46.0;
 
-/// `None` where no line has a point.
+/// The figure; `None` if no line has a point.
 pub fn draw(view: &View, curve: &Curve) -> Result<Option<String>> {
     let (x_scale, y_scale) = (Scale::log_if(curve.log_x), Scale::log_if(curve.log_y));
     let shown = |point: &&[f64; 2]| x_scale.place(point[0]).is_finite() && y_scale.place(point[1]).is_finite();
@@ -80,7 +80,7 @@ pub fn draw(view: &View, curve: &Curve) -> Result<Option<String>> {
     Ok(Some(svg.finish()))
 }
 
-/// A place among the series for each of `methods`: its own where it is a method, a free one where it is not.
+/// The series of each of `methods`: a method's own, or a free one for any other name.
 fn colours(view: &View, methods: &[&str]) -> Vec<usize> {
     let own = |id: &str| view.methods.iter().position(|row| row.id == id);
     let taken: Vec<usize> = methods.iter().filter_map(|id| own(id)).collect();

@@ -12,11 +12,12 @@ use crate::stats::Estimate;
 
 const TOP: f64 = 54.0;
 const HEIGHT: f64 = 250.0;
-/// Share of a method's slot over which its seeds are spread, and how far right of its middle the mean stands.
+/// The share of a method's slot over which its seeds are spread, and the distance of the mean to the right of the
+/// middle.
 const SPREAD: f64 = 0.36;
 const MEAN_AT: f64 = 0.28;
 
-/// More methods than this are drawn as rows, where their names have room.
+/// The most methods that are drawn side by side; more are drawn as rows, where their names have room.
 const SIDE_BY_SIDE: usize = 10;
 
 /// A method at a size.
@@ -27,7 +28,7 @@ pub struct Slot<'v> {
     pub planned: usize,
 }
 
-/// `None` where no method has a value.
+/// The figure; `None` if no method has a value.
 pub fn draw(view: &View, metric: &MetricColumn) -> Result<Option<String>> {
     let methods = shown(view, metric);
     let panels = view.sizes.iter().map(|size| slots(view, metric, &methods, size)).collect::<Result<Vec<_>>>()?;
@@ -41,7 +42,7 @@ pub fn draw(view: &View, metric: &MetricColumn) -> Result<Option<String>> {
 
     let columns = panels.len().min(if methods.len() > 6 { 1 } else { 2 });
     let x = Extent::linear(0.0, methods.len() as f64);
-    // Labels lie flat where they fit and are turned where they do not.
+    // Labels are horizontal where they fit and turned where they do not.
     let longest = methods.iter().map(|row| width_of(&row.label)).fold(0.0, f64::max);
     let slot_width = (WIDTH - LEFT) / columns as f64 / methods.len() as f64 - 8.0;
     let names: Vec<f64> = methods.iter().map(|row| width_of(&row.label)).collect();
@@ -67,7 +68,7 @@ pub fn draw(view: &View, metric: &MetricColumn) -> Result<Option<String>> {
     Ok(Some(svg.finish()))
 }
 
-/// Methods that have the metric at some size, or ought to.
+/// The methods that have the metric at some size or are expected to.
 fn shown<'v>(view: &'v View, metric: &MetricColumn) -> Vec<&'v MethodRow> {
     let reward = |table: &&crate::report::input::TableSpec| table.kind == TableKind::Reward;
     let in_reward_table = view.layout().tables.iter().filter(reward).any(|table| table.metrics.contains(&metric.id));

@@ -1,5 +1,5 @@
-//! Every primary comparison at once: its simultaneous interval, the differences that do not matter, and the verdict by colour, shape
-//! and word. A panel per unit, in which comparisons stand under their claim.
+//! All primary comparisons in one figure: the simultaneous interval of each, the differences that do not matter, and
+//! the verdict by colour, shape and word. Each unit has a panel, in which comparisons are grouped under their claim.
 
 use super::axis::{Extent, Panel};
 use super::svg::{Anchor, Svg, TEXT, wrapped};
@@ -13,17 +13,17 @@ const LINE: f64 = 17.0;
 const ROW: f64 = 22.0;
 const EDGE: f64 = 12.0;
 
-/// How wide a drawing is, and where its columns begin.
+/// The width of a drawing and the places of its columns.
 struct Place {
     width: f64,
-    /// Where the axis begins and ends.
+    /// The left and right end of the axis.
     axis: [f64; 2],
-    /// Whether names and verdicts stand above the interval instead of beside it.
+    /// Whether names and verdicts are above the interval instead of beside it.
     stacked: bool,
 }
 
 const WIDE: Place = Place { width: super::WIDTH, axis: [230.0, 600.0], stacked: false };
-/// For a telephone.
+/// The layout for a telephone.
 const NARROW: Place = Place { width: 390.0, axis: [EDGE, 390.0 - EDGE], stacked: true };
 
 /// A comparison with its claim.
@@ -50,7 +50,8 @@ pub fn draw(view: &View, claims: &[Judged]) -> Option<[String; 2]> {
     (!rows.is_empty()).then(|| [WIDE, NARROW].map(|place| draw_at(view, &panels, &place)))
 }
 
-/// Whether two metrics are one quantity: one name begins the other, or both end alike, as in `demonstration_accuracy`.
+/// Whether two metrics are one quantity: one id begins with the other, or both begin or both end alike, as in
+/// `demonstration_accuracy`.
 fn same_unit(a: &str, b: &str) -> bool {
     let begins = |short: &str, long: &str| long.strip_prefix(short).is_some_and(|rest| rest.starts_with('_'));
     let end = |id: &str| id.rsplit_once('_').map(|(_, end)| end.to_owned());
@@ -71,7 +72,7 @@ fn draw_at(view: &View, panels: &[(Vec<&MetricColumn>, Vec<&Row>)], place: &Plac
     );
     let how_lines = wrapped(&how, place.width - 2.0 * EDGE);
     let top = 32.0 + LINE * how_lines.len() as f64 + 8.0;
-    // Twice: the first drawing only finds the height.
+    // Drawn twice: the first drawing only finds the height.
     let mut scratch = Svg::new(place.width, 0.0, title, &how);
     let bottom = panels.iter().fold(top, |y, panel| draw_panel(&mut scratch, view, panel, place, y));
     let mut svg = Svg::new(place.width, bottom + 4.0, title, &how);
@@ -83,7 +84,7 @@ fn draw_at(view: &View, panels: &[(Vec<&MetricColumn>, Vec<&Row>)], place: &Plac
     svg.finish()
 }
 
-/// Draws a panel below `top`; its lowest point.
+/// Draws a panel below `top` and returns its lowest point.
 fn draw_panel(
     svg: &mut Svg,
     view: &View,
@@ -101,7 +102,7 @@ fn draw_panel(
     }
     y += 8.0;
     let grid_from = y;
-    // Rows first, to know how far the grid reaches; lines are drawn before them by a second pass of the same loop.
+    // The first pass over the rows only finds how far the grid reaches; the second draws them over the grid.
     let grid_to = draw_rows(&mut Svg::new(0.0, 0.0, "", ""), view, rows, place, &frame, y);
     for (tick, label) in x.named_ticks((frame.width / 70.0) as usize) {
         let at = frame.at_x(tick);
@@ -115,7 +116,7 @@ fn draw_panel(
     grid_to + TEXT + 22.0
 }
 
-/// The differences, and of their intervals and margins what does not dwarf them.
+/// The extent of the differences and margins, and of the intervals unless they are far wider.
 fn extent(rows: &[&Row]) -> Option<Extent> {
     let findings = || rows.iter().filter_map(|row| row.part.finding());
     let mut points: Vec<f64> = findings().map(|finding| finding.estimate).collect();
@@ -241,7 +242,7 @@ fn class(standing: Standing) -> &'static str {
     }
 }
 
-/// What the labels of metrics have in common, or the label where there is one.
+/// The common beginning of the labels of metrics, or the label itself if there is only one.
 fn unit(metrics: &[&MetricColumn]) -> String {
     let common = metrics.iter().map(|metric| metric.label.as_str()).reduce(|a, b| {
         let same =

@@ -22,7 +22,7 @@ struct Track<'v> {
     steps: Vec<(i64, BySeed, Option<Estimate>)>,
 }
 
-/// `None` where no method has the metric at more than one iteration.
+/// The figure; `None` if no method has the metric at more than one iteration.
 pub fn draw(view: &View, metric: &MetricColumn) -> Result<Option<String>> {
     let methods: Vec<&str> = view
         .main_methods()
@@ -55,7 +55,7 @@ pub fn draw(view: &View, metric: &MetricColumn) -> Result<Option<String>> {
     let columns = ((WIDTH - LEFT) / (widest + GAP)).clamp(3.0, 4.0).min(methods.len() as f64) as usize;
     let frames = grid(tracks.len(), columns, TOP, HEIGHT, FOOT, x, y);
 
-    // As many numbers under a panel as fit.
+    // The stride at which the numbers under a panel fit.
     let stride = frames.first().map_or(1, |frame| ((last - first + 1) as f64 * 24.0 / frame.width).ceil() as usize);
 
     let title = format!("{} against iteration", heading(metric));
@@ -68,7 +68,7 @@ pub fn draw(view: &View, metric: &MetricColumn) -> Result<Option<String>> {
     svg.text("title", (12.0, 24.0), Anchor::Start, &title);
     svg.text("muted", (12.0, 44.0), Anchor::Start, &how);
     for (index, (frame, track)) in frames.iter().zip(&tracks).enumerate() {
-        // What does not fit is cut from the method, so that the size stays.
+        // A heading that does not fit is shortened in the method's name, so that the size stays.
         let room = frame.width - width_of(&name("", track.size));
         let method = fitted(view.method_label(track.method), room);
         frame.frame(&mut svg, &name(&method, track.size), index % columns == 0);
@@ -120,7 +120,7 @@ fn draw_track(svg: &mut Svg, frame: &Panel, colour: &str, track: &Track) {
         };
         let points: Vec<(f64, f64)> = track.steps.iter().filter_map(at).collect();
         svg.polyline(&format!("seed {colour}"), &points);
-        // A line of one point would not be seen.
+        // A line of one point would not be visible.
         if let [point] = points[..] {
             svg.circle(&format!("dot {colour}"), point, 2.5);
         }

@@ -1,14 +1,14 @@
-//! What each line of a figure is: samples with their names, in rows above the panels.
+//! The legend of a figure: samples of its lines with their names, in rows above the panels.
 
 use super::svg::{Anchor, Svg, width_of};
 use super::{LEFT, WIDTH};
 
-/// Length of a line sample.
+/// The length of a line sample.
 const SAMPLE: f64 = 30.0;
-/// Height of a row.
+/// The height of a row.
 const ROW: f64 = 22.0;
 
-/// Entries broken into rows that fit the width.
+/// Legend entries broken into rows that fit the width.
 pub struct Legend {
     rows: Vec<Vec<Entry>>,
 }
@@ -20,7 +20,7 @@ struct Entry {
 }
 
 impl Legend {
-    /// From the class and the name of each line.
+    /// Builds a legend from the class and the name of each line.
     pub fn new(entries: impl IntoIterator<Item = (String, String)>) -> Self {
         let mut rows = vec![Vec::new()];
         let mut left = LEFT;
@@ -42,7 +42,7 @@ impl Legend {
         ROW * self.rows.len() as f64
     }
 
-    /// Draws it below `top`.
+    /// Draws the legend below `top`.
     pub fn draw(&self, svg: &mut Svg, top: f64) {
         for (row, entries) in self.rows.iter().enumerate() {
             let y = top + 16.0 + ROW * row as f64;

@@ -22,7 +22,7 @@ use svg::Svg;
 
 /// A finished figure.
 pub struct Figure {
-    /// File name without ending.
+    /// The file name without its extension.
     pub id: String,
     pub title: String,
     pub svg: String,
@@ -30,23 +30,24 @@ pub struct Figure {
 
 /// All figures of a report, by their role in it.
 pub struct Figures {
-    /// Every policy and reward metric with all its seeds; the primary metric's comes first.
+    /// Figures of every policy and reward metric with all its seeds; the primary metric's comes first.
     pub dots: Vec<Figure>,
-    /// Every policy and reward metric against iteration, where a method iterates; the primary metric's comes first.
+    /// Figures of every policy and reward metric against iteration, if a method iterates; the primary metric's comes
+    /// first.
     pub iterations: Vec<Figure>,
-    /// What methods reach against what was spent on them; none where that is not known.
+    /// The metric that methods reach against their cost; `None` if costs are not known.
     pub compute: Option<Figure>,
-    /// All primary comparisons, for a page and for a narrow one; none without any.
+    /// All primary comparisons, as one figure for a page and one for a narrow page; empty without any.
     pub forest: Vec<Figure>,
 }
 
-/// A curve of the input; `None` where no line has a point.
+/// The figure of a curve of the input; `None` if no line has a point.
 pub fn curve(view: &View, curve: &Curve) -> Result<Option<Figure>> {
     let drawn = curves::draw(view, curve)?;
     Ok(drawn.map(|svg| Figure { id: format!("curve-{}", file_stem(&curve.id)), title: curve.title.clone(), svg }))
 }
 
-/// One figure for each metric of an ablation that has values.
+/// The figures of an ablation, one for each of its metrics that has values.
 pub fn ablation(view: &View, ablation: &Ablation) -> Result<Vec<Figure>> {
     let mut figures = Vec::new();
     for id in &ablation.metrics {
@@ -91,16 +92,17 @@ impl Figures {
     }
 }
 
-/// Width of every figure: that of a page on GitHub.
+/// The width of every figure, which is that of a page on GitHub.
 const WIDTH: f64 = 880.0;
-/// Room for the numbers left of the first panel, and to the right of the last.
+/// The room for the numbers left of the first panel, and the room right of the last.
 const LEFT: f64 = 62.0;
 const RIGHT: f64 = 12.0;
-/// Room between two panels.
+/// The room between two panels.
 const GAP: f64 = 20.0;
 
-/// `count` panels side by side in `columns` columns, row by row, all with the same extents. Each row takes `height` for
-/// the panel and `foot` below it for labels; `top` is left above the first, and room for a heading above each.
+/// A grid of `count` panels in `columns` columns, row by row, all with the same extents. Each row takes `height` for
+/// the panel and `foot` below it for labels; `top` is left above the first row, and there is room for a heading above
+/// each.
 fn grid(count: usize, columns: usize, top: f64, height: f64, foot: f64, x: Extent, y: Extent) -> Vec<Panel> {
     let width = (WIDTH - LEFT - RIGHT - GAP * (columns - 1) as f64) / columns as f64;
     (0..count)
@@ -113,27 +115,28 @@ fn grid(count: usize, columns: usize, top: f64, height: f64, foot: f64, x: Exten
         .collect()
 }
 
-/// Room for a panel's heading.
+/// The room for a panel's heading.
 const HEADING: f64 = 26.0;
 
-/// Degrees by which names under slots so wide are turned, the less the better, so that none leaves the figure on the left.
+/// The degrees by which `names` under slots of width `slot` are turned: as few as possible without a name leaving the
+/// figure on the left.
 fn turn(slot: f64, names: &[f64]) -> f64 {
     let room = |place: usize| LEFT + (place as f64 + 0.5) * slot - 8.0;
     let needed = names.iter().enumerate().map(|(place, width)| (room(place) / width).min(1.0).acos().to_degrees());
     needed.fold(28.0, f64::max).min(80.0)
 }
 
-/// Lowest point of a grid, foot included.
+/// The lowest point of a grid, foot included.
 fn lowest(panels: &[Panel], foot: f64) -> f64 {
     panels.iter().map(|panel| panel.bottom() + foot).fold(0.0, f64::max)
 }
 
-/// Place of a method among all, which fixes its colour and dash in every figure.
+/// The index of a method among all, which fixes its colour and dash in every figure.
 fn series_of(view: &View, method: &str) -> usize {
     view.methods.iter().position(|row| row.id == method).unwrap_or(view.methods.len())
 }
 
-/// A mean line through its points over the band of their intervals, both cut at the panel's edge.
+/// Draws a mean line through its points over the band of their intervals, both cut at the panel's edge.
 fn draw_band(svg: &mut Svg, frame: &Panel, class: &str, points: &[(f64, Estimate)]) {
     let shown = || points.iter().filter(|(x, at)| frame.at_x(*x).is_finite() && frame.at_y(at.point).is_finite());
     // A gap in the intervals is a gap in the band.
@@ -150,8 +153,8 @@ fn draw_band(svg: &mut Svg, frame: &Panel, class: &str, points: &[(f64, Estimate
     svg.polyline(&format!("bold {class}"), &line);
 }
 
-/// A short bar at the mean and a whisker over its interval, cut at the panel's edge and capped only where it ends; `at`
-/// is in pixels.
+/// Draws a short bar at the mean and a whisker over its interval, cut at the panel's edge and capped only where it
+/// ends; `at` is in pixels.
 fn draw_mean(svg: &mut Svg, frame: &Panel, colour: &str, at: f64, mean: &Estimate) {
     let class = format!("mean {colour}");
     let y = frame.at_y(mean.point);
@@ -171,7 +174,7 @@ fn draw_whisker(svg: &mut Svg, frame: &Panel, colour: &str, at: f64, mean: &Esti
     }
 }
 
-/// A figure's heading: the metric and which way it improves.
+/// The heading of a figure: the metric and the direction in which it improves.
 fn heading(metric: &MetricColumn) -> String {
     use super::input::Better;
     let better = match metric.better {

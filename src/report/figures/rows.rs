@@ -1,5 +1,5 @@
-//! Many methods at once: a row per method with its name beside it, each seed a dot, the mean with its t interval under them; a
-//! panel per size.
+//! The main figure for many methods: a row per method with its name beside it, each seed a dot, the mean with its t
+//! interval under them; a panel per size.
 
 use super::axis::{Extent, Panel};
 use super::dots::Slot;
@@ -12,12 +12,12 @@ use crate::report::view::View;
 const TOP: f64 = 54.0;
 const ROW: f64 = 24.0;
 const FOOT: f64 = 34.0;
-/// The most that names may take of the width.
+/// The largest width that names may take.
 const NAMES: f64 = 300.0;
-/// Room right of a panel for the seeds behind a row.
+/// The room right of a panel for the number of seeds of a row.
 const COUNTS: f64 = 34.0;
 
-/// `panels` holds the methods at each size, in their order; `values` is what all panels show.
+/// The figure. `panels` holds the methods at each size, in their order; `values` is the extent of all panels.
 pub fn draw(view: &View, metric: &MetricColumn, panels: &[Vec<Slot>], values: Extent) -> String {
     let rows = panels.first().map_or(0, Vec::len);
     let columns = panels.len().min(2);

@@ -3,17 +3,17 @@
 
 use std::fmt::Write;
 
-/// Text size of axes and labels, in pixels; a figure is as wide as GitHub shows it, so it is read at this size.
+/// The text size of axes and labels, in pixels; a figure is as wide as GitHub shows it, so it is read at this size.
 pub const TEXT: f64 = 13.0;
 
-/// Okabe and Ito's palette (2008), told apart under the common colour-vision deficiencies, without its black and
-/// yellow, which vanish on one of the two backgrounds.
+/// Okabe and Ito's palette (2008), distinguishable under the common colour-vision deficiencies, without its black and
+/// yellow, which are invisible on one of the two backgrounds.
 const PALETTE: [&str; 7] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6d31"];
 
-/// Dash pattern of a series, so that colour is never the only sign.
+/// The dash patterns of series, so that colour is never the only distinction.
 const DASHES: [&str; 7] = ["none", "7 3", "2 3", "9 3 2 3", "4 2", "12 4", "5 2 1 2"];
 
-/// How a text sits at its point.
+/// The alignment of a text at its point.
 #[derive(Clone, Copy)]
 pub enum Anchor {
     Start,
@@ -68,7 +68,7 @@ impl Svg {
         self.turned(class, at, anchor, 0.0, text);
     }
 
-    /// Text turned clockwise by `degrees` about its point.
+    /// Draws text turned clockwise by `degrees` about its point.
     pub fn turned(&mut self, class: &str, at: (f64, f64), anchor: Anchor, degrees: f64, text: &str) {
         let anchor = match anchor {
             Anchor::Start => "start",
@@ -101,12 +101,12 @@ impl Svg {
     }
 }
 
-/// Classes of the `index`-th series: a colour and a dash, each pair of which occurs once in 49.
+/// The classes of the `index`-th series: a colour and a dash; each combination occurs once in 49.
 pub fn series(index: usize) -> String {
     styled(index, index + index / PALETTE.len())
 }
 
-/// Classes of a series whose colour and dash are told by different things.
+/// The classes of a series whose colour and dash are chosen independently.
 pub fn styled(colour: usize, dash: usize) -> String {
     format!("s{} d{}", colour % PALETTE.len(), dash % DASHES.len())
 }
@@ -124,7 +124,7 @@ fn style() -> String {
         let _ = writeln!(css, "    .s{index} {{ stroke: {colour}; fill: {colour}; }}");
         let _ = writeln!(css, "    .bold.d{index} {{ stroke-dasharray: {}; }}", DASHES[index]);
     }
-    // After the series, and more specific, so that a line is never filled.
+    // After the series and more specific, so that a line is never filled.
     css.push_str(
         "    polyline[class], .hollow[class] { fill: none; }\n    .hollow { stroke-width: 1.5; }\n    \
          .empty[class] { fill: #ffffff; stroke-width: 2; }\n    .open { stroke: #59636e; fill: #59636e; }\n    \
@@ -159,7 +159,7 @@ fn escape(text: &str) -> String {
     })
 }
 
-/// A text cut to about this width, with an ellipsis where something is gone.
+/// The text cut to about this width, with an ellipsis if something was cut.
 pub fn fitted(text: &str, width: f64) -> String {
     let most = (width / width_of("x")) as usize;
     if text.chars().count() <= most {
@@ -169,7 +169,7 @@ pub fn fitted(text: &str, width: f64) -> String {
     format!("{}…", kept.trim_end_matches([' ', ',']))
 }
 
-/// A text in lines of about this width, cut between words; a word that is wider has a line of its own.
+/// The text in lines of about this width, broken between words; a wider word has a line of its own.
 pub fn wrapped(text: &str, width: f64) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for word in text.split_whitespace() {
@@ -184,7 +184,7 @@ pub fn wrapped(text: &str, width: f64) -> Vec<String> {
     lines
 }
 
-/// About how wide a text is at [`TEXT`] size; fonts differ, so it is generous.
+/// The approximate width of a text at [`TEXT`] size; fonts differ, so it is a generous estimate.
 pub fn width_of(text: &str) -> f64 {
     text.chars().count() as f64 * TEXT * 0.58
 }

@@ -1,4 +1,4 @@
-//! What varies, point by point, and where it meets what it is held against.
+//! Tables of an ablation: its points, and the crossings of its lines with the level they are compared with.
 
 use super::MetricColumns;
 use crate::error::Result;
@@ -9,8 +9,8 @@ use crate::report::metrics::BySeed;
 use crate::report::table::{Cell, Column, Kind, Measured, Table};
 use crate::report::view::{View, file_stem};
 
-/// Every point of every line at every size: its seeds, each metric over them, and how far the first one spreads. What the lines are held against comes
-/// last.
+/// Every point of every line at every size: its seeds, each metric over them, and the spread of the first metric. The
+/// level that the lines are compared with comes last.
 pub fn points(view: &View, ablation: &Ablation) -> Result<Table> {
     let metrics = MetricColumns::new(ablation.metrics.iter().map(|id| view.metric(id)).collect::<Result<Vec<_>>>()?);
     let count = |id: &str| Column::new(id, id, Kind::Integer);
@@ -53,7 +53,7 @@ pub fn points(view: &View, ablation: &Ablation) -> Result<Table> {
     Ok(Table { id, title: ablation.title.clone(), note: None, columns, rows })
 }
 
-/// Standard deviation over seeds, with divisor n − 1; none of fewer than two values.
+/// The standard deviation over seeds, with divisor n − 1; `None` for fewer than two values.
 fn deviation(values: &BySeed) -> Option<f64> {
     let n = values.len() as f64;
     let mean = values.values().sum::<f64>() / n;
@@ -61,8 +61,8 @@ fn deviation(values: &BySeed) -> Option<f64> {
     (values.len() >= 2).then(|| (squares / (n - 1.0)).sqrt())
 }
 
-/// Per size, metric and line, the x at which the level is met, or why there is none. `None` where nothing is held
-/// against the lines or nothing can be met.
+/// The x at which each line meets the level, per size and metric, or the reason why it doesn't. `None` if the ablation
+/// has no level or no line can meet it.
 pub fn crossings(view: &View, ablation: &Ablation) -> Result<Option<Table>> {
     let Some(against) = &ablation.against else { return Ok(None) };
     let mut rows = Vec::new();
@@ -71,7 +71,7 @@ pub fn crossings(view: &View, ablation: &Ablation) -> Result<Option<Table>> {
             let metric = view.metric(id)?;
             let Some(height) = level(view, metric, against, size)? else { continue };
             for (_, line) in view.lines_of(ablation, size) {
-                // A line that the level is a point of meets it there.
+                // A line that has the level as one of its points meets it there.
                 if line.points.iter().any(|point| point.method == *against) {
                     continue;
                 }

@@ -1,4 +1,5 @@
-//! How often studies with a known difference would be decided, and wrongly, if their runs were like those of this study.
+//! Error rates of the design for runs like those of this study: how often studies with a known difference would be
+//! decided, and how often wrongly.
 
 use crate::error::Result;
 use crate::report::claims::Judged;
@@ -7,12 +8,13 @@ use crate::report::table::{Cell, Column, Kind, Table};
 use crate::report::view::View;
 use crate::stats::{self, Hypothesis};
 
-/// Runs that are too few to draw studies from.
+/// The fewest runs from which studies are drawn.
 const FEW: usize = 5;
 /// Known differences, in margins.
 const TRUTHS: [f64; 2] = [0.0, 2.0];
 
-/// Two rows for each method, metric and margin of primary claims: without a difference and with one of two margins.
+/// The calibration, with two rows for each method, metric, size and margin of primary claims: without a difference and
+/// with one of two margins.
 pub fn calibration(view: &View, judged: &[Judged]) -> Result<Table> {
     let design = view.design();
     let (mut rows, mut seen) = (Vec::new(), Vec::new());

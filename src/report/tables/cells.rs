@@ -1,4 +1,4 @@
-//! What became of every planned cell.
+//! The outcome of every planned cell.
 
 use crate::report::table::{Cell, Column, Kind, Table};
 use crate::report::view::View;

@@ -1,4 +1,4 @@
-//! The declared claims beside what the runs say about them.
+//! The declared claims beside the answers of the runs.
 
 use super::differences::{difference, for_new_prompts};
 use crate::error::Result;
@@ -11,7 +11,7 @@ use crate::report::table::{Cell, Column, Kind, Measured, Table};
 use crate::report::view::View;
 use crate::stats::{Finding, Interval};
 
-/// One row per claim, metric and size.
+/// The claims, with one row per claim, metric and size.
 pub fn claims(view: &View, judged: &[Judged], companions: &[Vec<Option<Companion>>]) -> Result<Table> {
     let mut rows = Vec::new();
     for (it, companions) in judged.iter().zip(companions) {
@@ -75,7 +75,7 @@ fn simultaneous(part: &Part) -> Measured {
     }
 }
 
-/// Which of the planned looks was the one that decided, or the last.
+/// The number of the look that decided, or of the last one, among the planned looks.
 fn look(view: &View, finding: &Finding) -> String {
     format!("{} of {}, {}", finding.look, view.design().looks.len(), format::count(finding.n, "pair"))
 }

@@ -1,4 +1,4 @@
-//! How many runs of each method collapsed, and what its mean is without them.
+//! The number of collapsed runs of each method, and its mean without them.
 
 use super::for_values;
 use crate::error::Result;
@@ -8,7 +8,7 @@ use crate::report::table::{Cell, Column, Kind, Measured, Table, arrow};
 use crate::report::view::View;
 use crate::stats;
 
-/// One row per size and method; empty where nothing says what a collapse is.
+/// The collapses, with one row per size and method; empty if no rule defines a collapse.
 pub fn collapses(view: &View, cells: &[CollapsedCell], exploratory: &Exploratory) -> Result<Table> {
     let mut rows = Vec::new();
     for cell in cells {
@@ -17,7 +17,7 @@ pub fn collapses(view: &View, cells: &[CollapsedCell], exploratory: &Exploratory
         let (runs, collapsed) = (cell.values.len(), cell.collapsed());
         let share = stats::clopper_pearson(collapsed, runs, view.level())?;
         let values: Vec<f64> = cell.values.values().copied().collect();
-        // Without what collapsed fewer are meant to be there.
+        // Without the collapsed runs, only the remaining ones are planned.
         let standing = for_values(view, &cell.standing, cell.standing.len(), decimals)?;
         rows.push(vec![
             Cell::text(view.size_label(&cell.size)),

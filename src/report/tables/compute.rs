@@ -1,4 +1,4 @@
-//! What an iteration costs, and what methods are worth for the same cost.
+//! Costs of an iteration, and comparisons of methods at the same cost.
 
 use super::differences::difference;
 use super::{for_values, measured};
@@ -13,7 +13,8 @@ use crate::report::table::{Cell, Column, Kind, Measured, Table, arrow};
 use crate::report::view::View;
 use crate::stats::Paired;
 
-/// Making one iteration of each method that iterates, and the subject's cost over it. Ratios are taken within seeds.
+/// The cost of one iteration of each method that iterates, and the ratio of the subject's cost to it. Ratios are
+/// computed within seeds.
 pub fn iteration_costs(view: &View, spending: &Spending) -> Result<Table> {
     let subject = view.layout().subject.as_str();
     let mut rows = Vec::new();
@@ -63,7 +64,7 @@ pub fn iteration_costs(view: &View, spending: &Spending) -> Result<Table> {
     Ok(Table { id: "iteration-costs".to_owned(), title, note: None, columns, rows })
 }
 
-/// The primary metric beside all that making a method had cost, iteration by iteration.
+/// The primary metric beside the whole cost of making a method so far, iteration by iteration.
 pub fn spent(view: &View, spending: &Spending) -> Result<Table> {
     let metric = view.metric(&view.layout().primary)?;
     let mut rows = Vec::new();
@@ -106,8 +107,8 @@ pub fn spent(view: &View, spending: &Spending) -> Result<Table> {
     Ok(Table { id: "spent".to_owned(), title, note: None, columns, rows })
 }
 
-/// The subject minus each other method on the primary metric, the dearer of the two stopped at what the cheaper cost in
-/// all. All rows are exploratory.
+/// The subject minus each other method on the primary metric, with the dearer of the two stopped at the total cost of
+/// the cheaper. All rows are exploratory.
 pub fn matched_compute(view: &View, pairs: &[MatchedPair], exploratory: &Exploratory) -> Result<Table> {
     let metric = view.metric(&view.layout().primary)?;
     let row = |pair: &MatchedPair| -> Result<Vec<Cell>> {
@@ -155,7 +156,7 @@ pub fn matched_compute(view: &View, pairs: &[MatchedPair], exploratory: &Explora
     Ok(Table { id: "matched-compute".to_owned(), title, note: None, columns, rows })
 }
 
-/// Of the subject and each other method, the cheaper one: how much cheaper whole runs of it are, and whether it is worse.
+/// The cheaper of the subject and each other method: how much cheaper its whole runs are, and whether it is worse.
 pub fn dominances(view: &View, pairs: &[MatchedPair]) -> Result<Table> {
     let metric = view.metric(&view.layout().primary)?;
     let mut rows = Vec::new();

@@ -1,4 +1,4 @@
-//! What it cost: time, memory and tokens per stage kind, size and method.
+//! Costs in time, memory and tokens per stage kind, size and method.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,14 +7,14 @@ use crate::report::input::Cost;
 use crate::report::table::{Cell, Column, Kind, Table};
 use crate::report::view::View;
 
-/// One row per stage kind, size and method, summed over seeds and over repetitions of the stage within a run. A sum of
-/// which a part was not measured is not defined. The points of ablations are in the total alone.
+/// The costs, with one row per stage kind, size and method, summed over seeds and over repetitions of the stage within
+/// a run. A sum with an unmeasured part is not defined. The points of ablations are in the total alone.
 pub fn costs(view: &View) -> Table {
     let mut groups: BTreeMap<(usize, &str, usize, &str), Vec<&Cost>> = BTreeMap::new();
     for cost in view.input.costs.iter().filter(|cost| !view.is_point(&cost.method)) {
         let size = place(view.sizes.iter().map(String::as_str), &cost.size);
         let method = place(view.methods.iter().map(|row| row.id.as_str()), &cost.method);
-        // Named beside the places, since what is nowhere in the layout shares the last one.
+        // The key holds names beside indices, since everything missing from the layout shares the last index.
         groups.entry((size, &cost.size, method, &cost.method)).or_default().push(cost);
     }
     let mut rows = Vec::new();
@@ -75,7 +75,7 @@ fn row(size: &str, method: &str, stage: &str, costs: &[&Cost]) -> Vec<Cell> {
     ]
 }
 
-/// The largest peak that was measured.
+/// The largest measured peak.
 fn peak(costs: &[&Cost]) -> Option<f64> {
     costs.iter().filter_map(|cost| cost.peak_memory_mib).max_by(f64::total_cmp)
 }

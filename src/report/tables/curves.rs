@@ -7,7 +7,7 @@ use crate::report::input::Curve;
 use crate::report::table::{Cell, Column, Kind, Measured, Table};
 use crate::report::view::{View, file_stem};
 
-/// `None` for a curve whose lines are not seeds to be averaged.
+/// The table of a curve; `None` if its lines are not seeds to be averaged.
 pub fn curve(view: &View, curve: &Curve) -> Result<Option<Table>> {
     if !curve.bands {
         return Ok(None);

@@ -1,4 +1,5 @@
-//! Paired differences: what a method gains over another, how surely, and what could have been seen at all.
+//! Paired differences: the gain of a method over another, its uncertainty, and the smallest effect that could have been
+//! detected.
 
 use crate::error::Result;
 use crate::report::contrast::Contrast;
@@ -8,7 +9,7 @@ use crate::report::input::{MetricColumn, TableKind};
 use crate::report::table::{Cell, Column, Kind, Measured, Table, arrow};
 use crate::report::view::View;
 
-/// Which pairs a table compares.
+/// The pairs that a table compares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Question {
     /// Each other method minus the layout's baseline.
@@ -17,8 +18,8 @@ pub enum Question {
     SubjectAgainstEach,
 }
 
-/// All paired differences that `question` asks for, on each policy and reward metric that has a better direction, the
-/// primary one first.
+/// All paired differences of `question`, on each policy and reward metric that has a better direction, the primary one
+/// first.
 pub fn contrasts<'a>(view: &View<'a>, question: Question) -> Result<Vec<Contrast<'a>>> {
     let mut metrics = view.metrics_of(&[TableKind::Policy, TableKind::Reward], true)?;
     let primary = view.layout().primary.as_str();
@@ -34,7 +35,7 @@ pub fn contrasts<'a>(view: &View<'a>, question: Question) -> Result<Vec<Contrast
     Ok(contrasts)
 }
 
-/// The differences that `question` asks for, all exploratory.
+/// The differences of `question`, all exploratory.
 pub fn differences(view: &View, question: Question, contrasts: &[Contrast], exploratory: &Exploratory) -> Table {
     let (id, title) = match question {
         Question::AgainstBaseline => {
@@ -59,7 +60,7 @@ fn pairs<'v>(view: &'v View, question: Question, metric: &MetricColumn, size: &s
     }
     view.main_methods()
         .filter(|row| row.id != fixed && view.belongs(&row.id, size, &ids))
-        // A heuristic is a rival of the learned reward, not something that training gained.
+        // A heuristic competes with the learned reward and isn't a result of training.
         .filter(|row| !row.heuristic || question == Question::SubjectAgainstEach)
         .map(|row| match question {
             Question::AgainstBaseline => (row.id.as_str(), fixed),
@@ -96,7 +97,7 @@ fn row(view: &View, contrast: &Contrast, q: Option<f64>) -> Vec<Cell> {
     ]
 }
 
-/// The difference for new prompts too, as a cell.
+/// The difference with an interval that holds for new prompts too, as a cell.
 pub(super) fn for_new_prompts(contrast: &Contrast) -> Measured {
     let planned = contrast.planned;
     contrast.new_prompts.map_or(Measured::nothing(planned), |it| Measured::of(&it, planned, contrast.metric.decimals))

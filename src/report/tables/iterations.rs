@@ -1,4 +1,4 @@
-//! How iterative methods move: every iteration of each method that has more than one.
+//! The course of iterative methods: every iteration of each method that has more than one.
 
 use super::MetricColumns;
 use crate::error::Result;
@@ -6,7 +6,7 @@ use crate::report::input::TableKind;
 use crate::report::table::{Cell, Column, Kind, Table};
 use crate::report::view::View;
 
-/// Policy and reward metrics by size, method and iteration; without rows where no method iterates.
+/// Policy and reward metrics by size, method and iteration; without rows if no method iterates.
 pub fn iterations(view: &View) -> Result<Table> {
     let metrics = MetricColumns::new(view.metrics_of(&[TableKind::Policy, TableKind::Reward], false)?);
     let mut columns = vec![

@@ -1,4 +1,4 @@
-//! Assembly: from the checked input to neutral tables. One file per kind of table.
+//! Tables assembled from the checked input, one file per kind of table.
 
 mod ablations;
 mod calibration;
@@ -35,7 +35,7 @@ use super::view::View;
 use crate::error::Result;
 use crate::stats;
 
-/// Columns of metrics, each with the share of ties behind it where it has one that is no column already.
+/// Columns of metrics, each with its share of ties, if it has one that isn't already a column.
 struct MetricColumns<'a>(Vec<(&'a MetricColumn, Option<&'a str>)>);
 
 impl<'a> MetricColumns<'a> {
@@ -59,7 +59,7 @@ impl<'a> MetricColumns<'a> {
         headings
     }
 
-    /// The cells of one row; `values` are those of a metric, over seeds.
+    /// The cells of one row; `values` gives those of a metric, over seeds.
     fn cells(&self, view: &View, planned: usize, values: impl Fn(&str) -> BySeed) -> Result<Vec<Cell>> {
         let mut cells = Vec::new();
         for (metric, ties) in &self.0 {
@@ -90,7 +90,7 @@ fn measured(view: &View, metric: &MetricColumn, values: &BySeed, planned: usize)
     Ok(estimate.map_or(Measured::nothing(planned), |estimate| Measured::of(&estimate, planned, metric.decimals)))
 }
 
-/// The mean over seeds of what is no metric of the layout, with its t interval, as a cell.
+/// The mean over seeds of values that belong to no metric of the layout, with its t interval, as a cell.
 fn for_values(view: &View, values: &BySeed, planned: usize, decimals: usize) -> Result<Measured> {
     if values.is_empty() {
         return Ok(Measured::nothing(planned));

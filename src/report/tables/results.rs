@@ -60,7 +60,8 @@ pub fn results(view: &View, spec: &TableSpec) -> Result<Table> {
     Ok(Table { id: file_stem(&spec.id), title, note, columns, rows })
 }
 
-/// The metric that decides is shown for new prompts too, in the tables of policies, where its items are known.
+/// Whether a table shows the metric for new prompts too: the primary metric in tables of policies, if its items are
+/// known.
 fn has_new_prompts(view: &View, spec: &TableSpec, metric: &str) -> bool {
     let known = || view.input.items.iter().any(|items| items.metric == metric);
     spec.kind == TableKind::Policy && metric == view.layout().primary && known()

@@ -1,11 +1,11 @@
-//! What the searches chose.
+//! The settings that searches chose.
 
 use crate::report::input::Tuning;
 use crate::report::table::{Cell, Column, Kind, Table};
 use crate::report::view::View;
 
-/// A row for each method, size and seed whose values were searched; the points of ablations in a table of their own. None
-/// where nothing was tuned.
+/// The tables of searched values, with a row for each method, size and seed; the points of ablations have a table of
+/// their own. Empty if nothing was tuned.
 pub fn tunings(view: &View) -> Vec<Table> {
     let of = |points: bool| {
         let mut rows: Vec<&Tuning> =

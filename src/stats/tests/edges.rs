@@ -1,4 +1,4 @@
-//! Where numbers are undefined, and what the errors say.
+//! Undefined numbers and error messages.
 
 use super::super::*;
 use super::near;
@@ -22,7 +22,7 @@ fn equal_values_have_no_spread() {
     assert_eq!((rounded.se, rounded.interval), (Some(0.0), None));
     let clusters = clustered(&[0.1 + 0.2, 0.3, 0.3, 0.1 + 0.2], &[1, 1, 2, 2], 0.95).unwrap();
     assert_eq!((clusters.se, clusters.interval), (Some(0.0), None));
-    // Clusters that differ within and not between.
+    // The clusters differ within and not between.
     assert_eq!(clustered(&[0.1, 0.7, 0.7, 0.1], &[1, 1, 2, 2], 0.95).unwrap().interval, None);
     let crossed = two_way(&[vec![0.3, 0.1 + 0.2], vec![0.3, 0.3]], 0.95).unwrap();
     assert_eq!((crossed.se, crossed.interval), (Some(0.0), None));
@@ -32,7 +32,7 @@ fn equal_values_have_no_spread() {
     assert_eq!((resampled.point, resampled.se, resampled.interval), (0.5, Some(0.0), None));
     // Close values are not equal.
     assert!(mean(&[0.3, 0.3 + 1e-12], 0.95).unwrap().interval.is_some());
-    // A proportion has spread by what it is.
+    // The spread of a proportion follows from its value.
     assert!(wilson(3.0, 3, 0.95).unwrap().interval.is_some());
 }
 
@@ -49,7 +49,7 @@ fn differences_that_agree_up_to_rounding_become_equal() {
 
 #[test]
 fn rounding_is_not_spread() {
-    // The differences are 0.1 up to the last bit, and not bitwise equal.
+    // The differences are 0.1 up to the last bit, but not bitwise equal.
     let (a, b) = ([0.6, 0.7, 0.8], [0.5, 0.6, 0.7]);
     assert!(a[0] - b[0] != a[2] - b[2]);
     let comparison = paired(&a, &b, 0.95).unwrap();
@@ -120,7 +120,7 @@ fn power_is_undefined_where_nothing_can_be_seen() {
 
 #[test]
 fn strengths_need_a_connected_graph() {
-    // 0 and 1 play each other, 2 and 3 too, but 0 and 1 always win across.
+    // Methods 0 and 1 play each other, and so do 2 and 3, but 0 and 1 always win across.
     let wins = [vec![0.0, 2.0, 1.0, 0.0], vec![1.0, 0.0, 0.0, 3.0], vec![0.0, 0.0, 0.0, 1.0], vec![0.0, 0.0, 2.0, 0.0]];
     let error = bradley_terry(&wins).unwrap_err().to_string();
     assert!(error.contains("disconnected") && error.contains("[2, 3]"), "{error}");

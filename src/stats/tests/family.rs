@@ -1,7 +1,8 @@
 //! The family-wise error of verdicts: how often any comparison of an experiment gets any wrong answer, over simulated
 //! experiments whose truth is known, with runs that are normal and with runs that collapse.
 //!
-//! The light versions run with every test; `just verdict-errors` runs the heavy ones and prints the tables of `docs/statistics.md`.
+//! The light versions run with every test; `just verdict-errors` runs the heavy ones and prints the tables of
+//! `docs/statistics.md`.
 
 use super::super::verdict::look_through;
 use super::super::*;
@@ -18,14 +19,14 @@ fn normal(stream: &mut ChaCha8Rng) -> f64 {
     Normal::standard().inverse_cdf(stream.random_range(1e-12..1.0))
 }
 
-/// Runs in units of their own standard deviation, of which some end far below the others.
+/// Runs in units of their own standard deviation, some of which end far below the others.
 #[derive(Clone, Copy, Debug)]
 struct Runs {
     /// Probability that a run of the compared methods collapses.
     collapse: f64,
-    /// How far below, in standard deviations.
+    /// The depth of a collapse, in standard deviations.
     depth: f64,
-    /// Whether runs of the method that all are compared with collapse too.
+    /// Whether runs of the common method collapse too.
     both: bool,
 }
 
@@ -37,7 +38,7 @@ impl Runs {
         normal(stream) - if collapsed { self.depth } else { 0.0 }
     }
 
-    /// Mean of a compared method less that of the common one, if nothing else differs.
+    /// The mean of a compared method minus that of the common one, if nothing else differs.
     fn shift(self) -> f64 {
         if self.both { 0.0 } else { -self.collapse * self.depth }
     }
@@ -52,12 +53,13 @@ impl Runs {
     }
 }
 
-/// An experiment of `m` comparisons with one common method, at a truth that makes as many answers wrong as can be: by turns no
-/// difference, one as large as the margin, and one as large on the other side, each for every direction of a claim.
+/// An experiment of `m` comparisons with one common method, at a truth that makes as many wrong answers possible as can
+/// be: in turn no difference, one as large as the margin, and one as large on the other side, each for every direction
+/// of a claim.
 struct Experiment {
     m: usize,
     seeds: usize,
-    /// In standard deviations of a difference.
+    /// The margin, in standard deviations of a difference.
     margin: f64,
     runs: Runs,
 }
@@ -68,7 +70,7 @@ impl Experiment {
     }
 
     fn hypothesis(&self, comparison: usize) -> Hypothesis {
-        // The answer that is wrong about each truth in the most ways.
+        // The direction that makes the most answers wrong at each truth.
         let direction = match (comparison % 3, comparison / 3 % 2) {
             (0, 0) => Direction::Greater,
             (0, _) => Direction::Less,
@@ -124,7 +126,7 @@ fn no_experiment_of_normal_runs_is_wrong_more_often_than_it_may() {
 
 #[test]
 fn a_family_that_does_not_share_its_error_is_wrong_more_often() {
-    // The count can fail: twelve comparisons that each take all of α.
+    // A check that the count can exceed α: twelve comparisons that each spend all of α.
     let family = Experiment { m: 12, seeds: 40, margin: 1.0, runs: STEADY };
     let each = Design::of(1);
     let wrong = (0..300_u64).filter(|i| family.is_wrong(&each, &mut rng::stream(5, "test/family/each", &[*i])));
@@ -153,13 +155,14 @@ fn repeated_intervals_of_normal_runs_cover_at_all_looks_together() {
     }
 }
 
-/// Runs that end ten standard deviations below the others, as −.1 at a spread of .01, with this probability.
+/// Runs that end ten standard deviations below the others with this probability, as −.1 at a spread of .01.
 fn collapsing(collapse: f64, both: bool) -> Runs {
     Runs { collapse, depth: 10.0, both }
 }
 
-/// What is observed, not what is wished for: where one side alone collapses, differences are skewed, an interval of few seeds that
-/// saw no collapse lies above the truth, and the error is kept no more. Where both sides collapse alike it is.
+/// Records observed rather than desired behaviour: if one side alone collapses, differences are skewed, an interval of
+/// few seeds without a collapse lies above the truth, and the error rate exceeds α. If both sides collapse alike, it
+/// doesn't.
 #[test]
 fn collapses_of_one_side_break_the_promise_by_as_much_as_is_documented() {
     let observed = |m, runs, margin, repetitions| Experiment { m, seeds: 40, margin, runs }.error(repetitions);
@@ -176,7 +179,7 @@ fn collapses_of_one_side_break_the_promise_by_as_much_as_is_documented() {
     assert!(both <= ALPHA + allowance(ALPHA, 1000), "{both}");
 }
 
-/// The table of `docs/statistics.md`: `just verdict-errors`.
+/// Prints the table of `docs/statistics.md`: `just verdict-errors`.
 #[test]
 #[ignore = "a minute or more; `just verdict-errors` prints the table"]
 fn the_error_of_runs_that_collapse() {

@@ -76,7 +76,7 @@ fn mcnemar_group_and_cluster() {
     near(estimate.se.unwrap(), 0.36, SIX);
     near(estimate.se.unwrap() / 1.5_f64.sqrt(), 0.293939, SIX);
     assert_eq!(estimate.n, 3);
-    // Two degrees of freedom: t = 4.302653.
+    // With two degrees of freedom, t = 4.302653.
     near(estimate.interval.unwrap().high, 0.6 + 4.302653 * 0.36, 1e-6);
 }
 

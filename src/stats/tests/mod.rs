@@ -1,5 +1,5 @@
-//! The room is tested against published and computed values, against laws that any input obeys, and against what its
-//! intervals and corrections promise over many repetitions.
+//! Tests of this module against published and computed values, against laws that hold for any input, and against the
+//! nominal rates of its intervals and corrections over many repetitions.
 
 mod edges;
 mod family;

@@ -15,7 +15,7 @@ fn pairs(least: usize) -> impl Strategy<Value = (Vec<f64>, Vec<f64>)> {
     prop::collection::vec((-100.0..100.0_f64, -100.0..100.0_f64), least..12).prop_map(|pairs| pairs.into_iter().unzip())
 }
 
-/// Few distinct values, so that ties abound.
+/// Values with few distinct numbers, so that ties are common.
 fn coarse() -> impl Strategy<Value = Vec<f64>> {
     prop::collection::vec((0..5).prop_map(f64::from), 1..10)
 }

@@ -36,7 +36,7 @@ fn the_bootstrap_error_of_a_mean_is_the_plug_in_error() {
 
 #[test]
 fn tasks_are_resampled_on_their_own() {
-    // Each task is constant: no resampling within tasks can change the mean; pooling would.
+    // Each task is constant: resampling within tasks cannot change the mean, but pooling would.
     let scores = Scores::new(&vec![vec![0.0, 1.0]; 10]).unwrap();
     let estimate = stratified_bootstrap(&scores, average, &PLAIN).unwrap().estimate;
     assert_eq!((estimate.point, estimate.se), (0.5, Some(0.0)));
@@ -56,7 +56,7 @@ fn improvement_over_itself_is_even() {
     let bootstrapped = improvement_over_tasks(&scores, &scores, &PLAIN).unwrap().estimate;
     near(bootstrapped.point, 0.5, 1e-12);
     assert!(bootstrapped.interval.unwrap().contains(0.5));
-    // Independent draws: were both sides the same resample, nothing would vary.
+    // The draws are independent: if both sides were the same resample, nothing would vary.
     assert!(bootstrapped.se.unwrap() > 0.05);
     assert!(improvement_over_tasks(&scores, &ramp(10, 2), &PLAIN).is_err());
 }
@@ -94,7 +94,7 @@ fn strengths_of_two_methods_are_a_logit_with_its_error() {
 
 #[test]
 fn battles_of_a_prompt_stay_together() {
-    // Ten copies of every battle on the same prompt are no more evidence than one.
+    // Ten copies of every battle on the same prompt are no stronger evidence than one.
     let once = battles(30, |prompt| f64::from(prompt % 3 > 0));
     let often: Vec<Battle> = once.iter().flat_map(|battle| [*battle; 10]).collect();
     let se = |battles: &[Battle]| bradley_terry_bootstrap(battles, 2, &PLAIN).unwrap().estimates[0].se.unwrap();

@@ -1,4 +1,4 @@
-//! Random tables against scipy; `tests/stats_goldens.py` makes the values.
+//! Comparisons with scipy on random tables; `tests/stats_goldens.py` makes the expected values.
 
 use super::super::student::two_sided_quantile;
 use super::super::*;

@@ -1,4 +1,5 @@
-//! What intervals and corrections promise, counted over many repetitions of known truth with fixed seeds.
+//! Coverage of intervals and error rates of corrections, counted over many repetitions of a known truth with fixed
+//! seeds.
 
 use super::super::student::two_sided_p;
 use super::super::*;
@@ -25,7 +26,7 @@ fn student_intervals_of_five_seeds_cover() {
 
 #[test]
 fn the_percentile_bootstrap_of_five_values_does_not_cover() {
-    // Why it is not the default, and why few runs are flagged.
+    // This is why the bootstrap isn't the default, and why few runs are flagged.
     let resampling = Resampling { resamples: 300, level: 0.95, seed: 3 };
     let covered = share(1500, "bootstrap", |stream| {
         let rows: Vec<Vec<f64>> = normals(5, stream).into_iter().map(|value| vec![value]).collect();
@@ -56,7 +57,7 @@ fn holm_keeps_the_family_wise_error() {
     };
     let error = 3.0 * (0.05 * 0.95 / REPETITIONS as f64).sqrt();
     assert!(rejections(holm) <= 0.05 + error, "{}", rejections(holm));
-    // The test can fail: without correction the same draws exceed 5 % by far.
+    // A check that the count can fail: without correction the same draws exceed 5 % by far.
     assert!(rejections(<[f64]>::to_vec) > 0.10);
 }
 

@@ -1,11 +1,11 @@
-//! What verdicts say about given numbers.
+//! Verdicts on given numbers.
 
 use super::super::*;
 use super::near;
 
 const SEEDS: [f64; 10] = [0.50, 0.52, 0.48, 0.51, 0.49, 0.53, 0.47, 0.50, 0.52, 0.48];
 
-/// The finding about a method that is `shifts` above another, repeated as often as there are seeds.
+/// The finding about a method that is `shifts` above another, with the shifts repeated to `n` seeds.
 fn found(shifts: &[f64], n: usize, direction: Direction, margin: Option<f64>, design: &Design) -> Finding {
     let b: Vec<f64> = SEEDS.iter().cycle().take(n).copied().collect();
     let a: Vec<f64> = b.iter().zip(shifts.iter().cycle()).map(|(value, shift)| value + shift).collect();
@@ -37,10 +37,10 @@ fn every_answer_is_read_off_one_interval() {
         {
             let hypothesis = Hypothesis { direction, threshold: 0.0, margin: Some(0.02) };
             assert_eq!(hypothesis.answer(&interval(low, high)), expected, "{direction:?} of [{low}, {high}]");
-            // All is counted from the threshold.
+            // All differences count from the threshold.
             let beyond = Hypothesis { threshold: 0.5, ..hypothesis };
             assert_eq!(beyond.answer(&interval(low + 0.5, high + 0.5)), expected);
-            // No answer is wrong about a difference inside its interval.
+            // An answer is never wrong about a difference inside its interval.
             for part in 0..=10 {
                 let truth = low + (high - low) * f64::from(part) / 10.0;
                 let inside = part > 0 && part < 10;
@@ -80,7 +80,7 @@ fn the_first_look_that_decides_is_reported() {
     // A spread that five seeds cannot decide on, and ten can.
     let later = found(&[0.06, 0.01, 0.05, 0.02, 0.04], 10, Direction::Greater, None, &design);
     assert_eq!((later.verdict, later.look, later.n), (Some(Verdict::Supported), 2, 10));
-    // The same at an error shared by twelve comparisons.
+    // The same differences at an error shared by twelve comparisons.
     let shared = found(&[0.06, 0.01, 0.05, 0.02, 0.04], 5, Direction::Greater, None, &Design::of(12));
     assert_eq!((shared.verdict, shared.look, shared.n), (Some(Verdict::Inconclusive), 1, 5));
     near(shared.interval.unwrap().level, 1.0 - 0.05 / 12.0, 1e-12);
@@ -97,11 +97,11 @@ fn seeds_between_and_beyond_the_looks_are_looked_at_as_planned() {
         let found = at(n);
         assert_eq!((found.look, found.n, found.verdict), (look, seen, Some(Verdict::Inconclusive)), "{n} pairs");
     }
-    // What is spent at a look that nobody planned is what the spending function gives up to there.
+    // An unplanned look spends up to what the spending function allows there.
     let looks = Looks::until(&design.looks, 13, 0.05, Spending::Pocock).unwrap();
     assert_eq!(looks.seeds, [5, 10, 13]);
     assert_eq!(looks.boundaries[..2], Looks::new(&design.looks, 0.05, Spending::Pocock).unwrap().boundaries[..2]);
-    // So near to the last look that there is next to nothing to spend, and not less.
+    // A look very near to another has next to nothing to spend, but never less than nothing.
     let near_one = Looks::until(&design.looks, 6, 0.05, Spending::Pocock).unwrap();
     assert!(near_one.boundaries[1] > near_one.boundaries[0]);
 }
@@ -111,7 +111,7 @@ fn a_forecast_names_the_planned_look_that_would_decide() {
     let design = Design::of(1);
     let unclear = found(&[0.10, -0.05, 0.03, 0.08, -0.02], 5, Direction::Greater, None, &design);
     let Forecast { plug_in, cautious } = unclear.forecast.unwrap();
-    // d = .43: a fixed sample needs 45 pairs, one with looks more, so none of the planned looks would do.
+    // For d = .43 a fixed sample needs 45 pairs and one with looks more, so none of the planned looks would do.
     assert_eq!((plug_in, cautious), (None, None));
     let wide = found(&[0.10, -0.05, 0.05, 0.08, -0.02], 5, Direction::Equivalent, Some(0.15), &design);
     let Forecast { plug_in, cautious } = wide.forecast.unwrap();
@@ -119,7 +119,7 @@ fn a_forecast_names_the_planned_look_that_would_decide() {
     assert!(cautious.is_none_or(|n| n >= plug_in.unwrap()), "{cautious:?} before {plug_in:?}");
 }
 
-/// The forecast's power is that of whole experiments that stop at the look.
+/// Compares the forecast's power with that of whole experiments that stop at the look.
 #[test]
 fn what_a_forecast_promises_comes_true() {
     let design = Design::of(3);
@@ -181,6 +181,6 @@ fn the_last_look_by_itself_may_leave_open_what_an_earlier_one_decided() {
     assert_eq!((first.look, first.n, first.verdict), (1, 5, Some(Verdict::Equivalent)));
     assert_eq!((last.look, last.n, last.verdict), (2, 10, Some(Verdict::Inconclusive)));
     assert!(last.estimate < -0.06 && last.interval.unwrap().low < -0.1);
-    // Where only one look has been reached there is no other answer.
+    // If only one look has been reached, there is no other answer.
     assert_eq!(at_last_look(&a[..5], &b[..5], &hypothesis, &design).unwrap(), Some(first));
 }

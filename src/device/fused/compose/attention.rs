@@ -12,7 +12,7 @@ pub struct Rotary {
     pub sin: Tensor<3>,
 }
 
-/// Queries, keys and values of every slot, as an architecture's linear maps give them.
+/// Queries, keys and values of every slot, as computed by an architecture's linear maps.
 #[derive(Clone, Debug)]
 pub enum Projections {
     /// [b, t, heads · 3 · head_size], GPT-NeoX's order: for each head its query, key and value.
@@ -22,7 +22,7 @@ pub enum Projections {
 }
 
 impl Projections {
-    /// The tensors that keys and values are part of.
+    /// The tensors that contain keys and values.
     pub(in super::super) fn keys_and_values(&self) -> [Tensor<3>; 2] {
         match self {
             Self::Interleaved(all) => [all.clone(), all.clone()],
@@ -30,7 +30,7 @@ impl Projections {
         }
     }
 
-    /// The tensor that queries are part of.
+    /// The tensor that contains queries.
     pub(in super::super) fn queries(&self) -> Tensor<3> {
         match self {
             Self::Interleaved(all) => all.clone(),
@@ -39,7 +39,7 @@ impl Projections {
     }
 }
 
-/// Heads of attention, and how far each slot sees.
+/// The heads of attention, and the window of slots that each slot sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AttentionShape {
     /// Heads of queries.
@@ -49,12 +49,12 @@ pub struct AttentionShape {
     pub key_heads: usize,
     /// Dimensions of a head.
     pub head_size: usize,
-    /// Slots that a slot sees, itself included; none if it sees all before it.
+    /// Slots that a slot sees, including itself; `None` if it sees all slots before it.
     pub window: Option<usize>,
 }
 
 impl AttentionShape {
-    /// As many heads of keys as of queries, and no window.
+    /// A shape with as many heads of keys as of queries, and no window.
     pub fn multi_head(heads: usize, head_size: usize) -> Self {
         Self { heads, key_heads: heads, head_size, window: None }
     }
@@ -81,7 +81,7 @@ pub fn attention(
     merge_heads(attend(q, k, v, hidden))
 }
 
-/// Queries [b, heads, t, head_size], keys and values [b, key_heads, t, head_size]; queries and keys turned.
+/// Queries [b, heads, t, head_size] and keys and values [b, key_heads, t, head_size]; queries and keys are rotated.
 pub(in super::super) fn heads_of(projections: Projections, shape: &AttentionShape, rotary: &Rotary) -> [Tensor<4>; 3] {
     let size = shape.head_size;
     let split = |x: Tensor<3>, heads: usize, width: usize| {
@@ -104,7 +104,8 @@ pub(in super::super) fn heads_of(projections: Projections, shape: &AttentionShap
     }
 }
 
-/// Turns the first `rotary_dim` dimensions of `x` [b, heads, t, head_size] by their slots' angles, in the angles' type.
+/// Rotates the first `rotary_dim` dimensions of `x` [b, heads, t, head_size] by their slots' angles, in the angles'
+/// type.
 fn rotate(x: Tensor<4>, rotary: &Rotary) -> Tensor<4> {
     let [_, _, half] = rotary.cos.dims();
     if half == 0 {
@@ -129,7 +130,7 @@ fn rotate(x: Tensor<4>, rotary: &Rotary) -> Tensor<4> {
 pub(in super::super) fn attend(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, hidden: Tensor<4, Bool>) -> Tensor<4> {
     let ([batch, heads, slots, size], [_, key_heads, past, _]) = (q.dims(), k.dims());
     assert_eq!(heads % key_heads, 0, "attention: {heads} heads of queries do not share {key_heads} heads of keys");
-    // The queries of a group stand below each other, so that no key is copied.
+    // The queries of a group are stacked, so that no key is copied.
     let grouped = heads / key_heads * slots;
     let dtype = q.dtype();
     let products = q.reshape([batch, key_heads, grouped, size]).matmul(k.swap_dims(2, 3));
@@ -140,7 +141,7 @@ pub(in super::super) fn attend(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, hidden:
     mixed.reshape([batch, heads, slots, size])
 }
 
-/// [b, heads, t, head_size] -> [b, t, heads · head_size].
+/// Merges heads: [b, heads, t, head_size] -> [b, t, heads · head_size].
 pub(in super::super) fn merge_heads(x: Tensor<4>) -> Tensor<3> {
     let [batch, heads, time, size] = x.dims();
     x.swap_dims(1, 2).reshape([batch, time, heads * size])

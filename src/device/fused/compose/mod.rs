@@ -1,5 +1,5 @@
 //! Every operation written with the tensor library's own operations: the definition that the fused kernels are tested
-//! against, and what runs on backends that have none.
+//! against, and the implementation on backends without fused kernels.
 
 mod attention;
 mod sampling;
@@ -12,7 +12,7 @@ use burn::tensor::{FloatDType, Tensor, activation};
 
 /// `x · weight + bias` over rows: `x` [n, d_in], `weight` [d_in, d_out], `bias` [d_out] -> [n, d_out].
 ///
-/// Two dimensions on purpose: flattening batch and time keeps the gradient of `weight` one matrix product.
+/// Two-dimensional on purpose: flattening batch and time keeps the gradient of `weight` one matrix product.
 pub fn linear(x: Tensor<2>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<2> {
     let product = x.matmul(weight);
     match bias {
@@ -31,12 +31,12 @@ pub fn layer_norm(x: Tensor<2>, gamma: Tensor<1>, beta: Tensor<1>, epsilon: f64)
     (centred / (variance + epsilon).sqrt() * gamma.unsqueeze() + beta.unsqueeze()).cast(dtype)
 }
 
-/// When the normalised row of [`rms_norm`] is rounded to the type of its input, where that is not f32.
+/// The point at which [`rms_norm`] rounds the normalised row to the type of its input, if that is not f32.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rounding {
-    /// Before it is scaled, as in Llama.
+    /// Before scaling, as in Llama.
     BeforeScale,
-    /// After it is scaled, as in OLMo2.
+    /// After scaling, as in OLMo2.
     AfterScale,
 }
 

@@ -1,4 +1,4 @@
-//! From logits to log-probabilities and to tokens.
+//! Log-probabilities and sampled tokens from logits.
 
 use burn::tensor::{FloatDType, Int, Tensor, activation};
 
@@ -31,7 +31,7 @@ pub fn sample(logits: Tensor<2>, temperature: f32, top_p: f32, uniforms: Tensor<
 
 /// The first index whose cumulated `mass` [n, k] exceeds `uniforms` [n, 1] times the row's total -> [n, 1].
 ///
-/// Never an index without mass, even where rounding makes the threshold equal to the total.
+/// The result is never an index without mass, even where rounding makes the threshold equal to the total.
 fn invert(mass: Tensor<2>, uniforms: Tensor<2>) -> Tensor<2, Int> {
     let width = mass.dims()[1];
     let cumulated = mass.cumsum(1);

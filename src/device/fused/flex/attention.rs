@@ -1,13 +1,14 @@
 //! Causal rotary self-attention over whole sequences, forwards and backwards, one row and head at a time.
 //!
-//! Padding vanishes first: only real slots become keys, so slot `i` sees the first `visible[i]` of them and no mask is
-//! left. Tiles beyond what their rows see are skipped. The backward pass computes the weights again rather than keep them.
+//! Padding is removed first: only real slots become keys, so that slot `i` sees the first `visible[i]` of them and no
+//! mask is needed. Tiles beyond what their rows see are skipped. The backward pass recomputes the weights instead of
+//! keeping them.
 
 use super::gemm::{Matrix, Panels};
 use super::tiles::{Mix, MixTransposed, PANEL, Scores, Softmax, SoftmaxGradient};
 use pulp::Arch;
 
-/// Queries, keys and values of a batch, and who sees what.
+/// Queries, keys and values of a batch, with the mask and window that decide which slots each slot sees.
 #[derive(Clone, Copy)]
 pub(super) struct Heads<'a> {
     pub queries: Vectors<'a>,
@@ -17,14 +18,14 @@ pub(super) struct Heads<'a> {
     pub real: &'a [u8],
     pub time: usize,
     pub heads: usize,
-    /// Heads of keys and values, each shared by a group of consecutive heads of queries.
+    /// Number of heads of keys and values, each shared by a group of consecutive heads of queries.
     pub key_heads: usize,
     pub size: usize,
-    /// Real slots that a slot sees, itself included.
+    /// Number of real slots that a slot sees, including itself.
     pub window: Option<usize>,
 }
 
-/// Which of a head's three vectors.
+/// One of a head's three vectors.
 #[derive(Clone, Copy, PartialEq)]
 pub(super) enum Part {
     Query = 0,
@@ -32,23 +33,23 @@ pub(super) enum Part {
     Value = 2,
 }
 
-/// Where the vectors of one kind stand in a tensor's values.
+/// The layout of one kind of vectors in a tensor's values.
 #[derive(Clone, Copy)]
 pub(super) struct Place {
     first: usize,
-    /// From one slot to the next; slots count through the batch.
+    /// Distance from one slot to the next; slots count through the batch.
     slot: usize,
-    /// From one head to the next.
+    /// Distance from one head to the next.
     head: usize,
 }
 
 impl Place {
-    /// In a tensor of rows of `width` values that holds each head's query, key and value side by side.
+    /// The layout in a tensor of rows of `width` values that holds each head's query, key and value side by side.
     pub fn interleaved(part: Part, width: usize, size: usize) -> Self {
         Self { first: part as usize * size, slot: width, head: 3 * size }
     }
 
-    /// In a tensor of their own.
+    /// The layout in a tensor of its own.
     pub fn alone(width: usize, size: usize) -> Self {
         Self { first: 0, slot: width, head: size }
     }
@@ -73,18 +74,18 @@ pub(super) struct Vectors<'a> {
     pub values: &'a [f32],
     pub place: Place,
     pub size: usize,
-    /// Turns what is read; none for values.
+    /// Angles by which vectors are rotated when read; `None` for values.
     pub angles: Option<Angles<'a>>,
 }
 
 impl Vectors<'_> {
-    /// Dimensions that turn, in pairs half of them apart.
+    /// Half of the dimensions that rotate; they rotate in pairs that are this far apart.
     #[inline(always)]
     fn half(&self) -> usize {
         self.angles.map_or(0, |angles| angles.half)
     }
 
-    /// Copies a vector to `out`, turned by its slot's angles and scaled.
+    /// Copies a vector to `out`, rotated by its slot's angles and scaled.
     #[inline]
     pub fn read(&self, slot: usize, head: usize, scale: f32, out: &mut [f32]) {
         let vector = &self.values[self.place.offset(slot, head)..][..self.size];
@@ -103,7 +104,8 @@ impl Vectors<'_> {
         }
     }
 
-    /// Adds the gradient of what [`Self::read`] read, turned back and scaled, to that of the tensor's values, `out`.
+    /// Adds the gradient of the vector that [`Self::read`] read, rotated back and scaled, to that of the tensor's
+    /// values, `out`.
     #[inline(always)]
     fn add_gradient(&self, slot: usize, head: usize, scale: f32, gradient: &[f32], out: &mut [f32]) {
         let out = &mut out[self.place.offset(slot, head)..][..self.size];
@@ -134,32 +136,32 @@ impl Heads<'_> {
         scale(self.size)
     }
 
-    /// Heads of queries that share one of keys.
+    /// Number of heads of queries that share one head of keys.
     fn group(&self) -> usize {
         self.heads / self.key_heads
     }
 }
 
-/// Of the products of queries and keys.
+/// Scale of the products of queries and keys.
 #[inline(always)]
 pub(super) fn scale(size: usize) -> f32 {
     1.0 / (size as f32).sqrt()
 }
 
-/// One row and head's matrices; the memory serves all of them in turn.
+/// The matrices of one row and head; the memory is reused for all of them in turn.
 struct Scratch {
     arch: Arch,
     /// The real slots of the row.
     slots: Vec<usize>,
-    /// How many of `slots` are not behind each slot of the row.
+    /// For each slot of the row, the number of `slots` that are not after it.
     visible: Vec<usize>,
-    /// How many of those are too far before it to be seen.
+    /// For each slot of the row, how many of those are too far before it to be seen.
     hidden: Vec<usize>,
-    /// Turned and scaled queries, turned keys, values: one row per slot or real slot.
+    /// Rotated and scaled queries, rotated keys, and values: one row per slot or real slot.
     q: Vec<f32>,
     k: Vec<f32>,
     v: Vec<f32>,
-    /// Scores, then weights: a row of `stride` per slot, zero beyond what it sees.
+    /// Scores, then weights: a row of `stride` values per slot, zero beyond the slots that it sees.
     weights: Vec<f32>,
     stride: usize,
     size: usize,
@@ -199,7 +201,8 @@ impl Scratch {
         }
     }
 
-    /// Gathers the vectors of head `head`, and computes its weights. Heads come in order, so that a group shares its keys.
+    /// Gathers the vectors of head `head` and computes its weights. Heads must be processed in order, so that a group
+    /// shares its keys.
     fn attend(&mut self, problem: &Heads<'_>, row: usize, head: usize) {
         let (size, stride) = (self.size, self.stride);
         for slot in 0..problem.time {
@@ -225,7 +228,7 @@ impl Scratch {
     }
 }
 
-/// Attention: [batch, time, heads·size].
+/// The result of attention: [batch, time, heads·size].
 pub(super) fn forward(problem: Heads<'_>) -> Vec<f32> {
     let (time, heads, size) = (problem.time, problem.heads, problem.size);
     let mut out = vec![0.0; problem.real.len() * heads * size];
@@ -250,8 +253,8 @@ pub(super) fn forward(problem: Heads<'_>) -> Vec<f32> {
     out
 }
 
-/// Adds the gradients of queries, keys and values, given that of the output, to `out`; `tensor` says which of `out` each of
-/// the three belongs to.
+/// Adds the gradients of queries, keys and values, given that of the output, to `out`; `tensor` gives the index in
+/// `out` for each of the three.
 pub(super) fn backward(problem: Heads<'_>, gradient: &[f32], out: &mut [Vec<f32>], tensor: [usize; 3]) {
     let (time, heads, size) = (problem.time, problem.heads, problem.size);
     let [of_queries, of_keys, of_values] = tensor;
@@ -292,7 +295,7 @@ pub(super) fn backward(problem: Heads<'_>, gradient: &[f32], out: &mut [Vec<f32>
                 problem.queries.add_gradient(first + slot, head, problem.scale(), vector, &mut out[of_queries]);
             }
 
-            // dK = dSᵀ · Q, the queries scaled already
+            // dK = dSᵀ · Q, with the queries already scaled
             right.fill(Matrix { data: &scratch.q, columns: size });
             arch.dispatch(MixTransposed {
                 left: &d_scores,

@@ -1,4 +1,5 @@
-//! The fused operations under automatic differentiation: what each keeps from its forward pass, and its gradient.
+//! The fused operations under automatic differentiation: the state that each keeps from its forward pass, and its
+//! gradient.
 
 use super::gemm::Matrix;
 use super::rows::{ColumnSums, GeluWithDerivative, LayerNormGradient, LogProbGradient, LogTotals, Multiply};
@@ -15,7 +16,7 @@ use burn_autodiff::ops::{Backward, Ops, OpsKind};
 use burn_flex::FlexTensor;
 use pulp::Arch;
 
-/// Hands each gradient to the node that wants it.
+/// Registers each gradient with the node that needs it.
 fn register<const N: usize>(parents: [Option<NodeId>; N], gradients: [FlexTensor; N], grads: &mut Gradients) {
     for (parent, gradient) in parents.into_iter().zip(gradients) {
         if let Some(parent) = parent {
@@ -27,7 +28,7 @@ fn register<const N: usize>(parents: [Option<NodeId>; N], gradients: [FlexTensor
 #[derive(Debug)]
 struct Linear;
 
-/// dX = dY · Wᵀ and dW = Xᵀ · dY, if wanted.
+/// dX = dY · Wᵀ and dW = Xᵀ · dY, each computed only if needed.
 fn linear_gradients(
     x: FlexTensor,
     weight: FlexTensor,
@@ -80,7 +81,7 @@ impl Backward<Flex, 3> for Linear {
 struct LayerNorm;
 
 impl Backward<Flex, 3> for LayerNorm {
-    /// The input, the scale, and what keeps the variance from zero.
+    /// The input, the scale, and the epsilon that keeps the variance from zero.
     type State = (FlexTensor, FlexTensor, f32);
 
     fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, _checkpointer: &mut Checkpointer) {
@@ -111,7 +112,7 @@ impl Backward<Flex, 1> for Gelu {
 struct RmsNorm;
 
 impl Backward<Flex, 2> for RmsNorm {
-    /// The input, the scale, and the number that keeps the mean square from zero.
+    /// The input, the scale, and the epsilon that keeps the mean square from zero.
     type State = (FlexTensor, FlexTensor, f32);
 
     fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _checkpointer: &mut Checkpointer) {

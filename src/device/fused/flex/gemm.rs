@@ -1,10 +1,10 @@
 //! Products of skinny matrices: many rows, a few hundred columns, on one thread.
 //!
-//! The right-hand matrix is packed into panels a few vectors wide; a tile of rows is multiplied with a panel while all its
-//! sums stay in registers. Each element is one chain of fused multiply-adds in the order of the inner dimension, whatever
-//! tile it falls in, so a row's result does not depend on how many rows there are.
+//! The right-hand matrix is packed into panels a few vectors wide; a tile of rows is multiplied with a panel while all
+//! its sums stay in registers. Each element is one chain of fused multiply-adds in the order of the inner dimension,
+//! whatever tile it falls in, so that a row's result does not depend on the number of rows.
 //!
-//! Inner loops count indices: iterator adaptors that are not inlined would leave the vector unit.
+//! Inner loops use indices: iterator adaptors that are not inlined would leave the vector unit.
 
 use pulp::{Simd, WithSimd};
 
@@ -35,7 +35,7 @@ pub(super) struct Panels<const W: usize> {
 }
 
 impl<const W: usize> Panels<W> {
-    /// Packs a matrix, in memory used before.
+    /// Packs a matrix, reusing the memory.
     pub fn fill(&mut self, right: Matrix<'_>) {
         self.reset(right.rows(), right.columns);
         for panel in 0..right.columns.div_ceil(W) {
@@ -135,7 +135,7 @@ pub(super) struct Product<'a> {
     pub bias: Option<&'a [f32]>,
 }
 
-/// Columns of a panel of [`Product`]: two of the widest vectors.
+/// Columns of a panel of [`Product`]: two vectors of the widest kind.
 const WIDTH: usize = 32;
 
 impl WithSimd for Product<'_> {
@@ -153,7 +153,7 @@ impl WithSimd for Product<'_> {
         panels.fill(self.right);
         let out = Vec::with_capacity(self.left.rows() * columns);
         let mut strips = Strips { left: self.left, panels, start, columns, scratch: vec![0.0; 8 * width], out };
-        // As many sums as registers hold: M rows of V vectors.
+        // As many sums as fit in registers: M rows of V vectors.
         match S::F32_LANES {
             16 => {
                 let row = strips.multiply::<S, 8, 2>(simd, 0);
@@ -176,11 +176,11 @@ impl WithSimd for Product<'_> {
     }
 }
 
-/// A product under way, some rows at a time.
+/// A product in progress, computed some rows at a time.
 struct Strips<'a> {
     left: Matrix<'a>,
     panels: Panels<WIDTH>,
-    /// What every row's sums start from, filled up with zeros to whole panels.
+    /// The starting values of every row's sums, filled up with zeros to whole panels.
     start: Vec<f32>,
     columns: usize,
     scratch: Vec<f32>,
@@ -188,7 +188,7 @@ struct Strips<'a> {
 }
 
 impl Strips<'_> {
-    /// Multiplies `M` rows at a time from `row` on while there are as many; returns the first row left.
+    /// Multiplies `M` rows at a time, from `row` on, while that many remain; returns the first row left.
     #[inline(always)]
     fn multiply<S: Simd, const M: usize, const V: usize>(&mut self, simd: S, mut row: usize) -> usize {
         let width = self.start.len();

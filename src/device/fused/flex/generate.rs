@@ -1,10 +1,10 @@
-//! Generation: the key-value cache in place, and drawing tokens.
+//! Generation: the key-value cache updated in place, and sampling of tokens.
 
 use super::attention::{Vectors, scale};
 use super::math::{apply, exp, max, softmax, update};
 use pulp::{Simd, WithSimd};
 
-/// Keys and values of new slots, `time` a row.
+/// Keys and values of new slots, `time` slots per row.
 pub(super) struct NewSlots<'a> {
     pub keys: Vectors<'a>,
     pub values: Vectors<'a>,
@@ -16,8 +16,8 @@ pub(super) struct NewSlots<'a> {
 }
 
 impl NewSlots<'_> {
-    /// Writes every slot at slots `at..` of the cache: `keys` [batch, heads, size, capacity], `values` [batch, heads,
-    /// capacity, size].
+    /// Writes every slot to the slots `at..` of the cache: `keys` [batch, heads, size, capacity], `values` [batch,
+    /// heads, capacity, size].
     pub fn append(&self, keys: &mut [f32], values: &mut [f32], capacity: usize, at: usize) {
         let size = self.size;
         let mut key = vec![0.0; size];
@@ -35,9 +35,9 @@ impl NewSlots<'_> {
     }
 }
 
-/// Attention of one new slot a row over the cache, which holds it already.
+/// Attention of one new slot per row over the cache, which already contains it.
 pub(super) struct AttendToCache<'a> {
-    /// Of one slot a row.
+    /// The queries, one slot per row.
     pub queries: Vectors<'a>,
     pub heads: usize,
     /// Heads of keys and values.
@@ -49,7 +49,7 @@ pub(super) struct AttendToCache<'a> {
     pub values: &'a [f32],
     pub batch: usize,
     pub capacity: usize,
-    /// Nonzero at tokens that are seen, [batch, slots in use].
+    /// Nonzero at visible tokens, [batch, slots in use].
     pub real: &'a [u8],
 }
 
@@ -103,7 +103,7 @@ impl WithSimd for AttendToCache<'_> {
     }
 }
 
-/// Softmax over the real slots alone; zeros elsewhere. `packed` is room to work in, as long as `weights`.
+/// Softmax over the real slots only; zeros elsewhere. `packed` is working memory of the same length as `weights`.
 #[inline(always)]
 fn softmax_of_real<S: Simd>(simd: S, weights: &mut [f32], real: &[u8], packed: &mut [f32]) {
     let mut count = 0;
@@ -155,7 +155,8 @@ impl WithSimd for Sample<'_> {
     }
 }
 
-/// Unnormalised probabilities at a temperature, the largest 1; none where a logit is too low for one to show.
+/// Unnormalised probabilities at a temperature, scaled so that the largest is 1; zero where a logit is too low to
+/// matter.
 #[inline(always)]
 fn masses<S: Simd>(simd: S, row: &[f32], largest: f32, temperature: f32, out: &mut [f32]) {
     let (largest, temperature) = (simd.splat_f32s(largest), simd.splat_f32s(temperature));
@@ -178,7 +179,7 @@ fn masses<S: Simd>(simd: S, row: &[f32], largest: f32, temperature: f32, out: &m
     );
 }
 
-/// The first index whose cumulated mass exceeds `uniform` times the total; never one without mass.
+/// The first index whose cumulated mass exceeds `uniform` times the total; never an index without mass.
 fn invert(mass: &[f32], uniform: f32) -> usize {
     let threshold = uniform * mass.iter().sum::<f32>();
     let (mut cumulated, mut last) = (0.0, 0);
@@ -194,7 +195,7 @@ fn invert(mass: &[f32], uniform: f32) -> usize {
     last
 }
 
-/// [`invert`] among the most likely tokens, likeliest first and equals by number, that reach the share `top_p`.
+/// [`invert`] among the most likely tokens that reach the share `top_p`, likeliest first and equal ones by number.
 fn draw_from_nucleus(mass: &[f32], top_p: f32, uniform: f32, order: &mut Vec<usize>) -> usize {
     order.clear();
     order.extend(0..mass.len());

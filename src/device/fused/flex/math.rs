@@ -1,25 +1,26 @@
 //! Elementary functions and loops over slices, in explicit vectors.
 //!
-//! Slices of any length: the last, incomplete vector is loaded with zeros behind it. A function of one row, such as a
-//! sum, depends on that row alone.
+//! Slices may have any length: the last, incomplete vector is filled up with zeros. A function of one row, such as a
+//! sum, depends on that row only.
 
 use pulp::{Arch, Simd};
 
-/// Whether the processor has vectors with fused multiply-add; without, these kernels would be slower than plain operations.
+/// True if the processor has vectors with fused multiply-add; without them, these kernels would be slower than plain
+/// operations.
 pub(super) fn vectorised() -> bool {
     !matches!(Arch::new(), Arch::Scalar)
 }
 
-/// e^x to about 1e-7 relative, for x in [-87, 88]; outside, the nearest of these.
+/// e^x to a relative accuracy of about 1e-7, for x in [-87, 88]; x is clamped to this range.
 ///
 /// x = n·ln 2 + r with |r| <= ln 2 / 2: a polynomial in r (coefficients of the Cephes library) times 2^n.
 #[inline(always)]
 pub(super) fn exp<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
-    /// Adding it rounds to an integer, which then stands in the low bits with the exponent's bias added.
+    /// Adding this constant rounds to an integer, whose low bits then hold it with the exponent's bias added.
     const ROUND: f32 = 12_582_912.0 + 127.0;
     const LN_2_HIGH: f32 = 0.693_359_4;
     const LN_2_LOW: f32 = -2.121_944_4e-4;
-    // The bound first: a NaN in the second place is kept.
+    // The bound comes first: a NaN in the second argument is kept.
     let x = simd.min_f32s(simd.splat_f32s(88.0), simd.max_f32s(simd.splat_f32s(-87.0), x));
     let rounded = simd.mul_add_f32s(x, simd.splat_f32s(std::f32::consts::LOG2_E), simd.splat_f32s(ROUND));
     let n = simd.sub_f32s(rounded, simd.splat_f32s(ROUND));
@@ -102,7 +103,7 @@ pub(super) fn sum<S: Simd>(simd: S, values: &[f32]) -> f32 {
     simd.reduce_sum_f32s(total)
 }
 
-/// The largest of `values`, -inf if there are none.
+/// The largest of `values`; -inf if there are no values.
 #[inline(always)]
 pub(super) fn max<S: Simd>(simd: S, values: &[f32]) -> f32 {
     let (values, rest) = S::as_simd_f32s(values);
@@ -117,9 +118,9 @@ pub(super) fn max<S: Simd>(simd: S, values: &[f32]) -> f32 {
     best
 }
 
-/// Softmax of the first `count` values; zeros behind them. The length of `row` is a whole number of vectors.
+/// Softmax of the first `count` values, followed by zeros. The length of `row` is a whole number of vectors.
 ///
-/// The gap in the last vector counts as e^-87, which no sum of at least 1 feels.
+/// The gap in the last vector counts as e^-87, which does not change a sum of at least 1.
 #[inline(always)]
 pub(super) fn softmax<S: Simd>(simd: S, row: &mut [f32], count: usize) {
     let whole = count.next_multiple_of(S::F32_LANES);

@@ -1,7 +1,7 @@
 //! Kernels for the pure Rust CPU backend, with their own gradients, on one thread.
 //!
-//! [`Fused`] and [`Generation`] extend that backend; [`runs`] says whether a tensor's backend, type and processor have
-//! them. Everything else takes the plain compositions.
+//! [`Fused`] and [`Generation`] extend that backend; [`runs`] tells whether they support a tensor's backend, type and
+//! processor. All other tensors use the plain compositions.
 
 #![allow(
     clippy::needless_range_loop,
@@ -62,7 +62,7 @@ pub trait Fused: Backend {
         shape: AttentionShape,
     ) -> FloatTensor<Self>;
 
-    /// Attention of queries, keys and values that are tensors of their own.
+    /// Attention of queries, keys and values in separate tensors.
     fn fused_separate_attention(
         queries: FloatTensor<Self>,
         keys: FloatTensor<Self>,
@@ -76,12 +76,12 @@ pub trait Fused: Backend {
     fn fused_token_log_probs(logits: FloatTensor<Self>, targets: IntTensor<Self>) -> FloatTensor<Self>;
 }
 
-/// Where new slots stand in a cache, and how their vectors are laid out.
+/// The position of new slots in a cache, and the layout of their vectors.
 #[derive(Clone, Copy, Debug)]
 pub struct Slots {
     shape: AttentionShape,
     interleaved: bool,
-    /// Slots in use.
+    /// Number of slots in use.
     len: usize,
 }
 
@@ -91,10 +91,10 @@ impl Slots {
     }
 }
 
-/// Operations of inference. Tensors of queries, keys or values may be one interleaved tensor.
+/// Operations for inference. The tensors of queries, keys and values may be one interleaved tensor.
 #[backend_extension(Flex)]
 pub trait Generation: Backend {
-    /// Writes new keys and values, of n slots a row, into the cache from the slots in use on.
+    /// Writes new keys and values, of n slots per row, into the cache after the slots in use.
     fn cache_append(
         new_keys: FloatTensor<Self>,
         new_values: FloatTensor<Self>,
@@ -116,11 +116,11 @@ pub trait Generation: Backend {
         slots: Slots,
     ) -> FloatTensor<Self>;
 
-    /// One token a row: see [`sample`](super::sample).
+    /// Draws one token per row: see [`sample`](super::sample).
     fn draw(logits: FloatTensor<Self>, uniforms: FloatTensor<Self>, temperature: f32, top_p: f32) -> IntTensor<Self>;
 }
 
-/// Whether kernels exist for tensors like `x`.
+/// True if kernels exist for tensors like `x`.
 pub fn runs<const D: usize>(x: &Tensor<D>) -> bool {
     x.dtype() == DType::F32
         && matches!(x.device().inner().as_dispatch(), DispatchDevice::Flex(_))
@@ -128,12 +128,12 @@ pub fn runs<const D: usize>(x: &Tensor<D>) -> bool {
         && math::vectorised()
 }
 
-/// Whether [`Generation`]'s kernels exist for tensors like `x`; they record no gradients.
+/// True if [`Generation`]'s kernels exist for tensors like `x`; they record no gradients.
 pub fn generates<const D: usize>(x: &Tensor<D>) -> bool {
     runs(x) && !x.device().is_autodiff()
 }
 
-/// The values of a tensor in order; its storage must be exactly these.
+/// The values of a tensor in order; its storage must contain exactly these values.
 fn floats(tensor: &FlexTensor) -> &[f32] {
     tensor.storage::<f32>()
 }
@@ -156,7 +156,7 @@ fn indices(tensor: &FlexTensor) -> Vec<usize> {
     }
 }
 
-/// The vectors of one kind in `tensor` [b, t, width]; turned by `angles` if there are any.
+/// The vectors of one kind in `tensor` [b, t, width], rotated by `angles` if given.
 fn vectors<'a>(
     tensor: &'a FlexTensor,
     part: Part,
@@ -170,7 +170,7 @@ fn vectors<'a>(
     Vectors { values: floats(tensor), place, size, angles }
 }
 
-/// The pieces of attention as slices; `projections` are three tensors, or three times the one that is interleaved.
+/// The inputs of attention as slices; `projections` are three tensors, or the interleaved one three times.
 fn heads_of<'a>(
     projections: [&'a FlexTensor; 3],
     angles: [&'a FlexTensor; 2],
@@ -275,7 +275,7 @@ fn attend(problem: Heads<'_>) -> FlexTensor {
     new(attention::forward(problem), [batch, time, width])
 }
 
-/// Log-probability of each row's target, its logit less the row's log total.
+/// Log-probability of each row's target: its logit minus the row's log total.
 fn log_probs(logits: &[f32], width: usize, targets: &[usize], totals: &[f32]) -> FlexTensor {
     let values: Vec<f32> =
         (0..targets.len()).map(|row| logits[row * width..][..width][targets[row]] - totals[row]).collect();
@@ -342,7 +342,7 @@ impl Generation for Flex {
     }
 }
 
-/// The tensor with storage of its own, exactly its values: itself where nobody shares it.
+/// The tensor with storage of its own that holds exactly its values: the tensor itself if its storage is not shared.
 fn owned(tensor: FlexTensor) -> FlexTensor {
     let exact = tensor.is_contiguous() && tensor.bytes().len() == tensor.shape().num_elements() * 4;
     if exact { tensor } else { tensor.to_contiguous() }

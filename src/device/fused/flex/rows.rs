@@ -3,7 +3,7 @@
 use super::math::{apply, dot, exp, max, sum, update};
 use pulp::{Simd, WithSimd};
 
-/// Writes a row less its mean to `out`; returns the reciprocal of its standard deviation.
+/// Writes a row minus its mean to `out`; returns the reciprocal of its standard deviation.
 #[inline(always)]
 fn centre<S: Simd>(simd: S, row: &[f32], epsilon: f32, out: &mut [f32]) -> f32 {
     let width = row.len() as f32;
@@ -127,7 +127,7 @@ fn inverse_rms<S: Simd>(simd: S, row: &[f32], epsilon: f32) -> f32 {
     1.0 / (dot(simd, row, row) / row.len() as f32 + epsilon).sqrt()
 }
 
-/// Rows of `x` over their root mean square, scaled by `gamma`.
+/// Rows of `x` divided by their root mean square and scaled by `gamma`.
 pub(super) struct RmsNorm<'a> {
     pub x: &'a [f32],
     pub gamma: &'a [f32],
@@ -218,7 +218,8 @@ impl WithSimd for RmsNormGradient<'_> {
     }
 }
 
-/// Values handled at once by elementwise kernels: long enough to amortise, short enough for the L1 cache.
+/// Number of values that elementwise kernels handle at once: long enough to amortise overhead, short enough for the L1
+/// cache.
 const CHUNK: usize = 1024;
 
 /// x·Φ(x) and its derivative Φ(x) + x·φ(x).
@@ -408,7 +409,7 @@ impl WithSimd for Multiply<'_> {
     }
 }
 
-/// Sums over the rows of `x`, one a column.
+/// Sums over the rows of `x`, one per column.
 pub(super) struct ColumnSums<'a> {
     pub x: &'a [f32],
     pub width: usize,
@@ -464,7 +465,7 @@ impl WithSimd for LogTotals<'_> {
     }
 }
 
-/// Turns each row of `logits` into the gradient of its target's log-probability, (onehot − softmax)·g, in place.
+/// Replaces each row of `logits` by the gradient of its target's log-probability, (onehot − softmax)·g.
 pub(super) struct LogProbGradient<'a> {
     pub logits: &'a mut [f32],
     pub width: usize,

@@ -1,4 +1,4 @@
-//! Every instruction set must compute what the best one here does: users run on others.
+//! Every instruction set must compute the same as the best one of this processor, since users run on others.
 
 use super::gemm::{Matrix, Panels, Product};
 use super::rows::{
@@ -15,7 +15,7 @@ fn instruction_sets() -> Vec<Arch> {
     sets
 }
 
-/// Values that look random, the same in every run.
+/// Values that look random but are the same in every run.
 fn values(count: usize) -> Vec<f32> {
     (0..count).map(|index| ((index * 7919 + 13) % 1009) as f32 / 504.5 - 1.0).collect()
 }

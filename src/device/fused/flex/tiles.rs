@@ -1,13 +1,13 @@
-//! The matrix products of one head's attention, each skipping what its rows do not see.
+//! The matrix products of one head's attention; each skips the parts that its rows do not see.
 //!
-//! Separate entries to the vector unit, rather than one around the whole pass: only a small function keeps all its sums in
-//! registers.
+//! Each product enters the vector unit separately, instead of one entry for the whole pass: only a small function keeps
+//! all its sums in registers.
 
 use super::gemm::{Panels, store, tile, tile_transposed, vectors};
 use super::math::{dot, softmax, update};
 use pulp::{Simd, WithSimd};
 
-/// Columns of a panel: the widest vector there is.
+/// Columns of a panel: one vector of the widest kind.
 pub(super) const PANEL: usize = 16;
 
 /// `left · right`, of which row `i` needs only the first `visible[i]` columns; rows of `out` are `stride` apart.
@@ -116,7 +116,7 @@ impl Mix<'_> {
     }
 }
 
-/// `leftᵀ · right`, a row for each of `slots`, whose column of `left` is zero above its own row.
+/// `leftᵀ · right`, with one row for each of `slots`, whose column of `left` is zero above its own row.
 pub(super) struct MixTransposed<'a> {
     pub left: &'a [f32],
     pub stride: usize,
@@ -160,7 +160,7 @@ impl MixTransposed<'_> {
     }
 }
 
-/// Softmax of the first `visible[i]` values of each row without the first `hidden[i]`; zeros before and behind them.
+/// Softmax of the first `visible[i]` values of each row except the first `hidden[i]`; zeros before and after them.
 pub(super) struct Softmax<'a> {
     pub rows: &'a mut [f32],
     pub stride: usize,
@@ -182,7 +182,7 @@ impl WithSimd for Softmax<'_> {
     }
 }
 
-/// Turns the gradient of each row's weights into that of its scores; zeros behind the `visible[i]` seen.
+/// Replaces the gradient of each row's weights by that of its scores; zeros after the first `visible[i]`.
 pub(super) struct SoftmaxGradient<'a> {
     pub weights: &'a [f32],
     pub stride: usize,

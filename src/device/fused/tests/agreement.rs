@@ -4,7 +4,7 @@ use super::*;
 use crate::device::fused::{self, AttentionShape, Projections, Rounding, compose, flex};
 use burn::tensor::{FloatDType, Int};
 
-/// Values and gradients of `operation` at copies of `inputs`, its outputs weighted differently.
+/// Values and gradients of `operation` at copies of `inputs`, with each output weighted differently.
 fn differentiate<const D: usize, const N: usize>(
     inputs: &[Tensor<D>],
     operation: impl Fn(&[Tensor<D>]) -> Tensor<N>,
@@ -143,7 +143,7 @@ fn attention() {
 #[test]
 fn grouped_attention() {
     for (seed, case) in super::attention::GROUPED.into_iter().enumerate() {
-        // No padding, whose slots the two may let see others.
+        // Without padding, since the two implementations may let padding slots see different slots.
         let (inputs, shape, rotary, mask) = super::attention::grouped(&mut Dice::new(seed as u64), case);
         let mask = mask.clone().bool_or(mask.bool_not());
         let parts = |x: &[Tensor<3>]| super::attention::separate([0, 1, 2].map(|part| x[part].clone()));
@@ -164,7 +164,7 @@ fn sampling() {
         let drawn = |tokens: Tensor<1, Int>| tokens.into_data().iter::<i64>().collect::<Vec<_>>();
         let fused = drawn(fused::sample(logits.clone(), temperature, top_p, uniforms.clone()));
         let composed = drawn(compose::sample(logits.clone(), temperature, top_p, uniforms.clone()));
-        // Where a uniform falls on the border of two tokens, rounding may decide otherwise.
+        // Where a uniform falls on the border between two tokens, rounding may select either.
         let different = fused.iter().zip(&composed).filter(|(a, b)| a != b).count();
         assert!(different <= 1, "{different} of 200 differ");
     }

@@ -124,7 +124,7 @@ pub(super) fn separate([queries, keys, values]: Parts) -> Projections {
     Projections::Separate { queries, keys, values }
 }
 
-/// Only real slots: a slot of padding may see others than by its place, and nothing reads it.
+/// The values of real slots: a padding slot may see other slots than its place allows, and nothing reads it.
 fn real_slots(values: &[f32], mask: &Tensor<2, Bool>) -> Vec<f32> {
     let real: Vec<bool> = mask.to_data().iter::<bool>().collect();
     let width = values.len() / real.len();

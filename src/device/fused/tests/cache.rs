@@ -11,7 +11,7 @@ struct Sequence {
     mask: Tensor<2, Bool>,
 }
 
-/// `change` made to every tensor of `projections`.
+/// `projections` with `change` applied to every tensor.
 fn map(projections: &Projections, change: impl Fn(Tensor<3>) -> Tensor<3>) -> Projections {
     match projections.clone() {
         Projections::Interleaved(all) => Projections::Interleaved(change(all)),
@@ -31,7 +31,7 @@ impl Sequence {
         Self::with(dice, Projections::Interleaved(all), shape, [batch, prompt, new], half)
     }
 
-    /// The same with parts of their own, of which several heads of queries share one of keys.
+    /// The same with separate queries, keys and values; several heads of queries share one head of keys.
     fn grouped([batch, prompt, new]: [usize; 3], shape: AttentionShape) -> Self {
         let mut dice = Dice::new((batch * prompt + new) as u64);
         let AttentionShape { heads, key_heads, head_size, .. } = shape;
@@ -81,7 +81,7 @@ impl Sequence {
 fn assert_steps_equal_the_whole(sequence: &Sequence, [batch, prompt, new]: [usize; 3], capacity: usize) {
     let whole = sequence.whole();
     let (out, mut cache) = sequence.prefill(prompt, capacity);
-    // Padding on the left of a row, which nothing reads, may see other slots than the whole lets it.
+    // Left padding of a row, which nothing reads, may see other slots here than in attention over the whole sequence.
     let last = |x: Tensor<3>, slot: usize| floats(x.narrow(1, slot, 1));
     assert_close(&last(out, prompt - 1), &last(whole.clone(), prompt - 1), 1e-6);
     assert_eq!((cache.len(), cache.rows(), cache.is_empty()), (prompt, batch, false));

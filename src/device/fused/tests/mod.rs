@@ -1,4 +1,4 @@
-//! What each operation must do, whatever computes it.
+//! Requirements on each operation, whichever implementation computes it.
 
 mod agreement;
 mod attention;
@@ -33,7 +33,7 @@ impl Dice {
         Rotary { cos: angles.clone().cos(), sin: angles.sin() }
     }
 
-    /// A mask of [batch, time] with random padding: left in even rows, right in odd ones, none in the first.
+    /// A mask of [batch, time] with random padding: left in even rows, right in odd ones, no padding in the first.
     fn padding(&mut self, [batch, time]: [usize; 2], device: &Device) -> Tensor<2, Bool> {
         let mut real = vec![true; batch * time];
         for (row, slots) in real.chunks_mut(time).enumerate().skip(1) {

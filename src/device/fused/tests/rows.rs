@@ -4,7 +4,7 @@ use super::*;
 use crate::device::fused::{gelu, layer_norm, linear, token_log_probs};
 use burn::tensor::Int;
 
-/// erf by its Maclaurin series in f64, converged for |x| <= 4; beyond, ±1 to 1.6e-8.
+/// erf by its Maclaurin series in f64, converged for |x| <= 4; beyond that, ±1, accurate to 1.6e-8.
 fn erf(x: f64) -> f64 {
     if x.abs() > 4.0 {
         return x.signum();

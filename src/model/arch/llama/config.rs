@@ -34,7 +34,8 @@ impl Family {
         }
     }
 
-    /// The values that transformers takes where `config.json` has no key. Keys that follow from others are not here.
+    /// The values that transformers uses where `config.json` lacks a key. Keys that follow from others are not
+    /// included.
     fn defaults(self) -> Value {
         let (positions, epsilon) = match self {
             Self::Mistral => (131_072, 1e-6),
@@ -65,7 +66,7 @@ impl Family {
         defaults
     }
 
-    /// Whether layers may have a window.
+    /// True if layers may have a window.
     fn slides(self) -> bool {
         matches!(self, Self::Mistral | Self::Qwen2 | Self::Qwen3)
     }
@@ -90,10 +91,10 @@ pub struct LlamaConfig {
     pub rope_theta: f64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rope_scaling: Option<RopeScaling>,
-    /// Tokens that a token of a sliding layer sees, itself included.
+    /// Tokens that a token of a sliding layer sees, including itself.
     #[serde(default)]
     pub sliding_window: Option<usize>,
-    /// How each layer attends.
+    /// The attention type of each layer.
     pub layer_types: Vec<LayerType>,
     #[serde(default)]
     pub attention_bias: bool,
@@ -114,14 +115,14 @@ pub enum LayerType {
     SlidingAttention,
 }
 
-/// Rotary angles that are made slower than the base alone makes them.
+/// A scaling that makes rotary angles slower than the base alone.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "rope_type", rename_all = "lowercase")]
 pub enum RopeScaling {
-    /// All by one factor.
+    /// All angles by one factor.
     Linear { factor: f64 },
-    /// Llama 3: those that turn less than `low_freq_factor` times in the original context by `factor`, those that turn more
-    /// than `high_freq_factor` times not at all.
+    /// Llama 3: angles that turn fewer than `low_freq_factor` times in the original context are scaled by `factor`,
+    /// those that turn more than `high_freq_factor` times are not scaled.
     Llama3 { factor: f64, low_freq_factor: f64, high_freq_factor: f64, original_max_position_embeddings: usize },
 }
 
@@ -171,7 +172,7 @@ impl RopeScaling {
 }
 
 impl LlamaConfig {
-    /// The configuration that the keys of a `config.json` of any version of transformers describe.
+    /// Reads the configuration from the keys of a `config.json` of any version of transformers.
     ///
     /// # Errors
     /// A scaling of rotary angles or a type of layer that is not built in, and keys that contradict each other.
@@ -209,14 +210,15 @@ impl LlamaConfig {
         })
     }
 
-    /// The window of layer `index`; none if it sees all before it.
+    /// The window of layer `index`; `None` if it sees all tokens before it.
     pub fn window(&self, index: usize) -> Option<usize> {
         let sliding = self.layer_types.get(index) == Some(&LayerType::SlidingAttention);
         self.sliding_window.filter(|_| sliding)
     }
 
-    /// Writes the windows of layers as every version of transformers reads them: Qwen has types of layers in later versions,
-    /// and the first layer with a window in earlier ones; a Mistral with types of layers would be opened as another model.
+    /// Writes the windows of layers so that every version of transformers reads them: Qwen has layer types in later
+    /// versions and the first layer with a window in earlier ones; a Mistral with layer types would be opened as
+    /// another model.
     pub fn write_windows(&self, keys: &mut Value) {
         let Value::Object(keys) = keys else { return };
         if !matches!(self.model_type, Family::Qwen2 | Family::Qwen3) {
@@ -306,8 +308,8 @@ fn kind_of(table: &Value) -> Option<&Value> {
     ["rope_type", "type"].into_iter().map(|key| &table[key]).find(|kind| !kind.is_null())
 }
 
-/// The type of every layer: as given, or by the rule of the family where `layer_types` is absent. Keys that transformers
-/// does not read in a family are not read here either.
+/// The type of every layer: as given, or by the rule of the family if `layer_types` is absent. Keys that transformers
+/// ignores in a family are ignored here too.
 fn layer_types(family: Family, keys: &Map<String, Value>, origin: &str) -> Result<Vec<LayerType>> {
     let by_layer = matches!(family, Family::Qwen2 | Family::Qwen3);
     if let Some(given) = keys.get("layer_types").filter(|_| by_layer) {
@@ -321,7 +323,7 @@ fn layer_types(family: Family, keys: &Map<String, Value>, origin: &str) -> Resul
     let used = !by_layer || keys.get("use_sliding_window") == Some(&Value::Bool(true));
     let first = if by_layer { number("max_window_layers") } else { 0 };
     let slides = |layer: usize| family.slides() && windowed && used && layer >= first;
-    // More layers than any model has are refused when sizes are checked.
+    // More layers than any model has are refused later, when sizes are checked.
     let layers = number("num_hidden_layers").min(1 << 20);
     let kind = |layer| if slides(layer) { LayerType::SlidingAttention } else { LayerType::FullAttention };
     Ok((0..layers).map(kind).collect())
@@ -333,7 +335,7 @@ mod tests {
     use crate::model::DecoderConfig;
     use miette::Diagnostic;
 
-    /// A configuration of three layers with `changes` made to its keys; a null stays one.
+    /// A configuration of three layers with `changes` to its keys; null values stay null.
     fn read(model_type: &str, changes: Value) -> Result<LlamaConfig> {
         let mut keys = json!({
             "model_type": model_type, "vocab_size": 32, "hidden_size": 24, "intermediate_size": 40,
@@ -353,7 +355,7 @@ mod tests {
         (0..config.num_hidden_layers).map(|layer| config.window(layer)).collect()
     }
 
-    /// Found in transformers 4.57.6 and 5.24.0.
+    /// Defaults found in transformers 4.57.6 and 5.24.0.
     #[test]
     fn absent_keys_have_the_defaults_of_transformers() {
         let bare = |model_type: &str, hidden: usize, heads: usize| {
@@ -394,7 +396,7 @@ mod tests {
             "layer_types": ["sliding_attention", "full_attention", "sliding_attention"]});
         let mut without_types = keys.clone();
         without_types.as_object_mut().unwrap().remove("layer_types");
-        // Mistral reads the window alone, Llama and OLMo2 none of these keys.
+        // Mistral reads only the window; Llama and OLMo2 read none of these keys.
         assert_eq!(windows(&read("mistral", keys.clone()).unwrap()), [Some(4); 3]);
         assert_eq!(windows(&read("llama", keys.clone()).unwrap()), [None; 3]);
         assert_eq!(windows(&read("olmo2", keys.clone()).unwrap()), [None; 3]);
@@ -428,7 +430,7 @@ mod tests {
         let turns = |count: f64| TAU * count / 64.0;
         assert_eq!(scaling.apply(turns(5.0)), turns(5.0));
         assert_eq!(scaling.apply(turns(0.5)), turns(0.5) / 8.0);
-        // Half way between the two bounds, half of each.
+        // Half way between the two bounds, half of each applies.
         assert!((scaling.apply(turns(2.5)) - turns(2.5) * (0.5 + 0.5 / 8.0)).abs() < 1e-15);
     }
 

@@ -1,4 +1,4 @@
-//! The keys of an experiment file that make a model one of the Llama family.
+//! The keys of an experiment file that select a model of the Llama family.
 
 use super::{Family, LayerType, LlamaConfig, RopeScaling};
 use crate::model::arch::Sizes;
@@ -9,20 +9,20 @@ use serde::{Deserialize, Serialize};
 #[serde(deny_unknown_fields)]
 pub struct LlamaSettings {
     pub model_type: Family,
-    /// Heads of keys and values; as many as of queries where absent.
+    /// Heads of keys and values; if absent, as many as heads of queries.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub num_key_value_heads: Option<usize>,
-    /// Dimensions of a head; an equal share of the hidden size where absent.
+    /// Dimensions of a head; if absent, an equal share of the hidden size.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub head_dim: Option<usize>,
     pub rms_norm_eps: f64,
     pub rope_theta: f64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rope_scaling: Option<RopeScaling>,
-    /// Tokens that a token sees, itself included; all where absent.
+    /// Tokens that a token sees, including itself; all tokens if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sliding_window: Option<usize>,
-    /// Layers before the first with a window.
+    /// Number of layers before the first one with a window.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_window_layers: Option<usize>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
