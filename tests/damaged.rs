@@ -1,5 +1,5 @@
-//! Checkpoints that are damaged, incomplete or of something else are refused by name: the file, the tensor or the key, and
-//! what to do about it.
+//! Tests that a damaged, incomplete or unrelated checkpoint is refused, and that the error names the file, the tensor
+//! or the key and a remedy.
 
 mod common;
 
@@ -30,7 +30,7 @@ fn edit_weights(path: &Path, edit: impl FnOnce(&mut Weights)) {
     weights.write(path, StoredAs::F32).unwrap();
 }
 
-/// Edits the text of a file's header.
+/// Replaces `from` in the text of a file's header.
 fn edit_header(path: &Path, from: &str, to: &str) {
     let bytes = fs::read(path).unwrap();
     let values = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
@@ -54,7 +54,7 @@ fn edit_index(folder: &Path, from: &str, to: &str) {
     fs::write(folder.join(INDEX), edited).unwrap();
 }
 
-/// Damages a copy of the fixture `from` and says what opening it says.
+/// Damages a copy of the fixture `from` and returns the error of opening it.
 fn refusal(from: &str, damage: impl FnOnce(&Path)) -> String {
     refused(from, damage, |checkpoint| checkpoint.language_model(&cpu()).map(|_| ()))
 }
@@ -253,7 +253,7 @@ fn configurations_that_would_be_computed_wrongly() {
         refusal("full_rotary", |folder| edit_config(folder, |c| drop(c.insert(key.into(), value))))
     };
     let told = [
-        ("another architecture", with("model_type", json!("llama"))),
+        ("another architecture", with("model_type", json!("gpt2"))),
         ("no architecture", config(|c| drop(c.remove("model_type")))),
         ("another activation", with("hidden_act", json!("gelu_new"))),
         ("no biases in attention", with("attention_bias", json!(false))),
@@ -285,7 +285,7 @@ fn configurations_that_would_be_computed_wrongly() {
 
 // --- Files that are something else ---
 
-/// Contents that no file of a model has, with a part of what must be said of them.
+/// Contents that no model file has, with a part of the expected error.
 const FOREIGN: [(&[u8], &str); 7] = [
     (b"version https://git-lfs.github.com/spec/v1\noid sha256:abab\nsize 2113710\n", "git-lfs pointer"),
     (b"<!DOCTYPE html>\n<html><body>Sign in</body></html>", "HTML page"),
@@ -295,7 +295,7 @@ const FOREIGN: [(&[u8], &str); 7] = [
     (&[0; 64], "zeros"),
     (b"Entry not found, or so the server says", "Entry not found"),
 ];
-/// The same for JSON.
+/// Contents that no JSON file has, with a part of the expected error.
 const FOREIGN_TEXT: [(&[u8], &str); 6] = [
     (b"\xef\xbb\xbf{}", "byte-order mark"),
     (b"\xff\xfe{\0}\0", "UTF-16"),
@@ -305,7 +305,7 @@ const FOREIGN_TEXT: [(&[u8], &str); 6] = [
     (b"{\"eos_token_id\": 1,", "cut short"),
 ];
 
-/// Everything that is done with a model folder, as a reward model if `reward` says so.
+/// Every command that uses a model folder, as a reward model if `reward` is true.
 fn commands(reward: bool) -> Vec<&'static str> {
     let mut all = vec!["model info model", "model convert model new"];
     all.push(match reward {
@@ -318,7 +318,7 @@ fn commands(reward: bool) -> Vec<&'static str> {
     all
 }
 
-/// A bench with a copy of the fixture `from` under the name `model`, a tokenizer of words in it, and rows of text.
+/// A bench with a copy of the fixture `from` as `model`, a tokenizer of words in it, and rows of text.
 fn usable(from: &str) -> Bench {
     let bench = Bench::new();
     bench.copy(&fixture("gpt_neox").join(from), "model");
@@ -357,11 +357,12 @@ fn a_file_that_is_something_else_is_named_by_every_command() {
         let more: &[_] = if text { &FOREIGN_TEXT } else { &[] };
         for (index, (bytes, part)) in FOREIGN.iter().chain(more).enumerate() {
             bench.write(format!("model/{file}"), bytes);
-            // Each command once in turn, and all of them with what is met most.
+            // The most common contents are tried with every command, all others with one command each in turn.
             let all = commands(reward);
             let some = if index == 0 { all } else { vec![all[index % all.len()]] };
             for (words, code, told) in told_by(&bench, &some) {
-                // Ends and names of control tokens do not matter where nothing is text, and `convert` copies them.
+                // The files with ends and names of control tokens are not needed without text, and `convert` copies
+                // them.
                 let copied = words.contains("convert") && (file == "generation_config.json" || file.contains("token"));
                 if copied && code == Some(0) {
                     fs::remove_dir_all(bench.path("new")).unwrap();
@@ -397,7 +398,7 @@ fn a_table_or_another_archive_in_the_place_of_weights_is_named() {
 
 // --- Numbers that are none ---
 
-/// Puts the bits of a number into one place of a tensor of a safetensors file.
+/// Overwrites one element of a tensor in a safetensors file.
 fn poison(path: &Path, tensor: &str, place: usize, number: f32) {
     let bytes = fs::read(path).unwrap();
     let start = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
@@ -454,7 +455,7 @@ fn weights_too_large_for_the_type_that_a_model_is_held_in_are_refused() {
 
 #[test]
 fn computed_numbers_that_are_not_finite_are_refused_by_row_and_token() {
-    // Finite weights whose products are not.
+    // These weights are finite, but their products are not.
     let bench = usable("full_rotary");
     edit_weights(&bench.path("model").join(SINGLE), |weights| {
         for name in ["gpt_neox.final_layer_norm.weight", "embed_out.weight"] {
@@ -525,7 +526,7 @@ fn prefixes_of_wrappers_are_taken_off() {
         let told = told_by(&bench, &["model info model", "model convert model new"]);
         assert!(told.iter().all(|(_, code, _)| *code == Some(0)), "{told:?}");
     }
-    // Only the decoder, or each layer, was wrapped.
+    // Here only the decoder, or each layer, was wrapped.
     for wrapped in ["gpt_neox._orig_mod.", "gpt_neox.layers.1._checkpoint_wrapped_module."] {
         let bench = usable("full_rotary");
         let folder = bench.path("model");
@@ -588,8 +589,8 @@ fn names_and_folders_of_something_else_are_named() {
         ("another architecture", {
             refusal("full_rotary", |folder| {
                 edit_config(folder, |c| {
-                    c.insert("model_type".into(), json!("llama"));
-                    c.insert("architectures".into(), json!(["LlamaForCausalLM"]));
+                    c.insert("model_type".into(), json!("mamba"));
+                    c.insert("architectures".into(), json!(["MambaForCausalLM"]));
                 });
             })
         }),
@@ -652,7 +653,7 @@ fn sizes_beyond_any_memory_are_refused_before_anything_is_made() {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 128, max_shrink_iters: 20, ..ProptestConfig::default() })]
 
-    /// A file with some bytes replaced, cut or doubled is read as what it then is, or refused. No panic.
+    /// A file with some bytes replaced, cut or doubled is either read as it now is or refused, without a panic.
     #[test]
     fn damaged_bytes_never_panic(
         choice in 0..6_usize,

@@ -1,5 +1,5 @@
-//! What every key of an experiment file does. One that is not known is refused where it stands; one that is declared is read:
-//! changed, it changes the plan or the report. What can move a number changes the keys of stages, what cannot does not.
+//! Tests of every key of an experiment file. An unknown key is refused at its place. A known key has an effect: a
+//! change of its value changes the plan or the report. Only keys that can change a number change the keys of stages.
 
 mod common;
 
@@ -35,7 +35,7 @@ fn shipped(name: &str) -> Value {
     toml::from_str(text).unwrap()
 }
 
-/// Lays `over` on `under` as `extends` does.
+/// Merges `over` into `under` with the rule of `extends`.
 fn merge(under: &mut Value, over: &Value) {
     match (under, over) {
         (Value::Object(under), Value::Object(over)) => {
@@ -47,22 +47,22 @@ fn merge(under: &mut Value, over: &Value) {
     }
 }
 
-/// The study with every key that a file may leave out.
+/// The study, with all optional keys present.
 fn study() -> Value {
     let mut document = shipped("tldr");
     document["world"] = json!(WorldSettings::default());
-    // Without a bound, eq. 10 would be refused.
+    // Without this bound, eq. 10 would be refused.
     document["reward"]["bound"] = json!(3.0);
-    // Real posts have no author to ask, and every method is looked at on every scale.
+    // Real posts have no author to ask, and every method is planned at every scale.
     document["method"].as_array_mut().unwrap().retain(|method| method["id"] != "demonstrator");
-    // The registered claims as its own, with margins in the metric's units.
+    // The registered claims become the study's own, with margins in the metric's units.
     document.as_object_mut().unwrap().remove("registration");
     let mut claims: Value = toml::from_str(include_str!("../experiments/claims/tldr.toml")).unwrap();
     for claim in claims["claim"].as_array_mut().unwrap() {
         if claim.as_object_mut().unwrap().remove("margin_share").is_some() {
             claim["margin"] = json!(0.023);
         }
-        // Of what is said to be not worse, a column may improve in one way alone.
+        // A column in a `not_worse` claim may have only one direction of improvement.
         if claim["direction"] == "not_worse" {
             claim["direction"] = json!("greater");
         }
@@ -95,7 +95,7 @@ fn study() -> Value {
     }
     document["scale"]["mini"]["target"] = json!("h100-80gb");
     document["scale"]["mini"]["sizes"] = json!(["mini-1b", "mini-2.8b"]);
-    // Few seeds, in each of the ways in which a profile can choose them.
+    // Few seeds, in each of the forms in which a profile can choose them.
     document["profile"]["standard"]["seeds"] = json!(1);
     document["profile"]["smoke"]["seeds"] = json!([4, 3]);
     document["profile"]["local"]["seeds"] = json!("paper");
@@ -103,7 +103,7 @@ fn study() -> Value {
     document
 }
 
-/// `study` with methods that use what it leaves alone.
+/// `study` with additional methods that use its remaining settings.
 fn kin(study: &Value) -> Value {
     let mut whole = study.clone();
     let method = |id: &str, recipe: &str, own: Value| {
@@ -126,19 +126,19 @@ fn kin(study: &Value) -> Value {
     whole["method"].as_array_mut().unwrap().extend(methods);
     whole["evaluation"]["likelihood_posts"] = json!(200);
     whole["profile"]["standard"].as_object_mut().unwrap().remove("methods");
-    // One selection is enough.
+    // One selection is enough here.
     whole["profile"].as_object_mut().unwrap().retain(|profile, _| profile == "standard");
     whole["scale"].as_object_mut().unwrap().retain(|scale, _| scale == "mini");
     whole
 }
 
-/// The controls laid over `study`.
+/// The controls merged into `study`.
 fn controls(study: &Value) -> Value {
     let mut own = shipped("world-controls");
     own.as_object_mut().unwrap().remove("extends");
     let mut whole = study.clone();
     merge(&mut whole, &own);
-    // The controls have none, and not the methods that those of the study vary.
+    // The controls have no ablations, and lack the methods that the study's ablations vary.
     whole.as_object_mut().unwrap().remove("ablation");
     for profile in whole["profile"].as_object_mut().unwrap().values_mut() {
         profile.as_object_mut().unwrap().remove("ablations");
@@ -146,7 +146,7 @@ fn controls(study: &Value) -> Value {
     whole
 }
 
-/// JSON pointers to everything below `value` for which `chosen` holds, tables before what they hold.
+/// JSON pointers to everything below `value` that `chosen` accepts, each table before its contents.
 fn pointers(value: &Value, chosen: fn(&Value) -> bool) -> Vec<String> {
     let mut found: Vec<String> = chosen(value).then(String::new).into_iter().collect();
     let inner: Vec<(String, &Value)> = match value {
@@ -162,7 +162,7 @@ fn pointers(value: &Value, chosen: fn(&Value) -> bool) -> Vec<String> {
     found
 }
 
-/// A list is a value as a whole, unless it is one of tables.
+/// True if the value has no keys below it; a list counts as one value unless it contains tables.
 fn is_leaf(value: &Value) -> bool {
     match value {
         Value::Object(_) => false,
@@ -175,7 +175,7 @@ fn parse(document: &Value) -> touchstone::Result<Experiment> {
     Experiment::parse("t.toml", &toml::to_string(document).unwrap())
 }
 
-/// `work` on every item, on all cores; the complaints of all.
+/// Runs `work` on every item, on all cores, and collects the complaints.
 fn complaints<T: Sync>(items: &[T], work: impl Fn(&T) -> Option<String> + Sync) -> Vec<String> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
@@ -190,12 +190,12 @@ fn complaints<T: Sync>(items: &[T], work: impl Fn(&T) -> Option<String> + Sync) 
 
 // --- Unknown keys ---
 
-/// Whether the keys of this table are names that the file gives.
+/// True if the keys of this table are names chosen by the file.
 fn holds_names(table: &str) -> bool {
     ["/models", "/scale", "/profile", "/seeds/presets"].contains(&table)
 }
 
-/// What a pointer points at, whatever the tables on the way are called.
+/// The declaration that a pointer refers to, with the names of tables replaced by `*`.
 fn declaration(place: &str) -> String {
     let mut parts: Vec<&str> = place.split('/').collect();
     if matches!(parts[1], "models" | "scale" | "profile" | "method" | "claim" | "ablation") {
@@ -206,7 +206,8 @@ fn declaration(place: &str) -> String {
     parts.join("/")
 }
 
-/// What is wrong with the complaint about `key`, put into `table` beside `meant`.
+/// The fault in the error about the unknown `key`, put into `table` beside `meant`; `None` if the error is as it should
+/// be.
 fn misjudged(document: &Value, table: &str, key: &str, meant: Option<&str>) -> Option<String> {
     let mut document = document.clone();
     document.pointer_mut(table).unwrap()[key] = json!(1);
@@ -253,12 +254,12 @@ fn a_method_that_no_profile_runs_is_checked_too() {
 
 // --- Declared keys ---
 
-/// What of a study can be seen without running it.
+/// The parts of a study that can be observed without running it.
 #[derive(Clone, Debug, PartialEq)]
 struct Seen {
     /// Keys of its stages.
     stages: BTreeSet<StageKey>,
-    /// Its report before anything is finished, and the hardware that a plan reckons with.
+    /// The report before anything is finished, and the hardware for which a plan estimates time.
     words: String,
 }
 
@@ -273,7 +274,7 @@ impl Observer {
         Self { store: Store::open(folder.path()).unwrap(), _folder: folder }
     }
 
-    /// Nothing where the study is refused; the words only where they are asked for.
+    /// The observable parts of `study`; `None` if it is refused. The report is included only if `words` is true.
     fn see(&self, study: touchstone::Result<Study>, words: bool) -> Option<Seen> {
         let study = study.ok()?;
         let plan = Plan::new(&study, None).ok()?;
@@ -283,7 +284,7 @@ impl Observer {
     }
 }
 
-/// Every scale with every profile, with the profile's methods and with all; the usual ones first.
+/// Every scale with every profile, with the profile's methods and with all methods; the usual ones first.
 fn selections(document: &Value) -> Vec<Selection> {
     let names = |table: &str| document[table].as_object().unwrap().keys().cloned().collect::<Vec<_>>();
     let all: Vec<String> = document["method"].as_array().unwrap().iter().map(id).collect();
@@ -300,7 +301,7 @@ fn selections(document: &Value) -> Vec<Selection> {
     selections
 }
 
-/// Whether the key at `place` can have a part in what `selection` runs.
+/// True if the key at `place` can affect what `selection` runs.
 fn concerns(document: &Value, place: &str, selection: &Selection) -> bool {
     match *place.split('/').skip(1).collect::<Vec<_>>() {
         ["scale", scale, ..] => selection.scale == scale,
@@ -314,13 +315,13 @@ fn id(method: &Value) -> String {
     method["id"].as_str().unwrap().to_owned()
 }
 
-/// Words with a meaning, of which one may take the place of another.
+/// Words that have a meaning as values, tried in place of each other.
 const WORDS: &str = "exploratory neither eq10 eq11 noisy clean f32 bf16 constant linear cosine all last last_two sft previous zero_head reward_copy \
     below_scores minus_one higher lower policy reward greater less spin irl base rlhf irl-eq10 gold kl length preference_accuracy \
-    on_policy_accuracy shorter steps flops hinge eq11_margin ppo.lambda last_token last_slot after_training during_training ppo rloo grpo best_of_n dpo \
+    on_policy_accuracy shorter steps flops hinge eq11_margin ipo ppo.lambda last_token last_slot after_training during_training ppo rloo grpo best_of_n dpo \
     validation_gold synthetic preferences controls base_samples shuffled truncated log words h100-80gb a100-40gb tldr-reward-6.9b tldr-ppo-6.9b";
 
-/// Other values in the place of `value`; some of them may be refused.
+/// Alternative values to replace `value`; some of them may be refused.
 fn alternatives(value: &Value) -> Vec<Value> {
     match value {
         Value::Bool(flag) => vec![json!(!flag)],
@@ -349,7 +350,7 @@ fn alternatives(value: &Value) -> Vec<Value> {
     }
 }
 
-/// `document` with another value at `place`, once for each; a name of a method changes wherever it stands.
+/// Copies of `document`, each with another value at `place`; the name of a method changes wherever it occurs.
 fn variants(document: &Value, place: &str) -> Vec<Value> {
     let value = document.pointer(place).unwrap();
     let names = ["/method/", "/ablation/"].iter().any(|list| place.starts_with(list));
@@ -364,7 +365,7 @@ fn variants(document: &Value, place: &str) -> Vec<Value> {
         changed
     };
     if *value == "none" && place.ends_with("/tuning") {
-        // Another value is what it takes back.
+        // The variant without the key.
         let (table, key) = place.rsplit_once('/').unwrap();
         let mut changed = document.clone();
         changed.pointer_mut(table).unwrap().as_object_mut().unwrap().remove(key);
@@ -373,7 +374,7 @@ fn variants(document: &Value, place: &str) -> Vec<Value> {
     alternatives(value).into_iter().map(with).collect()
 }
 
-/// Keys with choices that are called like methods.
+/// Keys whose choices share names with methods.
 const IS_NO_METHOD: [&str; 4] = ["recipe", "anchor", "reward_start", "start"];
 
 fn rename(value: &mut Value, old: &Value, new: &str) {
@@ -388,14 +389,14 @@ fn rename(value: &mut Value, old: &Value, new: &str) {
     }
 }
 
-/// What a key is about.
+/// The kind of effect that a key has.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Sort {
-    /// What is computed: another value is another stage.
+    /// A key that affects what is computed: another value means another stage.
     Number,
-    /// How it is told: another value changes no stage.
+    /// A key that affects only presentation: another value changes no stage.
     Words,
-    /// Which of what is declared runs or is compared: may change either.
+    /// A key that selects what runs or is compared: it may change either.
     Choice,
 }
 
@@ -420,29 +421,29 @@ fn sort(place: &str) -> Sort {
     }
 }
 
-/// Declared, and nothing that is run reads them, for a reason.
+/// True if the key at `place` is allowed to have no observable effect here.
 fn is_exempt(document: &Value, place: &str) -> bool {
-    // The weights of a published model are not drawn.
+    // The weights of a published model are not initialised at random.
     let model = place.strip_suffix("/initializer_range").and_then(|model| document.pointer(model));
     let published = model.is_some_and(|model| model["checkpoint"].is_string());
-    // Tables and claims name the column's metric, so that any other is refused.
-    // What they draw is of finished runs; `tests/ablations.rs` sees it drawn.
+    // Tables and claims name the column's metric, so any other metric is refused. `growth` and `plane` draw figures of
+    // finished runs, which `tests/ablations.rs` checks.
     let drawn = place.ends_with("/growth") || place.contains("/plane/");
-    // `touchstone claims` reckons chances from it; `tests/registration.rs` reads them.
+    // `touchstone claims` computes chances from these keys; `tests/registration.rs` reads them.
     let planned = place.starts_with("/claim/") && place.contains("/sd/");
     published || drawn || planned || (place.contains("/report/column/") && place.ends_with("/metric"))
 }
 
-/// A document that a key is part of.
+/// A document that contains a key.
 struct Case<'a> {
     document: &'a Value,
-    /// From the document to the whole experiment.
+    /// The function that turns the document into the whole experiment.
     whole: fn(&Value) -> Value,
-    /// What is seen of it under each selection.
+    /// The observable parts of the document under each selection.
     seen: &'a [Option<Seen>],
 }
 
-/// What is wrong with how the key at `place` is read: nothing, if it is in one of the cases.
+/// The fault in how the key at `place` is read; `None` if any of the cases reads it.
 fn misread(observer: &Observer, place: &str, cases: &[Case]) -> Option<String> {
     let (sort, mut accepted) = (sort(place), 0);
     for Case { document, whole, seen } in cases {
@@ -457,7 +458,7 @@ fn misread(observer: &Observer, place: &str, cases: &[Case]) -> Option<String> {
                 else {
                     continue;
                 };
-                // The label of a size is part of what its base was made from.
+                // A size's label is an exception: it is part of what its base was made from.
                 if sort == Sort::Words && !place.starts_with("/models/") && after.stages != before.stages {
                     return Some(format!("{place} is only words, and changes stages"));
                 }
@@ -487,7 +488,7 @@ fn a_declared_key_is_read_and_changes_the_stages_whose_numbers_it_can_move() {
     let seen = [&of_study, &of_controls, &of_kin].map(|of| of.iter().flatten().count());
     assert!(seen[0] == of_study.len() && seen[1] >= 6 && seen[2] >= 1, "{seen:?} of {}", of_study.len());
 
-    // What only controls do is read under them.
+    // Settings that only the controls use are read under them.
     let cases = [
         Case { document: &study, whole: Value::clone, seen: &of_study },
         Case { document: &study, whole: |study| controls(study), seen: &of_controls },
@@ -496,7 +497,7 @@ fn a_declared_key_is_read_and_changes_the_stages_whose_numbers_it_can_move() {
     let mut seen_before: BTreeMap<String, usize> = BTreeMap::new();
     let mut places = pointers(&study, is_leaf);
     places.retain(|place| {
-        // Twice is enough of a key that many tables have.
+        // Two occurrences of a key that many tables have are enough.
         let times = seen_before.entry(declaration(place)).or_default();
         *times += 1;
         *times <= 2 && !is_exempt(&study, place)
@@ -524,7 +525,7 @@ fn every_stage_that_varies_with_a_seed_has_another_key_under_another_seed() {
 
 // --- What training reads ---
 
-/// Trains from settings as a file has them; what comes out, byte for byte. None where they are no settings.
+/// Trains from settings in the form of a file and returns the result as bytes; `None` if the settings are invalid.
 type Learner<'a> = &'a dyn Fn(&Value) -> Option<Vec<u8>>;
 
 fn settings<T: DeserializeOwned>(value: &Value) -> Option<T> {
@@ -535,7 +536,8 @@ fn learned(weights: &Weights, rest: impl Debug) -> Option<Vec<u8>> {
     Some([bytes(weights), format!("{rest:?}").into_bytes()].concat())
 }
 
-/// Every setting of a method moves what it learns, but for `elsewhere`, which the plan or the stage reads.
+/// Asserts that every setting of a method affects what it learns, except `elsewhere`, which the plan or the stage
+/// reads.
 fn assert_all_read(name: &str, base: &Value, elsewhere: &[&str], learn: Learner) {
     let before = learn(base).unwrap();
     for place in pointers(base, is_leaf).into_iter().filter(|place| !elsewhere.contains(&&place[1..])) {
@@ -582,7 +584,7 @@ fn every_setting_of_a_method_moves_what_it_learns() {
     assert_all_read(
         "pretrain",
         &json!({"steps": 5, "batch_size": 4, "prompt_weight": 0.5, "curriculum": 0.5, "copy_gate": 0.0, "optimiser": optimiser}),
-        // The stage makes the batches, and looks at what was learned.
+        // The stage makes the batches, and checks the result.
         &["batch_size", "curriculum", "copy_gate"],
         &|base| {
             let text = |step: usize| Ok(rows(4, step as u64));
@@ -636,7 +638,7 @@ fn every_setting_of_a_method_moves_what_it_learns() {
         },
     );
     let mut base = json!(rloo_settings());
-    // Ratios move little in two updates.
+    // With two updates, ratios move little.
     (base["updates"], base["clip"]) = (json!(2), json!(1e-3));
     assert_all_read("rloo", &base, &[], &|base| {
         let (model, records) = run_rloo(&settings(base)?, &plain, &Unwatched).ok()?;
@@ -650,7 +652,7 @@ fn every_setting_of_a_method_moves_what_it_learns() {
     });
     for critic in ["zero_head", "reward_copy"] {
         let mut base = json!(ppo_settings());
-        // Values move little in two updates.
+        // With two updates, values move little.
         (base["critic"], base["updates"], base["clip_value"]) = (json!(critic), json!(2), json!(1e-3));
         assert_all_read(&format!("ppo with {critic}"), &base, &[], &|base| {
             let (model, records) = run_ppo(&settings(base)?, &plain, &Unwatched);

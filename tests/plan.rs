@@ -1,4 +1,4 @@
-//! `touchstone plan`: what a study will take, before anything is downloaded or run.
+//! Tests of `touchstone plan`: the cost of a study, before anything is downloaded or run.
 
 mod common;
 
@@ -6,7 +6,7 @@ use common::{Bench, fixture};
 use serde_json::Value;
 use std::collections::BTreeSet;
 
-/// What a command that must fail says.
+/// The message of a command that must fail.
 #[track_caller]
 fn refused(bench: &Bench, words: &str, code: i32) -> String {
     let said = bench.run(words);
@@ -35,7 +35,7 @@ fn what_cannot_fit_is_refused_with_the_switch_that_makes_it_fit() {
     insta::assert_snapshot!("needs_one_switch", refused("--target h100-80gb"));
     insta::assert_snapshot!("needs_two_switches", refused("--target l40s-48gb"));
     insta::assert_snapshot!("cannot_fit", refused("--memory 4GiB"));
-    // And the remedies are.
+    // The suggested remedies are valid.
     bench.succeed(&format!("{PAPER} --target h100-80gb --set ppo.critic=zero_head"));
     bench.succeed(&format!("{PAPER} --target l40s-48gb --set ppo.critic=zero_head --set training.lora_rank=16"));
 }
@@ -74,7 +74,7 @@ fn values_that_nobody_can_mean_are_refused_and_cost_nothing() {
         assert_eq!(said.code, Some(2), "{variable}: {}{}", said.out, said.err);
         assert!(said.err.contains(value), "{}", said.err);
     }
-    // As many at once as there are stages.
+    // The number of jobs is limited to the number of stages.
     bench.succeed("plan tldr --jobs 18446744073709551615 --memory 1GiB");
 }
 
@@ -91,7 +91,8 @@ fn an_experiment_is_a_file_and_nothing_that_has_no_end() {
     }
 }
 
-/// Allocators and kernels differ, so this asks for less than docs/memory.md measured: that no part is forgotten.
+/// Allocators and kernels differ, so the bounds are below the values that docs/memory.md measured: the test checks that
+/// no part is forgotten.
 #[test]
 fn what_stages_take_is_near_what_was_planned() {
     let bench = Bench::new();
@@ -135,12 +136,12 @@ fn a_document_has_every_stage_behind_its_inputs_with_its_resources() {
     assert!((plan["seconds_left"].as_f64().unwrap() / left - 1.0).abs() < 1e-9, "nothing is done");
 }
 
-/// All that an executor needs: the document, and `touchstone stage`.
+/// The document and `touchstone stage` are all that an executor needs.
 #[test]
 fn another_program_can_run_the_stages() {
     let bench = Bench::new();
     bench.copy(&fixture("experiments"), "experiments");
-    let words = "plan experiments/tiny.toml --profile smoke --methods sft --seeds 1, --json";
+    let words = "plan experiments/tiny.toml --profile smoke --methods sft,irl --seeds 1, --json";
     let planned = document(&bench, &format!("{words} --record"));
     for stage in planned["stages"].as_array().unwrap() {
         bench.succeed(&format!("stage {} --store runs", stage["key"].as_str().unwrap()));

@@ -113,16 +113,19 @@ fn as_text(found: &Inspection) -> String {
     let (layers, width, inner) = (sizes.layers, sizes.hidden_size, sizes.intermediate_size);
     line("layers", format!("{layers} of width {width}, feed-forward {inner}, {}", config.describe_layer()));
     let heads = if sizes.heads == 1 { "head" } else { "heads" };
-    let grouped =
-        if sizes.key_heads < sizes.heads { format!(" over {} of keys", sizes.key_heads) } else { String::new() };
+    let shared = match sizes.key_heads {
+        keys if keys == sizes.heads => String::new(),
+        1 => "; one head of keys for all".to_owned(),
+        keys => format!("; {keys} heads of keys"),
+    };
     line(
         "attention",
         format!(
-            "{} {heads}{grouped} of {} dimensions, {} of them rotated, {}",
+            "{} {heads} of {} dimensions, {} of them rotated, {}{shared}",
             sizes.heads,
             found.head_size,
             found.rotary_dims,
-            config.rope().description
+            config.rope().description,
         ),
     );
     line("positions", sizes.positions.to_string());

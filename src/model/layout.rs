@@ -107,10 +107,11 @@ pub fn tensors(config: &DecoderConfig, head: Head) -> Vec<(String, Vec<usize>)> 
     let (Sizes { vocab_size, hidden_size: d, layers, .. }, naming) = (config.sizes(), config.naming());
     let mut all = vec![(naming.embedding(), vec![vocab_size, d])];
     let mut add = |name: String, weight: Vec<usize>, bias: bool| {
-        if bias {
-            all.push((format!("{name}.bias"), vec![weight[0]]));
-        }
+        let width = weight[0];
         all.push((format!("{name}.weight"), weight));
+        if bias {
+            all.push((format!("{name}.bias"), vec![width]));
+        }
     };
     for layer in 0..layers {
         for part in config.parts() {
