@@ -1,4 +1,5 @@
-//! Tells the program which revision it is built from, for every artifact's manifest, and where LibTorch is.
+//! Passes two facts to the program: the revision it is built from, for every artifact's manifest, and the place of
+//! LibTorch.
 
 #![allow(clippy::print_stdout, reason = "cargo reads it")]
 
@@ -11,14 +12,14 @@ fn main() {
     libtorch();
 }
 
-/// `TOUCHSTONE_REVISION` is what git says, unless the environment has it already.
+/// Sets `TOUCHSTONE_REVISION` to the revision that git reports, unless the environment sets it already.
 fn revision() {
     println!("cargo:rerun-if-env-changed=TOUCHSTONE_REVISION");
     if env::var_os("TOUCHSTONE_REVISION").is_some() {
         return;
     }
-    // Written by every commit and checkout; in a linked worktree it is elsewhere. Cargo takes a path that does not exist
-    // for one that has changed, and would build again each time.
+    // This log is written by every commit and checkout; a linked worktree keeps it elsewhere. Cargo treats a missing
+    // path as changed and would rebuild every time.
     if let Some(log) = git(&["rev-parse", "--git-path", "logs/HEAD"]).filter(|path| Path::new(path).exists()) {
         println!("cargo:rerun-if-changed={log}");
     }
@@ -32,7 +33,8 @@ fn git(arguments: &[&str]) -> Option<String> {
     Some(String::from_utf8(said.stdout).ok()?.trim().to_owned())
 }
 
-/// torch-sys links LibTorch's libraries but leaves it to the program to find them when it starts.
+/// Adds LibTorch's folder to the libraries' search path at run time: torch-sys links the libraries but leaves finding
+/// them to the program.
 fn libtorch() {
     if env::var_os("CARGO_FEATURE_TCH").is_none() {
         return;

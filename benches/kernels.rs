@@ -1,5 +1,5 @@
-//! Each operation in the shapes of a training step, forwards and backwards: its fused kernel against the plain
-//! composition. `RAYON_NUM_THREADS=1 cargo bench --bench kernels` compares on one thread.
+//! Benchmarks of each operation in the shapes of a training step, forwards and backwards: its fused kernel against the
+//! plain composition. `RAYON_NUM_THREADS=1 cargo bench --bench kernels` compares on one thread.
 
 use burn::tensor::{Bool, Device, Distribution, Int, Tensor};
 use divan::Bencher;
@@ -10,7 +10,7 @@ fn main() {
     divan::main();
 }
 
-/// Rows × slots × width over heads.
+/// A tensor shape: rows × slots × width, and the number of heads.
 #[derive(Clone, Copy, Debug)]
 struct Shape {
     batch: usize,
@@ -27,7 +27,7 @@ impl Shape {
         self.batch * self.time
     }
 
-    /// Padding on the left of every fourth row.
+    /// A mask with padding on the left of every fourth row.
     fn mask(&self, device: &Device) -> Tensor<2, Bool> {
         let row = Tensor::<1, Int>::arange(0..self.batch as i64, device).remainder_scalar(4).equal_elem(0).int();
         let slot = Tensor::<1, Int>::arange(0..self.time as i64, device);
@@ -40,7 +40,7 @@ impl Shape {
     }
 }
 
-/// The device as the program selects it.
+/// The default device, selected as the program does.
 fn flex() -> Device {
     touchstone::device::select(touchstone::device::DEFAULT).expect("flex is always built")
 }
@@ -146,7 +146,7 @@ compare!(
     |(logits, targets), ops| ops::token_log_probs(logits, targets)
 );
 
-/// Forty-eight steps of generation for 64 rows from 48 slots of prompt: attention and cache alone.
+/// Forty-eight generation steps for 64 rows after 48 prompt slots: attention and cache only.
 #[divan::bench(args = SHAPES)]
 fn generation(bencher: Bencher, shape: Shape) {
     let device = flex();

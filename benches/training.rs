@@ -1,15 +1,15 @@
-//! Tokens per second of the library's own path, model and methods, at the sizes of the embedded world on one thread.
-//! The cases and shapes are those of `peer/peer.py`, which does the same work in PyTorch.
+//! Benchmarks in tokens per second of the library's own path, model and methods, at the sizes of the embedded world on
+//! one thread. The cases and shapes are those of `peer/peer.py`, which does the same work in PyTorch.
 //!
 //! ```text
 //! cargo bench --bench training                                  # divan's statistics
 //! cargo bench --bench training -- --json [--case train] [--size mini-1b] [--seconds 5]
 //! ```
 //!
-//! With `--json` the options and the lines of output are `peer.py`'s, so that `peer/compare.py` can pair the two.
+//! With `--json` the options and the output lines match those of `peer.py`, so that `peer/compare.py` can pair the two.
 //!
-//! The policy step is timed as a whole (`ppo`): rollout, scores, log-probabilities, values, advantages and update are one
-//! public function, and its parts stay private to it.
+//! The policy step is timed as a whole (`ppo`): rollout, scores, log-probabilities, values, advantages and update are
+//! one public function whose parts are private.
 
 #![allow(clippy::print_stdout, reason = "its results go to standard output")]
 
@@ -50,16 +50,16 @@ type Case = (&'static str, fn(Size) -> Work);
 const CASES: [Case; 4] =
     [("train", train_work), ("generate", generate_work), ("reward", reward_work), ("ppo", ppo_work)];
 
-/// One optimiser step of next-token prediction on 48 full rows, each one token and what follows it.
+/// One optimiser step of next-token prediction on 48 full rows; each row is a one-token prompt and its continuation.
 fn train_work(size: Size) -> Work {
     let settings = SftSettings { epochs: 1, batch_size: 48, prompt_weight: 1.0, optimiser: optimiser() };
     let mut work = bench_of(size, 1, size.train_length).sft(&settings).expect("a random model loads");
-    // Nothing predicts the first token.
+    // The first token of a row is not predicted.
     work.tokens = 48 * size.train_length;
     work
 }
 
-/// 48 sampled tokens behind each of 64 prompts of 48; the prefill is in the time, not in the tokens.
+/// 48 sampled tokens after each of 64 prompts of 48 tokens; the time includes the prefill, the token count does not.
 fn generate_work(size: Size) -> Work {
     bench_of(size, 48, 48).generate(64).expect("a random model loads")
 }
@@ -69,12 +69,12 @@ fn reward_work(size: Size) -> Work {
     bench_of(size, 44, 24).reward(64).expect("a random model loads")
 }
 
-/// A whole PPO iteration: 64 rollouts of 24 tokens behind prompts of 44, then 2 epochs of 4 minibatches.
+/// A whole PPO iteration: 64 rollouts of 24 tokens after prompts of 44 tokens, then 2 epochs of 4 minibatches.
 fn ppo_work(size: Size) -> Work {
     bench_of(size, 44, 24).ppo(&ppo_settings(64), 64).expect("a random model loads")
 }
 
-/// On the device as a stage of the program selects it.
+/// A benchmark on the device that a stage of the program would select.
 fn bench_of(size: Size, prompt: usize, response: usize) -> Bench {
     let device = touchstone::device::select(touchstone::device::DEFAULT).expect("it is always built");
     Bench { config: config(size), device, training: Training::default(), prompt, response }
@@ -193,7 +193,7 @@ fn print_json(options: &Options) {
 }
 
 fn main() {
-    // As in a stage of the pipeline: one kernel thread, whatever the environment says.
+    // One kernel thread, as in a stage of the pipeline, whatever the environment says.
     rayon::ThreadPoolBuilder::new().num_threads(1).build_global().expect("nothing has computed yet");
     if std::env::args().any(|argument| argument == "--json") {
         print_json(&Options::parse());

@@ -1,5 +1,5 @@
-//! How fast a device trains and samples: the library's public path, on random weights and full rows. Time does not depend
-//! on what weights and tokens are.
+//! Measurements of how fast a device trains and samples: the library's public path, on random weights and full rows.
+//! The time does not depend on the values of weights and tokens.
 
 use crate::Result;
 use crate::methods::optimise::{Trainer, Unwatched};
@@ -16,24 +16,24 @@ use rand::Rng;
 use std::hint::black_box;
 use std::time::Instant;
 
-/// Something to be done again and again, and the tokens that count as its work.
+/// A repeatable piece of work, and the number of tokens that it processes.
 pub struct Work {
     once: Box<dyn FnMut() -> Result<()>>,
     pub tokens: usize,
 }
 
-/// How long to measure.
+/// The length of a measurement.
 #[derive(Clone, Copy, Debug)]
 pub struct Effort {
-    /// Rounds before the first that counts: they compile kernels, choose among them, and fill caches.
+    /// Unmeasured rounds before the first measured one: they compile kernels, choose among them, and fill caches.
     pub warm_up: usize,
-    /// The least number of rounds that count.
+    /// The least number of measured rounds.
     pub rounds: usize,
-    /// The least time of all rounds that count.
+    /// The least total time of all measured rounds.
     pub seconds: f64,
 }
 
-/// Seconds of every round that counts, sorted.
+/// Seconds of every measured round, sorted.
 #[derive(Clone, Debug)]
 pub struct Rounds(Vec<f64>);
 
@@ -53,12 +53,12 @@ impl Rounds {
 }
 
 impl Work {
-    /// Does it once.
+    /// Does the work once.
     pub fn once(&mut self) -> Result<()> {
         (self.once)()
     }
 
-    /// Does it until the effort is made.
+    /// Repeats the work until `effort` is reached, and times every round after the warm-up.
     pub fn measure(&mut self, effort: Effort) -> Result<Rounds> {
         for _ in 0..effort.warm_up {
             self.once()?;
@@ -74,7 +74,7 @@ impl Work {
     }
 }
 
-/// A shape with random weights, and full rows for it.
+/// A model shape with random weights, and full rows for it.
 #[derive(Clone, Debug)]
 pub struct Bench {
     pub config: DecoderConfig,
@@ -86,7 +86,7 @@ pub struct Bench {
 }
 
 impl Bench {
-    /// One optimiser step of SFT on a batch of the settings; all tokens of a row count.
+    /// One optimiser step of SFT on a batch of the settings; all tokens of a row are counted.
     pub fn sft(&self, settings: &SftSettings) -> Result<Work> {
         let (rows, prompt_weight) = (self.rows(settings.batch_size), settings.prompt_weight);
         let mut trainer = Trainer::new(self.policy()?, &settings.optimiser, &self.training, 0, usize::MAX);
@@ -97,7 +97,7 @@ impl Bench {
         Ok(Work { once: Box::new(once), tokens: settings.batch_size * (self.prompt + self.response) })
     }
 
-    /// A response to each of `count` prompts; sampled tokens count, and the prompts are in the time.
+    /// A response to each of `count` prompts; only sampled tokens are counted, but the time includes the prompts.
     pub fn generate(&self, count: usize) -> Result<Work> {
         let model = self.policy()?.in_dtype(self.training.dtype.float());
         let (prompts, sampling) = (self.prompts(count), self.sampling(count));
@@ -108,7 +108,7 @@ impl Bench {
         Ok(Work { once: Box::new(once), tokens: count * self.response })
     }
 
-    /// The reward of `count` texts; all tokens count.
+    /// The rewards of `count` texts; all tokens are counted.
     pub fn reward(&self, count: usize) -> Result<Work> {
         let (model, texts) = (self.scorer(&self.policy()?).in_dtype(self.training.dtype.float()), self.rows(count));
         let once = move || {
@@ -118,7 +118,8 @@ impl Bench {
         Ok(Work { once: Box::new(once), tokens: count * (self.prompt + self.response) })
     }
 
-    /// One update of PPO on a learned reward, rollouts included, `batch` of them sampled at once; sampled tokens count.
+    /// One update of PPO on a learned reward, including rollouts, `batch` of which are sampled at once; sampled tokens
+    /// are counted.
     pub fn ppo(&self, settings: &PpoSettings, batch: usize) -> Result<Work> {
         let dtype = self.training.dtype.float();
         let policy = self.policy()?;
@@ -148,7 +149,7 @@ impl Bench {
         RewardModel::on(policy, 0.0, &mut stream(0, "bench/head", &[]))
     }
 
-    /// No token has the id that ends, so every response is as long as it may be.
+    /// Sampling settings whose end has an id that no token has, so that every response has the full length.
     fn sampling(&self, batch_size: usize) -> Sampling {
         let (max_new_tokens, ends) = (self.response, Ends::from(self.config.vocab_size() as u32));
         Sampling { temperature: 1.0, top_p: 1.0, max_new_tokens, ends, batch_size }

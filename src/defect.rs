@@ -1,4 +1,5 @@
-//! Panics as errors: a defect of this program ends a command or a stage like any other failure, with a kind and a place.
+//! Panics as errors: a defect of this program ends a command or a stage like any other failure, with a kind and a
+//! place.
 
 use crate::error::{Error, Result};
 use std::any::Any;
@@ -6,10 +7,10 @@ use std::backtrace::{Backtrace, BacktraceStatus};
 use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
 use std::sync::{Mutex, PoisonError};
 
-/// The last panic of any thread, as the hook saw it: message, place, and backtrace where `RUST_BACKTRACE` asks for one.
+/// The last panic of any thread, as the hook saw it: message, place, and a backtrace if `RUST_BACKTRACE` asks for one.
 static LAST: Mutex<Option<String>> = Mutex::new(None);
 
-/// Keeps panics for [`catch`] instead of printing them.
+/// Makes panics available to [`catch`] instead of printing them.
 pub fn watch() {
     std::panic::set_hook(Box::new(|info| {
         *LAST.lock().unwrap_or_else(PoisonError::into_inner) = Some(describe(info));
@@ -18,10 +19,9 @@ pub fn watch() {
 
 /// Runs `work`; a panic in it becomes an error of the kind [`Internal`](crate::ErrorKind::Internal).
 ///
-/// # Errors
-/// Those of `work`, and the panic.
+/// Errors of `work`, and a panic in it.
 pub fn catch<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
-    // Whatever `work` holds is dropped or unused after a panic.
+    // Nothing that `work` holds is used after a panic.
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|payload| {
         let seen = LAST.lock().unwrap_or_else(PoisonError::into_inner).take();
         let place = seen.unwrap_or_else(|| message(payload.as_ref()).to_owned());
@@ -32,11 +32,10 @@ pub fn catch<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
     })
 }
 
-/// The result of `read`, a call of a library that parses foreign bytes; a panic in it becomes the error that `damaged` makes of
-/// its message.
+/// The result of `read`, which calls a library that parses foreign bytes; `damaged` turns the message of a panic in it
+/// into an error.
 ///
-/// # Errors
-/// Those of `read`, and the panic.
+/// Errors of `read`, and a panic in it.
 pub fn guarded<T, E>(
     read: impl FnOnce() -> std::result::Result<T, E>,
     damaged: impl FnOnce(&str) -> E,

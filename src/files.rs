@@ -1,4 +1,5 @@
-//! Files written so that they are whole or absent, their hashes, JSON in them, and errors that name a path and a remedy.
+//! File operations: files that are written whole or not at all, their hashes, their JSON, and errors that name a path
+//! and a remedy.
 
 use crate::error::{Error, Result};
 use serde::de::DeserializeOwned;
@@ -9,10 +10,10 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 use tempfile::NamedTempFile;
 
-/// The names of files begin so until they are whole.
+/// Prefix of a file's name until the file is complete.
 pub(crate) const WRITING: &str = ".writing-";
 
-/// `cannot {action} {path}`, with a hint for the failures that users can mend.
+/// The error `cannot {action} {path}`, with a hint for failures that users can fix.
 pub(crate) fn failed(action: &str, path: &Path, cause: io::Error) -> Error {
     let hint = match cause.kind() {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
@@ -29,7 +30,8 @@ pub(crate) fn failed(action: &str, path: &Path, cause: io::Error) -> Error {
     }
 }
 
-/// Creates a folder and its parents; one that is there is fine, whoever makes it at this moment.
+/// Creates a folder and its parents. An existing folder is accepted, even if another process creates it at the same
+/// moment.
 pub(crate) fn create_dir(path: &Path) -> Result<()> {
     match fs::create_dir_all(path) {
         Err(cause) if cause.kind() == ErrorKind::AlreadyExists => {
@@ -40,8 +42,8 @@ pub(crate) fn create_dir(path: &Path) -> Result<()> {
     }
 }
 
-/// Waits until a name that its folder lists can also be asked for. File systems of clusters remember for a while that a name
-/// was absent, so that a file or folder made on another node meanwhile seems not to be there.
+/// Waits until a name that its folder lists can also be opened. Network file systems of clusters cache for a while that
+/// a name was absent, so that a file or folder just created on another node appears to be missing.
 pub(crate) fn wait_until_visible(path: &Path) {
     const LONGEST_MEMORY: Duration = Duration::from_secs(90);
     let deadline = Instant::now() + LONGEST_MEMORY;
@@ -50,14 +52,15 @@ pub(crate) fn wait_until_visible(path: &Path) {
     }
 }
 
-/// Whether the folder of `path` lists its name: the one question about another node's work that no cache answers.
+/// True if the folder of `path` lists its name: the only question about another node's work that is not answered from a
+/// cache.
 pub(crate) fn is_listed(path: &Path) -> bool {
     let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else { return false };
     fs::read_dir(folder)
         .is_ok_and(|mut entries| entries.any(|entry| entry.is_ok_and(|entry| entry.file_name() == name)))
 }
 
-/// Removes a folder with all it holds; one that is not there is fine.
+/// Removes a folder with all its contents; a missing folder is accepted.
 pub(crate) fn remove_dir(path: &Path) -> Result<()> {
     match fs::remove_dir_all(path) {
         Err(cause) if cause.kind() != ErrorKind::NotFound => Err(failed("remove the folder", path, cause)),
@@ -65,7 +68,7 @@ pub(crate) fn remove_dir(path: &Path) -> Result<()> {
     }
 }
 
-/// Removes a file; one that is not there is fine.
+/// Removes a file; a missing file is accepted.
 pub(crate) fn remove_file(path: &Path) -> Result<()> {
     match fs::remove_file(path) {
         Err(cause) if cause.kind() != ErrorKind::NotFound => Err(failed("remove", path, cause)),
@@ -73,12 +76,13 @@ pub(crate) fn remove_file(path: &Path) -> Result<()> {
     }
 }
 
-/// Removes a file or a folder with all it holds; one that is not there is fine.
+/// Removes a file, or a folder with all its contents; a missing path is accepted.
 pub(crate) fn remove(path: &Path) -> Result<()> {
     if path.is_dir() { remove_dir(path) } else { remove_file(path) }
 }
 
-/// The names in a folder, sorted; none if it is not there or no folder. Names that are not UTF-8 are not ours.
+/// The names in a folder, sorted; empty if the folder is missing or is not a folder. Names that are not UTF-8 are
+/// skipped.
 pub(crate) fn names_in(path: &Path) -> Result<Vec<String>> {
     let entries = match fs::read_dir(path) {
         Ok(entries) => entries,
@@ -98,7 +102,7 @@ pub(crate) fn names_in(path: &Path) -> Result<Vec<String>> {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileRecord {
     pub bytes: u64,
-    /// blake3, 64 hexadecimal digits.
+    /// The blake3 hash, 64 hexadecimal digits.
     pub blake3: String,
 }
 
@@ -118,7 +122,7 @@ pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
         .map_err(|cause| Error::data(format!("{} is damaged", path.display())).caused_by(cause))
 }
 
-/// Pretty JSON, which people read too, with a final newline.
+/// Pretty-printed JSON with a final newline, which people can read too.
 pub(crate) fn to_json(value: &impl Serialize, path: &Path) -> Result<Vec<u8>> {
     let mut bytes = serde_json::to_vec_pretty(value)
         .map_err(|cause| Error::internal(format!("cannot write {} as JSON", path.display())).caused_by(cause))?;
@@ -136,14 +140,14 @@ pub(crate) fn write_synced(path: &Path, bytes: &[u8]) -> Result<()> {
     write().map_err(|cause| failed("write", path, cause))
 }
 
-/// Writes a file beside and renames it: readers see the old bytes or the new ones, whatever dies meanwhile. A power
-/// failure may still lose it, so this is for what can be written again.
+/// Writes a temporary file next to `path` and renames it: readers see the old bytes or the new ones, even if the
+/// process dies meanwhile. A power failure may still lose the file, so this is for contents that can be written again.
 pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
     write_beside(path, bytes)?.persist(path).map_err(|cause| failed("write", path, cause.error))?;
     Ok(())
 }
 
-/// As [`replace`], and survives a power failure.
+/// Replaces a file as [`replace`] does, and the new contents survive a power failure.
 pub(crate) fn replace_synced(path: &Path, bytes: &[u8]) -> Result<()> {
     let beside = write_beside(path, bytes)?;
     beside.as_file().sync_all().map_err(|cause| failed("sync", beside.path(), cause))?;
@@ -151,13 +155,13 @@ pub(crate) fn replace_synced(path: &Path, bytes: &[u8]) -> Result<()> {
     sync_dir(path.parent().unwrap_or(Path::new(".")))
 }
 
-/// Creates a file with its contents in one step, unless its name is taken; whether it did.
+/// Creates a file with its contents in one step unless a file of that name exists; returns whether it was created.
 pub(crate) fn create_new(path: &Path, bytes: &[u8]) -> Result<bool> {
     let cannot = |cause| failed("create", path, cause);
     match write_beside(path, bytes)?.persist_noclobber(path) {
         Ok(_) => Ok(true),
         Err(refused) if refused.error.kind() == ErrorKind::AlreadyExists => Ok(false),
-        // Some file systems have neither hard links nor a rename that spares what is there.
+        // Some file systems have neither hard links nor a rename that keeps an existing file.
         Err(refused) if matches!(refused.error.kind(), ErrorKind::PermissionDenied | ErrorKind::Unsupported) => {
             match File::create_new(path).and_then(|mut file| file.write_all(bytes)) {
                 Err(cause) if cause.kind() == ErrorKind::AlreadyExists => Ok(false),
@@ -171,7 +175,7 @@ pub(crate) fn create_new(path: &Path, bytes: &[u8]) -> Result<bool> {
 fn write_beside(path: &Path, bytes: &[u8]) -> Result<NamedTempFile> {
     let folder = path.parent().unwrap_or(Path::new("."));
     let mut builder = tempfile::Builder::new();
-    // As an ordinary new file: the user's umask decides who else may read it.
+    // The permissions of an ordinary new file: the user's umask decides who else may read it.
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
     let mut beside =
@@ -180,7 +184,8 @@ fn write_beside(path: &Path, bytes: &[u8]) -> Result<NamedTempFile> {
     Ok(beside)
 }
 
-/// Makes a folder's entries (creations, renames) durable. Only Unix can open a folder for this; elsewhere it is a no-op.
+/// Makes a folder's entries (creations, renames) durable. Only Unix can open a folder for this; elsewhere it does
+/// nothing.
 pub(crate) fn sync_dir(path: &Path) -> Result<()> {
     if cfg!(unix) {
         File::open(path)

@@ -1,4 +1,4 @@
-//! The `touchstone` program: parse, run, show what went wrong.
+//! The `touchstone` program: parses the command line, runs the command and shows its error.
 
 use clap::Parser;
 use std::process::ExitCode;

@@ -1,5 +1,5 @@
-//! Counter-based random streams. There is no global generator: every stream is named by a seed and what it is for, so a
-//! draw depends on nothing but its name, and never on batch size, order or neighbours.
+//! Counter-based random streams. There is no global generator: every stream is named by a seed and a purpose, so that a
+//! draw depends only on that name, never on batch size, order or neighbours.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
@@ -16,7 +16,7 @@ pub fn stream(seed: u64, purpose: &str, indices: &[u64]) -> ChaCha8Rng {
     ChaCha8Rng::from_seed(*hasher.finalize().as_bytes())
 }
 
-/// The seed of round `round` of something that repeats (an iteration of Algorithm 1) under `seed`.
+/// The seed of round `round` of a repeated computation (an iteration of Algorithm 1) under `seed`.
 pub fn round(seed: u64, round: usize) -> u64 {
     rand::Rng::random(&mut stream(seed, "round", &[round as u64]))
 }
@@ -34,7 +34,8 @@ mod tests {
     use super::*;
     use rand::Rng;
 
-    /// The order of the data is a function of (seed, epoch): what a resumed run reads next does not depend on what it has read.
+    /// The order of the data is a function of (seed, epoch): the next row of a resumed run does not depend on the rows
+    /// that it has read.
     #[test]
     fn an_order_is_a_function_of_seed_purpose_and_epoch() {
         let order = permutation(50, 1, "a", 2);

@@ -1,5 +1,5 @@
-//! The ablation study through the program: every recipe, every loss and policy step, every released variant, every kind of bad
-//! demonstration, from nothing to a report.
+//! Tests of the ablation study through the program: every recipe, every loss and policy step, every released variant
+//! and every kind of bad demonstration, from an empty folder to a report.
 
 mod common;
 
@@ -16,7 +16,7 @@ fn tiny() -> Bench {
     bench
 }
 
-/// Metrics by (method, iteration), of the first seed.
+/// Metrics by (method, iteration), of seed 1.
 fn measured(bench: &Bench) -> BTreeMap<(String, String), BTreeMap<String, f64>> {
     let text = bench.read(format!("{REPORT}/metrics.csv"));
     let mut lines = text.lines();
@@ -36,7 +36,7 @@ fn measured(bench: &Bench) -> BTreeMap<(String, String), BTreeMap<String, f64>> 
     found
 }
 
-/// One run serves all that is asked of it: it takes a minute.
+/// One test makes all checks on one run, since a run takes a minute.
 #[test]
 fn every_recipe_and_every_point_reaches_the_report() {
     let bench = tiny();
@@ -75,7 +75,7 @@ fn every_recipe_and_every_point_reaches_the_report() {
     has("irl", "2", &["surrogate_gap"]);
     assert!(!metrics("irl-eq10", "2").contains("surrogate_gap"), "Lemma 4.1 is looked at in the method under study");
 
-    // Points are measured where they end, once, and differ from the method where they must.
+    // Points are measured only at their last iteration, and differ from the method if they must.
     let gold = |method: &str| found[&(method.to_owned(), "2".to_owned())]["gold"];
     for point in ["irl-loss-eq11", "irl-released-derived", "irl-noise-base-0", "irl-selection-last"] {
         assert_eq!(gold(point), gold("irl"), "{point}");

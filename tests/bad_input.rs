@@ -1,16 +1,17 @@
-//! What the program says of input that it cannot use. Each ends with a code of its own, names the place, and says what to do.
+//! Tests of the program's messages about unusable input. Each failure ends with its kind's exit code, names the place
+//! and states a remedy.
 
 mod common;
 
 use common::{Bench, fixture};
 use std::fs;
 
-/// What `words` print, with the exit code.
+/// The messages of a failing command, with the exit code.
 fn told(bench: &Bench, words: &str) -> String {
     let said = bench.run(words);
     assert!(said.code.is_some_and(|code| code != 0), "touchstone {words} succeeded:\n{}", said.out);
     assert!(!said.err.contains("panicked"), "{}", said.err);
-    // Messages are wrapped at 80 columns, and how depends on the length of the temporary folder's name.
+    // Messages are wrapped at 80 columns, and the line breaks depend on the length of the temporary folder's name.
     let here = bench.path("").canonicalize().unwrap().display().to_string();
     let here = format!("{}/", here.trim_end_matches('/'));
     let error: Vec<&str> = said.err.lines().map(str::trim_end).collect();
@@ -125,7 +126,7 @@ fn posts_from_a_file() {
     let told = all_told(&bench, &lines.iter().map(String::as_str).collect::<Vec<_>>());
     let mut settings = insta::Settings::clone_current();
     settings.add_filter(r"[0-9a-f]{64}", "KEY");
-    // Stages that finish, and when.
+    // Progress lines of stages, whose order and time vary.
     settings.add_filter(r"(?m)^\[\d+/\d+\].*\n", "");
     settings.bind(|| insta::assert_snapshot!(told));
 }

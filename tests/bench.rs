@@ -1,4 +1,4 @@
-//! `touchstone bench` and `just bench-gpu`, at a tiny shape on the processor: what they say, not how fast they are.
+//! Tests of `touchstone bench` and `just bench-gpu` at a tiny shape on the processor: of their output, not of speed.
 
 mod common;
 
@@ -55,7 +55,7 @@ fn what_does_not_fit_is_an_error_before_anything_is_computed() {
     assert!(said.err.contains("even one row at a time"), "{}", said.err);
 }
 
-/// The peer is another matter: it needs PyTorch, which no test has.
+/// The comparison with the peer is not run, because it needs PyTorch, which no test has.
 #[test]
 fn the_dry_run_of_the_gpu_bench_examines_and_times_the_default_device() {
     let python = "python3";
@@ -65,7 +65,7 @@ fn the_dry_run_of_the_gpu_bench_examines_and_times_the_default_device() {
     let mut command = Command::new(python);
     bench.prepare(&mut command);
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/peer/gpu.py");
-    // `false` imports nothing.
+    // The command `false` stands for a Python without any module.
     command.arg(script).args(["--dry-run", "--program", env!("CARGO_BIN_EXE_touchstone")]).env("PYTHON", "false");
     let said = common::Said::from(command.output().unwrap());
     assert_eq!(said.code, Some(0), "{}\n{}", said.out, said.err);

@@ -1,4 +1,5 @@
-//! Conversations through the library, against texts, tokens and masks of transformers (`fixtures/chat/make.py`).
+//! Tests of conversations through the library, against texts, tokens and masks of transformers
+//! (`fixtures/chat/make.py`).
 
 use proptest::prelude::*;
 use serde::Deserialize;
@@ -12,7 +13,7 @@ use touchstone::tasks::chat::{
     SpecialTokens, SystemRule, TooLong,
 };
 
-/// A file of goldens. Those that others make have texts alone.
+/// A file of goldens. Files from other projects contain only texts.
 #[derive(Deserialize)]
 struct Goldens {
     templates: BTreeMap<String, Source>,
@@ -58,7 +59,7 @@ impl Goldens {
         ChatTemplate::new(name, template, tokens).unwrap()
     }
 
-    /// The number of texts, each of which is as it should be.
+    /// Checks every text and returns their number.
     fn check_texts(&self) -> usize {
         for golden in &self.rendered {
             let place = format!("{}, {}, {}", golden.template, golden.case, golden.add_generation_prompt);
@@ -68,7 +69,7 @@ impl Goldens {
                 (None, raised) => {
                     let raised = raised.as_deref().unwrap_or_default();
                     let told = found.expect_err(&place).to_string();
-                    // The other errors are Python's own.
+                    // All other errors are Python's own.
                     let by_template = self.templates[&golden.template].template.contains(raised);
                     assert!(!by_template || told.contains(raised), "{place}: {told}");
                 }
@@ -99,7 +100,7 @@ fn tokenizer(kind: &str) -> ModelTokenizer {
     ModelTokenizer::open(&fixture(kind)).unwrap()
 }
 
-/// An encoder of which `</s>` and `<|im_end|>` end texts.
+/// An encoder whose end tokens are `</s>` and `<|im_end|>`.
 fn encoder(template: ChatTemplate, kind: &str, rules: ChatRules) -> ChatEncoder {
     let folder = tempfile::tempdir().unwrap();
     let tokenizer = tokenizer(kind);
@@ -122,7 +123,7 @@ fn conversation(messages: impl Into<Vec<Message>>) -> Conversation {
     Conversation::new("rows, line 3", messages.into()).unwrap()
 }
 
-/// The text of tokens with the names of control tokens, which have no text of their own.
+/// The text of tokens, including the names of control tokens, which decode to nothing.
 fn spelled(kind: &str, ids: &[u32]) -> String {
     let tokenizer = tokenizer(kind);
     let controls = ["<pad>", "<s>", "</s>", "<|im_start|>", "<|im_end|>"];
@@ -287,13 +288,13 @@ fn what_cannot_be_encoded_is_refused_with_place_and_remedy() {
     assert!(error.contains("ends the assistant's turn with `<|im_end|>`, at which sampling would not stop"), "{error}");
 }
 
-/// Texts of words and names of control tokens.
+/// A strategy for texts made of words and names of control tokens.
 fn texts() -> impl Strategy<Value = String> {
     const WORDS: [&str; 12] = ["a", "b ", " ", "\n", "é", "漢", "<", "s>", "<s>", "</s>", "<|im_end|>", "{{ x }}"];
     prop::collection::vec(prop::sample::select(&WORDS), 0..8).prop_map(|words| words.concat())
 }
 
-/// Conversations of one to five exchanges, perhaps with a system message.
+/// A strategy for conversations of one to five exchanges, some with a system message.
 fn conversations() -> impl Strategy<Value = Vec<Message>> {
     let exchanges = prop::collection::vec((texts(), texts()), 1..6);
     (prop::option::of(texts()), exchanges).prop_map(|(system, exchanges)| {
@@ -338,7 +339,7 @@ proptest! {
         let ids = encoder(goldens.template("zephyr"), "byte", rules).conversation(&row).unwrap().ids;
         let system = usize::from(messages[0].role == Role::System);
         let fewer = (system..messages.len()).step_by(2).map(|from| [&messages[..system], &messages[from..]].concat());
-        // A byte is a token, and the end of a turn one instead of four.
+        // Each byte is one token, and the end of a turn is one token instead of four.
         let length = |kept: &[Message]| zephyr(kept).len() - "<s".len() - 3 * kept.len();
         let strict = ChatRules { too_long: TooLong::DropTurns, ..rules };
         let strict = encoder(goldens.template("zephyr"), "byte", strict).conversation(&row);

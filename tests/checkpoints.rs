@@ -1,6 +1,6 @@
-//! Checkpoints of transformers are read, computed and written as transformers does. `fixtures/gpt_neox/make.py` and
-//! `fixtures/llama/make.py` wrote the models and, with transformers, the numbers that they must give. Damaged ones are in
-//! `damaged.rs`.
+//! Tests that checkpoints of transformers are read, computed and written as transformers does.
+//! `fixtures/gpt_neox/make.py` and `fixtures/llama/make.py` wrote the models and, with transformers, the expected
+//! numbers. Damaged checkpoints are tested in `damaged.rs`.
 
 mod common;
 
@@ -26,13 +26,13 @@ fn the_library_computes_what_transformers_computes() {
     }
 }
 
-/// One batch, padded on the left; transformers padded on the right.
+/// The batch is padded on the left; transformers padded on the right.
 #[test]
 fn every_logit_is_that_of_transformers_in_a_padded_batch() {
     for name in every_model() {
         let (model, rows) = (open(&fixture(&name)), Golden::of(&name).rows);
         let whole = |row: &Row| [row.prompt_ids.as_slice(), &row.response_ids].concat();
-        // What follows a row is predicted from its last token, whatever it is.
+        // The logits after a row depend only on the row, so any response token will do.
         let sequences: Vec<_> = rows.iter().map(|row| Sequence::new(whole(row), vec![0])).collect();
         let states = model.response_states(&Batch::new(&sequences, &cpu()));
         let logits = host(model.logits(states));
@@ -54,7 +54,7 @@ fn reward_models_of_others_give_the_same_scores() {
     struct Golden {
         rows: Vec<Scored>,
     }
-    // What the scalar model's head adds to a score (0.75) and its config.json takes from it (-1.5) is in its normalisation.
+    // The scalar model's normalisation includes the bias of its head (0.75) and the offset in its config.json (-1.5).
     let models = [
         ("gpt_neox/reward", 0.0),
         ("gpt_neox/scalar", -2.25),
@@ -88,7 +88,7 @@ fn a_pickled_reward_model_becomes_one_of_transformers() {
     let rows = [Sequence::new(vec![3, 1, 4], vec![1, 5]), Sequence::new(vec![9], vec![2, 6, 5, 3])];
     let scores = |model: &RewardModel| host(model.scores(&Batch::new(&rows, &cpu())));
     for (was, now) in scores(&was).iter().zip(scores(&now)) {
-        // f16 keeps eleven bits.
+        // f16 has eleven significant bits.
         assert!((was - now).abs() < 2e-2, "{was} became {now}");
     }
 }
@@ -129,7 +129,7 @@ fn generate_continues_as_transformers_does() {
     let bench = Bench::new();
     for name in every_model() {
         let greedy = Golden::of(&name).greedy;
-        // A second, longer row makes the first one padded.
+        // The second, longer row forces padding onto the first.
         let longer = Golden::of(&name).rows.pop().unwrap();
         let row = |ids: &[u32]| json!({"prompt_ids": ids}).to_string();
         bench.write("rows.jsonl", [row(&greedy.prompt_ids), row(&longer.prompt_ids)].join("\n"));
@@ -140,7 +140,7 @@ fn generate_continues_as_transformers_does() {
         ));
         let first: Value = serde_json::from_str(bench.read("out.jsonl").lines().next().unwrap()).unwrap();
         let found: Vec<u32> = serde_json::from_value(first["response_ids"].clone()).unwrap();
-        // config.json names token 0 as the end; we stop there, the fixture did not.
+        // config.json names token 0 as the end, where generation stops; the fixture was made without stopping.
         let end = greedy.response_ids.iter().position(|&id| id == 0).map_or(count, |end| end + 1);
         assert_eq!(found, greedy.response_ids[..end], "{name}");
         assert_eq!(first["ended"], end < count, "{name}");
@@ -187,7 +187,7 @@ fn transformers_5_writes_other_keys_for_the_same_model() {
 
 // --- Saving ---
 
-/// Saves where a tokenizer lies, since a model folder without one cannot be used on text.
+/// Saves to a folder with a tokenizer, since a model folder without one cannot be used on text.
 fn save(folder: &Path, model: &LanguageModel, stored_as: StoredAs) {
     let tokenizer = folder.with_extension("tokenizer.json");
     fs::write(&tokenizer, "{}").unwrap();
@@ -203,12 +203,12 @@ fn what_is_saved_loads_with_identical_results() {
         let expected = log_probs(&model, &rows);
         save(&bench.path(name), &model, StoredAs::F32);
         assert_eq!(log_probs(&open(&bench.path(name)), &rows), expected, "{name}");
-        // Saved over itself, nothing moves either.
+        // Saving a model over itself also leaves all files unchanged.
         let files_before = files(&bench.path(name));
         save(&bench.path(name), &open(&bench.path(name)), StoredAs::F32);
         assert_eq!(files(&bench.path(name)), files_before, "{name}");
     }
-    // These weights come from two bytes each, which therefore hold them exactly.
+    // The original weights have two bytes each, so these types hold them exactly.
     for (name, stored_as) in [("pythia", StoredAs::F16), ("tied_bf16", StoredAs::Bf16)] {
         let (model, half) = (open(&fixture("gpt_neox").join(name)), format!("{name}-half"));
         save(&bench.path(&half), &model, stored_as);
@@ -250,7 +250,7 @@ fn weights_are_spread_over_files_by_size_and_those_before_are_gone() {
         }
         assert_eq!(values(&Weights::open(&folder).unwrap()), values(&weights));
     }
-    // Read and written in place: what is read is not what is being written.
+    // Saves in place, over the files being read.
     Weights::open(&folder).unwrap().save(&folder, StoredAs::F32, 5_000_000).unwrap();
     assert_eq!(names(), ["model.safetensors"]);
     assert_eq!(values(&Weights::open(&folder).unwrap()), values(&weights));
@@ -297,7 +297,7 @@ fn a_number_that_a_type_cannot_hold_is_refused_and_nothing_is_written() {
     assert_eq!(files(&bench.path("")).len(), 2);
 }
 
-/// A tokenizer of words.
+/// A tokenizer whose tokens are words.
 fn words(vocabulary: Value) -> String {
     let tokenizer = json!({"version": "1.0", "added_tokens": [], "normalizer": null, "pre_tokenizer": null,
         "post_processor": null, "decoder": null, "truncation": null, "padding": null,
@@ -330,11 +330,12 @@ fn a_reward_model_keeps_its_head_its_bound_and_its_normalisation() {
     assert!((scored["reward"].as_f64().unwrap() as f32 - (raw - 0.25) / 1.5).abs() < 1e-6);
 }
 
-/// transformers reads a score at the last token that is not padding, so padding must be no token that ends a row.
+/// transformers reads a score at the last token that is not padding, so the padding token must not be one that ends a
+/// row.
 #[test]
 fn a_reward_model_says_what_rows_may_be_padded_with() {
     let bench = Bench::new();
-    // The end of a sequence is 1, and the embedding has 40 rows.
+    // The end of a sequence is token 1, and the embedding has 40 rows.
     let padding = |vocab: Value| {
         let tokenizer = bench.write("tokenizer.json", words(vocab));
         let (folder, normalisation) = (bench.path("reward"), Normalisation::none(0.0));

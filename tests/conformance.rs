@@ -1,11 +1,12 @@
-//! Every device that is built in computes what float64 and the default device compute; the numbers are in the output.
+//! Tests that every built-in device computes the same as float64 and the default device; the output contains the
+//! numbers.
 
 mod common;
 
 use common::Bench;
 use serde_json::Value;
 
-/// Of every device that needs no accelerator.
+/// Names of all built-in devices that need no accelerator.
 fn devices() -> Vec<&'static str> {
     if cfg!(feature = "tch") { vec!["flex", "libtorch"] } else { vec!["flex"] }
 }
@@ -30,7 +31,7 @@ fn json_names_every_comparison_with_its_numbers() {
     for finding in &findings {
         assert!(finding["relative"].as_f64().unwrap() <= finding["tolerance"].as_f64().unwrap(), "{finding}");
     }
-    // Single precision is not double precision: what is always zero is not being computed.
+    // Single precision always differs from double precision; a difference of zero would mean that nothing is computed.
     let gradients = findings.iter().filter(|finding| finding["quantity"] == "sft_gradients");
     assert!(gradients.into_iter().all(|finding| finding["absolute"].as_f64().unwrap() > 0.0));
 }

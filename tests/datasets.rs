@@ -1,4 +1,4 @@
-//! Data sets by their hub columns, from files here and from a server on this machine that answers as a hub does.
+//! Tests of data sets by their hub columns, from local files and from a server on this machine that imitates a hub.
 
 #[cfg(feature = "hub")]
 mod hub_server;
@@ -15,7 +15,7 @@ use touchstone::data::dataset::{
 use touchstone::data::hub::Source;
 use touchstone::data::tldr::Post;
 
-/// A folder, and files in it.
+/// A temporary folder with files in it.
 struct Desk(TempDir);
 
 impl Desk {
@@ -39,7 +39,7 @@ impl Desk {
         self.write(name, rows.iter().map(|row| format!("{row}\n")).collect::<String>())
     }
 
-    /// The same rows in parquet, in row groups of `group` rows.
+    /// Writes the same rows as parquet, in row groups of `group` rows.
     fn parquet(&self, name: &str, rows: &[Value], group: usize) -> PathBuf {
         let columns = rows[0].as_object().unwrap().keys();
         let column = |name: &String| series(name, &rows.iter().map(|row| &row[name]).collect::<Vec<_>>()).into();
@@ -61,7 +61,7 @@ impl Desk {
     }
 }
 
-/// A column of the type that its values have.
+/// A column of the type of its values.
 fn series(name: &str, values: &[&Value]) -> Series {
     let name = name.into();
     match values.iter().find(|value| !value.is_null()) {
@@ -91,7 +91,7 @@ fn read<T: Record>(path: &Path) -> Vec<T> {
     Dataset::file(path).unwrap().rows().unwrap().collect::<Result<_, _>>().unwrap()
 }
 
-/// What opening the rows says.
+/// The error of opening the rows.
 #[track_caller]
 fn refused<T: Record>(path: &Path) -> touchstone::Error {
     Dataset::file(path).unwrap().rows::<T>().map(|_| ()).unwrap_err()
@@ -212,7 +212,7 @@ fn preferences_in_plain_text_and_those_of_a_benchmark() {
     };
     assert_rows(&rows, std::slice::from_ref(&pair));
     let desk = Desk::new();
-    // Nothing in csv has a type; quoted cells may hold commas and line breaks.
+    // csv has no types; quoted cells may contain commas and line breaks.
     let csv = desk.write("rows.csv", "prompt,chosen,rejected,subset,id\n\"p, q\n\"\"r\"\"\",007,r,s,5\n");
     let read = read::<BenchmarkPair>(&csv);
     assert_eq!((read[0].preference.prompt.as_str(), read[0].preference.chosen.as_str()), ("p, q\n\"r\"", "007"));
@@ -384,7 +384,7 @@ fn rows_come_before_the_end_of_the_file_is_looked_at() {
     let desk = Desk::new();
     let path = desk.parquet("x.parquet", &posts(5000), 1000);
     let mut bytes = fs::read(&path).unwrap();
-    // The last of five row groups, of one size, ends a little before the footer, whose length is in the last 8 bytes.
+    // The last of five equally large row groups ends shortly before the footer, whose length is in the last 8 bytes.
     let footer = u32::from_le_bytes(bytes[bytes.len() - 8..bytes.len() - 4].try_into().unwrap()) as usize;
     let end = bytes.len() - 8 - footer;
     bytes[end * 85 / 100..end].fill(0xff);
@@ -539,7 +539,7 @@ mod on_a_hub {
         let error = open(true, "test").unwrap_err();
         assert!(error.to_string().starts_with("data/test-00000-of-00001.parquet of "), "{error}");
 
-        // As Python leaves the cache, without the list of files.
+        // The state in which Python leaves the cache: without the list of files.
         let folder = cache.path().join("datasets--o--n");
         fs::remove_dir_all(folder.join(".files")).unwrap();
         assert_eq!(ids(&open(true, "train").unwrap()).len(), 6);

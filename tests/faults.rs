@@ -1,8 +1,8 @@
-//! A study whose store and processes are broken at random: whatever happens, the same command ends with the numbers and the
-//! bytes of a run that nothing disturbed, or says clearly why not and does so after `runs verify --repair`.
+//! Tests of a study whose store and processes are damaged at random: repeating the same command always produces the
+//! numbers and bytes of an undisturbed run, or ends with a clear error and succeeds after `runs verify --repair`.
 //!
-//! `TOUCHSTONE_FAULTS` says how many cases to try, `TOUCHSTONE_FAULTS_SEED` which is the first; `just faults` tries a thousand.
-//! `TOUCHSTONE_FAULTS_TWO_MOUNTS` says how often two runs meet on two mounts (`just faults-two-mounts`).
+//! `TOUCHSTONE_FAULTS` is the number of cases, `TOUCHSTONE_FAULTS_SEED` the first seed; `just faults` tries a thousand.
+//! `TOUCHSTONE_FAULTS_TWO_MOUNTS` is the number of times that two runs meet on two mounts (`just faults-two-mounts`).
 #![cfg(target_os = "linux")]
 
 mod common;
@@ -22,7 +22,7 @@ use touchstone::rng::stream;
 
 const RUN: &str = "reproduce tiny.toml --profile smoke --methods sft,irl --seeds 1 --jobs 2 --store runs --out reports";
 const METRICS: &str = "reports/tiny-smoke/metrics.csv";
-/// Longer than any run takes here.
+/// A time limit that no run reaches here.
 const MOST: Duration = Duration::from_secs(300);
 
 fn tiny() -> Bench {
@@ -41,13 +41,13 @@ fn undisturbed() -> &'static BTreeMap<PathBuf, Vec<u8>> {
     })
 }
 
-/// The results in a folder that has a store: all files of artifacts but their manifests, which hold times.
+/// The results in a folder with a store: all files of artifacts except their manifests, which contain times.
 fn results(all: &BTreeMap<PathBuf, Vec<u8>>) -> BTreeMap<&Path, &[u8]> {
     let results = all.iter().filter(|(path, _)| path.starts_with("runs/artifacts") && !path.ends_with("manifest.json"));
     results.map(|(path, bytes)| (path.as_path(), bytes.as_slice())).collect()
 }
 
-/// Keeps a number that the environment gives, or the usual one.
+/// The number in an environment variable, or `usual` if it is not set.
 fn number(variable: &str, usual: u64) -> u64 {
     std::env::var(variable).map_or(usual, |text| text.parse().unwrap_or_else(|_| panic!("{variable} is no number")))
 }
@@ -60,7 +60,7 @@ fn start(bench: &Bench, words: &str) -> Child {
 }
 
 fn kill(process: u32) {
-    // A process that has ended meanwhile is as good as killed.
+    // A process may have ended by itself, which is as good as a kill.
     let _ = Command::new("kill").args(["-KILL", &process.to_string()]).stderr(Stdio::null()).status().unwrap();
 }
 
@@ -71,7 +71,7 @@ fn children(parent: u32) -> Vec<u32> {
     numbered
         .filter(|process| {
             let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
-            // pid (name) state parent …, and the name may hold anything.
+            // The format is: pid (name) state parent …; the name may contain any characters.
             let rest = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
             rest.split_whitespace().nth(1) == Some(&parent.to_string())
         })
@@ -82,7 +82,7 @@ fn pause(rng: &mut ChaCha8Rng, most: u64) {
     std::thread::sleep(Duration::from_millis(rng.random_range(0..most)));
 }
 
-/// Waits for the end of a run, which must be one that is foreseen: success, a clear error, or the kill by this test.
+/// Waits for the end of a run, which must be one of the expected ones: success, a clear error, or a kill by this test.
 fn end(mut run: Child, killed: bool) {
     let deadline = Instant::now() + MOST;
     while run.try_wait().unwrap().is_none() {
@@ -93,7 +93,7 @@ fn end(mut run: Child, killed: bool) {
     assert!(said.code == Some(0) || killed && said.code.is_none() || is_clear(&said), "{said:?}");
 }
 
-/// Whether a failure says what happened and is no crash.
+/// True if a failure has a clear message and is not a crash.
 fn is_clear(said: &Said) -> bool {
     said.code.is_some_and(|code| code != 101) && !said.err.trim().is_empty() && !said.err.contains("panicked")
 }
@@ -147,7 +147,7 @@ const FAULTS: [(&str, Fault); 11] = [
         let _ = fs::write(&artifact, "what is this");
     }),
     ("the disk is full", |bench, rng| {
-        // With the signal ignored, a write beyond the limit is an error like any other.
+        // If the signal is ignored, a write beyond the limit is an ordinary error.
         let limit = rng.random_range(1..80);
         let script = format!("trap '' XFSZ; ulimit -f {limit}; exec {} {RUN}", env!("CARGO_BIN_EXE_touchstone"));
         let mut command = Command::new("sh");
@@ -159,7 +159,7 @@ const FAULTS: [(&str, Fault); 11] = [
         pause(rng, 900);
         run.kill().unwrap();
         end(run, true);
-        // Leftovers of the kill, and files written beside artifacts.
+        // Leftovers of the kill, and files next to the artifacts.
         for folder in ["runs/scratch", "runs/tmp", "runs/claims", "runs/specs", "runs/failures", "runs/locks"] {
             if let Some(path) = any_file(bench, folder, rng) {
                 let how = *[cut as Change, flip, lengthen].choose(rng).unwrap();
@@ -198,10 +198,10 @@ fn any_file(bench: &Bench, folder: &str, rng: &mut ChaCha8Rng) -> Option<PathBuf
     found.choose(rng).cloned()
 }
 
-/// As [`any_file`], where there is one.
+/// A random file below `folder` as [`any_file`] finds it; the study is run if there is none.
 fn some_file(bench: &Bench, folder: &str, rng: &mut ChaCha8Rng) -> PathBuf {
     any_file(bench, folder, rng).unwrap_or_else(|| {
-        // Everything is missing: then the tests' own experiment would be computed anew, and a first artifact is enough.
+        // Everything is missing, so the tests' own experiment is run again to get a first artifact.
         bench.succeed(RUN);
         any_file(bench, folder, rng).unwrap()
     })
@@ -210,10 +210,10 @@ fn some_file(bench: &Bench, folder: &str, rng: &mut ChaCha8Rng) -> PathBuf {
 type Change = fn(&mut Vec<u8>, &mut ChaCha8Rng);
 
 fn change(path: &Path, rng: &mut ChaCha8Rng, how: Change) {
-    // A file that a run has removed meanwhile is left alone.
+    // The run may have removed the file already.
     let Ok(mut bytes) = fs::read(path) else { return };
     how(&mut bytes, rng);
-    // In place, as a bad disk does it.
+    // The file is overwritten in place, as a faulty disk would.
     if let Ok(file) = fs::OpenOptions::new().write(true).truncate(true).open(path) {
         let _ = std::io::Write::write_all(&mut { file }, &bytes);
     }
@@ -238,7 +238,7 @@ fn lengthen(bytes: &mut Vec<u8>, rng: &mut ChaCha8Rng) {
 
 // --- Cases ---
 
-/// A place with a finished run, of which some artifacts are missing.
+/// A folder with a finished run from which some artifacts are missing.
 fn partly_finished(rng: &mut ChaCha8Rng) -> Bench {
     let all = undisturbed();
     let artifact = |path: &Path| {
@@ -257,7 +257,7 @@ fn partly_finished(rng: &mut ChaCha8Rng) -> Bench {
     bench
 }
 
-/// Runs until the run succeeds. A refusal must be clear, and what it says must help.
+/// Repeats the run until it succeeds. Every refusal must be clear, and the remedy that it suggests must help.
 fn recover(bench: &Bench) {
     for _ in 0..6 {
         let said = bench.run(RUN);
@@ -274,7 +274,7 @@ fn recover(bench: &Bench) {
 fn assert_as_undisturbed(bench: &Bench) {
     let expected = undisturbed();
     assert!(bench.read(METRICS).as_bytes() == expected[Path::new(METRICS)], "other numbers, and no word about it");
-    // Damage that no stage has come by is found, and mended.
+    // Damage in artifacts that no stage has read is found and repaired.
     let verified = bench.run("runs verify --store runs");
     if verified.code != Some(0) {
         assert!(verified.out.contains("problem"), "{verified:?}");
@@ -290,13 +290,13 @@ fn assert_as_undisturbed(bench: &Bench) {
     assert!(said.contains("all as written") && !said.contains("left by"), "{said}");
     for folder in ["runs/tmp", "runs/scratch", "runs/claims"] {
         let names = fs::read_dir(bench.path(folder)).unwrap().flatten().map(|entry| entry.file_name());
-        // A kill between the two steps of writing a claim leaves a hidden file, which nothing ever reads.
+        // A kill between the two steps of writing a claim leaves a hidden file, which is never read.
         let left: Vec<_> = names.filter(|name| !name.to_string_lossy().starts_with(".writing-")).collect();
         assert!(left.is_empty(), "{folder} holds {left:?}");
     }
 }
 
-/// Returns the faults of the case.
+/// Runs one case and returns its faults.
 fn case(seed: u64) -> Vec<&'static str> {
     let rng = &mut stream(seed, "test/faults", &[]);
     let bench = partly_finished(rng);
@@ -335,13 +335,13 @@ fn whatever_breaks_the_numbers_are_those_of_an_undisturbed_run() {
 
 // --- Two mounts ---
 
-/// A folder seen through two mounts, each with locks and caches of its own.
+/// A folder seen through two mounts, each with its own locks and caches.
 struct TwoMounts {
     bench: Bench,
 }
 
 impl TwoMounts {
-    /// Why not, where this machine cannot.
+    /// Mounts the folder twice; the error is the reason why this machine cannot.
     fn new() -> Result<Self, String> {
         let mounts = Self { bench: tiny() };
         fs::create_dir(mounts.bench.path("real")).unwrap();
@@ -386,7 +386,7 @@ impl Drop for TwoMounts {
     }
 }
 
-/// Two runs from no store at all, one on each mount, of which runs and stages are killed at random and started again: both
+/// Starts two runs without any store, one on each mount, whose processes are killed at random and restarted. Both must
 /// succeed, with the bytes of an undisturbed run.
 fn two_mounts_case(seed: u64) -> Result<u32, String> {
     let rng = &mut stream(seed, "test/faults/two_mounts", &[]);
@@ -406,7 +406,7 @@ fn two_mounts_case(seed: u64) -> Result<u32, String> {
         }
         runs[which].kill().unwrap();
         runs[which].wait().unwrap();
-        // Started again at once, or only when the other one has had to notice.
+        // The run is restarted at once, or after a pause that gives the other one time to notice.
         if rng.random() {
             pause(rng, 6000);
         }

@@ -1,4 +1,4 @@
-//! Models and tokenizers from a hub, through the binary: a server on this machine answers as a hub does.
+//! Tests of models and tokenizers from a hub, through the binary: a server on this machine imitates a hub.
 #![cfg(feature = "hub")]
 
 mod hub_server;
@@ -14,7 +14,7 @@ fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/gpt_neox").join(name)
 }
 
-/// A folder to work in, with the rows of the golden file of `pythia` as input.
+/// A working folder with the rows of the golden file of `pythia` as input.
 struct Desk {
     folder: TempDir,
     golden: Value,
@@ -32,7 +32,7 @@ impl Desk {
         Self { folder, golden }
     }
 
-    /// `touchstone <words>`, with its cache in this folder and nothing of the tester's own hub settings.
+    /// The command `touchstone <words>`, with its cache in this folder and without the tester's own hub settings.
     fn touchstone(&self, endpoint: &str, words: &[&str]) -> Command {
         let mut command = Command::cargo_bin("touchstone").unwrap();
         let outer =
@@ -54,7 +54,7 @@ impl Desk {
         self.touchstone(endpoint, &["score", "--model", model, "--input", "rows.jsonl", "--output", "scored.jsonl"])
     }
 
-    /// Asserts that the last `score` wrote the golden log-probabilities, and takes them away.
+    /// Asserts that the last `score` wrote the golden log-probabilities, and deletes its output.
     #[track_caller]
     fn assert_golden(&self) {
         let path = self.folder.path().join("scored.jsonl");
@@ -77,7 +77,7 @@ const CONFIGURATION: i32 = 3;
 const MODEL: i32 = 5;
 const HUB: i32 = 9;
 
-/// The words of a command that must end with `code`, without the terminal's line breaks and with the server's port named.
+/// The message of a command that must end with `code`, without the terminal's line breaks.
 #[track_caller]
 fn failure(command: &mut Command, code: i32) -> String {
     let output = command.assert().code(code).get_output().stderr.clone();
@@ -113,7 +113,7 @@ fn a_model_on_a_hub_gives_the_golden_log_probabilities_and_then_needs_no_hub() {
     desk.score(&server.endpoint(), &pinned()).assert().success();
     desk.assert_golden();
 
-    // A commit that is cached is read without a question, also about the tokenizer that the repository does not have.
+    // A cached commit is read without any request, even for the tokenizer that the repository lacks.
     server.forget();
     desk.score(&server.endpoint(), &pinned()).assert().success();
     desk.assert_golden();
@@ -214,7 +214,7 @@ fn a_hub_that_cannot_be_reached_or_must_not_be_asked_is_said_with_a_remedy() {
     assert_failure!("unpinned", &mut desk.score(&hub_server::nobody(), "hf:o/n"), CONFIGURATION);
 }
 
-/// A repository of one large file, of so many bytes that no two places look alike.
+/// A repository with one large file, in which no two places have the same bytes.
 struct Large {
     folder: TempDir,
     bytes: Vec<u8>,
@@ -245,7 +245,7 @@ impl Large {
     }
 }
 
-/// The requests for the bytes of the large file, as far as they say where it lies.
+/// The requests for bytes at the large file's location, without the prefix of that location.
 fn downloads(server: &Server) -> Vec<String> {
     let lies_there = |line: &String| line.starts_with("GET /cdn/");
     server.requests().into_iter().filter(lies_there).map(|line| line["GET /cdn/".len()..].to_owned()).collect()
@@ -277,7 +277,7 @@ fn a_connection_over_which_nothing_comes_is_given_up_and_the_next_goes_on() {
     let (desk, large) = (Desk::new(), Large::new());
     let server = large.serve();
     server.fault(Fault::Stall { after: 200_000 });
-    // The file is no model, so the command fails; but later.
+    // The file is not a model, so the command fails, but only after the download.
     let mut command = desk.score(&server.endpoint(), &pinned());
     std::fs::copy(fixture("pythia/config.json"), large.folder.path().join("config.json")).unwrap();
     let said = failure(command.env("HF_HUB_DOWNLOAD_TIMEOUT", "1"), MODEL);
@@ -405,7 +405,7 @@ fn two_processes_fetch_a_file_once() {
     assert_eq!(server.bytes_sent(), large.bytes.len());
 }
 
-/// As `huggingface_hub` in Python lays it out.
+/// The cache has the layout of `huggingface_hub` in Python.
 #[cfg(unix)]
 #[test]
 fn the_cache_is_pythons() {
@@ -419,7 +419,7 @@ fn the_cache_is_pythons() {
         assert_eq!(link, Path::new("../../blobs").join(etag(name, &bytes)));
     }
     assert!(cache.join(".no_exist").join(COMMIT).join("tokenizer.json").is_file());
-    // What was looked up once is known without asking.
+    // A revision that was resolved once is known without a request.
     desk.score("http://127.0.0.1:1", "hf:o/n@main").env("HF_HUB_OFFLINE", "1").assert().success();
 }
 
@@ -429,7 +429,7 @@ fn a_disk_that_takes_no_more_is_said_and_what_has_come_is_kept() {
     let (desk, server) = (Desk::new(), Server::start("o/n", &fixture("pythia")));
     let mut command = desk.score(&server.endpoint(), &pinned());
     let mut limited = std::process::Command::new("sh");
-    // Files of at most 16 blocks of 512 bytes; a write beyond fails as on a full disk.
+    // Files may have at most 16 blocks of 512 bytes; a write beyond that fails as on a full disk.
     limited.args(["-c", "trap '' XFSZ; ulimit -f 16; exec \"$0\" \"$@\""]).arg(command.get_program());
     limited.args(command.get_args()).current_dir(&desk.folder);
     for (name, value) in command.get_envs() {
@@ -447,7 +447,8 @@ fn a_disk_that_takes_no_more_is_said_and_what_has_come_is_kept() {
 
 // --- The environment and caches of others ---
 
-/// A cache as Python's `hf download` leaves it: blobs, links, a ref, and nothing about files that the repository lacks.
+/// A cache in the state in which Python's `hf download` leaves it: blobs, links, a ref, and no list of files that the
+/// repository lacks.
 #[cfg(unix)]
 fn pythons_cache(hub: &Path, from: &Path, files: &[&str]) -> PathBuf {
     let cache = hub.join("models--o--n");
@@ -482,7 +483,7 @@ fn offline_a_cache_of_pythons_serves_and_what_it_does_not_have_is_absent() {
         offline(&model).assert().success();
         desk.assert_golden();
     }
-    // Copies instead of links, as without the right to make them.
+    // Copies replace links if the user may not create links.
     let link = snapshot.join("config.json");
     let bytes = std::fs::read(&link).unwrap();
     std::fs::remove_file(&link).unwrap();
@@ -490,7 +491,7 @@ fn offline_a_cache_of_pythons_serves_and_what_it_does_not_have_is_absent() {
     offline(&pinned()).assert().success();
     desk.assert_golden();
 
-    // A list of the commit's files tells what was not downloaded from what is not there.
+    // The list of the commit's files distinguishes files that were not downloaded from files that do not exist.
     let tree = here("hf/hub/models--o--n/trees").join(format!("{COMMIT}.json"));
     std::fs::create_dir_all(tree.parent().unwrap()).unwrap();
     let files = r#"{"config.json": {}, "model.safetensors": {}, "tokenizer.json": {}}"#;
@@ -499,7 +500,7 @@ fn offline_a_cache_of_pythons_serves_and_what_it_does_not_have_is_absent() {
     assert!(said.contains("tokenizer.json of hf:o/n") && said.contains("is not in the cache"), "{said}");
     std::fs::remove_file(&tree).unwrap();
 
-    // A needed file that is not there, and a link whose blob is gone, are errors.
+    // A required file that is missing, and a link whose blob is missing, are errors.
     let weights = snapshot.join(LARGE);
     std::fs::remove_file(weights.canonicalize().unwrap()).unwrap();
     let said = failure(&mut offline(&pinned()), HUB);
@@ -553,7 +554,7 @@ fn the_cache_is_where_the_variables_say() {
     at(&[("HF_HUB_CACHE", "~/cache"), ("HF_HOME", "elsewhere")], "home/cache");
     at(&[("HUGGINGFACE_HUB_CACHE", "old")], "old");
     at(&[("XDG_CACHE_HOME", "xdg")], "xdg/huggingface/hub");
-    // Copies where links are not wanted.
+    // Copies replace links if the settings disable links.
     at(&[("HF_HOME", "copies"), ("HF_HUB_DISABLE_SYMLINKS", "1")], "copies/hub");
     let copied = desk.folder.path().join("copies/hub/models--o--n/snapshots").join(COMMIT).join(LARGE);
     assert!(!copied.is_symlink() && copied.is_file());

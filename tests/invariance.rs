@@ -1,4 +1,5 @@
-//! What must not matter does not: padding, batch size, row order, micro-batches, and a kill in the middle of training.
+//! Tests that irrelevant circumstances have no effect: padding, batch size, row order, micro-batches, and a kill in the
+//! middle of training.
 
 mod common;
 
@@ -31,12 +32,12 @@ use touchstone::model::weights::Weights;
 use touchstone::model::{Batch, Generated, LanguageModel, Passes, RewardModel, Sampling, Sequence};
 use touchstone::rng::{permutation, stream};
 
-/// Of 32-bit arithmetic on values of order 1 whose terms are added in another order.
+/// Largest rounding error of 32-bit arithmetic on values of order 1 whose terms are added in another order.
 const ROUNDING: f32 = 2e-5;
 
 // --- Padding, batch size, order ---
 
-/// Everything that models say about the rows of a batch, row after row, without padding.
+/// All outputs of the models for the rows of a batch, row after row, without padding.
 fn read(model: &LanguageModel, reward: &RewardModel, batch: &Batch) -> Vec<Vec<f32>> {
     let logits = host(model.logits(model.response_states(batch)));
     let (log_probs, values) = (host(model.response_log_probs(batch, 0.7)), host(reward.values(batch)));
@@ -120,14 +121,14 @@ fn the_end_counts_as_a_token_and_padding_never_does() {
     assert_close(&all[w..w + 3], &all[..3], ROUNDING, "tokens before the end");
     assert!(all[..4].iter().all(|p| *p < 0.0), "token 0 and the end are tokens: {:?}", &all[..4]);
     assert!(all[4..w].iter().chain(&all[w + 3..2 * w]).all(|p| *p == 0.0), "padding has no probability");
-    // The id that fills padding may be a token of the row: the score is read behind it.
+    // The id used for padding may also be a token of the row; the score is read after it.
     let reward = small_reward(2);
     let zero_last = Sequence::new(vec![4, 5], vec![6, 0]);
     let scores = score(&reward, &[&zero_last, &Sequence::new(vec![4, 5], vec![6])]).unwrap();
     assert!((scores[0] - scores[1]).abs() > 1e-4, "{scores:?}");
 }
 
-/// `model` with two tokens under each other's ids.
+/// `model` with the ids of two tokens exchanged.
 fn exchanged(model: &LanguageModel, a: u32, b: u32) -> LanguageModel {
     let (weights, mut renamed) = (model.weights(), Weights::new("exchanged"));
     for tensor in weights.list() {
@@ -141,7 +142,7 @@ fn exchanged(model: &LanguageModel, a: u32, b: u32) -> LanguageModel {
     LanguageModel::from_weights(renamed, model.config(), &cpu()).unwrap()
 }
 
-/// Padding holds id 0, which in the tokenizers of GPT-NeoX is the end of a text. Under which ids tokens go must not matter.
+/// Padding has id 0, which ends a text in the tokenizers of GPT-NeoX. The ids of tokens must not matter.
 #[test]
 fn padding_is_no_end_even_where_it_has_the_end_s_id() {
     let renamed = |tokens: &[u32]| -> Vec<u32> {
@@ -177,7 +178,7 @@ fn padding_is_no_end_even_where_it_has_the_end_s_id() {
     }
 }
 
-/// No token of a response is left out of the loss, least of all its end, or a policy would never learn to stop.
+/// The loss includes every token of a response, above all its end: otherwise a policy would never learn to stop.
 #[test]
 fn the_end_is_a_label_like_any_other() {
     let (model, row) = (small_model(2), Sequence::new(vec![4, 5], vec![6, 7, 8, EOS]));
@@ -207,7 +208,7 @@ fn sampling_stops_at_the_end_and_only_there() {
 
 // --- Generation against the forward pass ---
 
-/// Each token of a sample is what the forward pass's distribution and the item's next uniform give.
+/// Each token of a sample must follow from the forward pass's distribution and the item's next uniform.
 #[test]
 fn samples_are_draws_from_the_forward_pass() {
     on_every_architecture(|_| {
@@ -229,7 +230,7 @@ fn samples_are_draws_from_the_forward_pass() {
     });
 }
 
-/// The probabilities that generation draws from, with kept keys and values, are those that training computes.
+/// Generation, which caches keys and values, must draw from the probabilities that training computes.
 #[test]
 fn kept_keys_and_values_give_the_log_probabilities_of_a_forward_pass() {
     on_every_architecture(|_| {
@@ -285,7 +286,8 @@ fn a_leave_one_out_baseline_needs_another_sample_of_every_prompt() {
     }
 }
 
-/// Not nearly: the same numbers are computed twice, among other rows and in another width.
+/// The values must be equal, not just close: the same numbers are computed twice, among different rows and at another
+/// width.
 #[test]
 fn before_its_first_update_a_policy_is_exactly_where_it_started() {
     on_every_architecture(|_| {
@@ -318,8 +320,8 @@ fn before_its_first_update_a_policy_is_exactly_where_it_started() {
             for (regime, micro) in regimes.iter().flat_map(|regime| [0, 1, 5].map(|micro| (regime, micro))) {
                 let training = Training { micro_batch: NonZeroUsize::new(micro), ..regime.clone() };
                 let (records, what) = (run(&training), format!("{name} with {training:?}"));
-                // A row that is padded otherwise sums its softmax in another order, and in bf16 that may round a logit below
-                // 4 to its neighbour, a 64th away.
+                // A row with different padding adds its softmax in another order; in bf16 this may round a logit below
+                // 4 to its neighbour, which is 1/64 away.
                 let allowed = if training.dtype == Dtype::Bf16 && micro > 0 { 1.0 / 64.0 } else { 0.0 };
                 assert!(records.iter().all(|record| record.first_ratio_error <= allowed), "{what}: {records:?}");
                 assert!(records[0].kl == 0.0, "{what}: the policy is its own reference: {}", records[0].kl);
@@ -345,7 +347,8 @@ fn the_value_function_does_not_move_the_policy_s_features() {
 
 // --- Kills ---
 
-/// Keeps a checkpoint of every step, and dies when it hears of step `dies_at`, which is before that step's checkpoint.
+/// A monitor that keeps a checkpoint of every step and panics at step `dies_at`, before that step's checkpoint is
+/// written.
 struct Mortal<'a> {
     folder: &'a Path,
     dies_at: usize,
@@ -357,7 +360,7 @@ impl Monitor for Mortal<'_> {
     fn progress(&self, done: usize, _total: usize, _note: &str) {
         self.heard.set(self.heard.get() + 1);
         if done == self.dies_at {
-            // Not `panic!`, whose message would fill the test's output.
+            // A `panic!` would print its message into the test's output.
             resume_unwind(Box::new("killed"));
         }
     }
@@ -388,7 +391,7 @@ impl<'a> Mortal<'a> {
         Self { folder, dies_at, heard: Cell::new(0), tokens: Cell::new(0) }
     }
 
-    /// What was trained, unless death came first.
+    /// The result of training; `None` if the run was killed first.
     fn live(&self, run: Run, training: &Training) -> Option<Trained> {
         catch_unwind(AssertUnwindSafe(|| run(training, self))).ok()
     }
@@ -410,7 +413,7 @@ fn a_killed_run_ends_as_if_nothing_had_happened() {
         let (weights, curve) = undisturbed.live(*run, training).unwrap();
         assert!(bytes(&weights) == bytes(&run(training, &Unwatched).0), "{name}: checkpoints change what is learned");
         let steps = undisturbed.heard.get();
-        // The first life dies before any checkpoint, the third dies at once after it was resumed.
+        // The first run is killed before any checkpoint, the third one immediately after it resumes.
         let lives = [(1, 1), (3, 3), (3, 1), (5, 3), (NEVER, steps - 4)];
         for (dies_at, expected) in lives {
             let monitor = Mortal::new(folder.path(), dies_at);
@@ -429,7 +432,8 @@ fn a_killed_run_ends_as_if_nothing_had_happened() {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 16, max_shrink_iters: 20, ..ProptestConfig::default() })]
 
-    /// Weights, moments, learning rate, random streams and the place in the data go on together, wherever the kills fall.
+    /// Weights, moments, learning rate, random streams and the position in the data are all resumed, wherever the kills
+    /// fall.
     #[test]
     fn kills_at_any_steps_change_nothing(
         method in 0..METHODS.len(),
@@ -442,7 +446,7 @@ proptest! {
         assert_resumes(name, &run, &Training { lora_rank: rank, dtype, ..micro_batches(3) }, &kills);
     }
 
-    /// As above, with every schedule of the learning rate, and warm-up that kills may fall into.
+    /// Resumption also holds for every schedule of the learning rate, and for kills during warm-up.
     #[test]
     fn the_learning_rate_goes_on_where_it_was(
         schedule in prop::sample::select(vec![Schedule::Constant, Schedule::Linear, Schedule::Cosine]),
@@ -459,7 +463,8 @@ proptest! {
     }
 }
 
-/// Lives that die at the steps `kills`, one after the other, and one that may end, end as one that nothing disturbed.
+/// Asserts that runs killed at the steps `kills`, one after the other, and a last run that may finish, end like a run
+/// that nothing disturbed.
 fn assert_resumes(name: &str, run: &dyn Fn(&Training, &dyn Monitor) -> Trained, training: &Training, kills: &[usize]) {
     let folder = tempfile::tempdir().unwrap();
     let live = |dies_at: usize| {
@@ -477,7 +482,8 @@ fn assert_resumes(name: &str, run: &dyn Fn(&Training, &dyn Monitor) -> Trained, 
 fn a_kill_while_a_checkpoint_is_written_costs_at_most_time() {
     let (_, run) = METHODS[1];
     let (weights, _) = run(&micro_batches(3), &Unwatched);
-    // Half a new checkpoint beside the last one; a whole one without its name; a newest one whose files are not what was written.
+    // Four disturbances: half a new checkpoint beside the last one; a whole one before its rename; a newest one with a
+    // truncated file; all checkpoints damaged.
     let newest = |folder: &Path| checkpoints(folder).pop().unwrap();
     let half_written = |folder: &Path| {
         fs::create_dir(folder.join("unfinished-checkpoint")).unwrap();
@@ -518,7 +524,8 @@ fn a_checkpoint_holds_what_is_trained_and_nothing_else() {
     }
 }
 
-/// A flipped byte in any file of the newest checkpoint costs the way from the one before, and no number.
+/// A flipped byte in any file of the newest checkpoint costs only the steps since the one before it, and changes no
+/// number.
 #[test]
 fn a_damaged_checkpoint_is_passed_over() {
     let (_, run) = METHODS[1];
@@ -536,7 +543,7 @@ fn a_damaged_checkpoint_is_passed_over() {
     }
 }
 
-/// Folders of checkpoints, the newest last.
+/// Folders of checkpoints, oldest first.
 fn checkpoints(folder: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     let mut found: Vec<_> =

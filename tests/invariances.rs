@@ -1,11 +1,12 @@
-//! `docs/invariances.md` keeps its word: every test that it names is there and is one, and no point is without.
+//! Tests that `docs/invariances.md` is up to date: every test that it names exists and is run, and no point lacks a
+//! test.
 
 use std::fs;
 use std::path::Path;
 
 const POINTS: usize = 13;
 
-/// Whether `text` has a function of this name that the test harness runs.
+/// True if `text` contains a function called `name` that is a test.
 fn has_test(text: &str, name: &str) -> bool {
     let Some(place) = text.find(&format!("fn {name}(")) else { return false };
     let above = text[..place].lines().rev().map(str::trim).skip_while(|line| line.is_empty());
@@ -25,7 +26,7 @@ fn every_test_that_the_page_names_exists() {
             "point {point} is not `{}`",
             section.lines().next().unwrap()
         );
-        // Every second piece stands between backticks.
+        // Every second piece is the text between backticks.
         let code = section.split('`').skip(1).step_by(2);
         let named: Vec<(&str, &str)> = code.filter_map(|code| code.split_once("::")).collect();
         assert!(!named.is_empty(), "point {point} names no test");

@@ -1,4 +1,5 @@
-//! Real posts from a file: the study runs without network and without gold, and says what it therefore cannot measure.
+//! Tests with real posts from a file: the study runs without network and without gold, and the report says what it
+//! therefore cannot measure.
 
 mod common;
 
@@ -11,7 +12,7 @@ const RUN: &str = "reproduce tiny.toml --profile smoke --methods sft,irl,spin --
                    --data posts.jsonl --tokenizer tok --set sft.tuning=none --set sft.epochs=12 --set sft.batch_size=2 \
                    --set sft.optimiser.learning_rate=0.005 --set reward.epochs=6";
 
-/// Twelve invented posts and a tokenizer that was trained on them.
+/// A bench with twelve invented posts and a tokenizer trained on them.
 fn bench() -> Bench {
     let bench = Bench::new();
     bench.write("tiny.toml", fs::read(fixture("experiments/tiny.toml")).unwrap());
@@ -46,7 +47,7 @@ fn real_posts_run_to_a_report_that_says_what_is_missing() {
         let (early, late) = (mean(&loss[..quarter]), mean(&loss[loss.len() - quarter..]));
         assert!(late < 0.8 * early, "{}: the loss went from {early} to {late}", manifest.label);
     }
-    // A random model's samples are told from human summaries by anything that learns at all.
+    // Any working reward distinguishes a random model's samples from human summaries.
     for manifest in of_kind("reward") {
         let loss = curve(&store, manifest, "loss");
         assert!(loss.last() < loss.first(), "{}: {loss:?}", manifest.label);
@@ -119,7 +120,7 @@ fn the_shipped_experiment_has_a_plan_for_real_posts() {
     assert!(plan.contains("corpus") && !plan.contains("preferences") && !plan.contains("pretrain"), "{plan}");
 }
 
-/// As little as a study can be.
+/// The smallest possible study.
 const SHORT: &str =
     "reproduce tiny.toml --profile smoke --methods sft,irl --seeds 1, --jobs 1 --data posts.jsonl --tokenizer tok";
 
@@ -130,7 +131,7 @@ fn rows(store: &Store, kind: &str, name: &str) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-/// Ids say nothing: a post may be there twice, once in other white space and once as another sequence of code points.
+/// Ids are unreliable: a post may occur twice, once with other white space and once as another sequence of code points.
 #[test]
 fn one_prompt_is_on_one_side_whatever_its_id_and_spelling() {
     let bench = bench();
@@ -185,7 +186,7 @@ fn a_title_that_leaves_no_room_is_named_before_anything_runs() {
     assert!(!bench.path("runs").exists(), "nothing was begun");
 }
 
-/// A stage that was planned reads its files later: other contents must not be stored under the planned key.
+/// A planned stage reads its files later; changed contents must not be stored under the planned key.
 #[test]
 fn what_a_stage_reads_is_what_its_key_names() {
     let bench = bench();

@@ -1,5 +1,5 @@
-//! A study of published models and data sets: the base, the demonstrator and the judge come from a hub, posts and
-//! comparisons from data sets in their hub columns. All of it tiny, and in the hub's cache already.
+//! Tests of a study of published models and data sets: the base, the demonstrator and the judge come from a hub, posts
+//! and comparisons from data sets in their hub columns. All of them are tiny and already in the hub's cache.
 #![cfg(feature = "hub")]
 
 mod common;
@@ -36,7 +36,7 @@ fn a_study_of_published_models_runs_to_a_report_with_the_judge_for_gold() {
 
     let (store, manifests) = manifests(&bench);
     let of_kind = |kind: &'static str| manifests.iter().filter(move |manifest| manifest.spec.kind == kind);
-    // The demonstrations are the demonstrator's, on posts of the training split.
+    // The demonstrations are written by the demonstrator, on posts of the training split.
     let made = of_kind("hub_demonstrations").find(|manifest| manifest.spec.seed.is_some()).unwrap();
     let demonstrations = rows(&store.artifact(&made.key).unwrap().join("demonstrations.jsonl"));
     let human = bench.read("posts/train.jsonl");
@@ -49,7 +49,7 @@ fn a_study_of_published_models_runs_to_a_report_with_the_judge_for_gold() {
         assert!(human.contains(&format!("\"id\":\"{}\"", row["id"].as_str().unwrap())), "{row}");
         assert!(!human.contains(row["response"].as_str().unwrap().trim()), "{row}");
     }
-    // What was read is written down: files with their hashes, models with their commits.
+    // All sources are recorded: files with their hashes, models with their commits.
     let sources = serde_json::to_string(&made.sources).unwrap();
     assert!(sources.contains("train.jsonl") && sources.contains("blake3"), "{sources}");
     assert_eq!(of_kind("checkpoint").count(), 3);
@@ -58,7 +58,7 @@ fn a_study_of_published_models_runs_to_a_report_with_the_judge_for_gold() {
     assert!(report.contains("Gold is the score of a published reward model"), "{report}");
     assert!(!report.contains("synthetic world"), "{report}");
 
-    // Nothing is computed twice, and nothing is downloaded or copied: the store only points.
+    // Nothing is computed twice, and nothing is downloaded or copied: the store holds only pointers.
     let again = run(&bench, RUN);
     assert!(again.err.contains("0 finished"), "{}", again.err);
     assert!(of_kind("checkpoint").all(|manifest| manifest.bytes() < 1000));
@@ -73,7 +73,7 @@ fn planned(bench: &Bench, kind: &str) -> Vec<String> {
     stages.map(|stage| stage.key).collect()
 }
 
-/// The path of a folder does not say what it holds.
+/// The path of a folder does not identify its contents.
 #[test]
 fn a_folder_with_other_rows_is_another_study() {
     let bench = bench();
@@ -88,7 +88,7 @@ fn a_folder_with_other_rows_is_another_study() {
     assert_eq!(preferences, planned(&bench, "comparisons"));
 }
 
-/// A repository as it lies in the hub's cache, its branch `main` at `commit`.
+/// Puts a repository into the hub's cache, with its branch `main` at `commit`.
 fn cached(bench: &Bench, repository: &str, commit: &str, files: &[(&str, String)]) {
     for (name, text) in files {
         bench.write(format!("hf/hub/{repository}/snapshots/{commit}/{name}"), text);
@@ -96,7 +96,7 @@ fn cached(bench: &Bench, repository: &str, commit: &str, files: &[(&str, String)
     bench.write(format!("hf/hub/{repository}/refs/main"), commit);
 }
 
-/// What a study read first it reads to its end, whatever becomes of the branch; the manifest names the commit.
+/// A study keeps reading the commit that it read first, even if the branch moves; the manifest names the commit.
 #[test]
 fn a_branch_that_moves_is_read_at_the_commit_that_the_study_began_with() {
     const LATER: &str = "ffffffffffffffffffffffffffffffffffffffff";
@@ -110,7 +110,7 @@ fn a_branch_that_moves_is_read_at_the_commit_that_the_study_began_with() {
     assert_eq!(said.code, Some(0), "{}{}", said.out, said.err);
     let metrics = bench.read("reports/tiny-smoke/metrics.csv");
 
-    // Other posts and another model are at `main` now, and all that was made from the first ones is lost.
+    // Now `main` has other posts and another model, and all results of the first ones are deleted.
     let others = posts.map(|(name, text)| (name, text.replace('e', "o")));
     cached(&bench, "datasets--o--posts", LATER, &others);
     bench.copy(
@@ -165,7 +165,8 @@ fn more_posts_than_there_are_and_a_model_that_is_not_cached_are_named() {
     assert!(said.err.contains("hf:o/other@") && said.err.contains("HF_HUB_OFFLINE"), "{}", said.err);
 }
 
-/// A post of the exam that is among the training posts under another id, and among the comparisons, trains nothing.
+/// An evaluation post that also occurs among the training posts under another id, and among the comparisons, is not
+/// trained on.
 #[test]
 fn prompts_that_are_held_out_train_nothing() {
     let bench = bench();
@@ -210,7 +211,7 @@ fn prompts_that_are_held_out_train_nothing() {
     assert!(said.err.contains("posts has 6 posts in `train` whose prompts are not held out, not 7"), "{}", said.err);
 }
 
-/// Every row is looked at before the first stage.
+/// Every row is checked before the first stage.
 #[test]
 fn a_row_without_a_title_is_named_before_anything_runs() {
     let bench = bench();

@@ -1,4 +1,4 @@
-//! Registered claims through the program: a claim file that was changed, runs that go on until claims are decided.
+//! Tests of registered claims through the program: a changed claim file, and runs that go on until claims are decided.
 
 mod common;
 
@@ -31,7 +31,7 @@ margin_reason = "a fifth of a guess"
 sd = { gold = 0.05 }
 "#;
 
-/// An experiment of tiny models that registers `claims`, with more text behind its table.
+/// A bench with an experiment of tiny models that registers `claims`; `more` follows in its table.
 fn registered(claims: &str, more: &str) -> Bench {
     let bench = Bench::new();
     bench.write("tiny.toml", fs::read(fixture("experiments/tiny.toml")).unwrap());
@@ -57,7 +57,7 @@ fn a_frozen_claim_file_may_not_change() {
     let frozen = hash(&bench);
     let bench = registered(CLAIMS, &format!("blake3 = \"{frozen}\"\n"));
     assert!(bench.succeed("claims registered.toml --profile smoke").out.contains("frozen"));
-    // Line ends are no change.
+    // A change of line ends does not count as a change.
     bench.write("claims.toml", CLAIMS.replace('\n', "\r\n"));
     bench.succeed("plan registered.toml --profile smoke --store runs");
     bench.write("claims.toml", CLAIMS.replace("greater", "not_worse"));
@@ -103,7 +103,7 @@ fn only_registered_seeds_at_a_planned_look_are_judged() {
     let run = "reproduce registered.toml --profile smoke --methods sft,irl --store runs --out reports --seeds";
     let unregistered = bench.succeed(&format!("{run} 7,8,9")).out;
     assert!(unregistered.contains("no look yet"), "{unregistered}");
-    // Seed 2 is left out, so that nobody can choose the seeds of a look.
+    // Without seed 2 these seeds are not a look, because the seeds of a look must not be chosen.
     let chosen = bench.succeed(&format!("{run} 1,3,4,5")).out;
     assert!(chosen.contains("no look yet"), "{chosen}");
     let look = bench.succeed(&format!("{run} 4,2,1,3,5")).out;
@@ -117,7 +117,7 @@ fn only_registered_seeds_at_a_planned_look_are_judged() {
 
 #[test]
 fn looks_are_taken_until_all_claims_are_decided_or_the_budget_is_spent() {
-    // At such an error six seeds decide nothing.
+    // At such a small error rate six seeds decide nothing.
     let bench = registered(&CLAIMS.replace("alpha = 0.05", "alpha = 0.000001"), "");
     let run = "reproduce registered.toml --profile smoke --methods sft,irl --store runs --out reports --decide";
     let short = bench.succeed(&format!("{run} --budget 1s")).out;
@@ -126,7 +126,7 @@ fn looks_are_taken_until_all_claims_are_decided_or_the_budget_is_spent() {
     let all = bench.succeed(run);
     assert!(all.out.contains("look 1 of 2: 3 seeds (1 to 3)"), "{}", all.out);
     assert!(all.out.contains("look 2 of 2: 6 seeds (1 to 6)"), "{}", all.out);
-    // The same looks once more compute nothing and decide the same.
+    // Repeating the looks computes nothing new and gives the same decisions.
     let again = bench.succeed(run);
     let decided = |text: &str| -> Vec<String> {
         text.lines().filter(|line| line.contains("irl-beats-sft")).map(str::to_owned).collect()
@@ -136,7 +136,7 @@ fn looks_are_taken_until_all_claims_are_decided_or_the_budget_is_spent() {
     let few = bench.run(&format!("{run} --max-seeds 2"));
     assert_eq!(few.code, Some(CONFIGURATION), "{}", few.err);
     assert!(few.err.contains("fewer than the 3 of the first look"), "{}", few.err);
-    // That two methods differ by less than a thousand nats needs no second look.
+    // A margin of a thousand nats makes the claim certain, so it needs no second look.
     let certain = CLAIMS.replace("greater", "equivalent").replace("margin_share = 0.2", "margin = 1000.0");
     bench.write("claims.toml", certain.replace("\"gold\", \"gold_greedy\"", "\"demo_log_likelihood\""));
     let decided = bench.succeed(run).out;

@@ -1,5 +1,5 @@
-//! Reports written from a small made-up experiment: 5 seeds, 2 sizes, 5 methods and 3 heuristics, one failed and one
-//! collapsed cell. Snapshots fix every byte of what a reader sees; the other tests say what must never happen.
+//! Tests of reports written from a small invented experiment: 5 seeds, 2 sizes, 5 methods and 3 heuristics, one failed
+//! and one collapsed cell. Snapshots fix every byte that a reader sees; the other tests state what must never happen.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -30,7 +30,7 @@ fn fixture() -> ReportInput {
     input
 }
 
-/// What the fixture lacks: points of three ablations, curves with bands, items and claims about them.
+/// Additions to the fixture: points of three ablations, curves with bands, items and claims about them.
 #[derive(serde::Deserialize)]
 struct Questions {
     methods: Vec<MethodRow>,
@@ -57,7 +57,7 @@ fn with_questions() -> ReportInput {
     input
 }
 
-/// The fixture with some of its metric rows.
+/// The fixture with those metric rows that `keep` accepts.
 fn with_rows(keep: impl Fn(&Metric) -> bool) -> ReportInput {
     let mut input = fixture();
     let rows = input.metrics.rows().iter().filter(|row| keep(row)).cloned().collect();
@@ -83,7 +83,7 @@ fn files(dir: &Path) -> BTreeMap<String, Vec<u8>> {
     found
 }
 
-/// Writes to a fresh folder and reads everything back.
+/// Writes a report to a new folder and reads all files back.
 fn written(input: &ReportInput) -> BTreeMap<String, Vec<u8>> {
     let home = tempfile::tempdir().unwrap();
     let path = report::write(input, &home.path().join("out")).unwrap();
@@ -97,16 +97,16 @@ fn markdown(input: &ReportInput) -> String {
     String::from_utf8(written(input).remove("report.md").unwrap()).unwrap()
 }
 
-/// The lines of a markdown table's rows that begin with `| first |`.
+/// The rows of a markdown table that begin with `| first |`.
 fn rows<'t>(text: &'t str, first: &str) -> Vec<&'t str> {
     text.lines().filter(|line| line.starts_with(&format!("| {first} |"))).collect()
 }
 
 fn assert_snapshots<'f>(prefix: &str, files: impl IntoIterator<Item = (&'f String, &'f Vec<u8>)>) {
-    // Eight digits: the last ones of a quantile differ between the mathematics libraries of two systems.
+    // Eight digits are kept: the last ones of a quantile differ between the mathematics libraries of two systems.
     insta::with_settings!({filters => vec![(r"(\.\d{8})\d+", "$1")]}, {
         for (name, bytes) in files {
-            // The page in html holds what the other snapshots hold, and is looked at on its own below.
+            // The HTML page has the contents of the other snapshots, and is checked separately below.
             if !name.ends_with(".parquet") && !["metrics.csv", "report.html"].contains(&name.as_str()) {
                 let name = format!("{prefix}{}", name.replace('/', "-"));
                 insta::assert_snapshot!(name, String::from_utf8_lossy(bytes));
@@ -137,7 +137,7 @@ fn the_html_page_says_what_the_markdown_says_in_one_file() {
     };
     assert_eq!(headings(&page, "<h2>", "</h2>"), headings(&text, "## ", ""));
     assert_eq!(headings(&page, "<h3>", "</h3>"), headings(&text, "### ", ""));
-    // Every number of the page in markdown is in the other one, where intervals have elements of their own.
+    // Every number of the markdown page is in the HTML page, where intervals are wrapped in elements.
     let page_text = page.replace("<span class=\"interval\">", "").replace("</span>", "");
     let numbers = text.split(['|', '*', '≈']).map(str::trim).filter(|cell| cell.contains(" ["));
     let missing: Vec<&str> =
@@ -181,7 +181,7 @@ fn parquet_holds_what_csv_holds() {
     let mut compared = 0;
     for name in files(&dir).into_keys().filter(|name| name.ends_with(".parquet")) {
         let parquet = ParquetReader::new(fs::File::open(dir.join(&name)).unwrap()).finish().unwrap();
-        // A csv has no types, so its columns are read as those of the parquet file.
+        // csv has no types, so its columns are read with the types of the parquet file.
         let options = CsvReadOptions::default().with_schema(Some(parquet.schema().clone()));
         let path = dir.join(name.replace(".parquet", ".csv"));
         let csv = options.try_into_reader_with_file_path(Some(path)).unwrap().finish().unwrap();
@@ -277,7 +277,7 @@ fn a_report_of_nothing_but_failures_is_still_a_report() {
 
 #[test]
 fn a_claim_over_all_sizes_is_not_supported_by_one_of_them() {
-    // SFT is lifted above IRL at the larger size.
+    // SFT is raised above IRL at the larger size.
     let mut input = fixture();
     let lifted = |mut row: Metric| {
         if row.method == "sft" && row.size == "m" {
@@ -329,7 +329,7 @@ proptest! {
     }
 }
 
-/// The metrics as a frame, with the types a reader of another tool might give them.
+/// The metrics as a data frame, with the types that another tool's reader might give them.
 fn input_frame(input: &ReportInput) -> DataFrame {
     let mut frame = input.metrics.frame().unwrap();
     let seeds: Vec<i32> = input.metrics.rows().iter().map(|row| row.seed as i32).collect();
@@ -349,7 +349,7 @@ fn a_point_is_in_the_questions_and_in_claims_and_nowhere_among_the_methods() {
     assert!(
         text.contains("(IRL, 50 % of demonstrations replaced − IRL) > (SFT, 50 % of demonstrations replaced − SFT)")
     );
-    // What is marked, corrected and drawn among the methods does not move when points come in.
+    // Marks, corrections and drawings of the methods do not change when points are added.
     let (before, after) = (written(&fixture()), written(&with_questions()));
     for name in ["tables/reward.csv", "tables/iterations.csv", "figures/gold_score.svg"] {
         assert!(before[name] == after[name], "{name}");
@@ -367,7 +367,7 @@ fn a_relative_claim_is_the_difference_of_two_differences() {
     let expected = gains.iter().sum::<f64>() / gains.len() as f64;
     let table = String::from_utf8(files["tables/claims.csv"].clone()).unwrap();
     let row = table.lines().find(|line| line.starts_with("irl-degrades-less")).unwrap();
-    // The first that is not the count of the simultaneous interval, which primary claims alone have.
+    // The first non-zero number; a zero is the count of the simultaneous interval, which only primary claims have.
     let found = row.split(',').filter_map(|cell| cell.parse::<f64>().ok()).find(|value| *value != 0.0).unwrap();
     assert!((found - expected).abs() < 1e-12, "{row} {expected}");
 }
@@ -379,7 +379,7 @@ fn a_level_is_met_inside_the_range_by_every_seed_or_there_is_no_number() {
         table.lines().find(|line| line.contains("small (1 M),gold score,IRL,")).unwrap().to_owned()
     };
     let parts = |row: &str| row.rsplitn(5, ',').take(4).map(str::to_owned).collect::<Vec<_>>();
-    // On a line from a to b over [0, .5] the level is met at .5 (a − level) / (a − b), wherever the third point fits in.
+    // On a line from a to b over [0, .5] the level is met at .5 (a − level) / (a − b), wherever the third point lies.
     let mut input = with_questions();
     input.ablations[1].lines[0].points.remove(1);
     let levels = |method: &str| input.metrics.last(method, "s", "gold_score");
@@ -390,7 +390,7 @@ fn a_level_is_met_inside_the_range_by_every_seed_or_there_is_no_number() {
     let inside = met.iter().filter(|x| **x <= 0.5).count();
     assert_eq!(parts(&row), ["0", &(5 - inside).to_string(), "0", &inside.to_string()], "{row} {met:?}");
     assert_eq!(row.contains(",,,,"), inside < 5, "{row}");
-    // One seed that never gets there takes the number away from all.
+    // If one seed never reaches the level, no number is given for any seed.
     let with = |value: &dyn Fn(&Metric) -> Option<f64>| {
         let row = |row: &Metric| Metric { value: value(row), ..row.clone() };
         let metrics = Metrics::from_rows(input.metrics.rows().iter().map(row).collect()).unwrap();
@@ -399,7 +399,7 @@ fn a_level_is_met_inside_the_range_by_every_seed_or_there_is_no_number() {
     let end = |row: &Metric| row.method == "irl-noise50" && row.metric == "gold_score" && row.size == "s";
     let row = with(&|row| if end(row) && row.seed == 2 { Some(clean[&2]) } else { row.value });
     assert!(row.contains("falls to it") && row.contains(",,,,") && parts(&row)[1] != "0", "{row}");
-    // A line that gets better and begins past the level has been there before its first x.
+    // A line that improves and begins past the level reached it before its first x.
     let row = with(&|row| if end(row) { Some(clean[&row.seed] + 1.0) } else { row.value });
     assert!(row.contains("rises to it") && row.contains(",,,,"), "{row}");
     let before = clean.iter().filter(|(seed, value)| *value > &level[*seed]).count();
@@ -422,7 +422,7 @@ fn what_an_ablation_cannot_mean_is_an_error_that_names_it() {
 
 // --- Comparison ---
 
-/// The fixture's metrics with each value passed through `change`; rows for which it gives nothing are left out.
+/// The fixture's metrics with each value passed through `change`; rows for which it returns `None` are left out.
 fn changed(change: impl Fn(&Metric) -> Option<Option<f64>>) -> Metrics {
     let rows =
         fixture().metrics.rows().iter().filter_map(|row| Some(Metric { value: change(row)?, ..row.clone() })).collect();
@@ -433,9 +433,9 @@ fn changed(change: impl Fn(&Metric) -> Option<Option<f64>>) -> Metrics {
 fn a_comparison_tells_what_moved_from_what_seeds_explain() {
     let first = fixture().metrics;
     let other = |row: &Metric| match (row.method.as_str(), row.metric.as_str()) {
-        // By as much as nothing else does, under every seed a little differently.
+        // A large change, slightly different under every seed.
         ("sft", "gold_score") => Some(row.value.map(|value| value - 0.3 + 0.001 * row.seed as f64)),
-        // By chance: up under some seeds, down under others.
+        // Noise: up under some seeds, down under others.
         ("dpo", "gold_score") => Some(row.value.map(|value| value + 0.01 * (row.seed % 2) as f64 - 0.005)),
         ("irl", "length") => Some(row.value.map(|value| value + 2.0)),
         ("spin", "win_rate") => None,
@@ -499,12 +499,13 @@ fn many_methods_are_drawn_as_rows_with_room_for_their_names() {
     insta::assert_snapshot!(figure);
     assert_eq!(figure.matches("SPIN, variant").count(), 8, "a name for the panels of both sizes");
     assert_eq!(figure.matches("<circle").count(), 2 * 5 * (5 + 8) - 1, "every seed that there is");
-    // Headings of panels keep their size, whatever of the method's name has room.
+    // Headings of panels keep their size, whatever part of the method's name fits.
     let iterations = String::from_utf8(files["figures/gold_score-by-iteration.svg"].clone()).unwrap();
     assert_eq!(iterations.matches("…, medium (6 M)</text>").count(), 8);
 }
 
-/// The share of ties stands beside every accuracy, as a column of its own in csv and in the tables, and the report says the rule.
+/// Every accuracy has its share of ties beside it, as a separate column in csv and in the tables, and the report
+/// explains the rule.
 #[test]
 fn ties_stand_beside_what_they_count_half_in() {
     let mut input = fixture();

@@ -1,5 +1,5 @@
-//! A study through the program, from nothing to a report: whole, again, killed, interrupted, changed, damaged, and on a disk
-//! that is full. Linux only where signals and its file systems are needed.
+//! Tests of a study through the program, from an empty folder to a report: complete, repeated, killed, interrupted,
+//! changed, damaged, and on a full disk. Tests that need signals or file systems of Linux run only there.
 
 mod common;
 
@@ -38,7 +38,7 @@ fn undisturbed() -> &'static BTreeMap<PathBuf, Vec<u8>> {
     })
 }
 
-/// A place of one's own with a finished run.
+/// A bench of its own for each test, with a finished run.
 fn finished() -> Bench {
     let bench = Bench::new();
     for (name, bytes) in undisturbed() {
@@ -52,7 +52,7 @@ fn assert_metrics_as_undisturbed(bench: &Bench) {
     assert!(bench.read(METRICS) == expected, "other numbers than those of an undisturbed run");
 }
 
-/// `finished`, `cached`, `failed`, `skipped` as the last lines say.
+/// The counts of `finished`, `cached`, `failed` and `skipped` in the summary line.
 fn stages(said: &Said) -> BTreeMap<String, usize> {
     let line = said.err.lines().find_map(|line| line.strip_prefix("stages: "));
     let line = line.unwrap_or_else(|| panic!("no summary in:\n{}", said.err));
@@ -63,7 +63,7 @@ fn stages(said: &Said) -> BTreeMap<String, usize> {
     line.split(", ").map(count).collect()
 }
 
-/// Kind and state of every stage that `plan --stages` shows.
+/// Kind of every stage that `plan --stages` prints, and whether it is done.
 fn planned(bench: &Bench, words: &str) -> Vec<(String, bool)> {
     let stages = planned_stages(&bench.succeed(&format!("{words} --stages")).out);
     stages.into_iter().map(|stage| (stage.kind, stage.done)).collect()
@@ -82,7 +82,8 @@ fn kinds(stages: &[(String, bool)], done: bool) -> BTreeMap<&str, usize> {
 #[test]
 fn every_method_and_metric_reaches_the_report() {
     let bench = tiny();
-    // Trained a little longer than elsewhere: until samples differ in gold, or no pair of them can be labelled.
+    // Pre-training is a little longer than elsewhere, until samples differ in gold; otherwise no pair of them can be
+    // labelled.
     let all = "reproduce tiny.toml --profile smoke --jobs 2 --store runs --out reports --set pretrain.steps=150";
     let said = bench.succeed(all);
     assert!(said.out.contains("report: reports/tiny-smoke/report.md"), "{}", said.out);
@@ -118,7 +119,7 @@ fn every_method_and_metric_reaches_the_report() {
         {
             let found = metrics(method, iteration);
             assert!(policy.iter().all(|metric| found.contains(metric)), "{method}: {found:?}");
-            // Further decodings are of the last iteration.
+            // Only the last iteration has further decodings.
             for metric in ["gold_tuned", "tuned_temperature"] {
                 assert_eq!(
                     found.contains(metric),
@@ -132,7 +133,7 @@ fn every_method_and_metric_reaches_the_report() {
             assert_eq!(found.contains("learned_reward"), explicit, "{method}: {found:?}");
         }
         for heuristic in ["chance", "shorter", "longer", "log_probability", "copy_overlap"] {
-            // Only a likelihood is a sum over tokens.
+            // Among heuristics, only a likelihood is a sum over tokens.
             let per_token = (heuristic == "log_probability").then_some("preference_accuracy_per_token");
             let found = metrics(heuristic, "0");
             let shares: BTreeSet<_> = accuracy.into_iter().chain(per_token).collect();
@@ -167,7 +168,7 @@ fn what_a_search_chose_is_trained_with_and_shown() {
         let search = &stage.spec.inputs["tuning"];
         let (chosen, trace) = (read(search, "chosen.json"), read(search, "trace.json"));
         let epochs = chosen["settings"]["epochs"].as_u64().unwrap();
-        // 24 demonstrations in batches of 8, of which the search trained on 18.
+        // There are 24 demonstrations in batches of 8; the search trained on 18 of them.
         let losses = read(&stage.key, "curve.json")["loss"].as_array().unwrap().len() as u64;
         assert_eq!((losses, chosen["steps"].as_u64().unwrap()), (3 * epochs, 3 * epochs));
         assert_eq!((trace["held_out"].as_u64(), trace["trained_on"].as_u64()), (Some(6), Some(18)));
@@ -178,7 +179,7 @@ fn what_a_search_chose_is_trained_with_and_shown() {
     assert_eq!(table.lines().count(), 3, "a heading and two seeds:\n{table}");
     let page = bench.read("reports/tiny-smoke/report.md");
     assert!(page.contains("held out, without gold") && page.contains("figures/curve-tuning-sft.svg"));
-    // The search is paid for, once, by the method that it is for.
+    // The cost of the search is counted once, for the method that it serves.
     let costs = bench.read("reports/tiny-smoke/tables/costs.csv");
     let searches: Vec<&str> = costs.lines().filter(|line| line.contains(",tune,")).collect();
     assert!(searches.len() == 1 && searches[0].contains(",SFT,tune,2,2,"), "{searches:?}");
@@ -194,7 +195,7 @@ fn a_second_run_computes_nothing_and_changes_no_byte() {
     assert_eq!(before.keys().collect::<Vec<_>>(), after.keys().collect::<Vec<_>>());
     let changed: Vec<_> = before.iter().filter(|(name, bytes)| after[*name] != **bytes).map(|(name, _)| name).collect();
     assert!(changed.is_empty(), "{changed:?}");
-    // The report alone, written again elsewhere, is the same too.
+    // The report alone, written again to another folder, is also the same.
     bench.succeed("report tiny.toml --profile smoke --methods sft,irl --store runs --out again");
     assert_eq!(files(&bench.path("again")), files(&bench.path("reports")));
 }
@@ -208,7 +209,7 @@ fn another_number_of_jobs_gives_the_same_numbers() {
 
 // --- Machines ---
 
-/// Neither jobs nor memory are in a key: what one machine has computed serves another.
+/// Jobs and memory are not part of any key: results of one machine serve another.
 #[test]
 fn other_jobs_and_memory_compute_nothing_anew() {
     let bench = finished();
@@ -216,7 +217,7 @@ fn other_jobs_and_memory_compute_nothing_anew() {
     assert_eq!(stages(&said)["finished"], 0, "{}", said.err);
 }
 
-/// The study of [`NARROW`], its stages, and the least memory in which each of them can be computed.
+/// The plan of the study in [`NARROW`], and the least memory in which each of its stages can be computed.
 fn narrow() -> (Plan, u64) {
     let experiment = Experiment::load(fixture("experiments/tiny.toml").to_str().unwrap()).unwrap();
     let set = NARROW.split(" --set ").skip(1).map(str::to_owned).collect();
@@ -229,7 +230,7 @@ fn narrow() -> (Plan, u64) {
     (plan, most)
 }
 
-/// Batches that are wide beside what else a stage does, so that memory splits them.
+/// A study with batches that dominate the memory of its stages, so that a memory limit splits them.
 const NARROW: &str = "reproduce tiny.toml --profile smoke --methods sft,irl --seeds 1, --jobs 2 --store runs --out reports \
                       --set generation.batch_size=2 --set demonstrations.count=64 --set sft.batch_size=64 \
                       --set reward.batch_size=64 --set ppo.rollouts=64 --set irl.iterations=1 --set evaluation.posts=8 \
@@ -247,7 +248,7 @@ fn curves(bench: &Bench, kind: &str, key: &str) -> BTreeMap<String, Vec<f64>> {
     of_kind.map(curve).collect()
 }
 
-/// A batch is what the file says on every machine. How many of its rows go through at once is what memory allows.
+/// A batch has the size in the file on every machine; the number of its rows in one pass depends on memory.
 #[test]
 fn little_memory_splits_batches_and_moves_the_last_digits_only() {
     let (plan, least) = narrow();
@@ -286,7 +287,7 @@ fn little_memory_splits_batches_and_moves_the_last_digits_only() {
     assert_eq!(keys(&much), keys(&little));
 }
 
-/// What a stage took is kept with what it made, and stands in the report.
+/// A stage's peak memory is stored with its artifact and shown in the report.
 #[cfg(target_os = "linux")]
 #[test]
 fn every_result_says_how_much_memory_it_took() {
@@ -335,7 +336,7 @@ fn plan_and_runs_show_what_is_there() {
 fn a_method_s_own_setting_reruns_what_depends_on_it_and_no_more() {
     let bench = finished();
     let with = |own: &str| {
-        // Methods are a list, which replaces that of the extended file as a whole.
+        // Methods are a list, which replaces the whole list of the extended file.
         let tldr = include_str!("../experiments/tldr.toml");
         let methods = &tldr[tldr.find("[[method]]").unwrap()..tldr.find("[report]").unwrap()];
         let changed = methods.replace("id = \"irl\"\n", &format!("id = \"irl\"\n{own}\n"));
@@ -345,12 +346,13 @@ fn a_method_s_own_setting_reruns_what_depends_on_it_and_no_more() {
         planned(&bench, PLAN)
     };
     assert!(kinds(&with(""), false).is_empty(), "spelling the methods out changes no stage");
-    // Two seeds, two iterations each. The first reward does not depend on the policy step, the second does.
+    // There are two seeds with two iterations each. The first reward does not depend on the policy step, the second
+    // does.
     let ppo = with("ppo.optimiser.learning_rate = 0.001");
     let again = [("pairs", 2), ("agreement", 2), ("ppo", 4), ("evaluate", 4)];
     let expected = again.into_iter().chain([("evaluate_reward", 2), ("reward", 2)]).collect();
     assert_eq!(kinds(&ppo, false), expected);
-    // The first iteration's pairs are the same.
+    // The pairs of the first iteration are the same.
     let reward = with("reward.epochs = 3");
     let expected = again.into_iter().chain([("evaluate_reward", 4), ("reward", 4)]).collect();
     assert_eq!(kinds(&reward, false), expected);
@@ -361,7 +363,7 @@ fn a_method_s_own_setting_reruns_what_depends_on_it_and_no_more() {
     let said = bench.succeed(RUN);
     let counts = stages(&said);
     assert_eq!((counts["finished"], counts["cached"]), (16, ppo.len() - 16));
-    // Only the method that was changed has other numbers.
+    // Only the changed method has other numbers.
     let rows = |text: &str, method: &str| {
         let key = format!("{method},");
         text.lines().filter(|line| line.starts_with(&key)).map(str::to_owned).collect::<Vec<_>>()
@@ -385,7 +387,7 @@ fn artifacts(bench: &Bench) -> usize {
     shards.flat_map(|shard| fs::read_dir(shard.path()).into_iter().flatten()).count()
 }
 
-/// Waits until `parent` has made `count` artifacts and something is in the making.
+/// Waits until `parent` has made `count` artifacts and is making another.
 fn wait_for(bench: &Bench, parent: &mut Child, count: usize) {
     let deadline = Instant::now() + Duration::from_secs(60);
     let at_work = || fs::read_dir(bench.path("runs/tmp")).is_ok_and(|mut folder| folder.next().is_some());
@@ -397,7 +399,7 @@ fn wait_for(bench: &Bench, parent: &mut Child, count: usize) {
 }
 
 fn signal(name: &str, process: u32) {
-    // A process that has ended meanwhile is as good as killed.
+    // A process may have ended by itself, which is as good as a kill.
     let _ = Command::new("kill").args([name, &process.to_string()]).stderr(Stdio::null()).status().unwrap();
 }
 
@@ -408,7 +410,7 @@ fn children(parent: u32) -> Vec<u32> {
     numbered
         .filter(|process| {
             let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
-            // pid (name) state parent …, and the name may hold anything.
+            // The format is: pid (name) state parent …; the name may contain any characters.
             let rest = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
             rest.split_whitespace().nth(1) == Some(&parent.to_string())
         })
@@ -423,7 +425,8 @@ fn a_run_killed_again_and_again_ends_with_the_same_numbers() {
     for count in [0, 1, 3, 6, 10, 15, 20] {
         let mut parent = start(&bench);
         wait_for(&bench, &mut parent, count);
-        // Every second time the stages first, while their parent lives; else they find themselves alone.
+        // Every second time the stages are killed first, while their parent lives; otherwise they are left without a
+        // parent.
         if count % 2 == 1 {
             let children = children(parent.id());
             killed_children += children.len();
@@ -458,7 +461,7 @@ fn ctrl_c_stops_with_a_hint_and_the_same_command_continues() {
 
 // --- Damage ---
 
-/// The weights of some SFT policy.
+/// The weights file of one of the SFT policies.
 fn some_weights(bench: &Bench) -> PathBuf {
     let listed = bench.succeed("runs list --store runs").out;
     let key = listed.lines().find(|line| line.contains("sft/tiny/seed 2 ")).unwrap().split_whitespace().next().unwrap();
@@ -512,7 +515,7 @@ fn a_store_that_cannot_be_made_is_an_error_that_names_it() {
     bench.write("file", "");
     let mut impossible = vec!["file/below".to_owned()];
     if cfg!(target_os = "linux") {
-        // Nobody, not even root, makes folders there.
+        // Nobody, not even root, can create folders there.
         impossible.push("/proc/touchstone".into());
     }
     let closed = bench.path("closed");
@@ -521,7 +524,7 @@ fn a_store_that_cannot_be_made_is_an_error_that_names_it() {
     permissions.set_readonly(true);
     fs::set_permissions(&closed, permissions).unwrap();
     if fs::write(closed.join("probe"), "").is_err() {
-        // Not so for root, whom no permission stops.
+        // Permissions do not stop root.
         impossible.push("closed/store".into());
     }
     for store in impossible {
@@ -589,7 +592,7 @@ fn a_device_that_cannot_compute_is_an_error_before_the_first_stage() {
 
 // --- Signals, pipes and names ---
 
-/// The run in the background of a shell that ignores `signal`, which what it starts inherits.
+/// Starts the run in the background of a shell that ignores `signal`; child processes inherit this.
 #[cfg(target_os = "linux")]
 fn start_deaf(bench: &Bench, signal: &str) -> Child {
     let mut command = Command::new("sh");
@@ -661,7 +664,7 @@ fn a_closed_pipe_changes_no_exit_code_and_lost_results_do() {
     }
 }
 
-/// A name that is not UTF-8, and names that a shell would have to quote.
+/// A name that is not UTF-8, and names that need quoting in a shell.
 #[cfg(target_os = "linux")]
 #[test]
 fn names_may_be_any_bytes() {
@@ -697,13 +700,13 @@ fn a_folder_that_is_gone_is_an_error() {
     }
 }
 
-/// No file may grow beyond 12 KiB (24 where the shell counts in whole KiB), as on a disk that is nearly full.
+/// No file may grow beyond 12 KiB (24 if the shell counts in whole KiB), as on a disk that is nearly full.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_full_disk_fails_the_stages_that_need_room_and_is_survived() {
     let bench = tiny();
     let mut limited = Command::new("sh");
-    // With the signal ignored, a write beyond the limit is an error like any other.
+    // If the signal is ignored, a write beyond the limit is an ordinary error.
     let script = format!("trap '' XFSZ; ulimit -f 24; exec {} {RUN}", env!("CARGO_BIN_EXE_touchstone"));
     bench.prepare(limited.args(["-c", &script]));
     let said = Said::from(limited.output().unwrap());

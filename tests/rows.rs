@@ -1,5 +1,4 @@
-//! Rows that users bring, in every form that they come in: read, or refused by the name of what they are, with the place and
-//! the remedy.
+//! Tests of users' rows in every form: they are read, or refused with the name of their format, the place and a remedy.
 
 mod common;
 
@@ -17,7 +16,7 @@ use touchstone::tasks::chat::{ChatEncoder, ChatRules, ControlNames, Conversation
 const HEADER: &str = "id,subreddit,title,post,summary\n";
 const ROW: &str = r#"{"id": "a", "subreddit": "s", "title": "t", "post": "p", "summary": "u"}"#;
 
-/// The ids that are read, or the error with its remedy.
+/// The ids of the rows read, or the error with its remedy.
 fn told(bench: &Bench, name: &str) -> String {
     let read = || -> touchstone::Result<Vec<SummarisedPost>> { Dataset::file(&bench.path(name))?.rows()?.collect() };
     match read() {
@@ -39,7 +38,7 @@ fn all_told(files: &[(&str, &[u8])]) -> String {
     told.collect::<Vec<_>>().join("\n")
 }
 
-/// `ROW` with its title, quotes included, replaced.
+/// Two copies of `ROW`, the second with its title replaced, quotes included.
 fn titled(title: &str) -> String {
     format!("{ROW}\n\n{}\n", ROW.replace("\"t\"", title))
 }
@@ -174,7 +173,7 @@ fn types_of_parquet() {
 
 const ENDINGS: [&str; 6] = ["jsonl", "json", "csv", "tsv", "parquet", "txt"];
 
-/// Reads `bytes` under every ending, as posts and as whole rows. There may be rows or an error, and nothing else.
+/// Reads `bytes` under every ending, as posts and as whole rows. Rows and errors are both accepted; only a panic fails.
 fn read_in_every_way(bytes: &[u8]) {
     let bench = Bench::new();
     for ending in ENDINGS {
@@ -202,7 +201,7 @@ proptest! {
         read_in_every_way(format!("{HEADER}a,s,t,{text}").as_bytes());
     }
 
-    /// Columns and rows of half a file, and of one with a byte changed.
+    /// Rows cut off at any byte, and rows with one byte changed.
     #[test]
     fn damaged_rows_are_an_error(cut in 0usize..ROW.len(), at in 0usize..ROW.len(), byte in any::<u8>()) {
         read_in_every_way(&ROW.as_bytes()[..cut]);
@@ -220,7 +219,7 @@ fn bench() -> Bench {
     bench
 }
 
-/// `text` without the numbers that a model computed.
+/// `text` without the numbers computed by a model.
 fn without_scores(text: &str) -> String {
     let computed = |line: &str| {
         let (kept, _) = line.split_once(",\"logprob\":").unwrap_or_else(|| panic!("no score in {line}"));
@@ -302,7 +301,7 @@ fn conversations_are_scored_as_the_tokens_of_their_template() {
     let scored: Value = serde_json::from_str(&bench.read("out.jsonl")).unwrap();
     assert_eq!((&scored["id"], &scored["messages"][1]["content"]), (&json!("a"), &json!("a friend")));
 
-    // The tokens themselves are held to transformers' in chat.rs.
+    // The tokens themselves are compared with those of transformers in chat.rs.
     let rules = ChatRules {
         system: SystemRule::AsGiven,
         loss: Loss::LastTurn,

@@ -1,4 +1,4 @@
-//! `touchstone snapshot` and `touchstone report --compare`: do a study's numbers still say what they said?
+//! Tests of `touchstone snapshot` and `touchstone report --compare`: whether a study's numbers are still the same.
 
 mod common;
 
@@ -17,7 +17,7 @@ fn value(metric: &str, mean: f64, sd: Option<f64>, n: usize) -> Value {
     Value { method, size, metric, mean, sd, n, tolerance: None }
 }
 
-/// What drifts when one value becomes another.
+/// The drifts found when `before` becomes `now`.
 fn drift(before: Value, now: Value) -> Vec<Drift> {
     snapshot(vec![before]).drift(&snapshot(vec![now])).unwrap()
 }
@@ -28,7 +28,7 @@ fn a_stated_tolerance_decides_else_seeds_do_else_a_millionth() {
     let now = |mean| value("gold", mean, Some(0.1), 5);
     assert_eq!(drift(stated(0.01), now(1.009)), []);
     assert_eq!(drift(stated(0.01), now(1.011)).len(), 1);
-    // Without one: half of Welch's interval, t(8) = 2.306 times √(2·0.1²/5) = 0.0632.
+    // Without a stated tolerance the bound is half of Welch's interval, t(8) = 2.306 times √(2·0.1²/5) = 0.0632.
     assert_eq!(drift(now(1.0), now(1.145)), []);
     let found = drift(now(1.0), now(1.147));
     assert!((found[0].allowed.unwrap() - 0.145_844).abs() < 1e-6, "{found:?}");
@@ -79,7 +79,7 @@ fn accept_writes_check_compares_and_the_exit_code_says_drift() {
         "tiny.toml --methods sft,irl --seeds 1,2 --jobs 2 --store runs --out reports --file snapshots/tiny.json";
     let bench = Bench::new();
     bench.write("tiny.toml", fs::read(fixture("experiments/tiny.toml")).unwrap());
-    // What cannot be compared with is said before anything is run.
+    // A snapshot that cannot be compared is reported before anything is run.
     let said = fail(&bench, 11, &format!("snapshot check {STUDY}"));
     assert!(
         said.err.contains("snapshots/tiny.json")
@@ -105,7 +105,7 @@ fn accept_writes_check_compares_and_the_exit_code_says_drift() {
     assert!(said.out.contains("1 mean of") && said.out.contains("length"), "{}", said.out);
     bench.succeed(&format!("snapshot check {STUDY} --tolerance length=0.7"));
 
-    // A store and the report made from it say the same.
+    // A store and the report made from it give the same answer.
     let compare = "report tiny.toml --profile smoke --methods sft,irl --seeds 1,2 --compare";
     let said = bench.succeed(&format!("{compare} runs reports/tiny-smoke"));
     assert!(said.out.contains(" identical\n") && !said.out.contains("moved"), "{}", said.out);

@@ -1,4 +1,4 @@
-//! `touchstone stats` through the binary.
+//! Tests of `touchstone stats` through the binary.
 
 use assert_cmd::Command;
 use predicates::prelude::*;
@@ -6,7 +6,8 @@ use std::io::Write;
 use std::path::PathBuf;
 use tempfile::TempDir;
 
-/// Two methods that share four seeds, one that misses a seed and has another, and one with a single foreign seed.
+/// A table of two methods that share four seeds, one method that lacks a seed and has another, and one with a single
+/// foreign seed.
 const TABLE: &str = "\
 method,seed,gold
 SFT,44413,0.585
@@ -51,7 +52,8 @@ fn json(table: &Table, arguments: &[&str]) -> serde_json::Value {
     serde_json::from_str(&stdout(stats(table, arguments).arg("--json"))).unwrap()
 }
 
-/// Asserts failure with every one of `parts` in the message. Line breaks and rules of the terminal are taken out first.
+/// Asserts that the command fails and that the message contains every one of `parts`, after removal of line breaks and
+/// rules of the terminal.
 #[track_caller]
 fn fails(command: &mut Command, parts: &[&str]) {
     let output = command.assert().failure().get_output().stderr.clone();
@@ -68,7 +70,7 @@ fn the_human_table() {
 #[test]
 fn the_json() {
     let text = stdout(stats(&table(TABLE), &["--baseline", "SFT"]).arg("--json"));
-    // The last digits of a logarithm are the platform's.
+    // The last digits of a logarithm depend on the platform.
     insta::with_settings!({filters => vec![(r"(\.\d{10})\d+", "$1")]}, { insta::assert_snapshot!(text) });
 }
 
@@ -83,7 +85,7 @@ fn numbers_are_those_of_scipy() {
     near(&json["estimates"][1]["ci_high"], 0.634163);
     near(&json["comparisons"][0]["difference"], 0.02075);
     near(&json["comparisons"][0]["p"], 0.0204474);
-    // Three comparisons in the family, of which one is undefined.
+    // There are three comparisons in the family, one of them undefined.
     near(&json["comparisons"][0]["p_holm"], 3.0 * 0.020_447_448_9);
     near(&json["comparisons"][0]["probability_of_improvement"], 0.875);
 }
@@ -185,7 +187,7 @@ fn bad_values_are_shown_with_their_row() {
     fails(&mut stats(&table("method,seed,gold\nSFT,,0.5\n"), &[]), &["column \"seed\" has nothing in row 1"]);
 }
 
-/// `stats` on a table that another program has written, by three of its columns.
+/// The command `stats` on a table written by another program, with three of its columns.
 fn of_fixture(name: &str, [value, group, unit]: [&str; 3]) -> Command {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tables").join(name);
     let mut command = Command::cargo_bin("touchstone").unwrap();
@@ -267,7 +269,7 @@ fn groups_and_units_of_every_type_are_read() {
     ];
     for (file, column, names) in spelled {
         assert_eq!(groups(file, column, "method"), names, "{file}: {column}");
-        // The same as units: one of each in every group.
+        // The column also serves as the unit, with each of its values once in every group.
         if names.len() == 2 {
             assert_eq!(groups(file, "method", column), ["SFT", "IRL"], "{file}: {column}");
         }
@@ -301,7 +303,7 @@ fn what_is_no_number_or_name_is_refused_by_its_name() {
         &mut of_fixture("polars.parquet", ["int128", "method", "seed"]),
         &["\"int128\" holds bytes", "cast the column"],
     );
-    // Whichever columns are named.
+    // The error is the same for any named columns.
     fails(
         &mut of_fixture("twice.parquet", ["score", "method", "seed"]),
         &["\"score\" occurs twice, as columns 3 and 4"],
@@ -318,7 +320,7 @@ fn a_csv_is_read_by_what_it_says_not_by_what_it_is_called() {
     same(&format!("\u{feff}{TABLE}"));
     same(TABLE.trim_end());
     same(&TABLE.replace("SFT", "\"SFT\"").replace("0.590", "\"0.590\"").replace("0.611", " 0.611"));
-    // Columns without a name and cells that nobody asks for may hold anything.
+    // Columns without a name and cells that are not requested may contain anything.
     same(&TABLE.replace('\n', ",,\"\u{1F600}, \"\"\"\n"));
     let mut renamed = table(TABLE);
     let parquet = renamed.path.with_extension("parquet");
@@ -327,7 +329,7 @@ fn a_csv_is_read_by_what_it_says_not_by_what_it_is_called() {
     assert_eq!(json(&renamed, &[]), json(&table(TABLE), &[]));
     let shares = json(&table("method,seed,gold\nSFT,1,True\nSFT,2,false\n"), &[]);
     assert_eq!(shares["estimates"][0]["mean"], 0.5);
-    // 1 and 1.0 are different units, as they are different texts.
+    // 1 and 1.0 are different units, because their texts differ.
     let exact = json(&table("method,seed,gold\nSFT,1,1\nSFT,1.0,2\n"), &[]);
     assert_eq!(exact["estimates"][0]["n"], 2);
 }

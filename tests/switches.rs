@@ -1,4 +1,4 @@
-//! What the switches of training must leave alone, and what they must change.
+//! Tests of the switches of training: the results that they must not change, and those that they must change.
 
 mod common;
 
@@ -19,10 +19,10 @@ use touchstone::model::weights::{StoredAs, Weights};
 use touchstone::model::{Batch, DecoderConfig, LanguageModel, Sequence};
 use touchstone::rng::stream;
 
-/// Of one tensor of gradients, by name.
+/// Gradients of one step, by tensor name.
 type Gradients = BTreeMap<String, Vec<f32>>;
 
-/// Keeps every step's gradients.
+/// A monitor that keeps every step's gradients.
 #[derive(Default)]
 struct Recorder {
     steps: RefCell<Vec<Gradients>>,
@@ -57,7 +57,7 @@ fn checkpointing() -> Training {
     Training { gradient_checkpointing: true, ..Training::default() }
 }
 
-/// Largest difference between two tensors over the largest magnitude in either.
+/// Largest difference between two tensors, divided by the largest magnitude in either.
 fn relative(a: &[f32], b: &[f32]) -> f32 {
     assert_eq!(a.len(), b.len());
     let scale = a.iter().chain(b).fold(f32::MIN_POSITIVE, |scale, value| scale.max(value.abs()));
@@ -129,7 +129,7 @@ fn every_network_in_ppo_has_gradients_of_its_own() {
     });
 }
 
-/// Whether a method trains on its own samples.
+/// True if a method trains on its own samples.
 fn samples(name: &str) -> bool {
     name.starts_with("ppo") || name == "rloo" || name == "grpo"
 }
@@ -176,7 +176,7 @@ fn an_adapted_model_starts_equal_to_its_base() {
         let adapted = model.clone().prepared(&lora(3).computation(), &mut stream(4, "test/adapters", &[]));
         assert_eq!(logits(&adapted), logits(&model));
         assert_eq!(tensors(&adapted.weights()), tensors(&model.weights()));
-        // Two matrices for each linear map in each of two layers.
+        // Each linear map in each of two layers has two matrices.
         let (d, inner, r, queries, keys) = (16, 32, 3, 4 * 6, 2 * 6);
         let widths = match architecture {
             "gpt_neox" => (d + 3 * d) + (d + d) + (d + inner) + (inner + d),
@@ -200,7 +200,7 @@ fn adapters_and_heads_are_all_that_lora_trains() {
             assert!(gradient.contains(".lora.") || heads(gradient), "{name} trains {gradient}");
         }
         assert_eq!(steps[0].keys().filter(|gradient| gradient.contains(".lora.")).count() % 16, 0, "{name}");
-        // These start from another model than the rest.
+        // These methods start from another model than the rest.
         let base = tensors(&small_model(if samples(name) { 20 } else { 1 }).weights());
         for (tensor, values) in base.iter().filter(|(tensor, _)| trained.contains_key(*tensor)) {
             let linear =
@@ -226,7 +226,7 @@ fn merged_adapters_compute_what_the_adapters_did() {
         assert!(relative(&adapted, &logits(&base)) > 0.05, "training moved it");
         assert!(relative(&logits(&merged), &adapted) < 5e-6, "merged");
 
-        // Through a file, which has no trace of adapters.
+        // The model passes through a file, which contains no trace of adapters.
         let folder = tempfile::tempdir().unwrap();
         let tokenizer = folder.path().join("tokenizer.json");
         std::fs::write(&tokenizer, "{}").unwrap();
@@ -234,7 +234,7 @@ fn merged_adapters_compute_what_the_adapters_did() {
         let opened = Checkpoint::open(folder.path()).unwrap().language_model(&cpu()).unwrap();
         assert_eq!(logits(&opened), logits(&merged));
 
-        // What was added to a weight is a matrix of rank 1: every minor of two rows and two columns vanishes.
+        // The change of a weight is a matrix of rank 1: every minor of two rows and two columns vanishes.
         let name = match architecture {
             "gpt_neox" => "gpt_neox.layers.1.mlp.dense_h_to_4h.weight",
             _ => "model.layers.1.mlp.up_proj.weight",
@@ -262,7 +262,7 @@ fn unequal() -> Vec<Sequence> {
     [2, 3, 12, 4].into_iter().enumerate().map(|(index, length)| row(index, length)).collect()
 }
 
-/// Tokens are counted over the whole step: the mean of the micro-batches' means is another number, and not ours.
+/// Tokens must be counted over the whole step: the mean of the micro-batches' means is a different, wrong number.
 #[test]
 fn a_step_s_loss_is_the_mean_over_its_tokens_however_it_is_split() {
     let (model, rows) = (small_model(9), unequal());
@@ -294,7 +294,8 @@ fn a_step_s_loss_is_the_mean_over_its_tokens_however_it_is_split() {
     }
 }
 
-/// Rounding has no direction: over a whole training the differences of losses cancel, where an error of scale adds up.
+/// Rounding has no direction: over a whole training the differences of losses cancel, whereas an error of scale
+/// accumulates.
 #[test]
 fn trajectories_in_micro_batches_differ_by_rounding_alone() {
     let settings = SftSettings { epochs: 10, batch_size: 4, prompt_weight: 0.1, optimiser: optimiser() };
@@ -327,7 +328,7 @@ proptest! {
 
 #[test]
 fn bf16_gradients_are_near_those_of_f32() {
-    // Gradients of policy-gradient methods are of samples, which are others: see below.
+    // Policy-gradient methods have gradients of samples, which differ; they are tested below.
     for (name, run) in METHODS.iter().filter(|(name, _)| !samples(name)) {
         let (exact, near) = (record(*run, &Training::default()).1, record(*run, &bf16()).1);
         let norm = |values: &[f32]| values.iter().map(|value| value.powi(2)).sum::<f32>().sqrt();

@@ -1,4 +1,5 @@
-//! Text to tokens: the prompt of the TL;DR task and its truncation, ends of responses, the words of the embedded world.
+//! Tests of text to tokens: the prompt of the TL;DR task and its truncation, ends of responses, the words of the
+//! embedded world.
 
 mod common;
 
@@ -23,7 +24,7 @@ use touchstone::rng::stream;
 
 // --- The embedded world ---
 
-/// Checkpoints hold rows of embeddings by these numbers: they must not move without a new version of the world.
+/// Checkpoints store embedding rows by these numbers, so they must not change without a new version of the world.
 #[test]
 fn words_of_the_world_keep_their_numbers() {
     let world = World::new(&WorldSettings::default()).unwrap();
@@ -51,7 +52,7 @@ fn a_word_from_outside_the_world_is_an_error_and_no_guess() {
 
 // --- Real posts ---
 
-/// Writes the tokenizer of the fixture: byte-level, as that of Pythia is.
+/// Writes the tokenizer of the fixture: byte-level, like that of Pythia.
 #[test]
 #[ignore = "writes a fixture; run it when posts.jsonl changes"]
 fn train_the_fixture_s_tokenizer() {
@@ -131,7 +132,7 @@ fn a_csv_file_holds_the_same_rows() {
 
 // --- What a model folder's files say ---
 
-/// The fixture's tokenizer as JSON: byte-level, 512 tokens, `<|endoftext|>` and `<|padding|>` the first two.
+/// The fixture's tokenizer as JSON: byte-level, 512 tokens, the first two `<|endoftext|>` and `<|padding|>`.
 fn described() -> Value {
     serde_json::from_slice(&fs::read(fixture("tldr/tokenizer.json")).unwrap()).unwrap()
 }
@@ -217,7 +218,7 @@ fn a_vocabulary_is_as_large_as_its_largest_id() {
     folder(&bench, "small", &gap, 600);
     bench.write("rows.jsonl", ROWS);
     refused(&bench, "score --model small --input rows.jsonl --output out.jsonl", 5, &["largest id is 600", "600 rows"]);
-    // An added token whose id the library would silently change.
+    // The library would silently change the id of this added token.
     let mut added = described();
     let token = json!({"id": 700, "content": "<x>", "single_word": false, "lstrip": false, "rstrip": false,
         "normalized": false, "special": true});
@@ -286,7 +287,7 @@ fn a_model_without_any_end_is_refused_by_name() {
     }
 }
 
-/// `score` appends what `generate` stops at, and what training appends.
+/// `score` must append the token at which `generate` stops and which training appends.
 #[test]
 fn every_command_has_the_same_end() {
     let bench = Bench::new();
@@ -306,7 +307,7 @@ fn every_command_has_the_same_end() {
         let found = scored(&bench, "model", &format!("{}\n{row}\n", r#"{"prompt": "a b", "response": " c"}"#));
         assert_eq!(found[0], found[1], "{ids}");
     }
-    // Any of several ends stops a sample; it is part of the tokens and none of the text.
+    // Each of several ends stops a sample; it is one of the tokens but not part of the text.
     let many: Vec<u32> = (200..512).collect();
     bench.write("model/generation_config.json", json!({"eos_token_id": many}).to_string());
     bench.write("rows.jsonl", ROWS);
@@ -337,7 +338,7 @@ fn a_text_that_ends_already_gets_no_second_end() {
     }
     let empty = scored(&bench, "model", &["", "<|endoftext|>"].map(row).join("\n"));
     assert!(empty[0].len() == 1 && empty[0] == empty[1]);
-    // Tokens are taken as they are.
+    // Token ids are used unchanged.
     let ids = |response: &[u32]| json!({"prompt": "a b", "response_ids": response}).to_string();
     let taken = scored(&bench, "model", &[ids(&[7, 0]), ids(&[7]), ids(&[7, 0, 0])].join("\n"));
     assert_eq!(taken.iter().map(Vec::len).collect::<Vec<_>>(), [2, 1, 3]);
@@ -357,7 +358,7 @@ fn the_name_of_a_control_token_in_a_text_is_text() {
     }
     let inside = codec.response(" the <|endoftext|> cat").unwrap();
     assert_eq!(inside.ids.iter().filter(|id| **id == 0).count(), 1, "its own end alone: {inside:?}");
-    // Tokens that are added and no control tokens stay tokens, as the runs of spaces of GPT-NeoX.
+    // Added tokens that are not control tokens stay tokens, such as the runs of spaces of GPT-NeoX.
     let bench = Bench::new();
     let mut spaces = described();
     let token = |content: &str, id: u32, special: bool| {
@@ -368,7 +369,7 @@ fn the_name_of_a_control_token_in_a_text_is_text() {
     let path = bench.write("spaces/tokenizer.json", spaces.to_string());
     let encode = |text: &str| ModelTokenizer::read(&path).unwrap().encode(text).unwrap();
     assert!(encode("a    b").contains(&512) && encode("<|user|>").contains(&513));
-    // One that the tokenizer's files name is a control token, whatever tokenizer.json says.
+    // A token named by the tokenizer's other files is a control token, whatever tokenizer.json says.
     bench.write("spaces/special_tokens_map.json", json!({"additional_special_tokens": ["<|user|>"]}).to_string());
     assert!(encode("a    b").contains(&512) && !encode("<|user|>").contains(&513));
 }
@@ -396,7 +397,7 @@ fn text_and_tokens_of_a_row_must_agree() {
     let row = |text: [&str; 2], ids: [&[u32]; 2]| {
         json!({"prompt": text[0], "prompt_ids": ids[0], "response": text[1], "response_ids": ids[1]}).to_string()
     };
-    // Letter by letter: not how the tokenizer writes it, and still its text.
+    // Letter by letter: the tokenizer would encode it differently, but the text is the same.
     let letters: Vec<u32> = " the cat".chars().flat_map(|letter| codec.prompt(&letter.to_string()).unwrap()).collect();
     let agreeing = [
         row(["a b", " the cat"], [&prompt, &response]),
@@ -420,7 +421,7 @@ fn text_and_tokens_of_a_row_must_agree() {
             &[&part, "tokens", "ids are given"],
         );
     }
-    // `score` takes what `generate` writes.
+    // `score` accepts the output of `generate`.
     bench.write("rows.jsonl", ROWS);
     bench.succeed("generate --model model --input rows.jsonl --output sampled.jsonl --max-new-tokens 40");
     bench.succeed("score --model model --input sampled.jsonl --output out.jsonl");

@@ -1,5 +1,5 @@
-//! Stage `agreement`: would gold, and would an annotator, prefer the demonstrations to the samples that a reward is taught to
-//! tell them from? A measurement: nothing is trained on it.
+//! Stage `agreement`: the shares of pairs in which gold, and an annotator, would prefer the demonstration to the sample
+//! that a reward is trained to tell from it. This is a measurement: nothing is trained on it.
 
 use super::Stage;
 use super::common::{WorldAt, needed, read_json, write_json};
@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Agreement {
-    /// None for real posts, whose gold is the input `judge`.
+    /// The embedded world; `None` for real posts, whose gold is the input `judge`.
     pub world: Option<WorldAt>,
     /// Samples per demonstration.
     pub negatives: usize,
@@ -29,11 +29,11 @@ pub struct Agreement {
 
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct AgreementInputs {
-    /// Pairs as they were drawn.
+    /// Pairs of a demonstration and a sample, as they were drawn.
     pub pairs: StageKey,
-    /// Preferences whose annotator is asked, if there are some.
+    /// Preferences by the annotator who is asked, if there are any.
     pub preferences: Option<StageKey>,
-    /// The reward model that stands for gold on real posts.
+    /// The reward model that takes the place of gold on real posts.
     pub judge: Option<StageKey>,
 }
 
@@ -78,7 +78,7 @@ impl Stage for Agreement {
         };
         let by = |annotator: &Labeller| differences.iter().map(|gap| annotator.probability_first(*gap, 0.0)).collect();
         let mut measured = Items::default();
-        // Without noise the probability is 1, 0, or ½ where gold is equal.
+        // Without noise the probability is 1 or 0, and ½ if both have the same gold.
         measured.insert_ranked(Metric::SyntheticGoldAgreement, by(&Labeller::noise_free()));
         measured.insert(Metric::IdenticalShare, identical);
         if let Some(preferences) = inputs.preferences.as_ref().filter(|_| self.world.is_some()) {
@@ -89,7 +89,7 @@ impl Stage for Agreement {
     }
 }
 
-/// The file in which a stage of preferences says how noisy its annotators are.
+/// The file in which a stage of preferences records how noisy its annotators are.
 pub const ANNOTATOR: &str = "annotator.json";
 
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]

@@ -1,4 +1,4 @@
-//! Shapes and tokenizers of the models that studies make themselves.
+//! Shapes and tokenizers of the models that studies create themselves.
 
 use crate::Result;
 use crate::data::Codec;
@@ -11,7 +11,7 @@ pub(super) fn codec(folder: &Path, generation: &GenerationSettings) -> Result<Co
     Codec::open(folder, generation.max_prompt_tokens, generation.max_response_tokens)
 }
 
-/// The configuration of `model` for the tokenizer of `codec`, with its ends.
+/// The configuration of `model` for the tokenizer of `codec`, with that tokenizer's end tokens.
 pub(super) fn config_for(model: &ModelSettings, codec: &Codec) -> DecoderConfig {
     let ends = match codec.ends().ids() {
         [one] => TokenIds::One(*one),

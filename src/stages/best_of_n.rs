@@ -42,7 +42,7 @@ impl Stage for BestOfN {
         work::sampling(shapes, samples, precision).then(work::reading(&[(shapes, true)], 1, samples, precision))
     }
 
-    /// A prompt whose samples all fail to end has no winner.
+    /// Writes the best sample of every prompt; a prompt whose samples all fail to end is left out.
     fn run(self, inputs: BestOfNInputs, context: &StageContext) -> Result<()> {
         let codec = codec(context, &inputs.policy, &self.generation)?;
         let (prompts, n) = (prompts(context, &inputs.demonstrations, &codec)?, self.best_of_n.n);

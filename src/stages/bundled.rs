@@ -1,4 +1,4 @@
-//! Stage `bundled`: a base that comes with touchstone, in the place of the pre-training that made it.
+//! Stage `bundled`: a base that comes with touchstone, used instead of repeating the pre-training that made it.
 
 use super::pretrain::Pretrain;
 use super::{NoInputs, Stage};
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 #[serde(deny_unknown_fields)]
 pub struct Bundled {
     pub name: String,
-    /// Hash of the weights; the key of everything that follows depends on it.
+    /// Hash of the weights; the keys of all stages that build on them depend on it.
     pub blake3: String,
 }
 
@@ -35,10 +35,10 @@ impl Stage for Bundled {
     }
 }
 
-/// A base that comes with touchstone: made by `pretrain`, remade and compared by `touchstone base tldr`.
+/// A base that comes with touchstone: made by `pretrain`, rebuilt and compared by `touchstone base tldr`.
 pub struct BundledBase {
     pub name: &'static str,
-    /// The stage that made it, as JSON: what it can stand in for.
+    /// The stage that made it, as JSON; the base can replace exactly this stage.
     made_by: &'static str,
     config: &'static [u8],
     weights: &'static [u8],
@@ -66,13 +66,13 @@ static BUNDLED_BASES: [BundledBase; 6] = [
     bundled_base!("mini-2.8b"),
 ];
 
-/// The name of base number `number` of a size: of its folder, and in the program.
+/// The name of base number `number` of a size, used for its folder and in the program.
 pub fn bundled_name(size: &str, number: u64) -> String {
     if number == 0 { size.into() } else { format!("{size}-{number}") }
 }
 
 impl BundledBase {
-    /// The bundled checkpoint that exactly this pre-training made, if there is one.
+    /// The bundled checkpoint made by exactly this pre-training, if there is one.
     pub fn made_by(stage: &Pretrain, seed: u64) -> Option<&'static Self> {
         let wanted = provenance(stage, seed);
         BUNDLED_BASES
@@ -85,7 +85,7 @@ impl BundledBase {
     }
 }
 
-/// The record of its making beside a bundled checkpoint.
+/// The record that is stored beside a bundled checkpoint of how it was made.
 pub fn provenance(stage: &Pretrain, seed: u64) -> serde_json::Value {
     serde_json::json!({ "stage": stage, "seed": seed })
 }

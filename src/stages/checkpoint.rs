@@ -1,4 +1,4 @@
-//! Stage `checkpoint`: a model published on a hub, held to the shape that the study was planned with.
+//! Stage `checkpoint`: a model published on a hub, checked against the shape that the study was planned with.
 
 use super::common::{read_json, write_json};
 use super::{NoInputs, Stage};
@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 pub struct PublishedModel {
     /// `hf:owner/name@revision`.
     pub source: String,
-    /// The shape that the experiment gives it.
+    /// The shape that the experiment file states.
     pub shape: DecoderConfig,
 }
 
@@ -45,10 +45,10 @@ impl Stage for PublishedModel {
     type Sizes<'a> = ();
 
     fn run(self, _: NoInputs, context: &StageContext) -> Result<()> {
-        // A reward model may come without a tokenizer; whoever needs it says so.
+        // A reward model may come without a tokenizer; stages that need one report its absence.
         let folder = Source::parse(&self.source)?.fetch(&MODEL_FILES, &FILES_BESIDE)?;
         let found = Checkpoint::open(&folder)?.config()?;
-        // Which tokens begin and end a text is the tokenizer's to say.
+        // The tokenizer decides which tokens begin and end a text.
         let shape = self.shape.with_ends(found.bos_token_id(), found.eos_token_id().cloned());
         if found != shape {
             return Err(Error::model(format!("{} is not the model that the experiment describes", self.source)).hint(
@@ -66,12 +66,12 @@ impl Stage for PublishedModel {
     }
 }
 
-/// Names the model folder that a `checkpoint` artifact stands for: copying gigabytes would only fill the disk.
+/// The file that names the model folder behind a `checkpoint` artifact, which spares the disk a copy of gigabytes.
 const POINTER: &str = "source.json";
 
 #[derive(Serialize, Deserialize)]
 struct Pointer {
-    /// At the commit that the revision was at.
+    /// The model's name and the commit to which its revision was resolved.
     source: String,
     /// blake3 of its config.json.
     config_blake3: String,

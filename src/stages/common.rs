@@ -1,4 +1,4 @@
-//! Shared by stages: device, monitor, models and rows of inputs, files of an artifact.
+//! Functions that stages share: device, monitor, models and rows of inputs, files of an artifact.
 
 use super::checkpoint::model_folder;
 use super::work::Work;
@@ -23,7 +23,7 @@ use serde::Serialize;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-/// The embedded world of a study and the version of the program's world that it was planned for.
+/// The embedded world of a study, and the version of the world for which the study was planned.
 #[derive(Clone, Debug, PartialEq, Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct WorldAt {
@@ -45,7 +45,7 @@ impl WorldAt {
     }
 }
 
-/// Reports a training loop to the pipeline.
+/// A monitor that reports a training loop to the pipeline.
 pub struct Watch<'a>(pub &'a StageContext);
 
 impl Monitor for Watch<'_> {
@@ -58,7 +58,7 @@ impl Monitor for Watch<'_> {
     }
 
     fn note(&self, text: &str) {
-        // Nobody may be listening, and that stops nothing.
+        // A failure to write is ignored: standard error may be closed.
         let _ = writeln!(std::io::stderr(), "{text}");
     }
 
@@ -71,17 +71,17 @@ impl Monitor for Watch<'_> {
     }
 
     fn resumed(&self, cost: serde_json::Value) {
-        // A checkpoint without a readable cost only makes the cost table understate this stage.
+        // If a checkpoint's cost is unreadable, the cost table merely underestimates this stage.
         if let Ok(cost) = serde_json::from_value(cost) {
             self.0.resume(cost);
         }
     }
 }
 
-/// `training` in passes of as many rows (or pairs) as fit into the memory that the stage may fill.
+/// `training` with micro-batches of as many rows (or pairs) as fit into the memory that the stage may use.
 ///
 /// # Errors
-/// Not even one row fits.
+/// Memory that is too small even for one row.
 pub fn within_memory(context: &StageContext, training: &Training, work: &Work) -> Result<Training> {
     let Some(limit) = context.memory else { return Ok(training.clone()) };
     let site = spec(context)?.site();
@@ -97,7 +97,7 @@ pub fn within_memory(context: &StageContext, training: &Training, work: &Work) -
     Ok(Training { micro_batch: Some(micro_batch), ..training.clone() })
 }
 
-/// Adds to what the stage has cost.
+/// Adds `passes` to the cost of the stage.
 pub fn count(context: &StageContext, passes: Passes) {
     context.add_tokens(passes.tokens as u64);
     context.add_flops(passes.flops);
@@ -107,12 +107,12 @@ pub fn device(context: &StageContext) -> Result<Device> {
     device::select(spec(context)?)
 }
 
-/// The device that the stage was told to compute on.
+/// The device on which the stage was started to compute.
 fn spec(context: &StageContext) -> Result<DeviceSpec> {
     context.device.parse()
 }
 
-/// The input `role`, which these settings need.
+/// The input `role`, which the stage's settings require.
 pub fn needed<'k>(input: &'k Option<StageKey>, role: &str, context: &StageContext) -> Result<&'k StageKey> {
     input.as_ref().ok_or_else(|| {
         let roles: Vec<_> = context.spec.inputs.keys().map(String::as_str).collect();
@@ -121,7 +121,7 @@ pub fn needed<'k>(input: &'k Option<StageKey>, role: &str, context: &StageContex
     })
 }
 
-/// The model folder of an input, or the published one that it points to.
+/// The model folder of an input, or the published folder that the input points to.
 pub fn checkpoint(context: &StageContext, input: &StageKey) -> Result<Checkpoint> {
     Checkpoint::open(model_folder(context.artifact(input)?)?)
 }
@@ -130,21 +130,21 @@ pub fn language_model(context: &StageContext, input: &StageKey) -> Result<Langua
     checkpoint(context, input)?.language_model(&device(context)?)
 }
 
-/// A model that is only read, held in `dtype`.
+/// A read-only model, held in `dtype`.
 pub fn frozen(context: &StageContext, input: &StageKey, dtype: Dtype) -> Result<LanguageModel> {
     checkpoint(context, input)?.frozen_language_model(dtype.float(), &device(context)?)
 }
 
-/// A reward model that is only read, held in `dtype`.
+/// A read-only reward model, held in `dtype`.
 pub fn frozen_reward(context: &StageContext, input: &StageKey, dtype: Dtype) -> Result<(RewardModel, Normalisation)> {
     checkpoint(context, input)?.frozen_reward_model(dtype.float(), &device(context)?)
 }
 
-/// A private copy of the tokenizer's folder that the stage was planned with, so that all that is read of it is what was
-/// hashed. The files are recorded as sources.
+/// A private copy of the tokenizer's folder that the stage was planned with, so that only bytes that were hashed are
+/// read. The files are recorded as sources.
 ///
 /// # Errors
-/// Other files than those whose hash is `planned`.
+/// Files whose hash differs from `planned`.
 pub fn tokenizer_folder(context: &StageContext, folder: &Path, planned: &str) -> Result<PathBuf> {
     let files = TokenizerFolder::read(folder)?;
     files.expect(planned)?;
@@ -172,12 +172,12 @@ pub fn sampling(codec: &Codec, generation: &GenerationSettings, temperature: f32
     }
 }
 
-/// Rows whose samples are written down together, so that a kill costs no more than these.
+/// Number of rows whose samples are stored together; a killed stage loses at most these.
 const SAMPLES_KEPT_TOGETHER: usize = 256;
 
-/// One response per prompt, item `i` from `stream(i)`, and what that costs counted. What is sampled is kept in scratch, and a
-/// stage that was killed goes on behind it: a response depends on nothing but its own prompt and stream. Each is kept with its
-/// place, and one that is not in its place is drawn again.
+/// Samples one response per prompt, item `i` from `stream(i)`, and counts the cost. Samples are kept in scratch, so
+/// that a killed stage continues after those it has stored: a response depends only on its own prompt and stream. Each
+/// sample is stored with its position; one at another position is drawn again.
 pub fn sample(
     context: &StageContext,
     policy: &LanguageModel,
@@ -202,27 +202,27 @@ pub fn sample(
     Ok(samples)
 }
 
-/// The demonstrations of an input that has some.
+/// The demonstrations of an input.
 pub fn demonstrations(context: &StageContext, input: &StageKey) -> Result<Vec<Demonstration>> {
     rows::read(&context.artifact(input)?.join("demonstrations.jsonl"))
 }
 
-/// The same as token ids.
+/// The demonstrations of an input, as token ids.
 pub fn demonstrated(context: &StageContext, input: &StageKey, codec: &Codec) -> Result<Vec<Sequence>> {
     demonstrations(context, input)?.iter().map(|row| codec.demonstration(row)).collect()
 }
 
-/// Their prompts as token ids.
+/// The prompts of an input's demonstrations, as token ids.
 pub fn prompts(context: &StageContext, input: &StageKey, codec: &Codec) -> Result<Vec<Vec<u32>>> {
     demonstrations(context, input)?.iter().map(|row| codec.prompt(&row.prompt)).collect()
 }
 
-/// The pairs of `inputs`, without those whose two responses are the same, and the share of these.
+/// The pairs of `inputs` without those whose two responses are identical, and the share of those left out.
 pub fn training_pairs(context: &StageContext, inputs: &[StageKey], codec: &Codec) -> Result<(Vec<Pair>, f64)> {
     training_pairs_without(context, inputs, codec, &Prompts::default())
 }
 
-/// As [`training_pairs`], without those whose prompts are held out.
+/// The pairs of `inputs` as [`training_pairs`] returns them, also without those whose prompts are held out.
 pub fn training_pairs_without(
     context: &StageContext,
     inputs: &[StageKey],
@@ -244,7 +244,7 @@ pub fn training_pairs_without(
     Ok((pairs, identical as f64 / all.len() as f64))
 }
 
-/// Saves a policy beside the tokenizer of the input that it came from.
+/// Saves a policy with the tokenizer of the input from which it was trained.
 pub fn save_policy(context: &StageContext, model: &LanguageModel, from: &StageKey) -> Result<()> {
     let tokenizer = checkpoint(context, from)?.folder().join("tokenizer.json");
     Checkpoint::save_language_model(context.out(), model, &tokenizer, StoredAs::F32)
@@ -297,7 +297,7 @@ mod tests {
                 assert_eq!(draw()?, whole, "{left} bytes were left");
                 assert_eq!(fs::read_to_string(&kept).unwrap(), text);
             }
-            // Rows that another writer put in between, and a token that is another one now.
+            // Rows inserted by another writer, and one token replaced by another.
             let lines: Vec<&str> = text.split_inclusive('\n').collect();
             let mixed = [&lines[..5], &lines[..9], &lines[5..]].concat().concat();
             let turned = text.replacen("\"ids\":[", "\"ids\":[1", 1);

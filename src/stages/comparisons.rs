@@ -1,6 +1,6 @@
-//! Stage `comparisons`: human comparisons of two summaries, from a data set. They are a choice of the seed's own without prompts that
-//! are held out, or the first where there is no seed, which are held out themselves. Summaries that are longer than a response
-//! may be are cut, as everywhere.
+//! Stage `comparisons`: human comparisons of two summaries, from a data set. With a seed, they are that seed's own
+//! random choice, without held-out prompts; without a seed, they are the first ones, and are themselves held out.
+//! Summaries that are longer than a response may be are cut, as everywhere.
 
 use super::Stage;
 use super::common::{codec, write_json};
@@ -27,9 +27,9 @@ pub struct Comparisons {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ComparisonsInputs {
     pub comparisons: StageKey,
-    /// The model whose tokenizer says how long a prompt is.
+    /// The model whose tokenizer measures the length of a prompt.
     pub base: StageKey,
-    /// Rows whose prompts are left out.
+    /// Stages whose prompts are left out.
     #[serde(default)]
     pub held_out: Vec<StageKey>,
 }
@@ -47,7 +47,7 @@ impl Stage for Comparisons {
             .rows::<Comparison>()?
             .enumerate()
             .filter_map(|(index, row)| match row {
-                // Comparisons of news articles stand among those of posts in some splits.
+                // Some splits mix comparisons of news articles with those of posts.
                 Ok(row) => matches!(row.text, Text::Post(_)).then_some(Ok(index)),
                 Err(error) => Some(Err(error)),
             })

@@ -1,5 +1,5 @@
-//! Stage `corpus`: real posts of a local file in the paper's prompt format, fitted to the prompt limit. A fixed part is held out of
-//! all training, and posts that make the same prompt are on one side.
+//! Stage `corpus`: real posts of a local file in the paper's prompt format, fitted to the prompt limit. A fixed part is
+//! held out from all training; posts with the same prompt are on the same side.
 
 use super::common::tokenizer_folder;
 use super::held_out::write_duplicates;
@@ -24,7 +24,7 @@ pub struct LocalPosts {
     pub tokenizer: PathBuf,
     pub tokenizer_blake3: String,
     pub generation: GenerationSettings,
-    /// Share of the posts that are held out.
+    /// Share of the posts that is held out.
     pub held_out: f64,
 }
 
@@ -73,10 +73,10 @@ fn too_few(file: &Path, forms: &[[&str; 2]]) -> Error {
     .hint("a fifth of the rows is held out, and rows of one prompt stay together: give more posts")
 }
 
-/// Whether some rows can be held out of `posts`, as far as can be told without their tokens.
+/// Checks that some rows of `posts` can be held out, as far as this is known without tokenizing them.
 ///
 /// # Errors
-/// Too few rows, or too few different ones.
+/// Too few rows, or too few distinct ones.
 pub fn check_splits(file: &Path, posts: &[SummarisedPost], share: f64) -> Result<()> {
     let whole: Vec<String> = posts.iter().map(|row| tldr::prompt(&row.post)).collect();
     let forms: Vec<[&str; 2]> = whole.iter().map(|whole| [&whole[..]; 2]).collect();

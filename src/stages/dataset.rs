@@ -1,5 +1,6 @@
-//! Stage `dataset`: the commit and the files of one split of a data set, fixed once for all stages that read it. A branch of a hub may move
-//! between two stages, and files of a folder may change: later readers get the files that are recorded here, or an error.
+//! Stage `dataset`: the commit and the files of one split of a data set, fixed once for all stages that read it. A
+//! hub's branch may move between two stages, and a folder's files may change: later readers get the files recorded
+//! here, or an error.
 
 use super::common::{read_json, write_json};
 use super::{NoInputs, Stage};
@@ -20,16 +21,17 @@ pub struct PinnedDataset {
     pub source: String,
     pub config: Option<String>,
     pub split: String,
-    /// blake3 over the files where they lie on this machine, since a path does not say what it holds. None for a hub, which
-    /// is asked when the stage runs.
+    /// blake3 hash over the files on this machine, since a path does not identify its contents. `None` for a hub, which
+    /// is queried when the stage runs.
     pub contents: Option<String>,
 }
 
 impl PinnedDataset {
-    /// Every row of a data set of this machine is looked at, so that a study does not stop at one after hours.
+    /// Settings for one split. Every row of a data set on this machine is checked now, so that a study does not stop at
+    /// a bad row after hours.
     ///
     /// # Errors
-    /// Files of this machine that cannot be read; the first of their rows that is not a `T`.
+    /// Files of this machine that cannot be read, and the first of their rows that is not a `T`.
     pub fn new<T: Record>(source: &str, config: Option<&str>, split: &str) -> Result<Self> {
         let contents = match Source::parse(source)? {
             Source::Hub(_) => None,
@@ -72,7 +74,7 @@ impl Stage for PinnedDataset {
 /// The data set that an input pins, and its name in the experiment.
 ///
 /// # Errors
-/// One that cannot be read, or is no longer what it was.
+/// A data set that cannot be read, or has changed since it was pinned.
 pub fn pinned(context: &StageContext, input: &StageKey) -> Result<(Dataset, String)> {
     let pinned: Fingerprint = read_json(&context.artifact(input)?.join(PINNED))?;
     let mut source = Source::parse(&pinned.source)?;

@@ -1,4 +1,5 @@
-//! Stage `demonstrations`: one summary by an author of the set quality for each of the seed's own posts of the embedded world.
+//! Stage `demonstrations`: one summary for each of the seed's own posts of the embedded world, by an author of the
+//! configured quality.
 
 use super::common::WorldAt;
 use super::{NoInputs, Stage};

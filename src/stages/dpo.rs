@@ -29,7 +29,7 @@ pub struct DpoInputs {
     pub reference: StageKey,
     #[serde(default)]
     pub pairs: Vec<StageKey>,
-    /// The choice of epochs and learning rate, if they are not those of the settings.
+    /// The chosen epochs and learning rate, if they differ from the settings.
     pub tuning: Option<StageKey>,
 }
 
@@ -39,7 +39,7 @@ impl Stage for Dpo {
     type Inputs = DpoInputs;
     type Sizes<'a> = Sizes<'a>;
 
-    /// The reference's log-probabilities once, then training.
+    /// Reading the reference's log-probabilities once, then training.
     fn work(&self, sizes: Sizes) -> Work {
         let (shapes, precision) = (sizes.shapes(&self.generation), Precision::from(&self.training));
         let (epochs, batch_size) = (sizes.epochs.unwrap_or(self.dpo.epochs), self.dpo.batch_size);

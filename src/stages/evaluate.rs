@@ -1,4 +1,4 @@
-//! Stage `evaluate`: a policy on the exam. Every post is answered, sampled and greedily, and the answers are measured.
+//! Stage `evaluate`: measures a policy on the evaluation posts. Every post is answered with sampling and greedily.
 
 use super::Stage;
 use super::common::{codec, count, frozen, frozen_reward, needed, sampling, write_json};
@@ -21,32 +21,32 @@ use crate::rng::stream;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 
-/// The means, which `collect` reads.
+/// The file with the means, which `collect` reads.
 pub const METRICS: &str = "metrics.json";
-/// The values behind the means, where items are the same for every method and seed.
+/// The file with the values behind the means, for metrics whose items are the same for every method and seed.
 pub const ITEMS: &str = "items.json";
-/// A policy at several temperatures, as [`Decodings`].
+/// The file with a policy's results at several temperatures, as [`Decodings`].
 pub const DECODINGS: &str = "decoding.json";
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Evaluate {
-    /// None for real posts, which come as inputs.
+    /// The posts of the embedded world; `None` for real posts, which come as inputs.
     pub exam: Option<WorldExam>,
     pub generation: GenerationSettings,
     pub dtype: Dtype,
     pub temperature: f32,
     pub responder: Responder,
-    /// Further decodings of the policy; none where only the two above are measured.
+    /// Further decodings of the policy; `None` if only sampling at `temperature` and greedy decoding are measured.
     pub decoding: Option<FurtherDecodings>,
 }
 
-/// Decodings beside greedy and the evaluation's temperature.
+/// Decodings in addition to greedy and the evaluation's temperature.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FurtherDecodings {
     pub temperatures: Vec<f32>,
-    /// The posts by which one of all is picked.
+    /// The posts on which one of all decodings is picked.
     pub validation: WorldExam,
 }
 
@@ -58,7 +58,7 @@ pub enum Responder {
     Policy,
     /// The author of the demonstrations.
     Demonstrator,
-    /// The best by gold of n samples of `policy`: a privileged control.
+    /// The sample with the most gold among n samples of `policy`: a privileged control.
     BestByGold { n: usize },
     /// The best of n samples of `policy` by the reward model in the input `reward`.
     BestByReward { n: usize },
@@ -70,7 +70,7 @@ pub enum Responder {
 pub struct EvaluateInputs {
     pub policy: StageKey,
     pub sft: StageKey,
-    /// The explicit reward that the policy was trained on, if there is one.
+    /// The explicit reward on which the policy was trained, if there is one.
     pub reward: Option<StageKey>,
     #[serde(flatten)]
     pub exam: ExamInputs,
@@ -81,7 +81,7 @@ pub struct EvaluateSizes<'a> {
     /// Shape of the policy and of its reward.
     pub model: &'a DecoderConfig,
     pub posts: usize,
-    /// Whether an explicit reward scores the answers.
+    /// True if an explicit reward scores the answers.
     pub scored: bool,
     /// Shape of the judge of real posts.
     pub judge: Option<&'a DecoderConfig>,
@@ -100,7 +100,7 @@ impl Stage for Evaluate {
             Responder::Demonstrator => 0,
             Responder::BestByGold { n } | Responder::BestByReward { n } | Responder::BestByLogProbability { n } => n,
         };
-        // Two of the decodings are drawn in any case, and the greedy one is read by the SFT policy alone.
+        // Two of the decodings are sampled in any case, and the greedy answers are read only by the SFT policy.
         let (further, validation) = match &self.decoding {
             Some(FurtherDecodings { temperatures, validation }) => {
                 let decodings = candidates(temperatures, self.temperature).len();
@@ -131,7 +131,7 @@ impl Stage for Evaluate {
         let sampled = evaluation.respond()?;
         let greedy = match self.responder {
             Responder::Policy => evaluation.draw(0.0, 0)?,
-            // Authors and selections have no greedy answer of their own.
+            // Authors and selections have no separate greedy answer.
             _ => sampled.clone(),
         };
         let answers = answers(&exam, &codec, sampled, greedy)?;
@@ -158,7 +158,7 @@ impl Stage for Evaluate {
     }
 }
 
-/// An evaluation whose exam is open.
+/// An evaluation with its posts loaded.
 struct Evaluation<'a> {
     stage: &'a Evaluate,
     inputs: &'a EvaluateInputs,
@@ -174,11 +174,11 @@ impl Evaluation<'_> {
         Ok((model(&self.inputs.policy)?, model(&self.inputs.sft)?))
     }
 
-    /// The answers that are measured.
+    /// The answers to measure.
     fn respond(&self) -> Result<Vec<Response>> {
         let n = match self.stage.responder {
             Responder::Policy => return self.draw(self.stage.temperature, 0),
-            // Another summary by the same author than the exam's reference.
+            // Another summary by the author of the reference.
             Responder::Demonstrator => return self.demonstrator(),
             Responder::BestByGold { n } | Responder::BestByReward { n } | Responder::BestByLogProbability { n } => n,
         };
@@ -200,7 +200,7 @@ impl Evaluation<'_> {
         Ok(best.responses())
     }
 
-    /// The policy's candidate of this number for every post.
+    /// The policy's candidate number `candidate` for every post.
     fn draw(&self, temperature: f32, candidate: u64) -> Result<Vec<Response>> {
         let (context, exam, codec) = (self.context, self.exam, self.codec);
         let model = frozen(context, &self.inputs.policy, self.stage.dtype)?;
@@ -225,8 +225,8 @@ impl Evaluation<'_> {
         (0..self.exam.posts.len()).map(summary).collect()
     }
 
-    /// The policy at greedy, the further temperatures and the evaluation's own: gold at the one that validation posts pick, and
-    /// all of them in `decoding.json`.
+    /// Measures the policy greedily, at the further temperatures and at the evaluation's own; returns the temperature
+    /// that the validation posts pick and gold at it, and writes all results to `decoding.json`.
     fn decode(&self, further: &FurtherDecodings, answers: &[Answer]) -> Result<Items> {
         let (context, exam, codec) = (self.context, self.exam, self.codec);
         let temperatures = candidates(&further.temperatures, self.stage.temperature);
@@ -260,13 +260,13 @@ impl Evaluation<'_> {
             let picked = temperatures[place];
             write_json(&context.out().join(DECODINGS), &Decodings { picked, decodings })?;
             measured.insert(Metric::GoldTuned, golds.swap_remove(place));
-            // As it is written, and not the nearest double of the nearest float.
+            // The value as written in the file, not the nearest double of the nearest float.
             measured.insert(Metric::TunedTemperature, vec![(f64::from(picked) * 1e6).round() / 1e6]);
         }
         Ok(measured)
     }
 
-    /// Scores by the explicit reward.
+    /// Scores of the responses by the explicit reward.
     fn rewards(&self, responses: &[Response]) -> Result<Vec<f64>> {
         let reward = needed(&self.inputs.reward, "reward", self.context)?;
         let (model, normalisation) = frozen_reward(self.context, reward, self.stage.dtype)?;

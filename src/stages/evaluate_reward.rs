@@ -1,4 +1,4 @@
-//! Stage `evaluate_reward`: a reward, or a heuristic, on held-out pairs.
+//! Stage `evaluate_reward`: measures a reward, or a heuristic, on held-out pairs.
 
 use super::Stage;
 use super::common::{codec, frozen, frozen_reward, needed, write_json};
@@ -28,7 +28,7 @@ pub enum JudgeKind {
     Explicit,
     /// log π − log π_sft of the inputs `policy` and `sft`.
     Implicit,
-    /// log π of the input `policy`, which ranks as the reward that IQ-Learn recovers.
+    /// log π of the input `policy`, which ranks responses like the reward that IQ-Learn recovers.
     Likelihood,
     Heuristic(Heuristic),
 }
@@ -36,13 +36,13 @@ pub enum JudgeKind {
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct EvaluateRewardInputs {
     pub sft: StageKey,
-    /// Pairs of the SFT policy.
+    /// Pairs sampled from the SFT policy.
     pub exam_pairs: StageKey,
-    /// The reward model that is measured.
+    /// The reward model under evaluation.
     pub reward: Option<StageKey>,
-    /// The policy whose implicit reward is measured.
+    /// The policy whose implicit reward is evaluated.
     pub policy: Option<StageKey>,
-    /// The held-out preferences; absent for real posts that have none.
+    /// The held-out preferences; `None` for real posts without preferences.
     pub preferences: Option<StageKey>,
 }
 
@@ -60,7 +60,7 @@ impl Stage for EvaluateReward {
             JudgeKind::Likelihood | JudgeKind::Heuristic(Heuristic::LogProbability) => vec![(shapes, false)],
             JudgeKind::Heuristic(_) => vec![],
         };
-        // The preferred responses, then the others.
+        // Two passes: the preferred responses, then the others.
         work::reading(&models, 2, sizes.rows, Precision::from(self.dtype))
     }
 
@@ -100,9 +100,11 @@ impl Stage for EvaluateReward {
         for (path, metric) in sources {
             let pairs: Vec<ResponsePair> = rows::read(&path)?;
             let ranked = rank(&judge, &pairs, &codec)?;
-            // The preferences are the same for every method and seed, the pairs of the exam are those of a seed's own policy.
+            // The preferences are the same for every method and seed; the evaluation pairs belong to a seed's own
+            // policy.
             if metric == Metric::PreferenceAccuracy {
-                // Per token a length is the same for all, and a coin or an overlap is no sum over tokens.
+                // Per token, a length is the same for all responses, and a coin toss or an overlap is not a sum over
+                // tokens.
                 if !matches!(judge, Judge::Heuristic { .. }) {
                     measured.insert_ranked(Metric::PreferenceAccuracyPerToken, ranked.per_token);
                 }

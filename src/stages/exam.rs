@@ -1,4 +1,5 @@
-//! The exam as stages open it: posts of the embedded world, or real posts with a reward model in the place of gold.
+//! The evaluation set as stages open it: posts of the embedded world, or real posts with a reward model in the place of
+//! gold.
 
 use super::common::{codec, frozen_reward, needed};
 use crate::Result;
@@ -9,17 +10,17 @@ use crate::methods::training::Dtype;
 use crate::pipeline::{StageContext, StageKey};
 use serde::{Deserialize, Serialize};
 
-/// Real posts of an exam; neither is an input in the embedded world.
+/// Real posts of an evaluation set; both fields are `None` in the embedded world.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub struct ExamInputs {
-    /// Demonstrations with held-out ones beside.
+    /// Demonstrations, with the held-out ones in the same artifact.
     pub demonstrations: Option<StageKey>,
-    /// The reward model that stands for gold, if there is one.
+    /// The reward model that takes the place of gold, if there is one.
     pub judge: Option<StageKey>,
 }
 
 impl ExamInputs {
-    /// The exam of the embedded world, or that of real posts.
+    /// Opens the evaluation set of the embedded world, or that of real posts.
     pub fn open(
         &self,
         context: &StageContext,
@@ -36,7 +37,7 @@ impl ExamInputs {
     }
 }
 
-/// The reward model of an input, in the place of gold.
+/// The reward model of an input, used in the place of gold.
 pub fn judge(context: &StageContext, input: &StageKey, generation: &GenerationSettings, dtype: Dtype) -> Result<Judge> {
     let (model, normalisation) = frozen_reward(context, input, dtype)?;
     Ok(Judge { model, normalisation, codec: codec(context, input, generation)? })

@@ -17,9 +17,9 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ExamPairs {
-    /// None for real posts, which come as inputs.
+    /// The evaluation set of the embedded world; `None` for real posts, which come as inputs.
     pub exam: Option<WorldExam>,
-    /// The first so many of the exam's posts.
+    /// Number of posts used, from the start of the evaluation set.
     pub posts: usize,
     pub generation: GenerationSettings,
     pub dtype: Dtype,
@@ -52,8 +52,8 @@ impl Stage for ExamPairs {
         drawn + work::judging(judge, &self.generation, 2 * self.posts, precision)
     }
 
-    /// `on_policy.jsonl`: two samples for one post, the one with more gold preferred (ties left out; empty without gold);
-    /// `demonstrated.jsonl`: the demonstrator's response over a sample.
+    /// Writes `on_policy.jsonl`: two samples for one post, the one with more gold preferred (ties are left out; empty
+    /// without gold), and `demonstrated.jsonl`: the demonstrator's response preferred to a sample.
     fn run(self, inputs: ExamPairsInputs, context: &StageContext) -> Result<()> {
         let exam = inputs.exam.open(context, self.exam.as_ref(), &self.generation, self.dtype)?.first(self.posts);
         let policy = frozen(context, &inputs.policy, self.dtype)?;

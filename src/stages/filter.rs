@@ -1,4 +1,4 @@
-//! Stage `filter`: the demonstrations that a reward scores highest.
+//! Stage `filter`: keeps the demonstrations with the highest scores of a reward.
 
 use super::Stage;
 use super::common::{codec, demonstrations, prompts};

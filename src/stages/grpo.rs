@@ -1,4 +1,4 @@
-//! Stage `grpo`: a policy raised on a reward by group relative policy optimisation, held near a reference (eq. 9).
+//! Stage `grpo`: trains a policy on a reward by group relative policy optimisation, near a reference (eq. 9).
 
 use super::Stage;
 use super::common::{Watch, codec, frozen, language_model, prompts, sampling, save_policy, within_memory, write_json};

@@ -1,4 +1,4 @@
-//! Rows that are chosen for training from data sets, without prompts that are held out.
+//! Selection of training rows from data sets, without prompts that are held out.
 
 use super::common::{read_json, write_json};
 use crate::data::rows::Demonstration;
@@ -7,12 +7,12 @@ use crate::pipeline::{StageContext, StageKey};
 use crate::{Error, Result};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Prompts of an artifact whose rows are held out: no training stage may have one of them.
+/// The file with the prompts of an artifact whose rows are held out: no training stage may use any of them.
 pub const PROMPTS: &str = "prompts.json";
-/// Counts of rows that say the same.
+/// The file with the counts of duplicate rows.
 pub const DUPLICATES: &str = "duplicates.json";
 
-/// Counts the rows that say the same beside those that were passed over.
+/// Writes the counts of duplicate rows, and the number of rows passed over because their prompts are held out.
 pub fn write_duplicates(
     context: &StageContext,
     groups: &[usize],
@@ -23,18 +23,18 @@ pub fn write_duplicates(
     write_json(&context.out().join(DUPLICATES), &Duplicates { held_out, ..counts })
 }
 
-/// The prompts of all `inputs`, whose rows are held out.
+/// The union of the prompts of all `inputs`, whose rows are held out.
 pub fn held_out(context: &StageContext, inputs: &[StageKey]) -> Result<Prompts> {
     inputs
         .iter()
         .try_fold(Prompts::default(), |all, input| Ok(all.union(read_json(&context.artifact(input)?.join(PROMPTS))?)))
 }
 
-/// `count` rows at the positions that come first in `order`, without those that `take` passes over, in the order of their
-/// positions, and how many were passed over. `take` is asked for rows at some positions and gives those that may be taken.
+/// Selects the first `count` rows in `order` that `take` accepts, and returns them in the order of their positions with
+/// the number of rows passed over. `take` is given a set of positions and returns the acceptable rows among them.
 ///
 /// # Errors
-/// Too few rows, as `lacking` says, which is given the number of those that there are.
+/// The error of `lacking` if there are too few rows; `lacking` is given the number of rows found.
 pub fn choose<T>(
     order: Vec<usize>,
     count: usize,

@@ -1,5 +1,5 @@
-//! Stage `hub_demonstrations`: posts of a data set in the paper's prompt format, without prompts that are held out, with the response
-//! of a demonstrator, or with their human summaries where there is none.
+//! Stage `hub_demonstrations`: posts of a data set in the paper's prompt format, without held-out prompts, with the
+//! responses of a demonstrator, or with their human summaries if there is no demonstrator.
 
 use super::Stage;
 use super::common::{codec, frozen, sample, sampling, write_json};
@@ -27,7 +27,7 @@ pub struct HubDemonstrations {
     pub count: usize,
     pub generation: GenerationSettings,
     pub dtype: Dtype,
-    /// The demonstrator's, if there is one.
+    /// Sampling temperature of the demonstrator, if there is one.
     pub temperature: f32,
 }
 
@@ -35,7 +35,7 @@ pub struct HubDemonstrations {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Part {
-    /// The seed's own choice from the split `train`.
+    /// A random choice from the split `train`, different for each seed.
     Training,
     /// The first posts of the split `test`, the same for every seed.
     Exam,
@@ -53,11 +53,11 @@ impl Part {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct HubDemonstrationsInputs {
     pub posts: StageKey,
-    /// The model whose tokenizer says how long a prompt is.
+    /// The model whose tokenizer measures the length of a prompt.
     pub tokenizer: StageKey,
     /// The model whose responses are the demonstrations.
     pub demonstrator: Option<StageKey>,
-    /// Rows whose prompts are left out.
+    /// Stages whose prompts are left out.
     #[serde(default)]
     pub held_out: Vec<StageKey>,
 }
@@ -149,7 +149,7 @@ impl HubDemonstrations {
         Self { part, count, generation: hyper.generation.clone(), dtype, temperature }
     }
 
-    /// Replaces every response by the demonstrator's.
+    /// Replaces every response by one of the demonstrator.
     fn demonstrate(
         &self,
         context: &StageContext,
@@ -160,7 +160,7 @@ impl HubDemonstrations {
         let model = frozen(context, demonstrator, self.dtype)?;
         let prompts = rows.iter().map(|row| codec.prompt(&row.prompt)).collect::<Result<Vec<_>>>()?;
         let sampling = sampling(codec, &self.generation, self.temperature);
-        // The exam's posts are the same for every seed, so are its references.
+        // The evaluation posts are the same for every seed, and their references are too.
         let seed = context.spec.seed.unwrap_or(EXAM_SEED);
         let stream = |item: usize| stream(seed, "hub/demonstrator", &[item as u64]);
         let responses = sample(context, &model, &prompts, &sampling, stream)?;

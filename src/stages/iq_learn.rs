@@ -1,4 +1,4 @@
-//! Stage `iq_learn`: the SFT policy's logits as a soft Q-function, fitted to the demonstrations.
+//! Stage `iq_learn`: fits the SFT policy's logits, as a soft Q-function, to the demonstrations.
 
 use super::Stage;
 use super::common::{Watch, codec, demonstrated, language_model, save_policy, within_memory, write_json};
@@ -25,7 +25,7 @@ pub struct IqLearnInputs {
     /// The SFT policy.
     pub policy: StageKey,
     pub demonstrations: StageKey,
-    /// The choice of epochs, learning rate and λ, if they are not those of the settings.
+    /// The chosen epochs, learning rate and λ, if they differ from the settings.
     pub tuning: Option<StageKey>,
 }
 
@@ -35,11 +35,11 @@ impl Stage for IqLearn {
     type Inputs = IqLearnInputs;
     type Sizes<'a> = Sizes<'a>;
 
-    /// Supervised training, with the values of states beside the log-probabilities.
+    /// Supervised training, which also computes the values of states.
     fn work(&self, sizes: Sizes) -> Work {
         let (shapes, precision) = (sizes.shapes(&self.generation), Precision::from(&self.training));
         let (epochs, batch_size) = (sizes.epochs.unwrap_or(self.iq_learn.epochs), self.iq_learn.batch_size);
-        // Q at the chosen tokens has a gradient of the logits' size of its own.
+        // The values of Q at the chosen tokens have their own gradient, as large as the logits.
         let kept = Load { outputs: 2.0 * shapes.likelihood().outputs, ..shapes.likelihood() };
         let rows = (epochs * sizes.rows) as f64;
         Work {

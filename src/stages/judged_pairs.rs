@@ -1,4 +1,4 @@
-//! Stage `judged_pairs`: for every prompt two samples of a policy, the one with the higher score preferred.
+//! Stage `judged_pairs`: two samples of a policy for every prompt, the one with the higher score preferred.
 
 use super::Stage;
 use super::common::{codec, demonstrations, prompts};
@@ -27,7 +27,7 @@ pub struct JudgedPairsInputs {
     pub policy: StageKey,
     /// Demonstrations, for their prompts.
     pub demonstrations: StageKey,
-    /// The reward model, where the reward is learned.
+    /// The reward model, if the reward is learned.
     pub reward: Option<StageKey>,
 }
 
@@ -50,7 +50,7 @@ impl Stage for JudgedPairs {
         }
     }
 
-    /// Pairs of equal score are left out.
+    /// Writes the pairs; those with equal scores are left out.
     fn run(self, inputs: JudgedPairsInputs, context: &StageContext) -> Result<()> {
         let codec = codec(context, &inputs.policy, &self.generation)?;
         let prompts = prompts(context, &inputs.demonstrations, &codec)?;

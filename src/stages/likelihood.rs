@@ -1,4 +1,5 @@
-//! Stage `likelihood`: Lemma 4.1's bounds beside the deviation that is observed, on fresh demonstrations of the same author.
+//! Stage `likelihood`: the bounds of Lemma 4.1 beside the observed deviation, on fresh demonstrations by the same
+//! author.
 
 use super::Stage;
 use super::common::{WorldAt, codec, count, demonstrations, frozen, frozen_reward, sample, sampling, write_json};
@@ -21,7 +22,7 @@ use crate::pipeline::{StageContext, StageKey};
 use crate::rng::stream;
 use serde::{Deserialize, Serialize};
 
-/// Bounds and deviations, a row per N.
+/// The file with bounds and deviations, one row per N.
 pub const DEVIATIONS: &str = "deviations.json";
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -30,12 +31,12 @@ pub struct Likelihood {
     pub world: WorldAt,
     /// Quality of the author of the demonstrations.
     pub quality: f64,
-    /// Fresh demonstrations.
+    /// Number of fresh demonstrations.
     pub posts: usize,
     pub delta: f64,
     /// β of eq. 9.
     pub beta: f32,
-    /// The policy's.
+    /// Sampling temperature of the policy.
     pub temperature: f32,
     pub generation: GenerationSettings,
     pub dtype: Dtype,
@@ -46,9 +47,9 @@ pub struct LikelihoodInputs {
     pub reward: StageKey,
     /// The policy that was trained on the reward.
     pub policy: StageKey,
-    /// π_ref.
+    /// The reference policy π_ref.
     pub sft: StageKey,
-    /// The demonstrations that the reward was learned from.
+    /// The demonstrations from which the reward was learned.
     pub demonstrations: StageKey,
 }
 
@@ -56,7 +57,7 @@ impl Stage for Likelihood {
     const KIND: &'static str = "likelihood";
     const VERSION: u32 = 1;
     type Inputs = LikelihoodInputs;
-    /// Rows are demonstrations that are not fresh.
+    /// Sizes whose rows are the demonstrations of the input, not the fresh ones.
     type Sizes<'a> = Sizes<'a>;
 
     fn work(&self, sizes: Sizes) -> Work {
@@ -104,7 +105,7 @@ struct Models {
 }
 
 impl Models {
-    /// One term for every row, each with a sample of its own.
+    /// One term per row; each row has its own sample.
     fn terms(
         &self,
         context: &StageContext,

@@ -1,4 +1,4 @@
-//! Scores of a policy's own responses in training: by a reward model, or by gold where a recipe is privileged.
+//! Scores of a policy's own responses in training: by a reward model, or by gold in a privileged recipe.
 
 use super::common::{WorldAt, codec, count, frozen, frozen_reward, needed, sample, sampling};
 use crate::Result;
@@ -24,7 +24,8 @@ pub enum RewardSource {
 }
 
 impl RewardSource {
-    /// Scores of responses to the first `prompts` posts of the stage's seed; `reward` is the input of that name.
+    /// The function that scores responses to the first `prompts` posts of the stage's seed; `reward` is the input of
+    /// that name.
     pub fn objective<'a>(
         &self,
         context: &'a StageContext,
@@ -45,7 +46,7 @@ impl RewardSource {
                     Ok((gold as f32 - mean) / std)
                 };
                 let score = move |rollouts: &[Rollout]| rollouts.iter().map(&gold).collect();
-                // Gold already takes off for a missing end.
+                // Gold already includes the penalty for a missing end.
                 Ok(Objective { score: Box::new(score), low: -mean / std + 1.0 })
             }
             Self::Learned => {
@@ -61,8 +62,8 @@ impl RewardSource {
     }
 }
 
-/// Scores of `samples`, so many for each prompt one after the other; what a reward model gives a response without an end is
-/// one below its scores, as in a policy step.
+/// Scores of `samples`, which are grouped by prompt with equally many for each. With a reward model, a response without
+/// an end gets one less than the lowest score, as in a policy step.
 pub fn scores(
     objective: &Objective,
     source: &RewardSource,
@@ -88,11 +89,11 @@ pub fn scores(
     Ok(scores)
 }
 
-/// Samples of a policy for every prompt, `n` one after the other.
+/// Settings for sampling `n` responses per prompt; those of one prompt are adjacent.
 pub struct Samples {
     pub n: usize,
     pub temperature: f32,
-    /// Names the random streams, with `round`.
+    /// Name of the random streams, together with `round`.
     pub purpose: &'static str,
     pub round: usize,
 }

@@ -1,4 +1,4 @@
-//! Stage `pairs`: every demonstration against samples of a policy for the same prompt, P_t of Algorithm 1.
+//! Stage `pairs`: pairs every demonstration with samples of a policy for the same prompt, P_t of Algorithm 1.
 
 use super::Stage;
 use super::common::{codec, demonstrations, frozen, sample, sampling};

@@ -1,4 +1,4 @@
-//! Stage `ppo`: a policy raised on a reward, held near a reference (eq. 9).
+//! Stage `ppo`: trains a policy on a reward, near a reference (eq. 9).
 
 use super::Stage;
 use super::common::{Watch, checkpoint, codec, device, frozen, language_model, needed, prompts, within_memory};
@@ -32,7 +32,7 @@ pub struct OnPolicyInputs {
     pub reference: StageKey,
     /// Demonstrations, for their prompts.
     pub demonstrations: StageKey,
-    /// The reward model, where the reward is learned.
+    /// The reward model, if the reward is learned.
     pub reward: Option<StageKey>,
 }
 
@@ -53,7 +53,7 @@ impl Stage for Ppo {
         let codec = codec(context, &inputs.policy, &self.generation)?;
         let prompts = prompts(context, &inputs.demonstrations, &codec)?;
         let objective = self.reward.objective(context, &inputs.reward, &codec, prompts.len(), self.training.dtype)?;
-        // A critic is trained from the whole weights; scores need no more than the type that is computed in.
+        // Training a critic needs the weights in full precision; scores need only the type of the computation.
         let critic = match (&self.reward, self.ppo.critic) {
             (RewardSource::Learned, Critic::RewardCopy) => {
                 Some(checkpoint(context, needed(&inputs.reward, "reward", context)?)?.reward_model(&device(context)?)?)

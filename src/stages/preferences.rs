@@ -1,5 +1,6 @@
-//! Stage `preferences`: preferences as people give them. Two responses to one post from a mixed pool are labelled by an annotator who
-//! sees gold through noise. This stage stands for human labour, so it alone among training data looks at gold.
+//! Stage `preferences`: simulated human preferences. Two responses to one post, from a mixed pool, are labelled by an
+//! annotator who sees gold with noise. Because it simulates human labels, it is the only stage for training data that
+//! reads gold.
 
 use super::Stage;
 use super::agreement::{ANNOTATOR, Annotator};
@@ -33,7 +34,7 @@ pub struct PreferencesInputs {
     pub base: StageKey,
 }
 
-/// The author of a response of the pool.
+/// The author of a response in the pool.
 #[derive(Clone, Copy, Debug)]
 enum Source {
     /// The base model at a temperature.
@@ -104,7 +105,7 @@ impl Stage for Preferences {
         let differences: Vec<f64> = (0..posts.len()).map(|post| gold(2 * post) - gold(2 * post + 1)).collect();
         let labeller = match self.preferences.labels {
             Labels::Clean => Labeller::noise_free(),
-            // Pairs of equal gold are a coin toss for anybody and say nothing of an annotator's noise.
+            // A pair of equal gold is a coin toss for every annotator and gives no information about noise.
             Labels::Noisy | Labels::Shuffled => {
                 let told_apart: Vec<f64> = differences.iter().copied().filter(|d| *d != 0.0).collect();
                 Labeller::for_agreement(&told_apart, self.preferences.agreement)?

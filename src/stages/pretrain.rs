@@ -36,7 +36,7 @@ impl Stage for Pretrain {
     /// The model's shape.
     type Sizes<'a> = &'a DecoderConfig;
 
-    /// Supervised fine-tuning on so many texts, each seen once.
+    /// Supervised fine-tuning on texts each of which is seen once.
     fn work(&self, config: &DecoderConfig) -> Work {
         let PretrainSettings { steps, batch_size, prompt_weight, ref optimiser, .. } = self.pretrain;
         let settings = SftSettings { epochs: 1, batch_size, prompt_weight, optimiser: optimiser.clone() };
@@ -45,8 +45,8 @@ impl Stage for Pretrain {
         supervised(shapes, &settings, steps * batch_size, precision)
     }
 
-    /// A base that cannot copy is refused. Published in f16, as Pythia is, so that the checkpoints that come with touchstone are
-    /// small.
+    /// Trains the base and refuses one that cannot copy. It is stored in f16, like the published Pythia, so that the
+    /// checkpoints that come with touchstone are small.
     fn run(self, _: NoInputs, context: &StageContext) -> Result<()> {
         let (world, seed) = (self.world.open()?, context.seed()?);
         let tokenizer = save_tokenizer(&world.tokenizer()?, context.out())?;

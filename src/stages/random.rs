@@ -18,7 +18,7 @@ use std::path::PathBuf;
 pub struct RandomModel {
     pub model: ModelSettings,
     pub generation: GenerationSettings,
-    /// Folder with a tokenizer.json, and the hash of its files.
+    /// Folder with a tokenizer.json; `tokenizer_blake3` is the hash of its files.
     pub tokenizer: PathBuf,
     pub tokenizer_blake3: String,
 }

@@ -1,4 +1,4 @@
-//! The kinds of stage, and the one that a store's stage is of.
+//! The kinds of stage, and the lookup of a stored stage's kind.
 
 use super::work::Work;
 use crate::pipeline::{StageContext, StageSpec, roles};
@@ -7,18 +7,18 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-/// A kind of stage. A value is the settings of one stage, which are part of its key.
+/// A kind of stage. A value of the type holds the settings of one stage, which are part of its key.
 pub trait Stage: Serialize + DeserializeOwned {
-    /// The kind's name in keys and stores; its file has the same.
+    /// The kind's name in keys and stores, which is also the name of its file.
     const KIND: &'static str;
-    /// Version of [`run`](Self::run), part of the key: raised whenever the artifact becomes another one.
+    /// Version of [`run`](Self::run), part of the key: raised whenever the artifact changes.
     const VERSION: u32;
-    /// The artifacts that it reads: a field for each role.
+    /// The artifacts that the stage reads: one field for each role.
     type Inputs: Serialize + DeserializeOwned;
-    /// Sizes that its work depends on and its settings do not hold.
+    /// Sizes that the work depends on and the settings do not hold.
     type Sizes<'a>;
 
-    /// The most that it does and holds; nothing, where no model takes part.
+    /// Upper bounds of the stage's operations and memory; zero if the stage uses no model.
     fn work(&self, _sizes: Self::Sizes<'_>) -> Work {
         Work::default()
     }
@@ -26,7 +26,7 @@ pub trait Stage: Serialize + DeserializeOwned {
     /// Makes the artifact.
     fn run(self, inputs: Self::Inputs, context: &StageContext) -> Result<()>;
 
-    /// The stage as a store knows it.
+    /// The stage in the form that a store holds.
     fn spec(&self, inputs: &Self::Inputs, seed: Option<u64>) -> Result<StageSpec> {
         let (kind, inputs) = (Self::KIND.to_owned(), roles(inputs)?);
         Ok(StageSpec { kind, version: Self::VERSION, settings: json!(self), inputs, seed })
@@ -37,7 +37,7 @@ pub trait Stage: Serialize + DeserializeOwned {
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct NoInputs {}
 
-/// A [`Stage`] as the program finds it by its name.
+/// A [`Stage`] that the program can find by its name.
 pub struct Entry {
     pub kind: &'static str,
     pub version: u32,
@@ -53,7 +53,7 @@ impl Entry {
         }
     }
 
-    /// The file that says what a stage of this kind does.
+    /// The source file of this kind of stage.
     pub fn file(&self) -> String {
         format!("src/stages/{}.rs", self.kind)
     }
@@ -95,7 +95,6 @@ pub static STAGES: &[Entry] = &[
 
 /// Runs the stage that `context` describes.
 ///
-/// # Errors
 /// A kind that this program does not have.
 pub fn run(context: &StageContext) -> Result<()> {
     let kind = &context.spec.kind;

@@ -1,5 +1,5 @@
-//! Stage `reward`: a fresh head on the SFT policy, or an earlier reward, trained on pairs (eq. 11, 10, or 2 when the pairs are
-//! preferences).
+//! Stage `reward`: trains a fresh head on the SFT policy, or an earlier reward, on pairs (eq. 11, 10, or 2 when the
+//! pairs are preferences).
 
 use super::Stage;
 use super::common::{Watch, checkpoint, codec, device, language_model, training_pairs, within_memory, write_json};
@@ -48,7 +48,7 @@ impl Stage for Reward {
     type Inputs = RewardInputs;
     type Sizes<'a> = Sizes<'a>;
 
-    /// Training, and the scores that normalise.
+    /// Training, and scoring for the normalisation.
     fn work(&self, sizes: Sizes) -> Work {
         let (shapes, precision) = (sizes.shapes(&self.generation), Precision::from(&self.training));
         let (settings, pairs) = (&self.reward, sizes.rows);

@@ -1,4 +1,4 @@
-//! Stage `rloo`: a policy raised on a reward by REINFORCE with leave-one-out baselines, held near a reference (eq. 9).
+//! Stage `rloo`: trains a policy on a reward by REINFORCE with leave-one-out baselines, near a reference (eq. 9).
 
 use super::Stage;
 use super::common::{Watch, codec, frozen, language_model, prompts, sampling, save_policy, within_memory, write_json};

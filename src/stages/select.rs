@@ -1,5 +1,5 @@
-//! Stage `select`: of several policies the one with the most gold on validation posts, which no method that does without
-//! preferences could know. The authors chose what they reported so.
+//! Stage `select`: picks among several policies the one with the most gold on validation posts. A method without
+//! preferences could not know it; the paper's authors chose their reported policies this way.
 
 use super::Stage;
 use super::common::{codec, frozen, language_model, sampling, save_policy, write_json};
@@ -31,7 +31,7 @@ impl Stage for SelectPolicy {
     const KIND: &'static str = "select";
     const VERSION: u32 = 1;
     type Inputs = SelectInputs;
-    /// Rows are policies.
+    /// Sizes whose rows are the policies.
     type Sizes<'a> = Sizes<'a>;
 
     fn work(&self, sizes: Sizes) -> Work {
@@ -41,7 +41,7 @@ impl Stage for SelectPolicy {
 
     fn run(self, inputs: SelectInputs, context: &StageContext) -> Result<()> {
         let exam = Exam::of_world(&self.exam)?;
-        // By name, in which 10 comes before 2.
+        // The inputs are sorted by name, which puts 10 before 2.
         let mut policies: Vec<(String, &StageKey)> =
             inputs.policy.iter().enumerate().map(|(index, key)| (format!("policy/{index}"), key)).collect();
         policies.sort();

@@ -1,4 +1,4 @@
-//! Stage `sft`: the base model fine-tuned on the demonstrations.
+//! Stage `sft`: fine-tunes the base model on the demonstrations.
 
 use super::Stage;
 use super::common::{Watch, codec, demonstrated, language_model, save_policy, within_memory, write_json};
@@ -18,7 +18,7 @@ pub struct Sft {
     pub generation: GenerationSettings,
     pub sft: SftSettings,
     pub training: Training,
-    /// Whether the epochs stand although an input `tuning` chooses the learning rate.
+    /// True if the settings' epochs are kept although an input `tuning` chooses the learning rate.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub own_epochs: bool,
 }
@@ -27,7 +27,7 @@ pub struct Sft {
 pub struct SftInputs {
     pub base: StageKey,
     pub demonstrations: StageKey,
-    /// The choice of epochs and learning rate, if they are not those of the settings.
+    /// The chosen epochs and learning rate, if they differ from the settings.
     pub tuning: Option<StageKey>,
 }
 

@@ -36,10 +36,10 @@ impl Stage for Spin {
     type Inputs = SpinInputs;
     type Sizes<'a> = Sizes<'a>;
 
-    /// The opponent's log-probabilities once, then training.
+    /// Reading the opponent's log-probabilities once, then training.
     fn work(&self, sizes: Sizes) -> Work {
         let (shapes, precision) = (sizes.shapes(&self.generation), Precision::from(&self.training));
-        // The opponent's weights are those that training starts from, unless it is held in another type.
+        // The opponent shares the initial weights of training, unless it is held in another number type.
         let opponent = match precision.halves() {
             true => frozen(shapes.config, shapes.language_model(), precision.reading.bytes),
             false => 0.0,

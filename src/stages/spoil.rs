@@ -1,4 +1,4 @@
-//! Stage `spoil`: demonstrations of which a declared share is bad, whatever they came from.
+//! Stage `spoil`: replaces a declared share of the demonstrations by bad ones.
 
 use super::Stage;
 use super::common::{codec, demonstrations, frozen, needed, sample, sampling};
@@ -23,7 +23,7 @@ pub struct Spoil {
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct SpoilInputs {
     pub demonstrations: StageKey,
-    /// The model whose samples are bad demonstrations, where these are samples.
+    /// The model whose samples are the bad demonstrations, if these are samples.
     pub base: Option<StageKey>,
 }
 
@@ -43,7 +43,7 @@ impl Stage for Spoil {
         }
     }
 
-    /// The seed's own choice of demonstrations is replaced. A larger share contains a smaller one.
+    /// Replaces a random choice of demonstrations, which depends on the seed. A larger share contains a smaller one.
     fn run(self, inputs: SpoilInputs, context: &StageContext) -> Result<()> {
         let seed = context.seed()?;
         let mut rows = demonstrations(context, &inputs.demonstrations)?;
@@ -52,7 +52,7 @@ impl Stage for Spoil {
         chosen.sort_unstable();
         let replacements = match self.bad {
             Bad::BaseSamples => self.base_samples(context, needed(&inputs.base, "base", context)?, &rows, &chosen)?,
-            // Each takes the response of the next one, the last that of the first.
+            // Each chosen demonstration takes the response of the next one, the last that of the first.
             Bad::Shuffled => {
                 (0..chosen.len()).map(|place| rows[chosen[(place + 1) % chosen.len()]].response.clone()).collect()
             }
@@ -77,19 +77,20 @@ impl Spoil {
         let base = frozen(context, base, self.dtype)?;
         let prompts = chosen.iter().map(|&place| codec.prompt(&rows[place].prompt)).collect::<Result<Vec<_>>>()?;
         let seed = context.seed()?;
-        // By the demonstration's place, so that a larger share keeps the samples of a smaller one.
+        // Streams are indexed by the demonstration's position, so that a larger share keeps the samples of a smaller
+        // one.
         let stream = |item: usize| stream(seed, "spoil/base", &[chosen[item] as u64]);
         let samples = sample(context, &base, &prompts, &sampling(&codec, &self.generation, 1.0), stream)?;
         samples.into_iter().map(|sample| Ok(codec.decoded(sample.ids, sample.ended)?.text)).collect()
     }
 }
 
-/// Bad demonstrations among `count`.
+/// Number of bad demonstrations among `count`.
 fn spoilt(count: usize, fraction: f64) -> usize {
     ((count as f64 * fraction).round() as usize).min(count)
 }
 
-/// The first half of a text's words, with the space before them as it was.
+/// The first half of a text's words, with the original white space before them.
 fn first_half(text: &str) -> String {
     let words: Vec<&str> = text.split_whitespace().collect();
     let lead = &text[..text.len() - text.trim_start().len()];

@@ -1,6 +1,6 @@
-//! Stage `tune`: values of a method chosen by the likelihood of demonstrations that are held out for it. Each candidate is
-//! trained on the other demonstrations, or on pairs of other prompts. The stage that trains takes the choice as its input
-//! `tuning` and trains on all.
+//! Stage `tune`: chooses settings of a method by the likelihood of demonstrations held out for this purpose. Each
+//! candidate is trained on the other demonstrations, or on pairs of other prompts. The training stage takes the choice
+//! as its input `tuning` and trains on all demonstrations.
 
 mod search;
 #[cfg(test)]
@@ -24,9 +24,9 @@ use search::{Data, Kept, Search};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
-/// Every candidate, and what came of it.
+/// The file with every candidate and its result.
 pub const TRACE: &str = "trace.json";
-/// The best of them.
+/// The file with the best candidate.
 pub const CHOSEN: &str = "chosen.json";
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -64,11 +64,11 @@ pub enum TuneFrom {
 pub struct TuneSizes<'a> {
     /// Sizes of training one candidate.
     pub trained: Sizes<'a>,
-    /// Demonstrations that are held out.
+    /// Number of held-out demonstrations.
     pub held_out: usize,
 }
 
-/// The method that is tuned, with the values that are not.
+/// The method under tuning, with its fixed settings.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Method {
@@ -81,16 +81,16 @@ pub enum Method {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Trace {
-    /// The method's name as a section of settings.
+    /// Name of the method, as a section of the settings.
     pub method: String,
-    /// Demonstrations whose likelihood was measured.
+    /// Number of demonstrations whose likelihood was measured.
     pub held_out: usize,
-    /// Demonstrations, or pairs, that the candidates were trained on.
+    /// Number of demonstrations, or pairs, on which the candidates were trained.
     pub trained_on: usize,
     pub trials: Vec<Trial>,
 }
 
-/// The values that the input `tuning` chose, if there is one.
+/// The values chosen by the input `tuning`, if there is one.
 pub fn chosen(context: &StageContext, tuning: Option<&StageKey>) -> Result<Option<Candidate>> {
     let choice = |input| read_json::<Choice>(&context.artifact(input)?.join(CHOSEN));
     Ok(tuning.map(choice).transpose()?.map(|choice| choice.settings))
@@ -118,7 +118,7 @@ impl Method {
         }
     }
 
-    /// With the values of `candidate`.
+    /// The method with the values of `candidate`.
     fn with(&self, candidate: &Candidate) -> Self {
         let mut method = self.clone();
         match &mut method {
@@ -135,7 +135,7 @@ impl Method {
 }
 
 impl Tune {
-    /// The work of the stage that trains with `candidate`.
+    /// The work of the stage that trains with the values of `candidate`.
     fn candidate_work(&self, candidate: &Candidate, sizes: Sizes) -> Work {
         let (generation, training) = (self.generation.clone(), self.training.clone());
         match self.method.with(candidate) {
@@ -152,8 +152,8 @@ impl Stage for Tune {
     type Inputs = TuneInputs;
     type Sizes<'a> = TuneSizes<'a>;
 
-    /// All candidates one after the other, each of which reads the demonstrations that are held out. No line of candidates is
-    /// taken to end early, so this is the most that a search can take.
+    /// All candidates one after the other, each of which also reads the held-out demonstrations. The estimate assumes
+    /// that no line of candidates ends early, so it is an upper bound of the search.
     fn work(&self, TuneSizes { trained, held_out }: TuneSizes) -> Work {
         let candidates = self.tuning.candidates();
         let works: Vec<Work> = candidates.iter().map(|candidate| self.candidate_work(candidate, trained)).collect();
@@ -162,7 +162,7 @@ impl Stage for Tune {
         (whole.tokens, whole.flops, whole.steps) = (sum(|it| it.tokens), sum(|it| it.flops), sum(|it| it.steps));
         let shapes = trained.shapes(&self.generation);
         let read = work::reading(&[(shapes, false)], works.len(), held_out, Precision::from(&self.training));
-        // The model that reads is the one that was trained.
+        // The reading model is the trained one and needs no extra memory.
         whole + Work { other_models: 0.0, ..read }
     }
 

@@ -1,3 +1,3 @@
-//! Tasks: the form in which data become a model's tokens, and the tokens that are trained on.
+//! Tasks: the conversion of data to a model's tokens, and the choice of tokens to train on.
 
 pub mod chat;

@@ -1,4 +1,4 @@
-//! Models that transformers saved, and the numbers that it computed with them: `fixtures/gpt_neox/make.py` and
+//! Models saved by transformers, and the numbers that it computed with them: `fixtures/gpt_neox/make.py` and
 //! `fixtures/llama/make.py` wrote both.
 
 use super::{cpu, fixture, host};
@@ -8,7 +8,7 @@ use std::path::Path;
 use touchstone::model::checkpoint::Checkpoint;
 use touchstone::model::{Batch, LanguageModel, Sequence};
 
-/// The language models of GPT-NeoX; `reward` is a reward model.
+/// The language models of GPT-NeoX; the fixture `reward` is a reward model and is not listed.
 pub const MODELS: [&str; 7] = ["pythia", "sequential", "full_rotary", "sharded", "small_heads", "tied_bf16", "decoder"];
 /// The language models of the Llama family.
 pub const LLAMAS: [&str; 9] =
@@ -24,7 +24,7 @@ pub const TOLERANCE: f32 = 1e-4;
 #[derive(Clone, Deserialize)]
 pub struct Golden {
     pub rows: Vec<Row>,
-    /// The most likely continuation, written without regard to an end of sequence.
+    /// The most likely continuation, generated without stopping at an end of sequence.
     pub greedy: Row,
 }
 
@@ -33,13 +33,13 @@ pub struct Row {
     pub prompt_ids: Vec<u32>,
     pub response_ids: Vec<u32>,
     pub logprobs: Vec<f32>,
-    /// Of the last token; the greedy row has none.
+    /// Logits of the last token; empty for the greedy row.
     #[serde(default)]
     pub logits: Vec<f32>,
 }
 
 impl Golden {
-    /// Of a folder of the fixtures.
+    /// The golden numbers in a folder of the fixtures.
     pub fn of(model: &str) -> Self {
         let path = fixture(model).join("golden.json");
         serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()

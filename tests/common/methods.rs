@@ -107,7 +107,7 @@ pub fn reward_settings() -> RewardSettings {
     }
 }
 
-/// A reward's head and decoder are fresh.
+/// The starting point of a reward: a fresh head on a fresh decoder.
 pub fn small_start(seed: u64) -> RewardStart {
     RewardStart::Policy(small_model(seed))
 }
@@ -118,7 +118,7 @@ pub fn run_reward(settings: &RewardSettings, training: &Training, monitor: &dyn 
     (model.weights(), format!("{normalisation:?} {curve:?}"))
 }
 
-/// A policy step from a small model towards short responses, with that model for reference.
+/// Runs a policy step from a small model towards short responses, with the same model as reference.
 fn policy_step<T>(training: &Training, step: impl FnOnce(LanguageModel, Task) -> T) -> T {
     let (policy, prompts) = (small_model(20), rows(9, 20).into_iter().map(|row| row.prompt).collect::<Vec<_>>());
     let reference = policy.clone().in_dtype(training.dtype.float());
@@ -154,7 +154,7 @@ pub fn run_grpo(
     policy_step(training, |policy, task| grpo(policy, task, settings, training, 20, monitor))
 }
 
-/// What a training run ends with: the weights' file, and its curve as text.
+/// The result of a training run: the weights' file, and the curve as text.
 pub type Trained = (Weights, String);
 /// A method on a small problem of six optimiser steps or more.
 pub type Run = fn(&Training, &dyn Monitor) -> Trained;
@@ -238,7 +238,7 @@ pub const METHODS: [(&str, Run); 11] = [
     }),
 ];
 
-/// The bytes that would be saved.
+/// The bytes of the weights as they would be saved.
 pub fn bytes(weights: &Weights) -> Vec<u8> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("weights");

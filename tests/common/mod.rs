@@ -1,4 +1,4 @@
-//! Shared by several test files: a folder to run the program in, and models small enough to train in a moment.
+//! Helpers shared by several test files: a folder to run the program in, and models small enough to train in a moment.
 #![allow(dead_code, reason = "every test file uses its own part")]
 
 pub mod goldens;
@@ -20,7 +20,7 @@ use touchstone::methods::training::Training;
 use touchstone::model::{DecoderConfig, LanguageModel, Sequence};
 use touchstone::rng::stream;
 
-/// A file that comes with the tests.
+/// The path of a fixture.
 pub fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
 }
@@ -61,7 +61,7 @@ impl Bench {
         fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
     }
 
-    /// The files of a fixture's folder, under `name`.
+    /// Copies the files of a fixture's folder to the folder `name`.
     pub fn copy(&self, from: &Path, name: impl AsRef<Path>) -> PathBuf {
         for (file, bytes) in files(from) {
             self.write(name.as_ref().join(file), bytes);
@@ -69,7 +69,7 @@ impl Bench {
         self.path(name)
     }
 
-    /// The program with `words` for arguments, deaf to the surroundings of the tests.
+    /// The program with `words` as arguments, isolated from the environment of the tests.
     pub fn command(&self, words: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_touchstone"));
         self.prepare(&mut command);
@@ -77,7 +77,7 @@ impl Bench {
         command
     }
 
-    /// Lets `command` run here.
+    /// Prepares `command` to run in this folder.
     pub fn prepare(&self, command: &mut Command) {
         let outer = ["TOUCHSTONE_STORE", "TOUCHSTONE_REPORTS", "TOUCHSTONE_DEVICE", "TOUCHSTONE_JOBS"];
         for variable in outer.into_iter().chain(["CLICOLOR_FORCE", "FORCE_COLOR", "COLUMNS", "NO_GRAPHICS"]) {
@@ -90,7 +90,7 @@ impl Bench {
         Said::from(self.command(words).output().unwrap())
     }
 
-    /// As [`run`](Self::run), where nothing but success will do.
+    /// Runs the program as [`run`](Self::run) does, and panics unless it succeeds.
     pub fn succeed(&self, words: &str) -> Said {
         let said = self.run(words);
         assert_eq!(said.code, Some(0), "touchstone {words}\n{}\n{}", said.out, said.err);
@@ -105,19 +105,19 @@ impl From<Output> for Said {
     }
 }
 
-/// A stage as `plan --stages` shows it.
+/// A stage as printed by `plan --stages`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Planned {
-    /// The first 12 digits.
+    /// The first 12 digits of the key.
     pub key: String,
     pub kind: String,
     pub done: bool,
 }
 
-/// The stages that `plan --stages` has printed.
+/// The stages in the output of `plan --stages`.
 pub fn planned_stages(printed: &str) -> Vec<Planned> {
     let stage = |line: &str| {
-        // A label may have several words.
+        // A label may contain spaces.
         let words: Vec<&str> = line.split_whitespace().collect();
         let is_key = |word: &&str| word.len() == 12 && word.bytes().all(|digit| digit.is_ascii_hexdigit());
         let place = words.iter().position(is_key)?;
@@ -129,7 +129,7 @@ pub fn planned_stages(printed: &str) -> Vec<Planned> {
     stages
 }
 
-/// All files below `folder` by their path in it.
+/// All files below `folder`, by relative path.
 pub fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut found = BTreeMap::new();
     let mut open = vec![folder.to_path_buf()];
@@ -154,10 +154,10 @@ pub fn host<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
 }
 
 pub const VOCABULARY: u32 = 40;
-/// Ends a response; padding holds 0, which is a token like any other.
+/// The token that ends a response; padding has the id 0, which is also an ordinary token.
 pub const EOS: u32 = 1;
 
-/// Where the models of the tests are: the default device, unless `TOUCHSTONE_TEST_DEVICE` names another.
+/// The device of the models in tests: the default one, unless `TOUCHSTONE_TEST_DEVICE` names another.
 pub fn cpu() -> Device {
     let named = std::env::var("TOUCHSTONE_TEST_DEVICE");
     touchstone::device::select(named.map_or(touchstone::device::DEFAULT, |name| name.parse().unwrap())).unwrap()
@@ -167,12 +167,12 @@ thread_local! {
     static ARCHITECTURE: Cell<&'static str> = const { Cell::new("gpt_neox") };
 }
 
-/// Runs `test` once for GPT-NeoX and for members of the Llama family that differ in all that members differ in, with
-/// [`small_model`] of that architecture.
+/// Runs `test` once for GPT-NeoX and for members of the Llama family that together cover all differences within it;
+/// [`small_model`] then has that architecture.
 pub fn on_every_architecture(test: impl Fn(&str)) {
     for architecture in ["gpt_neox", "mistral", "qwen2", "qwen3", "olmo2"] {
         ARCHITECTURE.set(architecture);
-        // Shown if the test fails.
+        // This line appears only if the test fails.
         println!("architecture {architecture}");
         test(architecture);
     }
@@ -195,12 +195,12 @@ pub fn small_config() -> DecoderConfig {
     DecoderConfig::from_keys(keys.as_object().unwrap().clone(), "test").unwrap()
 }
 
-/// Random weights that are large enough for a sharp distribution.
+/// A model with random weights, large enough for a sharp distribution.
 pub fn small_model(seed: u64) -> LanguageModel {
     LanguageModel::random(&small_config(), 0.4, &mut stream(seed, "test/model", &[]), &cpu()).unwrap()
 }
 
-/// Rows of unequal lengths; token 0 and the end of sequence occur in the middle of them too.
+/// Rows of different lengths; token 0 and the end of sequence also occur in the middle of them.
 pub fn rows(count: usize, seed: u64) -> Vec<Sequence> {
     let row = |index: u64| {
         let mut rng = stream(seed, "test/rows", &[index]);
@@ -226,7 +226,7 @@ pub fn optimiser() -> OptimiserSettings {
     }
 }
 
-/// Training as usual, in micro-batches of `rows`; 0 takes whole batches.
+/// The default training in micro-batches of `rows`; 0 stands for whole batches.
 pub fn micro_batches(rows: usize) -> Training {
     Training { micro_batch: NonZeroUsize::new(rows), ..Training::default() }
 }

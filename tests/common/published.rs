@@ -1,4 +1,4 @@
-//! A tiny study of published models and data sets, all of it in the hub's cache already.
+//! A tiny study of published models and data sets, all of them already in the hub's cache.
 
 use super::{Bench, Said, fixture};
 use serde_json::{Value, json};

@@ -1,9 +1,9 @@
-//! Random bytes for every parser of foreign bytes: no input may make the program panic, hang, or end with an error that does
-//! not say where it is. Half a second a parser by default; `just fuzz SECONDS` runs each for as long as it is told.
+//! Random bytes for every parser of foreign bytes: no input may make the program panic, hang, or fail without naming
+//! the place of the error. Each parser runs for half a second by default, or for as long as `just fuzz SECONDS` says.
 //!
-//! Inputs are mutations of small valid files and of earlier inputs that were answered in a new way, which leads further into
-//! a parser than random bytes do. A run is a function of its seed (TOUCHSTONE_FUZZ_SEED). The input at work lies in the
-//! target's folder below the build's temporary folder, so that it is there after a crash.
+//! Inputs are mutations of small valid files and of earlier inputs that produced a new answer, which reach further into
+//! a parser than random bytes. A run is a function of its seed (TOUCHSTONE_FUZZ_SEED). The current input is kept in the
+//! target's folder below the build's temporary folder, so that it is available after a crash.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a run says how much it tried")]
 
@@ -20,9 +20,9 @@ use targets::Target;
 use touchstone::rng::stream;
 use touchstone::{Error, ErrorKind};
 
-/// Time that one input may take.
+/// Time limit of one input.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// Inputs kept to be mutated again.
+/// Number of inputs kept for further mutation.
 const KEPT: usize = 2_000;
 
 #[test]
@@ -120,7 +120,7 @@ fn fuzz(target: &Target) {
     let _ = std::fs::remove_dir_all(&folder);
 }
 
-/// The reason why an error is not one that a user should see.
+/// The reason why an error is not fit for users; `None` if it is.
 fn fault_of(error: &Error, target: &Target, folder: &Path) -> Option<String> {
     let text = everything_of(error);
     if error.kind() == ErrorKind::Internal {
@@ -130,14 +130,14 @@ fn fault_of(error: &Error, target: &Target, folder: &Path) -> Option<String> {
     (!places.iter().any(|place| text.contains(place))).then(|| format!("its error names no place: {text}"))
 }
 
-/// The message with its causes, its hint and the name of the text it points at.
+/// The message with its causes, its hint and the name of the text that it points at.
 fn everything_of(error: &Error) -> String {
     let mut text = String::new();
     miette::JSONReportHandler::new().render_report(&mut text, error).unwrap();
     text
 }
 
-/// The beginning of an error, up to the first part of it that is quoted from the input.
+/// The beginning of an error, up to the first quotation from the input.
 fn shape(error: &Error, folder: &Path) -> String {
     let message = error.to_string().replace(&folder.display().to_string(), "");
     message.chars().take_while(|c| !matches!(c, '`' | '"' | '\'')).filter(|c| !c.is_ascii_digit()).take(80).collect()
@@ -150,9 +150,9 @@ fn fail(target: &Target, folder: &Path, input: &[u8], fault: &str) -> ! {
     panic!("{}: {fault}\nthe input is kept as {}", target.name, kept.display());
 }
 
-/// Ends the process where one input takes too long, which no test can catch otherwise.
+/// A thread that ends the process if one input takes too long, which a test cannot catch otherwise.
 struct Watch {
-    /// Milliseconds since `start` at which the input at work began; 0 between inputs.
+    /// Milliseconds from `start` to the beginning of the current input; 0 between inputs.
     since: &'static AtomicU64,
     start: Instant,
 }

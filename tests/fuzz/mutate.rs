@@ -1,10 +1,10 @@
-//! Mutations of bytes: what file systems, editors and programs of other people do to files, and what nobody does.
+//! Mutations of bytes: damage that file systems, editors and foreign programs cause, and damage that nothing causes.
 
 use rand::Rng;
 use rand::seq::IndexedRandom;
 use rand_chacha::ChaCha8Rng;
 
-/// Texts that parsers of every format stumble over.
+/// Texts that are difficult for parsers of any format.
 const WORDS: [&[u8]; 40] = [
     b"",
     b"null",
@@ -59,7 +59,7 @@ impl Mutator {
         Self { rng, words }
     }
 
-    /// One of `corpus`, half of the times one of its first `seeds`, changed in one to eight places.
+    /// A member of `corpus`, or half of the time one of its first `seeds`, changed in one to eight places.
     pub fn mutated(&mut self, corpus: &[Vec<u8>], seeds: usize) -> Vec<u8> {
         let from = if self.rng.random() { &corpus[..seeds] } else { corpus };
         let mut bytes = from.choose(&mut self.rng).cloned().unwrap_or_default();
@@ -91,7 +91,7 @@ impl Mutator {
                 bytes.splice(at..end, other[from..to].iter().copied());
             }
             10 => self.change_number(bytes, at),
-            // A little-endian integer, as headers have them.
+            // A little-endian integer, as in binary headers.
             _ => {
                 let number = [0, 1, 7, u64::from(u32::MAX), u64::MAX, bytes.len() as u64, self.rng.random()];
                 let number = number.choose(&mut self.rng).copied().unwrap_or_default().to_le_bytes();
@@ -119,7 +119,7 @@ impl Mutator {
         WORDS.choose(&mut self.rng).map(|word| word.to_vec()).unwrap_or_default()
     }
 
-    /// Mostly short, at times long.
+    /// A random length, usually short and sometimes long.
     fn length(&mut self) -> usize {
         1 << self.rng.random_range(0..10)
     }

@@ -1,4 +1,4 @@
-//! The parsers, each with small valid files to start from. A parser is fed through the door that users come in by: a file.
+//! The parsers, each with small valid files to start from. A parser is fed in the same way as by users: through a file.
 
 use clap::Parser;
 use serde_json::json;
@@ -11,16 +11,16 @@ use touchstone::experiment::{Experiment, SHIPPED};
 use touchstone::model::checkpoint::Checkpoint;
 use touchstone::pipeline::{Graph, Place, StageSpec, Store, run_stage};
 
-/// A parser of bytes that came from elsewhere.
+/// A parser of foreign bytes.
 pub struct Target {
     pub name: &'static str,
-    /// The name that an error may give instead of a path.
+    /// The name that an error may use instead of a path.
     pub place: &'static str,
     /// Valid inputs; the first is accepted.
     pub seeds: fn() -> Vec<Vec<u8>>,
     /// Words of the format.
     pub words: &'static [&'static str],
-    /// Gives the bytes to the parser; the folder is the target's own.
+    /// The function that feeds the bytes to the parser; the folder belongs to the target.
     pub feed: fn(&[u8], &Path) -> Result<()>,
 }
 
@@ -88,7 +88,7 @@ pub const TOKENIZER: Target = Target {
     ],
     feed: |bytes, folder| {
         beside(folder, "pythia", "model.safetensors");
-        // An embedding for any tokenizer.
+        // The embedding is large enough for any tokenizer.
         let config = String::from_utf8(fixture("pythia", "config.json")).unwrap();
         written(folder, "config.json", config.replace("\"vocab_size\": 64", "\"vocab_size\": 4096").as_bytes());
         written(folder, "tokenizer.json", bytes);
@@ -153,7 +153,7 @@ pub const PICKLE: Target = Target {
     },
 };
 
-/// The first byte chooses the format, so that one corpus serves all.
+/// The rows parser; the first byte of an input chooses the format, so that one corpus serves all formats.
 pub const ROWS: Target = Target {
     name: "rows",
     place: "rows.",
@@ -187,7 +187,7 @@ pub const ROWS: Target = Target {
     },
 };
 
-/// As [`ROWS`].
+/// The table parser; the first byte of an input chooses the format as in [`ROWS`].
 pub const TABLE: Target = Target {
     name: "table",
     place: "table.",
@@ -270,7 +270,7 @@ fn written(folder: &Path, name: &str, bytes: &[u8]) -> String {
     path.to_str().unwrap().to_owned()
 }
 
-/// A file of a fixture beside the one that is fuzzed, copied once.
+/// Puts a file of a fixture next to the fuzzed file, once.
 fn beside(folder: &Path, model: &str, file: &str) {
     if !folder.join(file).exists() {
         written(folder, file, &fixture(model, file));

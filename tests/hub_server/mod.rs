@@ -1,7 +1,7 @@
-//! The part of a Hugging Face hub that downloads need, on a port of this machine: `GET /api/<kind>/<id>/revision/<revision>`
-//! for the commit and the files of a revision, `HEAD` and `GET` of `/<id>/resolve/<commit>/<file>` for small files, and a
-//! redirection to another host (`localhost` instead of `127.0.0.1`) for large ones, as a hub does; with the faults that
-//! networks and mirrors have.
+//! The part of a Hugging Face hub that downloads need, on a port of this machine: `GET
+//! /api/<kind>/<id>/revision/<revision>` for the commit and the files of a revision, `HEAD` and `GET` of
+//! `/<id>/resolve/<commit>/<file>` for small files, and, as on a real hub, a redirection to another host (`localhost`
+//! instead of `127.0.0.1`) for large ones. It can imitate the faults of networks and mirrors.
 #![allow(dead_code, reason = "every test file uses its own part")]
 
 use sha1::{Digest, Sha1};
@@ -13,33 +13,33 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 
-/// The only commit; `main` and `refs/convert/parquet` are at it.
+/// The only commit; `main` and `refs/convert/parquet` point to it.
 pub const COMMIT: &str = "8fb2f5c0a1d34e6798bb0a5c7d9e1f2031425364";
 
-/// What goes wrong.
+/// A fault that the server imitates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// 401 without a token, 403 with another than this.
+    /// Answers 401 without a token, and 403 with a token other than this.
     Gated { token: &'static str },
-    /// This status for as many requests.
+    /// Answers `times` requests with this status.
     Status { code: u16, retry_after: Option<u64>, times: usize },
-    /// Hangs up after so many bytes of a file, for as many requests.
+    /// Closes the connection after `after` bytes of a file, for `times` requests.
     Drop { after: usize, times: usize },
-    /// Never sends a file's bytes from this one on, however often it is asked.
+    /// Never sends a file's bytes from `byte` on, no matter how often they are requested.
     CutAt { byte: usize },
-    /// Sends so many bytes of a file and then nothing, until the client leaves.
+    /// Sends `after` bytes of a file and then nothing, until the client leaves.
     Stall { after: usize },
-    /// One byte of every file is another.
+    /// Changes one byte of every file.
     Corrupt,
-    /// Always sends files whole.
+    /// Ignores ranges and always sends files whole.
     NoRanges,
-    /// Announces every file, but sends an error when it is to be downloaded.
+    /// Announces every file, but answers the download with an error.
     Unreadable,
-    /// Says of no file which commit it is of, nor of an error what is missing.
+    /// Leaves out the header with a file's commit, and the header that says what is missing.
     Taciturn,
 }
 
-/// Serves one repository until it is dropped.
+/// A server of one repository, which runs until it is dropped.
 pub struct Server {
     address: SocketAddr,
     state: Arc<Mutex<State>>,
@@ -47,7 +47,7 @@ pub struct Server {
 }
 
 struct State {
-    /// `owner/name` of a model, `datasets/owner/name` of a data set.
+    /// Id of the repository: `owner/name` of a model, `datasets/owner/name` of a data set.
     id: String,
     folder: PathBuf,
     port: u16,
@@ -78,14 +78,14 @@ impl Server {
                 if shared.lock().unwrap().stopped {
                     return;
                 }
-                // A client that hangs up has what it wants.
+                // A client may hang up as soon as it has what it needs.
                 let _ = serve(&stream.unwrap(), &shared);
             }
         });
         Self { address, state, thread: Some(thread) }
     }
 
-    /// From now on this goes wrong too.
+    /// Adds a fault to all later requests.
     pub fn fault(&self, fault: Fault) {
         self.state().faults.push(fault);
     }
@@ -98,13 +98,13 @@ impl Server {
         format!("http://{}", self.address)
     }
 
-    /// Request lines since the start or the last [`Server::forget`], as `HEAD /o/n/resolve/…`, with the first byte if it
-    /// is not 0: `GET /… from 100`.
+    /// Request lines since the start or the last [`Server::forget`], such as `HEAD /o/n/resolve/…`, with the first byte
+    /// if it is not 0: `GET /… from 100`.
     pub fn requests(&self) -> Vec<String> {
         self.state().requests.clone()
     }
 
-    /// Bytes of files that were sent, since then too.
+    /// Bytes of files sent since the start or the last [`Server::forget`].
     pub fn bytes_sent(&self) -> usize {
         self.state().bytes_sent
     }
@@ -123,7 +123,7 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.state().stopped = true;
-        // Wakes the thread, so that the port is closed when this returns.
+        // This connection wakes the thread, so that the port is closed when `drop` returns.
         let _ = TcpStream::connect(self.address);
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
@@ -131,13 +131,13 @@ impl Drop for Server {
     }
 }
 
-/// An endpoint where nobody listens.
+/// An endpoint at which no server listens.
 pub fn nobody() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     format!("http://{}", listener.local_addr().unwrap())
 }
 
-/// The name of a file's bytes on a hub: large files have their SHA-256, small ones git's.
+/// The ETag of a file on a hub: the SHA-256 of large files, git's hash of small ones.
 pub fn etag(name: &str, bytes: &[u8]) -> String {
     let hexadecimal = |sum: &[u8]| sum.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"));
     match is_large(name) {
@@ -178,7 +178,7 @@ impl Request {
     }
 }
 
-/// `%2F` is a slash.
+/// A path with its percent escapes decoded, such as `%2F` to a slash.
 fn decoded(path: &str) -> String {
     let mut parts = path.split('%');
     let mut text = parts.next().unwrap_or_default().to_owned();
@@ -258,7 +258,7 @@ impl State {
         }
     }
 
-    /// A file, or the rest of it.
+    /// The reply with a file's bytes, or with the range that is requested.
     fn bytes(&mut self, request: &Request, name: &str, bytes: &[u8]) -> Reply {
         let mut bytes = bytes.to_vec();
         let whole = bytes.len();
@@ -274,7 +274,7 @@ impl State {
             _ => Reply::new(206, &bytes[from..]).header("Content-Range", format!("bytes {from}-{}/{whole}", whole - 1)),
         };
         reply.is_file = request.method == "GET";
-        // Small files come whole, so that what is counted in a test is the large one.
+        // Small files are sent whole, so that tests count only the bytes of the large file.
         if !reply.is_file || !is_large(name) {
             return reply;
         }
@@ -342,9 +342,9 @@ struct Reply {
     status: u16,
     headers: String,
     body: Vec<u8>,
-    /// Bytes of the body before the server hangs up.
+    /// Number of bytes of the body that are sent before the server hangs up.
     sent: usize,
-    /// Waits with the connection open instead.
+    /// True if the server then keeps the connection open without sending.
     stalls: bool,
     is_file: bool,
 }
@@ -369,7 +369,7 @@ impl Reply {
         }
         stream.write_all(&body[..*sent])?;
         if self.stalls {
-            // Ends when the client is gone.
+            // The read ends when the client leaves.
             stream.read_to_end(&mut vec![])?;
         }
         Ok(())

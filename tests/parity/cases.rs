@@ -1,4 +1,4 @@
-//! What is trained, and the record of its training.
+//! The training cases, and the record of their training.
 
 use crate::common::{cpu, fixture, micro_batches, optimiser, rows};
 use rand::Rng;
@@ -20,53 +20,55 @@ use touchstone::model::weights::Weights;
 use touchstone::model::{LanguageModel, Pair, RewardModel, Sampling, Sequence};
 use touchstone::rng::{permutation, stream};
 
-/// Checkpoints made by transformers that every case starts from, by their folders: parallel residual with a quarter of each
-/// head rotated, and one branch after the other with half of it rotated.
+/// Folders of the transformers checkpoints from which every case starts: one with a parallel residual and a quarter of
+/// each head rotated, one with sequential branches and half of each head rotated.
 const GPT_NEOX: [&str; 2] = ["gpt_neox/pythia", "gpt_neox/sequential"];
-/// Two key heads for four query heads, and a window that most rows outgrow.
+/// Checkpoint with two key heads for four query heads, and a window shorter than most rows.
 const MISTRAL: &str = "llama/mistral";
-/// The same heads, wider together than the residual and each normalised; a tied output head.
+/// Checkpoint with the same heads, each normalised and together wider than the residual, and a tied output head.
 const QWEN3: &str = "llama/qwen3";
-/// Queries and keys normalised as a whole, and norms behind attention and feed-forward layer.
+/// Checkpoint with queries and keys normalised as a whole, and norms after attention and feed-forward layer.
 const OLMO2: &str = "llama/olmo2";
 /// Optimiser steps of every case.
 pub const STEPS: usize = 20;
 const SEED: u64 = 7;
-/// Rows of SFT and IQ-Learn, pairs of SPIN, DPO and the reward. Four epochs of five steps, the last of which is smaller.
+/// Number of rows of SFT and IQ-Learn, and of pairs of SPIN, DPO and the reward. There are four epochs of five steps,
+/// and the last step of an epoch is smaller.
 const ROWS: usize = 38;
 const BATCH: usize = 8;
 const EPOCHS: usize = 4;
-/// Tokens of a sampled response at most.
+/// Maximum number of tokens of a sampled response.
 const RESPONSE: usize = 6;
-/// Ends a response; a token that all checkpoints sample now and then.
+/// The token that ends a response; all checkpoints sample it now and then.
 pub const EOS: u32 = 1;
 
 pub enum Method {
     Sft(SftSettings),
     Spin(SpinSettings),
-    /// Against a reference that is not the start.
+    /// DPO against a reference that is not the start.
     Dpo(DpoSettings),
     IqLearn(IqLearnSettings),
     Reward(RewardSettings),
-    /// With a seed for each checkpoint of the case. They are chosen so that no uniform drew its token by less than 8e-5 of
-    /// probability, which is tens of times what rounding moves: any machine samples the same responses.
+    /// PPO with a seed for each checkpoint of the case. The seeds are chosen so that every uniform drew its token with
+    /// a margin of at least 8e-5 of probability, tens of times the effect of rounding: any machine samples the same
+    /// responses.
     Ppo(PpoSettings, &'static [u64]),
-    /// With seeds for which it is 2.8e-5, and no step's gradient nearly vanishes: where no response to a prompt ends all are worth
-    /// almost the same, and what is left of their differences is rounding.
+    /// RLOO with seeds for which that margin is 2.8e-5 and no step's gradient nearly vanishes. Where no response to a
+    /// prompt ends, all have almost the same value, and their differences are mostly rounding.
     Rloo(RlooSettings, &'static [u64]),
 }
 
 pub struct Case {
     pub name: &'static str,
     pub method: Method,
-    /// Rows of a forward pass; 0 takes whole steps.
+    /// Rows of a forward pass; 0 stands for whole steps.
     pub micro_batch: usize,
-    /// Folders of the checkpoints that it starts from, among the fixtures.
+    /// Folders of the checkpoints that the case starts from, among the fixtures.
     pub checkpoints: Vec<&'static str>,
 }
 
-/// Schedules, warm-up, clipping and micro-batches differ, so that each is compared somewhere. Of the Llama family a few
-/// are enough: methods see nothing of a model but logits, states and parameters.
+/// All cases. Schedules, warm-up, clipping and micro-batches vary so that each is compared somewhere. A few cases
+/// suffice for the Llama family: methods use only logits, states and parameters of a model.
 pub fn cases() -> Vec<Case> {
     let case = |name, micro_batch, method| Case { name, method, micro_batch, checkpoints: GPT_NEOX.to_vec() };
     let with = |schedule, warmup_steps, clip_norm| OptimiserSettings {
@@ -162,7 +164,8 @@ pub fn cases() -> Vec<Case> {
         case("sft-all", 5, sft(1.0, with(Schedule::Linear, 2, 1.0))),
         case("spin", 3, spin),
         case("dpo", 3, dpo(0.3, PairLoss::Sigmoid)),
-        // Its margins are wide: at a larger β rounding grows beyond the tolerance within the twenty steps.
+        // The margins of this checkpoint are wide: at a larger β rounding grows beyond the tolerance within the twenty
+        // steps.
         case("dpo-0.1", 3, dpo(0.1, PairLoss::Sigmoid)).only_on([MISTRAL]),
         case("ipo", 3, dpo(0.3, PairLoss::Ipo)),
         case("iq-learn", 3, iq_learn),
@@ -180,7 +183,7 @@ pub fn cases() -> Vec<Case> {
     ]
 }
 
-/// Training as the outside sees it: every optimiser step, and the weights it ends with (of PPO, the policy's).
+/// The observable course of training: every optimiser step, and the final weights (for PPO, those of the policy).
 pub struct Trajectory {
     pub losses: Vec<f32>,
     pub norms: Vec<f32>,
@@ -188,18 +191,18 @@ pub struct Trajectory {
     pub end: Weights,
 }
 
-/// A case on a checkpoint, trained.
+/// A case after training on a checkpoint.
 pub struct Trained {
-    /// Settings, and the rows of every step in order: what it takes to train the same again elsewhere.
+    /// Settings, and the rows of every step in order: everything needed to repeat the training elsewhere.
     pub problem: Value,
-    /// Weights before the first step, of PPO those of the policy and of a value head.
+    /// Weights before the first step; for PPO those of the policy and of a value head.
     pub start: Weights,
-    /// Another model by its name: the reward that PPO's `critic` is a copy of, DPO's `reference`.
+    /// Another model with its name: the reward of which PPO's `critic` is a copy, or DPO's `reference`.
     pub second: Option<(&'static str, Weights)>,
     pub trajectory: Trajectory,
 }
 
-/// The lowest mark of scores, below which a response without an end falls.
+/// The lowest score; a response without an end gets less.
 const LOW: f32 = -1.5;
 
 impl Case {
@@ -213,7 +216,7 @@ impl Case {
         self
     }
 
-    /// Its name on a checkpoint, such as `pythia/sft`.
+    /// The case's name on a checkpoint, such as `pythia/sft`.
     pub fn name_on(&self, checkpoint: &str) -> String {
         let (_, model) = checkpoint.split_once('/').unwrap();
         format!("{model}/{}", self.name)
@@ -297,7 +300,7 @@ impl Case {
     }
 }
 
-/// Random weights of the policy's shape.
+/// A model of the policy's shape with random weights.
 fn another(policy: &LanguageModel) -> LanguageModel {
     LanguageModel::random(policy.config(), 0.3, &mut stream(SEED, "parity/critic", &[]), &cpu()).unwrap()
 }
@@ -312,7 +315,8 @@ fn floor(missing_eos: MissingEos) -> f32 {
 /// A rollout and its score.
 type Scored = (Rollout, f32);
 
-/// Trains by `train` for [`taste`], held to `policy`; returns what it returns and the rollouts of every update.
+/// Calls `train` with the reward [`taste`] and the reference `policy`; returns its result and the rollouts of every
+/// update.
 fn on_rollouts<T>(
     policy: &LanguageModel,
     critic: Option<(RewardModel, Normalisation)>,
@@ -331,13 +335,13 @@ fn on_rollouts<T>(
     (trained, updates.into_inner())
 }
 
-/// A score that any response has, of mean about 0 and deviation about 1.
+/// A score for any response, with a mean of about 0 and a deviation of about 1.
 fn taste(response: &[u32]) -> f32 {
     let sum: u32 = response.iter().sum();
     (sum % 13) as f32 / 4.0 - 1.5
 }
 
-/// What update number `index` of PPO was made of: the rollouts, and the rows of every minibatch.
+/// The data of update number `index` of PPO: the rollouts, and the rows of every minibatch.
 pub fn update(index: usize, rollouts: &[Scored], settings: &PpoSettings, seed: u64) -> Value {
     let minibatches = (0..settings.epochs).flat_map(|epoch| {
         let order = permutation(settings.rollouts, seed, "ppo/minibatches", (index * settings.epochs + epoch) as u64);

@@ -10,7 +10,7 @@ use touchstone::conformance::policy_step;
 use touchstone::conformance::problem::{NORMALISATION, SAMPLINGS, all};
 use touchstone::model::weights::StoredAs;
 
-/// A folder per problem in the folder TOUCHSTONE_CONFORMANCE.
+/// Writes a folder per problem into the folder TOUCHSTONE_CONFORMANCE.
 #[test]
 #[ignore = "a program that conformance.py starts"]
 fn write_problems() {

@@ -1,6 +1,6 @@
-//! Training is that of plain PyTorch: losses, gradients and weights over twenty optimiser steps of every method, from the
-//! same checkpoint on the same rows. `reference.py` is the PyTorch, docs/parity.md the comparison of everything with
-//! everything; here our trajectories are held to what it said, which `reference.json` keeps.
+//! Tests that training agrees with plain PyTorch: losses, gradients and weights over twenty optimiser steps of every
+//! method, from the same checkpoint on the same rows. `reference.py` is the PyTorch side and docs/parity.md the full
+//! comparison; these tests compare our trajectories with its results, stored in `reference.json`.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -16,17 +16,18 @@ use std::path::Path;
 use std::sync::OnceLock;
 use touchstone::model::weights::{StoredAs, Weights};
 
-/// Norm, and projection on cos(0), cos(1), …, of a tensor's values.
+/// Norm of a tensor's values, and their projection on cos(0), cos(1), ….
 type Fingerprint = [f64; 2];
 
-/// What `compare.py --write` wrote.
+/// The contents of `reference.json`, which `compare.py --write` writes.
 #[derive(Deserialize)]
 struct Reference {
     tolerance: f64,
-    /// Differences of a tensor's gradients are relative to the largest of its norms, or to this share of the norm of all
-    /// tensors if that is more: some gradients are zero in exact arithmetic.
+    /// The least scale of gradient differences, as a share of the norm of all tensors. Differences are relative to the
+    /// largest norm of the tensor or to this, if it is more: some gradients are zero in exact arithmetic.
     floor: f64,
-    /// Differences of norms are relative to the norm, or to this share of the largest of all steps.
+    /// The least scale of differences of norms, as a share of the largest norm of all steps; otherwise they are
+    /// relative to the norm itself.
     norm_floor: f64,
     cases: BTreeMap<String, Expected>,
 }
@@ -38,10 +39,10 @@ struct Expected {
     /// Responses of every update of PPO and RLOO.
     rollouts: Vec<Vec<Vec<u32>>>,
     trained: Vec<String>,
-    /// By optimiser step, from 1; of the tensors in `trained`.
+    /// Fingerprints of the gradients of the tensors in `trained`, by optimiser step from 1.
     gradients: BTreeMap<usize, Vec<Fingerprint>>,
     saved: Vec<String>,
-    /// Weights after the last step; of the tensors in `saved`.
+    /// Fingerprints of the weights after the last step, of the tensors in `saved`.
     end: Vec<Fingerprint>,
 }
 
@@ -62,7 +63,7 @@ fn assert_close(found: f64, expected: f64, scale: f64, what: &str) {
     assert!(difference <= reference().tolerance, "{what}: {found} instead of {expected}, off by {difference:.1e}");
 }
 
-/// Compares the fingerprint of every tensor; `scale(place)` is what a difference is relative to.
+/// Compares the fingerprint of every tensor; differences are relative to `scale(place)`.
 fn assert_tensors(
     found: &Weights,
     names: &[String],
@@ -112,7 +113,7 @@ fn assert_agreement(method: &str) {
         for checkpoint in &case.checkpoints {
             let (name, trained) = (case.name_on(checkpoint), case.train(checkpoint));
             let expected = &reference().cases[&name];
-            // Otherwise nothing that follows can be the same.
+            // With other responses, all later values would differ.
             assert_eq!(responses(&trained), expected.rollouts, "{name}: other responses were sampled");
             assert_trajectory(&trained.trajectory, expected, &name);
         }

@@ -1,5 +1,5 @@
-//! Artifacts in brief: enough to notice that one is no longer what it was, and little enough that another processor, whose
-//! last digits differ, makes the same.
+//! Summaries of artifacts: detailed enough to notice a change, and coarse enough to be the same on another processor,
+//! whose last digits differ.
 
 use half::f16;
 use safetensors::tensor::TensorView;
@@ -10,35 +10,36 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-/// Values that are kept of a column.
+/// Number of values kept of a column.
 const KEPT: usize = 12;
 
-/// Differences that say nothing.
+/// Bounds below which differences are ignored.
 pub struct Tolerance {
-    /// Difference of two numbers, as a share of the larger one, and at least.
+    /// Bound of the difference of two numbers: a share of the larger one plus an absolute part.
     number: [f64; 2],
-    /// Difference of the lengths of two columns, as a share: rows of equal score are left out of some files.
+    /// Bound of the difference of two columns' lengths, as a share: some files leave out rows of equal score.
     length: f64,
     /// Least share of a column's values that must be the same.
     same: f64,
-    /// Whether texts are compared.
+    /// True if texts are compared.
     texts: bool,
 }
 
-/// For a stage that read the same bytes: rounding may turn a sample, and with it a row.
+/// Tolerance for a stage that read the same bytes: rounding may change a sample, and with it a row.
 pub const SAME_INPUTS: Tolerance = Tolerance { number: [0.02, 0.002], length: 0.1, same: 0.75, texts: true };
-/// For a stage whose inputs another processor has rounded otherwise: it may sample other texts, and learn from them.
+/// Tolerance for a stage whose inputs another processor has rounded differently: it may sample other texts, and learn
+/// from them.
 pub const OTHER_ROUNDING: Tolerance = Tolerance { number: [0.25, 0.05], length: 0.25, same: 0.5, texts: false };
 
 /// An artifact's values, by file and place.
 pub type Columns = BTreeMap<String, Column>;
 
-/// The values at one place of all rows of a file, or a tensor.
+/// The values at one place of all rows of a file, or the summary of a tensor.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct Column {
     length: usize,
-    /// The first of them: numbers, and hashes of texts.
+    /// The first values of the column: numbers, and hashes of texts.
     values: Vec<String>,
 }
 
@@ -93,14 +94,14 @@ pub fn differences(was: &Columns, is: &Columns, within: &Tolerance) -> Vec<Strin
         .collect()
 }
 
-/// The columns of an artifact's `files`; what is in `hidden` is left out of texts.
+/// The columns of an artifact's `files`; occurrences of `hidden` are removed from texts.
 pub fn columns<'a>(folder: &Path, files: impl Iterator<Item = &'a String>, hidden: &str) -> Columns {
     let mut columns = Columns::new();
     for name in files {
         let bytes = fs::read(folder.join(name)).unwrap();
         let text = || String::from_utf8(bytes.clone()).unwrap().replace(hidden, "");
         match name.rsplit_once('.').map(|(_, ending)| ending) {
-            // Thousands of words: any other is another file.
+            // A tokenizer has thousands of words, so its file is compared as one text.
             _ if name == "tokenizer.json" => add(&mut columns, name, &Value::from(text())),
             Some("jsonl") => {
                 let rows: Vec<Value> = text().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
@@ -115,7 +116,7 @@ pub fn columns<'a>(folder: &Path, files: impl Iterator<Item = &'a String>, hidde
     columns
 }
 
-/// Adds the leaves of `value`, those of all items of a list to one column.
+/// Adds the leaves of `value`; those of all items of a list go into one column.
 fn add(columns: &mut Columns, place: &str, value: &Value) {
     let leaf = match value {
         Value::Array(items) => return items.iter().for_each(|item| add(columns, &format!("{place} []"), item)),
@@ -133,8 +134,8 @@ fn add(columns: &mut Columns, place: &str, value: &Value) {
     }
 }
 
-/// Type and shape of every tensor; of a matrix also its norm, and its projection on cos(0), cos(1), … in norms. A bias has neither:
-/// the gradient of an attention's key bias is rounding and nothing else.
+/// Type and shape of every tensor; for a matrix also its norm, and its projection on cos(0), cos(1), … divided by the
+/// norm. Biases have no numbers: the gradient of an attention's key bias is nothing but rounding.
 fn tensors(file: &str, bytes: &[u8]) -> Columns {
     let tensors = SafeTensors::deserialize(bytes).unwrap();
     let column = |(name, view): (&str, TensorView)| {
@@ -152,7 +153,7 @@ fn tensors(file: &str, bytes: &[u8]) -> Columns {
     tensors.iter().map(column).collect()
 }
 
-/// Four digits, as people write them.
+/// The number rounded to four significant digits, in ordinary notation.
 fn rounded(number: f64) -> String {
     let digits = format!("{number:.3e}").parse::<f64>().unwrap_or(number);
     digits.to_string()

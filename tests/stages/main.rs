@@ -1,6 +1,6 @@
-//! Stored results stay what they were. Shipped experiments keep the keys that they had (`plans`), or all that was computed
-//! would be computed again. A kind of stage makes what it made under its version (`outputs`), or what was computed would be
-//! taken for something else.
+//! Tests that stored results stay valid. Shipped experiments keep their keys (`plans`), otherwise all results would be
+//! computed again. A kind of stage keeps its output under one version (`outputs`), otherwise old results would be
+//! mistaken for new ones.
 
 #[path = "../common/mod.rs"]
 mod common;

@@ -14,24 +14,25 @@ use touchstone::stages::STAGES;
 use touchstone::stages::plan::Plan;
 
 const GOLDENS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/stages/outputs.json");
-/// The words that accept what was found, of snapshots too.
+/// The command that accepts the current outputs, and snapshots too.
 const ACCEPT: &str = "INSTA_UPDATE=always cargo test --release --test stages";
 
-/// A stage's output, and what it was made from.
+/// A stage's output, and a record of its origin.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Output {
     version: u32,
-    /// Hash of kind, version, settings, seed and all that it is made from. It is the stage's key where no path is in that.
+    /// Hash of kind, version, settings, seed and all ancestors. It equals the stage's key if none of these contains a
+    /// path.
     made_from: String,
-    /// Hash of the bytes of its inputs.
+    /// Hash of the bytes of the inputs.
     read: String,
     columns: Columns,
-    /// Hashes of all stages that it is made from.
+    /// Hashes of all stages that the output is made from.
     #[serde(skip)]
     ancestors: BTreeSet<String>,
 }
 
-/// By kind and the roles of inputs, which decide what a stage does.
+/// Outputs by kind and the roles of inputs, which together determine what a stage does.
 type Outputs = BTreeMap<String, Output>;
 
 #[test]
@@ -54,7 +55,7 @@ fn no_output_changes_under_its_version() {
     };
     if accepts && hashes(&found) != hashes(&goldens) {
         let taken = found.into_iter().map(|(name, is)| match goldens.get(&name) {
-            // Differences that are tolerated shall not add up.
+            // The old output is kept, so that tolerated differences do not accumulate.
             Some(was) if was.made_from == is.made_from => (name, was.clone()),
             _ => (name, is),
         });
@@ -65,8 +66,8 @@ fn no_output_changes_under_its_version() {
     assert_eq!(hashes(&found), hashes(&goldens), "the goldens are of other stages; take these with {ACCEPT}");
 }
 
-/// Complaints about outputs that were made from the same as before and are not the same, but for those whose inputs are among
-/// them.
+/// Complaints about outputs that differ although their origin is the same, except those with such an output among their
+/// ancestors.
 fn changes(goldens: &Outputs, found: &Outputs) -> Vec<String> {
     let changed = found.iter().filter_map(|(name, is)| {
         let was = goldens.get(name).filter(|was| was.made_from == is.made_from)?;
@@ -111,7 +112,7 @@ fn world() -> Bench {
     bench
 }
 
-/// The base that comes with touchstone, alone: what is made from it has a size.
+/// A bench with only the base that comes with touchstone: the stages that build on it are too large for a test.
 fn bundled() -> Bench {
     let bench = Bench::new();
     let selection = Selection { profile: "smoke".into(), ..Selection::default() };
@@ -140,7 +141,7 @@ fn hub() -> Bench {
     bench
 }
 
-/// One output of each name, the first by label.
+/// One output of each name: the first by label.
 fn outputs(bench: &Bench) -> Outputs {
     let store = Store::open_existing(bench.path("runs")).unwrap();
     let mut manifests = store.list().unwrap();
@@ -160,7 +161,7 @@ fn outputs(bench: &Bench) -> Outputs {
     outputs
 }
 
-/// A kind with the roles of its inputs, in which a number stands for any.
+/// A kind with the roles of its inputs, without the numbers in them.
 fn name(manifest: &Manifest) -> String {
     let role = |role: &String| role.trim_end_matches(char::is_numeric).to_owned();
     let roles: BTreeSet<String> = manifest.spec.inputs.keys().map(role).collect();
@@ -168,7 +169,7 @@ fn name(manifest: &Manifest) -> String {
     format!("{} ({})", manifest.spec.kind, roles.join(", "))
 }
 
-/// Origins of the stages of one store, wherever that lies.
+/// Origins of the stages of one store, independent of the store's folder.
 struct Origins<'a> {
     root: &'a Path,
     manifests: BTreeMap<StageKey, &'a Manifest>,

@@ -8,7 +8,7 @@ use touchstone::experiment::{Experiment, SHIPPED, Selection};
 use touchstone::pipeline::{Graph, PlannedStage};
 use touchstone::stages::plan::{LocalData, Plan, bases};
 
-/// A kind whose line changes has new keys or new estimates; the first one in the order of a study is the one to look at.
+/// A changed line means new keys or new estimates of a kind; look first at the kind that comes first in a study.
 #[test]
 fn shipped_experiments_are_planned_as_they_were() {
     for (name, _) in SHIPPED {
@@ -44,7 +44,7 @@ fn planned(experiment: &Experiment, scale: &str, profile: &str) -> touchstone::R
     Ok(summary(&Plan::new(&study, local.as_ref())?))
 }
 
-/// Two hashes of everything, then the same of each kind in short.
+/// Two hashes of the whole plan, then shortened ones of each kind.
 fn summary(plan: &Plan) -> String {
     let all = sorted(&plan.graph);
     let mut text = format!("{} stages\n  keys {}\n  rest {}\n", all.len(), keys(&all), rest(plan, &all));
@@ -70,7 +70,7 @@ fn keys(stages: &[&PlannedStage]) -> String {
     blake3::hash(text.join("\n").as_bytes()).to_hex().to_string()
 }
 
-/// Labels and estimates; numbers to ten digits, since the order of a sum may change.
+/// Hash of labels and estimates; numbers have ten digits, since the order of a sum may change.
 fn rest(plan: &Plan, stages: &[&PlannedStage]) -> String {
     let line = |stage: &&PlannedStage| {
         let work = plan.work(&stage.key);

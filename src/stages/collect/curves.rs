@@ -1,4 +1,5 @@
-//! Free curves of a report: the reward against distance, training as it went, Lemma 4.1 beside what is observed.
+//! Additional curves of a report: reward against distance, the course of training, Lemma 4.1 beside the observed
+//! deviation.
 
 use super::name;
 use crate::Result;
@@ -30,10 +31,10 @@ pub(super) fn all(study: &Study, plan: &Plan, store: &Store, rows: &[Metric]) ->
     Ok(curves)
 }
 
-/// The file that training stages write their losses to.
+/// The file to which training stages write their losses.
 const CURVE: &str = "curve.json";
 
-/// A plain curve with a line per run; none without lines.
+/// A plain curve with one line per run; `None` if there are no lines.
 pub(super) fn curve(id: &str, title: &str, [x_label, y_label]: [&str; 2], lines: Vec<CurveLine>) -> Option<Curve> {
     (!lines.is_empty()).then(|| Curve {
         id: id.into(),
@@ -65,7 +66,8 @@ impl<'a> Points<'a> {
     }
 }
 
-/// Gold against distance from the SFT policy, through a method's iterations: does the proxy keep paying?
+/// Gold against distance from the SFT policy through a method's iterations, which shows whether optimising the proxy
+/// still raises gold.
 fn gold_against_kl(study: &Study, rows: &[Metric]) -> Option<Curve> {
     let points = Points::of(rows, Plane { x: experiment::Metric::Kl, y: experiment::Metric::Gold });
     let mut lines = Vec::new();
@@ -82,9 +84,9 @@ fn gold_against_kl(study: &Study, rows: &[Metric]) -> Option<Curve> {
     curve("gold-against-kl", "Gold reward against distance from the SFT policy", labels, lines)
 }
 
-/// Gold of each method's last policy at every temperature, against its entropy and its distance from the SFT policy there:
-/// does a method offer more gold at equal randomness, or is it only less random? A line is a method, through the means over
-/// seeds.
+/// Gold of each method's last policy at every temperature, against its entropy and its distance from the SFT policy
+/// there. The curves show whether a method has more gold at equal randomness or is only less random. Each line is one
+/// method, through the means over seeds.
 fn decodings(study: &Study, plan: &Plan, store: &Store) -> Result<Vec<Curve>> {
     let mut found: BTreeMap<(&str, &str), Vec<Decoding>> = BTreeMap::new();
     for cell in &plan.cells {
@@ -94,7 +96,7 @@ fn decodings(study: &Study, plan: &Plan, store: &Store) -> Result<Vec<Curve>> {
         }
     }
     for all in found.values_mut() {
-        // Stable: values at one temperature stay in the order of seeds.
+        // The sort is stable: values at one temperature stay in the order of seeds.
         all.sort_by(|a, b| a.temperature.total_cmp(&b.temperature));
     }
     let drawn = |id: &str, title: &str, x_label: &str, x: fn(&Decoding) -> f64| {
@@ -126,7 +128,7 @@ fn decodings(study: &Study, plan: &Plan, store: &Store) -> Result<Vec<Curve>> {
     Ok(curves.into_iter().flatten().collect())
 }
 
-/// The planes that ablations ask for: a line through a method's points for each seed, in the order of the axis.
+/// The planes that ablations request: for each seed a line through a method's points, in the order of the axis.
 fn planes(study: &Study, rows: &[Metric]) -> Vec<Curve> {
     let label = |metric: experiment::Metric| {
         let column = study.report.columns.iter().find(|column| column.metric == metric);
@@ -158,9 +160,9 @@ fn planes(study: &Study, rows: &[Metric]) -> Vec<Curve> {
     study.ablations.iter().filter_map(of).collect()
 }
 
-/// Lemma 4.1 and its kin beside the observed deviation, against the number of demonstrations.
+/// The bound of Lemma 4.1 and related bounds beside the observed deviation, against the number of demonstrations.
 fn deviations(study: &Study, plan: &Plan, store: &Store) -> Result<Option<Curve>> {
-    /// The name of a line, and its values.
+    /// The name of a line, and the function that reads its values.
     type Shown = (&'static str, fn(&Deviation) -> f64);
     const LINES: [Shown; 6] = [
         ("Lemma 4.1, as stated", |at| at.as_stated),
@@ -194,17 +196,17 @@ fn deviations(study: &Study, plan: &Plan, store: &Store) -> Result<Option<Curve>
     Ok(Some(Curve { log_x: true, log_y: true, bands: true, note, ..curve }))
 }
 
-/// How far apart rewards are pushed: the mean of |r| against the optimiser step, in the first iteration, for the ablations that
-/// ask for it.
+/// The spread of rewards: the mean of |r| against the optimiser step, in the first iteration, for the ablations that
+/// request it.
 fn reward_growth(study: &Study, plan: &Plan, store: &Store) -> Result<Vec<Curve>> {
-    /// Points of a line; more are averaged.
+    /// Points of a line; longer curves are averaged down to this many.
     const POINTS: usize = 40;
     let mut curves = Vec::new();
     for ablation in study.ablations.iter().filter(|ablation| ablation.growth) {
         let mut lines = Vec::new();
         for point in ablation.lines.iter().flat_map(|line| &line.points) {
             for cell in plan.cells.iter().filter(|cell| cell.method == point.method) {
-                // The first of several rewards is that of the first iteration.
+                // If there are several rewards, the first belongs to the first iteration.
                 let mut found = files_of(plan, store, &cell.made_by, Reward::KIND, CURVE);
                 let Some(path) = found.next().transpose()? else { continue };
                 let curve: Value = read_json(&path)?;
@@ -231,7 +233,8 @@ fn reward_growth(study: &Study, plan: &Plan, store: &Store) -> Result<Vec<Curve>
     Ok(curves)
 }
 
-/// The training loss of the stages of `kind` against the optimiser step. Of a method that iterates, the first iteration.
+/// The training loss of the stages of `kind` against the optimiser step; for methods that iterate, of the first
+/// iteration.
 fn training_losses(study: &Study, plan: &Plan, store: &Store, kind: &str, title: &str) -> Result<Option<Curve>> {
     let mut lines: Vec<CurveLine> = Vec::new();
     let points: Vec<&str> =

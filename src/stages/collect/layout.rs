@@ -7,8 +7,8 @@ use crate::report::{
     RelativeTo, SizeLabel, TableKind, TableSpec,
 };
 
-/// A run whose gold ends so far below its cell's median, or below the policy that it started from, has collapsed: a fifth of what the
-/// embedded world leaves between imitation and its demonstrator.
+/// The drop in gold that counts as collapse, below the median of a run's cell or below the policy that the run started
+/// from: a fifth of the difference between imitation and its demonstrator in the embedded world.
 const COLLAPSE: f64 = 0.05;
 
 pub(super) fn layout(study: &Study) -> Layout {
@@ -77,7 +77,7 @@ pub(super) fn layout(study: &Study) -> Layout {
     }
 }
 
-/// The declared claims, each once if it is about all sizes of the study, else once per size.
+/// The declared claims: each once if it covers all sizes of the study, otherwise once per size.
 pub(super) fn claims(study: &Study) -> Vec<Claim> {
     study.claims.iter().flat_map(|claim| by_size(claim, study)).collect()
 }

@@ -1,4 +1,5 @@
-//! From finished artifacts to the input of a report: one long table of metrics, costs, what became of every cell.
+//! Conversion of finished artifacts to the input of a report: one long table of metrics, costs, and the status of every
+//! cell.
 
 mod curves;
 mod layout;
@@ -21,10 +22,10 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// A policy that ends fewer of its responses than this by itself has collapsed.
+/// The least share of responses that end by themselves; a policy below it has collapsed.
 const COLLAPSED_EOS_RATE: f64 = 0.5;
 
-/// Reads what is finished of `plan` in `store`.
+/// Reads the finished part of `plan` in `store`.
 pub fn collect(study: &Study, plan: &Plan, store: &Store, device: &str, notes: Vec<String>) -> Result<ReportInput> {
     let mut rows = Vec::new();
     for cell in &plan.cells {
@@ -93,7 +94,7 @@ pub fn collect(study: &Study, plan: &Plan, store: &Store, device: &str, notes: V
     Ok(input)
 }
 
-/// The claims, with the time of the oldest result behind a registered one that is older than its registration.
+/// The claims, each registered one with the time of its oldest result if that is older than the registration.
 fn claims(study: &Study, plan: &Plan, store: &Store) -> Result<Vec<Claim>> {
     let mut claims = layout::claims(study);
     let Some(registered) = study.registration.as_ref().and_then(|it| it.registered.parse::<DateTime<Utc>>().ok())
@@ -118,7 +119,7 @@ fn claims(study: &Study, plan: &Plan, store: &Store) -> Result<Vec<Claim>> {
     Ok(claims)
 }
 
-/// Sentences on rows of real posts that say the same.
+/// Sentences about duplicate rows of real posts.
 fn duplicates(finished: &[Manifest], store: &Store) -> Result<Vec<String>> {
     let (mut sentences, mut without) = (Vec::new(), 0);
     for manifest in finished {
@@ -150,14 +151,14 @@ fn duplicates(finished: &[Manifest], store: &Store) -> Result<Vec<String>> {
     Ok(sentences)
 }
 
-/// Leaves out what real text cannot have: columns without any value, and claims on them.
+/// Removes columns without any value, which real text cannot provide, and the claims about them.
 fn keep_measurable(input: &mut ReportInput) {
     let mut kept: BTreeSet<String> = input.metrics.rows().iter().map(|row| row.metric.clone()).collect();
     let layout = &mut input.layout;
     if !kept.contains(&layout.primary) {
         layout.primary = name(&experiment::Metric::DemoLogLikelihood);
     }
-    // Real text has it, even if no stage that measures it has finished.
+    // Real text has this metric, even if no stage that measures it has finished.
     kept.insert(layout.primary.clone());
     layout.metrics.retain(|column| kept.contains(&column.id));
     layout.collapses = layout.collapses.take().filter(|rule| kept.contains(&rule.metric));
@@ -175,14 +176,14 @@ fn keep_measurable(input: &mut ReportInput) {
     input.ablations.retain(|ablation| !ablation.metrics.is_empty());
 }
 
-/// The name that a unit variant has in files.
+/// The name of a unit variant in files.
 fn name(variant: &impl Serialize) -> String {
     serde_json::to_value(variant).ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
 }
 
 // --- What became of every cell ---
 
-/// One status per (method, size, seed) that is a method's; heuristics are measurements, not runs.
+/// One status per (method, size, seed) of a method; heuristics are measurements, not runs, and have none.
 fn statuses(study: &Study, plan: &Plan, store: &Store, rows: &[Metric]) -> Vec<CellStatus> {
     let mut cells: BTreeMap<(usize, &str, u64), Vec<&Cell>> = BTreeMap::new();
     for cell in &plan.cells {
@@ -212,7 +213,7 @@ fn statuses(study: &Study, plan: &Plan, store: &Store, rows: &[Metric]) -> Vec<C
         .collect()
 }
 
-/// The error of the first failed stage among `key` and what it is made from.
+/// The error of the first failed stage among `key` and its ancestors.
 fn failure(key: &StageKey, graph: &Graph, store: &Store) -> Option<String> {
     let log = store.failure_log(key);
     if !store.is_complete(key) && log.exists() {
@@ -222,7 +223,7 @@ fn failure(key: &StageKey, graph: &Graph, store: &Store) -> Option<String> {
     graph.get(key)?.spec.inputs.values().find_map(|input| failure(input, graph, store))
 }
 
-/// Why a policy is no policy any more, if it is not; what its gold has fallen by is for the report to judge.
+/// The reason why a policy has collapsed, if it ends too few responses; a fall in gold is judged by the report.
 fn collapse(method: &str, size: &str, seed: u64, rows: &[Metric]) -> Option<String> {
     let metric = name(&experiment::Metric::EosRate);
     let of_cell =
@@ -263,7 +264,7 @@ fn costs(plan: &Plan, store: &Store) -> Result<Vec<Cost>> {
 
 // --- Items ---
 
-/// The items behind the means of claims and of the primary metric, at every method's last iteration.
+/// The items behind the means that claims and the primary metric use, at every method's last iteration.
 fn items(study: &Study, plan: &Plan, store: &Store) -> Result<Vec<Items>> {
     let claimed = study.claims.iter().flat_map(|claim| claim.metrics.iter().copied());
     let wanted: BTreeSet<experiment::Metric> = claimed.chain([study.report.primary]).collect();

@@ -1,4 +1,4 @@
-//! Trials and choices of searches, from their traces.
+//! Trials and choices of searches, read from their traces.
 
 use super::curves::{curve, files_of};
 use crate::Result;
@@ -13,7 +13,7 @@ use crate::stages::sft::Sft;
 use crate::stages::tune::{CHOSEN, Method, TRACE, Trace, Tune};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The finished search that chose for a cell: its stage, the training it was for, trace and choice.
+/// A finished search that chose values for a cell: its stage, the training it served, its trace and its choice.
 struct Search {
     key: StageKey,
     stage: Tune,
@@ -21,7 +21,8 @@ struct Search {
     choice: Choice,
 }
 
-/// The last of several searches in the making of one cell is its own; one before it made its start.
+/// Finds a cell's own search: the last one among the stages that made the cell. An earlier one made the policy it
+/// starts from.
 fn search(plan: &Plan, store: &Store, cell: &Cell) -> Result<Option<Search>> {
     let tunes = |key: &&StageKey| plan.graph.get(key).is_some_and(|stage| stage.spec.kind == Tune::KIND);
     let Some(key) = cell.made_by.iter().rfind(tunes) else { return Ok(None) };
@@ -54,14 +55,14 @@ impl Search {
     }
 }
 
-/// Whether the cell is SFT that is as long as another method: its epochs are not the choice of the search.
+/// True if the cell is SFT as long as another method, so that the search does not choose its epochs.
 fn own_epochs(plan: &Plan, cell: &Cell) -> bool {
     let mut trained =
         cell.made_by.iter().filter_map(|key| plan.graph.get(key)).filter(|stage| stage.spec.kind == Sft::KIND);
     trained.next_back().is_some_and(|stage| stage.spec.settings["own_epochs"] == serde_json::json!(true))
 }
 
-/// The choice for every cell whose epochs are chosen.
+/// The choice for every cell whose epochs were chosen by a search.
 pub(super) fn tunings(plan: &Plan, store: &Store) -> Result<Vec<Tuning>> {
     let mut found = Vec::new();
     for cell in plan.cells.iter().filter(|cell| !own_epochs(plan, cell)) {
@@ -74,7 +75,7 @@ pub(super) fn tunings(plan: &Plan, store: &Store) -> Result<Vec<Tuning>> {
             section: search.trace.method.clone(),
             epochs: settings.epochs,
             learning_rate: search.rate(settings),
-            // The digits that the file has.
+            // Parsed from the shortest decimal form, to keep the digits that the file shows.
             lambda: search.lambda(settings).and_then(|lambda| lambda.to_string().parse().ok()),
             held_out_log_likelihood: search.choice.held_out_log_likelihood,
             edges: search.choice.edges.clone(),
@@ -85,8 +86,8 @@ pub(super) fn tunings(plan: &Plan, store: &Store) -> Result<Vec<Tuning>> {
     Ok(found)
 }
 
-/// The held-out likelihood against the epochs, one curve for each method with a search of its own, one line for each learning
-/// rate (and λ).
+/// The held-out likelihood against the epochs: one curve for each method with its own search, one line for each
+/// learning rate (and λ).
 pub(super) fn curves(study: &Study, plan: &Plan, store: &Store) -> Result<Vec<Curve>> {
     let (mut shown, mut drawn) = (BTreeSet::new(), Vec::new());
     for method in study.methods.iter().filter(|method| !method.point) {

@@ -1,4 +1,4 @@
-//! The starts of methods: the bases of a size, and the seeds that stages draw from.
+//! The starting points of methods: the bases of a size, and the seeds that stages draw from.
 
 use super::{FIRST_BASE, Planner, Start};
 use crate::Result;
@@ -17,7 +17,7 @@ impl Planner<'_> {
         model.config(model.vocab_size.unwrap_or(self.vocabulary))
     }
 
-    /// The start of `hyper`'s method at one size under the study's seed `cell`.
+    /// The starting point of `hyper`'s method at one size under the study's seed `cell`.
     pub(super) fn start<'s>(
         &mut self,
         size: &'s str,
@@ -38,7 +38,7 @@ impl Planner<'_> {
         })
     }
 
-    /// Base number `number` of a size. Of published models there is one.
+    /// Base number `number` of a size; a published model has only one.
     pub(super) fn base(&mut self, size: &str, model: &ModelSettings, number: u64) -> Result<StageKey> {
         let generation = self.study.shared.generation.clone();
         let label = base_label(size, number);
@@ -61,7 +61,7 @@ impl Planner<'_> {
         }
     }
 
-    /// A published model.
+    /// Plans the stage for a published model.
     pub(super) fn checkpoint(&mut self, model: &ModelSettings, label: String) -> Result<StageKey> {
         self.add(&PublishedModel::new(model)?, NoInputs {}, None, label, ())
     }
@@ -77,7 +77,7 @@ impl Planner<'_> {
         self.add(stage, NoInputs {}, Some(number), label, &config)
     }
 
-    /// A base of the first size, which has the tokenizer of all.
+    /// A base of the first size, whose tokenizer all sizes share.
     pub(super) fn first_size(&mut self, number: u64) -> Result<StageKey> {
         let (size, model) = &self.study.sizes[0];
         self.base(size, model, number)
@@ -85,7 +85,7 @@ impl Planner<'_> {
 }
 
 impl Start<'_> {
-    /// The number of the base, where the planner's bases have one.
+    /// The number of the base, if the planner's bases are numbered.
     pub(super) fn numbered(&self, planner: &Planner) -> Option<u64> {
         let trained = planner.local.is_none() && planner.study.data.is_none();
         trained.then_some(self.number)
@@ -100,7 +100,7 @@ pub struct Pretraining {
     pub key: StageKey,
 }
 
-/// The pre-trainings of a study's bases, whatever touchstone carries.
+/// The pre-trainings of a study's bases, even of those that come with touchstone.
 pub fn bases(study: &Study) -> Result<(Graph, Vec<Pretraining>)> {
     let mut planner = Planner::new(study, None)?;
     let mut bases = Vec::new();

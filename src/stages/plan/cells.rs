@@ -1,4 +1,4 @@
-//! How a policy, and the reward behind it, are measured: the stages of a cell.
+//! The stages of a cell, which measure a policy and the reward behind it.
 
 use super::iterative::Round;
 use super::specs::iteration_label;
@@ -14,14 +14,14 @@ use crate::stages::evaluate_reward::{EvaluateReward, EvaluateRewardInputs, Judge
 use crate::stages::likelihood::{Likelihood, LikelihoodInputs};
 
 impl Planner<'_> {
-    /// Evaluates the round's policy and what judges it, and notes the cell. The policy is the method's last: it is decoded in
-    /// every way that the study asks for.
+    /// Evaluates the round's policy and its judge, and records the cell. The policy is the method's last, so it is
+    /// decoded in every way that the study requests.
     pub(super) fn cell(&mut self, run: &Run, iteration: usize, round: &Round, responder: Responder) -> Result<()> {
         let decoding = (responder == Responder::Policy).then(|| self.decoding(run.hyper)).flatten();
         self.measured(run, iteration, round, responder, decoding)
     }
 
-    /// As [`cell`](Self::cell), of a policy on the way to the last.
+    /// Evaluates an intermediate policy and records its cell like [`cell`](Self::cell), without further decodings.
     pub(super) fn passing(&mut self, run: &Run, iteration: usize, round: &Round) -> Result<()> {
         self.measured(run, iteration, round, Responder::Policy, None)
     }
@@ -70,7 +70,8 @@ impl Planner<'_> {
         Ok(())
     }
 
-    /// Further decodings of a method's last policy. Real posts have no validation posts with known gold to pick one by.
+    /// Further decodings of a method's last policy; `None` on real posts, which have no validation posts with known
+    /// gold.
     fn decoding(&self, hyper: &Hyper) -> Option<FurtherDecodings> {
         let evaluation = &hyper.evaluation;
         let real = self.local.is_some() || self.study.data.is_some();
@@ -80,7 +81,7 @@ impl Planner<'_> {
         })
     }
 
-    /// The accuracies of one judge on held-out pairs.
+    /// The stage that measures the accuracies of one judge on held-out pairs.
     fn evaluated_reward(
         &mut self,
         run: &Run,
@@ -123,7 +124,8 @@ impl Planner<'_> {
         Ok(())
     }
 
-    /// Whether gold and annotators agree with training pairs; nothing where nothing stands for gold.
+    /// The stage that measures how far gold and annotators agree with training pairs; `None` if nothing takes the place
+    /// of gold.
     fn agreement(&mut self, run: &Run, pairs: &StageKey, iteration: usize) -> Result<Option<StageKey>> {
         let mut inputs = AgreementInputs { pairs: *pairs, preferences: None, judge: None };
         let mut world = None;
@@ -144,7 +146,8 @@ impl Planner<'_> {
         self.add(&stage, inputs, Some(run.start.evaluation), label, sizes).map(Some)
     }
 
-    /// Lemma 4.1 is looked at once for each size and seed: at the last iteration of the method under study.
+    /// True if Lemma 4.1 is measured here: once for each size and seed, at the last iteration of the method under
+    /// study.
     fn observes_likelihood(&self, run: &Run, iteration: usize) -> bool {
         let world = self.local.is_none() && self.study.data.is_none();
         let subject = run.method.id == self.study.report.subject && run.method.recipe == Recipe::Irl;

@@ -1,4 +1,4 @@
-//! Does a study fit into a device's memory, and if not, which switch makes it fit?
+//! Checks whether a study fits into a device's memory, and finds the switches that make it fit.
 
 use super::{LocalData, Plan};
 use crate::device::hardware::Site;
@@ -11,7 +11,7 @@ use crate::{Error, Result};
 /// A change of a study's hyper-parameters that saves memory, as `--set` writes it.
 type Switch = (&'static str, fn(&mut Training, &mut Critic));
 
-/// From what changes nothing but time to what changes what is learned.
+/// Switches in increasing order of their effect: from a change of time alone to a change in what is learned.
 const SWITCHES: [Switch; 4] = [
     ("training.gradient_checkpointing=true", |training, _| training.gradient_checkpointing = true),
     ("training.dtype=bf16", |training, _| training.dtype = Dtype::Bf16),
@@ -19,15 +19,14 @@ const SWITCHES: [Switch; 4] = [
     ("training.lora_rank=16", |training, _| training.lora_rank = 16),
 ];
 
-/// The stage of `plan` that needs the most memory of those that do not fit into `limit` bytes one row at a time.
+/// The stage of `plan` that needs the most memory, among those that exceed `limit` bytes even with one row at a time.
 fn too_large(plan: &Plan, limit: u64, site: Site) -> Option<(&PlannedStage, f64)> {
     let needs = |stage: &PlannedStage| plan.work(&stage.key).memory(1, site).total();
     let all = plan.graph.iter().map(|stage| (stage, needs(stage)));
     all.filter(|(_, bytes)| *bytes > limit as f64).max_by(|a, b| a.1.total_cmp(&b.1))
 }
 
-/// # Errors
-/// A stage that does not fit, with the fewest and mildest switches that make the whole study fit.
+/// A stage that does not fit; the hint names the fewest and mildest switches with which the whole study fits.
 pub fn check(study: &Study, local: Option<&LocalData>, plan: &Plan, limit: u64, site: Site) -> Result<()> {
     let Some((stage, bytes)) = too_large(plan, limit, site) else { return Ok(()) };
     let (needed, available) = (gib(bytes), gib(limit as f64));
@@ -48,7 +47,8 @@ fn gib(bytes: f64) -> String {
     format!("{:.1}", bytes / (1u64 << 30) as f64)
 }
 
-/// The switches that make everything fit: the smallest set, and of these the first in the order of [`SWITCHES`].
+/// The switches with which the whole study fits: the smallest set, and among equals the first in the order of
+/// [`SWITCHES`].
 fn remedy(study: &Study, local: Option<&LocalData>, limit: u64, site: Site) -> Result<Option<Vec<String>>> {
     let mut sets: Vec<u32> = (1..1 << SWITCHES.len()).collect();
     sets.sort_by_key(|set| (set.count_ones(), *set));

@@ -1,4 +1,4 @@
-//! The recipes that iterate: each round draws from the policy, learns from what it drew, and trains the next policy.
+//! The recipes that iterate: each round samples from the policy, learns from the samples, and trains the next policy.
 
 use super::specs::chosen;
 use super::tuning::Tuning;
@@ -16,7 +16,7 @@ use crate::stages::spin::{Spin, SpinInputs};
 #[derive(Clone)]
 pub(super) struct Round {
     pub policy: StageKey,
-    /// The pairs (demonstration, sample) that were drawn in it.
+    /// The pairs (demonstration, sample) drawn in this round.
     pub pairs: Option<StageKey>,
     pub judge: Option<(JudgeKind, StageKey)>,
     pub made_by: Vec<StageKey>,
@@ -37,7 +37,7 @@ impl Round {
 }
 
 impl Planner<'_> {
-    /// Algorithm 1 (methods/irl.rs).
+    /// The rounds of Algorithm 1 (methods/irl.rs).
     pub(super) fn irl(&mut self, run: &Run) -> Result<Vec<Round>> {
         let settings = &run.hyper.irl;
         let (mut policy, mut reward) = (run.sft, None);
@@ -65,7 +65,8 @@ impl Planner<'_> {
         Ok(rounds)
     }
 
-    /// Eq. 9 in one of its ways, from `policy` near `anchor`: the stages, of which the last makes the next policy.
+    /// The stages that optimise eq. 9 by the configured algorithm, from `policy` near `anchor`; the last one makes the
+    /// next policy.
     fn policy_step(
         &mut self,
         run: &Run,
@@ -105,7 +106,7 @@ impl Planner<'_> {
         }
     }
 
-    /// SPIN (methods/spin.rs): each iterate is the next one's opponent and starting point.
+    /// The rounds of SPIN (methods/spin.rs): each iterate is the next one's opponent and starting point.
     pub(super) fn spin(&mut self, run: &Run) -> Result<Vec<Round>> {
         let settings = &run.hyper.spin;
         let mut policy = run.sft;
@@ -124,7 +125,7 @@ impl Planner<'_> {
         Ok(rounds)
     }
 
-    /// DPO on the policy's own samples, judged by gold.
+    /// The rounds of DPO on the policy's own samples, judged by gold.
     pub(super) fn iterative_dpo(&mut self, run: &Run) -> Result<Vec<Round>> {
         let settings = &run.hyper.dpo;
         let (mut policy, mut rounds) = (run.sft, Vec::new());
@@ -138,7 +139,8 @@ impl Planner<'_> {
         Ok(rounds)
     }
 
-    /// A cell for every round; of a point of an ablation for the last, whose cost is that of all.
+    /// Records a cell for every round. A point of an ablation has only the cell of the last round, with the cost of all
+    /// rounds.
     pub(super) fn iterations(&mut self, run: &Run, rounds: &[Round]) -> Result<()> {
         if run.method.point {
             let Some(last) = rounds.last() else { return Ok(()) };

@@ -1,7 +1,8 @@
-//! A study laid out as a graph of stages, and which of them measure which cell (method, size, seed, iteration).
+//! A study as a graph of stages, and the mapping from stages to the cells (method, size, seed, iteration) that they
+//! measure.
 //!
-//! Stages that do not vary with a seed are planned without one, and equal stages are one stage: a base for all, one SFT per
-//! seed for SPIN, IRL and RLHF, the first pairs of IRL for SPIN too.
+//! Stages that do not vary with a seed are planned without one, and equal stages are planned once: one base for all,
+//! one SFT per seed for SPIN, IRL and RLHF, and the first pairs of IRL also for SPIN.
 
 mod bases;
 mod cells;
@@ -28,41 +29,43 @@ use crate::{Error, Result};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-/// Number of the base that everything is made with that all seeds of a study share. A base is drawn under its number.
+/// Number of the base used for everything that all seeds of a study share. A base's number is also the seed that it is
+/// drawn from.
 pub const FIRST_BASE: u64 = 0;
 
-/// A study as stages.
+/// A study laid out as stages.
 pub struct Plan {
     pub graph: Graph,
     pub cells: Vec<Cell>,
-    /// Nothing stands for gold: whatever needs it is not measured.
+    /// True if nothing takes the place of gold, so that metrics that need it are not measured.
     pub without_gold: bool,
     works: BTreeMap<StageKey, Work>,
 }
 
-/// One row of the long table to be: where its metrics and its costs come from.
+/// A future row of the long table: the stages that its metrics and its costs come from.
 #[derive(Clone, Debug)]
 pub struct Cell {
-    /// A method's id, or a heuristic's name.
+    /// Id of a method, or name of a heuristic.
     pub method: String,
     pub size: String,
     pub seed: u64,
-    /// From 1 for methods that iterate; 0 for the others.
+    /// Iteration, from 1 for methods that iterate; 0 for the others.
     pub iteration: usize,
-    /// Number of the base that it started from; none for models that are not pre-trained on the embedded world.
+    /// Number of the base that the method started from; `None` for models that are not pre-trained on the embedded
+    /// world.
     pub base: Option<u64>,
-    /// Stages whose metrics are this cell's.
+    /// Stages that measure this cell's metrics.
     pub measured_by: Vec<StageKey>,
-    /// Stages that make what is measured, without those that it shares with every method (base, SFT and its tuning).
+    /// Stages that made the measured policy, without those shared by every method (base, SFT and its tuning).
     pub made_by: Vec<StageKey>,
 }
 
-/// Real posts instead of the embedded world.
+/// Real posts that replace the embedded world.
 #[derive(Clone, Debug)]
 pub struct LocalData {
     pub file: PathBuf,
     pub blake3: String,
-    /// Folder with a tokenizer.json.
+    /// Folder with the file tokenizer.json.
     pub tokenizer: PathBuf,
     /// Hash of the folder's files.
     pub tokenizer_blake3: String,
@@ -131,19 +134,19 @@ fn runs_on_real_posts(study: &Study) -> Result<()> {
 struct Planner<'a> {
     study: &'a Study,
     local: Option<&'a LocalData>,
-    /// Rows of an embedding that does not say otherwise.
+    /// Embedding rows of a model that does not state its own number.
     vocabulary: usize,
     graph: Graph,
     cells: Vec<Cell>,
     works: BTreeMap<StageKey, Work>,
-    /// By label.
+    /// Stages of data sets, by label.
     datasets: BTreeMap<String, StageKey>,
-    /// Steps and operations of making a method that others are as long as, by its id and the size.
+    /// Optimiser steps and operations that make a method whose length others match, by its id and the size.
     lengths: BTreeMap<(String, String), [f64; 2]>,
 }
 
-/// The base of a method at one size and seed, and the seeds that its stages draw from: the study's wherever the method has none of
-/// its own.
+/// The base of a method at one size and seed, and the seeds that its stages draw from: the study's seed unless the
+/// method sets its own.
 struct Start<'a> {
     size: &'a str,
     /// Seed of the study, by which reports name the run.
@@ -160,16 +163,16 @@ struct Start<'a> {
     base: StageKey,
 }
 
-/// A method at one size and seed, on its way.
+/// A method at one size and seed while it is being planned.
 struct Run<'a> {
     start: &'a Start<'a>,
     method: &'a MethodPlan,
     hyper: &'a Hyper,
-    /// Where the demonstrations come from, before any of them is spoilt.
+    /// The stage of the demonstrations before any of them is corrupted.
     source: StageKey,
     demonstrations: StageKey,
     sft: StageKey,
-    /// The stage that chose the values of SFT.
+    /// The stage that chose the settings of SFT.
     sft_tuning: Option<StageKey>,
     exam_pairs: StageKey,
 }
@@ -190,7 +193,7 @@ impl<'a> Planner<'a> {
 }
 
 impl Start<'_> {
-    /// Sizes of a stage that is given `rows` rows.
+    /// Sizes of a stage with `rows` rows.
     fn sizes(&self, rows: usize) -> Sizes<'_> {
         Sizes::new(&self.config, rows)
     }

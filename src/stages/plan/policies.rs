@@ -1,4 +1,4 @@
-//! The stages that train a policy on a score or on pairs, and those that select what it is trained on.
+//! The stages that train a policy on a score or on pairs, and those that select its training data.
 
 use super::tuning::Tuning;
 use super::{Planner, Run, Start};
@@ -21,7 +21,7 @@ use crate::stages::select::{SelectInputs, SelectPolicy};
 use crate::stages::sft::{Sft, SftInputs};
 use crate::stages::work::Sizes;
 
-/// Gold is centred and scaled by these for privileged policy steps, about its mean and deviation over SFT samples.
+/// Constants that centre and scale gold in privileged policy steps: about its mean and deviation over SFT samples.
 const GOLD_MEAN: f32 = 0.7;
 const GOLD_STD: f32 = 0.2;
 
@@ -30,7 +30,7 @@ impl Planner<'_> {
         RewardSource::Gold { world: Box::new(WorldAt::new(&self.study.world)), mean: GOLD_MEAN, std: GOLD_STD }
     }
 
-    /// `from`, trained on so many demonstrations as if a person had written them, with the values that `tuning` chooses.
+    /// Plans SFT of `from` on the given number of demonstrations, with the values that `tuning` chooses.
     pub(super) fn fine_tuned(
         &mut self,
         start: &Start,
@@ -50,7 +50,8 @@ impl Planner<'_> {
         self.add(&stage, inputs, Some(start.seed), label, sizes)
     }
 
-    /// From `policy`, near `reference`, on the reward model, or on gold where there is none; `rounds` times the updates.
+    /// Plans PPO from `policy` near `reference`, on the reward model, or on gold if there is none, with `rounds` times
+    /// the updates.
     pub(super) fn ppo(
         &mut self,
         run: &Run,
@@ -101,7 +102,7 @@ impl Planner<'_> {
         self.add(&stage, on_policy(run, policies, Some(reward)), Some(run.start.seed), label, sizes)
     }
 
-    /// From `policy`, against `reference`, on so many pairs, with the values that `tuning` chooses.
+    /// Plans DPO from `policy` against `reference` on the given number of pairs, with the values that `tuning` chooses.
     pub(super) fn dpo(
         &mut self,
         run: &Run,
@@ -127,7 +128,7 @@ impl Planner<'_> {
         self.add(&stage, inputs, Some(run.start.seed), run.label("iq_learn"), sizes)
     }
 
-    /// The best of n samples of `policy` by `reward`, for every prompt.
+    /// Plans the selection of the best of n samples of `policy` by `reward`, for every prompt.
     pub(super) fn winners(
         &mut self,
         run: &Run,
@@ -143,7 +144,7 @@ impl Planner<'_> {
         self.add(&stage, inputs, Some(run.start.seed), label, sizes)
     }
 
-    /// Two samples of `policy` for every prompt, judged by `source`.
+    /// Plans two samples of `policy` for every prompt, judged by `source`.
     pub(super) fn judged(
         &mut self,
         run: &Run,
@@ -161,7 +162,7 @@ impl Planner<'_> {
         self.add(&stage, inputs, Some(run.start.seed), label, sizes)
     }
 
-    /// The demonstrations that `reward` ranks highest.
+    /// Plans the selection of the demonstrations that `reward` scores highest.
     pub(super) fn filter(&mut self, run: &Run, reward: &StageKey) -> Result<StageKey> {
         let (generation, dtype) = (run.hyper.generation.clone(), run.hyper.training.dtype);
         let stage = Filter { generation, filtered_bc: run.hyper.filtered_bc.clone(), dtype };
@@ -170,7 +171,8 @@ impl Planner<'_> {
         self.add(&stage, inputs, Some(run.start.seed), run.label("filter"), sizes)
     }
 
-    /// The policy with the most gold on validation posts: the one place where a result is chosen by gold.
+    /// Plans the selection of the policy with the most gold on validation posts, the only selection of a result by
+    /// gold.
     pub(super) fn select(&mut self, run: &Run, policy: Vec<StageKey>) -> Result<StageKey> {
         let stage = SelectPolicy {
             exam: self.exam_of(run.hyper, Split::Validation, run.hyper.evaluation.selection_posts),
@@ -183,13 +185,14 @@ impl Planner<'_> {
     }
 }
 
-/// Inputs of a stage that trains on its own samples: [policy, reference], prompts, and the reward where it is learned.
+/// Inputs of a stage that trains on its own samples: [policy, reference], prompts, and the reward model if the reward
+/// is learned.
 fn on_policy(run: &Run, [policy, reference]: [&StageKey; 2], reward: Option<&StageKey>) -> OnPolicyInputs {
     let (policy, reference, demonstrations) = (*policy, *reference, run.demonstrations);
     OnPolicyInputs { policy, reference, demonstrations, reward: reward.copied() }
 }
 
-/// The most epochs that a search can choose.
+/// The largest number of epochs that a search can choose.
 fn longest(tuning: Option<&TuningSettings>) -> Option<usize> {
     tuning.and_then(|tuning| tuning.epochs.iter().copied().max())
 }

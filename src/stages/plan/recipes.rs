@@ -1,4 +1,4 @@
-//! The recipes: which stages make a method, and which measure it. Those that iterate are in `iterative`.
+//! The recipes: the stages that make a method, and those that measure it. Recipes that iterate are in `iterative`.
 
 use super::iterative::Round;
 use super::tuning::Tuning;
@@ -94,7 +94,7 @@ impl Planner<'_> {
                         let rounds = self.irl(run)?;
                         let pairs: Vec<StageKey> = rounds.iter().filter_map(|round| round.pairs).collect();
                         let count = pairs.len() * self.count(run.hyper) * run.hyper.irl.negatives;
-                        // The last pairs are of the policy before the last: what trains after them makes no pair.
+                        // The last pairs come from the second-last policy; the stages after them make no pair.
                         let made_by =
                             Round::all_made_by(&rounds[..rounds.len() - 1]).into_iter().chain(pairs.last().copied());
                         (pairs, count, made_by.collect())
@@ -139,14 +139,14 @@ impl Planner<'_> {
         }
     }
 
-    /// RLHF's policy step on `reward`, and its cell.
+    /// Plans RLHF's policy step on `reward`, and its cell.
     fn optimised(&mut self, run: &Run, reward: StageKey, mut made_by: Vec<StageKey>) -> Result<()> {
         let policy = self.ppo(run, [&run.sft, &run.sft], Some(&reward), 0, run.hyper.rlhf.rounds)?;
         made_by.push(policy);
         self.cell(run, 0, &Round::of(policy, made_by).judged(JudgeKind::Explicit, reward), Responder::Policy)
     }
 
-    /// Negatives ỹ ~ π_t beside the demonstrations, as IRL draws them.
+    /// Plans negatives ỹ ~ π_t for the demonstrations, sampled with the settings of IRL.
     pub(super) fn irl_pairs(&mut self, run: &Run, policy: &StageKey, round: usize) -> Result<StageKey> {
         let Hyper { irl, .. } = run.hyper;
         self.pairs(run, policy, (irl.negatives_temperature, irl.negatives), round)

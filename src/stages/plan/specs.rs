@@ -23,10 +23,10 @@ use crate::stages::reward::{Reward, RewardFrom, RewardInputs};
 use crate::stages::spoil::{Spoil, SpoilInputs};
 use crate::stages::{NoInputs, Stage};
 
-/// Seed of the test preferences; far from the seeds that people choose, so that no training set shares its streams.
+/// Seed of the test preferences. It is far from seeds that people choose, so that no training set shares its streams.
 const TEST_SEED: u64 = u64::MAX;
 
-/// Share of a local file's posts that are held out.
+/// Share of a local file's posts that is held out.
 pub const HELD_OUT: f64 = 0.2;
 
 impl<'a> Planner<'a> {
@@ -45,7 +45,7 @@ impl<'a> Planner<'a> {
         self.add(&stage, NoInputs {}, Some(seed), format!("demonstrations/seed {seed}"), ())
     }
 
-    /// Posts of a data set, with the responses of the demonstrator if there is one.
+    /// Plans posts of a data set, with the responses of the demonstrator if there is one.
     fn hub_demonstrations(
         &mut self,
         data: &StudyData,
@@ -67,7 +67,7 @@ impl<'a> Planner<'a> {
         self.add(&stage, inputs, seed, label, Some(&config))
     }
 
-    /// One split of a data set, the same for all stages that read it.
+    /// Plans one split of a data set, shared by all stages that read it.
     fn dataset<T: Record>(&mut self, name: &str, source: &str, config: Option<&str>, split: &str) -> Result<StageKey> {
         let label = format!("{name}/{split}");
         if let Some(key) = self.datasets.get(&label) {
@@ -79,7 +79,7 @@ impl<'a> Planner<'a> {
         Ok(key)
     }
 
-    /// Everything that is held out of what is trained on from data sets.
+    /// All stages whose prompts are excluded from training on data sets.
     fn held_out(&mut self, hyper: &Hyper) -> Result<Vec<StageKey>> {
         let Some(data) = &self.study.data else { return Ok(vec![]) };
         let exam = HubDemonstrations::exam(&data.sources, hyper);
@@ -88,7 +88,7 @@ impl<'a> Planner<'a> {
         Ok(held_out)
     }
 
-    /// `source`, with the declared share of bad demonstrations.
+    /// Plans the corruption of the declared share of the demonstrations `source`.
     pub(super) fn spoilt(&mut self, start: &Start, hyper: &Hyper, source: &StageKey) -> Result<StageKey> {
         let DemonstrationSettings { bad, bad_fraction: fraction, .. } = hyper.demonstrations;
         if fraction == 0.0 {
@@ -101,12 +101,12 @@ impl<'a> Planner<'a> {
         self.add(&stage, inputs, Some(start.data), label, start.sizes(self.count(hyper)))
     }
 
-    /// Posts of an exam that asks for `wanted`.
+    /// Number of posts in an evaluation set for which `wanted` posts are requested.
     pub(super) fn exam_posts(&self, wanted: usize) -> usize {
         self.local.map_or(wanted, |local| wanted.min((local.rows as f64 * HELD_OUT).round() as usize))
     }
 
-    /// Demonstrations that are trained on.
+    /// Number of demonstrations for training.
     pub(super) fn count(&self, hyper: &Hyper) -> usize {
         match self.local {
             Some(local) => local.rows - (local.rows as f64 * HELD_OUT).round() as usize,
@@ -128,7 +128,8 @@ impl<'a> Planner<'a> {
         self.add(&stage, inputs, Some(run.start.seed), label, run.sizes(self.count(run.hyper)))
     }
 
-    /// `count`: pairs in all of `pairs` together; `warm`: the reward to go on from, instead of a fresh head on the SFT policy.
+    /// Plans a reward. `count` is the number of pairs in all of `pairs` together; `warm` is the reward to continue
+    /// from, instead of a fresh head on the SFT policy.
     pub(super) fn reward(
         &mut self,
         run: &Run,
@@ -145,7 +146,7 @@ impl<'a> Planner<'a> {
         self.add(&stage, inputs, Some(run.start.seed), label, run.sizes(count))
     }
 
-    /// The seed's labelled pairs, and how many they are.
+    /// The seed's labelled pairs, and their number.
     pub(super) fn training_preferences(&mut self, run: &Run) -> Result<(StageKey, usize)> {
         let (seed, settings) = (run.start.data, &run.hyper.preferences);
         let label = format!("preferences/seed {seed}");
@@ -160,7 +161,8 @@ impl<'a> Planner<'a> {
         Ok((key, settings.pairs))
     }
 
-    /// Labels on held-out posts, the same for every method, size and seed; none where the data have no preferences.
+    /// Plans labels on held-out posts, the same for every method, size and seed; `None` if the data have no
+    /// preferences.
     pub(super) fn test_preferences(&mut self, hyper: &Hyper) -> Result<Option<StageKey>> {
         let label = "preferences/test".to_string();
         if self.local.is_some() {
@@ -182,7 +184,7 @@ impl<'a> Planner<'a> {
         self.preferences(hyper, (hyper.evaluation.split.into(), TEST_SEED), settings, base, label).map(Some)
     }
 
-    /// `count` human comparisons of a split.
+    /// Plans `count` human comparisons of a split.
     fn comparisons(
         &mut self,
         data: &StudyData,
@@ -200,7 +202,7 @@ impl<'a> Planner<'a> {
         self.add(&stage, ComparisonsInputs { comparisons: set, base, held_out }, seed, label, ())
     }
 
-    /// Preferences over samples of a base of the first size: people label texts, not the model that is being trained.
+    /// Plans preferences over samples of a base of the first size: people label texts, not the model under training.
     fn preferences(
         &mut self,
         hyper: &Hyper,
@@ -236,20 +238,22 @@ impl<'a> Planner<'a> {
         self.add(&stage, inputs, Some(start.evaluation), label, sizes)
     }
 
-    /// The exam of the embedded world; none for real posts, which come by [`exam_inputs`](Self::exam_inputs).
+    /// The evaluation set of the embedded world; `None` for real posts, which come by
+    /// [`exam_inputs`](Self::exam_inputs).
     pub(super) fn world_exam(&self, hyper: &Hyper) -> Option<WorldExam> {
         let real = self.local.is_some() || self.study.data.is_some();
         let (split, posts) = (hyper.evaluation.split.into(), hyper.evaluation.posts);
         (!real).then(|| self.exam_of(&self.study.shared, split, posts))
     }
 
-    /// `posts` posts of `split` with references by the demonstrator of `hyper`.
+    /// An evaluation set of `posts` posts of `split` with references by the demonstrator of `hyper`.
     pub(super) fn exam_of(&self, hyper: &Hyper, split: Split, posts: usize) -> WorldExam {
         let demonstrations = &hyper.demonstrations;
         WorldExam::new(&demonstrations.written_in(&self.study.world), split, posts, demonstrations.quality)
     }
 
-    /// Inputs of every stage that holds the exam: none in the embedded world; real posts, and the judge where there is one.
+    /// Inputs of every stage that uses the evaluation set: none in the embedded world; otherwise the real posts, and
+    /// the judge if there is one.
     pub(super) fn exam_inputs(&mut self, hyper: &Hyper, demonstrations: &StageKey) -> Result<ExamInputs> {
         if self.local.is_some() {
             return Ok(ExamInputs { demonstrations: Some(*demonstrations), judge: None });
@@ -270,7 +274,7 @@ impl<'a> Planner<'a> {
         self.judge().map(|judge| self.config(judge))
     }
 
-    /// Adds a stage with its estimate.
+    /// Adds a stage and its estimate.
     pub(super) fn add<S: Stage>(
         &mut self,
         stage: &S,
@@ -297,7 +301,7 @@ fn corpus_stage(local: &LocalData, hyper: &Hyper) -> LocalPosts {
     }
 }
 
-/// The pairs that iteration `t` trains on.
+/// The pairs on which iteration `t` trains.
 pub(super) fn chosen(all: &[StageKey], accumulate: Accumulate, t: usize) -> Vec<StageKey> {
     all[accumulate.iterations(t)].to_vec()
 }

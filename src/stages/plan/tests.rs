@@ -35,12 +35,12 @@ fn at_scale(name: &str, scale: &str) -> Study {
     Experiment::load(name).and_then(|experiment| experiment.resolve(&selection)).unwrap()
 }
 
-/// Seeds 1 to 5, whatever the study's own are.
+/// A selection of seeds 1 to 5, instead of the study's own.
 fn five_seeds() -> Selection {
     Selection { seeds: Some(SeedChoice::List((1..=5).collect())), ..Selection::default() }
 }
 
-/// Everything that `key` is made from, itself included, but for what it is only told to leave out.
+/// Adds to `seen` all stages that `key` is made from, including itself, but not those whose prompts it only leaves out.
 fn ancestors(graph: &Graph, key: &StageKey, seen: &mut BTreeSet<StageKey>) {
     if seen.insert(*key) {
         let spec = &graph.get(key).unwrap().spec;
@@ -58,7 +58,7 @@ const TRAINING: [&str; 9] =
     [Pretrain::KIND, Sft::KIND, Tune::KIND, Reward::KIND, Ppo::KIND, Rloo::KIND, Dpo::KIND, Spin::KIND, IqLearn::KIND];
 const MEASURING: [&str; 4] = [Evaluate::KIND, EvaluateReward::KIND, Agreement::KIND, Likelihood::KIND];
 
-/// Every shipped study at every scale that it can be planned at.
+/// Every shipped study, at every scale at which it can be planned.
 const PLANS: [(&str, &str); 4] =
     [("tldr", "mini"), ("tldr-ablations", "mini"), ("world-controls", "mini"), ("tldr", "paper")];
 
@@ -71,15 +71,16 @@ fn made_from(plan: &Plan, kinds: &[&str]) -> BTreeSet<StageKey> {
     seen
 }
 
-/// Selection must never touch a test asset: no training stage is made from a measurement, from test posts, or from what stands
-/// for gold, and measurements, which are, show that the search would find them.
+/// Selection must never touch a test asset: no training stage may be made from a measurement, from test posts, or from
+/// anything that takes the place of gold. Measurements are made from these, which shows that the search would find
+/// them.
 #[test]
 fn nothing_that_is_trained_has_seen_the_exam() {
     for (name, scale) in PLANS {
         let study = at_scale(name, scale);
         let plan = Plan::new(&study, None).unwrap();
         let judge = study.data.as_ref().map(|data| data.judge.as_ref().unwrap().checkpoint.clone().unwrap());
-        // Why a stage may be part of no training.
+        // The reasons why a stage may not be part of any training.
         let reserved = |key: &StageKey| -> Vec<&str> {
             let spec = &plan.graph.get(key).unwrap().spec;
             let test =
@@ -104,7 +105,7 @@ fn nothing_that_is_trained_has_seen_the_exam() {
     }
 }
 
-/// Posts and comparisons that are trained on are chosen knowing all prompts that are held out.
+/// The choice of training posts and comparisons takes all held-out prompts as inputs.
 #[test]
 fn what_is_chosen_from_data_sets_leaves_out_every_held_out_prompt() {
     let plan = Plan::new(&at_scale("tldr", "paper"), None).unwrap();
@@ -121,7 +122,7 @@ fn what_is_chosen_from_data_sets_leaves_out_every_held_out_prompt() {
     assert!(choosing > 4);
 }
 
-/// A score that something could be chosen by leads nowhere but into the report.
+/// A score that could guide a choice is used only by the report.
 #[test]
 fn nothing_is_made_from_a_measurement() {
     for (name, scale) in PLANS {
@@ -133,7 +134,7 @@ fn nothing_is_made_from_a_measurement() {
     }
 }
 
-/// A policy that stopped ending its responses must be seen by whoever reads a report.
+/// A report's reader must see that a policy stopped ending its responses.
 #[test]
 fn how_often_responses_end_is_shown_in_every_report() {
     for name in ["tldr", "tldr-ablations", "world-controls"] {
@@ -143,7 +144,7 @@ fn how_often_responses_end_is_shown_in_every_report() {
     }
 }
 
-/// Batches are what the file says; how many rows go through at once is no part of it.
+/// Batch sizes come from the file; the number of rows in one pass is not part of the key.
 #[test]
 fn neither_memory_nor_jobs_nor_devices_are_in_a_key() {
     let plan = Plan::new(&study("tldr"), None).unwrap();
@@ -155,7 +156,8 @@ fn neither_memory_nor_jobs_nor_devices_are_in_a_key() {
     }
 }
 
-/// Gold trains nothing in the study; elsewhere it trains the one policy that declares it, and selects the one that does.
+/// Gold trains nothing in the main study. In the others it trains only the policy that declares it, and selects only
+/// for the method that declares it.
 #[test]
 fn gold_is_a_reward_only_where_it_is_declared() {
     let on_gold = |plan: &Plan| -> BTreeSet<String> {
@@ -176,19 +178,21 @@ fn gold_is_a_reward_only_where_it_is_declared() {
 fn methods_share_what_does_not_differ() {
     let plan = Plan::new(&study("tldr"), None).unwrap();
     let count = |kind: &str| plan.graph.iter().filter(|stage| stage.spec.kind == kind).count();
-    // Five seeds: a base each, one set of demonstrations a seed, and an SFT, one as long as IRL in steps and one in operations a seed.
+    // With five seeds: one base and one set of demonstrations for each, and three SFT policies for each: the plain one,
+    // one as long as IRL in steps and one in operations.
     assert_eq!(
         (count(Bundled::KIND) + count(Pretrain::KIND), count(Sft::KIND), count(Demonstrations::KIND)),
         (5, 15, 5)
     );
-    // The first pairs are those of IRL (both losses) and SPIN; later ones differ: 1 + 2 + 2 + 2 a seed.
+    // IRL (with both losses) and SPIN share the first pairs; later ones differ: 1 + 2 + 2 + 2 for each seed.
     assert_eq!(count(Pairs::KIND), 35);
 }
 
-/// Some settings are part of a stage's key whether or not anything follows them: the plan does.
+/// Some settings are part of a stage's key whether or not anything obeys them; the plan must obey them.
 #[test]
 fn the_plan_follows_the_settings_that_a_method_leaves_to_it() {
-    // SPIN's stages for one size and seed: how many sets of pairs each iteration trains on, and at what temperature.
+    // SPIN's stages for one size and seed: the number of sets of pairs that each iteration trains on, and the
+    // temperatures.
     let spin = |set: &[&str]| -> (Vec<usize>, BTreeSet<String>) {
         let set = set.iter().map(|text| text.to_string()).chain(["irl.negatives_temperature=0.25".into()]).collect();
         let study = Experiment::load("tldr").unwrap().resolve(&Selection { set, ..five_seeds() }).unwrap();
@@ -211,7 +215,7 @@ fn the_plan_follows_the_settings_that_a_method_leaves_to_it() {
     assert_eq!(spin(&["spin.negatives_temperature=0.5"]), (vec![1, 2, 2], at("0.5")));
 }
 
-/// Users who change one line rely on it.
+/// Users who change one line rely on this.
 #[test]
 fn a_change_touches_only_what_depends_on_it() {
     let keys = |set: &[&str]| -> BTreeSet<StageKey> {
@@ -231,7 +235,8 @@ fn a_change_touches_only_what_depends_on_it() {
     assert_eq!(plain.len(), changed.len());
 }
 
-/// A demonstrator's habits are in what is imitated and in the references of exams; bases and labelled pairs are by other authors.
+/// A demonstrator's habits appear in the demonstrations and in the references of evaluation sets; bases and labelled
+/// pairs come from other authors.
 #[test]
 fn habits_are_the_demonstrator_s_alone() {
     let plan = Plan::new(&study("tldr-flawed"), None).unwrap();
@@ -247,7 +252,7 @@ fn habits_are_the_demonstrator_s_alone() {
     assert_eq!(ordinary.graph.iter().filter(with_habit).count(), 0);
 }
 
-/// A point at a method's own value is that method: nothing of it runs twice.
+/// A point at a method's own value is that method: none of its stages runs twice.
 #[test]
 fn a_point_at_the_method_s_own_value_costs_nothing() {
     let study = study("tldr-ablations");
@@ -274,7 +279,7 @@ fn a_point_at_the_method_s_own_value_costs_nothing() {
     }
 }
 
-/// Users who change one line of an experiment file rely on it.
+/// Users who change one line of an experiment file rely on this.
 #[test]
 fn a_new_value_of_an_ablation_runs_what_depends_on_it_and_no_more() {
     let text = crate::experiment::SHIPPED.iter().find(|(name, _)| *name == "tldr-ablations").unwrap().1;
@@ -290,7 +295,8 @@ fn a_new_value_of_an_ablation_runs_what_depends_on_it_and_no_more() {
     assert!(text.contains(values));
     let (before, after) = (keys(text), keys(&text.replace(values, "values = [1, 2, 4, 8]")));
     assert!(before.is_subset(&after));
-    // Three iterations of pairs, reward and PPO, then both evaluations and the agreement of the last, for each of five seeds.
+    // For each of five seeds: three iterations of pairs, reward and PPO, then both evaluations and the agreement of the
+    // last iteration.
     assert_eq!(after.len() - before.len(), 5 * (3 * 3 + 3));
 }
 
@@ -300,7 +306,7 @@ fn plan_with(name: &str, set: &[&str]) -> Plan {
     Plan::new(&study, None).unwrap()
 }
 
-/// The stage of `kind` that each seed's `method` is made with.
+/// For each seed, the stage of `kind` from which the cell of `method` is made.
 fn keys_by_seed(plan: &Plan, kind: &str, method: &str) -> Vec<StageKey> {
     let cells = plan.cells.iter().filter(|cell| cell.method == method && cell.size == "mini-1b");
     let of_kind = |cell: &Cell| {
@@ -329,13 +335,13 @@ fn bases_take_turns_over_the_seeds() {
             let label = format!("sft/{size}/seed {seed}");
             let sft = plan.graph.iter().find(|stage| stage.label == label).unwrap();
             let base = plan.graph.get(&sft.spec.inputs["base"]).unwrap();
-            // Number 0 is the one that was there before there were several.
+            // Number 0 is the base from the time when there was only one; it comes with touchstone.
             assert!(seed % 3 != 0 || base.spec.kind == Bundled::KIND);
             assert_eq!(base.label, ["base/{}", "base/{}/1", "base/{}/2"][seed as usize % 3].replace("{}", size));
             assert_eq!(model.base_of(seed), seed % 3);
         }
     }
-    // One base makes the preferences by which all seeds are measured.
+    // A single base makes the preferences on which all seeds are measured.
     let test = plan.graph.iter().find(|stage| stage.label == "preferences/test").unwrap();
     assert_eq!(plan.graph.get(&test.spec.inputs["base"]).unwrap().label, "base/mini-1b");
 }
@@ -346,13 +352,13 @@ fn one_base_is_the_first_one_for_every_seed() {
     study.sizes.iter_mut().for_each(|(_, model)| model.bases = 1);
     let plan = Plan::new(&study, None).unwrap();
     assert!(plan.cells.iter().all(|cell| cell.base == Some(FIRST_BASE)));
-    // It comes with touchstone, whatever stands beside it in the table of the model.
+    // The base comes with touchstone, whatever else the model's table says.
     let bases = plan.graph.iter().filter(|stage| stage.label.starts_with("base/"));
     let kinds: Vec<&str> = bases.map(|stage| stage.spec.kind.as_str()).collect();
     assert_eq!(kinds, [Bundled::KIND]);
 }
 
-/// Each seed of its own fixes what it names and nothing else.
+/// A method's own seeds each fix what they name and nothing else.
 #[test]
 fn seeds_of_their_own_fix_demonstrations_training_or_evaluation() {
     let counts = |set: &[&str]| {
@@ -379,7 +385,7 @@ fn seeds_of_their_own_fix_demonstrations_training_or_evaluation() {
     assert_eq!(seeds(&["training.seed=1"], Demonstrations::KIND), all);
 }
 
-/// A setting that says what holds without it is not seen in any key.
+/// A setting equal to the value that holds without it changes no key.
 #[test]
 fn what_is_said_without_need_changes_no_key() {
     let keys = |set: &[&str]| -> BTreeSet<StageKey> {
@@ -398,7 +404,7 @@ fn what_is_said_without_need_changes_no_key() {
     }
 }
 
-/// The posts of reported numbers are not those on which the world is accepted.
+/// The posts of reported numbers differ from those on which the world is accepted.
 #[test]
 fn the_controls_touch_no_test_post() {
     let splits = |name: &str| -> BTreeSet<String> {
@@ -413,7 +419,7 @@ fn the_controls_touch_no_test_post() {
     assert_eq!(splits("tldr"), BTreeSet::from(["preferences", "test"].map(String::from)));
 }
 
-/// Further decodings are of a method's last policy alone.
+/// Only a method's last policy has further decodings.
 #[test]
 fn the_last_policy_of_a_method_is_decoded_at_every_temperature() {
     let plan = Plan::new(&study("tldr"), None).unwrap();
@@ -458,7 +464,7 @@ fn inputs<'a>(plan: &'a Plan, stage: &'a PlannedStage) -> BTreeMap<&'a str, &'a 
 
 #[test]
 fn every_search_starts_from_a_policy_that_has_not_seen_what_it_holds_out() {
-    // With a search for SFT, and with one made for IQ-Learn and DPO alone.
+    // Once with a search for SFT, and once with a search made only for IQ-Learn and DPO.
     for (set, own) in [(&[][..], false), (&UNTUNED[..1], true)] {
         let plan = Plan::new(&with("tldr-ablations", set), None).unwrap();
         let searches = plan.graph.iter().filter(|stage| stage.spec.kind == Tune::KIND);
@@ -481,7 +487,7 @@ fn every_search_starts_from_a_policy_that_has_not_seen_what_it_holds_out() {
             let cell = plan.cells.iter().find(|cell| cell.method == method).unwrap();
             cell.made_by.iter().map(|key| plan.graph.get(key).unwrap().spec.kind.as_str()).collect()
         };
-        // A search is a part of making what it is for; that of SFT is shared as SFT is.
+        // A search is among the stages that make its method; the search for SFT is shared as SFT is.
         assert_eq!(making("sft"), if own { vec!["sft"] } else { vec!["tune", "sft"] });
         assert_eq!(making("iq-learn"), if own { vec!["tune", "tune", "iq_learn"] } else { vec!["tune", "iq_learn"] });
         assert_eq!(making("irl").iter().filter(|kind| **kind == "tune").count(), 0);
@@ -513,7 +519,8 @@ fn sft_is_as_long_as_the_method_that_it_names() {
         let cell = plan.cells.iter().find(|cell| cell.method == method).unwrap();
         plan.graph.get(cell.made_by.last().unwrap()).unwrap().spec.settings.clone()
     };
-    // Rewards: two passes over 200, 400 and 600 pairs in batches of 32. Policies: 30 updates of two passes, three times.
+    // Rewards: two passes over 200, 400 and 600 pairs in batches of 32. Policies: 30 updates of two passes, three
+    // times.
     let steps = 2 * (7 + 13 + 19) + 3 * 60_usize;
     assert_eq!(settings("sft-steps")["sft"]["epochs"], json!(steps.div_ceil(7)));
     assert_eq!(settings("sft-steps")["own_epochs"], json!(true));
@@ -530,7 +537,7 @@ fn sft_is_as_long_as_the_method_that_it_names() {
     let own = plan.work(cell.made_by.last().unwrap()).flops;
     let epochs = settings("sft-flops")["sft"]["epochs"].as_f64().unwrap();
     assert!(own >= flops && own * (epochs - 1.0) / epochs < flops, "{own} for {flops} in {epochs} epochs");
-    // The method that is named need not run: SPIN trains on 200, 400 and 400 pairs.
+    // The named method need not run: SPIN trains on 200, 400 and 400 pairs.
     let text = crate::experiment::SHIPPED.iter().find(|(name, _)| *name == "tldr").unwrap().1;
     let text = text.replace("{ method = \"irl\", unit = \"steps\" }", "{ method = \"spin\", unit = \"steps\" }");
     let methods = ["sft", "sft-steps", "irl"].map(String::from).to_vec();

@@ -1,4 +1,5 @@
-//! Settings that are not fixed: stages that choose them by held-out demonstrations, and SFT that is as long as another method.
+//! Settings that are chosen automatically: stages that choose them by held-out demonstrations, and SFT that is as long
+//! as another method.
 
 use super::{Planner, Run, Start};
 use crate::experiment::{AsLongAs, Hyper, MethodPlan, Unit};
@@ -12,12 +13,13 @@ use crate::stages::work::Work;
 use crate::{Error, Result};
 use std::collections::BTreeSet;
 
-/// The settings of SFT that are not fixed.
+/// The automatically chosen settings of SFT.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Tuning {
-    /// The stage that chooses, and the most epochs that it can; none where they are not its choice.
+    /// The stage that chooses values, and the largest number of epochs that it can choose; `None` if there is no
+    /// search.
     pub by: Option<(StageKey, Option<usize>)>,
-    /// Epochs that hold whatever is chosen.
+    /// A number of epochs that overrides the choice.
     pub epochs: Option<usize>,
 }
 
@@ -37,7 +39,7 @@ impl Planner<'_> {
         Ok((policy, by.map(|(key, _)| key)))
     }
 
-    /// The stage that chooses values for SFT on so many demonstrations, where `[sft.tuning]` is declared.
+    /// The stage that chooses values for SFT on the given number of demonstrations, if `[sft.tuning]` is declared.
     pub(super) fn sft_tuning(
         &mut self,
         start: &Start,
@@ -66,7 +68,7 @@ impl Planner<'_> {
         self.add(&stage, inputs, Some(start.seed), label, sizes)
     }
 
-    /// The stages that choose values for IQ-Learn, the last of which has the choice.
+    /// The stages that choose values for IQ-Learn; the last one holds the choice.
     pub(super) fn iq_learn_tuning(&mut self, run: &Run) -> Result<Vec<StageKey>> {
         let Some(tuning) = &run.hyper.choices.iq_learn.tuning else { return Ok(vec![]) };
         let stage = stage(run.hyper, Method::IqLearn(run.hyper.iq_learn.clone()), tuning);
@@ -74,15 +76,16 @@ impl Planner<'_> {
         self.behind_sft(run, &stage, &[], count - held_out(tuning, count))
     }
 
-    /// The same for DPO on `count` pairs.
+    /// The stages that choose values for DPO on `count` pairs; the last one holds the choice.
     pub(super) fn dpo_tuning(&mut self, run: &Run, pairs: &[StageKey], count: usize) -> Result<Vec<StageKey>> {
         let Some(tuning) = &run.hyper.choices.dpo.tuning else { return Ok(vec![]) };
         let stage = stage(run.hyper, Method::Dpo(run.hyper.dpo.clone()), tuning);
         self.behind_sft(run, &stage, pairs, count)
     }
 
-    /// `stage` on `rows` rows, from an SFT policy that has not seen the demonstrations which it holds out: the one that the
-    /// tuning of SFT made if it holds out the same, else one that is made for this alone, with SFT's fixed values.
+    /// Plans `stage` on `rows` rows, from an SFT policy that has not seen the demonstrations that `stage` holds out:
+    /// the policy from the tuning of SFT if that holds out the same ones, otherwise a policy trained only for this,
+    /// with SFT's fixed values.
     fn behind_sft(&mut self, run: &Run, stage: &Tune, pairs: &[StageKey], rows: usize) -> Result<Vec<StageKey>> {
         let (hyper, label) = (run.hyper, |step: &str| run.label(step));
         let same = hyper.choices.sft.tuning.as_ref().filter(|tuning| tuning.held_out == stage.tuning.held_out);
@@ -114,7 +117,7 @@ impl Planner<'_> {
 
     // --- As long as another method ---
 
-    /// Epochs of SFT that come to as many steps or operations as making the method that `sft.as_long_as` names.
+    /// Epochs of SFT that take as many steps or operations as making the method that `sft.as_long_as` names.
     fn epochs_as_long_as(&mut self, start: &Start, hyper: &Hyper) -> Result<Option<usize>> {
         let Some(AsLongAs { method, unit }) = &hyper.choices.sft.as_long_as else { return Ok(None) };
         let [steps, flops] = self.length(start, method)?;
@@ -128,8 +131,8 @@ impl Planner<'_> {
         Ok(Some(epochs.ceil().max(1.0) as usize))
     }
 
-    /// Optimiser steps and operations of making the method called `id`, all its iterations together, as far as they are known
-    /// before anything runs.
+    /// Optimiser steps and operations that make the method called `id`, all its iterations together, as far as they are
+    /// known before anything runs.
     fn length(&mut self, start: &Start, id: &str) -> Result<[f64; 2]> {
         let place = (id.to_owned(), start.size.to_owned());
         if let Some(length) = self.lengths.get(&place) {
@@ -144,7 +147,7 @@ impl Planner<'_> {
         Ok(length)
     }
 
-    /// Plans the method apart from the study, and adds up what its stages will do.
+    /// Plans the method apart from the study, and sums the steps and operations of its stages.
     fn making(&self, start: &Start, method: &MethodPlan) -> Result<[f64; 2]> {
         let mut apart = Planner::empty(self.study, self.local, self.vocabulary);
         let Some((size, model)) = self.study.sizes.iter().find(|(size, _)| size == start.size) else {
@@ -179,7 +182,7 @@ fn stage(hyper: &Hyper, method: Method, tuning: &TuningSettings) -> Tune {
     Tune { generation, method, training, tuning: tuning.clone() }
 }
 
-/// Demonstrations of `count` different prompts that are held out.
+/// Number of held-out demonstrations, out of `count` demonstrations with distinct prompts.
 fn held_out(tuning: &TuningSettings, count: usize) -> usize {
     ((count as f64 * tuning.held_out).round() as usize).clamp(1, count.saturating_sub(1).max(1)).min(count)
 }

@@ -1,4 +1,5 @@
-//! The search of a stage `tune`: one candidate after the other is trained and measured, behind what an earlier attempt finished.
+//! The search of a stage `tune`: trains and measures one candidate after the other, and skips those that an earlier
+//! attempt finished.
 
 use super::{Method, Tune, TuneInputs};
 use crate::data::Codec;
@@ -23,10 +24,11 @@ use crate::{Error, Result, files};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
-/// The order in which prompts are held out; equal demonstrations under one seed are split alike for every method.
+/// Purpose of the random order in which prompts are held out; equal demonstrations under one seed are split alike for
+/// every method.
 const SPLIT: &str = "tune/split";
 
-/// Rows to train on, and rows to measure by.
+/// Rows for training, and rows for measuring.
 pub struct Data {
     demonstrations: Vec<Sequence>,
     pairs: Vec<Pair>,
@@ -64,27 +66,27 @@ impl Data {
     }
 }
 
-/// The finished trials and their cost, which outlive a kill.
+/// The finished trials and their cost, which survive a kill.
 #[derive(Default, Serialize, Deserialize)]
 pub struct Kept {
     pub trials: Vec<Trial>,
     pub cost: serde_json::Value,
 }
 
-/// A search on its way.
+/// A search in progress.
 pub struct Search<'a> {
     pub context: &'a StageContext,
     pub stage: &'a Tune,
     pub inputs: &'a TuneInputs,
     pub data: &'a Data,
     pub training: Training,
-    /// Optimiser steps of all candidates.
+    /// Optimiser steps of all candidates together.
     pub total: usize,
     pub kept: PathBuf,
 }
 
 impl Search<'_> {
-    /// Tries one candidate after the other, behind what an earlier attempt has finished.
+    /// Tries one candidate after the other, and skips those that an earlier attempt has finished.
     pub fn run(&self) -> Result<Kept> {
         let watch = Watch(self.context);
         let mut kept: Kept =
@@ -147,7 +149,7 @@ impl Search<'_> {
         epochs * rows.div_ceil(batch_size)
     }
 
-    /// The last training loss and the mean log-likelihood of the held-out demonstrations.
+    /// The last training loss, and the mean log-likelihood of the held-out demonstrations.
     fn measure(&self, method: &Method, trying: &Trying, index: usize) -> Result<(Option<f32>, f64)> {
         let (context, training) = (self.context, &self.training);
         let (model, seed) = (language_model(context, self.inputs.start.key())?, context.seed()?);
@@ -170,7 +172,8 @@ impl Search<'_> {
         Ok((losses.last().copied(), sum / log_probs.len() as f64))
     }
 
-    /// Keeps the model: what is tuned behind SFT starts from one that has not seen the held-out demonstrations either.
+    /// Keeps the model: methods tuned after SFT start from a model that has not seen the held-out demonstrations
+    /// either.
     fn save(&self, model: &LanguageModel, index: usize) -> Result<()> {
         let folder = self.model(index);
         files::remove_dir(&folder)?;
@@ -179,25 +182,25 @@ impl Search<'_> {
         Checkpoint::save_language_model(&folder, model, &tokenizer, StoredAs::F32)
     }
 
-    /// Removes the models of all trials but the best.
+    /// Removes the models of all trials except the best.
     fn drop_models(&self, trials: &[Trial]) -> Result<()> {
         let best = self.stage.tuning.choose(trials).ok().map(|choice| choice.settings);
         let dropped = trials.iter().enumerate().filter(|(_, trial)| Some(trial.settings) != best);
         dropped.map(|(index, _)| self.model(index)).try_for_each(|folder| files::remove_dir(&folder))
     }
 
-    /// Where the model of a candidate is kept.
+    /// The folder of a candidate's model.
     pub fn model(&self, index: usize) -> PathBuf {
         self.context.scratch().join(format!("candidate-{index}"))
     }
 
-    /// Where the checkpoints of a candidate in training are.
+    /// The folder of the checkpoints of a candidate in training.
     fn training_folder(&self, index: usize) -> PathBuf {
         self.context.scratch().join(format!("training-{index}"))
     }
 }
 
-/// Watches the training of one candidate as a part of the search.
+/// A monitor that reports the training of one candidate as a part of the search.
 struct Trying<'a> {
     watch: Watch<'a>,
     folder: PathBuf,

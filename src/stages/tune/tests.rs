@@ -22,7 +22,7 @@ fn tuning(plan: &Plan) -> &PlannedStage {
     plan.graph.iter().find(|stage| stage.spec.kind == Tune::KIND && stage.spec.seed == Some(1)).unwrap()
 }
 
-/// Computes what `stage` is made from.
+/// Runs the stages that `stage` is made from.
 fn prepare(store: &Store, plan: &Plan, stage: &PlannedStage) {
     for key in stage.spec.inputs.values() {
         let input = plan.graph.get(key).unwrap();
@@ -55,7 +55,7 @@ fn a_search_that_was_killed_goes_on_behind_its_finished_candidates() {
     assert_eq!(expected.trials[1].steps, 2 * 3, "two epochs of 18 rows in batches of 8");
     assert!(expected.trials.len() >= 2 && choice.settings.learning_rate == Some(3e-4));
 
-    // A first candidate that nobody could have measured shows that it was not trained again.
+    // An impossible result of the first candidate, which shows that it is not trained again.
     let store = &killed.1;
     run_stage(store, &stage.key, &place(), |context| {
         let mut first = expected.trials[0].clone();

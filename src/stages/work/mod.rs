@@ -1,8 +1,8 @@
-//! Estimates of what a stage does and holds, from its settings and its model's shape alone: tokens, operations, memory. The
-//! planner prints them before anything runs; the stage itself derives its micro-batches from the same numbers. Each kind of stage
-//! has its estimate in its own file; `shared` holds the passes that several kinds make.
+//! Estimates of a stage's work and memory, from its settings and its model's shape alone: tokens, operations, memory.
+//! The planner prints them before anything runs; the stage itself derives its micro-batches from the same numbers. Each
+//! kind of stage has its estimate in its own file; `shared` holds the passes that several kinds make.
 //!
-//! Prompts and responses count at the study's limits, so the numbers are upper bounds where texts are shorter.
+//! Prompts and responses are counted at the study's limits, so the numbers are upper bounds if texts are shorter.
 
 mod shared;
 mod sizes;
@@ -21,41 +21,41 @@ use std::num::NonZeroUsize;
 /// Work and memory of a stage.
 #[derive(Clone, Debug, Default)]
 pub struct Work {
-    /// Tokens that go through a model, every pass of a token counted.
+    /// Tokens that go through a model; a token counts once per pass.
     pub tokens: f64,
     pub flops: f64,
     /// Optimiser steps.
     pub steps: f64,
-    /// Bytes of weights that are read one step after the other in generation, where memory and not arithmetic is waited for.
+    /// Bytes of weights read sequentially in generation, whose time is limited by memory bandwidth, not arithmetic.
     pub(super) streamed: f64,
-    /// Whether products are made of bf16 factors.
+    /// True if matrix products have bf16 factors.
     pub(super) halves: bool,
-    /// Bytes held from the first step to the last.
+    /// Bytes of the trained model's state, held from the first step to the last.
     pub(super) trained: TrainingState,
-    /// Bytes of models that are only read.
+    /// Bytes of read-only models.
     pub(super) other_models: f64,
     pub(super) phases: Vec<Phase>,
 }
 
-/// A pass that a stage makes again and again; one at a time.
+/// A pass that a stage repeats, one pass at a time.
 #[derive(Clone, Debug)]
 pub(super) struct Phase {
     pass: Pass,
-    /// Bytes of models that are held for these passes alone.
+    /// Bytes of models held only for these passes.
     beside: f64,
 }
 
-/// An item is a row, or a pair of rows.
+/// The kind of a pass. An item is a row, or a pair of rows.
 #[derive(Clone, Debug)]
 enum Pass {
-    /// `loads` are those of one item, one for each network that is trained.
+    /// A training step; `loads` holds the load of one item for each trained network.
     Train {
         config: DecoderConfig,
         loads: Vec<Load>,
         items: usize,
         computation: Computation,
     },
-    /// Rows are split only where `splits` says.
+    /// A forward pass; its rows are split into smaller passes only if `splits` is true.
     Read {
         config: DecoderConfig,
         load: Load,
@@ -72,8 +72,8 @@ enum Pass {
     },
 }
 
-/// Bytes of a stage at its widest moment, by what they are for. Gradients and what a pass keeps for them stand side by side
-/// only where gradients of several micro-batches are added up; [`total`](Self::total) knows.
+/// Bytes of a stage at its peak, by purpose. Gradients and the activations of a pass exist at the same time only if
+/// gradients of several micro-batches are added up; [`total`](Self::total) accounts for this.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Memory {
     pub weights: f64,
@@ -82,9 +82,9 @@ pub struct Memory {
     pub other_models: f64,
     pub activations: f64,
     pub kv_cache: f64,
-    /// The program itself, on a device that shares the machine's memory.
+    /// Bytes of the program itself, on a device that shares the machine's memory.
     pub program: f64,
-    /// Bytes of gradients and activations together at the widest moment.
+    /// Bytes of gradients and activations together at the peak.
     passing: f64,
 }
 
@@ -95,7 +95,7 @@ impl Memory {
 }
 
 impl Work {
-    /// The widest moment with at most `micro_batch` items in a pass.
+    /// Memory at the peak, with at most `micro_batch` items in a pass.
     pub fn memory(&self, micro_batch: usize, site: Site) -> Memory {
         let TrainingState { weights, gradients, moments } = self.trained;
         let held = Memory {
@@ -111,13 +111,13 @@ impl Work {
         phases.max_by(|a, b| a.total().total_cmp(&b.total())).unwrap_or(held)
     }
 
-    /// Seconds on `hardware`, without loading and starting.
+    /// Seconds on `hardware`, excluding loading and starting.
     pub fn seconds(&self, hardware: &Hardware) -> f64 {
         let peak = if self.halves { hardware.peak_bf16 } else { hardware.peak_f32 };
         self.flops / (peak * hardware.utilisation) + self.streamed / hardware.bandwidth
     }
 
-    /// Bytes of the model that the stage writes in f32; 0 where it trains none.
+    /// Bytes of the model that the stage writes in f32; 0 if it trains none.
     pub fn written_model(&self) -> f64 {
         const F32: f64 = 4.0;
         let models = self.phases.iter().filter_map(|phase| match &phase.pass {
@@ -130,17 +130,17 @@ impl Work {
         models.fold(0.0, f64::max)
     }
 
-    /// Seconds on a slow core, for the order of stages and the time that is left; small stages mostly start and load.
+    /// Seconds on a slow core, used for the order of stages and the remaining time; small stages mostly start and load.
     pub fn relative_cost(&self) -> f64 {
         const START: f64 = 0.1;
         const FLOPS: f64 = 5e10;
         START + self.flops / FLOPS
     }
 
-    /// The most items per pass that fit into `limit` bytes; `None` if not even one does.
+    /// The largest number of items per pass that fits into `limit` bytes; `None` if not even one fits.
     pub fn micro_batch(&self, limit: u64, site: Site) -> Option<NonZeroUsize> {
         let most = self.phases.iter().map(|phase| phase.pass.items()).max().unwrap_or(1);
-        // More items never need less, so the largest number that fits is found by halving.
+        // Memory never falls with more items, so bisection finds the largest number that fits.
         let (mut fits, mut too_many) = (0, most + 1);
         while too_many - fits > 1 {
             let middle = (fits + too_many) / 2;
@@ -177,7 +177,7 @@ impl Pass {
         }
     }
 
-    /// Items that a pass may split.
+    /// Number of items that a pass may split.
     fn items(&self) -> usize {
         match self {
             Self::Train { items, .. } | Self::Read { rows: items, splits: true, .. } => *items,
@@ -212,7 +212,7 @@ impl Pass {
 }
 
 impl Work {
-    /// `self`, and `other` when the models of `self` are gone.
+    /// Work of `self` followed by `other`, whose read-only models are loaded after those of `self` are freed.
     pub fn then(self, other: Self) -> Self {
         let other_models = self.other_models.max(other.other_models);
         Self { other_models, ..self + other }
@@ -222,7 +222,7 @@ impl Work {
 impl std::ops::Add for Work {
     type Output = Self;
 
-    /// Both in one process, all models held throughout.
+    /// Work of both in one process, with all models held throughout.
     fn add(mut self, other: Self) -> Self {
         self.tokens += other.tokens;
         self.flops += other.flops;
@@ -246,7 +246,7 @@ mod tests {
         Experiment::load("tldr").and_then(|experiment| experiment.resolve(&Selection::default())).unwrap()
     }
 
-    /// PPO of the first size, with its critic.
+    /// Work of PPO at the first size, with its critic.
     fn policy_step(critic: Critic) -> Work {
         let study = study();
         let config = &study.sizes[0].1.config(256);

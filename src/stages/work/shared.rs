@@ -1,4 +1,4 @@
-//! The passes that several kinds of stage make. Prompts and responses count at the study's limits.
+//! The passes that several kinds of stage make. Prompts and responses are counted at the study's limits.
 
 use super::{Pass, Phase, Precision, Shapes, Work};
 use crate::experiment::GenerationSettings;
@@ -9,7 +9,7 @@ use crate::methods::sft::SftSettings;
 use crate::model::DecoderConfig;
 use crate::model::footprint::{Load, TrainingState, forward_flops, frozen, training_flops, training_state};
 
-/// Supervised training on `rows` rows.
+/// Work of supervised training on `rows` rows.
 pub fn supervised(shapes: Shapes, settings: &SftSettings, rows: usize, precision: Precision) -> Work {
     let read = if settings.prompt_weight > 0.0 { shapes.width() } else { shapes.likelihood().read };
     let load = Load { read, ..shapes.likelihood() };
@@ -26,13 +26,13 @@ pub fn supervised(shapes: Shapes, settings: &SftSettings, rows: usize, precision
     }
 }
 
-/// Optimiser steps of so many passes over `rows` rows or pairs; the last batch of a pass may be smaller.
+/// Optimiser steps of `epochs` passes over `rows` rows or pairs; the last batch of a pass may be smaller.
 pub fn steps(epochs: usize, rows: usize, batch_size: usize) -> f64 {
     (epochs * rows.div_ceil(batch_size.max(1))) as f64
 }
 
-/// Training on `pairs` pairs against log-probabilities that are read once. `opponent`: bytes of weights that are held while
-/// these are read, and are gone before training.
+/// Work of training on `pairs` pairs against log-probabilities that are read once. `opponent` is the number of bytes of
+/// weights held only while these are read, before training.
 pub fn preference_optimisation(
     shapes: Shapes,
     epochs: usize,
@@ -59,7 +59,7 @@ pub fn preference_optimisation(
     }
 }
 
-/// The counts of a policy-gradient method that its work depends on.
+/// The counts of a policy-gradient method that determine its work.
 #[derive(Clone, Copy, Debug)]
 pub struct PolicyGradient {
     updates: usize,
@@ -91,7 +91,8 @@ impl From<&GrpoSettings> for PolicyGradient {
     }
 }
 
-/// Rollouts, each with sampling, a score and log-probabilities of policy and reference; then training.
+/// Work of rollouts, each with sampling, a score and log-probabilities of policy and reference, and of the training
+/// that follows.
 pub fn policy_gradient(shapes: Shapes, settings: PolicyGradient, learned_reward: bool, precision: Precision) -> Work {
     let (likelihood, score, config) = (shapes.likelihood(), shapes.score(), shapes.config);
     let rollouts = (settings.updates * settings.rollouts) as f64;
@@ -99,7 +100,7 @@ pub fn policy_gradient(shapes: Shapes, settings: PolicyGradient, learned_reward:
     let copied_critic = settings.copied_critic;
     let critic = if copied_critic { training_state(config, 1, &precision.training) } else { TrainingState::default() };
     let reads = likelihood.times(2.0 * rollouts);
-    // Sampling with kept keys and values does the work of a forward pass.
+    // Sampling with cached keys and values takes the operations of one forward pass.
     let mut flops = forward_flops(config, &likelihood.times(rollouts))
         + forward_flops(config, &reads)
         + training_flops(config, &likelihood.times(epochs * rollouts), &precision.training);
@@ -111,7 +112,7 @@ pub fn policy_gradient(shapes: Shapes, settings: PolicyGradient, learned_reward:
     }
     let items = settings.rollouts.div_ceil(settings.minibatches.max(1));
     let trained: &[Load] = if copied_critic { &[likelihood, shapes.values()] } else { &[likelihood] };
-    // Rollouts are drawn and read by copies of the networks in the type that is computed in, if it is another.
+    // Rollouts are drawn and read by copies of the networks in the computation's number type, if it differs.
     let copies = match precision.halves() {
         true => frozen(config, shapes.language_model(), 2.0) + if copied_critic { frozen(config, 1, 2.0) } else { 0.0 },
         false => 0.0,
@@ -141,7 +142,7 @@ pub fn policy_gradient(shapes: Shapes, settings: PolicyGradient, learned_reward:
     }
 }
 
-/// Sampling `samples` responses.
+/// Work of sampling `samples` responses.
 pub fn sampling(shapes: Shapes, samples: usize, precision: Precision) -> Work {
     Work {
         tokens: samples as f64 * shapes.width(),
@@ -155,7 +156,7 @@ pub fn sampling(shapes: Shapes, samples: usize, precision: Precision) -> Work {
     }
 }
 
-/// Reading `times` sets of `together` texts with `models`: (shape, whether its head is scalar).
+/// Work of reading `times` sets of `together` texts with `models`: (shape, whether its head is scalar).
 pub fn reading(models: &[(Shapes, bool)], times: usize, together: usize, precision: Precision) -> Work {
     let rows = times * together;
     let mut work = Work { halves: precision.halves(), ..Work::default() };
@@ -172,7 +173,7 @@ pub fn reading(models: &[(Shapes, bool)], times: usize, together: usize, precisi
     work
 }
 
-/// Scoring `rows` texts with the judge of real posts, if there is one.
+/// Work of scoring `rows` texts with the judge of real posts, if there is one.
 pub fn judging(
     judge: Option<&DecoderConfig>,
     generation: &GenerationSettings,

@@ -1,4 +1,4 @@
-//! The sizes that work is estimated from: a model's shape, lengths of texts, numbers of rows, types of numbers.
+//! The sizes from which work is estimated: a model's shape, lengths of texts, numbers of rows, types of numbers.
 
 use super::{Pass, Phase};
 use crate::experiment::GenerationSettings;
@@ -6,14 +6,14 @@ use crate::methods::training::{Dtype, Training};
 use crate::model::DecoderConfig;
 use crate::model::footprint::{Computation, Load, frozen};
 
-/// Rows that are read together where nothing is trained.
+/// Number of rows in one pass of a stage that trains nothing.
 const READING_BATCH: usize = 64;
 
 /// Number types of a study's models, and the switches of training.
 #[derive(Clone, Copy, Debug)]
 pub struct Precision {
     pub training: Computation,
-    /// Computation of models that are only read.
+    /// Computation of read-only models.
     pub reading: Computation,
 }
 
@@ -47,9 +47,9 @@ impl From<&Training> for Precision {
 pub struct Sizes<'a> {
     /// Shape of the model that is trained, sampled from or read.
     pub model: &'a DecoderConfig,
-    /// Rows, prompts or pairs that the stage is given.
+    /// Number of rows, prompts or pairs in the stage's input.
     pub rows: usize,
-    /// The most epochs that an input `tuning` can choose.
+    /// The largest number of epochs that an input `tuning` can choose.
     pub epochs: Option<usize>,
 }
 
@@ -63,7 +63,7 @@ impl<'a> Sizes<'a> {
     }
 }
 
-/// A model and the lengths of what it reads.
+/// A model's shape and the lengths of its texts.
 #[derive(Clone, Copy)]
 pub struct Shapes<'a> {
     pub config: &'a DecoderConfig,
@@ -75,23 +75,23 @@ impl Shapes<'_> {
         (self.generation.max_prompt_tokens + self.generation.max_response_tokens) as f64
     }
 
-    /// One row, whose response is read with the vocabulary.
+    /// Load of one row whose response is read with the vocabulary as outputs.
     pub(in crate::stages) fn likelihood(&self) -> Load {
         let read = self.generation.max_response_tokens as f64;
         Load { rows: 1.0, width: self.width(), read, outputs: self.config.vocab_size() as f64 }
     }
 
-    /// One row, read once with a scalar head.
+    /// Load of one row, read once with a scalar head.
     pub(in crate::stages) fn score(&self) -> Load {
         Load { rows: 1.0, width: self.width(), read: 1.0, outputs: 1.0 }
     }
 
-    /// One row, read at every response token with a scalar head.
+    /// Load of one row, read at every response token with a scalar head.
     pub(in crate::stages) fn values(&self) -> Load {
         Load { outputs: 1.0, ..self.likelihood() }
     }
 
-    /// Sampling `samples` responses.
+    /// The phase that samples `samples` responses.
     pub(in crate::stages) fn generate(&self, samples: usize, computation: Computation) -> Phase {
         let pass = Pass::Generate {
             config: self.config.clone(),
@@ -103,7 +103,7 @@ impl Shapes<'_> {
         pass.into()
     }
 
-    /// `rows` rows, so many at a time as are always read together.
+    /// The phase that reads `rows` rows, in passes of a fixed number of rows.
     pub(in crate::stages) fn read(&self, load: Load, rows: usize, computation: Computation) -> Phase {
         let rows = rows.min(READING_BATCH);
         Pass::Read { config: self.config.clone(), load, rows, splits: false, computation }.into()
@@ -117,7 +117,7 @@ impl Shapes<'_> {
         self.config.vocab_size()
     }
 
-    /// Bytes of weights that sampling `samples` responses reads, once a batch and step.
+    /// Bytes of weights read to sample `samples` responses: all weights once per batch and step.
     pub(in crate::stages) fn streamed(&self, samples: f64, computation: Computation) -> f64 {
         let steps = (samples / self.generation.batch_size as f64).ceil() * self.generation.max_response_tokens as f64;
         steps * frozen(self.config, self.language_model(), computation.bytes)

@@ -1,4 +1,4 @@
-//! Conversations as data sets hold them, with roles in order and a place for every error.
+//! Conversations as data sets hold them, with the order of roles checked and a place in every error.
 
 use crate::data::dataset::{Record, Row};
 use crate::{Error, Result};
@@ -54,7 +54,8 @@ impl Message {
     }
 }
 
-/// Messages in order: perhaps a system message, then turns of user and assistant by turns, beginning with the user.
+/// Messages in order: optionally a system message, then alternating turns of user and assistant, beginning with the
+/// user.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Conversation {
     place: String,
@@ -62,10 +63,10 @@ pub struct Conversation {
 }
 
 impl Conversation {
-    /// The conversation that `messages` are; `place` is the beginning of its errors, as `train.jsonl, line 3`.
+    /// The conversation of `messages`. Its errors begin with `place`, such as `train.jsonl, line 3`.
     ///
     /// # Errors
-    /// Messages out of order, and none at all.
+    /// Messages in the wrong order, or an empty list.
     pub fn new(place: impl Into<String>, messages: Vec<Message>) -> Result<Self> {
         let place = place.into();
         match disorder(&messages) {
@@ -85,7 +86,7 @@ impl Conversation {
     /// Everything before the last assistant turn, and that turn.
     ///
     /// # Errors
-    /// A conversation without an assistant turn, and one that goes on behind the last.
+    /// A conversation without an assistant turn, or with a message after the last one.
     pub fn split(&self) -> Result<(&[Message], &Message)> {
         match self.messages.split_last() {
             Some((response, prompt)) if response.is_assistant() => Ok((prompt, response)),
@@ -98,7 +99,7 @@ impl Conversation {
         }
     }
 
-    /// The messages that an answer is generated for: all of them, or those before the answer that is there.
+    /// The messages for which an answer is generated: all of them, or those before the existing answer.
     pub fn prompt(&self) -> &[Message] {
         match self.messages.split_last() {
             Some((response, prompt)) if response.is_assistant() => prompt,
@@ -120,8 +121,8 @@ impl Record for Conversation {
     }
 }
 
-/// Two conversations that differ in their last turn, the first preferred. The two columns hold whole conversations, or the
-/// answers alone where `prompt` holds what they answer, as text or as messages.
+/// Two conversations that differ only in their last turn, with the first one preferred. The two columns hold whole
+/// conversations, or only the answers if the column `prompt` holds the messages before them, as text or as messages.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConversationPair {
     pub chosen: Conversation,
@@ -186,7 +187,7 @@ fn remedy_of_role(name: &str) -> &'static str {
     }
 }
 
-/// The fault in the order of messages, and its remedy.
+/// The fault in the order of messages, and its remedy; `None` if the order is correct.
 fn disorder(messages: &[Message]) -> Option<(String, &'static str)> {
     let turns = match messages {
         [] => return Some(("there is no message".into(), "fill them in, or drop the row")),

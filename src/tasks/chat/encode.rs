@@ -1,4 +1,4 @@
-//! Conversations as tokens, with the tokens that are trained on.
+//! Conversion of conversations to tokens, with a mask of the tokens to train on.
 
 use super::conversation::{Conversation, ConversationPair, Message, Role};
 use super::fit::{Limit, TooLong};
@@ -12,19 +12,19 @@ use serde::{Deserialize, Serialize};
 use std::ops::Range;
 use std::path::Path;
 
-/// The system message of a conversation that may have none.
+/// The rule for the system message, which a conversation may lack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SystemRule {
-    /// As it stands in the row, or none.
+    /// The system message is used as it stands in the row, if there is one.
     AsGiven,
-    /// An empty one is put first where there is none.
+    /// An empty system message is put first if there is none.
     EmptyIfAbsent,
-    /// An error where there is one.
+    /// A system message is an error.
     Refuse,
 }
 
-/// The assistant's turns that are trained on, each with the token that ends it.
+/// The assistant turns to train on, each with the token that ends it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Loss {
@@ -32,14 +32,14 @@ pub enum Loss {
     LastTurn,
 }
 
-/// The choices between a conversation and its tokens.
+/// The rules that determine the tokens of a conversation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ChatRules {
     pub system: SystemRule,
     pub loss: Loss,
     pub control_names: ControlNames,
-    /// Tokens that a conversation or a prompt may have.
+    /// Maximum number of tokens of a conversation or a prompt.
     pub max_tokens: usize,
     pub too_long: TooLong,
 }
@@ -48,7 +48,7 @@ pub struct ChatRules {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Encoded {
     pub ids: Vec<u32>,
-    /// Whether a token is trained on, as long as `ids`.
+    /// For each of `ids`, whether the token is trained on.
     pub supervised: Vec<bool>,
 }
 
@@ -62,17 +62,17 @@ pub struct ChatEncoder {
 }
 
 impl ChatEncoder {
-    /// The encoder of a tokenizer's folder, by the files in it.
+    /// The encoder made from the files in a tokenizer's folder.
     ///
     /// # Errors
-    /// A folder without a tokenizer, a chat template or an end of texts, and rules that leave no room.
+    /// A folder without a tokenizer, a chat template or an end-of-text token, and rules that leave no room.
     pub fn open(folder: &Path, rules: ChatRules) -> Result<Self> {
         let tokenizer = ModelTokenizer::open(folder)?;
         let ends = Ends::of_folder(folder, Some(&tokenizer), tokenizer.vocabulary_size())?;
         Self::new(ChatTemplate::open(folder)?, tokenizer, ends, rules)
     }
 
-    /// The encoder of a template and the tokenizer that it was made for; `ends` are the tokens at which sampling stops.
+    /// The encoder of a template and its tokenizer; `ends` are the tokens at which sampling stops.
     ///
     /// # Errors
     /// A beginning-of-sequence token that the tokenizer lacks, and rules that leave no room.
@@ -92,8 +92,8 @@ impl ChatEncoder {
         self.rules
     }
 
-    /// The tokens of any messages, whatever the rules say of system messages and lengths, with the beginning of an assistant's
-    /// turn behind them if `add_generation_prompt`.
+    /// The tokens of any messages, regardless of the rules on system messages and lengths, followed by the beginning of
+    /// an assistant turn if `add_generation_prompt`.
     ///
     /// # Errors
     /// Messages that the template refuses, and text that the tokenizer cannot encode.
@@ -101,20 +101,20 @@ impl ChatEncoder {
         self.ids(&self.named(messages)?, add_generation_prompt)
     }
 
-    /// The tokens of a conversation that ends with an assistant's turn, and which of them are trained on.
+    /// The tokens of a conversation that ends with an assistant turn, and the mask of those to train on.
     ///
     /// # Errors
-    /// A conversation without such an end, one that the template refuses or the rules do not shorten enough, and a template
-    /// in which the assistant's turns cannot be told from the rest.
+    /// A conversation without an assistant turn at its end, one that the template refuses or that remains too long
+    /// under the rules, and a template whose assistant turns cannot be separated from the rest.
     pub fn conversation(&self, conversation: &Conversation) -> Result<Encoded> {
         self.fit(conversation, 0, self.rules.loss).map(|(encoded, _)| encoded)
     }
 
-    /// The tokens after which the model writes the assistant's next turn: those of all messages, or of those before the answer
-    /// that is there.
+    /// The tokens after which the model writes the assistant's next turn: those of all messages, or of those before the
+    /// existing answer.
     ///
     /// # Errors
-    /// As [`conversation`](Self::conversation).
+    /// The errors of [`conversation`](Self::conversation).
     pub fn prompt(&self, conversation: &Conversation) -> Result<Vec<u32>> {
         let asked = |messages: &[Message]| {
             let ids = self.ids(messages, true)?;
@@ -124,20 +124,20 @@ impl ChatEncoder {
         prompt.map(|(encoded, _)| encoded.ids).map_err(|error| error.within(conversation.place()))
     }
 
-    /// A conversation as prompt and response: all before the assistant's last turn, and that turn up to its end. Earlier turns
-    /// are not trained on, whatever the rules say.
+    /// A conversation as prompt and response: everything before the assistant's last turn, and that turn up to its end.
+    /// Earlier turns are never trained on, regardless of the rules.
     ///
     /// # Errors
-    /// As [`conversation`](Self::conversation), and a response too long to leave room for a prompt.
+    /// The errors of [`conversation`](Self::conversation), and a response that leaves no room for a prompt.
     pub fn sequence(&self, conversation: &Conversation) -> Result<Sequence> {
         let (encoded, _) = self.fit(conversation, 0, Loss::LastTurn)?;
         self.halves(encoded).map_err(|error| error.within(conversation.place()))
     }
 
-    /// Two conversations as prompts and responses. Where turns are left out, they are the same in both.
+    /// Two conversations as prompts and responses. If turns are left out, the same ones are left out of both.
     ///
     /// # Errors
-    /// As [`sequence`](Self::sequence).
+    /// The errors of [`sequence`](Self::sequence).
     pub fn pair(&self, pair: &ConversationPair) -> Result<Pair> {
         let (chosen, first) = self.fit(&pair.chosen, 0, Loss::LastTurn)?;
         let (rejected, dropped) = self.fit(&pair.rejected, first, Loss::LastTurn)?;
@@ -150,7 +150,8 @@ impl ChatEncoder {
         Limit { tokens: self.rules.max_tokens, rule: self.rules.too_long, kept: usize::from(self.tokenizer.begins()) }
     }
 
-    /// The tokens of a conversation that fits, with at least `dropped` exchanges left out, and how many are.
+    /// The tokens of a conversation that fits the limit, with at least `dropped` exchanges left out, and the number
+    /// left out.
     fn fit(&self, conversation: &Conversation, dropped: usize, loss: Loss) -> Result<(Encoded, usize)> {
         conversation.split()?;
         let messages = self.prepared(conversation.messages());
@@ -164,7 +165,7 @@ impl ChatEncoder {
         Ok(tokens.into_iter().map(|token| token.id).collect())
     }
 
-    /// The messages with the names of control tokens as the rules want them.
+    /// The messages with the names of control tokens treated according to the rules.
     fn named(&self, messages: &[Message]) -> Result<Vec<Message>> {
         match messages.iter().position(|message| holds_marks(&message.content)) {
             Some(index) => Err(noncharacter(index)),
@@ -174,7 +175,7 @@ impl ChatEncoder {
         }
     }
 
-    /// The messages as the template gets them.
+    /// The messages in the form in which the template receives them.
     fn prepared(&self, messages: &[Message]) -> Result<Vec<Message>> {
         let has_system = messages.iter().any(|message| message.role == Role::System);
         let inserted = match self.rules.system {
@@ -205,7 +206,7 @@ impl ChatEncoder {
         Ok(Encoded { ids, supervised })
     }
 
-    /// The tokens of a turn up to its end; none where only a part of the turn is known and no end is in it.
+    /// The tokens of a turn up to its end; `None` if only part of the turn is known and that part contains no end.
     fn tokens_of(&self, tokens: &[Token], turn: &Turn, text: &str) -> Option<Range<usize>> {
         let Range { start, end } = turn.bytes;
         let first = tokens.partition_point(|token| token.end <= start);
@@ -223,10 +224,10 @@ impl ChatEncoder {
         }
     }
 
-    /// Whether the tokens of a last turn hold the end at which sampling stops.
+    /// True if the tokens of a last turn contain an end at which sampling stops.
     ///
     /// # Errors
-    /// A turn that ends with another control token.
+    /// A turn that ends with a control token at which sampling does not stop.
     fn is_ended(&self, turn: &[Token], text: &str) -> Result<bool> {
         if turn.iter().any(|token| self.ends.contains(token.id)) {
             return Ok(true);

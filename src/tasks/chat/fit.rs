@@ -1,40 +1,40 @@
-//! Conversations that are too long: whole turns left out from the oldest on, or the oldest tokens.
+//! Shortening of conversations that are too long, by whole turns from the oldest on, or by the oldest tokens.
 
 use super::conversation::{Message, Role};
 use super::encode::Encoded;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 
-/// The treatment of a conversation that has more tokens than allowed. The token that begins a sequence always stays.
+/// The treatment of a conversation with more tokens than allowed. The token that begins a sequence is always kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TooLong {
-    /// An error.
+    /// A conversation that is too long is an error.
     Refuse,
-    /// The oldest tokens are cut off, in the middle of a message if need be.
+    /// The oldest tokens are cut off, in the middle of a message if necessary.
     CutTokens,
-    /// The oldest exchanges of user and assistant are left out whole, the system message stays; an error if the last exchange
-    /// is too long alone.
+    /// The oldest exchanges of user and assistant are left out whole and the system message is kept; it is an error if
+    /// the last exchange alone is too long.
     DropTurns,
-    /// As [`DropTurns`](Self::DropTurns), and the oldest tokens of a last exchange that is too long alone are cut off.
+    /// The oldest exchanges are left out as in [`DropTurns`](Self::DropTurns); if the last exchange alone is too long,
+    /// its oldest tokens are cut off.
     DropTurnsThenCut,
 }
 
-/// A limit of tokens with what happens above it.
+/// A limit on tokens with the rule for longer conversations.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limit {
     pub tokens: usize,
     pub rule: TooLong,
-    /// Tokens at the beginning that are never cut off.
+    /// Number of tokens at the beginning that are never cut off.
     pub kept: usize,
 }
 
 impl Limit {
-    /// The tokens that `encode` makes of `messages` without the fewest oldest exchanges, but at least `dropped`, and how many
-    /// are left out.
+    /// The tokens that `encode` makes of `messages` without as few of the oldest exchanges as possible, but at least
+    /// `dropped`, and the number left out.
     ///
-    /// # Errors
-    /// Those of `encode`, and a conversation that the rule does not shorten enough.
+    /// Errors of `encode`, and a conversation that remains too long under the rule.
     pub fn fit(
         self,
         messages: &[Message],
@@ -81,7 +81,7 @@ fn exchanges(messages: &[Message]) -> usize {
     messages.iter().filter(|message| message.role == Role::User).count()
 }
 
-/// The messages without the first `count` exchanges; a system message stays.
+/// The messages without the first `count` exchanges; a system message is kept.
 fn without_oldest(messages: &[Message], count: usize) -> Vec<Message> {
     let system = messages.iter().take_while(|message| message.role == Role::System);
     let users = messages.iter().enumerate().filter(|(_, message)| message.role == Role::User);
@@ -93,7 +93,7 @@ fn without_oldest(messages: &[Message], count: usize) -> Vec<Message> {
 mod tests {
     use super::*;
 
-    /// A token for every message.
+    /// One token for every message.
     fn encode(messages: &[Message]) -> Result<Encoded> {
         let ids: Vec<u32> = messages.iter().filter_map(|message| message.content.parse().ok()).collect();
         Ok(Encoded { supervised: ids.iter().map(|id| id % 2 == 0).collect(), ids })

@@ -1,7 +1,7 @@
-//! The template engine, set up as transformers sets up its own.
+//! The template engine, configured like that of transformers.
 //!
-//! Four repairs make both agree: line ends of the template are `\n`, `{% generation %}` is a block that marks what it holds,
-//! `tojson` writes Python's JSON, and none is not iterable.
+//! Four adaptations make the two agree: line ends of the template are `\n`, `{% generation %}` is a block that marks
+//! its contents, `tojson` writes Python's JSON, and `none` is not iterable.
 
 use super::python_json::tojson;
 use chrono::{DateTime, Utc};
@@ -13,18 +13,18 @@ use std::fmt::{self, Write};
 use std::ops::Range;
 use std::time::SystemTime;
 
-/// Code points around the text of a generation block. They are noncharacters, which no text holds.
+/// Code points that surround the text of a generation block. They are noncharacters, which do not occur in text.
 const BEGIN: char = '\u{fdd0}';
 const END: char = '\u{fdd1}';
-/// The code point inside the name of a control token that is to be spelled out.
+/// The code point that is put into the name of a control token to spell it out.
 pub(super) const SPELLED: char = '\u{fdd2}';
 
-/// Whether `text` holds a code point that marks something here.
+/// True if `text` contains a code point that serves as a mark here.
 pub(super) fn holds_marks(text: &str) -> bool {
     text.contains([BEGIN, END, SPELLED])
 }
 
-/// The message of a template's call of `raise_exception`.
+/// The message that a template passes to `raise_exception`.
 #[derive(Debug)]
 pub(super) struct Raised(pub String);
 
@@ -43,7 +43,7 @@ pub(super) fn environment() -> Environment<'static> {
     environment.set_lstrip_blocks(true);
     environment.set_unknown_method_callback(unknown_method_callback);
     environment.add_filter("tojson", tojson);
-    // Jinja has nothing to iterate over in none, and templates ask so for tools.
+    // Jinja cannot iterate over none, and templates use this test on `tools`.
     environment.add_test("iterable", |value: &Value| !value.is_none() && value.try_iter().is_ok());
     environment.add_filter("generation", |body: &str| format!("{BEGIN}{body}{END}"));
     environment.add_function("raise_exception", |message: &str| -> Result<(), Error> {
@@ -52,7 +52,8 @@ pub(super) fn environment() -> Environment<'static> {
     environment
 }
 
-/// The function `strftime_now` of templates, which tells the time `now` in UTC, or without one the time of its call.
+/// Defines the function `strftime_now` of templates, which formats the time `now` in UTC, or the time of the call if
+/// `now` is `None`.
 pub(super) fn set_clock(environment: &mut Environment<'static>, now: Option<SystemTime>) {
     environment.add_function("strftime_now", move |format: &str| {
         let mut told = String::new();
@@ -64,7 +65,7 @@ pub(super) fn set_clock(environment: &mut Environment<'static>, now: Option<Syst
     });
 }
 
-/// The template `source` as the engine reads it, and whether it marks what the assistant generates.
+/// The template `source` adapted to the engine, and whether it marks the assistant's turns.
 pub(super) fn repaired(source: &str) -> (String, bool) {
     let source = source.replace("\r\n", "\n").replace('\r', "\n");
     let (mut repaired, mut rest, mut marks) = (String::with_capacity(source.len()), source.as_str(), false);
@@ -86,7 +87,7 @@ pub(super) fn repaired(source: &str) -> (String, bool) {
     (repaired + rest, marks)
 }
 
-/// The filter block that stands for the generation tag at the beginning of `text`, and the length of that tag.
+/// The filter block that replaces the generation tag at the beginning of `text`, and the length of that tag.
 fn generation_tag(text: &str) -> Option<(String, usize)> {
     let control = |text: &str| if text.starts_with(['-', '+']) { text[..1].to_owned() } else { String::new() };
     let left = control(text.strip_prefix("{%")?);
@@ -101,17 +102,17 @@ fn generation_tag(text: &str) -> Option<(String, usize)> {
     Some((format!("{{%{left} {tag} {right}%}}"), text.len() - behind.len()))
 }
 
-/// Text without marks, and where they stood in it.
+/// Text with its marks removed, and the positions of the marks.
 #[derive(Debug, Default)]
 pub(super) struct Unmarked {
     pub text: String,
     /// The contents of generation blocks.
     pub generated: Vec<Range<usize>>,
-    /// Places inside names that are to be spelled out.
+    /// Positions inside names that are to be spelled out.
     pub spelled: Vec<usize>,
 }
 
-/// The text of `marked` and its marks.
+/// Removes the marks of `marked` and returns their positions with the text.
 pub(super) fn unmarked(marked: &str) -> Unmarked {
     let (mut found, mut begin) = (Unmarked::default(), 0);
     for part in marked.split_inclusive([BEGIN, END, SPELLED]) {
@@ -128,7 +129,7 @@ pub(super) fn unmarked(marked: &str) -> Unmarked {
     found
 }
 
-/// `text` with a mark inside every place where one of `names` begins, so that none of them is read as a name.
+/// `text` with a mark inserted at every place where one of `names` begins, so that none of them is read as a name.
 pub(super) fn spelled_out<'a, 'n>(text: &'a str, names: impl Iterator<Item = &'n str> + Clone) -> Cow<'a, str> {
     let begins = |text: &str| names.clone().any(|name| text.starts_with(name));
     if !names.clone().any(|name| text.contains(name)) {

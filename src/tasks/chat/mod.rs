@@ -5,8 +5,8 @@
 //!        roles in order   as transformers does            one BOS, whole turns, the end of turn supervised
 //! ```
 //!
-//! Nothing is left to a default that moves numbers: [`ChatRules`] names the system rule, the turns that are trained on, the
-//! treatment of control tokens' names in messages, and what happens to a conversation that is too long.
+//! No default changes numbers silently: [`ChatRules`] states the rule for system messages, the turns that are trained
+//! on, the treatment of control tokens' names in messages, and the treatment of a conversation that is too long.
 
 mod conversation;
 mod encode;

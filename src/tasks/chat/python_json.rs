@@ -1,4 +1,4 @@
-//! The filter `tojson` of chat templates: JSON as Python's `json.dumps` spells it, which models were trained on.
+//! The filter `tojson` of chat templates: JSON in the format of Python's `json.dumps`, on which models were trained.
 
 use minijinja::value::{Kwargs, Value};
 use minijinja::{Error, ErrorKind};
@@ -27,14 +27,14 @@ pub(super) fn tojson(value: &Value, options: Kwargs) -> Result<String, Error> {
     String::from_utf8(written).map_err(|cause| failed(cause.to_string()))
 }
 
-/// The spelling of separators, line ends and characters.
+/// A JSON formatter with Python's separators, line ends and escapes.
 struct Spelling {
     item: String,
     key: String,
     ascii: bool,
     indent: Option<usize>,
     depth: usize,
-    /// Whether the list or object that ends next has anything in it.
+    /// True if the innermost open list or object has any items so far.
     filled: bool,
 }
 

@@ -1,4 +1,4 @@
-//! Chat templates: a model's own rule that turns messages into text, as its tokenizer's files hold it.
+//! Chat templates: a model's own rule for turning messages into text, stored in its tokenizer's files.
 
 use super::conversation::Message;
 use super::jinja::{self, Raised};
@@ -19,16 +19,16 @@ const SPECIAL_TOKENS: &str = "special_tokens_map.json";
 /// The name of the only template in its environment.
 const NAME: &str = "chat";
 
-/// Variables of templates that hold control tokens, by the keys of the files that name these.
+/// Template variables that hold control tokens; the keys in tokenizer files are the same.
 const TOKEN_KEYS: [&str; 7] =
     ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
 
-/// Control tokens by the names that templates have for them, as `eos_token`. A model without one of them has it empty.
+/// Control tokens by the names of template variables, such as `eos_token`. If a model lacks one of them, it is empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SpecialTokens(BTreeMap<&'static str, String>);
 
 impl SpecialTokens {
-    /// The tokens that `tokenizer_config.json` names in `folder`, and those of `special_tokens_map.json` that it does not.
+    /// The tokens that `tokenizer_config.json` in `folder` names, and any others that `special_tokens_map.json` names.
     ///
     /// # Errors
     /// A file that is damaged, and a token that is neither text nor a table with its `content`.
@@ -42,7 +42,7 @@ impl SpecialTokens {
         Ok(tokens)
     }
 
-    /// These tokens with `key` as `token`, unless templates have no variable of that name.
+    /// These tokens with `key` set to `token`; unchanged if templates have no variable of that name.
     pub fn with(mut self, key: &str, token: impl Into<String>) -> Self {
         if let Some(key) = TOKEN_KEYS.into_iter().find(|known| *known == key) {
             self.0.insert(key, token.into());
@@ -50,7 +50,7 @@ impl SpecialTokens {
         self
     }
 
-    /// The text of a token; none where no file names it or it is empty.
+    /// The text of a token; `None` if no file names it or if it is empty.
     pub fn get(&self, key: &str) -> Option<&str> {
         self.0.get(key).map(String::as_str).filter(|token| !token.is_empty())
     }
@@ -74,32 +74,31 @@ impl SpecialTokens {
     }
 }
 
-/// The text of a conversation, and where the assistant's turns stand in it.
+/// The text of a conversation, and the positions of the assistant's turns in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rendered {
     pub text: String,
-    /// Bytes that the template marks as generated, in order; none where it marks nothing.
+    /// Byte ranges that the template marks as generated, in order; empty if it marks nothing.
     pub generated: Vec<Range<usize>>,
-    /// Places inside the names of control tokens that come from messages.
+    /// Positions inside the names of control tokens that come from messages.
     pub(super) spelled: Vec<usize>,
 }
 
-/// A chat template with the tokens that it writes.
+/// A chat template with its control tokens.
 #[derive(Clone, Debug)]
 pub struct ChatTemplate {
     environment: Environment<'static>,
-    /// The file and key that it comes from, for messages.
+    /// File and key of the template, for messages.
     origin: String,
     tokens: SpecialTokens,
     marks: bool,
 }
 
 impl ChatTemplate {
-    /// The template in the tokenizer's folder: `chat_template.jinja`, else `chat_template` of `tokenizer_config.json`, of
-    /// several that which is named `default`.
+    /// The template in the tokenizer's folder: `chat_template.jinja`, otherwise `chat_template` of
+    /// `tokenizer_config.json`; from a list, the one named `default`.
     ///
-    /// # Errors
-    /// A folder without a template, a damaged file, and a template that is not one.
+    /// A folder without a template, a damaged file, or an invalid template.
     pub fn open(folder: &Path) -> Result<Self> {
         let (tokens, file) = (SpecialTokens::open(folder)?, folder.join(TEMPLATE));
         if file.is_file() {
@@ -126,10 +125,10 @@ impl ChatTemplate {
         Self::new(origin, source, tokens)
     }
 
-    /// The template `source`; `origin` names it in messages.
+    /// The template with the text `source`; messages call it `origin`.
     ///
     /// # Errors
-    /// A syntax error, text that uses no messages, and a control token that `tokens` lacks.
+    /// A syntax error, text that does not use `messages`, or a control token that `tokens` lacks.
     pub fn new(origin: impl Into<String>, source: &str, tokens: SpecialTokens) -> Result<Self> {
         let origin = origin.into();
         let (source, marks) = jinja::repaired(source);
@@ -147,13 +146,13 @@ impl ChatTemplate {
         Ok(Self { environment, origin, tokens, marks })
     }
 
-    /// The same template, for which it is always `now`: a date in its text is that day's, in UTC.
+    /// The same template with the clock fixed at `now`: a date in its text is that day's, in UTC.
     pub fn at(mut self, now: SystemTime) -> Self {
         jinja::set_clock(&mut self.environment, Some(now));
         self
     }
 
-    /// The file and key that the template comes from.
+    /// File and key of the template.
     pub fn origin(&self) -> &str {
         &self.origin
     }
@@ -162,15 +161,15 @@ impl ChatTemplate {
         &self.tokens
     }
 
-    /// Whether the template marks the assistant's turns with `{% generation %}`.
+    /// True if the template marks the assistant's turns with `{% generation %}`.
     pub fn marks_turns(&self) -> bool {
         self.marks
     }
 
-    /// The text of `messages`, with the beginning of an assistant's turn behind it if `add_generation_prompt`.
+    /// The text of `messages`, followed by the beginning of an assistant turn if `add_generation_prompt`.
     ///
     /// # Errors
-    /// A template that refuses the messages, fails on them, or needs what this engine does not have.
+    /// A template that refuses the messages, fails on them, or needs a feature that this engine lacks.
     pub fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<Rendered> {
         if let Some(index) = messages.iter().position(|message| jinja::holds_marks(&message.content)) {
             return Err(noncharacter(index));
@@ -178,7 +177,7 @@ impl ChatTemplate {
         self.render_marked(messages, add_generation_prompt)
     }
 
-    /// As [`render`](Self::render), of messages that may hold marks.
+    /// The text of `messages` as [`render`](Self::render) returns it, for messages that may contain marks.
     pub(super) fn render_marked(&self, messages: &[Message], add_generation_prompt: bool) -> Result<Rendered> {
         let fixed = [
             ("messages", Value::from_serialize(messages)),
@@ -214,13 +213,13 @@ impl ChatTemplate {
 
 const FETCH: &str = "fetch the file again from the model's repository";
 
-/// The error of a code point in `messages[index]` that is a mark here.
+/// The error for `messages[index]` containing a code point that serves as a mark here.
 pub(super) fn noncharacter(index: usize) -> Error {
     Error::data(format!("message {} holds a noncharacter of U+FDD0 to U+FDD2", index + 1))
         .hint("these code points are never text: remove them")
 }
 
-/// The template of a list that is named `default`.
+/// The template named `default` in a list.
 fn default_of<'a>(named: &'a [Json], origin: &str) -> Result<&'a String> {
     let default = named.iter().find(|template| template["name"] == "default").map(|template| &template["template"]);
     if let Some(Json::String(source)) = default {

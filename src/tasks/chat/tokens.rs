@@ -1,5 +1,5 @@
-//! Tokens of rendered conversations: the template's control tokens are tokens, their names in messages text, and the text
-//! begins with exactly one beginning-of-sequence token.
+//! Tokens of rendered conversations. Control tokens of the template become tokens, their names in messages are text,
+//! and every sequence begins with exactly one beginning-of-sequence token.
 
 use super::conversation::Message;
 use super::jinja;
@@ -11,17 +11,17 @@ use serde::{Deserialize, Serialize};
 use std::ops::Range;
 use tokenizers::{Encoding, Tokenizer};
 
-/// The treatment of control tokens' names in messages, as of `</s>` in a user's text.
+/// The treatment of control tokens' names in messages, such as `</s>` in a user's text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ControlNames {
-    /// Spelled out like any other word, so that no text of a user ends a turn.
+    /// Names are spelled out like any other word, so that a user's text cannot end a turn.
     Text,
-    /// Tokens, as transformers reads them unless told otherwise; that which begins a sequence is left out.
+    /// Names become tokens, as in transformers by default; the name of the token that begins a sequence is left out.
     Tokens,
 }
 
-/// A token and the bytes of the text that it stands for.
+/// A token and the byte range of its text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Token {
     pub id: u32,
@@ -34,40 +34,40 @@ impl Token {
         Self { id, start: bytes.start, end: bytes.end }
     }
 
-    /// The same token `by` bytes further on.
+    /// The same token `by` bytes later.
     fn moved(self, by: usize) -> Self {
         Self { start: self.start + by, end: self.end + by, ..self }
     }
 
-    /// The same token `by` bytes further back.
+    /// The same token `by` bytes earlier.
     fn moved_back(self, by: usize) -> Self {
         Self { start: self.start - by, end: self.end - by, ..self }
     }
 }
 
-/// Texts that may stand before a part of a text to keep a tokenizer from treating it as a beginning.
+/// Texts that may precede a part of a text to keep a tokenizer from treating it as a beginning.
 const LEADS: [&str; 2] = ["", "\n"];
 
-/// A tokenizer that reads what templates write.
+/// A tokenizer for the output of templates.
 #[derive(Clone, Debug)]
 pub(super) struct ChatTokenizer {
-    /// The one for text, in which names of control tokens are spelled out.
+    /// The tokenizer for text, which spells out names of control tokens.
     spelling: ModelTokenizer,
-    /// The one for templates, whose control tokens are these tokens.
+    /// The tokenizer for templates, which reads names of control tokens as these tokens.
     reading: Tokenizer,
-    /// Control tokens with their names, the longest first.
+    /// Control tokens with their names, the longest name first.
     controls: Vec<(String, u32)>,
     begin: Option<u32>,
-    /// Text before which the text behind a control token has the same tokens as there; none where the tokens between control
-    /// tokens cannot be had apart.
+    /// A prefix for the text after a control token that gives it the same tokens as in its place; `None` if the text
+    /// between control tokens cannot be encoded separately.
     lead: Option<&'static str>,
 }
 
 impl ChatTokenizer {
-    /// The tokenizer that reads the names of control tokens as `spelling` spells them out.
+    /// The tokenizer that reads the names of control tokens where `spelling` would spell them out.
     ///
     /// # Errors
-    /// A beginning-of-sequence token that the tokenizer does not have.
+    /// A beginning-of-sequence token that the tokenizer lacks.
     pub fn new(spelling: ModelTokenizer, names: &SpecialTokens) -> Result<Self> {
         let mut reading = spelling.library().clone();
         reading.set_encode_special_tokens(false);
@@ -99,7 +99,8 @@ impl ChatTokenizer {
         Ok(with.first().filter(|first| without.first() != Some(first) && self.name(**first).is_some()).copied())
     }
 
-    /// Whether the tokens of a text around a control token are those of its two parts, the second behind `lead`.
+    /// True if the tokens of a text around a control token equal those of its two parts, the second encoded after
+    /// `lead`.
     fn parts_agree(&self, lead: &str) -> Result<bool> {
         let Some((name, id)) = self.controls.first() else { return Ok(true) };
         let whole = encoded(&self.reading, &format!("a{name}b c"), false)?;
@@ -109,8 +110,8 @@ impl ChatTokenizer {
         Ok(whole.get_ids().iter().eq(parts.iter().map(|token| &token.id)))
     }
 
-    /// Whether a token of `text` is a control token, such as ends a turn, that is written there; the one for unknown words
-    /// may stand for any.
+    /// True if a token of `text` is a control token, for example the end of a turn, whose name stands there; the token
+    /// for unknown words may stand for any text.
     pub fn is_control(&self, token: Token, text: &str) -> bool {
         self.name(token.id).is_some_and(|name| text[token.start..token.end].contains(name))
     }
@@ -120,12 +121,13 @@ impl ChatTokenizer {
         self.controls.iter().find(|(_, control)| *control == id).map(|(name, _)| name.as_str())
     }
 
-    /// Whether a sequence begins with a token of its own.
+    /// True if a sequence begins with a special token.
     pub fn begins(&self) -> bool {
         self.begin.is_some()
     }
 
-    /// The message with the names of control tokens marked as text, or without that which begins a sequence.
+    /// The message with the names of control tokens marked as text, or without the name of the token that begins a
+    /// sequence.
     pub fn prepared(&self, message: &Message, names: ControlNames) -> Message {
         let content = match (names, self.begin.and_then(|id| self.name(id))) {
             (ControlNames::Text, _) => {
@@ -137,10 +139,9 @@ impl ChatTokenizer {
         Message::new(message.role, content)
     }
 
-    /// The tokens of a rendered conversation, with exactly one beginning-of-sequence token in front if the model has one,
-    /// whether the template writes it, the tokenizer would add it, or neither.
+    /// The tokens of a rendered conversation, with exactly one beginning-of-sequence token in front if the model has
+    /// one, whether or not the template writes it or the tokenizer would add it.
     ///
-    /// # Errors
     /// Text that the tokenizer cannot encode, and names in messages that it cannot spell out.
     pub fn encode(&self, rendered: &Rendered) -> Result<Vec<Token>> {
         let mut tokens = match rendered.spelled.is_empty() {
@@ -154,8 +155,8 @@ impl ChatTokenizer {
         Ok(tokens)
     }
 
-    /// The tokens of a text in which some names of control tokens are spelled out: the text between the template's control
-    /// tokens is encoded part by part.
+    /// The tokens of a text in which some names of control tokens are spelled out: the parts between the template's
+    /// control tokens are encoded separately.
     fn encode_apart(&self, rendered: &Rendered) -> Result<Vec<Token>> {
         let lead = self.lead.ok_or_else(|| unspellable("the name of a control token"))?;
         let (text, mut tokens, mut from) = (rendered.text.as_str(), Vec::new(), 0);
@@ -173,7 +174,7 @@ impl ChatTokenizer {
         Ok(tokens)
     }
 
-    /// The tokens that `text` has behind `lead`, with the names of control tokens spelled out.
+    /// The tokens of `text` when it follows `lead`, with the names of control tokens spelled out.
     fn spell(&self, text: &str, lead: &str) -> Result<Vec<Token>> {
         let encoding = encoded(self.spelling.library(), &format!("{lead}{text}"), false)?;
         if let Some(name) = encoding.get_ids().iter().find_map(|id| self.name(*id).filter(|name| text.contains(name))) {
@@ -186,7 +187,7 @@ impl ChatTokenizer {
         }
     }
 
-    /// The first control token from the byte `from` on that the template has written.
+    /// The first control token at or after the byte `from` that comes from the template.
     fn control_at(&self, rendered: &Rendered, from: usize) -> Option<(Range<usize>, u32)> {
         let text = &rendered.text[from..];
         text.char_indices().find_map(|(offset, first)| {
@@ -198,7 +199,7 @@ impl ChatTokenizer {
     }
 }
 
-/// `text` without `name`, also where leaving one out makes another.
+/// `text` with every occurrence of `name` removed, including those that a removal creates.
 fn without(mut text: String, name: &str) -> String {
     while text.contains(name) {
         text = text.replace(name, "");
@@ -206,7 +207,7 @@ fn without(mut text: String, name: &str) -> String {
     text
 }
 
-/// The error that a message holds `what`, which can be a token or nothing.
+/// The error for a message that contains `what`, which the tokenizer can only read as a token.
 fn unspellable(what: &str) -> Error {
     Error::data(format!("a message holds {what}, which this tokenizer cannot spell out"))
         .hint("remove it from the message, or let the names of control tokens in messages be tokens")
@@ -230,7 +231,7 @@ mod tests {
     use super::*;
     use serde_json::{Value, json};
 
-    /// A tokenizer of the characters of `▁abc<s>` with three control tokens, of which `scheme` says where `▁` stands.
+    /// A tokenizer of the characters of `▁abc<s>` with three control tokens; `scheme` decides where `▁` is inserted.
     fn tokenizer(scheme: &str) -> ChatTokenizer {
         let pieces: Vec<String> = ["<s>", "</s>", "<unk>"]
             .into_iter()

@@ -1,4 +1,5 @@
-//! The assistant's turns in a rendered conversation, by the template's own marks or by what it writes before and behind them.
+//! The assistant's turns in a rendered conversation, found by the template's own marks or by the text that it writes
+//! before and after them.
 
 use super::conversation::Message;
 use super::encode::Loss;
@@ -13,21 +14,21 @@ pub(super) struct Turn {
     pub extent: Extent,
 }
 
-/// The way in which the bytes of a turn are known.
+/// The way in which the bytes of a turn were found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Extent {
-    /// The template marks them.
+    /// The bytes that the template marks.
     Marked,
-    /// All that the template writes behind the text that asks for the turn.
+    /// Everything that the template writes after the text that asks for the turn.
     Whole,
-    /// As much of it as stays when more messages follow.
+    /// The beginning of the turn that stays the same when more messages follow.
     Shared,
 }
 
-/// The assistant's turns of `messages` that are trained on, in order; `text` is what they are rendered as.
+/// The assistant turns of `messages` to train on, in order; `text` is their rendering.
 ///
 /// # Errors
-/// A template that writes the beginning of a conversation in another way than the whole, and one that marks no turn.
+/// A template that writes the beginning of a conversation differently when more follows, or that marks no turn.
 pub(super) fn turns(template: &ChatTemplate, messages: &[Message], text: &Rendered, loss: Loss) -> Result<Vec<Turn>> {
     if template.marks_turns() {
         return marked(template, messages, text, loss);
@@ -56,8 +57,8 @@ fn marked(template: &ChatTemplate, messages: &[Message], text: &Rendered, loss: 
     }
 }
 
-/// The turn `messages[index]`: it begins where the text that asks for it ends, and ends with the text of the messages up to
-/// it, or where that text and the whole part.
+/// The turn `messages[index]`: it begins at the end of the text that asks for it, and ends with the text of the
+/// messages up to it, or at the point where that text and the whole diverge.
 fn between(template: &ChatTemplate, messages: &[Message], text: &str, index: usize) -> Result<Turn> {
     let asked = template.render_marked(&messages[..index], true)?.text;
     if !text.starts_with(&asked) {
@@ -75,7 +76,7 @@ fn between(template: &ChatTemplate, messages: &[Message], text: &str, index: usi
     Ok(Turn { bytes: asked.len()..common, extent })
 }
 
-/// The error that the text of the first messages is not the beginning of the text of all.
+/// The error for a template whose text of the first messages is not the beginning of the text of all.
 pub(super) fn not_a_beginning(template: &ChatTemplate) -> Error {
     Error::model(format!(
         "{} writes the first messages in another way when more follow, so that the assistant's turns cannot be told from \
@@ -88,7 +89,7 @@ pub(super) fn not_a_beginning(template: &ChatTemplate) -> Error {
     )
 }
 
-/// The number of bytes that two texts begin with in common, in whole characters.
+/// The number of bytes in the common beginning of two texts, in whole characters.
 fn common_beginning(a: &str, b: &str) -> usize {
     let shared = a.chars().zip(b.chars()).take_while(|(a, b)| a == b);
     shared.map(|(character, _)| character.len_utf8()).sum()
@@ -107,7 +108,7 @@ mod tests {
                           {% generation %}\n{{ m.content }}<|im_end|>{% endgeneration %}\n\
                           {% else %}{{ m.content }}<|im_end|>{% endif %}{% endfor %}";
 
-    /// The texts of the turns that are found in two exchanges.
+    /// The texts of the turns found in two exchanges.
     fn found(source: &str, loss: Loss) -> Result<Vec<(String, Extent)>> {
         let tokens = SpecialTokens::default().with("bos_token", "<s>").with("eos_token", "</s>");
         let template = ChatTemplate::new("t", source, tokens).unwrap();
