@@ -12,6 +12,7 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fs;
 use std::num::NonZeroUsize;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use tempfile::TempDir;
@@ -172,11 +173,10 @@ thread_local! {
 pub fn on_every_architecture(test: impl Fn(&str)) {
     for architecture in ["gpt_neox", "mistral", "qwen2", "qwen3", "olmo2"] {
         ARCHITECTURE.set(architecture);
-        // This line appears only if the test fails.
-        println!("architecture {architecture}");
-        test(architecture);
+        let passed = catch_unwind(AssertUnwindSafe(|| test(architecture)));
+        ARCHITECTURE.set("gpt_neox");
+        assert!(passed.is_ok(), "failed on the architecture {architecture}");
     }
-    ARCHITECTURE.set("gpt_neox");
 }
 
 pub fn small_config() -> DecoderConfig {

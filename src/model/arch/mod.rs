@@ -229,6 +229,7 @@ impl From<LlamaConfig> for DecoderConfig {
 
 /// One layer of a decoder.
 #[derive(Module, Debug)]
+#[allow(clippy::large_enum_variant, reason = "all layers of a decoder are of one kind")]
 pub enum Layer {
     GptNeoX(gpt_neox::Layer),
     Llama(llama::Layer),

@@ -250,7 +250,7 @@ mod tests {
     fn policy_step(critic: Critic) -> Work {
         let study = study();
         let config = &study.sizes[0].1.config(256);
-        let shapes = Shapes { config: &config, generation: &study.shared.generation };
+        let shapes = Shapes { config, generation: &study.shared.generation };
         let settings = PpoSettings { critic, ..study.shared.ppo.clone() };
         policy_gradient(shapes, (&settings).into(), true, Precision::from(&Training::default()))
     }
@@ -287,7 +287,7 @@ mod tests {
     fn what_trains_writes_its_model_and_what_reads_none() {
         let study = study();
         let config = &study.sizes[0].1.config(256);
-        let shapes = Shapes { config: &config, generation: &study.shared.generation };
+        let shapes = Shapes { config, generation: &study.shared.generation };
         let written = policy_step(Critic::ZeroHead).written_model();
         assert_eq!(written, 4.0 * config.parameters(config.vocab_size()) as f64);
         assert_eq!(sampling(shapes, 8, Precision::from(&Training::default())).written_model(), 0.0);

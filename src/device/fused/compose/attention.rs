@@ -14,6 +14,7 @@ pub struct Rotary {
 
 /// Queries, keys and values of every slot, as computed by an architecture's linear maps.
 #[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant, reason = "handed on at once and never stored")]
 pub enum Projections {
     /// [b, t, heads · 3 · head_size], GPT-NeoX's order: for each head its query, key and value.
     Interleaved(Tensor<3>),

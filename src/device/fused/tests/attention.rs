@@ -96,8 +96,11 @@ fn attention_equals_its_definition() {
     }
 }
 
+/// A shape with grouped heads; its parts are listed at [`GROUPED`].
+pub(super) type Grouped = (usize, usize, usize, usize, usize, usize, Option<usize>);
+
 /// (batch, time, heads, heads of keys, head size, half of the rotary dimensions, window).
-pub(super) const GROUPED: [(usize, usize, usize, usize, usize, usize, Option<usize>); 8] = [
+pub(super) const GROUPED: [Grouped; 8] = [
     (3, 5, 2, 1, 6, 3, None),
     (1, 1, 1, 1, 4, 2, Some(1)),
     (4, 7, 4, 2, 5, 0, Some(3)),
@@ -111,7 +114,7 @@ pub(super) const GROUPED: [(usize, usize, usize, usize, usize, usize, Option<usi
 /// Random parts for such a shape, with angles and a mask.
 pub(super) fn grouped(
     dice: &mut Dice,
-    (batch, time, heads, key_heads, size, half, window): (usize, usize, usize, usize, usize, usize, Option<usize>),
+    (batch, time, heads, key_heads, size, half, window): Grouped,
 ) -> (Parts, AttentionShape, Rotary, Tensor<2, Bool>) {
     let device = Device::flex();
     let parts = [heads, key_heads, key_heads].map(|count| dice.tensor([batch, time, count * size], 1.5, &device));

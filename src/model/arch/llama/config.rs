@@ -186,8 +186,9 @@ impl LlamaConfig {
                 .hint(format!("only whole heads are rotated in {}", family.model_type())));
         }
         let theta = keys::one_of(&keys, &["rope_theta"], origin)?;
-        keys.retain(|key, value| {
-            !(value.is_null() && key != "sliding_window") && !keys::ROPE_TABLES.contains(&key.as_str())
+        keys.retain(|key, value| match keys::ROPE_TABLES.contains(&key.as_str()) {
+            true => false,
+            false => !value.is_null() || key == "sliding_window",
         });
         keys.extend(theta.map(|theta| ("rope_theta".to_owned(), theta)));
         keys.extend(scaling.map(|scaling| ("rope_scaling".to_owned(), json!(scaling))));
