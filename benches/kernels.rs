@@ -1,5 +1,6 @@
-//! Benchmarks of each operation in the shapes of a training step, forwards and backwards: its fused kernel against the
-//! plain composition. `RAYON_NUM_THREADS=1 cargo bench --bench kernels` compares on one thread.
+//! Benchmarks of each operation in the shapes of a training step, forwards and backwards: its fused
+//! kernel against the plain composition. `RAYON_NUM_THREADS=1 cargo bench --bench kernels` compares
+//! on one thread.
 
 use burn::tensor::{Bool, Device, Distribution, Int, Tensor};
 use divan::Bencher;
@@ -19,8 +20,20 @@ struct Shape {
     heads: usize,
 }
 
-const SHAPES: [Shape; 2] =
-    [Shape { batch: 48, time: 52, width: 64, heads: 4 }, Shape { batch: 48, time: 60, width: 96, heads: 6 }];
+const SHAPES: [Shape; 2] = [
+    Shape {
+        batch: 48,
+        time: 52,
+        width: 64,
+        heads: 4,
+    },
+    Shape {
+        batch: 48,
+        time: 60,
+        width: 96,
+        heads: 6,
+    },
+];
 
 impl Shape {
     fn tokens(&self) -> usize {
@@ -29,14 +42,22 @@ impl Shape {
 
     /// A mask with padding on the left of every fourth row.
     fn mask(&self, device: &Device) -> Tensor<2, Bool> {
-        let row = Tensor::<1, Int>::arange(0..self.batch as i64, device).remainder_scalar(4).equal_elem(0).int();
+        let row = Tensor::<1, Int>::arange(0..self.batch as i64, device)
+            .remainder_scalar(4)
+            .equal_elem(0)
+            .int();
         let slot = Tensor::<1, Int>::arange(0..self.time as i64, device);
-        (row * 9).unsqueeze_dim::<2>(1).lower_equal(slot.unsqueeze::<2>())
+        (row * 9)
+            .unsqueeze_dim::<2>(1)
+            .lower_equal(slot.unsqueeze::<2>())
     }
 
     fn rotary(&self, device: &Device) -> Rotary {
         let angles = random([self.batch, self.time, 2], device);
-        Rotary { cos: angles.clone().cos(), sin: angles.sin() }
+        Rotary {
+            cos: angles.clone().cos(),
+            sin: angles.sin(),
+        }
     }
 }
 
@@ -58,10 +79,18 @@ fn train<const D: usize, I: Clone + Sync>(
 ) {
     let device = flex().autodiff();
     let inputs = inputs(&device);
-    let weights = Tensor::<D>::random(operation(inputs.clone()).dims(), Distribution::Default, &flex());
+    let weights = Tensor::<D>::random(
+        operation(inputs.clone()).dims(),
+        Distribution::Default,
+        &flex(),
+    );
     bencher
         .counter(ItemsCount::new(shape.tokens()))
-        .bench_local(|| (operation(inputs.clone()) * weights.clone()).sum().backward());
+        .bench_local(|| {
+            (operation(inputs.clone()) * weights.clone())
+                .sum()
+                .backward()
+        });
 }
 
 macro_rules! compare {
@@ -120,7 +149,13 @@ compare!(
     |(x, gamma, beta), ops| ops::layer_norm(x, gamma, beta, 1e-5)
 );
 
-compare!(gelu, shape, device, random([shape.tokens(), 4 * shape.width], device).require_grad(), |x, ops| ops::gelu(x));
+compare!(
+    gelu,
+    shape,
+    device,
+    random([shape.tokens(), 4 * shape.width], device).require_grad(),
+    |x, ops| ops::gelu(x)
+);
 
 compare!(
     attention,
@@ -153,17 +188,27 @@ fn generation(bencher: Bencher, shape: Shape) {
     let (rows, prompt, new) = (64, 48, 48);
     let prompt_qkv = random([rows, prompt, 3 * shape.width], &device);
     let qkv = random([rows, 1, 3 * shape.width], &device);
-    let angles = |time| Rotary { cos: random([rows, time, 2], &device), sin: random([rows, time, 2], &device) };
+    let angles = |time| Rotary {
+        cos: random([rows, time, 2], &device),
+        sin: random([rows, time, 2], &device),
+    };
     let (prompt_angles, angles) = (angles(prompt), angles(1));
     let mask = |time: usize| Tensor::<2, Bool>::full([rows, time], true, &device);
-    bencher.counter(ItemsCount::new(rows * new)).bench_local(|| {
-        let (_, mut cache) =
-            fused::prefill(prompt_qkv.clone(), shape.heads, &prompt_angles, mask(prompt), prompt + new);
-        for slot in prompt..prompt + new {
-            (_, cache) = fused::step(qkv.clone(), shape.heads, &angles, mask(slot + 1), cache);
-        }
-        cache
-    });
+    bencher
+        .counter(ItemsCount::new(rows * new))
+        .bench_local(|| {
+            let (_, mut cache) = fused::prefill(
+                prompt_qkv.clone(),
+                shape.heads,
+                &prompt_angles,
+                mask(prompt),
+                prompt + new,
+            );
+            for slot in prompt..prompt + new {
+                (_, cache) = fused::step(qkv.clone(), shape.heads, &angles, mask(slot + 1), cache);
+            }
+            cache
+        });
 }
 
 /// Sampling a token for each of 64 rows.

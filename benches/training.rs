@@ -1,15 +1,17 @@
-//! Benchmarks in tokens per second of the library's own path, model and methods, at the sizes of the embedded world on
-//! one thread. The cases and shapes are those of `peer/peer.py`, which does the same work in PyTorch.
+//! Benchmarks in tokens per second of the library's own path, model and methods, at the sizes of
+//! the embedded world on one thread. The cases and shapes are those of `peer/peer.py`, which does
+//! the same work in PyTorch.
 //!
 //! ```text
 //! cargo bench --bench training                                  # divan's statistics
 //! cargo bench --bench training -- --json [--case train] [--size mini-1b] [--seconds 5]
 //! ```
 //!
-//! With `--json` the options and the output lines match those of `peer.py`, so that `peer/compare.py` can pair the two.
+//! With `--json` the options and the output lines match those of `peer.py`, so that
+//! `peer/compare.py` can pair the two.
 //!
-//! The policy step is timed as a whole (`ppo`): rollout, scores, log-probabilities, values, advantages and update are
-//! one public function whose parts are private.
+//! The policy step is timed as a whole (`ppo`): rollout, scores, log-probabilities, values,
+//! advantages and update are one public function whose parts are private.
 
 #![allow(clippy::print_stdout, reason = "its results go to standard output")]
 
@@ -35,8 +37,20 @@ struct Size {
 }
 
 const SIZES: [Size; 2] = [
-    Size { name: "mini-1b", width: 64, layers: 2, heads: 4, train_length: 52 },
-    Size { name: "mini-2.8b", width: 96, layers: 3, heads: 6, train_length: 60 },
+    Size {
+        name: "mini-1b",
+        width: 64,
+        layers: 2,
+        heads: 4,
+        train_length: 52,
+    },
+    Size {
+        name: "mini-2.8b",
+        width: 96,
+        layers: 3,
+        heads: 6,
+        train_length: 60,
+    },
 ];
 
 impl std::fmt::Display for Size {
@@ -47,37 +61,64 @@ impl std::fmt::Display for Size {
 
 type Case = (&'static str, fn(Size) -> Work);
 
-const CASES: [Case; 4] =
-    [("train", train_work), ("generate", generate_work), ("reward", reward_work), ("ppo", ppo_work)];
+const CASES: [Case; 4] = [
+    ("train", train_work),
+    ("generate", generate_work),
+    ("reward", reward_work),
+    ("ppo", ppo_work),
+];
 
-/// One optimiser step of next-token prediction on 48 full rows; each row is a one-token prompt and its continuation.
+/// One optimiser step of next-token prediction on 48 full rows; each row is a one-token prompt and
+/// its continuation.
 fn train_work(size: Size) -> Work {
-    let settings = SftSettings { epochs: 1, batch_size: 48, prompt_weight: 1.0, optimiser: optimiser() };
-    let mut work = bench_of(size, 1, size.train_length).sft(&settings).expect("a random model loads");
+    let settings = SftSettings {
+        epochs: 1,
+        batch_size: 48,
+        prompt_weight: 1.0,
+        optimiser: optimiser(),
+    };
+    let mut work = bench_of(size, 1, size.train_length)
+        .sft(&settings)
+        .expect("a random model loads");
     // The first token of a row is not predicted.
     work.tokens = 48 * size.train_length;
     work
 }
 
-/// 48 sampled tokens after each of 64 prompts of 48 tokens; the time includes the prefill, the token count does not.
+/// 48 sampled tokens after each of 64 prompts of 48 tokens; the time includes the prefill, the
+/// token count does not.
 fn generate_work(size: Size) -> Work {
-    bench_of(size, 48, 48).generate(64).expect("a random model loads")
+    bench_of(size, 48, 48)
+        .generate(64)
+        .expect("a random model loads")
 }
 
 /// Scores of 64 texts of 68 tokens.
 fn reward_work(size: Size) -> Work {
-    bench_of(size, 44, 24).reward(64).expect("a random model loads")
+    bench_of(size, 44, 24)
+        .reward(64)
+        .expect("a random model loads")
 }
 
-/// A whole PPO iteration: 64 rollouts of 24 tokens after prompts of 44 tokens, then 2 epochs of 4 minibatches.
+/// A whole PPO iteration: 64 rollouts of 24 tokens after prompts of 44 tokens, then 2 epochs of 4
+/// minibatches.
 fn ppo_work(size: Size) -> Work {
-    bench_of(size, 44, 24).ppo(&ppo_settings(64), 64).expect("a random model loads")
+    bench_of(size, 44, 24)
+        .ppo(&ppo_settings(64), 64)
+        .expect("a random model loads")
 }
 
 /// A benchmark on the device that a stage of the program would select.
 fn bench_of(size: Size, prompt: usize, response: usize) -> Bench {
-    let device = touchstone::device::select(touchstone::device::DEFAULT).expect("it is always built");
-    Bench { config: config(size), device, training: Training::default(), prompt, response }
+    let device =
+        touchstone::device::select(touchstone::device::DEFAULT).expect("it is always built");
+    Bench {
+        config: config(size),
+        device,
+        training: Training::default(),
+        prompt,
+        response,
+    }
 }
 
 fn ppo_settings(rollouts: usize) -> PpoSettings {
@@ -126,7 +167,9 @@ fn config(size: Size) -> DecoderConfig {
 }
 
 fn bench(bencher: Bencher, mut work: Work) {
-    bencher.counter(ItemsCount::new(work.tokens)).bench_local(|| work.once().expect("the loss is finite"));
+    bencher
+        .counter(ItemsCount::new(work.tokens))
+        .bench_local(|| work.once().expect("the loss is finite"));
 }
 
 #[divan::bench(args = SIZES)]
@@ -170,12 +213,20 @@ struct Options {
 }
 
 fn print_json(options: &Options) {
-    for (case, work) in
-        CASES.iter().filter(|(name, _)| options.case.is_empty() || options.case.iter().any(|c| c == name))
+    for (case, work) in CASES
+        .iter()
+        .filter(|(name, _)| options.case.is_empty() || options.case.iter().any(|c| c == name))
     {
-        for size in SIZES.into_iter().filter(|size| options.size.as_ref().is_none_or(|name| name == size.name)) {
+        for size in SIZES
+            .into_iter()
+            .filter(|size| options.size.as_ref().is_none_or(|name| name == size.name))
+        {
             let mut work = work(size);
-            let effort = Effort { warm_up: 3, rounds: 7, seconds: options.seconds };
+            let effort = Effort {
+                warm_up: 3,
+                rounds: 7,
+                seconds: options.seconds,
+            };
             let rounds = work.measure(effort).expect("the loss is finite");
             let median = rounds.median();
             let line = serde_json::json!({
@@ -194,7 +245,10 @@ fn print_json(options: &Options) {
 
 fn main() {
     // One kernel thread, as in a stage of the pipeline, whatever the environment says.
-    rayon::ThreadPoolBuilder::new().num_threads(1).build_global().expect("nothing has computed yet");
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(1)
+        .build_global()
+        .expect("nothing has computed yet");
     if std::env::args().any(|argument| argument == "--json") {
         print_json(&Options::parse());
     } else {

@@ -1,5 +1,5 @@
-//! Measurements of how fast a device trains and samples: the library's public path, on random weights and full rows.
-//! The time does not depend on the values of weights and tokens.
+//! Measurements of how fast a device trains and samples: the library's public path, on random
+//! weights and full rows. The time does not depend on the values of weights and tokens.
 
 use crate::Result;
 use crate::methods::optimise::{Trainer, Unwatched};
@@ -25,7 +25,8 @@ pub struct Work {
 /// The length of a measurement.
 #[derive(Clone, Copy, Debug)]
 pub struct Effort {
-    /// Unmeasured rounds before the first measured one: they compile kernels, choose among them, and fill caches.
+    /// Unmeasured rounds before the first measured one: they compile kernels, choose among them,
+    /// and fill caches.
     pub warm_up: usize,
     /// The least number of measured rounds.
     pub rounds: usize,
@@ -48,7 +49,11 @@ impl Rounds {
 
     pub fn median(&self) -> f64 {
         let n = self.0.len();
-        if n == 0 { f64::NAN } else { (self.0[(n - 1) / 2] + self.0[n / 2]) / 2.0 }
+        if n == 0 {
+            f64::NAN
+        } else {
+            (self.0[(n - 1) / 2] + self.0[n / 2]) / 2.0
+        }
     }
 }
 
@@ -89,74 +94,137 @@ impl Bench {
     /// One optimiser step of SFT on a batch of the settings; all tokens of a row are counted.
     pub fn sft(&self, settings: &SftSettings) -> Result<Work> {
         let (rows, prompt_weight) = (self.rows(settings.batch_size), settings.prompt_weight);
-        let mut trainer = Trainer::new(self.policy()?, &settings.optimiser, &self.training, 0, usize::MAX);
+        let mut trainer = Trainer::new(
+            self.policy()?,
+            &settings.optimiser,
+            &self.training,
+            0,
+            usize::MAX,
+        );
         let once = move || {
             let rows: Vec<&Sequence> = rows.iter().collect();
             token_step(&mut trainer, &rows, prompt_weight, &Unwatched).map(|_| ())
         };
-        Ok(Work { once: Box::new(once), tokens: settings.batch_size * (self.prompt + self.response) })
+        Ok(Work {
+            once: Box::new(once),
+            tokens: settings.batch_size * (self.prompt + self.response),
+        })
     }
 
-    /// A response to each of `count` prompts; only sampled tokens are counted, but the time includes the prompts.
+    /// A response to each of `count` prompts; only sampled tokens are counted, but the time
+    /// includes the prompts.
     pub fn generate(&self, count: usize) -> Result<Work> {
         let model = self.policy()?.in_dtype(self.training.dtype.float());
         let (prompts, sampling) = (self.prompts(count), self.sampling(count));
         let once = move || {
-            black_box(generate(&model, &prompts, &sampling, |row| stream(0, "bench", &[row as u64]), |_| {})?);
+            black_box(generate(
+                &model,
+                &prompts,
+                &sampling,
+                |row| stream(0, "bench", &[row as u64]),
+                |_| {},
+            )?);
             Ok(())
         };
-        Ok(Work { once: Box::new(once), tokens: count * self.response })
+        Ok(Work {
+            once: Box::new(once),
+            tokens: count * self.response,
+        })
     }
 
     /// The rewards of `count` texts; all tokens are counted.
     pub fn reward(&self, count: usize) -> Result<Work> {
-        let (model, texts) = (self.scorer(&self.policy()?).in_dtype(self.training.dtype.float()), self.rows(count));
+        let (model, texts) = (
+            self.scorer(&self.policy()?)
+                .in_dtype(self.training.dtype.float()),
+            self.rows(count),
+        );
         let once = move || {
             black_box(score(&model, &texts.iter().collect::<Vec<_>>())?);
             Ok(())
         };
-        Ok(Work { once: Box::new(once), tokens: count * (self.prompt + self.response) })
+        Ok(Work {
+            once: Box::new(once),
+            tokens: count * (self.prompt + self.response),
+        })
     }
 
-    /// One update of PPO on a learned reward, including rollouts, `batch` of which are sampled at once; sampled tokens
-    /// are counted.
+    /// One update of PPO on a learned reward, including rollouts, `batch` of which are sampled at
+    /// once; sampled tokens are counted.
     pub fn ppo(&self, settings: &PpoSettings, batch: usize) -> Result<Work> {
         let dtype = self.training.dtype.float();
         let policy = self.policy()?;
         let scorer = self.scorer(&policy);
-        let critic = (settings.critic == Critic::RewardCopy).then(|| (scorer.clone(), Normalisation::none(0.0)));
+        let critic = (settings.critic == Critic::RewardCopy)
+            .then(|| (scorer.clone(), Normalisation::none(0.0)));
         let (reference, scorer) = (policy.clone().in_dtype(dtype), scorer.in_dtype(dtype));
-        let settings = PpoSettings { updates: 1, ..settings.clone() };
+        let settings = PpoSettings {
+            updates: 1,
+            ..settings.clone()
+        };
         let (prompts, sampling) = (self.prompts(settings.rollouts), self.sampling(batch));
         let (training, tokens) = (self.training.clone(), settings.rollouts * self.response);
         let once = move || {
             let scores = |rollouts: &[Rollout]| {
-                score(&scorer, &rollouts.iter().map(|rollout| &rollout.sequence).collect::<Vec<_>>())
+                score(
+                    &scorer,
+                    &rollouts
+                        .iter()
+                        .map(|rollout| &rollout.sequence)
+                        .collect::<Vec<_>>(),
+                )
             };
-            let objective = Objective { score: Box::new(scores), low: -1.0 };
+            let objective = Objective {
+                score: Box::new(scores),
+                low: -1.0,
+            };
             let (reference, critic) = (&reference, critic.clone());
-            let task = Task { reference, objective, critic, prompts: &prompts, sampling: &sampling };
-            ppo(policy.clone(), task, &settings, &training, 0, &Unwatched).map(|learnt| drop(black_box(learnt)))
+            let task = Task {
+                reference,
+                objective,
+                critic,
+                prompts: &prompts,
+                sampling: &sampling,
+            };
+            ppo(policy.clone(), task, &settings, &training, 0, &Unwatched)
+                .map(|learnt| drop(black_box(learnt)))
         };
-        Ok(Work { once: Box::new(once), tokens })
+        Ok(Work {
+            once: Box::new(once),
+            tokens,
+        })
     }
 
     fn policy(&self) -> Result<LanguageModel> {
-        LanguageModel::random(&self.config, 0.02, &mut stream(0, "bench/model", &[]), &self.device)
+        LanguageModel::random(
+            &self.config,
+            0.02,
+            &mut stream(0, "bench/model", &[]),
+            &self.device,
+        )
     }
 
     fn scorer(&self, policy: &LanguageModel) -> RewardModel {
         RewardModel::on(policy, 0.0, &mut stream(0, "bench/head", &[]))
     }
 
-    /// Sampling settings whose end has an id that no token has, so that every response has the full length.
+    /// Sampling settings whose end has an id that no token has, so that every response has the full
+    /// length.
     fn sampling(&self, batch_size: usize) -> Sampling {
         let (max_new_tokens, ends) = (self.response, Ends::from(self.config.vocab_size() as u32));
-        Sampling { temperature: 1.0, top_p: 1.0, max_new_tokens, ends, batch_size }
+        Sampling {
+            temperature: 1.0,
+            top_p: 1.0,
+            max_new_tokens,
+            ends,
+            batch_size,
+        }
     }
 
     fn prompts(&self, count: usize) -> Vec<Vec<u32>> {
-        (0..count).map(|row| self.tokens(row, self.prompt)).collect()
+        (0..count)
+            .map(|row| self.tokens(row, self.prompt))
+            .collect()
     }
 
     fn rows(&self, count: usize) -> Vec<Sequence> {
@@ -164,11 +232,15 @@ impl Bench {
             let response = ids.split_off(self.prompt);
             Sequence::new(ids, response)
         };
-        (0..count).map(|row| split(self.tokens(row, self.prompt + self.response))).collect()
+        (0..count)
+            .map(|row| split(self.tokens(row, self.prompt + self.response)))
+            .collect()
     }
 
     fn tokens(&self, row: usize, length: usize) -> Vec<u32> {
         let mut stream = stream(0, "bench/tokens", &[row as u64]);
-        (0..length).map(|_| stream.random_range(0..self.config.vocab_size() as u32)).collect()
+        (0..length)
+            .map(|_| stream.random_range(0..self.config.vocab_size() as u32))
+            .collect()
     }
 }

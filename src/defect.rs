@@ -1,5 +1,5 @@
-//! Panics as errors: a defect of this program ends a command or a stage like any other failure, with a kind and a
-//! place.
+//! Panics as errors: a defect of this program ends a command or a stage like any other failure,
+//! with a kind and a place.
 
 use crate::error::{Error, Result};
 use std::any::Any;
@@ -7,7 +7,8 @@ use std::backtrace::{Backtrace, BacktraceStatus};
 use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
 use std::sync::{Mutex, PoisonError};
 
-/// The last panic of any thread, as the hook saw it: message, place, and a backtrace if `RUST_BACKTRACE` asks for one.
+/// The last panic of any thread, as the hook saw it: message, place, and a backtrace if
+/// `RUST_BACKTRACE` asks for one.
 static LAST: Mutex<Option<String>> = Mutex::new(None);
 
 /// Makes panics available to [`catch`] instead of printing them.
@@ -17,7 +18,8 @@ pub fn watch() {
     }));
 }
 
-/// Runs `work`; a panic in it becomes an error of the kind [`Internal`](crate::ErrorKind::Internal).
+/// Runs `work`; a panic in it becomes an error of the kind
+/// [`Internal`](crate::ErrorKind::Internal).
 ///
 /// Errors of `work`, and a panic in it.
 pub fn catch<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
@@ -32,15 +34,16 @@ pub fn catch<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
     })
 }
 
-/// The result of `read`, which calls a library that parses foreign bytes; `damaged` turns the message of a panic in it
-/// into an error.
+/// The result of `read`, which calls a library that parses foreign bytes; `damaged` turns the
+/// message of a panic in it into an error.
 ///
 /// Errors of `read`, and a panic in it.
 pub fn guarded<T, E>(
     read: impl FnOnce() -> std::result::Result<T, E>,
     damaged: impl FnOnce(&str) -> E,
 ) -> std::result::Result<T, E> {
-    catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|payload| Err(damaged(message(payload.as_ref()))))
+    catch_unwind(AssertUnwindSafe(read))
+        .unwrap_or_else(|payload| Err(damaged(message(payload.as_ref()))))
 }
 
 fn describe(info: &PanicHookInfo) -> String {
@@ -57,7 +60,8 @@ fn describe(info: &PanicHookInfo) -> String {
 
 fn message(payload: &(dyn Any + Send)) -> &str {
     let text = payload.downcast_ref::<String>().map(String::as_str);
-    text.or_else(|| payload.downcast_ref::<&str>().copied()).unwrap_or("a panic without a message")
+    text.or_else(|| payload.downcast_ref::<&str>().copied())
+        .unwrap_or("a panic without a message")
 }
 
 #[cfg(test)]
@@ -70,7 +74,13 @@ mod tests {
     fn a_panic_is_an_internal_error_with_its_message() {
         let error = catch::<()>(|| panic!("row {} is not there", 7)).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Internal);
-        assert!(error.source().unwrap().to_string().contains("row 7 is not there"));
+        assert!(
+            error
+                .source()
+                .unwrap()
+                .to_string()
+                .contains("row 7 is not there")
+        );
         let other = catch::<()>(|| Err(Error::data("wrong"))).unwrap_err();
         assert_eq!(other.kind(), ErrorKind::Data);
         assert_eq!(catch(|| Ok(3)).unwrap(), 3);
@@ -80,6 +90,10 @@ mod tests {
     fn a_panic_of_a_library_is_the_error_that_its_caller_makes_of_it() {
         let read = |bytes: &'static [u8]| guarded(|| Ok(bytes[3]), |why| format!("damaged: {why}"));
         assert_eq!(read(b"four"), Ok(b'r'));
-        assert!(read(b"two").unwrap_err().starts_with("damaged: index out of bounds"));
+        assert!(
+            read(b"two")
+                .unwrap_err()
+                .starts_with("damaged: index out of bounds")
+        );
     }
 }

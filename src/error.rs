@@ -1,4 +1,5 @@
-//! One error for the whole program: its kind, what happened and where, why, and what to do about it.
+//! One error for the whole program: its kind, what happened and where, why, and what to do about
+//! it.
 
 use miette::{Diagnostic, NamedSource, SourceSpan};
 use serde::{Deserialize, Serialize};
@@ -7,12 +8,14 @@ use std::fmt;
 
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// A failure with its kind and a remedy. Shown by the command line with its cause and, for text files, the offending line.
+/// A failure with its kind and a remedy. Shown by the command line with its cause and, for text
+/// files, the offending line.
 #[derive(Debug)]
 pub struct Error(Box<Inner>);
 
-/// The class of a failure, by which callers tell failures apart. Its serialised name appears in stage events, failure logs
-/// and outcomes; [`ErrorKind::exit_code`] is the exit code of a command that ends with it. `docs/errors.md` lists both.
+/// The class of a failure, by which callers tell failures apart. Its serialised name appears in
+/// stage events, failure logs and outcomes; [`ErrorKind::exit_code`] is the exit code of a command
+/// that ends with it. `docs/errors.md` lists both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -35,7 +38,8 @@ pub enum ErrorKind {
     Device,
     /// A file or folder that cannot be read or written.
     Files,
-    /// A stage's process that something outside it has ended; a system without memory left ends processes so.
+    /// A stage's process that something outside it has ended; a system without memory left ends
+    /// processes so.
     Process,
     /// A defect of this program.
     Internal,
@@ -57,8 +61,8 @@ impl ErrorKind {
         Self::Internal,
     ];
 
-    /// Exit code of a command that fails with this kind: from 3, since 1 is a negative answer and 2 a command line that
-    /// is not understood.
+    /// Exit code of a command that fails with this kind: from 3, since 1 is a negative answer and 2
+    /// a command line that is not understood.
     pub fn exit_code(self) -> u8 {
         3 + self as u8
     }
@@ -93,9 +97,17 @@ struct Inner {
 }
 
 impl Error {
-    /// Creates an error; `message` says what happened and names the place (file, key, column, stage).
+    /// Creates an error; `message` says what happened and names the place (file, key, column,
+    /// stage).
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self(Box::new(Inner { kind, message: message.into(), hint: None, cause: None, text: None, span: None }))
+        Self(Box::new(Inner {
+            kind,
+            message: message.into(),
+            hint: None,
+            cause: None,
+            text: None,
+            span: None,
+        }))
     }
 
     /// An error of the kind [`ErrorKind::Configuration`].
@@ -177,7 +189,12 @@ impl Error {
     }
 
     /// Points at bytes `span` of the file `name` whose contents are `text`.
-    pub fn at(mut self, name: impl AsRef<str>, text: impl Into<String>, span: std::ops::Range<usize>) -> Self {
+    pub fn at(
+        mut self,
+        name: impl AsRef<str>,
+        text: impl Into<String>,
+        span: std::ops::Range<usize>,
+    ) -> Self {
         self.0.text = Some(NamedSource::new(name, text.into()));
         self.0.span = Some(span.into());
         self
@@ -192,28 +209,39 @@ impl fmt::Display for Error {
 
 impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        self.0.cause.as_deref().map(|cause| cause as &(dyn StdError + 'static))
+        self.0
+            .cause
+            .as_deref()
+            .map(|cause| cause as &(dyn StdError + 'static))
     }
 }
 
 impl Diagnostic for Error {
     fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
-        self.0.hint.as_ref().map(|hint| Box::new(hint) as Box<dyn fmt::Display>)
+        self.0
+            .hint
+            .as_ref()
+            .map(|hint| Box::new(hint) as Box<dyn fmt::Display>)
     }
 
     fn source_code(&self) -> Option<&dyn miette::SourceCode> {
-        self.0.text.as_ref().map(|text| text as &dyn miette::SourceCode)
+        self.0
+            .text
+            .as_ref()
+            .map(|text| text as &dyn miette::SourceCode)
     }
 
     fn labels(&self) -> Option<Box<dyn Iterator<Item = miette::LabeledSpan> + '_>> {
         let span = self.0.span?;
-        Some(Box::new(std::iter::once(miette::LabeledSpan::new_with_span(Some("here".into()), span))))
+        Some(Box::new(std::iter::once(
+            miette::LabeledSpan::new_with_span(Some("here".into()), span),
+        )))
     }
 }
 
-/// Conversion of any error into an [`Error`] by saying what was being done. The kind is that of the cause: an error of
-/// this program keeps its own, one of the operating system is [`ErrorKind::Files`], and one of a parser
-/// [`ErrorKind::Data`].
+/// Conversion of any error into an [`Error`] by saying what was being done. The kind is that of the
+/// cause: an error of this program keeps its own, one of the operating system is
+/// [`ErrorKind::Files`], and one of a parser [`ErrorKind::Data`].
 pub trait Context<T> {
     fn context(self, message: impl FnOnce() -> String) -> Result<T>;
 }
@@ -227,7 +255,8 @@ impl<T, E: Into<Box<dyn StdError + Send + Sync>>> Context<T> for std::result::Re
     }
 }
 
-/// The kind of the first error in the chain of `cause` that has one; otherwise data, since only parsers' errors remain.
+/// The kind of the first error in the chain of `cause` that has one; otherwise data, since only
+/// parsers' errors remain.
 fn kind_of(cause: &(dyn StdError + 'static)) -> ErrorKind {
     let mut link = Some(cause);
     while let Some(cause) = link {
@@ -256,11 +285,22 @@ mod tests {
 
     #[test]
     fn a_context_keeps_the_kind_of_its_cause() {
-        let deep: Result<()> = Err(Error::hub("refused")).context(|| "loading".into()).context(|| "planning".into());
+        let deep: Result<()> = Err(Error::hub("refused"))
+            .context(|| "loading".into())
+            .context(|| "planning".into());
         assert_eq!(deep.unwrap_err().kind(), ErrorKind::Hub);
         let full = std::io::Error::from(std::io::ErrorKind::StorageFull);
-        assert_eq!(Err::<(), _>(full).context(|| "saving".into()).unwrap_err().kind(), ErrorKind::Files);
+        assert_eq!(
+            Err::<(), _>(full)
+                .context(|| "saving".into())
+                .unwrap_err()
+                .kind(),
+            ErrorKind::Files
+        );
         let wrong = serde_json::from_str::<u32>("x");
-        assert_eq!(wrong.context(|| "reading".into()).unwrap_err().kind(), ErrorKind::Data);
+        assert_eq!(
+            wrong.context(|| "reading".into()).unwrap_err().kind(),
+            ErrorKind::Data
+        );
     }
 }

@@ -1,5 +1,5 @@
-//! File operations: files that are written whole or not at all, their hashes, their JSON, and errors that name a path
-//! and a remedy.
+//! File operations: files that are written whole or not at all, their hashes, their JSON, and
+//! errors that name a path and a remedy.
 
 use crate::error::{Error, Result};
 use serde::de::DeserializeOwned;
@@ -20,7 +20,9 @@ pub(crate) fn failed(action: &str, path: &Path, cause: io::Error) -> Error {
             Some("the disk is full: free some space, then run the same command again to continue")
         }
         ErrorKind::PermissionDenied => Some("check who owns it, or choose another folder"),
-        ErrorKind::ReadOnlyFilesystem => Some("this file system is read-only: choose another folder"),
+        ErrorKind::ReadOnlyFilesystem => {
+            Some("this file system is read-only: choose another folder")
+        }
         _ => None,
     };
     let error = Error::files(format!("cannot {action} {}", path.display())).caused_by(cause);
@@ -30,20 +32,25 @@ pub(crate) fn failed(action: &str, path: &Path, cause: io::Error) -> Error {
     }
 }
 
-/// Creates a folder and its parents. An existing folder is accepted, even if another process creates it at the same
-/// moment.
+/// Creates a folder and its parents. An existing folder is accepted, even if another process
+/// creates it at the same moment.
 pub(crate) fn create_dir(path: &Path) -> Result<()> {
     match fs::create_dir_all(path) {
         Err(cause) if cause.kind() == ErrorKind::AlreadyExists => {
             wait_until_visible(path);
-            if path.is_dir() { Ok(()) } else { Err(failed("create the folder", path, cause)) }
+            if path.is_dir() {
+                Ok(())
+            } else {
+                Err(failed("create the folder", path, cause))
+            }
         }
         created => created.map_err(|cause| failed("create the folder", path, cause)),
     }
 }
 
-/// Waits until a name that its folder lists can also be opened. Network file systems of clusters cache for a while that
-/// a name was absent, so that a file or folder just created on another node appears to be missing.
+/// Waits until a name that its folder lists can also be opened. Network file systems of clusters
+/// cache for a while that a name was absent, so that a file or folder just created on another node
+/// appears to be missing.
 pub(crate) fn wait_until_visible(path: &Path) {
     const LONGEST_MEMORY: Duration = Duration::from_secs(90);
     let deadline = Instant::now() + LONGEST_MEMORY;
@@ -52,18 +59,23 @@ pub(crate) fn wait_until_visible(path: &Path) {
     }
 }
 
-/// True if the folder of `path` lists its name: the only question about another node's work that is not answered from a
-/// cache.
+/// True if the folder of `path` lists its name: the only question about another node's work that is
+/// not answered from a cache.
 pub(crate) fn is_listed(path: &Path) -> bool {
-    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else { return false };
-    fs::read_dir(folder)
-        .is_ok_and(|mut entries| entries.any(|entry| entry.is_ok_and(|entry| entry.file_name() == name)))
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
+        return false;
+    };
+    fs::read_dir(folder).is_ok_and(|mut entries| {
+        entries.any(|entry| entry.is_ok_and(|entry| entry.file_name() == name))
+    })
 }
 
 /// Removes a folder with all its contents; a missing folder is accepted.
 pub(crate) fn remove_dir(path: &Path) -> Result<()> {
     match fs::remove_dir_all(path) {
-        Err(cause) if cause.kind() != ErrorKind::NotFound => Err(failed("remove the folder", path, cause)),
+        Err(cause) if cause.kind() != ErrorKind::NotFound => {
+            Err(failed("remove the folder", path, cause))
+        }
         _ => Ok(()),
     }
 }
@@ -78,15 +90,21 @@ pub(crate) fn remove_file(path: &Path) -> Result<()> {
 
 /// Removes a file, or a folder with all its contents; a missing path is accepted.
 pub(crate) fn remove(path: &Path) -> Result<()> {
-    if path.is_dir() { remove_dir(path) } else { remove_file(path) }
+    if path.is_dir() {
+        remove_dir(path)
+    } else {
+        remove_file(path)
+    }
 }
 
-/// The names in a folder, sorted; empty if the folder is missing or is not a folder. Names that are not UTF-8 are
-/// skipped.
+/// The names in a folder, sorted; empty if the folder is missing or is not a folder. Names that are
+/// not UTF-8 are skipped.
 pub(crate) fn names_in(path: &Path) -> Result<Vec<String>> {
     let entries = match fs::read_dir(path) {
         Ok(entries) => entries,
-        Err(cause) if matches!(cause.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(Vec::new()),
+        Err(cause) if matches!(cause.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            return Ok(Vec::new());
+        }
         Err(cause) => return Err(failed("read the folder", path, cause)),
     };
     let mut names = Vec::new();
@@ -112,7 +130,10 @@ pub(crate) fn hash(path: &Path) -> Result<FileRecord> {
     File::open(path)
         .and_then(|file| hasher.update_reader(file).map(|_| ()))
         .map_err(|cause| failed("read", path, cause))?;
-    Ok(FileRecord { bytes: hasher.count(), blake3: hasher.finalize().to_hex().to_string() })
+    Ok(FileRecord {
+        bytes: hasher.count(),
+        blake3: hasher.finalize().to_hex().to_string(),
+    })
 }
 
 /// The value in a JSON file.
@@ -124,8 +145,9 @@ pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
 
 /// Pretty-printed JSON with a final newline, which people can read too.
 pub(crate) fn to_json(value: &impl Serialize, path: &Path) -> Result<Vec<u8>> {
-    let mut bytes = serde_json::to_vec_pretty(value)
-        .map_err(|cause| Error::internal(format!("cannot write {} as JSON", path.display())).caused_by(cause))?;
+    let mut bytes = serde_json::to_vec_pretty(value).map_err(|cause| {
+        Error::internal(format!("cannot write {} as JSON", path.display())).caused_by(cause)
+    })?;
     bytes.push(b'\n');
     Ok(bytes)
 }
@@ -140,29 +162,43 @@ pub(crate) fn write_synced(path: &Path, bytes: &[u8]) -> Result<()> {
     write().map_err(|cause| failed("write", path, cause))
 }
 
-/// Writes a temporary file next to `path` and renames it: readers see the old bytes or the new ones, even if the
-/// process dies meanwhile. A power failure may still lose the file, so this is for contents that can be written again.
+/// Writes a temporary file next to `path` and renames it: readers see the old bytes or the new
+/// ones, even if the process dies meanwhile. A power failure may still lose the file, so this is
+/// for contents that can be written again.
 pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
-    write_beside(path, bytes)?.persist(path).map_err(|cause| failed("write", path, cause.error))?;
+    write_beside(path, bytes)?
+        .persist(path)
+        .map_err(|cause| failed("write", path, cause.error))?;
     Ok(())
 }
 
 /// Replaces a file as [`replace`] does, and the new contents survive a power failure.
 pub(crate) fn replace_synced(path: &Path, bytes: &[u8]) -> Result<()> {
     let beside = write_beside(path, bytes)?;
-    beside.as_file().sync_all().map_err(|cause| failed("sync", beside.path(), cause))?;
-    beside.persist(path).map_err(|cause| failed("write", path, cause.error))?;
+    beside
+        .as_file()
+        .sync_all()
+        .map_err(|cause| failed("sync", beside.path(), cause))?;
+    beside
+        .persist(path)
+        .map_err(|cause| failed("write", path, cause.error))?;
     sync_dir(path.parent().unwrap_or(Path::new(".")))
 }
 
-/// Creates a file with its contents in one step unless a file of that name exists; returns whether it was created.
+/// Creates a file with its contents in one step unless a file of that name exists; returns whether
+/// it was created.
 pub(crate) fn create_new(path: &Path, bytes: &[u8]) -> Result<bool> {
     let cannot = |cause| failed("create", path, cause);
     match write_beside(path, bytes)?.persist_noclobber(path) {
         Ok(_) => Ok(true),
         Err(refused) if refused.error.kind() == ErrorKind::AlreadyExists => Ok(false),
         // Some file systems have neither hard links nor a rename that keeps an existing file.
-        Err(refused) if matches!(refused.error.kind(), ErrorKind::PermissionDenied | ErrorKind::Unsupported) => {
+        Err(refused)
+            if matches!(
+                refused.error.kind(),
+                ErrorKind::PermissionDenied | ErrorKind::Unsupported
+            ) =>
+        {
             match File::create_new(path).and_then(|mut file| file.write_all(bytes)) {
                 Err(cause) if cause.kind() == ErrorKind::AlreadyExists => Ok(false),
                 written => written.map(|()| true).map_err(cannot),
@@ -178,14 +214,18 @@ fn write_beside(path: &Path, bytes: &[u8]) -> Result<NamedTempFile> {
     // The permissions of an ordinary new file: the user's umask decides who else may read it.
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    let mut beside =
-        builder.prefix(".writing-").tempfile_in(folder).map_err(|cause| failed("create a file in", folder, cause))?;
-    beside.write_all(bytes).map_err(|cause| failed("write", path, cause))?;
+    let mut beside = builder
+        .prefix(".writing-")
+        .tempfile_in(folder)
+        .map_err(|cause| failed("create a file in", folder, cause))?;
+    beside
+        .write_all(bytes)
+        .map_err(|cause| failed("write", path, cause))?;
     Ok(beside)
 }
 
-/// Makes a folder's entries (creations, renames) durable. Only Unix can open a folder for this; elsewhere it does
-/// nothing.
+/// Makes a folder's entries (creations, renames) durable. Only Unix can open a folder for this;
+/// elsewhere it does nothing.
 pub(crate) fn sync_dir(path: &Path) -> Result<()> {
     if cfg!(unix) {
         File::open(path)
@@ -219,7 +259,10 @@ mod tests {
         let path = dir.path().join("file");
         replace(&path, b"old").unwrap();
         replace_synced(&path, b"new").unwrap();
-        assert_eq!((fs::read(&path).unwrap(), names_in(dir.path()).unwrap()), (b"new".to_vec(), vec!["file".into()]));
+        assert_eq!(
+            (fs::read(&path).unwrap(), names_in(dir.path()).unwrap()),
+            (b"new".to_vec(), vec!["file".into()])
+        );
     }
 
     #[test]
@@ -235,9 +278,15 @@ mod tests {
                     })
                 })
                 .collect();
-            threads.into_iter().map(|thread| usize::from(thread.join().unwrap())).sum()
+            threads
+                .into_iter()
+                .map(|thread| usize::from(thread.join().unwrap()))
+                .sum()
         });
-        assert_eq!((created, names_in(dir.path()).unwrap()), (1, vec!["name".to_owned()]));
+        assert_eq!(
+            (created, names_in(dir.path()).unwrap()),
+            (1, vec!["name".to_owned()])
+        );
         let bytes = fs::read(&path).unwrap();
         assert_eq!(bytes, [bytes[0]; 64]);
     }

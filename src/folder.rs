@@ -18,15 +18,24 @@ impl Draft {
     pub fn new(place: &Path) -> Result<Self> {
         let made = |path: &Path| format!("cannot create the folder {}", path.display());
         if place.file_name().is_none() {
-            return Err(Error::files(format!("{} is not the name of a folder", place.display())));
+            return Err(Error::files(format!(
+                "{} is not the name of a folder",
+                place.display()
+            )));
         }
         let parent = match place.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
             _ => Path::new("."),
         };
         fs::create_dir_all(parent).context(|| made(parent))?;
-        let beside = tempfile::Builder::new().prefix(".draft-").tempdir_in(parent).context(|| made(parent))?;
-        let draft = Self { beside, place: place.to_owned() };
+        let beside = tempfile::Builder::new()
+            .prefix(".draft-")
+            .tempdir_in(parent)
+            .context(|| made(parent))?;
+        let draft = Self {
+            beside,
+            place: place.to_owned(),
+        };
         fs::create_dir(draft.path()).context(|| made(&draft.path()))?;
         Ok(draft)
     }
@@ -36,10 +45,15 @@ impl Draft {
         self.beside.path().join("new")
     }
 
-    /// Puts the folder in its place. A folder that was there is set aside first, put back if that fails, and removed
-    /// otherwise.
+    /// Puts the folder in its place. A folder that was there is set aside first, put back if that
+    /// fails, and removed otherwise.
     pub fn publish(self) -> Result<()> {
-        let failed = || format!("cannot put the new folder in its place {}", self.place.display());
+        let failed = || {
+            format!(
+                "cannot put the new folder in its place {}",
+                self.place.display()
+            )
+        };
         let aside = self.beside.path().join("earlier");
         let earlier = self.place.try_exists().context(failed)?;
         if earlier {
@@ -53,13 +67,18 @@ impl Draft {
     }
 }
 
-/// The files below `folder`, by their path in it, with `/` between names, sorted. Hidden files are left out.
+/// The files below `folder`, by their path in it, with `/` between names, sorted. Hidden files are
+/// left out.
 pub fn files_below(folder: &Path) -> Vec<String> {
     let (mut found, mut open) = (Vec::new(), vec![(folder.to_owned(), String::new())]);
     while let Some((folder, prefix)) = open.pop() {
-        let Ok(entries) = std::fs::read_dir(&folder) else { continue };
+        let Ok(entries) = std::fs::read_dir(&folder) else {
+            continue;
+        };
         for entry in entries.flatten() {
-            let Ok(name) = entry.file_name().into_string() else { continue };
+            let Ok(name) = entry.file_name().into_string() else {
+                continue;
+            };
             let path = entry.path();
             match name.starts_with('.') {
                 true => {}
@@ -79,7 +98,9 @@ mod tests {
     use super::*;
 
     fn names(folder: &Path) -> Vec<String> {
-        let names = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let names = fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap());
         names.collect()
     }
 
@@ -87,7 +108,11 @@ mod tests {
     fn a_draft_replaces_its_place_whole_or_leaves_it() {
         let parent = tempfile::tempdir().unwrap();
         let place = parent.path().join("a/b");
-        for (file, publish, left) in [("one", true, "one"), ("two", false, "one"), ("three", true, "three")] {
+        for (file, publish, left) in [
+            ("one", true, "one"),
+            ("two", false, "one"),
+            ("three", true, "three"),
+        ] {
             let draft = Draft::new(&place).unwrap();
             fs::write(draft.path().join(file), file).unwrap();
             if publish {
@@ -96,7 +121,11 @@ mod tests {
                 drop(draft);
             }
             assert_eq!(names(&place), [left]);
-            assert_eq!(names(&parent.path().join("a")), ["b"], "nothing else is left behind");
+            assert_eq!(
+                names(&parent.path().join("a")),
+                ["b"],
+                "nothing else is left behind"
+            );
         }
     }
 

@@ -1,5 +1,5 @@
-//! Counter-based random streams. There is no global generator: every stream is named by a seed and a purpose, so that a
-//! draw depends only on that name, never on batch size, order or neighbours.
+//! Counter-based random streams. There is no global generator: every stream is named by a seed and
+//! a purpose, so that a draw depends only on that name, never on batch size, order or neighbours.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
@@ -34,8 +34,8 @@ mod tests {
     use super::*;
     use rand::Rng;
 
-    /// The order of the data is a function of (seed, epoch): the next row of a resumed run does not depend on the rows
-    /// that it has read.
+    /// The order of the data is a function of (seed, epoch): the next row of a resumed run does not
+    /// depend on the rows that it has read.
     #[test]
     fn an_order_is_a_function_of_seed_purpose_and_epoch() {
         let order = permutation(50, 1, "a", 2);
@@ -43,7 +43,11 @@ mod tests {
         let mut sorted = order.clone();
         sorted.sort_unstable();
         assert_eq!(sorted, (0..50).collect::<Vec<_>>());
-        for other in [permutation(50, 2, "a", 2), permutation(50, 1, "b", 2), permutation(50, 1, "a", 3)] {
+        for other in [
+            permutation(50, 2, "a", 2),
+            permutation(50, 1, "b", 2),
+            permutation(50, 1, "a", 3),
+        ] {
             assert_ne!(order, other);
         }
     }
@@ -53,7 +57,12 @@ mod tests {
         let draw = |seed, purpose, indices: &[u64]| stream(seed, purpose, indices).random::<u64>();
         let first = draw(1, "a", &[2, 3]);
         assert_eq!(first, draw(1, "a", &[2, 3]));
-        for other in [draw(2, "a", &[2, 3]), draw(1, "b", &[2, 3]), draw(1, "a", &[3, 2]), draw(1, "a", &[2])] {
+        for other in [
+            draw(2, "a", &[2, 3]),
+            draw(1, "b", &[2, 3]),
+            draw(1, "a", &[3, 2]),
+            draw(1, "a", &[2]),
+        ] {
             assert_ne!(first, other);
         }
     }

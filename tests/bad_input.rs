@@ -1,5 +1,5 @@
-//! Tests of the program's messages about unusable input. Each failure ends with its kind's exit code, names the place
-//! and states a remedy.
+//! Tests of the program's messages about unusable input. Each failure ends with its kind's exit
+//! code, names the place and states a remedy.
 
 mod common;
 
@@ -9,18 +9,35 @@ use std::fs;
 /// The messages of a failing command, with the exit code.
 fn told(bench: &Bench, words: &str) -> String {
     let said = bench.run(words);
-    assert!(said.code.is_some_and(|code| code != 0), "touchstone {words} succeeded:\n{}", said.out);
+    assert!(
+        said.code.is_some_and(|code| code != 0),
+        "touchstone {words} succeeded:\n{}",
+        said.out
+    );
     assert!(!said.err.contains("panicked"), "{}", said.err);
-    // Messages are wrapped at 80 columns, and the line breaks depend on the length of the temporary folder's name.
+    // Messages are wrapped at 80 columns, and the line breaks depend on the length of the temporary
+    // folder's name.
     let here = bench.path("").canonicalize().unwrap().display().to_string();
     let here = format!("{}/", here.trim_end_matches('/'));
     let error: Vec<&str> = said.err.lines().map(str::trim_end).collect();
-    let error = error.join("\n").replace("\n  │ ", " ").replace("\n        ", " ").replace(&here, "");
-    format!("$ touchstone {words}\n{}\nexit code {}\n", error.trim_matches('\n'), said.code.unwrap())
+    let error = error
+        .join("\n")
+        .replace("\n  │ ", " ")
+        .replace("\n        ", " ")
+        .replace(&here, "");
+    format!(
+        "$ touchstone {words}\n{}\nexit code {}\n",
+        error.trim_matches('\n'),
+        said.code.unwrap()
+    )
 }
 
 fn all_told(bench: &Bench, lines: &[&str]) -> String {
-    lines.iter().map(|words| told(bench, words)).collect::<Vec<_>>().join("\n")
+    lines
+        .iter()
+        .map(|words| told(bench, words))
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 fn tiny() -> String {
@@ -32,12 +49,34 @@ fn tiny() -> String {
 #[test]
 fn experiment_files() {
     let bench = Bench::new();
-    bench.write("unknown-key.toml", tiny().replace("reward.batch_size", "reward.batch_sise"));
-    bench.write("wrong-type.toml", tiny().replace("copy_gate = 0.0", "copy_gate = \"none\""));
-    bench.write("out-of-bounds.toml", tiny().replace("num_attention_heads = 2", "num_attention_heads = 3"));
-    bench.write("no-toml.toml", tiny().replace("[models.tiny]", "[models.tiny"));
-    bench.write("orphan.toml", tiny().replace("extends = \"tldr\"", "extends = \"tldl\""));
-    let lines = ["unknown-key", "wrong-type", "out-of-bounds", "no-toml", "orphan", "absent"];
+    bench.write(
+        "unknown-key.toml",
+        tiny().replace("reward.batch_size", "reward.batch_sise"),
+    );
+    bench.write(
+        "wrong-type.toml",
+        tiny().replace("copy_gate = 0.0", "copy_gate = \"none\""),
+    );
+    bench.write(
+        "out-of-bounds.toml",
+        tiny().replace("num_attention_heads = 2", "num_attention_heads = 3"),
+    );
+    bench.write(
+        "no-toml.toml",
+        tiny().replace("[models.tiny]", "[models.tiny"),
+    );
+    bench.write(
+        "orphan.toml",
+        tiny().replace("extends = \"tldr\"", "extends = \"tldl\""),
+    );
+    let lines = [
+        "unknown-key",
+        "wrong-type",
+        "out-of-bounds",
+        "no-toml",
+        "orphan",
+        "absent",
+    ];
     let lines = lines.map(|name| format!("plan {name}.toml --profile smoke"));
     insta::assert_snapshot!(all_told(&bench, &lines.each_ref().map(String::as_str)));
 }
@@ -63,7 +102,11 @@ fn choices_that_an_experiment_does_not_have() {
             "plan tldr --set ppo.minibatches=3",
         ]
     ));
-    assert_eq!(fs::read_dir(bench.path("")).unwrap().count(), 0, "nothing was begun");
+    assert_eq!(
+        fs::read_dir(bench.path("")).unwrap().count(),
+        0,
+        "nothing was begun"
+    );
 }
 
 #[test]
@@ -80,7 +123,11 @@ fn devices_and_stores() {
             "stage 00 --store nowhere",
         ]
     ));
-    assert_eq!(fs::read_dir(bench.path("")).unwrap().count(), 0, "nothing was begun");
+    assert_eq!(
+        fs::read_dir(bench.path("")).unwrap().count(),
+        0,
+        "nothing was begun"
+    );
 }
 
 // --- Local data ---
@@ -90,13 +137,19 @@ fn posts_from_a_file() {
     let bench = Bench::new();
     bench.write("tiny.toml", tiny());
     let posts = fs::read_to_string(fixture("tldr/posts.jsonl")).unwrap();
-    bench.write("tok/tokenizer.json", fs::read(fixture("tldr/tokenizer.json")).unwrap());
+    bench.write(
+        "tok/tokenizer.json",
+        fs::read(fixture("tldr/tokenizer.json")).unwrap(),
+    );
     bench.write("empty/notes.txt", "no tokenizer here");
     bench.write("not-json/tokenizer.json", "{");
     bench.write("world/tokenizer.json", world_tokenizer_without_end());
     bench.write("posts.jsonl", &posts);
     bench.write("column.jsonl", posts.replace("\"summary\"", "\"tldr\""));
-    bench.write("value.jsonl", posts.replacen("\"TIFU by watering the office plant\"", "null", 1));
+    bench.write(
+        "value.jsonl",
+        posts.replacen("\"TIFU by watering the office plant\"", "null", 1),
+    );
     bench.write(
         "numbers.jsonl",
         "{\"id\": 1, \"subreddit\": \"a\", \"title\": 2, \"post\": \"c\", \"summary\": \"d\"}\n",
@@ -121,9 +174,14 @@ fn posts_from_a_file() {
         "absent.jsonl",
     ];
     let mut lines: Vec<String> = files.map(|file| line(file, "tok")).into();
-    lines.extend(["empty", "not-json", "world", "absent"].map(|tokenizer| line("posts.jsonl", tokenizer)));
+    lines.extend(
+        ["empty", "not-json", "world", "absent"].map(|tokenizer| line("posts.jsonl", tokenizer)),
+    );
     lines.push("reproduce tldr --data posts.jsonl".into());
-    let told = all_told(&bench, &lines.iter().map(String::as_str).collect::<Vec<_>>());
+    let told = all_told(
+        &bench,
+        &lines.iter().map(String::as_str).collect::<Vec<_>>(),
+    );
     let mut settings = insta::Settings::clone_current();
     settings.add_filter(r"[0-9a-f]{64}", "KEY");
     // Progress lines of stages, whose order and time vary.
@@ -145,23 +203,46 @@ fn rows_to_score_or_continue() {
     bench.copy(&fixture("gpt_neox/small_heads"), "model");
     bench.copy(&fixture("gpt_neox/small_heads"), "text-model");
     bench.write("text-model/tokenizer.json", world_tokenizer_without_end());
-    let ids = |prompt: &str, response: &str| format!("{{\"prompt_ids\": {prompt}, \"response_ids\": {response}}}\n");
+    let ids = |prompt: &str, response: &str| {
+        format!("{{\"prompt_ids\": {prompt}, \"response_ids\": {response}}}\n")
+    };
     let good = ids("[3, 4]", "[5]");
     bench.write("good.jsonl", &good);
     bench.write("empty-prompt.jsonl", good.clone() + &ids("[]", "[5]"));
     bench.write("empty-response.jsonl", good.clone() + &ids("[3]", "[]"));
     bench.write("outside.jsonl", good.clone() + &ids("[3]", "[5, 40]"));
     bench.write("negative.jsonl", good.clone() + &ids("[3]", "[-5]"));
-    bench.write("text.jsonl", good.clone() + "{\"prompt\": \"a\", \"response\": \"a\"}\n");
-    bench.write("no-response.jsonl", good.clone() + "{\"prompt_ids\": [3]}\n");
-    bench.write("empty-text.jsonl", "{\"prompt\": \"\", \"response\": \"a\"}\n");
+    bench.write(
+        "text.jsonl",
+        good.clone() + "{\"prompt\": \"a\", \"response\": \"a\"}\n",
+    );
+    bench.write(
+        "no-response.jsonl",
+        good.clone() + "{\"prompt_ids\": [3]}\n",
+    );
+    bench.write(
+        "empty-text.jsonl",
+        "{\"prompt\": \"\", \"response\": \"a\"}\n",
+    );
     bench.write("not-json.jsonl", good.clone() + "prompt: a\n");
     bench.write("no-rows.jsonl", "\n");
-    bench.write("chat.jsonl", "{\"messages\": [{\"role\": \"user\", \"content\": \"a\"}]}\n");
-    bench.write("prompt-chat.jsonl", "{\"prompt\": [{\"role\": \"user\", \"content\": \"a\"}], \"response\": \"a\"}\n");
-    bench.write("misspelt.jsonl", "{\"promt\": \"a\", \"response\": \"a\"}\n");
+    bench.write(
+        "chat.jsonl",
+        "{\"messages\": [{\"role\": \"user\", \"content\": \"a\"}]}\n",
+    );
+    bench.write(
+        "prompt-chat.jsonl",
+        "{\"prompt\": [{\"role\": \"user\", \"content\": \"a\"}], \"response\": \"a\"}\n",
+    );
+    bench.write(
+        "misspelt.jsonl",
+        "{\"promt\": \"a\", \"response\": \"a\"}\n",
+    );
     bench.write("semicolons.csv", "prompt;response\na;a\n");
-    bench.write("half.jsonl", "{\"prompt\": \"a \\ud83d\", \"response\": \"a\"}\n");
+    bench.write(
+        "half.jsonl",
+        "{\"prompt\": \"a \\ud83d\", \"response\": \"a\"}\n",
+    );
     let names = [
         "empty-prompt",
         "empty-response",
@@ -173,11 +254,20 @@ fn rows_to_score_or_continue() {
         "no-rows",
         "absent",
     ];
-    let mut lines: Vec<String> =
-        names.iter().map(|name| format!("score --model model --input {name}.jsonl --output out.jsonl")).collect();
+    let mut lines: Vec<String> = names
+        .iter()
+        .map(|name| format!("score --model model --input {name}.jsonl --output out.jsonl"))
+        .collect();
     lines.extend(
-        ["chat.jsonl", "prompt-chat.jsonl", "misspelt.jsonl", "semicolons.csv", "half.jsonl", "model"]
-            .map(|name| format!("score --model model --input {name} --output out.jsonl")),
+        [
+            "chat.jsonl",
+            "prompt-chat.jsonl",
+            "misspelt.jsonl",
+            "semicolons.csv",
+            "half.jsonl",
+            "model",
+        ]
+        .map(|name| format!("score --model model --input {name} --output out.jsonl")),
     );
     lines.push("score --model text-model --input empty-text.jsonl --output out.jsonl".into());
     lines.push("score --model nowhere --input good.jsonl --output out.jsonl".into());
@@ -185,10 +275,18 @@ fn rows_to_score_or_continue() {
     lines.push("score --model model --input good.jsonl --output nowhere/out.jsonl".into());
     lines.push("score --model model --input good.jsonl --output out.jsonl --batch 0".into());
     lines.push("generate --model model --input text.jsonl --output out.jsonl".into());
-    lines.push("generate --model model --input good.jsonl --output out.jsonl --temperature=-1".into());
+    lines.push(
+        "generate --model model --input good.jsonl --output out.jsonl --temperature=-1".into(),
+    );
     lines.push("generate --model model --input good.jsonl --output out.jsonl --top-p 0".into());
-    let told = all_told(&bench, &lines.iter().map(String::as_str).collect::<Vec<_>>());
-    assert!(!bench.path("out.jsonl").exists(), "nothing is written where something is wrong");
+    let told = all_told(
+        &bench,
+        &lines.iter().map(String::as_str).collect::<Vec<_>>(),
+    );
+    assert!(
+        !bench.path("out.jsonl").exists(),
+        "nothing is written where something is wrong"
+    );
     insta::assert_snapshot!(told);
 }
 
@@ -197,7 +295,10 @@ fn rows_longer_than_the_model_has_positions_are_not_computed_silently() {
     let bench = Bench::new();
     bench.copy(&fixture("gpt_neox/small_heads"), "model");
     let long: Vec<u32> = vec![3; 64];
-    bench.write("long.jsonl", serde_json::json!({"prompt_ids": long, "response_ids": [5]}).to_string());
+    bench.write(
+        "long.jsonl",
+        serde_json::json!({"prompt_ids": long, "response_ids": [5]}).to_string(),
+    );
     insta::assert_snapshot!(all_told(
         &bench,
         &[
@@ -212,7 +313,16 @@ fn rows_longer_than_the_model_has_positions_are_not_computed_silently() {
 fn a_full_disk_is_an_error_that_names_the_file() {
     let bench = Bench::new();
     bench.copy(&fixture("gpt_neox/small_heads"), "model");
-    bench.write("good.jsonl", "{\"prompt_ids\": [3, 4], \"response_ids\": [5]}\n");
-    let told = told(&bench, "score --model model --input good.jsonl --output /dev/full");
-    assert!(told.contains("cannot write /dev/full") && told.contains("No space left on device"), "{told}");
+    bench.write(
+        "good.jsonl",
+        "{\"prompt_ids\": [3, 4], \"response_ids\": [5]}\n",
+    );
+    let told = told(
+        &bench,
+        "score --model model --input good.jsonl --output /dev/full",
+    );
+    assert!(
+        told.contains("cannot write /dev/full") && told.contains("No space left on device"),
+        "{told}"
+    );
 }

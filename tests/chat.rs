@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 use touchstone::model::{Ends, ModelTokenizer};
 use touchstone::tasks::chat::{
-    ChatEncoder, ChatRules, ChatTemplate, ControlNames, Conversation, ConversationPair, Loss, Message, Role,
-    SpecialTokens, SystemRule, TooLong,
+    ChatEncoder, ChatRules, ChatTemplate, ControlNames, Conversation, ConversationPair, Loss,
+    Message, Role, SpecialTokens, SystemRule, TooLong,
 };
 
 /// A file of goldens. Files from other projects contain only texts.
@@ -54,16 +54,27 @@ impl Goldens {
     }
 
     fn template(&self, name: &str) -> ChatTemplate {
-        let Source { template, bos_token, eos_token } = &self.templates[name];
-        let tokens = SpecialTokens::default().with("bos_token", bos_token).with("eos_token", eos_token);
+        let Source {
+            template,
+            bos_token,
+            eos_token,
+        } = &self.templates[name];
+        let tokens = SpecialTokens::default()
+            .with("bos_token", bos_token)
+            .with("eos_token", eos_token);
         ChatTemplate::new(name, template, tokens).unwrap()
     }
 
     /// Checks every text and returns their number.
     fn check_texts(&self) -> usize {
         for golden in &self.rendered {
-            let place = format!("{}, {}, {}", golden.template, golden.case, golden.add_generation_prompt);
-            let found = self.template(&golden.template).render(&self.cases[&golden.case], golden.add_generation_prompt);
+            let place = format!(
+                "{}, {}, {}",
+                golden.template, golden.case, golden.add_generation_prompt
+            );
+            let found = self
+                .template(&golden.template)
+                .render(&self.cases[&golden.case], golden.add_generation_prompt);
             match (&golden.ok, &golden.error) {
                 (Some(text), _) => assert_eq!(&found.unwrap().text, text, "{place}"),
                 (None, raised) => {
@@ -80,7 +91,9 @@ impl Goldens {
 }
 
 fn fixture(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/chat").join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/fixtures/chat")
+        .join(name)
 }
 
 fn goldens() -> &'static Goldens {
@@ -105,9 +118,14 @@ fn encoder(template: ChatTemplate, kind: &str, rules: ChatRules) -> ChatEncoder 
     let folder = tempfile::tempdir().unwrap();
     let tokenizer = tokenizer(kind);
     let id = |token: &str| tokenizer.token_to_id(token).unwrap();
-    let config = format!(r#"{{"eos_token_id": [{}, {}]}}"#, id("</s>"), id("<|im_end|>"));
+    let config = format!(
+        r#"{{"eos_token_id": [{}, {}]}}"#,
+        id("</s>"),
+        id("<|im_end|>")
+    );
     fs::write(folder.path().join("generation_config.json"), config).unwrap();
-    let ends = Ends::of_folder(folder.path(), Some(&tokenizer), tokenizer.vocabulary_size()).unwrap();
+    let ends =
+        Ends::of_folder(folder.path(), Some(&tokenizer), tokenizer.vocabulary_size()).unwrap();
     ChatEncoder::new(template, tokenizer, ends, rules).unwrap()
 }
 
@@ -127,8 +145,13 @@ fn conversation(messages: impl Into<Vec<Message>>) -> Conversation {
 fn spelled(kind: &str, ids: &[u32]) -> String {
     let tokenizer = tokenizer(kind);
     let controls = ["<pad>", "<s>", "</s>", "<|im_start|>", "<|im_end|>"];
-    let name = |id| controls.into_iter().find(|name| tokenizer.token_to_id(name) == Some(id));
-    let piece = |id: &u32| name(*id).map_or_else(|| tokenizer.decode(&[*id]).unwrap(), str::to_owned);
+    let name = |id| {
+        controls
+            .into_iter()
+            .find(|name| tokenizer.token_to_id(name) == Some(id))
+    };
+    let piece =
+        |id: &u32| name(*id).map_or_else(|| tokenizer.decode(&[*id]).unwrap(), str::to_owned);
     ids.iter().map(piece).collect()
 }
 
@@ -154,7 +177,11 @@ fn tokens_and_masks_are_those_of_transformers() {
         let encoder = encoder(goldens.template(&golden.template), &golden.tokenizer, RULES);
         let found = encoder.conversation(&row).unwrap();
         assert_eq!(found.ids, golden.ids, "{place}");
-        assert_eq!(found.supervised, golden.mask.iter().map(|bit| *bit == 1).collect::<Vec<_>>(), "{place}");
+        assert_eq!(
+            found.supervised,
+            golden.mask.iter().map(|bit| *bit == 1).collect::<Vec<_>>(),
+            "{place}"
+        );
     }
 }
 
@@ -163,14 +190,39 @@ fn every_path_begins_with_one_beginning() {
     let goldens = goldens();
     let row = conversation([user("Hi <s>"), assistant("Hello.")]);
     for names in [ControlNames::Text, ControlNames::Tokens] {
-        for (kind, template) in [("byte", "zephyr"), ("llama", "zephyr"), ("byte", "instruct"), ("llama", "instruct")] {
-            let encoder = encoder(goldens.template(template), kind, ChatRules { control_names: names, ..RULES });
+        for (kind, template) in [
+            ("byte", "zephyr"),
+            ("llama", "zephyr"),
+            ("byte", "instruct"),
+            ("llama", "instruct"),
+        ] {
+            let encoder = encoder(
+                goldens.template(template),
+                kind,
+                ChatRules {
+                    control_names: names,
+                    ..RULES
+                },
+            );
             let begin = tokenizer(kind).token_to_id("<s>").unwrap();
             let sequence = encoder.sequence(&row).unwrap();
             let all = [sequence.prompt.clone(), sequence.response].concat();
-            for ids in [encoder.conversation(&row).unwrap().ids, encoder.prompt(&row).unwrap(), sequence.prompt, all] {
-                assert_eq!(ids.iter().position(|id| *id == begin), Some(0), "{kind} {template} {names:?}");
-                assert_eq!(ids.iter().filter(|id| **id == begin).count(), 1, "{kind} {template} {names:?}");
+            for ids in [
+                encoder.conversation(&row).unwrap().ids,
+                encoder.prompt(&row).unwrap(),
+                sequence.prompt,
+                all,
+            ] {
+                assert_eq!(
+                    ids.iter().position(|id| *id == begin),
+                    Some(0),
+                    "{kind} {template} {names:?}"
+                );
+                assert_eq!(
+                    ids.iter().filter(|id| **id == begin).count(),
+                    1,
+                    "{kind} {template} {names:?}"
+                );
             }
         }
     }
@@ -182,16 +234,38 @@ fn names_of_control_tokens_in_messages_are_text_or_tokens() {
     let row = conversation(goldens.cases["names"].clone());
     for kind in ["byte", "llama"] {
         let sequence = |control_names| {
-            encoder(goldens.template("zephyr"), kind, ChatRules { control_names, ..RULES }).sequence(&row).unwrap()
+            encoder(
+                goldens.template("zephyr"),
+                kind,
+                ChatRules {
+                    control_names,
+                    ..RULES
+                },
+            )
+            .sequence(&row)
+            .unwrap()
         };
         let (as_text, as_tokens) = (sequence(ControlNames::Text), sequence(ControlNames::Tokens));
         let end = tokenizer(kind).token_to_id("</s>").unwrap();
         let ends = |ids: &[u32]| ids.iter().filter(|id| **id == end).count();
-        assert_eq!((ends(&as_text.prompt), ends(&as_text.response)), (1, 1), "{kind}");
-        assert_eq!((ends(&as_tokens.prompt), ends(&as_tokens.response)), (2, 2), "{kind}");
+        assert_eq!(
+            (ends(&as_text.prompt), ends(&as_text.response)),
+            (1, 1),
+            "{kind}"
+        );
+        assert_eq!(
+            (ends(&as_tokens.prompt), ends(&as_tokens.response)),
+            (2, 2),
+            "{kind}"
+        );
     }
-    let sequence = encoder(goldens.template("zephyr"), "byte", RULES).sequence(&row).unwrap();
-    assert_eq!(spelled("byte", &sequence.prompt), "<s><|user|>\nan <s>old</s> tag</s>\n<|assistant|>\n");
+    let sequence = encoder(goldens.template("zephyr"), "byte", RULES)
+        .sequence(&row)
+        .unwrap();
+    assert_eq!(
+        spelled("byte", &sequence.prompt),
+        "<s><|user|>\nan <s>old</s> tag</s>\n<|assistant|>\n"
+    );
     assert_eq!(spelled("byte", &sequence.response), "a </s> b</s>");
 }
 
@@ -201,9 +275,16 @@ fn the_end_of_a_turn_is_trained_on_wherever_the_template_has_it() {
     let trained = |source: &str, loss| {
         let tokens = SpecialTokens::default().with("eos_token", "</s>");
         let template = ChatTemplate::new("t", source, tokens).unwrap();
-        let found =
-            encoder(template, "byte", ChatRules { loss, ..RULES }).conversation(&conversation(rows.clone())).unwrap();
-        let ids: Vec<u32> = found.ids.iter().zip(&found.supervised).filter(|(_, on)| **on).map(|(id, _)| *id).collect();
+        let found = encoder(template, "byte", ChatRules { loss, ..RULES })
+            .conversation(&conversation(rows.clone()))
+            .unwrap();
+        let ids: Vec<u32> = found
+            .ids
+            .iter()
+            .zip(&found.supervised)
+            .filter(|(_, on)| **on)
+            .map(|(id, _)| *id)
+            .collect();
         spelled("byte", &ids)
     };
     let outside = "{% for m in messages %}{{ m.role }}:{% if m.role == 'assistant' %}{% generation %}{{ m.content }}\
@@ -214,49 +295,109 @@ fn the_end_of_a_turn_is_trained_on_wherever_the_template_has_it() {
                        {% if add_generation_prompt %}assistant:{% endif %}";
     assert_eq!(trained(without_end, Loss::EveryTurn), "a\n\nb\n\n</s>");
     let closing = &goldens().templates["closing"].template;
-    assert_eq!(trained(&closing.replace("{{ bos_token }}", ""), Loss::EveryTurn), "a<|im_end|>b<|im_end|>\n</s>");
+    assert_eq!(
+        trained(&closing.replace("{{ bos_token }}", ""), Loss::EveryTurn),
+        "a<|im_end|>b<|im_end|>\n</s>"
+    );
 }
 
 #[test]
 fn a_template_that_rewrites_old_turns_trains_on_the_last_alone() {
     let goldens = goldens();
-    let row = conversation(goldens.cases["open"].iter().cloned().chain([assistant("d")]).collect::<Vec<_>>());
-    let encoder = |loss| encoder(goldens.template("thinking"), "byte", ChatRules { loss, ..RULES });
-    let error = encoder(Loss::EveryTurn).conversation(&row).unwrap_err().to_string();
-    assert!(error.starts_with("rows, line 3: thinking writes the first messages in another way"), "{error}");
-    assert_eq!(spelled("byte", &encoder(Loss::LastTurn).sequence(&row).unwrap().response), "d<|im_end|>");
+    let row = conversation(
+        goldens.cases["open"]
+            .iter()
+            .cloned()
+            .chain([assistant("d")])
+            .collect::<Vec<_>>(),
+    );
+    let encoder = |loss| {
+        encoder(
+            goldens.template("thinking"),
+            "byte",
+            ChatRules { loss, ..RULES },
+        )
+    };
+    let error = encoder(Loss::EveryTurn)
+        .conversation(&row)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.starts_with("rows, line 3: thinking writes the first messages in another way"),
+        "{error}"
+    );
+    assert_eq!(
+        spelled(
+            "byte",
+            &encoder(Loss::LastTurn).sequence(&row).unwrap().response
+        ),
+        "d<|im_end|>"
+    );
 }
 
 #[test]
 fn the_system_rule_decides_about_a_system_message() {
     let goldens = goldens();
     let text = |system, messages: &[Message]| {
-        let encoder = encoder(goldens.template("zephyr"), "byte", ChatRules { system, ..RULES });
-        encoder.prompt(&conversation(messages)).map(|ids| spelled("byte", &ids))
+        let encoder = encoder(
+            goldens.template("zephyr"),
+            "byte",
+            ChatRules { system, ..RULES },
+        );
+        encoder
+            .prompt(&conversation(messages))
+            .map(|ids| spelled("byte", &ids))
     };
     let without = [user("q")];
     let with = [Message::new(Role::System, "s"), user("q")];
     let asked = "<|user|>\nq</s>\n<|assistant|>\n";
-    assert_eq!(text(SystemRule::AsGiven, &without).unwrap(), format!("<s>{asked}"));
-    assert_eq!(text(SystemRule::EmptyIfAbsent, &without).unwrap(), format!("<s><|system|>\n</s>\n{asked}"));
-    assert_eq!(text(SystemRule::EmptyIfAbsent, &with).unwrap(), format!("<s><|system|>\ns</s>\n{asked}"));
-    assert_eq!(text(SystemRule::Refuse, &without).unwrap(), format!("<s>{asked}"));
+    assert_eq!(
+        text(SystemRule::AsGiven, &without).unwrap(),
+        format!("<s>{asked}")
+    );
+    assert_eq!(
+        text(SystemRule::EmptyIfAbsent, &without).unwrap(),
+        format!("<s><|system|>\n</s>\n{asked}")
+    );
+    assert_eq!(
+        text(SystemRule::EmptyIfAbsent, &with).unwrap(),
+        format!("<s><|system|>\ns</s>\n{asked}")
+    );
+    assert_eq!(
+        text(SystemRule::Refuse, &without).unwrap(),
+        format!("<s>{asked}")
+    );
     let error = text(SystemRule::Refuse, &with).unwrap_err().to_string();
-    assert_eq!(error, "rows, line 3: there is a system message, which this task does not take");
+    assert_eq!(
+        error,
+        "rows, line 3: there is a system message, which this task does not take"
+    );
 }
 
 #[test]
 fn turns_left_out_are_the_same_in_both_halves_of_a_pair() {
     let goldens = goldens();
-    let rules = ChatRules { max_tokens: 80, too_long: TooLong::DropTurns, ..RULES };
+    let rules = ChatRules {
+        max_tokens: 80,
+        too_long: TooLong::DropTurns,
+        ..RULES
+    };
     let encoder = encoder(goldens.template("zephyr"), "byte", rules);
     let before = [user("old"), assistant("older"), user("new")];
     let side = |answer: &str| conversation([&before[..], &[assistant(answer)]].concat());
     let long = "long ".repeat(6);
     for (chosen, rejected) in [("a", long.as_str()), (long.as_str(), "a")] {
-        let pair = encoder.pair(&ConversationPair { chosen: side(chosen), rejected: side(rejected) }).unwrap();
+        let pair = encoder
+            .pair(&ConversationPair {
+                chosen: side(chosen),
+                rejected: side(rejected),
+            })
+            .unwrap();
         assert_eq!(pair.chosen.prompt, pair.rejected.prompt);
-        assert_eq!(spelled("byte", &pair.chosen.prompt), "<s><|user|>\nnew</s>\n<|assistant|>\n");
+        assert_eq!(
+            spelled("byte", &pair.chosen.prompt),
+            "<s><|user|>\nnew</s>\n<|assistant|>\n"
+        );
     }
 }
 
@@ -265,32 +406,73 @@ fn what_cannot_be_encoded_is_refused_with_place_and_remedy() {
     let goldens = goldens();
     let fails = |template: &str, rules, messages: &[Message]| {
         let encoder = encoder(goldens.template(template), "byte", rules);
-        encoder.conversation(&conversation(messages)).unwrap_err().to_string()
+        encoder
+            .conversation(&conversation(messages))
+            .unwrap_err()
+            .to_string()
     };
     let pair = [user("q"), assistant("a")];
     let system = [&[Message::new(Role::System, "")], &pair[..]].concat();
-    let short = ChatRules { max_tokens: 20, too_long: TooLong::DropTurns, ..RULES };
+    let short = ChatRules {
+        max_tokens: 20,
+        too_long: TooLong::DropTurns,
+        ..RULES
+    };
     for (told, what) in [
         (
             fails("instruct", RULES, &system),
             "the chat template refuses the conversation: Leave the system message out.",
         ),
-        (fails("zephyr", RULES, &[user("q")]), "no message is the assistant's"),
-        (fails("zephyr", short, &pair), "the last exchange alone has 30 tokens where 20 are allowed"),
-        (fails("zephyr", RULES, &[user("\u{fdd0}"), assistant("a")]), "message 1 holds a noncharacter"),
+        (
+            fails("zephyr", RULES, &[user("q")]),
+            "no message is the assistant's",
+        ),
+        (
+            fails("zephyr", short, &pair),
+            "the last exchange alone has 30 tokens where 20 are allowed",
+        ),
+        (
+            fails("zephyr", RULES, &[user("\u{fdd0}"), assistant("a")]),
+            "message 1 holds a noncharacter",
+        ),
     ] {
-        assert!(told.starts_with("rows, line 3: ") && told.contains(what), "{what}: {told}");
+        assert!(
+            told.starts_with("rows, line 3: ") && told.contains(what),
+            "{what}: {told}"
+        );
     }
     let tokenizer = tokenizer("byte");
     let ends = Ends::from(tokenizer.token_to_id("</s>").unwrap());
-    let stranger = ChatEncoder::new(goldens.template("chatml_marked"), tokenizer, ends, RULES).unwrap();
-    let error = stranger.sequence(&conversation(pair)).unwrap_err().to_string();
-    assert!(error.contains("ends the assistant's turn with `<|im_end|>`, at which sampling would not stop"), "{error}");
+    let stranger =
+        ChatEncoder::new(goldens.template("chatml_marked"), tokenizer, ends, RULES).unwrap();
+    let error = stranger
+        .sequence(&conversation(pair))
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains(
+            "ends the assistant's turn with `<|im_end|>`, at which sampling would not stop"
+        ),
+        "{error}"
+    );
 }
 
 /// A strategy for texts made of words and names of control tokens.
 fn texts() -> impl Strategy<Value = String> {
-    const WORDS: [&str; 12] = ["a", "b ", " ", "\n", "é", "漢", "<", "s>", "<s>", "</s>", "<|im_end|>", "{{ x }}"];
+    const WORDS: [&str; 12] = [
+        "a",
+        "b ",
+        " ",
+        "\n",
+        "é",
+        "漢",
+        "<",
+        "s>",
+        "<s>",
+        "</s>",
+        "<|im_end|>",
+        "{{ x }}",
+    ];
     prop::collection::vec(prop::sample::select(&WORDS), 0..8).prop_map(|words| words.concat())
 }
 
@@ -298,9 +480,15 @@ fn texts() -> impl Strategy<Value = String> {
 fn conversations() -> impl Strategy<Value = Vec<Message>> {
     let exchanges = prop::collection::vec((texts(), texts()), 1..6);
     (prop::option::of(texts()), exchanges).prop_map(|(system, exchanges)| {
-        let system = system.map(|text| Message::new(Role::System, text)).into_iter();
+        let system = system
+            .map(|text| Message::new(Role::System, text))
+            .into_iter();
         system
-            .chain(exchanges.into_iter().flat_map(|(question, answer)| [user(&question), assistant(&answer)]))
+            .chain(
+                exchanges
+                    .into_iter()
+                    .flat_map(|(question, answer)| [user(&question), assistant(&answer)]),
+            )
             .collect()
     })
 }
@@ -372,8 +560,15 @@ proptest! {
 fn bytes(ids: impl Iterator<Item = u32>) -> Vec<u8> {
     let tokenizer = tokenizer("byte");
     let mut bytes = Vec::new();
-    for run in ids.collect::<Vec<_>>().chunk_by(|a, b| (*a < 256) == (*b < 256)) {
-        let text = if run[0] < 256 { tokenizer.decode(run).unwrap() } else { spelled("byte", run) };
+    for run in ids
+        .collect::<Vec<_>>()
+        .chunk_by(|a, b| (*a < 256) == (*b < 256))
+    {
+        let text = if run[0] < 256 {
+            tokenizer.decode(run).unwrap()
+        } else {
+            spelled("byte", run)
+        };
         bytes.extend(text.into_bytes());
     }
     bytes

@@ -1,5 +1,5 @@
-//! Tests that a damaged, incomplete or unrelated checkpoint is refused, and that the error names the file, the tensor
-//! or the key and a remedy.
+//! Tests that a damaged, incomplete or unrelated checkpoint is refused, and that the error names
+//! the file, the tensor or the key and a remedy.
 
 mod common;
 
@@ -38,7 +38,11 @@ fn edit_header(path: &Path, from: &str, to: &str) {
     let edited = header.replacen(from, to, 1);
     assert_ne!(edited, header, "{from} is not in the header");
     let length = (edited.len() as u64).to_le_bytes();
-    fs::write(path, [&length, edited.as_bytes(), &bytes[values..]].concat()).unwrap();
+    fs::write(
+        path,
+        [&length, edited.as_bytes(), &bytes[values..]].concat(),
+    )
+    .unwrap();
 }
 
 fn edit_bytes(path: &Path, edit: impl FnOnce(&mut Vec<u8>)) {
@@ -56,14 +60,22 @@ fn edit_index(folder: &Path, from: &str, to: &str) {
 
 /// Damages a copy of the fixture `from` and returns the error of opening it.
 fn refusal(from: &str, damage: impl FnOnce(&Path)) -> String {
-    refused(from, damage, |checkpoint| checkpoint.language_model(&cpu()).map(|_| ()))
+    refused(from, damage, |checkpoint| {
+        checkpoint.language_model(&cpu()).map(|_| ())
+    })
 }
 
-fn refused(from: &str, damage: impl FnOnce(&Path), load: impl FnOnce(Checkpoint) -> Result<()>) -> String {
+fn refused(
+    from: &str,
+    damage: impl FnOnce(&Path),
+    load: impl FnOnce(Checkpoint) -> Result<()>,
+) -> String {
     let bench = Bench::new();
     let folder = bench.copy(&fixture("gpt_neox").join(from), "model");
     damage(&folder);
-    let error = Checkpoint::open(&folder).and_then(load).expect_err("a damaged checkpoint was loaded");
+    let error = Checkpoint::open(&folder)
+        .and_then(load)
+        .expect_err("a damaged checkpoint was loaded");
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(inner) = cause {
@@ -77,19 +89,35 @@ fn refused(from: &str, damage: impl FnOnce(&Path), load: impl FnOnce(Checkpoint)
 }
 
 fn listed(told: &[(&str, String)]) -> String {
-    told.iter().map(|(what, text)| format!("{what}:\n{text}\n")).collect::<Vec<_>>().join("\n")
+    told.iter()
+        .map(|(what, text)| format!("{what}:\n{text}\n"))
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 #[test]
 fn other_tensors_than_the_model_has() {
-    let weights = |edit: fn(&mut Weights)| refusal("full_rotary", |folder| edit_weights(&folder.join(SINGLE), edit));
+    let weights = |edit: fn(&mut Weights)| {
+        refusal("full_rotary", |folder| {
+            edit_weights(&folder.join(SINGLE), edit)
+        })
+    };
     let told = [
         ("a missing tensor", weights(|w| w.ignore(DENSE))),
-        ("a tensor too many", weights(|w| w.insert("adapter.weight", &[2], vec![0.0; 2]))),
-        ("a tensor of another shape", weights(|w| w.insert(DENSE, &[16, 8], vec![0.0; 128]))),
+        (
+            "a tensor too many",
+            weights(|w| w.insert("adapter.weight", &[2], vec![0.0; 2])),
+        ),
+        (
+            "a tensor of another shape",
+            weights(|w| w.insert(DENSE, &[16, 8], vec![0.0; 128])),
+        ),
         (
             "names with and without prefix",
-            weights(|w| w.rename(|name| name.replace("gpt_neox.layers.1", "layers.1")).unwrap()),
+            weights(|w| {
+                w.rename(|name| name.replace("gpt_neox.layers.1", "layers.1"))
+                    .unwrap()
+            }),
         ),
         (
             "a buffer of a layer that is not there",
@@ -98,10 +126,17 @@ fn other_tensors_than_the_model_has() {
         (
             "a tied head that is not the embedding",
             refusal("full_rotary", |folder| {
-                edit_config(folder, |c| drop(c.insert("tie_word_embeddings".into(), json!(true))));
+                edit_config(folder, |c| {
+                    drop(c.insert("tie_word_embeddings".into(), json!(true)))
+                });
             }),
         ),
-        ("no weights", refusal("full_rotary", |folder| fs::remove_file(folder.join(SINGLE)).unwrap())),
+        (
+            "no weights",
+            refusal("full_rotary", |folder| {
+                fs::remove_file(folder.join(SINGLE)).unwrap()
+            }),
+        ),
         (
             "weights that are called pickled and are not",
             refusal("full_rotary", |folder| {
@@ -116,7 +151,9 @@ fn other_tensors_than_the_model_has() {
 fn damaged_pickles() {
     let bytes = |edit: fn(&mut Vec<u8>)| {
         let damage = |folder: &Path| edit_bytes(&folder.join("pytorch_model.bin"), edit);
-        refused("scalar", damage, |checkpoint| checkpoint.reward_model(&cpu()).map(|_| ()))
+        refused("scalar", damage, |checkpoint| {
+            checkpoint.reward_model(&cpu()).map(|_| ())
+        })
     };
     for (what, told) in [
         ("cut short", bytes(|b| b.truncate(b.len() / 2))),
@@ -136,10 +173,21 @@ fn damaged_pickles() {
 
 #[test]
 fn damaged_files() {
-    let bytes = |edit: fn(&mut Vec<u8>)| refusal("full_rotary", |folder| edit_bytes(&folder.join(SINGLE), edit));
-    let header = |from, to| refusal("full_rotary", |folder| edit_header(&folder.join(SINGLE), from, to));
+    let bytes = |edit: fn(&mut Vec<u8>)| {
+        refusal("full_rotary", |folder| {
+            edit_bytes(&folder.join(SINGLE), edit)
+        })
+    };
+    let header = |from, to| {
+        refusal("full_rotary", |folder| {
+            edit_header(&folder.join(SINGLE), from, to)
+        })
+    };
     let told = [
-        ("cut short in the values", bytes(|b| b.truncate(b.len() - 100))),
+        (
+            "cut short in the values",
+            bytes(|b| b.truncate(b.len() - 100)),
+        ),
         ("cut short in the header", bytes(|b| b.truncate(1000))),
         ("cut short in the length", bytes(|b| b.truncate(5))),
         ("empty", bytes(|b| b.clear())),
@@ -149,13 +197,34 @@ fn damaged_files() {
         ("a bit of the header's frame turned", bytes(|b| b[8] ^= 1)),
         ("a header that is no text", bytes(|b| b[100] |= 0x80)),
         ("a tensor renamed", header("embed_in", "embed_im")),
-        ("two tensors of one name", header("layers.0.attention.dense.bias", "layers.1.attention.dense.bias")),
+        (
+            "two tensors of one name",
+            header(
+                "layers.0.attention.dense.bias",
+                "layers.1.attention.dense.bias",
+            ),
+        ),
         ("tensors that overlap", header("[2560,5120]", "[2556,5120]")),
-        ("a gap between tensors", header("[2560,5120]", "[2564,5120]")),
-        ("an end before the beginning", header("[2560,5120]", "[5120,2560]")),
-        ("a shape that does not fill its bytes", header("[40,16]", "[41,16]")),
-        ("a shape beyond any memory", header("[40,16]", "[4611686018427387904,16]")),
-        ("a place beyond any file", header("[0,2560]", "[0,18446744073709551615]")),
+        (
+            "a gap between tensors",
+            header("[2560,5120]", "[2564,5120]"),
+        ),
+        (
+            "an end before the beginning",
+            header("[2560,5120]", "[5120,2560]"),
+        ),
+        (
+            "a shape that does not fill its bytes",
+            header("[40,16]", "[41,16]"),
+        ),
+        (
+            "a shape beyond any memory",
+            header("[40,16]", "[4611686018427387904,16]"),
+        ),
+        (
+            "a place beyond any file",
+            header("[0,2560]", "[0,18446744073709551615]"),
+        ),
         ("a shape turned around", header("[40,16]", "[16,40]")),
         ("another type of the same size", header("F32", "I32")),
         ("another type of another size", header("F32", "F64")),
@@ -167,26 +236,40 @@ fn damaged_files() {
 #[test]
 fn shards_that_do_not_fit_together() {
     let told = [
-        ("a missing shard", refusal("sharded", |folder| fs::remove_file(folder.join(SECOND)).unwrap())),
+        (
+            "a missing shard",
+            refusal("sharded", |folder| {
+                fs::remove_file(folder.join(SECOND)).unwrap()
+            }),
+        ),
         (
             "a renamed shard",
-            refusal("sharded", |folder| fs::rename(folder.join(FIRST), folder.join("first.safetensors")).unwrap()),
+            refusal("sharded", |folder| {
+                fs::rename(folder.join(FIRST), folder.join("first.safetensors")).unwrap()
+            }),
         ),
         (
             "shards that changed places",
             refusal("sharded", |folder| {
-                let [first, second] = [FIRST, SECOND].map(|name| fs::read(folder.join(name)).unwrap());
+                let [first, second] =
+                    [FIRST, SECOND].map(|name| fs::read(folder.join(name)).unwrap());
                 fs::write(folder.join(FIRST), second).unwrap();
                 fs::write(folder.join(SECOND), first).unwrap();
             }),
         ),
         (
             "a shard cut short",
-            refusal("sharded", |folder| edit_bytes(&folder.join(SECOND), |bytes| bytes.truncate(bytes.len() - 1))),
+            refusal("sharded", |folder| {
+                edit_bytes(&folder.join(SECOND), |bytes| {
+                    bytes.truncate(bytes.len() - 1)
+                })
+            }),
         ),
         (
             "a tensor of another shape",
-            refusal("sharded", |folder| edit_header(&folder.join(FIRST), "[48,16]", "[16,48]")),
+            refusal("sharded", |folder| {
+                edit_header(&folder.join(FIRST), "[48,16]", "[16,48]")
+            }),
         ),
         (
             "a tensor that is not where the index says",
@@ -198,49 +281,86 @@ fn shards_that_do_not_fit_together() {
         (
             "a tensor in two shards",
             refusal("sharded", |folder| {
-                edit_weights(&folder.join(SECOND), |weights| weights.insert(EMBEDDING, &[1], vec![0.0]));
+                edit_weights(&folder.join(SECOND), |weights| {
+                    weights.insert(EMBEDDING, &[1], vec![0.0])
+                });
             }),
         ),
         (
             "a tensor that the index does not name",
             refusal("sharded", |folder| {
-                edit_weights(&folder.join(SECOND), |weights| weights.insert("adapter.weight", &[1], vec![0.0]));
+                edit_weights(&folder.join(SECOND), |weights| {
+                    weights.insert("adapter.weight", &[1], vec![0.0])
+                });
             }),
         ),
         (
             "an index with another total",
-            refusal("sharded", |folder| edit_index(folder, r#""total_size": "#, r#""total_size": 1"#)),
+            refusal("sharded", |folder| {
+                edit_index(folder, r#""total_size": "#, r#""total_size": 1"#)
+            }),
         ),
         (
             "an index that points elsewhere",
-            refusal("sharded", |folder| edit_index(folder, "model-00002", "../model-00002")),
+            refusal("sharded", |folder| {
+                edit_index(folder, "model-00002", "../model-00002")
+            }),
         ),
-        ("an index that is none", refusal("sharded", |folder| fs::write(folder.join(INDEX), "{}").unwrap())),
+        (
+            "an index that is none",
+            refusal("sharded", |folder| {
+                fs::write(folder.join(INDEX), "{}").unwrap()
+            }),
+        ),
     ];
     insta::assert_snapshot!(listed(&told));
 }
 
 #[test]
 fn the_other_head() {
-    let as_reward = |from| refused(from, |_| (), |checkpoint| checkpoint.reward_model(&cpu()).map(|_| ()));
+    let as_reward = |from| {
+        refused(
+            from,
+            |_| (),
+            |checkpoint| checkpoint.reward_model(&cpu()).map(|_| ()),
+        )
+    };
     let reward = RewardModel::on(&small_model(3), 2.5, &mut stream(3, "test/head", &[]));
-    let untied = |folder: &Path| edit_config(folder, |c| drop(c.insert("tie_word_embeddings".into(), json!(false))));
+    let untied = |folder: &Path| {
+        edit_config(folder, |c| {
+            drop(c.insert("tie_word_embeddings".into(), json!(false)))
+        })
+    };
     insta::assert_snapshot!(listed(&[
         ("a language model as reward", as_reward("full_rotary")),
         ("a tied language model as reward", as_reward("tied_bf16")),
-        ("a reward model as language model", refusal("reward", |_| ())),
+        (
+            "a reward model as language model",
+            refusal("reward", |_| ())
+        ),
         (
             "a reward model that was saved here",
             refusal("full_rotary", |folder| {
                 let tokenizer = fixture("tldr/tokenizer.json");
-                Checkpoint::save_reward_model(folder, &reward, &Normalisation::none(0.0), &tokenizer).unwrap();
+                Checkpoint::save_reward_model(
+                    folder,
+                    &reward,
+                    &Normalisation::none(0.0),
+                    &tokenizer,
+                )
+                .unwrap();
             })
         ),
-        ("a decoder alone as language model", refusal("decoder", untied)),
+        (
+            "a decoder alone as language model",
+            refusal("decoder", untied)
+        ),
         (
             "two heads",
             refusal("full_rotary", |folder| {
-                edit_weights(&folder.join(SINGLE), |w| w.insert("score.weight", &[1, 16], vec![0.0; 16]));
+                edit_weights(&folder.join(SINGLE), |w| {
+                    w.insert("score.weight", &[1, 16], vec![0.0; 16])
+                });
             })
         ),
     ]));
@@ -248,20 +368,42 @@ fn the_other_head() {
 
 #[test]
 fn configurations_that_would_be_computed_wrongly() {
-    let config = |edit: fn(&mut Map<String, Value>)| refusal("full_rotary", |folder| edit_config(folder, edit));
+    let config = |edit: fn(&mut Map<String, Value>)| {
+        refusal("full_rotary", |folder| edit_config(folder, edit))
+    };
     let with = |key: &str, value: Value| {
-        refusal("full_rotary", |folder| edit_config(folder, |c| drop(c.insert(key.into(), value))))
+        refusal("full_rotary", |folder| {
+            edit_config(folder, |c| drop(c.insert(key.into(), value)))
+        })
     };
     let told = [
         ("another architecture", with("model_type", json!("gpt2"))),
         ("no architecture", config(|c| drop(c.remove("model_type")))),
         ("another activation", with("hidden_act", json!("gelu_new"))),
-        ("no biases in attention", with("attention_bias", json!(false))),
-        ("scaled rotary angles", with("rope_scaling", json!({"type": "linear", "factor": 2.0}))),
-        ("scaled rotary angles, newer", with("rope_parameters", json!({"rope_type": "yarn", "rope_theta": 100}))),
-        ("scaled rotary angles of no type", with("rope_scaling", json!({"factor": 2.0}))),
+        (
+            "no biases in attention",
+            with("attention_bias", json!(false)),
+        ),
+        (
+            "scaled rotary angles",
+            with("rope_scaling", json!({"type": "linear", "factor": 2.0})),
+        ),
+        (
+            "scaled rotary angles, newer",
+            with(
+                "rope_parameters",
+                json!({"rope_type": "yarn", "rope_theta": 100}),
+            ),
+        ),
+        (
+            "scaled rotary angles of no type",
+            with("rope_scaling", json!({"factor": 2.0})),
+        ),
         ("two rotary bases", with("rope_theta", json!(10_000))),
-        ("two rotary shares", with("rope_parameters", json!({"partial_rotary_factor": 0.5}))),
+        (
+            "two rotary shares",
+            with("rope_parameters", json!({"partial_rotary_factor": 0.5})),
+        ),
         (
             "a rotary share above one",
             config(|c| {
@@ -269,16 +411,43 @@ fn configurations_that_would_be_computed_wrongly() {
                 c.insert("rotary_pct".into(), json!(1.5));
             }),
         ),
-        ("heads that do not divide", with("num_attention_heads", json!(3))),
+        (
+            "heads that do not divide",
+            with("num_attention_heads", json!(3)),
+        ),
         ("no heads", with("num_attention_heads", json!(0))),
         ("a missing key", config(|c| drop(c.remove("vocab_size")))),
         ("a key of another kind", with("hidden_size", json!("16"))),
-        ("another size than the weights", with("vocab_size", json!(41))),
-        ("more layers than the weights", with("num_hidden_layers", json!(3))),
-        ("fewer layers than the weights", with("num_hidden_layers", json!(1))),
-        ("no keys", refusal("full_rotary", |folder| fs::write(folder.join("config.json"), "[]").unwrap())),
-        ("no JSON", refusal("full_rotary", |folder| fs::write(folder.join("config.json"), "{").unwrap())),
-        ("no configuration", refusal("full_rotary", |folder| fs::remove_file(folder.join("config.json")).unwrap())),
+        (
+            "another size than the weights",
+            with("vocab_size", json!(41)),
+        ),
+        (
+            "more layers than the weights",
+            with("num_hidden_layers", json!(3)),
+        ),
+        (
+            "fewer layers than the weights",
+            with("num_hidden_layers", json!(1)),
+        ),
+        (
+            "no keys",
+            refusal("full_rotary", |folder| {
+                fs::write(folder.join("config.json"), "[]").unwrap()
+            }),
+        ),
+        (
+            "no JSON",
+            refusal("full_rotary", |folder| {
+                fs::write(folder.join("config.json"), "{").unwrap()
+            }),
+        ),
+        (
+            "no configuration",
+            refusal("full_rotary", |folder| {
+                fs::remove_file(folder.join("config.json")).unwrap()
+            }),
+        ),
     ];
     insta::assert_snapshot!(listed(&told));
 }
@@ -287,8 +456,14 @@ fn configurations_that_would_be_computed_wrongly() {
 
 /// Contents that no model file has, with a part of the expected error.
 const FOREIGN: [(&[u8], &str); 7] = [
-    (b"version https://git-lfs.github.com/spec/v1\noid sha256:abab\nsize 2113710\n", "git-lfs pointer"),
-    (b"<!DOCTYPE html>\n<html><body>Sign in</body></html>", "HTML page"),
+    (
+        b"version https://git-lfs.github.com/spec/v1\noid sha256:abab\nsize 2113710\n",
+        "git-lfs pointer",
+    ),
+    (
+        b"<!DOCTYPE html>\n<html><body>Sign in</body></html>",
+        "HTML page",
+    ),
     (b"", "is empty"),
     (b"\x1f\x8b\x08\0\0\0\0\0\0\x03\xcb\xc8", "gzip file"),
     (b"7z\xbc\xaf\x27\x1c\0\x04", "7z archive"),
@@ -318,7 +493,8 @@ fn commands(reward: bool) -> Vec<&'static str> {
     all
 }
 
-/// A bench with a copy of the fixture `from` as `model`, a tokenizer of words in it, and rows of text.
+/// A bench with a copy of the fixture `from` as `model`, a tokenizer of words in it, and rows of
+/// text.
 fn usable(from: &str) -> Bench {
     let bench = Bench::new();
     bench.copy(&fixture("gpt_neox").join(from), "model");
@@ -327,7 +503,10 @@ fn usable(from: &str) -> Bench {
         "pre_tokenizer": {"type": "WhitespaceSplit"}, "post_processor": null, "decoder": null, "truncation": null,
         "padding": null, "model": {"type": "WordLevel", "vocab": vocabulary, "unk_token": "a"}});
     bench.write("model/tokenizer.json", tokenizer.to_string());
-    bench.write("rows.jsonl", "{\"prompt\": \"a b\", \"response\": \"b a\"}\n");
+    bench.write(
+        "rows.jsonl",
+        "{\"prompt\": \"a b\", \"response\": \"b a\"}\n",
+    );
     bench
 }
 
@@ -343,33 +522,54 @@ fn told_by(bench: &Bench, commands: &[&str]) -> Vec<(String, Option<i32>, String
 
 #[test]
 fn a_file_that_is_something_else_is_named_by_every_command() {
-    let texts = ["config.json", "tokenizer.json", "generation_config.json", "tokenizer_config.json"];
-    let cases = texts.map(|name| ("full_rotary", name, true)).into_iter().chain([
-        ("full_rotary", SINGLE, false),
-        ("sharded", INDEX, true),
-        ("sharded", SECOND, false),
-        ("scalar", "pytorch_model.bin", false),
-        ("reward", "reward.json", true),
-        ("reward", "special_tokens_map.json", true),
-    ]);
+    let texts = [
+        "config.json",
+        "tokenizer.json",
+        "generation_config.json",
+        "tokenizer_config.json",
+    ];
+    let cases = texts
+        .map(|name| ("full_rotary", name, true))
+        .into_iter()
+        .chain([
+            ("full_rotary", SINGLE, false),
+            ("sharded", INDEX, true),
+            ("sharded", SECOND, false),
+            ("scalar", "pytorch_model.bin", false),
+            ("reward", "reward.json", true),
+            ("reward", "special_tokens_map.json", true),
+        ]);
     for (from, file, text) in cases {
         let (bench, reward) = (usable(from), matches!(from, "reward" | "scalar"));
         let more: &[_] = if text { &FOREIGN_TEXT } else { &[] };
         for (index, (bytes, part)) in FOREIGN.iter().chain(more).enumerate() {
             bench.write(format!("model/{file}"), bytes);
-            // The most common contents are tried with every command, all others with one command each in turn.
+            // The most common contents are tried with every command, all others with one command
+            // each in turn.
             let all = commands(reward);
-            let some = if index == 0 { all } else { vec![all[index % all.len()]] };
+            let some = if index == 0 {
+                all
+            } else {
+                vec![all[index % all.len()]]
+            };
             for (words, code, told) in told_by(&bench, &some) {
-                // The files with ends and names of control tokens are not needed without text, and `convert` copies
-                // them.
-                let copied = words.contains("convert") && (file == "generation_config.json" || file.contains("token"));
+                // The files with ends and names of control tokens are not needed without text, and
+                // `convert` copies them.
+                let copied = words.contains("convert")
+                    && (file == "generation_config.json" || file.contains("token"));
                 if copied && code == Some(0) {
                     fs::remove_dir_all(bench.path("new")).unwrap();
                     continue;
                 }
-                let scalar = if words.contains("--kind reward") { 5 } else { code.unwrap_or(-1) };
-                assert!(matches!(code, Some(1 | 5)) && scalar != 0, "{words} with {file}: {code:?} {told}");
+                let scalar = if words.contains("--kind reward") {
+                    5
+                } else {
+                    code.unwrap_or(-1)
+                };
+                assert!(
+                    matches!(code, Some(1 | 5)) && scalar != 0,
+                    "{words} with {file}: {code:?} {told}"
+                );
                 let named = told.replace(' ', "").contains(file) && told.contains(part);
                 assert!(named, "{words} with {file} does not say {part:?}: {told}");
             }
@@ -386,11 +586,20 @@ fn a_table_or_another_archive_in_the_place_of_weights_is_named() {
         })
     };
     let told = [
-        ("a zip archive", damaged(SINGLE, b"PK\x03\x04\x14\0\0\0\x08\0\0\0")),
+        (
+            "a zip archive",
+            damaged(SINGLE, b"PK\x03\x04\x14\0\0\0\x08\0\0\0"),
+        ),
         ("GGUF", damaged(SINGLE, b"GGUF\x03\0\0\0\0\0\0\0")),
         ("HDF5", damaged(SINGLE, b"\x89HDF\r\n\x1a\n\0\0\0\0")),
-        ("a pickle", damaged(SINGLE, b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j")),
-        ("weights of TensorFlow", damaged("tf_model.h5", b"\x89HDF\r\n\x1a\n")),
+        (
+            "a pickle",
+            damaged(SINGLE, b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j"),
+        ),
+        (
+            "weights of TensorFlow",
+            damaged("tf_model.h5", b"\x89HDF\r\n\x1a\n"),
+        ),
         ("a shard without its index", damaged(FIRST, b"")),
     ];
     insta::assert_snapshot!(listed(&told));
@@ -403,7 +612,10 @@ fn poison(path: &Path, tensor: &str, place: usize, number: f32) {
     let bytes = fs::read(path).unwrap();
     let start = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
     let header: Value = serde_json::from_slice(&bytes[8..start]).unwrap();
-    let (first, dtype) = (header[tensor]["data_offsets"][0].as_u64().unwrap() as usize, &header[tensor]["dtype"]);
+    let (first, dtype) = (
+        header[tensor]["data_offsets"][0].as_u64().unwrap() as usize,
+        &header[tensor]["dtype"],
+    );
     let number = match dtype.as_str().unwrap() {
         "F32" => number.to_le_bytes().to_vec(),
         "F16" => half::f16::from_f32(number).to_le_bytes().to_vec(),
@@ -422,14 +634,28 @@ fn weights_that_are_not_finite_are_refused_by_every_command_and_listed_by_info()
             let bench = usable(from);
             let path = bench.path("model").join(SINGLE);
             poison(&path, "gpt_neox.final_layer_norm.bias", 3, number);
-            poison(&path, "gpt_neox.layers.0.mlp.dense_h_to_4h.weight", 20, number);
+            poison(
+                &path,
+                "gpt_neox.layers.0.mlp.dense_h_to_4h.weight",
+                20,
+                number,
+            );
             for (words, code, told) in told_by(&bench, &commands(from == "reward")) {
                 let (expected, names) = match words.starts_with("model info") {
-                    true => (1, ["dense_h_to_4h.weight` holds 1 numbers", "final_layer_norm.bias` holds 1 numbers"]),
+                    true => (
+                        1,
+                        [
+                            "dense_h_to_4h.weight` holds 1 numbers",
+                            "final_layer_norm.bias` holds 1 numbers",
+                        ],
+                    ),
                     false => (5, [SINGLE, "that are not finite"]),
                 };
                 assert_eq!(code, Some(expected), "{words}: {told}");
-                assert!(names.iter().all(|name| told.contains(name)), "{from}, {words}: {told}");
+                assert!(
+                    names.iter().all(|name| told.contains(name)),
+                    "{from}, {words}: {told}"
+                );
                 assert!(told.contains(" at ["), "the index: {told}");
             }
             assert!(!bench.path("out.jsonl").exists() && !bench.path("new").exists());
@@ -440,15 +666,28 @@ fn weights_that_are_not_finite_are_refused_by_every_command_and_listed_by_info()
 #[test]
 fn weights_too_large_for_the_type_that_a_model_is_held_in_are_refused() {
     let bench = usable("full_rotary");
-    poison(&bench.path("model").join(SINGLE), "gpt_neox.embed_in.weight", 17, f32::MAX);
+    poison(
+        &bench.path("model").join(SINGLE),
+        "gpt_neox.embed_in.weight",
+        17,
+        f32::MAX,
+    );
     let checkpoint = Checkpoint::open(bench.path("model")).unwrap();
-    let error = checkpoint.frozen_language_model(burn::tensor::FloatDType::BF16, &cpu()).unwrap_err().to_string();
+    let error = checkpoint
+        .frozen_language_model(burn::tensor::FloatDType::BF16, &cpu())
+        .unwrap_err()
+        .to_string();
     assert!(
-        error.contains("gpt_neox.embed_in.weight") && error.contains("bf16") && error.contains("[1, 1]"),
+        error.contains("gpt_neox.embed_in.weight")
+            && error.contains("bf16")
+            && error.contains("[1, 1]"),
         "{error}"
     );
     for (dtype, part) in [("f16", "f16 cannot"), ("bf16", "bf16 cannot")] {
-        let told = told_by(&bench, &[&format!("model convert model new --dtype {dtype}")]);
+        let told = told_by(
+            &bench,
+            &[&format!("model convert model new --dtype {dtype}")],
+        );
         assert!(told[0].1 == Some(5) && told[0].2.contains(part), "{told:?}");
     }
 }
@@ -459,26 +698,42 @@ fn computed_numbers_that_are_not_finite_are_refused_by_row_and_token() {
     let bench = usable("full_rotary");
     edit_weights(&bench.path("model").join(SINGLE), |weights| {
         for name in ["gpt_neox.final_layer_norm.weight", "embed_out.weight"] {
-            let shape = weights.list().find(|listed| listed.name == name).unwrap().shape.to_vec();
+            let shape = weights
+                .list()
+                .find(|listed| listed.name == name)
+                .unwrap()
+                .shape
+                .to_vec();
             weights.insert(name, &shape, vec![3e30; shape.iter().product()]);
         }
     });
-    bench.write("rows.jsonl", "{\"prompt\": \"a b\", \"response\": \"b a\"}\n".repeat(3));
+    bench.write(
+        "rows.jsonl",
+        "{\"prompt\": \"a b\", \"response\": \"b a\"}\n".repeat(3),
+    );
     for (words, code, told) in told_by(&bench, &commands(false)[2..]) {
         assert_eq!(code, Some(7), "{words}: {told}");
         assert!(
-            ["line 1", "row 1"].iter().any(|place| told.contains(place)) && told.contains("response token 1"),
+            ["line 1", "row 1"].iter().any(|place| told.contains(place))
+                && told.contains("response token 1"),
             "{told}"
         );
     }
     assert!(!bench.path("out.jsonl").exists());
     let bench = usable("reward");
     edit_weights(&bench.path("model").join(SINGLE), |weights| {
-        let width = weights.list().find(|listed| listed.name == "score.weight").unwrap().shape[1];
+        let width = weights
+            .list()
+            .find(|listed| listed.name == "score.weight")
+            .unwrap()
+            .shape[1];
         weights.insert("score.weight", &[1, width], vec![3e38; width]);
     });
     let told = told_by(&bench, &commands(true)[2..]);
-    assert!(told[0].1 == Some(7) && told[0].2.contains("line 1: the score is"), "{told:?}");
+    assert!(
+        told[0].1 == Some(7) && told[0].2.contains("line 1: the score is"),
+        "{told:?}"
+    );
     assert!(!bench.path("out.jsonl").exists());
 }
 
@@ -498,15 +753,28 @@ fn constants_of_a_reward_that_are_no_numbers_are_refused() {
         let whole = r#"{"mean": 0.5, "std": 2.0, "low": -1.0, "bound": 2.5}"#;
         let mut parts: Map<String, Value> = serde_json::from_str(whole).unwrap();
         parts.insert(key.into(), json!("HERE"));
-        bench.write("model/reward.json", Value::Object(parts).to_string().replace("\"HERE\"", value));
+        bench.write(
+            "model/reward.json",
+            Value::Object(parts).to_string().replace("\"HERE\"", value),
+        );
         let told = told_by(&bench, &commands(true));
         for (words, code, told) in told {
-            assert!(code == Some(5) && told.contains("reward.json"), "{key} {value}, {words}: {told}");
+            assert!(
+                code == Some(5) && told.contains("reward.json"),
+                "{key} {value}, {words}: {told}"
+            );
         }
     }
     let bench = usable("reward");
-    bench.write("model/reward.json", r#"{"mean": 0.5, "std": 2.0, "low": -1.0}"#);
-    assert!(told_by(&bench, &commands(true))[2].2.contains("`bound` is missing"));
+    bench.write(
+        "model/reward.json",
+        r#"{"mean": 0.5, "std": 2.0, "low": -1.0}"#,
+    );
+    assert!(
+        told_by(&bench, &commands(true))[2]
+            .2
+            .contains("`bound` is missing")
+    );
 }
 
 // --- Names with what models were wrapped in ---
@@ -515,11 +783,19 @@ fn constants_of_a_reward_that_are_no_numbers_are_refused() {
 fn prefixes_of_wrappers_are_taken_off() {
     use common::goldens::{Golden, assert_close, log_probs, open};
     let rows = Golden::of("gpt_neox/full_rotary").all();
-    for prefix in ["module.", "_orig_mod.", "module._orig_mod.", "model.", "base_model.model.", "_fsdp_wrapped_module."]
-    {
+    for prefix in [
+        "module.",
+        "_orig_mod.",
+        "module._orig_mod.",
+        "model.",
+        "base_model.model.",
+        "_fsdp_wrapped_module.",
+    ] {
         let bench = usable("full_rotary");
         let folder = bench.path("model");
-        edit_weights(&folder.join(SINGLE), |weights| weights.rename(|name| format!("{prefix}{name}")).unwrap());
+        edit_weights(&folder.join(SINGLE), |weights| {
+            weights.rename(|name| format!("{prefix}{name}")).unwrap()
+        });
         for (row, found) in rows.iter().zip(log_probs(&open(&folder), &rows)) {
             assert_close(&found, &row.logprobs, prefix);
         }
@@ -527,35 +803,63 @@ fn prefixes_of_wrappers_are_taken_off() {
         assert!(told.iter().all(|(_, code, _)| *code == Some(0)), "{told:?}");
     }
     // Here only the decoder, or each layer, was wrapped.
-    for wrapped in ["gpt_neox._orig_mod.", "gpt_neox.layers.1._checkpoint_wrapped_module."] {
+    for wrapped in [
+        "gpt_neox._orig_mod.",
+        "gpt_neox.layers.1._checkpoint_wrapped_module.",
+    ] {
         let bench = usable("full_rotary");
         let folder = bench.path("model");
-        let bare = wrapped.replace("_orig_mod.", "").replace("_checkpoint_wrapped_module.", "");
-        edit_weights(&folder.join(SINGLE), |weights| weights.rename(|name| name.replace(&bare, wrapped)).unwrap());
-        assert_close(&log_probs(&open(&folder), &rows)[0], &rows[0].logprobs, wrapped);
+        let bare = wrapped
+            .replace("_orig_mod.", "")
+            .replace("_checkpoint_wrapped_module.", "");
+        edit_weights(&folder.join(SINGLE), |weights| {
+            weights.rename(|name| name.replace(&bare, wrapped)).unwrap()
+        });
+        assert_close(
+            &log_probs(&open(&folder), &rows)[0],
+            &rows[0].logprobs,
+            wrapped,
+        );
     }
 }
 
 #[test]
 fn names_and_folders_of_something_else_are_named() {
-    let weights = |edit: fn(&mut Weights)| refusal("full_rotary", |folder| edit_weights(&folder.join(SINGLE), edit));
+    let weights = |edit: fn(&mut Weights)| {
+        refusal("full_rotary", |folder| {
+            edit_weights(&folder.join(SINGLE), edit)
+        })
+    };
     let config = |key: &str, value: Value| {
-        refusal("full_rotary", |folder| edit_config(folder, |c| drop(c.insert(key.into(), value))))
+        refusal("full_rotary", |folder| {
+            edit_config(folder, |c| drop(c.insert(key.into(), value)))
+        })
     };
     let adapter = |folder: &Path, more: bool| {
-        let description = json!({"base_model_name_or_path": "EleutherAI/pythia-70m", "peft_type": "LORA"});
+        let description =
+            json!({"base_model_name_or_path": "EleutherAI/pythia-70m", "peft_type": "LORA"});
         fs::write(folder.join("adapter_config.json"), description.to_string()).unwrap();
-        fs::rename(folder.join(SINGLE), folder.join("adapter_model.safetensors")).unwrap();
+        fs::rename(
+            folder.join(SINGLE),
+            folder.join("adapter_model.safetensors"),
+        )
+        .unwrap();
         if !more {
             fs::remove_file(folder.join("config.json")).unwrap();
         }
     };
     let of_type = |dtype: &'static str| {
         refusal("full_rotary", move |folder| {
-            let mut header =
-                format!(r#"{{"{EMBEDDING}":{{"dtype":"{dtype}","shape":[40,16],"data_offsets":[0,640]}}}}"#);
+            let mut header = format!(
+                r#"{{"{EMBEDDING}":{{"dtype":"{dtype}","shape":[40,16],"data_offsets":[0,640]}}}}"#
+            );
             header.push_str(&" ".repeat(header.len().next_multiple_of(8) - header.len()));
-            let bytes = [(header.len() as u64).to_le_bytes().as_slice(), header.as_bytes(), &[1; 640]].concat();
+            let bytes = [
+                (header.len() as u64).to_le_bytes().as_slice(),
+                header.as_bytes(),
+                &[1; 640],
+            ]
+            .concat();
             fs::write(folder.join(SINGLE), bytes).unwrap();
         })
     };
@@ -563,28 +867,58 @@ fn names_and_folders_of_something_else_are_named() {
         (
             "a prefix that half of the names have",
             weights(|w| {
-                let rename =
-                    |name: &str| if name.contains("layers.0") { format!("module.{name}") } else { name.to_owned() };
+                let rename = |name: &str| {
+                    if name.contains("layers.0") {
+                        format!("module.{name}")
+                    } else {
+                        name.to_owned()
+                    }
+                };
                 w.rename(rename).unwrap();
             }),
         ),
         (
             "two names of one tensor",
-            weights(|w| w.insert("gpt_neox.layers.1._orig_mod.attention.dense.weight", &[16, 16], vec![0.0; 256])),
+            weights(|w| {
+                w.insert(
+                    "gpt_neox.layers.1._orig_mod.attention.dense.weight",
+                    &[16, 16],
+                    vec![0.0; 256],
+                )
+            }),
         ),
-        ("a value head of TRL", weights(|w| w.insert("v_head.summary.weight", &[1, 16], vec![0.0; 16]))),
-        ("another value head", weights(|w| w.insert("value_head.weight", &[1, 16], vec![0.0; 16]))),
+        (
+            "a value head of TRL",
+            weights(|w| w.insert("v_head.summary.weight", &[1, 16], vec![0.0; 16])),
+        ),
+        (
+            "another value head",
+            weights(|w| w.insert("value_head.weight", &[1, 16], vec![0.0; 16])),
+        ),
         (
             "an adapter that was not merged",
             weights(|w| {
-                w.insert("base_model.model.gpt_neox.layers.0.attention.dense.lora_A.weight", &[2, 16], vec![0.0; 32]);
+                w.insert(
+                    "base_model.model.gpt_neox.layers.0.attention.dense.lora_A.weight",
+                    &[2, 16],
+                    vec![0.0; 32],
+                );
             }),
         ),
-        ("a folder with an adapter", refusal("full_rotary", |folder| adapter(folder, false))),
-        ("an adapter beside a configuration", refusal("full_rotary", |folder| adapter(folder, true))),
+        (
+            "a folder with an adapter",
+            refusal("full_rotary", |folder| adapter(folder, false)),
+        ),
+        (
+            "an adapter beside a configuration",
+            refusal("full_rotary", |folder| adapter(folder, true)),
+        ),
         (
             "quantised weights",
-            config("quantization_config", json!({"quant_method": "bitsandbytes", "load_in_8bit": true})),
+            config(
+                "quantization_config",
+                json!({"quant_method": "bitsandbytes", "load_in_8bit": true}),
+            ),
         ),
         ("another architecture", {
             refusal("full_rotary", |folder| {
@@ -627,10 +961,18 @@ fn sizes_beyond_any_memory_are_refused_before_anything_is_made() {
         for value in &values {
             let bench = usable("full_rotary");
             edit_config(&bench.path("model"), |c| {
-                for name in ["partial_rotary_factor", "rope_theta", "rope_parameters", "rope_scaling"] {
+                for name in [
+                    "partial_rotary_factor",
+                    "rope_theta",
+                    "rope_parameters",
+                    "rope_scaling",
+                ] {
                     c.remove(name);
                 }
-                c.extend([("rotary_pct".into(), json!(1.0)), ("rotary_emb_base".into(), json!(100))]);
+                c.extend([
+                    ("rotary_pct".into(), json!(1.0)),
+                    ("rotary_emb_base".into(), json!(100)),
+                ]);
                 c.insert(key.into(), value.clone());
             });
             let checkpoint = Checkpoint::open(bench.path("model")).unwrap();
@@ -643,7 +985,11 @@ fn sizes_beyond_any_memory_are_refused_before_anything_is_made() {
             };
             assert_eq!(loaded.is_ok(), harmless, "{key} = {value}: {loaded:?}");
             if let Err(error) = loaded {
-                assert_eq!(error.kind(), touchstone::ErrorKind::Model, "{key} = {value}");
+                assert_eq!(
+                    error.kind(),
+                    touchstone::ErrorKind::Model,
+                    "{key} = {value}"
+                );
             }
             let _ = checkpoint.inspect();
         }
@@ -653,7 +999,8 @@ fn sizes_beyond_any_memory_are_refused_before_anything_is_made() {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 128, max_shrink_iters: 20, ..ProptestConfig::default() })]
 
-    /// A file with some bytes replaced, cut or doubled is either read as it now is or refused, without a panic.
+    /// A file with some bytes replaced, cut or doubled is either read as it now is or refused,
+    /// without a panic.
     #[test]
     fn damaged_bytes_never_panic(
         choice in 0..6_usize,

@@ -1,16 +1,19 @@
-//! Tests of data sets by their hub columns, from local files and from a server on this machine that imitates a hub.
+//! Tests of data sets by their hub columns, from local files and from a server on this machine that
+//! imitates a hub.
 
 #[cfg(feature = "hub")]
 mod hub_server;
 
-use polars::prelude::{Column, DataFrame, IntoSeries, NamedFrom, ParquetWriter, Series, StructChunked};
+use polars::prelude::{
+    Column, DataFrame, IntoSeries, NamedFrom, ParquetWriter, Series, StructChunked,
+};
 use serde_json::{Value, json};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 use touchstone::data::dataset::{
-    BenchmarkPair, Chat, ChatPreference, Comparison, Dataset, Fingerprint, Message, Preference, Record, SummarisedPost,
-    Summary, Text,
+    BenchmarkPair, Chat, ChatPreference, Comparison, Dataset, Fingerprint, Message, Preference,
+    Record, SummarisedPost, Summary, Text,
 };
 use touchstone::data::hub::Source;
 use touchstone::data::tldr::Post;
@@ -36,17 +39,25 @@ impl Desk {
     }
 
     fn jsonl(&self, name: &str, rows: &[Value]) -> PathBuf {
-        self.write(name, rows.iter().map(|row| format!("{row}\n")).collect::<String>())
+        self.write(
+            name,
+            rows.iter()
+                .map(|row| format!("{row}\n"))
+                .collect::<String>(),
+        )
     }
 
     /// Writes the same rows as parquet, in row groups of `group` rows.
     fn parquet(&self, name: &str, rows: &[Value], group: usize) -> PathBuf {
         let columns = rows[0].as_object().unwrap().keys();
-        let column = |name: &String| series(name, &rows.iter().map(|row| &row[name]).collect::<Vec<_>>()).into();
+        let column = |name: &String| {
+            series(name, &rows.iter().map(|row| &row[name]).collect::<Vec<_>>()).into()
+        };
         let columns: Vec<Column> = columns.map(column).collect();
         let mut frame = DataFrame::new(rows.len(), columns).unwrap();
         let path = self.path(name);
-        let writer = ParquetWriter::new(File::create(&path).unwrap()).with_row_group_size(Some(group));
+        let writer =
+            ParquetWriter::new(File::create(&path).unwrap()).with_row_group_size(Some(group));
         writer.finish(&mut frame).unwrap();
         path
     }
@@ -66,35 +77,71 @@ fn series(name: &str, values: &[&Value]) -> Series {
     let name = name.into();
     match values.iter().find(|value| !value.is_null()) {
         None => Series::full_null(name, values.len(), &polars::prelude::DataType::String),
-        Some(Value::String(_)) => Series::new(name, values.iter().map(|value| value.as_str()).collect::<Vec<_>>()),
-        Some(Value::Number(number)) if number.is_i64() => {
-            Series::new(name, values.iter().map(|value| value.as_i64().map(|x| x as i32)).collect::<Vec<_>>())
-        }
-        Some(Value::Number(_)) => Series::new(name, values.iter().map(|value| value.as_f64()).collect::<Vec<_>>()),
+        Some(Value::String(_)) => Series::new(
+            name,
+            values
+                .iter()
+                .map(|value| value.as_str())
+                .collect::<Vec<_>>(),
+        ),
+        Some(Value::Number(number)) if number.is_i64() => Series::new(
+            name,
+            values
+                .iter()
+                .map(|value| value.as_i64().map(|x| x as i32))
+                .collect::<Vec<_>>(),
+        ),
+        Some(Value::Number(_)) => Series::new(
+            name,
+            values
+                .iter()
+                .map(|value| value.as_f64())
+                .collect::<Vec<_>>(),
+        ),
         Some(Value::Array(_)) => {
-            let lists =
-                values.iter().map(|value| series("item", &value.as_array().unwrap().iter().collect::<Vec<_>>()));
+            let lists = values.iter().map(|value| {
+                series(
+                    "item",
+                    &value.as_array().unwrap().iter().collect::<Vec<_>>(),
+                )
+            });
             Series::new(name, lists.collect::<Vec<_>>())
         }
         Some(Value::Object(first)) => {
             let fields: Vec<Series> = first
                 .keys()
-                .map(|key| series(key, &values.iter().map(|value| &value[key]).collect::<Vec<_>>()))
+                .map(|key| {
+                    series(
+                        key,
+                        &values.iter().map(|value| &value[key]).collect::<Vec<_>>(),
+                    )
+                })
                 .collect();
-            StructChunked::from_series(name, values.len(), fields.iter()).unwrap().into_series()
+            StructChunked::from_series(name, values.len(), fields.iter())
+                .unwrap()
+                .into_series()
         }
         Some(other) => panic!("no column of {other}"),
     }
 }
 
 fn read<T: Record>(path: &Path) -> Vec<T> {
-    Dataset::file(path).unwrap().rows().unwrap().collect::<Result<_, _>>().unwrap()
+    Dataset::file(path)
+        .unwrap()
+        .rows()
+        .unwrap()
+        .collect::<Result<_, _>>()
+        .unwrap()
 }
 
 /// The error of opening the rows.
 #[track_caller]
 fn refused<T: Record>(path: &Path) -> touchstone::Error {
-    Dataset::file(path).unwrap().rows::<T>().map(|_| ()).unwrap_err()
+    Dataset::file(path)
+        .unwrap()
+        .rows::<T>()
+        .map(|_| ())
+        .unwrap_err()
 }
 
 /// Asserts that `rows` are `expected`, written as jsonl and as parquet.
@@ -103,7 +150,10 @@ fn assert_rows<T: Record + PartialEq + std::fmt::Debug>(rows: &[Value], expected
     let desk = Desk::new();
     assert_eq!(read::<T>(&desk.jsonl("rows.jsonl", rows)), expected);
     assert_eq!(read::<T>(&desk.parquet("rows.parquet", rows, 1)), expected);
-    assert_eq!(read::<T>(&desk.parquet("whole.parquet", rows, 1000)), expected);
+    assert_eq!(
+        read::<T>(&desk.parquet("whole.parquet", rows, 1000)),
+        expected
+    );
 }
 
 fn post(number: usize) -> Value {
@@ -121,7 +171,11 @@ fn posts(count: usize) -> Vec<Value> {
 fn posts_with_their_summaries() {
     let expected = |number: usize| SummarisedPost {
         id: format!("t3_{number}"),
-        post: Post { subreddit: "tifu".into(), title: "a\ttitle".into(), post: format!("one\n{number}") },
+        post: Post {
+            subreddit: "tifu".into(),
+            title: "a\ttitle".into(),
+            post: format!("one\n{number}"),
+        },
         summary: "short".into(),
     };
     assert_rows(&posts(3), &[0, 1, 2].map(expected));
@@ -139,8 +193,14 @@ fn comparison(info: Value, choice: i32, confidence: Value) -> Value {
 fn comparisons_of_posts_and_of_articles() {
     let of_post = json!({"id": "t3_1", "post": "p", "title": "t", "subreddit": "s", "site": null, "article": null});
     let of_article = json!({"id": "a1", "post": null, "title": "t", "subreddit": null, "site": "cnn", "article": "a"});
-    let rows = [comparison(of_post, 1, json!(7)), comparison(of_article, 0, Value::Null)];
-    let summary = |text: &str, policy: &str| Summary { text: text.into(), policy: policy.into() };
+    let rows = [
+        comparison(of_post, 1, json!(7)),
+        comparison(of_article, 0, Value::Null),
+    ];
+    let summary = |text: &str, policy: &str| Summary {
+        text: text.into(),
+        policy: policy.into(),
+    };
     let (first, second) = (summary(" first", "sup1"), summary(" second", "ref"));
     let expected = |id: &str, text, [chosen, rejected]: [&Summary; 2], confidence| Comparison {
         id: id.into(),
@@ -152,11 +212,21 @@ fn comparisons_of_posts_and_of_articles() {
         split: "train".into(),
         confidence,
     };
-    let post = Text::Post(Post { subreddit: "s".into(), title: "t".into(), post: "p".into() });
-    let article = Text::Article { title: Some("t".into()), article: "a".into() };
+    let post = Text::Post(Post {
+        subreddit: "s".into(),
+        title: "t".into(),
+        post: "p".into(),
+    });
+    let article = Text::Article {
+        title: Some("t".into()),
+        article: "a".into(),
+    };
     assert_rows(
         &rows,
-        &[expected("t3_1", post, [&second, &first], Some(7)), expected("a1", article, [&first, &second], None)],
+        &[
+            expected("t3_1", post, [&second, &first], Some(7)),
+            expected("a1", article, [&first, &second], None),
+        ],
     );
 }
 
@@ -165,7 +235,10 @@ fn turns(answer: &str) -> Value {
 }
 
 fn messages(answer: &str) -> Vec<Message> {
-    let message = |role: &str, content: &str| Message { role: role.into(), content: content.into() };
+    let message = |role: &str, content: &str| Message {
+        role: role.into(),
+        content: content.into(),
+    };
     vec![message("user", "hello"), message("assistant", answer)]
 }
 
@@ -182,10 +255,19 @@ fn conversations_and_preferences_between_them() {
         messages: messages(answer),
     };
     assert_rows(&chats, &[chat("p1", "a"), chat("p2", "b")]);
-    assert_rows(&[json!({"messages": turns("a")})], &[Chat { prompt: None, prompt_id: None, ..chat("", "a") }]);
+    assert_rows(
+        &[json!({"messages": turns("a")})],
+        &[Chat {
+            prompt: None,
+            prompt_id: None,
+            ..chat("", "a")
+        }],
+    );
 
-    let rows = [json!({"prompt": "hello", "prompt_id": "p", "chosen": turns("a"), "rejected": turns("b"),
-        "messages": turns("a"), "score_chosen": 8.5, "score_rejected": 3.0})];
+    let rows = [
+        json!({"prompt": "hello", "prompt_id": "p", "chosen": turns("a"), "rejected": turns("b"),
+        "messages": turns("a"), "score_chosen": 8.5, "score_rejected": 3.0}),
+    ];
     let expected = ChatPreference {
         prompt: Some("hello".into()),
         prompt_id: Some("p".into()),
@@ -199,9 +281,15 @@ fn conversations_and_preferences_between_them() {
 
 #[test]
 fn preferences_in_plain_text_and_those_of_a_benchmark() {
-    let rows = [json!({"prompt": "p", "chosen": "c", "rejected": "r", "subset": "donotanswer", "id": 5,
-        "chosen_model": "m", "rejected_model": "n"})];
-    let preference = Preference { prompt: "p".into(), chosen: "c".into(), rejected: "r".into() };
+    let rows = [
+        json!({"prompt": "p", "chosen": "c", "rejected": "r", "subset": "donotanswer", "id": 5,
+        "chosen_model": "m", "rejected_model": "n"}),
+    ];
+    let preference = Preference {
+        prompt: "p".into(),
+        chosen: "c".into(),
+        rejected: "r".into(),
+    };
     assert_rows(&rows, std::slice::from_ref(&preference));
     let pair = BenchmarkPair {
         id: Some(5),
@@ -213,10 +301,22 @@ fn preferences_in_plain_text_and_those_of_a_benchmark() {
     assert_rows(&rows, std::slice::from_ref(&pair));
     let desk = Desk::new();
     // csv has no types; quoted cells may contain commas and line breaks.
-    let csv = desk.write("rows.csv", "prompt,chosen,rejected,subset,id\n\"p, q\n\"\"r\"\"\",007,r,s,5\n");
+    let csv = desk.write(
+        "rows.csv",
+        "prompt,chosen,rejected,subset,id\n\"p, q\n\"\"r\"\"\",007,r,s,5\n",
+    );
     let read = read::<BenchmarkPair>(&csv);
-    assert_eq!((read[0].preference.prompt.as_str(), read[0].preference.chosen.as_str()), ("p, q\n\"r\"", "007"));
-    assert_eq!((read.len(), read[0].id, &read[0].chosen_model), (1, Some(5), &None));
+    assert_eq!(
+        (
+            read[0].preference.prompt.as_str(),
+            read[0].preference.chosen.as_str()
+        ),
+        ("p, q\n\"r\"", "007")
+    );
+    assert_eq!(
+        (read.len(), read[0].id, &read[0].chosen_model),
+        (1, Some(5), &None)
+    );
 }
 
 // --- What is wrong with them ---
@@ -232,7 +332,10 @@ fn a_column_that_is_missing_is_named_with_those_that_are_there() {
             row
         })
         .collect();
-    for path in [desk.jsonl("x.jsonl", &renamed), desk.parquet("x.parquet", &renamed, 1)] {
+    for path in [
+        desk.jsonl("x.jsonl", &renamed),
+        desk.parquet("x.parquet", &renamed, 1),
+    ] {
         insta::allow_duplicates! {
             let told = desk.told(&refused::<SummarisedPost>(&path)).replace(".parquet", ".jsonl");
             insta::assert_snapshot!(told, @r#"
@@ -279,7 +382,12 @@ fn cells_that_are_empty_or_of_another_type_name_their_row_and_the_rest_is_read()
     let told: Vec<String> = set
         .rows::<Comparison>()
         .unwrap()
-        .map(|row| row.map_or_else(|error| desk.told(&error), |row| format!("{}: {:?}", row.id, row.confidence)))
+        .map(|row| {
+            row.map_or_else(
+                |error| desk.told(&error),
+                |row| format!("{}: {:?}", row.id, row.confidence),
+            )
+        })
         .collect();
     insta::assert_snapshot!(told.join("\n"), @r#"
 x.jsonl, line 1: no worker
@@ -307,7 +415,10 @@ t3_1: None
     let set = Dataset::file(&desk.parquet("x.parquet", &rows, 2)).unwrap();
     let read: Vec<_> = set.rows::<SummarisedPost>().unwrap().collect();
     assert_eq!(read.len(), 3);
-    assert!(desk.told(read[1].as_ref().unwrap_err()).starts_with("x.parquet, row 2: no title"));
+    assert!(
+        desk.told(read[1].as_ref().unwrap_err())
+            .starts_with("x.parquet, row 2: no title")
+    );
     assert!(read[0].is_ok() && read[2].is_ok());
 }
 
@@ -322,7 +433,12 @@ fn a_parquet_column_of_another_type_is_named() {
         })
         .collect();
     let set = Dataset::file(&desk.parquet("x.parquet", &rows, 2)).unwrap();
-    let error = set.rows::<SummarisedPost>().unwrap().next().unwrap().unwrap_err();
+    let error = set
+        .rows::<SummarisedPost>()
+        .unwrap()
+        .next()
+        .unwrap()
+        .unwrap_err();
     assert_eq!(
         desk.told(&error),
         "x.parquet, row 1: `title` is a number, not text\n  write the column `title` as text"
@@ -338,7 +454,10 @@ fn files_that_are_cut_short_or_something_else_are_named() {
     let told = [
         refused::<SummarisedPost>(&desk.write("cut.parquet", &whole[..whole.len() - 100])),
         refused::<SummarisedPost>(&desk.write("empty.parquet", "")),
-        refused::<SummarisedPost>(&desk.write("text.parquet", "not parquet at all, but long enough to be looked at")),
+        refused::<SummarisedPost>(&desk.write(
+            "text.parquet",
+            "not parquet at all, but long enough to be looked at",
+        )),
         refused::<SummarisedPost>(&desk.write("array.jsonl", "[1, 2]\n")),
         Dataset::file(&desk.write("posts.text", "words")).unwrap_err(),
         Dataset::file(&desk.path("absent.csv")).unwrap_err(),
@@ -373,7 +492,14 @@ fn an_empty_file_has_no_rows() {
     let desk = Desk::new();
     for name in ["x.jsonl", "x.csv"] {
         let set = Dataset::file(&desk.write(name, "\n\n")).unwrap();
-        assert_eq!((set.rows::<SummarisedPost>().unwrap().count(), set.is_empty().unwrap()), (0, true), "{name}");
+        assert_eq!(
+            (
+                set.rows::<SummarisedPost>().unwrap().count(),
+                set.is_empty().unwrap()
+            ),
+            (0, true),
+            "{name}"
+        );
     }
 }
 
@@ -384,8 +510,10 @@ fn rows_come_before_the_end_of_the_file_is_looked_at() {
     let desk = Desk::new();
     let path = desk.parquet("x.parquet", &posts(5000), 1000);
     let mut bytes = fs::read(&path).unwrap();
-    // The last of five equally large row groups ends shortly before the footer, whose length is in the last 8 bytes.
-    let footer = u32::from_le_bytes(bytes[bytes.len() - 8..bytes.len() - 4].try_into().unwrap()) as usize;
+    // The last of five equally large row groups ends shortly before the footer, whose length is in
+    // the last 8 bytes.
+    let footer =
+        u32::from_le_bytes(bytes[bytes.len() - 8..bytes.len() - 4].try_into().unwrap()) as usize;
     let end = bytes.len() - 8 - footer;
     bytes[end * 85 / 100..end].fill(0xff);
     let set = Dataset::file(&desk.write("damaged.parquet", bytes)).unwrap();
@@ -394,14 +522,20 @@ fn rows_come_before_the_end_of_the_file_is_looked_at() {
     assert_eq!(read.len(), 4001, "an error ends the file");
     assert!(read[..4000].iter().all(Result::is_ok));
     let told = desk.told(read[4000].as_ref().unwrap_err());
-    assert!(told.starts_with("damaged.parquet: rows 4001 to 5000 cannot be read"), "{told}");
+    assert!(
+        told.starts_with("damaged.parquet: rows 4001 to 5000 cannot be read"),
+        "{told}"
+    );
 
     let lines: String = posts(3000).iter().map(|row| format!("{row}\n")).collect();
     let set = Dataset::file(&desk.write("damaged.jsonl", lines + "{\"id\": \n")).unwrap();
     let mut rows = set.rows::<SummarisedPost>().unwrap();
     assert!(rows.by_ref().take(2048).all(|row| row.is_ok()));
     let told = desk.told(&rows.find_map(Result::err).unwrap());
-    assert!(told.starts_with("damaged.jsonl, line 3001: the text ends inside a row"), "{told}");
+    assert!(
+        told.starts_with("damaged.jsonl, line 3001: the text ends inside a row"),
+        "{told}"
+    );
     assert!(rows.next().is_none());
 }
 
@@ -411,8 +545,17 @@ fn row_groups_of_any_size_give_every_row_once() {
     let rows = posts(2500);
     for group in [7, 1024, 1025, 3000] {
         let set = Dataset::file(&desk.parquet("x.parquet", &rows, group)).unwrap();
-        let ids: Vec<String> = set.rows::<SummarisedPost>().unwrap().map(|row| row.unwrap().id).collect();
-        assert!(ids.iter().enumerate().all(|(number, id)| *id == format!("t3_{number}")), "{group}");
+        let ids: Vec<String> = set
+            .rows::<SummarisedPost>()
+            .unwrap()
+            .map(|row| row.unwrap().id)
+            .collect();
+        assert!(
+            ids.iter()
+                .enumerate()
+                .all(|(number, id)| *id == format!("t3_{number}")),
+            "{group}"
+        );
         assert_eq!((ids.len(), set.len().unwrap()), (2500, 2500));
     }
 }
@@ -430,23 +573,53 @@ fn splits_of_a_folder_are_read_file_after_file_and_have_a_fingerprint() {
     let source = Source::parse(desk.path("set")).unwrap();
     let open = |split: &str| Dataset::open(&source, None, split);
     let set = open("train").unwrap();
-    let ids: Vec<String> = set.rows::<SummarisedPost>().unwrap().map(|row| row.unwrap().id).collect();
+    let ids: Vec<String> = set
+        .rows::<SummarisedPost>()
+        .unwrap()
+        .map(|row| row.unwrap().id)
+        .collect();
     assert_eq!(ids, ["t3_0", "t3_1", "t3_2", "t3_3", "t3_4"]);
-    assert_eq!((set.len().unwrap(), open("test").unwrap().len().unwrap(), set.is_empty().unwrap()), (5, 1, false));
+    assert_eq!(
+        (
+            set.len().unwrap(),
+            open("test").unwrap().len().unwrap(),
+            set.is_empty().unwrap()
+        ),
+        (5, 1, false)
+    );
     assert_eq!(
         desk.told(&open("validation").unwrap_err()),
-        format!("{} has no split `validation`\n  it has `test`, `train`", desk.0.path().join("set").display())
-            .replace(&format!("{}/", desk.0.path().display()), "")
+        format!(
+            "{} has no split `validation`\n  it has `test`, `train`",
+            desk.0.path().join("set").display()
+        )
+        .replace(&format!("{}/", desk.0.path().display()), "")
     );
 
     let fingerprint = set.fingerprint().unwrap();
-    assert_eq!((fingerprint.rows, fingerprint.files.len(), &fingerprint.commit), (5, 2, &None));
-    assert_eq!(fingerprint.files[0].name, "data/train-00000-of-00002.parquet");
+    assert_eq!(
+        (
+            fingerprint.rows,
+            fingerprint.files.len(),
+            &fingerprint.commit
+        ),
+        (5, 2, &None)
+    );
+    assert_eq!(
+        fingerprint.files[0].name,
+        "data/train-00000-of-00002.parquet"
+    );
     let file = fs::read(desk.path("set/data/train-00000-of-00002.parquet")).unwrap();
-    assert_eq!(fingerprint.files[0].blake3, blake3::hash(&file).to_hex().to_string());
+    assert_eq!(
+        fingerprint.files[0].blake3,
+        blake3::hash(&file).to_hex().to_string()
+    );
     assert_eq!(fingerprint.files[0].bytes, file.len() as u64);
     let text = serde_json::to_string(&fingerprint).unwrap();
-    assert_eq!(serde_json::from_str::<Fingerprint>(&text).unwrap(), fingerprint);
+    assert_eq!(
+        serde_json::from_str::<Fingerprint>(&text).unwrap(),
+        fingerprint
+    );
     assert_eq!(open("train").unwrap().fingerprint().unwrap(), fingerprint);
     desk.parquet("set/data/train-00001-of-00002.parquet", &posts(2), 2);
     assert_ne!(open("train").unwrap().fingerprint().unwrap(), fingerprint);
@@ -460,8 +633,16 @@ fn rows_are_counted_from_the_beginning_of_their_own_file() {
     desk.jsonl("train-00000-of-00002.jsonl", &rows[..2]);
     desk.jsonl("train-00001-of-00002.jsonl", &rows[2..]);
     let set = Dataset::open(&Source::Local(desk.0.path().into()), None, "train").unwrap();
-    let error = set.rows::<SummarisedPost>().unwrap().find_map(Result::err).unwrap();
-    assert!(desk.told(&error).starts_with("train-00001-of-00002.jsonl, line 2: no title"), "{error}");
+    let error = set
+        .rows::<SummarisedPost>()
+        .unwrap()
+        .find_map(Result::err)
+        .unwrap();
+    assert!(
+        desk.told(&error)
+            .starts_with("train-00001-of-00002.jsonl, line 2: no title"),
+        "{error}"
+    );
 }
 
 // --- On a hub ---
@@ -473,10 +654,15 @@ mod on_a_hub {
     use touchstone::data::hub::{Hub, Kind, Repository};
 
     fn repository(revision: &str) -> Repository {
-        Repository { kind: Kind::Dataset, id: "o/n".into(), revision: revision.into() }
+        Repository {
+            kind: Kind::Dataset,
+            id: "o/n".into(),
+            revision: revision.into(),
+        }
     }
 
-    /// A repository in the layout of most data sets, in that of `refs/convert/parquet`, and as plain lines.
+    /// A repository in the layout of most data sets, in that of `refs/convert/parquet`, and as
+    /// plain lines.
     fn published() -> Desk {
         let (desk, rows) = (Desk::new(), posts(6));
         desk.write("README.md", "a card");
@@ -490,12 +676,16 @@ mod on_a_hub {
     }
 
     fn ids(set: &Dataset) -> Vec<String> {
-        set.rows::<SummarisedPost>().unwrap().map(|row| row.unwrap().id).collect()
+        set.rows::<SummarisedPost>()
+            .unwrap()
+            .map(|row| row.unwrap().id)
+            .collect()
     }
 
     fn files(server: &Server) -> Vec<String> {
         let requests = server.requests();
-        let path = |line: &String| Some(line.split_once("/resolve/")?.1[COMMIT.len() + 1..].to_owned());
+        let path =
+            |line: &String| Some(line.split_once("/resolve/")?.1[COMMIT.len() + 1..].to_owned());
         let mut files: Vec<String> = requests.iter().filter_map(path).collect();
         files.dedup();
         files
@@ -506,19 +696,45 @@ mod on_a_hub {
         let (published, cache) = (published(), TempDir::new().unwrap());
         let server = Server::start("datasets/o/n", published.0.path());
         let hub = Hub::at(&server.endpoint(), cache.path(), false).unwrap();
-        let open = |revision, config, split| Dataset::on_hub(&hub, &repository(revision), config, split).unwrap();
+        let open = |revision, config, split| {
+            Dataset::on_hub(&hub, &repository(revision), config, split).unwrap()
+        };
 
         let train = open(COMMIT, None, "train");
-        assert_eq!(ids(&train), (0..6).map(|number| format!("t3_{number}")).collect::<Vec<_>>());
-        assert_eq!(files(&server), ["data/train-00000-of-00002.parquet", "data/train-00001-of-00002.parquet"]);
-        assert_eq!(open("refs/convert/parquet", Some("comparisons"), "train").len().unwrap(), 3);
+        assert_eq!(
+            ids(&train),
+            (0..6)
+                .map(|number| format!("t3_{number}"))
+                .collect::<Vec<_>>()
+        );
+        assert_eq!(
+            files(&server),
+            [
+                "data/train-00000-of-00002.parquet",
+                "data/train-00001-of-00002.parquet"
+            ]
+        );
+        assert_eq!(
+            open("refs/convert/parquet", Some("comparisons"), "train")
+                .len()
+                .unwrap(),
+            3
+        );
         assert_eq!(open("main", Some("lines"), "validation").len().unwrap(), 2);
 
         let fingerprint = train.fingerprint().unwrap();
         assert_eq!(fingerprint.source, format!("hf:datasets/o/n@{COMMIT}"));
-        assert_eq!((fingerprint.commit.as_deref(), fingerprint.rows), (Some(COMMIT), 6));
-        let named = open("refs/convert/parquet", None, "train").fingerprint().unwrap();
-        assert_eq!((named.commit.as_deref(), &named.files), (Some(COMMIT), &fingerprint.files));
+        assert_eq!(
+            (fingerprint.commit.as_deref(), fingerprint.rows),
+            (Some(COMMIT), 6)
+        );
+        let named = open("refs/convert/parquet", None, "train")
+            .fingerprint()
+            .unwrap();
+        assert_eq!(
+            (named.commit.as_deref(), &named.files),
+            (Some(COMMIT), &fingerprint.files)
+        );
     }
 
     #[test]
@@ -530,22 +746,40 @@ mod on_a_hub {
             Dataset::on_hub(&hub, &repository(COMMIT), None, split)
         };
         let error = open(true, "train").unwrap_err();
-        assert!(error.to_string().starts_with(&format!("the list of files of hf:datasets/o/n@{COMMIT} is not in")));
+        assert!(error.to_string().starts_with(&format!(
+            "the list of files of hf:datasets/o/n@{COMMIT} is not in"
+        )));
         open(false, "train").unwrap();
         server.forget();
         assert_eq!(ids(&open(false, "train").unwrap()).len(), 6);
         assert_eq!(ids(&open(true, "train").unwrap()).len(), 6);
         assert_eq!(server.requests(), [""; 0]);
         let error = open(true, "test").unwrap_err();
-        assert!(error.to_string().starts_with("data/test-00000-of-00001.parquet of "), "{error}");
+        assert!(
+            error
+                .to_string()
+                .starts_with("data/test-00000-of-00001.parquet of "),
+            "{error}"
+        );
 
         // The state in which Python leaves the cache: without the list of files.
         let folder = cache.path().join("datasets--o--n");
         fs::remove_dir_all(folder.join(".files")).unwrap();
         assert_eq!(ids(&open(true, "train").unwrap()).len(), 6);
-        fs::remove_file(folder.join("snapshots").join(COMMIT).join("data/train-00001-of-00002.parquet")).unwrap();
+        fs::remove_file(
+            folder
+                .join("snapshots")
+                .join(COMMIT)
+                .join("data/train-00001-of-00002.parquet"),
+        )
+        .unwrap();
         let error = open(true, "train").unwrap_err();
-        assert!(error.to_string().contains("lacks file 1 (of 2, counted from 0) of split `train`"), "{error}");
+        assert!(
+            error
+                .to_string()
+                .contains("lacks file 1 (of 2, counted from 0) of split `train`"),
+            "{error}"
+        );
     }
 
     #[test]
@@ -554,7 +788,10 @@ mod on_a_hub {
         let path = published.parquet("train.parquet", &posts(5000), 1000);
         let size = fs::metadata(path).unwrap().len() as usize;
         let server = Server::start("datasets/o/n", published.0.path());
-        server.fault(Fault::Drop { after: size / 3, times: 2 });
+        server.fault(Fault::Drop {
+            after: size / 3,
+            times: 2,
+        });
         let hub = Hub::at(&server.endpoint(), cache.path(), false).unwrap();
         let set = Dataset::on_hub(&hub, &repository("main"), None, "train").unwrap();
         assert_eq!((ids(&set).len(), server.bytes_sent()), (5000, size));
@@ -567,10 +804,19 @@ mod on_a_hub {
         let hub = Hub::at(&server.endpoint(), cache.path(), false).unwrap();
         let refused = |repository: &Repository, config, split| {
             let error = Dataset::on_hub(&hub, repository, config, split).unwrap_err();
-            published.told(&error).replace(COMMIT, "COMMIT").replace(&server.endpoint(), "http://hub")
+            published
+                .told(&error)
+                .replace(COMMIT, "COMMIT")
+                .replace(&server.endpoint(), "http://hub")
         };
-        let absent = Repository { id: "o/m".into(), ..repository(COMMIT) };
-        let model = Repository { kind: Kind::Model, ..repository(COMMIT) };
+        let absent = Repository {
+            id: "o/m".into(),
+            ..repository(COMMIT)
+        };
+        let model = Repository {
+            kind: Kind::Model,
+            ..repository(COMMIT)
+        };
         let told = [
             refused(&repository(COMMIT), None, "trian"),
             refused(&repository(COMMIT), Some("comparison"), "train"),
@@ -591,9 +837,13 @@ hf:o/n@COMMIT is a model, and a data set is needed here
   a data set is written hf:datasets/o/n@COMMIT
 "#);
         server.fault(Fault::Gated { token: "hf_secret" });
-        let other = Repository { revision: "main".into(), ..repository(COMMIT) };
+        let other = Repository {
+            revision: "main".into(),
+            ..repository(COMMIT)
+        };
         assert!(
-            refused(&other, None, "train").starts_with("http://hub does not let you read hf:datasets/o/n@main (401)")
+            refused(&other, None, "train")
+                .starts_with("http://hub does not let you read hf:datasets/o/n@main (401)")
         );
     }
 }

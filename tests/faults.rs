@@ -1,8 +1,10 @@
-//! Tests of a study whose store and processes are damaged at random: repeating the same command always produces the
-//! numbers and bytes of an undisturbed run, or ends with a clear error and succeeds after `runs verify --repair`.
+//! Tests of a study whose store and processes are damaged at random: repeating the same command
+//! always produces the numbers and bytes of an undisturbed run, or ends with a clear error and
+//! succeeds after `runs verify --repair`.
 //!
-//! `TOUCHSTONE_FAULTS` is the number of cases, `TOUCHSTONE_FAULTS_SEED` the first seed; `just faults` tries a thousand.
-//! `TOUCHSTONE_FAULTS_TWO_MOUNTS` is the number of times that two runs meet on two mounts (`just faults-two-mounts`).
+//! `TOUCHSTONE_FAULTS` is the number of cases, `TOUCHSTONE_FAULTS_SEED` the first seed; `just
+//! faults` tries a thousand. `TOUCHSTONE_FAULTS_TWO_MOUNTS` is the number of times that two runs
+//! meet on two mounts (`just faults-two-mounts`).
 #![cfg(target_os = "linux")]
 
 mod common;
@@ -27,7 +29,10 @@ const MOST: Duration = Duration::from_secs(300);
 
 fn tiny() -> Bench {
     let bench = Bench::new();
-    bench.write("tiny.toml", fs::read(fixture("experiments/tiny.toml")).unwrap());
+    bench.write(
+        "tiny.toml",
+        fs::read(fixture("experiments/tiny.toml")).unwrap(),
+    );
     bench
 }
 
@@ -41,27 +46,43 @@ fn undisturbed() -> &'static BTreeMap<PathBuf, Vec<u8>> {
     })
 }
 
-/// The results in a folder with a store: all files of artifacts except their manifests, which contain times.
+/// The results in a folder with a store: all files of artifacts except their manifests, which
+/// contain times.
 fn results(all: &BTreeMap<PathBuf, Vec<u8>>) -> BTreeMap<&Path, &[u8]> {
-    let results = all.iter().filter(|(path, _)| path.starts_with("runs/artifacts") && !path.ends_with("manifest.json"));
-    results.map(|(path, bytes)| (path.as_path(), bytes.as_slice())).collect()
+    let results = all
+        .iter()
+        .filter(|(path, _)| path.starts_with("runs/artifacts") && !path.ends_with("manifest.json"));
+    results
+        .map(|(path, bytes)| (path.as_path(), bytes.as_slice()))
+        .collect()
 }
 
 /// The number in an environment variable, or `usual` if it is not set.
 fn number(variable: &str, usual: u64) -> u64 {
-    std::env::var(variable).map_or(usual, |text| text.parse().unwrap_or_else(|_| panic!("{variable} is no number")))
+    std::env::var(variable).map_or(usual, |text| {
+        text.parse()
+            .unwrap_or_else(|_| panic!("{variable} is no number"))
+    })
 }
 
 // --- Processes ---
 
 fn start(bench: &Bench, words: &str) -> Child {
     let mut command = bench.command(words);
-    command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+    command
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
 }
 
 fn kill(process: u32) {
     // A process may have ended by itself, which is as good as a kill.
-    let _ = Command::new("kill").args(["-KILL", &process.to_string()]).stderr(Stdio::null()).status().unwrap();
+    let _ = Command::new("kill")
+        .args(["-KILL", &process.to_string()])
+        .stderr(Stdio::null())
+        .status()
+        .unwrap();
 }
 
 /// Processes whose parent is `parent`.
@@ -82,7 +103,8 @@ fn pause(rng: &mut ChaCha8Rng, most: u64) {
     std::thread::sleep(Duration::from_millis(rng.random_range(0..most)));
 }
 
-/// Waits for the end of a run, which must be one of the expected ones: success, a clear error, or a kill by this test.
+/// Waits for the end of a run, which must be one of the expected ones: success, a clear error, or a
+/// kill by this test.
 fn end(mut run: Child, killed: bool) {
     let deadline = Instant::now() + MOST;
     while run.try_wait().unwrap().is_none() {
@@ -90,12 +112,17 @@ fn end(mut run: Child, killed: bool) {
         std::thread::sleep(Duration::from_millis(5));
     }
     let said = Said::from(run.wait_with_output().unwrap());
-    assert!(said.code == Some(0) || killed && said.code.is_none() || is_clear(&said), "{said:?}");
+    assert!(
+        said.code == Some(0) || killed && said.code.is_none() || is_clear(&said),
+        "{said:?}"
+    );
 }
 
 /// True if a failure has a clear message and is not a crash.
 fn is_clear(said: &Said) -> bool {
-    said.code.is_some_and(|code| code != 101) && !said.err.trim().is_empty() && !said.err.contains("panicked")
+    said.code.is_some_and(|code| code != 101)
+        && !said.err.trim().is_empty()
+        && !said.err.contains("panicked")
 }
 
 // --- Faults ---
@@ -125,7 +152,9 @@ const FAULTS: [(&str, Fault); 11] = [
         let after = Duration::from_millis(rng.random_range(0..900));
         two_runs(bench, |_| Some(after));
     }),
-    ("a bit turns", |bench, rng| change(&some_file(bench, "runs/artifacts", rng), rng, flip)),
+    ("a bit turns", |bench, rng| {
+        change(&some_file(bench, "runs/artifacts", rng), rng, flip)
+    }),
     ("a bit turns during a run", |bench, rng| {
         let run = start(bench, RUN);
         pause(rng, 500);
@@ -139,20 +168,36 @@ const FAULTS: [(&str, Fault); 11] = [
         let how = if rng.random() { cut } else { lengthen };
         change(&path, rng, how);
     }),
-    ("a file is gone", |bench, rng| fs::remove_file(some_file(bench, "runs/artifacts", rng)).unwrap()),
+    ("a file is gone", |bench, rng| {
+        fs::remove_file(some_file(bench, "runs/artifacts", rng)).unwrap()
+    }),
     ("an artifact is a file", |bench, rng| {
         let file = some_file(bench, "runs/artifacts", rng);
-        let artifact = file.ancestors().find(|path| path.join("manifest.json").exists()).unwrap_or(&file).to_owned();
+        let artifact = file
+            .ancestors()
+            .find(|path| path.join("manifest.json").exists())
+            .unwrap_or(&file)
+            .to_owned();
         let _ = fs::remove_dir_all(&artifact);
         let _ = fs::write(&artifact, "what is this");
     }),
     ("the disk is full", |bench, rng| {
         // If the signal is ignored, a write beyond the limit is an ordinary error.
         let limit = rng.random_range(1..80);
-        let script = format!("trap '' XFSZ; ulimit -f {limit}; exec {} {RUN}", env!("CARGO_BIN_EXE_touchstone"));
+        let script = format!(
+            "trap '' XFSZ; ulimit -f {limit}; exec {} {RUN}",
+            env!("CARGO_BIN_EXE_touchstone")
+        );
         let mut command = Command::new("sh");
         bench.prepare(command.args(["-c", &script]));
-        end(command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap(), false);
+        end(
+            command
+                .stdout(Stdio::null())
+                .stderr(Stdio::piped())
+                .spawn()
+                .unwrap(),
+            false,
+        );
     }),
     ("a write is torn", |bench, rng| {
         let mut run = start(bench, RUN);
@@ -160,7 +205,14 @@ const FAULTS: [(&str, Fault); 11] = [
         run.kill().unwrap();
         end(run, true);
         // Leftovers of the kill, and files next to the artifacts.
-        for folder in ["runs/scratch", "runs/tmp", "runs/claims", "runs/specs", "runs/failures", "runs/locks"] {
+        for folder in [
+            "runs/scratch",
+            "runs/tmp",
+            "runs/claims",
+            "runs/specs",
+            "runs/failures",
+            "runs/locks",
+        ] {
             if let Some(path) = any_file(bench, folder, rng) {
                 let how = *[cut as Change, flip, lengthen].choose(rng).unwrap();
                 change(&path, rng, how);
@@ -211,7 +263,9 @@ type Change = fn(&mut Vec<u8>, &mut ChaCha8Rng);
 
 fn change(path: &Path, rng: &mut ChaCha8Rng, how: Change) {
     // The run may have removed the file already.
-    let Ok(mut bytes) = fs::read(path) else { return };
+    let Ok(mut bytes) = fs::read(path) else {
+        return;
+    };
     how(&mut bytes, rng);
     // The file is overwritten in place, as a faulty disk would.
     if let Ok(file) = fs::OpenOptions::new().write(true).truncate(true).open(path) {
@@ -242,22 +296,32 @@ fn lengthen(bytes: &mut Vec<u8>, rng: &mut ChaCha8Rng) {
 fn partly_finished(rng: &mut ChaCha8Rng) -> Bench {
     let all = undisturbed();
     let artifact = |path: &Path| {
-        path.strip_prefix("runs/artifacts").ok()?.components().nth(1).map(|key| key.as_os_str().to_owned())
+        path.strip_prefix("runs/artifacts")
+            .ok()?
+            .components()
+            .nth(1)
+            .map(|key| key.as_os_str().to_owned())
     };
     let mut keys: Vec<_> = all.keys().filter_map(|path| artifact(path)).collect();
     keys.dedup();
-    let missing = if rng.random_ratio(1, 12) { keys.len() } else { rng.random_range(1..6) };
+    let missing = if rng.random_ratio(1, 12) {
+        keys.len()
+    } else {
+        rng.random_range(1..6)
+    };
     let missing: Vec<_> = keys.choose_multiple(rng, missing).cloned().collect();
     let bench = Bench::new();
     for (path, bytes) in all {
-        if !path.starts_with("reports") && artifact(path).is_none_or(|key| !missing.contains(&key)) {
+        if !path.starts_with("reports") && artifact(path).is_none_or(|key| !missing.contains(&key))
+        {
             bench.write(path, bytes);
         }
     }
     bench
 }
 
-/// Repeats the run until it succeeds. Every refusal must be clear, and the remedy that it suggests must help.
+/// Repeats the run until it succeeds. Every refusal must be clear, and the remedy that it suggests
+/// must help.
 fn recover(bench: &Bench) {
     for _ in 0..6 {
         let said = bench.run(RUN);
@@ -266,14 +330,22 @@ fn recover(bench: &Bench) {
         }
         assert!(is_clear(&said), "{said:?}");
         let repaired = bench.run("runs verify --repair --store runs");
-        assert_eq!(repaired.code, Some(0), "after\n{}\nno repair:\n{repaired:?}", said.err);
+        assert_eq!(
+            repaired.code,
+            Some(0),
+            "after\n{}\nno repair:\n{repaired:?}",
+            said.err
+        );
     }
     panic!("no repair helps: {:?}", bench.run(RUN));
 }
 
 fn assert_as_undisturbed(bench: &Bench) {
     let expected = undisturbed();
-    assert!(bench.read(METRICS).as_bytes() == expected[Path::new(METRICS)], "other numbers, and no word about it");
+    assert!(
+        bench.read(METRICS).as_bytes() == expected[Path::new(METRICS)],
+        "other numbers, and no word about it"
+    );
     // Damage in artifacts that no stage has read is found and repaired.
     let verified = bench.run("runs verify --store runs");
     if verified.code != Some(0) {
@@ -283,15 +355,34 @@ fn assert_as_undisturbed(bench: &Bench) {
     }
     let found = files(&bench.path(""));
     let (found_results, expected_results) = (results(&found), results(expected));
-    assert!(found_results.keys().eq(expected_results.keys()), "other files");
-    let other: Vec<_> = found_results.iter().filter(|(path, bytes)| expected_results[*path] != **bytes).collect();
-    assert!(other.is_empty(), "other bytes: {:?}", other.iter().map(|(path, _)| path).collect::<Vec<_>>());
+    assert!(
+        found_results.keys().eq(expected_results.keys()),
+        "other files"
+    );
+    let other: Vec<_> = found_results
+        .iter()
+        .filter(|(path, bytes)| expected_results[*path] != **bytes)
+        .collect();
+    assert!(
+        other.is_empty(),
+        "other bytes: {:?}",
+        other.iter().map(|(path, _)| path).collect::<Vec<_>>()
+    );
     let said = bench.succeed("runs verify --store runs").out;
-    assert!(said.contains("all as written") && !said.contains("left by"), "{said}");
+    assert!(
+        said.contains("all as written") && !said.contains("left by"),
+        "{said}"
+    );
     for folder in ["runs/tmp", "runs/scratch", "runs/claims"] {
-        let names = fs::read_dir(bench.path(folder)).unwrap().flatten().map(|entry| entry.file_name());
-        // A kill between the two steps of writing a claim leaves a hidden file, which is never read.
-        let left: Vec<_> = names.filter(|name| !name.to_string_lossy().starts_with(".writing-")).collect();
+        let names = fs::read_dir(bench.path(folder))
+            .unwrap()
+            .flatten()
+            .map(|entry| entry.file_name());
+        // A kill between the two steps of writing a claim leaves a hidden file, which is never
+        // read.
+        let left: Vec<_> = names
+            .filter(|name| !name.to_string_lossy().starts_with(".writing-"))
+            .collect();
         assert!(left.is_empty(), "{folder} holds {left:?}");
     }
 }
@@ -311,13 +402,19 @@ fn case(seed: u64) -> Vec<&'static str> {
         recover(&bench);
         assert_as_undisturbed(&bench);
     }));
-    assert!(recovered.is_ok(), "case {seed} after: {met:?} (TOUCHSTONE_FAULTS=1 TOUCHSTONE_FAULTS_SEED={seed})");
+    assert!(
+        recovered.is_ok(),
+        "case {seed} after: {met:?} (TOUCHSTONE_FAULTS=1 TOUCHSTONE_FAULTS_SEED={seed})"
+    );
     met
 }
 
 #[test]
 fn whatever_breaks_the_numbers_are_those_of_an_undisturbed_run() {
-    let (count, first) = (number("TOUCHSTONE_FAULTS", 5), number("TOUCHSTONE_FAULTS_SEED", 1));
+    let (count, first) = (
+        number("TOUCHSTONE_FAULTS", 5),
+        number("TOUCHSTONE_FAULTS_SEED", 1),
+    );
     let mut met: BTreeMap<&str, u64> = BTreeMap::new();
     for done in 0..count {
         for fault in case(first + done) {
@@ -327,7 +424,9 @@ fn whatever_breaks_the_numbers_are_those_of_an_undisturbed_run() {
             println!("{} cases", done + 1);
         }
     }
-    println!("{count} cases from seed {first} on, all with the numbers and bytes of an undisturbed run");
+    println!(
+        "{count} cases from seed {first} on, all with the numbers and bytes of an undisturbed run"
+    );
     for (fault, times) in met {
         println!("{times:6}  {fault}");
     }
@@ -350,7 +449,11 @@ impl TwoMounts {
             fs::create_dir(&mount).unwrap();
             let options = "attr_timeout=20,entry_timeout=20,negative_timeout=20";
             let mut command = Command::new("bindfs");
-            command.args(["-o", options]).arg(mounts.bench.path("real")).arg(&mount).stdin(Stdio::null());
+            command
+                .args(["-o", options])
+                .arg(mounts.bench.path("real"))
+                .arg(&mount)
+                .stdin(Stdio::null());
             match command.output() {
                 Err(cause) => return Err(format!("bindfs cannot be started: {cause}")),
                 Ok(output) if !output.status.success() => {
@@ -369,7 +472,12 @@ impl TwoMounts {
 
     fn start(&self, mount: &str) -> Child {
         let mut command = self.bench.command(&self.command(mount));
-        command.env("TOUCHSTONE_SILENCE_SECONDS", "4").stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+        command
+            .env("TOUCHSTONE_SILENCE_SECONDS", "4")
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap()
     }
 }
 
@@ -378,22 +486,34 @@ impl Drop for TwoMounts {
         for name in ["a", "b"] {
             let unmount = |program: &str, words: &[&str]| {
                 let mut command = Command::new(program);
-                command.args(words).arg(self.bench.path(name)).stderr(Stdio::null());
+                command
+                    .args(words)
+                    .arg(self.bench.path(name))
+                    .stderr(Stdio::null());
                 command.status().is_ok_and(|status| status.success())
             };
-            let _ = unmount("fusermount3", &["-u"]) || unmount("fusermount", &["-u"]) || unmount("umount", &["-l"]);
+            let _ = unmount("fusermount3", &["-u"])
+                || unmount("fusermount", &["-u"])
+                || unmount("umount", &["-l"]);
         }
     }
 }
 
-/// Starts two runs without any store, one on each mount, whose processes are killed at random and restarted. Both must
-/// succeed, with the bytes of an undisturbed run.
+/// Starts two runs without any store, one on each mount, whose processes are killed at random and
+/// restarted. Both must succeed, with the bytes of an undisturbed run.
 fn two_mounts_case(seed: u64) -> Result<u32, String> {
     let rng = &mut stream(seed, "test/faults/two_mounts", &[]);
     let mounts = TwoMounts::new()?;
     let names = ["a", "b"];
     let mut runs = names.map(|mount| mounts.start(mount));
-    let (kills, mut killed) = (if seed.is_multiple_of(3) { 0 } else { rng.random_range(1..5) }, 0);
+    let (kills, mut killed) = (
+        if seed.is_multiple_of(3) {
+            0
+        } else {
+            rng.random_range(1..5)
+        },
+        0,
+    );
     for _ in 0..kills {
         pause(rng, 1500);
         let which = rng.random_range(0..2);
@@ -415,34 +535,59 @@ fn two_mounts_case(seed: u64) -> Result<u32, String> {
     for (run, mount) in runs.into_iter().zip(names) {
         let said = Said::from(run.wait_with_output().unwrap());
         // A stage that this test has killed under a living run has failed there.
-        assert_eq!(said.code, Some(0), "on mount {mount}, case {seed}:\n{}", said.err);
+        assert_eq!(
+            said.code,
+            Some(0),
+            "on mount {mount}, case {seed}:\n{}",
+            said.err
+        );
     }
     let found: BTreeMap<PathBuf, Vec<u8>> = files(&mounts.bench.path("real"));
     let (found, expected) = (results(&found), results(undisturbed()));
     assert!(found.keys().eq(expected.keys()), "case {seed}: other files");
     for (path, bytes) in found {
-        assert!(bytes == expected[path], "case {seed}: other bytes in {}", path.display());
+        assert!(
+            bytes == expected[path],
+            "case {seed}: other bytes in {}",
+            path.display()
+        );
     }
     let metrics = &undisturbed()[Path::new(METRICS)];
     for mount in names {
-        let found = mounts.bench.read(METRICS.replace("reports", &format!("{mount}-reports")));
-        assert!(found.as_bytes() == metrics, "case {seed}: other numbers on mount {mount}");
+        let found = mounts
+            .bench
+            .read(METRICS.replace("reports", &format!("{mount}-reports")));
+        assert!(
+            found.as_bytes() == metrics,
+            "case {seed}: other numbers on mount {mount}"
+        );
     }
     let verified = mounts.bench.succeed("runs verify --store real/runs").out;
-    assert!(verified.contains("all as written"), "case {seed}: {verified}");
+    assert!(
+        verified.contains("all as written"),
+        "case {seed}: {verified}"
+    );
     Ok(killed)
 }
 
 #[test]
 fn two_runs_on_two_mounts_end_with_the_same_bytes() {
-    let (count, first) = (number("TOUCHSTONE_FAULTS_TWO_MOUNTS", 1), number("TOUCHSTONE_FAULTS_SEED", 1));
+    let (count, first) = (
+        number("TOUCHSTONE_FAULTS_TWO_MOUNTS", 1),
+        number("TOUCHSTONE_FAULTS_SEED", 1),
+    );
     let mut killed = 0;
     for done in 0..count {
         match two_mounts_case(first + done) {
             Ok(kills) => killed += kills,
             Err(reason) => {
-                assert!(std::env::var_os("TOUCHSTONE_FAULTS_TWO_MOUNTS").is_none(), "no two mounts here: {reason}");
-                eprintln!("SKIPPED: no two mounts here (apt-get install bindfs fuse3; needs /dev/fuse): {reason}");
+                assert!(
+                    std::env::var_os("TOUCHSTONE_FAULTS_TWO_MOUNTS").is_none(),
+                    "no two mounts here: {reason}"
+                );
+                eprintln!(
+                    "SKIPPED: no two mounts here (apt-get install bindfs fuse3; needs /dev/fuse): {reason}"
+                );
                 return;
             }
         }

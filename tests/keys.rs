@@ -1,10 +1,12 @@
-//! Tests of every key of an experiment file. An unknown key is refused at its place. A known key has an effect: a
-//! change of its value changes the plan or the report. Only keys that can change a number change the keys of stages.
+//! Tests of every key of an experiment file. An unknown key is refused at its place. A known key
+//! has an effect: a change of its value changes the plan or the report. Only keys that can change a
+//! number change the keys of stages.
 
 mod common;
 
 use common::methods::{
-    bytes, grpo_settings, pairs, ppo_settings, rloo_settings, run_grpo, run_ppo, run_rloo, small_start,
+    bytes, grpo_settings, pairs, ppo_settings, rloo_settings, run_grpo, run_ppo, run_rloo,
+    small_start,
 };
 use common::{optimiser, rows, small_model};
 use miette::Diagnostic;
@@ -31,7 +33,10 @@ use touchstone::stages::plan::Plan;
 // --- Documents as trees ---
 
 fn shipped(name: &str) -> Value {
-    let (_, text) = SHIPPED.iter().find(|(shipped, _)| *shipped == name).unwrap();
+    let (_, text) = SHIPPED
+        .iter()
+        .find(|(shipped, _)| *shipped == name)
+        .unwrap();
     toml::from_str(text).unwrap()
 }
 
@@ -54,12 +59,21 @@ fn study() -> Value {
     // Without this bound, eq. 10 would be refused.
     document["reward"]["bound"] = json!(3.0);
     // Real posts have no author to ask, and every method is planned at every scale.
-    document["method"].as_array_mut().unwrap().retain(|method| method["id"] != "demonstrator");
+    document["method"]
+        .as_array_mut()
+        .unwrap()
+        .retain(|method| method["id"] != "demonstrator");
     // The registered claims become the study's own, with margins in the metric's units.
     document.as_object_mut().unwrap().remove("registration");
-    let mut claims: Value = toml::from_str(include_str!("../experiments/claims/tldr.toml")).unwrap();
+    let mut claims: Value =
+        toml::from_str(include_str!("../experiments/claims/tldr.toml")).unwrap();
     for claim in claims["claim"].as_array_mut().unwrap() {
-        if claim.as_object_mut().unwrap().remove("margin_share").is_some() {
+        if claim
+            .as_object_mut()
+            .unwrap()
+            .remove("margin_share")
+            .is_some()
+        {
             claim["margin"] = json!(0.023);
         }
         // A column in a `not_worse` claim may have only one direction of improvement.
@@ -69,7 +83,8 @@ fn study() -> Value {
     }
     document["claim"] = claims["claim"].take();
     document["profile"]["standard"]["sizes"] = json!(["mini-1b", "mini-2.8b"]);
-    document["profile"]["standard"]["methods"] = json!(["sft", "best-of-n-logp", "irl", "irl-eq10", "spin", "rlhf"]);
+    document["profile"]["standard"]["methods"] =
+        json!(["sft", "best-of-n-logp", "irl", "irl-eq10", "spin", "rlhf"]);
     document["claim"][0]["threshold"] = json!(0.01);
     document["claim"][1]["relative_to"] = json!({"method": "rlhf", "versus": "sft"});
     document["ablation"] = json!([{
@@ -89,7 +104,12 @@ fn study() -> Value {
     document["models"]["mini-2.8b"]["bases"] = json!(5);
     document["evaluation"]["split"] = json!("test");
     document["dpo"]["loss"] = json!("sigmoid");
-    let spin = document["method"].as_array_mut().unwrap().iter_mut().find(|method| method["id"] == "spin").unwrap();
+    let spin = document["method"]
+        .as_array_mut()
+        .unwrap()
+        .iter_mut()
+        .find(|method| method["id"] == "spin")
+        .unwrap();
     for (section, seed) in [("demonstrations", 11), ("training", 12), ("evaluation", 13)] {
         spin[section]["seed"] = json!(seed);
     }
@@ -114,10 +134,22 @@ fn kin(study: &Value) -> Value {
     let methods = [
         method("irl-rloo", "irl", json!({"irl": {"policy_step": "rloo"}})),
         method("irl-grpo", "irl", json!({"irl": {"policy_step": "grpo"}})),
-        method("irl-bon", "irl", json!({"irl": {"policy_step": "best_of_n"}})),
+        method(
+            "irl-bon",
+            "irl",
+            json!({"irl": {"policy_step": "best_of_n"}}),
+        ),
         method("irl-dpo", "irl", json!({"irl": {"policy_step": "dpo"}})),
-        method("irl-gold", "irl", json!({"irl": {"select": "validation_gold"}})),
-        method("irl-bad", "irl", json!({"demonstrations": {"bad_fraction": 0.5}})),
+        method(
+            "irl-gold",
+            "irl",
+            json!({"irl": {"select": "validation_gold"}}),
+        ),
+        method(
+            "irl-bad",
+            "irl",
+            json!({"demonstrations": {"bad_fraction": 0.5}}),
+        ),
         method("dpo", "dpo", json!({})),
         method("iterative-dpo", "iterative_dpo", json!({})),
         method("iq-learn-too", "iq_learn", json!({})),
@@ -125,10 +157,19 @@ fn kin(study: &Value) -> Value {
     ];
     whole["method"].as_array_mut().unwrap().extend(methods);
     whole["evaluation"]["likelihood_posts"] = json!(200);
-    whole["profile"]["standard"].as_object_mut().unwrap().remove("methods");
+    whole["profile"]["standard"]
+        .as_object_mut()
+        .unwrap()
+        .remove("methods");
     // One selection is enough here.
-    whole["profile"].as_object_mut().unwrap().retain(|profile, _| profile == "standard");
-    whole["scale"].as_object_mut().unwrap().retain(|scale, _| scale == "mini");
+    whole["profile"]
+        .as_object_mut()
+        .unwrap()
+        .retain(|profile, _| profile == "standard");
+    whole["scale"]
+        .as_object_mut()
+        .unwrap()
+        .retain(|scale, _| scale == "mini");
     whole
 }
 
@@ -150,14 +191,23 @@ fn controls(study: &Value) -> Value {
 fn pointers(value: &Value, chosen: fn(&Value) -> bool) -> Vec<String> {
     let mut found: Vec<String> = chosen(value).then(String::new).into_iter().collect();
     let inner: Vec<(String, &Value)> = match value {
-        Value::Object(table) => table.iter().map(|(key, value)| (key.clone(), value)).collect(),
-        Value::Array(items) if !is_leaf(value) => {
-            items.iter().enumerate().map(|(index, value)| (index.to_string(), value)).collect()
-        }
+        Value::Object(table) => table
+            .iter()
+            .map(|(key, value)| (key.clone(), value))
+            .collect(),
+        Value::Array(items) if !is_leaf(value) => items
+            .iter()
+            .enumerate()
+            .map(|(index, value)| (index.to_string(), value))
+            .collect(),
         _ => vec![],
     };
     for (key, value) in inner {
-        found.extend(pointers(value, chosen).into_iter().map(|rest| format!("/{key}{rest}")));
+        found.extend(
+            pointers(value, chosen)
+                .into_iter()
+                .map(|rest| format!("/{key}{rest}")),
+        );
     }
     found
 }
@@ -184,7 +234,10 @@ fn complaints<T: Sync>(items: &[T], work: impl Fn(&T) -> Option<String> + Sync) 
             .chunks(share)
             .map(|part| scope.spawn(move || part.iter().filter_map(work).collect::<Vec<_>>()))
             .collect();
-        threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+        threads
+            .into_iter()
+            .flat_map(|thread| thread.join().unwrap())
+            .collect()
     })
 }
 
@@ -198,7 +251,10 @@ fn holds_names(table: &str) -> bool {
 /// The declaration that a pointer refers to, with the names of tables replaced by `*`.
 fn declaration(place: &str) -> String {
     let mut parts: Vec<&str> = place.split('/').collect();
-    if matches!(parts[1], "models" | "scale" | "profile" | "method" | "claim" | "ablation") {
+    if matches!(
+        parts[1],
+        "models" | "scale" | "profile" | "method" | "claim" | "ablation"
+    ) {
         parts[2] = "*";
     } else if parts[1] == "report" && parts.len() > 4 {
         parts[3] = "*";
@@ -206,23 +262,32 @@ fn declaration(place: &str) -> String {
     parts.join("/")
 }
 
-/// The fault in the error about the unknown `key`, put into `table` beside `meant`; `None` if the error is as it should
-/// be.
+/// The fault in the error about the unknown `key`, put into `table` beside `meant`; `None` if the
+/// error is as it should be.
 fn misjudged(document: &Value, table: &str, key: &str, meant: Option<&str>) -> Option<String> {
     let mut document = document.clone();
     document.pointer_mut(table).unwrap()[key] = json!(1);
     let text = toml::to_string(&document).unwrap();
-    let Err(error) = Experiment::parse("t.toml", &text) else { return Some(format!("{table}/{key} passed")) };
+    let Err(error) = Experiment::parse("t.toml", &text) else {
+        return Some(format!("{table}/{key} passed"));
+    };
     let place = error.labels().and_then(|mut labels| labels.next());
-    let Some(place) = place else { return Some(format!("{table}/{key}: no place: {error}")) };
+    let Some(place) = place else {
+        return Some(format!("{table}/{key}: no place: {error}"));
+    };
     let from = text[..place.offset()].rfind('\n').map_or(0, |end| end + 1);
     let line = text[from..].lines().next().unwrap_or_default();
     if !line.contains(key) {
         return Some(format!("{table}/{key}: {error} points at `{line}`"));
     }
-    let hint = error.help().map(|hint| hint.to_string()).unwrap_or_default();
+    let hint = error
+        .help()
+        .map(|hint| hint.to_string())
+        .unwrap_or_default();
     let meant = meant.filter(|meant| !hint.contains(&format!("`{meant}`")))?;
-    Some(format!("{table}/{key}: {error}, and the hint does not name {meant}: {hint}"))
+    Some(format!(
+        "{table}/{key}: {error}, and the hint does not name {meant}: {hint}"
+    ))
 }
 
 #[test]
@@ -231,13 +296,28 @@ fn an_unknown_key_of_any_table_is_refused_where_it_stands_with_the_one_that_was_
     let mut tried = Vec::new();
     for table in pointers(&document, Value::is_object) {
         tried.push((table.clone(), "zzz".to_owned(), None));
-        let keys = document.pointer(&table).unwrap().as_object().unwrap().keys();
-        let misspelt = keys.filter(|_| !holds_names(&table)).map(|key| (format!("{key}x"), Some(key.clone())));
+        let keys = document
+            .pointer(&table)
+            .unwrap()
+            .as_object()
+            .unwrap()
+            .keys();
+        let misspelt = keys
+            .filter(|_| !holds_names(&table))
+            .map(|key| (format!("{key}x"), Some(key.clone())));
         tried.extend(misspelt.map(|(key, meant)| (table.clone(), key, meant)));
     }
     assert!(tried.len() > 500, "{}", tried.len());
-    let wrong = complaints(&tried, |(table, key, meant)| misjudged(&document, table, key, meant.as_deref()));
-    assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), tried.len(), wrong.join("\n"));
+    let wrong = complaints(&tried, |(table, key, meant)| {
+        misjudged(&document, table, key, meant.as_deref())
+    });
+    assert!(
+        wrong.is_empty(),
+        "{} of {}:\n{}",
+        wrong.len(),
+        tried.len(),
+        wrong.join("\n")
+    );
 }
 
 #[test]
@@ -245,11 +325,17 @@ fn a_method_that_no_profile_runs_is_checked_too() {
     let mut document = study();
     let extra = json!({"id": "spare", "label": "Spare", "recipe": "irl", "ppo": {"updatez": 3}});
     for profile in ["standard", "smoke", "local"] {
-        assert!(document["profile"][profile]["methods"].is_array(), "{profile}");
+        assert!(
+            document["profile"][profile]["methods"].is_array(),
+            "{profile}"
+        );
     }
     document["method"].as_array_mut().unwrap().push(extra);
     let error = parse(&document).unwrap_err();
-    assert!(error.to_string().contains("unknown key `updatez` in `ppo`"), "{error}");
+    assert!(
+        error.to_string().contains("unknown key `updatez` in `ppo`"),
+        "{error}"
+    );
 }
 
 // --- Declared keys ---
@@ -271,33 +357,59 @@ struct Observer {
 impl Observer {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        Self { store: Store::open(folder.path()).unwrap(), _folder: folder }
+        Self {
+            store: Store::open(folder.path()).unwrap(),
+            _folder: folder,
+        }
     }
 
-    /// The observable parts of `study`; `None` if it is refused. The report is included only if `words` is true.
+    /// The observable parts of `study`; `None` if it is refused. The report is included only if
+    /// `words` is true.
     fn see(&self, study: touchstone::Result<Study>, words: bool) -> Option<Seen> {
         let study = study.ok()?;
         let plan = Plan::new(&study, None).ok()?;
         let report = words.then(|| report_input(&study, &plan, &self.store, "flex", None).unwrap());
         let stages = plan.graph.iter().map(|stage| stage.key).collect();
-        Some(Seen { stages, words: format!("{:?} {}", study.target, json!(report)) })
+        Some(Seen {
+            stages,
+            words: format!("{:?} {}", study.target, json!(report)),
+        })
     }
 }
 
-/// Every scale with every profile, with the profile's methods and with all methods; the usual ones first.
+/// Every scale with every profile, with the profile's methods and with all methods; the usual ones
+/// first.
 fn selections(document: &Value) -> Vec<Selection> {
-    let names = |table: &str| document[table].as_object().unwrap().keys().cloned().collect::<Vec<_>>();
-    let all: Vec<String> = document["method"].as_array().unwrap().iter().map(id).collect();
+    let names = |table: &str| {
+        document[table]
+            .as_object()
+            .unwrap()
+            .keys()
+            .cloned()
+            .collect::<Vec<_>>()
+    };
+    let all: Vec<String> = document["method"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(id)
+        .collect();
     let mut selections = Vec::new();
     for scale in names("scale") {
         for profile in names("profile") {
             for methods in [vec![], all.clone()] {
                 let (scale, profile) = (scale.clone(), profile.clone());
-                selections.push(Selection { scale, profile, methods, ..Selection::default() });
+                selections.push(Selection {
+                    scale,
+                    profile,
+                    methods,
+                    ..Selection::default()
+                });
             }
         }
     }
-    selections.sort_by_key(|selection| (selection.scale != "mini", selection.profile != "standard"));
+    selections
+        .sort_by_key(|selection| (selection.scale != "mini", selection.profile != "standard"));
     selections
 }
 
@@ -306,7 +418,9 @@ fn concerns(document: &Value, place: &str, selection: &Selection) -> bool {
     match *place.split('/').skip(1).collect::<Vec<_>>() {
         ["scale", scale, ..] => selection.scale == scale,
         ["profile", profile, ..] => selection.profile == profile,
-        ["models", model, ..] => (selection.scale == "paper") == document["models"][model]["checkpoint"].is_string(),
+        ["models", model, ..] => {
+            (selection.scale == "paper") == document["models"][model]["checkpoint"].is_string()
+        }
         _ => true,
     }
 }
@@ -326,34 +440,55 @@ fn alternatives(value: &Value) -> Vec<Value> {
     match value {
         Value::Bool(flag) => vec![json!(!flag)],
         Value::Number(number) => match number.as_u64() {
-            Some(count) => vec![json!(count + 1), json!(2 * count), json!(count.saturating_sub(1))],
+            Some(count) => vec![
+                json!(count + 1),
+                json!(2 * count),
+                json!(count.saturating_sub(1)),
+            ],
             None => {
                 let number = number.as_f64().unwrap();
-                vec![json!(0.5 * number), json!(1.25 * number), json!(number + 0.5)]
+                vec![
+                    json!(0.5 * number),
+                    json!(1.25 * number),
+                    json!(number + 0.5),
+                ]
             }
         },
         Value::String(text) => {
             let others = WORDS.split_whitespace().filter(|word| word != text);
             let prose = [format!("{text} indeed"), format!("{text}x")].map(Value::from);
-            prose.into_iter().chain(others.map(|word| json!(word))).chain([json!(3)]).collect()
+            prose
+                .into_iter()
+                .chain(others.map(|word| json!(word)))
+                .chain([json!(3)])
+                .collect()
         }
         Value::Array(items) if items.is_empty() => vec![json!([0.25]), json!([1e-4])],
         Value::Array(items) => {
             let mut reversed = items.clone();
             reversed.reverse();
-            let moved = items.iter().map(|item| item.as_f64().map_or(item.clone(), |number| json!(number + 0.5)));
+            let moved = items.iter().map(|item| {
+                item.as_f64()
+                    .map_or(item.clone(), |number| json!(number + 0.5))
+            });
             let moved: Value = moved.collect();
             let shorter = [&items[1..], &items[..items.len() - 1]].map(|part| json!(part));
-            shorter.into_iter().chain([json!(reversed), moved, json!(["mini-2.8b"]), json!(["kl"])]).collect()
+            shorter
+                .into_iter()
+                .chain([json!(reversed), moved, json!(["mini-2.8b"]), json!(["kl"])])
+                .collect()
         }
         Value::Null | Value::Object(_) => vec![],
     }
 }
 
-/// Copies of `document`, each with another value at `place`; the name of a method changes wherever it occurs.
+/// Copies of `document`, each with another value at `place`; the name of a method changes wherever
+/// it occurs.
 fn variants(document: &Value, place: &str) -> Vec<Value> {
     let value = document.pointer(place).unwrap();
-    let names = ["/method/", "/ablation/"].iter().any(|list| place.starts_with(list));
+    let names = ["/method/", "/ablation/"]
+        .iter()
+        .any(|list| place.starts_with(list));
     if names && place.ends_with("/id") && !place.contains("/variant/") {
         let (old, mut renamed) = (value.clone(), document.clone());
         rename(&mut renamed, &old, &format!("{}x", old.as_str().unwrap()));
@@ -368,7 +503,12 @@ fn variants(document: &Value, place: &str) -> Vec<Value> {
         // The variant without the key.
         let (table, key) = place.rsplit_once('/').unwrap();
         let mut changed = document.clone();
-        changed.pointer_mut(table).unwrap().as_object_mut().unwrap().remove(key);
+        changed
+            .pointer_mut(table)
+            .unwrap()
+            .as_object_mut()
+            .unwrap()
+            .remove(key);
         return vec![changed];
     }
     alternatives(value).into_iter().map(with).collect()
@@ -405,16 +545,26 @@ fn sort(place: &str) -> Sort {
     match *parts.as_slice() {
         ["world", ..] => Sort::Number,
         [section, ..] if Hyper::SECTIONS.contains(&section) => Sort::Number,
-        ["ablation", _, "variant", _, section, ..] if Hyper::SECTIONS.contains(&section) => Sort::Number,
-        ["ablation", _, "key" | "values" | "methods" | "scale"] => Sort::Choice,
-        ["scale" | "profile" | "method" | "ablation", _, section, _, ..] if Hyper::SECTIONS.contains(&section) => {
+        ["ablation", _, "variant", _, section, ..] if Hyper::SECTIONS.contains(&section) => {
             Sort::Number
         }
+        ["ablation", _, "key" | "values" | "methods" | "scale"] => Sort::Choice,
+        [
+            "scale" | "profile" | "method" | "ablation",
+            _,
+            section,
+            _,
+            ..,
+        ] if Hyper::SECTIONS.contains(&section) => Sort::Number,
         ["scale", _, "data", ..] => Sort::Number,
         ["models", _, "label" | "stands_for"] => Sort::Words,
         ["models", ..] => Sort::Number,
         ["seeds", ..]
-        | ["profile", _, "seeds" | "sizes" | "methods" | "ablations" | "points" | "bases"]
+        | [
+            "profile",
+            _,
+            "seeds" | "sizes" | "methods" | "ablations" | "points" | "bases",
+        ]
         | ["scale", _, "sizes"] => Sort::Choice,
         ["report", "baseline"] | ["method", _, "recipe"] => Sort::Choice,
         _ => Sort::Words,
@@ -424,14 +574,19 @@ fn sort(place: &str) -> Sort {
 /// True if the key at `place` is allowed to have no observable effect here.
 fn is_exempt(document: &Value, place: &str) -> bool {
     // The weights of a published model are not initialised at random.
-    let model = place.strip_suffix("/initializer_range").and_then(|model| document.pointer(model));
+    let model = place
+        .strip_suffix("/initializer_range")
+        .and_then(|model| document.pointer(model));
     let published = model.is_some_and(|model| model["checkpoint"].is_string());
-    // Tables and claims name the column's metric, so any other metric is refused. `growth` and `plane` draw figures of
-    // finished runs, which `tests/ablations.rs` checks.
+    // Tables and claims name the column's metric, so any other metric is refused. `growth` and
+    // `plane` draw figures of finished runs, which `tests/ablations.rs` checks.
     let drawn = place.ends_with("/growth") || place.contains("/plane/");
     // `touchstone claims` computes chances from these keys; `tests/registration.rs` reads them.
     let planned = place.starts_with("/claim/") && place.contains("/sd/");
-    published || drawn || planned || (place.contains("/report/column/") && place.ends_with("/metric"))
+    published
+        || drawn
+        || planned
+        || (place.contains("/report/column/") && place.ends_with("/metric"))
 }
 
 /// A document that contains a key.
@@ -446,20 +601,35 @@ struct Case<'a> {
 /// The fault in how the key at `place` is read; `None` if any of the cases reads it.
 fn misread(observer: &Observer, place: &str, cases: &[Case]) -> Option<String> {
     let (sort, mut accepted) = (sort(place), 0);
-    for Case { document, whole, seen } in cases {
+    for Case {
+        document,
+        whole,
+        seen,
+    } in cases
+    {
         for variant in variants(document, place) {
             let whole = whole(&variant);
-            let Ok(experiment) = parse(&whole) else { continue };
+            let Ok(experiment) = parse(&whole) else {
+                continue;
+            };
             accepted += 1;
             let selections = selections(&whole);
-            for (selection, before) in selections.iter().zip(*seen).filter(|(of, _)| concerns(document, place, of)) {
-                let (Some(after), Some(before)) =
-                    (observer.see(experiment.resolve(selection), sort != Sort::Number), before)
-                else {
+            for (selection, before) in selections
+                .iter()
+                .zip(*seen)
+                .filter(|(of, _)| concerns(document, place, of))
+            {
+                let (Some(after), Some(before)) = (
+                    observer.see(experiment.resolve(selection), sort != Sort::Number),
+                    before,
+                ) else {
                     continue;
                 };
                 // A size's label is an exception: it is part of what its base was made from.
-                if sort == Sort::Words && !place.starts_with("/models/") && after.stages != before.stages {
+                if sort == Sort::Words
+                    && !place.starts_with("/models/")
+                    && after.stages != before.stages
+                {
                     return Some(format!("{place} is only words, and changes stages"));
                 }
                 let read = match sort {
@@ -473,7 +643,9 @@ fn misread(observer: &Observer, place: &str, cases: &[Case]) -> Option<String> {
             }
         }
     }
-    Some(format!("{place} ({sort:?}) is declared and not read; {accepted} other values were accepted"))
+    Some(format!(
+        "{place} ({sort:?}) is declared and not read; {accepted} other values were accepted"
+    ))
 }
 
 #[test]
@@ -482,17 +654,36 @@ fn a_declared_key_is_read_and_changes_the_stages_whose_numbers_it_can_move() {
     let whole = controls(&study);
     let look = |document: &Value| -> Vec<Option<Seen>> {
         let experiment = parse(document).unwrap_or_else(|error| panic!("{error}"));
-        selections(document).iter().map(|selection| observer.see(experiment.resolve(selection), true)).collect()
+        selections(document)
+            .iter()
+            .map(|selection| observer.see(experiment.resolve(selection), true))
+            .collect()
     };
     let (of_study, of_controls, of_kin) = (look(&study), look(&whole), look(&kin(&study)));
     let seen = [&of_study, &of_controls, &of_kin].map(|of| of.iter().flatten().count());
-    assert!(seen[0] == of_study.len() && seen[1] >= 6 && seen[2] >= 1, "{seen:?} of {}", of_study.len());
+    assert!(
+        seen[0] == of_study.len() && seen[1] >= 6 && seen[2] >= 1,
+        "{seen:?} of {}",
+        of_study.len()
+    );
 
     // Settings that only the controls use are read under them.
     let cases = [
-        Case { document: &study, whole: Value::clone, seen: &of_study },
-        Case { document: &study, whole: |study| controls(study), seen: &of_controls },
-        Case { document: &study, whole: |study| kin(study), seen: &of_kin },
+        Case {
+            document: &study,
+            whole: Value::clone,
+            seen: &of_study,
+        },
+        Case {
+            document: &study,
+            whole: |study| controls(study),
+            seen: &of_controls,
+        },
+        Case {
+            document: &study,
+            whole: |study| kin(study),
+            seen: &of_kin,
+        },
     ];
     let mut seen_before: BTreeMap<String, usize> = BTreeMap::new();
     let mut places = pointers(&study, is_leaf);
@@ -504,7 +695,13 @@ fn a_declared_key_is_read_and_changes_the_stages_whose_numbers_it_can_move() {
     });
     assert!(seen_before.len() > 200, "{}", seen_before.len());
     let wrong = complaints(&places, |place| misread(&observer, place, &cases));
-    assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), places.len(), wrong.join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "{} of {}:\n{}",
+        wrong.len(),
+        places.len(),
+        wrong.join("\n")
+    );
 }
 
 #[test]
@@ -512,9 +709,17 @@ fn every_stage_that_varies_with_a_seed_has_another_key_under_another_seed() {
     let experiment = parse(&study()).unwrap();
     let keys = |seed: u64| -> BTreeSet<String> {
         let seeds = Some(touchstone::experiment::SeedChoice::List(vec![seed]));
-        let study = experiment.resolve(&Selection { seeds, ..Selection::default() }).unwrap();
+        let study = experiment
+            .resolve(&Selection {
+                seeds,
+                ..Selection::default()
+            })
+            .unwrap();
         let plan = Plan::new(&study, None).unwrap();
-        let varies = plan.graph.iter().filter(|stage| stage.spec.seed == Some(seed));
+        let varies = plan
+            .graph
+            .iter()
+            .filter(|stage| stage.spec.seed == Some(seed));
         let keys: BTreeSet<_> = varies.map(|stage| stage.key.to_string()).collect();
         assert!(keys.len() > 40, "{}", keys.len());
         keys
@@ -525,7 +730,8 @@ fn every_stage_that_varies_with_a_seed_has_another_key_under_another_seed() {
 
 // --- What training reads ---
 
-/// Trains from settings in the form of a file and returns the result as bytes; `None` if the settings are invalid.
+/// Trains from settings in the form of a file and returns the result as bytes; `None` if the
+/// settings are invalid.
 type Learner<'a> = &'a dyn Fn(&Value) -> Option<Vec<u8>>;
 
 fn settings<T: DeserializeOwned>(value: &Value) -> Option<T> {
@@ -536,11 +742,14 @@ fn learned(weights: &Weights, rest: impl Debug) -> Option<Vec<u8>> {
     Some([bytes(weights), format!("{rest:?}").into_bytes()].concat())
 }
 
-/// Asserts that every setting of a method affects what it learns, except `elsewhere`, which the plan or the stage
-/// reads.
+/// Asserts that every setting of a method affects what it learns, except `elsewhere`, which the
+/// plan or the stage reads.
 fn assert_all_read(name: &str, base: &Value, elsewhere: &[&str], learn: Learner) {
     let before = learn(base).unwrap();
-    for place in pointers(base, is_leaf).into_iter().filter(|place| !elsewhere.contains(&&place[1..])) {
+    for place in pointers(base, is_leaf)
+        .into_iter()
+        .filter(|place| !elsewhere.contains(&&place[1..]))
+    {
         let words = [
             "constant",
             "cosine",
@@ -554,7 +763,11 @@ fn assert_all_read(name: &str, base: &Value, elsewhere: &[&str], learn: Learner)
             "ipo",
         ];
         let others: Vec<Value> = match base.pointer(&place).unwrap() {
-            Value::String(text) => words.iter().filter(|word| *word != text).map(|word| json!(word)).collect(),
+            Value::String(text) => words
+                .iter()
+                .filter(|word| *word != text)
+                .map(|word| json!(word))
+                .collect(),
             value => alternatives(value),
         };
         let learnable = |other: &Value| {
@@ -562,8 +775,10 @@ fn assert_all_read(name: &str, base: &Value, elsewhere: &[&str], learn: Learner)
             *changed.pointer_mut(&place).unwrap() = other.clone();
             learn(&changed)
         };
-        let after =
-            others.iter().find_map(learnable).unwrap_or_else(|| panic!("{name}{place}: nothing else is possible"));
+        let after = others
+            .iter()
+            .find_map(learnable)
+            .unwrap_or_else(|| panic!("{name}{place}: nothing else is possible"));
         assert!(after != before, "{name}{place} is declared and not read");
     }
 }
@@ -576,8 +791,15 @@ fn every_setting_of_a_method_moves_what_it_learns() {
         &json!({"epochs": 2, "batch_size": 4, "prompt_weight": 0.5, "optimiser": optimiser}),
         &[],
         &|base| {
-            let (model, losses) =
-                sft(small_model(1), &demonstrations, &settings(base)?, &plain, 7, &Unwatched).unwrap();
+            let (model, losses) = sft(
+                small_model(1),
+                &demonstrations,
+                &settings(base)?,
+                &plain,
+                7,
+                &Unwatched,
+            )
+            .unwrap();
             learned(&model.weights(), losses)
         },
     );
@@ -588,7 +810,15 @@ fn every_setting_of_a_method_moves_what_it_learns() {
         &["batch_size", "curriculum", "copy_gate"],
         &|base| {
             let text = |step: usize| Ok(rows(4, step as u64));
-            let (model, losses) = pretrain(small_model(1), &settings(base)?, &plain, 7, text, &Unwatched).unwrap();
+            let (model, losses) = pretrain(
+                small_model(1),
+                &settings(base)?,
+                &plain,
+                7,
+                text,
+                &Unwatched,
+            )
+            .unwrap();
             learned(&model.weights(), losses)
         },
     );
@@ -598,8 +828,15 @@ fn every_setting_of_a_method_moves_what_it_learns() {
             "normalise": "after_training", "epochs": 2, "batch_size": 4, "optimiser": optimiser}),
         &[],
         &|base| {
-            let (model, normalisation, curve) =
-                train_reward(small_start(1), &pairs(11), &settings(base)?, &plain, 7, &Unwatched).unwrap();
+            let (model, normalisation, curve) = train_reward(
+                small_start(1),
+                &pairs(11),
+                &settings(base)?,
+                &plain,
+                7,
+                &Unwatched,
+            )
+            .unwrap();
             learned(&model.weights(), (normalisation, curve))
         },
     );
@@ -610,7 +847,15 @@ fn every_setting_of_a_method_moves_what_it_learns() {
         // The plan lays out the iterations and samples the negatives.
         &["iterations", "accumulate", "negatives_temperature"],
         &|base| {
-            let (model, losses) = spin(small_model(1), &pairs(11), &settings(base)?, &plain, 7, &Unwatched).unwrap();
+            let (model, losses) = spin(
+                small_model(1),
+                &pairs(11),
+                &settings(base)?,
+                &plain,
+                7,
+                &Unwatched,
+            )
+            .unwrap();
             learned(&model.weights(), losses)
         },
     );
@@ -622,8 +867,16 @@ fn every_setting_of_a_method_moves_what_it_learns() {
         &["pairs", "iterations", "temperature", "anchor"],
         &|base| {
             let reference = small_model(5);
-            let (model, losses) =
-                dpo(small_model(1), &reference, &pairs(11), &settings(base)?, &plain, 7, &Unwatched).unwrap();
+            let (model, losses) = dpo(
+                small_model(1),
+                &reference,
+                &pairs(11),
+                &settings(base)?,
+                &plain,
+                7,
+                &Unwatched,
+            )
+            .unwrap();
             learned(&model.weights(), losses)
         },
     );
@@ -632,8 +885,15 @@ fn every_setting_of_a_method_moves_what_it_learns() {
         &json!({"lambda": 0.1, "epochs": 2, "batch_size": 4, "optimiser": optimiser}),
         &[],
         &|base| {
-            let (model, losses) =
-                iq_learn(small_model(1), &demonstrations, &settings(base)?, &plain, 7, &Unwatched).unwrap();
+            let (model, losses) = iq_learn(
+                small_model(1),
+                &demonstrations,
+                &settings(base)?,
+                &plain,
+                7,
+                &Unwatched,
+            )
+            .unwrap();
             learned(&model.weights(), losses)
         },
     );
@@ -653,7 +913,8 @@ fn every_setting_of_a_method_moves_what_it_learns() {
     for critic in ["zero_head", "reward_copy"] {
         let mut base = json!(ppo_settings());
         // With two updates, values move little.
-        (base["critic"], base["updates"], base["clip_value"]) = (json!(critic), json!(2), json!(1e-3));
+        (base["critic"], base["updates"], base["clip_value"]) =
+            (json!(critic), json!(2), json!(1e-3));
         assert_all_read(&format!("ppo with {critic}"), &base, &[], &|base| {
             let (model, records) = run_ppo(&settings(base)?, &plain, &Unwatched);
             learned(&model.weights(), records)
@@ -663,22 +924,44 @@ fn every_setting_of_a_method_moves_what_it_learns() {
 
 #[test]
 fn every_switch_of_training_does_what_it_says() {
-    let base = json!({"epochs": 2, "batch_size": 4, "prompt_weight": 0.0, "optimiser": optimiser()});
+    let base =
+        json!({"epochs": 2, "batch_size": 4, "prompt_weight": 0.0, "optimiser": optimiser()});
     let learn = |switches: Value| {
-        let (model, losses) =
-            sft(small_model(1), &rows(11, 2), &settings(&base)?, &settings(&switches)?, 7, &Unwatched).unwrap();
+        let (model, losses) = sft(
+            small_model(1),
+            &rows(11, 2),
+            &settings(&base)?,
+            &settings(&switches)?,
+            7,
+            &Unwatched,
+        )
+        .unwrap();
         learned(&model.weights(), losses)
     };
     let with = |key: &str, value: Value| {
-        let mut switches = json!(Training { lora_rank: 2, ..Training::default() });
+        let mut switches = json!(Training {
+            lora_rank: 2,
+            ..Training::default()
+        });
         switches[key] = value;
         learn(switches)
     };
     let before = with("lora_rank", json!(2)).unwrap();
-    for (key, value) in [("dtype", json!("bf16")), ("lora_rank", json!(0)), ("lora_alpha", json!(4.0))] {
+    for (key, value) in [
+        ("dtype", json!("bf16")),
+        ("lora_rank", json!(0)),
+        ("lora_alpha", json!(4.0)),
+    ] {
         let after = with(key, value).unwrap();
         assert!(after != before, "training.{key} is declared and not read");
     }
-    assert!(with("gradient_checkpointing", json!(true)).unwrap() == before, "time for memory, and nothing else");
-    assert_eq!(json!(Training::default()).as_object().unwrap().len(), 4, "and these are all");
+    assert!(
+        with("gradient_checkpointing", json!(true)).unwrap() == before,
+        "time for memory, and nothing else"
+    );
+    assert_eq!(
+        json!(Training::default()).as_object().unwrap().len(),
+        4,
+        "and these are all"
+    );
 }

@@ -36,8 +36,12 @@ fn what_cannot_fit_is_refused_with_the_switch_that_makes_it_fit() {
     insta::assert_snapshot!("needs_two_switches", refused("--target l40s-48gb"));
     insta::assert_snapshot!("cannot_fit", refused("--memory 4GiB"));
     // The suggested remedies are valid.
-    bench.succeed(&format!("{PAPER} --target h100-80gb --set ppo.critic=zero_head"));
-    bench.succeed(&format!("{PAPER} --target l40s-48gb --set ppo.critic=zero_head --set training.lora_rank=16"));
+    bench.succeed(&format!(
+        "{PAPER} --target h100-80gb --set ppo.critic=zero_head"
+    ));
+    bench.succeed(&format!(
+        "{PAPER} --target l40s-48gb --set ppo.critic=zero_head --set training.lora_rank=16"
+    ));
 }
 
 #[test]
@@ -69,8 +73,18 @@ fn values_that_nobody_can_mean_are_refused_and_cost_nothing() {
         let said = bench.run(&format!("plan tldr {words}"));
         assert_eq!(said.code, Some(code), "{words}: {}{}", said.out, said.err);
     }
-    for (variable, value) in [("TOUCHSTONE_DEVICE", "gpu"), ("TOUCHSTONE_MEMORY", "much"), ("TOUCHSTONE_JOBS", "all")] {
-        let said = common::Said::from(bench.command("plan tldr").env(variable, value).output().unwrap());
+    for (variable, value) in [
+        ("TOUCHSTONE_DEVICE", "gpu"),
+        ("TOUCHSTONE_MEMORY", "much"),
+        ("TOUCHSTONE_JOBS", "all"),
+    ] {
+        let said = common::Said::from(
+            bench
+                .command("plan tldr")
+                .env(variable, value)
+                .output()
+                .unwrap(),
+        );
         assert_eq!(said.code, Some(2), "{variable}: {}{}", said.out, said.err);
         assert!(said.err.contains(value), "{}", said.err);
     }
@@ -83,27 +97,45 @@ fn values_that_nobody_can_mean_are_refused_and_cost_nothing() {
 fn an_experiment_is_a_file_and_nothing_that_has_no_end() {
     let bench = Bench::new();
     std::fs::create_dir(bench.path("folder.toml")).unwrap();
-    assert!(std::process::Command::new("mkfifo").arg(bench.path("pipe.toml")).status().unwrap().success());
+    assert!(
+        std::process::Command::new("mkfifo")
+            .arg(bench.path("pipe.toml"))
+            .status()
+            .unwrap()
+            .success()
+    );
     for path in ["/dev/zero", "./pipe.toml", "./folder.toml"] {
         let said = bench.run(&format!("plan {path}"));
         assert_eq!(said.code, Some(3), "{path}: {}", said.err);
-        assert!(said.err.contains("is not the file of an experiment"), "{}", said.err);
+        assert!(
+            said.err.contains("is not the file of an experiment"),
+            "{}",
+            said.err
+        );
     }
 }
 
-/// Allocators and kernels differ, so the bounds are below the values that docs/memory.md measured: the test checks that
-/// no part is forgotten.
+/// Allocators and kernels differ, so the bounds are below the values that docs/memory.md measured:
+/// the test checks that no part is forgotten.
 #[test]
 fn what_stages_take_is_near_what_was_planned() {
     let bench = Bench::new();
     const STUDY: &str = "tldr --profile smoke --sizes mini-2.8b --seeds 1, --methods sft,irl,spin";
     bench.succeed(&format!("reproduce {STUDY} --jobs 2"));
     let plan = bench.succeed(&format!("plan {STUDY}")).out;
-    let (_, table) = plan.split_once("Memory of the widest stage").expect("a table of memory");
+    let (_, table) = plan
+        .split_once("Memory of the widest stage")
+        .expect("a table of memory");
     let mut compared = 0;
-    for line in table.lines().skip(2).take_while(|line| !line.trim().is_empty()) {
+    for line in table
+        .lines()
+        .skip(2)
+        .take_while(|line| !line.trim().is_empty())
+    {
         let words: Vec<&str> = line.split_whitespace().collect();
-        let [.., planned, measured, _] = words.as_slice() else { panic!("{line}") };
+        let [.., planned, measured, _] = words.as_slice() else {
+            panic!("{line}")
+        };
         let (planned, measured): (f64, f64) = (planned.parse().unwrap(), measured.parse().unwrap());
         assert!((planned / measured - 1.0).abs() < 0.2, "{line}");
         compared += 1;
@@ -122,18 +154,40 @@ fn a_document_has_every_stage_behind_its_inputs_with_its_resources() {
     let bench = Bench::new();
     let plan = document(&bench, "plan tldr --scale paper --json");
     assert!(!bench.path("runs").exists(), "looking is not making");
-    assert_eq!((&plan["format"], &plan["experiment"], &plan["scale"]), (&1.into(), &"tldr".into(), &"paper".into()));
+    assert_eq!(
+        (&plan["format"], &plan["experiment"], &plan["scale"]),
+        (&1.into(), &"tldr".into(), &"paper".into())
+    );
     let mut seen = BTreeSet::new();
     for stage in plan["stages"].as_array().unwrap() {
         let inputs = stage["spec"]["inputs"].as_object().unwrap();
-        assert!(inputs.values().all(|key| seen.contains(key.as_str().unwrap())), "{stage}");
+        assert!(
+            inputs
+                .values()
+                .all(|key| seen.contains(key.as_str().unwrap())),
+            "{stage}"
+        );
         assert!(seen.insert(stage["key"].as_str().unwrap()), "{stage}");
         let trains = stage["spec"]["kind"] == "ppo";
-        assert!(!trains || stage["resources"]["memory_bytes"]["optimiser"].as_f64().unwrap() > 0.0, "{stage}");
+        assert!(
+            !trains
+                || stage["resources"]["memory_bytes"]["optimiser"]
+                    .as_f64()
+                    .unwrap()
+                    > 0.0,
+            "{stage}"
+        );
     }
-    let left: f64 =
-        plan["stages"].as_array().unwrap().iter().map(|stage| stage["resources"]["seconds"].as_f64().unwrap()).sum();
-    assert!((plan["seconds_left"].as_f64().unwrap() / left - 1.0).abs() < 1e-9, "nothing is done");
+    let left: f64 = plan["stages"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|stage| stage["resources"]["seconds"].as_f64().unwrap())
+        .sum();
+    assert!(
+        (plan["seconds_left"].as_f64().unwrap() / left - 1.0).abs() < 1e-9,
+        "nothing is done"
+    );
 }
 
 /// The document and `touchstone stage` are all that an executor needs.
@@ -144,9 +198,18 @@ fn another_program_can_run_the_stages() {
     let words = "plan experiments/tiny.toml --profile smoke --methods sft,irl --seeds 1, --json";
     let planned = document(&bench, &format!("{words} --record"));
     for stage in planned["stages"].as_array().unwrap() {
-        bench.succeed(&format!("stage {} --store runs", stage["key"].as_str().unwrap()));
+        bench.succeed(&format!(
+            "stage {} --store runs",
+            stage["key"].as_str().unwrap()
+        ));
     }
     let finished = document(&bench, words);
-    assert!(finished["stages"].as_array().unwrap().iter().all(|stage| stage["done"] == true));
+    assert!(
+        finished["stages"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .all(|stage| stage["done"] == true)
+    );
     assert_eq!(finished["seconds_left"], 0.0);
 }

@@ -1,4 +1,5 @@
-//! Tests of users' rows in every form: they are read, or refused with the name of their format, the place and a remedy.
+//! Tests of users' rows in every form: they are read, or refused with the name of their format, the
+//! place and a remedy.
 
 mod common;
 
@@ -11,20 +12,39 @@ use touchstone::model::checkpoint::Checkpoint;
 use touchstone::model::weights::StoredAs;
 use touchstone::model::{DecoderConfig, LanguageModel, Sequence};
 use touchstone::rng::stream;
-use touchstone::tasks::chat::{ChatEncoder, ChatRules, ControlNames, Conversation, Loss, SystemRule, TooLong};
+use touchstone::tasks::chat::{
+    ChatEncoder, ChatRules, ControlNames, Conversation, Loss, SystemRule, TooLong,
+};
 
 const HEADER: &str = "id,subreddit,title,post,summary\n";
 const ROW: &str = r#"{"id": "a", "subreddit": "s", "title": "t", "post": "p", "summary": "u"}"#;
 
 /// The ids of the rows read, or the error with its remedy.
 fn told(bench: &Bench, name: &str) -> String {
-    let read = || -> touchstone::Result<Vec<SummarisedPost>> { Dataset::file(&bench.path(name))?.rows()?.collect() };
+    let read = || -> touchstone::Result<Vec<SummarisedPost>> {
+        Dataset::file(&bench.path(name))?.rows()?.collect()
+    };
     match read() {
-        Ok(rows) => format!("{name}: read {}", rows.iter().map(|row| row.id.as_str()).collect::<Vec<_>>().join(" ")),
+        Ok(rows) => format!(
+            "{name}: read {}",
+            rows.iter()
+                .map(|row| row.id.as_str())
+                .collect::<Vec<_>>()
+                .join(" ")
+        ),
         Err(error) => {
             let hint = miette::Diagnostic::help(&error).map(|hint| hint.to_string());
-            let text = format!("{error}\n  {}", hint.unwrap_or_else(|| panic!("no remedy: {error}")));
-            text.replace(&format!("{}/", bench.path("").display().to_string().trim_end_matches('/')), "")
+            let text = format!(
+                "{error}\n  {}",
+                hint.unwrap_or_else(|| panic!("no remedy: {error}"))
+            );
+            text.replace(
+                &format!(
+                    "{}/",
+                    bench.path("").display().to_string().trim_end_matches('/')
+                ),
+                "",
+            )
         }
     }
 }
@@ -48,7 +68,10 @@ fn lines_of_json() {
     let marked = format!("\u{feff}{ROW}\r\n\r\n{ROW}\r\n");
     let joined = format!("{ROW}\n\u{feff}{ROW}\n");
     let pretty = ROW.replace(", ", ",\n  ");
-    let latin: Vec<u8> = titled("\"caf!\"").bytes().map(|byte| if byte == b'!' { 0xe9 } else { byte }).collect();
+    let latin: Vec<u8> = titled("\"caf!\"")
+        .bytes()
+        .map(|byte| if byte == b'!' { 0xe9 } else { byte })
+        .collect();
     let long = titled(&format!("\"{}\"", "word ".repeat(400_000)));
     let renamed = ROW.replace("\"title\"", "\"titel\"");
     insta::assert_snapshot!(all_told(&[
@@ -59,17 +82,38 @@ fn lines_of_json() {
         ("surrogate.jsonl", titled(r#""x \ud83d y""#).as_bytes()),
         ("pair.jsonl", titled(r#""x \ud83d\ude00 y""#).as_bytes()),
         ("nan.jsonl", titled("NaN").as_bytes()),
-        ("extra-nan.jsonl", titled(r#""t", "meta": {"score": [1, -Infinity]}"#).as_bytes()),
-        ("extra-large.jsonl", titled(r#""t", "size": 1e400, "n": 123456789012345678901"#).as_bytes()),
+        (
+            "extra-nan.jsonl",
+            titled(r#""t", "meta": {"score": [1, -Infinity]}"#).as_bytes()
+        ),
+        (
+            "extra-large.jsonl",
+            titled(r#""t", "size": 1e400, "n": 123456789012345678901"#).as_bytes()
+        ),
         ("python.jsonl", titled("None").as_bytes()),
         ("null.jsonl", titled("null").as_bytes()),
         ("number.jsonl", titled("7").as_bytes()),
         ("twice.jsonl", titled(r#""t", "title": "u""#).as_bytes()),
-        ("chat.jsonl", titled(r#"[{"role": "user", "content": "t"}]"#).as_bytes()),
-        ("messages.jsonl", br#"{"messages": [{"role": "user", "content": "t"}]}"#),
-        ("conversations.jsonl", br#"{"conversations": [{"from": "human", "value": "t"}]}"#),
-        ("renamed-later.jsonl", format!("{ROW}\n{renamed}\n").as_bytes()),
-        ("spaces.jsonl", ROW.replace("\"title\"", "\"title \"").as_bytes()),
+        (
+            "chat.jsonl",
+            titled(r#"[{"role": "user", "content": "t"}]"#).as_bytes()
+        ),
+        (
+            "messages.jsonl",
+            br#"{"messages": [{"role": "user", "content": "t"}]}"#
+        ),
+        (
+            "conversations.jsonl",
+            br#"{"conversations": [{"from": "human", "value": "t"}]}"#
+        ),
+        (
+            "renamed-later.jsonl",
+            format!("{ROW}\n{renamed}\n").as_bytes()
+        ),
+        (
+            "spaces.jsonl",
+            ROW.replace("\"title\"", "\"title \"").as_bytes()
+        ),
         ("comma.jsonl", format!("{ROW},\n{ROW}\n").as_bytes()),
         ("two-on-a-line.jsonl", format!("{ROW} {ROW}\n").as_bytes()),
         ("pretty.jsonl", pretty.as_bytes()),
@@ -87,16 +131,34 @@ fn documents_of_json() {
     insta::assert_snapshot!(all_told(&[
         ("list.json", format!("\u{feff}[{ROW},\n{ROW}]").as_bytes()),
         ("pretty.json", format!("[\n{pretty}\n]\n").as_bytes()),
-        ("data.json", format!("{{\"version\": 1, \"data\": [{ROW}]}}").as_bytes()),
+        (
+            "data.json",
+            format!("{{\"version\": 1, \"data\": [{ROW}]}}").as_bytes()
+        ),
         ("one.json", pretty.as_bytes()),
         ("lines.json", format!("{ROW}\n{ROW}\n").as_bytes()),
         ("empty-list.json", b"[]"),
-        ("columns.json", br#"{"id": {"0": "a"}, "title": {"0": "t"}}"#),
-        ("split.json", br#"{"columns": ["id"], "index": [0], "data": [["a"]]}"#),
+        (
+            "columns.json",
+            br#"{"id": {"0": "a"}, "title": {"0": "t"}}"#
+        ),
+        (
+            "split.json",
+            br#"{"columns": ["id"], "index": [0], "data": [["a"]]}"#
+        ),
         ("comma.json", format!("[{ROW},]").as_bytes()),
-        ("nan.json", format!("[{ROW}, {}]", ROW.replace("\"p\"", "NaN")).as_bytes()),
-        ("surrogate.json", format!("[{ROW}, {}]", ROW.replace("\"p\"", r#""\udc00""#)).as_bytes()),
-        ("null.json", format!("[{ROW},\n\n{}]", ROW.replace("\"p\"", "null")).as_bytes()),
+        (
+            "nan.json",
+            format!("[{ROW}, {}]", ROW.replace("\"p\"", "NaN")).as_bytes()
+        ),
+        (
+            "surrogate.json",
+            format!("[{ROW}, {}]", ROW.replace("\"p\"", r#""\udc00""#)).as_bytes()
+        ),
+        (
+            "null.json",
+            format!("[{ROW},\n\n{}]", ROW.replace("\"p\"", "null")).as_bytes()
+        ),
         ("number.json", b"7"),
         ("cut.json", format!("[{ROW}, {{").as_bytes()),
     ]));
@@ -106,9 +168,18 @@ fn documents_of_json() {
 fn separated_text() {
     let semicolons = "id;subreddit;title;post;summary\na;s;t;p;u\n";
     insta::assert_snapshot!(all_told(&[
-        ("good.csv", format!("\u{feff}{HEADER}a,s,t,\"p, q\r\n\"\"r\"\"\",u\r\n\r\nb,s,t,p,u").as_bytes()),
-        ("index.csv", ",id,subreddit,title,post,summary\n0,a,s,t,p,u\n".as_bytes()),
-        ("quoted-header.csv", b"\"id\",\"subreddit\",\"title\",\"post\",\"summary\"\na,s,t,p,u\n"),
+        (
+            "good.csv",
+            format!("\u{feff}{HEADER}a,s,t,\"p, q\r\n\"\"r\"\"\",u\r\n\r\nb,s,t,p,u").as_bytes()
+        ),
+        (
+            "index.csv",
+            ",id,subreddit,title,post,summary\n0,a,s,t,p,u\n".as_bytes()
+        ),
+        (
+            "quoted-header.csv",
+            b"\"id\",\"subreddit\",\"title\",\"post\",\"summary\"\na,s,t,p,u\n"
+        ),
         ("tabs.tsv", semicolons.replace(';', "\t").as_bytes()),
         ("header-only.csv", HEADER.as_bytes()),
         ("blank.csv", b"\n\n"),
@@ -116,20 +187,44 @@ fn separated_text() {
         ("tabs.csv", semicolons.replace(';', "\t").as_bytes()),
         ("bars.csv", semicolons.replace(';', "|").as_bytes()),
         ("commas.tsv", format!("{HEADER}a,s,t,p,u\n").as_bytes()),
-        ("ragged.csv", format!("{HEADER}a,s,t,\"p\nq\",u\nb,s,t,p\n").as_bytes()),
+        (
+            "ragged.csv",
+            format!("{HEADER}a,s,t,\"p\nq\",u\nb,s,t,p\n").as_bytes()
+        ),
         ("trailing.csv", format!("{HEADER}a,s,t,p,u,\n").as_bytes()),
-        ("twice.csv", b"id,subreddit,title,post,summary,title\na,s,t,p,u,t\n"),
-        ("spaces.csv", b"id, subreddit,title,post,summary\na,s,t,p,u\n"),
-        ("empty-cell.csv", format!("{HEADER}a,s,t,\"p\n\",u\nb,s,,p,u\n").as_bytes()),
-        ("open-quote.csv", format!("{HEADER}a,s,t,p,u\nb,s,t,p,\"u\nc,s,t,p,u\n").as_bytes()),
-        ("inches.csv", format!("{HEADER}a,s,a 5\" disk,p,u\n").as_bytes()),
-        ("latin.csv", &[HEADER.as_bytes(), b"a,s,caf\xe9,p,u\n"].concat()),
+        (
+            "twice.csv",
+            b"id,subreddit,title,post,summary,title\na,s,t,p,u,t\n"
+        ),
+        (
+            "spaces.csv",
+            b"id, subreddit,title,post,summary\na,s,t,p,u\n"
+        ),
+        (
+            "empty-cell.csv",
+            format!("{HEADER}a,s,t,\"p\n\",u\nb,s,,p,u\n").as_bytes()
+        ),
+        (
+            "open-quote.csv",
+            format!("{HEADER}a,s,t,p,u\nb,s,t,p,\"u\nc,s,t,p,u\n").as_bytes()
+        ),
+        (
+            "inches.csv",
+            format!("{HEADER}a,s,a 5\" disk,p,u\n").as_bytes()
+        ),
+        (
+            "latin.csv",
+            &[HEADER.as_bytes(), b"a,s,caf\xe9,p,u\n"].concat()
+        ),
     ]));
 }
 
 #[test]
 fn files_that_are_something_else() {
-    let wide: Vec<u8> = "\u{feff}id,post\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
+    let wide: Vec<u8> = "\u{feff}id,post\n"
+        .encode_utf16()
+        .flat_map(u16::to_le_bytes)
+        .collect();
     let pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 132\n";
     let parquet = fs::read(fixture("rows/texts.parquet")).unwrap();
     insta::assert_snapshot!(all_told(&[
@@ -137,7 +232,10 @@ fn files_that_are_something_else() {
         ("wide-without-mark.jsonl", &wide[2..]),
         ("pointer.jsonl", pointer),
         ("pointer.parquet", pointer),
-        ("page.jsonl", b"<!DOCTYPE html><html><title>404</title></html>"),
+        (
+            "page.jsonl",
+            b"<!DOCTYPE html><html><title>404</title></html>"
+        ),
         ("page.json", b"<html>gone</html>"),
         ("packed.jsonl", b"\x1f\x8b\x08\0\0\0"),
         ("packed.csv", b"\x28\xb5\x2f\xfd\0\0"),
@@ -162,10 +260,24 @@ fn files_that_are_something_else() {
 
 #[test]
 fn types_of_parquet() {
-    let names = ["texts", "binary", "lists", "nanoseconds", "maps", "extras", "twice"];
+    let names = [
+        "texts",
+        "binary",
+        "lists",
+        "nanoseconds",
+        "maps",
+        "extras",
+        "twice",
+    ];
     let names = names.map(|name| format!("{name}.parquet"));
-    let files: Vec<_> = names.iter().map(|name| (name, fs::read(fixture("rows").join(name)).unwrap())).collect();
-    let files: Vec<(&str, &[u8])> = files.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())).collect();
+    let files: Vec<_> = names
+        .iter()
+        .map(|name| (name, fs::read(fixture("rows").join(name)).unwrap()))
+        .collect();
+    let files: Vec<(&str, &[u8])> = files
+        .iter()
+        .map(|(name, bytes)| (name.as_str(), bytes.as_slice()))
+        .collect();
     insta::assert_snapshot!(all_told(&files));
 }
 
@@ -173,13 +285,16 @@ fn types_of_parquet() {
 
 const ENDINGS: [&str; 6] = ["jsonl", "json", "csv", "tsv", "parquet", "txt"];
 
-/// Reads `bytes` under every ending, as posts and as whole rows. Rows and errors are both accepted; only a panic fails.
+/// Reads `bytes` under every ending, as posts and as whole rows. Rows and errors are both accepted;
+/// only a panic fails.
 fn read_in_every_way(bytes: &[u8]) {
     let bench = Bench::new();
     for ending in ENDINGS {
         let path = bench.write(format!("x.{ending}"), bytes);
         if let Ok(set) = Dataset::file(&path) {
-            let _ = set.rows::<SummarisedPost>().map(|rows| rows.take(100).count());
+            let _ = set
+                .rows::<SummarisedPost>()
+                .map(|rows| rows.take(100).count());
             let _ = set.whole_rows().map(|rows| rows.take(100).count());
             let _ = set.len();
         }
@@ -222,7 +337,9 @@ fn bench() -> Bench {
 /// `text` without the numbers computed by a model.
 fn without_scores(text: &str) -> String {
     let computed = |line: &str| {
-        let (kept, _) = line.split_once(",\"logprob\":").unwrap_or_else(|| panic!("no score in {line}"));
+        let (kept, _) = line
+            .split_once(",\"logprob\":")
+            .unwrap_or_else(|| panic!("no score in {line}"));
         format!("{kept}}}")
     };
     text.lines().map(computed).collect::<Vec<_>>().join("\n")
@@ -248,14 +365,29 @@ fn every_format_of_the_same_rows_has_the_same_scores() {
         "rows.json",
         "[{\"prompt_ids\": [3, 4], \"response_ids\": [5]},\n{\"prompt_ids\": [5], \"response_ids\": [6]}]",
     );
-    bench.write("rows.csv", "prompt_ids,response_ids\n\"[3, 4]\",[5]\n[5],[6]\n");
-    bench.write("rows.tsv", "prompt_ids\tresponse_ids\n[3, 4]\t[5]\n[5]\t[6]\n");
-    bench.write("rows.parquet", fs::read(fixture("rows/score.parquet")).unwrap());
+    bench.write(
+        "rows.csv",
+        "prompt_ids,response_ids\n\"[3, 4]\",[5]\n[5],[6]\n",
+    );
+    bench.write(
+        "rows.tsv",
+        "prompt_ids\tresponse_ids\n[3, 4]\t[5]\n[5]\t[6]\n",
+    );
+    bench.write(
+        "rows.parquet",
+        fs::read(fixture("rows/score.parquet")).unwrap(),
+    );
     let scores = |ending: &str| -> Vec<f64> {
-        bench.succeed(&format!("score --model model --input rows.{ending} --output out-{ending}.jsonl"));
+        bench.succeed(&format!(
+            "score --model model --input rows.{ending} --output out-{ending}.jsonl"
+        ));
         let rows = bench.read(format!("out-{ending}.jsonl"));
         rows.lines()
-            .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["logprob"].as_f64().unwrap())
+            .map(|line| {
+                serde_json::from_str::<serde_json::Value>(line).unwrap()["logprob"]
+                    .as_f64()
+                    .unwrap()
+            })
             .collect()
     };
     let expected = scores("jsonl");
@@ -279,14 +411,16 @@ fn chat_bench() -> Bench {
         "num_key_value_heads": 1, "intermediate_size": 32, "max_position_embeddings": 96, "sliding_window": null,
     });
     let config = DecoderConfig::from_keys(keys.as_object().unwrap().clone(), "test").unwrap();
-    let model = LanguageModel::random(&config, 0.3, &mut stream(1, "test/chat", &[]), &cpu()).unwrap();
+    let model =
+        LanguageModel::random(&config, 0.3, &mut stream(1, "test/chat", &[]), &cpu()).unwrap();
     let tokenizer = bench.copy(&fixture("chat/llama"), "tokenizer");
     let template = "{% for m in messages %}<|{{ m.role }}|>\n{{ m.content }}{{ eos_token }}\n{% endfor %}\
                     {% if add_generation_prompt %}<|assistant|>\n{% endif %}";
     let named = json!({"bos_token": "<s>", "eos_token": "</s>", "chat_template": template});
     bench.write("tokenizer/tokenizer_config.json", named.to_string());
     let tokenizer = tokenizer.join("tokenizer.json");
-    Checkpoint::save_language_model(&bench.path("model"), &model, &tokenizer, StoredAs::F32).unwrap();
+    Checkpoint::save_language_model(&bench.path("model"), &model, &tokenizer, StoredAs::F32)
+        .unwrap();
     bench
 }
 
@@ -296,10 +430,16 @@ const ANSWER: &str = r#"{"role": "assistant", "content": "a friend"}"#;
 #[test]
 fn conversations_are_scored_as_the_tokens_of_their_template() {
     let bench = chat_bench();
-    bench.write("rows.jsonl", format!(r#"{{"id": "a", "messages": [{QUESTION}, {ANSWER}]}}"#));
+    bench.write(
+        "rows.jsonl",
+        format!(r#"{{"id": "a", "messages": [{QUESTION}, {ANSWER}]}}"#),
+    );
     bench.succeed("score --model model --input rows.jsonl --output out.jsonl");
     let scored: Value = serde_json::from_str(&bench.read("out.jsonl")).unwrap();
-    assert_eq!((&scored["id"], &scored["messages"][1]["content"]), (&json!("a"), &json!("a friend")));
+    assert_eq!(
+        (&scored["id"], &scored["messages"][1]["content"]),
+        (&json!("a"), &json!("a friend"))
+    );
 
     // The tokens themselves are compared with those of transformers in chat.rs.
     let rules = ChatRules {
@@ -313,8 +453,14 @@ fn conversations_are_scored_as_the_tokens_of_their_template() {
     let conversation = Conversation::new("row", messages.to_vec()).unwrap();
     let encoder = ChatEncoder::open(&bench.path("model"), rules).unwrap();
     let Sequence { prompt, response } = encoder.sequence(&conversation).unwrap();
-    assert_eq!(scored["token_logprobs"].as_array().unwrap().len(), response.len());
-    bench.write("ids.jsonl", json!({"prompt_ids": prompt, "response_ids": response}).to_string());
+    assert_eq!(
+        scored["token_logprobs"].as_array().unwrap().len(),
+        response.len()
+    );
+    bench.write(
+        "ids.jsonl",
+        json!({"prompt_ids": prompt, "response_ids": response}).to_string(),
+    );
     bench.succeed("score --model model --input ids.jsonl --output ids-out.jsonl");
     let by_ids: Value = serde_json::from_str(&bench.read("ids-out.jsonl")).unwrap();
     assert_eq!(scored["token_logprobs"], by_ids["token_logprobs"]);
@@ -323,24 +469,48 @@ fn conversations_are_scored_as_the_tokens_of_their_template() {
 #[test]
 fn the_rule_for_a_missing_system_message_is_a_flag() {
     let bench = chat_bench();
-    bench.write("rows.jsonl", format!(r#"{{"messages": [{QUESTION}, {ANSWER}]}}"#));
+    bench.write(
+        "rows.jsonl",
+        format!(r#"{{"messages": [{QUESTION}, {ANSWER}]}}"#),
+    );
     let score = |system: &str| {
-        bench.succeed(&format!("score --system {system} --model model --input rows.jsonl --output {system}.jsonl"));
-        serde_json::from_str::<Value>(&bench.read(format!("{system}.jsonl"))).unwrap()["logprob"].as_f64().unwrap()
+        bench.succeed(&format!(
+            "score --system {system} --model model --input rows.jsonl --output {system}.jsonl"
+        ));
+        serde_json::from_str::<Value>(&bench.read(format!("{system}.jsonl"))).unwrap()["logprob"]
+            .as_f64()
+            .unwrap()
     };
-    assert!((score("as-given") - score("empty-if-absent")).abs() > 1e-6, "another prompt has another score");
+    assert!(
+        (score("as-given") - score("empty-if-absent")).abs() > 1e-6,
+        "another prompt has another score"
+    );
     assert_eq!(score("as-given"), score("refuse"));
 }
 
 #[test]
 fn an_open_conversation_is_continued() {
     let bench = chat_bench();
-    let rows = [format!(r#"{{"messages": [{QUESTION}]}}"#), format!(r#"{{"messages": [{QUESTION}, {ANSWER}]}}"#)];
+    let rows = [
+        format!(r#"{{"messages": [{QUESTION}]}}"#),
+        format!(r#"{{"messages": [{QUESTION}, {ANSWER}]}}"#),
+    ];
     bench.write("rows.jsonl", rows.join("\n"));
     bench.succeed("generate --temperature 0 --max-new-tokens 9 --model model --input rows.jsonl --output out.jsonl");
-    let rows: Vec<Value> = bench.read("out.jsonl").lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert_eq!(rows[0]["response_ids"], rows[1]["response_ids"], "an answer that is there is not read");
-    assert!(rows.iter().all(|row| row["response"].is_string() && row["ended"].is_boolean()), "{rows:?}");
+    let rows: Vec<Value> = bench
+        .read("out.jsonl")
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(
+        rows[0]["response_ids"], rows[1]["response_ids"],
+        "an answer that is there is not read"
+    );
+    assert!(
+        rows.iter()
+            .all(|row| row["response"].is_string() && row["ended"].is_boolean()),
+        "{rows:?}"
+    );
 }
 
 #[test]
@@ -349,17 +519,29 @@ fn conversations_that_cannot_be_read_are_refused_with_place_and_remedy() {
     let cases = [
         ("score", format!(r#"{{"messages": [{QUESTION}]}}"#)),
         ("score", format!(r#"{{"messages": [{ANSWER}]}}"#)),
-        ("generate", format!(r#"{{"messages": [{QUESTION}, {QUESTION}]}}"#)),
-        ("generate", r#"{"messages": [{"role": "human", "content": "?"}]}"#.to_owned()),
+        (
+            "generate",
+            format!(r#"{{"messages": [{QUESTION}, {QUESTION}]}}"#),
+        ),
+        (
+            "generate",
+            r#"{"messages": [{"role": "human", "content": "?"}]}"#.to_owned(),
+        ),
         (
             "score --system refuse",
-            format!(r#"{{"messages": [{{"role": "system", "content": "s"}}, {QUESTION}, {ANSWER}]}}"#),
+            format!(
+                r#"{{"messages": [{{"role": "system", "content": "s"}}, {QUESTION}, {ANSWER}]}}"#
+            ),
         ),
     ];
     let refused = |command: &str| {
-        let Said { code, err, .. } =
-            bench.run(&format!("{command} --model model --input rows.jsonl --output out.jsonl"));
-        assert!(code != Some(0) && !bench.path("out.jsonl").exists(), "{command}: {err}");
+        let Said { code, err, .. } = bench.run(&format!(
+            "{command} --model model --input rows.jsonl --output out.jsonl"
+        ));
+        assert!(
+            code != Some(0) && !bench.path("out.jsonl").exists(),
+            "{command}: {err}"
+        );
         err.trim().to_owned()
     };
     let mut told: Vec<String> = cases
@@ -369,8 +551,14 @@ fn conversations_that_cannot_be_read_are_refused_with_place_and_remedy() {
             refused(command)
         })
         .collect();
-    bench.write("model/tokenizer_config.json", json!({"eos_token": "</s>"}).to_string());
-    bench.write("rows.jsonl", format!(r#"{{"messages": [{QUESTION}, {ANSWER}]}}"#));
+    bench.write(
+        "model/tokenizer_config.json",
+        json!({"eos_token": "</s>"}).to_string(),
+    );
+    bench.write(
+        "rows.jsonl",
+        format!(r#"{{"messages": [{QUESTION}, {ANSWER}]}}"#),
+    );
     told.push(refused("score"));
     insta::assert_snapshot!(told.join("\n\n"));
 }

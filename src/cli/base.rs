@@ -1,4 +1,5 @@
-//! `touchstone base`: remakes the base checkpoints that come with touchstone and compares them with the ones it carries.
+//! `touchstone base`: remakes the base checkpoints that come with touchstone and compares them with
+//! the ones it carries.
 
 use super::study::StudyArgs;
 use super::{FAILURE, SUCCESS, complain, output, preflight, print};
@@ -22,8 +23,9 @@ pub struct BaseArgs {
     pub folder: PathBuf,
 }
 
-/// Largest distance, as a share of the weights' root mean square, between two checkpoints made in the same way.
-/// Training on another processor differs in the last digits, and thousands of steps amplify the difference.
+/// Largest distance, as a share of the weights' root mean square, between two checkpoints made in
+/// the same way. Training on another processor differs in the last digits, and thousands of steps
+/// amplify the difference.
 const TOLERANCE: f32 = 0.25;
 
 pub fn run(args: &BaseArgs) -> Result<u8> {
@@ -39,31 +41,55 @@ pub fn run(args: &BaseArgs) -> Result<u8> {
     }
     let store = Store::open(&args.study.store)?;
     let jobs = args.study.stages_at_once().min(stages.len().max(1));
-    let outcome = LocalPool::new(jobs, args.study.devices())?.run(&store, &graph, &Interrupt::on_signals()?)?;
+    let outcome = LocalPool::new(jobs, args.study.devices())?.run(
+        &store,
+        &graph,
+        &Interrupt::on_signals()?,
+    )?;
     if !outcome.is_success() {
         complain(&format!("{}\n", outcome.summary()));
         return Ok(outcome.exit_code());
     }
     let mut alike = true;
-    for Pretraining { size, number, stage, key } in stages {
+    for Pretraining {
+        size,
+        number,
+        stage,
+        key,
+    } in stages
+    {
         let name = bundled_name(&size, number);
-        let made = store.artifact(&key).ok_or_else(|| Error::store(format!("the base {name} is not in the store")))?;
+        let made = store
+            .artifact(&key)
+            .ok_or_else(|| Error::store(format!("the base {name} is not in the store")))?;
         let place = args.folder.join(&name);
         if args.update {
-            std::fs::create_dir_all(&place).context(|| format!("cannot create {}", place.display()))?;
+            std::fs::create_dir_all(&place)
+                .context(|| format!("cannot create {}", place.display()))?;
             for file in ["config.json", "model.safetensors", "tokenizer.json"] {
                 let copied = std::fs::copy(made.join(file), place.join(file));
                 copied.context(|| format!("cannot write {}", place.join(file).display()))?;
             }
-            let note = serde_json::to_string_pretty(&provenance(&stage, number)).context(|| "cannot encode".into())?;
+            let note = serde_json::to_string_pretty(&provenance(&stage, number))
+                .context(|| "cannot encode".into())?;
             let path = place.join("made_by.json");
-            std::fs::write(&path, note + "\n").context(|| format!("cannot write {}", path.display()))?;
-            print(&format!("{name}: written to {}; build again to carry it\n", place.display()))?;
+            std::fs::write(&path, note + "\n")
+                .context(|| format!("cannot write {}", path.display()))?;
+            print(&format!(
+                "{name}: written to {}; build again to carry it\n",
+                place.display()
+            ))?;
         } else {
             let distance = distance(&made, &place)?;
-            let verdict = if distance <= TOLERANCE { "the same making" } else { "DIFFERENT" };
+            let verdict = if distance <= TOLERANCE {
+                "the same making"
+            } else {
+                "DIFFERENT"
+            };
             alike &= distance <= TOLERANCE;
-            print(&format!("{name}: differs by {distance:.2e} of the weights' root mean square: {verdict}\n"))?;
+            print(&format!(
+                "{name}: differs by {distance:.2e} of the weights' root mean square: {verdict}\n"
+            ))?;
         }
     }
     Ok(if alike { SUCCESS } else { FAILURE })
@@ -71,13 +97,18 @@ pub fn run(args: &BaseArgs) -> Result<u8> {
 
 /// Root mean square of the difference of two checkpoints' weights, as a share of the second's own.
 fn distance(made: &Path, carried: &Path) -> Result<f32> {
-    let [made, carried] = [made, carried].map(|folder| Weights::read(&folder.join("model.safetensors")));
+    let [made, carried] =
+        [made, carried].map(|folder| Weights::read(&folder.join("model.safetensors")));
     let (made, carried) = (made?, carried?);
     let (mut difference, mut size) = (0.0, 0.0);
     for tensor in made.list() {
         carried.check(tensor.name, tensor.shape)?;
         let (ours, theirs) = (made.values(tensor.name)?, carried.values(tensor.name)?);
-        difference += ours.iter().zip(theirs.iter()).map(|(a, b)| (a - b).powi(2)).sum::<f32>();
+        difference += ours
+            .iter()
+            .zip(theirs.iter())
+            .map(|(a, b)| (a - b).powi(2))
+            .sum::<f32>();
         size += theirs.iter().map(|b| b.powi(2)).sum::<f32>();
     }
     Ok((difference / size).sqrt())

@@ -1,6 +1,6 @@
-//! `touchstone bench`: measures how fast a device does the work of a study's stages, at the study's shapes. It prints
-//! one line of JSON per case, with everything that another program needs to do the same work: `benches/peer/gpu.py`
-//! reads them.
+//! `touchstone bench`: measures how fast a device does the work of a study's stages, at the study's
+//! shapes. It prints one line of JSON per case, with everything that another program needs to do
+//! the same work: `benches/peer/gpu.py` reads them.
 
 use super::bytes::Bytes;
 use super::{device_spec, print};
@@ -38,10 +38,12 @@ pub struct BenchArgs {
     /// Where tensors are computed: flex, libtorch, libtorch:cuda:N or cuda:N
     #[arg(long, value_name = "DEVICE", default_value_t = device::DEFAULT, value_parser = device_spec, env = "TOUCHSTONE_DEVICE")]
     pub device: DeviceSpec,
-    /// Memory to fill, as 16GiB [default: what is free, or the GPU's]; rows are split until they fit, as in a stage
+    /// Memory to fill, as 16GiB [default: what is free, or the GPU's]; rows are split until they
+    /// fit, as in a stage
     #[arg(long, value_name = "SIZE", env = "TOUCHSTONE_MEMORY")]
     pub memory: Option<Bytes>,
-    /// GPU whose peak the speed is measured against, such as h100-80gb [default: as the driver calls it]
+    /// GPU whose peak the speed is measured against, such as h100-80gb [default: as the driver
+    /// calls it]
     #[arg(long, value_name = "NAME")]
     pub target: Option<String>,
     /// Rounds before the first that counts
@@ -92,51 +94,97 @@ pub fn run(args: &BenchArgs) -> Result<()> {
     };
     // A model without a vocabulary size of its own takes that of the embedded world.
     let config = model.config(model.vocab_size.unwrap_or(256));
-    let cases = if args.case.is_empty() { Case::value_variants() } else { &args.case };
+    let cases = if args.case.is_empty() {
+        Case::value_variants()
+    } else {
+        &args.case
+    };
     for &case in cases {
-        print(&format!("{}\n", line(args, case, size, &config, &study.shared)?))?;
+        print(&format!(
+            "{}\n",
+            line(args, case, size, &config, &study.shared)?
+        ))?;
     }
     Ok(())
 }
 
 fn seconds(text: &str) -> std::result::Result<f64, String> {
-    let seconds = text.trim().parse::<f64>().ok().filter(|seconds| (0.0..=LONGEST).contains(seconds));
+    let seconds = text
+        .trim()
+        .parse::<f64>()
+        .ok()
+        .filter(|seconds| (0.0..=LONGEST).contains(seconds));
     seconds.ok_or_else(|| format!("`{text}` is not a number of seconds from 0 to {LONGEST}"))
 }
 
 /// Times one case and describes it as one JSON value.
-fn line(args: &BenchArgs, case: Case, size: &str, config: &DecoderConfig, hyper: &Hyper) -> Result<Value> {
-    let Hyper { generation, sft, ppo, .. } = hyper;
+fn line(
+    args: &BenchArgs,
+    case: Case,
+    size: &str,
+    config: &DecoderConfig,
+    hyper: &Hyper,
+) -> Result<Value> {
+    let Hyper {
+        generation,
+        sft,
+        ppo,
+        ..
+    } = hyper;
     let estimate = |training: &Training| {
         let (generation, training) = (generation.clone(), training.clone());
         match case {
             Case::Sft => {
-                let stage = Sft { generation, sft: sft.clone(), training, own_epochs: false };
+                let stage = Sft {
+                    generation,
+                    sft: sft.clone(),
+                    training,
+                    own_epochs: false,
+                };
                 stage.work(Sizes::new(config, sft.batch_size))
             }
             Case::Generate => {
                 let sizes = Sizes::new(config, generation.batch_size);
-                work::sampling(sizes.shapes(&generation), sizes.rows, Precision::from(&training))
+                work::sampling(
+                    sizes.shapes(&generation),
+                    sizes.rows,
+                    Precision::from(&training),
+                )
             }
             Case::Ppo => {
-                let stage = Ppo { generation, ppo: ppo.clone(), training, reward: RewardSource::Learned, round: 0 };
+                let stage = Ppo {
+                    generation,
+                    ppo: ppo.clone(),
+                    training,
+                    reward: RewardSource::Learned,
+                    round: 0,
+                };
                 stage.work(Sizes::new(config, ppo.rollouts))
             }
         }
     };
     let (work, site) = (estimate(&hyper.training), args.device.site());
-    let memory = args.memory.map(|Bytes(limit)| limit).or_else(|| hardware::memory_of(args.device, 1));
+    let memory = args
+        .memory
+        .map(|Bytes(limit)| limit)
+        .or_else(|| hardware::memory_of(args.device, 1));
     let micro_batch = match memory {
         None => None,
         Some(limit) => Some(work.micro_batch(limit, site).ok_or_else(|| {
-            Error::memory(format!("`{}` needs more than {limit} bytes even one row at a time", case.name()))
-                .hint("--set training.gradient_checkpointing=true or a smaller --size takes less")
+            Error::memory(format!(
+                "`{}` needs more than {limit} bytes even one row at a time",
+                case.name()
+            ))
+            .hint("--set training.gradient_checkpointing=true or a smaller --size takes less")
         })?),
     };
     let bench = Bench {
         config: config.clone(),
         device: device::select(args.device)?,
-        training: Training { micro_batch, ..hyper.training.clone() },
+        training: Training {
+            micro_batch,
+            ..hyper.training.clone()
+        },
         prompt: generation.max_prompt_tokens,
         response: generation.max_response_tokens,
     };
@@ -145,15 +193,23 @@ fn line(args: &BenchArgs, case: Case, size: &str, config: &DecoderConfig, hyper:
         Case::Generate => (bench.generate(generation.batch_size)?, json!(generation)),
         Case::Ppo => (bench.ppo(ppo, generation.batch_size)?, json!(ppo)),
     };
-    let rounds = timed.measure(Effort { warm_up: args.warm_up, rounds: args.rounds, seconds: args.seconds })?;
+    let rounds = timed.measure(Effort {
+        warm_up: args.warm_up,
+        rounds: args.rounds,
+        seconds: args.seconds,
+    })?;
 
-    // By convention utilisation counts the operations that the model needs, not those that checkpointing repeats.
+    // By convention utilisation counts the operations that the model needs, not those that
+    // checkpointing repeats.
     let epochs = match case {
         Case::Sft => sft.epochs,
         Case::Ppo => ppo.updates,
         Case::Generate => 1,
     };
-    let needed = Training { gradient_checkpointing: false, ..hyper.training.clone() };
+    let needed = Training {
+        gradient_checkpointing: false,
+        ..hyper.training.clone()
+    };
     let flops = estimate(&needed).flops / epochs as f64;
     let hardware = match &args.target {
         Some(name) => Some(hardware::Hardware::named(name)?),

@@ -3,7 +3,8 @@
 use bytesize::ByteSize;
 use std::str::FromStr;
 
-/// A number of bytes: `16GiB`, `5GB`, `512MiB`, or without a unit. Units are of 1000 (KB, MB, …) or of 1024 (KiB, MiB, …).
+/// A number of bytes: `16GiB`, `5GB`, `512MiB`, or without a unit. Units are of 1000 (KB, MB, …) or
+/// of 1024 (KiB, MiB, …).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bytes(pub u64);
 
@@ -14,7 +15,9 @@ impl FromStr for Bytes {
         match text.trim().parse::<ByteSize>() {
             // A value too large for the number type becomes its largest value.
             Ok(ByteSize(bytes)) if bytes > 0 && bytes < u64::MAX => Ok(Self(bytes)),
-            _ => Err(format!("`{text}` is not an amount of memory; write it as 16GiB, 5GB or 512MiB")),
+            _ => Err(format!(
+                "`{text}` is not an amount of memory; write it as 16GiB, 5GB or 512MiB"
+            )),
         }
     }
 }
@@ -36,8 +39,19 @@ mod tests {
         ] {
             assert_eq!(read(text), Ok(bytes), "{text}");
         }
-        let wrong =
-            ["", "GB", "0MB", "0.4", "-1GiB", "3 apples", "1.2.3GiB", "nan", "inf", "99999999999999999999GB", "١GiB"];
+        let wrong = [
+            "",
+            "GB",
+            "0MB",
+            "0.4",
+            "-1GiB",
+            "3 apples",
+            "1.2.3GiB",
+            "nan",
+            "inf",
+            "99999999999999999999GB",
+            "١GiB",
+        ];
         for wrong in wrong {
             assert!(read(wrong).is_err(), "{wrong}");
         }

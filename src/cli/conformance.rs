@@ -17,17 +17,27 @@ pub struct ConformanceArgs {
     pub json: bool,
 }
 
-/// Prints every comparison; returns the exit code, which is failure if a difference exceeds rounding.
+/// Prints every comparison; returns the exit code, which is failure if a difference exceeds
+/// rounding.
 pub fn run(args: &ConformanceArgs) -> Result<u8> {
     let findings = conformance::run(args.device)?;
     let disagreements = findings.iter().filter(|finding| !finding.agrees).count();
     if args.json {
-        let text = serde_json::to_string_pretty(&findings).context(|| "cannot encode the findings".to_owned())?;
+        let text = serde_json::to_string_pretty(&findings)
+            .context(|| "cannot encode the findings".to_owned())?;
         print(&(text + "\n"))?;
     } else {
         let summary = match disagreements {
-            0 => format!("`{}` agrees in all {} comparisons", args.device, findings.len()),
-            _ => format!("`{}` disagrees in {disagreements} of {} comparisons", args.device, findings.len()),
+            0 => format!(
+                "`{}` agrees in all {} comparisons",
+                args.device,
+                findings.len()
+            ),
+            _ => format!(
+                "`{}` disagrees in {disagreements} of {} comparisons",
+                args.device,
+                findings.len()
+            ),
         };
         print(&format!("{}\n\n{summary}\n", table(&findings)))?;
     }
@@ -37,8 +47,25 @@ pub fn run(args: &ConformanceArgs) -> Result<u8> {
 fn table(findings: &[Finding]) -> Table {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING);
-    table.set_header(["model", "against", "quantity", "absolute", "relative", "tolerance", "", "largest in"]);
-    for Finding { problem, against, quantity, difference, tolerance, agrees } in findings {
+    table.set_header([
+        "model",
+        "against",
+        "quantity",
+        "absolute",
+        "relative",
+        "tolerance",
+        "",
+        "largest in",
+    ]);
+    for Finding {
+        problem,
+        against,
+        quantity,
+        difference,
+        tolerance,
+        agrees,
+    } in findings
+    {
         let verdict = if *agrees { "ok" } else { "DIFFERS" };
         table.add_row([
             (*problem).to_owned(),
@@ -51,10 +78,18 @@ fn table(findings: &[Finding]) -> Table {
             difference.tensor.clone(),
         ]);
     }
-    table.column_iter_mut().skip(3).take(3).for_each(|column| column.set_cell_alignment(CellAlignment::Right));
+    table
+        .column_iter_mut()
+        .skip(3)
+        .take(3)
+        .for_each(|column| column.set_cell_alignment(CellAlignment::Right));
     table
 }
 
 fn number(value: f64) -> String {
-    if value == 0.0 { "0".into() } else { format!("{value:.1e}") }
+    if value == 0.0 {
+        "0".into()
+    } else {
+        format!("{value:.1e}")
+    }
 }

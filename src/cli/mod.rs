@@ -30,10 +30,15 @@ use std::io::{ErrorKind, Write};
 
 /// Which claims about aligning language models really hold?
 ///
-/// Reproduces inverse-RL reward learning from demonstrations (arXiv 2503.13538) against its baselines, with error bars and
-/// with claims that were declared before the runs.
+/// Reproduces inverse-RL reward learning from demonstrations (arXiv 2503.13538) against its
+/// baselines, with error bars and with claims that were declared before the runs.
 #[derive(Debug, Parser)]
-#[command(name = "touchstone", version, propagate_version = true, max_term_width = 100)]
+#[command(
+    name = "touchstone",
+    version,
+    propagate_version = true,
+    max_term_width = 100
+)]
 pub struct Cli {
     #[command(subcommand)]
     pub command: Command,
@@ -45,7 +50,8 @@ pub enum Command {
     Reproduce(reproduce::ReproduceArgs),
     /// Show the stages of a study and which of them are done
     Plan(plan::PlanArgs),
-    /// Write a study's report from what is there, without running anything; or compare two sets of its results
+    /// Write a study's report from what is there, without running anything; or compare two sets of
+    /// its results
     Report(report::ReportArgs),
     /// Commit the means of a small study, and say when a later run has others
     Snapshot(snapshot::SnapshotArgs),
@@ -77,9 +83,9 @@ pub enum Command {
 
 /// Exit code of a command that did its work.
 pub const SUCCESS: u8 = 0;
-/// Exit code of a command with a negative answer: a check that failed, or stages that failed for several reasons. An
-/// error ends with its kind's [exit code](crate::ErrorKind::exit_code), a command line that is not understood with 2,
-/// an interrupted run with 130.
+/// Exit code of a command with a negative answer: a check that failed, or stages that failed for
+/// several reasons. An error ends with its kind's [exit code](crate::ErrorKind::exit_code), a
+/// command line that is not understood with 2, an interrupted run with 130.
 pub const FAILURE: u8 = 1;
 
 /// Runs the command that was typed.
@@ -122,7 +128,8 @@ pub fn answer(answer: &clap::Error) -> Result<u8> {
     Ok(u8::try_from(answer.exit_code()).unwrap_or(FAILURE))
 }
 
-/// Writes to standard output. A reader that closes the pipe early (`| head`) does not cause an error.
+/// Writes to standard output. A reader that closes the pipe early (`| head`) does not cause an
+/// error.
 pub(crate) fn print(text: &str) -> Result<()> {
     let mut out = std::io::stdout().lock();
     written(out.write_all(text.as_bytes()).and_then(|()| out.flush()))
@@ -130,19 +137,23 @@ pub(crate) fn print(text: &str) -> Result<()> {
 
 fn written(result: std::io::Result<()>) -> Result<()> {
     match result {
-        Err(cause) if cause.kind() != ErrorKind::BrokenPipe => Err(Error::files("cannot write to standard output")
-            .caused_by(cause)
-            .hint("check where it is redirected to")),
+        Err(cause) if cause.kind() != ErrorKind::BrokenPipe => {
+            Err(Error::files("cannot write to standard output")
+                .caused_by(cause)
+                .hint("check where it is redirected to"))
+        }
         _ => Ok(()),
     }
 }
 
 /// Parses the name of a device; a usage error lists the valid names.
 pub(crate) fn device_spec(text: &str) -> std::result::Result<DeviceSpec, String> {
-    text.trim().parse().map_err(|error: Error| match error.help() {
-        Some(hint) => format!("{error}; {hint}"),
-        None => error.to_string(),
-    })
+    text.trim()
+        .parse()
+        .map_err(|error: Error| match error.help() {
+            Some(hint) => format!("{error}; {hint}"),
+            None => error.to_string(),
+        })
 }
 
 /// Writes to standard error; a failure to write is ignored.
@@ -162,7 +173,11 @@ mod tests {
 
     #[test]
     fn a_usage_error_ends_with_two_and_help_with_zero() {
-        let code = |words: &[&str]| Cli::try_parse_from(words).map(|_| ()).map_err(|error| error.exit_code());
+        let code = |words: &[&str]| {
+            Cli::try_parse_from(words)
+                .map(|_| ())
+                .map_err(|error| error.exit_code())
+        };
         assert_eq!(code(&["touchstone", "doctor"]), Ok(()));
         assert_eq!(code(&["touchstone", "docter"]), Err(2));
         assert_eq!(code(&["touchstone", "doctor", "--colour"]), Err(2));

@@ -27,7 +27,8 @@ enum ModelCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Write a model as the hub publishes them: safetensors, one number type, nothing that is not read
+    /// Write a model as the hub publishes them: safetensors, one number type, nothing that is not
+    /// read
     Convert {
         #[command(flatten)]
         source: SourceArgs,
@@ -59,7 +60,8 @@ impl SourceArgs {
     }
 }
 
-/// Opens the model in a folder; a model on a hub is fetched, with those files of `optional` that it has.
+/// Opens the model in a folder; a model on a hub is fetched, with those files of `optional` that it
+/// has.
 pub(super) fn open(source: &Path, optional: &[&str]) -> Result<Checkpoint> {
     let source = Source::parse(source)?;
     match source.fetch(&["config.json", "model.safetensors"], optional) {
@@ -67,7 +69,9 @@ pub(super) fn open(source: &Path, optional: &[&str]) -> Result<Checkpoint> {
         // A repository may hold an adapter, which has other files.
         Err(error) if error.to_string().contains(" has no config.json") => {
             match source.fetch(&["adapter_config.json"], &[]) {
-                Ok(folder) if folder.join("adapter_config.json").is_file() => Checkpoint::open(folder).and(Err(error)),
+                Ok(folder) if folder.join("adapter_config.json").is_file() => {
+                    Checkpoint::open(folder).and(Err(error))
+                }
                 _ => Err(error),
             }
         }
@@ -80,11 +84,29 @@ pub fn run(args: &ModelArgs) -> Result<u8> {
     match &args.command {
         ModelCommand::Info { source, json } => {
             let found = source.open()?.inspect()?;
-            print(&if *json { as_json(&found)? } else { as_text(&found) })?;
-            Ok(if found.problems.is_empty() { SUCCESS } else { FAILURE })
+            print(&if *json {
+                as_json(&found)?
+            } else {
+                as_text(&found)
+            })?;
+            Ok(if found.problems.is_empty() {
+                SUCCESS
+            } else {
+                FAILURE
+            })
         }
-        ModelCommand::Convert { source, to, dtype, max_shard_size, force } => {
-            let how = Conversion { stored_as: *dtype, shard_bytes: max_shard_size.0, force: *force };
+        ModelCommand::Convert {
+            source,
+            to,
+            dtype,
+            max_shard_size,
+            force,
+        } => {
+            let how = Conversion {
+                stored_as: *dtype,
+                shard_bytes: max_shard_size.0,
+                force: *force,
+            };
             source.open()?.convert(to, &how)?;
             Ok(SUCCESS)
         }
@@ -92,26 +114,50 @@ pub fn run(args: &ModelArgs) -> Result<u8> {
 }
 
 fn as_json(found: &Inspection) -> Result<String> {
-    let text = serde_json::to_string_pretty(found).context(|| "cannot encode the description of the model".into())?;
+    let text = serde_json::to_string_pretty(found)
+        .context(|| "cannot encode the description of the model".into())?;
     Ok(text + "\n")
 }
 
 fn as_text(found: &Inspection) -> String {
-    let Inspection { config, parameters, .. } = found;
+    let Inspection {
+        config, parameters, ..
+    } = found;
     let mut text = String::new();
     let mut line = |label: &str, value: String| {
         let _ = writeln!(text, "{label:14}  {value}");
     };
-    let named = if found.architectures.is_empty() { "none named".into() } else { found.architectures.join(", ") };
+    let named = if found.architectures.is_empty() {
+        "none named".into()
+    } else {
+        found.architectures.join(", ")
+    };
     line("architecture", named);
     let sizes = config.sizes();
-    let tied = if sizes.tied { ", tied to the embedding" } else { "" };
+    let tied = if sizes.tied {
+        ", tied to the embedding"
+    } else {
+        ""
+    };
     line("head", format!("{}{tied}", found.head.name()));
     line("parameters", count(parameters.backbone + parameters.head));
-    line("  backbone", format!("{}, of which embedding {}", count(parameters.backbone), count(parameters.embedding)));
+    line(
+        "  backbone",
+        format!(
+            "{}, of which embedding {}",
+            count(parameters.backbone),
+            count(parameters.embedding)
+        ),
+    );
     line("  head", count(parameters.head));
     let (layers, width, inner) = (sizes.layers, sizes.hidden_size, sizes.intermediate_size);
-    line("layers", format!("{layers} of width {width}, feed-forward {inner}, {}", config.describe_layer()));
+    line(
+        "layers",
+        format!(
+            "{layers} of width {width}, feed-forward {inner}, {}",
+            config.describe_layer()
+        ),
+    );
     let heads = if sizes.heads == 1 { "head" } else { "heads" };
     let shared = match sizes.key_heads {
         keys if keys == sizes.heads => String::new(),
@@ -130,7 +176,9 @@ fn as_text(found: &Inspection) -> String {
     );
     line("positions", sizes.positions.to_string());
     let tokens = match (found.tokens, found.padding_rows) {
-        (Some(tokens), Some(padding)) => format!("the tokenizer has ids below {tokens}, {padding} rows are padding"),
+        (Some(tokens), Some(padding)) => {
+            format!("the tokenizer has ids below {tokens}, {padding} rows are padding")
+        }
         _ => "no tokenizer.json".into(),
     };
     line("vocabulary", format!("{} rows; {tokens}", sizes.vocab_size));
@@ -140,26 +188,53 @@ fn as_text(found: &Inspection) -> String {
     }
     for file in &found.files {
         let dtypes: Vec<_> = file.dtypes.iter().map(ToString::to_string).collect();
-        let dtypes = if dtypes.is_empty() { "no weights".into() } else { dtypes.join(" and ") };
-        line("file", format!("{}: {dtypes}, {} tensors, {} bytes", file.name, file.tensors, count(file.bytes)));
+        let dtypes = if dtypes.is_empty() {
+            "no weights".into()
+        } else {
+            dtypes.join(" and ")
+        };
+        line(
+            "file",
+            format!(
+                "{}: {dtypes}, {} tensors, {} bytes",
+                file.name,
+                file.tensors,
+                count(file.bytes)
+            ),
+        );
     }
     let mut buffers: BTreeMap<&str, usize> = BTreeMap::new();
     for name in &found.unused_buffers {
-        *buffers.entry(name.splitn(4, '.').last().unwrap_or(name)).or_default() += 1;
+        *buffers
+            .entry(name.splitn(4, '.').last().unwrap_or(name))
+            .or_default() += 1;
     }
     for (name, layers) in buffers {
         line("unused buffer", format!("{name}, in {layers} layers"));
     }
     if let Some(reward) = &found.normalisation {
-        let bound = if reward.bound == 0.0 { "not bounded".into() } else { format!("bounded by {}", reward.bound) };
-        line("reward", format!("(score - {}) / {}, score {bound}", reward.mean, reward.std));
+        let bound = if reward.bound == 0.0 {
+            "not bounded".into()
+        } else {
+            format!("bounded by {}", reward.bound)
+        };
+        line(
+            "reward",
+            format!("(score - {}) / {}, score {bound}", reward.mean, reward.std),
+        );
     }
     const SHOWN: usize = 8;
     for problem in found.problems.iter().take(SHOWN) {
         line("PROBLEM", problem.clone());
     }
     if found.problems.len() > SHOWN {
-        line("PROBLEM", format!("and {} more (--json lists them all)", found.problems.len() - SHOWN));
+        line(
+            "PROBLEM",
+            format!(
+                "and {} more (--json lists them all)",
+                found.problems.len() - SHOWN
+            ),
+        );
     }
     text
 }

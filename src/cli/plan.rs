@@ -1,5 +1,5 @@
-//! `touchstone plan`: shows the stages of a study, those that are done, and the resources that the others will need.
-//! Runs nothing and downloads nothing.
+//! `touchstone plan`: shows the stages of a study, those that are done, and the resources that the
+//! others will need. Runs nothing and downloads nothing.
 
 mod json;
 
@@ -27,13 +27,15 @@ pub struct PlanArgs {
     /// Show every stage instead of a line per kind
     #[arg(long)]
     pub stages: bool,
-    /// One JSON document for programs that start stages themselves, with every stage behind its inputs
+    /// One JSON document for programs that start stages themselves, with every stage behind its
+    /// inputs
     #[arg(long, conflicts_with = "stages")]
     pub json: bool,
     /// Write the stages to the store, where `touchstone stage <KEY>` computes them
     #[arg(long)]
     pub record: bool,
-    /// Hardware to estimate for: here, or a GPU such as h100-80gb [default: what the scale names, else here]
+    /// Hardware to estimate for: here, or a GPU such as h100-80gb [default: what the scale names,
+    /// else here]
     #[arg(long, value_name = "NAME")]
     pub target: Option<String>,
 }
@@ -46,11 +48,25 @@ pub fn run(args: &PlanArgs) -> Result<()> {
         Store::open(&args.study.store)?.plan(&plan.graph)?;
     }
     // A plan must not create the store: one that does not exist yet counts as empty.
-    let store = if args.study.store.exists() { Some(Store::open_existing(&args.study.store)?) } else { None };
-    let lines: Vec<Line> = plan.graph.iter().map(|stage| Line::new(&plan, stage, &target, store.as_ref())).collect();
+    let store = if args.study.store.exists() {
+        Some(Store::open_existing(&args.study.store)?)
+    } else {
+        None
+    };
+    let lines: Vec<Line> = plan
+        .graph
+        .iter()
+        .map(|stage| Line::new(&plan, stage, &target, store.as_ref()))
+        .collect();
     if args.json {
         print(&json::document(&study, &target, &lines)?)?;
-        return fit::check(&study, local.as_ref(), &plan, target.hardware.memory, target.site);
+        return fit::check(
+            &study,
+            local.as_ref(),
+            &plan,
+            target.hardware.memory,
+            target.site,
+        );
     }
     let finished = lines.iter().filter(|line| line.done).count();
     let (methods, sizes, seeds) = (study.methods.len(), study.sizes.len(), study.seeds.len());
@@ -62,22 +78,49 @@ pub fn run(args: &PlanArgs) -> Result<()> {
         study.profile,
         lines.len(),
     );
-    for (size, model) in study.sizes.iter().filter(|(_, model)| model.checkpoint.is_some()) {
-        text += &format!("model {size}: {}\n", model.checkpoint.as_deref().unwrap_or_default());
+    for (size, model) in study
+        .sizes
+        .iter()
+        .filter(|(_, model)| model.checkpoint.is_some())
+    {
+        text += &format!(
+            "model {size}: {}\n",
+            model.checkpoint.as_deref().unwrap_or_default()
+        );
     }
     for (name, source) in study.data.iter().flat_map(|data| data.named()) {
         text += &format!("{name}: {source}\n");
     }
-    text += &format!("{}\n", if args.stages { stages(&lines) } else { kinds(&lines) });
-    text += &format!("\nMemory of the widest stage of each kind, GiB\n{}\n", memory(&lines));
-    let left: f64 = lines.iter().filter(|line| !line.done).map(|line| line.seconds).sum();
+    text += &format!(
+        "{}\n",
+        if args.stages {
+            stages(&lines)
+        } else {
+            kinds(&lines)
+        }
+    );
+    text += &format!(
+        "\nMemory of the widest stage of each kind, GiB\n{}\n",
+        memory(&lines)
+    );
+    let left: f64 = lines
+        .iter()
+        .filter(|line| !line.done)
+        .map(|line| line.seconds)
+        .sum();
     text += &format!(
         "\nleft to do: about {} on {}, one stage at a time (reckoned from operations and bytes, texts at their limits)\n",
         duration(left),
         target.hardware.name
     );
     print(&text)?;
-    fit::check(&study, local.as_ref(), &plan, target.hardware.memory, target.site)
+    fit::check(
+        &study,
+        local.as_ref(),
+        &plan,
+        target.hardware.memory,
+        target.site,
+    )
 }
 
 /// The hardware that the stages would run on.
@@ -88,10 +131,18 @@ struct Target {
 
 impl Target {
     fn choose(args: &PlanArgs, study: &Study) -> Result<Self> {
-        let (mut hardware, site) = match args.target.as_ref().or(study.target.as_ref()).map(String::as_str) {
+        let (mut hardware, site) = match args
+            .target
+            .as_ref()
+            .or(study.target.as_ref())
+            .map(String::as_str)
+        {
             None | Some("here") => (
                 Hardware::here(args.study.stages_at_once()),
-                args.study.device.first().map_or(Site::FLEX, |device| device.site()),
+                args.study
+                    .device
+                    .first()
+                    .map_or(Site::FLEX, |device| device.site()),
             ),
             Some(name) => (Hardware::named(name)?, Site::GPU),
         };
@@ -114,19 +165,27 @@ struct Line<'a> {
     /// Rows (or pairs) per pass that the memory allows, at least one.
     micro_batch: usize,
     memory: Memory,
-    /// Peak memory of the process that computed the stage, in bytes, if it is done on a device without memory of its
-    /// own.
+    /// Peak memory of the process that computed the stage, in bytes, if it is done on a device
+    /// without memory of its own.
     measured: Option<u64>,
 }
 
 impl<'a> Line<'a> {
     fn new(plan: &Plan, stage: &'a PlannedStage, target: &Target, store: Option<&Store>) -> Self {
         let done = store.is_some_and(|store| store.is_complete(&stage.key));
-        let manifest = store.filter(|_| done).and_then(|store| store.manifest(&stage.key).ok());
-        let on_cpu =
-            manifest.filter(|manifest| manifest.device.parse::<DeviceSpec>().is_ok_and(|spec| spec.gpu().is_none()));
+        let manifest = store
+            .filter(|_| done)
+            .and_then(|store| store.manifest(&stage.key).ok());
+        let on_cpu = manifest.filter(|manifest| {
+            manifest
+                .device
+                .parse::<DeviceSpec>()
+                .is_ok_and(|spec| spec.gpu().is_none())
+        });
         let work = plan.work(&stage.key);
-        let micro_batch = work.micro_batch(target.hardware.memory, target.site).map_or(1, usize::from);
+        let micro_batch = work
+            .micro_batch(target.hardware.memory, target.site)
+            .map_or(1, usize::from);
         Self {
             stage,
             done,
@@ -146,7 +205,10 @@ fn table<const N: usize>(headers: [&str; N], rows: impl IntoIterator<Item = [Str
     let mut table = Table::new();
     table.load_preset(presets::NOTHING);
     table.set_header(headers).add_rows(rows);
-    table.column_iter_mut().skip(1).for_each(|column| column.set_cell_alignment(CellAlignment::Right));
+    table
+        .column_iter_mut()
+        .skip(1)
+        .for_each(|column| column.set_cell_alignment(CellAlignment::Right));
     table
 }
 
@@ -165,7 +227,12 @@ fn stages(lines: &[Line]) -> Table {
             duration(line.seconds),
         ]
     });
-    table(["stage", "key", "kind", "state", "tokens", "FLOPs", "GiB", "measured", "time"], rows)
+    table(
+        [
+            "stage", "key", "kind", "state", "tokens", "FLOPs", "GiB", "measured", "time",
+        ],
+        rows,
+    )
 }
 
 fn kinds(lines: &[Line]) -> Table {
@@ -175,7 +242,10 @@ fn kinds(lines: &[Line]) -> Table {
     }
     let rows = kinds.into_iter().map(|(kind, lines)| {
         let sum = |value: fn(&Line) -> f64| lines.iter().map(|line| value(line)).sum::<f64>();
-        let widest = lines.iter().map(|line| line.memory.total()).fold(0.0, f64::max);
+        let widest = lines
+            .iter()
+            .map(|line| line.memory.total())
+            .fold(0.0, f64::max);
         [
             kind.to_string(),
             lines.len().to_string(),
@@ -186,7 +256,10 @@ fn kinds(lines: &[Line]) -> Table {
             duration(sum(|line| line.seconds)),
         ]
     });
-    table(["kind", "stages", "done", "tokens", "FLOPs", "GiB", "time"], rows)
+    table(
+        ["kind", "stages", "done", "tokens", "FLOPs", "GiB", "time"],
+        rows,
+    )
 }
 
 /// A table with the stage of each kind that needs the most memory.
@@ -199,9 +272,36 @@ fn memory(lines: &[Line]) -> Table {
         }
     }
     let rows = widest.into_values().map(|line| {
-        let Memory { weights, gradients, optimiser, other_models, activations, kv_cache, program, .. } = line.memory;
-        let parts = [weights, gradients, optimiser, activations, kv_cache, other_models, program, line.memory.total()];
-        let [weights, gradients, optimiser, activations, kv_cache, others, program, all] = parts.map(gib);
+        let Memory {
+            weights,
+            gradients,
+            optimiser,
+            other_models,
+            activations,
+            kv_cache,
+            program,
+            ..
+        } = line.memory;
+        let parts = [
+            weights,
+            gradients,
+            optimiser,
+            activations,
+            kv_cache,
+            other_models,
+            program,
+            line.memory.total(),
+        ];
+        let [
+            weights,
+            gradients,
+            optimiser,
+            activations,
+            kv_cache,
+            others,
+            program,
+            all,
+        ] = parts.map(gib);
         [
             line.stage.label.clone(),
             weights,

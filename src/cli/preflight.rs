@@ -52,23 +52,39 @@ fn try_apart(spec: DeviceSpec) -> Result<()> {
     };
     let exe = std::env::current_exe().map_err(|cause| failed(cause.to_string()))?;
     let mut command = Command::new(exe);
-    command.args(["try-device", &spec.to_string()]).stdin(Stdio::null());
-    let tried = command.output().map_err(|cause| failed(cause.to_string()))?;
+    command
+        .args(["try-device", &spec.to_string()])
+        .stdin(Stdio::null());
+    let tried = command
+        .output()
+        .map_err(|cause| failed(cause.to_string()))?;
     match tried.status.success() {
         true => Ok(()),
-        false => Err(failed(format!("{}\n{}", tried.status, String::from_utf8_lossy(&tried.stderr).trim()))),
+        false => Err(failed(format!(
+            "{}\n{}",
+            tried.status,
+            String::from_utf8_lossy(&tried.stderr).trim()
+        ))),
     }
 }
 
-/// Checks that the disk of `store` has room for the missing stages of `plan`; warns if it may be too small.
+/// Checks that the disk of `store` has room for the missing stages of `plan`; warns if it may be
+/// too small.
 ///
 /// # Errors
 /// A disk with less room than the models that the run will write.
 pub fn room(store: &Store, plan: &Plan) -> Result<()> {
-    let missing = plan.graph.iter().filter(|stage| !store.is_complete(&stage.key));
-    let models: f64 = missing.map(|stage| plan.work(&stage.key).written_model()).sum();
+    let missing = plan
+        .graph
+        .iter()
+        .filter(|stage| !store.is_complete(&stage.key));
+    let models: f64 = missing
+        .map(|stage| plan.work(&stage.key).written_model())
+        .sum();
     // If the free space cannot be determined, the run goes ahead.
-    let Ok(free) = fs4::available_space(store.root()) else { return Ok(()) };
+    let Ok(free) = fs4::available_space(store.root()) else {
+        return Ok(());
+    };
     if let Some(warning) = judge_room(models, free as f64, &store.root().display().to_string())? {
         complain(&format!("warning: {warning}\n"));
     }
@@ -82,7 +98,11 @@ fn judge_room(models: f64, free: f64, place: &str) -> Result<Option<String>> {
         return Ok(None);
     }
     let gib = |bytes: f64| format!("{:.1} GiB", bytes / (1u64 << 30) as f64);
-    let text = format!("the models of this run take about {}, and {} are free at {place}", gib(models), gib(free));
+    let text = format!(
+        "the models of this run take about {}, and {} are free at {place}",
+        gib(models),
+        gib(free)
+    );
     match free {
         // A base is written in half precision, and heads may be smaller.
         _ if free < 0.5 * models || free < LEAST_ROOM => Err(Error::store(text)
@@ -103,7 +123,12 @@ mod tests {
         let judge = |models: f64, free: f64| judge_room(models * GIB, free * GIB, "runs");
         assert_eq!(judge(0.0, 0.001).unwrap(), None, "nothing is missing");
         assert_eq!(judge(2.0, 10.0).unwrap(), None);
-        assert!(judge(2.0, 2.5).unwrap().unwrap().contains("2.0 GiB, and 2.5 GiB are free at runs"));
+        assert!(
+            judge(2.0, 2.5)
+                .unwrap()
+                .unwrap()
+                .contains("2.0 GiB, and 2.5 GiB are free at runs")
+        );
         for (models, free) in [(100.0, 10.0), (0.001, 0.01)] {
             assert_eq!(judge(models, free).unwrap_err().kind(), ErrorKind::Store);
         }

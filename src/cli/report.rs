@@ -1,5 +1,5 @@
-//! `touchstone report`: writes a study's report from what the store holds, without running anything; or compares two sets
-//! of its results.
+//! `touchstone report`: writes a study's report from what the store holds, without running
+//! anything; or compares two sets of its results.
 
 use super::print;
 use super::reproduce::{LocalArgs, report_input, resolve, write_report};
@@ -42,20 +42,33 @@ pub fn run(args: &ReportArgs) -> Result<()> {
 }
 
 /// The metrics in a report's folder, or those of `plan` that a store has.
-fn results(folder: &Path, study: &Study, plan: &Plan, local: Option<&LocalData>) -> Result<Metrics> {
+fn results(
+    folder: &Path,
+    study: &Study,
+    plan: &Plan,
+    local: Option<&LocalData>,
+) -> Result<Metrics> {
     let table = folder.join("metrics.parquet");
     if table.is_file() {
-        let frame = File::open(&table).map_err(Into::into).and_then(|file| ParquetReader::new(file).finish());
+        let frame = File::open(&table)
+            .map_err(Into::into)
+            .and_then(|file| ParquetReader::new(file).finish());
         return Metrics::from_frame(&frame.context(|| format!("cannot read {}", table.display()))?);
     }
     if !folder.join("store.json").is_file() {
-        return Err(Error::store(format!("{} is neither a store nor a report", folder.display()))
-            .hint("give a folder that holds store.json or metrics.parquet"));
+        return Err(Error::store(format!(
+            "{} is neither a store nor a report",
+            folder.display()
+        ))
+        .hint("give a folder that holds store.json or metrics.parquet"));
     }
     let metrics = report_input(study, plan, &Store::open_existing(folder)?, "", local)?.metrics;
     if metrics.rows().is_empty() {
-        return Err(Error::store(format!("the store {} has no result of this study", folder.display()))
-            .hint("choose the profile, scale and methods that it was run with"));
+        return Err(Error::store(format!(
+            "the store {} has no result of this study",
+            folder.display()
+        ))
+        .hint("choose the profile, scale and methods that it was run with"));
     }
     Ok(metrics)
 }

@@ -1,4 +1,5 @@
-//! `touchstone reproduce`: runs a study from nothing to a report. Running it again finishes what is missing.
+//! `touchstone reproduce`: runs a study from nothing to a report. Running it again finishes what is
+//! missing.
 
 use super::decide::{self, DecideArgs};
 use super::study::StudyArgs;
@@ -33,7 +34,8 @@ pub struct ReproduceArgs {
 /// Real posts instead of the embedded world.
 #[derive(Clone, Debug, Args)]
 pub struct LocalArgs {
-    /// Real posts (jsonl, csv or parquet with id, subreddit, title, post, summary) instead of the embedded world
+    /// Real posts (jsonl, csv or parquet with id, subreddit, title, post, summary) instead of the
+    /// embedded world
     #[arg(long, value_name = "FILE", requires = "tokenizer")]
     pub data: Option<PathBuf>,
     /// Folder with the tokenizer.json for --data, or hf:owner/name@revision
@@ -41,7 +43,8 @@ pub struct LocalArgs {
     pub tokenizer: Option<PathBuf>,
 }
 
-/// The scale of an experiment file that `--data` selects, and the profile unless another is requested.
+/// The scale of an experiment file that `--data` selects, and the profile unless another is
+/// requested.
 const LOCAL: &str = "local";
 
 pub fn run(args: &ReproduceArgs) -> Result<u8> {
@@ -70,11 +73,20 @@ pub struct Runner {
 
 impl Runner {
     /// Checks everything that `plan` needs, so that faults show now and not after hours.
-    pub fn ready(args: &StudyArgs, study: &Study, plan: &Plan, local: Option<&LocalData>) -> Result<Self> {
+    pub fn ready(
+        args: &StudyArgs,
+        study: &Study,
+        plan: &Plan,
+        local: Option<&LocalData>,
+    ) -> Result<Self> {
         let jobs = args.stages_at_once().min(plan.graph.len().max(1));
         let memory: Vec<Option<u64>> = match args.memory {
             Some(limit) => vec![Some(limit.0); args.device.len()],
-            None => args.device.iter().map(|device| hardware::memory_of(*device, jobs)).collect(),
+            None => args
+                .device
+                .iter()
+                .map(|device| hardware::memory_of(*device, jobs))
+                .collect(),
         };
         preflight::devices(&args.device)?;
         for (device, limit) in args.device.iter().zip(&memory) {
@@ -87,8 +99,15 @@ impl Runner {
         report::check_place(&report)?;
         let store = Store::open(&args.store)?;
         preflight::room(&store, plan)?;
-        let pool = LocalPool { memory, ..LocalPool::new(jobs, args.devices())? };
-        Ok(Self { store, pool, interrupt: Interrupt::on_signals()? })
+        let pool = LocalPool {
+            memory,
+            ..LocalPool::new(jobs, args.devices())?
+        };
+        Ok(Self {
+            store,
+            pool,
+            interrupt: Interrupt::on_signals()?,
+        })
     }
 
     /// Computes the missing stages of `plan`.
@@ -104,26 +123,43 @@ impl Runner {
 
 /// The study that the flags choose, and its local data, if any.
 pub fn resolve(study: &StudyArgs, local: &LocalArgs) -> Result<(Study, Option<LocalData>)> {
-    let (Some(file), Some(tokenizer)) = (&local.data, &local.tokenizer) else { return Ok((study.study()?, None)) };
+    let (Some(file), Some(tokenizer)) = (&local.data, &local.tokenizer) else {
+        return Ok((study.study()?, None));
+    };
     let mut study = study.clone();
     study.scale = LOCAL.into();
     study.profile = study.profile.or(Some(LOCAL.into()));
     let study = study.study()?;
     let tokenizer = &Source::parse(tokenizer)?.fetch(&["tokenizer.json"], &TOKENIZER_FILES)?;
     let files = TokenizerFolder::read(tokenizer)?;
-    // Read from a copy, so that the data behind the plan's estimates is the data that its keys name.
+    // Read from a copy, so that the data behind the plan's estimates is the data that its keys
+    // name.
     let copy = tempfile::tempdir().context(|| "cannot make a temporary folder".into())?;
     files.copy_to(copy.path())?;
     let read = |prompt, response| {
         // The error should name the user's folder.
-        let named = |error| Codec::open(tokenizer, prompt, response).err().unwrap_or(error);
+        let named = |error| {
+            Codec::open(tokenizer, prompt, response)
+                .err()
+                .unwrap_or(error)
+        };
         Codec::open(copy.path(), prompt, response).map_err(named)
     };
     let corpus = Corpus::open(file)?;
     check_splits(file, &corpus.posts, HELD_OUT)?;
-    let limits = study.methods.iter().map(|method| &method.hyper).chain([&study.shared]);
-    let limits: BTreeSet<(usize, usize)> =
-        limits.map(|hyper| (hyper.generation.max_prompt_tokens, hyper.generation.max_response_tokens)).collect();
+    let limits = study
+        .methods
+        .iter()
+        .map(|method| &method.hyper)
+        .chain([&study.shared]);
+    let limits: BTreeSet<(usize, usize)> = limits
+        .map(|hyper| {
+            (
+                hyper.generation.max_prompt_tokens,
+                hyper.generation.max_response_tokens,
+            )
+        })
+        .collect();
     for (prompt, response) in limits {
         corpus.check_lengths(&read(prompt, response)?)?;
     }
@@ -153,7 +189,11 @@ pub fn write_report(
     let input = report_input(study, plan, store, &args.devices().join(","), local)?;
     let folder = args.out.join(folder(study));
     let path = report::write(&input, &folder)?;
-    print(&format!("{}\nreport: {}\n", report::console(&input)?, path.display()))
+    print(&format!(
+        "{}\nreport: {}\n",
+        report::console(&input)?,
+        path.display()
+    ))
 }
 
 /// The input of the report of `study`, as far as `store` has it.
@@ -167,7 +207,8 @@ pub fn report_input(
     collect(study, plan, store, device, notes(study, local))
 }
 
-/// Name of the report's folder. A report of a profile other than the standard one must not replace the study's own.
+/// Name of the report's folder. A report of a profile other than the standard one must not replace
+/// the study's own.
 fn folder(study: &Study) -> String {
     match study.profile.as_str() {
         "standard" => study.name.clone(),
@@ -192,17 +233,33 @@ fn gold(study: &Study) -> &'static str {
 
 /// Notes that the report's numbers need in order to be understood.
 fn notes(study: &Study, local: Option<&LocalData>) -> Vec<String> {
-    let mut notes = vec![study.scale_description.clone(), study.profile_description.clone()];
-    let others = study.data.iter().flat_map(|data| data.demonstrator.iter().chain(&data.judge));
+    let mut notes = vec![
+        study.scale_description.clone(),
+        study.profile_description.clone(),
+    ];
+    let others = study
+        .data
+        .iter()
+        .flat_map(|data| data.demonstrator.iter().chain(&data.judge));
     let models = study.sizes.iter().map(|(_, model)| model).chain(others);
-    let models: Vec<_> = models.map(|model| format!("{} stands for {}", model.label, model.stands_for)).collect();
+    let models: Vec<_> = models
+        .map(|model| format!("{} stands for {}", model.label, model.stands_for))
+        .collect();
     notes.push(format!("Models: {}.", models.join("; ")));
-    let methods = study.methods.iter().filter(|method| !method.note.is_empty());
-    notes.extend(methods.map(|method| format!("{}: {}.", method.label, method.note.trim_end_matches('.'))));
+    let methods = study
+        .methods
+        .iter()
+        .filter(|method| !method.note.is_empty());
+    notes.extend(
+        methods.map(|method| format!("{}: {}.", method.label, method.note.trim_end_matches('.'))),
+    );
     match local {
         None => notes.push(gold(study).into()),
         Some(data) => {
-            let file = data.file.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+            let file = data
+                .file
+                .file_name()
+                .map_or_else(String::new, |name| name.to_string_lossy().into_owned());
             notes.push(format!(
                 "Real posts from {file} with a randomly initialised model. Gold reward, win rate, copied slots and accuracy \
                  on preferences and on SFT samples are absent: real text has no known gold reward, and no preferences were \
@@ -213,7 +270,9 @@ fn notes(study: &Study, local: Option<&LocalData>) -> Vec<String> {
     }
     if !study.untested_claims.is_empty() {
         let claims = study.untested_claims.join(", ");
-        notes.push(format!("Declared claims that this selection of methods and sizes does not test: {claims}."));
+        notes.push(format!(
+            "Declared claims that this selection of methods and sizes does not test: {claims}."
+        ));
     }
     notes
 }

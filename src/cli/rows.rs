@@ -1,5 +1,5 @@
-//! Rows to score or to continue: prompts and responses as text, as tokens or as the messages of a conversation, among
-//! any other cells of a row.
+//! Rows to score or to continue: prompts and responses as text, as tokens or as the messages of a
+//! conversation, among any other cells of a row.
 
 use crate::data::dataset::{
     Dataset, WholeRow, choices, conversation, holds_messages, is_conversation, json_value, no_rows,
@@ -35,7 +35,9 @@ impl Cells {
     /// Adds a cell, replacing one of the same name.
     pub fn insert(&mut self, name: String, value: Value) {
         // Every value can be written as JSON.
-        let Ok(raw) = to_raw_value(&value) else { return };
+        let Ok(raw) = to_raw_value(&value) else {
+            return;
+        };
         match self.0.iter_mut().find(|(key, _)| *key == name) {
             Some((_, cell)) => *cell = raw,
             None => self.0.push((name, raw)),
@@ -43,12 +45,17 @@ impl Cells {
     }
 }
 
-/// Reads the rows of `input`, each of which has text or tokens for every one of `needed`, or a conversation.
+/// Reads the rows of `input`, each of which has text or tokens for every one of `needed`, or a
+/// conversation.
 ///
 /// # Errors
-/// A file that cannot be read or has no rows; a row in which something is missing or of the wrong type.
+/// A file that cannot be read or has no rows; a row in which something is missing or of the wrong
+/// type.
 pub fn read(input: &Path, needed: &[&str]) -> Result<Vec<Row>> {
-    let rows = Dataset::file(input)?.whole_rows()?.map(|row| Row::new(row?, needed)).collect::<Result<Vec<_>>>()?;
+    let rows = Dataset::file(input)?
+        .whole_rows()?
+        .map(|row| Row::new(row?, needed))
+        .collect::<Result<Vec<_>>>()?;
     match rows.is_empty() {
         true => Err(no_rows(&input.display().to_string())),
         false => Ok(rows),
@@ -66,13 +73,22 @@ impl Row {
             other: Cells(Vec::new()),
             place: String::new(),
         };
-        let text_or_ids = [read.prompt.is_some(), read.response.is_some(), read.prompt_ids.is_some()];
+        let text_or_ids = [
+            read.prompt.is_some(),
+            read.response.is_some(),
+            read.prompt_ids.is_some(),
+        ];
         if !text_or_ids.contains(&true)
             && read.response_ids.is_none()
             && row.cells.iter().any(|(name, _)| name == MESSAGES)
         {
             let conversation = Some(row.record()?);
-            return Ok(Self { conversation, place: row.place, other: Cells(row.cells), ..read });
+            return Ok(Self {
+                conversation,
+                place: row.place,
+                other: Cells(row.cells),
+                ..read
+            });
         }
         for &side in needed {
             let (text, ids) = match side {
@@ -83,7 +99,11 @@ impl Row {
                 return Err(missing(&row, side));
             }
         }
-        Ok(Self { place: row.place, other: Cells(row.cells), ..read })
+        Ok(Self {
+            place: row.place,
+            other: Cells(row.cells),
+            ..read
+        })
     }
 }
 
@@ -98,7 +118,10 @@ fn missing(row: &WholeRow, side: &str) -> Error {
     }
     let has: Vec<&str> = row.cells.iter().map(|(name, _)| name.as_str()).collect();
     let needs = format!("a row needs \"{side}\" (text) or \"{side}_ids\" (tokens)");
-    let hint = match has.iter().find(|name| name.trim() == side && **name != side) {
+    let hint = match has
+        .iter()
+        .find(|name| name.trim() == side && **name != side)
+    {
         Some(padded) => format!("{needs}; there is `{padded}`, with spaces around its name"),
         None if has.contains(&side) => format!("{needs}; it is null here"),
         None if has.is_empty() => needs,
@@ -108,7 +131,9 @@ fn missing(row: &WholeRow, side: &str) -> Error {
 }
 
 fn cell(row: &WholeRow, name: &str) -> Result<Option<Value>> {
-    let Some((_, raw)) = row.cells.iter().find(|(key, _)| key == name) else { return Ok(None) };
+    let Some((_, raw)) = row.cells.iter().find(|(key, _)| key == name) else {
+        return Ok(None);
+    };
     Ok(Some(json_value(&row.place, name, raw)?).filter(|value| !value.is_null()))
 }
 
@@ -124,8 +149,11 @@ fn text(row: &WholeRow, name: &str) -> Result<Option<String>> {
                 Value::Bool(_) => "a truth value",
                 _ => "a number",
             };
-            Err(Error::data(format!("{}: `{name}` is {kind}, not text", row.place))
-                .hint(format!("write it as text in quotes; tokens stand under {name}_ids")))
+            Err(
+                Error::data(format!("{}: `{name}` is {kind}, not text", row.place)).hint(format!(
+                    "write it as text in quotes; tokens stand under {name}_ids"
+                )),
+            )
         }
     }
 }
@@ -133,19 +161,29 @@ fn text(row: &WholeRow, name: &str) -> Result<Option<String>> {
 /// Reads a list of token ids, which is text in a file without types.
 fn ids(row: &WholeRow, name: &str) -> Result<Option<Vec<u32>>> {
     let wrong = |what: String| {
-        Error::data(format!("{}: {what}", row.place)).hint("token ids are whole numbers from 0, as in [12, 7, 0]")
+        Error::data(format!("{}: {what}", row.place))
+            .hint("token ids are whole numbers from 0, as in [12, 7, 0]")
     };
     let value = match cell(row, name)? {
-        Some(Value::String(text)) if row.untyped => serde_json::from_str(&text).unwrap_or(Value::String(text)),
+        Some(Value::String(text)) if row.untyped => {
+            serde_json::from_str(&text).unwrap_or(Value::String(text))
+        }
         Some(value) => value,
         None => return Ok(None),
     };
-    let Value::Array(items) = value else { return Err(wrong(format!("`{name}` is not a list of token ids"))) };
+    let Value::Array(items) = value else {
+        return Err(wrong(format!("`{name}` is not a list of token ids")));
+    };
     let id = |(index, item): (usize, &Value)| {
         let id = item.as_u64().and_then(|id| u32::try_from(id).ok());
         id.ok_or_else(|| wrong(format!("`{name}[{index}]` is {item}, not a token id")))
     };
-    items.iter().enumerate().map(id).collect::<Result<_>>().map(Some)
+    items
+        .iter()
+        .enumerate()
+        .map(id)
+        .collect::<Result<_>>()
+        .map(Some)
 }
 
 /// True if `value` is present and differs from `raw`.
@@ -155,13 +193,24 @@ fn is_other<T: DeserializeOwned + PartialEq>(raw: &RawValue, value: &Option<T>) 
 
 impl Serialize for Row {
     fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
-        let Self { prompt, response, prompt_ids, response_ids, other: Cells(cells), .. } = self;
+        let Self {
+            prompt,
+            response,
+            prompt_ids,
+            response_ids,
+            other: Cells(cells),
+            ..
+        } = self;
         let mut map = serializer.serialize_map(None)?;
         for (name, raw) in cells {
             match name.as_str() {
                 "response" if is_other(raw, response) => map.serialize_entry(name, response)?,
-                "response_ids" if is_other(raw, response_ids) => map.serialize_entry(name, response_ids)?,
-                "prompt_ids" if is_other(raw, prompt_ids) => map.serialize_entry(name, prompt_ids)?,
+                "response_ids" if is_other(raw, response_ids) => {
+                    map.serialize_entry(name, response_ids)?
+                }
+                "prompt_ids" if is_other(raw, prompt_ids) => {
+                    map.serialize_entry(name, prompt_ids)?
+                }
                 _ => map.serialize_entry(name, raw)?,
             }
         }

@@ -29,8 +29,8 @@ enum RunsCommand {
     },
     /// Rehash every file and report what is damaged, missing or extra; fails if anything is.
     ///
-    /// Leftovers of attempts that are over and files outside the store that have changed since they were read are listed
-    /// too, and are no failure.
+    /// Leftovers of attempts that are over and files outside the store that have changed since they
+    /// were read are listed too, and are no failure.
     Verify {
         /// Remove the damaged artifacts, so that the next run computes them again.
         #[arg(long)]
@@ -52,7 +52,9 @@ pub fn run(args: &RunsArgs) -> Result<u8> {
 fn list(manifests: &[Manifest]) -> String {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING);
-    table.set_header(["key", "stage", "wall", "tokens/s", "memory", "size", "device", "started"]);
+    table.set_header([
+        "key", "stage", "wall", "tokens/s", "memory", "size", "device", "started",
+    ]);
     for manifest in manifests {
         table.add_row([
             manifest.key.short(),
@@ -68,12 +70,21 @@ fn list(manifests: &[Manifest]) -> String {
     for column in table.column_iter_mut().skip(2).take(4) {
         column.set_cell_alignment(CellAlignment::Right);
     }
-    format!("{}\n{}\n", table.trim_fmt(), count(manifests.len(), "artifact"))
+    format!(
+        "{}\n{}\n",
+        table.trim_fmt(),
+        count(manifests.len(), "artifact")
+    )
 }
 
-/// Tokens per second that passed through a model, over the stage's whole life, starting and loading included.
+/// Tokens per second that passed through a model, over the stage's whole life, starting and loading
+/// included.
 fn speed(manifest: &Manifest) -> String {
-    if manifest.tokens == 0 { String::new() } else { format!("{:.0}", manifest.tokens as f64 / manifest.wall_seconds) }
+    if manifest.tokens == 0 {
+        String::new()
+    } else {
+        format!("{:.0}", manifest.tokens as f64 / manifest.wall_seconds)
+    }
 }
 
 fn show(store: &Store, key: &StageKey) -> Result<String> {
@@ -81,7 +92,10 @@ fn show(store: &Store, key: &StageKey) -> Result<String> {
         Ok(manifest) => Ok(describe(store, &manifest)),
         Err(reason) => {
             let stage = store.planned(key)?;
-            let mut text = format!("{}\nkey       {key}\nstate     not finished ({reason})\n", stage.label);
+            let mut text = format!(
+                "{}\nkey       {key}\nstate     not finished ({reason})\n",
+                stage.label
+            );
             let log = store.failure_log(key);
             if log.exists() {
                 let _ = writeln!(text, "failure   {}", log.display());
@@ -99,15 +113,35 @@ fn describe(store: &Store, manifest: &Manifest) -> String {
     }
     let cpu = manifest.cpu_seconds.map_or("?".into(), seconds);
     let memory = manifest.peak_memory_bytes.map_or("?".into(), bytes);
-    let _ = writeln!(text, "computed  {} on {}", manifest.started, manifest.device);
-    let _ = writeln!(text, "program   touchstone {} (revision {})", manifest.touchstone, manifest.code_revision);
-    let _ = writeln!(text, "cost      {} wall, {cpu} processor, {memory} peak memory", seconds(manifest.wall_seconds));
-    let _ = writeln!(text, "work      {} tokens, {:.2e} floating-point operations", manifest.tokens, manifest.flops);
+    let _ = writeln!(
+        text,
+        "computed  {} on {}",
+        manifest.started, manifest.device
+    );
+    let _ = writeln!(
+        text,
+        "program   touchstone {} (revision {})",
+        manifest.touchstone, manifest.code_revision
+    );
+    let _ = writeln!(
+        text,
+        "cost      {} wall, {cpu} processor, {memory} peak memory",
+        seconds(manifest.wall_seconds)
+    );
+    let _ = writeln!(
+        text,
+        "work      {} tokens, {:.2e} floating-point operations",
+        manifest.tokens, manifest.flops
+    );
     text.push_str(&describe_spec(&manifest.spec));
     let _ = writeln!(text, "files     {} in all", bytes(manifest.bytes()));
     for (name, file) in &manifest.files {
-        let _ =
-            writeln!(text, "  {name}  {}  {}", bytes(file.bytes), &file.blake3.chars().take(12).collect::<String>());
+        let _ = writeln!(
+            text,
+            "  {name}  {}  {}",
+            bytes(file.bytes),
+            &file.blake3.chars().take(12).collect::<String>()
+        );
     }
     text
 }
@@ -138,12 +172,20 @@ fn verify(store: &Store, repair: bool) -> Result<u8> {
         // Recreates the folder of locks if a copy left out empty folders.
         let removed = Store::open(store.root())?.repair(&report)?;
         if !removed.is_empty() {
-            print(&format!("removed {}: run the experiment again to recompute\n", count(removed.len(), "artifact")))?;
+            print(&format!(
+                "removed {}: run the experiment again to recompute\n",
+                count(removed.len(), "artifact")
+            ))?;
         }
     } else if report.problems.iter().any(Problem::is_repairable) {
-        print("`touchstone runs verify --repair` removes what is damaged, and the next run recomputes it\n")?;
+        print(
+            "`touchstone runs verify --repair` removes what is damaged, and the next run recomputes it\n",
+        )?;
     }
-    let left = report.problems.iter().any(|problem| !repair || !problem.is_repairable());
+    let left = report
+        .problems
+        .iter()
+        .any(|problem| !repair || !problem.is_repairable());
     Ok(if left { FAILURE } else { SUCCESS })
 }
 
@@ -153,14 +195,22 @@ fn describe_verification(report: &Verification) -> String {
         let _ = writeln!(text, "{}: {damage}", path.display());
     }
     for path in &report.leftovers {
-        let _ =
-            writeln!(text, "{}: left by an attempt that is over; the next run or --repair removes it", path.display());
+        let _ = writeln!(
+            text,
+            "{}: left by an attempt that is over; the next run or --repair removes it",
+            path.display()
+        );
     }
     let verdict = match report.problems.len() {
         0 => "all as written".to_owned(),
         problems => count(problems, "problem"),
     };
-    let _ = writeln!(text, "{}, {}: {verdict}", count(report.artifacts, "artifact"), bytes(report.bytes));
+    let _ = writeln!(
+        text,
+        "{}, {}: {verdict}",
+        count(report.artifacts, "artifact"),
+        bytes(report.bytes)
+    );
     text
 }
 
@@ -199,16 +249,31 @@ mod tests {
         let (store, mut graph) = (Store::open(dir.path()).unwrap(), Graph::new());
         let mut add = |kind: &str, inputs| {
             let settings = serde_json::json!({"steps": 3});
-            let spec = StageSpec { kind: kind.into(), version: 2, settings, inputs, seed: Some(5) };
+            let spec = StageSpec {
+                kind: kind.into(),
+                version: 2,
+                settings,
+                inputs,
+                seed: Some(5),
+            };
             graph.add(spec, format!("tldr/{kind}"), 1.0).unwrap()
         };
         let base = add("base", Default::default());
         let planned = add("planned", [("base".into(), base)].into());
         store.plan(&graph).unwrap();
-        run_stage(&store, &base, &Place { device: "cpu".into(), memory: None }, |context| {
-            context.add_tokens(42);
-            std::fs::write(context.out().join("weights"), [7; 2048]).context(|| "test".to_owned())
-        })
+        run_stage(
+            &store,
+            &base,
+            &Place {
+                device: "cpu".into(),
+                memory: None,
+            },
+            |context| {
+                context.add_tokens(42);
+                std::fs::write(context.out().join("weights"), [7; 2048])
+                    .context(|| "test".to_owned())
+            },
+        )
         .unwrap();
         (dir, store, [base, planned])
     }
@@ -223,19 +288,35 @@ mod tests {
     fn the_list_has_one_line_for_each_finished_artifact() {
         let (_dir, store, [base, planned]) = store();
         let text = list(&store.list().unwrap());
-        assert!(text.contains(&base.short()) && text.contains("tldr/base") && text.contains("2.00 KiB"), "{text}");
-        assert!(!text.contains(&planned.short()) && text.ends_with("1 artifact\n"), "{text}");
+        assert!(
+            text.contains(&base.short()) && text.contains("tldr/base") && text.contains("2.00 KiB"),
+            "{text}"
+        );
+        assert!(
+            !text.contains(&planned.short()) && text.ends_with("1 artifact\n"),
+            "{text}"
+        );
     }
 
     #[test]
     fn a_stage_is_shown_whether_it_is_finished_or_not() {
         let (_dir, store, [base, planned]) = store();
         let text = show(&store, &base).unwrap();
-        for part in ["tldr/base", "42 tokens", "base (version 2)", "seed      5", "weights  2.00 KiB", "\"steps\": 3"] {
+        for part in [
+            "tldr/base",
+            "42 tokens",
+            "base (version 2)",
+            "seed      5",
+            "weights  2.00 KiB",
+            "\"steps\": 3",
+        ] {
             assert!(text.contains(part), "{part} is not in:\n{text}");
         }
         let text = show(&store, &planned).unwrap();
-        assert!(text.contains("not finished") && text.contains(&format!("base = {}", base.short())), "{text}");
+        assert!(
+            text.contains("not finished") && text.contains(&format!("base = {}", base.short())),
+            "{text}"
+        );
     }
 
     #[test]
@@ -244,7 +325,10 @@ mod tests {
         assert!(run_with(dir.path(), &["verify"]).unwrap());
         std::fs::write(store.artifact(&base).unwrap().join("weights"), [8; 2048]).unwrap();
         assert!(!run_with(dir.path(), &["verify"]).unwrap());
-        assert!(store.is_complete(&base), "only rehashing can see this damage");
+        assert!(
+            store.is_complete(&base),
+            "only rehashing can see this damage"
+        );
         assert!(run_with(dir.path(), &["verify", "--repair"]).unwrap());
         assert!(!store.is_complete(&base));
         assert!(run_with(dir.path(), &["verify"]).unwrap());
@@ -255,8 +339,14 @@ mod tests {
         let (dir, ..) = store();
         assert!(run_with(dir.path(), &["list"]).unwrap());
         let missing = dir.path().join("nowhere");
-        let before = Program::parse_from(["touchstone", "--store", missing.to_str().unwrap(), "list"]);
-        assert!(run(&before.runs).unwrap_err().to_string().contains("there is no store"));
+        let before =
+            Program::parse_from(["touchstone", "--store", missing.to_str().unwrap(), "list"]);
+        assert!(
+            run(&before.runs)
+                .unwrap_err()
+                .to_string()
+                .contains("there is no store")
+        );
         assert!(!missing.exists());
     }
 }

@@ -1,4 +1,5 @@
-//! `touchstone score` and `touchstone generate`: run any model folder on any file of rows, without a study.
+//! `touchstone score` and `touchstone generate`: run any model folder on any file of rows, without
+//! a study.
 
 use super::model::open;
 use super::rows::{self as input_rows, Row};
@@ -8,7 +9,9 @@ use crate::model::generate::generate as sample;
 use crate::model::weights::host;
 use crate::model::{Batch, DecoderConfig, Ends, ModelTokenizer, Sampling, Sequence};
 use crate::rng::stream;
-use crate::tasks::chat::{ChatEncoder, ChatRules, ControlNames, Conversation, Loss, SystemRule, TooLong};
+use crate::tasks::chat::{
+    ChatEncoder, ChatRules, ControlNames, Conversation, Loss, SystemRule, TooLong,
+};
 use crate::{Error, Result, device};
 use clap::{Args, ValueEnum};
 use std::cell::OnceCell;
@@ -17,14 +20,16 @@ use std::path::{Path, PathBuf};
 
 #[derive(Clone, Debug, Args)]
 pub struct ModelArgs {
-    /// Folder with config.json, model.safetensors, and tokenizer.json where rows hold text; or hf:owner/name@revision
+    /// Folder with config.json, model.safetensors, and tokenizer.json where rows hold text; or
+    /// hf:owner/name@revision
     #[arg(long, value_name = "DIR")]
     model: PathBuf,
-    /// Rows (jsonl, json, csv, tsv or parquet): "prompt" and "response" as text, "prompt_ids" and "response_ids" as tokens, or
-    /// "messages" of a conversation, for a model with a chat template
+    /// Rows (jsonl, json, csv, tsv or parquet): "prompt" and "response" as text, "prompt_ids" and
+    /// "response_ids" as tokens, or "messages" of a conversation, for a model with a chat template
     #[arg(long, value_name = "FILE")]
     input: PathBuf,
-    /// Where the rows go, one JSON object a line: as they were, with the computed keys in the place of their names or behind
+    /// Where the rows go, one JSON object a line: as they were, with the computed keys in the place
+    /// of their names or behind
     #[arg(long, value_name = "FILE")]
     output: PathBuf,
     /// Rows per forward pass; changes speed and memory, not results
@@ -92,32 +97,59 @@ pub struct GenerateArgs {
     seed: u64,
 }
 
-/// Adds `logprob` and `token_logprobs` (kind lm), or `reward` and `raw_reward` (kind reward) to every row.
+/// Adds `logprob` and `token_logprobs` (kind lm), or `reward` and `raw_reward` (kind reward) to
+/// every row.
 pub fn score(args: &ScoreArgs) -> Result<()> {
-    let ModelArgs { input, output, batch, device, .. } = &args.model;
+    let ModelArgs {
+        input,
+        output,
+        batch,
+        device,
+        ..
+    } = &args.model;
     super::output::check_file(output)?;
     let device = device::select(device)?;
     let checkpoint = open(&args.model.model, &FILES_BESIDE)?;
     let config = checkpoint.config()?;
     let reader = Reader::new(&checkpoint, &config, args.model.system, input)?;
     let mut rows = reader.rows(&["prompt", "response"])?;
-    let sequences = rows.iter().enumerate().map(|(i, row)| reader.sequence(i, row)).collect::<Result<Vec<_>>>()?;
-    fit(sequences.iter().map(Sequence::len), &config, &reader, "shorten the row")?;
+    let sequences = rows
+        .iter()
+        .enumerate()
+        .map(|(i, row)| reader.sequence(i, row))
+        .collect::<Result<Vec<_>>>()?;
+    fit(
+        sequences.iter().map(Sequence::len),
+        &config,
+        &reader,
+        "shorten the row",
+    )?;
     match args.kind {
         Kind::Lm => {
             let model = checkpoint.language_model(&device)?;
             let size = batch.get();
-            for (number, (rows, sequences)) in rows.chunks_mut(size).zip(sequences.chunks(size)).enumerate() {
+            for (number, (rows, sequences)) in rows
+                .chunks_mut(size)
+                .zip(sequences.chunks(size))
+                .enumerate()
+            {
                 let batch = Batch::new(sequences, &device);
                 let log_probs = host(model.response_log_probs(&batch, 1.0))?;
                 for (index, row) in rows.iter_mut().enumerate() {
                     let start = index * batch.response_width;
                     let own = &log_probs[start..start + batch.response_lengths[index]];
                     if let Some(token) = own.iter().position(|value| !value.is_finite()) {
-                        let what = format!("the log-probability of response token {} is {}", token + 1, own[token]);
+                        let what = format!(
+                            "the log-probability of response token {} is {}",
+                            token + 1,
+                            own[token]
+                        );
                         return Err(not_finite(reader.place(number * size + index), &what));
                     }
-                    row.other.insert("logprob".into(), own.iter().map(|p| f64::from(*p)).sum::<f64>().into());
+                    row.other.insert(
+                        "logprob".into(),
+                        own.iter().map(|p| f64::from(*p)).sum::<f64>().into(),
+                    );
                     row.other.insert("token_logprobs".into(), own.into());
                 }
             }
@@ -125,7 +157,11 @@ pub fn score(args: &ScoreArgs) -> Result<()> {
         Kind::Reward => {
             let (model, normalisation) = checkpoint.reward_model(&device)?;
             let size = batch.get();
-            for (number, (rows, sequences)) in rows.chunks_mut(size).zip(sequences.chunks(size)).enumerate() {
+            for (number, (rows, sequences)) in rows
+                .chunks_mut(size)
+                .zip(sequences.chunks(size))
+                .enumerate()
+            {
                 let scores = host(model.scores(&Batch::new(sequences, &device)))?;
                 for (index, (row, score)) in rows.iter_mut().zip(scores).enumerate() {
                     let reward = normalisation.apply(score);
@@ -150,10 +186,24 @@ fn not_finite(place: &str, what: &str) -> Error {
 
 /// Adds `response_ids`, `ended` and, if there is a tokenizer, `response` to every row's prompt.
 pub fn generate(args: &GenerateArgs) -> Result<()> {
-    let ModelArgs { model, input, output, batch, device, system } = &args.model;
-    if !(args.temperature >= 0.0 && args.temperature.is_finite() && args.top_p > 0.0 && args.top_p <= 1.0) {
-        return Err(Error::configuration(format!("temperature {} with top-p {}", args.temperature, args.top_p))
-            .hint("give a temperature of 0 or more and a top-p above 0, at most 1"));
+    let ModelArgs {
+        model,
+        input,
+        output,
+        batch,
+        device,
+        system,
+    } = &args.model;
+    if !(args.temperature >= 0.0
+        && args.temperature.is_finite()
+        && args.top_p > 0.0
+        && args.top_p <= 1.0)
+    {
+        return Err(Error::configuration(format!(
+            "temperature {} with top-p {}",
+            args.temperature, args.top_p
+        ))
+        .hint("give a temperature of 0 or more and a top-p above 0, at most 1"));
     }
     super::output::check_file(output)?;
     let device = device::select(device)?;
@@ -161,10 +211,19 @@ pub fn generate(args: &GenerateArgs) -> Result<()> {
     let config = checkpoint.config()?;
     let reader = Reader::new(&checkpoint, &config, *system, input)?;
     let mut rows = reader.rows(&["prompt"])?;
-    let prompts = rows.iter().enumerate().map(|(i, row)| reader.prompt(i, row)).collect::<Result<Vec<_>>>()?;
+    let prompts = rows
+        .iter()
+        .enumerate()
+        .map(|(i, row)| reader.prompt(i, row))
+        .collect::<Result<Vec<_>>>()?;
     let most = args.max_new_tokens.get();
     let lengths = prompts.iter().map(|ids| ids.len().saturating_add(most));
-    fit(lengths, &config, &reader, "lower --max-new-tokens or shorten the prompt")?;
+    fit(
+        lengths,
+        &config,
+        &reader,
+        "lower --max-new-tokens or shorten the prompt",
+    )?;
     let ends = checkpoint.ends(reader.tokenizer.as_ref())?;
     let sampling = Sampling {
         temperature: args.temperature,
@@ -178,17 +237,25 @@ pub fn generate(args: &GenerateArgs) -> Result<()> {
     let responses = sample(&model, &prompts, &sampling, stream, |_| {})
         .map_err(|error| error.within(&input.display().to_string()))?;
     for (row, response) in rows.iter_mut().zip(responses) {
-        row.response =
-            reader.tokenizer.as_ref().map(|tokenizer| tokenizer.decode_response(&response.ids, &ends)).transpose()?;
+        row.response = reader
+            .tokenizer
+            .as_ref()
+            .map(|tokenizer| tokenizer.decode_response(&response.ids, &ends))
+            .transpose()?;
         row.other.insert("ended".into(), response.ended.into());
         row.response_ids = Some(response.ids);
     }
     super::output::write(output, |place| rows::write(place, &rows))
 }
 
-/// Refuses a row with more tokens than the model has positions: the model was not trained there, and its output is
-/// noise.
-fn fit(lengths: impl Iterator<Item = usize>, config: &DecoderConfig, reader: &Reader, remedy: &str) -> Result<()> {
+/// Refuses a row with more tokens than the model has positions: the model was not trained there,
+/// and its output is noise.
+fn fit(
+    lengths: impl Iterator<Item = usize>,
+    config: &DecoderConfig,
+    reader: &Reader,
+    remedy: &str,
+) -> Result<()> {
     let most = config.sizes().positions;
     match lengths.enumerate().find(|(_, length)| *length > most) {
         None => Ok(()),
@@ -232,7 +299,12 @@ struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    fn new(checkpoint: &'a Checkpoint, config: &DecoderConfig, system: System, input: &'a Path) -> Result<Self> {
+    fn new(
+        checkpoint: &'a Checkpoint,
+        config: &DecoderConfig,
+        system: System,
+        input: &'a Path,
+    ) -> Result<Self> {
         let chat_rules = ChatRules {
             system: system.into(),
             loss: Loss::LastTurn,
@@ -255,23 +327,41 @@ impl<'a> Reader<'a> {
     /// Reads all rows, each with text or tokens for every one of `needed`.
     fn rows(&self, needed: &[&str]) -> Result<Vec<Row>> {
         let rows = input_rows::read(self.input, needed)?;
-        self.places.get_or_init(|| rows.iter().map(|row| row.place.clone()).collect());
+        self.places
+            .get_or_init(|| rows.iter().map(|row| row.place.clone()).collect());
         Ok(rows)
     }
 
     fn place(&self, index: usize) -> &str {
-        self.places.get().and_then(|places| places.get(index)).map_or("", String::as_str)
+        self.places
+            .get()
+            .and_then(|places| places.get(index))
+            .map_or("", String::as_str)
     }
 
-    /// The tokens of a row's prompt and response. Text is a prompt followed by a response that ends with one
-    /// end-of-sequence token; tokens are used as they are; the response of a conversation is its last message.
+    /// The tokens of a row's prompt and response. Text is a prompt followed by a response that ends
+    /// with one end-of-sequence token; tokens are used as they are; the response of a conversation
+    /// is its last message.
     fn sequence(&self, index: usize, row: &Row) -> Result<Sequence> {
         if let Some(conversation) = &row.conversation {
             let Sequence { prompt, response } = self.chat(conversation)?.sequence(conversation)?;
-            return Ok(Sequence::new(self.known(index, prompt)?, self.known(index, response)?));
+            return Ok(Sequence::new(
+                self.known(index, prompt)?,
+                self.known(index, response)?,
+            ));
         }
-        let prompt = self.ids(index, Side::Prompt, row.prompt.as_deref(), row.prompt_ids.as_deref())?;
-        let response = self.ids(index, Side::Response, row.response.as_deref(), row.response_ids.as_deref())?;
+        let prompt = self.ids(
+            index,
+            Side::Prompt,
+            row.prompt.as_deref(),
+            row.prompt_ids.as_deref(),
+        )?;
+        let response = self.ids(
+            index,
+            Side::Response,
+            row.response.as_deref(),
+            row.response_ids.as_deref(),
+        )?;
         Ok(Sequence::new(prompt, response))
     }
 
@@ -279,7 +369,12 @@ impl<'a> Reader<'a> {
     fn prompt(&self, index: usize, row: &Row) -> Result<Vec<u32>> {
         match &row.conversation {
             Some(conversation) => self.known(index, self.chat(conversation)?.prompt(conversation)?),
-            None => self.ids(index, Side::Prompt, row.prompt.as_deref(), row.prompt_ids.as_deref()),
+            None => self.ids(
+                index,
+                Side::Prompt,
+                row.prompt.as_deref(),
+                row.prompt_ids.as_deref(),
+            ),
         }
     }
 
@@ -315,7 +410,13 @@ impl<'a> Reader<'a> {
         Ok(self.ends.get_or_init(|| ends))
     }
 
-    fn ids(&self, index: usize, side: Side, text: Option<&str>, ids: Option<&[u32]>) -> Result<Vec<u32>> {
+    fn ids(
+        &self,
+        index: usize,
+        side: Side,
+        text: Option<&str>,
+        ids: Option<&[u32]>,
+    ) -> Result<Vec<u32>> {
         let (place, name) = (self.place(index), side.name());
         let ids = match (ids, text) {
             (Some(ids), None) => ids.to_vec(),
@@ -342,8 +443,9 @@ impl<'a> Reader<'a> {
                 }
             }
             (None, None) => {
-                return Err(Error::data(format!("{place}: no {name}"))
-                    .hint(format!("a row needs \"{name}\" (text) or \"{name}_ids\" (tokens)")));
+                return Err(Error::data(format!("{place}: no {name}")).hint(format!(
+                    "a row needs \"{name}\" (text) or \"{name}_ids\" (tokens)"
+                )));
             }
         };
         if ids.is_empty() {
@@ -353,9 +455,9 @@ impl<'a> Reader<'a> {
         self.known(index, ids)
     }
 
-    /// Refuses `ids` that do not agree with the text beside them. They agree if they are the tokens of the text, with
-    /// or without an end, or if they are sampled tokens that decode to the text: a text may be written in more than one
-    /// way.
+    /// Refuses `ids` that do not agree with the text beside them. They agree if they are the tokens
+    /// of the text, with or without an end, or if they are sampled tokens that decode to the text:
+    /// a text may be written in more than one way.
     fn check_agreement(
         &self,
         place: &str,
@@ -365,20 +467,30 @@ impl<'a> Reader<'a> {
         tokenizer: &ModelTokenizer,
     ) -> Result<()> {
         let no_ends = Ends::from(u32::MAX);
-        let ends = if side == Side::Response { self.ends()? } else { &no_ends };
+        let ends = if side == Side::Response {
+            self.ends()?
+        } else {
+            &no_ends
+        };
         fn body<'i>(ids: &'i [u32], ends: &Ends) -> &'i [u32] {
             match ids.split_last() {
                 Some((last, body)) if ends.contains(*last) => body,
                 _ => ids,
             }
         }
-        let same = encoded.as_ref().is_some_and(|encoded| body(encoded, ends) == body(ids, ends));
+        let same = encoded
+            .as_ref()
+            .is_some_and(|encoded| body(encoded, ends) == body(ids, ends));
         let known = ids.iter().all(|id| (*id as usize) < self.vocabulary);
-        if same || (known && tokenizer.decode_response(ids, ends)? == tokenizer.without_end(text, ends)) {
+        if same
+            || (known && tokenizer.decode_response(ids, ends)? == tokenizer.without_end(text, ends))
+        {
             return Ok(());
         }
         let name = side.name();
-        let tokens = encoded.map_or("no tokens of this tokenizer".into(), |ids| format!("{} tokens", ids.len()));
+        let tokens = encoded.map_or("no tokens of this tokenizer".into(), |ids| {
+            format!("{} tokens", ids.len())
+        });
         Err(Error::data(format!(
             "{place}: {name} and {name}_ids disagree: the text makes {tokens}, and {} ids are given",
             ids.len()

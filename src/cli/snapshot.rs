@@ -1,4 +1,5 @@
-//! `touchstone snapshot`: records the means of a small study under version control, and reports when they change.
+//! `touchstone snapshot`: records the means of a small study under version control, and reports
+//! when they change.
 
 use super::decide::DecideArgs;
 use super::reproduce::{self, LocalArgs, ReproduceArgs, report_input, resolve};
@@ -35,7 +36,8 @@ pub struct TakeArgs {
     /// The snapshot, a JSON file that belongs under version control
     #[arg(long, value_name = "FILE")]
     pub file: PathBuf,
-    /// Difference of means that is allowed for a metric, in its units; may be given again [default: what seeds explain]
+    /// Difference of means that is allowed for a metric, in its units; may be given again [default:
+    /// what seeds explain]
     #[arg(long, value_name = "METRIC=VALUE", value_parser = tolerance)]
     pub tolerance: Vec<(String, f64)>,
 }
@@ -57,13 +59,18 @@ fn accept(args: &TakeArgs) -> Result<u8> {
         Err(code) => return Ok(code),
     };
     now.write(&args.file)?;
-    print(&format!("{} means written to {}\n", now.values.len(), args.file.display()))?;
+    print(&format!(
+        "{} means written to {}\n",
+        now.values.len(),
+        args.file.display()
+    ))?;
     Ok(SUCCESS)
 }
 
 fn check(args: &TakeArgs) -> Result<u8> {
     // Read first: an invalid file should not cost a run.
-    output::check_regular(&args.file).map_err(|error| error.hint("`touchstone snapshot accept` writes one"))?;
+    output::check_regular(&args.file)
+        .map_err(|error| error.hint("`touchstone snapshot accept` writes one"))?;
     let before = Snapshot::read(&args.file)?.with_tolerances(&tolerances(args))?;
     let now = match carry_out(args)? {
         Ok(now) => now,
@@ -74,13 +81,18 @@ fn check(args: &TakeArgs) -> Result<u8> {
     Ok(if drift.is_empty() { SUCCESS } else { FAILURE })
 }
 
-/// Runs the missing stages of the study and makes its snapshot, or returns the exit code of a run that did not succeed.
+/// Runs the missing stages of the study and makes its snapshot, or returns the exit code of a run
+/// that did not succeed.
 fn carry_out(args: &TakeArgs) -> Result<std::result::Result<Snapshot, u8>> {
     let mut study = args.study.clone();
     if args.local.data.is_none() {
         study.profile = study.profile.or(Some(PROFILE.into()));
     }
-    let run = ReproduceArgs { study: study.clone(), local: args.local.clone(), decide: DecideArgs::default() };
+    let run = ReproduceArgs {
+        study: study.clone(),
+        local: args.local.clone(),
+        decide: DecideArgs::default(),
+    };
     let code = reproduce::run(&run)?;
     if code != SUCCESS {
         return Ok(Err(code));
@@ -88,7 +100,13 @@ fn carry_out(args: &TakeArgs) -> Result<std::result::Result<Snapshot, u8>> {
     let (resolved, local) = resolve(&study, &args.local)?;
     let plan = Plan::new(&resolved, local.as_ref())?;
     let store = Store::open_existing(&study.store)?;
-    let input = report_input(&resolved, &plan, &store, &study.devices().join(","), local.as_ref())?;
+    let input = report_input(
+        &resolved,
+        &plan,
+        &store,
+        &study.devices().join(","),
+        local.as_ref(),
+    )?;
     Snapshot::take(&input, &BTreeMap::new()).map(Ok)
 }
 
@@ -97,11 +115,16 @@ fn tolerances(args: &TakeArgs) -> BTreeMap<String, f64> {
 }
 
 fn tolerance(text: &str) -> std::result::Result<(String, f64), Error> {
-    let parts = text.split_once('=').and_then(|(metric, value)| Some((metric, value.trim().parse::<f64>().ok()?)));
-    let (metric, value) =
-        parts.ok_or_else(|| Error::configuration(format!("`{text}` is not METRIC=VALUE, such as gold=0.05")))?;
+    let parts = text
+        .split_once('=')
+        .and_then(|(metric, value)| Some((metric, value.trim().parse::<f64>().ok()?)));
+    let (metric, value) = parts.ok_or_else(|| {
+        Error::configuration(format!("`{text}` is not METRIC=VALUE, such as gold=0.05"))
+    })?;
     if !(value.is_finite() && value >= 0.0) {
-        return Err(Error::configuration(format!("a tolerance is a number from 0 on, and `{text}` is not")));
+        return Err(Error::configuration(format!(
+            "a tolerance is a number from 0 on, and `{text}` is not"
+        )));
     }
     Ok((metric.trim().to_owned(), value))
 }

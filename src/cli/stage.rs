@@ -26,7 +26,12 @@ pub struct StageArgs {
 /// Runs the command; `body` can compute every kind of stage.
 pub fn run(args: &StageArgs, body: impl FnOnce(&StageContext) -> Result<()>) -> Result<()> {
     leave_with_parent();
-    let place = Place { device: args.device.to_string(), memory: args.memory };
+    let place = Place {
+        device: args.device.to_string(),
+        memory: args.memory,
+    };
     // A panic is reported like any other failure of the stage.
-    run_stage(&Store::open(&args.store)?, &args.key, &place, |context| defect::catch(|| body(context)))
+    run_stage(&Store::open(&args.store)?, &args.key, &place, |context| {
+        defect::catch(|| body(context))
+    })
 }

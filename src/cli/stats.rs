@@ -1,4 +1,5 @@
-//! `touchstone stats`: the estimates and paired comparisons of a report for any table, from any program.
+//! `touchstone stats`: the estimates and paired comparisons of a report for any table, from any
+//! program.
 
 mod csv;
 mod parquet;
@@ -41,18 +42,24 @@ pub struct StatsArgs {
 /// Reads the table, analyses it and prints the result.
 ///
 /// # Errors
-/// A file or column that cannot be read, values that are missing or not finite numbers, a unit that occurs twice in a
-/// group, an unknown baseline, a level outside (0, 1).
+/// A file or column that cannot be read, values that are missing or not finite numbers, a unit that
+/// occurs twice in a group, an unknown baseline, a level outside (0, 1).
 pub fn run(args: &StatsArgs) -> Result<()> {
     if !(args.level > 0.0 && args.level < 1.0) {
-        let message = format!("the confidence level must lie strictly between 0 and 1, not {}", args.level);
+        let message = format!(
+            "the confidence level must lie strictly between 0 and 1, not {}",
+            args.level
+        );
         return Err(Error::configuration(message).hint("95 % is written 0.95"));
     }
     let groups = table::read(args)?;
     let (analysis, notes) = analyse(&groups, args.baseline.as_deref(), args.level)?;
     if args.json {
-        let text = serde_json::to_string_pretty(&analysis).context(|| "writing the analysis as JSON".into())?;
-        notes.iter().for_each(|note| super::complain(&format!("note: {note}\n")));
+        let text = serde_json::to_string_pretty(&analysis)
+            .context(|| "writing the analysis as JSON".into())?;
+        notes
+            .iter()
+            .for_each(|note| super::complain(&format!("note: {note}\n")));
         return print(&format!("{text}\n"));
     }
     print(&tables(&analysis, args, &notes))
@@ -61,7 +68,9 @@ pub fn run(args: &StatsArgs) -> Result<()> {
 /// Writes to standard output; a reader that closes the pipe early does not cause an error.
 fn print(text: &str) -> Result<()> {
     match io::stdout().lock().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error).context(|| "writing to stdout".into()),
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(error).context(|| "writing to stdout".into())
+        }
         _ => Ok(()),
     }
 }
@@ -82,8 +91,8 @@ struct GroupEstimate {
     ci_high: Option<f64>,
 }
 
-/// A group compared with the baseline. Everything but the names and the count is `None` where undefined, and without
-/// units in common.
+/// A group compared with the baseline. Everything but the names and the count is `None` where
+/// undefined, and without units in common.
 #[derive(Debug, Serialize)]
 struct GroupComparison {
     group: String,
@@ -104,14 +113,21 @@ struct ByUnit(Vec<Option<f64>>);
 impl ByUnit {
     fn new(group: &Group, units: usize) -> Self {
         let mut values = vec![None; units];
-        group.units.iter().zip(&group.values).for_each(|(unit, value)| values[*unit as usize] = Some(*value));
+        group
+            .units
+            .iter()
+            .zip(&group.values)
+            .for_each(|(unit, value)| values[*unit as usize] = Some(*value));
         Self(values)
     }
 
-    /// The values of the units that `group` has too, in its order: first those of `group`, then those of this index.
+    /// The values of the units that `group` has too, in its order: first those of `group`, then
+    /// those of this index.
     fn pair(&self, group: &Group) -> (Vec<f64>, Vec<f64>) {
         let pairs = group.units.iter().zip(&group.values);
-        pairs.filter_map(|(unit, value)| Some((*value, self.0[*unit as usize]?))).unzip()
+        pairs
+            .filter_map(|(unit, value)| Some((*value, self.0[*unit as usize]?)))
+            .unzip()
     }
 }
 
@@ -120,7 +136,8 @@ fn analyse(groups: &Groups, baseline: Option<&str>, level: f64) -> Result<(Analy
         .list
         .iter()
         .map(|group| {
-            let estimate = stats::mean(&group.values, level).context(|| format!("group {:?}", group.name))?;
+            let estimate =
+                stats::mean(&group.values, level).context(|| format!("group {:?}", group.name))?;
             Ok(GroupEstimate {
                 group: group.name.clone(),
                 n: estimate.n,
@@ -131,25 +148,62 @@ fn analyse(groups: &Groups, baseline: Option<&str>, level: f64) -> Result<(Analy
             })
         })
         .collect::<Result<_>>()?;
-    let Some(name) = baseline else { return Ok((Analysis { estimates, comparisons: Vec::new() }, Vec::new())) };
-    let names: Vec<&str> = groups.list.iter().map(|group| group.name.as_str()).collect();
+    let Some(name) = baseline else {
+        return Ok((
+            Analysis {
+                estimates,
+                comparisons: Vec::new(),
+            },
+            Vec::new(),
+        ));
+    };
+    let names: Vec<&str> = groups
+        .list
+        .iter()
+        .map(|group| group.name.as_str())
+        .collect();
     let baseline = groups
         .list
         .iter()
         .find(|group| group.name == name)
-        .ok_or_else(|| unknown(&format!("there is no group {name:?} to compare with"), name, "groups", &names))?;
+        .ok_or_else(|| {
+            unknown(
+                &format!("there is no group {name:?} to compare with"),
+                name,
+                "groups",
+                &names,
+            )
+        })?;
     let (comparisons, notes) = compare(groups, baseline, level)?;
-    Ok((Analysis { estimates, comparisons }, notes))
+    Ok((
+        Analysis {
+            estimates,
+            comparisons,
+        },
+        notes,
+    ))
 }
 
-/// Compares every other group with `baseline`, as one Holm family; adds notes about what was left out.
-fn compare(groups: &Groups, baseline: &Group, level: f64) -> Result<(Vec<GroupComparison>, Vec<String>)> {
+/// Compares every other group with `baseline`, as one Holm family; adds notes about what was left
+/// out.
+fn compare(
+    groups: &Groups,
+    baseline: &Group,
+    level: f64,
+) -> Result<(Vec<GroupComparison>, Vec<String>)> {
     let mut comparisons = Vec::new();
     let mut notes = Vec::new();
     let by_unit = ByUnit::new(baseline, groups.units);
-    for group in groups.list.iter().filter(|group| group.name != baseline.name) {
+    for group in groups
+        .list
+        .iter()
+        .filter(|group| group.name != baseline.name)
+    {
         let (ours, theirs) = by_unit.pair(group);
-        let (only_ours, only_theirs) = (group.units.len() - ours.len(), baseline.units.len() - ours.len());
+        let (only_ours, only_theirs) = (
+            group.units.len() - ours.len(),
+            baseline.units.len() - ours.len(),
+        );
         if only_ours + only_theirs > 0 {
             notes.push(format!(
                 "{} − {}: {} units in both, dropped {only_ours} found only in {} and {only_theirs} found only in {}",
@@ -160,7 +214,11 @@ fn compare(groups: &Groups, baseline: &Group, level: f64) -> Result<(Vec<GroupCo
                 baseline.name
             ));
         }
-        let paired = if ours.is_empty() { None } else { Some(stats::paired(&ours, &theirs, level)?) };
+        let paired = if ours.is_empty() {
+            None
+        } else {
+            Some(stats::paired(&ours, &theirs, level)?)
+        };
         let interval = paired.and_then(|paired| paired.difference.interval);
         comparisons.push(GroupComparison {
             group: group.name.clone(),
@@ -176,7 +234,10 @@ fn compare(groups: &Groups, baseline: &Group, level: f64) -> Result<(Vec<GroupCo
         });
     }
     let raw: Vec<Option<f64>> = comparisons.iter().map(|comparison| comparison.p).collect();
-    for (comparison, adjusted) in comparisons.iter_mut().zip(stats::adjust_defined(&raw, stats::holm)) {
+    for (comparison, adjusted) in comparisons
+        .iter_mut()
+        .zip(stats::adjust_defined(&raw, stats::holm))
+    {
         comparison.p_holm = adjusted;
     }
     Ok((comparisons, notes))
@@ -196,7 +257,10 @@ fn tables(analysis: &Analysis, args: &StatsArgs, notes: &[String]) -> String {
     });
     text += &table(&[&args.group, "n", "mean", "se", &interval], rows);
     if let Some(first) = analysis.comparisons.first() {
-        text += &format!("\nDifference from {}, paired by {}\n", first.baseline, args.unit);
+        text += &format!(
+            "\nDifference from {}, paired by {}\n",
+            first.baseline, args.unit
+        );
         let rows = analysis.comparisons.iter().map(|row| {
             vec![
                 row.group.clone(),
@@ -209,23 +273,40 @@ fn tables(analysis: &Analysis, args: &StatsArgs, notes: &[String]) -> String {
                 number(row.mde),
             ]
         });
-        let headers = [&args.group, "pairs", "difference", &interval, "p", "p (Holm)", "P(better)", "MDE"];
+        let headers = [
+            &args.group,
+            "pairs",
+            "difference",
+            &interval,
+            "p",
+            "p (Holm)",
+            "P(better)",
+            "MDE",
+        ];
         text += &table(&headers, rows);
         text += "P(better): chance that a value of the group exceeds one of the baseline. ";
         text += "MDE: smallest true difference found with 80 % power.\n";
     }
-    notes.iter().for_each(|note| text += &format!("note: {note}\n"));
+    notes
+        .iter()
+        .for_each(|note| text += &format!("note: {note}\n"));
     text
 }
 
 fn table(headers: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
     let mut table = Table::new();
     table.load_preset(presets::UTF8_HORIZONTAL_ONLY);
-    for between_rows in [TableComponent::HorizontalLines, TableComponent::MiddleIntersections] {
+    for between_rows in [
+        TableComponent::HorizontalLines,
+        TableComponent::MiddleIntersections,
+    ] {
         table.remove_style(between_rows);
     }
     table.set_header(headers).add_rows(rows);
-    table.column_iter_mut().skip(1).for_each(|column| column.set_cell_alignment(CellAlignment::Right));
+    table
+        .column_iter_mut()
+        .skip(1)
+        .for_each(|column| column.set_cell_alignment(CellAlignment::Right));
     format!("{table}\n")
 }
 
@@ -237,13 +318,17 @@ fn round_percent(level: f64) -> f64 {
 fn number(value: Option<f64>) -> String {
     match value {
         None => "n/a".into(),
-        Some(value) if value != 0.0 && !(1e-3..1e6).contains(&value.abs()) => format!("{value:.3e}"),
+        Some(value) if value != 0.0 && !(1e-3..1e6).contains(&value.abs()) => {
+            format!("{value:.3e}")
+        }
         Some(value) => format!("{value:.4}"),
     }
 }
 
 fn range(low: Option<f64>, high: Option<f64>) -> String {
-    low.zip(high).map_or("n/a".into(), |(low, high)| format!("[{}, {}]", number(Some(low)), number(Some(high))))
+    low.zip(high).map_or("n/a".into(), |(low, high)| {
+        format!("[{}, {}]", number(Some(low)), number(Some(high)))
+    })
 }
 
 fn p_value(p: Option<f64>) -> String {

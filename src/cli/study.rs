@@ -1,4 +1,5 @@
-//! The arguments that `reproduce`, `plan` and `report` share: the study, its devices, and its folders.
+//! The arguments that `reproduce`, `plan` and `report` share: the study, its devices, and its
+//! folders.
 
 use super::bytes::Bytes;
 use super::device_spec;
@@ -13,7 +14,8 @@ use std::path::PathBuf;
 pub struct StudyArgs {
     /// Name of an experiment, or path of its file
     pub experiment: String,
-    /// How much of the experiment to run, as it declares under [profile.<NAME>] [default: standard; local with --data]
+    /// How much of the experiment to run, as it declares under [profile.<NAME>] [default: standard;
+    /// local with --data]
     #[arg(long, value_name = "NAME")]
     pub profile: Option<String>,
     /// Which models and data, as the experiment declares under [scale.<NAME>]
@@ -34,22 +36,34 @@ pub struct StudyArgs {
     /// Override a hyper-parameter of every method; may be given again
     #[arg(long, value_name = "SECTION.KEY=VALUE")]
     pub set: Vec<String>,
-    /// Where tensors are computed: flex, libtorch, libtorch:cuda:N or cuda:N; several, separated by commas, share the stages
+    /// Where tensors are computed: flex, libtorch, libtorch:cuda:N or cuda:N; several, separated by
+    /// commas, share the stages
     #[arg(long, value_name = "DEVICE", value_delimiter = ',', default_values_t = [device::DEFAULT],
           value_parser = device_spec, env = "TOUCHSTONE_DEVICE")]
     pub device: Vec<DeviceSpec>,
     /// Stages that run at once [default: one per core, or one per GPU]
     #[arg(long, value_name = "N", env = "TOUCHSTONE_JOBS")]
     pub jobs: Option<NonZeroUsize>,
-    /// Memory that one stage may fill, as 16GiB [default: what is free, shared by the stages at once, or the GPU's]. Batches are
-    /// split until they fit, which changes no result but the last digits
+    /// Memory that one stage may fill, as 16GiB [default: what is free, shared by the stages at
+    /// once, or the GPU's]. Batches are split until they fit, which changes no result but the last
+    /// digits
     #[arg(long, value_name = "SIZE", env = "TOUCHSTONE_MEMORY")]
     pub memory: Option<Bytes>,
     /// Folder of results, shared by all experiments; what it holds is not computed again
-    #[arg(long, value_name = "DIR", default_value = "runs", env = "TOUCHSTONE_STORE")]
+    #[arg(
+        long,
+        value_name = "DIR",
+        default_value = "runs",
+        env = "TOUCHSTONE_STORE"
+    )]
     pub store: PathBuf,
     /// Folder for reports; each experiment has its own inside
-    #[arg(long, value_name = "DIR", default_value = "reports", env = "TOUCHSTONE_REPORTS")]
+    #[arg(
+        long,
+        value_name = "DIR",
+        default_value = "reports",
+        env = "TOUCHSTONE_REPORTS"
+    )]
     pub out: PathBuf,
 }
 
@@ -59,7 +73,8 @@ impl StudyArgs {
         self.device.iter().map(ToString::to_string).collect()
     }
 
-    /// Number of stages at once: as requested, else one per device, or one per core if there is one device.
+    /// Number of stages at once: as requested, else one per device, or one per core if there is one
+    /// device.
     pub fn stages_at_once(&self) -> usize {
         match (self.jobs, self.device.len()) {
             (Some(jobs), _) => jobs.get(),
@@ -103,19 +118,50 @@ mod tests {
     #[test]
     fn without_flags_the_standard_profile_runs_at_mini_scale() {
         let study = parse(&[]).unwrap().study().unwrap();
-        assert_eq!((study.profile.as_str(), study.scale.as_str(), study.seeds.len()), ("standard", "mini", 5));
+        assert_eq!(
+            (
+                study.profile.as_str(),
+                study.scale.as_str(),
+                study.seeds.len()
+            ),
+            ("standard", "mini", 5)
+        );
     }
 
     #[test]
     fn flags_win_over_profile_and_method() {
-        let line =
-            "--profile smoke --seeds 4,2 --sizes mini-2.8b --methods sft,irl --set ppo.updates=9 --set reward.epochs=5";
-        let study = parse(&line.split(' ').collect::<Vec<_>>()).unwrap().study().unwrap();
+        let line = "--profile smoke --seeds 4,2 --sizes mini-2.8b --methods sft,irl --set ppo.updates=9 --set reward.epochs=5";
+        let study = parse(&line.split(' ').collect::<Vec<_>>())
+            .unwrap()
+            .study()
+            .unwrap();
         assert_eq!(study.seeds, [4, 2]);
-        assert_eq!(study.sizes.iter().map(|(size, _)| size.as_str()).collect::<Vec<_>>(), ["mini-2.8b"]);
-        assert_eq!(study.methods.iter().map(|method| method.id.as_str()).collect::<Vec<_>>(), ["sft", "irl"]);
-        assert!(study.methods.iter().all(|method| (method.hyper.ppo.updates, method.hyper.reward.epochs) == (9, 5)));
-        assert_eq!(parse(&["--seeds", "paper"]).unwrap().study().unwrap().seeds, [44413, 55513, 66613, 77713]);
+        assert_eq!(
+            study
+                .sizes
+                .iter()
+                .map(|(size, _)| size.as_str())
+                .collect::<Vec<_>>(),
+            ["mini-2.8b"]
+        );
+        assert_eq!(
+            study
+                .methods
+                .iter()
+                .map(|method| method.id.as_str())
+                .collect::<Vec<_>>(),
+            ["sft", "irl"]
+        );
+        assert!(
+            study
+                .methods
+                .iter()
+                .all(|method| (method.hyper.ppo.updates, method.hyper.reward.epochs) == (9, 5))
+        );
+        assert_eq!(
+            parse(&["--seeds", "paper"]).unwrap().study().unwrap().seeds,
+            [44413, 55513, 66613, 77713]
+        );
     }
 
     #[test]

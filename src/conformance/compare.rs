@@ -6,8 +6,9 @@ use std::collections::BTreeMap;
 /// Values by the name of their tensor.
 pub type Tensors = BTreeMap<String, Vec<f32>>;
 
-/// A tensor counts as small below this share of the largest number of its set: some gradients, such as that of a bias
-/// that moves both scores of a pair alike, are zero in exact arithmetic, and their computed values are rounding alone.
+/// A tensor counts as small below this share of the largest number of its set: some gradients, such
+/// as that of a bias that moves both scores of a pair alike, are zero in exact arithmetic, and
+/// their computed values are rounding alone.
 const FLOOR: f64 = 1e-3;
 
 /// The largest difference between two sets of tensors.
@@ -15,8 +16,9 @@ const FLOOR: f64 = 1e-3;
 pub struct Difference {
     /// Largest difference of one number.
     pub absolute: f64,
-    /// Largest difference of one number, divided by the largest number of its tensor, or by 1e-3 of the largest number
-    /// of all tensors if that is more. Infinite where a tensor or a number is missing or not finite.
+    /// Largest difference of one number, divided by the largest number of its tensor, or by 1e-3 of
+    /// the largest number of all tensors if that is more. Infinite where a tensor or a number is
+    /// missing or not finite.
     pub relative: f64,
     /// The tensor with the largest relative difference; empty if nothing differs.
     pub tensor: String,
@@ -24,14 +26,25 @@ pub struct Difference {
 
 /// The largest differences between `found` and `expected`.
 pub fn difference(found: &Tensors, expected: &Tensors) -> Difference {
-    let floor = FLOOR * expected.values().map(|values| largest(values)).fold(0.0, f64::max);
+    let floor = FLOOR
+        * expected
+            .values()
+            .map(|values| largest(values))
+            .fold(0.0, f64::max);
     let mut worst = Difference::default();
-    for name in found.keys().chain(expected.keys().filter(|name| !found.contains_key(*name))) {
+    for name in found
+        .keys()
+        .chain(expected.keys().filter(|name| !found.contains_key(*name)))
+    {
         let (absolute, scale) = match (found.get(name), expected.get(name)) {
             (Some(found), Some(expected)) => (apart(found, expected), largest(expected).max(floor)),
             _ => (f64::INFINITY, 1.0),
         };
-        let relative = if absolute == 0.0 { 0.0 } else { absolute / scale };
+        let relative = if absolute == 0.0 {
+            0.0
+        } else {
+            absolute / scale
+        };
         worst.absolute = worst.absolute.max(absolute);
         if relative > worst.relative {
             (worst.relative, worst.tensor) = (relative, name.clone());
@@ -41,7 +54,9 @@ pub fn difference(found: &Tensors, expected: &Tensors) -> Difference {
 }
 
 fn largest(values: &[f32]) -> f64 {
-    values.iter().fold(0.0, |largest, &value| f64::from(value).abs().max(largest))
+    values
+        .iter()
+        .fold(0.0, |largest, &value| f64::from(value).abs().max(largest))
 }
 
 /// The largest difference between two numbers at the same place.
@@ -49,9 +64,17 @@ fn apart(a: &[f32], b: &[f32]) -> f64 {
     if a.len() != b.len() {
         return f64::INFINITY;
     }
-    let differences = a.iter().zip(b).map(|(&a, &b)| (f64::from(a) - f64::from(b)).abs());
-    differences
-        .fold(0.0, |worst, difference| if difference.is_finite() { difference.max(worst) } else { f64::INFINITY })
+    let differences = a
+        .iter()
+        .zip(b)
+        .map(|(&a, &b)| (f64::from(a) - f64::from(b)).abs());
+    differences.fold(0.0, |worst, difference| {
+        if difference.is_finite() {
+            difference.max(worst)
+        } else {
+            f64::INFINITY
+        }
+    })
 }
 
 #[cfg(test)]
@@ -59,14 +82,24 @@ mod tests {
     use super::*;
 
     fn tensors(values: &[(&str, &[f32])]) -> Tensors {
-        values.iter().map(|(name, values)| ((*name).to_owned(), values.to_vec())).collect()
+        values
+            .iter()
+            .map(|(name, values)| ((*name).to_owned(), values.to_vec()))
+            .collect()
     }
 
     #[test]
     fn a_difference_is_relative_to_its_tensor_s_largest_number() {
         let expected = tensors(&[("a", &[1.0, -4.0]), ("b", &[100.0])]);
         let found = tensors(&[("a", &[1.5, -4.0]), ("b", &[100.0])]);
-        assert_eq!(difference(&found, &expected), Difference { absolute: 0.5, relative: 0.125, tensor: "a".into() });
+        assert_eq!(
+            difference(&found, &expected),
+            Difference {
+                absolute: 0.5,
+                relative: 0.125,
+                tensor: "a".into()
+            }
+        );
         assert_eq!(difference(&expected, &expected), Difference::default());
     }
 
@@ -86,7 +119,11 @@ mod tests {
             tensors(&[("b", &[1.0, 2.0])]),
             Tensors::new(),
         ] {
-            assert_eq!(difference(&found, &expected).relative, f64::INFINITY, "{found:?}");
+            assert_eq!(
+                difference(&found, &expected).relative,
+                f64::INFINITY,
+                "{found:?}"
+            );
         }
     }
 }

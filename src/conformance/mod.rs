@@ -1,10 +1,11 @@
-//! Conformance tests of a device. Small models with fixed random weights go through all computations of a study:
-//! logits, log-probabilities, scores, losses, every gradient, optimiser steps, sampled tokens, a PPO update.
+//! Conformance tests of a device. Small models with fixed random weights go through all
+//! computations of a study: logits, log-probabilities, scores, losses, every gradient, optimiser
+//! steps, sampled tokens, a PPO update.
 //!
-//! Every device is compared with float64: with the results of plain PyTorch on the same weights and rows, one sequence
-//! at a time (tests/parity/conformance.py). A device other than the default one is also compared with the default one,
-//! on a model that is too large to keep a reference of as well; and bf16 is compared with f32 on the device itself.
-//! docs/backends.md has numbers.
+//! Every device is compared with float64: with the results of plain PyTorch on the same weights and
+//! rows, one sequence at a time (tests/parity/conformance.py). A device other than the default one
+//! is also compared with the default one, on a model that is too large to keep a reference of as
+//! well; and bf16 is compared with f32 on the device itself. docs/backends.md has numbers.
 
 mod compare;
 mod observe;
@@ -21,8 +22,8 @@ use problem::Problem;
 use safetensors::SafeTensors;
 use serde::Serialize;
 
-/// Reference values, written by `tests/parity/conformance.py --write`: computed in float64 and stored in float32, which
-/// changes a number by at most 6e-8 of itself.
+/// Reference values, written by `tests/parity/conformance.py --write`: computed in float64 and
+/// stored in float32, which changes a number by at most 6e-8 of itself.
 static REFERENCE: &[u8] = include_bytes!("reference.safetensors");
 
 /// One quantity of one problem, compared with its expected value.
@@ -39,25 +40,33 @@ pub struct Finding {
     pub agrees: bool,
 }
 
-/// Compares the device `spec` with the reference, with itself in bf16, and, if it is another device, with the default
-/// device.
+/// Compares the device `spec` with the reference, with itself in bf16, and, if it is another
+/// device, with the default device.
 ///
 /// # Errors
 /// A device that is not built in, or computations that end in numbers that are not finite.
 pub fn run(spec: DeviceSpec) -> Result<Vec<Finding>> {
     let here = device::select(spec)?;
-    let default = (spec != device::DEFAULT).then(|| device::select(device::DEFAULT)).transpose()?;
+    let default = (spec != device::DEFAULT)
+        .then(|| device::select(device::DEFAULT))
+        .transpose()?;
     let mut findings = Vec::new();
     for problem in problem::all() {
         let found = observe::observe(&problem, &here)?;
-        let mut compare = |against, found: &Observed, expected: &Observed, tolerance: fn(Quantity) -> f64| {
-            findings.extend(compared(problem.name, against, found, expected, tolerance));
-        };
+        let mut compare =
+            |against, found: &Observed, expected: &Observed, tolerance: fn(Quantity) -> f64| {
+                findings.extend(compared(problem.name, against, found, expected, tolerance));
+            };
         if let Some(expected) = reference(&problem)? {
             compare("float64", &found, &expected, Quantity::tolerance);
         }
         if let Some(default) = &default {
-            compare(device::DEFAULT.backend(), &found, &observe::observe(&problem, default)?, Quantity::tolerance);
+            compare(
+                device::DEFAULT.backend(),
+                &found,
+                &observe::observe(&problem, default)?,
+                Quantity::tolerance,
+            );
         }
         if here.supports_dtype(Dtype::Bf16.float()) {
             let halved = observe::training(&problem, &here, Dtype::Bf16)?;
@@ -80,7 +89,14 @@ fn compared(
         let difference = difference(tensors, expected.get(&quantity).unwrap_or(&empty));
         let tolerance = tolerance(quantity);
         let agrees = difference.relative <= tolerance;
-        Finding { problem, against, quantity, difference, tolerance, agrees }
+        Finding {
+            problem,
+            against,
+            quantity,
+            difference,
+            tolerance,
+            agrees,
+        }
     };
     found.iter().map(finding).collect()
 }
@@ -92,10 +108,23 @@ fn reference(problem: &Problem) -> Result<Option<Observed>> {
     let mut observed = Observed::new();
     for (name, tensor) in file.tensors() {
         let mut parts = name.splitn(3, '/');
-        let (of, quantity, name) = (parts.next(), parts.next().and_then(Quantity::named), parts.next());
+        let (of, quantity, name) = (
+            parts.next(),
+            parts.next().and_then(Quantity::named),
+            parts.next(),
+        );
         if let (true, Some(quantity), Some(name)) = (of == Some(problem.name), quantity, name) {
-            let values = tensor.data().as_chunks().0.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect();
-            observed.entry(quantity).or_default().insert(name.to_owned(), values);
+            let values = tensor
+                .data()
+                .as_chunks()
+                .0
+                .iter()
+                .map(|&bytes| f32::from_le_bytes(bytes))
+                .collect();
+            observed
+                .entry(quantity)
+                .or_default()
+                .insert(name.to_owned(), values);
         }
     }
     Ok((!observed.is_empty()).then_some(observed))
@@ -109,21 +138,53 @@ mod tests {
     #[test]
     fn one_disturbed_number_of_any_quantity_is_found() {
         for problem in problem::all() {
-            let Some(expected) = reference(&problem).unwrap() else { continue };
-            assert_eq!(expected.len(), Quantity::ALL.len(), "{}: a quantity without a reference", problem.name);
-            let same = compared(problem.name, "itself", &expected, &expected, Quantity::tolerance);
-            assert!(same.iter().all(|finding| finding.agrees && finding.difference.absolute == 0.0));
+            let Some(expected) = reference(&problem).unwrap() else {
+                continue;
+            };
+            assert_eq!(
+                expected.len(),
+                Quantity::ALL.len(),
+                "{}: a quantity without a reference",
+                problem.name
+            );
+            let same = compared(
+                problem.name,
+                "itself",
+                &expected,
+                &expected,
+                Quantity::tolerance,
+            );
+            assert!(
+                same.iter()
+                    .all(|finding| finding.agrees && finding.difference.absolute == 0.0)
+            );
             for quantity in Quantity::ALL {
                 let mut found = expected.clone();
                 let (name, values) = found.get_mut(&quantity).unwrap().iter_mut().last().unwrap();
-                let (place, largest) =
-                    values.iter().copied().enumerate().max_by(|a, b| a.1.abs().total_cmp(&b.1.abs())).unwrap();
-                values[place] = largest + (10.0 * quantity.tolerance() as f32).max(1e-6) * largest.abs().max(1.0);
-                let (name, findings) =
-                    (name.clone(), compared(problem.name, "a disturbance", &found, &expected, Quantity::tolerance));
+                let (place, largest) = values
+                    .iter()
+                    .copied()
+                    .enumerate()
+                    .max_by(|a, b| a.1.abs().total_cmp(&b.1.abs()))
+                    .unwrap();
+                values[place] = largest
+                    + (10.0 * quantity.tolerance() as f32).max(1e-6) * largest.abs().max(1.0);
+                let (name, findings) = (
+                    name.clone(),
+                    compared(
+                        problem.name,
+                        "a disturbance",
+                        &found,
+                        &expected,
+                        Quantity::tolerance,
+                    ),
+                );
                 let wrong: Vec<_> = findings.iter().filter(|finding| !finding.agrees).collect();
                 assert_eq!(wrong.len(), 1, "{}, {quantity}: {wrong:?}", problem.name);
-                assert_eq!((wrong[0].quantity, &wrong[0].difference.tensor), (quantity, &name));
+                assert_eq!(
+                    (wrong[0].quantity, &wrong[0].difference.tensor),
+                    (quantity, &name)
+                );
             }
         }
     }
@@ -136,7 +197,11 @@ mod tests {
         part.get_mut(&Quantity::SftGradients).unwrap().pop_first();
         for (found, expected) in [(&part, &whole), (&whole, &part)] {
             let findings = compared("parallel", "a part", found, expected, Quantity::tolerance);
-            assert!(findings.iter().any(|finding| finding.quantity == Quantity::SftGradients && !finding.agrees));
+            assert!(
+                findings
+                    .iter()
+                    .any(|finding| finding.quantity == Quantity::SftGradients && !finding.agrees)
+            );
         }
     }
 }

@@ -1,5 +1,6 @@
-//! The problems: models with random weights, rows of unequal lengths, settings. All are pure functions of constants,
-//! without a device, so that every device and tests/parity/conformance.py compute the same.
+//! The problems: models with random weights, rows of unequal lengths, settings. All are pure
+//! functions of constants, without a device, so that every device and tests/parity/conformance.py
+//! compute the same.
 
 use crate::Result;
 use crate::methods::optimise::{OptimiserSettings, Schedule};
@@ -21,16 +22,21 @@ pub const EOS: u32 = 1;
 /// Temperature and nucleus of the sampled batches.
 pub const SAMPLINGS: [(f32, f32); 3] = [(1.0, 1.0), (0.8, 0.9), (0.0, 1.0)];
 /// Normalisation of PPO's scores.
-pub const NORMALISATION: Normalisation = Normalisation { mean: 0.25, std: 1.75, low: -1.5, bound: 0.0 };
+pub const NORMALISATION: Normalisation = Normalisation {
+    mean: 0.25,
+    std: 1.75,
+    low: -1.5,
+    bound: 0.0,
+};
 
 /// A model, and the sizes of its inputs.
 #[derive(Clone, Debug)]
 pub struct Problem {
     pub name: &'static str,
     pub config: DecoderConfig,
-    /// Seed of the random streams. It is chosen so that some sampled responses end and others do not, and so that no
-    /// uniform is within 1e-4 of drawing another token (1e-5 in the wide model, whose probabilities are smaller): tens
-    /// of times more than rounding moves.
+    /// Seed of the random streams. It is chosen so that some sampled responses end and others do
+    /// not, and so that no uniform is within 1e-4 of drawing another token (1e-5 in the wide model,
+    /// whose probabilities are smaller): tens of times more than rounding moves.
     pub seed: u64,
     /// Number of SFT's rows, of the reward's pairs and of prompts. PPO has twice as many rollouts.
     count: usize,
@@ -39,10 +45,14 @@ pub struct Problem {
     pub critic: Critic,
 }
 
-/// Three problems: Pythia's architecture with a value head; one branch after the other, a tied head, odd sizes and a
-/// value network; and a model whose products need more than one tile of any kernel, for which no reference is stored.
+/// Three problems: Pythia's architecture with a value head; one branch after the other, a tied
+/// head, odd sizes and a value network; and a model whose products need more than one tile of any
+/// kernel, for which no reference is stored.
 pub fn all() -> Vec<Problem> {
-    let config = |[vocabulary, hidden, layers, heads, inner]: [usize; 5], rotary_pct, epsilon, parallel: bool| {
+    let config = |[vocabulary, hidden, layers, heads, inner]: [usize; 5],
+                  rotary_pct,
+                  epsilon,
+                  parallel: bool| {
         DecoderConfig::from(GptNeoXConfig {
             vocab_size: vocabulary,
             hidden_size: hidden,
@@ -97,14 +107,29 @@ impl Problem {
         random_backbone(&self.config, deviation, &mut rng, &mut plain);
         let (vocabulary, d) = (self.config.vocab_size(), self.config.hidden_size());
         if !self.config.sizes().tied {
-            plain.insert(self.config.naming().lm_head(), &[vocabulary, d], vec![0.0; vocabulary * d]);
+            plain.insert(
+                self.config.naming().lm_head(),
+                &[vocabulary, d],
+                vec![0.0; vocabulary * d],
+            );
         }
         let mut weights = Weights::new("conformance");
-        let shapes: Vec<_> = plain.list().map(|listed| (listed.name.to_owned(), listed.shape.to_vec())).collect();
+        let shapes: Vec<_> = plain
+            .list()
+            .map(|listed| (listed.name.to_owned(), listed.shape.to_vec()))
+            .collect();
         for (name, shape) in shapes {
             let noise = normal(&mut rng, shape.iter().product(), deviation);
             let values = plain.take(&name, &shape).unwrap_or_default();
-            weights.insert(name, &shape, values.iter().zip(noise).map(|(value, noise)| value + noise).collect());
+            weights.insert(
+                name,
+                &shape,
+                values
+                    .iter()
+                    .zip(noise)
+                    .map(|(value, noise)| value + noise)
+                    .collect(),
+            );
         }
         weights
     }
@@ -115,17 +140,26 @@ impl Problem {
 
     /// The model from which reward learning starts, including its new head.
     pub fn reward(&self, policy: &LanguageModel) -> RewardModel {
-        RewardModel::on(policy, self.reward_settings().bound, &mut stream(self.seed, "reward/head", &[]))
+        RewardModel::on(
+            policy,
+            self.reward_settings().bound,
+            &mut stream(self.seed, "reward/head", &[]),
+        )
     }
 
     /// Demonstrations, half of which end; the others are cut.
     pub fn rows(&self) -> Vec<Sequence> {
-        (0..self.count).map(|row| Sequence::new(self.prompt(row), self.response("conformance/chosen", row))).collect()
+        (0..self.count)
+            .map(|row| Sequence::new(self.prompt(row), self.response("conformance/chosen", row)))
+            .collect()
     }
 
     pub fn pairs(&self) -> Vec<Pair> {
         let pair = |(row, chosen): (usize, Sequence)| {
-            let rejected = Sequence::new(chosen.prompt.clone(), self.response("conformance/rejected", row));
+            let rejected = Sequence::new(
+                chosen.prompt.clone(),
+                self.response("conformance/rejected", row),
+            );
             Pair { chosen, rejected }
         };
         self.rows().into_iter().enumerate().map(pair).collect()
@@ -165,12 +199,23 @@ impl Problem {
     }
 
     pub fn sampling(&self, temperature: f32, top_p: f32) -> Sampling {
-        Sampling { temperature, top_p, max_new_tokens: self.lengths[1], ends: EOS.into(), batch_size: self.count }
+        Sampling {
+            temperature,
+            top_p,
+            max_new_tokens: self.lengths[1],
+            ends: EOS.into(),
+            batch_size: self.count,
+        }
     }
 
     /// SFT settings with all rows in one step.
     pub fn sft_settings(&self) -> SftSettings {
-        SftSettings { epochs: 1, batch_size: self.count, prompt_weight: 0.0, optimiser: optimiser() }
+        SftSettings {
+            epochs: 1,
+            batch_size: self.count,
+            prompt_weight: 0.0,
+            optimiser: optimiser(),
+        }
     }
 
     /// Reward settings with all pairs in one step, on eq. 11.
@@ -217,8 +262,9 @@ pub fn taste(rollout: &Rollout) -> f32 {
     (sum % 13) as f32 / 4.0 - 1.5
 }
 
-/// AdamW settings with a large epsilon. With a small one the first step is the sign of the gradient, so that rounding
-/// alone decides it, and the rest of the run, wherever a gradient nearly vanishes.
+/// AdamW settings with a large epsilon. With a small one the first step is the sign of the
+/// gradient, so that rounding alone decides it, and the rest of the run, wherever a gradient nearly
+/// vanishes.
 fn optimiser() -> OptimiserSettings {
     OptimiserSettings {
         learning_rate: 1e-2,

@@ -1,5 +1,6 @@
-//! Tokenization and decoding of text, with one rule for ends and lengths everywhere: a response ends with one
-//! end-of-sequence token, which is appended *before* truncation, so a truncated response has no end. PAD is never EOS.
+//! Tokenization and decoding of text, with one rule for ends and lengths everywhere: a response
+//! ends with one end-of-sequence token, which is appended *before* truncation, so a truncated
+//! response has no end. PAD is never EOS.
 
 use crate::data::rows::{Demonstration, Response, ResponsePair};
 pub use crate::model::tokenizer::END_OF_TEXT;
@@ -21,22 +22,51 @@ pub struct Codec {
 
 impl Codec {
     /// Wraps a tokenizer that was built in memory; [`END_OF_TEXT`] ends its texts.
-    pub fn new(tokenizer: Tokenizer, max_prompt_tokens: usize, max_response_tokens: usize) -> Result<Self> {
+    pub fn new(
+        tokenizer: Tokenizer,
+        max_prompt_tokens: usize,
+        max_response_tokens: usize,
+    ) -> Result<Self> {
         let tokenizer = ModelTokenizer::of(tokenizer)?;
         let ends = Ends::of_tokenizer(&tokenizer)?;
-        Ok(Self::with(tokenizer, ends, max_prompt_tokens, max_response_tokens))
+        Ok(Self::with(
+            tokenizer,
+            ends,
+            max_prompt_tokens,
+            max_response_tokens,
+        ))
     }
 
     /// Opens the tokenizer of `folder`, whose files define the tokens that end its texts.
-    pub fn open(folder: &Path, max_prompt_tokens: usize, max_response_tokens: usize) -> Result<Self> {
+    pub fn open(
+        folder: &Path,
+        max_prompt_tokens: usize,
+        max_response_tokens: usize,
+    ) -> Result<Self> {
         let tokenizer = ModelTokenizer::open(folder)?;
         let ends = Ends::of_folder(folder, Some(&tokenizer), tokenizer.vocabulary_size())?;
-        Ok(Self::with(tokenizer, ends, max_prompt_tokens, max_response_tokens))
+        Ok(Self::with(
+            tokenizer,
+            ends,
+            max_prompt_tokens,
+            max_response_tokens,
+        ))
     }
 
-    pub fn with(tokenizer: ModelTokenizer, ends: Ends, max_prompt_tokens: usize, max_response_tokens: usize) -> Self {
+    pub fn with(
+        tokenizer: ModelTokenizer,
+        ends: Ends,
+        max_prompt_tokens: usize,
+        max_response_tokens: usize,
+    ) -> Self {
         let eos = ends.appended();
-        Self { tokenizer, ends, eos, max_prompt_tokens, max_response_tokens }
+        Self {
+            tokenizer,
+            ends,
+            eos,
+            max_prompt_tokens,
+            max_response_tokens,
+        }
     }
 
     pub fn vocabulary_size(&self) -> usize {
@@ -53,8 +83,8 @@ impl Codec {
         &self.ends
     }
 
-    /// The tokens of a prompt. Prompts are fitted to the limit where they are made; a longer one here is an error,
-    /// because truncation would cut off its ending.
+    /// The tokens of a prompt. Prompts are fitted to the limit where they are made; a longer one
+    /// here is an error, because truncation would cut off its ending.
     pub fn prompt(&self, text: &str) -> Result<Vec<u32>> {
         let ids = self.tokenizer.encode(text)?;
         if ids.is_empty() || ids.len() > self.max_prompt_tokens {
@@ -77,7 +107,11 @@ impl Codec {
         let mut ids = self.tokenizer.encode_ended(text, &self.ends)?;
         ids.truncate(self.max_response_tokens);
         let ended = ids.last().is_some_and(|id| self.ends.contains(*id));
-        Ok(Response { text: self.tokenizer.without_end(text, &self.ends).to_owned(), ids, ended })
+        Ok(Response {
+            text: self.tokenizer.without_end(text, &self.ends).to_owned(),
+            ids,
+            ended,
+        })
     }
 
     /// The response with the tokens `ids`; its text leaves out the end and control tokens.
@@ -87,7 +121,10 @@ impl Codec {
     }
 
     pub fn demonstration(&self, row: &Demonstration) -> Result<Sequence> {
-        Ok(Sequence::new(self.prompt(&row.prompt)?, self.response(&row.response)?.ids))
+        Ok(Sequence::new(
+            self.prompt(&row.prompt)?,
+            self.response(&row.response)?.ids,
+        ))
     }
 
     pub fn pair(&self, row: &ResponsePair) -> Result<Pair> {

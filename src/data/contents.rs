@@ -1,5 +1,5 @@
-//! The bytes of a local file, read once and hashed while they are read: all later parsing uses these bytes, whatever
-//! happens to the file meanwhile.
+//! The bytes of a local file, read once and hashed while they are read: all later parsing uses
+//! these bytes, whatever happens to the file meanwhile.
 
 use crate::{Context, Error, Result};
 use bytes::Bytes;
@@ -50,18 +50,22 @@ impl Contents {
     /// A path that leads to no file, to a folder, or to what cannot be read.
     pub fn read(path: &Path, shown: &str) -> Result<Self> {
         let file = File::open(path).map_err(|cause| match cause.kind() {
-            io::ErrorKind::NotFound => {
-                Error::files(format!("there is no file {shown}")).caused_by(cause).hint("check the path")
-            }
-            _ => Error::files(format!("cannot open {shown}")).caused_by(cause).hint("check the path"),
+            io::ErrorKind::NotFound => Error::files(format!("there is no file {shown}"))
+                .caused_by(cause)
+                .hint("check the path"),
+            _ => Error::files(format!("cannot open {shown}"))
+                .caused_by(cause)
+                .hint("check the path"),
         })?;
         let failed = || format!("cannot read {shown}");
         let kind = file.metadata().context(failed)?.file_type();
         if kind.is_dir() {
-            return Err(Error::files(format!("{shown} is a folder, not a file")).hint("give the path of a file in it"));
+            return Err(Error::files(format!("{shown} is a folder, not a file"))
+                .hint("give the path of a file in it"));
         }
         if is_device(kind) {
-            return Err(Error::files(format!("{shown} is a device, not a file")).hint("give the path of a file"));
+            return Err(Error::files(format!("{shown} is a device, not a file"))
+                .hint("give the path of a file"));
         }
         let (mut hasher, mut held) = (blake3::Hasher::new(), SpooledTempFile::new(IN_MEMORY));
         let (mut file, mut buffer) = (file, vec![0; 1 << 20]);
@@ -81,14 +85,21 @@ impl Contents {
             SpooledData::InMemory(bytes) => Held::Memory(bytes.into_inner().into()),
             SpooledData::OnDisk(file) => Held::Copy(Arc::new(Mutex::new(file))),
         };
-        Ok(Self { bytes: hasher.count(), blake3: hasher.finalize().to_hex().to_string(), held })
+        Ok(Self {
+            bytes: hasher.count(),
+            blake3: hasher.finalize().to_hex().to_string(),
+            held,
+        })
     }
 
     /// A reader of the bytes from the beginning.
     pub fn reader(&self) -> Box<dyn BufRead + Send> {
         match &self.held {
             Held::Memory(bytes) => Box::new(Cursor::new(bytes.clone())),
-            Held::Copy(file) => Box::new(BufReader::new(At { file: file.clone(), position: 0 })),
+            Held::Copy(file) => Box::new(BufReader::new(At {
+                file: file.clone(),
+                position: 0,
+            })),
         }
     }
 
@@ -122,8 +133,13 @@ impl Contents {
     /// # Errors
     /// A relative path in a folder that is gone.
     pub fn record(&self, path: &Path) -> Result<FileRead> {
-        let path = std::path::absolute(path).context(|| format!("cannot find {}", path.display()))?;
-        Ok(FileRead { path, bytes: self.bytes, blake3: self.blake3.clone() })
+        let path =
+            std::path::absolute(path).context(|| format!("cannot find {}", path.display()))?;
+        Ok(FileRead {
+            path,
+            bytes: self.bytes,
+            blake3: self.blake3.clone(),
+        })
     }
 
     /// # Errors
@@ -144,7 +160,8 @@ fn is_device(kind: FileType) -> bool {
     return false;
 }
 
-/// The error that the BLAKE3 hash of `shown` was `planned` when the study was planned and is now different.
+/// The error that the BLAKE3 hash of `shown` was `planned` when the study was planned and is now
+/// different.
 pub fn changed(shown: &str, planned: &str, now: &str) -> Error {
     let short = |hash: &str| hash.chars().take(12).collect::<String>();
     Error::data(format!(
@@ -155,8 +172,8 @@ pub fn changed(shown: &str, planned: &str, now: &str) -> Error {
     .hint("put the file back, or run the same command again: it plans anew, and other contents are another study")
 }
 
-/// The files of a tokenizer's folder that define how text becomes tokens and where texts end; only the first is
-/// required.
+/// The files of a tokenizer's folder that define how text becomes tokens and where texts end; only
+/// the first is required.
 const TOKENIZER_FILES: [&str; 7] = [
     "tokenizer.json",
     "tokenizer_config.json",
@@ -188,7 +205,11 @@ impl TokenizerFolder {
                 files.push((name, contents));
             }
         }
-        Ok(Self { shown: folder.display().to_string(), files, records })
+        Ok(Self {
+            shown: folder.display().to_string(),
+            files,
+            records,
+        })
     }
 
     /// The hash of tokenizer.json if that is the only file, else one over the hashes of all files.
@@ -209,7 +230,11 @@ impl TokenizerFolder {
         let now = self.blake3();
         match now == planned {
             true => Ok(()),
-            false => Err(changed(&format!("the tokenizer in {}", self.shown), planned, &now)),
+            false => Err(changed(
+                &format!("the tokenizer in {}", self.shown),
+                planned,
+                &now,
+            )),
         }
     }
 
@@ -264,7 +289,10 @@ impl ChunkReader for Contents {
                 cursor.set_position(start);
                 Ok(Box::new(cursor))
             }
-            Held::Copy(file) => Ok(Box::new(BufReader::new(At { file: file.clone(), position: start }))),
+            Held::Copy(file) => Ok(Box::new(BufReader::new(At {
+                file: file.clone(),
+                position: start,
+            }))),
         }
     }
 
@@ -272,11 +300,22 @@ impl ChunkReader for Contents {
         match &self.held {
             Held::Memory(bytes) => bytes.get_bytes(start, length),
             Held::Copy(file) => {
-                let mut bytes = vec![0; usize::try_from(self.bytes.saturating_sub(start)).unwrap_or(0).min(length)];
-                At { file: file.clone(), position: start }.read_exact(&mut bytes)?;
+                let mut bytes = vec![
+                    0;
+                    usize::try_from(self.bytes.saturating_sub(start))
+                        .unwrap_or(0)
+                        .min(length)
+                ];
+                At {
+                    file: file.clone(),
+                    position: start,
+                }
+                .read_exact(&mut bytes)?;
                 match bytes.len() == length {
                     true => Ok(bytes.into()),
-                    false => Err(parquet::errors::ParquetError::EOF("the file ends before its last page".into())),
+                    false => Err(parquet::errors::ParquetError::EOF(
+                        "the file ends before its last page".into(),
+                    )),
                 }
             }
         }
@@ -294,25 +333,42 @@ mod tests {
         std::fs::write(&path, "before").unwrap();
         let contents = Contents::read(&path, "x").unwrap();
         std::fs::write(&path, "after!").unwrap();
-        assert_eq!((&contents.whole().unwrap()[..], contents.bytes), (&b"before"[..], 6));
+        assert_eq!(
+            (&contents.whole().unwrap()[..], contents.bytes),
+            (&b"before"[..], 6)
+        );
         assert_eq!(contents.blake3, blake3::hash(b"before").to_hex().as_str());
         contents.expect(&contents.blake3, "x").unwrap();
-        let error = contents.expect(blake3::hash(b"after!").to_hex().as_str(), "x").unwrap_err();
-        assert!(error.to_string().starts_with("x has changed since this study was planned"), "{error}");
+        let error = contents
+            .expect(blake3::hash(b"after!").to_hex().as_str(), "x")
+            .unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .starts_with("x has changed since this study was planned"),
+            "{error}"
+        );
     }
 
     #[test]
     fn a_copy_on_disk_is_read_like_memory_and_at_several_places_at_once() {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(b"one\ntwo\n").unwrap();
-        let contents = Contents { bytes: 8, blake3: String::new(), held: Held::Copy(Arc::new(Mutex::new(file))) };
+        let contents = Contents {
+            bytes: 8,
+            blake3: String::new(),
+            held: Held::Copy(Arc::new(Mutex::new(file))),
+        };
         let (mut first, mut second) = (contents.reader(), contents.reader());
         let line = |reader: &mut dyn BufRead| {
             let mut line = String::new();
             reader.read_line(&mut line).unwrap();
             line
         };
-        assert_eq!([line(&mut first), line(&mut second), line(&mut first)], ["one\n", "one\n", "two\n"]);
+        assert_eq!(
+            [line(&mut first), line(&mut second), line(&mut first)],
+            ["one\n", "one\n", "two\n"]
+        );
         assert_eq!(&contents.whole().unwrap()[..], b"one\ntwo\n");
         assert_eq!(&contents.get_bytes(4, 3).unwrap()[..], b"two");
         assert!(contents.get_bytes(4, 9).is_err());
@@ -329,13 +385,22 @@ mod tests {
         let both = TokenizerFolder::read(folder.path()).unwrap();
         assert!(both.expect(&alone.blake3()).is_err() && both.expect(&both.blake3()).is_ok());
         both.copy_to(&copy.path().join("inside")).unwrap();
-        assert!(TokenizerFolder::read(&copy.path().join("inside")).unwrap().expect(&both.blake3()).is_ok());
+        assert!(
+            TokenizerFolder::read(&copy.path().join("inside"))
+                .unwrap()
+                .expect(&both.blake3())
+                .is_ok()
+        );
     }
 
     #[test]
     fn a_folder_and_a_missing_file_are_named() {
         let folder = tempfile::tempdir().unwrap();
-        let told = |name: &str| Contents::read(&folder.path().join(name), "x").unwrap_err().to_string();
+        let told = |name: &str| {
+            Contents::read(&folder.path().join(name), "x")
+                .unwrap_err()
+                .to_string()
+        };
         assert_eq!(told("absent"), "there is no file x");
         assert_eq!(told(""), "x is a folder, not a file");
     }

@@ -1,4 +1,5 @@
-//! Local files with the columns of the hub's TL;DR data set (`id`, `subreddit`, `title`, `post`, `summary`).
+//! Local files with the columns of the hub's TL;DR data set (`id`, `subreddit`, `title`, `post`,
+//! `summary`).
 
 use crate::Result;
 use crate::data::contents::FileRead;
@@ -24,10 +25,16 @@ impl Corpus {
     /// No rows; missing values and columns.
     pub fn open(path: &Path) -> Result<Self> {
         let set = Dataset::file(path)?;
-        let rows = set.placed_rows::<SummarisedPost>()?.collect::<Result<Vec<_>>>()?;
+        let rows = set
+            .placed_rows::<SummarisedPost>()?
+            .collect::<Result<Vec<_>>>()?;
         let (places, posts): (Vec<_>, Vec<_>) = rows.into_iter().unzip();
         match set.files_read()?.pop() {
-            Some(source) if !posts.is_empty() => Ok(Self { posts, places, source }),
+            Some(source) if !posts.is_empty() => Ok(Self {
+                posts,
+                places,
+                source,
+            }),
             _ => Err(no_rows(&path.display().to_string())),
         }
     }
@@ -36,7 +43,9 @@ impl Corpus {
     /// The first post whose subreddit and title alone exceed the length of a prompt.
     pub fn check_lengths(&self, codec: &Codec) -> Result<()> {
         let rows = self.posts.par_iter().zip(&self.places);
-        let fault = rows.map(|(row, place)| tldr::check(place, &row.post, codec)).find_first(Result::is_err);
+        let fault = rows
+            .map(|(row, place)| tldr::check(place, &row.post, codec))
+            .find_first(Result::is_err);
         fault.unwrap_or(Ok(()))
     }
 }

@@ -1,5 +1,6 @@
-//! Sources of models, tokenizers and data sets: this machine, or a repository on a Hugging Face hub at a pinned
-//! revision. Downloads go through the hub's own cache, which Python shares, and are read from there ever after.
+//! Sources of models, tokenizers and data sets: this machine, or a repository on a Hugging Face hub
+//! at a pinned revision. Downloads go through the hub's own cache, which Python shares, and are
+//! read from there ever after.
 
 #[cfg(feature = "hub")]
 mod cache;
@@ -65,8 +66,8 @@ impl Kind {
 }
 
 impl Source {
-    /// Reads `hf:owner/name@revision` (a model or tokenizer), `hf:datasets/owner/name@revision`, or a path (`./hf:x`
-    /// for a path that begins with `hf:`).
+    /// Reads `hf:owner/name@revision` (a model or tokenizer), `hf:datasets/owner/name@revision`, or
+    /// a path (`./hf:x` for a path that begins with `hf:`).
     ///
     /// # Errors
     /// A hub source without a revision, or with an id or revision that no repository can have.
@@ -84,10 +85,14 @@ impl Source {
         if !is_id(id) {
             let example = match kind {
                 Kind::Model => "hf:owner/name@revision, as hf:EleutherAI/pythia-70m@<commit>",
-                Kind::Dataset => "hf:datasets/owner/name@revision, as hf:datasets/openai/gsm8k@<commit>",
+                Kind::Dataset => {
+                    "hf:datasets/owner/name@revision, as hf:datasets/openai/gsm8k@<commit>"
+                }
             };
-            return Err(Error::configuration(format!("{whole}: `{id}` is not the id of a repository"))
-                .hint(format!("write {example}")));
+            return Err(Error::configuration(format!(
+                "{whole}: `{id}` is not the id of a repository"
+            ))
+            .hint(format!("write {example}")));
         }
         if revision.is_empty() {
             let contents = match kind {
@@ -100,28 +105,39 @@ impl Source {
             )));
         }
         if !is_revision(revision) {
-            return Err(Error::configuration(format!("{whole}: `{revision}` is not a revision"))
-                .hint("give a commit (40 hexadecimal digits), a branch or a tag"));
+            return Err(
+                Error::configuration(format!("{whole}: `{revision}` is not a revision"))
+                    .hint("give a commit (40 hexadecimal digits), a branch or a tag"),
+            );
         }
         // Hubs and caches write commits in lower case.
-        let revision = if is_commit(revision) { revision.to_ascii_lowercase() } else { revision.to_owned() };
-        Ok(Self::Hub(Repository { kind, id: id.to_owned(), revision }))
+        let revision = if is_commit(revision) {
+            revision.to_ascii_lowercase()
+        } else {
+            revision.to_owned()
+        };
+        Ok(Self::Hub(Repository {
+            kind,
+            id: id.to_owned(),
+            revision,
+        }))
     }
 
-    /// The folder that holds the files `needed` of a model, and those of `optional` that exist. A folder is returned as
-    /// it is; files on a hub are downloaded unless they are cached. If `model.safetensors` is needed and the repository
-    /// splits it, its index and all its shards are fetched.
+    /// The folder that holds the files `needed` of a model, and those of `optional` that exist. A
+    /// folder is returned as it is; files on a hub are downloaded unless they are cached. If
+    /// `model.safetensors` is needed and the repository splits it, its index and all its shards are
+    /// fetched.
     ///
     /// # Errors
-    /// A data set; a hub that cannot be reached, refuses, or lacks the repository, the revision or a needed file; a
-    /// file that does not arrive whole and as announced; a file that is not cached while `HF_HUB_OFFLINE` is set; a
-    /// program built without the feature `hub`.
+    /// A data set; a hub that cannot be reached, refuses, or lacks the repository, the revision or
+    /// a needed file; a file that does not arrive whole and as announced; a file that is not cached
+    /// while `HF_HUB_OFFLINE` is set; a program built without the feature `hub`.
     pub fn fetch(&self, needed: &[&str], optional: &[&str]) -> Result<PathBuf> {
         match self {
             Self::Local(folder) => Ok(folder.clone()),
-            Self::Hub(repository) if repository.kind == Kind::Dataset => Err(Error::configuration(format!(
-                "{repository} is a data set, and a model or tokenizer is needed here"
-            ))
+            Self::Hub(repository) if repository.kind == Kind::Dataset => Err(Error::configuration(
+                format!("{repository} is a data set, and a model or tokenizer is needed here"),
+            )
             .hint("a model is written hf:owner/name@revision")),
             Self::Hub(repository) => download(repository, needed, optional),
         }
@@ -139,7 +155,13 @@ impl fmt::Display for Source {
 
 impl fmt::Display for Repository {
     fn fmt(&self, out: &mut fmt::Formatter) -> fmt::Result {
-        write!(out, "{PREFIX}{}{}@{}", self.kind.prefix(), self.id, self.revision)
+        write!(
+            out,
+            "{PREFIX}{}{}@{}",
+            self.kind.prefix(),
+            self.id,
+            self.revision
+        )
     }
 }
 
@@ -166,8 +188,8 @@ fn is_commit(revision: &str) -> bool {
     revision.len() == 40 && revision.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-/// Whether a text is a valid id. Ids and revisions become parts of paths in the cache, so nothing in them may lead out
-/// of it.
+/// Whether a text is a valid id. Ids and revisions become parts of paths in the cache, so nothing
+/// in them may lead out of it.
 fn is_id(id: &str) -> bool {
     id.split('/').count() == 2 && id.split('/').all(is_name)
 }
@@ -189,7 +211,11 @@ mod tests {
     const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 
     fn source(kind: Kind, id: &str, revision: &str) -> Source {
-        Source::Hub(Repository { kind, id: id.into(), revision: revision.into() })
+        Source::Hub(Repository {
+            kind,
+            id: id.into(),
+            revision: revision.into(),
+        })
     }
 
     fn hub(id: &str, revision: &str) -> Source {
@@ -200,11 +226,23 @@ mod tests {
     fn a_hub_source_has_an_id_and_a_revision() {
         let parse = |text: &str| Source::parse(text).unwrap();
         assert_eq!(parse(&format!("hf:o/n@{COMMIT}")), hub("o/n", COMMIT));
-        assert_eq!(parse(&format!("hf:o/n@{}", COMMIT.to_uppercase())), hub("o/n", COMMIT));
-        assert_eq!(parse("hf:EleutherAI/pythia-1.4b@step143000"), hub("EleutherAI/pythia-1.4b", "step143000"));
+        assert_eq!(
+            parse(&format!("hf:o/n@{}", COMMIT.to_uppercase())),
+            hub("o/n", COMMIT)
+        );
+        assert_eq!(
+            parse("hf:EleutherAI/pythia-1.4b@step143000"),
+            hub("EleutherAI/pythia-1.4b", "step143000")
+        );
         assert_eq!(parse("hf:o/n@refs/pr/1"), hub("o/n", "refs/pr/1"));
-        assert_eq!(parse("hf:datasets/o/n@main"), source(Kind::Dataset, "o/n", "main"));
-        assert_eq!(parse("hf:datasets/o/n@refs/convert/parquet"), source(Kind::Dataset, "o/n", "refs/convert/parquet"));
+        assert_eq!(
+            parse("hf:datasets/o/n@main"),
+            source(Kind::Dataset, "o/n", "main")
+        );
+        assert_eq!(
+            parse("hf:datasets/o/n@refs/convert/parquet"),
+            source(Kind::Dataset, "o/n", "refs/convert/parquet")
+        );
         for text in ["hf:o/n@v1.0", "hf:datasets/o/n@refs/convert/parquet"] {
             assert_eq!(parse(text).to_string(), text);
         }
@@ -212,16 +250,30 @@ mod tests {
 
     #[test]
     fn a_data_set_is_no_model() {
-        let error = source(Kind::Dataset, "o/n", "main").fetch(&["config.json"], &[]).unwrap_err();
-        assert_eq!(error.to_string(), "hf:datasets/o/n@main is a data set, and a model or tokenizer is needed here");
+        let error = source(Kind::Dataset, "o/n", "main")
+            .fetch(&["config.json"], &[])
+            .unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "hf:datasets/o/n@main is a data set, and a model or tokenizer is needed here"
+        );
     }
 
     #[test]
     fn everything_else_is_a_path_and_needs_no_fetching() {
-        for text in ["models/mini", "./hf:o/n@main", "o/n@main", "/x", "datasets/o/n@main"] {
+        for text in [
+            "models/mini",
+            "./hf:o/n@main",
+            "o/n@main",
+            "/x",
+            "datasets/o/n@main",
+        ] {
             let source = Source::parse(text).unwrap();
             assert_eq!(source, Source::Local(text.into()));
-            assert_eq!(source.fetch(&["config.json"], &[]).unwrap(), PathBuf::from(text));
+            assert_eq!(
+                source.fetch(&["config.json"], &[]).unwrap(),
+                PathBuf::from(text)
+            );
         }
     }
 
@@ -230,13 +282,28 @@ mod tests {
         for (text, message) in [
             ("hf:o/n", "hf:o/n names no revision"),
             ("hf:o/n@", "hf:o/n names no revision"),
-            ("hf:gpt2@main", "hf:gpt2@main: `gpt2` is not the id of a repository"),
+            (
+                "hf:gpt2@main",
+                "hf:gpt2@main: `gpt2` is not the id of a repository",
+            ),
             ("hf:@main", "hf:@main: `` is not the id of a repository"),
-            ("hf:o/n/m@main", "hf:o/n/m@main: `o/n/m` is not the id of a repository"),
+            (
+                "hf:o/n/m@main",
+                "hf:o/n/m@main: `o/n/m` is not the id of a repository",
+            ),
             ("hf:datasets/o/n", "hf:datasets/o/n names no revision"),
-            ("hf:datasets/gsm8k@main", "hf:datasets/gsm8k@main: `gsm8k` is not the id of a repository"),
-            ("hf:../..@main", "hf:../..@main: `../..` is not the id of a repository"),
-            ("hf:o/n@../../../etc", "hf:o/n@../../../etc: `../../../etc` is not a revision"),
+            (
+                "hf:datasets/gsm8k@main",
+                "hf:datasets/gsm8k@main: `gsm8k` is not the id of a repository",
+            ),
+            (
+                "hf:../..@main",
+                "hf:../..@main: `../..` is not the id of a repository",
+            ),
+            (
+                "hf:o/n@../../../etc",
+                "hf:o/n@../../../etc: `../../../etc` is not a revision",
+            ),
             ("hf:o/n@/etc", "hf:o/n@/etc: `/etc` is not a revision"),
             ("hf:o/n@a b", "hf:o/n@a b: `a b` is not a revision"),
         ] {
@@ -251,7 +318,14 @@ mod tests {
     #[test]
     fn without_the_feature_the_reader_learns_how_to_build_it_in() {
         let error = hub("o/n", COMMIT).fetch(&["config.json"], &[]).unwrap_err();
-        assert!(error.to_string().contains("built without the feature `hub`"));
-        assert!(miette::Diagnostic::help(&error).is_some_and(|help| help.to_string().contains("--features hub")));
+        assert!(
+            error
+                .to_string()
+                .contains("built without the feature `hub`")
+        );
+        assert!(
+            miette::Diagnostic::help(&error)
+                .is_some_and(|help| help.to_string().contains("--features hub"))
+        );
     }
 }

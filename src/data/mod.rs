@@ -1,4 +1,5 @@
-//! The way from files and worlds to token sequences: rows, prompt formats, truncation, tokenization.
+//! The way from files and worlds to token sequences: rows, prompt formats, truncation,
+//! tokenization.
 
 pub mod codec;
 pub mod contents;

@@ -49,8 +49,12 @@ pub fn read<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>> {
             continue;
         }
         rows.push(serde_json::from_str(&line).map_err(|cause| {
-            Error::data(format!("{}, line {}: not the row that is expected here", path.display(), number + 1))
-                .caused_by(cause)
+            Error::data(format!(
+                "{}, line {}: not the row that is expected here",
+                path.display(),
+                number + 1
+            ))
+            .caused_by(cause)
         })?);
     }
     Ok(rows)
@@ -78,25 +82,31 @@ struct Kept<T> {
 
 impl<T: Serialize> Kept<T> {
     fn new(index: usize, row: T) -> Result<Self> {
-        let text = serde_json::to_vec(&(index, &row)).context(|| format!("row {index} cannot be written"))?;
+        let text = serde_json::to_vec(&(index, &row))
+            .context(|| format!("row {index} cannot be written"))?;
         let check = blake3::hash(&text).to_hex()[..16].to_owned();
         Ok(Self { index, row, check })
     }
 
     fn is_sound(&self, index: usize) -> bool {
-        self.index == index && Kept::new(index, &self.row).is_ok_and(|anew| anew.check == self.check)
+        self.index == index
+            && Kept::new(index, &self.row).is_ok_and(|anew| anew.check == self.check)
     }
 }
 
-/// The rows of a file that was written by [`append`], up to the first that is torn, damaged, or not the next one. The
-/// file is cut off there, so that it can be appended to again. Empty if there is no file.
+/// The rows of a file that was written by [`append`], up to the first that is torn, damaged, or not
+/// the next one. The file is cut off there, so that it can be appended to again. Empty if there is
+/// no file.
 pub fn read_whole<T: DeserializeOwned + Serialize>(path: &Path) -> Result<Vec<T>> {
     let bytes = match std::fs::read(path) {
         Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         read => read.context(|| format!("cannot read {}", path.display()))?,
     };
     let (mut rows, mut sound) = (Vec::new(), 0);
-    for line in bytes.split_inclusive(|byte| *byte == b'\n').filter(|line| line.ends_with(b"\n")) {
+    for line in bytes
+        .split_inclusive(|byte| *byte == b'\n')
+        .filter(|line| line.ends_with(b"\n"))
+    {
         match serde_json::from_slice::<Kept<T>>(line) {
             Ok(kept) if kept.is_sound(rows.len()) => rows.push(kept.row),
             _ => break,
@@ -105,7 +115,8 @@ pub fn read_whole<T: DeserializeOwned + Serialize>(path: &Path) -> Result<Vec<T>
     }
     if sound < bytes.len() as u64 {
         let file = std::fs::OpenOptions::new().write(true).open(path);
-        file.and_then(|file| file.set_len(sound)).context(|| format!("cannot write {}", path.display()))?;
+        file.and_then(|file| file.set_len(sound))
+            .context(|| format!("cannot write {}", path.display()))?;
     }
     Ok(rows)
 }
@@ -118,7 +129,11 @@ pub fn append<T: Serialize>(path: &Path, first: usize, rows: &[T]) -> Result<()>
         serde_json::to_writer(&mut text, &Kept::new(first + offset, row)?).context(failed)?;
         text.push(b'\n');
     }
-    let mut file = std::fs::OpenOptions::new().create(true).append(true).open(path).context(failed)?;
+    let mut file = std::fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(path)
+        .context(failed)?;
     file.write_all(&text).context(failed)
 }
 
@@ -128,12 +143,19 @@ mod tests {
     use proptest::prelude::*;
 
     fn row(index: usize) -> Response {
-        Response { text: format!("row \n {index}"), ids: vec![index as u32, 7], ended: index.is_multiple_of(2) }
+        Response {
+            text: format!("row \n {index}"),
+            ids: vec![index as u32, 7],
+            ended: index.is_multiple_of(2),
+        }
     }
 
     fn kept(count: usize) -> (tempfile::TempDir, std::path::PathBuf, Vec<Response>) {
         let dir = tempfile::tempdir().unwrap();
-        let (path, rows) = (dir.path().join("rows"), (0..count).map(row).collect::<Vec<_>>());
+        let (path, rows) = (
+            dir.path().join("rows"),
+            (0..count).map(row).collect::<Vec<_>>(),
+        );
         append(&path, 0, &rows[..count / 2]).unwrap();
         append(&path, count / 2, &rows[count / 2..]).unwrap();
         (dir, path, rows)
@@ -143,9 +165,17 @@ mod tests {
     fn rows_of_two_writers_are_taken_up_to_the_first_that_is_not_the_next() {
         let (_dir, path, rows) = kept(4);
         append(&path, 2, &rows[2..]).unwrap();
-        assert_eq!(read_whole::<Response>(&path).unwrap(), rows, "rows 2 and 3 came twice");
+        assert_eq!(
+            read_whole::<Response>(&path).unwrap(),
+            rows,
+            "rows 2 and 3 came twice"
+        );
         append(&path, 6, &[row(6)]).unwrap();
-        assert_eq!(read_whole::<Response>(&path).unwrap(), rows, "row 6 came where row 4 belongs");
+        assert_eq!(
+            read_whole::<Response>(&path).unwrap(),
+            rows,
+            "row 6 came where row 4 belongs"
+        );
         append(&path, 4, &[row(4)]).unwrap();
         assert_eq!(read_whole::<Response>(&path).unwrap().len(), 5);
     }
@@ -164,8 +194,8 @@ mod tests {
     }
 
     proptest! {
-        /// Checks that wherever a byte changes or the file is cut, the rows read are the first of the rows written, and
-        /// appending the rest makes the file whole.
+        /// Checks that wherever a byte changes or the file is cut, the rows read are the first of
+        /// the rows written, and appending the rest makes the file whole.
         #[test]
         fn damage_costs_rows_and_changes_none(
             place in any::<prop::sample::Index>(), turned in 0..=255_u8, cut in any::<prop::sample::Index>(),

@@ -1,12 +1,13 @@
-//! Splits by content: texts that a model cannot distinguish are on one side of a split, whatever their ids.
+//! Splits by content: texts that a model cannot distinguish are on one side of a split, whatever
+//! their ids.
 
 use crate::rng::permutation;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use unicode_normalization::UnicodeNormalization;
 
-/// The form of `text` that is compared: in Unicode's normal form C, with one space for any white space and none at the
-/// ends.
+/// The form of `text` that is compared: in Unicode's normal form C, with one space for any white
+/// space and none at the ends.
 fn normal(text: &str) -> String {
     let composed: String = text.nfc().collect();
     composed.split_whitespace().collect::<Vec<_>>().join(" ")
@@ -58,13 +59,22 @@ impl Duplicates {
     pub fn count<'a>(groups: &[usize], responses: impl IntoIterator<Item = &'a str>) -> Self {
         let prompts = groups.iter().collect::<HashSet<_>>().len();
         let mut seen = HashSet::new();
-        let whole = groups.iter().zip(responses).map(|(group, response)| (group, digest(response)));
+        let whole = groups
+            .iter()
+            .zip(responses)
+            .map(|(group, response)| (group, digest(response)));
         let repeated = whole.filter(|row| !seen.insert(row.clone())).count();
-        Self { rows: groups.len(), prompts, repeated, held_out: 0 }
+        Self {
+            rows: groups.len(),
+            prompts,
+            repeated,
+            held_out: 0,
+        }
     }
 }
 
-/// The group of every row: rows of one group share a form of their prompt, or are linked by rows that do.
+/// The group of every row: rows of one group share a form of their prompt, or are linked by rows
+/// that do.
 pub fn groups(rows: &[[&str; 2]]) -> Vec<usize> {
     let mut parents: Vec<usize> = (0..rows.len()).collect();
     fn root(parents: &mut [usize], mut row: usize) -> usize {
@@ -85,27 +95,43 @@ pub fn groups(rows: &[[&str; 2]]) -> Vec<usize> {
     (0..rows.len()).map(|row| root(&mut parents, row)).collect()
 }
 
-/// The rows that are held out of `groups`, and the others: whole groups, added in a random order that is the same for
-/// every seed if they still fit into `share` of the rows. Without duplicates these are the first rows of that order. If
-/// no group is small enough, the smallest is held out; `None` if there is only one group, or if the share rounds to 0
-/// rows.
+/// The rows that are held out of `groups`, and the others: whole groups, added in a random order
+/// that is the same for every seed if they still fit into `share` of the rows. Without duplicates
+/// these are the first rows of that order. If no group is small enough, the smallest is held out;
+/// `None` if there is only one group, or if the share rounds to 0 rows.
 pub fn hold_out(groups: &[usize], share: f64) -> Option<(Vec<usize>, Vec<usize>)> {
     let order = permutation(groups.len(), 0, "corpus/split", 0);
-    hold_out_first(groups, &order, (groups.len() as f64 * share).round() as usize)
+    hold_out_first(
+        groups,
+        &order,
+        (groups.len() as f64 * share).round() as usize,
+    )
 }
 
-/// The rows that are held out, and the others, as in [`hold_out`], but in an order of their own for every seed and
-/// purpose, and with at least one row on either side. `None` if there is only one group.
-pub fn hold_out_some(groups: &[usize], share: f64, seed: u64, purpose: &str) -> Option<(Vec<usize>, Vec<usize>)> {
+/// The rows that are held out, and the others, as in [`hold_out`], but in an order of their own for
+/// every seed and purpose, and with at least one row on either side. `None` if there is only one
+/// group.
+pub fn hold_out_some(
+    groups: &[usize],
+    share: f64,
+    seed: u64,
+    purpose: &str,
+) -> Option<(Vec<usize>, Vec<usize>)> {
     let most = groups.len().checked_sub(1).filter(|most| *most > 0)?;
     let wanted = ((groups.len() as f64 * share).round() as usize).clamp(1, most);
     hold_out_first(groups, &permutation(groups.len(), seed, purpose, 0), wanted)
 }
 
 /// The first groups of `order` that together have at most `wanted` rows, and the others.
-fn hold_out_first(groups: &[usize], order: &[usize], wanted: usize) -> Option<(Vec<usize>, Vec<usize>)> {
+fn hold_out_first(
+    groups: &[usize],
+    order: &[usize],
+    wanted: usize,
+) -> Option<(Vec<usize>, Vec<usize>)> {
     let mut sizes: BTreeMap<usize, usize> = BTreeMap::new();
-    groups.iter().for_each(|group| *sizes.entry(*group).or_default() += 1);
+    groups
+        .iter()
+        .for_each(|group| *sizes.entry(*group).or_default() += 1);
     if sizes.len() < 2 {
         return None;
     }
@@ -117,9 +143,16 @@ fn hold_out_first(groups: &[usize], order: &[usize], wanted: usize) -> Option<(V
         }
     }
     if chosen.is_empty() && wanted > 0 {
-        chosen.extend(sizes.iter().min_by_key(|(_, size)| **size).map(|(group, _)| *group));
+        chosen.extend(
+            sizes
+                .iter()
+                .min_by_key(|(_, size)| **size)
+                .map(|(group, _)| *group),
+        );
     }
-    let (held, trained): (Vec<usize>, Vec<usize>) = order.iter().partition(|row| chosen.contains(&groups[**row]));
+    let (held, trained): (Vec<usize>, Vec<usize>) = order
+        .iter()
+        .partition(|row| chosen.contains(&groups[**row]));
     (!held.is_empty() && !trained.is_empty()).then_some((held, trained))
 }
 
@@ -132,7 +165,9 @@ mod tests {
     fn texts_that_look_alike_are_one() {
         let mut prompts = Prompts::default();
         prompts.insert(&["caf\u{e9}  au\nlait ", "caf\u{e9}"]);
-        assert!(prompts.contain(&["cafe\u{301} au lait"]) && prompts.contain(&["x", "caf\u{e9}\u{a0}"]));
+        assert!(
+            prompts.contain(&["cafe\u{301} au lait"]) && prompts.contain(&["x", "caf\u{e9}\u{a0}"])
+        );
         assert!(!prompts.contain(&["caf\u{e9} au", "cafe"]));
     }
 
@@ -141,13 +176,21 @@ mod tests {
         let responses = ["x", "y", "x", "x ", "x"];
         assert_eq!(
             Duplicates::count(&[0, 0, 2, 0, 2], responses),
-            Duplicates { rows: 5, prompts: 2, repeated: 2, held_out: 0 }
+            Duplicates {
+                rows: 5,
+                prompts: 2,
+                repeated: 2,
+                held_out: 0
+            }
         );
     }
 
     #[test]
     fn rows_are_linked_by_any_form() {
-        assert_eq!(groups(&[["a", "1"], ["b", "2"], ["c", "1"], ["b", "3"], ["d", "3"]]), [0, 1, 0, 1, 1]);
+        assert_eq!(
+            groups(&[["a", "1"], ["b", "2"], ["c", "1"], ["b", "3"], ["d", "3"]]),
+            [0, 1, 0, 1, 1]
+        );
     }
 
     #[test]
@@ -167,8 +210,16 @@ mod tests {
 
     #[test]
     fn some_are_held_out_of_any_two_prompts() {
-        let split = |groups: &[usize], share, seed| hold_out_some(groups, share, seed, "test/split");
-        assert_eq!((split(&[], 0.5, 1), split(&[0], 0.5, 1), split(&[0, 0], 0.5, 1)), (None, None, None));
+        let split =
+            |groups: &[usize], share, seed| hold_out_some(groups, share, seed, "test/split");
+        assert_eq!(
+            (
+                split(&[], 0.5, 1),
+                split(&[0], 0.5, 1),
+                split(&[0, 0], 0.5, 1)
+            ),
+            (None, None, None)
+        );
         for share in [0.01, 0.5, 0.99] {
             let (held, trained) = split(&[0, 1], share, 1).unwrap();
             assert_eq!((held.len(), trained.len()), (1, 1), "{share}");
@@ -176,7 +227,10 @@ mod tests {
         let groups: Vec<usize> = (0..40).map(|row| row / 2).collect();
         let (held, trained) = split(&groups, 0.25, 1).unwrap();
         assert_eq!((held.len(), trained.len()), (10, 30));
-        assert!(held.iter().all(|row| held.contains(&(row ^ 1))), "equal prompts are on one side");
+        assert!(
+            held.iter().all(|row| held.contains(&(row ^ 1))),
+            "equal prompts are on one side"
+        );
         assert_ne!(held, split(&groups, 0.25, 2).unwrap().0);
     }
 

@@ -1,5 +1,6 @@
-//! The prompt of the TL;DR task (Stiennon et al. 2020; Huang et al. 2024) and its truncation rule: a post that is too
-//! long loses its last paragraph, again and again; where no paragraph is left, its last characters.
+//! The prompt of the TL;DR task (Stiennon et al. 2020; Huang et al. 2024) and its truncation rule:
+//! a post that is too long loses its last paragraph, again and again; where no paragraph is left,
+//! its last characters.
 
 use crate::data::codec::Codec;
 use crate::{Error, Result};
@@ -14,7 +15,10 @@ pub struct Post {
 
 /// The prompt, without a trailing space: the response begins with one.
 pub fn prompt(post: &Post) -> String {
-    format!("SUBREDDIT: r/{}\n\nTITLE: {}\n\nPOST: {}\n\nTL;DR:", post.subreddit, post.title, post.post)
+    format!(
+        "SUBREDDIT: r/{}\n\nTITLE: {}\n\nPOST: {}\n\nTL;DR:",
+        post.subreddit, post.title, post.post
+    )
 }
 
 /// The text of a response as it follows the prompt.
@@ -22,9 +26,9 @@ pub fn response(summary: &str) -> String {
     format!(" {}", summary.trim())
 }
 
-/// The most tokens that a shortened text can lose beyond the number of its removed bytes, because its last word may
-/// need fewer tokens without its end. Otherwise it loses no more tokens than bytes, since a token has at least one
-/// byte.
+/// The most tokens that a shortened text can lose beyond the number of its removed bytes, because
+/// its last word may need fewer tokens without its end. Otherwise it loses no more tokens than
+/// bytes, since a token has at least one byte.
 const RESPELLED: usize = 8;
 
 /// The longest prompt within the codec's limit that the truncation rule gives.
@@ -64,7 +68,10 @@ pub fn fitted_at(place: &str, post: &Post, codec: &Codec) -> Result<String> {
 /// # Errors
 /// As [`fitted`].
 pub fn check(place: &str, post: &Post, codec: &Codec) -> Result<()> {
-    let bare = Post { post: String::new(), ..post.clone() };
+    let bare = Post {
+        post: String::new(),
+        ..post.clone()
+    };
     let text = prompt(&bare);
     // A token has at least one byte.
     if text.len() <= codec.max_prompt_tokens {
@@ -77,7 +84,11 @@ pub fn check(place: &str, post: &Post, codec: &Codec) -> Result<()> {
 }
 
 fn too_long(place: &str, post: &Post, length: usize, codec: &Codec) -> Error {
-    let what = if post.title.len() >= post.subreddit.len() { "title" } else { "subreddit" };
+    let what = if post.title.len() >= post.subreddit.len() {
+        "title"
+    } else {
+        "subreddit"
+    };
     Error::data(format!(
         "{place}: its {what} is too long: without any of its post the prompt has {length} tokens, and {} are allowed",
         codec.max_prompt_tokens
@@ -108,17 +119,25 @@ mod tests {
 
     /// A tokenizer with one token per word.
     fn codec(limit: usize) -> Codec {
-        let model = WordLevel::builder().vocab([("?".to_string(), 0)].into()).unk_token("?".into()).build().unwrap();
+        let model = WordLevel::builder()
+            .vocab([("?".to_string(), 0)].into())
+            .unk_token("?".into())
+            .build()
+            .unwrap();
         let mut tokenizer = Tokenizer::new(model);
         tokenizer.with_pre_tokenizer(Some(WhitespaceSplit));
-        tokenizer.add_special_tokens([AddedToken::from("<|endoftext|>", true)]).unwrap();
+        tokenizer
+            .add_special_tokens([AddedToken::from("<|endoftext|>", true)])
+            .unwrap();
         Codec::new(tokenizer, limit, 8).unwrap()
     }
 
     /// The rule as it is defined: one character at a time.
     fn fitted_slowly(post: &Post, codec: &Codec) -> String {
         let mut post = post.clone();
-        while codec.prompt_length(&prompt(&post)).unwrap() > codec.max_prompt_tokens && !post.post.is_empty() {
+        while codec.prompt_length(&prompt(&post)).unwrap() > codec.max_prompt_tokens
+            && !post.post.is_empty()
+        {
             match post.post.rfind('\n') {
                 Some(paragraph) => post.post.truncate(paragraph),
                 None => drop(post.post.pop()),
@@ -129,27 +148,40 @@ mod tests {
 
     #[test]
     fn long_paragraphs_are_cut_where_the_rule_cuts_them() {
-        let tokenizer = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/tldr/tokenizer.json");
+        let tokenizer = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/tests/fixtures/tldr/tokenizer.json"
+        );
         let tokenizer = Tokenizer::from_file(tokenizer).unwrap();
-        let text =
-            "My sister's naïve café — 日本 🙂🙂 owner (she's 34!) screamed at me, again and again, about £1,200. ";
+        let text = "My sister's naïve café — 日本 🙂🙂 owner (she's 34!) screamed at me, again and again, about £1,200. ";
         for (limit, repeats) in [(40, 1), (60, 7), (96, 20), (200, 20), (33, 12)] {
             let codec = Codec::new(tokenizer.clone(), limit, 8).unwrap();
             for from in [0, 3, 11, 40] {
                 let long = post(&text.repeat(repeats)[text.char_indices().nth(from).unwrap().0..]);
-                assert_eq!(fitted(&long, &codec).unwrap(), fitted_slowly(&long, &codec), "{limit} tokens, from {from}");
+                assert_eq!(
+                    fitted(&long, &codec).unwrap(),
+                    fitted_slowly(&long, &codec),
+                    "{limit} tokens, from {from}"
+                );
             }
         }
     }
 
     fn post(text: &str) -> Post {
-        Post { subreddit: "tifu".into(), title: "a title".into(), post: text.into() }
+        Post {
+            subreddit: "tifu".into(),
+            title: "a title".into(),
+            post: text.into(),
+        }
     }
 
     #[test]
     fn a_prompt_that_fits_is_left_alone() {
         let text = fitted(&post("one two\nthree"), &codec(50)).unwrap();
-        assert_eq!(text, "SUBREDDIT: r/tifu\n\nTITLE: a title\n\nPOST: one two\nthree\n\nTL;DR:");
+        assert_eq!(
+            text,
+            "SUBREDDIT: r/tifu\n\nTITLE: a title\n\nPOST: one two\nthree\n\nTL;DR:"
+        );
     }
 
     #[test]
@@ -163,7 +195,10 @@ mod tests {
 
     #[test]
     fn a_title_that_leaves_no_room_is_named() {
-        let long = Post { title: "word ".repeat(9), ..post("one two") };
+        let long = Post {
+            title: "word ".repeat(9),
+            ..post("one two")
+        };
         let error = fitted_at("x.jsonl, line 3", &long, &codec(10)).unwrap_err();
         assert_eq!(
             error.to_string(),
@@ -171,7 +206,11 @@ mod tests {
         );
         for limit in 1..20 {
             let codec = codec(limit);
-            assert_eq!(check("x", &long, &codec).is_ok(), fitted(&long, &codec).is_ok(), "{limit}");
+            assert_eq!(
+                check("x", &long, &codec).is_ok(),
+                fitted(&long, &codec).is_ok(),
+                "{limit}"
+            );
         }
     }
 
@@ -186,7 +225,13 @@ mod tests {
 
     #[test]
     fn padding_is_never_the_end() {
-        let tokenizer = World::new(&WorldSettings::default()).unwrap().tokenizer().unwrap();
-        assert_ne!(tokenizer.token_to_id("<|padding|>"), tokenizer.token_to_id("<|endoftext|>"));
+        let tokenizer = World::new(&WorldSettings::default())
+            .unwrap()
+            .tokenizer()
+            .unwrap();
+        assert_ne!(
+            tokenizer.token_to_id("<|padding|>"),
+            tokenizer.token_to_id("<|endoftext|>")
+        );
     }
 }

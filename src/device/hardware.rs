@@ -13,8 +13,8 @@ pub struct Hardware {
     pub name: String,
     /// Bytes that one stage may fill.
     pub memory: u64,
-    /// Peak rates of dense matrix products, in floating-point operations per second as the maker states them: with bf16
-    /// factors, and with f32.
+    /// Peak rates of dense matrix products, in floating-point operations per second as the maker
+    /// states them: with bf16 factors, and with f32.
     pub peak_bf16: f64,
     pub peak_f32: f64,
     /// Bytes per second between memory and cores; infinite where memory is never the limit.
@@ -34,20 +34,33 @@ pub struct Site {
 }
 
 impl Site {
-    pub const FLEX: Self = Self { fused: true, program: 28e6 };
-    pub const LIBTORCH: Self = Self { fused: false, program: 144e6 };
-    pub const GPU: Self = Self { fused: false, program: 0.0 };
+    pub const FLEX: Self = Self {
+        fused: true,
+        program: 28e6,
+    };
+    pub const LIBTORCH: Self = Self {
+        fused: false,
+        program: 144e6,
+    };
+    pub const GPU: Self = Self {
+        fused: false,
+        program: 0.0,
+    };
 
     /// Bytes of the program with a tokenizer of `vocabulary` tokens.
     pub fn program_with(self, vocabulary: usize) -> f64 {
         /// Bytes of a token's text, its id and its merges, in several tables.
         const TOKEN: f64 = 250.0;
-        if self.program == 0.0 { 0.0 } else { self.program + TOKEN * vocabulary as f64 }
+        if self.program == 0.0 {
+            0.0
+        } else {
+            self.program + TOKEN * vocabulary as f64
+        }
     }
 }
 
-/// GPUs by name: usable GiB; then, from the makers' data sheets, without sparsity, in 1e12 per second: operations with
-/// bf16 factors, operations with f32, and bytes.
+/// GPUs by name: usable GiB; then, from the makers' data sheets, without sparsity, in 1e12 per
+/// second: operations with bf16 factors, operations with f32, and bytes.
 const GPUS: [(&str, f64, [f64; 3]); 8] = [
     ("a10g-24gb", 22.0, [70.0, 31.2, 0.600]),
     ("rtx4090-24gb", 23.5, [165.2, 82.6, 1.008]),
@@ -77,19 +90,21 @@ const DRIVER_NAMES: [(&str, &str); 10] = [
 /// (docs/performance.md).
 const GPU_UTILISATION: f64 = 0.35;
 
-/// Speed of one core of a server processor, as measured in training models of a few hundred dimensions
-/// (docs/performance.md).
+/// Speed of one core of a server processor, as measured in training models of a few hundred
+/// dimensions (docs/performance.md).
 const CORE_FLOPS: f64 = 5.0e10;
 
 /// Memory that is assumed for a system that does not report it, in bytes.
 const UNKNOWN_MEMORY: u64 = 8 << 30;
 
 impl Hardware {
-    /// The machine that this runs on, with the free part of its memory shared by `jobs` stages at once.
+    /// The machine that this runs on, with the free part of its memory shared by `jobs` stages at
+    /// once.
     pub fn here(jobs: usize) -> Self {
         Self {
             name: format!("this machine ({jobs} at once)"),
-            memory: memory_of(DeviceSpec::Flex, jobs).unwrap_or(UNKNOWN_MEMORY / jobs.max(1) as u64),
+            memory: memory_of(DeviceSpec::Flex, jobs)
+                .unwrap_or(UNKNOWN_MEMORY / jobs.max(1) as u64),
             peak_bf16: CORE_FLOPS,
             peak_f32: CORE_FLOPS,
             bandwidth: f64::INFINITY,
@@ -105,8 +120,10 @@ impl Hardware {
     pub fn named(name: &str) -> Result<Self> {
         let found = GPUS.iter().find(|(known, ..)| *known == name);
         let (name, gib, [bf16, f32, bandwidth]) = found.ok_or_else(|| {
-            Error::device(format!("no hardware is called `{name}`"))
-                .hint(format!("known: here, {}; --memory sets any other size", Self::names().join(", ")))
+            Error::device(format!("no hardware is called `{name}`")).hint(format!(
+                "known: here, {}; --memory sets any other size",
+                Self::names().join(", ")
+            ))
         })?;
         Ok(Self {
             name: (*name).into(),
@@ -135,8 +152,8 @@ impl Hardware {
     }
 }
 
-/// Memory that a stage on `device` may fill while `jobs` stages run at once: the machine's available memory, or the
-/// GPU's total. `None` where the system does not report it.
+/// Memory that a stage on `device` may fill while `jobs` stages run at once: the machine's
+/// available memory, or the GPU's total. `None` where the system does not report it.
 pub fn memory_of(device: DeviceSpec, jobs: usize) -> Option<u64> {
     match device.gpu() {
         Some(index) => gpu_memory(index),
@@ -149,14 +166,21 @@ pub fn memory_of(device: DeviceSpec, jobs: usize) -> Option<u64> {
 
 /// Memory of GPU `index`, which the driver reports in MiB.
 fn gpu_memory(index: usize) -> Option<u64> {
-    nvidia_smi(index, "memory.total")?.parse::<u64>().ok().map(|mib| mib << 20)
+    nvidia_smi(index, "memory.total")?
+        .parse::<u64>()
+        .ok()
+        .map(|mib| mib << 20)
 }
 
 /// The answer of the driver's own tool to a query about GPU `index`.
 fn nvidia_smi(index: usize, query: &str) -> Option<String> {
     let (query, index) = (format!("--query-gpu={query}"), index.to_string());
     let arguments = [&query, "--format=csv,noheader,nounits", "--id", &index];
-    let said = Command::new("nvidia-smi").args(arguments).output().ok().filter(|out| out.status.success())?;
+    let said = Command::new("nvidia-smi")
+        .args(arguments)
+        .output()
+        .ok()
+        .filter(|out| out.status.success())?;
     Some(String::from_utf8(said.stdout).ok()?.trim().to_owned())
 }
 
@@ -169,13 +193,27 @@ mod tests {
     fn every_name_is_found_with_what_it_says_and_another_lists_them() {
         for name in Hardware::names() {
             let found = Hardware::named(name).unwrap();
-            let stated: f64 = name.rsplit('-').next().unwrap().trim_end_matches("gb").parse().unwrap();
+            let stated: f64 = name
+                .rsplit('-')
+                .next()
+                .unwrap()
+                .trim_end_matches("gb")
+                .parse()
+                .unwrap();
             let share = found.memory as f64 / GIB / stated;
             assert!((0.9..1.0).contains(&share), "{name}: {share} of the memory");
-            assert!(found.peak_bf16 > found.peak_f32 && found.peak_f32 > found.bandwidth, "{found:?}");
+            assert!(
+                found.peak_bf16 > found.peak_f32 && found.peak_f32 > found.bandwidth,
+                "{found:?}"
+            );
         }
         let error = Hardware::named("h100").unwrap_err();
-        assert!(miette::Diagnostic::help(&error).unwrap().to_string().contains("h100-80gb"));
+        assert!(
+            miette::Diagnostic::help(&error)
+                .unwrap()
+                .to_string()
+                .contains("h100-80gb")
+        );
     }
 
     #[test]

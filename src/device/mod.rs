@@ -1,8 +1,8 @@
-//! Devices, on which tensors are computed: the only room that names a backend, with the operations that are fused for
-//! some backends.
+//! Devices, on which tensors are computed: the only room that names a backend, with the operations
+//! that are fused for some backends.
 //!
-//! Every other room asks [`select`] for a device by name and calls [`fused`]'s functions; the library and the kernels
-//! that compute them are chosen here.
+//! Every other room asks [`select`] for a device by name and calls [`fused`]'s functions; the
+//! library and the kernels that compute them are chosen here.
 
 pub mod fused;
 pub mod hardware;
@@ -33,8 +33,9 @@ pub fn built() -> Vec<&'static str> {
 /// The device that `spec` names.
 ///
 /// # Errors
-/// A device whose feature is not built in; the hint lists the built devices and says how to build the others. Whether
-/// the hardware is present shows only at the first tensor, which [`try_out`] creates.
+/// A device whose feature is not built in; the hint lists the built devices and says how to build
+/// the others. Whether the hardware is present shows only at the first tensor, which [`try_out`]
+/// creates.
 pub fn select(spec: impl Borrow<DeviceSpec>) -> Result<Device> {
     match *spec.borrow() {
         DeviceSpec::Flex => {
@@ -47,7 +48,8 @@ pub fn select(spec: impl Borrow<DeviceSpec>) -> Result<Device> {
     }
 }
 
-/// Multiplies two small matrices on a device, since a missing driver or GPU shows only then, and as a panic.
+/// Multiplies two small matrices on a device, since a missing driver or GPU shows only then, and as
+/// a panic.
 ///
 /// # Errors
 /// A device that is not built in, that cannot be used, or that computes a wrong result.
@@ -59,30 +61,40 @@ pub fn try_out(spec: DeviceSpec) -> Result<()> {
     });
     match product {
         Ok(512.0) => Ok(()),
-        Ok(other) => Err(Error::device(format!("`{spec}` computes 8 · 64 = {other}"))
-            .hint(format!("its library or driver is broken: reinstall it, or use --device {DEFAULT}"))),
+        Ok(other) => Err(
+            Error::device(format!("`{spec}` computes 8 · 64 = {other}")).hint(format!(
+                "its library or driver is broken: reinstall it, or use --device {DEFAULT}"
+            )),
+        ),
         Err(panic) => {
-            let why = std::error::Error::source(&panic).map(ToString::to_string).unwrap_or_default();
+            let why = std::error::Error::source(&panic)
+                .map(ToString::to_string)
+                .unwrap_or_default();
             Err(Error::device(format!("`{spec}` cannot be used"))
                 .caused_by(why)
-                .hint(format!("check the driver and the number of the GPU, or use --device {DEFAULT}")))
+                .hint(format!(
+                    "check the driver and the number of the GPU, or use --device {DEFAULT}"
+                )))
         }
     }
 }
 
 /// Makes the C library's allocator keep large freed blocks instead of returning them to the system.
 ///
-/// A training step allocates and frees the same few megabytes over and over; if they came from the system each time,
-/// their page faults would cost a fifth of the step. glibc raises the size from which it returns blocks to that of the
-/// largest block, up to 32 MiB, that it has seen freed, so it must see one. Other allocators lose nothing: the block is
-/// never touched.
+/// A training step allocates and frees the same few megabytes over and over; if they came from the
+/// system each time, their page faults would cost a fifth of the step. glibc raises the size from
+/// which it returns blocks to that of the largest block, up to 32 MiB, that it has seen freed, so
+/// it must see one. Other allocators lose nothing: the block is never touched.
 fn keep_freed_memory() {
     const LARGEST_LEARNT: usize = 31 << 20;
     drop(std::hint::black_box(vec![0u8; LARGEST_LEARNT]));
 }
 
 #[cfg(feature = "tch")]
-#[expect(deprecated, reason = "LibTorch stays the fastest backend for large models on CPUs; burn is pinned")]
+#[expect(
+    deprecated,
+    reason = "LibTorch stays the fastest backend for large models on CPUs; burn is pinned"
+)]
 fn libtorch(gpu: Option<usize>) -> Result<Device> {
     Ok(match gpu {
         None => Device::libtorch(),

@@ -8,9 +8,11 @@ use std::str::FromStr;
 
 /// A device by its name: `flex`, `libtorch`, `libtorch:cuda:N` or `cuda:N`.
 ///
-/// Every device can be named. Whether it is built in shows when it is [selected](super::select), and whether the
-/// hardware is present when it is [tried](super::try_out).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+/// Every device can be named. Whether it is built in shows when it is [selected](super::select),
+/// and whether the hardware is present when it is [tried](super::try_out).
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 #[serde(into = "String", try_from = "String")]
 #[non_exhaustive]
 pub enum DeviceSpec {
@@ -71,8 +73,10 @@ impl FromStr for DeviceSpec {
         let index = |digits: &str| match digits.parse::<u16>() {
             // `+1` and `01` are numbers too, but not names of devices.
             Ok(index) if index.to_string() == digits => Ok(index.into()),
-            _ => Err(Error::device(format!("device `{name}`: `{digits}` is not the number of a GPU"))
-                .hint("count from 0, as in `cuda:0`")),
+            _ => Err(Error::device(format!(
+                "device `{name}`: `{digits}` is not the number of a GPU"
+            ))
+            .hint("count from 0, as in `cuda:0`")),
         };
         match name.split(':').collect::<Vec<_>>().as_slice() {
             ["flex"] => Ok(Self::Flex),
@@ -81,7 +85,10 @@ impl FromStr for DeviceSpec {
             ["libtorch", "cuda", digits] => index(digits).map(Self::LibTorchCuda),
             ["cuda"] => Ok(Self::Cuda(0)),
             ["cuda", digits] => index(digits).map(Self::Cuda),
-            _ => Err(Error::device(format!("there is no device called `{name}`")).hint(super::known())),
+            _ => {
+                Err(Error::device(format!("there is no device called `{name}`"))
+                    .hint(super::known()))
+            }
         }
     }
 }
@@ -118,22 +125,50 @@ mod tests {
     #[test]
     fn what_a_name_says_is_not_guessed() {
         let read = |name: &str| name.parse::<DeviceSpec>().unwrap();
-        assert_eq!([read("flex"), read("libtorch")].map(DeviceSpec::gpu), [None; 2]);
-        assert_eq!([read("cuda:3"), read("libtorch:cuda:2")].map(DeviceSpec::gpu), [Some(3), Some(2)]);
+        assert_eq!(
+            [read("flex"), read("libtorch")].map(DeviceSpec::gpu),
+            [None; 2]
+        );
+        assert_eq!(
+            [read("cuda:3"), read("libtorch:cuda:2")].map(DeviceSpec::gpu),
+            [Some(3), Some(2)]
+        );
         assert_eq!(read("libtorch").site(), Site::LIBTORCH);
         assert_eq!(read("libtorch:cuda:2").site(), Site::GPU);
     }
 
     #[test]
     fn an_unknown_name_is_an_error_that_lists_what_is_built() {
-        for name in ["", "gpu", "Flex", " flex", "flex:0", "libtorch:0", "cuda:0:1", "libtorch:cuda:0:1"] {
+        for name in [
+            "",
+            "gpu",
+            "Flex",
+            " flex",
+            "flex:0",
+            "libtorch:0",
+            "cuda:0:1",
+            "libtorch:cuda:0:1",
+        ] {
             let error = name.parse::<DeviceSpec>().unwrap_err();
             assert_eq!(error.kind(), crate::ErrorKind::Device);
-            assert!(error.help().unwrap().to_string().contains("built in: flex"), "{name}");
+            assert!(
+                error.help().unwrap().to_string().contains("built in: flex"),
+                "{name}"
+            );
         }
-        for name in ["cuda:first", "cuda:-1", "cuda:", "cuda:+1", "cuda:01", "cuda:99999999999999999999"] {
+        for name in [
+            "cuda:first",
+            "cuda:-1",
+            "cuda:",
+            "cuda:+1",
+            "cuda:01",
+            "cuda:99999999999999999999",
+        ] {
             let error = name.parse::<DeviceSpec>().unwrap_err();
-            assert!(error.help().unwrap().to_string().contains("count from 0"), "{name}");
+            assert!(
+                error.help().unwrap().to_string().contains("count from 0"),
+                "{name}"
+            );
         }
     }
 }

@@ -1,5 +1,6 @@
-//! Accuracy of a reward on pairs: the share of pairs whose preferred response scores higher, where a tie counts one
-//! half. Explicit rewards, implicit ones and the heuristics that any reward must beat are measured on the same pairs.
+//! Accuracy of a reward on pairs: the share of pairs whose preferred response scores higher, where
+//! a tie counts one half. Explicit rewards, implicit ones and the heuristics that any reward must
+//! beat are measured on the same pairs.
 
 use super::check_finite;
 use crate::Result;
@@ -18,7 +19,10 @@ pub enum Judge<'a> {
     /// r(x, y) of a reward model.
     Explicit(&'a RewardModel),
     /// log π(y|x) − log π_ref(y|x), summed over the response: the implicit reward of SPIN and DPO.
-    Implicit { policy: &'a LanguageModel, reference: &'a LanguageModel },
+    Implicit {
+        policy: &'a LanguageModel,
+        reference: &'a LanguageModel,
+    },
     /// log π(y|x), summed over the response: [`Heuristic::LogProbability`].
     LogProbability(&'a LanguageModel),
     /// Any other ranking that needs no learning.
@@ -32,18 +36,30 @@ impl Judge<'_> {
         Ok(match self {
             Self::Explicit(model) => widen(score(model, sequences)?),
             Self::Implicit { policy, reference } => {
-                let (own, base) = (sequence_log_probs(policy, sequences)?, sequence_log_probs(reference, sequences)?);
+                let (own, base) = (
+                    sequence_log_probs(policy, sequences)?,
+                    sequence_log_probs(reference, sequences)?,
+                );
                 widen(own.iter().zip(base).map(|(p, q)| p - q).collect())
             }
             Self::LogProbability(model) => widen(sequence_log_probs(model, sequences)?),
             Self::Heuristic { heuristic, seed } => match heuristic {
-                Heuristic::Chance => {
-                    (0..sequences.len() as u64).map(|row| stream(*seed, "heuristic/chance", &[row]).random()).collect()
-                }
-                Heuristic::Shorter => sequences.iter().map(|row| -(row.response.len() as f64)).collect(),
-                Heuristic::Longer => sequences.iter().map(|row| row.response.len() as f64).collect(),
+                Heuristic::Chance => (0..sequences.len() as u64)
+                    .map(|row| stream(*seed, "heuristic/chance", &[row]).random())
+                    .collect(),
+                Heuristic::Shorter => sequences
+                    .iter()
+                    .map(|row| -(row.response.len() as f64))
+                    .collect(),
+                Heuristic::Longer => sequences
+                    .iter()
+                    .map(|row| row.response.len() as f64)
+                    .collect(),
                 Heuristic::LogProbability => unreachable!("a judge of its own"),
-                Heuristic::CopyOverlap => texts.iter().map(|(prompt, response)| overlap(prompt, response)).collect(),
+                Heuristic::CopyOverlap => texts
+                    .iter()
+                    .map(|(prompt, response)| overlap(prompt, response))
+                    .collect(),
             },
         })
     }
@@ -69,24 +85,47 @@ pub struct Ranked {
 /// # Errors
 /// A pair that cannot be converted to tokens, or a score that is not finite.
 pub fn rank(judge: &Judge, pairs: &[ResponsePair], codec: &codec::Codec) -> Result<Ranked> {
-    let sequences = pairs.iter().map(|pair| Codec::pair(codec, pair)).collect::<Result<Vec<_>>>()?;
-    let rows: Vec<&Sequence> = sequences.iter().flat_map(|pair| [&pair.chosen, &pair.rejected]).collect();
+    let sequences = pairs
+        .iter()
+        .map(|pair| Codec::pair(codec, pair))
+        .collect::<Result<Vec<_>>>()?;
+    let rows: Vec<&Sequence> = sequences
+        .iter()
+        .flat_map(|pair| [&pair.chosen, &pair.rejected])
+        .collect();
     let texts: Vec<(&str, &str)> = pairs
         .iter()
-        .flat_map(|pair| [&pair.chosen, &pair.rejected].map(|side| (pair.prompt.as_str(), side.text.as_str())))
+        .flat_map(|pair| {
+            [&pair.chosen, &pair.rejected].map(|side| (pair.prompt.as_str(), side.text.as_str()))
+        })
         .collect();
     let scores = judge.scores(&rows, &texts)?;
     check_finite(&scores, |at| side(pairs, at))?;
-    let per_token: Vec<f64> =
-        scores.iter().zip(&rows).map(|(score, row)| score / row.response.len().max(1) as f64).collect();
+    let per_token: Vec<f64> = scores
+        .iter()
+        .zip(&rows)
+        .map(|(score, row)| score / row.response.len().max(1) as f64)
+        .collect();
     let values = |scores: &[f64]| {
         let ranked = pairs.iter().zip(scores.chunks(2));
-        ranked.map(|(pair, sides)| if pair.is_identical() { 0.5 } else { win(sides[0], sides[1]) }).collect()
+        ranked
+            .map(|(pair, sides)| {
+                if pair.is_identical() {
+                    0.5
+                } else {
+                    win(sides[0], sides[1])
+                }
+            })
+            .collect()
     };
-    Ok(Ranked { by_score: values(&scores), per_token: values(&per_token) })
+    Ok(Ranked {
+        by_score: values(&scores),
+        per_token: values(&per_token),
+    })
 }
 
-/// The value of a comparison of two finite scores: 1 where the first is higher, 0 where it is lower, ½ for an exact tie.
+/// The value of a comparison of two finite scores: 1 where the first is higher, 0 where it is
+/// lower, ½ for an exact tie.
 pub fn win(first: f64, second: f64) -> f64 {
     if first > second {
         1.0
@@ -97,10 +136,19 @@ pub fn win(first: f64, second: f64) -> f64 {
     }
 }
 
-/// Describes the response whose score is at index `at`, where the two responses of each pair follow each other.
+/// Describes the response whose score is at index `at`, where the two responses of each pair follow
+/// each other.
 fn side(pairs: &[ResponsePair], at: usize) -> String {
-    let side = if at.is_multiple_of(2) { "preferred" } else { "other" };
-    format!("the {side} response of pair {} (`{}`)", at / 2 + 1, pairs[at / 2].id)
+    let side = if at.is_multiple_of(2) {
+        "preferred"
+    } else {
+        "other"
+    };
+    format!(
+        "the {side} response of pair {} (`{}`)",
+        at / 2 + 1,
+        pairs[at / 2].id
+    )
 }
 
 #[cfg(test)]
@@ -110,8 +158,17 @@ mod tests {
     use proptest::prelude::*;
 
     fn pair(id: &str) -> ResponsePair {
-        let side = |text: &str, ids: &[u32]| Response { text: text.into(), ids: ids.to_vec(), ended: true };
-        ResponsePair { id: id.into(), prompt: "p".into(), chosen: side("a", &[1, 0]), rejected: side("b", &[2, 0]) }
+        let side = |text: &str, ids: &[u32]| Response {
+            text: text.into(),
+            ids: ids.to_vec(),
+            ended: true,
+        };
+        ResponsePair {
+            id: id.into(),
+            prompt: "p".into(),
+            chosen: side("a", &[1, 0]),
+            rejected: side("b", &[2, 0]),
+        }
     }
 
     #[test]
@@ -126,8 +183,14 @@ mod tests {
         let check = |scores: &[f64]| check_finite(scores, |at| side(&pairs, at));
         check(&[0.0, -1.0, 1.0, 2.0]).unwrap();
         for (scores, named) in [
-            ([0.0, f64::NAN, 1.0, 2.0], "the other response of pair 1 (`first`) is NaN"),
-            ([0.0, 1.0, f64::INFINITY, 2.0], "the preferred response of pair 2 (`second`) is inf"),
+            (
+                [0.0, f64::NAN, 1.0, 2.0],
+                "the other response of pair 1 (`first`) is NaN",
+            ),
+            (
+                [0.0, 1.0, f64::INFINITY, 2.0],
+                "the preferred response of pair 2 (`second`) is inf",
+            ),
         ] {
             let error = check(&scores).unwrap_err();
             assert_eq!(error.kind(), crate::ErrorKind::Divergence);

@@ -1,6 +1,6 @@
-//! A test of whether a base model can copy: given a post and the perfect summary up to a content slot, the slot's word
-//! should be the most likely next token. A world whose base cannot copy measures nothing, so pre-training must pass
-//! this test.
+//! A test of whether a base model can copy: given a post and the perfect summary up to a content
+//! slot, the slot's word should be the most likely next token. A world whose base cannot copy
+//! measures nothing, so pre-training must pass this test.
 
 use crate::data::Codec;
 use crate::data::world::{Split, World};
@@ -13,7 +13,11 @@ use burn::tensor::Tensor;
 const POSTS: u64 = 200;
 
 /// Accuracy per content slot on validation posts, in the order of the perfect summary.
-pub fn slot_accuracy(model: &LanguageModel, world: &World, codec: &Codec) -> Result<Vec<(&'static str, f64)>> {
+pub fn slot_accuracy(
+    model: &LanguageModel,
+    world: &World,
+    codec: &Codec,
+) -> Result<Vec<(&'static str, f64)>> {
     let mut names = Vec::new();
     let (mut rows, mut slots) = (Vec::new(), Vec::new());
     for index in 0..POSTS {
@@ -22,9 +26,15 @@ pub fn slot_accuracy(model: &LanguageModel, world: &World, codec: &Codec) -> Res
         let response = codec.response(&canonical)?;
         let mut places = Vec::new();
         for (name, word) in world.slots(&post.latent) {
-            let place = canonical.split(' ').position(|said| said == word).ok_or_else(|| {
-                Error::data(format!("the perfect summary of {} does not hold its {name}, `{word}`", post.id))
-            })?;
+            let place = canonical
+                .split(' ')
+                .position(|said| said == word)
+                .ok_or_else(|| {
+                    Error::data(format!(
+                        "the perfect summary of {} does not hold its {name}, `{word}`",
+                        post.id
+                    ))
+                })?;
             places.push(place);
             if index == 0 {
                 names.push(name);
@@ -35,12 +45,22 @@ pub fn slot_accuracy(model: &LanguageModel, world: &World, codec: &Codec) -> Res
     }
     let batch = Batch::new(&rows, &model.device());
     let logits = model.logits(model.response_states(&batch));
-    let greedy = fused::sample(logits, 0.0, 1.0, Tensor::zeros([batch.rows() * batch.response_width], &model.device()));
+    let greedy = fused::sample(
+        logits,
+        0.0,
+        1.0,
+        Tensor::zeros([batch.rows() * batch.response_width], &model.device()),
+    );
     let greedy = tokens(greedy)?;
     let right = |row: usize, slot: usize| {
         let place: usize = slots[row][slot];
         greedy[row * batch.response_width + place] == rows[row].response[place]
     };
-    let accuracy = |slot| (0..rows.len()).filter(|&row| right(row, slot)).count() as f64 / rows.len() as f64;
-    Ok(names.into_iter().enumerate().map(|(slot, name)| (name, accuracy(slot))).collect())
+    let accuracy =
+        |slot| (0..rows.len()).filter(|&row| right(row, slot)).count() as f64 / rows.len() as f64;
+    Ok(names
+        .into_iter()
+        .enumerate()
+        .map(|(slot, name)| (name, accuracy(slot)))
+        .collect())
 }

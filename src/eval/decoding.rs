@@ -1,5 +1,6 @@
-//! Decodings of one policy: gold, entropy and distance from the SFT policy at each temperature, and the temperature
-//! that validation posts pick. All temperatures draw from the same uniforms, so that they differ in nothing else.
+//! Decodings of one policy: gold, entropy and distance from the SFT policy at each temperature, and
+//! the temperature that validation posts pick. All temperatures draw from the same uniforms, so
+//! that they differ in nothing else.
 
 use super::check_finite;
 use super::exam::Exam;
@@ -21,11 +22,13 @@ const SCORING_BATCH: usize = 64;
 pub struct Decoding {
     /// The temperature; 0 is greedy.
     pub temperature: f32,
-    /// Entropy of the responses in nats: the mean of −log π_T(y|x) over responses sampled at the temperature T; 0 for greedy.
+    /// Entropy of the responses in nats: the mean of −log π_T(y|x) over responses sampled at the
+    /// temperature T; 0 for greedy.
     pub entropy: f64,
     /// Gold on the evaluation set.
     pub gold: f64,
-    /// Distance from the SFT policy at temperature 1 in nats: the mean of log π_T(y|x) − log π_sft(y|x) over the same responses.
+    /// Distance from the SFT policy at temperature 1 in nats: the mean of log π_T(y|x) − log
+    /// π_sft(y|x) over the same responses.
     pub kl: f64,
     /// Gold on validation posts.
     pub validation_gold: f64,
@@ -42,19 +45,30 @@ pub struct Decodings {
 
 /// Greedy, `temperatures` and the evaluation's own `temperature`, each once and in ascending order.
 pub fn candidates(temperatures: &[f32], temperature: f32) -> Vec<f32> {
-    let mut all: Vec<f32> = temperatures.iter().copied().chain([0.0, temperature]).collect();
+    let mut all: Vec<f32> = temperatures
+        .iter()
+        .copied()
+        .chain([0.0, temperature])
+        .collect();
     all.sort_by(f32::total_cmp);
     all.dedup();
     all
 }
 
-/// The index of the highest of `golds`, which are in ascending order of temperature; of equal ones, the first. `None`
-/// if `golds` is empty.
+/// The index of the highest of `golds`, which are in ascending order of temperature; of equal ones,
+/// the first. `None` if `golds` is empty.
 pub fn pick(golds: &[f64]) -> Option<usize> {
-    (0..golds.len()).reduce(|best, place| if golds[place] > golds[best] { place } else { best })
+    (0..golds.len()).reduce(|best, place| {
+        if golds[place] > golds[best] {
+            place
+        } else {
+            best
+        }
+    })
 }
 
-/// Responses to `exam` at each of `temperatures`, all from the streams `(seed, purpose, index of the post)`.
+/// Responses to `exam` at each of `temperatures`, all from the streams `(seed, purpose, index of
+/// the post)`.
 ///
 /// # Errors
 /// Those of [`respond`].
@@ -67,13 +81,17 @@ pub fn respond_at(
     mut done: impl FnMut(usize),
 ) -> Result<Vec<Vec<Response>>> {
     let at = |&temperature: &f32| {
-        let sampling = Sampling { temperature, ..sampling.clone() };
+        let sampling = Sampling {
+            temperature,
+            ..sampling.clone()
+        };
         respond(model, exam, codec, &sampling, seed, purpose, &mut done)
     };
     temperatures.iter().map(at).collect()
 }
 
-/// Entropy at `temperature` and KL to `sft` of `responses` sampled there, and the cost of the forward passes.
+/// Entropy at `temperature` and KL to `sft` of `responses` sampled there, and the cost of the
+/// forward passes.
 ///
 /// # Errors
 /// A log-probability that is not finite, or a device failure.
@@ -88,22 +106,42 @@ pub fn spread(
     let rows = sequences(exam, codec, responses)?;
     let read: Vec<&Sequence> = rows.iter().collect();
     // A greedy response has probability 1.
-    let own = if temperature > 0.0 { log_probs_at(model, &read, temperature)? } else { vec![0.0; rows.len()] };
+    let own = if temperature > 0.0 {
+        log_probs_at(model, &read, temperature)?
+    } else {
+        vec![0.0; rows.len()]
+    };
     let theirs = sequence_log_probs(sft, &read)?;
     check_finite(&own, |at| format!("response {} by its policy", at + 1))?;
     let n = rows.len() as f64;
     let entropy = own.iter().map(|log_prob| 0.0 - log_prob).sum::<f64>() / n;
-    let kl = own.iter().zip(theirs).map(|(p, q)| p - f64::from(q)).sum::<f64>() / n;
+    let kl = own
+        .iter()
+        .zip(theirs)
+        .map(|(p, q)| p - f64::from(q))
+        .sum::<f64>()
+        / n;
     let times = if temperature > 0.0 { 2 } else { 1 };
-    Ok(([entropy, kl], Passes::likelihood(model.config(), &rows).times(times)))
+    Ok((
+        [entropy, kl],
+        Passes::likelihood(model.config(), &rows).times(times),
+    ))
 }
 
 /// log π_T(y|x), summed over the response, where π_T divides logits by `temperature`.
-fn log_probs_at(model: &LanguageModel, sequences: &[&Sequence], temperature: f32) -> Result<Vec<f64>> {
+fn log_probs_at(
+    model: &LanguageModel,
+    sequences: &[&Sequence],
+    temperature: f32,
+) -> Result<Vec<f64>> {
     let mut log_probs = Vec::with_capacity(sequences.len());
     for rows in sequences.chunks(SCORING_BATCH) {
         let batch = Batch::new(rows.iter().copied(), &model.device());
-        log_probs.extend(host(model.response_log_probs(&batch, temperature).sum_dim(1))?.into_iter().map(f64::from));
+        log_probs.extend(
+            host(model.response_log_probs(&batch, temperature).sum_dim(1))?
+                .into_iter()
+                .map(f64::from),
+        );
     }
     Ok(log_probs)
 }
@@ -124,23 +162,35 @@ mod tests {
     fn bench(posts: usize, deviation: f64) -> (Exam, Codec, LanguageModel) {
         let world = WorldSettings::default();
         let exam = Exam::of_world(&WorldExam::new(&world, Split::Validation, posts, 0.9)).unwrap();
-        let codec = Codec::new(World::new(&world).unwrap().tokenizer().unwrap(), MAX_PROMPT_WORDS, 12).unwrap();
+        let codec = Codec::new(
+            World::new(&world).unwrap().tokenizer().unwrap(),
+            MAX_PROMPT_WORDS,
+            12,
+        )
+        .unwrap();
         let config: DecoderConfig = serde_json::from_value(json!({
             "vocab_size": codec.vocabulary_size(), "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
             "intermediate_size": 32, "max_position_embeddings": 64,
         }))
         .unwrap();
         let mut rng = stream(1, "test/model", &[]);
-        let model = LanguageModel::random(&config, deviation, &mut rng, &select(DEFAULT).unwrap()).unwrap();
+        let model =
+            LanguageModel::random(&config, deviation, &mut rng, &select(DEFAULT).unwrap()).unwrap();
         (exam, codec, model)
     }
 
     fn sampling(codec: &Codec) -> Sampling {
-        Sampling { temperature: 1.0, top_p: 1.0, max_new_tokens: 12, ends: codec.ends().clone(), batch_size: 4 }
+        Sampling {
+            temperature: 1.0,
+            top_p: 1.0,
+            max_new_tokens: 12,
+            ends: codec.ends().clone(),
+            batch_size: 4,
+        }
     }
 
-    /// A uniform distribution is the same at every temperature, so that only different uniforms could draw different
-    /// words from it.
+    /// A uniform distribution is the same at every temperature, so that only different uniforms
+    /// could draw different words from it.
     #[test]
     fn every_temperature_draws_from_the_same_uniforms() {
         let (exam, codec, model) = bench(6, 0.0);
@@ -151,20 +201,29 @@ mod tests {
         let (drawn, others) = (at("test/a"), at("test/b"));
         assert!(drawn.windows(2).all(|pair| pair[0] == pair[1]));
         assert_ne!(drawn[0], others[0]);
-        assert!(drawn[0].windows(2).any(|pair| pair[0] != pair[1]), "posts have streams of their own");
+        assert!(
+            drawn[0].windows(2).any(|pair| pair[0] != pair[1]),
+            "posts have streams of their own"
+        );
     }
 
     #[test]
     fn a_uniform_policy_has_the_entropy_of_its_tokens_at_every_temperature() {
         let (exam, codec, model) = bench(5, 0.0);
         let how = (&sampling(&codec), &[0.5, 1.0][..]);
-        for (responses, temperature) in
-            respond_at(&model, &exam, &codec, how, (3, "test"), |_| {}).unwrap().iter().zip([0.5, 1.0])
+        for (responses, temperature) in respond_at(&model, &exam, &codec, how, (3, "test"), |_| {})
+            .unwrap()
+            .iter()
+            .zip([0.5, 1.0])
         {
-            let ([entropy, kl], _) = spread(&model, &model, &exam, &codec, responses, temperature).unwrap();
+            let ([entropy, kl], _) =
+                spread(&model, &model, &exam, &codec, responses, temperature).unwrap();
             let tokens: usize = responses.iter().map(|response| response.ids.len()).sum();
             let expected = tokens as f64 / 5.0 * (codec.vocabulary_size() as f64).ln();
-            assert!((entropy - expected).abs() < 1e-4 * expected, "{entropy} instead of {expected}");
+            assert!(
+                (entropy - expected).abs() < 1e-4 * expected,
+                "{entropy} instead of {expected}"
+            );
             assert!(kl.abs() < 1e-4, "{kl}");
         }
     }
@@ -178,11 +237,23 @@ mod tests {
         let spreads: Vec<[f64; 2]> = drawn
             .iter()
             .zip(temperatures)
-            .map(|(responses, at)| spread(&model, &model, &exam, &codec, responses, at).unwrap().0)
+            .map(|(responses, at)| {
+                spread(&model, &model, &exam, &codec, responses, at)
+                    .unwrap()
+                    .0
+            })
             .collect();
-        let [greedy, low, whole] = spreads[..] else { panic!() };
-        assert!(greedy[0] == 0.0 && 0.0 < low[0] && low[0] < whole[0], "{spreads:?}");
-        assert!(greedy[1] > low[1] && low[1] > whole[1] && whole[1].abs() < 1e-4, "{spreads:?}");
+        let [greedy, low, whole] = spreads[..] else {
+            panic!()
+        };
+        assert!(
+            greedy[0] == 0.0 && 0.0 < low[0] && low[0] < whole[0],
+            "{spreads:?}"
+        );
+        assert!(
+            greedy[1] > low[1] && low[1] > whole[1] && whole[1].abs() < 1e-4,
+            "{spreads:?}"
+        );
     }
 
     #[test]
@@ -206,7 +277,8 @@ mod tests {
         }
     }
 
-    /// The sum of log-softmax of the logits at every response token, one sequence at a time, in double precision.
+    /// The sum of log-softmax of the logits at every response token, one sequence at a time, in
+    /// double precision.
     fn by_hand(model: &LanguageModel, sequence: &Sequence) -> f64 {
         let batch = Batch::new([sequence], &model.device());
         let vocabulary = model.config().vocab_size();
@@ -227,9 +299,20 @@ mod tests {
         let mut chosen: Vec<Option<(f64, Response)>> = vec![None; exam.posts.len()];
         for candidate in 0..4 {
             let purpose = format!("test/{candidate}");
-            let responses = respond(&model, &exam, &codec, &sampling(&codec), 5, &purpose, |_| {}).unwrap();
-            for ((held, response), row) in
-                chosen.iter_mut().zip(&responses).zip(sequences(&exam, &codec, &responses).unwrap())
+            let responses = respond(
+                &model,
+                &exam,
+                &codec,
+                &sampling(&codec),
+                5,
+                &purpose,
+                |_| {},
+            )
+            .unwrap();
+            for ((held, response), row) in chosen
+                .iter_mut()
+                .zip(&responses)
+                .zip(sequences(&exam, &codec, &responses).unwrap())
             {
                 let score = by_hand(&model, &row);
                 if held.as_ref().is_none_or(|(highest, _)| score > *highest) {
@@ -239,9 +322,22 @@ mod tests {
             let (scores, _) = log_probabilities(&model, &exam, &codec, &responses).unwrap();
             best.offer(responses, scores);
         }
-        let chosen: Vec<Response> = chosen.into_iter().flatten().map(|(_, response)| response).collect();
+        let chosen: Vec<Response> = chosen
+            .into_iter()
+            .flatten()
+            .map(|(_, response)| response)
+            .collect();
         assert_eq!(best.responses(), chosen);
-        let first = respond(&model, &exam, &codec, &sampling(&codec), 5, "test/0", |_| {}).unwrap();
+        let first = respond(
+            &model,
+            &exam,
+            &codec,
+            &sampling(&codec),
+            5,
+            "test/0",
+            |_| {},
+        )
+        .unwrap();
         assert_ne!(first, chosen, "some later sample is more likely");
     }
 
@@ -250,7 +346,10 @@ mod tests {
         let world = WorldSettings::default();
         let prompts = |split| -> std::collections::BTreeSet<String> {
             let exam = Exam::of_world(&WorldExam::new(&world, split, 300, 0.9)).unwrap();
-            exam.posts.into_iter().flat_map(|post| [post.id, post.prompt]).collect()
+            exam.posts
+                .into_iter()
+                .flat_map(|post| [post.id, post.prompt])
+                .collect()
         };
         let (test, controls) = (prompts(Split::Test), prompts(Split::Controls));
         assert!(controls.len() > 500 && test.is_disjoint(&controls));

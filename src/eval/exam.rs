@@ -1,5 +1,6 @@
-//! The held-out posts on which everything is measured: the same for every method, size and seed of a study. Gold is
-//! exact in the embedded world; for real posts, a reward model that no training stage is given may serve as gold.
+//! The held-out posts on which everything is measured: the same for every method, size and seed of
+//! a study. Gold is exact in the embedded world; for real posts, a reward model that no training
+//! stage is given may serve as gold.
 
 use super::check_finite;
 use crate::data::Codec;
@@ -13,7 +14,8 @@ use crate::{Error, Result};
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
-/// The seed of the test posts and of their reference summaries; no study draws training data with it.
+/// The seed of the test posts and of their reference summaries; no study draws training data with
+/// it.
 pub const EXAM_SEED: u64 = u64::MAX;
 
 /// The posts of the embedded world that form an evaluation set.
@@ -30,7 +32,13 @@ pub struct WorldExam {
 
 impl WorldExam {
     pub fn new(world: &WorldSettings, split: Split, posts: usize, quality: f64) -> Self {
-        Self { world: world.clone(), version: VERSION, split, posts, quality }
+        Self {
+            world: world.clone(),
+            version: VERSION,
+            split,
+            posts,
+            quality,
+        }
     }
 }
 
@@ -77,17 +85,32 @@ impl Exam {
             let post = world.post(exam.split, EXAM_SEED, index);
             let mut author = stream(EXAM_SEED, "exam/reference", &[index]);
             let reference = world.summary(&post, exam.quality, &mut author);
-            ExamPost { id: post.id, prompt: post.prompt, reference, latent: Some(post.latent) }
+            ExamPost {
+                id: post.id,
+                prompt: post.prompt,
+                reference,
+                latent: Some(post.latent),
+            }
         });
-        Ok(Self { posts: posts.collect(), gold: Gold::World(Box::new(world)) })
+        Ok(Self {
+            posts: posts.collect(),
+            gold: Gold::World(Box::new(world)),
+        })
     }
 
     /// An evaluation set of real posts, whose only gold reward is the score of `judge`.
     pub fn of_corpus(rows: Vec<Demonstration>, judge: Option<Judge>) -> Self {
-        let post =
-            |row: Demonstration| ExamPost { id: row.id, prompt: row.prompt, reference: row.response, latent: None };
+        let post = |row: Demonstration| ExamPost {
+            id: row.id,
+            prompt: row.prompt,
+            reference: row.response,
+            latent: None,
+        };
         let gold = judge.map_or(Gold::Unknown, |judge| Gold::Judge(Box::new(judge)));
-        Self { posts: rows.into_iter().map(post).collect(), gold }
+        Self {
+            posts: rows.into_iter().map(post).collect(),
+            gold,
+        }
     }
 
     /// The first `count` posts.
@@ -107,10 +130,16 @@ impl Exam {
                 .posts
                 .iter()
                 .zip(responses)
-                .map(|(post, response)| Some(world.gold(post.latent.as_ref()?, &response.text, response.ended)))
+                .map(|(post, response)| {
+                    Some(world.gold(post.latent.as_ref()?, &response.text, response.ended))
+                })
                 .collect()),
             Gold::Judge(judge) => {
-                let rows = self.posts.iter().map(|post| post.prompt.as_str()).zip(responses);
+                let rows = self
+                    .posts
+                    .iter()
+                    .map(|post| post.prompt.as_str())
+                    .zip(responses);
                 Ok(judge.scores(rows)?.into_iter().map(Some).collect())
             }
         }
@@ -124,9 +153,18 @@ impl Exam {
     }
 
     /// A summary of post `index` by an author of `quality`; `None` for real text.
-    pub fn another_reference(&self, index: usize, quality: f64, rng: &mut impl Rng) -> Option<String> {
+    pub fn another_reference(
+        &self,
+        index: usize,
+        quality: f64,
+        rng: &mut impl Rng,
+    ) -> Option<String> {
         let (world, post) = (self.world()?, &self.posts[index]);
-        let post = Post { id: post.id.clone(), prompt: post.prompt.clone(), latent: post.latent.clone()? };
+        let post = Post {
+            id: post.id.clone(),
+            prompt: post.prompt.clone(),
+            latent: post.latent.clone()?,
+        };
         Some(world.summary(&post, quality, rng))
     }
 
@@ -134,7 +172,10 @@ impl Exam {
     pub fn copied(&self, index: usize, response: &Response) -> Option<f64> {
         let (world, latent) = (self.world()?, self.posts[index].latent.as_ref()?);
         let slots = world.slots(latent);
-        let held = slots.iter().filter(|(_, word)| response.text.split(' ').any(|said| said == word)).count();
+        let held = slots
+            .iter()
+            .filter(|(_, word)| response.text.split(' ').any(|said| said == word))
+            .count();
         Some(held as f64 / slots.len() as f64)
     }
 }
@@ -144,7 +185,10 @@ impl Judge {
     ///
     /// # Errors
     /// A text that the judge's tokenizer cannot encode within its limits.
-    pub fn scores<'a>(&self, rows: impl IntoIterator<Item = (&'a str, &'a Response)>) -> Result<Vec<f64>> {
+    pub fn scores<'a>(
+        &self,
+        rows: impl IntoIterator<Item = (&'a str, &'a Response)>,
+    ) -> Result<Vec<f64>> {
         let rows = rows.into_iter().map(|(prompt, response)| {
             // A response that did not end is scored without an end token.
             let mut ids = self.codec.response(&response.text)?.ids;
@@ -155,7 +199,12 @@ impl Judge {
         });
         let rows = rows.collect::<Result<Vec<_>>>()?;
         let scores = score(&self.model, &rows.iter().collect::<Vec<_>>())?;
-        let rewards: Vec<f64> = self.normalisation.rewards(&scores)?.into_iter().map(f64::from).collect();
+        let rewards: Vec<f64> = self
+            .normalisation
+            .rewards(&scores)?
+            .into_iter()
+            .map(f64::from)
+            .collect();
         check_finite(&rewards, |at| format!("response {} by the judge", at + 1))?;
         Ok(rewards)
     }

@@ -1,9 +1,10 @@
-//! Lemma 4.1: a bound on the difference between the surrogate that is maximised on N demonstrations (eq. 6) and the
-//! likelihood that it stands for (eq. 5a), and the observed difference.
+//! Lemma 4.1: a bound on the difference between the surrogate that is maximised on N demonstrations
+//! (eq. 6) and the likelihood that it stands for (eq. 5a), and the observed difference.
 //!
-//! The surrogate is a mean over demonstrations of ℓ = r(x, y; θ) + β·log π_ref(y|x) − V_θ(x), here in units of the reward, with
-//! V_θ(x) = E_{ỹ~π_θ}[r(x, ỹ)] − β·KL(π_θ ‖ π_ref), which one sample of the policy trained on r estimates. With S the span of the
-//! rewards and C_p the least log π_ref(y|x), at confidence 1 − δ:
+//! The surrogate is a mean over demonstrations of ℓ = r(x, y; θ) + β·log π_ref(y|x) − V_θ(x), here
+//! in units of the reward, with V_θ(x) = E_{ỹ~π_θ}[r(x, ỹ)] − β·KL(π_θ ‖ π_ref), which one sample
+//! of the policy trained on r estimates. With S the span of the rewards and C_p the least log
+//! π_ref(y|x), at confidence 1 − δ:
 //!
 //! | line | bound |
 //! |---|---|
@@ -11,15 +12,15 @@
 //! | empirical Bernstein | √(2·Var ln(4/δ) / N) + 7·R·ln(4/δ) / 3(N − 1), R = 2S + β·abs(C_p) (Maurer and Pontil 2009, arXiv 0907.3740) |
 //! | without the fixed term | 2S·√(ln(2/δ) / 2N), for r − V alone: β·log π_ref does not depend on θ, so no choice of θ feels it |
 //!
-//! Observed: samples of N are drawn with replacement from a pool that represents the population; the deviation of their
-//! mean from the pool's mean that a share δ of the samples exceeds.
+//! Observed: samples of N are drawn with replacement from a pool that represents the population;
+//! the deviation of their mean from the pool's mean that a share δ of the samples exceeds.
 
 use crate::rng::stream;
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
-/// The terms of ℓ for one demonstration; rewards are normalised as the policy step sees them, log-probabilities are in
-/// nats.
+/// The terms of ℓ for one demonstration; rewards are normalised as the policy step sees them,
+/// log-probabilities are in nats.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Term {
     /// r(x, y).
@@ -61,13 +62,17 @@ const DRAWS: usize = 1000;
 
 /// Bounds and observed deviations at N = 100, 200, 400, … and at the whole `pool`.
 pub fn deviations(pool: &[Term], beta: f64, delta: f64, seed: u64) -> Vec<Deviation> {
-    let rewards = || pool.iter().flat_map(|term| [term.reward, term.sample_reward]);
+    let rewards = || {
+        pool.iter()
+            .flat_map(|term| [term.reward, term.sample_reward])
+    };
     let span = rewards().fold(f64::MIN, f64::max) - rewards().fold(f64::MAX, f64::min);
     let least = pool.iter().map(|term| term.reference).fold(0.0, f64::min);
     let whole: Vec<f64> = pool.iter().map(|term| term.whole(beta)).collect();
     let moved: Vec<f64> = pool.iter().map(|term| term.moved(beta)).collect();
-    let mut sizes: Vec<usize> =
-        std::iter::successors(Some(100), |n| Some(2 * n)).take_while(|n| *n < pool.len()).collect();
+    let mut sizes: Vec<usize> = std::iter::successors(Some(100), |n| Some(2 * n))
+        .take_while(|n| *n < pool.len())
+        .collect();
     sizes.push(pool.len());
     let at = |n: usize| Deviation {
         n,
@@ -98,7 +103,11 @@ fn mean(values: &[f64]) -> f64 {
 
 fn variance(values: &[f64]) -> f64 {
     let centre = mean(values);
-    values.iter().map(|value| (value - centre).powi(2)).sum::<f64>() / (values.len() as f64 - 1.0)
+    values
+        .iter()
+        .map(|value| (value - centre).powi(2))
+        .sum::<f64>()
+        / (values.len() as f64 - 1.0)
 }
 
 /// The deviation of a mean of `n` draws that a share `delta` of draws exceeds.
@@ -133,16 +142,30 @@ mod tests {
             .map(|index| {
                 let mut rng = stream(7, "test/terms", &[index]);
                 let mut unit = || rng.random::<f64>();
-                Term { reward: unit(), reference: -8.0 * unit(), sample_reward: unit(), sample_ratio: unit() }
+                Term {
+                    reward: unit(),
+                    reference: -8.0 * unit(),
+                    sample_reward: unit(),
+                    sample_ratio: unit(),
+                }
             })
             .collect();
         let found = deviations(&pool, 0.05, 0.05, 1);
-        assert_eq!(found.iter().map(|at| at.n).collect::<Vec<_>>(), [100, 200, 400, 800, 1600]);
+        assert_eq!(
+            found.iter().map(|at| at.n).collect::<Vec<_>>(),
+            [100, 200, 400, 800, 1600]
+        );
         for at in &found {
             assert!(at.observed <= at.as_stated.min(at.bernstein), "{at:?}");
-            assert!(at.observed_without_fixed <= at.without_fixed.min(at.without_fixed_bernstein), "{at:?}");
+            assert!(
+                at.observed_without_fixed <= at.without_fixed.min(at.without_fixed_bernstein),
+                "{at:?}"
+            );
         }
         let ratio = found[0].observed / found[4].observed;
-        assert!((3.2..4.8).contains(&ratio), "sixteen times the demonstrations divide it by about four: {ratio}");
+        assert!(
+            (3.2..4.8).contains(&ratio),
+            "sixteen times the demonstrations divide it by about four: {ratio}"
+        );
     }
 }

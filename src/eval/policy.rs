@@ -1,6 +1,6 @@
-//! Measurement of a policy on an evaluation set: gold reward of sampled and greedy responses, win rate against the
-//! demonstrator, distance from the SFT policy, lengths and ends, and the likelihood of held-out demonstrations (the
-//! paper's objective 5a).
+//! Measurement of a policy on an evaluation set: gold reward of sampled and greedy responses, win
+//! rate against the demonstrator, distance from the SFT policy, lengths and ends, and the
+//! likelihood of held-out demonstrations (the paper's objective 5a).
 
 use super::Items;
 use super::accuracy::win;
@@ -38,11 +38,21 @@ pub fn respond(
     purpose: &str,
     done: impl FnMut(usize),
 ) -> Result<Vec<Response>> {
-    let prompts = exam.posts.iter().map(|post| codec.prompt(&post.prompt)).collect::<Result<Vec<_>>>()?;
-    generate(model, &prompts, sampling, |item| stream(seed, purpose, &[item as u64]), done)?
-        .into_iter()
-        .map(|response| codec.decoded(response.ids, response.ended))
-        .collect()
+    let prompts = exam
+        .posts
+        .iter()
+        .map(|post| codec.prompt(&post.prompt))
+        .collect::<Result<Vec<_>>>()?;
+    generate(
+        model,
+        &prompts,
+        sampling,
+        |item| stream(seed, purpose, &[item as u64]),
+        done,
+    )?
+    .into_iter()
+    .map(|response| codec.decoded(response.ids, response.ended))
+    .collect()
 }
 
 /// Sequences of the prompt of every post and a response to it.
@@ -52,45 +62,78 @@ pub fn sequences<'a>(
     responses: impl IntoIterator<Item = &'a Response>,
 ) -> Result<Vec<Sequence>> {
     let rows = exam.posts.iter().zip(responses);
-    rows.map(|(post, response)| Ok(Sequence::new(codec.prompt(&post.prompt)?, response.ids.clone()))).collect()
+    rows.map(|(post, response)| {
+        Ok(Sequence::new(
+            codec.prompt(&post.prompt)?,
+            response.ids.clone(),
+        ))
+    })
+    .collect()
 }
 
 /// One answer per post.
-pub fn answers(exam: &Exam, codec: &Codec, sampled: Vec<Response>, greedy: Vec<Response>) -> Result<Vec<Answer>> {
-    let references = exam.posts.iter().map(|post| codec.response(&post.reference)).collect::<Result<Vec<_>>>()?;
+pub fn answers(
+    exam: &Exam,
+    codec: &Codec,
+    sampled: Vec<Response>,
+    greedy: Vec<Response>,
+) -> Result<Vec<Answer>> {
+    let references = exam
+        .posts
+        .iter()
+        .map(|post| codec.response(&post.reference))
+        .collect::<Result<Vec<_>>>()?;
     let (of_sampled, of_greedy) = (exam.golds(&sampled)?, exam.golds(&greedy)?);
-    let golds = of_sampled.into_iter().zip(of_greedy).zip(exam.golds(&references)?);
+    let golds = of_sampled
+        .into_iter()
+        .zip(of_greedy)
+        .zip(exam.golds(&references)?);
     let rows = exam.posts.iter().zip(sampled).zip(greedy).zip(golds);
     Ok(rows
-        .map(|(((post, sampled), greedy), ((gold_sampled, gold_greedy), gold_reference))| Answer {
-            id: post.id.clone(),
-            sampled,
-            greedy,
-            gold_sampled,
-            gold_greedy,
-            gold_reference,
-        })
+        .map(
+            |(((post, sampled), greedy), ((gold_sampled, gold_greedy), gold_reference))| Answer {
+                id: post.id.clone(),
+                sampled,
+                greedy,
+                gold_sampled,
+                gold_greedy,
+                gold_reference,
+            },
+        )
         .collect())
 }
 
 /// All metrics that can be computed from the answers alone.
 pub fn measure_answers(exam: &Exam, answers: &[Answer]) -> Items {
-    let all = |value: &dyn Fn(&Answer) -> Option<f64>| answers.iter().filter_map(value).collect::<Vec<f64>>();
+    let all = |value: &dyn Fn(&Answer) -> Option<f64>| {
+        answers.iter().filter_map(value).collect::<Vec<f64>>()
+    };
     let wins = |answer: &Answer| Some(win(answer.gold_sampled?, answer.gold_reference?));
-    let copied: Vec<f64> = answers.iter().enumerate().filter_map(|(i, a)| exam.copied(i, &a.greedy)).collect();
+    let copied: Vec<f64> = answers
+        .iter()
+        .enumerate()
+        .filter_map(|(i, a)| exam.copied(i, &a.greedy))
+        .collect();
     let mut items = Items(BTreeMap::from([
         (Metric::Gold, all(&|answer| answer.gold_sampled)),
         (Metric::GoldGreedy, all(&|answer| answer.gold_greedy)),
-        (Metric::Length, all(&|answer| Some(answer.sampled.ids.len() as f64))),
-        (Metric::EosRate, all(&|answer| Some(f64::from(u8::from(answer.sampled.ended))))),
+        (
+            Metric::Length,
+            all(&|answer| Some(answer.sampled.ids.len() as f64)),
+        ),
+        (
+            Metric::EosRate,
+            all(&|answer| Some(f64::from(u8::from(answer.sampled.ended)))),
+        ),
         (Metric::CopyAccuracy, copied),
     ]));
     items.insert_ranked(Metric::WinRate, all(&wins));
     items
 }
 
-/// KL to the SFT policy, estimated on the sampled responses; the log-likelihood of the held-out demonstrations; and the
-/// entropy at temperature 1 if that is the `temperature` of the sampled responses.
+/// KL to the SFT policy, estimated on the sampled responses; the log-likelihood of the held-out
+/// demonstrations; and the entropy at temperature 1 if that is the `temperature` of the sampled
+/// responses.
 pub fn measure_likelihoods(
     model: &LanguageModel,
     sft: &LanguageModel,
@@ -100,18 +143,34 @@ pub fn measure_likelihoods(
     temperature: f32,
 ) -> Result<(Items, Passes)> {
     let sampled = sequences(exam, codec, answers.iter().map(|answer| &answer.sampled))?;
-    let references = exam.posts.iter().map(|post| codec.response(&post.reference)).collect::<Result<Vec<_>>>()?;
+    let references = exam
+        .posts
+        .iter()
+        .map(|post| codec.response(&post.reference))
+        .collect::<Result<Vec<_>>>()?;
     let references = sequences(exam, codec, &references)?;
     let own = sequence_log_probs(model, &sampled.iter().collect::<Vec<_>>())?;
     let theirs = sequence_log_probs(sft, &sampled.iter().collect::<Vec<_>>())?;
-    let kl: Vec<f64> = own.iter().zip(theirs).map(|(p, q)| f64::from(p - q)).collect();
+    let kl: Vec<f64> = own
+        .iter()
+        .zip(theirs)
+        .map(|(p, q)| f64::from(p - q))
+        .collect();
     let demonstrations = sequence_log_probs(model, &references.iter().collect::<Vec<_>>())?;
     let demonstrations: Vec<f64> = demonstrations.into_iter().map(f64::from).collect();
-    let passes =
-        Passes::likelihood(model.config(), &sampled).times(2) + Passes::likelihood(model.config(), &references);
-    let mut items = Items(BTreeMap::from([(Metric::Kl, kl), (Metric::DemoLogLikelihood, demonstrations)]));
+    let passes = Passes::likelihood(model.config(), &sampled).times(2)
+        + Passes::likelihood(model.config(), &references);
+    let mut items = Items(BTreeMap::from([
+        (Metric::Kl, kl),
+        (Metric::DemoLogLikelihood, demonstrations),
+    ]));
     if temperature == 1.0 {
-        items.insert(Metric::Entropy, own.into_iter().map(|log_prob| -f64::from(log_prob)).collect());
+        items.insert(
+            Metric::Entropy,
+            own.into_iter()
+                .map(|log_prob| -f64::from(log_prob))
+                .collect(),
+        );
     }
     Ok((items, passes))
 }
@@ -128,7 +187,10 @@ pub fn log_probabilities(
 ) -> Result<(Vec<f64>, Passes)> {
     let rows = sequences(exam, codec, responses)?;
     let log_probs = sequence_log_probs(model, &rows.iter().collect::<Vec<_>>())?;
-    Ok((log_probs.into_iter().map(f64::from).collect(), Passes::likelihood(model.config(), &rows)))
+    Ok((
+        log_probs.into_iter().map(f64::from).collect(),
+        Passes::likelihood(model.config(), &rows),
+    ))
 }
 
 /// The best of several answers to every post.
@@ -136,7 +198,8 @@ pub fn log_probabilities(
 pub struct Best(Vec<(f64, Response)>);
 
 impl Best {
-    /// Replaces the answer to each post whose new response has a higher score; of equal ones the earlier stays.
+    /// Replaces the answer to each post whose new response has a higher score; of equal ones the
+    /// earlier stays.
     pub fn offer(&mut self, responses: Vec<Response>, scores: Vec<f64>) {
         let offered = scores.into_iter().zip(responses);
         if self.0.is_empty() {

@@ -1,6 +1,7 @@
-//! Ablations: one question, answered by varying one thing in some of the methods. Every point is a method of its own.
-//! Its settings are those of the method that it varies, then those of the ablation, then its own. Points share the
-//! stages that they have in common, so a point at a method's own value costs nothing.
+//! Ablations: one question, answered by varying one thing in some of the methods. Every point is a
+//! method of its own. Its settings are those of the method that it varies, then those of the
+//! ablation, then its own. Points share the stages that they have in common, so a point at a
+//! method's own value costs nothing.
 
 use super::decode::decode;
 use super::file::{Method, Part, part, split};
@@ -45,7 +46,10 @@ pub struct Ablation {
 impl Ablation {
     /// True if the method called `id` is one of this ablation's points.
     pub fn makes(&self, id: &str) -> bool {
-        self.lines.iter().flat_map(|line| &line.points).any(|point| point.method == id)
+        self.lines
+            .iter()
+            .flat_map(|line| &line.points)
+            .any(|point| point.method == id)
     }
 }
 
@@ -106,7 +110,8 @@ struct Variant {
     x: Option<f64>,
 }
 
-/// An ablation with the methods of its points, in the order of lines and points, for all scales together.
+/// An ablation with the methods of its points, in the order of lines and points, for all scales
+/// together.
 #[derive(Clone, Debug)]
 pub(super) struct Declared {
     pub ablation: Ablation,
@@ -127,7 +132,9 @@ impl Declared {
     /// The ablation at `scale`, with the lines of these `methods`, each cut to `most` points.
     pub fn chosen(&self, scale: &str, methods: &[&str], most: usize) -> Ablation {
         let mut ablation = self.ablation.clone();
-        ablation.lines.retain(|line| methods.contains(&line.method.as_str()));
+        ablation
+            .lines
+            .retain(|line| methods.contains(&line.method.as_str()));
         let labels = self.at_scale.get(scale).unwrap_or(&self.labels);
         for line in &mut ablation.lines {
             line.points.retain(|point| labels.contains(&point.label));
@@ -147,12 +154,22 @@ pub(super) fn declared(node: &Node, methods: &[Part<Method>]) -> Result<Declared
         return Err(node.place.error("expected a table"));
     }
     let (mut own, overrides) = split(node);
-    let mut take = |key: &str| own.table_mut().and_then(|table| table.remove(key)).map(|entry| entry.node);
+    let mut take = |key: &str| {
+        own.table_mut()
+            .and_then(|table| table.remove(key))
+            .map(|entry| entry.node)
+    };
     let (values, values_at, variants) = (take("values"), take("values_at"), take("variant"));
-    let also: Vec<_> = Hyper::SECTIONS.into_iter().chain(["values", "values_at", "variant"]).collect();
+    let also: Vec<_> = Hyper::SECTIONS
+        .into_iter()
+        .chain(["values", "values_at", "variant"])
+        .collect();
     let settings: Settings = decode(&own, &also)?;
     let mut at_scale = BTreeMap::new();
-    let key = settings.key.as_deref().map(|key| Key { path: key, place: &own.at("key").unwrap_or(&own).place });
+    let key = settings.key.as_deref().map(|key| Key {
+        path: key,
+        place: &own.at("key").unwrap_or(&own).place,
+    });
     let mut varied = match (&key, values, variants) {
         (Some(key), Some(values), None) => of_values(key, &values, settings.scale)?,
         (None, None, Some(variants)) => of_variants(&variants, settings.scale)?,
@@ -165,10 +182,15 @@ pub(super) fn declared(node: &Node, methods: &[Part<Method>]) -> Result<Declared
     };
     let labels: Vec<String> = varied.iter().map(|varied| varied.label.clone()).collect();
     if let (Some(key), Some(values_at)) = (&key, &values_at) {
-        let Some(scales) = values_at.table() else { return Err(values_at.place.error("expected lists by scale")) };
+        let Some(scales) = values_at.table() else {
+            return Err(values_at.place.error("expected lists by scale"));
+        };
         for (scale, entry) in scales {
             let own = of_values(key, &entry.node, settings.scale)?;
-            at_scale.insert(scale.clone(), own.iter().map(|varied| varied.label.clone()).collect());
+            at_scale.insert(
+                scale.clone(),
+                own.iter().map(|varied| varied.label.clone()).collect(),
+            );
             varied.extend(own);
         }
         varied.sort_by(|a, b| a.x.unwrap_or_default().total_cmp(&b.x.unwrap_or_default()));
@@ -178,13 +200,24 @@ pub(super) fn declared(node: &Node, methods: &[Part<Method>]) -> Result<Declared
     for (index, id) in settings.methods.iter().enumerate() {
         let Some(method) = methods.iter().find(|method| method.own.id == *id) else {
             let place = match own.at("methods").map(|list| &list.value) {
-                Some(Value::Array(items)) => items.get(index).map_or(&node.place, |item| &item.place),
+                Some(Value::Array(items)) => {
+                    items.get(index).map_or(&node.place, |item| &item.place)
+                }
                 _ => &node.place,
             };
             return Err(place.error(format!("no method is called `{id}`")));
         };
-        let mut line = Line { method: id.clone(), points: Vec::new() };
-        for Varied { slug, label, x, overrides: of_point } in &varied {
+        let mut line = Line {
+            method: id.clone(),
+            points: Vec::new(),
+        };
+        for Varied {
+            slug,
+            label,
+            x,
+            overrides: of_point,
+        } in &varied
+        {
             let mut merged = method.overrides.clone();
             merged.merge(&overrides);
             merged.merge(of_point);
@@ -194,14 +227,54 @@ pub(super) fn declared(node: &Node, methods: &[Part<Method>]) -> Result<Declared
                 recipe: method.own.recipe,
                 note: String::new(),
             };
-            line.points.push(Point { method: point.id.clone(), label: label.clone(), x: *x });
-            points.push(Part { own: point, overrides: merged, node: node.clone() });
+            line.points.push(Point {
+                method: point.id.clone(),
+                label: label.clone(),
+                x: *x,
+            });
+            points.push(Part {
+                own: point,
+                overrides: merged,
+                node: node.clone(),
+            });
         }
         lines.push(line);
     }
-    let Settings { id, title, question, source, note, axis, scale, metrics, plane, growth, against, .. } = settings;
-    let ablation = Ablation { id, title, question, source, note, axis, scale, metrics, plane, growth, against, lines };
-    Ok(Declared { ablation, points, at_scale, labels, node: node.clone() })
+    let Settings {
+        id,
+        title,
+        question,
+        source,
+        note,
+        axis,
+        scale,
+        metrics,
+        plane,
+        growth,
+        against,
+        ..
+    } = settings;
+    let ablation = Ablation {
+        id,
+        title,
+        question,
+        source,
+        note,
+        axis,
+        scale,
+        metrics,
+        plane,
+        growth,
+        against,
+        lines,
+    };
+    Ok(Declared {
+        ablation,
+        points,
+        at_scale,
+        labels,
+        node: node.clone(),
+    })
 }
 
 /// One value of the varied setting.
@@ -222,14 +295,24 @@ fn of_values(key: &Key, values: &Node, scale: Axis) -> Result<Vec<Varied>> {
             Value::Float(number) => (number.to_string(), Some(*number)),
             Value::String(word) => (word.clone(), None),
             Value::Boolean(flag) => (flag.to_string(), None),
-            Value::Array(_) | Value::Table(_) => return Err(item.place.error("expected a number, a word or a flag")),
+            Value::Array(_) | Value::Table(_) => {
+                return Err(item.place.error("expected a number, a word or a flag"));
+            }
         };
         let x = number.filter(|_| scale != Axis::Words);
         if scale != Axis::Words && x.is_none() {
-            return Err(item.place.error("expected a number").hint("an axis of words has scale = \"words\""));
+            return Err(item
+                .place
+                .error("expected a number")
+                .hint("an axis of words has scale = \"words\""));
         }
         on_axis(x, scale, item)?;
-        Ok(Varied { slug: label.to_lowercase().replace('_', "-"), label, x, overrides: nested(key, item) })
+        Ok(Varied {
+            slug: label.to_lowercase().replace('_', "-"),
+            label,
+            x,
+            overrides: nested(key, item),
+        })
     });
     varied.collect()
 }
@@ -239,22 +322,35 @@ fn of_variants(variants: &Node, scale: Axis) -> Result<Vec<Varied>> {
         return Err(variants.place.error("expected tables [[ablation.variant]]"));
     };
     let varied = items.iter().map(|item| {
-        let Part { own: Variant { id, label, x }, overrides, .. } = part(item)?;
+        let Part {
+            own: Variant { id, label, x },
+            overrides,
+            ..
+        } = part(item)?;
         if x.is_some() == (scale == Axis::Words) {
-            let message = if x.is_some() { "an axis of words has no `x`" } else { "an axis of numbers needs an `x`" };
+            let message = if x.is_some() {
+                "an axis of words has no `x`"
+            } else {
+                "an axis of numbers needs an `x`"
+            };
             return Err(item.place.error(message));
         }
         on_axis(x, scale, item)?;
-        Ok(Varied { slug: id, label, x, overrides })
+        Ok(Varied {
+            slug: id,
+            label,
+            x,
+            overrides,
+        })
     });
     varied.collect()
 }
 
 fn on_axis(x: Option<f64>, scale: Axis, node: &Node) -> Result<()> {
     match x {
-        Some(x) if scale == Axis::Log && x <= 0.0 => {
-            Err(node.place.error("a logarithmic axis has no place for this value"))
-        }
+        Some(x) if scale == Axis::Log && x <= 0.0 => Err(node
+            .place
+            .error("a logarithmic axis has no place for this value")),
         _ => Ok(()),
     }
 }
@@ -269,7 +365,13 @@ struct Key<'a> {
 fn nested(key: &Key, value: &Node) -> Node {
     key.path.rsplit('.').fold(value.clone(), |node, part| {
         let place = node.place.clone();
-        let entry = Entry { key: key.place.clone(), node };
-        Node { value: Value::Table(Table::from([(part.to_owned(), entry)])), place }
+        let entry = Entry {
+            key: key.place.clone(),
+            node,
+        };
+        Node {
+            value: Value::Table(Table::from([(part.to_owned(), entry)])),
+            place,
+        }
     })
 }

@@ -1,6 +1,6 @@
-//! Rules that choose a method's settings where these are not fixed: `[sft.tuning]` and the like, `sft.as_long_as`. In
-//! the file they stand among the settings that they choose; the word `none` in the place of such a table cancels an
-//! earlier section's declaration.
+//! Rules that choose a method's settings where these are not fixed: `[sft.tuning]` and the like,
+//! `sft.as_long_as`. In the file they stand among the settings that they choose; the word `none` in
+//! the place of such a table cancels an earlier section's declaration.
 
 use super::decode::{decode, nearest};
 use super::tree::{Entry, Node, Table, Value};
@@ -24,7 +24,8 @@ pub struct Choices {
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SftChoices {
-    /// The search for epochs and learning rate by the likelihood of held-out demonstrations; both are fixed if absent.
+    /// The search for epochs and learning rate by the likelihood of held-out demonstrations; both
+    /// are fixed if absent.
     pub tuning: Option<TuningSettings>,
     /// The method whose number of steps or operations determines the number of epochs.
     pub as_long_as: Option<AsLongAs>,
@@ -34,7 +35,8 @@ pub struct SftChoices {
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Tuned {
-    /// The search for settings by the likelihood of held-out demonstrations; they are fixed if absent.
+    /// The search for settings by the likelihood of held-out demonstrations; they are fixed if
+    /// absent.
     pub tuning: Option<TuningSettings>,
 }
 
@@ -57,8 +59,11 @@ pub enum Unit {
 }
 
 /// The keys of each section that declare a choice.
-const KEYS: [(&str, &[&str]); 3] =
-    [("sft", &["tuning", "as_long_as"]), ("iq_learn", &["tuning"]), ("dpo", &["tuning"])];
+const KEYS: [(&str, &[&str]); 3] = [
+    ("sft", &["tuning", "as_long_as"]),
+    ("iq_learn", &["tuning"]),
+    ("dpo", &["tuning"]),
+];
 
 /// Path of the key that names the method that SFT matches in length.
 pub(super) const MATCHED_METHOD: &str = "sft.as_long_as.method";
@@ -69,7 +74,11 @@ pub(super) const MATCHED_METHOD: &str = "sft.as_long_as.method";
 /// The first such value in `set`.
 pub(super) fn check_set(set: &[Node], choices: &Choices) -> Result<()> {
     let Choices { sft, iq_learn, dpo } = choices;
-    for (section, tuning) in [("sft", &sft.tuning), ("iq_learn", &iq_learn.tuning), ("dpo", &dpo.tuning)] {
+    for (section, tuning) in [
+        ("sft", &sft.tuning),
+        ("iq_learn", &iq_learn.tuning),
+        ("dpo", &dpo.tuning),
+    ] {
         let Some(tuning) = tuning else { continue };
         let searched = [
             ("epochs", true),
@@ -79,8 +88,12 @@ pub(super) fn check_set(set: &[Node], choices: &Choices) -> Result<()> {
         for (key, _) in searched.iter().filter(|(_, searched)| *searched) {
             let path = format!("{section}.{key}");
             if let Some(node) = set.iter().find_map(|node| node.at(&path)) {
-                let error = node.place.error(format!("`{path}` would change nothing: `{section}.tuning` chooses it"));
-                return Err(error.hint(format!("switch the search off with --set {section}.tuning=none")));
+                let error = node.place.error(format!(
+                    "`{path}` would change nothing: `{section}.tuning` chooses it"
+                ));
+                return Err(error.hint(format!(
+                    "switch the search off with --set {section}.tuning=none"
+                )));
             }
         }
     }
@@ -90,17 +103,28 @@ pub(super) fn check_set(set: &[Node], choices: &Choices) -> Result<()> {
 /// Splits off the choices: the sections without them, and the choices.
 ///
 /// # Errors
-/// A key that nearly matches one that declares a choice; a word other than `none` in the place of a table.
+/// A key that nearly matches one that declares a choice; a word other than `none` in the place of a
+/// table.
 pub(super) fn split(merged: &Node) -> Result<(Node, Choices)> {
     let (mut settings, mut chosen) = (merged.clone(), Table::new());
     for (section, keys) in KEYS {
-        let Some(entry) = settings.table_mut().and_then(|table| table.get_mut(section)) else { continue };
+        let Some(entry) = settings
+            .table_mut()
+            .and_then(|table| table.get_mut(section))
+        else {
+            continue;
+        };
         let (place, name) = (entry.node.place.clone(), entry.key.clone());
-        let Some(table) = entry.node.table_mut() else { continue };
+        let Some(table) = entry.node.table_mut() else {
+            continue;
+        };
         let misspelt = table.iter().find_map(|(key, entry)| {
             let meant = nearest(key, keys.iter().copied()).filter(|meant| meant != key)?;
             Some(
-                entry.key.error(format!("unknown key `{key}` in `{section}`")).hint(format!("did you mean `{meant}`?")),
+                entry
+                    .key
+                    .error(format!("unknown key `{key}` in `{section}`"))
+                    .hint(format!("did you mean `{meant}`?")),
             )
         });
         if let Some(error) = misspelt {
@@ -108,19 +132,35 @@ pub(super) fn split(merged: &Node) -> Result<(Node, Choices)> {
         }
         let mut own = Table::new();
         for key in keys {
-            let Some(entry) = table.remove(*key) else { continue };
+            let Some(entry) = table.remove(*key) else {
+                continue;
+            };
             match &entry.node.value {
                 Value::String(word) if word == "none" => {}
                 Value::String(_) => {
-                    return Err(entry.node.place.error(format!("`{section}.{key}` is a table, or the word \"none\"")));
+                    return Err(entry.node.place.error(format!(
+                        "`{section}.{key}` is a table, or the word \"none\""
+                    )));
                 }
                 _ => {
                     own.insert((*key).into(), entry);
                 }
             }
         }
-        chosen.insert(section.into(), Entry { key: name, node: Node { value: Value::Table(own), place } });
+        chosen.insert(
+            section.into(),
+            Entry {
+                key: name,
+                node: Node {
+                    value: Value::Table(own),
+                    place,
+                },
+            },
+        );
     }
-    let chosen = Node { value: Value::Table(chosen), place: merged.place.clone() };
+    let chosen = Node {
+        value: Value::Table(chosen),
+        place: merged.place.clone(),
+    };
     Ok((settings, decode(&chosen, &[])?))
 }

@@ -1,4 +1,5 @@
-//! Claims, declared before any run: the comparison, its metrics, and the result that would count as support.
+//! Claims, declared before any run: the comparison, its metrics, and the result that would count as
+//! support.
 
 use super::vocabulary::{Heuristic, Metric};
 use serde::{Deserialize, Serialize};
@@ -62,27 +63,32 @@ pub struct Claim {
     /// Id of the method that the claim is about.
     pub method: String,
     pub versus: Versus,
-    /// Methods whose difference is subtracted: the claim is then about (method − versus) − (relative_to.method −
-    /// relative_to.versus).
+    /// Methods whose difference is subtracted: the claim is then about (method − versus) −
+    /// (relative_to.method − relative_to.versus).
     pub relative_to: Option<RelativeTo>,
     /// Model sizes on which the claim is tested, each separately.
     pub sizes: Vec<String>,
     pub direction: Direction,
-    /// The difference that must be exceeded (or undercut), in units of the metric; 0 unless declared.
+    /// The difference that must be exceeded (or undercut), in units of the metric; 0 unless
+    /// declared.
     pub threshold: f64,
     pub role: Role,
     /// Differences smaller than this do not matter; with 0 all differences matter.
     pub margin: f64,
     /// The reason for the size of the margin.
     pub margin_reason: Option<String>,
-    /// Standard deviation over seeds of the difference, per metric, as expected when the claim was written. The chances
-    /// that the claim is decided are estimated from it.
+    /// Standard deviation over seeds of the difference, per metric, as expected when the claim was
+    /// written. The chances that the claim is decided are estimated from it.
     pub sd: BTreeMap<Metric, f64>,
 }
 
 impl Claim {
     /// Number of comparisons that the claim makes on `sizes`.
     pub(super) fn comparisons<'a>(&self, sizes: impl IntoIterator<Item = &'a str>) -> usize {
-        sizes.into_iter().filter(|size| self.sizes.iter().any(|own| own == size)).count() * self.metrics.len()
+        sizes
+            .into_iter()
+            .filter(|size| self.sizes.iter().any(|own| own == size))
+            .count()
+            * self.metrics.len()
     }
 }

@@ -1,5 +1,5 @@
-//! Conversion of an experiment file's tree to typed settings, by serde, with errors that say which key is wrong, where
-//! it stands, what was expected and which known key is nearest.
+//! Conversion of an experiment file's tree to typed settings, by serde, with errors that say which
+//! key is wrong, where it stands, what was expected and which known key is nearest.
 
 use super::tree::{Node, Place, Table, Value};
 use crate::error::{Error, Result};
@@ -7,8 +7,8 @@ use serde::de::{self, DeserializeOwned, IntoDeserializer, MapAccess, SeqAccess, 
 use std::collections::btree_map;
 use std::fmt::{self, Display};
 
-/// Reads `node` as a `T`. `also` lists keys that stand beside those of `T` in this table and are read elsewhere, so
-/// that they can be suggested for a misspelt key.
+/// Reads `node` as a `T`. `also` lists keys that stand beside those of `T` in this table and are
+/// read elsewhere, so that they can be suggested for a misspelt key.
 pub fn decode<T: DeserializeOwned>(node: &Node, also: &[&str]) -> Result<T> {
     T::deserialize(Located(node)).map_err(|fault| fault.at(&node.place).report(also))
 }
@@ -17,10 +17,18 @@ pub fn decode<T: DeserializeOwned>(node: &Node, also: &[&str]) -> Result<T> {
 pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     candidates
         .into_iter()
-        .map(|candidate| (strsim::normalized_damerau_levenshtein(word, candidate), candidate))
+        .map(|candidate| {
+            (
+                strsim::normalized_damerau_levenshtein(word, candidate),
+                candidate,
+            )
+        })
         .filter(|(similarity, _)| *similarity >= 0.6)
         // Of two equally near candidates, the one that begins `word` wins.
-        .max_by(|a, b| a.0.total_cmp(&b.0).then(word.starts_with(a.1).cmp(&word.starts_with(b.1))))
+        .max_by(|a, b| {
+            a.0.total_cmp(&b.0)
+                .then(word.starts_with(a.1).cmp(&word.starts_with(b.1)))
+        })
         .map(|(_, candidate)| candidate)
 }
 
@@ -29,7 +37,10 @@ pub fn suggestion<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str> 
     match nearest(word, candidates.clone()) {
         Some(candidate) => format!("did you mean `{candidate}`?"),
         None => {
-            let known: Vec<_> = candidates.into_iter().map(|candidate| format!("`{candidate}`")).collect();
+            let known: Vec<_> = candidates
+                .into_iter()
+                .map(|candidate| format!("`{candidate}`"))
+                .collect();
             format!("known: {}", known.join(", "))
         }
     }
@@ -74,7 +85,11 @@ impl Fault {
             Kind::Unknown { what, word, known } => {
                 // Sibling keys read elsewhere belong to the outermost table only.
                 let also = if path.is_empty() { also } else { &[] };
-                let place = if path.is_empty() { String::new() } else { format!(" in `{path}`") };
+                let place = if path.is_empty() {
+                    String::new()
+                } else {
+                    format!(" in `{path}`")
+                };
                 let hint = suggestion(word, known.iter().chain(also).copied());
                 (format!("unknown {what} `{word}`{place}"), Some(hint))
             }
@@ -102,7 +117,11 @@ impl std::error::Error for Fault {}
 
 impl de::Error for Fault {
     fn custom<T: Display>(message: T) -> Self {
-        Self { kind: Kind::Other(message.to_string()), path: Vec::new(), place: None }
+        Self {
+            kind: Kind::Other(message.to_string()),
+            path: Vec::new(),
+            place: None,
+        }
     }
 
     fn invalid_type(found: de::Unexpected, expected: &dyn de::Expected) -> Self {
@@ -114,13 +133,29 @@ impl de::Error for Fault {
     }
 
     fn unknown_field(word: &str, known: &'static [&'static str]) -> Self {
-        let kind = Kind::Unknown { what: "key", word: word.to_owned(), known };
-        Self { kind, path: Vec::new(), place: None }
+        let kind = Kind::Unknown {
+            what: "key",
+            word: word.to_owned(),
+            known,
+        };
+        Self {
+            kind,
+            path: Vec::new(),
+            place: None,
+        }
     }
 
     fn unknown_variant(word: &str, known: &'static [&'static str]) -> Self {
-        let kind = Kind::Unknown { what: "choice", word: word.to_owned(), known };
-        Self { kind, path: Vec::new(), place: None }
+        let kind = Kind::Unknown {
+            what: "choice",
+            word: word.to_owned(),
+            known,
+        };
+        Self {
+            kind,
+            path: Vec::new(),
+            place: None,
+        }
     }
 
     fn missing_field(key: &'static str) -> Self {
@@ -163,7 +198,11 @@ impl<'de> de::Deserializer<'de> for Located<'_> {
         visitor.visit_some(self)
     }
 
-    fn deserialize_newtype_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Outcome<V::Value> {
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        visitor: V,
+    ) -> Outcome<V::Value> {
         visitor.visit_newtype_struct(self)
     }
 
@@ -175,7 +214,9 @@ impl<'de> de::Deserializer<'de> for Located<'_> {
     ) -> Outcome<V::Value> {
         match &self.0.value {
             Value::String(word) => visitor.visit_enum(word.as_str().into_deserializer()),
-            Value::Table(table) => visitor.visit_enum(de::value::MapAccessDeserializer::new(Entries::of(table))),
+            Value::Table(table) => {
+                visitor.visit_enum(de::value::MapAccessDeserializer::new(Entries::of(table)))
+            }
             _ => return self.deserialize_any(visitor),
         }
         .map_err(|fault| fault.at(&self.0.place))
@@ -192,8 +233,17 @@ struct Items<'a>(std::slice::Iter<'a, Node>);
 impl<'de> SeqAccess<'de> for Items<'_> {
     type Error = Fault;
 
-    fn next_element_seed<T: de::DeserializeSeed<'de>>(&mut self, seed: T) -> Outcome<Option<T::Value>> {
-        self.0.next().map(|node| seed.deserialize(Located(node)).map_err(|fault| fault.at(&node.place))).transpose()
+    fn next_element_seed<T: de::DeserializeSeed<'de>>(
+        &mut self,
+        seed: T,
+    ) -> Outcome<Option<T::Value>> {
+        self.0
+            .next()
+            .map(|node| {
+                seed.deserialize(Located(node))
+                    .map_err(|fault| fault.at(&node.place))
+            })
+            .transpose()
     }
 }
 
@@ -204,7 +254,10 @@ struct Entries<'a> {
 
 impl<'a> Entries<'a> {
     fn of(table: &'a Table) -> Self {
-        Self { rest: table.iter(), current: None }
+        Self {
+            rest: table.iter(),
+            current: None,
+        }
     }
 }
 
@@ -212,14 +265,21 @@ impl<'de> MapAccess<'de> for Entries<'_> {
     type Error = Fault;
 
     fn next_key_seed<K: de::DeserializeSeed<'de>>(&mut self, seed: K) -> Outcome<Option<K::Value>> {
-        let Some((key, entry)) = self.rest.next() else { return Ok(None) };
+        let Some((key, entry)) = self.rest.next() else {
+            return Ok(None);
+        };
         self.current = Some((key, &entry.node));
-        seed.deserialize(key.as_str().into_deserializer()).map(Some).map_err(|fault: Fault| fault.at(&entry.key))
+        seed.deserialize(key.as_str().into_deserializer())
+            .map(Some)
+            .map_err(|fault: Fault| fault.at(&entry.key))
     }
 
     fn next_value_seed<V: de::DeserializeSeed<'de>>(&mut self, seed: V) -> Outcome<V::Value> {
-        let Some((key, node)) = self.current.take() else { return Err(de::Error::custom("a value without a key")) };
-        seed.deserialize(Located(node)).map_err(|fault| fault.at(&node.place).under(key))
+        let Some((key, node)) = self.current.take() else {
+            return Err(de::Error::custom("a value without a key"));
+        };
+        seed.deserialize(Located(node))
+            .map_err(|fault| fault.at(&node.place).under(key))
     }
 }
 
@@ -262,36 +322,64 @@ mod tests {
     fn wrong(text: &str) -> (String, Option<String>, String) {
         use miette::Diagnostic;
         let error = read(text).unwrap_err();
-        let label = error.labels().and_then(|mut labels| labels.next()).expect("the error points somewhere");
+        let label = error
+            .labels()
+            .and_then(|mut labels| labels.next())
+            .expect("the error points somewhere");
         let here = text[label.offset()..label.offset() + label.len()].to_owned();
-        (error.to_string(), error.help().map(|hint| hint.to_string()), here)
+        (
+            error.to_string(),
+            error.help().map(|hint| hint.to_string()),
+            here,
+        )
     }
 
     #[test]
     fn every_sort_of_value_is_read() {
         let inner = read(GOOD).unwrap().inner;
-        let expected = Inner { count: 3, rate: 1.0, colour: Colour::DarkBlue, note: None, list: vec![1, 2] };
+        let expected = Inner {
+            count: 3,
+            rate: 1.0,
+            colour: Colour::DarkBlue,
+            note: None,
+            list: vec![1, 2],
+        };
         assert_eq!(inner, expected);
         let table = GOOD.replace("\"dark_blue\"", "{ grey = { level = 7 } }");
-        assert_eq!(read(&table).unwrap().inner.colour, Colour::Grey { level: 7 });
+        assert_eq!(
+            read(&table).unwrap().inner.colour,
+            Colour::Grey { level: 7 }
+        );
     }
 
     #[test]
     fn errors_name_key_place_and_remedy() {
         let (message, hint, here) = wrong(&GOOD.replace("rate", "rat"));
         assert_eq!(message, "unknown key `rat` in `inner`");
-        assert_eq!((hint.as_deref(), here.as_str()), (Some("did you mean `rate`?"), "rat"));
+        assert_eq!(
+            (hint.as_deref(), here.as_str()),
+            (Some("did you mean `rate`?"), "rat")
+        );
 
         let (message, hint, here) = wrong(&GOOD.replace("dark_blue", "drak_blue"));
         assert_eq!(message, "unknown choice `drak_blue` in `inner.colour`");
-        assert_eq!((hint.as_deref(), here.as_str()), (Some("did you mean `dark_blue`?"), "\"drak_blue\""));
+        assert_eq!(
+            (hint.as_deref(), here.as_str()),
+            (Some("did you mean `dark_blue`?"), "\"drak_blue\"")
+        );
 
         let (message, _, here) = wrong(&GOOD.replace("count = 3", "count = -3"));
-        assert_eq!(message, "`inner.count`: expected a whole number, 0 or more, found integer `-3`");
+        assert_eq!(
+            message,
+            "`inner.count`: expected a whole number, 0 or more, found integer `-3`"
+        );
         assert_eq!(here, "-3");
 
         let (message, _, here) = wrong(&GOOD.replace("[1, 2]", "[1, \"two\"]"));
-        assert_eq!(message, "`inner.list`: expected a whole number, 0 or more, found string \"two\"");
+        assert_eq!(
+            message,
+            "`inner.list`: expected a whole number, 0 or more, found string \"two\""
+        );
         assert_eq!(here, "\"two\"");
 
         let (message, _, _) = wrong(&GOOD.replace("count = 3\n", ""));

@@ -1,4 +1,5 @@
-//! An experiment file, parsed and validated: later code does not check settings or references again.
+//! An experiment file, parsed and validated: later code does not check settings or references
+//! again.
 
 use super::ablation::{self, Declared};
 use super::claim::{Claim, RawClaim};
@@ -45,7 +46,8 @@ pub struct Experiment {
     pub(super) shared: Node,
 }
 
-/// A table of the file with settings of its own and, beside them, overrides of hyper-parameter sections.
+/// A table of the file with settings of its own and, beside them, overrides of hyper-parameter
+/// sections.
 #[derive(Clone, Debug)]
 pub(super) struct Part<T> {
     pub own: T,
@@ -111,10 +113,11 @@ impl Experiment {
     /// Loads an experiment by its file's path or its name; see [`find`](super::find).
     ///
     /// # Errors
-    /// The first fault of the file, with its place: syntax, unknown key, type, bound, unknown reference. All scales,
-    /// profiles and methods are checked, not only those that will run.
+    /// The first fault of the file, with its place: syntax, unknown key, type, bound, unknown
+    /// reference. All scales, profiles and methods are checked, not only those that will run.
     pub fn load(path_or_name: &str) -> Result<Self> {
-        let here = std::env::current_dir().context(|| "the current folder cannot be read".into())?;
+        let here =
+            std::env::current_dir().context(|| "the current folder cannot be read".into())?;
         Self::load_from(path_or_name, &here)
     }
 
@@ -131,10 +134,16 @@ impl Experiment {
     fn from_tree(mut document: Node) -> Result<Self> {
         let registered = registration::take(&mut document)?;
         let (mut top, shared) = split(&document);
-        let mut take = |key: &str| top.table_mut().and_then(|table| table.remove(key)).map(|entry| entry.node);
+        let mut take = |key: &str| {
+            top.table_mut()
+                .and_then(|table| table.remove(key))
+                .map(|entry| entry.node)
+        };
         let (scales, profiles, methods) = (take("scale"), take("profile"), take("method"));
         let ablations = take("ablation");
-        let also = Hyper::SECTIONS.into_iter().chain(["scale", "profile", "method", "ablation", "extends"]);
+        let also = Hyper::SECTIONS
+            .into_iter()
+            .chain(["scale", "profile", "method", "ablation", "extends"]);
         let header: Header = decode(&top, &also.collect::<Vec<_>>())?;
         let methods = listed(&document, methods)?;
         let gap = registered.as_ref().and_then(|registered| registered.gap);
@@ -145,7 +154,9 @@ impl Experiment {
             description: header.description,
             claims: references::claims(header.claim, &header.models, gap, &document)?,
             registered: registered.as_ref().map(|registered| registered.claims),
-            design: registered.as_ref().map_or_else(|| Design::of(0), |registered| registered.design.clone()),
+            design: registered
+                .as_ref()
+                .map_or_else(|| Design::of(0), |registered| registered.design.clone()),
             registration: registered.map(|registered| registered.registration),
             world: header.world,
             models: header.models,
@@ -159,7 +170,10 @@ impl Experiment {
         };
         references::check(&experiment, &document)?;
         for (size, model) in &experiment.models {
-            let node = document.at("models").and_then(Node::table).and_then(|models| models.get(size));
+            let node = document
+                .at("models")
+                .and_then(Node::table)
+                .and_then(|models| models.get(size));
             bounds::check_model(model, node.map_or(&document, |entry| &entry.node))?;
         }
         experiment.check_every_selection()?;
@@ -169,26 +183,41 @@ impl Experiment {
     fn check_every_selection(&self) -> Result<()> {
         // A method may be in no profile and be requested only by --methods.
         let in_profiles = |id: &String| {
-            let mut chosen = self.profiles.values().map(|profile| profile.own.methods.as_ref());
+            let mut chosen = self
+                .profiles
+                .values()
+                .map(|profile| profile.own.methods.as_ref());
             chosen.any(|methods| methods.is_none_or(|methods| methods.contains(id)))
         };
         let ids = || self.methods.iter().map(|method| &method.own.id);
-        let spare = ids().any(|id| !in_profiles(id)).then(|| ids().cloned().collect::<Vec<_>>());
+        let spare = ids()
+            .any(|id| !in_profiles(id))
+            .then(|| ids().cloned().collect::<Vec<_>>());
         for scale in self.scales.keys() {
             for profile in self.profiles.keys() {
-                let selection = Selection { scale: scale.clone(), profile: profile.clone(), ..Selection::default() };
+                let selection = Selection {
+                    scale: scale.clone(),
+                    profile: profile.clone(),
+                    ..Selection::default()
+                };
                 self.resolve(&selection)?;
                 if let Some(methods) = spare.clone() {
-                    self.resolve(&Selection { methods, ..selection })?;
+                    self.resolve(&Selection {
+                        methods,
+                        ..selection
+                    })?;
                 }
             }
         }
         Ok(())
     }
 
-    /// Every method that can be selected or named by a claim: the declared ones, then the points of ablations.
+    /// Every method that can be selected or named by a claim: the declared ones, then the points of
+    /// ablations.
     pub(super) fn all_methods(&self) -> impl Iterator<Item = &Part<Method>> {
-        self.methods.iter().chain(self.ablations.iter().flat_map(|declared| &declared.points))
+        self.methods
+            .iter()
+            .chain(self.ablations.iter().flat_map(|declared| &declared.points))
     }
 
     pub fn profiles(&self) -> impl Iterator<Item = &str> {
@@ -208,7 +237,10 @@ pub(super) fn split(node: &Node) -> (Node, Node) {
         .flatten()
         .map(|(key, entry)| (key.clone(), entry.clone()))
         .partition(|(key, _)| Hyper::SECTIONS.contains(&key.as_str()));
-    let table = |table| Node { value: Value::Table(table), place: node.place.clone() };
+    let table = |table| Node {
+        value: Value::Table(table),
+        place: node.place.clone(),
+    };
     (table(own), table(sections))
 }
 
@@ -217,7 +249,11 @@ pub(super) fn part<T: serde::de::DeserializeOwned>(node: &Node) -> Result<Part<T
         return Err(node.place.error("expected a table"));
     }
     let (own, overrides) = split(node);
-    Ok(Part { own: decode(&own, &Hyper::SECTIONS)?, overrides, node: node.clone() })
+    Ok(Part {
+        own: decode(&own, &Hyper::SECTIONS)?,
+        overrides,
+        node: node.clone(),
+    })
 }
 
 /// Reads `[<kind>.<name>]` tables.
@@ -235,25 +271,38 @@ fn named<T: serde::de::DeserializeOwned>(
     let Some(table) = node.table() else {
         return Err(node.place.error(format!("expected tables [{kind}.<name>]")));
     };
-    table.iter().map(|(name, entry)| Ok((name.clone(), part(&entry.node)?))).collect()
+    table
+        .iter()
+        .map(|(name, entry)| Ok((name.clone(), part(&entry.node)?)))
+        .collect()
 }
 
 /// Reads `[[ablation]]` tables over `methods`; there may be none of them.
 fn declared_ablations(node: Option<Node>, methods: &[Part<Method>]) -> Result<Vec<Declared>> {
-    let Some(node) = node else { return Ok(Vec::new()) };
+    let Some(node) = node else {
+        return Ok(Vec::new());
+    };
     match &node.value {
-        Value::Array(items) => items.iter().map(|item| ablation::declared(item, methods)).collect(),
+        Value::Array(items) => items
+            .iter()
+            .map(|item| ablation::declared(item, methods))
+            .collect(),
         _ => Err(node.place.error("expected tables [[ablation]]")),
     }
 }
 
 /// Reads `[[method]]` tables.
-fn listed<T: serde::de::DeserializeOwned>(document: &Node, node: Option<Node>) -> Result<Vec<Part<T>>> {
+fn listed<T: serde::de::DeserializeOwned>(
+    document: &Node,
+    node: Option<Node>,
+) -> Result<Vec<Part<T>>> {
     match node.as_ref().map(|node| &node.value) {
         Some(Value::Array(items)) if !items.is_empty() => items.iter().map(part).collect(),
         _ => {
             let place = node.as_ref().map_or(&document.place, |node| &node.place);
-            Err(place.error("no method is declared").hint("add a table [[method]] with id, label and recipe"))
+            Err(place
+                .error("no method is declared")
+                .hint("add a table [[method]] with id, label and recipe"))
         }
     }
 }

@@ -41,14 +41,15 @@ pub struct Hyper {
     pub filtered_bc: FilteredBcSettings,
     pub rlhf: RlhfSettings,
     pub evaluation: EvaluationSettings,
-    /// Settings that are chosen rather than fixed; in a file they stand in the sections of their methods.
+    /// Settings that are chosen rather than fixed; in a file they stand in the sections of their
+    /// methods.
     #[serde(skip)]
     pub choices: Choices,
 }
 
 impl Hyper {
-    /// The names of the hyper-parameter sections, by which the tables of an experiment, a scale, a profile or a method
-    /// are recognised.
+    /// The names of the hyper-parameter sections, by which the tables of an experiment, a scale, a
+    /// profile or a method are recognised.
     pub const SECTIONS: [&str; 18] = [
         "demonstrations",
         "preferences",
@@ -79,16 +80,17 @@ pub struct DemonstrationSettings {
     pub count: usize,
     /// The demonstrator's quality from 0 (as bad as an author gets) to 1 (flawless).
     pub quality: f64,
-    /// Flaws of this demonstrator, if they differ from those of the world's authors, on whose texts models are
-    /// pre-trained.
+    /// Flaws of this demonstrator, if they differ from those of the world's authors, on whose texts
+    /// models are pre-trained.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub authors: Option<AuthorSettings>,
     /// The kind of bad demonstrations.
     pub bad: Bad,
     /// Share of the demonstrations that are bad.
     pub bad_fraction: f64,
-    /// Seed of the training data: demonstrations, the choice of bad ones, and labelled preferences; the study's seed if
-    /// absent. The plan passes it to stages, so that it is not part of any settings.
+    /// Seed of the training data: demonstrations, the choice of bad ones, and labelled preferences;
+    /// the study's seed if absent. The plan passes it to stages, so that it is not part of any
+    /// settings.
     #[serde(default, skip_serializing)]
     pub seed: Option<u64>,
 }
@@ -142,8 +144,8 @@ pub struct PreferenceSettings {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RlhfSettings {
-    /// PPO updates in units of `ppo.updates`. If it equals `irl.iterations`, both methods have the same number of
-    /// rollouts and of PPO's optimiser steps.
+    /// PPO updates in units of `ppo.updates`. If it equals `irl.iterations`, both methods have the
+    /// same number of rollouts and of PPO's optimiser steps.
     pub rounds: usize,
 }
 
@@ -176,18 +178,20 @@ pub struct EvaluationSettings {
     pub decoding_posts: usize,
     /// Held-out preference pairs for the accuracy of a reward.
     pub preference_pairs: usize,
-    /// Posts with two samples of the SFT policy each, labelled by gold, for the accuracy of a reward where PPO starts.
+    /// Posts with two samples of the SFT policy each, labelled by gold, for the accuracy of a
+    /// reward where PPO starts.
     pub on_policy_pairs: usize,
     /// Candidates of best-of-n selection by the SFT policy without further training.
     pub best_of: usize,
-    /// Fresh demonstrations on which the likelihood's deviation of Lemma 4.1 is observed; 0 turns this off.
+    /// Fresh demonstrations on which the likelihood's deviation of Lemma 4.1 is observed; 0 turns
+    /// this off.
     pub likelihood_posts: usize,
     /// δ of Lemma 4.1: the bounds hold with probability 1 − δ.
     pub likelihood_delta: f64,
     /// Validation posts on which `irl.select` chooses an iteration.
     pub selection_posts: usize,
-    /// Seed of all random draws in measurements; the study's seed if absent. Not part of any settings, like
-    /// [`DemonstrationSettings::seed`].
+    /// Seed of all random draws in measurements; the study's seed if absent. Not part of any
+    /// settings, like [`DemonstrationSettings::seed`].
     #[serde(default, skip_serializing)]
     pub seed: Option<u64>,
 }
@@ -212,7 +216,8 @@ impl From<ExamSplit> for Split {
     }
 }
 
-/// A model, described with the keys of Hugging Face's `config.json`: GPT-NeoX unless `architecture` says otherwise.
+/// A model, described with the keys of Hugging Face's `config.json`: GPT-NeoX unless `architecture`
+/// says otherwise.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelSettings {
@@ -220,8 +225,9 @@ pub struct ModelSettings {
     pub label: String,
     /// The model of the paper that this one stands for.
     pub stands_for: String,
-    /// A published checkpoint, as `hf:owner/name@revision` or a folder, instead of a model of our own. The shape below
-    /// must equal the checkpoint's, since plans use it before anything is downloaded.
+    /// A published checkpoint, as `hf:owner/name@revision` or a folder, instead of a model of our
+    /// own. The shape below must equal the checkpoint's, since plans use it before anything is
+    /// downloaded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checkpoint: Option<String>,
     /// Rows of the embedding; the size of the tokenizer's vocabulary if absent.
@@ -244,8 +250,8 @@ pub struct ModelSettings {
     pub layer_norm_eps: Option<f64>,
     /// Standard deviation of the initial weights.
     pub initializer_range: f64,
-    /// True if attention and feed-forward read the same input (as in Pythia), false if they follow each other (GPT-NeoX
-    /// only).
+    /// True if attention and feed-forward read the same input (as in Pythia), false if they follow
+    /// each other (GPT-NeoX only).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub use_parallel_residual: Option<bool>,
     /// The keys of a member of the Llama family.
@@ -253,7 +259,8 @@ pub struct ModelSettings {
     pub architecture: Option<LlamaSettings>,
     /// True if the output head is the transposed embedding.
     pub tie_word_embeddings: bool,
-    /// Number of independently pre-trained bases of this shape; a study's seed s starts from number s mod `bases`.
+    /// Number of independently pre-trained bases of this shape; a study's seed s starts from number
+    /// s mod `bases`.
     #[serde(default = "one", skip_serializing_if = "is_one")]
     pub bases: usize,
     /// Differences between this size's pre-training and that of other sizes.
@@ -274,7 +281,8 @@ impl ModelSettings {
         seed % self.bases.max(1) as u64
     }
 
-    /// The model's configuration with an embedding of `vocab_size` rows. Absent keys of GPT-NeoX take Pythia's values.
+    /// The model's configuration with an embedding of `vocab_size` rows. Absent keys of GPT-NeoX
+    /// take Pythia's values.
     pub fn config(&self, vocab_size: usize) -> DecoderConfig {
         let sizes = Sizes {
             vocab_size,
@@ -294,7 +302,9 @@ impl ModelSettings {
                 config.rotary_pct = self.rotary_pct.unwrap_or(config.rotary_pct);
                 config.rotary_emb_base = self.rotary_emb_base.unwrap_or(config.rotary_emb_base);
                 config.layer_norm_eps = self.layer_norm_eps.unwrap_or(config.layer_norm_eps);
-                config.use_parallel_residual = self.use_parallel_residual.unwrap_or(config.use_parallel_residual);
+                config.use_parallel_residual = self
+                    .use_parallel_residual
+                    .unwrap_or(config.use_parallel_residual);
                 config.into()
             }
         }
@@ -302,7 +312,11 @@ impl ModelSettings {
 
     /// The shape alone, without the number of bases and the length of pre-training.
     pub fn shape(&self) -> Self {
-        Self { bases: one(), pretrain: None, ..self.clone() }
+        Self {
+            bases: one(),
+            pretrain: None,
+            ..self.clone()
+        }
     }
 }
 

@@ -1,8 +1,10 @@
-//! Experiment files: what is run, with which models and data, and what is claimed, declared before any run.
+//! Experiment files: what is run, with which models and data, and what is claimed, declared before
+//! any run.
 //!
-//! A TOML file becomes a [`tree`] of values that know their place, overrides are merged as trees, [`decode`] turns them
-//! into typed settings, bounds and [references](Experiment) are checked, and [`Experiment::resolve`] makes every choice
-//! of a run. The result, a [`Study`], needs no further checks.
+//! A TOML file becomes a [`tree`] of values that know their place, overrides are merged as trees,
+//! [`decode`] turns them into typed settings, bounds and [references](Experiment) are checked, and
+//! [`Experiment::resolve`] makes every choice of a run. The result, a [`Study`], needs no further
+//! checks.
 
 mod ablation;
 mod bounds;
@@ -30,8 +32,8 @@ pub use claim::{Claim, Direction, RelativeTo, Role, Versus};
 pub use file::Experiment;
 pub use find::{SHIPPED, available};
 pub use hyper::{
-    Bad, DemonstrationSettings, EvaluationSettings, ExamSplit, GenerationSettings, Hyper, Labels, ModelPretraining,
-    ModelSettings, PreferenceSettings,
+    Bad, DemonstrationSettings, EvaluationSettings, ExamSplit, GenerationSettings, Hyper, Labels,
+    ModelPretraining, ModelSettings, PreferenceSettings,
 };
 pub use layout::{Better, Column, ReportSettings, TableKind, TableLayout};
 pub use registration::{Registration, SeedRange};

@@ -1,4 +1,5 @@
-//! Names in an experiment file that refer to other parts of it: each must be declared, once, and fit its use.
+//! Names in an experiment file that refer to other parts of it: each must be declared, once, and
+//! fit its use.
 
 use super::ablation::Declared;
 use super::claim::{Claim, Direction, RawClaim, Role, Versus};
@@ -14,12 +15,12 @@ use crate::device::hardware::Hardware;
 use crate::error::{Error, Result};
 use std::collections::BTreeMap;
 
-/// Claims with their references read; a claim that names no sizes is about all of them. Margins given as shares are
-/// shares of `gap`.
+/// Claims with their references read; a claim that names no sizes is about all of them. Margins
+/// given as shares are shares of `gap`.
 ///
 /// # Errors
-/// A claim with no margin or with two, or with a share of a gap that is not declared; `document` is the tree they were
-/// read from.
+/// A claim with no margin or with two, or with a share of a gap that is not declared; `document` is
+/// the tree they were read from.
 pub(super) fn claims(
     raw: Vec<RawClaim>,
     models: &BTreeMap<String, ModelSettings>,
@@ -33,10 +34,15 @@ pub(super) fn claims(
             // Rounded as it would be written: a product of decimals has spurious digits.
             (None, Some(share), Some(gap)) => (share * gap * 1e6).round() / 1e6,
             (None, Some(_), None) => {
-                let error = place(node, "margin_share").error("there is no gap of which the margin could be a share");
+                let error = place(node, "margin_share")
+                    .error("there is no gap of which the margin could be a share");
                 return Err(error.hint("declare `gap.default`, or `gap.<name of the study>`, in the claim file, or give the margin in units of the metric"));
             }
-            _ => return Err(node.place.error("a claim has one margin: `margin` or `margin_share`")),
+            _ => {
+                return Err(node
+                    .place
+                    .error("a claim has one margin: `margin` or `margin_share`"));
+            }
         };
         Ok(claim(raw, margin, models))
     };
@@ -50,9 +56,14 @@ fn claim(raw: RawClaim, margin: f64, models: &BTreeMap<String, ModelSettings>) -
         source: raw.source,
         metrics: raw.metrics,
         method: raw.method,
-        versus: Heuristic::from_name(&raw.versus).map_or(Versus::Method(raw.versus), Versus::Heuristic),
+        versus: Heuristic::from_name(&raw.versus)
+            .map_or(Versus::Method(raw.versus), Versus::Heuristic),
         relative_to: raw.relative_to,
-        sizes: if raw.sizes.is_empty() { models.keys().cloned().collect() } else { raw.sizes },
+        sizes: if raw.sizes.is_empty() {
+            models.keys().cloned().collect()
+        } else {
+            raw.sizes
+        },
         direction: raw.direction,
         threshold: raw.threshold,
         role: raw.role,
@@ -73,11 +84,22 @@ pub(super) fn check(experiment: &Experiment, document: &Node) -> Result<()> {
     seeds(experiment, document)?;
     for (index, claim) in experiment.claims.iter().enumerate() {
         let node = item(document, "claim", index);
-        if claim.role == Role::Primary && experiment.registered.is_some_and(|registered| index >= registered) {
-            let error = place(node, "role").error(format!("the primary claim `{}` is not registered", claim.id));
-            return Err(error.hint("move it to the claim file of [registration], or make it exploratory"));
+        if claim.role == Role::Primary
+            && experiment
+                .registered
+                .is_some_and(|registered| index >= registered)
+        {
+            let error = place(node, "role").error(format!(
+                "the primary claim `{}` is not registered",
+                claim.id
+            ));
+            return Err(
+                error.hint("move it to the claim file of [registration], or make it exploratory")
+            );
         }
-        let earlier = experiment.claims[..index].iter().map(|claim| claim.id.as_str());
+        let earlier = experiment.claims[..index]
+            .iter()
+            .map(|claim| claim.id.as_str());
         unique(&claim.id, earlier, "claim", place(node, "id"))?;
         check_claim(experiment, claim, node)?;
     }
@@ -87,7 +109,9 @@ pub(super) fn check(experiment: &Experiment, document: &Node) -> Result<()> {
 fn sizes(experiment: &Experiment, document: &Node) -> Result<()> {
     let table = document.at("models").and_then(Node::table);
     table.into_iter().flatten().try_for_each(|(size, entry)| {
-        let Some(model) = experiment.models.get(size) else { return Ok(()) };
+        let Some(model) = experiment.models.get(size) else {
+            return Ok(());
+        };
         // A version's dot, as in 2.8b, is treated as a hyphen.
         identifier(&size.replace('.', "-"), "name of a size", &entry.key)?;
         match model.checkpoint.as_ref().map(Source::parse) {
@@ -101,7 +125,14 @@ fn methods(experiment: &Experiment) -> Result<()> {
     for (index, method) in experiment.methods.iter().enumerate() {
         let (id, at) = (&method.own.id, place(&method.node, "id"));
         identifier(id, "id of a method", at)?;
-        unique(id, experiment.methods[..index].iter().map(|method| method.own.id.as_str()), "method", at)?;
+        unique(
+            id,
+            experiment.methods[..index]
+                .iter()
+                .map(|method| method.own.id.as_str()),
+            "method",
+            at,
+        )?;
         if Heuristic::from_name(id).is_some() {
             return Err(at
                 .error(format!("`{id}` is the name of a heuristic"))
@@ -112,12 +143,20 @@ fn methods(experiment: &Experiment) -> Result<()> {
 }
 
 fn ablations(experiment: &Experiment) -> Result<()> {
-    let all: Vec<&str> = experiment.all_methods().map(|method| method.own.id.as_str()).collect();
+    let all: Vec<&str> = experiment
+        .all_methods()
+        .map(|method| method.own.id.as_str())
+        .collect();
     for (index, declared) in experiment.ablations.iter().enumerate() {
         let (ablation, node) = (&declared.ablation, &declared.node);
         let at = place(node, "id");
         identifier(&ablation.id, "id of an ablation", at)?;
-        unique(&ablation.id, ablation_ids(&experiment.ablations[..index]), "ablation", at)?;
+        unique(
+            &ablation.id,
+            ablation_ids(&experiment.ablations[..index]),
+            "ablation",
+            at,
+        )?;
         let scales: Vec<_> = experiment.scales.keys().map(String::as_str).collect();
         for scale in declared.scales() {
             known(scale, &scales, "scale", place(node, "values_at"))?;
@@ -125,13 +164,27 @@ fn ablations(experiment: &Experiment) -> Result<()> {
         for point in &declared.points {
             let same = all.iter().filter(|id| **id == point.own.id).count();
             if same > 1 {
-                return Err(at.error(format!("two methods or points of ablations are called `{}`", point.own.id)));
+                return Err(at.error(format!(
+                    "two methods or points of ablations are called `{}`",
+                    point.own.id
+                )));
             }
         }
         if let Some(against) = &ablation.against {
-            known(against, &method_ids(experiment), "method", place(node, "against"))?;
+            known(
+                against,
+                &method_ids(experiment),
+                "method",
+                place(node, "against"),
+            )?;
         }
-        let shown = |metric| experiment.report.columns.iter().any(|column| column.metric == metric);
+        let shown = |metric| {
+            experiment
+                .report
+                .columns
+                .iter()
+                .any(|column| column.metric == metric)
+        };
         let plane = ablation.plane.iter().flat_map(|plane| [plane.x, plane.y]);
         if !ablation.metrics.iter().copied().chain(plane).all(shown) {
             return Err(undeclared(place(node, "metrics")));
@@ -144,18 +197,35 @@ fn ablations(experiment: &Experiment) -> Result<()> {
 }
 
 fn ablation_ids(ablations: &[Declared]) -> impl Iterator<Item = &str> {
-    ablations.iter().map(|declared| declared.ablation.id.as_str())
+    ablations
+        .iter()
+        .map(|declared| declared.ablation.id.as_str())
 }
 
 fn profiles(experiment: &Experiment) -> Result<()> {
     let ablations: Vec<_> = ablation_ids(&experiment.ablations).collect();
     let sizes: Vec<_> = experiment.models.keys().map(String::as_str).collect();
     for profile in experiment.profiles.values() {
-        known_items(&profile.own.sizes, &sizes, "size", place(&profile.node, "sizes"))?;
+        known_items(
+            &profile.own.sizes,
+            &sizes,
+            "size",
+            place(&profile.node, "sizes"),
+        )?;
         let chosen = profile.own.methods.as_deref().unwrap_or_default();
-        known_items(chosen, &method_ids(experiment), "method", place(&profile.node, "methods"))?;
+        known_items(
+            chosen,
+            &method_ids(experiment),
+            "method",
+            place(&profile.node, "methods"),
+        )?;
         let chosen = profile.own.ablations.as_deref().unwrap_or_default();
-        known_items(chosen, &ablations, "ablation", place(&profile.node, "ablations"))?;
+        known_items(
+            chosen,
+            &ablations,
+            "ablation",
+            place(&profile.node, "ablations"),
+        )?;
     }
     Ok(())
 }
@@ -163,17 +233,32 @@ fn profiles(experiment: &Experiment) -> Result<()> {
 fn scales(experiment: &Experiment) -> Result<()> {
     let models: Vec<_> = experiment.models.keys().map(String::as_str).collect();
     for scale in experiment.scales.values() {
-        known_items(scale.own.sizes.as_deref().unwrap_or_default(), &models, "size", place(&scale.node, "sizes"))?;
+        known_items(
+            scale.own.sizes.as_deref().unwrap_or_default(),
+            &models,
+            "size",
+            place(&scale.node, "sizes"),
+        )?;
         if let Some(target) = &scale.own.target {
-            known(target, &Hardware::names(), "hardware", place(&scale.node, "target"))?;
+            known(
+                target,
+                &Hardware::names(),
+                "hardware",
+                place(&scale.node, "target"),
+            )?;
         }
-        let Some(data) = &scale.own.data else { continue };
+        let Some(data) = &scale.own.data else {
+            continue;
+        };
         let at = |key: &str| place(scale.node.at("data").unwrap_or(&scale.node), key);
-        data.check().map_err(|(key, error)| pointed(error, at(key)))?;
+        data.check()
+            .map_err(|(key, error)| pointed(error, at(key)))?;
         for (key, name) in data.models() {
             known(name, &models, "model", at(key))?;
             if experiment.models[name].checkpoint.is_none() {
-                return Err(at(key).error(format!("model `{name}` has no `checkpoint` to be read from")));
+                return Err(at(key).error(format!(
+                    "model `{name}` has no `checkpoint` to be read from"
+                )));
             }
         }
     }
@@ -182,7 +267,9 @@ fn scales(experiment: &Experiment) -> Result<()> {
 
 fn seeds(experiment: &Experiment, document: &Node) -> Result<()> {
     let at = document.at("seeds").unwrap_or(document);
-    let located = |seeds: &[u64], node: &Node| check_seeds(seeds).map_err(|message| node.place.error(message));
+    let located = |seeds: &[u64], node: &Node| {
+        check_seeds(seeds).map_err(|message| node.place.error(message))
+    };
     located(&experiment.seeds.default, at.at("default").unwrap_or(at))?;
     for (name, seeds) in &experiment.seeds.presets {
         located(seeds, at.at(&format!("presets.{name}")).unwrap_or(at))?;
@@ -190,25 +277,48 @@ fn seeds(experiment: &Experiment, document: &Node) -> Result<()> {
     for profile in experiment.profiles.values() {
         let at = place(&profile.node, "seeds");
         if let SeedChoice::Preset(name) = &profile.own.seeds {
-            let presets: Vec<_> = experiment.seeds.presets.keys().map(String::as_str).collect();
+            let presets: Vec<_> = experiment
+                .seeds
+                .presets
+                .keys()
+                .map(String::as_str)
+                .collect();
             known(name, &presets, "preset of seeds", at)?;
         }
-        experiment.seeds.choose(&profile.own.seeds).map_err(|error| at.error(error.to_string()))?;
+        experiment
+            .seeds
+            .choose(&profile.own.seeds)
+            .map_err(|error| at.error(error.to_string()))?;
     }
     Ok(())
 }
 
 fn check_claim(experiment: &Experiment, claim: &Claim, node: &Node) -> Result<()> {
-    let ids: Vec<&str> = experiment.all_methods().map(|method| method.own.id.as_str()).collect();
+    let ids: Vec<&str> = experiment
+        .all_methods()
+        .map(|method| method.own.id.as_str())
+        .collect();
     known(&claim.method, &ids, "method", place(node, "method"))?;
     if let Some(relative_to) = &claim.relative_to {
-        for (key, id) in [("method", &relative_to.method), ("versus", &relative_to.versus)] {
-            known(id, &ids, "method", place(node.at("relative_to").unwrap_or(node), key))?;
+        for (key, id) in [
+            ("method", &relative_to.method),
+            ("versus", &relative_to.versus),
+        ] {
+            known(
+                id,
+                &ids,
+                "method",
+                place(node.at("relative_to").unwrap_or(node), key),
+            )?;
         }
     }
     known_items(
         &claim.sizes,
-        &experiment.models.keys().map(String::as_str).collect::<Vec<_>>(),
+        &experiment
+            .models
+            .keys()
+            .map(String::as_str)
+            .collect::<Vec<_>>(),
         "size",
         place(node, "sizes"),
     )?;
@@ -220,15 +330,26 @@ fn check_claim(experiment: &Experiment, claim: &Claim, node: &Node) -> Result<()
             return Err(place(node, "metrics").error("the claim names a metric twice"));
         }
     }
-    let shown = |metric: &_| experiment.report.columns.iter().any(|column| column.metric == *metric);
+    let shown = |metric: &_| {
+        experiment
+            .report
+            .columns
+            .iter()
+            .any(|column| column.metric == *metric)
+    };
     if !claim.metrics.iter().all(shown) {
         return Err(undeclared(place(node, "metrics")));
     }
     let of_reward = claim.metrics.iter().any(|metric| metric.of_reward());
-    let learns =
-        |id: &str| experiment.all_methods().any(|method| method.own.id == id && method.own.recipe.learns_reward());
+    let learns = |id: &str| {
+        experiment
+            .all_methods()
+            .any(|method| method.own.id == id && method.own.recipe.learns_reward())
+    };
     let no_reward = |id: &str, key| {
-        let message = format!("a metric of the claim is one of learned rewards, and method `{id}` learns none");
+        let message = format!(
+            "a metric of the claim is one of learned rewards, and method `{id}` learns none"
+        );
         Err(place(node, key).error(message))
     };
     if of_reward && !learns(&claim.method) {
@@ -236,10 +357,16 @@ fn check_claim(experiment: &Experiment, claim: &Claim, node: &Node) -> Result<()
     }
     match &claim.versus {
         Versus::Method(id) => {
-            let names: Vec<_> = ids.iter().copied().chain(Heuristic::ALL.map(Heuristic::name)).collect();
+            let names: Vec<_> = ids
+                .iter()
+                .copied()
+                .chain(Heuristic::ALL.map(Heuristic::name))
+                .collect();
             known(id, &names, "method or heuristic", place(node, "versus"))?;
             if *id == claim.method {
-                return Err(place(node, "versus").error(format!("the claim compares `{id}` with itself")));
+                return Err(
+                    place(node, "versus").error(format!("the claim compares `{id}` with itself"))
+                );
             }
             if of_reward && !learns(id) {
                 return no_reward(id, "versus");
@@ -247,7 +374,10 @@ fn check_claim(experiment: &Experiment, claim: &Claim, node: &Node) -> Result<()
         }
         Versus::Heuristic(_) if claim.metrics.iter().all(|metric| metric.ranks_pairs()) => {}
         Versus::Heuristic(heuristic) => {
-            let message = format!("`{}` ranks pairs, which a metric of the claim does not measure", heuristic.name());
+            let message = format!(
+                "`{}` ranks pairs, which a metric of the claim does not measure",
+                heuristic.name()
+            );
             let hint = "compare with a heuristic on preference_accuracy or on_policy_accuracy";
             return Err(place(node, "versus").error(message).hint(hint));
         }
@@ -257,17 +387,24 @@ fn check_claim(experiment: &Experiment, claim: &Claim, node: &Node) -> Result<()
 
 fn check_direction(experiment: &Experiment, claim: &Claim, node: &Node) -> Result<()> {
     let improves = |metric| {
-        let column = experiment.report.columns.iter().find(|column| column.metric == metric);
+        let column = experiment
+            .report
+            .columns
+            .iter()
+            .find(|column| column.metric == metric);
         column.is_some_and(|column| column.better == Better::Higher)
     };
     if claim.direction == Direction::NotWorse && !claim.metrics.iter().copied().all(improves) {
-        let message = "`not_worse` needs metrics of which more is better, by their [[report.column]]";
+        let message =
+            "`not_worse` needs metrics of which more is better, by their [[report.column]]";
         let hint = "for a metric of which less is better, exchange method and versus";
         return Err(place(node, "direction").error(message).hint(hint));
     }
     let expected = match claim.direction {
         Direction::Equivalent if claim.margin <= 0.0 => "above 0, or nothing would be equivalent",
-        Direction::NotWorse if claim.margin <= 0.0 => "above 0, or nothing would be small enough not to matter",
+        Direction::NotWorse if claim.margin <= 0.0 => {
+            "above 0, or nothing would be small enough not to matter"
+        }
         _ if claim.margin < 0.0 => "0 or more",
         _ => return Ok(()),
     };
@@ -284,16 +421,27 @@ fn report(experiment: &Experiment, node: &Node) -> Result<()> {
         return Err(undeclared(place(node, "primary")));
     }
     for (index, column) in report.columns.iter().enumerate() {
-        if report.columns[..index].iter().any(|earlier| earlier.metric == column.metric) {
-            return Err(place(item(node, "column", index), "metric").error("the metric has a column already"));
+        if report.columns[..index]
+            .iter()
+            .any(|earlier| earlier.metric == column.metric)
+        {
+            return Err(place(item(node, "column", index), "metric")
+                .error("the metric has a column already"));
         }
         if column.range.is_some_and(|[low, high]| low >= high) {
-            return Err(place(item(node, "column", index), "range").error("a range is [lowest, highest]"));
+            return Err(
+                place(item(node, "column", index), "range").error("a range is [lowest, highest]")
+            );
         }
     }
     for (index, table) in report.tables.iter().enumerate() {
         let at = item(node, "table", index);
-        unique(&table.id, report.tables[..index].iter().map(|table| table.id.as_str()), "table", place(at, "id"))?;
+        unique(
+            &table.id,
+            report.tables[..index].iter().map(|table| table.id.as_str()),
+            "table",
+            place(at, "id"),
+        )?;
         if !table.columns.iter().all(|metric| shown(*metric)) {
             return Err(undeclared(place(at, "columns")));
         }
@@ -302,23 +450,36 @@ fn report(experiment: &Experiment, node: &Node) -> Result<()> {
 }
 
 fn undeclared(at: &Place) -> Error {
-    at.error("the metric is not among the report's columns").hint("declare it in a table [[report.column]]")
+    at.error("the metric is not among the report's columns")
+        .hint("declare it in a table [[report.column]]")
 }
 
 fn method_ids(experiment: &Experiment) -> Vec<&str> {
-    experiment.methods.iter().map(|method| method.own.id.as_str()).collect()
+    experiment
+        .methods
+        .iter()
+        .map(|method| method.own.id.as_str())
+        .collect()
 }
 
 /// Checks a name that becomes part of file names and URLs.
 fn identifier(name: &str, what: &str, at: &Place) -> Result<()> {
-    let plain = |letter: char| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '-';
+    let plain =
+        |letter: char| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '-';
     if !name.is_empty() && name.chars().all(plain) {
         return Ok(());
     }
-    Err(at.error(format!("the {what} must be lower-case letters, digits and hyphens, but is `{name}`")))
+    Err(at.error(format!(
+        "the {what} must be lower-case letters, digits and hyphens, but is `{name}`"
+    )))
 }
 
-fn unique<'a>(name: &str, mut earlier: impl Iterator<Item = &'a str>, what: &str, at: &Place) -> Result<()> {
+fn unique<'a>(
+    name: &str,
+    mut earlier: impl Iterator<Item = &'a str>,
+    what: &str,
+    at: &Place,
+) -> Result<()> {
     match earlier.any(|other| other == name) {
         true => Err(at.error(format!("another {what} is called `{name}` already"))),
         false => Ok(()),
@@ -328,7 +489,9 @@ fn unique<'a>(name: &str, mut earlier: impl Iterator<Item = &'a str>, what: &str
 fn known(name: &str, all: &[&str], what: &str, at: &Place) -> Result<()> {
     match all.contains(&name) {
         true => Ok(()),
-        false => Err(at.error(format!("no {what} is called `{name}`")).hint(suggestion(name, all.iter().copied()))),
+        false => Err(at
+            .error(format!("no {what} is called `{name}`"))
+            .hint(suggestion(name, all.iter().copied()))),
     }
 }
 
@@ -338,7 +501,9 @@ fn known_items(names: &[String], all: &[&str], what: &str, at: &Place) -> Result
 
 /// The same error, including its hint, pointing at a place.
 fn pointed(error: Error, at: &Place) -> Error {
-    let hint = miette::Diagnostic::help(&error).map(|hint| hint.to_string()).unwrap_or_default();
+    let hint = miette::Diagnostic::help(&error)
+        .map(|hint| hint.to_string())
+        .unwrap_or_default();
     at.error(error.to_string()).hint(hint)
 }
 

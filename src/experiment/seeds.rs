@@ -20,7 +20,10 @@ pub(super) struct SeedSettings {
 
 /// A choice of seeds, in a profile or on the command line.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(untagged, expecting = "expected a count, a list of seeds or the name of a preset")]
+#[serde(
+    untagged,
+    expecting = "expected a count, a list of seeds or the name of a preset"
+)]
 pub enum SeedChoice {
     /// The first seeds of the default list, as many as given; continued beyond its end.
     Count(usize),
@@ -31,18 +34,24 @@ pub enum SeedChoice {
 impl FromStr for SeedChoice {
     type Err = String;
 
-    /// Parses a choice: `5` is a count, `1,2,7` a list (`7,` is a list of one), a word the name of a preset.
+    /// Parses a choice: `5` is a count, `1,2,7` a list (`7,` is a list of one), a word the name of
+    /// a preset.
     fn from_str(text: &str) -> std::result::Result<Self, String> {
         let text = text.trim();
         if text.contains(',') {
             let items = text.trim_end_matches(',').split(',').map(str::trim);
-            let seeds = items.map(|item| item.parse().map_err(|_| format!("`{item}` is not a seed (a whole number)")));
+            let seeds = items.map(|item| {
+                item.parse()
+                    .map_err(|_| format!("`{item}` is not a seed (a whole number)"))
+            });
             return Ok(Self::List(seeds.collect::<std::result::Result<_, _>>()?));
         }
         if text.starts_with(|first: char| first.is_alphabetic()) {
             return Ok(Self::Preset(text.to_owned()));
         }
-        let count = text.parse().map_err(|_| format!("`{text}` is neither a count, a list `1,2,7` nor a preset"))?;
+        let count = text
+            .parse()
+            .map_err(|_| format!("`{text}` is neither a count, a list `1,2,7` nor a preset"))?;
         Ok(Self::Count(count))
     }
 }
@@ -66,15 +75,21 @@ impl SeedSettings {
         Ok(seeds)
     }
 
-    /// The first `count` seeds of the default list; beyond its end follow the numbers after its largest.
+    /// The first `count` seeds of the default list; beyond its end follow the numbers after its
+    /// largest.
     fn first(&self, count: usize) -> Vec<u64> {
         let largest = self.default.iter().copied().max().unwrap_or(0);
-        self.default.iter().copied().chain(largest + 1..).take(count).collect()
+        self.default
+            .iter()
+            .copied()
+            .chain(largest + 1..)
+            .take(count)
+            .collect()
     }
 }
 
-/// Checks that a list of seeds is not empty, that each occurs once, and that each is small enough to be continued and
-/// written as TOML.
+/// Checks that a list of seeds is not empty, that each occurs once, and that each is small enough
+/// to be continued and written as TOML.
 pub(super) fn check(seeds: &[u64]) -> std::result::Result<(), String> {
     if seeds.is_empty() {
         return Err("at least one seed is needed".into());
@@ -95,12 +110,17 @@ mod tests {
 
     fn settings() -> SeedSettings {
         let presets = BTreeMap::from([("paper".to_owned(), vec![44413, 55513, 66613, 77713])]);
-        SeedSettings { default: vec![3, 1, 2], presets }
+        SeedSettings {
+            default: vec![3, 1, 2],
+            presets,
+        }
     }
 
     fn choose(text: &str) -> std::result::Result<Vec<u64>, String> {
         let choice: SeedChoice = text.parse()?;
-        settings().choose(&choice).map_err(|error| error.to_string())
+        settings()
+            .choose(&choice)
+            .map_err(|error| error.to_string())
     }
 
     #[test]
@@ -116,7 +136,10 @@ mod tests {
     fn what_is_no_choice_is_refused() {
         assert_eq!(choose("0"), Err("at least one seed is needed".into()));
         assert_eq!(choose("1,1"), Err("the seed 1 is listed twice".into()));
-        assert_eq!(choose("papre"), Err("no preset of seeds is called `papre`".into()));
+        assert_eq!(
+            choose("papre"),
+            Err("no preset of seeds is called `papre`".into())
+        );
         for bad in ["", "-1", "1,x", "1.5", "99999999999,"] {
             assert!(choose(bad).is_err(), "{bad}");
         }

@@ -1,6 +1,7 @@
-//! A TOML document as a tree in which every key and value knows where it was written. Overrides are merged as trees,
-//! before anything is typed, so that an error in a merged section points at the line that caused it, whether that is
-//! the shared section, a profile, a method or `--set` on the command line.
+//! A TOML document as a tree in which every key and value knows where it was written. Overrides are
+//! merged as trees, before anything is typed, so that an error in a merged section points at the
+//! line that caused it, whether that is the shared section, a profile, a method or `--set` on the
+//! command line.
 
 use crate::error::{Error, Result};
 use std::collections::BTreeMap;
@@ -25,7 +26,11 @@ pub struct Place {
 impl Place {
     /// An error with `message` that points at this place.
     pub fn error(&self, message: impl Into<String>) -> Error {
-        Error::configuration(message).at(&self.text.name, self.text.content.as_str(), self.range.clone())
+        Error::configuration(message).at(
+            &self.text.name,
+            self.text.content.as_str(),
+            self.range.clone(),
+        )
     }
 }
 
@@ -57,13 +62,26 @@ pub type Table = BTreeMap<String, Entry>;
 impl Node {
     /// Reads a whole document; the result is a table.
     pub fn parse(name: &str, content: &str) -> Result<Self> {
-        let text = Arc::new(Text { name: name.to_owned(), content: content.to_owned() });
+        let text = Arc::new(Text {
+            name: name.to_owned(),
+            content: content.to_owned(),
+        });
         let document = DeTable::parse(content).map_err(|error| {
             let range = error.span().unwrap_or(0..0);
-            Place { text: text.clone(), range }.error(format!("{name} is not valid TOML: {}", error.message()))
+            Place {
+                text: text.clone(),
+                range,
+            }
+            .error(format!("{name} is not valid TOML: {}", error.message()))
         })?;
-        let place = Place { text: text.clone(), range: 0..0 };
-        Ok(Self { value: Value::Table(table(&text, document.get_ref())?), place })
+        let place = Place {
+            text: text.clone(),
+            range: 0..0,
+        };
+        Ok(Self {
+            value: Value::Table(table(&text, document.get_ref())?),
+            place,
+        })
     }
 
     pub fn table(&self) -> Option<&Table> {
@@ -82,7 +100,8 @@ impl Node {
 
     /// The node at a dotted path of keys, such as `ppo.optimiser.beta_1`.
     pub fn at(&self, path: &str) -> Option<&Node> {
-        path.split('.').try_fold(self, |node, key| Some(&node.table()?.get(key)?.node))
+        path.split('.')
+            .try_fold(self, |node, key| Some(&node.table()?.get(key)?.node))
     }
 
     /// Lays `over` on top: tables are merged key by key, anything else is replaced.
@@ -107,12 +126,21 @@ pub fn merge(under: &mut Table, over: &Table) {
 }
 
 fn table(text: &Arc<Text>, table: &DeTable) -> Result<Table> {
-    let place = |range| Place { text: text.clone(), range };
+    let place = |range| Place {
+        text: text.clone(),
+        range,
+    };
     table
         .iter()
         .map(|(key, value)| {
             let node = node(text, value.get_ref(), place(value.span()))?;
-            Ok((key.get_ref().to_string(), Entry { key: place(key.span()), node }))
+            Ok((
+                key.get_ref().to_string(),
+                Entry {
+                    key: place(key.span()),
+                    node,
+                },
+            ))
         })
         .collect()
 }
@@ -132,7 +160,10 @@ fn node(text: &Arc<Text>, value: &DeValue, place: Place) -> Result<Node> {
         DeValue::Datetime(_) => return Err(place.error("no setting is a date")),
         DeValue::Array(items) => {
             let item = |item: &toml::Spanned<DeValue>| {
-                let place = Place { text: text.clone(), range: item.span() };
+                let place = Place {
+                    text: text.clone(),
+                    range: item.span(),
+                };
                 node(text, item.get_ref(), place)
             };
             Value::Array(items.iter().map(item).collect::<Result<_>>()?)
@@ -148,7 +179,11 @@ mod tests {
 
     #[test]
     fn merging_keeps_what_is_not_overridden_and_remembers_who_wrote_what() {
-        let mut base = Node::parse("base.toml", "[ppo]\nupdates = 40\nclip = 0.2\nlist = [1, 2]\n").unwrap();
+        let mut base = Node::parse(
+            "base.toml",
+            "[ppo]\nupdates = 40\nclip = 0.2\nlist = [1, 2]\n",
+        )
+        .unwrap();
         let over = Node::parse("over.toml", "[ppo]\nupdates = 4\nlist = [3]\n").unwrap();
         base.merge(&over);
         let at = |path: &str| base.at(path).unwrap_or_else(|| panic!("{path} is there"));
@@ -161,11 +196,23 @@ mod tests {
 
     #[test]
     fn numbers_that_are_none_are_refused() {
-        for bad in ["x = nan", "x = inf", "x = 99999999999999999999", "x = 1979-05-27", "x = "] {
+        for bad in [
+            "x = nan",
+            "x = inf",
+            "x = 99999999999999999999",
+            "x = 1979-05-27",
+            "x = ",
+        ] {
             assert!(Node::parse("bad.toml", bad).is_err(), "{bad}");
         }
         let node = Node::parse("good.toml", "a = 0x10\nb = 1_000").unwrap();
-        assert!(matches!(node.at("a").map(|a| &a.value), Some(Value::Integer(16))));
-        assert!(matches!(node.at("b").map(|b| &b.value), Some(Value::Integer(1000))));
+        assert!(matches!(
+            node.at("a").map(|a| &a.value),
+            Some(Value::Integer(16))
+        ));
+        assert!(matches!(
+            node.at("b").map(|b| &b.value),
+            Some(Value::Integer(1000))
+        ));
     }
 }

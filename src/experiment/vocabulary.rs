@@ -1,4 +1,5 @@
-//! The words of an experiment file that name something the program computes: recipes, metrics, heuristics.
+//! The words of an experiment file that name something the program computes: recipes, metrics,
+//! heuristics.
 
 use serde::{Deserialize, Serialize};
 
@@ -12,7 +13,8 @@ pub enum Recipe {
     Demonstrator,
     /// Supervised fine-tuning on the demonstrations.
     Sft,
-    /// Algorithm 1 from the SFT policy: rewards from demonstrations against own samples, PPO on them.
+    /// Algorithm 1 from the SFT policy: rewards from demonstrations against own samples, PPO on
+    /// them.
     Irl,
     /// Self-play fine-tuning from the SFT policy.
     Spin,
@@ -26,15 +28,19 @@ pub enum Recipe {
     BestOfNReward,
     /// The best of n samples of the SFT policy by its own log-probability.
     BestOfNLogProbability,
-    /// Direct preference optimisation from the SFT policy: on IRL's own pairs, or on labelled preferences.
+    /// Direct preference optimisation from the SFT policy: on IRL's own pairs, or on labelled
+    /// preferences.
     Dpo,
-    /// DPO on pairs of the policy's own samples, judged by gold in each iteration. Privileged: a control.
+    /// DPO on pairs of the policy's own samples, judged by gold in each iteration. Privileged: a
+    /// control.
     IterativeDpo,
     /// Inverse soft-Q learning on the demonstrations: a reward without samples or labels.
     IqLearn,
-    /// Imitation of the demonstrations that the reward of IRL's first iteration ranks highest: a control.
+    /// Imitation of the demonstrations that the reward of IRL's first iteration ranks highest: a
+    /// control.
     FilteredBc,
-    /// SPIN's policy, with an explicit reward trained on SPIN's own pairs in place of the implicit one.
+    /// SPIN's policy, with an explicit reward trained on SPIN's own pairs in place of the implicit
+    /// one.
     SpinReward,
     /// A reward from the pairs of IRL and preferences together, PPO on it from the SFT policy.
     IrlRlhf,
@@ -45,7 +51,9 @@ impl Recipe {
     pub fn learns_reward(self) -> bool {
         match self {
             Self::Irl | Self::Spin | Self::Rlhf | Self::BestOfNReward => true,
-            Self::Dpo | Self::IterativeDpo | Self::IqLearn | Self::SpinReward | Self::IrlRlhf => true,
+            Self::Dpo | Self::IterativeDpo | Self::IqLearn | Self::SpinReward | Self::IrlRlhf => {
+                true
+            }
             Self::Base | Self::Demonstrator | Self::Sft | Self::FilteredBc => false,
             Self::GoldPpo | Self::BestOfNGold | Self::BestOfNLogProbability => false,
         }
@@ -64,17 +72,18 @@ pub enum Metric {
     GoldTuned,
     /// The temperature that validation posts pick; 0 is greedy.
     TunedTemperature,
-    /// Mean entropy of the policy's responses at temperature 1, in nats per response: the mean of −log π(y|x) over responses
-    /// sampled at it. Measured where the evaluation temperature is 1.
+    /// Mean entropy of the policy's responses at temperature 1, in nats per response: the mean of
+    /// −log π(y|x) over responses sampled at it. Measured where the evaluation temperature is 1.
     Entropy,
-    /// Share of test posts on which the sampled response has more gold than the demonstrator's; ties count one half.
+    /// Share of test posts on which the sampled response has more gold than the demonstrator's;
+    /// ties count one half.
     WinRate,
     /// Share of test posts on which the two have exactly the same gold.
     TieRate,
     /// [`WinRate`](Self::WinRate) with ties counted as losses.
     WinRateStrict,
-    /// Accuracy of the method's reward on held-out preference pairs with noisy labels; here as in every accuracy a pair of
-    /// equal scores counts one half.
+    /// Accuracy of the method's reward on held-out preference pairs with noisy labels; here as in
+    /// every accuracy a pair of equal scores counts one half.
     PreferenceAccuracy,
     /// Share of these pairs whose two scores are equal.
     PreferenceTies,
@@ -86,7 +95,8 @@ pub enum Metric {
     PreferenceTiesPerToken,
     /// [`PreferenceAccuracyPerToken`](Self::PreferenceAccuracyPerToken) with ties counted as wrong.
     PreferenceAccuracyPerTokenStrict,
-    /// Accuracy of the method's reward on pairs of the SFT policy's samples, labelled by gold; pairs of equal gold left out.
+    /// Accuracy of the method's reward on pairs of the SFT policy's samples, labelled by gold;
+    /// pairs of equal gold left out.
     OnPolicyAccuracy,
     /// Share of these pairs whose two scores are equal.
     OnPolicyTies,
@@ -98,7 +108,8 @@ pub enum Metric {
     DemonstrationTies,
     /// [`DemonstrationAccuracy`](Self::DemonstrationAccuracy) with ties counted as wrong.
     DemonstrationAccuracyStrict,
-    /// Mean of the method's own reward on its policy's samples, in deviations over its training responses.
+    /// Mean of the method's own reward on its policy's samples, in deviations over its training
+    /// responses.
     LearnedReward,
     /// Mean over responses of log π(y|x) − log π_sft(y|x), summed over tokens, in nats.
     Kl,
@@ -106,22 +117,26 @@ pub enum Metric {
     Length,
     /// Share of sampled responses that end with an end-of-sequence token.
     EosRate,
-    /// Mean log-likelihood of held-out demonstrations, in nats per response (the paper's objective 5a).
+    /// Mean log-likelihood of held-out demonstrations, in nats per response (the paper's objective
+    /// 5a).
     DemoLogLikelihood,
     /// Share of content slots that greedy responses copy from the post.
     CopyAccuracy,
-    /// Share of the iteration's training pairs (demonstration over sample) that gold ranks alike; equal gold counts one half.
+    /// Share of the iteration's training pairs (demonstration over sample) that gold ranks alike;
+    /// equal gold counts one half.
     SyntheticGoldAgreement,
     /// Share of these pairs whose two responses have equal gold.
     SyntheticGoldTies,
-    /// [`SyntheticGoldAgreement`](Self::SyntheticGoldAgreement) with equal gold counted as disagreement.
+    /// [`SyntheticGoldAgreement`](Self::SyntheticGoldAgreement) with equal gold counted as
+    /// disagreement.
     SyntheticGoldAgreementStrict,
-    /// The probability that an annotator ranks the iteration's training pairs alike; one half where gold is equal.
+    /// The probability that an annotator ranks the iteration's training pairs alike; one half where
+    /// gold is equal.
     SyntheticHumanAgreement,
     /// Share of the iteration's training pairs whose two responses are the same.
     IdenticalShare,
-    /// The surrogate (eq. 6) on the demonstrations that the reward was learned from, less that on fresh ones, in deviations of the
-    /// reward.
+    /// The surrogate (eq. 6) on the demonstrations that the reward was learned from, less that on
+    /// fresh ones, in deviations of the reward.
     SurrogateGap,
 }
 
@@ -131,7 +146,8 @@ impl Metric {
         self.ranks_pairs() || self == Self::LearnedReward
     }
 
-    /// True if the metric comes from ranking pairs, so that a heuristic can be measured on the same pairs.
+    /// True if the metric comes from ranking pairs, so that a heuristic can be measured on the same
+    /// pairs.
     pub fn ranks_pairs(self) -> bool {
         const ACCURACIES: [Metric; 4] = [
             Metric::PreferenceAccuracy,
@@ -139,9 +155,9 @@ impl Metric {
             Metric::OnPolicyAccuracy,
             Metric::DemonstrationAccuracy,
         ];
-        ACCURACIES
-            .iter()
-            .any(|accuracy| *accuracy == self || [accuracy.ties(), accuracy.strict()].contains(&Some(self)))
+        ACCURACIES.iter().any(|accuracy| {
+            *accuracy == self || [accuracy.ties(), accuracy.strict()].contains(&Some(self))
+        })
     }
 
     /// The share of ties that belongs to an accuracy in which each tie counts one half.
@@ -153,7 +169,9 @@ impl Metric {
             Self::OnPolicyAccuracy => Some(Self::OnPolicyTies),
             Self::DemonstrationAccuracy => Some(Self::DemonstrationTies),
             // An annotator answers every pair and decides those of equal gold by a coin toss.
-            Self::SyntheticGoldAgreement | Self::SyntheticHumanAgreement => Some(Self::SyntheticGoldTies),
+            Self::SyntheticGoldAgreement | Self::SyntheticHumanAgreement => {
+                Some(Self::SyntheticGoldTies)
+            }
             _ => None,
         }
     }
@@ -189,7 +207,13 @@ pub enum Heuristic {
 }
 
 impl Heuristic {
-    pub const ALL: [Self; 5] = [Self::Chance, Self::Shorter, Self::Longer, Self::LogProbability, Self::CopyOverlap];
+    pub const ALL: [Self; 5] = [
+        Self::Chance,
+        Self::Shorter,
+        Self::Longer,
+        Self::LogProbability,
+        Self::CopyOverlap,
+    ];
 
     /// The heuristic's name in an experiment file; methods must not have this name.
     pub fn name(self) -> &'static str {
@@ -214,6 +238,8 @@ impl Heuristic {
     }
 
     pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|heuristic| heuristic.name() == name)
+        Self::ALL
+            .into_iter()
+            .find(|heuristic| heuristic.name() == name)
     }
 }

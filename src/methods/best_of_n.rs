@@ -1,7 +1,7 @@
-//! Best-of-N (Stiennon et al. 2020, arXiv 2009.01325): of n samples ỹ_1 … ỹ_n ~ π(·|x), the one with the highest r(x,
-//! ỹ_i). It can replace eq. 9 because the winner's distribution has a KL to π of at most log n − (n − 1)/n and no
-//! parameters to train. SFT on the winners puts that distribution into a policy; this is the policy step of the paper's
-//! 7B half.
+//! Best-of-N (Stiennon et al. 2020, arXiv 2009.01325): of n samples ỹ_1 … ỹ_n ~ π(·|x), the one
+//! with the highest r(x, ỹ_i). It can replace eq. 9 because the winner's distribution has a KL to π
+//! of at most log n − (n − 1)/n and no parameters to train. SFT on the winners puts that
+//! distribution into a policy; this is the policy step of the paper's 7B half.
 
 use serde::{Deserialize, Serialize};
 
@@ -25,10 +25,17 @@ pub enum BestOfNStart {
     Previous,
 }
 
-/// For each group of `n` consecutive scores, the index in `scores` of the highest; of equal ones, of the first.
+/// For each group of `n` consecutive scores, the index in `scores` of the highest; of equal ones,
+/// of the first.
 pub fn best(scores: &[f32], n: usize) -> Vec<usize> {
-    let highest = |group: &[f32]| (1..group.len()).fold(0, |best, i| if group[i] > group[best] { i } else { best });
-    scores.chunks(n).enumerate().map(|(prompt, group)| prompt * n + highest(group)).collect()
+    let highest = |group: &[f32]| {
+        (1..group.len()).fold(0, |best, i| if group[i] > group[best] { i } else { best })
+    };
+    scores
+        .chunks(n)
+        .enumerate()
+        .map(|(prompt, group)| prompt * n + highest(group))
+        .collect()
 }
 
 #[cfg(test)]

@@ -1,15 +1,19 @@
-//! DPO (Rafailov et al. 2023, arXiv 2305.18290). The policy that is optimal for a reward r under a KL penalty to π_ref
-//! is π ∝ π_ref·exp(r/β). Hence r = β·log(π/π_ref) up to a function of the prompt, which cancels in a pair. Inserted
-//! into eq. 2, this trains the policy without a reward model and without samples:
+//! DPO (Rafailov et al. 2023, arXiv 2305.18290). The policy that is optimal for a reward r under a
+//! KL penalty to π_ref is π ∝ π_ref·exp(r/β). Hence r = β·log(π/π_ref) up to a function of the
+//! prompt, which cancels in a pair. Inserted into eq. 2, this trains the policy without a reward
+//! model and without samples:
 //!
-//! ℓ = −log σ( β·[ log π(y_w|x)/π_ref(y_w|x) − log π(y_l|x)/π_ref(y_l|x) ] ),  y_w preferred to y_l.
+//! ℓ = −log σ( β·[ log π(y_w|x)/π_ref(y_w|x) − log π(y_l|x)/π_ref(y_l|x) ] ),  y_w preferred to
+//! y_l.
 //!
-//! IPO (Azar et al. 2023, arXiv 2310.12036) is the same with another loss of the same margin. Its loss is smallest at a
-//! margin of 1/(2β), whereas DPO's loss keeps falling as the margin grows ([`PairLoss`]).
+//! IPO (Azar et al. 2023, arXiv 2310.12036) is the same with another loss of the same margin. Its
+//! loss is smallest at a margin of 1/(2β), whereas DPO's loss keeps falling as the margin grows
+//! ([`PairLoss`]).
 //!
-//! Iterative DPO (Xu et al. 2023, arXiv 2312.16682; Guo et al. 2024, arXiv 2402.04792) draws two samples of the current policy
-//! per prompt, lets a judge order them and repeats. With demonstrations for y_w and the previous iterate both for the source
-//! of y_l and for π_ref the same loss is [SPIN](super::spin)'s.
+//! Iterative DPO (Xu et al. 2023, arXiv 2312.16682; Guo et al. 2024, arXiv 2402.04792) draws two
+//! samples of the current policy per prompt, lets a judge order them and repeats. With
+//! demonstrations for y_w and the previous iterate both for the source of y_l and for π_ref the
+//! same loss is [SPIN](super::spin)'s.
 
 use crate::Result;
 use crate::methods::irl::Anchor;
@@ -51,7 +55,8 @@ pub struct DpoSettings {
     pub optimiser: OptimiserSettings,
 }
 
-/// The loss of a pair as a function of its margin h = log π(y_w|x)/π_ref(y_w|x) − log π(y_l|x)/π_ref(y_l|x).
+/// The loss of a pair as a function of its margin h = log π(y_w|x)/π_ref(y_w|x) − log
+/// π(y_l|x)/π_ref(y_l|x).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PairLoss {
@@ -76,8 +81,8 @@ impl PairLoss {
     }
 }
 
-/// Trains `policy` on `pairs` against `reference`, which is held in the type used for computation; returns it with the
-/// loss of every optimiser step.
+/// Trains `policy` on `pairs` against `reference`, which is held in the type used for computation;
+/// returns it with the loss of every optimiser step.
 pub fn dpo(
     policy: LanguageModel,
     reference: &LanguageModel,
@@ -87,9 +92,32 @@ pub fn dpo(
     seed: u64,
     monitor: &dyn Monitor,
 ) -> Result<(LanguageModel, Vec<f32>)> {
-    let DpoSettings { beta, loss, epochs, batch_size, ref optimiser, .. } = *settings;
-    let run = GapTraining { method: "DPO", order: "dpo/order", beta, loss, epochs, batch_size, optimiser };
-    optimise_gap(policy, pairs, &gaps(reference, pairs)?, run, training, seed, monitor)
+    let DpoSettings {
+        beta,
+        loss,
+        epochs,
+        batch_size,
+        ref optimiser,
+        ..
+    } = *settings;
+    let run = GapTraining {
+        method: "DPO",
+        order: "dpo/order",
+        beta,
+        loss,
+        epochs,
+        batch_size,
+        optimiser,
+    };
+    optimise_gap(
+        policy,
+        pairs,
+        &gaps(reference, pairs)?,
+        run,
+        training,
+        seed,
+        monitor,
+    )
 }
 
 /// Settings of [`optimise_gap`].
@@ -105,8 +133,9 @@ pub(super) struct GapTraining<'a> {
     pub optimiser: &'a OptimiserSettings,
 }
 
-/// Minimises the loss of gap − reference gap over pairs, where a gap is log π(chosen|x) − log π(rejected|x), as DPO,
-/// IPO and SPIN do. The reference does not change during training, so only its [`gaps`] are kept.
+/// Minimises the loss of gap − reference gap over pairs, where a gap is log π(chosen|x) − log
+/// π(rejected|x), as DPO, IPO and SPIN do. The reference does not change during training, so only
+/// its [`gaps`] are kept.
 pub(super) fn optimise_gap(
     policy: LanguageModel,
     pairs: &[Pair],
@@ -117,7 +146,13 @@ pub(super) fn optimise_gap(
     monitor: &dyn Monitor,
 ) -> Result<(LanguageModel, Vec<f32>)> {
     let steps_per_epoch = pairs.len().div_ceil(run.batch_size);
-    let mut trainer = Trainer::new(policy, run.optimiser, training, seed, run.epochs * steps_per_epoch);
+    let mut trainer = Trainer::new(
+        policy,
+        run.optimiser,
+        training,
+        seed,
+        run.epochs * steps_per_epoch,
+    );
     let mut losses: Vec<f32> = trainer.resume(monitor)?.unwrap_or_default();
     if trainer.step == 0 {
         // The reference read the pairs once.
@@ -126,25 +161,44 @@ pub(super) fn optimise_gap(
     }
     let what = format!("the {} loss", run.method);
     while trainer.step < trainer.total {
-        let (epoch, batch) = (trainer.step / steps_per_epoch, trainer.step % steps_per_epoch);
+        let (epoch, batch) = (
+            trainer.step / steps_per_epoch,
+            trainer.step % steps_per_epoch,
+        );
         let order = rng::permutation(pairs.len(), seed, run.order, epoch as u64);
-        let rows: Vec<usize> = order.into_iter().skip(batch * run.batch_size).take(run.batch_size).collect();
+        let rows: Vec<usize> = order
+            .into_iter()
+            .skip(batch * run.batch_size)
+            .take(run.batch_size)
+            .collect();
         let rows_in_step = rows.len();
         let report = trainer.step(&what, rows_in_step, monitor, |model, range| {
             let rows = &rows[range];
             let n = rows.len();
-            let sequences = rows.iter().map(|&i| &pairs[i].chosen).chain(rows.iter().map(|&i| &pairs[i].rejected));
+            let sequences = rows
+                .iter()
+                .map(|&i| &pairs[i].chosen)
+                .chain(rows.iter().map(|&i| &pairs[i].rejected));
             let batch = Batch::new(sequences, &model.device());
-            let log_probs: Tensor<1> = model.response_log_probs(&batch, 1.0).sum_dim(1).reshape([2 * n]);
+            let log_probs: Tensor<1> = model
+                .response_log_probs(&batch, 1.0)
+                .sum_dim(1)
+                .reshape([2 * n]);
             let gap = log_probs.clone().narrow(0, 0, n) - log_probs.narrow(0, n, n);
             let reference: Vec<f32> = rows.iter().map(|&i| reference_gaps[i]).collect();
             let reference = Tensor::from_data(TensorData::new(reference, [n]), &model.device());
             run.loss.of(gap - reference, run.beta).sum() / rows_in_step as f32
         })?;
         losses.push(report.loss);
-        let read = rows.iter().flat_map(|&i| [&pairs[i].chosen, &pairs[i].rejected]);
+        let read = rows
+            .iter()
+            .flat_map(|&i| [&pairs[i].chosen, &pairs[i].rejected]);
         monitor.passes(trainer.with_gradients(Passes::likelihood(trainer.model().config(), read)));
-        monitor.progress(trainer.step, trainer.total, &format!("loss {:.3}", report.loss));
+        monitor.progress(
+            trainer.step,
+            trainer.total,
+            &format!("loss {:.3}", report.loss),
+        );
         trainer.checkpoint(monitor, &losses)?;
     }
     Ok((trainer.finish(), losses))
@@ -154,8 +208,15 @@ pub(super) fn optimise_gap(
 pub(super) fn gaps(model: &LanguageModel, pairs: &[Pair]) -> Result<Vec<f32>> {
     let chosen: Vec<&Sequence> = pairs.iter().map(|pair| &pair.chosen).collect();
     let rejected: Vec<&Sequence> = pairs.iter().map(|pair| &pair.rejected).collect();
-    let (chosen, rejected) = (sequence_log_probs(model, &chosen)?, sequence_log_probs(model, &rejected)?);
-    Ok(chosen.iter().zip(rejected).map(|(chosen, rejected)| chosen - rejected).collect())
+    let (chosen, rejected) = (
+        sequence_log_probs(model, &chosen)?,
+        sequence_log_probs(model, &rejected)?,
+    );
+    Ok(chosen
+        .iter()
+        .zip(rejected)
+        .map(|(chosen, rejected)| chosen - rejected)
+        .collect())
 }
 
 /// Rows per forward pass when log-probabilities are only read.
@@ -185,8 +246,14 @@ mod tests {
     fn pairs() -> Vec<Pair> {
         let row = |response: &[u32]| Sequence::new(vec![3, 4], response.to_vec());
         vec![
-            Pair { chosen: row(&[5, 6, 1]), rejected: row(&[7, 1]) },
-            Pair { chosen: row(&[8, 1]), rejected: row(&[9, 10, 11, 1]) },
+            Pair {
+                chosen: row(&[5, 6, 1]),
+                rejected: row(&[7, 1]),
+            },
+            Pair {
+                chosen: row(&[8, 1]),
+                rejected: row(&[9, 10, 11, 1]),
+            },
         ]
     }
 
@@ -217,7 +284,17 @@ mod tests {
     fn losses_of(loss: PairLoss, policy: u64, reference: u64) -> Vec<f32> {
         let (policy, reference) = (LanguageModel::tiny(policy), LanguageModel::tiny(reference));
         let settings = DpoSettings { loss, ..settings() };
-        dpo(policy, &reference, &pairs(), &settings, &Training::default(), 7, &Unwatched).unwrap().1
+        dpo(
+            policy,
+            &reference,
+            &pairs(),
+            &settings,
+            &Training::default(),
+            7,
+            &Unwatched,
+        )
+        .unwrap()
+        .1
     }
 
     fn losses(policy: u64, reference: u64) -> Vec<f32> {
@@ -227,37 +304,74 @@ mod tests {
     /// With all pairs in one step, their order, which is the only difference, does not matter.
     #[test]
     fn against_its_own_start_it_is_spin_and_starts_at_the_logarithm_of_two() {
-        let DpoSettings { beta, epochs, batch_size, optimiser, .. } = settings();
+        let DpoSettings {
+            beta,
+            epochs,
+            batch_size,
+            optimiser,
+            ..
+        } = settings();
         let (iterations, accumulate, negatives_temperature) = (1, Accumulate::Last, 1.0);
-        let spin_settings =
-            SpinSettings { iterations, accumulate, negatives_temperature, beta, epochs, batch_size, optimiser };
+        let spin_settings = SpinSettings {
+            iterations,
+            accumulate,
+            negatives_temperature,
+            beta,
+            epochs,
+            batch_size,
+            optimiser,
+        };
         let training = Training::default();
-        let (_, spun) = spin(LanguageModel::tiny(1), &pairs(), &spin_settings, &training, 7, &Unwatched).unwrap();
+        let (_, spun) = spin(
+            LanguageModel::tiny(1),
+            &pairs(),
+            &spin_settings,
+            &training,
+            7,
+            &Unwatched,
+        )
+        .unwrap();
         let losses = losses(1, 1);
-        assert!((losses[0] - std::f32::consts::LN_2).abs() < 1e-5, "{losses:?}");
+        assert!(
+            (losses[0] - std::f32::consts::LN_2).abs() < 1e-5,
+            "{losses:?}"
+        );
         assert!(losses[3] < losses[0] - 1e-3, "{losses:?}");
         for (found, expected) in losses.iter().zip(&spun) {
-            assert!((found - expected).abs() < 1e-4, "{losses:?} instead of {spun:?}");
+            assert!(
+                (found - expected).abs() < 1e-4,
+                "{losses:?} instead of {spun:?}"
+            );
         }
     }
 
     #[test]
     fn the_first_loss_is_that_of_the_equation() {
-        let [policy, reference] = [1, 2].map(|seed| gaps(&LanguageModel::tiny(seed), &pairs()).unwrap());
-        let loss = |(policy, reference): (&f32, &f32)| (1.0 + (-0.5 * (policy - reference)).exp()).ln();
+        let [policy, reference] =
+            [1, 2].map(|seed| gaps(&LanguageModel::tiny(seed), &pairs()).unwrap());
+        let loss =
+            |(policy, reference): (&f32, &f32)| (1.0 + (-0.5 * (policy - reference)).exp()).ln();
         let expected = policy.iter().zip(&reference).map(loss).sum::<f32>() / 2.0;
-        assert!((losses(1, 2)[0] - expected).abs() < 1e-4 * expected, "{} instead of {expected}", losses(1, 2)[0]);
+        assert!(
+            (losses(1, 2)[0] - expected).abs() < 1e-4 * expected,
+            "{} instead of {expected}",
+            losses(1, 2)[0]
+        );
     }
 
-    /// The margins are 0 at the start, where DPO's loss is log 2; 1 is the margin at which IPO's loss is smallest for β
-    /// = 0.5.
+    /// The margins are 0 at the start, where DPO's loss is log 2; 1 is the margin at which IPO's
+    /// loss is smallest for β = 0.5.
     #[test]
     fn ipo_asks_for_a_margin_and_no_more() {
-        let [policy, reference] = [1, 2].map(|seed| gaps(&LanguageModel::tiny(seed), &pairs()).unwrap());
+        let [policy, reference] =
+            [1, 2].map(|seed| gaps(&LanguageModel::tiny(seed), &pairs()).unwrap());
         let loss = |(policy, reference): (&f32, &f32)| (policy - reference - 1.0).powi(2);
         let expected = policy.iter().zip(&reference).map(loss).sum::<f32>() / 2.0;
         let found = losses_of(PairLoss::Ipo, 1, 2);
-        assert!((found[0] - expected).abs() < 1e-3 * expected, "{found:?} instead of {expected}");
+        assert!(
+            (found[0] - expected).abs() < 1e-3 * expected,
+            "{found:?} instead of {expected}"
+        );
         assert!((losses_of(PairLoss::Ipo, 1, 1)[0] - 1.0).abs() < 1e-4);
         assert!(found[3] < found[0], "{found:?}");
     }
@@ -266,6 +380,9 @@ mod tests {
     fn settings_without_a_loss_are_dpo_s_as_they_always_were() {
         let json = serde_json::to_value(settings()).unwrap();
         assert_eq!(json.get("loss"), None, "keys of stored results have none");
-        assert_eq!(serde_json::from_value::<DpoSettings>(json).unwrap(), settings());
+        assert_eq!(
+            serde_json::from_value::<DpoSettings>(json).unwrap(),
+            settings()
+        );
     }
 }

@@ -1,6 +1,7 @@
-//! Filtered behaviour cloning: SFT on the demonstrations that a learned reward ranks highest. A control. A reward that
-//! distinguishes good demonstrations from bad ones yields a better policy from fewer demonstrations, without any
-//! sample; a reward that only distinguishes demonstrations from samples cannot filter them.
+//! Filtered behaviour cloning: SFT on the demonstrations that a learned reward ranks highest. A
+//! control. A reward that distinguishes good demonstrations from bad ones yields a better policy
+//! from fewer demonstrations, without any sample; a reward that only distinguishes demonstrations
+//! from samples cannot filter them.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,7 +12,8 @@ pub struct FilteredBcSettings {
     pub keep: f64,
 }
 
-/// The indices of the ⌈keep·n⌉ highest of n scores, in their original order; of equal scores, the first are kept.
+/// The indices of the ⌈keep·n⌉ highest of n scores, in their original order; of equal scores, the
+/// first are kept.
 pub fn keep_best(scores: &[f32], keep: f64) -> Vec<usize> {
     // In floating point, 0.07 · 100 is slightly more than 7.
     let count = (keep * scores.len() as f64 - 1e-9).ceil() as usize;

@@ -7,11 +7,13 @@
 //!     π_{t+1}  = argmax_π E r(·; θ_t) − β·KL(π ‖ π_SFT), from π_t     the policy step, eq. 9        (methods/ppo.rs)
 //! ```
 //!
-//! The paper leaves open which routine solves eq. 9: its TL;DR half runs PPO, its 7B half Best-of-N followed by SFT.
-//! RLOO, GRPO and DPO on samples that θ_t orders are further routines. The steps are separate stages, because RLHF and
-//! the controls share them; the planner lays out the loop (`stages/plan/iterative.rs`). This file has the settings of
-//! the loop. The defaults of `experiments/tldr.toml` follow the paper's equations; the authors' released script differs
-//! in `accumulate`, `anchor` and the temperature of the negatives, and their manual runs differ in `select`.
+//! The paper leaves open which routine solves eq. 9: its TL;DR half runs PPO, its 7B half Best-of-N
+//! followed by SFT. RLOO, GRPO and DPO on samples that θ_t orders are further routines. The steps
+//! are separate stages, because RLHF and the controls share them; the planner lays out the loop
+//! (`stages/plan/iterative.rs`). This file has the settings of the loop. The defaults of
+//! `experiments/tldr.toml` follow the paper's equations; the authors' released script differs in
+//! `accumulate`, `anchor` and the temperature of the negatives, and their manual runs differ in
+//! `select`.
 
 use serde::{Deserialize, Serialize};
 
@@ -67,13 +69,15 @@ pub enum PolicyStep {
     Dpo,
 }
 
-/// The starting point of the reward of iteration t ≥ 1; that of iteration 0 starts from the SFT policy.
+/// The starting point of the reward of iteration t ≥ 1; that of iteration 0 starts from the SFT
+/// policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RewardInit {
     /// The SFT policy with a fresh head, as the authors' code does.
     Sft,
-    /// The reward of iteration t − 1. The authors' code has this option, but loads the SFT policy nevertheless.
+    /// The reward of iteration t − 1. The authors' code has this option, but loads the SFT policy
+    /// nevertheless.
     Previous,
 }
 
@@ -83,8 +87,9 @@ pub enum RewardInit {
 pub enum Select {
     /// The last one.
     Last,
-    /// The iteration with the highest gold score on validation posts, as chosen in the authors' manual runs: an oracle
-    /// that is unavailable to methods without labels, offered to measure its effect.
+    /// The iteration with the highest gold score on validation posts, as chosen in the authors'
+    /// manual runs: an oracle that is unavailable to methods without labels, offered to measure its
+    /// effect.
     ValidationGold,
 }
 
@@ -111,10 +116,26 @@ mod tests {
 
     #[test]
     fn accumulation_is_as_the_sources_have_it() {
-        let spans = |rule: Accumulate| (0..4).map(|t| rule.iterations(t).collect::<Vec<_>>()).collect::<Vec<_>>();
-        assert_eq!(spans(Accumulate::All), [vec![0], vec![0, 1], vec![0, 1, 2], vec![0, 1, 2, 3]]);
-        assert_eq!(spans(Accumulate::Last), [vec![0], vec![1], vec![2], vec![3]]);
-        assert_eq!(spans(Accumulate::LastTwo), [vec![0], vec![0, 1], vec![1, 2], vec![2, 3]]);
-        assert_eq!(spans(Accumulate::DropFirst), [vec![0], vec![1], vec![1, 2], vec![1, 2, 3]]);
+        let spans = |rule: Accumulate| {
+            (0..4)
+                .map(|t| rule.iterations(t).collect::<Vec<_>>())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(
+            spans(Accumulate::All),
+            [vec![0], vec![0, 1], vec![0, 1, 2], vec![0, 1, 2, 3]]
+        );
+        assert_eq!(
+            spans(Accumulate::Last),
+            [vec![0], vec![1], vec![2], vec![3]]
+        );
+        assert_eq!(
+            spans(Accumulate::LastTwo),
+            [vec![0], vec![0, 1], vec![1, 2], vec![2, 3]]
+        );
+        assert_eq!(
+            spans(Accumulate::DropFirst),
+            [vec![0], vec![1], vec![1, 2], vec![1, 2, 3]]
+        );
     }
 }

@@ -1,5 +1,5 @@
-//! Methods, one file each, to be read top to bottom beside the paper: settings, the loss with the equation's number,
-//! and the loop.
+//! Methods, one file each, to be read top to bottom beside the paper: settings, the loss with the
+//! equation's number, and the loop.
 
 pub mod best_of_n;
 pub mod dpo;

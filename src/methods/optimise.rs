@@ -1,5 +1,6 @@
-//! Parts shared by all training loops: AdamW with global-norm clipping and a learning-rate schedule, gradient
-//! accumulation that does not change the result, and checkpoints from which a killed run continues bitwise identically.
+//! Parts shared by all training loops: AdamW with global-norm clipping and a learning-rate
+//! schedule, gradient accumulation that does not change the result, and checkpoints from which a
+//! killed run continues bitwise identically.
 
 mod checkpoint;
 
@@ -67,7 +68,8 @@ pub trait Monitor {
     fn progress(&self, _done: usize, _total: usize, _note: &str) {}
     /// Counts tokens and operations processed since the last call.
     fn passes(&self, _passes: Passes) {}
-    /// The folder for checkpoints, which survives if the process is killed; `None` if no checkpoints are kept.
+    /// The folder for checkpoints, which survives if the process is killed; `None` if no
+    /// checkpoints are kept.
     fn checkpoint_folder(&self) -> Option<PathBuf> {
         None
     }
@@ -77,15 +79,17 @@ pub trait Monitor {
     }
     /// Called when the loop continues from a checkpoint that had this cost.
     fn resumed(&self, _cost: serde_json::Value) {}
-    /// Called before optimiser step `step` (from 0). `read` copies every parameter's gradient to the host, accumulated
-    /// over the whole step and not clipped, with the name and layout that the parameter has in a checkpoint; the names
-    /// of PPO's begin with `policy.`, `value_head.` and `value_network.`. Nothing is copied unless `read` is called.
+    /// Called before optimiser step `step` (from 0). `read` copies every parameter's gradient to
+    /// the host, accumulated over the whole step and not clipped, with the name and layout that the
+    /// parameter has in a checkpoint; the names of PPO's begin with `policy.`, `value_head.` and
+    /// `value_network.`. Nothing is copied unless `read` is called.
     fn gradients(&self, _step: usize, _read: &dyn Fn() -> Weights) {}
     /// Called after optimiser step `step` (from 0).
     fn stepped(&self, _step: usize, _report: &StepReport) {}
     /// Receives a message for readers of the log.
     fn note(&self, _text: &str) {}
-    /// Time between two checkpoints of a running loop: the most work that is lost if the process is killed.
+    /// Time between two checkpoints of a running loop: the most work that is lost if the process is
+    /// killed.
     fn checkpoint_interval(&self) -> Duration {
         Duration::from_secs(15)
     }
@@ -98,7 +102,8 @@ impl Monitor for Unwatched {}
 
 /// A model being trained for a planned number of optimiser steps.
 pub struct Trainer<M: Trainable> {
-    /// Absent only while the optimiser updates it, so that old and new weights never exist side by side.
+    /// Absent only while the optimiser updates it, so that old and new weights never exist side by
+    /// side.
     model: Option<M>,
     optimiser: ModuleOptimizer,
     settings: OptimiserSettings,
@@ -119,8 +124,17 @@ pub struct StepReport {
 
 impl<M: Trainable> Trainer<M> {
     /// Creates a trainer; `seed` draws the adapters if `training` has any.
-    pub fn new(model: M, settings: &OptimiserSettings, training: &Training, seed: u64, total: usize) -> Self {
-        let prepared = model.prepared(&training.computation(), &mut rng::stream(seed, "training/adapters", &[]));
+    pub fn new(
+        model: M,
+        settings: &OptimiserSettings,
+        training: &Training,
+        seed: u64,
+        total: usize,
+    ) -> Self {
+        let prepared = model.prepared(
+            &training.computation(),
+            &mut rng::stream(seed, "training/adapters", &[]),
+        );
         Self {
             model: Some(identified(prepared).train()),
             optimiser: fresh_optimiser(settings),
@@ -147,11 +161,13 @@ impl<M: Trainable> Trainer<M> {
         self.model().valid().restored()
     }
 
-    /// Takes one optimiser step on `rows` rows. `loss(model, range)` is the *part* of the step's loss that rows `range`
-    /// contribute, divided by the normaliser of the whole step, so that micro-batches add up to the same gradient.
+    /// Takes one optimiser step on `rows` rows. `loss(model, range)` is the *part* of the step's
+    /// loss that rows `range` contribute, divided by the normaliser of the whole step, so that
+    /// micro-batches add up to the same gradient.
     ///
     /// # Errors
-    /// A loss or a gradient that is not finite, before any weight has changed; `what` names the loss.
+    /// A loss or a gradient that is not finite, before any weight has changed; `what` names the
+    /// loss.
     pub fn step(
         &mut self,
         what: &str,
@@ -171,7 +187,9 @@ impl<M: Trainable> Trainer<M> {
                 decoder.replay(&mut found, &mut gradients);
             }
         }
-        monitor.gradients(self.step, &|| names::tensors(model, model.naming(), "gradients", &gradients));
+        monitor.gradients(self.step, &|| {
+            names::tensors(model, model.naming(), "gradients", &gradients)
+        });
         let (loss, gradient_norm) = loss_and_norm(losses, &gradients, model)?;
         finite(loss, what, self.step + 1)?;
         if !gradient_norm.is_finite() {
@@ -184,11 +202,20 @@ impl<M: Trainable> Trainer<M> {
         let limit = self.settings.clip_norm;
         if limit > 0.0 && f64::from(gradient_norm) > limit {
             let factor = limit / (f64::from(gradient_norm) + 1e-6);
-            model.visit(&mut Scale { gradients: &mut gradients, factor });
+            model.visit(&mut Scale {
+                gradients: &mut gradients,
+                factor,
+            });
         }
         let rate = self.settings.rate(self.step, self.total);
-        self.model = self.model.take().map(|model| self.optimiser.step(rate, model, gradients));
-        let report = StepReport { loss, gradient_norm };
+        self.model = self
+            .model
+            .take()
+            .map(|model| self.optimiser.step(rate, model, gradients));
+        let report = StepReport {
+            loss,
+            gradient_norm,
+        };
         monitor.stepped(self.step, &report);
         self.step += 1;
         Ok(report)
@@ -204,8 +231,9 @@ fn fresh_optimiser(settings: &OptimiserSettings) -> ModuleOptimizer {
         .init()
 }
 
-/// The model with parameter ids derived from parameter paths. Two networks of one kind have parameters of the same
-/// name; gradients and the optimiser's state, which outlives a process, are stored by these ids.
+/// The model with parameter ids derived from parameter paths. Two networks of one kind have
+/// parameters of the same name; gradients and the optimiser's state, which outlives a process, are
+/// stored by these ids.
 fn identified<M: Trainable>(model: M) -> M {
     struct Identify(names::Path);
     impl ModuleMapper for Identify {
@@ -217,7 +245,10 @@ fn identified<M: Trainable>(model: M) -> M {
             self.0.exit();
         }
 
-        fn map_float<const D: usize>(&mut self, mut parameter: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        fn map_float<const D: usize>(
+            &mut self,
+            mut parameter: Param<Tensor<D>>,
+        ) -> Param<Tensor<D>> {
             parameter.id = stable_id(&self.0.joined());
             parameter
         }
@@ -248,8 +279,13 @@ impl names::Read for GradientsParams {
     }
 }
 
-/// The sum of the parts of a loss and the L2 norm of all gradients together, in one read from the device.
-fn loss_and_norm<M: Module>(mut parts: Vec<Tensor<1>>, gradients: &GradientsParams, model: &M) -> Result<(f32, f32)> {
+/// The sum of the parts of a loss and the L2 norm of all gradients together, in one read from the
+/// device.
+fn loss_and_norm<M: Module>(
+    mut parts: Vec<Tensor<1>>,
+    gradients: &GradientsParams,
+    model: &M,
+) -> Result<(f32, f32)> {
     struct Squares<'a> {
         gradients: &'a GradientsParams,
         sums: Vec<Tensor<1>>,
@@ -261,19 +297,29 @@ fn loss_and_norm<M: Module>(mut parts: Vec<Tensor<1>>, gradients: &GradientsPara
             }
         }
     }
-    let mut squares = Squares { gradients, sums: Vec::new() };
+    let mut squares = Squares {
+        gradients,
+        sums: Vec::new(),
+    };
     model.visit(&mut squares);
     let count = parts.len();
     if !squares.sums.is_empty() {
         parts.push(Tensor::cat(squares.sums, 0).sum());
     }
     let read = host(Tensor::cat(parts, 0))?;
-    Ok((read[..count].iter().sum(), read[count..].iter().sum::<f32>().sqrt()))
+    Ok((
+        read[..count].iter().sum(),
+        read[count..].iter().sum::<f32>().sqrt(),
+    ))
 }
 
 /// The error for gradients whose norm is not finite; names the first tensor with such a gradient.
 fn diverged(gradients: &Weights, norm: f32, step: usize) -> Error {
-    let wrong = |name: &&str| gradients.values(name).is_ok_and(|values| values.iter().any(|value| !value.is_finite()));
+    let wrong = |name: &&str| {
+        gradients
+            .values(name)
+            .is_ok_and(|values| values.iter().any(|value| !value.is_finite()))
+    };
     let message = match gradients.list().map(|listed| listed.name).find(wrong) {
         Some(name) => format!("the gradient of `{name}` is not finite at optimiser step {step}"),
         None => format!("the norm of all gradients became {norm} at optimiser step {step}"),
@@ -292,7 +338,8 @@ struct Scale<'a> {
 impl ModuleVisitor for Scale<'_> {
     fn visit_float<const D: usize>(&mut self, parameter: &Param<Tensor<D>>) {
         if let Some(gradient) = self.gradients.remove::<D>(parameter.id) {
-            self.gradients.register(parameter.id, gradient * self.factor);
+            self.gradients
+                .register(parameter.id, gradient * self.factor);
         }
     }
 }
@@ -302,7 +349,10 @@ pub fn finite(value: f32, what: &str, step: usize) -> Result<f32> {
     if value.is_finite() {
         Ok(value)
     } else {
-        Err(Error::divergence(format!("{what} became {value} at optimiser step {step}")).hint(DIVERGED))
+        Err(
+            Error::divergence(format!("{what} became {value} at optimiser step {step}"))
+                .hint(DIVERGED),
+        )
     }
 }
 
@@ -317,7 +367,12 @@ pub fn all_finite(values: &[f32], what: &str) -> Result<()> {
 }
 
 /// A `[rows, columns]` tensor of values from the host.
-pub fn matrix(values: Vec<f32>, rows: usize, columns: usize, device: &burn::tensor::Device) -> Tensor<2> {
+pub fn matrix(
+    values: Vec<f32>,
+    rows: usize,
+    columns: usize,
+    device: &burn::tensor::Device,
+) -> Tensor<2> {
     Tensor::from_data(TensorData::new(values, [rows, columns]), device)
 }
 
@@ -350,7 +405,13 @@ mod tests {
             weight_decay: 0.0,
             clip_norm: 1.0,
         };
-        Trainer::new(LanguageModel::tiny(1), &settings, &Training::default(), 7, STEPS)
+        Trainer::new(
+            LanguageModel::tiny(1),
+            &settings,
+            &Training::default(),
+            7,
+            STEPS,
+        )
     }
 
     fn step(trainer: &mut Trainer<LanguageModel>) {
@@ -365,7 +426,10 @@ mod tests {
             step(&mut trainer);
         }
         let weights = trainer.finish().weights();
-        weights.list().map(|listed| weights.values(listed.name).unwrap().into_owned()).collect()
+        weights
+            .list()
+            .map(|listed| weights.values(listed.name).unwrap().into_owned())
+            .collect()
     }
 
     #[test]
@@ -378,15 +442,22 @@ mod tests {
             for _ in 0..3 {
                 step(&mut running);
                 let done = running.step.to_string();
-                running.save(folder.path(), &serde_json::Value::Null, &done).unwrap();
+                running
+                    .save(folder.path(), &serde_json::Value::Null, &done)
+                    .unwrap();
             }
             step(&mut running);
             let mut left = stop;
             let mut before = || {
                 left -= 1;
-                if left < 0 { Err(Error::files("stopped")) } else { Ok(()) }
+                if left < 0 {
+                    Err(Error::files("stopped"))
+                } else {
+                    Ok(())
+                }
             };
-            let saved = running.save_in_steps(folder.path(), &serde_json::Value::Null, &"4", &mut before);
+            let saved =
+                running.save_in_steps(folder.path(), &serde_json::Value::Null, &"4", &mut before);
             finished = saved.is_ok();
             let mut resumed = trainer();
             let state: Option<String> = resumed.resume(&At(folder.path())).unwrap();
@@ -400,10 +471,18 @@ mod tests {
             while resumed.step < 4 {
                 step(&mut resumed);
             }
-            resumed.save(folder.path(), &serde_json::Value::Null, &"4").unwrap();
+            resumed
+                .save(folder.path(), &serde_json::Value::Null, &"4")
+                .unwrap();
             let mut last = trainer();
-            assert_eq!(last.resume::<String>(&At(folder.path())).unwrap().unwrap(), "4");
-            assert!(ended(last) == undisturbed, "other weights after a stop before operation {stop}");
+            assert_eq!(
+                last.resume::<String>(&At(folder.path())).unwrap().unwrap(),
+                "4"
+            );
+            assert!(
+                ended(last) == undisturbed,
+                "other weights after a stop before operation {stop}"
+            );
             stop += 1;
         }
         assert!(stop > 7, "operations of saving: {stop}");
@@ -416,13 +495,22 @@ mod tests {
         for _ in 0..3 {
             step(&mut running);
             let done = running.step;
-            running.save(folder.path(), &serde_json::Value::Null, &done).unwrap();
+            running
+                .save(folder.path(), &serde_json::Value::Null, &done)
+                .unwrap();
         }
         let kept = checkpoints(folder.path()).unwrap();
         assert_eq!(kept.len(), 2, "the newest and the one before");
         std::fs::write(kept[1].join(STATE), "[3,null,9]").unwrap();
-        assert_eq!(trainer().resume::<usize>(&At(folder.path())).unwrap(), Some(2));
-        assert_eq!(checkpoints(folder.path()).unwrap(), kept[..1], "the damaged one is gone");
+        assert_eq!(
+            trainer().resume::<usize>(&At(folder.path())).unwrap(),
+            Some(2)
+        );
+        assert_eq!(
+            checkpoints(folder.path()).unwrap(),
+            kept[..1],
+            "the damaged one is gone"
+        );
         std::fs::remove_file(kept[0].join(MODEL)).unwrap();
         assert_eq!(trainer().resume::<usize>(&At(folder.path())).unwrap(), None);
     }
@@ -435,14 +523,27 @@ mod tests {
         let row = Sequence::new(vec![3], vec![5, 1]);
         let scaled = |factor: f32| {
             let row = row.clone();
-            move |model: &LanguageModel, _: Range<usize>| negative_log_likelihood(model, &[&row], 0.0) * factor
+            move |model: &LanguageModel, _: Range<usize>| {
+                negative_log_likelihood(model, &[&row], 0.0) * factor
+            }
         };
-        let error = running.step("the loss", 1, &Unwatched, scaled(f32::NAN)).unwrap_err();
+        let error = running
+            .step("the loss", 1, &Unwatched, scaled(f32::NAN))
+            .unwrap_err();
         assert_eq!(error.to_string(), "the loss became NaN at optimiser step 2");
         assert_eq!(error.kind(), crate::ErrorKind::Divergence);
-        let error = running.step("the loss", 1, &Unwatched, scaled(1e30)).unwrap_err().to_string();
-        assert!(error.contains("gradient") && error.contains("at optimiser step 2"), "{error}");
+        let error = running
+            .step("the loss", 1, &Unwatched, scaled(1e30))
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("gradient") && error.contains("at optimiser step 2"),
+            "{error}"
+        );
         assert_eq!(running.step, 1);
-        assert!(ended(running) == ended(trainer()), "a step that failed has moved weights");
+        assert!(
+            ended(running) == ended(trainer()),
+            "a step that failed has moved weights"
+        );
     }
 }

@@ -1,11 +1,12 @@
-//! The policy step, eq. 9: π_{t+1} ≈ argmax_π E_x { E_{y~π} r(x, y; θ_t) − β·KL(π ‖ π_ref) }, by PPO
-//! (Schulman et al. 2017, arXiv 1707.06347) as RLHF uses it (Huang et al. 2024, arXiv 2403.17031).
+//! The policy step, eq. 9: π_{t+1} ≈ argmax_π E_x { E_{y~π} r(x, y; θ_t) − β·KL(π ‖ π_ref) }, by
+//! PPO (Schulman et al. 2017, arXiv 1707.06347) as RLHF uses it (Huang et al. 2024, arXiv
+//! 2403.17031).
 //!
-//! An action is a response token, a state is the prompt and the tokens before it. The reward of a token is −β·(log
-//! π(token) − log π_ref(token)); the last token of the response also gets the sequence's score. Temperature is part of
-//! the policy: it divides the logits in the rollout, the reference and the update alike, so the probability ratio is 1
-//! before the first update. π_ref is whatever the caller passes: the SFT policy, as eq. 9 says, unless a variant says
-//! otherwise.
+//! An action is a response token, a state is the prompt and the tokens before it. The reward of a
+//! token is −β·(log π(token) − log π_ref(token)); the last token of the response also gets the
+//! sequence's score. Temperature is part of the policy: it divides the logits in the rollout, the
+//! reference and the update alike, so the probability ratio is 1 before the first update. π_ref is
+//! whatever the caller passes: the SFT policy, as eq. 9 says, unless a variant says otherwise.
 
 use crate::methods::optimise::{Monitor, OptimiserSettings, Trainer};
 use crate::methods::rollout::{Draw, check_tokens, padded, roll_out, rows_of};
@@ -67,8 +68,8 @@ struct ActorCritic {
     policy: LanguageModel,
     value_head: Option<ValueHead>,
     value_network: Option<RewardModel>,
-    /// Normalisation of the reward model from which the value network is copied, so that values are on the scale of
-    /// normalised rewards.
+    /// Normalisation of the reward model from which the value network is copied, so that values are
+    /// on the scale of normalised rewards.
     #[module(skip)]
     normalisation: Normalisation,
 }
@@ -94,26 +95,45 @@ impl ActorCritic {
         match (settings.critic, reward) {
             (Critic::ZeroHead, _) => {
                 let normalisation = Normalisation::none(0.0);
-                Ok(Self { policy, value_head: Some(zero_head()), value_network: None, normalisation })
+                Ok(Self {
+                    policy,
+                    value_head: Some(zero_head()),
+                    value_network: None,
+                    normalisation,
+                })
             }
-            (Critic::RewardCopy, Some((reward, normalisation))) => {
-                Ok(Self { policy, value_head: None, value_network: Some(reward), normalisation })
-            }
-            (Critic::RewardCopy, None) => {
-                Err(Error::configuration("critic = \"reward_copy\" needs a reward model to copy")
-                    .hint("use critic = \"zero_head\" where the reward is not a network"))
-            }
+            (Critic::RewardCopy, Some((reward, normalisation))) => Ok(Self {
+                policy,
+                value_head: None,
+                value_network: Some(reward),
+                normalisation,
+            }),
+            (Critic::RewardCopy, None) => Err(Error::configuration(
+                "critic = \"reward_copy\" needs a reward model to copy",
+            )
+            .hint("use critic = \"zero_head\" where the reward is not a network")),
         }
     }
 
     /// A copy for reading without training, with its networks held in `dtype`.
     fn frozen(&self, dtype: FloatDType) -> Self {
-        let Self { policy, value_head, value_network, normalisation } = self.valid();
+        let Self {
+            policy,
+            value_head,
+            value_network,
+            normalisation,
+        } = self.valid();
         let value_network = value_network.map(|network| network.in_dtype(dtype));
-        Self { policy: policy.in_dtype(dtype), value_head, value_network, normalisation }
+        Self {
+            policy: policy.in_dtype(dtype),
+            value_head,
+            value_network,
+            normalisation,
+        }
     }
 
-    /// Token log-probabilities and values of the states before each response token, each `[b, response_width]`.
+    /// Token log-probabilities and values of the states before each response token, each `[b,
+    /// response_width]`.
     fn forward(&self, batch: &Batch, temperature: f32) -> (Tensor<2>, Tensor<2>) {
         let states = self.policy.response_states(batch);
         let values = match (&self.value_head, &self.value_network) {
@@ -122,26 +142,41 @@ impl ActorCritic {
                 let value = features.matmul(head.weight.val()) + head.bias.val().unsqueeze();
                 value.reshape([batch.rows(), batch.response_width])
             }
-            (None, Some(network)) => (network.values(batch) - self.normalisation.mean) / self.normalisation.std,
+            (None, Some(network)) => {
+                (network.values(batch) - self.normalisation.mean) / self.normalisation.std
+            }
             (None, None) => unreachable!("built with one of the two"),
         };
-        (self.policy.log_probs_of(states, batch, temperature), values * batch.response_mask.clone())
+        (
+            self.policy.log_probs_of(states, batch, temperature),
+            values * batch.response_mask.clone(),
+        )
     }
 }
 
 impl Trainable for ActorCritic {
     fn decoders(&self) -> Vec<&Decoder> {
         let critic = self.value_network.iter().map(|network| &network.decoder);
-        std::iter::once(&self.policy.decoder).chain(critic).collect()
+        std::iter::once(&self.policy.decoder)
+            .chain(critic)
+            .collect()
     }
 
     fn prepared(self, how: &Computation, rng: &mut ChaCha8Rng) -> Self {
         let policy = self.policy.prepared(how, rng);
-        Self { policy, value_network: self.value_network.map(|network| network.prepared(how, rng)), ..self }
+        Self {
+            policy,
+            value_network: self.value_network.map(|network| network.prepared(how, rng)),
+            ..self
+        }
     }
 
     fn restored(self) -> Self {
-        Self { policy: self.policy.restored(), value_network: self.value_network.map(RewardModel::restored), ..self }
+        Self {
+            policy: self.policy.restored(),
+            value_network: self.value_network.map(RewardModel::restored),
+            ..self
+        }
     }
 }
 
@@ -154,7 +189,8 @@ struct Experience {
     returns: Vec<Vec<f32>>,
 }
 
-/// Runs `settings.updates` rollout batches over the prompts; returns the policy and a record per batch.
+/// Runs `settings.updates` rollout batches over the prompts; returns the policy and a record per
+/// batch.
 pub fn ppo(
     policy: LanguageModel,
     mut task: Task,
@@ -172,18 +208,49 @@ pub fn ppo(
             let frozen = trainer.model().frozen(training.dtype.float());
             let purposes = ["ppo/prompts", "ppo/rollout"];
             let (prompts, temperature) = (settings.rollouts, settings.temperature);
-            let draw = Draw { update, prompts, samples: 1, temperature, seed, purposes };
-            evaluate(&frozen, &task, roll_out(&frozen.policy, &task, &draw)?, settings, training)?
+            let draw = Draw {
+                update,
+                prompts,
+                samples: 1,
+                temperature,
+                seed,
+                purposes,
+            };
+            evaluate(
+                &frozen,
+                &task,
+                roll_out(&frozen.policy, &task, &draw)?,
+                settings,
+                training,
+            )?
         };
         for epoch in 0..settings.epochs {
             let purpose = "ppo/minibatches";
-            let order = rng::permutation(settings.rollouts, seed, purpose, (update * settings.epochs + epoch) as u64);
+            let order = rng::permutation(
+                settings.rollouts,
+                seed,
+                purpose,
+                (update * settings.epochs + epoch) as u64,
+            );
             for rows in order.chunks(settings.rollouts.div_ceil(settings.minibatches)) {
                 let first = epoch == 0 && rows[0] == order[0];
-                improve(&mut trainer, &experience, rows, settings, first, &mut record, monitor)?;
+                improve(
+                    &mut trainer,
+                    &experience,
+                    rows,
+                    settings,
+                    first,
+                    &mut record,
+                    monitor,
+                )?;
             }
         }
-        monitor.passes(passes(trainer.model(), &experience.sequences, settings.epochs, training));
+        monitor.passes(passes(
+            trainer.model(),
+            &experience.sequences,
+            settings.epochs,
+            training,
+        ));
         monitor.progress(update + 1, settings.updates, &record.note());
         records.push(record);
         trainer.checkpoint(monitor, &records)?;
@@ -200,8 +267,13 @@ fn evaluate(
     training: &Training,
 ) -> Result<(Experience, UpdateRecord)> {
     let scores = (task.objective.score)(&rollouts)?;
-    let last_rewards = settings.missing_eos.apply(&scores, &rollouts, &task.objective);
-    let sequences: Vec<Sequence> = rollouts.iter().map(|rollout| rollout.sequence.clone()).collect();
+    let last_rewards = settings
+        .missing_eos
+        .apply(&scores, &rollouts, &task.objective);
+    let sequences: Vec<Sequence> = rollouts
+        .iter()
+        .map(|rollout| rollout.sequence.clone())
+        .collect();
     let (mut log_probs, mut reference, mut values) = (Vec::new(), Vec::new(), Vec::new());
     for sequences in sequences.chunks(training.rows_at_once(sequences.len())) {
         let batch = Batch::new(sequences, &model.policy.device());
@@ -210,21 +282,34 @@ fn evaluate(
         let read = |tensor, what| rows_of(tensor, &batch, first, what);
         log_probs.extend(read(chunk_log_probs, "the policy's log-probability")?);
         values.extend(read(chunk_values, "the value")?);
-        let chunk_reference = task.reference.response_log_probs(&batch, settings.temperature);
+        let chunk_reference = task
+            .reference
+            .response_log_probs(&batch, settings.temperature);
         reference.extend(read(chunk_reference, "the reference's log-probability")?);
     }
 
     let (mut advantages, mut returns) = (Vec::new(), Vec::new());
     let mut kl = 0.0;
     for (row, &score) in last_rewards.iter().enumerate() {
-        let ratio: Vec<f32> = log_probs[row].iter().zip(&reference[row]).map(|(p, q)| p - q).collect();
+        let ratio: Vec<f32> = log_probs[row]
+            .iter()
+            .zip(&reference[row])
+            .map(|(p, q)| p - q)
+            .collect();
         kl += ratio.iter().sum::<f32>();
         let mut rewards: Vec<f32> = ratio.iter().map(|r| -settings.kl_coefficient * r).collect();
         if let Some(last) = rewards.last_mut() {
             *last += score;
         }
-        let advantage = generalised_advantages(&rewards, &values[row], settings.gamma, settings.lambda);
-        returns.push(advantage.iter().zip(&values[row]).map(|(a, v)| a + v).collect());
+        let advantage =
+            generalised_advantages(&rewards, &values[row], settings.gamma, settings.lambda);
+        returns.push(
+            advantage
+                .iter()
+                .zip(&values[row])
+                .map(|(a, v)| a + v)
+                .collect(),
+        );
         advantages.push(advantage);
     }
     if settings.whiten_advantages {
@@ -234,13 +319,30 @@ fn evaluate(
         check_tokens(numbers, 0, what)?;
     }
     let record = UpdateRecord::of(&rollouts, &scores, kl);
-    Ok((Experience { sequences, log_probs, values, advantages, returns }, record))
+    Ok((
+        Experience {
+            sequences,
+            log_probs,
+            values,
+            advantages,
+            returns,
+        },
+        record,
+    ))
 }
 
-/// The cost of a rollout batch except its scores: sampling, reading with policy, reference and critic, and training.
-fn passes(model: &ActorCritic, rollouts: &[Sequence], epochs: usize, training: &Training) -> Passes {
+/// The cost of a rollout batch except its scores: sampling, reading with policy, reference and
+/// critic, and training.
+fn passes(
+    model: &ActorCritic,
+    rollouts: &[Sequence],
+    epochs: usize,
+    training: &Training,
+) -> Passes {
     let checkpointing = training.gradient_checkpointing;
-    let network = |once: Passes, reads: usize| once.times(reads) + once.with_gradients(checkpointing).times(epochs);
+    let network = |once: Passes, reads: usize| {
+        once.times(reads) + once.with_gradients(checkpointing).times(epochs)
+    };
     let policy = network(Passes::likelihood(model.policy.config(), rollouts), 3);
     // A value head reads features that the policy has computed.
     match &model.value_network {
@@ -249,7 +351,8 @@ fn passes(model: &ActorCritic, rollouts: &[Sequence], epochs: usize, training: &
     }
 }
 
-/// Takes one optimiser step on some rows of a rollout batch: the clipped surrogate plus the clipped value loss.
+/// Takes one optimiser step on some rows of a rollout batch: the clipped surrogate plus the clipped
+/// value loss.
 fn improve(
     trainer: &mut Trainer<ActorCritic>,
     experience: &Experience,
@@ -259,29 +362,41 @@ fn improve(
     record: &mut UpdateRecord,
     monitor: &dyn Monitor,
 ) -> Result<()> {
-    let tokens: usize = rows.iter().map(|&row| experience.advantages[row].len()).sum();
+    let tokens: usize = rows
+        .iter()
+        .map(|&row| experience.advantages[row].len())
+        .sum();
     // Policy loss, value loss and ratio error of each part, read after the step.
     let seen = RefCell::new(Vec::new());
     trainer.step("the PPO loss", rows.len(), monitor, |model, range| {
         let rows = &rows[range];
-        let batch = Batch::new(rows.iter().map(|&row| &experience.sequences[row]), &model.policy.device());
+        let batch = Batch::new(
+            rows.iter().map(|&row| &experience.sequences[row]),
+            &model.policy.device(),
+        );
         let device = model.policy.device();
         let padded = |values: &[Vec<f32>]| padded(values, rows, batch.response_width, &device);
         let (log_probs, values) = model.forward(&batch, settings.temperature);
 
         let ratio = (log_probs - padded(&experience.log_probs)).exp();
         let advantages = padded(&experience.advantages);
-        let clipped = ratio.clone().clamp(1.0 - settings.clip, 1.0 + settings.clip);
+        let clipped = ratio
+            .clone()
+            .clamp(1.0 - settings.clip, 1.0 + settings.clip);
         let surrogate = (ratio.clone() * advantages.clone()).min_pair(clipped * advantages);
         let policy_loss = -(surrogate * batch.response_mask.clone()).sum() / tokens as f32;
 
         let (old, returns) = (padded(&experience.values), padded(&experience.returns));
-        let near = old.clone() + (values.clone() - old).clamp(-settings.clip_value, settings.clip_value);
-        let error = (values - returns.clone()).square().max_pair((near - returns).square());
+        let near =
+            old.clone() + (values.clone() - old).clamp(-settings.clip_value, settings.clip_value);
+        let error = (values - returns.clone())
+            .square()
+            .max_pair((near - returns).square());
         let value_loss = (error * batch.response_mask.clone()).sum() * 0.5 / tokens as f32;
 
         let error = ((ratio.detach() - 1.0).abs() * batch.response_mask.clone()).max();
-        seen.borrow_mut().extend([&policy_loss, &value_loss, &error].map(|number| number.clone().inner()));
+        seen.borrow_mut()
+            .extend([&policy_loss, &value_loss, &error].map(|number| number.clone().inner()));
         policy_loss + value_loss * settings.value_coefficient
     })?;
     let seen = host(Tensor::cat(seen.into_inner(), 0))?;
@@ -294,8 +409,8 @@ fn improve(
     Ok(())
 }
 
-/// Generalised advantage estimation (Schulman et al. 2016, arXiv 1506.02438) for one response; the state after the last
-/// token has value 0.
+/// Generalised advantage estimation (Schulman et al. 2016, arXiv 1506.02438) for one response; the
+/// state after the last token has value 0.
 fn generalised_advantages(rewards: &[f32], values: &[f32], gamma: f32, lambda: f32) -> Vec<f32> {
     let mut advantages = vec![0.0; rewards.len()];
     let (mut next_value, mut carried) = (0.0, 0.0);
@@ -312,9 +427,17 @@ fn generalised_advantages(rewards: &[f32], values: &[f32], gamma: f32, lambda: f
 fn whiten(advantages: &mut [Vec<f32>]) {
     let n = advantages.iter().map(Vec::len).sum::<usize>() as f32;
     let mean = advantages.iter().flatten().sum::<f32>() / n;
-    let variance = advantages.iter().flatten().map(|a| (a - mean).powi(2)).sum::<f32>() / n;
+    let variance = advantages
+        .iter()
+        .flatten()
+        .map(|a| (a - mean).powi(2))
+        .sum::<f32>()
+        / n;
     let scale = 1.0 / (variance + 1e-8).sqrt();
-    advantages.iter_mut().flatten().for_each(|a| *a = (*a - mean) * scale);
+    advantages
+        .iter_mut()
+        .flatten()
+        .for_each(|a| *a = (*a - mean) * scale);
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
-//! Base language model of the embedded world: next-token prediction on posts with summaries by authors of every
-//! quality. It takes the place of the published Pythia checkpoint from which the paper starts.
+//! Base language model of the embedded world: next-token prediction on posts with summaries by
+//! authors of every quality. It takes the place of the published Pythia checkpoint from which the
+//! paper starts.
 
 use crate::Result;
 use crate::methods::optimise::{Monitor, OptimiserSettings, Trainer};
@@ -16,10 +17,11 @@ pub struct PretrainSettings {
     pub batch_size: usize,
     /// Weight of post tokens in the loss; summary tokens weigh 1.
     pub prompt_weight: f32,
-    /// Share of steps on short posts with near-complete summaries, from which the model learns to copy.
+    /// Share of steps on short posts with near-complete summaries, from which the model learns to
+    /// copy.
     pub curriculum: f64,
-    /// Required copy accuracy: the stage fails if any content slot of the gold reward is copied from the post less
-    /// often.
+    /// Required copy accuracy: the stage fails if any content slot of the gold reward is copied
+    /// from the post less often.
     pub copy_gate: f64,
     pub optimiser: OptimiserSettings,
 }
@@ -31,8 +33,8 @@ impl PretrainSettings {
     }
 }
 
-/// Trains on the batches returned by `text(step)`; returns the model with the loss of every optimiser step. `seed`
-/// affects only the adapters of `training`.
+/// Trains on the batches returned by `text(step)`; returns the model with the loss of every
+/// optimiser step. `seed` affects only the adapters of `training`.
 pub fn pretrain(
     model: LanguageModel,
     settings: &PretrainSettings,
@@ -46,7 +48,12 @@ pub fn pretrain(
     while trainer.step < trainer.total {
         let rows = text(trainer.step)?;
         let rows: Vec<&Sequence> = rows.iter().collect();
-        losses.push(token_step(&mut trainer, &rows, settings.prompt_weight, monitor)?);
+        losses.push(token_step(
+            &mut trainer,
+            &rows,
+            settings.prompt_weight,
+            monitor,
+        )?);
         trainer.checkpoint(monitor, &losses)?;
     }
     Ok((trainer.finish(), losses))

@@ -1,19 +1,20 @@
-//! Reward learning from pairs. With demonstrations as chosen and the policy's own samples as rejected this is the
-//! reward step of the paper (eq. 10 or 11); with human-like preferences it is the reward model of RLHF (eq. 2).
+//! Reward learning from pairs. With demonstrations as chosen and the policy's own samples as
+//! rejected this is the reward step of the paper (eq. 10 or 11); with human-like preferences it is
+//! the reward model of RLHF (eq. 2).
 //!
 //! For Δ = r(x, y; θ) − r(x, ỹ; θ):
 //! - eq. 11: ℓ = −log σ(Δ), which the paper optimises;
-//! - eq. 10: ℓ = −Δ, the stochastic gradient that Lemma 5.1 derives. It is unbounded below, so Assumption 4.1 (a bounded
-//!   reward) has to be built in: `bound` squashes the head to (−bound, bound), or `l2` adds l2/2·[r(x, y)² + r(x, ỹ)²], which
-//!   holds scores near ±1/l2;
+//! - eq. 10: ℓ = −Δ, the stochastic gradient that Lemma 5.1 derives. It is unbounded below, so
+//!   Assumption 4.1 (a bounded reward) has to be built in: `bound` squashes the head to (−bound,
+//!   bound), or `l2` adds l2/2·[r(x, y)² + r(x, ỹ)²], which holds scores near ±1/l2;
 //! - hinge: ℓ = max(0, m − Δ), which ends where a pair is m apart;
 //! - eq. 11 with a margin: ℓ = −log σ(Δ − m).
 //!
-//! Both have the same direction per pair, since ∇ℓ₁₁ = σ(−Δ)·∇ℓ₁₀; eq. 11 fades as a pair is separated, eq. 10 does
-//! not.
+//! Both have the same direction per pair, since ∇ℓ₁₁ = σ(−Δ)·∇ℓ₁₀; eq. 11 fades as a pair is
+//! separated, eq. 10 does not.
 //!
-//! Two errors of the authors' code can be reproduced to measure their effect: [`ReadOut::LastSlot`] and
-//! [`Normalise::DuringTraining`].
+//! Two errors of the authors' code can be reproduced to measure their effect: [`ReadOut::LastSlot`]
+//! and [`Normalise::DuringTraining`].
 
 use crate::methods::optimise::{Monitor, OptimiserSettings, Trainer, all_finite};
 use crate::methods::training::Training;
@@ -31,7 +32,8 @@ use std::cell::RefCell;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RewardLoss {
-    /// −Δ, the gradient that the paper derives (Lemma 5.1, eq. 10). Needs a bounded head or an L2 penalty.
+    /// −Δ, the gradient that the paper derives (Lemma 5.1, eq. 10). Needs a bounded head or an L2
+    /// penalty.
     Eq10,
     /// −log σ(Δ), which the paper optimises (eq. 11); also the Bradley–Terry loss of RLHF (eq. 2).
     Eq11,
@@ -41,14 +43,16 @@ pub enum RewardLoss {
     Eq11Margin,
 }
 
-/// The slot at which a row's score is read during training. Everywhere else it is read at the last token.
+/// The slot at which a row's score is read during training. Everywhere else it is read at the last
+/// token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ReadOut {
     /// The last token of the response: its end, if it has one.
     LastToken,
-    /// The last slot of rows that are as wide as the longest response of all pairs, as the authors' code does by
-    /// mistake. The slot is padding in most rows, and its distance from the response reveals the response's length.
+    /// The last slot of rows that are as wide as the longest response of all pairs, as the authors'
+    /// code does by mistake. The slot is padding in most rows, and its distance from the response
+    /// reveals the response's length.
     LastSlot,
 }
 
@@ -58,9 +62,10 @@ pub enum ReadOut {
 pub enum Normalise {
     /// Once, on the trained model.
     AfterTraining,
-    /// Also after every 22 % of the steps, as the authors' code does each time it saves. It writes the constants into
-    /// the model of its first process, which from then on trains on normalised rewards while the other three train on
-    /// raw ones, and every later measurement is of that mixture.
+    /// Also after every 22 % of the steps, as the authors' code does each time it saves. It writes
+    /// the constants into the model of its first process, which from then on trains on normalised
+    /// rewards while the other three train on raw ones, and every later measurement is of that
+    /// mixture.
     DuringTraining,
 }
 
@@ -124,9 +129,11 @@ pub fn train_reward(
     monitor: &dyn Monitor,
 ) -> Result<(RewardModel, Normalisation, RewardCurve)> {
     let model = match start {
-        RewardStart::Policy(policy) => {
-            RewardModel::on(&policy, settings.bound, &mut rng::stream(seed, "reward/head", &[]))
-        }
+        RewardStart::Policy(policy) => RewardModel::on(
+            &policy,
+            settings.bound,
+            &mut rng::stream(seed, "reward/head", &[]),
+        ),
         RewardStart::Reward(mut reward) => {
             reward.bound = settings.bound;
             reward
@@ -134,41 +141,76 @@ pub fn train_reward(
     };
     let slots = match settings.read_out {
         ReadOut::LastToken => None,
-        ReadOut::LastSlot => responses(pairs).map(|response| response.response.len()).max(),
+        ReadOut::LastSlot => responses(pairs)
+            .map(|response| response.response.len())
+            .max(),
     };
     let steps_per_epoch = pairs.len().div_ceil(settings.batch_size);
-    let mut trainer = Trainer::new(model, &settings.optimiser, training, seed, settings.epochs * steps_per_epoch);
+    let mut trainer = Trainer::new(
+        model,
+        &settings.optimiser,
+        training,
+        seed,
+        settings.epochs * steps_per_epoch,
+    );
     // `live` is the reward's scale as the first process of the authors' code has measured it.
-    let (mut curve, mut live): (RewardCurve, Option<Normalisation>) = trainer.resume(monitor)?.unwrap_or_default();
+    let (mut curve, mut live): (RewardCurve, Option<Normalisation>) =
+        trainer.resume(monitor)?.unwrap_or_default();
     while trainer.step < trainer.total {
-        let (epoch, batch) = (trainer.step / steps_per_epoch, trainer.step % steps_per_epoch);
+        let (epoch, batch) = (
+            trainer.step / steps_per_epoch,
+            trainer.step % steps_per_epoch,
+        );
         let order = rng::permutation(pairs.len(), seed, "reward/order", epoch as u64);
-        let rows: Vec<&Pair> =
-            order.iter().skip(batch * settings.batch_size).take(settings.batch_size).map(|&i| &pairs[i]).collect();
+        let rows: Vec<&Pair> = order
+            .iter()
+            .skip(batch * settings.batch_size)
+            .take(settings.batch_size)
+            .map(|&i| &pairs[i])
+            .collect();
         let seen = RefCell::new(Vec::new());
         let report = trainer.step("the reward loss", rows.len(), monitor, |model, range| {
             let [chosen, rejected] = scores(model, &rows[range.clone()], slots);
-            seen.borrow_mut().push([&chosen, &rejected].map(|scores| scores.clone().inner()));
-            let [chosen, rejected] = [chosen, rejected].map(|scores| mixed(scores, range.start, live));
+            seen.borrow_mut()
+                .push([&chosen, &rejected].map(|scores| scores.clone().inner()));
+            let [chosen, rejected] =
+                [chosen, rejected].map(|scores| mixed(scores, range.start, live));
             loss(chosen, rejected, settings) / rows.len() as f32
         })?;
-        let (chosen, rejected): (Vec<_>, Vec<_>) = seen.into_inner().into_iter().map(<(_, _)>::from).unzip();
-        let (chosen, rejected) = (host(Tensor::cat(chosen, 0))?, host(Tensor::cat(rejected, 0))?);
-        let deltas: Vec<f32> = chosen.iter().zip(&rejected).map(|(chosen, rejected)| chosen - rejected).collect();
+        let (chosen, rejected): (Vec<_>, Vec<_>) =
+            seen.into_inner().into_iter().map(<(_, _)>::from).unzip();
+        let (chosen, rejected) = (
+            host(Tensor::cat(chosen, 0))?,
+            host(Tensor::cat(rejected, 0))?,
+        );
+        let deltas: Vec<f32> = chosen
+            .iter()
+            .zip(&rejected)
+            .map(|(chosen, rejected)| chosen - rejected)
+            .collect();
         curve.loss.push(report.loss);
         curve.accuracy.push(accuracy(&deltas));
-        curve.margin.push(deltas.iter().sum::<f32>() / deltas.len() as f32);
+        curve
+            .margin
+            .push(deltas.iter().sum::<f32>() / deltas.len() as f32);
         let magnitudes = chosen.iter().chain(&rejected).map(|score| score.abs());
-        curve.magnitude.push(magnitudes.sum::<f32>() / (2 * deltas.len()) as f32);
+        curve
+            .magnitude
+            .push(magnitudes.sum::<f32>() / (2 * deltas.len()) as f32);
         curve.gradient_norm.push(report.gradient_norm);
-        if settings.normalise == Normalise::DuringTraining && saved_at(trainer.step, trainer.total) {
+        if settings.normalise == Normalise::DuringTraining && saved_at(trainer.step, trainer.total)
+        {
             let model = trainer.model().valid().in_dtype(training.dtype.float());
             live = Some(normalise(&model, pairs, live)?);
             monitor.passes(Passes::score(model.config(), responses(pairs)));
         }
         let read = rows.iter().flat_map(|pair| [&pair.chosen, &pair.rejected]);
         monitor.passes(trainer.with_gradients(Passes::score(trainer.model().config(), read)));
-        monitor.progress(trainer.step, trainer.total, &format!("loss {:.3}", report.loss));
+        monitor.progress(
+            trainer.step,
+            trainer.total,
+            &format!("loss {:.3}", report.loss),
+        );
         trainer.checkpoint(monitor, &(&curve, live))?;
     }
     let model = trainer.finish();
@@ -178,10 +220,19 @@ pub fn train_reward(
     Ok((model, normalisation, curve))
 }
 
-/// Share of pairs whose preferred response scores higher, from the differences of their scores; a tie counts one half.
+/// Share of pairs whose preferred response scores higher, from the differences of their scores; a
+/// tie counts one half.
 fn accuracy(deltas: &[f32]) -> f32 {
-    let right: f32 =
-        deltas.iter().map(|delta| if *delta > 0.0 { 1.0 } else { f32::from(u8::from(*delta == 0.0)) / 2.0 }).sum();
+    let right: f32 = deltas
+        .iter()
+        .map(|delta| {
+            if *delta > 0.0 {
+                1.0
+            } else {
+                f32::from(u8::from(*delta == 0.0)) / 2.0
+            }
+        })
+        .sum();
     right / deltas.len() as f32
 }
 
@@ -200,11 +251,14 @@ fn loss(chosen: Tensor<1>, rejected: Tensor<1>, settings: &RewardSettings) -> Te
     loss + (chosen.square() + rejected.square()).sum() * (settings.l2 / 2.0)
 }
 
-/// Scores of the chosen and of the rejected responses, each `[n]`, from one forward pass; read at the last of `slots`
-/// slots if given, else at the last token.
+/// Scores of the chosen and of the rejected responses, each `[n]`, from one forward pass; read at
+/// the last of `slots` slots if given, else at the last token.
 fn scores(model: &RewardModel, pairs: &[&Pair], slots: Option<usize>) -> [Tensor<1>; 2] {
     let (n, device) = (pairs.len(), model.device());
-    let rows = pairs.iter().map(|pair| &pair.chosen).chain(pairs.iter().map(|pair| &pair.rejected));
+    let rows = pairs
+        .iter()
+        .map(|pair| &pair.chosen)
+        .chain(pairs.iter().map(|pair| &pair.rejected));
     let scores = match slots {
         None => model.scores(&Batch::new(rows, &device)),
         Some(slots) => {
@@ -228,14 +282,16 @@ fn saved_at(step: usize, total: usize) -> bool {
     saves(step) > saves(step - 1)
 }
 
-/// The scores of the pairs `first..` of a step, as seen by the process that each pair is assigned to: normalised in the
-/// first process, if it has constants, and raw in the others.
+/// The scores of the pairs `first..` of a step, as seen by the process that each pair is assigned
+/// to: normalised in the first process, if it has constants, and raw in the others.
 fn mixed(scores: Tensor<1>, first: usize, live: Option<Normalisation>) -> Tensor<1> {
     let Some(live) = live else { return scores };
     let normalised = |index: usize| (first + index).is_multiple_of(PROCESSES);
     let constants = |there: f32, elsewhere: f32| {
         let n = scores.dims()[0];
-        let values: Vec<f32> = (0..n).map(|index| if normalised(index) { there } else { elsewhere }).collect();
+        let values: Vec<f32> = (0..n)
+            .map(|index| if normalised(index) { there } else { elsewhere })
+            .collect();
         Tensor::<1>::from_data(TensorData::new(values, [n]), &scores.device())
     };
     (scores.clone() - constants(live.mean, 0.0)) / constants(live.std, 1.0)
@@ -251,16 +307,22 @@ const SCORING_BATCH: usize = 64;
 pub fn score(model: &RewardModel, sequences: &[&Sequence]) -> Result<Vec<f32>> {
     let mut scores = Vec::with_capacity(sequences.len());
     for rows in sequences.chunks(SCORING_BATCH) {
-        scores.extend(host(model.scores(&Batch::new(rows.iter().copied(), &model.device())))?);
+        scores.extend(host(
+            model.scores(&Batch::new(rows.iter().copied(), &model.device())),
+        )?);
     }
     all_finite(&scores, "the score")?;
     Ok(scores)
 }
 
-/// Mean and deviation of the scores of all training responses, so that the KL coefficient of the policy step means the
-/// same for every reward; with `live` constants, those of the [`mixed`] scores. The low mark is computed from the
-/// scores as a policy step will see them.
-fn normalise(model: &RewardModel, pairs: &[Pair], live: Option<Normalisation>) -> Result<Normalisation> {
+/// Mean and deviation of the scores of all training responses, so that the KL coefficient of the
+/// policy step means the same for every reward; with `live` constants, those of the [`mixed`]
+/// scores. The low mark is computed from the scores as a policy step will see them.
+fn normalise(
+    model: &RewardModel,
+    pairs: &[Pair],
+    live: Option<Normalisation>,
+) -> Result<Normalisation> {
     let mut scores = score(model, &responses(pairs).collect::<Vec<_>>())?;
     let seen: Vec<f32> = match live {
         None => scores.clone(),
@@ -268,7 +330,8 @@ fn normalise(model: &RewardModel, pairs: &[Pair], live: Option<Normalisation>) -
             let dealt = scores.chunks_exact(2).enumerate();
             let view = |(pair, scores): (usize, &[f32])| -> [f32; 2] {
                 let normalised = pair.is_multiple_of(PROCESSES);
-                [scores[0], scores[1]].map(|score| if normalised { live.apply(score) } else { score })
+                [scores[0], scores[1]]
+                    .map(|score| if normalised { live.apply(score) } else { score })
             };
             dealt.flat_map(view).collect()
         }
@@ -280,9 +343,16 @@ fn normalise(model: &RewardModel, pairs: &[Pair], live: Option<Normalisation>) -
     scores.sort_by(f32::total_cmp);
     let low = (scores[scores.len() / 100] - mean) / std;
     match [mean, std, low].iter().all(|number| number.is_finite()) {
-        true => Ok(Normalisation { mean, std, low, bound: model.bound }),
-        false => Err(Error::divergence(format!("the scores have mean {mean}, deviation {std} and low mark {low}"))
-            .hint("the reward diverged: lower its learning rate, or bound its head")),
+        true => Ok(Normalisation {
+            mean,
+            std,
+            low,
+            bound: model.bound,
+        }),
+        false => Err(Error::divergence(format!(
+            "the scores have mean {mean}, deviation {std} and low mark {low}"
+        ))
+        .hint("the reward diverged: lower its learning rate, or bound its head")),
     }
 }
 
@@ -320,7 +390,17 @@ mod tests {
             clip_norm: 0.0,
         };
         let (read_out, normalise) = (ReadOut::LastToken, Normalise::AfterTraining);
-        RewardSettings { loss, margin, bound: 0.0, l2, read_out, normalise, epochs: 1, batch_size: 1, optimiser }
+        RewardSettings {
+            loss,
+            margin,
+            bound: 0.0,
+            l2,
+            read_out,
+            normalise,
+            epochs: 1,
+            batch_size: 1,
+            optimiser,
+        }
     }
 
     fn of_pair(chosen: f32, rejected: f32, settings: &RewardSettings) -> f32 {
@@ -340,7 +420,10 @@ mod tests {
                 (RewardLoss::Eq11Margin, 1.0, softplus(1.0 - delta)),
             ] {
                 let plain = of_pair(chosen, rejected, &settings(loss, margin, 0.0));
-                assert!((plain - expected).abs() < 1e-6, "{loss:?} of {delta}: {plain} instead of {expected}");
+                assert!(
+                    (plain - expected).abs() < 1e-6,
+                    "{loss:?} of {delta}: {plain} instead of {expected}"
+                );
                 let held = of_pair(chosen, rejected, &settings(loss, margin, 0.5));
                 let penalty = 0.25 * (chosen * chosen + rejected * rejected);
                 assert!((held - expected - penalty).abs() < 1e-5, "{loss:?}: {held}");
@@ -353,7 +436,13 @@ mod tests {
     fn the_penalty_gives_eq_10_a_minimum_at_its_inverse() {
         let settings = settings(RewardLoss::Eq10, 0.0, 0.5);
         let lowest = of_pair(2.0, -2.0, &settings);
-        for (chosen, rejected) in [(1.9, -2.0), (2.1, -2.0), (2.0, -2.1), (2.0, -1.9), (100.0, -100.0)] {
+        for (chosen, rejected) in [
+            (1.9, -2.0),
+            (2.1, -2.0),
+            (2.0, -2.1),
+            (2.0, -1.9),
+            (100.0, -100.0),
+        ] {
             assert!(of_pair(chosen, rejected, &settings) > lowest);
         }
     }
@@ -366,33 +455,74 @@ mod tests {
         for (found, theirs) in saves.iter().zip([800, 1600, 2400, 3200]) {
             assert!(found.abs_diff(theirs) < 20, "{found} for {theirs}");
         }
-        assert_eq!((1..=6).filter(|&step| saved_at(step, 6)).collect::<Vec<_>>(), [2, 3, 4, 6]);
+        assert_eq!(
+            (1..=6)
+                .filter(|&step| saved_at(step, 6))
+                .collect::<Vec<_>>(),
+            [2, 3, 4, 6]
+        );
     }
 
     #[test]
     fn one_process_of_four_sees_normalised_scores() {
-        let live = Normalisation { mean: 1.0, std: 2.0, low: 0.0, bound: 0.0 };
+        let live = Normalisation {
+            mean: 1.0,
+            std: 2.0,
+            low: 0.0,
+            bound: 0.0,
+        };
         let raw = [5.0, 5.0, 5.0, 5.0, 5.0, 5.0];
         assert_eq!(host(mixed(tensor(&raw), 0, None)).unwrap(), raw);
-        assert_eq!(host(mixed(tensor(&raw), 0, Some(live))).unwrap(), [2.0, 5.0, 5.0, 5.0, 2.0, 5.0]);
+        assert_eq!(
+            host(mixed(tensor(&raw), 0, Some(live))).unwrap(),
+            [2.0, 5.0, 5.0, 5.0, 2.0, 5.0]
+        );
         // A micro-batch that begins at the fourth pair of its step.
-        assert_eq!(host(mixed(tensor(&raw), 3, Some(live))).unwrap(), [5.0, 2.0, 5.0, 5.0, 5.0, 2.0]);
+        assert_eq!(
+            host(mixed(tensor(&raw), 3, Some(live))).unwrap(),
+            [5.0, 2.0, 5.0, 5.0, 5.0, 2.0]
+        );
     }
 
     #[test]
     fn later_constants_are_of_the_mixture() {
-        let model = RewardModel::on(&LanguageModel::tiny(1), 0.0, &mut rng::stream(1, "test/head", &[]));
+        let model = RewardModel::on(
+            &LanguageModel::tiny(1),
+            0.0,
+            &mut rng::stream(1, "test/head", &[]),
+        );
         let row = |token: u32| Sequence::new(vec![3, 4], vec![token, 1]);
-        let pairs: Vec<Pair> = (5..10).map(|token| Pair { chosen: row(token), rejected: row(token + 5) }).collect();
+        let pairs: Vec<Pair> = (5..10)
+            .map(|token| Pair {
+                chosen: row(token),
+                rejected: row(token + 5),
+            })
+            .collect();
         let raw = score(&model, &responses(&pairs).collect::<Vec<_>>()).unwrap();
         let once = normalise(&model, &pairs, None).unwrap();
-        let live = Normalisation { mean: 3.0, std: 0.5, ..once };
+        let live = Normalisation {
+            mean: 3.0,
+            std: 0.5,
+            ..once
+        };
         let twice = normalise(&model, &pairs, Some(live)).unwrap();
         // The first and the fifth pair were assigned to the first process.
-        let seen = |index: usize| if [0, 1, 8, 9].contains(&index) { (raw[index] - 3.0) / 0.5 } else { raw[index] };
+        let seen = |index: usize| {
+            if [0, 1, 8, 9].contains(&index) {
+                (raw[index] - 3.0) / 0.5
+            } else {
+                raw[index]
+            }
+        };
         let mean = (0..10).map(seen).sum::<f32>() / 10.0;
-        assert!((twice.mean - mean).abs() < 1e-5 && (once.mean - raw.iter().sum::<f32>() / 10.0).abs() < 1e-5);
+        assert!(
+            (twice.mean - mean).abs() < 1e-5
+                && (once.mean - raw.iter().sum::<f32>() / 10.0).abs() < 1e-5
+        );
         let lowest = raw.iter().copied().fold(f32::INFINITY, f32::min);
-        assert!((twice.low - twice.apply(lowest)).abs() < 1e-5, "a policy step sees raw scores and these constants");
+        assert!(
+            (twice.low - twice.apply(lowest)).abs() < 1e-5,
+            "a policy step sees raw scores and these constants"
+        );
     }
 }

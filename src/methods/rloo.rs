@@ -1,5 +1,6 @@
-//! The policy step, eq. 9, by REINFORCE with a leave-one-out baseline (Ahmadian et al. 2024, arXiv 2402.14740): without
-//! a value function, because k responses to one prompt serve as each other's baseline.
+//! The policy step, eq. 9, by REINFORCE with a leave-one-out baseline (Ahmadian et al. 2024, arXiv
+//! 2402.14740): without a value function, because k responses to one prompt serve as each other's
+//! baseline.
 //!
 //! An action is a whole response, y_1 … y_k ~ π_old(·|x), and
 //!
@@ -9,8 +10,9 @@
 //! ℓ   = −mean_i min( ρ_i·A_i, clip(ρ_i, 1 ± ε)·A_i ),   ρ_i = π(y_i|x) / π_old(y_i|x)
 //! ```
 //!
-//! On the first pass over a batch ρ = 1 and ∇ℓ is the REINFORCE gradient −mean A_i·∇log π(y_i|x); further passes re-use
-//! the batch as PPO does, so that both have the same cost. Temperature is part of the policy, as in [PPO](super::ppo).
+//! On the first pass over a batch ρ = 1 and ∇ℓ is the REINFORCE gradient −mean A_i·∇log π(y_i|x);
+//! further passes re-use the batch as PPO does, so that both have the same cost. Temperature is
+//! part of the policy, as in [PPO](super::ppo).
 
 use crate::methods::optimise::{Monitor, OptimiserSettings, Trainer, all_finite};
 use crate::methods::rollout::{Draw, MissingEos, Rollout, Task, UpdateRecord, roll_out};
@@ -52,10 +54,12 @@ struct Experience {
     advantages: Vec<f32>,
 }
 
-/// Runs `settings.updates` rollout batches over the prompts; returns the policy and a record per batch.
+/// Runs `settings.updates` rollout batches over the prompts; returns the policy and a record per
+/// batch.
 ///
 /// # Errors
-/// `settings.rollouts` is not a multiple of `settings.samples`, or there is one sample per prompt; the loss diverges.
+/// `settings.rollouts` is not a multiple of `settings.samples`, or there is one sample per prompt;
+/// the loss diverges.
 pub fn rloo(
     policy: LanguageModel,
     task: Task,
@@ -64,25 +68,53 @@ pub fn rloo(
     seed: u64,
     monitor: &dyn Monitor,
 ) -> Result<(LanguageModel, Vec<UpdateRecord>)> {
-    let RlooSettings { rollouts, samples, .. } = *settings;
+    let RlooSettings {
+        rollouts, samples, ..
+    } = *settings;
     if samples < 2 || !rollouts.is_multiple_of(samples) {
         return Err(Error::configuration(format!(
             "{rollouts} rollouts are not {samples} samples for each of some prompts"
         ))
         .hint("rloo.samples is at least 2, and rloo.rollouts a multiple of it"));
     }
-    let mut trainer = Trainer::new(policy, &settings.optimiser, training, seed, settings.updates * settings.epochs);
+    let mut trainer = Trainer::new(
+        policy,
+        &settings.optimiser,
+        training,
+        seed,
+        settings.updates * settings.epochs,
+    );
     let mut records: Vec<UpdateRecord> = trainer.resume(monitor)?.unwrap_or_default();
     for update in records.len()..settings.updates {
         let (experience, mut record) = {
             let frozen = trainer.model().valid().in_dtype(training.dtype.float());
             let purposes = ["rloo/prompts", "rloo/rollout"];
             let (prompts, temperature) = (rollouts / samples, settings.temperature);
-            let draw = Draw { update, prompts, samples, temperature, seed, purposes };
-            evaluate(&frozen, &task, roll_out(&frozen, &task, &draw)?, settings, training)?
+            let draw = Draw {
+                update,
+                prompts,
+                samples,
+                temperature,
+                seed,
+                purposes,
+            };
+            evaluate(
+                &frozen,
+                &task,
+                roll_out(&frozen, &task, &draw)?,
+                settings,
+                training,
+            )?
         };
         for epoch in 0..settings.epochs {
-            improve(&mut trainer, &experience, settings, epoch == 0, &mut record, monitor)?;
+            improve(
+                &mut trainer,
+                &experience,
+                settings,
+                epoch == 0,
+                &mut record,
+                monitor,
+            )?;
         }
         // One pass for sampling, one of the policy, one of the reference, and the training passes.
         let once = Passes::likelihood(trainer.model().config(), &experience.sequences);
@@ -103,16 +135,34 @@ fn evaluate(
     training: &Training,
 ) -> Result<(Experience, UpdateRecord)> {
     let scores = (task.objective.score)(&rollouts)?;
-    let sequences: Vec<Sequence> = rollouts.iter().map(|rollout| rollout.sequence.clone()).collect();
+    let sequences: Vec<Sequence> = rollouts
+        .iter()
+        .map(|rollout| rollout.sequence.clone())
+        .collect();
     let (mut log_probs, mut reference) = (Vec::new(), Vec::new());
     for sequences in sequences.chunks(training.rows_at_once(sequences.len())) {
         let batch = Batch::new(sequences, &policy.device());
-        log_probs.extend(host(sequence_log_probs(policy, &batch, settings.temperature))?);
-        reference.extend(host(sequence_log_probs(task.reference, &batch, settings.temperature))?);
+        log_probs.extend(host(sequence_log_probs(
+            policy,
+            &batch,
+            settings.temperature,
+        ))?);
+        reference.extend(host(sequence_log_probs(
+            task.reference,
+            &batch,
+            settings.temperature,
+        ))?);
     }
     all_finite(&log_probs, "the policy's log-probability of the response")?;
-    all_finite(&reference, "the reference's log-probability of the response")?;
-    let ratios: Vec<f32> = log_probs.iter().zip(&reference).map(|(p, q)| p - q).collect();
+    all_finite(
+        &reference,
+        "the reference's log-probability of the response",
+    )?;
+    let ratios: Vec<f32> = log_probs
+        .iter()
+        .zip(&reference)
+        .map(|(p, q)| p - q)
+        .collect();
     let returns: Vec<f32> = settings
         .missing_eos
         .apply(&scores, &rollouts, &task.objective)
@@ -123,7 +173,14 @@ fn evaluate(
     let record = UpdateRecord::of(&rollouts, &scores, ratios.iter().sum());
     let advantages = leave_one_out(&returns, settings.samples);
     all_finite(&advantages, "the advantage")?;
-    Ok((Experience { sequences, log_probs, advantages }, record))
+    Ok((
+        Experience {
+            sequences,
+            log_probs,
+            advantages,
+        },
+        record,
+    ))
 }
 
 /// One optimiser step on a whole rollout batch: the clipped surrogate.
@@ -141,23 +198,36 @@ fn improve(
         let device = model.device();
         let batch = Batch::new(&experience.sequences[range.clone()], &device);
         let column = |values: &[f32]| {
-            Tensor::<1>::from_data(TensorData::new(values[range.clone()].to_vec(), [range.len()]), &device)
+            Tensor::<1>::from_data(
+                TensorData::new(values[range.clone()].to_vec(), [range.len()]),
+                &device,
+            )
         };
         let log_probs = sequence_log_probs(model, &batch, settings.temperature);
         let ratio = (log_probs - column(&experience.log_probs)).exp();
-        errors.borrow_mut().push((ratio.clone().detach() - 1.0).abs().max().inner());
-        surrogate(ratio, column(&experience.advantages), settings.clip).sum().neg() / n as f32
+        errors
+            .borrow_mut()
+            .push((ratio.clone().detach() - 1.0).abs().max().inner());
+        surrogate(ratio, column(&experience.advantages), settings.clip)
+            .sum()
+            .neg()
+            / n as f32
     })?;
     record.policy_loss = report.loss;
     if first {
-        record.first_ratio_error = host(Tensor::cat(errors.into_inner(), 0))?.into_iter().fold(0.0, f32::max);
+        record.first_ratio_error = host(Tensor::cat(errors.into_inner(), 0))?
+            .into_iter()
+            .fold(0.0, f32::max);
     }
     Ok(())
 }
 
 /// log π(y|x) at `temperature`, `[b]`.
 fn sequence_log_probs(model: &LanguageModel, batch: &Batch, temperature: f32) -> Tensor<1> {
-    model.response_log_probs(batch, temperature).sum_dim(1).reshape([batch.rows()])
+    model
+        .response_log_probs(batch, temperature)
+        .sum_dim(1)
+        .reshape([batch.rows()])
 }
 
 /// min(ρ·A, clip(ρ, 1 ± ε)·A), element by element.
@@ -170,7 +240,10 @@ fn surrogate(ratio: Tensor<1>, advantages: Tensor<1>, clip: f32) -> Tensor<1> {
 fn leave_one_out(returns: &[f32], k: usize) -> Vec<f32> {
     let of_prompt = |returns: &[f32]| -> Vec<f32> {
         let sum: f32 = returns.iter().sum();
-        returns.iter().map(|own| own - (sum - own) / (k - 1) as f32).collect()
+        returns
+            .iter()
+            .map(|own| own - (sum - own) / (k - 1) as f32)
+            .collect()
     };
     returns.chunks(k).flat_map(of_prompt).collect()
 }
@@ -193,9 +266,16 @@ mod tests {
     fn the_surrogate_is_clipped_on_the_side_of_the_gain() {
         let device = LanguageModel::tiny(1).device();
         let tensor = |values: [f32; 5]| Tensor::<1>::from_data(TensorData::from(values), &device);
-        let found = surrogate(tensor([1.5, 1.5, 0.5, 0.5, 1.1]), tensor([1.0, -1.0, 1.0, -1.0, 2.0]), 0.2);
+        let found = surrogate(
+            tensor([1.5, 1.5, 0.5, 0.5, 1.1]),
+            tensor([1.0, -1.0, 1.0, -1.0, 2.0]),
+            0.2,
+        );
         for (found, expected) in host(found).unwrap().iter().zip([1.2, -1.5, 0.5, -0.8, 2.2]) {
-            assert!((found - expected).abs() < 1e-6, "{found} instead of {expected}");
+            assert!(
+                (found - expected).abs() < 1e-6,
+                "{found} instead of {expected}"
+            );
         }
     }
 }

@@ -1,5 +1,6 @@
-//! Parts shared by the policy-gradient methods for eq. 9 ([PPO](super::ppo), [RLOO](super::rloo), [GRPO](super::grpo)):
-//! the objective of a policy, responses sampled from it, and the record of each update.
+//! Parts shared by the policy-gradient methods for eq. 9 ([PPO](super::ppo), [RLOO](super::rloo),
+//! [GRPO](super::grpo)): the objective of a policy, responses sampled from it, and the record of
+//! each update.
 
 use crate::methods::optimise::matrix;
 use crate::model::checkpoint::Normalisation;
@@ -35,8 +36,8 @@ pub struct Task<'a> {
     /// π_ref of eq. 9.
     pub reference: &'a LanguageModel,
     pub objective: Objective<'a>,
-    /// The reward model from which PPO's [`Critic::RewardCopy`](super::ppo::Critic::RewardCopy) starts, with its
-    /// normalisation.
+    /// The reward model from which PPO's [`Critic::RewardCopy`](super::ppo::Critic::RewardCopy)
+    /// starts, with its normalisation.
     pub critic: Option<(RewardModel, Normalisation)>,
     pub prompts: &'a [Vec<u32>],
     /// Settings of sampling except temperature and nucleus, which the method sets.
@@ -55,12 +56,21 @@ pub enum MissingEos {
 
 impl MissingEos {
     /// Replaces the scores of responses that do not end.
-    pub(super) fn apply(self, scores: &[f32], rollouts: &[Rollout], objective: &Objective) -> Vec<f32> {
+    pub(super) fn apply(
+        self,
+        scores: &[f32],
+        rollouts: &[Rollout],
+        objective: &Objective,
+    ) -> Vec<f32> {
         let floor = match self {
             Self::BelowScores => objective.low - 1.0,
             Self::MinusOne => -1.0,
         };
-        scores.iter().zip(rollouts).map(|(&score, rollout)| if rollout.ended { score } else { floor }).collect()
+        scores
+            .iter()
+            .zip(rollouts)
+            .map(|(&score, rollout)| if rollout.ended { score } else { floor })
+            .collect()
     }
 }
 
@@ -89,13 +99,20 @@ impl UpdateRecord {
             score: scores.iter().sum::<f32>() / n,
             kl: kl / n,
             eos_rate: rollouts.iter().filter(|rollout| rollout.ended).count() as f32 / n,
-            length: rollouts.iter().map(|rollout| rollout.sequence.response.len()).sum::<usize>() as f32 / n,
+            length: rollouts
+                .iter()
+                .map(|rollout| rollout.sequence.response.len())
+                .sum::<usize>() as f32
+                / n,
             ..Self::default()
         }
     }
 
     pub(super) fn note(&self) -> String {
-        format!("score {:.2}  KL {:.2}  EOS {:.2}", self.score, self.kl, self.eos_rate)
+        format!(
+            "score {:.2}  KL {:.2}  EOS {:.2}",
+            self.score, self.kl, self.eos_rate
+        )
     }
 }
 
@@ -112,8 +129,8 @@ pub(super) struct Draw {
     pub purposes: [&'static str; 2],
 }
 
-/// y ~ π(·|x) for the next prompts, in an order that is a function of (seed, epoch); the responses to a prompt are
-/// adjacent.
+/// y ~ π(·|x) for the next prompts, in an order that is a function of (seed, epoch); the responses
+/// to a prompt are adjacent.
 pub(super) fn roll_out(policy: &LanguageModel, task: &Task, draw: &Draw) -> Result<Vec<Rollout>> {
     let (prompts, [order_purpose, rollout_purpose]) = (task.prompts, draw.purposes);
     let first = draw.update * draw.prompts;
@@ -122,14 +139,27 @@ pub(super) fn roll_out(policy: &LanguageModel, task: &Task, draw: &Draw) -> Resu
         .flat_map(|index| {
             let epoch = index / prompts.len();
             if order.0 != epoch {
-                order = (epoch, rng::permutation(prompts.len(), draw.seed, order_purpose, epoch as u64));
+                order = (
+                    epoch,
+                    rng::permutation(prompts.len(), draw.seed, order_purpose, epoch as u64),
+                );
             }
             std::iter::repeat_n(order.1[index % prompts.len()], draw.samples)
         })
         .collect();
     let batch: Vec<Vec<u32>> = chosen.iter().map(|&i| prompts[i].clone()).collect();
-    let sampling = Sampling { temperature: draw.temperature, top_p: 1.0, ..task.sampling.clone() };
-    let stream = |row: usize| rng::stream(draw.seed, rollout_purpose, &[draw.update as u64, row as u64]);
+    let sampling = Sampling {
+        temperature: draw.temperature,
+        top_p: 1.0,
+        ..task.sampling.clone()
+    };
+    let stream = |row: usize| {
+        rng::stream(
+            draw.seed,
+            rollout_purpose,
+            &[draw.update as u64, row as u64],
+        )
+    };
     let responses = generate(policy, &batch, &sampling, stream, |_| {})?;
     let rows = responses.into_iter().zip(chosen).zip(batch);
     Ok(rows
@@ -141,11 +171,17 @@ pub(super) fn roll_out(policy: &LanguageModel, task: &Task, draw: &Draw) -> Resu
         .collect())
 }
 
-/// The real response tokens of every row of a `[b, response_width]` tensor, whose rows are counted from `first`.
+/// The real response tokens of every row of a `[b, response_width]` tensor, whose rows are counted
+/// from `first`.
 ///
 /// # Errors
 /// A number that is not finite, with its row and token; `what` names it.
-pub(super) fn rows_of(tensor: Tensor<2>, batch: &Batch, first: usize, what: &str) -> Result<Vec<Vec<f32>>> {
+pub(super) fn rows_of(
+    tensor: Tensor<2>,
+    batch: &Batch,
+    first: usize,
+    what: &str,
+) -> Result<Vec<Vec<f32>>> {
     let values = host(tensor)?;
     let row = |(row, &length): (usize, &usize)| {
         values[row * batch.response_width..row * batch.response_width + length].to_vec()
@@ -160,15 +196,22 @@ pub(super) fn check_tokens(rows: &[Vec<f32>], first: usize, what: &str) -> Resul
     for (row, values) in rows.iter().enumerate() {
         if let Some(token) = values.iter().position(|value| !value.is_finite()) {
             let place = format!("row {}, response token {}", first + row + 1, token + 1);
-            return Err(Error::divergence(format!("{place}: {what} is {}", values[token]))
-                .hint("training diverged: lower the learning rate, or bound the reward head"));
+            return Err(
+                Error::divergence(format!("{place}: {what} is {}", values[token]))
+                    .hint("training diverged: lower the learning rate, or bound the reward head"),
+            );
         }
     }
     Ok(())
 }
 
 /// The inverse of [`rows_of`] for some rows: `[rows, width]`, 0 at padding.
-pub(super) fn padded(values: &[Vec<f32>], rows: &[usize], width: usize, device: &Device) -> Tensor<2> {
+pub(super) fn padded(
+    values: &[Vec<f32>],
+    rows: &[usize],
+    width: usize,
+    device: &Device,
+) -> Tensor<2> {
     let mut out = vec![0.0; rows.len() * width];
     for (index, &row) in rows.iter().enumerate() {
         out[index * width..index * width + values[row].len()].copy_from_slice(&values[row]);

@@ -1,5 +1,5 @@
-//! Supervised fine-tuning on demonstrations (behaviour cloning): minimise −log π(y|x) over the tokens of y.
-//! It makes π_ref of eq. 5b and is the first baseline.
+//! Supervised fine-tuning on demonstrations (behaviour cloning): minimise −log π(y|x) over the
+//! tokens of y. It makes π_ref of eq. 5b and is the first baseline.
 
 use crate::Result;
 use crate::methods::optimise::{Monitor, OptimiserSettings, Trainer, matrix};
@@ -15,7 +15,8 @@ pub struct SftSettings {
     pub epochs: usize,
     /// Demonstrations per optimiser step.
     pub batch_size: usize,
-    /// Weight of prompt tokens in the loss; response tokens weigh 1. The authors' code trains on both (1.0).
+    /// Weight of prompt tokens in the loss; response tokens weigh 1. The authors' code trains on
+    /// both (1.0).
     pub prompt_weight: f32,
     pub optimiser: OptimiserSettings,
 }
@@ -30,10 +31,19 @@ pub fn sft(
     monitor: &dyn Monitor,
 ) -> Result<(LanguageModel, Vec<f32>)> {
     let steps_per_epoch = demonstrations.len().div_ceil(settings.batch_size);
-    let mut trainer = Trainer::new(model, &settings.optimiser, training, seed, settings.epochs * steps_per_epoch);
+    let mut trainer = Trainer::new(
+        model,
+        &settings.optimiser,
+        training,
+        seed,
+        settings.epochs * steps_per_epoch,
+    );
     let mut losses: Vec<f32> = trainer.resume(monitor)?.unwrap_or_default();
     while trainer.step < trainer.total {
-        let (epoch, batch) = (trainer.step / steps_per_epoch, trainer.step % steps_per_epoch);
+        let (epoch, batch) = (
+            trainer.step / steps_per_epoch,
+            trainer.step % steps_per_epoch,
+        );
         let order = rng::permutation(demonstrations.len(), seed, "sft/order", epoch as u64);
         let rows: Vec<&Sequence> = order
             .iter()
@@ -41,7 +51,12 @@ pub fn sft(
             .take(settings.batch_size)
             .map(|&i| &demonstrations[i])
             .collect();
-        losses.push(token_step(&mut trainer, &rows, settings.prompt_weight, monitor)?);
+        losses.push(token_step(
+            &mut trainer,
+            &rows,
+            settings.prompt_weight,
+            monitor,
+        )?);
         trainer.checkpoint(monitor, &losses)?;
     }
     Ok((trainer.finish(), losses))
@@ -59,20 +74,32 @@ pub fn token_step(
         negative_log_likelihood(model, &rows[range], prompt_weight) / total
     })?;
     let (config, read) = (trainer.model().config(), rows.iter().copied());
-    let read_once =
-        if prompt_weight == 0.0 { Passes::likelihood(config, read) } else { Passes::whole_likelihood(config, read) };
+    let read_once = if prompt_weight == 0.0 {
+        Passes::likelihood(config, read)
+    } else {
+        Passes::whole_likelihood(config, read)
+    };
     monitor.passes(trainer.with_gradients(read_once));
-    monitor.progress(trainer.step, trainer.total, &format!("loss {:.3}", report.loss));
+    monitor.progress(
+        trainer.step,
+        trainer.total,
+        &format!("loss {:.3}", report.loss),
+    );
     Ok(report.loss)
 }
 
 /// Σ over rows and tokens of weight · −log π(token | before it), `[1]`.
-pub fn negative_log_likelihood(model: &LanguageModel, rows: &[&Sequence], prompt_weight: f32) -> Tensor<1> {
+pub fn negative_log_likelihood(
+    model: &LanguageModel,
+    rows: &[&Sequence],
+    prompt_weight: f32,
+) -> Tensor<1> {
     if prompt_weight == 0.0 {
         let batch = Batch::new(rows.iter().copied(), &model.device());
         return -model.response_log_probs(&batch, 1.0).sum();
     }
-    // Every token but the first is predicted: the row is treated as one token followed by a response.
+    // Every token but the first is predicted: the row is treated as one token followed by a
+    // response.
     let whole: Vec<Sequence> = rows
         .iter()
         .map(|row| {

@@ -1,9 +1,10 @@
-//! SPIN (Chen et al. 2024, arXiv 2401.01335): self-play against the previous iterate. The paper's §5 reads it as eq. 11
-//! with the implicit reward r = β·log(π/π_t), π_t the opponent:
+//! SPIN (Chen et al. 2024, arXiv 2401.01335): self-play against the previous iterate. The paper's
+//! §5 reads it as eq. 11 with the implicit reward r = β·log(π/π_t), π_t the opponent:
 //!
 //! ℓ = −log σ( β·[ log π(y|x)/π_t(y|x) − log π(ỹ|x)/π_t(ỹ|x) ] ),  y a demonstration, ỹ ~ π_t.
 //!
-//! With preferences for pairs and the SFT policy for π_t the same loss is [DPO](super::dpo)'s, and the same loop minimises it.
+//! With preferences for pairs and the SFT policy for π_t the same loss is [DPO](super::dpo)'s, and
+//! the same loop minimises it.
 
 use crate::Result;
 pub use crate::methods::dpo::sequence_log_probs;
@@ -29,8 +30,8 @@ pub struct SpinSettings {
     pub optimiser: OptimiserSettings,
 }
 
-/// Runs one iteration: trains `opponent` on `pairs` against its initial state; returns it with the loss of every
-/// optimiser step.
+/// Runs one iteration: trains `opponent` on `pairs` against its initial state; returns it with the
+/// loss of every optimiser step.
 pub fn spin(
     opponent: LanguageModel,
     pairs: &[Pair],
@@ -41,8 +42,30 @@ pub fn spin(
 ) -> Result<(LanguageModel, Vec<f32>)> {
     // A copy in the type used for computation, dropped before training starts.
     let opponent_gaps = gaps(&opponent.clone().in_dtype(training.dtype.float()), pairs)?;
-    let SpinSettings { beta, epochs, batch_size, ref optimiser, .. } = *settings;
+    let SpinSettings {
+        beta,
+        epochs,
+        batch_size,
+        ref optimiser,
+        ..
+    } = *settings;
     let loss = PairLoss::Sigmoid;
-    let run = GapTraining { method: "SPIN", order: "spin/order", beta, loss, epochs, batch_size, optimiser };
-    optimise_gap(opponent, pairs, &opponent_gaps, run, training, seed, monitor)
+    let run = GapTraining {
+        method: "SPIN",
+        order: "spin/order",
+        beta,
+        loss,
+        epochs,
+        batch_size,
+        optimiser,
+    };
+    optimise_gap(
+        opponent,
+        pairs,
+        &opponent_gaps,
+        run,
+        training,
+        seed,
+        monitor,
+    )
 }

@@ -1,5 +1,5 @@
-//! Training options of all methods and models: number types, trained weights, and memory use. `docs/training.md` gives
-//! the cost of each.
+//! Training options of all methods and models: number types, trained weights, and memory use.
+//! `docs/training.md` gives the cost of each.
 
 use crate::model::arch::Naming;
 use crate::model::nn::lora::LoraSettings;
@@ -33,18 +33,20 @@ impl Dtype {
 #[serde(deny_unknown_fields)]
 pub struct Training {
     pub dtype: Dtype,
-    /// Recomputes each layer in the backward pass instead of keeping its activations. The result is the same.
+    /// Recomputes each layer in the backward pass instead of keeping its activations. The result is
+    /// the same.
     pub gradient_checkpointing: bool,
     /// Rank of LoRA's adapters; 0 trains every weight.
     pub lora_rank: usize,
     /// α of LoRA; an adapter's output is scaled by `lora_alpha / lora_rank`.
     pub lora_alpha: f64,
-    /// Seed of everything that training draws; the study's seed if absent. The plan passes it to stages, so that it is
-    /// not part of any settings.
+    /// Seed of everything that training draws; the study's seed if absent. The plan passes it to
+    /// stages, so that it is not part of any settings.
     #[serde(default, skip_serializing)]
     pub seed: Option<u64>,
-    /// Rows per forward pass; gradients accumulate to the full batch. `None` takes the whole batch at once. The choice
-    /// belongs to the machine and the result does not depend on it, so it is in no file and in no key.
+    /// Rows per forward pass; gradients accumulate to the full batch. `None` takes the whole batch
+    /// at once. The choice belongs to the machine and the result does not depend on it, so it is in
+    /// no file and in no key.
     #[serde(skip)]
     pub micro_batch: Option<NonZeroUsize>,
 }
@@ -70,7 +72,10 @@ impl Training {
 
     /// The options that affect the model itself.
     pub fn computation(&self) -> Computation {
-        let lora = LoraSettings { rank: self.lora_rank, alpha: self.lora_alpha };
+        let lora = LoraSettings {
+            rank: self.lora_rank,
+            alpha: self.lora_alpha,
+        };
         Computation {
             dtype: self.dtype.float(),
             checkpointing: self.gradient_checkpointing,

@@ -5,8 +5,9 @@
 //! column: 0            ↑ up to prompt_width   ↑ prompt_width … prompt_width + response_width
 //! ```
 //!
-//! Prompts end and responses begin at the same column in every row, so the tokens that predict a response are one slice.
-//! The attention mask and the positions are explicit; nothing is inferred from token ids, and PAD is never EOS.
+//! Prompts end and responses begin at the same column in every row, so the tokens that predict a
+//! response are one slice. The attention mask and the positions are explicit; nothing is inferred
+//! from token ids, and PAD is never EOS.
 
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
 
@@ -70,7 +71,12 @@ impl Batch {
     }
 
     /// `rows` padded to the given widths, which must hold the longest prompt and response.
-    pub fn with_widths(rows: &[&Sequence], prompt_width: usize, response_width: usize, device: &Device) -> Self {
+    pub fn with_widths(
+        rows: &[&Sequence],
+        prompt_width: usize,
+        response_width: usize,
+        device: &Device,
+    ) -> Self {
         let (b, t) = (rows.len(), prompt_width + response_width);
         let mut ids = vec![0i32; b * t];
         let mut mask = vec![false; b * t];
@@ -98,7 +104,10 @@ impl Batch {
             mask: Tensor::from_data(TensorData::new(mask, [b, t]), device),
             positions,
             targets: Tensor::from_data(TensorData::new(targets, [b, response_width]), device),
-            response_mask: Tensor::from_data(TensorData::new(response_mask, [b, response_width]), device),
+            response_mask: Tensor::from_data(
+                TensorData::new(response_mask, [b, response_width]),
+                device,
+            ),
         }
     }
 

@@ -1,5 +1,6 @@
-//! Model folders as Hugging Face lays them out: `config.json`, `model.safetensors` (or its shards with their index),
-//! `tokenizer.json`; a reward model adds `reward.json` with its normalisation. transformers opens what is saved here.
+//! Model folders as Hugging Face lays them out: `config.json`, `model.safetensors` (or its shards
+//! with their index), `tokenizer.json`; a reward model adds `reward.json` with its normalisation.
+//! transformers opens what is saved here.
 
 mod adapter;
 mod config;
@@ -36,7 +37,12 @@ pub struct Normalisation {
 impl Normalisation {
     /// Constants that leave scores unchanged.
     pub fn none(bound: f32) -> Self {
-        Self { mean: 0.0, std: 1.0, low: 0.0, bound }
+        Self {
+            mean: 0.0,
+            std: 1.0,
+            low: 0.0,
+            bound,
+        }
     }
 
     pub fn apply(&self, score: f32) -> f32 {
@@ -53,8 +59,11 @@ impl Normalisation {
             None => Ok(rewards),
             Some(row) => {
                 let (score, reward) = (scores[row], rewards[row]);
-                Err(Error::divergence(format!("row {}: the score {score} makes the reward {reward}", row + 1))
-                    .hint("the constants of the reward are damaged, or its training diverged"))
+                Err(Error::divergence(format!(
+                    "row {}: the score {score} makes the reward {reward}",
+                    row + 1
+                ))
+                .hint("the constants of the reward are damaged, or its training diverged"))
             }
         }
     }
@@ -62,23 +71,37 @@ impl Normalisation {
     /// The constants in the file `path`.
     ///
     /// # Errors
-    /// A constant that is missing or not a finite number, or a deviation or bound that is out of range.
+    /// A constant that is missing or not a finite number, or a deviation or bound that is out of
+    /// range.
     fn read(path: &Path) -> Result<Self> {
         let keys = contents::json(path)?;
         let number = |key: &str| {
             let value = &keys[key];
-            let number = value.as_f64().map(|number| number as f32).filter(|number| number.is_finite());
+            let number = value
+                .as_f64()
+                .map(|number| number as f32)
+                .filter(|number| number.is_finite());
             number.ok_or_else(|| {
                 let found = if keys.get(key).is_none() { "missing".into() } else { value.to_string() };
                 Error::model(format!("{}: `{key}` is {found}, and not a finite number", path.display()))
                     .hint("the reward was saved from a training that diverged, or the file is not of touchstone")
             })
         };
-        let read = Self { mean: number("mean")?, std: number("std")?, low: number("low")?, bound: number("bound")? };
-        for (key, value, fits) in [("std", read.std, read.std > 0.0), ("bound", read.bound, read.bound >= 0.0)] {
+        let read = Self {
+            mean: number("mean")?,
+            std: number("std")?,
+            low: number("low")?,
+            bound: number("bound")?,
+        };
+        for (key, value, fits) in [
+            ("std", read.std, read.std > 0.0),
+            ("bound", read.bound, read.bound >= 0.0),
+        ] {
             if !fits {
-                return Err(Error::model(format!("{}: `{key}` is {value}", path.display()))
-                    .hint("a deviation is above 0, and a bound is 0 (none) or above"));
+                return Err(
+                    Error::model(format!("{}: `{key}` is {value}", path.display()))
+                        .hint("a deviation is above 0, and a bound is 0 (none) or above"),
+                );
             }
         }
         Ok(read)
@@ -123,17 +146,22 @@ impl Checkpoint {
     /// The folder's tokenizer.
     ///
     /// # Errors
-    /// A folder without a tokenizer, a tokenizer that is damaged or draws at random, or one with more tokens than the
-    /// embedding has rows.
+    /// A folder without a tokenizer, a tokenizer that is damaged or draws at random, or one with
+    /// more tokens than the embedding has rows.
     pub fn tokenizer(&self) -> Result<ModelTokenizer> {
         let tokenizer = ModelTokenizer::open(&self.folder)?;
         tokenizer.check_fits(self.config()?.vocab_size())?;
         Ok(tokenizer)
     }
 
-    /// Does the same as [`tokenizer`](Self::tokenizer), but returns `None` if the folder has no `tokenizer.json`.
+    /// Does the same as [`tokenizer`](Self::tokenizer), but returns `None` if the folder has no
+    /// `tokenizer.json`.
     pub fn optional_tokenizer(&self) -> Result<Option<ModelTokenizer>> {
-        self.folder.join(TOKENIZER).is_file().then(|| self.tokenizer()).transpose()
+        self.folder
+            .join(TOKENIZER)
+            .is_file()
+            .then(|| self.tokenizer())
+            .transpose()
     }
 
     /// The tokens that end a text, determined by [`Ends::of_folder`].
@@ -146,7 +174,11 @@ impl Checkpoint {
     }
 
     /// A model that is only read, held in `dtype`.
-    pub fn frozen_language_model(&self, dtype: FloatDType, device: &Device) -> Result<LanguageModel> {
+    pub fn frozen_language_model(
+        &self,
+        dtype: FloatDType,
+        device: &Device,
+    ) -> Result<LanguageModel> {
         let config = self.config()?;
         let (mut weights, _) = self.weights_of(Head::LanguageModel, &config)?;
         weights.will_be(dtype);
@@ -158,12 +190,19 @@ impl Checkpoint {
     }
 
     /// A model that is only read, held in `dtype`.
-    pub fn frozen_reward_model(&self, dtype: FloatDType, device: &Device) -> Result<(RewardModel, Normalisation)> {
+    pub fn frozen_reward_model(
+        &self,
+        dtype: FloatDType,
+        device: &Device,
+    ) -> Result<(RewardModel, Normalisation)> {
         let config = self.config()?;
         let (mut weights, beside) = self.weights_of(Head::Reward, &config)?;
         weights.will_be(dtype);
         let normalisation = self.normalisation(&beside)?;
-        Ok((RewardModel::frozen(weights, &config, normalisation.bound, dtype, device)?, normalisation))
+        Ok((
+            RewardModel::frozen(weights, &config, normalisation.bound, dtype, device)?,
+            normalisation,
+        ))
     }
 
     /// The tensors of a model with this head, under the names of [`layout::tensors`].
@@ -175,43 +214,70 @@ impl Checkpoint {
         Ok((weights, beside))
     }
 
-    /// The normalisation in `reward.json`; without that file, the constant that a published head adds to its scores or
-    /// subtracts from them.
+    /// The normalisation in `reward.json`; without that file, the constant that a published head
+    /// adds to its scores or subtracts from them.
     fn normalisation(&self, beside: &Beside) -> Result<Normalisation> {
         let path = self.folder.join(REWARD);
         if !path.exists() {
             let taken = config::read(&self.folder.join(CONFIG))?.bias - beside.bias;
-            return Ok(Normalisation { mean: taken, ..Normalisation::none(0.0) });
+            return Ok(Normalisation {
+                mean: taken,
+                ..Normalisation::none(0.0)
+            });
         }
         Normalisation::read(&path)
     }
 
-    pub fn save_language_model(folder: &Path, model: &LanguageModel, tokenizer: &Path, as_: StoredAs) -> Result<()> {
+    pub fn save_language_model(
+        folder: &Path,
+        model: &LanguageModel,
+        tokenizer: &Path,
+        as_: StoredAs,
+    ) -> Result<()> {
         let keys = config::of(model.config(), Head::LanguageModel, as_);
         save(folder, &keys, &model.weights(), tokenizer, as_)
     }
 
-    /// Saves a reward model with its normalisation and, in config.json, the token that transformers may pad rows with.
+    /// Saves a reward model with its normalisation and, in config.json, the token that transformers
+    /// may pad rows with.
     pub fn save_reward_model(
         folder: &Path,
         model: &RewardModel,
         normalisation: &Normalisation,
         tokenizer: &Path,
     ) -> Result<()> {
-        let constants = [normalisation.mean, normalisation.std, normalisation.low, normalisation.bound];
+        let constants = [
+            normalisation.mean,
+            normalisation.std,
+            normalisation.low,
+            normalisation.bound,
+        ];
         if constants.iter().any(|number| !number.is_finite()) {
-            return Err(Error::divergence(format!("{}: the normalisation is {normalisation:?}", folder.display()))
-                .hint("the reward diverged: lower its learning rate, or bound its head"));
+            return Err(Error::divergence(format!(
+                "{}: the normalisation is {normalisation:?}",
+                folder.display()
+            ))
+            .hint("the reward diverged: lower its learning rate, or bound its head"));
         }
         let mut keys = config::of(model.config(), Head::Reward, StoredAs::F32);
         let beside = tokenizer.parent().unwrap_or(Path::new(""));
-        keys["pad_token_id"] = json!(config::padding(&ModelTokenizer::read(tokenizer)?, beside, model.config())?);
+        keys["pad_token_id"] = json!(config::padding(
+            &ModelTokenizer::read(tokenizer)?,
+            beside,
+            model.config()
+        )?);
         save(folder, &keys, &model.weights(), tokenizer, StoredAs::F32)?;
         write_json(&folder.join(REWARD), &json!(normalisation))
     }
 }
 
-fn save(folder: &Path, config: &Value, weights: &Weights, tokenizer: &Path, stored_as: StoredAs) -> Result<()> {
+fn save(
+    folder: &Path,
+    config: &Value,
+    weights: &Weights,
+    tokenizer: &Path,
+    stored_as: StoredAs,
+) -> Result<()> {
     std::fs::create_dir_all(folder).context(|| format!("cannot create {}", folder.display()))?;
     write_json(&folder.join(CONFIG), config)?;
     weights.save(folder, stored_as, SHARD_BYTES)?;
@@ -234,8 +300,12 @@ fn lacking(folder: &Path, file: &str) -> Error {
         .flatten()
         .filter_map(|entry| entry.file_name().into_string().ok())
         .collect();
-    let shard = names.iter().find(|name| weights::is_weights(name) && !weights::FILES.contains(&name.as_str()));
-    let other = names.iter().find(|name| OTHER_FORMATS.iter().any(|suffix| name.ends_with(suffix)));
+    let shard = names
+        .iter()
+        .find(|name| weights::is_weights(name) && !weights::FILES.contains(&name.as_str()));
+    let other = names
+        .iter()
+        .find(|name| OTHER_FORMATS.iter().any(|suffix| name.ends_with(suffix)));
     match (file == CONFIG, shard, other) {
         (false, Some(shard), _) => error.hint(format!(
             "it holds {shard} but not the index that says which tensor is where; fetch {} too",
@@ -258,6 +328,7 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
 }
 
 fn write_json(path: &Path, value: &Value) -> Result<()> {
-    let text = serde_json::to_string_pretty(value).context(|| format!("cannot encode {}", path.display()))?;
+    let text = serde_json::to_string_pretty(value)
+        .context(|| format!("cannot encode {}", path.display()))?;
     std::fs::write(path, text + "\n").context(|| format!("cannot write {}", path.display()))
 }

@@ -1,5 +1,5 @@
-//! Files of a model folder whose contents do not match their name: a git-lfs pointer, an error page, an archive, text
-//! in another encoding. Each is reported as what it is, with the remedy.
+//! Files of a model folder whose contents do not match their name: a git-lfs pointer, an error
+//! page, an archive, text in another encoding. Each is reported as what it is, with the remedy.
 
 use crate::{Context, Error, Result};
 use serde_json::Value;
@@ -65,8 +65,8 @@ impl Foreign {
         }
     }
 
-    /// Foreign contents of a file that should be safetensors, which begins with the length of its header followed by
-    /// `{`.
+    /// Foreign contents of a file that should be safetensors, which begins with the length of its
+    /// header followed by `{`.
     pub(super) fn in_safetensors(start: &[u8]) -> Option<Self> {
         if start.get(8) == Some(&b'{') {
             return None;
@@ -83,7 +83,9 @@ impl Foreign {
             return Some(Self::OtherWeights("a safetensors file"));
         }
         // PyTorch 0.1 to 1.5 wrote bare pickles.
-        Self::in_any(start).filter(|found| *found != A_PICKLE).or_else(|| Self::plain_text(start))
+        Self::in_any(start)
+            .filter(|found| *found != A_PICKLE)
+            .or_else(|| Self::plain_text(start))
     }
 
     fn in_any(start: &[u8]) -> Option<Self> {
@@ -93,7 +95,10 @@ impl Foreign {
         if start.starts_with(b"version https://git-lfs") {
             return Some(Self::LfsPointer);
         }
-        let words = start.strip_prefix(b"\xef\xbb\xbf").unwrap_or(start).trim_ascii_start();
+        let words = start
+            .strip_prefix(b"\xef\xbb\xbf")
+            .unwrap_or(start)
+            .trim_ascii_start();
         if words.starts_with(b"<") {
             return Some(Self::Page);
         }
@@ -101,7 +106,11 @@ impl Foreign {
             return Some(Self::Zeros);
         }
         let archive = ARCHIVES.iter().find(|(magic, ..)| start.starts_with(magic));
-        let weights = || OTHER_WEIGHTS.iter().find(|(magic, _)| start.starts_with(magic));
+        let weights = || {
+            OTHER_WEIGHTS
+                .iter()
+                .find(|(magic, _)| start.starts_with(magic))
+        };
         archive
             .map(|(_, name, tool)| Self::Archive(name, tool))
             .or_else(|| weights().map(|(_, name)| Self::OtherWeights(name)))
@@ -112,7 +121,13 @@ impl Foreign {
         const SHOWN: usize = 40;
         let printable = |byte: &u8| byte.is_ascii_graphic() || byte.is_ascii_whitespace();
         let text = start.len() >= 8 && start.iter().take(64).all(printable);
-        text.then(|| Self::Text(String::from_utf8_lossy(&start[..start.len().min(SHOWN)]).trim().to_owned()))
+        text.then(|| {
+            Self::Text(
+                String::from_utf8_lossy(&start[..start.len().min(SHOWN)])
+                    .trim()
+                    .to_owned(),
+            )
+        })
     }
 
     /// The error for a file with these contents.
@@ -154,9 +169,13 @@ impl fmt::Display for Foreign {
     fn fmt(&self, out: &mut fmt::Formatter) -> fmt::Result {
         match self {
             Self::Empty => out.write_str("is empty"),
-            Self::LfsPointer => out.write_str("is a git-lfs pointer and not the file that it stands for"),
+            Self::LfsPointer => {
+                out.write_str("is a git-lfs pointer and not the file that it stands for")
+            }
             Self::Page => out.write_str("is an HTML page and not the file that it is called"),
-            Self::ByteOrderMark => out.write_str("begins with a byte-order mark, which JSON must not"),
+            Self::ByteOrderMark => {
+                out.write_str("begins with a byte-order mark, which JSON must not")
+            }
             Self::Utf16 => out.write_str("is text in UTF-16, and JSON is UTF-8"),
             Self::Archive(name, _) => write!(out, "is {name} and not the file that it is called"),
             Self::OtherWeights(name) => write!(out, "is {name} and not the file that it is called"),
@@ -178,8 +197,11 @@ pub(crate) fn json(path: &Path) -> Result<Value> {
 pub(crate) fn read(path: &Path) -> Result<Vec<u8>> {
     let failed = || format!("cannot read {}", path.display());
     if !fs::metadata(path).context(failed)?.is_file() {
-        return Err(Error::files(format!("{} is a folder or a device, not a file", path.display()))
-            .hint("put the file of the model there"));
+        return Err(Error::files(format!(
+            "{} is a folder or a device, not a file",
+            path.display()
+        ))
+        .hint("put the file of the model there"));
     }
     fs::read(path).context(failed)
 }
@@ -202,22 +224,39 @@ pub(super) fn check_text(bytes: &[u8], origin: &str) -> Result<()> {
 }
 
 fn not_json(bytes: &[u8], origin: &str, cause: serde_json::Error) -> Error {
-    let line = bytes.split(|byte| *byte == b'\n').nth(cause.line().saturating_sub(1)).unwrap_or_default();
+    let line = bytes
+        .split(|byte| *byte == b'\n')
+        .nth(cause.line().saturating_sub(1))
+        .unwrap_or_default();
     let column = cause.column().min(line.len());
-    let near = String::from_utf8_lossy(&line[column.saturating_sub(12)..line.len().min(column + 28)]).into_owned();
-    if let Some(number) = ["NaN", "Infinity"].into_iter().find(|number| near.contains(number)) {
-        return Error::model(format!("{origin}, line {}: {number} is not a number that JSON can hold", cause.line()))
-            .hint("whoever wrote the file computed something that is not finite; write the right number")
-            .caused_by(cause);
+    let near =
+        String::from_utf8_lossy(&line[column.saturating_sub(12)..line.len().min(column + 28)])
+            .into_owned();
+    if let Some(number) = ["NaN", "Infinity"]
+        .into_iter()
+        .find(|number| near.contains(number))
+    {
+        return Error::model(format!(
+            "{origin}, line {}: {number} is not a number that JSON can hold",
+            cause.line()
+        ))
+        .hint(
+            "whoever wrote the file computed something that is not finite; write the right number",
+        )
+        .caused_by(cause);
     }
     if cause.is_eof() {
         return Error::model(format!("{origin} is cut short: its JSON does not end"))
             .hint("the copy or the download was not finished; fetch the file again")
             .caused_by(cause);
     }
-    Error::model(format!("{origin} is not JSON: line {}, near {:?}", cause.line(), near.trim()))
-        .hint("fetch the file again, or mend that line")
-        .caused_by(cause)
+    Error::model(format!(
+        "{origin} is not JSON: line {}, near {:?}",
+        cause.line(),
+        near.trim()
+    ))
+    .hint("fetch the file again, or mend that line")
+    .caused_by(cause)
 }
 
 #[cfg(test)]
@@ -233,7 +272,10 @@ mod tests {
         let zipped = b"PK\x03\x04\x14\0\0\0\0\0";
         for (bytes, what) in [
             (b"".as_slice(), "is empty"),
-            (b"version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 9\n", "git-lfs pointer"),
+            (
+                b"version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 9\n",
+                "git-lfs pointer",
+            ),
             (b"\n <!DOCTYPE html><html></html>", "HTML page"),
             (b"<html>", "HTML page"),
             (b"\xef\xbb\xbf{}", "byte-order mark"),
@@ -259,13 +301,33 @@ mod tests {
     #[test]
     fn weights_that_are_something_else_are_named() {
         let header = b"\x1f\x8b\x08\0\0\0\0\0{\"a\"";
-        assert_eq!(Foreign::in_safetensors(header), None, "a header whose length looks like another format");
+        assert_eq!(
+            Foreign::in_safetensors(header),
+            None,
+            "a header whose length looks like another format"
+        );
         assert_eq!(Foreign::in_safetensors(b"\x10\0\0\0\0\0\0\0{}"), None);
         assert_eq!(Foreign::in_pickle(b"PK\x03\x04"), None);
-        assert_eq!(Foreign::in_pickle(b"\x10\0\0\0\0\0\0\0{}"), Some(Foreign::OtherWeights("a safetensors file")));
-        assert_eq!(Foreign::in_safetensors(b"GGUF\x03\0\0\0"), Some(Foreign::OtherWeights("a GGUF file")));
-        assert_eq!(Foreign::in_safetensors(b"Entry not found"), Some(Foreign::Text("Entry not found".into())));
-        assert_eq!(Foreign::in_pickle(b"\x80\x02\x8a\nl"), None, "PyTorch before 1.6 wrote bare pickles");
-        assert_eq!(Foreign::in_safetensors(b"\x80\x02\x8a\nl\x0c\xfc\x9cF"), Some(A_PICKLE));
+        assert_eq!(
+            Foreign::in_pickle(b"\x10\0\0\0\0\0\0\0{}"),
+            Some(Foreign::OtherWeights("a safetensors file"))
+        );
+        assert_eq!(
+            Foreign::in_safetensors(b"GGUF\x03\0\0\0"),
+            Some(Foreign::OtherWeights("a GGUF file"))
+        );
+        assert_eq!(
+            Foreign::in_safetensors(b"Entry not found"),
+            Some(Foreign::Text("Entry not found".into()))
+        );
+        assert_eq!(
+            Foreign::in_pickle(b"\x80\x02\x8a\nl"),
+            None,
+            "PyTorch before 1.6 wrote bare pickles"
+        );
+        assert_eq!(
+            Foreign::in_safetensors(b"\x80\x02\x8a\nl\x0c\xfc\x9cF"),
+            Some(A_PICKLE)
+        );
     }
 }

@@ -42,8 +42,18 @@ pub struct Computation {
 
 impl Decoder {
     /// Takes the decoder's tensors from `weights`.
-    pub fn load(weights: &mut Weights, config: &DecoderConfig, dtype: FloatDType, device: &Device) -> Result<Self> {
-        let Sizes { vocab_size, hidden_size, layers: count, .. } = config.sizes();
+    pub fn load(
+        weights: &mut Weights,
+        config: &DecoderConfig,
+        dtype: FloatDType,
+        device: &Device,
+    ) -> Result<Self> {
+        let Sizes {
+            vocab_size,
+            hidden_size,
+            layers: count,
+            ..
+        } = config.sizes();
         let mut layers = Vec::with_capacity(count);
         for index in 0..count {
             layers.push(config.load_layer(weights, index, device)?.in_dtype(dtype));
@@ -52,7 +62,14 @@ impl Decoder {
         let (name, shape) = (config.naming().embedding(), [vocab_size, hidden_size]);
         let table = parameter(&name, weights.take(&name, &shape)?, shape, device);
         let embedding = table.map(|table| table.cast(dtype));
-        Ok(Self { embedding, layers, norm, config: config.clone(), dtype, tape: None })
+        Ok(Self {
+            embedding,
+            layers,
+            norm,
+            config: config.clone(),
+            dtype,
+            tape: None,
+        })
     }
 
     /// The decoder in the form that is trained with options `how`; `rng` draws the adapters.
@@ -61,23 +78,47 @@ impl Decoder {
         if let Some(lora) = &how.lora {
             // Frozen weights need no f32 copy; the adapters are f32.
             decoder = decoder.set_require_grad(false).in_dtype(how.dtype);
-            decoder.layers = decoder.layers.into_iter().map(|layer| layer.adapted(lora, rng)).collect();
+            decoder.layers = decoder
+                .layers
+                .into_iter()
+                .map(|layer| layer.adapted(lora, rng))
+                .collect();
         }
-        Self { dtype: how.dtype, tape: how.checkpointing.then(Tape::default), ..decoder }
+        Self {
+            dtype: how.dtype,
+            tape: how.checkpointing.then(Tape::default),
+            ..decoder
+        }
     }
 
-    /// The inverse of [`prepared`](Self::prepared): adapters are merged into the weights, and everything is f32.
+    /// The inverse of [`prepared`](Self::prepared): adapters are merged into the weights, and
+    /// everything is f32.
     pub fn restored(self) -> Self {
         let layers = self.layers.into_iter().map(Layer::merged).collect();
-        Self { layers, tape: None, ..self }.in_dtype(FloatDType::F32).set_require_grad(true)
+        Self {
+            layers,
+            tape: None,
+            ..self
+        }
+        .in_dtype(FloatDType::F32)
+        .set_require_grad(true)
     }
 
-    /// The decoder with weights held and states computed in another type, for a model that is not trained: in bf16 it
-    /// needs half the memory. The norms stay f32, as does their computation.
+    /// The decoder with weights held and states computed in another type, for a model that is not
+    /// trained: in bf16 it needs half the memory. The norms stay f32, as does their computation.
     pub fn in_dtype(self, dtype: FloatDType) -> Self {
-        let layers = self.layers.into_iter().map(|layer| layer.in_dtype(dtype)).collect();
+        let layers = self
+            .layers
+            .into_iter()
+            .map(|layer| layer.in_dtype(dtype))
+            .collect();
         let embedding = self.embedding.map(|table| table.cast(dtype));
-        Self { embedding, layers, dtype, ..self }
+        Self {
+            embedding,
+            layers,
+            dtype,
+            ..self
+        }
     }
 
     pub fn device(&self) -> Device {
@@ -93,16 +134,23 @@ impl Decoder {
         }
     }
 
-    /// Does the same as [`forward`](Self::forward), but also keeps keys and values for `capacity` columns.
+    /// Does the same as [`forward`](Self::forward), but also keeps keys and values for `capacity`
+    /// columns.
     pub fn prefill(&self, batch: &Batch, capacity: usize) -> (Tensor<2>, Vec<Option<KvCache>>) {
         let tokens = self.tokens(batch.ids.clone(), &batch.positions, batch.mask.clone());
         let mut kept = Vec::with_capacity(self.layers.len());
-        let states = self.run(&tokens, &mut Attend::Prefill { capacity, kept: &mut kept });
+        let states = self.run(
+            &tokens,
+            &mut Attend::Prefill {
+                capacity,
+                kept: &mut kept,
+            },
+        );
         (states, kept)
     }
 
-    /// Processes one more token per row: `ids` is `[b, 1]`, at `positions` (b values); `mask` is `[b, columns so far +
-    /// 1]`.
+    /// Processes one more token per row: `ids` is `[b, 1]`, at `positions` (b values); `mask` is
+    /// `[b, columns so far + 1]`.
     pub fn step(
         &self,
         ids: Tensor<2, Int>,
@@ -110,7 +158,10 @@ impl Decoder {
         mask: Tensor<2, Bool>,
         kept: &mut Vec<Option<KvCache>>,
     ) -> Tensor<2> {
-        self.run(&self.tokens(ids, positions, mask), &mut Attend::Step { kept, layer: 0 })
+        self.run(
+            &self.tokens(ids, positions, mask),
+            &mut Attend::Step { kept, layer: 0 },
+        )
     }
 
     /// Applies the final norm to the rows that a head reads; `[n, d]`.
@@ -119,27 +170,41 @@ impl Decoder {
     }
 
     fn run(&self, tokens: &Tokens, attend: &mut Attend) -> Tensor<2> {
-        self.layers.iter().fold(self.embed(tokens), |x, layer| layer.forward(x, tokens, attend))
+        self.layers.iter().fold(self.embed(tokens), |x, layer| {
+            layer.forward(x, tokens, attend)
+        })
     }
 
     /// States before the first layer, `[b·t, d]`.
     pub(super) fn embed(&self, tokens: &Tokens) -> Tensor<2> {
-        self.embedding.val().select(0, tokens.ids.clone()).cast(self.dtype)
+        self.embedding
+            .val()
+            .select(0, tokens.ids.clone())
+            .cast(self.dtype)
     }
 
     /// The tokens of a pass; `ids` is `[b, t]`, `positions` has b·t values.
     fn tokens(&self, ids: Tensor<2, Int>, positions: &[u32], mask: Tensor<2, Bool>) -> Tokens {
         let [b, t] = ids.dims();
-        Tokens { ids: ids.reshape([b * t]), mask, rotary: self.rotary(positions, b), rows: b }
+        Tokens {
+            ids: ids.reshape([b * t]),
+            mask,
+            rotary: self.rotary(positions, b),
+            rows: b,
+        }
     }
 
     /// Cosines and sines of every token's angles, `[b, t, rotated pairs]`.
     fn rotary(&self, positions: &[u32], b: usize) -> Rotary {
         let frequencies = self.config.rope().frequencies;
         let (half, device) = (frequencies.len(), self.device());
-        let angles = positions.iter().flat_map(|&p| frequencies.iter().map(move |f| f64::from(p) * f));
-        let (mut cos, mut sin) =
-            (Vec::with_capacity(positions.len() * half), Vec::with_capacity(positions.len() * half));
+        let angles = positions
+            .iter()
+            .flat_map(|&p| frequencies.iter().map(move |f| f64::from(p) * f));
+        let (mut cos, mut sin) = (
+            Vec::with_capacity(positions.len() * half),
+            Vec::with_capacity(positions.len() * half),
+        );
         for angle in angles {
             cos.push(angle.cos() as f32);
             sin.push(angle.sin() as f32);
@@ -152,17 +217,38 @@ impl Decoder {
     }
 }
 
-/// Random weights of a decoder: normal with standard deviation `deviation`, scaled for residual outputs by
-/// `1/sqrt(2·layers)` as in GPT-2 and Pythia; biases are 0, norms are 1.
-pub fn random_backbone(config: &DecoderConfig, deviation: f64, rng: &mut impl Rng, weights: &mut Weights) {
-    let (Sizes { vocab_size, hidden_size: d, layers, .. }, naming) = (config.sizes(), config.naming());
+/// Random weights of a decoder: normal with standard deviation `deviation`, scaled for residual
+/// outputs by `1/sqrt(2·layers)` as in GPT-2 and Pythia; biases are 0, norms are 1.
+pub fn random_backbone(
+    config: &DecoderConfig,
+    deviation: f64,
+    rng: &mut impl Rng,
+    weights: &mut Weights,
+) {
+    let (
+        Sizes {
+            vocab_size,
+            hidden_size: d,
+            layers,
+            ..
+        },
+        naming,
+    ) = (config.sizes(), config.naming());
     let residual = deviation / (2.0 * layers as f64).sqrt();
     for index in 0..layers {
         for part in config.parts() {
             let (name, shape) = (naming.layer(index, part.name), part.weight());
             let values = match part.shape {
-                Shape::Linear { from, to, residual: true } => normal(rng, to * from, residual),
-                Shape::Linear { from, to, residual: false } => normal(rng, to * from, deviation),
+                Shape::Linear {
+                    from,
+                    to,
+                    residual: true,
+                } => normal(rng, to * from, residual),
+                Shape::Linear {
+                    from,
+                    to,
+                    residual: false,
+                } => normal(rng, to * from, deviation),
                 Shape::Norm(size) => vec![1.0; size],
             };
             weights.insert(format!("{name}.weight"), &shape, values);
@@ -175,7 +261,11 @@ pub fn random_backbone(config: &DecoderConfig, deviation: f64, rng: &mut impl Rn
     if config.final_norm().has_bias() {
         weights.insert(format!("{}.bias", naming.norm()), &[d], vec![0.0; d]);
     }
-    weights.insert(naming.embedding(), &[vocab_size, d], normal(rng, vocab_size * d, deviation));
+    weights.insert(
+        naming.embedding(),
+        &[vocab_size, d],
+        normal(rng, vocab_size * d, deviation),
+    );
 }
 
 /// `n` draws of a normal with mean 0 (Box–Muller).

@@ -1,6 +1,6 @@
-//! Memory and arithmetic of a model, estimated from its shape alone: used by `touchstone plan` before a run, and to
-//! choose the size of micro-batches. Counts follow the layers of `arch` and the operations of `device/fused`;
-//! docs/memory.md compares them with measured peaks.
+//! Memory and arithmetic of a model, estimated from its shape alone: used by `touchstone plan`
+//! before a run, and to choose the size of micro-batches. Counts follow the layers of `arch` and
+//! the operations of `device/fused`; docs/memory.md compares them with measured peaks.
 
 use crate::model::DecoderConfig;
 use crate::model::arch::{Kept, Part, Sizes};
@@ -17,7 +17,11 @@ enum Kernels {
 impl Kernels {
     /// The kernels used; this project's fused kernels are f32 only.
     fn of(computation: &Computation, fused: bool) -> Self {
-        if fused && computation.bytes == F32 { Self::Fused } else { Self::Composed }
+        if fused && computation.bytes == F32 {
+            Self::Fused
+        } else {
+            Self::Composed
+        }
     }
 }
 
@@ -44,7 +48,10 @@ pub struct Load {
 impl Load {
     /// The same batch with `rows` times as many rows.
     pub fn times(self, rows: f64) -> Self {
-        Self { rows: self.rows * rows, ..self }
+        Self {
+            rows: self.rows * rows,
+            ..self
+        }
     }
 }
 
@@ -53,12 +60,13 @@ const F32: f64 = 4.0;
 // Measured values, see docs/memory.md.
 /// Values of a parameter's size that AdamW holds while it updates it.
 const UPDATE_COPIES: f64 = 2.5;
-/// Copies of the widest activation in a backward pass: its gradient, the values from which that is computed, and the
-/// factor that is transposed for the gradient of a weight.
+/// Copies of the widest activation in a backward pass: its gradient, the values from which that is
+/// computed, and the factor that is transposed for the gradient of a weight.
 const BACKWARD_COPIES: f64 = 3.0;
 
 impl DecoderConfig {
-    /// Parameters with a head of `outputs` numbers (the vocabulary of a language model, 1 of a reward model).
+    /// Parameters with a head of `outputs` numbers (the vocabulary of a language model, 1 of a
+    /// reward model).
     pub fn parameters(&self, outputs: usize) -> usize {
         let sizes = self.sizes();
         let tied = sizes.tied && outputs == sizes.vocab_size;
@@ -67,31 +75,47 @@ impl DecoderConfig {
 
     /// Parameters of the adapters of rank `rank` beside the linear maps of every layer.
     pub fn lora_parameters(&self, rank: usize) -> usize {
-        let widths: usize = self.parts().iter().filter_map(Part::widths).map(|[from, to]| from + to).sum();
+        let widths: usize = self
+            .parts()
+            .iter()
+            .filter_map(Part::widths)
+            .map(|[from, to]| from + to)
+            .sum();
         self.sizes().layers * rank * widths
     }
 
     /// Parameters that matrix products use, per layer.
     fn layer_matrix(&self) -> f64 {
-        self.parts().iter().filter_map(Part::widths).map(|[from, to]| from * to).sum::<usize>() as f64
+        self.parts()
+            .iter()
+            .filter_map(Part::widths)
+            .map(|[from, to]| from * to)
+            .sum::<usize>() as f64
     }
 
     /// The widest result of a layer's linear maps.
     fn widest(&self) -> usize {
-        self.parts().iter().filter_map(Part::widths).map(|[_, to]| to).max().unwrap_or(0)
+        self.parts()
+            .iter()
+            .filter_map(Part::widths)
+            .map(|[_, to]| to)
+            .max()
+            .unwrap_or(0)
     }
 }
 
-/// Floating-point operations of one forward pass: two for every parameter of a product, and attention's products over
-/// the columns that a token sees; windows are ignored.
+/// Floating-point operations of one forward pass: two for every parameter of a product, and
+/// attention's products over the columns that a token sees; windows are ignored.
 pub fn forward_flops(config: &DecoderConfig, load: &Load) -> f64 {
     let sizes = config.sizes();
     let (d, layers) = (sizes.hidden_size as f64, sizes.layers as f64);
-    let per_token = layers * (2.0 * config.layer_matrix() + 2.0 * sizes.query_width() as f64 * load.width);
+    let per_token =
+        layers * (2.0 * config.layer_matrix() + 2.0 * sizes.query_width() as f64 * load.width);
     load.rows * (load.width * per_token + 2.0 * load.read * d * load.outputs)
 }
 
-/// Floating-point operations of forward and backward pass; with checkpointing the forward pass is done twice.
+/// Floating-point operations of forward and backward pass; with checkpointing the forward pass is
+/// done twice.
 pub fn training_flops(config: &DecoderConfig, load: &Load, computation: &Computation) -> f64 {
     forward_flops(config, load) * backward_factor(computation.gradient_checkpointing)
 }
@@ -121,18 +145,35 @@ impl std::ops::Add for TrainingState {
     }
 }
 
-/// Memory of a model in training; `outputs` is as in [`DecoderConfig::parameters`]. Master weights, gradients and
-/// moments are f32; a frozen base under adapters is held in the computation's own type.
-pub fn training_state(config: &DecoderConfig, outputs: usize, computation: &Computation) -> TrainingState {
+/// Memory of a model in training; `outputs` is as in [`DecoderConfig::parameters`]. Master weights,
+/// gradients and moments are f32; a frozen base under adapters is held in the computation's own
+/// type.
+pub fn training_state(
+    config: &DecoderConfig,
+    outputs: usize,
+    computation: &Computation,
+) -> TrainingState {
     let all = config.parameters(outputs) as f64;
     if computation.lora_rank == 0 {
-        return TrainingState { weights: F32 * all, gradients: F32 * all, moments: 2.0 * F32 * all };
+        return TrainingState {
+            weights: F32 * all,
+            gradients: F32 * all,
+            moments: 2.0 * F32 * all,
+        };
     }
     // A scalar head is fully trained, a vocabulary head is frozen.
-    let head = if outputs == config.vocab_size() { 0.0 } else { (outputs * config.hidden_size()) as f64 };
+    let head = if outputs == config.vocab_size() {
+        0.0
+    } else {
+        (outputs * config.hidden_size()) as f64
+    };
     let trained = config.lora_parameters(computation.lora_rank) as f64 + head;
     let weights = computation.bytes * (all - head) + F32 * trained;
-    TrainingState { weights, gradients: F32 * trained, moments: 2.0 * F32 * trained }
+    TrainingState {
+        weights,
+        gradients: F32 * trained,
+        moments: 2.0 * F32 * trained,
+    }
 }
 
 /// Bytes of the optimiser's own values while it updates the largest trained parameter.
@@ -150,16 +191,30 @@ pub fn frozen(config: &DecoderConfig, outputs: usize, bytes: f64) -> f64 {
     bytes * config.parameters(outputs) as f64
 }
 
-/// Bytes that a forward pass keeps for its gradients, plus those added at the peak of the backward pass. `fused` is
-/// true if the device has the operations of `device/fused`.
-pub fn training_activations(config: &DecoderConfig, load: &Load, computation: &Computation, fused: bool) -> f64 {
-    let Sizes { hidden_size, layers, vocab_size, .. } = config.sizes();
+/// Bytes that a forward pass keeps for its gradients, plus those added at the peak of the backward
+/// pass. `fused` is true if the device has the operations of `device/fused`.
+pub fn training_activations(
+    config: &DecoderConfig,
+    load: &Load,
+    computation: &Computation,
+    fused: bool,
+) -> f64 {
+    let Sizes {
+        hidden_size,
+        layers,
+        vocab_size,
+        ..
+    } = config.sizes();
     let (d, layers) = (hidden_size as f64, layers as f64);
     let tokens = load.rows * load.width;
     let layer = tokens * kept_per_token(config, load, computation, fused);
-    // Outputs and their gradient, which the fused operation writes over them; the gradient of the head's weight, if it
-    // has one.
-    let copies = if Kernels::of(computation, fused) == Kernels::Fused { 1.0 } else { 2.0 };
+    // Outputs and their gradient, which the fused operation writes over them; the gradient of the
+    // head's weight, if it has one.
+    let copies = if Kernels::of(computation, fused) == Kernels::Fused {
+        1.0
+    } else {
+        2.0
+    };
     let frozen = computation.lora_rank > 0 && load.outputs > 1.0;
     let weight = if frozen { 0.0 } else { d * load.outputs };
     let head = F32 * (load.rows * load.read * (2.0 * d + copies * load.outputs) + weight);
@@ -169,8 +224,13 @@ pub fn training_activations(config: &DecoderConfig, load: &Load, computation: &C
         // Every layer's input, plus the head or one layer with everything that it keeps.
         return layers * tokens * d * computation.bytes + cast + head.max(layer + widest);
     }
-    // The gradient of the embedding, which is as large as its table, is computed after the head is done.
-    let embedding = if computation.lora_rank > 0 { 0.0 } else { F32 * d * vocab_size as f64 };
+    // The gradient of the embedding, which is as large as its table, is computed after the head is
+    // done.
+    let embedding = if computation.lora_rank > 0 {
+        0.0
+    } else {
+        F32 * d * vocab_size as f64
+    };
     // The memory of many small blocks is not released before large ones are allocated.
     layers * layer + cast + widest + head.max(embedding)
 }
@@ -180,46 +240,74 @@ fn cast_weights(config: &DecoderConfig, computation: &Computation) -> f64 {
     if computation.bytes == F32 {
         return 0.0;
     }
-    let layers = if computation.gradient_checkpointing { 1.0 } else { config.sizes().layers as f64 };
+    let layers = if computation.gradient_checkpointing {
+        1.0
+    } else {
+        config.sizes().layers as f64
+    };
     computation.bytes * layers * config.layer_matrix()
 }
 
 /// Bytes kept per token and layer for the backward pass.
-fn kept_per_token(config: &DecoderConfig, load: &Load, computation: &Computation, fused: bool) -> f64 {
-    let Kept { inputs, projections, normed, activation } = config.kept();
+fn kept_per_token(
+    config: &DecoderConfig,
+    load: &Load,
+    computation: &Computation,
+    fused: bool,
+) -> f64 {
+    let Kept {
+        inputs,
+        projections,
+        normed,
+        activation,
+    } = config.kept();
     let [inputs, projections, normed] = [inputs, projections, normed].map(|numbers| numbers as f64);
     let [one, several] = activation.map(|numbers| numbers as f64);
     match Kernels::of(computation, fused) {
         // Attention recomputes its weights.
         Kernels::Fused => F32 * (inputs + projections + one),
-        // Norms keep their divisor and both factors; queries, keys and values are kept a second time, rotated; the
-        // weights of attention are kept in full precision and as they are multiplied, together with their mask.
+        // Norms keep their divisor and both factors; queries, keys and values are kept a second
+        // time, rotated; the weights of attention are kept in full precision and as they are
+        // multiplied, together with their mask.
         Kernels::Composed => {
             let scores = config.sizes().heads as f64 * load.width * (F32 + computation.bytes + 1.0);
             let turned = projections;
-            computation.bytes * (inputs + projections + turned + several) + F32 * 3.0 * normed + scores
+            computation.bytes * (inputs + projections + turned + several)
+                + F32 * 3.0 * normed
+                + scores
         }
     }
 }
 
-/// Bytes of a copy of the widest weight in a product: the fused operations copy it into the order in which they read
-/// it, and a processor multiplies bf16 as f32.
+/// Bytes of a copy of the widest weight in a product: the fused operations copy it into the order
+/// in which they read it, and a processor multiplies bf16 as f32.
 fn packed(config: &DecoderConfig, load: &Load) -> f64 {
-    let Sizes { hidden_size, intermediate_size, .. } = config.sizes();
+    let Sizes {
+        hidden_size,
+        intermediate_size,
+        ..
+    } = config.sizes();
     F32 * hidden_size as f64 * load.outputs.max(intermediate_size as f64)
 }
 
 /// Bytes at the peak of a forward pass whose states are not kept.
-pub fn inference_activations(config: &DecoderConfig, load: &Load, computation: &Computation, fused: bool) -> f64 {
+pub fn inference_activations(
+    config: &DecoderConfig,
+    load: &Load,
+    computation: &Computation,
+    fused: bool,
+) -> f64 {
     let (sizes, projections) = (config.sizes(), config.kept().projections as f64);
     let (d, inner) = (sizes.hidden_size as f64, sizes.intermediate_size as f64);
     let tokens = load.rows * load.width;
     let layer = match Kernels::of(computation, fused) {
         Kernels::Fused => F32 * tokens * (projections + 2.0 * inner),
         Kernels::Composed => {
-            let scores = load.rows * sizes.heads as f64 * load.width * load.width * (2.0 * F32 + 1.0);
+            let scores =
+                load.rows * sizes.heads as f64 * load.width * load.width * (2.0 * F32 + 1.0);
             tokens
-                * (computation.bytes * (projections + 2.0 * inner)).max(computation.bytes * 8.0 * d + scores / tokens)
+                * (computation.bytes * (projections + 2.0 * inner))
+                    .max(computation.bytes * 8.0 * d + scores / tokens)
         }
     };
     let outputs = F32 * load.rows * load.read * load.outputs;
@@ -264,7 +352,11 @@ mod tests {
         DecoderConfig::from_keys(keys.as_object().unwrap().clone(), "config.json").unwrap()
     }
 
-    const F32_PLAIN: Computation = Computation { bytes: 4.0, gradient_checkpointing: false, lora_rank: 0 };
+    const F32_PLAIN: Computation = Computation {
+        bytes: 4.0,
+        gradient_checkpointing: false,
+        lora_rank: 0,
+    };
 
     #[test]
     fn parameters_are_the_published_ones() {
@@ -277,13 +369,21 @@ mod tests {
     #[test]
     fn grouped_heads_keep_a_quarter_of_the_keys() {
         let config = mistral_7b();
-        assert_eq!(kv_cache(&config, 1.0, 1.0, 2.0), 2.0 * 32.0 * 8.0 * 128.0 * 2.0);
+        assert_eq!(
+            kv_cache(&config, 1.0, 1.0, 2.0),
+            2.0 * 32.0 * 8.0 * 128.0 * 2.0
+        );
     }
 
     #[test]
     fn a_forward_pass_of_short_rows_is_two_operations_a_parameter() {
         let config = pythia_1b();
-        let load = Load { rows: 1.0, width: 1.0, read: 1.0, outputs: 50304.0 };
+        let load = Load {
+            rows: 1.0,
+            width: 1.0,
+            read: 1.0,
+            outputs: 50304.0,
+        };
         let products = (config.parameters(50304) - 50304 * 2048) as f64;
         assert!((forward_flops(&config, &load) / (2.0 * products) - 1.0).abs() < 1e-3);
     }
@@ -291,8 +391,14 @@ mod tests {
     #[test]
     fn adapters_leave_little_to_train() {
         let config = pythia_1b();
-        let adapters = Computation { lora_rank: 16, ..F32_PLAIN };
-        let (full, small) = (training_state(&config, 1, &F32_PLAIN), training_state(&config, 1, &adapters));
+        let adapters = Computation {
+            lora_rank: 16,
+            ..F32_PLAIN
+        };
+        let (full, small) = (
+            training_state(&config, 1, &F32_PLAIN),
+            training_state(&config, 1, &adapters),
+        );
         assert_eq!(full.moments, 2.0 * full.gradients);
         assert!(small.moments < 0.02 * full.moments && small.weights >= full.weights);
     }
@@ -300,9 +406,22 @@ mod tests {
     #[test]
     fn checkpointing_keeps_little_more_than_the_layers_inputs() {
         let config = pythia_1b();
-        let load = Load { rows: 8.0, width: 565.0, read: 1.0, outputs: 1.0 };
+        let load = Load {
+            rows: 8.0,
+            width: 565.0,
+            read: 1.0,
+            outputs: 1.0,
+        };
         let kept = |gradient_checkpointing| {
-            training_activations(&config, &load, &Computation { gradient_checkpointing, ..F32_PLAIN }, true)
+            training_activations(
+                &config,
+                &load,
+                &Computation {
+                    gradient_checkpointing,
+                    ..F32_PLAIN
+                },
+                true,
+            )
         };
         assert!(kept(true) < 0.25 * kept(false));
     }

@@ -1,6 +1,6 @@
-//! Sampling of responses with a key–value cache. A response is a function of weights, prompt and the item's own random
-//! stream, never of batch size or neighbours. Generation stops when all rows have ended, and ended rows leave the
-//! batch.
+//! Sampling of responses with a key–value cache. A response is a function of weights, prompt and
+//! the item's own random stream, never of batch size or neighbours. Generation stops when all rows
+//! have ended, and ended rows leave the batch.
 
 use crate::device::fused;
 use crate::model::batch::{Batch, Sequence};
@@ -36,8 +36,8 @@ pub struct Generated {
     pub ended: bool,
 }
 
-/// Responses to `prompts`; item `i` draws one uniform per step from `stream(i)`. `done` receives the number of finished
-/// responses.
+/// Responses to `prompts`; item `i` draws one uniform per step from `stream(i)`. `done` receives
+/// the number of finished responses.
 ///
 /// # Errors
 /// Logits that are not finite, with row and token; a device failure.
@@ -51,12 +51,21 @@ pub fn generate(
     // Prompts of similar length share a batch, so that little work is spent on padding.
     let mut order: Vec<usize> = (0..prompts.len()).collect();
     order.sort_by_key(|&i| prompts[i].len());
-    let mut responses = vec![Generated { ids: Vec::new(), ended: false }; prompts.len()];
+    let mut responses = vec![
+        Generated {
+            ids: Vec::new(),
+            ended: false
+        };
+        prompts.len()
+    ];
     let mut finished = 0;
     for items in order.chunks(sampling.batch_size.max(1)) {
         let streams = items.iter().map(|&i| stream(i)).collect();
         let batch: Vec<&Vec<u32>> = items.iter().map(|&i| &prompts[i]).collect();
-        for (&item, response) in items.iter().zip(generate_batch(model, &batch, items, sampling, streams)?) {
+        for (&item, response) in items
+            .iter()
+            .zip(generate_batch(model, &batch, items, sampling, streams)?)
+        {
             responses[item] = response;
         }
         finished += items.len();
@@ -81,25 +90,50 @@ fn generate_batch(
     streams: Vec<ChaCha8Rng>,
 ) -> Result<Vec<Generated>> {
     let device = model.device();
-    let sequences: Vec<Sequence> = prompts.iter().map(|p| Sequence::new(p.to_vec(), Vec::new())).collect();
+    let sequences: Vec<Sequence> = prompts
+        .iter()
+        .map(|p| Sequence::new(p.to_vec(), Vec::new()))
+        .collect();
     let batch = Batch::new(&sequences, &device);
     let (b, width) = (batch.rows(), batch.prompt_width);
-    let mut responses = vec![Generated { ids: Vec::new(), ended: false }; b];
+    let mut responses = vec![
+        Generated {
+            ids: Vec::new(),
+            ended: false
+        };
+        b
+    ];
     let mut active: Vec<Active> = streams
         .into_iter()
         .enumerate()
-        .map(|(row, stream)| Active { row, stream, prompt_length: prompts[row].len() })
+        .map(|(row, stream)| Active {
+            row,
+            stream,
+            prompt_length: prompts[row].len(),
+        })
         .collect();
 
-    let (states, mut kept) = model.decoder.prefill(&batch, width + sampling.max_new_tokens);
+    let (states, mut kept) = model
+        .decoder
+        .prefill(&batch, width + sampling.max_new_tokens);
     let [_, d] = states.dims();
-    let last = states.reshape([b, width, d]).slice([0..b, width - 1..width, 0..d]).reshape([b, d]);
+    let last = states
+        .reshape([b, width, d])
+        .slice([0..b, width - 1..width, 0..d])
+        .reshape([b, d]);
     let mut logits = model.logits(model.decoder.normalise(last));
-    // Rows still in the tensors, by index into `active`'s original order; ended rows stay until enough have ended.
+    // Rows still in the tensors, by index into `active`'s original order; ended rows stay until
+    // enough have ended.
     for step in 0..sampling.max_new_tokens {
         check(&logits, sampling.temperature, |row| {
             let open = !responses[active[row].row].ended;
-            open.then(|| format!("row {}, response token {}", items[active[row].row] + 1, step + 1))
+            open.then(|| {
+                format!(
+                    "row {}, response token {}",
+                    items[active[row].row] + 1,
+                    step + 1
+                )
+            })
         })?;
         let tokens = draw(logits, &mut active, sampling, &device)?;
         for (entry, &token) in active.iter().zip(&tokens) {
@@ -109,7 +143,9 @@ fn generate_batch(
                 response.ended = sampling.ends.contains(token);
             }
         }
-        let open: Vec<usize> = (0..active.len()).filter(|&i| !responses[active[i].row].ended).collect();
+        let open: Vec<usize> = (0..active.len())
+            .filter(|&i| !responses[active[i].row].ended)
+            .collect();
         if open.is_empty() || step + 1 == sampling.max_new_tokens {
             break;
         }
@@ -117,7 +153,9 @@ fn generate_batch(
         if open.len() * 4 <= active.len() * 3 {
             let rows = integers(open.iter().map(|&i| i as i32), &device);
             for cache in kept.iter_mut() {
-                *cache = cache.take().map(|cache| fused::select_rows(cache, rows.clone()));
+                *cache = cache
+                    .take()
+                    .map(|cache| fused::select_rows(cache, rows.clone()));
             }
             tokens = open.iter().map(|&i| tokens[i]).collect();
             let mut index = 0;
@@ -126,7 +164,10 @@ fn generate_batch(
                 open.contains(&(index - 1))
             });
         }
-        let positions: Vec<u32> = active.iter().map(|entry| (entry.prompt_length + step) as u32).collect();
+        let positions: Vec<u32> = active
+            .iter()
+            .map(|entry| (entry.prompt_length + step) as u32)
+            .collect();
         let ids = integers(tokens.iter().map(|&t| t as i32), &device).reshape([active.len(), 1]);
         let mask = columns(&active, width, step + 1, &device);
         let states = model.decoder.step(ids, &positions, mask, &mut kept);
@@ -135,12 +176,20 @@ fn generate_batch(
     Ok(responses)
 }
 
-/// Refuses logits `[n, vocabulary]` that define no distribution. `place` names a row; a row that has ended has no name.
-fn check(logits: &Tensor<2>, temperature: f32, place: impl Fn(usize) -> Option<String>) -> Result<()> {
+/// Refuses logits `[n, vocabulary]` that define no distribution. `place` names a row; a row that
+/// has ended has no name.
+fn check(
+    logits: &Tensor<2>,
+    temperature: f32,
+    place: impl Fn(usize) -> Option<String>,
+) -> Result<()> {
     // A sum is finite only if all its terms are, and is a single number per row to read.
     let magnitudes = host(logits.clone().abs().sum_dim(1))?;
     let scale = if temperature > 0.0 { temperature } else { 1.0 };
-    let wrong = magnitudes.iter().enumerate().filter(|(_, magnitude)| !(**magnitude / scale).is_finite());
+    let wrong = magnitudes
+        .iter()
+        .enumerate()
+        .filter(|(_, magnitude)| !(**magnitude / scale).is_finite());
     match wrong.filter_map(|(row, magnitude)| place(row).zip(Some(magnitude))).next() {
         None => Ok(()),
         Some((place, magnitude)) if magnitude.is_finite() => {
@@ -154,8 +203,16 @@ fn check(logits: &Tensor<2>, temperature: f32, place: impl Fn(usize) -> Option<S
 }
 
 /// Draws one token per active row.
-fn draw(logits: Tensor<2>, active: &mut [Active], sampling: &Sampling, device: &Device) -> Result<Vec<u32>> {
-    let uniforms: Vec<f32> = active.iter_mut().map(|entry| entry.stream.random::<f32>()).collect();
+fn draw(
+    logits: Tensor<2>,
+    active: &mut [Active],
+    sampling: &Sampling,
+    device: &Device,
+) -> Result<Vec<u32>> {
+    let uniforms: Vec<f32> = active
+        .iter_mut()
+        .map(|entry| entry.stream.random::<f32>())
+        .collect();
     let uniforms = Tensor::from_data(TensorData::new(uniforms, [active.len()]), device);
     let tokens = fused::sample(logits, sampling.temperature, sampling.top_p, uniforms);
     self::tokens(tokens)
@@ -174,11 +231,14 @@ pub fn tokens(sampled: Tensor<1, Int>) -> Result<Vec<u32>> {
     Ok(tokens.iter::<i64>().map(|token| token as u32).collect())
 }
 
-/// True where a column holds a real token: the prompt (left-padded to `width`) and `generated` columns after it.
+/// True where a column holds a real token: the prompt (left-padded to `width`) and `generated`
+/// columns after it.
 fn columns(active: &[Active], width: usize, generated: usize, device: &Device) -> Tensor<2, Bool> {
     let total = width + generated;
-    let mask: Vec<bool> =
-        active.iter().flat_map(|entry| (0..total).map(|column| column >= width - entry.prompt_length)).collect();
+    let mask: Vec<bool> = active
+        .iter()
+        .flat_map(|entry| (0..total).map(|column| column >= width - entry.prompt_length))
+        .collect();
     Tensor::from_data(TensorData::new(mask, [active.len(), total]), device)
 }
 

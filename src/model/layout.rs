@@ -1,6 +1,6 @@
-//! Contents of a published checkpoint: names and shapes of its tensors, and tensors that may lie beside them. Building
-//! a model takes the same tensors one by one; this list needs no model, so that a folder can be described or rewritten
-//! without building one.
+//! Contents of a published checkpoint: names and shapes of its tensors, and tensors that may lie
+//! beside them. Building a model takes the same tensors one by one; this list needs no model, so
+//! that a folder can be described or rewritten without building one.
 
 use crate::model::arch::{DecoderConfig, Naming, Sizes};
 use crate::model::weights::Weights;
@@ -13,12 +13,22 @@ const SCALAR_DECODER: &str = "lm_backbone.";
 const SCALAR_HEAD: &str = "scalar_head.weight";
 const SCALAR_BIAS: &str = "scalar_head.bias";
 
-/// Prefixes of every name in a model that was saved within a wrapper: data-parallel training, `torch.compile`, FSDP,
-/// PEFT, TRL, and modules that hold a model.
-const WRAPPERS: [&str; 6] =
-    ["module.", "_orig_mod.", "_fsdp_wrapped_module.", "base_model.model.", "pretrained_model.", "model."];
+/// Prefixes of every name in a model that was saved within a wrapper: data-parallel training,
+/// `torch.compile`, FSDP, PEFT, TRL, and modules that hold a model.
+const WRAPPERS: [&str; 6] = [
+    "module.",
+    "_orig_mod.",
+    "_fsdp_wrapped_module.",
+    "base_model.model.",
+    "pretrained_model.",
+    "model.",
+];
 /// Wrappers' parts within names, found if only a part of the model was wrapped.
-const INNER_WRAPPERS: [&str; 3] = ["._orig_mod.", "._fsdp_wrapped_module.", "._checkpoint_wrapped_module."];
+const INNER_WRAPPERS: [&str; 3] = [
+    "._orig_mod.",
+    "._fsdp_wrapped_module.",
+    "._checkpoint_wrapped_module.",
+];
 
 /// Parts of names that occur in no plain model, with the origin of each and a remedy.
 const STRANGERS: [(&[&str], &str, &str); 3] = [
@@ -33,7 +43,14 @@ const STRANGERS: [(&[&str], &str, &str); 3] = [
         "merge it, with `model.merge_and_unload().save_pretrained(…)`",
     ),
     (
-        &[".SCB", ".qweight", ".qzeros", ".absmax", ".quant_map", ".weight_scale"],
+        &[
+            ".SCB",
+            ".qweight",
+            ".qzeros",
+            ".absmax",
+            ".quant_map",
+            ".weight_scale",
+        ],
         "belongs to quantised weights",
         "take the original weights, or save them with `model.dequantize()` of transformers",
     ),
@@ -82,12 +99,24 @@ impl Head {
                 "take a checkpoint with a head, …ForCausalLM or …ForSequenceClassification; a head is never made up"
             }
         };
-        Err(Error::model(format!("{} holds a {}, not a {}", weights.origin(), found.name(), self.name())).hint(hint))
+        Err(Error::model(format!(
+            "{} holds a {}, not a {}",
+            weights.origin(),
+            found.name(),
+            self.name()
+        ))
+        .hint(hint))
     }
 
-    /// Name and shape of the head's tensor; `None` if there is no head or it is tied to the embedding.
+    /// Name and shape of the head's tensor; `None` if there is no head or it is tied to the
+    /// embedding.
     fn tensor(self, config: &DecoderConfig) -> Option<(String, Vec<usize>)> {
-        let Sizes { vocab_size, hidden_size, tied, .. } = config.sizes();
+        let Sizes {
+            vocab_size,
+            hidden_size,
+            tied,
+            ..
+        } = config.sizes();
         match self {
             Self::LanguageModel if tied => None,
             Self::LanguageModel => Some((config.naming().lm_head(), vec![vocab_size, hidden_size])),
@@ -98,13 +127,22 @@ impl Head {
 
     /// Number of parameters beside the decoder's.
     pub fn parameters(self, config: &DecoderConfig) -> usize {
-        self.tensor(config).map_or(0, |(_, shape)| shape.iter().product())
+        self.tensor(config)
+            .map_or(0, |(_, shape)| shape.iter().product())
     }
 }
 
 /// Name and shape of every tensor, as stored: `[out, in]` for matrices.
 pub fn tensors(config: &DecoderConfig, head: Head) -> Vec<(String, Vec<usize>)> {
-    let (Sizes { vocab_size, hidden_size: d, layers, .. }, naming) = (config.sizes(), config.naming());
+    let (
+        Sizes {
+            vocab_size,
+            hidden_size: d,
+            layers,
+            ..
+        },
+        naming,
+    ) = (config.sizes(), config.naming());
     let mut all = vec![(naming.embedding(), vec![vocab_size, d])];
     let mut add = |name: String, weight: Vec<usize>, bias: bool| {
         let width = weight[0];
@@ -132,18 +170,21 @@ pub struct Beside {
     pub bias: f32,
 }
 
-/// Renames `weights` to the names of [`tensors`]: a decoder that was saved alone gets its prefix, a `ScalarModel`'s
-/// parts get their names in transformers, and a tied head that was stored too is dropped, as are buffers that follow
-/// from config.json.
+/// Renames `weights` to the names of [`tensors`]: a decoder that was saved alone gets its prefix, a
+/// `ScalarModel`'s parts get their names in transformers, and a tied head that was stored too is
+/// dropped, as are buffers that follow from config.json.
 ///
 /// # Errors
-/// A tied head that differs from the embedding, since versions of transformers disagree on which of the two counts;
-/// tensors of a value head, an adapter or quantised weights; and a prefix that only some names have.
+/// A tied head that differs from the embedding, since versions of transformers disagree on which of
+/// the two counts; tensors of a value head, an adapter or quantised weights; and a prefix that only
+/// some names have.
 pub fn normalise(weights: &mut Weights, config: &DecoderConfig) -> Result<Beside> {
     let naming = config.naming();
     unwrap(weights, naming)?;
     let prefix = format!("{}.", naming.decoder);
-    let has = |weights: &Weights, prefix: &str| weights.list().any(|tensor| tensor.name.starts_with(prefix));
+    let has = |weights: &Weights, prefix: &str| {
+        weights.list().any(|tensor| tensor.name.starts_with(prefix))
+    };
     if !has(weights, &prefix) {
         let scalar = has(weights, SCALAR_DECODER);
         let parts = [naming.embedding, "layers", naming.final_norm].map(|part| format!("{part}."));
@@ -159,11 +200,20 @@ pub fn normalise(weights: &mut Weights, config: &DecoderConfig) -> Result<Beside
         weights.ignore_copy(&naming.lm_head(), &naming.embedding())?;
     }
     let unused: Vec<String> = (0..config.sizes().layers)
-        .flat_map(|layer| naming.unused_buffers.iter().map(move |buffer| naming.layer(layer, buffer)))
+        .flat_map(|layer| {
+            naming
+                .unused_buffers
+                .iter()
+                .map(move |buffer| naming.layer(layer, buffer))
+        })
         .filter(|name| weights.contains(name))
         .collect();
     unused.iter().for_each(|name| weights.ignore(name));
-    let bias = if weights.contains(SCALAR_BIAS) { weights.take(SCALAR_BIAS, &[1])?[0] } else { 0.0 };
+    let bias = if weights.contains(SCALAR_BIAS) {
+        weights.take(SCALAR_BIAS, &[1])?[0]
+    } else {
+        0.0
+    };
     Ok(Beside { unused, bias })
 }
 
@@ -171,23 +221,34 @@ pub fn normalise(weights: &mut Weights, config: &DecoderConfig) -> Result<Beside
 fn unwrap(weights: &mut Weights, naming: &Naming) -> Result<()> {
     let origin = weights.origin().to_owned();
     let stranger = |name: &str| {
-        let kind = STRANGERS.iter().find(|(parts, ..)| parts.iter().any(|part| name.contains(part)));
-        kind.map(|(_, what, remedy)| Error::model(format!("{origin}: tensor `{name}` {what}")).hint(*remedy))
+        let kind = STRANGERS
+            .iter()
+            .find(|(parts, ..)| parts.iter().any(|part| name.contains(part)));
+        kind.map(|(_, what, remedy)| {
+            Error::model(format!("{origin}: tensor `{name}` {what}")).hint(*remedy)
+        })
     };
     if let Some(error) = weights.list().find_map(|tensor| stranger(tensor.name)) {
         return Err(error);
     }
-    // Some architectures use a wrapper's prefix for their decoder; it counts as a wrapper only around another such
-    // prefix.
+    // Some architectures use a wrapper's prefix for their decoder; it counts as a wrapper only
+    // around another such prefix.
     let own = format!("{}.", naming.decoder);
     let found = |weights: &Weights| {
         WRAPPERS.into_iter().find(|prefix| {
-            let inner = if own == **prefix { format!("{prefix}{own}") } else { (*prefix).to_owned() };
+            let inner = if own == **prefix {
+                format!("{prefix}{own}")
+            } else {
+                (*prefix).to_owned()
+            };
             weights.list().any(|tensor| tensor.name.starts_with(&inner))
         })
     };
     while let Some(prefix) = found(weights) {
-        if let Some(bare) = weights.list().find(|tensor| !tensor.name.starts_with(prefix)) {
+        if let Some(bare) = weights
+            .list()
+            .find(|tensor| !tensor.name.starts_with(prefix))
+        {
             return Err(Error::model(format!(
                 "{origin}: some names begin with `{prefix}`, and `{}` does not",
                 bare.name
@@ -196,7 +257,11 @@ fn unwrap(weights: &mut Weights, naming: &Naming) -> Result<()> {
         }
         weights.rename(|name| name.strip_prefix(prefix).unwrap_or(name).to_owned())?;
     }
-    weights.rename(|name| INNER_WRAPPERS.iter().fold(name.to_owned(), |name, wrapper| name.replace(wrapper, ".")))
+    weights.rename(|name| {
+        INNER_WRAPPERS
+            .iter()
+            .fold(name.to_owned(), |name, wrapper| name.replace(wrapper, "."))
+    })
 }
 
 #[cfg(test)]
@@ -218,20 +283,35 @@ mod tests {
     #[test]
     fn the_list_is_what_models_are_saved_as() {
         let types = DecoderConfig::model_types();
-        for (model_type, tied) in types.into_iter().flat_map(|kind| [(kind, false), (kind, true)]) {
+        for (model_type, tied) in types
+            .into_iter()
+            .flat_map(|kind| [(kind, false), (kind, true)])
+        {
             let config = config(model_type, tied);
             let device = device::select(device::DEFAULT).unwrap();
             let mut rng = stream(1, "test/model", &[]);
             let policy = LanguageModel::random(&config, 0.1, &mut rng, &device).unwrap();
             let reward = RewardModel::on(&policy, 0.0, &mut rng);
-            for (head, weights) in [(Head::LanguageModel, policy.weights()), (Head::Reward, reward.weights())] {
+            for (head, weights) in [
+                (Head::LanguageModel, policy.weights()),
+                (Head::Reward, reward.weights()),
+            ] {
                 assert_eq!(Head::of(&weights, &config), head);
                 let mut expected = tensors(&config, head);
                 expected.sort();
-                let found: Vec<_> = weights.list().map(|t| (t.name.to_owned(), t.shape.to_vec())).collect();
+                let found: Vec<_> = weights
+                    .list()
+                    .map(|t| (t.name.to_owned(), t.shape.to_vec()))
+                    .collect();
                 assert_eq!(found, expected, "{model_type}, {head:?}, tied: {tied}");
-                let parameters: usize = expected.iter().map(|(_, shape)| shape.iter().product::<usize>()).sum();
-                assert_eq!(parameters, config.backbone_parameters() + head.parameters(&config));
+                let parameters: usize = expected
+                    .iter()
+                    .map(|(_, shape)| shape.iter().product::<usize>())
+                    .sum();
+                assert_eq!(
+                    parameters,
+                    config.backbone_parameters() + head.parameters(&config)
+                );
             }
         }
     }

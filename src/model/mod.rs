@@ -1,5 +1,5 @@
-//! Models: architectures with the names of Hugging Face's `config.json`, their heads, checkpoints, batches and
-//! sampling. This room does not depend on any training method.
+//! Models: architectures with the names of Hugging Face's `config.json`, their heads, checkpoints,
+//! batches and sampling. This room does not depend on any training method.
 
 pub mod arch;
 pub mod batch;

@@ -1,5 +1,5 @@
-//! Names and layouts of parameters in Hugging Face checkpoints. The fields of layers are named as in checkpoints; the
-//! decoder and its heads get their names here, by architecture.
+//! Names and layouts of parameters in Hugging Face checkpoints. The fields of layers are named as
+//! in checkpoints; the decoder and its heads get their names here, by architecture.
 
 use crate::model::arch::Naming;
 use crate::model::weights::{Weights, host, transposed};
@@ -21,7 +21,10 @@ pub struct Path {
 
 impl Path {
     pub fn new(naming: &'static Naming) -> Self {
-        Self { naming, fields: Vec::new() }
+        Self {
+            naming,
+            fields: Vec::new(),
+        }
     }
 
     /// Enters the field `name` of a container.
@@ -37,8 +40,8 @@ impl Path {
         self.fields.last().map(String::as_str).unwrap_or_default()
     }
 
-    /// The fields joined by dots, with the architecture's names for the decoder and its heads. Enum variants are left
-    /// out.
+    /// The fields joined by dots, with the architecture's names for the decoder and its heads. Enum
+    /// variants are left out.
     pub fn joined(&self) -> String {
         let mut words: Vec<&str> = Vec::with_capacity(self.fields.len());
         let mut parent = "";
@@ -79,10 +82,19 @@ impl Read for Values {
     }
 }
 
-/// The tensors that `read` returns for every parameter of `module`, named and laid out as in a checkpoint. Values are
-/// copied to the host when requested.
-pub fn tensors<M: Module>(module: &M, naming: &'static Naming, origin: &str, read: &impl Read) -> Weights {
-    let mut visitor = Visitor { read, path: Path::new(naming), found: Weights::new(origin) };
+/// The tensors that `read` returns for every parameter of `module`, named and laid out as in a
+/// checkpoint. Values are copied to the host when requested.
+pub fn tensors<M: Module>(
+    module: &M,
+    naming: &'static Naming,
+    origin: &str,
+    read: &impl Read,
+) -> Weights {
+    let mut visitor = Visitor {
+        read,
+        path: Path::new(naming),
+        found: Weights::new(origin),
+    };
     module.visit(&mut visitor);
     visitor.found
 }
@@ -103,20 +115,25 @@ impl<R: Read> ModuleVisitor for Visitor<'_, R> {
     }
 
     fn visit_float<const D: usize>(&mut self, parameter: &Param<Tensor<D>>) {
-        let Some(tensor) = self.read.read(parameter) else { return };
+        let Some(tensor) = self.read.read(parameter) else {
+            return;
+        };
         let mut name = self.path.joined();
         if !matches!(self.path.leaf(), "weight" | "bias") {
             name.push_str(".weight");
         }
-        // Matrices are `[in, out]` in memory and `[out, in]` on disk; the embedding is a table, `[vocab_size, hidden_size]`
-        // in both.
+        // Matrices are `[in, out]` in memory and `[out, in]` on disk; the embedding is a table,
+        // `[vocab_size, hidden_size]` in both.
         match tensor.dims().as_slice() {
             &[from, to] if self.path.leaf() != EMBEDDING => {
-                self.found.insert_computed(name, &[to, from], move || Ok(transposed(&host(tensor.clone())?, from, to)));
+                self.found.insert_computed(name, &[to, from], move || {
+                    Ok(transposed(&host(tensor.clone())?, from, to))
+                });
             }
             shape => {
                 let shape = shape.to_vec();
-                self.found.insert_computed(name, &shape, move || host(tensor.clone()));
+                self.found
+                    .insert_computed(name, &shape, move || host(tensor.clone()));
             }
         }
     }

@@ -1,5 +1,5 @@
-//! Work of networks: processed tokens, and floating-point operations as counted by [`footprint`](super::footprint) for
-//! the actual lengths of texts. Padding is not counted.
+//! Work of networks: processed tokens, and floating-point operations as counted by
+//! [`footprint`](super::footprint) for the actual lengths of texts. Padding is not counted.
 
 use super::footprint::{Load, backward_factor, forward_flops};
 use super::{DecoderConfig, Sequence};
@@ -14,39 +14,71 @@ pub struct Passes {
 }
 
 impl Passes {
-    /// One pass of a language model over `rows`, with the head on the responses. Sampling the responses is the same
-    /// work, since keys and values are kept.
-    pub fn likelihood<'a>(config: &DecoderConfig, rows: impl IntoIterator<Item = &'a Sequence>) -> Self {
-        rows.into_iter().map(|row| Self::of(config, row, row.response.len(), config.vocab_size())).sum()
+    /// One pass of a language model over `rows`, with the head on the responses. Sampling the
+    /// responses is the same work, since keys and values are kept.
+    pub fn likelihood<'a>(
+        config: &DecoderConfig,
+        rows: impl IntoIterator<Item = &'a Sequence>,
+    ) -> Self {
+        rows.into_iter()
+            .map(|row| Self::of(config, row, row.response.len(), config.vocab_size()))
+            .sum()
     }
 
     /// One pass of a language model over `rows`, with the head on every token.
-    pub fn whole_likelihood<'a>(config: &DecoderConfig, rows: impl IntoIterator<Item = &'a Sequence>) -> Self {
-        rows.into_iter().map(|row| Self::of(config, row, row.len(), config.vocab_size())).sum()
+    pub fn whole_likelihood<'a>(
+        config: &DecoderConfig,
+        rows: impl IntoIterator<Item = &'a Sequence>,
+    ) -> Self {
+        rows.into_iter()
+            .map(|row| Self::of(config, row, row.len(), config.vocab_size()))
+            .sum()
     }
 
     /// One pass of a reward model over `rows`.
     pub fn score<'a>(config: &DecoderConfig, rows: impl IntoIterator<Item = &'a Sequence>) -> Self {
-        rows.into_iter().map(|row| Self::of(config, row, 1, 1)).sum()
+        rows.into_iter()
+            .map(|row| Self::of(config, row, 1, 1))
+            .sum()
     }
 
     /// One pass of a value network over `rows`, with the head on the responses.
-    pub fn values<'a>(config: &DecoderConfig, rows: impl IntoIterator<Item = &'a Sequence>) -> Self {
-        rows.into_iter().map(|row| Self::of(config, row, row.response.len(), 1)).sum()
+    pub fn values<'a>(
+        config: &DecoderConfig,
+        rows: impl IntoIterator<Item = &'a Sequence>,
+    ) -> Self {
+        rows.into_iter()
+            .map(|row| Self::of(config, row, row.response.len(), 1))
+            .sum()
     }
 
     fn of(config: &DecoderConfig, row: &Sequence, read: usize, outputs: usize) -> Self {
-        let load = Load { rows: 1.0, width: row.len() as f64, read: read as f64, outputs: outputs as f64 };
-        Self { tokens: row.len(), flops: forward_flops(config, &load) }
+        let load = Load {
+            rows: 1.0,
+            width: row.len() as f64,
+            read: read as f64,
+            outputs: outputs as f64,
+        };
+        Self {
+            tokens: row.len(),
+            flops: forward_flops(config, &load),
+        }
     }
 
-    /// The same passes with the gradients of all parameters; with checkpointing layers are computed twice.
+    /// The same passes with the gradients of all parameters; with checkpointing layers are computed
+    /// twice.
     pub fn with_gradients(self, gradient_checkpointing: bool) -> Self {
-        Self { flops: self.flops * backward_factor(gradient_checkpointing), ..self }
+        Self {
+            flops: self.flops * backward_factor(gradient_checkpointing),
+            ..self
+        }
     }
 
     pub fn times(self, times: usize) -> Self {
-        Self { tokens: self.tokens * times, flops: self.flops * times as f64 }
+        Self {
+            tokens: self.tokens * times,
+            flops: self.flops * times as f64,
+        }
     }
 }
 
@@ -54,7 +86,10 @@ impl Add for Passes {
     type Output = Self;
 
     fn add(self, other: Self) -> Self {
-        Self { tokens: self.tokens + other.tokens, flops: self.flops + other.flops }
+        Self {
+            tokens: self.tokens + other.tokens,
+            flops: self.flops + other.flops,
+        }
     }
 }
 
@@ -71,7 +106,10 @@ mod tests {
     use crate::model::arch::Sizes;
 
     fn rows() -> [Sequence; 2] {
-        [Sequence::new(vec![1; 7], vec![2; 3]), Sequence::new(vec![1; 2], vec![2; 9])]
+        [
+            Sequence::new(vec![1; 7], vec![2; 3]),
+            Sequence::new(vec![1; 2], vec![2; 9]),
+        ]
     }
 
     /// Checked by hand, product for product.
@@ -79,17 +117,35 @@ mod tests {
     fn a_pass_costs_two_operations_per_parameter_and_token_attention_and_its_head() {
         let model = LanguageModel::tiny(1);
         let config = model.config();
-        let Sizes { hidden_size: d, intermediate_size: inner, layers, .. } = config.sizes();
+        let Sizes {
+            hidden_size: d,
+            intermediate_size: inner,
+            layers,
+            ..
+        } = config.sizes();
         let row = Sequence::new(vec![1; 7], vec![2; 3]);
         let linear = 2 * (3 * d * d + d * d + 2 * d * inner) * 10;
-        // Scores and the weighted sum of values, over the columns that a token sees, on average half of all.
+        // Scores and the weighted sum of values, over the columns that a token sees, on average
+        // half of all.
         let attention = 2 * d * 10 * 10;
         let trunk = (layers * (linear + attention)) as f64;
         let found = Passes::likelihood(config, [&row]);
-        assert_eq!(found, Passes { tokens: 10, flops: trunk + (2 * 3 * d * config.vocab_size()) as f64 });
+        assert_eq!(
+            found,
+            Passes {
+                tokens: 10,
+                flops: trunk + (2 * 3 * d * config.vocab_size()) as f64
+            }
+        );
         assert_eq!(Passes::score(config, [&row]).flops, trunk + (2 * d) as f64);
-        assert_eq!(Passes::values(config, [&row]).flops, trunk + (2 * 3 * d) as f64);
-        assert_eq!(Passes::whole_likelihood(config, [&row]).flops, trunk + (2 * 10 * d * config.vocab_size()) as f64);
+        assert_eq!(
+            Passes::values(config, [&row]).flops,
+            trunk + (2 * 3 * d) as f64
+        );
+        assert_eq!(
+            Passes::whole_likelihood(config, [&row]).flops,
+            trunk + (2 * 10 * d * config.vocab_size()) as f64
+        );
     }
 
     #[test]
@@ -97,9 +153,18 @@ mod tests {
         let model = LanguageModel::tiny(1);
         let [first, second] = &rows();
         let both = Passes::score(model.config(), &rows());
-        assert_eq!(both, Passes::score(model.config(), [first]) + Passes::score(model.config(), [second]));
+        assert_eq!(
+            both,
+            Passes::score(model.config(), [first]) + Passes::score(model.config(), [second])
+        );
         assert_eq!(both.times(2), both + both);
-        assert_eq!(both.with_gradients(false), Passes { flops: 3.0 * both.flops, ..both });
+        assert_eq!(
+            both.with_gradients(false),
+            Passes {
+                flops: 3.0 * both.flops,
+                ..both
+            }
+        );
         assert_eq!(both.with_gradients(true).flops, 4.0 * both.flops);
     }
 }

@@ -1,10 +1,11 @@
-//! Gradient checkpointing by layers (Chen et al. 2016, arXiv 1604.06174): the forward pass keeps only each layer's
-//! input, and the backward pass recomputes the layer to differentiate it. The memory of a pass falls from all
-//! activations of all layers to those of one layer, at the cost of one more forward pass.
+//! Gradient checkpointing by layers (Chen et al. 2016, arXiv 1604.06174): the forward pass keeps
+//! only each layer's input, and the backward pass recomputes the layer to differentiate it. The
+//! memory of a pass falls from all activations of all layers to those of one layer, at the cost of
+//! one more forward pass.
 //!
-//! The library's own checkpointing chooses among single operations and saves little, so whole layers are checkpointed
-//! here: the decoder's output starts a new graph, and [`Decoder::replay`] propagates the gradient from there, layer by
-//! layer.
+//! The library's own checkpointing chooses among single operations and saves little, so whole
+//! layers are checkpointed here: the decoder's output starts a new graph, and [`Decoder::replay`]
+//! propagates the gradient from there, layer by layer.
 
 use crate::model::arch::{Attend, Tokens};
 use crate::model::decoder::Decoder;
@@ -28,7 +29,8 @@ struct Pass {
 }
 
 impl Tape {
-    /// The states that `decoder` computes from `tokens`, as the first node of a new graph, `[b·t, d]`.
+    /// The states that `decoder` computes from `tokens`, as the first node of a new graph, `[b·t,
+    /// d]`.
     pub(super) fn forward(&self, decoder: &Decoder, tokens: Tokens) -> Tensor<2> {
         let (plain, seen) = (decoder.valid(), tokens.clone().inner());
         let mut inputs = Vec::with_capacity(plain.layers.len());
@@ -38,7 +40,11 @@ impl Tape {
             x = layer.forward(x, &seen, &mut Attend::Whole);
         }
         let output = x.autodiff().require_grad();
-        self.passes().push(Pass { tokens, inputs, output: output.clone() });
+        self.passes().push(Pass {
+            tokens,
+            inputs,
+            output: output.clone(),
+        });
         output
     }
 
@@ -48,12 +54,20 @@ impl Tape {
 }
 
 impl Decoder {
-    /// Differentiates the checkpointed forward passes since the last call. `found` contains the gradients of a loss of
-    /// their outputs; those of the decoder's parameters are added to `total`.
+    /// Differentiates the checkpointed forward passes since the last call. `found` contains the
+    /// gradients of a loss of their outputs; those of the decoder's parameters are added to
+    /// `total`.
     pub fn replay(&self, found: &mut Gradients, total: &mut GradientsParams) {
         let Some(tape) = &self.tape else { return };
-        for Pass { tokens, inputs, output } in std::mem::take(&mut *tape.passes()) {
-            let Some(mut gradient) = output.grad_remove(found) else { continue };
+        for Pass {
+            tokens,
+            inputs,
+            output,
+        } in std::mem::take(&mut *tape.passes())
+        {
+            let Some(mut gradient) = output.grad_remove(found) else {
+                continue;
+            };
             for (layer, input) in self.layers.iter().zip(inputs).rev() {
                 let input = input.autodiff().require_grad();
                 let output = layer.forward(input.clone(), &tokens, &mut Attend::Whole);
@@ -80,7 +94,9 @@ pub fn add_gradients<M: Module>(module: &M, found: &mut Gradients, total: &mut G
     }
     impl ModuleVisitor for Add<'_> {
         fn visit_float<const D: usize>(&mut self, parameter: &Param<Tensor<D>>) {
-            let Some(gradient) = parameter.val().grad_remove(self.found) else { return };
+            let Some(gradient) = parameter.val().grad_remove(self.found) else {
+                return;
+            };
             let gradient = match self.total.remove::<D>(parameter.id) {
                 Some(sum) => sum + gradient,
                 None => gradient,

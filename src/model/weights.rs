@@ -1,8 +1,9 @@
-//! Named tensors: the contents of a checkpoint file, from which a model is built. Loading is strict: a missing tensor,
-//! a tensor of another shape and a superfluous tensor are errors, so a head is never silently re-initialised.
+//! Named tensors: the contents of a checkpoint file, from which a model is built. Loading is
+//! strict: a missing tensor, a tensor of another shape and a superfluous tensor are errors, so a
+//! head is never silently re-initialised.
 //!
-//! Values stay on disk or in a model until they are taken or written, one tensor at a time. Reading a checkpoint
-//! therefore needs the memory of the model and of one tensor, and so does writing one.
+//! Values stay on disk or in a model until they are taken or written, one tensor at a time. Reading
+//! a checkpoint therefore needs the memory of the model and of one tensor, and so does writing one.
 
 mod file;
 mod index;
@@ -83,7 +84,8 @@ impl StoredAs {
     }
 }
 
-/// Tensors by name, row-major, in the checkpoint's own layout (`[out, in]` for linear weights), read as f32.
+/// Tensors by name, row-major, in the checkpoint's own layout (`[out, in]` for linear weights),
+/// read as f32.
 #[derive(Debug, Default)]
 pub struct Weights {
     tensors: BTreeMap<String, Entry>,
@@ -119,7 +121,8 @@ impl fmt::Debug for Values {
 }
 
 impl Entry {
-    /// The values, checked if they were stored: results computed from a number that is not finite are meaningless.
+    /// The values, checked if they were stored: results computed from a number that is not finite
+    /// are meaningless.
     fn values(&self, in_bf16: bool) -> Result<Cow<'_, [f32]>> {
         match &self.values {
             Values::Held(values) => Ok(values.into()),
@@ -127,7 +130,11 @@ impl Entry {
                 let values = stored.read()?;
                 let mut scan = NotFinite::in_tensor(stored.path(), &stored.name, in_bf16);
                 scan.hear(&values, &self.shape);
-                if scan.any() { Err(scan.error()) } else { Ok(values.into()) }
+                if scan.any() {
+                    Err(scan.error())
+                } else {
+                    Ok(values.into())
+                }
             }
             Values::Computed(compute) => compute().map(Cow::Owned),
         }
@@ -147,7 +154,8 @@ pub struct NotFinite {
     seen: usize,
     pub nan: usize,
     pub infinite: usize,
-    /// Number of values that are finite in f32 and too large for bf16, if the model will hold them in bf16.
+    /// Number of values that are finite in f32 and too large for bf16, if the model will hold them
+    /// in bf16.
     too_large: usize,
     first: Option<(Vec<usize>, f32)>,
 }
@@ -155,13 +163,27 @@ pub struct NotFinite {
 impl NotFinite {
     fn in_tensor(file: &Path, tensor: &str, in_bf16: bool) -> Self {
         let (file, tensor) = (file.to_owned(), tensor.to_owned());
-        Self { file, tensor, in_bf16, seen: 0, nan: 0, infinite: 0, too_large: 0, first: None }
+        Self {
+            file,
+            tensor,
+            in_bf16,
+            seen: 0,
+            nan: 0,
+            infinite: 0,
+            too_large: 0,
+            first: None,
+        }
     }
 
-    /// Counts the numbers that are not finite in the next values of the tensor, which has this shape.
+    /// Counts the numbers that are not finite in the next values of the tensor, which has this
+    /// shape.
     fn hear(&mut self, values: &[f32], shape: &[usize]) {
-        let wrong = |value: f32| !value.is_finite() || (self.in_bf16 && !half::bf16::from_f32(value).is_finite());
-        let found: Vec<usize> = (0..values.len()).filter(|place| wrong(values[*place])).collect();
+        let wrong = |value: f32| {
+            !value.is_finite() || (self.in_bf16 && !half::bf16::from_f32(value).is_finite())
+        };
+        let found: Vec<usize> = (0..values.len())
+            .filter(|place| wrong(values[*place]))
+            .collect();
         for place in found {
             let value = values[place];
             let count = if value.is_nan() {
@@ -172,7 +194,8 @@ impl NotFinite {
                 &mut self.too_large
             };
             *count += 1;
-            self.first.get_or_insert_with(|| (index(self.seen + place, shape), value));
+            self.first
+                .get_or_insert_with(|| (index(self.seen + place, shape), value));
         }
         self.seen += values.len();
     }
@@ -191,11 +214,29 @@ impl NotFinite {
 
 impl fmt::Display for NotFinite {
     fn fmt(&self, out: &mut fmt::Formatter) -> fmt::Result {
-        let Self { nan, infinite, too_large, .. } = self;
-        write!(out, "{}: tensor `{}` holds ", self.file.display(), self.tensor)?;
+        let Self {
+            nan,
+            infinite,
+            too_large,
+            ..
+        } = self;
+        write!(
+            out,
+            "{}: tensor `{}` holds ",
+            self.file.display(),
+            self.tensor
+        )?;
         match too_large {
-            0 => write!(out, "{} numbers that are not finite ({nan} NaN, {infinite} infinite)", nan + infinite)?,
-            _ => write!(out, "{} numbers that are not finite in bf16", nan + infinite + too_large)?,
+            0 => write!(
+                out,
+                "{} numbers that are not finite ({nan} NaN, {infinite} infinite)",
+                nan + infinite
+            )?,
+            _ => write!(
+                out,
+                "{} numbers that are not finite in bf16",
+                nan + infinite + too_large
+            )?,
         }
         match &self.first {
             Some((index, value)) => write!(out, ", the first, {value}, at {index:?}"),
@@ -227,7 +268,11 @@ pub struct Listed<'a> {
 
 impl Weights {
     pub fn new(origin: impl Into<String>) -> Self {
-        Self { tensors: BTreeMap::new(), origin: origin.into(), in_bf16: false }
+        Self {
+            tensors: BTreeMap::new(),
+            origin: origin.into(),
+            in_bf16: false,
+        }
     }
 
     /// The source of these tensors, for messages.
@@ -237,7 +282,13 @@ impl Weights {
 
     pub fn insert(&mut self, name: impl Into<String>, shape: &[usize], values: Vec<f32>) {
         debug_assert_eq!(shape.iter().product::<usize>(), values.len());
-        self.tensors.insert(name.into(), Entry { shape: shape.to_vec(), values: Values::Held(values) });
+        self.tensors.insert(
+            name.into(),
+            Entry {
+                shape: shape.to_vec(),
+                values: Values::Held(values),
+            },
+        );
     }
 
     /// Inserts values that are computed only when requested.
@@ -248,7 +299,13 @@ impl Weights {
         compute: impl Fn() -> Result<Vec<f32>> + Send + 'static,
     ) {
         let values = Values::Computed(Box::new(compute));
-        self.tensors.insert(name.into(), Entry { shape: shape.to_vec(), values });
+        self.tensors.insert(
+            name.into(),
+            Entry {
+                shape: shape.to_vec(),
+                values,
+            },
+        );
     }
 
     pub fn contains(&self, name: &str) -> bool {
@@ -262,25 +319,32 @@ impl Weights {
                 Values::Stored(stored) => (stored.stored_as().ok(), Some(stored.path())),
                 Values::Held(_) | Values::Computed(_) => (None, None),
             };
-            Listed { name, shape: &entry.shape, stored_as, file }
+            Listed {
+                name,
+                shape: &entry.shape,
+                stored_as,
+                file,
+            }
         })
     }
 
-    /// Sets the type in which a model will hold these tensors, so that a number too large for it is an error and does
-    /// not become infinite.
+    /// Sets the type in which a model will hold these tensors, so that a number too large for it is
+    /// an error and does not become infinite.
     pub fn will_be(&mut self, dtype: FloatDType) {
         self.in_bf16 = dtype == FloatDType::BF16;
     }
 
-    /// The tensors in files that contain numbers that are not finite; only a piece of one tensor is in memory at a
-    /// time.
+    /// The tensors in files that contain numbers that are not finite; only a piece of one tensor is
+    /// in memory at a time.
     ///
     /// # Errors
     /// A file that cannot be read.
     pub fn not_finite(&self) -> Result<Vec<NotFinite>> {
         let mut found = Vec::new();
         for entry in self.tensors.values() {
-            let Values::Stored(stored) = &entry.values else { continue };
+            let Values::Stored(stored) = &entry.values else {
+                continue;
+            };
             if stored.stored_as().is_err() {
                 continue;
             }
@@ -301,8 +365,13 @@ impl Weights {
         for (name, entry) in std::mem::take(&mut self.tensors) {
             let new = rename(&name);
             if let Some(other) = earlier.insert(new.clone(), name.clone()) {
-                return Err(Error::model(format!("{}: `{other}` and `{name}` are both names of `{new}`", self.origin))
-                    .hint("the folder mixes two ways of saving a model; save it again from one of them"));
+                return Err(Error::model(format!(
+                    "{}: `{other}` and `{name}` are both names of `{new}`",
+                    self.origin
+                ))
+                .hint(
+                    "the folder mixes two ways of saving a model; save it again from one of them",
+                ));
             }
             renamed.insert(new, entry);
         }
@@ -310,7 +379,8 @@ impl Weights {
         Ok(())
     }
 
-    /// Drops a tensor that the architecture declares unused (such as a mask buffer saved by old libraries).
+    /// Drops a tensor that the architecture declares unused (such as a mask buffer saved by old
+    /// libraries).
     pub fn ignore(&mut self, name: &str) {
         self.tensors.remove(name);
     }
@@ -320,7 +390,9 @@ impl Weights {
     /// # Errors
     /// If the two differ.
     pub fn ignore_copy(&mut self, name: &str, of: &str) -> Result<()> {
-        let (Some(copy), Some(kept)) = (self.tensors.get(name), self.tensors.get(of)) else { return Ok(()) };
+        let (Some(copy), Some(kept)) = (self.tensors.get(name), self.tensors.get(of)) else {
+            return Ok(());
+        };
         if copy.shape != kept.shape || copy.values(false)? != kept.values(false)? {
             return Err(Error::model(format!(
                 "{}: `{name}` is not equal to `{of}`, though config.json ties them",
@@ -336,7 +408,10 @@ impl Weights {
     pub fn values(&self, name: &str) -> Result<Cow<'_, [f32]>> {
         match self.tensors.get(name) {
             Some(entry) => entry.values(self.in_bf16),
-            None => Err(Error::model(format!("{}: there is no tensor `{name}`", self.origin))),
+            None => Err(Error::model(format!(
+                "{}: there is no tensor `{name}`",
+                self.origin
+            ))),
         }
     }
 
@@ -344,7 +419,10 @@ impl Weights {
     pub fn take(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
         self.check(name, shape)?;
         match self.tensors.remove(name) {
-            Some(Entry { values: Values::Held(values), .. }) => Ok(values),
+            Some(Entry {
+                values: Values::Held(values),
+                ..
+            }) => Ok(values),
             Some(entry) => entry.values(self.in_bf16).map(Cow::into_owned),
             None => Err(self.missing(name, shape)),
         }
@@ -352,7 +430,9 @@ impl Weights {
 
     /// Returns an error unless the tensor `name` exists, with `shape` and a number type of weights.
     pub fn check(&self, name: &str, shape: &[usize]) -> Result<()> {
-        let Some(entry) = self.tensors.get(name) else { return Err(self.missing(name, shape)) };
+        let Some(entry) = self.tensors.get(name) else {
+            return Err(self.missing(name, shape));
+        };
         if entry.shape != shape {
             return Err(Error::model(format!(
                 "{}: tensor `{name}` has shape {:?} where config.json implies {shape:?}",
@@ -369,30 +449,45 @@ impl Weights {
 
     /// Returns an error for the first tensor whose number type is not one of weights.
     pub fn check_types(&self) -> Result<()> {
-        self.tensors.values().try_for_each(|entry| match &entry.values {
-            Values::Stored(stored) => stored.stored_as().map(|_| ()),
-            Values::Held(_) | Values::Computed(_) => Ok(()),
-        })
+        self.tensors
+            .values()
+            .try_for_each(|entry| match &entry.values {
+                Values::Stored(stored) => stored.stored_as().map(|_| ()),
+                Values::Held(_) | Values::Computed(_) => Ok(()),
+            })
     }
 
     /// The differences between these tensors and those `expected`, each given by name and shape.
     pub fn check_all(&self, expected: &[(String, Vec<usize>)]) -> Vec<Error> {
-        let mut wrong: Vec<Error> = expected.iter().filter_map(|(name, shape)| self.check(name, shape).err()).collect();
+        let mut wrong: Vec<Error> = expected
+            .iter()
+            .filter_map(|(name, shape)| self.check(name, shape).err())
+            .collect();
         let names: BTreeSet<&str> = expected.iter().map(|(name, _)| name.as_str()).collect();
         wrong.extend(
-            self.surplus(self.tensors.keys().map(String::as_str).filter(|name| !names.contains(name)).collect()),
+            self.surplus(
+                self.tensors
+                    .keys()
+                    .map(String::as_str)
+                    .filter(|name| !names.contains(name))
+                    .collect(),
+            ),
         );
         wrong
     }
 
     fn missing(&self, name: &str, shape: &[usize]) -> Error {
-        Error::model(format!("{}: tensor `{name}` of shape {shape:?} is missing", self.origin))
-            .hint("the checkpoint is of another architecture or head; nothing is initialised silently")
+        Error::model(format!(
+            "{}: tensor `{name}` of shape {shape:?} is missing",
+            self.origin
+        ))
+        .hint("the checkpoint is of another architecture or head; nothing is initialised silently")
     }
 
     /// Returns an error if a tensor was not taken.
     pub fn finish(self) -> Result<()> {
-        self.surplus(self.tensors.keys().map(String::as_str).collect()).map_or(Ok(()), Err)
+        self.surplus(self.tensors.keys().map(String::as_str).collect())
+            .map_or(Ok(()), Err)
     }
 
     /// The error for superfluous tensors `names`.
@@ -402,10 +497,16 @@ impl Weights {
             "{}: {} tensor(s) that this model does not have: {}{}",
             self.origin,
             names.len(),
-            names.iter().take(SHOWN).copied().collect::<Vec<_>>().join(", "),
+            names
+                .iter()
+                .take(SHOWN)
+                .copied()
+                .collect::<Vec<_>>()
+                .join(", "),
             if names.len() > SHOWN { ", …" } else { "" }
         ));
-        let hint = "the checkpoint is of another architecture or head; nothing is left out silently";
+        let hint =
+            "the checkpoint is of another architecture or head; nothing is left out silently";
         (!names.is_empty()).then(|| error.hint(hint))
     }
 
@@ -418,7 +519,8 @@ impl Weights {
     }
 }
 
-/// Transposes a row-major `[rows, columns]` matrix; linear weights are `[out, in]` on disk and `[in, out]` in memory.
+/// Transposes a row-major `[rows, columns]` matrix; linear weights are `[out, in]` on disk and
+/// `[in, out]` in memory.
 pub fn transposed(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
     let mut out = vec![0.0; values.len()];
     for row in 0..rows {
@@ -429,9 +531,14 @@ pub fn transposed(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
     out
 }
 
-/// A parameter whose id is a function of its name, so that an optimiser's saved state can be matched to it in another
-/// process.
-pub fn parameter<const D: usize>(name: &str, values: Vec<f32>, shape: [usize; D], device: &Device) -> Param<Tensor<D>> {
+/// A parameter whose id is a function of its name, so that an optimiser's saved state can be
+/// matched to it in another process.
+pub fn parameter<const D: usize>(
+    name: &str,
+    values: Vec<f32>,
+    shape: [usize; D],
+    device: &Device,
+) -> Param<Tensor<D>> {
     let tensor = Tensor::from_data(TensorData::new(values, shape), device);
     Param::initialized(stable_id(name), tensor).set_require_grad(true)
 }
@@ -439,7 +546,9 @@ pub fn parameter<const D: usize>(name: &str, values: Vec<f32>, shape: [usize; D]
 /// An id that is the same for the same name in every process.
 pub fn stable_id(name: &str) -> ParamId {
     let hash = blake3::hash(name.as_bytes());
-    ParamId::from(u64::from_le_bytes(hash.as_bytes()[..8].try_into().unwrap_or_default()))
+    ParamId::from(u64::from_le_bytes(
+        hash.as_bytes()[..8].try_into().unwrap_or_default(),
+    ))
 }
 
 /// The values of a tensor as f32, copied to the host.
@@ -453,9 +562,13 @@ pub fn host<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f32>> {
             "the device failed, or its memory is full; run the command again, with a smaller batch if it fails again",
         )
     };
-    let data = tensor.try_into_data().map_err(|cause| unread().caused_by(format!("{cause:?}")))?;
-    let values: Vec<f32> =
-        data.convert::<f32>().try_into_vec().map_err(|cause| unread().caused_by(format!("{cause:?}")))?;
+    let data = tensor
+        .try_into_data()
+        .map_err(|cause| unread().caused_by(format!("{cause:?}")))?;
+    let values: Vec<f32> = data
+        .convert::<f32>()
+        .try_into_vec()
+        .map_err(|cause| unread().caused_by(format!("{cause:?}")))?;
     match values.len() == shape.iter().product::<usize>() {
         true => Ok(values),
         false => Err(unread().caused_by(format!("it gave {} values", values.len()))),

@@ -47,16 +47,26 @@ pub(super) struct Child {
 }
 
 impl Child {
-    /// Starts `command` with pipes on all three streams. The parent's end of its standard input is kept open but
-    /// unused: as long as it is open, the child knows that the parent lives.
-    pub fn start(mut command: Command, position: usize, messages: &Sender<Message>) -> Result<Self> {
-        command.env(SUPERVISED_ENV, "1").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        // A process group of its own, so that the terminal's Ctrl-C reaches the parent alone, which decides what
-        // becomes of the stages.
+    /// Starts `command` with pipes on all three streams. The parent's end of its standard input is
+    /// kept open but unused: as long as it is open, the child knows that the parent lives.
+    pub fn start(
+        mut command: Command,
+        position: usize,
+        messages: &Sender<Message>,
+    ) -> Result<Self> {
+        command
+            .env(SUPERVISED_ENV, "1")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        // A process group of its own, so that the terminal's Ctrl-C reaches the parent alone, which
+        // decides what becomes of the stages.
         #[cfg(unix)]
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
         let program = PathBuf::from(command.get_program());
-        let mut process = command.spawn().map_err(|cause| files::failed("start", &program, cause))?;
+        let mut process = command
+            .spawn()
+            .map_err(|cause| files::failed("start", &program, cause))?;
         let tail = Arc::new(Mutex::new(VecDeque::new()));
         let mut open_pipes = 0;
         if let Some(stdout) = process.stdout.take() {
@@ -75,7 +85,15 @@ impl Child {
                 let _ = messages.send(Message::Closed(position));
             });
         }
-        Ok(Self { process, started: Instant::now(), tail, open_pipes, ended: None, reported: None, left: false })
+        Ok(Self {
+            process,
+            started: Instant::now(),
+            tail,
+            open_pipes,
+            ended: None,
+            reported: None,
+            left: false,
+        })
     }
 
     pub fn elapsed(&self) -> Duration {
@@ -101,31 +119,48 @@ impl Child {
     /// True once the process has ended and all its output has been read.
     pub fn has_ended(&mut self) -> bool {
         if self.ended.is_none() {
-            // An error here means that the process no longer exists; the store's verdict covers that.
-            self.ended = self.process.try_wait().unwrap_or(Some(ExitStatus::default())).map(|s| (s, Instant::now()));
+            // An error here means that the process no longer exists; the store's verdict covers
+            // that.
+            self.ended = self
+                .process
+                .try_wait()
+                .unwrap_or(Some(ExitStatus::default()))
+                .map(|s| (s, Instant::now()));
         }
-        self.ended.is_some_and(|(_, when)| self.open_pipes == 0 || when.elapsed() > DRAIN)
+        self.ended
+            .is_some_and(|(_, when)| self.open_pipes == 0 || when.elapsed() > DRAIN)
     }
 
-    /// The result of the stage. The store decides: a process that was killed after it published has succeeded. A
-    /// failure is also written to the store's log of the stage.
+    /// The result of the stage. The store decides: a process that was killed after it published has
+    /// succeeded. A failure is also written to the store's log of the stage.
     pub fn verdict(&self, store: &Store, key: &StageKey) -> std::result::Result<(), Failure> {
         if store.is_complete(key) {
             return Ok(());
         }
-        let tail = String::from_utf8_lossy(self.tail.lock().unwrap_or_else(PoisonError::into_inner).make_contiguous())
-            .into_owned();
+        let tail = String::from_utf8_lossy(
+            self.tail
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .make_contiguous(),
+        )
+        .into_owned();
         let mut failure = match (&self.reported, self.ended) {
             (Some(reported), _) => reported.clone(),
             (None, Some((status, _))) => failure_of(status),
-            (None, None) => Failure { kind: ErrorKind::Process, message: "its process is lost".to_owned() },
+            (None, None) => Failure {
+                kind: ErrorKind::Process,
+                message: "its process is lost".to_owned(),
+            },
         };
         let Failure { kind, message } = &mut failure;
         if self.reported.is_none() {
             append_tail(message, &tail);
         }
         let log = store.failure_log(key);
-        match files::replace(&log, format!("{message}\n\nkind: {kind}\n\nstandard error:\n{tail}").as_bytes()) {
+        match files::replace(
+            &log,
+            format!("{message}\n\nkind: {kind}\n\nstandard error:\n{tail}").as_bytes(),
+        ) {
             Ok(()) => message.push_str(&format!("\nlog: {}", log.display())),
             Err(error) => message.push_str(&format!("\n(no log: {error})")),
         }
@@ -178,31 +213,56 @@ fn failure_of(status: ExitStatus) -> Failure {
     #[cfg(unix)]
     if let Some(signal) = std::os::unix::process::ExitStatusExt::signal(&status) {
         // SIGKILL and SIGTERM come from outside; the other signals are crashes.
-        let kind = if matches!(signal, 9 | 15) { ErrorKind::Process } else { ErrorKind::Internal };
-        return Failure { kind, message: describe_signal(signal) };
+        let kind = if matches!(signal, 9 | 15) {
+            ErrorKind::Process
+        } else {
+            ErrorKind::Internal
+        };
+        return Failure {
+            kind,
+            message: describe_signal(signal),
+        };
     }
     let message = match status.code() {
         Some(0) => "its process ended well but left no artifact".to_owned(),
         Some(code) => format!("its process ended with exit code {code}"),
         None => "its process ended in an unknown way".to_owned(),
     };
-    Failure { kind: ErrorKind::Internal, message }
+    Failure {
+        kind: ErrorKind::Internal,
+        message,
+    }
 }
 
 /// The signals whose numbers are the same on every Unix.
 #[cfg(unix)]
 fn describe_signal(signal: i32) -> String {
     let (name, remedy) = match signal {
-        4 => ("SIGILL", "the program was built for another processor: build it on this machine"),
-        6 => ("SIGABRT", "a library gave up: its last words are in the log"),
-        8 => ("SIGFPE", "native code crashed: please report this with the log"),
+        4 => (
+            "SIGILL",
+            "the program was built for another processor: build it on this machine",
+        ),
+        6 => (
+            "SIGABRT",
+            "a library gave up: its last words are in the log",
+        ),
+        8 => (
+            "SIGFPE",
+            "native code crashed: please report this with the log",
+        ),
         9 => (
             "SIGKILL",
             "most often the system had no memory left: run fewer stages at once (--jobs) or a smaller micro-batch, \
              then run the same command again",
         ),
-        11 => ("SIGSEGV", "native code crashed: please report this with the log"),
-        15 => ("SIGTERM", "someone ended it: run the same command again to continue"),
+        11 => (
+            "SIGSEGV",
+            "native code crashed: please report this with the log",
+        ),
+        15 => (
+            "SIGTERM",
+            "someone ended it: run the same command again to continue",
+        ),
         _ => return format!("its process was killed by signal {signal}"),
     };
     format!("its process was killed by signal {signal} ({name})\n{remedy}")
@@ -228,6 +288,9 @@ mod tests {
         append_tail(&mut message, "");
         assert_eq!(message, "broke");
         append_tail(&mut message, &text);
-        assert!(message.starts_with("broke\n  | line 28\n") && message.ends_with("  | line 39"), "{message}");
+        assert!(
+            message.starts_with("broke\n  | line 28\n") && message.ends_with("  | line 39"),
+            "{message}"
+        );
     }
 }

@@ -1,9 +1,10 @@
-//! Claims: a record for other nodes of the attempt that computes a stage. One file per attempt, rewritten while the
-//! attempt lives.
+//! Claims: a record for other nodes of the attempt that computes a stage. One file per attempt,
+//! rewritten while the attempt lives.
 //!
-//! `claims/<key>.<number>` is created whole, only if its name is free, and with a number above all earlier ones. The
-//! attempt with the highest number holds the stage. `claims/<key>.<number>.over` says that the attempt is over. Numbers
-//! grow until the stage is finished; then all its claims are removed.
+//! `claims/<key>.<number>` is created whole, only if its name is free, and with a number above all
+//! earlier ones. The attempt with the highest number holds the stage. `claims/<key>.<number>.over`
+//! says that the attempt is over. Numbers grow until the stage is finished; then all its claims are
+//! removed.
 
 use super::key::StageKey;
 use super::lock::StageLock;
@@ -28,7 +29,10 @@ const BEATS: f64 = 9.0;
 
 /// How long a claim must stay unchanged before it counts as given up.
 fn silence() -> Duration {
-    let seconds = std::env::var(SILENCE_ENV).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(SILENCE);
+    let seconds = std::env::var(SILENCE_ENV)
+        .ok()
+        .and_then(|text| text.trim().parse().ok())
+        .unwrap_or(SILENCE);
     Duration::try_from_secs_f64(seconds).unwrap_or(Duration::from_secs_f64(SILENCE))
 }
 
@@ -42,8 +46,8 @@ struct Record {
 }
 
 impl Record {
-    /// The record as bytes, always of the same length, so that it can be rewritten in place: a reader never finds the
-    /// file empty, and the rewrite needs no space on a full disk.
+    /// The record as bytes, always of the same length, so that it can be rewritten in place: a
+    /// reader never finds the file empty, and the rewrite needs no space on a full disk.
     fn bytes(&self) -> Vec<u8> {
         const LENGTH: usize = 255;
         // Strings and a number always become JSON.
@@ -69,13 +73,18 @@ impl Claim {
         &self.attempt
     }
 
-    /// True if others have declared this attempt over: a later attempt holds the stage, has held it, or may hold it.
+    /// True if others have declared this attempt over: a later attempt holds the stage, has held
+    /// it, or may hold it.
     pub(super) fn is_given_up(&self) -> bool {
-        let own = Claims { highest: Some(self.number), over: false };
+        let own = Claims {
+            highest: Some(self.number),
+            over: false,
+        };
         Claims::of(&self.folder, &self.key).is_ok_and(|claims| claims != own)
     }
 
-    /// Removes this claim and all before it: the artifact is there, so that nobody needs them any more.
+    /// Removes this claim and all before it: the artifact is there, so that nobody needs them any
+    /// more.
     pub(super) fn settle(mut self) {
         self.settled = true;
     }
@@ -110,7 +119,10 @@ impl Claims {
         let mut claims = Self::default();
         for (number, over) in numbers(folder, key)?.into_iter() {
             if claims.highest < Some(number) {
-                claims = Self { highest: Some(number), over: false };
+                claims = Self {
+                    highest: Some(number),
+                    over: false,
+                };
             }
             claims.over |= over && claims.highest == Some(number);
         }
@@ -118,7 +130,8 @@ impl Claims {
     }
 }
 
-/// The number of every claim on `key`, with a flag that is true for a name that marks the attempt as over.
+/// The number of every claim on `key`, with a flag that is true for a name that marks the attempt
+/// as over.
 fn numbers(folder: &Path, key: &StageKey) -> Result<Vec<(u64, bool)>> {
     let prefix = format!("{key}.");
     let parse = |name: &String| {
@@ -131,8 +144,8 @@ fn numbers(folder: &Path, key: &StageKey) -> Result<Vec<(u64, bool)>> {
     Ok(files::names_in(folder)?.iter().filter_map(parse).collect())
 }
 
-/// Removes the claims on `key` up to `number`; their end marks go last, so that no attempt seems alive again in
-/// between.
+/// Removes the claims on `key` up to `number`; their end marks go last, so that no attempt seems
+/// alive again in between.
 fn remove(folder: &Path, key: &StageKey, number: u64) -> Result<()> {
     let mut found = numbers(folder, key)?;
     found.sort_by_key(|(_, over)| *over);
@@ -144,15 +157,17 @@ fn remove(folder: &Path, key: &StageKey, number: u64) -> Result<()> {
 
 fn say_over(folder: &Path, key: &StageKey, number: u64) -> Result<()> {
     let path = path_of(folder, key, number, true);
-    File::create(&path).map(|_| ()).map_err(|cause| files::failed("create", &path, cause))
+    File::create(&path)
+        .map(|_| ())
+        .map_err(|cause| files::failed("create", &path, cause))
 }
 
 fn path_of(folder: &Path, key: &StageKey, number: u64, over: bool) -> PathBuf {
     folder.join(format!("{key}.{number}{}", if over { ".over" } else { "" }))
 }
 
-/// Observations by one process of other nodes' claims: their bytes, and since when these have not changed by its own
-/// clock. The clocks of two nodes are never compared.
+/// Observations by one process of other nodes' claims: their bytes, and since when these have not
+/// changed by its own clock. The clocks of two nodes are never compared.
 #[derive(Debug)]
 pub struct Watch {
     silence: Duration,
@@ -165,7 +180,10 @@ impl Watch {
     }
 
     pub(super) fn with(silence: Duration) -> Self {
-        Self { silence, seen: HashMap::new() }
+        Self {
+            silence,
+            seen: HashMap::new(),
+        }
     }
 
     /// True if an attempt that may be alive holds the stage of `lock`.
@@ -173,11 +191,22 @@ impl Watch {
         Ok(self.next_number(store, lock)?.is_none())
     }
 
-    /// The number for the next claim: one above the newest, if that one is over. `None` if the newest may be alive.
+    /// The number for the next claim: one above the newest, if that one is over. `None` if the
+    /// newest may be alive.
     fn next_number(&mut self, store: &Store, lock: &StageLock) -> Result<Option<u64>> {
         let (folder, key) = (store.claims(), lock.key());
-        let Claims { highest: Some(number), over } = Claims::of(&folder, &key)? else { return Ok(Some(0)) };
-        if over || self.is_over(&folder, number, lock)? { Ok(Some(number + 1)) } else { Ok(None) }
+        let Claims {
+            highest: Some(number),
+            over,
+        } = Claims::of(&folder, &key)?
+        else {
+            return Ok(Some(0));
+        };
+        if over || self.is_over(&folder, number, lock)? {
+            Ok(Some(number + 1))
+        } else {
+            Ok(None)
+        }
     }
 
     /// True if the attempt whose claim has this number is over although it did not mark its end.
@@ -188,7 +217,9 @@ impl Watch {
             read => read.map_err(|cause| files::failed("read", &path, cause))?,
         };
         // The process that held this lock before has ended.
-        let realm = serde_json::from_slice::<Record>(&bytes).ok().and_then(|record| record.realm);
+        let realm = serde_json::from_slice::<Record>(&bytes)
+            .ok()
+            .and_then(|record| record.realm);
         if realm.is_some() && realm == lock.realm() {
             return Ok(true);
         }
@@ -209,27 +240,48 @@ impl Watch {
 }
 
 impl Store {
-    /// Claims the stage of `lock` for this process; `None` if another attempt that may be alive has it.
+    /// Claims the stage of `lock` for this process; `None` if another attempt that may be alive has
+    /// it.
     pub(super) fn claim(&self, lock: &StageLock, watch: &mut Watch) -> Result<Option<Claim>> {
         let (folder, key) = (self.claims(), lock.key());
-        let Some(number) = watch.next_number(self, lock)? else { return Ok(None) };
-        let attempt = format!("{:016x}", RandomState::new().hash_one((std::process::id(), SystemTime::now())));
-        let mut record = Record { attempt: attempt.clone(), realm: lock.realm(), beat: 0 };
+        let Some(number) = watch.next_number(self, lock)? else {
+            return Ok(None);
+        };
+        let attempt = format!(
+            "{:016x}",
+            RandomState::new().hash_one((std::process::id(), SystemTime::now()))
+        );
+        let mut record = Record {
+            attempt: attempt.clone(),
+            realm: lock.realm(),
+            beat: 0,
+        };
         let path = path_of(&folder, &key, number, false);
         if !files::create_new(&path, &record.bytes())? {
             return Ok(None);
         }
         let pause = watch.silence.div_f64(BEATS);
         let (stop, stopped) = mpsc::channel();
-        // A separate thread that waits for no disk, so that an attempt never seems dead because it computes or syncs.
+        // A separate thread that waits for no disk, so that an attempt never seems dead because it
+        // computes or syncs.
         let heart = std::thread::spawn(move || {
             while stopped.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
                 record.beat += 1;
                 // A beat that fails is made up for by the next one.
-                let _ = File::options().write(true).open(&path).and_then(|mut file| file.write_all(&record.bytes()));
+                let _ = File::options()
+                    .write(true)
+                    .open(&path)
+                    .and_then(|mut file| file.write_all(&record.bytes()));
             }
         });
-        Ok(Some(Claim { folder, key, number, attempt, heart: Some((stop, heart)), settled: false }))
+        Ok(Some(Claim {
+            folder,
+            key,
+            number,
+            attempt,
+            heart: Some((stop, heart)),
+            settled: false,
+        }))
     }
 
     /// True if another process, on this machine or on another node, may be computing `key` now.
@@ -242,7 +294,8 @@ impl Store {
 
     /// True if a process on another node may be computing `key` now.
     pub(super) fn is_claimed(&self, key: &StageKey, watch: &mut Watch) -> Result<bool> {
-        self.try_lock(key)?.map_or(Ok(false), |lock| watch.sees_holder(self, &lock))
+        self.try_lock(key)?
+            .map_or(Ok(false), |lock| watch.sees_holder(self, &lock))
     }
 
     pub(super) fn claims(&self) -> PathBuf {

@@ -65,18 +65,26 @@ impl StageContext {
 
     /// The stage's settings, deserialised into their own type.
     pub fn settings<T: DeserializeOwned>(&self) -> Result<T> {
-        T::deserialize(&self.spec.settings)
-            .context(|| format!("the settings of stage `{}` (kind `{}`) do not fit it", self.label, self.spec.kind))
+        T::deserialize(&self.spec.settings).context(|| {
+            format!(
+                "the settings of stage `{}` (kind `{}`) do not fit it",
+                self.label, self.spec.kind
+            )
+        })
     }
 
     /// The seed that this stage depends on.
     ///
     /// # Errors
-    /// If the stage was planned without a seed: random numbers drawn anyway would be the same for all seeds.
+    /// If the stage was planned without a seed: random numbers drawn anyway would be the same for
+    /// all seeds.
     pub fn seed(&self) -> Result<u64> {
         self.spec.seed.ok_or_else(|| {
-            Error::internal(format!("stage `{}` (kind `{}`) was planned without a seed", self.label, self.spec.kind))
-                .hint("plan stages of this kind with a seed")
+            Error::internal(format!(
+                "stage `{}` (kind `{}`) was planned without a seed",
+                self.label, self.spec.kind
+            ))
+            .hint("plan stages of this kind with a seed")
         })
     }
 
@@ -86,7 +94,10 @@ impl StageContext {
     /// If a role is missing, or the struct lacks a role that the stage has.
     pub fn inputs<T: Serialize + DeserializeOwned>(&self) -> Result<T> {
         gather(&self.spec.inputs).map_err(|cause| {
-            let error = format!("the inputs of stage `{}` (kind `{}`) do not fit it", self.label, self.spec.kind);
+            let error = format!(
+                "the inputs of stage `{}` (kind `{}`) do not fit it",
+                self.label, self.spec.kind
+            );
             Error::new(cause.kind(), error).caused_by(cause)
         })
     }
@@ -97,26 +108,42 @@ impl StageContext {
     /// If the artifact is missing, or if its bytes are not those that were written.
     pub fn artifact(&self, input: &StageKey) -> Result<PathBuf> {
         let Some((role, key)) = self.spec.inputs.iter().find(|(_, key)| *key == input) else {
-            let error = format!("{} is not an input of stage `{}`", input.short(), self.label);
-            return Err(Error::internal(error).hint("a stage reads what its key names, and nothing else"));
+            let error = format!(
+                "{} is not an input of stage `{}`",
+                input.short(),
+                self.label
+            );
+            return Err(
+                Error::internal(error).hint("a stage reads what its key names, and nothing else")
+            );
         };
         if lock(&self.rehashed).contains(key)
             && let Some(folder) = self.store.artifact(key)
         {
             return Ok(folder);
         }
-        let intact = self.store.intact(key).map_err(|error| self.name_input(role, error))?;
+        let intact = self
+            .store
+            .intact(key)
+            .map_err(|error| self.name_input(role, error))?;
         lock(&self.rehashed).extend(intact.is_some().then_some(*key));
         intact.ok_or_else(|| {
-            Error::store(format!("input `{role}` ({}) of stage `{}` is not in the store", key.short(), self.label))
-                .hint("run the experiment's command again: it computes what is missing, inputs first")
+            Error::store(format!(
+                "input `{role}` ({}) of stage `{}` is not in the store",
+                key.short(),
+                self.label
+            ))
+            .hint("run the experiment's command again: it computes what is missing, inputs first")
         })
     }
 
     /// Adds the stage that reads it to an error about an input.
     fn name_input(&self, role: &str, error: Error) -> Error {
         let hint = error.help().map(|hint| hint.to_string());
-        let named = Error::new(error.kind(), format!("input `{role}` of stage `{}` is damaged", self.label));
+        let named = Error::new(
+            error.kind(),
+            format!("input `{role}` of stage `{}` is damaged", self.label),
+        );
         let named = named.caused_by(error);
         match hint {
             Some(hint) => named.hint(hint),
@@ -129,19 +156,26 @@ impl StageContext {
         &self.out
     }
 
-    /// The folder for checkpoints. Its contents survive if this stage is killed, and are removed when the stage is
-    /// finished. It belongs to this attempt alone and includes the checkpoints of an earlier attempt. A checkpoint must
-    /// be written beside its place and renamed, since the stage may be killed at any moment.
+    /// The folder for checkpoints. Its contents survive if this stage is killed, and are removed
+    /// when the stage is finished. It belongs to this attempt alone and includes the checkpoints of
+    /// an earlier attempt. A checkpoint must be written beside its place and renamed, since the
+    /// stage may be killed at any moment.
     pub fn scratch(&self) -> &Path {
         &self.scratch
     }
 
-    /// Reports that `done` of `total` units (0 if unknown) are finished; cheap enough to call at every step.
+    /// Reports that `done` of `total` units (0 if unknown) are finished; cheap enough to call at
+    /// every step.
     pub fn progress(&self, done: u64, total: u64, note: &str) {
         let mut reported = lock(&self.reported);
         if done == total || reported.is_none_or(|last| last.elapsed() >= REPORT_EVERY) {
             *reported = Some(Instant::now());
-            Event::Progress { done, total, note: note.to_owned() }.send();
+            Event::Progress {
+                done,
+                total,
+                note: note.to_owned(),
+            }
+            .send();
         }
     }
 
@@ -167,7 +201,8 @@ impl StageContext {
 
     /// Records in the manifest which data from outside the store the stage read, and which version.
     pub fn add_source(&self, fingerprint: impl Serialize) -> Result<()> {
-        let value = serde_json::to_value(fingerprint).context(|| "a fingerprint that is no JSON".to_owned())?;
+        let value = serde_json::to_value(fingerprint)
+            .context(|| "a fingerprint that is no JSON".to_owned())?;
         lock(&self.sources).push(value);
         Ok(())
     }

@@ -1,5 +1,6 @@
-//! The display of a run: on a terminal one line per running stage and one for the whole run; elsewhere one plain line
-//! per finished stage. It goes to standard error, since standard output is for results.
+//! The display of a run: on a terminal one line per running stage and one for the whole run;
+//! elsewhere one plain line per finished stage. It goes to standard error, since standard output is
+//! for results.
 
 use super::child::Failure;
 use super::event::Event;
@@ -32,8 +33,16 @@ struct Terminal {
 impl Display {
     /// Creates a display for `total` stages, of which `cached` are in the store already.
     pub fn new(total: usize, cached: usize, quiet: bool) -> Self {
-        let terminal = (!quiet && std::io::stderr().is_terminal()).then(|| Terminal::new(total, cached));
-        Self { quiet, terminal, started: Instant::now(), total, done: cached, fractions: BTreeMap::new() }
+        let terminal =
+            (!quiet && std::io::stderr().is_terminal()).then(|| Terminal::new(total, cached));
+        Self {
+            quiet,
+            terminal,
+            started: Instant::now(),
+            total,
+            done: cached,
+            fractions: BTreeMap::new(),
+        }
     }
 
     pub fn started(&mut self, position: usize, label: &str) {
@@ -57,7 +66,11 @@ impl Display {
     }
 
     fn show(&self, position: usize, text: &str) {
-        if let Some(line) = self.terminal.as_ref().and_then(|terminal| terminal.lines.get(&position)) {
+        if let Some(line) = self
+            .terminal
+            .as_ref()
+            .and_then(|terminal| terminal.lines.get(&position))
+        {
             line.set_message(text.to_owned());
         }
     }
@@ -75,36 +88,65 @@ impl Display {
         self.done += 1;
         self.end(position);
         if self.terminal.is_none() {
-            self.say(&format!("[{}/{}] {label}  {:.1} s", self.done, self.total, elapsed.as_secs_f64()));
+            self.say(&format!(
+                "[{}/{}] {label}  {:.1} s",
+                self.done,
+                self.total,
+                elapsed.as_secs_f64()
+            ));
         }
     }
 
     pub fn failed(&mut self, position: usize, label: &str, failure: &Failure, skipped: usize) {
         self.end(position);
-        let cost = if skipped > 0 { format!(" (with {skipped} more that would need it)") } else { String::new() };
+        let cost = if skipped > 0 {
+            format!(" (with {skipped} more that would need it)")
+        } else {
+            String::new()
+        };
         let Failure { kind, message } = failure;
-        self.say(&format!("failed ({kind}): {label}{cost}\n  {}", message.replace('\n', "\n  ")));
+        self.say(&format!(
+            "failed ({kind}): {label}{cost}\n  {}",
+            message.replace('\n', "\n  ")
+        ));
     }
 
     fn end(&mut self, position: usize) {
         self.fractions.remove(&position);
-        if let Some(line) = self.terminal.as_mut().and_then(|terminal| terminal.lines.remove(&position)) {
+        if let Some(line) = self
+            .terminal
+            .as_mut()
+            .and_then(|terminal| terminal.lines.remove(&position))
+        {
             line.finish_and_clear();
         }
     }
 
-    /// Updates the overall line from the costs of completed stages, of all wanted stages, and of each running stage.
-    pub fn remaining(&self, completed: f64, wanted: f64, running: impl Iterator<Item = (usize, f64)>) {
-        let Some(terminal) = &self.terminal else { return };
-        let partly: f64 = running.map(|(position, cost)| cost * self.fractions.get(&position).unwrap_or(&0.0)).sum();
+    /// Updates the overall line from the costs of completed stages, of all wanted stages, and of
+    /// each running stage.
+    pub fn remaining(
+        &self,
+        completed: f64,
+        wanted: f64,
+        running: impl Iterator<Item = (usize, f64)>,
+    ) {
+        let Some(terminal) = &self.terminal else {
+            return;
+        };
+        let partly: f64 = running
+            .map(|(position, cost)| cost * self.fractions.get(&position).unwrap_or(&0.0))
+            .sum();
         let left = time_left(self.started.elapsed(), completed + partly, wanted);
         terminal.overall.set_position(self.done as u64);
         terminal
             .overall
-            .set_message(left.map_or(String::new(), |left| format!("about {:#} left", HumanDuration(left))));
+            .set_message(left.map_or(String::new(), |left| {
+                format!("about {:#} left", HumanDuration(left))
+            }));
     }
 
-    /// Prints a line that stays above the moving ones. A closed standard error does not stop the computation.
+    /// Prints a line that stays above the moving ones. A closed standard error does not stop the
+    /// computation.
     fn say(&self, text: &str) {
         if self.quiet {
             return;
@@ -131,11 +173,17 @@ impl Terminal {
         let overall = multi.add(ProgressBar::new(total as u64).with_position(cached as u64));
         overall.set_style(style("{bar:30} {pos}/{len} stages  {elapsed}  {msg}"));
         overall.enable_steady_tick(TICK);
-        Self { multi, overall, lines: BTreeMap::new() }
+        Self {
+            multi,
+            overall,
+            lines: BTreeMap::new(),
+        }
     }
 
     fn add(&mut self, position: usize, label: &str) {
-        let line = self.multi.insert_before(&self.overall, ProgressBar::no_length());
+        let line = self
+            .multi
+            .insert_before(&self.overall, ProgressBar::no_length());
         line.set_style(style("  {prefix}  {elapsed}  {wide_msg}"));
         line.set_prefix(label.to_owned());
         line.enable_steady_tick(TICK);
@@ -155,7 +203,8 @@ fn progress_text(done: u64, total: u64, note: &str) -> String {
     }
 }
 
-/// The time left if the remaining cost is worked off at the pace so far; `None` while too little is known.
+/// The time left if the remaining cost is worked off at the pace so far; `None` while too little is
+/// known.
 fn time_left(elapsed: Duration, completed: f64, wanted: f64) -> Option<Duration> {
     let seconds = elapsed.as_secs_f64() * (wanted - completed).max(0.0) / completed;
     (elapsed >= FIRST_ESTIMATE).then(|| Duration::try_from_secs_f64(seconds).ok())?

@@ -1,4 +1,5 @@
-//! An attempt at a stage: folders that belong to it alone, and the rename that publishes one of them.
+//! An attempt at a stage: folders that belong to it alone, and the rename that publishes one of
+//! them.
 
 use super::claim::Claim;
 use super::key::StageKey;
@@ -13,18 +14,21 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-/// The name, inside an attempt's scratch folder, of an earlier attempt's scratch folder while it is emptied.
+/// The name, inside an attempt's scratch folder, of an earlier attempt's scratch folder while it is
+/// emptied.
 const TAKEN: &str = ".taken";
 
-/// The folders of one attempt, `tmp/<key>.<attempt>` and `scratch/<key>.<attempt>`. If it is dropped unpublished, the
-/// first is removed and the second, with its checkpoints, is left to the next attempt.
+/// The folders of one attempt, `tmp/<key>.<attempt>` and `scratch/<key>.<attempt>`. If it is
+/// dropped unpublished, the first is removed and the second, with its checkpoints, is left to the
+/// next attempt.
 #[derive(Debug)]
 pub struct Draft {
     store: Store,
     key: StageKey,
     out: PathBuf,
     scratch: PathBuf,
-    // Dropped in this order: the end of the attempt is made known first; then the next one may begin.
+    // Dropped in this order: the end of the attempt is made known first; then the next one may
+    // begin.
     claim: Option<Claim>,
     _lock: StageLock,
 }
@@ -34,7 +38,14 @@ impl Draft {
         let key = lock.key();
         let name = format!("{key}.{}", claim.attempt());
         let (out, scratch) = (store.tmp().join(&name), store.scratch().join(&name));
-        let draft = Self { store, key, out, scratch, claim: Some(claim), _lock: lock };
+        let draft = Self {
+            store,
+            key,
+            out,
+            scratch,
+            claim: Some(claim),
+            _lock: lock,
+        };
         // Earlier attempts are over; otherwise this one could not have claimed the stage.
         for left_over in draft.store.attempts(&draft.store.tmp(), &key)? {
             draft.store.discard(&left_over, &key)?;
@@ -50,7 +61,8 @@ impl Draft {
         &self.out
     }
 
-    /// The folder for checkpoints: kept when the process is killed, removed when the artifact is published.
+    /// The folder for checkpoints: kept when the process is killed, removed when the artifact is
+    /// published.
     pub fn scratch(&self) -> &Path {
         &self.scratch
     }
@@ -60,14 +72,20 @@ impl Draft {
         self.claim.as_ref().is_some_and(Claim::is_given_up)
     }
 
-    /// Takes over the newest checkpoints of earlier attempts and removes the others. Their folder is renamed, which
-    /// only one process can do, and emptied: an earlier attempt that is unexpectedly still alive then writes to a
-    /// folder that is gone, and never into this attempt's.
+    /// Takes over the newest checkpoints of earlier attempts and removes the others. Their folder
+    /// is renamed, which only one process can do, and emptied: an earlier attempt that is
+    /// unexpectedly still alive then writes to a folder that is gone, and never into this
+    /// attempt's.
     fn take_checkpoints(&self) -> Result<()> {
         let mut earlier = self.store.attempts(&self.store.scratch(), &self.key)?;
         earlier.retain(|folder| *folder != self.scratch);
         earlier.sort_by_key(|folder| {
-            std::cmp::Reverse(folder.metadata().and_then(|found| found.modified()).unwrap_or(SystemTime::UNIX_EPOCH))
+            std::cmp::Reverse(
+                folder
+                    .metadata()
+                    .and_then(|found| found.modified())
+                    .unwrap_or(SystemTime::UNIX_EPOCH),
+            )
         });
         let mut taken = false;
         for folder in earlier {
@@ -79,35 +97,50 @@ impl Draft {
             match fs::rename(&folder, &place) {
                 Ok(()) => lift(&place, &self.scratch)?,
                 Err(cause) if cause.kind() == ErrorKind::NotFound => continue,
-                Err(cause) => return Err(files::failed("take over the checkpoints in", &folder, cause)),
+                Err(cause) => {
+                    return Err(files::failed(
+                        "take over the checkpoints in",
+                        &folder,
+                        cause,
+                    ));
+                }
             }
             taken = true;
         }
         Ok(())
     }
 
-    /// Syncs and hashes every file, writes the manifest last, and moves the folder to its place; `manifest.files` is
-    /// filled here. If another attempt has published already, its artifact is kept and this one is dropped.
+    /// Syncs and hashes every file, writes the manifest last, and moves the folder to its place;
+    /// `manifest.files` is filled here. If another attempt has published already, its artifact is
+    /// kept and this one is dropped.
     pub fn publish(&self, mut manifest: Manifest) -> Result<()> {
         if self.out.join(MANIFEST).exists() {
-            return Err(Error::store(format!("stage `{}` wrote a file called {MANIFEST}", manifest.label))
-                .hint("this name is the store's own: choose another one in the stage"));
+            return Err(Error::store(format!(
+                "stage `{}` wrote a file called {MANIFEST}",
+                manifest.label
+            ))
+            .hint("this name is the store's own: choose another one in the stage"));
         }
         let mut folders = BTreeSet::new();
         for (name, path) in plain_files(&self.out)? {
             manifest.files.insert(name, sync_and_hash(&path)?);
-            let inside = path.ancestors().skip(1).take_while(|folder| *folder != self.out);
+            let inside = path
+                .ancestors()
+                .skip(1)
+                .take_while(|folder| *folder != self.out);
             folders.extend(inside.map(Path::to_owned));
         }
-        folders.iter().try_for_each(|folder| files::sync_dir(folder))?;
+        folders
+            .iter()
+            .try_for_each(|folder| files::sync_dir(folder))?;
         let path = self.out.join(MANIFEST);
         files::write_synced(&path, &files::to_json(&manifest.sealed()?, &path)?)?;
         files::sync_dir(&self.out)?;
         self.put_in_place()
     }
 
-    /// Renames the folder into place. This rename decides between attempts: an incomplete artifact at the place is
-    /// removed.
+    /// Renames the folder into place. This rename decides between attempts: an incomplete artifact
+    /// at the place is removed.
     fn put_in_place(&self) -> Result<()> {
         const TRIES: u32 = 8;
         let target = self.store.artifact_dir(&self.key);
@@ -159,7 +192,8 @@ fn lift(from: &Path, to: &Path) -> Result<()> {
         if name == TAKEN {
             lift(&old, to)?;
         } else {
-            fs::rename(&old, &new).map_err(|cause| files::failed("take over the checkpoint", &old, cause))?;
+            fs::rename(&old, &new)
+                .map_err(|cause| files::failed("take over the checkpoint", &old, cause))?;
         }
     }
     files::remove_dir(from)
@@ -168,7 +202,8 @@ fn lift(from: &Path, to: &Path) -> Result<()> {
 /// Relative name and path of every file under `dir`, sorted by name.
 ///
 /// # Errors
-/// If there is anything but plain files and folders, or a name that is not UTF-8: neither can be moved between machines.
+/// If there is anything but plain files and folders, or a name that is not UTF-8: neither can be
+/// moved between machines.
 pub(super) fn plain_files(dir: &Path) -> Result<Vec<(String, PathBuf)>> {
     let mut found = Vec::new();
     let mut waiting = vec![(String::new(), dir.to_owned())];
@@ -178,7 +213,10 @@ pub(super) fn plain_files(dir: &Path) -> Result<Vec<(String, PathBuf)>> {
             let entry = entry.map_err(cannot_read)?;
             let (path, kind) = (entry.path(), entry.file_type().map_err(cannot_read)?);
             let Ok(name) = entry.file_name().into_string() else {
-                return Err(Error::store(format!("{} has a name that is not UTF-8", path.display())));
+                return Err(Error::store(format!(
+                    "{} has a name that is not UTF-8",
+                    path.display()
+                )));
             };
             let name = format!("{prefix}{name}");
             if kind.is_dir() {
@@ -186,8 +224,11 @@ pub(super) fn plain_files(dir: &Path) -> Result<Vec<(String, PathBuf)>> {
             } else if kind.is_file() {
                 found.push((name, path));
             } else {
-                return Err(Error::store(format!("{} is neither a file nor a folder", path.display()))
-                    .hint("an artifact holds plain files only: copy what a link points at"));
+                return Err(Error::store(format!(
+                    "{} is neither a file nor a folder",
+                    path.display()
+                ))
+                .hint("an artifact holds plain files only: copy what a link points at"));
             }
         }
     }
@@ -196,6 +237,8 @@ pub(super) fn plain_files(dir: &Path) -> Result<Vec<(String, PathBuf)>> {
 }
 
 fn sync_and_hash(path: &Path) -> Result<FileRecord> {
-    File::open(path).and_then(|file| file.sync_all()).map_err(|cause| files::failed("sync", path, cause))?;
+    File::open(path)
+        .and_then(|file| file.sync_all())
+        .map_err(|cause| files::failed("sync", path, cause))?;
     files::hash(path)
 }

@@ -1,4 +1,5 @@
-//! Events that a stage's process sends to its parent, as one JSON object per line on standard output.
+//! Events that a stage's process sends to its parent, as one JSON object per line on standard
+//! output.
 
 use crate::error::ErrorKind;
 use serde::{Deserialize, Serialize};
@@ -9,7 +10,8 @@ use std::io::Write;
 pub enum Event {
     /// Another process is computing the same stage; its artifact will be used.
     Waiting,
-    /// `done` of `total` units of the stage's own choosing (steps, prompts, …); `total` is 0 if unknown.
+    /// `done` of `total` units of the stage's own choosing (steps, prompts, …); `total` is 0 if
+    /// unknown.
     Progress {
         done: u64,
         total: u64,
@@ -23,7 +25,8 @@ pub enum Event {
 }
 
 impl Event {
-    /// Writes the event to standard output. Errors are ignored: if the parent is gone, nobody reads the event.
+    /// Writes the event to standard output. Errors are ignored: if the parent is gone, nobody reads
+    /// the event.
     pub(super) fn send(&self) {
         if let Ok(line) = serde_json::to_string(self) {
             let mut out = std::io::stdout().lock();
@@ -31,7 +34,8 @@ impl Event {
         }
     }
 
-    /// Parses an event; `None` for any other line, since libraries may print to standard output too.
+    /// Parses an event; `None` for any other line, since libraries may print to standard output
+    /// too.
     pub(super) fn parse(line: &str) -> Option<Self> {
         serde_json::from_str(line).ok()
     }
@@ -46,12 +50,19 @@ mod tests {
         let events = [
             (Event::Waiting, r#"{"event":"waiting"}"#),
             (
-                Event::Progress { done: 3, total: 10, note: "loss 0.5".into() },
+                Event::Progress {
+                    done: 3,
+                    total: 10,
+                    note: "loss 0.5".into(),
+                },
                 r#"{"event":"progress","done":3,"total":10,"note":"loss 0.5"}"#,
             ),
             (Event::Finished, r#"{"event":"finished"}"#),
             (
-                Event::Failed { kind: ErrorKind::Files, error: "no\nspace".into() },
+                Event::Failed {
+                    kind: ErrorKind::Files,
+                    error: "no\nspace".into(),
+                },
                 r#"{"event":"failed","kind":"files","error":"no\nspace"}"#,
             ),
         ];

@@ -12,7 +12,8 @@ pub struct PlannedStage {
     pub key: StageKey,
     /// A path-like name, for example `"irl/mini-1b/seed 3/iteration 2/ppo"`.
     pub label: String,
-    /// Rough relative cost (any unit, the same for a whole graph): for the ETA and for starting the longest path first.
+    /// Rough relative cost (any unit, the same for a whole graph): for the ETA and for starting the
+    /// longest path first.
     pub cost: f64,
 }
 
@@ -30,12 +31,18 @@ impl Graph {
         Self::default()
     }
 
-    /// Adds a stage and returns its key. A stage that is already there keeps its first label and cost; methods share a
-    /// stage in this way. A cost that is not a finite positive number counts as 0.
+    /// Adds a stage and returns its key. A stage that is already there keeps its first label and
+    /// cost; methods share a stage in this way. A cost that is not a finite positive number counts
+    /// as 0.
     ///
     /// # Errors
     /// If one of its inputs was not added before.
-    pub fn add(&mut self, spec: StageSpec, label: impl Into<String>, cost: f64) -> Result<StageKey> {
+    pub fn add(
+        &mut self,
+        spec: StageSpec,
+        label: impl Into<String>,
+        cost: f64,
+    ) -> Result<StageKey> {
         let (key, label) = (spec.key(), label.into());
         if self.index.contains_key(&key) {
             return Ok(key);
@@ -43,8 +50,11 @@ impl Graph {
         let mut inputs = Vec::with_capacity(spec.inputs.len());
         for (role, input) in &spec.inputs {
             inputs.push(self.position(input).ok_or_else(|| {
-                Error::store(format!("stage `{label}` reads `{role}` from {}, which is not in the plan", input.short()))
-                    .hint("add a stage's inputs to the graph before the stage")
+                Error::store(format!(
+                    "stage `{label}` reads `{role}` from {}, which is not in the plan",
+                    input.short()
+                ))
+                .hint("add a stage's inputs to the graph before the stage")
             })?);
         }
         inputs.sort_unstable();
@@ -54,7 +64,12 @@ impl Graph {
             self.dependents[input].push(position);
         }
         let cost = if cost.is_finite() { cost.max(0.0) } else { 0.0 };
-        self.stages.push(PlannedStage { spec, key, label, cost });
+        self.stages.push(PlannedStage {
+            spec,
+            key,
+            label,
+            cost,
+        });
         self.index.insert(key, position);
         self.dependents.push(Vec::new());
         Ok(key)
@@ -79,7 +94,9 @@ impl Graph {
 
     /// The stages that read `key` directly.
     pub fn dependents(&self, key: &StageKey) -> impl Iterator<Item = &PlannedStage> {
-        let positions = self.position(key).map_or(&[][..], |position| &self.dependents[position]);
+        let positions = self
+            .position(key)
+            .map_or(&[][..], |position| &self.dependents[position]);
         positions.iter().map(|&position| &self.stages[position])
     }
 
@@ -97,14 +114,22 @@ impl Graph {
 
     /// Positions of the stages that `position` reads.
     pub(super) fn inputs_of(&self, position: usize) -> impl Iterator<Item = usize> {
-        self.stages[position].spec.inputs.values().filter_map(|key| self.position(key))
+        self.stages[position]
+            .spec
+            .inputs
+            .values()
+            .filter_map(|key| self.position(key))
     }
 
-    /// For each stage, its cost plus that of the costliest chain of stages after it; `costs` are by position.
+    /// For each stage, its cost plus that of the costliest chain of stages after it; `costs` are by
+    /// position.
     pub(super) fn longest_paths(&self, costs: &[f64]) -> Vec<f64> {
         let mut paths = vec![0.0_f64; self.len()];
         for position in (0..self.len()).rev() {
-            let after = self.dependents[position].iter().map(|&next| paths[next]).fold(0.0, f64::max);
+            let after = self.dependents[position]
+                .iter()
+                .map(|&next| paths[next])
+                .fold(0.0, f64::max);
             paths[position] = costs[position] + after;
         }
         paths
@@ -126,8 +151,18 @@ mod tests {
     use serde_json::json;
 
     fn spec(name: &str, inputs: &[StageKey]) -> StageSpec {
-        let inputs = inputs.iter().enumerate().map(|(i, key)| (format!("in/{i}"), *key)).collect();
-        StageSpec { kind: "test".into(), version: 1, settings: json!(name), inputs, seed: None }
+        let inputs = inputs
+            .iter()
+            .enumerate()
+            .map(|(i, key)| (format!("in/{i}"), *key))
+            .collect();
+        StageSpec {
+            kind: "test".into(),
+            version: 1,
+            settings: json!(name),
+            inputs,
+            seed: None,
+        }
     }
 
     #[test]
@@ -138,13 +173,21 @@ mod tests {
         let other = graph.add(spec("sft", &[base]), "irl/sft", 9.0).unwrap();
         assert_eq!((one, graph.len()), (other, 2));
         assert_eq!(graph.get(&one).unwrap().label, "spin/sft");
-        assert_eq!(graph.dependents(&base).map(|stage| stage.key).collect::<Vec<_>>(), [one]);
+        assert_eq!(
+            graph
+                .dependents(&base)
+                .map(|stage| stage.key)
+                .collect::<Vec<_>>(),
+            [one]
+        );
     }
 
     #[test]
     fn an_input_that_is_not_planned_is_an_error() {
         let missing = spec("missing", &[]).key();
-        let error = Graph::new().add(spec("late", &[missing]), "late", 1.0).unwrap_err();
+        let error = Graph::new()
+            .add(spec("late", &[missing]), "late", 1.0)
+            .unwrap_err();
         assert!(error.to_string().contains("`late` reads `in/0`"), "{error}");
     }
 

@@ -50,7 +50,9 @@ impl Serialize for StageKey {
 
 impl<'de> Deserialize<'de> for StageKey {
     fn deserialize<D: Deserializer<'de>>(input: D) -> std::result::Result<Self, D::Error> {
-        String::deserialize(input)?.parse().map_err(serde::de::Error::custom)
+        String::deserialize(input)?
+            .parse()
+            .map_err(serde::de::Error::custom)
     }
 }
 
@@ -66,7 +68,8 @@ pub struct StageSpec {
     pub settings: Value,
     /// The artifacts it reads, by the role they play.
     pub inputs: BTreeMap<String, StageKey>,
-    /// The seed, only where the result depends on it, so that stages that do not depend on it are computed once.
+    /// The seed, only where the result depends on it, so that stages that do not depend on it are
+    /// computed once.
     pub seed: Option<u64>,
 }
 
@@ -77,13 +80,20 @@ impl StageSpec {
     }
 
     fn canonical(&self) -> String {
-        let inputs = self.inputs.iter().map(|(role, key)| (role.clone(), Value::from(key.to_string()))).collect();
+        let inputs = self
+            .inputs
+            .iter()
+            .map(|(role, key)| (role.clone(), Value::from(key.to_string())))
+            .collect();
         let fields = serde_json::Map::from_iter([
             ("kind".to_owned(), Value::from(self.kind.as_str())),
             ("version".to_owned(), Value::from(self.version)),
             ("settings".to_owned(), self.settings.clone()),
             ("inputs".to_owned(), Value::Object(inputs)),
-            ("seed".to_owned(), self.seed.map_or(Value::Null, Value::from)),
+            (
+                "seed".to_owned(),
+                self.seed.map_or(Value::Null, Value::from),
+            ),
         ]);
         canonical(&Value::Object(fields))
     }
@@ -96,11 +106,13 @@ pub(super) fn canonical(value: &Value) -> String {
     out
 }
 
-/// JSON with keys sorted by their bytes, no space, integers in full and floats as the shortest digits that read back as
-/// the same number, in scientific notation (`1.5e-4`). An integer and a float of the same value differ on purpose.
+/// JSON with keys sorted by their bytes, no space, integers in full and floats as the shortest
+/// digits that read back as the same number, in scientific notation (`1.5e-4`). An integer and a
+/// float of the same value differ on purpose.
 ///
-/// This is written here and not left to `serde_json`, whose order of keys depends on the features that other crates
-/// enable and whose notation of floats has changed between releases: either would silently rename every artifact.
+/// This is written here and not left to `serde_json`, whose order of keys depends on the features
+/// that other crates enable and whose notation of floats has changed between releases: either would
+/// silently rename every artifact.
 fn write_canonical(value: &Value, out: &mut String) {
     match value {
         Value::Null => out.push_str("null"),
@@ -139,11 +151,14 @@ fn canonical_number(number: &serde_json::Number) -> String {
     } else if let Some(integer) = number.as_i64() {
         integer.to_string()
     } else {
-        number.as_f64().map_or_else(|| number.to_string(), |float| format!("{float:e}"))
+        number
+            .as_f64()
+            .map_or_else(|| number.to_string(), |float| format!("{float:e}"))
     }
 }
 
-/// A JSON string with only what must be escaped: quote, backslash and control characters, the latter as `\u00xx`.
+/// A JSON string with only what must be escaped: quote, backslash and control characters, the
+/// latter as `\u00xx`.
 fn write_string(text: &str, out: &mut String) {
     out.push('"');
     for character in text.chars() {
@@ -174,20 +189,30 @@ mod tests {
         }
     }
 
-    /// Changing this line renames every artifact in every store: raise the store's format version with it.
+    /// Changing this line renames every artifact in every store: raise the store's format version
+    /// with it.
     #[test]
     fn the_canonical_form_and_the_key_are_stable() {
         assert_eq!(
             example().canonical(),
             r#"{"inputs":{"policy":"0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f"},"kind":"ppo","seed":7,"settings":{"beta":[5e-2,1e0,1],"note":"a\"b\u000a","rate":1.5e-4,"steps":200,"whiten":true},"version":3}"#
         );
-        assert_eq!(example().key().to_string(), "cf46ad9974c6ce7723a0b49ab773d4b676ad0c06e05d9743fb12d9ff461053ff");
+        assert_eq!(
+            example().key().to_string(),
+            "cf46ad9974c6ce7723a0b49ab773d4b676ad0c06e05d9743fb12d9ff461053ff"
+        );
     }
 
     #[test]
     fn a_key_that_is_none_is_refused_with_a_hint() {
         for wrong in ["", "abc", &"g".repeat(64), &"a".repeat(65)] {
-            assert!(wrong.parse::<StageKey>().unwrap_err().to_string().contains("not a stage key"));
+            assert!(
+                wrong
+                    .parse::<StageKey>()
+                    .unwrap_err()
+                    .to_string()
+                    .contains("not a stage key")
+            );
         }
     }
 
@@ -203,7 +228,8 @@ mod tests {
         leaf.prop_recursive(3, 16, 4, |inner| {
             prop_oneof![
                 prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
-                prop::collection::btree_map(".*", inner, 0..4).prop_map(|map| Value::Object(map.into_iter().collect())),
+                prop::collection::btree_map(".*", inner, 0..4)
+                    .prop_map(|map| Value::Object(map.into_iter().collect())),
             ]
         })
     }
@@ -256,7 +282,11 @@ mod tests {
         }
     }
 
-    fn with(inputs: &BTreeMap<String, StageKey>, role: &str, key: StageKey) -> BTreeMap<String, StageKey> {
+    fn with(
+        inputs: &BTreeMap<String, StageKey>,
+        role: &str,
+        key: StageKey,
+    ) -> BTreeMap<String, StageKey> {
         let mut inputs = inputs.clone();
         inputs.insert(role.into(), key);
         inputs

@@ -9,7 +9,8 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// File name of the manifest in an artifact folder; a stage must not write a file of this name at the top.
+/// File name of the manifest in an artifact folder; a stage must not write a file of this name at
+/// the top.
 pub(super) const MANIFEST: &str = "manifest.json";
 
 /// The name of a manifest's last field.
@@ -18,8 +19,8 @@ const SEAL: &str = "seal";
 /// The version of the store's layout, of `store.json` and of every manifest.
 pub(super) const FORMAT_VERSION: u32 = 1;
 
-/// Provenance, cost and contents of a finished artifact. The cost covers the path to the result, through checkpoints if
-/// there were any; work that was lost and repeated is not included.
+/// Provenance, cost and contents of a finished artifact. The cost covers the path to the result,
+/// through checkpoints if there were any; work that was lost and repeated is not included.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
     pub format_version: u32,
@@ -28,7 +29,8 @@ pub struct Manifest {
     pub label: String,
     /// Version of this program.
     pub touchstone: String,
-    /// Set at build time through `TOUCHSTONE_REVISION` (for example from `git describe`), else `"unknown"`.
+    /// Set at build time through `TOUCHSTONE_REVISION` (for example from `git describe`), else
+    /// `"unknown"`.
     pub code_revision: String,
     pub device: String,
     /// Start of the process that finished the artifact, RFC 3339 in UTC.
@@ -45,12 +47,13 @@ pub struct Manifest {
     /// Fingerprints of the data from outside the store.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sources: Vec<serde_json::Value>,
-    /// Every file by its path relative to the artifact folder, with `/` between parts; the manifest itself is not
-    /// included.
+    /// Every file by its path relative to the artifact folder, with `/` between parts; the manifest
+    /// itself is not included.
     pub files: BTreeMap<String, FileRecord>,
 }
 
-/// A manifest as it is written: with a hash of all other fields, so that every changed bit is detected.
+/// A manifest as it is written: with a hash of all other fields, so that every changed bit is
+/// detected.
 #[derive(Serialize)]
 pub(super) struct Sealed<'a> {
     #[serde(flatten)]
@@ -63,7 +66,10 @@ impl Manifest {
     pub(super) fn sealed(&self) -> Result<Sealed<'_>> {
         let value = serde_json::to_value(self)
             .map_err(|cause| Error::internal("a manifest that cannot be JSON").caused_by(cause))?;
-        Ok(Sealed { manifest: self, seal: seal(&value) })
+        Ok(Sealed {
+            manifest: self,
+            seal: seal(&value),
+        })
     }
 
     /// Reads the manifest at `path` and checks its seal, if it has one: older programs wrote none.
@@ -72,7 +78,10 @@ impl Manifest {
         let damaged = || Error::store(format!("{} is damaged", path.display()));
         let format = value.get("format_version").and_then(Value::as_u64);
         if let Some(format) = format.filter(|format| *format > u64::from(FORMAT_VERSION)) {
-            return Err(Error::store(format!("{} has the newer format {format}", path.display())));
+            return Err(Error::store(format!(
+                "{} has the newer format {format}",
+                path.display()
+            )));
         }
         if let Some(found) = value.as_object_mut().and_then(|fields| fields.remove(SEAL))
             && found != seal(&value)
@@ -90,5 +99,7 @@ impl Manifest {
 
 /// The hash of a manifest's other fields, whichever program wrote them.
 fn seal(fields: &Value) -> String {
-    blake3::hash(canonical(fields).as_bytes()).to_hex().to_string()
+    blake3::hash(canonical(fields).as_bytes())
+        .to_hex()
+        .to_string()
 }

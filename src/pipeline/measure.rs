@@ -1,11 +1,13 @@
-//! Measurement of a stage's cost: wall time, processor time and peak memory of its process, and the work it counted.
+//! Measurement of a stage's cost: wall time, processor time and peak memory of its process, and the
+//! work it counted.
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Serialize};
 use std::time::{Instant, SystemTime};
 
-/// The cost of a stage so far. It is stored with the stage's checkpoints, so that an interrupted stage ends with the
-/// cost of an uninterrupted one: work lost between the last checkpoint and the interruption is not included.
+/// The cost of a stage so far. It is stored with the stage's checkpoints, so that an interrupted
+/// stage ends with the cost of an uninterrupted one: work lost between the last checkpoint and the
+/// interruption is not included.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Cost {
     pub wall_seconds: f64,
@@ -19,7 +21,8 @@ pub struct Cost {
     pub flops: f64,
 }
 
-/// A meter of the current process's cost since the meter was created, added to that of earlier processes.
+/// A meter of the current process's cost since the meter was created, added to that of earlier
+/// processes.
 pub(super) struct Meter {
     started: SystemTime,
     clock: Instant,
@@ -32,7 +35,14 @@ pub(super) struct Meter {
 impl Meter {
     pub fn start() -> Self {
         let (started, clock, cpu) = (SystemTime::now(), Instant::now(), cpu_seconds());
-        Self { started, clock, cpu, earlier: Cost::default(), tokens: 0, flops: 0.0 }
+        Self {
+            started,
+            clock,
+            cpu,
+            earlier: Cost::default(),
+            tokens: 0,
+            flops: 0.0,
+        }
     }
 
     /// Time at which the meter was created, RFC 3339 in UTC.
@@ -57,7 +67,9 @@ impl Meter {
     }
 
     pub fn cost(&self) -> Cost {
-        let cpu = cpu_seconds().zip(self.cpu).map(|(now, then)| (now - then).max(0.0));
+        let cpu = cpu_seconds()
+            .zip(self.cpu)
+            .map(|(now, then)| (now - then).max(0.0));
         Cost {
             wall_seconds: self.earlier.wall_seconds + self.clock.elapsed().as_secs_f64(),
             cpu_seconds: cpu.map(|own| own + self.earlier.cpu_seconds.unwrap_or(0.0)),
@@ -71,14 +83,18 @@ impl Meter {
 /// User plus system time of this process so far, all threads.
 #[cfg(target_os = "linux")]
 fn cpu_seconds() -> Option<f64> {
-    let stat = procfs::process::Process::myself().and_then(|process| process.stat()).ok()?;
+    let stat = procfs::process::Process::myself()
+        .and_then(|process| process.stat())
+        .ok()?;
     Some((stat.utime + stat.stime) as f64 / procfs::ticks_per_second() as f64)
 }
 
 /// Largest resident set of this process so far.
 #[cfg(target_os = "linux")]
 fn peak_memory_bytes() -> Option<u64> {
-    let status = procfs::process::Process::myself().and_then(|process| process.status()).ok()?;
+    let status = procfs::process::Process::myself()
+        .and_then(|process| process.status())
+        .ok()?;
     status.vmhwm.map(|kilobytes| kilobytes * 1024)
 }
 
@@ -102,7 +118,11 @@ mod tests {
         let read = DateTime::parse_from_rfc3339(&started).unwrap();
         let passed = SystemTime::now().duration_since(read.into()).unwrap();
         assert!(passed.as_secs() < 60, "{started}");
-        assert_eq!((started.len(), started.ends_with('Z')), ("2026-11-23T07:01:57Z".len(), true), "{started}");
+        assert_eq!(
+            (started.len(), started.ends_with('Z')),
+            ("2026-11-23T07:01:57Z".len(), true),
+            "{started}"
+        );
     }
 
     #[cfg(target_os = "linux")]
@@ -126,7 +146,13 @@ mod tests {
         meter.add_flops(0.5);
         meter.add_flops(f64::NAN);
         let cost = meter.cost();
-        assert!((100.0..160.0).contains(&cost.wall_seconds) && cost.cpu_seconds.unwrap() >= 50.0, "{cost:?}");
-        assert_eq!((cost.peak_memory_bytes, cost.tokens, cost.flops), (Some(1 << 50), 10, 2.0));
+        assert!(
+            (100.0..160.0).contains(&cost.wall_seconds) && cost.cpu_seconds.unwrap() >= 50.0,
+            "{cost:?}"
+        );
+        assert_eq!(
+            (cost.peak_memory_bytes, cost.tokens, cost.flops),
+            (Some(1 << 50), 10, 2.0)
+        );
     }
 }

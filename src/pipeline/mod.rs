@@ -1,9 +1,10 @@
 //! The content-addressed pipeline: stages, their artifacts, and the processes that compute them.
 //!
-//! The pipeline knows nothing of machine learning. A stage is a pure function of its [`StageSpec`]; the blake3 of that
-//! spec is its [`StageKey`], and the [`Store`] keeps one artifact folder per key. A [`Graph`] describes the wanted
-//! stages, and a [`LocalPool`] computes the missing ones, one process per stage. This one mechanism provides caching,
-//! resuming, sharing between experiments and provenance; `docs/design/store.md` describes the folder on disk.
+//! The pipeline knows nothing of machine learning. A stage is a pure function of its [`StageSpec`];
+//! the blake3 of that spec is its [`StageKey`], and the [`Store`] keeps one artifact folder per
+//! key. A [`Graph`] describes the wanted stages, and a [`LocalPool`] computes the missing ones, one
+//! process per stage. This one mechanism provides caching, resuming, sharing between experiments
+//! and provenance; `docs/design/store.md` describes the folder on disk.
 //!
 //! | file | idea |
 //! |---|---|

@@ -25,20 +25,22 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// Factor by which the wait for the next check exceeds the time that the last one took.
 const LOOKING_SHARE: u32 = 20;
 
-/// A pool that starts `<exe> <arguments> <key> --store <dir> --device <device> [--memory=<bytes>]` for each missing
-/// stage, at most `jobs` at once.
+/// A pool that starts `<exe> <arguments> <key> --store <dir> --device <device> [--memory=<bytes>]`
+/// for each missing stage, at most `jobs` at once.
 #[derive(Clone, Debug)]
 pub struct LocalPool {
     pub exe: PathBuf,
     /// Arguments before the key, for example `stage`.
     pub arguments: Vec<OsString>,
     pub jobs: usize,
-    /// Devices of the pool. Slots are assigned to them in turn: with as many jobs as devices, each device has one stage
-    /// at a time.
+    /// Devices of the pool. Slots are assigned to them in turn: with as many jobs as devices, each
+    /// device has one stage at a time.
     pub devices: Vec<String>,
-    /// Bytes of its device's memory that one stage may fill, per device as in `devices`; no limit where it is unknown.
+    /// Bytes of its device's memory that one stage may fill, per device as in `devices`; no limit
+    /// where it is unknown.
     pub memory: Vec<Option<u64>>,
-    /// Kernel threads per stage. The default is one: small models scale across processes, not across threads.
+    /// Kernel threads per stage. The default is one: small models scale across processes, not
+    /// across threads.
     pub threads: usize,
     /// Suppresses progress output.
     pub quiet: bool,
@@ -65,10 +67,14 @@ impl Outcome {
         self.failed.is_empty() && !self.interrupted
     }
 
-    /// The run's exit code: 0 if nothing failed; the exit code of the failures' kind if they share one, else 1; 130
-    /// after an interruption.
+    /// The run's exit code: 0 if nothing failed; the exit code of the failures' kind if they share
+    /// one, else 1; 130 after an interruption.
     pub fn exit_code(&self) -> u8 {
-        let kinds: BTreeSet<ErrorKind> = self.failed.iter().map(|(_, failure)| failure.kind).collect();
+        let kinds: BTreeSet<ErrorKind> = self
+            .failed
+            .iter()
+            .map(|(_, failure)| failure.kind)
+            .collect();
         match kinds.first() {
             _ if self.interrupted => EXIT_INTERRUPTED,
             None => 0,
@@ -79,7 +85,10 @@ impl Outcome {
 
     /// A one-line summary for people, with advice if something is missing.
     pub fn summary(&self) -> String {
-        let mut parts = vec![format!("{} finished", self.finished.len()), format!("{} cached", self.cached.len())];
+        let mut parts = vec![
+            format!("{} finished", self.finished.len()),
+            format!("{} cached", self.cached.len()),
+        ];
         parts.extend((!self.failed.is_empty()).then(|| format!("{} failed", self.failed.len())));
         parts.extend((!self.skipped.is_empty()).then(|| format!("{} skipped", self.skipped.len())));
         let mut text = format!("stages: {}", parts.join(", "));
@@ -93,14 +102,24 @@ impl Outcome {
 }
 
 impl LocalPool {
-    /// Creates a pool that runs this program's own `stage` command, with one thread per stage and no memory limit.
+    /// Creates a pool that runs this program's own `stage` command, with one thread per stage and
+    /// no memory limit.
     pub fn new(jobs: usize, devices: Vec<String>) -> Result<Self> {
-        let exe = std::env::current_exe().context(|| "cannot find the program's own file".to_owned())?;
-        Ok(Self { exe, arguments: vec!["stage".into()], jobs, devices, memory: Vec::new(), threads: 1, quiet: false })
+        let exe =
+            std::env::current_exe().context(|| "cannot find the program's own file".to_owned())?;
+        Ok(Self {
+            exe,
+            arguments: vec!["stage".into()],
+            jobs,
+            devices,
+            memory: Vec::new(),
+            threads: 1,
+            quiet: false,
+        })
     }
 
-    /// Computes the missing stages of `graph`. A stage that fails prevents only the stages that need it; failures are
-    /// reported in the outcome.
+    /// Computes the missing stages of `graph`. A stage that fails prevents only the stages that
+    /// need it; failures are reported in the outcome.
     ///
     /// # Errors
     /// If the store cannot be written or a process cannot be started.
@@ -128,8 +147,9 @@ impl LocalPool {
     fn command(&self, store: &Store, key: &StageKey, place: usize) -> Result<Command> {
         let number = place % self.devices.len().max(1);
         let device = self.devices.get(number);
-        let device =
-            device.ok_or_else(|| Error::store("there is no device to run stages on").hint("name one: --device"))?;
+        let device = device.ok_or_else(|| {
+            Error::store("there is no device to run stages on").hint("name one: --device")
+        })?;
         let threads = self.threads.max(1).to_string();
         let mut command = Command::new(&self.exe);
         command
@@ -138,7 +158,13 @@ impl LocalPool {
             .arg("--store")
             .arg(store.root())
             .args(["--device", device])
-            .args(self.memory.get(number).copied().flatten().map(|bytes| format!("--memory={bytes}")))
+            .args(
+                self.memory
+                    .get(number)
+                    .copied()
+                    .flatten()
+                    .map(|bytes| format!("--memory={bytes}")),
+            )
             .env("RAYON_NUM_THREADS", &threads)
             .env("OMP_NUM_THREADS", &threads)
             // Threads that spin while they wait would occupy cores that other stages need.
@@ -179,18 +205,46 @@ struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    fn new(pool: &'a LocalPool, store: &'a Store, graph: &'a Graph, schedule: Schedule<'a>) -> Self {
-        let cached = schedule.all(State::Complete).map(|position| graph.stage(position).key).collect();
-        let outcome = Outcome { cached, ..Outcome::default() };
+    fn new(
+        pool: &'a LocalPool,
+        store: &'a Store,
+        graph: &'a Graph,
+        schedule: Schedule<'a>,
+    ) -> Self {
+        let cached = schedule
+            .all(State::Complete)
+            .map(|position| graph.stage(position).key)
+            .collect();
+        let outcome = Outcome {
+            cached,
+            ..Outcome::default()
+        };
         let (sender, messages) = mpsc::channel();
         let places = vec![None; pool.jobs.max(1)];
         let display = Display::new(graph.len(), outcome.cached.len(), pool.quiet);
-        let elsewhere = Elsewhere { positions: BTreeSet::new(), watch: Watch::new(), next_look: Instant::now() };
+        let elsewhere = Elsewhere {
+            positions: BTreeSet::new(),
+            watch: Watch::new(),
+            next_look: Instant::now(),
+        };
         let running = BTreeMap::new();
-        Self { pool, store, graph, schedule, display, running, places, elsewhere, sender, messages, outcome }
+        Self {
+            pool,
+            store,
+            graph,
+            schedule,
+            display,
+            running,
+            places,
+            elsewhere,
+            sender,
+            messages,
+            outcome,
+        }
     }
 
-    /// Checks the stages that other processes compute: they may have finished, or those processes may have left them.
+    /// Checks the stages that other processes compute: they may have finished, or those processes
+    /// may have left them.
     fn look_elsewhere(&mut self) -> Result<()> {
         let began = Instant::now();
         if self.elsewhere.is_empty() || began < self.elsewhere.next_look {
@@ -206,7 +260,8 @@ impl<'a> Run<'a> {
                 self.schedule.take_back(position);
             }
         }
-        self.elsewhere.next_look = Instant::now() + (began.elapsed() * LOOKING_SHARE).max(LOOK_EVERY);
+        self.elsewhere.next_look =
+            Instant::now() + (began.elapsed() * LOOKING_SHARE).max(LOOK_EVERY);
         Ok(())
     }
 
@@ -222,10 +277,13 @@ impl<'a> Run<'a> {
         self.elsewhere.positions.insert(position);
     }
 
-    /// Fills the free slots, longest remaining path first, with stages that no other process computes.
+    /// Fills the free slots, longest remaining path first, with stages that no other process
+    /// computes.
     fn start_ready(&mut self) -> Result<()> {
         while let Some(place) = self.places.iter().position(Option::is_none) {
-            let Some(position) = self.schedule.next() else { break };
+            let Some(position) = self.schedule.next() else {
+                break;
+            };
             let stage = self.graph.stage(position);
             if self.store.is_complete(&stage.key) {
                 // Another run on the same store was faster.
@@ -243,12 +301,18 @@ impl<'a> Run<'a> {
             self.places[place] = Some(position);
             self.display.started(position, &stage.label);
         }
-        self.display.remaining(self.schedule.completed_cost(), self.schedule.wanted_cost(), self.running_costs());
+        self.display.remaining(
+            self.schedule.completed_cost(),
+            self.schedule.wanted_cost(),
+            self.running_costs(),
+        );
         Ok(())
     }
 
     fn running_costs(&self) -> impl Iterator<Item = (usize, f64)> {
-        self.running.keys().map(|&position| (position, self.schedule.cost(position)))
+        self.running
+            .keys()
+            .map(|&position| (position, self.schedule.cost(position)))
     }
 
     /// Waits briefly for messages from the children and handles all of them.
@@ -260,8 +324,13 @@ impl<'a> Run<'a> {
                     self.running.entry(position).and_modify(Child::note_closed);
                 }
                 Message::Event(position, Event::Failed { kind, error }) => {
-                    let failure = Failure { kind, message: error };
-                    self.running.entry(position).and_modify(|child| child.note_failure(failure));
+                    let failure = Failure {
+                        kind,
+                        message: error,
+                    };
+                    self.running
+                        .entry(position)
+                        .and_modify(|child| child.note_failure(failure));
                 }
                 Message::Event(position, event) => {
                     if event == Event::Waiting {
@@ -275,13 +344,24 @@ impl<'a> Run<'a> {
 
     /// Records the results of stages whose processes have ended.
     fn reap(&mut self) {
-        let ended: Vec<(usize, Child)> = self.running.extract_if(.., |_, child| child.has_ended()).collect();
+        let ended: Vec<(usize, Child)> = self
+            .running
+            .extract_if(.., |_, child| child.has_ended())
+            .collect();
         for (position, child) in ended {
             let stage = self.graph.stage(position);
-            self.places.iter_mut().filter(|place| **place == Some(position)).for_each(|place| *place = None);
+            self.places
+                .iter_mut()
+                .filter(|place| **place == Some(position))
+                .for_each(|place| *place = None);
             let complete = self.store.is_complete(&stage.key);
-            // The failure does not count if another node took this attempt for dead and is computing the stage now.
-            let mut claimed = || self.store.is_claimed(&stage.key, &mut self.elsewhere.watch).unwrap_or(false);
+            // The failure does not count if another node took this attempt for dead and is
+            // computing the stage now.
+            let mut claimed = || {
+                self.store
+                    .is_claimed(&stage.key, &mut self.elsewhere.watch)
+                    .unwrap_or(false)
+            };
             if !complete && (child.has_left() || claimed()) {
                 self.display.left(position);
                 self.leave_to_others(position);
@@ -291,12 +371,18 @@ impl<'a> Run<'a> {
                 Ok(()) => {
                     self.schedule.complete(position);
                     self.outcome.finished.push(stage.key);
-                    self.display.finished(position, &stage.label, child.elapsed());
+                    self.display
+                        .finished(position, &stage.label, child.elapsed());
                 }
                 Err(failure) => {
                     let skipped = self.schedule.fail(position);
-                    self.display.failed(position, &stage.label, &failure, skipped.len());
-                    self.outcome.skipped.extend(skipped.iter().map(|&position| self.graph.stage(position).key));
+                    self.display
+                        .failed(position, &stage.label, &failure, skipped.len());
+                    self.outcome.skipped.extend(
+                        skipped
+                            .iter()
+                            .map(|&position| self.graph.stage(position).key),
+                    );
                     self.outcome.failed.push((stage.clone(), failure));
                 }
             }

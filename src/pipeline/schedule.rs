@@ -19,7 +19,8 @@ pub(super) enum State {
     Skipped,
 }
 
-/// A schedule that starts the ready stage with the longest remaining path first, which shortens the end of a run.
+/// A schedule that starts the ready stage with the longest remaining path first, which shortens the
+/// end of a run.
 pub(super) struct Schedule<'g> {
     graph: &'g Graph,
     states: Vec<State>,
@@ -33,7 +34,10 @@ impl<'g> Schedule<'g> {
     pub fn new(graph: &'g Graph, is_complete: impl Fn(&StageKey) -> bool) -> Self {
         let complete: Vec<bool> = graph.iter().map(|stage| is_complete(&stage.key)).collect();
         let missing_inputs = |position| {
-            let mut inputs: Vec<usize> = graph.inputs_of(position).filter(|&input| !complete[input]).collect();
+            let mut inputs: Vec<usize> = graph
+                .inputs_of(position)
+                .filter(|&input| !complete[input])
+                .collect();
             inputs.sort_unstable();
             inputs.dedup();
             inputs.len()
@@ -45,10 +49,19 @@ impl<'g> Schedule<'g> {
                 missing => State::Waiting(missing),
             })
             .collect();
-        let costs: Vec<f64> =
-            graph.iter().zip(&complete).map(|(stage, &done)| if done { 0.0 } else { stage.cost }).collect();
+        let costs: Vec<f64> = graph
+            .iter()
+            .zip(&complete)
+            .map(|(stage, &done)| if done { 0.0 } else { stage.cost })
+            .collect();
         let paths = graph.longest_paths(&costs);
-        let mut schedule = Self { graph, states, costs, paths, ready: BinaryHeap::new() };
+        let mut schedule = Self {
+            graph,
+            states,
+            costs,
+            paths,
+            ready: BinaryHeap::new(),
+        };
         for position in 0..graph.len() {
             if schedule.states[position] == State::Ready {
                 schedule.enqueue(position);
@@ -59,7 +72,8 @@ impl<'g> Schedule<'g> {
 
     fn enqueue(&mut self, position: usize) {
         self.states[position] = State::Ready;
-        self.ready.push((Priority(self.paths[position]), Reverse(position)));
+        self.ready
+            .push((Priority(self.paths[position]), Reverse(position)));
     }
 
     /// Chooses the next stage to start and marks it as running; `None` if no stage is ready.
@@ -112,14 +126,21 @@ impl<'g> Schedule<'g> {
 
     /// True if some stage was neither computed, tried nor skipped.
     pub fn is_unfinished(&self) -> bool {
-        self.states
-            .iter()
-            .any(|state| matches!(state, State::Waiting(_) | State::Ready | State::Running | State::Elsewhere))
+        self.states.iter().any(|state| {
+            matches!(
+                state,
+                State::Waiting(_) | State::Ready | State::Running | State::Elsewhere
+            )
+        })
     }
 
     /// Positions of the stages in the state `wanted`.
     pub fn all(&self, wanted: State) -> impl Iterator<Item = usize> {
-        self.states.iter().enumerate().filter(move |(_, state)| **state == wanted).map(|(position, _)| position)
+        self.states
+            .iter()
+            .enumerate()
+            .filter(move |(_, state)| **state == wanted)
+            .map(|(position, _)| position)
     }
 
     /// Cost of one stage, if it was missing at the start.
@@ -127,15 +148,23 @@ impl<'g> Schedule<'g> {
         self.costs[position]
     }
 
-    /// Total cost of the stages that were missing at the start, except those that have failed or been skipped since.
+    /// Total cost of the stages that were missing at the start, except those that have failed or
+    /// been skipped since.
     pub fn wanted_cost(&self) -> f64 {
         let lost = |state: &State| matches!(state, State::Failed | State::Skipped);
-        self.states.iter().zip(&self.costs).filter(|(state, _)| !lost(state)).map(|(_, cost)| cost).sum()
+        self.states
+            .iter()
+            .zip(&self.costs)
+            .filter(|(state, _)| !lost(state))
+            .map(|(_, cost)| cost)
+            .sum()
     }
 
     /// Total cost of the stages completed since the start.
     pub fn completed_cost(&self) -> f64 {
-        self.all(State::Complete).map(|position| self.costs[position]).sum()
+        self.all(State::Complete)
+            .map(|position| self.costs[position])
+            .sum()
     }
 }
 
@@ -168,8 +197,17 @@ mod tests {
     fn graph(stages: &[(u64, f64)]) -> Graph {
         let (mut graph, mut keys) = (Graph::new(), Vec::<StageKey>::new());
         for (position, (inputs, cost)) in stages.iter().enumerate() {
-            let inputs = (0..position).filter(|i| inputs >> i & 1 == 1).map(|i| (i.to_string(), keys[i])).collect();
-            let spec = StageSpec { kind: "test".into(), version: 1, settings: json!(position), inputs, seed: None };
+            let inputs = (0..position)
+                .filter(|i| inputs >> i & 1 == 1)
+                .map(|i| (i.to_string(), keys[i]))
+                .collect();
+            let spec = StageSpec {
+                kind: "test".into(),
+                version: 1,
+                settings: json!(position),
+                inputs,
+                seed: None,
+            };
             keys.push(graph.add(spec, position.to_string(), *cost).unwrap());
         }
         graph
@@ -179,15 +217,21 @@ mod tests {
     fn the_longest_remaining_path_starts_first() {
         let graph = graph(&[(0, 5.0), (0, 1.0), (0b10, 9.0), (0, 1.0)]);
         let mut schedule = Schedule::new(&graph, |_| false);
-        assert_eq!(std::iter::from_fn(|| schedule.next()).collect::<Vec<_>>(), [1, 0, 3]);
+        assert_eq!(
+            std::iter::from_fn(|| schedule.next()).collect::<Vec<_>>(),
+            [1, 0, 3]
+        );
         schedule.complete(1);
         assert_eq!(schedule.next(), Some(2));
-        assert_eq!((schedule.wanted_cost(), schedule.completed_cost()), (16.0, 1.0));
+        assert_eq!(
+            (schedule.wanted_cost(), schedule.completed_cost()),
+            (16.0, 1.0)
+        );
     }
 
     proptest! {
-        /// Whichever stages fail and in whatever order stages end: inputs complete first, and exactly the descendants
-        /// of a failed stage are skipped.
+        /// Whichever stages fail and in whatever order stages end: inputs complete first, and
+        /// exactly the descendants of a failed stage are skipped.
         #[test]
         fn every_stage_ends_as_its_ancestors_allow(
             stages in prop::collection::vec((any::<u64>(), 0.0..10.0_f64), 1..12),

@@ -13,7 +13,8 @@ use std::error::Error as _;
 use std::io::Read;
 use std::time::Duration;
 
-/// Environment variable set by a parent that keeps the stage's standard input open for as long as it lives.
+/// Environment variable set by a parent that keeps the stage's standard input open for as long as
+/// it lives.
 pub const SUPERVISED_ENV: &str = "TOUCHSTONE_SUPERVISED";
 
 /// Time between two checks of a stage that another node computes.
@@ -26,13 +27,14 @@ enum Computed {
     Elsewhere,
 }
 
-/// Computes the planned stage `key` with `body` and publishes its files. Does nothing if the artifact is there. If
-/// another process is computing it, a process that a pool supervises exits, so that the pool can use the slot for
-/// something else; any other process waits. Events go to standard output.
+/// Computes the planned stage `key` with `body` and publishes its files. Does nothing if the
+/// artifact is there. If another process is computing it, a process that a pool supervises exits,
+/// so that the pool can use the slot for something else; any other process waits. Events go to
+/// standard output.
 ///
 /// # Errors
-/// If the stage is not planned, `body` fails, or the artifact cannot be written. Then nothing is published; checkpoints
-/// in scratch remain.
+/// If the stage is not planned, `body` fails, or the artifact cannot be written. Then nothing is
+/// published; checkpoints in scratch remain.
 pub fn run_stage(
     store: &Store,
     key: &StageKey,
@@ -43,7 +45,11 @@ pub fn run_stage(
         Ok(Computed::Here) => Event::Finished.send(),
         Ok(Computed::Elsewhere) => Event::Waiting.send(),
         Err(error) => {
-            Event::Failed { kind: error.kind(), error: describe(&error) }.send();
+            Event::Failed {
+                kind: error.kind(),
+                error: describe(&error),
+            }
+            .send();
             return Err(error);
         }
     }
@@ -57,13 +63,18 @@ fn compute(
     body: impl FnOnce(&StageContext) -> Result<()>,
 ) -> Result<Computed> {
     let Some(draft) = begin(store, key)? else {
-        return Ok(if store.is_complete(key) { Computed::Here } else { Computed::Elsewhere });
+        return Ok(if store.is_complete(key) {
+            Computed::Here
+        } else {
+            Computed::Elsewhere
+        });
     };
     let context = StageContext::new(store.planned(key)?, place, store, &draft);
     match body(&context).and_then(|()| draft.publish(manifest(&context, *key))) {
         Ok(()) => draft.finish().map(|()| Computed::Here),
-        // Another attempt, on a node that took this one for dead, was faster or has taken over its checkpoints. The
-        // checks are in this order because the other attempt removes its claim once its artifact is there.
+        // Another attempt, on a node that took this one for dead, was faster or has taken over its
+        // checkpoints. The checks are in this order because the other attempt removes its claim
+        // once its artifact is there.
         Err(error) => match (draft.is_given_up(), store.is_complete(key)) {
             (_, true) => Ok(Computed::Here),
             (true, false) => Ok(Computed::Elsewhere),
@@ -72,8 +83,8 @@ fn compute(
     }
 }
 
-/// Obtains the right to compute `key`; `None` if its artifact is there, or if another process computes it and this one
-/// should not wait.
+/// Obtains the right to compute `key`; `None` if its artifact is there, or if another process
+/// computes it and this one should not wait.
 fn begin(store: &Store, key: &StageKey) -> Result<Option<Draft>> {
     let waits = std::env::var_os(SUPERVISED_ENV).is_none();
     let lock = match store.try_lock(key)? {
@@ -98,8 +109,8 @@ fn begin(store: &Store, key: &StageKey) -> Result<Option<Draft>> {
             }
         }
     };
-    // Checked once more: another attempt may have published the artifact and given up its claim just before this claim
-    // was made.
+    // Checked once more: another attempt may have published the artifact and given up its claim
+    // just before this claim was made.
     if store.is_complete(key) {
         claim.settle();
         return Ok(None);
@@ -116,7 +127,9 @@ fn manifest(context: &StageContext, key: StageKey) -> Manifest {
         spec: context.spec.clone(),
         label: context.label.clone(),
         touchstone: env!("CARGO_PKG_VERSION").to_owned(),
-        code_revision: option_env!("TOUCHSTONE_REVISION").unwrap_or("unknown").to_owned(),
+        code_revision: option_env!("TOUCHSTONE_REVISION")
+            .unwrap_or("unknown")
+            .to_owned(),
         device: context.device.clone(),
         started: context.started(),
         wall_seconds: cost.wall_seconds,
@@ -143,8 +156,9 @@ pub(super) fn describe(error: &Error) -> String {
     text
 }
 
-/// Makes a supervised process exit when its parent is gone: a parent that was killed outright cannot stop its children,
-/// but the operating system then closes the pipe that it held to their standard input.
+/// Makes a supervised process exit when its parent is gone: a parent that was killed outright
+/// cannot stop its children, but the operating system then closes the pipe that it held to their
+/// standard input.
 pub fn leave_with_parent() {
     if std::env::var_os(SUPERVISED_ENV).is_none() {
         return;

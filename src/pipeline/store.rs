@@ -11,8 +11,9 @@
 //! failures/<key>.log         the error of the last failed attempt
 //! ```
 //!
-//! A name is looked up by listing its folder: where nodes share a file system, a direct lookup that finds nothing may
-//! keep finding nothing long after another node has created the name; a listing does not.
+//! A name is looked up by listing its folder: where nodes share a file system, a direct lookup that
+//! finds nothing may keep finding nothing long after another node has created the name; a listing
+//! does not.
 
 use super::claim::Claim;
 use super::draft::Draft;
@@ -35,7 +36,8 @@ struct Header {
     format_version: u32,
 }
 
-/// A folder of artifacts. Any number of processes on any number of nodes may use one store at the same time.
+/// A folder of artifacts. Any number of processes on any number of nodes may use one store at the
+/// same time.
 #[derive(Clone, Debug)]
 pub struct Store {
     root: PathBuf,
@@ -60,32 +62,63 @@ impl Store {
         let (header, names) = (dir.join(HEADER), files::names_in(dir)?);
         if !names.iter().any(|name| name == HEADER) {
             let stranger = names.into_iter().find(|name| !name.starts_with('.'));
-            // Listed once more, since another process may be creating the store at this moment: it writes the header
-            // first.
+            // Listed once more, since another process may be creating the store at this moment: it
+            // writes the header first.
             if let Some(stranger) = stranger.filter(|_| !files::is_listed(&header)) {
-                return Err(Error::store(format!("{} is not a store: it already holds `{stranger}`", dir.display()))
-                    .hint("give --store an empty folder, or one that touchstone made"));
+                return Err(Error::store(format!(
+                    "{} is not a store: it already holds `{stranger}`",
+                    dir.display()
+                ))
+                .hint("give --store an empty folder, or one that touchstone made"));
             }
-            files::replace_synced(&header, &files::to_json(&Header { format_version: FORMAT_VERSION }, &header)?)?;
+            files::replace_synced(
+                &header,
+                &files::to_json(
+                    &Header {
+                        format_version: FORMAT_VERSION,
+                    },
+                    &header,
+                )?,
+            )?;
         }
         let store = Self::open_existing(dir)?;
         store.furnish()?;
         Ok(store)
     }
 
-    /// Creates the missing folders, including those of the artifacts, so that no folder is created while two nodes look
-    /// for it.
+    /// Creates the missing folders, including those of the artifacts, so that no folder is created
+    /// while two nodes look for it.
     fn furnish(&self) -> Result<()> {
-        let folders = ["specs", "locks", "claims", "tmp", "scratch", "artifacts", "failures"];
+        let folders = [
+            "specs",
+            "locks",
+            "claims",
+            "tmp",
+            "scratch",
+            "artifacts",
+            "failures",
+        ];
         self.make_folders(&self.root, folders.map(str::to_owned))?;
-        self.make_folders(&self.root.join("artifacts"), (0..=u8::MAX).map(|shard| format!("{shard:02x}")))
+        self.make_folders(
+            &self.root.join("artifacts"),
+            (0..=u8::MAX).map(|shard| format!("{shard:02x}")),
+        )
     }
 
     fn make_folders(&self, within: &Path, names: impl IntoIterator<Item = String>) -> Result<()> {
         let there: BTreeSet<String> = files::names_in(within)?.into_iter().collect();
-        let missing: Vec<String> = names.into_iter().filter(|name| !there.contains(name)).collect();
-        missing.iter().try_for_each(|name| files::create_dir(&within.join(name)))?;
-        if missing.is_empty() { Ok(()) } else { files::sync_dir(within) }
+        let missing: Vec<String> = names
+            .into_iter()
+            .filter(|name| !there.contains(name))
+            .collect();
+        missing
+            .iter()
+            .try_for_each(|name| files::create_dir(&within.join(name)))?;
+        if missing.is_empty() {
+            Ok(())
+        } else {
+            files::sync_dir(within)
+        }
     }
 
     /// Opens the store in `dir`, which must exist; creates nothing.
@@ -93,8 +126,10 @@ impl Store {
         let dir = dir.as_ref();
         let header = dir.join(HEADER);
         if !files::names_in(dir)?.iter().any(|name| name == HEADER) {
-            return Err(Error::store(format!("there is no store in {}", dir.display()))
-                .hint("name the folder with --store, or make one with `touchstone reproduce`"));
+            return Err(
+                Error::store(format!("there is no store in {}", dir.display()))
+                    .hint("name the folder with --store, or make one with `touchstone reproduce`"),
+            );
         }
         files::wait_until_visible(&header);
         let found = own_json::<Header>(&header)
@@ -109,7 +144,9 @@ impl Store {
             ))
             .hint("use the newer touchstone that wrote it, or another folder with --store"));
         }
-        let root = dir.canonicalize().map_err(|cause| files::failed("open", dir, cause))?;
+        let root = dir
+            .canonicalize()
+            .map_err(|cause| files::failed("open", dir, cause))?;
         Ok(Self { root })
     }
 
@@ -131,15 +168,17 @@ impl Store {
         self.root.join("scratch")
     }
 
-    /// The folders in `within` that belong to attempts at `key`. Older programs, whose attempts had no names, named
-    /// theirs by the key alone.
+    /// The folders in `within` that belong to attempts at `key`. Older programs, whose attempts had
+    /// no names, named theirs by the key alone.
     pub(super) fn attempts(&self, within: &Path, key: &StageKey) -> Result<Vec<PathBuf>> {
-        let names = files::names_in(within)?.into_iter().filter(|name| attempt_at(name) == Some(*key));
+        let names = files::names_in(within)?
+            .into_iter()
+            .filter(|name| attempt_at(name) == Some(*key));
         Ok(names.map(|name| within.join(name)).collect())
     }
 
-    /// Path of the log with the error of the last failed attempt at `key`, if one failed since the stage last
-    /// succeeded.
+    /// Path of the log with the error of the last failed attempt at `key`, if one failed since the
+    /// stage last succeeded.
     pub fn failure_log(&self, key: &StageKey) -> PathBuf {
         self.root.join("failures").join(format!("{key}.log"))
     }
@@ -154,9 +193,15 @@ impl Store {
     /// # Errors
     /// If its bytes are not those that were written.
     pub fn file(&self, key: &StageKey, name: &str) -> Result<Option<PathBuf>> {
-        let Ok(manifest) = self.manifest(key) else { return Ok(None) };
+        let Ok(manifest) = self.manifest(key) else {
+            return Ok(None);
+        };
         let path = self.artifact_dir(key).join(name);
-        manifest.files.get(name).map(|record| check(&path, record).map(|()| path.clone())).transpose()
+        manifest
+            .files
+            .get(name)
+            .map(|record| check(&path, record).map(|()| path.clone()))
+            .transpose()
     }
 
     /// The artifact's folder, if it is complete.
@@ -164,14 +209,19 @@ impl Store {
     /// # Errors
     /// If the bytes of a file are not those that were written.
     pub fn intact(&self, key: &StageKey) -> Result<Option<PathBuf>> {
-        let Ok(manifest) = self.manifest(key) else { return Ok(None) };
+        let Ok(manifest) = self.manifest(key) else {
+            return Ok(None);
+        };
         let dir = self.artifact_dir(key);
-        manifest.files.iter().try_for_each(|(name, record)| check(&dir.join(name), record))?;
+        manifest
+            .files
+            .iter()
+            .try_for_each(|(name, record)| check(&dir.join(name), record))?;
         Ok(Some(dir))
     }
 
-    /// True if the artifact is there with a valid manifest and files of the right sizes. This check is cheap;
-    /// [`Store::intact`] and [`Store::verify`] rehash.
+    /// True if the artifact is there with a valid manifest and files of the right sizes. This check
+    /// is cheap; [`Store::intact`] and [`Store::verify`] rehash.
     pub fn is_complete(&self, key: &StageKey) -> bool {
         self.manifest(key).is_ok()
     }
@@ -200,7 +250,10 @@ impl Store {
         for shard in files::names_in(&artifacts)? {
             let names = files::names_in(&artifacts.join(&shard))?;
             keys.extend(
-                names.iter().filter(|name| name.starts_with(&shard)).filter_map(|name| name.parse::<StageKey>().ok()),
+                names
+                    .iter()
+                    .filter(|name| name.starts_with(&shard))
+                    .filter_map(|name| name.parse::<StageKey>().ok()),
             );
         }
         Ok(keys)
@@ -208,7 +261,11 @@ impl Store {
 
     /// Manifests of all complete artifacts, by label.
     pub fn list(&self) -> Result<Vec<Manifest>> {
-        let mut found: Vec<_> = self.keys()?.iter().filter_map(|key| self.manifest(key).ok()).collect();
+        let mut found: Vec<_> = self
+            .keys()?
+            .iter()
+            .filter_map(|key| self.manifest(key).ok())
+            .collect();
         found.sort_by(|a, b| (&a.label, a.key).cmp(&(&b.label, b.key)));
         Ok(found)
     }
@@ -216,35 +273,46 @@ impl Store {
     /// The only planned or finished stage whose key begins with `prefix`.
     pub fn find(&self, prefix: &str) -> Result<StageKey> {
         let planned = files::names_in(&self.specs())?;
-        let planned = planned.iter().filter_map(|name| name.strip_suffix(".json")?.parse().ok());
+        let planned = planned
+            .iter()
+            .filter_map(|name| name.strip_suffix(".json")?.parse().ok());
         let mut keys: Vec<StageKey> = self.keys()?.into_iter().chain(planned).collect();
         keys.retain(|key| key.to_string().starts_with(&prefix.to_ascii_lowercase()));
         keys.sort_unstable();
         keys.dedup();
         match keys.as_slice() {
             [key] => Ok(*key),
-            [] => {
-                Err(Error::store(format!("no stage in {} has a key that begins with `{prefix}`", self.root.display()))
-                    .hint("`touchstone runs list` shows all keys"))
-            }
+            [] => Err(Error::store(format!(
+                "no stage in {} has a key that begins with `{prefix}`",
+                self.root.display()
+            ))
+            .hint("`touchstone runs list` shows all keys")),
             [first, second, ..] => Err(Error::store(format!(
                 "{} stages have keys that begin with `{prefix}`",
                 keys.len()
             ))
-            .hint(format!("give more digits: {} and {} are two of them", first.short(), second.short()))),
+            .hint(format!(
+                "give more digits: {} and {} are two of them",
+                first.short(),
+                second.short()
+            ))),
         }
     }
 
     /// Records every stage of the graph, so that a process needs only a key to compute one.
     pub fn plan(&self, graph: &Graph) -> Result<()> {
         let planned = files::names_in(&self.specs())?.into_iter().collect();
-        graph.iter().try_for_each(|stage| self.plan_stage(stage, &planned))
+        graph
+            .iter()
+            .try_for_each(|stage| self.plan_stage(stage, &planned))
     }
 
     fn plan_stage(&self, stage: &PlannedStage, planned: &BTreeSet<String>) -> Result<()> {
         let path = self.spec_path(&stage.key);
         let bytes = files::to_json(stage, &path)?;
-        if planned.contains(&format!("{}.json", stage.key)) && fs::read(&path).is_ok_and(|found| found == bytes) {
+        if planned.contains(&format!("{}.json", stage.key))
+            && fs::read(&path).is_ok_and(|found| found == bytes)
+        {
             return Ok(());
         }
         files::replace(&path, &bytes)
@@ -253,11 +321,18 @@ impl Store {
     /// The stage that was planned under `key`.
     pub fn planned(&self, key: &StageKey) -> Result<PlannedStage> {
         let path = self.spec_path(key);
-        let stage: PlannedStage = own_json(&path)
-            .context(|| format!("stage {} is not planned in the store {}", key.short(), self.root.display()))?;
+        let stage: PlannedStage = own_json(&path).context(|| {
+            format!(
+                "stage {} is not planned in the store {}",
+                key.short(),
+                self.root.display()
+            )
+        })?;
         if stage.key != *key || stage.spec.key() != *key {
-            return Err(Error::store(format!("{} belongs to another stage", path.display()))
-                .hint("plan it again by running the experiment's command once more"));
+            return Err(
+                Error::store(format!("{} belongs to another stage", path.display()))
+                    .hint("plan it again by running the experiment's command once more"),
+            );
         }
         Ok(stage)
     }
@@ -270,7 +345,8 @@ impl Store {
         self.specs().join(format!("{key}.json"))
     }
 
-    /// Creates an empty folder for the artifact, and one with the checkpoints of earlier attempts, which are over.
+    /// Creates an empty folder for the artifact, and one with the checkpoints of earlier attempts,
+    /// which are over.
     pub(super) fn begin(&self, lock: StageLock, claim: Claim) -> Result<Draft> {
         Draft::begin(self.clone(), lock, claim)
     }
@@ -291,8 +367,8 @@ impl Store {
         self.take_away(folder, key, |_| ())
     }
 
-    /// Removes a file or folder after renaming it: nobody sees a half-removed one, and an attempt that is unexpectedly
-    /// still alive cannot publish the rest of its folder.
+    /// Removes a file or folder after renaming it: nobody sees a half-removed one, and an attempt
+    /// that is unexpectedly still alive cannot publish the rest of its folder.
     fn take_away(&self, path: &Path, key: &StageKey, before: impl FnOnce(&Path)) -> Result<()> {
         let tmp = self.tmp();
         let beside = tempfile::Builder::new()
@@ -322,7 +398,10 @@ fn manifest_in(dir: &Path, key: &StageKey) -> Result<Manifest> {
     let path = dir.join(MANIFEST);
     let manifest = Manifest::read(&path)?;
     if manifest.key != *key || manifest.spec.key() != *key {
-        return Err(Error::store(format!("{} belongs to another stage", path.display())));
+        return Err(Error::store(format!(
+            "{} belongs to another stage",
+            path.display()
+        )));
     }
     Ok(manifest)
 }
@@ -332,9 +411,16 @@ fn manifest_of_whole(dir: &Path, key: &StageKey) -> Result<Manifest> {
     let manifest = manifest_in(dir, key)?;
     for (name, file) in &manifest.files {
         let path = dir.join(name);
-        let found = path.metadata().map_err(|cause| files::failed("read", &path, cause))?.len();
+        let found = path
+            .metadata()
+            .map_err(|cause| files::failed("read", &path, cause))?
+            .len();
         if found != file.bytes {
-            return Err(Error::store(format!("{} has {found} bytes instead of {}", path.display(), file.bytes)));
+            return Err(Error::store(format!(
+                "{} has {found} bytes instead of {}",
+                path.display(),
+                file.bytes
+            )));
         }
     }
     Ok(manifest)

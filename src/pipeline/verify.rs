@@ -66,9 +66,20 @@ impl Store {
     /// Rehashes every file of every artifact, several artifacts at once.
     pub fn verify(&self) -> Result<Verification> {
         let keys = self.keys()?;
-        let checked: Vec<_> = keys.par_iter().map(|key| self.verify_artifact(key)).collect();
-        let leftovers = self.leftovers()?.into_iter().chain(self.unfinished_writes()?).collect();
-        let mut report = Verification { artifacts: keys.len(), leftovers, ..Verification::default() };
+        let checked: Vec<_> = keys
+            .par_iter()
+            .map(|key| self.verify_artifact(key))
+            .collect();
+        let leftovers = self
+            .leftovers()?
+            .into_iter()
+            .chain(self.unfinished_writes()?)
+            .collect();
+        let mut report = Verification {
+            artifacts: keys.len(),
+            leftovers,
+            ..Verification::default()
+        };
         report.problems = self.strangers()?;
         report.problems.extend(self.verify_specs()?);
         for (bytes, problems) in checked {
@@ -81,13 +92,28 @@ impl Store {
     /// The artifact's size according to the manifest, and its problems.
     fn verify_artifact(&self, key: &StageKey) -> (u64, Vec<Problem>) {
         let dir = self.artifact_dir(key);
-        let problem = |path: PathBuf, damage| Problem { key: Some(*key), path, damage };
+        let problem = |path: PathBuf, damage| Problem {
+            key: Some(*key),
+            path,
+            damage,
+        };
         let manifest = match self.read_manifest(key) {
             Ok(manifest) => manifest,
-            Err(error) => return (0, vec![problem(dir.join(MANIFEST), Damage::Manifest(describe(&error)))]),
+            Err(error) => {
+                return (
+                    0,
+                    vec![problem(
+                        dir.join(MANIFEST),
+                        Damage::Manifest(describe(&error)),
+                    )],
+                );
+            }
         };
         let problems = match compare(&dir, &manifest) {
-            Ok(found) => found.into_iter().map(|(name, damage)| problem(dir.join(name), damage)).collect(),
+            Ok(found) => found
+                .into_iter()
+                .map(|(name, damage)| problem(dir.join(name), damage))
+                .collect(),
             Err(error) => vec![problem(dir, Damage::Unreadable(describe(&error)))],
         };
         (manifest.bytes(), problems)
@@ -99,42 +125,72 @@ impl Store {
         let mut found = Vec::new();
         for shard in files::names_in(&artifacts)? {
             let dir = artifacts.join(&shard);
-            let names = if dir.is_dir() { files::names_in(&dir)? } else { vec![String::new()] };
-            let strange = |name: &&String| !(name.starts_with(&shard) && name.parse::<StageKey>().is_ok());
+            let names = if dir.is_dir() {
+                files::names_in(&dir)?
+            } else {
+                vec![String::new()]
+            };
+            let strange =
+                |name: &&String| !(name.starts_with(&shard) && name.parse::<StageKey>().is_ok());
             found.extend(names.iter().filter(strange).map(|name| Problem {
                 key: None,
-                path: if name.is_empty() { dir.clone() } else { dir.join(name) },
+                path: if name.is_empty() {
+                    dir.clone()
+                } else {
+                    dir.join(name)
+                },
                 damage: Damage::Extra,
             }));
         }
         Ok(found)
     }
 
-    /// Files among the specs that plan no stage, or a stage other than the one they are named after.
+    /// Files among the specs that plan no stage, or a stage other than the one they are named
+    /// after.
     fn verify_specs(&self) -> Result<Vec<Problem>> {
         let check = |name: &String| {
             let path = self.specs().join(name);
-            let damage = match name.strip_suffix(".json").and_then(|key| key.parse::<StageKey>().ok()) {
+            let damage = match name
+                .strip_suffix(".json")
+                .and_then(|key| key.parse::<StageKey>().ok())
+            {
                 None => Damage::Extra,
                 Some(key) => Damage::Spec(describe(&self.planned(&key).err()?)),
             };
-            Some(Problem { key: None, path, damage })
+            Some(Problem {
+                key: None,
+                path,
+                damage,
+            })
         };
         let names = files::names_in(&self.specs())?;
-        Ok(names.iter().filter(|name| !name.starts_with(files::WRITING)).filter_map(check).collect())
+        Ok(names
+            .iter()
+            .filter(|name| !name.starts_with(files::WRITING))
+            .filter_map(check)
+            .collect())
     }
 
     /// Files that a process began to write and did not rename before it died.
     fn unfinished_writes(&self) -> Result<Vec<PathBuf>> {
-        /// Age beyond which a file counts as unfinished: no living process takes this long between writing and
-        /// renaming.
+        /// Age beyond which a file counts as unfinished: no living process takes this long between
+        /// writing and renaming.
         const OLD: Duration = Duration::from_secs(3600);
         let is_old = |path: &PathBuf| {
-            let age = path.metadata().and_then(|found| found.modified()).ok().and_then(|time| time.elapsed().ok());
+            let age = path
+                .metadata()
+                .and_then(|found| found.modified())
+                .ok()
+                .and_then(|time| time.elapsed().ok());
             age.is_some_and(|age| age > OLD)
         };
         let mut found = Vec::new();
-        for folder in [self.root().to_owned(), self.specs(), self.claims(), self.root().join("failures")] {
+        for folder in [
+            self.root().to_owned(),
+            self.specs(),
+            self.claims(),
+            self.root().join("failures"),
+        ] {
             let names = files::names_in(&folder)?;
             let names = names.iter().filter(|name| name.starts_with(files::WRITING));
             found.extend(names.map(|name| folder.join(name)).filter(is_old));
@@ -142,21 +198,34 @@ impl Store {
         Ok(found)
     }
 
-    /// Removes an artifact, so that the next run computes it again. Artifacts computed from it stay: they are the same
-    /// function of the same inputs.
+    /// Removes an artifact, so that the next run computes it again. Artifacts computed from it
+    /// stay: they are the same function of the same inputs.
     pub fn remove(&self, key: &StageKey) -> Result<()> {
         let _lock = self.lock(key)?;
         self.set_aside(key, Spare::Nothing)
     }
 
-    /// Removes all damage in `found` that can be made again, and leftovers of attempts. Returns the artifacts that were
-    /// removed.
+    /// Removes all damage in `found` that can be made again, and leftovers of attempts. Returns the
+    /// artifacts that were removed.
     pub fn repair(&self, found: &Verification) -> Result<BTreeSet<StageKey>> {
-        let damaged: BTreeSet<StageKey> = found.problems.iter().filter_map(|problem| problem.key).collect();
+        let damaged: BTreeSet<StageKey> = found
+            .problems
+            .iter()
+            .filter_map(|problem| problem.key)
+            .collect();
         damaged.iter().try_for_each(|key| self.remove(key))?;
-        let specs = found.problems.iter().filter(|problem| problem.is_repairable()).map(|problem| &problem.path);
-        specs.filter(|path| path.starts_with(self.specs())).try_for_each(|path| files::remove(path))?;
-        found.leftovers.iter().try_for_each(|path| self.remove_leftover(path))?;
+        let specs = found
+            .problems
+            .iter()
+            .filter(|problem| problem.is_repairable())
+            .map(|problem| &problem.path);
+        specs
+            .filter(|path| path.starts_with(self.specs()))
+            .try_for_each(|path| files::remove(path))?;
+        found
+            .leftovers
+            .iter()
+            .try_for_each(|path| self.remove_leftover(path))?;
         Ok(damaged)
     }
 }
@@ -174,7 +243,11 @@ fn compare(dir: &Path, manifest: &Manifest) -> Result<Vec<(String, Damage)>> {
     let mut found: Vec<(String, Damage)> = manifest
         .files
         .keys()
-        .filter(|name| present.binary_search_by(|(there, _)| there.cmp(name)).is_err())
+        .filter(|name| {
+            present
+                .binary_search_by(|(there, _)| there.cmp(name))
+                .is_err()
+        })
         .map(|name| (name.clone(), Damage::Missing))
         .collect();
     for (name, path) in present {

@@ -32,9 +32,15 @@ pub fn question_anchor(id: &str) -> String {
     format!("question-{}", file_stem(id))
 }
 
-/// The rows of primary claims, then of exploratory ones, then of ablations, each in the order of declaration.
+/// The rows of primary claims, then of exploratory ones, then of ablations, each in the order of
+/// declaration.
 pub fn rows(view: &View, claims: &[Judged]) -> Result<Vec<Row>> {
-    let of = |role| claims.iter().filter(move |it| it.claim.role == role).map(|it| of_claim(view, it));
+    let of = |role| {
+        claims
+            .iter()
+            .filter(move |it| it.claim.role == role)
+            .map(|it| of_claim(view, it))
+    };
     let mut rows: Vec<Row> = of(Role::Primary).chain(of(Role::Exploratory)).collect();
     for ablation in &view.input.ablations {
         rows.push(of_ablation(view, ablation)?);
@@ -45,8 +51,13 @@ pub fn rows(view: &View, claims: &[Judged]) -> Result<Vec<Row>> {
 fn of_claim(view: &View, judged: &Judged) -> Row {
     let numbers = judged.parts.iter().filter_map(|part| {
         let (effect, n) = effect(part)?;
-        let label = if judged.parts.len() == 1 { String::new() } else { part_label(view, judged, part) + " " };
-        let later = later_effect(part).map_or_else(String::new, |later| format!(", not upheld: {later}"));
+        let label = if judged.parts.len() == 1 {
+            String::new()
+        } else {
+            part_label(view, judged, part) + " "
+        };
+        let later =
+            later_effect(part).map_or_else(String::new, |later| format!(", not upheld: {later}"));
         Some(format!("{label}{effect} (n={n}{later})"))
     });
     Row {
@@ -61,16 +72,35 @@ fn of_claim(view: &View, judged: &Judged) -> Row {
 
 fn of_ablation(view: &View, ablation: &Ablation) -> Result<Row> {
     let all = trends(view, ablation)?;
-    let first: Vec<_> = all.iter().filter(|it| Some(&it.size) == all.first().map(|first| &first.size)).collect();
-    let subject = first.iter().find(|it| it.method == view.layout().subject).or(first.first());
-    let mut said: Vec<String> = first.iter().take(LINES).map(|it| it.sentence.clone()).collect();
+    let first: Vec<_> = all
+        .iter()
+        .filter(|it| Some(&it.size) == all.first().map(|first| &first.size))
+        .collect();
+    let subject = first
+        .iter()
+        .find(|it| it.method == view.layout().subject)
+        .or(first.first());
+    let mut said: Vec<String> = first
+        .iter()
+        .take(LINES)
+        .map(|it| it.sentence.clone())
+        .collect();
     if first.len() > LINES {
         said.push(format!("{} more", first.len() - LINES));
     }
-    let metric = ablation.metrics.first().map(|id| view.metric(id)).transpose()?;
+    let metric = ablation
+        .metrics
+        .first()
+        .map(|id| view.metric(id))
+        .transpose()?;
     let metric = metric.map_or(String::new(), |metric| format!("{}, ", metric.label));
-    let number =
-        subject.and_then(|it| Some(format!("{metric}{}: {}", view.method_label(&it.method), it.number.as_ref()?)));
+    let number = subject.and_then(|it| {
+        Some(format!(
+            "{metric}{}: {}",
+            view.method_label(&it.method),
+            it.number.as_ref()?
+        ))
+    });
     Ok(Row {
         question: ablation.question.clone(),
         answer: if said.is_empty() {
@@ -85,17 +115,26 @@ fn of_ablation(view: &View, ablation: &Ablation) -> Result<Row> {
     })
 }
 
-/// A description of an ablation's lines: one text for each size, with the sentences of at most `most` lines.
+/// A description of an ablation's lines: one text for each size, with the sentences of at most
+/// `most` lines.
 pub fn told(view: &View, ablation: &Ablation, most: usize) -> Result<Vec<String>> {
     let all = trends(view, ablation)?;
     let mut sentences = Vec::new();
     for size in &view.sizes {
-        let here: Vec<String> = all.iter().filter(|it| it.size == *size).map(|it| it.sentence.clone()).collect();
+        let here: Vec<String> = all
+            .iter()
+            .filter(|it| it.size == *size)
+            .map(|it| it.sentence.clone())
+            .collect();
         if here.is_empty() {
             continue;
         }
         let more = here.len().saturating_sub(most);
-        let size = if view.sizes.len() > 1 { format!("**{}.** ", view.size_label(size)) } else { String::new() };
+        let size = if view.sizes.len() > 1 {
+            format!("**{}.** ", view.size_label(size))
+        } else {
+            String::new()
+        };
         let mut said = here.into_iter().take(most).collect::<Vec<_>>().join(". ");
         if more > 0 {
             said += &format!(". {more} more in the table");
@@ -105,8 +144,8 @@ pub fn told(view: &View, ablation: &Ablation, most: usize) -> Result<Vec<String>
     Ok(sentences)
 }
 
-/// Names of the claims whose results had been seen before they were registered, each with the date of the oldest
-/// result.
+/// Names of the claims whose results had been seen before they were registered, each with the date
+/// of the oldest result.
 pub fn seen_before(claims: &[Judged]) -> Option<String> {
     let seen = claims.iter().filter_map(|it| {
         Some({

@@ -1,5 +1,6 @@
-//! Declared claims judged by the runs: one comparison per claim, metric and size. Primary comparisons get a verdict
-//! from intervals that hold for all of them together, exploratory ones a suggestion.
+//! Declared claims judged by the runs: one comparison per claim, metric and size. Primary
+//! comparisons get a verdict from intervals that hold for all of them together, exploratory ones a
+//! suggestion.
 
 use super::contrast::Contrast;
 use super::exploratory::{Exploratory, Test};
@@ -39,7 +40,8 @@ pub enum Reply {
 pub enum Standing {
     Supported,
     Contradicted,
-    /// The difference is too small to matter, or doesn't exceed the margin in the claim's direction.
+    /// The difference is too small to matter, or doesn't exceed the margin in the claim's
+    /// direction.
     TooSmall,
     /// The comparisons of the claim disagree, or some of them are open.
     Mixed,
@@ -47,7 +49,13 @@ pub enum Standing {
 }
 
 impl Standing {
-    pub const ALL: [Self; 5] = [Self::Supported, Self::Contradicted, Self::TooSmall, Self::Mixed, Self::Open];
+    pub const ALL: [Self; 5] = [
+        Self::Supported,
+        Self::Contradicted,
+        Self::TooSmall,
+        Self::Mixed,
+        Self::Open,
+    ];
 
     pub fn words(self) -> &'static str {
         match self {
@@ -79,7 +87,8 @@ pub struct Exploration {
     pub distance: f64,
 }
 
-/// Judges every claim, in the order of declaration. Exploratory comparisons have no `q` until [`explain`] adds it.
+/// Judges every claim, in the order of declaration. Exploratory comparisons have no `q` until
+/// [`explain`] adds it.
 ///
 /// # Errors
 /// More primary comparisons than the design declares.
@@ -93,7 +102,11 @@ pub fn judge<'a>(view: &View<'a>) -> Result<Vec<Judged<'a>>> {
                 let contrast = Contrast::of_claim(view, metric, size, claim)?;
                 let reply = reply(view, claim, &contrast)?;
                 let later = later(view, claim, &contrast, &reply)?;
-                parts.push(Part { contrast, reply, later });
+                parts.push(Part {
+                    contrast,
+                    reply,
+                    later,
+                });
             }
         }
         judged.push(Judged { claim, parts });
@@ -119,20 +132,28 @@ pub fn explain(judged: &mut [Judged], exploratory: &Exploratory) {
     }
 }
 
-/// The sizes that a claim covers: its own, or all at which its methods were planned and can have the metric. If that
-/// leaves none, it covers all sizes, and each reports that there are no data.
+/// The sizes that a claim covers: its own, or all at which its methods were planned and can have
+/// the metric. If that leaves none, it covers all sizes, and each reports that there are no data.
 fn sizes<'v>(view: &'v View, claim: &Claim, metric: &str) -> Vec<&'v str> {
     let all = || view.sizes.iter().map(String::as_str);
     if let Some(only) = &claim.size {
         return all().filter(|size| size == only).collect();
     }
     let has = |method: &str, size: &str| view.belongs(method, size, &[metric]);
-    let both: Vec<&str> = all().filter(|size| methods_of(claim).all(|method| has(method, size))).collect();
-    if both.is_empty() { all().collect() } else { both }
+    let both: Vec<&str> = all()
+        .filter(|size| methods_of(claim).all(|method| has(method, size)))
+        .collect();
+    if both.is_empty() {
+        all().collect()
+    } else {
+        both
+    }
 }
 
 fn reply(view: &View, claim: &Claim, contrast: &Contrast) -> Result<Reply> {
-    let Some(beyond) = contrast.beyond(view, claim.threshold)? else { return Ok(Reply::NoData) };
+    let Some(beyond) = contrast.beyond(view, claim.threshold)? else {
+        return Ok(Reply::NoData);
+    };
     if claim.role == Role::Primary {
         let [a, b] = contrast.sides_under(view, &view.judged_on(contrast.seeds(view)));
         let finding = stats::assess(&a, &b, &hypothesis(claim), view.design())?;
@@ -143,30 +164,55 @@ fn reply(view: &View, claim: &Claim, contrast: &Contrast) -> Result<Reply> {
     let p = match (claim.direction, claim.margin) {
         (Direction::Greater | Direction::Less, _) | (_, None) => beyond.p,
         (Direction::Equivalent, Some(margin)) => stats::tost(&a, &shifted, margin, view.alpha())?.p,
-        (Direction::NotWorse, Some(margin)) => stats::tost(&a, &shifted, margin, view.alpha())?.p_lower,
+        (Direction::NotWorse, Some(margin)) => {
+            stats::tost(&a, &shifted, margin, view.alpha())?.p_lower
+        }
     };
-    let what = format!("{:?}, threshold {}, margin {:?}", claim.direction, claim.threshold, claim.margin);
-    let plain = matches!(claim.direction, Direction::Greater | Direction::Less) && claim.threshold == 0.0;
+    let what = format!(
+        "{:?}, threshold {}, margin {:?}",
+        claim.direction, claim.threshold, claim.margin
+    );
+    let plain =
+        matches!(claim.direction, Direction::Greater | Direction::Less) && claim.threshold == 0.0;
     let test = p.map(|p| Test::of_contrast(contrast, p, if plain { "" } else { &what }));
-    Ok(Reply::Exploratory(Exploration { test, q: None, distance: beyond.difference.point }))
+    Ok(Reply::Exploratory(Exploration {
+        test,
+        q: None,
+        distance: beyond.difference.point,
+    }))
 }
 
 fn hypothesis(claim: &Claim) -> Hypothesis {
-    Hypothesis { direction: claim.direction, threshold: claim.threshold, margin: claim.margin }
+    Hypothesis {
+        direction: claim.direction,
+        threshold: claim.threshold,
+        margin: claim.margin,
+    }
 }
 
-/// The last look at a comparison that an earlier look has decided; `None` if the deciding look was the last.
-fn later(view: &View, claim: &Claim, contrast: &Contrast, reply: &Reply) -> Result<Option<Finding>> {
-    let Reply::Primary(decided) = reply else { return Ok(None) };
+/// The last look at a comparison that an earlier look has decided; `None` if the deciding look was
+/// the last.
+fn later(
+    view: &View,
+    claim: &Claim,
+    contrast: &Contrast,
+    reply: &Reply,
+) -> Result<Option<Finding>> {
+    let Reply::Primary(decided) = reply else {
+        return Ok(None);
+    };
     let [a, b] = contrast.sides_under(view, &view.judged_on(contrast.seeds(view)));
     let last = stats::at_last_look(&a, &b, &hypothesis(claim), view.design())?;
     Ok(last.filter(|last| last.look > decided.look))
 }
 
 impl Part<'_> {
-    /// The last look, if its interval alone would give another answer than the earlier look that decided.
+    /// The last look, if its interval alone would give another answer than the earlier look that
+    /// decided.
     pub fn not_upheld(&self) -> Option<&Finding> {
-        self.later.as_ref().filter(|later| later.verdict != self.verdict())
+        self.later
+            .as_ref()
+            .filter(|later| later.verdict != self.verdict())
     }
 
     /// The finding of a primary comparison; `None` for any other.
@@ -200,27 +246,38 @@ impl Judged<'_> {
     pub fn words(&self, view: &View, part: &Part) -> String {
         match &part.reply {
             Reply::NoData => "no data: no seed has both methods".to_owned(),
-            Reply::NotRegistered => "no look yet: the registered seeds have not reached the first".to_owned(),
+            Reply::NotRegistered => {
+                "no look yet: the registered seeds have not reached the first".to_owned()
+            }
             Reply::Primary(finding) => {
                 let said = words(finding, self.claim.direction, view.design().most());
                 match part.not_upheld() {
-                    Some(later) => format!("{said}; not upheld at {}", format::count(later.n, "seed")),
+                    Some(later) => {
+                        format!("{said}; not upheld at {}", format::count(later.n, "seed"))
+                    }
                     None => said,
                 }
             }
             Reply::Exploratory(it) => match (it.suggestion(self.claim, view.alpha()), it.q) {
                 (Some(what), q) => format!("suggests: {what} ({})", equals("q", q)),
                 (None, Some(_)) => "no sign".to_owned(),
-                (None, None) if it.test.is_none() => "no test: there is no spread over seeds".to_owned(),
+                (None, None) if it.test.is_none() => {
+                    "no test: there is no spread over seeds".to_owned()
+                }
                 (None, None) => "not tested".to_owned(),
             },
         }
     }
 
-    /// The verdict on the claim as a whole, from all its comparisons together. A claim is supported only if it is
-    /// supported on every metric at every size; if its comparisons disagree, the text names what the answer depends on.
+    /// The verdict on the claim as a whole, from all its comparisons together. A claim is supported
+    /// only if it is supported on every metric at every size; if its comparisons disagree, the text
+    /// names what the answer depends on.
     pub fn overall(&self, view: &View) -> String {
-        if self.parts.iter().all(|part| matches!(part.reply, Reply::NoData)) {
+        if self
+            .parts
+            .iter()
+            .all(|part| matches!(part.reply, Reply::NoData))
+        {
             return "no data".to_owned();
         }
         if self.claim.role == Role::Exploratory {
@@ -233,12 +290,19 @@ impl Judged<'_> {
                 [Some(first), rest @ ..] if rest.iter().all(|it| it.as_ref() == Some(first)) => {
                     format!("exploratory: {first}")
                 }
-                _ => format!("exploratory: depends on the {}", self.what_matters(|part| answer(part))),
+                _ => format!(
+                    "exploratory: depends on the {}",
+                    self.what_matters(|part| answer(part))
+                ),
             };
         }
         let verdicts: Vec<Option<Verdict>> = self.parts.iter().map(Part::verdict).collect();
         let mut decided: Vec<Verdict> = Vec::new();
-        for verdict in verdicts.iter().flatten().filter(|verdict| **verdict != Verdict::Inconclusive) {
+        for verdict in verdicts
+            .iter()
+            .flatten()
+            .filter(|verdict| **verdict != Verdict::Inconclusive)
+        {
             if !decided.contains(verdict) {
                 decided.push(*verdict);
             }
@@ -247,20 +311,30 @@ impl Judged<'_> {
             [] if verdicts.iter().all(Option::is_none) => "no verdict".to_owned(),
             [] => "inconclusive".to_owned(),
             [Verdict::Contradicted] => "contradicted".to_owned(),
-            [one] if verdicts.iter().all(|verdict| *verdict == Some(one)) => name(one, self.claim.direction).to_owned(),
+            [one] if verdicts.iter().all(|verdict| *verdict == Some(one)) => {
+                name(one, self.claim.direction).to_owned()
+            }
             [Verdict::Supported] => "supported in part".to_owned(),
             [_] => "inconclusive".to_owned(),
             [_, ..] => {
-                let open = |part: &Part| part.verdict().filter(|verdict| *verdict != Verdict::Inconclusive);
+                let open = |part: &Part| {
+                    part.verdict()
+                        .filter(|verdict| *verdict != Verdict::Inconclusive)
+                };
                 format!("depends on the {}", self.what_matters(open))
             }
         }
     }
 
-    /// The standing of a primary claim as a whole, in agreement with the words of [`Self::overall`].
+    /// The standing of a primary claim as a whole, in agreement with the words of
+    /// [`Self::overall`].
     pub fn standing(&self) -> Standing {
         let each: Vec<Standing> = self.parts.iter().map(Part::standing).collect();
-        let mut decided: Vec<Standing> = each.iter().copied().filter(|it| *it != Standing::Open).collect();
+        let mut decided: Vec<Standing> = each
+            .iter()
+            .copied()
+            .filter(|it| *it != Standing::Open)
+            .collect();
         decided.dedup();
         match decided[..] {
             [] => Standing::Open,
@@ -271,11 +345,14 @@ impl Judged<'_> {
         }
     }
 
-    /// The dimension in which the given answers differ: metric, size or both. Metrics whose ids all begin with the
-    /// shortest of them are one quantity under several decodings.
+    /// The dimension in which the given answers differ: metric, size or both. Metrics whose ids all
+    /// begin with the shortest of them are one quantity under several decodings.
     fn what_matters<T: PartialEq>(&self, answer: impl Fn(&Part) -> Option<T>) -> &'static str {
         let differ = |same: fn(&Contrast, &Contrast) -> bool| {
-            let pairs = self.parts.iter().flat_map(|one| self.parts.iter().map(move |other| (one, other)));
+            let pairs = self
+                .parts
+                .iter()
+                .flat_map(|one| self.parts.iter().map(move |other| (one, other)));
             pairs
                 .filter(|(one, other)| same(&one.contrast, &other.contrast))
                 .any(|(one, other)| matches!((answer(one), answer(other)), (Some(one), Some(other)) if one != other))
@@ -284,7 +361,8 @@ impl Judged<'_> {
         let by_size = differ(|one, other| one.metric.id == other.metric.id);
         let metrics = &self.claim.metrics;
         let shortest = metrics.iter().min_by_key(|id| id.len());
-        let decodings = shortest.is_some_and(|stem| metrics.iter().all(|id| id.starts_with(stem.as_str())));
+        let decodings =
+            shortest.is_some_and(|stem| metrics.iter().all(|id| id.starts_with(stem.as_str())));
         match (by_metric, by_size, decodings) {
             (true, false, true) => "decoding",
             (true, false, false) => "metric",
@@ -306,7 +384,9 @@ impl Exploration {
         Some(match claim.direction {
             Direction::Equivalent => "within the margin".to_owned(),
             Direction::NotWorse => "not worse by the margin".to_owned(),
-            Direction::Greater | Direction::Less if self.distance > 0.0 => format!("higher{beyond}"),
+            Direction::Greater | Direction::Less if self.distance > 0.0 => {
+                format!("higher{beyond}")
+            }
             Direction::Greater | Direction::Less => format!("lower{beyond}"),
         })
     }
@@ -341,11 +421,16 @@ fn words(finding: &Finding, direction: Direction, most: usize) -> String {
         };
     };
     let name = name(verdict, direction);
-    let Some(Forecast { plug_in, cautious }) = finding.forecast else { return name.to_owned() };
+    let Some(Forecast { plug_in, cautious }) = finding.forecast else {
+        return name.to_owned();
+    };
     match (plug_in, cautious) {
         _ if finding.n >= most => format!("{name} at the last look"),
         (Some(likely), Some(later)) if likely == later => {
-            format!("{name}: the look at {} would probably decide", format::count(likely, "seed"))
+            format!(
+                "{name}: the look at {} would probably decide",
+                format::count(likely, "seed")
+            )
         }
         (Some(likely), Some(later)) => format!(
             "{name}: the look at {} would probably decide, that at {later} if the spread is larger than seen",
@@ -355,7 +440,10 @@ fn words(finding: &Finding, direction: Direction, most: usize) -> String {
             "{name}: the look at {} would probably decide, none if the spread is larger than seen",
             format::count(likely, "seed")
         ),
-        (None, _) => format!("{name}: probably not decided by the last look, at {}", format::count(most, "seed")),
+        (None, _) => format!(
+            "{name}: probably not decided by the last look, at {}",
+            format::count(most, "seed")
+        ),
     }
 }
 
@@ -388,23 +476,48 @@ mod tests {
             value: Some(value),
         };
         let of_seed = |(index, difference): (usize, f64)| {
-            [row("theirs", index as i64 + 1, 0.8), row("ours", index as i64 + 1, 0.8 + difference)]
+            [
+                row("theirs", index as i64 + 1, 0.8),
+                row("ours", index as i64 + 1, 0.8 + difference),
+            ]
         };
-        input.metrics = Metrics::from_rows(difference.into_iter().enumerate().flat_map(of_seed).collect()).unwrap();
+        input.metrics = Metrics::from_rows(
+            difference
+                .into_iter()
+                .enumerate()
+                .flat_map(of_seed)
+                .collect(),
+        )
+        .unwrap();
         input
     }
 
     #[test]
     fn an_early_answer_that_later_seeds_do_not_give_is_named_with_its_numbers() {
         let calm = [0.001, 0.0, -0.001, 0.002, -0.002];
-        let collapsing = input([calm, [0.0, -0.4, 0.001, -0.3, 0.0]].concat().try_into().unwrap());
+        let collapsing = input(
+            [calm, [0.0, -0.4, 0.001, -0.3, 0.0]]
+                .concat()
+                .try_into()
+                .unwrap(),
+        );
         let view = View::new(&collapsing).unwrap();
         let judged = judge(&view).unwrap();
         let part = &judged[0].parts[0];
-        assert_eq!((part.standing(), effect(part).unwrap().1), (Standing::TooSmall, 5), "the first look decides");
-        assert_eq!(judged[0].words(&view, part), "equivalent within the margin; not upheld at 10 seeds");
+        assert_eq!(
+            (part.standing(), effect(part).unwrap().1),
+            (Standing::TooSmall, 5),
+            "the first look decides"
+        );
+        assert_eq!(
+            judged[0].words(&view, part),
+            "equivalent within the margin; not upheld at 10 seeds"
+        );
         let later = later_effect(part).unwrap();
-        assert!(later.starts_with("-0.07 [-0.") && later.ends_with("at 10 seeds"), "{later}");
+        assert!(
+            later.starts_with("-0.07 [-0.") && later.ends_with("at 10 seeds"),
+            "{later}"
+        );
 
         let steady = input([calm, calm].concat().try_into().unwrap());
         let view = View::new(&steady).unwrap();

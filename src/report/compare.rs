@@ -1,5 +1,5 @@
-//! A comparison of two sets of results of one study, number by number: did anything move by more than seeds explain
-//! after a change of revision, device or machine?
+//! A comparison of two sets of results of one study, number by number: did anything move by more
+//! than seeds explain after a change of revision, device or machine?
 
 use std::collections::BTreeSet;
 
@@ -10,7 +10,8 @@ use super::table::{Cell, Column, Kind, Measured, Table};
 use crate::error::Result;
 use crate::stats::{self, Estimate, Sample, adjust_defined, benjamini_hochberg};
 
-/// The outcome for one method's metric at a size; variants are in the order in which they are shown.
+/// The outcome for one method's metric at a size; variants are in the order in which they are
+/// shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Sameness {
     /// The sides differ significantly after correction, or by the same amount under every seed.
@@ -26,8 +27,14 @@ pub enum Sameness {
 }
 
 impl Sameness {
-    const ALL: [Self; 6] =
-        [Self::Moved, Self::OnlyFirst, Self::OnlySecond, Self::Undecided, Self::Explained, Self::Identical];
+    const ALL: [Self; 6] = [
+        Self::Moved,
+        Self::OnlyFirst,
+        Self::OnlySecond,
+        Self::Undecided,
+        Self::Explained,
+        Self::Identical,
+    ];
 
     fn words(self) -> &'static str {
         match self {
@@ -79,7 +86,11 @@ pub fn compare(first: &Metrics, second: &Metrics, level: f64) -> Result<Vec<Comp
     for (it, adjusted) in all.iter_mut().zip(adjust_defined(&raw, benjamini_hochberg)) {
         it.p_adjusted = adjusted;
         if let (Sameness::Undecided, Some(p)) = (it.sameness, adjusted) {
-            it.sameness = if p < 1.0 - level { Sameness::Moved } else { Sameness::Explained };
+            it.sameness = if p < 1.0 - level {
+                Sameness::Moved
+            } else {
+                Sameness::Explained
+            };
         }
     }
     Ok(all)
@@ -96,7 +107,10 @@ fn one(
         true => Ok(None),
         false => stats::mean(&values(side), level).map(Some),
     };
-    let (a, b): (Vec<f64>, Vec<f64>) = first.iter().filter_map(|(seed, a)| Some((*a, *second.get(seed)?))).unzip();
+    let (a, b): (Vec<f64>, Vec<f64>) = first
+        .iter()
+        .filter_map(|(seed, a)| Some((*a, *second.get(seed)?)))
+        .unzip();
     let mut compared = Compared {
         method,
         size,
@@ -110,20 +124,36 @@ fn one(
         sameness: Sameness::Undecided,
     };
     if first.is_empty() || second.is_empty() {
-        compared.sameness = if second.is_empty() { Sameness::OnlyFirst } else { Sameness::OnlySecond };
+        compared.sameness = if second.is_empty() {
+            Sameness::OnlyFirst
+        } else {
+            Sameness::OnlySecond
+        };
         return Ok(compared);
     }
     if a.len() >= 2 {
         let paired = stats::paired(&b, &a, level)?;
         (compared.difference, compared.p) = (Some(paired.difference), paired.p);
-        // The same shift under every seed isn't chance, though it has no spread to test against; unless it is rounding.
+        // The same shift under every seed isn't chance, though it has no spread to test against;
+        // unless it is rounding.
         if paired.p.is_none() {
-            let largest = a.iter().chain(&b).fold(0.0_f64, |largest, value| largest.max(value.abs()));
+            let largest = a
+                .iter()
+                .chain(&b)
+                .fold(0.0_f64, |largest, value| largest.max(value.abs()));
             let rounding = paired.difference.point.abs() <= 1e-12 * largest;
-            compared.sameness = if rounding { Sameness::Explained } else { Sameness::Moved };
+            compared.sameness = if rounding {
+                Sameness::Explained
+            } else {
+                Sameness::Moved
+            };
         }
     } else {
-        let welch = stats::welch_difference(&Sample::of(&values(second))?, &Sample::of(&values(first))?, level)?;
+        let welch = stats::welch_difference(
+            &Sample::of(&values(second))?,
+            &Sample::of(&values(first))?,
+            level,
+        )?;
         (compared.difference, compared.p) = (Some(welch.difference), welch.p);
     }
     if !a.is_empty() && a.iter().zip(&b).all(|(a, b)| a.to_bits() == b.to_bits()) {
@@ -141,9 +171,15 @@ pub fn render(compared: &[Compared], level: f64) -> String {
         Cell::Estimate(estimate.map_or(Measured::nothing(0), |it| Measured::of(&it, 0, decimals)))
     };
     let row = |it: &&Compared| {
-        let scale = it.first.or(it.second).map_or(0.0, |estimate| estimate.point);
+        let scale = it
+            .first
+            .or(it.second)
+            .map_or(0.0, |estimate| estimate.point);
         let mean = |estimate: Option<Estimate>| {
-            Cell::number(estimate.map(|estimate| estimate.point), format::decimals_for(scale).min(6))
+            Cell::number(
+                estimate.map(|estimate| estimate.point),
+                format::decimals_for(scale).min(6),
+            )
         };
         let test = match (it.difference, it.shared) {
             (None, _) => String::new(),
@@ -170,19 +206,33 @@ pub fn render(compared: &[Compared], level: f64) -> String {
         Column::text("metric", "metric"),
         Column::new("first", "A", Kind::Number),
         Column::new("second", "B", Kind::Number),
-        Column::new("difference", format!("B − A ({} % interval)", format::percent(level)), Kind::Estimate),
+        Column::new(
+            "difference",
+            format!("B − A ({} % interval)", format::percent(level)),
+            Kind::Estimate,
+        ),
         Column::new("p", "p", Kind::Number),
         Column::new("p_adjusted", "BH p", Kind::Number),
         Column::text("test", "test"),
     ];
     let ids: Vec<String> = columns.iter().map(|column| column.id.clone()).collect();
     let rows = order.iter().map(row).collect();
-    let table = Table { id: "compare".to_owned(), title: String::new(), note: None, columns, rows };
+    let table = Table {
+        id: "compare".to_owned(),
+        title: String::new(),
+        note: None,
+        columns,
+        rows,
+    };
     let drawn = draw(&table, &ids.iter().map(String::as_str).collect::<Vec<_>>());
     let count = |wanted: Sameness| {
         let n = compared.iter().filter(|it| it.sameness == wanted).count();
         (n > 0).then(|| format!("{n} {}", wanted.words()))
     };
     let counts: Vec<String> = Sameness::ALL.into_iter().rev().filter_map(count).collect();
-    format!("{drawn}\n{} compared: {}\n", format::count(compared.len(), "metric"), counts.join(", "))
+    format!(
+        "{drawn}\n{} compared: {}\n",
+        format::count(compared.len(), "metric"),
+        counts.join(", ")
+    )
 }

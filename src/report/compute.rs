@@ -1,4 +1,5 @@
-//! Costs of making a method, iteration by iteration, and comparisons of two methods at the same cost.
+//! Costs of making a method, iteration by iteration, and comparisons of two methods at the same
+//! cost.
 
 use std::collections::BTreeMap;
 
@@ -45,8 +46,8 @@ impl Resource {
     }
 }
 
-/// Costs of making, by method, size and seed. A stage that several methods share counts for each of them, so the total
-/// of a method is its cost if it were run alone.
+/// Costs of making, by method, size and seed. A stage that several methods share counts for each of
+/// them, so the total of a method is its cost if it were run alone.
 pub struct Spending<'a>(BTreeMap<(&'a str, &'a str, i64), Vec<&'a Cost>>);
 
 /// The iterations of one seed, each with the cost so far and the metric's value.
@@ -75,9 +76,17 @@ pub struct Matched {
 impl<'a> Spending<'a> {
     pub fn new(view: &View<'a>) -> Self {
         let mut by_run: BTreeMap<(&str, &str, i64), Vec<&Cost>> = BTreeMap::new();
-        for cost in view.input.costs.iter().filter(|cost| cost.role == CostRole::Making) {
+        for cost in view
+            .input
+            .costs
+            .iter()
+            .filter(|cost| cost.role == CostRole::Making)
+        {
             if let Ok(seed) = i64::try_from(cost.seed) {
-                by_run.entry((&cost.method, &cost.size, seed)).or_default().push(cost);
+                by_run
+                    .entry((&cost.method, &cost.size, seed))
+                    .or_default()
+                    .push(cost);
             }
         }
         Self(by_run)
@@ -89,12 +98,19 @@ impl<'a> Spending<'a> {
 
     /// The seeds that have any cost.
     pub fn seeds<'s>(&'s self, method: &'s str, size: &'s str) -> impl Iterator<Item = i64> + 's {
-        self.0.keys().filter(move |(of, at, _)| *of == method && *at == size).map(|(_, _, seed)| *seed)
+        self.0
+            .keys()
+            .filter(move |(of, at, _)| *of == method && *at == size)
+            .map(|(_, _, seed)| *seed)
     }
 
     /// The iterations of a run that have a cost, from 1.
     pub fn iterations(&self, method: &str, size: &str, seed: i64) -> Vec<i64> {
-        let mut found: Vec<i64> = self.run(method, size, seed).iter().map(|cost| cost.iteration).collect();
+        let mut found: Vec<i64> = self
+            .run(method, size, seed)
+            .iter()
+            .map(|cost| cost.iteration)
+            .collect();
         found.retain(|iteration| *iteration > 0);
         found.sort_unstable();
         found.dedup();
@@ -106,18 +122,36 @@ impl<'a> Spending<'a> {
         let mean = |seed| {
             let iterations = self.iterations(method, size, seed);
             let of_one = |iteration: &i64| {
-                let costs = self.run(method, size, seed).iter().filter(|cost| cost.iteration == *iteration);
+                let costs = self
+                    .run(method, size, seed)
+                    .iter()
+                    .filter(|cost| cost.iteration == *iteration);
                 total(costs.copied(), |cost| resource.of(cost))
             };
-            let all = iterations.iter().map(of_one).collect::<Option<Vec<f64>>>()?;
+            let all = iterations
+                .iter()
+                .map(of_one)
+                .collect::<Option<Vec<f64>>>()?;
             (!all.is_empty()).then(|| (seed, all.iter().sum::<f64>() / all.len() as f64))
         };
         self.seeds(method, size).filter_map(mean).collect()
     }
 
-    /// The cost of making the method up to the end of an iteration; `None` if a part was not measured.
-    fn until(&self, method: &str, size: &str, seed: i64, iteration: i64, resource: Resource) -> Option<f64> {
-        let costs = self.run(method, size, seed).iter().filter(|cost| cost.iteration <= iteration).copied();
+    /// The cost of making the method up to the end of an iteration; `None` if a part was not
+    /// measured.
+    fn until(
+        &self,
+        method: &str,
+        size: &str,
+        seed: i64,
+        iteration: i64,
+        resource: Resource,
+    ) -> Option<f64> {
+        let costs = self
+            .run(method, size, seed)
+            .iter()
+            .filter(|cost| cost.iteration <= iteration)
+            .copied();
         total(costs, |cost| resource.of(cost))
     }
 
@@ -134,7 +168,11 @@ impl<'a> Spending<'a> {
         for iteration in view.metrics().iterations(method, size) {
             for (seed, value) in view.metrics().at(method, size, &metric.id, iteration) {
                 if let Some(spent) = self.until(method, size, seed, iteration, resource) {
-                    tracks.entry(seed).or_default().push(Step { iteration, spent, value });
+                    tracks.entry(seed).or_default().push(Step {
+                        iteration,
+                        spent,
+                        value,
+                    });
                 }
             }
         }
@@ -142,21 +180,43 @@ impl<'a> Spending<'a> {
     }
 }
 
-/// Two methods with the dearer one stopped at the total cost of the cheaper one; `None` if even the first iteration of
-/// one exceeds it, or if no seed has both. Costs are means over the shared seeds, so that all seeds are compared at the
-/// same iterations and a seed that cost slightly more isn't left out.
+/// Two methods with the dearer one stopped at the total cost of the cheaper one; `None` if even the
+/// first iteration of one exceeds it, or if no seed has both. Costs are means over the shared
+/// seeds, so that all seeds are compared at the same iterations and a seed that cost slightly more
+/// isn't left out.
 pub fn matched(ours: &BTreeMap<i64, Track>, theirs: &BTreeMap<i64, Track>) -> Option<Matched> {
-    let shared: Vec<(&Track, &Track)> =
-        ours.iter().filter_map(|(seed, track)| Some((track, theirs.get(seed)?))).collect();
+    let shared: Vec<(&Track, &Track)> = ours
+        .iter()
+        .filter_map(|(seed, track)| Some((track, theirs.get(seed)?)))
+        .collect();
     let our_means = mean_spent(shared.iter().map(|(track, _)| *track));
     let their_means = mean_spent(shared.iter().map(|(_, track)| *track));
     let budget = our_means.last()?.1.min(their_means.last()?.1);
-    let latest = |means: &[(i64, f64)]| means.iter().rev().find(|(_, spent)| *spent <= budget).map(|(at, _)| *at);
+    let latest = |means: &[(i64, f64)]| {
+        means
+            .iter()
+            .rev()
+            .find(|(_, spent)| *spent <= budget)
+            .map(|(at, _)| *at)
+    };
     let (our_iteration, their_iteration) = (latest(&our_means)?, latest(&their_means)?);
-    let value = |track: &Track, iteration| track.iter().find(|step| step.iteration == iteration).map(|step| step.value);
-    let both = |(ours, theirs): &(&Track, &Track)| Some((value(ours, our_iteration)?, value(theirs, their_iteration)?));
+    let value = |track: &Track, iteration| {
+        track
+            .iter()
+            .find(|step| step.iteration == iteration)
+            .map(|step| step.value)
+    };
+    let both = |(ours, theirs): &(&Track, &Track)| {
+        Some((value(ours, our_iteration)?, value(theirs, their_iteration)?))
+    };
     let (ours, theirs) = shared.iter().filter_map(both).unzip();
-    Some(Matched { budget, our_iteration, their_iteration, ours, theirs })
+    Some(Matched {
+        budget,
+        our_iteration,
+        their_iteration,
+        ours,
+        theirs,
+    })
 }
 
 /// The subject and another method at the same cost of one resource, on the primary metric.
@@ -181,7 +241,13 @@ impl MatchedPair {
     /// The test of no difference, if it has a p-value.
     pub fn test(&self) -> Option<Test> {
         let p = self.difference?.p?;
-        Some(Test::new(&self.metric, &self.size, &self.method, &self.versus, p))
+        Some(Test::new(
+            &self.metric,
+            &self.size,
+            &self.method,
+            &self.versus,
+            p,
+        ))
     }
 }
 
@@ -190,8 +256,8 @@ pub fn mean_total(costs: &[f64]) -> Option<f64> {
     (!costs.is_empty()).then(|| costs.iter().sum::<f64>() / costs.len() as f64)
 }
 
-/// The subject paired with each other method at the same cost: by resource, then by size. Methods without costs are
-/// left out.
+/// The subject paired with each other method at the same cost: by resource, then by size. Methods
+/// without costs are left out.
 pub fn matched_pairs(view: &View, spending: &Spending) -> Result<Vec<MatchedPair>> {
     let metric = view.metric(&view.layout().primary)?;
     let subject = view.layout().subject.as_str();
@@ -206,16 +272,23 @@ pub fn matched_pairs(view: &View, spending: &Spending) -> Result<Vec<MatchedPair
                 }
                 let found = matched(&ours, &theirs);
                 let difference = match &found {
-                    Some(found) if !found.ours.is_empty() => Some(paired(&found.ours, &found.theirs, view.level())?),
+                    Some(found) if !found.ours.is_empty() => {
+                        Some(paired(&found.ours, &found.theirs, view.level())?)
+                    }
                     _ => None,
                 };
                 let [metric, size, method_id, versus] =
                     [&metric.id, size, &view.layout().subject, &method.id].map(String::clone);
-                let planned = view.planned(subject, &size).min(view.planned(&versus, &size));
-                let whole = |tracks: &BTreeMap<i64, Track>, others: &BTreeMap<i64, Track>| -> Vec<f64> {
-                    let shared = tracks.iter().filter(|(seed, _)| others.contains_key(seed));
-                    shared.filter_map(|(_, track)| Some(track.last()?.spent)).collect()
-                };
+                let planned = view
+                    .planned(subject, &size)
+                    .min(view.planned(&versus, &size));
+                let whole =
+                    |tracks: &BTreeMap<i64, Track>, others: &BTreeMap<i64, Track>| -> Vec<f64> {
+                        let shared = tracks.iter().filter(|(seed, _)| others.contains_key(seed));
+                        shared
+                            .filter_map(|(_, track)| Some(track.last()?.spent))
+                            .collect()
+                    };
                 let (our_costs, their_costs) = (whole(&ours, &theirs), whole(&theirs, &ours));
                 pairs.push(MatchedPair {
                     resource,
@@ -241,12 +314,18 @@ fn mean_spent<'t>(tracks: impl Iterator<Item = &'t Track>) -> Vec<(i64, f64)> {
     for step in tracks.flatten() {
         spent.entry(step.iteration).or_default().push(step.spent);
     }
-    spent.into_iter().map(|(at, spent)| (at, spent.iter().sum::<f64>() / spent.len() as f64)).collect()
+    spent
+        .into_iter()
+        .map(|(at, spent)| (at, spent.iter().sum::<f64>() / spent.len() as f64))
+        .collect()
 }
 
-/// The sum of one part of all costs; `None` if there are no costs or one was not measured. Values are added in sorted
-/// order, so that the order of the input does not change the last digit.
-pub fn total<'c>(costs: impl IntoIterator<Item = &'c Cost>, part: impl Fn(&Cost) -> Option<f64>) -> Option<f64> {
+/// The sum of one part of all costs; `None` if there are no costs or one was not measured. Values
+/// are added in sorted order, so that the order of the input does not change the last digit.
+pub fn total<'c>(
+    costs: impl IntoIterator<Item = &'c Cost>,
+    part: impl Fn(&Cost) -> Option<f64>,
+) -> Option<f64> {
     let mut parts = costs.into_iter().map(part).collect::<Option<Vec<f64>>>()?;
     parts.sort_by(f64::total_cmp);
     (!parts.is_empty()).then(|| parts.iter().sum())
@@ -259,15 +338,28 @@ mod tests {
     #[test]
     fn the_dearer_method_is_stopped_at_the_total_of_the_cheaper() {
         let tracks = |seeds: &[&[f64]]| -> BTreeMap<i64, Track> {
-            let step = |(spent, iteration): (&f64, i64)| Step { iteration, spent: *spent, value: spent * 10.0 };
-            (1..).zip(seeds).map(|(seed, spent)| (seed, spent.iter().zip(1..).map(step).collect())).collect()
+            let step = |(spent, iteration): (&f64, i64)| Step {
+                iteration,
+                spent: *spent,
+                value: spent * 10.0,
+            };
+            (1..)
+                .zip(seeds)
+                .map(|(seed, spent)| (seed, spent.iter().zip(1..).map(step).collect()))
+                .collect()
         };
         let dear = tracks(&[&[4.0, 8.5, 12.0], &[4.0, 9.1, 12.0]]);
         let cheap = tracks(&[&[3.0, 6.0, 8.8], &[3.0, 6.0, 9.2], &[1.0]]);
         let found = matched(&dear, &cheap).unwrap();
-        assert_eq!((found.budget, found.our_iteration, found.their_iteration), (9.0, 2, 3));
+        assert_eq!(
+            (found.budget, found.our_iteration, found.their_iteration),
+            (9.0, 2, 3)
+        );
         // The second seed is kept although its own cost exceeds the budget of its pair.
-        assert_eq!((found.ours, found.theirs), (vec![85.0, 91.0], vec![88.0, 92.0]));
+        assert_eq!(
+            (found.ours, found.theirs),
+            (vec![85.0, 91.0], vec![88.0, 92.0])
+        );
         assert_eq!(matched(&tracks(&[&[10.0]]), &cheap), None);
         assert_eq!(matched(&dear, &BTreeMap::new()), None);
     }

@@ -23,8 +23,11 @@ pub fn console(input: &ReportInput) -> Result<String> {
         text.push_str(&verdicts(&view, &comparisons)?);
     }
     let primary = &view.layout().primary;
-    let table =
-        view.layout().tables.iter().find(|table| table.kind == TableKind::Policy && table.metrics.contains(primary));
+    let table = view
+        .layout()
+        .tables
+        .iter()
+        .find(|table| table.kind == TableKind::Policy && table.metrics.contains(primary));
     if let Some(spec) = table {
         text.push('\n');
         text.push_str(&main_table(&tables::results(&view, spec)?, primary));
@@ -38,7 +41,10 @@ pub fn console(input: &ReportInput) -> Result<String> {
 
 fn verdicts(view: &View, comparisons: &Comparisons) -> Result<String> {
     let table = tables::claims(view, &comparisons.claims, &comparisons.companions)?;
-    Ok(draw(&table, &["claim", "contrast", "size", "difference", "verdict"]))
+    Ok(draw(
+        &table,
+        &["claim", "contrast", "size", "difference", "verdict"],
+    ))
 }
 
 /// A table of size, method and the primary metric, with marks that any terminal can show.
@@ -48,8 +54,10 @@ fn main_table(table: &Table, primary: &str) -> String {
 
 /// The `wanted` columns of a table; a value that the first column repeats is left blank.
 pub(super) fn draw(table: &Table, wanted: &[&str]) -> String {
-    let places: Vec<usize> =
-        wanted.iter().filter_map(|id| table.columns.iter().position(|column| column.id == *id)).collect();
+    let places: Vec<usize> = wanted
+        .iter()
+        .filter_map(|id| table.columns.iter().position(|column| column.id == *id))
+        .collect();
     let mut grid = Grid::new();
     grid.load_preset(presets::NOTHING);
     grid.set_style(TableComponent::HeaderLines, '─');
@@ -70,9 +78,16 @@ pub(super) fn draw(table: &Table, wanted: &[&str]) -> String {
     }
     for (index, column) in grid.column_iter_mut().enumerate() {
         let text = table.columns[places[index]].kind == super::table::Kind::Text;
-        column.set_cell_alignment(if text { CellAlignment::Left } else { CellAlignment::Right });
+        column.set_cell_alignment(if text {
+            CellAlignment::Left
+        } else {
+            CellAlignment::Right
+        });
     }
-    let lines: Vec<String> = grid.lines().map(|line| line.trim_end().to_owned()).collect();
+    let lines: Vec<String> = grid
+        .lines()
+        .map(|line| line.trim_end().to_owned())
+        .collect();
     lines.join("\n") + "\n"
 }
 

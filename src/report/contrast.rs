@@ -1,5 +1,5 @@
-//! Summaries of one method over its seeds, paired comparisons of two methods, and marks of the methods that are
-//! separated from the best.
+//! Summaries of one method over its seeds, paired comparisons of two methods, and marks of the
+//! methods that are separated from the best.
 
 use std::collections::BTreeSet;
 
@@ -7,16 +7,21 @@ use super::input::{Better, BySeed, Claim, MetricColumn, RelativeTo};
 use super::table::Mark;
 use super::view::View;
 use crate::error::Result;
-use crate::stats::{self, Estimate, Paired, adjust_defined, holm, paired, probability_of_improvement};
+use crate::stats::{
+    self, Estimate, Paired, adjust_defined, holm, paired, probability_of_improvement,
+};
 
-/// The mean over seeds with its t interval; `None` without values. The interval is cut to the range of the metric,
-/// which doesn't reduce its coverage: a rate above 1 was never possible.
+/// The mean over seeds with its t interval; `None` without values. The interval is cut to the range
+/// of the metric, which doesn't reduce its coverage: a rate above 1 was never possible.
 pub fn over_seeds(view: &View, metric: &MetricColumn, values: &BySeed) -> Result<Option<Estimate>> {
     if values.is_empty() {
         return Ok(None);
     }
     let values: Vec<f64> = values.values().copied().collect();
-    Ok(Some(within_range(metric, stats::mean(&values, view.level())?)))
+    Ok(Some(within_range(
+        metric,
+        stats::mean(&values, view.level())?,
+    )))
 }
 
 /// The estimate with its interval cut to the range of the metric.
@@ -28,8 +33,8 @@ pub fn within_range(metric: &MetricColumn, mut estimate: Estimate) -> Estimate {
     estimate
 }
 
-/// The mean of a signed sum of methods over `seeds` and test items, with an interval that holds for new prompts too;
-/// `None` unless each method has its items under every seed.
+/// The mean of a signed sum of methods over `seeds` and test items, with an interval that holds for
+/// new prompts too; `None` unless each method has its items under every seed.
 pub fn over_seeds_and_items(
     view: &View,
     metric: &MetricColumn,
@@ -42,14 +47,18 @@ pub fn over_seeds_and_items(
         for (method, sign) in signed {
             let values = view.items(method, size, &metric.id)?.get(seed)?;
             sum.resize(values.len(), 0.0);
-            sum.iter_mut().zip(*values).for_each(|(sum, value)| *sum += sign * value);
+            sum.iter_mut()
+                .zip(*values)
+                .for_each(|(sum, value)| *sum += sign * value);
         }
         Some(sum)
     };
     match seeds.iter().map(row).collect::<Option<Vec<_>>>() {
         Some(mut rows) if !rows.is_empty() => {
             let items = seeds.iter().flat_map(|seed| {
-                signed.iter().filter_map(move |(method, _)| view.items(method, size, &metric.id)?.get(seed).copied())
+                signed.iter().filter_map(move |(method, _)| {
+                    view.items(method, size, &metric.id)?.get(seed).copied()
+                })
             });
             stats::without_rounding(&mut rows, items.flatten());
             stats::two_way(&rows, view.level()).map(Some)
@@ -64,8 +73,8 @@ fn shared(all: impl Iterator<Item = BySeed>) -> Vec<i64> {
     seeds.reduce(|a, b| &a & &b).into_iter().flatten().collect()
 }
 
-/// The difference `method − versus` over the seeds that both have; if relative to another such difference, minus that
-/// one.
+/// The difference `method − versus` over the seeds that both have; if relative to another such
+/// difference, minus that one.
 #[derive(Clone, Debug)]
 pub struct Contrast<'a> {
     pub metric: &'a MetricColumn,
@@ -75,24 +84,42 @@ pub struct Contrast<'a> {
     pub relative_to: Option<RelativeTo>,
     /// The paired comparison; `None` without a shared seed.
     pub paired: Option<Paired>,
-    /// The probability that a run of `method` is better than one of `versus`, in the direction in which the metric
-    /// improves; for a relative contrast, that the first difference is better than the second.
+    /// The probability that a run of `method` is better than one of `versus`, in the direction in
+    /// which the metric improves; for a relative contrast, that the first difference is better than
+    /// the second.
     pub improvement: Option<f64>,
-    /// The difference with an interval that holds for new prompts too; `None` unless every pair of seeds has the values
-    /// of all test items.
+    /// The difference with an interval that holds for new prompts too; `None` unless every pair of
+    /// seeds has the values of all test items.
     pub new_prompts: Option<Estimate>,
     /// The number of planned pairs.
     pub planned: usize,
 }
 
 impl<'a> Contrast<'a> {
-    pub fn new(view: &View, metric: &'a MetricColumn, size: &str, method: &str, versus: &str) -> Result<Self> {
+    pub fn new(
+        view: &View,
+        metric: &'a MetricColumn,
+        size: &str,
+        method: &str,
+        versus: &str,
+    ) -> Result<Self> {
         Self::relative(view, metric, size, (method, versus), None)
     }
 
     /// The contrast that `claim` compares.
-    pub fn of_claim(view: &View, metric: &'a MetricColumn, size: &str, claim: &Claim) -> Result<Self> {
-        Self::relative(view, metric, size, (&claim.method, &claim.versus), claim.relative_to.as_ref())
+    pub fn of_claim(
+        view: &View,
+        metric: &'a MetricColumn,
+        size: &str,
+        claim: &Claim,
+    ) -> Result<Self> {
+        Self::relative(
+            view,
+            metric,
+            size,
+            (&claim.method, &claim.versus),
+            claim.relative_to.as_ref(),
+        )
     }
 
     fn relative(
@@ -115,7 +142,11 @@ impl<'a> Contrast<'a> {
             new_prompts: None,
             planned: 0,
         };
-        let planned = contrast.methods().into_iter().map(|method| view.planned(method, &contrast.size)).min();
+        let planned = contrast
+            .methods()
+            .into_iter()
+            .map(|method| view.planned(method, &contrast.size))
+            .min();
         contrast.planned = planned.unwrap_or(0);
         contrast.paired = contrast.beyond(view, 0.0)?;
         contrast.improvement = contrast.paired.map(|paired| match metric.better {
@@ -129,9 +160,14 @@ impl<'a> Contrast<'a> {
     /// The same difference computed from the values per test item, over seeds and items.
     fn for_new_prompts(&self, view: &View) -> Result<Option<Estimate>> {
         let signed = self.added().into_iter().map(|method| (method, 1.0));
-        let signed: Vec<(&str, f64)> =
-            signed.chain(self.subtracted().into_iter().map(|method| (method, -1.0))).collect();
-        let seeds = shared(signed.iter().map(|(method, _)| view.metrics().last(method, &self.size, &self.metric.id)));
+        let signed: Vec<(&str, f64)> = signed
+            .chain(self.subtracted().into_iter().map(|method| (method, -1.0)))
+            .collect();
+        let seeds = shared(
+            signed
+                .iter()
+                .map(|(method, _)| view.metrics().last(method, &self.size, &self.metric.id)),
+        );
         over_seeds_and_items(view, self.metric, &self.size, &signed, &seeds)
     }
 
@@ -141,30 +177,47 @@ impl<'a> Contrast<'a> {
     }
 
     fn added(&self) -> Vec<&str> {
-        [&self.method].into_iter().chain(self.relative_to.as_ref().map(|it| &it.versus)).map(String::as_str).collect()
+        [&self.method]
+            .into_iter()
+            .chain(self.relative_to.as_ref().map(|it| &it.versus))
+            .map(String::as_str)
+            .collect()
     }
 
     fn subtracted(&self) -> Vec<&str> {
-        [&self.versus].into_iter().chain(self.relative_to.as_ref().map(|it| &it.method)).map(String::as_str).collect()
+        [&self.versus]
+            .into_iter()
+            .chain(self.relative_to.as_ref().map(|it| &it.method))
+            .map(String::as_str)
+            .collect()
     }
 
-    /// The paired comparison with a difference of `threshold` instead of 0, which tests claims of "by more than".
+    /// The paired comparison with a difference of `threshold` instead of 0, which tests claims of
+    /// "by more than".
     pub fn beyond(&self, view: &View, threshold: f64) -> Result<Option<Paired>> {
         let of = |method: &str| view.metrics().last(method, &self.size, &self.metric.id);
-        let [added, subtracted] =
-            [self.added(), self.subtracted()].map(|ids| ids.into_iter().map(of).collect::<Vec<_>>());
+        let [added, subtracted] = [self.added(), self.subtracted()]
+            .map(|ids| ids.into_iter().map(of).collect::<Vec<_>>());
         let seeds = shared(added.iter().chain(&subtracted).cloned());
         if seeds.is_empty() {
             return Ok(None);
         }
         let sum = |side: &[BySeed], seed: &i64| side.iter().map(|values| values[seed]).sum::<f64>();
         let a: Vec<f64> = seeds.iter().map(|seed| sum(&added, seed)).collect();
-        let b: Vec<f64> = seeds.iter().map(|seed| sum(&subtracted, seed) + threshold).collect();
+        let b: Vec<f64> = seeds
+            .iter()
+            .map(|seed| sum(&subtracted, seed) + threshold)
+            .collect();
         let mut comparison = paired(&a, &b, view.level())?;
-        // Sums of different methods have the right difference, but one sum can't be "better" than the other; compare
-        // the two gains.
+        // Sums of different methods have the right difference, but one sum can't be "better" than
+        // the other; compare the two gains.
         if let ([method, other_versus], [versus, other_method]) = (&added[..], &subtracted[..]) {
-            let gain = |a: &BySeed, b: &BySeed| seeds.iter().map(|seed| a[seed] - b[seed]).collect::<Vec<f64>>();
+            let gain = |a: &BySeed, b: &BySeed| {
+                seeds
+                    .iter()
+                    .map(|seed| a[seed] - b[seed])
+                    .collect::<Vec<f64>>()
+            };
             let (ours, theirs) = (gain(method, versus), gain(other_method, other_versus));
             let theirs: Vec<f64> = theirs.iter().map(|gain| gain + threshold).collect();
             comparison.probability_of_improvement = probability_of_improvement(&ours, &theirs);
@@ -172,7 +225,8 @@ impl<'a> Contrast<'a> {
         Ok(Some(comparison))
     }
 
-    /// The seeds that all methods of the contrast have, in the study's order; unplanned seeds come last.
+    /// The seeds that all methods of the contrast have, in the study's order; unplanned seeds come
+    /// last.
     pub fn seeds(&self, view: &View) -> Vec<i64> {
         let of = |method| view.metrics().last(method, &self.size, &self.metric.id);
         let mut seeds = shared(self.methods().into_iter().map(of));
@@ -188,8 +242,14 @@ impl<'a> Contrast<'a> {
     /// The values of both sides under `seeds`, which all its methods have.
     pub fn sides_under(&self, view: &View, seeds: &[i64]) -> [Vec<f64>; 2] {
         let of = |method: &&str| view.metrics().last(method, &self.size, &self.metric.id);
-        let [added, subtracted] = [self.added(), self.subtracted()].map(|ids| ids.iter().map(of).collect::<Vec<_>>());
-        [added, subtracted].map(|side| seeds.iter().map(|seed| side.iter().map(|values| values[seed]).sum()).collect())
+        let [added, subtracted] =
+            [self.added(), self.subtracted()].map(|ids| ids.iter().map(of).collect::<Vec<_>>());
+        [added, subtracted].map(|side| {
+            seeds
+                .iter()
+                .map(|seed| side.iter().map(|values| values[seed]).sum())
+                .collect()
+        })
     }
 
     /// The unadjusted two-sided p-value, where it is defined.
@@ -200,28 +260,45 @@ impl<'a> Contrast<'a> {
 
 /// The marks of a metric's column: for each size, those of its `methods` (ids), in their order.
 ///
-/// The best method is chosen from the data, so the correction counts every pair of methods with values, at every size.
-/// The best is separated from another method if the Holm-adjusted p of their paired test is below α. If it is separated
-/// from every other, it alone is marked; otherwise it and all methods that it is not separated from are marked as tied.
-pub fn marks(view: &View, metric: &MetricColumn, column: &[(&str, Vec<&str>)]) -> Result<Vec<Vec<Mark>>> {
-    let mut marks: Vec<Vec<Mark>> = column.iter().map(|(_, methods)| vec![Mark::None; methods.len()]).collect();
+/// The best method is chosen from the data, so the correction counts every pair of methods with
+/// values, at every size. The best is separated from another method if the Holm-adjusted p of their
+/// paired test is below α. If it is separated from every other, it alone is marked; otherwise it
+/// and all methods that it is not separated from are marked as tied.
+pub fn marks(
+    view: &View,
+    metric: &MetricColumn,
+    column: &[(&str, Vec<&str>)],
+) -> Result<Vec<Vec<Mark>>> {
+    let mut marks: Vec<Vec<Mark>> = column
+        .iter()
+        .map(|(_, methods)| vec![Mark::None; methods.len()])
+        .collect();
     if metric.better == Better::Neither {
         return Ok(marks);
     }
     let mut pairs = Vec::new();
     for (group, (size, methods)) in column.iter().enumerate() {
         let measured = |method: &&str| !view.metrics().last(method, size, &metric.id).is_empty();
-        let places: Vec<usize> = (0..methods.len()).filter(|place| measured(&methods[*place])).collect();
+        let places: Vec<usize> = (0..methods.len())
+            .filter(|place| measured(&methods[*place]))
+            .collect();
         for (rank, &a) in places.iter().enumerate() {
             for &b in &places[rank + 1..] {
-                pairs.push((group, a, b, Contrast::new(view, metric, size, methods[a], methods[b])?.p()));
+                pairs.push((
+                    group,
+                    a,
+                    b,
+                    Contrast::new(view, metric, size, methods[a], methods[b])?.p(),
+                ));
             }
         }
     }
     let raw: Vec<Option<f64>> = pairs.iter().map(|pair| pair.3).collect();
     let adjusted = adjust_defined(&raw, holm);
     for (group, (size, methods)) in column.iter().enumerate() {
-        let Some(best) = best(view, metric, size, methods)? else { continue };
+        let Some(best) = best(view, metric, size, methods)? else {
+            continue;
+        };
         let mut rivals = 0;
         let mut tied = Vec::new();
         for ((of, a, b, _), p) in pairs.iter().zip(&adjusted) {
@@ -247,8 +324,15 @@ pub fn marks(view: &View, metric: &MetricColumn, column: &[(&str, Vec<&str>)]) -
 fn best(view: &View, metric: &MetricColumn, size: &str, methods: &[&str]) -> Result<Option<usize>> {
     let mut best: Option<(usize, f64)> = None;
     for (place, method) in methods.iter().enumerate() {
-        let Some(mean) = over_seeds(view, metric, &view.metrics().last(method, size, &metric.id))? else { continue };
-        let merit = if metric.better == Better::Lower { -mean.point } else { mean.point };
+        let Some(mean) = over_seeds(view, metric, &view.metrics().last(method, size, &metric.id))?
+        else {
+            continue;
+        };
+        let merit = if metric.better == Better::Lower {
+            -mean.point
+        } else {
+            mean.point
+        };
         if best.is_none_or(|(_, most)| merit > most) {
             best = Some((place, merit));
         }

@@ -1,5 +1,5 @@
-//! Crossings of a varied line and a level: for each seed, the x at which its curve first reaches the value of another
-//! method under the same seed.
+//! Crossings of a varied line and a level: for each seed, the x at which its curve first reaches
+//! the value of another method under the same seed.
 
 use super::contrast::over_seeds;
 use super::input::{AblationLine, AxisScale, Better, BySeed, MetricColumn};
@@ -20,11 +20,12 @@ pub enum Way {
 #[derive(Clone, Debug)]
 pub struct Crossing {
     pub way: Way,
-    /// The x of the crossing over seeds, on the axis' own scale: on a logarithmic axis the mean and interval are those
-    /// of log x, shown as x, and there is no standard error. `None` unless every seed crosses inside the range.
+    /// The x of the crossing over seeds, on the axis' own scale: on a logarithmic axis the mean and
+    /// interval are those of log x, shown as x, and there is no standard error. `None` unless every
+    /// seed crosses inside the range.
     pub x: Option<Estimate>,
-    /// The numbers of seeds that cross between the first and last x (`inside`), that are past the level at the first x
-    /// (`before`), and that never reach it (`beyond`).
+    /// The numbers of seeds that cross between the first and last x (`inside`), that are past the
+    /// level at the first x (`before`), and that never reach it (`beyond`).
     pub inside: usize,
     pub before: usize,
     pub beyond: usize,
@@ -40,8 +41,8 @@ enum Place {
     Beyond,
 }
 
-/// The crossing of `line` with the values of `against`. `None` if the metric has no better direction, if points have no
-/// x, or if no seed has all points and the level.
+/// The crossing of `line` with the values of `against`. `None` if the metric has no better
+/// direction, if points have no x, or if no seed has all points and the level.
 pub fn crossing(
     view: &View,
     line: &AblationLine,
@@ -62,30 +63,62 @@ pub fn crossing(
     let mut points: Vec<(f64, BySeed)> = line
         .points
         .iter()
-        .filter_map(|point| Some((scaled(point.x?), view.metrics().last(&point.method, size, &metric.id))))
+        .filter_map(|point| {
+            Some((
+                scaled(point.x?),
+                view.metrics().last(&point.method, size, &metric.id),
+            ))
+        })
         .collect();
     points.sort_by(|a, b| a.0.total_cmp(&b.0));
     let level = view.metrics().last(against, size, &metric.id);
     // The distance from the level, above 0 where the curve is better than it.
     let curve = |seed: &i64| -> Option<Vec<(f64, f64)>> {
         let level = level.get(seed)?;
-        points.iter().map(|(x, values)| Some((*x, sign * (values.get(seed)? - level)))).collect()
+        points
+            .iter()
+            .map(|(x, values)| Some((*x, sign * (values.get(seed)? - level))))
+            .collect()
     };
-    let curves: Vec<Vec<(f64, f64)>> = level.keys().filter_map(curve).filter(|curve| !curve.is_empty()).collect();
+    let curves: Vec<Vec<(f64, f64)>> = level
+        .keys()
+        .filter_map(curve)
+        .filter(|curve| !curve.is_empty())
+        .collect();
     if curves.is_empty() {
         return Ok(None);
     }
-    let gained: f64 = curves.iter().map(|curve| curve[curve.len() - 1].1 - curve[0].1).sum();
-    let way = if gained > 0.0 { Way::Reaches } else { Way::FallsTo };
+    let gained: f64 = curves
+        .iter()
+        .map(|curve| curve[curve.len() - 1].1 - curve[0].1)
+        .sum();
+    let way = if gained > 0.0 {
+        Way::Reaches
+    } else {
+        Way::FallsTo
+    };
     let places: Vec<Place> = curves.iter().map(|curve| first(curve, way)).collect();
-    let inside: Vec<f64> =
-        places.iter().filter_map(|place| if let Place::At(x) = place { Some(*x) } else { None }).collect();
+    let inside: Vec<f64> = places
+        .iter()
+        .filter_map(|place| {
+            if let Place::At(x) = place {
+                Some(*x)
+            } else {
+                None
+            }
+        })
+        .collect();
     let count = |wanted| places.iter().filter(|place| **place == wanted).count();
     let x = match inside.len() == places.len() {
         true => Some(shown(stats::mean(&inside, view.level())?, scale)),
         false => None,
     };
-    let planned = line.points.iter().map(|point| view.planned(&point.method, size)).max().unwrap_or(0);
+    let planned = line
+        .points
+        .iter()
+        .map(|point| view.planned(&point.method, size))
+        .max()
+        .unwrap_or(0);
     Ok(Some(Crossing {
         way,
         x,
@@ -97,13 +130,29 @@ pub fn crossing(
 }
 
 /// The estimate of the level itself.
-pub fn level(view: &View, metric: &MetricColumn, against: &str, size: &str) -> Result<Option<Estimate>> {
-    over_seeds(view, metric, &view.metrics().last(against, size, &metric.id))
+pub fn level(
+    view: &View,
+    metric: &MetricColumn,
+    against: &str,
+    size: &str,
+) -> Result<Option<Estimate>> {
+    over_seeds(
+        view,
+        metric,
+        &view.metrics().last(against, size, &metric.id),
+    )
 }
 
-/// The place at which a piecewise linear curve of (x, distance from the level), in ascending x, first reaches 0.
+/// The place at which a piecewise linear curve of (x, distance from the level), in ascending x,
+/// first reaches 0.
 fn first(curve: &[(f64, f64)], way: Way) -> Place {
-    let past = |distance: f64| if way == Way::Reaches { distance } else { -distance };
+    let past = |distance: f64| {
+        if way == Way::Reaches {
+            distance
+        } else {
+            -distance
+        }
+    };
     match past(curve[0].1) {
         start if start > 0.0 => return Place::Before,
         0.0 => return Place::At(curve[0].0),
@@ -122,8 +171,17 @@ fn shown(estimate: Estimate, scale: AxisScale) -> Estimate {
     if scale != AxisScale::Log {
         return estimate;
     }
-    let back = |interval: Interval| Interval { low: interval.low.exp(), high: interval.high.exp(), ..interval };
-    Estimate { point: estimate.point.exp(), se: None, interval: estimate.interval.map(back), n: estimate.n }
+    let back = |interval: Interval| Interval {
+        low: interval.low.exp(),
+        high: interval.high.exp(),
+        ..interval
+    };
+    Estimate {
+        point: estimate.point.exp(),
+        se: None,
+        interval: estimate.interval.map(back),
+        n: estimate.n,
+    }
 }
 
 #[cfg(test)]
@@ -136,7 +194,10 @@ mod tests {
         assert_eq!(first(&rising, Way::Reaches), Place::At(3.0));
         assert_eq!(first(&rising, Way::FallsTo), Place::Before);
         assert_eq!(first(&rising[..2], Way::Reaches), Place::Beyond);
-        assert_eq!(first(&[(1.0, 3.0), (3.0, -1.0)], Way::FallsTo), Place::At(2.5));
+        assert_eq!(
+            first(&[(1.0, 3.0), (3.0, -1.0)], Way::FallsTo),
+            Place::At(2.5)
+        );
         assert_eq!(first(&[(7.0, 0.0)], Way::Reaches), Place::At(7.0));
     }
 

@@ -10,7 +10,8 @@ use crate::stats::Verdict;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Decision {
     pub claim: String,
-    /// Every method that the claim compares, heuristics included, and the baseline that heuristics are measured with.
+    /// Every method that the claim compares, heuristics included, and the baseline that heuristics
+    /// are measured with.
     pub methods: Vec<String>,
     /// Whether every one of its comparisons has a verdict.
     pub decided: bool,
@@ -25,16 +26,24 @@ pub struct Decision {
 pub fn decisions(input: &ReportInput) -> Result<Vec<Decision>> {
     let view = View::new(input)?;
     let judged = judge(&view)?;
-    let primary = judged.iter().filter(|judged| judged.claim.role == Role::Primary);
+    let primary = judged
+        .iter()
+        .filter(|judged| judged.claim.role == Role::Primary);
     Ok(primary
         .map(|judged| {
             let answered = |verdict| verdict != Verdict::Inconclusive;
-            let mut verdicts = judged.parts.iter().map(|part| part.finding().and_then(|finding| finding.verdict));
-            let methods = methods_of(judged.claim).map(str::to_owned).chain([input.layout.baseline.clone()]);
+            let mut verdicts = judged
+                .parts
+                .iter()
+                .map(|part| part.finding().and_then(|finding| finding.verdict));
+            let methods = methods_of(judged.claim)
+                .map(str::to_owned)
+                .chain([input.layout.baseline.clone()]);
             Decision {
                 claim: judged.claim.id.clone(),
                 methods: methods.collect(),
-                decided: !judged.parts.is_empty() && verdicts.all(|verdict| verdict.is_some_and(answered)),
+                decided: !judged.parts.is_empty()
+                    && verdicts.all(|verdict| verdict.is_some_and(answered)),
                 words: judged.overall(&view),
             }
         })

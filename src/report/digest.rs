@@ -11,8 +11,8 @@ use super::table::Mark;
 use super::view::View;
 use crate::error::Result;
 
-/// The most claims that the abstract describes: the first `FIRST` whatever their outcome, and those that have an
-/// answer. The others are in the table below it.
+/// The most claims that the abstract describes: the first `FIRST` whatever their outcome, and those
+/// that have an answer. The others are in the table below it.
 const CLAIMS: usize = 6;
 const FIRST: usize = 2;
 /// The most answers not upheld by later seeds that the abstract describes.
@@ -22,13 +22,31 @@ const TOLD: usize = 1;
 pub fn digest(view: &View, content: &Content) -> Result<Vec<String>> {
     let mut lines = vec![counts(view, content)];
     let claims = &content.comparisons.claims;
-    let primary: Vec<_> = claims.iter().filter(|it| it.claim.role == Role::Primary).collect();
-    let answered = |(place, judged): &(usize, &&Judged)| *place < FIRST || judged.standing() != Standing::Open;
-    let told: Vec<_> = primary.iter().enumerate().filter(answered).map(|(_, judged)| judged).take(CLAIMS).collect();
+    let primary: Vec<_> = claims
+        .iter()
+        .filter(|it| it.claim.role == Role::Primary)
+        .collect();
+    let answered =
+        |(place, judged): &(usize, &&Judged)| *place < FIRST || judged.standing() != Standing::Open;
+    let told: Vec<_> = primary
+        .iter()
+        .enumerate()
+        .filter(answered)
+        .map(|(_, judged)| judged)
+        .take(CLAIMS)
+        .collect();
     for judged in &told {
-        let n = judged.parts.iter().filter_map(|part| Some(effect(part)?.1)).max();
+        let n = judged
+            .parts
+            .iter()
+            .filter_map(|part| Some(effect(part)?.1))
+            .max();
         let n = n.map_or_else(String::new, |n| format!(", {}", format::count(n, "seed")));
-        lines.push(format!("**{}**{n}: {}.", capitalised(&judged.overall(view)), answer(view, judged, true)));
+        lines.push(format!(
+            "**{}**{n}: {}.",
+            capitalised(&judged.overall(view)),
+            answer(view, judged, true)
+        ));
     }
     if primary.len() > told.len() {
         lines.push(format!(
@@ -45,10 +63,18 @@ pub fn digest(view: &View, content: &Content) -> Result<Vec<String>> {
 
 /// A sentence on the answers that later seeds did not uphold.
 fn not_upheld(view: &View, primary: &[&Judged]) -> Option<String> {
-    let parts = || primary.iter().flat_map(|it| it.parts.iter().map(move |part| (it, part)));
+    let parts = || {
+        primary
+            .iter()
+            .flat_map(|it| it.parts.iter().map(move |part| (it, part)))
+    };
     let tell = |(judged, part): (&&Judged, &Part)| {
         let [ours, theirs] = sides(view, judged.claim);
-        Some(format!("{ours} − {theirs} by {} {}", part_label(view, judged, part), later_effect(part)?))
+        Some(format!(
+            "{ours} − {theirs} by {} {}",
+            part_label(view, judged, part),
+            later_effect(part)?
+        ))
     };
     let mut told: Vec<String> = parts().filter_map(tell).collect();
     let all = told.len();
@@ -66,11 +92,22 @@ fn not_upheld(view: &View, primary: &[&Judged]) -> Option<String> {
 }
 
 fn counts(view: &View, content: &Content) -> String {
-    let primary: Vec<_> = content.comparisons.claims.iter().filter(|it| it.claim.role == Role::Primary).collect();
+    let primary: Vec<_> = content
+        .comparisons
+        .claims
+        .iter()
+        .filter(|it| it.claim.role == Role::Primary)
+        .collect();
     if primary.is_empty() {
-        return "No claim was declared as primary, so nothing on this page is confirmatory.".to_owned();
+        return "No claim was declared as primary, so nothing on this page is confirmatory."
+            .to_owned();
     }
-    let claims = |standing| primary.iter().filter(|it| it.standing() == standing).count();
+    let claims = |standing| {
+        primary
+            .iter()
+            .filter(|it| it.standing() == standing)
+            .count()
+    };
     let parts = || primary.iter().flat_map(|it| &it.parts);
     let comparisons = |standing| parts().filter(|part| part.standing() == standing).count();
     let tell = |count: &dyn Fn(Standing) -> usize| {
@@ -83,7 +120,9 @@ fn counts(view: &View, content: &Content) -> String {
     };
     let seeds: Vec<usize> = parts().filter_map(|part| Some(part.finding()?.n)).collect();
     let seeds = match (seeds.iter().min(), seeds.iter().max()) {
-        (Some(least), Some(most)) if least == most => format!("at {}", format::count(*most, "seed")),
+        (Some(least), Some(most)) if least == most => {
+            format!("at {}", format::count(*most, "seed"))
+        }
         (Some(least), Some(most)) => format!("at {least} to {most} seeds"),
         _ => "without a look so far".to_owned(),
     };
@@ -105,51 +144,90 @@ fn best(view: &View) -> Result<Vec<String>> {
     let spending = Spending::new(view);
     let mut lines = Vec::new();
     for size in &view.sizes {
-        // If costs are known, methods that were not made here (a demonstrator, a base model) don't compete.
+        // If costs are known, methods that were not made here (a demonstrator, a base model) don't
+        // compete.
         let made = |id: &str| spending.seeds(id, size).next().is_some();
         let any = view.main_methods().any(|row| made(&row.id));
         let mut said = Vec::new();
         for metric in decodings(view)? {
-            let rows = view.main_methods().filter(|row| !row.heuristic && (!any || made(&row.id)));
+            let rows = view
+                .main_methods()
+                .filter(|row| !row.heuristic && (!any || made(&row.id)));
             let has = |id: &str| !view.metrics().last(id, size, &metric.id).is_empty();
-            let methods: Vec<&str> = rows.map(|row| row.id.as_str()).filter(|id| has(id)).collect();
+            let methods: Vec<&str> = rows
+                .map(|row| row.id.as_str())
+                .filter(|id| has(id))
+                .collect();
             said.extend(best_by(view, metric, size, methods)?);
         }
         if !said.is_empty() {
-            let size = if view.sizes.len() > 1 { format!(" ({})", view.size_label(size)) } else { String::new() };
+            let size = if view.sizes.len() > 1 {
+                format!(" ({})", view.size_label(size))
+            } else {
+                String::new()
+            };
             lines.push(format!("Best policy{size}: {}.", said.join("; ")));
         }
     }
     Ok(lines)
 }
 
-fn best_by(view: &View, metric: &MetricColumn, size: &str, methods: Vec<&str>) -> Result<Option<String>> {
+fn best_by(
+    view: &View,
+    metric: &MetricColumn,
+    size: &str,
+    methods: Vec<&str>,
+) -> Result<Option<String>> {
     let mut best: Option<(f64, &str, crate::stats::Estimate)> = None;
     for method in &methods {
-        let Some(mean) = over_seeds(view, metric, &view.metrics().last(method, size, &metric.id))? else { continue };
-        let merit = if metric.better == Better::Lower { -mean.point } else { mean.point };
+        let Some(mean) = over_seeds(view, metric, &view.metrics().last(method, size, &metric.id))?
+        else {
+            continue;
+        };
+        let merit = if metric.better == Better::Lower {
+            -mean.point
+        } else {
+            mean.point
+        };
         if best.as_ref().is_none_or(|(most, ..)| merit > *most) {
             best = Some((merit, *method, mean));
         }
     }
-    let Some((_, method, mean)) = best else { return Ok(None) };
+    let Some((_, method, mean)) = best else {
+        return Ok(None);
+    };
     let groups = [(size, methods)];
     let marks = marks(view, metric, &groups)?;
-    let tied = marks.iter().flatten().filter(|mark| **mark == Mark::Tied).count();
+    let tied = marks
+        .iter()
+        .flatten()
+        .filter(|mark| **mark == Mark::Tied)
+        .count();
     let surely = match marks.iter().flatten().any(|mark| *mark == Mark::Separated) {
         true => ", separated from all others".to_owned(),
         false if tied > 1 => format!(", not separated from {}", format::count(tied - 1, "other")),
         false => String::new(),
     };
     let interval = mean.interval.map(|interval| (interval.low, interval.high));
-    let number = format::estimate(Some(mean.point), interval, |value| format::fixed(value, metric.decimals));
-    Ok(Some(format!("{} by {} ({number}{surely})", view.method_label(method), metric.label)))
+    let number = format::estimate(Some(mean.point), interval, |value| {
+        format::fixed(value, metric.decimals)
+    });
+    Ok(Some(format!(
+        "{} by {} ({number}{surely})",
+        view.method_label(method),
+        metric.label
+    )))
 }
 
 /// The primary metric and the metrics that measure the same after another decoding.
 pub fn decodings<'a>(view: &View<'a>) -> Result<Vec<&'a MetricColumn>> {
     let primary = view.layout().primary.as_str();
-    let same = |id: &str| id == primary || id.strip_prefix(primary).is_some_and(|rest| rest.starts_with('_'));
+    let same = |id: &str| {
+        id == primary
+            || id
+                .strip_prefix(primary)
+                .is_some_and(|rest| rest.starts_with('_'))
+    };
     let shown = view.layout().tables.iter().flat_map(|table| &table.metrics);
     let mut ids: Vec<&str> = shown.map(String::as_str).filter(|id| same(id)).collect();
     ids.sort_by_key(|id| *id != primary);
@@ -164,13 +242,23 @@ fn collapses(view: &View, content: &Content) -> Option<String> {
     let fallen: Vec<String> = cells
         .iter()
         .filter(|cell| cell.collapsed() > 0)
-        .map(|cell| format!("{} {} of {}", view.method_label(&cell.method), cell.collapsed(), cell.values.len()))
+        .map(|cell| {
+            format!(
+                "{} {} of {}",
+                view.method_label(&cell.method),
+                cell.collapsed(),
+                cell.values.len()
+            )
+        })
         .collect();
     let drop = format::compact(rule.drop);
     let total: usize = cells.iter().map(|cell| cell.collapsed()).sum();
     Some(match fallen.is_empty() {
         true => format!("No run of {runs} collapsed (by more than {drop})."),
-        false => format!("{total} of {runs} runs collapsed (by more than {drop}): {}.", listed(&fallen)),
+        false => format!(
+            "{total} of {runs} runs collapsed (by more than {drop}): {}.",
+            listed(&fallen)
+        ),
     })
 }
 
@@ -178,17 +266,45 @@ fn not_run(view: &View, content: &Content) -> String {
     let counts = view.total();
     let mut missing = Vec::new();
     if counts.missing > 0 {
-        missing.push(format!("{} of {} planned runs", counts.missing, counts.planned));
+        missing.push(format!(
+            "{} of {} planned runs",
+            counts.missing, counts.planned
+        ));
     }
     if counts.failed > 0 {
-        missing.push(format!("{} that failed", format::count(counts.failed, "run")));
+        missing.push(format!(
+            "{} that failed",
+            format::count(counts.failed, "run")
+        ));
     }
-    let primary = content.comparisons.claims.iter().filter(|it| it.claim.role == Role::Primary);
-    let reached = primary.flat_map(|it| &it.parts).filter_map(|part| Some(part.finding()?.n)).max().unwrap_or(0);
-    let looks: Vec<String> = view.design().looks.iter().filter(|look| **look > reached).map(usize::to_string).collect();
-    let any = content.comparisons.claims.iter().any(|it| it.claim.role == Role::Primary);
+    let primary = content
+        .comparisons
+        .claims
+        .iter()
+        .filter(|it| it.claim.role == Role::Primary);
+    let reached = primary
+        .flat_map(|it| &it.parts)
+        .filter_map(|part| Some(part.finding()?.n))
+        .max()
+        .unwrap_or(0);
+    let looks: Vec<String> = view
+        .design()
+        .looks
+        .iter()
+        .filter(|look| **look > reached)
+        .map(usize::to_string)
+        .collect();
+    let any = content
+        .comparisons
+        .claims
+        .iter()
+        .any(|it| it.claim.role == Role::Primary);
     if any && !looks.is_empty() {
-        let noun = if looks.len() == 1 { "the look" } else { "the looks" };
+        let noun = if looks.len() == 1 {
+            "the look"
+        } else {
+            "the looks"
+        };
         missing.push(format!("{noun} at {} seeds", listed(&looks)));
     }
     match missing.is_empty() {

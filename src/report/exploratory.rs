@@ -12,8 +12,8 @@ use super::view::View;
 use crate::error::Result;
 use crate::stats::benjamini_hochberg;
 
-/// The identity of a test: the comparison and its p-value. Rows that show the same comparison, in either order, share
-/// one.
+/// The identity of a test: the comparison and its p-value. Rows that show the same comparison, in
+/// either order, share one.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Test {
     metric: String,
@@ -30,14 +30,32 @@ impl Test {
     pub fn new(metric: &str, size: &str, one: &str, other: &str, p: f64) -> Self {
         let mut methods = [one.to_owned(), other.to_owned()];
         methods.sort();
-        Self { metric: metric.to_owned(), size: size.to_owned(), methods, what: String::new(), p: p.to_bits() }
+        Self {
+            metric: metric.to_owned(),
+            size: size.to_owned(),
+            methods,
+            what: String::new(),
+            p: p.to_bits(),
+        }
     }
 
     /// The test of a contrast with the result `p`; `what` is empty for the test of no difference.
     pub fn of_contrast(contrast: &Contrast, p: f64, what: &str) -> Self {
-        let relative = contrast.relative_to.as_ref().map(|it| format!("less {} − {}; ", it.method, it.versus));
+        let relative = contrast
+            .relative_to
+            .as_ref()
+            .map(|it| format!("less {} − {}; ", it.method, it.versus));
         let what = relative.unwrap_or_default() + what;
-        Self { what, ..Self::new(&contrast.metric.id, &contrast.size, &contrast.method, &contrast.versus, p) }
+        Self {
+            what,
+            ..Self::new(
+                &contrast.metric.id,
+                &contrast.size,
+                &contrast.method,
+                &contrast.versus,
+                p,
+            )
+        }
     }
 
     pub fn p(&self) -> f64 {
@@ -50,12 +68,15 @@ impl Test {
 pub struct Exploratory(BTreeMap<Test, f64>);
 
 impl Exploratory {
-    /// One Benjamini–Hochberg adjustment over all `tests`, each counted once. Comparisons without a p-value don't
-    /// count.
+    /// One Benjamini–Hochberg adjustment over all `tests`, each counted once. Comparisons without a
+    /// p-value don't count.
     fn new(tests: impl IntoIterator<Item = Test>) -> Self {
         let mut found: BTreeMap<Test, f64> = tests.into_iter().map(|test| (test, 1.0)).collect();
         let raw: Vec<f64> = found.keys().map(Test::p).collect();
-        found.values_mut().zip(benjamini_hochberg(&raw)).for_each(|(q, adjusted)| *q = adjusted);
+        found
+            .values_mut()
+            .zip(benjamini_hochberg(&raw))
+            .for_each(|(q, adjusted)| *q = adjusted);
         Self(found)
     }
 
@@ -90,17 +111,35 @@ pub struct Comparisons<'a> {
 impl<'a> Comparisons<'a> {
     pub fn new(view: &View<'a>, spending: &Spending) -> Result<Self> {
         let mut claims = claims::judge(view)?;
-        let differences = [contrasts(view, Question::AgainstBaseline)?, contrasts(view, Question::SubjectAgainstEach)?];
+        let differences = [
+            contrasts(view, Question::AgainstBaseline)?,
+            contrasts(view, Question::SubjectAgainstEach)?,
+        ];
         let matched = matched_pairs(view, spending)?;
         let collapses = collapses(view)?;
         let parts = claims.iter().flat_map(|it| &it.parts);
         let of_claims = parts.filter_map(|part| part.exploration()?.test.clone());
-        let of_differences = differences.iter().flatten().filter_map(|it| Some(Test::of_contrast(it, it.p()?, "")));
+        let of_differences = differences
+            .iter()
+            .flatten()
+            .filter_map(|it| Some(Test::of_contrast(it, it.p()?, "")));
         let of_matched = matched.iter().filter_map(MatchedPair::test);
         let of_collapses = collapses.iter().filter_map(CollapsedCell::test);
-        let exploratory = Exploratory::new(of_claims.chain(of_differences).chain(of_matched).chain(of_collapses));
+        let exploratory = Exploratory::new(
+            of_claims
+                .chain(of_differences)
+                .chain(of_matched)
+                .chain(of_collapses),
+        );
         claims::explain(&mut claims, &exploratory);
         let companions = companions(view, &claims)?;
-        Ok(Self { claims, companions, differences, matched, collapses, exploratory })
+        Ok(Self {
+            claims,
+            companions,
+            differences,
+            matched,
+            collapses,
+            exploratory,
+        })
     }
 }

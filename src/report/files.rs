@@ -9,8 +9,8 @@ use super::table::{Cell, Kind, Measured, Table};
 use crate::error::{Context, Result};
 
 impl Table {
-    /// The table as a frame with unrounded numbers. An estimate `x` becomes `x`, `x_se`, `x_low`, `x_high`, `x_n` and
-    /// `x_mark`; undefined values are null.
+    /// The table as a frame with unrounded numbers. An estimate `x` becomes `x`, `x_se`, `x_low`,
+    /// `x_high`, `x_n` and `x_mark`; undefined values are null.
     pub fn frame(&self) -> Result<DataFrame> {
         let mut columns = Vec::new();
         for (place, column) in self.columns.iter().enumerate() {
@@ -24,14 +24,27 @@ impl Table {
                     let parts = || cells().map(measured);
                     columns.push(number(name(""), parts().map(|it| it.point)));
                     columns.push(number(name("_se"), parts().map(|it| it.se)));
-                    columns.push(number(name("_low"), parts().map(|it| it.interval.map(|(low, _)| low))));
-                    columns.push(number(name("_high"), parts().map(|it| it.interval.map(|(_, high)| high))));
-                    columns.push(whole(name("_n"), parts().map(|it| i64::try_from(it.n).ok())));
-                    columns.push(text(name("_mark"), parts().map(|it| it.mark.name().map(str::to_owned))));
+                    columns.push(number(
+                        name("_low"),
+                        parts().map(|it| it.interval.map(|(low, _)| low)),
+                    ));
+                    columns.push(number(
+                        name("_high"),
+                        parts().map(|it| it.interval.map(|(_, high)| high)),
+                    ));
+                    columns.push(whole(
+                        name("_n"),
+                        parts().map(|it| i64::try_from(it.n).ok()),
+                    ));
+                    columns.push(text(
+                        name("_mark"),
+                        parts().map(|it| it.mark.name().map(str::to_owned)),
+                    ));
                 }
             }
         }
-        DataFrame::new(self.rows.len(), columns).context(|| format!("cannot lay out the table `{}`", self.id))
+        DataFrame::new(self.rows.len(), columns)
+            .context(|| format!("cannot lay out the table `{}`", self.id))
     }
 }
 
@@ -76,7 +89,11 @@ pub fn save(mut frame: DataFrame, folder: &Path, stem: &str) -> Result<()> {
         let path = folder.join(format!("{stem}.{ending}"));
         File::create(&path).context(|| format!("cannot create {}", path.display()))
     };
-    CsvWriter::new(create("csv")?).finish(&mut frame).context(|| format!("cannot write {stem}.csv"))?;
-    ParquetWriter::new(create("parquet")?).finish(&mut frame).context(|| format!("cannot write {stem}.parquet"))?;
+    CsvWriter::new(create("csv")?)
+        .finish(&mut frame)
+        .context(|| format!("cannot write {stem}.csv"))?;
+    ParquetWriter::new(create("parquet")?)
+        .finish(&mut frame)
+        .context(|| format!("cannot write {stem}.parquet"))?;
     Ok(())
 }

@@ -1,4 +1,5 @@
-//! Conversion of numbers to text in one place, so that every table, figure and sentence rounds alike.
+//! Conversion of numbers to text in one place, so that every table, figure and sentence rounds
+//! alike.
 
 /// The text for a value that is not defined.
 pub const NOT_AVAILABLE: &str = "n/a";
@@ -27,12 +28,19 @@ pub fn optional(value: Option<f64>, decimals: usize) -> String {
     value.map_or_else(|| NOT_AVAILABLE.to_owned(), |value| fixed(value, decimals))
 }
 
-/// A point with its interval: `0.712 [0.690, 0.734]`, or `0.712 [n/a]` if the interval is not defined.
-pub fn estimate(point: Option<f64>, interval: Option<(f64, f64)>, number: impl Fn(f64) -> String) -> String {
+/// A point with its interval: `0.712 [0.690, 0.734]`, or `0.712 [n/a]` if the interval is not
+/// defined.
+pub fn estimate(
+    point: Option<f64>,
+    interval: Option<(f64, f64)>,
+    number: impl Fn(f64) -> String,
+) -> String {
     match (point, interval) {
         (None, _) => NOT_AVAILABLE.to_owned(),
         (Some(point), None) => format!("{} [{NOT_AVAILABLE}]", number(point)),
-        (Some(point), Some((low, high))) => format!("{} [{}, {}]", number(point), number(low), number(high)),
+        (Some(point), Some((low, high))) => {
+            format!("{} [{}, {}]", number(point), number(low), number(high))
+        }
     }
 }
 
@@ -45,7 +53,8 @@ pub fn p_value(p: Option<f64>) -> String {
     }
 }
 
-/// A number on an axis with up to four significant digits and without needless zeros, `1.5e12` if it is long.
+/// A number on an axis with up to four significant digits and without needless zeros, `1.5e12` if
+/// it is long.
 pub fn compact(value: f64) -> String {
     if value.fract() == 0.0 && value.abs() < 1e6 {
         return format!("{value}");
@@ -61,19 +70,29 @@ pub fn compact(value: f64) -> String {
 /// The number of decimals with which a number on an axis is shown.
 pub fn decimals_of(value: f64) -> usize {
     let text = compact(value);
-    text.split_once('.').filter(|_| !text.contains('e')).map_or(0, |(_, fraction)| fraction.len())
+    text.split_once('.')
+        .filter(|_| !text.contains('e'))
+        .map_or(0, |(_, fraction)| fraction.len())
 }
 
 /// The number of decimals that leaves three significant digits.
 pub fn decimals_for(value: f64) -> usize {
-    if value == 0.0 || !value.is_finite() { 3 } else { (2.0 - value.abs().log10().floor()).clamp(0.0, 9.0) as usize }
+    if value == 0.0 || !value.is_finite() {
+        3
+    } else {
+        (2.0 - value.abs().log10().floor()).clamp(0.0, 9.0) as usize
+    }
 }
 
 /// A number with separated thousands, for tokens and seconds: `12,345,678`.
 pub fn grouped(value: Option<f64>, decimals: usize) -> String {
     let text = optional(value, decimals);
-    let (whole, fraction) = text.split_once('.').map_or((text.as_str(), None), |(whole, part)| (whole, Some(part)));
-    let (sign, digits) = whole.strip_prefix('-').map_or(("", whole), |digits| ("-", digits));
+    let (whole, fraction) = text
+        .split_once('.')
+        .map_or((text.as_str(), None), |(whole, part)| (whole, Some(part)));
+    let (sign, digits) = whole
+        .strip_prefix('-')
+        .map_or(("", whole), |digits| ("-", digits));
     if !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return text;
     }
@@ -99,7 +118,11 @@ pub fn percent(share: f64) -> String {
 
 /// A count with its noun: `3 seeds`, `1 seed`.
 pub fn count(n: usize, noun: &str) -> String {
-    if n == 1 { format!("1 {noun}") } else { format!("{n} {noun}s") }
+    if n == 1 {
+        format!("1 {noun}")
+    } else {
+        format!("{n} {noun}s")
+    }
 }
 
 #[cfg(test)]
@@ -111,21 +134,44 @@ mod tests {
         assert_eq!(fixed(-0.0004, 3), "0.000");
         assert_eq!(fixed(-0.0006, 3), "-0.001");
         assert_eq!(fixed(f64::NAN, 2), "n/a");
-        assert_eq!([0.0004, 0.0006, -0.5].map(|value| signed(value, 3)), ["0.000", "+0.001", "-0.500"]);
-        assert_eq!(estimate(Some(1.5), None, |value| fixed(value, 1)), "1.5 [n/a]");
+        assert_eq!(
+            [0.0004, 0.0006, -0.5].map(|value| signed(value, 3)),
+            ["0.000", "+0.001", "-0.500"]
+        );
+        assert_eq!(
+            estimate(Some(1.5), None, |value| fixed(value, 1)),
+            "1.5 [n/a]"
+        );
         assert_eq!(estimate(None, None, |value| fixed(value, 1)), "n/a");
     }
 
     #[test]
     fn p_values_are_readable_and_never_zero() {
-        let shown = [Some(0.0), Some(0.00099), Some(0.0204474), Some(0.05), Some(0.125), Some(1.0), None].map(p_value);
-        assert_eq!(shown, ["<0.001", "<0.001", "0.0204", "0.05", "0.125", "1.000", "n/a"]);
+        let shown = [
+            Some(0.0),
+            Some(0.00099),
+            Some(0.0204474),
+            Some(0.05),
+            Some(0.125),
+            Some(1.0),
+            None,
+        ]
+        .map(p_value);
+        assert_eq!(
+            shown,
+            [
+                "<0.001", "<0.001", "0.0204", "0.05", "0.125", "1.000", "n/a"
+            ]
+        );
     }
 
     #[test]
     fn places_on_an_axis_are_short() {
         let shown = [0.1 + 0.2, 1000.0, 0.25, 1.5e12, 0.0004, 0.0, 116_722.0].map(compact);
-        assert_eq!(shown, ["0.3", "1000", "0.25", "1.5e12", "4e-4", "0", "116722"]);
+        assert_eq!(
+            shown,
+            ["0.3", "1000", "0.25", "1.5e12", "4e-4", "0", "116722"]
+        );
         assert_eq!([0.25, 16.0, 1.5e12].map(decimals_of), [2, 0, 0]);
         assert_eq!([1234.5, 0.0123, 7.0, 0.0].map(decimals_for), [0, 4, 2, 3]);
     }

@@ -1,5 +1,6 @@
-//! The input of a report: the header, one long table of metrics, costs, the claims as they were declared, and the
-//! layout. It knows nothing of stages or training, so any producer that can fill it gets the same report.
+//! The input of a report: the header, one long table of metrics, costs, the claims as they were
+//! declared, and the layout. It knows nothing of stages or training, so any producer that can fill
+//! it gets the same report.
 
 use serde::{Deserialize, Serialize};
 
@@ -85,7 +86,8 @@ pub struct CellStatus {
     pub status: Status,
 }
 
-/// The outcome of a planned run. A collapsed run finished and its numbers count; it is named so that nobody misses it.
+/// The outcome of a planned run. A collapsed run finished and its numbers count; it is named so
+/// that nobody misses it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Status {
@@ -117,7 +119,8 @@ pub struct Cost {
     pub flops: Option<f64>,
 }
 
-/// The role of a cost: making a method or only measuring it. A user of the method pays for the making.
+/// The role of a cost: making a method or only measuring it. A user of the method pays for the
+/// making.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CostRole {
@@ -151,7 +154,8 @@ pub struct Claim {
     /// The reason for the size of the margin.
     #[serde(default)]
     pub margin_reason: Option<String>,
-    /// The time at which the oldest compared result was made, if that was before the claim's registration.
+    /// The time at which the oldest compared result was made, if that was before the claim's
+    /// registration.
     #[serde(default)]
     pub seen_before: Option<String>,
     /// Another difference that `method − versus` is compared with, as in "degrades less than".
@@ -177,15 +181,16 @@ pub struct Layout {
     pub subject: String,
     /// The methods in the order of rows and axes.
     pub methods: Vec<MethodRow>,
-    /// The sizes in the order of panels, with their labels; sizes of the data that are missing here follow in sorted
-    /// order.
+    /// The sizes in the order of panels, with their labels; sizes of the data that are missing here
+    /// follow in sorted order.
     #[serde(default)]
     pub sizes: Vec<SizeLabel>,
     pub metrics: Vec<MetricColumn>,
     /// The metric that decides the experiment.
     pub primary: String,
     pub tables: Vec<TableSpec>,
-    /// The rule by which a run counts as collapsed; `None`: the report says nothing about collapses.
+    /// The rule by which a run counts as collapsed; `None`: the report says nothing about
+    /// collapses.
     #[serde(default)]
     pub collapses: Option<CollapseRule>,
     /// The confidence level of every interval.
@@ -197,8 +202,8 @@ fn default_level() -> f64 {
     0.95
 }
 
-/// The rule by which a run has collapsed: its metric ends more than `drop` below the median of its method and size, or
-/// more than `drop` below the value of the baseline under the same seed.
+/// The rule by which a run has collapsed: its metric ends more than `drop` below the median of its
+/// method and size, or more than `drop` below the value of the baseline under the same seed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CollapseRule {
@@ -206,7 +211,8 @@ pub struct CollapseRule {
     pub metric: String,
     /// The drop, in the metric's units.
     pub drop: f64,
-    /// Methods that do not start from the baseline and are therefore compared with their median alone.
+    /// Methods that do not start from the baseline and are therefore compared with their median
+    /// alone.
     #[serde(default)]
     pub own_start: Vec<String>,
 }
@@ -216,11 +222,12 @@ pub struct CollapseRule {
 pub struct MethodRow {
     pub id: String,
     pub label: String,
-    /// Whether the method is a rule that needs no training (length, log-probability, random), which is shown in reward
-    /// tables alone.
+    /// Whether the method is a rule that needs no training (length, log-probability, random), which
+    /// is shown in reward tables alone.
     #[serde(default)]
     pub heuristic: bool,
-    /// Whether the method is a point of an [`Ablation`], which is shown there and in claims, never among the methods.
+    /// Whether the method is a point of an [`Ablation`], which is shown there and in claims, never
+    /// among the methods.
     #[serde(default)]
     pub point: bool,
 }
@@ -243,8 +250,8 @@ pub struct MetricColumn {
     /// The range of the metric's values, which keeps a plot's axis inside it.
     #[serde(default)]
     pub range: Option<[f64; 2]>,
-    /// The metric that holds the share of ties and is shown beside this one, for a share of pairs in which each tie
-    /// counts one half.
+    /// The metric that holds the share of ties and is shown beside this one, for a share of pairs
+    /// in which each tie counts one half.
     #[serde(default)]
     pub ties: Option<String>,
 }
@@ -293,7 +300,8 @@ pub struct Curve {
     pub log_x: bool,
     #[serde(default)]
     pub log_y: bool,
-    /// Whether lines of one method and size are seeds: their mean at equal x is then drawn with its t band and tabled.
+    /// Whether lines of one method and size are seeds: their mean at equal x is then drawn with its
+    /// t band and tabled.
     #[serde(default)]
     pub bands: bool,
     /// The question that the curve answers, and the answer; empty if it has none.
@@ -313,8 +321,8 @@ pub struct CurveLine {
     pub points: Vec<[f64; 2]>,
 }
 
-/// Values of a metric of one run at the method's last iteration, one per test item (a prompt or a pair). Items are in
-/// the same order for all methods and seeds.
+/// Values of a metric of one run at the method's last iteration, one per test item (a prompt or a
+/// pair). Items are in the same order for all methods and seeds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Items {

@@ -8,7 +8,12 @@ use crate::error::Result;
 
 /// The whole text.
 pub fn render(view: &View, content: &Content) -> Result<String> {
-    Ok(tidy(&page(view, content, &Markdown, include_str!("report.md.jinja"))?))
+    Ok(tidy(&page(
+        view,
+        content,
+        &Markdown,
+        include_str!("report.md.jinja"),
+    )?))
 }
 
 struct Markdown;
@@ -16,9 +21,23 @@ struct Markdown;
 impl Markup for Markdown {
     fn table(&self, table: &Table) -> String {
         let row = |cells: Vec<String>| format!("| {} |\n", cells.join(" | "));
-        let mut text = row(table.columns.iter().map(|column| self.plain(&column.label)).collect());
-        let rule = |kind| if matches!(kind, Kind::Text) { ":--" } else { "--:" };
-        text.push_str(&row(table.columns.iter().map(|column| rule(column.kind).to_owned()).collect()));
+        let mut text = row(table
+            .columns
+            .iter()
+            .map(|column| self.plain(&column.label))
+            .collect());
+        let rule = |kind| {
+            if matches!(kind, Kind::Text) {
+                ":--"
+            } else {
+                "--:"
+            }
+        };
+        text.push_str(&row(table
+            .columns
+            .iter()
+            .map(|column| rule(column.kind).to_owned())
+            .collect()));
         for cells in &table.rows {
             text.push_str(&row(cells.iter().map(|cell| self.cell(cell)).collect()));
         }
@@ -37,7 +56,12 @@ impl Markup for Markdown {
         while let Some(character) = rest.next() {
             match character {
                 // Before a digit or a space, `<` opens no tag, and `<0.001` stays readable.
-                '<' if rest.peek().is_some_and(|next| !next.is_ascii_digit() && *next != ' ') => out.push_str("&lt;"),
+                '<' if rest
+                    .peek()
+                    .is_some_and(|next| !next.is_ascii_digit() && *next != ' ') =>
+                {
+                    out.push_str("&lt;")
+                }
                 '|' | '*' | '`' | '\\' => out.extend(['\\', character]),
                 other => out.push(other),
             }

@@ -1,4 +1,5 @@
-//! The long table of metrics, checked once and kept sorted, so that the order of runs in the input changes nothing.
+//! The long table of metrics, checked once and kept sorted, so that the order of runs in the input
+//! changes nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -23,11 +24,18 @@ pub struct Metric {
 
 impl Metric {
     fn key(&self) -> (&str, &str, &str, i64, i64) {
-        (&self.method, &self.size, &self.metric, self.iteration, self.seed)
+        (
+            &self.method,
+            &self.size,
+            &self.metric,
+            self.iteration,
+            self.seed,
+        )
     }
 }
 
-/// All measured values: sorted by method, size, metric, iteration and seed, each of which occurs once.
+/// All measured values: sorted by method, size, metric, iteration and seed, each of which occurs
+/// once.
 #[derive(Clone, Debug, PartialEq, Default, Serialize, Deserialize)]
 #[serde(try_from = "Vec<Metric>", into = "Vec<Metric>")]
 pub struct Metrics(Vec<Metric>);
@@ -37,14 +45,22 @@ pub type BySeed = BTreeMap<i64, f64>;
 
 impl Metrics {
     /// # Errors
-    /// When a (method, size, seed, iteration, metric) has two values: an average of them would hide a mistake upstream.
+    /// When a (method, size, seed, iteration, metric) has two values: an average of them would hide
+    /// a mistake upstream.
     pub fn from_rows(mut rows: Vec<Metric>) -> Result<Self> {
         for row in &mut rows {
             row.value = row.value.filter(|value| value.is_finite());
         }
         rows.sort_by(|a, b| a.key().cmp(&b.key()));
         if let Some(twice) = rows.windows(2).find(|pair| pair[0].key() == pair[1].key()) {
-            let Metric { method, size, seed, iteration, metric, .. } = &twice[0];
+            let Metric {
+                method,
+                size,
+                seed,
+                iteration,
+                metric,
+                ..
+            } = &twice[0];
             return Err(Error::data(format!(
                 "the metrics table has two values of `{metric}` for method `{method}`, size `{size}`, seed {seed}, \
                  iteration {iteration}"
@@ -54,8 +70,8 @@ impl Metrics {
         Ok(Self(rows))
     }
 
-    /// Builds the table from a frame with columns `method`, `size`, `metric` (text), `seed`, `iteration` (integers),
-    /// `value` (number).
+    /// Builds the table from a frame with columns `method`, `size`, `metric` (text), `seed`,
+    /// `iteration` (integers), `value` (number).
     ///
     /// # Errors
     /// When a column is absent or cannot be read as its type, or a key is null or occurs twice.
@@ -64,27 +80,46 @@ impl Metrics {
             frame
                 .column(name)
                 .and_then(|column| column.strict_cast(&kind))
-                .context(|| format!("column `{name}` of the metrics table is absent or not {kind:?}"))
+                .context(|| {
+                    format!("column `{name}` of the metrics table is absent or not {kind:?}")
+                })
         };
         let text = |name| column(name, DataType::String);
         let whole = |name| column(name, DataType::Int64);
         let (method, size, metric) = (text("method")?, text("size")?, text("metric")?);
         let (seed, iteration) = (whole("seed")?, whole("iteration")?);
         let value = column("value", DataType::Float64)?;
-        let read = |failure: PolarsError| Error::data("cannot read the metrics table").caused_by(failure);
-        let (method, size, metric) =
-            (method.str().map_err(read)?, size.str().map_err(read)?, metric.str().map_err(read)?);
-        let (seed, iteration, value) =
-            (seed.i64().map_err(read)?, iteration.i64().map_err(read)?, value.f64().map_err(read)?);
-        let null = |name: &str, row: usize| Error::data(format!("`{name}` is null in row {row} of the metrics table"));
+        let read =
+            |failure: PolarsError| Error::data("cannot read the metrics table").caused_by(failure);
+        let (method, size, metric) = (
+            method.str().map_err(read)?,
+            size.str().map_err(read)?,
+            metric.str().map_err(read)?,
+        );
+        let (seed, iteration, value) = (
+            seed.i64().map_err(read)?,
+            iteration.i64().map_err(read)?,
+            value.f64().map_err(read)?,
+        );
+        let null = |name: &str, row: usize| {
+            Error::data(format!(
+                "`{name}` is null in row {row} of the metrics table"
+            ))
+        };
         let rows = (0..frame.height())
             .map(|row| {
                 Ok(Metric {
-                    method: method.get(row).ok_or_else(|| null("method", row))?.to_owned(),
+                    method: method
+                        .get(row)
+                        .ok_or_else(|| null("method", row))?
+                        .to_owned(),
                     size: size.get(row).ok_or_else(|| null("size", row))?.to_owned(),
                     seed: seed.get(row).ok_or_else(|| null("seed", row))?,
                     iteration: iteration.get(row).ok_or_else(|| null("iteration", row))?,
-                    metric: metric.get(row).ok_or_else(|| null("metric", row))?.to_owned(),
+                    metric: metric
+                        .get(row)
+                        .ok_or_else(|| null("metric", row))?
+                        .to_owned(),
                     value: value.get(row),
                 })
             })
@@ -122,8 +157,12 @@ impl Metrics {
     }
 
     fn of<'a>(&'a self, method: &'a str, size: &'a str) -> impl Iterator<Item = &'a Metric> {
-        let start = self.0.partition_point(|row| (row.method.as_str(), row.size.as_str()) < (method, size));
-        self.0[start..].iter().take_while(move |row| row.method == method && row.size == size)
+        let start = self
+            .0
+            .partition_point(|row| (row.method.as_str(), row.size.as_str()) < (method, size));
+        self.0[start..]
+            .iter()
+            .take_while(move |row| row.method == method && row.size == size)
     }
 
     /// Iterations at which the method has any value at this size, in order.

@@ -1,10 +1,11 @@
-//! Reports that a reviewer can check, made from measured values: verdicts first, every number with its uncertainty,
-//! every planned run counted.
+//! Reports that a reviewer can check, made from measured values: verdicts first, every number with
+//! its uncertainty, every planned run counted.
 //!
-//! [`ReportInput`] is the whole input of a report. It is checked and sorted, assembled into neutral tables and figures,
-//! and exported: `report.md`, `report.html`, each table as csv and parquet, each figure as svg, `metrics.csv` and
-//! `.parquet`, `summary.json`. Statistics are computed in [`crate::stats`] and only shown here. The same input gives
-//! the same bytes, whatever the order of its rows, so there is no date in a report.
+//! [`ReportInput`] is the whole input of a report. It is checked and sorted, assembled into neutral
+//! tables and figures, and exported: `report.md`, `report.html`, each table as csv and parquet,
+//! each figure as svg, `metrics.csv` and `.parquet`, `summary.json`. Statistics are computed in
+//! [`crate::stats`] and only shown here. The same input gives the same bytes, whatever the order of
+//! its rows, so there is no date in a report.
 
 mod answers;
 mod claims;
@@ -45,9 +46,10 @@ mod simulation;
 pub use console::console;
 pub use decision::{Decision, decisions};
 pub use input::{
-    Ablation, AblationLine, AblationPoint, AxisScale, Better, BySeed, CellStatus, Claim, CollapseRule, Cost, CostRole,
-    Curve, CurveLine, Design, Direction, Header, Items, Layout, MethodRow, Metric, MetricColumn, Metrics, Registration,
-    RelativeTo, ReportInput, Role, SizeLabel, Status, TableKind, TableSpec, Tuning,
+    Ablation, AblationLine, AblationPoint, AxisScale, Better, BySeed, CellStatus, Claim,
+    CollapseRule, Cost, CostRole, Curve, CurveLine, Design, Direction, Header, Items, Layout,
+    MethodRow, Metric, MetricColumn, Metrics, Registration, RelativeTo, ReportInput, Role,
+    SizeLabel, Status, TableKind, TableSpec, Tuning,
 };
 pub use save::{check_place, write};
 
@@ -104,9 +106,19 @@ impl<'a> Content<'a> {
     fn assemble(view: &View<'a>) -> Result<Self> {
         let spending = Spending::new(view);
         let comparisons = Comparisons::new(view, &spending)?;
-        let Comparisons { claims, companions, differences: [to_baseline, of_subject], matched, collapses, exploratory } =
-            &comparisons;
-        let results = view.layout().tables.iter().map(|spec| Ok((spec.kind, tables::results(view, spec)?)));
+        let Comparisons {
+            claims,
+            companions,
+            differences: [to_baseline, of_subject],
+            matched,
+            collapses,
+            exploratory,
+        } = &comparisons;
+        let results = view
+            .layout()
+            .tables
+            .iter()
+            .map(|spec| Ok((spec.kind, tables::results(view, spec)?)));
         Ok(Self {
             cells: tables::cells(view),
             claims_table: tables::claims(view, claims, companions)?,
@@ -127,32 +139,63 @@ impl<'a> Content<'a> {
             tunings: tables::tunings(view),
             figures: Figures::draw(view, &spending, claims)?,
             observations: observations::observations(view, claims)?,
-            ablations: view.input.ablations.iter().map(|it| Answer::new(view, it)).collect::<Result<_>>()?,
-            curves: view.input.curves.iter().map(|it| Drawn::new(view, it)).collect::<Result<_>>()?,
+            ablations: view
+                .input
+                .ablations
+                .iter()
+                .map(|it| Answer::new(view, it))
+                .collect::<Result<_>>()?,
+            curves: view
+                .input
+                .curves
+                .iter()
+                .map(|it| Drawn::new(view, it))
+                .collect::<Result<_>>()?,
             comparisons,
         })
     }
 
     fn results_of(&self, kind: TableKind) -> impl Iterator<Item = &Table> {
-        self.results.iter().filter(move |(of, _)| *of == kind).map(|(_, table)| table)
+        self.results
+            .iter()
+            .filter(move |(of, _)| *of == kind)
+            .map(|(_, table)| table)
     }
 
     fn tables(&self) -> impl Iterator<Item = &Table> {
         let results = self.results.iter().map(|(_, table)| table);
-        [&self.cells, &self.claims_table, &self.robust, &self.calibration, &self.collapses]
-            .into_iter()
-            .chain(results)
-            .chain(&self.differences)
-            .chain([&self.iterations, &self.iteration_costs, &self.spent, &self.matched_compute])
-            .chain([&self.dominance, &self.costs])
-            .chain(&self.tunings)
-            .chain(self.ablations.iter().flat_map(|it| [&it.points].into_iter().chain(&it.crossings)))
-            .chain(self.curves.iter().filter_map(|it| it.table.as_ref()))
+        [
+            &self.cells,
+            &self.claims_table,
+            &self.robust,
+            &self.calibration,
+            &self.collapses,
+        ]
+        .into_iter()
+        .chain(results)
+        .chain(&self.differences)
+        .chain([
+            &self.iterations,
+            &self.iteration_costs,
+            &self.spent,
+            &self.matched_compute,
+        ])
+        .chain([&self.dominance, &self.costs])
+        .chain(&self.tunings)
+        .chain(
+            self.ablations
+                .iter()
+                .flat_map(|it| [&it.points].into_iter().chain(&it.crossings)),
+        )
+        .chain(self.curves.iter().filter_map(|it| it.table.as_ref()))
     }
 
     fn figures(&self) -> impl Iterator<Item = &Figure> {
         let ablations = self.ablations.iter().flat_map(|it| &it.figures);
-        self.figures.all().chain(ablations).chain(self.curves.iter().filter_map(|it| it.figure.as_ref()))
+        self.figures
+            .all()
+            .chain(ablations)
+            .chain(self.curves.iter().filter_map(|it| it.figure.as_ref()))
     }
 }
 
@@ -169,11 +212,15 @@ impl<'a> Answer<'a> {
 
 impl<'a> Drawn<'a> {
     fn new(view: &View, curve: &'a Curve) -> Result<Self> {
-        Ok(Self { curve, figure: figures::curve(view, curve)?, table: tables::curve(view, curve)? })
+        Ok(Self {
+            curve,
+            figure: figures::curve(view, curve)?,
+            table: tables::curve(view, curve)?,
+        })
     }
 
-    /// Whether the curve is averaged or explained and therefore shown among the questions; others are only for
-    /// reference.
+    /// Whether the curve is averaged or explained and therefore shown among the questions; others
+    /// are only for reference.
     fn answers(&self) -> bool {
         self.curve.bands || !self.curve.note.is_empty()
     }

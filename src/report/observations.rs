@@ -1,5 +1,5 @@
-//! Observations that a reader would otherwise have to find in the tables. They are found by looking at all numbers, so
-//! none is a test.
+//! Observations that a reader would otherwise have to find in the tables. They are found by looking
+//! at all numbers, so none is a test.
 
 use super::claims::Judged;
 use super::contrast::{Contrast, over_seeds};
@@ -13,7 +13,8 @@ use crate::stats::{self, Estimate, Paired};
 
 /// The accuracy of a ranking by chance.
 const CHANCE: f64 = 0.5;
-/// The part of the surrogate's value on the demonstrations that a reward was trained on that is lost on fresh ones.
+/// The part of the surrogate's value on the demonstrations that a reward was trained on that is
+/// lost on fresh ones.
 const GAP: &str = "surrogate_gap";
 /// The curve of the deviation of Lemma 4.1 and its line for a fixed reward.
 const DEVIATION: [&str; 2] = ["likelihood-deviation", "observed"];
@@ -32,12 +33,19 @@ pub fn observations(view: &View, claims: &[Judged]) -> Result<Vec<String>> {
 
 /// The estimate with its interval: `0.353 [0.303, 0.403]`.
 fn level(metric: &MetricColumn, estimate: &Estimate) -> String {
-    let interval = estimate.interval.map(|interval| (interval.low, interval.high));
-    format::estimate(Some(estimate.point), interval, |value| format::fixed(value, metric.decimals))
+    let interval = estimate
+        .interval
+        .map(|interval| (interval.low, interval.high));
+    format::estimate(Some(estimate.point), interval, |value| {
+        format::fixed(value, metric.decimals)
+    })
 }
 
 fn moved(metric: &MetricColumn, paired: &Paired) -> String {
-    let interval = paired.difference.interval.map(|interval| (interval.low, interval.high));
+    let interval = paired
+        .difference
+        .interval
+        .map(|interval| (interval.low, interval.high));
     difference(paired.difference.point, interval, metric.decimals)
 }
 
@@ -52,7 +60,10 @@ fn named(view: &View, method: &str, size: &str) -> String {
 /// The shares of pairs in the tables of rewards.
 fn accuracies<'a>(view: &View<'a>) -> Result<Vec<&'a MetricColumn>> {
     let shown = view.metrics_of(&[TableKind::Reward], true)?;
-    Ok(shown.into_iter().filter(|metric| metric.better == Better::Higher && metric.range == Some([0.0, 1.0])).collect())
+    Ok(shown
+        .into_iter()
+        .filter(|metric| metric.better == Better::Higher && metric.range == Some([0.0, 1.0]))
+        .collect())
 }
 
 /// Sentences on accuracies whose interval lies below chance, including those of points.
@@ -63,14 +74,24 @@ fn below_chance(view: &View) -> Result<Vec<String>> {
         for size in &view.sizes {
             for method in &view.methods {
                 let values = view.metrics().last(&method.id, size, &metric.id);
-                let Some(mean) = over_seeds(view, metric, &values)? else { continue };
+                let Some(mean) = over_seeds(view, metric, &values)? else {
+                    continue;
+                };
                 if mean.interval.is_some_and(|interval| interval.high < CHANCE) {
-                    below.push(format!("{} {}", named(view, &method.id, size), level(metric, &mean)));
+                    below.push(format!(
+                        "{} {}",
+                        named(view, &method.id, size),
+                        level(metric, &mean)
+                    ));
                 }
             }
         }
         if !below.is_empty() {
-            found.push(format!("**Below chance**, {}: {}.", metric.label, listed(&below)));
+            found.push(format!(
+                "**Below chance**, {}: {}.",
+                metric.label,
+                listed(&below)
+            ));
         }
     }
     Ok(found)
@@ -85,7 +106,10 @@ fn against_claims(view: &View, claims: &[Judged]) -> Vec<String> {
         let against = judged.parts.iter().filter_map(|part| {
             let paired = part.contrast.paired?;
             let interval = paired.difference.interval?;
-            let (low, high) = (interval.low - claim.threshold, interval.high - claim.threshold);
+            let (low, high) = (
+                interval.low - claim.threshold,
+                interval.high - claim.threshold,
+            );
             let moves = match claim.direction {
                 Direction::Greater => high < 0.0,
                 Direction::Less => low > 0.0,
@@ -97,12 +121,22 @@ fn against_claims(view: &View, claims: &[Judged]) -> Vec<String> {
             } else {
                 String::new()
             };
-            moves.then(|| format!("{}{size} {}", part.contrast.metric.label, moved(part.contrast.metric, &paired)))
+            moves.then(|| {
+                format!(
+                    "{}{size} {}",
+                    part.contrast.metric.label,
+                    moved(part.contrast.metric, &paired)
+                )
+            })
         });
         let against: Vec<String> = against.collect();
         if !against.is_empty() {
             let [a, b] = sides(view, claim);
-            found.push(format!("**Against the claim** `{}`, {a} minus {b}: {}.", claim.id, listed(&against)));
+            found.push(format!(
+                "**Against the claim** `{}`, {a} minus {b}: {}.",
+                claim.id,
+                listed(&against)
+            ));
         }
     }
     found
@@ -115,8 +149,15 @@ fn collapsed(view: &View) -> Vec<String> {
         for method in view.main_methods() {
             let runs = view.collapsed(&method.id, size);
             if !runs.is_empty() {
-                let runs: Vec<String> = runs.iter().map(|(seed, why)| format!("seed {seed}: {why}")).collect();
-                found.push(format!("**Collapsed**, {}: {}.", named(view, &method.id, size), runs.join("; ")));
+                let runs: Vec<String> = runs
+                    .iter()
+                    .map(|(seed, why)| format!("seed {seed}: {why}"))
+                    .collect();
+                found.push(format!(
+                    "**Collapsed**, {}: {}.",
+                    named(view, &method.id, size),
+                    runs.join("; ")
+                ));
             }
         }
     }
@@ -124,44 +165,85 @@ fn collapsed(view: &View) -> Vec<String> {
 }
 
 /// The values of a method's metric by iteration, for iterations that have any.
-fn steps(view: &View, metric: &MetricColumn, method: &str, size: &str) -> Vec<(i64, super::input::BySeed)> {
+fn steps(
+    view: &View,
+    metric: &MetricColumn,
+    method: &str,
+    size: &str,
+) -> Vec<(i64, super::input::BySeed)> {
     let all = view.metrics().iterations(method, size).into_iter();
-    let at = |iteration| (iteration, view.metrics().at(method, size, &metric.id, iteration));
-    all.map(at).filter(|(_, values)| !values.is_empty()).collect()
+    let at = |iteration| {
+        (
+            iteration,
+            view.metrics().at(method, size, &metric.id, iteration),
+        )
+    };
+    all.map(at)
+        .filter(|(_, values)| !values.is_empty())
+        .collect()
 }
 
 /// The later values minus the earlier, paired by seed; `None` without a shared seed.
-fn change(view: &View, later: &super::input::BySeed, earlier: &super::input::BySeed) -> Result<Option<Paired>> {
-    let shared: Vec<i64> = later.keys().filter(|seed| earlier.contains_key(seed)).copied().collect();
+fn change(
+    view: &View,
+    later: &super::input::BySeed,
+    earlier: &super::input::BySeed,
+) -> Result<Option<Paired>> {
+    let shared: Vec<i64> = later
+        .keys()
+        .filter(|seed| earlier.contains_key(seed))
+        .copied()
+        .collect();
     if shared.is_empty() {
         return Ok(None);
     }
-    let of = |values: &super::input::BySeed| shared.iter().map(|seed| values[seed]).collect::<Vec<f64>>();
+    let of = |values: &super::input::BySeed| {
+        shared.iter().map(|seed| values[seed]).collect::<Vec<f64>>()
+    };
     stats::paired(&of(later), &of(earlier), view.level()).map(Some)
 }
 
-/// Sentences on methods whose best iteration is not their last and whose loss since then has an interval without 0.
+/// Sentences on methods whose best iteration is not their last and whose loss since then has an
+/// interval without 0.
 fn past_their_peak(view: &View) -> Result<Vec<String>> {
     let mut found = Vec::new();
     for metric in view.metrics_of(&[TableKind::Policy, TableKind::Reward], true)? {
-        let better = |a: f64, b: f64| if metric.better == Better::Lower { a < b } else { a > b };
+        let better = |a: f64, b: f64| {
+            if metric.better == Better::Lower {
+                a < b
+            } else {
+                a > b
+            }
+        };
         for size in &view.sizes {
             for method in view.main_methods() {
                 let steps = steps(view, metric, &method.id, size);
                 let mut peak: Option<(usize, Estimate)> = None;
                 for (place, (_, values)) in steps.iter().enumerate() {
-                    let Some(mean) = over_seeds(view, metric, values)? else { continue };
-                    if peak.as_ref().is_none_or(|(_, best)| better(mean.point, best.point)) {
+                    let Some(mean) = over_seeds(view, metric, values)? else {
+                        continue;
+                    };
+                    if peak
+                        .as_ref()
+                        .is_none_or(|(_, best)| better(mean.point, best.point))
+                    {
                         peak = Some((place, mean));
                     }
                 }
-                let (Some((place, best)), Some((last, end))) = (peak, steps.last()) else { continue };
+                let (Some((place, best)), Some((last, end))) = (peak, steps.last()) else {
+                    continue;
+                };
                 // A fall from the first iteration on is reported by `over_iterations`.
                 if place == 0 || place + 1 == steps.len() {
                     continue;
                 }
-                let Some(lost) = change(view, end, &steps[place].1)? else { continue };
-                let clear = lost.difference.interval.is_some_and(|it| it.low > 0.0 || it.high < 0.0);
+                let Some(lost) = change(view, end, &steps[place].1)? else {
+                    continue;
+                };
+                let clear = lost
+                    .difference
+                    .interval
+                    .is_some_and(|it| it.low > 0.0 || it.high < 0.0);
                 if clear {
                     found.push(format!(
                         "**Past its peak**, {}: {} is best at iteration {} ({}) and moves by {} until iteration {last}.",
@@ -178,7 +260,8 @@ fn past_their_peak(view: &View) -> Result<Vec<String>> {
     Ok(found)
 }
 
-/// Sentences on accuracies, including those of synthetic pairs, that rise or fall from the first iteration to the last.
+/// Sentences on accuracies, including those of synthetic pairs, that rise or fall from the first
+/// iteration to the last.
 fn over_iterations(view: &View) -> Result<Vec<String>> {
     let mut metrics = accuracies(view)?;
     let others = view.metrics_of(&[TableKind::Policy, TableKind::Diagnostics], true)?;
@@ -189,10 +272,20 @@ fn over_iterations(view: &View) -> Result<Vec<String>> {
         for size in &view.sizes {
             for method in view.main_methods() {
                 let steps = steps(view, metric, &method.id, size);
-                let [(_, first), .., (_, last)] = &steps[..] else { continue };
-                let Some(change) = change(view, last, first)? else { continue };
-                let Some(interval) = change.difference.interval else { continue };
-                let told = format!("{} {}", named(view, &method.id, size), moved(metric, &change));
+                let [(_, first), .., (_, last)] = &steps[..] else {
+                    continue;
+                };
+                let Some(change) = change(view, last, first)? else {
+                    continue;
+                };
+                let Some(interval) = change.difference.interval else {
+                    continue;
+                };
+                let told = format!(
+                    "{} {}",
+                    named(view, &method.id, size),
+                    moved(metric, &change)
+                );
                 match (interval.low > 0.0, interval.high < 0.0) {
                     (true, _) => rises.push(told),
                     (_, true) => falls.push(told),
@@ -200,28 +293,46 @@ fn over_iterations(view: &View) -> Result<Vec<String>> {
                 }
             }
         }
-        let told = [("falls", falls), ("rises", rises), ("does not clearly move", stays)];
+        let told = [
+            ("falls", falls),
+            ("rises", rises),
+            ("does not clearly move", stays),
+        ];
         let told = told.into_iter().filter(|(_, who)| !who.is_empty());
-        let told: Vec<String> = told.map(|(what, who)| format!("{what} with {}", listed(&who))).collect();
+        let told: Vec<String> = told
+            .map(|(what, who)| format!("{what} with {}", listed(&who)))
+            .collect();
         if !told.is_empty() {
-            found.push(format!("**Over iterations**, {} {}.", metric.label, told.join("; it ")));
+            found.push(format!(
+                "**Over iterations**, {} {}.",
+                metric.label,
+                told.join("; it ")
+            ));
         }
     }
     Ok(found)
 }
 
-/// Sentences on methods that are separated from the baseline under one decoding but not, or in the other direction,
-/// under another.
+/// Sentences on methods that are separated from the baseline under one decoding but not, or in the
+/// other direction, under another.
 fn by_decoding(view: &View) -> Result<Vec<String>> {
     let metrics = decodings(view)?;
     let baseline = view.layout().baseline.as_str();
     let mut found = Vec::new();
     for size in &view.sizes {
-        for method in view.main_methods().filter(|row| row.id != baseline && !row.heuristic) {
+        for method in view
+            .main_methods()
+            .filter(|row| row.id != baseline && !row.heuristic)
+        {
             let mut signs = Vec::new();
             for metric in &metrics {
-                let Some(paired) = Contrast::new(view, metric, size, &method.id, baseline)?.paired else { continue };
-                let Some(interval) = paired.difference.interval else { continue };
+                let Some(paired) = Contrast::new(view, metric, size, &method.id, baseline)?.paired
+                else {
+                    continue;
+                };
+                let Some(interval) = paired.difference.interval else {
+                    continue;
+                };
                 let sign = i8::from(interval.low > 0.0) - i8::from(interval.high < 0.0);
                 signs.push((sign, format!("{} {}", metric.label, moved(metric, &paired))));
             }
@@ -239,23 +350,45 @@ fn by_decoding(view: &View) -> Result<Vec<String>> {
     Ok(found)
 }
 
-/// Sentences that compare the loss of a learned reward on fresh demonstrations with the deviation of a fixed one, which
-/// Lemma 4.1 is about.
+/// Sentences that compare the loss of a learned reward on fresh demonstrations with the deviation
+/// of a fixed one, which Lemma 4.1 is about.
 fn fixed_reward(view: &View) -> Result<Vec<String>> {
-    let (Ok(metric), Some(curve)) = (view.metric(GAP), view.input.curves.iter().find(|curve| curve.id == DEVIATION[0]))
-    else {
+    let (Ok(metric), Some(curve)) = (
+        view.metric(GAP),
+        view.input
+            .curves
+            .iter()
+            .find(|curve| curve.id == DEVIATION[0]),
+    ) else {
         return Ok(Vec::new());
     };
     let mut found = Vec::new();
     for size in &view.sizes {
         let subject = view.layout().subject.as_str();
-        let Some(gap) = over_seeds(view, metric, &view.metrics().last(subject, size, GAP))? else { continue };
+        let Some(gap) = over_seeds(view, metric, &view.metrics().last(subject, size, GAP))? else {
+            continue;
+        };
         // The values at the largest number of demonstrations that was drawn, over seeds.
-        let lines = curve.lines.iter().filter(|line| line.method == DEVIATION[1] && line.size == *size);
-        let ends: Vec<[f64; 2]> =
-            lines.filter_map(|line| line.points.iter().copied().max_by(|a, b| a[0].total_cmp(&b[0]))).collect();
-        let Some(n) = ends.iter().map(|end| end[0]).reduce(f64::max) else { continue };
-        let at: Vec<f64> = ends.iter().filter(|end| end[0] == n).map(|end| end[1]).collect();
+        let lines = curve
+            .lines
+            .iter()
+            .filter(|line| line.method == DEVIATION[1] && line.size == *size);
+        let ends: Vec<[f64; 2]> = lines
+            .filter_map(|line| {
+                line.points
+                    .iter()
+                    .copied()
+                    .max_by(|a, b| a[0].total_cmp(&b[0]))
+            })
+            .collect();
+        let Some(n) = ends.iter().map(|end| end[0]).reduce(f64::max) else {
+            continue;
+        };
+        let at: Vec<f64> = ends
+            .iter()
+            .filter(|end| end[0] == n)
+            .map(|end| end[1])
+            .collect();
         let fixed = stats::mean(&at, view.level())?;
         let exceeds = match gap.interval {
             Some(interval) if interval.low > fixed.point => "exceeds",
@@ -279,8 +412,8 @@ mod tests {
     use super::super::input::{Metric, Metrics, ReportInput};
     use super::*;
 
-    /// An input of two methods and a point, two iterations and four seeds; `value` takes method, iteration, metric and
-    /// seed.
+    /// An input of two methods and a point, two iterations and four seeds; `value` takes method,
+    /// iteration, metric and seed.
     fn input(value: fn(&str, i64, &str, i64) -> f64) -> ReportInput {
         let text = r#"{
             "header": {"experiment": "e", "title": "t", "question": "q", "profile": "p", "scale": "s", "revision": null,
@@ -334,20 +467,49 @@ mod tests {
             match (method, metric) {
                 ("odd", "accuracy") => 0.302 + noise,
                 (_, "accuracy") => 0.9 - 0.1 * iteration as f64 + noise * iteration as f64,
-                ("learned", "gold") => [0.5, 0.7, 0.4][iteration as usize - 1] + noise * iteration as f64,
+                ("learned", "gold") => {
+                    [0.5, 0.7, 0.4][iteration as usize - 1] + noise * iteration as f64
+                }
                 ("learned", _) => 0.8 + noise,
                 _ => 0.6 + 2.0 * noise,
             }
         }));
         let count = |start: &str| all.iter().filter(|line| line.starts_with(start)).count();
         let has = |text: &str| all.iter().any(|line| line.contains(text));
-        assert!(has("**Below chance**, Accuracy: Odd 0.31 [0.30, 0.32]."), "{all:#?}");
-        assert!(has("**Against the claim** `wins`, Learned minus Copied: Gold -0.19"), "{all:#?}");
-        assert!(has("**Collapsed**, Learned: seed 2: it stopped early."), "{all:#?}");
-        assert!(has("**Past its peak**, Learned: Gold is best at iteration 2 (0.71"), "{all:#?}");
-        assert!(has("**Over iterations**, Accuracy falls with Copied"), "{all:#?}");
-        assert!(has("**Depends on the decoding**, Learned minus Copied: Gold -0.19"), "{all:#?}");
-        let counts = ["**Below", "**Against", "**Collapsed", "**Past", "**Over", "**Depends", "**Lemma"].map(count);
+        assert!(
+            has("**Below chance**, Accuracy: Odd 0.31 [0.30, 0.32]."),
+            "{all:#?}"
+        );
+        assert!(
+            has("**Against the claim** `wins`, Learned minus Copied: Gold -0.19"),
+            "{all:#?}"
+        );
+        assert!(
+            has("**Collapsed**, Learned: seed 2: it stopped early."),
+            "{all:#?}"
+        );
+        assert!(
+            has("**Past its peak**, Learned: Gold is best at iteration 2 (0.71"),
+            "{all:#?}"
+        );
+        assert!(
+            has("**Over iterations**, Accuracy falls with Copied"),
+            "{all:#?}"
+        );
+        assert!(
+            has("**Depends on the decoding**, Learned minus Copied: Gold -0.19"),
+            "{all:#?}"
+        );
+        let counts = [
+            "**Below",
+            "**Against",
+            "**Collapsed",
+            "**Past",
+            "**Over",
+            "**Depends",
+            "**Lemma",
+        ]
+        .map(count);
         assert_eq!(counts, [1, 1, 1, 1, 1, 1, 0], "{all:#?}");
     }
 
@@ -355,14 +517,22 @@ mod tests {
     fn nothing_is_said_of_what_stays_in_line() {
         let mut input = input(|method, _, _, seed| {
             0.6 + 0.01 * (seed % 2) as f64
-                + if method == "learned" { 0.1 * (1.0 + 0.1 * (seed % 3) as f64) } else { 0.0 }
+                + if method == "learned" {
+                    0.1 * (1.0 + 0.1 * (seed % 3) as f64)
+                } else {
+                    0.0
+                }
         });
         input.header.cells.clear();
         let all = observed(&input);
         assert!(
-            all.iter().all(|line| line.contains("does not clearly move") || !line.starts_with("**Over")),
+            all.iter()
+                .all(|line| line.contains("does not clearly move") || !line.starts_with("**Over")),
             "{all:#?}"
         );
-        assert!(!all.iter().any(|line| !line.starts_with("**Over")), "{all:#?}");
+        assert!(
+            !all.iter().any(|line| !line.starts_with("**Over")),
+            "{all:#?}"
+        );
     }
 }

@@ -91,38 +91,83 @@ struct AnswerLine {
 }
 
 /// Renders `template` with the content of a page.
-pub fn render(view: &View, content: &Content, markup: &dyn Markup, template: &str) -> Result<String> {
+pub fn render(
+    view: &View,
+    content: &Content,
+    markup: &dyn Markup,
+    template: &str,
+) -> Result<String> {
     let failed = || "cannot fill in a template of the report".to_owned();
     let mut environment = Environment::new();
     environment.set_trim_blocks(true);
     environment.set_lstrip_blocks(true);
     let template = environment.template_from_str(template).context(failed)?;
-    template.render(values(view, content, markup)?).context(failed)
+    template
+        .render(values(view, content, markup)?)
+        .context(failed)
 }
 
 fn values(view: &View, content: &Content, markup: &dyn Markup) -> Result<Value> {
     let header = view.header();
     let comparisons = &content.comparisons;
     let plain = |text: &String| markup.plain(text);
-    let sentences = |all: Vec<String>| all.iter().map(|text| markup.prose(text)).collect::<Vec<_>>();
+    let sentences = |all: Vec<String>| {
+        all.iter()
+            .map(|text| markup.prose(text))
+            .collect::<Vec<_>>()
+    };
     let cut = |table: &Table, by| cut(table, by, markup);
     // Intervals for new prompts are left out of the page and read from the files.
-    let results =
-        |kind| content.results_of(kind).map(|table| cut(&without_new_prompts(table), "size")).collect::<Vec<_>>();
-    let Figures { dots, iterations, compute, forest } = &content.figures;
-    let (answers, curves): (Vec<&Drawn>, Vec<&Drawn>) = content.curves.iter().partition(|curve| curve.answers());
-    let answers = answers.into_iter().map(|curve| curve_section(curve, markup));
-    let questions =
-        content.ablations.iter().map(|answer| ablation_section(view, answer, markup)).collect::<Result<Vec<_>>>()?;
+    let results = |kind| {
+        content
+            .results_of(kind)
+            .map(|table| cut(&without_new_prompts(table), "size"))
+            .collect::<Vec<_>>()
+    };
+    let Figures {
+        dots,
+        iterations,
+        compute,
+        forest,
+    } = &content.figures;
+    let (answers, curves): (Vec<&Drawn>, Vec<&Drawn>) =
+        content.curves.iter().partition(|curve| curve.answers());
+    let answers = answers
+        .into_iter()
+        .map(|curve| curve_section(curve, markup));
+    let questions = content
+        .ablations
+        .iter()
+        .map(|answer| ablation_section(view, answer, markup))
+        .collect::<Result<Vec<_>>>()?;
     let primary = file_stem(&view.layout().primary);
-    let mut reward_tables = view.layout().tables.iter().filter(|table| table.kind == TableKind::Reward);
-    let first_reward = reward_tables.find_map(|table| table.metrics.first()).map(|metric| file_stem(metric));
+    let mut reward_tables = view
+        .layout()
+        .tables
+        .iter()
+        .filter(|table| table.kind == TableKind::Reward);
+    let first_reward = reward_tables
+        .find_map(|table| table.metrics.first())
+        .map(|metric| file_stem(metric));
     // The two main figures are shown; all others are folded.
-    let (main_figure, others): (Vec<&Figure>, Vec<&Figure>) = dots.iter().partition(|figure| figure.id == primary);
-    let (reward_figure, more_figures): (Vec<&Figure>, Vec<&Figure>) =
-        others.into_iter().partition(|figure| first_reward.as_ref() == Some(&figure.id));
-    let in_full = ["role", "permutation", "new_prompts", "margin", "margin_reason", "p"];
-    let in_full = in_full.into_iter().fold(content.claims_table.clone(), |table, id| without(&table, id));
+    let (main_figure, others): (Vec<&Figure>, Vec<&Figure>) =
+        dots.iter().partition(|figure| figure.id == primary);
+    let (reward_figure, more_figures): (Vec<&Figure>, Vec<&Figure>) = others
+        .into_iter()
+        .partition(|figure| first_reward.as_ref() == Some(&figure.id));
+    let in_full = [
+        "role",
+        "permutation",
+        "new_prompts",
+        "margin",
+        "margin_reason",
+        "p",
+    ];
+    let in_full = in_full
+        .into_iter()
+        .fold(content.claims_table.clone(), |table, id| {
+            without(&table, id)
+        });
     let rows = answers::rows(view, &comparisons.claims)?;
     Ok(context! {
         header => context! {
@@ -192,15 +237,26 @@ fn answer_line(row: &answers::Row, markup: &dyn Markup) -> AnswerLine {
     }
 }
 
-fn figures<'f>(markup: &dyn Markup, figures: impl IntoIterator<Item = &'f Figure>) -> Vec<FigureView<'f>> {
-    let view = |figure: &'f Figure| FigureView { id: &figure.id, title: markup.plain(&figure.title), svg: &figure.svg };
+fn figures<'f>(
+    markup: &dyn Markup,
+    figures: impl IntoIterator<Item = &'f Figure>,
+) -> Vec<FigureView<'f>> {
+    let view = |figure: &'f Figure| FigureView {
+        id: &figure.id,
+        title: markup.plain(&figure.title),
+        svg: &figure.svg,
+    };
     figures.into_iter().map(view).collect()
 }
 
 /// The most lines of a question that are described at its figure.
 const TOLD: usize = 6;
 
-fn ablation_section<'f>(view: &View, answer: &'f Answer, markup: &dyn Markup) -> Result<Section<'f>> {
+fn ablation_section<'f>(
+    view: &View,
+    answer: &'f Answer,
+    markup: &dyn Markup,
+) -> Result<Section<'f>> {
     let ablation = answer.ablation;
     let (figure, more) = answer.figures.split_at(answer.figures.len().min(1));
     let points = cut(&without(&answer.points, "x"), "size", markup);
@@ -212,7 +268,12 @@ fn ablation_section<'f>(view: &View, answer: &'f Answer, markup: &dyn Markup) ->
         note: markup.prose(&ablation.note),
         figure: figures(markup, figure),
         more_figures: figures(markup, more),
-        tables: answer.crossings.iter().map(|table| cut(table, "size", markup)).chain([points]).collect(),
+        tables: answer
+            .crossings
+            .iter()
+            .map(|table| cut(table, "size", markup))
+            .chain([points])
+            .collect(),
         anchor: answers::question_anchor(&ablation.id),
         told: told.iter().map(|sentence| markup.prose(sentence)).collect(),
     })
@@ -227,7 +288,11 @@ fn curve_section<'f>(drawn: &'f Drawn, markup: &dyn Markup) -> Section<'f> {
         figure: figures(markup, &drawn.figure),
         more_figures: Vec::new(),
         // A long curve is read from its files.
-        tables: drawn.table.iter().map(|table| cut(&shortened(table), "size", markup)).collect(),
+        tables: drawn
+            .table
+            .iter()
+            .map(|table| cut(&shortened(table), "size", markup))
+            .collect(),
         anchor: answers::question_anchor(&drawn.curve.id),
         told: Vec::new(),
     }
@@ -235,8 +300,15 @@ fn curve_section<'f>(drawn: &'f Drawn, markup: &dyn Markup) -> Section<'f> {
 
 /// The table without its rows if they are more than a page should hold.
 fn shortened(table: &Table) -> Table {
-    let rows = if table.rows.len() > MOST { Vec::new() } else { table.rows.clone() };
-    Table { rows, ..table.clone() }
+    let rows = if table.rows.len() > MOST {
+        Vec::new()
+    } else {
+        table.rows.clone()
+    };
+    Table {
+        rows,
+        ..table.clone()
+    }
 }
 
 fn claim_line(view: &View, judged: &Judged, markup: &dyn Markup) -> ClaimLine {
@@ -248,19 +320,37 @@ fn claim_line(view: &View, judged: &Judged, markup: &dyn Markup) -> ClaimLine {
         overall: judged.overall(view),
         anchor: answers::claim_anchor(&claim.id),
         margin: claim.margin.map_or_else(String::new, |margin| {
-            let why = claim.margin_reason.iter().map(|why| format!(": {}", markup.plain(why)));
-            format!("Margin {}{}.", format::compact(margin), why.collect::<String>())
+            let why = claim
+                .margin_reason
+                .iter()
+                .map(|why| format!(": {}", markup.plain(why)));
+            format!(
+                "Margin {}{}.",
+                format::compact(margin),
+                why.collect::<String>()
+            )
         }),
     }
 }
 
 /// The table's title without its content, which is read from its files.
 fn name_only(table: &Table, markup: &dyn Markup) -> Rendered {
-    whole(&Table { rows: Vec::new(), columns: Vec::new(), ..table.clone() }, markup)
+    whole(
+        &Table {
+            rows: Vec::new(),
+            columns: Vec::new(),
+            ..table.clone()
+        },
+        markup,
+    )
 }
 
 fn without_new_prompts(table: &Table) -> Table {
-    let columns = table.columns.iter().map(|column| column.id.as_str()).filter(|id| id.ends_with("_new_prompts"));
+    let columns = table
+        .columns
+        .iter()
+        .map(|column| column.id.as_str())
+        .filter(|id| id.ends_with("_new_prompts"));
     columns.fold(table.clone(), |table, id| without(&table, id))
 }
 
@@ -276,23 +366,43 @@ fn whole(table: &Table, markup: &dyn Markup) -> Rendered {
 
 /// The table cut at the values of the column `by`; a table without rows has no parts.
 fn cut(table: &Table, by: &str, markup: &dyn Markup) -> Rendered {
-    let parts = if table.rows.is_empty() { Vec::new() } else { table.split_by(by) };
-    let part = |(name, part): (String, Table)| Part { name: markup.plain(&name), text: markup.table(&part) };
-    Rendered { parts: parts.into_iter().map(part).collect(), ..whole(table, markup) }
+    let parts = if table.rows.is_empty() {
+        Vec::new()
+    } else {
+        table.split_by(by)
+    };
+    let part = |(name, part): (String, Table)| Part {
+        name: markup.plain(&name),
+        text: markup.table(&part),
+    };
+    Rendered {
+        parts: parts.into_iter().map(part).collect(),
+        ..whole(table, markup)
+    }
 }
 
-/// The table without columns that hold no information: iterations if no method iterates, intervals for new prompts and
-/// new bases if none is known.
+/// The table without columns that hold no information: iterations if no method iterates, intervals
+/// for new prompts and new bases if none is known.
 fn without_idle_columns(table: &Table) -> Table {
     let idle = |at: usize, id: &str| match id {
-        "iteration" => table.rows.iter().all(|row| matches!(row[at], Cell::Integer(None | Some(0)))),
-        "new_prompts" | "new_bases" => {
-            table.rows.iter().all(|row| matches!(row[at], Cell::Estimate(it) if it.point.is_none()))
-        }
+        "iteration" => table
+            .rows
+            .iter()
+            .all(|row| matches!(row[at], Cell::Integer(None | Some(0)))),
+        "new_prompts" | "new_bases" => table
+            .rows
+            .iter()
+            .all(|row| matches!(row[at], Cell::Estimate(it) if it.point.is_none())),
         _ => false,
     };
-    let columns = table.columns.iter().enumerate().filter(|(at, column)| idle(*at, &column.id));
-    columns.fold(table.clone(), |left, (_, column)| without(&left, &column.id))
+    let columns = table
+        .columns
+        .iter()
+        .enumerate()
+        .filter(|(at, column)| idle(*at, &column.id));
+    columns.fold(table.clone(), |left, (_, column)| {
+        without(&left, &column.id)
+    })
 }
 
 /// The table without one of its columns.

@@ -6,11 +6,15 @@ use crate::error::Result;
 use crate::stats::Spending;
 
 /// The explanation of ties in accuracies and win rates.
-pub const TIES: &str =
-    "A tie counts one half in accuracies, agreements and win rates; the share of ties stands beside each.";
+pub const TIES: &str = "A tie counts one half in accuracies, agreements and win rates; the share of ties stands beside each.";
 
 pub fn seeds(view: &View) -> String {
-    let seeds: Vec<String> = view.header().seeds_planned.iter().map(u64::to_string).collect();
+    let seeds: Vec<String> = view
+        .header()
+        .seeds_planned
+        .iter()
+        .map(u64::to_string)
+        .collect();
     if seeds.is_empty() {
         return "none planned".to_owned();
     }
@@ -26,8 +30,8 @@ pub fn total(view: &View) -> String {
     )
 }
 
-/// The cells of methods that did not simply finish, each with the reason; those of ablation points are only counted
-/// here and listed in the table of cells.
+/// The cells of methods that did not simply finish, each with the reason; those of ablation points
+/// are only counted here and listed in the table of cells.
 pub fn mishaps(view: &View) -> Vec<String> {
     let mut found = Vec::new();
     let mut of_points = 0;
@@ -51,7 +55,8 @@ pub fn mishaps(view: &View) -> Vec<String> {
     found
 }
 
-/// Sentences on the registration of the claims before the runs, and on the claims whose results had been seen by then.
+/// Sentences on the registration of the claims before the runs, and on the claims whose results had
+/// been seen by then.
 pub fn registration(view: &View, seen_before: Option<String>) -> Vec<String> {
     let mut lines = Vec::new();
     if let Some(it) = &view.header().registration {
@@ -66,7 +71,10 @@ pub fn registration(view: &View, seen_before: Option<String>) -> Vec<String> {
             ),
         });
     }
-    lines.extend(seen_before.map(|which| format!("Results had been seen before the registration of {which}.")));
+    lines.extend(
+        seen_before
+            .map(|which| format!("Results had been seen before the registration of {which}.")),
+    );
     lines
 }
 
@@ -108,7 +116,8 @@ pub fn questions(view: &View) -> String {
     )
 }
 
-/// The explanation of how exploratory differences are adjusted; `tests` is the number of tests on the page.
+/// The explanation of how exploratory differences are adjusted; `tests` is the number of tests on
+/// the page.
 pub fn differences(tests: usize) -> String {
     format!(
         "Paired by seed and exploratory: q is p adjusted by Benjamini and Hochberg's method over {} of this page \
@@ -134,11 +143,20 @@ pub fn compute(view: &View) -> Result<String> {
 
 /// The producer's notes, then notes that the data themselves require.
 pub fn notes(view: &View) -> Vec<String> {
-    let mut notes: Vec<String> =
-        view.header().notes.iter().map(|note| note.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+    let mut notes: Vec<String> = view
+        .header()
+        .notes
+        .iter()
+        .map(|note| note.split_whitespace().collect::<Vec<_>>().join(" "))
+        .collect();
     for (metric, count) in view.metrics().undefined() {
-        let label = view.metric(metric).map_or(metric, |metric| metric.label.as_str());
-        notes.push(format!("Undefined and left out: {} of {label}.", format::count(count, "value")));
+        let label = view
+            .metric(metric)
+            .map_or(metric, |metric| metric.label.as_str());
+        notes.push(format!(
+            "Undefined and left out: {} of {label}.",
+            format::count(count, "value")
+        ));
     }
     let counts = view.total();
     if counts.ended() < counts.planned {
@@ -184,7 +202,12 @@ pub fn reading(view: &View) -> Vec<String> {
          value, `summary.json` counts and verdicts for programs."
             .to_owned(),
     ];
-    if view.layout().metrics.iter().any(|metric| metric.ties.is_some()) {
+    if view
+        .layout()
+        .metrics
+        .iter()
+        .any(|metric| metric.ties.is_some())
+    {
         lines.push(format!(
             "{TIES} A tie is two scores that are exactly equal, as those of identical responses are. With ties counted as \
              wrong, as most published numbers are, an accuracy is lower by half of that share: the metrics that end in `_strict`."

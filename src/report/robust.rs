@@ -1,5 +1,5 @@
-//! The primary comparisons without the assumption of a normal distribution: medians, signed ranks, and random sign
-//! flips.
+//! The primary comparisons without the assumption of a normal distribution: medians, signed ranks,
+//! and random sign flips.
 
 use super::claims::{Judged, Part};
 use super::input::{Claim, Direction, Role};
@@ -16,8 +16,9 @@ pub struct Companion {
     pub wilcoxon: Option<f64>,
     /// The p-value of the sign-flip test of the same hypothesis.
     pub sign_flip: Option<f64>,
-    /// The mean difference with an interval that holds for other bases too: the bases are clusters of seeds, with one
-    /// degree of freedom fewer than bases. `None` unless the pairs start from two bases or more.
+    /// The mean difference with an interval that holds for other bases too: the bases are clusters
+    /// of seeds, with one degree of freedom fewer than bases. `None` unless the pairs start from
+    /// two bases or more.
     pub new_bases: Option<Estimate>,
     pub also: Also,
 }
@@ -43,14 +44,17 @@ impl Also {
             Self::Yes => "yes".to_owned(),
             Self::No => "no".to_owned(),
             Self::Cannot { n, smallest } => {
-                format!("cannot at n = {n} (smallest p {})", Cell::Probability(Some(smallest)).show())
+                format!(
+                    "cannot at n = {n} (smallest p {})",
+                    Cell::Probability(Some(smallest)).show()
+                )
             }
         }
     }
 }
 
-/// The rows of the sign-flip test that belong to one comparison: of no difference from the threshold and, if there is a
-/// margin, of no difference from its lower and upper end.
+/// The rows of the sign-flip test that belong to one comparison: of no difference from the
+/// threshold and, if there is a margin, of no difference from its lower and upper end.
 struct Rows {
     at: usize,
     margin: bool,
@@ -61,10 +65,14 @@ fn judged_on(view: &View, part: &Part) -> Vec<i64> {
     view.judged_on(part.contrast.seeds(view))
 }
 
-/// The companions of each claim's comparisons; `None` for those that are not primary or have no pairs.
+/// The companions of each claim's comparisons; `None` for those that are not primary or have no
+/// pairs.
 pub fn companions(view: &View, judged: &[Judged]) -> Result<Vec<Vec<Option<Companion>>>> {
     let primary = || judged.iter().filter(|it| it.claim.role == Role::Primary);
-    let mut seeds: Vec<i64> = primary().flat_map(|it| &it.parts).flat_map(|part| judged_on(view, part)).collect();
+    let mut seeds: Vec<i64> = primary()
+        .flat_map(|it| &it.parts)
+        .flat_map(|part| judged_on(view, part))
+        .collect();
     view.in_order(&mut seeds);
     seeds.dedup();
     let mut rows: Vec<Vec<f64>> = Vec::new();
@@ -76,13 +84,31 @@ pub fn companions(view: &View, judged: &[Judged]) -> Result<Vec<Vec<Option<Compa
                 of_claim.push(None);
                 continue;
             }
-            of_claim.push(Some(Rows { at: rows.len(), margin: it.claim.margin.is_some() }));
-            let differences = judged_on(view, part).into_iter().zip(differences(view, it.claim, part));
+            of_claim.push(Some(Rows {
+                at: rows.len(),
+                margin: it.claim.margin.is_some(),
+            }));
+            let differences = judged_on(view, part)
+                .into_iter()
+                .zip(differences(view, it.claim, part));
             let differences: Vec<(i64, f64)> = differences.collect();
-            let of_seed = |seed: &i64| differences.iter().find(|(of, _)| of == seed).map(|(_, it)| *it);
-            let shifts = it.claim.margin.map_or(vec![0.0], |margin| vec![0.0, margin, -margin]);
+            let of_seed = |seed: &i64| {
+                differences
+                    .iter()
+                    .find(|(of, _)| of == seed)
+                    .map(|(_, it)| *it)
+            };
+            let shifts = it
+                .claim
+                .margin
+                .map_or(vec![0.0], |margin| vec![0.0, margin, -margin]);
             for shift in shifts {
-                rows.push(seeds.iter().map(|seed| of_seed(seed).map_or(0.0, |it| it + shift)).collect());
+                rows.push(
+                    seeds
+                        .iter()
+                        .map(|seed| of_seed(seed).map_or(0.0, |it| it + shift))
+                        .collect(),
+                );
             }
         }
         places.push(of_claim);
@@ -97,8 +123,16 @@ pub fn companions(view: &View, judged: &[Judged]) -> Result<Vec<Vec<Option<Compa
         Ok(Companion {
             n: differences.len(),
             median: stats::median(&differences).map(|median| median + it.claim.threshold),
-            wilcoxon: if spread { Some(stats::wilcoxon_exact(&differences, &none)?) } else { None },
-            sign_flip: if spread { Some(stats::sign_flip(&differences)?) } else { None },
+            wilcoxon: if spread {
+                Some(stats::wilcoxon_exact(&differences, &none)?)
+            } else {
+                None
+            },
+            sign_flip: if spread {
+                Some(stats::sign_flip(&differences)?)
+            } else {
+                None
+            },
             new_bases: for_new_bases(view, it.claim, part, &differences)?,
             also: also(it.claim, part, rows, &flips),
         })
@@ -116,32 +150,65 @@ pub fn companions(view: &View, judged: &[Judged]) -> Result<Vec<Vec<Option<Compa
 /// The differences minus the claim's threshold, in the order of the study's seeds.
 fn differences(view: &View, claim: &Claim, part: &Part) -> Vec<f64> {
     let [a, b] = part.contrast.sides_under(view, &judged_on(view, part));
-    a.iter().zip(&b).map(|(a, b)| a - b - claim.threshold).collect()
+    a.iter()
+        .zip(&b)
+        .map(|(a, b)| a - b - claim.threshold)
+        .collect()
 }
 
-fn for_new_bases(view: &View, claim: &Claim, part: &Part, differences: &[f64]) -> Result<Option<Estimate>> {
+fn for_new_bases(
+    view: &View,
+    claim: &Claim,
+    part: &Part,
+    differences: &[f64],
+) -> Result<Option<Estimate>> {
     let base = |seed: i64| view.base(&part.contrast.method, &part.contrast.size, seed);
-    let bases: Option<Vec<u64>> = judged_on(view, part).into_iter().take(differences.len()).map(base).collect();
-    let Some(bases) = bases.filter(|bases| bases.iter().any(|base| *base != bases[0])) else { return Ok(None) };
-    let whole: Vec<f64> = differences.iter().map(|difference| difference + claim.threshold).collect();
+    let bases: Option<Vec<u64>> = judged_on(view, part)
+        .into_iter()
+        .take(differences.len())
+        .map(base)
+        .collect();
+    let Some(bases) = bases.filter(|bases| bases.iter().any(|base| *base != bases[0])) else {
+        return Ok(None);
+    };
+    let whole: Vec<f64> = differences
+        .iter()
+        .map(|difference| difference + claim.threshold)
+        .collect();
     stats::clustered(&whole, &bases, view.level()).map(Some)
 }
 
 fn also(claim: &Claim, part: &Part, rows: &Rows, flips: &SignFlips) -> Also {
-    let sign = |row: usize| flips.separated.get(rows.at + row).copied().flatten().map_or(0.0, |(_, sign)| sign);
+    let sign = |row: usize| {
+        flips
+            .separated
+            .get(rows.at + row)
+            .copied()
+            .flatten()
+            .map_or(0.0, |(_, sign)| sign)
+    };
     let difference = sign(0);
-    let (from_lower, from_upper) = if rows.margin { (sign(1), sign(2)) } else { (0.0, 0.0) };
+    let (from_lower, from_upper) = if rows.margin {
+        (sign(1), sign(2))
+    } else {
+        (0.0, 0.0)
+    };
     let within = from_lower > 0.0 && from_upper < 0.0;
-    let agrees = match (part.finding().and_then(|finding| finding.verdict), claim.direction) {
+    let agrees = match (
+        part.finding().and_then(|finding| finding.verdict),
+        claim.direction,
+    ) {
         (None | Some(Verdict::Inconclusive), _) => return Also::Nothing,
-        (Some(Verdict::Equivalent), _) | (Some(Verdict::Supported), Direction::Equivalent) => within,
-        (Some(Verdict::Supported), Direction::Greater) | (Some(Verdict::Contradicted), Direction::Less) => {
-            difference > 0.0
+        (Some(Verdict::Equivalent), _) | (Some(Verdict::Supported), Direction::Equivalent) => {
+            within
         }
-        (Some(Verdict::Supported), Direction::Less) | (Some(Verdict::Contradicted), Direction::Greater) => {
-            difference < 0.0
+        (Some(Verdict::Supported), Direction::Greater)
+        | (Some(Verdict::Contradicted), Direction::Less) => difference > 0.0,
+        (Some(Verdict::Supported), Direction::Less)
+        | (Some(Verdict::Contradicted), Direction::Greater) => difference < 0.0,
+        (Some(Verdict::Contradicted), Direction::Equivalent) => {
+            from_lower < 0.0 || from_upper > 0.0
         }
-        (Some(Verdict::Contradicted), Direction::Equivalent) => from_lower < 0.0 || from_upper > 0.0,
         (Some(Verdict::NotByMargin), Direction::Less) => from_lower > 0.0,
         (Some(Verdict::NotByMargin), _) => from_upper < 0.0,
         (Some(Verdict::Supported), Direction::NotWorse) => from_lower > 0.0,
@@ -149,7 +216,10 @@ fn also(claim: &Claim, part: &Part, rows: &Rows, flips: &SignFlips) -> Also {
     };
     match agrees {
         true => Also::Yes,
-        false if flips.spent < flips.smallest => Also::Cannot { n: flips.n, smallest: flips.smallest },
+        false if flips.spent < flips.smallest => Also::Cannot {
+            n: flips.n,
+            smallest: flips.smallest,
+        },
         false => Also::No,
     }
 }

@@ -11,14 +11,23 @@ use crate::error::{Context, Error, Result};
 use crate::folder::Draft;
 
 /// The entries of a report's folder; no other file in it is ever replaced.
-const ENTRIES: [&str; 7] =
-    ["report.md", "report.html", "summary.json", "metrics.csv", "metrics.parquet", "tables", "figures"];
+const ENTRIES: [&str; 7] = [
+    "report.md",
+    "report.html",
+    "summary.json",
+    "metrics.csv",
+    "metrics.parquet",
+    "tables",
+    "figures",
+];
 
-/// Writes the report of `input` to the folder `dir`, in place of an earlier one, and returns the path of its
-/// `report.md`. The folder is built beside its final path and renamed, so that a reader never sees half of one.
+/// Writes the report of `input` to the folder `dir`, in place of an earlier one, and returns the
+/// path of its `report.md`. The folder is built beside its final path and renamed, so that a reader
+/// never sees half of one.
 ///
 /// # Errors
-/// When the input contradicts itself, a file cannot be written, or `dir` holds anything that is not a report's.
+/// When the input contradicts itself, a file cannot be written, or `dir` holds anything that is not
+/// a report's.
 pub fn write(input: &ReportInput, dir: &Path) -> Result<PathBuf> {
     let view = View::new(input)?;
     let content = Content::assemble(&view)?;
@@ -35,7 +44,8 @@ fn fill(view: &View, content: &Content, folder: &Path) -> Result<()> {
         fs::write(&path, text).context(|| format!("cannot write {}", path.display()))
     };
     for name in ["tables", "figures"] {
-        fs::create_dir(folder.join(name)).context(|| format!("cannot create the report's folder {name}"))?;
+        fs::create_dir(folder.join(name))
+            .context(|| format!("cannot create the report's folder {name}"))?;
     }
     for table in content.tables() {
         files::save(table.frame()?, &folder.join("tables"), &table.id)?;
@@ -44,7 +54,10 @@ fn fill(view: &View, content: &Content, folder: &Path) -> Result<()> {
         save(&format!("figures/{}.svg", figure.id), &figure.svg)?;
     }
     files::save(view.metrics().frame()?, folder, "metrics")?;
-    save("summary.json", &summary::render(view, &content.comparisons.claims)?)?;
+    save(
+        "summary.json",
+        &summary::render(view, &content.comparisons.claims)?,
+    )?;
     save("report.html", &html::render(view, content)?)?;
     save("report.md", &markdown::render(view, content)?)
 }

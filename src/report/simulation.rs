@@ -1,6 +1,6 @@
-//! The error rates of verdicts and the coverage of the intervals beside them, counted over simulated experiments whose
-//! truth is known: each is a whole input that passes through the claims like a real one. Seeds are fixed, so the counts
-//! are always the same.
+//! The error rates of verdicts and the coverage of the intervals beside them, counted over
+//! simulated experiments whose truth is known: each is a whole input that passes through the claims
+//! like a real one. Seeds are fixed, so the counts are always the same.
 
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
@@ -32,12 +32,22 @@ struct Truth {
     items: Option<f64>,
 }
 
-const NULL: Truth =
-    Truth { effect: 0.0, shared: 2.0, margin: None, direction: Direction::Greater, claims: 4, seeds: 5, items: None };
+const NULL: Truth = Truth {
+    effect: 0.0,
+    shared: 2.0,
+    margin: None,
+    direction: Direction::Greater,
+    claims: 4,
+    seeds: 5,
+    items: None,
+};
 
-/// Coverage is the same at every effect; a clear effect is judged faster because no needed number of seeds has to be
-/// computed for it.
-const CLEAR: Truth = Truth { effect: 30.0, ..NULL };
+/// Coverage is the same at every effect; a clear effect is judged faster because no needed number
+/// of seeds has to be computed for it.
+const CLEAR: Truth = Truth {
+    effect: 30.0,
+    ..NULL
+};
 
 fn normal(stream: &mut ChaCha8Rng) -> f64 {
     Normal::standard().inverse_cdf(stream.random_range(1e-12..1.0))
@@ -45,20 +55,34 @@ fn normal(stream: &mut ChaCha8Rng) -> f64 {
 
 /// One experiment, in which every method but the first is claimed to differ from the first.
 fn experiment(truth: &Truth, stream: &mut ChaCha8Rng) -> ReportInput {
-    let shared: Vec<f64> = (0..truth.seeds).map(|_| truth.shared * normal(stream)).collect();
+    let shared: Vec<f64> = (0..truth.seeds)
+        .map(|_| truth.shared * normal(stream))
+        .collect();
     let (mut rows, mut items) = (Vec::new(), Vec::new());
     for (place, method) in METHODS[..=truth.claims].iter().enumerate() {
         let centre = if place == 0 { 0.0 } else { truth.effect };
         // The method's effect on each item, whatever the seed.
-        let by_item: Vec<f64> = (0..ITEMS).map(|_| truth.items.map_or(0.0, |sd| sd * normal(stream))).collect();
+        let by_item: Vec<f64> = (0..ITEMS)
+            .map(|_| truth.items.map_or(0.0, |sd| sd * normal(stream)))
+            .collect();
         for (seed, shared) in shared.iter().enumerate() {
             let run = centre + shared + normal(stream);
             let mut value = run;
             if truth.items.is_some() {
-                let values: Vec<f64> = by_item.iter().map(|item| run + item + normal(stream)).collect();
+                let values: Vec<f64> = by_item
+                    .iter()
+                    .map(|item| run + item + normal(stream))
+                    .collect();
                 value = values.iter().sum::<f64>() / ITEMS as f64;
-                let (method, size, metric) = (method.to_string(), "s".to_owned(), "gold".to_owned());
-                items.push(Items { method, size, seed: seed as u64, metric, values });
+                let (method, size, metric) =
+                    (method.to_string(), "s".to_owned(), "gold".to_owned());
+                items.push(Items {
+                    method,
+                    size,
+                    seed: seed as u64,
+                    metric,
+                    values,
+                });
             }
             rows.push(Metric {
                 method: method.to_string(),
@@ -86,7 +110,12 @@ fn experiment(truth: &Truth, stream: &mut ChaCha8Rng) -> ReportInput {
         seen_before: None,
         relative_to: None,
     };
-    let row = |id: &&str| MethodRow { id: id.to_string(), label: id.to_string(), heuristic: false, point: false };
+    let row = |id: &&str| MethodRow {
+        id: id.to_string(),
+        label: id.to_string(),
+        heuristic: false,
+        point: false,
+    };
     ReportInput {
         header: Header {
             experiment: "simulated".to_owned(),
@@ -148,7 +177,10 @@ fn simulate(purpose: &str, truth: &Truth, repetitions: u64) -> Vec<Vec<Told>> {
             difference: part.contrast.paired.unwrap().difference,
             new_prompts: part.contrast.new_prompts,
         };
-        judged.iter().flat_map(|claim| claim.parts.iter().map(told)).collect()
+        judged
+            .iter()
+            .flat_map(|claim| claim.parts.iter().map(told))
+            .collect()
     };
     (0..repetitions).into_par_iter().map(one).collect()
 }
@@ -158,43 +190,78 @@ fn share(experiments: &[Vec<Told>], counted: impl Fn(&[Told]) -> bool) -> f64 {
 }
 
 fn covers(estimate: &Estimate, truth: f64) -> bool {
-    estimate.interval.is_some_and(|interval| interval.contains(truth))
+    estimate
+        .interval
+        .is_some_and(|interval| interval.contains(truth))
 }
 
 #[test]
 fn intervals_beside_the_claims_cover_the_true_difference() {
     let truth = Truth { claims: 1, ..CLEAR };
     let experiments = simulate("claims/coverage", &truth, 10_000);
-    let covered = share(&experiments, |told| covers(&told[0].difference, truth.effect));
+    let covered = share(&experiments, |told| {
+        covers(&told[0].difference, truth.effect)
+    });
     assert!((0.94..=0.96).contains(&covered), "{covered}");
-    // At the first of four looks a repeated interval has spent only the error allowed by then, α·ln(1 + (e − 1)/8) =
-    // .0097.
-    let repeated = |told: &[Told]| told[0].finding.interval.is_some_and(|interval| interval.contains(truth.effect));
+    // At the first of four looks a repeated interval has spent only the error allowed by then,
+    // α·ln(1 + (e − 1)/8) = .0097.
+    let repeated = |told: &[Told]| {
+        told[0]
+            .finding
+            .interval
+            .is_some_and(|interval| interval.contains(truth.effect))
+    };
     let covered = share(&experiments, repeated);
     assert!((covered - 0.9903).abs() < 0.004, "{covered}");
 }
 
 #[test]
 fn intervals_for_new_prompts_too_cover_what_those_of_a_fixed_test_set_do_not() {
-    let truth = Truth { claims: 1, items: Some(4.0), ..CLEAR };
+    let truth = Truth {
+        claims: 1,
+        items: Some(4.0),
+        ..CLEAR
+    };
     let experiments = simulate("claims/prompts", &truth, 6000);
-    let both = share(&experiments, |told| covers(&told[0].new_prompts.unwrap(), truth.effect));
+    let both = share(&experiments, |told| {
+        covers(&told[0].new_prompts.unwrap(), truth.effect)
+    });
     assert!((0.94..=0.96).contains(&both), "{both}");
     // A fixed test set has its own truth; used for new prompts, its interval is too narrow.
-    let fixed = share(&experiments, |told| covers(&told[0].difference, truth.effect));
+    let fixed = share(&experiments, |told| {
+        covers(&told[0].difference, truth.effect)
+    });
     assert!(fixed < 0.93, "{fixed}");
 }
 
-/// A report's claims are answered by the rule whose error is counted in `stats`. The truth here makes as many wrong
-/// answers possible as can be, with enough seeds to reach them.
+/// A report's claims are answered by the rule whose error is counted in `stats`. The truth here
+/// makes as many wrong answers possible as can be, with enough seeds to reach them.
 #[test]
 fn claims_of_a_report_get_a_wrong_answer_one_time_in_twenty_at_most() {
     const REPETITIONS: u64 = 500;
-    for (effect, direction) in [(0.0, Direction::Greater), (2.0, Direction::Equivalent), (-2.0, Direction::NotWorse)] {
+    for (effect, direction) in [
+        (0.0, Direction::Greater),
+        (2.0, Direction::Equivalent),
+        (-2.0, Direction::NotWorse),
+    ] {
         let margin = Some(2.0);
-        let truth = Truth { effect, direction, margin, seeds: 20, ..NULL };
-        let hypothesis = Hypothesis { direction, threshold: 0.0, margin };
-        let wrong = |told: &Told| told.finding.verdict.is_some_and(|verdict| hypothesis.is_wrong(verdict, effect));
+        let truth = Truth {
+            effect,
+            direction,
+            margin,
+            seeds: 20,
+            ..NULL
+        };
+        let hypothesis = Hypothesis {
+            direction,
+            threshold: 0.0,
+            margin,
+        };
+        let wrong = |told: &Told| {
+            told.finding
+                .verdict
+                .is_some_and(|verdict| hypothesis.is_wrong(verdict, effect))
+        };
         let experiments = simulate("claims/wrong", &truth, REPETITIONS);
         let any = share(&experiments, |told| told.iter().any(wrong));
         let most = ALPHA + 3.0 * (ALPHA * (1.0 - ALPHA) / REPETITIONS as f64).sqrt();

@@ -15,7 +15,8 @@ use crate::stats::{Sample, welch_difference};
 
 /// The version of the file format, raised when a field changes its meaning.
 const FORMAT: u32 = 1;
-/// The relative difference that is allowed where nothing else sets a limit: room for rounding on another processor.
+/// The relative difference that is allowed where nothing else sets a limit: room for rounding on
+/// another processor.
 const SAME: f64 = 1e-6;
 const LEVEL: f64 = 0.95;
 
@@ -83,12 +84,24 @@ impl Snapshot {
     /// As [`Self::take`].
     pub fn with_tolerances(mut self, tolerances: &BTreeMap<String, f64>) -> Result<Self> {
         for (metric, tolerance) in tolerances {
-            let mut known = self.values.iter_mut().filter(|value| value.metric == *metric).peekable();
+            let mut known = self
+                .values
+                .iter_mut()
+                .filter(|value| value.metric == *metric)
+                .peekable();
             if known.peek().is_none() || !(tolerance.is_finite() && *tolerance >= 0.0) {
-                let known: BTreeSet<&str> = self.values.iter().map(|value| value.metric.as_str()).collect();
-                return Err(Error::data(format!("a tolerance of {tolerance} for the metric `{metric}`")).hint(
-                    format!("give a number from 0 for one of: {}", known.into_iter().collect::<Vec<_>>().join(", ")),
-                ));
+                let known: BTreeSet<&str> = self
+                    .values
+                    .iter()
+                    .map(|value| value.metric.as_str())
+                    .collect();
+                return Err(Error::data(format!(
+                    "a tolerance of {tolerance} for the metric `{metric}`"
+                ))
+                .hint(format!(
+                    "give a number from 0 for one of: {}",
+                    known.into_iter().collect::<Vec<_>>().join(", ")
+                )));
             }
             known.for_each(|value| value.tolerance = Some(*tolerance));
         }
@@ -99,10 +112,14 @@ impl Snapshot {
     /// A file that does not exist, cannot be read or has another format.
     pub fn read(path: &Path) -> Result<Self> {
         let text = fs::read_to_string(path)
-            .map_err(|cause| Error::data(format!("cannot read the snapshot {}", path.display())).caused_by(cause))
+            .map_err(|cause| {
+                Error::data(format!("cannot read the snapshot {}", path.display())).caused_by(cause)
+            })
             .map_err(|error| error.hint("`touchstone snapshot accept` writes one"))?;
         let snapshot: Self = serde_json::from_str(&text)
-            .map_err(|cause| Error::data(format!("{} is not a snapshot", path.display())).caused_by(cause))
+            .map_err(|cause| {
+                Error::data(format!("{} is not a snapshot", path.display())).caused_by(cause)
+            })
             .map_err(|error| error.hint("`touchstone snapshot accept` writes it anew"))?;
         if snapshot.format != FORMAT {
             return Err(Error::data(format!("{} has the format {}", path.display(), snapshot.format))
@@ -114,28 +131,43 @@ impl Snapshot {
     /// # Errors
     /// A file that cannot be written.
     pub fn write(&self, path: &Path) -> Result<()> {
-        let text = serde_json::to_string_pretty(self).context(|| "cannot write the snapshot as JSON".to_owned())?;
+        let text = serde_json::to_string_pretty(self)
+            .context(|| "cannot write the snapshot as JSON".to_owned())?;
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder).context(|| format!("cannot create {}", folder.display()))?;
         }
         fs::write(path, text + "\n").context(|| format!("cannot write {}", path.display()))
     }
 
-    /// The differences of `now` from `self`. A difference of means is allowed up to the stated tolerance; if none was
-    /// stated, up to half the width of its 95 % Welch interval; if neither side has spread over seeds, up to a
-    /// millionth.
+    /// The differences of `now` from `self`. A difference of means is allowed up to the stated
+    /// tolerance; if none was stated, up to half the width of its 95 % Welch interval; if neither
+    /// side has spread over seeds, up to a millionth.
     ///
     /// # Errors
     /// When `now` is of another experiment, profile or scale.
     pub fn drift(&self, now: &Self) -> Result<Vec<Drift>> {
-        let what = |it: &Self| [it.experiment.clone(), it.profile.clone(), it.scale.clone()].join(", ");
+        let what =
+            |it: &Self| [it.experiment.clone(), it.profile.clone(), it.scale.clone()].join(", ");
         if what(self) != what(now) {
-            return Err(Error::data(format!("the snapshot is of {}, the run of {}", what(self), what(now)))
-                .hint("choose the profile and scale it was taken with"));
+            return Err(Error::data(format!(
+                "the snapshot is of {}, the run of {}",
+                what(self),
+                what(now)
+            ))
+            .hint("choose the profile and scale it was taken with"));
         }
         let by_name = |it: &'_ Self| -> BTreeMap<(String, String, String), Value> {
-            let name = |value: &Value| (value.method.clone(), value.size.clone(), value.metric.clone());
-            it.values.iter().map(|value| (name(value), value.clone())).collect()
+            let name = |value: &Value| {
+                (
+                    value.method.clone(),
+                    value.size.clone(),
+                    value.metric.clone(),
+                )
+            };
+            it.values
+                .iter()
+                .map(|value| (name(value), value.clone()))
+                .collect()
         };
         let (before, now) = (by_name(self), by_name(now));
         let names: BTreeSet<_> = before.keys().chain(now.keys()).cloned().collect();
@@ -150,7 +182,14 @@ impl Snapshot {
             if moved {
                 let (method, size, metric) = name;
                 let mean = |value: Option<&Value>| value.map(|value| value.mean);
-                found.push(Drift { method, size, metric, before: mean(was), now: mean(is), allowed });
+                found.push(Drift {
+                    method,
+                    size,
+                    metric,
+                    before: mean(was),
+                    now: mean(is),
+                    allowed,
+                });
             }
         }
         Ok(found)
@@ -162,10 +201,21 @@ fn values(metrics: &Metrics) -> Result<Vec<Value>> {
     let names: BTreeSet<_> = metrics.rows().iter().map(name).collect();
     let mut found = Vec::new();
     for (method, size, metric) in names {
-        let seeds: Vec<f64> = metrics.last(&method, &size, &metric).into_values().collect();
+        let seeds: Vec<f64> = metrics
+            .last(&method, &size, &metric)
+            .into_values()
+            .collect();
         if !seeds.is_empty() {
             let Sample { mean, sd, n } = Sample::of(&seeds)?;
-            found.push(Value { method, size, metric, mean, sd, n, tolerance: None });
+            found.push(Value {
+                method,
+                size,
+                metric,
+                mean,
+                sd,
+                n,
+                tolerance: None,
+            });
         }
     }
     Ok(found)
@@ -175,8 +225,14 @@ fn allowed(was: &Value, is: &Value) -> Result<f64> {
     if let Some(tolerance) = was.tolerance {
         return Ok(tolerance);
     }
-    let sample = |value: &Value| Sample { mean: value.mean, sd: value.sd, n: value.n };
-    let interval = welch_difference(&sample(is), &sample(was), LEVEL)?.difference.interval;
+    let sample = |value: &Value| Sample {
+        mean: value.mean,
+        sd: value.sd,
+        n: value.n,
+    };
+    let interval = welch_difference(&sample(is), &sample(was), LEVEL)?
+        .difference
+        .interval;
     let half = interval.map_or(0.0, |interval| (interval.high - interval.low) / 2.0);
     Ok(half.max(SAME * was.mean.abs().max(is.mean.abs())))
 }
@@ -184,10 +240,17 @@ fn allowed(was: &Value, is: &Value) -> Result<f64> {
 /// The drift as text for a terminal.
 pub fn render(drift: &[Drift], compared: usize) -> String {
     if drift.is_empty() {
-        return format!("no drift: {} as they were\n", format::count(compared, "mean"));
+        return format!(
+            "no drift: {} as they were\n",
+            format::count(compared, "mean")
+        );
     }
     let row = |it: &Drift| {
-        let decimals = it.before.or(it.now).map_or(3, |mean| format::decimals_for(mean) + 2).min(9);
+        let decimals = it
+            .before
+            .or(it.now)
+            .map_or(3, |mean| format::decimals_for(mean) + 2)
+            .min(9);
         let what = match (it.before, it.now) {
             (None, _) => "new",
             (_, None) => "gone",
@@ -217,7 +280,16 @@ pub fn render(drift: &[Drift], compared: usize) -> String {
     ];
     let ids: Vec<String> = columns.iter().map(|column| column.id.clone()).collect();
     let rows = drift.iter().map(row).collect();
-    let table = Table { id: "drift".to_owned(), title: String::new(), note: None, columns, rows };
+    let table = Table {
+        id: "drift".to_owned(),
+        title: String::new(),
+        note: None,
+        columns,
+        rows,
+    };
     let drawn = draw(&table, &ids.iter().map(String::as_str).collect::<Vec<_>>());
-    format!("{drawn}\n{} of {compared} drifted\n", format::count(drift.len(), "mean"))
+    format!(
+        "{drawn}\n{} of {compared} drifted\n",
+        format::count(drift.len(), "mean")
+    )
 }

@@ -61,7 +61,8 @@ struct ComparisonSummary<'a> {
     metric: &'a str,
     size: &'a str,
     comparison: Option<Paired>,
-    /// The same difference with an interval that holds for new prompts too, if the values of all test items are known.
+    /// The same difference with an interval that holds for new prompts too, if the values of all
+    /// test items are known.
     #[serde(skip_serializing_if = "Option::is_none")]
     new_prompts: Option<Estimate>,
     /// The finding of the looks at a primary comparison.
@@ -113,7 +114,8 @@ pub fn render(view: &View, judged: &[Judged]) -> Result<String> {
         claims: judged.iter().map(|it| claim(view, it)).collect(),
         primary: primary(view)?,
     };
-    let text = serde_json::to_string_pretty(&summary).context(|| "cannot write summary.json".to_owned())?;
+    let text = serde_json::to_string_pretty(&summary)
+        .context(|| "cannot write summary.json".to_owned())?;
     Ok(text + "\n")
 }
 
@@ -125,9 +127,10 @@ fn claim<'a>(view: &View, judged: &'a Judged) -> ClaimSummary<'a> {
         comparison: part.contrast.paired,
         new_prompts: part.contrast.new_prompts,
         finding: part.finding(),
-        exploratory: part
-            .exploration()
-            .map(|it| ExploratorySummary { p: it.test.as_ref().map(|test| test.p()), q: it.q }),
+        exploratory: part.exploration().map(|it| ExploratorySummary {
+            p: it.test.as_ref().map(|test| test.p()),
+            q: it.q,
+        }),
         answer: judged.words(view, part),
     };
     ClaimSummary {
@@ -151,10 +154,20 @@ fn primary<'a>(view: &'a View) -> Result<Vec<Primary<'a>>> {
     let column = view.metric(metric)?;
     let mut found = Vec::new();
     for size in &view.sizes {
-        for method in view.main_methods().filter(|row| view.belongs(&row.id, size, &[metric])) {
-            let estimate = over_seeds(view, column, &view.metrics().last(&method.id, size, metric))?;
+        for method in view
+            .main_methods()
+            .filter(|row| view.belongs(&row.id, size, &[metric]))
+        {
+            let estimate =
+                over_seeds(view, column, &view.metrics().last(&method.id, size, metric))?;
             let iteration = view.metrics().last_iteration(&method.id, size);
-            found.push(Primary { metric, size, method: &method.id, iteration, estimate });
+            found.push(Primary {
+                metric,
+                size,
+                method: &method.id,
+                iteration,
+                estimate,
+            });
         }
     }
     Ok(found)

@@ -1,5 +1,5 @@
-//! The neutral table: typed cells without layout. Markdown, csv and parquet are three views of the same table, so they
-//! cannot disagree.
+//! The neutral table: typed cells without layout. Markdown, csv and parquet are three views of the
+//! same table, so they cannot disagree.
 
 use super::format;
 use super::input::Better;
@@ -92,7 +92,11 @@ impl Mark {
 
 impl Column {
     pub fn new(id: impl Into<String>, label: impl Into<String>, kind: Kind) -> Self {
-        Self { id: id.into(), label: label.into(), kind }
+        Self {
+            id: id.into(),
+            label: label.into(),
+            kind,
+        }
     }
 
     pub fn text(id: &str, label: &str) -> Self {
@@ -117,12 +121,16 @@ impl Cell {
     pub fn show(&self) -> String {
         match self {
             Self::Text(text) => text.clone(),
-            Self::Integer(value) => value.map_or_else(|| format::NOT_AVAILABLE.to_owned(), |value| value.to_string()),
+            Self::Integer(value) => value.map_or_else(
+                || format::NOT_AVAILABLE.to_owned(),
+                |value| value.to_string(),
+            ),
             Self::Number { value, decimals } => format::grouped(*value, *decimals),
             Self::Probability(p) => format::p_value(*p),
-            Self::Scientific(value) => {
-                value.map_or_else(|| format::NOT_AVAILABLE.to_owned(), |value| format!("{value:.1e}"))
-            }
+            Self::Scientific(value) => value.map_or_else(
+                || format::NOT_AVAILABLE.to_owned(),
+                |value| format!("{value:.1e}"),
+            ),
             Self::Estimate(it) => it.show(),
         }
     }
@@ -131,11 +139,16 @@ impl Cell {
 impl Measured {
     /// The cell of an estimate without measurements, of `planned` seeds.
     pub fn nothing(planned: usize) -> Self {
-        Self { planned, ..Self::default() }
+        Self {
+            planned,
+            ..Self::default()
+        }
     }
 
     pub fn of(estimate: &Estimate, planned: usize, decimals: usize) -> Self {
-        let interval = estimate.interval.map(|interval| (interval.low, interval.high));
+        let interval = estimate
+            .interval
+            .map(|interval| (interval.low, interval.high));
         Self {
             point: Some(estimate.point),
             se: estimate.se,
@@ -154,12 +167,17 @@ impl Measured {
             false => format::fixed(value, self.decimals),
         };
         let text = format::estimate(self.point, self.interval, number);
-        if self.n > 0 && self.n < self.planned { format!("{text} (n={})", self.n) } else { text }
+        if self.n > 0 && self.n < self.planned {
+            format!("{text} (n={})", self.n)
+        } else {
+            text
+        }
     }
 }
 
 impl Table {
-    /// The table cut at the values of a text column, in order of first occurrence; the parts leave that column out.
+    /// The table cut at the values of a text column, in order of first occurrence; the parts leave
+    /// that column out.
     pub fn split_by(&self, id: &str) -> Vec<(String, Table)> {
         let Some(at) = self.columns.iter().position(|column| column.id == id) else {
             return vec![(String::new(), self.clone())];
@@ -168,12 +186,22 @@ impl Table {
         let mut parts: Vec<(String, Table)> = Vec::new();
         for row in &self.rows {
             let key = row[at].show();
-            let place = parts.iter().position(|(name, _)| *name == key).unwrap_or_else(|| {
-                let mut columns = self.columns.clone();
-                columns.remove(at);
-                parts.push((key, Table { columns, rows: Vec::new(), ..self.clone() }));
-                parts.len() - 1
-            });
+            let place = parts
+                .iter()
+                .position(|(name, _)| *name == key)
+                .unwrap_or_else(|| {
+                    let mut columns = self.columns.clone();
+                    columns.remove(at);
+                    parts.push((
+                        key,
+                        Table {
+                            columns,
+                            rows: Vec::new(),
+                            ..self.clone()
+                        },
+                    ));
+                    parts.len() - 1
+                });
             parts[place].1.rows.push(without(row));
         }
         parts

@@ -1,5 +1,6 @@
-//! Stage `agreement`: the shares of pairs in which gold, and an annotator, would prefer the demonstration to the sample
-//! that a reward is trained to tell from it. This is a measurement: nothing is trained on it.
+//! Stage `agreement`: the shares of pairs in which gold, and an annotator, would prefer the
+//! demonstration to the sample that a reward is trained to tell from it. This is a measurement:
+//! nothing is trained on it.
 
 use super::Stage;
 use super::common::{WorldAt, needed, read_json, write_json};
@@ -52,18 +53,31 @@ impl Stage for Agreement {
     type Sizes<'a> = AgreementSizes<'a>;
 
     fn work(&self, AgreementSizes { rows, judge }: AgreementSizes) -> Work {
-        work::judging(judge, &self.generation, 2 * rows, Precision::from(self.dtype))
+        work::judging(
+            judge,
+            &self.generation,
+            2 * rows,
+            Precision::from(self.dtype),
+        )
     }
 
     fn run(self, inputs: AgreementInputs, context: &StageContext) -> Result<()> {
-        let pairs: Vec<ResponsePair> = rows::read(&context.artifact(&inputs.pairs)?.join("pairs.jsonl"))?;
-        let identical: Vec<f64> = pairs.iter().map(|pair| f64::from(u8::from(pair.is_identical()))).collect();
+        let pairs: Vec<ResponsePair> =
+            rows::read(&context.artifact(&inputs.pairs)?.join("pairs.jsonl"))?;
+        let identical: Vec<f64> = pairs
+            .iter()
+            .map(|pair| f64::from(u8::from(pair.is_identical())))
+            .collect();
         let differences: Vec<f64> = match &self.world {
             Some(world) => {
                 let (world, seed) = (world.open()?, context.seed()?);
                 let gold = |(index, pair): (usize, &ResponsePair)| {
-                    let latent = world.post(Split::Demonstrations, seed, (index / self.negatives) as u64).latent;
-                    let of = |response: &rows::Response| world.gold(&latent, &response.text, response.ended);
+                    let latent = world
+                        .post(Split::Demonstrations, seed, (index / self.negatives) as u64)
+                        .latent;
+                    let of = |response: &rows::Response| {
+                        world.gold(&latent, &response.text, response.ended)
+                    };
                     of(&pair.chosen) - of(&pair.rejected)
                 };
                 pairs.iter().enumerate().map(gold).collect()
@@ -71,19 +85,37 @@ impl Stage for Agreement {
             None => {
                 let input = needed(&inputs.judge, "judge", context)?;
                 let judge = judge(context, input, &self.generation, self.dtype)?;
-                let chosen = pairs.iter().map(|pair| (pair.prompt.as_str(), &pair.chosen));
-                let rejected = pairs.iter().map(|pair| (pair.prompt.as_str(), &pair.rejected));
-                judge.scores(chosen)?.into_iter().zip(judge.scores(rejected)?).map(|(a, b)| a - b).collect()
+                let chosen = pairs
+                    .iter()
+                    .map(|pair| (pair.prompt.as_str(), &pair.chosen));
+                let rejected = pairs
+                    .iter()
+                    .map(|pair| (pair.prompt.as_str(), &pair.rejected));
+                judge
+                    .scores(chosen)?
+                    .into_iter()
+                    .zip(judge.scores(rejected)?)
+                    .map(|(a, b)| a - b)
+                    .collect()
             }
         };
-        let by = |annotator: &Labeller| differences.iter().map(|gap| annotator.probability_first(*gap, 0.0)).collect();
+        let by = |annotator: &Labeller| {
+            differences
+                .iter()
+                .map(|gap| annotator.probability_first(*gap, 0.0))
+                .collect()
+        };
         let mut measured = Items::default();
         // Without noise the probability is 1 or 0, and ½ if both have the same gold.
         measured.insert_ranked(Metric::SyntheticGoldAgreement, by(&Labeller::noise_free()));
         measured.insert(Metric::IdenticalShare, identical);
         if let Some(preferences) = inputs.preferences.as_ref().filter(|_| self.world.is_some()) {
-            let Annotator { temperature } = read_json(&context.artifact(preferences)?.join(ANNOTATOR))?;
-            measured.insert(Metric::SyntheticHumanAgreement, by(&Labeller::new(temperature)?));
+            let Annotator { temperature } =
+                read_json(&context.artifact(preferences)?.join(ANNOTATOR))?;
+            measured.insert(
+                Metric::SyntheticHumanAgreement,
+                by(&Labeller::new(temperature)?),
+            );
         }
         write_json(&context.out().join(METRICS), &measured.means())
     }

@@ -8,7 +8,11 @@ use std::path::Path;
 
 /// The tokenizer in `folder`, with the study's limits.
 pub(super) fn codec(folder: &Path, generation: &GenerationSettings) -> Result<Codec> {
-    Codec::open(folder, generation.max_prompt_tokens, generation.max_response_tokens)
+    Codec::open(
+        folder,
+        generation.max_prompt_tokens,
+        generation.max_response_tokens,
+    )
 }
 
 /// The configuration of `model` for the tokenizer of `codec`, with that tokenizer's end tokens.
@@ -19,5 +23,7 @@ pub(super) fn config_for(model: &ModelSettings, codec: &Codec) -> DecoderConfig 
     };
     let (bos_token_id, eos_token_id) = (Some(codec.eos), Some(ends));
     let vocab_size = model.vocab_size.unwrap_or(codec.vocabulary_size());
-    model.config(vocab_size).with_ends(bos_token_id, eos_token_id)
+    model
+        .config(vocab_size)
+        .with_ends(bos_token_id, eos_token_id)
 }

@@ -39,28 +39,58 @@ impl Stage for BestOfN {
     fn work(&self, sizes: Sizes) -> Work {
         let (shapes, precision) = (sizes.shapes(&self.generation), Precision::from(self.dtype));
         let samples = sizes.rows * self.best_of_n.n;
-        work::sampling(shapes, samples, precision).then(work::reading(&[(shapes, true)], 1, samples, precision))
+        work::sampling(shapes, samples, precision).then(work::reading(
+            &[(shapes, true)],
+            1,
+            samples,
+            precision,
+        ))
     }
 
     /// Writes the best sample of every prompt; a prompt whose samples all fail to end is left out.
     fn run(self, inputs: BestOfNInputs, context: &StageContext) -> Result<()> {
         let codec = codec(context, &inputs.policy, &self.generation)?;
-        let (prompts, n) = (prompts(context, &inputs.demonstrations, &codec)?, self.best_of_n.n);
-        let settings = Samples { n, temperature: self.best_of_n.temperature, purpose: "best_of_n", round: self.round };
-        let samples = settings.draw(context, &inputs.policy, &self.generation, self.dtype, &prompts)?;
+        let (prompts, n) = (
+            prompts(context, &inputs.demonstrations, &codec)?,
+            self.best_of_n.n,
+        );
+        let settings = Samples {
+            n,
+            temperature: self.best_of_n.temperature,
+            purpose: "best_of_n",
+            round: self.round,
+        };
+        let samples = settings.draw(
+            context,
+            &inputs.policy,
+            &self.generation,
+            self.dtype,
+            &prompts,
+        )?;
         let source = RewardSource::Learned;
-        let objective = source.objective(context, &Some(inputs.reward), &codec, prompts.len(), self.dtype)?;
+        let objective = source.objective(
+            context,
+            &Some(inputs.reward),
+            &codec,
+            prompts.len(),
+            self.dtype,
+        )?;
         let scores = scores(&objective, &source, &prompts, &samples)?;
         let mut winners = Vec::with_capacity(prompts.len());
-        for (row, place) in demonstrations(context, &inputs.demonstrations)?.into_iter().zip(best(&scores, n)) {
+        for (row, place) in demonstrations(context, &inputs.demonstrations)?
+            .into_iter()
+            .zip(best(&scores, n))
+        {
             if samples[place].ended {
                 let response = codec.decoded(samples[place].ids.clone(), true)?.text;
                 winners.push(Demonstration { response, ..row });
             }
         }
         if winners.is_empty() {
-            return Err(Error::data("no sample of the policy ends, so Best-of-N has no winners")
-                .hint("lower best_of_n.temperature, or raise generation.max_response_tokens"));
+            return Err(
+                Error::data("no sample of the policy ends, so Best-of-N has no winners")
+                    .hint("lower best_of_n.temperature, or raise generation.max_response_tokens"),
+            );
         }
         rows::write(&context.out().join("demonstrations.jsonl"), winners)
     }

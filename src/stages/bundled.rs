@@ -1,4 +1,5 @@
-//! Stage `bundled`: a base that comes with touchstone, used instead of repeating the pre-training that made it.
+//! Stage `bundled`: a base that comes with touchstone, used instead of repeating the pre-training
+//! that made it.
 
 use super::pretrain::Pretrain;
 use super::{NoInputs, Stage};
@@ -21,12 +22,21 @@ impl Stage for Bundled {
     type Sizes<'a> = ();
 
     fn run(self, _: NoInputs, context: &StageContext) -> Result<()> {
-        let base = BUNDLED_BASES.iter().find(|base| base.stage() == self).ok_or_else(|| {
-            Error::model(format!("this touchstone does not carry the base `{}` ({})", self.name, self.blake3))
+        let base = BUNDLED_BASES
+            .iter()
+            .find(|base| base.stage() == self)
+            .ok_or_else(|| {
+                Error::model(format!(
+                    "this touchstone does not carry the base `{}` ({})",
+                    self.name, self.blake3
+                ))
                 .hint("run `touchstone reproduce` again: it plans anew")
-        })?;
-        let files =
-            [("config.json", base.config), ("model.safetensors", base.weights), ("tokenizer.json", base.tokenizer)];
+            })?;
+        let files = [
+            ("config.json", base.config),
+            ("model.safetensors", base.weights),
+            ("tokenizer.json", base.tokenizer),
+        ];
         for (name, bytes) in files {
             let path = context.out().join(name);
             std::fs::write(&path, bytes).context(|| format!("cannot write {}", path.display()))?;
@@ -35,7 +45,8 @@ impl Stage for Bundled {
     }
 }
 
-/// A base that comes with touchstone: made by `pretrain`, rebuilt and compared by `touchstone base tldr`.
+/// A base that comes with touchstone: made by `pretrain`, rebuilt and compared by `touchstone base
+/// tldr`.
 pub struct BundledBase {
     pub name: &'static str,
     /// The stage that made it, as JSON; the base can replace exactly this stage.
@@ -68,20 +79,27 @@ static BUNDLED_BASES: [BundledBase; 6] = [
 
 /// The name of base number `number` of a size, used for its folder and in the program.
 pub fn bundled_name(size: &str, number: u64) -> String {
-    if number == 0 { size.into() } else { format!("{size}-{number}") }
+    if number == 0 {
+        size.into()
+    } else {
+        format!("{size}-{number}")
+    }
 }
 
 impl BundledBase {
     /// The bundled checkpoint made by exactly this pre-training, if there is one.
     pub fn made_by(stage: &Pretrain, seed: u64) -> Option<&'static Self> {
         let wanted = provenance(stage, seed);
-        BUNDLED_BASES
-            .iter()
-            .find(|base| serde_json::from_str(base.made_by).is_ok_and(|made: serde_json::Value| made == wanted))
+        BUNDLED_BASES.iter().find(|base| {
+            serde_json::from_str(base.made_by).is_ok_and(|made: serde_json::Value| made == wanted)
+        })
     }
 
     pub fn stage(&self) -> Bundled {
-        Bundled { name: self.name.into(), blake3: blake3::hash(self.weights).to_hex().to_string() }
+        Bundled {
+            name: self.name.into(),
+            blake3: blake3::hash(self.weights).to_hex().to_string(),
+        }
     }
 }
 

@@ -1,4 +1,5 @@
-//! Stage `checkpoint`: a model published on a hub, checked against the shape that the study was planned with.
+//! Stage `checkpoint`: a model published on a hub, checked against the shape that the study was
+//! planned with.
 
 use super::common::{read_json, write_json};
 use super::{NoInputs, Stage};
@@ -27,14 +28,19 @@ impl PublishedModel {
         let name = &model.label;
         let source = model.checkpoint.clone().unwrap_or_default();
         if matches!(Source::parse(&source)?, Source::Local(_)) {
-            return Err(Error::model(format!("the checkpoint of {name} is `{source}`, which is not on a hub"))
-                .hint("write hf:owner/name@revision; HF_ENDPOINT may point to a mirror"));
+            return Err(Error::model(format!(
+                "the checkpoint of {name} is `{source}`, which is not on a hub"
+            ))
+            .hint("write hf:owner/name@revision; HF_ENDPOINT may point to a mirror"));
         }
         let vocabulary = model.vocab_size.ok_or_else(|| {
             Error::model(format!("{name} has a checkpoint and no vocab_size"))
                 .hint("its config.json has it; a plan needs it before anything is downloaded")
         })?;
-        Ok(Self { source, shape: model.config(vocabulary) })
+        Ok(Self {
+            source,
+            shape: model.config(vocabulary),
+        })
     }
 }
 
@@ -49,24 +55,31 @@ impl Stage for PublishedModel {
         let folder = Source::parse(&self.source)?.fetch(&MODEL_FILES, &FILES_BESIDE)?;
         let found = Checkpoint::open(&folder)?.config()?;
         // The tokenizer decides which tokens begin and end a text.
-        let shape = self.shape.with_ends(found.bos_token_id(), found.eos_token_id().cloned());
+        let shape = self
+            .shape
+            .with_ends(found.bos_token_id(), found.eos_token_id().cloned());
         if found != shape {
-            return Err(Error::model(format!("{} is not the model that the experiment describes", self.source)).hint(
-                format!(
-                    "its config.json says {}; the experiment's [models] table says {}",
-                    serde_json::json!(found),
-                    serde_json::json!(shape)
-                ),
-            ));
+            return Err(Error::model(format!(
+                "{} is not the model that the experiment describes",
+                self.source
+            ))
+            .hint(format!(
+                "its config.json says {}; the experiment's [models] table says {}",
+                serde_json::json!(found),
+                serde_json::json!(shape)
+            )));
         }
-        let pointer =
-            Pointer { source: at_commit(&self.source, &folder), config_blake3: hash_of(&folder.join("config.json"))? };
+        let pointer = Pointer {
+            source: at_commit(&self.source, &folder),
+            config_blake3: hash_of(&folder.join("config.json"))?,
+        };
         context.add_source(&pointer.source)?;
         write_json(&context.out().join(POINTER), &pointer)
     }
 }
 
-/// The file that names the model folder behind a `checkpoint` artifact, which spares the disk a copy of gigabytes.
+/// The file that names the model folder behind a `checkpoint` artifact, which spares the disk a
+/// copy of gigabytes.
 const POINTER: &str = "source.json";
 
 #[derive(Serialize, Deserialize)]
@@ -81,13 +94,17 @@ const MODEL_FILES: [&str; 2] = ["config.json", "model.safetensors"];
 
 /// `source` with the commit that `folder` of the hub's cache is named after.
 fn at_commit(source: &str, folder: &Path) -> String {
-    match (source.split_once('@'), folder.file_name().and_then(|name| name.to_str())) {
+    match (
+        source.split_once('@'),
+        folder.file_name().and_then(|name| name.to_str()),
+    ) {
         (Some((name, _)), Some(commit)) => format!("{name}@{commit}"),
         _ => source.into(),
     }
 }
 
-/// The folder of a model's files: the artifact itself, or the one that it points to, fetched again if it is gone.
+/// The folder of a model's files: the artifact itself, or the one that it points to, fetched again
+/// if it is gone.
 pub fn model_folder(artifact: PathBuf) -> Result<PathBuf> {
     let pointer = artifact.join(POINTER);
     if !pointer.exists() {
@@ -96,8 +113,11 @@ pub fn model_folder(artifact: PathBuf) -> Result<PathBuf> {
     let pointer: Pointer = read_json(&pointer)?;
     let folder = Source::parse(&pointer.source)?.fetch(&MODEL_FILES, &FILES_BESIDE)?;
     if hash_of(&folder.join("config.json"))? != pointer.config_blake3 {
-        return Err(Error::model(format!("{} is not what it was when this study began", pointer.source))
-            .hint("clear the hub's cache of it and run the command again"));
+        return Err(Error::model(format!(
+            "{} is not what it was when this study began",
+            pointer.source
+        ))
+        .hint("clear the hub's cache of it and run the command again"));
     }
     Ok(folder)
 }

@@ -33,13 +33,19 @@ pub struct WorldAt {
 
 impl WorldAt {
     pub fn new(settings: &WorldSettings) -> Self {
-        Self { settings: settings.clone(), version: VERSION }
+        Self {
+            settings: settings.clone(),
+            version: VERSION,
+        }
     }
 
     pub fn open(&self) -> Result<World> {
         if self.version != VERSION {
-            return Err(Error::store(format!("planned for world {}, the program has world {VERSION}", self.version))
-                .hint("run `touchstone reproduce` again: it plans anew"));
+            return Err(Error::store(format!(
+                "planned for world {}, the program has world {VERSION}",
+                self.version
+            ))
+            .hint("run `touchstone reproduce` again: it plans anew"));
         }
         World::new(&self.settings)
     }
@@ -78,12 +84,15 @@ impl Monitor for Watch<'_> {
     }
 }
 
-/// `training` with micro-batches of as many rows (or pairs) as fit into the memory that the stage may use.
+/// `training` with micro-batches of as many rows (or pairs) as fit into the memory that the stage
+/// may use.
 ///
 /// # Errors
 /// Memory that is too small even for one row.
 pub fn within_memory(context: &StageContext, training: &Training, work: &Work) -> Result<Training> {
-    let Some(limit) = context.memory else { return Ok(training.clone()) };
+    let Some(limit) = context.memory else {
+        return Ok(training.clone());
+    };
     let site = spec(context)?.site();
     let micro_batch = work.micro_batch(limit, site).ok_or_else(|| {
         let gib = |bytes: f64| bytes / (1u64 << 30) as f64;
@@ -94,7 +103,10 @@ pub fn within_memory(context: &StageContext, training: &Training, work: &Work) -
         ))
         .hint("`touchstone plan` with the same words says which switch makes it fit")
     })?;
-    Ok(Training { micro_batch: Some(micro_batch), ..training.clone() })
+    Ok(Training {
+        micro_batch: Some(micro_batch),
+        ..training.clone()
+    })
 }
 
 /// Adds `passes` to the cost of the stage.
@@ -113,7 +125,11 @@ fn spec(context: &StageContext) -> Result<DeviceSpec> {
 }
 
 /// The input `role`, which the stage's settings require.
-pub fn needed<'k>(input: &'k Option<StageKey>, role: &str, context: &StageContext) -> Result<&'k StageKey> {
+pub fn needed<'k>(
+    input: &'k Option<StageKey>,
+    role: &str,
+    context: &StageContext,
+) -> Result<&'k StageKey> {
     input.as_ref().ok_or_else(|| {
         let roles: Vec<_> = context.spec.inputs.keys().map(String::as_str).collect();
         Error::store(format!("stage `{}` has no input `{role}`", context.label))
@@ -136,30 +152,46 @@ pub fn frozen(context: &StageContext, input: &StageKey, dtype: Dtype) -> Result<
 }
 
 /// A read-only reward model, held in `dtype`.
-pub fn frozen_reward(context: &StageContext, input: &StageKey, dtype: Dtype) -> Result<(RewardModel, Normalisation)> {
+pub fn frozen_reward(
+    context: &StageContext,
+    input: &StageKey,
+    dtype: Dtype,
+) -> Result<(RewardModel, Normalisation)> {
     checkpoint(context, input)?.frozen_reward_model(dtype.float(), &device(context)?)
 }
 
-/// A private copy of the tokenizer's folder that the stage was planned with, so that only bytes that were hashed are
-/// read. The files are recorded as sources.
+/// A private copy of the tokenizer's folder that the stage was planned with, so that only bytes
+/// that were hashed are read. The files are recorded as sources.
 ///
 /// # Errors
 /// Files whose hash differs from `planned`.
 pub fn tokenizer_folder(context: &StageContext, folder: &Path, planned: &str) -> Result<PathBuf> {
     let files = TokenizerFolder::read(folder)?;
     files.expect(planned)?;
-    files.records().iter().try_for_each(|record| context.add_source(record))?;
+    files
+        .records()
+        .iter()
+        .try_for_each(|record| context.add_source(record))?;
     let copy = context.scratch().join("tokenizer");
     files.copy_to(&copy)?;
     Ok(copy)
 }
 
 /// The tokenizer of an input's model, with the study's limits.
-pub fn codec(context: &StageContext, input: &StageKey, generation: &GenerationSettings) -> Result<Codec> {
+pub fn codec(
+    context: &StageContext,
+    input: &StageKey,
+    generation: &GenerationSettings,
+) -> Result<Codec> {
     let checkpoint = checkpoint(context, input)?;
     let tokenizer = checkpoint.tokenizer()?;
     let ends = checkpoint.ends(Some(&tokenizer))?;
-    Ok(Codec::with(tokenizer, ends, generation.max_prompt_tokens, generation.max_response_tokens))
+    Ok(Codec::with(
+        tokenizer,
+        ends,
+        generation.max_prompt_tokens,
+        generation.max_response_tokens,
+    ))
 }
 
 pub fn sampling(codec: &Codec, generation: &GenerationSettings, temperature: f32) -> Sampling {
@@ -175,9 +207,10 @@ pub fn sampling(codec: &Codec, generation: &GenerationSettings, temperature: f32
 /// Number of rows whose samples are stored together; a killed stage loses at most these.
 const SAMPLES_KEPT_TOGETHER: usize = 256;
 
-/// Samples one response per prompt, item `i` from `stream(i)`, and counts the cost. Samples are kept in scratch, so
-/// that a killed stage continues after those it has stored: a response depends only on its own prompt and stream. Each
-/// sample is stored with its position; one at another position is drawn again.
+/// Samples one response per prompt, item `i` from `stream(i)`, and counts the cost. Samples are
+/// kept in scratch, so that a killed stage continues after those it has stored: a response depends
+/// only on its own prompt and stream. Each sample is stored with its position; one at another
+/// position is drawn again.
 pub fn sample(
     context: &StageContext,
     policy: &LanguageModel,
@@ -189,16 +222,38 @@ pub fn sample(
     let mut samples: Vec<Generated> = rows::read_whole(&kept)?;
     samples.truncate(prompts.len());
     while samples.len() < prompts.len() {
-        let (first, together) = (samples.len(), SAMPLES_KEPT_TOGETHER.max(sampling.batch_size));
+        let (first, together) = (
+            samples.len(),
+            SAMPLES_KEPT_TOGETHER.max(sampling.batch_size),
+        );
         let part = &prompts[first..prompts.len().min(first + together)];
-        let progress = |done| context.progress((first + done) as u64, prompts.len() as u64, "sampling");
-        let drawn = generate(policy, part, sampling, |item| stream(first + item), progress)
-            .map_err(|error| error.within(&format!("sampling prompts {} to {}", first + 1, first + part.len())))?;
+        let progress =
+            |done| context.progress((first + done) as u64, prompts.len() as u64, "sampling");
+        let drawn = generate(
+            policy,
+            part,
+            sampling,
+            |item| stream(first + item),
+            progress,
+        )
+        .map_err(|error| {
+            error.within(&format!(
+                "sampling prompts {} to {}",
+                first + 1,
+                first + part.len()
+            ))
+        })?;
         rows::append(&kept, first, &drawn)?;
         samples.extend(drawn);
     }
-    let rows = prompts.iter().zip(&samples).map(|(prompt, sample)| Sequence::new(prompt.clone(), sample.ids.clone()));
-    count(context, Passes::likelihood(policy.config(), &rows.collect::<Vec<_>>()));
+    let rows = prompts
+        .iter()
+        .zip(&samples)
+        .map(|(prompt, sample)| Sequence::new(prompt.clone(), sample.ids.clone()));
+    count(
+        context,
+        Passes::likelihood(policy.config(), &rows.collect::<Vec<_>>()),
+    );
     Ok(samples)
 }
 
@@ -208,21 +263,37 @@ pub fn demonstrations(context: &StageContext, input: &StageKey) -> Result<Vec<De
 }
 
 /// The demonstrations of an input, as token ids.
-pub fn demonstrated(context: &StageContext, input: &StageKey, codec: &Codec) -> Result<Vec<Sequence>> {
-    demonstrations(context, input)?.iter().map(|row| codec.demonstration(row)).collect()
+pub fn demonstrated(
+    context: &StageContext,
+    input: &StageKey,
+    codec: &Codec,
+) -> Result<Vec<Sequence>> {
+    demonstrations(context, input)?
+        .iter()
+        .map(|row| codec.demonstration(row))
+        .collect()
 }
 
 /// The prompts of an input's demonstrations, as token ids.
 pub fn prompts(context: &StageContext, input: &StageKey, codec: &Codec) -> Result<Vec<Vec<u32>>> {
-    demonstrations(context, input)?.iter().map(|row| codec.prompt(&row.prompt)).collect()
+    demonstrations(context, input)?
+        .iter()
+        .map(|row| codec.prompt(&row.prompt))
+        .collect()
 }
 
-/// The pairs of `inputs` without those whose two responses are identical, and the share of those left out.
-pub fn training_pairs(context: &StageContext, inputs: &[StageKey], codec: &Codec) -> Result<(Vec<Pair>, f64)> {
+/// The pairs of `inputs` without those whose two responses are identical, and the share of those
+/// left out.
+pub fn training_pairs(
+    context: &StageContext,
+    inputs: &[StageKey],
+    codec: &Codec,
+) -> Result<(Vec<Pair>, f64)> {
     training_pairs_without(context, inputs, codec, &Prompts::default())
 }
 
-/// The pairs of `inputs` as [`training_pairs`] returns them, also without those whose prompts are held out.
+/// The pairs of `inputs` as [`training_pairs`] returns them, also without those whose prompts are
+/// held out.
 pub fn training_pairs_without(
     context: &StageContext,
     inputs: &[StageKey],
@@ -231,15 +302,22 @@ pub fn training_pairs_without(
 ) -> Result<(Vec<Pair>, f64)> {
     let mut all: Vec<ResponsePair> = Vec::new();
     for input in inputs {
-        all.extend(rows::read::<ResponsePair>(&context.artifact(input)?.join("pairs.jsonl"))?);
+        all.extend(rows::read::<ResponsePair>(
+            &context.artifact(input)?.join("pairs.jsonl"),
+        )?);
     }
     all.retain(|pair| !held_out.contain(&[&pair.prompt]));
     let identical = all.iter().filter(|pair| pair.is_identical()).count();
-    let pairs =
-        all.iter().filter(|pair| !pair.is_identical()).map(|pair| codec.pair(pair)).collect::<Result<Vec<_>>>()?;
+    let pairs = all
+        .iter()
+        .filter(|pair| !pair.is_identical())
+        .map(|pair| codec.pair(pair))
+        .collect::<Result<Vec<_>>>()?;
     if pairs.is_empty() {
-        return Err(Error::data("every pair holds the same response twice, so nothing can be learned from them")
-            .hint("raise the temperature of the negatives, or the number of demonstrations"));
+        return Err(Error::data(
+            "every pair holds the same response twice, so nothing can be learned from them",
+        )
+        .hint("raise the temperature of the negatives, or the number of demonstrations"));
     }
     Ok((pairs, identical as f64 / all.len() as f64))
 }
@@ -276,7 +354,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (store, mut graph) = (Store::open(folder.path()).unwrap(), Graph::new());
         let (inputs, settings) = (BTreeMap::new(), json!({}));
-        let spec = StageSpec { kind: "test".into(), version: 1, settings, inputs, seed: Some(1) };
+        let spec = StageSpec {
+            kind: "test".into(),
+            version: 1,
+            settings,
+            inputs,
+            seed: Some(1),
+        };
         let key = graph.add(spec, "sampling", 1.0).unwrap();
         store.plan(&graph).unwrap();
         let config: DecoderConfig = serde_json::from_value(json!({
@@ -284,12 +368,32 @@ mod tests {
             "intermediate_size": 32, "max_position_embeddings": 64,
         }))
         .unwrap();
-        let place = Place { device: device::DEFAULT.to_string(), memory: None };
+        let place = Place {
+            device: device::DEFAULT.to_string(),
+            memory: None,
+        };
         run_stage(&store, &key, &place, |context| {
-            let model = LanguageModel::random(&config, 0.4, &mut stream(1, "test/model", &[]), &device(context)?)?;
-            let prompts: Vec<Vec<u32>> = (0..SAMPLES_KEPT_TOGETHER as u32 + 9).map(|i| vec![2 + i % 5, 3]).collect();
-            let sampling = Sampling { temperature: 1.0, top_p: 1.0, max_new_tokens: 6, ends: 1.into(), batch_size: 8 };
-            let draw = || sample(context, &model, &prompts, &sampling, |item| stream(1, "test/sample", &[item as u64]));
+            let model = LanguageModel::random(
+                &config,
+                0.4,
+                &mut stream(1, "test/model", &[]),
+                &device(context)?,
+            )?;
+            let prompts: Vec<Vec<u32>> = (0..SAMPLES_KEPT_TOGETHER as u32 + 9)
+                .map(|i| vec![2 + i % 5, 3])
+                .collect();
+            let sampling = Sampling {
+                temperature: 1.0,
+                top_p: 1.0,
+                max_new_tokens: 6,
+                ends: 1.into(),
+                batch_size: 8,
+            };
+            let draw = || {
+                sample(context, &model, &prompts, &sampling, |item| {
+                    stream(1, "test/sample", &[item as u64])
+                })
+            };
             let (whole, kept) = (draw()?, context.scratch().join("samples.jsonl"));
             let text = fs::read_to_string(&kept).unwrap();
             for left in [0, 1, text.len() / 3, text.len() - 1, text.len()] {

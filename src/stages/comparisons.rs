@@ -1,6 +1,7 @@
-//! Stage `comparisons`: human comparisons of two summaries, from a data set. With a seed, they are that seed's own
-//! random choice, without held-out prompts; without a seed, they are the first ones, and are themselves held out.
-//! Summaries that are longer than a response may be are cut, as everywhere.
+//! Stage `comparisons`: human comparisons of two summaries, from a data set. With a seed, they are
+//! that seed's own random choice, without held-out prompts; without a seed, they are the first
+//! ones, and are themselves held out. Summaries that are longer than a response may be are cut, as
+//! everywhere.
 
 use super::Stage;
 use super::common::{codec, write_json};
@@ -63,7 +64,10 @@ impl Stage for Comparisons {
         let order: Vec<usize> = match context.spec.seed {
             Some(seed) => {
                 let order = permutation(available.len(), seed, "comparisons/choice", 0);
-                order.into_iter().map(|position| available[position]).collect()
+                order
+                    .into_iter()
+                    .map(|position| available[position])
+                    .collect()
             }
             None => available.into_iter().take(self.count).collect(),
         };
@@ -73,15 +77,27 @@ impl Stage for Comparisons {
             for (index, row) in set.placed_rows::<Comparison>()?.enumerate() {
                 let (place, row) = row?;
                 if let (true, Text::Post(post)) = (wanted.contains(&index), &row.text) {
-                    let (whole, prompt) = (tldr::prompt(post), tldr::fitted_at(&place, post, &codec)?);
+                    let (whole, prompt) =
+                        (tldr::prompt(post), tldr::fitted_at(&place, post, &codec)?);
                     let forms = [&whole[..], &prompt];
                     if held_out.contain(&forms) {
                         continue;
                     }
                     prompts.insert(&forms);
-                    let (chosen, rejected) = (tldr::response(&row.chosen.text), tldr::response(&row.rejected.text));
+                    let (chosen, rejected) = (
+                        tldr::response(&row.chosen.text),
+                        tldr::response(&row.rejected.text),
+                    );
                     let (chosen, rejected) = (codec.response(&chosen)?, codec.response(&rejected)?);
-                    taken.insert(index, ResponsePair { id: row.id, prompt, chosen, rejected });
+                    taken.insert(
+                        index,
+                        ResponsePair {
+                            id: row.id,
+                            prompt,
+                            chosen,
+                            rejected,
+                        },
+                    );
                 }
             }
             Ok(taken)
@@ -95,11 +111,23 @@ impl Stage for Comparisons {
         };
         let (pairs, passed_over) = choose(order, self.count, take, lacking)?;
         let forms: Vec<[&str; 2]> = pairs.iter().map(|pair| [&pair.prompt[..]; 2]).collect();
-        let counts = Duplicates::count(&groups(&forms), pairs.iter().map(|pair| pair.chosen.text.as_str()));
-        write_json(&context.out().join(DUPLICATES), &Duplicates { held_out: passed_over, ..counts })?;
+        let counts = Duplicates::count(
+            &groups(&forms),
+            pairs.iter().map(|pair| pair.chosen.text.as_str()),
+        );
+        write_json(
+            &context.out().join(DUPLICATES),
+            &Duplicates {
+                held_out: passed_over,
+                ..counts
+            },
+        )?;
         if context.spec.seed.is_none() {
             write_json(&context.out().join(PROMPTS), &prompts)?;
         }
-        rows::write(&context.out().join("pairs.jsonl"), pairs.into_iter().filter(|pair| !pair.is_identical()))
+        rows::write(
+            &context.out().join("pairs.jsonl"),
+            pairs.into_iter().filter(|pair| !pair.is_identical()),
+        )
     }
 }

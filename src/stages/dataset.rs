@@ -1,6 +1,6 @@
-//! Stage `dataset`: the commit and the files of one split of a data set, fixed once for all stages that read it. A
-//! hub's branch may move between two stages, and a folder's files may change: later readers get the files recorded
-//! here, or an error.
+//! Stage `dataset`: the commit and the files of one split of a data set, fixed once for all stages
+//! that read it. A hub's branch may move between two stages, and a folder's files may change: later
+//! readers get the files recorded here, or an error.
 
 use super::common::{read_json, write_json};
 use super::{NoInputs, Stage};
@@ -21,14 +21,14 @@ pub struct PinnedDataset {
     pub source: String,
     pub config: Option<String>,
     pub split: String,
-    /// blake3 hash over the files on this machine, since a path does not identify its contents. `None` for a hub, which
-    /// is queried when the stage runs.
+    /// blake3 hash over the files on this machine, since a path does not identify its contents.
+    /// `None` for a hub, which is queried when the stage runs.
     pub contents: Option<String>,
 }
 
 impl PinnedDataset {
-    /// Settings for one split. Every row of a data set on this machine is checked now, so that a study does not stop at
-    /// a bad row after hours.
+    /// Settings for one split. Every row of a data set on this machine is checked now, so that a
+    /// study does not stop at a bad row after hours.
     ///
     /// # Errors
     /// Files of this machine that cannot be read, and the first of their rows that is not a `T`.
@@ -41,12 +41,18 @@ impl PinnedDataset {
                 Some(contents(&set.fingerprint()?)?)
             }
         };
-        Ok(Self { source: source.into(), config: config.map(str::to_owned), split: split.into(), contents })
+        Ok(Self {
+            source: source.into(),
+            config: config.map(str::to_owned),
+            split: split.into(),
+            contents,
+        })
     }
 }
 
 fn contents(fingerprint: &Fingerprint) -> Result<String> {
-    let files = serde_json::to_vec(&fingerprint.files).context(|| "cannot encode a fingerprint".into())?;
+    let files =
+        serde_json::to_vec(&fingerprint.files).context(|| "cannot encode a fingerprint".into())?;
     Ok(blake3::hash(&files).to_hex().to_string())
 }
 
@@ -57,7 +63,11 @@ impl Stage for PinnedDataset {
     type Sizes<'a> = ();
 
     fn run(self, _: NoInputs, context: &StageContext) -> Result<()> {
-        let set = Dataset::open(&Source::parse(&self.source)?, self.config.as_deref(), &self.split)?;
+        let set = Dataset::open(
+            &Source::parse(&self.source)?,
+            self.config.as_deref(),
+            &self.split,
+        )?;
         let fingerprint = set.fingerprint()?;
         if let Some(planned) = &self.contents {
             let now = contents(&fingerprint)?;
@@ -65,7 +75,9 @@ impl Stage for PinnedDataset {
                 return Err(changed(&self.source, planned, &now));
             }
         }
-        set.files_read()?.iter().try_for_each(|file| context.add_source(file))?;
+        set.files_read()?
+            .iter()
+            .try_for_each(|file| context.add_source(file))?;
         context.add_source(&fingerprint)?;
         write_json(&context.out().join(PINNED), &fingerprint)
     }
@@ -81,10 +93,17 @@ pub fn pinned(context: &StageContext, input: &StageKey) -> Result<(Dataset, Stri
     if let (Source::Hub(repository), Some(commit)) = (&mut source, &pinned.commit) {
         repository.revision.clone_from(commit);
     }
-    let set = Dataset::open(&source, pinned.config.as_deref(), pinned.split.as_deref().unwrap_or_default())?;
+    let set = Dataset::open(
+        &source,
+        pinned.config.as_deref(),
+        pinned.split.as_deref().unwrap_or_default(),
+    )?;
     let now = set.fingerprint()?.files;
     if now != pinned.files {
-        let other = now.iter().zip(&pinned.files).find(|(now, then)| now != then);
+        let other = now
+            .iter()
+            .zip(&pinned.files)
+            .find(|(now, then)| now != then);
         return Err(match other {
             Some((now, then)) if now.name == then.name => {
                 changed(&format!("{} of {}", now.name, pinned.source), &then.blake3, &now.blake3)
@@ -93,7 +112,9 @@ pub fn pinned(context: &StageContext, input: &StageKey) -> Result<(Dataset, Stri
         }
         .hint("put the files back, or run the same command again: other contents are another study (of a hub, clear the cache)"));
     }
-    set.files_read()?.iter().try_for_each(|file| context.add_source(file))?;
+    set.files_read()?
+        .iter()
+        .try_for_each(|file| context.add_source(file))?;
     context.add_source(&pinned)?;
     Ok((set, pinned.source))
 }

@@ -1,5 +1,5 @@
-//! Stage `demonstrations`: one summary for each of the seed's own posts of the embedded world, by an author of the
-//! configured quality.
+//! Stage `demonstrations`: one summary for each of the seed's own posts of the embedded world, by
+//! an author of the configured quality.
 
 use super::common::WorldAt;
 use super::{NoInputs, Stage};
@@ -30,8 +30,15 @@ impl Stage for Demonstrations {
             let post = world.post(Split::Demonstrations, seed, index);
             let mut author = stream(seed, "demonstrations/author", &[index]);
             let response = world.summary(&post, self.quality, &mut author);
-            Demonstration { id: post.id, prompt: post.prompt, response }
+            Demonstration {
+                id: post.id,
+                prompt: post.prompt,
+                response,
+            }
         };
-        rows::write(&context.out().join("demonstrations.jsonl"), (0..self.count as u64).map(row))
+        rows::write(
+            &context.out().join("demonstrations.jsonl"),
+            (0..self.count as u64).map(row),
+        )
     }
 }

@@ -1,7 +1,9 @@
 //! Stage `dpo`: direct preference optimisation of a policy on pairs, against a fixed reference.
 
 use super::Stage;
-use super::common::{Watch, codec, frozen, language_model, save_policy, training_pairs, within_memory, write_json};
+use super::common::{
+    Watch, codec, frozen, language_model, save_policy, training_pairs, within_memory, write_json,
+};
 use super::tune::{apply_to_dpo, chosen};
 use super::work::{Precision, Sizes, Work, preference_optimisation};
 use crate::Result;
@@ -41,11 +43,21 @@ impl Stage for Dpo {
 
     /// Reading the reference's log-probabilities once, then training.
     fn work(&self, sizes: Sizes) -> Work {
-        let (shapes, precision) = (sizes.shapes(&self.generation), Precision::from(&self.training));
+        let (shapes, precision) = (
+            sizes.shapes(&self.generation),
+            Precision::from(&self.training),
+        );
         let (epochs, batch_size) = (sizes.epochs.unwrap_or(self.dpo.epochs), self.dpo.batch_size);
-        let reference = footprint::frozen(shapes.config, shapes.language_model(), precision.reading.bytes);
+        let reference = footprint::frozen(
+            shapes.config,
+            shapes.language_model(),
+            precision.reading.bytes,
+        );
         let work = preference_optimisation(shapes, epochs, batch_size, sizes.rows, 0.0, precision);
-        Work { other_models: reference, ..work }
+        Work {
+            other_models: reference,
+            ..work
+        }
     }
 
     fn run(mut self, inputs: DpoInputs, context: &StageContext) -> Result<()> {
@@ -57,8 +69,20 @@ impl Stage for Dpo {
         let (pairs, identical) = training_pairs(context, &inputs.pairs, &codec)?;
         let policy = language_model(context, &inputs.policy)?;
         let reference = frozen(context, &inputs.reference, self.training.dtype)?;
-        let training = within_memory(context, &self.training, &self.work(Sizes::new(policy.config(), pairs.len())))?;
-        let (model, losses) = dpo(policy, &reference, &pairs, &self.dpo, &training, seed, &Watch(context))?;
+        let training = within_memory(
+            context,
+            &self.training,
+            &self.work(Sizes::new(policy.config(), pairs.len())),
+        )?;
+        let (model, losses) = dpo(
+            policy,
+            &reference,
+            &pairs,
+            &self.dpo,
+            &training,
+            seed,
+            &Watch(context),
+        )?;
         let curve = serde_json::json!({ "loss": losses, "pairs": pairs.len(), "identical_share": identical });
         write_json(&context.out().join("curve.json"), &curve)?;
         save_policy(context, &model, &inputs.policy)

@@ -1,4 +1,5 @@
-//! Stage `evaluate`: measures a policy on the evaluation posts. Every post is answered with sampling and greedily.
+//! Stage `evaluate`: measures a policy on the evaluation posts. Every post is answered with
+//! sampling and greedily.
 
 use super::Stage;
 use super::common::{codec, count, frozen, frozen_reward, needed, sampling, write_json};
@@ -9,7 +10,8 @@ use crate::data::rows::{self, Response};
 use crate::eval::decoding::{Decoding, Decodings, candidates, pick, respond_at, spread};
 use crate::eval::exam::{Exam, WorldExam};
 use crate::eval::policy::{
-    Answer, Best, answers, log_probabilities, measure_answers, measure_likelihoods, respond, sequences,
+    Answer, Best, answers, log_probabilities, measure_answers, measure_likelihoods, respond,
+    sequences,
 };
 use crate::eval::{Items, check_finite};
 use crate::experiment::{GenerationSettings, Metric};
@@ -23,7 +25,8 @@ use serde::{Deserialize, Serialize};
 
 /// The file with the means, which `collect` reads.
 pub const METRICS: &str = "metrics.json";
-/// The file with the values behind the means, for metrics whose items are the same for every method and seed.
+/// The file with the values behind the means, for metrics whose items are the same for every method
+/// and seed.
 pub const ITEMS: &str = "items.json";
 /// The file with a policy's results at several temperatures, as [`Decodings`].
 pub const DECODINGS: &str = "decoding.json";
@@ -37,7 +40,8 @@ pub struct Evaluate {
     pub dtype: Dtype,
     pub temperature: f32,
     pub responder: Responder,
-    /// Further decodings of the policy; `None` if only sampling at `temperature` and greedy decoding are measured.
+    /// Further decodings of the policy; `None` if only sampling at `temperature` and greedy
+    /// decoding are measured.
     pub decoding: Option<FurtherDecodings>,
 }
 
@@ -93,16 +97,36 @@ impl Stage for Evaluate {
     type Inputs = EvaluateInputs;
     type Sizes<'a> = EvaluateSizes<'a>;
 
-    fn work(&self, EvaluateSizes { model, posts, scored, judge }: EvaluateSizes) -> Work {
-        let (shapes, precision) = (Shapes { config: model, generation: &self.generation }, Precision::from(self.dtype));
+    fn work(
+        &self,
+        EvaluateSizes {
+            model,
+            posts,
+            scored,
+            judge,
+        }: EvaluateSizes,
+    ) -> Work {
+        let (shapes, precision) = (
+            Shapes {
+                config: model,
+                generation: &self.generation,
+            },
+            Precision::from(self.dtype),
+        );
         let drawn = match self.responder {
             Responder::Policy => 2,
             Responder::Demonstrator => 0,
-            Responder::BestByGold { n } | Responder::BestByReward { n } | Responder::BestByLogProbability { n } => n,
+            Responder::BestByGold { n }
+            | Responder::BestByReward { n }
+            | Responder::BestByLogProbability { n } => n,
         };
-        // Two of the decodings are sampled in any case, and the greedy answers are read only by the SFT policy.
+        // Two of the decodings are sampled in any case, and the greedy answers are read only by the
+        // SFT policy.
         let (further, validation) = match &self.decoding {
-            Some(FurtherDecodings { temperatures, validation }) => {
+            Some(FurtherDecodings {
+                temperatures,
+                validation,
+            }) => {
                 let decodings = candidates(temperatures, self.temperature).len();
                 (decodings, decodings * validation.posts)
             }
@@ -125,9 +149,17 @@ impl Stage for Evaluate {
     }
 
     fn run(self, inputs: EvaluateInputs, context: &StageContext) -> Result<()> {
-        let exam = inputs.exam.open(context, self.exam.as_ref(), &self.generation, self.dtype)?;
+        let exam = inputs
+            .exam
+            .open(context, self.exam.as_ref(), &self.generation, self.dtype)?;
         let codec = codec(context, &inputs.sft, &self.generation)?;
-        let evaluation = Evaluation { stage: &self, inputs: &inputs, context, exam: &exam, codec: &codec };
+        let evaluation = Evaluation {
+            stage: &self,
+            inputs: &inputs,
+            context,
+            exam: &exam,
+            codec: &codec,
+        };
         let sampled = evaluation.respond()?;
         let greedy = match self.responder {
             Responder::Policy => evaluation.draw(0.0, 0)?,
@@ -138,22 +170,30 @@ impl Stage for Evaluate {
         let mut measured = measure_answers(&exam, &answers);
         if self.responder == Responder::Policy {
             let (model, sft) = evaluation.models()?;
-            let (likelihoods, passes) = measure_likelihoods(&model, &sft, &exam, &codec, &answers, self.temperature)?;
+            let (likelihoods, passes) =
+                measure_likelihoods(&model, &sft, &exam, &codec, &answers, self.temperature)?;
             measured.extend(likelihoods);
             count(context, passes);
             if let Some(further) = &self.decoding {
                 measured.extend(evaluation.decode(further, &answers)?);
             }
         } else {
-            measured.0.retain(|metric, _| *metric != Metric::GoldGreedy && *metric != Metric::CopyAccuracy);
+            measured.0.retain(|metric, _| {
+                *metric != Metric::GoldGreedy && *metric != Metric::CopyAccuracy
+            });
         }
         if inputs.reward.is_some() {
-            let sampled: Vec<Response> = answers.iter().map(|answer| answer.sampled.clone()).collect();
+            let sampled: Vec<Response> = answers
+                .iter()
+                .map(|answer| answer.sampled.clone())
+                .collect();
             measured.insert(Metric::LearnedReward, evaluation.rewards(&sampled)?);
         }
         rows::write(&context.out().join("answers.jsonl"), &answers)?;
         write_json(&context.out().join(METRICS), &measured.means())?;
-        measured.0.retain(|_, values| values.len() == exam.posts.len());
+        measured
+            .0
+            .retain(|_, values| values.len() == exam.posts.len());
         rows::write(&context.out().join(ITEMS), [measured])
     }
 }
@@ -180,7 +220,9 @@ impl Evaluation<'_> {
             Responder::Policy => return self.draw(self.stage.temperature, 0),
             // Another summary by the author of the reference.
             Responder::Demonstrator => return self.demonstrator(),
-            Responder::BestByGold { n } | Responder::BestByReward { n } | Responder::BestByLogProbability { n } => n,
+            Responder::BestByGold { n }
+            | Responder::BestByReward { n }
+            | Responder::BestByLogProbability { n } => n,
         };
         let mut best = Best::default();
         for candidate in 0..n as u64 {
@@ -189,7 +231,8 @@ impl Evaluation<'_> {
                 Responder::BestByReward { .. } => self.rewards(&responses)?,
                 Responder::BestByLogProbability { .. } => {
                     let policy = frozen(self.context, &self.inputs.policy, self.stage.dtype)?;
-                    let (log_probs, passes) = log_probabilities(&policy, self.exam, self.codec, &responses)?;
+                    let (log_probs, passes) =
+                        log_probabilities(&policy, self.exam, self.codec, &responses)?;
                     count(self.context, passes);
                     log_probs
                 }
@@ -207,8 +250,19 @@ impl Evaluation<'_> {
         let sampling = sampling(codec, &self.stage.generation, temperature);
         let progress = |done| context.progress(done as u64, exam.posts.len() as u64, "answering");
         let purpose = format!("evaluate/{candidate}");
-        let responses = respond(&model, exam, codec, &sampling, context.seed()?, &purpose, progress)?;
-        count(context, Passes::likelihood(model.config(), &sequences(exam, codec, &responses)?));
+        let responses = respond(
+            &model,
+            exam,
+            codec,
+            &sampling,
+            context.seed()?,
+            &purpose,
+            progress,
+        )?;
+        count(
+            context,
+            Passes::likelihood(model.config(), &sequences(exam, codec, &responses)?),
+        );
         Ok(responses)
     }
 
@@ -220,48 +274,82 @@ impl Evaluation<'_> {
         let summary = |index: usize| {
             let author = &mut stream(seed, "evaluate/author", &[index as u64]);
             let summary = self.exam.another_reference(index, settings.quality, author);
-            self.codec.response(&summary.ok_or_else(|| Error::data("the exam has no author"))?)
+            self.codec
+                .response(&summary.ok_or_else(|| Error::data("the exam has no author"))?)
         };
         (0..self.exam.posts.len()).map(summary).collect()
     }
 
-    /// Measures the policy greedily, at the further temperatures and at the evaluation's own; returns the temperature
-    /// that the validation posts pick and gold at it, and writes all results to `decoding.json`.
+    /// Measures the policy greedily, at the further temperatures and at the evaluation's own;
+    /// returns the temperature that the validation posts pick and gold at it, and writes all
+    /// results to `decoding.json`.
     fn decode(&self, further: &FurtherDecodings, answers: &[Answer]) -> Result<Items> {
         let (context, exam, codec) = (self.context, self.exam, self.codec);
         let temperatures = candidates(&further.temperatures, self.stage.temperature);
         let (model, sft) = self.models()?;
         let sampling = sampling(codec, &self.stage.generation, self.stage.temperature);
         let validation = Exam::of_world(&further.validation)?;
-        let progress = |done| context.progress(done as u64, validation.posts.len() as u64, "validation posts");
+        let progress = |done| {
+            context.progress(
+                done as u64,
+                validation.posts.len() as u64,
+                "validation posts",
+            )
+        };
         let streams = (context.seed()?, "evaluate/validation");
-        let validated = respond_at(&model, &validation, codec, (&sampling, &temperatures), streams, progress)?;
+        let validated = respond_at(
+            &model,
+            &validation,
+            codec,
+            (&sampling, &temperatures),
+            streams,
+            progress,
+        )?;
         let mut golds = Vec::with_capacity(temperatures.len());
         let (mut decodings, mut validation_golds) = (Vec::new(), Vec::new());
         for (&temperature, validated) in temperatures.iter().zip(&validated) {
             let responses = if temperature == 0.0 {
                 answers.iter().map(|answer| answer.greedy.clone()).collect()
             } else if temperature == self.stage.temperature {
-                answers.iter().map(|answer| answer.sampled.clone()).collect()
+                answers
+                    .iter()
+                    .map(|answer| answer.sampled.clone())
+                    .collect()
             } else {
                 self.draw(temperature, 0)?
             };
-            count(context, Passes::likelihood(model.config(), &sequences(&validation, codec, validated)?));
-            let ([entropy, kl], passes) = spread(&model, &sft, exam, codec, &responses, temperature)?;
+            count(
+                context,
+                Passes::likelihood(model.config(), &sequences(&validation, codec, validated)?),
+            );
+            let ([entropy, kl], passes) =
+                spread(&model, &sft, exam, codec, &responses, temperature)?;
             count(context, passes);
             let own: Vec<f64> = exam.golds(&responses)?.into_iter().flatten().collect();
             let validation_gold = mean(validation.golds(validated)?.into_iter().flatten());
             validation_golds.push(validation_gold);
-            decodings.push(Decoding { temperature, entropy, gold: mean(own.iter().copied()), kl, validation_gold });
+            decodings.push(Decoding {
+                temperature,
+                entropy,
+                gold: mean(own.iter().copied()),
+                kl,
+                validation_gold,
+            });
             golds.push(own);
         }
         let mut measured = Items::default();
         if let Some(place) = pick(&validation_golds) {
             let picked = temperatures[place];
-            write_json(&context.out().join(DECODINGS), &Decodings { picked, decodings })?;
+            write_json(
+                &context.out().join(DECODINGS),
+                &Decodings { picked, decodings },
+            )?;
             measured.insert(Metric::GoldTuned, golds.swap_remove(place));
             // The value as written in the file, not the nearest double of the nearest float.
-            measured.insert(Metric::TunedTemperature, vec![(f64::from(picked) * 1e6).round() / 1e6]);
+            measured.insert(
+                Metric::TunedTemperature,
+                vec![(f64::from(picked) * 1e6).round() / 1e6],
+            );
         }
         Ok(measured)
     }
@@ -273,8 +361,18 @@ impl Evaluation<'_> {
         let sequences = sequences(self.exam, self.codec, responses)?;
         count(self.context, Passes::score(model.config(), &sequences));
         let scores = score(&model, &sequences.iter().collect::<Vec<_>>())?;
-        let rewards: Vec<f64> = normalisation.rewards(&scores)?.into_iter().map(f64::from).collect();
-        check_finite(&rewards, |at| format!("the response to post {} (`{}`)", at + 1, self.exam.posts[at].id))?;
+        let rewards: Vec<f64> = normalisation
+            .rewards(&scores)?
+            .into_iter()
+            .map(f64::from)
+            .collect();
+        check_finite(&rewards, |at| {
+            format!(
+                "the response to post {} (`{}`)",
+                at + 1,
+                self.exam.posts[at].id
+            )
+        })?;
         Ok(rewards)
     }
 }

@@ -57,7 +57,9 @@ impl Stage for EvaluateReward {
         let models = match self.judge {
             JudgeKind::Implicit => vec![(shapes, false), (shapes, false)],
             JudgeKind::Explicit => vec![(shapes, true)],
-            JudgeKind::Likelihood | JudgeKind::Heuristic(Heuristic::LogProbability) => vec![(shapes, false)],
+            JudgeKind::Likelihood | JudgeKind::Heuristic(Heuristic::LogProbability) => {
+                vec![(shapes, false)]
+            }
             JudgeKind::Heuristic(_) => vec![],
         };
         // Two passes: the preferred responses, then the others.
@@ -71,12 +73,20 @@ impl Stage for EvaluateReward {
         let (explicit, policy, sft);
         let judge = match self.judge {
             JudgeKind::Explicit => {
-                explicit = frozen_reward(context, needed(&inputs.reward, "reward", context)?, self.dtype)?.0;
+                explicit = frozen_reward(
+                    context,
+                    needed(&inputs.reward, "reward", context)?,
+                    self.dtype,
+                )?
+                .0;
                 Judge::Explicit(&explicit)
             }
             JudgeKind::Implicit => {
                 (policy, sft) = (model(policy_input()?)?, model(&inputs.sft)?);
-                Judge::Implicit { policy: &policy, reference: &sft }
+                Judge::Implicit {
+                    policy: &policy,
+                    reference: &sft,
+                }
             }
             JudgeKind::Likelihood => {
                 policy = model(policy_input()?)?;
@@ -86,25 +96,34 @@ impl Stage for EvaluateReward {
                 sft = model(&inputs.sft)?;
                 Judge::LogProbability(&sft)
             }
-            JudgeKind::Heuristic(heuristic) => Judge::Heuristic { heuristic, seed: context.seed()? },
+            JudgeKind::Heuristic(heuristic) => Judge::Heuristic {
+                heuristic,
+                seed: context.seed()?,
+            },
         };
         let exam_pairs = context.artifact(&inputs.exam_pairs)?;
         let mut sources = vec![
             (exam_pairs.join("on_policy.jsonl"), Metric::OnPolicyAccuracy),
-            (exam_pairs.join("demonstrated.jsonl"), Metric::DemonstrationAccuracy),
+            (
+                exam_pairs.join("demonstrated.jsonl"),
+                Metric::DemonstrationAccuracy,
+            ),
         ];
         if let Some(preferences) = &inputs.preferences {
-            sources.push((context.artifact(preferences)?.join("pairs.jsonl"), Metric::PreferenceAccuracy));
+            sources.push((
+                context.artifact(preferences)?.join("pairs.jsonl"),
+                Metric::PreferenceAccuracy,
+            ));
         }
         let (mut measured, mut items) = (Items::default(), Items::default());
         for (path, metric) in sources {
             let pairs: Vec<ResponsePair> = rows::read(&path)?;
             let ranked = rank(&judge, &pairs, &codec)?;
-            // The preferences are the same for every method and seed; the evaluation pairs belong to a seed's own
-            // policy.
+            // The preferences are the same for every method and seed; the evaluation pairs belong
+            // to a seed's own policy.
             if metric == Metric::PreferenceAccuracy {
-                // Per token, a length is the same for all responses, and a coin toss or an overlap is not a sum over
-                // tokens.
+                // Per token, a length is the same for all responses, and a coin toss or an overlap
+                // is not a sum over tokens.
                 if !matches!(judge, Judge::Heuristic { .. }) {
                     measured.insert_ranked(Metric::PreferenceAccuracyPerToken, ranked.per_token);
                 }

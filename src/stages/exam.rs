@@ -1,5 +1,5 @@
-//! The evaluation set as stages open it: posts of the embedded world, or real posts with a reward model in the place of
-//! gold.
+//! The evaluation set as stages open it: posts of the embedded world, or real posts with a reward
+//! model in the place of gold.
 
 use super::common::{codec, frozen_reward, needed};
 use crate::Result;
@@ -31,14 +31,30 @@ impl ExamInputs {
         if let Some(exam) = exam {
             return Exam::of_world(exam);
         }
-        let judge = self.judge.as_ref().map(|input| judge(context, input, generation, dtype)).transpose()?;
+        let judge = self
+            .judge
+            .as_ref()
+            .map(|input| judge(context, input, generation, dtype))
+            .transpose()?;
         let posts = context.artifact(needed(&self.demonstrations, "demonstrations", context)?)?;
-        Ok(Exam::of_corpus(rows::read(&posts.join("held_out.jsonl"))?, judge))
+        Ok(Exam::of_corpus(
+            rows::read(&posts.join("held_out.jsonl"))?,
+            judge,
+        ))
     }
 }
 
 /// The reward model of an input, used in the place of gold.
-pub fn judge(context: &StageContext, input: &StageKey, generation: &GenerationSettings, dtype: Dtype) -> Result<Judge> {
+pub fn judge(
+    context: &StageContext,
+    input: &StageKey,
+    generation: &GenerationSettings,
+    dtype: Dtype,
+) -> Result<Judge> {
     let (model, normalisation) = frozen_reward(context, input, dtype)?;
-    Ok(Judge { model, normalisation, codec: codec(context, input, generation)? })
+    Ok(Judge {
+        model,
+        normalisation,
+        codec: codec(context, input, generation)?,
+    })
 }

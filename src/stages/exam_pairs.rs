@@ -47,32 +47,63 @@ impl Stage for ExamPairs {
     type Sizes<'a> = ExamSizes<'a>;
 
     fn work(&self, ExamSizes { policy, judge }: ExamSizes) -> Work {
-        let (shapes, precision) = (Shapes { config: policy, generation: &self.generation }, self.dtype.into());
+        let (shapes, precision) = (
+            Shapes {
+                config: policy,
+                generation: &self.generation,
+            },
+            self.dtype.into(),
+        );
         let drawn = work::sampling(shapes, 2 * self.posts, precision);
         drawn + work::judging(judge, &self.generation, 2 * self.posts, precision)
     }
 
-    /// Writes `on_policy.jsonl`: two samples for one post, the one with more gold preferred (ties are left out; empty
-    /// without gold), and `demonstrated.jsonl`: the demonstrator's response preferred to a sample.
+    /// Writes `on_policy.jsonl`: two samples for one post, the one with more gold preferred (ties
+    /// are left out; empty without gold), and `demonstrated.jsonl`: the demonstrator's response
+    /// preferred to a sample.
     fn run(self, inputs: ExamPairsInputs, context: &StageContext) -> Result<()> {
-        let exam = inputs.exam.open(context, self.exam.as_ref(), &self.generation, self.dtype)?.first(self.posts);
+        let exam = inputs
+            .exam
+            .open(context, self.exam.as_ref(), &self.generation, self.dtype)?
+            .first(self.posts);
         let policy = frozen(context, &inputs.policy, self.dtype)?;
         let codec = codec(context, &inputs.policy, &self.generation)?;
         let sampling = sampling(&codec, &self.generation, self.temperature);
         let draw = |purpose: &str| {
-            let progress = |done| context.progress(done as u64, exam.posts.len() as u64, "sampling");
-            respond(&policy, &exam, &codec, &sampling, context.seed()?, purpose, progress)
+            let progress =
+                |done| context.progress(done as u64, exam.posts.len() as u64, "sampling");
+            respond(
+                &policy,
+                &exam,
+                &codec,
+                &sampling,
+                context.seed()?,
+                purpose,
+                progress,
+            )
         };
         let (first, second) = (draw("exam/first")?, draw("exam/second")?);
         let (mut on_policy, mut demonstrated) = (Vec::new(), Vec::new());
-        let golds: Vec<_> = exam.golds(&first)?.into_iter().zip(exam.golds(&second)?).collect();
+        let golds: Vec<_> = exam
+            .golds(&first)?
+            .into_iter()
+            .zip(exam.golds(&second)?)
+            .collect();
         for (index, post) in exam.posts.iter().enumerate() {
-            let pair =
-                |chosen, rejected| ResponsePair { id: post.id.clone(), prompt: post.prompt.clone(), chosen, rejected };
+            let pair = |chosen, rejected| ResponsePair {
+                id: post.id.clone(),
+                prompt: post.prompt.clone(),
+                chosen,
+                rejected,
+            };
             let (a, b) = (&first[index], &second[index]);
             match golds[index] {
-                (Some(gold_a), Some(gold_b)) if gold_a > gold_b => on_policy.push(pair(a.clone(), b.clone())),
-                (Some(gold_a), Some(gold_b)) if gold_a < gold_b => on_policy.push(pair(b.clone(), a.clone())),
+                (Some(gold_a), Some(gold_b)) if gold_a > gold_b => {
+                    on_policy.push(pair(a.clone(), b.clone()))
+                }
+                (Some(gold_a), Some(gold_b)) if gold_a < gold_b => {
+                    on_policy.push(pair(b.clone(), a.clone()))
+                }
                 _ => {}
             }
             demonstrated.push(pair(codec.response(&post.reference)?, a.clone()));

@@ -34,19 +34,42 @@ impl Stage for Filter {
     type Sizes<'a> = Sizes<'a>;
 
     fn work(&self, sizes: Sizes) -> Work {
-        work::reading(&[(sizes.shapes(&self.generation), true)], 1, sizes.rows, Precision::from(self.dtype))
+        work::reading(
+            &[(sizes.shapes(&self.generation), true)],
+            1,
+            sizes.rows,
+            Precision::from(self.dtype),
+        )
     }
 
     fn run(self, inputs: FilterInputs, context: &StageContext) -> Result<()> {
         let codec = codec(context, &inputs.reward, &self.generation)?;
         let prompts = prompts(context, &inputs.demonstrations, &codec)?;
         let all = demonstrations(context, &inputs.demonstrations)?;
-        let responses = all.iter().map(|row| codec.response(&row.response)).collect::<Result<Vec<_>>>()?;
-        let responses: Vec<_> = responses.into_iter().map(|row| Generated { ids: row.ids, ended: row.ended }).collect();
+        let responses = all
+            .iter()
+            .map(|row| codec.response(&row.response))
+            .collect::<Result<Vec<_>>>()?;
+        let responses: Vec<_> = responses
+            .into_iter()
+            .map(|row| Generated {
+                ids: row.ids,
+                ended: row.ended,
+            })
+            .collect();
         let source = RewardSource::Learned;
-        let objective = source.objective(context, &Some(inputs.reward), &codec, prompts.len(), self.dtype)?;
+        let objective = source.objective(
+            context,
+            &Some(inputs.reward),
+            &codec,
+            prompts.len(),
+            self.dtype,
+        )?;
         let scores = scores(&objective, &source, &prompts, &responses)?;
         let kept = keep_best(&scores, self.filtered_bc.keep);
-        rows::write(&context.out().join("demonstrations.jsonl"), kept.into_iter().map(|place| &all[place]))
+        rows::write(
+            &context.out().join("demonstrations.jsonl"),
+            kept.into_iter().map(|place| &all[place]),
+        )
     }
 }

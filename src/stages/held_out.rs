@@ -7,12 +7,14 @@ use crate::pipeline::{StageContext, StageKey};
 use crate::{Error, Result};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The file with the prompts of an artifact whose rows are held out: no training stage may use any of them.
+/// The file with the prompts of an artifact whose rows are held out: no training stage may use any
+/// of them.
 pub const PROMPTS: &str = "prompts.json";
 /// The file with the counts of duplicate rows.
 pub const DUPLICATES: &str = "duplicates.json";
 
-/// Writes the counts of duplicate rows, and the number of rows passed over because their prompts are held out.
+/// Writes the counts of duplicate rows, and the number of rows passed over because their prompts
+/// are held out.
 pub fn write_duplicates(
     context: &StageContext,
     groups: &[usize],
@@ -20,18 +22,22 @@ pub fn write_duplicates(
     held_out: usize,
 ) -> Result<()> {
     let counts = Duplicates::count(groups, rows.iter().map(|row| row.response.as_str()));
-    write_json(&context.out().join(DUPLICATES), &Duplicates { held_out, ..counts })
+    write_json(
+        &context.out().join(DUPLICATES),
+        &Duplicates { held_out, ..counts },
+    )
 }
 
 /// The union of the prompts of all `inputs`, whose rows are held out.
 pub fn held_out(context: &StageContext, inputs: &[StageKey]) -> Result<Prompts> {
-    inputs
-        .iter()
-        .try_fold(Prompts::default(), |all, input| Ok(all.union(read_json(&context.artifact(input)?.join(PROMPTS))?)))
+    inputs.iter().try_fold(Prompts::default(), |all, input| {
+        Ok(all.union(read_json(&context.artifact(input)?.join(PROMPTS))?))
+    })
 }
 
-/// Selects the first `count` rows in `order` that `take` accepts, and returns them in the order of their positions with
-/// the number of rows passed over. `take` is given a set of positions and returns the acceptable rows among them.
+/// Selects the first `count` rows in `order` that `take` accepts, and returns them in the order of
+/// their positions with the number of rows passed over. `take` is given a set of positions and
+/// returns the acceptable rows among them.
 ///
 /// # Errors
 /// The error of `lacking` if there are too few rows; `lacking` is given the number of rows found.

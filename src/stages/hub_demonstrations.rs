@@ -1,5 +1,6 @@
-//! Stage `hub_demonstrations`: posts of a data set in the paper's prompt format, without held-out prompts, with the
-//! responses of a demonstrator, or with their human summaries if there is no demonstrator.
+//! Stage `hub_demonstrations`: posts of a data set in the paper's prompt format, without held-out
+//! prompts, with the responses of a demonstrator, or with their human summaries if there is no
+//! demonstrator.
 
 use super::Stage;
 use super::common::{codec, frozen, sample, sampling, write_json};
@@ -71,7 +72,10 @@ impl Stage for HubDemonstrations {
 
     fn work(&self, demonstrator: Option<&DecoderConfig>) -> Work {
         demonstrator.map_or_else(Work::default, |config| {
-            let shapes = Shapes { config, generation: &self.generation };
+            let shapes = Shapes {
+                config,
+                generation: &self.generation,
+            };
             work::sampling(shapes, self.count, Precision::from(self.dtype))
         })
     }
@@ -102,13 +106,20 @@ impl Stage for HubDemonstrations {
             for (index, row) in posts.placed_rows::<SummarisedPost>()?.enumerate() {
                 let (place, row) = row?;
                 if wanted.contains(&index) {
-                    let (whole, prompt) = (tldr::prompt(&row.post), tldr::fitted_at(&place, &row.post, &codec)?);
+                    let (whole, prompt) = (
+                        tldr::prompt(&row.post),
+                        tldr::fitted_at(&place, &row.post, &codec)?,
+                    );
                     let forms = [&whole[..], &prompt];
                     if !held_out.contain(&forms) {
                         prompts.insert(&forms);
                         taken.insert(
                             index,
-                            Demonstration { id: row.id, prompt, response: tldr::response(&row.summary) },
+                            Demonstration {
+                                id: row.id,
+                                prompt,
+                                response: tldr::response(&row.summary),
+                            },
                         );
                     }
                 }
@@ -146,7 +157,13 @@ impl HubDemonstrations {
 
     fn new(sources: &DataSources, hyper: &Hyper, part: Part, count: usize) -> Self {
         let (dtype, temperature) = (hyper.training.dtype, sources.demonstrator_temperature);
-        Self { part, count, generation: hyper.generation.clone(), dtype, temperature }
+        Self {
+            part,
+            count,
+            generation: hyper.generation.clone(),
+            dtype,
+            temperature,
+        }
     }
 
     /// Replaces every response by one of the demonstrator.
@@ -158,7 +175,10 @@ impl HubDemonstrations {
         rows: &mut [Demonstration],
     ) -> Result<()> {
         let model = frozen(context, demonstrator, self.dtype)?;
-        let prompts = rows.iter().map(|row| codec.prompt(&row.prompt)).collect::<Result<Vec<_>>>()?;
+        let prompts = rows
+            .iter()
+            .map(|row| codec.prompt(&row.prompt))
+            .collect::<Result<Vec<_>>>()?;
         let sampling = sampling(codec, &self.generation, self.temperature);
         // The evaluation posts are the same for every seed, and their references are too.
         let seed = context.spec.seed.unwrap_or(EXAM_SEED);

@@ -1,7 +1,9 @@
 //! Stage `iq_learn`: fits the SFT policy's logits, as a soft Q-function, to the demonstrations.
 
 use super::Stage;
-use super::common::{Watch, codec, demonstrated, language_model, save_policy, within_memory, write_json};
+use super::common::{
+    Watch, codec, demonstrated, language_model, save_policy, within_memory, write_json,
+};
 use super::tune::{apply_to_iq_learn, chosen};
 use super::work::{Precision, Sizes, Work, steps};
 use crate::Result;
@@ -37,14 +39,27 @@ impl Stage for IqLearn {
 
     /// Supervised training, which also computes the values of states.
     fn work(&self, sizes: Sizes) -> Work {
-        let (shapes, precision) = (sizes.shapes(&self.generation), Precision::from(&self.training));
-        let (epochs, batch_size) = (sizes.epochs.unwrap_or(self.iq_learn.epochs), self.iq_learn.batch_size);
+        let (shapes, precision) = (
+            sizes.shapes(&self.generation),
+            Precision::from(&self.training),
+        );
+        let (epochs, batch_size) = (
+            sizes.epochs.unwrap_or(self.iq_learn.epochs),
+            self.iq_learn.batch_size,
+        );
         // The values of Q at the chosen tokens have their own gradient, as large as the logits.
-        let kept = Load { outputs: 2.0 * shapes.likelihood().outputs, ..shapes.likelihood() };
+        let kept = Load {
+            outputs: 2.0 * shapes.likelihood().outputs,
+            ..shapes.likelihood()
+        };
         let rows = (epochs * sizes.rows) as f64;
         Work {
             tokens: rows * shapes.width(),
-            flops: training_flops(shapes.config, &shapes.likelihood().times(rows), &precision.training),
+            flops: training_flops(
+                shapes.config,
+                &shapes.likelihood().times(rows),
+                &precision.training,
+            ),
             steps: steps(epochs, sizes.rows, batch_size),
             halves: precision.halves(),
             trained: training_state(shapes.config, shapes.language_model(), &precision.training),
@@ -60,9 +75,23 @@ impl Stage for IqLearn {
         let codec = codec(context, &inputs.policy, &self.generation)?;
         let rows = demonstrated(context, &inputs.demonstrations, &codec)?;
         let policy = language_model(context, &inputs.policy)?;
-        let training = within_memory(context, &self.training, &self.work(Sizes::new(policy.config(), rows.len())))?;
-        let (model, losses) = iq_learn(policy, &rows, &self.iq_learn, &training, context.seed()?, &Watch(context))?;
-        write_json(&context.out().join("curve.json"), &serde_json::json!({ "loss": losses }))?;
+        let training = within_memory(
+            context,
+            &self.training,
+            &self.work(Sizes::new(policy.config(), rows.len())),
+        )?;
+        let (model, losses) = iq_learn(
+            policy,
+            &rows,
+            &self.iq_learn,
+            &training,
+            context.seed()?,
+            &Watch(context),
+        )?;
+        write_json(
+            &context.out().join("curve.json"),
+            &serde_json::json!({ "loss": losses }),
+        )?;
         save_policy(context, &model, &inputs.policy)
     }
 }

@@ -1,4 +1,5 @@
-//! Stage `judged_pairs`: two samples of a policy for every prompt, the one with the higher score preferred.
+//! Stage `judged_pairs`: two samples of a policy for every prompt, the one with the higher score
+//! preferred.
 
 use super::Stage;
 use super::common::{codec, demonstrations, prompts};
@@ -45,7 +46,9 @@ impl Stage for JudgedPairs {
         let samples = SAMPLES * sizes.rows;
         let drawn = work::sampling(shapes, samples, precision);
         match self.reward {
-            RewardSource::Learned => drawn.then(work::reading(&[(shapes, true)], 1, samples, precision)),
+            RewardSource::Learned => {
+                drawn.then(work::reading(&[(shapes, true)], 1, samples, precision))
+            }
             RewardSource::Gold { .. } => drawn,
         }
     }
@@ -54,19 +57,44 @@ impl Stage for JudgedPairs {
     fn run(self, inputs: JudgedPairsInputs, context: &StageContext) -> Result<()> {
         let codec = codec(context, &inputs.policy, &self.generation)?;
         let prompts = prompts(context, &inputs.demonstrations, &codec)?;
-        let settings =
-            Samples { n: SAMPLES, temperature: self.temperature, purpose: "judged_pairs", round: self.round };
-        let samples = settings.draw(context, &inputs.policy, &self.generation, self.dtype, &prompts)?;
-        let objective = self.reward.objective(context, &inputs.reward, &codec, prompts.len(), self.dtype)?;
+        let settings = Samples {
+            n: SAMPLES,
+            temperature: self.temperature,
+            purpose: "judged_pairs",
+            round: self.round,
+        };
+        let samples = settings.draw(
+            context,
+            &inputs.policy,
+            &self.generation,
+            self.dtype,
+            &prompts,
+        )?;
+        let objective =
+            self.reward
+                .objective(context, &inputs.reward, &codec, prompts.len(), self.dtype)?;
         let scores = scores(&objective, &self.reward, &prompts, &samples)?;
         let mut pairs = Vec::with_capacity(prompts.len());
-        for (index, row) in demonstrations(context, &inputs.demonstrations)?.into_iter().enumerate() {
+        for (index, row) in demonstrations(context, &inputs.demonstrations)?
+            .into_iter()
+            .enumerate()
+        {
             let (first, second) = (SAMPLES * index, SAMPLES * index + 1);
-            let (chosen, rejected) = if scores[first] >= scores[second] { (first, second) } else { (second, first) };
+            let (chosen, rejected) = if scores[first] >= scores[second] {
+                (first, second)
+            } else {
+                (second, first)
+            };
             if scores[chosen] > scores[rejected] {
-                let response = |place: usize| codec.decoded(samples[place].ids.clone(), samples[place].ended);
+                let response =
+                    |place: usize| codec.decoded(samples[place].ids.clone(), samples[place].ended);
                 let (chosen, rejected) = (response(chosen)?, response(rejected)?);
-                pairs.push(ResponsePair { id: row.id, prompt: row.prompt, chosen, rejected });
+                pairs.push(ResponsePair {
+                    id: row.id,
+                    prompt: row.prompt,
+                    chosen,
+                    rejected,
+                });
             }
         }
         rows::write(&context.out().join("pairs.jsonl"), pairs)

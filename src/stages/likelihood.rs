@@ -1,8 +1,10 @@
-//! Stage `likelihood`: the bounds of Lemma 4.1 beside the observed deviation, on fresh demonstrations by the same
-//! author.
+//! Stage `likelihood`: the bounds of Lemma 4.1 beside the observed deviation, on fresh
+//! demonstrations by the same author.
 
 use super::Stage;
-use super::common::{WorldAt, codec, count, demonstrations, frozen, frozen_reward, sample, sampling, write_json};
+use super::common::{
+    WorldAt, codec, count, demonstrations, frozen, frozen_reward, sample, sampling, write_json,
+};
 use super::evaluate::METRICS;
 use super::work::{self, Precision, Sizes, Work};
 use crate::Result;
@@ -82,18 +84,27 @@ impl Stage for Likelihood {
                 let post = world.post(Split::Demonstrations, EXAM_SEED, index);
                 let mut author = stream(EXAM_SEED, "likelihood/author", &[index]);
                 let response = world.summary(&post, self.quality, &mut author);
-                Demonstration { id: post.id, prompt: post.prompt, response }
+                Demonstration {
+                    id: post.id,
+                    prompt: post.prompt,
+                    response,
+                }
             })
             .collect();
         let trained = demonstrations(context, &inputs.demonstrations)?;
         let rows: Vec<&Demonstration> = fresh.iter().chain(&trained).collect();
         let mut pool = models.terms(context, &self, &codec, &rows)?;
         let seen = pool.split_off(fresh.len());
-        let whole = |terms: &[Term]| terms.iter().map(|term| term.whole(beta)).sum::<f64>() / terms.len() as f64;
+        let whole = |terms: &[Term]| {
+            terms.iter().map(|term| term.whole(beta)).sum::<f64>() / terms.len() as f64
+        };
         let mut measured = Items::default();
         measured.insert(Metric::SurrogateGap, vec![whole(&seen) - whole(&pool)]);
         write_json(&context.out().join(METRICS), &measured.means())?;
-        write_json(&context.out().join(DEVIATIONS), &deviations(&pool, beta, self.delta, context.seed()?))
+        write_json(
+            &context.out().join(DEVIATIONS),
+            &deviations(&pool, beta, self.delta, context.seed()?),
+        )
     }
 }
 
@@ -113,33 +124,59 @@ impl Models {
         codec: &Codec,
         rows: &[&Demonstration],
     ) -> Result<Vec<Term>> {
-        let demonstrated = rows.iter().map(|row| codec.demonstration(row)).collect::<Result<Vec<_>>>()?;
+        let demonstrated = rows
+            .iter()
+            .map(|row| codec.demonstration(row))
+            .collect::<Result<Vec<_>>>()?;
         let prompts: Vec<Vec<u32>> = demonstrated.iter().map(|row| row.prompt.clone()).collect();
         let seed = context.seed()?;
         let draw = |item: usize| stream(seed, "likelihood/samples", &[item as u64]);
         let how = sampling(codec, &stage.generation, stage.temperature);
         let samples = sample(context, &self.policy, &prompts, &how, draw)?;
-        let sampled: Vec<Sequence> =
-            prompts.into_iter().zip(samples).map(|(prompt, sample)| Sequence::new(prompt, sample.ids)).collect();
+        let sampled: Vec<Sequence> = prompts
+            .into_iter()
+            .zip(samples)
+            .map(|(prompt, sample)| Sequence::new(prompt, sample.ids))
+            .collect();
         let demonstrated: Vec<&Sequence> = demonstrated.iter().collect();
         let sampled: Vec<&Sequence> = sampled.iter().collect();
-        let (config, all) = (self.policy.config(), demonstrated.iter().chain(&sampled).copied());
-        count(context, Passes::score(self.reward.config(), all.clone()) + Passes::likelihood(config, all));
+        let (config, all) = (
+            self.policy.config(),
+            demonstrated.iter().chain(&sampled).copied(),
+        );
+        count(
+            context,
+            Passes::score(self.reward.config(), all.clone()) + Passes::likelihood(config, all),
+        );
         count(context, Passes::likelihood(config, sampled.iter().copied()));
         let rewards = |rows: &[&Sequence]| -> Result<Vec<f64>> {
-            Ok(self.normalisation.rewards(&score(&self.reward, rows)?)?.into_iter().map(f64::from).collect())
+            Ok(self
+                .normalisation
+                .rewards(&score(&self.reward, rows)?)?
+                .into_iter()
+                .map(f64::from)
+                .collect())
         };
-        let (own, reference) = (sequence_log_probs(&self.policy, &sampled)?, sequence_log_probs(&self.sft, &sampled)?);
+        let (own, reference) = (
+            sequence_log_probs(&self.policy, &sampled)?,
+            sequence_log_probs(&self.sft, &sampled)?,
+        );
         let ratios = own.iter().zip(reference).map(|(p, q)| f64::from(p - q));
         let references = sequence_log_probs(&self.sft, &demonstrated)?;
-        let terms = rewards(&demonstrated)?.into_iter().zip(references).zip(rewards(&sampled)?).zip(ratios);
+        let terms = rewards(&demonstrated)?
+            .into_iter()
+            .zip(references)
+            .zip(rewards(&sampled)?)
+            .zip(ratios);
         Ok(terms
-            .map(|(((reward, reference), sample_reward), sample_ratio)| Term {
-                reward,
-                reference: reference.into(),
-                sample_reward,
-                sample_ratio,
-            })
+            .map(
+                |(((reward, reference), sample_reward), sample_ratio)| Term {
+                    reward,
+                    reference: reference.into(),
+                    sample_reward,
+                    sample_ratio,
+                },
+            )
             .collect())
     }
 }

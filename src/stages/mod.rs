@@ -1,8 +1,8 @@
-//! The stages: each opens its inputs, calls one method or measurement, and writes one artifact. `methods` and `eval`
-//! compute; a stage decides where data come from and go to.
+//! The stages: each opens its inputs, calls one method or measurement, and writes one artifact.
+//! `methods` and `eval` compute; a stage decides where data come from and go to.
 //!
-//! A kind of stage is a [`Stage`], in the file named after its `KIND`: version, settings, inputs, work and run
-//! together. [`STAGES`] lists all kinds, and [`run`] finds one by its name.
+//! A kind of stage is a [`Stage`], in the file named after its `KIND`: version, settings, inputs,
+//! work and run together. [`STAGES`] lists all kinds, and [`run`] finds one by its name.
 //!
 //! | kinds | artifact |
 //! |---|---|
@@ -21,9 +21,10 @@
 //! | `agreement` | `metrics.json` |
 //! | `likelihood` | `metrics.json`, `deviations.json` |
 //!
-//! Several kinds share `common` (models and rows), `base` (shapes), `exam`, `held_out` (rows excluded from training),
-//! `objective` (scores of responses in training) and `work` (estimates). `plan` lays a study out as a graph of stages,
-//! and `collect` reads the finished artifacts into the input of a report.
+//! Several kinds share `common` (models and rows), `base` (shapes), `exam`, `held_out` (rows
+//! excluded from training), `objective` (scores of responses in training) and `work` (estimates).
+//! `plan` lays a study out as a graph of stages, and `collect` reads the finished artifacts into
+//! the input of a report.
 
 pub mod agreement;
 pub mod base;

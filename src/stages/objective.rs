@@ -1,4 +1,5 @@
-//! Scores of a policy's own responses in training: by a reward model, or by gold in a privileged recipe.
+//! Scores of a policy's own responses in training: by a reward model, or by gold in a privileged
+//! recipe.
 
 use super::common::{WorldAt, codec, count, frozen, frozen_reward, needed, sample, sampling};
 use crate::Result;
@@ -19,13 +20,18 @@ use serde::{Deserialize, Serialize};
 pub enum RewardSource {
     /// The reward model in the input `reward`.
     Learned,
-    /// The gold reward of the seed's own demonstration posts, centred and scaled: a privileged control.
-    Gold { world: Box<WorldAt>, mean: f32, std: f32 },
+    /// The gold reward of the seed's own demonstration posts, centred and scaled: a privileged
+    /// control.
+    Gold {
+        world: Box<WorldAt>,
+        mean: f32,
+        std: f32,
+    },
 }
 
 impl RewardSource {
-    /// The function that scores responses to the first `prompts` posts of the stage's seed; `reward` is the input of
-    /// that name.
+    /// The function that scores responses to the first `prompts` posts of the stage's seed;
+    /// `reward` is the input of that name.
     pub fn objective<'a>(
         &self,
         context: &'a StageContext,
@@ -41,29 +47,41 @@ impl RewardSource {
                 let latents: Vec<_> = (0..prompts as u64).map(latent).collect();
                 let (mean, std) = (*mean, *std);
                 let gold = move |rollout: &Rollout| {
-                    let response = codec.decoded(rollout.sequence.response.clone(), rollout.ended)?;
+                    let response =
+                        codec.decoded(rollout.sequence.response.clone(), rollout.ended)?;
                     let gold = world.gold(&latents[rollout.prompt], &response.text, response.ended);
                     Ok((gold as f32 - mean) / std)
                 };
                 let score = move |rollouts: &[Rollout]| rollouts.iter().map(&gold).collect();
                 // Gold already includes the penalty for a missing end.
-                Ok(Objective { score: Box::new(score), low: -mean / std + 1.0 })
+                Ok(Objective {
+                    score: Box::new(score),
+                    low: -mean / std + 1.0,
+                })
             }
             Self::Learned => {
-                let (model, normalisation) = frozen_reward(context, needed(reward, "reward", context)?, dtype)?;
+                let (model, normalisation) =
+                    frozen_reward(context, needed(reward, "reward", context)?, dtype)?;
                 let score = move |rollouts: &[Rollout]| {
-                    let sequences: Vec<&Sequence> = rollouts.iter().map(|rollout| &rollout.sequence).collect();
-                    count(context, Passes::score(model.config(), sequences.iter().copied()));
+                    let sequences: Vec<&Sequence> =
+                        rollouts.iter().map(|rollout| &rollout.sequence).collect();
+                    count(
+                        context,
+                        Passes::score(model.config(), sequences.iter().copied()),
+                    );
                     normalisation.rewards(&score(&model, &sequences)?)
                 };
-                Ok(Objective { score: Box::new(score), low: normalisation.low })
+                Ok(Objective {
+                    score: Box::new(score),
+                    low: normalisation.low,
+                })
             }
         }
     }
 }
 
-/// Scores of `samples`, which are grouped by prompt with equally many for each. With a reward model, a response without
-/// an end gets one less than the lowest score, as in a policy step.
+/// Scores of `samples`, which are grouped by prompt with equally many for each. With a reward
+/// model, a response without an end gets one less than the lowest score, as in a policy step.
 pub fn scores(
     objective: &Objective,
     source: &RewardSource,
@@ -83,7 +101,10 @@ pub fn scores(
     let mut scores = (objective.score)(&rollouts)?;
     all_finite(&scores, "the score")?;
     if *source == RewardSource::Learned {
-        let unfinished = scores.iter_mut().zip(samples).filter(|(_, sample)| !sample.ended);
+        let unfinished = scores
+            .iter_mut()
+            .zip(samples)
+            .filter(|(_, sample)| !sample.ended);
         unfinished.for_each(|(score, _)| *score = objective.low - 1.0);
     }
     Ok(scores)
@@ -108,9 +129,18 @@ impl Samples {
         prompts: &[Vec<u32>],
     ) -> Result<Vec<Generated>> {
         let seed = round(context.seed()?, self.round);
-        let sampling = sampling(&codec(context, policy, generation)?, generation, self.temperature);
+        let sampling = sampling(
+            &codec(context, policy, generation)?,
+            generation,
+            self.temperature,
+        );
         let policy = frozen(context, policy, dtype)?;
-        let repeated: Vec<_> = prompts.iter().flat_map(|prompt| std::iter::repeat_n(prompt.clone(), self.n)).collect();
-        sample(context, &policy, &repeated, &sampling, |item| stream(seed, self.purpose, &[item as u64]))
+        let repeated: Vec<_> = prompts
+            .iter()
+            .flat_map(|prompt| std::iter::repeat_n(prompt.clone(), self.n))
+            .collect();
+        sample(context, &policy, &repeated, &sampling, |item| {
+            stream(seed, self.purpose, &[item as u64])
+        })
     }
 }

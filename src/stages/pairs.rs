@@ -1,4 +1,5 @@
-//! Stage `pairs`: pairs every demonstration with samples of a policy for the same prompt, P_t of Algorithm 1.
+//! Stage `pairs`: pairs every demonstration with samples of a policy for the same prompt, P_t of
+//! Algorithm 1.
 
 use super::Stage;
 use super::common::{codec, demonstrations, frozen, sample, sampling};
@@ -37,7 +38,11 @@ impl Stage for Pairs {
 
     fn work(&self, sizes: Sizes) -> Work {
         let samples = sizes.rows * self.negatives;
-        work::sampling(sizes.shapes(&self.generation), samples, Precision::from(self.dtype))
+        work::sampling(
+            sizes.shapes(&self.generation),
+            samples,
+            Precision::from(self.dtype),
+        )
     }
 
     fn run(self, inputs: PairsInputs, context: &StageContext) -> Result<()> {
@@ -51,7 +56,9 @@ impl Stage for Pairs {
             .map(|prompt| codec.prompt(prompt))
             .collect::<Result<Vec<_>>>()?;
         let sampling = sampling(&codec, &self.generation, self.temperature);
-        let samples = sample(context, &policy, &prompts, &sampling, |item| stream(seed, "pairs", &[item as u64]))?;
+        let samples = sample(context, &policy, &prompts, &sampling, |item| {
+            stream(seed, "pairs", &[item as u64])
+        })?;
         let mut pairs = Vec::with_capacity(samples.len());
         for (index, sample) in samples.into_iter().enumerate() {
             let row = &demonstrations[index / self.negatives];

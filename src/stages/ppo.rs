@@ -1,7 +1,9 @@
 //! Stage `ppo`: trains a policy on a reward, near a reference (eq. 9).
 
 use super::Stage;
-use super::common::{Watch, checkpoint, codec, device, frozen, language_model, needed, prompts, within_memory};
+use super::common::{
+    Watch, checkpoint, codec, device, frozen, language_model, needed, prompts, within_memory,
+};
 use super::common::{sampling, save_policy, write_json};
 use super::objective::RewardSource;
 use super::work::{Precision, Sizes, Work, policy_gradient};
@@ -43,8 +45,16 @@ impl Stage for Ppo {
     type Sizes<'a> = Sizes<'a>;
 
     fn work(&self, sizes: Sizes) -> Work {
-        let (shapes, learned) = (sizes.shapes(&self.generation), self.reward == RewardSource::Learned);
-        policy_gradient(shapes, (&self.ppo).into(), learned, Precision::from(&self.training))
+        let (shapes, learned) = (
+            sizes.shapes(&self.generation),
+            self.reward == RewardSource::Learned,
+        );
+        policy_gradient(
+            shapes,
+            (&self.ppo).into(),
+            learned,
+            Precision::from(&self.training),
+        )
     }
 
     fn run(self, inputs: OnPolicyInputs, context: &StageContext) -> Result<()> {
@@ -52,18 +62,32 @@ impl Stage for Ppo {
         let reference = frozen(context, &inputs.reference, self.training.dtype)?;
         let codec = codec(context, &inputs.policy, &self.generation)?;
         let prompts = prompts(context, &inputs.demonstrations, &codec)?;
-        let objective = self.reward.objective(context, &inputs.reward, &codec, prompts.len(), self.training.dtype)?;
-        // Training a critic needs the weights in full precision; scores need only the type of the computation.
+        let objective = self.reward.objective(
+            context,
+            &inputs.reward,
+            &codec,
+            prompts.len(),
+            self.training.dtype,
+        )?;
+        // Training a critic needs the weights in full precision; scores need only the type of the
+        // computation.
         let critic = match (&self.reward, self.ppo.critic) {
-            (RewardSource::Learned, Critic::RewardCopy) => {
-                Some(checkpoint(context, needed(&inputs.reward, "reward", context)?)?.reward_model(&device(context)?)?)
-            }
+            (RewardSource::Learned, Critic::RewardCopy) => Some(
+                checkpoint(context, needed(&inputs.reward, "reward", context)?)?
+                    .reward_model(&device(context)?)?,
+            ),
             _ => None,
         };
         let work = self.work(Sizes::new(policy.config(), prompts.len()));
         let training = within_memory(context, &self.training, &work)?;
         let sampling = sampling(&codec, &self.generation, self.ppo.temperature);
-        let task = Task { reference: &reference, objective, critic, prompts: &prompts, sampling: &sampling };
+        let task = Task {
+            reference: &reference,
+            objective,
+            critic,
+            prompts: &prompts,
+            sampling: &sampling,
+        };
         let seed = round(context.seed()?, self.round);
         let (model, records) = ppo(policy, task, &self.ppo, &training, seed, &Watch(context))?;
         write_json(&context.out().join("curve.json"), &records)?;

@@ -1,6 +1,6 @@
-//! Stage `preferences`: simulated human preferences. Two responses to one post, from a mixed pool, are labelled by an
-//! annotator who sees gold with noise. Because it simulates human labels, it is the only stage for training data that
-//! reads gold.
+//! Stage `preferences`: simulated human preferences. Two responses to one post, from a mixed pool,
+//! are labelled by an annotator who sees gold with noise. Because it simulates human labels, it is
+//! the only stage for training data that reads gold.
 
 use super::Stage;
 use super::agreement::{ANNOTATOR, Annotator};
@@ -45,7 +45,12 @@ enum Source {
     Author(f64),
 }
 
-const POOL: [Source; 4] = [Source::Base(1.0), Source::Base(0.5), Source::AnyAuthor, Source::Author(0.9)];
+const POOL: [Source; 4] = [
+    Source::Base(1.0),
+    Source::Base(0.5),
+    Source::AnyAuthor,
+    Source::Author(0.9),
+];
 
 impl Stage for Preferences {
     const KIND: &'static str = "preferences";
@@ -55,7 +60,10 @@ impl Stage for Preferences {
     type Sizes<'a> = &'a DecoderConfig;
 
     fn work(&self, config: &DecoderConfig) -> Work {
-        let shapes = Shapes { config, generation: &self.generation };
+        let shapes = Shapes {
+            config,
+            generation: &self.generation,
+        };
         work::sampling(shapes, self.preferences.pairs, Precision::from(Dtype::F32))
     }
 
@@ -63,25 +71,33 @@ impl Stage for Preferences {
         let (world, seed) = (self.world.open()?, context.seed()?);
         let base = language_model(context, &inputs.base)?;
         let codec = codec(context, &inputs.base, &self.generation)?;
-        let posts: Vec<_> =
-            (0..self.preferences.pairs as u64).map(|index| world.post(self.split, seed, index)).collect();
+        let posts: Vec<_> = (0..self.preferences.pairs as u64)
+            .map(|index| world.post(self.split, seed, index))
+            .collect();
 
         // Two different sources per post, in random order.
         let draws: Vec<(usize, Source)> = (0..posts.len())
             .flat_map(|post| {
                 let mut rng = stream(seed, "preferences/sources", &[post as u64]);
-                sample(&mut rng, POOL.len(), 2).into_iter().map(move |source| (post, POOL[source])).collect::<Vec<_>>()
+                sample(&mut rng, POOL.len(), 2)
+                    .into_iter()
+                    .map(move |source| (post, POOL[source]))
+                    .collect::<Vec<_>>()
             })
             .collect();
         let mut responses: Vec<Option<Response>> = vec![None; draws.len()];
         for temperature in [1.0, 0.5] {
-            let wanted: Vec<usize> =
-                (0..draws.len()).filter(|&draw| matches!(draws[draw].1, Source::Base(t) if t == temperature)).collect();
-            let prompts =
-                wanted.iter().map(|&draw| codec.prompt(&posts[draws[draw].0].prompt)).collect::<Result<Vec<_>>>()?;
+            let wanted: Vec<usize> = (0..draws.len())
+                .filter(|&draw| matches!(draws[draw].1, Source::Base(t) if t == temperature))
+                .collect();
+            let prompts = wanted
+                .iter()
+                .map(|&draw| codec.prompt(&posts[draws[draw].0].prompt))
+                .collect::<Result<Vec<_>>>()?;
             let stream = |item: usize| stream(seed, "preferences/base", &[wanted[item] as u64]);
             let sampling = sampling(&codec, &self.generation, temperature);
-            let progress = |done| context.progress(done as u64, prompts.len() as u64, "sampling the base");
+            let progress =
+                |done| context.progress(done as u64, prompts.len() as u64, "sampling the base");
             let generated = generate(&base, &prompts, &sampling, stream, progress)?;
             for (&draw, response) in wanted.iter().zip(generated) {
                 responses[draw] = Some(codec.decoded(response.ids, response.ended)?);
@@ -94,7 +110,8 @@ impl Stage for Preferences {
                 Source::AnyAuthor => rng.random(),
                 Source::Author(quality) => quality,
             };
-            responses[draw] = Some(codec.response(&world.summary(&posts[post], quality, &mut rng))?);
+            responses[draw] =
+                Some(codec.response(&world.summary(&posts[post], quality, &mut rng))?);
         }
         let responses: Vec<Response> = responses.into_iter().flatten().collect();
 
@@ -102,23 +119,38 @@ impl Stage for Preferences {
             let response = &responses[draw];
             world.gold(&posts[draws[draw].0].latent, &response.text, response.ended)
         };
-        let differences: Vec<f64> = (0..posts.len()).map(|post| gold(2 * post) - gold(2 * post + 1)).collect();
+        let differences: Vec<f64> = (0..posts.len())
+            .map(|post| gold(2 * post) - gold(2 * post + 1))
+            .collect();
         let labeller = match self.preferences.labels {
             Labels::Clean => Labeller::noise_free(),
-            // A pair of equal gold is a coin toss for every annotator and gives no information about noise.
+            // A pair of equal gold is a coin toss for every annotator and gives no information
+            // about noise.
             Labels::Noisy | Labels::Shuffled => {
-                let told_apart: Vec<f64> = differences.iter().copied().filter(|d| *d != 0.0).collect();
+                let told_apart: Vec<f64> =
+                    differences.iter().copied().filter(|d| *d != 0.0).collect();
                 Labeller::for_agreement(&told_apart, self.preferences.agreement)?
             }
         };
-        write_json(&context.out().join(ANNOTATOR), &Annotator { temperature: labeller.temperature() })?;
+        write_json(
+            &context.out().join(ANNOTATOR),
+            &Annotator {
+                temperature: labeller.temperature(),
+            },
+        )?;
         let pairs = posts.iter().enumerate().map(|(index, post)| {
             let mut annotator = stream(seed, "preferences/annotator", &[index as u64]);
             let first = match self.preferences.labels {
                 Labels::Shuffled => annotator.random::<f64>() < 0.5,
-                Labels::Noisy | Labels::Clean => labeller.prefers_first(differences[index], 0.0, &mut annotator),
+                Labels::Noisy | Labels::Clean => {
+                    labeller.prefers_first(differences[index], 0.0, &mut annotator)
+                }
             };
-            let (chosen, rejected) = if first { (2 * index, 2 * index + 1) } else { (2 * index + 1, 2 * index) };
+            let (chosen, rejected) = if first {
+                (2 * index, 2 * index + 1)
+            } else {
+                (2 * index + 1, 2 * index)
+            };
             ResponsePair {
                 id: post.id.clone(),
                 prompt: post.prompt.clone(),
@@ -126,6 +158,9 @@ impl Stage for Preferences {
                 rejected: responses[rejected].clone(),
             }
         });
-        rows::write(&context.out().join("pairs.jsonl"), pairs.filter(|pair| !pair.is_identical()))
+        rows::write(
+            &context.out().join("pairs.jsonl"),
+            pairs.filter(|pair| !pair.is_identical()),
+        )
     }
 }

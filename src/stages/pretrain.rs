@@ -1,4 +1,5 @@
-//! Stage `pretrain`: a base trained on posts of the embedded world with summaries by authors of every quality.
+//! Stage `pretrain`: a base trained on posts of the embedded world with summaries by authors of
+//! every quality.
 
 use super::base::{codec, config_for};
 use super::common::{Watch, WorldAt, device, within_memory, write_json};
@@ -38,47 +39,85 @@ impl Stage for Pretrain {
 
     /// Supervised fine-tuning on texts each of which is seen once.
     fn work(&self, config: &DecoderConfig) -> Work {
-        let PretrainSettings { steps, batch_size, prompt_weight, ref optimiser, .. } = self.pretrain;
-        let settings = SftSettings { epochs: 1, batch_size, prompt_weight, optimiser: optimiser.clone() };
-        let (shapes, precision) =
-            (Shapes { config, generation: &self.generation }, Precision::from(&Training::default()));
+        let PretrainSettings {
+            steps,
+            batch_size,
+            prompt_weight,
+            ref optimiser,
+            ..
+        } = self.pretrain;
+        let settings = SftSettings {
+            epochs: 1,
+            batch_size,
+            prompt_weight,
+            optimiser: optimiser.clone(),
+        };
+        let (shapes, precision) = (
+            Shapes {
+                config,
+                generation: &self.generation,
+            },
+            Precision::from(&Training::default()),
+        );
         supervised(shapes, &settings, steps * batch_size, precision)
     }
 
-    /// Trains the base and refuses one that cannot copy. It is stored in f16, like the published Pythia, so that the
-    /// checkpoints that come with touchstone are small.
+    /// Trains the base and refuses one that cannot copy. It is stored in f16, like the published
+    /// Pythia, so that the checkpoints that come with touchstone are small.
     fn run(self, _: NoInputs, context: &StageContext) -> Result<()> {
         let (world, seed) = (self.world.open()?, context.seed()?);
         let tokenizer = save_tokenizer(&world.tokenizer()?, context.out())?;
         let codec = codec(context.out(), &self.generation)?;
         let config = config_for(&self.model, &codec);
         let mut rng = stream(seed, "pretrain/initial", &[]);
-        let model = LanguageModel::random(&config, self.model.initializer_range, &mut rng, &device(context)?)?;
+        let model = LanguageModel::random(
+            &config,
+            self.model.initializer_range,
+            &mut rng,
+            &device(context)?,
+        )?;
 
         let text = |step: usize| {
             let row = |row: usize| {
                 let index = (step * self.pretrain.batch_size + row) as u64;
                 let mut author = stream(seed, "pretrain/author", &[index]);
                 let (post, quality) = if self.pretrain.is_easy(step) {
-                    (world.easy_post(seed, index), world.curriculum_quality(&mut author))
+                    (
+                        world.easy_post(seed, index),
+                        world.curriculum_quality(&mut author),
+                    )
                 } else {
                     let post = world.post(Split::Pretrain, seed, index);
                     (post, world.pretraining_quality(&mut author))
                 };
                 let summary = world.summary(&post, quality, &mut author);
-                Ok(Sequence::new(codec.prompt(&post.prompt)?, codec.response(&summary)?.ids))
+                Ok(Sequence::new(
+                    codec.prompt(&post.prompt)?,
+                    codec.response(&summary)?.ids,
+                ))
             };
             (0..self.pretrain.batch_size).map(row).collect()
         };
-        let (training, watch) = (within_memory(context, &Training::default(), &self.work(&config))?, Watch(context));
+        let (training, watch) = (
+            within_memory(context, &Training::default(), &self.work(&config))?,
+            Watch(context),
+        );
         let (model, losses) = pretrain(model, &self.pretrain, &training, seed, text, &watch)?;
         Checkpoint::save_language_model(context.out(), &model, &tokenizer, StoredAs::F16)?;
 
         let slots = slot_accuracy(&model, &world, &codec)?;
-        write_json(&context.out().join("curve.json"), &serde_json::json!({ "loss": losses, "slots": slots }))?;
+        write_json(
+            &context.out().join("curve.json"),
+            &serde_json::json!({ "loss": losses, "slots": slots }),
+        )?;
         let worst = slots.iter().min_by(|a, b| a.1.total_cmp(&b.1));
-        if let Some((slot, accuracy)) = worst.filter(|(_, accuracy)| *accuracy < self.pretrain.copy_gate) {
-            let all: Vec<String> = slots.iter().map(|(name, accuracy)| format!("{name} {accuracy:.2}")).collect();
+        if let Some((slot, accuracy)) =
+            worst.filter(|(_, accuracy)| *accuracy < self.pretrain.copy_gate)
+        {
+            let all: Vec<String> = slots
+                .iter()
+                .map(|(name, accuracy)| format!("{name} {accuracy:.2}"))
+                .collect();
             return Err(Error::model(format!(
                 "the base copies slot `{slot}` in {accuracy:.2} of posts, below the gate of {} ({})",
                 self.pretrain.copy_gate,
@@ -92,8 +131,8 @@ impl Stage for Pretrain {
 
 fn save_tokenizer(tokenizer: &Tokenizer, folder: &Path) -> Result<PathBuf> {
     let path = folder.join("tokenizer.json");
-    tokenizer
-        .save(&path, true)
-        .map_err(|cause| Error::files(format!("cannot write {}", path.display())).caused_by(cause))?;
+    tokenizer.save(&path, true).map_err(|cause| {
+        Error::files(format!("cannot write {}", path.display())).caused_by(cause)
+    })?;
     Ok(path)
 }

@@ -1,4 +1,5 @@
-//! Stage `random`: a randomly initialised model with a given tokenizer, for real text without a checkpoint.
+//! Stage `random`: a randomly initialised model with a given tokenizer, for real text without a
+//! checkpoint.
 
 use super::base::{codec, config_for};
 use super::common::{device, tokenizer_folder};
@@ -36,7 +37,12 @@ impl Stage for RandomModel {
         let config = config_for(&self.model, &codec);
         codec.check_fits(config.vocab_size())?;
         let mut rng = stream(context.seed()?, "random/initial", &[]);
-        let model = LanguageModel::random(&config, self.model.initializer_range, &mut rng, &device(context)?)?;
+        let model = LanguageModel::random(
+            &config,
+            self.model.initializer_range,
+            &mut rng,
+            &device(context)?,
+        )?;
         Checkpoint::save_language_model(context.out(), &model, &source, StoredAs::F32)
     }
 }

@@ -29,7 +29,13 @@ pub trait Stage: Serialize + DeserializeOwned {
     /// The stage in the form that a store holds.
     fn spec(&self, inputs: &Self::Inputs, seed: Option<u64>) -> Result<StageSpec> {
         let (kind, inputs) = (Self::KIND.to_owned(), roles(inputs)?);
-        Ok(StageSpec { kind, version: Self::VERSION, settings: json!(self), inputs, seed })
+        Ok(StageSpec {
+            kind,
+            version: Self::VERSION,
+            settings: json!(self),
+            inputs,
+            seed,
+        })
     }
 }
 
@@ -117,8 +123,13 @@ mod tests {
         assert_eq!(kinds.len(), STAGES.len());
         for entry in STAGES {
             let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(entry.file());
-            let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-            assert!(text.contains(&format!("const KIND: &'static str = \"{}\"", entry.kind)), "{}", path.display());
+            let text = std::fs::read_to_string(&path)
+                .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+            assert!(
+                text.contains(&format!("const KIND: &'static str = \"{}\"", entry.kind)),
+                "{}",
+                path.display()
+            );
         }
     }
 }

@@ -1,8 +1,10 @@
-//! Stage `reward`: trains a fresh head on the SFT policy, or an earlier reward, on pairs (eq. 11, 10, or 2 when the
-//! pairs are preferences).
+//! Stage `reward`: trains a fresh head on the SFT policy, or an earlier reward, on pairs (eq. 11,
+//! 10, or 2 when the pairs are preferences).
 
 use super::Stage;
-use super::common::{Watch, checkpoint, codec, device, language_model, training_pairs, within_memory, write_json};
+use super::common::{
+    Watch, checkpoint, codec, device, language_model, training_pairs, within_memory, write_json,
+};
 use super::work::{Precision, Sizes, Work, steps};
 use crate::Result;
 use crate::experiment::GenerationSettings;
@@ -50,15 +52,21 @@ impl Stage for Reward {
 
     /// Training, and scoring for the normalisation.
     fn work(&self, sizes: Sizes) -> Work {
-        let (shapes, precision) = (sizes.shapes(&self.generation), Precision::from(&self.training));
+        let (shapes, precision) = (
+            sizes.shapes(&self.generation),
+            Precision::from(&self.training),
+        );
         let (settings, pairs) = (&self.reward, sizes.rows);
         let (pair, rows) = (shapes.score().times(2.0), 2.0 * pairs as f64);
         let trained_rows = settings.epochs as f64 * rows;
         let scored_rows = rows * settings.normalise.times() as f64;
         Work {
             tokens: (trained_rows + scored_rows) * shapes.width(),
-            flops: training_flops(shapes.config, &shapes.score().times(trained_rows), &precision.training)
-                + forward_flops(shapes.config, &shapes.score().times(scored_rows)),
+            flops: training_flops(
+                shapes.config,
+                &shapes.score().times(trained_rows),
+                &precision.training,
+            ) + forward_flops(shapes.config, &shapes.score().times(scored_rows)),
             steps: steps(settings.epochs, pairs, settings.batch_size),
             halves: precision.halves(),
             trained: training_state(shapes.config, 1, &precision.training),
@@ -77,13 +85,21 @@ impl Stage for Reward {
         let (pairs, identical) = training_pairs(context, &inputs.pairs, &codec)?;
         let checkpoint = checkpoint(context, from)?;
         let start = match inputs.start {
-            RewardFrom::Reward(_) => RewardStart::Reward(checkpoint.reward_model(&device(context)?)?.0),
+            RewardFrom::Reward(_) => {
+                RewardStart::Reward(checkpoint.reward_model(&device(context)?)?.0)
+            }
             RewardFrom::Policy(_) => RewardStart::Policy(language_model(context, from)?),
         };
         let work = self.work(Sizes::new(&checkpoint.config()?, pairs.len()));
         let training = within_memory(context, &self.training, &work)?;
-        let (model, normalisation, curve) =
-            train_reward(start, &pairs, &self.reward, &training, seed, &Watch(context))?;
+        let (model, normalisation, curve) = train_reward(
+            start,
+            &pairs,
+            &self.reward,
+            &training,
+            seed,
+            &Watch(context),
+        )?;
         let mut seen = serde_json::json!(curve);
         seen["pairs"] = pairs.len().into();
         seen["identical_share"] = identical.into();

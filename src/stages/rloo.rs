@@ -1,7 +1,10 @@
-//! Stage `rloo`: trains a policy on a reward by REINFORCE with leave-one-out baselines, near a reference (eq. 9).
+//! Stage `rloo`: trains a policy on a reward by REINFORCE with leave-one-out baselines, near a
+//! reference (eq. 9).
 
 use super::Stage;
-use super::common::{Watch, codec, frozen, language_model, prompts, sampling, save_policy, within_memory, write_json};
+use super::common::{
+    Watch, codec, frozen, language_model, prompts, sampling, save_policy, within_memory, write_json,
+};
 use super::objective::RewardSource;
 use super::ppo::OnPolicyInputs;
 use super::work::{Precision, Sizes, Work, policy_gradient};
@@ -32,8 +35,16 @@ impl Stage for Rloo {
     type Sizes<'a> = Sizes<'a>;
 
     fn work(&self, sizes: Sizes) -> Work {
-        let (shapes, learned) = (sizes.shapes(&self.generation), self.reward == RewardSource::Learned);
-        policy_gradient(shapes, (&self.rloo).into(), learned, Precision::from(&self.training))
+        let (shapes, learned) = (
+            sizes.shapes(&self.generation),
+            self.reward == RewardSource::Learned,
+        );
+        policy_gradient(
+            shapes,
+            (&self.rloo).into(),
+            learned,
+            Precision::from(&self.training),
+        )
     }
 
     fn run(self, inputs: OnPolicyInputs, context: &StageContext) -> Result<()> {
@@ -41,11 +52,23 @@ impl Stage for Rloo {
         let reference = frozen(context, &inputs.reference, self.training.dtype)?;
         let codec = codec(context, &inputs.policy, &self.generation)?;
         let prompts = prompts(context, &inputs.demonstrations, &codec)?;
-        let objective = self.reward.objective(context, &inputs.reward, &codec, prompts.len(), self.training.dtype)?;
+        let objective = self.reward.objective(
+            context,
+            &inputs.reward,
+            &codec,
+            prompts.len(),
+            self.training.dtype,
+        )?;
         let work = self.work(Sizes::new(policy.config(), prompts.len()));
         let training = within_memory(context, &self.training, &work)?;
         let sampling = sampling(&codec, &self.generation, self.rloo.temperature);
-        let task = Task { reference: &reference, objective, critic: None, prompts: &prompts, sampling: &sampling };
+        let task = Task {
+            reference: &reference,
+            objective,
+            critic: None,
+            prompts: &prompts,
+            sampling: &sampling,
+        };
         let seed = round(context.seed()?, self.round);
         let (model, records) = rloo(policy, task, &self.rloo, &training, seed, &Watch(context))?;
         write_json(&context.out().join("curve.json"), &records)?;

@@ -1,5 +1,6 @@
-//! Stage `select`: picks among several policies the one with the most gold on validation posts. A method without
-//! preferences could not know it; the paper's authors chose their reported policies this way.
+//! Stage `select`: picks among several policies the one with the most gold on validation posts. A
+//! method without preferences could not know it; the paper's authors chose their reported policies
+//! this way.
 
 use super::Stage;
 use super::common::{codec, frozen, language_model, sampling, save_policy, write_json};
@@ -36,14 +37,22 @@ impl Stage for SelectPolicy {
 
     fn work(&self, sizes: Sizes) -> Work {
         let samples = sizes.rows * self.exam.posts;
-        work::sampling(sizes.shapes(&self.generation), samples, Precision::from(self.dtype))
+        work::sampling(
+            sizes.shapes(&self.generation),
+            samples,
+            Precision::from(self.dtype),
+        )
     }
 
     fn run(self, inputs: SelectInputs, context: &StageContext) -> Result<()> {
         let exam = Exam::of_world(&self.exam)?;
         // The inputs are sorted by name, which puts 10 before 2.
-        let mut policies: Vec<(String, &StageKey)> =
-            inputs.policy.iter().enumerate().map(|(index, key)| (format!("policy/{index}"), key)).collect();
+        let mut policies: Vec<(String, &StageKey)> = inputs
+            .policy
+            .iter()
+            .enumerate()
+            .map(|(index, key)| (format!("policy/{index}"), key))
+            .collect();
         policies.sort();
         let mut means = Vec::new();
         for (role, input) in &policies {
@@ -51,7 +60,15 @@ impl Stage for SelectPolicy {
             let codec = codec(context, input, &self.generation)?;
             let sampling = sampling(&codec, &self.generation, self.temperature);
             let progress = |done| context.progress(done as u64, exam.posts.len() as u64, role);
-            let responses = respond(&policy, &exam, &codec, &sampling, context.seed()?, "select", progress)?;
+            let responses = respond(
+                &policy,
+                &exam,
+                &codec,
+                &sampling,
+                context.seed()?,
+                "select",
+                progress,
+            )?;
             let golds: Vec<f64> = exam.golds(&responses)?.into_iter().flatten().collect();
             means.push(golds.iter().sum::<f64>() / golds.len().max(1) as f64);
         }
@@ -59,7 +76,10 @@ impl Stage for SelectPolicy {
         let Some((role, input)) = chosen.map(|place| &policies[place]) else {
             return Err(Error::data("there is no policy to select from"));
         };
-        write_json(&context.out().join("selection.json"), &serde_json::json!({ "chosen": role, "gold": means }))?;
+        write_json(
+            &context.out().join("selection.json"),
+            &serde_json::json!({ "chosen": role, "gold": means }),
+        )?;
         save_policy(context, &language_model(context, input)?, input)
     }
 }

@@ -1,7 +1,9 @@
 //! Stage `sft`: fine-tunes the base model on the demonstrations.
 
 use super::Stage;
-use super::common::{Watch, codec, demonstrated, language_model, save_policy, within_memory, write_json};
+use super::common::{
+    Watch, codec, demonstrated, language_model, save_policy, within_memory, write_json,
+};
 use super::tune::chosen;
 use super::work::{Precision, Sizes, Work, supervised};
 use crate::Result;
@@ -39,22 +41,53 @@ impl Stage for Sft {
 
     fn work(&self, sizes: Sizes) -> Work {
         let chosen = sizes.epochs.filter(|_| !self.own_epochs);
-        let settings = SftSettings { epochs: chosen.unwrap_or(self.sft.epochs), ..self.sft.clone() };
-        supervised(sizes.shapes(&self.generation), &settings, sizes.rows, Precision::from(&self.training))
+        let settings = SftSettings {
+            epochs: chosen.unwrap_or(self.sft.epochs),
+            ..self.sft.clone()
+        };
+        supervised(
+            sizes.shapes(&self.generation),
+            &settings,
+            sizes.rows,
+            Precision::from(&self.training),
+        )
     }
 
     fn run(mut self, inputs: SftInputs, context: &StageContext) -> Result<()> {
-        if let Some(Candidate { epochs, learning_rate, .. }) = chosen(context, inputs.tuning.as_ref())? {
+        if let Some(Candidate {
+            epochs,
+            learning_rate,
+            ..
+        }) = chosen(context, inputs.tuning.as_ref())?
+        {
             let optimiser = &mut self.sft.optimiser;
             optimiser.learning_rate = learning_rate.unwrap_or(optimiser.learning_rate);
-            self.sft.epochs = if self.own_epochs { self.sft.epochs } else { epochs };
+            self.sft.epochs = if self.own_epochs {
+                self.sft.epochs
+            } else {
+                epochs
+            };
         }
         let codec = codec(context, &inputs.base, &self.generation)?;
         let rows = demonstrated(context, &inputs.demonstrations, &codec)?;
         let base = language_model(context, &inputs.base)?;
-        let training = within_memory(context, &self.training, &self.work(Sizes::new(base.config(), rows.len())))?;
-        let (model, losses) = sft(base, &rows, &self.sft, &training, context.seed()?, &Watch(context))?;
-        write_json(&context.out().join("curve.json"), &serde_json::json!({ "loss": losses }))?;
+        let training = within_memory(
+            context,
+            &self.training,
+            &self.work(Sizes::new(base.config(), rows.len())),
+        )?;
+        let (model, losses) = sft(
+            base,
+            &rows,
+            &self.sft,
+            &training,
+            context.seed()?,
+            &Watch(context),
+        )?;
+        write_json(
+            &context.out().join("curve.json"),
+            &serde_json::json!({ "loss": losses }),
+        )?;
         save_policy(context, &model, &inputs.base)
     }
 }

@@ -1,7 +1,9 @@
 //! Stage `spin`: one SPIN iteration from the previous iterate, which is also the opponent.
 
 use super::Stage;
-use super::common::{Watch, codec, language_model, save_policy, training_pairs, within_memory, write_json};
+use super::common::{
+    Watch, codec, language_model, save_policy, training_pairs, within_memory, write_json,
+};
 use super::work::{Precision, Sizes, Work, preference_optimisation};
 use crate::Result;
 use crate::experiment::GenerationSettings;
@@ -38,13 +40,28 @@ impl Stage for Spin {
 
     /// Reading the opponent's log-probabilities once, then training.
     fn work(&self, sizes: Sizes) -> Work {
-        let (shapes, precision) = (sizes.shapes(&self.generation), Precision::from(&self.training));
-        // The opponent shares the initial weights of training, unless it is held in another number type.
+        let (shapes, precision) = (
+            sizes.shapes(&self.generation),
+            Precision::from(&self.training),
+        );
+        // The opponent shares the initial weights of training, unless it is held in another number
+        // type.
         let opponent = match precision.halves() {
-            true => frozen(shapes.config, shapes.language_model(), precision.reading.bytes),
+            true => frozen(
+                shapes.config,
+                shapes.language_model(),
+                precision.reading.bytes,
+            ),
             false => 0.0,
         };
-        preference_optimisation(shapes, self.spin.epochs, self.spin.batch_size, sizes.rows, opponent, precision)
+        preference_optimisation(
+            shapes,
+            self.spin.epochs,
+            self.spin.batch_size,
+            sizes.rows,
+            opponent,
+            precision,
+        )
     }
 
     fn run(self, inputs: SpinInputs, context: &StageContext) -> Result<()> {
@@ -52,8 +69,19 @@ impl Stage for Spin {
         let codec = codec(context, &inputs.policy, &self.generation)?;
         let (pairs, identical) = training_pairs(context, &inputs.pairs, &codec)?;
         let opponent = language_model(context, &inputs.policy)?;
-        let training = within_memory(context, &self.training, &self.work(Sizes::new(opponent.config(), pairs.len())))?;
-        let (model, losses) = spin(opponent, &pairs, &self.spin, &training, seed, &Watch(context))?;
+        let training = within_memory(
+            context,
+            &self.training,
+            &self.work(Sizes::new(opponent.config(), pairs.len())),
+        )?;
+        let (model, losses) = spin(
+            opponent,
+            &pairs,
+            &self.spin,
+            &training,
+            seed,
+            &Watch(context),
+        )?;
         let curve = serde_json::json!({ "loss": losses, "pairs": pairs.len(), "identical_share": identical });
         write_json(&context.out().join("curve.json"), &curve)?;
         save_policy(context, &model, &inputs.policy)

@@ -37,13 +37,18 @@ impl Stage for Spoil {
         match self.bad {
             Bad::BaseSamples => {
                 let samples = (sizes.rows as f64 * self.fraction).round() as usize;
-                work::sampling(sizes.shapes(&self.generation), samples, Precision::from(self.dtype))
+                work::sampling(
+                    sizes.shapes(&self.generation),
+                    samples,
+                    Precision::from(self.dtype),
+                )
             }
             Bad::Shuffled | Bad::Truncated => Work::default(),
         }
     }
 
-    /// Replaces a random choice of demonstrations, which depends on the seed. A larger share contains a smaller one.
+    /// Replaces a random choice of demonstrations, which depends on the seed. A larger share
+    /// contains a smaller one.
     fn run(self, inputs: SpoilInputs, context: &StageContext) -> Result<()> {
         let seed = context.seed()?;
         let mut rows = demonstrations(context, &inputs.demonstrations)?;
@@ -51,12 +56,21 @@ impl Stage for Spoil {
         let mut chosen = order[..spoilt(rows.len(), self.fraction)].to_vec();
         chosen.sort_unstable();
         let replacements = match self.bad {
-            Bad::BaseSamples => self.base_samples(context, needed(&inputs.base, "base", context)?, &rows, &chosen)?,
-            // Each chosen demonstration takes the response of the next one, the last that of the first.
-            Bad::Shuffled => {
-                (0..chosen.len()).map(|place| rows[chosen[(place + 1) % chosen.len()]].response.clone()).collect()
-            }
-            Bad::Truncated => chosen.iter().map(|&place| first_half(&rows[place].response)).collect(),
+            Bad::BaseSamples => self.base_samples(
+                context,
+                needed(&inputs.base, "base", context)?,
+                &rows,
+                &chosen,
+            )?,
+            // Each chosen demonstration takes the response of the next one, the last that of the
+            // first.
+            Bad::Shuffled => (0..chosen.len())
+                .map(|place| rows[chosen[(place + 1) % chosen.len()]].response.clone())
+                .collect(),
+            Bad::Truncated => chosen
+                .iter()
+                .map(|&place| first_half(&rows[place].response))
+                .collect(),
         };
         for (place, response) in chosen.into_iter().zip(replacements) {
             rows[place].response = response;
@@ -75,13 +89,25 @@ impl Spoil {
     ) -> Result<Vec<String>> {
         let codec = codec(context, base, &self.generation)?;
         let base = frozen(context, base, self.dtype)?;
-        let prompts = chosen.iter().map(|&place| codec.prompt(&rows[place].prompt)).collect::<Result<Vec<_>>>()?;
+        let prompts = chosen
+            .iter()
+            .map(|&place| codec.prompt(&rows[place].prompt))
+            .collect::<Result<Vec<_>>>()?;
         let seed = context.seed()?;
-        // Streams are indexed by the demonstration's position, so that a larger share keeps the samples of a smaller
-        // one.
+        // Streams are indexed by the demonstration's position, so that a larger share keeps the
+        // samples of a smaller one.
         let stream = |item: usize| stream(seed, "spoil/base", &[chosen[item] as u64]);
-        let samples = sample(context, &base, &prompts, &sampling(&codec, &self.generation, 1.0), stream)?;
-        samples.into_iter().map(|sample| Ok(codec.decoded(sample.ids, sample.ended)?.text)).collect()
+        let samples = sample(
+            context,
+            &base,
+            &prompts,
+            &sampling(&codec, &self.generation, 1.0),
+            stream,
+        )?;
+        samples
+            .into_iter()
+            .map(|sample| Ok(codec.decoded(sample.ids, sample.ended)?.text))
+            .collect()
     }
 }
 
@@ -110,6 +136,9 @@ mod tests {
 
     #[test]
     fn a_share_is_rounded_and_never_more_than_all() {
-        assert_eq!([0.0, 0.25, 0.5, 1.0].map(|share| spoilt(10, share)), [0, 3, 5, 10]);
+        assert_eq!(
+            [0.0, 0.25, 0.5, 1.0].map(|share| spoilt(10, share)),
+            [0, 3, 5, 10]
+        );
     }
 }

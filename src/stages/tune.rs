@@ -1,6 +1,6 @@
-//! Stage `tune`: chooses settings of a method by the likelihood of demonstrations held out for this purpose. Each
-//! candidate is trained on the other demonstrations, or on pairs of other prompts. The training stage takes the choice
-//! as its input `tuning` and trains on all demonstrations.
+//! Stage `tune`: chooses settings of a method by the likelihood of demonstrations held out for this
+//! purpose. Each candidate is trained on the other demonstrations, or on pairs of other prompts.
+//! The training stage takes the choice as its input `tuning` and trains on all demonstrations.
 
 mod search;
 #[cfg(test)]
@@ -93,7 +93,10 @@ pub struct Trace {
 /// The values chosen by the input `tuning`, if there is one.
 pub fn chosen(context: &StageContext, tuning: Option<&StageKey>) -> Result<Option<Candidate>> {
     let choice = |input| read_json::<Choice>(&context.artifact(input)?.join(CHOSEN));
-    Ok(tuning.map(choice).transpose()?.map(|choice| choice.settings))
+    Ok(tuning
+        .map(choice)
+        .transpose()?
+        .map(|choice| choice.settings))
 }
 
 pub fn apply_to_iq_learn(settings: &mut IqLearnSettings, chosen: &Candidate) {
@@ -139,9 +142,26 @@ impl Tune {
     fn candidate_work(&self, candidate: &Candidate, sizes: Sizes) -> Work {
         let (generation, training) = (self.generation.clone(), self.training.clone());
         match self.method.with(candidate) {
-            Method::Sft(sft) => Sft { generation, sft, training, own_epochs: false }.work(sizes),
-            Method::IqLearn(iq_learn) => IqLearn { generation, iq_learn, training }.work(sizes),
-            Method::Dpo(dpo) => Dpo { generation, dpo, training, round: 0 }.work(sizes),
+            Method::Sft(sft) => Sft {
+                generation,
+                sft,
+                training,
+                own_epochs: false,
+            }
+            .work(sizes),
+            Method::IqLearn(iq_learn) => IqLearn {
+                generation,
+                iq_learn,
+                training,
+            }
+            .work(sizes),
+            Method::Dpo(dpo) => Dpo {
+                generation,
+                dpo,
+                training,
+                round: 0,
+            }
+            .work(sizes),
         }
     }
 }
@@ -152,18 +172,32 @@ impl Stage for Tune {
     type Inputs = TuneInputs;
     type Sizes<'a> = TuneSizes<'a>;
 
-    /// All candidates one after the other, each of which also reads the held-out demonstrations. The estimate assumes
-    /// that no line of candidates ends early, so it is an upper bound of the search.
+    /// All candidates one after the other, each of which also reads the held-out demonstrations.
+    /// The estimate assumes that no line of candidates ends early, so it is an upper bound of the
+    /// search.
     fn work(&self, TuneSizes { trained, held_out }: TuneSizes) -> Work {
         let candidates = self.tuning.candidates();
-        let works: Vec<Work> = candidates.iter().map(|candidate| self.candidate_work(candidate, trained)).collect();
+        let works: Vec<Work> = candidates
+            .iter()
+            .map(|candidate| self.candidate_work(candidate, trained))
+            .collect();
         let mut whole = works.first().cloned().unwrap_or_default();
         let sum = |value: fn(&Work) -> f64| works.iter().map(value).sum();
-        (whole.tokens, whole.flops, whole.steps) = (sum(|it| it.tokens), sum(|it| it.flops), sum(|it| it.steps));
+        (whole.tokens, whole.flops, whole.steps) =
+            (sum(|it| it.tokens), sum(|it| it.flops), sum(|it| it.steps));
         let shapes = trained.shapes(&self.generation);
-        let read = work::reading(&[(shapes, false)], works.len(), held_out, Precision::from(&self.training));
+        let read = work::reading(
+            &[(shapes, false)],
+            works.len(),
+            held_out,
+            Precision::from(&self.training),
+        );
         // The reading model is the trained one and needs no extra memory.
-        whole + Work { other_models: 0.0, ..read }
+        whole
+            + Work {
+                other_models: 0.0,
+                ..read
+            }
     }
 
     fn run(self, inputs: TuneInputs, context: &StageContext) -> Result<()> {
@@ -172,7 +206,10 @@ impl Stage for Tune {
         let config = checkpoint(context, start)?.config()?;
         let data = Data::read(context, &self, &inputs, &codec)?;
         let trained = Sizes::new(&config, data.trained_on());
-        let work = self.work(TuneSizes { trained, held_out: data.held_out.len() });
+        let work = self.work(TuneSizes {
+            trained,
+            held_out: data.held_out.len(),
+        });
         let search = Search {
             context,
             training: within_memory(context, &self.training, &work)?,
@@ -185,11 +222,19 @@ impl Stage for Tune {
         let Kept { trials, .. } = search.run()?;
         let choice = self.tuning.choose(&trials)?;
         if matches!(self.method, Method::Sft(_)) {
-            let best = trials.iter().position(|trial| trial.settings == choice.settings).unwrap_or_default();
+            let best = trials
+                .iter()
+                .position(|trial| trial.settings == choice.settings)
+                .unwrap_or_default();
             copy_files(&search.model(best), context.out())?;
         }
         let (held_out, trained_on) = (data.held_out.len(), data.trained_on());
-        let trace = Trace { method: self.method.name().into(), held_out, trained_on, trials };
+        let trace = Trace {
+            method: self.method.name().into(),
+            held_out,
+            trained_on,
+            trials,
+        };
         write_json(&context.out().join(TRACE), &trace)?;
         write_json(&context.out().join(CHOSEN), &choice)
     }

@@ -19,8 +19,12 @@ impl Scores {
     pub fn new(rows: &[Vec<f64>]) -> Result<Self> {
         let tasks = rows.first().map_or(0, Vec::len);
         if let Some(run) = rows.iter().position(|row| row.len() != tasks) {
-            return Err(Error::data(format!("run {} has {} tasks, the first has {tasks}", run + 1, rows[run].len()))
-                .hint("every run needs a score for every task"));
+            return Err(Error::data(format!(
+                "run {} has {} tasks, the first has {tasks}",
+                run + 1,
+                rows[run].len()
+            ))
+            .hint("every run needs a score for every task"));
         }
         let values = rows.concat();
         check::values("scores", &values)?;
@@ -42,7 +46,12 @@ impl Scores {
 
     /// The score of every run on `task`.
     pub(super) fn task(&self, task: usize) -> Vec<f64> {
-        self.values.iter().skip(task).step_by(self.tasks).copied().collect()
+        self.values
+            .iter()
+            .skip(task)
+            .step_by(self.tasks)
+            .copied()
+            .collect()
     }
 
     /// P(X > Y) averaged over tasks, where X is `self`. The numbers of runs may differ.
@@ -51,16 +60,21 @@ impl Scores {
     /// Different numbers of tasks.
     pub fn improvement_over(&self, other: &Self) -> Result<f64> {
         if self.tasks != other.tasks {
-            return Err(Error::data(format!("{} tasks cannot be compared with {}", self.tasks, other.tasks))
-                .hint("give both methods the same tasks, in the same order"));
+            return Err(Error::data(format!(
+                "{} tasks cannot be compared with {}",
+                self.tasks, other.tasks
+            ))
+            .hint("give both methods the same tasks, in the same order"));
         }
-        let per_task: Vec<f64> =
-            (0..self.tasks).map(|task| probability_of_improvement(&self.task(task), &other.task(task))).collect();
+        let per_task: Vec<f64> = (0..self.tasks)
+            .map(|task| probability_of_improvement(&self.task(task), &other.task(task)))
+            .collect();
         Ok(average(&per_task))
     }
 }
 
-/// The mean after cutting ⌊N/4⌋ values from each end, without fractional weights. `None` without values.
+/// The mean after cutting ⌊N/4⌋ values from each end, without fractional weights. `None` without
+/// values.
 pub fn interquartile_mean(values: &[f64]) -> Option<f64> {
     let sorted = sorted(values);
     let cut = sorted.len() / 4;
@@ -72,10 +86,15 @@ pub fn interquartile_mean(values: &[f64]) -> Option<f64> {
 pub fn median(values: &[f64]) -> Option<f64> {
     let sorted = sorted(values);
     let upper = *sorted.get(sorted.len() / 2)?;
-    Some(if sorted.len() % 2 == 1 { upper } else { (sorted[sorted.len() / 2 - 1] + upper) / 2.0 })
+    Some(if sorted.len() % 2 == 1 {
+        upper
+    } else {
+        (sorted[sorted.len() / 2 - 1] + upper) / 2.0
+    })
 }
 
-/// The mean shortfall of scores from `target`; scores above it do not make up for those below. `None` without values.
+/// The mean shortfall of scores from `target`; scores above it do not make up for those below.
+/// `None` without values.
 pub fn optimality_gap(values: &[f64], target: f64) -> Option<f64> {
     let reached: Vec<f64> = values.iter().map(|value| value.min(target)).collect();
     (!reached.is_empty()).then(|| target - average(&reached))
@@ -87,7 +106,10 @@ pub fn performance_profile(values: &[f64], thresholds: &[f64]) -> Vec<f64> {
         return Vec::new();
     }
     let above = |threshold: f64| values.iter().filter(|value| **value > threshold).count();
-    thresholds.iter().map(|threshold| above(*threshold) as f64 / values.len() as f64).collect()
+    thresholds
+        .iter()
+        .map(|threshold| above(*threshold) as f64 / values.len() as f64)
+        .collect()
 }
 
 pub(super) fn sorted(values: &[f64]) -> Vec<f64> {

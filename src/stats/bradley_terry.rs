@@ -7,7 +7,8 @@ use crate::error::{Error, Result};
 use crate::rng;
 use serde::{Deserialize, Serialize};
 
-/// One comparison of two methods (by index) on a prompt; `score` is 1 if `first` won, 0 if `second` did, ½ for a tie.
+/// One comparison of two methods (by index) on a prompt; `score` is 1 if `first` won, 0 if `second`
+/// did, ½ for a tie.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Battle {
     pub prompt: usize,
@@ -16,22 +17,23 @@ pub struct Battle {
     pub score: f64,
 }
 
-/// Centred log-strengths of all methods with errors from a bootstrap over prompts (`n` counts prompts).
+/// Centred log-strengths of all methods with errors from a bootstrap over prompts (`n` counts
+/// prompts).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Strengths {
     pub estimates: Vec<Estimate>,
-    /// The number of resamples that had no finite strengths and were left out. Above 5 % of them the errors are
-    /// withheld, because the left-out resamples are the extreme ones.
+    /// The number of resamples that had no finite strengths and were left out. Above 5 % of them
+    /// the errors are withheld, because the left-out resamples are the extreme ones.
     pub disconnected: usize,
 }
 
-/// Log-strengths with mean 0 that maximise the likelihood of `wins[i][j]`, the number of times that i beat j (a tie
-/// gives each a half): P(i beats j) = 1 / (1 + exp(θⱼ − θᵢ)).
+/// Log-strengths with mean 0 that maximise the likelihood of `wins[i][j]`, the number of times that
+/// i beat j (a tie gives each a half): P(i beats j) = 1 / (1 + exp(θⱼ − θᵢ)).
 ///
 /// # Errors
-/// A table that is not square or has negative, not finite or diagonal entries, or no two methods; a **disconnected**
-/// one, where some methods never lost to, or never beat, any of the others, so that no finite strengths exist (Ford
-/// 1957).
+/// A table that is not square or has negative, not finite or diagonal entries, or no two methods; a
+/// **disconnected** one, where some methods never lost to, or never beat, any of the others, so
+/// that no finite strengths exist (Ford 1957).
 pub fn bradley_terry(wins: &[Vec<f64>]) -> Result<Vec<f64>> {
     let n = wins.len();
     check_table(wins)?;
@@ -42,25 +44,34 @@ pub fn bradley_terry(wins: &[Vec<f64>]) -> Result<Vec<f64>> {
         ))
         .hint("add comparisons between the two groups, or rank each group on its own"));
     }
-    let strengths = maximise(vec![0.0; n], |theta| likelihood(wins, theta))
-        .ok_or_else(|| Error::data("Bradley–Terry: the fit did not converge").hint("add comparisons"))?;
+    let strengths = maximise(vec![0.0; n], |theta| likelihood(wins, theta)).ok_or_else(|| {
+        Error::data("Bradley–Terry: the fit did not converge").hint("add comparisons")
+    })?;
     let centre = super::estimate::average(&strengths);
     Ok(strengths.into_iter().map(|theta| theta - centre).collect())
 }
 
-/// [`bradley_terry`] on `battles` among `methods` methods, with errors from a bootstrap over prompts, whose battles
-/// stay together.
+/// [`bradley_terry`] on `battles` among `methods` methods, with errors from a bootstrap over
+/// prompts, whose battles stay together.
 ///
 /// # Errors
-/// As [`bradley_terry`] for all battles together; a battle that names an unknown method, one method twice, or a score
-/// outside 0..=1; bad settings.
-pub fn bradley_terry_bootstrap(battles: &[Battle], methods: usize, resampling: &Resampling) -> Result<Strengths> {
+/// As [`bradley_terry`] for all battles together; a battle that names an unknown method, one method
+/// twice, or a score outside 0..=1; bad settings.
+pub fn bradley_terry_bootstrap(
+    battles: &[Battle],
+    methods: usize,
+    resampling: &Resampling,
+) -> Result<Strengths> {
     resampling.check()?;
     for (at, battle) in battles.iter().enumerate() {
-        let known = battle.first < methods && battle.second < methods && battle.first != battle.second;
+        let known =
+            battle.first < methods && battle.second < methods && battle.first != battle.second;
         if !known || !(0.0..=1.0).contains(&battle.score) {
-            return Err(Error::data(format!("battle {} is not between two of {methods} methods: {battle:?}", at + 1))
-                .hint("name two different methods and a score between 0 and 1"));
+            return Err(Error::data(format!(
+                "battle {} is not between two of {methods} methods: {battle:?}",
+                at + 1
+            ))
+            .hint("name two different methods and a score between 0 and 1"));
         }
     }
     let prompts = by_prompt(battles, |battle| battle.prompt);
@@ -75,7 +86,8 @@ pub fn bradley_terry_bootstrap(battles: &[Battle], methods: usize, resampling: &
     let points = bradley_terry(&table(&mut (0..prompts.len())))?;
     let draws: Vec<Vec<f64>> = (0..resampling.resamples)
         .filter_map(|resample| {
-            let mut stream = rng::stream(resampling.seed, "stats/bradley-terry", &[resample as u64]);
+            let mut stream =
+                rng::stream(resampling.seed, "stats/bradley-terry", &[resample as u64]);
             bradley_terry(&table(&mut indices(prompts.len(), &mut stream))).ok()
         })
         .collect();
@@ -83,12 +95,20 @@ pub fn bradley_terry_bootstrap(battles: &[Battle], methods: usize, resampling: &
     let shown = draws.len() >= 2 && disconnected * 20 <= resampling.resamples;
     let estimate = |(method, point): (usize, &f64)| {
         if !shown {
-            return Estimate { point: *point, se: None, interval: None, n: prompts.len() };
+            return Estimate {
+                point: *point,
+                se: None,
+                interval: None,
+                n: prompts.len(),
+            };
         }
         let column: Vec<f64> = draws.iter().map(|draw| draw[method]).collect();
         percentile_estimate(*point, prompts.len(), &column, resampling.level)
     };
-    Ok(Strengths { estimates: points.iter().enumerate().map(estimate).collect(), disconnected })
+    Ok(Strengths {
+        estimates: points.iter().enumerate().map(estimate).collect(),
+        disconnected,
+    })
 }
 
 fn check_table(wins: &[Vec<f64>]) -> Result<()> {
@@ -98,20 +118,26 @@ fn check_table(wins: &[Vec<f64>]) -> Result<()> {
         !(value >= 0.0 && value.is_finite()) || (i == j && value != 0.0)
     };
     if n < 2 || wins.iter().any(|row| row.len() != n) {
-        return Err(Error::data("Bradley–Terry: the table of wins is not square, or has fewer than two methods")
-            .hint("give one row and one column per method"));
+        return Err(Error::data(
+            "Bradley–Terry: the table of wins is not square, or has fewer than two methods",
+        )
+        .hint("give one row and one column per method"));
     }
     match (0..n * n).find(|cell| bad(cell / n, cell % n)) {
         None => Ok(()),
         Some(cell) => {
             let (i, j) = (cell / n, cell % n);
-            Err(Error::data(format!("Bradley–Terry: {} wins of method {i} over method {j}", wins[i][j]))
-                .hint("counts are finite and at least 0; a method does not play itself"))
+            Err(Error::data(format!(
+                "Bradley–Terry: {} wins of method {i} over method {j}",
+                wins[i][j]
+            ))
+            .hint("counts are finite and at least 0; a method does not play itself"))
         }
     }
 }
 
-/// A proper subset of methods that never beats anything outside it; `None` if the graph of wins is strongly connected.
+/// A proper subset of methods that never beats anything outside it; `None` if the graph of wins is
+/// strongly connected.
 fn closed_group(wins: &[Vec<f64>]) -> Option<Vec<usize>> {
     let n = wins.len();
     let reach = |edge: &dyn Fn(usize, usize) -> bool| {
@@ -134,11 +160,12 @@ fn closed_group(wins: &[Vec<f64>]) -> Option<Vec<usize>> {
         // The methods that method 0 reaches by wins beat no method outside their group.
         return Some((0..n).filter(|i| down[*i]).collect());
     }
-    up.contains(&false).then(|| (0..n).filter(|i| !up[*i]).collect())
+    up.contains(&false)
+        .then(|| (0..n).filter(|i| !up[*i]).collect())
 }
 
-/// Log-likelihood, gradient and information. The strengths' mean, which the data do not determine, is held at 0 by a
-/// quadratic term that vanishes at the solution.
+/// Log-likelihood, gradient and information. The strengths' mean, which the data do not determine,
+/// is held at 0 by a quadratic term that vanishes at the solution.
 fn likelihood(wins: &[Vec<f64>], theta: &[f64]) -> (f64, Vec<f64>, Matrix) {
     let n = theta.len();
     let sum: f64 = theta.iter().sum();

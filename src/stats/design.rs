@@ -14,11 +14,13 @@ pub const LOOKS: [usize; 4] = [5, 10, 20, 40];
 pub enum Role {
     /// The claim gets a verdict, from intervals that hold for all primary comparisons together.
     Primary,
-    /// The claim gets a suggestion, from a p-value that is adjusted together with those of all other exploratory tests.
+    /// The claim gets a suggestion, from a p-value that is adjusted together with those of all
+    /// other exploratory tests.
     Exploratory,
 }
 
-/// A group-sequential design over several comparisons, with one family-wise error for all of them at all looks.
+/// A group-sequential design over several comparisons, with one family-wise error for all of them
+/// at all looks.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Design {
@@ -32,9 +34,15 @@ pub struct Design {
 }
 
 impl Design {
-    /// The design with the default looks, spending and error for `comparisons` declared comparisons.
+    /// The design with the default looks, spending and error for `comparisons` declared
+    /// comparisons.
     pub fn of(comparisons: usize) -> Self {
-        Self { alpha: 0.05, looks: LOOKS.to_vec(), spending: Spending::Pocock, comparisons }
+        Self {
+            alpha: 0.05,
+            looks: LOOKS.to_vec(),
+            spending: Spending::Pocock,
+            comparisons,
+        }
     }
 
     /// The error probability of one comparison over all its looks, α/m (Bonferroni).
@@ -64,12 +72,15 @@ impl Design {
     }
 
     /// # Errors
-    /// An error probability outside (0, 1), or looks that cannot be planned: none, fewer than 2 seeds at the first,
-    /// fewer than 3 added at a later one.
+    /// An error probability outside (0, 1), or looks that cannot be planned: none, fewer than 2
+    /// seeds at the first, fewer than 3 added at a later one.
     pub fn check(&self) -> Result<()> {
         if !(self.alpha > 0.0 && self.alpha < 1.0) {
-            return Err(Error::configuration(format!("the family-wise error of the design is {}", self.alpha))
-                .hint("give a number between 0 and 1, usually 0.05"));
+            return Err(Error::configuration(format!(
+                "the family-wise error of the design is {}",
+                self.alpha
+            ))
+            .hint("give a number between 0 and 1, usually 0.05"));
         }
         self.planned().map(|_| ())
     }

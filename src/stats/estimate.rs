@@ -19,7 +19,8 @@ pub enum IntervalMethod {
     ClopperPearson,
     /// Percentiles of bootstrap resamples (Efron and Tibshirani 1993).
     BootstrapPercentile,
-    /// Student t with a cluster-robust standard error and one degree of freedom fewer than there are clusters.
+    /// Student t with a cluster-robust standard error and one degree of freedom fewer than there
+    /// are clusters.
     Clustered,
     /// Student t with Satterthwaite's degrees of freedom over two crossed random factors.
     TwoWay,
@@ -43,16 +44,27 @@ impl Interval {
         self.low <= value && value <= self.high
     }
 
-    /// The interval `point ± quantile·se` with Student's quantile at `freedom` degrees of freedom. `None` if `se` is 0:
-    /// values without spread say nothing about the distance of other values.
-    pub(super) fn student(point: f64, se: f64, freedom: f64, level: f64, method: IntervalMethod) -> Option<Self> {
+    /// The interval `point ± quantile·se` with Student's quantile at `freedom` degrees of freedom.
+    /// `None` if `se` is 0: values without spread say nothing about the distance of other values.
+    pub(super) fn student(
+        point: f64,
+        se: f64,
+        freedom: f64,
+        level: f64,
+        method: IntervalMethod,
+    ) -> Option<Self> {
         let half = student::two_sided_quantile(level, freedom) * se;
-        (se > 0.0).then_some(Self { low: point - half, high: point + half, level, method })
+        (se > 0.0).then_some(Self {
+            low: point - half,
+            high: point + half,
+            level,
+            method,
+        })
     }
 }
 
-/// An estimate over `n` replicates. `se` and `interval` are `None` where they are undefined: for a mean, both below two
-/// values, and the interval also if the values show no spread.
+/// An estimate over `n` replicates. `se` and `interval` are `None` where they are undefined: for a
+/// mean, both below two values, and the interval also if the values show no spread.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Estimate {
     pub point: f64,
@@ -61,8 +73,9 @@ pub struct Estimate {
     pub n: usize,
 }
 
-/// The mean of independent replicates with its Student t interval. Values that are equal up to rounding have a computed
-/// standard error of 0 but no interval: one of width zero would claim certainty.
+/// The mean of independent replicates with its Student t interval. Values that are equal up to
+/// rounding have a computed standard error of 0 but no interval: one of width zero would claim
+/// certainty.
 ///
 /// # Errors
 /// No values, values that are not finite, or a `level` outside (0, 1).
@@ -72,20 +85,28 @@ pub fn mean(values: &[f64], level: f64) -> Result<Estimate> {
     let point = average(values);
     let se = deviation(values).map(|sd| sd / (values.len() as f64).sqrt());
     let freedom = values.len() as f64 - 1.0;
-    let interval = se.and_then(|se| Interval::student(point, se, freedom, level, IntervalMethod::StudentT));
-    Ok(Estimate { point, se, interval, n: values.len() })
+    let interval =
+        se.and_then(|se| Interval::student(point, se, freedom, level, IntervalMethod::StudentT));
+    Ok(Estimate {
+        point,
+        se,
+        interval,
+        n: values.len(),
+    })
 }
 
-/// A proportion with Wilson's score interval, which keeps its coverage near 0 and 1 and for few trials. `successes` may
-/// be fractional, since a tie counts a half. The (binomial) standard error is `None` at 0 and at 1, where its plug-in
-/// formula would claim certainty.
+/// A proportion with Wilson's score interval, which keeps its coverage near 0 and 1 and for few
+/// trials. `successes` may be fractional, since a tie counts a half. The (binomial) standard error
+/// is `None` at 0 and at 1, where its plug-in formula would claim certainty.
 ///
 /// # Errors
 /// No trials, `successes` outside `0..=n`, or a `level` outside (0, 1).
 pub fn wilson(successes: f64, n: usize, level: f64) -> Result<Estimate> {
     check::open_unit("the confidence level", level)?;
     if n == 0 {
-        return Err(Error::data("a proportion of 0 trials is undefined").hint("give at least one trial"));
+        return Err(
+            Error::data("a proportion of 0 trials is undefined").hint("give at least one trial")
+        );
     }
     let trials = n as f64;
     if !(0.0..=trials).contains(&successes) {
@@ -96,14 +117,26 @@ pub fn wilson(successes: f64, n: usize, level: f64) -> Result<Estimate> {
     let z = Normal::standard().inverse_cdf(0.5 + level / 2.0);
     let scale = 1.0 + z * z / trials;
     let centre = (share + z * z / (2.0 * trials)) / scale;
-    let half = z / scale * (share * (1.0 - share) / trials + z * z / (4.0 * trials * trials)).sqrt();
-    // At the ends the bound equals the point algebraically; rounding must not put it on the other side.
+    let half =
+        z / scale * (share * (1.0 - share) / trials + z * z / (4.0 * trials * trials)).sqrt();
+    // At the ends the bound equals the point algebraically; rounding must not put it on the other
+    // side.
     let low = (centre - half).clamp(0.0, share);
     let high = (centre + half).clamp(share, 1.0);
     let low = if share == 0.0 { 0.0 } else { low };
     let high = if share == 1.0 { 1.0 } else { high };
     let se = (share > 0.0 && share < 1.0).then(|| (share * (1.0 - share) / trials).sqrt());
-    Ok(Estimate { point: share, se, interval: Some(Interval { low, high, level, method: IntervalMethod::Wilson }), n })
+    Ok(Estimate {
+        point: share,
+        se,
+        interval: Some(Interval {
+            low,
+            high,
+            level,
+            method: IntervalMethod::Wilson,
+        }),
+        n,
+    })
 }
 
 /// The arithmetic mean of at least one value.
@@ -114,12 +147,14 @@ pub(super) fn average(values: &[f64]) -> f64 {
 /// Whether all values agree up to the rounding of numbers as large as `largest`.
 pub(super) fn agree(values: &[f64], largest: f64) -> bool {
     let ends = (f64::INFINITY, f64::NEG_INFINITY);
-    let (low, high) = values.iter().fold(ends, |(low, high), value| (low.min(*value), high.max(*value)));
+    let (low, high) = values.iter().fold(ends, |(low, high), value| {
+        (low.min(*value), high.max(*value))
+    });
     high - low <= 4.0 * f64::EPSILON * largest
 }
 
-/// Makes sums or differences of `terms` exactly equal if they agree up to the rounding of the terms, so that rounding
-/// does not count as spread.
+/// Makes sums or differences of `terms` exactly equal if they agree up to the rounding of the
+/// terms, so that rounding does not count as spread.
 pub fn without_rounding<'a>(rows: &mut [Vec<f64>], terms: impl IntoIterator<Item = &'a f64>) {
     let values = rows.concat();
     if let Some(first) = values.first().filter(|_| agree(&values, largest(terms))) {
@@ -129,11 +164,13 @@ pub fn without_rounding<'a>(rows: &mut [Vec<f64>], terms: impl IntoIterator<Item
 
 /// The largest magnitude of `values`; 0 without any.
 pub(super) fn largest<'a>(values: impl IntoIterator<Item = &'a f64>) -> f64 {
-    values.into_iter().fold(0.0, |largest, value| largest.max(value.abs()))
+    values
+        .into_iter()
+        .fold(0.0, |largest, value| largest.max(value.abs()))
 }
 
-/// The sample standard deviation (divisor n − 1), `None` below two values. Exactly 0 when all values are equal up to
-/// rounding, which the rounding of their mean would otherwise hide.
+/// The sample standard deviation (divisor n − 1), `None` below two values. Exactly 0 when all
+/// values are equal up to rounding, which the rounding of their mean would otherwise hide.
 pub(super) fn deviation(values: &[f64]) -> Option<f64> {
     if values.len() < 2 {
         return None;

@@ -1,30 +1,41 @@
-//! Exact tests: p-values counted over a permutation distribution, for the few replicates that benchmarks have.
+//! Exact tests: p-values counted over a permutation distribution, for the few replicates that
+//! benchmarks have.
 //!
-//! All are two-sided by doubling the smaller tail (at most 1). Ties get midranks and the distribution is conditional on
-//! them, so it stays exact.
+//! All are two-sided by doubling the smaller tail (at most 1). Ties get midranks and the
+//! distribution is conditional on them, so it stays exact.
 
 use super::check;
 use crate::error::{Error, Result};
 use statrs::function::factorial::ln_binomial;
 
-/// The most values that are counted: counting takes time in the fourth power of the sample, and the t test is as good
-/// at far fewer values.
+/// The most values that are counted: counting takes time in the fourth power of the sample, and the
+/// t test is as good at far fewer values.
 const MOST_VALUES: usize = 200;
 
-/// Wilcoxon's signed rank test of the paired differences a − b (Wilcoxon 1945). Differences of 0 are left out; if none
-/// remains p is 1. With fewer than 6 pairs p cannot fall below .05.
+/// Wilcoxon's signed rank test of the paired differences a − b (Wilcoxon 1945). Differences of 0
+/// are left out; if none remains p is 1. With fewer than 6 pairs p cannot fall below .05.
 ///
 /// # Errors
 /// Unequal lengths, no values, values that are not finite, or more than 200 pairs.
 pub fn wilcoxon_exact(a: &[f64], b: &[f64]) -> Result<f64> {
     check::pairs("Wilcoxon's signed rank test", a, b)?;
     few_enough(a.len())?;
-    let differences: Vec<f64> = a.iter().zip(b).map(|(a, b)| a - b).filter(|d| *d != 0.0).collect();
+    let differences: Vec<f64> = a
+        .iter()
+        .zip(b)
+        .map(|(a, b)| a - b)
+        .filter(|d| *d != 0.0)
+        .collect();
     let sizes: Vec<f64> = differences.iter().map(|d| d.abs()).collect();
     let ranks = doubled_midranks(&sizes);
-    let observed = differences.iter().zip(&ranks).filter(|(d, _)| **d > 0.0).map(|(_, rank)| rank).sum();
-    // `share[s]` is the probability that the (doubled) ranks with positive sign add up to s, with signs from fair
-    // coins.
+    let observed = differences
+        .iter()
+        .zip(&ranks)
+        .filter(|(d, _)| **d > 0.0)
+        .map(|(_, rank)| rank)
+        .sum();
+    // `share[s]` is the probability that the (doubled) ranks with positive sign add up to s, with
+    // signs from fair coins.
     let mut share = vec![0.0; ranks.iter().sum::<usize>() + 1];
     share[0] = 1.0;
     for rank in ranks {
@@ -65,11 +76,14 @@ pub fn mann_whitney_exact(x: &[f64], y: &[f64]) -> Result<f64> {
     Ok(doubled_tail(&share, observed))
 }
 
-/// McNemar's exact test of two paired accuracies, from the items that only the first (`b`) and only the second (`c`)
-/// gets right: b is binomial with chance ½ if neither is better (McNemar 1947). Without such items p is 1.
+/// McNemar's exact test of two paired accuracies, from the items that only the first (`b`) and only
+/// the second (`c`) gets right: b is binomial with chance ½ if neither is better (McNemar 1947).
+/// Without such items p is 1.
 pub fn mcnemar_exact(b: u64, c: u64) -> f64 {
     let n = b + c;
-    let tail: f64 = (0..=b.min(c)).map(|k| (ln_binomial(n, k) - n as f64 * std::f64::consts::LN_2).exp()).sum();
+    let tail: f64 = (0..=b.min(c))
+        .map(|k| (ln_binomial(n, k) - n as f64 * std::f64::consts::LN_2).exp())
+        .sum();
     (2.0 * tail).min(1.0)
 }
 

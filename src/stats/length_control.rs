@@ -19,14 +19,14 @@ pub struct Judgement {
     pub preference: f64,
 }
 
-/// The win rate at equal length for each of `methods` methods: a logistic fit of preference on log length ratio with an
-/// intercept per method and a common slope (the judge's), evaluated at a length gap of 0, with percentile errors from
-/// refits on resampled prompts (`n` counts prompts). If more than 5 % of the refits do not exist, the errors are
-/// withheld.
+/// The win rate at equal length for each of `methods` methods: a logistic fit of preference on log
+/// length ratio with an intercept per method and a common slope (the judge's), evaluated at a
+/// length gap of 0, with percentile errors from refits on resampled prompts (`n` counts prompts).
+/// If more than 5 % of the refits do not exist, the errors are withheld.
 ///
 /// # Errors
-/// Judgements out of range, a method without any, bad settings, or a fit that does not exist: a method that always wins
-/// or always loses, or lengths that do not vary.
+/// Judgements out of range, a method without any, bad settings, or a fit that does not exist: a
+/// method that always wins or always loses, or lengths that do not vary.
 pub fn length_controlled_win_rates(
     judgements: &[Judgement],
     methods: usize,
@@ -42,16 +42,24 @@ pub fn length_controlled_win_rates(
     let prompts = by_prompt(judgements, |judgement| judgement.prompt);
     let draws: Vec<Vec<f64>> = (0..resampling.resamples)
         .filter_map(|resample| {
-            let mut stream = rng::stream(resampling.seed, "stats/length-control", &[resample as u64]);
-            let drawn: Vec<&Judgement> =
-                indices(prompts.len(), &mut stream).flat_map(|prompt| prompts[prompt].iter().copied()).collect();
+            let mut stream =
+                rng::stream(resampling.seed, "stats/length-control", &[resample as u64]);
+            let drawn: Vec<&Judgement> = indices(prompts.len(), &mut stream)
+                .flat_map(|prompt| prompts[prompt].iter().copied())
+                .collect();
             fit(&drawn, methods)
         })
         .collect();
-    let shown = draws.len() >= 2 && (resampling.resamples - draws.len()) * 20 <= resampling.resamples;
+    let shown =
+        draws.len() >= 2 && (resampling.resamples - draws.len()) * 20 <= resampling.resamples;
     let estimate = |(method, point): (usize, &f64)| {
         if !shown {
-            return Estimate { point: *point, se: None, interval: None, n: prompts.len() };
+            return Estimate {
+                point: *point,
+                se: None,
+                interval: None,
+                n: prompts.len(),
+            };
         }
         let column: Vec<f64> = draws.iter().map(|draw| draw[method]).collect();
         percentile_estimate(*point, prompts.len(), &column, resampling.level)
@@ -69,20 +77,35 @@ fn check(judgements: &[Judgement], methods: usize) -> Result<()> {
                 "judgement {} of {methods} methods is out of range: {judgement:?}",
                 at + 1
             ))
-            .hint("methods count from 0, preferences lie between 0 and 1, and lengths are positive"));
+            .hint(
+                "methods count from 0, preferences lie between 0 and 1, and lengths are positive",
+            ));
         }
     }
-    match (0..methods).find(|method| judgements.iter().all(|judgement| judgement.method != *method)) {
+    match (0..methods).find(|method| {
+        judgements
+            .iter()
+            .all(|judgement| judgement.method != *method)
+    }) {
         None => Ok(()),
-        Some(method) => Err(Error::data(format!("length-controlled win rates: method {method} has no judgements"))
-            .hint("leave it out, or judge it")),
+        Some(method) => Err(Error::data(format!(
+            "length-controlled win rates: method {method} has no judgements"
+        ))
+        .hint("leave it out, or judge it")),
     }
 }
 
 /// Win rates at equal length; `None` if the likelihood has no maximum.
 fn fit(judgements: &[&Judgement], methods: usize) -> Option<Vec<f64>> {
-    let parameters = maximise(vec![0.0; methods + 1], |at| likelihood(judgements, methods, at))?;
-    Some(parameters[..methods].iter().map(|intercept| logistic(*intercept)).collect())
+    let parameters = maximise(vec![0.0; methods + 1], |at| {
+        likelihood(judgements, methods, at)
+    })?;
+    Some(
+        parameters[..methods]
+            .iter()
+            .map(|intercept| logistic(*intercept))
+            .collect(),
+    )
 }
 
 /// The log-likelihood, gradient and information in (intercepts, slope).

@@ -3,10 +3,14 @@
 /// A symmetric matrix as rows.
 pub(super) type Matrix = Vec<Vec<f64>>;
 
-/// Maximises a concave function from `start` by Newton's method with step halving. `curve` gives the function's value
-/// at a point, its gradient and its negated Hessian. `None` if the negated Hessian isn't positive definite or the steps
-/// do not converge, as when the maximum is at infinity.
-pub(super) fn maximise(start: Vec<f64>, curve: impl Fn(&[f64]) -> (f64, Vec<f64>, Matrix)) -> Option<Vec<f64>> {
+/// Maximises a concave function from `start` by Newton's method with step halving. `curve` gives
+/// the function's value at a point, its gradient and its negated Hessian. `None` if the negated
+/// Hessian isn't positive definite or the steps do not converge, as when the maximum is at
+/// infinity.
+pub(super) fn maximise(
+    start: Vec<f64>,
+    curve: impl Fn(&[f64]) -> (f64, Vec<f64>, Matrix),
+) -> Option<Vec<f64>> {
     const STEPS: usize = 60;
     const TOLERANCE: f64 = 1e-10;
     let mut at = start;
@@ -18,11 +22,16 @@ pub(super) fn maximise(start: Vec<f64>, curve: impl Fn(&[f64]) -> (f64, Vec<f64>
         }
         let mut share = 1.0;
         loop {
-            let next: Vec<f64> = at.iter().zip(&step).map(|(at, step)| at + share * step).collect();
+            let next: Vec<f64> = at
+                .iter()
+                .zip(&step)
+                .map(|(at, step)| at + share * step)
+                .collect();
             let (next_value, next_gradient, next_information) = curve(&next);
             // Near the maximum a full step changes the value by less than its rounding.
             if next_value >= value - 1e-12 * value.abs() {
-                (at, value, gradient, information) = (next, next_value, next_gradient, next_information);
+                (at, value, gradient, information) =
+                    (next, next_value, next_gradient, next_information);
                 break;
             }
             share /= 2.0;
@@ -34,7 +43,8 @@ pub(super) fn maximise(start: Vec<f64>, curve: impl Fn(&[f64]) -> (f64, Vec<f64>
     None
 }
 
-/// Solves `matrix` · x = `right` by Cholesky's factorisation; `None` if the matrix is not clearly positive definite.
+/// Solves `matrix` · x = `right` by Cholesky's factorisation; `None` if the matrix is not clearly
+/// positive definite.
 fn solve(mut matrix: Matrix, mut right: Vec<f64>) -> Option<Vec<f64>> {
     let n = right.len();
     for i in 0..n {

@@ -1,4 +1,5 @@
-//! Power of paired comparisons: the effects that a number of seeds can detect, and the seeds that an effect needs.
+//! Power of paired comparisons: the effects that a number of seeds can detect, and the seeds that
+//! an effect needs.
 
 use super::student::{noncentral_upper_tail, upper_quantile};
 use std::collections::BTreeMap;
@@ -7,9 +8,9 @@ use std::sync::{Mutex, PoisonError};
 /// The number of seeds beyond which no answer is given, since nobody would run as many.
 const MOST_SEEDS: usize = 1_000_000;
 
-/// The power of the two-sided paired t test over `n` pairs at a standardised effect `d` (mean difference over the
-/// standard deviation of the differences), from the noncentral t distribution (Cohen 1988). `None` below two pairs and
-/// for an `alpha` outside (0, 1).
+/// The power of the two-sided paired t test over `n` pairs at a standardised effect `d` (mean
+/// difference over the standard deviation of the differences), from the noncentral t distribution
+/// (Cohen 1988). `None` below two pairs and for an `alpha` outside (0, 1).
 pub fn paired_power(d: f64, n: usize, alpha: f64) -> Option<f64> {
     if n < 2 || !d.is_finite() || !in_open_unit(alpha) {
         return None;
@@ -24,10 +25,11 @@ fn power_at_shift(shift: f64, n: usize, alpha: f64) -> f64 {
     (noncentral_upper_tail(critical, freedom, shift) + wrong_side).min(1.0)
 }
 
-/// The smallest true mean difference that the two-sided paired t test over `n` pairs finds with probability `power`,
-/// when differences have the standard deviation `sd`: solved on the noncentral t distribution, so it is also right for
-/// few pairs, for which the normal approximation is optimistic. `None` if undefined: fewer than two pairs, no spread,
-/// or a `power` not above `alpha` (which any effect reaches).
+/// The smallest true mean difference that the two-sided paired t test over `n` pairs finds with
+/// probability `power`, when differences have the standard deviation `sd`: solved on the noncentral
+/// t distribution, so it is also right for few pairs, for which the normal approximation is
+/// optimistic. `None` if undefined: fewer than two pairs, no spread, or a `power` not above `alpha`
+/// (which any effect reaches).
 pub fn minimum_detectable_effect(sd: f64, n: usize, alpha: f64, power: f64) -> Option<f64> {
     let spread = sd.is_finite() && sd > 0.0;
     if n < 2 || !spread || !in_open_unit(alpha) || !in_open_unit(power) || power <= alpha {
@@ -36,8 +38,8 @@ pub fn minimum_detectable_effect(sd: f64, n: usize, alpha: f64, power: f64) -> O
     Some(detectable_shift(n, alpha, power)? * sd / (n as f64).sqrt())
 }
 
-/// The noncentrality at which the test over `n` pairs has this power. It is cached, because solving takes a millisecond
-/// and a report asks for the same one thousands of times.
+/// The noncentrality at which the test over `n` pairs has this power. It is cached, because solving
+/// takes a millisecond and a report asks for the same one thousands of times.
 fn detectable_shift(n: usize, alpha: f64, power: f64) -> Option<f64> {
     static SOLVED: Mutex<BTreeMap<(usize, u64, u64), Option<f64>>> = Mutex::new(BTreeMap::new());
     let key = (n, alpha.to_bits(), power.to_bits());
@@ -50,8 +52,9 @@ fn detectable_shift(n: usize, alpha: f64, power: f64) -> Option<f64> {
     shift
 }
 
-/// The fewest paired seeds (at least 2) at which the two-sided paired t test finds a true mean difference `effect` with
-/// probability `power`. `None` if there is no such number: no effect, no spread, or more than a million seeds.
+/// The fewest paired seeds (at least 2) at which the two-sided paired t test finds a true mean
+/// difference `effect` with probability `power`. `None` if there is no such number: no effect, no
+/// spread, or more than a million seeds.
 pub fn seeds_needed(effect: f64, sd: f64, alpha: f64, power: f64) -> Option<usize> {
     let defined = effect.is_finite() && effect != 0.0 && sd.is_finite() && sd > 0.0;
     if !defined || !in_open_unit(alpha) || !in_open_unit(power) {
@@ -61,10 +64,17 @@ pub fn seeds_needed(effect: f64, sd: f64, alpha: f64, power: f64) -> Option<usiz
     fewest(by_normal(effect / sd, alpha / 2.0, 1.0 - power), enough)
 }
 
-/// The fewest paired seeds at which two one-sided tests at `alpha` show that the difference lies within ±`margin` with
-/// probability at least `power`, if its true value is `difference`. Bounded by one minus the chances that either test
-/// fails, which is slightly pessimistic. `None` if `difference` is not inside the margin or there is no spread.
-pub fn seeds_needed_for_equivalence(difference: f64, sd: f64, margin: f64, alpha: f64, power: f64) -> Option<usize> {
+/// The fewest paired seeds at which two one-sided tests at `alpha` show that the difference lies
+/// within ±`margin` with probability at least `power`, if its true value is `difference`. Bounded
+/// by one minus the chances that either test fails, which is slightly pessimistic. `None` if
+/// `difference` is not inside the margin or there is no spread.
+pub fn seeds_needed_for_equivalence(
+    difference: f64,
+    sd: f64,
+    margin: f64,
+    alpha: f64,
+    power: f64,
+) -> Option<usize> {
     let inside = difference.abs() < margin && margin.is_finite();
     let spread = sd.is_finite() && sd > 0.0;
     if !inside || !spread || !in_open_unit(alpha) || !in_open_unit(power) {
@@ -72,10 +82,18 @@ pub fn seeds_needed_for_equivalence(difference: f64, sd: f64, margin: f64, alpha
     }
     let one_sided = |room: f64, n: usize| {
         let freedom = n as f64 - 1.0;
-        noncentral_upper_tail(upper_quantile(alpha, freedom), freedom, room / sd * (n as f64).sqrt())
+        noncentral_upper_tail(
+            upper_quantile(alpha, freedom),
+            freedom,
+            room / sd * (n as f64).sqrt(),
+        )
     };
-    let enough = |n| one_sided(margin - difference, n) + one_sided(margin + difference, n) - 1.0 >= power;
-    fewest(by_normal((margin - difference.abs()) / sd, alpha, 1.0 - power), enough)
+    let enough =
+        |n| one_sided(margin - difference, n) + one_sided(margin + difference, n) - 1.0 >= power;
+    fewest(
+        by_normal((margin - difference.abs()) / sd, alpha, 1.0 - power),
+        enough,
+    )
 }
 
 fn in_open_unit(value: f64) -> bool {
@@ -89,8 +107,8 @@ fn by_normal(d: f64, error: f64, miss: f64) -> usize {
     (pairs.clamp(2.0, MOST_SEEDS as f64)).ceil() as usize
 }
 
-/// The smallest n ≥ 2 that is `enough`, for a property that once true stays true. The search starts at `guess` and
-/// doubles its steps, since each check takes a millisecond.
+/// The smallest n ≥ 2 that is `enough`, for a property that once true stays true. The search starts
+/// at `guess` and doubles its steps, since each check takes a millisecond.
 fn fewest(guess: usize, enough: impl Fn(usize) -> bool) -> Option<usize> {
     // The invariant from here on: `low` is not enough or is 1, and `high` is enough.
     let (mut low, mut high) = (1, guess);
@@ -120,13 +138,17 @@ fn fewest(guess: usize, enough: impl Fn(usize) -> bool) -> Option<usize> {
     }
     while high - low > 1 {
         let middle = low + (high - low) / 2;
-        if enough(middle) { high = middle } else { low = middle }
+        if enough(middle) {
+            high = middle
+        } else {
+            low = middle
+        }
     }
     Some(high)
 }
 
-/// The positive zero of an increasing function that is negative at 0: bracket by doubling, then the Illinois variant of
-/// false position. `None` if it never becomes positive.
+/// The positive zero of an increasing function that is negative at 0: bracket by doubling, then the
+/// Illinois variant of false position. `None` if it never becomes positive.
 fn increasing_root(f: impl Fn(f64) -> f64) -> Option<f64> {
     let (mut low, mut at_low) = (0.0, f(0.0));
     let (mut high, mut at_high) = (4.0, f(4.0));

@@ -8,9 +8,13 @@ use touchstone::methods::grpo::{GrpoSettings, grpo};
 use touchstone::methods::iq_learn::{IqLearnSettings, iq_learn};
 use touchstone::methods::irl::{Accumulate, Anchor};
 use touchstone::methods::optimise::Monitor;
-use touchstone::methods::ppo::{Critic, MissingEos, Objective, PpoSettings, Rollout, Task, UpdateRecord, ppo};
+use touchstone::methods::ppo::{
+    Critic, MissingEos, Objective, PpoSettings, Rollout, Task, UpdateRecord, ppo,
+};
 use touchstone::methods::pretrain::{PretrainSettings, pretrain};
-use touchstone::methods::reward::{Normalise, ReadOut, RewardLoss, RewardSettings, RewardStart, train_reward};
+use touchstone::methods::reward::{
+    Normalise, ReadOut, RewardLoss, RewardSettings, RewardStart, train_reward,
+};
 use touchstone::methods::rloo::{RlooSettings, rloo};
 use touchstone::methods::sft::{SftSettings, sft};
 use touchstone::methods::spin::{SpinSettings, spin};
@@ -25,14 +29,23 @@ pub fn small_reward(seed: u64) -> RewardModel {
 }
 
 pub fn sampling(temperature: f32, top_p: f32) -> Sampling {
-    Sampling { temperature, top_p, max_new_tokens: 14, ends: EOS.into(), batch_size: 8 }
+    Sampling {
+        temperature,
+        top_p,
+        max_new_tokens: 14,
+        ends: EOS.into(),
+        batch_size: 8,
+    }
 }
 
 #[track_caller]
 pub fn assert_close(found: &[f32], expected: &[f32], tolerance: f32, what: &str) {
     assert_eq!(found.len(), expected.len(), "{what}");
     for (place, (found, expected)) in found.iter().zip(expected).enumerate() {
-        assert!((found - expected).abs() <= tolerance, "{what}, {place}: {found} instead of {expected}");
+        assert!(
+            (found - expected).abs() <= tolerance,
+            "{what}, {place}: {found} instead of {expected}"
+        );
     }
 }
 
@@ -112,7 +125,11 @@ pub fn small_start(seed: u64) -> RewardStart {
     RewardStart::Policy(small_model(seed))
 }
 
-pub fn run_reward(settings: &RewardSettings, training: &Training, monitor: &dyn Monitor) -> Trained {
+pub fn run_reward(
+    settings: &RewardSettings,
+    training: &Training,
+    monitor: &dyn Monitor,
+) -> Trained {
     let (model, normalisation, curve) =
         train_reward(small_start(1), &pairs(11), settings, training, 7, monitor).unwrap();
     (model.weights(), format!("{normalisation:?} {curve:?}"))
@@ -120,14 +137,38 @@ pub fn run_reward(settings: &RewardSettings, training: &Training, monitor: &dyn 
 
 /// Runs a policy step from a small model towards short responses, with the same model as reference.
 fn policy_step<T>(training: &Training, step: impl FnOnce(LanguageModel, Task) -> T) -> T {
-    let (policy, prompts) = (small_model(20), rows(9, 20).into_iter().map(|row| row.prompt).collect::<Vec<_>>());
+    let (policy, prompts) = (
+        small_model(20),
+        rows(9, 20)
+            .into_iter()
+            .map(|row| row.prompt)
+            .collect::<Vec<_>>(),
+    );
     let reference = policy.clone().in_dtype(training.dtype.float());
     let score = |rollouts: &[Rollout]| -> Result<Vec<f32>> {
-        Ok(rollouts.iter().map(|rollout| 1.0 - 0.2 * rollout.sequence.response.len() as f32).collect())
+        Ok(rollouts
+            .iter()
+            .map(|rollout| 1.0 - 0.2 * rollout.sequence.response.len() as f32)
+            .collect())
     };
-    let objective = Objective { score: Box::new(score), low: -2.0 };
-    let (critic, sampling) = (Some((small_reward(20), Normalisation::none(0.0))), sampling(1.0, 1.0));
-    step(policy, Task { reference: &reference, objective, critic, prompts: &prompts, sampling: &sampling })
+    let objective = Objective {
+        score: Box::new(score),
+        low: -2.0,
+    };
+    let (critic, sampling) = (
+        Some((small_reward(20), Normalisation::none(0.0))),
+        sampling(1.0, 1.0),
+    );
+    step(
+        policy,
+        Task {
+            reference: &reference,
+            objective,
+            critic,
+            prompts: &prompts,
+            sampling: &sampling,
+        },
+    )
 }
 
 pub fn run_ppo(
@@ -135,7 +176,10 @@ pub fn run_ppo(
     training: &Training,
     monitor: &dyn Monitor,
 ) -> (LanguageModel, Vec<UpdateRecord>) {
-    policy_step(training, |policy, task| ppo(policy, task, settings, training, 20, monitor)).unwrap()
+    policy_step(training, |policy, task| {
+        ppo(policy, task, settings, training, 20, monitor)
+    })
+    .unwrap()
 }
 
 pub fn run_rloo(
@@ -143,7 +187,9 @@ pub fn run_rloo(
     training: &Training,
     monitor: &dyn Monitor,
 ) -> Result<(LanguageModel, Vec<UpdateRecord>)> {
-    policy_step(training, |policy, task| rloo(policy, task, settings, training, 20, monitor))
+    policy_step(training, |policy, task| {
+        rloo(policy, task, settings, training, 20, monitor)
+    })
 }
 
 pub fn run_grpo(
@@ -151,7 +197,9 @@ pub fn run_grpo(
     training: &Training,
     monitor: &dyn Monitor,
 ) -> Result<(LanguageModel, Vec<UpdateRecord>)> {
-    policy_step(training, |policy, task| grpo(policy, task, settings, training, 20, monitor))
+    policy_step(training, |policy, task| {
+        grpo(policy, task, settings, training, 20, monitor)
+    })
 }
 
 /// The result of a training run: the weights' file, and the curve as text.
@@ -170,16 +218,38 @@ pub const METHODS: [(&str, Run); 11] = [
             copy_gate: 0.0,
             optimiser,
         };
-        let (model, losses) =
-            pretrain(small_model(1), &settings, training, 7, |step| Ok(rows(5, step as u64)), monitor).unwrap();
+        let (model, losses) = pretrain(
+            small_model(1),
+            &settings,
+            training,
+            7,
+            |step| Ok(rows(5, step as u64)),
+            monitor,
+        )
+        .unwrap();
         (model.weights(), format!("{losses:?}"))
     }),
     ("sft", |training, monitor| {
-        let settings = SftSettings { epochs: 2, batch_size: 4, prompt_weight: 0.0, optimiser: optimiser() };
-        let (model, losses) = sft(small_model(1), &rows(11, 2), &settings, training, 7, monitor).unwrap();
+        let settings = SftSettings {
+            epochs: 2,
+            batch_size: 4,
+            prompt_weight: 0.0,
+            optimiser: optimiser(),
+        };
+        let (model, losses) = sft(
+            small_model(1),
+            &rows(11, 2),
+            &settings,
+            training,
+            7,
+            monitor,
+        )
+        .unwrap();
         (model.weights(), format!("{losses:?}"))
     }),
-    ("reward", |training, monitor| run_reward(&reward_settings(), training, monitor)),
+    ("reward", |training, monitor| {
+        run_reward(&reward_settings(), training, monitor)
+    }),
     ("spin", |training, monitor| {
         let settings = SpinSettings {
             iterations: 1,
@@ -190,7 +260,8 @@ pub const METHODS: [(&str, Run); 11] = [
             batch_size: 4,
             optimiser: optimiser(),
         };
-        let (model, losses) = spin(small_model(1), &pairs(11), &settings, training, 7, monitor).unwrap();
+        let (model, losses) =
+            spin(small_model(1), &pairs(11), &settings, training, 7, monitor).unwrap();
         (model.weights(), format!("{losses:?}"))
     }),
     ("ppo", |training, monitor| {
@@ -199,7 +270,13 @@ pub const METHODS: [(&str, Run); 11] = [
     }),
     ("reward with the authors' errors", |training, monitor| {
         let (read_out, normalise) = (ReadOut::LastSlot, Normalise::DuringTraining);
-        let settings = RewardSettings { loss: RewardLoss::Hinge, l2: 0.1, read_out, normalise, ..reward_settings() };
+        let settings = RewardSettings {
+            loss: RewardLoss::Hinge,
+            l2: 0.1,
+            read_out,
+            normalise,
+            ..reward_settings()
+        };
         run_reward(&settings, training, monitor)
     }),
     ("dpo", |training, monitor| {
@@ -215,12 +292,34 @@ pub const METHODS: [(&str, Run); 11] = [
             optimiser: optimiser(),
         };
         let reference = small_model(5).in_dtype(training.dtype.float());
-        let (model, losses) = dpo(small_model(1), &reference, &pairs(11), &settings, training, 7, monitor).unwrap();
+        let (model, losses) = dpo(
+            small_model(1),
+            &reference,
+            &pairs(11),
+            &settings,
+            training,
+            7,
+            monitor,
+        )
+        .unwrap();
         (model.weights(), format!("{losses:?}"))
     }),
     ("iq_learn", |training, monitor| {
-        let settings = IqLearnSettings { lambda: 0.1, epochs: 2, batch_size: 4, optimiser: optimiser() };
-        let (model, losses) = iq_learn(small_model(1), &rows(11, 2), &settings, training, 7, monitor).unwrap();
+        let settings = IqLearnSettings {
+            lambda: 0.1,
+            epochs: 2,
+            batch_size: 4,
+            optimiser: optimiser(),
+        };
+        let (model, losses) = iq_learn(
+            small_model(1),
+            &rows(11, 2),
+            &settings,
+            training,
+            7,
+            monitor,
+        )
+        .unwrap();
         (model.weights(), format!("{losses:?}"))
     }),
     ("grpo", |training, monitor| {
@@ -232,7 +331,10 @@ pub const METHODS: [(&str, Run); 11] = [
         (model.weights(), format!("{records:?}"))
     }),
     ("ppo with a critic of its own", |training, monitor| {
-        let settings = PpoSettings { critic: Critic::RewardCopy, ..ppo_settings() };
+        let settings = PpoSettings {
+            critic: Critic::RewardCopy,
+            ..ppo_settings()
+        };
         let (model, records) = run_ppo(&settings, training, monitor);
         (model.weights(), format!("{records:?}"))
     }),
@@ -251,6 +353,8 @@ pub fn parameters(weights: &Weights) -> Vec<f32> {
     let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
     let mut tensors = file.tensors();
     tensors.sort_by(|a, b| a.0.cmp(&b.0));
-    let values = tensors.iter().flat_map(|(_, tensor)| tensor.data().as_chunks().0);
+    let values = tensors
+        .iter()
+        .flat_map(|(_, tensor)| tensor.data().as_chunks().0);
     values.map(|bytes| f32::from_le_bytes(*bytes)).collect()
 }

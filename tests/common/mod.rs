@@ -1,4 +1,5 @@
-//! Helpers shared by several test files: a folder to run the program in, and models small enough to train in a moment.
+//! Helpers shared by several test files: a folder to run the program in, and models small enough to
+//! train in a moment.
 #![allow(dead_code, reason = "every test file uses its own part")]
 
 pub mod goldens;
@@ -23,7 +24,9 @@ use touchstone::rng::stream;
 
 /// The path of a fixture.
 pub fn fixture(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/fixtures")
+        .join(name)
 }
 
 // --- The program ---
@@ -43,7 +46,9 @@ pub struct Said {
 
 impl Bench {
     pub fn new() -> Self {
-        Self { dir: tempfile::tempdir().unwrap() }
+        Self {
+            dir: tempfile::tempdir().unwrap(),
+        }
     }
 
     pub fn path(&self, name: impl AsRef<Path>) -> PathBuf {
@@ -80,11 +85,24 @@ impl Bench {
 
     /// Prepares `command` to run in this folder.
     pub fn prepare(&self, command: &mut Command) {
-        let outer = ["TOUCHSTONE_STORE", "TOUCHSTONE_REPORTS", "TOUCHSTONE_DEVICE", "TOUCHSTONE_JOBS"];
-        for variable in outer.into_iter().chain(["CLICOLOR_FORCE", "FORCE_COLOR", "COLUMNS", "NO_GRAPHICS"]) {
+        let outer = [
+            "TOUCHSTONE_STORE",
+            "TOUCHSTONE_REPORTS",
+            "TOUCHSTONE_DEVICE",
+            "TOUCHSTONE_JOBS",
+        ];
+        for variable in
+            outer
+                .into_iter()
+                .chain(["CLICOLOR_FORCE", "FORCE_COLOR", "COLUMNS", "NO_GRAPHICS"])
+        {
             command.env_remove(variable);
         }
-        command.env("NO_COLOR", "1").env("LC_ALL", "C.UTF-8").current_dir(self.dir.path()).stdin(Stdio::null());
+        command
+            .env("NO_COLOR", "1")
+            .env("LC_ALL", "C.UTF-8")
+            .current_dir(self.dir.path())
+            .stdin(Stdio::null());
     }
 
     pub fn run(&self, words: &str) -> Said {
@@ -94,7 +112,13 @@ impl Bench {
     /// Runs the program as [`run`](Self::run) does, and panics unless it succeeds.
     pub fn succeed(&self, words: &str) -> Said {
         let said = self.run(words);
-        assert_eq!(said.code, Some(0), "touchstone {words}\n{}\n{}", said.out, said.err);
+        assert_eq!(
+            said.code,
+            Some(0),
+            "touchstone {words}\n{}\n{}",
+            said.out,
+            said.err
+        );
         said
     }
 }
@@ -102,7 +126,11 @@ impl Bench {
 impl From<Output> for Said {
     fn from(output: Output) -> Self {
         let text = |bytes| String::from_utf8(bytes).unwrap();
-        Self { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
+        Self {
+            code: output.status.code(),
+            out: text(output.stdout),
+            err: text(output.stderr),
+        }
     }
 }
 
@@ -120,10 +148,15 @@ pub fn planned_stages(printed: &str) -> Vec<Planned> {
     let stage = |line: &str| {
         // A label may contain spaces.
         let words: Vec<&str> = line.split_whitespace().collect();
-        let is_key = |word: &&str| word.len() == 12 && word.bytes().all(|digit| digit.is_ascii_hexdigit());
+        let is_key =
+            |word: &&str| word.len() == 12 && word.bytes().all(|digit| digit.is_ascii_hexdigit());
         let place = words.iter().position(is_key)?;
         let (key, kind) = (words[place].to_owned(), (*words.get(place + 1)?).to_owned());
-        Some(Planned { key, kind, done: words.get(place + 2) == Some(&"done") })
+        Some(Planned {
+            key,
+            kind,
+            done: words.get(place + 2) == Some(&"done"),
+        })
     };
     let stages: Vec<_> = printed.lines().filter_map(stage).collect();
     assert!(!stages.is_empty(), "no stage in:\n{printed}");
@@ -135,12 +168,17 @@ pub fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut found = BTreeMap::new();
     let mut open = vec![folder.to_path_buf()];
     while let Some(next) = open.pop() {
-        for entry in fs::read_dir(&next).unwrap_or_else(|error| panic!("{}: {error}", next.display())) {
+        for entry in
+            fs::read_dir(&next).unwrap_or_else(|error| panic!("{}: {error}", next.display()))
+        {
             let path = entry.unwrap().path();
             if path.is_dir() {
                 open.push(path);
             } else {
-                found.insert(path.strip_prefix(folder).unwrap().to_path_buf(), fs::read(&path).unwrap());
+                found.insert(
+                    path.strip_prefix(folder).unwrap().to_path_buf(),
+                    fs::read(&path).unwrap(),
+                );
             }
         }
     }
@@ -158,18 +196,22 @@ pub const VOCABULARY: u32 = 40;
 /// The token that ends a response; padding has the id 0, which is also an ordinary token.
 pub const EOS: u32 = 1;
 
-/// The device of the models in tests: the default one, unless `TOUCHSTONE_TEST_DEVICE` names another.
+/// The device of the models in tests: the default one, unless `TOUCHSTONE_TEST_DEVICE` names
+/// another.
 pub fn cpu() -> Device {
     let named = std::env::var("TOUCHSTONE_TEST_DEVICE");
-    touchstone::device::select(named.map_or(touchstone::device::DEFAULT, |name| name.parse().unwrap())).unwrap()
+    touchstone::device::select(
+        named.map_or(touchstone::device::DEFAULT, |name| name.parse().unwrap()),
+    )
+    .unwrap()
 }
 
 thread_local! {
     static ARCHITECTURE: Cell<&'static str> = const { Cell::new("gpt_neox") };
 }
 
-/// Runs `test` once for GPT-NeoX and for members of the Llama family that together cover all differences within it;
-/// [`small_model`] then has that architecture.
+/// Runs `test` once for GPT-NeoX and for members of the Llama family that together cover all
+/// differences within it; [`small_model`] then has that architecture.
 pub fn on_every_architecture(test: impl Fn(&str)) {
     for architecture in ["gpt_neox", "mistral", "qwen2", "qwen3", "olmo2"] {
         ARCHITECTURE.set(architecture);
@@ -190,14 +232,22 @@ pub fn small_config() -> DecoderConfig {
             "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 6, "sliding_window": 5,
             "use_sliding_window": true, "max_window_layers": 1, "rms_norm_eps": 1e-5,
         });
-        keys.as_object_mut().unwrap().extend(grouped.as_object().unwrap().clone());
+        keys.as_object_mut()
+            .unwrap()
+            .extend(grouped.as_object().unwrap().clone());
     }
     DecoderConfig::from_keys(keys.as_object().unwrap().clone(), "test").unwrap()
 }
 
 /// A model with random weights, large enough for a sharp distribution.
 pub fn small_model(seed: u64) -> LanguageModel {
-    LanguageModel::random(&small_config(), 0.4, &mut stream(seed, "test/model", &[]), &cpu()).unwrap()
+    LanguageModel::random(
+        &small_config(),
+        0.4,
+        &mut stream(seed, "test/model", &[]),
+        &cpu(),
+    )
+    .unwrap()
 }
 
 /// Rows of different lengths; token 0 and the end of sequence also occur in the middle of them.
@@ -206,7 +256,9 @@ pub fn rows(count: usize, seed: u64) -> Vec<Sequence> {
         let mut rng = stream(seed, "test/rows", &[index]);
         let mut tokens = |most: usize| {
             let length = rng.random_range(1..=most);
-            (0..length).map(|_| rng.random_range(0..VOCABULARY)).collect::<Vec<u32>>()
+            (0..length)
+                .map(|_| rng.random_range(0..VOCABULARY))
+                .collect::<Vec<u32>>()
         };
         Sequence::new(tokens(12), tokens(9))
     };
@@ -228,5 +280,8 @@ pub fn optimiser() -> OptimiserSettings {
 
 /// The default training in micro-batches of `rows`; 0 stands for whole batches.
 pub fn micro_batches(rows: usize) -> Training {
-    Training { micro_batch: NonZeroUsize::new(rows), ..Training::default() }
+    Training {
+        micro_batch: NonZeroUsize::new(rows),
+        ..Training::default()
+    }
 }

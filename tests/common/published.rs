@@ -19,31 +19,53 @@ pub const RUN: &str = "reproduce tiny.toml --scale published --profile smoke --m
 pub fn published() -> Bench {
     let bench = Bench::new();
     let tokenizer = fixture("tldr/tokenizer.json");
-    let vocabulary = tokenizers::Tokenizer::from_file(&tokenizer).unwrap().get_vocab_size(true);
+    let vocabulary = tokenizers::Tokenizer::from_file(&tokenizer)
+        .unwrap()
+        .get_vocab_size(true);
     let device = device::select(device::DEFAULT).unwrap();
     let config: DecoderConfig = serde_json::from_value(json!({
         "vocab_size": vocabulary, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
         "intermediate_size": 32, "max_position_embeddings": 128, "bos_token_id": 0, "eos_token_id": 0
     }))
     .unwrap();
-    let model = |seed| LanguageModel::random(&config, 0.3, &mut stream(seed, "test/published", &[]), &device).unwrap();
+    let model = |seed| {
+        LanguageModel::random(
+            &config,
+            0.3,
+            &mut stream(seed, "test/published", &[]),
+            &device,
+        )
+        .unwrap()
+    };
     let snapshot = |name: &str| bench.path(format!("hf/hub/models--o--{name}/snapshots/{COMMIT}"));
     for (name, seed) in [("base", 1), ("demonstrator", 2)] {
-        Checkpoint::save_language_model(&snapshot(name), &model(seed), &tokenizer, StoredAs::F16).unwrap();
+        Checkpoint::save_language_model(&snapshot(name), &model(seed), &tokenizer, StoredAs::F16)
+            .unwrap();
     }
     let judge = RewardModel::on(&model(3), 0.0, &mut stream(3, "test/judge", &[]));
-    Checkpoint::save_reward_model(&snapshot("judge"), &judge, &Normalisation::none(0.0), &tokenizer).unwrap();
+    Checkpoint::save_reward_model(
+        &snapshot("judge"),
+        &judge,
+        &Normalisation::none(0.0),
+        &tokenizer,
+    )
+    .unwrap();
 
     let posts: Vec<Value> = fs::read_to_string(fixture("tldr/posts.jsonl"))
         .unwrap()
         .lines()
         .map(|line| serde_json::from_str(line).unwrap())
         .collect();
-    let lines = |rows: &[Value]| rows.iter().map(|row| format!("{row}\n")).collect::<String>();
+    let lines = |rows: &[Value]| {
+        rows.iter()
+            .map(|row| format!("{row}\n"))
+            .collect::<String>()
+    };
     bench.write("posts/train.jsonl", lines(&posts[..8]));
     bench.write("posts/test.jsonl", lines(&posts[8..]));
     let comparison = |(index, post): (usize, &Value)| {
-        let summary = |text: &Value, policy: &str| json!({"text": text, "policy": policy, "note": null});
+        let summary =
+            |text: &Value, policy: &str| json!({"text": text, "policy": policy, "note": null});
         let info = json!({"id": post["id"], "post": post["post"], "title": post["title"],
             "subreddit": post["subreddit"], "site": null, "article": null});
         json!({"info": info, "summaries": [summary(&post["summary"], "ref"), summary(&post["title"], "title")],
@@ -67,13 +89,18 @@ pub fn published() -> Bench {
              generation = { max_prompt_tokens = 96, max_response_tokens = 24, batch_size = 4 }\n\
              training.dtype = \"bf16\"\n\n[scale.published.data]\nposts = \"posts\"\ncomparisons = \"comparisons\"\n\
              demonstrator = \"demonstrator\"\ndemonstrator_temperature = 1.0\njudge = \"judge\"\n\n";
-    text += &["base", "demonstrator", "judge"].map(|id| shape(id, vocabulary)).concat();
+    text += &["base", "demonstrator", "judge"]
+        .map(|id| shape(id, vocabulary))
+        .concat();
     bench.write("tiny.toml", text);
     bench
 }
 
 pub fn run(bench: &Bench, words: &str) -> Said {
     let mut command = bench.command(words);
-    command.env("HF_HOME", bench.path("hf")).env("HF_HUB_OFFLINE", "1").env_remove("HF_HUB_CACHE");
+    command
+        .env("HF_HOME", bench.path("hf"))
+        .env("HF_HUB_OFFLINE", "1")
+        .env_remove("HF_HUB_CACHE");
     Said::from(command.output().unwrap())
 }

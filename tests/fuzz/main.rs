@@ -1,11 +1,17 @@
-//! Random bytes for every parser of foreign bytes: no input may make the program panic, hang, or fail without naming
-//! the place of the error. Each parser runs for half a second by default, or for as long as `just fuzz SECONDS` says.
+//! Random bytes for every parser of foreign bytes: no input may make the program panic, hang, or
+//! fail without naming the place of the error. Each parser runs for half a second by default, or
+//! for as long as `just fuzz SECONDS` says.
 //!
-//! Inputs are mutations of small valid files and of earlier inputs that produced a new answer, which reach further into
-//! a parser than random bytes. A run is a function of its seed (TOUCHSTONE_FUZZ_SEED). The current input is kept in the
-//! target's folder below the build's temporary folder, so that it is available after a crash.
+//! Inputs are mutations of small valid files and of earlier inputs that produced a new answer,
+//! which reach further into a parser than random bytes. A run is a function of its seed
+//! (TOUCHSTONE_FUZZ_SEED). The current input is kept in the target's folder below the build's
+//! temporary folder, so that it is available after a crash.
 
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a run says how much it tried")]
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a run says how much it tried"
+)]
 
 mod mutate;
 mod targets;
@@ -77,10 +83,16 @@ fn specs() {
 
 /// Feeds mutations of the target's seeds to it until its time is over.
 fn fuzz(target: &Target) {
-    let number = |name: &str, default: f64| std::env::var(name).ok().map_or(default, |text| text.parse().unwrap());
+    let number = |name: &str, default: f64| {
+        std::env::var(name)
+            .ok()
+            .map_or(default, |text| text.parse().unwrap())
+    };
     let seconds = number("TOUCHSTONE_FUZZ_SECONDS", 0.5);
     let seed = number("TOUCHSTONE_FUZZ_SEED", 1.0) as u64;
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("fuzz").join(target.name);
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR"))
+        .join("fuzz")
+        .join(target.name);
     let _ = std::fs::remove_dir_all(&folder);
     std::fs::create_dir_all(&folder).unwrap();
     let watch = Watch::start(folder.clone());
@@ -90,7 +102,11 @@ fn fuzz(target: &Target) {
     assert!(seeds > 0);
     for (number, input) in corpus.iter().enumerate() {
         let answer = watch.over(|| (target.feed)(input, &folder));
-        assert!(number > 0 || answer.is_ok(), "{}: its first seed is not valid: {answer:?}", target.name);
+        assert!(
+            number > 0 || answer.is_ok(),
+            "{}: its first seed is not valid: {answer:?}",
+            target.name
+        );
     }
     let mut mutator = Mutator::new(stream(seed, "fuzz", &[]), target.words);
     let mut answers = BTreeSet::new();
@@ -98,7 +114,9 @@ fn fuzz(target: &Target) {
     while began.elapsed().as_secs_f64() < seconds {
         let input = mutator.mutated(&corpus, seeds);
         inputs += 1;
-        let fed = catch_unwind(AssertUnwindSafe(|| watch.over(|| (target.feed)(&input, &folder))));
+        let fed = catch_unwind(AssertUnwindSafe(|| {
+            watch.over(|| (target.feed)(&input, &folder))
+        }));
         let answer = fed.unwrap_or_else(|_| fail(target, &folder, &input, "it panics"));
         let shape = match &answer {
             Ok(()) => {
@@ -116,7 +134,11 @@ fn fuzz(target: &Target) {
             corpus.push(input);
         }
     }
-    println!("{}: {inputs} inputs, {accepted} accepted, {} kinds of answers", target.name, answers.len());
+    println!(
+        "{}: {inputs} inputs, {accepted} accepted, {} kinds of answers",
+        target.name,
+        answers.len()
+    );
     let _ = std::fs::remove_dir_all(&folder);
 }
 
@@ -127,27 +149,39 @@ fn fault_of(error: &Error, target: &Target, folder: &Path) -> Option<String> {
         return Some(format!("its error is internal: {text}"));
     }
     let places: [&str; 2] = [folder.to_str()?, target.place];
-    (!places.iter().any(|place| text.contains(place))).then(|| format!("its error names no place: {text}"))
+    (!places.iter().any(|place| text.contains(place)))
+        .then(|| format!("its error names no place: {text}"))
 }
 
 /// The message with its causes, its hint and the name of the text that it points at.
 fn everything_of(error: &Error) -> String {
     let mut text = String::new();
-    miette::JSONReportHandler::new().render_report(&mut text, error).unwrap();
+    miette::JSONReportHandler::new()
+        .render_report(&mut text, error)
+        .unwrap();
     text
 }
 
 /// The beginning of an error, up to the first quotation from the input.
 fn shape(error: &Error, folder: &Path) -> String {
     let message = error.to_string().replace(&folder.display().to_string(), "");
-    message.chars().take_while(|c| !matches!(c, '`' | '"' | '\'')).filter(|c| !c.is_ascii_digit()).take(80).collect()
+    message
+        .chars()
+        .take_while(|c| !matches!(c, '`' | '"' | '\''))
+        .filter(|c| !c.is_ascii_digit())
+        .take(80)
+        .collect()
 }
 
 fn fail(target: &Target, folder: &Path, input: &[u8], fault: &str) -> ! {
     let name = format!("{}-{}", target.name, &blake3::hash(input).to_hex()[..12]);
     let kept = folder.parent().unwrap_or(folder).join(name);
     std::fs::write(&kept, input).unwrap();
-    panic!("{}: {fault}\nthe input is kept as {}", target.name, kept.display());
+    panic!(
+        "{}: {fault}\nthe input is kept as {}",
+        target.name,
+        kept.display()
+    );
 }
 
 /// A thread that ends the process if one input takes too long, which a test cannot catch otherwise.
@@ -159,13 +193,19 @@ struct Watch {
 
 impl Watch {
     fn start(folder: PathBuf) -> Self {
-        let (since, start): (&'static AtomicU64, _) = (Box::leak(Box::new(AtomicU64::new(0))), Instant::now());
+        let (since, start): (&'static AtomicU64, _) =
+            (Box::leak(Box::new(AtomicU64::new(0))), Instant::now());
         std::thread::spawn(move || {
             loop {
                 std::thread::sleep(Duration::from_millis(500));
                 let began = since.load(Ordering::Relaxed);
-                if began > 0 && start.elapsed().as_millis() as u64 > began + PATIENCE.as_millis() as u64 {
-                    eprintln!("the input in {} takes more than {PATIENCE:?}", folder.display());
+                if began > 0
+                    && start.elapsed().as_millis() as u64 > began + PATIENCE.as_millis() as u64
+                {
+                    eprintln!(
+                        "the input in {} takes more than {PATIENCE:?}",
+                        folder.display()
+                    );
                     std::process::abort();
                 }
             }
@@ -174,7 +214,10 @@ impl Watch {
     }
 
     fn over<T>(&self, work: impl FnOnce() -> T) -> T {
-        self.since.store(self.start.elapsed().as_millis() as u64 + 1, Ordering::Relaxed);
+        self.since.store(
+            self.start.elapsed().as_millis() as u64 + 1,
+            Ordering::Relaxed,
+        );
         let done = work();
         self.since.store(0, Ordering::Relaxed);
         done

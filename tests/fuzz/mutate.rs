@@ -1,4 +1,5 @@
-//! Mutations of bytes: damage that file systems, editors and foreign programs cause, and damage that nothing causes.
+//! Mutations of bytes: damage that file systems, editors and foreign programs cause, and damage
+//! that nothing causes.
 
 use rand::Rng;
 use rand::seq::IndexedRandom;
@@ -59,9 +60,14 @@ impl Mutator {
         Self { rng, words }
     }
 
-    /// A member of `corpus`, or half of the time one of its first `seeds`, changed in one to eight places.
+    /// A member of `corpus`, or half of the time one of its first `seeds`, changed in one to eight
+    /// places.
     pub fn mutated(&mut self, corpus: &[Vec<u8>], seeds: usize) -> Vec<u8> {
-        let from = if self.rng.random() { &corpus[..seeds] } else { corpus };
+        let from = if self.rng.random() {
+            &corpus[..seeds]
+        } else {
+            corpus
+        };
         let mut bytes = from.choose(&mut self.rng).cloned().unwrap_or_default();
         for _ in 0..1_usize << self.rng.random_range(0..4) {
             self.mutate(&mut bytes, corpus);
@@ -85,7 +91,9 @@ impl Mutator {
             5 | 6 => drop(bytes.splice(at..at, self.word())),
             7 | 8 => drop(bytes.splice(at..end, self.word())),
             9 => {
-                let Some(other) = corpus.choose(&mut self.rng) else { return };
+                let Some(other) = corpus.choose(&mut self.rng) else {
+                    return;
+                };
                 let from = self.rng.random_range(0..=other.len());
                 let to = (from + self.length()).min(other.len());
                 bytes.splice(at..end, other[from..to].iter().copied());
@@ -93,30 +101,68 @@ impl Mutator {
             10 => self.change_number(bytes, at),
             // A little-endian integer, as in binary headers.
             _ => {
-                let number = [0, 1, 7, u64::from(u32::MAX), u64::MAX, bytes.len() as u64, self.rng.random()];
-                let number = number.choose(&mut self.rng).copied().unwrap_or_default().to_le_bytes();
+                let number = [
+                    0,
+                    1,
+                    7,
+                    u64::from(u32::MAX),
+                    u64::MAX,
+                    bytes.len() as u64,
+                    self.rng.random(),
+                ];
+                let number = number
+                    .choose(&mut self.rng)
+                    .copied()
+                    .unwrap_or_default()
+                    .to_le_bytes();
                 let width = *[1, 2, 4, 8].choose(&mut self.rng).unwrap_or(&8);
                 let at = if self.rng.random() { 0 } else { at };
-                bytes.splice(at..(at + width).min(bytes.len()), number[..width].iter().copied());
+                bytes.splice(
+                    at..(at + width).min(bytes.len()),
+                    number[..width].iter().copied(),
+                );
             }
         }
     }
 
     /// Replaces the digits at or after `at` by another number.
     fn change_number(&mut self, bytes: &mut Vec<u8>, at: usize) {
-        let Some(start) = (at..bytes.len()).find(|i| bytes[*i].is_ascii_digit()) else { return };
-        let end = (start..bytes.len()).find(|i| !bytes[*i].is_ascii_digit()).unwrap_or(bytes.len());
-        let numbers =
-            ["0", "1", "-1", "2", "3", "255", "65536", "4294967296", "1e30", "99999999999999999999", "0.5", "NaN"];
+        let Some(start) = (at..bytes.len()).find(|i| bytes[*i].is_ascii_digit()) else {
+            return;
+        };
+        let end = (start..bytes.len())
+            .find(|i| !bytes[*i].is_ascii_digit())
+            .unwrap_or(bytes.len());
+        let numbers = [
+            "0",
+            "1",
+            "-1",
+            "2",
+            "3",
+            "255",
+            "65536",
+            "4294967296",
+            "1e30",
+            "99999999999999999999",
+            "0.5",
+            "NaN",
+        ];
         let number = numbers.choose(&mut self.rng).copied().unwrap_or_default();
         bytes.splice(start..end, number.bytes());
     }
 
     fn word(&mut self) -> Vec<u8> {
         if !self.words.is_empty() && self.rng.random() {
-            return self.words.choose(&mut self.rng).map(|word| word.as_bytes().to_vec()).unwrap_or_default();
+            return self
+                .words
+                .choose(&mut self.rng)
+                .map(|word| word.as_bytes().to_vec())
+                .unwrap_or_default();
         }
-        WORDS.choose(&mut self.rng).map(|word| word.to_vec()).unwrap_or_default()
+        WORDS
+            .choose(&mut self.rng)
+            .map(|word| word.to_vec())
+            .unwrap_or_default()
     }
 
     /// A random length, usually short and sometimes long.

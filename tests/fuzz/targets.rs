@@ -1,4 +1,5 @@
-//! The parsers, each with small valid files to start from. A parser is fed in the same way as by users: through a file.
+//! The parsers, each with small valid files to start from. A parser is fed in the same way as by
+//! users: through a file.
 
 use clap::Parser;
 use serde_json::json;
@@ -27,7 +28,12 @@ pub struct Target {
 pub const EXPERIMENT: Target = Target {
     name: "experiment",
     place: "fuzz.toml",
-    seeds: || SHIPPED.iter().map(|(_, text)| text.as_bytes().to_vec()).collect(),
+    seeds: || {
+        SHIPPED
+            .iter()
+            .map(|(_, text)| text.as_bytes().to_vec())
+            .collect()
+    },
     words: &[
         "[method]",
         "[[method]]",
@@ -45,7 +51,11 @@ pub const EXPERIMENT: Target = Target {
         let claims = folder.join("claims");
         if !claims.exists() {
             fs::create_dir(&claims).unwrap();
-            written(&claims, "tldr.toml", include_bytes!("../../experiments/claims/tldr.toml"));
+            written(
+                &claims,
+                "tldr.toml",
+                include_bytes!("../../experiments/claims/tldr.toml"),
+            );
         }
         Experiment::load_from(&path, folder).map(drop)
     },
@@ -54,7 +64,11 @@ pub const EXPERIMENT: Target = Target {
 pub const CONFIGURATION: Target = Target {
     name: "configuration",
     place: "config.json",
-    seeds: || ["pythia", "reward", "sequential"].map(|name| fixture(name, "config.json")).to_vec(),
+    seeds: || {
+        ["pythia", "reward", "sequential"]
+            .map(|name| fixture(name, "config.json"))
+            .to_vec()
+    },
     words: &[
         "\"hidden_size\": ",
         "\"vocab_size\": ",
@@ -75,7 +89,10 @@ pub const TOKENIZER: Target = Target {
     place: "tokenizer.json",
     seeds: || {
         let read = |path: &str| fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap();
-        vec![read("tests/fixtures/tldr/tokenizer.json"), read("datasets/base/mini-1b/tokenizer.json")]
+        vec![
+            read("tests/fixtures/tldr/tokenizer.json"),
+            read("datasets/base/mini-1b/tokenizer.json"),
+        ]
     },
     words: &[
         "\"truncation\": ",
@@ -90,11 +107,19 @@ pub const TOKENIZER: Target = Target {
         beside(folder, "pythia", "model.safetensors");
         // The embedding is large enough for any tokenizer.
         let config = String::from_utf8(fixture("pythia", "config.json")).unwrap();
-        written(folder, "config.json", config.replace("\"vocab_size\": 64", "\"vocab_size\": 4096").as_bytes());
+        written(
+            folder,
+            "config.json",
+            config
+                .replace("\"vocab_size\": 64", "\"vocab_size\": 4096")
+                .as_bytes(),
+        );
         written(folder, "tokenizer.json", bytes);
         let checkpoint = Checkpoint::open(folder)?;
         let tokenizer = checkpoint.tokenizer()?;
-        let _ = tokenizer.encode("a post <|endoftext|> with 日本 🙂").map(|ids| tokenizer.decode(&ids));
+        let _ = tokenizer
+            .encode("a post <|endoftext|> with 日本 🙂")
+            .map(|ids| tokenizer.decode(&ids));
         Ok(())
     },
 };
@@ -102,7 +127,11 @@ pub const TOKENIZER: Target = Target {
 pub const SAFETENSORS: Target = Target {
     name: "safetensors",
     place: "model.safetensors",
-    seeds: || ["decoder", "reward"].map(|name| fixture(name, "model.safetensors")).to_vec(),
+    seeds: || {
+        ["decoder", "reward"]
+            .map(|name| fixture(name, "model.safetensors"))
+            .to_vec()
+    },
     words: &[
         "\"F32\"",
         "\"F16\"",
@@ -134,7 +163,11 @@ pub const INDEX: Target = Target {
     ],
     feed: |bytes, folder| {
         for entry in fs::read_dir(fixture_folder("sharded")).unwrap() {
-            beside(folder, "sharded", entry.unwrap().file_name().to_str().unwrap());
+            beside(
+                folder,
+                "sharded",
+                entry.unwrap().file_name().to_str().unwrap(),
+            );
         }
         written(folder, "model.safetensors.index.json", bytes);
         Checkpoint::open(folder)?.inspect().map(drop)
@@ -145,7 +178,13 @@ pub const PICKLE: Target = Target {
     name: "pickle",
     place: "pytorch_model.bin",
     seeds: || vec![fixture("scalar", "pytorch_model.bin")],
-    words: &["PK\x03\x04", "archive/data.pkl", "torch._utils\n_rebuild_tensor_v2\n", "cos\nsystem\n", "FloatStorage"],
+    words: &[
+        "PK\x03\x04",
+        "archive/data.pkl",
+        "torch._utils\n_rebuild_tensor_v2\n",
+        "cos\nsystem\n",
+        "FloatStorage",
+    ],
     feed: |bytes, folder| {
         beside(folder, "scalar", "config.json");
         written(folder, "pytorch_model.bin", bytes);
@@ -153,7 +192,8 @@ pub const PICKLE: Target = Target {
     },
 };
 
-/// The rows parser; the first byte of an input chooses the format, so that one corpus serves all formats.
+/// The rows parser; the first byte of an input chooses the format, so that one corpus serves all
+/// formats.
 pub const ROWS: Target = Target {
     name: "rows",
     place: "rows.",
@@ -162,7 +202,8 @@ pub const ROWS: Target = Target {
         let other = json!({"id": "2", "subreddit": "r", "title": "é", "post": "b\nc", "summary": "s", "n": 1e3});
         vec![
             format!("j{row}\n{other}\n").into_bytes(),
-            b"cid,subreddit,title,post,summary\n1,tifu,a title,\"a, post\",short\n2,r,t,p,s\n".to_vec(),
+            b"cid,subreddit,title,post,summary\n1,tifu,a title,\"a, post\",short\n2,r,t,p,s\n"
+                .to_vec(),
             b"tid\tsubreddit\ttitle\tpost\tsummary\n1\ttifu\ta title\ta post\tshort\n".to_vec(),
             [b"p".to_vec(), parquet()].concat(),
         ]
@@ -200,8 +241,27 @@ pub const TABLE: Target = Target {
     words: &["method,", "gold", "seed,seed", "1e400", "PAR1", "0,5", ";"],
     feed: |bytes, folder| {
         let (first, rest) = bytes.split_first().unwrap_or((&b'c', &[]));
-        let path = written(folder, if *first == b'p' { "table.parquet" } else { "table.csv" }, rest);
-        let words = ["touchstone", "stats", &path, "--value", "gold", "--group", "method", "--unit", "seed", "--json"];
+        let path = written(
+            folder,
+            if *first == b'p' {
+                "table.parquet"
+            } else {
+                "table.csv"
+            },
+            rest,
+        );
+        let words = [
+            "touchstone",
+            "stats",
+            &path,
+            "--value",
+            "gold",
+            "--group",
+            "method",
+            "--unit",
+            "seed",
+            "--json",
+        ];
         cli::run(Cli::try_parse_from(words).unwrap()).map(drop)
     },
 };
@@ -215,13 +275,23 @@ pub const MANIFEST: Target = Target {
         drop(store);
         vec![fs::read(artifact.join("manifest.json")).unwrap()]
     },
-    words: &["\"files\": ", "\"key\": ", "\"spec\": ", "\"../x\"", "\"/etc/passwd\"", "\"bytes\": ", "\"blake3\": "],
+    words: &[
+        "\"files\": ",
+        "\"key\": ",
+        "\"spec\": ",
+        "\"../x\"",
+        "\"/etc/passwd\"",
+        "\"bytes\": ",
+        "\"blake3\": ",
+    ],
     feed: |bytes, folder| {
         let (store, artifact) = store(&folder.join("store"));
         fs::write(artifact.join("manifest.json"), bytes).unwrap();
         store.verify()?;
         store.list()?;
-        store.manifest(&artifact.file_name().unwrap().to_str().unwrap().parse()?).map(drop)
+        store
+            .manifest(&artifact.file_name().unwrap().to_str().unwrap().parse()?)
+            .map(drop)
     },
 };
 
@@ -234,11 +304,22 @@ pub const SPEC: Target = Target {
         let name = artifact.file_name().unwrap().to_str().unwrap();
         vec![fs::read(store.root().join("specs").join(format!("{name}.json"))).unwrap()]
     },
-    words: &["\"kind\": ", "\"version\": ", "\"settings\": ", "\"inputs\": ", "\"seed\": ", "\"cost\": "],
+    words: &[
+        "\"kind\": ",
+        "\"version\": ",
+        "\"settings\": ",
+        "\"inputs\": ",
+        "\"seed\": ",
+        "\"cost\": ",
+    ],
     feed: |bytes, folder| {
         let (store, artifact) = store(&folder.join("store"));
         let name = artifact.file_name().unwrap().to_str().unwrap();
-        fs::write(store.root().join("specs").join(format!("{name}.json")), bytes).unwrap();
+        fs::write(
+            store.root().join("specs").join(format!("{name}.json")),
+            bytes,
+        )
+        .unwrap();
         store.planned(&name.parse()?).map(drop)
     },
 };
@@ -247,12 +328,20 @@ pub const SPEC: Target = Target {
 fn store(folder: &Path) -> (Store, std::path::PathBuf) {
     let fresh = !folder.join("store.json").exists();
     let (store, mut graph) = (Store::open(folder).unwrap(), Graph::new());
-    let spec =
-        StageSpec { kind: "fuzz".into(), version: 1, settings: json!({}), inputs: Default::default(), seed: Some(1) };
+    let spec = StageSpec {
+        kind: "fuzz".into(),
+        version: 1,
+        settings: json!({}),
+        inputs: Default::default(),
+        seed: Some(1),
+    };
     let key = graph.add(spec, "fuzz", 1.0).unwrap();
     if fresh {
         store.plan(&graph).unwrap();
-        let place = Place { device: "flex".into(), memory: None };
+        let place = Place {
+            device: "flex".into(),
+            memory: None,
+        };
         let body = |context: &touchstone::pipeline::StageContext| {
             fs::write(context.out().join("file"), "text").unwrap();
             Ok(())
@@ -278,7 +367,9 @@ fn beside(folder: &Path, model: &str, file: &str) {
 }
 
 fn fixture_folder(model: &str) -> std::path::PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/gpt_neox").join(model)
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/fixtures/gpt_neox")
+        .join(model)
 }
 
 fn fixture(model: &str, file: &str) -> Vec<u8> {
@@ -304,6 +395,8 @@ fn parquet_table() -> Vec<u8> {
 
 fn encoded(mut frame: polars::prelude::DataFrame) -> Vec<u8> {
     let mut bytes = Vec::new();
-    polars::prelude::ParquetWriter::new(&mut bytes).finish(&mut frame).unwrap();
+    polars::prelude::ParquetWriter::new(&mut bytes)
+        .finish(&mut frame)
+        .unwrap();
     bytes
 }

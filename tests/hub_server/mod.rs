@@ -1,7 +1,8 @@
 //! The part of a Hugging Face hub that downloads need, on a port of this machine: `GET
-//! /api/<kind>/<id>/revision/<revision>` for the commit and the files of a revision, `HEAD` and `GET` of
-//! `/<id>/resolve/<commit>/<file>` for small files, and, as on a real hub, a redirection to another host (`localhost`
-//! instead of `127.0.0.1`) for large ones. It can imitate the faults of networks and mirrors.
+//! /api/<kind>/<id>/revision/<revision>` for the commit and the files of a revision, `HEAD` and
+//! `GET` of `/<id>/resolve/<commit>/<file>` for small files, and, as on a real hub, a redirection
+//! to another host (`localhost` instead of `127.0.0.1`) for large ones. It can imitate the faults
+//! of networks and mirrors.
 #![allow(dead_code, reason = "every test file uses its own part")]
 
 use sha1::{Digest, Sha1};
@@ -22,7 +23,11 @@ pub enum Fault {
     /// Answers 401 without a token, and 403 with a token other than this.
     Gated { token: &'static str },
     /// Answers `times` requests with this status.
-    Status { code: u16, retry_after: Option<u64>, times: usize },
+    Status {
+        code: u16,
+        retry_after: Option<u64>,
+        times: usize,
+    },
     /// Closes the connection after `after` bytes of a file, for `times` requests.
     Drop { after: usize, times: usize },
     /// Never sends a file's bytes from `byte` on, no matter how often they are requested.
@@ -82,7 +87,11 @@ impl Server {
                 let _ = serve(&stream.unwrap(), &shared);
             }
         });
-        Self { address, state, thread: Some(thread) }
+        Self {
+            address,
+            state,
+            thread: Some(thread),
+        }
     }
 
     /// Adds a fault to all later requests.
@@ -98,8 +107,8 @@ impl Server {
         format!("http://{}", self.address)
     }
 
-    /// Request lines since the start or the last [`Server::forget`], such as `HEAD /o/n/resolve/…`, with the first byte
-    /// if it is not 0: `GET /… from 100`.
+    /// Request lines since the start or the last [`Server::forget`], such as `HEAD /o/n/resolve/…`,
+    /// with the first byte if it is not 0: `GET /… from 100`.
     pub fn requests(&self) -> Vec<String> {
         self.state().requests.clone()
     }
@@ -139,10 +148,17 @@ pub fn nobody() -> String {
 
 /// The ETag of a file on a hub: the SHA-256 of large files, git's hash of small ones.
 pub fn etag(name: &str, bytes: &[u8]) -> String {
-    let hexadecimal = |sum: &[u8]| sum.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"));
+    let hexadecimal = |sum: &[u8]| {
+        sum.iter()
+            .fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
+    };
     match is_large(name) {
         true => hexadecimal(&Sha256::digest(bytes)),
-        false => hexadecimal(&Sha1::new_with_prefix(format!("blob {}\0", bytes.len())).chain_update(bytes).finalize()),
+        false => hexadecimal(
+            &Sha1::new_with_prefix(format!("blob {}\0", bytes.len()))
+                .chain_update(bytes)
+                .finalize(),
+        ),
     }
 }
 
@@ -164,13 +180,24 @@ impl Request {
         let first = lines.next().unwrap_or_else(|| Ok(String::new()))?;
         let mut words = first.split(' ');
         let mut word = || words.next().unwrap_or_default().to_owned();
-        let mut request = Self { method: word(), path: decoded(&word()), ..Self::default() };
+        let mut request = Self {
+            method: word(),
+            path: decoded(&word()),
+            ..Self::default()
+        };
         for line in lines {
             let line = line?;
-            let Some((name, value)) = line.split_once(": ") else { break };
+            let Some((name, value)) = line.split_once(": ") else {
+                break;
+            };
             match name.to_ascii_lowercase().as_str() {
                 "authorization" => request.token = value.strip_prefix("Bearer ").map(str::to_owned),
-                "range" => request.from = value["bytes=".len()..].trim_end_matches('-').parse().unwrap(),
+                "range" => {
+                    request.from = value["bytes=".len()..]
+                        .trim_end_matches('-')
+                        .parse()
+                        .unwrap()
+                }
                 _ => {}
             }
         }
@@ -193,8 +220,14 @@ fn serve(stream: &TcpStream, state: &Mutex<State>) -> std::io::Result<()> {
     let request = Request::read(stream)?;
     let reply = {
         let mut state = state.lock().unwrap();
-        let from = if request.from > 0 { format!(" from {}", request.from) } else { String::new() };
-        state.requests.push(format!("{} {}{from}", request.method, request.path));
+        let from = if request.from > 0 {
+            format!(" from {}", request.from)
+        } else {
+            String::new()
+        };
+        state
+            .requests
+            .push(format!("{} {}{from}", request.method, request.path));
         let reply = state.reply(&request);
         state.bytes_sent += if reply.is_file { reply.sent } else { 0 };
         reply
@@ -205,7 +238,11 @@ fn serve(stream: &TcpStream, state: &Mutex<State>) -> std::io::Result<()> {
 impl State {
     fn reply(&mut self, request: &Request) -> Reply {
         for fault in &mut self.faults {
-            if let Fault::Status { code, retry_after, times } = fault
+            if let Fault::Status {
+                code,
+                retry_after,
+                times,
+            } = fault
                 && *times > 0
             {
                 *times -= 1;
@@ -219,14 +256,24 @@ impl State {
         let path = request.path.as_str();
         if let Some(name) = path.strip_prefix("/cdn/") {
             assert_eq!(request.token, None, "the token is for the hub alone");
-            return self.bytes(request, name, &std::fs::read(self.folder.join(name)).unwrap());
+            return self.bytes(
+                request,
+                name,
+                &std::fs::read(self.folder.join(name)).unwrap(),
+            );
         }
-        let kind = if self.id.starts_with("datasets/") { "" } else { "models/" };
+        let kind = if self.id.starts_with("datasets/") {
+            ""
+        } else {
+            "models/"
+        };
         if let Some(revision) = path.strip_prefix(&format!("/api/{kind}{}/revision/", self.id)) {
-            return self.refusal(request).unwrap_or_else(|| match is_here(revision) {
-                true => Reply::new(200, self.information().to_string()),
-                false => self.missing("RevisionNotFound"),
-            });
+            return self
+                .refusal(request)
+                .unwrap_or_else(|| match is_here(revision) {
+                    true => Reply::new(200, self.information().to_string()),
+                    false => self.missing("RevisionNotFound"),
+                });
         }
         let Some(rest) = path.strip_prefix(&format!("/{}/resolve/", self.id)) else {
             return self.missing("RepoNotFound");
@@ -234,7 +281,10 @@ impl State {
         if let Some(refusal) = self.refusal(request) {
             return refusal;
         }
-        let Some(name) = rest.strip_prefix(COMMIT).and_then(|rest| rest.strip_prefix('/')) else {
+        let Some(name) = rest
+            .strip_prefix(COMMIT)
+            .and_then(|rest| rest.strip_prefix('/'))
+        else {
             return self.missing("RevisionNotFound");
         };
         let Ok(bytes) = std::fs::read(self.folder.join(name)) else {
@@ -246,7 +296,10 @@ impl State {
         let etag = format!("\"{}\"", etag(name, &bytes));
         let reply = match is_large(name) {
             true => Reply::new(302, "Found. Redirecting")
-                .header("Location", format!("http://localhost:{}/cdn/{name}", self.port))
+                .header(
+                    "Location",
+                    format!("http://localhost:{}/cdn/{name}", self.port),
+                )
                 .header("ETag", "\"of-the-pointer\"")
                 .header("X-Linked-Etag", etag)
                 .header("X-Linked-Size", bytes.len()),
@@ -265,13 +318,20 @@ impl State {
         if self.faults.contains(&Fault::Corrupt) && !bytes.is_empty() {
             bytes[whole / 2] ^= 1;
         }
-        let from = if self.faults.contains(&Fault::NoRanges) { 0 } else { request.from };
+        let from = if self.faults.contains(&Fault::NoRanges) {
+            0
+        } else {
+            request.from
+        };
         if from > whole || (from == whole && from > 0) {
             return Reply::new(416, "").header("Content-Range", format!("bytes */{whole}"));
         }
         let mut reply = match from {
             0 => Reply::new(200, bytes),
-            _ => Reply::new(206, &bytes[from..]).header("Content-Range", format!("bytes {from}-{}/{whole}", whole - 1)),
+            _ => Reply::new(206, &bytes[from..]).header(
+                "Content-Range",
+                format!("bytes {from}-{}/{whole}", whole - 1),
+            ),
         };
         reply.is_file = request.method == "GET";
         // Small files are sent whole, so that tests count only the bytes of the large file.
@@ -305,11 +365,20 @@ impl State {
                 let path = entry.unwrap().path();
                 match path.is_dir() {
                     true => open.push(path),
-                    false => names.push(path.strip_prefix(&self.folder).unwrap().to_str().unwrap().to_owned()),
+                    false => names.push(
+                        path.strip_prefix(&self.folder)
+                            .unwrap()
+                            .to_str()
+                            .unwrap()
+                            .to_owned(),
+                    ),
                 }
             }
         }
-        let siblings: Vec<_> = names.iter().map(|name| serde_json::json!({"rfilename": name})).collect();
+        let siblings: Vec<_> = names
+            .iter()
+            .map(|name| serde_json::json!({"rfilename": name}))
+            .collect();
         serde_json::json!({"id": id, "sha": COMMIT, "siblings": siblings})
     }
 
@@ -352,7 +421,14 @@ struct Reply {
 impl Reply {
     fn new(status: u16, body: impl Into<Vec<u8>>) -> Self {
         let body = body.into();
-        Self { status, headers: String::new(), sent: body.len(), body, stalls: false, is_file: false }
+        Self {
+            status,
+            headers: String::new(),
+            sent: body.len(),
+            body,
+            stalls: false,
+            is_file: false,
+        }
     }
 
     fn header(mut self, name: &str, value: impl std::fmt::Display) -> Self {
@@ -361,9 +437,18 @@ impl Reply {
     }
 
     fn send(&self, mut stream: &TcpStream, head: bool) -> std::io::Result<()> {
-        let Self { status, headers, body, sent, .. } = self;
+        let Self {
+            status,
+            headers,
+            body,
+            sent,
+            ..
+        } = self;
         let length = body.len();
-        write!(stream, "HTTP/1.1 {status} x\r\n{headers}Content-Length: {length}\r\nConnection: close\r\n\r\n")?;
+        write!(
+            stream,
+            "HTTP/1.1 {status} x\r\n{headers}Content-Length: {length}\r\nConnection: close\r\n\r\n"
+        )?;
         if head {
             return Ok(());
         }

@@ -1,4 +1,5 @@
-//! The problems of `touchstone conformance`, written for `conformance.py`, which computes them in float64.
+//! The problems of `touchstone conformance`, written for `conformance.py`, which computes them in
+//! float64.
 
 use crate::cases::{pair, problem, sequence, update};
 use crate::common::cpu;
@@ -14,13 +15,20 @@ use touchstone::model::weights::StoredAs;
 #[test]
 #[ignore = "a program that conformance.py starts"]
 fn write_problems() {
-    let root = std::env::var("TOUCHSTONE_CONFORMANCE").expect("TOUCHSTONE_CONFORMANCE names a folder");
+    let root =
+        std::env::var("TOUCHSTONE_CONFORMANCE").expect("TOUCHSTONE_CONFORMANCE names a folder");
     for of in all() {
         let folder = Path::new(&root).join(of.name);
         fs::create_dir_all(&folder).unwrap();
         let policy = of.policy(&cpu()).unwrap();
-        policy.weights().write(&folder.join("policy.safetensors"), StoredAs::F32).unwrap();
-        of.reward(&policy).weights().write(&folder.join("reward.safetensors"), StoredAs::F32).unwrap();
+        policy
+            .weights()
+            .write(&folder.join("policy.safetensors"), StoredAs::F32)
+            .unwrap();
+        of.reward(&policy)
+            .weights()
+            .write(&folder.join("reward.safetensors"), StoredAs::F32)
+            .unwrap();
 
         let rows: Vec<_> = of.rows().iter().map(sequence).collect();
         let pairs: Vec<_> = of.pairs().iter().map(pair).collect();
@@ -33,7 +41,9 @@ fn write_problems() {
         });
         let uniforms = |item| {
             let mut stream = of.sample_stream(item);
-            (0..of.sampling(1.0, 1.0).max_new_tokens).map(|_| stream.random::<f32>()).collect::<Vec<_>>()
+            (0..of.sampling(1.0, 1.0).max_new_tokens)
+                .map(|_| stream.random::<f32>())
+                .collect::<Vec<_>>()
         };
         let prompts: Vec<_> = of
             .prompts()

@@ -1,6 +1,7 @@
-//! Tests that training agrees with plain PyTorch: losses, gradients and weights over twenty optimiser steps of every
-//! method, from the same checkpoint on the same rows. `reference.py` is the PyTorch side and docs/parity.md the full
-//! comparison; these tests compare our trajectories with its results, stored in `reference.json`.
+//! Tests that training agrees with plain PyTorch: losses, gradients and weights over twenty
+//! optimiser steps of every method, from the same checkpoint on the same rows. `reference.py` is
+//! the PyTorch side and docs/parity.md the full comparison; these tests compare our trajectories
+//! with its results, stored in `reference.json`.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -23,11 +24,12 @@ type Fingerprint = [f64; 2];
 #[derive(Deserialize)]
 struct Reference {
     tolerance: f64,
-    /// The least scale of gradient differences, as a share of the norm of all tensors. Differences are relative to the
-    /// largest norm of the tensor or to this, if it is more: some gradients are zero in exact arithmetic.
+    /// The least scale of gradient differences, as a share of the norm of all tensors. Differences
+    /// are relative to the largest norm of the tensor or to this, if it is more: some gradients are
+    /// zero in exact arithmetic.
     floor: f64,
-    /// The least scale of differences of norms, as a share of the largest norm of all steps; otherwise they are
-    /// relative to the norm itself.
+    /// The least scale of differences of norms, as a share of the largest norm of all steps;
+    /// otherwise they are relative to the norm itself.
     norm_floor: f64,
     cases: BTreeMap<String, Expected>,
 }
@@ -53,14 +55,21 @@ fn reference() -> &'static Reference {
 
 fn fingerprint(values: &[f32]) -> Fingerprint {
     let squares: f64 = values.iter().map(|&value| f64::from(value).powi(2)).sum();
-    let projection = values.iter().enumerate().map(|(place, &value)| f64::from(value) * (place as f64).cos()).sum();
+    let projection = values
+        .iter()
+        .enumerate()
+        .map(|(place, &value)| f64::from(value) * (place as f64).cos())
+        .sum();
     [squares.sqrt(), projection]
 }
 
 #[track_caller]
 fn assert_close(found: f64, expected: f64, scale: f64, what: &str) {
     let difference = (found - expected).abs() / scale;
-    assert!(difference <= reference().tolerance, "{what}: {found} instead of {expected}, off by {difference:.1e}");
+    assert!(
+        difference <= reference().tolerance,
+        "{what}: {found} instead of {expected}, off by {difference:.1e}"
+    );
 }
 
 /// Compares the fingerprint of every tensor; differences are relative to `scale(place)`.
@@ -71,39 +80,91 @@ fn assert_tensors(
     scale: impl Fn(usize) -> f64,
     what: &str,
 ) {
-    assert!(found.list().map(|tensor| tensor.name).eq(names), "{what}: other tensors");
+    assert!(
+        found.list().map(|tensor| tensor.name).eq(names),
+        "{what}: other tensors"
+    );
     for (place, (name, [norm, projection])) in names.iter().zip(expected).enumerate() {
         let [found_norm, found_projection] = fingerprint(&found.values(name).unwrap());
-        assert_close(found_norm, *norm, scale(place), &format!("{what}, norm of {name}"));
-        assert_close(found_projection, *projection, scale(place), &format!("{what}, projection of {name}"));
+        assert_close(
+            found_norm,
+            *norm,
+            scale(place),
+            &format!("{what}, norm of {name}"),
+        );
+        assert_close(
+            found_projection,
+            *projection,
+            scale(place),
+            &format!("{what}, projection of {name}"),
+        );
     }
 }
 
 fn assert_trajectory(found: &Trajectory, expected: &Expected, case: &str) {
-    assert_eq!((found.losses.len(), found.norms.len(), found.gradients.len()), (STEPS, STEPS, STEPS), "{case}");
+    assert_eq!(
+        (found.losses.len(), found.norms.len(), found.gradients.len()),
+        (STEPS, STEPS, STEPS),
+        "{case}"
+    );
     let largest_norm = expected.norms.iter().copied().fold(0.0, f64::max);
     for step in 0..STEPS {
         let what = |quantity: &str| format!("{case}, {quantity} of step {}", step + 1);
         let (loss, norm) = (expected.losses[step], expected.norms[step]);
-        assert_close(found.losses[step].into(), loss, loss.abs().max(1.0), &what("loss"));
-        assert_close(found.norms[step].into(), norm, norm.max(reference().norm_floor * largest_norm), &what("norm"));
+        assert_close(
+            found.losses[step].into(),
+            loss,
+            loss.abs().max(1.0),
+            &what("loss"),
+        );
+        assert_close(
+            found.norms[step].into(),
+            norm,
+            norm.max(reference().norm_floor * largest_norm),
+            &what("norm"),
+        );
     }
-    assert_eq!(expected.gradients.keys().collect::<Vec<_>>(), [&1, &10, &20], "{case}");
-    let largest = |place: usize| expected.gradients.values().map(|step| step[place][0]).fold(0.0, f64::max);
+    assert_eq!(
+        expected.gradients.keys().collect::<Vec<_>>(),
+        [&1, &10, &20],
+        "{case}"
+    );
+    let largest = |place: usize| {
+        expected
+            .gradients
+            .values()
+            .map(|step| step[place][0])
+            .fold(0.0, f64::max)
+    };
     for (&step, gradients) in &expected.gradients {
         let scale = |place| largest(place).max(reference().floor * expected.norms[step - 1]);
         let what = format!("{case}, gradients of step {step}");
-        assert_tensors(&found.gradients[step - 1], &expected.trained, gradients, scale, &what);
+        assert_tensors(
+            &found.gradients[step - 1],
+            &expected.trained,
+            gradients,
+            scale,
+            &what,
+        );
     }
     let scale = |place: usize| expected.end[place][0];
-    assert_tensors(&found.end, &expected.saved, &expected.end, scale, &format!("{case}, weights at the end"));
+    assert_tensors(
+        &found.end,
+        &expected.saved,
+        &expected.end,
+        scale,
+        &format!("{case}, weights at the end"),
+    );
 }
 
 fn responses(trained: &Trained) -> Vec<Vec<Vec<u32>>> {
     let updates = trained.problem["updates"].as_array().into_iter().flatten();
     let responses = |update: &serde_json::Value| {
         let rollouts = update["rollouts"].as_array().unwrap();
-        rollouts.iter().map(|rollout| serde_json::from_value(rollout["response"].clone()).unwrap()).collect()
+        rollouts
+            .iter()
+            .map(|rollout| serde_json::from_value(rollout["response"].clone()).unwrap())
+            .collect()
     };
     updates.map(responses).collect()
 }
@@ -114,7 +175,11 @@ fn assert_agreement(method: &str) {
             let (name, trained) = (case.name_on(checkpoint), case.train(checkpoint));
             let expected = &reference().cases[&name];
             // With other responses, all later values would differ.
-            assert_eq!(responses(&trained), expected.rollouts, "{name}: other responses were sampled");
+            assert_eq!(
+                responses(&trained),
+                expected.rollouts,
+                "{name}: other responses were sampled"
+            );
             assert_trajectory(&trained.trajectory, expected, &name);
         }
     }
@@ -163,7 +228,12 @@ fn rloo_is_trained_as_by_plain_pytorch() {
 #[test]
 fn the_reference_has_every_case_and_both_kinds_of_rollouts() {
     let cases = cases();
-    let on_each = |case: &Case| case.checkpoints.iter().map(|checkpoint| case.name_on(checkpoint)).collect::<Vec<_>>();
+    let on_each = |case: &Case| {
+        case.checkpoints
+            .iter()
+            .map(|checkpoint| case.name_on(checkpoint))
+            .collect::<Vec<_>>()
+    };
     let mut names: Vec<String> = cases.iter().flat_map(on_each).collect();
     names.sort();
     assert_eq!(names, reference().cases.keys().cloned().collect::<Vec<_>>());
@@ -171,9 +241,16 @@ fn the_reference_has_every_case_and_both_kinds_of_rollouts() {
     for (name, expected) in reference().cases.iter().filter(|(name, _)| sampled(name)) {
         let (mut ended, mut cut) = (0, 0);
         for response in expected.rollouts.iter().flatten() {
-            *(if response.last() == Some(&EOS) { &mut ended } else { &mut cut }) += 1;
+            *(if response.last() == Some(&EOS) {
+                &mut ended
+            } else {
+                &mut cut
+            }) += 1;
         }
-        assert!(ended > 0 && cut > 0, "{name}: {ended} responses end, {cut} do not");
+        assert!(
+            ended > 0 && cut > 0,
+            "{name}: {ended} responses end, {cut} do not"
+        );
     }
 }
 
@@ -184,19 +261,29 @@ fn write_trajectories() {
     let folder = std::env::var("TOUCHSTONE_PARITY").expect("TOUCHSTONE_PARITY names a folder");
     for case in cases() {
         for checkpoint in &case.checkpoints {
-            write(&Path::new(&folder).join(case.name_on(checkpoint)), &case.train(checkpoint));
+            write(
+                &Path::new(&folder).join(case.name_on(checkpoint)),
+                &case.train(checkpoint),
+            );
         }
     }
 }
 
 fn write(folder: &Path, trained: &Trained) {
     fs::create_dir_all(folder).unwrap();
-    let Trajectory { losses, norms, gradients, end } = &trained.trajectory;
+    let Trajectory {
+        losses,
+        norms,
+        gradients,
+        end,
+    } = &trained.trajectory;
     let trajectory = serde_json::json!({"losses": losses, "norms": norms});
     fs::write(folder.join("problem.json"), trained.problem.to_string()).unwrap();
     fs::write(folder.join("trajectory.json"), trajectory.to_string()).unwrap();
     let weights = |name: &str, weights: &Weights| {
-        weights.write(&folder.join(format!("{name}.safetensors")), StoredAs::F32).unwrap();
+        weights
+            .write(&folder.join(format!("{name}.safetensors")), StoredAs::F32)
+            .unwrap();
     };
     weights("start", &trained.start);
     weights("end", end);

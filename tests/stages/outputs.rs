@@ -21,8 +21,8 @@ const ACCEPT: &str = "INSTA_UPDATE=always cargo test --release --test stages";
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Output {
     version: u32,
-    /// Hash of kind, version, settings, seed and all ancestors. It equals the stage's key if none of these contains a
-    /// path.
+    /// Hash of kind, version, settings, seed and all ancestors. It equals the stage's key if none
+    /// of these contains a path.
     made_from: String,
     /// Hash of the bytes of the inputs.
     read: String,
@@ -39,8 +39,14 @@ type Outputs = BTreeMap<String, Output>;
 fn no_output_changes_under_its_version() {
     let found = found();
     for entry in STAGES {
-        let made = found.keys().any(|name| name.starts_with(&format!("{} (", entry.kind)));
-        assert!(made, "no study of this test has a stage of kind `{}`", entry.kind);
+        let made = found
+            .keys()
+            .any(|name| name.starts_with(&format!("{} (", entry.kind)));
+        assert!(
+            made,
+            "no study of this test has a stage of kind `{}`",
+            entry.kind
+        );
     }
     let accepts = std::env::var("INSTA_UPDATE").is_ok_and(|update| update == "always");
     let goldens: Outputs = match fs::read_to_string(GOLDENS) {
@@ -51,33 +57,57 @@ fn no_output_changes_under_its_version() {
     let changes = changes(&goldens, &found);
     assert!(changes.is_empty(), "{}", changes.join("\n"));
     let hashes = |outputs: &Outputs| -> BTreeMap<String, String> {
-        outputs.iter().map(|(name, output)| (name.clone(), output.made_from.clone())).collect()
+        outputs
+            .iter()
+            .map(|(name, output)| (name.clone(), output.made_from.clone()))
+            .collect()
     };
     if accepts && hashes(&found) != hashes(&goldens) {
-        let taken = found.into_iter().map(|(name, is)| match goldens.get(&name) {
-            // The old output is kept, so that tolerated differences do not accumulate.
-            Some(was) if was.made_from == is.made_from => (name, was.clone()),
-            _ => (name, is),
-        });
+        let taken = found
+            .into_iter()
+            .map(|(name, is)| match goldens.get(&name) {
+                // The old output is kept, so that tolerated differences do not accumulate.
+                Some(was) if was.made_from == is.made_from => (name, was.clone()),
+                _ => (name, is),
+            });
         let taken: Outputs = taken.collect();
-        fs::write(GOLDENS, serde_json::to_string_pretty(&taken).unwrap() + "\n").unwrap();
+        fs::write(
+            GOLDENS,
+            serde_json::to_string_pretty(&taken).unwrap() + "\n",
+        )
+        .unwrap();
         return;
     }
-    assert_eq!(hashes(&found), hashes(&goldens), "the goldens are of other stages; take these with {ACCEPT}");
+    assert_eq!(
+        hashes(&found),
+        hashes(&goldens),
+        "the goldens are of other stages; take these with {ACCEPT}"
+    );
 }
 
-/// Complaints about outputs that differ although their origin is the same, except those with such an output among their
-/// ancestors.
+/// Complaints about outputs that differ although their origin is the same, except those with such
+/// an output among their ancestors.
 fn changes(goldens: &Outputs, found: &Outputs) -> Vec<String> {
     let changed = found.iter().filter_map(|(name, is)| {
-        let was = goldens.get(name).filter(|was| was.made_from == is.made_from)?;
-        let within = if was.read == is.read { SAME_INPUTS } else { OTHER_ROUNDING };
+        let was = goldens
+            .get(name)
+            .filter(|was| was.made_from == is.made_from)?;
+        let within = if was.read == is.read {
+            SAME_INPUTS
+        } else {
+            OTHER_ROUNDING
+        };
         let differences = differences(&was.columns, &is.columns, &within);
         (!differences.is_empty()).then_some((name, is, differences))
     });
     let changed: Vec<_> = changed.collect();
-    let hashes: BTreeSet<String> = changed.iter().map(|(_, is, _)| is.made_from.clone()).collect();
-    let first = changed.into_iter().filter(|(_, is, _)| is.ancestors.is_disjoint(&hashes));
+    let hashes: BTreeSet<String> = changed
+        .iter()
+        .map(|(_, is, _)| is.made_from.clone())
+        .collect();
+    let first = changed
+        .into_iter()
+        .filter(|(_, is, _)| is.ancestors.is_disjoint(&hashes));
     let said = first.map(|(name, is, differences)| {
         let kind = name.split_once(' ').map_or(name.as_str(), |(kind, _)| kind);
         let file = STAGES.iter().find(|entry| entry.kind == kind).map(|entry| entry.file()).unwrap_or_default();
@@ -112,20 +142,41 @@ fn world() -> Bench {
     bench
 }
 
-/// A bench with only the base that comes with touchstone: the stages that build on it are too large for a test.
+/// A bench with only the base that comes with touchstone: the stages that build on it are too large
+/// for a test.
 fn bundled() -> Bench {
     let bench = Bench::new();
-    let selection = Selection { profile: "smoke".into(), ..Selection::default() };
-    let plan = Plan::new(&Experiment::load("tldr").unwrap().resolve(&selection).unwrap(), None).unwrap();
-    Store::open(bench.path("runs")).unwrap().plan(&plan.graph).unwrap();
-    let base = plan.graph.iter().find(|stage| stage.spec.kind == "bundled").unwrap();
+    let selection = Selection {
+        profile: "smoke".into(),
+        ..Selection::default()
+    };
+    let plan = Plan::new(
+        &Experiment::load("tldr")
+            .unwrap()
+            .resolve(&selection)
+            .unwrap(),
+        None,
+    )
+    .unwrap();
+    Store::open(bench.path("runs"))
+        .unwrap()
+        .plan(&plan.graph)
+        .unwrap();
+    let base = plan
+        .graph
+        .iter()
+        .find(|stage| stage.spec.kind == "bundled")
+        .unwrap();
     bench.succeed(&format!("stage {}", base.key));
     bench
 }
 
 fn local() -> Bench {
     let bench = Bench::new();
-    bench.write("tiny.toml", fs::read(fixture("experiments/tiny.toml")).unwrap());
+    bench.write(
+        "tiny.toml",
+        fs::read(fixture("experiments/tiny.toml")).unwrap(),
+    );
     bench.copy(&fixture("tldr"), "posts");
     bench.succeed(
         "reproduce tiny.toml --profile smoke --seeds 1, --methods sft,irl --set irl.iterations=1 --jobs 2 \
@@ -136,7 +187,10 @@ fn local() -> Bench {
 
 fn hub() -> Bench {
     let bench = published();
-    let said = published::run(&bench, &published::RUN.replace("sft,irl,spin,rlhf", "sft,irl,rlhf"));
+    let said = published::run(
+        &bench,
+        &published::RUN.replace("sft,irl,spin,rlhf", "sft,irl,rlhf"),
+    );
     assert_eq!(said.code, Some(0), "{}{}", said.out, said.err);
     bench
 }
@@ -147,14 +201,21 @@ fn outputs(bench: &Bench) -> Outputs {
     let mut manifests = store.list().unwrap();
     manifests.sort_by(|one, other| (&one.label, one.key).cmp(&(&other.label, other.key)));
     let root = bench.path("");
-    let origins = Origins { root: &root, manifests: manifests.iter().map(|it| (it.key, it)).collect() };
+    let origins = Origins {
+        root: &root,
+        manifests: manifests.iter().map(|it| (it.key, it)).collect(),
+    };
     let mut outputs = Outputs::new();
     for manifest in &manifests {
         outputs.entry(name(manifest)).or_insert_with(|| Output {
             version: manifest.spec.version,
             made_from: origins.hash(&manifest.key),
             read: origins.read(manifest),
-            columns: columns(&store.artifact(&manifest.key).unwrap(), manifest.files.keys(), &root.to_string_lossy()),
+            columns: columns(
+                &store.artifact(&manifest.key).unwrap(),
+                manifest.files.keys(),
+                &root.to_string_lossy(),
+            ),
             ancestors: origins.ancestors(&manifest.key),
         });
     }
@@ -178,21 +239,34 @@ struct Origins<'a> {
 impl Origins<'_> {
     fn hash(&self, key: &StageKey) -> String {
         let spec = &self.manifests[key].spec;
-        let settings = spec.settings.to_string().replace(&*self.root.to_string_lossy(), "");
-        let inputs: BTreeMap<&String, String> = spec.inputs.iter().map(|(role, key)| (role, self.hash(key))).collect();
+        let settings = spec
+            .settings
+            .to_string()
+            .replace(&*self.root.to_string_lossy(), "");
+        let inputs: BTreeMap<&String, String> = spec
+            .inputs
+            .iter()
+            .map(|(role, key)| (role, self.hash(key)))
+            .collect();
         let all = json!([spec.kind, spec.version, settings, inputs, spec.seed]).to_string();
         blake3::hash(all.as_bytes()).to_hex()[..16].to_owned()
     }
 
     fn read(&self, manifest: &Manifest) -> String {
-        let files = manifest.spec.inputs.iter().map(|(role, key)| (role, &self.manifests[key].files));
+        let files = manifest
+            .spec
+            .inputs
+            .iter()
+            .map(|(role, key)| (role, &self.manifests[key].files));
         let all = json!(files.collect::<BTreeMap<_, _>>()).to_string();
         blake3::hash(all.as_bytes()).to_hex()[..16].to_owned()
     }
 
     fn ancestors(&self, key: &StageKey) -> BTreeSet<String> {
         let inputs = self.manifests[key].spec.inputs.values();
-        inputs.flat_map(|key| self.ancestors(key).into_iter().chain([self.hash(key)])).collect()
+        inputs
+            .flat_map(|key| self.ancestors(key).into_iter().chain([self.hash(key)]))
+            .collect()
     }
 }
 
@@ -202,16 +276,32 @@ fn a_change_is_laid_at_the_door_of_the_first_stage_that_changed() {
         version: 3,
         made_from: made_from.into(),
         read: String::new(),
-        columns: serde_json::from_value(json!({ "curve.json loss": format!("1: {value}") })).unwrap(),
+        columns: serde_json::from_value(json!({ "curve.json loss": format!("1: {value}") }))
+            .unwrap(),
         ancestors: ancestors.iter().map(|it| it.to_string()).collect(),
     };
-    let outputs =
-        |reward: Output, ppo: Output| Outputs::from([("reward ()".into(), reward), ("ppo (reward)".into(), ppo)]);
+    let outputs = |reward: Output, ppo: Output| {
+        Outputs::from([("reward ()".into(), reward), ("ppo (reward)".into(), ppo)])
+    };
     let was = outputs(output("r", "1", &[]), output("p", "1", &["r"]));
-    let changed = changes(&was, &outputs(output("r", "2", &[]), output("p", "2", &["r"])));
+    let changed = changes(
+        &was,
+        &outputs(output("r", "2", &[]), output("p", "2", &["r"])),
+    );
     assert_eq!(changed.len(), 1);
-    assert!(changed[0].contains("the output of `reward ()` changed and its version is still 3"), "{}", changed[0]);
-    assert!(changed[0].contains("raise VERSION in src/stages/reward.rs"), "{}", changed[0]);
-    let raised = outputs(output("r, raised", "2", &[]), output("p, of another reward", "2", &["r, raised"]));
+    assert!(
+        changed[0].contains("the output of `reward ()` changed and its version is still 3"),
+        "{}",
+        changed[0]
+    );
+    assert!(
+        changed[0].contains("raise VERSION in src/stages/reward.rs"),
+        "{}",
+        changed[0]
+    );
+    let raised = outputs(
+        output("r, raised", "2", &[]),
+        output("p, of another reward", "2", &["r, raised"]),
+    );
     assert!(changes(&was, &raised).is_empty());
 }

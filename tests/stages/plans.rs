@@ -8,15 +8,20 @@ use touchstone::experiment::{Experiment, SHIPPED, Selection};
 use touchstone::pipeline::{Graph, PlannedStage};
 use touchstone::stages::plan::{LocalData, Plan, bases};
 
-/// A changed line means new keys or new estimates of a kind; look first at the kind that comes first in a study.
+/// A changed line means new keys or new estimates of a kind; look first at the kind that comes
+/// first in a study.
 #[test]
 fn shipped_experiments_are_planned_as_they_were() {
     for (name, _) in SHIPPED {
         let experiment = Experiment::load(name).unwrap();
         let mut text = String::new();
         for scale in experiment.scales() {
-            for profile in experiment.profiles().filter(|profile| (*profile == "local") == (scale == "local")) {
-                let planned = planned(&experiment, scale, profile).unwrap_or_else(|error| format!("{error}\n"));
+            for profile in experiment
+                .profiles()
+                .filter(|profile| (*profile == "local") == (scale == "local"))
+            {
+                let planned = planned(&experiment, scale, profile)
+                    .unwrap_or_else(|error| format!("{error}\n"));
                 writeln!(text, "scale {scale}, profile {profile}: {planned}").unwrap();
             }
         }
@@ -26,13 +31,22 @@ fn shipped_experiments_are_planned_as_they_were() {
 
 #[test]
 fn the_bases_that_come_with_touchstone_are_made_as_they_were() {
-    let (graph, _) = bases(&Experiment::load("tldr").unwrap().resolve(&Selection::default()).unwrap()).unwrap();
+    let (graph, _) = bases(
+        &Experiment::load("tldr")
+            .unwrap()
+            .resolve(&Selection::default())
+            .unwrap(),
+    )
+    .unwrap();
     insta::assert_snapshot!("bases", keys(&graph.iter().collect::<Vec<_>>()));
 }
 
 fn planned(experiment: &Experiment, scale: &str, profile: &str) -> touchstone::Result<String> {
-    let study =
-        experiment.resolve(&Selection { scale: scale.into(), profile: profile.into(), ..Selection::default() })?;
+    let study = experiment.resolve(&Selection {
+        scale: scale.into(),
+        profile: profile.into(),
+        ..Selection::default()
+    })?;
     let local = (scale == "local").then(|| LocalData {
         file: PathBuf::from("/posts.jsonl"),
         blake3: "1".repeat(64),
@@ -47,14 +61,26 @@ fn planned(experiment: &Experiment, scale: &str, profile: &str) -> touchstone::R
 /// Two hashes of the whole plan, then shortened ones of each kind.
 fn summary(plan: &Plan) -> String {
     let all = sorted(&plan.graph);
-    let mut text = format!("{} stages\n  keys {}\n  rest {}\n", all.len(), keys(&all), rest(plan, &all));
+    let mut text = format!(
+        "{} stages\n  keys {}\n  rest {}\n",
+        all.len(),
+        keys(&all),
+        rest(plan, &all)
+    );
     let mut kinds: BTreeMap<&str, Vec<&PlannedStage>> = BTreeMap::new();
     for stage in all {
         kinds.entry(&stage.spec.kind).or_default().push(stage);
     }
     for (kind, stages) in kinds {
         let (keys, rest) = (keys(&stages), rest(plan, &stages));
-        writeln!(text, "  {kind:18} {:5}  {}  {}", stages.len(), &keys[..12], &rest[..12]).unwrap();
+        writeln!(
+            text,
+            "  {kind:18} {:5}  {}  {}",
+            stages.len(),
+            &keys[..12],
+            &rest[..12]
+        )
+        .unwrap();
     }
     text
 }
@@ -67,7 +93,9 @@ fn sorted(graph: &Graph) -> Vec<&PlannedStage> {
 
 fn keys(stages: &[&PlannedStage]) -> String {
     let text: Vec<String> = stages.iter().map(|stage| stage.key.to_string()).collect();
-    blake3::hash(text.join("\n").as_bytes()).to_hex().to_string()
+    blake3::hash(text.join("\n").as_bytes())
+        .to_hex()
+        .to_string()
 }
 
 /// Hash of labels and estimates; numbers have ten digits, since the order of a sum may change.
@@ -75,9 +103,21 @@ fn rest(plan: &Plan, stages: &[&PlannedStage]) -> String {
     let line = |stage: &&PlannedStage| {
         let work = plan.work(&stage.key);
         let memory = [1, 16, 1024].map(|rows| work.memory(rows, Site::FLEX).total());
-        let numbers = [stage.cost, work.tokens, work.flops, work.steps, work.written_model()];
-        let numbers: Vec<String> = numbers.iter().chain(&memory).map(|number| format!("{number:.9e}")).collect();
+        let numbers = [
+            stage.cost,
+            work.tokens,
+            work.flops,
+            work.steps,
+            work.written_model(),
+        ];
+        let numbers: Vec<String> = numbers
+            .iter()
+            .chain(&memory)
+            .map(|number| format!("{number:.9e}"))
+            .collect();
         format!("{} {} {}\n", stage.key, stage.label, numbers.join(" "))
     };
-    blake3::hash(stages.iter().map(line).collect::<String>().as_bytes()).to_hex().to_string()
+    blake3::hash(stages.iter().map(line).collect::<String>().as_bytes())
+        .to_hex()
+        .to_string()
 }

@@ -1,5 +1,5 @@
-//! A plan as one JSON document: stages in an order in which each follows its inputs, with the resources that each
-//! needs.
+//! A plan as one JSON document: stages in an order in which each follows its inputs, with the
+//! resources that each needs.
 
 use super::{Line, Target};
 use crate::experiment::Study;
@@ -39,8 +39,8 @@ struct StageEntry<'a> {
     resources: Resources,
 }
 
-/// Estimated resources of a stage. Texts are assumed to have their largest length, so that the estimates are upper
-/// bounds.
+/// Estimated resources of a stage. Texts are assumed to have their largest length, so that the
+/// estimates are upper bounds.
 #[derive(Serialize)]
 struct Resources {
     tokens: f64,
@@ -75,20 +75,38 @@ pub(super) fn document(study: &Study, target: &Target, lines: &[Line]) -> Result
         title: &study.title,
         scale: &study.scale,
         profile: &study.profile,
-        methods: study.methods.iter().map(|method| method.id.as_str()).collect(),
+        methods: study
+            .methods
+            .iter()
+            .map(|method| method.id.as_str())
+            .collect(),
         sizes: study.sizes.iter().map(|(size, _)| size.as_str()).collect(),
         seeds: &study.seeds,
         hardware: &target.hardware.name,
         hardware_memory_bytes: target.hardware.memory,
-        seconds_left: lines.iter().filter(|line| !line.done).map(|line| line.seconds).sum(),
+        seconds_left: lines
+            .iter()
+            .filter(|line| !line.done)
+            .map(|line| line.seconds)
+            .sum(),
         stages: lines.iter().map(entry).collect(),
     };
-    let text = serde_json::to_string_pretty(&document).context(|| "cannot encode the plan".into())?;
+    let text =
+        serde_json::to_string_pretty(&document).context(|| "cannot encode the plan".into())?;
     Ok(text + "\n")
 }
 
 fn entry<'a>(line: &Line<'a>) -> StageEntry<'a> {
-    let Memory { weights, gradients, optimiser, other_models, activations, kv_cache, program, .. } = line.memory;
+    let Memory {
+        weights,
+        gradients,
+        optimiser,
+        other_models,
+        activations,
+        kv_cache,
+        program,
+        ..
+    } = line.memory;
     let memory_bytes = MemoryBytes {
         weights,
         gradients,

@@ -10,18 +10,29 @@ use std::path::Path;
 /// Separators in the order in which they are tried.
 const SEPARATORS: [u8; 4] = *b",;\t|";
 
-/// Reads the columns that `args` names from text that begins with `head` and continues in `rest`. The separator is the
-/// first of `,`, `;`, tab and `|` for which the header contains all of them.
+/// Reads the columns that `args` names from text that begins with `head` and continues in `rest`.
+/// The separator is the first of `,`, `;`, tab and `|` for which the header contains all of them.
 pub(super) fn read(path: &Path, head: Vec<u8>, rest: impl Read, args: &StatsArgs) -> Result<Rows> {
     let whole = head.len() < HEAD;
-    let headers: Vec<(u8, Vec<String>)> =
-        SEPARATORS.into_iter().filter_map(|separator| Some((separator, header(&head, whole, separator)?))).collect();
+    let headers: Vec<(u8, Vec<String>)> = SEPARATORS
+        .into_iter()
+        .filter_map(|separator| Some((separator, header(&head, whole, separator)?)))
+        .collect();
     let wanted = [&args.group, &args.unit, &args.value];
-    let has_all = |(_, columns): &&(u8, Vec<String>)| wanted.iter().all(|name| columns.contains(name));
-    let found = headers.iter().find(has_all).or_else(|| headers.iter().rev().max_by_key(|(_, columns)| columns.len()));
+    let has_all =
+        |(_, columns): &&(u8, Vec<String>)| wanted.iter().all(|name| columns.contains(name));
+    let found = headers.iter().find(has_all).or_else(|| {
+        headers
+            .iter()
+            .rev()
+            .max_by_key(|(_, columns)| columns.len())
+    });
     let Some((separator, columns)) = found else {
-        return Err(Error::data(format!("{}: the first line is longer than {HEAD} bytes", path.display()))
-            .hint("give a csv file whose first line names its columns"));
+        return Err(Error::data(format!(
+            "{}: the first line is longer than {HEAD} bytes",
+            path.display()
+        ))
+        .hint("give a csv file whose first line names its columns"));
     };
     check_once(path, columns)?;
     let [group, unit, value] = [
@@ -45,16 +56,22 @@ pub(super) fn read(path: &Path, head: Vec<u8>, rest: impl Read, args: &StatsArgs
             ))
             .hint("quote fields that hold a separator, such as numbers with decimal commas, or write decimal points"));
         }
-        for (numbers, names, (place, column)) in
-            [(&mut rows.group, &mut rows.groups, group), (&mut rows.unit, &mut rows.units, unit)]
-        {
+        for (numbers, names, (place, column)) in [
+            (&mut rows.group, &mut rows.groups, group),
+            (&mut rows.unit, &mut rows.units, unit),
+        ] {
             let cell = record.field(place);
             if cell.is_empty() {
                 return Err(bad_cell(path, column, row, "nothing"));
             }
-            numbers.push(names.number(cell).map_err(|why| bad_name(path, column, row, cell, why))?);
+            numbers.push(
+                names
+                    .number(cell)
+                    .map_err(|why| bad_name(path, column, row, cell, why))?,
+            );
         }
-        rows.value.push(number(path, value.1, row, record.field(value.0))?);
+        rows.value
+            .push(number(path, value.1, row, record.field(value.0))?);
         row += 1;
     }
     Ok(rows)
@@ -69,14 +86,16 @@ fn header(head: &[u8], whole: bool, separator: u8) -> Option<Vec<String>> {
         ReadRecordResult::Record => {}
         // The header ends with the file.
         ReadRecordResult::InputEmpty if whole => {
-            let (_, _, more, last) = reader.read_record(&head[read..], &mut fields[wrote..], &mut ends[ended..]);
+            let (_, _, more, last) =
+                reader.read_record(&head[read..], &mut fields[wrote..], &mut ends[ended..]);
             (wrote, ended) = (wrote + more, ended + last);
         }
         _ => return None,
     }
     let fields = &fields[..wrote];
     let starts = std::iter::once(0).chain(ends.iter().copied());
-    let name = |(start, end): (usize, &usize)| String::from_utf8_lossy(&fields[start..*end]).into_owned();
+    let name =
+        |(start, end): (usize, &usize)| String::from_utf8_lossy(&fields[start..*end]).into_owned();
     Some(starts.zip(&ends[..ended]).map(name).collect())
 }
 
@@ -116,9 +135,18 @@ impl<R: Read> Records<R> {
         let reader = ReaderBuilder::new().delimiter(separator).build();
         let end = head.len();
         let mut input = head;
-        // If the file's length is a multiple of this size, its end is found only with one more read.
+        // If the file's length is a multiple of this size, its end is found only with one more
+        // read.
         input.resize(HEAD, 0);
-        Self { reader, source, input, start: 0, end, fields: vec![0; 1024], ends: vec![0; 64] }
+        Self {
+            reader,
+            source,
+            input,
+            start: 0,
+            end,
+            fields: vec![0; 1024],
+            ends: vec![0; 64],
+        }
     }
 
     /// The next record; `None` at the end.
@@ -132,12 +160,14 @@ impl<R: Read> Records<R> {
         loop {
             if self.start == self.end && !at_end {
                 let reading = || format!("reading the table {}", path.display());
-                (self.start, self.end) = (0, fill(&mut self.source, &mut self.input).context(reading)?);
+                (self.start, self.end) =
+                    (0, fill(&mut self.source, &mut self.input).context(reading)?);
                 at_end = self.end == 0;
             }
             let input = &self.input[self.start..self.end];
             let (result, read, out, last) =
-                self.reader.read_record(input, &mut self.fields[wrote..], &mut self.ends[ended..]);
+                self.reader
+                    .read_record(input, &mut self.fields[wrote..], &mut self.ends[ended..]);
             quotes += input[..read].iter().filter(|byte| **byte == b'"').count();
             self.start += read;
             (wrote, ended) = (wrote + out, ended + last);
@@ -158,6 +188,10 @@ impl<R: Read> Records<R> {
             ))
             .hint("close or double the quote; rows that it takes in would be lost"));
         }
-        Ok(Some(Record { line, fields: &self.fields[..wrote], ends: &self.ends[..ended] }))
+        Ok(Some(Record {
+            line,
+            fields: &self.fields[..wrote],
+            ends: &self.ends[..ended],
+        }))
     }
 }

@@ -48,7 +48,8 @@ enum Meaning {
 }
 
 impl Meaning {
-    /// The meaning of the cells of `column`; `None` if they can be read neither as numbers nor as names.
+    /// The meaning of the cells of `column`; `None` if they can be read neither as numbers nor as
+    /// names.
     fn of(column: &ColumnDescriptor) -> Option<Self> {
         let per_second = |unit: &TimeUnit| match unit {
             TimeUnit::MILLIS => 1_000,
@@ -56,33 +57,56 @@ impl Meaning {
             TimeUnit::NANOS => 1_000_000_000,
         };
         let by_logical = match column.logical_type_ref() {
-            Some(LogicalType::Decimal(decimal)) => Some(Self::Decimal { scale: decimal.scale }),
+            Some(LogicalType::Decimal(decimal)) => Some(Self::Decimal {
+                scale: decimal.scale,
+            }),
             Some(LogicalType::Date) => Some(Self::Date),
-            Some(LogicalType::Time(time)) => Some(Self::Time { per_second: per_second(&time.unit) }),
-            Some(LogicalType::Timestamp(time)) => {
-                Some(Self::Timestamp { per_second: per_second(&time.unit), utc: time.is_adjusted_to_u_t_c })
-            }
-            Some(LogicalType::Integer(int)) => Some(if int.is_signed { Self::Signed } else { Self::Unsigned }),
+            Some(LogicalType::Time(time)) => Some(Self::Time {
+                per_second: per_second(&time.unit),
+            }),
+            Some(LogicalType::Timestamp(time)) => Some(Self::Timestamp {
+                per_second: per_second(&time.unit),
+                utc: time.is_adjusted_to_u_t_c,
+            }),
+            Some(LogicalType::Integer(int)) => Some(if int.is_signed {
+                Self::Signed
+            } else {
+                Self::Unsigned
+            }),
             Some(LogicalType::Float16) => Some(Self::Half),
             Some(LogicalType::Uuid) => Some(Self::Uuid),
             _ => None,
         };
         let by_converted = || match column.converted_type() {
-            ConvertedType::DECIMAL => Some(Self::Decimal { scale: column.type_scale() }),
+            ConvertedType::DECIMAL => Some(Self::Decimal {
+                scale: column.type_scale(),
+            }),
             ConvertedType::DATE => Some(Self::Date),
             ConvertedType::TIME_MILLIS => Some(Self::Time { per_second: 1_000 }),
-            ConvertedType::TIME_MICROS => Some(Self::Time { per_second: 1_000_000 }),
-            ConvertedType::TIMESTAMP_MILLIS => Some(Self::Timestamp { per_second: 1_000, utc: true }),
-            ConvertedType::TIMESTAMP_MICROS => Some(Self::Timestamp { per_second: 1_000_000, utc: true }),
-            ConvertedType::UINT_8 | ConvertedType::UINT_16 | ConvertedType::UINT_32 | ConvertedType::UINT_64 => {
-                Some(Self::Unsigned)
-            }
+            ConvertedType::TIME_MICROS => Some(Self::Time {
+                per_second: 1_000_000,
+            }),
+            ConvertedType::TIMESTAMP_MILLIS => Some(Self::Timestamp {
+                per_second: 1_000,
+                utc: true,
+            }),
+            ConvertedType::TIMESTAMP_MICROS => Some(Self::Timestamp {
+                per_second: 1_000_000,
+                utc: true,
+            }),
+            ConvertedType::UINT_8
+            | ConvertedType::UINT_16
+            | ConvertedType::UINT_32
+            | ConvertedType::UINT_64 => Some(Self::Unsigned),
             _ => None,
         };
         let by_physical = || match column.physical_type() {
             Physical::BOOLEAN => Some(Self::Boolean),
             Physical::INT32 | Physical::INT64 => Some(Self::Signed),
-            Physical::INT96 => Some(Self::Timestamp { per_second: 1_000_000_000, utc: false }),
+            Physical::INT96 => Some(Self::Timestamp {
+                per_second: 1_000_000_000,
+                utc: false,
+            }),
             Physical::FLOAT | Physical::DOUBLE => Some(Self::Float),
             Physical::BYTE_ARRAY => Some(Self::Text),
             Physical::FIXED_LEN_BYTE_ARRAY => None,
@@ -90,7 +114,8 @@ impl Meaning {
         by_logical.or_else(by_converted).or_else(by_physical)
     }
 
-    /// The word in an error for cells that are not numbers; `None` for numbers, and for text, which may spell them.
+    /// The word in an error for cells that are not numbers; `None` for numbers, and for text, which
+    /// may spell them.
     fn no_number(self) -> Option<&'static str> {
         match self {
             Self::Date => Some("dates"),
@@ -113,21 +138,34 @@ struct Column<'a> {
 
 /// Reads the columns that `args` names.
 pub(super) fn read(path: &Path, file: &File, args: &StatsArgs) -> Result<Rows> {
-    guarded(|| read_columns(path, file, args), |_| damaged(path, "its contents contradict each other"))
+    guarded(
+        || read_columns(path, file, args),
+        |_| damaged(path, "its contents contradict each other"),
+    )
 }
 
 fn read_columns(path: &Path, file: &File, args: &StatsArgs) -> Result<Rows> {
-    let handle = file.try_clone().context(|| format!("reading the table {}", path.display()))?;
-    let unread = |cause: ParquetError| damaged(path, "it cannot be read as parquet").caused_by(cause);
+    let handle = file
+        .try_clone()
+        .context(|| format!("reading the table {}", path.display()))?;
+    let unread =
+        |cause: ParquetError| damaged(path, "it cannot be read as parquet").caused_by(cause);
     let reader = SerializedFileReader::new(handle).map_err(unread)?;
     let schema = reader.metadata().file_metadata().schema_descr();
-    let columns: Vec<String> = schema.root_schema().get_fields().iter().map(|field| field.name().to_owned()).collect();
+    let columns: Vec<String> = schema
+        .root_schema()
+        .get_fields()
+        .iter()
+        .map(|field| field.name().to_owned())
+        .collect();
     check_once(path, &columns)?;
     let find = |name| {
         let root = place(path, &columns, name)?;
         let leaf = (0..schema.num_columns()).find(|leaf| schema.get_column_root_idx(*leaf) == root);
         let field = schema.root_schema().get_fields().get(root);
-        column(path, name, leaf.zip(field.map(|field| &**field)), |leaf| schema.column(leaf))
+        column(path, name, leaf.zip(field.map(|field| &**field)), |leaf| {
+            schema.column(leaf)
+        })
     };
     let (group, unit, value) = (find(&args.group)?, find(&args.unit)?, find(&args.value)?);
     if let Some(what) = value.meaning.no_number() {
@@ -139,11 +177,24 @@ fn read_columns(path: &Path, file: &File, args: &StatsArgs) -> Result<Rows> {
     for index in 0..reader.num_row_groups() {
         let part = reader.get_row_group(index).map_err(unread)?;
         let open = |column: &Column| part.get_column_reader(column.leaf).map_err(unread);
-        group.names(open(&group)?, &mut rows.groups, &mut known_groups, &mut rows.group)?;
-        unit.names(open(&unit)?, &mut rows.units, &mut known_units, &mut rows.unit)?;
+        group.names(
+            open(&group)?,
+            &mut rows.groups,
+            &mut known_groups,
+            &mut rows.group,
+        )?;
+        unit.names(
+            open(&unit)?,
+            &mut rows.units,
+            &mut known_units,
+            &mut rows.unit,
+        )?;
         value.numbers(open(&value)?, &mut rows.value)?;
         if rows.group.len() != rows.value.len() || rows.unit.len() != rows.value.len() {
-            return Err(damaged(path, &format!("its columns differ in length in row group {}", index + 1)));
+            return Err(damaged(
+                path,
+                &format!("its columns differ in length in row group {}", index + 1),
+            ));
         }
     }
     Ok(rows)
@@ -157,19 +208,31 @@ fn column<'a>(
     descriptor: impl FnOnce(usize) -> ::parquet::schema::types::ColumnDescPtr,
 ) -> Result<Column<'a>> {
     let refuse = |what: &str| {
-        Error::data(format!("{}: column {name:?} {what}, which is neither a number nor a name", path.display()))
-            .hint("name a column with one value in each row")
+        Error::data(format!(
+            "{}: column {name:?} {what}, which is neither a number nor a name",
+            path.display()
+        ))
+        .hint("name a column with one value in each row")
     };
-    let Some((leaf, field)) = found else { return Err(refuse("has no values")) };
+    let Some((leaf, field)) = found else {
+        return Err(refuse("has no values"));
+    };
     let descriptor = descriptor(leaf);
     if !field.is_primitive() || descriptor.max_rep_level() > 0 {
         return Err(refuse("holds lists, structs or maps"));
     }
     let Some(meaning) = Meaning::of(&descriptor) else {
-        return Err(refuse("holds bytes of a fixed length, as polars writes integers of 128 bits")
-            .hint("cast the column to 64-bit integers, decimals or text before it is written"));
+        return Err(
+            refuse("holds bytes of a fixed length, as polars writes integers of 128 bits")
+                .hint("cast the column to 64-bit integers, decimals or text before it is written"),
+        );
     };
-    Ok(Column { path, name, leaf, meaning })
+    Ok(Column {
+        path,
+        name,
+        leaf,
+        meaning,
+    })
 }
 
 /// Numbers of names, by the integer that the name's cells are stored as.
@@ -189,16 +252,26 @@ impl Column<'_> {
             values.clear();
             let read = reader.read_records(BATCH, Some(&mut levels), None, &mut values);
             let (records, found, _) = read.map_err(|cause| {
-                let place = format!("column {:?} cannot be decoded at or after row {}", self.name, row + 1);
+                let place = format!(
+                    "column {:?} cannot be decoded at or after row {}",
+                    self.name,
+                    row + 1
+                );
                 damaged(self.path, &place).caused_by(cause)
             })?;
             if found < records {
                 let null = levels.iter().position(|level| *level == 0).unwrap_or(0);
                 // A fault in an earlier cell is reported first.
-                values[..null.min(found)].iter().enumerate().try_for_each(|(at, cell)| each(cell, row + at))?;
+                values[..null.min(found)]
+                    .iter()
+                    .enumerate()
+                    .try_for_each(|(at, cell)| each(cell, row + at))?;
                 return Err(bad_cell(self.path, self.name, row + null, "nothing"));
             }
-            values.iter().enumerate().try_for_each(|(at, cell)| each(cell, row + at))?;
+            values
+                .iter()
+                .enumerate()
+                .try_for_each(|(at, cell)| each(cell, row + at))?;
             if records == 0 {
                 return Ok(());
             }
@@ -209,17 +282,24 @@ impl Column<'_> {
     /// Adds the numbers of a chunk.
     fn numbers(&self, reader: ColumnReader, into: &mut Vec<f64>) -> Result<()> {
         let row = into.len();
-        let mut add = |value: f64, row: usize| self.finite(value, row).map(|value| into.push(value));
+        let mut add =
+            |value: f64, row: usize| self.finite(value, row).map(|value| into.push(value));
         match reader {
-            ColumnReader::BoolColumnReader(reader) => self.cells(reader, row, |cell, row| add(f64::from(*cell), row)),
-            ColumnReader::Int32ColumnReader(reader) => {
-                self.cells(reader, row, |cell, row| add(self.integer(i64::from(*cell), 32), row))
+            ColumnReader::BoolColumnReader(reader) => {
+                self.cells(reader, row, |cell, row| add(f64::from(*cell), row))
             }
+            ColumnReader::Int32ColumnReader(reader) => self.cells(reader, row, |cell, row| {
+                add(self.integer(i64::from(*cell), 32), row)
+            }),
             ColumnReader::Int64ColumnReader(reader) => {
                 self.cells(reader, row, |cell, row| add(self.integer(*cell, 64), row))
             }
-            ColumnReader::FloatColumnReader(reader) => self.cells(reader, row, |cell, row| add(f64::from(*cell), row)),
-            ColumnReader::DoubleColumnReader(reader) => self.cells(reader, row, |cell, row| add(*cell, row)),
+            ColumnReader::FloatColumnReader(reader) => {
+                self.cells(reader, row, |cell, row| add(f64::from(*cell), row))
+            }
+            ColumnReader::DoubleColumnReader(reader) => {
+                self.cells(reader, row, |cell, row| add(*cell, row))
+            }
             ColumnReader::ByteArrayColumnReader(reader) => {
                 self.cells(reader, row, |cell: &ByteArray, row| match self.meaning {
                     Meaning::Decimal { scale } => add(parsed(&decimal(cell.data(), scale)), row),
@@ -227,13 +307,19 @@ impl Column<'_> {
                 })
             }
             ColumnReader::FixedLenByteArrayColumnReader(reader) => {
-                self.cells(reader, row, |cell: &FixedLenByteArray, row| match self.meaning {
-                    Meaning::Decimal { scale } => add(parsed(&decimal(cell.data(), scale)), row),
-                    _ => add(half(cell.data()), row),
+                self.cells(reader, row, |cell: &FixedLenByteArray, row| {
+                    match self.meaning {
+                        Meaning::Decimal { scale } => {
+                            add(parsed(&decimal(cell.data(), scale)), row)
+                        }
+                        _ => add(half(cell.data()), row),
+                    }
                 })
             }
             // Timestamps are refused earlier.
-            ColumnReader::Int96ColumnReader(_) => Err(damaged(self.path, "a column is not of its own type")),
+            ColumnReader::Int96ColumnReader(_) => {
+                Err(damaged(self.path, "a column is not of its own type"))
+            }
         }
     }
 
@@ -247,19 +333,30 @@ impl Column<'_> {
     }
 
     /// Adds the numbers that stand for the names in a chunk.
-    fn names(&self, reader: ColumnReader, names: &mut Names, known: &mut Known, into: &mut Vec<u32>) -> Result<()> {
+    fn names(
+        &self,
+        reader: ColumnReader,
+        names: &mut Names,
+        known: &mut Known,
+        into: &mut Vec<u32>,
+    ) -> Result<()> {
         let row = into.len();
-        let mut namer = Namer { column: self, names, known, into };
+        let mut namer = Namer {
+            column: self,
+            names,
+            known,
+            into,
+        };
         match reader {
-            ColumnReader::BoolColumnReader(reader) => {
-                self.cells(reader, row, |cell, row| namer.keyed(i64::from(*cell), || cell.to_string(), row))
-            }
+            ColumnReader::BoolColumnReader(reader) => self.cells(reader, row, |cell, row| {
+                namer.keyed(i64::from(*cell), || cell.to_string(), row)
+            }),
             ColumnReader::Int32ColumnReader(reader) => self.cells(reader, row, |cell, row| {
                 namer.keyed(i64::from(*cell), || self.spelled(i64::from(*cell), 32), row)
             }),
-            ColumnReader::Int64ColumnReader(reader) => {
-                self.cells(reader, row, |cell, row| namer.keyed(*cell, || self.spelled(*cell, 64), row))
-            }
+            ColumnReader::Int64ColumnReader(reader) => self.cells(reader, row, |cell, row| {
+                namer.keyed(*cell, || self.spelled(*cell, 64), row)
+            }),
             ColumnReader::FloatColumnReader(reader) => self.cells(reader, row, |cell, row| {
                 self.finite(f64::from(*cell), row)?;
                 namer.keyed(i64::from(cell.to_bits()), || format!("{cell:?}"), row)
@@ -270,7 +367,9 @@ impl Column<'_> {
             }),
             ColumnReader::ByteArrayColumnReader(reader) => {
                 self.cells(reader, row, |cell: &ByteArray, row| match self.meaning {
-                    Meaning::Decimal { scale } => namer.add(decimal(cell.data(), scale).as_bytes(), row).map(drop),
+                    Meaning::Decimal { scale } => namer
+                        .add(decimal(cell.data(), scale).as_bytes(), row)
+                        .map(drop),
                     _ => namer.add(cell.data(), row).map(drop),
                 })
             }
@@ -284,14 +383,18 @@ impl Column<'_> {
                     namer.add(text.as_bytes(), row).map(drop)
                 })
             }
-            ColumnReader::Int96ColumnReader(reader) => self.cells(reader, row, |cell: &Int96, row| {
-                let [low, high, day] = [0, 1, 2].map(|word| cell.data().get(word).copied().unwrap_or_default());
-                let nanoseconds = (i64::from(high) << 32) | i64::from(low);
-                // Days are Julian.
-                let seconds = (i64::from(day) - 2_440_588) * 86_400 + nanoseconds.div_euclid(1_000_000_000);
-                let text = instant(seconds, nanoseconds.rem_euclid(1_000_000_000), false);
-                namer.add(text.as_bytes(), row).map(drop)
-            }),
+            ColumnReader::Int96ColumnReader(reader) => {
+                self.cells(reader, row, |cell: &Int96, row| {
+                    let [low, high, day] =
+                        [0, 1, 2].map(|word| cell.data().get(word).copied().unwrap_or_default());
+                    let nanoseconds = (i64::from(high) << 32) | i64::from(low);
+                    // Days are Julian.
+                    let seconds = (i64::from(day) - 2_440_588) * 86_400
+                        + nanoseconds.div_euclid(1_000_000_000);
+                    let text = instant(seconds, nanoseconds.rem_euclid(1_000_000_000), false);
+                    namer.add(text.as_bytes(), row).map(drop)
+                })
+            }
         }
     }
 
@@ -310,15 +413,26 @@ impl Column<'_> {
             Meaning::Unsigned => unsigned(cell, bits).to_string(),
             Meaning::Decimal { scale } => decimal(&cell.to_be_bytes(), scale),
             Meaning::Date => {
-                let day = cell.checked_mul(86_400).and_then(|seconds| DateTime::from_timestamp(seconds, 0));
-                day.map_or_else(|| format!("day {cell}"), |day| day.format("%Y-%m-%d").to_string())
+                let day = cell
+                    .checked_mul(86_400)
+                    .and_then(|seconds| DateTime::from_timestamp(seconds, 0));
+                day.map_or_else(
+                    || format!("day {cell}"),
+                    |day| day.format("%Y-%m-%d").to_string(),
+                )
             }
             Meaning::Time { per_second } => {
                 let (seconds, nanoseconds) = split(cell, per_second);
-                let time = u32::try_from(seconds).ok().zip(u32::try_from(nanoseconds).ok());
-                let time =
-                    time.and_then(|(seconds, rest)| NaiveTime::from_num_seconds_from_midnight_opt(seconds, rest));
-                time.map_or_else(|| format!("time {cell}"), |time| time.format("%H:%M:%S%.f").to_string())
+                let time = u32::try_from(seconds)
+                    .ok()
+                    .zip(u32::try_from(nanoseconds).ok());
+                let time = time.and_then(|(seconds, rest)| {
+                    NaiveTime::from_num_seconds_from_midnight_opt(seconds, rest)
+                });
+                time.map_or_else(
+                    || format!("time {cell}"),
+                    |time| time.format("%H:%M:%S%.f").to_string(),
+                )
             }
             Meaning::Timestamp { per_second, utc } => {
                 let (seconds, nanoseconds) = split(cell, per_second);
@@ -339,11 +453,16 @@ struct Namer<'a> {
 
 impl Namer<'_> {
     fn add(&mut self, name: &[u8], row: usize) -> Result<u32> {
-        let Column { path, name: column, .. } = self.column;
+        let Column {
+            path, name: column, ..
+        } = self.column;
         if name.is_empty() {
             return Err(bad_cell(path, column, row, "nothing"));
         }
-        let number = self.names.number(name).map_err(|why| bad_name(path, column, row, name, why))?;
+        let number = self
+            .names
+            .number(name)
+            .map_err(|why| bad_name(path, column, row, name, why))?;
         self.into.push(number);
         Ok(number)
     }
@@ -363,16 +482,25 @@ impl Namer<'_> {
 /// The unsigned value of an integer of `bits` bits that was stored as signed.
 fn unsigned(cell: i64, bits: u32) -> u64 {
     let whole = cell.cast_unsigned();
-    if bits == 32 { whole & u64::from(u32::MAX) } else { whole }
+    if bits == 32 {
+        whole & u64::from(u32::MAX)
+    } else {
+        whole
+    }
 }
 
 /// Seconds and nanoseconds of a number of fractions of a second.
 fn split(cell: i64, per_second: i64) -> (i64, i64) {
-    (cell.div_euclid(per_second), cell.rem_euclid(per_second) * (1_000_000_000 / per_second))
+    (
+        cell.div_euclid(per_second),
+        cell.rem_euclid(per_second) * (1_000_000_000 / per_second),
+    )
 }
 
 fn instant(seconds: i64, nanoseconds: i64, utc: bool) -> String {
-    let instant = u32::try_from(nanoseconds).ok().and_then(|rest| DateTime::from_timestamp(seconds, rest));
+    let instant = u32::try_from(nanoseconds)
+        .ok()
+        .and_then(|rest| DateTime::from_timestamp(seconds, rest));
     let text = instant.map_or_else(
         || format!("second {seconds} and {nanoseconds} ns"),
         |instant| instant.format("%Y-%m-%d %H:%M:%S%.f").to_string(),
@@ -383,7 +511,9 @@ fn instant(seconds: i64, nanoseconds: i64, utc: bool) -> String {
 /// A decimal from its unscaled big-endian bytes, exactly.
 fn decimal(unscaled: &[u8], scale: i32) -> String {
     let digits = BigInt::from_signed_bytes_be(unscaled).to_string();
-    let (sign, digits) = digits.strip_prefix('-').map_or(("", digits.as_str()), |digits| ("-", digits));
+    let (sign, digits) = digits
+        .strip_prefix('-')
+        .map_or(("", digits.as_str()), |digits| ("-", digits));
     match usize::try_from(scale) {
         // The largest precision is 76 digits.
         Ok(scale @ 1..=76) => {
@@ -403,13 +533,19 @@ fn parsed(decimal: &str) -> f64 {
 
 /// A number in half precision; NaN unless there are two bytes.
 fn half(bytes: &[u8]) -> f64 {
-    bytes.try_into().map_or(f64::NAN, |bytes| f16::from_le_bytes(bytes).to_f64())
+    bytes
+        .try_into()
+        .map_or(f64::NAN, |bytes| f16::from_le_bytes(bytes).to_f64())
 }
 
 /// Bytes as hexadecimal digits, grouped as in a UUID.
 fn uuid(bytes: &[u8]) -> String {
     let digit = |(at, byte): (usize, &u8)| {
-        let dash = if matches!(at, 4 | 6 | 8 | 10) { "-" } else { "" };
+        let dash = if matches!(at, 4 | 6 | 8 | 10) {
+            "-"
+        } else {
+            ""
+        };
         format!("{dash}{byte:02x}")
     };
     bytes.iter().enumerate().map(digit).collect()

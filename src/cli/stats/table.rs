@@ -1,4 +1,5 @@
-//! Three columns of a table, read once: the groups that are compared, the units that pair them, and the numbers.
+//! Three columns of a table, read once: the groups that are compared, the units that pair them, and
+//! the numbers.
 
 use super::{StatsArgs, csv, parquet};
 use crate::data::foreign;
@@ -43,7 +44,11 @@ impl Names {
     }
 
     fn get(&self, number: u32) -> String {
-        self.0.get_index(number as usize).map_or_else(String::new, |name| String::from_utf8_lossy(name).into_owned())
+        self.0
+            .get_index(number as usize)
+            .map_or_else(String::new, |name| {
+                String::from_utf8_lossy(name).into_owned()
+            })
     }
 }
 
@@ -74,8 +79,8 @@ pub(super) struct Groups {
 /// Reads the columns that `args` names, and no others.
 ///
 /// # Errors
-/// A file that is not a table, a column that is absent or of a type that cannot be read, a cell without a value, or a
-/// unit that occurs twice in a group.
+/// A file that is not a table, a column that is absent or of a type that cannot be read, a cell
+/// without a value, or a unit that occurs twice in a group.
 pub(super) fn read(args: &StatsArgs) -> Result<Groups> {
     let path = args.file.as_path();
     let reading = || format!("reading the table {}", path.display());
@@ -85,7 +90,10 @@ pub(super) fn read(args: &StatsArgs) -> Result<Groups> {
     }
     let mut file = File::open(path).context(reading)?;
     let mut head = Vec::new();
-    (&mut file).take(HEAD as u64).read_to_end(&mut head).context(reading)?;
+    (&mut file)
+        .take(HEAD as u64)
+        .read_to_end(&mut head)
+        .context(reading)?;
     let rows = if head.starts_with(foreign::PARQUET) {
         parquet::read(path, &file, args)?
     } else {
@@ -97,19 +105,31 @@ pub(super) fn read(args: &StatsArgs) -> Result<Groups> {
 
 /// Checks that a file that begins with `head` may be a csv table.
 fn check_text(path: &Path, head: &[u8]) -> Result<()> {
-    let text = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head).trim_ascii_start();
+    let text = head
+        .strip_prefix(b"\xef\xbb\xbf")
+        .unwrap_or(head)
+        .trim_ascii_start();
     let (what, remedy) = match foreign::recognise(head) {
         Some(found) => (found.what, found.remedy),
-        None if text.is_empty() => ("empty", "give a csv file with a header and one row per unit"),
-        None if text.starts_with(b"{") || text.starts_with(b"[") => {
-            ("JSON", "write the rows as csv or parquet: `pandas.read_json(FILE, lines=True).to_csv(NEW)`")
-        }
-        None if head[..head.len().min(4096)].contains(&0) => {
-            ("not text in UTF-8", "write it as UTF-8: iconv -f ENCODING -t UTF-8 OLD > NEW")
-        }
+        None if text.is_empty() => (
+            "empty",
+            "give a csv file with a header and one row per unit",
+        ),
+        None if text.starts_with(b"{") || text.starts_with(b"[") => (
+            "JSON",
+            "write the rows as csv or parquet: `pandas.read_json(FILE, lines=True).to_csv(NEW)`",
+        ),
+        None if head[..head.len().min(4096)].contains(&0) => (
+            "not text in UTF-8",
+            "write it as UTF-8: iconv -f ENCODING -t UTF-8 OLD > NEW",
+        ),
         None => return Ok(()),
     };
-    Err(Error::data(format!("{} is not a csv or parquet table: it is {what}", path.display())).hint(remedy))
+    Err(Error::data(format!(
+        "{} is not a csv or parquet table: it is {what}",
+        path.display()
+    ))
+    .hint(remedy))
 }
 
 impl Rows {
@@ -117,10 +137,15 @@ impl Rows {
     /// No rows, or a unit that occurs twice in a group.
     fn groups(self, path: &Path) -> Result<Groups> {
         if self.value.is_empty() {
-            return Err(Error::data(format!("{}: the table has no rows", path.display())).hint("give one row per unit"));
+            return Err(
+                Error::data(format!("{}: the table has no rows", path.display()))
+                    .hint("give one row per unit"),
+            );
         }
         let mut sizes = vec![0; self.groups.len()];
-        self.group.iter().for_each(|group| sizes[*group as usize] += 1);
+        self.group
+            .iter()
+            .for_each(|group| sizes[*group as usize] += 1);
         let empty = |(number, size): (u32, usize)| Group {
             name: self.groups.get(number),
             units: Vec::with_capacity(size),
@@ -141,15 +166,25 @@ impl Rows {
                 }
             }
         }
-        Ok(Groups { list, units: seen.len() })
+        Ok(Groups {
+            list,
+            units: seen.len(),
+        })
     }
 
     /// The error that names the first row whose unit already occurs in its group.
     fn twice(&self, path: &Path) -> Error {
         let mut first = std::collections::HashMap::new();
-        let repeated = self.group.iter().zip(&self.unit).enumerate().find_map(|(row, (group, unit))| {
-            first.insert((group, unit), row).map(|before| (before, row, *group, *unit))
-        });
+        let repeated =
+            self.group
+                .iter()
+                .zip(&self.unit)
+                .enumerate()
+                .find_map(|(row, (group, unit))| {
+                    first
+                        .insert((group, unit), row)
+                        .map(|before| (before, row, *group, *unit))
+                });
         let (before, row, group, unit) = repeated.unwrap_or_default();
         Error::data(format!(
             "{}: unit {:?} occurs twice in group {:?}, in rows {} and {}",
@@ -166,19 +201,31 @@ impl Rows {
 /// The index of a column name, which must occur once among `columns`.
 ///
 /// # Errors
-/// A name that is absent or occurs twice. A duplicate of any other name is an error too, since one of the two was meant
-/// to be another.
+/// A name that is absent or occurs twice. A duplicate of any other name is an error too, since one
+/// of the two was meant to be another.
 pub(super) fn place(path: &Path, columns: &[String], name: &str) -> Result<usize> {
-    columns.iter().position(|column| column == name).ok_or_else(|| {
-        let names: Vec<&str> = columns.iter().map(String::as_str).collect();
-        unknown(&format!("{} has no column {name:?}", path.display()), name, "columns", &names)
-    })
+    columns
+        .iter()
+        .position(|column| column == name)
+        .ok_or_else(|| {
+            let names: Vec<&str> = columns.iter().map(String::as_str).collect();
+            unknown(
+                &format!("{} has no column {name:?}", path.display()),
+                name,
+                "columns",
+                &names,
+            )
+        })
 }
 
 /// Refuses a table in which a column name occurs twice. Columns without a name are ignored.
 pub(super) fn check_once(path: &Path, columns: &[String]) -> Result<()> {
     let mut places = std::collections::HashMap::new();
-    for (place, name) in columns.iter().enumerate().filter(|(_, name)| !name.is_empty()) {
+    for (place, name) in columns
+        .iter()
+        .enumerate()
+        .filter(|(_, name)| !name.is_empty())
+    {
         if let Some(first) = places.insert(name, place) {
             return Err(Error::data(format!(
                 "{}: the column name {name:?} occurs twice, as columns {} and {}",
@@ -196,10 +243,16 @@ pub(super) fn check_once(path: &Path, columns: &[String]) -> Result<()> {
 pub(super) fn unknown(message: &str, name: &str, what: &str, known: &[&str]) -> Error {
     /// Largest number of names that are listed; a table may have thousands.
     const LISTED: usize = 50;
-    let similarity = |other: &str| strsim::jaro_winkler(&name.to_lowercase(), &other.to_lowercase());
-    let nearest = known.iter().copied().filter(|other| similarity(other) > 0.75);
+    let similarity =
+        |other: &str| strsim::jaro_winkler(&name.to_lowercase(), &other.to_lowercase());
+    let nearest = known
+        .iter()
+        .copied()
+        .filter(|other| similarity(other) > 0.75);
     let nearest = nearest.max_by(|a, b| similarity(a).total_cmp(&similarity(b)));
-    let suggestion = nearest.map(|nearest| format!("did you mean {nearest:?}? ")).unwrap_or_default();
+    let suggestion = nearest
+        .map(|nearest| format!("did you mean {nearest:?}? "))
+        .unwrap_or_default();
     let more = match known.len().saturating_sub(LISTED) {
         0 => String::new(),
         more => format!(", … ({more} more)"),
@@ -222,10 +275,12 @@ pub(super) fn bad_name(path: &Path, column: &str, row: usize, bytes: &[u8], why:
             bad_cell(path, column, row, &found)
                 .hint("write the table as UTF-8, such as by `iconv -f LATIN1 -t UTF-8 FILE > NEW`")
         }
-        BadName::TooMany => {
-            Error::data(format!("{}: column {column:?} has more than {} different values", path.display(), u32::MAX))
-                .hint("name a column of groups or units")
-        }
+        BadName::TooMany => Error::data(format!(
+            "{}: column {column:?} has more than {} different values",
+            path.display(),
+            u32::MAX
+        ))
+        .hint("name a column of groups or units"),
     }
 }
 
@@ -235,7 +290,10 @@ pub(super) fn bad_name(path: &Path, column: &str, row: usize, bytes: &[u8], why:
 /// Any other text, with a description of it.
 pub(super) fn number(path: &Path, column: &str, row: usize, cell: &[u8]) -> Result<f64> {
     let text = std::str::from_utf8(cell).ok().map(str::trim);
-    if let Some(value) = text.and_then(|text| text.parse::<f64>().ok()).filter(|value| value.is_finite()) {
+    if let Some(value) = text
+        .and_then(|text| text.parse::<f64>().ok())
+        .filter(|value| value.is_finite())
+    {
         return Ok(value);
     }
     match text {
@@ -244,12 +302,21 @@ pub(super) fn number(path: &Path, column: &str, row: usize, cell: &[u8]) -> Resu
         Some("false" | "False" | "FALSE") => return Ok(0.0),
         _ => {}
     }
-    let error = bad_cell(path, column, row, &format!("{:?}", String::from_utf8_lossy(cell)));
+    let error = bad_cell(
+        path,
+        column,
+        row,
+        &format!("{:?}", String::from_utf8_lossy(cell)),
+    );
     let with_point = text.map(|text| text.replace(',', ".")).unwrap_or_default();
-    let without = text.map(|text| text.replace([',', '\'', '_', ' ', '\u{a0}', '\u{202f}'], "")).unwrap_or_default();
+    let without = text
+        .map(|text| text.replace([',', '\'', '_', ' ', '\u{a0}', '\u{202f}'], ""))
+        .unwrap_or_default();
     let is_number = |text: &str| text.parse::<f64>().is_ok_and(f64::is_finite);
     Err(if is_number(&with_point) {
-        error.hint("a comma may stand for the decimal point or part thousands: write numbers as 1234.5")
+        error.hint(
+            "a comma may stand for the decimal point or part thousands: write numbers as 1234.5",
+        )
     } else if is_number(&without) {
         error.hint("write numbers without signs between their thousands, as 1234.5")
     } else {
@@ -282,11 +349,21 @@ mod tests {
 
     fn args(file: PathBuf) -> StatsArgs {
         let [value, group, unit] = ["float64", "method", "seed"].map(str::to_owned);
-        StatsArgs { file, value, group, unit, baseline: None, level: 0.95, json: false }
+        StatsArgs {
+            file,
+            value,
+            group,
+            unit,
+            baseline: None,
+            level: 0.95,
+            json: false,
+        }
     }
 
     fn fixture(name: &str) -> Vec<u8> {
-        let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tables").join(name);
+        let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+            .join("tests/fixtures/tables")
+            .join(name);
         std::fs::read(path).unwrap()
     }
 

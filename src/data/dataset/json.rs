@@ -1,4 +1,5 @@
-//! JSON objects that hold rows, with every value as it is written, and the diagnosis of text that isn't JSON.
+//! JSON objects that hold rows, with every value as it is written, and the diagnosis of text that
+//! isn't JSON.
 
 use serde::de::{DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
@@ -18,11 +19,16 @@ pub struct Fault {
 }
 
 fn fault(what: impl Into<String>, remedy: impl Into<String>) -> Fault {
-    Fault { what: what.into(), remedy: remedy.into() }
+    Fault {
+        what: what.into(),
+        remedy: remedy.into(),
+    }
 }
 
-const ONE_ROW: &str = "a row is one object, as {\"column\": \"text\"}; a jsonl file has one on every line";
-const REPRINT: &str = "print one row a line, as `jq -c .` does, or name a file that holds one list `.json`";
+const ONE_ROW: &str =
+    "a row is one object, as {\"column\": \"text\"}; a jsonl file has one on every line";
+const REPRINT: &str =
+    "print one row a line, as `jq -c .` does, or name a file that holds one list `.json`";
 const DUMP: &str = "write rows with a JSON library, such as Python's json.dumps";
 
 /// The fields of `text`, which holds one object.
@@ -36,7 +42,10 @@ pub fn object(text: &str) -> Result<Fields<'_>, Fault> {
     let InOrder(fields) = serde_json::from_str(text).map_err(|cause| diagnose(text, &cause))?;
     let mut seen = HashSet::with_capacity(fields.len());
     match fields.iter().find(|(key, _)| !seen.insert(key.as_str())) {
-        Some((key, _)) => Err(fault(format!("the key `{key}` occurs twice"), "keep one of the two: they may disagree")),
+        Some((key, _)) => Err(fault(
+            format!("the key `{key}` occurs twice"),
+            "keep one of the two: they may disagree",
+        )),
         None => Ok(fields),
     }
 }
@@ -72,8 +81,13 @@ impl<'de> Deserialize<'de> for InOrder<'de> {
 pub fn value(name: &str, raw: &RawValue) -> Result<Value, Fault> {
     let Strict(value) = serde_json::from_str(raw.get()).map_err(|cause| {
         let cause = cause.to_string();
-        let reason = cause.rsplit_once(" at line ").map_or(cause.as_str(), |(reason, _)| reason);
-        fault(format!("`{name}` cannot be read: {reason}"), "correct the value or drop the row")
+        let reason = cause
+            .rsplit_once(" at line ")
+            .map_or(cause.as_str(), |(reason, _)| reason);
+        fault(
+            format!("`{name}` cannot be read: {reason}"),
+            "correct the value or drop the row",
+        )
     })?;
     Ok(value)
 }
@@ -139,7 +153,9 @@ impl<'de> Deserialize<'de> for Strict {
                 while let Some(key) = map.next_key::<String>()? {
                     let value = map.next_value_seed(Any)?;
                     if fields.contains_key(&key) {
-                        return Err(A::Error::custom(format!("the key `{key}` occurs twice in it")));
+                        return Err(A::Error::custom(format!(
+                            "the key `{key}` occurs twice in it"
+                        )));
                     }
                     fields.insert(key, value);
                 }
@@ -154,14 +170,28 @@ impl<'de> Deserialize<'de> for Strict {
 pub fn diagnose(text: &str, cause: &serde_json::Error) -> Fault {
     let offset = offset(text, cause.line(), cause.column());
     let (key, word) = (path(text, offset), word(text, offset));
-    let named = if key.is_empty() { String::new() } else { format!("`{key}` is ") };
-    let column =
-        text[..offset].chars().count() - text[..offset].rfind('\n').map_or(0, |end| text[..=end].chars().count());
+    let named = if key.is_empty() {
+        String::new()
+    } else {
+        format!("`{key}` is ")
+    };
+    let column = text[..offset].chars().count()
+        - text[..offset]
+            .rfind('\n')
+            .map_or(0, |end| text[..=end].chars().count());
     let here = format!("at column {}", column + 1);
     let reason = cause.to_string();
-    let reason = reason.rsplit_once(" at line ").map_or(reason.as_str(), |(reason, _)| reason);
-    let is_word = ["expected value", "expected ident", "invalid number"].iter().any(|begin| reason.starts_with(begin));
-    match if is_word { word.trim_start_matches(['+', '-']) } else { "" } {
+    let reason = reason
+        .rsplit_once(" at line ")
+        .map_or(reason.as_str(), |(reason, _)| reason);
+    let is_word = ["expected value", "expected ident", "invalid number"]
+        .iter()
+        .any(|begin| reason.starts_with(begin));
+    match if is_word {
+        word.trim_start_matches(['+', '-'])
+    } else {
+        ""
+    } {
         "NaN" | "nan" | "Infinity" | "infinity" | "Inf" | "inf" => {
             return fault(
                 format!("{named}{word}, which JSON does not have"),
@@ -172,7 +202,10 @@ pub fn diagnose(text: &str, cause: &serde_json::Error) -> Fault {
             return fault(format!("{named}{word}, which is Python and not JSON"), DUMP);
         }
         "undefined" => {
-            return fault(format!("{named}undefined, which JSON does not have"), "write null or drop the key");
+            return fault(
+                format!("{named}undefined, which JSON does not have"),
+                "write null or drop the key",
+            );
         }
         _ => {}
     }
@@ -184,7 +217,12 @@ pub fn diagnose(text: &str, cause: &serde_json::Error) -> Fault {
         (Some('"' | '0'..='9' | '-' | 't' | 'f' | 'n'), _) if cause.is_data() => {
             return fault("a single value, not an object", ONE_ROW);
         }
-        (_, Some('\'')) => return fault(format!("a single quote {here}, which is Python and not JSON"), DUMP),
+        (_, Some('\'')) => {
+            return fault(
+                format!("a single quote {here}, which is Python and not JSON"),
+                DUMP,
+            );
+        }
         _ if cause.is_eof() => {
             return fault(
                 "the text ends inside a row",
@@ -195,7 +233,10 @@ pub fn diagnose(text: &str, cause: &serde_json::Error) -> Fault {
             return fault(format!("another row begins {here}"), ONE_ROW);
         }
         (Some('{'), Some(',')) if reason == "trailing characters" => {
-            return fault(format!("a comma {here}, after the row"), "rows of a jsonl file have no commas between them");
+            return fault(
+                format!("a comma {here}, after the row"),
+                "rows of a jsonl file have no commas between them",
+            );
         }
         _ if reason.starts_with("control character") => {
             return fault(
@@ -206,13 +247,21 @@ pub fn diagnose(text: &str, cause: &serde_json::Error) -> Fault {
         (Some('{' | '['), _) => {}
         _ => return fault("not a JSON object", ONE_ROW),
     }
-    let named = if key.is_empty() { String::new() } else { format!(", in or before the value of `{key}`") };
+    let named = if key.is_empty() {
+        String::new()
+    } else {
+        format!(", in or before the value of `{key}`")
+    };
     fault(format!("not JSON {here}{named}: {reason}"), DUMP)
 }
 
 /// The byte offset of the parser's `line` and `column`, at a boundary between characters.
 fn offset(text: &str, line: usize, column: usize) -> usize {
-    let start: usize = text.split_inclusive('\n').take(line.saturating_sub(1)).map(str::len).sum();
+    let start: usize = text
+        .split_inclusive('\n')
+        .take(line.saturating_sub(1))
+        .map(str::len)
+        .sum();
     let mut offset = (start + column.saturating_sub(1)).min(text.len());
     while !text.is_char_boundary(offset) {
         offset -= 1;
@@ -276,7 +325,9 @@ fn path(text: &str, offset: usize) -> String {
 pub fn half_surrogate(text: &str) -> Option<usize> {
     let bytes = text.as_bytes();
     let code = |at: usize| {
-        let escape = bytes.get(at..at + 6).filter(|escape| escape.starts_with(b"\\u"))?;
+        let escape = bytes
+            .get(at..at + 6)
+            .filter(|escape| escape.starts_with(b"\\u"))?;
         u16::from_str_radix(std::str::from_utf8(&escape[2..]).ok()?, 16).ok()
     };
     let mut at = text.find('\\')?;
@@ -301,7 +352,11 @@ pub fn of_half_surrogate(text: &str, offset: usize) -> Fault {
     let line = text[..offset].rfind('\n').map_or(0, |end| end + 1);
     let column = text[line..offset].chars().count() + 1;
     let escape = text.get(offset..offset + 6).unwrap_or_default();
-    let named = if key.is_empty() { String::new() } else { format!(" in `{key}`") };
+    let named = if key.is_empty() {
+        String::new()
+    } else {
+        format!(" in `{key}`")
+    };
     fault(
         format!("half a surrogate pair, {escape},{named} at column {column}, which is not text"),
         "an emoji was cut in two: write the whole pair (as \\ud83d\\ude00) or drop the half",
@@ -315,7 +370,13 @@ mod tests {
     fn told(text: &str) -> String {
         match object(text) {
             Ok(fields) => {
-                format!("{:?}", fields.iter().map(|(key, raw)| (key.as_str(), raw.get())).collect::<Vec<_>>())
+                format!(
+                    "{:?}",
+                    fields
+                        .iter()
+                        .map(|(key, raw)| (key.as_str(), raw.get()))
+                        .collect::<Vec<_>>()
+                )
             }
             Err(Fault { what, .. }) => what,
         }
@@ -323,13 +384,15 @@ mod tests {
 
     #[test]
     fn values_stay_as_they_are_written_and_keys_in_their_order() {
-        let text =
-            r#"{"z": 123456789012345678901234567890, "a": 0.1000000000000000055, "m": 1e400, "é": {"b": 1, "a": 2}}"#;
+        let text = r#"{"z": 123456789012345678901234567890, "a": 0.1000000000000000055, "m": 1e400, "é": {"b": 1, "a": 2}}"#;
         assert_eq!(
             told(text),
             r#"[("z", "123456789012345678901234567890"), ("a", "0.1000000000000000055"), ("m", "1e400"), ("é", "{\"b\": 1, \"a\": 2}")]"#
         );
-        assert_eq!(told(r#"{"text": "\ud83d\ude00 \\ud83d"}"#), r#"[("text", "\"\\ud83d\\ude00 \\\\ud83d\"")]"#);
+        assert_eq!(
+            told(r#"{"text": "\ud83d\ude00 \\ud83d"}"#),
+            r#"[("text", "\"\\ud83d\\ude00 \\\\ud83d\"")]"#
+        );
     }
 
     #[test]
@@ -359,7 +422,10 @@ mod tests {
             "{\"a\": \"é\", \"b\": \"\\x\"}",
             "",
         ];
-        let all: Vec<String> = texts.iter().map(|text| format!("{text}  →  {}", told(text))).collect();
+        let all: Vec<String> = texts
+            .iter()
+            .map(|text| format!("{text}  →  {}", told(text)))
+            .collect();
         insta::assert_snapshot!(all.join("\n"));
     }
 
@@ -371,8 +437,13 @@ mod tests {
             serde_json::json!([{"a": 1.5, "b": null}, -3, true])
         );
         let refused = |text: &str| value("x", &raw(text)).unwrap_err().what;
-        assert_eq!(refused(r#"{"a": 1, "a": 2}"#), "`x` cannot be read: the key `a` occurs twice in it");
+        assert_eq!(
+            refused(r#"{"a": 1, "a": 2}"#),
+            "`x` cannot be read: the key `a` occurs twice in it"
+        );
         assert_eq!(refused("1e400"), "`x` cannot be read: number out of range");
-        assert!(refused(&format!("{}{}", "[".repeat(500), "]".repeat(500))).contains("recursion limit"));
+        assert!(
+            refused(&format!("{}{}", "[".repeat(500), "]".repeat(500))).contains("recursion limit")
+        );
     }
 }

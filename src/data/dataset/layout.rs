@@ -1,4 +1,5 @@
-//! The files of a repository or folder that hold a split, found by the naming schemes of data sets on a hub.
+//! The files of a repository or folder that hold a split, found by the naming schemes of data sets
+//! on a hub.
 //!
 //! | file | config | split |
 //! |:--|:--|:--|
@@ -42,7 +43,12 @@ pub enum Format {
 impl Format {
     /// The format that the extension of a name stands for.
     pub fn of(name: &str) -> Option<Self> {
-        match Path::new(name).extension()?.to_str()?.to_ascii_lowercase().as_str() {
+        match Path::new(name)
+            .extension()?
+            .to_str()?
+            .to_ascii_lowercase()
+            .as_str()
+        {
             "parquet" | "pq" | "parq" => Some(Self::Parquet),
             "jsonl" | "ndjson" | "jsonlines" => Some(Self::Jsonl),
             "json" => Some(Self::Json),
@@ -79,12 +85,18 @@ impl<'a> Named<'a> {
             folders.remove(0);
         }
         let config = (!folders.is_empty()).then(|| folders.join("/"));
-        Some(Self { name, format, config, split, shard })
+        Some(Self {
+            name,
+            format,
+            config,
+            split,
+            shard,
+        })
     }
 }
 
-/// The split, number and count in a name: `train-00001-of-00003` and `train-00001-of-00003-5f2d…` are number 1 of 3 of
-/// `train`.
+/// The split, number and count in a name: `train-00001-of-00003` and `train-00001-of-00003-5f2d…`
+/// are number 1 of 3 of `train`.
 fn numbered(stem: &str) -> Option<(&str, usize, usize)> {
     let (front, back) = stem.rsplit_once("-of-")?;
     let (split, number) = front.rsplit_once('-')?;
@@ -92,21 +104,31 @@ fn numbered(stem: &str) -> Option<(&str, usize, usize)> {
     Some((split, number.parse().ok()?, count.parse().ok()?))
 }
 
-/// The files of a split in the order of its rows. `whole` names the repository or folder in errors. Without a config,
-/// the only one or `default` is chosen. If a split exists in several formats, parquet wins.
+/// The files of a split in the order of its rows. `whole` names the repository or folder in errors.
+/// Without a config, the only one or `default` is chosen. If a split exists in several formats,
+/// parquet wins.
 ///
 /// # Errors
 /// A missing config or split, with the names of the existing ones; a missing file of the split.
-pub fn choose<'a>(whole: &str, names: &'a [String], config: Option<&str>, split: &str) -> Result<Vec<&'a str>> {
+pub fn choose<'a>(
+    whole: &str,
+    names: &'a [String],
+    config: Option<&str>,
+    split: &str,
+) -> Result<Vec<&'a str>> {
     let all: Vec<Named> = names.iter().filter_map(|name| Named::read(name)).collect();
     if all.is_empty() {
         let packed = |name: &&String| {
-            let stem = name.rsplit_once('.').filter(|(_, end)| ["gz", "zst", "bz2", "xz", "zip"].contains(end));
+            let stem = name
+                .rsplit_once('.')
+                .filter(|(_, end)| ["gz", "zst", "bz2", "xz", "zip"].contains(end));
             stem.is_some_and(|(stem, _)| Format::of(stem).is_some())
         };
         if let Some(name) = names.iter().find(packed) {
-            return Err(Error::data(format!("{whole} holds compressed files, such as {name}"))
-                .hint("decompress them: gzip -d, zstd -d, unzip"));
+            return Err(
+                Error::data(format!("{whole} holds compressed files, such as {name}"))
+                    .hint("decompress them: gzip -d, zstd -d, unzip"),
+            );
         }
         return Err(Error::data(format!("{whole} has no parquet, jsonl, json, csv or tsv file")).hint(
             "where a data set on a hub is in another format, its branch refs/convert/parquet has a copy in parquet: look \
@@ -115,14 +137,23 @@ pub fn choose<'a>(whole: &str, names: &'a [String], config: Option<&str>, split:
     }
     let configs: BTreeSet<Option<&str>> = all.iter().map(|file| file.config.as_deref()).collect();
     let config = pick_config(whole, &configs, config)?;
-    let of_config: Vec<Named> = all.into_iter().filter(|file| file.config.as_deref() == config.as_deref()).collect();
+    let of_config: Vec<Named> = all
+        .into_iter()
+        .filter(|file| file.config.as_deref() == config.as_deref())
+        .collect();
     let splits: BTreeSet<&str> = of_config.iter().map(|file| file.split).collect();
     if !splits.contains(split) {
         let place = config.map_or_else(String::new, |config| format!(", config `{config}`,"));
         let known: Vec<&str> = splits.into_iter().collect();
-        return Err(Error::data(format!("{whole}{place} has no split `{split}`")).hint(choices(split, &known)));
+        return Err(
+            Error::data(format!("{whole}{place} has no split `{split}`"))
+                .hint(choices(split, &known)),
+        );
     }
-    let mut files: Vec<Named> = of_config.into_iter().filter(|file| file.split == split).collect();
+    let mut files: Vec<Named> = of_config
+        .into_iter()
+        .filter(|file| file.split == split)
+        .collect();
     let best = files.iter().map(|file| file.format).min();
     files.retain(|file| Some(file.format) == best);
     files.sort_by_key(|file| file.shard);
@@ -130,7 +161,11 @@ pub fn choose<'a>(whole: &str, names: &'a [String], config: Option<&str>, split:
     Ok(files.into_iter().map(|file| file.name).collect())
 }
 
-fn pick_config(whole: &str, configs: &BTreeSet<Option<&str>>, wanted: Option<&str>) -> Result<Option<String>> {
+fn pick_config(
+    whole: &str,
+    configs: &BTreeSet<Option<&str>>,
+    wanted: Option<&str>,
+) -> Result<Option<String>> {
     let named: Vec<&str> = configs.iter().copied().flatten().collect();
     let picked = match wanted {
         Some(wanted) if named.contains(&wanted) => Some(Some(wanted)),
@@ -141,13 +176,17 @@ fn pick_config(whole: &str, configs: &BTreeSet<Option<&str>>, wanted: Option<&st
     };
     match (picked, wanted) {
         (Some(picked), _) => Ok(picked.map(str::to_owned)),
-        (None, None) => Err(Error::data(format!("{whole} has several configs, and none is named"))
-            .hint(format!("choose one of {}", listed(&named)))),
+        (None, None) => Err(
+            Error::data(format!("{whole} has several configs, and none is named"))
+                .hint(format!("choose one of {}", listed(&named))),
+        ),
         (None, Some(wanted)) if named.is_empty() => {
-            Err(Error::data(format!("{whole} has no config `{wanted}`")).hint("it has no configs at all: name none"))
+            Err(Error::data(format!("{whole} has no config `{wanted}`"))
+                .hint("it has no configs at all: name none"))
         }
         (None, Some(wanted)) => {
-            Err(Error::data(format!("{whole} has no config `{wanted}`")).hint(choices(wanted, &named)))
+            Err(Error::data(format!("{whole} has no config `{wanted}`"))
+                .hint(choices(wanted, &named)))
         }
     }
 }
@@ -158,16 +197,28 @@ fn complete(whole: &str, split: &str, files: &[Named]) -> Result<()> {
         Error::data(format!("{whole} has split `{split}` twice: {a} and {b}"))
             .hint("remove one of them, or name the file")
     };
-    if let Some(pair) = files.windows(2).find(|pair| pair[0].shard.is_none() || pair[0].shard == pair[1].shard) {
+    if let Some(pair) = files
+        .windows(2)
+        .find(|pair| pair[0].shard.is_none() || pair[0].shard == pair[1].shard)
+    {
         return Err(twice(pair[0].name, pair[1].name));
     }
     let said = files.iter().filter_map(|file| file.shard?.1).max();
-    let missing = |number: &usize| files.get(*number).and_then(|file| file.shard).is_none_or(|(at, _)| at != *number);
+    let missing = |number: &usize| {
+        files
+            .get(*number)
+            .and_then(|file| file.shard)
+            .is_none_or(|(at, _)| at != *number)
+    };
     match (0..said.unwrap_or(files.len())).find(missing) {
         Some(number) if files[0].shard.is_some() => {
-            let said = said.map_or_else(String::new, |count| format!(" (of {count}, counted from 0)"));
-            Err(Error::data(format!("{whole} lacks file {number}{said} of split `{split}`"))
-                .hint("fetch the missing file; part of a split would be another data set"))
+            let said = said.map_or_else(String::new, |count| {
+                format!(" (of {count}, counted from 0)")
+            });
+            Err(Error::data(format!(
+                "{whole} lacks file {number}{said} of split `{split}`"
+            ))
+            .hint("fetch the missing file; part of a split would be another data set"))
         }
         _ => Ok(()),
     }
@@ -176,19 +227,29 @@ fn complete(whole: &str, split: &str, files: &[Named]) -> Result<()> {
 /// The known names as a list, the nearest first if `word` resembles one.
 pub fn choices(word: &str, known: &[&str]) -> String {
     let nearest = nearest(word, known);
-    let mut text = nearest.map_or_else(String::new, |nearest| format!("did you mean `{nearest}`? "));
+    let mut text =
+        nearest.map_or_else(String::new, |nearest| format!("did you mean `{nearest}`? "));
     let _ = write!(text, "it has {}", listed(known));
     text
 }
 
 fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
-    let similarity = |other: &str| strsim::jaro_winkler(&word.to_lowercase(), &other.to_lowercase());
-    let near = known.iter().map(|&other| (similarity(other), other)).filter(|(similarity, _)| *similarity > 0.8);
-    near.max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, other)| other)
+    let similarity =
+        |other: &str| strsim::jaro_winkler(&word.to_lowercase(), &other.to_lowercase());
+    let near = known
+        .iter()
+        .map(|&other| (similarity(other), other))
+        .filter(|(similarity, _)| *similarity > 0.8);
+    near.max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, other)| other)
 }
 
 fn listed(words: &[&str]) -> String {
-    words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ")
+    words
+        .iter()
+        .map(|word| format!("`{word}`"))
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 #[cfg(test)]
@@ -202,7 +263,11 @@ mod tests {
     #[track_caller]
     fn chosen(files: &[&str], config: Option<&str>, split: &str) -> Vec<String> {
         let files = names(files);
-        choose("X", &files, config, split).unwrap().into_iter().map(str::to_owned).collect()
+        choose("X", &files, config, split)
+            .unwrap()
+            .into_iter()
+            .map(str::to_owned)
+            .collect()
     }
 
     #[track_caller]
@@ -214,10 +279,21 @@ mod tests {
 
     #[test]
     fn every_layout_of_the_hub_is_known() {
-        let card = ["README.md", ".gitattributes", "dataset_infos.json", "loader.py"];
+        let card = [
+            "README.md",
+            ".gitattributes",
+            "dataset_infos.json",
+            "loader.py",
+        ];
         let with = |files: &[&'static str]| [&card[..], files].concat();
-        assert_eq!(chosen(&with(&["train.jsonl", "test.jsonl"]), None, "test"), ["test.jsonl"]);
-        assert_eq!(chosen(&with(&["data/train.csv"]), None, "train"), ["data/train.csv"]);
+        assert_eq!(
+            chosen(&with(&["train.jsonl", "test.jsonl"]), None, "test"),
+            ["test.jsonl"]
+        );
+        assert_eq!(
+            chosen(&with(&["data/train.csv"]), None, "train"),
+            ["data/train.csv"]
+        );
         let sharded = with(&[
             "data/train-00001-of-00002-0f9e8d.parquet",
             "data/test-00000-of-00001.parquet",
@@ -225,33 +301,73 @@ mod tests {
         ]);
         assert_eq!(
             chosen(&sharded, None, "train"),
-            ["data/train-00000-of-00002-5c4b3a.parquet", "data/train-00001-of-00002-0f9e8d.parquet"]
+            [
+                "data/train-00000-of-00002-5c4b3a.parquet",
+                "data/train-00001-of-00002-0f9e8d.parquet"
+            ]
         );
-        assert_eq!(chosen(&sharded, Some("default"), "test"), ["data/test-00000-of-00001.parquet"]);
-        let configs = with(&["main/train-00000-of-00001.parquet", "socratic/train-00000-of-00001.parquet"]);
-        assert_eq!(chosen(&configs, Some("socratic"), "train"), ["socratic/train-00000-of-00001.parquet"]);
-        let converted = with(&["comparisons/train/0001.parquet", "comparisons/train/0000.parquet"]);
+        assert_eq!(
+            chosen(&sharded, Some("default"), "test"),
+            ["data/test-00000-of-00001.parquet"]
+        );
+        let configs = with(&[
+            "main/train-00000-of-00001.parquet",
+            "socratic/train-00000-of-00001.parquet",
+        ]);
+        assert_eq!(
+            chosen(&configs, Some("socratic"), "train"),
+            ["socratic/train-00000-of-00001.parquet"]
+        );
+        let converted = with(&[
+            "comparisons/train/0001.parquet",
+            "comparisons/train/0000.parquet",
+        ]);
         assert_eq!(
             chosen(&converted, None, "train"),
-            ["comparisons/train/0000.parquet", "comparisons/train/0001.parquet"]
+            [
+                "comparisons/train/0000.parquet",
+                "comparisons/train/0001.parquet"
+            ]
         );
-        let splits = with(&["data/train_prefs-00000-of-00001.parquet", "data/train_sft-00000-of-00001.parquet"]);
-        assert_eq!(chosen(&splits, None, "train_sft"), ["data/train_sft-00000-of-00001.parquet"]);
-        assert_eq!(chosen(&["a/b/train.jsonl"], Some("a/b"), "train"), ["a/b/train.jsonl"]);
+        let splits = with(&[
+            "data/train_prefs-00000-of-00001.parquet",
+            "data/train_sft-00000-of-00001.parquet",
+        ]);
+        assert_eq!(
+            chosen(&splits, None, "train_sft"),
+            ["data/train_sft-00000-of-00001.parquet"]
+        );
+        assert_eq!(
+            chosen(&["a/b/train.jsonl"], Some("a/b"), "train"),
+            ["a/b/train.jsonl"]
+        );
     }
 
     #[test]
     fn the_default_config_and_parquet_win_where_nothing_is_said() {
         let files = ["default/train/0000.parquet", "other/train/0000.parquet"];
-        assert_eq!(chosen(&files, None, "train"), ["default/train/0000.parquet"]);
+        assert_eq!(
+            chosen(&files, None, "train"),
+            ["default/train/0000.parquet"]
+        );
         let files = ["train.jsonl", "data/train-00000-of-00001.parquet"];
-        assert_eq!(chosen(&files, None, "train"), ["data/train-00000-of-00001.parquet"]);
-        assert_eq!(chosen(&["train.jsonl", "x/train.jsonl"], None, "train"), ["train.jsonl"]);
+        assert_eq!(
+            chosen(&files, None, "train"),
+            ["data/train-00000-of-00001.parquet"]
+        );
+        assert_eq!(
+            chosen(&["train.jsonl", "x/train.jsonl"], None, "train"),
+            ["train.jsonl"]
+        );
     }
 
     #[test]
     fn what_is_not_there_lists_what_is() {
-        let files = ["main/train/0000.parquet", "main/test/0000.parquet", "socratic/train/0000.parquet"];
+        let files = [
+            "main/train/0000.parquet",
+            "main/test/0000.parquet",
+            "socratic/train/0000.parquet",
+        ];
         insta::assert_snapshot!(
             [
                 refused(&files, Some("main"), "trian"),

@@ -1,5 +1,5 @@
-//! Rows that users bring: local files and the splits of data sets, here or on a hub, in parquet, JSON or separated
-//! text.
+//! Rows that users bring: local files and the splits of data sets, here or on a hub, in parquet,
+//! JSON or separated text.
 
 mod csv;
 mod json;
@@ -12,7 +12,8 @@ mod row;
 pub use layout::choices;
 pub use reader::no_rows;
 pub use records::{
-    BenchmarkPair, Chat, ChatPreference, Comparison, Message, Preference, Record, SummarisedPost, Summary, Text,
+    BenchmarkPair, Chat, ChatPreference, Comparison, Message, Preference, Record, SummarisedPost,
+    Summary, Text,
 };
 pub use row::{Place, Row, conversation, holds_messages, is_conversation};
 
@@ -34,8 +35,9 @@ use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-/// The files of one split, found and, if they come from a hub, downloaded. Every file is read once, on first use: rows,
-/// count and fingerprint are of the same bytes, whatever happens to the file meanwhile.
+/// The files of one split, found and, if they come from a hub, downloaded. Every file is read once,
+/// on first use: rows, count and fingerprint are of the same bytes, whatever happens to the file
+/// meanwhile.
 #[derive(Clone, Debug)]
 pub struct Dataset {
     source: String,
@@ -57,7 +59,8 @@ struct DataFile {
     contents: OnceLock<Contents>,
 }
 
-/// The identity of the data that were read: two data sets with equal fingerprints give the same rows.
+/// The identity of the data that were read: two data sets with equal fingerprints give the same
+/// rows.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Fingerprint {
@@ -81,13 +84,13 @@ pub struct FileFingerprint {
 }
 
 impl Dataset {
-    /// Opens the split `split` of a folder or of a repository on a hub, whose files are downloaded unless they are
-    /// cached. If there are several configs, `config` must name one. A single file is its own split, whatever `config`
-    /// and `split` say.
+    /// Opens the split `split` of a folder or of a repository on a hub, whose files are downloaded
+    /// unless they are cached. If there are several configs, `config` must name one. A single file
+    /// is its own split, whatever `config` and `split` say.
     ///
     /// # Errors
-    /// As [`Source::fetch`], but for a model's repository; a missing config or split, with the names of the existing
-    /// ones; a split with a missing file.
+    /// As [`Source::fetch`], but for a model's repository; a missing config or split, with the
+    /// names of the existing ones; a split with a missing file.
     pub fn open(source: &Source, config: Option<&str>, split: &str) -> Result<Self> {
         match source {
             Source::Local(path) if path.is_dir() => Self::folder(path, config, split),
@@ -101,11 +104,18 @@ impl Dataset {
     /// # Errors
     /// As [`open`](Self::open).
     #[cfg(feature = "hub")]
-    pub fn on_hub(hub: &Hub, repository: &Repository, config: Option<&str>, split: &str) -> Result<Self> {
+    pub fn on_hub(
+        hub: &Hub,
+        repository: &Repository,
+        config: Option<&str>,
+        split: &str,
+    ) -> Result<Self> {
         if repository.kind == Kind::Model {
             let Repository { id, revision, .. } = repository;
-            return Err(Error::data(format!("{repository} is a model, and a data set is needed here"))
-                .hint(format!("a data set is written hf:datasets/{id}@{revision}")));
+            return Err(Error::data(format!(
+                "{repository} is a model, and a data set is needed here"
+            ))
+            .hint(format!("a data set is written hf:datasets/{id}@{revision}")));
         }
         let source = repository.to_string();
         let choose = |names: Vec<String>| {
@@ -133,7 +143,10 @@ impl Dataset {
             commit: None,
             config: config.map(str::to_owned),
             split: Some(split.to_owned()),
-            files: layout::choose(&source, &names, config, split)?.into_iter().map(file).collect::<Result<_>>()?,
+            files: layout::choose(&source, &names, config, split)?
+                .into_iter()
+                .map(file)
+                .collect::<Result<_>>()?,
             source,
         })
     }
@@ -144,19 +157,34 @@ impl Dataset {
     /// A file that does not exist or is a folder; contents of an unknown format.
     pub fn file(path: &Path) -> Result<Self> {
         let source = path.display().to_string();
-        let name = path.file_name().map_or_else(|| source.clone(), |name| name.to_string_lossy().into_owned());
+        let name = path.file_name().map_or_else(
+            || source.clone(),
+            |name| name.to_string_lossy().into_owned(),
+        );
         let contents = Contents::read(path, &source)?;
         let format = match Format::of(&name) {
             Some(format) => format,
             None => reader::format_of(&contents, &source)?,
         };
-        let file = DataFile { name, shown: source.clone(), path: path.to_owned(), format, contents: contents.into() };
-        Ok(Self { source, commit: None, config: None, split: None, files: vec![file] })
+        let file = DataFile {
+            name,
+            shown: source.clone(),
+            path: path.to_owned(),
+            format,
+            contents: contents.into(),
+        };
+        Ok(Self {
+            source,
+            commit: None,
+            config: None,
+            split: None,
+            files: vec![file],
+        })
     }
 
-    /// The rows, in the order of the files, with only a part of a file in memory at a time (all of a JSON list). A row
-    /// that isn't a `T` is an error, and the next row follows it; a damaged part of a file is an error that ends the
-    /// rows.
+    /// The rows, in the order of the files, with only a part of a file in memory at a time (all of
+    /// a JSON list). A row that isn't a `T` is an error, and the next row follows it; a damaged
+    /// part of a file is an error that ends the rows.
     ///
     /// # Errors
     /// A file that cannot be opened or lacks a column of `T`.
@@ -168,9 +196,17 @@ impl Dataset {
     ///
     /// # Errors
     /// As [`rows`](Self::rows).
-    pub fn placed_rows<T: Record>(&self) -> Result<impl Iterator<Item = Result<(String, T)>> + use<T>> {
-        let readers = self.readers(Wanted::Only { required: T::COLUMNS, optional: T::OPTIONAL })?;
-        Ok(Rows { readers, record: PhantomData })
+    pub fn placed_rows<T: Record>(
+        &self,
+    ) -> Result<impl Iterator<Item = Result<(String, T)>> + use<T>> {
+        let readers = self.readers(Wanted::Only {
+            required: T::COLUMNS,
+            optional: T::OPTIONAL,
+        })?;
+        Ok(Rows {
+            readers,
+            record: PhantomData,
+        })
     }
 
     /// The rows with all their cells, as they are written.
@@ -178,11 +214,16 @@ impl Dataset {
     /// # Errors
     /// A file that cannot be opened.
     pub fn whole_rows(&self) -> Result<impl Iterator<Item = Result<WholeRow>> + use<>> {
-        Ok(WholeRows { readers: self.readers(Wanted::All)? })
+        Ok(WholeRows {
+            readers: self.readers(Wanted::All)?,
+        })
     }
 
     fn readers(&self, wanted: Wanted) -> Result<VecDeque<Reader>> {
-        self.files.iter().map(|file| Reader::open(file.contents()?, &file.shown, file.format, wanted)).collect()
+        self.files
+            .iter()
+            .map(|file| Reader::open(file.contents()?, &file.shown, file.format, wanted))
+            .collect()
     }
 
     /// The number of rows. For parquet only the ends of the files are read.
@@ -190,7 +231,10 @@ impl Dataset {
     /// # Errors
     /// A file that cannot be read.
     pub fn len(&self) -> Result<usize> {
-        self.files.iter().map(|file| Reader::count(file.contents()?, &file.shown, file.format)).sum()
+        self.files
+            .iter()
+            .map(|file| Reader::count(file.contents()?, &file.shown, file.format))
+            .sum()
     }
 
     /// # Errors
@@ -214,7 +258,11 @@ impl Dataset {
             commit: self.commit.clone(),
             config: self.config.clone(),
             split: self.split.clone(),
-            files: self.files.iter().map(DataFile::fingerprint).collect::<Result<_>>()?,
+            files: self
+                .files
+                .iter()
+                .map(DataFile::fingerprint)
+                .collect::<Result<_>>()?,
             rows: self.len()?,
         })
     }
@@ -226,7 +274,11 @@ impl Dataset {
     pub fn files_read(&self) -> Result<Vec<FileRead>> {
         match self.commit {
             Some(_) => Ok(Vec::new()),
-            None => self.files.iter().map(|file| file.contents()?.record(&file.path)).collect(),
+            None => self
+                .files
+                .iter()
+                .map(|file| file.contents()?.record(&file.path))
+                .collect(),
         }
     }
 }
@@ -234,8 +286,15 @@ impl Dataset {
 impl DataFile {
     fn new(shown: String, name: String, path: PathBuf) -> Result<Self> {
         // Layouts name only files whose extension shows their format.
-        let format = Format::of(&name).ok_or_else(|| Error::internal(format!("{shown} is in no known format")))?;
-        Ok(Self { name, shown, path, format, contents: OnceLock::new() })
+        let format = Format::of(&name)
+            .ok_or_else(|| Error::internal(format!("{shown} is in no known format")))?;
+        Ok(Self {
+            name,
+            shown,
+            path,
+            format,
+            contents: OnceLock::new(),
+        })
     }
 
     fn contents(&self) -> Result<&Contents> {
@@ -248,7 +307,11 @@ impl DataFile {
 
     fn fingerprint(&self) -> Result<FileFingerprint> {
         let Contents { bytes, blake3, .. } = self.contents()?;
-        Ok(FileFingerprint { name: self.name.clone(), bytes: *bytes, blake3: blake3.clone() })
+        Ok(FileFingerprint {
+            name: self.name.clone(),
+            bytes: *bytes,
+            blake3: blake3.clone(),
+        })
     }
 }
 
@@ -279,9 +342,25 @@ pub struct WholeRow {
 
 impl WholeRow {
     fn new(place: Place<'_>, untyped: bool, cells: Vec<(String, Cell)>) -> Result<Self> {
-        let Place { file, by_line, number, typed } = place;
-        let cells = cells.into_iter().map(|(name, cell)| Ok((name, raw(cell)?))).collect::<Result<_>>()?;
-        Ok(Self { place: place.to_string(), untyped, cells, file: file.to_owned(), by_line, number, typed })
+        let Place {
+            file,
+            by_line,
+            number,
+            typed,
+        } = place;
+        let cells = cells
+            .into_iter()
+            .map(|(name, cell)| Ok((name, raw(cell)?)))
+            .collect::<Result<_>>()?;
+        Ok(Self {
+            place: place.to_string(),
+            untyped,
+            cells,
+            file: file.to_owned(),
+            by_line,
+            number,
+            typed,
+        })
     }
 
     /// The record in the columns of its type.
@@ -289,13 +368,35 @@ impl WholeRow {
     /// # Errors
     /// A column that is missing or has another type.
     pub fn record<T: Record>(&self) -> Result<T> {
-        let Self { by_line, number, typed, untyped, .. } = *self;
-        let place = Place { file: &self.file, by_line, number, typed };
+        let Self {
+            by_line,
+            number,
+            typed,
+            untyped,
+            ..
+        } = *self;
+        let place = Place {
+            file: &self.file,
+            by_line,
+            number,
+            typed,
+        };
         let of_record = |name: &str| T::COLUMNS.contains(&name) || T::OPTIONAL.contains(&name);
         let cells = self.cells.iter().filter(|(name, _)| of_record(name));
-        let cells = reader::values(place, cells.map(|(name, raw)| (name.clone(), Cell::Json(raw.clone()))).collect())?;
+        let cells = reader::values(
+            place,
+            cells
+                .map(|(name, raw)| (name.clone(), Cell::Json(raw.clone())))
+                .collect(),
+        )?;
         let has = self.cells.iter().map(|(name, _)| name.clone()).collect();
-        T::read(Row { place, untyped, prefix: String::new(), cells, has })
+        T::read(Row {
+            place,
+            untyped,
+            prefix: String::new(),
+            cells,
+            has,
+        })
     }
 }
 
@@ -314,8 +415,15 @@ impl<T: Record> Iterator for Rows<T> {
             match reader.next() {
                 Ok(Some(parsed)) => {
                     let (place, untyped) = (reader.place(parsed.number), reader.is_untyped());
-                    let row = |cells| Row { place, untyped, prefix: String::new(), cells, has: parsed.has };
-                    let read = reader::values(place, parsed.cells).and_then(|cells| T::read(row(cells)));
+                    let row = |cells| Row {
+                        place,
+                        untyped,
+                        prefix: String::new(),
+                        cells,
+                        has: parsed.has,
+                    };
+                    let read =
+                        reader::values(place, parsed.cells).and_then(|cells| T::read(row(cells)));
                     return Some(read.map(|read| (place.to_string(), read)));
                 }
                 Ok(None) => drop(self.readers.pop_front()),
@@ -358,9 +466,8 @@ fn raw(cell: Cell) -> Result<Box<RawValue>> {
     let encode = |value: &Value| serde_json::value::to_raw_value(value);
     match cell {
         Cell::Json(raw) => Ok(raw),
-        Cell::Value(value) => {
-            encode(&value).map_err(|cause| Error::internal("a value that JSON does not have").caused_by(cause))
-        }
+        Cell::Value(value) => encode(&value)
+            .map_err(|cause| Error::internal("a value that JSON does not have").caused_by(cause)),
     }
 }
 
@@ -369,5 +476,6 @@ fn raw(cell: Cell) -> Result<Box<RawValue>> {
 /// # Errors
 /// A value that cannot be read.
 pub fn json_value(place: &str, name: &str, raw: &RawValue) -> Result<Value> {
-    json::value(name, raw).map_err(|fault| Error::data(format!("{place}: {}", fault.what)).hint(fault.remedy))
+    json::value(name, raw)
+        .map_err(|fault| Error::data(format!("{place}: {}", fault.what)).hint(fault.remedy))
 }

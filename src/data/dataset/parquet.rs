@@ -1,4 +1,5 @@
-//! Rows of parquet by their physical types: text is text in any encoding (plain, dictionary, view, large).
+//! Rows of parquet by their physical types: text is text in any encoding (plain, dictionary, view,
+//! large).
 
 use super::reader::{Cell, Parsed};
 use crate::data::contents::Contents;
@@ -39,11 +40,15 @@ impl Parquet {
     /// # Errors
     /// Contents that are not parquet, or are cut short.
     pub fn open(contents: &Contents, file: &str) -> Result<Self> {
-        let failed = |what: &str| Error::data(format!("{file} {what}")).hint("fetch or write it again");
-        let head = contents.head(foreign::HEAD).map_err(|cause| failed("cannot be read").caused_by(cause))?;
+        let failed =
+            |what: &str| Error::data(format!("{file} {what}")).hint("fetch or write it again");
+        let head = contents
+            .head(foreign::HEAD)
+            .map_err(|cause| failed("cannot be read").caused_by(cause))?;
         if !head.starts_with(foreign::PARQUET) {
             return Err(match foreign::recognise(&head) {
-                Some(other) => Error::data(format!("{file} is not parquet but {}", other.what)).hint(other.remedy),
+                Some(other) => Error::data(format!("{file} is not parquet but {}", other.what))
+                    .hint(other.remedy),
                 None if head.is_empty() => failed("is empty, which parquet never is"),
                 None => failed("is not parquet, whatever its name says"),
             });
@@ -52,9 +57,23 @@ impl Parquet {
         let reader = guarded(|| SerializedFileReader::new(contents), contradictory)
             .map_err(|cause| failed("is parquet that is cut short or damaged").caused_by(cause))?;
         let schema = reader.metadata().file_metadata().schema_descr_ptr();
-        let columns = schema.root_schema().get_fields().iter().map(|column| column.name().to_owned()).collect();
+        let columns = schema
+            .root_schema()
+            .get_fields()
+            .iter()
+            .map(|column| column.name().to_owned())
+            .collect();
         let ready = Vec::new().into_iter();
-        Ok(Self { reader, columns, schema, group: 0, rows: None, left: 0, done: 0, ready })
+        Ok(Self {
+            reader,
+            columns,
+            schema,
+            group: 0,
+            rows: None,
+            left: 0,
+            done: 0,
+            ready,
+        })
     }
 
     /// The number of rows in the file.
@@ -68,17 +87,27 @@ impl Parquet {
     /// A column of a type that cannot be read.
     pub fn select(&mut self, file: &str, is_wanted: impl Fn(&str) -> bool) -> Result<()> {
         let root = self.schema.root_schema();
-        let wanted: Vec<TypePtr> =
-            root.get_fields().iter().filter(|column| is_wanted(column.name())).cloned().collect();
+        let wanted: Vec<TypePtr> = root
+            .get_fields()
+            .iter()
+            .filter(|column| is_wanted(column.name()))
+            .cloned()
+            .collect();
         for column in &wanted {
             if let Some(name) = unreadable(column) {
-                let message = format!("{file}: column `{}` is of type {name}, which is not read here", column.name());
+                let message = format!(
+                    "{file}: column `{}` is of type {name}, which is not read here",
+                    column.name()
+                );
                 return Err(Error::data(message).hint("write the column as text, or drop it"));
             }
         }
-        let projection = Type::group_type_builder(root.name()).with_fields(wanted).build();
-        let projection = projection
-            .map_err(|cause| Error::data(format!("the columns of {file} cannot be chosen")).caused_by(cause))?;
+        let projection = Type::group_type_builder(root.name())
+            .with_fields(wanted)
+            .build();
+        let projection = projection.map_err(|cause| {
+            Error::data(format!("the columns of {file} cannot be chosen")).caused_by(cause)
+        })?;
         self.schema = Arc::new(SchemaDescriptor::new(Arc::new(projection)));
         Ok(())
     }
@@ -96,7 +125,9 @@ impl Parquet {
                 if self.group == self.reader.num_row_groups() {
                     return Ok(None);
                 }
-                self.left = usize::try_from(self.reader.metadata().row_group(self.group).num_rows()).unwrap_or(0);
+                self.left =
+                    usize::try_from(self.reader.metadata().row_group(self.group).num_rows())
+                        .unwrap_or(0);
                 (self.group, self.rows) = (self.group + 1, None);
                 continue;
             }
@@ -112,12 +143,18 @@ impl Parquet {
             for (number, fields) in (first..).zip(read) {
                 let cells = fields.into_iter().map(|(name, field)| {
                     let cell = cell(&field).ok_or_else(|| {
-                        Error::data(format!("{file}, row {number}: the value of `{name}` has no form in JSON"))
-                            .hint("drop the column or write it as text")
+                        Error::data(format!(
+                            "{file}, row {number}: the value of `{name}` has no form in JSON"
+                        ))
+                        .hint("drop the column or write it as text")
                     })?;
                     Ok((name, cell))
                 });
-                parsed.push(Parsed { number, cells: cells.collect::<Result<_>>()?, has: Vec::new() });
+                parsed.push(Parsed {
+                    number,
+                    cells: cells.collect::<Result<_>>()?,
+                    has: Vec::new(),
+                });
             }
             self.ready = parsed.into_iter();
         }
@@ -132,10 +169,16 @@ impl Parquet {
                 none.insert(tree.as_iter(self.schema.clone(), group.as_ref())?)
             }
         };
-        let read: Vec<_> = rows.take(count).map(|row| Ok(row?.into_columns())).collect::<ParquetResult<_>>()?;
+        let read: Vec<_> = rows
+            .take(count)
+            .map(|row| Ok(row?.into_columns()))
+            .collect::<ParquetResult<_>>()?;
         match read.len() == count {
             true => Ok(read),
-            false => Err(ParquetError::EOF(format!("{} rows where {count} should be", read.len()))),
+            false => Err(ParquetError::EOF(format!(
+                "{} rows where {count} should be",
+                read.len()
+            ))),
         }
     }
 }
@@ -153,12 +196,18 @@ fn unreadable(column: &Type) -> Option<String> {
         let fields = column.get_fields();
         // The layouts that the decoder assumes without checking.
         let known = match converted {
-            ConvertedType::LIST => fields.len() == 1 && fields[0].get_basic_info().repetition() == Repetition::REPEATED,
+            ConvertedType::LIST => {
+                fields.len() == 1 && fields[0].get_basic_info().repetition() == Repetition::REPEATED
+            }
             ConvertedType::MAP | ConvertedType::MAP_KEY_VALUE => false,
             _ => !fields.is_empty(),
         };
         let name = || format!("{converted:?}").to_lowercase();
-        return if known { fields.iter().find_map(|field| unreadable(field)) } else { Some(name()) };
+        return if known {
+            fields.iter().find_map(|field| unreadable(field))
+        } else {
+            Some(name())
+        };
     }
     let readable = match (column.get_physical_type(), converted) {
         (Physical::BOOLEAN | Physical::FLOAT | Physical::DOUBLE, _) => true,
@@ -174,9 +223,10 @@ fn unreadable(column: &Type) -> Option<String> {
             | ConvertedType::DATE
             | ConvertedType::DECIMAL,
         ) => true,
-        (Physical::INT64, ConvertedType::NONE) => {
-            !matches!(logical, Some(LogicalType::Timestamp { .. } | LogicalType::Time { .. }))
-        }
+        (Physical::INT64, ConvertedType::NONE) => !matches!(
+            logical,
+            Some(LogicalType::Timestamp { .. } | LogicalType::Time { .. })
+        ),
         (
             Physical::INT64,
             ConvertedType::INT_64
@@ -185,9 +235,13 @@ fn unreadable(column: &Type) -> Option<String> {
             | ConvertedType::TIMESTAMP_MICROS
             | ConvertedType::DECIMAL,
         ) => true,
-        (Physical::BYTE_ARRAY, ConvertedType::UTF8 | ConvertedType::ENUM | ConvertedType::JSON) => true,
+        (Physical::BYTE_ARRAY, ConvertedType::UTF8 | ConvertedType::ENUM | ConvertedType::JSON) => {
+            true
+        }
         (Physical::BYTE_ARRAY | Physical::FIXED_LEN_BYTE_ARRAY, ConvertedType::DECIMAL) => true,
-        (Physical::FIXED_LEN_BYTE_ARRAY, ConvertedType::NONE) => matches!(logical, Some(LogicalType::Float16)),
+        (Physical::FIXED_LEN_BYTE_ARRAY, ConvertedType::NONE) => {
+            matches!(logical, Some(LogicalType::Float16))
+        }
         _ => false,
     };
     if readable {
@@ -209,7 +263,9 @@ const DAYS: RangeInclusive<i64> = -719_162..=2_932_896;
 fn cell(field: &Field) -> Option<Cell> {
     match field {
         // JSON has decimals of any length, which a float would round.
-        Field::Decimal(_) => RawValue::from_string(field.to_string()).ok().map(Cell::Json),
+        Field::Decimal(_) => RawValue::from_string(field.to_string())
+            .ok()
+            .map(Cell::Json),
         field => value(field).map(Cell::Value),
     }
 }
@@ -236,16 +292,29 @@ fn value(field: &Field) -> Option<Value> {
         },
         Field::Double(value) => float(*value),
         Field::Str(text) => Some(text.as_str().into()),
-        Field::Date(days) => DAYS.contains(&i64::from(*days)).then(|| field.to_string().into()),
-        Field::TimestampMillis(time) => DAYS.contains(&(time / 86_400_000)).then(|| field.to_string().into()),
-        Field::TimestampMicros(time) => DAYS.contains(&(time / 86_400_000_000)).then(|| field.to_string().into()),
+        Field::Date(days) => DAYS
+            .contains(&i64::from(*days))
+            .then(|| field.to_string().into()),
+        Field::TimestampMillis(time) => DAYS
+            .contains(&(time / 86_400_000))
+            .then(|| field.to_string().into()),
+        Field::TimestampMicros(time) => DAYS
+            .contains(&(time / 86_400_000_000))
+            .then(|| field.to_string().into()),
         Field::Decimal(_) => Some(field.to_string().into()),
         Field::Group(row) => row
             .get_column_iter()
             .map(|(name, field)| Some((name.clone(), value(field)?)))
             .collect::<Option<Map<_, _>>>()
             .map(Value::Object),
-        Field::ListInternal(list) => list.elements().iter().map(value).collect::<Option<_>>().map(Value::Array),
-        Field::Bytes(_) | Field::TimeMillis(_) | Field::TimeMicros(_) | Field::MapInternal(_) => None,
+        Field::ListInternal(list) => list
+            .elements()
+            .iter()
+            .map(value)
+            .collect::<Option<_>>()
+            .map(Value::Array),
+        Field::Bytes(_) | Field::TimeMillis(_) | Field::TimeMicros(_) | Field::MapInternal(_) => {
+            None
+        }
     }
 }

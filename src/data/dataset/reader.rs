@@ -29,14 +29,19 @@ pub struct Reader {
 /// The columns that are read.
 #[derive(Clone, Copy)]
 pub enum Wanted {
-    Only { required: &'static [&'static str], optional: &'static [&'static str] },
+    Only {
+        required: &'static [&'static str],
+        optional: &'static [&'static str],
+    },
     All,
 }
 
 impl Wanted {
     fn has(self, name: &str) -> bool {
         match self {
-            Self::Only { required, optional } => required.contains(&name) || optional.contains(&name),
+            Self::Only { required, optional } => {
+                required.contains(&name) || optional.contains(&name)
+            }
             Self::All => true,
         }
     }
@@ -80,19 +85,32 @@ impl Reader {
     pub fn open(contents: &Contents, file: &str, format: Format, wanted: Wanted) -> Result<Self> {
         let (mut rows, columns) = Rows::open(contents, file, format)?;
         if let Some(twice) = twice(&columns) {
-            return Err(Error::data(format!("{file} has two columns of the name `{twice}`"))
-                .hint("rename or drop one of them: they may disagree"));
+            return Err(
+                Error::data(format!("{file} has two columns of the name `{twice}`"))
+                    .hint("rename or drop one of them: they may disagree"),
+            );
         }
         // An empty file has no rows, so it doesn't lack columns.
         if !columns.is_empty()
-            && let Some(name) = wanted.required().iter().find(|name| !columns.iter().any(|column| column == *name))
+            && let Some(name) = wanted
+                .required()
+                .iter()
+                .find(|name| !columns.iter().any(|column| column == *name))
         {
-            return Err(missing(&format!("{file} has no column `{name}`"), name, &columns));
+            return Err(missing(
+                &format!("{file} has no column `{name}`"),
+                name,
+                &columns,
+            ));
         }
         if let Rows::Parquet(parquet) = &mut rows {
             parquet.select(file, |name| wanted.has(name))?;
         }
-        Ok(Self { file: file.to_owned(), wanted, rows })
+        Ok(Self {
+            file: file.to_owned(),
+            wanted,
+            rows,
+        })
     }
 
     /// The number of rows, which for parquet is known without reading them.
@@ -123,7 +141,12 @@ impl Reader {
     /// The place of row `number`.
     pub fn place(&self, number: usize) -> Place<'_> {
         let by_line = matches!(self.rows, Rows::Lines(_) | Rows::Separated(_));
-        Place { file: &self.file, by_line, number, typed: matches!(self.rows, Rows::Parquet(_)) }
+        Place {
+            file: &self.file,
+            by_line,
+            number,
+            typed: matches!(self.rows, Rows::Parquet(_)),
+        }
     }
 
     /// Whether numbers are written as text.
@@ -151,14 +174,18 @@ impl Reader {
 
 fn twice(columns: &[String]) -> Option<&String> {
     let mut seen = HashSet::new();
-    columns.iter().find(|column| !column.is_empty() && !seen.insert(column.as_str()))
+    columns
+        .iter()
+        .find(|column| !column.is_empty() && !seen.insert(column.as_str()))
 }
 
 /// The error `message` about the missing `name`, with the names that exist.
 pub fn missing(message: &str, name: &str, has: &[String]) -> Error {
     let error = Error::data(message);
     if let Some(padded) = has.iter().find(|column| column.trim() == name) {
-        return error.hint(format!("there is `{padded}`, with spaces around its name: remove them"));
+        return error.hint(format!(
+            "there is `{padded}`, with spaces around its name: remove them"
+        ));
     }
     let known: Vec<&str> = has.iter().map(String::as_str).collect();
     if has.is_empty() {
@@ -182,10 +209,13 @@ impl Rows {
             let columns = parquet.columns.clone();
             return Ok((Self::Parquet(Box::new(parquet)), columns));
         }
-        let head = contents.head(foreign::HEAD).context(|| format!("cannot read {file}"))?;
+        let head = contents
+            .head(foreign::HEAD)
+            .context(|| format!("cannot read {file}"))?;
         if head.starts_with(foreign::PARQUET) {
             return Err(
-                Error::data(format!("{file} is a parquet file, whatever its name says")).hint("name it .parquet")
+                Error::data(format!("{file} is a parquet file, whatever its name says"))
+                    .hint("name it .parquet"),
             );
         }
         if let Some(other) = foreign::recognise(&head) {
@@ -203,7 +233,11 @@ impl Rows {
                 None => Self::open(contents, file, Format::Jsonl),
             },
             Format::Csv | Format::Tsv => {
-                let separated = Separated::open(contents, file, if format == Format::Csv { b',' } else { b'\t' })?;
+                let separated = Separated::open(
+                    contents,
+                    file,
+                    if format == Format::Csv { b',' } else { b'\t' },
+                )?;
                 let columns = separated.columns.clone();
                 Ok((Self::Separated(Box::new(separated)), columns))
             }
@@ -213,35 +247,54 @@ impl Rows {
 
 /// The error for a file without rows where rows are needed.
 pub fn no_rows(file: &str) -> Error {
-    Error::data(format!("{file} has no rows")).hint("check what wrote it: it is empty, or holds a header alone")
+    Error::data(format!("{file} has no rows"))
+        .hint("check what wrote it: it is empty, or holds a header alone")
 }
 
 /// The format of contents whose name doesn't show it.
 pub fn format_of(contents: &Contents, file: &str) -> Result<Format> {
-    let head = contents.head(foreign::HEAD).context(|| format!("cannot read {file}"))?;
+    let head = contents
+        .head(foreign::HEAD)
+        .context(|| format!("cannot read {file}"))?;
     if head.starts_with(foreign::PARQUET) {
         return Ok(Format::Parquet);
     }
     if let Some(other) = foreign::recognise(&head) {
         return Err(Error::data(format!("{file} is {}", other.what)).hint(other.remedy));
     }
-    match head.strip_prefix("\u{feff}".as_bytes()).unwrap_or(&head).trim_ascii_start().first() {
+    match head
+        .strip_prefix("\u{feff}".as_bytes())
+        .unwrap_or(&head)
+        .trim_ascii_start()
+        .first()
+    {
         Some(b'[') => Ok(Format::Json),
         Some(b'{') => Ok(Format::Jsonl),
         None => Err(no_rows(file)),
-        Some(_) => {
-            Err(Error::data(format!("neither the name of {file} nor its contents say how its rows are written"))
-                .hint("name it .jsonl, .json, .csv, .tsv or .parquet"))
-        }
+        Some(_) => Err(Error::data(format!(
+            "neither the name of {file} nor its contents say how its rows are written"
+        ))
+        .hint("name it .jsonl, .json, .csv, .tsv or .parquet")),
     }
 }
 
 /// The error for `bytes` on `line` that are not UTF-8.
-pub fn not_utf8(file: &str, line: usize, what: &str, bytes: &[u8], cause: &std::str::Utf8Error) -> Error {
+pub fn not_utf8(
+    file: &str,
+    line: usize,
+    what: &str,
+    bytes: &[u8],
+    cause: &std::str::Utf8Error,
+) -> Error {
     let at = cause.valid_up_to();
     let byte = bytes.get(at).copied().unwrap_or_default();
-    Error::data(format!("{file}, line {line}: {what} a byte that is not UTF-8, {byte:#04x} at byte {}", at + 1))
-        .hint("convert the file: iconv -f LATIN1 -t UTF-8 OLD > NEW, or from whatever encoding it is in")
+    Error::data(format!(
+        "{file}, line {line}: {what} a byte that is not UTF-8, {byte:#04x} at byte {}",
+        at + 1
+    ))
+    .hint(
+        "convert the file: iconv -f LATIN1 -t UTF-8 OLD > NEW, or from whatever encoding it is in",
+    )
 }
 
 fn parsed(fields: json::Fields<'_>, number: usize, wanted: Wanted) -> Parsed {
@@ -251,7 +304,13 @@ fn parsed(fields: json::Fields<'_>, number: usize, wanted: Wanted) -> Parsed {
         false => Vec::new(),
     };
     let cells = fields.into_iter().filter(|(key, _)| wanted.has(key));
-    Parsed { number, cells: cells.map(|(key, raw)| (key, Cell::Json(raw.to_owned()))).collect(), has }
+    Parsed {
+        number,
+        cells: cells
+            .map(|(key, raw)| (key, Cell::Json(raw.to_owned())))
+            .collect(),
+        has,
+    }
 }
 
 fn broken(place: &str, fault: Fault) -> Error {
@@ -268,19 +327,27 @@ struct Lines {
 
 impl Lines {
     fn new(contents: &Contents) -> Self {
-        Self { lines: contents.reader(), line: Vec::new(), number: 0 }
+        Self {
+            lines: contents.reader(),
+            line: Vec::new(),
+            number: 0,
+        }
     }
 
     /// Reads the next line that isn't blank; `false` at the end.
     fn advance(&mut self, file: &str) -> Result<bool> {
         loop {
             self.line.clear();
-            let length = self.lines.read_until(b'\n', &mut self.line).context(|| format!("cannot read {file}"))?;
+            let length = self
+                .lines
+                .read_until(b'\n', &mut self.line)
+                .context(|| format!("cannot read {file}"))?;
             if length == 0 {
                 return Ok(false);
             }
             self.number += 1;
-            // A byte order mark stands at the beginning of a file, and of every part if files were joined.
+            // A byte order mark stands at the beginning of a file, and of every part if files were
+            // joined.
             if self.line.starts_with("\u{feff}".as_bytes()) {
                 self.line.drain(.."\u{feff}".len());
             }
@@ -315,8 +382,10 @@ impl Lines {
     fn refuse_list(&mut self, file: &str) -> Result<()> {
         let first = self.line.trim_ascii();
         if first == b"[" || first[1..].trim_ascii_start().starts_with(b"{") {
-            return Err(Error::data(format!("{file} holds one JSON list, not a row a line"))
-                .hint("name it .json, or print a row a line: jq -c '.[]' OLD > NEW"));
+            return Err(
+                Error::data(format!("{file} holds one JSON list, not a row a line"))
+                    .hint("name it .json, or print a row a line: jq -c '.[]' OLD > NEW"),
+            );
         }
         Ok(())
     }
@@ -334,11 +403,18 @@ impl List {
     /// Parses the document; `None` if the text has one row per line.
     fn open(contents: &Contents, file: &str) -> Result<Option<(Self, Vec<String>)>> {
         let bytes = contents.whole().context(|| format!("cannot read {file}"))?;
-        let start = if bytes.starts_with("\u{feff}".as_bytes()) { "\u{feff}".len() } else { 0 };
+        let start = if bytes.starts_with("\u{feff}".as_bytes()) {
+            "\u{feff}".len()
+        } else {
+            0
+        };
         let text = std::str::from_utf8(&bytes[start..]).map_err(|cause| {
             let at = start + cause.valid_up_to();
             let line = bytes[..at].iter().filter(|byte| **byte == b'\n').count() + 1;
-            let begin = bytes[..at].iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+            let begin = bytes[..at]
+                .iter()
+                .rposition(|byte| *byte == b'\n')
+                .map_or(0, |end| end + 1);
             let line_bytes = &bytes[begin..];
             let cause = std::str::from_utf8(line_bytes).err().unwrap_or(cause);
             not_utf8(file, line, "there is", line_bytes, &cause)
@@ -356,7 +432,10 @@ impl List {
             Some(Ok(first)) => first,
             Some(Err(cause)) => {
                 let line = cause.line();
-                return Err(broken(&format!("{file}, line {line}"), json::diagnose(text, &cause)));
+                return Err(broken(
+                    &format!("{file}, line {line}"),
+                    json::diagnose(text, &cause),
+                ));
             }
         };
         if values.next().is_some() {
@@ -366,8 +445,12 @@ impl List {
             Some(b'[') => of_list(list(first)),
             Some(b'{') => {
                 let fields = json::object(first.get()).map_err(|fault| broken(file, fault))?;
-                let begins = |raw: &RawValue, bracket: u8| raw.get().as_bytes().first() == Some(&bracket);
-                match fields.iter().find(|(key, raw)| key == "data" && begins(raw, b'[')) {
+                let begins =
+                    |raw: &RawValue, bracket: u8| raw.get().as_bytes().first() == Some(&bracket);
+                match fields
+                    .iter()
+                    .find(|(key, raw)| key == "data" && begins(raw, b'['))
+                {
                     Some((_, data)) => of_list(list(data)),
                     None if fields.len() > 1 && fields.iter().all(|(_, raw)| begins(raw, b'{')) => {
                         return Err(Error::data(format!("{file} holds an object of columns, not a list of rows"))
@@ -377,11 +460,17 @@ impl List {
                 }
             }
             _ => {
-                return Err(Error::data(format!("{file} holds a single value, not a list of rows"))
-                    .hint("rows are objects, as in [{\"column\": \"text\"}]"));
+                return Err(Error::data(format!(
+                    "{file} holds a single value, not a list of rows"
+                ))
+                .hint("rows are objects, as in [{\"column\": \"text\"}]"));
             }
         };
-        let list = Self { text: bytes.clone(), items, next: 0 };
+        let list = Self {
+            text: bytes.clone(),
+            items,
+            next: 0,
+        };
         let mut columns = BTreeSet::new();
         for index in 0..list.items.len().min(LOOK_AHEAD) {
             columns.extend(list.fields(file, index)?.into_iter().map(|(name, _)| name));
@@ -400,7 +489,11 @@ impl List {
             return Ok(None);
         }
         self.next += 1;
-        Ok(Some(parsed(self.fields(file, self.next - 1)?, self.next, wanted)))
+        Ok(Some(parsed(
+            self.fields(file, self.next - 1)?,
+            self.next,
+            wanted,
+        )))
     }
 }
 
@@ -417,7 +510,9 @@ pub fn values(place: Place<'_>, cells: Vec<(String, Cell)>) -> Result<Cells> {
     let value = |(name, cell): (String, Cell)| {
         let value = match cell {
             Cell::Value(value) => value,
-            Cell::Json(raw) => json::value(&name, &raw).map_err(|fault| broken(&place.to_string(), fault))?,
+            Cell::Json(raw) => {
+                json::value(&name, &raw).map_err(|fault| broken(&place.to_string(), fault))?
+            }
         };
         Ok((name, value))
     };

@@ -29,15 +29,24 @@ impl Record for SummarisedPost {
     const COLUMNS: &'static [&'static str] = &["id", "subreddit", "title", "post", "summary"];
 
     fn read(mut row: Row) -> Result<Self> {
-        Ok(Self { id: row.id("id")?, post: post(&mut row)?, summary: row.text("summary")? })
+        Ok(Self {
+            id: row.id("id")?,
+            post: post(&mut row)?,
+            summary: row.text("summary")?,
+        })
     }
 }
 
 fn post(row: &mut Row) -> Result<Post> {
-    Ok(Post { subreddit: row.text("subreddit")?, title: row.text("title")?, post: row.text("post")? })
+    Ok(Post {
+        subreddit: row.text("subreddit")?,
+        title: row.text("title")?,
+        post: row.text("post")?,
+    })
 }
 
-/// Two summaries of one text, the first preferred by a person: `openai/summarize_from_feedback`, config `comparisons`.
+/// Two summaries of one text, the first preferred by a person: `openai/summarize_from_feedback`,
+/// config `comparisons`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Comparison {
     pub id: String,
@@ -72,25 +81,39 @@ pub struct Summary {
 }
 
 impl Record for Comparison {
-    const COLUMNS: &'static [&'static str] = &["info", "summaries", "choice", "worker", "batch", "split"];
+    const COLUMNS: &'static [&'static str] =
+        &["info", "summaries", "choice", "worker", "batch", "split"];
     const OPTIONAL: &'static [&'static str] = &["extra"];
 
     fn read(mut row: Row) -> Result<Self> {
         let mut info = row.part("info")?;
         let id = info.text("id")?;
         let text = match info.optional_text("article")? {
-            Some(article) => Text::Article { title: info.optional_text("title")?, article },
+            Some(article) => Text::Article {
+                title: info.optional_text("title")?,
+                article,
+            },
             None => Text::Post(post(&mut info)?),
         };
         let summaries = row.parts("summaries")?;
-        let [first, second] = <[Row; 2]>::try_from(summaries)
-            .map_err(|summaries| row.error(&format!("{} summaries to compare, not 2", summaries.len())))?;
+        let [first, second] = <[Row; 2]>::try_from(summaries).map_err(|summaries| {
+            row.error(&format!("{} summaries to compare, not 2", summaries.len()))
+        })?;
         let (chosen, rejected) = match row.integer("choice")? {
             0 => (first, second),
             1 => (second, first),
-            other => return Err(row.error(&format!("`choice` is {other}, but the summaries are numbers 0 and 1"))),
+            other => {
+                return Err(row.error(&format!(
+                    "`choice` is {other}, but the summaries are numbers 0 and 1"
+                )));
+            }
         };
-        let summary = |mut row: Row| Ok(Summary { text: row.text("text")?, policy: row.text("policy")? });
+        let summary = |mut row: Row| {
+            Ok(Summary {
+                text: row.text("text")?,
+                policy: row.text("policy")?,
+            })
+        };
         // A comparison without extra information has no such struct.
         let confidence = match row.optional_part("extra")? {
             Some(mut extra) => extra.optional_integer("confidence")?,
@@ -122,7 +145,12 @@ fn messages(row: &mut Row, name: &str) -> Result<Vec<Message>> {
     if turns.is_empty() {
         return Err(row.error(&format!("no message in {name}")));
     }
-    let message = |mut turn: Row| Ok(Message { role: turn.text("role")?, content: turn.text("content")? });
+    let message = |mut turn: Row| {
+        Ok(Message {
+            role: turn.text("role")?,
+            content: turn.text("content")?,
+        })
+    };
     turns.into_iter().map(message).collect()
 }
 
@@ -147,7 +175,8 @@ impl Record for Chat {
     }
 }
 
-/// Two conversations with the same prompt, the first preferred: `HuggingFaceH4/ultrafeedback_binarized`.
+/// Two conversations with the same prompt, the first preferred:
+/// `HuggingFaceH4/ultrafeedback_binarized`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ChatPreference {
     pub prompt: Option<String>,
@@ -160,7 +189,8 @@ pub struct ChatPreference {
 
 impl Record for ChatPreference {
     const COLUMNS: &'static [&'static str] = &["chosen", "rejected"];
-    const OPTIONAL: &'static [&'static str] = &["prompt", "prompt_id", "score_chosen", "score_rejected"];
+    const OPTIONAL: &'static [&'static str] =
+        &["prompt", "prompt_id", "score_chosen", "score_rejected"];
 
     fn read(mut row: Row) -> Result<Self> {
         Ok(Self {
@@ -191,7 +221,11 @@ impl Record for Preference {
 }
 
 fn preference(row: &mut Row) -> Result<Preference> {
-    Ok(Preference { prompt: row.text("prompt")?, chosen: row.text("chosen")?, rejected: row.text("rejected")? })
+    Ok(Preference {
+        prompt: row.text("prompt")?,
+        chosen: row.text("chosen")?,
+        rejected: row.text("rejected")?,
+    })
 }
 
 /// A pair for testing a reward: `allenai/reward-bench`.

@@ -71,7 +71,8 @@ impl Row<'_> {
     /// # Errors
     /// A null, or anything but a whole number.
     pub fn integer(&mut self, name: &str) -> Result<i64> {
-        self.optional_integer(name)?.ok_or_else(|| self.missing(name))
+        self.optional_integer(name)?
+            .ok_or_else(|| self.missing(name))
     }
 
     /// # Errors
@@ -83,7 +84,9 @@ impl Row<'_> {
         };
         match self.cells.get(name) {
             None | Some(Value::Null) => Ok(None),
-            Some(value) => integer(value).map(Some).ok_or_else(|| self.wrong(name, value, "a whole number")),
+            Some(value) => integer(value)
+                .map(Some)
+                .ok_or_else(|| self.wrong(name, value, "a whole number")),
         }
     }
 
@@ -96,7 +99,9 @@ impl Row<'_> {
         };
         match self.cells.get(name) {
             None | Some(Value::Null) => Ok(None),
-            Some(value) => number(value).map(Some).ok_or_else(|| self.wrong(name, value, "a number")),
+            Some(value) => number(value)
+                .map(Some)
+                .ok_or_else(|| self.wrong(name, value, "a number")),
         }
     }
 
@@ -138,14 +143,22 @@ impl Row<'_> {
 
     fn inner(&self, name: String, cells: Cells) -> Self {
         let prefix = format!("{}{name}", self.prefix);
-        Self { place: self.place, untyped: self.untyped, prefix, cells, has: Vec::new() }
+        Self {
+            place: self.place,
+            untyped: self.untyped,
+            prefix,
+            cells,
+            has: Vec::new(),
+        }
     }
 
     fn missing(&self, name: &str) -> Error {
-        if self.prefix.is_empty() && !self.has.is_empty() && !self.has.iter().any(|has| has == name) {
+        if self.prefix.is_empty() && !self.has.is_empty() && !self.has.iter().any(|has| has == name)
+        {
             return reader::missing(&format!("{}: no `{name}`", self.place), name, &self.has);
         }
-        self.error(&format!("no {}{name}", self.prefix)).hint("fill it in or drop the row")
+        self.error(&format!("no {}{name}", self.prefix))
+            .hint("fill it in or drop the row")
     }
 
     fn wrong(&self, name: &str, found: &Value, wanted: &str) -> Error {
@@ -177,7 +190,10 @@ impl Row<'_> {
 
 /// Whether a column of this name usually holds a conversation.
 pub fn is_conversation(name: &str) -> bool {
-    matches!(name, "messages" | "conversations" | "conversation" | "turns" | "dialogue" | "dialog")
+    matches!(
+        name,
+        "messages" | "conversations" | "conversation" | "turns" | "dialogue" | "dialog"
+    )
 }
 
 /// Whether `value` is a message or a list of messages, as chat models take them.

@@ -1,4 +1,5 @@
-//! The cache on disk, in the layout of Python's `huggingface_hub`, so that each finds what the other fetched:
+//! The cache on disk, in the layout of Python's `huggingface_hub`, so that each finds what the
+//! other fetched:
 //!
 //! ```text
 //! models--owner--name/                       datasets--owner--name/ for data sets
@@ -48,7 +49,11 @@ impl Shelf {
             Kind::Model => "models",
             Kind::Dataset => "datasets",
         };
-        Self { cache: cache.to_owned(), name: format!("{kind}--{}", repository.id.replace('/', "--")), symlinks }
+        Self {
+            cache: cache.to_owned(),
+            name: format!("{kind}--{}", repository.id.replace('/', "--")),
+            symlinks,
+        }
     }
 
     fn path(&self) -> PathBuf {
@@ -84,7 +89,10 @@ impl Shelf {
         if is_commit(revision) {
             return Some(revision.to_owned());
         }
-        let commit = fs::read_to_string(self.reference(revision)).ok()?.trim().to_owned();
+        let commit = fs::read_to_string(self.reference(revision))
+            .ok()?
+            .trim()
+            .to_owned();
         is_commit(&commit).then_some(commit)
     }
 
@@ -126,7 +134,8 @@ impl Shelf {
     }
 
     pub fn remember_files(&self, commit: &str, files: &[String]) -> Result<()> {
-        let text = serde_json::to_string(files).context(|| "cannot write the names of files".into())?;
+        let text =
+            serde_json::to_string(files).context(|| "cannot write the names of files".into())?;
         write(&self.listing(commit), &text)
     }
 
@@ -145,8 +154,7 @@ impl Shelf {
             false => copy(path, blob),
         };
         let mut linked = point(&path, &self.blob(etag));
-        let exists =
-            |linked: &std::io::Result<()>| matches!(linked, Err(cause) if cause.kind() == ErrorKind::AlreadyExists);
+        let exists = |linked: &std::io::Result<()>| matches!(linked, Err(cause) if cause.kind() == ErrorKind::AlreadyExists);
         // A link without a target is useless to everybody.
         if exists(&linked) && !path.exists() {
             fs::remove_file(&path).context(failed)?;
@@ -159,9 +167,14 @@ impl Shelf {
         }
     }
 
-    /// Waits until no other process fetches the blob, and prevents others until the lock is dropped.
+    /// Waits until no other process fetches the blob, and prevents others until the lock is
+    /// dropped.
     pub fn lock(&self, etag: &str, waiting: impl FnOnce()) -> Result<File> {
-        let path = self.cache.join(".locks").join(&self.name).join(format!("{etag}.lock"));
+        let path = self
+            .cache
+            .join(".locks")
+            .join(&self.name)
+            .join(format!("{etag}.lock"));
         let failed = || format!("cannot lock {}", path.display());
         make_parent(&path)?;
         let file = File::create(&path).context(failed)?;
@@ -197,9 +210,14 @@ fn point(path: &Path, blob: &Path, _name: &str) -> std::io::Result<()> {
 /// Copies a blob so that it appears as a whole, and a reader never sees half of one.
 fn copy(path: &Path, blob: &Path) -> std::io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
-    let mut beside = tempfile::Builder::new().prefix(".copy-").tempfile_in(folder)?;
+    let mut beside = tempfile::Builder::new()
+        .prefix(".copy-")
+        .tempfile_in(folder)?;
     std::io::copy(&mut File::open(blob)?, beside.as_file_mut())?;
-    beside.persist_noclobber(path).map(|_| ()).map_err(|cause| cause.error)
+    beside
+        .persist_noclobber(path)
+        .map(|_| ())
+        .map_err(|cause| cause.error)
 }
 
 pub fn make_parent(path: &Path) -> Result<()> {
@@ -219,7 +237,10 @@ fn write(path: &Path, text: &str) -> Result<()> {
 /// Whether `name` names a file inside a repository, since it becomes a path in the cache.
 pub fn is_file_name(name: &str) -> bool {
     let inside = |component| matches!(component, Component::Normal(_));
-    !name.is_empty() && !name.contains('\\') && Path::new(name).components().all(inside) && !name.contains("//")
+    !name.is_empty()
+        && !name.contains('\\')
+        && Path::new(name).components().all(inside)
+        && !name.contains("//")
 }
 
 /// Whether `etag` can be the name of a blob.
@@ -234,7 +255,15 @@ mod tests {
     const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 
     fn shelf(cache: &Path) -> Shelf {
-        Shelf::new(cache, &Repository { kind: Kind::Dataset, id: "o/n".into(), revision: "main".into() }, true)
+        Shelf::new(
+            cache,
+            &Repository {
+                kind: Kind::Dataset,
+                id: "o/n".into(),
+                revision: "main".into(),
+            },
+            true,
+        )
     }
 
     #[test]
@@ -245,11 +274,21 @@ mod tests {
             assert_eq!(shelf.find(COMMIT, name), Known::Nothing);
             write(&shelf.blob("etag"), "text").unwrap();
             let path = shelf.link(COMMIT, name, "etag").unwrap();
-            assert_eq!(path, folder.path().join("datasets--o--n/snapshots").join(COMMIT).join(name));
+            assert_eq!(
+                path,
+                folder
+                    .path()
+                    .join("datasets--o--n/snapshots")
+                    .join(COMMIT)
+                    .join(name)
+            );
             assert_eq!(fs::read_to_string(&path).unwrap(), "text");
             assert_eq!(shelf.find(COMMIT, name), Known::File(path));
         }
-        assert_eq!(shelf.files_here(COMMIT), ["a.jsonl", "data/b.jsonl", "x/y/c.jsonl"]);
+        assert_eq!(
+            shelf.files_here(COMMIT),
+            ["a.jsonl", "data/b.jsonl", "x/y/c.jsonl"]
+        );
         fs::remove_file(shelf.blob("etag")).unwrap();
         #[cfg(unix)]
         assert!(matches!(shelf.find(COMMIT, "a.jsonl"), Known::Broken(_)));
@@ -259,7 +298,10 @@ mod tests {
     fn what_was_learnt_is_remembered() {
         let folder = tempfile::tempdir().unwrap();
         let shelf = shelf(folder.path());
-        assert_eq!((shelf.commit("refs/pr/1"), shelf.files(COMMIT)), (None, None));
+        assert_eq!(
+            (shelf.commit("refs/pr/1"), shelf.files(COMMIT)),
+            (None, None)
+        );
         shelf.remember_commit("refs/pr/1", COMMIT).unwrap();
         shelf.remember_absence(COMMIT, "data/x").unwrap();
         shelf.remember_files(COMMIT, &["data/b".into()]).unwrap();
@@ -268,19 +310,42 @@ mod tests {
         assert_eq!(shelf.find(COMMIT, "data/x"), Known::Absent);
         assert_eq!(shelf.files(COMMIT).unwrap(), ["data/b"]);
         fs::remove_file(shelf.listing(COMMIT)).unwrap();
-        let tree = folder.path().join("datasets--o--n/trees").join(format!("{COMMIT}.json"));
+        let tree = folder
+            .path()
+            .join("datasets--o--n/trees")
+            .join(format!("{COMMIT}.json"));
         for (version, expected) in [(1, Some(vec!["data/a".to_owned()])), (2, None)] {
             let files = r#"{"data/a": {"size": 3, "blob_id": "abc"}}"#;
-            write(&tree, &format!(r#"{{"format_version": {version}, "files": {files}}}"#)).unwrap();
+            write(
+                &tree,
+                &format!(r#"{{"format_version": {version}, "files": {files}}}"#),
+            )
+            .unwrap();
             assert_eq!(shelf.files(COMMIT), expected);
         }
     }
 
     #[test]
     fn names_cannot_lead_out_of_the_cache() {
-        assert!(["a", "a/b-1.parquet", "a b/ü#?"].iter().all(|name| is_file_name(name)));
-        assert!(!["", "/a", "../a", "a/../b", "a\\b", ".", "./a", "a//b"].iter().any(|name| is_file_name(name)));
-        assert!(["ce013625", "abc-12", "v1.0"].iter().all(|etag| is_blob_name(etag)));
-        assert!(!["", "..", "a/b", ".hidden", "a b"].iter().any(|etag| is_blob_name(etag)));
+        assert!(
+            ["a", "a/b-1.parquet", "a b/ü#?"]
+                .iter()
+                .all(|name| is_file_name(name))
+        );
+        assert!(
+            !["", "/a", "../a", "a/../b", "a\\b", ".", "./a", "a//b"]
+                .iter()
+                .any(|name| is_file_name(name))
+        );
+        assert!(
+            ["ce013625", "abc-12", "v1.0"]
+                .iter()
+                .all(|etag| is_blob_name(etag))
+        );
+        assert!(
+            !["", "..", "a/b", ".hidden", "a b"]
+                .iter()
+                .any(|etag| is_blob_name(etag))
+        );
     }
 }

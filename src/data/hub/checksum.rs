@@ -8,7 +8,8 @@ use std::io::{self, Read, Seek};
 /// The number of bytes read at a time.
 const BLOCK: usize = 1 << 20;
 
-/// The checksum that a file's etag announces: SHA-256 of the bytes for large files, git's blob hash for small ones.
+/// The checksum that a file's etag announces: SHA-256 of the bytes for large files, git's blob hash
+/// for small ones.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Checksum {
     Sha256(String),
@@ -58,7 +59,13 @@ fn digest(mut hasher: impl Digest, file: &mut File) -> io::Result<String> {
     file.rewind()?;
     loop {
         match file.read(&mut block)? {
-            0 => return Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()),
+            0 => {
+                return Ok(hasher
+                    .finalize()
+                    .iter()
+                    .map(|byte| format!("{byte:02x}"))
+                    .collect());
+            }
             length => hasher.update(&block[..length]),
         }
     }
@@ -69,7 +76,8 @@ mod tests {
     use super::*;
     use std::io::Write;
 
-    /// Expected values are from `printf 'hello\n' | sha256sum` and `printf 'hello\n' | git hash-object --stdin`.
+    /// Expected values are from `printf 'hello\n' | sha256sum` and `printf 'hello\n' | git
+    /// hash-object --stdin`.
     const SHA256: &str = "5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03";
     const GIT: &str = "ce013625030ba8dba906f756967f9e9ca394464a";
 
@@ -86,7 +94,13 @@ mod tests {
 
     #[test]
     fn other_names_are_no_sums() {
-        for etag in ["", "main", &GIT[1..], &format!("{SHA256}-5"), &SHA256.replace('5', "g")] {
+        for etag in [
+            "",
+            "main",
+            &GIT[1..],
+            &format!("{SHA256}-5"),
+            &SHA256.replace('5', "g"),
+        ] {
             assert_eq!(Checksum::announced(etag), None);
         }
     }

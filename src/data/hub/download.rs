@@ -1,6 +1,6 @@
-//! The download of one file from the hub into the cache. Received bytes stay beside the blob until all have come: the
-//! next try, the next run, and Python too, continue where they end. A file gets its name only if its length and
-//! checksum are the announced ones.
+//! The download of one file from the hub into the cache. Received bytes stay beside the blob until
+//! all have come: the next try, the next run, and Python too, continue where they end. A file gets
+//! its name only if its length and checksum are the announced ones.
 
 use super::cache::{Shelf, make_parent};
 use super::checksum::Checksum;
@@ -30,12 +30,14 @@ pub struct Patience {
 }
 
 impl Patience {
-    /// Waits before the next try, after telling how long, or returns the failure if it is permanent or has lasted too
-    /// long.
+    /// Waits before the next try, after telling how long, or returns the failure if it is permanent
+    /// or has lasted too long.
     pub fn wait(&mut self, failure: Failure, tell: impl FnOnce(&Failure, Duration)) -> Answer<()> {
         self.failures += 1;
         let pause = match failure {
-            Failure::Busy { after: Some(after), .. } => after,
+            Failure::Busy {
+                after: Some(after), ..
+            } => after,
             _ => FIRST_PAUSE * 2_u32.pow(self.failures.min(TRIES) - 1),
         };
         if !failure.may_pass() || self.failures >= TRIES || pause > LONGEST_PAUSE {
@@ -80,13 +82,23 @@ impl Download<'_> {
         if self.is_there(&blob) {
             return Ok(());
         }
-        let waiting = || say(&format!("waiting for another process that fetches {} of {}", self.name, self.place));
+        let waiting = || {
+            say(&format!(
+                "waiting for another process that fetches {} of {}",
+                self.name, self.place
+            ))
+        };
         let _lock = self.shelf.lock(etag, waiting)?;
         if self.is_there(&blob) {
             return Ok(());
         }
         make_parent(&part)?;
-        let options = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&part);
+        let options = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&part);
         let mut file = options.map_err(|cause| self.place.unwritable(&part, cause))?;
         let mut earlier = self.length(&file, &part)?;
         if self.announced.size.is_some_and(|size| earlier > size) {
@@ -94,14 +106,20 @@ impl Download<'_> {
             self.empty(&file, &part)?;
         }
         self.make_sure_of_room(earlier)?;
-        let mut meter = Meter::new(format!("{} of {}", self.name, self.place), self.announced.size, earlier, self.bar);
+        let mut meter = Meter::new(
+            format!("{} of {}", self.name, self.place),
+            self.announced.size,
+            earlier,
+            self.bar,
+        );
         self.fill(&mut file, &part, &mut meter)?;
         if let Some(how) = self.fault(&mut file, &part)? {
             if earlier == 0 {
                 drop(file);
                 return Err(self.discard(&part, &how));
             }
-            // The bytes of an earlier run may be at fault: a crash can lose bytes that it had written.
+            // The bytes of an earlier run may be at fault: a crash can lose bytes that it had
+            // written.
             meter.say(&format!("{} {how}; fetching all of it again", self.name));
             self.empty(&file, &part)?;
             self.fill(&mut file, &part, &mut meter)?;
@@ -111,12 +129,14 @@ impl Download<'_> {
             }
         }
         // Synced before it gets its name, so that the file is whole even after a power failure.
-        file.sync_all().map_err(|cause| self.place.unwritable(&part, cause))?;
+        file.sync_all()
+            .map_err(|cause| self.place.unwritable(&part, cause))?;
         drop(file);
         fs::rename(&part, &blob).map_err(|cause| self.place.unwritable(&blob, cause))
     }
 
-    /// Whether the blob is there with the announced length; any other length makes it useless, whoever wrote it.
+    /// Whether the blob is there with the announced length; any other length makes it useless,
+    /// whoever wrote it.
     fn is_there(&self, blob: &Path) -> bool {
         let length = fs::metadata(blob).map(|metadata| metadata.len());
         length.is_ok_and(|length| self.announced.size.is_none_or(|size| size == length))
@@ -133,7 +153,9 @@ impl Download<'_> {
             let pulled = self.http.wait(self.pull(file, part, before, meter));
             let now = self.length(file, part)?;
             let failure = match (pulled, self.announced.size) {
-                (Ok(()), Some(size)) if now < size => Failure::Broken("the file ended too early".into()),
+                (Ok(()), Some(size)) if now < size => {
+                    Failure::Broken("the file ended too early".into())
+                }
                 (Ok(()), _) => return Ok(()),
                 (Err(Stop::Error(error)), _) => return Err(error),
                 (Err(Stop::Failure(failure)), _) => failure,
@@ -144,7 +166,11 @@ impl Download<'_> {
             let amount = meter.amount();
             let tell = |failure: &Failure, pause: Duration| {
                 let pause = pause.as_secs_f64();
-                meter.say(&format!("{}: stopped at {amount} ({}); on again in {pause} s", self.name, failure.detail()));
+                meter.say(&format!(
+                    "{}: stopped at {amount} ({}); on again in {pause} s",
+                    self.name,
+                    failure.detail()
+                ));
             };
             if let Err(failure) = patience.wait(failure, tell) {
                 return Err(self.place.explain(failure));
@@ -152,26 +178,41 @@ impl Download<'_> {
         }
     }
 
-    /// Makes one request: for the bytes from `have` on, or all of them if the server does not support ranges.
-    async fn pull(&self, file: &mut File, part: &Path, have: u64, meter: &mut Meter) -> std::result::Result<(), Stop> {
+    /// Makes one request: for the bytes from `have` on, or all of them if the server does not
+    /// support ranges.
+    async fn pull(
+        &self,
+        file: &mut File,
+        part: &Path,
+        have: u64,
+        meter: &mut Meter,
+    ) -> std::result::Result<(), Stop> {
         let unwritable = |cause| Stop::Error(self.place.unwritable(part, cause));
         let incoming = self.http.get(self.url, have).await?;
-        if incoming.as_ref().is_none_or(|incoming| incoming.from < have) {
+        if incoming
+            .as_ref()
+            .is_none_or(|incoming| incoming.from < have)
+        {
             match self.announced.size {
-                // There are no bytes after the received ones, and no size was announced, so the file is complete.
+                // There are no bytes after the received ones, and no size was announced, so the
+                // file is complete.
                 None if incoming.is_none() => return Ok(()),
                 _ => self.empty(file, part).map_err(Stop::Error)?,
             }
             meter.set(0);
         }
-        let mut incoming = incoming.ok_or_else(|| Failure::Broken(format!("there are no bytes from {have} on")))?;
+        let mut incoming = incoming
+            .ok_or_else(|| Failure::Broken(format!("there are no bytes from {have} on")))?;
         let mut length = incoming.from;
         file.seek(SeekFrom::Start(length)).map_err(unwritable)?;
         while let Some(bytes) = incoming.next().await? {
             let bytes = bytes.as_ref();
             length += bytes.len() as u64;
             if let Some(size) = self.announced.size.filter(|size| length > *size) {
-                return Err(Stop::Error(self.discard(part, &format!("is longer than the {size} bytes announced"))));
+                return Err(Stop::Error(self.discard(
+                    part,
+                    &format!("is longer than the {size} bytes announced"),
+                )));
             }
             file.write_all(bytes).map_err(unwritable)?;
             meter.set(length);
@@ -181,19 +222,28 @@ impl Download<'_> {
 
     /// The difference of the file from its announcement, if any.
     fn fault(&self, file: &mut File, part: &Path) -> Result<Option<String>> {
-        let Some(checksum) = Checksum::announced(&self.announced.etag) else { return Ok(None) };
+        let Some(checksum) = Checksum::announced(&self.announced.etag) else {
+            return Ok(None);
+        };
         let found = checksum.of(file).map_err(|cause| {
-            Error::hub(format!("cannot read {}", part.display())).caused_by(cause).hint("check the disk")
+            Error::hub(format!("cannot read {}", part.display()))
+                .caused_by(cause)
+                .hint("check the disk")
         })?;
         let (expected, name) = (checksum.expected(), checksum.name());
-        let how = || format!("does not have the checksum announced: {name} {found} is not {expected}");
+        let how =
+            || format!("does not have the checksum announced: {name} {found} is not {expected}");
         Ok((expected != found).then(how))
     }
 
     fn make_sure_of_room(&self, have: u64) -> Result<()> {
-        let Some(size) = self.announced.size else { return Ok(()) };
+        let Some(size) = self.announced.size else {
+            return Ok(());
+        };
         // If the free space is unknown, writing will show whether it suffices.
-        let Ok(room) = fs4::available_space(self.place.cache) else { return Ok(()) };
+        let Ok(room) = fs4::available_space(self.place.cache) else {
+            return Ok(());
+        };
         let needed = size.saturating_sub(have);
         if needed <= room {
             return Ok(());
@@ -210,12 +260,15 @@ impl Download<'_> {
     }
 
     fn length(&self, file: &File, part: &Path) -> Result<u64> {
-        let metadata = file.metadata().map_err(|cause| self.place.unwritable(part, cause))?;
+        let metadata = file
+            .metadata()
+            .map_err(|cause| self.place.unwritable(part, cause))?;
         Ok(metadata.len())
     }
 
     fn empty(&self, file: &File, part: &Path) -> Result<()> {
-        file.set_len(0).map_err(|cause| self.place.unwritable(part, cause))
+        file.set_len(0)
+            .map_err(|cause| self.place.unwritable(part, cause))
     }
 
     /// Removes the received bytes, since they are not those of the file.

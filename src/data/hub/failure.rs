@@ -9,7 +9,8 @@ use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
-/// The reason why a request failed. Each variant holds the details in the server's or the network's own words.
+/// The reason why a request failed. Each variant holds the details in the server's or the network's
+/// own words.
 #[derive(Debug)]
 pub enum Failure {
     /// 401: the requester is unknown.
@@ -43,17 +44,28 @@ impl Failure {
     pub async fn from_response(response: Response) -> Self {
         let (status, url) = (response.status(), response.url().clone());
         let headers = response.headers().clone();
-        let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let text = |name: &str| {
+            headers
+                .get(name)
+                .and_then(|value| value.to_str().ok())
+                .map(str::to_owned)
+        };
         // The body is an explanation at best, so failing to read it isn't a failure of its own.
-        let body = || async { serde_json::from_str::<serde_json::Value>(&response.text().await.ok()?).ok() };
+        let body = || async {
+            serde_json::from_str::<serde_json::Value>(&response.text().await.ok()?).ok()
+        };
         let message = match text("x-error-message") {
             Some(message) => Some(message),
-            None => body().await.and_then(|body| Some(body.get("error")?.as_str()?.to_owned())),
+            None => body()
+                .await
+                .and_then(|body| Some(body.get("error")?.as_str()?.to_owned())),
         };
         let message = message.unwrap_or_else(|| status.to_string());
         let detail = format!("{} ({url})", message.trim_end_matches('.'));
         match text("x-error-code").as_deref() {
-            Some("RepoNotFound" | "RevisionNotFound") if status == StatusCode::NOT_FOUND => Self::NoRevision(detail),
+            Some("RepoNotFound" | "RevisionNotFound") if status == StatusCode::NOT_FOUND => {
+                Self::NoRevision(detail)
+            }
             Some("EntryNotFound") if status == StatusCode::NOT_FOUND => Self::NoFile(detail),
             _ => Self::from_status(status, retry_after(&headers), detail),
         }
@@ -78,7 +90,10 @@ impl Failure {
 
     /// Whether the same request may succeed later.
     pub fn may_pass(&self) -> bool {
-        matches!(self, Self::Busy { .. } | Self::Down(_) | Self::Unreachable(_) | Self::Broken(_))
+        matches!(
+            self,
+            Self::Busy { .. } | Self::Down(_) | Self::Unreachable(_) | Self::Broken(_)
+        )
     }
 
     pub fn detail(&self) -> &str {
@@ -115,8 +130,12 @@ impl From<HFError> for Failure {
         match error {
             HFError::AuthRequired { .. } => Self::Unauthorised(detail),
             HFError::Forbidden { .. } => Self::Forbidden(detail),
-            HFError::RepoNotFound { .. } | HFError::RevisionNotFound { .. } => Self::NoRevision(detail),
-            HFError::RateLimited { retry_after: after, .. } => Self::Busy { after, detail },
+            HFError::RepoNotFound { .. } | HFError::RevisionNotFound { .. } => {
+                Self::NoRevision(detail)
+            }
+            HFError::RateLimited {
+                retry_after: after, ..
+            } => Self::Busy { after, detail },
             HFError::Http { context } => Self::from_status(context.status, None, detail),
             HFError::Request { source, .. } => source.into(),
             _ => Self::Other(detail),
@@ -125,7 +144,15 @@ impl From<HFError> for Failure {
 }
 
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    Some(Duration::from_secs(headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?))
+    Some(Duration::from_secs(
+        headers
+            .get(RETRY_AFTER)?
+            .to_str()
+            .ok()?
+            .trim()
+            .parse()
+            .ok()?,
+    ))
 }
 
 /// The innermost cause of a network error, since the outer layers only repeat the address.
@@ -154,7 +181,12 @@ impl fmt::Display for Place<'_> {
 impl Place<'_> {
     /// The address of the repository's web page.
     pub fn page(&self) -> String {
-        format!("{}/{}{}", self.endpoint, self.repository.kind.prefix(), self.repository.id)
+        format!(
+            "{}/{}{}",
+            self.endpoint,
+            self.repository.kind.prefix(),
+            self.repository.id
+        )
     }
 
     /// The error that the hub has the revision, but not this file.
@@ -177,13 +209,23 @@ impl Place<'_> {
         } else {
             "HF_HUB_OFFLINE (or TRANSFORMERS_OFFLINE) is set, so a branch or tag cannot be looked up: name its commit, or run without it"
         };
-        Error::hub(format!("{what} of {self} is not in the cache {}", self.cache.display())).hint(hint)
+        Error::hub(format!(
+            "{what} of {self} is not in the cache {}",
+            self.cache.display()
+        ))
+        .hint(hint)
     }
 
-    /// The error that a snapshot names a file whose bytes are gone while the hub may not be asked for them.
+    /// The error that a snapshot names a file whose bytes are gone while the hub may not be asked
+    /// for them.
     pub fn broken_link(&self, name: &str, path: &Path) -> Error {
-        Error::hub(format!("{name} of {self} is a link in the cache that leads nowhere: {}", path.display()))
-            .hint("run once without HF_HUB_OFFLINE to fetch it again, or point HF_HOME at a whole cache")
+        Error::hub(format!(
+            "{name} of {self} is a link in the cache that leads nowhere: {}",
+            path.display()
+        ))
+        .hint(
+            "run once without HF_HUB_OFFLINE to fetch it again, or point HF_HOME at a whole cache",
+        )
     }
 
     /// The error that a file differed from its announcement and was removed.
@@ -257,6 +299,8 @@ impl Place<'_> {
                 "run the command again; if that does not help, download the files and give their folder".into(),
             ),
         };
-        Error::hub(message).caused_by(failure.detail().to_owned()).hint(hint)
+        Error::hub(message)
+            .caused_by(failure.detail().to_owned())
+            .hint(hint)
     }
 }

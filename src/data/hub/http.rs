@@ -1,15 +1,19 @@
-//! Requests for files. hf-hub 1.0 fetches files too, but starts from the beginning whenever a connection breaks, and
-//! its streams show neither whether the server continued from the requested byte nor the announced checksum. The bytes
-//! are therefore requested here, in the same way as by Python's `huggingface_hub`; questions about a repository are
-//! left to hf-hub.
+//! Requests for files. hf-hub 1.0 fetches files too, but starts from the beginning whenever a
+//! connection breaks, and its streams show neither whether the server continued from the requested
+//! byte nor the announced checksum. The bytes are therefore requested here, in the same way as by
+//! Python's `huggingface_hub`; questions about a repository are left to hf-hub.
 
 use super::cache::is_blob_name;
 use super::environment::Environment;
 use super::failure::{Answer, Failure};
 use super::is_commit;
 use crate::{Context, Error, Result};
-use reqwest::header::{ACCEPT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, ETAG, HeaderMap, LOCATION, RANGE};
-use reqwest::{Certificate, Client, ClientBuilder, RequestBuilder, Response, StatusCode, Url, redirect};
+use reqwest::header::{
+    ACCEPT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, ETAG, HeaderMap, LOCATION, RANGE,
+};
+use reqwest::{
+    Certificate, Client, ClientBuilder, RequestBuilder, Response, StatusCode, Url, redirect,
+};
 use std::path::Path;
 use std::time::Duration;
 use tokio::runtime::Runtime;
@@ -23,7 +27,8 @@ const MOST_REDIRECTS: usize = 10;
 pub struct Http {
     runtime: Runtime,
     client: Client,
-    /// A client that doesn't follow redirects: the answer that redirects holds the hub's description of the file.
+    /// A client that doesn't follow redirects: the answer that redirects holds the hub's
+    /// description of the file.
     staying: Client,
     token: Option<String>,
 }
@@ -49,18 +54,31 @@ impl Http {
     /// Certificates that cannot be read.
     pub fn new(environment: &Environment) -> Result<Self> {
         let failed = || "cannot set up the HTTP client".to_owned();
-        let Environment { etag_timeout, download_timeout, user_agent_origin, .. } = environment;
+        let Environment {
+            etag_timeout,
+            download_timeout,
+            user_agent_origin,
+            ..
+        } = environment;
         let mut user_agent = concat!("touchstone/", env!("CARGO_PKG_VERSION")).to_owned();
         if let Some(origin) = user_agent_origin {
             user_agent += &format!("; {origin}");
         }
-        let certificates = environment.certificates.as_deref().map(certificates).transpose()?.unwrap_or_default();
+        let certificates = environment
+            .certificates
+            .as_deref()
+            .map(certificates)
+            .transpose()?
+            .unwrap_or_default();
         let builder = |timeout: Duration| {
             let builder = Client::builder()
                 .user_agent(user_agent.clone())
                 .connect_timeout(CONNECT_TIMEOUT.max(timeout))
                 .read_timeout(timeout);
-            certificates.iter().cloned().fold(builder, ClientBuilder::add_root_certificate)
+            certificates
+                .iter()
+                .cloned()
+                .fold(builder, ClientBuilder::add_root_certificate)
         };
         let client = |builder: ClientBuilder| {
             builder.build().map_err(|cause| {
@@ -71,7 +89,10 @@ impl Http {
             })
         };
         Ok(Self {
-            runtime: tokio::runtime::Builder::new_current_thread().enable_all().build().context(failed)?,
+            runtime: tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .context(failed)?,
             client: client(builder(*download_timeout))?,
             staying: client(builder(*etag_timeout).redirect(redirect::Policy::none()))?,
             token: environment.token.as_ref().map(|token| token.secret.clone()),
@@ -91,22 +112,32 @@ impl Http {
     pub async fn head(&self, url: &Url) -> Answer<Announced> {
         let mut url = url.clone();
         for _ in 0..MOST_REDIRECTS {
-            let response = self.authorised(self.staying.head(url.clone())).send().await?;
+            let response = self
+                .authorised(self.staying.head(url.clone()))
+                .send()
+                .await?;
             let headers = response.headers();
             let moved = response.status().is_redirection();
-            match headers.get(LOCATION).and_then(|location| location.to_str().ok()) {
+            match headers
+                .get(LOCATION)
+                .and_then(|location| location.to_str().ok())
+            {
                 Some(location) if moved && is_relative(location) => {
-                    url = url.join(location).map_err(|_| Failure::Other(format!("sends on to {location}")))?;
+                    url = url
+                        .join(location)
+                        .map_err(|_| Failure::Other(format!("sends on to {location}")))?;
                 }
                 _ if moved || response.status().is_success() => return announced(headers, moved),
                 _ => return Err(Failure::from_response(response).await),
             }
         }
-        Err(Failure::Other(format!("sends on from one address to another, at last to {url}")))
+        Err(Failure::Other(format!(
+            "sends on from one address to another, at last to {url}"
+        )))
     }
 
-    /// Requests the bytes of the file at `url` from `from` on; `None` if the server says that there are none. A server
-    /// may send the whole file instead.
+    /// Requests the bytes of the file at `url` from `from` on; `None` if the server says that there
+    /// are none. A server may send the whole file instead.
     pub async fn get(&self, url: &Url, from: u64) -> Answer<Option<Incoming>> {
         let mut request = self.authorised(self.client.get(url.clone()));
         if from > 0 {
@@ -115,23 +146,24 @@ impl Http {
         let response = request.send().await?;
         match response.status() {
             StatusCode::PARTIAL_CONTENT => match range_start(response.headers()) {
-                Some(other) if other != from => {
-                    Err(Failure::Broken(format!("bytes from {other} came, not from {from}")))
-                }
+                Some(other) if other != from => Err(Failure::Broken(format!(
+                    "bytes from {other} came, not from {from}"
+                ))),
                 _ => Ok(Some(Incoming { from, response })),
             },
             StatusCode::RANGE_NOT_SATISFIABLE if from > 0 => Ok(None),
             status if status.is_success() => Ok(Some(Incoming { from: 0, response })),
             _ => Err(match Failure::from_response(response).await {
-                // The hub has announced the file, so the storage behind it refuses, for example because an address that
-                // is valid for an hour has expired.
+                // The hub has announced the file, so the storage behind it refuses, for example
+                // because an address that is valid for an hour has expired.
                 Failure::Unauthorised(detail) | Failure::Forbidden(detail) => Failure::Down(detail),
                 failure => failure,
             }),
         }
     }
 
-    /// Adds the token, and asks for uncompressed bytes, since only their lengths are those of the file.
+    /// Adds the token, and asks for uncompressed bytes, since only their lengths are those of the
+    /// file.
     fn authorised(&self, request: RequestBuilder) -> RequestBuilder {
         let request = request.header(ACCEPT_ENCODING, "identity");
         match &self.token {
@@ -155,22 +187,29 @@ fn certificates(path: &Path) -> Result<Vec<Certificate>> {
             .caused_by(cause)
             .hint("REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE name a file in PEM, or a folder of such files: correct or unset them")
     };
-    let read = |file: &Path| -> std::result::Result<Vec<Certificate>, Box<dyn std::error::Error + Send + Sync>> {
-        Ok(Certificate::from_pem_bundle(&std::fs::read(file)?)?)
-    };
+    let read = |file: &Path| -> std::result::Result<
+        Vec<Certificate>,
+        Box<dyn std::error::Error + Send + Sync>,
+    > { Ok(Certificate::from_pem_bundle(&std::fs::read(file)?)?) };
     if !path.is_dir() {
         return read(path).map_err(failed);
     }
     let entries = std::fs::read_dir(path).map_err(|cause| failed(cause.into()))?;
     // Beside certificates a folder may hold revocation lists.
-    Ok(entries.flatten().filter_map(|entry| read(&entry.path()).ok()).flatten().collect())
+    Ok(entries
+        .flatten()
+        .filter_map(|entry| read(&entry.path()).ok())
+        .flatten()
+        .collect())
 }
 
 /// The address of a file of a repository: `at` is `<endpoint>/<id>/resolve/<commit>`.
 pub fn address(at: &str, name: &str) -> Result<Url> {
     let failed = || Error::hub(format!("{at}/{name} is no address"));
     let mut url = Url::parse(at).map_err(|cause| failed().caused_by(cause))?;
-    url.path_segments_mut().map_err(|()| failed())?.extend(name.split('/'));
+    url.path_segments_mut()
+        .map_err(|()| failed())?
+        .extend(name.split('/'));
     Ok(url)
 }
 
@@ -178,25 +217,41 @@ fn is_relative(location: &str) -> bool {
     !location.starts_with("//") && Url::parse(location).is_err()
 }
 
-/// The description of a file in the answer to HEAD. If `moved`, the file is elsewhere, and lengths that are not linked
-/// are those of the redirect itself.
+/// The description of a file in the answer to HEAD. If `moved`, the file is elsewhere, and lengths
+/// that are not linked are those of the redirect itself.
 fn announced(headers: &HeaderMap, moved: bool) -> Answer<Announced> {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let etag = text("x-linked-etag").or_else(|| text(ETAG.as_str()));
     let etag = etag.map(|etag| etag.trim_start_matches("W/").trim_matches('"').to_owned());
-    let etag = etag.ok_or_else(|| Failure::Other("the answer has no ETag, so the file has no name".into()))?;
+    let etag = etag
+        .ok_or_else(|| Failure::Other("the answer has no ETag, so the file has no name".into()))?;
     if !is_blob_name(&etag) {
-        return Err(Failure::Other(format!("the ETag `{etag}` cannot be a file's name")));
+        return Err(Failure::Other(format!(
+            "the ETag `{etag}` cannot be a file's name"
+        )));
     }
     let length = || (!moved).then(|| text(CONTENT_LENGTH.as_str())).flatten();
-    let size = text("x-linked-size").or_else(length).and_then(|size| size.parse().ok());
-    let commit = text("x-repo-commit").map(str::to_ascii_lowercase).filter(|commit| is_commit(commit));
+    let size = text("x-linked-size")
+        .or_else(length)
+        .and_then(|size| size.parse().ok());
+    let commit = text("x-repo-commit")
+        .map(str::to_ascii_lowercase)
+        .filter(|commit| is_commit(commit));
     Ok(Announced { etag, size, commit })
 }
 
 /// The first byte of a range: 100 for `bytes 100-199/200`.
 fn range_start(headers: &HeaderMap) -> Option<u64> {
-    headers.get(CONTENT_RANGE)?.to_str().ok()?.strip_prefix("bytes ")?.split('-').next()?.trim().parse().ok()
+    headers
+        .get(CONTENT_RANGE)?
+        .to_str()
+        .ok()?
+        .strip_prefix("bytes ")?
+        .split('-')
+        .next()?
+        .trim()
+        .parse()
+        .ok()
 }
 
 #[cfg(test)]
@@ -204,14 +259,25 @@ mod tests {
     use super::*;
 
     fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
-        pairs.iter().map(|&(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect()
+        pairs
+            .iter()
+            .map(|&(name, value)| (name.parse().unwrap(), value.parse().unwrap()))
+            .collect()
     }
 
     #[test]
     fn what_is_linked_counts_before_what_is_sent() {
         let commit = "8FB2F5C0A1D34E6798BB0A5C7D9E1F2031425364";
-        let small = headers(&[("etag", "W/\"abc\""), ("content-length", "7"), ("x-repo-commit", commit)]);
-        let expected = Announced { etag: "abc".into(), size: Some(7), commit: Some(commit.to_lowercase()) };
+        let small = headers(&[
+            ("etag", "W/\"abc\""),
+            ("content-length", "7"),
+            ("x-repo-commit", commit),
+        ]);
+        let expected = Announced {
+            etag: "abc".into(),
+            size: Some(7),
+            commit: Some(commit.to_lowercase()),
+        };
         assert_eq!(announced(&small, false).unwrap(), expected);
         let large = headers(&[
             ("etag", "\"pointer\""),
@@ -219,7 +285,14 @@ mod tests {
             ("x-linked-etag", "\"sum\""),
             ("x-linked-size", "9000"),
         ]);
-        assert_eq!(announced(&large, true).unwrap(), Announced { etag: "sum".into(), size: Some(9000), commit: None });
+        assert_eq!(
+            announced(&large, true).unwrap(),
+            Announced {
+                etag: "sum".into(),
+                size: Some(9000),
+                commit: None
+            }
+        );
         assert_eq!(announced(&small, true).unwrap().size, None);
     }
 
@@ -227,22 +300,44 @@ mod tests {
     fn an_etag_that_leads_out_of_the_cache_is_refused() {
         for etag in ["\"../../x\"", "\"\"", "\"a/b\""] {
             let error = announced(&headers(&[("etag", etag)]), false).unwrap_err();
-            assert!(error.detail().contains("cannot be a file's name"), "{error:?}");
+            assert!(
+                error.detail().contains("cannot be a file's name"),
+                "{error:?}"
+            );
         }
-        assert!(announced(&headers(&[]), false).unwrap_err().detail().contains("no ETag"));
+        assert!(
+            announced(&headers(&[]), false)
+                .unwrap_err()
+                .detail()
+                .contains("no ETag")
+        );
     }
 
     #[test]
     fn addresses_escape_what_names_may_hold() {
         let url = address("http://h/o/n/resolve/c", "data/a b#1?.parquet").unwrap();
-        assert_eq!(url.as_str(), "http://h/o/n/resolve/c/data/a%20b%231%3F.parquet");
-        assert!(is_relative("/new/n/resolve/c/x") && !is_relative("https://cdn/x") && !is_relative("//cdn/x"));
+        assert_eq!(
+            url.as_str(),
+            "http://h/o/n/resolve/c/data/a%20b%231%3F.parquet"
+        );
+        assert!(
+            is_relative("/new/n/resolve/c/x")
+                && !is_relative("https://cdn/x")
+                && !is_relative("//cdn/x")
+        );
     }
 
     #[test]
     fn a_part_says_where_it_begins() {
         let start = |range| range_start(&headers(&[("content-range", range)]));
-        assert_eq!((start("bytes 100-199/200"), start("bytes */200"), start("100")), (Some(100), None, None));
+        assert_eq!(
+            (
+                start("bytes 100-199/200"),
+                start("bytes */200"),
+                start("100")
+            ),
+            (Some(100), None, None)
+        );
         assert_eq!(range_start(&headers(&[])), None);
     }
 }

@@ -1,4 +1,5 @@
-//! The progress of a download: a bar on a terminal, an occasional line elsewhere, all on standard error.
+//! The progress of a download: a bar on a terminal, an occasional line elsewhere, all on standard
+//! error.
 
 use indicatif::{DecimalBytes, ProgressBar, ProgressStyle};
 use std::io::{IsTerminal, Write};
@@ -23,15 +24,27 @@ pub struct Meter {
 }
 
 impl Meter {
-    /// Starts the progress of `what`, of `size` bytes if that is known, `done` of which are already here; `bar` allows
-    /// a bar on a terminal.
+    /// Starts the progress of `what`, of `size` bytes if that is known, `done` of which are already
+    /// here; `bar` allows a bar on a terminal.
     pub fn new(what: String, size: Option<u64>, done: u64, bar: bool) -> Self {
         let bar = (bar && std::io::stderr().is_terminal()).then(|| draw(&what, size, done));
-        let meter = Self { what, size, done, bar, last_line: Instant::now() };
+        let meter = Self {
+            what,
+            size,
+            done,
+            bar,
+            last_line: Instant::now(),
+        };
         match (done, size) {
-            (0, Some(size)) => meter.say(&format!("fetching {} ({})", meter.what, DecimalBytes(size))),
+            (0, Some(size)) => {
+                meter.say(&format!("fetching {} ({})", meter.what, DecimalBytes(size)))
+            }
             (0, None) => meter.say(&format!("fetching {}", meter.what)),
-            _ => meter.say(&format!("going on with {} ({})", meter.what, meter.amount())),
+            _ => meter.say(&format!(
+                "going on with {} ({})",
+                meter.what,
+                meter.amount()
+            )),
         }
         meter
     }
@@ -39,7 +52,10 @@ impl Meter {
     /// The amount so far: `3.00 MB of 12.00 MB`.
     pub fn amount(&self) -> String {
         let done = DecimalBytes(self.done);
-        self.size.map_or_else(|| done.to_string(), |size| format!("{done} of {}", DecimalBytes(size)))
+        self.size.map_or_else(
+            || done.to_string(),
+            |size| format!("{done} of {}", DecimalBytes(size)),
+        )
     }
 
     pub fn set(&mut self, done: u64) {
@@ -77,10 +93,15 @@ fn draw(what: &str, size: Option<u64>, done: u64) -> ProgressBar {
             ProgressBar::new(size),
             "  {bar:30} {decimal_bytes}/{decimal_total_bytes}  {decimal_bytes_per_sec}  {eta} left  {wide_msg}",
         ),
-        None => (ProgressBar::no_length(), "  {decimal_bytes}  {decimal_bytes_per_sec}  {wide_msg}"),
+        None => (
+            ProgressBar::no_length(),
+            "  {decimal_bytes}  {decimal_bytes_per_sec}  {wide_msg}",
+        ),
     };
     // The templates are literals; if one were wrong, the default would be shown.
-    bar.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()));
+    bar.set_style(
+        ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()),
+    );
     bar.set_message(what.to_owned());
     // Bytes that were already here must not count towards the speed.
     bar.set_position(done);

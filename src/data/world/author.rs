@@ -1,9 +1,12 @@
-//! Authors: people of some quality q who summarise a post. Their errors depend on the post: each community has a habit,
-//! and an author who reads only the beginning mistakes the other event for the main one.
+//! Authors: people of some quality q who summarise a post. Their errors depend on the post: each
+//! community has a habit, and an author who reads only the beginning mistakes the other event for
+//! the main one.
 
 use super::post::{Event, Latent, Other, another, pick};
 use super::settings::{AuthorSettings, Flaw, MAX_SUMMARY_WORDS};
-use super::vocabulary::{FILLERS, Habit, OFF_TOPICS, RECENT_TIMES, RUDE_CLOSINGS, Slot, TAILS, habit};
+use super::vocabulary::{
+    FILLERS, Habit, OFF_TOPICS, RECENT_TIMES, RUDE_CLOSINGS, Slot, TAILS, habit,
+};
 use rand::Rng;
 use rand::seq::IndexedRandom;
 
@@ -39,8 +42,18 @@ impl Draft {
     }
 
     fn words(&self) -> Vec<&str> {
-        let Event { relation, verb, object } = &self.event;
-        let event = ["my", relation.as_str(), verb.as_str(), "my", object.as_str()];
+        let Event {
+            relation,
+            verb,
+            object,
+        } = &self.event;
+        let event = [
+            "my",
+            relation.as_str(),
+            verb.as_str(),
+            "my",
+            object.as_str(),
+        ];
         let mut words: Vec<&str> = Vec::with_capacity(MAX_SUMMARY_WORDS + 1);
         words.extend(self.time);
         words.extend(self.fillers[0]);
@@ -89,8 +102,18 @@ pub(super) fn canonical(latent: &Latent) -> String {
 }
 
 /// The summary of an author of `quality` in [0, 1]; quality 1 gives the canonical one.
-pub(super) fn summary(settings: &AuthorSettings, latent: &Latent, quality: f64, rng: &mut impl Rng) -> String {
-    let mut author = Author { error: 1.0 - quality.clamp(0.0, 1.0), habit: habit(&latent.community), settings, rng };
+pub(super) fn summary(
+    settings: &AuthorSettings,
+    latent: &Latent,
+    quality: f64,
+    rng: &mut impl Rng,
+) -> String {
+    let mut author = Author {
+        error: 1.0 - quality.clamp(0.0, 1.0),
+        habit: habit(&latent.community),
+        settings,
+        rng,
+    };
     let mut draft = Draft::perfect(latent);
     author.misread(&mut draft, latent);
     author.decorate(&mut draft, latent);
@@ -128,16 +151,30 @@ impl<R: Rng> Author<'_, R> {
         {
             self.confuse_events(&mut draft.event, &other.value);
         }
-        for (mine, others) in [(&mut draft.feeling, &latent.other_feeling), (&mut draft.ask, &latent.other_ask)] {
+        for (mine, others) in [
+            (&mut draft.feeling, &latent.other_feeling),
+            (&mut draft.ask, &latent.other_ask),
+        ] {
             if let Some(Other { value, first }) = others
                 && self.commits_flaw(self.settings.confusion, *first)
             {
                 *mine = Some(value.clone());
             }
         }
-        let Event { relation, verb, object } = &mut draft.event;
-        let slots = [(Slot::Relation, Some(relation)), (Slot::Verb, Some(verb)), (Slot::Object, Some(object))];
-        let rest = [(Slot::Feeling, draft.feeling.as_mut()), (Slot::Ask, draft.ask.as_mut())];
+        let Event {
+            relation,
+            verb,
+            object,
+        } = &mut draft.event;
+        let slots = [
+            (Slot::Relation, Some(relation)),
+            (Slot::Verb, Some(verb)),
+            (Slot::Object, Some(object)),
+        ];
+        let rest = [
+            (Slot::Feeling, draft.feeling.as_mut()),
+            (Slot::Ask, draft.ask.as_mut()),
+        ];
         for (slot, value) in slots.into_iter().chain(rest) {
             if let Some(value) = value
                 && self.commits(self.settings.wrong_value)
@@ -192,7 +229,9 @@ impl<R: Rng> Author<'_, R> {
     /// Writes carelessly: drops a grammatical word, or the last punctuation mark.
     fn blunder(&mut self, words: &mut Vec<&str>) {
         if self.commits(self.settings.slip) {
-            let places: Vec<usize> = (0..words.len()).filter(|&i| GRAMMATICAL.contains(&words[i])).collect();
+            let places: Vec<usize> = (0..words.len())
+                .filter(|&i| GRAMMATICAL.contains(&words[i]))
+                .collect();
             if let Some(&place) = places.choose(self.rng) {
                 words.remove(place);
             }

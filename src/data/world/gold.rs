@@ -2,8 +2,9 @@
 //!
 //! gold = (completeness + cleanliness + faithfulness) / 100 × form, in [0, 1].
 //!
-//! Completeness and cleanliness (56 of 100 points) can be seen in the summary alone; faithfulness (44) needs the post.
-//! Form multiplies, so text that is broken, endless, repetitive or too long loses whatever it says.
+//! Completeness and cleanliness (56 of 100 points) can be seen in the summary alone; faithfulness
+//! (44) needs the post. Form multiplies, so text that is broken, endless, repetitive or too long
+//! loses whatever it says.
 
 use super::grammar::{Piece, Reading};
 use super::post::{Event, Latent};
@@ -15,7 +16,8 @@ const FEELING_STATED: f64 = 8.0;
 const ASK_STATED: f64 = 10.0;
 const ALL_STATED: f64 = EVENT_STATED + FEELING_STATED + ASK_STATED;
 
-/// Points for leaving out irrelevant text, scaled by the share of completeness reached, so that silence earns nothing.
+/// Points for leaving out irrelevant text, scaled by the share of completeness reached, so that
+/// silence earns nothing.
 const CLEAN: f64 = 28.0;
 /// Points of these lost for each irrelevant item.
 const FILLER_COST: f64 = 4.0;
@@ -67,9 +69,19 @@ pub struct GoldParts {
 pub(super) fn parts(latent: &Latent, response: &str, ended: bool) -> GoldParts {
     let words: Vec<&str> = response.split_whitespace().collect();
     let reading = Reading::of(&words);
-    let count = |kind: Piece| reading.pieces.iter().filter(|piece| **piece == kind).count();
+    let count = |kind: Piece| {
+        reading
+            .pieces
+            .iter()
+            .filter(|piece| **piece == kind)
+            .count()
+    };
     let (fillers, time_words) = (count(Piece::Filler), count(Piece::Time));
-    let (off_topic, rude, tails) = (count(Piece::OffTopic), count(Piece::Rude), count(Piece::Tail));
+    let (off_topic, rude, tails) = (
+        count(Piece::OffTopic),
+        count(Piece::Rude),
+        count(Piece::Tail),
+    );
 
     let mentions = Mentions::of(&reading.pieces);
     let completeness = mentions.completeness();
@@ -127,7 +139,11 @@ impl<'a> Mentions<'a> {
         let mut mentions = Self::default();
         for piece in pieces {
             match *piece {
-                Piece::Event { relation, verb, object } => {
+                Piece::Event {
+                    relation,
+                    verb,
+                    object,
+                } => {
                     mentions.relations.push(relation);
                     mentions.verbs.push(verb);
                     mentions.objects.push(object);
@@ -147,15 +163,27 @@ impl<'a> Mentions<'a> {
 
     fn completeness(&self) -> f64 {
         let points = [EVENT_STATED, FEELING_STATED, ASK_STATED];
-        self.clauses().into_iter().zip(points).filter(|(stated, _)| *stated > 0).map(|(_, points)| points).sum()
+        self.clauses()
+            .into_iter()
+            .zip(points)
+            .filter(|(stated, _)| *stated > 0)
+            .map(|(_, points)| points)
+            .sum()
     }
 
     fn repeated(&self) -> usize {
-        self.clauses().into_iter().map(|stated| stated.saturating_sub(1)).sum()
+        self.clauses()
+            .into_iter()
+            .map(|stated| stated.saturating_sub(1))
+            .sum()
     }
 
     fn faithfulness(&self, latent: &Latent) -> f64 {
-        let Event { relation, verb, object } = &latent.event;
+        let Event {
+            relation,
+            verb,
+            object,
+        } = &latent.event;
         RIGHT_RELATION * share(&self.relations, relation)
             + RIGHT_VERB * share(&self.verbs, verb)
             + RIGHT_OBJECT * share(&self.objects, object)

@@ -1,5 +1,5 @@
-//! A reader of responses against the world's small grammar: the stated clauses with their values, irrelevant text, and
-//! the number of grammatical errors.
+//! A reader of responses against the world's small grammar: the stated clauses with their values,
+//! irrelevant text, and the number of grammatical errors.
 
 use super::vocabulary::{FILLERS, OFF_TOPICS, RECENT_TIMES, RUDE_CLOSINGS, Slot, TAILS};
 
@@ -30,7 +30,15 @@ pub(super) enum Piece<'a> {
 
 impl Piece<'_> {
     fn is_statement(self) -> bool {
-        matches!(self, Self::Event { .. } | Self::Feeling(_) | Self::Ask(_) | Self::OffTopic | Self::Rude | Self::Tail)
+        matches!(
+            self,
+            Self::Event { .. }
+                | Self::Feeling(_)
+                | Self::Ask(_)
+                | Self::OffTopic
+                | Self::Rude
+                | Self::Tail
+        )
     }
 }
 
@@ -47,13 +55,22 @@ enum Part {
 }
 use Part::{Value, Word};
 
-const EVENT: [Part; 5] = [Word("my"), Value(Slot::Relation), Value(Slot::Verb), Word("my"), Value(Slot::Object)];
+const EVENT: [Part; 5] = [
+    Word("my"),
+    Value(Slot::Relation),
+    Value(Slot::Verb),
+    Word("my"),
+    Value(Slot::Object),
+];
 const FEELING: [Part; 3] = [Word("i"), Word("feel"), Value(Slot::Feeling)];
 const ASK: [Part; 4] = [Word("should"), Word("i"), Value(Slot::Ask), Word("them")];
 
 impl<'a> Reading<'a> {
     pub(super) fn of(words: &[&'a str]) -> Self {
-        let mut reading = Self { pieces: Vec::with_capacity(words.len()), slips: 0 };
+        let mut reading = Self {
+            pieces: Vec::with_capacity(words.len()),
+            slips: 0,
+        };
         let mut rest = words;
         while let Some(first) = rest.first() {
             let (piece, length) = match clause(rest) {
@@ -69,10 +86,14 @@ impl<'a> Reading<'a> {
         reading
     }
 
-    /// The number of grammatical errors: missing grammatical words, stray words, statements that run on without
-    /// punctuation, misplaced `and`, `.` or `?`, and a missing mark at the end.
+    /// The number of grammatical errors: missing grammatical words, stray words, statements that
+    /// run on without punctuation, misplaced `and`, `.` or `?`, and a missing mark at the end.
     pub(super) fn errors(&self) -> usize {
-        let stray = self.pieces.iter().filter(|piece| **piece == Piece::Stray).count();
+        let stray = self
+            .pieces
+            .iter()
+            .filter(|piece| **piece == Piece::Stray)
+            .count();
         // Fillers, time words and stray words may be anywhere; the order of the rest matters.
         let solid: Vec<Piece> = self
             .pieces
@@ -94,17 +115,24 @@ impl<'a> Reading<'a> {
 /// Whether `piece` may stand between its neighbours.
 fn fits(before: Option<Piece>, piece: Piece, after: Option<Piece>) -> bool {
     match piece {
-        Piece::And => matches!(before, Some(Piece::Event { .. })) && matches!(after, Some(Piece::Feeling(_))),
-        Piece::Stop => before.is_some_and(|before| before.is_statement() && !matches!(before, Piece::Ask(_))),
+        Piece::And => {
+            matches!(before, Some(Piece::Event { .. })) && matches!(after, Some(Piece::Feeling(_)))
+        }
+        Piece::Stop => {
+            before.is_some_and(|before| before.is_statement() && !matches!(before, Piece::Ask(_)))
+        }
         Piece::QuestionMark => matches!(before, Some(Piece::Ask(_))),
         _ => !before.is_some_and(Piece::is_statement),
     }
 }
 
-/// A clause at the start of `words`, with its length and whether all its grammatical words are there.
+/// A clause at the start of `words`, with its length and whether all its grammatical words are
+/// there.
 fn clause<'a>(words: &[&'a str]) -> Option<(Piece<'a>, usize, bool)> {
     let templates = [&EVENT[..], &FEELING, &ASK];
-    let whole = templates.iter().find_map(|template| matched(template, None, words).map(|found| (found, true)));
+    let whole = templates
+        .iter()
+        .find_map(|template| matched(template, None, words).map(|found| (found, true)));
     let ((values, length), whole) = whole.or_else(|| {
         templates.iter().find_map(|template| {
             (0..template.len())
@@ -114,7 +142,11 @@ fn clause<'a>(words: &[&'a str]) -> Option<(Piece<'a>, usize, bool)> {
         })
     })?;
     let piece = match values[..] {
-        [relation, verb, object] => Piece::Event { relation, verb, object },
+        [relation, verb, object] => Piece::Event {
+            relation,
+            verb,
+            object,
+        },
         [feeling] if Slot::Feeling.words().contains(&feeling) => Piece::Feeling(feeling),
         [ask] => Piece::Ask(ask),
         _ => return None,
@@ -122,9 +154,13 @@ fn clause<'a>(words: &[&'a str]) -> Option<(Piece<'a>, usize, bool)> {
     Some((piece, length, whole))
 }
 
-/// The values of `template` (without its part `missing`) at the start of `words`, and the number of words that it
-/// covers.
-fn matched<'a>(template: &[Part], missing: Option<usize>, words: &[&'a str]) -> Option<(Vec<&'a str>, usize)> {
+/// The values of `template` (without its part `missing`) at the start of `words`, and the number of
+/// words that it covers.
+fn matched<'a>(
+    template: &[Part],
+    missing: Option<usize>,
+    words: &[&'a str],
+) -> Option<(Vec<&'a str>, usize)> {
     let mut values = Vec::new();
     let mut length = 0;
     for (i, part) in template.iter().enumerate() {
@@ -144,12 +180,19 @@ fn matched<'a>(template: &[Part], missing: Option<usize>, words: &[&'a str]) -> 
 
 /// A fixed phrase at the start of `words`, with its length.
 fn phrase<'a>(words: &[&'a str]) -> Option<(Piece<'a>, usize)> {
-    let lists = [(&OFF_TOPICS[..], Piece::OffTopic), (&RUDE_CLOSINGS, Piece::Rude), (&TAILS, Piece::Tail)];
+    let lists = [
+        (&OFF_TOPICS[..], Piece::OffTopic),
+        (&RUDE_CLOSINGS, Piece::Rude),
+        (&TAILS, Piece::Tail),
+    ];
     lists.iter().find_map(|(list, piece)| {
         list.iter().find_map(|phrase| {
             let length = phrase.split(' ').count();
             let start = words.get(..length)?;
-            phrase.split(' ').eq(start.iter().copied()).then_some((*piece, length))
+            phrase
+                .split(' ')
+                .eq(start.iter().copied())
+                .then_some((*piece, length))
         })
     })
 }

@@ -3,16 +3,16 @@
 use crate::error::{Error, Result};
 use rand::Rng;
 
-/// An annotator who prefers the first response with probability σ((gold₁ − gold₂) / τ), the model of Bradley and Terry
-/// (1952).
+/// An annotator who prefers the first response with probability σ((gold₁ − gold₂) / τ), the model
+/// of Bradley and Terry (1952).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Labeller {
     temperature: f64,
 }
 
 impl Labeller {
-    /// The annotator in the limit τ → 0, who always prefers the response with more gold and tosses a coin between
-    /// equals.
+    /// The annotator in the limit τ → 0, who always prefers the response with more gold and tosses
+    /// a coin between equals.
     pub fn noise_free() -> Self {
         Self { temperature: 0.0 }
     }
@@ -23,12 +23,14 @@ impl Labeller {
         if temperature.is_finite() && temperature >= 0.0 {
             return Ok(Self { temperature });
         }
-        Err(Error::configuration(format!("a labeller's temperature is {temperature}"))
-            .hint("it must be finite, 0 or more"))
+        Err(
+            Error::configuration(format!("a labeller's temperature is {temperature}"))
+                .hint("it must be finite, 0 or more"),
+        )
     }
 
-    /// The annotator whose independent copies agree on a pair with probability `agreement`, on average over pairs with
-    /// these `gold_differences` (see [`temperature_for_agreement`]).
+    /// The annotator whose independent copies agree on a pair with probability `agreement`, on
+    /// average over pairs with these `gold_differences` (see [`temperature_for_agreement`]).
     ///
     /// # Errors
     /// As [`temperature_for_agreement`].
@@ -61,8 +63,9 @@ fn preference(difference: f64, temperature: f64) -> f64 {
     1.0 / (1.0 + (-difference / temperature).exp())
 }
 
-/// The probability that two independent annotators agree. Each prefers the first response with probability p, so both
-/// choose the first with p² and both the second with (1 − p)²: together 1 − 2p(1 − p), averaged over the pairs.
+/// The probability that two independent annotators agree. Each prefers the first response with
+/// probability p, so both choose the first with p² and both the second with (1 − p)²: together 1 −
+/// 2p(1 − p), averaged over the pairs.
 fn agreement_at(gold_differences: &[f64], temperature: f64) -> f64 {
     let clash = |difference: &f64| {
         let p = preference(*difference, temperature);
@@ -71,23 +74,34 @@ fn agreement_at(gold_differences: &[f64], temperature: f64) -> f64 {
     1.0 - gold_differences.iter().map(clash).sum::<f64>() / gold_differences.len() as f64
 }
 
-/// The temperature τ at which two independent annotators agree with probability `agreement`, on average over the pairs
-/// whose gold differences are given. Agreement falls from 1 (or less where pairs are tied: annotators agree on a tie
-/// only half of the time) at τ = 0 to ½ as τ grows, so bisection on log τ finds it.
+/// The temperature τ at which two independent annotators agree with probability `agreement`, on
+/// average over the pairs whose gold differences are given. Agreement falls from 1 (or less where
+/// pairs are tied: annotators agree on a tie only half of the time) at τ = 0 to ½ as τ grows, so
+/// bisection on log τ finds it.
 ///
 /// # Errors
 /// If there are no differences, one is not finite, or no temperature gives this agreement.
 pub fn temperature_for_agreement(gold_differences: &[f64], agreement: f64) -> Result<f64> {
     const STEPS: usize = 100;
-    if gold_differences.is_empty() || gold_differences.iter().any(|difference| !difference.is_finite()) {
-        return Err(Error::configuration("the labeller's temperature needs a pool of finite gold differences")
-            .hint("draw pairs of responses and pass their gold differences"));
+    if gold_differences.is_empty()
+        || gold_differences
+            .iter()
+            .any(|difference| !difference.is_finite())
+    {
+        return Err(Error::configuration(
+            "the labeller's temperature needs a pool of finite gold differences",
+        )
+        .hint("draw pairs of responses and pass their gold differences"));
     }
     let (mut low, mut high) = (1e-9_f64.ln(), 1e9_f64.ln());
     let most = agreement_at(gold_differences, 0.0);
     if !(agreement > agreement_at(gold_differences, high.exp()) && agreement < most) {
-        return Err(Error::configuration(format!("no labeller agrees with another on {agreement} of these pairs"))
-            .hint(format!("ask for more than 0.5 and less than {most:.3}, or drop tied pairs")));
+        return Err(Error::configuration(format!(
+            "no labeller agrees with another on {agreement} of these pairs"
+        ))
+        .hint(format!(
+            "ask for more than 0.5 and less than {most:.3}, or drop tied pairs"
+        )));
     }
     for _ in 0..STEPS {
         let middle = 0.5 * (low + high);
@@ -108,13 +122,16 @@ mod tests {
     #[test]
     fn simulated_annotators_agree_as_often_as_asked() -> Result<()> {
         let mut rng = stream(0, "test/labels", &[]);
-        let differences: Vec<f64> = (0..2_000).map(|_| rng.random::<f64>() - rng.random::<f64>()).collect();
+        let differences: Vec<f64> = (0..2_000)
+            .map(|_| rng.random::<f64>() - rng.random::<f64>())
+            .collect();
         let labeller = Labeller::for_agreement(&differences, 0.75)?;
         let rounds = 20;
         let mut agreed = 0;
         for _ in 0..rounds {
             for difference in &differences {
-                let [first, second] = [(); 2].map(|()| labeller.prefers_first(*difference, 0.0, &mut rng));
+                let [first, second] =
+                    [(); 2].map(|()| labeller.prefers_first(*difference, 0.0, &mut rng));
                 agreed += usize::from(first == second);
             }
         }

@@ -2,7 +2,9 @@
 
 use super::Split;
 use super::settings::{MAX_PROMPT_WORDS, PostSettings};
-use super::vocabulary::{COMMUNITIES, FORMER_TIMES, NEUTRAL_TITLES, OFF_TOPICS, RECENT_TIMES, Slot};
+use super::vocabulary::{
+    COMMUNITIES, FORMER_TIMES, NEUTRAL_TITLES, OFF_TOPICS, RECENT_TIMES, Slot,
+};
 use rand::Rng;
 use rand::seq::IndexedRandom;
 use serde::{Deserialize, Serialize};
@@ -17,7 +19,8 @@ pub struct Post {
     pub latent: Latent,
 }
 
-/// An event: a person related to the poster, a verb, and the thing of the poster's that it happened to.
+/// An event: a person related to the poster, a verb, and the thing of the poster's that it happened
+/// to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Event {
@@ -51,13 +54,24 @@ pub struct Latent {
 }
 
 impl Latent {
-    /// The split that owns the main story, the tuple (relation, verb, object, feeling, ask): a hash of the five words
-    /// decides, whatever the seed, so a tuple is never in two splits.
+    /// The split that owns the main story, the tuple (relation, verb, object, feeling, ask): a hash
+    /// of the five words decides, whatever the seed, so a tuple is never in two splits.
     pub fn split(&self) -> Split {
-        let Event { relation, verb, object } = &self.event;
-        let tuple = [relation, verb, object, &self.feeling, &self.ask].map(String::as_str).join(" ");
+        let Event {
+            relation,
+            verb,
+            object,
+        } = &self.event;
+        let tuple = [relation, verb, object, &self.feeling, &self.ask]
+            .map(String::as_str)
+            .join(" ");
         let hash = blake3::hash(tuple.as_bytes());
-        let share = hash.as_bytes().iter().take(4).fold(0u64, |sum, byte| sum << 8 | u64::from(*byte)) % 100;
+        let share = hash
+            .as_bytes()
+            .iter()
+            .take(4)
+            .fold(0u64, |sum, byte| sum << 8 | u64::from(*byte))
+            % 100;
         match share {
             0..55 => Split::Pretrain,
             55..67 => Split::Demonstrations,
@@ -92,7 +106,11 @@ pub(super) fn pick(words: &'static [&'static str], rng: &mut impl Rng) -> &'stat
 pub(super) fn draw_simple(split: Split, rng: &mut impl Rng) -> Latent {
     loop {
         let latent = Latent {
-            community: COMMUNITIES.choose(rng).map(|(name, _)| *name).unwrap_or_default().to_owned(),
+            community: COMMUNITIES
+                .choose(rng)
+                .map(|(name, _)| *name)
+                .unwrap_or_default()
+                .to_owned(),
             event: Event {
                 relation: word(Slot::Relation, rng),
                 verb: word(Slot::Verb, rng),
@@ -113,7 +131,12 @@ pub(super) fn draw_simple(split: Split, rng: &mut impl Rng) -> Latent {
 
 /// Adds the distractors that make a post hard, as `settings` define them.
 pub(super) fn complicate(latent: &mut Latent, settings: &PostSettings, rng: &mut impl Rng) {
-    let Latent { event, feeling, ask, .. } = &*latent;
+    let Latent {
+        event,
+        feeling,
+        ask,
+        ..
+    } = &*latent;
     let other_event = rng.random_bool(settings.other_event).then(|| Other {
         value: Event {
             relation: match rng.random_bool(settings.same_relation) {
@@ -138,11 +161,12 @@ pub(super) fn complicate(latent: &mut Latent, settings: &PostSettings, rng: &mut
             latent.off_topic.push(pick(&OFF_TOPICS, rng).to_owned());
         }
     }
-    (latent.other_event, latent.other_feeling, latent.other_ask) = (other_event, other_feeling, other_ask);
+    (latent.other_event, latent.other_feeling, latent.other_ask) =
+        (other_event, other_feeling, other_ask);
 }
 
-/// Writes the post. Off-topic sentences that would make it longer than [`MAX_PROMPT_WORDS`] are left out, of the text
-/// and of the latent alike.
+/// Writes the post. Off-topic sentences that would make it longer than [`MAX_PROMPT_WORDS`] are
+/// left out, of the text and of the latent alike.
 pub(super) fn render(latent: &mut Latent, settings: &PostSettings, rng: &mut impl Rng) -> String {
     let title = match rng.random_bool(settings.telling_title) {
         true => format!("my {}", latent.event.relation),
@@ -150,7 +174,8 @@ pub(super) fn render(latent: &mut Latent, settings: &PostSettings, rng: &mut imp
     };
     let mut sentences = story(latent, settings, rng);
     let header = format!("{} title : {title} post :", latent.community);
-    let mut length = words(&header) + words("tldr :") + sentences.iter().map(|s| words(s)).sum::<usize>();
+    let mut length =
+        words(&header) + words("tldr :") + sentences.iter().map(|s| words(s)).sum::<usize>();
     latent.off_topic.retain(|text| {
         let fits = length + words(text) < MAX_PROMPT_WORDS;
         if fits {
@@ -168,22 +193,36 @@ fn words(text: &str) -> usize {
     text.split(' ').count()
 }
 
-/// The sentences about events, feelings and asks, in this order; within each pair the latent says which comes first.
+/// The sentences about events, feelings and asks, in this order; within each pair the latent says
+/// which comes first.
 fn story(latent: &Latent, settings: &PostSettings, rng: &mut impl Rng) -> Vec<String> {
     let main = event_sentence(&latent.event, &RECENT_TIMES, settings, rng);
-    let other = latent.other_event.as_ref().map(|o| (event_sentence(&o.value, &FORMER_TIMES, settings, rng), o.first));
+    let other = latent.other_event.as_ref().map(|o| {
+        (
+            event_sentence(&o.value, &FORMER_TIMES, settings, rng),
+            o.first,
+        )
+    });
     let mut sentences = ordered(main, other);
 
     let now = if rng.random() { "now i feel" } else { "i feel" };
     let other = latent.other_feeling.as_ref().map(|o| {
-        let whose = if rng.random() { "they feel" } else { "then i felt" };
+        let whose = if rng.random() {
+            "they feel"
+        } else {
+            "then i felt"
+        };
         (format!("{whose} {} .", o.value), o.first)
     });
     sentences.extend(ordered(format!("{now} {} .", latent.feeling), other));
 
     let modal = if rng.random() { "should" } else { "do" };
     let other = latent.other_ask.as_ref().map(|o| {
-        let whose = if rng.random() { "friends say" } else { "i will not" };
+        let whose = if rng.random() {
+            "friends say"
+        } else {
+            "i will not"
+        };
         (format!("{whose} {} them .", o.value), o.first)
     });
     sentences.extend(ordered(format!("{modal} i {} them ?", latent.ask), other));
@@ -205,7 +244,11 @@ fn event_sentence(
     settings: &PostSettings,
     rng: &mut impl Rng,
 ) -> String {
-    let Event { relation, verb, object } = event;
+    let Event {
+        relation,
+        verb,
+        object,
+    } = event;
     let time = pick(times, rng);
     match rng.random_bool(settings.late_time) {
         true => format!("my {relation} {verb} my {object} {time} ."),

@@ -1,12 +1,13 @@
-//! All settings of the world's difficulty. The weights of gold are not settings: they are constants in `gold.rs` and
-//! change only with [`super::VERSION`].
+//! All settings of the world's difficulty. The weights of gold are not settings: they are constants
+//! in `gold.rs` and change only with [`super::VERSION`].
 
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 
 /// The longest prompt in words (= tokens).
 pub const MAX_PROMPT_WORDS: usize = 48;
-/// The longest summary that an author writes, in words; with the end of text a response then has 30 tokens.
+/// The longest summary that an author writes, in words; with the end of text a response then has 30
+/// tokens.
 pub const MAX_SUMMARY_WORDS: usize = 29;
 /// The number of tokens that a model may generate, including the end of text.
 pub const MAX_RESPONSE_TOKENS: usize = MAX_SUMMARY_WORDS + 1;
@@ -23,35 +24,39 @@ pub struct WorldSettings {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct PostSettings {
-    /// The probability of a former event with another verb and object, which a summary can mistake for the main one.
+    /// The probability of a former event with another verb and object, which a summary can mistake
+    /// for the main one.
     pub other_event: f64,
     /// The probability of somebody else's or a former feeling.
     pub other_feeling: f64,
     /// The probability of advice by others, or of a course that the poster has ruled out.
     pub other_ask: f64,
-    /// The probability that the other event, feeling or ask stands before the main one (drawn for each).
+    /// The probability that the other event, feeling or ask stands before the main one (drawn for
+    /// each).
     pub other_first: f64,
-    /// The probability that the other event is about the same person, so that the person no longer distinguishes the
-    /// two events.
+    /// The probability that the other event is about the same person, so that the person no longer
+    /// distinguishes the two events.
     pub same_relation: f64,
-    /// The probability that an event's time word, which alone distinguishes main from former, stands at the end of its
-    /// sentence.
+    /// The probability that an event's time word, which alone distinguishes main from former,
+    /// stands at the end of its sentence.
     pub late_time: f64,
     /// The probability that the title names the person of the main event instead of being neutral.
     pub telling_title: f64,
-    /// The largest number of off-topic sentences in a post; each is there with probability `off_topic`.
+    /// The largest number of off-topic sentences in a post; each is there with probability
+    /// `off_topic`.
     pub max_off_topic: usize,
     pub off_topic: f64,
 }
 
-/// The strength of a flaw. An author of quality q commits it with probability min(1, strength · (1 − q)), so a strength
-/// above 1 makes a flaw that even good authors commit at times.
+/// The strength of a flaw. An author of quality q commits it with probability min(1, strength · (1
+/// − q)), so a strength above 1 makes a flaw that even good authors commit at times.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Flaw {
     /// The strength on an ordinary post.
     pub plain: f64,
-    /// The strength on a post that provokes the flaw: its community has the habit, or the other event comes first.
+    /// The strength on a post that provokes the flaw: its community has the habit, or the other
+    /// event comes first.
     pub provoked: f64,
 }
 
@@ -73,10 +78,11 @@ pub struct AuthorSettings {
     pub tail: Flaw,
     /// A needless time word at the start.
     pub time: Flaw,
-    /// The other event, feeling or ask stated as the main one; provoked if it comes first in the post.
+    /// The other event, feeling or ask stated as the main one; provoked if it comes first in the
+    /// post.
     pub confusion: Flaw,
-    /// The share of confused events that are adopted as a whole; the others mix one word of the other event into the
-    /// main event.
+    /// The share of confused events that are adopted as a whole; the others mix one word of the
+    /// other event into the main event.
     pub whole_event: f64,
     /// The strength of a made-up value (drawn for each slot).
     pub wrong_value: f64,
@@ -107,14 +113,38 @@ impl Default for PostSettings {
 impl Default for AuthorSettings {
     fn default() -> Self {
         Self {
-            filler: Flaw { plain: 0.65, provoked: 1.8 },
-            off_topic: Flaw { plain: 0.4, provoked: 1.7 },
-            no_feeling: Flaw { plain: 0.3, provoked: 1.4 },
-            no_question: Flaw { plain: 0.3, provoked: 1.4 },
-            rude: Flaw { plain: 0.3, provoked: 1.4 },
-            tail: Flaw { plain: 0.75, provoked: 1.8 },
-            time: Flaw { plain: 0.7, provoked: 1.8 },
-            confusion: Flaw { plain: 0.15, provoked: 0.55 },
+            filler: Flaw {
+                plain: 0.65,
+                provoked: 1.8,
+            },
+            off_topic: Flaw {
+                plain: 0.4,
+                provoked: 1.7,
+            },
+            no_feeling: Flaw {
+                plain: 0.3,
+                provoked: 1.4,
+            },
+            no_question: Flaw {
+                plain: 0.3,
+                provoked: 1.4,
+            },
+            rude: Flaw {
+                plain: 0.3,
+                provoked: 1.4,
+            },
+            tail: Flaw {
+                plain: 0.75,
+                provoked: 1.8,
+            },
+            time: Flaw {
+                plain: 0.7,
+                provoked: 1.8,
+            },
+            confusion: Flaw {
+                plain: 0.15,
+                provoked: 0.55,
+            },
             whole_event: 0.7,
             wrong_value: 0.2,
             repeat: 0.15,
@@ -140,7 +170,12 @@ impl WorldSettings {
             ("posts.off_topic", posts.off_topic),
             ("authors.whole_event", authors.whole_event),
         ] {
-            within(name, value, (0.0..=1.0).contains(&value), "a probability from 0 to 1")?;
+            within(
+                name,
+                value,
+                (0.0..=1.0).contains(&value),
+                "a probability from 0 to 1",
+            )?;
         }
         for (name, flaw) in [
             ("authors.filler", authors.filler),
@@ -163,12 +198,20 @@ impl WorldSettings {
 }
 
 fn strength(name: &str, value: f64) -> Result<()> {
-    within(name, value, value.is_finite() && value >= 0.0, "a finite number, 0 or more")
+    within(
+        name,
+        value,
+        value.is_finite() && value >= 0.0,
+        "a finite number, 0 or more",
+    )
 }
 
 fn within(name: &str, value: f64, holds: bool, range: &str) -> Result<()> {
     if holds {
         return Ok(());
     }
-    Err(Error::configuration(format!("world setting `{name}` is {value}")).hint(format!("it must be {range}")))
+    Err(
+        Error::configuration(format!("world setting `{name}` is {value}"))
+            .hint(format!("it must be {range}")),
+    )
 }

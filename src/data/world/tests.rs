@@ -13,7 +13,12 @@ fn world() -> World {
 /// Posts of the controls, each with a stream for further draws about it.
 fn controls(count: u64) -> impl Iterator<Item = (Post, rand_chacha::ChaCha8Rng)> {
     let world = world();
-    (0..count).map(move |index| (world.post(Split::Controls, 0, index), stream(0, "test/world", &[index])))
+    (0..count).map(move |index| {
+        (
+            world.post(Split::Controls, 0, index),
+            stream(0, "test/world", &[index]),
+        )
+    })
 }
 
 fn mean(values: impl IntoIterator<Item = f64>) -> f64 {
@@ -22,9 +27,15 @@ fn mean(values: impl IntoIterator<Item = f64>) -> f64 {
 }
 
 /// Mean gold of `respond` over control posts, always ended.
-fn mean_gold(count: u64, mut respond: impl FnMut(&Post, &mut rand_chacha::ChaCha8Rng) -> String) -> f64 {
+fn mean_gold(
+    count: u64,
+    mut respond: impl FnMut(&Post, &mut rand_chacha::ChaCha8Rng) -> String,
+) -> f64 {
     let world = world();
-    mean(controls(count).map(|(post, mut rng)| world.gold(&post.latent, &respond(&post, &mut rng), true)))
+    mean(
+        controls(count)
+            .map(|(post, mut rng)| world.gold(&post.latent, &respond(&post, &mut rng), true)),
+    )
 }
 
 fn dial(quality: f64) -> f64 {
@@ -52,27 +63,42 @@ fn no_story_is_in_two_splits() {
     let world = world();
     let mut owner = HashMap::new();
     let easy = (0..3_000).map(|index| (Split::Pretrain, world.easy_post(0, index)));
-    let all = Split::ALL.into_iter().flat_map(|split| (0..3_000).map(move |index| (split, index)));
+    let all = Split::ALL
+        .into_iter()
+        .flat_map(|split| (0..3_000).map(move |index| (split, index)));
     let posts = all.map(|(split, index)| (split, world.post(split, index % 3, index)));
     for (split, Post { latent, .. }) in posts.chain(easy) {
-        let story = (latent.event.relation, latent.event.verb, latent.event.object, latent.feeling, latent.ask);
+        let story = (
+            latent.event.relation,
+            latent.event.verb,
+            latent.event.object,
+            latent.feeling,
+            latent.ask,
+        );
         assert_eq!(*owner.entry(story).or_insert(split), split);
     }
     assert!(owner.len() > 15_000);
 }
 
-/// Checks that test posts, drawn under the seed of the evaluation set, differ from training posts, drawn under those of
-/// studies.
+/// Checks that test posts, drawn under the seed of the evaluation set, differ from training posts,
+/// drawn under those of studies.
 #[test]
 fn no_prompt_of_the_exam_is_trained_on() {
     let world = world();
-    let exam: HashSet<String> = (0..3_000).map(|index| world.post(Split::Test, u64::MAX, index).prompt).collect();
+    let exam: HashSet<String> = (0..3_000)
+        .map(|index| world.post(Split::Test, u64::MAX, index).prompt)
+        .collect();
     assert!(exam.len() > 2_900, "{}", exam.len());
     let training = [Split::Pretrain, Split::Demonstrations, Split::Preferences];
-    let posts = training.into_iter().flat_map(|split| (0..6_000).map(move |index| (split, index)));
+    let posts = training
+        .into_iter()
+        .flat_map(|split| (0..6_000).map(move |index| (split, index)));
     let prompts = posts.map(|(split, index)| world.post(split, 1 + index % 5, index).prompt);
     for prompt in prompts.chain((0..6_000).map(|index| world.easy_post(0, index).prompt)) {
-        assert!(!exam.contains(&prompt), "in the exam and trained on: {prompt}");
+        assert!(
+            !exam.contains(&prompt),
+            "in the exam and trained on: {prompt}"
+        );
     }
 }
 
@@ -82,14 +108,22 @@ fn every_text_is_short_and_survives_the_tokenizer() {
     let tokenizer = world.tokenizer().unwrap();
     let survives = |text: &str| {
         let ids = tokenizer.encode(text, false).unwrap().get_ids().to_vec();
-        assert_eq!(ids.len(), text.split(' ').count(), "one token per word: {text}");
+        assert_eq!(
+            ids.len(),
+            text.split(' ').count(),
+            "one token per word: {text}"
+        );
         assert_eq!(tokenizer.decode(&ids, false).unwrap(), text);
         ids.len()
     };
     let (mut prompts, mut summaries) = (Vec::new(), Vec::new());
     for index in 0..MANY {
         let split = Split::ALL[index as usize % Split::ALL.len()];
-        let post = if index % 10 == 0 { world.easy_post(1, index) } else { world.post(split, 1, index) };
+        let post = if index % 10 == 0 {
+            world.easy_post(1, index)
+        } else {
+            world.post(split, 1, index)
+        };
         let quality = world.pretraining_quality(&mut stream(1, "test/quality", &[index]));
         let summary = world.summary(&post, quality, &mut stream(1, "test/summary", &[index]));
         prompts.push(survives(&post.prompt));
@@ -102,7 +136,10 @@ fn every_text_is_short_and_survives_the_tokenizer() {
     assert_eq!(within(&summaries, MAX_SUMMARY_WORDS), 1.0);
     let lengths = |lengths: &[usize], usual: usize| {
         let average = mean(lengths.iter().map(|length| *length as f64));
-        format!("mean {average:.1}, {:.1} % at most {usual}", 100.0 * within(lengths, usual))
+        format!(
+            "mean {average:.1}, {:.1} % at most {usual}",
+            100.0 * within(lengths, usual)
+        )
     };
     let table = [
         format!("vocabulary: {} tokens", tokenizer.get_vocab_size(true)),
@@ -121,13 +158,24 @@ fn the_tokenizer_is_what_models_expect() {
     assert!(size <= 250, "{size}");
     let ids: HashSet<u32> = tokenizer.get_vocab(true).into_values().collect();
     assert_eq!(ids, (0..size as u32).collect());
-    let ended = tokenizer.encode(format!("i feel sad . {END_OF_TEXT}{PADDING}"), false).unwrap();
+    let ended = tokenizer
+        .encode(format!("i feel sad . {END_OF_TEXT}{PADDING}"), false)
+        .unwrap();
     assert_eq!(ended.get_ids()[4..], [0, 1]);
-    assert_eq!(tokenizer.decode(ended.get_ids(), true).unwrap(), "i feel sad .");
-    assert!(tokenizer.encode("zeppelin", false).is_err(), "a foreign word must not pass silently");
+    assert_eq!(
+        tokenizer.decode(ended.get_ids(), true).unwrap(),
+        "i feel sad ."
+    );
+    assert!(
+        tokenizer.encode("zeppelin", false).is_err(),
+        "a foreign word must not pass silently"
+    );
 
     let reloaded: tokenizers::Tokenizer = tokenizer.to_string(false).unwrap().parse().unwrap();
-    assert_eq!(reloaded.encode("i feel sad .", false).unwrap().get_ids(), &ended.get_ids()[..4]);
+    assert_eq!(
+        reloaded.encode("i feel sad .", false).unwrap().get_ids(),
+        &ended.get_ids()[..4]
+    );
 }
 
 #[test]
@@ -136,8 +184,16 @@ fn slots_lie_once_in_the_canonical_summary_and_in_the_post() {
     for (post, _) in controls(2_000) {
         let canonical = world.canonical(&post);
         for (name, word) in world.slots(&post.latent) {
-            assert_eq!(canonical.split(' ').filter(|w| *w == word).count(), 1, "{name} in {canonical}");
-            assert!(post.prompt.split(' ').any(|w| w == word), "{name} in {}", post.prompt);
+            assert_eq!(
+                canonical.split(' ').filter(|w| *w == word).count(),
+                1,
+                "{name} in {canonical}"
+            );
+            assert!(
+                post.prompt.split(' ').any(|w| w == word),
+                "{name} in {}",
+                post.prompt
+            );
         }
     }
 }
@@ -153,10 +209,20 @@ fn a_latent_survives_json() {
 fn settings_out_of_range_are_named() {
     let mut settings = WorldSettings::default();
     settings.posts.other_event = 1.5;
-    assert!(World::new(&settings).unwrap_err().to_string().contains("posts.other_event"));
+    assert!(
+        World::new(&settings)
+            .unwrap_err()
+            .to_string()
+            .contains("posts.other_event")
+    );
     settings = WorldSettings::default();
     settings.authors.tail.provoked = f64::NAN;
-    assert!(World::new(&settings).unwrap_err().to_string().contains("authors.tail.provoked"));
+    assert!(
+        World::new(&settings)
+            .unwrap_err()
+            .to_string()
+            .contains("authors.tail.provoked")
+    );
 }
 
 /// JSON pointers to every number in `value`.
@@ -164,7 +230,11 @@ fn numbers(value: &serde_json::Value) -> Vec<String> {
     match value.as_object() {
         Some(table) => table
             .iter()
-            .flat_map(|(key, inner)| numbers(inner).into_iter().map(move |rest| format!("/{key}{rest}")))
+            .flat_map(|(key, inner)| {
+                numbers(inner)
+                    .into_iter()
+                    .map(move |rest| format!("/{key}{rest}"))
+            })
             .collect(),
         None => vec![String::new()],
     }
@@ -177,7 +247,11 @@ fn every_setting_moves_what_is_written() {
         let world = World::new(&serde_json::from_value(settings).unwrap()).unwrap();
         let text = |index| {
             let post = world.post(Split::Controls, 0, index);
-            format!("{} {}", post.prompt, world.summary(&post, 0.5, &mut stream(0, "test/knobs", &[index])))
+            format!(
+                "{} {}",
+                post.prompt,
+                world.summary(&post, 0.5, &mut stream(0, "test/knobs", &[index]))
+            )
         };
         (0..500).map(text).collect()
     };
@@ -187,15 +261,25 @@ fn every_setting_moves_what_is_written() {
     for knob in knobs {
         let mut turned = settings.clone();
         let value = turned.pointer_mut(&knob).unwrap();
-        *value = value.as_u64().map_or_else(|| (0.5 * value.as_f64().unwrap()).into(), |count| (count + 1).into());
+        *value = value.as_u64().map_or_else(
+            || (0.5 * value.as_f64().unwrap()).into(),
+            |count| (count + 1).into(),
+        );
         assert_ne!(written(turned), before, "{knob} is declared and not read");
     }
 }
 
 #[test]
 fn settings_are_read_strictly_and_in_part() {
-    let settings: WorldSettings = toml::from_str("authors.rude = { plain = 0.1, provoked = 0.2 }").unwrap();
-    assert_eq!(settings.authors.rude, Flaw { plain: 0.1, provoked: 0.2 });
+    let settings: WorldSettings =
+        toml::from_str("authors.rude = { plain = 0.1, provoked = 0.2 }").unwrap();
+    assert_eq!(
+        settings.authors.rude,
+        Flaw {
+            plain: 0.1,
+            provoked: 0.2
+        }
+    );
     assert_eq!(settings.posts, PostSettings::default());
     assert!(toml::from_str::<WorldSettings>("posts.distractors = 3").is_err());
 }
@@ -203,20 +287,34 @@ fn settings_are_read_strictly_and_in_part() {
 #[test]
 fn the_hardest_and_the_easiest_posts_keep_their_promises() {
     let mut settings = WorldSettings::default();
-    settings.posts = PostSettings { max_off_topic: 9, off_topic: 1.0, ..settings.posts };
-    for knob in [&mut settings.posts.other_event, &mut settings.posts.other_feeling, &mut settings.posts.other_ask] {
+    settings.posts = PostSettings {
+        max_off_topic: 9,
+        off_topic: 1.0,
+        ..settings.posts
+    };
+    for knob in [
+        &mut settings.posts.other_event,
+        &mut settings.posts.other_feeling,
+        &mut settings.posts.other_ask,
+    ] {
         *knob = 1.0;
     }
     let (hard, mut longest) = (World::new(&settings).unwrap(), 0);
     for index in 0..2_000 {
         let Post { prompt, latent, .. } = hard.post(Split::Controls, 0, index);
         longest = longest.max(prompt.split(' ').count());
-        assert!(latent.other_event.is_some() && latent.other_feeling.is_some() && latent.other_ask.is_some());
+        assert!(
+            latent.other_event.is_some()
+                && latent.other_feeling.is_some()
+                && latent.other_ask.is_some()
+        );
         assert!(latent.off_topic.iter().all(|text| prompt.contains(text)));
     }
     assert_eq!(longest, MAX_PROMPT_WORDS);
     let easy = hard.easy_post(0, 0).latent;
-    assert!(easy.other_event.is_none() && easy.other_feeling.is_none() && easy.off_topic.is_empty());
+    assert!(
+        easy.other_event.is_none() && easy.other_feeling.is_none() && easy.off_topic.is_empty()
+    );
 }
 
 #[test]
@@ -235,23 +333,49 @@ fn gold_follows_the_authors_quality() {
         let quality = world.pretraining_quality(rng);
         world.summary(post, quality, rng)
     });
-    let table: Vec<String> = qualities.iter().zip(golds).map(|(q, gold)| format!("q = {q:.2}: {gold:.3}")).collect();
-    documented("dial", &format!("{}\nwild authors: {wild:.3}", table.join("\n")));
+    let table: Vec<String> = qualities
+        .iter()
+        .zip(golds)
+        .map(|(q, gold)| format!("q = {q:.2}: {gold:.3}"))
+        .collect();
+    documented(
+        "dial",
+        &format!("{}\nwild authors: {wild:.3}", table.join("\n")),
+    );
 }
 
-/// Checks the gold of outputs that a policy without understanding might write, each against an upper limit.
+/// Checks the gold of outputs that a policy without understanding might write, each against an
+/// upper limit.
 #[test]
 fn no_loophole_pays() {
     let world = world();
     let middling = dial(0.5);
-    let words: Vec<String> = world.tokenizer().unwrap().get_vocab(false).into_keys().collect();
-    let mut words: Vec<&str> = words.iter().map(String::as_str).filter(|w| !w.starts_with('<')).collect();
+    let words: Vec<String> = world
+        .tokenizer()
+        .unwrap()
+        .get_vocab(false)
+        .into_keys()
+        .collect();
+    let mut words: Vec<&str> = words
+        .iter()
+        .map(String::as_str)
+        .filter(|w| !w.starts_with('<'))
+        .collect();
     words.sort_unstable();
     let salad = |rng: &mut rand_chacha::ChaCha8Rng| {
-        (0..15).map(|_| words[rng.random_range(0..words.len())]).collect::<Vec<_>>().join(" ")
+        (0..15)
+            .map(|_| words[rng.random_range(0..words.len())])
+            .collect::<Vec<_>>()
+            .join(" ")
     };
-    let listed =
-        |post: &Post| world.slots(&post.latent).into_iter().map(|(_, word)| word).collect::<Vec<_>>().join(" ");
+    let listed = |post: &Post| {
+        world
+            .slots(&post.latent)
+            .into_iter()
+            .map(|(_, word)| word)
+            .collect::<Vec<_>>()
+            .join(" ")
+    };
     let template = "my sister sold my bike and i feel angry . should i leave them ?";
     let twice = |post: &Post| format!("{0} {0}", world.canonical(post));
     let story = |post: &Post| {
@@ -266,30 +390,71 @@ fn no_loophole_pays() {
     let loopholes = [
         ("empty", mean_gold(2_000, |_, _| String::new()), 0.0),
         ("word salad", mean_gold(2_000, |_, rng| salad(rng)), 0.05),
-        ("one word repeated", mean_gold(2_000, |post, _| vec![&*post.latent.ask; 29].join(" ")), 0.01),
-        ("slot words listed", mean_gold(2_000, |post, _| listed(post)), 0.1),
-        ("post copied, cut", mean_gold(2_000, |post, _| cut(&post.prompt)), 0.2),
-        ("story copied, cut", mean_gold(2_000, |post, _| cut(&story(post))), middling / 1.5),
-        ("story copied whole", mean_gold(2_000, |post, _| story(post)), middling / 1.5),
-        ("canonical twice", mean_gold(2_000, |post, _| twice(post)), middling / 1.5),
+        (
+            "one word repeated",
+            mean_gold(2_000, |post, _| vec![&*post.latent.ask; 29].join(" ")),
+            0.01,
+        ),
+        (
+            "slot words listed",
+            mean_gold(2_000, |post, _| listed(post)),
+            0.1,
+        ),
+        (
+            "post copied, cut",
+            mean_gold(2_000, |post, _| cut(&post.prompt)),
+            0.2,
+        ),
+        (
+            "story copied, cut",
+            mean_gold(2_000, |post, _| cut(&story(post))),
+            middling / 1.5,
+        ),
+        (
+            "story copied whole",
+            mean_gold(2_000, |post, _| story(post)),
+            middling / 1.5,
+        ),
+        (
+            "canonical twice",
+            mean_gold(2_000, |post, _| twice(post)),
+            middling / 1.5,
+        ),
         ("never ended", endless, middling / 1.3),
-        ("another post's summary", mean_gold(2_000, |_, _| world.canonical(&other)), middling),
-        ("template", mean_gold(2_000, |_, _| template.into()), middling),
+        (
+            "another post's summary",
+            mean_gold(2_000, |_, _| world.canonical(&other)),
+            middling,
+        ),
+        (
+            "template",
+            mean_gold(2_000, |_, _| template.into()),
+            middling,
+        ),
     ];
     for (name, gold, most) in loopholes {
-        assert!(gold <= most, "{name} earns {gold:.3}, at most {most:.3} is allowed");
+        assert!(
+            gold <= most,
+            "{name} earns {gold:.3}, at most {most:.3} is allowed"
+        );
     }
-    let table: Vec<String> = loopholes.iter().map(|(name, gold, _)| format!("{name}: {gold:.3}")).collect();
+    let table: Vec<String> = loopholes
+        .iter()
+        .map(|(name, gold, _)| format!("{name}: {gold:.3}"))
+        .collect();
     documented("loopholes", &table.join("\n"));
 }
 
 /// The first [`MAX_SUMMARY_WORDS`] words.
 fn cut(text: &str) -> String {
-    text.split(' ').take(MAX_SUMMARY_WORDS).collect::<Vec<_>>().join(" ")
+    text.split(' ')
+        .take(MAX_SUMMARY_WORDS)
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
-/// Checks the accuracy of shortcuts that a reward could find without reading gold, on pairs of authors of uniform
-/// quality.
+/// Checks the accuracy of shortcuts that a reward could find without reading gold, on pairs of
+/// authors of uniform quality.
 #[test]
 fn shortcuts_tell_little() {
     let world = world();
@@ -300,9 +465,19 @@ fn shortcuts_tell_little() {
                 let text = world.summary(&post, quality, &mut rng);
                 let gold = world.gold_parts(&post.latent, &text, true);
                 let length = text.split(' ').count();
-                let copied = text.split(' ').filter(|word| post.prompt.split(' ').any(|w| w == *word)).count();
+                let copied = text
+                    .split(' ')
+                    .filter(|word| post.prompt.split(' ').any(|w| w == *word))
+                    .count();
                 let overlap = copied as f64 / length as f64;
-                (gold.gold, [-(length as f64), overlap, (gold.completeness + gold.cleanliness) * gold.form])
+                (
+                    gold.gold,
+                    [
+                        -(length as f64),
+                        overlap,
+                        (gold.completeness + gold.cleanliness) * gold.form,
+                    ],
+                )
             })
         })
         .filter(|[a, b]| a.0 != b.0)
@@ -310,23 +485,42 @@ fn shortcuts_tell_little() {
     let differences: Vec<f64> = pairs.iter().map(|[a, b]| a.0 - b.0).collect();
     let labeller = Labeller::for_agreement(&differences, 0.75).unwrap();
     let mut rng = stream(0, "test/verdicts", &[]);
-    let verdicts: Vec<bool> = pairs.iter().map(|[a, b]| labeller.prefers_first(a.0, b.0, &mut rng)).collect();
+    let verdicts: Vec<bool> = pairs
+        .iter()
+        .map(|[a, b]| labeller.prefers_first(a.0, b.0, &mut rng))
+        .collect();
     let accuracy = |margins: &[f64], noisy: bool| {
-        mean(margins.iter().zip(&differences).zip(&verdicts).map(|((margin, difference), verdict)| {
-            let better = if noisy { *verdict } else { *difference > 0.0 };
-            if *margin == 0.0 { 0.5 } else { f64::from((*margin > 0.0) == better) }
-        }))
+        mean(margins.iter().zip(&differences).zip(&verdicts).map(
+            |((margin, difference), verdict)| {
+                let better = if noisy { *verdict } else { *difference > 0.0 };
+                if *margin == 0.0 {
+                    0.5
+                } else {
+                    f64::from((*margin > 0.0) == better)
+                }
+            },
+        ))
     };
-    let names = ["shorter is better", "overlap with the post", "gold without faithfulness"];
-    let mut table =
-        vec![format!("tau {:.3}", labeller.temperature()), "accuracy: against gold, against an annotator".to_owned()];
+    let names = [
+        "shorter is better",
+        "overlap with the post",
+        "gold without faithfulness",
+    ];
+    let mut table = vec![
+        format!("tau {:.3}", labeller.temperature()),
+        "accuracy: against gold, against an annotator".to_owned(),
+    ];
     for (i, name) in names.into_iter().enumerate() {
         let margins: Vec<f64> = pairs.iter().map(|[a, b]| a.1[i] - b.1[i]).collect();
         let [clean, noisy] = [false, true].map(|noisy| accuracy(&margins, noisy));
         assert!(clean < 0.9, "{name}: {clean}");
         table.push(format!("{name}: {clean:.3}, {noisy:.3}"));
     }
-    table.push(format!("gold: {:.3}, {:.3}", accuracy(&differences, false), accuracy(&differences, true)));
+    table.push(format!(
+        "gold: {:.3}, {:.3}",
+        accuracy(&differences, false),
+        accuracy(&differences, true)
+    ));
     documented("shortcuts", &table.join("\n"));
 }
 
@@ -347,14 +541,26 @@ fn the_card_shows_what_the_world_writes() {
     let draw = |quality, seed| world.summary(&post, quality, &mut stream(seed, "card", &[]));
     let gold = |summary: &String| world.gold_parts(&post.latent, summary, true);
     let first = |quality, wanted: &dyn Fn(GoldParts) -> bool| {
-        (0..).map(|seed| draw(quality, seed)).find(|summary| wanted(gold(summary))).unwrap()
+        (0..)
+            .map(|seed| draw(quality, seed))
+            .find(|summary| wanted(gold(summary)))
+            .unwrap()
     };
     let text = [
         format!("post: {}", post.prompt),
         show("perfect", &world.canonical(&post)),
-        show("good (q = 0.9)", &first(0.9, &|parts| (0.85..1.0).contains(&parts.gold))),
-        show("middling (q = 0.5)", &first(0.5, &|parts| (0.55..0.7).contains(&parts.gold))),
-        show("bad (q = 0)", &first(0.0, &|parts| parts.grammar_errors > 0 && parts.rude > 0)),
+        show(
+            "good (q = 0.9)",
+            &first(0.9, &|parts| (0.85..1.0).contains(&parts.gold)),
+        ),
+        show(
+            "middling (q = 0.5)",
+            &first(0.5, &|parts| (0.55..0.7).contains(&parts.gold)),
+        ),
+        show(
+            "bad (q = 0)",
+            &first(0.0, &|parts| parts.grammar_errors > 0 && parts.rude > 0),
+        ),
     ];
     documented("card", &text.join("\n"));
 }
@@ -364,7 +570,10 @@ fn documented(name: &str, text: &str) {
     insta::assert_snapshot!(name, text);
     let card = include_str!("../../../datasets/world-tldr.md");
     for line in text.lines() {
-        assert!(card.lines().any(|l| l.trim() == line.trim()), "datasets/world-tldr.md lacks: {line}");
+        assert!(
+            card.lines().any(|l| l.trim() == line.trim()),
+            "datasets/world-tldr.md lacks: {line}"
+        );
     }
 }
 

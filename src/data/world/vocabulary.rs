@@ -1,5 +1,5 @@
-//! The words of the world and its word-level tokenizer. Each word is one token, and every text of the world consists of
-//! the words below, so an unknown token cannot occur.
+//! The words of the world and its word-level tokenizer. Each word is one token, and every text of
+//! the world consists of the words below, so an unknown token cannot occur.
 
 use crate::error::{Context, Result};
 use tokenizers::models::wordlevel::WordLevel;
@@ -8,8 +8,8 @@ use tokenizers::{AddedToken, Tokenizer};
 
 /// The token that ends a response, with id 0.
 pub const END_OF_TEXT: &str = "<|endoftext|>";
-/// The token that fills a batch, with id 1, which is never generated on purpose. It differs from the end, so that
-/// models learn to stop.
+/// The token that fills a batch, with id 1, which is never generated on purpose. It differs from
+/// the end, so that models learn to stop.
 pub const PADDING: &str = "<|padding|>";
 
 /// A content slot of the canonical summary, whose value gold checks against the post.
@@ -80,23 +80,30 @@ const VERBS: [&str; 20] = [
     "trashed",
 ];
 const OBJECTS: [&str; 20] = [
-    "bike", "phone", "car", "guitar", "laptop", "camera", "ring", "watch", "coat", "tent", "piano", "wallet", "sofa",
-    "boat", "drone", "violin", "bed", "desk", "lamp", "book",
+    "bike", "phone", "car", "guitar", "laptop", "camera", "ring", "watch", "coat", "tent", "piano",
+    "wallet", "sofa", "boat", "drone", "violin", "bed", "desk", "lamp", "book",
 ];
 const FEELINGS: [&str; 14] = [
-    "angry", "sad", "hurt", "guilty", "anxious", "confused", "jealous", "lonely", "ashamed", "worried", "tired",
-    "relieved", "nervous", "scared",
+    "angry", "sad", "hurt", "guilty", "anxious", "confused", "jealous", "lonely", "ashamed",
+    "worried", "tired", "relieved", "nervous", "scared",
 ];
 const ASKS: [&str; 14] = [
-    "forgive", "confront", "leave", "report", "sue", "pay", "help", "thank", "ignore", "block", "call", "warn",
-    "trust", "avoid",
+    "forgive", "confront", "leave", "report", "sue", "pay", "help", "thank", "ignore", "block",
+    "call", "warn", "trust", "avoid",
 ];
 
 /// Time words before or after the main event of a post, which are a needless detail in a summary.
 pub(super) const RECENT_TIMES: [&str; 4] = ["today", "yesterday", "tonight", "lately"];
 /// Time words before or after another, older event.
 pub(super) const FORMER_TIMES: [&str; 4] = ["once", "formerly", "previously", "earlier"];
-pub(super) const FILLERS: [&str; 6] = ["like", "basically", "honestly", "well", "anyway", "literally"];
+pub(super) const FILLERS: [&str; 6] = [
+    "like",
+    "basically",
+    "honestly",
+    "well",
+    "anyway",
+    "literally",
+];
 /// Sentences that have nothing to do with the story (without their full stop).
 pub(super) const OFF_TOPICS: [&str; 8] = [
     "it rained a lot",
@@ -125,7 +132,8 @@ pub(super) enum Habit {
     Time,
 }
 
-/// The communities and their habits: each habit belongs to two of them, so that each is rare in a demonstration set.
+/// The communities and their habits: each habit belongs to two of them, so that each is rare in a
+/// demonstration set.
 pub(super) const COMMUNITIES: [(&str, Habit); 14] = [
     ("r/family", Habit::Tail),
     ("r/roommates", Habit::Rude),
@@ -145,22 +153,44 @@ pub(super) const COMMUNITIES: [(&str, Habit); 14] = [
 
 /// The habit of a community; `None` for an unknown one.
 pub(super) fn habit(community: &str) -> Option<Habit> {
-    COMMUNITIES.iter().find(|(name, _)| *name == community).map(|(_, habit)| *habit)
+    COMMUNITIES
+        .iter()
+        .find(|(name, _)| *name == community)
+        .map(|(_, habit)| *habit)
 }
 
 /// Words of the sentence frames in `post.rs`, `author.rs` and `grammar.rs`.
-const FRAME: &str = "title : post tldr . ? my and i feel should them do now then felt they friends say will not";
+const FRAME: &str =
+    "title : post tldr . ? my and i feel should them do now then felt they friends say will not";
 
 /// All tokens in the order of their ids.
 pub(super) fn tokens() -> Vec<&'static str> {
-    let slots = [Slot::Relation, Slot::Verb, Slot::Object, Slot::Feeling, Slot::Ask];
-    let phrases = [&OFF_TOPICS[..], &RUDE_CLOSINGS, &TAILS, &NEUTRAL_TITLES, &RECENT_TIMES, &FORMER_TIMES, &FILLERS];
+    let slots = [
+        Slot::Relation,
+        Slot::Verb,
+        Slot::Object,
+        Slot::Feeling,
+        Slot::Ask,
+    ];
+    let phrases = [
+        &OFF_TOPICS[..],
+        &RUDE_CLOSINGS,
+        &TAILS,
+        &NEUTRAL_TITLES,
+        &RECENT_TIMES,
+        &FORMER_TIMES,
+        &FILLERS,
+    ];
     let mut tokens = vec![END_OF_TEXT, PADDING];
     let words = FRAME
         .split(' ')
         .chain(COMMUNITIES.iter().map(|(name, _)| *name))
         .chain(slots.iter().flat_map(|slot| slot.words().iter().copied()))
-        .chain(phrases.iter().flat_map(|list| list.iter().flat_map(|phrase| phrase.split(' '))));
+        .chain(
+            phrases
+                .iter()
+                .flat_map(|list| list.iter().flat_map(|phrase| phrase.split(' '))),
+        );
     for word in words {
         if !tokens.contains(&word) {
             tokens.push(word);
@@ -169,17 +199,27 @@ pub(super) fn tokens() -> Vec<&'static str> {
     tokens
 }
 
-/// The word-level tokenizer, which splits at white space. It has no unknown token: a word from outside the world is an
-/// error at encoding instead of a silent replacement. Decoding joins words with single spaces.
+/// The word-level tokenizer, which splits at white space. It has no unknown token: a word from
+/// outside the world is an error at encoding instead of a silent replacement. Decoding joins words
+/// with single spaces.
 ///
 /// # Errors
 /// Only if the tokenizer library refuses the fixed vocabulary.
 pub(super) fn tokenizer() -> Result<Tokenizer> {
-    let vocabulary = tokens().into_iter().zip(0u32..).map(|(word, id)| (word.to_owned(), id)).collect();
-    let model = WordLevel::builder().vocab(vocabulary).build().context(|| "building the world's tokenizer".into())?;
+    let vocabulary = tokens()
+        .into_iter()
+        .zip(0u32..)
+        .map(|(word, id)| (word.to_owned(), id))
+        .collect();
+    let model = WordLevel::builder()
+        .vocab(vocabulary)
+        .build()
+        .context(|| "building the world's tokenizer".into())?;
     let mut tokenizer = Tokenizer::new(model);
     tokenizer.with_pre_tokenizer(Some(WhitespaceSplit));
     let special = [END_OF_TEXT, PADDING].map(|token| AddedToken::from(token, true));
-    tokenizer.add_special_tokens(special).context(|| "adding the special tokens of the world's tokenizer".into())?;
+    tokenizer
+        .add_special_tokens(special)
+        .context(|| "adding the special tokens of the world's tokenizer".into())?;
     Ok(tokenizer)
 }

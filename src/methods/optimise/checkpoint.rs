@@ -1,5 +1,5 @@
-//! Checkpoints of a training loop, from which a killed run continues bitwise identically: trained weights, optimiser,
-//! step and the loop's own state, written together or not at all.
+//! Checkpoints of a training loop, from which a killed run continues bitwise identically: trained
+//! weights, optimiser, step and the loop's own state, written together or not at all.
 
 use super::{Monitor, Trainer, fresh_optimiser, trained};
 use crate::methods::training::Trainable;
@@ -13,10 +13,12 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 impl<M: Trainable> Trainer<M> {
-    /// Continues from the newest complete checkpoint, if there is one; returns the state of the loop that was saved
-    /// with it. Damaged checkpoints are reported and removed.
+    /// Continues from the newest complete checkpoint, if there is one; returns the state of the
+    /// loop that was saved with it. Damaged checkpoints are reported and removed.
     pub fn resume<S: DeserializeOwned>(&mut self, monitor: &dyn Monitor) -> Result<Option<S>> {
-        let Some(folder) = monitor.checkpoint_folder() else { return Ok(None) };
+        let Some(folder) = monitor.checkpoint_folder() else {
+            return Ok(None);
+        };
         for place in checkpoints(&folder)?.into_iter().rev() {
             match self.load(&place) {
                 Ok((cost, state)) => {
@@ -24,36 +26,51 @@ impl<M: Trainable> Trainer<M> {
                     return Ok(Some(state));
                 }
                 Err(error) => {
-                    monitor.note(&format!("{error}; going on from an earlier checkpoint, or from the beginning"));
-                    std::fs::remove_dir_all(&place).context(|| format!("cannot remove {}", place.display()))?;
+                    monitor.note(&format!(
+                        "{error}; going on from an earlier checkpoint, or from the beginning"
+                    ));
+                    std::fs::remove_dir_all(&place)
+                        .context(|| format!("cannot remove {}", place.display()))?;
                 }
             }
         }
         Ok(None)
     }
 
-    /// Loads weights, optimiser and step from the checkpoint at `place`, or changes nothing; returns the cost and the
-    /// loop state.
+    /// Loads weights, optimiser and step from the checkpoint at `place`, or changes nothing;
+    /// returns the cost and the loop state.
     fn load<S: DeserializeOwned>(&mut self, place: &Path) -> Result<(serde_json::Value, S)> {
         let damaged = || format!("the checkpoint {} is damaged", place.display());
         check_sums(place)?;
         let text = std::fs::read_to_string(place.join(STATE)).context(damaged)?;
-        let (step, cost, state): (usize, serde_json::Value, S) = serde_json::from_str(&text).context(damaged)?;
+        let (step, cost, state): (usize, serde_json::Value, S) =
+            serde_json::from_str(&text).context(damaged)?;
         let record = ModuleRecord::load(place.join(MODEL)).context(damaged)?;
         // Frozen weights are not recorded.
         let recorded = record.len();
-        let loaded = self.model().clone().try_load_record(record.allow_partial(true)).context(damaged)?;
+        let loaded = self
+            .model()
+            .clone()
+            .try_load_record(record.allow_partial(true))
+            .context(damaged)?;
         let trained = trained(&loaded).len();
         if recorded != trained {
-            return Err(Error::store(damaged()).caused_by(format!("it holds {recorded} of {trained} parameters")));
+            return Err(Error::store(damaged())
+                .caused_by(format!("it holds {recorded} of {trained} parameters")));
         }
-        let optimiser = fresh_optimiser(&self.settings).load(place.join(OPTIMISER)).context(damaged)?;
+        let optimiser = fresh_optimiser(&self.settings)
+            .load(place.join(OPTIMISER))
+            .context(damaged)?;
         (self.model, self.optimiser, self.step) = (Some(loaded.train()), optimiser, step);
         Ok((cost, state))
     }
 
     /// Writes a checkpoint if the last one is old enough.
-    pub fn checkpoint<S: Serialize>(&mut self, monitor: &dyn Monitor, loop_state: &S) -> Result<()> {
+    pub fn checkpoint<S: Serialize>(
+        &mut self,
+        monitor: &dyn Monitor,
+        loop_state: &S,
+    ) -> Result<()> {
         match monitor.checkpoint_folder() {
             Some(folder) if self.saved.elapsed() >= monitor.checkpoint_interval() => {
                 self.save(&folder, &monitor.cost(), loop_state)
@@ -62,14 +79,19 @@ impl<M: Trainable> Trainer<M> {
         }
     }
 
-    /// Writes trained weights, optimiser and loop state together, beside the last checkpoint, which stays until the one
-    /// after.
-    pub(super) fn save<S: Serialize>(&mut self, folder: &Path, cost: &serde_json::Value, loop_state: &S) -> Result<()> {
+    /// Writes trained weights, optimiser and loop state together, beside the last checkpoint, which
+    /// stays until the one after.
+    pub(super) fn save<S: Serialize>(
+        &mut self,
+        folder: &Path,
+        cost: &serde_json::Value,
+        loop_state: &S,
+    ) -> Result<()> {
         self.save_in_steps(folder, cost, loop_state, &mut || Ok(()))
     }
 
-    /// Does the same as [`save`](Self::save), but calls `before` ahead of every change to the disk; an error of
-    /// `before` ends the save there.
+    /// Does the same as [`save`](Self::save), but calls `before` ahead of every change to the disk;
+    /// an error of `before` ends the save there.
     pub(super) fn save_in_steps<S: Serialize>(
         &mut self,
         folder: &Path,
@@ -86,7 +108,11 @@ impl<M: Trainable> Trainer<M> {
         }
         earlier.pop();
         let beside = folder.join(UNFINISHED);
-        for left_over in earlier.iter().chain([&beside]).filter(|folder| folder.exists()) {
+        for left_over in earlier
+            .iter()
+            .chain([&beside])
+            .filter(|folder| folder.exists())
+        {
             before()?;
             std::fs::remove_dir_all(left_over).context(failed)?;
         }
@@ -94,17 +120,27 @@ impl<M: Trainable> Trainer<M> {
         std::fs::create_dir_all(&beside).context(failed)?;
         before()?;
         let model = self.model();
-        let record = model.clone().into_record_group(ParamGroup::from_ids(trained(model)));
+        let record = model
+            .clone()
+            .into_record_group(ParamGroup::from_ids(trained(model)));
         record.save(beside.join(MODEL)).context(failed)?;
         before()?;
-        self.optimiser.save(beside.join(OPTIMISER)).context(failed)?;
+        self.optimiser
+            .save(beside.join(OPTIMISER))
+            .context(failed)?;
         before()?;
         let state = serde_json::to_string(&(self.step, cost, loop_state)).context(failed)?;
         std::fs::write(beside.join(STATE), state).context(failed)?;
         before()?;
-        let sums =
-            PARTS.iter().map(|name| Ok((*name, sum(&beside.join(name))?))).collect::<Result<BTreeMap<_, _>>>()?;
-        std::fs::write(beside.join(SUMS), serde_json::to_string(&sums).context(failed)?).context(failed)?;
+        let sums = PARTS
+            .iter()
+            .map(|name| Ok((*name, sum(&beside.join(name))?)))
+            .collect::<Result<BTreeMap<_, _>>>()?;
+        std::fs::write(
+            beside.join(SUMS),
+            serde_json::to_string(&sums).context(failed)?,
+        )
+        .context(failed)?;
         for name in PARTS.into_iter().chain([SUMS]) {
             sync(&beside.join(name))?;
         }
@@ -139,7 +175,9 @@ pub(super) fn checkpoints(folder: &Path) -> Result<Vec<PathBuf>> {
     for entry in std::fs::read_dir(folder).context(unread)? {
         let path = entry.context(unread)?.path();
         let name = path.file_name().and_then(|name| name.to_str());
-        let step = name.and_then(|name| name.strip_prefix(CHECKPOINT)).and_then(|step| step.parse::<usize>().ok());
+        let step = name
+            .and_then(|name| name.strip_prefix(CHECKPOINT))
+            .and_then(|step| step.parse::<usize>().ok());
         found.extend(step.map(|step| (step, path)));
     }
     found.sort();
@@ -153,7 +191,9 @@ fn check_sums(place: &Path) -> Result<()> {
     let sums: BTreeMap<String, String> = serde_json::from_str(&sums).context(damaged)?;
     for name in PARTS {
         if sums.get(name) != Some(&sum(&place.join(name))?) {
-            return Err(Error::store(damaged()).caused_by(format!("{name} is not what was written")));
+            return Err(
+                Error::store(damaged()).caused_by(format!("{name} is not what was written"))
+            );
         }
     }
     Ok(())

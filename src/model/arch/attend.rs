@@ -18,9 +18,22 @@ pub struct Tokens {
 impl Tokens {
     /// The same tokens without autodiff.
     pub fn inner(self) -> Self {
-        let Self { ids, mask, rotary, rows } = self;
-        let rotary = Rotary { cos: rotary.cos.inner(), sin: rotary.sin.inner() };
-        Self { ids: ids.inner(), mask: mask.inner(), rotary, rows }
+        let Self {
+            ids,
+            mask,
+            rotary,
+            rows,
+        } = self;
+        let rotary = Rotary {
+            cos: rotary.cos.inner(),
+            sin: rotary.sin.inner(),
+        };
+        Self {
+            ids: ids.inner(),
+            mask: mask.inner(),
+            rotary,
+            rows,
+        }
     }
 }
 
@@ -29,14 +42,25 @@ pub enum Attend<'a> {
     /// Over the batch alone.
     Whole,
     /// Over the batch alone, keeping keys and values with room for this many columns.
-    Prefill { capacity: usize, kept: &'a mut Vec<Option<KvCache>> },
+    Prefill {
+        capacity: usize,
+        kept: &'a mut Vec<Option<KvCache>>,
+    },
     /// One new token per row, over the kept keys and values.
-    Step { kept: &'a mut Vec<Option<KvCache>>, layer: usize },
+    Step {
+        kept: &'a mut Vec<Option<KvCache>>,
+        layer: usize,
+    },
 }
 
 impl Attend<'_> {
     /// The context of every token, `[b·t, heads · head_size]`. Layers must be run in order.
-    pub fn run(&mut self, projections: Projections, shape: &AttentionShape, tokens: &Tokens) -> Tensor<2> {
+    pub fn run(
+        &mut self,
+        projections: Projections,
+        shape: &AttentionShape,
+        tokens: &Tokens,
+    ) -> Tensor<2> {
         let (rotary, mask) = (&tokens.rotary, tokens.mask.clone());
         let context = match self {
             Self::Whole => fused::attention(projections, shape, rotary, mask),
@@ -47,7 +71,9 @@ impl Attend<'_> {
             }
             Self::Step { kept, layer } => {
                 // Removed so that the cache has only one owner and can be extended in place.
-                let cache = kept[*layer].take().expect("prefill keeps one cache per layer");
+                let cache = kept[*layer]
+                    .take()
+                    .expect("prefill keeps one cache per layer");
                 let (context, cache) = fused::step(projections, shape, rotary, mask, cache);
                 kept[*layer] = Some(cache);
                 *layer += 1;

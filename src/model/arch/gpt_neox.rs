@@ -1,6 +1,6 @@
-//! GPT-NeoX (Pythia): rotary embedding on a fraction of each head, one matrix for queries, keys and values, parallel
-//! residual, biases everywhere. Names and shapes are those of Hugging Face's `GPTNeoXModel`; Black et al. 2022
-//! (arXiv 2204.06745).
+//! GPT-NeoX (Pythia): rotary embedding on a fraction of each head, one matrix for queries, keys and
+//! values, parallel residual, biases everywhere. Names and shapes are those of Hugging Face's
+//! `GPTNeoXModel`; Black et al. 2022 (arXiv 2204.06745).
 
 use super::sizes::{epsilon, positive};
 use super::{Architecture, Attend, Kept, Naming, NormKind, Part, Rope, Sizes, Tokens};
@@ -24,7 +24,11 @@ static NAMING: Naming = Naming {
     embedding: "embed_in",
     final_norm: "final_layer_norm",
     lm_head: "embed_out",
-    unused_buffers: &["attention.bias", "attention.masked_bias", "attention.rotary_emb.inv_freq"],
+    unused_buffers: &[
+        "attention.bias",
+        "attention.masked_bias",
+        "attention.rotary_emb.inv_freq",
+    ],
 };
 
 /// The keys of Hugging Face's `config.json` that decide the computation.
@@ -75,16 +79,22 @@ fn default_true() -> bool {
     true
 }
 
-/// Later versions of transformers gave the rotary keys new names beside the old ones, and then a table of their own.
-const RENAMED: [(&str, &str); 2] = [("partial_rotary_factor", "rotary_pct"), ("rope_theta", "rotary_emb_base")];
+/// Later versions of transformers gave the rotary keys new names beside the old ones, and then a
+/// table of their own.
+const RENAMED: [(&str, &str); 2] = [
+    ("partial_rotary_factor", "rotary_pct"),
+    ("rope_theta", "rotary_emb_base"),
+];
 
 impl GptNeoXConfig {
     /// Reads the configuration from the keys of a `config.json` of any version of transformers.
     pub(super) fn from_keys(mut keys: Map<String, Value>, origin: &str) -> Result<Self> {
         Self::canonical(&mut keys, origin)?;
         serde_json::from_value(Value::Object(keys)).map_err(|cause| {
-            Error::model(format!("{origin} is not a configuration of GPT-NeoX: {cause}"))
-                .hint("fetch config.json again; its keys are those of GPTNeoXConfig of transformers")
+            Error::model(format!(
+                "{origin} is not a configuration of GPT-NeoX: {cause}"
+            ))
+            .hint("fetch config.json again; its keys are those of GPTNeoXConfig of transformers")
         })
     }
 
@@ -116,16 +126,20 @@ impl GptNeoXConfig {
     /// Reduces the rotary keys to their old names, which every version of transformers reads.
     ///
     /// # Errors
-    /// Scaled rotary angles, attention without biases, and rotary keys that contradict each other, since versions of
-    /// transformers use different ones.
+    /// Scaled rotary angles, attention without biases, and rotary keys that contradict each other,
+    /// since versions of transformers use different ones.
     pub fn canonical(keys: &mut Map<String, Value>, origin: &str) -> Result<()> {
         if let Some((table, _)) = keys::rope_type(keys).filter(|(_, kind)| kind != "default") {
-            return Err(Error::model(format!("{origin}: {table} scales the rotary angles, which is not supported"))
-                .hint("only the rope_type `default` is built in for GPT-NeoX"));
+            return Err(Error::model(format!(
+                "{origin}: {table} scales the rotary angles, which is not supported"
+            ))
+            .hint("only the rope_type `default` is built in for GPT-NeoX"));
         }
         if keys.get("attention_bias") == Some(&Value::Bool(false)) {
-            return Err(Error::model(format!("{origin}: attention_bias is false, which is not supported"))
-                .hint("published GPT-NeoX checkpoints have biases in attention"));
+            return Err(Error::model(format!(
+                "{origin}: attention_bias is false, which is not supported"
+            ))
+            .hint("published GPT-NeoX checkpoints have biases in attention"));
         }
         for (new, old) in RENAMED {
             let found = keys::one_of(keys, &[old, new], origin)?;
@@ -147,8 +161,8 @@ impl GptNeoXConfig {
         (self.head_size() as f64 * self.rotary_pct) as usize
     }
 
-    /// Pairs of dimensions of each head that rotate together. An odd number of dimensions is rounded up, as in
-    /// transformers.
+    /// Pairs of dimensions of each head that rotate together. An odd number of dimensions is
+    /// rounded up, as in transformers.
     fn rotary_pairs(&self) -> usize {
         self.rotary_dims().div_ceil(2)
     }
@@ -190,7 +204,9 @@ impl Architecture for GptNeoXConfig {
     }
 
     fn final_norm(&self) -> NormKind {
-        NormKind::Layer { epsilon: self.layer_norm_eps }
+        NormKind::Layer {
+            epsilon: self.layer_norm_eps,
+        }
     }
 
     fn rope(&self) -> Rope {
@@ -213,22 +229,35 @@ impl Architecture for GptNeoXConfig {
     }
 
     fn describe_layer(&self) -> String {
-        format!("{} residual", if self.use_parallel_residual { "parallel" } else { "sequential" })
+        format!(
+            "{} residual",
+            if self.use_parallel_residual {
+                "parallel"
+            } else {
+                "sequential"
+            }
+        )
     }
 
     fn check(&self) -> std::result::Result<(), String> {
         epsilon("layer_norm_eps", self.layer_norm_eps)?;
         positive("rotary_emb_base", self.rotary_emb_base)?;
         if self.hidden_act != "gelu" {
-            return Err(format!("hidden_act `{}` is not supported, only `gelu`", self.hidden_act));
+            return Err(format!(
+                "hidden_act `{}` is not supported, only `gelu`",
+                self.hidden_act
+            ));
         }
-        if self.num_attention_heads == 0 || !self.hidden_size.is_multiple_of(self.num_attention_heads) {
+        if self.num_attention_heads == 0
+            || !self.hidden_size.is_multiple_of(self.num_attention_heads)
+        {
             return Err(format!(
                 "hidden_size {} is not a multiple of num_attention_heads {}",
                 self.hidden_size, self.num_attention_heads
             ));
         }
-        if !((0.0..=1.0).contains(&self.rotary_pct) && 2 * self.rotary_pairs() <= self.head_size()) {
+        if !((0.0..=1.0).contains(&self.rotary_pct) && 2 * self.rotary_pairs() <= self.head_size())
+        {
             return Err(format!(
                 "rotary_pct {} does not fit heads of {} dimensions",
                 self.rotary_pct,
@@ -265,20 +294,59 @@ pub struct Layer {
 }
 
 impl Layer {
-    pub(super) fn load(weights: &mut Weights, index: usize, config: &GptNeoXConfig, device: &Device) -> Result<Self> {
-        let (d, inner, epsilon) = (config.hidden_size, config.intermediate_size, config.layer_norm_eps);
+    pub(super) fn load(
+        weights: &mut Weights,
+        index: usize,
+        config: &GptNeoXConfig,
+        device: &Device,
+    ) -> Result<Self> {
+        let (d, inner, epsilon) = (
+            config.hidden_size,
+            config.intermediate_size,
+            config.layer_norm_eps,
+        );
         let name = |part: &str| NAMING.layer(index, part);
         Ok(Self {
-            input_layernorm: LayerNorm::load(weights, &name("input_layernorm"), d, epsilon, device)?,
+            input_layernorm: LayerNorm::load(
+                weights,
+                &name("input_layernorm"),
+                d,
+                epsilon,
+                device,
+            )?,
             attention: Attention {
-                query_key_value: Linear::load(weights, &name("attention.query_key_value"), [d, 3 * d], true, device)?,
+                query_key_value: Linear::load(
+                    weights,
+                    &name("attention.query_key_value"),
+                    [d, 3 * d],
+                    true,
+                    device,
+                )?,
                 dense: Linear::load(weights, &name("attention.dense"), [d, d], true, device)?,
                 shape: config.sizes().attention(None),
             },
-            post_attention_layernorm: LayerNorm::load(weights, &name("post_attention_layernorm"), d, epsilon, device)?,
+            post_attention_layernorm: LayerNorm::load(
+                weights,
+                &name("post_attention_layernorm"),
+                d,
+                epsilon,
+                device,
+            )?,
             mlp: Mlp {
-                dense_h_to_4h: Linear::load(weights, &name("mlp.dense_h_to_4h"), [d, inner], true, device)?,
-                dense_4h_to_h: Linear::load(weights, &name("mlp.dense_4h_to_h"), [inner, d], true, device)?,
+                dense_h_to_4h: Linear::load(
+                    weights,
+                    &name("mlp.dense_h_to_4h"),
+                    [d, inner],
+                    true,
+                    device,
+                )?,
+                dense_4h_to_h: Linear::load(
+                    weights,
+                    &name("mlp.dense_4h_to_h"),
+                    [inner, d],
+                    true,
+                    device,
+                )?,
             },
             parallel_residual: config.use_parallel_residual,
         })
@@ -286,11 +354,20 @@ impl Layer {
 
     pub(super) fn forward(&self, x: Tensor<2>, tokens: &Tokens, attend: &mut Attend) -> Tensor<2> {
         let ([n, d], b) = (x.dims(), tokens.rows);
-        let qkv = self.attention.query_key_value.forward(self.input_layernorm.forward(x.clone()));
+        let qkv = self
+            .attention
+            .query_key_value
+            .forward(self.input_layernorm.forward(x.clone()));
         let qkv = Projections::Interleaved(qkv.reshape([b, n / b, 3 * d]));
-        let attended = self.attention.dense.forward(attend.run(qkv, &self.attention.shape, tokens));
+        let attended = self
+            .attention
+            .dense
+            .forward(attend.run(qkv, &self.attention.shape, tokens));
         let feed = |x: Tensor<2>| {
-            let inner = self.mlp.dense_h_to_4h.forward(self.post_attention_layernorm.forward(x));
+            let inner = self
+                .mlp
+                .dense_h_to_4h
+                .forward(self.post_attention_layernorm.forward(x));
             self.mlp.dense_4h_to_h.forward(fused::gelu(inner))
         };
         if self.parallel_residual {
@@ -302,10 +379,28 @@ impl Layer {
     }
 
     pub(super) fn map_linears(self, mut change: impl FnMut(Linear) -> Linear) -> Self {
-        let Attention { query_key_value, dense, shape } = self.attention;
-        let attention = Attention { query_key_value: change(query_key_value), dense: change(dense), shape };
-        let Mlp { dense_h_to_4h, dense_4h_to_h } = self.mlp;
-        let mlp = Mlp { dense_h_to_4h: change(dense_h_to_4h), dense_4h_to_h: change(dense_4h_to_h) };
-        Self { attention, mlp, ..self }
+        let Attention {
+            query_key_value,
+            dense,
+            shape,
+        } = self.attention;
+        let attention = Attention {
+            query_key_value: change(query_key_value),
+            dense: change(dense),
+            shape,
+        };
+        let Mlp {
+            dense_h_to_4h,
+            dense_4h_to_h,
+        } = self.mlp;
+        let mlp = Mlp {
+            dense_h_to_4h: change(dense_h_to_4h),
+            dense_4h_to_h: change(dense_4h_to_h),
+        };
+        Self {
+            attention,
+            mlp,
+            ..self
+        }
     }
 }

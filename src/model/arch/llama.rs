@@ -1,7 +1,7 @@
-//! The Llama family: Mistral, Llama 2 and 3, Qwen2, Qwen3 and OLMo2. Root-mean-square norms, rotary embedding on whole
-//! heads, grouped key heads, a gated feed-forward layer, few biases. Names and shapes are those of Hugging Face's
-//! `LlamaModel` and related classes; the members differ in biases, norms of queries and keys, place of the norms, and
-//! windows.
+//! The Llama family: Mistral, Llama 2 and 3, Qwen2, Qwen3 and OLMo2. Root-mean-square norms, rotary
+//! embedding on whole heads, grouped key heads, a gated feed-forward layer, few biases. Names and
+//! shapes are those of Hugging Face's `LlamaModel` and related classes; the members differ in
+//! biases, norms of queries and keys, place of the norms, and windows.
 
 use super::sizes::{epsilon, positive};
 use super::{Architecture, Attend, Kept, Naming, NormKind, Part, Rope, Sizes, Tokens};
@@ -48,7 +48,9 @@ impl Family {
     fn norms(self) -> (NormPlace, Rounding) {
         match self {
             Self::Olmo2 => (NormPlace::After, Rounding::AfterScale),
-            Self::Mistral | Self::Llama | Self::Qwen2 | Self::Qwen3 => (NormPlace::Before, Rounding::BeforeScale),
+            Self::Mistral | Self::Llama | Self::Qwen2 | Self::Qwen3 => {
+                (NormPlace::Before, Rounding::BeforeScale)
+            }
         }
     }
 
@@ -91,14 +93,26 @@ struct Biases {
 impl LlamaConfig {
     fn biases(&self) -> Biases {
         match self.model_type {
-            Family::Mistral => Biases { projections: false, output: false, feed_forward: false },
-            Family::Qwen2 => Biases { projections: true, output: false, feed_forward: false },
-            Family::Llama => {
-                Biases { projections: self.attention_bias, output: self.attention_bias, feed_forward: self.mlp_bias }
-            }
-            Family::Qwen3 | Family::Olmo2 => {
-                Biases { projections: self.attention_bias, output: self.attention_bias, feed_forward: false }
-            }
+            Family::Mistral => Biases {
+                projections: false,
+                output: false,
+                feed_forward: false,
+            },
+            Family::Qwen2 => Biases {
+                projections: true,
+                output: false,
+                feed_forward: false,
+            },
+            Family::Llama => Biases {
+                projections: self.attention_bias,
+                output: self.attention_bias,
+                feed_forward: self.mlp_bias,
+            },
+            Family::Qwen3 | Family::Olmo2 => Biases {
+                projections: self.attention_bias,
+                output: self.attention_bias,
+                feed_forward: false,
+            },
         }
     }
 
@@ -163,16 +177,25 @@ impl Architecture for LlamaConfig {
     }
 
     fn final_norm(&self) -> NormKind {
-        NormKind::Rms { epsilon: self.rms_norm_eps, rounding: self.model_type.norms().1 }
+        NormKind::Rms {
+            epsilon: self.rms_norm_eps,
+            rounding: self.model_type.norms().1,
+        }
     }
 
     fn rope(&self) -> Rope {
         let plain = Rope::plain_frequencies(self.rope_theta, self.head_dim);
         let base = format!("base {}", self.rope_theta);
         match &self.rope_scaling {
-            None => Rope { frequencies: plain, description: base },
+            None => Rope {
+                frequencies: plain,
+                description: base,
+            },
             Some(scaling) => Rope {
-                frequencies: plain.into_iter().map(|frequency| scaling.apply(frequency)).collect(),
+                frequencies: plain
+                    .into_iter()
+                    .map(|frequency| scaling.apply(frequency))
+                    .collect(),
                 description: format!("{base}, {}", scaling.describe()),
             },
         }
@@ -182,10 +205,17 @@ impl Architecture for LlamaConfig {
         let (sizes, d, inner) = (self.sizes(), self.hidden_size, self.intermediate_size);
         let projections = sizes.query_width() + 2 * sizes.key_width();
         // Queries and keys before their norm.
-        let normalised = self.query_norm_widths().map_or(0, |_| sizes.query_width() + sizes.key_width());
+        let normalised = self
+            .query_norm_widths()
+            .map_or(0, |_| sizes.query_width() + sizes.key_width());
         let inputs = 2 * d + (2 * d + sizes.query_width() + inner) + normalised;
         // Gate and up; where composed, also the sigmoid and the product.
-        Kept { inputs, projections, normed: 2 * d + normalised, activation: [2 * inner, 4 * inner] }
+        Kept {
+            inputs,
+            projections,
+            normed: 2 * d + normalised,
+            activation: [2 * inner, 4 * inner],
+        }
     }
 
     fn describe_layer(&self) -> String {
@@ -193,9 +223,13 @@ impl Architecture for LlamaConfig {
             NormPlace::Before => "norms before",
             NormPlace::After => "norms after",
         };
-        let windowed = (0..self.num_hidden_layers).filter(|layer| self.window(*layer).is_some()).count();
+        let windowed = (0..self.num_hidden_layers)
+            .filter(|layer| self.window(*layer).is_some())
+            .count();
         match (windowed, self.sliding_window) {
-            (1.., Some(window)) if windowed == self.num_hidden_layers => format!("{norms}, a window of {window}"),
+            (1.., Some(window)) if windowed == self.num_hidden_layers => {
+                format!("{norms}, a window of {window}")
+            }
             (1.., Some(window)) => format!("{norms}, a window of {window} in {windowed} layers"),
             _ => norms.to_owned(),
         }
@@ -207,9 +241,14 @@ impl Architecture for LlamaConfig {
         self.check_heads()?;
         self.check_layers()?;
         if self.hidden_act != "silu" {
-            return Err(format!("hidden_act `{}` is not supported, only `silu`", self.hidden_act));
+            return Err(format!(
+                "hidden_act `{}` is not supported, only `silu`",
+                self.hidden_act
+            ));
         }
-        self.rope_scaling.as_ref().map_or(Ok(()), RopeScaling::check)
+        self.rope_scaling
+            .as_ref()
+            .map_or(Ok(()), RopeScaling::check)
     }
 }
 
@@ -226,23 +265,47 @@ struct Attention {
 }
 
 impl Attention {
-    fn load(weights: &mut Weights, index: usize, config: &LlamaConfig, device: &Device) -> Result<Self> {
+    fn load(
+        weights: &mut Weights,
+        index: usize,
+        config: &LlamaConfig,
+        device: &Device,
+    ) -> Result<Self> {
         let (sizes, biases, d) = (config.sizes(), config.biases(), config.hidden_size);
-        let (queries, keys, projected) = (sizes.query_width(), sizes.key_width(), biases.projections);
+        let (queries, keys, projected) =
+            (sizes.query_width(), sizes.key_width(), biases.projections);
         let constants = (config.rms_norm_eps, config.model_type.norms().1);
         let name = |part: &str| config.naming().layer(index, &format!("self_attn.{part}"));
         let [q_norm, k_norm] = match config.query_norm_widths() {
             None => [None, None],
             Some([of_queries, of_keys]) => [
-                Some(RmsNorm::load(weights, &name("q_norm"), of_queries, constants, device)?),
-                Some(RmsNorm::load(weights, &name("k_norm"), of_keys, constants, device)?),
+                Some(RmsNorm::load(
+                    weights,
+                    &name("q_norm"),
+                    of_queries,
+                    constants,
+                    device,
+                )?),
+                Some(RmsNorm::load(
+                    weights,
+                    &name("k_norm"),
+                    of_keys,
+                    constants,
+                    device,
+                )?),
             ],
         };
         Ok(Self {
             q_proj: Linear::load(weights, &name("q_proj"), [d, queries], projected, device)?,
             k_proj: Linear::load(weights, &name("k_proj"), [d, keys], projected, device)?,
             v_proj: Linear::load(weights, &name("v_proj"), [d, keys], projected, device)?,
-            o_proj: Linear::load(weights, &name("o_proj"), [queries, d], biases.output, device)?,
+            o_proj: Linear::load(
+                weights,
+                &name("o_proj"),
+                [queries, d],
+                biases.output,
+                device,
+            )?,
             q_norm,
             k_norm,
             shape: sizes.attention(config.window(index)),
@@ -251,7 +314,8 @@ impl Attention {
 
     fn forward(&self, x: Tensor<2>, tokens: &Tokens, attend: &mut Attend) -> Tensor<2> {
         let ([n, _], b) = (x.dims(), tokens.rows);
-        // A norm as wide as one head normalises each head, one as wide as all heads normalises them together.
+        // A norm as wide as one head normalises each head, one as wide as all heads normalises them
+        // together.
         let normalised = |x: Tensor<2>, norm: &Option<RmsNorm>| match norm {
             Some(norm) => norm.forward_parts(x),
             None => x,
@@ -265,7 +329,8 @@ impl Attention {
             keys: by_row(normalised(self.k_proj.forward(x.clone()), &self.k_norm)),
             values: by_row(self.v_proj.forward(x)),
         };
-        self.o_proj.forward(attend.run(projections, &self.shape, tokens))
+        self.o_proj
+            .forward(attend.run(projections, &self.shape, tokens))
     }
 }
 
@@ -296,16 +361,33 @@ pub struct Layer {
 }
 
 impl Layer {
-    pub(super) fn load(weights: &mut Weights, index: usize, config: &LlamaConfig, device: &Device) -> Result<Self> {
-        let (d, inner, bias) = (config.hidden_size, config.intermediate_size, config.biases().feed_forward);
+    pub(super) fn load(
+        weights: &mut Weights,
+        index: usize,
+        config: &LlamaConfig,
+        device: &Device,
+    ) -> Result<Self> {
+        let (d, inner, bias) = (
+            config.hidden_size,
+            config.intermediate_size,
+            config.biases().feed_forward,
+        );
         let (place, rounding) = config.model_type.norms();
         let name = |part: &str| config.naming().layer(index, part);
         let norm = |weights: &mut Weights, part: &str| {
-            RmsNorm::load(weights, &name(part), d, (config.rms_norm_eps, rounding), device)
+            RmsNorm::load(
+                weights,
+                &name(part),
+                d,
+                (config.rms_norm_eps, rounding),
+                device,
+            )
         };
         let (before, after) = (place == NormPlace::Before, place == NormPlace::After);
         Ok(Self {
-            input_layernorm: before.then(|| norm(weights, "input_layernorm")).transpose()?,
+            input_layernorm: before
+                .then(|| norm(weights, "input_layernorm"))
+                .transpose()?,
             self_attn: Attention::load(weights, index, config, device)?,
             post_attention_layernorm: norm(weights, "post_attention_layernorm")?,
             mlp: Mlp {
@@ -313,7 +395,9 @@ impl Layer {
                 up_proj: Linear::load(weights, &name("mlp.up_proj"), [d, inner], bias, device)?,
                 down_proj: Linear::load(weights, &name("mlp.down_proj"), [inner, d], bias, device)?,
             },
-            post_feedforward_layernorm: after.then(|| norm(weights, "post_feedforward_layernorm")).transpose()?,
+            post_feedforward_layernorm: after
+                .then(|| norm(weights, "post_feedforward_layernorm"))
+                .transpose()?,
         })
     }
 
@@ -333,7 +417,13 @@ impl Layer {
     }
 
     pub(super) fn map_linears(self, mut change: impl FnMut(Linear) -> Linear) -> Self {
-        let Attention { q_proj, k_proj, v_proj, o_proj, .. } = self.self_attn;
+        let Attention {
+            q_proj,
+            k_proj,
+            v_proj,
+            o_proj,
+            ..
+        } = self.self_attn;
         let self_attn = Attention {
             q_proj: change(q_proj),
             k_proj: change(k_proj),
@@ -341,8 +431,20 @@ impl Layer {
             o_proj: change(o_proj),
             ..self.self_attn
         };
-        let Mlp { gate_proj, up_proj, down_proj } = self.mlp;
-        let mlp = Mlp { gate_proj: change(gate_proj), up_proj: change(up_proj), down_proj: change(down_proj) };
-        Self { self_attn, mlp, ..self }
+        let Mlp {
+            gate_proj,
+            up_proj,
+            down_proj,
+        } = self.mlp;
+        let mlp = Mlp {
+            gate_proj: change(gate_proj),
+            up_proj: change(up_proj),
+            down_proj: change(down_proj),
+        };
+        Self {
+            self_attn,
+            mlp,
+            ..self
+        }
     }
 }

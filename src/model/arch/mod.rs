@@ -1,6 +1,6 @@
-//! Architectures of decoders, one file each: the keys of Hugging Face's `config.json`, names and shapes of tensors, the
-//! cost of a token, and the layer. A new architecture is another file here, a variant of [`DecoderConfig`] and one of
-//! [`Layer`].
+//! Architectures of decoders, one file each: the keys of Hugging Face's `config.json`, names and
+//! shapes of tensors, the cost of a token, and the layer. A new architecture is another file here,
+//! a variant of [`DecoderConfig`] and one of [`Layer`].
 
 mod attend;
 mod gpt_neox;
@@ -47,15 +47,16 @@ pub trait Architecture {
     /// A description of the layer, such as `parallel residual`.
     fn describe_layer(&self) -> String;
 
-    /// Checks for sizes that contradict each other, and for keys that this implementation would compute differently
-    /// from transformers.
+    /// Checks for sizes that contradict each other, and for keys that this implementation would
+    /// compute differently from transformers.
     ///
     /// # Errors
     /// Only the message, without the file's name.
     fn check(&self) -> std::result::Result<(), String>;
 }
 
-/// The configuration of a decoder. Its JSON holds the keys of `config.json` that decide the computation.
+/// The configuration of a decoder. Its JSON holds the keys of `config.json` that decide the
+/// computation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum DecoderConfig {
@@ -67,27 +68,39 @@ pub enum DecoderConfig {
 impl DecoderConfig {
     /// Every `model_type` that is built in.
     pub fn model_types() -> Vec<&'static str> {
-        std::iter::once(gpt_neox::MODEL_TYPE).chain(Family::ALL.map(Family::model_type)).collect()
+        std::iter::once(gpt_neox::MODEL_TYPE)
+            .chain(Family::ALL.map(Family::model_type))
+            .collect()
     }
 
     /// Reads the configuration from the keys of a `config.json`.
     ///
     /// # Errors
-    /// An architecture that is not built in, and keys that this implementation would compute differently; `origin`
-    /// names the file.
+    /// An architecture that is not built in, and keys that this implementation would compute
+    /// differently; `origin` names the file.
     pub fn from_keys(keys: Map<String, Value>, origin: &str) -> Result<Self> {
-        let kind = keys.get("model_type").and_then(Value::as_str).unwrap_or("missing");
+        let kind = keys
+            .get("model_type")
+            .and_then(Value::as_str)
+            .unwrap_or("missing");
         let config = if kind == gpt_neox::MODEL_TYPE {
             Self::GptNeoX(GptNeoXConfig::from_keys(keys, origin)?)
-        } else if let Some(family) = Family::ALL.into_iter().find(|family| family.model_type() == kind) {
+        } else if let Some(family) = Family::ALL
+            .into_iter()
+            .find(|family| family.model_type() == kind)
+        {
             Self::Llama(LlamaConfig::from_keys(family, keys, origin)?)
         } else {
-            let class = keys.get("architectures").and_then(|names| names[0].as_str());
+            let class = keys
+                .get("architectures")
+                .and_then(|names| names[0].as_str());
             let class = class.map_or(String::new(), |class| format!(" ({class})"));
-            return Err(Error::model(format!("{origin}: model_type is {kind}{class}")).hint(format!(
-                "these are built in, as language models and as reward models: {}",
-                Self::model_types().join(", ")
-            )));
+            return Err(
+                Error::model(format!("{origin}: model_type is {kind}{class}")).hint(format!(
+                    "these are built in, as language models and as reward models: {}",
+                    Self::model_types().join(", ")
+                )),
+            );
         };
         config.validate(origin)?;
         Ok(config)
@@ -180,9 +193,15 @@ impl DecoderConfig {
         sizes::check_count(self.parameters_at_most())
     }
 
-    /// Parameters of the decoder and of a head as large as its embedding, in a number type that no size overflows.
+    /// Parameters of the decoder and of a head as large as its embedding, in a number type that no
+    /// size overflows.
     fn parameters_at_most(&self) -> u128 {
-        let Sizes { vocab_size, hidden_size, layers, .. } = self.sizes();
+        let Sizes {
+            vocab_size,
+            hidden_size,
+            layers,
+            ..
+        } = self.sizes();
         let layer: u128 = self.parts().iter().map(Part::parameters_wide).sum();
         let [vocabulary, d, layers] = [vocab_size, hidden_size, layers].map(|size| size as u128);
         2 * vocabulary * d + layers * layer + 2 * d
@@ -190,16 +209,30 @@ impl DecoderConfig {
 
     /// Parameters of the decoder without its head.
     pub fn backbone_parameters(&self) -> usize {
-        let Sizes { vocab_size, hidden_size, layers, .. } = self.sizes();
+        let Sizes {
+            vocab_size,
+            hidden_size,
+            layers,
+            ..
+        } = self.sizes();
         let layer: usize = self.parts().iter().map(Part::parameters).sum();
         vocab_size * hidden_size + layers * layer + self.final_norm().parameters(hidden_size)
     }
 
     /// Takes layer `index` from `weights`.
-    pub fn load_layer(&self, weights: &mut Weights, index: usize, device: &Device) -> Result<Layer> {
+    pub fn load_layer(
+        &self,
+        weights: &mut Weights,
+        index: usize,
+        device: &Device,
+    ) -> Result<Layer> {
         Ok(match self {
-            Self::GptNeoX(config) => Layer::GptNeoX(gpt_neox::Layer::load(weights, index, config, device)?),
-            Self::Llama(config) => Layer::Llama(llama::Layer::load(weights, index, config, device)?),
+            Self::GptNeoX(config) => {
+                Layer::GptNeoX(gpt_neox::Layer::load(weights, index, config, device)?)
+            }
+            Self::Llama(config) => {
+                Layer::Llama(llama::Layer::load(weights, index, config, device)?)
+            }
         })
     }
 
@@ -207,10 +240,16 @@ impl DecoderConfig {
     pub fn load_final_norm(&self, weights: &mut Weights, device: &Device) -> Result<Norm> {
         let (name, size) = (self.naming().norm(), self.hidden_size());
         Ok(match self.final_norm() {
-            NormKind::Layer { epsilon } => Norm::Layer(LayerNorm::load(weights, &name, size, epsilon, device)?),
-            NormKind::Rms { epsilon, rounding } => {
-                Norm::Rms(RmsNorm::load(weights, &name, size, (epsilon, rounding), device)?)
+            NormKind::Layer { epsilon } => {
+                Norm::Layer(LayerNorm::load(weights, &name, size, epsilon, device)?)
             }
+            NormKind::Rms { epsilon, rounding } => Norm::Rms(RmsNorm::load(
+                weights,
+                &name,
+                size,
+                (epsilon, rounding),
+                device,
+            )?),
         })
     }
 }
@@ -229,7 +268,10 @@ impl From<LlamaConfig> for DecoderConfig {
 
 /// One layer of a decoder.
 #[derive(Module, Debug)]
-#[allow(clippy::large_enum_variant, reason = "all layers of a decoder are of one kind")]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "all layers of a decoder are of one kind"
+)]
 pub enum Layer {
     GptNeoX(gpt_neox::Layer),
     Llama(llama::Layer),

@@ -1,4 +1,5 @@
-//! Properties that every architecture has: sizes, names of tensors, parts of a layer, rotary frequencies.
+//! Properties that every architecture has: sizes, names of tensors, parts of a layer, rotary
+//! frequencies.
 
 use crate::device::fused::{AttentionShape, Rounding};
 use crate::model::layout::Head;
@@ -6,7 +7,8 @@ use crate::model::layout::Head;
 /// The largest size that a dimension may have; ids and positions are 32-bit integers on devices.
 const MOST: usize = i32::MAX as usize;
 const MOST_LAYERS: usize = 1 << 16;
-/// Largest number of parameters: more than any memory holds, and few enough for byte counts to fit into 64 bits.
+/// Largest number of parameters: more than any memory holds, and few enough for byte counts to fit
+/// into 64 bits.
 const MOST_PARAMETERS: u128 = 1 << 48;
 
 /// Sizes of a decoder.
@@ -43,7 +45,12 @@ impl Sizes {
 
     /// The shape of attention for a layer with this window.
     pub fn attention(&self, window: Option<usize>) -> AttentionShape {
-        AttentionShape { heads: self.heads, key_heads: self.key_heads, head_size: self.head_size, window }
+        AttentionShape {
+            heads: self.heads,
+            key_heads: self.key_heads,
+            head_size: self.head_size,
+            window,
+        }
     }
 
     pub(super) fn check(&self) -> std::result::Result<(), String> {
@@ -53,11 +60,17 @@ impl Sizes {
             ("intermediate_size", self.intermediate_size),
             ("max_position_embeddings", self.positions),
         ];
-        if let Some((key, size)) = sizes.into_iter().find(|(_, size)| !(1..=MOST).contains(size)) {
+        if let Some((key, size)) = sizes
+            .into_iter()
+            .find(|(_, size)| !(1..=MOST).contains(size))
+        {
             return Err(format!("{key} is {size}; it may be 1 to {MOST}"));
         }
         if self.layers > MOST_LAYERS {
-            return Err(format!("num_hidden_layers is {}; it may be up to {MOST_LAYERS}", self.layers));
+            return Err(format!(
+                "num_hidden_layers is {}; it may be up to {MOST_LAYERS}",
+                self.layers
+            ));
         }
         Ok(())
     }
@@ -67,7 +80,9 @@ impl Sizes {
 pub(super) fn check_count(parameters: u128) -> std::result::Result<(), String> {
     match parameters <= MOST_PARAMETERS {
         true => Ok(()),
-        false => Err(format!("its sizes make {parameters} parameters; the most is {MOST_PARAMETERS}")),
+        false => Err(format!(
+            "its sizes make {parameters} parameters; the most is {MOST_PARAMETERS}"
+        )),
     }
 }
 
@@ -98,7 +113,8 @@ pub struct Naming {
     pub embedding: &'static str,
     pub final_norm: &'static str,
     pub lm_head: &'static str,
-    /// Buffers of a layer that old versions of transformers saved beside the weights and that no version reads.
+    /// Buffers of a layer that old versions of transformers saved beside the weights and that no
+    /// version reads.
     pub unused_buffers: &'static [&'static str],
 }
 
@@ -146,8 +162,8 @@ pub struct Part {
 /// The shape of a part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shape {
-    /// A matrix from states of one width to another. `residual` is true if the result is added to the states between
-    /// layers.
+    /// A matrix from states of one width to another. `residual` is true if the result is added to
+    /// the states between layers.
     Linear {
         from: usize,
         to: usize,
@@ -158,16 +174,36 @@ pub enum Shape {
 
 impl Part {
     pub fn linear(name: &'static str, [from, to]: [usize; 2], bias: bool) -> Self {
-        Self { name, shape: Shape::Linear { from, to, residual: false }, bias }
+        Self {
+            name,
+            shape: Shape::Linear {
+                from,
+                to,
+                residual: false,
+            },
+            bias,
+        }
     }
 
     /// A linear map whose results are added to the states between layers.
     pub fn residual(name: &'static str, [from, to]: [usize; 2], bias: bool) -> Self {
-        Self { name, shape: Shape::Linear { from, to, residual: true }, bias }
+        Self {
+            name,
+            shape: Shape::Linear {
+                from,
+                to,
+                residual: true,
+            },
+            bias,
+        }
     }
 
     pub fn norm(name: &'static str, size: usize, bias: bool) -> Self {
-        Self { name, shape: Shape::Norm(size), bias }
+        Self {
+            name,
+            shape: Shape::Norm(size),
+            bias,
+        }
     }
 
     /// The shape of the part's weight, as stored: `[to, from]` for a matrix.
@@ -225,10 +261,12 @@ pub struct Rope {
 }
 
 impl Rope {
-    /// θ^(−2i/dims), i = 0, 1, …: an angle for every two of `dims` dimensions; an odd number is rounded up, as in
-    /// transformers.
+    /// θ^(−2i/dims), i = 0, 1, …: an angle for every two of `dims` dimensions; an odd number is
+    /// rounded up, as in transformers.
     pub fn plain_frequencies(theta: f64, dims: usize) -> Vec<f64> {
-        (0..dims.div_ceil(2)).map(|i| theta.powf(-((2 * i) as f64) / dims as f64)).collect()
+        (0..dims.div_ceil(2))
+            .map(|i| theta.powf(-((2 * i) as f64) / dims as f64))
+            .collect()
     }
 }
 

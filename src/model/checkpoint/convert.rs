@@ -1,4 +1,5 @@
-//! Conversion of any accepted model folder to the hub's layout: names with their prefix, no buffers, one number type.
+//! Conversion of any accepted model folder to the hub's layout: names with their prefix, no
+//! buffers, one number type.
 
 use super::{CONFIG, Checkpoint, Normalisation, REWARD, config, copy, write_json};
 use crate::folder::Draft;
@@ -12,8 +13,14 @@ use std::fs;
 use std::path::Path;
 
 /// Files that are copied unchanged with a model, if they exist.
-pub const FILES_BESIDE: [&str; 6] =
-    [TOKENIZER, "tokenizer_config.json", "special_tokens_map.json", "generation_config.json", CHAT_TEMPLATE, REWARD];
+pub const FILES_BESIDE: [&str; 6] = [
+    TOKENIZER,
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "generation_config.json",
+    CHAT_TEMPLATE,
+    REWARD,
+];
 
 /// Options for writing a folder.
 #[derive(Clone, Copy, Debug)]
@@ -27,12 +34,12 @@ pub struct Conversion {
 }
 
 impl Checkpoint {
-    /// Writes this checkpoint to the folder `to`, which appears whole or not at all, and may be this checkpoint's own.
-    /// Only one tensor is in memory at a time.
+    /// Writes this checkpoint to the folder `to`, which appears whole or not at all, and may be
+    /// this checkpoint's own. Only one tensor is in memory at a time.
     ///
     /// # Errors
-    /// A tensor that is missing, superfluous or of another shape; weights of several number types if none is chosen; a
-    /// number too large for the chosen type; a folder that is not empty.
+    /// A tensor that is missing, superfluous or of another shape; weights of several number types
+    /// if none is chosen; a number too large for the chosen type; a folder that is not empty.
     pub fn convert(&self, to: &Path, how: &Conversion) -> Result<()> {
         check_place(to, how.force)?;
         let path = self.folder.join(CONFIG);
@@ -42,14 +49,21 @@ impl Checkpoint {
         let beside = layout::normalise(&mut weights, &config)?;
         let head = Head::of(&weights, &config);
         let expected = layout::tensors(&config, head);
-        weights.check_all(&expected).into_iter().next().map_or(Ok(()), Err)?;
+        weights
+            .check_all(&expected)
+            .into_iter()
+            .next()
+            .map_or(Ok(()), Err)?;
         let stored_as = how.stored_as.map_or_else(|| common_type(&weights), Ok)?;
 
         keys.insert("architectures".into(), json!([config.naming().class(head)]));
         // The newer name of the same key, which would contradict it.
         keys.remove("dtype");
         keys.insert("torch_dtype".into(), json!(stored_as.torch_name()));
-        if head == Head::Reward && !keys.contains_key("pad_token_id") && self.folder.join(TOKENIZER).is_file() {
+        if head == Head::Reward
+            && !keys.contains_key("pad_token_id")
+            && self.folder.join(TOKENIZER).is_file()
+        {
             let padding = config::padding(&self.tokenizer()?, &self.folder, &config)?;
             keys.insert("pad_token_id".into(), json!(padding));
         }
@@ -73,13 +87,20 @@ impl Checkpoint {
 
 /// The number type that all weights share.
 fn common_type(weights: &Weights) -> Result<StoredAs> {
-    let types: BTreeSet<StoredAs> = weights.list().filter_map(|tensor| tensor.stored_as).collect();
+    let types: BTreeSet<StoredAs> = weights
+        .list()
+        .filter_map(|tensor| tensor.stored_as)
+        .collect();
     match types.first() {
         Some(only) if types.len() == 1 => Ok(*only),
         _ => {
             let types: Vec<_> = types.iter().map(ToString::to_string).collect();
-            Err(Error::model(format!("{}: its weights are of several types: {}", weights.origin(), types.join(", ")))
-                .hint("choose one with --dtype"))
+            Err(Error::model(format!(
+                "{}: its weights are of several types: {}",
+                weights.origin(),
+                types.join(", ")
+            ))
+            .hint("choose one with --dtype"))
         }
     }
 }
@@ -91,7 +112,10 @@ fn check_place(place: &Path, force: bool) -> Result<()> {
         return Ok(());
     }
     if !fs::symlink_metadata(place).context(unreadable)?.is_dir() {
-        return Err(Error::model(format!("{} is there, and is not a folder", place.display())));
+        return Err(Error::model(format!(
+            "{} is there, and is not a folder",
+            place.display()
+        )));
     }
     for entry in fs::read_dir(place).context(unreadable)? {
         let entry = entry.context(unreadable)?;

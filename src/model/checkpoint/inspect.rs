@@ -1,4 +1,5 @@
-//! Description of a model folder: its configuration, the headers of its files, and weights that are not finite.
+//! Description of a model folder: its configuration, the headers of its files, and weights that are
+//! not finite.
 
 use super::{CONFIG, Checkpoint, Normalisation, config};
 use crate::model::arch::{DecoderConfig, Sizes};
@@ -63,8 +64,9 @@ impl Checkpoint {
     /// Describes the folder.
     ///
     /// # Errors
-    /// A configuration that is not supported, and damaged files. Tensors that are missing, superfluous, of another
-    /// shape or not finite are listed in [`Inspection::problems`], as is a tokenizer that does not fit.
+    /// A configuration that is not supported, and damaged files. Tensors that are missing,
+    /// superfluous, of another shape or not finite are listed in [`Inspection::problems`], as is a
+    /// tokenizer that does not fit.
     pub fn inspect(&self) -> Result<Inspection> {
         let path = self.folder.join(CONFIG);
         let described = config::read(&path)?;
@@ -76,24 +78,47 @@ impl Checkpoint {
             let Some(file) = tensor.file else { continue };
             files.entry(file).or_default().tensors += 1;
         }
-        let mut files: BTreeMap<_, _> = files.into_iter().map(|(path, file)| (path.to_owned(), file)).collect();
+        let mut files: BTreeMap<_, _> = files
+            .into_iter()
+            .map(|(path, file)| (path.to_owned(), file))
+            .collect();
         for (path, file) in &mut files {
-            file.name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            file.bytes = std::fs::metadata(path).context(|| format!("cannot read {}", path.display()))?.len();
+            file.name = path
+                .file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned();
+            file.bytes = std::fs::metadata(path)
+                .context(|| format!("cannot read {}", path.display()))?
+                .len();
         }
         let (beside, mut problems) = match layout::normalise(&mut weights, &config) {
             Ok(beside) => (beside, Vec::new()),
             Err(error) => (Beside::default(), vec![error.to_string()]),
         };
         for tensor in weights.list() {
-            if let Some((file, dtype)) = tensor.file.and_then(|path| files.get_mut(path)).zip(tensor.stored_as) {
+            if let Some((file, dtype)) = tensor
+                .file
+                .and_then(|path| files.get_mut(path))
+                .zip(tensor.stored_as)
+            {
                 file.dtypes.insert(dtype);
             }
         }
         let head = Head::of(&weights, &config);
-        problems.extend(weights.check_all(&layout::tensors(&config, head)).iter().map(ToString::to_string));
+        problems.extend(
+            weights
+                .check_all(&layout::tensors(&config, head))
+                .iter()
+                .map(ToString::to_string),
+        );
         problems.extend(weights.not_finite()?.iter().map(ToString::to_string));
-        let tokenizer = match self.folder.join(TOKENIZER).is_file().then(|| ModelTokenizer::open(&self.folder)) {
+        let tokenizer = match self
+            .folder
+            .join(TOKENIZER)
+            .is_file()
+            .then(|| ModelTokenizer::open(&self.folder))
+        {
             Some(Err(error)) => {
                 problems.push(error.to_string());
                 None
@@ -102,11 +127,17 @@ impl Checkpoint {
             None => None,
         };
         if let Some(tokenizer) = &tokenizer {
-            problems.extend(tokenizer.check_fits(config.vocab_size()).err().map(|error| error.to_string()));
+            problems.extend(
+                tokenizer
+                    .check_fits(config.vocab_size())
+                    .err()
+                    .map(|error| error.to_string()),
+            );
         }
         let tokens = tokenizer.as_ref().map(ModelTokenizer::vocabulary_size);
         let named = Ends::of_folder(&self.folder, tokenizer.as_ref(), config.vocab_size());
-        // A reward model does not need ends if rows are token ids, and a folder without a tokenizer has no texts.
+        // A reward model does not need ends if rows are token ids, and a folder without a tokenizer
+        // has no texts.
         let ends = match named {
             Ok(ends) => ends.ids().to_vec(),
             Err(error) => {
@@ -114,7 +145,12 @@ impl Checkpoint {
                 Vec::new()
             }
         };
-        let Sizes { vocab_size, hidden_size, head_size, .. } = config.sizes();
+        let Sizes {
+            vocab_size,
+            hidden_size,
+            head_size,
+            ..
+        } = config.sizes();
         Ok(Inspection {
             architectures,
             head,
@@ -129,7 +165,8 @@ impl Checkpoint {
             tokens,
             ends,
             files: files.into_values().collect(),
-            normalisation: Some(self.normalisation(&beside)?).filter(|found| *found != Normalisation::none(0.0)),
+            normalisation: Some(self.normalisation(&beside)?)
+                .filter(|found| *found != Normalisation::none(0.0)),
             unused_buffers: beside.unused,
             problems,
             config,

@@ -35,12 +35,19 @@ impl Linear {
             Ok(parameter(&bias, weights.take(&bias, &[to])?, [to], device))
         };
         let bias = bias.then(load_bias).transpose()?;
-        Ok(Self { weight: parameter(&weight, matrix, [from, to], device), bias, lora: None })
+        Ok(Self {
+            weight: parameter(&weight, matrix, [from, to], device),
+            bias,
+            lora: None,
+        })
     }
 
     /// The map's result for `x`: `[n, in]` → `[n, out]`.
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        let (weight, bias) = (like(&self.weight, &x), self.bias.as_ref().map(|bias| like(bias, &x)));
+        let (weight, bias) = (
+            like(&self.weight, &x),
+            self.bias.as_ref().map(|bias| like(bias, &x)),
+        );
         match &self.lora {
             None => fused::linear(x, weight, bias),
             Some(adapter) => fused::linear(x.clone(), weight, bias) + adapter.forward(x),
@@ -49,7 +56,10 @@ impl Linear {
 
     /// The map with an adapter beside it.
     pub fn adapted(self, settings: &LoraSettings, rng: &mut impl Rng) -> Self {
-        Self { lora: Some(Adapter::new(&self.weight.val(), settings, rng)), ..self }
+        Self {
+            lora: Some(Adapter::new(&self.weight.val(), settings, rng)),
+            ..self
+        }
     }
 
     /// The map with its adapter added to the weight, in f32.
@@ -57,8 +67,14 @@ impl Linear {
         match self.lora {
             None => self,
             Some(adapter) => {
-                let weight = self.weight.map(|weight| weight.cast(FloatDType::F32) + adapter.product());
-                Self { weight, bias: self.bias, lora: None }
+                let weight = self
+                    .weight
+                    .map(|weight| weight.cast(FloatDType::F32) + adapter.product());
+                Self {
+                    weight,
+                    bias: self.bias,
+                    lora: None,
+                }
             }
         }
     }

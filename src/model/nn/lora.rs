@@ -1,4 +1,5 @@
-//! Low-rank adaptation (Hu et al. 2021, arXiv 2106.09685): a frozen linear map x·W + c becomes x·W + c + (α/r)·(x·A)·B.
+//! Low-rank adaptation (Hu et al. 2021, arXiv 2106.09685): a frozen linear map x·W + c becomes x·W
+//! + c + (α/r)·(x·A)·B.
 
 use super::like;
 use crate::device::fused;
@@ -29,11 +30,14 @@ pub struct Adapter {
 }
 
 impl Adapter {
-    /// An adapter beside `weight` `[in, out]` that adds nothing yet: B = 0, and A uniform in ±1/√in, as in the authors' code.
+    /// An adapter beside `weight` `[in, out]` that adds nothing yet: B = 0, and A uniform in
+    /// ±1/√in, as in the authors' code.
     pub fn new(weight: &Tensor<2>, settings: &LoraSettings, rng: &mut impl Rng) -> Self {
         let ([from, to], rank, device) = (weight.dims(), settings.rank, weight.device());
         let width = (from as f64).powf(-0.5);
-        let a = (0..from * rank).map(|_| (width * (2.0 * rng.random::<f64>() - 1.0)) as f32).collect();
+        let a = (0..from * rank)
+            .map(|_| (width * (2.0 * rng.random::<f64>() - 1.0)) as f32)
+            .collect();
         Self {
             a: parameter("lora.a", a, [from, rank], &device),
             b: parameter("lora.b", vec![0.0; rank * to], [rank, to], &device),
@@ -49,7 +53,10 @@ impl Adapter {
 
     /// (α/r)·A·B in f32, `[in, out]`: the adapter's contribution to the weight.
     pub fn product(&self) -> Tensor<2> {
-        let (a, b) = (self.a.val().cast(FloatDType::F32), self.b.val().cast(FloatDType::F32));
+        let (a, b) = (
+            self.a.val().cast(FloatDType::F32),
+            self.b.val().cast(FloatDType::F32),
+        );
         a.matmul(b) * self.scale
     }
 }

@@ -11,6 +11,9 @@ use burn::module::Param;
 use burn::tensor::{FloatDType, Tensor};
 
 /// The value of a parameter in the type of `x`; gradients flow through the change of type.
-pub fn like<const D: usize, const E: usize>(parameter: &Param<Tensor<D>>, x: &Tensor<E>) -> Tensor<D> {
+pub fn like<const D: usize, const E: usize>(
+    parameter: &Param<Tensor<D>>,
+    x: &Tensor<E>,
+) -> Tensor<D> {
     parameter.val().cast(FloatDType::from(x.dtype()))
 }

@@ -17,7 +17,13 @@ pub struct LayerNorm {
 
 impl LayerNorm {
     /// Takes the tensors `<name>.weight` and `<name>.bias`.
-    pub fn load(weights: &mut Weights, name: &str, size: usize, epsilon: f64, device: &Device) -> Result<Self> {
+    pub fn load(
+        weights: &mut Weights,
+        name: &str,
+        size: usize,
+        epsilon: f64,
+        device: &Device,
+    ) -> Result<Self> {
         let (weight, bias) = (format!("{name}.weight"), format!("{name}.bias"));
         Ok(Self {
             weight: parameter(&weight, weights.take(&weight, &[size])?, [size], device),
@@ -26,7 +32,8 @@ impl LayerNorm {
         })
     }
 
-    /// The normalised rows of `x` `[n, size]`, which may have any type; the result has the same type.
+    /// The normalised rows of `x` `[n, size]`, which may have any type; the result has the same
+    /// type.
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
         fused::layer_norm(x, self.weight.val(), self.bias.val(), self.epsilon)
     }
@@ -52,10 +59,15 @@ impl RmsNorm {
         device: &Device,
     ) -> Result<Self> {
         let weight = format!("{name}.weight");
-        Ok(Self { weight: parameter(&weight, weights.take(&weight, &[size])?, [size], device), epsilon, rounding })
+        Ok(Self {
+            weight: parameter(&weight, weights.take(&weight, &[size])?, [size], device),
+            epsilon,
+            rounding,
+        })
     }
 
-    /// The normalised rows of `x` `[n, size]`, which may have any type; the result has the same type.
+    /// The normalised rows of `x` `[n, size]`, which may have any type; the result has the same
+    /// type.
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
         fused::rms_norm(x, self.weight.val(), self.epsilon, self.rounding)
     }
@@ -63,7 +75,8 @@ impl RmsNorm {
     /// The rows of `x` `[n, parts · size]` with each part of `size` values normalised separately.
     pub fn forward_parts(&self, x: Tensor<2>) -> Tensor<2> {
         let ([n, width], [size]) = (x.dims(), self.weight.val().dims());
-        self.forward(x.reshape([n * width / size, size])).reshape([n, width])
+        self.forward(x.reshape([n * width / size, size]))
+            .reshape([n, width])
     }
 }
 
@@ -75,7 +88,8 @@ pub enum Norm {
 }
 
 impl Norm {
-    /// The normalised rows of `x` `[n, size]`, which may have any type; the result has the same type.
+    /// The normalised rows of `x` `[n, size]`, which may have any type; the result has the same
+    /// type.
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
         match self {
             Self::Layer(norm) => norm.forward(x),

@@ -11,7 +11,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// Bytes of the number at the beginning of every file that gives the header's length.
 const LENGTH: u64 = 8;
-/// The format's own limit on headers, which also limits the memory that a damaged length can make us allocate.
+/// The format's own limit on headers, which also limits the memory that a damaged length can make
+/// us allocate.
 const MOST_HEADER: u64 = 100_000_000;
 /// Number of bytes that are decoded at a time.
 const PIECE: usize = 1 << 18;
@@ -31,19 +32,20 @@ pub(super) struct Stored {
 /// The location of a tensor's values.
 #[derive(Clone, Debug)]
 pub(super) enum Place {
-    /// Offset in bytes. The file is kept open, so that the values are those that the header described even if the file
-    /// is replaced meanwhile.
+    /// Offset in bytes. The file is kept open, so that the values are those that the header
+    /// described even if the file is replaced meanwhile.
     Bytes(Arc<Mutex<File>>, u64),
     /// A tensor in an archive that a library reads.
     Pickle(pytorch_reader::Tensor),
 }
 
 impl Weights {
-    /// Reads a safetensors file's header; values are read, and f16 and bf16 are converted to f32, when they are taken.
+    /// Reads a safetensors file's header; values are read, and f16 and bf16 are converted to f32,
+    /// when they are taken.
     ///
     /// # Errors
-    /// A header that is not valid, tensors that overlap, leave gaps or do not have the length that their shape and type
-    /// imply, and a file whose length differs from the header's.
+    /// A header that is not valid, tensors that overlap, leave gaps or do not have the length that
+    /// their shape and type imply, and a file whose length differs from the header's.
     pub fn read(path: &Path) -> Result<Self> {
         let failed = || format!("cannot read {}", path.display());
         let mut file = File::open(path).context(failed)?;
@@ -66,7 +68,13 @@ impl Weights {
                 count: info.shape.iter().product(),
                 place: Place::Bytes(Arc::clone(&file), start + info.data_offsets.0 as u64),
             };
-            weights.tensors.insert(name, Entry { shape: info.shape.clone(), values: Values::Stored(stored) });
+            weights.tensors.insert(
+                name,
+                Entry {
+                    shape: info.shape.clone(),
+                    values: Values::Stored(stored),
+                },
+            );
         }
         Ok(weights)
     }
@@ -75,7 +83,9 @@ impl Weights {
 /// The first bytes of a file, which is then rewound.
 pub(super) fn beginning(file: &mut File) -> std::io::Result<Vec<u8>> {
     let mut start = Vec::with_capacity(START);
-    Read::by_ref(file).take(START as u64).read_to_end(&mut start)?;
+    Read::by_ref(file)
+        .take(START as u64)
+        .read_to_end(&mut start)?;
     file.seek(SeekFrom::Start(0))?;
     Ok(start)
 }
@@ -87,7 +97,9 @@ fn read_header(
 ) -> std::result::Result<(Metadata, u64), Box<dyn std::error::Error + Send + Sync>> {
     let mut bytes = [0; LENGTH as usize];
     if length < LENGTH {
-        return Err(format!("it has {length} bytes, fewer than the length of a header takes").into());
+        return Err(
+            format!("it has {length} bytes, fewer than the length of a header takes").into(),
+        );
     }
     file.read_exact(&mut bytes)?;
     let header = u64::from_le_bytes(bytes);
@@ -96,12 +108,16 @@ fn read_header(
     }
     let mut bytes = vec![0; header as usize];
     file.read_exact(&mut bytes)?;
-    // Checks that shapes, types and places of all tensors agree, and that they follow each other without gap or
-    // overlap.
+    // Checks that shapes, types and places of all tensors agree, and that they follow each other
+    // without gap or overlap.
     let metadata: Metadata = serde_json::from_slice(&bytes)?;
     let (start, promised) = (LENGTH + header, metadata.data_len() as u64);
     if start.checked_add(promised) != Some(length) {
-        return Err(format!("its header promises {promised} bytes of values, and {} follow", length - start).into());
+        return Err(format!(
+            "its header promises {promised} bytes of values, and {} follow",
+            length - start
+        )
+        .into());
     }
     Ok((metadata, start))
 }
@@ -113,7 +129,10 @@ impl Stored {
 
     /// Size of a weight in bytes; `None` for other types.
     pub(super) fn bytes(&self) -> Option<u64> {
-        self.dtype.as_ref().ok().map(|dtype| (self.count as u64).saturating_mul(dtype.bytes() as u64))
+        self.dtype
+            .as_ref()
+            .ok()
+            .map(|dtype| (self.count as u64).saturating_mul(dtype.bytes() as u64))
     }
 
     /// The number type of the values. Masks and other buffers have other types and are never read.
@@ -154,14 +173,26 @@ impl Stored {
     }
 
     fn bytes_in_pieces(&self, stored_as: StoredAs, mut hear: impl FnMut(&[u8])) -> Result<()> {
-        let failed = || format!("cannot read tensor `{}` of {}", self.name, self.path.display());
+        let failed = || {
+            format!(
+                "cannot read tensor `{}` of {}",
+                self.name,
+                self.path.display()
+            )
+        };
         match &self.place {
-            Place::Bytes(file, start) => self.read_from(file, *start, stored_as, hear).context(failed),
+            Place::Bytes(file, start) => self
+                .read_from(file, *start, stored_as, hear)
+                .context(failed),
             Place::Pickle(tensor) => {
-                let mut bytes = tensor.read().map_err(|cause| Error::model(failed()).caused_by(cause))?;
+                let mut bytes = tensor
+                    .read()
+                    .map_err(|cause| Error::model(failed()).caused_by(cause))?;
                 // The library converts numbers to the machine's own byte order.
                 if cfg!(target_endian = "big") {
-                    bytes.chunks_mut(stored_as.bytes()).for_each(<[u8]>::reverse);
+                    bytes
+                        .chunks_mut(stored_as.bytes())
+                        .for_each(<[u8]>::reverse);
                 }
                 hear(&bytes);
                 Ok(())
@@ -195,7 +226,19 @@ impl Stored {
 fn decode(bytes: &[u8], stored_as: StoredAs, values: &mut Vec<f32>) {
     match stored_as {
         StoredAs::F32 => values.extend(bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b))),
-        StoredAs::F16 => values.extend(bytes.as_chunks().0.iter().map(|b| half::f16::from_le_bytes(*b).to_f32())),
-        StoredAs::Bf16 => values.extend(bytes.as_chunks().0.iter().map(|b| half::bf16::from_le_bytes(*b).to_f32())),
+        StoredAs::F16 => values.extend(
+            bytes
+                .as_chunks()
+                .0
+                .iter()
+                .map(|b| half::f16::from_le_bytes(*b).to_f32()),
+        ),
+        StoredAs::Bf16 => values.extend(
+            bytes
+                .as_chunks()
+                .0
+                .iter()
+                .map(|b| half::bf16::from_le_bytes(*b).to_f32()),
+        ),
     }
 }

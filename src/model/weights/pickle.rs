@@ -1,6 +1,6 @@
-//! Reader of `pytorch_model.bin`, the layout before safetensors: a zip archive whose pickle says which bytes belong to
-//! which tensor. A library that supports only the few instructions that tensors need parses the pickle. Nothing in it
-//! is ever executed.
+//! Reader of `pytorch_model.bin`, the layout before safetensors: a zip archive whose pickle says
+//! which bytes belong to which tensor. A library that supports only the few instructions that
+//! tensors need parses the pickle. Nothing in it is ever executed.
 
 use super::file::{Place, Stored, beginning};
 use super::{Entry, StoredAs, Values, Weights};
@@ -16,7 +16,8 @@ impl Weights {
     /// Reads which tensors a pickled file holds; their values are read when they are taken.
     ///
     /// # Errors
-    /// A file that is not such an archive, is cut short, or whose pickle holds anything but tensors.
+    /// A file that is not such an archive, is cut short, or whose pickle holds anything but
+    /// tensors.
     pub fn read_pickle(path: &Path) -> Result<Self> {
         let failed = || format!("cannot read {}", path.display());
         let mut file = File::open(path).context(failed)?;
@@ -38,13 +39,29 @@ impl Weights {
             let (shape, count) = (tensor.shape().to_vec(), tensor.num_elements());
             let dtype = stored_as(tensor.dtype());
             let place = Place::Pickle(tensor);
-            let stored = Stored { path: Arc::clone(&shared), name: name.clone(), dtype, count, place };
+            let stored = Stored {
+                path: Arc::clone(&shared),
+                name: name.clone(),
+                dtype,
+                count,
+                place,
+            };
             // A view of few bytes may claim any shape.
             if stored.bytes().is_none_or(|bytes| bytes > length) && stored.dtype.is_ok() {
-                let message = format!("{}: tensor `{name}` of shape {shape:?} is larger than the file", path.display());
-                return Err(Error::model(message).hint("the file is damaged, or was not written by torch.save"));
+                let message = format!(
+                    "{}: tensor `{name}` of shape {shape:?} is larger than the file",
+                    path.display()
+                );
+                return Err(Error::model(message)
+                    .hint("the file is damaged, or was not written by torch.save"));
             }
-            weights.tensors.insert(name, Entry { shape, values: Values::Stored(stored) });
+            weights.tensors.insert(
+                name,
+                Entry {
+                    shape,
+                    values: Values::Stored(stored),
+                },
+            );
         }
         Ok(weights)
     }

@@ -14,7 +14,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
-/// A store in a temporary folder, with room beside it for the faults that stages are to meet and the log they write.
+/// A store in a temporary folder, with room beside it for the faults that stages are to meet and
+/// the log they write.
 struct Bench {
     dir: TempDir,
     store: Store,
@@ -37,8 +38,8 @@ impl Bench {
         fs::write(program::fault_path(self.dir.path(), name, step), fault).unwrap();
     }
 
-    /// The log: one `name from step` line per attempt that reached a body, one `name computed` line per body that
-    /// ended.
+    /// The log: one `name from step` line per attempt that reached a body, one `name computed` line
+    /// per body that ended.
     fn log(&self) -> Vec<String> {
         let text = fs::read_to_string(self.dir.path().join("log")).unwrap_or_default();
         text.lines().map(str::to_owned).collect()
@@ -46,20 +47,32 @@ impl Bench {
 
     /// Hashes of every file of every complete artifact.
     fn contents(&self) -> BTreeMap<StageKey, BTreeMap<String, FileRecord>> {
-        self.store.list().unwrap().into_iter().map(|manifest| (manifest.key, manifest.files)).collect()
+        self.store
+            .list()
+            .unwrap()
+            .into_iter()
+            .map(|manifest| (manifest.key, manifest.files))
+            .collect()
     }
 
     /// Plans, locks and opens a single stage, as its process would.
     fn draft(&self, graph: &Graph, key: &StageKey) -> Draft {
         self.store.plan(graph).unwrap();
         let lock = self.store.lock(key).unwrap();
-        let claim = self.store.claim(&lock, &mut claim::Watch::new()).unwrap().unwrap();
+        let claim = self
+            .store
+            .claim(&lock, &mut claim::Watch::new())
+            .unwrap()
+            .unwrap();
         self.store.begin(lock, claim).unwrap()
     }
 }
 
 fn cpu() -> Place {
-    Place { device: "cpu".into(), memory: None }
+    Place {
+        device: "cpu".into(),
+        memory: None,
+    }
 }
 
 fn pool() -> LocalPool {
@@ -78,24 +91,44 @@ fn pool() -> LocalPool {
 fn graph(stages: &[(&str, &[&str])], settings: &Settings) -> Graph {
     let (mut graph, mut keys) = (Graph::new(), BTreeMap::new());
     for (name, inputs) in stages {
-        let inputs = inputs.iter().map(|input| (format!("in/{input}"), keys[input])).collect();
-        let settings = Settings { name: (*name).to_owned(), ..settings.clone() };
+        let inputs = inputs
+            .iter()
+            .map(|input| (format!("in/{input}"), keys[input]))
+            .collect();
+        let settings = Settings {
+            name: (*name).to_owned(),
+            ..settings.clone()
+        };
         let settings = serde_json::to_value(settings).unwrap();
-        let spec = StageSpec { kind: "fake".into(), version: 1, settings, inputs, seed: Some(1) };
+        let spec = StageSpec {
+            kind: "fake".into(),
+            version: 1,
+            settings,
+            inputs,
+            seed: Some(1),
+        };
         keys.insert(*name, graph.add(spec, *name, 1.0).unwrap());
     }
     graph
 }
 
-const DIAMOND: &[(&str, &[&str])] =
-    &[("root", &[]), ("left", &["root"]), ("right", &["root"]), ("end", &["left", "right"]), ("apart", &[])];
+const DIAMOND: &[(&str, &[&str])] = &[
+    ("root", &[]),
+    ("left", &["root"]),
+    ("right", &["root"]),
+    ("end", &["left", "right"]),
+    ("apart", &[]),
+];
 
 fn key_of(graph: &Graph, label: &str) -> StageKey {
     graph.iter().find(|stage| stage.label == label).unwrap().key
 }
 
 fn labels(graph: &Graph, keys: &[StageKey]) -> Vec<String> {
-    let mut labels: Vec<_> = keys.iter().map(|key| graph.get(key).unwrap().label.clone()).collect();
+    let mut labels: Vec<_> = keys
+        .iter()
+        .map(|key| graph.get(key).unwrap().label.clone())
+        .collect();
     labels.sort();
     labels
 }

@@ -4,36 +4,100 @@ use super::*;
 use std::time::Duration;
 
 fn quick() -> Settings {
-    Settings { steps: 2, ..Settings::default() }
+    Settings {
+        steps: 2,
+        ..Settings::default()
+    }
 }
 
 #[test]
 fn a_graph_is_computed_once_and_then_cached() {
     let (bench, graph) = (Bench::new(), graph(DIAMOND, &quick()));
     let first = bench.run(&graph);
-    assert_eq!((first.finished.len(), first.cached.len(), first.exit_code()), (5, 0, 0), "{first:?}");
+    assert_eq!(
+        (first.finished.len(), first.cached.len(), first.exit_code()),
+        (5, 0, 0),
+        "{first:?}"
+    );
     let second = bench.run(&graph);
-    assert_eq!((second.finished.len(), second.cached.len(), second.exit_code()), (0, 5, 0), "{second:?}");
+    assert_eq!(
+        (
+            second.finished.len(),
+            second.cached.len(),
+            second.exit_code()
+        ),
+        (0, 5, 0),
+        "{second:?}"
+    );
 
     let manifest = bench.store.manifest(&key_of(&graph, "end")).unwrap();
-    assert_eq!((manifest.label.as_str(), manifest.device.as_str(), manifest.tokens), ("end", "cpu", 2));
-    assert_eq!(manifest.files.keys().collect::<Vec<_>>(), ["deep/padding", "state"]);
-    assert_eq!(fs::read_dir(bench.store.root().join("tmp")).unwrap().count(), 0);
-    assert_eq!(fs::read_dir(bench.store.root().join("scratch")).unwrap().count(), 0);
+    assert_eq!(
+        (
+            manifest.label.as_str(),
+            manifest.device.as_str(),
+            manifest.tokens
+        ),
+        ("end", "cpu", 2)
+    );
+    assert_eq!(
+        manifest.files.keys().collect::<Vec<_>>(),
+        ["deep/padding", "state"]
+    );
+    assert_eq!(
+        fs::read_dir(bench.store.root().join("tmp"))
+            .unwrap()
+            .count(),
+        0
+    );
+    assert_eq!(
+        fs::read_dir(bench.store.root().join("scratch"))
+            .unwrap()
+            .count(),
+        0
+    );
 }
 
 #[test]
 fn stages_that_run_together_have_devices_of_their_own() {
-    let settings = Settings { steps: 1, milliseconds_per_step: 300, ..Settings::default() };
-    let (bench, graph) = (Bench::new(), graph(&[("one", &[]), ("two", &[])], &settings));
+    let settings = Settings {
+        steps: 1,
+        milliseconds_per_step: 300,
+        ..Settings::default()
+    };
+    let (bench, graph) = (
+        Bench::new(),
+        graph(&[("one", &[]), ("two", &[])], &settings),
+    );
     let devices = vec!["gpu:0".into(), "gpu:1".into()];
-    let two = LocalPool { jobs: 2, devices, ..pool() };
-    assert!(two.run(&bench.store, &graph, &Interrupt::new()).unwrap().is_success());
-    let used: Vec<_> = bench.store.list().unwrap().into_iter().map(|manifest| manifest.device).collect();
+    let two = LocalPool {
+        jobs: 2,
+        devices,
+        ..pool()
+    };
+    assert!(
+        two.run(&bench.store, &graph, &Interrupt::new())
+            .unwrap()
+            .is_success()
+    );
+    let used: Vec<_> = bench
+        .store
+        .list()
+        .unwrap()
+        .into_iter()
+        .map(|manifest| manifest.device)
+        .collect();
     assert_eq!(used, ["gpu:0", "gpu:1"]);
 
-    let none = LocalPool { devices: vec![], ..pool() };
-    assert!(none.run(&Bench::new().store, &graph, &Interrupt::new()).unwrap_err().to_string().contains("no device"));
+    let none = LocalPool {
+        devices: vec![],
+        ..pool()
+    };
+    assert!(
+        none.run(&Bench::new().store, &graph, &Interrupt::new())
+            .unwrap_err()
+            .to_string()
+            .contains("no device")
+    );
 }
 
 #[test]
@@ -41,16 +105,37 @@ fn a_failed_stage_costs_only_what_needs_it() {
     let (bench, graph) = (Bench::new(), graph(DIAMOND, &quick()));
     bench.plant("left", 1, "error");
     let outcome = bench.run(&graph);
-    assert_eq!(labels(&graph, &outcome.finished), ["apart", "right", "root"]);
+    assert_eq!(
+        labels(&graph, &outcome.finished),
+        ["apart", "right", "root"]
+    );
     assert_eq!(labels(&graph, &outcome.skipped), ["end"]);
-    let [(stage, Failure { kind, message })] = outcome.failed.as_slice() else { panic!("{outcome:?}") };
+    let [(stage, Failure { kind, message })] = outcome.failed.as_slice() else {
+        panic!("{outcome:?}")
+    };
     assert_eq!((stage.label.as_str(), *kind), ("left", ErrorKind::Store));
-    assert!(message.starts_with("broken on purpose\nmend it\n"), "{message}");
-    assert_eq!((outcome.exit_code(), outcome.is_success()), (ErrorKind::Store.exit_code(), false));
-    assert!(outcome.summary().contains("1 failed, 1 skipped\nrun the same command again"), "{}", outcome.summary());
+    assert!(
+        message.starts_with("broken on purpose\nmend it\n"),
+        "{message}"
+    );
+    assert_eq!(
+        (outcome.exit_code(), outcome.is_success()),
+        (ErrorKind::Store.exit_code(), false)
+    );
+    assert!(
+        outcome
+            .summary()
+            .contains("1 failed, 1 skipped\nrun the same command again"),
+        "{}",
+        outcome.summary()
+    );
 
     let log = bench.store.failure_log(&stage.key);
-    assert!(fs::read_to_string(&log).unwrap().contains("broken on purpose"));
+    assert!(
+        fs::read_to_string(&log)
+            .unwrap()
+            .contains("broken on purpose")
+    );
     assert_eq!(bench.run(&graph).exit_code(), 0);
     assert!(!log.exists(), "a log of a failure that is over");
 }
@@ -60,7 +145,10 @@ fn a_crash_is_told_with_its_last_words() {
     let (bench, graph) = (Bench::new(), graph(&[("only", &[])], &quick()));
     bench.plant("only", 0, "exit");
     let (_, Failure { kind, message }) = &bench.run(&graph).failed[0];
-    assert!(message.contains("exit code 7") && message.contains("| last words"), "{message}");
+    assert!(
+        message.contains("exit code 7") && message.contains("| last words"),
+        "{message}"
+    );
     assert_eq!(*kind, ErrorKind::Internal);
 }
 
@@ -70,7 +158,10 @@ fn a_kill_is_told_with_its_signal_and_a_remedy() {
     let (bench, graph) = (Bench::new(), graph(&[("only", &[])], &quick()));
     bench.plant("only", 1, "kill");
     let (_, Failure { kind, message }) = &bench.run(&graph).failed[0];
-    assert!(message.contains("signal 9 (SIGKILL)") && message.contains("--jobs"), "{message}");
+    assert!(
+        message.contains("signal 9 (SIGKILL)") && message.contains("--jobs"),
+        "{message}"
+    );
     assert_eq!(*kind, ErrorKind::Process);
 }
 
@@ -78,16 +169,28 @@ fn a_kill_is_told_with_its_signal_and_a_remedy() {
 #[test]
 fn a_program_that_publishes_nothing_has_failed() {
     let (bench, graph) = (Bench::new(), graph(&[("only", &[])], &quick()));
-    let shell = LocalPool { exe: "sh".into(), arguments: ["-c", "exit 0"].map(Into::into).to_vec(), ..pool() };
+    let shell = LocalPool {
+        exe: "sh".into(),
+        arguments: ["-c", "exit 0"].map(Into::into).to_vec(),
+        ..pool()
+    };
     let outcome = shell.run(&bench.store, &graph, &Interrupt::new()).unwrap();
-    assert!(outcome.failed[0].1.message.contains("left no artifact"), "{outcome:?}");
+    assert!(
+        outcome.failed[0].1.message.contains("left no artifact"),
+        "{outcome:?}"
+    );
 }
 
 #[test]
 fn a_program_that_is_not_there_is_an_error() {
     let (bench, graph) = (Bench::new(), graph(DIAMOND, &quick()));
-    let broken = LocalPool { exe: bench.dir.path().join("nothing"), ..pool() };
-    let error = broken.run(&bench.store, &graph, &Interrupt::new()).unwrap_err();
+    let broken = LocalPool {
+        exe: bench.dir.path().join("nothing"),
+        ..pool()
+    };
+    let error = broken
+        .run(&bench.store, &graph, &Interrupt::new())
+        .unwrap_err();
     assert!(error.to_string().contains("cannot run stage"), "{error}");
 }
 
@@ -102,10 +205,20 @@ fn an_interrupted_run_leaves_no_process_and_is_continued_by_the_next() {
     });
     let outcome = pool().run(&bench.store, &graph, &interrupt).unwrap();
     timer.join().unwrap();
-    assert!(outcome.interrupted && outcome.exit_code() == 130, "{outcome:?}");
-    assert!(outcome.failed.is_empty() && outcome.summary().contains("same command again to continue"), "{outcome:?}");
+    assert!(
+        outcome.interrupted && outcome.exit_code() == 130,
+        "{outcome:?}"
+    );
+    assert!(
+        outcome.failed.is_empty() && outcome.summary().contains("same command again to continue"),
+        "{outcome:?}"
+    );
     for stage in &graph {
-        assert!(bench.store.try_lock(&stage.key).unwrap().is_some(), "{} still runs", stage.label);
+        assert!(
+            bench.store.try_lock(&stage.key).unwrap().is_some(),
+            "{} still runs",
+            stage.label
+        );
     }
     assert_eq!(bench.run(&graph).exit_code(), 0);
 }
@@ -117,12 +230,19 @@ fn two_pools_on_one_store_compute_each_stage_once() {
         let runs = [(); 2].map(|()| scope.spawn(|| bench.run(&graph)));
         for run in runs {
             let outcome = run.join().unwrap();
-            assert_eq!((outcome.exit_code(), outcome.finished.len() + outcome.cached.len()), (0, 5), "{outcome:?}");
+            assert_eq!(
+                (
+                    outcome.exit_code(),
+                    outcome.finished.len() + outcome.cached.len()
+                ),
+                (0, 5),
+                "{outcome:?}"
+            );
         }
     });
     let mut log = bench.log();
     log.sort();
-    let once =
-        ["apart", "end", "left", "right", "root"].map(|name| [format!("{name} computed"), format!("{name} from 0")]);
+    let once = ["apart", "end", "left", "right", "root"]
+        .map(|name| [format!("{name} computed"), format!("{name} from 0")]);
     assert_eq!(log, once.concat());
 }

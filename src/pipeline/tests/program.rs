@@ -1,5 +1,5 @@
-//! The programs that the other tests start: a stage that computes a chain of hashes and meets planted faults, and a
-//! pool.
+//! The programs that the other tests start: a stage that computes a chain of hashes and meets
+//! planted faults, and a pool.
 
 use super::*;
 use crate::error::{Context, Error, Result};
@@ -16,15 +16,20 @@ pub struct Settings {
     pub milliseconds_per_step: u64,
 }
 
-/// Arguments that make this test binary run one program of this file; that program reads the arguments that follow
-/// them.
+/// Arguments that make this test binary run one program of this file; that program reads the
+/// arguments that follow them.
 pub fn arguments(program: &str) -> Vec<OsString> {
     let name = format!("{}::{program}", module_path!().split_once("::").unwrap().1);
-    ["--ignored", "--nocapture", "--exact", &name, "--"].map(OsString::from).to_vec()
+    ["--ignored", "--nocapture", "--exact", &name, "--"]
+        .map(OsString::from)
+        .to_vec()
 }
 
 fn own_arguments() -> Vec<String> {
-    std::env::args().skip_while(|argument| argument != "--").skip(1).collect()
+    std::env::args()
+        .skip_while(|argument| argument != "--")
+        .skip(1)
+        .collect()
 }
 
 pub fn fault_path(bench: &Path, name: &str, step: u32) -> PathBuf {
@@ -36,27 +41,49 @@ pub fn fault_path(bench: &Path, name: &str, step: u32) -> PathBuf {
 #[ignore = "a program that other tests start"]
 fn stage_program() {
     let arguments = own_arguments();
-    let [key, _, dir, _, device] = arguments.as_slice() else { return };
+    let [key, _, dir, _, device] = arguments.as_slice() else {
+        return;
+    };
     leave_with_parent();
     let store = Store::open(dir).unwrap();
-    let result = run_stage(&store, &key.parse().unwrap(), &Place { device: device.into(), memory: None }, body);
+    let result = run_stage(
+        &store,
+        &key.parse().unwrap(),
+        &Place {
+            device: device.into(),
+            memory: None,
+        },
+        body,
+    );
     std::process::exit(i32::from(result.is_err()));
 }
 
-/// The pool program, `<dir> <steps>`: runs the diamond on the store there until it is killed or done.
+/// The pool program, `<dir> <steps>`: runs the diamond on the store there until it is killed or
+/// done.
 #[test]
 #[ignore = "a program that other tests start"]
 fn pool_program() {
     let arguments = own_arguments();
-    let [dir, steps] = arguments.as_slice() else { return };
+    let [dir, steps] = arguments.as_slice() else {
+        return;
+    };
     let graph = slow_diamond(steps.parse().unwrap());
-    let outcome = pool().run(&Store::open(dir).unwrap(), &graph, &Interrupt::new()).unwrap();
+    let outcome = pool()
+        .run(&Store::open(dir).unwrap(), &graph, &Interrupt::new())
+        .unwrap();
     std::process::exit(i32::from(outcome.exit_code()));
 }
 
 /// The diamond with 5 ms per step.
 pub fn slow_diamond(steps: u32) -> Graph {
-    graph(DIAMOND, &Settings { steps, milliseconds_per_step: 5, ..Settings::default() })
+    graph(
+        DIAMOND,
+        &Settings {
+            steps,
+            milliseconds_per_step: 5,
+            ..Settings::default()
+        },
+    )
 }
 
 /// Hashes its inputs, then hashes the hash `steps` times, with a checkpoint after each step.
@@ -66,7 +93,8 @@ pub fn body(context: &StageContext) -> Result<()> {
     let checkpoint = context.scratch().join("state");
     let (mut step, mut state) = (0, digest_inputs(context)?);
     if let Ok(bytes) = fs::read(&checkpoint) {
-        let (saved_step, saved_state, cost): (u32, String, Cost) = serde_json::from_slice(&bytes).unwrap();
+        let (saved_step, saved_state, cost): (u32, String, Cost) =
+            serde_json::from_slice(&bytes).unwrap();
         (step, state) = (saved_step, saved_state);
         context.resume(cost);
     }
@@ -106,14 +134,20 @@ fn advance(state: &str, step: u32) -> String {
 }
 
 fn log(bench: &Path, line: &str) {
-    let mut file = fs::File::options().create(true).append(true).open(bench.join("log")).unwrap();
+    let mut file = fs::File::options()
+        .create(true)
+        .append(true)
+        .open(bench.join("log"))
+        .unwrap();
     file.write_all(format!("{line}\n").as_bytes()).unwrap();
 }
 
 /// Executes a planted fault, once: the next attempt gets past it.
 fn meet_fault(bench: &Path, name: &str, step: u32) -> Result<()> {
     let path = fault_path(bench, name, step);
-    let Ok(fault) = fs::read_to_string(&path) else { return Ok(()) };
+    let Ok(fault) = fs::read_to_string(&path) else {
+        return Ok(());
+    };
     fs::remove_file(path).unwrap();
     match fault.as_str() {
         "error" => Err(Error::store("broken on purpose").hint("mend it")),
@@ -122,7 +156,10 @@ fn meet_fault(bench: &Path, name: &str, step: u32) -> Result<()> {
             std::process::exit(7)
         }
         _ => {
-            Command::new("sh").args(["-c", &format!("kill -9 {}", std::process::id())]).status().unwrap();
+            Command::new("sh")
+                .args(["-c", &format!("kill -9 {}", std::process::id())])
+                .status()
+                .unwrap();
             unreachable!("killed")
         }
     }

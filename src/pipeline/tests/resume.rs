@@ -1,4 +1,5 @@
-//! Whatever is killed and whenever: running the same command again ends with the bytes of an undisturbed run.
+//! Whatever is killed and whenever: running the same command again ends with the bytes of an
+//! undisturbed run.
 
 use super::*;
 use proptest::prelude::*;
@@ -14,26 +15,52 @@ fn random_graph(inputs: &[u8]) -> Graph {
     let reads: Vec<Vec<&str>> = inputs
         .iter()
         .enumerate()
-        .map(|(i, bits)| (0..i).filter(|j| bits >> j & 1 == 1).map(|j| NAMES[j]).collect())
+        .map(|(i, bits)| {
+            (0..i)
+                .filter(|j| bits >> j & 1 == 1)
+                .map(|j| NAMES[j])
+                .collect()
+        })
         .collect();
-    let stages: Vec<(&str, &[&str])> = NAMES.into_iter().zip(reads.iter().map(Vec::as_slice)).collect();
-    graph(&stages, &Settings { steps: STEPS, ..Settings::default() })
+    let stages: Vec<(&str, &[&str])> = NAMES
+        .into_iter()
+        .zip(reads.iter().map(Vec::as_slice))
+        .collect();
+    graph(
+        &stages,
+        &Settings {
+            steps: STEPS,
+            ..Settings::default()
+        },
+    )
 }
 
-/// A model of a correct run: a stage is tried if all its inputs are complete, and fails once for each fault left in its
-/// way.
+/// A model of a correct run: a stage is tried if all its inputs are complete, and fails once for
+/// each fault left in its way.
 #[derive(Default)]
 struct Model {
     complete: Vec<StageKey>,
 }
 
 impl Model {
-    /// Keys that finish, fail and are skipped in the next run, sorted; `faults` holds the steps left for each label.
+    /// Keys that finish, fail and are skipped in the next run, sorted; `faults` holds the steps
+    /// left for each label.
     fn run(&mut self, graph: &Graph, faults: &mut BTreeMap<&str, Vec<u32>>) -> [Vec<StageKey>; 3] {
         let [mut finished, mut failed, mut skipped] = [const { Vec::new() }; 3];
-        for stage in graph.iter().filter(|stage| !self.complete.contains(&stage.key)).collect::<Vec<_>>() {
-            let steps = faults.entry(NAMES.into_iter().find(|name| *name == stage.label).unwrap()).or_default();
-            if !stage.spec.inputs.values().all(|input| self.complete.contains(input)) {
+        for stage in graph
+            .iter()
+            .filter(|stage| !self.complete.contains(&stage.key))
+            .collect::<Vec<_>>()
+        {
+            let steps = faults
+                .entry(NAMES.into_iter().find(|name| *name == stage.label).unwrap())
+                .or_default();
+            if !stage
+                .spec
+                .inputs
+                .values()
+                .all(|input| self.complete.contains(input))
+            {
                 skipped.push(stage.key);
             } else if steps.is_empty() {
                 self.complete.push(stage.key);
@@ -84,15 +111,32 @@ proptest! {
 #[test]
 fn a_killed_stage_goes_on_from_its_checkpoint() {
     let bench = Bench::new();
-    let graph = graph(&[("only", &[])], &Settings { steps: 5, ..Settings::default() });
+    let graph = graph(
+        &[("only", &[])],
+        &Settings {
+            steps: 5,
+            ..Settings::default()
+        },
+    );
     bench.plant("only", 3, "kill");
     bench.plant("only", 5, "kill");
     let killed = ErrorKind::Process.exit_code();
     for expected in [killed, killed, 0] {
         assert_eq!(bench.run(&graph).exit_code(), expected);
     }
-    assert_eq!(bench.log(), ["only from 0", "only from 3", "only from 5", "only computed"]);
-    assert_eq!(bench.store.manifest(&key_of(&graph, "only")).unwrap().tokens, 5, "the cost of an undisturbed run");
+    assert_eq!(
+        bench.log(),
+        ["only from 0", "only from 3", "only from 5", "only computed"]
+    );
+    assert_eq!(
+        bench
+            .store
+            .manifest(&key_of(&graph, "only"))
+            .unwrap()
+            .tokens,
+        5,
+        "the cost of an undisturbed run"
+    );
 }
 
 fn start_parent(bench: &Bench, steps: u32) -> Child {
@@ -116,7 +160,9 @@ fn wait_until(what: &str, mut happened: impl FnMut() -> bool) {
 
 /// A stage holds its lock for as long as its process lives.
 fn nothing_runs(bench: &Bench, graph: &Graph) -> bool {
-    graph.iter().all(|stage| bench.store.try_lock(&stage.key).unwrap().is_some())
+    graph
+        .iter()
+        .all(|stage| bench.store.try_lock(&stage.key).unwrap().is_some())
 }
 
 #[test]
@@ -138,7 +184,9 @@ fn a_parent_killed_at_any_moment_is_continued_to_the_same_bytes() {
     let (mut killed_at_work, mut moment) = (0, 0x9e37_79b9_u64);
     for _ in 0..8 {
         let mut parent = start_parent(&bench, STEPS);
-        moment = moment.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        moment = moment
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
         std::thread::sleep(Duration::from_millis(40 + (moment >> 33) % 120));
         killed_at_work += u32::from(parent.try_wait().unwrap().is_none());
         parent.kill().unwrap();

@@ -6,14 +6,32 @@ use serde::{Deserialize, Serialize};
 
 /// A bench with the diamond computed.
 fn computed() -> (Bench, Graph) {
-    let (bench, graph) = (Bench::new(), graph(DIAMOND, &Settings { steps: 1, ..Settings::default() }));
+    let (bench, graph) = (
+        Bench::new(),
+        graph(
+            DIAMOND,
+            &Settings {
+                steps: 1,
+                ..Settings::default()
+            },
+        ),
+    );
     assert_eq!(bench.run(&graph).exit_code(), 0);
     (bench, graph)
 }
 
 #[test]
 fn a_half_written_artifact_does_not_exist_and_is_cleaned() {
-    let (bench, graph) = (Bench::new(), graph(DIAMOND, &Settings { steps: 1, ..Settings::default() }));
+    let (bench, graph) = (
+        Bench::new(),
+        graph(
+            DIAMOND,
+            &Settings {
+                steps: 1,
+                ..Settings::default()
+            },
+        ),
+    );
     let key = key_of(&graph, "root");
     let draft = bench.draft(&graph, &key);
     fs::write(draft.out().join("state"), "half").unwrap();
@@ -45,8 +63,11 @@ fn verify_finds_every_kind_of_damage_and_removal_mends_it() {
     let before = bench.contents();
     assert_eq!(bench.store.verify().unwrap().problems, []);
 
-    let file = |label: &str, name: &str| bench.store.artifact_dir(&key_of(&graph, label)).join(name);
-    let same_size = fs::read_to_string(file("root", "state")).unwrap().replace(|c: char| c.is_ascii_digit(), "x");
+    let file =
+        |label: &str, name: &str| bench.store.artifact_dir(&key_of(&graph, label)).join(name);
+    let same_size = fs::read_to_string(file("root", "state"))
+        .unwrap()
+        .replace(|c: char| c.is_ascii_digit(), "x");
     fs::write(file("root", "state"), same_size).unwrap();
     fs::remove_file(file("left", "deep/padding")).unwrap();
     fs::write(file("right", "stray"), "").unwrap();
@@ -58,9 +79,21 @@ fn verify_finds_every_kind_of_damage_and_removal_mends_it() {
         .problems
         .iter()
         .map(|problem| {
-            let label = problem.key.map_or(String::new(), |key| graph.get(&key).unwrap().label.clone());
+            let label = problem
+                .key
+                .map_or(String::new(), |key| graph.get(&key).unwrap().label.clone());
             let kind = problem.damage.to_string();
-            (label, problem.path.file_name().unwrap().to_str().unwrap().to_owned(), kind[..7].to_owned())
+            (
+                label,
+                problem
+                    .path
+                    .file_name()
+                    .unwrap()
+                    .to_str()
+                    .unwrap()
+                    .to_owned(),
+                kind[..7].to_owned(),
+            )
         })
         .collect();
     for expected in [
@@ -70,8 +103,15 @@ fn verify_finds_every_kind_of_damage_and_removal_mends_it() {
         ("right", "stray", "does no"),
         ("end", "manifest.json", "no vali"),
     ] {
-        let expected = (expected.0.to_owned(), expected.1.to_owned(), expected.2.to_owned());
-        assert!(found.contains(&expected), "{expected:?} is not in {found:?}");
+        let expected = (
+            expected.0.to_owned(),
+            expected.1.to_owned(),
+            expected.2.to_owned(),
+        );
+        assert!(
+            found.contains(&expected),
+            "{expected:?} is not in {found:?}"
+        );
     }
     assert_eq!((found.len(), report.artifacts), (5, 5));
 
@@ -80,7 +120,10 @@ fn verify_finds_every_kind_of_damage_and_removal_mends_it() {
     }
     fs::remove_file(bench.store.root().join("artifacts/notes.txt")).unwrap();
     assert_eq!(bench.run(&graph).finished.len(), 4);
-    assert_eq!((bench.contents(), bench.store.verify().unwrap().problems), (before, vec![]));
+    assert_eq!(
+        (bench.contents(), bench.store.verify().unwrap().problems),
+        (before, vec![])
+    );
 }
 
 #[test]
@@ -105,8 +148,8 @@ enum Damage {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 24, max_shrink_iters: 20, ..ProptestConfig::default() })]
 
-    /// A file of another length, or a missing one, makes the artifact incomplete, and the next run makes it again;
-    /// `verify` finds a file that has the right length and other contents.
+    /// A file of another length, or a missing one, makes the artifact incomplete, and the next run
+    /// makes it again; `verify` finds a file that has the right length and other contents.
     #[test]
     fn a_damaged_file_is_never_taken_for_whole(
         file in prop::sample::select(vec!["state", "deep/padding", "manifest.json"]),
@@ -143,8 +186,8 @@ proptest! {
         }
     }
 
-    /// Publishing ends with the rename of a folder whose manifest was written last: a crash at any earlier point leaves
-    /// no artifact.
+    /// Publishing ends with the rename of a folder whose manifest was written last: a crash at any
+    /// earlier point leaves no artifact.
     #[test]
     fn a_crash_while_publishing_leaves_nothing_that_is_read(
         written in 0..3_usize, manifest in any::<prop::sample::Index>(), renamed in any::<bool>(),
@@ -180,10 +223,20 @@ fn in_this_process(bench: &Bench, graph: &Graph, key: &StageKey) {
 #[test]
 fn an_artifact_moved_under_another_key_is_not_that_stage() {
     let (bench, graph) = computed();
-    let (left, right) = (bench.store.artifact_dir(&key_of(&graph, "left")), key_of(&graph, "right"));
+    let (left, right) = (
+        bench.store.artifact_dir(&key_of(&graph, "left")),
+        key_of(&graph, "right"),
+    );
     fs::remove_dir_all(bench.store.artifact_dir(&right)).unwrap();
     fs::rename(left, bench.store.artifact_dir(&right)).unwrap();
-    assert!(bench.store.manifest(&right).unwrap_err().to_string().contains("another stage"));
+    assert!(
+        bench
+            .store
+            .manifest(&right)
+            .unwrap_err()
+            .to_string()
+            .contains("another stage")
+    );
 }
 
 #[test]
@@ -200,16 +253,24 @@ fn a_stage_may_not_write_the_manifest_nor_leave_links() {
         result.unwrap_err().to_string()
     };
     assert!(
-        run(|out| fs::write(out.join("manifest.json"), "{}").unwrap()).contains("wrote a file called manifest.json")
+        run(|out| fs::write(out.join("manifest.json"), "{}").unwrap())
+            .contains("wrote a file called manifest.json")
     );
     #[cfg(unix)]
-    assert!(run(|out| std::os::unix::fs::symlink("/", out.join("link")).unwrap()).contains("neither a file nor"));
+    assert!(
+        run(|out| std::os::unix::fs::symlink("/", out.join("link")).unwrap())
+            .contains("neither a file nor")
+    );
 }
 
 #[test]
 fn a_store_of_a_newer_format_is_refused() {
     let bench = Bench::new();
-    fs::write(bench.store.root().join("store.json"), r#"{"format_version": 99}"#).unwrap();
+    fs::write(
+        bench.store.root().join("store.json"),
+        r#"{"format_version": 99}"#,
+    )
+    .unwrap();
     let error = Store::open(bench.store.root()).unwrap_err();
     assert!(error.to_string().contains("format 99"), "{error}");
 }
@@ -219,8 +280,16 @@ fn a_folder_of_something_else_is_not_made_a_store() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("thesis.tex"), "").unwrap();
     let error = Store::open(dir.path()).unwrap_err();
-    assert!(error.to_string().contains("already holds `thesis.tex`"), "{error}");
-    assert!(Store::open_existing(dir.path()).unwrap_err().to_string().contains("no store in"));
+    assert!(
+        error.to_string().contains("already holds `thesis.tex`"),
+        "{error}"
+    );
+    assert!(
+        Store::open_existing(dir.path())
+            .unwrap_err()
+            .to_string()
+            .contains("no store in")
+    );
 }
 
 #[test]
@@ -247,8 +316,22 @@ fn a_stage_is_found_by_the_first_digits_of_its_key() {
     let (bench, graph) = computed();
     let key = key_of(&graph, "end");
     assert_eq!(bench.store.find(&key.short().to_uppercase()).unwrap(), key);
-    assert!(bench.store.find("").unwrap_err().to_string().contains("5 stages"));
-    assert!(bench.store.find("nothing").unwrap_err().to_string().contains("no stage"));
+    assert!(
+        bench
+            .store
+            .find("")
+            .unwrap_err()
+            .to_string()
+            .contains("5 stages")
+    );
+    assert!(
+        bench
+            .store
+            .find("nothing")
+            .unwrap_err()
+            .to_string()
+            .contains("no stage")
+    );
 }
 
 #[derive(Serialize, Deserialize)]
@@ -261,16 +344,41 @@ struct Inputs {
 fn a_stage_opens_its_inputs_and_no_other_artifact() {
     let (bench, mut graph) = computed();
     let [root, left, right] = ["root", "left", "right"].map(|label| key_of(&graph, label));
-    let inputs = roles(&Inputs { seed: vec![left, root], other: left }).unwrap();
-    let spec = StageSpec { kind: "sum".into(), version: 1, settings: serde_json::json!({}), inputs, seed: None };
+    let inputs = roles(&Inputs {
+        seed: vec![left, root],
+        other: left,
+    })
+    .unwrap();
+    let spec = StageSpec {
+        kind: "sum".into(),
+        version: 1,
+        settings: serde_json::json!({}),
+        inputs,
+        seed: None,
+    };
     let key = graph.add(spec, "sum", 1.0).unwrap();
     bench.store.plan(&graph).unwrap();
     run_stage(&bench.store, &key, &cpu(), |context| {
         let Inputs { seed, other } = context.inputs()?;
         assert_eq!((seed, other), (vec![left, root], left));
-        assert_eq!(context.artifact(&root)?, bench.store.artifact(&root).unwrap());
-        assert!(context.artifact(&right).unwrap_err().to_string().contains("is not an input"));
-        assert!(context.seed().unwrap_err().to_string().contains("without a seed"));
+        assert_eq!(
+            context.artifact(&root)?,
+            bench.store.artifact(&root).unwrap()
+        );
+        assert!(
+            context
+                .artifact(&right)
+                .unwrap_err()
+                .to_string()
+                .contains("is not an input")
+        );
+        assert!(
+            context
+                .seed()
+                .unwrap_err()
+                .to_string()
+                .contains("without a seed")
+        );
         Ok(())
     })
     .unwrap();

@@ -1,5 +1,6 @@
-//! The figure of an ablation: a metric against the varied quantity, a panel per size, every seed a dot. Over numbers
-//! each line is a mean with its band; over words, which have no order, means with whiskers are side by side.
+//! The figure of an ablation: a metric against the varied quantity, a panel per size, every seed a
+//! dot. Over numbers each line is a mean with its band; over words, which have no order, means with
+//! whiskers are side by side.
 
 use super::axis::{Extent, Panel, Scale};
 use super::legend::Legend;
@@ -15,7 +16,8 @@ use crate::stats::Estimate;
 const HEIGHT: f64 = 240.0;
 /// The pixels between the dots of two lines at one x.
 const DODGE: f64 = 5.0;
-/// The share of a word's slot over which its lines are spread, and the most pixels between two of them.
+/// The share of a word's slot over which its lines are spread, and the most pixels between two of
+/// them.
 const SPREAD: f64 = 0.7;
 const APART: f64 = 40.0;
 
@@ -38,7 +40,12 @@ struct Drawing<'a> {
 
 /// The figure; `None` if no point has a value.
 pub fn draw(view: &View, ablation: &Ablation, metric: &MetricColumn) -> Result<Option<String>> {
-    let drawing = Drawing { view, ablation, metric, words: words(ablation) };
+    let drawing = Drawing {
+        view,
+        ablation,
+        metric,
+        words: words(ablation),
+    };
     let mut panels = Vec::new();
     for size in &view.sizes {
         let spots = drawing.spots(size)?;
@@ -48,21 +55,48 @@ pub fn draw(view: &View, ablation: &Ablation, metric: &MetricColumn) -> Result<O
     }
     let spots = || panels.iter().flat_map(|(_, spots, _)| spots);
     let levels = || panels.iter().filter_map(|(_, _, level)| level.as_ref());
-    let mut values: Vec<f64> = spots().flat_map(|spot| spot.values.values().copied()).collect();
+    let mut values: Vec<f64> = spots()
+        .flat_map(|spot| spot.values.values().copied())
+        .collect();
     values.extend(levels().map(|level| level.point));
-    let intervals = spots().filter_map(|spot| spot.mean.as_ref()).chain(levels()).filter_map(|mean| mean.interval);
-    let ends: Vec<f64> = intervals.flat_map(|interval| [interval.low, interval.high]).collect();
-    let (Some(x), Some(y)) = (drawing.x(), Extent::around(&values, &ends, metric.range)) else { return Ok(None) };
+    let intervals = spots()
+        .filter_map(|spot| spot.mean.as_ref())
+        .chain(levels())
+        .filter_map(|mean| mean.interval);
+    let ends: Vec<f64> = intervals
+        .flat_map(|interval| [interval.low, interval.high])
+        .collect();
+    let (Some(x), Some(y)) = (drawing.x(), Extent::around(&values, &ends, metric.range)) else {
+        return Ok(None);
+    };
 
-    let columns = panels.len().min(if drawing.words.len() > 6 { 1 } else { 2 });
+    let columns = panels
+        .len()
+        .min(if drawing.words.len() > 6 { 1 } else { 2 });
     // Words are horizontal where they fit and turned where they do not.
-    let longest = drawing.words.iter().map(|word| width_of(word)).fold(0.0, f64::max);
+    let longest = drawing
+        .words
+        .iter()
+        .map(|word| width_of(word))
+        .fold(0.0, f64::max);
     let slot = (WIDTH - LEFT) / columns as f64 / drawing.words.len().max(1) as f64;
     let names: Vec<f64> = drawing.words.iter().map(|word| width_of(word)).collect();
-    let degrees = if longest > slot - 8.0 { turn(slot, &names) } else { 0.0 };
+    let degrees = if longest > slot - 8.0 {
+        turn(slot, &names)
+    } else {
+        0.0
+    };
     let foot = 46.0 + longest * degrees.to_radians().sin();
     let legend = drawing.legend();
-    let frames = grid(panels.len(), columns, 50.0 + legend.height(), HEIGHT, foot, x, y);
+    let frames = grid(
+        panels.len(),
+        columns,
+        50.0 + legend.height(),
+        HEIGHT,
+        foot,
+        x,
+        y,
+    );
 
     let title = format!("{}, by {}", heading(metric), ablation.axis);
     let mut svg = Svg::new(WIDTH, lowest(&frames, foot) + 4.0, &title, &drawing.how());
@@ -108,28 +142,59 @@ impl<'a> Drawing<'a> {
         let mut spots = Vec::new();
         for (at, line) in self.view.lines_of(self.ablation, size) {
             for point in &line.points {
-                let place = || self.words.iter().position(|word| *word == point.label).map(|place| place as f64 + 0.5);
-                let Some(x) = (if self.over_words() { place() } else { point.x }) else { continue };
-                let values = self.view.metrics().last(&point.method, size, &self.metric.id);
+                let place = || {
+                    self.words
+                        .iter()
+                        .position(|word| *word == point.label)
+                        .map(|place| place as f64 + 0.5)
+                };
+                let Some(x) = (if self.over_words() { place() } else { point.x }) else {
+                    continue;
+                };
+                let values = self
+                    .view
+                    .metrics()
+                    .last(&point.method, size, &self.metric.id);
                 let mean = over_seeds(self.view, self.metric, &values)?;
-                spots.push(Spot { line: at, x, method: &point.method, values, mean });
+                spots.push(Spot {
+                    line: at,
+                    x,
+                    method: &point.method,
+                    values,
+                    mean,
+                });
             }
         }
-        spots.sort_by(|a, b| (a.line, a.x).partial_cmp(&(b.line, b.x)).unwrap_or(std::cmp::Ordering::Equal));
+        spots.sort_by(|a, b| {
+            (a.line, a.x)
+                .partial_cmp(&(b.line, b.x))
+                .unwrap_or(std::cmp::Ordering::Equal)
+        });
         Ok(spots)
     }
 
     /// The mean of the level that the lines are compared with.
     fn level(&self, size: &str) -> Result<Option<Estimate>> {
-        let Some(method) = &self.ablation.against else { return Ok(None) };
-        over_seeds(self.view, self.metric, &self.view.metrics().last(method, size, &self.metric.id))
+        let Some(method) = &self.ablation.against else {
+            return Ok(None);
+        };
+        over_seeds(
+            self.view,
+            self.metric,
+            &self.view.metrics().last(method, size, &self.metric.id),
+        )
     }
 
     fn x(&self) -> Option<Extent> {
         if self.over_words() {
-            return Some(Extent::linear(0.0, self.words.len() as f64)).filter(|_| !self.words.is_empty());
+            return Some(Extent::linear(0.0, self.words.len() as f64))
+                .filter(|_| !self.words.is_empty());
         }
-        Extent::on(Scale::log_if(self.ablation.scale == AxisScale::Log), &self.places(), &[])
+        Extent::on(
+            Scale::log_if(self.ablation.scale == AxisScale::Log),
+            &self.places(),
+            &[],
+        )
     }
 
     /// All distinct x, ascending.
@@ -142,7 +207,10 @@ impl<'a> Drawing<'a> {
     }
 
     fn class(&self, line: usize) -> String {
-        styled(series_of(self.view, &self.ablation.lines[line].method), line)
+        styled(
+            series_of(self.view, &self.ablation.lines[line].method),
+            line,
+        )
     }
 
     fn legend(&self) -> Legend {
@@ -150,14 +218,32 @@ impl<'a> Drawing<'a> {
             (format!("bold {}", self.class(at)), line.label.clone())
         };
         let level = self.ablation.against.iter();
-        let level = level.map(|id| ("reference".to_owned(), self.view.method_label(id).to_owned()));
-        Legend::new(self.ablation.lines.iter().enumerate().map(line).chain(level))
+        let level = level.map(|id| {
+            (
+                "reference".to_owned(),
+                self.view.method_label(id).to_owned(),
+            )
+        });
+        Legend::new(
+            self.ablation
+                .lines
+                .iter()
+                .enumerate()
+                .map(line)
+                .chain(level),
+        )
     }
 
     fn how(&self) -> String {
-        let mean = if self.over_words() { "Bar and whiskers" } else { "Line and band" };
+        let mean = if self.over_words() {
+            "Bar and whiskers"
+        } else {
+            "Line and band"
+        };
         let level = format::percent(self.view.level());
-        format!("Dots: seeds, hollow where collapsed. {mean}: mean with its {level} % t interval over seeds.")
+        format!(
+            "Dots: seeds, hollow where collapsed. {mean}: mean with its {level} % t interval over seeds."
+        )
     }
 
     fn name_x(&self, svg: &mut Svg, frame: &Panel, degrees: f64) {
@@ -178,11 +264,22 @@ impl<'a> Drawing<'a> {
         for spot in spots {
             let collapsed = self.view.collapsed(spot.method, size);
             for (seed, value) in &spot.values {
-                let kind = if collapsed.contains_key(seed) { "hollow" } else { "dot" };
-                svg.circle(&format!("{kind} {class}"), (frame.at_x(spot.x) + offset, frame.at_y(*value)), 3.0);
+                let kind = if collapsed.contains_key(seed) {
+                    "hollow"
+                } else {
+                    "dot"
+                };
+                svg.circle(
+                    &format!("{kind} {class}"),
+                    (frame.at_x(spot.x) + offset, frame.at_y(*value)),
+                    3.0,
+                );
             }
         }
-        let means: Vec<(f64, Estimate)> = spots.iter().filter_map(|spot| Some((spot.x, spot.mean?))).collect();
+        let means: Vec<(f64, Estimate)> = spots
+            .iter()
+            .filter_map(|spot| Some((spot.x, spot.mean?)))
+            .collect();
         if self.over_words() || means.len() == 1 {
             for (x, mean) in &means {
                 draw_mean(svg, frame, &class, frame.at_x(*x) + offset + 9.0, mean);
@@ -207,8 +304,14 @@ impl<'a> Drawing<'a> {
 fn draw_level(svg: &mut Svg, frame: &Panel, level: &Estimate) {
     let (left, right) = (frame.left, frame.left + frame.width);
     if let Some(interval) = level.interval {
-        let (low, high) = (frame.clipped_y(interval.low), frame.clipped_y(interval.high));
-        svg.polygon("level", &[(left, high), (right, high), (right, low), (left, low)]);
+        let (low, high) = (
+            frame.clipped_y(interval.low),
+            frame.clipped_y(interval.high),
+        );
+        svg.polygon(
+            "level",
+            &[(left, high), (right, high), (right, low), (left, low)],
+        );
     }
     let y = frame.at_y(level.point);
     svg.line("reference", (left, y), (right, y));

@@ -1,5 +1,5 @@
-//! Free curves of the input, for example gold reward against KL: a panel per size, a line per seed, a colour and a dash
-//! per method; with bands, the mean over seeds with its t interval.
+//! Free curves of the input, for example gold reward against KL: a panel per size, a line per seed,
+//! a colour and a dash per method; with bands, the mean over seeds with its t interval.
 
 use super::axis::{Extent, Scale};
 use super::legend::Legend;
@@ -17,21 +17,53 @@ const FOOT: f64 = 46.0;
 /// The figure; `None` if no line has a point.
 pub fn draw(view: &View, curve: &Curve) -> Result<Option<String>> {
     let (x_scale, y_scale) = (Scale::log_if(curve.log_x), Scale::log_if(curve.log_y));
-    let shown = |point: &&[f64; 2]| x_scale.place(point[0]).is_finite() && y_scale.place(point[1]).is_finite();
+    let shown = |point: &&[f64; 2]| {
+        x_scale.place(point[0]).is_finite() && y_scale.place(point[1]).is_finite()
+    };
     let mut lines: Vec<&CurveLine> = curve.lines.iter().collect();
-    lines.sort_by_key(|line| (series_of(view, &line.method), &line.method, &line.size, line.seed));
-    let points = || lines.iter().flat_map(|line| line.points.iter().filter(shown));
-    let averages = if curve.bands { averages(view, curve)? } else { Vec::new() };
-    let intervals = averages.iter().flat_map(|line| &line.points).filter_map(|(_, estimate)| estimate.interval);
-    let ends: Vec<f64> = intervals.flat_map(|interval| [interval.low, interval.high]).collect();
-    let Some(x) = Extent::on(x_scale, &points().map(|point| point[0]).collect::<Vec<_>>(), &[]) else {
+    lines.sort_by_key(|line| {
+        (
+            series_of(view, &line.method),
+            &line.method,
+            &line.size,
+            line.seed,
+        )
+    });
+    let points = || {
+        lines
+            .iter()
+            .flat_map(|line| line.points.iter().filter(shown))
+    };
+    let averages = if curve.bands {
+        averages(view, curve)?
+    } else {
+        Vec::new()
+    };
+    let intervals = averages
+        .iter()
+        .flat_map(|line| &line.points)
+        .filter_map(|(_, estimate)| estimate.interval);
+    let ends: Vec<f64> = intervals
+        .flat_map(|interval| [interval.low, interval.high])
+        .collect();
+    let Some(x) = Extent::on(
+        x_scale,
+        &points().map(|point| point[0]).collect::<Vec<_>>(),
+        &[],
+    ) else {
         return Ok(None);
     };
-    let Some(y) = Extent::on(y_scale, &points().map(|point| point[1]).collect::<Vec<_>>(), &ends) else {
+    let Some(y) = Extent::on(
+        y_scale,
+        &points().map(|point| point[1]).collect::<Vec<_>>(),
+        &ends,
+    ) else {
         return Ok(None);
     };
     let known = view.sizes.iter().map(String::as_str);
-    let mut sizes: Vec<&str> = known.filter(|size| lines.iter().any(|line| line.size == *size)).collect();
+    let mut sizes: Vec<&str> = known
+        .filter(|size| lines.iter().any(|line| line.size == *size))
+        .collect();
     for line in &lines {
         if !sizes.contains(&line.size.as_str()) {
             sizes.push(&line.size);
@@ -41,13 +73,29 @@ pub fn draw(view: &View, curve: &Curve) -> Result<Option<String>> {
     methods.dedup();
     let colours = colours(view, &methods);
     let colour = |method: &str| {
-        methods.iter().position(|known| *known == method).map_or_else(String::new, |place| series(colours[place]))
+        methods
+            .iter()
+            .position(|known| *known == method)
+            .map_or_else(String::new, |place| series(colours[place]))
     };
-    let entries = methods.iter().map(|id| (format!("bold {}", colour(id)), view.method_label(id).to_owned()));
+    let entries = methods.iter().map(|id| {
+        (
+            format!("bold {}", colour(id)),
+            view.method_label(id).to_owned(),
+        )
+    });
     let legend = Legend::new(entries);
 
     let columns = sizes.len().min(2);
-    let frames = grid(sizes.len(), columns, 40.0 + legend.height(), HEIGHT, FOOT, x, y);
+    let frames = grid(
+        sizes.len(),
+        columns,
+        40.0 + legend.height(),
+        HEIGHT,
+        FOOT,
+        x,
+        y,
+    );
     let lines_are = match curve.bands {
         true => format!(
             "thin lines: seeds; thick line and band: mean with its {} % t interval",
@@ -70,7 +118,9 @@ pub fn draw(view: &View, curve: &Curve) -> Result<Option<String>> {
         let weight = if curve.bands { "seed" } else { "bold thin" };
         for line in lines.iter().filter(|line| line.size == **size) {
             let points = line.points.iter().filter(shown);
-            let points: Vec<(f64, f64)> = points.map(|point| (frame.at_x(point[0]), frame.at_y(point[1]))).collect();
+            let points: Vec<(f64, f64)> = points
+                .map(|point| (frame.at_x(point[0]), frame.at_y(point[1])))
+                .collect();
             svg.polyline(&format!("{weight} {}", colour(&line.method)), &points);
         }
         for Averaged { method, points, .. } in averages.iter().filter(|line| line.size == *size) {
@@ -85,5 +135,8 @@ fn colours(view: &View, methods: &[&str]) -> Vec<usize> {
     let own = |id: &str| view.methods.iter().position(|row| row.id == id);
     let taken: Vec<usize> = methods.iter().filter_map(|id| own(id)).collect();
     let mut free = (0..).filter(|place| !taken.contains(place));
-    methods.iter().map(|id| own(id).or_else(|| free.next()).unwrap_or(0)).collect()
+    methods
+        .iter()
+        .map(|id| own(id).or_else(|| free.next()).unwrap_or(0))
+        .collect()
 }

@@ -1,5 +1,5 @@
-//! The main figure for many methods: a row per method with its name beside it, each seed a dot, the mean with its t
-//! interval under them; a panel per size.
+//! The main figure for many methods: a row per method with its name beside it, each seed a dot, the
+//! mean with its t interval under them; a panel per size.
 
 use super::axis::{Extent, Panel};
 use super::dots::Slot;
@@ -17,11 +17,18 @@ const NAMES: f64 = 300.0;
 /// The room right of a panel for the number of seeds of a row.
 const COUNTS: f64 = 34.0;
 
-/// The figure. `panels` holds the methods at each size, in their order; `values` is the extent of all panels.
+/// The figure. `panels` holds the methods at each size, in their order; `values` is the extent of
+/// all panels.
 pub fn draw(view: &View, metric: &MetricColumn, panels: &[Vec<Slot>], values: Extent) -> String {
     let rows = panels.first().map_or(0, Vec::len);
     let columns = panels.len().min(2);
-    let names = panels.iter().flatten().map(|slot| width_of(&slot.method.label)).fold(0.0, f64::max).min(NAMES) + 20.0;
+    let names = panels
+        .iter()
+        .flatten()
+        .map(|slot| width_of(&slot.method.label))
+        .fold(0.0, f64::max)
+        .min(NAMES)
+        + 20.0;
     let width = (WIDTH - names - RIGHT - GAP * (columns - 1) as f64) / columns as f64 - COUNTS;
     let height = rows as f64 * ROW;
     let frame = |index: usize| Panel {
@@ -37,7 +44,10 @@ pub fn draw(view: &View, metric: &MetricColumn, panels: &[Vec<Slot>], values: Ex
         "Dots: seeds. Under them: mean with its {} % t interval over seeds. Right: seeds shown of seeds planned.",
         format::percent(view.level())
     );
-    let lowest = (0..panels.len()).map(|index| frame(index).bottom()).fold(0.0, f64::max) + FOOT;
+    let lowest = (0..panels.len())
+        .map(|index| frame(index).bottom())
+        .fold(0.0, f64::max)
+        + FOOT;
     let mut svg = Svg::new(WIDTH, lowest, &title, &how);
     svg.text("title", (12.0, 24.0), Anchor::Start, &title);
     svg.text("muted", (12.0, 44.0), Anchor::Start, &how);
@@ -54,15 +64,34 @@ pub fn draw(view: &View, metric: &MetricColumn, panels: &[Vec<Slot>], values: Ex
             svg.line("grid", (x, frame.top), (x, frame.bottom()));
             frame.mark_x(&mut svg, tick, &name);
         }
-        svg.line("axis", (frame.left, frame.bottom()), (frame.left + width, frame.bottom()));
+        svg.line(
+            "axis",
+            (frame.left, frame.bottom()),
+            (frame.left + width, frame.bottom()),
+        );
         for (place, slot) in slots.iter().enumerate() {
             let middle = frame.at_y((rows - place) as f64 - 0.5);
             if index % columns == 0 {
-                let emphasis = if slot.method.id == view.layout().subject { "strong" } else { "" };
+                let emphasis = if slot.method.id == view.layout().subject {
+                    "strong"
+                } else {
+                    ""
+                };
                 let name = fitted(&slot.method.label, names - 20.0);
-                svg.text(emphasis, (names - 8.0, middle + TEXT * 0.35), Anchor::End, &name);
+                svg.text(
+                    emphasis,
+                    (names - 8.0, middle + TEXT * 0.35),
+                    Anchor::End,
+                    &name,
+                );
             }
-            draw_row(&mut svg, &frame, &series(series_of(view, &slot.method.id)), middle, slot);
+            draw_row(
+                &mut svg,
+                &frame,
+                &series(series_of(view, &slot.method.id)),
+                middle,
+                slot,
+            );
         }
     }
     svg.finish()
@@ -70,11 +99,20 @@ pub fn draw(view: &View, metric: &MetricColumn, panels: &[Vec<Slot>], values: Ex
 
 fn draw_row(svg: &mut Svg, frame: &Panel, colour: &str, middle: f64, slot: &Slot) {
     for value in slot.values.values() {
-        svg.circle(&format!("dot {colour}"), (frame.at_x(*value), middle - 4.0), 3.5);
+        svg.circle(
+            &format!("dot {colour}"),
+            (frame.at_x(*value), middle - 4.0),
+            3.5,
+        );
     }
     let count = format!("{}/{}", slot.values.len(), slot.planned);
     let right = frame.left + frame.width;
-    svg.text("muted", (right + 6.0, middle + TEXT * 0.35), Anchor::Start, &count);
+    svg.text(
+        "muted",
+        (right + 6.0, middle + TEXT * 0.35),
+        Anchor::Start,
+        &count,
+    );
     let Some(mean) = &slot.mean else {
         let middle = (frame.left + frame.width / 2.0, middle + TEXT * 0.35);
         return svg.text("muted", middle, Anchor::Middle, format::NOT_AVAILABLE);
@@ -82,8 +120,14 @@ fn draw_row(svg: &mut Svg, frame: &Panel, colour: &str, middle: f64, slot: &Slot
     let class = format!("mean {colour}");
     let (x, y) = (frame.at_x(mean.point), middle + 5.0);
     svg.line(&class, (x, y - 5.0), (x, y + 5.0));
-    let Some(interval) = mean.interval else { return };
-    svg.line(&class, (frame.clipped_x(interval.low), y), (frame.clipped_x(interval.high), y));
+    let Some(interval) = mean.interval else {
+        return;
+    };
+    svg.line(
+        &class,
+        (frame.clipped_x(interval.low), y),
+        (frame.clipped_x(interval.high), y),
+    );
     for end in [interval.low, interval.high] {
         let x = frame.at_x(end);
         if x == frame.clipped_x(end) {

@@ -1,14 +1,17 @@
-//! A small SVG writer: the same shapes give the same bytes, coordinates are rounded to a tenth of a pixel, and colours
-//! live in one style sheet that follows the reader's light or dark scheme.
+//! A small SVG writer: the same shapes give the same bytes, coordinates are rounded to a tenth of a
+//! pixel, and colours live in one style sheet that follows the reader's light or dark scheme.
 
 use std::fmt::Write;
 
-/// The text size of axes and labels, in pixels; a figure is as wide as GitHub shows it, so it is read at this size.
+/// The text size of axes and labels, in pixels; a figure is as wide as GitHub shows it, so it is
+/// read at this size.
 pub const TEXT: f64 = 13.0;
 
-/// Okabe and Ito's palette (2008), distinguishable under the common colour-vision deficiencies, without its black and
-/// yellow, which are invisible on one of the two backgrounds.
-const PALETTE: [&str; 7] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6d31"];
+/// Okabe and Ito's palette (2008), distinguishable under the common colour-vision deficiencies,
+/// without its black and yellow, which are invisible on one of the two backgrounds.
+const PALETTE: [&str; 7] = [
+    "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6d31",
+];
 
 /// The dash patterns of series, so that colour is never the only distinction.
 const DASHES: [&str; 7] = ["none", "7 3", "2 3", "9 3 2 3", "4 2", "12 4", "5 2 1 2"];
@@ -32,7 +35,13 @@ pub struct Svg {
 
 impl Svg {
     pub fn new(width: f64, height: f64, title: &str, description: &str) -> Self {
-        Self { width, height, title: title.to_owned(), description: description.to_owned(), body: String::new() }
+        Self {
+            width,
+            height,
+            title: title.to_owned(),
+            description: description.to_owned(),
+            body: String::new(),
+        }
     }
 
     pub fn line(&mut self, class: &str, from: (f64, f64), to: (f64, f64)) {
@@ -55,13 +64,25 @@ impl Svg {
     }
 
     pub fn polyline(&mut self, class: &str, points: &[(f64, f64)]) {
-        let joined: Vec<String> = points.iter().map(|&(x, y)| format!("{},{}", px(x), px(y))).collect();
-        self.element(&format!(r#"<polyline class="{class}" points="{}"/>"#, joined.join(" ")));
+        let joined: Vec<String> = points
+            .iter()
+            .map(|&(x, y)| format!("{},{}", px(x), px(y)))
+            .collect();
+        self.element(&format!(
+            r#"<polyline class="{class}" points="{}"/>"#,
+            joined.join(" ")
+        ));
     }
 
     pub fn polygon(&mut self, class: &str, points: &[(f64, f64)]) {
-        let joined: Vec<String> = points.iter().map(|&(x, y)| format!("{},{}", px(x), px(y))).collect();
-        self.element(&format!(r#"<polygon class="{class}" points="{}"/>"#, joined.join(" ")));
+        let joined: Vec<String> = points
+            .iter()
+            .map(|&(x, y)| format!("{},{}", px(x), px(y)))
+            .collect();
+        self.element(&format!(
+            r#"<polygon class="{class}" points="{}"/>"#,
+            joined.join(" ")
+        ));
     }
 
     pub fn text(&mut self, class: &str, at: (f64, f64), anchor: Anchor, text: &str) {
@@ -69,17 +90,29 @@ impl Svg {
     }
 
     /// Draws text turned clockwise by `degrees` about its point.
-    pub fn turned(&mut self, class: &str, at: (f64, f64), anchor: Anchor, degrees: f64, text: &str) {
+    pub fn turned(
+        &mut self,
+        class: &str,
+        at: (f64, f64),
+        anchor: Anchor,
+        degrees: f64,
+        text: &str,
+    ) {
         let anchor = match anchor {
             Anchor::Start => "start",
             Anchor::Middle => "middle",
             Anchor::End => "end",
         };
         let (x, y) = (px(at.0), px(at.1));
-        let turn =
-            if degrees == 0.0 { String::new() } else { format!(r#" transform="rotate({} {x} {y})""#, px(degrees)) };
+        let turn = if degrees == 0.0 {
+            String::new()
+        } else {
+            format!(r#" transform="rotate({} {x} {y})""#, px(degrees))
+        };
         let text = escape(text);
-        self.element(&format!(r#"<text class="{class}" x="{x}" y="{y}" text-anchor="{anchor}"{turn}>{text}</text>"#));
+        self.element(&format!(
+            r#"<text class="{class}" x="{x}" y="{y}" text-anchor="{anchor}"{turn}>{text}</text>"#
+        ));
     }
 
     fn element(&mut self, element: &str) {
@@ -122,7 +155,11 @@ fn style() -> String {
     );
     for (index, colour) in PALETTE.iter().enumerate() {
         let _ = writeln!(css, "    .s{index} {{ stroke: {colour}; fill: {colour}; }}");
-        let _ = writeln!(css, "    .bold.d{index} {{ stroke-dasharray: {}; }}", DASHES[index]);
+        let _ = writeln!(
+            css,
+            "    .bold.d{index} {{ stroke-dasharray: {}; }}",
+            DASHES[index]
+        );
     }
     // After the series and more specific, so that a line is never filled.
     css.push_str(
@@ -146,17 +183,18 @@ fn px(value: f64) -> String {
 
 /// Text as character data.
 fn escape(text: &str) -> String {
-    text.chars().fold(String::with_capacity(text.len()), |mut out, character| {
-        match character {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            other if other.is_control() => out.push(' '),
-            other => out.push(other),
-        }
-        out
-    })
+    text.chars()
+        .fold(String::with_capacity(text.len()), |mut out, character| {
+            match character {
+                '&' => out.push_str("&amp;"),
+                '<' => out.push_str("&lt;"),
+                '>' => out.push_str("&gt;"),
+                '"' => out.push_str("&quot;"),
+                other if other.is_control() => out.push(' '),
+                other => out.push(other),
+            }
+            out
+        })
 }
 
 /// The text cut to about this width, with an ellipsis if something was cut.

@@ -1,4 +1,5 @@
-//! Tables of an ablation: its points, and the crossings of its lines with the level they are compared with.
+//! Tables of an ablation: its points, and the crossings of its lines with the level they are
+//! compared with.
 
 use super::MetricColumns;
 use crate::error::Result;
@@ -9,10 +10,16 @@ use crate::report::metrics::BySeed;
 use crate::report::table::{Cell, Column, Kind, Measured, Table};
 use crate::report::view::{View, file_stem};
 
-/// Every point of every line at every size: its seeds, each metric over them, and the spread of the first metric. The
-/// level that the lines are compared with comes last.
+/// Every point of every line at every size: its seeds, each metric over them, and the spread of the
+/// first metric. The level that the lines are compared with comes last.
 pub fn points(view: &View, ablation: &Ablation) -> Result<Table> {
-    let metrics = MetricColumns::new(ablation.metrics.iter().map(|id| view.metric(id)).collect::<Result<Vec<_>>>()?);
+    let metrics = MetricColumns::new(
+        ablation
+            .metrics
+            .iter()
+            .map(|id| view.metric(id))
+            .collect::<Result<Vec<_>>>()?,
+    );
     let count = |id: &str| Column::new(id, id, Kind::Integer);
     let mut columns = vec![
         Column::text("size", "size"),
@@ -21,16 +28,27 @@ pub fn points(view: &View, ablation: &Ablation) -> Result<Table> {
         Column::new("x", "x", Kind::Number),
     ];
     columns.extend(metrics.headings());
-    let first = ablation.metrics.first().map(|id| view.metric(id)).transpose()?;
-    columns.extend(first.map(|metric| Column::new(format!("{}_sd", metric.id), "SD over seeds", Kind::Number)));
+    let first = ablation
+        .metrics
+        .first()
+        .map(|id| view.metric(id))
+        .transpose()?;
+    columns.extend(
+        first.map(|metric| Column::new(format!("{}_sd", metric.id), "SD over seeds", Kind::Number)),
+    );
     columns.extend([count("planned"), count("ended"), count("collapsed")]);
     let mut rows = Vec::new();
     for size in &view.sizes {
         let lines = view.lines_of(ablation, size);
         let points = lines.iter().flat_map(|(_, line)| {
-            line.points
-                .iter()
-                .map(move |point| (line.label.as_str(), point.label.as_str(), point.x, point.method.as_str()))
+            line.points.iter().map(move |point| {
+                (
+                    line.label.as_str(),
+                    point.label.as_str(),
+                    point.x,
+                    point.method.as_str(),
+                )
+            })
         });
         let level = ablation.against.iter().filter(|_| !lines.is_empty());
         let level = level.map(|id| (view.method_label(id), "", None, id.as_str()));
@@ -44,13 +62,21 @@ pub fn points(view: &View, ablation: &Ablation) -> Result<Table> {
             ];
             let values = |metric: &str| view.metrics().last(method, size, metric);
             row.extend(metrics.cells(view, view.planned(method, size), values)?);
-            row.extend(first.map(|metric| Cell::number(deviation(&values(&metric.id)), metric.decimals)));
+            row.extend(
+                first.map(|metric| Cell::number(deviation(&values(&metric.id)), metric.decimals)),
+            );
             row.extend([counts.planned, counts.ended(), counts.collapsed].map(Cell::count));
             rows.push(row);
         }
     }
     let id = format!("ablation-{}", file_stem(&ablation.id));
-    Ok(Table { id, title: ablation.title.clone(), note: None, columns, rows })
+    Ok(Table {
+        id,
+        title: ablation.title.clone(),
+        note: None,
+        columns,
+        rows,
+    })
 }
 
 /// The standard deviation over seeds, with divisor n − 1; `None` for fewer than two values.
@@ -61,31 +87,41 @@ fn deviation(values: &BySeed) -> Option<f64> {
     (values.len() >= 2).then(|| (squares / (n - 1.0)).sqrt())
 }
 
-/// The x at which each line meets the level, per size and metric, or the reason why it doesn't. `None` if the ablation
-/// has no level or no line can meet it.
+/// The x at which each line meets the level, per size and metric, or the reason why it doesn't.
+/// `None` if the ablation has no level or no line can meet it.
 pub fn crossings(view: &View, ablation: &Ablation) -> Result<Option<Table>> {
-    let Some(against) = &ablation.against else { return Ok(None) };
+    let Some(against) = &ablation.against else {
+        return Ok(None);
+    };
     let mut rows = Vec::new();
     for size in &view.sizes {
         for id in &ablation.metrics {
             let metric = view.metric(id)?;
-            let Some(height) = level(view, metric, against, size)? else { continue };
+            let Some(height) = level(view, metric, against, size)? else {
+                continue;
+            };
             for (_, line) in view.lines_of(ablation, size) {
                 // A line that has the level as one of its points meets it there.
                 if line.points.iter().any(|point| point.method == *against) {
                     continue;
                 }
-                let Some(met) = crossing(view, line, ablation.scale, against, metric, size)? else { continue };
+                let Some(met) = crossing(view, line, ablation.scale, against, metric, size)? else {
+                    continue;
+                };
                 let planned = met.inside + met.before + met.beyond + met.unknown;
-                let x = met
-                    .x
-                    .map_or(Measured::nothing(planned), |x| Measured::of(&x, planned, format::decimals_for(x.point)));
+                let x = met.x.map_or(Measured::nothing(planned), |x| {
+                    Measured::of(&x, planned, format::decimals_for(x.point))
+                });
                 rows.push(vec![
                     Cell::text(view.size_label(size)),
                     Cell::text(&metric.label),
                     Cell::text(&line.label),
                     Cell::text(words(met.way, metric.better)),
-                    Cell::Estimate(Measured::of(&height, view.planned(against, size), metric.decimals)),
+                    Cell::Estimate(Measured::of(
+                        &height,
+                        view.planned(against, size),
+                        metric.decimals,
+                    )),
                     Cell::Estimate(x),
                     Cell::count(met.inside),
                     Cell::count(met.before),
@@ -111,7 +147,13 @@ pub fn crossings(view: &View, ablation: &Ablation) -> Result<Option<Table>> {
     ];
     let id = format!("crossing-{}", file_stem(&ablation.id));
     let title = format!("Where each line meets {label}");
-    Ok((!rows.is_empty()).then_some(Table { id, title, note: None, columns, rows }))
+    Ok((!rows.is_empty()).then_some(Table {
+        id,
+        title,
+        note: None,
+        columns,
+        rows,
+    }))
 }
 
 fn words(way: Way, better: Better) -> &'static str {

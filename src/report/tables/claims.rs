@@ -12,7 +12,11 @@ use crate::report::view::View;
 use crate::stats::{Finding, Interval};
 
 /// The claims, with one row per claim, metric and size.
-pub fn claims(view: &View, judged: &[Judged], companions: &[Vec<Option<Companion>>]) -> Result<Table> {
+pub fn claims(
+    view: &View,
+    judged: &[Judged],
+    companions: &[Vec<Option<Companion>>],
+) -> Result<Table> {
     let mut rows = Vec::new();
     for (it, companions) in judged.iter().zip(companions) {
         let claim = it.claim;
@@ -29,13 +33,24 @@ pub fn claims(view: &View, judged: &[Judged], companions: &[Vec<Option<Companion
                 Cell::text(view.size_label(&part.contrast.size)),
                 Cell::text(it.words(view, part)),
                 Cell::Estimate(simultaneous(part)),
-                Cell::text(part.finding().map_or_else(String::new, |finding| look(view, finding))),
-                Cell::text(companion.as_ref().map_or_else(String::new, |it| it.also.words())),
+                Cell::text(
+                    part.finding()
+                        .map_or_else(String::new, |finding| look(view, finding)),
+                ),
+                Cell::text(
+                    companion
+                        .as_ref()
+                        .map_or_else(String::new, |it| it.also.words()),
+                ),
                 Cell::Estimate(difference(&part.contrast)),
                 Cell::Estimate(for_new_prompts(&part.contrast)),
                 Cell::number(claim.margin, metric.decimals),
                 Cell::text(claim.margin_reason.as_deref().unwrap_or_default()),
-                Cell::Probability(exploration.and_then(|it| it.test.as_ref()).map(|test| test.p())),
+                Cell::Probability(
+                    exploration
+                        .and_then(|it| it.test.as_ref())
+                        .map(|test| test.p()),
+                ),
                 Cell::Probability(exploration.and_then(|it| it.q)),
             ]);
         }
@@ -48,7 +63,11 @@ pub fn claims(view: &View, judged: &[Judged], companions: &[Vec<Option<Companion
         Column::text("contrast", "contrast"),
         Column::text("size", "size"),
         Column::text("verdict", "verdict"),
-        Column::new("simultaneous", format!("at the look that decides ({each} % over all looks)"), Kind::Estimate),
+        Column::new(
+            "simultaneous",
+            format!("at the look that decides ({each} % over all looks)"),
+            Kind::Estimate,
+        ),
         Column::text("look", "look"),
         Column::text("permutation", "also by permutation"),
         Column::new("difference", interval, Kind::Estimate),
@@ -58,12 +77,20 @@ pub fn claims(view: &View, judged: &[Judged], companions: &[Vec<Option<Companion
         Column::new("p", "p", Kind::Number),
         Column::new("q", "q", Kind::Number),
     ];
-    Ok(Table { id: "claims".to_owned(), title: "Claims".to_owned(), note: None, columns, rows })
+    Ok(Table {
+        id: "claims".to_owned(),
+        title: "Claims".to_owned(),
+        note: None,
+        columns,
+        rows,
+    })
 }
 
 /// The difference at the look that decided, or at the last, with its simultaneous interval.
 fn simultaneous(part: &Part) -> Measured {
-    let Some(finding) = part.finding() else { return Measured::default() };
+    let Some(finding) = part.finding() else {
+        return Measured::default();
+    };
     let ends = |interval: Interval| (interval.low, interval.high);
     Measured {
         point: Some(finding.estimate),
@@ -77,5 +104,10 @@ fn simultaneous(part: &Part) -> Measured {
 
 /// The number of the look that decided, or of the last one, among the planned looks.
 fn look(view: &View, finding: &Finding) -> String {
-    format!("{} of {}, {}", finding.look, view.design().looks.len(), format::count(finding.n, "pair"))
+    format!(
+        "{} of {}, {}",
+        finding.look,
+        view.design().looks.len(),
+        format::count(finding.n, "pair")
+    )
 }

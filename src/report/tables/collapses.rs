@@ -45,7 +45,10 @@ pub fn collapses(view: &View, cells: &[CollapsedCell], exploratory: &Exploratory
                 view.method_label(&view.layout().baseline),
                 view.method_label(&view.layout().baseline),
             );
-            (format!("{}{}", metric.label, arrow(metric.better)), Some(note))
+            (
+                format!("{}{}", metric.label, arrow(metric.better)),
+                Some(note),
+            )
         }
     };
     let columns = vec![
@@ -55,10 +58,20 @@ pub fn collapses(view: &View, cells: &[CollapsedCell], exploratory: &Exploratory
         Column::new("collapsed", "collapsed", Kind::Integer),
         Column::new("probability", "probability of a collapse", Kind::Estimate),
         Column::new("mean", format!("{label}, mean"), Kind::Estimate),
-        Column::new("mean_standing", "mean without the collapsed", Kind::Estimate),
+        Column::new(
+            "mean_standing",
+            "mean without the collapsed",
+            Kind::Estimate,
+        ),
         Column::new("median", "median", Kind::Number),
         Column::new("p", "p", Kind::Number),
         Column::new("q", "q", Kind::Number),
     ];
-    Ok(Table { id: "collapses".to_owned(), title: "Collapses".to_owned(), note, columns, rows })
+    Ok(Table {
+        id: "collapses".to_owned(),
+        title: "Collapses".to_owned(),
+        note,
+        columns,
+        rows,
+    })
 }

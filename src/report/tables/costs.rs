@@ -7,30 +7,68 @@ use crate::report::input::Cost;
 use crate::report::table::{Cell, Column, Kind, Table};
 use crate::report::view::View;
 
-/// The costs, with one row per stage kind, size and method, summed over seeds and over repetitions of the stage within
-/// a run. A sum with an unmeasured part is not defined. The points of ablations are in the total alone.
+/// The costs, with one row per stage kind, size and method, summed over seeds and over repetitions
+/// of the stage within a run. A sum with an unmeasured part is not defined. The points of ablations
+/// are in the total alone.
 pub fn costs(view: &View) -> Table {
     let mut groups: BTreeMap<(usize, &str, usize, &str), Vec<&Cost>> = BTreeMap::new();
-    for cost in view.input.costs.iter().filter(|cost| !view.is_point(&cost.method)) {
+    for cost in view
+        .input
+        .costs
+        .iter()
+        .filter(|cost| !view.is_point(&cost.method))
+    {
         let size = place(view.sizes.iter().map(String::as_str), &cost.size);
         let method = place(view.methods.iter().map(|row| row.id.as_str()), &cost.method);
-        // The key holds names beside indices, since everything missing from the layout shares the last index.
-        groups.entry((size, &cost.size, method, &cost.method)).or_default().push(cost);
+        // The key holds names beside indices, since everything missing from the layout shares the
+        // last index.
+        groups
+            .entry((size, &cost.size, method, &cost.method))
+            .or_default()
+            .push(cost);
     }
     let mut rows = Vec::new();
     for ((_, size, _, method), costs) in groups {
         let kinds: BTreeSet<&str> = costs.iter().map(|cost| cost.stage_kind.as_str()).collect();
         for kind in kinds {
-            let of_kind: Vec<&Cost> = costs.iter().copied().filter(|cost| cost.stage_kind == kind).collect();
-            rows.push(row(view.size_label(size), view.method_label(method), kind, &of_kind));
+            let of_kind: Vec<&Cost> = costs
+                .iter()
+                .copied()
+                .filter(|cost| cost.stage_kind == kind)
+                .collect();
+            rows.push(row(
+                view.size_label(size),
+                view.method_label(method),
+                kind,
+                &of_kind,
+            ));
         }
     }
     if !view.input.costs.is_empty() {
-        let points = view.input.costs.iter().any(|cost| view.is_point(&cost.method));
-        let methods = if points { "all, with every point of the questions" } else { "all" };
-        rows.push(row("all", methods, "all", &view.input.costs.iter().collect::<Vec<_>>()));
+        let points = view
+            .input
+            .costs
+            .iter()
+            .any(|cost| view.is_point(&cost.method));
+        let methods = if points {
+            "all, with every point of the questions"
+        } else {
+            "all"
+        };
+        rows.push(row(
+            "all",
+            methods,
+            "all",
+            &view.input.costs.iter().collect::<Vec<_>>(),
+        ));
     }
-    Table { id: "costs".to_owned(), title: "Costs".to_owned(), note: None, columns: columns(), rows }
+    Table {
+        id: "costs".to_owned(),
+        title: "Costs".to_owned(),
+        note: None,
+        columns: columns(),
+        rows,
+    }
 }
 
 fn place<'a>(mut names: impl Iterator<Item = &'a str>, name: &str) -> usize {
@@ -55,10 +93,17 @@ fn columns() -> Vec<Column> {
 }
 
 fn row(size: &str, method: &str, stage: &str, costs: &[&Cost]) -> Vec<Cell> {
-    let seeds = costs.iter().map(|cost| cost.seed).collect::<BTreeSet<_>>().len();
+    let seeds = costs
+        .iter()
+        .map(|cost| cost.seed)
+        .collect::<BTreeSet<_>>()
+        .len();
     let wall = total(costs.iter().copied(), |cost| cost.wall_seconds);
     let tokens = total(costs.iter().copied(), |cost| cost.tokens);
-    let rate = tokens.zip(wall).filter(|(_, wall)| *wall > 0.0).map(|(tokens, wall)| tokens / wall);
+    let rate = tokens
+        .zip(wall)
+        .filter(|(_, wall)| *wall > 0.0)
+        .map(|(tokens, wall)| tokens / wall);
     vec![
         Cell::text(size),
         Cell::text(method),
@@ -77,5 +122,8 @@ fn row(size: &str, method: &str, stage: &str, costs: &[&Cost]) -> Vec<Cell> {
 
 /// The largest measured peak.
 fn peak(costs: &[&Cost]) -> Option<f64> {
-    costs.iter().filter_map(|cost| cost.peak_memory_mib).max_by(f64::total_cmp)
+    costs
+        .iter()
+        .filter_map(|cost| cost.peak_memory_mib)
+        .max_by(f64::total_cmp)
 }

@@ -15,10 +15,16 @@ pub fn curve(view: &View, curve: &Curve) -> Result<Option<Table>> {
     let mut rows = Vec::new();
     let averages = averages(view, curve)?;
     let points = averages.iter().flat_map(|line| &line.points);
-    let largest = points.fold(0.0_f64, |largest, (_, estimate)| largest.max(estimate.point.abs()));
+    let largest = points.fold(0.0_f64, |largest, (_, estimate)| {
+        largest.max(estimate.point.abs())
+    });
     let decimals = format::decimals_for(largest).min(4);
     for line in averages {
-        let seeds = curve.lines.iter().filter(|it| it.method == line.method && it.size == line.size).count();
+        let seeds = curve
+            .lines
+            .iter()
+            .filter(|it| it.method == line.method && it.size == line.size)
+            .count();
         for (x, estimate) in line.points {
             rows.push(vec![
                 Cell::text(view.size_label(line.size)),
@@ -35,5 +41,11 @@ pub fn curve(view: &View, curve: &Curve) -> Result<Option<Table>> {
         Column::new("y", &curve.y_label, Kind::Estimate),
     ];
     let id = format!("curve-{}", file_stem(&curve.id));
-    Ok(Some(Table { id, title: curve.title.clone(), note: None, columns, rows }))
+    Ok(Some(Table {
+        id,
+        title: curve.title.clone(),
+        note: None,
+        columns,
+        rows,
+    }))
 }

@@ -1,5 +1,5 @@
-//! Paired differences: the gain of a method over another, its uncertainty, and the smallest effect that could have been
-//! detected.
+//! Paired differences: the gain of a method over another, its uncertainty, and the smallest effect
+//! that could have been detected.
 
 use crate::error::Result;
 use crate::report::contrast::Contrast;
@@ -18,8 +18,8 @@ pub enum Question {
     SubjectAgainstEach,
 }
 
-/// All paired differences of `question`, on each policy and reward metric that has a better direction, the primary one
-/// first.
+/// All paired differences of `question`, on each policy and reward metric that has a better
+/// direction, the primary one first.
 pub fn contrasts<'a>(view: &View<'a>, question: Question) -> Result<Vec<Contrast<'a>>> {
     let mut metrics = view.metrics_of(&[TableKind::Policy, TableKind::Reward], true)?;
     let primary = view.layout().primary.as_str();
@@ -36,20 +36,47 @@ pub fn contrasts<'a>(view: &View<'a>, question: Question) -> Result<Vec<Contrast
 }
 
 /// The differences of `question`, all exploratory.
-pub fn differences(view: &View, question: Question, contrasts: &[Contrast], exploratory: &Exploratory) -> Table {
+pub fn differences(
+    view: &View,
+    question: Question,
+    contrasts: &[Contrast],
+    exploratory: &Exploratory,
+) -> Table {
     let (id, title) = match question {
-        Question::AgainstBaseline => {
-            ("differences-to-baseline", format!("Differences to {}", view.method_label(&view.layout().baseline)))
-        }
-        Question::SubjectAgainstEach => {
-            ("differences-of-subject", format!("{} minus each other method", view.method_label(&view.layout().subject)))
-        }
+        Question::AgainstBaseline => (
+            "differences-to-baseline",
+            format!(
+                "Differences to {}",
+                view.method_label(&view.layout().baseline)
+            ),
+        ),
+        Question::SubjectAgainstEach => (
+            "differences-of-subject",
+            format!(
+                "{} minus each other method",
+                view.method_label(&view.layout().subject)
+            ),
+        ),
     };
-    let rows = contrasts.iter().map(|contrast| row(view, contrast, exploratory.q_of(contrast))).collect();
-    Table { id: id.to_owned(), title, note: None, columns: columns(view), rows }
+    let rows = contrasts
+        .iter()
+        .map(|contrast| row(view, contrast, exploratory.q_of(contrast)))
+        .collect();
+    Table {
+        id: id.to_owned(),
+        title,
+        note: None,
+        columns: columns(view),
+        rows,
+    }
 }
 
-fn pairs<'v>(view: &'v View, question: Question, metric: &MetricColumn, size: &str) -> Vec<(&'v str, &'v str)> {
+fn pairs<'v>(
+    view: &'v View,
+    question: Question,
+    metric: &MetricColumn,
+    size: &str,
+) -> Vec<(&'v str, &'v str)> {
     let fixed = match question {
         Question::AgainstBaseline => view.layout().baseline.as_str(),
         Question::SubjectAgainstEach => view.layout().subject.as_str(),
@@ -75,7 +102,11 @@ fn columns(view: &View) -> Vec<Column> {
         Column::text("size", "size"),
         Column::text("method", "method"),
         Column::text("versus", "versus"),
-        Column::new("difference", format!("difference ({} % interval)", format::percent(view.level())), Kind::Estimate),
+        Column::new(
+            "difference",
+            format!("difference ({} % interval)", format::percent(view.level())),
+            Kind::Estimate,
+        ),
         Column::new("p", "p", Kind::Number),
         Column::new("q", "q", Kind::Number),
         Column::new("improvement", "P(better)", Kind::Number),
@@ -85,7 +116,11 @@ fn columns(view: &View) -> Vec<Column> {
 
 fn row(view: &View, contrast: &Contrast, q: Option<f64>) -> Vec<Cell> {
     vec![
-        Cell::text(format!("{}{}", contrast.metric.label, arrow(contrast.metric.better))),
+        Cell::text(format!(
+            "{}{}",
+            contrast.metric.label,
+            arrow(contrast.metric.better)
+        )),
         Cell::text(view.size_label(&contrast.size)),
         Cell::text(view.method_label(&contrast.method)),
         Cell::text(view.method_label(&contrast.versus)),
@@ -93,20 +128,31 @@ fn row(view: &View, contrast: &Contrast, q: Option<f64>) -> Vec<Cell> {
         Cell::Probability(contrast.p()),
         Cell::Probability(q),
         Cell::number(contrast.improvement, 2),
-        Cell::number(contrast.paired.and_then(|paired| paired.mde), contrast.metric.decimals),
+        Cell::number(
+            contrast.paired.and_then(|paired| paired.mde),
+            contrast.metric.decimals,
+        ),
     ]
 }
 
 /// The difference with an interval that holds for new prompts too, as a cell.
 pub(super) fn for_new_prompts(contrast: &Contrast) -> Measured {
     let planned = contrast.planned;
-    contrast.new_prompts.map_or(Measured::nothing(planned), |it| Measured::of(&it, planned, contrast.metric.decimals))
+    contrast
+        .new_prompts
+        .map_or(Measured::nothing(planned), |it| {
+            Measured::of(&it, planned, contrast.metric.decimals)
+        })
 }
 
 /// The difference of a contrast as a cell.
 pub(super) fn difference(contrast: &Contrast) -> Measured {
     match contrast.paired {
-        Some(paired) => Measured::of(&paired.difference, contrast.planned, contrast.metric.decimals),
+        Some(paired) => Measured::of(
+            &paired.difference,
+            contrast.planned,
+            contrast.metric.decimals,
+        ),
         None => Measured::nothing(contrast.planned),
     }
 }

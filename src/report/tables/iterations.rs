@@ -8,7 +8,8 @@ use crate::report::view::View;
 
 /// Policy and reward metrics by size, method and iteration; without rows if no method iterates.
 pub fn iterations(view: &View) -> Result<Table> {
-    let metrics = MetricColumns::new(view.metrics_of(&[TableKind::Policy, TableKind::Reward], false)?);
+    let metrics =
+        MetricColumns::new(view.metrics_of(&[TableKind::Policy, TableKind::Reward], false)?);
     let mut columns = vec![
         Column::text("size", "size"),
         Column::text("method", "method"),
@@ -23,13 +24,22 @@ pub fn iterations(view: &View) -> Result<Table> {
                 continue;
             }
             for iteration in iterations {
-                let mut row =
-                    vec![Cell::text(view.size_label(size)), Cell::text(&method.label), Cell::Integer(Some(iteration))];
+                let mut row = vec![
+                    Cell::text(view.size_label(size)),
+                    Cell::text(&method.label),
+                    Cell::Integer(Some(iteration)),
+                ];
                 let values = |metric: &str| view.metrics().at(&method.id, size, metric, iteration);
                 row.extend(metrics.cells(view, view.planned(&method.id, size), values)?);
                 rows.push(row);
             }
         }
     }
-    Ok(Table { id: "iterations".to_owned(), title: "Iterations".to_owned(), note: None, columns, rows })
+    Ok(Table {
+        id: "iterations".to_owned(),
+        title: "Iterations".to_owned(),
+        note: None,
+        columns,
+        rows,
+    })
 }

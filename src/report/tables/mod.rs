@@ -60,10 +60,20 @@ impl<'a> MetricColumns<'a> {
     }
 
     /// The cells of one row; `values` gives those of a metric, over seeds.
-    fn cells(&self, view: &View, planned: usize, values: impl Fn(&str) -> BySeed) -> Result<Vec<Cell>> {
+    fn cells(
+        &self,
+        view: &View,
+        planned: usize,
+        values: impl Fn(&str) -> BySeed,
+    ) -> Result<Vec<Cell>> {
         let mut cells = Vec::new();
         for (metric, ties) in &self.0 {
-            cells.push(Cell::Estimate(measured(view, metric, &values(&metric.id), planned)?));
+            cells.push(Cell::Estimate(measured(
+                view,
+                metric,
+                &values(&metric.id),
+                planned,
+            )?));
             cells.extend(ties.map(|ties| ties_cell(metric, &values(ties))));
         }
         Ok(cells)
@@ -71,7 +81,11 @@ impl<'a> MetricColumns<'a> {
 }
 
 fn heading(metric: &MetricColumn) -> Column {
-    Column::new(&metric.id, format!("{}{}", metric.label, arrow(metric.better)), Kind::Estimate)
+    Column::new(
+        &metric.id,
+        format!("{}{}", metric.label, arrow(metric.better)),
+        Kind::Estimate,
+    )
 }
 
 fn ties_heading(id: &str) -> Column {
@@ -85,16 +99,28 @@ fn ties_cell(metric: &MetricColumn, values: &BySeed) -> Cell {
 }
 
 /// The mean over seeds with its t interval, as a cell.
-fn measured(view: &View, metric: &MetricColumn, values: &BySeed, planned: usize) -> Result<Measured> {
+fn measured(
+    view: &View,
+    metric: &MetricColumn,
+    values: &BySeed,
+    planned: usize,
+) -> Result<Measured> {
     let estimate = over_seeds(view, metric, values)?;
-    Ok(estimate.map_or(Measured::nothing(planned), |estimate| Measured::of(&estimate, planned, metric.decimals)))
+    Ok(estimate.map_or(Measured::nothing(planned), |estimate| {
+        Measured::of(&estimate, planned, metric.decimals)
+    }))
 }
 
-/// The mean over seeds of values that belong to no metric of the layout, with its t interval, as a cell.
+/// The mean over seeds of values that belong to no metric of the layout, with its t interval, as a
+/// cell.
 fn for_values(view: &View, values: &BySeed, planned: usize, decimals: usize) -> Result<Measured> {
     if values.is_empty() {
         return Ok(Measured::nothing(planned));
     }
     let values: Vec<f64> = values.values().copied().collect();
-    Ok(Measured::of(&stats::mean(&values, view.level())?, planned, decimals))
+    Ok(Measured::of(
+        &stats::mean(&values, view.level())?,
+        planned,
+        decimals,
+    ))
 }

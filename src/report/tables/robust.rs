@@ -21,9 +21,9 @@ pub fn robust(view: &View, judged: &[Judged], companions: &[Vec<Option<Companion
                 Cell::Probability(companion.wilcoxon),
                 Cell::Probability(companion.sign_flip),
                 Cell::text(companion.also.words()),
-                Cell::Estimate(
-                    companion.new_bases.map_or(Measured::default(), |it| Measured::of(&it, it.n, metric.decimals)),
-                ),
+                Cell::Estimate(companion.new_bases.map_or(Measured::default(), |it| {
+                    Measured::of(&it, it.n, metric.decimals)
+                })),
             ]);
         }
     }
@@ -39,5 +39,11 @@ pub fn robust(view: &View, judged: &[Judged], companions: &[Vec<Option<Companion
         Column::new("new_bases", "new bases too", Kind::Estimate),
     ];
     let title = "Primary comparisons without a normal distribution".to_owned();
-    Table { id: "robust".to_owned(), title, note: None, columns, rows }
+    Table {
+        id: "robust".to_owned(),
+        title,
+        note: None,
+        columns,
+        rows,
+    }
 }

@@ -3,12 +3,13 @@
 use super::name;
 use crate::experiment::{self, Axis, Heuristic, Metric, Recipe, Study, Versus};
 use crate::report::{
-    Ablation, AblationLine, AblationPoint, AxisScale, Better, Claim, CollapseRule, Layout, MethodRow, MetricColumn,
-    RelativeTo, SizeLabel, TableKind, TableSpec,
+    Ablation, AblationLine, AblationPoint, AxisScale, Better, Claim, CollapseRule, Layout,
+    MethodRow, MetricColumn, RelativeTo, SizeLabel, TableKind, TableSpec,
 };
 
-/// The drop in gold that counts as collapse, below the median of a run's cell or below the policy that the run started
-/// from: a fifth of the difference between imitation and its demonstrator in the embedded world.
+/// The drop in gold that counts as collapse, below the median of a run's cell or below the policy
+/// that the run started from: a fifth of the difference between imitation and its demonstrator in
+/// the embedded world.
 const COLLAPSE: f64 = 0.05;
 
 pub(super) fn layout(study: &Study) -> Layout {
@@ -29,7 +30,14 @@ pub(super) fn layout(study: &Study) -> Layout {
         baseline: report.baseline.clone(),
         subject: report.subject.clone(),
         methods: methods.chain(heuristics).collect(),
-        sizes: study.sizes.iter().map(|(id, model)| SizeLabel { id: id.clone(), label: model.label.clone() }).collect(),
+        sizes: study
+            .sizes
+            .iter()
+            .map(|(id, model)| SizeLabel {
+                id: id.clone(),
+                label: model.label.clone(),
+            })
+            .collect(),
         metrics: report
             .columns
             .iter()
@@ -72,19 +80,35 @@ pub(super) fn layout(study: &Study) -> Layout {
                 .map(|method| method.id.clone())
                 .collect(),
         })
-        .filter(|rule| report.columns.iter().any(|column| name(&column.metric) == rule.metric)),
+        .filter(|rule| {
+            report
+                .columns
+                .iter()
+                .any(|column| name(&column.metric) == rule.metric)
+        }),
         level: 0.95,
     }
 }
 
 /// The declared claims: each once if it covers all sizes of the study, otherwise once per size.
 pub(super) fn claims(study: &Study) -> Vec<Claim> {
-    study.claims.iter().flat_map(|claim| by_size(claim, study)).collect()
+    study
+        .claims
+        .iter()
+        .flat_map(|claim| by_size(claim, study))
+        .collect()
 }
 
 fn by_size(claim: &experiment::Claim, study: &Study) -> Vec<Claim> {
-    let all = study.sizes.iter().all(|(size, _)| claim.sizes.contains(size));
-    let sizes = if all { vec![None] } else { claim.sizes.iter().cloned().map(Some).collect() };
+    let all = study
+        .sizes
+        .iter()
+        .all(|(size, _)| claim.sizes.contains(size));
+    let sizes = if all {
+        vec![None]
+    } else {
+        claim.sizes.iter().cloned().map(Some).collect()
+    };
     let versus = match &claim.versus {
         Versus::Method(id) => id.clone(),
         Versus::Heuristic(heuristic) => heuristic.name().to_string(),
@@ -103,17 +127,23 @@ fn by_size(claim: &experiment::Claim, study: &Study) -> Vec<Claim> {
         margin: (claim.margin > 0.0).then_some(claim.margin),
         margin_reason: claim.margin_reason.clone(),
         seen_before: None,
-        relative_to: claim
-            .relative_to
-            .as_ref()
-            .map(|other| RelativeTo { method: other.method.clone(), versus: other.versus.clone() }),
+        relative_to: claim.relative_to.as_ref().map(|other| RelativeTo {
+            method: other.method.clone(),
+            versus: other.versus.clone(),
+        }),
     };
     sizes.into_iter().map(one).collect()
 }
 
 pub(super) fn ablations(study: &Study) -> Vec<Ablation> {
-    let label =
-        |id: &str| study.methods.iter().find(|method| method.id == id).map_or(id, |method| &method.label).to_owned();
+    let label = |id: &str| {
+        study
+            .methods
+            .iter()
+            .find(|method| method.id == id)
+            .map_or(id, |method| &method.label)
+            .to_owned()
+    };
     let line = |line: &experiment::Line| AblationLine {
         method: line.method.clone(),
         label: label(&line.method),
@@ -139,5 +169,9 @@ pub(super) fn ablations(study: &Study) -> Vec<Ablation> {
 }
 
 fn point(point: &experiment::Point) -> AblationPoint {
-    AblationPoint { method: point.method.clone(), label: point.label.clone(), x: point.x }
+    AblationPoint {
+        method: point.method.clone(),
+        label: point.label.clone(),
+        x: point.x,
+    }
 }

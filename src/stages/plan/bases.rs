@@ -25,7 +25,11 @@ impl Planner<'_> {
         cell: u64,
         hyper: &Hyper,
     ) -> Result<Start<'s>> {
-        let number = if self.local.is_some() { FIRST_BASE } else { model.base_of(cell) };
+        let number = if self.local.is_some() {
+            FIRST_BASE
+        } else {
+            model.base_of(cell)
+        };
         Ok(Start {
             size,
             cell,
@@ -39,7 +43,12 @@ impl Planner<'_> {
     }
 
     /// Base number `number` of a size; a published model has only one.
-    pub(super) fn base(&mut self, size: &str, model: &ModelSettings, number: u64) -> Result<StageKey> {
+    pub(super) fn base(
+        &mut self,
+        size: &str,
+        model: &ModelSettings,
+        number: u64,
+    ) -> Result<StageKey> {
         let generation = self.study.shared.generation.clone();
         let label = base_label(size, number);
         if model.checkpoint.is_some() {
@@ -108,7 +117,12 @@ pub fn bases(study: &Study) -> Result<(Graph, Vec<Pretraining>)> {
         for number in 0..model.bases as u64 {
             let stage = pretrain_stage(study, model);
             let key = planner.pretrain(&stage, model, number, base_label(size, number))?;
-            bases.push(Pretraining { size: size.clone(), number, stage, key });
+            bases.push(Pretraining {
+                size: size.clone(),
+                number,
+                stage,
+                key,
+            });
         }
     }
     Ok((planner.graph, bases))
@@ -129,5 +143,9 @@ fn pretrain_stage(study: &Study, model: &ModelSettings) -> Pretrain {
 }
 
 fn base_label(size: &str, number: u64) -> String {
-    if number == FIRST_BASE { format!("base/{size}") } else { format!("base/{size}/{number}") }
+    if number == FIRST_BASE {
+        format!("base/{size}")
+    } else {
+        format!("base/{size}/{number}")
+    }
 }

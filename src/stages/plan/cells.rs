@@ -9,19 +9,30 @@ use crate::experiment::{Heuristic, Hyper, Recipe};
 use crate::pipeline::StageKey;
 use crate::stages::agreement::{Agreement, AgreementInputs, AgreementSizes};
 use crate::stages::common::WorldAt;
-use crate::stages::evaluate::{Evaluate, EvaluateInputs, EvaluateSizes, FurtherDecodings, Responder};
+use crate::stages::evaluate::{
+    Evaluate, EvaluateInputs, EvaluateSizes, FurtherDecodings, Responder,
+};
 use crate::stages::evaluate_reward::{EvaluateReward, EvaluateRewardInputs, JudgeKind};
 use crate::stages::likelihood::{Likelihood, LikelihoodInputs};
 
 impl Planner<'_> {
-    /// Evaluates the round's policy and its judge, and records the cell. The policy is the method's last, so it is
-    /// decoded in every way that the study requests.
-    pub(super) fn cell(&mut self, run: &Run, iteration: usize, round: &Round, responder: Responder) -> Result<()> {
-        let decoding = (responder == Responder::Policy).then(|| self.decoding(run.hyper)).flatten();
+    /// Evaluates the round's policy and its judge, and records the cell. The policy is the method's
+    /// last, so it is decoded in every way that the study requests.
+    pub(super) fn cell(
+        &mut self,
+        run: &Run,
+        iteration: usize,
+        round: &Round,
+        responder: Responder,
+    ) -> Result<()> {
+        let decoding = (responder == Responder::Policy)
+            .then(|| self.decoding(run.hyper))
+            .flatten();
         self.measured(run, iteration, round, responder, decoding)
     }
 
-    /// Evaluates an intermediate policy and records its cell like [`cell`](Self::cell), without further decodings.
+    /// Evaluates an intermediate policy and records its cell like [`cell`](Self::cell), without
+    /// further decodings.
     pub(super) fn passing(&mut self, run: &Run, iteration: usize, round: &Round) -> Result<()> {
         self.measured(run, iteration, round, Responder::Policy, None)
     }
@@ -37,20 +48,47 @@ impl Planner<'_> {
         let (generation, dtype) = (run.hyper.generation.clone(), run.hyper.training.dtype);
         let temperature = run.hyper.evaluation.temperature;
         let exam = self.world_exam(run.hyper);
-        let stage = Evaluate { exam, generation, dtype, temperature, responder, decoding };
+        let stage = Evaluate {
+            exam,
+            generation,
+            dtype,
+            temperature,
+            responder,
+            decoding,
+        };
         let explicit = match &round.judge {
             Some((JudgeKind::Explicit, reward)) => Some(*reward),
             _ => None,
         };
         let exam = self.exam_inputs(run.hyper, &run.source)?;
-        let inputs = EvaluateInputs { policy: round.policy, sft: run.sft, reward: explicit, exam };
-        let (posts, judge) = (self.exam_posts(run.hyper.evaluation.posts), self.judge_config());
+        let inputs = EvaluateInputs {
+            policy: round.policy,
+            sft: run.sft,
+            reward: explicit,
+            exam,
+        };
+        let (posts, judge) = (
+            self.exam_posts(run.hyper.evaluation.posts),
+            self.judge_config(),
+        );
         let (model, scored) = (&run.start.config, explicit.is_some());
-        let sizes = EvaluateSizes { model, posts, scored, judge: judge.as_ref() };
+        let sizes = EvaluateSizes {
+            model,
+            posts,
+            scored,
+            judge: judge.as_ref(),
+        };
         let label = run.label(&format!("{}evaluate", iteration_label(iteration)));
-        let mut measured_by = vec![self.add(&stage, inputs, Some(run.start.evaluation), label, sizes)?];
+        let mut measured_by =
+            vec![self.add(&stage, inputs, Some(run.start.evaluation), label, sizes)?];
         if let Some((kind, model)) = round.judge {
-            measured_by.push(self.evaluated_reward(run, kind, Some(model), &run.method.id, iteration)?);
+            measured_by.push(self.evaluated_reward(
+                run,
+                kind,
+                Some(model),
+                &run.method.id,
+                iteration,
+            )?);
         }
         if let Some(pairs) = &round.pairs {
             measured_by.extend(self.agreement(run, pairs, iteration)?);
@@ -70,14 +108,18 @@ impl Planner<'_> {
         Ok(())
     }
 
-    /// Further decodings of a method's last policy; `None` on real posts, which have no validation posts with known
-    /// gold.
+    /// Further decodings of a method's last policy; `None` on real posts, which have no validation
+    /// posts with known gold.
     fn decoding(&self, hyper: &Hyper) -> Option<FurtherDecodings> {
         let evaluation = &hyper.evaluation;
         let real = self.local.is_some() || self.study.data.is_some();
         (!real && evaluation.decoding_posts > 0).then(|| FurtherDecodings {
             temperatures: evaluation.temperatures.clone(),
-            validation: self.exam_of(&self.study.shared, Split::Validation, evaluation.decoding_posts),
+            validation: self.exam_of(
+                &self.study.shared,
+                Split::Validation,
+                evaluation.decoding_posts,
+            ),
         })
     }
 
@@ -91,7 +133,11 @@ impl Planner<'_> {
         iteration: usize,
     ) -> Result<StageKey> {
         let (generation, dtype) = (run.hyper.generation.clone(), run.hyper.training.dtype);
-        let stage = EvaluateReward { generation, dtype, judge };
+        let stage = EvaluateReward {
+            generation,
+            dtype,
+            judge,
+        };
         let explicit = judge == JudgeKind::Explicit;
         let inputs = EvaluateRewardInputs {
             sft: run.sft,
@@ -101,16 +147,35 @@ impl Planner<'_> {
             preferences: self.test_preferences(run.hyper)?,
         };
         let evaluation = &run.hyper.evaluation;
-        let preferences = if self.local.is_some() { 0 } else { evaluation.preference_pairs };
+        let preferences = if self.local.is_some() {
+            0
+        } else {
+            evaluation.preference_pairs
+        };
         let pairs = 2 * self.exam_posts(evaluation.on_policy_pairs) + preferences;
         let (size, seed) = (run.start.size, run.start.cell);
-        let label = format!("{name}/{size}/seed {seed}/{}evaluate reward", iteration_label(iteration));
-        self.add(&stage, inputs, Some(run.start.evaluation), label, run.sizes(pairs))
+        let label = format!(
+            "{name}/{size}/seed {seed}/{}evaluate reward",
+            iteration_label(iteration)
+        );
+        self.add(
+            &stage,
+            inputs,
+            Some(run.start.evaluation),
+            label,
+            run.sizes(pairs),
+        )
     }
 
     pub(super) fn heuristics(&mut self, run: &Run) -> Result<()> {
         for heuristic in Heuristic::ALL {
-            let measured = self.evaluated_reward(run, JudgeKind::Heuristic(heuristic), None, heuristic.name(), 0)?;
+            let measured = self.evaluated_reward(
+                run,
+                JudgeKind::Heuristic(heuristic),
+                None,
+                heuristic.name(),
+                0,
+            )?;
             self.cells.push(Cell {
                 method: heuristic.name().into(),
                 size: run.start.size.into(),
@@ -124,10 +189,19 @@ impl Planner<'_> {
         Ok(())
     }
 
-    /// The stage that measures how far gold and annotators agree with training pairs; `None` if nothing takes the place
-    /// of gold.
-    fn agreement(&mut self, run: &Run, pairs: &StageKey, iteration: usize) -> Result<Option<StageKey>> {
-        let mut inputs = AgreementInputs { pairs: *pairs, preferences: None, judge: None };
+    /// The stage that measures how far gold and annotators agree with training pairs; `None` if
+    /// nothing takes the place of gold.
+    fn agreement(
+        &mut self,
+        run: &Run,
+        pairs: &StageKey,
+        iteration: usize,
+    ) -> Result<Option<StageKey>> {
+        let mut inputs = AgreementInputs {
+            pairs: *pairs,
+            preferences: None,
+            judge: None,
+        };
         let mut world = None;
         if self.local.is_none() && self.study.data.is_none() {
             world = Some(WorldAt::new(&self.study.world));
@@ -137,21 +211,38 @@ impl Planner<'_> {
         } else {
             return Ok(None);
         }
-        let negatives = if run.method.recipe == Recipe::Irl { run.hyper.irl.negatives } else { 1 };
+        let negatives = if run.method.recipe == Recipe::Irl {
+            run.hyper.irl.negatives
+        } else {
+            1
+        };
         let (generation, dtype) = (run.hyper.generation.clone(), run.hyper.training.dtype);
-        let stage = Agreement { world, negatives, generation, dtype };
+        let stage = Agreement {
+            world,
+            negatives,
+            generation,
+            dtype,
+        };
         let (rows, judge) = (self.count(run.hyper), self.judge_config());
-        let sizes = AgreementSizes { rows, judge: judge.as_ref() };
+        let sizes = AgreementSizes {
+            rows,
+            judge: judge.as_ref(),
+        };
         let label = run.label(&format!("{}agreement", iteration_label(iteration)));
-        self.add(&stage, inputs, Some(run.start.evaluation), label, sizes).map(Some)
+        self.add(&stage, inputs, Some(run.start.evaluation), label, sizes)
+            .map(Some)
     }
 
-    /// True if Lemma 4.1 is measured here: once for each size and seed, at the last iteration of the method under
-    /// study.
+    /// True if Lemma 4.1 is measured here: once for each size and seed, at the last iteration of
+    /// the method under study.
     fn observes_likelihood(&self, run: &Run, iteration: usize) -> bool {
         let world = self.local.is_none() && self.study.data.is_none();
-        let subject = run.method.id == self.study.report.subject && run.method.recipe == Recipe::Irl;
-        world && subject && iteration == run.hyper.irl.iterations && run.hyper.evaluation.likelihood_posts > 0
+        let subject =
+            run.method.id == self.study.report.subject && run.method.recipe == Recipe::Irl;
+        world
+            && subject
+            && iteration == run.hyper.irl.iterations
+            && run.hyper.evaluation.likelihood_posts > 0
     }
 
     fn likelihood(&mut self, run: &Run, policy: &StageKey, reward: &StageKey) -> Result<StageKey> {
@@ -166,9 +257,19 @@ impl Planner<'_> {
             generation: hyper.generation.clone(),
             dtype: hyper.training.dtype,
         };
-        let inputs =
-            LikelihoodInputs { reward: *reward, policy: *policy, sft: run.sft, demonstrations: run.demonstrations };
+        let inputs = LikelihoodInputs {
+            reward: *reward,
+            policy: *policy,
+            sft: run.sft,
+            demonstrations: run.demonstrations,
+        };
         let sizes = run.sizes(self.count(hyper));
-        self.add(&stage, inputs, Some(run.start.evaluation), run.label("likelihood"), sizes)
+        self.add(
+            &stage,
+            inputs,
+            Some(run.start.evaluation),
+            run.label("likelihood"),
+            sizes,
+        )
     }
 }

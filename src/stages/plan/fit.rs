@@ -11,24 +11,44 @@ use crate::{Error, Result};
 /// A change of a study's hyper-parameters that saves memory, as `--set` writes it.
 type Switch = (&'static str, fn(&mut Training, &mut Critic));
 
-/// Switches in increasing order of their effect: from a change of time alone to a change in what is learned.
+/// Switches in increasing order of their effect: from a change of time alone to a change in what is
+/// learned.
 const SWITCHES: [Switch; 4] = [
-    ("training.gradient_checkpointing=true", |training, _| training.gradient_checkpointing = true),
-    ("training.dtype=bf16", |training, _| training.dtype = Dtype::Bf16),
-    ("ppo.critic=zero_head", |_, critic| *critic = Critic::ZeroHead),
-    ("training.lora_rank=16", |training, _| training.lora_rank = 16),
+    ("training.gradient_checkpointing=true", |training, _| {
+        training.gradient_checkpointing = true
+    }),
+    ("training.dtype=bf16", |training, _| {
+        training.dtype = Dtype::Bf16
+    }),
+    ("ppo.critic=zero_head", |_, critic| {
+        *critic = Critic::ZeroHead
+    }),
+    ("training.lora_rank=16", |training, _| {
+        training.lora_rank = 16
+    }),
 ];
 
-/// The stage of `plan` that needs the most memory, among those that exceed `limit` bytes even with one row at a time.
+/// The stage of `plan` that needs the most memory, among those that exceed `limit` bytes even with
+/// one row at a time.
 fn too_large(plan: &Plan, limit: u64, site: Site) -> Option<(&PlannedStage, f64)> {
     let needs = |stage: &PlannedStage| plan.work(&stage.key).memory(1, site).total();
     let all = plan.graph.iter().map(|stage| (stage, needs(stage)));
-    all.filter(|(_, bytes)| *bytes > limit as f64).max_by(|a, b| a.1.total_cmp(&b.1))
+    all.filter(|(_, bytes)| *bytes > limit as f64)
+        .max_by(|a, b| a.1.total_cmp(&b.1))
 }
 
-/// A stage that does not fit; the hint names the fewest and mildest switches with which the whole study fits.
-pub fn check(study: &Study, local: Option<&LocalData>, plan: &Plan, limit: u64, site: Site) -> Result<()> {
-    let Some((stage, bytes)) = too_large(plan, limit, site) else { return Ok(()) };
+/// A stage that does not fit; the hint names the fewest and mildest switches with which the whole
+/// study fits.
+pub fn check(
+    study: &Study,
+    local: Option<&LocalData>,
+    plan: &Plan,
+    limit: u64,
+    site: Site,
+) -> Result<()> {
+    let Some((stage, bytes)) = too_large(plan, limit, site) else {
+        return Ok(());
+    };
     let (needed, available) = (gib(bytes), gib(limit as f64));
     let error = Error::memory(format!(
         "stage `{}` needs {needed} GiB even one row at a time, and {available} GiB are available",
@@ -47,20 +67,34 @@ fn gib(bytes: f64) -> String {
     format!("{:.1}", bytes / (1u64 << 30) as f64)
 }
 
-/// The switches with which the whole study fits: the smallest set, and among equals the first in the order of
-/// [`SWITCHES`].
-fn remedy(study: &Study, local: Option<&LocalData>, limit: u64, site: Site) -> Result<Option<Vec<String>>> {
+/// The switches with which the whole study fits: the smallest set, and among equals the first in
+/// the order of [`SWITCHES`].
+fn remedy(
+    study: &Study,
+    local: Option<&LocalData>,
+    limit: u64,
+    site: Site,
+) -> Result<Option<Vec<String>>> {
     let mut sets: Vec<u32> = (1..1 << SWITCHES.len()).collect();
     sets.sort_by_key(|set| (set.count_ones(), *set));
     for set in sets {
-        let chosen = || SWITCHES.iter().enumerate().filter(move |(index, _)| set & (1 << index) != 0);
+        let chosen = || {
+            SWITCHES
+                .iter()
+                .enumerate()
+                .filter(move |(index, _)| set & (1 << index) != 0)
+        };
         let mut changed = study.clone();
         let hypers = changed.methods.iter_mut().map(|method| &mut method.hyper);
         for hyper in std::iter::once(&mut changed.shared).chain(hypers) {
             chosen().for_each(|(_, (_, apply))| apply(&mut hyper.training, &mut hyper.ppo.critic));
         }
         if too_large(&Plan::new(&changed, local)?, limit, site).is_none() {
-            return Ok(Some(chosen().map(|(_, (text, _))| format!("--set {text}")).collect()));
+            return Ok(Some(
+                chosen()
+                    .map(|(_, (text, _))| format!("--set {text}"))
+                    .collect(),
+            ));
         }
     }
     Ok(None)

@@ -1,8 +1,9 @@
-//! A study as a graph of stages, and the mapping from stages to the cells (method, size, seed, iteration) that they
-//! measure.
+//! A study as a graph of stages, and the mapping from stages to the cells (method, size, seed,
+//! iteration) that they measure.
 //!
-//! Stages that do not vary with a seed are planned without one, and equal stages are planned once: one base for all,
-//! one SFT per seed for SPIN, IRL and RLHF, and the first pairs of IRL also for SPIN.
+//! Stages that do not vary with a seed are planned without one, and equal stages are planned once:
+//! one base for all, one SFT per seed for SPIN, IRL and RLHF, and the first pairs of IRL also for
+//! SPIN.
 
 mod bases;
 mod cells;
@@ -29,8 +30,8 @@ use crate::{Error, Result};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-/// Number of the base used for everything that all seeds of a study share. A base's number is also the seed that it is
-/// drawn from.
+/// Number of the base used for everything that all seeds of a study share. A base's number is also
+/// the seed that it is drawn from.
 pub const FIRST_BASE: u64 = 0;
 
 /// A study laid out as stages.
@@ -51,12 +52,13 @@ pub struct Cell {
     pub seed: u64,
     /// Iteration, from 1 for methods that iterate; 0 for the others.
     pub iteration: usize,
-    /// Number of the base that the method started from; `None` for models that are not pre-trained on the embedded
-    /// world.
+    /// Number of the base that the method started from; `None` for models that are not pre-trained
+    /// on the embedded world.
     pub base: Option<u64>,
     /// Stages that measure this cell's metrics.
     pub measured_by: Vec<StageKey>,
-    /// Stages that made the measured policy, without those shared by every method (base, SFT and its tuning).
+    /// Stages that made the measured policy, without those shared by every method (base, SFT and
+    /// its tuning).
     pub made_by: Vec<StageKey>,
 }
 
@@ -89,8 +91,18 @@ impl Plan {
         }
         let judged = study.data.as_ref().is_some_and(|data| data.judge.is_some());
         let without_gold = !judged && (local.is_some() || study.data.is_some());
-        let Planner { graph, cells, works, .. } = planner;
-        Ok(Self { graph, cells, without_gold, works })
+        let Planner {
+            graph,
+            cells,
+            works,
+            ..
+        } = planner;
+        Ok(Self {
+            graph,
+            cells,
+            without_gold,
+            works,
+        })
     }
 
     /// The estimate of a stage of the plan.
@@ -106,7 +118,9 @@ fn runs_on_real_posts(study: &Study) -> Result<()> {
     let gold = data.is_some_and(|data| data.judge.is_some());
     let labels = (!preferences).then_some("labelled preferences");
     let needs = |method: &MethodPlan| match method.recipe {
-        Recipe::Irl if method.hyper.irl.select == Select::ValidationGold => Some("validation posts with known gold"),
+        Recipe::Irl if method.hyper.irl.select == Select::ValidationGold => {
+            Some("validation posts with known gold")
+        }
         Recipe::Base | Recipe::Sft | Recipe::Irl | Recipe::Spin | Recipe::SpinReward => None,
         Recipe::BestOfNLogProbability => None,
         Recipe::IqLearn | Recipe::FilteredBc => None,
@@ -116,17 +130,37 @@ fn runs_on_real_posts(study: &Study) -> Result<()> {
         Recipe::BestOfNGold => (!gold).then_some("a gold reward"),
         Recipe::GoldPpo | Recipe::IterativeDpo => Some("the gold reward of the embedded world"),
     };
-    let Some((method, need)) =
-        study.methods.iter().chain(&study.references).find_map(|method| Some((method, needs(method)?)))
+    let Some((method, need)) = study
+        .methods
+        .iter()
+        .chain(&study.references)
+        .find_map(|method| Some((method, needs(method)?)))
     else {
         return Ok(());
     };
-    let place = if data.is_some() { format!("scale `{}`", study.scale) } else { "--data".into() };
-    let error = Error::configuration(format!("method `{}` needs {need}, which {place} does not give", method.id));
-    if let Some(ablation) = study.ablations.iter().find(|ablation| ablation.makes(&method.id)) {
-        return Err(error.hint(format!("it is a point of ablation `{}`: name others with --ablations", ablation.id)));
+    let place = if data.is_some() {
+        format!("scale `{}`", study.scale)
+    } else {
+        "--data".into()
+    };
+    let error = Error::configuration(format!(
+        "method `{}` needs {need}, which {place} does not give",
+        method.id
+    ));
+    if let Some(ablation) = study
+        .ablations
+        .iter()
+        .find(|ablation| ablation.makes(&method.id))
+    {
+        return Err(error.hint(format!(
+            "it is a point of ablation `{}`: name others with --ablations",
+            ablation.id
+        )));
     }
-    let others = study.methods.iter().filter(|method| !method.point && needs(method).is_none());
+    let others = study
+        .methods
+        .iter()
+        .filter(|method| !method.point && needs(method).is_none());
     let others: Vec<&str> = others.map(|method| method.id.as_str()).collect();
     Err(error.hint(format!("choose the others: --methods {}", others.join(","))))
 }
@@ -141,12 +175,13 @@ struct Planner<'a> {
     works: BTreeMap<StageKey, Work>,
     /// Stages of data sets, by label.
     datasets: BTreeMap<String, StageKey>,
-    /// Optimiser steps and operations that make a method whose length others match, by its id and the size.
+    /// Optimiser steps and operations that make a method whose length others match, by its id and
+    /// the size.
     lengths: BTreeMap<(String, String), [f64; 2]>,
 }
 
-/// The base of a method at one size and seed, and the seeds that its stages draw from: the study's seed unless the
-/// method sets its own.
+/// The base of a method at one size and seed, and the seeds that its stages draw from: the study's
+/// seed unless the method sets its own.
 struct Start<'a> {
     size: &'a str,
     /// Seed of the study, by which reports name the run.
@@ -188,7 +223,16 @@ impl<'a> Planner<'a> {
 
     fn empty(study: &'a Study, local: Option<&'a LocalData>, vocabulary: usize) -> Self {
         let (works, datasets, lengths) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        Self { study, local, vocabulary, graph: Graph::new(), cells: Vec::new(), works, datasets, lengths }
+        Self {
+            study,
+            local,
+            vocabulary,
+            graph: Graph::new(),
+            cells: Vec::new(),
+            works,
+            datasets,
+            lengths,
+        }
     }
 }
 
@@ -205,6 +249,9 @@ impl Run<'_> {
     }
 
     fn label(&self, step: &str) -> String {
-        format!("{}/{}/seed {}/{step}", self.method.id, self.start.size, self.start.cell)
+        format!(
+            "{}/{}/seed {}/{step}",
+            self.method.id, self.start.size, self.start.cell
+        )
     }
 }

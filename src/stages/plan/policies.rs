@@ -21,16 +21,22 @@ use crate::stages::select::{SelectInputs, SelectPolicy};
 use crate::stages::sft::{Sft, SftInputs};
 use crate::stages::work::Sizes;
 
-/// Constants that centre and scale gold in privileged policy steps: about its mean and deviation over SFT samples.
+/// Constants that centre and scale gold in privileged policy steps: about its mean and deviation
+/// over SFT samples.
 const GOLD_MEAN: f32 = 0.7;
 const GOLD_STD: f32 = 0.2;
 
 impl Planner<'_> {
     pub(super) fn gold(&self) -> RewardSource {
-        RewardSource::Gold { world: Box::new(WorldAt::new(&self.study.world)), mean: GOLD_MEAN, std: GOLD_STD }
+        RewardSource::Gold {
+            world: Box::new(WorldAt::new(&self.study.world)),
+            mean: GOLD_MEAN,
+            std: GOLD_STD,
+        }
     }
 
-    /// Plans SFT of `from` on the given number of demonstrations, with the values that `tuning` chooses.
+    /// Plans SFT of `from` on the given number of demonstrations, with the values that `tuning`
+    /// chooses.
     pub(super) fn fine_tuned(
         &mut self,
         start: &Start,
@@ -40,18 +46,34 @@ impl Planner<'_> {
         tuning: Tuning,
         label: String,
     ) -> Result<StageKey> {
-        let (generation, training, mut sft) = (hyper.generation.clone(), hyper.training.clone(), hyper.sft.clone());
+        let (generation, training, mut sft) = (
+            hyper.generation.clone(),
+            hyper.training.clone(),
+            hyper.sft.clone(),
+        );
         sft.epochs = tuning.epochs.unwrap_or(sft.epochs);
         let own_epochs = tuning.epochs.is_some() && tuning.by.is_some();
-        let stage = Sft { generation, sft, training, own_epochs };
+        let stage = Sft {
+            generation,
+            sft,
+            training,
+            own_epochs,
+        };
         let (by, longest) = tuning.by.unzip();
-        let inputs = SftInputs { base: *from, demonstrations: *demonstrations, tuning: by };
-        let sizes = Sizes { epochs: longest.flatten(), ..start.sizes(count) };
+        let inputs = SftInputs {
+            base: *from,
+            demonstrations: *demonstrations,
+            tuning: by,
+        };
+        let sizes = Sizes {
+            epochs: longest.flatten(),
+            ..start.sizes(count)
+        };
         self.add(&stage, inputs, Some(start.seed), label, sizes)
     }
 
-    /// Plans PPO from `policy` near `reference`, on the reward model, or on gold if there is none, with `rounds` times
-    /// the updates.
+    /// Plans PPO from `policy` near `reference`, on the reward model, or on gold if there is none,
+    /// with `rounds` times the updates.
     pub(super) fn ppo(
         &mut self,
         run: &Run,
@@ -63,11 +85,27 @@ impl Planner<'_> {
         let (generation, training) = (run.hyper.generation.clone(), run.hyper.training.clone());
         let mut settings = run.hyper.ppo.clone();
         settings.updates *= rounds;
-        let source = if reward.is_some() { RewardSource::Learned } else { self.gold() };
-        let stage = Ppo { generation, ppo: settings, training, reward: source, round };
+        let source = if reward.is_some() {
+            RewardSource::Learned
+        } else {
+            self.gold()
+        };
+        let stage = Ppo {
+            generation,
+            ppo: settings,
+            training,
+            reward: source,
+            round,
+        };
         let label = run.label(&format!("iteration {}/ppo", round + 1));
         let sizes = run.sizes(self.count(run.hyper));
-        self.add(&stage, on_policy(run, policies, reward), Some(run.start.seed), label, sizes)
+        self.add(
+            &stage,
+            on_policy(run, policies, reward),
+            Some(run.start.seed),
+            label,
+            sizes,
+        )
     }
 
     pub(super) fn rloo(
@@ -80,10 +118,22 @@ impl Planner<'_> {
         let (generation, training) = (run.hyper.generation.clone(), run.hyper.training.clone());
         let mut rloo = run.hyper.rloo.clone();
         rloo.updates *= run.hyper.irl.policy_rounds;
-        let stage = Rloo { generation, rloo, training, reward: RewardSource::Learned, round };
+        let stage = Rloo {
+            generation,
+            rloo,
+            training,
+            reward: RewardSource::Learned,
+            round,
+        };
         let label = run.label(&format!("iteration {}/rloo", round + 1));
         let sizes = run.sizes(self.count(run.hyper));
-        self.add(&stage, on_policy(run, policies, Some(reward)), Some(run.start.seed), label, sizes)
+        self.add(
+            &stage,
+            on_policy(run, policies, Some(reward)),
+            Some(run.start.seed),
+            label,
+            sizes,
+        )
     }
 
     pub(super) fn grpo(
@@ -96,13 +146,26 @@ impl Planner<'_> {
         let (generation, training) = (run.hyper.generation.clone(), run.hyper.training.clone());
         let mut grpo = run.hyper.grpo.clone();
         grpo.updates *= run.hyper.irl.policy_rounds;
-        let stage = Grpo { generation, grpo, training, reward: RewardSource::Learned, round };
+        let stage = Grpo {
+            generation,
+            grpo,
+            training,
+            reward: RewardSource::Learned,
+            round,
+        };
         let label = run.label(&format!("iteration {}/grpo", round + 1));
         let sizes = run.sizes(self.count(run.hyper));
-        self.add(&stage, on_policy(run, policies, Some(reward)), Some(run.start.seed), label, sizes)
+        self.add(
+            &stage,
+            on_policy(run, policies, Some(reward)),
+            Some(run.start.seed),
+            label,
+            sizes,
+        )
     }
 
-    /// Plans DPO from `policy` against `reference` on the given number of pairs, with the values that `tuning` chooses.
+    /// Plans DPO from `policy` against `reference` on the given number of pairs, with the values
+    /// that `tuning` chooses.
     pub(super) fn dpo(
         &mut self,
         run: &Run,
@@ -112,20 +175,56 @@ impl Planner<'_> {
         tuning: Option<StageKey>,
     ) -> Result<StageKey> {
         let (generation, training) = (run.hyper.generation.clone(), run.hyper.training.clone());
-        let stage = Dpo { generation, dpo: run.hyper.dpo.clone(), training, round };
-        let inputs = DpoInputs { policy: *policy, reference: *reference, pairs: pairs.to_vec(), tuning };
+        let stage = Dpo {
+            generation,
+            dpo: run.hyper.dpo.clone(),
+            training,
+            round,
+        };
+        let inputs = DpoInputs {
+            policy: *policy,
+            reference: *reference,
+            pairs: pairs.to_vec(),
+            tuning,
+        };
         let label = run.label(&format!("iteration {}/dpo", round + 1));
         let epochs = tuning.and_then(|_| longest(run.hyper.choices.dpo.tuning.as_ref()));
-        self.add(&stage, inputs, Some(run.start.seed), label, Sizes { epochs, ..run.sizes(count) })
+        self.add(
+            &stage,
+            inputs,
+            Some(run.start.seed),
+            label,
+            Sizes {
+                epochs,
+                ..run.sizes(count)
+            },
+        )
     }
 
     pub(super) fn iq_learn(&mut self, run: &Run, tuning: Option<StageKey>) -> Result<StageKey> {
         let (generation, training) = (run.hyper.generation.clone(), run.hyper.training.clone());
-        let stage = IqLearn { generation, iq_learn: run.hyper.iq_learn.clone(), training };
-        let inputs = IqLearnInputs { policy: run.sft, demonstrations: run.demonstrations, tuning };
+        let stage = IqLearn {
+            generation,
+            iq_learn: run.hyper.iq_learn.clone(),
+            training,
+        };
+        let inputs = IqLearnInputs {
+            policy: run.sft,
+            demonstrations: run.demonstrations,
+            tuning,
+        };
         let epochs = tuning.and_then(|_| longest(run.hyper.choices.iq_learn.tuning.as_ref()));
-        let sizes = Sizes { epochs, ..run.sizes(self.count(run.hyper)) };
-        self.add(&stage, inputs, Some(run.start.seed), run.label("iq_learn"), sizes)
+        let sizes = Sizes {
+            epochs,
+            ..run.sizes(self.count(run.hyper))
+        };
+        self.add(
+            &stage,
+            inputs,
+            Some(run.start.seed),
+            run.label("iq_learn"),
+            sizes,
+        )
     }
 
     /// Plans the selection of the best of n samples of `policy` by `reward`, for every prompt.
@@ -137,8 +236,17 @@ impl Planner<'_> {
         round: usize,
     ) -> Result<StageKey> {
         let (generation, dtype) = (run.hyper.generation.clone(), run.hyper.training.dtype);
-        let stage = BestOfN { generation, best_of_n: run.hyper.best_of_n.clone(), dtype, round };
-        let inputs = BestOfNInputs { policy: *policy, reward: *reward, demonstrations: run.demonstrations };
+        let stage = BestOfN {
+            generation,
+            best_of_n: run.hyper.best_of_n.clone(),
+            dtype,
+            round,
+        };
+        let inputs = BestOfNInputs {
+            policy: *policy,
+            reward: *reward,
+            demonstrations: run.demonstrations,
+        };
         let label = run.label(&format!("iteration {}/best of n", round + 1));
         let sizes = run.sizes(self.count(run.hyper));
         self.add(&stage, inputs, Some(run.start.seed), label, sizes)
@@ -155,8 +263,18 @@ impl Planner<'_> {
     ) -> Result<StageKey> {
         let (generation, dtype) = (run.hyper.generation.clone(), run.hyper.training.dtype);
         let temperature = run.hyper.dpo.temperature;
-        let stage = JudgedPairs { generation, temperature, reward: source, dtype, round };
-        let inputs = JudgedPairsInputs { policy: *policy, demonstrations: run.demonstrations, reward: reward.copied() };
+        let stage = JudgedPairs {
+            generation,
+            temperature,
+            reward: source,
+            dtype,
+            round,
+        };
+        let inputs = JudgedPairsInputs {
+            policy: *policy,
+            demonstrations: run.demonstrations,
+            reward: reward.copied(),
+        };
         let label = run.label(&format!("iteration {}/judged pairs", round + 1));
         let sizes = run.sizes(self.count(run.hyper));
         self.add(&stage, inputs, Some(run.start.seed), label, sizes)
@@ -165,31 +283,63 @@ impl Planner<'_> {
     /// Plans the selection of the demonstrations that `reward` scores highest.
     pub(super) fn filter(&mut self, run: &Run, reward: &StageKey) -> Result<StageKey> {
         let (generation, dtype) = (run.hyper.generation.clone(), run.hyper.training.dtype);
-        let stage = Filter { generation, filtered_bc: run.hyper.filtered_bc.clone(), dtype };
-        let inputs = FilterInputs { reward: *reward, demonstrations: run.demonstrations };
+        let stage = Filter {
+            generation,
+            filtered_bc: run.hyper.filtered_bc.clone(),
+            dtype,
+        };
+        let inputs = FilterInputs {
+            reward: *reward,
+            demonstrations: run.demonstrations,
+        };
         let sizes = run.sizes(self.count(run.hyper));
-        self.add(&stage, inputs, Some(run.start.seed), run.label("filter"), sizes)
+        self.add(
+            &stage,
+            inputs,
+            Some(run.start.seed),
+            run.label("filter"),
+            sizes,
+        )
     }
 
-    /// Plans the selection of the policy with the most gold on validation posts, the only selection of a result by
-    /// gold.
+    /// Plans the selection of the policy with the most gold on validation posts, the only selection
+    /// of a result by gold.
     pub(super) fn select(&mut self, run: &Run, policy: Vec<StageKey>) -> Result<StageKey> {
         let stage = SelectPolicy {
-            exam: self.exam_of(run.hyper, Split::Validation, run.hyper.evaluation.selection_posts),
+            exam: self.exam_of(
+                run.hyper,
+                Split::Validation,
+                run.hyper.evaluation.selection_posts,
+            ),
             generation: run.hyper.generation.clone(),
             dtype: run.hyper.training.dtype,
             temperature: run.hyper.evaluation.temperature,
         };
         let sizes = run.sizes(policy.len());
-        self.add(&stage, SelectInputs { policy }, Some(run.start.seed), run.label("select"), sizes)
+        self.add(
+            &stage,
+            SelectInputs { policy },
+            Some(run.start.seed),
+            run.label("select"),
+            sizes,
+        )
     }
 }
 
-/// Inputs of a stage that trains on its own samples: [policy, reference], prompts, and the reward model if the reward
-/// is learned.
-fn on_policy(run: &Run, [policy, reference]: [&StageKey; 2], reward: Option<&StageKey>) -> OnPolicyInputs {
+/// Inputs of a stage that trains on its own samples: [policy, reference], prompts, and the reward
+/// model if the reward is learned.
+fn on_policy(
+    run: &Run,
+    [policy, reference]: [&StageKey; 2],
+    reward: Option<&StageKey>,
+) -> OnPolicyInputs {
     let (policy, reference, demonstrations) = (*policy, *reference, run.demonstrations);
-    OnPolicyInputs { policy, reference, demonstrations, reward: reward.copied() }
+    OnPolicyInputs {
+        policy,
+        reference,
+        demonstrations,
+        reward: reward.copied(),
+    }
 }
 
 /// The largest number of epochs that a search can choose.

@@ -1,4 +1,5 @@
-//! The recipes: the stages that make a method, and those that measure it. Recipes that iterate are in `iterative`.
+//! The recipes: the stages that make a method, and those that measure it. Recipes that iterate are
+//! in `iterative`.
 
 use super::iterative::Round;
 use super::tuning::Tuning;
@@ -12,7 +13,12 @@ use crate::stages::evaluate_reward::JudgeKind;
 
 impl Planner<'_> {
     pub(super) fn seed(&mut self, size: &str, model: &ModelSettings, seed: u64) -> Result<()> {
-        for method in self.study.methods.iter().filter(|method| method.runs(&self.study.seeds, seed)) {
+        for method in self
+            .study
+            .methods
+            .iter()
+            .filter(|method| method.runs(&self.study.seeds, seed))
+        {
             let start = self.start(size, model, seed, &method.hyper)?;
             let run = self.run(&start, method)?;
             self.method(&run)?;
@@ -24,28 +30,56 @@ impl Planner<'_> {
     }
 
     /// A method with everything that it starts from.
-    pub(super) fn run<'r>(&mut self, start: &'r Start<'r>, method: &'r MethodPlan) -> Result<Run<'r>> {
+    pub(super) fn run<'r>(
+        &mut self,
+        start: &'r Start<'r>,
+        method: &'r MethodPlan,
+    ) -> Result<Run<'r>> {
         let hyper = &method.hyper;
         let source = self.demonstrations(hyper, start.data)?;
         let demonstrations = self.spoilt(start, hyper, &source)?;
         let (sft, sft_tuning) = self.sft(start, hyper, &demonstrations)?;
         let exam_pairs = self.exam_pairs(start, hyper, &source, &sft)?;
-        Ok(Run { start, method, hyper, source, demonstrations, sft, sft_tuning, exam_pairs })
+        Ok(Run {
+            start,
+            method,
+            hyper,
+            source,
+            demonstrations,
+            sft,
+            sft_tuning,
+            exam_pairs,
+        })
     }
 
     pub(super) fn method(&mut self, run: &Run) -> Result<()> {
         let n = run.hyper.evaluation.best_of;
         match run.method.recipe {
-            Recipe::Base => self.cell(run, 0, &Round::of(run.start.base, vec![]), Responder::Policy),
-            Recipe::Demonstrator => self.cell(run, 0, &Round::of(run.sft, vec![]), Responder::Demonstrator),
+            Recipe::Base => self.cell(
+                run,
+                0,
+                &Round::of(run.start.base, vec![]),
+                Responder::Policy,
+            ),
+            Recipe::Demonstrator => {
+                self.cell(run, 0, &Round::of(run.sft, vec![]), Responder::Demonstrator)
+            }
             Recipe::Sft => {
                 let made_by = run.sft_tuning.into_iter().chain([run.sft]).collect();
                 self.cell(run, 0, &Round::of(run.sft, made_by), Responder::Policy)
             }
-            Recipe::BestOfNGold => self.cell(run, 0, &Round::of(run.sft, vec![]), Responder::BestByGold { n }),
-            Recipe::BestOfNLogProbability => {
-                self.cell(run, 0, &Round::of(run.sft, vec![]), Responder::BestByLogProbability { n })
-            }
+            Recipe::BestOfNGold => self.cell(
+                run,
+                0,
+                &Round::of(run.sft, vec![]),
+                Responder::BestByGold { n },
+            ),
+            Recipe::BestOfNLogProbability => self.cell(
+                run,
+                0,
+                &Round::of(run.sft, vec![]),
+                Responder::BestByLogProbability { n },
+            ),
             Recipe::Irl => {
                 let rounds = self.irl(run)?;
                 self.iterations(run, &rounds)
@@ -66,7 +100,8 @@ impl Planner<'_> {
             Recipe::IrlRlhf => {
                 let rounds = self.irl(run)?;
                 let (preferences, count) = self.training_preferences(run)?;
-                let mut pairs: Vec<StageKey> = rounds.iter().filter_map(|round| round.pairs).collect();
+                let mut pairs: Vec<StageKey> =
+                    rounds.iter().filter_map(|round| round.pairs).collect();
                 let synthetic = pairs.len() * self.count(run.hyper) * run.hyper.irl.negatives;
                 pairs.push(preferences);
                 let reward = self.reward(run, &pairs, synthetic + count, 0, None)?;
@@ -92,11 +127,14 @@ impl Planner<'_> {
                     }
                     DpoPairs::Synthetic => {
                         let rounds = self.irl(run)?;
-                        let pairs: Vec<StageKey> = rounds.iter().filter_map(|round| round.pairs).collect();
+                        let pairs: Vec<StageKey> =
+                            rounds.iter().filter_map(|round| round.pairs).collect();
                         let count = pairs.len() * self.count(run.hyper) * run.hyper.irl.negatives;
-                        // The last pairs come from the second-last policy; the stages after them make no pair.
-                        let made_by =
-                            Round::all_made_by(&rounds[..rounds.len() - 1]).into_iter().chain(pairs.last().copied());
+                        // The last pairs come from the second-last policy; the stages after them
+                        // make no pair.
+                        let made_by = Round::all_made_by(&rounds[..rounds.len() - 1])
+                            .into_iter()
+                            .chain(pairs.last().copied());
                         (pairs, count, made_by.collect())
                     }
                 };
@@ -105,7 +143,12 @@ impl Planner<'_> {
                 let chosen = tuning.last().copied();
                 let policy = self.dpo(run, [&run.sft, &run.sft], (&pairs, count), 0, chosen)?;
                 made_by.push(policy);
-                self.cell(run, 0, &Round::of(policy, made_by).judged(JudgeKind::Implicit, policy), Responder::Policy)
+                self.cell(
+                    run,
+                    0,
+                    &Round::of(policy, made_by).judged(JudgeKind::Implicit, policy),
+                    Responder::Policy,
+                )
             }
             Recipe::SpinReward => {
                 let rounds = self.spin(run)?;
@@ -115,7 +158,12 @@ impl Planner<'_> {
                 let mut made_by = Round::all_made_by(&rounds);
                 made_by.push(reward);
                 let policy = rounds[rounds.len() - 1].policy;
-                self.cell(run, 0, &Round::of(policy, made_by).judged(JudgeKind::Explicit, reward), Responder::Policy)
+                self.cell(
+                    run,
+                    0,
+                    &Round::of(policy, made_by).judged(JudgeKind::Explicit, reward),
+                    Responder::Policy,
+                )
             }
             Recipe::IqLearn => {
                 let mut made_by = self.iq_learn_tuning(run)?;
@@ -126,29 +174,72 @@ impl Planner<'_> {
             }
             Recipe::FilteredBc => {
                 let pairs = self.irl_pairs(run, &run.sft, 0)?;
-                let reward = self.reward(run, &[pairs], self.count(run.hyper) * run.hyper.irl.negatives, 0, None)?;
+                let reward = self.reward(
+                    run,
+                    &[pairs],
+                    self.count(run.hyper) * run.hyper.irl.negatives,
+                    0,
+                    None,
+                )?;
                 let kept = self.filter(run, &reward)?;
-                let count = (self.count(run.hyper) as f64 * run.hyper.filtered_bc.keep).ceil() as usize;
+                let count =
+                    (self.count(run.hyper) as f64 * run.hyper.filtered_bc.keep).ceil() as usize;
                 let (base, kept_rows) = (&run.start.base, (&kept, count));
                 let by = self.sft_tuning(run.start, run.hyper, kept_rows, run.label("tune"))?;
                 let tuning = Tuning { by, epochs: None };
-                let policy = self.fine_tuned(run.start, run.hyper, base, kept_rows, tuning, run.label("sft"))?;
-                let made_by = [pairs, reward, kept].into_iter().chain(by.map(|(key, _)| key)).chain([policy]);
-                self.cell(run, 0, &Round::of(policy, made_by.collect()), Responder::Policy)
+                let policy = self.fine_tuned(
+                    run.start,
+                    run.hyper,
+                    base,
+                    kept_rows,
+                    tuning,
+                    run.label("sft"),
+                )?;
+                let made_by = [pairs, reward, kept]
+                    .into_iter()
+                    .chain(by.map(|(key, _)| key))
+                    .chain([policy]);
+                self.cell(
+                    run,
+                    0,
+                    &Round::of(policy, made_by.collect()),
+                    Responder::Policy,
+                )
             }
         }
     }
 
     /// Plans RLHF's policy step on `reward`, and its cell.
     fn optimised(&mut self, run: &Run, reward: StageKey, mut made_by: Vec<StageKey>) -> Result<()> {
-        let policy = self.ppo(run, [&run.sft, &run.sft], Some(&reward), 0, run.hyper.rlhf.rounds)?;
+        let policy = self.ppo(
+            run,
+            [&run.sft, &run.sft],
+            Some(&reward),
+            0,
+            run.hyper.rlhf.rounds,
+        )?;
         made_by.push(policy);
-        self.cell(run, 0, &Round::of(policy, made_by).judged(JudgeKind::Explicit, reward), Responder::Policy)
+        self.cell(
+            run,
+            0,
+            &Round::of(policy, made_by).judged(JudgeKind::Explicit, reward),
+            Responder::Policy,
+        )
     }
 
     /// Plans negatives ỹ ~ π_t for the demonstrations, sampled with the settings of IRL.
-    pub(super) fn irl_pairs(&mut self, run: &Run, policy: &StageKey, round: usize) -> Result<StageKey> {
+    pub(super) fn irl_pairs(
+        &mut self,
+        run: &Run,
+        policy: &StageKey,
+        round: usize,
+    ) -> Result<StageKey> {
         let Hyper { irl, .. } = run.hyper;
-        self.pairs(run, policy, (irl.negatives_temperature, irl.negatives), round)
+        self.pairs(
+            run,
+            policy,
+            (irl.negatives_temperature, irl.negatives),
+            round,
+        )
     }
 }

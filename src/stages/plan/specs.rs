@@ -5,7 +5,9 @@ use crate::Result;
 use crate::data::dataset::{Comparison, Record, SummarisedPost};
 use crate::data::world::Split;
 use crate::eval::exam::WorldExam;
-use crate::experiment::{Bad, DemonstrationSettings, Hyper, Labels, ModelSettings, PreferenceSettings, StudyData};
+use crate::experiment::{
+    Bad, DemonstrationSettings, Hyper, Labels, ModelSettings, PreferenceSettings, StudyData,
+};
 use crate::methods::irl::Accumulate;
 use crate::model::DecoderConfig;
 use crate::pipeline::StageKey;
@@ -23,7 +25,8 @@ use crate::stages::reward::{Reward, RewardFrom, RewardInputs};
 use crate::stages::spoil::{Spoil, SpoilInputs};
 use crate::stages::{NoInputs, Stage};
 
-/// Seed of the test preferences. It is far from seeds that people choose, so that no training set shares its streams.
+/// Seed of the test preferences. It is far from seeds that people choose, so that no training set
+/// shares its streams.
 const TEST_SEED: u64 = u64::MAX;
 
 /// Share of a local file's posts that is held out.
@@ -37,12 +40,28 @@ impl<'a> Planner<'a> {
         }
         if let Some(data) = &self.study.data {
             let stage = HubDemonstrations::training(&data.sources, hyper);
-            return self.hub_demonstrations(data, hyper, stage, Some(seed), format!("demonstrations/seed {seed}"));
+            return self.hub_demonstrations(
+                data,
+                hyper,
+                stage,
+                Some(seed),
+                format!("demonstrations/seed {seed}"),
+            );
         }
         let world = WorldAt::new(&hyper.demonstrations.written_in(&self.study.world));
         let DemonstrationSettings { count, quality, .. } = hyper.demonstrations;
-        let stage = Demonstrations { world, count, quality };
-        self.add(&stage, NoInputs {}, Some(seed), format!("demonstrations/seed {seed}"), ())
+        let stage = Demonstrations {
+            world,
+            count,
+            quality,
+        };
+        self.add(
+            &stage,
+            NoInputs {},
+            Some(seed),
+            format!("demonstrations/seed {seed}"),
+            (),
+        )
     }
 
     /// Plans posts of a data set, with the responses of the demonstrator if there is one.
@@ -54,21 +73,42 @@ impl<'a> Planner<'a> {
         seed: Option<u64>,
         label: String,
     ) -> Result<StageKey> {
-        let posts = self.dataset::<SummarisedPost>("posts", &data.sources.posts, None, stage.part.split())?;
-        let held_out = if stage.part == Part::Training { self.held_out(hyper)? } else { vec![] };
+        let posts =
+            self.dataset::<SummarisedPost>("posts", &data.sources.posts, None, stage.part.split())?;
+        let held_out = if stage.part == Part::Training {
+            self.held_out(hyper)?
+        } else {
+            vec![]
+        };
         let Some(demonstrator) = &data.demonstrator else {
             let tokenizer = self.first_size(FIRST_BASE)?;
-            let inputs = HubDemonstrationsInputs { posts, tokenizer, demonstrator: None, held_out };
+            let inputs = HubDemonstrationsInputs {
+                posts,
+                tokenizer,
+                demonstrator: None,
+                held_out,
+            };
             return self.add(&stage, inputs, seed, label, None);
         };
         let model = self.checkpoint(demonstrator, "demonstrator".into())?;
-        let inputs = HubDemonstrationsInputs { posts, tokenizer: model, demonstrator: Some(model), held_out };
+        let inputs = HubDemonstrationsInputs {
+            posts,
+            tokenizer: model,
+            demonstrator: Some(model),
+            held_out,
+        };
         let config = self.config(demonstrator);
         self.add(&stage, inputs, seed, label, Some(&config))
     }
 
     /// Plans one split of a data set, shared by all stages that read it.
-    fn dataset<T: Record>(&mut self, name: &str, source: &str, config: Option<&str>, split: &str) -> Result<StageKey> {
+    fn dataset<T: Record>(
+        &mut self,
+        name: &str,
+        source: &str,
+        config: Option<&str>,
+        split: &str,
+    ) -> Result<StageKey> {
         let label = format!("{name}/{split}");
         if let Some(key) = self.datasets.get(&label) {
             return Ok(*key);
@@ -81,7 +121,9 @@ impl<'a> Planner<'a> {
 
     /// All stages whose prompts are excluded from training on data sets.
     fn held_out(&mut self, hyper: &Hyper) -> Result<Vec<StageKey>> {
-        let Some(data) = &self.study.data else { return Ok(vec![]) };
+        let Some(data) = &self.study.data else {
+            return Ok(vec![]);
+        };
         let exam = HubDemonstrations::exam(&data.sources, hyper);
         let mut held_out = vec![self.hub_demonstrations(data, hyper, exam, None, "exam".into())?];
         held_out.extend(self.test_preferences(hyper)?);
@@ -89,21 +131,46 @@ impl<'a> Planner<'a> {
     }
 
     /// Plans the corruption of the declared share of the demonstrations `source`.
-    pub(super) fn spoilt(&mut self, start: &Start, hyper: &Hyper, source: &StageKey) -> Result<StageKey> {
-        let DemonstrationSettings { bad, bad_fraction: fraction, .. } = hyper.demonstrations;
+    pub(super) fn spoilt(
+        &mut self,
+        start: &Start,
+        hyper: &Hyper,
+        source: &StageKey,
+    ) -> Result<StageKey> {
+        let DemonstrationSettings {
+            bad,
+            bad_fraction: fraction,
+            ..
+        } = hyper.demonstrations;
         if fraction == 0.0 {
             return Ok(*source);
         }
-        let stage = Spoil { bad, fraction, generation: hyper.generation.clone(), dtype: hyper.training.dtype };
+        let stage = Spoil {
+            bad,
+            fraction,
+            generation: hyper.generation.clone(),
+            dtype: hyper.training.dtype,
+        };
         let base = (bad == Bad::BaseSamples).then_some(start.base);
         let label = format!("spoilt demonstrations/{}/seed {}", start.size, start.data);
-        let inputs = SpoilInputs { demonstrations: *source, base };
-        self.add(&stage, inputs, Some(start.data), label, start.sizes(self.count(hyper)))
+        let inputs = SpoilInputs {
+            demonstrations: *source,
+            base,
+        };
+        self.add(
+            &stage,
+            inputs,
+            Some(start.data),
+            label,
+            start.sizes(self.count(hyper)),
+        )
     }
 
     /// Number of posts in an evaluation set for which `wanted` posts are requested.
     pub(super) fn exam_posts(&self, wanted: usize) -> usize {
-        self.local.map_or(wanted, |local| wanted.min((local.rows as f64 * HELD_OUT).round() as usize))
+        self.local.map_or(wanted, |local| {
+            wanted.min((local.rows as f64 * HELD_OUT).round() as usize)
+        })
     }
 
     /// Number of demonstrations for training.
@@ -122,14 +189,29 @@ impl<'a> Planner<'a> {
         round: usize,
     ) -> Result<StageKey> {
         let (generation, dtype) = (run.hyper.generation.clone(), run.hyper.training.dtype);
-        let stage = Pairs { generation, dtype, temperature, negatives, round };
-        let inputs = PairsInputs { policy: *policy, demonstrations: run.demonstrations };
+        let stage = Pairs {
+            generation,
+            dtype,
+            temperature,
+            negatives,
+            round,
+        };
+        let inputs = PairsInputs {
+            policy: *policy,
+            demonstrations: run.demonstrations,
+        };
         let label = run.label(&format!("iteration {}/pairs", round + 1));
-        self.add(&stage, inputs, Some(run.start.seed), label, run.sizes(self.count(run.hyper)))
+        self.add(
+            &stage,
+            inputs,
+            Some(run.start.seed),
+            label,
+            run.sizes(self.count(run.hyper)),
+        )
     }
 
-    /// Plans a reward. `count` is the number of pairs in all of `pairs` together; `warm` is the reward to continue
-    /// from, instead of a fresh head on the SFT policy.
+    /// Plans a reward. `count` is the number of pairs in all of `pairs` together; `warm` is the
+    /// reward to continue from, instead of a fresh head on the SFT policy.
     pub(super) fn reward(
         &mut self,
         run: &Run,
@@ -139,11 +221,27 @@ impl<'a> Planner<'a> {
         warm: Option<&StageKey>,
     ) -> Result<StageKey> {
         let (generation, training) = (run.hyper.generation.clone(), run.hyper.training.clone());
-        let stage = Reward { generation, reward: run.hyper.reward.clone(), training, round };
-        let start = warm.map_or(RewardFrom::Policy(run.sft), |reward| RewardFrom::Reward(*reward));
+        let stage = Reward {
+            generation,
+            reward: run.hyper.reward.clone(),
+            training,
+            round,
+        };
+        let start = warm.map_or(RewardFrom::Policy(run.sft), |reward| {
+            RewardFrom::Reward(*reward)
+        });
         let label = run.label(&format!("iteration {}/reward", round + 1));
-        let inputs = RewardInputs { start, pairs: pairs.to_vec() };
-        self.add(&stage, inputs, Some(run.start.seed), label, run.sizes(count))
+        let inputs = RewardInputs {
+            start,
+            pairs: pairs.to_vec(),
+        };
+        self.add(
+            &stage,
+            inputs,
+            Some(run.start.seed),
+            label,
+            run.sizes(count),
+        )
     }
 
     /// The seed's labelled pairs, and their number.
@@ -151,18 +249,30 @@ impl<'a> Planner<'a> {
         let (seed, settings) = (run.start.data, &run.hyper.preferences);
         let label = format!("preferences/seed {seed}");
         let key = match &self.study.data {
-            Some(data) => self.comparisons(data, ("train", settings.pairs), run.hyper, Some(seed), label)?,
+            Some(data) => self.comparisons(
+                data,
+                ("train", settings.pairs),
+                run.hyper,
+                Some(seed),
+                label,
+            )?,
             None => {
                 let number = self.study.sizes[0].1.base_of(run.start.cell);
                 let base = self.first_size(number)?;
-                self.preferences(run.hyper, (Split::Preferences, seed), settings.clone(), base, label)?
+                self.preferences(
+                    run.hyper,
+                    (Split::Preferences, seed),
+                    settings.clone(),
+                    base,
+                    label,
+                )?
             }
         };
         Ok((key, settings.pairs))
     }
 
-    /// Plans labels on held-out posts, the same for every method, size and seed; `None` if the data have no
-    /// preferences.
+    /// Plans labels on held-out posts, the same for every method, size and seed; `None` if the data
+    /// have no preferences.
     pub(super) fn test_preferences(&mut self, hyper: &Hyper) -> Result<Option<StageKey>> {
         let label = "preferences/test".to_string();
         if self.local.is_some() {
@@ -181,7 +291,14 @@ impl<'a> Planner<'a> {
             agreement: self.study.shared.preferences.agreement,
         };
         let base = self.first_size(FIRST_BASE)?;
-        self.preferences(hyper, (hyper.evaluation.split.into(), TEST_SEED), settings, base, label).map(Some)
+        self.preferences(
+            hyper,
+            (hyper.evaluation.split.into(), TEST_SEED),
+            settings,
+            base,
+            label,
+        )
+        .map(Some)
     }
 
     /// Plans `count` human comparisons of a split.
@@ -196,13 +313,31 @@ impl<'a> Planner<'a> {
         let source = data.sources.comparisons.as_deref().unwrap_or_default();
         let config = data.sources.comparisons_config.as_deref();
         let set = self.dataset::<Comparison>("comparisons", source, config, split)?;
-        let stage = Comparisons { count, generation: hyper.generation.clone() };
+        let stage = Comparisons {
+            count,
+            generation: hyper.generation.clone(),
+        };
         let base = self.first_size(FIRST_BASE)?;
-        let held_out = if seed.is_some() { self.held_out(hyper)? } else { vec![] };
-        self.add(&stage, ComparisonsInputs { comparisons: set, base, held_out }, seed, label, ())
+        let held_out = if seed.is_some() {
+            self.held_out(hyper)?
+        } else {
+            vec![]
+        };
+        self.add(
+            &stage,
+            ComparisonsInputs {
+                comparisons: set,
+                base,
+                held_out,
+            },
+            seed,
+            label,
+            (),
+        )
     }
 
-    /// Plans preferences over samples of a base of the first size: people label texts, not the model under training.
+    /// Plans preferences over samples of a base of the first size: people label texts, not the
+    /// model under training.
     fn preferences(
         &mut self,
         hyper: &Hyper,
@@ -212,9 +347,20 @@ impl<'a> Planner<'a> {
         label: String,
     ) -> Result<StageKey> {
         let world = WorldAt::new(&self.study.world);
-        let stage = Preferences { world, split, generation: hyper.generation.clone(), preferences: settings };
+        let stage = Preferences {
+            world,
+            split,
+            generation: hyper.generation.clone(),
+            preferences: settings,
+        };
         let config = self.config(&self.study.sizes[0].1);
-        self.add(&stage, PreferencesInputs { base }, Some(seed), label, &config)
+        self.add(
+            &stage,
+            PreferencesInputs { base },
+            Some(seed),
+            label,
+            &config,
+        )
     }
 
     pub(super) fn exam_pairs(
@@ -228,12 +374,27 @@ impl<'a> Planner<'a> {
         if let Some(exam) = &mut exam {
             exam.posts = hyper.evaluation.on_policy_pairs;
         }
-        let inputs = ExamPairsInputs { policy: *sft, exam: self.exam_inputs(hyper, demonstrations)? };
-        let (temperature, posts) = (hyper.evaluation.temperature, self.exam_posts(hyper.evaluation.on_policy_pairs));
+        let inputs = ExamPairsInputs {
+            policy: *sft,
+            exam: self.exam_inputs(hyper, demonstrations)?,
+        };
+        let (temperature, posts) = (
+            hyper.evaluation.temperature,
+            self.exam_posts(hyper.evaluation.on_policy_pairs),
+        );
         let (generation, dtype) = (hyper.generation.clone(), hyper.training.dtype);
-        let stage = ExamPairs { exam, posts, generation, dtype, temperature };
+        let stage = ExamPairs {
+            exam,
+            posts,
+            generation,
+            dtype,
+            temperature,
+        };
         let judge = self.judge_config();
-        let sizes = ExamSizes { policy: &start.config, judge: judge.as_ref() };
+        let sizes = ExamSizes {
+            policy: &start.config,
+            judge: judge.as_ref(),
+        };
         let label = format!("exam pairs/{}/seed {}", start.size, start.cell);
         self.add(&stage, inputs, Some(start.evaluation), label, sizes)
     }
@@ -246,28 +407,52 @@ impl<'a> Planner<'a> {
         (!real).then(|| self.exam_of(&self.study.shared, split, posts))
     }
 
-    /// An evaluation set of `posts` posts of `split` with references by the demonstrator of `hyper`.
+    /// An evaluation set of `posts` posts of `split` with references by the demonstrator of
+    /// `hyper`.
     pub(super) fn exam_of(&self, hyper: &Hyper, split: Split, posts: usize) -> WorldExam {
         let demonstrations = &hyper.demonstrations;
-        WorldExam::new(&demonstrations.written_in(&self.study.world), split, posts, demonstrations.quality)
+        WorldExam::new(
+            &demonstrations.written_in(&self.study.world),
+            split,
+            posts,
+            demonstrations.quality,
+        )
     }
 
-    /// Inputs of every stage that uses the evaluation set: none in the embedded world; otherwise the real posts, and
-    /// the judge if there is one.
-    pub(super) fn exam_inputs(&mut self, hyper: &Hyper, demonstrations: &StageKey) -> Result<ExamInputs> {
+    /// Inputs of every stage that uses the evaluation set: none in the embedded world; otherwise
+    /// the real posts, and the judge if there is one.
+    pub(super) fn exam_inputs(
+        &mut self,
+        hyper: &Hyper,
+        demonstrations: &StageKey,
+    ) -> Result<ExamInputs> {
         if self.local.is_some() {
-            return Ok(ExamInputs { demonstrations: Some(*demonstrations), judge: None });
+            return Ok(ExamInputs {
+                demonstrations: Some(*demonstrations),
+                judge: None,
+            });
         }
-        let Some(data) = &self.study.data else { return Ok(ExamInputs::default()) };
+        let Some(data) = &self.study.data else {
+            return Ok(ExamInputs::default());
+        };
         let stage = HubDemonstrations::exam(&data.sources, hyper);
         let posts = self.hub_demonstrations(data, hyper, stage, None, "exam".into())?;
-        let judge = self.judge().map(|judge| self.checkpoint(judge, "judge".into())).transpose()?;
-        Ok(ExamInputs { demonstrations: Some(posts), judge })
+        let judge = self
+            .judge()
+            .map(|judge| self.checkpoint(judge, "judge".into()))
+            .transpose()?;
+        Ok(ExamInputs {
+            demonstrations: Some(posts),
+            judge,
+        })
     }
 
     /// The judge of real posts, if there is one.
     pub(super) fn judge(&self) -> Option<&'a ModelSettings> {
-        self.study.data.as_ref().and_then(|data| data.judge.as_ref())
+        self.study
+            .data
+            .as_ref()
+            .and_then(|data| data.judge.as_ref())
     }
 
     pub(super) fn judge_config(&self) -> Option<DecoderConfig> {
@@ -284,7 +469,9 @@ impl<'a> Planner<'a> {
         sizes: S::Sizes<'_>,
     ) -> Result<StageKey> {
         let work = stage.work(sizes);
-        let key = self.graph.add(stage.spec(&inputs, seed)?, label, work.relative_cost())?;
+        let key = self
+            .graph
+            .add(stage.spec(&inputs, seed)?, label, work.relative_cost())?;
         self.works.entry(key).or_insert(work);
         Ok(key)
     }
@@ -307,5 +494,9 @@ pub(super) fn chosen(all: &[StageKey], accumulate: Accumulate, t: usize) -> Vec<
 }
 
 pub(super) fn iteration_label(iteration: usize) -> String {
-    if iteration == 0 { String::new() } else { format!("iteration {iteration}/") }
+    if iteration == 0 {
+        String::new()
+    } else {
+        format!("iteration {iteration}/")
+    }
 }

@@ -1,5 +1,5 @@
-//! The search of a stage `tune`: trains and measures one candidate after the other, and skips those that an earlier
-//! attempt finished.
+//! The search of a stage `tune`: trains and measures one candidate after the other, and skips those
+//! that an earlier attempt finished.
 
 use super::{Method, Tune, TuneInputs};
 use crate::data::Codec;
@@ -18,14 +18,15 @@ use crate::model::{LanguageModel, Pair, Passes, Sequence};
 use crate::pipeline::StageContext;
 use crate::rng::round;
 use crate::stages::common::{
-    Watch, checkpoint, demonstrations, frozen, language_model, needed, read_json, training_pairs_without,
+    Watch, checkpoint, demonstrations, frozen, language_model, needed, read_json,
+    training_pairs_without,
 };
 use crate::{Error, Result, files};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
-/// Purpose of the random order in which prompts are held out; equal demonstrations under one seed are split alike for
-/// every method.
+/// Purpose of the random order in which prompts are held out; equal demonstrations under one seed
+/// are split alike for every method.
 const SPLIT: &str = "tune/split";
 
 /// Rows for training, and rows for measuring.
@@ -36,10 +37,20 @@ pub struct Data {
 }
 
 impl Data {
-    pub fn read(context: &StageContext, stage: &Tune, inputs: &TuneInputs, codec: &Codec) -> Result<Self> {
+    pub fn read(
+        context: &StageContext,
+        stage: &Tune,
+        inputs: &TuneInputs,
+        codec: &Codec,
+    ) -> Result<Self> {
         let rows = demonstrations(context, &inputs.demonstrations)?;
         let prompts: Vec<[&str; 2]> = rows.iter().map(|row| [&row.prompt[..]; 2]).collect();
-        let split = split::hold_out_some(&split::groups(&prompts), stage.tuning.held_out, context.seed()?, SPLIT);
+        let split = split::hold_out_some(
+            &split::groups(&prompts),
+            stage.tuning.held_out,
+            context.seed()?,
+            SPLIT,
+        );
         let Some((held_out, trained)) = split else {
             return Err(Error::data(format!(
                 "{} demonstrations of one prompt cannot be split into some to train on and some that are held out",
@@ -47,22 +58,38 @@ impl Data {
             ))
             .hint(format!("give at least two different prompts, or set {}.tuning to none", stage.method.name())));
         };
-        let chosen = |indices: &[usize]| -> Vec<&Demonstration> { indices.iter().map(|index| &rows[*index]).collect() };
-        let encoded = |rows: &[&Demonstration]| rows.iter().map(|row| codec.demonstration(row)).collect::<Result<_>>();
+        let chosen = |indices: &[usize]| -> Vec<&Demonstration> {
+            indices.iter().map(|index| &rows[*index]).collect()
+        };
+        let encoded = |rows: &[&Demonstration]| {
+            rows.iter()
+                .map(|row| codec.demonstration(row))
+                .collect::<Result<_>>()
+        };
         let (held_out, trained) = (chosen(&held_out), chosen(&trained));
         let pairs = match stage.method {
             Method::Dpo(_) => {
                 let mut prompts = Prompts::default();
-                held_out.iter().for_each(|row| prompts.insert(&[&row.prompt]));
+                held_out
+                    .iter()
+                    .for_each(|row| prompts.insert(&[&row.prompt]));
                 training_pairs_without(context, &inputs.pairs, codec, &prompts)?.0
             }
             Method::Sft(_) | Method::IqLearn(_) => Vec::new(),
         };
-        Ok(Self { demonstrations: encoded(&trained)?, pairs, held_out: encoded(&held_out)? })
+        Ok(Self {
+            demonstrations: encoded(&trained)?,
+            pairs,
+            held_out: encoded(&held_out)?,
+        })
     }
 
     pub fn trained_on(&self) -> usize {
-        if self.pairs.is_empty() { self.demonstrations.len() } else { self.pairs.len() }
+        if self.pairs.is_empty() {
+            self.demonstrations.len()
+        } else {
+            self.pairs.len()
+        }
     }
 }
 
@@ -89,8 +116,11 @@ impl Search<'_> {
     /// Tries one candidate after the other, and skips those that an earlier attempt has finished.
     pub fn run(&self) -> Result<Kept> {
         let watch = Watch(self.context);
-        let mut kept: Kept =
-            if self.kept.exists() { read_json(&self.kept).unwrap_or_default() } else { Kept::default() };
+        let mut kept: Kept = if self.kept.exists() {
+            read_json(&self.kept).unwrap_or_default()
+        } else {
+            Kept::default()
+        };
         if !kept.trials.is_empty() {
             watch.resumed(kept.cost.clone());
         }
@@ -127,7 +157,8 @@ impl Search<'_> {
             Ok((loss, likelihood)) => {
                 (trial.training_loss, trial.held_out_log_likelihood) = (loss, Some(likelihood));
                 let note = format!("{candidate}: held-out log-likelihood {likelihood:.3}");
-                self.context.progress((done + trial.steps) as u64, self.total as u64, &note);
+                self.context
+                    .progress((done + trial.steps) as u64, self.total as u64, &note);
             }
             Err(error) if error.kind() == ErrorKind::Divergence => {
                 let failure = format!("{candidate}: {error}");
@@ -142,24 +173,52 @@ impl Search<'_> {
     /// Optimiser steps of `method`.
     fn steps(&self, method: &Method) -> usize {
         let (rows, epochs, batch_size) = match method {
-            Method::Sft(settings) => (self.data.demonstrations.len(), settings.epochs, settings.batch_size),
-            Method::IqLearn(settings) => (self.data.demonstrations.len(), settings.epochs, settings.batch_size),
+            Method::Sft(settings) => (
+                self.data.demonstrations.len(),
+                settings.epochs,
+                settings.batch_size,
+            ),
+            Method::IqLearn(settings) => (
+                self.data.demonstrations.len(),
+                settings.epochs,
+                settings.batch_size,
+            ),
             Method::Dpo(settings) => (self.data.pairs.len(), settings.epochs, settings.batch_size),
         };
         epochs * rows.div_ceil(batch_size)
     }
 
     /// The last training loss, and the mean log-likelihood of the held-out demonstrations.
-    fn measure(&self, method: &Method, trying: &Trying, index: usize) -> Result<(Option<f32>, f64)> {
+    fn measure(
+        &self,
+        method: &Method,
+        trying: &Trying,
+        index: usize,
+    ) -> Result<(Option<f32>, f64)> {
         let (context, training) = (self.context, &self.training);
-        let (model, seed) = (language_model(context, self.inputs.start.key())?, context.seed()?);
+        let (model, seed) = (
+            language_model(context, self.inputs.start.key())?,
+            context.seed()?,
+        );
         let rows = &self.data.demonstrations;
         let (model, losses) = match method {
             Method::Sft(settings) => sft(model, rows, settings, training, seed, trying)?,
             Method::IqLearn(settings) => iq_learn(model, rows, settings, training, seed, trying)?,
             Method::Dpo(settings) => {
-                let reference = frozen(context, needed(&self.inputs.reference, "reference", context)?, training.dtype)?;
-                dpo(model, &reference, &self.data.pairs, settings, training, round(seed, 0), trying)?
+                let reference = frozen(
+                    context,
+                    needed(&self.inputs.reference, "reference", context)?,
+                    training.dtype,
+                )?;
+                dpo(
+                    model,
+                    &reference,
+                    &self.data.pairs,
+                    settings,
+                    training,
+                    round(seed, 0),
+                    trying,
+                )?
             }
         };
         let held_out: Vec<&Sequence> = self.data.held_out.iter().collect();
@@ -172,21 +231,33 @@ impl Search<'_> {
         Ok((losses.last().copied(), sum / log_probs.len() as f64))
     }
 
-    /// Keeps the model: methods tuned after SFT start from a model that has not seen the held-out demonstrations
-    /// either.
+    /// Keeps the model: methods tuned after SFT start from a model that has not seen the held-out
+    /// demonstrations either.
     fn save(&self, model: &LanguageModel, index: usize) -> Result<()> {
         let folder = self.model(index);
         files::remove_dir(&folder)?;
         files::create_dir(&folder)?;
-        let tokenizer = checkpoint(self.context, self.inputs.start.key())?.folder().join("tokenizer.json");
+        let tokenizer = checkpoint(self.context, self.inputs.start.key())?
+            .folder()
+            .join("tokenizer.json");
         Checkpoint::save_language_model(&folder, model, &tokenizer, StoredAs::F32)
     }
 
     /// Removes the models of all trials except the best.
     fn drop_models(&self, trials: &[Trial]) -> Result<()> {
-        let best = self.stage.tuning.choose(trials).ok().map(|choice| choice.settings);
-        let dropped = trials.iter().enumerate().filter(|(_, trial)| Some(trial.settings) != best);
-        dropped.map(|(index, _)| self.model(index)).try_for_each(|folder| files::remove_dir(&folder))
+        let best = self
+            .stage
+            .tuning
+            .choose(trials)
+            .ok()
+            .map(|choice| choice.settings);
+        let dropped = trials
+            .iter()
+            .enumerate()
+            .filter(|(_, trial)| Some(trial.settings) != best);
+        dropped
+            .map(|(index, _)| self.model(index))
+            .try_for_each(|folder| files::remove_dir(&folder))
     }
 
     /// The folder of a candidate's model.
@@ -212,7 +283,11 @@ struct Trying<'a> {
 
 impl Monitor for Trying<'_> {
     fn progress(&self, done: usize, _: usize, note: &str) {
-        self.watch.progress(self.done + done, self.total, &format!("{}: {note}", self.candidate));
+        self.watch.progress(
+            self.done + done,
+            self.total,
+            &format!("{}: {note}", self.candidate),
+        );
     }
 
     fn passes(&self, passes: Passes) {

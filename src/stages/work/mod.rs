@@ -1,8 +1,10 @@
-//! Estimates of a stage's work and memory, from its settings and its model's shape alone: tokens, operations, memory.
-//! The planner prints them before anything runs; the stage itself derives its micro-batches from the same numbers. Each
-//! kind of stage has its estimate in its own file; `shared` holds the passes that several kinds make.
+//! Estimates of a stage's work and memory, from its settings and its model's shape alone: tokens,
+//! operations, memory. The planner prints them before anything runs; the stage itself derives its
+//! micro-batches from the same numbers. Each kind of stage has its estimate in its own file;
+//! `shared` holds the passes that several kinds make.
 //!
-//! Prompts and responses are counted at the study's limits, so the numbers are upper bounds if texts are shorter.
+//! Prompts and responses are counted at the study's limits, so the numbers are upper bounds if
+//! texts are shorter.
 
 mod shared;
 mod sizes;
@@ -14,7 +16,8 @@ pub use sizes::{Precision, Shapes, Sizes};
 use crate::device::hardware::{Hardware, Site};
 use crate::model::DecoderConfig;
 use crate::model::footprint::{
-    Computation, Load, TrainingState, frozen, inference_activations, kv_cache, training_activations, update_transient,
+    Computation, Load, TrainingState, frozen, inference_activations, kv_cache,
+    training_activations, update_transient,
 };
 use std::num::NonZeroUsize;
 
@@ -26,7 +29,8 @@ pub struct Work {
     pub flops: f64,
     /// Optimiser steps.
     pub steps: f64,
-    /// Bytes of weights read sequentially in generation, whose time is limited by memory bandwidth, not arithmetic.
+    /// Bytes of weights read sequentially in generation, whose time is limited by memory bandwidth,
+    /// not arithmetic.
     pub(super) streamed: f64,
     /// True if matrix products have bf16 factors.
     pub(super) halves: bool,
@@ -72,8 +76,9 @@ enum Pass {
     },
 }
 
-/// Bytes of a stage at its peak, by purpose. Gradients and the activations of a pass exist at the same time only if
-/// gradients of several micro-batches are added up; [`total`](Self::total) accounts for this.
+/// Bytes of a stage at its peak, by purpose. Gradients and the activations of a pass exist at the
+/// same time only if gradients of several micro-batches are added up; [`total`](Self::total)
+/// accounts for this.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Memory {
     pub weights: f64,
@@ -97,23 +102,41 @@ impl Memory {
 impl Work {
     /// Memory at the peak, with at most `micro_batch` items in a pass.
     pub fn memory(&self, micro_batch: usize, site: Site) -> Memory {
-        let TrainingState { weights, gradients, moments } = self.trained;
+        let TrainingState {
+            weights,
+            gradients,
+            moments,
+        } = self.trained;
         let held = Memory {
             weights,
             gradients,
             optimiser: moments,
             other_models: self.other_models,
-            program: site
-                .program_with(self.phases.iter().map(|phase| phase.pass.config().vocab_size()).max().unwrap_or(0)),
+            program: site.program_with(
+                self.phases
+                    .iter()
+                    .map(|phase| phase.pass.config().vocab_size())
+                    .max()
+                    .unwrap_or(0),
+            ),
             ..Memory::default()
         };
-        let phases = self.phases.iter().map(|phase| phase.memory(micro_batch, held, site.fused));
-        phases.max_by(|a, b| a.total().total_cmp(&b.total())).unwrap_or(held)
+        let phases = self
+            .phases
+            .iter()
+            .map(|phase| phase.memory(micro_batch, held, site.fused));
+        phases
+            .max_by(|a, b| a.total().total_cmp(&b.total()))
+            .unwrap_or(held)
     }
 
     /// Seconds on `hardware`, excluding loading and starting.
     pub fn seconds(&self, hardware: &Hardware) -> f64 {
-        let peak = if self.halves { hardware.peak_bf16 } else { hardware.peak_f32 };
+        let peak = if self.halves {
+            hardware.peak_bf16
+        } else {
+            hardware.peak_f32
+        };
         self.flops / (peak * hardware.utilisation) + self.streamed / hardware.bandwidth
     }
 
@@ -130,16 +153,23 @@ impl Work {
         models.fold(0.0, f64::max)
     }
 
-    /// Seconds on a slow core, used for the order of stages and the remaining time; small stages mostly start and load.
+    /// Seconds on a slow core, used for the order of stages and the remaining time; small stages
+    /// mostly start and load.
     pub fn relative_cost(&self) -> f64 {
         const START: f64 = 0.1;
         const FLOPS: f64 = 5e10;
         START + self.flops / FLOPS
     }
 
-    /// The largest number of items per pass that fits into `limit` bytes; `None` if not even one fits.
+    /// The largest number of items per pass that fits into `limit` bytes; `None` if not even one
+    /// fits.
     pub fn micro_batch(&self, limit: u64, site: Site) -> Option<NonZeroUsize> {
-        let most = self.phases.iter().map(|phase| phase.pass.items()).max().unwrap_or(1);
+        let most = self
+            .phases
+            .iter()
+            .map(|phase| phase.pass.items())
+            .max()
+            .unwrap_or(1);
         // Memory never falls with more items, so bisection finds the largest number that fits.
         let (mut fits, mut too_many) = (0, most + 1);
         while too_many - fits > 1 {
@@ -155,11 +185,17 @@ impl Work {
 
 impl Phase {
     pub(super) fn beside(self, bytes: f64) -> Self {
-        Self { beside: self.beside + bytes, ..self }
+        Self {
+            beside: self.beside + bytes,
+            ..self
+        }
     }
 
     fn memory(&self, micro_batch: usize, held: Memory, fused: bool) -> Memory {
-        let held = Memory { other_models: held.other_models + self.beside, ..held };
+        let held = Memory {
+            other_models: held.other_models + self.beside,
+            ..held
+        };
         self.pass.memory(micro_batch, held, fused)
     }
 }
@@ -173,49 +209,108 @@ impl From<Pass> for Phase {
 impl Pass {
     fn config(&self) -> &DecoderConfig {
         match self {
-            Self::Train { config, .. } | Self::Read { config, .. } | Self::Generate { config, .. } => config,
+            Self::Train { config, .. }
+            | Self::Read { config, .. }
+            | Self::Generate { config, .. } => config,
         }
     }
 
     /// Number of items that a pass may split.
     fn items(&self) -> usize {
         match self {
-            Self::Train { items, .. } | Self::Read { rows: items, splits: true, .. } => *items,
+            Self::Train { items, .. }
+            | Self::Read {
+                rows: items,
+                splits: true,
+                ..
+            } => *items,
             Self::Read { .. } | Self::Generate { .. } => 1,
         }
     }
 
     fn memory(&self, micro_batch: usize, held: Memory, fused: bool) -> Memory {
         match self {
-            Self::Train { config, loads, items, computation } => {
+            Self::Train {
+                config,
+                loads,
+                items,
+                computation,
+            } => {
                 let rows = (*items).min(micro_batch) as f64;
-                let kept = |load: &Load| training_activations(config, &load.times(rows), computation, fused);
+                let kept = |load: &Load| {
+                    training_activations(config, &load.times(rows), computation, fused)
+                };
                 let activations = loads.iter().map(kept).sum();
                 let updating = held.gradients + update_transient(config, computation);
-                let passing = if *items > micro_batch { held.gradients + activations } else { activations };
-                Memory { activations, passing: passing.max(updating), ..held }
+                let passing = if *items > micro_batch {
+                    held.gradients + activations
+                } else {
+                    activations
+                };
+                Memory {
+                    activations,
+                    passing: passing.max(updating),
+                    ..held
+                }
             }
-            Self::Read { config, load, rows, splits, computation } => {
-                let rows = if *splits { (*rows).min(micro_batch) } else { *rows } as f64;
-                let activations = inference_activations(config, &load.times(rows), computation, fused);
-                Memory { activations, passing: activations, gradients: 0.0, ..held }
+            Self::Read {
+                config,
+                load,
+                rows,
+                splits,
+                computation,
+            } => {
+                let rows = if *splits {
+                    (*rows).min(micro_batch)
+                } else {
+                    *rows
+                } as f64;
+                let activations =
+                    inference_activations(config, &load.times(rows), computation, fused);
+                Memory {
+                    activations,
+                    passing: activations,
+                    gradients: 0.0,
+                    ..held
+                }
             }
-            Self::Generate { config, rows, prompt, response, computation } => {
+            Self::Generate {
+                config,
+                rows,
+                prompt,
+                response,
+                computation,
+            } => {
                 let outputs = config.vocab_size() as f64;
-                let load = Load { rows: *rows as f64, width: *prompt, read: 1.0, outputs };
+                let load = Load {
+                    rows: *rows as f64,
+                    width: *prompt,
+                    read: 1.0,
+                    outputs,
+                };
                 let activations = inference_activations(config, &load, computation, fused);
                 let kv_cache = kv_cache(config, *rows as f64, prompt + response, computation.bytes);
-                Memory { activations, kv_cache, passing: activations + kv_cache, gradients: 0.0, ..held }
+                Memory {
+                    activations,
+                    kv_cache,
+                    passing: activations + kv_cache,
+                    gradients: 0.0,
+                    ..held
+                }
             }
         }
     }
 }
 
 impl Work {
-    /// Work of `self` followed by `other`, whose read-only models are loaded after those of `self` are freed.
+    /// Work of `self` followed by `other`, whose read-only models are loaded after those of `self`
+    /// are freed.
     pub fn then(self, other: Self) -> Self {
         let other_models = self.other_models.max(other.other_models);
-        Self { other_models, ..self + other }
+        Self {
+            other_models,
+            ..self + other
+        }
     }
 }
 
@@ -243,16 +338,29 @@ mod tests {
     use crate::methods::training::Training;
 
     fn study() -> Study {
-        Experiment::load("tldr").and_then(|experiment| experiment.resolve(&Selection::default())).unwrap()
+        Experiment::load("tldr")
+            .and_then(|experiment| experiment.resolve(&Selection::default()))
+            .unwrap()
     }
 
     /// Work of PPO at the first size, with its critic.
     fn policy_step(critic: Critic) -> Work {
         let study = study();
         let config = &study.sizes[0].1.config(256);
-        let shapes = Shapes { config, generation: &study.shared.generation };
-        let settings = PpoSettings { critic, ..study.shared.ppo.clone() };
-        policy_gradient(shapes, (&settings).into(), true, Precision::from(&Training::default()))
+        let shapes = Shapes {
+            config,
+            generation: &study.shared.generation,
+        };
+        let settings = PpoSettings {
+            critic,
+            ..study.shared.ppo.clone()
+        };
+        policy_gradient(
+            shapes,
+            (&settings).into(),
+            true,
+            Precision::from(&Training::default()),
+        )
     }
 
     #[test]
@@ -262,34 +370,62 @@ mod tests {
             let limit = work.memory(rows, Site::FLEX).total() as u64 + 1;
             let chosen = usize::from(work.micro_batch(limit, Site::FLEX).unwrap());
             assert!(chosen >= rows && work.memory(chosen, Site::FLEX).total() <= limit as f64);
-            assert!(chosen == 64 || work.memory(chosen + 1, Site::FLEX).total() > limit as f64, "{rows}");
+            assert!(
+                chosen == 64 || work.memory(chosen + 1, Site::FLEX).total() > limit as f64,
+                "{rows}"
+            );
         }
         assert_eq!(work.micro_batch(1 << 20, Site::FLEX), None);
     }
 
     #[test]
     fn a_copied_critic_costs_memory_and_work() {
-        let (head, copy) = (policy_step(Critic::ZeroHead), policy_step(Critic::RewardCopy));
+        let (head, copy) = (
+            policy_step(Critic::ZeroHead),
+            policy_step(Critic::RewardCopy),
+        );
         assert!(copy.memory(64, Site::FLEX).total() > head.memory(64, Site::FLEX).total());
         assert!(copy.flops > 1.5 * head.flops);
     }
 
     #[test]
     fn time_is_that_of_the_operations_and_of_the_bytes_that_are_waited_for() {
-        let hardware =
-            Hardware { utilisation: 0.5, bandwidth: 1e9, peak_f32: 1e12, peak_bf16: 4e12, ..Hardware::here(1) };
-        let work = Work { flops: 1e12, streamed: 3e9, ..Work::default() };
+        let hardware = Hardware {
+            utilisation: 0.5,
+            bandwidth: 1e9,
+            peak_f32: 1e12,
+            peak_bf16: 4e12,
+            ..Hardware::here(1)
+        };
+        let work = Work {
+            flops: 1e12,
+            streamed: 3e9,
+            ..Work::default()
+        };
         assert_eq!(work.seconds(&hardware), 2.0 + 3.0);
-        assert_eq!(Work { halves: true, ..work }.seconds(&hardware), 0.5 + 3.0);
+        assert_eq!(
+            Work {
+                halves: true,
+                ..work
+            }
+            .seconds(&hardware),
+            0.5 + 3.0
+        );
     }
 
     #[test]
     fn what_trains_writes_its_model_and_what_reads_none() {
         let study = study();
         let config = &study.sizes[0].1.config(256);
-        let shapes = Shapes { config, generation: &study.shared.generation };
+        let shapes = Shapes {
+            config,
+            generation: &study.shared.generation,
+        };
         let written = policy_step(Critic::ZeroHead).written_model();
         assert_eq!(written, 4.0 * config.parameters(config.vocab_size()) as f64);
-        assert_eq!(sampling(shapes, 8, Precision::from(&Training::default())).written_model(), 0.0);
+        assert_eq!(
+            sampling(shapes, 8, Precision::from(&Training::default())).written_model(),
+            0.0
+        );
     }
 }

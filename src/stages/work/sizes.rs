@@ -1,4 +1,5 @@
-//! The sizes from which work is estimated: a model's shape, lengths of texts, numbers of rows, types of numbers.
+//! The sizes from which work is estimated: a model's shape, lengths of texts, numbers of rows,
+//! types of numbers.
 
 use super::{Pass, Phase};
 use crate::experiment::GenerationSettings;
@@ -29,16 +30,35 @@ impl From<Dtype> for Precision {
             Dtype::F32 => 4.0,
             Dtype::Bf16 => 2.0,
         };
-        let reading = Computation { bytes, gradient_checkpointing: false, lora_rank: 0 };
-        Self { training: reading, reading }
+        let reading = Computation {
+            bytes,
+            gradient_checkpointing: false,
+            lora_rank: 0,
+        };
+        Self {
+            training: reading,
+            reading,
+        }
     }
 }
 
 impl From<&Training> for Precision {
     fn from(training: &Training) -> Self {
-        let Training { dtype, gradient_checkpointing, lora_rank, .. } = *training;
+        let Training {
+            dtype,
+            gradient_checkpointing,
+            lora_rank,
+            ..
+        } = *training;
         let Self { reading, .. } = Self::from(dtype);
-        Self { training: Computation { gradient_checkpointing, lora_rank, ..reading }, reading }
+        Self {
+            training: Computation {
+                gradient_checkpointing,
+                lora_rank,
+                ..reading
+            },
+            reading,
+        }
     }
 }
 
@@ -55,11 +75,18 @@ pub struct Sizes<'a> {
 
 impl<'a> Sizes<'a> {
     pub fn new(model: &'a DecoderConfig, rows: usize) -> Self {
-        Self { model, rows, epochs: None }
+        Self {
+            model,
+            rows,
+            epochs: None,
+        }
     }
 
     pub fn shapes(&self, generation: &'a GenerationSettings) -> Shapes<'a> {
-        Shapes { config: self.model, generation }
+        Shapes {
+            config: self.model,
+            generation,
+        }
     }
 }
 
@@ -78,17 +105,30 @@ impl Shapes<'_> {
     /// Load of one row whose response is read with the vocabulary as outputs.
     pub(in crate::stages) fn likelihood(&self) -> Load {
         let read = self.generation.max_response_tokens as f64;
-        Load { rows: 1.0, width: self.width(), read, outputs: self.config.vocab_size() as f64 }
+        Load {
+            rows: 1.0,
+            width: self.width(),
+            read,
+            outputs: self.config.vocab_size() as f64,
+        }
     }
 
     /// Load of one row, read once with a scalar head.
     pub(in crate::stages) fn score(&self) -> Load {
-        Load { rows: 1.0, width: self.width(), read: 1.0, outputs: 1.0 }
+        Load {
+            rows: 1.0,
+            width: self.width(),
+            read: 1.0,
+            outputs: 1.0,
+        }
     }
 
     /// Load of one row, read at every response token with a scalar head.
     pub(in crate::stages) fn values(&self) -> Load {
-        Load { outputs: 1.0, ..self.likelihood() }
+        Load {
+            outputs: 1.0,
+            ..self.likelihood()
+        }
     }
 
     /// The phase that samples `samples` responses.
@@ -104,13 +144,36 @@ impl Shapes<'_> {
     }
 
     /// The phase that reads `rows` rows, in passes of a fixed number of rows.
-    pub(in crate::stages) fn read(&self, load: Load, rows: usize, computation: Computation) -> Phase {
+    pub(in crate::stages) fn read(
+        &self,
+        load: Load,
+        rows: usize,
+        computation: Computation,
+    ) -> Phase {
         let rows = rows.min(READING_BATCH);
-        Pass::Read { config: self.config.clone(), load, rows, splits: false, computation }.into()
+        Pass::Read {
+            config: self.config.clone(),
+            load,
+            rows,
+            splits: false,
+            computation,
+        }
+        .into()
     }
 
-    pub(in crate::stages) fn train(&self, loads: &[Load], items: usize, computation: Computation) -> Phase {
-        Pass::Train { config: self.config.clone(), loads: loads.to_vec(), items, computation }.into()
+    pub(in crate::stages) fn train(
+        &self,
+        loads: &[Load],
+        items: usize,
+        computation: Computation,
+    ) -> Phase {
+        Pass::Train {
+            config: self.config.clone(),
+            loads: loads.to_vec(),
+            items,
+            computation,
+        }
+        .into()
     }
 
     pub(in crate::stages) fn language_model(&self) -> usize {
@@ -119,7 +182,8 @@ impl Shapes<'_> {
 
     /// Bytes of weights read to sample `samples` responses: all weights once per batch and step.
     pub(in crate::stages) fn streamed(&self, samples: f64, computation: Computation) -> f64 {
-        let steps = (samples / self.generation.batch_size as f64).ceil() * self.generation.max_response_tokens as f64;
+        let steps = (samples / self.generation.batch_size as f64).ceil()
+            * self.generation.max_response_tokens as f64;
         steps * frozen(self.config, self.language_model(), computation.bytes)
     }
 }

@@ -12,7 +12,8 @@ fn values(least: usize) -> impl Strategy<Value = Vec<f64>> {
 }
 
 fn pairs(least: usize) -> impl Strategy<Value = (Vec<f64>, Vec<f64>)> {
-    prop::collection::vec((-100.0..100.0_f64, -100.0..100.0_f64), least..12).prop_map(|pairs| pairs.into_iter().unzip())
+    prop::collection::vec((-100.0..100.0_f64, -100.0..100.0_f64), least..12)
+        .prop_map(|pairs| pairs.into_iter().unzip())
 }
 
 /// Values with few distinct numbers, so that ties are common.
@@ -148,14 +149,40 @@ proptest! {
 
 #[test]
 fn welch_s_interval_ends_where_its_p_says() {
-    // p of these two is .0795953 (the golden of `welch`), so at the level 1 − p the interval ends at 0.
-    let [x, y] = [[0.612, 0.598, 0.631, 0.607], [0.585, 0.590, 0.611, 0.579]].map(|set| Sample::of(&set).unwrap());
+    // p of these two is .0795953 (the golden of `welch`), so at the level 1 − p the interval ends
+    // at 0.
+    let [x, y] = [[0.612, 0.598, 0.631, 0.607], [0.585, 0.590, 0.611, 0.579]]
+        .map(|set| Sample::of(&set).unwrap());
     let p = welch_difference(&x, &y, 0.95).unwrap().p.unwrap();
     assert!((p - 0.079_595_3).abs() < 1e-7, "{p}");
     let welch = welch_difference(&x, &y, 1.0 - p).unwrap();
-    assert!(welch.difference.interval.unwrap().low.abs() < 1e-9, "{welch:?}");
-    let still = Sample { mean: 2.0, sd: Some(0.0), n: 3 };
+    assert!(
+        welch.difference.interval.unwrap().low.abs() < 1e-9,
+        "{welch:?}"
+    );
+    let still = Sample {
+        mean: 2.0,
+        sd: Some(0.0),
+        n: 3,
+    };
     let none = welch_difference(&still, &Sample { mean: 1.0, ..still }, 0.95).unwrap();
-    assert_eq!((none.p, none.difference.se, none.difference.interval), (None, Some(0.0), None));
-    assert_eq!(welch_difference(&Sample { sd: None, n: 1, ..still }, &still, 0.95).unwrap().difference.interval, None);
+    assert_eq!(
+        (none.p, none.difference.se, none.difference.interval),
+        (None, Some(0.0), None)
+    );
+    assert_eq!(
+        welch_difference(
+            &Sample {
+                sd: None,
+                n: 1,
+                ..still
+            },
+            &still,
+            0.95
+        )
+        .unwrap()
+        .difference
+        .interval,
+        None
+    );
 }

@@ -101,16 +101,39 @@ fn comparisons_agree() {
         let comparison = paired(&golden.a, &golden.b, golden.level).unwrap();
         near(comparison.t.unwrap(), golden.t, 1e-12);
         near(comparison.p.unwrap(), golden.p, 1e-12);
-        all_near(&bounds(comparison.difference.interval), &golden.difference_interval, 1e-11);
+        all_near(
+            &bounds(comparison.difference.interval),
+            &golden.difference_interval,
+            1e-11,
+        );
         near(comparison.mde.unwrap() / golden.mde, 1.0, 1e-8);
-        near(comparison.probability_of_improvement, golden.probability_of_improvement, 1e-14);
-        near(welch(&golden.a, &golden.b).unwrap().unwrap(), golden.welch, 1e-12);
-        near(wilcoxon_exact(&golden.a, &golden.b).unwrap(), golden.wilcoxon, 1e-12);
-        near(mann_whitney_exact(&golden.a, &golden.b).unwrap(), golden.mann_whitney, 1e-12);
+        near(
+            comparison.probability_of_improvement,
+            golden.probability_of_improvement,
+            1e-14,
+        );
+        near(
+            welch(&golden.a, &golden.b).unwrap().unwrap(),
+            golden.welch,
+            1e-12,
+        );
+        near(
+            wilcoxon_exact(&golden.a, &golden.b).unwrap(),
+            golden.wilcoxon,
+            1e-12,
+        );
+        near(
+            mann_whitney_exact(&golden.a, &golden.b).unwrap(),
+            golden.mann_whitney,
+            1e-12,
+        );
         let equivalence = tost(&golden.a, &golden.b, golden.margin, 0.05).unwrap();
         near(equivalence.p_lower.unwrap(), golden.tost_lower, 1e-12);
         near(equivalence.p_upper.unwrap(), golden.tost_upper, 1e-12);
-        assert_eq!(equivalence.equivalent, golden.tost_lower.max(golden.tost_upper) < 0.05);
+        assert_eq!(
+            equivalence.equivalent,
+            golden.tost_lower.max(golden.tost_upper) < 0.05
+        );
     }
 }
 
@@ -126,10 +149,19 @@ fn proportions_agree() {
 fn power_and_needed_seeds_agree() {
     for golden in goldens().powers {
         let power = paired_power(golden.d, golden.n, golden.alpha).unwrap();
-        assert!((power - golden.power).abs() < 1e-8, "{power} {} n {} d {}", golden.power, golden.n, golden.d);
+        assert!(
+            (power - golden.power).abs() < 1e-8,
+            "{power} {} n {} d {}",
+            golden.power,
+            golden.n,
+            golden.d
+        );
     }
     for golden in goldens().seeds {
-        assert_eq!(seeds_needed(golden.d, 1.0, golden.alpha, golden.power), Some(golden.n));
+        assert_eq!(
+            seeds_needed(golden.d, 1.0, golden.alpha, golden.power),
+            Some(golden.n)
+        );
     }
 }
 

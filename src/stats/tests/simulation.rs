@@ -1,5 +1,5 @@
-//! Coverage of intervals and error rates of corrections, counted over many repetitions of a known truth with fixed
-//! seeds.
+//! Coverage of intervals and error rates of corrections, counted over many repetitions of a known
+//! truth with fixed seeds.
 
 use super::super::student::two_sided_p;
 use super::super::*;
@@ -9,29 +9,50 @@ use statrs::distribution::{ContinuousCDF, Normal};
 
 fn normals(n: usize, stream: &mut impl Rng) -> Vec<f64> {
     let normal = Normal::standard();
-    (0..n).map(|_| normal.inverse_cdf(stream.random_range(1e-12..1.0))).collect()
+    (0..n)
+        .map(|_| normal.inverse_cdf(stream.random_range(1e-12..1.0)))
+        .collect()
 }
 
-fn share(repetitions: u64, purpose: &str, mut holds: impl FnMut(&mut rand_chacha::ChaCha8Rng) -> bool) -> f64 {
-    let held = (0..repetitions).filter(|i| holds(&mut rng::stream(1, purpose, &[*i]))).count();
+fn share(
+    repetitions: u64,
+    purpose: &str,
+    mut holds: impl FnMut(&mut rand_chacha::ChaCha8Rng) -> bool,
+) -> f64 {
+    let held = (0..repetitions)
+        .filter(|i| holds(&mut rng::stream(1, purpose, &[*i])))
+        .count();
     held as f64 / repetitions as f64
 }
 
 #[test]
 fn student_intervals_of_five_seeds_cover() {
-    let covered =
-        share(20_000, "coverage", |stream| mean(&normals(5, stream), 0.95).unwrap().interval.unwrap().contains(0.0));
+    let covered = share(20_000, "coverage", |stream| {
+        mean(&normals(5, stream), 0.95)
+            .unwrap()
+            .interval
+            .unwrap()
+            .contains(0.0)
+    });
     assert!((0.935..=0.965).contains(&covered), "{covered}");
 }
 
 #[test]
 fn the_percentile_bootstrap_of_five_values_does_not_cover() {
     // This is why the bootstrap isn't the default, and why few runs are flagged.
-    let resampling = Resampling { resamples: 300, level: 0.95, seed: 3 };
+    let resampling = Resampling {
+        resamples: 300,
+        level: 0.95,
+        seed: 3,
+    };
     let covered = share(1500, "bootstrap", |stream| {
-        let rows: Vec<Vec<f64>> = normals(5, stream).into_iter().map(|value| vec![value]).collect();
+        let rows: Vec<Vec<f64>> = normals(5, stream)
+            .into_iter()
+            .map(|value| vec![value])
+            .collect();
         let average = |values: &[f64]| Some(values.iter().sum::<f64>() / values.len() as f64);
-        let bootstrapped = stratified_bootstrap(&Scores::new(&rows).unwrap(), average, &resampling).unwrap();
+        let bootstrapped =
+            stratified_bootstrap(&Scores::new(&rows).unwrap(), average, &resampling).unwrap();
         bootstrapped.few_runs && bootstrapped.estimate.interval.unwrap().contains(0.0)
     });
     assert!((0.78..=0.88).contains(&covered), "{covered}");
@@ -46,8 +67,11 @@ fn holm_keeps_the_family_wise_error() {
             let baseline = normals(5, stream);
             let p: Vec<f64> = (0..5)
                 .map(|_| {
-                    let differences: Vec<f64> =
-                        normals(5, stream).iter().zip(&baseline).map(|(value, base)| value - base).collect();
+                    let differences: Vec<f64> = normals(5, stream)
+                        .iter()
+                        .zip(&baseline)
+                        .map(|(value, base)| value - base)
+                        .collect();
                     let estimate = mean(&differences, 0.95).unwrap();
                     two_sided_p(estimate.point / estimate.se.unwrap(), 4.0)
                 })
@@ -68,10 +92,26 @@ fn two_way_intervals_cover_where_pooling_does_not() {
         let (seeds, prompts) = (normals(6, stream), normals(20, stream));
         let rows: Vec<Vec<f64>> = seeds
             .iter()
-            .map(|seed| prompts.iter().zip(normals(20, stream)).map(|(p, noise)| 0.5 * seed + p + noise).collect())
+            .map(|seed| {
+                prompts
+                    .iter()
+                    .zip(normals(20, stream))
+                    .map(|(p, noise)| 0.5 * seed + p + noise)
+                    .collect()
+            })
             .collect();
-        pooled += usize::from(mean(&rows.concat(), 0.95).unwrap().interval.unwrap().contains(0.0));
-        two_way(&rows, 0.95).unwrap().interval.unwrap().contains(0.0)
+        pooled += usize::from(
+            mean(&rows.concat(), 0.95)
+                .unwrap()
+                .interval
+                .unwrap()
+                .contains(0.0),
+        );
+        two_way(&rows, 0.95)
+            .unwrap()
+            .interval
+            .unwrap()
+            .contains(0.0)
     });
     assert!((0.935..=0.98).contains(&covered), "{covered}");
     assert!((pooled as f64) < 0.75 * repetitions as f64, "{pooled}");
@@ -83,10 +123,17 @@ fn clustered_intervals_cover_where_naive_ones_do_not() {
     let clusters: Vec<usize> = (0..60).map(|item| item / 5).collect();
     let covered = share(repetitions, "clusters", |stream| {
         let centres = normals(12, stream);
-        let values: Vec<f64> =
-            normals(60, stream).iter().zip(&clusters).map(|(noise, cluster)| centres[*cluster] + noise).collect();
+        let values: Vec<f64> = normals(60, stream)
+            .iter()
+            .zip(&clusters)
+            .map(|(noise, cluster)| centres[*cluster] + noise)
+            .collect();
         naive += usize::from(mean(&values, 0.95).unwrap().interval.unwrap().contains(0.0));
-        clustered(&values, &clusters, 0.95).unwrap().interval.unwrap().contains(0.0)
+        clustered(&values, &clusters, 0.95)
+            .unwrap()
+            .interval
+            .unwrap()
+            .contains(0.0)
     });
     assert!((0.935..=0.965).contains(&covered), "{covered}");
     assert!((naive as f64) < 0.85 * repetitions as f64, "{naive}");
@@ -96,7 +143,10 @@ fn clustered_intervals_cover_where_naive_ones_do_not() {
 fn stated_power_is_reached() {
     let effect = minimum_detectable_effect(1.0, 5, 0.05, 0.8).unwrap();
     let found = share(10_000, "power", |stream| {
-        let values: Vec<f64> = normals(5, stream).into_iter().map(|value| value + effect).collect();
+        let values: Vec<f64> = normals(5, stream)
+            .into_iter()
+            .map(|value| value + effect)
+            .collect();
         let estimate = mean(&values, 0.95).unwrap();
         two_sided_p(estimate.point / estimate.se.unwrap(), 4.0) < 0.05
     });

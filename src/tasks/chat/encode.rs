@@ -65,7 +65,8 @@ impl ChatEncoder {
     /// The encoder made from the files in a tokenizer's folder.
     ///
     /// # Errors
-    /// A folder without a tokenizer, a chat template or an end-of-text token, and rules that leave no room.
+    /// A folder without a tokenizer, a chat template or an end-of-text token, and rules that leave
+    /// no room.
     pub fn open(folder: &Path, rules: ChatRules) -> Result<Self> {
         let tokenizer = ModelTokenizer::open(folder)?;
         let ends = Ends::of_folder(folder, Some(&tokenizer), tokenizer.vocabulary_size())?;
@@ -76,7 +77,12 @@ impl ChatEncoder {
     ///
     /// # Errors
     /// A beginning-of-sequence token that the tokenizer lacks, and rules that leave no room.
-    pub fn new(template: ChatTemplate, tokenizer: ModelTokenizer, ends: Ends, rules: ChatRules) -> Result<Self> {
+    pub fn new(
+        template: ChatTemplate,
+        tokenizer: ModelTokenizer,
+        ends: Ends,
+        rules: ChatRules,
+    ) -> Result<Self> {
         if rules.max_tokens < 2 {
             return Err(Error::configuration(format!(
                 "max_tokens is {}, which leaves no room for a turn",
@@ -85,15 +91,20 @@ impl ChatEncoder {
             .hint("allow as many tokens as the model has positions, or fewer to save memory"));
         }
         let tokenizer = ChatTokenizer::new(tokenizer, template.tokens())?;
-        Ok(Self { template, tokenizer, ends, rules })
+        Ok(Self {
+            template,
+            tokenizer,
+            ends,
+            rules,
+        })
     }
 
     pub fn rules(&self) -> ChatRules {
         self.rules
     }
 
-    /// The tokens of any messages, regardless of the rules on system messages and lengths, followed by the beginning of
-    /// an assistant turn if `add_generation_prompt`.
+    /// The tokens of any messages, regardless of the rules on system messages and lengths, followed
+    /// by the beginning of an assistant turn if `add_generation_prompt`.
     ///
     /// # Errors
     /// Messages that the template refuses, and text that the tokenizer cannot encode.
@@ -101,77 +112,120 @@ impl ChatEncoder {
         self.ids(&self.named(messages)?, add_generation_prompt)
     }
 
-    /// The tokens of a conversation that ends with an assistant turn, and the mask of those to train on.
+    /// The tokens of a conversation that ends with an assistant turn, and the mask of those to
+    /// train on.
     ///
     /// # Errors
-    /// A conversation without an assistant turn at its end, one that the template refuses or that remains too long
-    /// under the rules, and a template whose assistant turns cannot be separated from the rest.
+    /// A conversation without an assistant turn at its end, one that the template refuses or that
+    /// remains too long under the rules, and a template whose assistant turns cannot be separated
+    /// from the rest.
     pub fn conversation(&self, conversation: &Conversation) -> Result<Encoded> {
-        self.fit(conversation, 0, self.rules.loss).map(|(encoded, _)| encoded)
+        self.fit(conversation, 0, self.rules.loss)
+            .map(|(encoded, _)| encoded)
     }
 
-    /// The tokens after which the model writes the assistant's next turn: those of all messages, or of those before the
-    /// existing answer.
+    /// The tokens after which the model writes the assistant's next turn: those of all messages, or
+    /// of those before the existing answer.
     ///
     /// # Errors
     /// The errors of [`conversation`](Self::conversation).
     pub fn prompt(&self, conversation: &Conversation) -> Result<Vec<u32>> {
         let asked = |messages: &[Message]| {
             let ids = self.ids(messages, true)?;
-            Ok(Encoded { supervised: vec![false; ids.len()], ids })
+            Ok(Encoded {
+                supervised: vec![false; ids.len()],
+                ids,
+            })
         };
-        let prompt = self.prepared(conversation.prompt()).and_then(|messages| self.limit().fit(&messages, 0, asked));
-        prompt.map(|(encoded, _)| encoded.ids).map_err(|error| error.within(conversation.place()))
+        let prompt = self
+            .prepared(conversation.prompt())
+            .and_then(|messages| self.limit().fit(&messages, 0, asked));
+        prompt
+            .map(|(encoded, _)| encoded.ids)
+            .map_err(|error| error.within(conversation.place()))
     }
 
-    /// A conversation as prompt and response: everything before the assistant's last turn, and that turn up to its end.
-    /// Earlier turns are never trained on, regardless of the rules.
+    /// A conversation as prompt and response: everything before the assistant's last turn, and that
+    /// turn up to its end. Earlier turns are never trained on, regardless of the rules.
     ///
     /// # Errors
-    /// The errors of [`conversation`](Self::conversation), and a response that leaves no room for a prompt.
+    /// The errors of [`conversation`](Self::conversation), and a response that leaves no room for a
+    /// prompt.
     pub fn sequence(&self, conversation: &Conversation) -> Result<Sequence> {
         let (encoded, _) = self.fit(conversation, 0, Loss::LastTurn)?;
-        self.halves(encoded).map_err(|error| error.within(conversation.place()))
+        self.halves(encoded)
+            .map_err(|error| error.within(conversation.place()))
     }
 
-    /// Two conversations as prompts and responses. If turns are left out, the same ones are left out of both.
+    /// Two conversations as prompts and responses. If turns are left out, the same ones are left
+    /// out of both.
     ///
     /// # Errors
     /// The errors of [`sequence`](Self::sequence).
     pub fn pair(&self, pair: &ConversationPair) -> Result<Pair> {
         let (chosen, first) = self.fit(&pair.chosen, 0, Loss::LastTurn)?;
         let (rejected, dropped) = self.fit(&pair.rejected, first, Loss::LastTurn)?;
-        let chosen = if dropped == first { chosen } else { self.fit(&pair.chosen, dropped, Loss::LastTurn)?.0 };
-        let halves = |encoded, of: &Conversation| self.halves(encoded).map_err(|error| error.within(of.place()));
-        Ok(Pair { chosen: halves(chosen, &pair.chosen)?, rejected: halves(rejected, &pair.rejected)? })
+        let chosen = if dropped == first {
+            chosen
+        } else {
+            self.fit(&pair.chosen, dropped, Loss::LastTurn)?.0
+        };
+        let halves = |encoded, of: &Conversation| {
+            self.halves(encoded)
+                .map_err(|error| error.within(of.place()))
+        };
+        Ok(Pair {
+            chosen: halves(chosen, &pair.chosen)?,
+            rejected: halves(rejected, &pair.rejected)?,
+        })
     }
 
     fn limit(&self) -> Limit {
-        Limit { tokens: self.rules.max_tokens, rule: self.rules.too_long, kept: usize::from(self.tokenizer.begins()) }
+        Limit {
+            tokens: self.rules.max_tokens,
+            rule: self.rules.too_long,
+            kept: usize::from(self.tokenizer.begins()),
+        }
     }
 
-    /// The tokens of a conversation that fits the limit, with at least `dropped` exchanges left out, and the number
-    /// left out.
-    fn fit(&self, conversation: &Conversation, dropped: usize, loss: Loss) -> Result<(Encoded, usize)> {
+    /// The tokens of a conversation that fits the limit, with at least `dropped` exchanges left
+    /// out, and the number left out.
+    fn fit(
+        &self,
+        conversation: &Conversation,
+        dropped: usize,
+        loss: Loss,
+    ) -> Result<(Encoded, usize)> {
         conversation.split()?;
         let messages = self.prepared(conversation.messages());
         messages
-            .and_then(|messages| self.limit().fit(&messages, dropped, |kept| self.supervised(kept, loss)))
+            .and_then(|messages| {
+                self.limit()
+                    .fit(&messages, dropped, |kept| self.supervised(kept, loss))
+            })
             .map_err(|error| error.within(conversation.place()))
     }
 
     fn ids(&self, messages: &[Message], add_generation_prompt: bool) -> Result<Vec<u32>> {
-        let tokens = self.tokenizer.encode(&self.template.render_marked(messages, add_generation_prompt)?)?;
+        let tokens = self.tokenizer.encode(
+            &self
+                .template
+                .render_marked(messages, add_generation_prompt)?,
+        )?;
         Ok(tokens.into_iter().map(|token| token.id).collect())
     }
 
     /// The messages with the names of control tokens treated according to the rules.
     fn named(&self, messages: &[Message]) -> Result<Vec<Message>> {
-        match messages.iter().position(|message| holds_marks(&message.content)) {
+        match messages
+            .iter()
+            .position(|message| holds_marks(&message.content))
+        {
             Some(index) => Err(noncharacter(index)),
-            None => {
-                Ok(messages.iter().map(|message| self.tokenizer.prepared(message, self.rules.control_names)).collect())
-            }
+            None => Ok(messages
+                .iter()
+                .map(|message| self.tokenizer.prepared(message, self.rules.control_names))
+                .collect()),
         }
     }
 
@@ -180,8 +234,10 @@ impl ChatEncoder {
         let has_system = messages.iter().any(|message| message.role == Role::System);
         let inserted = match self.rules.system {
             SystemRule::Refuse if has_system => {
-                return Err(Error::data("there is a system message, which this task does not take")
-                    .hint("remove it from the row, or set the system rule to `as_given`"));
+                return Err(Error::data(
+                    "there is a system message, which this task does not take",
+                )
+                .hint("remove it from the row, or set the system rule to `as_given`"));
             }
             SystemRule::EmptyIfAbsent if !has_system => Some(Message::new(Role::System, "")),
             _ => None,
@@ -196,7 +252,9 @@ impl ChatEncoder {
         let mut supervised = vec![false; ids.len()];
         let mut last = 0..0;
         for turn in turns(&self.template, messages, &text, loss)? {
-            last = self.tokens_of(&tokens, &turn, &text.text).ok_or_else(|| not_a_beginning(&self.template))?;
+            last = self
+                .tokens_of(&tokens, &turn, &text.text)
+                .ok_or_else(|| not_a_beginning(&self.template))?;
             supervised[last.clone()].fill(true);
         }
         if !self.is_ended(&tokens[last.clone()], &text.text)? {
@@ -206,7 +264,8 @@ impl ChatEncoder {
         Ok(Encoded { ids, supervised })
     }
 
-    /// The tokens of a turn up to its end; `None` if only part of the turn is known and that part contains no end.
+    /// The tokens of a turn up to its end; `None` if only part of the turn is known and that part
+    /// contains no end.
     fn tokens_of(&self, tokens: &[Token], turn: &Turn, text: &str) -> Option<Range<usize>> {
         let Range { start, end } = turn.bytes;
         let first = tokens.partition_point(|token| token.end <= start);
@@ -214,10 +273,16 @@ impl ChatEncoder {
             Extent::Shared => tokens.partition_point(|token| token.end <= end),
             Extent::Marked | Extent::Whole => tokens.partition_point(|token| token.start < end),
         };
-        let stops = |token: &Token| self.ends.contains(token.id) || self.tokenizer.is_control(*token, text);
-        let stop = tokens[first..behind.max(first)].iter().rposition(stops).map(|stop| first + stop + 1);
+        let stops =
+            |token: &Token| self.ends.contains(token.id) || self.tokenizer.is_control(*token, text);
+        let stop = tokens[first..behind.max(first)]
+            .iter()
+            .rposition(stops)
+            .map(|stop| first + stop + 1);
         match (turn.extent, stop) {
-            (Extent::Marked, None) if tokens.get(behind).is_some_and(stops) => Some(first..behind + 1),
+            (Extent::Marked, None) if tokens.get(behind).is_some_and(stops) => {
+                Some(first..behind + 1)
+            }
             (Extent::Marked, _) | (Extent::Whole, None) => Some(first..behind.max(first)),
             (Extent::Whole | Extent::Shared, Some(stop)) => Some(first..stop),
             (Extent::Shared, None) => None,
@@ -232,24 +297,40 @@ impl ChatEncoder {
         if turn.iter().any(|token| self.ends.contains(token.id)) {
             return Ok(true);
         }
-        match turn.iter().rev().find(|token| self.tokenizer.is_control(**token, text)) {
+        match turn
+            .iter()
+            .rev()
+            .find(|token| self.tokenizer.is_control(**token, text))
+        {
             None => Ok(false),
             Some(Token { id, .. }) => Err(Error::model(format!(
                 "{} ends the assistant's turn with `{}`, at which sampling would not stop",
                 self.template.origin(),
                 self.tokenizer.name(*id).unwrap_or_default()
             ))
-            .hint(format!("list its id {id} in eos_token_id of the model's generation_config.json"))),
+            .hint(format!(
+                "list its id {id} in eos_token_id of the model's generation_config.json"
+            ))),
         }
     }
 
     fn halves(&self, encoded: Encoded) -> Result<Sequence> {
-        let start = encoded.supervised.iter().position(|trained| *trained).unwrap_or(encoded.ids.len());
+        let start = encoded
+            .supervised
+            .iter()
+            .position(|trained| *trained)
+            .unwrap_or(encoded.ids.len());
         let (prompt, rest) = encoded.ids.split_at(start);
-        let end = rest.iter().rposition(|id| self.ends.contains(*id)).map_or(0, |end| end + 1);
+        let end = rest
+            .iter()
+            .rposition(|id| self.ends.contains(*id))
+            .map_or(0, |end| end + 1);
         if prompt.is_empty() || end == 0 {
-            return Err(Error::data(format!("{} tokens leave no room for prompt and response", self.rules.max_tokens))
-                .hint("raise max_tokens, or drop the row"));
+            return Err(Error::data(format!(
+                "{} tokens leave no room for prompt and response",
+                self.rules.max_tokens
+            ))
+            .hint("raise max_tokens, or drop the row"));
         }
         Ok(Sequence::new(prompt.to_vec(), rest[..end].to_vec()))
     }

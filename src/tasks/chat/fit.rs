@@ -1,11 +1,13 @@
-//! Shortening of conversations that are too long, by whole turns from the oldest on, or by the oldest tokens.
+//! Shortening of conversations that are too long, by whole turns from the oldest on, or by the
+//! oldest tokens.
 
 use super::conversation::{Message, Role};
 use super::encode::Encoded;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 
-/// The treatment of a conversation with more tokens than allowed. The token that begins a sequence is always kept.
+/// The treatment of a conversation with more tokens than allowed. The token that begins a sequence
+/// is always kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TooLong {
@@ -13,11 +15,11 @@ pub enum TooLong {
     Refuse,
     /// The oldest tokens are cut off, in the middle of a message if necessary.
     CutTokens,
-    /// The oldest exchanges of user and assistant are left out whole and the system message is kept; it is an error if
-    /// the last exchange alone is too long.
+    /// The oldest exchanges of user and assistant are left out whole and the system message is
+    /// kept; it is an error if the last exchange alone is too long.
     DropTurns,
-    /// The oldest exchanges are left out as in [`DropTurns`](Self::DropTurns); if the last exchange alone is too long,
-    /// its oldest tokens are cut off.
+    /// The oldest exchanges are left out as in [`DropTurns`](Self::DropTurns); if the last exchange
+    /// alone is too long, its oldest tokens are cut off.
     DropTurnsThenCut,
 }
 
@@ -31,8 +33,8 @@ pub(super) struct Limit {
 }
 
 impl Limit {
-    /// The tokens that `encode` makes of `messages` without as few of the oldest exchanges as possible, but at least
-    /// `dropped`, and the number left out.
+    /// The tokens that `encode` makes of `messages` without as few of the oldest exchanges as
+    /// possible, but at least `dropped`, and the number left out.
     ///
     /// Errors of `encode`, and a conversation that remains too long under the rule.
     pub fn fit(
@@ -49,7 +51,9 @@ impl Limit {
             let alone = exchanges(messages) <= dropped + 1;
             match self.rule {
                 TooLong::DropTurns | TooLong::DropTurnsThenCut if !alone => dropped += 1,
-                TooLong::CutTokens | TooLong::DropTurnsThenCut => return Ok((self.cut(encoded), dropped)),
+                TooLong::CutTokens | TooLong::DropTurnsThenCut => {
+                    return Ok((self.cut(encoded), dropped));
+                }
                 TooLong::Refuse => {
                     return Err(self
                         .error("the conversation", encoded.ids.len())
@@ -72,20 +76,34 @@ impl Limit {
     }
 
     fn error(self, what: &str, tokens: usize) -> Error {
-        Error::data(format!("{what} has {tokens} tokens where {} are allowed", self.tokens))
+        Error::data(format!(
+            "{what} has {tokens} tokens where {} are allowed",
+            self.tokens
+        ))
     }
 }
 
 /// The number of exchanges, each of which begins with a message of the user.
 fn exchanges(messages: &[Message]) -> usize {
-    messages.iter().filter(|message| message.role == Role::User).count()
+    messages
+        .iter()
+        .filter(|message| message.role == Role::User)
+        .count()
 }
 
 /// The messages without the first `count` exchanges; a system message is kept.
 fn without_oldest(messages: &[Message], count: usize) -> Vec<Message> {
-    let system = messages.iter().take_while(|message| message.role == Role::System);
-    let users = messages.iter().enumerate().filter(|(_, message)| message.role == Role::User);
-    let from = users.map(|(index, _)| index).nth(count).unwrap_or(messages.len());
+    let system = messages
+        .iter()
+        .take_while(|message| message.role == Role::System);
+    let users = messages
+        .iter()
+        .enumerate()
+        .filter(|(_, message)| message.role == Role::User);
+    let from = users
+        .map(|(index, _)| index)
+        .nth(count)
+        .unwrap_or(messages.len());
     system.chain(&messages[from..]).cloned().collect()
 }
 
@@ -95,22 +113,53 @@ mod tests {
 
     /// One token for every message.
     fn encode(messages: &[Message]) -> Result<Encoded> {
-        let ids: Vec<u32> = messages.iter().filter_map(|message| message.content.parse().ok()).collect();
-        Ok(Encoded { supervised: ids.iter().map(|id| id % 2 == 0).collect(), ids })
+        let ids: Vec<u32> = messages
+            .iter()
+            .filter_map(|message| message.content.parse().ok())
+            .collect();
+        Ok(Encoded {
+            supervised: ids.iter().map(|id| id % 2 == 0).collect(),
+            ids,
+        })
     }
 
     fn fitted(tokens: usize, rule: TooLong, dropped: usize) -> Result<(Vec<u32>, usize)> {
-        let roles = [Role::System, Role::User, Role::Assistant, Role::User, Role::Assistant];
-        let messages: Vec<_> =
-            roles.into_iter().enumerate().map(|(at, role)| Message::new(role, at.to_string())).collect();
-        let (encoded, dropped) = Limit { tokens, rule, kept: 1 }.fit(&messages, dropped, encode)?;
-        assert!(encoded.ids.iter().zip(&encoded.supervised).all(|(id, on)| (id % 2 == 0) == *on));
+        let roles = [
+            Role::System,
+            Role::User,
+            Role::Assistant,
+            Role::User,
+            Role::Assistant,
+        ];
+        let messages: Vec<_> = roles
+            .into_iter()
+            .enumerate()
+            .map(|(at, role)| Message::new(role, at.to_string()))
+            .collect();
+        let (encoded, dropped) = Limit {
+            tokens,
+            rule,
+            kept: 1,
+        }
+        .fit(&messages, dropped, encode)?;
+        assert!(
+            encoded
+                .ids
+                .iter()
+                .zip(&encoded.supervised)
+                .all(|(id, on)| (id % 2 == 0) == *on)
+        );
         Ok((encoded.ids, dropped))
     }
 
     #[test]
     fn what_fits_is_left_alone_unless_more_must_go() {
-        for rule in [TooLong::Refuse, TooLong::CutTokens, TooLong::DropTurns, TooLong::DropTurnsThenCut] {
+        for rule in [
+            TooLong::Refuse,
+            TooLong::CutTokens,
+            TooLong::DropTurns,
+            TooLong::DropTurnsThenCut,
+        ] {
             assert_eq!(fitted(5, rule, 0).unwrap(), (vec![0, 1, 2, 3, 4], 0));
             assert_eq!(fitted(5, rule, 1).unwrap(), (vec![0, 3, 4], 1));
         }
@@ -118,16 +167,31 @@ mod tests {
 
     #[test]
     fn exchanges_go_whole_and_the_system_message_stays() {
-        assert_eq!(fitted(4, TooLong::DropTurns, 0).unwrap(), (vec![0, 3, 4], 1));
-        assert_eq!(fitted(2, TooLong::DropTurnsThenCut, 0).unwrap(), (vec![0, 4], 1));
+        assert_eq!(
+            fitted(4, TooLong::DropTurns, 0).unwrap(),
+            (vec![0, 3, 4], 1)
+        );
+        assert_eq!(
+            fitted(2, TooLong::DropTurnsThenCut, 0).unwrap(),
+            (vec![0, 4], 1)
+        );
         let told = |rule| fitted(2, rule, 0).unwrap_err().to_string();
-        assert_eq!(told(TooLong::DropTurns), "the last exchange alone has 3 tokens where 2 are allowed");
-        assert_eq!(told(TooLong::Refuse), "the conversation has 5 tokens where 2 are allowed");
+        assert_eq!(
+            told(TooLong::DropTurns),
+            "the last exchange alone has 3 tokens where 2 are allowed"
+        );
+        assert_eq!(
+            told(TooLong::Refuse),
+            "the conversation has 5 tokens where 2 are allowed"
+        );
     }
 
     #[test]
     fn tokens_are_cut_behind_the_beginning() {
-        assert_eq!(fitted(3, TooLong::CutTokens, 0).unwrap(), (vec![0, 3, 4], 0));
+        assert_eq!(
+            fitted(3, TooLong::CutTokens, 0).unwrap(),
+            (vec![0, 3, 4], 0)
+        );
         assert_eq!(fitted(2, TooLong::CutTokens, 0).unwrap(), (vec![0, 4], 0));
     }
 }

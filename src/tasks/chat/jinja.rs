@@ -1,7 +1,7 @@
 //! The template engine, configured like that of transformers.
 //!
-//! Four adaptations make the two agree: line ends of the template are `\n`, `{% generation %}` is a block that marks
-//! its contents, `tojson` writes Python's JSON, and `none` is not iterable.
+//! Four adaptations make the two agree: line ends of the template are `\n`, `{% generation %}` is a
+//! block that marks its contents, `tojson` writes Python's JSON, and `none` is not iterable.
 
 use super::python_json::tojson;
 use chrono::{DateTime, Utc};
@@ -13,7 +13,8 @@ use std::fmt::{self, Write};
 use std::ops::Range;
 use std::time::SystemTime;
 
-/// Code points that surround the text of a generation block. They are noncharacters, which do not occur in text.
+/// Code points that surround the text of a generation block. They are noncharacters, which do not
+/// occur in text.
 const BEGIN: char = '\u{fdd0}';
 const END: char = '\u{fdd1}';
 /// The code point that is put into the name of a control token to spell it out.
@@ -44,23 +45,29 @@ pub(super) fn environment() -> Environment<'static> {
     environment.set_unknown_method_callback(unknown_method_callback);
     environment.add_filter("tojson", tojson);
     // Jinja cannot iterate over none, and templates use this test on `tools`.
-    environment.add_test("iterable", |value: &Value| !value.is_none() && value.try_iter().is_ok());
+    environment.add_test("iterable", |value: &Value| {
+        !value.is_none() && value.try_iter().is_ok()
+    });
     environment.add_filter("generation", |body: &str| format!("{BEGIN}{body}{END}"));
     environment.add_function("raise_exception", |message: &str| -> Result<(), Error> {
-        Err(Error::new(ErrorKind::InvalidOperation, message.to_owned()).with_source(Raised(message.to_owned())))
+        Err(Error::new(ErrorKind::InvalidOperation, message.to_owned())
+            .with_source(Raised(message.to_owned())))
     });
     environment
 }
 
-/// Defines the function `strftime_now` of templates, which formats the time `now` in UTC, or the time of the call if
-/// `now` is `None`.
+/// Defines the function `strftime_now` of templates, which formats the time `now` in UTC, or the
+/// time of the call if `now` is `None`.
 pub(super) fn set_clock(environment: &mut Environment<'static>, now: Option<SystemTime>) {
     environment.add_function("strftime_now", move |format: &str| {
         let mut told = String::new();
         let now: DateTime<Utc> = now.unwrap_or_else(SystemTime::now).into();
         match write!(told, "{}", now.format(format)) {
             Ok(()) => Ok(told),
-            Err(_) => Err(Error::new(ErrorKind::InvalidOperation, format!("strftime_now cannot write {format:?}"))),
+            Err(_) => Err(Error::new(
+                ErrorKind::InvalidOperation,
+                format!("strftime_now cannot write {format:?}"),
+            )),
         }
     });
 }
@@ -68,7 +75,8 @@ pub(super) fn set_clock(environment: &mut Environment<'static>, now: Option<Syst
 /// The template `source` adapted to the engine, and whether it marks the assistant's turns.
 pub(super) fn repaired(source: &str) -> (String, bool) {
     let source = source.replace("\r\n", "\n").replace('\r', "\n");
-    let (mut repaired, mut rest, mut marks) = (String::with_capacity(source.len()), source.as_str(), false);
+    let (mut repaired, mut rest, mut marks) =
+        (String::with_capacity(source.len()), source.as_str(), false);
     while let Some(at) = rest.find("{%") {
         let (before, tag) = rest.split_at(at);
         repaired += before;
@@ -87,9 +95,16 @@ pub(super) fn repaired(source: &str) -> (String, bool) {
     (repaired + rest, marks)
 }
 
-/// The filter block that replaces the generation tag at the beginning of `text`, and the length of that tag.
+/// The filter block that replaces the generation tag at the beginning of `text`, and the length of
+/// that tag.
 fn generation_tag(text: &str) -> Option<(String, usize)> {
-    let control = |text: &str| if text.starts_with(['-', '+']) { text[..1].to_owned() } else { String::new() };
+    let control = |text: &str| {
+        if text.starts_with(['-', '+']) {
+            text[..1].to_owned()
+        } else {
+            String::new()
+        }
+    };
     let left = control(text.strip_prefix("{%")?);
     let inside = text[2 + left.len()..].trim_start();
     let (tag, rest) = match inside.strip_prefix("endgeneration") {
@@ -99,7 +114,10 @@ fn generation_tag(text: &str) -> Option<(String, usize)> {
     let rest = rest.trim_start();
     let right = control(rest);
     let behind = rest[right.len()..].strip_prefix("%}")?;
-    Some((format!("{{%{left} {tag} {right}%}}"), text.len() - behind.len()))
+    Some((
+        format!("{{%{left} {tag} {right}%}}"),
+        text.len() - behind.len(),
+    ))
 }
 
 /// Text with its marks removed, and the positions of the marks.
@@ -129,8 +147,12 @@ pub(super) fn unmarked(marked: &str) -> Unmarked {
     found
 }
 
-/// `text` with a mark inserted at every place where one of `names` begins, so that none of them is read as a name.
-pub(super) fn spelled_out<'a, 'n>(text: &'a str, names: impl Iterator<Item = &'n str> + Clone) -> Cow<'a, str> {
+/// `text` with a mark inserted at every place where one of `names` begins, so that none of them is
+/// read as a name.
+pub(super) fn spelled_out<'a, 'n>(
+    text: &'a str,
+    names: impl Iterator<Item = &'n str> + Clone,
+) -> Cow<'a, str> {
     let begins = |text: &str| names.clone().any(|name| text.starts_with(name));
     if !names.clone().any(|name| text.contains(name)) {
         return text.into();
@@ -151,29 +173,49 @@ mod tests {
 
     #[test]
     fn line_ends_become_newlines_and_generation_tags_filter_blocks() {
-        let (source, marks) = repaired("a\r\nb\rc{%- generation -%}\n{% endgeneration%}{% set generation = 1 %}");
-        assert_eq!(source, "a\nb\nc{%- filter generation -%}\n{% endfilter %}{% set generation = 1 %}");
+        let (source, marks) =
+            repaired("a\r\nb\rc{%- generation -%}\n{% endgeneration%}{% set generation = 1 %}");
+        assert_eq!(
+            source,
+            "a\nb\nc{%- filter generation -%}\n{% endfilter %}{% set generation = 1 %}"
+        );
         assert!(marks);
-        assert_eq!(repaired("{% if generation %}{% endif %}{%"), ("{% if generation %}{% endif %}{%".into(), false));
+        assert_eq!(
+            repaired("{% if generation %}{% endif %}{%"),
+            ("{% if generation %}{% endif %}{%".into(), false)
+        );
     }
 
     #[test]
     fn marks_are_taken_out_and_found() {
         let found = unmarked("é\u{fdd0}ab\u{fdd1}\u{fdd0}\u{fdd1}<\u{fdd2}s>");
-        assert_eq!((found.text.as_str(), found.generated, found.spelled), ("éab<s>", vec![2..4, 4..4], vec![5]));
+        assert_eq!(
+            (found.text.as_str(), found.generated, found.spelled),
+            ("éab<s>", vec![2..4, 4..4], vec![5])
+        );
     }
 
     #[test]
     fn every_beginning_of_a_name_is_marked() {
         let names = ["<s>", "<<s>>"];
-        assert_eq!(spelled_out("a <<s>>", names.into_iter()), "a <\u{fdd2}<\u{fdd2}s>>");
-        assert!(matches!(spelled_out("a < s>", names.into_iter()), Cow::Borrowed(_)));
+        assert_eq!(
+            spelled_out("a <<s>>", names.into_iter()),
+            "a <\u{fdd2}<\u{fdd2}s>>"
+        );
+        assert!(matches!(
+            spelled_out("a < s>", names.into_iter()),
+            Cow::Borrowed(_)
+        ));
     }
 
     #[test]
     fn values_are_iterable_as_in_python() {
-        let told =
-            environment().render_str("{{ none is iterable }} {{ [] is iterable }} {{ 1 is iterable }}", ()).unwrap();
+        let told = environment()
+            .render_str(
+                "{{ none is iterable }} {{ [] is iterable }} {{ 1 is iterable }}",
+                (),
+            )
+            .unwrap();
         assert_eq!(told, "False True False");
     }
 
@@ -181,7 +223,9 @@ mod tests {
     fn the_clock_tells_a_given_time() {
         let mut environment = environment();
         set_clock(&mut environment, Some(SystemTime::UNIX_EPOCH));
-        let told = |format: &str| environment.render_str(&format!("{{{{ strftime_now('{format}') }}}}"), ());
+        let told = |format: &str| {
+            environment.render_str(&format!("{{{{ strftime_now('{format}') }}}}"), ())
+        };
         assert_eq!(told("%d %b %Y").unwrap(), "01 Jan 1970");
         assert!(told("%!").is_err());
     }

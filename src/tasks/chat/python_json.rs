@@ -1,4 +1,5 @@
-//! The filter `tojson` of chat templates: JSON in the format of Python's `json.dumps`, on which models were trained.
+//! The filter `tojson` of chat templates: JSON in the format of Python's `json.dumps`, on which
+//! models were trained.
 
 use minijinja::value::{Kwargs, Value};
 use minijinja::{Error, ErrorKind};
@@ -7,19 +8,34 @@ use serde_json::Serializer;
 use serde_json::ser::Formatter;
 use std::io::{self, Write};
 
-/// `value | tojson`, with the options `ensure_ascii`, `indent` and `separators`; HTML is not escaped.
+/// `value | tojson`, with the options `ensure_ascii`, `indent` and `separators`; HTML is not
+/// escaped.
 pub(super) fn tojson(value: &Value, options: Kwargs) -> Result<String, Error> {
     let indent: Option<usize> = options.get("indent")?;
     let (item, key) = match options.get::<Option<Vec<String>>>("separators")?.as_deref() {
         None if indent.is_some() => (",".into(), ": ".into()),
         None => (", ".into(), ": ".into()),
         Some([item, key]) => (item.clone(), key.clone()),
-        Some(_) => return Err(Error::new(ErrorKind::InvalidOperation, "tojson takes two separators")),
+        Some(_) => {
+            return Err(Error::new(
+                ErrorKind::InvalidOperation,
+                "tojson takes two separators",
+            ));
+        }
     };
-    let ascii = options.get::<Option<bool>>("ensure_ascii")?.unwrap_or(false);
+    let ascii = options
+        .get::<Option<bool>>("ensure_ascii")?
+        .unwrap_or(false);
     options.assert_all_used()?;
     let mut written = Vec::new();
-    let spelling = Spelling { item, key, ascii, indent, depth: 0, filled: false };
+    let spelling = Spelling {
+        item,
+        key,
+        ascii,
+        indent,
+        depth: 0,
+        filled: false,
+    };
     let failed = |why: String| Error::new(ErrorKind::BadSerialization, why);
     value
         .serialize(&mut Serializer::with_formatter(&mut written, spelling))
@@ -99,7 +115,11 @@ impl Formatter for Spelling {
         out.write_all(self.key.as_bytes())
     }
 
-    fn write_string_fragment<W: ?Sized + Write>(&mut self, out: &mut W, fragment: &str) -> io::Result<()> {
+    fn write_string_fragment<W: ?Sized + Write>(
+        &mut self,
+        out: &mut W,
+        fragment: &str,
+    ) -> io::Result<()> {
         if !self.ascii {
             return out.write_all(fragment.as_bytes());
         }
@@ -120,19 +140,33 @@ mod tests {
     fn rendered(expression: &str) -> String {
         let mut environment = Environment::new();
         environment.add_filter("tojson", super::tojson);
-        environment.render_str(&format!("{{{{ {expression} }}}}"), ()).unwrap()
+        environment
+            .render_str(&format!("{{{{ {expression} }}}}"), ())
+            .unwrap()
     }
 
     #[test]
     fn json_is_spelled_as_python_spells_it() {
         let value = r#"{"b": [1, none, true, 2.5], "a": "<é>'\"\n"}"#;
-        assert_eq!(rendered(&format!("{value} | tojson")), r#"{"b": [1, null, true, 2.5], "a": "<é>'\"\n"}"#);
-        assert_eq!(rendered("['é😀'] | tojson(ensure_ascii=true)"), r#"["\u00e9\ud83d\ude00"]"#);
-        assert_eq!(rendered("[[], {}] | tojson(separators=[',', ':'])"), "[[],{}]");
+        assert_eq!(
+            rendered(&format!("{value} | tojson")),
+            r#"{"b": [1, null, true, 2.5], "a": "<é>'\"\n"}"#
+        );
+        assert_eq!(
+            rendered("['é😀'] | tojson(ensure_ascii=true)"),
+            r#"["\u00e9\ud83d\ude00"]"#
+        );
+        assert_eq!(
+            rendered("[[], {}] | tojson(separators=[',', ':'])"),
+            "[[],{}]"
+        );
     }
 
     #[test]
     fn an_indent_breaks_lines_but_in_what_is_empty() {
-        assert_eq!(rendered("{'a': [1, [], {}]} | tojson(indent=2)"), "{\n  \"a\": [\n    1,\n    [],\n    {}\n  ]\n}");
+        assert_eq!(
+            rendered("{'a': [1, [], {}]} | tojson(indent=2)"),
+            "{\n  \"a\": [\n    1,\n    [],\n    {}\n  ]\n}"
+        );
     }
 }

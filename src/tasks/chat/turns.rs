@@ -1,5 +1,5 @@
-//! The assistant's turns in a rendered conversation, found by the template's own marks or by the text that it writes
-//! before and after them.
+//! The assistant's turns in a rendered conversation, found by the template's own marks or by the
+//! text that it writes before and after them.
 
 use super::conversation::Message;
 use super::encode::Loss;
@@ -28,8 +28,14 @@ pub(super) enum Extent {
 /// The assistant turns of `messages` to train on, in order; `text` is their rendering.
 ///
 /// # Errors
-/// A template that writes the beginning of a conversation differently when more follows, or that marks no turn.
-pub(super) fn turns(template: &ChatTemplate, messages: &[Message], text: &Rendered, loss: Loss) -> Result<Vec<Turn>> {
+/// A template that writes the beginning of a conversation differently when more follows, or that
+/// marks no turn.
+pub(super) fn turns(
+    template: &ChatTemplate,
+    messages: &[Message],
+    text: &Rendered,
+    loss: Loss,
+) -> Result<Vec<Turn>> {
     if template.marks_turns() {
         return marked(template, messages, text, loss);
     }
@@ -37,17 +43,38 @@ pub(super) fn turns(template: &ChatTemplate, messages: &[Message], text: &Render
         Loss::EveryTurn => 0,
         Loss::LastTurn => messages.len() - 1,
     };
-    let numbered = messages.iter().enumerate().skip(wanted).filter(|(_, message)| message.is_assistant());
-    numbered.map(|(index, _)| between(template, messages, &text.text, index)).collect()
+    let numbered = messages
+        .iter()
+        .enumerate()
+        .skip(wanted)
+        .filter(|(_, message)| message.is_assistant());
+    numbered
+        .map(|(index, _)| between(template, messages, &text.text, index))
+        .collect()
 }
 
-fn marked(template: &ChatTemplate, messages: &[Message], text: &Rendered, loss: Loss) -> Result<Vec<Turn>> {
+fn marked(
+    template: &ChatTemplate,
+    messages: &[Message],
+    text: &Rendered,
+    loss: Loss,
+) -> Result<Vec<Turn>> {
     let before = match loss {
         Loss::EveryTurn => 0,
-        Loss::LastTurn => template.render_marked(&messages[..messages.len() - 1], false)?.generated.len(),
+        Loss::LastTurn => template
+            .render_marked(&messages[..messages.len() - 1], false)?
+            .generated
+            .len(),
     };
-    let turns: Vec<Turn> =
-        text.generated.iter().skip(before).map(|bytes| Turn { bytes: bytes.clone(), extent: Extent::Marked }).collect();
+    let turns: Vec<Turn> = text
+        .generated
+        .iter()
+        .skip(before)
+        .map(|bytes| Turn {
+            bytes: bytes.clone(),
+            extent: Extent::Marked,
+        })
+        .collect();
     match turns.is_empty() {
         false => Ok(turns),
         true => Err(Error::model(format!("{} marks no turn of the assistant in this conversation", template.origin()))
@@ -57,26 +84,42 @@ fn marked(template: &ChatTemplate, messages: &[Message], text: &Rendered, loss: 
     }
 }
 
-/// The turn `messages[index]`: it begins at the end of the text that asks for it, and ends with the text of the
-/// messages up to it, or at the point where that text and the whole diverge.
-fn between(template: &ChatTemplate, messages: &[Message], text: &str, index: usize) -> Result<Turn> {
+/// The turn `messages[index]`: it begins at the end of the text that asks for it, and ends with the
+/// text of the messages up to it, or at the point where that text and the whole diverge.
+fn between(
+    template: &ChatTemplate,
+    messages: &[Message],
+    text: &str,
+    index: usize,
+) -> Result<Turn> {
     let asked = template.render_marked(&messages[..index], true)?.text;
     if !text.starts_with(&asked) {
         return Err(not_a_beginning(template));
     }
     if index + 1 == messages.len() {
-        return Ok(Turn { bytes: asked.len()..text.len(), extent: Extent::Whole });
+        return Ok(Turn {
+            bytes: asked.len()..text.len(),
+            extent: Extent::Whole,
+        });
     }
     let closed = template.render_marked(&messages[..=index], false)?.text;
     let common = common_beginning(&closed, text);
     if common < asked.len() {
         return Err(not_a_beginning(template));
     }
-    let extent = if common == closed.len() { Extent::Whole } else { Extent::Shared };
-    Ok(Turn { bytes: asked.len()..common, extent })
+    let extent = if common == closed.len() {
+        Extent::Whole
+    } else {
+        Extent::Shared
+    };
+    Ok(Turn {
+        bytes: asked.len()..common,
+        extent,
+    })
 }
 
-/// The error for a template whose text of the first messages is not the beginning of the text of all.
+/// The error for a template whose text of the first messages is not the beginning of the text of
+/// all.
 pub(super) fn not_a_beginning(template: &ChatTemplate) -> Error {
     Error::model(format!(
         "{} writes the first messages in another way when more follow, so that the assistant's turns cannot be told from \
@@ -110,14 +153,21 @@ mod tests {
 
     /// The texts of the turns found in two exchanges.
     fn found(source: &str, loss: Loss) -> Result<Vec<(String, Extent)>> {
-        let tokens = SpecialTokens::default().with("bos_token", "<s>").with("eos_token", "</s>");
+        let tokens = SpecialTokens::default()
+            .with("bos_token", "<s>")
+            .with("eos_token", "</s>");
         let template = ChatTemplate::new("t", source, tokens).unwrap();
         let roles = [Role::User, Role::Assistant, Role::User, Role::Assistant];
-        let messages: Vec<_> =
-            roles.into_iter().zip(["a", "bé", "c", "d"]).map(|(role, text)| Message::new(role, text)).collect();
+        let messages: Vec<_> = roles
+            .into_iter()
+            .zip(["a", "bé", "c", "d"])
+            .map(|(role, text)| Message::new(role, text))
+            .collect();
         let rendered = template.render(&messages, false).unwrap();
         let turns = turns(&template, &messages, &rendered, loss)?.into_iter();
-        Ok(turns.map(|turn| (rendered.text[turn.bytes].to_owned(), turn.extent)).collect())
+        Ok(turns
+            .map(|turn| (rendered.text[turn.bytes].to_owned(), turn.extent))
+            .collect())
     }
 
     #[test]
@@ -128,7 +178,10 @@ mod tests {
             (CHATML, "bé<|im_end|>", "d<|im_end|>", Extent::Marked),
         ] {
             let (first, last) = ((first.to_owned(), extent), (last.to_owned(), extent));
-            assert_eq!(found(source, Loss::LastTurn).unwrap(), std::slice::from_ref(&last));
+            assert_eq!(
+                found(source, Loss::LastTurn).unwrap(),
+                std::slice::from_ref(&last)
+            );
             assert_eq!(found(source, Loss::EveryTurn).unwrap(), [first, last]);
         }
     }
@@ -136,7 +189,10 @@ mod tests {
     #[test]
     fn a_turn_that_closes_differently_at_the_end_is_known_as_far_as_both_agree() {
         let closing = format!("{INSTRUCT}{{% if not add_generation_prompt %}}!{{% endif %}}");
-        let expected = [("bé</s>".to_owned(), Extent::Shared), ("d</s>!".to_owned(), Extent::Whole)];
+        let expected = [
+            ("bé</s>".to_owned(), Extent::Shared),
+            ("d</s>!".to_owned(), Extent::Whole),
+        ];
         assert_eq!(found(&closing, Loss::EveryTurn).unwrap(), expected);
     }
 
@@ -144,9 +200,16 @@ mod tests {
     fn templates_that_hide_their_turns_are_refused_by_name() {
         let counting = format!("{{{{ messages | length }}}}{INSTRUCT}");
         let error = found(&counting, Loss::LastTurn).unwrap_err().to_string();
-        assert!(error.starts_with("t writes the first messages in another way when more follow"), "{error}");
-        let unmarked = "{{ messages | length }}{% if false %}{% generation %}{% endgeneration %}{% endif %}";
+        assert!(
+            error.starts_with("t writes the first messages in another way when more follow"),
+            "{error}"
+        );
+        let unmarked =
+            "{{ messages | length }}{% if false %}{% generation %}{% endgeneration %}{% endif %}";
         let error = found(unmarked, Loss::EveryTurn).unwrap_err().to_string();
-        assert_eq!(error, "t marks no turn of the assistant in this conversation");
+        assert_eq!(
+            error,
+            "t marks no turn of the assistant in this conversation"
+        );
     }
 }

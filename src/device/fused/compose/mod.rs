@@ -1,5 +1,5 @@
-//! Every operation written with the tensor library's own operations: the definition that the fused kernels are tested
-//! against, and the implementation on backends without fused kernels.
+//! Every operation written with the tensor library's own operations: the definition that the fused
+//! kernels are tested against, and the implementation on backends without fused kernels.
 
 mod attention;
 mod sampling;
@@ -10,9 +10,11 @@ pub use sampling::{sample, token_log_probs};
 
 use burn::tensor::{FloatDType, Tensor, activation};
 
-/// `x · weight + bias` over rows: `x` [n, d_in], `weight` [d_in, d_out], `bias` [d_out] -> [n, d_out].
+/// `x · weight + bias` over rows: `x` [n, d_in], `weight` [d_in, d_out], `bias` [d_out] -> [n,
+/// d_out].
 ///
-/// Two-dimensional on purpose: flattening batch and time keeps the gradient of `weight` one matrix product.
+/// Two-dimensional on purpose: flattening batch and time keeps the gradient of `weight` one matrix
+/// product.
 pub fn linear(x: Tensor<2>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<2> {
     let product = x.matmul(weight);
     match bias {
@@ -21,8 +23,8 @@ pub fn linear(x: Tensor<2>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tenso
     }
 }
 
-/// Layer normalisation (Ba, Kiros & Hinton 2016) of each row of `x` [n, d] with the biased variance, in the type of `gamma`
-/// and `beta`; the result is of the type of `x`.
+/// Layer normalisation (Ba, Kiros & Hinton 2016) of each row of `x` [n, d] with the biased
+/// variance, in the type of `gamma` and `beta`; the result is of the type of `x`.
 pub fn layer_norm(x: Tensor<2>, gamma: Tensor<1>, beta: Tensor<1>, epsilon: f64) -> Tensor<2> {
     let dtype = FloatDType::from(x.dtype());
     let x = x.cast(FloatDType::from(gamma.dtype()));
@@ -31,7 +33,8 @@ pub fn layer_norm(x: Tensor<2>, gamma: Tensor<1>, beta: Tensor<1>, epsilon: f64)
     (centred / (variance + epsilon).sqrt() * gamma.unsqueeze() + beta.unsqueeze()).cast(dtype)
 }
 
-/// The point at which [`rms_norm`] rounds the normalised row to the type of its input, if that is not f32.
+/// The point at which [`rms_norm`] rounds the normalised row to the type of its input, if that is
+/// not f32.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rounding {
     /// Before scaling, as in Llama.
@@ -40,8 +43,8 @@ pub enum Rounding {
     AfterScale,
 }
 
-/// Root-mean-square normalisation (Zhang & Sennrich 2019) of each row of `x` [n, d] in f32, scaled by `gamma` [d]; the
-/// result is of the type of `x`.
+/// Root-mean-square normalisation (Zhang & Sennrich 2019) of each row of `x` [n, d] in f32, scaled
+/// by `gamma` [d]; the result is of the type of `x`.
 pub fn rms_norm(x: Tensor<2>, gamma: Tensor<1>, epsilon: f64, rounding: Rounding) -> Tensor<2> {
     let dtype = FloatDType::from(x.dtype());
     let x = x.cast(FloatDType::F32);

@@ -2,22 +2,31 @@
 
 use burn::tensor::{FloatDType, Int, Tensor, activation};
 
-/// Log-probability of `targets` [n] under the softmax of each row of `logits` [n, vocabulary], in f32 -> [n].
+/// Log-probability of `targets` [n] under the softmax of each row of `logits` [n, vocabulary], in
+/// f32 -> [n].
 pub fn token_log_probs(logits: Tensor<2>, targets: Tensor<1, Int>) -> Tensor<1> {
-    activation::log_softmax(logits.cast(FloatDType::F32), 1).gather(1, targets.unsqueeze_dim::<2>(1)).squeeze_dim(1)
+    activation::log_softmax(logits.cast(FloatDType::F32), 1)
+        .gather(1, targets.unsqueeze_dim::<2>(1))
+        .squeeze_dim(1)
 }
 
-/// Draws one token a row from `logits` [n, vocabulary] by inverting the distribution function at `uniforms` [n] in
-/// [0, 1) -> [n].
+/// Draws one token a row from `logits` [n, vocabulary] by inverting the distribution function at
+/// `uniforms` [n] in [0, 1) -> [n].
 ///
-/// `temperature` 0 takes the largest logit. `top_p < 1` keeps the smallest set of most likely tokens whose probability
-/// reaches `top_p` (nucleus sampling, Holtzman et al. 2020), at least one, and draws among them. A row's token depends on
-/// that row's logits and uniform alone.
-pub fn sample(logits: Tensor<2>, temperature: f32, top_p: f32, uniforms: Tensor<1>) -> Tensor<1, Int> {
+/// `temperature` 0 takes the largest logit. `top_p < 1` keeps the smallest set of most likely
+/// tokens whose probability reaches `top_p` (nucleus sampling, Holtzman et al. 2020), at least one,
+/// and draws among them. A row's token depends on that row's logits and uniform alone.
+pub fn sample(
+    logits: Tensor<2>,
+    temperature: f32,
+    top_p: f32,
+    uniforms: Tensor<1>,
+) -> Tensor<1, Int> {
     if temperature == 0.0 {
         return logits.argmax(1).squeeze_dim(1);
     }
-    let probabilities = activation::softmax(logits.cast(FloatDType::F32).div_scalar(temperature), 1);
+    let probabilities =
+        activation::softmax(logits.cast(FloatDType::F32).div_scalar(temperature), 1);
     let uniforms = uniforms.cast(FloatDType::F32).unsqueeze_dim::<2>(1);
     if top_p >= 1.0 {
         return invert(probabilities, uniforms).squeeze_dim(1);
@@ -29,14 +38,20 @@ pub fn sample(logits: Tensor<2>, temperature: f32, top_p: f32, uniforms: Tensor<
     tokens.gather(1, rank).squeeze_dim(1)
 }
 
-/// The first index whose cumulated `mass` [n, k] exceeds `uniforms` [n, 1] times the row's total -> [n, 1].
+/// The first index whose cumulated `mass` [n, k] exceeds `uniforms` [n, 1] times the row's total ->
+/// [n, 1].
 ///
-/// The result is never an index without mass, even where rounding makes the threshold equal to the total.
+/// The result is never an index without mass, even where rounding makes the threshold equal to the
+/// total.
 fn invert(mass: Tensor<2>, uniforms: Tensor<2>) -> Tensor<2, Int> {
     let width = mass.dims()[1];
     let cumulated = mass.cumsum(1);
     let total = cumulated.clone().narrow(1, width - 1, 1);
-    let below_draw = cumulated.clone().lower_equal(total.clone() * uniforms).int().sum_dim(1);
+    let below_draw = cumulated
+        .clone()
+        .lower_equal(total.clone() * uniforms)
+        .int()
+        .sum_dim(1);
     let below_total = cumulated.lower(total).int().sum_dim(1);
     below_draw.min_pair(below_total)
 }

@@ -1,14 +1,16 @@
-//! Causal rotary self-attention over whole sequences, forwards and backwards, one row and head at a time.
+//! Causal rotary self-attention over whole sequences, forwards and backwards, one row and head at a
+//! time.
 //!
-//! Padding is removed first: only real slots become keys, so that slot `i` sees the first `visible[i]` of them and no
-//! mask is needed. Tiles beyond what their rows see are skipped. The backward pass recomputes the weights instead of
-//! keeping them.
+//! Padding is removed first: only real slots become keys, so that slot `i` sees the first
+//! `visible[i]` of them and no mask is needed. Tiles beyond what their rows see are skipped. The
+//! backward pass recomputes the weights instead of keeping them.
 
 use super::gemm::{Matrix, Panels};
 use super::tiles::{Mix, MixTransposed, PANEL, Scores, Softmax, SoftmaxGradient};
 use pulp::Arch;
 
-/// Queries, keys and values of a batch, with the mask and window that decide which slots each slot sees.
+/// Queries, keys and values of a batch, with the mask and window that decide which slots each slot
+/// sees.
 #[derive(Clone, Copy)]
 pub(super) struct Heads<'a> {
     pub queries: Vectors<'a>,
@@ -44,14 +46,23 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// The layout in a tensor of rows of `width` values that holds each head's query, key and value side by side.
+    /// The layout in a tensor of rows of `width` values that holds each head's query, key and value
+    /// side by side.
     pub fn interleaved(part: Part, width: usize, size: usize) -> Self {
-        Self { first: part as usize * size, slot: width, head: 3 * size }
+        Self {
+            first: part as usize * size,
+            slot: width,
+            head: 3 * size,
+        }
     }
 
     /// The layout in a tensor of its own.
     pub fn alone(width: usize, size: usize) -> Self {
-        Self { first: 0, slot: width, head: size }
+        Self {
+            first: 0,
+            slot: width,
+            head: size,
+        }
     }
 
     #[inline(always)]
@@ -104,10 +115,17 @@ impl Vectors<'_> {
         }
     }
 
-    /// Adds the gradient of the vector that [`Self::read`] read, rotated back and scaled, to that of the tensor's
-    /// values, `out`.
+    /// Adds the gradient of the vector that [`Self::read`] read, rotated back and scaled, to that
+    /// of the tensor's values, `out`.
     #[inline(always)]
-    fn add_gradient(&self, slot: usize, head: usize, scale: f32, gradient: &[f32], out: &mut [f32]) {
+    fn add_gradient(
+        &self,
+        slot: usize,
+        head: usize,
+        scale: f32,
+        gradient: &[f32],
+        out: &mut [f32],
+    ) {
         let out = &mut out[self.place.offset(slot, head)..][..self.size];
         let gradient = &gradient[..self.size];
         let half = self.half();
@@ -197,34 +215,65 @@ impl Scratch {
                 self.slots.push(slot);
             }
             self.visible.push(self.slots.len());
-            self.hidden.push(problem.window.map_or(0, |window| self.slots.len().saturating_sub(window)));
+            self.hidden.push(
+                problem
+                    .window
+                    .map_or(0, |window| self.slots.len().saturating_sub(window)),
+            );
         }
     }
 
-    /// Gathers the vectors of head `head` and computes its weights. Heads must be processed in order, so that a group
-    /// shares its keys.
+    /// Gathers the vectors of head `head` and computes its weights. Heads must be processed in
+    /// order, so that a group shares its keys.
     fn attend(&mut self, problem: &Heads<'_>, row: usize, head: usize) {
         let (size, stride) = (self.size, self.stride);
         for slot in 0..problem.time {
-            problem.queries.read(row * problem.time + slot, head, problem.scale(), &mut self.q[slot * size..]);
+            problem.queries.read(
+                row * problem.time + slot,
+                head,
+                problem.scale(),
+                &mut self.q[slot * size..],
+            );
         }
         if head.is_multiple_of(problem.group()) {
             let shared = head / problem.group();
             for (index, &slot) in self.slots.iter().enumerate() {
-                problem.keys.read(slot, shared, 1.0, &mut self.k[index * size..]);
-                problem.values.read(slot, shared, 1.0, &mut self.v[index * size..]);
+                problem
+                    .keys
+                    .read(slot, shared, 1.0, &mut self.k[index * size..]);
+                problem
+                    .values
+                    .read(slot, shared, 1.0, &mut self.v[index * size..]);
             }
-            self.right.fill_transposed(Matrix { data: &self.k[..self.slots.len() * size], columns: size });
+            self.right.fill_transposed(Matrix {
+                data: &self.k[..self.slots.len() * size],
+                columns: size,
+            });
         }
         let (right, visible, hidden) = (&self.right, &self.visible[..], &self.hidden[..]);
         let out = &mut self.weights[..];
-        self.arch.dispatch(Scores { left: &self.q, size, right, visible, out, stride });
-        self.arch.dispatch(Softmax { rows: &mut self.weights, stride, visible, hidden });
+        self.arch.dispatch(Scores {
+            left: &self.q,
+            size,
+            right,
+            visible,
+            out,
+            stride,
+        });
+        self.arch.dispatch(Softmax {
+            rows: &mut self.weights,
+            stride,
+            visible,
+            hidden,
+        });
     }
 
     /// The rows of keys or values that belong to real slots.
     fn seen<'a>(&self, rows: &'a [f32]) -> Matrix<'a> {
-        Matrix { data: &rows[..self.slots.len() * self.size], columns: self.size }
+        Matrix {
+            data: &rows[..self.slots.len() * self.size],
+            columns: self.size,
+        }
     }
 }
 
@@ -243,19 +292,33 @@ pub(super) fn forward(problem: Heads<'_>) -> Vec<f32> {
             if head.is_multiple_of(problem.group()) {
                 right.fill(scratch.seen(&scratch.v));
             }
-            let (left, stride, visible) = (&scratch.weights[..], scratch.stride, &scratch.visible[..]);
-            scratch.arch.dispatch(Mix { left, stride, right: &right, visible, size, out: &mut mixed });
+            let (left, stride, visible) =
+                (&scratch.weights[..], scratch.stride, &scratch.visible[..]);
+            scratch.arch.dispatch(Mix {
+                left,
+                stride,
+                right: &right,
+                visible,
+                size,
+                out: &mut mixed,
+            });
             for (slot, vector) in mixed.chunks_exact(width).enumerate() {
-                out[((row * time + slot) * heads + head) * size..][..size].copy_from_slice(&vector[..size]);
+                out[((row * time + slot) * heads + head) * size..][..size]
+                    .copy_from_slice(&vector[..size]);
             }
         }
     }
     out
 }
 
-/// Adds the gradients of queries, keys and values, given that of the output, to `out`; `tensor` gives the index in
-/// `out` for each of the three.
-pub(super) fn backward(problem: Heads<'_>, gradient: &[f32], out: &mut [Vec<f32>], tensor: [usize; 3]) {
+/// Adds the gradients of queries, keys and values, given that of the output, to `out`; `tensor`
+/// gives the index in `out` for each of the three.
+pub(super) fn backward(
+    problem: Heads<'_>,
+    gradient: &[f32],
+    out: &mut [Vec<f32>],
+    tensor: [usize; 3],
+) {
     let (time, heads, size) = (problem.time, problem.heads, problem.size);
     let [of_queries, of_keys, of_values] = tensor;
     let mut scratch = Scratch::new(&problem);
@@ -270,33 +333,78 @@ pub(super) fn backward(problem: Heads<'_>, gradient: &[f32], out: &mut [Vec<f32>
         for head in 0..heads {
             scratch.attend(&problem, row, head);
             let shared = head / problem.group();
-            let (visible, slots, weights) = (&scratch.visible[..], &scratch.slots[..], &scratch.weights[..]);
+            let (visible, slots, weights) = (
+                &scratch.visible[..],
+                &scratch.slots[..],
+                &scratch.weights[..],
+            );
             for slot in 0..time {
                 let from = ((first + slot) * heads + head) * size;
                 d_out[slot * size..][..size].copy_from_slice(&gradient[from..][..size]);
             }
 
             // dV = Pᵀ · dO
-            right.fill(Matrix { data: &d_out, columns: size });
-            arch.dispatch(MixTransposed { left: weights, stride, right: &right, slots, first, size, out: &mut mixed });
+            right.fill(Matrix {
+                data: &d_out,
+                columns: size,
+            });
+            arch.dispatch(MixTransposed {
+                left: weights,
+                stride,
+                right: &right,
+                slots,
+                first,
+                size,
+                out: &mut mixed,
+            });
             for (&slot, vector) in slots.iter().zip(mixed.chunks_exact(width)) {
-                problem.values.add_gradient(slot, shared, 1.0, vector, &mut out[of_values]);
+                problem
+                    .values
+                    .add_gradient(slot, shared, 1.0, vector, &mut out[of_values]);
             }
 
             // dS = P ∘ (dP − Σ P ∘ dP) with dP = dO · Vᵀ
             right.fill_transposed(scratch.seen(&scratch.v));
-            arch.dispatch(Scores { left: &d_out, size, right: &right, visible, out: &mut d_scores, stride });
-            arch.dispatch(SoftmaxGradient { weights, stride, visible, gradient: &mut d_scores });
+            arch.dispatch(Scores {
+                left: &d_out,
+                size,
+                right: &right,
+                visible,
+                out: &mut d_scores,
+                stride,
+            });
+            arch.dispatch(SoftmaxGradient {
+                weights,
+                stride,
+                visible,
+                gradient: &mut d_scores,
+            });
 
             // dQ = dS · K
             right.fill(scratch.seen(&scratch.k));
-            arch.dispatch(Mix { left: &d_scores, stride, right: &right, visible, size, out: &mut mixed });
+            arch.dispatch(Mix {
+                left: &d_scores,
+                stride,
+                right: &right,
+                visible,
+                size,
+                out: &mut mixed,
+            });
             for (slot, vector) in mixed.chunks_exact(width).take(time).enumerate() {
-                problem.queries.add_gradient(first + slot, head, problem.scale(), vector, &mut out[of_queries]);
+                problem.queries.add_gradient(
+                    first + slot,
+                    head,
+                    problem.scale(),
+                    vector,
+                    &mut out[of_queries],
+                );
             }
 
             // dK = dSᵀ · Q, with the queries already scaled
-            right.fill(Matrix { data: &scratch.q, columns: size });
+            right.fill(Matrix {
+                data: &scratch.q,
+                columns: size,
+            });
             arch.dispatch(MixTransposed {
                 left: &d_scores,
                 stride,
@@ -307,7 +415,9 @@ pub(super) fn backward(problem: Heads<'_>, gradient: &[f32], out: &mut [Vec<f32>
                 out: &mut mixed,
             });
             for (&slot, vector) in slots.iter().zip(mixed.chunks_exact(width)) {
-                problem.keys.add_gradient(slot, shared, 1.0, vector, &mut out[of_keys]);
+                problem
+                    .keys
+                    .add_gradient(slot, shared, 1.0, vector, &mut out[of_keys]);
             }
         }
     }

@@ -1,8 +1,10 @@
-//! The fused operations under automatic differentiation: the state that each keeps from its forward pass, and its
-//! gradient.
+//! The fused operations under automatic differentiation: the state that each keeps from its forward
+//! pass, and its gradient.
 
 use super::gemm::Matrix;
-use super::rows::{ColumnSums, GeluWithDerivative, LayerNormGradient, LogProbGradient, LogTotals, Multiply};
+use super::rows::{
+    ColumnSums, GeluWithDerivative, LayerNormGradient, LogProbGradient, LogTotals, Multiply,
+};
 use super::rows::{RmsNormGradient, SiluGateGradient};
 use super::{AttentionShape, Fused, attention, floats, heads_of, indices, log_probs, matrix, new};
 use burn::backend::ops::FloatTensorOps;
@@ -17,7 +19,11 @@ use burn_flex::FlexTensor;
 use pulp::Arch;
 
 /// Registers each gradient with the node that needs it.
-fn register<const N: usize>(parents: [Option<NodeId>; N], gradients: [FlexTensor; N], grads: &mut Gradients) {
+fn register<const N: usize>(
+    parents: [Option<NodeId>; N],
+    gradients: [FlexTensor; N],
+    grads: &mut Gradients,
+) {
     for (parent, gradient) in parents.into_iter().zip(gradients) {
         if let Some(parent) = parent {
             grads.register::<Flex>(parent, gradient);
@@ -45,11 +51,20 @@ fn linear_gradients(
 impl Backward<Flex, 2> for Linear {
     type State = (FlexTensor, FlexTensor);
 
-    fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _checkpointer: &mut Checkpointer) {
+    fn backward(
+        self,
+        ops: Ops<Self::State, 2>,
+        grads: &mut Gradients,
+        _checkpointer: &mut Checkpointer,
+    ) {
         let gradient = grads.consume::<Flex>(&ops.node).to_contiguous();
         let (x, weight) = ops.state;
         let wanted = ops.parents.each_ref().map(Option::is_some);
-        for (parent, gradient) in ops.parents.iter().zip(linear_gradients(x, weight, &gradient, wanted)) {
+        for (parent, gradient) in ops
+            .parents
+            .iter()
+            .zip(linear_gradients(x, weight, &gradient, wanted))
+        {
             if let (Some(parent), Some(gradient)) = (parent, gradient) {
                 grads.register::<Flex>(parent.id, gradient);
             }
@@ -60,13 +75,21 @@ impl Backward<Flex, 2> for Linear {
 impl Backward<Flex, 3> for Linear {
     type State = (FlexTensor, FlexTensor);
 
-    fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, _checkpointer: &mut Checkpointer) {
+    fn backward(
+        self,
+        ops: Ops<Self::State, 3>,
+        grads: &mut Gradients,
+        _checkpointer: &mut Checkpointer,
+    ) {
         let gradient = grads.consume::<Flex>(&ops.node).to_contiguous();
         let (x, weight) = ops.state;
         let [wants_x, wants_weight, wants_bias] = ops.parents.each_ref().map(Option::is_some);
         let [dx, dw] = linear_gradients(x, weight, &gradient, [wants_x, wants_weight]);
         let db = wants_bias.then(|| {
-            let Matrix { data: x, columns: width } = matrix(&gradient);
+            let Matrix {
+                data: x,
+                columns: width,
+            } = matrix(&gradient);
             new(Arch::new().dispatch(ColumnSums { x, width }), [width])
         });
         for (parent, gradient) in ops.parents.iter().zip([dx, dw, db]) {
@@ -84,13 +107,31 @@ impl Backward<Flex, 3> for LayerNorm {
     /// The input, the scale, and the epsilon that keeps the variance from zero.
     type State = (FlexTensor, FlexTensor, f32);
 
-    fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, _checkpointer: &mut Checkpointer) {
+    fn backward(
+        self,
+        ops: Ops<Self::State, 3>,
+        grads: &mut Gradients,
+        _checkpointer: &mut Checkpointer,
+    ) {
         let gradient = grads.consume::<Flex>(&ops.node).to_contiguous();
         let (x, gamma, epsilon) = ops.state;
-        let kernel = LayerNormGradient { x: floats(&x), gamma: floats(&gamma), epsilon, gradient: floats(&gradient) };
+        let kernel = LayerNormGradient {
+            x: floats(&x),
+            gamma: floats(&gamma),
+            epsilon,
+            gradient: floats(&gradient),
+        };
         let [dx, d_gamma, d_beta] = Arch::new().dispatch(kernel);
-        let gradients = [new(dx, x.shape()), new(d_gamma, gamma.shape()), new(d_beta, gamma.shape())];
-        register(ops.parents.map(|parent| parent.map(|node| node.id)), gradients, grads);
+        let gradients = [
+            new(dx, x.shape()),
+            new(d_gamma, gamma.shape()),
+            new(d_beta, gamma.shape()),
+        ];
+        register(
+            ops.parents.map(|parent| parent.map(|node| node.id)),
+            gradients,
+            grads,
+        );
     }
 }
 
@@ -101,10 +142,22 @@ impl Backward<Flex, 1> for Gelu {
     /// The derivative at every value.
     type State = FlexTensor;
 
-    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _checkpointer: &mut Checkpointer) {
+    fn backward(
+        self,
+        ops: Ops<Self::State, 1>,
+        grads: &mut Gradients,
+        _checkpointer: &mut Checkpointer,
+    ) {
         let mut gradient = grads.consume::<Flex>(&ops.node).to_contiguous();
-        Arch::new().dispatch(Multiply { values: gradient.storage_mut(), factors: floats(&ops.state) });
-        register(ops.parents.map(|parent| parent.map(|node| node.id)), [gradient], grads);
+        Arch::new().dispatch(Multiply {
+            values: gradient.storage_mut(),
+            factors: floats(&ops.state),
+        });
+        register(
+            ops.parents.map(|parent| parent.map(|node| node.id)),
+            [gradient],
+            grads,
+        );
     }
 }
 
@@ -115,10 +168,20 @@ impl Backward<Flex, 2> for RmsNorm {
     /// The input, the scale, and the epsilon that keeps the mean square from zero.
     type State = (FlexTensor, FlexTensor, f32);
 
-    fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _checkpointer: &mut Checkpointer) {
+    fn backward(
+        self,
+        ops: Ops<Self::State, 2>,
+        grads: &mut Gradients,
+        _checkpointer: &mut Checkpointer,
+    ) {
         let gradient = grads.consume::<Flex>(&ops.node).to_contiguous();
         let (x, gamma, epsilon) = ops.state;
-        let kernel = RmsNormGradient { x: floats(&x), gamma: floats(&gamma), epsilon, gradient: floats(&gradient) };
+        let kernel = RmsNormGradient {
+            x: floats(&x),
+            gamma: floats(&gamma),
+            epsilon,
+            gradient: floats(&gradient),
+        };
         let [dx, d_gamma] = Arch::new().dispatch(kernel);
         register(
             ops.parents.map(|parent| parent.map(|node| node.id)),
@@ -135,12 +198,27 @@ impl Backward<Flex, 2> for SiluGate {
     /// Gate and up.
     type State = [FlexTensor; 2];
 
-    fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _checkpointer: &mut Checkpointer) {
+    fn backward(
+        self,
+        ops: Ops<Self::State, 2>,
+        grads: &mut Gradients,
+        _checkpointer: &mut Checkpointer,
+    ) {
         let gradient = grads.consume::<Flex>(&ops.node).to_contiguous();
         let [gate, up] = ops.state;
-        let kernel = SiluGateGradient { gate: floats(&gate), up: floats(&up), gradient: floats(&gradient) };
-        let gradients = Arch::new().dispatch(kernel).map(|values| new(values, gate.shape()));
-        register(ops.parents.map(|parent| parent.map(|node| node.id)), gradients, grads);
+        let kernel = SiluGateGradient {
+            gate: floats(&gate),
+            up: floats(&up),
+            gradient: floats(&gradient),
+        };
+        let gradients = Arch::new()
+            .dispatch(kernel)
+            .map(|values| new(values, gate.shape()));
+        register(
+            ops.parents.map(|parent| parent.map(|node| node.id)),
+            gradients,
+            grads,
+        );
     }
 }
 
@@ -151,7 +229,12 @@ impl Backward<Flex, 1> for Attention {
     /// `qkv`, cosines, sines, key mask; and the heads.
     type State = ([FlexTensor; 4], AttentionShape);
 
-    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _checkpointer: &mut Checkpointer) {
+    fn backward(
+        self,
+        ops: Ops<Self::State, 1>,
+        grads: &mut Gradients,
+        _checkpointer: &mut Checkpointer,
+    ) {
         let gradient = grads.consume::<Flex>(&ops.node).to_contiguous();
         let ([qkv, cos, sin, key_mask], shape) = ops.state;
         let heads = heads_of([&qkv; 3], [&cos, &sin], key_mask.bytes(), shape, true);
@@ -169,18 +252,35 @@ impl Backward<Flex, 3> for Attention {
     /// Queries, keys, values; cosines, sines, key mask; and the heads.
     type State = ([FlexTensor; 3], [FlexTensor; 3], AttentionShape);
 
-    fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, _checkpointer: &mut Checkpointer) {
+    fn backward(
+        self,
+        ops: Ops<Self::State, 3>,
+        grads: &mut Gradients,
+        _checkpointer: &mut Checkpointer,
+    ) {
         let gradient = grads.consume::<Flex>(&ops.node).to_contiguous();
         let (projections, [cos, sin, key_mask], shape) = ops.state;
-        let heads = heads_of(projections.each_ref(), [&cos, &sin], key_mask.bytes(), shape, false);
-        let mut out = projections.each_ref().map(|tensor| vec![0.0; tensor.shape().num_elements()]);
+        let heads = heads_of(
+            projections.each_ref(),
+            [&cos, &sin],
+            key_mask.bytes(),
+            shape,
+            false,
+        );
+        let mut out = projections
+            .each_ref()
+            .map(|tensor| vec![0.0; tensor.shape().num_elements()]);
         attention::backward(heads, floats(&gradient), &mut out, [0, 1, 2]);
         let [queries, keys, values] = out;
         let shapes = projections.each_ref().map(|tensor| tensor.shape());
         let [of_queries, of_keys, of_values] = shapes;
         register(
             ops.parents.map(|parent| parent.map(|node| node.id)),
-            [new(queries, of_queries), new(keys, of_keys), new(values, of_values)],
+            [
+                new(queries, of_queries),
+                new(keys, of_keys),
+                new(values, of_values),
+            ],
             grads,
         );
     }
@@ -193,7 +293,12 @@ impl Backward<Flex, 1> for TokenLogProbs {
     /// Logits, targets, and the log of each row's sum of exponentials.
     type State = (FlexTensor, Vec<usize>, Vec<f32>);
 
-    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _checkpointer: &mut Checkpointer) {
+    fn backward(
+        self,
+        ops: Ops<Self::State, 1>,
+        grads: &mut Gradients,
+        _checkpointer: &mut Checkpointer,
+    ) {
         let gradient = grads.consume::<Flex>(&ops.node).to_contiguous();
         let (mut logits, targets, totals) = ops.state;
         let width = logits.shape()[1];
@@ -204,7 +309,11 @@ impl Backward<Flex, 1> for TokenLogProbs {
             log_totals: &totals,
             gradient: floats(&gradient),
         });
-        register(ops.parents.map(|parent| parent.map(|node| node.id)), [logits], grads);
+        register(
+            ops.parents.map(|parent| parent.map(|node| node.id)),
+            [logits],
+            grads,
+        );
     }
 }
 
@@ -213,7 +322,10 @@ impl<C: CheckpointStrategy> Fused for Autodiff<Flex, C> {
         let ((x, x_node), (weight, weight_node)) = (x.into_parts(), weight.into_parts());
         let (x, weight) = (x.to_contiguous(), weight.to_contiguous());
         let out = super::linear(&x, &weight, None);
-        match Backward::<Flex, 2>::prepare::<C>(Linear, [x_node, weight_node]).compute_bound().stateful() {
+        match Backward::<Flex, 2>::prepare::<C>(Linear, [x_node, weight_node])
+            .compute_bound()
+            .stateful()
+        {
             OpsKind::Tracked(prep) => prep.finish((x, weight), out),
             OpsKind::UnTracked(prep) => prep.finish(out),
         }
@@ -228,7 +340,10 @@ impl<C: CheckpointStrategy> Fused for Autodiff<Flex, C> {
         let (bias, bias_node) = bias.into_parts();
         let (x, weight) = (x.to_contiguous(), weight.to_contiguous());
         let out = super::linear(&x, &weight, Some(&bias.to_contiguous()));
-        match Backward::<Flex, 3>::prepare::<C>(Linear, [x_node, weight_node, bias_node]).compute_bound().stateful() {
+        match Backward::<Flex, 3>::prepare::<C>(Linear, [x_node, weight_node, bias_node])
+            .compute_bound()
+            .stateful()
+        {
             OpsKind::Tracked(prep) => prep.finish((x, weight), out),
             OpsKind::UnTracked(prep) => prep.finish(out),
         }
@@ -244,7 +359,11 @@ impl<C: CheckpointStrategy> Fused for Autodiff<Flex, C> {
         let (beta, beta_node) = beta.into_parts();
         let (x, gamma) = (x.to_contiguous(), gamma.to_contiguous());
         let out = Flex::fused_layer_norm(x.clone(), gamma.clone(), beta, epsilon);
-        match LayerNorm.prepare::<C>([x_node, gamma_node, beta_node]).compute_bound().stateful() {
+        match LayerNorm
+            .prepare::<C>([x_node, gamma_node, beta_node])
+            .compute_bound()
+            .stateful()
+        {
             OpsKind::Tracked(prep) => prep.finish((x, gamma, epsilon), out),
             OpsKind::UnTracked(prep) => prep.finish(out),
         }
@@ -262,11 +381,19 @@ impl<C: CheckpointStrategy> Fused for Autodiff<Flex, C> {
         }
     }
 
-    fn fused_rms_norm(x: FloatTensor<Self>, gamma: FloatTensor<Self>, epsilon: f32) -> FloatTensor<Self> {
+    fn fused_rms_norm(
+        x: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        epsilon: f32,
+    ) -> FloatTensor<Self> {
         let ((x, x_node), (gamma, gamma_node)) = (x.into_parts(), gamma.into_parts());
         let (x, gamma) = (x.to_contiguous(), gamma.to_contiguous());
         let out = Flex::fused_rms_norm(x.clone(), gamma.clone(), epsilon);
-        match RmsNorm.prepare::<C>([x_node, gamma_node]).compute_bound().stateful() {
+        match RmsNorm
+            .prepare::<C>([x_node, gamma_node])
+            .compute_bound()
+            .stateful()
+        {
             OpsKind::Tracked(prep) => prep.finish((x, gamma, epsilon), out),
             OpsKind::UnTracked(prep) => prep.finish(out),
         }
@@ -276,7 +403,11 @@ impl<C: CheckpointStrategy> Fused for Autodiff<Flex, C> {
         let ((gate, gate_node), (up, up_node)) = (gate.into_parts(), up.into_parts());
         let (gate, up) = (gate.to_contiguous(), up.to_contiguous());
         let out = Flex::fused_silu_gate(gate.clone(), up.clone());
-        match SiluGate.prepare::<C>([gate_node, up_node]).compute_bound().stateful() {
+        match SiluGate
+            .prepare::<C>([gate_node, up_node])
+            .compute_bound()
+            .stateful()
+        {
             OpsKind::Tracked(prep) => prep.finish([gate, up], out),
             OpsKind::UnTracked(prep) => prep.finish(out),
         }
@@ -290,10 +421,14 @@ impl<C: CheckpointStrategy> Fused for Autodiff<Flex, C> {
         shape: AttentionShape,
     ) -> FloatTensor<Self> {
         let (qkv, node) = qkv.into_parts();
-        let inputs = [qkv, cos.into_primitive(), sin.into_primitive(), key_mask].map(|tensor| tensor.to_contiguous());
+        let inputs = [qkv, cos.into_primitive(), sin.into_primitive(), key_mask]
+            .map(|tensor| tensor.to_contiguous());
         let [qkv, cos, sin, key_mask] = inputs.clone();
         let out = Flex::fused_attention(qkv, cos, sin, key_mask, shape);
-        match Backward::<Flex, 1>::prepare::<C>(Attention, [node]).compute_bound().stateful() {
+        match Backward::<Flex, 1>::prepare::<C>(Attention, [node])
+            .compute_bound()
+            .stateful()
+        {
             OpsKind::Tracked(prep) => prep.finish((inputs, shape), out),
             OpsKind::UnTracked(prep) => prep.finish(out),
         }
@@ -311,22 +446,36 @@ impl<C: CheckpointStrategy> Fused for Autodiff<Flex, C> {
         let ((queries, q_node), (keys, k_node)) = (queries.into_parts(), keys.into_parts());
         let (values, v_node) = values.into_parts();
         let projections = [queries, keys, values].map(|tensor| tensor.to_contiguous());
-        let rest = [cos.into_primitive(), sin.into_primitive(), key_mask].map(|tensor| tensor.to_contiguous());
+        let rest = [cos.into_primitive(), sin.into_primitive(), key_mask]
+            .map(|tensor| tensor.to_contiguous());
         let ([queries, keys, values], [cos, sin, key_mask]) = (projections.clone(), rest.clone());
         let out = Flex::fused_separate_attention(queries, keys, values, cos, sin, key_mask, shape);
-        match Backward::<Flex, 3>::prepare::<C>(Attention, [q_node, k_node, v_node]).compute_bound().stateful() {
+        match Backward::<Flex, 3>::prepare::<C>(Attention, [q_node, k_node, v_node])
+            .compute_bound()
+            .stateful()
+        {
             OpsKind::Tracked(prep) => prep.finish((projections, rest, shape), out),
             OpsKind::UnTracked(prep) => prep.finish(out),
         }
     }
 
-    fn fused_token_log_probs(logits: FloatTensor<Self>, targets: IntTensor<Self>) -> FloatTensor<Self> {
+    fn fused_token_log_probs(
+        logits: FloatTensor<Self>,
+        targets: IntTensor<Self>,
+    ) -> FloatTensor<Self> {
         let (logits, node) = logits.into_parts();
         let logits = logits.to_contiguous();
         let (targets, width) = (indices(&targets), logits.shape()[1]);
-        let totals = Arch::new().dispatch(LogTotals { logits: floats(&logits), width });
+        let totals = Arch::new().dispatch(LogTotals {
+            logits: floats(&logits),
+            width,
+        });
         let out = log_probs(floats(&logits), width, &targets, &totals);
-        match TokenLogProbs.prepare::<C>([node]).compute_bound().stateful() {
+        match TokenLogProbs
+            .prepare::<C>([node])
+            .compute_bound()
+            .stateful()
+        {
             OpsKind::Tracked(prep) => prep.finish((logits, targets, totals), out),
             OpsKind::UnTracked(prep) => prep.finish(out),
         }

@@ -1,8 +1,9 @@
 //! Products of skinny matrices: many rows, a few hundred columns, on one thread.
 //!
-//! The right-hand matrix is packed into panels a few vectors wide; a tile of rows is multiplied with a panel while all
-//! its sums stay in registers. Each element is one chain of fused multiply-adds in the order of the inner dimension,
-//! whatever tile it falls in, so that a row's result does not depend on the number of rows.
+//! The right-hand matrix is packed into panels a few vectors wide; a tile of rows is multiplied
+//! with a panel while all its sums stay in registers. Each element is one chain of fused
+//! multiply-adds in the order of the inner dimension, whatever tile it falls in, so that a row's
+//! result does not depend on the number of rows.
 //!
 //! Inner loops use indices: iterator adaptors that are not inlined would leave the vector unit.
 
@@ -27,7 +28,8 @@ impl<'a> Matrix<'a> {
     }
 }
 
-/// A matrix cut into panels of `W` columns, the last filled up with zeros: panel by panel, row by row.
+/// A matrix cut into panels of `W` columns, the last filled up with zeros: panel by panel, row by
+/// row.
 #[derive(Default)]
 pub(super) struct Panels<const W: usize> {
     data: Vec<f32>,
@@ -152,7 +154,14 @@ impl WithSimd for Product<'_> {
         let mut panels = Panels::default();
         panels.fill(self.right);
         let out = Vec::with_capacity(self.left.rows() * columns);
-        let mut strips = Strips { left: self.left, panels, start, columns, scratch: vec![0.0; 8 * width], out };
+        let mut strips = Strips {
+            left: self.left,
+            panels,
+            start,
+            columns,
+            scratch: vec![0.0; 8 * width],
+            out,
+        };
         // As many sums as fit in registers: M rows of V vectors.
         match S::F32_LANES {
             16 => {
@@ -188,9 +197,14 @@ struct Strips<'a> {
 }
 
 impl Strips<'_> {
-    /// Multiplies `M` rows at a time, from `row` on, while that many remain; returns the first row left.
+    /// Multiplies `M` rows at a time, from `row` on, while that many remain; returns the first row
+    /// left.
     #[inline(always)]
-    fn multiply<S: Simd, const M: usize, const V: usize>(&mut self, simd: S, mut row: usize) -> usize {
+    fn multiply<S: Simd, const M: usize, const V: usize>(
+        &mut self,
+        simd: S,
+        mut row: usize,
+    ) -> usize {
         let width = self.start.len();
         while row + M <= self.left.rows() {
             let mut left: [&[f32]; M] = [&[]; M];
@@ -198,13 +212,19 @@ impl Strips<'_> {
                 left[i] = self.left.row(row + i);
             }
             for (index, &start) in vectors::<S, V>(&self.start).iter().enumerate() {
-                let sums = tile(simd, left, vectors::<S, V>(self.panels.panel(index)), [start; M]);
+                let sums = tile(
+                    simd,
+                    left,
+                    vectors::<S, V>(self.panels.panel(index)),
+                    [start; M],
+                );
                 for i in 0..M {
                     store::<S, V>(&mut self.scratch[i * width + index * WIDTH..], sums[i]);
                 }
             }
             for i in 0..M {
-                self.out.extend_from_slice(&self.scratch[i * width..][..self.columns]);
+                self.out
+                    .extend_from_slice(&self.scratch[i * width..][..self.columns]);
             }
             row += M;
         }

@@ -16,8 +16,8 @@ pub(super) struct NewSlots<'a> {
 }
 
 impl NewSlots<'_> {
-    /// Writes every slot to the slots `at..` of the cache: `keys` [batch, heads, size, capacity], `values` [batch,
-    /// heads, capacity, size].
+    /// Writes every slot to the slots `at..` of the cache: `keys` [batch, heads, size, capacity],
+    /// `values` [batch, heads, capacity, size].
     pub fn append(&self, keys: &mut [f32], values: &mut [f32], capacity: usize, at: usize) {
         let size = self.size;
         let mut key = vec![0.0; size];
@@ -29,7 +29,8 @@ impl NewSlots<'_> {
                 for i in 0..size {
                     keys[start + i * capacity + place] = key[i];
                 }
-                self.values.read(slot, head, 1.0, &mut values[start + place * size..]);
+                self.values
+                    .read(slot, head, 1.0, &mut values[start + place * size..]);
             }
         }
     }
@@ -58,7 +59,12 @@ impl WithSimd for AttendToCache<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) -> Vec<f32> {
-        let Self { heads, size, batch: rows, .. } = self;
+        let Self {
+            heads,
+            size,
+            batch: rows,
+            ..
+        } = self;
         let group = heads / self.key_heads;
         let len = self.real.len() / rows;
         let mut out = vec![0.0; rows * heads * size];
@@ -103,7 +109,8 @@ impl WithSimd for AttendToCache<'_> {
     }
 }
 
-/// Softmax over the real slots only; zeros elsewhere. `packed` is working memory of the same length as `weights`.
+/// Softmax over the real slots only; zeros elsewhere. `packed` is working memory of the same length
+/// as `weights`.
 #[inline(always)]
 fn softmax_of_real<S: Simd>(simd: S, weights: &mut [f32], real: &[u8], packed: &mut [f32]) {
     let mut count = 0;
@@ -155,8 +162,8 @@ impl WithSimd for Sample<'_> {
     }
 }
 
-/// Unnormalised probabilities at a temperature, scaled so that the largest is 1; zero where a logit is too low to
-/// matter.
+/// Unnormalised probabilities at a temperature, scaled so that the largest is 1; zero where a logit
+/// is too low to matter.
 #[inline(always)]
 fn masses<S: Simd>(simd: S, row: &[f32], largest: f32, temperature: f32, out: &mut [f32]) {
     let (largest, temperature) = (simd.splat_f32s(largest), simd.splat_f32s(temperature));
@@ -179,7 +186,8 @@ fn masses<S: Simd>(simd: S, row: &[f32], largest: f32, temperature: f32, out: &m
     );
 }
 
-/// The first index whose cumulated mass exceeds `uniform` times the total; never an index without mass.
+/// The first index whose cumulated mass exceeds `uniform` times the total; never an index without
+/// mass.
 fn invert(mass: &[f32], uniform: f32) -> usize {
     let threshold = uniform * mass.iter().sum::<f32>();
     let (mut cumulated, mut last) = (0.0, 0);
@@ -195,7 +203,8 @@ fn invert(mass: &[f32], uniform: f32) -> usize {
     last
 }
 
-/// [`invert`] among the most likely tokens that reach the share `top_p`, likeliest first and equal ones by number.
+/// [`invert`] among the most likely tokens that reach the share `top_p`, likeliest first and equal
+/// ones by number.
 fn draw_from_nucleus(mass: &[f32], top_p: f32, uniform: f32, order: &mut Vec<usize>) -> usize {
     order.clear();
     order.extend(0..mass.len());

@@ -1,28 +1,37 @@
 //! Elementary functions and loops over slices, in explicit vectors.
 //!
-//! Slices may have any length: the last, incomplete vector is filled up with zeros. A function of one row, such as a
-//! sum, depends on that row only.
+//! Slices may have any length: the last, incomplete vector is filled up with zeros. A function of
+//! one row, such as a sum, depends on that row only.
 
 use pulp::{Arch, Simd};
 
-/// True if the processor has vectors with fused multiply-add; without them, these kernels would be slower than plain
-/// operations.
+/// True if the processor has vectors with fused multiply-add; without them, these kernels would be
+/// slower than plain operations.
 pub(super) fn vectorised() -> bool {
     !matches!(Arch::new(), Arch::Scalar)
 }
 
 /// e^x to a relative accuracy of about 1e-7, for x in [-87, 88]; x is clamped to this range.
 ///
-/// x = n·ln 2 + r with |r| <= ln 2 / 2: a polynomial in r (coefficients of the Cephes library) times 2^n.
+/// x = n·ln 2 + r with |r| <= ln 2 / 2: a polynomial in r (coefficients of the Cephes library)
+/// times 2^n.
 #[inline(always)]
 pub(super) fn exp<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
-    /// Adding this constant rounds to an integer, whose low bits then hold it with the exponent's bias added.
+    /// Adding this constant rounds to an integer, whose low bits then hold it with the exponent's
+    /// bias added.
     const ROUND: f32 = 12_582_912.0 + 127.0;
     const LN_2_HIGH: f32 = 0.693_359_4;
     const LN_2_LOW: f32 = -2.121_944_4e-4;
     // The bound comes first: a NaN in the second argument is kept.
-    let x = simd.min_f32s(simd.splat_f32s(88.0), simd.max_f32s(simd.splat_f32s(-87.0), x));
-    let rounded = simd.mul_add_f32s(x, simd.splat_f32s(std::f32::consts::LOG2_E), simd.splat_f32s(ROUND));
+    let x = simd.min_f32s(
+        simd.splat_f32s(88.0),
+        simd.max_f32s(simd.splat_f32s(-87.0), x),
+    );
+    let rounded = simd.mul_add_f32s(
+        x,
+        simd.splat_f32s(std::f32::consts::LOG2_E),
+        simd.splat_f32s(ROUND),
+    );
     let n = simd.sub_f32s(rounded, simd.splat_f32s(ROUND));
     let r = simd.mul_add_f32s(n, simd.splat_f32s(-LN_2_HIGH), x);
     let r = simd.mul_add_f32s(n, simd.splat_f32s(-LN_2_LOW), r);
@@ -33,7 +42,11 @@ pub(super) fn exp<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     let p = simd.mul_add_f32s(p, r, simd.splat_f32s(1.666_666_5e-1));
     let p = simd.mul_add_f32s(p, r, simd.splat_f32s(5e-1));
     let power = simd.wrapping_dyn_shl_u32s(simd.transmute_u32s_f32s(rounded), simd.splat_u32s(23));
-    let mantissa = simd.mul_add_f32s(p, simd.mul_f32s(r, r), simd.add_f32s(r, simd.splat_f32s(1.0)));
+    let mantissa = simd.mul_add_f32s(
+        p,
+        simd.mul_f32s(r, r),
+        simd.add_f32s(r, simd.splat_f32s(1.0)),
+    );
     simd.mul_f32s(mantissa, simd.transmute_f32s_u32s(power))
 }
 
@@ -84,7 +97,11 @@ pub(super) fn dot<S: Simd>(simd: S, a: &[f32], b: &[f32]) -> f32 {
         total = simd.mul_add_f32s(a[i], b[i], total);
     }
     if !a_rest.is_empty() {
-        total = simd.mul_add_f32s(simd.partial_load_f32s(a_rest), simd.partial_load_f32s(b_rest), total);
+        total = simd.mul_add_f32s(
+            simd.partial_load_f32s(a_rest),
+            simd.partial_load_f32s(b_rest),
+            total,
+        );
     }
     simd.reduce_sum_f32s(total)
 }
@@ -118,7 +135,8 @@ pub(super) fn max<S: Simd>(simd: S, values: &[f32]) -> f32 {
     best
 }
 
-/// Softmax of the first `count` values, followed by zeros. The length of `row` is a whole number of vectors.
+/// Softmax of the first `count` values, followed by zeros. The length of `row` is a whole number of
+/// vectors.
 ///
 /// The gap in the last vector counts as e^-87, which does not change a sum of at least 1.
 #[inline(always)]
@@ -165,7 +183,10 @@ mod tests {
         let grid: Vec<f32> = (-86_999..87_999).map(|step| step as f32 * 1e-3).collect();
         for (x, actual) in grid.iter().zip(Arch::new().dispatch(Exp(grid.clone()))) {
             let expected = f64::from(*x).exp();
-            assert!((f64::from(actual) / expected - 1.0).abs() < 2.0 * f64::from(f32::EPSILON), "exp({x})");
+            assert!(
+                (f64::from(actual) / expected - 1.0).abs() < 2.0 * f64::from(f32::EPSILON),
+                "exp({x})"
+            );
         }
         let edges = Arch::new().dispatch(Exp(vec![f32::NEG_INFINITY, 1e30, f32::NAN]));
         assert!(edges[0] < 1e-37 && edges[1].is_finite() && edges[2].is_nan());
@@ -177,17 +198,26 @@ mod tests {
         type Output = [f32; 3];
         #[inline(always)]
         fn with_simd<S: Simd>(self, simd: S) -> [f32; 3] {
-            [sum(simd, self.0), dot(simd, self.0, self.0), max(simd, self.0)]
+            [
+                sum(simd, self.0),
+                dot(simd, self.0, self.0),
+                max(simd, self.0),
+            ]
         }
     }
 
     #[test]
     fn reductions_cover_every_length() {
         for count in 0..70 {
-            let values: Vec<f32> = (0..count).map(|index| (index * 7 % 31) as f32 - 40.0).collect();
+            let values: Vec<f32> = (0..count)
+                .map(|index| (index * 7 % 31) as f32 - 40.0)
+                .collect();
             let squares = values.iter().map(|value| value * value).sum::<f32>();
             let largest = values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-            assert_eq!(Arch::new().dispatch(Reductions(&values)), [values.iter().sum(), squares, largest]);
+            assert_eq!(
+                Arch::new().dispatch(Reductions(&values)),
+                [values.iter().sum(), squares, largest]
+            );
         }
     }
 }

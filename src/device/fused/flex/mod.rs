@@ -1,7 +1,7 @@
 //! Kernels for the pure Rust CPU backend, with their own gradients, on one thread.
 //!
-//! [`Fused`] and [`Generation`] extend that backend; [`runs`] tells whether they support a tensor's backend, type and
-//! processor. All other tensors use the plain compositions.
+//! [`Fused`] and [`Generation`] extend that backend; [`runs`] tells whether they support a tensor's
+//! backend, type and processor. All other tensors use the plain compositions.
 
 #![allow(
     clippy::needless_range_loop,
@@ -49,7 +49,11 @@ pub trait Fused: Backend {
 
     fn fused_gelu(x: FloatTensor<Self>) -> FloatTensor<Self>;
 
-    fn fused_rms_norm(x: FloatTensor<Self>, gamma: FloatTensor<Self>, epsilon: f32) -> FloatTensor<Self>;
+    fn fused_rms_norm(
+        x: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        epsilon: f32,
+    ) -> FloatTensor<Self>;
 
     fn fused_silu_gate(gate: FloatTensor<Self>, up: FloatTensor<Self>) -> FloatTensor<Self>;
 
@@ -73,7 +77,10 @@ pub trait Fused: Backend {
         shape: AttentionShape,
     ) -> FloatTensor<Self>;
 
-    fn fused_token_log_probs(logits: FloatTensor<Self>, targets: IntTensor<Self>) -> FloatTensor<Self>;
+    fn fused_token_log_probs(
+        logits: FloatTensor<Self>,
+        targets: IntTensor<Self>,
+    ) -> FloatTensor<Self>;
 }
 
 /// The position of new slots in a cache, and the layout of their vectors.
@@ -87,7 +94,11 @@ pub struct Slots {
 
 impl Slots {
     pub fn of(projections: &Projections, shape: &AttentionShape, len: usize) -> Self {
-        Self { shape: *shape, interleaved: matches!(projections, Projections::Interleaved(_)), len }
+        Self {
+            shape: *shape,
+            interleaved: matches!(projections, Projections::Interleaved(_)),
+            len,
+        }
     }
 }
 
@@ -105,7 +116,8 @@ pub trait Generation: Backend {
         slots: Slots,
     ) -> (FloatTensor<Self>, FloatTensor<Self>);
 
-    /// Attention of the slot written last over the slots that `key_mask` covers -> [b, 1, heads · head_size].
+    /// Attention of the slot written last over the slots that `key_mask` covers -> [b, 1, heads ·
+    /// head_size].
     fn cache_attend(
         queries: FloatTensor<Self>,
         cos: FloatTensor<Self>,
@@ -117,7 +129,12 @@ pub trait Generation: Backend {
     ) -> FloatTensor<Self>;
 
     /// Draws one token per row: see [`sample`](super::sample).
-    fn draw(logits: FloatTensor<Self>, uniforms: FloatTensor<Self>, temperature: f32, top_p: f32) -> IntTensor<Self>;
+    fn draw(
+        logits: FloatTensor<Self>,
+        uniforms: FloatTensor<Self>,
+        temperature: f32,
+        top_p: f32,
+    ) -> IntTensor<Self>;
 }
 
 /// True if kernels exist for tensors like `x`.
@@ -144,15 +161,26 @@ fn new(values: Vec<f32>, shape: impl Into<Shape>) -> FlexTensor {
 
 fn matrix(tensor: &FlexTensor) -> Matrix<'_> {
     let shape = tensor.shape();
-    Matrix { data: floats(tensor), columns: shape[shape.num_dims() - 1] }
+    Matrix {
+        data: floats(tensor),
+        columns: shape[shape.num_dims() - 1],
+    }
 }
 
 /// Indices as the backend stores them.
 fn indices(tensor: &FlexTensor) -> Vec<usize> {
     let tensor = tensor.to_contiguous();
     match tensor.dtype() {
-        DType::I32 => tensor.storage::<i32>().iter().map(|&index| index as usize).collect(),
-        _ => tensor.storage::<i64>().iter().map(|&index| index as usize).collect(),
+        DType::I32 => tensor
+            .storage::<i32>()
+            .iter()
+            .map(|&index| index as usize)
+            .collect(),
+        _ => tensor
+            .storage::<i64>()
+            .iter()
+            .map(|&index| index as usize)
+            .collect(),
     }
 }
 
@@ -165,12 +193,26 @@ fn vectors<'a>(
     angles: Option<[&'a FlexTensor; 2]>,
 ) -> Vectors<'a> {
     let [_, _, width] = tensor.shape().dims::<3>();
-    let place = if interleaved { Place::interleaved(part, width, size) } else { Place::alone(width, size) };
-    let angles = angles.map(|[cos, sin]| Angles { cos: floats(cos), sin: floats(sin), half: cos.shape()[2] });
-    Vectors { values: floats(tensor), place, size, angles }
+    let place = if interleaved {
+        Place::interleaved(part, width, size)
+    } else {
+        Place::alone(width, size)
+    };
+    let angles = angles.map(|[cos, sin]| Angles {
+        cos: floats(cos),
+        sin: floats(sin),
+        half: cos.shape()[2],
+    });
+    Vectors {
+        values: floats(tensor),
+        place,
+        size,
+        angles,
+    }
 }
 
-/// The inputs of attention as slices; `projections` are three tensors, or the interleaved one three times.
+/// The inputs of attention as slices; `projections` are three tensors, or the interleaved one three
+/// times.
 fn heads_of<'a>(
     projections: [&'a FlexTensor; 3],
     angles: [&'a FlexTensor; 2],
@@ -178,11 +220,27 @@ fn heads_of<'a>(
     shape: AttentionShape,
     interleaved: bool,
 ) -> Heads<'a> {
-    let AttentionShape { heads, key_heads, head_size: size, window } = shape;
+    let AttentionShape {
+        heads,
+        key_heads,
+        head_size: size,
+        window,
+    } = shape;
     let [_, time, width] = projections[0].shape().dims::<3>();
-    let expected = if interleaved { 3 * heads * size } else { heads * size };
-    assert_eq!(width, expected, "attention: a row of {width} values does not split into {heads} heads");
-    assert_eq!(heads % key_heads, 0, "attention: {heads} heads of queries do not share {key_heads} heads of keys");
+    let expected = if interleaved {
+        3 * heads * size
+    } else {
+        heads * size
+    };
+    assert_eq!(
+        width, expected,
+        "attention: a row of {width} values does not split into {heads} heads"
+    );
+    assert_eq!(
+        heads % key_heads,
+        0,
+        "attention: {heads} heads of queries do not share {key_heads} heads of keys"
+    );
     let [queries, keys, values] = projections;
     Heads {
         queries: vectors(queries, Part::Query, interleaved, size, Some(angles)),
@@ -199,8 +257,16 @@ fn heads_of<'a>(
 
 fn linear(x: &FlexTensor, weight: &FlexTensor, bias: Option<&FlexTensor>) -> FlexTensor {
     let (left, right) = (matrix(x), matrix(weight));
-    assert_eq!(left.columns, right.rows(), "linear: the weight's rows must match the width of x");
-    let out = Arch::new().dispatch(Product { left, right, bias: bias.map(floats) });
+    assert_eq!(
+        left.columns,
+        right.rows(),
+        "linear: the weight's rows must match the width of x"
+    );
+    let out = Arch::new().dispatch(Product {
+        left,
+        right,
+        bias: bias.map(floats),
+    });
     new(out, [left.rows(), right.columns])
 }
 
@@ -210,12 +276,26 @@ impl Fused for Flex {
     }
 
     fn fused_linear_with_bias(x: FlexTensor, weight: FlexTensor, bias: FlexTensor) -> FlexTensor {
-        linear(&x.to_contiguous(), &weight.to_contiguous(), Some(&bias.to_contiguous()))
+        linear(
+            &x.to_contiguous(),
+            &weight.to_contiguous(),
+            Some(&bias.to_contiguous()),
+        )
     }
 
-    fn fused_layer_norm(x: FlexTensor, gamma: FlexTensor, beta: FlexTensor, epsilon: f32) -> FlexTensor {
+    fn fused_layer_norm(
+        x: FlexTensor,
+        gamma: FlexTensor,
+        beta: FlexTensor,
+        epsilon: f32,
+    ) -> FlexTensor {
         let [x, gamma, beta] = [x, gamma, beta].map(|tensor| tensor.to_contiguous());
-        let kernel = rows::LayerNorm { x: floats(&x), gamma: floats(&gamma), beta: floats(&beta), epsilon };
+        let kernel = rows::LayerNorm {
+            x: floats(&x),
+            gamma: floats(&gamma),
+            beta: floats(&beta),
+            epsilon,
+        };
         new(Arch::new().dispatch(kernel), x.shape())
     }
 
@@ -226,13 +306,23 @@ impl Fused for Flex {
 
     fn fused_rms_norm(x: FlexTensor, gamma: FlexTensor, epsilon: f32) -> FlexTensor {
         let [x, gamma] = [x, gamma].map(|tensor| tensor.to_contiguous());
-        let kernel = rows::RmsNorm { x: floats(&x), gamma: floats(&gamma), epsilon };
+        let kernel = rows::RmsNorm {
+            x: floats(&x),
+            gamma: floats(&gamma),
+            epsilon,
+        };
         new(Arch::new().dispatch(kernel), x.shape())
     }
 
     fn fused_silu_gate(gate: FlexTensor, up: FlexTensor) -> FlexTensor {
         let [gate, up] = [gate, up].map(|tensor| tensor.to_contiguous());
-        new(Arch::new().dispatch(rows::SiluGate { gate: floats(&gate), up: floats(&up) }), gate.shape())
+        new(
+            Arch::new().dispatch(rows::SiluGate {
+                gate: floats(&gate),
+                up: floats(&up),
+            }),
+            gate.shape(),
+        )
     }
 
     fn fused_attention(
@@ -242,8 +332,15 @@ impl Fused for Flex {
         key_mask: FlexTensor,
         shape: AttentionShape,
     ) -> FlexTensor {
-        let [qkv, cos, sin, key_mask] = [qkv, cos, sin, key_mask].map(|tensor| tensor.to_contiguous());
-        attend(heads_of([&qkv; 3], [&cos, &sin], key_mask.bytes(), shape, true))
+        let [qkv, cos, sin, key_mask] =
+            [qkv, cos, sin, key_mask].map(|tensor| tensor.to_contiguous());
+        attend(heads_of(
+            [&qkv; 3],
+            [&cos, &sin],
+            key_mask.bytes(),
+            shape,
+            true,
+        ))
     }
 
     fn fused_separate_attention(
@@ -257,13 +354,22 @@ impl Fused for Flex {
     ) -> FlexTensor {
         let [queries, keys, values] = [queries, keys, values].map(|tensor| tensor.to_contiguous());
         let [cos, sin, key_mask] = [cos, sin, key_mask].map(|tensor| tensor.to_contiguous());
-        attend(heads_of([&queries, &keys, &values], [&cos, &sin], key_mask.bytes(), shape, false))
+        attend(heads_of(
+            [&queries, &keys, &values],
+            [&cos, &sin],
+            key_mask.bytes(),
+            shape,
+            false,
+        ))
     }
 
     fn fused_token_log_probs(logits: FlexTensor, targets: FlexTensor) -> FlexTensor {
         let logits = logits.to_contiguous();
         let Matrix { data, columns } = matrix(&logits);
-        let totals = Arch::new().dispatch(rows::LogTotals { logits: data, width: columns });
+        let totals = Arch::new().dispatch(rows::LogTotals {
+            logits: data,
+            width: columns,
+        });
         let targets = indices(&targets);
         log_probs(data, columns, &targets, &totals)
     }
@@ -277,8 +383,9 @@ fn attend(problem: Heads<'_>) -> FlexTensor {
 
 /// Log-probability of each row's target: its logit minus the row's log total.
 fn log_probs(logits: &[f32], width: usize, targets: &[usize], totals: &[f32]) -> FlexTensor {
-    let values: Vec<f32> =
-        (0..targets.len()).map(|row| logits[row * width..][..width][targets[row]] - totals[row]).collect();
+    let values: Vec<f32> = (0..targets.len())
+        .map(|row| logits[row * width..][..width][targets[row]] - totals[row])
+        .collect();
     new(values, [targets.len()])
 }
 
@@ -292,18 +399,30 @@ impl Generation for Flex {
         values: FlexTensor,
         slots: Slots,
     ) -> (FlexTensor, FlexTensor) {
-        let [new_keys, new_values, cos, sin] = [new_keys, new_values, cos, sin].map(|tensor| tensor.to_contiguous());
+        let [new_keys, new_values, cos, sin] =
+            [new_keys, new_values, cos, sin].map(|tensor| tensor.to_contiguous());
         let (mut keys, mut values) = (owned(keys), owned(values));
         let [batch, heads, size, capacity] = keys.shape().dims::<4>();
         let new = NewSlots {
-            keys: vectors(&new_keys, Part::Key, slots.interleaved, size, Some([&cos, &sin])),
+            keys: vectors(
+                &new_keys,
+                Part::Key,
+                slots.interleaved,
+                size,
+                Some([&cos, &sin]),
+            ),
             values: vectors(&new_values, Part::Value, slots.interleaved, size, None),
             batch,
             time: new_keys.shape()[1],
             heads,
             size,
         };
-        new.append(keys.storage_mut(), values.storage_mut(), capacity, slots.len);
+        new.append(
+            keys.storage_mut(),
+            values.storage_mut(),
+            capacity,
+            slots.len,
+        );
         (keys, values)
     }
 
@@ -316,10 +435,17 @@ impl Generation for Flex {
         values: FlexTensor,
         slots: Slots,
     ) -> FlexTensor {
-        let [queries, cos, sin, mask] = [queries, cos, sin, key_mask].map(|tensor| tensor.to_contiguous());
+        let [queries, cos, sin, mask] =
+            [queries, cos, sin, key_mask].map(|tensor| tensor.to_contiguous());
         let [batch, _, size, capacity] = keys.shape().dims::<4>();
         let out = Arch::new().dispatch(AttendToCache {
-            queries: vectors(&queries, Part::Query, slots.interleaved, size, Some([&cos, &sin])),
+            queries: vectors(
+                &queries,
+                Part::Query,
+                slots.interleaved,
+                size,
+                Some([&cos, &sin]),
+            ),
             heads: slots.shape.heads,
             key_heads: slots.shape.key_heads,
             size,
@@ -336,14 +462,25 @@ impl Generation for Flex {
         let (logits, uniforms) = (logits.to_contiguous(), uniforms.to_contiguous());
         let Matrix { data, columns } = matrix(&logits);
         let uniforms = floats(&uniforms);
-        let tokens = Arch::new().dispatch(Sample { logits: data, width: columns, temperature, top_p, uniforms });
+        let tokens = Arch::new().dispatch(Sample {
+            logits: data,
+            width: columns,
+            temperature,
+            top_p,
+            uniforms,
+        });
         let count = tokens.len();
         FlexTensor::from_data(TensorData::new(tokens, [count]))
     }
 }
 
-/// The tensor with storage of its own that holds exactly its values: the tensor itself if its storage is not shared.
+/// The tensor with storage of its own that holds exactly its values: the tensor itself if its
+/// storage is not shared.
 fn owned(tensor: FlexTensor) -> FlexTensor {
     let exact = tensor.is_contiguous() && tensor.bytes().len() == tensor.shape().num_elements() * 4;
-    if exact { tensor } else { tensor.to_contiguous() }
+    if exact {
+        tensor
+    } else {
+        tensor.to_contiguous()
+    }
 }

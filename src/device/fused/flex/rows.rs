@@ -52,7 +52,8 @@ impl WithSimd for LayerNorm<'_> {
 
 /// The gradients of a layer normalisation's input, scale and shift.
 ///
-/// With x̂ the normalised row and h = g·γ: dx = (h − mean(h) − x̂·mean(h·x̂)) / σ, dγ = Σ g·x̂, dβ = Σ g.
+/// With x̂ the normalised row and h = g·γ: dx = (h − mean(h) − x̂·mean(h·x̂)) / σ, dγ = Σ g·x̂, dβ
+/// = Σ g.
 pub(super) struct LayerNormGradient<'a> {
     pub x: &'a [f32],
     pub gamma: &'a [f32],
@@ -159,7 +160,8 @@ impl WithSimd for RmsNorm<'_> {
 
 /// The gradients of the input and the scale of a root-mean-square normalisation.
 ///
-/// With x̂ the normalised row, r the reciprocal of its root mean square and h = g·γ: dx = r·(h − x̂·mean(h·x̂)), dγ = Σ g·x̂.
+/// With x̂ the normalised row, r the reciprocal of its root mean square and h = g·γ: dx = r·(h −
+/// x̂·mean(h·x̂)), dγ = Σ g·x̂.
 pub(super) struct RmsNormGradient<'a> {
     pub x: &'a [f32],
     pub gamma: &'a [f32],
@@ -218,20 +220,23 @@ impl WithSimd for RmsNormGradient<'_> {
     }
 }
 
-/// Number of values that elementwise kernels handle at once: long enough to amortise overhead, short enough for the L1
-/// cache.
+/// Number of values that elementwise kernels handle at once: long enough to amortise overhead,
+/// short enough for the L1 cache.
 const CHUNK: usize = 1024;
 
 /// x·Φ(x) and its derivative Φ(x) + x·φ(x).
 ///
-/// Φ from the rational approximation 7.1.26 of Abramowitz & Stegun (1964): |error of erf| <= 1.5e-7, no cancellation in
-/// the left tail.
+/// Φ from the rational approximation 7.1.26 of Abramowitz & Stegun (1964): |error of erf| <=
+/// 1.5e-7, no cancellation in the left tail.
 #[inline(always)]
 fn gelu_at<S: Simd>(simd: S, x: S::f32s) -> (S::f32s, S::f32s) {
     /// 1 / √(2π).
     const DENSITY_AT_ZERO: f32 = 0.398_942_3;
     const SLOPE: f32 = 0.327_591_1 * std::f32::consts::FRAC_1_SQRT_2;
-    let density = exp(simd, simd.mul_f32s(simd.mul_f32s(x, simd.splat_f32s(-0.5)), x));
+    let density = exp(
+        simd,
+        simd.mul_f32s(simd.mul_f32s(x, simd.splat_f32s(-0.5)), x),
+    );
     let t = simd.div_f32s(
         simd.splat_f32s(1.0),
         simd.mul_add_f32s(
@@ -245,10 +250,17 @@ fn gelu_at<S: Simd>(simd: S, x: S::f32s) -> (S::f32s, S::f32s) {
     let p = simd.mul_add_f32s(p, t, simd.splat_f32s(1.421_413_8));
     let p = simd.mul_add_f32s(p, t, simd.splat_f32s(-0.284_496_74));
     let p = simd.mul_add_f32s(p, t, simd.splat_f32s(0.254_829_6));
-    let tail = simd.mul_f32s(simd.mul_f32s(p, simd.mul_f32s(t, simd.splat_f32s(0.5))), density);
+    let tail = simd.mul_f32s(
+        simd.mul_f32s(p, simd.mul_f32s(t, simd.splat_f32s(0.5))),
+        density,
+    );
     let left = simd.less_than_f32s(x, simd.splat_f32s(0.0));
     let cumulative = simd.select_f32s(left, tail, simd.sub_f32s(simd.splat_f32s(1.0), tail));
-    let slope = simd.mul_add_f32s(simd.mul_f32s(x, simd.splat_f32s(DENSITY_AT_ZERO)), density, cumulative);
+    let slope = simd.mul_add_f32s(
+        simd.mul_f32s(x, simd.splat_f32s(DENSITY_AT_ZERO)),
+        density,
+        cumulative,
+    );
     (simd.mul_f32s(x, cumulative), slope)
 }
 
@@ -286,7 +298,10 @@ impl WithSimd for GeluWithDerivative<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) -> (Vec<f32>, Vec<f32>) {
-        let (mut out, mut slopes) = (Vec::with_capacity(self.0.len()), Vec::with_capacity(self.0.len()));
+        let (mut out, mut slopes) = (
+            Vec::with_capacity(self.0.len()),
+            Vec::with_capacity(self.0.len()),
+        );
         let (mut line, mut slope) = ([0.0; CHUNK], [0.0; CHUNK]);
         for chunk in self.0.chunks(CHUNK) {
             let (line, slope) = (&mut line[..chunk.len()], &mut slope[..chunk.len()]);
@@ -317,7 +332,10 @@ impl WithSimd for GeluWithDerivative<'_> {
 #[inline(always)]
 fn sigmoid<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     let one = simd.splat_f32s(1.0);
-    simd.div_f32s(one, simd.add_f32s(one, exp(simd, simd.sub_f32s(simd.splat_f32s(0.0), x))))
+    simd.div_f32s(
+        one,
+        simd.add_f32s(one, exp(simd, simd.sub_f32s(simd.splat_f32s(0.0), x))),
+    )
 }
 
 /// gate·σ(gate)·up of every value.
@@ -465,7 +483,8 @@ impl WithSimd for LogTotals<'_> {
     }
 }
 
-/// Replaces each row of `logits` by the gradient of its target's log-probability, (onehot − softmax)·g.
+/// Replaces each row of `logits` by the gradient of its target's log-probability, (onehot −
+/// softmax)·g.
 pub(super) struct LogProbGradient<'a> {
     pub logits: &'a mut [f32],
     pub width: usize,
@@ -480,7 +499,10 @@ impl WithSimd for LogProbGradient<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         for (index, row) in self.logits.chunks_exact_mut(self.width).enumerate() {
-            let (total, share) = (simd.splat_f32s(self.log_totals[index]), simd.splat_f32s(-self.gradient[index]));
+            let (total, share) = (
+                simd.splat_f32s(self.log_totals[index]),
+                simd.splat_f32s(-self.gradient[index]),
+            );
             apply(
                 simd,
                 row,

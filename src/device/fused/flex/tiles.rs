@@ -1,7 +1,7 @@
 //! The matrix products of one head's attention; each skips the parts that its rows do not see.
 //!
-//! Each product enters the vector unit separately, instead of one entry for the whole pass: only a small function keeps
-//! all its sums in registers.
+//! Each product enters the vector unit separately, instead of one entry for the whole pass: only a
+//! small function keeps all its sums in registers.
 
 use super::gemm::{Panels, store, tile, tile_transposed, vectors};
 use super::math::{dot, softmax, update};
@@ -10,7 +10,8 @@ use pulp::{Simd, WithSimd};
 /// Columns of a panel: one vector of the widest kind.
 pub(super) const PANEL: usize = 16;
 
-/// `left · right`, of which row `i` needs only the first `visible[i]` columns; rows of `out` are `stride` apart.
+/// `left · right`, of which row `i` needs only the first `visible[i]` columns; rows of `out` are
+/// `stride` apart.
 pub(super) struct Scores<'a> {
     pub left: &'a [f32],
     pub size: usize,
@@ -56,14 +57,17 @@ impl Scores<'_> {
             let right = vectors::<S, V>(self.right.panel(panel));
             let sums = tile(simd, left, right, [[simd.splat_f32s(0.0); V]; M]);
             for i in 0..M {
-                store::<S, V>(&mut self.out[(row + i) * self.stride + panel * PANEL..], sums[i]);
+                store::<S, V>(
+                    &mut self.out[(row + i) * self.stride + panel * PANEL..],
+                    sums[i],
+                );
             }
         }
     }
 }
 
-/// `left · right` where row `i` of `left` is zero from its `visible[i]`th column on: rows of `size`, `out`'s padded to
-/// whole panels.
+/// `left · right` where row `i` of `left` is zero from its `visible[i]`th column on: rows of
+/// `size`, `out`'s padded to whole panels.
 pub(super) struct Mix<'a> {
     pub left: &'a [f32],
     pub stride: usize,
@@ -110,13 +114,17 @@ impl Mix<'_> {
             let right = &vectors::<S, V>(self.right.panel(panel))[..self.visible[row + M - 1]];
             let sums = tile(simd, left, right, [[simd.splat_f32s(0.0); V]; M]);
             for i in 0..M {
-                store::<S, V>(&mut self.out[((row + i) * panels + panel) * PANEL..], sums[i]);
+                store::<S, V>(
+                    &mut self.out[((row + i) * panels + panel) * PANEL..],
+                    sums[i],
+                );
             }
         }
     }
 }
 
-/// `leftᵀ · right`, with one row for each of `slots`, whose column of `left` is zero above its own row.
+/// `leftᵀ · right`, with one row for each of `slots`, whose column of `left` is zero above its own
+/// row.
 pub(super) struct MixTransposed<'a> {
     pub left: &'a [f32],
     pub stride: usize,
@@ -153,14 +161,18 @@ impl MixTransposed<'_> {
                 let right = &vectors::<S, V>(self.right.panel(panel))[start..];
                 let sums = tile_transposed::<S, M, V>(simd, left, self.stride, index, right);
                 for i in 0..M {
-                    store::<S, V>(&mut self.out[((index + i) * panels + panel) * PANEL..], sums[i]);
+                    store::<S, V>(
+                        &mut self.out[((index + i) * panels + panel) * PANEL..],
+                        sums[i],
+                    );
                 }
             }
         }
     }
 }
 
-/// Softmax of the first `visible[i]` values of each row except the first `hidden[i]`; zeros before and after them.
+/// Softmax of the first `visible[i]` values of each row except the first `hidden[i]`; zeros before
+/// and after them.
 pub(super) struct Softmax<'a> {
     pub rows: &'a mut [f32],
     pub stride: usize,
@@ -182,7 +194,8 @@ impl WithSimd for Softmax<'_> {
     }
 }
 
-/// Replaces the gradient of each row's weights by that of its scores; zeros after the first `visible[i]`.
+/// Replaces the gradient of each row's weights by that of its scores; zeros after the first
+/// `visible[i]`.
 pub(super) struct SoftmaxGradient<'a> {
     pub weights: &'a [f32],
     pub stride: usize,
@@ -196,7 +209,8 @@ impl WithSimd for SoftmaxGradient<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         for (row, &count) in self.visible.iter().enumerate() {
-            let (seen, unseen) = self.gradient[row * self.stride..][..self.stride].split_at_mut(count);
+            let (seen, unseen) =
+                self.gradient[row * self.stride..][..self.stride].split_at_mut(count);
             let weights = &self.weights[row * self.stride..][..count];
             let level = simd.splat_f32s(dot(simd, seen, weights));
             update(

@@ -1,27 +1,38 @@
-//! Every fused operation against its composition: values and gradients, on odd shapes and odd tensors.
+//! Every fused operation against its composition: values and gradients, on odd shapes and odd
+//! tensors.
 
 use super::*;
 use crate::device::fused::{self, AttentionShape, Projections, Rounding, compose, flex};
 use burn::tensor::{FloatDType, Int};
 
-/// Values and gradients of `operation` at copies of `inputs`, with each output weighted differently.
+/// Values and gradients of `operation` at copies of `inputs`, with each output weighted
+/// differently.
 fn differentiate<const D: usize, const N: usize>(
     inputs: &[Tensor<D>],
     operation: impl Fn(&[Tensor<D>]) -> Tensor<N>,
 ) -> Vec<Vec<f32>> {
     let tracked: Vec<Tensor<D>> = inputs.iter().map(track).collect();
-    assert!(tracked.iter().all(flex::runs), "these inputs are meant for the fused kernels");
+    assert!(
+        tracked.iter().all(flex::runs),
+        "these inputs are meant for the fused kernels"
+    );
     let out = operation(&tracked);
     let weights = Dice::new(77).tensor(out.dims(), 1.0, &Device::flex());
     let gradients = (out.clone() * weights).sum().backward();
     let mut all = vec![floats(out)];
-    all.extend(tracked.iter().map(|input| floats(input.grad(&gradients).expect("every input has a gradient"))));
+    all.extend(
+        tracked
+            .iter()
+            .map(|input| floats(input.grad(&gradients).expect("every input has a gradient"))),
+    );
     all
 }
 
 /// Largest difference over the largest magnitude expected.
 fn relative(actual: &[f32], expected: &[f32]) -> f32 {
-    let scale = expected.iter().fold(f32::MIN_POSITIVE, |scale, value| scale.max(value.abs()));
+    let scale = expected
+        .iter()
+        .fold(f32::MIN_POSITIVE, |scale, value| scale.max(value.abs()));
     let scaled = |values: &[f32]| values.iter().map(|value| value / scale).collect::<Vec<_>>();
     difference(&scaled(actual), &scaled(expected))
 }
@@ -31,28 +42,47 @@ fn assert_agree(fused: Vec<Vec<f32>>, composed: Vec<Vec<f32>>) {
     assert_close(&fused[0], &composed[0], 1e-5);
     for (index, (actual, expected)) in fused.iter().zip(&composed).enumerate().skip(1) {
         let difference = relative(actual, expected);
-        assert!(difference <= 1e-4, "gradient {index} differs by {difference:e}");
+        assert!(
+            difference <= 1e-4,
+            "gradient {index} differs by {difference:e}"
+        );
     }
 }
 
 /// (rows, width in, width out).
-const SHAPES: [[usize; 3]; 7] =
-    [[1, 1, 1], [1, 64, 192], [3, 5, 7], [9, 16, 33], [65, 96, 31], [47, 64, 64], [130, 100, 288]];
+const SHAPES: [[usize; 3]; 7] = [
+    [1, 1, 1],
+    [1, 64, 192],
+    [3, 5, 7],
+    [9, 16, 33],
+    [65, 96, 31],
+    [47, 64, 64],
+    [130, 100, 288],
+];
 
 #[test]
 fn linear() {
     for [rows, d_in, d_out] in SHAPES {
         let mut dice = Dice::new(rows as u64);
         let device = Device::flex();
-        let inputs = [[rows, d_in], [d_in, d_out], [1, d_out]].map(|shape| dice.tensor(shape, 1.0, &device));
+        let inputs =
+            [[rows, d_in], [d_in, d_out], [1, d_out]].map(|shape| dice.tensor(shape, 1.0, &device));
         let bias = |x: &[Tensor<2>]| Some(x[2].clone().squeeze_dim(0));
         assert_agree(
-            differentiate(&inputs, |x| fused::linear(x[0].clone(), x[1].clone(), bias(x))),
-            differentiate(&inputs, |x| compose::linear(x[0].clone(), x[1].clone(), bias(x))),
+            differentiate(&inputs, |x| {
+                fused::linear(x[0].clone(), x[1].clone(), bias(x))
+            }),
+            differentiate(&inputs, |x| {
+                compose::linear(x[0].clone(), x[1].clone(), bias(x))
+            }),
         );
         assert_agree(
-            differentiate(&inputs[..2], |x| fused::linear(x[0].clone(), x[1].clone(), None)),
-            differentiate(&inputs[..2], |x| compose::linear(x[0].clone(), x[1].clone(), None)),
+            differentiate(&inputs[..2], |x| {
+                fused::linear(x[0].clone(), x[1].clone(), None)
+            }),
+            differentiate(&inputs[..2], |x| {
+                compose::linear(x[0].clone(), x[1].clone(), None)
+            }),
         );
     }
 }
@@ -62,11 +92,16 @@ fn layer_norm() {
     for [rows, _, width] in SHAPES.into_iter().filter(|shape| shape[2] > 1) {
         let mut dice = Dice::new(rows as u64);
         let device = Device::flex();
-        let inputs = [[rows, width], [1, width], [1, width]].map(|shape| dice.tensor(shape, 2.0, &device));
+        let inputs =
+            [[rows, width], [1, width], [1, width]].map(|shape| dice.tensor(shape, 2.0, &device));
         let line = |x: &Tensor<2>| x.clone().squeeze_dim::<1>(0);
         assert_agree(
-            differentiate(&inputs, |x| fused::layer_norm(x[0].clone(), line(&x[1]), line(&x[2]), 1e-5)),
-            differentiate(&inputs, |x| compose::layer_norm(x[0].clone(), line(&x[1]), line(&x[2]), 1e-5)),
+            differentiate(&inputs, |x| {
+                fused::layer_norm(x[0].clone(), line(&x[1]), line(&x[2]), 1e-5)
+            }),
+            differentiate(&inputs, |x| {
+                compose::layer_norm(x[0].clone(), line(&x[1]), line(&x[2]), 1e-5)
+            }),
         );
     }
 }
@@ -87,10 +122,15 @@ fn token_log_probs() {
     for [rows, _, classes] in SHAPES {
         let mut dice = Dice::new(rows as u64);
         let inputs = [dice.tensor([rows, classes], 10.0, &Device::flex())];
-        let targets = Tensor::<1, Int>::arange(0..rows as i64, &Device::flex()).remainder_scalar(classes as i64);
+        let targets = Tensor::<1, Int>::arange(0..rows as i64, &Device::flex())
+            .remainder_scalar(classes as i64);
         assert_agree(
-            differentiate(&inputs, |x| fused::token_log_probs(x[0].clone(), targets.clone())),
-            differentiate(&inputs, |x| compose::token_log_probs(x[0].clone(), targets.clone())),
+            differentiate(&inputs, |x| {
+                fused::token_log_probs(x[0].clone(), targets.clone())
+            }),
+            differentiate(&inputs, |x| {
+                compose::token_log_probs(x[0].clone(), targets.clone())
+            }),
         );
     }
 }
@@ -104,8 +144,12 @@ fn rms_norm() {
         let line = |x: &Tensor<2>| x.clone().squeeze_dim::<1>(0);
         for rounding in [Rounding::BeforeScale, Rounding::AfterScale] {
             assert_agree(
-                differentiate(&inputs, |x| fused::rms_norm(x[0].clone(), line(&x[1]), 1e-5, rounding)),
-                differentiate(&inputs, |x| compose::rms_norm(x[0].clone(), line(&x[1]), 1e-5, rounding)),
+                differentiate(&inputs, |x| {
+                    fused::rms_norm(x[0].clone(), line(&x[1]), 1e-5, rounding)
+                }),
+                differentiate(&inputs, |x| {
+                    compose::rms_norm(x[0].clone(), line(&x[1]), 1e-5, rounding)
+                }),
             );
         }
     }
@@ -131,11 +175,17 @@ fn attention() {
         let inputs = [dice.tensor([batch, time, 3 * heads * size], 1.5, &device)];
         let rotary = dice.rotary([batch, time, half], &device);
         let mask = dice.padding([batch, time], &device);
-        let (qkv, shape) =
-            (|x: &[Tensor<3>]| Projections::Interleaved(x[0].clone()), AttentionShape::multi_head(heads, size));
+        let (qkv, shape) = (
+            |x: &[Tensor<3>]| Projections::Interleaved(x[0].clone()),
+            AttentionShape::multi_head(heads, size),
+        );
         assert_agree(
-            differentiate(&inputs, |x| fused::attention(qkv(x), &shape, &rotary, mask.clone())),
-            differentiate(&inputs, |x| compose::attention(qkv(x), &shape, &rotary, mask.clone())),
+            differentiate(&inputs, |x| {
+                fused::attention(qkv(x), &shape, &rotary, mask.clone())
+            }),
+            differentiate(&inputs, |x| {
+                compose::attention(qkv(x), &shape, &rotary, mask.clone())
+            }),
         );
     }
 }
@@ -144,12 +194,18 @@ fn attention() {
 fn grouped_attention() {
     for (seed, case) in super::attention::GROUPED.into_iter().enumerate() {
         // Without padding, since the two implementations may let padding slots see different slots.
-        let (inputs, shape, rotary, mask) = super::attention::grouped(&mut Dice::new(seed as u64), case);
+        let (inputs, shape, rotary, mask) =
+            super::attention::grouped(&mut Dice::new(seed as u64), case);
         let mask = mask.clone().bool_or(mask.bool_not());
-        let parts = |x: &[Tensor<3>]| super::attention::separate([0, 1, 2].map(|part| x[part].clone()));
+        let parts =
+            |x: &[Tensor<3>]| super::attention::separate([0, 1, 2].map(|part| x[part].clone()));
         assert_agree(
-            differentiate(&inputs, |x| fused::attention(parts(x), &shape, &rotary, mask.clone())),
-            differentiate(&inputs, |x| compose::attention(parts(x), &shape, &rotary, mask.clone())),
+            differentiate(&inputs, |x| {
+                fused::attention(parts(x), &shape, &rotary, mask.clone())
+            }),
+            differentiate(&inputs, |x| {
+                compose::attention(parts(x), &shape, &rotary, mask.clone())
+            }),
         );
     }
 }
@@ -162,8 +218,18 @@ fn sampling() {
     let uniforms = (dice.tensor([200], 0.5, &device) + 0.5).clamp(0.0, 0.999);
     for (temperature, top_p) in [(1.0, 1.0), (0.3, 1.0), (1.0, 0.8), (2.0, 0.5), (0.0, 1.0)] {
         let drawn = |tokens: Tensor<1, Int>| tokens.into_data().iter::<i64>().collect::<Vec<_>>();
-        let fused = drawn(fused::sample(logits.clone(), temperature, top_p, uniforms.clone()));
-        let composed = drawn(compose::sample(logits.clone(), temperature, top_p, uniforms.clone()));
+        let fused = drawn(fused::sample(
+            logits.clone(),
+            temperature,
+            top_p,
+            uniforms.clone(),
+        ));
+        let composed = drawn(compose::sample(
+            logits.clone(),
+            temperature,
+            top_p,
+            uniforms.clone(),
+        ));
         // Where a uniform falls on the border between two tokens, rounding may select either.
         let different = fused.iter().zip(&composed).filter(|(a, b)| a != b).count();
         assert!(different <= 1, "{different} of 200 differ");
@@ -184,7 +250,11 @@ fn views_and_shared_tensors_are_read_as_they_look() {
             1e-5,
         );
         let kept = floats(x.clone());
-        assert_close(&floats(fused::gelu(x.clone())), &floats(compose::gelu(x.clone())), 1e-5);
+        assert_close(
+            &floats(fused::gelu(x.clone())),
+            &floats(compose::gelu(x.clone())),
+            1e-5,
+        );
         assert_eq!(floats(x), kept);
     }
 }
@@ -197,7 +267,11 @@ fn logits_used_twice_keep_their_values_and_add_their_gradients() {
     let gradients = (first.sum() + logits.clone().powf_scalar(2.0).sum()).backward();
     let softmax = burn::tensor::activation::softmax(logits.clone().inner(), 1);
     let expected = targets.one_hot::<2>(9).float() - softmax + logits.clone().inner() * 2.0;
-    assert_close(&floats(logits.grad(&gradients).unwrap()), &floats(expected), 1e-5);
+    assert_close(
+        &floats(logits.grad(&gradients).unwrap()),
+        &floats(expected),
+        1e-5,
+    );
 }
 
 #[test]
@@ -209,8 +283,14 @@ fn frozen_parameters_and_checkpointing_devices_work() {
     let out = fused::gelu(fused::linear(x.clone(), weight.clone(), None));
     let gradients = out.sum().backward();
     let plain = track(&x);
-    let expected = compose::gelu(compose::linear(plain.clone(), weight, None)).sum().backward();
-    assert_close(&floats(x.grad(&gradients).unwrap()), &floats(plain.grad(&expected).unwrap()), 1e-5);
+    let expected = compose::gelu(compose::linear(plain.clone(), weight, None))
+        .sum()
+        .backward();
+    assert_close(
+        &floats(x.grad(&gradients).unwrap()),
+        &floats(plain.grad(&expected).unwrap()),
+        1e-5,
+    );
 }
 
 #[test]
@@ -218,7 +298,11 @@ fn other_types_take_the_composition() {
     let x = Dice::new(9).tensor([6, 8], 1.0, &Device::flex());
     let doubled = x.clone().cast(FloatDType::F64);
     assert!(flex::runs(&x) && !flex::runs(&doubled));
-    assert_close(&floats(fused::gelu(doubled).cast(FloatDType::F32)), &floats(fused::gelu(x)), 1e-6);
+    assert_close(
+        &floats(fused::gelu(doubled).cast(FloatDType::F32)),
+        &floats(fused::gelu(x)),
+        1e-6,
+    );
 }
 
 #[test]
@@ -227,17 +311,30 @@ fn generation_under_autodiff_takes_the_composition_and_agrees() {
     let plain = Device::flex();
     let qkv = dice.tensor([2, 5, 48], 1.0, &plain);
     let rotary = dice.rotary([2, 5, 2], &plain);
-    let (mask, shape) = (dice.padding([2, 5], &plain), AttentionShape::multi_head(2, 8));
+    let (mask, shape) = (
+        dice.padding([2, 5], &plain),
+        AttentionShape::multi_head(2, 8),
+    );
     let run = |qkv: Tensor<3>| {
         let angles = |start, count| Rotary {
             cos: rotary.cos.clone().narrow(1, start, count),
             sin: rotary.sin.clone().narrow(1, start, count),
         };
         let prompt = qkv.clone().narrow(1, 0, 4);
-        let (first, cache) =
-            fused::prefill(Projections::Interleaved(prompt), &shape, &angles(0, 4), mask.clone().narrow(1, 0, 4), 4);
-        let (second, _) =
-            fused::step(Projections::Interleaved(qkv.narrow(1, 4, 1)), &shape, &angles(4, 1), mask.clone(), cache);
+        let (first, cache) = fused::prefill(
+            Projections::Interleaved(prompt),
+            &shape,
+            &angles(0, 4),
+            mask.clone().narrow(1, 0, 4),
+            4,
+        );
+        let (second, _) = fused::step(
+            Projections::Interleaved(qkv.narrow(1, 4, 1)),
+            &shape,
+            &angles(4, 1),
+            mask.clone(),
+            cache,
+        );
         [floats(first), floats(second)].concat()
     };
     assert_close(&run(track(&qkv)), &run(qkv), 1e-5);

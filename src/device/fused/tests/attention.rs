@@ -6,7 +6,12 @@ use crate::device::fused::{AttentionShape, Projections, attention};
 /// Interleaved attention over `heads` heads without a window.
 fn interleaved(qkv: Tensor<3>, heads: usize, rotary: &Rotary, mask: Tensor<2, Bool>) -> Tensor<3> {
     let [_, _, width] = qkv.dims();
-    attention(Projections::Interleaved(qkv), &AttentionShape::multi_head(heads, width / 3 / heads), rotary, mask)
+    attention(
+        Projections::Interleaved(qkv),
+        &AttentionShape::multi_head(heads, width / 3 / heads),
+        rotary,
+        mask,
+    )
 }
 
 /// Queries, keys and values `[b, t, heads of their kind · head_size]`, in this order.
@@ -17,12 +22,27 @@ fn parts_of(qkv: &Tensor<3>, heads: usize) -> Parts {
     let [batch, time, width] = qkv.dims();
     let size = width / 3 / heads;
     let split = qkv.clone().reshape([batch, time, heads, 3 * size]);
-    [0, 1, 2].map(|part| split.clone().narrow(3, part * size, size).reshape([batch, time, heads * size]))
+    [0, 1, 2].map(|part| {
+        split
+            .clone()
+            .narrow(3, part * size, size)
+            .reshape([batch, time, heads * size])
+    })
 }
 
 /// Attention by its definition: for every row, head and slot, one loop over the visible slots.
-fn by_loops(parts: &Parts, shape: &AttentionShape, rotary: &Rotary, mask: &Tensor<2, Bool>) -> Vec<f32> {
-    let AttentionShape { heads, key_heads, head_size: size, window } = *shape;
+fn by_loops(
+    parts: &Parts,
+    shape: &AttentionShape,
+    rotary: &Rotary,
+    mask: &Tensor<2, Bool>,
+) -> Vec<f32> {
+    let AttentionShape {
+        heads,
+        key_heads,
+        head_size: size,
+        window,
+    } = *shape;
     let ([batch, time], [_, _, half]) = (mask.dims(), rotary.cos.dims());
     let (cos, sin) = (floats(rotary.cos.clone()), floats(rotary.sin.clone()));
     let values = parts.clone().map(floats);
@@ -30,7 +50,10 @@ fn by_loops(parts: &Parts, shape: &AttentionShape, rotary: &Rotary, mask: &Tenso
     let vector = |row: usize, slot: usize, head: usize, part: usize| -> Vec<f64> {
         let count = if part == 0 { heads } else { key_heads };
         let start = ((row * time + slot) * count + head) * size;
-        let mut vector: Vec<f64> = values[part][start..start + size].iter().map(|&value| value.into()).collect();
+        let mut vector: Vec<f64> = values[part][start..start + size]
+            .iter()
+            .map(|&value| value.into())
+            .collect();
         for i in 0..if part < 2 { half } else { 0 } {
             let angle = (row * time + slot) * half + i;
             let (c, s) = (f64::from(cos[angle]), f64::from(sin[angle]));
@@ -47,12 +70,16 @@ fn by_loops(parts: &Parts, shape: &AttentionShape, rotary: &Rotary, mask: &Tenso
             for slot in 0..time {
                 let query = vector(row, slot, head, 0);
                 let near = |past: &usize| window.is_none_or(|window| past + window > slot);
-                let visible: Vec<usize> = (0..=slot).filter(near).filter(|&past| real[row * time + past]).collect();
+                let visible: Vec<usize> = (0..=slot)
+                    .filter(near)
+                    .filter(|&past| real[row * time + past])
+                    .collect();
                 let scores: Vec<f64> = visible
                     .iter()
                     .map(|&past| {
                         let key = vector(row, past, shared, 1);
-                        query.iter().zip(key).map(|(a, b)| a * b).sum::<f64>() / (size as f64).sqrt()
+                        query.iter().zip(key).map(|(a, b)| a * b).sum::<f64>()
+                            / (size as f64).sqrt()
                     })
                     .collect();
                 let largest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
@@ -60,7 +87,8 @@ fn by_loops(parts: &Parts, shape: &AttentionShape, rotary: &Rotary, mask: &Tenso
                 for (score, &past) in scores.iter().zip(&visible) {
                     let weight = (score - largest).exp() / total;
                     for (i, value) in vector(row, past, shared, 2).into_iter().enumerate() {
-                        out[((row * time + slot) * heads + head) * size + i] += (weight * value) as f32;
+                        out[((row * time + slot) * heads + head) * size + i] +=
+                            (weight * value) as f32;
                     }
                 }
             }
@@ -92,7 +120,11 @@ fn attention_equals_its_definition() {
         let mask = dice.padding([batch, time], &device);
         let actual = floats(interleaved(qkv.clone(), heads, &rotary, mask.clone()));
         let shape = AttentionShape::multi_head(heads, size);
-        assert_close(&actual, &by_loops(&parts_of(&qkv, heads), &shape, &rotary, &mask), 1e-5);
+        assert_close(
+            &actual,
+            &by_loops(&parts_of(&qkv, heads), &shape, &rotary, &mask),
+            1e-5,
+        );
     }
 }
 
@@ -117,30 +149,60 @@ pub(super) fn grouped(
     (batch, time, heads, key_heads, size, half, window): Grouped,
 ) -> (Parts, AttentionShape, Rotary, Tensor<2, Bool>) {
     let device = Device::flex();
-    let parts = [heads, key_heads, key_heads].map(|count| dice.tensor([batch, time, count * size], 1.5, &device));
+    let parts = [heads, key_heads, key_heads]
+        .map(|count| dice.tensor([batch, time, count * size], 1.5, &device));
     let rotary = dice.rotary([batch, time, half], &device);
     let mask = dice.padding([batch, time], &device);
-    (parts, AttentionShape { heads, key_heads, head_size: size, window }, rotary, mask)
+    (
+        parts,
+        AttentionShape {
+            heads,
+            key_heads,
+            head_size: size,
+            window,
+        },
+        rotary,
+        mask,
+    )
 }
 
 pub(super) fn separate([queries, keys, values]: Parts) -> Projections {
-    Projections::Separate { queries, keys, values }
+    Projections::Separate {
+        queries,
+        keys,
+        values,
+    }
 }
 
-/// The values of real slots: a padding slot may see other slots than its place allows, and nothing reads it.
+/// The values of real slots: a padding slot may see other slots than its place allows, and nothing
+/// reads it.
 fn real_slots(values: &[f32], mask: &Tensor<2, Bool>) -> Vec<f32> {
     let real: Vec<bool> = mask.to_data().iter::<bool>().collect();
     let width = values.len() / real.len();
-    values.chunks(width).zip(real).filter(|(_, real)| *real).flat_map(|(slot, _)| slot.to_vec()).collect()
+    values
+        .chunks(width)
+        .zip(real)
+        .filter(|(_, real)| *real)
+        .flat_map(|(slot, _)| slot.to_vec())
+        .collect()
 }
 
 #[test]
 fn grouped_heads_and_windows_equal_their_definition() {
     for (seed, case) in GROUPED.into_iter().enumerate() {
         let (parts, shape, rotary, mask) = grouped(&mut Dice::new(seed as u64), case);
-        let actual = floats(attention(separate(parts.clone()), &shape, &rotary, mask.clone()));
+        let actual = floats(attention(
+            separate(parts.clone()),
+            &shape,
+            &rotary,
+            mask.clone(),
+        ));
         let expected = by_loops(&parts, &shape, &rotary, &mask);
-        assert_close(&real_slots(&actual, &mask), &real_slots(&expected, &mask), 1e-5);
+        assert_close(
+            &real_slots(&actual, &mask),
+            &real_slots(&expected, &mask),
+            1e-5,
+        );
     }
 }
 
@@ -149,15 +211,25 @@ fn interleaved_and_separate_projections_are_the_same() {
     let device = Device::flex();
     let mut dice = Dice::new(11);
     let qkv = dice.tensor([3, 14, 3 * 2 * 8], 1.0, &device);
-    let (rotary, mask) = (dice.rotary([3, 14, 4], &device), dice.padding([3, 14], &device));
-    let apart = attention(separate(parts_of(&qkv, 2)), &AttentionShape::multi_head(2, 8), &rotary, mask.clone());
+    let (rotary, mask) = (
+        dice.rotary([3, 14, 4], &device),
+        dice.padding([3, 14], &device),
+    );
+    let apart = attention(
+        separate(parts_of(&qkv, 2)),
+        &AttentionShape::multi_head(2, 8),
+        &rotary,
+        mask.clone(),
+    );
     assert_eq!(floats(interleaved(qkv, 2, &rotary, mask)), floats(apart));
 }
 
 #[test]
 fn attention_has_the_gradient_of_its_definition() {
     for (seed, [batch, time, heads, size, half]) in
-        [[3, 5, 2, 6, 2], [2, 9, 1, 16, 3], [3, 4, 2, 5, 0]].into_iter().enumerate()
+        [[3, 5, 2, 6, 2], [2, 9, 1, 16, 3], [3, 4, 2, 5, 0]]
+            .into_iter()
+            .enumerate()
     {
         let mut dice = Dice::new(seed as u64);
         let device = Device::flex();
@@ -174,7 +246,11 @@ fn attention_has_the_gradient_of_its_definition() {
         let mut dice = Dice::new(seed as u64);
         let (parts, shape, rotary, mask) = grouped(&mut dice, case);
         let [batch, time, _] = parts[0].dims();
-        let weights = dice.tensor([batch, time, shape.heads * shape.head_size], 1.0, &Device::flex());
+        let weights = dice.tensor(
+            [batch, time, shape.heads * shape.head_size],
+            1.0,
+            &Device::flex(),
+        );
         let flat = parts.map(|part| {
             let [batch, time, width] = part.dims();
             part.reshape([batch * time, width])
@@ -195,13 +271,26 @@ fn huge_scores_and_rows_of_padding_stay_finite() {
     let mut dice = Dice::new(1);
     let qkv = track(&dice.tensor([2, 9, 24], 1e4, &device));
     let rotary = dice.rotary([2, 9, 2], &device);
-    let mask = Tensor::<2, Bool>::from_data(TensorData::new([vec![false; 9], vec![true; 9]].concat(), [2, 9]), &device);
+    let mask = Tensor::<2, Bool>::from_data(
+        TensorData::new([vec![false; 9], vec![true; 9]].concat(), [2, 9]),
+        &device,
+    );
     let out = interleaved(qkv.clone(), 2, &rotary, mask);
     let gradients = out.clone().sum().backward();
     let out = floats(out);
-    assert!(out[..9 * 8].iter().all(|&value| value == 0.0), "slots that see nothing yield zeros");
-    assert!(out[9 * 8..].iter().all(|value| value.is_finite()) && out[9 * 8..].iter().any(|&value| value != 0.0));
-    assert!(floats(qkv.grad(&gradients).unwrap()).iter().all(|value| value.is_finite()));
+    assert!(
+        out[..9 * 8].iter().all(|&value| value == 0.0),
+        "slots that see nothing yield zeros"
+    );
+    assert!(
+        out[9 * 8..].iter().all(|value| value.is_finite())
+            && out[9 * 8..].iter().any(|&value| value != 0.0)
+    );
+    assert!(
+        floats(qkv.grad(&gradients).unwrap())
+            .iter()
+            .all(|value| value.is_finite())
+    );
 }
 
 #[test]
@@ -213,8 +302,16 @@ fn a_row_attends_alike_alone_and_among_neighbours() {
     let mask = dice.padding([6, 21], &device);
     let together = interleaved(qkv.clone(), 2, &rotary, mask.clone());
     for row in 0..6 {
-        let own = Rotary { cos: rotary.cos.clone().narrow(0, row, 1), sin: rotary.sin.clone().narrow(0, row, 1) };
-        let alone = interleaved(qkv.clone().narrow(0, row, 1), 2, &own, mask.clone().narrow(0, row, 1));
+        let own = Rotary {
+            cos: rotary.cos.clone().narrow(0, row, 1),
+            sin: rotary.sin.clone().narrow(0, row, 1),
+        };
+        let alone = interleaved(
+            qkv.clone().narrow(0, row, 1),
+            2,
+            &own,
+            mask.clone().narrow(0, row, 1),
+        );
         assert_eq!(floats(alone), floats(together.clone().narrow(0, row, 1)));
     }
 }
@@ -227,7 +324,9 @@ fn what_stands_in_padding_does_not_matter() {
     let rotary = dice.rotary([1, 12, 2], &device);
     let real: Vec<bool> = (0..12).map(|slot| (3..10).contains(&slot)).collect();
     let mask = Tensor::<2, Bool>::from_data(TensorData::new(real, [1, 12]), &device);
-    let garbled = qkv.clone().slice_assign([0..1, 0..3], dice.tensor([1, 3, 48], 50.0, &device));
+    let garbled = qkv
+        .clone()
+        .slice_assign([0..1, 0..3], dice.tensor([1, 3, 48], 50.0, &device));
     let here = |x: Tensor<3>| floats(interleaved(x, 2, &rotary, mask.clone()).narrow(1, 3, 7));
     assert_eq!(here(qkv), here(garbled));
 }

@@ -1,7 +1,9 @@
 //! Generation from the cache against attention over the whole sequence.
 
 use super::*;
-use crate::device::fused::{AttentionShape, KvCache, Projections, attention, prefill, select_rows, step};
+use crate::device::fused::{
+    AttentionShape, KvCache, Projections, attention, prefill, select_rows, step,
+};
 use burn::tensor::Int;
 
 struct Sequence {
@@ -15,30 +17,72 @@ struct Sequence {
 fn map(projections: &Projections, change: impl Fn(Tensor<3>) -> Tensor<3>) -> Projections {
     match projections.clone() {
         Projections::Interleaved(all) => Projections::Interleaved(change(all)),
-        Projections::Separate { queries, keys, values } => {
+        Projections::Separate {
+            queries,
+            keys,
+            values,
+        } => {
             let [queries, keys, values] = [queries, keys, values].map(change);
-            Projections::Separate { queries, keys, values }
+            Projections::Separate {
+                queries,
+                keys,
+                values,
+            }
         }
     }
 }
 
 impl Sequence {
     /// Interleaved rows padded on the left of `prompt` slots, followed by `new` real tokens.
-    fn random(batch: usize, prompt: usize, new: usize, width: usize, heads: usize, half: usize) -> Self {
+    fn random(
+        batch: usize,
+        prompt: usize,
+        new: usize,
+        width: usize,
+        heads: usize,
+        half: usize,
+    ) -> Self {
         let mut dice = Dice::new((batch * prompt + new) as u64);
         let all = dice.tensor([batch, prompt + new, 3 * width], 1.0, &Device::flex());
         let shape = AttentionShape::multi_head(heads, width / heads);
-        Self::with(dice, Projections::Interleaved(all), shape, [batch, prompt, new], half)
+        Self::with(
+            dice,
+            Projections::Interleaved(all),
+            shape,
+            [batch, prompt, new],
+            half,
+        )
     }
 
-    /// The same with separate queries, keys and values; several heads of queries share one head of keys.
+    /// The same with separate queries, keys and values; several heads of queries share one head of
+    /// keys.
     fn grouped([batch, prompt, new]: [usize; 3], shape: AttentionShape) -> Self {
         let mut dice = Dice::new((batch * prompt + new) as u64);
-        let AttentionShape { heads, key_heads, head_size, .. } = shape;
-        let [queries, keys, values] = [heads, key_heads, key_heads]
-            .map(|count| dice.tensor([batch, prompt + new, count * head_size], 1.0, &Device::flex()));
+        let AttentionShape {
+            heads,
+            key_heads,
+            head_size,
+            ..
+        } = shape;
+        let [queries, keys, values] = [heads, key_heads, key_heads].map(|count| {
+            dice.tensor(
+                [batch, prompt + new, count * head_size],
+                1.0,
+                &Device::flex(),
+            )
+        });
         let half = head_size / 2;
-        Self::with(dice, Projections::Separate { queries, keys, values }, shape, [batch, prompt, new], half)
+        Self::with(
+            dice,
+            Projections::Separate {
+                queries,
+                keys,
+                values,
+            },
+            shape,
+            [batch, prompt, new],
+            half,
+        )
     }
 
     fn with(
@@ -49,9 +93,16 @@ impl Sequence {
         half: usize,
     ) -> Self {
         let (device, time) = (Device::flex(), prompt + new);
-        let real = (0..batch * time).map(|index| index % time >= prompt.min(index / time)).collect::<Vec<bool>>();
+        let real = (0..batch * time)
+            .map(|index| index % time >= prompt.min(index / time))
+            .collect::<Vec<bool>>();
         let mask = Tensor::from_data(TensorData::new(real, [batch, time]), &device);
-        Self { projections, shape, rotary: dice.rotary([batch, time, half], &device), mask }
+        Self {
+            projections,
+            shape,
+            rotary: dice.rotary([batch, time, half], &device),
+            mask,
+        }
     }
 
     fn angles(&self, start: usize, count: usize) -> Rotary {
@@ -62,29 +113,58 @@ impl Sequence {
     }
 
     fn whole(&self) -> Tensor<3> {
-        attention(self.projections.clone(), &self.shape, &self.rotary, self.mask.clone())
+        attention(
+            self.projections.clone(),
+            &self.shape,
+            &self.rotary,
+            self.mask.clone(),
+        )
     }
 
     fn prefill(&self, prompt: usize, capacity: usize) -> (Tensor<3>, KvCache) {
         let first = map(&self.projections, |all| all.narrow(1, 0, prompt));
-        prefill(first, &self.shape, &self.angles(0, prompt), self.mask.clone().narrow(1, 0, prompt), capacity)
+        prefill(
+            first,
+            &self.shape,
+            &self.angles(0, prompt),
+            self.mask.clone().narrow(1, 0, prompt),
+            capacity,
+        )
     }
 
     fn step(&self, cache: KvCache) -> (Tensor<3>, KvCache) {
         let slot = cache.len();
         let one = map(&self.projections, |all| all.narrow(1, slot, 1));
-        step(one, &self.shape, &self.angles(slot, 1), self.mask.clone().narrow(1, 0, slot + 1), cache)
+        step(
+            one,
+            &self.shape,
+            &self.angles(slot, 1),
+            self.mask.clone().narrow(1, 0, slot + 1),
+            cache,
+        )
     }
 }
 
 #[track_caller]
-fn assert_steps_equal_the_whole(sequence: &Sequence, [batch, prompt, new]: [usize; 3], capacity: usize) {
+fn assert_steps_equal_the_whole(
+    sequence: &Sequence,
+    [batch, prompt, new]: [usize; 3],
+    capacity: usize,
+) {
     let whole = sequence.whole();
     let (out, mut cache) = sequence.prefill(prompt, capacity);
-    // Left padding of a row, which nothing reads, may see other slots here than in attention over the whole sequence.
+    // Left padding of a row, which nothing reads, may see other slots here than in attention over
+    // the whole sequence.
     let last = |x: Tensor<3>, slot: usize| floats(x.narrow(1, slot, 1));
-    assert_close(&last(out, prompt - 1), &last(whole.clone(), prompt - 1), 1e-6);
-    assert_eq!((cache.len(), cache.rows(), cache.is_empty()), (prompt, batch, false));
+    assert_close(
+        &last(out, prompt - 1),
+        &last(whole.clone(), prompt - 1),
+        1e-6,
+    );
+    assert_eq!(
+        (cache.len(), cache.rows(), cache.is_empty()),
+        (prompt, batch, false)
+    );
     for slot in prompt..prompt + new {
         let (out, next) = sequence.step(cache);
         assert_close(&floats(out), &last(whole.clone(), slot), 1e-5);
@@ -95,9 +175,12 @@ fn assert_steps_equal_the_whole(sequence: &Sequence, [batch, prompt, new]: [usiz
 
 #[test]
 fn steps_equal_attention_over_the_whole_sequence() {
-    for (batch, prompt, new, heads, size, half, capacity) in
-        [(4, 6, 7, 2, 16, 2, 13), (1, 1, 3, 1, 5, 0, 1), (3, 20, 12, 4, 16, 8, 24), (5, 17, 2, 3, 24, 3, 64)]
-    {
+    for (batch, prompt, new, heads, size, half, capacity) in [
+        (4, 6, 7, 2, 16, 2, 13),
+        (1, 1, 3, 1, 5, 0, 1),
+        (3, 20, 12, 4, 16, 8, 24),
+        (5, 17, 2, 3, 24, 3, 64),
+    ] {
         let sequence = Sequence::random(batch, prompt, new, heads * size, heads, half);
         assert_steps_equal_the_whole(&sequence, [batch, prompt, new], capacity);
     }
@@ -111,7 +194,15 @@ fn steps_of_grouped_heads_in_a_window_equal_attention_over_the_whole_sequence() 
         ([2, 3, 9], 6, 1, 4, Some(1)),
         ([4, 20, 12], 4, 4, 16, Some(9)),
     ] {
-        let sequence = Sequence::grouped(sizes, AttentionShape { heads, key_heads, head_size, window });
+        let sequence = Sequence::grouped(
+            sizes,
+            AttentionShape {
+                heads,
+                key_heads,
+                head_size,
+                window,
+            },
+        );
         assert_steps_equal_the_whole(&sequence, sizes, sizes[1] + 2);
     }
 }

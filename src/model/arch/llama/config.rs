@@ -21,7 +21,13 @@ pub enum Family {
 }
 
 impl Family {
-    pub const ALL: [Self; 5] = [Self::Mistral, Self::Llama, Self::Qwen2, Self::Qwen3, Self::Olmo2];
+    pub const ALL: [Self; 5] = [
+        Self::Mistral,
+        Self::Llama,
+        Self::Qwen2,
+        Self::Qwen3,
+        Self::Olmo2,
+    ];
 
     /// The value of `model_type` in `config.json`.
     pub fn model_type(self) -> &'static str {
@@ -34,8 +40,8 @@ impl Family {
         }
     }
 
-    /// The values that transformers uses where `config.json` lacks a key. Keys that follow from others are not
-    /// included.
+    /// The values that transformers uses where `config.json` lacks a key. Keys that follow from
+    /// others are not included.
     fn defaults(self) -> Value {
         let (positions, epsilon) = match self {
             Self::Mistral => (131_072, 1e-6),
@@ -121,9 +127,14 @@ pub enum LayerType {
 pub enum RopeScaling {
     /// All angles by one factor.
     Linear { factor: f64 },
-    /// Llama 3: angles that turn fewer than `low_freq_factor` times in the original context are scaled by `factor`,
-    /// those that turn more than `high_freq_factor` times are not scaled.
-    Llama3 { factor: f64, low_freq_factor: f64, high_freq_factor: f64, original_max_position_embeddings: usize },
+    /// Llama 3: angles that turn fewer than `low_freq_factor` times in the original context are
+    /// scaled by `factor`, those that turn more than `high_freq_factor` times are not scaled.
+    Llama3 {
+        factor: f64,
+        low_freq_factor: f64,
+        high_freq_factor: f64,
+        original_max_position_embeddings: usize,
+    },
 }
 
 impl RopeScaling {
@@ -131,7 +142,12 @@ impl RopeScaling {
     pub fn apply(&self, frequency: f64) -> f64 {
         match *self {
             Self::Linear { factor } => frequency / factor,
-            Self::Llama3 { factor, low_freq_factor, high_freq_factor, original_max_position_embeddings } => {
+            Self::Llama3 {
+                factor,
+                low_freq_factor,
+                high_freq_factor,
+                original_max_position_embeddings,
+            } => {
                 let turns = original_max_position_embeddings as f64 * frequency / TAU;
                 if turns > high_freq_factor {
                     frequency
@@ -148,8 +164,14 @@ impl RopeScaling {
     pub(super) fn describe(&self) -> String {
         match self {
             Self::Linear { factor } => format!("scaled by {factor}"),
-            Self::Llama3 { factor, original_max_position_embeddings, .. } => {
-                format!("scaled as Llama 3 by {factor} beyond {original_max_position_embeddings} positions")
+            Self::Llama3 {
+                factor,
+                original_max_position_embeddings,
+                ..
+            } => {
+                format!(
+                    "scaled as Llama 3 by {factor} beyond {original_max_position_embeddings} positions"
+                )
             }
         }
     }
@@ -158,8 +180,17 @@ impl RopeScaling {
         let above_one = |factor: f64| factor.is_finite() && factor >= 1.0;
         let fits = match *self {
             Self::Linear { factor } => above_one(factor),
-            Self::Llama3 { factor, low_freq_factor: low, high_freq_factor: high, original_max_position_embeddings } => {
-                above_one(factor) && low > 0.0 && high > low && high.is_finite() && original_max_position_embeddings > 0
+            Self::Llama3 {
+                factor,
+                low_freq_factor: low,
+                high_freq_factor: high,
+                original_max_position_embeddings,
+            } => {
+                above_one(factor)
+                    && low > 0.0
+                    && high > low
+                    && high.is_finite()
+                    && original_max_position_embeddings > 0
             }
         };
         match fits {
@@ -175,21 +206,33 @@ impl LlamaConfig {
     /// Reads the configuration from the keys of a `config.json` of any version of transformers.
     ///
     /// # Errors
-    /// A scaling of rotary angles or a type of layer that is not built in, and keys that contradict each other.
-    pub(in super::super) fn from_keys(family: Family, mut keys: Map<String, Value>, origin: &str) -> Result<Self> {
+    /// A scaling of rotary angles or a type of layer that is not built in, and keys that contradict
+    /// each other.
+    pub(in super::super) fn from_keys(
+        family: Family,
+        mut keys: Map<String, Value>,
+        origin: &str,
+    ) -> Result<Self> {
         let scaling = rope_scaling(&keys, origin)?;
         derive_nulls(&mut keys);
-        if let Some(share) =
-            keys::one_of(&keys, &["partial_rotary_factor"], origin)?.filter(|share| share.as_f64() != Some(1.0))
+        if let Some(share) = keys::one_of(&keys, &["partial_rotary_factor"], origin)?
+            .filter(|share| share.as_f64() != Some(1.0))
         {
-            return Err(Error::model(format!("{origin}: partial_rotary_factor is {share}, which is not supported"))
-                .hint(format!("only whole heads are rotated in {}", family.model_type())));
+            return Err(Error::model(format!(
+                "{origin}: partial_rotary_factor is {share}, which is not supported"
+            ))
+            .hint(format!(
+                "only whole heads are rotated in {}",
+                family.model_type()
+            )));
         }
         let theta = keys::one_of(&keys, &["rope_theta"], origin)?;
-        keys.retain(|key, value| match keys::ROPE_TABLES.contains(&key.as_str()) {
-            true => false,
-            false => !value.is_null() || key == "sliding_window",
-        });
+        keys.retain(
+            |key, value| match keys::ROPE_TABLES.contains(&key.as_str()) {
+                true => false,
+                false => !value.is_null() || key == "sliding_window",
+            },
+        );
         keys.extend(theta.map(|theta| ("rope_theta".to_owned(), theta)));
         keys.extend(scaling.map(|scaling| ("rope_scaling".to_owned(), json!(scaling))));
         if let Value::Object(defaults) = family.defaults() {
@@ -206,8 +249,11 @@ impl LlamaConfig {
             keys.remove("sliding_window");
         }
         serde_json::from_value(Value::Object(keys)).map_err(|cause| {
-            Error::model(format!("{origin} is not a configuration of {}: {cause}", family.model_type()))
-                .hint("fetch config.json again; its keys are those of transformers")
+            Error::model(format!(
+                "{origin} is not a configuration of {}: {cause}",
+                family.model_type()
+            ))
+            .hint("fetch config.json again; its keys are those of transformers")
         })
     }
 
@@ -217,31 +263,47 @@ impl LlamaConfig {
         self.sliding_window.filter(|_| sliding)
     }
 
-    /// Writes the windows of layers so that every version of transformers reads them: Qwen has layer types in later
-    /// versions and the first layer with a window in earlier ones; a Mistral with layer types would be opened as
-    /// another model.
+    /// Writes the windows of layers so that every version of transformers reads them: Qwen has
+    /// layer types in later versions and the first layer with a window in earlier ones; a Mistral
+    /// with layer types would be opened as another model.
     pub fn write_windows(&self, keys: &mut Value) {
         let Value::Object(keys) = keys else { return };
         if !matches!(self.model_type, Family::Qwen2 | Family::Qwen3) {
             keys.remove("layer_types");
             return;
         }
-        let full = (0..self.num_hidden_layers).take_while(|layer| self.window(*layer).is_none()).count();
-        keys.insert("use_sliding_window".into(), json!(full < self.num_hidden_layers));
+        let full = (0..self.num_hidden_layers)
+            .take_while(|layer| self.window(*layer).is_none())
+            .count();
+        keys.insert(
+            "use_sliding_window".into(),
+            json!(full < self.num_hidden_layers),
+        );
         keys.insert("max_window_layers".into(), json!(full));
     }
 
     pub(super) fn check_heads(&self) -> std::result::Result<(), String> {
         let (heads, key_heads) = (self.num_attention_heads, self.num_key_value_heads);
         if heads == 0 || key_heads == 0 || !heads.is_multiple_of(key_heads) {
-            return Err(format!("num_attention_heads {heads} is not a multiple of num_key_value_heads {key_heads}"));
+            return Err(format!(
+                "num_attention_heads {heads} is not a multiple of num_key_value_heads {key_heads}"
+            ));
         }
         if self.head_dim == 0 || !self.head_dim.is_multiple_of(2) {
-            return Err(format!("heads have {} dimensions; an even number above 0 can be rotated", self.head_dim));
+            return Err(format!(
+                "heads have {} dimensions; an even number above 0 can be rotated",
+                self.head_dim
+            ));
         }
-        match heads.checked_mul(self.head_dim).is_some_and(|width| width <= i32::MAX as usize) {
+        match heads
+            .checked_mul(self.head_dim)
+            .is_some_and(|width| width <= i32::MAX as usize)
+        {
             true => Ok(()),
-            false => Err(format!("{heads} heads of {} dimensions are too wide", self.head_dim)),
+            false => Err(format!(
+                "{heads} heads of {} dimensions are too wide",
+                self.head_dim
+            )),
         }
     }
 
@@ -254,11 +316,19 @@ impl LlamaConfig {
             ));
         }
         let (family, sliding) = (self.model_type, LayerType::SlidingAttention);
-        let windowed = self.layer_types.iter().filter(|kind| **kind == sliding).count();
+        let windowed = self
+            .layer_types
+            .iter()
+            .filter(|kind| **kind == sliding)
+            .count();
         match (windowed, self.sliding_window) {
             (_, Some(0)) => Err("sliding_window is 0; a token sees at least itself".into()),
-            (1.., None) => Err("layer_types has sliding_attention, and there is no sliding_window".into()),
-            (1.., _) if !family.slides() => Err(format!("layers of {} have no window", family.model_type())),
+            (1.., None) => {
+                Err("layer_types has sliding_attention, and there is no sliding_window".into())
+            }
+            (1.., _) if !family.slides() => {
+                Err(format!("layers of {} have no window", family.model_type()))
+            }
             (1.., _) if family == Family::Mistral && windowed < self.num_hidden_layers => {
                 Err("either all layers of mistral have the window, or none".into())
             }
@@ -267,15 +337,21 @@ impl LlamaConfig {
     }
 }
 
-/// Values that follow from others: as many heads of keys as of queries, and heads that share the hidden size.
+/// Values that follow from others: as many heads of keys as of queries, and heads that share the
+/// hidden size.
 fn derived(keys: &Map<String, Value>) -> Vec<(&'static str, Value)> {
     let number = |key: &str| keys.get(key).and_then(Value::as_u64);
-    let Some(heads) = number("num_attention_heads") else { return Vec::new() };
+    let Some(heads) = number("num_attention_heads") else {
+        return Vec::new();
+    };
     let head = number("hidden_size").map(|width| ("head_dim", json!(width / heads.max(1))));
-    std::iter::once(("num_key_value_heads", json!(heads))).chain(head).collect()
+    std::iter::once(("num_key_value_heads", json!(heads)))
+        .chain(head)
+        .collect()
 }
 
-/// Fills in values that are null: a null follows from other keys, and an absent key has its family's default.
+/// Fills in values that are null: a null follows from other keys, and an absent key has its
+/// family's default.
 fn derive_nulls(keys: &mut Map<String, Value>) {
     for (key, value) in derived(keys) {
         if keys.get(key).is_some_and(Value::is_null) {
@@ -286,47 +362,80 @@ fn derive_nulls(keys: &mut Map<String, Value>) {
 
 /// The scaling of rotary angles that a table of rotary keys describes.
 fn rope_scaling(keys: &Map<String, Value>, origin: &str) -> Result<Option<RopeScaling>> {
-    let [new, old] = keys::ROPE_TABLES.map(|table| keys.get(table).filter(|table| !table.is_null()));
-    if new.zip(old).is_some_and(|(new, old)| kind_of(new) != kind_of(old)) {
-        return Err(Error::model(format!("{origin}: rope_parameters and rope_scaling name different rope_types"))
-            .hint("versions of transformers take different ones; keep the one that is right"));
+    let [new, old] =
+        keys::ROPE_TABLES.map(|table| keys.get(table).filter(|table| !table.is_null()));
+    if new
+        .zip(old)
+        .is_some_and(|(new, old)| kind_of(new) != kind_of(old))
+    {
+        return Err(Error::model(format!(
+            "{origin}: rope_parameters and rope_scaling name different rope_types"
+        ))
+        .hint("versions of transformers take different ones; keep the one that is right"));
     }
-    let Some((table, kind)) = keys::rope_type(keys).filter(|(_, kind)| kind != "default") else { return Ok(None) };
+    let Some((table, kind)) = keys::rope_type(keys).filter(|(_, kind)| kind != "default") else {
+        return Ok(None);
+    };
     if !["linear", "llama3"].contains(&kind.as_str()) {
-        return Err(Error::model(format!("{origin}: {table} has the rope_type `{kind}`, which is not supported"))
-            .hint("`default`, `linear` and `llama3` are built in"));
+        return Err(Error::model(format!(
+            "{origin}: {table} has the rope_type `{kind}`, which is not supported"
+        ))
+        .hint("`default`, `linear` and `llama3` are built in"));
     }
     let mut named = keys[table].clone();
     named["rope_type"] = json!(kind);
     serde_json::from_value(named).map(Some).map_err(|cause| {
-        Error::model(format!("{origin}: {table} is not a scaling of type `{kind}`: {cause}"))
-            .hint("fetch config.json again; its keys are those of transformers")
+        Error::model(format!(
+            "{origin}: {table} is not a scaling of type `{kind}`: {cause}"
+        ))
+        .hint("fetch config.json again; its keys are those of transformers")
     })
 }
 
 /// The kind of angles that a rotary table names.
 fn kind_of(table: &Value) -> Option<&Value> {
-    ["rope_type", "type"].into_iter().map(|key| &table[key]).find(|kind| !kind.is_null())
+    ["rope_type", "type"]
+        .into_iter()
+        .map(|key| &table[key])
+        .find(|kind| !kind.is_null())
 }
 
-/// The type of every layer: as given, or by the rule of the family if `layer_types` is absent. Keys that transformers
-/// ignores in a family are ignored here too.
+/// The type of every layer: as given, or by the rule of the family if `layer_types` is absent. Keys
+/// that transformers ignores in a family are ignored here too.
 fn layer_types(family: Family, keys: &Map<String, Value>, origin: &str) -> Result<Vec<LayerType>> {
     let by_layer = matches!(family, Family::Qwen2 | Family::Qwen3);
     if let Some(given) = keys.get("layer_types").filter(|_| by_layer) {
         return serde_json::from_value(given.clone()).map_err(|cause| {
-            Error::model(format!("{origin}: layer_types holds a type that is not supported: {cause}"))
-                .hint("`full_attention` and `sliding_attention` are built in")
+            Error::model(format!(
+                "{origin}: layer_types holds a type that is not supported: {cause}"
+            ))
+            .hint("`full_attention` and `sliding_attention` are built in")
         });
     }
-    let number = |key: &str| keys.get(key).and_then(Value::as_u64).map_or(0, |number| number as usize);
-    let windowed = keys.get("sliding_window").is_some_and(|window| !window.is_null());
+    let number = |key: &str| {
+        keys.get(key)
+            .and_then(Value::as_u64)
+            .map_or(0, |number| number as usize)
+    };
+    let windowed = keys
+        .get("sliding_window")
+        .is_some_and(|window| !window.is_null());
     let used = !by_layer || keys.get("use_sliding_window") == Some(&Value::Bool(true));
-    let first = if by_layer { number("max_window_layers") } else { 0 };
+    let first = if by_layer {
+        number("max_window_layers")
+    } else {
+        0
+    };
     let slides = |layer: usize| family.slides() && windowed && used && layer >= first;
     // More layers than any model has are refused later, when sizes are checked.
     let layers = number("num_hidden_layers").min(1 << 20);
-    let kind = |layer| if slides(layer) { LayerType::SlidingAttention } else { LayerType::FullAttention };
+    let kind = |layer| {
+        if slides(layer) {
+            LayerType::SlidingAttention
+        } else {
+            LayerType::FullAttention
+        }
+    };
     Ok((0..layers).map(kind).collect())
 }
 
@@ -353,7 +462,9 @@ mod tests {
     }
 
     fn windows(config: &LlamaConfig) -> Vec<Option<usize>> {
-        (0..config.num_hidden_layers).map(|layer| config.window(layer)).collect()
+        (0..config.num_hidden_layers)
+            .map(|layer| config.window(layer))
+            .collect()
     }
 
     /// Defaults found in transformers 4.57.6 and 5.24.0.
@@ -364,13 +475,20 @@ mod tests {
                 "model_type": model_type, "vocab_size": 8, "hidden_size": hidden, "intermediate_size": 8,
                 "num_hidden_layers": 1, "num_attention_heads": heads,
             });
-            match DecoderConfig::from_keys(keys.as_object().unwrap().clone(), "config.json").unwrap() {
+            match DecoderConfig::from_keys(keys.as_object().unwrap().clone(), "config.json")
+                .unwrap()
+            {
                 DecoderConfig::Llama(config) => config,
                 DecoderConfig::GptNeoX(_) => panic!("{model_type} is of the family"),
             }
         };
         let facts = |config: LlamaConfig| {
-            (config.num_key_value_heads, config.head_dim, config.rms_norm_eps, config.max_position_embeddings)
+            (
+                config.num_key_value_heads,
+                config.head_dim,
+                config.rms_norm_eps,
+                config.max_position_embeddings,
+            )
         };
         assert_eq!(facts(bare("llama", 64, 4)), (4, 16, 1e-6, 2048));
         assert_eq!(facts(bare("olmo2", 64, 4)), (4, 16, 1e-5, 2048));
@@ -386,7 +504,11 @@ mod tests {
         let nulls = json!({"num_key_value_heads": null, "head_dim": null, "sliding_window": null});
         for model_type in ["mistral", "qwen2", "qwen3"] {
             let config = read(model_type, nulls.clone()).unwrap();
-            assert_eq!((config.num_key_value_heads, config.head_dim), (4, 6), "{model_type}");
+            assert_eq!(
+                (config.num_key_value_heads, config.head_dim),
+                (4, 6),
+                "{model_type}"
+            );
             assert_eq!(windows(&config), [None; 3], "{model_type}");
         }
     }
@@ -398,11 +520,20 @@ mod tests {
         let mut without_types = keys.clone();
         without_types.as_object_mut().unwrap().remove("layer_types");
         // Mistral reads only the window; Llama and OLMo2 read none of these keys.
-        assert_eq!(windows(&read("mistral", keys.clone()).unwrap()), [Some(4); 3]);
+        assert_eq!(
+            windows(&read("mistral", keys.clone()).unwrap()),
+            [Some(4); 3]
+        );
         assert_eq!(windows(&read("llama", keys.clone()).unwrap()), [None; 3]);
         assert_eq!(windows(&read("olmo2", keys.clone()).unwrap()), [None; 3]);
-        assert_eq!(windows(&read("qwen2", keys).unwrap()), [Some(4), None, Some(4)]);
-        assert_eq!(windows(&read("qwen3", without_types).unwrap()), [None, Some(4), Some(4)]);
+        assert_eq!(
+            windows(&read("qwen2", keys).unwrap()),
+            [Some(4), None, Some(4)]
+        );
+        assert_eq!(
+            windows(&read("qwen3", without_types).unwrap()),
+            [None, Some(4), Some(4)]
+        );
         let unused = json!({"sliding_window": 4, "use_sliding_window": false});
         assert_eq!(windows(&read("qwen2", unused).unwrap()), [None; 3]);
     }
@@ -414,9 +545,16 @@ mod tests {
         let mut parameters = scaling.clone();
         parameters["rope_theta"] = json!(5e5);
         let old = read("llama", json!({"rope_theta": 5e5, "rope_scaling": scaling})).unwrap();
-        assert_eq!(read("llama", json!({ "rope_parameters": parameters })).unwrap(), old);
+        assert_eq!(
+            read("llama", json!({ "rope_parameters": parameters })).unwrap(),
+            old
+        );
         assert_eq!(old.rope_theta, 5e5);
-        let plain = read("llama", json!({"rope_parameters": {"rope_type": "default", "rope_theta": 7.0}})).unwrap();
+        let plain = read(
+            "llama",
+            json!({"rope_parameters": {"rope_type": "default", "rope_theta": 7.0}}),
+        )
+        .unwrap();
         assert_eq!((plain.rope_theta, plain.rope_scaling), (7.0, None));
     }
 
@@ -439,24 +577,52 @@ mod tests {
     fn keys_that_would_be_computed_otherwise_are_refused_by_name() {
         let refused = [
             ("llama", json!({"hidden_act": "gelu"}), "hidden_act `gelu`"),
-            ("llama", json!({"rope_scaling": {"type": "yarn", "factor": 4.0}}), "rope_type `yarn`"),
-            ("llama", json!({"rope_parameters": {"rope_type": "dynamic"}}), "rope_type `dynamic`"),
-            ("llama", json!({"rope_parameters": {"rope_theta": 7.0}, "rope_theta": 8.0}), "rope_theta is 8.0"),
+            (
+                "llama",
+                json!({"rope_scaling": {"type": "yarn", "factor": 4.0}}),
+                "rope_type `yarn`",
+            ),
+            (
+                "llama",
+                json!({"rope_parameters": {"rope_type": "dynamic"}}),
+                "rope_type `dynamic`",
+            ),
+            (
+                "llama",
+                json!({"rope_parameters": {"rope_theta": 7.0}, "rope_theta": 8.0}),
+                "rope_theta is 8.0",
+            ),
             (
                 "llama",
                 json!({"rope_parameters": {"rope_type": "default"}, "rope_scaling": {"type": "linear", "factor": 2.0}}),
                 "different rope_types",
             ),
-            ("llama", json!({"partial_rotary_factor": 0.5}), "partial_rotary_factor is 0.5"),
+            (
+                "llama",
+                json!({"partial_rotary_factor": 0.5}),
+                "partial_rotary_factor is 0.5",
+            ),
             (
                 "qwen2",
                 json!({"layer_types": ["full_attention", "chunked_attention", "full_attention"]}),
                 "chunked_attention",
             ),
-            ("qwen2", json!({"layer_types": ["full_attention"]}), "layer_types names 1 layers"),
-            ("mistral", json!({"num_key_value_heads": 3}), "num_attention_heads 4 is not a multiple"),
+            (
+                "qwen2",
+                json!({"layer_types": ["full_attention"]}),
+                "layer_types names 1 layers",
+            ),
+            (
+                "mistral",
+                json!({"num_key_value_heads": 3}),
+                "num_attention_heads 4 is not a multiple",
+            ),
             ("mistral", json!({"head_dim": 5}), "heads have 5 dimensions"),
-            ("mistral", json!({"sliding_window": 0}), "sliding_window is 0"),
+            (
+                "mistral",
+                json!({"sliding_window": 0}),
+                "sliding_window is 0",
+            ),
             ("mistral", json!({"rms_norm_eps": 0.0}), "rms_norm_eps is 0"),
             ("gemma", json!({}), "model_type is gemma"),
         ];

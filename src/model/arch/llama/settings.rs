@@ -36,7 +36,13 @@ impl LlamaSettings {
     pub fn config(&self, sizes: &Sizes) -> LlamaConfig {
         let first = self.max_window_layers.unwrap_or(0);
         let slides = |layer: usize| self.sliding_window.is_some() && layer >= first;
-        let kind = |layer| if slides(layer) { LayerType::SlidingAttention } else { LayerType::FullAttention };
+        let kind = |layer| {
+            if slides(layer) {
+                LayerType::SlidingAttention
+            } else {
+                LayerType::FullAttention
+            }
+        };
         let layer_types: Vec<LayerType> = (0..sizes.layers).map(kind).collect();
         LlamaConfig {
             model_type: self.model_type,
@@ -52,7 +58,9 @@ impl LlamaSettings {
             rms_norm_eps: self.rms_norm_eps,
             rope_theta: self.rope_theta,
             rope_scaling: self.rope_scaling,
-            sliding_window: self.sliding_window.filter(|_| layer_types.contains(&LayerType::SlidingAttention)),
+            sliding_window: self
+                .sliding_window
+                .filter(|_| layer_types.contains(&LayerType::SlidingAttention)),
             layer_types,
             attention_bias: self.attention_bias,
             mlp_bias: self.mlp_bias,
