@@ -3,7 +3,7 @@
 
 use crate::Result;
 use crate::methods::optimise::{Trainer, Unwatched};
-use crate::methods::ppo::{Critic, Objective, PpoSettings, Rollout, Task, ppo};
+use crate::methods::ppo::{Critic, PpoSettings, RewardFunction, Rollout, Task, ppo};
 use crate::methods::reward::score;
 use crate::methods::sft::{SftSettings, token_step};
 use crate::methods::training::Training;
@@ -174,14 +174,14 @@ impl Bench {
                         .collect::<Vec<_>>(),
                 )
             };
-            let objective = Objective {
+            let reward = RewardFunction {
                 score: Box::new(scores),
                 low: -1.0,
             };
             let (reference, critic) = (&reference, critic.clone());
             let task = Task {
                 reference,
-                objective,
+                reward,
                 critic,
                 prompts: &prompts,
                 sampling: &sampling,

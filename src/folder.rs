@@ -7,13 +7,13 @@ use tempfile::TempDir;
 
 /// A folder that is filled beside its final place. Unless it is published, nothing of it remains.
 #[derive(Debug)]
-pub struct Draft {
+pub struct UnpublishedFolder {
     /// Holds the draft, and the folder it replaces while the two change places.
     beside: TempDir,
     place: PathBuf,
 }
 
-impl Draft {
+impl UnpublishedFolder {
     /// Creates an empty folder that is to appear at `place`. Missing parent folders are created.
     pub fn new(place: &Path) -> Result<Self> {
         let made = |path: &Path| format!("cannot create the folder {}", path.display());
@@ -113,7 +113,7 @@ mod tests {
             ("two", false, "one"),
             ("three", true, "three"),
         ] {
-            let draft = Draft::new(&place).unwrap();
+            let draft = UnpublishedFolder::new(&place).unwrap();
             fs::write(draft.path().join(file), file).unwrap();
             if publish {
                 draft.publish().unwrap();
@@ -131,8 +131,8 @@ mod tests {
 
     #[test]
     fn a_place_without_a_name_is_refused() {
-        assert!(Draft::new(Path::new("/")).is_err());
-        assert!(Draft::new(Path::new("..")).is_err());
+        assert!(UnpublishedFolder::new(Path::new("/")).is_err());
+        assert!(UnpublishedFolder::new(Path::new("..")).is_err());
     }
 
     #[test]

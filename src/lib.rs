@@ -7,6 +7,7 @@
 
 pub mod bench;
 pub mod cli;
+pub mod collect;
 pub mod conformance;
 pub mod data;
 pub mod defect;
@@ -19,6 +20,7 @@ pub mod folder;
 pub mod methods;
 pub mod model;
 pub mod pipeline;
+pub mod plan;
 pub mod report;
 pub mod rng;
 pub mod stages;

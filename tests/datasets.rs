@@ -651,11 +651,11 @@ fn rows_are_counted_from_the_beginning_of_their_own_file() {
 mod on_a_hub {
     use super::*;
     use hub_server::{COMMIT, Fault, Server};
-    use touchstone::data::hub::{Hub, Kind, Repository};
+    use touchstone::data::hub::{Hub, Repository, RepositoryKind};
 
     fn repository(revision: &str) -> Repository {
         Repository {
-            kind: Kind::Dataset,
+            kind: RepositoryKind::Dataset,
             id: "o/n".into(),
             revision: revision.into(),
         }
@@ -814,7 +814,7 @@ mod on_a_hub {
             ..repository(COMMIT)
         };
         let model = Repository {
-            kind: Kind::Model,
+            kind: RepositoryKind::Model,
             ..repository(COMMIT)
         };
         let told = [

@@ -9,7 +9,7 @@ use hub_server::{COMMIT, Fault, Server, etag};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
-use touchstone::data::hub::{Hub, Kind, Repository};
+use touchstone::data::hub::{Hub, Repository, RepositoryKind};
 
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -152,7 +152,7 @@ fn pinned() -> String {
 
 fn model() -> Repository {
     Repository {
-        kind: Kind::Model,
+        kind: RepositoryKind::Model,
         id: "o/n".into(),
         revision: COMMIT.into(),
     }

@@ -28,7 +28,7 @@ use touchstone::methods::spin::spin;
 use touchstone::methods::training::Training;
 use touchstone::model::weights::Weights;
 use touchstone::pipeline::{StageKey, Store};
-use touchstone::stages::plan::Plan;
+use touchstone::plan::Plan;
 
 // --- Documents as trees ---
 
@@ -148,7 +148,7 @@ fn kin(study: &Value) -> Value {
         method(
             "irl-bad",
             "irl",
-            json!({"demonstrations": {"bad_fraction": 0.5}}),
+            json!({"demonstrations": {"corrupted_fraction": 0.5}}),
         ),
         method("dpo", "dpo", json!({})),
         method("iterative-dpo", "iterative_dpo", json!({})),

@@ -71,15 +71,22 @@ fn a_study_of_published_models_runs_to_a_report_with_the_judge_for_gold() {
     );
     let human = bench.read("posts/train.jsonl");
     assert_eq!(demonstrations.len(), 6);
-    let exam = of_kind("hub_demonstrations")
+    let evaluation_set = of_kind("hub_demonstrations")
         .find(|manifest| manifest.spec.seed.is_none())
         .unwrap();
-    let exam = rows(&store.artifact(&exam.key).unwrap().join("held_out.jsonl"));
-    assert_eq!(exam.len(), 3);
+    let evaluation_set = rows(
+        &store
+            .artifact(&evaluation_set.key)
+            .unwrap()
+            .join("held_out.jsonl"),
+    );
+    assert_eq!(evaluation_set.len(), 3);
     for row in &demonstrations {
         assert!(
-            exam.iter().all(|post| post["prompt"] != row["prompt"]),
-            "trained on and in the exam: {row}"
+            evaluation_set
+                .iter()
+                .all(|post| post["prompt"] != row["prompt"]),
+            "trained on and in the evaluation set: {row}"
         );
         assert!(
             human.contains(&format!("\"id\":\"{}\"", row["id"].as_str().unwrap())),
@@ -150,7 +157,7 @@ fn a_folder_with_other_rows_is_another_study() {
     assert_eq!(
         (demonstrations.len(), same),
         (2, 1),
-        "the posts of the exam are as they were, and they alone"
+        "the posts of the evaluation set are as they were, and they alone"
     );
     assert_eq!(preferences, planned(&bench, "comparisons"));
 }
@@ -223,7 +230,7 @@ fn a_branch_that_moves_is_read_at_the_commit_that_the_study_began_with() {
     let sources: Vec<String> = made
         .map(|manifest| json!(manifest.sources).to_string())
         .collect();
-    assert_eq!(sources.len(), 3, "two seeds and the exam");
+    assert_eq!(sources.len(), 3, "two seeds and the evaluation set");
     assert!(
         sources
             .iter()
@@ -285,11 +292,11 @@ fn more_posts_than_there_are_and_a_model_that_is_not_cached_are_named() {
 #[test]
 fn prompts_that_are_held_out_train_nothing() {
     let bench = bench();
-    let exam: Value =
+    let evaluation_set: Value =
         serde_json::from_str(bench.read("posts/test.jsonl").lines().next().unwrap()).unwrap();
-    let mut copy = exam.clone();
+    let mut copy = evaluation_set.clone();
     copy["id"] = "copy".into();
-    copy["post"] = format!("{}  ", exam["post"].as_str().unwrap()).into();
+    copy["post"] = format!("{}  ", evaluation_set["post"].as_str().unwrap()).into();
     let train = bench.read("posts/train.jsonl");
     bench.write("posts/train.jsonl", format!("{copy}\n{train}"));
     let comparisons = bench.read("comparisons/train.jsonl");
@@ -322,7 +329,7 @@ fn prompts_that_are_held_out_train_nothing() {
             .collect()
     };
     let held_out = [
-        of("exam", "held_out.jsonl"),
+        of("evaluation set", "held_out.jsonl"),
         of("preferences/test", "pairs.jsonl"),
     ]
     .concat();

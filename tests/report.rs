@@ -12,8 +12,8 @@ use polars::prelude::{
 use proptest::prelude::*;
 use touchstone::report::compare::{self, Sameness};
 use touchstone::report::{
-    self, Ablation, CellStatus, Claim, Cost, Curve, Items, MethodRow, Metric, Metrics, ReportInput,
-    Status, Tuning,
+    self, Ablation, CellStatus, Claim, Cost, Curve, ItemValues, MethodRow, Metric, Metrics,
+    ReportInput, Status, Tuning,
 };
 
 fn here(name: &str) -> PathBuf {
@@ -46,7 +46,7 @@ struct Questions {
     costs: Vec<Cost>,
     ablations: Vec<Ablation>,
     curves: Vec<Curve>,
-    items: Vec<Items>,
+    items: Vec<ItemValues>,
     claims: Vec<Claim>,
 }
 
@@ -394,9 +394,9 @@ fn a_claim_over_all_sizes_is_not_supported_by_one_of_them() {
 
 #[test]
 fn what_cannot_be_meant_is_an_error_that_names_its_place() {
-    let message = |spoil: fn(&mut ReportInput)| {
+    let message = |corrupt: fn(&mut ReportInput)| {
         let mut input = fixture();
-        spoil(&mut input);
+        corrupt(&mut input);
         report::console(&input).unwrap_err().to_string()
     };
     assert!(message(|input| input.layout.primary = "glod".to_owned()).contains("`glod`"));
@@ -610,9 +610,9 @@ fn a_level_is_met_inside_the_range_by_every_seed_or_there_is_no_number() {
 
 #[test]
 fn what_an_ablation_cannot_mean_is_an_error_that_names_it() {
-    let message = |spoil: fn(&mut ReportInput)| {
+    let message = |corrupt: fn(&mut ReportInput)| {
         let mut input = with_questions();
-        spoil(&mut input);
+        corrupt(&mut input);
         report::console(&input).unwrap_err().to_string()
     };
     assert!(message(|input| input.ablations[0].lines[0].points[0].x = None).contains("without x"));

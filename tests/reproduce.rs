@@ -11,10 +11,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
-use touchstone::device::hardware::Site;
+use touchstone::device::hardware::BackendProfile;
 use touchstone::experiment::{Experiment, Selection};
 use touchstone::pipeline::{Manifest, Store};
-use touchstone::stages::plan::Plan;
+use touchstone::plan::Plan;
 
 const RUN: &str =
     "reproduce tiny.toml --profile smoke --methods sft,irl --jobs 2 --store runs --out reports";
@@ -350,10 +350,11 @@ fn narrow() -> (Plan, u64) {
         })
         .unwrap();
     let plan = Plan::new(&study, None).unwrap();
-    let needs = plan
-        .graph
-        .iter()
-        .map(|stage| plan.work(&stage.key).memory(1, Site::FLEX).total());
+    let needs = plan.graph.iter().map(|stage| {
+        plan.work(&stage.key)
+            .memory(1, BackendProfile::FLEX)
+            .total()
+    });
     let most = needs.fold(0.0, f64::max) as u64 + 1;
     (plan, most)
 }
@@ -397,7 +398,7 @@ fn little_memory_splits_batches_and_moves_the_last_digits_only() {
             .unwrap();
         let rows = plan
             .work(&stage.key)
-            .micro_batch(least, Site::FLEX)
+            .micro_batch(least, BackendProfile::FLEX)
             .unwrap()
             .get();
         assert!(
@@ -571,7 +572,7 @@ fn a_method_s_own_setting_reruns_what_depends_on_it_and_no_more() {
     assert!(
         kinds(&evaluation, false)
             .keys()
-            .all(|kind| kind.starts_with("evaluate") || *kind == "exam_pairs")
+            .all(|kind| kind.starts_with("evaluate") || *kind == "heldout_pairs")
     );
 
     with("ppo.optimiser.learning_rate = 0.001");

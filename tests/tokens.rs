@@ -13,10 +13,10 @@ use tokenizers::models::bpe::{BPE, BpeTrainer};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::{AddedToken, Tokenizer};
 use touchstone::ErrorKind;
-use touchstone::data::codec::END_OF_TEXT;
 use touchstone::data::dataset::SummarisedPost;
+use touchstone::data::encoder::END_OF_TEXT;
 use touchstone::data::world::{Split, World, WorldSettings};
-use touchstone::data::{Codec, corpus, tldr};
+use touchstone::data::{TextEncoder, corpus, tldr};
 use touchstone::model::checkpoint::Checkpoint;
 use touchstone::model::weights::StoredAs;
 use touchstone::model::{LanguageModel, ModelTokenizer};
@@ -59,7 +59,7 @@ fn a_word_from_outside_the_world_is_an_error_and_no_guess() {
         .unwrap()
         .tokenizer()
         .unwrap();
-    let error = Codec::new(tokenizer, 64, 40)
+    let error = TextEncoder::new(tokenizer, 64, 40)
         .unwrap()
         .response("xylophone")
         .expect_err("an unknown word was encoded");
@@ -96,8 +96,8 @@ fn train_the_fixture_s_tokenizer() {
         .unwrap();
 }
 
-fn codec(max_prompt_tokens: usize) -> Codec {
-    Codec::new(
+fn encoder(max_prompt_tokens: usize) -> TextEncoder {
+    TextEncoder::new(
         Tokenizer::from_file(fixture("tldr/tokenizer.json")).unwrap(),
         max_prompt_tokens,
         24,
@@ -117,11 +117,11 @@ fn prompts_are_those_of_the_task_and_long_posts_lose_their_end() {
         tldr::response(&rows[1].summary)
     );
     for limit in [150, 96, 48] {
-        let codec = codec(limit);
-        let prompt = tldr::fitted(&rows[1].post, &codec).unwrap();
+        let encoder = encoder(limit);
+        let prompt = tldr::fitted(&rows[1].post, &encoder).unwrap();
         text.push_str(&format!(
             "\nat most {limit} tokens, {}:\n{prompt}\n",
-            codec.prompt_length(&prompt).unwrap()
+            encoder.prompt_length(&prompt).unwrap()
         ));
     }
     insta::assert_snapshot!(text);
@@ -131,8 +131,8 @@ fn prompts_are_those_of_the_task_and_long_posts_lose_their_end() {
 fn every_prompt_fits_and_keeps_its_frame() {
     for row in corpus::read(&fixture("tldr/posts.jsonl")).unwrap() {
         for limit in [64, 96, 150, 1000] {
-            let codec = codec(limit);
-            let prompt = tldr::fitted(&row.post, &codec).unwrap();
+            let encoder = encoder(limit);
+            let prompt = tldr::fitted(&row.post, &encoder).unwrap();
             let head = format!(
                 "SUBREDDIT: r/{}\n\nTITLE: {}\n\nPOST: ",
                 row.post.subreddit, row.post.title
@@ -142,7 +142,7 @@ fn every_prompt_fits_and_keeps_its_frame() {
                 .and_then(|rest| rest.strip_suffix("\n\nTL;DR:"))
                 .expect(&prompt);
             assert!(
-                row.post.post.starts_with(body) && codec.prompt(&prompt).unwrap().len() <= limit
+                row.post.post.starts_with(body) && encoder.prompt(&prompt).unwrap().len() <= limit
             );
         }
     }
@@ -150,12 +150,14 @@ fn every_prompt_fits_and_keeps_its_frame() {
 
 #[test]
 fn responses_survive_the_way_to_tokens_and_back() {
-    let codec = codec(96);
+    let encoder = encoder(96);
     for row in corpus::read(&fixture("tldr/posts.jsonl")).unwrap() {
-        let response = codec.response(&tldr::response(&row.summary)).unwrap();
+        let response = encoder.response(&tldr::response(&row.summary)).unwrap();
         assert!(response.ids.len() <= 24);
-        assert_eq!(response.ended, response.ids.last() == Some(&codec.eos));
-        let back = codec.decoded(response.ids.clone(), response.ended).unwrap();
+        assert_eq!(response.ended, response.ids.last() == Some(&encoder.eos));
+        let back = encoder
+            .decoded(response.ids.clone(), response.ended)
+            .unwrap();
         assert!(
             response
                 .text
@@ -255,7 +257,7 @@ fn lengths_that_a_tokenizer_was_saved_with_move_no_number() {
     let expected = scored(&bench, "plain", ROWS);
     assert!(expected[0].len() > 8);
     assert_eq!(scored(&bench, "cut", ROWS), expected);
-    let whole = Codec::open(&bench.path("cut"), 256, 64).unwrap();
+    let whole = TextEncoder::open(&bench.path("cut"), 256, 64).unwrap();
     assert!(
         whole
             .prompt_length("SUBREDDIT: r/tifu and more than five tokens")
@@ -307,7 +309,7 @@ fn a_vocabulary_is_as_large_as_its_largest_id() {
         .unwrap();
     vocabulary.insert(last, json!(600));
     assert_eq!(
-        Codec::open(&folder(&bench, "fits", &gap, 601), 64, 64)
+        TextEncoder::open(&folder(&bench, "fits", &gap, 601), 64, 64)
             .unwrap()
             .vocabulary_size(),
         601
@@ -473,19 +475,19 @@ fn a_model_without_any_end_is_refused_by_name() {
 fn every_command_has_the_same_end() {
     let bench = Bench::new();
     let folder = folder(&bench, "model", &described(), 512);
-    let codec = |folder: &Path| {
+    let encoder = |folder: &Path| {
         let checkpoint = Checkpoint::open(folder).unwrap();
         let tokenizer = checkpoint.tokenizer().unwrap();
         let ends = checkpoint.ends(Some(&tokenizer)).unwrap();
-        Codec::with(tokenizer, ends, 64, 64)
+        TextEncoder::with(tokenizer, ends, 64, 64)
     };
     for (ids, appended) in [(json!(472), 472), (json!([300, 472]), 300)] {
         edit_config(&folder, |keys| {
             drop(keys.insert("eos_token_id".into(), ids.clone()))
         });
-        let trained = codec(&folder).response(" c").unwrap().ids;
+        let trained = encoder(&folder).response(" c").unwrap().ids;
         assert_eq!(trained.last(), Some(&appended));
-        let prompt = codec(&folder).prompt("a b").unwrap();
+        let prompt = encoder(&folder).prompt("a b").unwrap();
         let row = json!({"prompt_ids": prompt, "response_ids": trained}).to_string();
         let found = scored(
             &bench,
@@ -514,7 +516,7 @@ fn every_command_has_the_same_end() {
         );
         assert_eq!(
             row["response"],
-            codec(&folder).decoded(body.to_vec(), true).unwrap().text
+            encoder(&folder).decoded(body.to_vec(), true).unwrap().text
         );
     }
     // A saved policy has the ends of the model that it came from.
@@ -530,7 +532,7 @@ fn every_command_has_the_same_end() {
         StoredAs::F32,
     )
     .unwrap();
-    assert_eq!(codec(&again).ends(), codec(&folder).ends());
+    assert_eq!(encoder(&again).ends(), encoder(&folder).ends());
 }
 
 #[test]
@@ -558,10 +560,10 @@ fn a_text_that_ends_already_gets_no_second_end() {
         &[ids(&[7, 0]), ids(&[7]), ids(&[7, 0, 0])].join("\n"),
     );
     assert_eq!(taken.iter().map(Vec::len).collect::<Vec<_>>(), [2, 1, 3]);
-    let response = codec(64).response(" the cat<|endoftext|>").unwrap();
+    let response = encoder(64).response(" the cat<|endoftext|>").unwrap();
     assert_eq!(
         response,
-        codec(64).response(" the cat").unwrap(),
+        encoder(64).response(" the cat").unwrap(),
         "{response:?}"
     );
 }
@@ -570,16 +572,16 @@ fn a_text_that_ends_already_gets_no_second_end() {
 
 #[test]
 fn the_name_of_a_control_token_in_a_text_is_text() {
-    let codec = codec(64);
+    let encoder = encoder(64);
     for text in ["a <|endoftext|> b", "<|endoftext|>", "a <|padding|>"] {
-        let ids = codec.prompt(text).unwrap();
+        let ids = encoder.prompt(text).unwrap();
         assert!(
             ids.len() > 3 && ids.iter().all(|id| *id > 1),
             "{text}: {ids:?}"
         );
-        assert_eq!(codec.decoded(ids, false).unwrap().text, text);
+        assert_eq!(encoder.decoded(ids, false).unwrap().text, text);
     }
-    let inside = codec.response(" the <|endoftext|> cat").unwrap();
+    let inside = encoder.response(" the <|endoftext|> cat").unwrap();
     assert_eq!(
         inside.ids.iter().filter(|id| **id == 0).count(),
         1,
@@ -610,7 +612,7 @@ fn the_name_of_a_control_token_in_a_text_is_text() {
 
 #[test]
 fn a_control_token_that_words_alone_can_spell_is_refused_in_a_text() {
-    let codec = Codec::new(
+    let encoder = TextEncoder::new(
         World::new(&WorldSettings::default())
             .unwrap()
             .tokenizer()
@@ -620,15 +622,15 @@ fn a_control_token_that_words_alone_can_spell_is_refused_in_a_text() {
     )
     .unwrap();
     for text in ["i feel sad . <|endoftext|> my", "<|padding|>"] {
-        let error = codec.prompt(text).unwrap_err();
+        let error = encoder.prompt(text).unwrap_err();
         assert!(
             error.kind() == ErrorKind::Data && error.to_string().contains("control token"),
             "{error}"
         );
     }
     let (plain, ended) = (
-        codec.response("i feel sad ."),
-        codec.response("i feel sad . <|endoftext|>"),
+        encoder.response("i feel sad ."),
+        encoder.response("i feel sad . <|endoftext|>"),
     );
     assert_eq!(plain.unwrap().ids, ended.unwrap().ids);
 }
@@ -639,10 +641,10 @@ fn a_control_token_that_words_alone_can_spell_is_refused_in_a_text() {
 fn text_and_tokens_of_a_row_must_agree() {
     let bench = Bench::new();
     folder(&bench, "model", &described(), 512);
-    let codec = codec(64);
+    let encoder = encoder(64);
     let (prompt, response) = (
-        codec.prompt("a b").unwrap(),
-        codec.response(" the cat").unwrap().ids,
+        encoder.prompt("a b").unwrap(),
+        encoder.response(" the cat").unwrap().ids,
     );
     let open = &response[..response.len() - 1];
     let row = |text: [&str; 2], ids: [&[u32]; 2]| {
@@ -651,7 +653,7 @@ fn text_and_tokens_of_a_row_must_agree() {
     // Letter by letter: the tokenizer would encode it differently, but the text is the same.
     let letters: Vec<u32> = " the cat"
         .chars()
-        .flat_map(|letter| codec.prompt(&letter.to_string()).unwrap())
+        .flat_map(|letter| encoder.prompt(&letter.to_string()).unwrap())
         .collect();
     let agreeing = [
         row(["a b", " the cat"], [&prompt, &response]),

@@ -10,8 +10,8 @@ use crate::experiment::{Experiment, Hyper, Selection};
 use crate::methods::training::{Dtype, Training};
 use crate::model::DecoderConfig;
 use crate::stages::Stage;
-use crate::stages::objective::RewardSource;
 use crate::stages::ppo::Ppo;
+use crate::stages::reward_function::RewardSource;
 use crate::stages::sft::Sft;
 use crate::stages::work::{self, Precision, Sizes};
 use crate::{Error, Result};
@@ -163,14 +163,14 @@ fn line(
             }
         }
     };
-    let (work, site) = (estimate(&hyper.training), args.device.site());
+    let (work, backend) = (estimate(&hyper.training), args.device.profile());
     let memory = args
         .memory
         .map(|Bytes(limit)| limit)
         .or_else(|| hardware::memory_of(args.device, 1));
     let micro_batch = match memory {
         None => None,
-        Some(limit) => Some(work.micro_batch(limit, site).ok_or_else(|| {
+        Some(limit) => Some(work.micro_batch(limit, backend).ok_or_else(|| {
             Error::memory(format!(
                 "`{}` needs more than {limit} bytes even one row at a time",
                 case.name()

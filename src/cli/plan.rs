@@ -9,10 +9,10 @@ use super::reproduce::{LocalArgs, resolve};
 use super::study::StudyArgs;
 use crate::Result;
 use crate::device::DeviceSpec;
-use crate::device::hardware::{Hardware, Site};
+use crate::device::hardware::{BackendProfile, Hardware};
 use crate::experiment::Study;
 use crate::pipeline::{PlannedStage, Store};
-use crate::stages::plan::{Plan, fit};
+use crate::plan::{Plan, fit};
 use crate::stages::work::Memory;
 use clap::Args;
 use comfy_table::{CellAlignment, Table, presets};
@@ -65,7 +65,7 @@ pub fn run(args: &PlanArgs) -> Result<()> {
             local.as_ref(),
             &plan,
             target.hardware.memory,
-            target.site,
+            target.backend,
         );
     }
     let finished = lines.iter().filter(|line| line.done).count();
@@ -119,19 +119,19 @@ pub fn run(args: &PlanArgs) -> Result<()> {
         local.as_ref(),
         &plan,
         target.hardware.memory,
-        target.site,
+        target.backend,
     )
 }
 
 /// The hardware that the stages would run on.
 struct Target {
     hardware: Hardware,
-    site: Site,
+    backend: BackendProfile,
 }
 
 impl Target {
     fn choose(args: &PlanArgs, study: &Study) -> Result<Self> {
-        let (mut hardware, site) = match args
+        let (mut hardware, backend) = match args
             .target
             .as_ref()
             .or(study.target.as_ref())
@@ -142,14 +142,14 @@ impl Target {
                 args.study
                     .device
                     .first()
-                    .map_or(Site::FLEX, |device| device.site()),
+                    .map_or(BackendProfile::FLEX, |device| device.profile()),
             ),
-            Some(name) => (Hardware::named(name)?, Site::GPU),
+            Some(name) => (Hardware::named(name)?, BackendProfile::GPU),
         };
         if let Some(Bytes(limit)) = args.study.memory {
             hardware.memory = limit;
         }
-        Ok(Self { hardware, site })
+        Ok(Self { hardware, backend })
     }
 }
 
@@ -184,7 +184,7 @@ impl<'a> Line<'a> {
         });
         let work = plan.work(&stage.key);
         let micro_batch = work
-            .micro_batch(target.hardware.memory, target.site)
+            .micro_batch(target.hardware.memory, target.backend)
             .map_or(1, usize::from);
         Self {
             stage,
@@ -194,7 +194,7 @@ impl<'a> Line<'a> {
             steps: work.steps,
             seconds: work.seconds(&target.hardware),
             micro_batch,
-            memory: work.memory(micro_batch, target.site),
+            memory: work.memory(micro_batch, target.backend),
             measured: on_cpu.and_then(|manifest| manifest.peak_memory_bytes),
         }
     }

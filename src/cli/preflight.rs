@@ -3,7 +3,7 @@
 use super::complain;
 use crate::device::{self, DeviceSpec};
 use crate::pipeline::Store;
-use crate::stages::plan::Plan;
+use crate::plan::Plan;
 use crate::{Error, Result};
 use clap::Args;
 use std::collections::BTreeSet;

@@ -4,7 +4,8 @@
 use super::decide::{self, DecideArgs};
 use super::study::StudyArgs;
 use super::{complain, output, preflight, print};
-use crate::data::Codec;
+use crate::collect::collect;
+use crate::data::TextEncoder;
 use crate::data::contents::TokenizerFolder;
 use crate::data::corpus::Corpus;
 use crate::data::hub::Source;
@@ -12,10 +13,9 @@ use crate::device::hardware;
 use crate::experiment::Study;
 use crate::model::tokenizer::TOKENIZER_FILES;
 use crate::pipeline::{Interrupt, LocalPool, Outcome, Store};
+use crate::plan::{HELD_OUT, LocalData, Plan, fit};
 use crate::report::{self, ReportInput};
-use crate::stages::collect::collect;
 use crate::stages::corpus::check_splits;
-use crate::stages::plan::{HELD_OUT, LocalData, Plan, fit};
 use crate::{Context, Result};
 use clap::Args;
 use std::collections::BTreeSet;
@@ -91,7 +91,7 @@ impl Runner {
         preflight::devices(&args.device)?;
         for (device, limit) in args.device.iter().zip(&memory) {
             if let Some(limit) = limit {
-                fit::check(study, local, plan, *limit, device.site())?;
+                fit::check(study, local, plan, *limit, device.profile())?;
             }
         }
         let report = args.out.join(folder(study));
@@ -139,11 +139,11 @@ pub fn resolve(study: &StudyArgs, local: &LocalArgs) -> Result<(Study, Option<Lo
     let read = |prompt, response| {
         // The error should name the user's folder.
         let named = |error| {
-            Codec::open(tokenizer, prompt, response)
+            TextEncoder::open(tokenizer, prompt, response)
                 .err()
                 .unwrap_or(error)
         };
-        Codec::open(copy.path(), prompt, response).map_err(named)
+        TextEncoder::open(copy.path(), prompt, response).map_err(named)
     };
     let corpus = Corpus::open(file)?;
     check_splits(file, &corpus.posts, HELD_OUT)?;

@@ -234,7 +234,7 @@ fn bytes(bytes: u64) -> String {
 mod tests {
     use super::*;
     use crate::Context;
-    use crate::pipeline::{Graph, Place, run_stage};
+    use crate::pipeline::{Graph, Placement, run_stage};
     use clap::Parser;
 
     #[derive(Parser)]
@@ -264,7 +264,7 @@ mod tests {
         run_stage(
             &store,
             &base,
-            &Place {
+            &Placement {
                 device: "cpu".into(),
                 memory: None,
             },

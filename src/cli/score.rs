@@ -44,7 +44,7 @@ pub struct ModelArgs {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Kind {
+pub enum HeadKind {
     /// Log-probabilities of the response tokens.
     Lm,
     /// The scalar of a reward model.
@@ -78,7 +78,7 @@ pub struct ScoreArgs {
     model: ModelArgs,
     /// What the model folder holds
     #[arg(long, value_enum, default_value = "lm")]
-    kind: Kind,
+    kind: HeadKind,
 }
 
 #[derive(Clone, Debug, Args)]
@@ -125,7 +125,7 @@ pub fn score(args: &ScoreArgs) -> Result<()> {
         "shorten the row",
     )?;
     match args.kind {
-        Kind::Lm => {
+        HeadKind::Lm => {
             let model = checkpoint.language_model(&device)?;
             let size = batch.get();
             for (number, (rows, sequences)) in rows
@@ -154,7 +154,7 @@ pub fn score(args: &ScoreArgs) -> Result<()> {
                 }
             }
         }
-        Kind::Reward => {
+        HeadKind::Reward => {
             let (model, normalisation) = checkpoint.reward_model(&device)?;
             let size = batch.get();
             for (number, (rows, sequences)) in rows

@@ -4,7 +4,7 @@ use super::device_spec;
 use crate::defect;
 use crate::device::{self, DeviceSpec};
 use crate::error::Result;
-use crate::pipeline::{Place, StageContext, StageKey, Store, leave_with_parent, run_stage};
+use crate::pipeline::{Placement, StageContext, StageKey, Store, leave_with_parent, run_stage};
 use std::path::PathBuf;
 
 /// Compute one planned stage and publish its artifact; events go to standard output as JSON lines.
@@ -26,7 +26,7 @@ pub struct StageArgs {
 /// Runs the command; `body` can compute every kind of stage.
 pub fn run(args: &StageArgs, body: impl FnOnce(&StageContext) -> Result<()>) -> Result<()> {
     leave_with_parent();
-    let place = Place {
+    let place = Placement {
         device: args.device.to_string(),
         memory: args.memory,
     };

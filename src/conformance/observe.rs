@@ -4,7 +4,7 @@ use super::compare::Tensors;
 use super::problem::{NORMALISATION, Problem, SAMPLINGS, taste};
 use super::recorder::Recorder;
 use crate::Result;
-use crate::methods::ppo::{Objective, Rollout, Task, ppo};
+use crate::methods::ppo::{RewardFunction, Rollout, Task, ppo};
 use crate::methods::reward::{RewardStart, train_reward};
 use crate::methods::sft::sft;
 use crate::methods::training::{Dtype, Training};
@@ -224,7 +224,7 @@ pub fn policy_step(problem: &Problem, device: &Device) -> Result<PolicyStep> {
     };
     let task = Task {
         reference: &policy,
-        objective: Objective {
+        reward: RewardFunction {
             score: Box::new(score),
             low: NORMALISATION.low,
         },

@@ -4,7 +4,7 @@
 use crate::Result;
 use crate::data::contents::FileRead;
 use crate::data::dataset::{Dataset, SummarisedPost, no_rows};
-use crate::data::{Codec, tldr};
+use crate::data::{TextEncoder, tldr};
 use rayon::prelude::*;
 use std::path::Path;
 
@@ -41,10 +41,10 @@ impl Corpus {
 
     /// # Errors
     /// The first post whose subreddit and title alone exceed the length of a prompt.
-    pub fn check_lengths(&self, codec: &Codec) -> Result<()> {
+    pub fn check_lengths(&self, encoder: &TextEncoder) -> Result<()> {
         let rows = self.posts.par_iter().zip(&self.places);
         let fault = rows
-            .map(|(row, place)| tldr::check(place, &row.post, codec))
+            .map(|(row, place)| tldr::check(place, &row.post, encoder))
             .find_first(Result::is_err);
         fault.unwrap_or(Ok(()))
     }

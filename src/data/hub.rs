@@ -41,7 +41,7 @@ pub enum Source {
 /// A repository on a hub, at a revision.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Repository {
-    pub kind: Kind,
+    pub kind: RepositoryKind,
     /// `owner/name`.
     pub id: String,
     /// A commit, or a branch or tag whose commit is looked up when it is fetched.
@@ -50,12 +50,12 @@ pub struct Repository {
 
 /// The kind of a repository. Models and data sets may have the same id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum RepositoryKind {
     Model,
     Dataset,
 }
 
-impl Kind {
+impl RepositoryKind {
     /// The prefix of the id, in sources and in a hub's addresses alike.
     fn prefix(self) -> &'static str {
         match self {
@@ -76,16 +76,18 @@ impl Source {
         let Some(name) = path.to_str().and_then(|text| text.strip_prefix(PREFIX)) else {
             return Ok(Self::Local(path.to_owned()));
         };
-        let (kind, rest) = match name.strip_prefix(Kind::Dataset.prefix()) {
-            Some(rest) => (Kind::Dataset, rest),
-            None => (Kind::Model, name),
+        let (kind, rest) = match name.strip_prefix(RepositoryKind::Dataset.prefix()) {
+            Some(rest) => (RepositoryKind::Dataset, rest),
+            None => (RepositoryKind::Model, name),
         };
         let (id, revision) = rest.split_once('@').unwrap_or((rest, ""));
         let (prefix, whole) = (kind.prefix(), format!("{PREFIX}{name}"));
         if !is_id(id) {
             let example = match kind {
-                Kind::Model => "hf:owner/name@revision, as hf:EleutherAI/pythia-70m@<commit>",
-                Kind::Dataset => {
+                RepositoryKind::Model => {
+                    "hf:owner/name@revision, as hf:EleutherAI/pythia-70m@<commit>"
+                }
+                RepositoryKind::Dataset => {
                     "hf:datasets/owner/name@revision, as hf:datasets/openai/gsm8k@<commit>"
                 }
             };
@@ -96,8 +98,8 @@ impl Source {
         }
         if revision.is_empty() {
             let contents = match kind {
-                Kind::Model => "weights",
-                Kind::Dataset => "rows",
+                RepositoryKind::Model => "weights",
+                RepositoryKind::Dataset => "rows",
             };
             return Err(Error::configuration(format!("{PREFIX}{prefix}{id} names no revision")).hint(format!(
                 "write {PREFIX}{prefix}{id}@<commit>: a repository changes, and without its commit the same command may \
@@ -135,10 +137,12 @@ impl Source {
     pub fn fetch(&self, needed: &[&str], optional: &[&str]) -> Result<PathBuf> {
         match self {
             Self::Local(folder) => Ok(folder.clone()),
-            Self::Hub(repository) if repository.kind == Kind::Dataset => Err(Error::configuration(
-                format!("{repository} is a data set, and a model or tokenizer is needed here"),
-            )
-            .hint("a model is written hf:owner/name@revision")),
+            Self::Hub(repository) if repository.kind == RepositoryKind::Dataset => {
+                Err(Error::configuration(format!(
+                    "{repository} is a data set, and a model or tokenizer is needed here"
+                ))
+                .hint("a model is written hf:owner/name@revision"))
+            }
             Self::Hub(repository) => download(repository, needed, optional),
         }
     }
@@ -210,7 +214,7 @@ mod tests {
 
     const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 
-    fn source(kind: Kind, id: &str, revision: &str) -> Source {
+    fn source(kind: RepositoryKind, id: &str, revision: &str) -> Source {
         Source::Hub(Repository {
             kind,
             id: id.into(),
@@ -219,7 +223,7 @@ mod tests {
     }
 
     fn hub(id: &str, revision: &str) -> Source {
-        source(Kind::Model, id, revision)
+        source(RepositoryKind::Model, id, revision)
     }
 
     #[test]
@@ -237,11 +241,11 @@ mod tests {
         assert_eq!(parse("hf:o/n@refs/pr/1"), hub("o/n", "refs/pr/1"));
         assert_eq!(
             parse("hf:datasets/o/n@main"),
-            source(Kind::Dataset, "o/n", "main")
+            source(RepositoryKind::Dataset, "o/n", "main")
         );
         assert_eq!(
             parse("hf:datasets/o/n@refs/convert/parquet"),
-            source(Kind::Dataset, "o/n", "refs/convert/parquet")
+            source(RepositoryKind::Dataset, "o/n", "refs/convert/parquet")
         );
         for text in ["hf:o/n@v1.0", "hf:datasets/o/n@refs/convert/parquet"] {
             assert_eq!(parse(text).to_string(), text);
@@ -250,7 +254,7 @@ mod tests {
 
     #[test]
     fn a_data_set_is_no_model() {
-        let error = source(Kind::Dataset, "o/n", "main")
+        let error = source(RepositoryKind::Dataset, "o/n", "main")
             .fetch(&["config.json"], &[])
             .unwrap_err();
         assert_eq!(

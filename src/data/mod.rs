@@ -1,10 +1,10 @@
 //! The way from files and worlds to token sequences: rows, prompt formats, truncation,
 //! tokenization.
 
-pub mod codec;
 pub mod contents;
 pub mod corpus;
 pub mod dataset;
+pub mod encoder;
 pub mod foreign;
 pub mod hub;
 pub mod rows;
@@ -12,5 +12,5 @@ pub mod split;
 pub mod tldr;
 pub mod world;
 
-pub use codec::Codec;
+pub use encoder::TextEncoder;
 pub use rows::{Demonstration, ResponsePair};

@@ -2,7 +2,7 @@
 //! a post that is too long loses its last paragraph, again and again; where no paragraph is left,
 //! its last characters.
 
-use crate::data::codec::Codec;
+use crate::data::encoder::TextEncoder;
 use crate::{Error, Result};
 
 /// The parts of a prompt.
@@ -31,29 +31,29 @@ pub fn response(summary: &str) -> String {
 /// bytes, since a token has at least one byte.
 const RESPELLED: usize = 8;
 
-/// The longest prompt within the codec's limit that the truncation rule gives.
+/// The longest prompt within the encoder's limit that the truncation rule gives.
 ///
 /// # Errors
 /// A subreddit and title that alone exceed the length of a prompt.
-pub fn fitted(post: &Post, codec: &Codec) -> Result<String> {
-    fitted_at("a post", post, codec)
+pub fn fitted(post: &Post, encoder: &TextEncoder) -> Result<String> {
+    fitted_at("a post", post, encoder)
 }
 
 /// The prompt of [`fitted`] for the post at `place`, as errors name it.
 ///
 /// # Errors
 /// As [`fitted`].
-pub fn fitted_at(place: &str, post: &Post, codec: &Codec) -> Result<String> {
+pub fn fitted_at(place: &str, post: &Post, encoder: &TextEncoder) -> Result<String> {
     let mut post = post.clone();
     loop {
         let text = prompt(&post);
-        let length = codec.prompt_length(&text)?;
-        let excess = length.saturating_sub(codec.max_prompt_tokens);
+        let length = encoder.prompt_length(&text)?;
+        let excess = length.saturating_sub(encoder.max_prompt_tokens);
         if excess == 0 {
             return Ok(text);
         }
         if post.post.is_empty() {
-            return Err(too_long(place, &post, length, codec));
+            return Err(too_long(place, &post, length, encoder));
         }
         match post.post.rfind('\n') {
             Some(paragraph) => post.post.truncate(paragraph),
@@ -67,23 +67,25 @@ pub fn fitted_at(place: &str, post: &Post, codec: &Codec) -> Result<String> {
 ///
 /// # Errors
 /// As [`fitted`].
-pub fn check(place: &str, post: &Post, codec: &Codec) -> Result<()> {
+pub fn check(place: &str, post: &Post, encoder: &TextEncoder) -> Result<()> {
     let bare = Post {
         post: String::new(),
         ..post.clone()
     };
     let text = prompt(&bare);
     // A token has at least one byte.
-    if text.len() <= codec.max_prompt_tokens {
+    if text.len() <= encoder.max_prompt_tokens {
         return Ok(());
     }
-    match codec.prompt_length(&text)? {
-        length if length > codec.max_prompt_tokens => Err(too_long(place, &bare, length, codec)),
+    match encoder.prompt_length(&text)? {
+        length if length > encoder.max_prompt_tokens => {
+            Err(too_long(place, &bare, length, encoder))
+        }
         _ => Ok(()),
     }
 }
 
-fn too_long(place: &str, post: &Post, length: usize, codec: &Codec) -> Error {
+fn too_long(place: &str, post: &Post, length: usize, encoder: &TextEncoder) -> Error {
     let what = if post.title.len() >= post.subreddit.len() {
         "title"
     } else {
@@ -91,7 +93,7 @@ fn too_long(place: &str, post: &Post, length: usize, codec: &Codec) -> Error {
     };
     Error::data(format!(
         "{place}: its {what} is too long: without any of its post the prompt has {length} tokens, and {} are allowed",
-        codec.max_prompt_tokens
+        encoder.max_prompt_tokens
     ))
     .hint(format!("shorten the {what} or drop the row; only posts are cut to fit (generation.max_prompt_tokens)"))
 }
@@ -118,7 +120,7 @@ mod tests {
     use tokenizers::{AddedToken, Tokenizer};
 
     /// A tokenizer with one token per word.
-    fn codec(limit: usize) -> Codec {
+    fn encoder(limit: usize) -> TextEncoder {
         let model = WordLevel::builder()
             .vocab([("?".to_string(), 0)].into())
             .unk_token("?".into())
@@ -129,13 +131,13 @@ mod tests {
         tokenizer
             .add_special_tokens([AddedToken::from("<|endoftext|>", true)])
             .unwrap();
-        Codec::new(tokenizer, limit, 8).unwrap()
+        TextEncoder::new(tokenizer, limit, 8).unwrap()
     }
 
     /// The rule as it is defined: one character at a time.
-    fn fitted_slowly(post: &Post, codec: &Codec) -> String {
+    fn fitted_slowly(post: &Post, encoder: &TextEncoder) -> String {
         let mut post = post.clone();
-        while codec.prompt_length(&prompt(&post)).unwrap() > codec.max_prompt_tokens
+        while encoder.prompt_length(&prompt(&post)).unwrap() > encoder.max_prompt_tokens
             && !post.post.is_empty()
         {
             match post.post.rfind('\n') {
@@ -155,12 +157,12 @@ mod tests {
         let tokenizer = Tokenizer::from_file(tokenizer).unwrap();
         let text = "My sister's naïve café — 日本 🙂🙂 owner (she's 34!) screamed at me, again and again, about £1,200. ";
         for (limit, repeats) in [(40, 1), (60, 7), (96, 20), (200, 20), (33, 12)] {
-            let codec = Codec::new(tokenizer.clone(), limit, 8).unwrap();
+            let encoder = TextEncoder::new(tokenizer.clone(), limit, 8).unwrap();
             for from in [0, 3, 11, 40] {
                 let long = post(&text.repeat(repeats)[text.char_indices().nth(from).unwrap().0..]);
                 assert_eq!(
-                    fitted(&long, &codec).unwrap(),
-                    fitted_slowly(&long, &codec),
+                    fitted(&long, &encoder).unwrap(),
+                    fitted_slowly(&long, &encoder),
                     "{limit} tokens, from {from}"
                 );
             }
@@ -177,7 +179,7 @@ mod tests {
 
     #[test]
     fn a_prompt_that_fits_is_left_alone() {
-        let text = fitted(&post("one two\nthree"), &codec(50)).unwrap();
+        let text = fitted(&post("one two\nthree"), &encoder(50)).unwrap();
         assert_eq!(
             text,
             "SUBREDDIT: r/tifu\n\nTITLE: a title\n\nPOST: one two\nthree\n\nTL;DR:"
@@ -187,9 +189,9 @@ mod tests {
     #[test]
     fn paragraphs_go_first_then_characters() {
         // The frame of a prompt has 7 words.
-        let text = fitted(&post("one two\nthree four\nfive"), &codec(10)).unwrap();
+        let text = fitted(&post("one two\nthree four\nfive"), &encoder(10)).unwrap();
         assert_eq!(text, prompt(&post("one two")));
-        let text = fitted(&post("one two three four"), &codec(9)).unwrap();
+        let text = fitted(&post("one two three four"), &encoder(9)).unwrap();
         assert_eq!(text, prompt(&post("one two ")));
     }
 
@@ -199,16 +201,16 @@ mod tests {
             title: "word ".repeat(9),
             ..post("one two")
         };
-        let error = fitted_at("x.jsonl, line 3", &long, &codec(10)).unwrap_err();
+        let error = fitted_at("x.jsonl, line 3", &long, &encoder(10)).unwrap_err();
         assert_eq!(
             error.to_string(),
             "x.jsonl, line 3: its title is too long: without any of its post the prompt has 14 tokens, and 10 are allowed"
         );
         for limit in 1..20 {
-            let codec = codec(limit);
+            let encoder = encoder(limit);
             assert_eq!(
-                check("x", &long, &codec).is_ok(),
-                fitted(&long, &codec).is_ok(),
+                check("x", &long, &encoder).is_ok(),
+                fitted(&long, &encoder).is_ok(),
                 "{limit}"
             );
         }
@@ -216,11 +218,11 @@ mod tests {
 
     #[test]
     fn a_response_that_is_too_long_has_no_end() {
-        let codec = codec(50);
-        let short = codec.response(" a b c").unwrap();
+        let encoder = encoder(50);
+        let short = encoder.response(" a b c").unwrap();
         assert!(short.ended && short.ids.len() == 4);
-        let long = codec.response(" a b c d e f g h i").unwrap();
-        assert!(!long.ended && long.ids.len() == 8 && !long.ids.contains(&codec.eos));
+        let long = encoder.response(" a b c d e f g h i").unwrap();
+        assert!(!long.ended && long.ids.len() == 8 && !long.ids.contains(&encoder.eos));
     }
 
     #[test]

@@ -26,14 +26,14 @@ pub struct Hardware {
 
 /// The memory properties of the place where a stage runs.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Site {
+pub struct BackendProfile {
     /// True if the device has this project's fused operations (`device/fused`).
     pub fused: bool,
     /// Bytes of the program and its libraries, if the device has no memory of its own.
     pub program: f64,
 }
 
-impl Site {
+impl BackendProfile {
     pub const FLEX: Self = Self {
         fused: true,
         program: 28e6,

@@ -1,6 +1,6 @@
 //! Names of devices; this is the only place where they are parsed.
 
-use super::hardware::Site;
+use super::hardware::BackendProfile;
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -47,11 +47,11 @@ impl DeviceSpec {
     }
 
     /// Memory that a program needs on the device.
-    pub fn site(self) -> Site {
+    pub fn profile(self) -> BackendProfile {
         match self {
-            Self::Flex => Site::FLEX,
-            Self::LibTorch => Site::LIBTORCH,
-            Self::LibTorchCuda(_) | Self::Cuda(_) => Site::GPU,
+            Self::Flex => BackendProfile::FLEX,
+            Self::LibTorch => BackendProfile::LIBTORCH,
+            Self::LibTorchCuda(_) | Self::Cuda(_) => BackendProfile::GPU,
         }
     }
 }
@@ -133,8 +133,8 @@ mod tests {
             [read("cuda:3"), read("libtorch:cuda:2")].map(DeviceSpec::gpu),
             [Some(3), Some(2)]
         );
-        assert_eq!(read("libtorch").site(), Site::LIBTORCH);
-        assert_eq!(read("libtorch:cuda:2").site(), Site::GPU);
+        assert_eq!(read("libtorch").profile(), BackendProfile::LIBTORCH);
+        assert_eq!(read("libtorch:cuda:2").profile(), BackendProfile::GPU);
     }
 
     #[test]

@@ -5,7 +5,7 @@
 use super::check_finite;
 use crate::Result;
 use crate::data::rows::ResponsePair;
-use crate::data::{Codec, codec};
+use crate::data::{TextEncoder, encoder};
 use crate::experiment::Heuristic;
 use crate::methods::reward::score;
 use crate::methods::spin::sequence_log_probs;
@@ -84,10 +84,14 @@ pub struct Ranked {
 ///
 /// # Errors
 /// A pair that cannot be converted to tokens, or a score that is not finite.
-pub fn rank(judge: &Judge, pairs: &[ResponsePair], codec: &codec::Codec) -> Result<Ranked> {
+pub fn rank(
+    judge: &Judge,
+    pairs: &[ResponsePair],
+    encoder: &encoder::TextEncoder,
+) -> Result<Ranked> {
     let sequences = pairs
         .iter()
-        .map(|pair| Codec::pair(codec, pair))
+        .map(|pair| TextEncoder::pair(encoder, pair))
         .collect::<Result<Vec<_>>>()?;
     let rows: Vec<&Sequence> = sequences
         .iter()

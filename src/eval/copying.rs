@@ -2,7 +2,7 @@
 //! slot, the slot's word should be the most likely next token. A world whose base cannot copy
 //! measures nothing, so pre-training must pass this test.
 
-use crate::data::Codec;
+use crate::data::TextEncoder;
 use crate::data::world::{Split, World};
 use crate::device::fused;
 use crate::model::generate::tokens;
@@ -16,14 +16,14 @@ const POSTS: u64 = 200;
 pub fn slot_accuracy(
     model: &LanguageModel,
     world: &World,
-    codec: &Codec,
+    encoder: &TextEncoder,
 ) -> Result<Vec<(&'static str, f64)>> {
     let mut names = Vec::new();
     let (mut rows, mut slots) = (Vec::new(), Vec::new());
     for index in 0..POSTS {
         let post = world.post(Split::Validation, 0, index);
         let canonical = world.canonical(&post);
-        let response = codec.response(&canonical)?;
+        let response = encoder.response(&canonical)?;
         let mut places = Vec::new();
         for (name, word) in world.slots(&post.latent) {
             let place = canonical
@@ -40,7 +40,7 @@ pub fn slot_accuracy(
                 names.push(name);
             }
         }
-        rows.push(Sequence::new(codec.prompt(&post.prompt)?, response.ids));
+        rows.push(Sequence::new(encoder.prompt(&post.prompt)?, response.ids));
         slots.push(places);
     }
     let batch = Batch::new(&rows, &model.device());

@@ -3,10 +3,10 @@
 //! that they differ in nothing else.
 
 use super::check_finite;
-use super::exam::Exam;
+use super::evaluation_set::EvaluationSet;
 use super::policy::{respond, sequences};
 use crate::Result;
-use crate::data::Codec;
+use crate::data::TextEncoder;
 use crate::data::rows::Response;
 use crate::methods::spin::sequence_log_probs;
 use crate::model::weights::host;
@@ -67,15 +67,15 @@ pub fn pick(golds: &[f64]) -> Option<usize> {
     })
 }
 
-/// Responses to `exam` at each of `temperatures`, all from the streams `(seed, purpose, index of
-/// the post)`.
+/// Responses to `evaluation_set` at each of `temperatures`, all from the streams `(seed, purpose,
+/// index of the post)`.
 ///
 /// # Errors
 /// Those of [`respond`].
 pub fn respond_at(
     model: &LanguageModel,
-    exam: &Exam,
-    codec: &Codec,
+    evaluation_set: &EvaluationSet,
+    encoder: &TextEncoder,
     (sampling, temperatures): (&Sampling, &[f32]),
     (seed, purpose): (u64, &str),
     mut done: impl FnMut(usize),
@@ -85,7 +85,15 @@ pub fn respond_at(
             temperature,
             ..sampling.clone()
         };
-        respond(model, exam, codec, &sampling, seed, purpose, &mut done)
+        respond(
+            model,
+            evaluation_set,
+            encoder,
+            &sampling,
+            seed,
+            purpose,
+            &mut done,
+        )
     };
     temperatures.iter().map(at).collect()
 }
@@ -98,12 +106,12 @@ pub fn respond_at(
 pub fn spread(
     model: &LanguageModel,
     sft: &LanguageModel,
-    exam: &Exam,
-    codec: &Codec,
+    evaluation_set: &EvaluationSet,
+    encoder: &TextEncoder,
     responses: &[Response],
     temperature: f32,
 ) -> Result<([f64; 2], Passes)> {
-    let rows = sequences(exam, codec, responses)?;
+    let rows = sequences(evaluation_set, encoder, responses)?;
     let read: Vec<&Sequence> = rows.iter().collect();
     // A greedy response has probability 1.
     let own = if temperature > 0.0 {
@@ -151,7 +159,7 @@ mod tests {
     use super::*;
     use crate::data::world::{MAX_PROMPT_WORDS, Split, World, WorldSettings};
     use crate::device::{DEFAULT, select};
-    use crate::eval::exam::WorldExam;
+    use crate::eval::evaluation_set::WorldEvaluationSet;
     use crate::eval::policy::{Best, log_probabilities};
     use crate::model::DecoderConfig;
     use crate::rng::stream;
@@ -159,32 +167,38 @@ mod tests {
     use serde_json::json;
 
     /// A small evaluation set, and a model whose weights have the given deviation.
-    fn bench(posts: usize, deviation: f64) -> (Exam, Codec, LanguageModel) {
+    fn bench(posts: usize, deviation: f64) -> (EvaluationSet, TextEncoder, LanguageModel) {
         let world = WorldSettings::default();
-        let exam = Exam::of_world(&WorldExam::new(&world, Split::Validation, posts, 0.9)).unwrap();
-        let codec = Codec::new(
+        let evaluation_set = EvaluationSet::of_world(&WorldEvaluationSet::new(
+            &world,
+            Split::Validation,
+            posts,
+            0.9,
+        ))
+        .unwrap();
+        let encoder = TextEncoder::new(
             World::new(&world).unwrap().tokenizer().unwrap(),
             MAX_PROMPT_WORDS,
             12,
         )
         .unwrap();
         let config: DecoderConfig = serde_json::from_value(json!({
-            "vocab_size": codec.vocabulary_size(), "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
+            "vocab_size": encoder.vocabulary_size(), "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
             "intermediate_size": 32, "max_position_embeddings": 64,
         }))
         .unwrap();
         let mut rng = stream(1, "test/model", &[]);
         let model =
             LanguageModel::random(&config, deviation, &mut rng, &select(DEFAULT).unwrap()).unwrap();
-        (exam, codec, model)
+        (evaluation_set, encoder, model)
     }
 
-    fn sampling(codec: &Codec) -> Sampling {
+    fn sampling(encoder: &TextEncoder) -> Sampling {
         Sampling {
             temperature: 1.0,
             top_p: 1.0,
             max_new_tokens: 12,
-            ends: codec.ends().clone(),
+            ends: encoder.ends().clone(),
             batch_size: 4,
         }
     }
@@ -193,10 +207,10 @@ mod tests {
     /// could draw different words from it.
     #[test]
     fn every_temperature_draws_from_the_same_uniforms() {
-        let (exam, codec, model) = bench(6, 0.0);
+        let (evaluation_set, encoder, model) = bench(6, 0.0);
         let at = |purpose: &str| {
-            let how = (&sampling(&codec), &[0.25, 0.5, 1.0, 2.0][..]);
-            respond_at(&model, &exam, &codec, how, (3, purpose), |_| {}).unwrap()
+            let how = (&sampling(&encoder), &[0.25, 0.5, 1.0, 2.0][..]);
+            respond_at(&model, &evaluation_set, &encoder, how, (3, purpose), |_| {}).unwrap()
         };
         let (drawn, others) = (at("test/a"), at("test/b"));
         assert!(drawn.windows(2).all(|pair| pair[0] == pair[1]));
@@ -209,17 +223,25 @@ mod tests {
 
     #[test]
     fn a_uniform_policy_has_the_entropy_of_its_tokens_at_every_temperature() {
-        let (exam, codec, model) = bench(5, 0.0);
-        let how = (&sampling(&codec), &[0.5, 1.0][..]);
-        for (responses, temperature) in respond_at(&model, &exam, &codec, how, (3, "test"), |_| {})
-            .unwrap()
-            .iter()
-            .zip([0.5, 1.0])
+        let (evaluation_set, encoder, model) = bench(5, 0.0);
+        let how = (&sampling(&encoder), &[0.5, 1.0][..]);
+        for (responses, temperature) in
+            respond_at(&model, &evaluation_set, &encoder, how, (3, "test"), |_| {})
+                .unwrap()
+                .iter()
+                .zip([0.5, 1.0])
         {
-            let ([entropy, kl], _) =
-                spread(&model, &model, &exam, &codec, responses, temperature).unwrap();
+            let ([entropy, kl], _) = spread(
+                &model,
+                &model,
+                &evaluation_set,
+                &encoder,
+                responses,
+                temperature,
+            )
+            .unwrap();
             let tokens: usize = responses.iter().map(|response| response.ids.len()).sum();
-            let expected = tokens as f64 / 5.0 * (codec.vocabulary_size() as f64).ln();
+            let expected = tokens as f64 / 5.0 * (encoder.vocabulary_size() as f64).ln();
             assert!(
                 (entropy - expected).abs() < 1e-4 * expected,
                 "{entropy} instead of {expected}"
@@ -230,15 +252,16 @@ mod tests {
 
     #[test]
     fn a_sharper_policy_has_less_entropy_and_is_farther_from_its_reference() {
-        let (exam, codec, model) = bench(40, 0.6);
+        let (evaluation_set, encoder, model) = bench(40, 0.6);
         let temperatures = [0.0, 0.4, 1.0];
-        let how = (&sampling(&codec), &temperatures[..]);
-        let drawn = respond_at(&model, &exam, &codec, how, (3, "test"), |_| {}).unwrap();
+        let how = (&sampling(&encoder), &temperatures[..]);
+        let drawn =
+            respond_at(&model, &evaluation_set, &encoder, how, (3, "test"), |_| {}).unwrap();
         let spreads: Vec<[f64; 2]> = drawn
             .iter()
             .zip(temperatures)
             .map(|(responses, at)| {
-                spread(&model, &model, &exam, &codec, responses, at)
+                spread(&model, &model, &evaluation_set, &encoder, responses, at)
                     .unwrap()
                     .0
             })
@@ -294,16 +317,16 @@ mod tests {
 
     #[test]
     fn the_most_likely_of_n_samples_is_that_of_a_choice_by_hand() {
-        let (exam, codec, model) = bench(7, 0.5);
+        let (evaluation_set, encoder, model) = bench(7, 0.5);
         let mut best = Best::default();
-        let mut chosen: Vec<Option<(f64, Response)>> = vec![None; exam.posts.len()];
+        let mut chosen: Vec<Option<(f64, Response)>> = vec![None; evaluation_set.posts.len()];
         for candidate in 0..4 {
             let purpose = format!("test/{candidate}");
             let responses = respond(
                 &model,
-                &exam,
-                &codec,
-                &sampling(&codec),
+                &evaluation_set,
+                &encoder,
+                &sampling(&encoder),
                 5,
                 &purpose,
                 |_| {},
@@ -312,14 +335,15 @@ mod tests {
             for ((held, response), row) in chosen
                 .iter_mut()
                 .zip(&responses)
-                .zip(sequences(&exam, &codec, &responses).unwrap())
+                .zip(sequences(&evaluation_set, &encoder, &responses).unwrap())
             {
                 let score = by_hand(&model, &row);
                 if held.as_ref().is_none_or(|(highest, _)| score > *highest) {
                     *held = Some((score, response.clone()));
                 }
             }
-            let (scores, _) = log_probabilities(&model, &exam, &codec, &responses).unwrap();
+            let (scores, _) =
+                log_probabilities(&model, &evaluation_set, &encoder, &responses).unwrap();
             best.offer(responses, scores);
         }
         let chosen: Vec<Response> = chosen
@@ -330,9 +354,9 @@ mod tests {
         assert_eq!(best.responses(), chosen);
         let first = respond(
             &model,
-            &exam,
-            &codec,
-            &sampling(&codec),
+            &evaluation_set,
+            &encoder,
+            &sampling(&encoder),
             5,
             "test/0",
             |_| {},
@@ -345,8 +369,10 @@ mod tests {
     fn no_post_of_the_controls_is_one_of_the_test() {
         let world = WorldSettings::default();
         let prompts = |split| -> std::collections::BTreeSet<String> {
-            let exam = Exam::of_world(&WorldExam::new(&world, split, 300, 0.9)).unwrap();
-            exam.posts
+            let evaluation_set =
+                EvaluationSet::of_world(&WorldEvaluationSet::new(&world, split, 300, 0.9)).unwrap();
+            evaluation_set
+                .posts
                 .into_iter()
                 .flat_map(|post| [post.id, post.prompt])
                 .collect()

@@ -4,7 +4,7 @@
 pub mod accuracy;
 pub mod copying;
 pub mod decoding;
-pub mod exam;
+pub mod evaluation_set;
 pub mod likelihood;
 pub mod policy;
 

@@ -4,9 +4,9 @@
 
 use super::Items;
 use super::accuracy::win;
-use super::exam::Exam;
+use super::evaluation_set::EvaluationSet;
 use crate::Result;
-use crate::data::Codec;
+use crate::data::TextEncoder;
 use crate::data::rows::Response;
 use crate::experiment::Metric;
 use crate::methods::spin::sequence_log_probs;
@@ -28,20 +28,20 @@ pub struct Answer {
     pub gold_reference: Option<f64>,
 }
 
-/// Responses to every post of `exam`, one per random stream `(seed, purpose, index)`.
+/// Responses to every post of `evaluation_set`, one per random stream `(seed, purpose, index)`.
 pub fn respond(
     model: &LanguageModel,
-    exam: &Exam,
-    codec: &Codec,
+    evaluation_set: &EvaluationSet,
+    encoder: &TextEncoder,
     sampling: &Sampling,
     seed: u64,
     purpose: &str,
     done: impl FnMut(usize),
 ) -> Result<Vec<Response>> {
-    let prompts = exam
+    let prompts = evaluation_set
         .posts
         .iter()
-        .map(|post| codec.prompt(&post.prompt))
+        .map(|post| encoder.prompt(&post.prompt))
         .collect::<Result<Vec<_>>>()?;
     generate(
         model,
@@ -51,20 +51,20 @@ pub fn respond(
         done,
     )?
     .into_iter()
-    .map(|response| codec.decoded(response.ids, response.ended))
+    .map(|response| encoder.decoded(response.ids, response.ended))
     .collect()
 }
 
 /// Sequences of the prompt of every post and a response to it.
 pub fn sequences<'a>(
-    exam: &Exam,
-    codec: &Codec,
+    evaluation_set: &EvaluationSet,
+    encoder: &TextEncoder,
     responses: impl IntoIterator<Item = &'a Response>,
 ) -> Result<Vec<Sequence>> {
-    let rows = exam.posts.iter().zip(responses);
+    let rows = evaluation_set.posts.iter().zip(responses);
     rows.map(|(post, response)| {
         Ok(Sequence::new(
-            codec.prompt(&post.prompt)?,
+            encoder.prompt(&post.prompt)?,
             response.ids.clone(),
         ))
     })
@@ -73,22 +73,30 @@ pub fn sequences<'a>(
 
 /// One answer per post.
 pub fn answers(
-    exam: &Exam,
-    codec: &Codec,
+    evaluation_set: &EvaluationSet,
+    encoder: &TextEncoder,
     sampled: Vec<Response>,
     greedy: Vec<Response>,
 ) -> Result<Vec<Answer>> {
-    let references = exam
+    let references = evaluation_set
         .posts
         .iter()
-        .map(|post| codec.response(&post.reference))
+        .map(|post| encoder.response(&post.reference))
         .collect::<Result<Vec<_>>>()?;
-    let (of_sampled, of_greedy) = (exam.golds(&sampled)?, exam.golds(&greedy)?);
+    let (of_sampled, of_greedy) = (
+        evaluation_set.golds(&sampled)?,
+        evaluation_set.golds(&greedy)?,
+    );
     let golds = of_sampled
         .into_iter()
         .zip(of_greedy)
-        .zip(exam.golds(&references)?);
-    let rows = exam.posts.iter().zip(sampled).zip(greedy).zip(golds);
+        .zip(evaluation_set.golds(&references)?);
+    let rows = evaluation_set
+        .posts
+        .iter()
+        .zip(sampled)
+        .zip(greedy)
+        .zip(golds);
     Ok(rows
         .map(
             |(((post, sampled), greedy), ((gold_sampled, gold_greedy), gold_reference))| Answer {
@@ -104,7 +112,7 @@ pub fn answers(
 }
 
 /// All metrics that can be computed from the answers alone.
-pub fn measure_answers(exam: &Exam, answers: &[Answer]) -> Items {
+pub fn measure_answers(evaluation_set: &EvaluationSet, answers: &[Answer]) -> Items {
     let all = |value: &dyn Fn(&Answer) -> Option<f64>| {
         answers.iter().filter_map(value).collect::<Vec<f64>>()
     };
@@ -112,7 +120,7 @@ pub fn measure_answers(exam: &Exam, answers: &[Answer]) -> Items {
     let copied: Vec<f64> = answers
         .iter()
         .enumerate()
-        .filter_map(|(i, a)| exam.copied(i, &a.greedy))
+        .filter_map(|(i, a)| evaluation_set.copied(i, &a.greedy))
         .collect();
     let mut items = Items(BTreeMap::from([
         (Metric::Gold, all(&|answer| answer.gold_sampled)),
@@ -137,18 +145,22 @@ pub fn measure_answers(exam: &Exam, answers: &[Answer]) -> Items {
 pub fn measure_likelihoods(
     model: &LanguageModel,
     sft: &LanguageModel,
-    exam: &Exam,
-    codec: &Codec,
+    evaluation_set: &EvaluationSet,
+    encoder: &TextEncoder,
     answers: &[Answer],
     temperature: f32,
 ) -> Result<(Items, Passes)> {
-    let sampled = sequences(exam, codec, answers.iter().map(|answer| &answer.sampled))?;
-    let references = exam
+    let sampled = sequences(
+        evaluation_set,
+        encoder,
+        answers.iter().map(|answer| &answer.sampled),
+    )?;
+    let references = evaluation_set
         .posts
         .iter()
-        .map(|post| codec.response(&post.reference))
+        .map(|post| encoder.response(&post.reference))
         .collect::<Result<Vec<_>>>()?;
-    let references = sequences(exam, codec, &references)?;
+    let references = sequences(evaluation_set, encoder, &references)?;
     let own = sequence_log_probs(model, &sampled.iter().collect::<Vec<_>>())?;
     let theirs = sequence_log_probs(sft, &sampled.iter().collect::<Vec<_>>())?;
     let kl: Vec<f64> = own
@@ -181,11 +193,11 @@ pub fn measure_likelihoods(
 /// A log-probability that is not finite, or a device failure.
 pub fn log_probabilities(
     model: &LanguageModel,
-    exam: &Exam,
-    codec: &Codec,
+    evaluation_set: &EvaluationSet,
+    encoder: &TextEncoder,
     responses: &[Response],
 ) -> Result<(Vec<f64>, Passes)> {
-    let rows = sequences(exam, codec, responses)?;
+    let rows = sequences(evaluation_set, encoder, responses)?;
     let log_probs = sequence_log_probs(model, &rows.iter().collect::<Vec<_>>())?;
     Ok((
         log_probs.into_iter().map(f64::from).collect(),

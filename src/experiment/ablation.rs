@@ -4,9 +4,9 @@
 //! method's own value costs nothing.
 
 use super::decode::decode;
-use super::file::{Method, Part, part, split};
+use super::file::{Method, Overridden, part, split};
 use super::hyper::Hyper;
-use super::tree::{Entry, Node, Place, Table, Value};
+use super::tree::{Entry, Node, Span, Table, Value};
 use super::vocabulary::Metric;
 use crate::error::Result;
 use serde::{Deserialize, Serialize};
@@ -115,7 +115,7 @@ struct Variant {
 #[derive(Clone, Debug)]
 pub(super) struct Declared {
     pub ablation: Ablation,
-    pub points: Vec<Part<Method>>,
+    pub points: Vec<Overridden<Method>>,
     /// Labels of a line's points, at each scale that has values of its own.
     at_scale: BTreeMap<String, Vec<String>>,
     /// Labels of a line's points at every other scale.
@@ -149,7 +149,7 @@ impl Declared {
 ///
 /// # Errors
 /// An unknown key or method; neither or both of `key` with `values` and `variant`.
-pub(super) fn declared(node: &Node, methods: &[Part<Method>]) -> Result<Declared> {
+pub(super) fn declared(node: &Node, methods: &[Overridden<Method>]) -> Result<Declared> {
     if node.table().is_none() {
         return Err(node.place.error("expected a table"));
     }
@@ -232,7 +232,7 @@ pub(super) fn declared(node: &Node, methods: &[Part<Method>]) -> Result<Declared
                 label: label.clone(),
                 x: *x,
             });
-            points.push(Part {
+            points.push(Overridden {
                 own: point,
                 overrides: merged,
                 node: node.clone(),
@@ -322,7 +322,7 @@ fn of_variants(variants: &Node, scale: Axis) -> Result<Vec<Varied>> {
         return Err(variants.place.error("expected tables [[ablation.variant]]"));
     };
     let varied = items.iter().map(|item| {
-        let Part {
+        let Overridden {
             own: Variant { id, label, x },
             overrides,
             ..
@@ -358,7 +358,7 @@ fn on_axis(x: Option<f64>, scale: Axis, node: &Node) -> Result<()> {
 /// A hyper-parameter's path and the place where it is named.
 struct Key<'a> {
     path: &'a str,
-    place: &'a Place,
+    place: &'a Span,
 }
 
 /// `value` as the only leaf of a tree of tables, at the dotted path `key`.

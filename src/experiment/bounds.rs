@@ -168,8 +168,8 @@ fn data(bounds: &mut Bounds, hyper: &Hyper) {
         }
     }
     bounds.share(
-        "demonstrations.bad_fraction",
-        hyper.demonstrations.bad_fraction,
+        "demonstrations.corrupted_fraction",
+        hyper.demonstrations.corrupted_fraction,
     );
     let delta = evaluation.likelihood_delta;
     bounds.that(

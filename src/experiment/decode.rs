@@ -1,7 +1,7 @@
 //! Conversion of an experiment file's tree to typed settings, by serde, with errors that say which
 //! key is wrong, where it stands, what was expected and which known key is nearest.
 
-use super::tree::{Node, Place, Table, Value};
+use super::tree::{Node, Span, Table, Value};
 use crate::error::{Error, Result};
 use serde::de::{self, DeserializeOwned, IntoDeserializer, MapAccess, SeqAccess, Visitor};
 use std::collections::btree_map;
@@ -47,7 +47,7 @@ pub fn suggestion<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str> 
 }
 
 #[derive(Debug)]
-enum Kind {
+enum FaultKind {
     /// A `word` that is not among `known`; `what` names the sort of word.
     Unknown {
         what: &'static str,
@@ -62,13 +62,13 @@ type Outcome<T> = std::result::Result<T, Fault>;
 /// An error on its way up, with the keys passed so far, innermost first, and the innermost place.
 #[derive(Debug)]
 struct Fault {
-    kind: Kind,
+    kind: FaultKind,
     path: Vec<String>,
-    place: Option<Place>,
+    place: Option<Span>,
 }
 
 impl Fault {
-    fn at(mut self, place: &Place) -> Self {
+    fn at(mut self, place: &Span) -> Self {
         self.place.get_or_insert_with(|| place.clone());
         self
     }
@@ -82,7 +82,7 @@ impl Fault {
         self.path.reverse();
         let path = self.path.join(".");
         let (message, hint) = match &self.kind {
-            Kind::Unknown { what, word, known } => {
+            FaultKind::Unknown { what, word, known } => {
                 // Sibling keys read elsewhere belong to the outermost table only.
                 let also = if path.is_empty() { also } else { &[] };
                 let place = if path.is_empty() {
@@ -93,8 +93,8 @@ impl Fault {
                 let hint = suggestion(word, known.iter().chain(also).copied());
                 (format!("unknown {what} `{word}`{place}"), Some(hint))
             }
-            Kind::Other(message) if path.is_empty() => (message.clone(), None),
-            Kind::Other(message) => (format!("`{path}`: {message}"), None),
+            FaultKind::Other(message) if path.is_empty() => (message.clone(), None),
+            FaultKind::Other(message) => (format!("`{path}`: {message}"), None),
         };
         let error = match &self.place {
             Some(place) => place.error(message),
@@ -118,7 +118,7 @@ impl std::error::Error for Fault {}
 impl de::Error for Fault {
     fn custom<T: Display>(message: T) -> Self {
         Self {
-            kind: Kind::Other(message.to_string()),
+            kind: FaultKind::Other(message.to_string()),
             path: Vec::new(),
             place: None,
         }
@@ -133,7 +133,7 @@ impl de::Error for Fault {
     }
 
     fn unknown_field(word: &str, known: &'static [&'static str]) -> Self {
-        let kind = Kind::Unknown {
+        let kind = FaultKind::Unknown {
             what: "key",
             word: word.to_owned(),
             known,
@@ -146,7 +146,7 @@ impl de::Error for Fault {
     }
 
     fn unknown_variant(word: &str, known: &'static [&'static str]) -> Self {
-        let kind = Kind::Unknown {
+        let kind = FaultKind::Unknown {
             what: "choice",
             word: word.to_owned(),
             known,
@@ -188,7 +188,7 @@ impl<'de> de::Deserializer<'de> for Located<'_> {
             Value::Integer(value) => visitor.visit_i64(*value),
             Value::Float(value) => visitor.visit_f64(*value),
             Value::String(value) => visitor.visit_str(value),
-            Value::Array(items) => visitor.visit_seq(Items(items.iter())),
+            Value::Array(items) => visitor.visit_seq(ListItems(items.iter())),
             Value::Table(table) => visitor.visit_map(Entries::of(table)),
         }
         .map_err(|fault| fault.at(&self.0.place))
@@ -228,9 +228,9 @@ impl<'de> de::Deserializer<'de> for Located<'_> {
     }
 }
 
-struct Items<'a>(std::slice::Iter<'a, Node>);
+struct ListItems<'a>(std::slice::Iter<'a, Node>);
 
-impl<'de> SeqAccess<'de> for Items<'_> {
+impl<'de> SeqAccess<'de> for ListItems<'_> {
     type Error = Fault;
 
     fn next_element_seed<T: de::DeserializeSeed<'de>>(

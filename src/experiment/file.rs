@@ -38,9 +38,9 @@ pub struct Experiment {
     pub(super) registered: Option<usize>,
     /// Looks and error rate of the primary claims, without the number of comparisons.
     pub(super) design: Design,
-    pub(super) scales: BTreeMap<String, Part<Scale>>,
-    pub(super) profiles: BTreeMap<String, Part<Profile>>,
-    pub(super) methods: Vec<Part<Method>>,
+    pub(super) scales: BTreeMap<String, Overridden<ScaleTable>>,
+    pub(super) profiles: BTreeMap<String, Overridden<Profile>>,
+    pub(super) methods: Vec<Overridden<Method>>,
     pub(super) ablations: Vec<Declared>,
     /// The hyper-parameter sections that all methods share.
     pub(super) shared: Node,
@@ -49,7 +49,7 @@ pub struct Experiment {
 /// A table of the file with settings of its own and, beside them, overrides of hyper-parameter
 /// sections.
 #[derive(Clone, Debug)]
-pub(super) struct Part<T> {
+pub(super) struct Overridden<T> {
     pub own: T,
     pub overrides: Node,
     pub node: Node,
@@ -57,7 +57,7 @@ pub(super) struct Part<T> {
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Scale {
+pub(super) struct ScaleTable {
     pub description: String,
     /// Models that replace the profile's.
     pub sizes: Option<Vec<String>>,
@@ -214,7 +214,7 @@ impl Experiment {
 
     /// Every method that can be selected or named by a claim: the declared ones, then the points of
     /// ablations.
-    pub(super) fn all_methods(&self) -> impl Iterator<Item = &Part<Method>> {
+    pub(super) fn all_methods(&self) -> impl Iterator<Item = &Overridden<Method>> {
         self.methods
             .iter()
             .chain(self.ablations.iter().flat_map(|declared| &declared.points))
@@ -244,12 +244,12 @@ pub(super) fn split(node: &Node) -> (Node, Node) {
     (table(own), table(sections))
 }
 
-pub(super) fn part<T: serde::de::DeserializeOwned>(node: &Node) -> Result<Part<T>> {
+pub(super) fn part<T: serde::de::DeserializeOwned>(node: &Node) -> Result<Overridden<T>> {
     if node.table().is_none() {
         return Err(node.place.error("expected a table"));
     }
     let (own, overrides) = split(node);
-    Ok(Part {
+    Ok(Overridden {
         own: decode(&own, &Hyper::SECTIONS)?,
         overrides,
         node: node.clone(),
@@ -261,7 +261,7 @@ fn named<T: serde::de::DeserializeOwned>(
     document: &Node,
     node: Option<Node>,
     kind: &str,
-) -> Result<BTreeMap<String, Part<T>>> {
+) -> Result<BTreeMap<String, Overridden<T>>> {
     let Some(node) = node else {
         return Err(document
             .place
@@ -278,7 +278,7 @@ fn named<T: serde::de::DeserializeOwned>(
 }
 
 /// Reads `[[ablation]]` tables over `methods`; there may be none of them.
-fn declared_ablations(node: Option<Node>, methods: &[Part<Method>]) -> Result<Vec<Declared>> {
+fn declared_ablations(node: Option<Node>, methods: &[Overridden<Method>]) -> Result<Vec<Declared>> {
     let Some(node) = node else {
         return Ok(Vec::new());
     };
@@ -295,7 +295,7 @@ fn declared_ablations(node: Option<Node>, methods: &[Part<Method>]) -> Result<Ve
 fn listed<T: serde::de::DeserializeOwned>(
     document: &Node,
     node: Option<Node>,
-) -> Result<Vec<Part<T>>> {
+) -> Result<Vec<Overridden<T>>> {
     match node.as_ref().map(|node| &node.value) {
         Some(Value::Array(items)) if !items.is_empty() => items.iter().map(part).collect(),
         _ => {

@@ -3,7 +3,7 @@
 
 use super::decode::nearest;
 use super::registration;
-use super::tree::{Node, Place, Value};
+use super::tree::{Node, Span, Value};
 use crate::error::{Context, Error, Result};
 use std::path::{Path, PathBuf};
 
@@ -47,7 +47,7 @@ const LARGEST: u64 = 16 << 20;
 /// Reads `path_or_name`, laid over the experiment that it `extends`, if any. Names are searched
 /// from the folder `start`.
 pub(super) fn read(path_or_name: &str, start: &Path) -> Result<Node> {
-    let text = Source::find(path_or_name, start)?;
+    let text = ExperimentText::find(path_or_name, start)?;
     chain(text, start, LONGEST_CHAIN)
 }
 
@@ -92,7 +92,7 @@ pub fn available(start: &Path) -> Vec<String> {
         .collect()
 }
 
-fn chain(source: Source, start: &Path, left: usize) -> Result<Node> {
+fn chain(source: ExperimentText, start: &Path, left: usize) -> Result<Node> {
     let mut node = Node::parse(&source.name, &source.content)?;
     registration::attach(&mut node, |file, place| {
         claim_file(source.folder.as_deref(), file, place)
@@ -114,8 +114,8 @@ fn chain(source: Source, start: &Path, left: usize) -> Result<Node> {
         .as_deref()
         .map(|folder| folder.join(format!("{base}.toml")));
     let base = match folder.filter(|sibling| sibling.is_file()) {
-        Some(sibling) => Source::open(&sibling),
-        None => Source::find(base, start),
+        Some(sibling) => ExperimentText::open(&sibling),
+        None => ExperimentText::find(base, start),
     };
     let base = base.map_err(|cause| {
         place
@@ -136,16 +136,16 @@ fn chain(source: Source, start: &Path, left: usize) -> Result<Node> {
 
 /// The tree of the claim file at `file`, relative to an experiment's folder; from the program
 /// itself for a shipped experiment.
-fn claim_file(folder: Option<&Path>, file: &str, place: &Place) -> Result<Node> {
+fn claim_file(folder: Option<&Path>, file: &str, place: &Span) -> Result<Node> {
     let unreadable = |cause: Error| {
         place
             .error("the claim file cannot be read")
             .caused_by(cause)
     };
     let source = match folder {
-        Some(folder) => Source::open(&folder.join(file)).map_err(unreadable)?,
+        Some(folder) => ExperimentText::open(&folder.join(file)).map_err(unreadable)?,
         None => match SHIPPED_CLAIMS.iter().find(|(name, _)| *name == file) {
-            Some((name, content)) => Source {
+            Some((name, content)) => ExperimentText {
                 name: format!("{name} (shipped)"),
                 content: (*content).to_owned(),
                 folder: None,
@@ -159,13 +159,13 @@ fn claim_file(folder: Option<&Path>, file: &str, place: &Place) -> Result<Node> 
 }
 
 /// A text with its name and its folder, which a shipped copy lacks.
-struct Source {
+struct ExperimentText {
     name: String,
     content: String,
     folder: Option<PathBuf>,
 }
 
-impl Source {
+impl ExperimentText {
     fn open(path: &Path) -> Result<Self> {
         let unreadable = || format!("cannot read {}", path.display());
         let found = std::fs::metadata(path).context(unreadable)?;

@@ -85,9 +85,9 @@ pub struct DemonstrationSettings {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub authors: Option<AuthorSettings>,
     /// The kind of bad demonstrations.
-    pub bad: Bad,
+    pub corruption: Corruption,
     /// Share of the demonstrations that are bad.
-    pub bad_fraction: f64,
+    pub corrupted_fraction: f64,
     /// Seed of the training data: demonstrations, the choice of bad ones, and labelled preferences;
     /// the study's seed if absent. The plan passes it to stages, so that it is not part of any
     /// settings.
@@ -107,7 +107,7 @@ impl DemonstrationSettings {
 /// The replacement for a bad demonstration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Bad {
+pub enum Corruption {
     /// A sample of the base model for the same post.
     BaseSamples,
     /// The demonstration of another post.
@@ -167,7 +167,7 @@ pub struct GenerationSettings {
 pub struct EvaluationSettings {
     /// Posts of the embedded world that are answered.
     #[serde(default)]
-    pub split: ExamSplit,
+    pub split: EvaluationSplit,
     /// Held-out posts, each answered once greedily and once at `temperature`.
     pub posts: usize,
     /// Temperature of the sampled responses; 0 is greedy.
@@ -199,7 +199,7 @@ pub struct EvaluationSettings {
 /// Posts of the embedded world on which policies and rewards are measured.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum ExamSplit {
+pub enum EvaluationSplit {
     /// Posts for reported numbers.
     #[default]
     Test,
@@ -207,11 +207,11 @@ pub enum ExamSplit {
     Controls,
 }
 
-impl From<ExamSplit> for Split {
-    fn from(split: ExamSplit) -> Self {
+impl From<EvaluationSplit> for Split {
+    fn from(split: EvaluationSplit) -> Self {
         match split {
-            ExamSplit::Test => Self::Test,
-            ExamSplit::Controls => Self::Controls,
+            EvaluationSplit::Test => Self::Test,
+            EvaluationSplit::Controls => Self::Controls,
         }
     }
 }

@@ -18,7 +18,7 @@ pub struct ReportSettings {
     /// Id of the method that the others are compared with.
     pub baseline: String,
     /// Id of the method under study.
-    pub subject: String,
+    pub under_study: String,
     /// The metric that decides the comparison.
     pub primary: Metric,
     /// Every metric that is shown, with its format.

@@ -32,8 +32,8 @@ pub use claim::{Claim, Direction, RelativeTo, Role, Versus};
 pub use file::Experiment;
 pub use find::{SHIPPED, available};
 pub use hyper::{
-    Bad, DemonstrationSettings, EvaluationSettings, ExamSplit, GenerationSettings, Hyper, Labels,
-    ModelPretraining, ModelSettings, PreferenceSettings,
+    Corruption, DemonstrationSettings, EvaluationSettings, EvaluationSplit, GenerationSettings,
+    Hyper, Labels, ModelPretraining, ModelSettings, PreferenceSettings,
 };
 pub use layout::{Better, Column, ReportSettings, TableKind, TableLayout};
 pub use registration::{Registration, SeedRange};

@@ -8,7 +8,7 @@ use super::file::Experiment;
 use super::hyper::ModelSettings;
 use super::layout::Better;
 use super::seeds::{SeedChoice, check as check_seeds};
-use super::tree::{Node, Place, Value};
+use super::tree::{Node, Span, Value};
 use super::vocabulary::Heuristic;
 use crate::data::hub::Source;
 use crate::device::hardware::Hardware;
@@ -415,7 +415,12 @@ fn report(experiment: &Experiment, node: &Node) -> Result<()> {
     let report = &experiment.report;
     let ids = method_ids(experiment);
     known(&report.baseline, &ids, "method", place(node, "baseline"))?;
-    known(&report.subject, &ids, "method", place(node, "subject"))?;
+    known(
+        &report.under_study,
+        &ids,
+        "method",
+        place(node, "under_study"),
+    )?;
     let shown = |metric| report.columns.iter().any(|column| column.metric == metric);
     if !shown(report.primary) {
         return Err(undeclared(place(node, "primary")));
@@ -449,7 +454,7 @@ fn report(experiment: &Experiment, node: &Node) -> Result<()> {
     Ok(())
 }
 
-fn undeclared(at: &Place) -> Error {
+fn undeclared(at: &Span) -> Error {
     at.error("the metric is not among the report's columns")
         .hint("declare it in a table [[report.column]]")
 }
@@ -463,7 +468,7 @@ fn method_ids(experiment: &Experiment) -> Vec<&str> {
 }
 
 /// Checks a name that becomes part of file names and URLs.
-fn identifier(name: &str, what: &str, at: &Place) -> Result<()> {
+fn identifier(name: &str, what: &str, at: &Span) -> Result<()> {
     let plain =
         |letter: char| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '-';
     if !name.is_empty() && name.chars().all(plain) {
@@ -478,7 +483,7 @@ fn unique<'a>(
     name: &str,
     mut earlier: impl Iterator<Item = &'a str>,
     what: &str,
-    at: &Place,
+    at: &Span,
 ) -> Result<()> {
     match earlier.any(|other| other == name) {
         true => Err(at.error(format!("another {what} is called `{name}` already"))),
@@ -486,7 +491,7 @@ fn unique<'a>(
     }
 }
 
-fn known(name: &str, all: &[&str], what: &str, at: &Place) -> Result<()> {
+fn known(name: &str, all: &[&str], what: &str, at: &Span) -> Result<()> {
     match all.contains(&name) {
         true => Ok(()),
         false => Err(at
@@ -495,12 +500,12 @@ fn known(name: &str, all: &[&str], what: &str, at: &Place) -> Result<()> {
     }
 }
 
-fn known_items(names: &[String], all: &[&str], what: &str, at: &Place) -> Result<()> {
+fn known_items(names: &[String], all: &[&str], what: &str, at: &Span) -> Result<()> {
     names.iter().try_for_each(|name| known(name, all, what, at))
 }
 
 /// The same error, including its hint, pointing at a place.
-fn pointed(error: Error, at: &Place) -> Error {
+fn pointed(error: Error, at: &Span) -> Error {
     let hint = miette::Diagnostic::help(&error)
         .map(|hint| hint.to_string())
         .unwrap_or_default();
@@ -508,7 +513,7 @@ fn pointed(error: Error, at: &Place) -> Error {
 }
 
 /// The place of the value of `key` in a table, or of the table itself.
-fn place<'a>(node: &'a Node, key: &str) -> &'a Place {
+fn place<'a>(node: &'a Node, key: &str) -> &'a Span {
     &node.at(key).unwrap_or(node).place
 }
 

@@ -2,7 +2,7 @@
 //! experiment records, so that a later change to a claim is detected.
 
 use super::decode::decode;
-use super::tree::{Entry, Node, Place, Value};
+use super::tree::{Entry, Node, Span, Value};
 use crate::error::Result;
 use crate::stats::{Design, Spending};
 use chrono::{DateTime, Utc};
@@ -103,7 +103,7 @@ pub(super) struct Registered {
 /// `open` finds by name.
 pub(super) fn attach(
     experiment: &mut Node,
-    open: impl Fn(&str, &Place) -> Result<Node>,
+    open: impl Fn(&str, &Span) -> Result<Node>,
 ) -> Result<()> {
     let Some(table) = experiment
         .table_mut()

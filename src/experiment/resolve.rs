@@ -9,7 +9,7 @@ use super::bounds::check_hyper;
 use super::choices::{self, MATCHED_METHOD};
 use super::claim::{Claim, Role, Versus};
 use super::decode::{decode, nearest, suggestion};
-use super::file::{Experiment, Method, Part, Profile, Scale};
+use super::file::{Experiment, Method, Overridden, Profile, ScaleTable};
 use super::hyper::{Hyper, ModelSettings};
 use super::layout::ReportSettings;
 use super::registration::Registration;
@@ -227,7 +227,7 @@ impl Experiment {
         } else {
             Some(&selection.methods)
         };
-        let plan = |method: &Part<Method>, point| {
+        let plan = |method: &Overridden<Method>, point| {
             let Method {
                 id,
                 label,
@@ -265,7 +265,7 @@ impl Experiment {
         let references = self.references(&methods, |method| plan(method, false))?;
         for (role, id) in [
             ("baseline", &self.report.baseline),
-            ("subject", &self.report.subject),
+            ("under_study", &self.report.under_study),
         ] {
             if !methods.iter().any(|method| method.id == *id) {
                 return Err(Error::configuration(format!(
@@ -345,7 +345,7 @@ impl Experiment {
     fn references(
         &self,
         methods: &[MethodPlan],
-        plan: impl Fn(&Part<Method>) -> Result<MethodPlan>,
+        plan: impl Fn(&Overridden<Method>) -> Result<MethodPlan>,
     ) -> Result<Vec<MethodPlan>> {
         let mut references: Vec<MethodPlan> = Vec::new();
         for method in methods {
@@ -386,7 +386,7 @@ impl Experiment {
     /// The sources of `scale`, with the models that they name.
     fn data(
         &self,
-        scale: &Part<Scale>,
+        scale: &Overridden<ScaleTable>,
         sizes: &[(String, ModelSettings)],
     ) -> Result<Option<StudyData>> {
         let Some(sources) = &scale.own.data else {
@@ -425,7 +425,7 @@ impl Experiment {
     }
 
     /// The selected methods, or all of them, in the order of the file.
-    fn methods(&self, chosen: Option<&[String]>) -> Result<Vec<&Part<Method>>> {
+    fn methods(&self, chosen: Option<&[String]>) -> Result<Vec<&Overridden<Method>>> {
         let Some(chosen) = chosen else {
             return Ok(self.methods.iter().collect());
         };
@@ -452,7 +452,7 @@ impl Experiment {
         &self,
         selection: &Selection,
         profile: &Profile,
-        methods: &[&Part<Method>],
+        methods: &[&Overridden<Method>],
     ) -> Result<Vec<Ablation>> {
         let all = || {
             self.ablations
@@ -484,7 +484,7 @@ impl Experiment {
     }
 
     /// The methods of the points of `ablations`.
-    fn points(&self, ablations: &[Ablation]) -> Vec<&Part<Method>> {
+    fn points(&self, ablations: &[Ablation]) -> Vec<&Overridden<Method>> {
         let wanted: Vec<&str> = ablations
             .iter()
             .flat_map(|ablation| ablation.lines.iter().flat_map(|line| &line.points))
@@ -498,7 +498,11 @@ impl Experiment {
 
     /// The number of primary comparisons: those declared for `scale`, of which a selection may test
     /// fewer, and those on other selected sizes.
-    fn comparisons(&self, scale: &Part<Scale>, selected: &[(String, ModelSettings)]) -> usize {
+    fn comparisons(
+        &self,
+        scale: &Overridden<ScaleTable>,
+        selected: &[(String, ModelSettings)],
+    ) -> usize {
         let of_profiles = || {
             self.profiles
                 .values()

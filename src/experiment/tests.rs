@@ -109,7 +109,7 @@ fn controls_run_on_the_study_s_own_world_and_hyper_parameters() {
         // the posts, which are not the test's.
         let length = controls.shared.rlhf.clone();
         let evaluation = EvaluationSettings {
-            split: ExamSplit::Controls,
+            split: EvaluationSplit::Controls,
             ..study.shared.evaluation.clone()
         };
         assert_eq!(

@@ -18,12 +18,12 @@ pub struct Text {
 
 /// A byte range of a text.
 #[derive(Clone, Debug)]
-pub struct Place {
+pub struct Span {
     pub text: Arc<Text>,
     pub range: Range<usize>,
 }
 
-impl Place {
+impl Span {
     /// An error with `message` that points at this place.
     pub fn error(&self, message: impl Into<String>) -> Error {
         Error::configuration(message).at(
@@ -47,13 +47,13 @@ pub enum Value {
 #[derive(Clone, Debug)]
 pub struct Node {
     pub value: Value,
-    pub place: Place,
+    pub place: Span,
 }
 
 /// A key's value and the place of the key.
 #[derive(Clone, Debug)]
 pub struct Entry {
-    pub key: Place,
+    pub key: Span,
     pub node: Node,
 }
 
@@ -68,13 +68,13 @@ impl Node {
         });
         let document = DeTable::parse(content).map_err(|error| {
             let range = error.span().unwrap_or(0..0);
-            Place {
+            Span {
                 text: text.clone(),
                 range,
             }
             .error(format!("{name} is not valid TOML: {}", error.message()))
         })?;
-        let place = Place {
+        let place = Span {
             text: text.clone(),
             range: 0..0,
         };
@@ -126,7 +126,7 @@ pub fn merge(under: &mut Table, over: &Table) {
 }
 
 fn table(text: &Arc<Text>, table: &DeTable) -> Result<Table> {
-    let place = |range| Place {
+    let place = |range| Span {
         text: text.clone(),
         range,
     };
@@ -145,7 +145,7 @@ fn table(text: &Arc<Text>, table: &DeTable) -> Result<Table> {
         .collect()
 }
 
-fn node(text: &Arc<Text>, value: &DeValue, place: Place) -> Result<Node> {
+fn node(text: &Arc<Text>, value: &DeValue, place: Span) -> Result<Node> {
     let value = match value {
         DeValue::Boolean(value) => Value::Boolean(*value),
         DeValue::String(value) => Value::String(value.to_string()),
@@ -160,7 +160,7 @@ fn node(text: &Arc<Text>, value: &DeValue, place: Place) -> Result<Node> {
         DeValue::Datetime(_) => return Err(place.error("no setting is a date")),
         DeValue::Array(items) => {
             let item = |item: &toml::Spanned<DeValue>| {
-                let place = Place {
+                let place = Span {
                     text: text.clone(),
                     range: item.span(),
                 };

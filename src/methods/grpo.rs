@@ -143,7 +143,7 @@ fn evaluate(
     settings: &GrpoSettings,
     training: &Training,
 ) -> Result<(Experience, UpdateRecord)> {
-    let scores = (task.objective.score)(&rollouts)?;
+    let scores = (task.reward.score)(&rollouts)?;
     let sequences: Vec<Sequence> = rollouts
         .iter()
         .map(|rollout| rollout.sequence.clone())
@@ -170,9 +170,7 @@ fn evaluate(
         .map(|(p, q)| p - q)
         .sum();
     let record = UpdateRecord::of(&rollouts, &scores, kl);
-    let rewards = settings
-        .missing_eos
-        .apply(&scores, &rollouts, &task.objective);
+    let rewards = settings.missing_eos.apply(&scores, &rollouts, &task.reward);
     let relative = standardised(&rewards, settings.samples);
     all_finite(&relative, "the advantage")?;
     let advantages = relative

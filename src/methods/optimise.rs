@@ -202,7 +202,7 @@ impl<M: Trainable> Trainer<M> {
         let limit = self.settings.clip_norm;
         if limit > 0.0 && f64::from(gradient_norm) > limit {
             let factor = limit / (f64::from(gradient_norm) + 1e-6);
-            model.visit(&mut Scale {
+            model.visit(&mut ScaleGradients {
                 gradients: &mut gradients,
                 factor,
             });
@@ -330,12 +330,12 @@ fn diverged(gradients: &Weights, norm: f32, step: usize) -> Error {
 const DIVERGED: &str = "training diverged: lower the learning rate, or bound the reward head";
 
 /// A visitor that multiplies each gradient by a factor.
-struct Scale<'a> {
+struct ScaleGradients<'a> {
     gradients: &'a mut GradientsParams,
     factor: f64,
 }
 
-impl ModuleVisitor for Scale<'_> {
+impl ModuleVisitor for ScaleGradients<'_> {
     fn visit_float<const D: usize>(&mut self, parameter: &Param<Tensor<D>>) {
         if let Some(gradient) = self.gradients.remove::<D>(parameter.id) {
             self.gradients

@@ -10,7 +10,7 @@
 
 use crate::methods::optimise::{Monitor, OptimiserSettings, Trainer};
 use crate::methods::rollout::{Draw, check_tokens, padded, roll_out, rows_of};
-pub use crate::methods::rollout::{MissingEos, Objective, Rollout, Task, UpdateRecord};
+pub use crate::methods::rollout::{MissingEos, RewardFunction, Rollout, Task, UpdateRecord};
 use crate::methods::training::{Trainable, Training};
 use crate::model::Decoder;
 use crate::model::checkpoint::Normalisation;
@@ -266,10 +266,8 @@ fn evaluate(
     settings: &PpoSettings,
     training: &Training,
 ) -> Result<(Experience, UpdateRecord)> {
-    let scores = (task.objective.score)(&rollouts)?;
-    let last_rewards = settings
-        .missing_eos
-        .apply(&scores, &rollouts, &task.objective);
+    let scores = (task.reward.score)(&rollouts)?;
+    let last_rewards = settings.missing_eos.apply(&scores, &rollouts, &task.reward);
     let sequences: Vec<Sequence> = rollouts
         .iter()
         .map(|rollout| rollout.sequence.clone())

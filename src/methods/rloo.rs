@@ -134,7 +134,7 @@ fn evaluate(
     settings: &RlooSettings,
     training: &Training,
 ) -> Result<(Experience, UpdateRecord)> {
-    let scores = (task.objective.score)(&rollouts)?;
+    let scores = (task.reward.score)(&rollouts)?;
     let sequences: Vec<Sequence> = rollouts
         .iter()
         .map(|rollout| rollout.sequence.clone())
@@ -165,7 +165,7 @@ fn evaluate(
         .collect();
     let returns: Vec<f32> = settings
         .missing_eos
-        .apply(&scores, &rollouts, &task.objective)
+        .apply(&scores, &rollouts, &task.reward)
         .iter()
         .zip(&ratios)
         .map(|(score, ratio)| score - settings.kl_coefficient * ratio)

@@ -24,7 +24,7 @@ pub struct Rollout {
 pub type Score<'a> = dyn Fn(&[Rollout]) -> Result<Vec<f32>> + 'a;
 
 /// The objective that the policy is trained to raise.
-pub struct Objective<'a> {
+pub struct RewardFunction<'a> {
     /// Scores of rollouts, on a scale where 1 is about a standard deviation.
     pub score: Box<Score<'a>>,
     /// The first percentile of scores.
@@ -35,7 +35,7 @@ pub struct Objective<'a> {
 pub struct Task<'a> {
     /// π_ref of eq. 9.
     pub reference: &'a LanguageModel,
-    pub objective: Objective<'a>,
+    pub reward: RewardFunction<'a>,
     /// The reward model from which PPO's [`Critic::RewardCopy`](super::ppo::Critic::RewardCopy)
     /// starts, with its normalisation.
     pub critic: Option<(RewardModel, Normalisation)>,
@@ -60,10 +60,10 @@ impl MissingEos {
         self,
         scores: &[f32],
         rollouts: &[Rollout],
-        objective: &Objective,
+        reward: &RewardFunction,
     ) -> Vec<f32> {
         let floor = match self {
-            Self::BelowScores => objective.low - 1.0,
+            Self::BelowScores => reward.low - 1.0,
             Self::MinusOne => -1.0,
         };
         scores

@@ -3,7 +3,7 @@
 //! the operations of `device/fused`; docs/memory.md compares them with measured peaks.
 
 use crate::model::DecoderConfig;
-use crate::model::arch::{Kept, Part, Sizes};
+use crate::model::arch::{Kept, LayerPart, Sizes};
 
 /// The kind of operations, which keep different values for the backward pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,7 +16,7 @@ enum Kernels {
 
 impl Kernels {
     /// The kernels used; this project's fused kernels are f32 only.
-    fn of(computation: &Computation, fused: bool) -> Self {
+    fn of(computation: &TrainingOptions, fused: bool) -> Self {
         if fused && computation.bytes == F32 {
             Self::Fused
         } else {
@@ -27,7 +27,7 @@ impl Kernels {
 
 /// The options of a computation that affect its memory.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Computation {
+pub struct TrainingOptions {
     /// Bytes of an activation, and of a weight as used in the computation: 4 (f32) or 2 (bf16).
     pub bytes: f64,
     /// True if layers keep only their input and are recomputed for their gradients.
@@ -78,7 +78,7 @@ impl DecoderConfig {
         let widths: usize = self
             .parts()
             .iter()
-            .filter_map(Part::widths)
+            .filter_map(LayerPart::widths)
             .map(|[from, to]| from + to)
             .sum();
         self.sizes().layers * rank * widths
@@ -88,7 +88,7 @@ impl DecoderConfig {
     fn layer_matrix(&self) -> f64 {
         self.parts()
             .iter()
-            .filter_map(Part::widths)
+            .filter_map(LayerPart::widths)
             .map(|[from, to]| from * to)
             .sum::<usize>() as f64
     }
@@ -97,7 +97,7 @@ impl DecoderConfig {
     fn widest(&self) -> usize {
         self.parts()
             .iter()
-            .filter_map(Part::widths)
+            .filter_map(LayerPart::widths)
             .map(|[_, to]| to)
             .max()
             .unwrap_or(0)
@@ -116,7 +116,7 @@ pub fn forward_flops(config: &DecoderConfig, load: &Load) -> f64 {
 
 /// Floating-point operations of forward and backward pass; with checkpointing the forward pass is
 /// done twice.
-pub fn training_flops(config: &DecoderConfig, load: &Load, computation: &Computation) -> f64 {
+pub fn training_flops(config: &DecoderConfig, load: &Load, computation: &TrainingOptions) -> f64 {
     forward_flops(config, load) * backward_factor(computation.gradient_checkpointing)
 }
 
@@ -151,7 +151,7 @@ impl std::ops::Add for TrainingState {
 pub fn training_state(
     config: &DecoderConfig,
     outputs: usize,
-    computation: &Computation,
+    computation: &TrainingOptions,
 ) -> TrainingState {
     let all = config.parameters(outputs) as f64;
     if computation.lora_rank == 0 {
@@ -177,7 +177,7 @@ pub fn training_state(
 }
 
 /// Bytes of the optimiser's own values while it updates the largest trained parameter.
-pub fn update_transient(config: &DecoderConfig, computation: &Computation) -> f64 {
+pub fn update_transient(config: &DecoderConfig, computation: &TrainingOptions) -> f64 {
     let widest = config.widest();
     let largest = match computation.lora_rank {
         0 => config.hidden_size() * config.vocab_size().max(widest),
@@ -196,7 +196,7 @@ pub fn frozen(config: &DecoderConfig, outputs: usize, bytes: f64) -> f64 {
 pub fn training_activations(
     config: &DecoderConfig,
     load: &Load,
-    computation: &Computation,
+    computation: &TrainingOptions,
     fused: bool,
 ) -> f64 {
     let Sizes {
@@ -236,7 +236,7 @@ pub fn training_activations(
 }
 
 /// bf16 copies of f32 master weights that a recorded forward pass holds.
-fn cast_weights(config: &DecoderConfig, computation: &Computation) -> f64 {
+fn cast_weights(config: &DecoderConfig, computation: &TrainingOptions) -> f64 {
     if computation.bytes == F32 {
         return 0.0;
     }
@@ -252,7 +252,7 @@ fn cast_weights(config: &DecoderConfig, computation: &Computation) -> f64 {
 fn kept_per_token(
     config: &DecoderConfig,
     load: &Load,
-    computation: &Computation,
+    computation: &TrainingOptions,
     fused: bool,
 ) -> f64 {
     let Kept {
@@ -294,7 +294,7 @@ fn packed(config: &DecoderConfig, load: &Load) -> f64 {
 pub fn inference_activations(
     config: &DecoderConfig,
     load: &Load,
-    computation: &Computation,
+    computation: &TrainingOptions,
     fused: bool,
 ) -> f64 {
     let (sizes, projections) = (config.sizes(), config.kept().projections as f64);
@@ -352,7 +352,7 @@ mod tests {
         DecoderConfig::from_keys(keys.as_object().unwrap().clone(), "config.json").unwrap()
     }
 
-    const F32_PLAIN: Computation = Computation {
+    const F32_PLAIN: TrainingOptions = TrainingOptions {
         bytes: 4.0,
         gradient_checkpointing: false,
         lora_rank: 0,
@@ -391,7 +391,7 @@ mod tests {
     #[test]
     fn adapters_leave_little_to_train() {
         let config = pythia_1b();
-        let adapters = Computation {
+        let adapters = TrainingOptions {
             lora_rank: 16,
             ..F32_PLAIN
         };
@@ -416,7 +416,7 @@ mod tests {
             training_activations(
                 &config,
                 &load,
-                &Computation {
+                &TrainingOptions {
                     gradient_checkpointing,
                     ..F32_PLAIN
                 },

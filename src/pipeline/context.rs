@@ -1,6 +1,6 @@
 //! The pipeline as a stage's code sees it: settings, inputs, an output folder and progress reports.
 
-use super::draft::Draft;
+use super::attempt::Attempt;
 use super::event::Event;
 use super::graph::PlannedStage;
 use super::key::{StageKey, StageSpec};
@@ -40,14 +40,19 @@ pub struct StageContext {
 
 /// The device that a stage computes on, and its memory limit.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct Placement {
     pub device: String,
     /// Bytes of the device's memory that one stage may fill, where a limit is known.
     pub memory: Option<u64>,
 }
 
 impl StageContext {
-    pub(super) fn new(stage: PlannedStage, place: &Place, store: &Store, draft: &Draft) -> Self {
+    pub(super) fn new(
+        stage: PlannedStage,
+        place: &Placement,
+        store: &Store,
+        draft: &Attempt,
+    ) -> Self {
         Self {
             spec: stage.spec,
             device: place.device.clone(),

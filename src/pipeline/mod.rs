@@ -19,11 +19,11 @@
 //! | `child`, `pool`, `schedule`, `display` | the parent: start, watch, draw |
 //! | `interrupt`, `measure` | Ctrl-C, cost of a stage |
 
+mod attempt;
 mod child;
 mod claim;
 mod context;
 mod display;
-mod draft;
 mod event;
 mod graph;
 mod interrupt;
@@ -42,10 +42,10 @@ mod tests;
 mod verify;
 
 pub use crate::files::FileRecord;
+pub use attempt::Attempt;
 pub use child::Failure;
 pub use claim::SILENCE_ENV;
-pub use context::{Place, StageContext};
-pub use draft::Draft;
+pub use context::{Placement, StageContext};
 pub use event::Event;
 pub use graph::{Graph, PlannedStage};
 pub use interrupt::Interrupt;

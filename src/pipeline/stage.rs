@@ -1,8 +1,8 @@
 //! The inside of a stage's process: lock, compute, publish.
 
+use super::attempt::Attempt;
 use super::claim::Watch;
-use super::context::{Place, StageContext};
-use super::draft::Draft;
+use super::context::{Placement, StageContext};
 use super::event::Event;
 use super::key::StageKey;
 use super::manifest::{FORMAT_VERSION, Manifest};
@@ -38,7 +38,7 @@ enum Computed {
 pub fn run_stage(
     store: &Store,
     key: &StageKey,
-    place: &Place,
+    place: &Placement,
     body: impl FnOnce(&StageContext) -> Result<()>,
 ) -> Result<()> {
     match compute(store, key, place, body) {
@@ -59,7 +59,7 @@ pub fn run_stage(
 fn compute(
     store: &Store,
     key: &StageKey,
-    place: &Place,
+    place: &Placement,
     body: impl FnOnce(&StageContext) -> Result<()>,
 ) -> Result<Computed> {
     let Some(draft) = begin(store, key)? else {
@@ -85,7 +85,7 @@ fn compute(
 
 /// Obtains the right to compute `key`; `None` if its artifact is there, or if another process
 /// computes it and this one should not wait.
-fn begin(store: &Store, key: &StageKey) -> Result<Option<Draft>> {
+fn begin(store: &Store, key: &StageKey) -> Result<Option<Attempt>> {
     let waits = std::env::var_os(SUPERVISED_ENV).is_none();
     let lock = match store.try_lock(key)? {
         Some(lock) => lock,

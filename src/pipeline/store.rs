@@ -15,8 +15,8 @@
 //! finds nothing may keep finding nothing long after another node has created the name; a listing
 //! does not.
 
+use super::attempt::Attempt;
 use super::claim::Claim;
-use super::draft::Draft;
 use super::graph::{Graph, PlannedStage};
 use super::key::StageKey;
 use super::lock::StageLock;
@@ -347,8 +347,8 @@ impl Store {
 
     /// Creates an empty folder for the artifact, and one with the checkpoints of earlier attempts,
     /// which are over.
-    pub(super) fn begin(&self, lock: StageLock, claim: Claim) -> Result<Draft> {
-        Draft::begin(self.clone(), lock, claim)
+    pub(super) fn begin(&self, lock: StageLock, claim: Claim) -> Result<Attempt> {
+        Attempt::begin(self.clone(), lock, claim)
     }
 
     /// Removes the artifact of `key`, or whatever lies at its place.

@@ -1,6 +1,6 @@
 //! Verification that rehashes every artifact, and repair that removes damaged ones.
 
-use super::draft::plain_files;
+use super::attempt::plain_files;
 use super::key::StageKey;
 use super::manifest::{MANIFEST, Manifest};
 use super::stage::describe;

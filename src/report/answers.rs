@@ -78,7 +78,7 @@ fn of_ablation(view: &View, ablation: &Ablation) -> Result<Row> {
         .collect();
     let subject = first
         .iter()
-        .find(|it| it.method == view.layout().subject)
+        .find(|it| it.method == view.layout().under_study)
         .or(first.first());
     let mut said: Vec<String> = first
         .iter()

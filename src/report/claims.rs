@@ -14,11 +14,11 @@ use crate::stats::{self, Finding, Forecast, Hypothesis, Verdict};
 /// A claim and the outcome of each of its comparisons.
 pub struct Judged<'a> {
     pub claim: &'a Claim,
-    pub parts: Vec<Part<'a>>,
+    pub parts: Vec<JudgedComparison<'a>>,
 }
 
 /// A claim on one metric at one size.
-pub struct Part<'a> {
+pub struct JudgedComparison<'a> {
     pub contrast: Contrast<'a>,
     pub reply: Reply,
     /// The last look at a primary comparison, kept only if an earlier look has decided it.
@@ -102,7 +102,7 @@ pub fn judge<'a>(view: &View<'a>) -> Result<Vec<Judged<'a>>> {
                 let contrast = Contrast::of_claim(view, metric, size, claim)?;
                 let reply = reply(view, claim, &contrast)?;
                 let later = later(view, claim, &contrast, &reply)?;
-                parts.push(Part {
+                parts.push(JudgedComparison {
                     contrast,
                     reply,
                     later,
@@ -206,7 +206,7 @@ fn later(
     Ok(last.filter(|last| last.look > decided.look))
 }
 
-impl Part<'_> {
+impl JudgedComparison<'_> {
     /// The last look, if its interval alone would give another answer than the earlier look that
     /// decided.
     pub fn not_upheld(&self) -> Option<&Finding> {
@@ -243,7 +243,7 @@ impl Part<'_> {
 
 impl Judged<'_> {
     /// The answer to one of the claim's comparisons, in words.
-    pub fn words(&self, view: &View, part: &Part) -> String {
+    pub fn words(&self, view: &View, part: &JudgedComparison) -> String {
         match &part.reply {
             Reply::NoData => "no data: no seed has both methods".to_owned(),
             Reply::NotRegistered => {
@@ -281,7 +281,7 @@ impl Judged<'_> {
             return "no data".to_owned();
         }
         if self.claim.role == Role::Exploratory {
-            let answer = |part: &Part| {
+            let answer = |part: &JudgedComparison| {
                 let suggestion = part.exploration()?.suggestion(self.claim, view.alpha());
                 Some(suggestion.map_or("no sign".to_owned(), |what| format!("suggests {what}")))
             };
@@ -296,7 +296,8 @@ impl Judged<'_> {
                 ),
             };
         }
-        let verdicts: Vec<Option<Verdict>> = self.parts.iter().map(Part::verdict).collect();
+        let verdicts: Vec<Option<Verdict>> =
+            self.parts.iter().map(JudgedComparison::verdict).collect();
         let mut decided: Vec<Verdict> = Vec::new();
         for verdict in verdicts
             .iter()
@@ -317,7 +318,7 @@ impl Judged<'_> {
             [Verdict::Supported] => "supported in part".to_owned(),
             [_] => "inconclusive".to_owned(),
             [_, ..] => {
-                let open = |part: &Part| {
+                let open = |part: &JudgedComparison| {
                     part.verdict()
                         .filter(|verdict| *verdict != Verdict::Inconclusive)
                 };
@@ -329,7 +330,7 @@ impl Judged<'_> {
     /// The standing of a primary claim as a whole, in agreement with the words of
     /// [`Self::overall`].
     pub fn standing(&self) -> Standing {
-        let each: Vec<Standing> = self.parts.iter().map(Part::standing).collect();
+        let each: Vec<Standing> = self.parts.iter().map(JudgedComparison::standing).collect();
         let mut decided: Vec<Standing> = each
             .iter()
             .copied()
@@ -347,7 +348,10 @@ impl Judged<'_> {
 
     /// The dimension in which the given answers differ: metric, size or both. Metrics whose ids all
     /// begin with the shortest of them are one quantity under several decodings.
-    fn what_matters<T: PartialEq>(&self, answer: impl Fn(&Part) -> Option<T>) -> &'static str {
+    fn what_matters<T: PartialEq>(
+        &self,
+        answer: impl Fn(&JudgedComparison) -> Option<T>,
+    ) -> &'static str {
         let differ = |same: fn(&Contrast, &Contrast) -> bool| {
             let pairs = self
                 .parts
@@ -461,7 +465,7 @@ mod tests {
             "metrics": [], "design": {"alpha": 0.05, "looks": [5, 10], "spending": "pocock", "comparisons": 1},
             "claims": [{"id": "wins", "text": "Ours wins.", "source": "us", "metrics": ["gold"], "method": "ours",
                 "versus": "theirs", "size": null, "direction": "greater", "role": "primary", "margin": 0.05}],
-            "layout": {"baseline": "theirs", "subject": "ours", "primary": "gold",
+            "layout": {"baseline": "theirs", "under_study": "ours", "primary": "gold",
                 "methods": [{"id": "theirs", "label": "Theirs"}, {"id": "ours", "label": "Ours"}],
                 "metrics": [{"id": "gold", "label": "Gold", "better": "higher", "decimals": 2}],
                 "tables": [{"id": "p", "title": "P", "metrics": ["gold"], "kind": "policy"}]}

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use super::console::draw;
 use super::format;
 use super::input::{BySeed, Metrics};
-use super::table::{Cell, Column, Kind, Measured, Table};
+use super::table::{Cell, Column, ColumnKind, Measured, Table};
 use crate::error::Result;
 use crate::stats::{self, Estimate, Sample, adjust_defined, benjamini_hochberg};
 
@@ -204,15 +204,15 @@ pub fn render(compared: &[Compared], level: f64) -> String {
         Column::text("method", "method"),
         Column::text("size", "size"),
         Column::text("metric", "metric"),
-        Column::new("first", "A", Kind::Number),
-        Column::new("second", "B", Kind::Number),
+        Column::new("first", "A", ColumnKind::Number),
+        Column::new("second", "B", ColumnKind::Number),
         Column::new(
             "difference",
             format!("B − A ({} % interval)", format::percent(level)),
-            Kind::Estimate,
+            ColumnKind::Estimate,
         ),
-        Column::new("p", "p", Kind::Number),
-        Column::new("p_adjusted", "BH p", Kind::Number),
+        Column::new("p", "p", ColumnKind::Number),
+        Column::new("p_adjusted", "BH p", ColumnKind::Number),
         Column::text("test", "test"),
     ];
     let ids: Vec<String> = columns.iter().map(|column| column.id.clone()).collect();

@@ -260,7 +260,7 @@ pub fn mean_total(costs: &[f64]) -> Option<f64> {
 /// without costs are left out.
 pub fn matched_pairs(view: &View, spending: &Spending) -> Result<Vec<MatchedPair>> {
     let metric = view.metric(&view.layout().primary)?;
-    let subject = view.layout().subject.as_str();
+    let subject = view.layout().under_study.as_str();
     let mut pairs = Vec::new();
     for resource in Resource::ALL {
         for size in &view.sizes {
@@ -278,7 +278,7 @@ pub fn matched_pairs(view: &View, spending: &Spending) -> Result<Vec<MatchedPair
                     _ => None,
                 };
                 let [metric, size, method_id, versus] =
-                    [&metric.id, size, &view.layout().subject, &method.id].map(String::clone);
+                    [&metric.id, size, &view.layout().under_study, &method.id].map(String::clone);
                 let planned = view
                     .planned(subject, &size)
                     .min(view.planned(&versus, &size));

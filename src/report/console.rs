@@ -77,7 +77,7 @@ pub(super) fn draw(table: &Table, wanted: &[&str]) -> String {
         grid.add_row(texts);
     }
     for (index, column) in grid.column_iter_mut().enumerate() {
-        let text = table.columns[places[index]].kind == super::table::Kind::Text;
+        let text = table.columns[places[index]].kind == super::table::ColumnKind::Text;
         column.set_cell_alignment(if text {
             CellAlignment::Left
         } else {

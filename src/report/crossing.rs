@@ -35,7 +35,7 @@ pub struct Crossing {
 
 /// The place at which one seed's curve first reaches its level.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Place {
+enum CrossingPoint {
     Before,
     At(f64),
     Beyond,
@@ -97,11 +97,11 @@ pub fn crossing(
     } else {
         Way::FallsTo
     };
-    let places: Vec<Place> = curves.iter().map(|curve| first(curve, way)).collect();
+    let places: Vec<CrossingPoint> = curves.iter().map(|curve| first(curve, way)).collect();
     let inside: Vec<f64> = places
         .iter()
         .filter_map(|place| {
-            if let Place::At(x) = place {
+            if let CrossingPoint::At(x) = place {
                 Some(*x)
             } else {
                 None
@@ -123,8 +123,8 @@ pub fn crossing(
         way,
         x,
         inside: inside.len(),
-        before: count(Place::Before),
-        beyond: count(Place::Beyond),
+        before: count(CrossingPoint::Before),
+        beyond: count(CrossingPoint::Beyond),
         unknown: planned.max(places.len()) - places.len(),
     }))
 }
@@ -145,7 +145,7 @@ pub fn level(
 
 /// The place at which a piecewise linear curve of (x, distance from the level), in ascending x,
 /// first reaches 0.
-fn first(curve: &[(f64, f64)], way: Way) -> Place {
+fn first(curve: &[(f64, f64)], way: Way) -> CrossingPoint {
     let past = |distance: f64| {
         if way == Way::Reaches {
             distance
@@ -154,17 +154,17 @@ fn first(curve: &[(f64, f64)], way: Way) -> Place {
         }
     };
     match past(curve[0].1) {
-        start if start > 0.0 => return Place::Before,
-        0.0 => return Place::At(curve[0].0),
+        start if start > 0.0 => return CrossingPoint::Before,
+        0.0 => return CrossingPoint::At(curve[0].0),
         _ => {}
     }
     for pair in curve.windows(2) {
         let ((x, from), (next, to)) = (pair[0], pair[1]);
         if past(to) >= 0.0 {
-            return Place::At(x + (next - x) * from / (from - to));
+            return CrossingPoint::At(x + (next - x) * from / (from - to));
         }
     }
-    Place::Beyond
+    CrossingPoint::Beyond
 }
 
 fn shown(estimate: Estimate, scale: AxisScale) -> Estimate {
@@ -191,14 +191,14 @@ mod tests {
     #[test]
     fn a_curve_meets_its_level_between_the_points_around_it() {
         let rising = [(1.0, -2.0), (2.0, -1.0), (4.0, 1.0), (5.0, -3.0)];
-        assert_eq!(first(&rising, Way::Reaches), Place::At(3.0));
-        assert_eq!(first(&rising, Way::FallsTo), Place::Before);
-        assert_eq!(first(&rising[..2], Way::Reaches), Place::Beyond);
+        assert_eq!(first(&rising, Way::Reaches), CrossingPoint::At(3.0));
+        assert_eq!(first(&rising, Way::FallsTo), CrossingPoint::Before);
+        assert_eq!(first(&rising[..2], Way::Reaches), CrossingPoint::Beyond);
         assert_eq!(
             first(&[(1.0, 3.0), (3.0, -1.0)], Way::FallsTo),
-            Place::At(2.5)
+            CrossingPoint::At(2.5)
         );
-        assert_eq!(first(&[(7.0, 0.0)], Way::Reaches), Place::At(7.0));
+        assert_eq!(first(&[(7.0, 0.0)], Way::Reaches), CrossingPoint::At(7.0));
     }
 
     #[test]

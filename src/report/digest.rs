@@ -1,7 +1,7 @@
 //! The abstract of a page: a few sentences on the findings, their certainty, and missing runs.
 
 use super::Content;
-use super::claims::{Judged, Part, Standing};
+use super::claims::{Judged, JudgedComparison, Standing};
 use super::compute::Spending;
 use super::contrast::{marks, over_seeds};
 use super::format;
@@ -68,7 +68,7 @@ fn not_upheld(view: &View, primary: &[&Judged]) -> Option<String> {
             .iter()
             .flat_map(|it| it.parts.iter().map(move |part| (it, part)))
     };
-    let tell = |(judged, part): (&&Judged, &Part)| {
+    let tell = |(judged, part): (&&Judged, &JudgedComparison)| {
         let [ours, theirs] = sides(view, judged.claim);
         Some(format!(
             "{ours} − {theirs} by {} {}",

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use polars::prelude::{Column, CsvWriter, DataFrame, ParquetWriter, PlSmallStr, SerWriter};
 
-use super::table::{Cell, Kind, Measured, Table};
+use super::table::{Cell, ColumnKind, Measured, Table};
 use crate::error::{Context, Result};
 
 impl Table {
@@ -17,10 +17,12 @@ impl Table {
             let cells = || self.rows.iter().map(move |row| &row[place]);
             let name = |suffix: &str| PlSmallStr::from_string(format!("{}{suffix}", column.id));
             match column.kind {
-                Kind::Text => columns.push(text(name(""), cells().map(|cell| Some(cell.show())))),
-                Kind::Integer => columns.push(whole(name(""), cells().map(integer))),
-                Kind::Number => columns.push(number(name(""), cells().map(float))),
-                Kind::Estimate => {
+                ColumnKind::Text => {
+                    columns.push(text(name(""), cells().map(|cell| Some(cell.show()))))
+                }
+                ColumnKind::Integer => columns.push(whole(name(""), cells().map(integer))),
+                ColumnKind::Number => columns.push(number(name(""), cells().map(float))),
+                ColumnKind::Estimate => {
                     let parts = || cells().map(measured);
                     columns.push(number(name(""), parts().map(|it| it.point)));
                     columns.push(number(name("_se"), parts().map(|it| it.se)));

@@ -3,7 +3,7 @@
 
 use super::Content;
 use super::page::{Markup, one_line, render as page};
-use super::table::{Cell, Kind, Mark, Table};
+use super::table::{Cell, ColumnKind, Mark, Table};
 use super::view::View;
 use crate::error::Result;
 
@@ -23,7 +23,7 @@ impl Markup for Html {
         let estimates = table
             .columns
             .iter()
-            .filter(|column| column.kind == Kind::Estimate)
+            .filter(|column| column.kind == ColumnKind::Estimate)
             .count();
         let class = if estimates > DENSE {
             "wide dense"
@@ -90,8 +90,8 @@ impl Html {
     }
 }
 
-fn align(kind: Kind) -> &'static str {
-    if matches!(kind, Kind::Text) {
+fn align(kind: ColumnKind) -> &'static str {
+    if matches!(kind, ColumnKind::Text) {
         ""
     } else {
         " class=\"number\""

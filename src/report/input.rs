@@ -23,7 +23,7 @@ pub struct ReportInput {
     #[serde(default)]
     pub curves: Vec<Curve>,
     #[serde(default)]
-    pub items: Vec<Items>,
+    pub items: Vec<ItemValues>,
     #[serde(default)]
     pub ablations: Vec<Ablation>,
     #[serde(default)]
@@ -178,7 +178,7 @@ pub struct Layout {
     /// The method that every other one is compared with first, for example `sft`.
     pub baseline: String,
     /// The method under study, which is compared with each other one.
-    pub subject: String,
+    pub under_study: String,
     /// The methods in the order of rows and axes.
     pub methods: Vec<MethodRow>,
     /// The sizes in the order of panels, with their labels; sizes of the data that are missing here
@@ -325,7 +325,7 @@ pub struct CurveLine {
 /// pair). Items are in the same order for all methods and seeds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Items {
+pub struct ItemValues {
     pub method: String,
     pub size: String,
     pub seed: u64,

@@ -2,7 +2,7 @@
 
 use super::Content;
 use super::page::{Markup, one_line, render as page};
-use super::table::{Cell, Kind, Mark, Table};
+use super::table::{Cell, ColumnKind, Mark, Table};
 use super::view::View;
 use crate::error::Result;
 
@@ -27,7 +27,7 @@ impl Markup for Markdown {
             .map(|column| self.plain(&column.label))
             .collect());
         let rule = |kind| {
-            if matches!(kind, Kind::Text) {
+            if matches!(kind, ColumnKind::Text) {
                 ":--"
             } else {
                 "--:"

@@ -47,7 +47,7 @@ pub use console::console;
 pub use decision::{Decision, decisions};
 pub use input::{
     Ablation, AblationLine, AblationPoint, AxisScale, Better, BySeed, CellStatus, Claim,
-    CollapseRule, Cost, CostRole, Curve, CurveLine, Design, Direction, Header, Items, Layout,
+    CollapseRule, Cost, CostRole, Curve, CurveLine, Design, Direction, Header, ItemValues, Layout,
     MethodRow, Metric, MetricColumn, Metrics, Registration, RelativeTo, ReportInput, Role,
     SizeLabel, Status, TableKind, TableSpec, Tuning,
 };

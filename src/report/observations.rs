@@ -364,7 +364,7 @@ fn fixed_reward(view: &View) -> Result<Vec<String>> {
     };
     let mut found = Vec::new();
     for size in &view.sizes {
-        let subject = view.layout().subject.as_str();
+        let subject = view.layout().under_study.as_str();
         let Some(gap) = over_seeds(view, metric, &view.metrics().last(subject, size, GAP))? else {
             continue;
         };
@@ -422,7 +422,7 @@ mod tests {
             "metrics": [], "design": {"alpha": 0.05, "looks": [4], "spending": "pocock", "comparisons": 1},
             "claims": [{"id": "wins", "text": "Learned wins.", "source": "us", "metrics": ["gold"], "method": "learned",
                 "versus": "copied", "size": null, "direction": "greater", "role": "exploratory", "margin": null}],
-            "layout": {"baseline": "copied", "subject": "learned", "primary": "gold",
+            "layout": {"baseline": "copied", "under_study": "learned", "primary": "gold",
                 "methods": [{"id": "copied", "label": "Copied"}, {"id": "learned", "label": "Learned"},
                     {"id": "odd", "label": "Odd", "point": true}],
                 "metrics": [

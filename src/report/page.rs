@@ -32,12 +32,12 @@ struct Rendered {
     id: String,
     title: String,
     note: Option<String>,
-    parts: Vec<Part>,
+    parts: Vec<Subsection>,
     text: String,
 }
 
 #[derive(Serialize)]
-struct Part {
+struct Subsection {
     name: String,
     text: String,
 }
@@ -371,7 +371,7 @@ fn cut(table: &Table, by: &str, markup: &dyn Markup) -> Rendered {
     } else {
         table.split_by(by)
     };
-    let part = |(name, part): (String, Table)| Part {
+    let part = |(name, part): (String, Table)| Subsection {
         name: markup.plain(&name),
         text: markup.table(&part),
     };

@@ -1,7 +1,7 @@
 //! The primary comparisons without the assumption of a normal distribution: medians, signed ranks,
 //! and random sign flips.
 
-use super::claims::{Judged, Part};
+use super::claims::{Judged, JudgedComparison};
 use super::input::{Claim, Direction, Role};
 use super::table::Cell;
 use super::view::View;
@@ -61,7 +61,7 @@ struct Rows {
 }
 
 /// The seeds that a primary comparison is judged on.
-fn judged_on(view: &View, part: &Part) -> Vec<i64> {
+fn judged_on(view: &View, part: &JudgedComparison) -> Vec<i64> {
     view.judged_on(part.contrast.seeds(view))
 }
 
@@ -115,7 +115,7 @@ pub fn companions(view: &View, judged: &[Judged]) -> Result<Vec<Vec<Option<Compa
     }
     let design = view.design();
     let flips = stats::flips_over_looks(&rows, &design.looks, design.alpha, design.spending)?;
-    let one = |it: &Judged, part: &Part, rows: &Rows| -> Result<Companion> {
+    let one = |it: &Judged, part: &JudgedComparison, rows: &Rows| -> Result<Companion> {
         let mut differences = differences(view, it.claim, part);
         differences.truncate(design.most());
         let spread = differences.iter().any(|value| *value != 0.0);
@@ -148,7 +148,7 @@ pub fn companions(view: &View, judged: &[Judged]) -> Result<Vec<Vec<Option<Compa
 }
 
 /// The differences minus the claim's threshold, in the order of the study's seeds.
-fn differences(view: &View, claim: &Claim, part: &Part) -> Vec<f64> {
+fn differences(view: &View, claim: &Claim, part: &JudgedComparison) -> Vec<f64> {
     let [a, b] = part.contrast.sides_under(view, &judged_on(view, part));
     a.iter()
         .zip(&b)
@@ -159,7 +159,7 @@ fn differences(view: &View, claim: &Claim, part: &Part) -> Vec<f64> {
 fn for_new_bases(
     view: &View,
     claim: &Claim,
-    part: &Part,
+    part: &JudgedComparison,
     differences: &[f64],
 ) -> Result<Option<Estimate>> {
     let base = |seed: i64| view.base(&part.contrast.method, &part.contrast.size, seed);
@@ -178,7 +178,7 @@ fn for_new_bases(
     stats::clustered(&whole, &bases, view.level()).map(Some)
 }
 
-fn also(claim: &Claim, part: &Part, rows: &Rows, flips: &SignFlips) -> Also {
+fn also(claim: &Claim, part: &JudgedComparison, rows: &Rows, flips: &SignFlips) -> Also {
     let sign = |row: usize| {
         flips
             .separated

@@ -8,7 +8,7 @@ use super::input::ReportInput;
 use super::view::View;
 use super::{Content, html, markdown, summary};
 use crate::error::{Context, Error, Result};
-use crate::folder::Draft;
+use crate::folder::UnpublishedFolder;
 
 /// The entries of a report's folder; no other file in it is ever replaced.
 const ENTRIES: [&str; 7] = [
@@ -32,7 +32,7 @@ pub fn write(input: &ReportInput, dir: &Path) -> Result<PathBuf> {
     let view = View::new(input)?;
     let content = Content::assemble(&view)?;
     check_place(dir)?;
-    let draft = Draft::new(dir)?;
+    let draft = UnpublishedFolder::new(dir)?;
     fill(&view, &content, &draft.path())?;
     draft.publish()?;
     Ok(dir.join("report.md"))

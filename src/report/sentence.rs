@@ -1,6 +1,6 @@
 //! Sentences about comparisons, in which every word follows from a number.
 
-use super::claims::{Judged, Part, Reply};
+use super::claims::{Judged, JudgedComparison, Reply};
 use super::format;
 use super::input::{Claim, Direction};
 use super::view::View;
@@ -46,7 +46,7 @@ pub fn difference(point: f64, interval: Option<(f64, f64)>, decimals: usize) -> 
 /// The difference of a comparison and its number of pairs. A primary comparison uses the look that
 /// decided it, or the last, with its simultaneous interval; others use all pairs with the ordinary
 /// interval. `None` without data.
-pub fn effect(part: &Part) -> Option<(String, usize)> {
+pub fn effect(part: &JudgedComparison) -> Option<(String, usize)> {
     let decimals = part.contrast.metric.decimals;
     if matches!(part.reply, Reply::NoData | Reply::NotRegistered) {
         return None;
@@ -64,7 +64,7 @@ pub fn effect(part: &Part) -> Option<(String, usize)> {
 
 /// The difference at the last look of a comparison, if that look does not uphold the earlier
 /// answer: `-0.024 [-0.066, +0.018] at 20 seeds`.
-pub fn later_effect(part: &Part) -> Option<String> {
+pub fn later_effect(part: &JudgedComparison) -> Option<String> {
     let later = part.not_upheld()?;
     let interval = later.interval.map(|interval| (interval.low, interval.high));
     let difference = difference(later.estimate, interval, part.contrast.metric.decimals);
@@ -75,7 +75,7 @@ pub fn later_effect(part: &Part) -> Option<String> {
 }
 
 /// The name of a comparison within its claim: the metric, and the size if there are several.
-pub fn part_label(view: &View, judged: &Judged, part: &Part) -> String {
+pub fn part_label(view: &View, judged: &Judged, part: &JudgedComparison) -> String {
     let first = judged.parts.first().map(|first| &first.contrast.size);
     match judged
         .parts
@@ -116,7 +116,7 @@ pub fn answer(view: &View, judged: &Judged, numbers: bool) -> String {
 }
 
 /// The finding of one comparison, in words.
-fn found(view: &View, claim: &Claim, part: &Part) -> String {
+fn found(view: &View, claim: &Claim, part: &JudgedComparison) -> String {
     let [a, b] = sides(view, claim);
     match &part.reply {
         Reply::NoData => format!("no seed has both {a} and {b}"),

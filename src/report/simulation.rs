@@ -76,7 +76,7 @@ fn experiment(truth: &Truth, stream: &mut ChaCha8Rng) -> ReportInput {
                 value = values.iter().sum::<f64>() / ITEMS as f64;
                 let (method, size, metric) =
                     (method.to_string(), "s".to_owned(), "gold".to_owned());
-                items.push(Items {
+                items.push(ItemValues {
                     method,
                     size,
                     seed: seed as u64,
@@ -137,7 +137,7 @@ fn experiment(truth: &Truth, stream: &mut ChaCha8Rng) -> ReportInput {
         design: Design::of(truth.claims),
         layout: Layout {
             baseline: METHODS[0].to_owned(),
-            subject: METHODS[1].to_owned(),
+            under_study: METHODS[1].to_owned(),
             methods: METHODS.iter().map(row).collect(),
             sizes: Vec::new(),
             metrics: vec![MetricColumn {

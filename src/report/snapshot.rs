@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::console::draw;
 use super::format;
 use super::input::{Metrics, ReportInput};
-use super::table::{Cell, Column, Kind, Table};
+use super::table::{Cell, Column, ColumnKind, Table};
 use crate::error::{Context, Error, Result};
 use crate::stats::{Sample, welch_difference};
 
@@ -273,10 +273,10 @@ pub fn render(drift: &[Drift], compared: usize) -> String {
         Column::text("method", "method"),
         Column::text("size", "size"),
         Column::text("metric", "metric"),
-        Column::new("before", "before", Kind::Number),
-        Column::new("now", "now", Kind::Number),
-        Column::new("difference", "difference", Kind::Number),
-        Column::new("allowed", "allowed", Kind::Number),
+        Column::new("before", "before", ColumnKind::Number),
+        Column::new("now", "now", ColumnKind::Number),
+        Column::new("difference", "difference", ColumnKind::Number),
+        Column::new("allowed", "allowed", ColumnKind::Number),
     ];
     let ids: Vec<String> = columns.iter().map(|column| column.id.clone()).collect();
     let rows = drift.iter().map(row).collect();

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::claims::{Judged, Part};
+use super::claims::{Judged, JudgedComparison};
 use super::contrast::over_seeds;
 use super::input::{Design, Direction, RelativeTo, Role};
 use super::view::View;
@@ -121,7 +121,7 @@ pub fn render(view: &View, judged: &[Judged]) -> Result<String> {
 
 fn claim<'a>(view: &View, judged: &'a Judged) -> ClaimSummary<'a> {
     let claim = judged.claim;
-    let comparison = |part: &'a Part| ComparisonSummary {
+    let comparison = |part: &'a JudgedComparison| ComparisonSummary {
         metric: &part.contrast.metric.id,
         size: &part.contrast.size,
         comparison: part.contrast.paired,

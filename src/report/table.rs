@@ -22,12 +22,12 @@ pub struct Column {
     pub id: String,
     /// The heading in prose.
     pub label: String,
-    pub kind: Kind,
+    pub kind: ColumnKind,
 }
 
 /// The kind of a column, which decides its alignment and how many columns it takes in a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum ColumnKind {
     Text,
     Integer,
     Number,
@@ -91,7 +91,7 @@ impl Mark {
 }
 
 impl Column {
-    pub fn new(id: impl Into<String>, label: impl Into<String>, kind: Kind) -> Self {
+    pub fn new(id: impl Into<String>, label: impl Into<String>, kind: ColumnKind) -> Self {
         Self {
             id: id.into(),
             label: label.into(),
@@ -100,7 +100,7 @@ impl Column {
     }
 
     pub fn text(id: &str, label: &str) -> Self {
-        Self::new(id, label, Kind::Text)
+        Self::new(id, label, ColumnKind::Text)
     }
 }
 

@@ -5,18 +5,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::collapse;
 use super::input::{
     Ablation, AblationLine, AblationPoint, AxisScale, Better, CellStatus, Claim, Design, Direction,
-    Header, Items, Layout, MethodRow, MetricColumn, Metrics, ReportInput, Status, TableKind,
+    Header, ItemValues, Layout, MethodRow, MetricColumn, Metrics, ReportInput, Status, TableKind,
     TableSpec,
 };
 use crate::error::{Error, Result};
 
 /// Values per test item, by method, size and metric, then by seed.
-type ItemValues<'a> = BTreeMap<(&'a str, &'a str, &'a str), BTreeMap<i64, &'a [f64]>>;
+type ValuesByItem<'a> = BTreeMap<(&'a str, &'a str, &'a str), BTreeMap<i64, &'a [f64]>>;
 
 /// A checked input.
 pub struct View<'a> {
     pub input: &'a ReportInput,
-    items: ItemValues<'a>,
+    items: ValuesByItem<'a>,
     /// Seeds under which a run collapsed, with the reason, by method and size.
     collapsed: BTreeMap<(String, String), BTreeMap<i64, String>>,
     /// The layout's methods and points, then those that only cells or metrics name, so that none is
@@ -362,7 +362,7 @@ impl<'a> View<'a> {
             self.metric(&rule.metric)?;
         }
         self.known_method("baseline of the layout", &layout.baseline)?;
-        self.known_method("subject of the layout", &layout.subject)?;
+        self.known_method("method under study of the layout", &layout.under_study)?;
         for table in &layout.tables {
             for id in &table.metrics {
                 self.metric(id)?;
@@ -556,10 +556,10 @@ fn once(what: &str, names: impl Iterator<Item = String>) -> Result<()> {
 
 /// The items by method, size and metric, then by seed; all runs of a size have the same items of a
 /// metric.
-fn items(input: &ReportInput) -> Result<ItemValues<'_>> {
-    let mut found = ItemValues::new();
+fn items(input: &ReportInput) -> Result<ValuesByItem<'_>> {
+    let mut found = ValuesByItem::new();
     let mut lengths: BTreeMap<(&str, &str), usize> = BTreeMap::new();
-    for Items {
+    for ItemValues {
         method,
         size,
         seed,

@@ -5,11 +5,11 @@
 use super::Stage;
 use super::common::{WorldAt, needed, read_json, write_json};
 use super::evaluate::METRICS;
-use super::exam::judge;
+use super::evaluation_set::judge;
 use super::work::{self, Precision, Work};
 use crate::Result;
 use crate::data::rows::{self, ResponsePair};
-use crate::data::world::{Labeller, Split};
+use crate::data::world::{Annotator, Split};
 use crate::eval::Items;
 use crate::experiment::{GenerationSettings, Metric};
 use crate::methods::training::Dtype;
@@ -99,7 +99,7 @@ impl Stage for Agreement {
                     .collect()
             }
         };
-        let by = |annotator: &Labeller| {
+        let by = |annotator: &Annotator| {
             differences
                 .iter()
                 .map(|gap| annotator.probability_first(*gap, 0.0))
@@ -107,14 +107,14 @@ impl Stage for Agreement {
         };
         let mut measured = Items::default();
         // Without noise the probability is 1 or 0, and ½ if both have the same gold.
-        measured.insert_ranked(Metric::SyntheticGoldAgreement, by(&Labeller::noise_free()));
+        measured.insert_ranked(Metric::SyntheticGoldAgreement, by(&Annotator::noise_free()));
         measured.insert(Metric::IdenticalShare, identical);
         if let Some(preferences) = inputs.preferences.as_ref().filter(|_| self.world.is_some()) {
-            let Annotator { temperature } =
+            let AnnotatorRecord { temperature } =
                 read_json(&context.artifact(preferences)?.join(ANNOTATOR))?;
             measured.insert(
                 Metric::SyntheticHumanAgreement,
-                by(&Labeller::new(temperature)?),
+                by(&Annotator::new(temperature)?),
             );
         }
         write_json(&context.out().join(METRICS), &measured.means())
@@ -126,7 +126,7 @@ pub const ANNOTATOR: &str = "annotator.json";
 
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Annotator {
-    /// τ of [`Labeller`], in units of gold.
+pub struct AnnotatorRecord {
+    /// τ of [`Annotator`], in units of gold.
     pub temperature: f64,
 }

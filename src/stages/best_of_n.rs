@@ -1,8 +1,8 @@
 //! Stage `best_of_n`: for every prompt the best of n samples of a policy by a reward.
 
 use super::Stage;
-use super::common::{codec, demonstrations, prompts};
-use super::objective::{RewardSource, Samples, scores};
+use super::common::{demonstrations, encoder, prompts};
+use super::reward_function::{RewardSource, Samples, scores};
 use super::work::{self, Precision, Sizes, Work};
 use crate::data::rows::{self, Demonstration};
 use crate::experiment::GenerationSettings;
@@ -49,9 +49,9 @@ impl Stage for BestOfN {
 
     /// Writes the best sample of every prompt; a prompt whose samples all fail to end is left out.
     fn run(self, inputs: BestOfNInputs, context: &StageContext) -> Result<()> {
-        let codec = codec(context, &inputs.policy, &self.generation)?;
+        let encoder = encoder(context, &inputs.policy, &self.generation)?;
         let (prompts, n) = (
-            prompts(context, &inputs.demonstrations, &codec)?,
+            prompts(context, &inputs.demonstrations, &encoder)?,
             self.best_of_n.n,
         );
         let settings = Samples {
@@ -68,21 +68,21 @@ impl Stage for BestOfN {
             &prompts,
         )?;
         let source = RewardSource::Learned;
-        let objective = source.objective(
+        let reward = source.function(
             context,
             &Some(inputs.reward),
-            &codec,
+            &encoder,
             prompts.len(),
             self.dtype,
         )?;
-        let scores = scores(&objective, &source, &prompts, &samples)?;
+        let scores = scores(&reward, &source, &prompts, &samples)?;
         let mut winners = Vec::with_capacity(prompts.len());
         for (row, place) in demonstrations(context, &inputs.demonstrations)?
             .into_iter()
             .zip(best(&scores, n))
         {
             if samples[place].ended {
-                let response = codec.decoded(samples[place].ids.clone(), true)?.text;
+                let response = encoder.decoded(samples[place].ids.clone(), true)?.text;
                 winners.push(Demonstration { response, ..row });
             }
         }

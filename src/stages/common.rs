@@ -2,7 +2,7 @@
 
 use super::checkpoint::model_folder;
 use super::work::Work;
-use crate::data::Codec;
+use crate::data::TextEncoder;
 use crate::data::contents::TokenizerFolder;
 use crate::data::rows::{self, Demonstration, ResponsePair};
 use crate::data::split::Prompts;
@@ -93,12 +93,12 @@ pub fn within_memory(context: &StageContext, training: &Training, work: &Work) -
     let Some(limit) = context.memory else {
         return Ok(training.clone());
     };
-    let site = spec(context)?.site();
-    let micro_batch = work.micro_batch(limit, site).ok_or_else(|| {
+    let backend = spec(context)?.profile();
+    let micro_batch = work.micro_batch(limit, backend).ok_or_else(|| {
         let gib = |bytes: f64| bytes / (1u64 << 30) as f64;
         Error::memory(format!(
             "this stage needs {:.1} GiB even one row at a time, and may fill {:.1} GiB",
-            gib(work.memory(1, site).total()),
+            gib(work.memory(1, backend).total()),
             gib(limit as f64)
         ))
         .hint("`touchstone plan` with the same words says which switch makes it fit")
@@ -178,15 +178,15 @@ pub fn tokenizer_folder(context: &StageContext, folder: &Path, planned: &str) ->
 }
 
 /// The tokenizer of an input's model, with the study's limits.
-pub fn codec(
+pub fn encoder(
     context: &StageContext,
     input: &StageKey,
     generation: &GenerationSettings,
-) -> Result<Codec> {
+) -> Result<TextEncoder> {
     let checkpoint = checkpoint(context, input)?;
     let tokenizer = checkpoint.tokenizer()?;
     let ends = checkpoint.ends(Some(&tokenizer))?;
-    Ok(Codec::with(
+    Ok(TextEncoder::with(
         tokenizer,
         ends,
         generation.max_prompt_tokens,
@@ -194,12 +194,16 @@ pub fn codec(
     ))
 }
 
-pub fn sampling(codec: &Codec, generation: &GenerationSettings, temperature: f32) -> Sampling {
+pub fn sampling(
+    encoder: &TextEncoder,
+    generation: &GenerationSettings,
+    temperature: f32,
+) -> Sampling {
     Sampling {
         temperature,
         top_p: 1.0,
         max_new_tokens: generation.max_response_tokens,
-        ends: codec.ends().clone(),
+        ends: encoder.ends().clone(),
         batch_size: generation.batch_size,
     }
 }
@@ -266,19 +270,23 @@ pub fn demonstrations(context: &StageContext, input: &StageKey) -> Result<Vec<De
 pub fn demonstrated(
     context: &StageContext,
     input: &StageKey,
-    codec: &Codec,
+    encoder: &TextEncoder,
 ) -> Result<Vec<Sequence>> {
     demonstrations(context, input)?
         .iter()
-        .map(|row| codec.demonstration(row))
+        .map(|row| encoder.demonstration(row))
         .collect()
 }
 
 /// The prompts of an input's demonstrations, as token ids.
-pub fn prompts(context: &StageContext, input: &StageKey, codec: &Codec) -> Result<Vec<Vec<u32>>> {
+pub fn prompts(
+    context: &StageContext,
+    input: &StageKey,
+    encoder: &TextEncoder,
+) -> Result<Vec<Vec<u32>>> {
     demonstrations(context, input)?
         .iter()
-        .map(|row| codec.prompt(&row.prompt))
+        .map(|row| encoder.prompt(&row.prompt))
         .collect()
 }
 
@@ -287,9 +295,9 @@ pub fn prompts(context: &StageContext, input: &StageKey, codec: &Codec) -> Resul
 pub fn training_pairs(
     context: &StageContext,
     inputs: &[StageKey],
-    codec: &Codec,
+    encoder: &TextEncoder,
 ) -> Result<(Vec<Pair>, f64)> {
-    training_pairs_without(context, inputs, codec, &Prompts::default())
+    training_pairs_without(context, inputs, encoder, &Prompts::default())
 }
 
 /// The pairs of `inputs` as [`training_pairs`] returns them, also without those whose prompts are
@@ -297,7 +305,7 @@ pub fn training_pairs(
 pub fn training_pairs_without(
     context: &StageContext,
     inputs: &[StageKey],
-    codec: &Codec,
+    encoder: &TextEncoder,
     held_out: &Prompts,
 ) -> Result<(Vec<Pair>, f64)> {
     let mut all: Vec<ResponsePair> = Vec::new();
@@ -311,7 +319,7 @@ pub fn training_pairs_without(
     let pairs = all
         .iter()
         .filter(|pair| !pair.is_identical())
-        .map(|pair| codec.pair(pair))
+        .map(|pair| encoder.pair(pair))
         .collect::<Result<Vec<_>>>()?;
     if pairs.is_empty() {
         return Err(Error::data(
@@ -343,7 +351,7 @@ pub fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T> {
 mod tests {
     use super::*;
     use crate::model::DecoderConfig;
-    use crate::pipeline::{Graph, Place, StageSpec, Store, run_stage};
+    use crate::pipeline::{Graph, Placement, StageSpec, Store, run_stage};
     use crate::rng::stream;
     use serde_json::json;
     use std::collections::BTreeMap;
@@ -368,7 +376,7 @@ mod tests {
             "intermediate_size": 32, "max_position_embeddings": 64,
         }))
         .unwrap();
-        let place = Place {
+        let place = Placement {
             device: device::DEFAULT.to_string(),
             memory: None,
         };

@@ -4,7 +4,7 @@
 //! everywhere.
 
 use super::Stage;
-use super::common::{codec, write_json};
+use super::common::{encoder, write_json};
 use super::dataset::pinned;
 use super::held_out::{DUPLICATES, PROMPTS, choose, held_out};
 use crate::data::dataset::{Comparison, Text};
@@ -42,7 +42,7 @@ impl Stage for Comparisons {
     type Sizes<'a> = ();
 
     fn run(self, inputs: ComparisonsInputs, context: &StageContext) -> Result<()> {
-        let codec = codec(context, &inputs.base, &self.generation)?;
+        let encoder = encoder(context, &inputs.base, &self.generation)?;
         let (set, source) = pinned(context, &inputs.comparisons)?;
         let available: Vec<usize> = set
             .rows::<Comparison>()?
@@ -78,7 +78,7 @@ impl Stage for Comparisons {
                 let (place, row) = row?;
                 if let (true, Text::Post(post)) = (wanted.contains(&index), &row.text) {
                     let (whole, prompt) =
-                        (tldr::prompt(post), tldr::fitted_at(&place, post, &codec)?);
+                        (tldr::prompt(post), tldr::fitted_at(&place, post, &encoder)?);
                     let forms = [&whole[..], &prompt];
                     if held_out.contain(&forms) {
                         continue;
@@ -88,7 +88,8 @@ impl Stage for Comparisons {
                         tldr::response(&row.chosen.text),
                         tldr::response(&row.rejected.text),
                     );
-                    let (chosen, rejected) = (codec.response(&chosen)?, codec.response(&rejected)?);
+                    let (chosen, rejected) =
+                        (encoder.response(&chosen)?, encoder.response(&rejected)?);
                     taken.insert(
                         index,
                         ResponsePair {

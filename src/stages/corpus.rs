@@ -10,7 +10,7 @@ use crate::data::corpus::Corpus;
 use crate::data::dataset::SummarisedPost;
 use crate::data::rows::{self, Demonstration};
 use crate::data::split::{self, Duplicates};
-use crate::data::{Codec, tldr};
+use crate::data::{TextEncoder, tldr};
 use crate::experiment::GenerationSettings;
 use crate::pipeline::StageContext;
 use crate::{Error, Result};
@@ -38,7 +38,7 @@ impl Stage for LocalPosts {
     fn run(self, _: NoInputs, context: &StageContext) -> Result<()> {
         let folder = tokenizer_folder(context, &self.tokenizer, &self.tokenizer_blake3)?;
         let generation = &self.generation;
-        let codec = Codec::open(
+        let encoder = TextEncoder::open(
             &folder,
             generation.max_prompt_tokens,
             generation.max_response_tokens,
@@ -57,7 +57,7 @@ impl Stage for LocalPosts {
         }
         context.add_source(&source)?;
         let rows = posts.iter().zip(&places).map(|(row, place)| {
-            let prompt = tldr::fitted_at(place, &row.post, &codec)?;
+            let prompt = tldr::fitted_at(place, &row.post, &encoder)?;
             Ok(Demonstration {
                 id: row.id.clone(),
                 prompt,

@@ -2,7 +2,7 @@
 
 use super::Stage;
 use super::common::{
-    Watch, codec, frozen, language_model, save_policy, training_pairs, within_memory, write_json,
+    Watch, encoder, frozen, language_model, save_policy, training_pairs, within_memory, write_json,
 };
 use super::tune::{apply_to_dpo, chosen};
 use super::work::{Precision, Sizes, Work, preference_optimisation};
@@ -65,8 +65,8 @@ impl Stage for Dpo {
             apply_to_dpo(&mut self.dpo, &choice);
         }
         let seed = round(context.seed()?, self.round);
-        let codec = codec(context, &inputs.policy, &self.generation)?;
-        let (pairs, identical) = training_pairs(context, &inputs.pairs, &codec)?;
+        let encoder = encoder(context, &inputs.policy, &self.generation)?;
+        let (pairs, identical) = training_pairs(context, &inputs.pairs, &encoder)?;
         let policy = language_model(context, &inputs.policy)?;
         let reference = frozen(context, &inputs.reference, self.training.dtype)?;
         let training = within_memory(

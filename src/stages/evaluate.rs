@@ -2,13 +2,13 @@
 //! sampling and greedily.
 
 use super::Stage;
-use super::common::{codec, count, frozen, frozen_reward, needed, sampling, write_json};
-use super::exam::ExamInputs;
+use super::common::{count, encoder, frozen, frozen_reward, needed, sampling, write_json};
+use super::evaluation_set::EvaluationSetInputs;
 use super::work::{self, Precision, Shapes, Work};
-use crate::data::Codec;
+use crate::data::TextEncoder;
 use crate::data::rows::{self, Response};
 use crate::eval::decoding::{Decoding, Decodings, candidates, pick, respond_at, spread};
-use crate::eval::exam::{Exam, WorldExam};
+use crate::eval::evaluation_set::{EvaluationSet, WorldEvaluationSet};
 use crate::eval::policy::{
     Answer, Best, answers, log_probabilities, measure_answers, measure_likelihoods, respond,
     sequences,
@@ -35,7 +35,7 @@ pub const DECODINGS: &str = "decoding.json";
 #[serde(deny_unknown_fields)]
 pub struct Evaluate {
     /// The posts of the embedded world; `None` for real posts, which come as inputs.
-    pub exam: Option<WorldExam>,
+    pub evaluation_set: Option<WorldEvaluationSet>,
     pub generation: GenerationSettings,
     pub dtype: Dtype,
     pub temperature: f32,
@@ -51,7 +51,7 @@ pub struct Evaluate {
 pub struct FurtherDecodings {
     pub temperatures: Vec<f32>,
     /// The posts on which one of all decodings is picked.
-    pub validation: WorldExam,
+    pub validation: WorldEvaluationSet,
 }
 
 /// The author of the answers.
@@ -77,7 +77,7 @@ pub struct EvaluateInputs {
     /// The explicit reward on which the policy was trained, if there is one.
     pub reward: Option<StageKey>,
     #[serde(flatten)]
-    pub exam: ExamInputs,
+    pub evaluation_set: EvaluationSetInputs,
 }
 
 /// Sizes of an evaluation.
@@ -149,16 +149,19 @@ impl Stage for Evaluate {
     }
 
     fn run(self, inputs: EvaluateInputs, context: &StageContext) -> Result<()> {
-        let exam = inputs
-            .exam
-            .open(context, self.exam.as_ref(), &self.generation, self.dtype)?;
-        let codec = codec(context, &inputs.sft, &self.generation)?;
+        let evaluation_set = inputs.evaluation_set.open(
+            context,
+            self.evaluation_set.as_ref(),
+            &self.generation,
+            self.dtype,
+        )?;
+        let encoder = encoder(context, &inputs.sft, &self.generation)?;
         let evaluation = Evaluation {
             stage: &self,
             inputs: &inputs,
             context,
-            exam: &exam,
-            codec: &codec,
+            evaluation_set: &evaluation_set,
+            encoder: &encoder,
         };
         let sampled = evaluation.respond()?;
         let greedy = match self.responder {
@@ -166,12 +169,18 @@ impl Stage for Evaluate {
             // Authors and selections have no separate greedy answer.
             _ => sampled.clone(),
         };
-        let answers = answers(&exam, &codec, sampled, greedy)?;
-        let mut measured = measure_answers(&exam, &answers);
+        let answers = answers(&evaluation_set, &encoder, sampled, greedy)?;
+        let mut measured = measure_answers(&evaluation_set, &answers);
         if self.responder == Responder::Policy {
             let (model, sft) = evaluation.models()?;
-            let (likelihoods, passes) =
-                measure_likelihoods(&model, &sft, &exam, &codec, &answers, self.temperature)?;
+            let (likelihoods, passes) = measure_likelihoods(
+                &model,
+                &sft,
+                &evaluation_set,
+                &encoder,
+                &answers,
+                self.temperature,
+            )?;
             measured.extend(likelihoods);
             count(context, passes);
             if let Some(further) = &self.decoding {
@@ -193,7 +202,7 @@ impl Stage for Evaluate {
         write_json(&context.out().join(METRICS), &measured.means())?;
         measured
             .0
-            .retain(|_, values| values.len() == exam.posts.len());
+            .retain(|_, values| values.len() == evaluation_set.posts.len());
         rows::write(&context.out().join(ITEMS), [measured])
     }
 }
@@ -203,8 +212,8 @@ struct Evaluation<'a> {
     stage: &'a Evaluate,
     inputs: &'a EvaluateInputs,
     context: &'a StageContext,
-    exam: &'a Exam,
-    codec: &'a Codec,
+    evaluation_set: &'a EvaluationSet,
+    encoder: &'a TextEncoder,
 }
 
 impl Evaluation<'_> {
@@ -232,11 +241,16 @@ impl Evaluation<'_> {
                 Responder::BestByLogProbability { .. } => {
                     let policy = frozen(self.context, &self.inputs.policy, self.stage.dtype)?;
                     let (log_probs, passes) =
-                        log_probabilities(&policy, self.exam, self.codec, &responses)?;
+                        log_probabilities(&policy, self.evaluation_set, self.encoder, &responses)?;
                     count(self.context, passes);
                     log_probs
                 }
-                _ => self.exam.golds(&responses)?.into_iter().flatten().collect(),
+                _ => self
+                    .evaluation_set
+                    .golds(&responses)?
+                    .into_iter()
+                    .flatten()
+                    .collect(),
             };
             best.offer(responses, scores);
         }
@@ -245,15 +259,16 @@ impl Evaluation<'_> {
 
     /// The policy's candidate number `candidate` for every post.
     fn draw(&self, temperature: f32, candidate: u64) -> Result<Vec<Response>> {
-        let (context, exam, codec) = (self.context, self.exam, self.codec);
+        let (context, evaluation_set, encoder) = (self.context, self.evaluation_set, self.encoder);
         let model = frozen(context, &self.inputs.policy, self.stage.dtype)?;
-        let sampling = sampling(codec, &self.stage.generation, temperature);
-        let progress = |done| context.progress(done as u64, exam.posts.len() as u64, "answering");
+        let sampling = sampling(encoder, &self.stage.generation, temperature);
+        let progress =
+            |done| context.progress(done as u64, evaluation_set.posts.len() as u64, "answering");
         let purpose = format!("evaluate/{candidate}");
         let responses = respond(
             &model,
-            exam,
-            codec,
+            evaluation_set,
+            encoder,
             &sampling,
             context.seed()?,
             &purpose,
@@ -261,34 +276,39 @@ impl Evaluation<'_> {
         )?;
         count(
             context,
-            Passes::likelihood(model.config(), &sequences(exam, codec, &responses)?),
+            Passes::likelihood(
+                model.config(),
+                &sequences(evaluation_set, encoder, &responses)?,
+            ),
         );
         Ok(responses)
     }
 
     fn demonstrator(&self) -> Result<Vec<Response>> {
-        let Some(settings) = &self.stage.exam else {
+        let Some(settings) = &self.stage.evaluation_set else {
             return Err(Error::data("real posts have no demonstrator to ask"));
         };
         let seed = self.context.seed()?;
         let summary = |index: usize| {
             let author = &mut stream(seed, "evaluate/author", &[index as u64]);
-            let summary = self.exam.another_reference(index, settings.quality, author);
-            self.codec
-                .response(&summary.ok_or_else(|| Error::data("the exam has no author"))?)
+            let summary = self
+                .evaluation_set
+                .another_reference(index, settings.quality, author);
+            self.encoder
+                .response(&summary.ok_or_else(|| Error::data("the evaluation set has no author"))?)
         };
-        (0..self.exam.posts.len()).map(summary).collect()
+        (0..self.evaluation_set.posts.len()).map(summary).collect()
     }
 
     /// Measures the policy greedily, at the further temperatures and at the evaluation's own;
     /// returns the temperature that the validation posts pick and gold at it, and writes all
     /// results to `decoding.json`.
     fn decode(&self, further: &FurtherDecodings, answers: &[Answer]) -> Result<Items> {
-        let (context, exam, codec) = (self.context, self.exam, self.codec);
+        let (context, evaluation_set, encoder) = (self.context, self.evaluation_set, self.encoder);
         let temperatures = candidates(&further.temperatures, self.stage.temperature);
         let (model, sft) = self.models()?;
-        let sampling = sampling(codec, &self.stage.generation, self.stage.temperature);
-        let validation = Exam::of_world(&further.validation)?;
+        let sampling = sampling(encoder, &self.stage.generation, self.stage.temperature);
+        let validation = EvaluationSet::of_world(&further.validation)?;
         let progress = |done| {
             context.progress(
                 done as u64,
@@ -300,7 +320,7 @@ impl Evaluation<'_> {
         let validated = respond_at(
             &model,
             &validation,
-            codec,
+            encoder,
             (&sampling, &temperatures),
             streams,
             progress,
@@ -320,12 +340,22 @@ impl Evaluation<'_> {
             };
             count(
                 context,
-                Passes::likelihood(model.config(), &sequences(&validation, codec, validated)?),
+                Passes::likelihood(model.config(), &sequences(&validation, encoder, validated)?),
             );
-            let ([entropy, kl], passes) =
-                spread(&model, &sft, exam, codec, &responses, temperature)?;
+            let ([entropy, kl], passes) = spread(
+                &model,
+                &sft,
+                evaluation_set,
+                encoder,
+                &responses,
+                temperature,
+            )?;
             count(context, passes);
-            let own: Vec<f64> = exam.golds(&responses)?.into_iter().flatten().collect();
+            let own: Vec<f64> = evaluation_set
+                .golds(&responses)?
+                .into_iter()
+                .flatten()
+                .collect();
             let validation_gold = mean(validation.golds(validated)?.into_iter().flatten());
             validation_golds.push(validation_gold);
             decodings.push(Decoding {
@@ -358,7 +388,7 @@ impl Evaluation<'_> {
     fn rewards(&self, responses: &[Response]) -> Result<Vec<f64>> {
         let reward = needed(&self.inputs.reward, "reward", self.context)?;
         let (model, normalisation) = frozen_reward(self.context, reward, self.stage.dtype)?;
-        let sequences = sequences(self.exam, self.codec, responses)?;
+        let sequences = sequences(self.evaluation_set, self.encoder, responses)?;
         count(self.context, Passes::score(model.config(), &sequences));
         let scores = score(&model, &sequences.iter().collect::<Vec<_>>())?;
         let rewards: Vec<f64> = normalisation
@@ -370,7 +400,7 @@ impl Evaluation<'_> {
             format!(
                 "the response to post {} (`{}`)",
                 at + 1,
-                self.exam.posts[at].id
+                self.evaluation_set.posts[at].id
             )
         })?;
         Ok(rewards)

@@ -1,7 +1,7 @@
 //! Stage `evaluate_reward`: measures a reward, or a heuristic, on held-out pairs.
 
 use super::Stage;
-use super::common::{codec, frozen, frozen_reward, needed, write_json};
+use super::common::{encoder, frozen, frozen_reward, needed, write_json};
 use super::evaluate::{ITEMS, METRICS};
 use super::work::{self, Precision, Sizes, Work};
 use crate::Result;
@@ -37,7 +37,7 @@ pub enum JudgeKind {
 pub struct EvaluateRewardInputs {
     pub sft: StageKey,
     /// Pairs sampled from the SFT policy.
-    pub exam_pairs: StageKey,
+    pub heldout_pairs: StageKey,
     /// The reward model under evaluation.
     pub reward: Option<StageKey>,
     /// The policy whose implicit reward is evaluated.
@@ -67,7 +67,7 @@ impl Stage for EvaluateReward {
     }
 
     fn run(self, inputs: EvaluateRewardInputs, context: &StageContext) -> Result<()> {
-        let codec = codec(context, &inputs.sft, &self.generation)?;
+        let encoder = encoder(context, &inputs.sft, &self.generation)?;
         let model = |input| frozen(context, input, self.dtype);
         let policy_input = || needed(&inputs.policy, "policy", context);
         let (explicit, policy, sft);
@@ -101,11 +101,14 @@ impl Stage for EvaluateReward {
                 seed: context.seed()?,
             },
         };
-        let exam_pairs = context.artifact(&inputs.exam_pairs)?;
+        let heldout_pairs = context.artifact(&inputs.heldout_pairs)?;
         let mut sources = vec![
-            (exam_pairs.join("on_policy.jsonl"), Metric::OnPolicyAccuracy),
             (
-                exam_pairs.join("demonstrated.jsonl"),
+                heldout_pairs.join("on_policy.jsonl"),
+                Metric::OnPolicyAccuracy,
+            ),
+            (
+                heldout_pairs.join("demonstrated.jsonl"),
                 Metric::DemonstrationAccuracy,
             ),
         ];
@@ -118,7 +121,7 @@ impl Stage for EvaluateReward {
         let (mut measured, mut items) = (Items::default(), Items::default());
         for (path, metric) in sources {
             let pairs: Vec<ResponsePair> = rows::read(&path)?;
-            let ranked = rank(&judge, &pairs, &codec)?;
+            let ranked = rank(&judge, &pairs, &encoder)?;
             // The preferences are the same for every method and seed; the evaluation pairs belong
             // to a seed's own policy.
             if metric == Metric::PreferenceAccuracy {

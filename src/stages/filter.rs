@@ -1,8 +1,8 @@
 //! Stage `filter`: keeps the demonstrations with the highest scores of a reward.
 
 use super::Stage;
-use super::common::{codec, demonstrations, prompts};
-use super::objective::{RewardSource, scores};
+use super::common::{demonstrations, encoder, prompts};
+use super::reward_function::{RewardSource, scores};
 use super::work::{self, Precision, Sizes, Work};
 use crate::Result;
 use crate::data::rows;
@@ -43,12 +43,12 @@ impl Stage for Filter {
     }
 
     fn run(self, inputs: FilterInputs, context: &StageContext) -> Result<()> {
-        let codec = codec(context, &inputs.reward, &self.generation)?;
-        let prompts = prompts(context, &inputs.demonstrations, &codec)?;
+        let encoder = encoder(context, &inputs.reward, &self.generation)?;
+        let prompts = prompts(context, &inputs.demonstrations, &encoder)?;
         let all = demonstrations(context, &inputs.demonstrations)?;
         let responses = all
             .iter()
-            .map(|row| codec.response(&row.response))
+            .map(|row| encoder.response(&row.response))
             .collect::<Result<Vec<_>>>()?;
         let responses: Vec<_> = responses
             .into_iter()
@@ -58,14 +58,14 @@ impl Stage for Filter {
             })
             .collect();
         let source = RewardSource::Learned;
-        let objective = source.objective(
+        let reward = source.function(
             context,
             &Some(inputs.reward),
-            &codec,
+            &encoder,
             prompts.len(),
             self.dtype,
         )?;
-        let scores = scores(&objective, &source, &prompts, &responses)?;
+        let scores = scores(&reward, &source, &prompts, &responses)?;
         let kept = keep_best(&scores, self.filtered_bc.keep);
         rows::write(
             &context.out().join("demonstrations.jsonl"),

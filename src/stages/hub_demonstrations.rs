@@ -3,15 +3,15 @@
 //! demonstrator.
 
 use super::Stage;
-use super::common::{codec, frozen, sample, sampling, write_json};
+use super::common::{encoder, frozen, sample, sampling, write_json};
 use super::dataset::pinned;
 use super::held_out::{PROMPTS, choose, held_out, write_duplicates};
 use super::work::{self, Precision, Shapes, Work};
 use crate::data::dataset::SummarisedPost;
 use crate::data::rows::{self, Demonstration};
 use crate::data::split::{self, Prompts};
-use crate::data::{Codec, tldr};
-use crate::eval::exam::EXAM_SEED;
+use crate::data::{TextEncoder, tldr};
+use crate::eval::evaluation_set::EVALUATION_SEED;
 use crate::experiment::{DataSources, GenerationSettings, Hyper};
 use crate::methods::training::Dtype;
 use crate::model::DecoderConfig;
@@ -24,7 +24,7 @@ use std::collections::{BTreeMap, BTreeSet};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HubDemonstrations {
-    pub part: Part,
+    pub part: HubPart,
     pub count: usize,
     pub generation: GenerationSettings,
     pub dtype: Dtype,
@@ -35,18 +35,18 @@ pub struct HubDemonstrations {
 /// A part of a hub's posts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Part {
+pub enum HubPart {
     /// A random choice from the split `train`, different for each seed.
     Training,
     /// The first posts of the split `test`, the same for every seed.
-    Exam,
+    EvaluationSet,
 }
 
-impl Part {
+impl HubPart {
     pub fn split(self) -> &'static str {
         match self {
             Self::Training => "train",
-            Self::Exam => "test",
+            Self::EvaluationSet => "test",
         }
     }
 }
@@ -82,10 +82,10 @@ impl Stage for HubDemonstrations {
 
     fn run(self, inputs: HubDemonstrationsInputs, context: &StageContext) -> Result<()> {
         let name = match self.part {
-            Part::Training => "demonstrations.jsonl",
-            Part::Exam => "held_out.jsonl",
+            HubPart::Training => "demonstrations.jsonl",
+            HubPart::EvaluationSet => "held_out.jsonl",
         };
-        let codec = codec(context, &inputs.tokenizer, &self.generation)?;
+        let encoder = encoder(context, &inputs.tokenizer, &self.generation)?;
         let (posts, source) = pinned(context, &inputs.posts)?;
         let available = posts.len()?;
         if available < self.count {
@@ -97,8 +97,8 @@ impl Stage for HubDemonstrations {
             .hint("lower demonstrations.count or evaluation.posts"));
         }
         let order: Vec<usize> = match self.part {
-            Part::Training => permutation(available, context.seed()?, "hub/posts", 0),
-            Part::Exam => (0..self.count).collect(),
+            HubPart::Training => permutation(available, context.seed()?, "hub/posts", 0),
+            HubPart::EvaluationSet => (0..self.count).collect(),
         };
         let (held_out, mut prompts) = (held_out(context, &inputs.held_out)?, Prompts::default());
         let take = |wanted: &BTreeSet<usize>| {
@@ -108,7 +108,7 @@ impl Stage for HubDemonstrations {
                 if wanted.contains(&index) {
                     let (whole, prompt) = (
                         tldr::prompt(&row.post),
-                        tldr::fitted_at(&place, &row.post, &codec)?,
+                        tldr::fitted_at(&place, &row.post, &encoder)?,
                     );
                     let forms = [&whole[..], &prompt];
                     if !held_out.contain(&forms) {
@@ -136,11 +136,11 @@ impl Stage for HubDemonstrations {
         let (mut rows, passed_over) = choose(order, self.count, take, lacking)?;
         let forms: Vec<[&str; 2]> = rows.iter().map(|row| [&row.prompt[..]; 2]).collect();
         write_duplicates(context, &split::groups(&forms), &rows, passed_over)?;
-        if self.part == Part::Exam {
+        if self.part == HubPart::EvaluationSet {
             write_json(&context.out().join(PROMPTS), &prompts)?;
         }
         if let Some(demonstrator) = &inputs.demonstrator {
-            self.demonstrate(context, demonstrator, &codec, &mut rows)?;
+            self.demonstrate(context, demonstrator, &encoder, &mut rows)?;
         }
         rows::write(&context.out().join(name), rows)
     }
@@ -148,14 +148,24 @@ impl Stage for HubDemonstrations {
 
 impl HubDemonstrations {
     pub fn training(sources: &DataSources, hyper: &Hyper) -> Self {
-        Self::new(sources, hyper, Part::Training, hyper.demonstrations.count)
+        Self::new(
+            sources,
+            hyper,
+            HubPart::Training,
+            hyper.demonstrations.count,
+        )
     }
 
-    pub fn exam(sources: &DataSources, hyper: &Hyper) -> Self {
-        Self::new(sources, hyper, Part::Exam, hyper.evaluation.posts)
+    pub fn evaluation_set(sources: &DataSources, hyper: &Hyper) -> Self {
+        Self::new(
+            sources,
+            hyper,
+            HubPart::EvaluationSet,
+            hyper.evaluation.posts,
+        )
     }
 
-    fn new(sources: &DataSources, hyper: &Hyper, part: Part, count: usize) -> Self {
+    fn new(sources: &DataSources, hyper: &Hyper, part: HubPart, count: usize) -> Self {
         let (dtype, temperature) = (hyper.training.dtype, sources.demonstrator_temperature);
         Self {
             part,
@@ -171,21 +181,21 @@ impl HubDemonstrations {
         &self,
         context: &StageContext,
         demonstrator: &StageKey,
-        codec: &Codec,
+        encoder: &TextEncoder,
         rows: &mut [Demonstration],
     ) -> Result<()> {
         let model = frozen(context, demonstrator, self.dtype)?;
         let prompts = rows
             .iter()
-            .map(|row| codec.prompt(&row.prompt))
+            .map(|row| encoder.prompt(&row.prompt))
             .collect::<Result<Vec<_>>>()?;
-        let sampling = sampling(codec, &self.generation, self.temperature);
+        let sampling = sampling(encoder, &self.generation, self.temperature);
         // The evaluation posts are the same for every seed, and their references are too.
-        let seed = context.spec.seed.unwrap_or(EXAM_SEED);
+        let seed = context.spec.seed.unwrap_or(EVALUATION_SEED);
         let stream = |item: usize| stream(seed, "hub/demonstrator", &[item as u64]);
         let responses = sample(context, &model, &prompts, &sampling, stream)?;
         for (row, response) in rows.iter_mut().zip(responses) {
-            row.response = codec.decoded(response.ids, response.ended)?.text;
+            row.response = encoder.decoded(response.ids, response.ended)?.text;
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use super::Stage;
 use super::common::{
-    Watch, codec, demonstrated, language_model, save_policy, within_memory, write_json,
+    Watch, demonstrated, encoder, language_model, save_policy, within_memory, write_json,
 };
 use super::tune::{apply_to_iq_learn, chosen};
 use super::work::{Precision, Sizes, Work, steps};
@@ -72,8 +72,8 @@ impl Stage for IqLearn {
         if let Some(choice) = chosen(context, inputs.tuning.as_ref())? {
             apply_to_iq_learn(&mut self.iq_learn, &choice);
         }
-        let codec = codec(context, &inputs.policy, &self.generation)?;
-        let rows = demonstrated(context, &inputs.demonstrations, &codec)?;
+        let encoder = encoder(context, &inputs.policy, &self.generation)?;
+        let rows = demonstrated(context, &inputs.demonstrations, &encoder)?;
         let policy = language_model(context, &inputs.policy)?;
         let training = within_memory(
             context,

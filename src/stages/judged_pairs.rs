@@ -2,8 +2,8 @@
 //! preferred.
 
 use super::Stage;
-use super::common::{codec, demonstrations, prompts};
-use super::objective::{RewardSource, Samples, scores};
+use super::common::{demonstrations, encoder, prompts};
+use super::reward_function::{RewardSource, Samples, scores};
 use super::work::{self, Precision, Sizes, Work};
 use crate::Result;
 use crate::data::rows::{self, ResponsePair};
@@ -55,8 +55,8 @@ impl Stage for JudgedPairs {
 
     /// Writes the pairs; those with equal scores are left out.
     fn run(self, inputs: JudgedPairsInputs, context: &StageContext) -> Result<()> {
-        let codec = codec(context, &inputs.policy, &self.generation)?;
-        let prompts = prompts(context, &inputs.demonstrations, &codec)?;
+        let encoder = encoder(context, &inputs.policy, &self.generation)?;
+        let prompts = prompts(context, &inputs.demonstrations, &encoder)?;
         let settings = Samples {
             n: SAMPLES,
             temperature: self.temperature,
@@ -70,10 +70,10 @@ impl Stage for JudgedPairs {
             self.dtype,
             &prompts,
         )?;
-        let objective =
+        let reward =
             self.reward
-                .objective(context, &inputs.reward, &codec, prompts.len(), self.dtype)?;
-        let scores = scores(&objective, &self.reward, &prompts, &samples)?;
+                .function(context, &inputs.reward, &encoder, prompts.len(), self.dtype)?;
+        let scores = scores(&reward, &self.reward, &prompts, &samples)?;
         let mut pairs = Vec::with_capacity(prompts.len());
         for (index, row) in demonstrations(context, &inputs.demonstrations)?
             .into_iter()
@@ -86,8 +86,9 @@ impl Stage for JudgedPairs {
                 (second, first)
             };
             if scores[chosen] > scores[rejected] {
-                let response =
-                    |place: usize| codec.decoded(samples[place].ids.clone(), samples[place].ended);
+                let response = |place: usize| {
+                    encoder.decoded(samples[place].ids.clone(), samples[place].ended)
+                };
                 let (chosen, rejected) = (response(chosen)?, response(rejected)?);
                 pairs.push(ResponsePair {
                     id: row.id,

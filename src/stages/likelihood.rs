@@ -3,16 +3,16 @@
 
 use super::Stage;
 use super::common::{
-    WorldAt, codec, count, demonstrations, frozen, frozen_reward, sample, sampling, write_json,
+    WorldAt, count, demonstrations, encoder, frozen, frozen_reward, sample, sampling, write_json,
 };
 use super::evaluate::METRICS;
 use super::work::{self, Precision, Sizes, Work};
 use crate::Result;
-use crate::data::Codec;
+use crate::data::TextEncoder;
 use crate::data::rows::Demonstration;
 use crate::data::world::Split;
 use crate::eval::Items;
-use crate::eval::exam::EXAM_SEED;
+use crate::eval::evaluation_set::EVALUATION_SEED;
 use crate::eval::likelihood::{Term, deviations};
 use crate::experiment::{GenerationSettings, Metric};
 use crate::methods::reward::score;
@@ -71,7 +71,7 @@ impl Stage for Likelihood {
 
     fn run(self, inputs: LikelihoodInputs, context: &StageContext) -> Result<()> {
         let (world, beta) = (self.world.open()?, f64::from(self.beta));
-        let codec = codec(context, &inputs.policy, &self.generation)?;
+        let encoder = encoder(context, &inputs.policy, &self.generation)?;
         let (reward, normalisation) = frozen_reward(context, &inputs.reward, self.dtype)?;
         let models = Models {
             policy: frozen(context, &inputs.policy, self.dtype)?,
@@ -81,8 +81,8 @@ impl Stage for Likelihood {
         };
         let fresh: Vec<Demonstration> = (0..self.posts as u64)
             .map(|index| {
-                let post = world.post(Split::Demonstrations, EXAM_SEED, index);
-                let mut author = stream(EXAM_SEED, "likelihood/author", &[index]);
+                let post = world.post(Split::Demonstrations, EVALUATION_SEED, index);
+                let mut author = stream(EVALUATION_SEED, "likelihood/author", &[index]);
                 let response = world.summary(&post, self.quality, &mut author);
                 Demonstration {
                     id: post.id,
@@ -93,7 +93,7 @@ impl Stage for Likelihood {
             .collect();
         let trained = demonstrations(context, &inputs.demonstrations)?;
         let rows: Vec<&Demonstration> = fresh.iter().chain(&trained).collect();
-        let mut pool = models.terms(context, &self, &codec, &rows)?;
+        let mut pool = models.terms(context, &self, &encoder, &rows)?;
         let seen = pool.split_off(fresh.len());
         let whole = |terms: &[Term]| {
             terms.iter().map(|term| term.whole(beta)).sum::<f64>() / terms.len() as f64
@@ -121,17 +121,17 @@ impl Models {
         &self,
         context: &StageContext,
         stage: &Likelihood,
-        codec: &Codec,
+        encoder: &TextEncoder,
         rows: &[&Demonstration],
     ) -> Result<Vec<Term>> {
         let demonstrated = rows
             .iter()
-            .map(|row| codec.demonstration(row))
+            .map(|row| encoder.demonstration(row))
             .collect::<Result<Vec<_>>>()?;
         let prompts: Vec<Vec<u32>> = demonstrated.iter().map(|row| row.prompt.clone()).collect();
         let seed = context.seed()?;
         let draw = |item: usize| stream(seed, "likelihood/samples", &[item as u64]);
-        let how = sampling(codec, &stage.generation, stage.temperature);
+        let how = sampling(encoder, &stage.generation, stage.temperature);
         let samples = sample(context, &self.policy, &prompts, &how, draw)?;
         let sampled: Vec<Sequence> = prompts
             .into_iter()

@@ -10,9 +10,9 @@
 //! | `checkpoint` | `source.json`, which names a published model folder |
 //! | `dataset` | `dataset.json`, which names commit and files of a data set |
 //! | `demonstrations`, `corpus`, `hub_demonstrations` | `demonstrations.jsonl`, `held_out.jsonl` |
-//! | `spoil`, `best_of_n`, `filter` | `demonstrations.jsonl` |
+//! | `corrupt`, `best_of_n`, `filter` | `demonstrations.jsonl` |
 //! | `preferences`, `comparisons`, `pairs`, `judged_pairs` | `pairs.jsonl` |
-//! | `exam_pairs` | `on_policy.jsonl`, `demonstrated.jsonl` |
+//! | `heldout_pairs` | `on_policy.jsonl`, `demonstrated.jsonl` |
 //! | `sft`, `spin`, `ppo`, `rloo`, `grpo`, `dpo`, `iq_learn` | model folder, `curve.json` |
 //! | `tune` | `trace.json`, `chosen.json`; of SFT a model folder beside |
 //! | `reward` | model folder with `reward.json`, `curve.json` |
@@ -21,48 +21,46 @@
 //! | `agreement` | `metrics.json` |
 //! | `likelihood` | `metrics.json`, `deviations.json` |
 //!
-//! Several kinds share `common` (models and rows), `base` (shapes), `exam`, `held_out` (rows
-//! excluded from training), `objective` (scores of responses in training) and `work` (estimates).
-//! `plan` lays a study out as a graph of stages, and `collect` reads the finished artifacts into
-//! the input of a report.
+//! Several kinds share `common` (models and rows), `base` (shapes), `evaluation_set`, `held_out`
+//! (rows excluded from training), `reward_function` (scores of responses in training) and `work`
+//! (estimates). [`plan`](crate::plan) lays a study out as a graph of stages, and
+//! [`collect`](crate::collect) reads the finished artifacts into the input of a report.
 
 pub mod agreement;
 pub mod base;
 pub mod best_of_n;
 pub mod bundled;
 pub mod checkpoint;
-pub mod collect;
-mod common;
+pub(crate) mod common;
 pub mod comparisons;
 pub mod corpus;
+pub mod corrupt;
 pub mod dataset;
 pub mod demonstrations;
 pub mod dpo;
 pub mod evaluate;
 pub mod evaluate_reward;
-pub mod exam;
-pub mod exam_pairs;
+pub mod evaluation_set;
 pub mod filter;
 pub mod grpo;
-mod held_out;
+pub(crate) mod held_out;
+pub mod heldout_pairs;
 pub mod hub_demonstrations;
 pub mod iq_learn;
 pub mod judged_pairs;
 pub mod likelihood;
-pub mod objective;
 pub mod pairs;
-pub mod plan;
 pub mod ppo;
 pub mod preferences;
 pub mod pretrain;
 pub mod random;
 mod registry;
 pub mod reward;
+pub mod reward_function;
 pub mod rloo;
 pub mod select;
 pub mod sft;
 pub mod spin;
-pub mod spoil;
 pub mod tune;
 pub mod work;
 

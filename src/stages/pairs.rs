@@ -2,7 +2,7 @@
 //! Algorithm 1.
 
 use super::Stage;
-use super::common::{codec, demonstrations, frozen, sample, sampling};
+use super::common::{demonstrations, encoder, frozen, sample, sampling};
 use super::work::{self, Precision, Sizes, Work};
 use crate::Result;
 use crate::data::rows::{self, ResponsePair};
@@ -48,14 +48,14 @@ impl Stage for Pairs {
     fn run(self, inputs: PairsInputs, context: &StageContext) -> Result<()> {
         let seed = round(context.seed()?, self.round);
         let policy = frozen(context, &inputs.policy, self.dtype)?;
-        let codec = codec(context, &inputs.policy, &self.generation)?;
+        let encoder = encoder(context, &inputs.policy, &self.generation)?;
         let demonstrations = demonstrations(context, &inputs.demonstrations)?;
         let prompts = demonstrations
             .iter()
             .flat_map(|row| std::iter::repeat_n(&row.prompt, self.negatives))
-            .map(|prompt| codec.prompt(prompt))
+            .map(|prompt| encoder.prompt(prompt))
             .collect::<Result<Vec<_>>>()?;
-        let sampling = sampling(&codec, &self.generation, self.temperature);
+        let sampling = sampling(&encoder, &self.generation, self.temperature);
         let samples = sample(context, &policy, &prompts, &sampling, |item| {
             stream(seed, "pairs", &[item as u64])
         })?;
@@ -65,8 +65,8 @@ impl Stage for Pairs {
             pairs.push(ResponsePair {
                 id: row.id.clone(),
                 prompt: row.prompt.clone(),
-                chosen: codec.response(&row.response)?,
-                rejected: codec.decoded(sample.ids, sample.ended)?,
+                chosen: encoder.response(&row.response)?,
+                rejected: encoder.decoded(sample.ids, sample.ended)?,
             });
         }
         rows::write(&context.out().join("pairs.jsonl"), pairs)

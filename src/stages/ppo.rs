@@ -2,10 +2,10 @@
 
 use super::Stage;
 use super::common::{
-    Watch, checkpoint, codec, device, frozen, language_model, needed, prompts, within_memory,
+    Watch, checkpoint, device, encoder, frozen, language_model, needed, prompts, within_memory,
 };
 use super::common::{sampling, save_policy, write_json};
-use super::objective::RewardSource;
+use super::reward_function::RewardSource;
 use super::work::{Precision, Sizes, Work, policy_gradient};
 use crate::Result;
 use crate::experiment::GenerationSettings;
@@ -60,12 +60,12 @@ impl Stage for Ppo {
     fn run(self, inputs: OnPolicyInputs, context: &StageContext) -> Result<()> {
         let policy = language_model(context, &inputs.policy)?;
         let reference = frozen(context, &inputs.reference, self.training.dtype)?;
-        let codec = codec(context, &inputs.policy, &self.generation)?;
-        let prompts = prompts(context, &inputs.demonstrations, &codec)?;
-        let objective = self.reward.objective(
+        let encoder = encoder(context, &inputs.policy, &self.generation)?;
+        let prompts = prompts(context, &inputs.demonstrations, &encoder)?;
+        let reward = self.reward.function(
             context,
             &inputs.reward,
-            &codec,
+            &encoder,
             prompts.len(),
             self.training.dtype,
         )?;
@@ -80,10 +80,10 @@ impl Stage for Ppo {
         };
         let work = self.work(Sizes::new(policy.config(), prompts.len()));
         let training = within_memory(context, &self.training, &work)?;
-        let sampling = sampling(&codec, &self.generation, self.ppo.temperature);
+        let sampling = sampling(&encoder, &self.generation, self.ppo.temperature);
         let task = Task {
             reference: &reference,
-            objective,
+            reward,
             critic,
             prompts: &prompts,
             sampling: &sampling,

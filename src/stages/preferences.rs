@@ -3,12 +3,12 @@
 //! the only stage for training data that reads gold.
 
 use super::Stage;
-use super::agreement::{ANNOTATOR, Annotator};
-use super::common::{WorldAt, codec, language_model, sampling, write_json};
+use super::agreement::{ANNOTATOR, AnnotatorRecord};
+use super::common::{WorldAt, encoder, language_model, sampling, write_json};
 use super::work::{self, Precision, Shapes, Work};
 use crate::Result;
 use crate::data::rows::{self, Response, ResponsePair};
-use crate::data::world::{Labeller, Split};
+use crate::data::world::{Annotator, Split};
 use crate::experiment::{GenerationSettings, Labels, PreferenceSettings};
 use crate::methods::training::Dtype;
 use crate::model::DecoderConfig;
@@ -36,7 +36,7 @@ pub struct PreferencesInputs {
 
 /// The author of a response in the pool.
 #[derive(Clone, Copy, Debug)]
-enum Source {
+enum PoolAuthor {
     /// The base model at a temperature.
     Base(f32),
     /// An author of any quality, uniformly.
@@ -45,11 +45,11 @@ enum Source {
     Author(f64),
 }
 
-const POOL: [Source; 4] = [
-    Source::Base(1.0),
-    Source::Base(0.5),
-    Source::AnyAuthor,
-    Source::Author(0.9),
+const POOL: [PoolAuthor; 4] = [
+    PoolAuthor::Base(1.0),
+    PoolAuthor::Base(0.5),
+    PoolAuthor::AnyAuthor,
+    PoolAuthor::Author(0.9),
 ];
 
 impl Stage for Preferences {
@@ -70,13 +70,13 @@ impl Stage for Preferences {
     fn run(self, inputs: PreferencesInputs, context: &StageContext) -> Result<()> {
         let (world, seed) = (self.world.open()?, context.seed()?);
         let base = language_model(context, &inputs.base)?;
-        let codec = codec(context, &inputs.base, &self.generation)?;
+        let encoder = encoder(context, &inputs.base, &self.generation)?;
         let posts: Vec<_> = (0..self.preferences.pairs as u64)
             .map(|index| world.post(self.split, seed, index))
             .collect();
 
         // Two different sources per post, in random order.
-        let draws: Vec<(usize, Source)> = (0..posts.len())
+        let draws: Vec<(usize, PoolAuthor)> = (0..posts.len())
             .flat_map(|post| {
                 let mut rng = stream(seed, "preferences/sources", &[post as u64]);
                 sample(&mut rng, POOL.len(), 2)
@@ -88,30 +88,30 @@ impl Stage for Preferences {
         let mut responses: Vec<Option<Response>> = vec![None; draws.len()];
         for temperature in [1.0, 0.5] {
             let wanted: Vec<usize> = (0..draws.len())
-                .filter(|&draw| matches!(draws[draw].1, Source::Base(t) if t == temperature))
+                .filter(|&draw| matches!(draws[draw].1, PoolAuthor::Base(t) if t == temperature))
                 .collect();
             let prompts = wanted
                 .iter()
-                .map(|&draw| codec.prompt(&posts[draws[draw].0].prompt))
+                .map(|&draw| encoder.prompt(&posts[draws[draw].0].prompt))
                 .collect::<Result<Vec<_>>>()?;
             let stream = |item: usize| stream(seed, "preferences/base", &[wanted[item] as u64]);
-            let sampling = sampling(&codec, &self.generation, temperature);
+            let sampling = sampling(&encoder, &self.generation, temperature);
             let progress =
                 |done| context.progress(done as u64, prompts.len() as u64, "sampling the base");
             let generated = generate(&base, &prompts, &sampling, stream, progress)?;
             for (&draw, response) in wanted.iter().zip(generated) {
-                responses[draw] = Some(codec.decoded(response.ids, response.ended)?);
+                responses[draw] = Some(encoder.decoded(response.ids, response.ended)?);
             }
         }
         for (draw, &(post, source)) in draws.iter().enumerate() {
             let mut rng = stream(seed, "preferences/author", &[draw as u64]);
             let quality = match source {
-                Source::Base(_) => continue,
-                Source::AnyAuthor => rng.random(),
-                Source::Author(quality) => quality,
+                PoolAuthor::Base(_) => continue,
+                PoolAuthor::AnyAuthor => rng.random(),
+                PoolAuthor::Author(quality) => quality,
             };
             responses[draw] =
-                Some(codec.response(&world.summary(&posts[post], quality, &mut rng))?);
+                Some(encoder.response(&world.summary(&posts[post], quality, &mut rng))?);
         }
         let responses: Vec<Response> = responses.into_iter().flatten().collect();
 
@@ -122,28 +122,28 @@ impl Stage for Preferences {
         let differences: Vec<f64> = (0..posts.len())
             .map(|post| gold(2 * post) - gold(2 * post + 1))
             .collect();
-        let labeller = match self.preferences.labels {
-            Labels::Clean => Labeller::noise_free(),
+        let annotator = match self.preferences.labels {
+            Labels::Clean => Annotator::noise_free(),
             // A pair of equal gold is a coin toss for every annotator and gives no information
             // about noise.
             Labels::Noisy | Labels::Shuffled => {
                 let told_apart: Vec<f64> =
                     differences.iter().copied().filter(|d| *d != 0.0).collect();
-                Labeller::for_agreement(&told_apart, self.preferences.agreement)?
+                Annotator::for_agreement(&told_apart, self.preferences.agreement)?
             }
         };
         write_json(
             &context.out().join(ANNOTATOR),
-            &Annotator {
-                temperature: labeller.temperature(),
+            &AnnotatorRecord {
+                temperature: annotator.temperature(),
             },
         )?;
         let pairs = posts.iter().enumerate().map(|(index, post)| {
-            let mut annotator = stream(seed, "preferences/annotator", &[index as u64]);
+            let mut draws = stream(seed, "preferences/annotator", &[index as u64]);
             let first = match self.preferences.labels {
-                Labels::Shuffled => annotator.random::<f64>() < 0.5,
+                Labels::Shuffled => draws.random::<f64>() < 0.5,
                 Labels::Noisy | Labels::Clean => {
-                    labeller.prefers_first(differences[index], 0.0, &mut annotator)
+                    annotator.prefers_first(differences[index], 0.0, &mut draws)
                 }
             };
             let (chosen, rejected) = if first {

@@ -1,7 +1,7 @@
 //! Stage `pretrain`: a base trained on posts of the embedded world with summaries by authors of
 //! every quality.
 
-use super::base::{codec, config_for};
+use super::base::{config_for, encoder};
 use super::common::{Watch, WorldAt, device, within_memory, write_json};
 use super::work::{Precision, Shapes, Work, supervised};
 use super::{NoInputs, Stage};
@@ -67,8 +67,8 @@ impl Stage for Pretrain {
     fn run(self, _: NoInputs, context: &StageContext) -> Result<()> {
         let (world, seed) = (self.world.open()?, context.seed()?);
         let tokenizer = save_tokenizer(&world.tokenizer()?, context.out())?;
-        let codec = codec(context.out(), &self.generation)?;
-        let config = config_for(&self.model, &codec);
+        let encoder = encoder(context.out(), &self.generation)?;
+        let config = config_for(&self.model, &encoder);
         let mut rng = stream(seed, "pretrain/initial", &[]);
         let model = LanguageModel::random(
             &config,
@@ -92,8 +92,8 @@ impl Stage for Pretrain {
                 };
                 let summary = world.summary(&post, quality, &mut author);
                 Ok(Sequence::new(
-                    codec.prompt(&post.prompt)?,
-                    codec.response(&summary)?.ids,
+                    encoder.prompt(&post.prompt)?,
+                    encoder.response(&summary)?.ids,
                 ))
             };
             (0..self.pretrain.batch_size).map(row).collect()
@@ -105,7 +105,7 @@ impl Stage for Pretrain {
         let (model, losses) = pretrain(model, &self.pretrain, &training, seed, text, &watch)?;
         Checkpoint::save_language_model(context.out(), &model, &tokenizer, StoredAs::F16)?;
 
-        let slots = slot_accuracy(&model, &world, &codec)?;
+        let slots = slot_accuracy(&model, &world, &encoder)?;
         write_json(
             &context.out().join("curve.json"),
             &serde_json::json!({ "loss": losses, "slots": slots }),

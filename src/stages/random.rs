@@ -1,7 +1,7 @@
 //! Stage `random`: a randomly initialised model with a given tokenizer, for real text without a
 //! checkpoint.
 
-use super::base::{codec, config_for};
+use super::base::{config_for, encoder};
 use super::common::{device, tokenizer_folder};
 use super::{NoInputs, Stage};
 use crate::Result;
@@ -33,9 +33,9 @@ impl Stage for RandomModel {
     fn run(self, _: NoInputs, context: &StageContext) -> Result<()> {
         let folder = tokenizer_folder(context, &self.tokenizer, &self.tokenizer_blake3)?;
         let source = folder.join("tokenizer.json");
-        let codec = codec(&folder, &self.generation)?;
-        let config = config_for(&self.model, &codec);
-        codec.check_fits(config.vocab_size())?;
+        let encoder = encoder(&folder, &self.generation)?;
+        let config = config_for(&self.model, &encoder);
+        encoder.check_fits(config.vocab_size())?;
         let mut rng = stream(context.seed()?, "random/initial", &[]);
         let model = LanguageModel::random(
             &config,

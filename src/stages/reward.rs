@@ -3,7 +3,7 @@
 
 use super::Stage;
 use super::common::{
-    Watch, checkpoint, codec, device, language_model, training_pairs, within_memory, write_json,
+    Watch, checkpoint, device, encoder, language_model, training_pairs, within_memory, write_json,
 };
 use super::work::{Precision, Sizes, Work, steps};
 use crate::Result;
@@ -81,8 +81,8 @@ impl Stage for Reward {
     fn run(self, inputs: RewardInputs, context: &StageContext) -> Result<()> {
         let seed = round(context.seed()?, self.round);
         let (RewardFrom::Policy(from) | RewardFrom::Reward(from)) = &inputs.start;
-        let codec = codec(context, from, &self.generation)?;
-        let (pairs, identical) = training_pairs(context, &inputs.pairs, &codec)?;
+        let encoder = encoder(context, from, &self.generation)?;
+        let (pairs, identical) = training_pairs(context, &inputs.pairs, &encoder)?;
         let checkpoint = checkpoint(context, from)?;
         let start = match inputs.start {
             RewardFrom::Reward(_) => {

@@ -3,10 +3,11 @@
 
 use super::Stage;
 use super::common::{
-    Watch, codec, frozen, language_model, prompts, sampling, save_policy, within_memory, write_json,
+    Watch, encoder, frozen, language_model, prompts, sampling, save_policy, within_memory,
+    write_json,
 };
-use super::objective::RewardSource;
 use super::ppo::OnPolicyInputs;
+use super::reward_function::RewardSource;
 use super::work::{Precision, Sizes, Work, policy_gradient};
 use crate::Result;
 use crate::experiment::GenerationSettings;
@@ -50,21 +51,21 @@ impl Stage for Rloo {
     fn run(self, inputs: OnPolicyInputs, context: &StageContext) -> Result<()> {
         let policy = language_model(context, &inputs.policy)?;
         let reference = frozen(context, &inputs.reference, self.training.dtype)?;
-        let codec = codec(context, &inputs.policy, &self.generation)?;
-        let prompts = prompts(context, &inputs.demonstrations, &codec)?;
-        let objective = self.reward.objective(
+        let encoder = encoder(context, &inputs.policy, &self.generation)?;
+        let prompts = prompts(context, &inputs.demonstrations, &encoder)?;
+        let reward = self.reward.function(
             context,
             &inputs.reward,
-            &codec,
+            &encoder,
             prompts.len(),
             self.training.dtype,
         )?;
         let work = self.work(Sizes::new(policy.config(), prompts.len()));
         let training = within_memory(context, &self.training, &work)?;
-        let sampling = sampling(&codec, &self.generation, self.rloo.temperature);
+        let sampling = sampling(&encoder, &self.generation, self.rloo.temperature);
         let task = Task {
             reference: &reference,
-            objective,
+            reward,
             critic: None,
             prompts: &prompts,
             sampling: &sampling,

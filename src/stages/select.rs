@@ -3,9 +3,9 @@
 //! this way.
 
 use super::Stage;
-use super::common::{codec, frozen, language_model, sampling, save_policy, write_json};
+use super::common::{encoder, frozen, language_model, sampling, save_policy, write_json};
 use super::work::{self, Precision, Sizes, Work};
-use crate::eval::exam::{Exam, WorldExam};
+use crate::eval::evaluation_set::{EvaluationSet, WorldEvaluationSet};
 use crate::eval::policy::respond;
 use crate::experiment::GenerationSettings;
 use crate::methods::training::Dtype;
@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SelectPolicy {
-    pub exam: WorldExam,
+    pub evaluation_set: WorldEvaluationSet,
     pub generation: GenerationSettings,
     pub dtype: Dtype,
     pub temperature: f32,
@@ -36,7 +36,7 @@ impl Stage for SelectPolicy {
     type Sizes<'a> = Sizes<'a>;
 
     fn work(&self, sizes: Sizes) -> Work {
-        let samples = sizes.rows * self.exam.posts;
+        let samples = sizes.rows * self.evaluation_set.posts;
         work::sampling(
             sizes.shapes(&self.generation),
             samples,
@@ -45,7 +45,7 @@ impl Stage for SelectPolicy {
     }
 
     fn run(self, inputs: SelectInputs, context: &StageContext) -> Result<()> {
-        let exam = Exam::of_world(&self.exam)?;
+        let evaluation_set = EvaluationSet::of_world(&self.evaluation_set)?;
         // The inputs are sorted by name, which puts 10 before 2.
         let mut policies: Vec<(String, &StageKey)> = inputs
             .policy
@@ -57,19 +57,24 @@ impl Stage for SelectPolicy {
         let mut means = Vec::new();
         for (role, input) in &policies {
             let policy = frozen(context, input, self.dtype)?;
-            let codec = codec(context, input, &self.generation)?;
-            let sampling = sampling(&codec, &self.generation, self.temperature);
-            let progress = |done| context.progress(done as u64, exam.posts.len() as u64, role);
+            let encoder = encoder(context, input, &self.generation)?;
+            let sampling = sampling(&encoder, &self.generation, self.temperature);
+            let progress =
+                |done| context.progress(done as u64, evaluation_set.posts.len() as u64, role);
             let responses = respond(
                 &policy,
-                &exam,
-                &codec,
+                &evaluation_set,
+                &encoder,
                 &sampling,
                 context.seed()?,
                 "select",
                 progress,
             )?;
-            let golds: Vec<f64> = exam.golds(&responses)?.into_iter().flatten().collect();
+            let golds: Vec<f64> = evaluation_set
+                .golds(&responses)?
+                .into_iter()
+                .flatten()
+                .collect();
             means.push(golds.iter().sum::<f64>() / golds.len().max(1) as f64);
         }
         let chosen = (0..means.len()).max_by(|a, b| means[*a].total_cmp(&means[*b]).then(b.cmp(a)));

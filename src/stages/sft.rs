@@ -2,7 +2,7 @@
 
 use super::Stage;
 use super::common::{
-    Watch, codec, demonstrated, language_model, save_policy, within_memory, write_json,
+    Watch, demonstrated, encoder, language_model, save_policy, within_memory, write_json,
 };
 use super::tune::chosen;
 use super::work::{Precision, Sizes, Work, supervised};
@@ -68,8 +68,8 @@ impl Stage for Sft {
                 epochs
             };
         }
-        let codec = codec(context, &inputs.base, &self.generation)?;
-        let rows = demonstrated(context, &inputs.demonstrations, &codec)?;
+        let encoder = encoder(context, &inputs.base, &self.generation)?;
+        let rows = demonstrated(context, &inputs.demonstrations, &encoder)?;
         let base = language_model(context, &inputs.base)?;
         let training = within_memory(
             context,

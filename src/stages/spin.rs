@@ -2,7 +2,7 @@
 
 use super::Stage;
 use super::common::{
-    Watch, codec, language_model, save_policy, training_pairs, within_memory, write_json,
+    Watch, encoder, language_model, save_policy, training_pairs, within_memory, write_json,
 };
 use super::work::{Precision, Sizes, Work, preference_optimisation};
 use crate::Result;
@@ -66,8 +66,8 @@ impl Stage for Spin {
 
     fn run(self, inputs: SpinInputs, context: &StageContext) -> Result<()> {
         let seed = round(context.seed()?, self.round);
-        let codec = codec(context, &inputs.policy, &self.generation)?;
-        let (pairs, identical) = training_pairs(context, &inputs.pairs, &codec)?;
+        let encoder = encoder(context, &inputs.policy, &self.generation)?;
+        let (pairs, identical) = training_pairs(context, &inputs.pairs, &encoder)?;
         let opponent = language_model(context, &inputs.policy)?;
         let training = within_memory(
             context,

@@ -7,7 +7,7 @@ mod search;
 mod tests;
 
 use super::Stage;
-use super::common::{checkpoint, codec, read_json, within_memory, write_json};
+use super::common::{checkpoint, encoder, read_json, within_memory, write_json};
 use super::dpo::Dpo;
 use super::iq_learn::IqLearn;
 use super::sft::Sft;
@@ -202,9 +202,9 @@ impl Stage for Tune {
 
     fn run(self, inputs: TuneInputs, context: &StageContext) -> Result<()> {
         let start = inputs.start.key();
-        let codec = codec(context, start, &self.generation)?;
+        let encoder = encoder(context, start, &self.generation)?;
         let config = checkpoint(context, start)?.config()?;
-        let data = Data::read(context, &self, &inputs, &codec)?;
+        let data = Data::read(context, &self, &inputs, &encoder)?;
         let trained = Sizes::new(&config, data.trained_on());
         let work = self.work(TuneSizes {
             trained,

@@ -50,7 +50,7 @@ pub struct Bootstrapped {
 /// runs independently (Agarwal et al. 2021). One run gives a point without error.
 ///
 /// # Errors
-/// Bad settings, or a statistic that is undefined or not finite on a resample.
+/// Corruption settings, or a statistic that is undefined or not finite on a resample.
 pub fn stratified_bootstrap(
     scores: &Scores,
     statistic: impl Fn(&[f64]) -> Option<f64>,
@@ -79,7 +79,7 @@ pub fn stratified_bootstrap(
 /// resamples.
 ///
 /// # Errors
-/// Bad settings, or different numbers of tasks.
+/// Corruption settings, or different numbers of tasks.
 pub fn improvement_over_tasks(
     x: &Scores,
     y: &Scores,

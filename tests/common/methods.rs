@@ -9,7 +9,7 @@ use touchstone::methods::iq_learn::{IqLearnSettings, iq_learn};
 use touchstone::methods::irl::{Accumulate, Anchor};
 use touchstone::methods::optimise::Monitor;
 use touchstone::methods::ppo::{
-    Critic, MissingEos, Objective, PpoSettings, Rollout, Task, UpdateRecord, ppo,
+    Critic, MissingEos, PpoSettings, RewardFunction, Rollout, Task, UpdateRecord, ppo,
 };
 use touchstone::methods::pretrain::{PretrainSettings, pretrain};
 use touchstone::methods::reward::{
@@ -151,7 +151,7 @@ fn policy_step<T>(training: &Training, step: impl FnOnce(LanguageModel, Task) ->
             .map(|rollout| 1.0 - 0.2 * rollout.sequence.response.len() as f32)
             .collect())
     };
-    let objective = Objective {
+    let objective = RewardFunction {
         score: Box::new(score),
         low: -2.0,
     };

@@ -10,7 +10,7 @@ use touchstone::cli::{self, Cli};
 use touchstone::data::corpus::Corpus;
 use touchstone::experiment::{Experiment, SHIPPED};
 use touchstone::model::checkpoint::Checkpoint;
-use touchstone::pipeline::{Graph, Place, StageSpec, Store, run_stage};
+use touchstone::pipeline::{Graph, Placement, StageSpec, Store, run_stage};
 
 /// A parser of foreign bytes.
 pub struct Target {
@@ -338,7 +338,7 @@ fn store(folder: &Path) -> (Store, std::path::PathBuf) {
     let key = graph.add(spec, "fuzz", 1.0).unwrap();
     if fresh {
         store.plan(&graph).unwrap();
-        let place = Place {
+        let place = Placement {
             device: "flex".into(),
             memory: None,
         };

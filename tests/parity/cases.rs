@@ -10,7 +10,9 @@ use touchstone::methods::dpo::{DpoPairs, DpoSettings, PairLoss, dpo};
 use touchstone::methods::iq_learn::{IqLearnSettings, iq_learn};
 use touchstone::methods::irl::{Accumulate, Anchor};
 use touchstone::methods::optimise::{OptimiserSettings, Schedule};
-use touchstone::methods::ppo::{Critic, MissingEos, Objective, PpoSettings, Rollout, Task, ppo};
+use touchstone::methods::ppo::{
+    Critic, MissingEos, PpoSettings, RewardFunction, Rollout, Task, ppo,
+};
 use touchstone::methods::reward::{
     Normalise, ReadOut, RewardLoss, RewardSettings, RewardStart, train_reward,
 };
@@ -484,7 +486,7 @@ fn on_rollouts<T>(
             .push(rollouts.iter().cloned().zip(scores.clone()).collect());
         Ok(scores)
     };
-    let objective = Objective {
+    let objective = RewardFunction {
         score: Box::new(score),
         low: LOW,
     };

@@ -10,8 +10,8 @@ use std::fs;
 use std::path::Path;
 use touchstone::experiment::{Experiment, Selection};
 use touchstone::pipeline::{Manifest, StageKey, Store};
+use touchstone::plan::Plan;
 use touchstone::stages::STAGES;
-use touchstone::stages::plan::Plan;
 
 const GOLDENS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/stages/outputs.json");
 /// The command that accepts the current outputs, and snapshots too.

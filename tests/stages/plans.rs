@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::PathBuf;
-use touchstone::device::hardware::Site;
+use touchstone::device::hardware::BackendProfile;
 use touchstone::experiment::{Experiment, SHIPPED, Selection};
 use touchstone::pipeline::{Graph, PlannedStage};
-use touchstone::stages::plan::{LocalData, Plan, bases};
+use touchstone::plan::{LocalData, Plan, bases};
 
 /// A changed line means new keys or new estimates of a kind; look first at the kind that comes
 /// first in a study.
@@ -102,7 +102,7 @@ fn keys(stages: &[&PlannedStage]) -> String {
 fn rest(plan: &Plan, stages: &[&PlannedStage]) -> String {
     let line = |stage: &&PlannedStage| {
         let work = plan.work(&stage.key);
-        let memory = [1, 16, 1024].map(|rows| work.memory(rows, Site::FLEX).total());
+        let memory = [1, 16, 1024].map(|rows| work.memory(rows, BackendProfile::FLEX).total());
         let numbers = [
             stage.cost,
             work.tokens,

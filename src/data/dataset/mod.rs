@@ -15,13 +15,13 @@ pub use records::{
     BenchmarkPair, Chat, ChatPreference, Comparison, Message, Preference, Record, SummarisedPost,
     Summary, Text,
 };
-pub use row::{Place, Row, conversation, holds_messages, is_conversation};
+pub use row::{Row, RowPlace, conversation, holds_messages, is_conversation};
 
 use crate::data::contents::{Contents, FileRead};
 #[cfg(not(feature = "hub"))]
 use crate::data::hub::not_built_in;
 #[cfg(feature = "hub")]
-use crate::data::hub::{Hub, Kind};
+use crate::data::hub::{Hub, RepositoryKind};
 use crate::data::hub::{Repository, Source};
 use crate::folder::files_below;
 use crate::{Error, Result};
@@ -110,7 +110,7 @@ impl Dataset {
         config: Option<&str>,
         split: &str,
     ) -> Result<Self> {
-        if repository.kind == Kind::Model {
+        if repository.kind == RepositoryKind::Model {
             let Repository { id, revision, .. } = repository;
             return Err(Error::data(format!(
                 "{repository} is a model, and a data set is needed here"
@@ -341,8 +341,8 @@ pub struct WholeRow {
 }
 
 impl WholeRow {
-    fn new(place: Place<'_>, untyped: bool, cells: Vec<(String, Cell)>) -> Result<Self> {
-        let Place {
+    fn new(place: RowPlace<'_>, untyped: bool, cells: Vec<(String, Cell)>) -> Result<Self> {
+        let RowPlace {
             file,
             by_line,
             number,
@@ -375,7 +375,7 @@ impl WholeRow {
             untyped,
             ..
         } = *self;
-        let place = Place {
+        let place = RowPlace {
             file: &self.file,
             by_line,
             number,

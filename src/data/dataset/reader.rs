@@ -4,7 +4,7 @@ use super::csv::Separated;
 use super::json::{self, Fault};
 use super::layout::{Format, choices};
 use super::parquet::Parquet;
-use super::row::{Cells, Place, is_conversation};
+use super::row::{Cells, RowPlace, is_conversation};
 use crate::data::contents::Contents;
 use crate::data::foreign;
 use crate::{Context, Error, Result};
@@ -139,9 +139,9 @@ impl Reader {
     }
 
     /// The place of row `number`.
-    pub fn place(&self, number: usize) -> Place<'_> {
+    pub fn place(&self, number: usize) -> RowPlace<'_> {
         let by_line = matches!(self.rows, Rows::Lines(_) | Rows::Separated(_));
-        Place {
+        RowPlace {
             file: &self.file,
             by_line,
             number,
@@ -506,7 +506,7 @@ fn list(raw: &RawValue) -> Vec<&RawValue> {
 ///
 /// # Errors
 /// A value that cannot be read, which names the row.
-pub fn values(place: Place<'_>, cells: Vec<(String, Cell)>) -> Result<Cells> {
+pub fn values(place: RowPlace<'_>, cells: Vec<(String, Cell)>) -> Result<Cells> {
     let value = |(name, cell): (String, Cell)| {
         let value = match cell {
             Cell::Value(value) => value,

@@ -9,7 +9,7 @@ pub type Cells = Map<String, Value>;
 
 /// The place of a row in its file, as errors name it.
 #[derive(Clone, Copy, Debug)]
-pub struct Place<'a> {
+pub struct RowPlace<'a> {
     /// The name by which errors call the file.
     pub file: &'a str,
     /// Whether `number` is that of a line, as in text files.
@@ -20,7 +20,7 @@ pub struct Place<'a> {
     pub typed: bool,
 }
 
-impl fmt::Display for Place<'_> {
+impl fmt::Display for RowPlace<'_> {
     fn fmt(&self, out: &mut fmt::Formatter) -> fmt::Result {
         let unit = if self.by_line { "line" } else { "row" };
         write!(out, "{}, {unit} {}", self.file, self.number)
@@ -30,7 +30,7 @@ impl fmt::Display for Place<'_> {
 /// A row, or a struct inside one, whose cells are taken out as they are read.
 #[derive(Debug)]
 pub struct Row<'a> {
-    pub place: Place<'a>,
+    pub place: RowPlace<'a>,
     /// Whether numbers are written as text, as in files without types.
     pub untyped: bool,
     /// The prefix of the cells' names: `info.` inside the column `info`.

@@ -13,7 +13,7 @@
 //! .locks/models--owner--name/<etag>.lock     held while the blob is fetched
 //! ```
 
-use super::{Kind, Repository, is_commit, is_name};
+use super::{Repository, RepositoryKind, is_commit, is_name};
 use crate::{Context, Error, Result};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -46,8 +46,8 @@ pub enum Known {
 impl Shelf {
     pub fn new(cache: &Path, repository: &Repository, symlinks: bool) -> Self {
         let kind = match repository.kind {
-            Kind::Model => "models",
-            Kind::Dataset => "datasets",
+            RepositoryKind::Model => "models",
+            RepositoryKind::Dataset => "datasets",
         };
         Self {
             cache: cache.to_owned(),
@@ -258,7 +258,7 @@ mod tests {
         Shelf::new(
             cache,
             &Repository {
-                kind: Kind::Dataset,
+                kind: RepositoryKind::Dataset,
                 id: "o/n".into(),
                 revision: "main".into(),
             },

@@ -4,10 +4,10 @@
 use super::cache::{Known, Shelf, is_file_name};
 use super::download::{Download, FIRST_PAUSE, Patience, TRIES};
 use super::environment::Environment;
-use super::failure::{Answer, Failure, Place};
+use super::failure::{Answer, Failure, HubRequest};
 use super::http::{Announced, Http, address};
 use super::progress::say;
-use super::{Kind, Repository, is_commit};
+use super::{Repository, RepositoryKind, is_commit};
 use crate::{Context, Error, Result};
 use hf_hub::HFClient;
 use hf_hub::repository::RepoSibling;
@@ -150,7 +150,7 @@ impl Hub {
             symlinks,
             ..
         } = &self.environment;
-        let place = Place {
+        let place = HubRequest {
             endpoint,
             cache,
             repository,
@@ -222,7 +222,7 @@ impl Hub {
     }
 
     /// Asks the hub about a revision. The client retries by itself.
-    fn information(&self, place: &Place, revision: &str) -> Answer<Information> {
+    fn information(&self, place: &HubRequest, revision: &str) -> Answer<Information> {
         let (owner, name) = hf_hub::split_id(&place.repository.id);
         let names = |siblings: Option<Vec<RepoSibling>>| -> Vec<String> {
             siblings
@@ -232,7 +232,7 @@ impl Hub {
                 .collect()
         };
         let asked = match place.repository.kind {
-            Kind::Model => {
+            RepositoryKind::Model => {
                 let request = self.client.model(owner, name);
                 let asked = self.http.wait(request.info().revision(revision).send());
                 asked.map(|info| Information {
@@ -240,7 +240,7 @@ impl Hub {
                     files: names(info.siblings),
                 })
             }
-            Kind::Dataset => {
+            RepositoryKind::Dataset => {
                 let request = self.client.dataset(owner, name);
                 let asked = self.http.wait(request.info().revision(revision).send());
                 asked.map(|info| Information {
@@ -262,7 +262,7 @@ struct Information {
 /// A repository at one commit.
 struct Checkout<'a> {
     hub: &'a Hub,
-    place: Place<'a>,
+    place: HubRequest<'a>,
     shelf: Shelf,
     commit: String,
 }

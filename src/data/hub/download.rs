@@ -4,7 +4,7 @@
 
 use super::cache::{Shelf, make_parent};
 use super::checksum::Checksum;
-use super::failure::{Answer, Failure, Place};
+use super::failure::{Answer, Failure, HubRequest};
 use super::http::{Announced, Http};
 use super::progress::{Meter, say};
 use crate::{Error, Result};
@@ -52,7 +52,7 @@ impl Patience {
 /// A file to be downloaded into the cache.
 pub struct Download<'a> {
     pub http: &'a Http,
-    pub place: Place<'a>,
+    pub place: HubRequest<'a>,
     pub shelf: &'a Shelf,
     pub name: &'a str,
     pub url: &'a Url,

@@ -1,6 +1,6 @@
 //! Failures of requests to a hub, with explanations and remedies for the user.
 
-use super::{Kind, Repository, is_commit};
+use super::{Repository, RepositoryKind, is_commit};
 use crate::Error;
 use hf_hub::HFError;
 use reqwest::header::{HeaderMap, RETRY_AFTER};
@@ -166,19 +166,19 @@ fn innermost(error: &dyn std::error::Error) -> String {
 
 /// The hub, cache and repository of a request.
 #[derive(Clone, Copy)]
-pub struct Place<'a> {
+pub struct HubRequest<'a> {
     pub endpoint: &'a str,
     pub cache: &'a Path,
     pub repository: &'a Repository,
 }
 
-impl fmt::Display for Place<'_> {
+impl fmt::Display for HubRequest<'_> {
     fn fmt(&self, out: &mut fmt::Formatter) -> fmt::Result {
         self.repository.fmt(out)
     }
 }
 
-impl Place<'_> {
+impl HubRequest<'_> {
     /// The address of the repository's web page.
     pub fn page(&self) -> String {
         format!(
@@ -192,8 +192,8 @@ impl Place<'_> {
     /// The error that the hub has the revision, but not this file.
     pub fn has_no(&self, name: &str) -> Error {
         let needs = match self.repository.kind {
-            Kind::Model => "; a model needs config.json and its weights as safetensors",
-            Kind::Dataset => "",
+            RepositoryKind::Model => "; a model needs config.json and its weights as safetensors",
+            RepositoryKind::Dataset => "",
         };
         Error::hub(format!("{self} has no {name}")).hint(format!(
             "{}/tree/{} shows its files{needs}",

@@ -14,7 +14,7 @@ use rand::seq::IndexedRandom;
 const GRAMMATICAL: [&str; 5] = ["my", "i", "and", "should", "them"];
 
 /// The parts of a summary before they become words.
-struct Draft {
+struct SummaryParts {
     event: Event,
     feeling: Option<String>,
     ask: Option<String>,
@@ -26,7 +26,7 @@ struct Draft {
     closings: Vec<&'static str>,
 }
 
-impl Draft {
+impl SummaryParts {
     /// The canonical summary: everything that matters and nothing else.
     fn perfect(latent: &Latent) -> Self {
         Self {
@@ -98,7 +98,7 @@ impl Draft {
 
 /// The summary with gold 1.
 pub(super) fn canonical(latent: &Latent) -> String {
-    Draft::perfect(latent).words().join(" ")
+    SummaryParts::perfect(latent).words().join(" ")
 }
 
 /// The summary of an author of `quality` in [0, 1]; quality 1 gives the canonical one.
@@ -114,7 +114,7 @@ pub(super) fn summary(
         settings,
         rng,
     };
-    let mut draft = Draft::perfect(latent);
+    let mut draft = SummaryParts::perfect(latent);
     author.misread(&mut draft, latent);
     author.decorate(&mut draft, latent);
     draft.shorten();
@@ -145,7 +145,7 @@ impl<R: Rng> Author<'_, R> {
     }
 
     /// Mistakes the other event, feeling or ask for the main one, or makes a value up.
-    fn misread(&mut self, draft: &mut Draft, latent: &Latent) {
+    fn misread(&mut self, draft: &mut SummaryParts, latent: &Latent) {
         if let Some(other) = &latent.other_event
             && self.commits_flaw(self.settings.confusion, other.first)
         {
@@ -197,7 +197,7 @@ impl<R: Rng> Author<'_, R> {
     }
 
     /// Leaves clauses out and adds irrelevant ones.
-    fn decorate(&mut self, draft: &mut Draft, latent: &Latent) {
+    fn decorate(&mut self, draft: &mut SummaryParts, latent: &Latent) {
         let settings = self.settings;
         if self.indulges(settings.no_feeling, Habit::NoFeeling) {
             draft.feeling = None;

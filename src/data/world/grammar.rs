@@ -49,21 +49,21 @@ pub(super) struct Reading<'a> {
     slips: usize,
 }
 
-enum Part {
+enum ClauseWord {
     Word(&'static str),
     Value(Slot),
 }
-use Part::{Value, Word};
+use ClauseWord::{Value, Word};
 
-const EVENT: [Part; 5] = [
+const EVENT: [ClauseWord; 5] = [
     Word("my"),
     Value(Slot::Relation),
     Value(Slot::Verb),
     Word("my"),
     Value(Slot::Object),
 ];
-const FEELING: [Part; 3] = [Word("i"), Word("feel"), Value(Slot::Feeling)];
-const ASK: [Part; 4] = [Word("should"), Word("i"), Value(Slot::Ask), Word("them")];
+const FEELING: [ClauseWord; 3] = [Word("i"), Word("feel"), Value(Slot::Feeling)];
+const ASK: [ClauseWord; 4] = [Word("should"), Word("i"), Value(Slot::Ask), Word("them")];
 
 impl<'a> Reading<'a> {
     pub(super) fn of(words: &[&'a str]) -> Self {
@@ -157,7 +157,7 @@ fn clause<'a>(words: &[&'a str]) -> Option<(Piece<'a>, usize, bool)> {
 /// The values of `template` (without its part `missing`) at the start of `words`, and the number of
 /// words that it covers.
 fn matched<'a>(
-    template: &[Part],
+    template: &[ClauseWord],
     missing: Option<usize>,
     words: &[&'a str],
 ) -> Option<(Vec<&'a str>, usize)> {

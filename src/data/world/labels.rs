@@ -6,11 +6,11 @@ use rand::Rng;
 /// An annotator who prefers the first response with probability σ((gold₁ − gold₂) / τ), the model
 /// of Bradley and Terry (1952).
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Labeller {
+pub struct Annotator {
     temperature: f64,
 }
 
-impl Labeller {
+impl Annotator {
     /// The annotator in the limit τ → 0, who always prefers the response with more gold and tosses
     /// a coin between equals.
     pub fn noise_free() -> Self {
@@ -24,7 +24,7 @@ impl Labeller {
             return Ok(Self { temperature });
         }
         Err(
-            Error::configuration(format!("a labeller's temperature is {temperature}"))
+            Error::configuration(format!("an annotator's temperature is {temperature}"))
                 .hint("it must be finite, 0 or more"),
         )
     }
@@ -89,7 +89,7 @@ pub fn temperature_for_agreement(gold_differences: &[f64], agreement: f64) -> Re
             .any(|difference| !difference.is_finite())
     {
         return Err(Error::configuration(
-            "the labeller's temperature needs a pool of finite gold differences",
+            "the annotator's temperature needs a pool of finite gold differences",
         )
         .hint("draw pairs of responses and pass their gold differences"));
     }
@@ -97,7 +97,7 @@ pub fn temperature_for_agreement(gold_differences: &[f64], agreement: f64) -> Re
     let most = agreement_at(gold_differences, 0.0);
     if !(agreement > agreement_at(gold_differences, high.exp()) && agreement < most) {
         return Err(Error::configuration(format!(
-            "no labeller agrees with another on {agreement} of these pairs"
+            "no annotator agrees with another on {agreement} of these pairs"
         ))
         .hint(format!(
             "ask for more than 0.5 and less than {most:.3}, or drop tied pairs"
@@ -125,13 +125,13 @@ mod tests {
         let differences: Vec<f64> = (0..2_000)
             .map(|_| rng.random::<f64>() - rng.random::<f64>())
             .collect();
-        let labeller = Labeller::for_agreement(&differences, 0.75)?;
+        let annotator = Annotator::for_agreement(&differences, 0.75)?;
         let rounds = 20;
         let mut agreed = 0;
         for _ in 0..rounds {
             for difference in &differences {
                 let [first, second] =
-                    [(); 2].map(|()| labeller.prefers_first(*difference, 0.0, &mut rng));
+                    [(); 2].map(|()| annotator.prefers_first(*difference, 0.0, &mut rng));
                 agreed += usize::from(first == second);
             }
         }
@@ -142,9 +142,9 @@ mod tests {
 
     #[test]
     fn swapping_the_responses_swaps_the_verdict() -> Result<()> {
-        for labeller in [Labeller::noise_free(), Labeller::new(0.3)?] {
+        for annotator in [Annotator::noise_free(), Annotator::new(0.3)?] {
             for (a, b) in [(0.2, 0.9), (0.5, 0.5), (1.0, 0.0)] {
-                let sum = labeller.probability_first(a, b) + labeller.probability_first(b, a);
+                let sum = annotator.probability_first(a, b) + annotator.probability_first(b, a);
                 assert!((sum - 1.0).abs() < 1e-12);
             }
         }
@@ -158,6 +158,6 @@ mod tests {
         assert!(temperature_for_agreement(&[0.0, 0.0], 0.75).is_err());
         assert!(temperature_for_agreement(&[0.3, -0.2], 0.5).is_err());
         assert!(temperature_for_agreement(&[0.3, -0.2], 1.0).is_err());
-        assert!(Labeller::new(-1.0).is_err());
+        assert!(Annotator::new(-1.0).is_err());
     }
 }

@@ -27,7 +27,7 @@ mod tests;
 mod vocabulary;
 
 pub use gold::GoldParts;
-pub use labels::{Labeller, temperature_for_agreement};
+pub use labels::{Annotator, temperature_for_agreement};
 pub use post::{Event, Latent, Other, Post};
 pub use settings::{
     AuthorSettings, Flaw, MAX_PROMPT_WORDS, MAX_RESPONSE_TOKENS, MAX_SUMMARY_WORDS, PostSettings,

@@ -83,12 +83,12 @@ fn no_story_is_in_two_splits() {
 /// Checks that test posts, drawn under the seed of the evaluation set, differ from training posts,
 /// drawn under those of studies.
 #[test]
-fn no_prompt_of_the_exam_is_trained_on() {
+fn no_prompt_of_the_evaluation_set_is_trained_on() {
     let world = world();
-    let exam: HashSet<String> = (0..3_000)
+    let evaluation_set: HashSet<String> = (0..3_000)
         .map(|index| world.post(Split::Test, u64::MAX, index).prompt)
         .collect();
-    assert!(exam.len() > 2_900, "{}", exam.len());
+    assert!(evaluation_set.len() > 2_900, "{}", evaluation_set.len());
     let training = [Split::Pretrain, Split::Demonstrations, Split::Preferences];
     let posts = training
         .into_iter()
@@ -96,8 +96,8 @@ fn no_prompt_of_the_exam_is_trained_on() {
     let prompts = posts.map(|(split, index)| world.post(split, 1 + index % 5, index).prompt);
     for prompt in prompts.chain((0..6_000).map(|index| world.easy_post(0, index).prompt)) {
         assert!(
-            !exam.contains(&prompt),
-            "in the exam and trained on: {prompt}"
+            !evaluation_set.contains(&prompt),
+            "in the evaluation set and trained on: {prompt}"
         );
     }
 }
@@ -483,11 +483,11 @@ fn shortcuts_tell_little() {
         .filter(|[a, b]| a.0 != b.0)
         .collect();
     let differences: Vec<f64> = pairs.iter().map(|[a, b]| a.0 - b.0).collect();
-    let labeller = Labeller::for_agreement(&differences, 0.75).unwrap();
+    let annotator = Annotator::for_agreement(&differences, 0.75).unwrap();
     let mut rng = stream(0, "test/verdicts", &[]);
     let verdicts: Vec<bool> = pairs
         .iter()
-        .map(|[a, b]| labeller.prefers_first(a.0, b.0, &mut rng))
+        .map(|[a, b]| annotator.prefers_first(a.0, b.0, &mut rng))
         .collect();
     let accuracy = |margins: &[f64], noisy: bool| {
         mean(margins.iter().zip(&differences).zip(&verdicts).map(
@@ -507,7 +507,7 @@ fn shortcuts_tell_little() {
         "gold without faithfulness",
     ];
     let mut table = vec![
-        format!("tau {:.3}", labeller.temperature()),
+        format!("tau {:.3}", annotator.temperature()),
         "accuracy: against gold, against an annotator".to_owned(),
     ];
     for (i, name) in names.into_iter().enumerate() {

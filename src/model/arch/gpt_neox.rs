@@ -3,7 +3,7 @@
 //! `GPTNeoXModel`; Black et al. 2022 (arXiv 2204.06745).
 
 use super::sizes::{epsilon, positive};
-use super::{Architecture, Attend, Kept, Naming, NormKind, Part, Rope, Sizes, Tokens};
+use super::{Architecture, Attend, Kept, LayerPart, Naming, NormKind, Rope, Sizes, Tokens};
 use crate::device::fused::{self, AttentionShape, Projections};
 use crate::model::checkpoint::keys;
 use crate::model::nn::{LayerNorm, Linear};
@@ -191,15 +191,15 @@ impl Architecture for GptNeoXConfig {
         }
     }
 
-    fn parts(&self) -> Vec<Part> {
+    fn parts(&self) -> Vec<LayerPart> {
         let (d, inner) = (self.hidden_size, self.intermediate_size);
         vec![
-            Part::norm("input_layernorm", d, true),
-            Part::linear("attention.query_key_value", [d, 3 * d], true),
-            Part::residual("attention.dense", [d, d], true),
-            Part::norm("post_attention_layernorm", d, true),
-            Part::linear("mlp.dense_h_to_4h", [d, inner], true),
-            Part::residual("mlp.dense_4h_to_h", [inner, d], true),
+            LayerPart::norm("input_layernorm", d, true),
+            LayerPart::linear("attention.query_key_value", [d, 3 * d], true),
+            LayerPart::residual("attention.dense", [d, d], true),
+            LayerPart::norm("post_attention_layernorm", d, true),
+            LayerPart::linear("mlp.dense_h_to_4h", [d, inner], true),
+            LayerPart::residual("mlp.dense_4h_to_h", [inner, d], true),
         ]
     }
 

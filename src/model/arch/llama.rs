@@ -4,7 +4,7 @@
 //! biases, norms of queries and keys, place of the norms, and windows.
 
 use super::sizes::{epsilon, positive};
-use super::{Architecture, Attend, Kept, Naming, NormKind, Part, Rope, Sizes, Tokens};
+use super::{Architecture, Attend, Kept, LayerPart, Naming, NormKind, Rope, Sizes, Tokens};
 use crate::Result;
 use crate::device::fused::{self, AttentionShape, Projections, Rounding};
 use crate::model::nn::{Linear, RmsNorm};
@@ -149,30 +149,30 @@ impl Architecture for LlamaConfig {
         }
     }
 
-    fn parts(&self) -> Vec<Part> {
+    fn parts(&self) -> Vec<LayerPart> {
         let (sizes, biases) = (self.sizes(), self.biases());
         let (d, inner) = (self.hidden_size, self.intermediate_size);
         let (queries, keys) = (sizes.query_width(), sizes.key_width());
         let before = self.model_type.norms().0 == NormPlace::Before;
         let mut parts = Vec::new();
-        parts.extend(before.then(|| Part::norm("input_layernorm", d, false)));
+        parts.extend(before.then(|| LayerPart::norm("input_layernorm", d, false)));
         parts.extend([
-            Part::linear("self_attn.q_proj", [d, queries], biases.projections),
-            Part::linear("self_attn.k_proj", [d, keys], biases.projections),
-            Part::linear("self_attn.v_proj", [d, keys], biases.projections),
-            Part::residual("self_attn.o_proj", [queries, d], biases.output),
+            LayerPart::linear("self_attn.q_proj", [d, queries], biases.projections),
+            LayerPart::linear("self_attn.k_proj", [d, keys], biases.projections),
+            LayerPart::linear("self_attn.v_proj", [d, keys], biases.projections),
+            LayerPart::residual("self_attn.o_proj", [queries, d], biases.output),
         ]);
         if let Some([of_queries, of_keys]) = self.query_norm_widths() {
-            parts.push(Part::norm("self_attn.q_norm", of_queries, false));
-            parts.push(Part::norm("self_attn.k_norm", of_keys, false));
+            parts.push(LayerPart::norm("self_attn.q_norm", of_queries, false));
+            parts.push(LayerPart::norm("self_attn.k_norm", of_keys, false));
         }
         parts.extend([
-            Part::norm("post_attention_layernorm", d, false),
-            Part::linear("mlp.gate_proj", [d, inner], biases.feed_forward),
-            Part::linear("mlp.up_proj", [d, inner], biases.feed_forward),
-            Part::residual("mlp.down_proj", [inner, d], biases.feed_forward),
+            LayerPart::norm("post_attention_layernorm", d, false),
+            LayerPart::linear("mlp.gate_proj", [d, inner], biases.feed_forward),
+            LayerPart::linear("mlp.up_proj", [d, inner], biases.feed_forward),
+            LayerPart::residual("mlp.down_proj", [inner, d], biases.feed_forward),
         ]);
-        parts.extend((!before).then(|| Part::norm("post_feedforward_layernorm", d, false)));
+        parts.extend((!before).then(|| LayerPart::norm("post_feedforward_layernorm", d, false)));
         parts
     }
 

@@ -10,7 +10,7 @@ mod sizes;
 pub use attend::{Attend, Tokens};
 pub use gpt_neox::GptNeoXConfig;
 pub use llama::{Family, LayerType, LlamaConfig, LlamaSettings, RopeScaling};
-pub use sizes::{Kept, Naming, NormKind, Part, Rope, Shape, Sizes};
+pub use sizes::{Kept, LayerPart, Naming, NormKind, Rope, Shape, Sizes};
 
 use crate::model::nn::lora::LoraSettings;
 use crate::model::nn::{LayerNorm, Linear, Norm, RmsNorm};
@@ -34,7 +34,7 @@ pub trait Architecture {
     fn sizes(&self) -> Sizes;
 
     /// Linear maps and norms of a layer, in the order in which random weights are drawn.
-    fn parts(&self) -> Vec<Part>;
+    fn parts(&self) -> Vec<LayerPart>;
 
     /// The norm after the last layer.
     fn final_norm(&self) -> NormKind;
@@ -133,7 +133,7 @@ impl DecoderConfig {
         self.sizes().hidden_size
     }
 
-    pub fn parts(&self) -> Vec<Part> {
+    pub fn parts(&self) -> Vec<LayerPart> {
         self.architecture().parts()
     }
 
@@ -202,7 +202,7 @@ impl DecoderConfig {
             layers,
             ..
         } = self.sizes();
-        let layer: u128 = self.parts().iter().map(Part::parameters_wide).sum();
+        let layer: u128 = self.parts().iter().map(LayerPart::parameters_wide).sum();
         let [vocabulary, d, layers] = [vocab_size, hidden_size, layers].map(|size| size as u128);
         2 * vocabulary * d + layers * layer + 2 * d
     }
@@ -215,7 +215,7 @@ impl DecoderConfig {
             layers,
             ..
         } = self.sizes();
-        let layer: usize = self.parts().iter().map(Part::parameters).sum();
+        let layer: usize = self.parts().iter().map(LayerPart::parameters).sum();
         vocab_size * hidden_size + layers * layer + self.final_norm().parameters(hidden_size)
     }
 

@@ -152,7 +152,7 @@ impl Naming {
 
 /// A linear map or a norm of a layer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Part {
+pub struct LayerPart {
     /// The part's name within the layer, such as `mlp.up_proj`.
     pub name: &'static str,
     pub shape: Shape,
@@ -172,7 +172,7 @@ pub enum Shape {
     Norm(usize),
 }
 
-impl Part {
+impl LayerPart {
     pub fn linear(name: &'static str, [from, to]: [usize; 2], bias: bool) -> Self {
         Self {
             name,

@@ -2,7 +2,7 @@
 //! buffers, one number type.
 
 use super::{CONFIG, Checkpoint, Normalisation, REWARD, config, copy, write_json};
-use crate::folder::Draft;
+use crate::folder::UnpublishedFolder;
 use crate::model::layout::{self, Head};
 use crate::model::tokenizer::{CHAT_TEMPLATE, TOKENIZER};
 use crate::model::weights::{StoredAs, Weights, is_weights};
@@ -68,7 +68,7 @@ impl Checkpoint {
             keys.insert("pad_token_id".into(), json!(padding));
         }
 
-        let draft = Draft::new(to)?;
+        let draft = UnpublishedFolder::new(to)?;
         write_json(&draft.path().join(CONFIG), &Value::Object(keys))?;
         weights.save(&draft.path(), stored_as, how.shard_bytes)?;
         for name in FILES_BESIDE {

@@ -26,12 +26,12 @@ pub(super) struct Stored {
     /// The number type of the values, or the name of a type that weights cannot have.
     pub(super) dtype: std::result::Result<StoredAs, String>,
     pub(super) count: usize,
-    pub(super) place: Place,
+    pub(super) place: TensorLocation,
 }
 
 /// The location of a tensor's values.
 #[derive(Clone, Debug)]
-pub(super) enum Place {
+pub(super) enum TensorLocation {
     /// Offset in bytes. The file is kept open, so that the values are those that the header
     /// described even if the file is replaced meanwhile.
     Bytes(Arc<Mutex<File>>, u64),
@@ -66,7 +66,7 @@ impl Weights {
                 name: name.clone(),
                 dtype: StoredAs::of(info.dtype).ok_or_else(|| info.dtype.to_string()),
                 count: info.shape.iter().product(),
-                place: Place::Bytes(Arc::clone(&file), start + info.data_offsets.0 as u64),
+                place: TensorLocation::Bytes(Arc::clone(&file), start + info.data_offsets.0 as u64),
             };
             weights.tensors.insert(
                 name,
@@ -181,10 +181,10 @@ impl Stored {
             )
         };
         match &self.place {
-            Place::Bytes(file, start) => self
+            TensorLocation::Bytes(file, start) => self
                 .read_from(file, *start, stored_as, hear)
                 .context(failed),
-            Place::Pickle(tensor) => {
+            TensorLocation::Pickle(tensor) => {
                 let mut bytes = tensor
                     .read()
                     .map_err(|cause| Error::model(failed()).caused_by(cause))?;

@@ -2,7 +2,7 @@
 //! which bytes belong to which tensor. A library that supports only the few instructions that
 //! tensors need parses the pickle. Nothing in it is ever executed.
 
-use super::file::{Place, Stored, beginning};
+use super::file::{Stored, TensorLocation, beginning};
 use super::{Entry, StoredAs, Values, Weights};
 use crate::defect::guarded;
 use crate::model::contents::Foreign;
@@ -38,7 +38,7 @@ impl Weights {
         for (name, tensor) in reader.into_tensors() {
             let (shape, count) = (tensor.shape().to_vec(), tensor.num_elements());
             let dtype = stored_as(tensor.dtype());
-            let place = Place::Pickle(tensor);
+            let place = TensorLocation::Pickle(tensor);
             let stored = Stored {
                 path: Arc::clone(&shared),
                 name: name.clone(),

@@ -56,7 +56,7 @@ impl Bench {
     }
 
     /// Plans, locks and opens a single stage, as its process would.
-    fn draft(&self, graph: &Graph, key: &StageKey) -> Draft {
+    fn draft(&self, graph: &Graph, key: &StageKey) -> Attempt {
         self.store.plan(graph).unwrap();
         let lock = self.store.lock(key).unwrap();
         let claim = self
@@ -68,8 +68,8 @@ impl Bench {
     }
 }
 
-fn cpu() -> Place {
-    Place {
+fn cpu() -> Placement {
+    Placement {
         device: "cpu".into(),
         memory: None,
     }

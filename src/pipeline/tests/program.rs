@@ -49,7 +49,7 @@ fn stage_program() {
     let result = run_stage(
         &store,
         &key.parse().unwrap(),
-        &Place {
+        &Placement {
             device: device.into(),
             memory: None,
         },

@@ -2,7 +2,7 @@
 //! dot. Over numbers each line is a mean with its band; over words, which have no order, means with
 //! whiskers are side by side.
 
-use super::axis::{Extent, Panel, Scale};
+use super::axis::{AxisMap, Extent, Panel};
 use super::legend::Legend;
 use super::svg::{Anchor, Svg, TEXT, styled, width_of};
 use super::{LEFT, WIDTH, draw_band, draw_mean, grid, heading, lowest, series_of, turn};
@@ -191,7 +191,7 @@ impl<'a> Drawing<'a> {
                 .filter(|_| !self.words.is_empty());
         }
         Extent::on(
-            Scale::log_if(self.ablation.scale == AxisScale::Log),
+            AxisMap::log_if(self.ablation.scale == AxisScale::Log),
             &self.places(),
             &[],
         )

@@ -5,13 +5,13 @@ use crate::report::format;
 
 /// The scale of an axis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scale {
+pub enum AxisMap {
     Linear,
     /// Common logarithms; numbers that are not above 0 have no place.
     Log,
 }
 
-impl Scale {
+impl AxisMap {
     pub fn log_if(log: bool) -> Self {
         if log { Self::Log } else { Self::Linear }
     }
@@ -38,7 +38,7 @@ impl Scale {
 pub struct Extent {
     pub low: f64,
     pub high: f64,
-    pub scale: Scale,
+    pub scale: AxisMap,
 }
 
 impl Extent {
@@ -46,12 +46,12 @@ impl Extent {
         Self {
             low,
             high,
-            scale: Scale::Linear,
+            scale: AxisMap::Linear,
         }
     }
 
     /// The extent of [`Self::around`] on a scale.
-    pub fn on(scale: Scale, values: &[f64], ends: &[f64]) -> Option<Self> {
+    pub fn on(scale: AxisMap, values: &[f64], ends: &[f64]) -> Option<Self> {
         let places = |values: &[f64]| {
             values
                 .iter()
@@ -98,14 +98,14 @@ impl Extent {
     /// Round numbers inside the extent with their labels, about `wanted` of them.
     pub fn named_ticks(&self, wanted: usize) -> Vec<(f64, String)> {
         match self.scale {
-            Scale::Linear => {
+            AxisMap::Linear => {
                 let (ticks, decimals) = self.ticks(wanted);
                 ticks
                     .into_iter()
                     .map(|tick| (tick, format::fixed(tick, decimals)))
                     .collect()
             }
-            Scale::Log => self
+            AxisMap::Log => self
                 .log_ticks(wanted)
                 .into_iter()
                 .map(|tick| (tick, format::compact(tick)))
@@ -301,7 +301,7 @@ mod tests {
     fn logarithmic_ticks_fit_the_room() {
         let names = |low: f64, high: f64, wanted| -> Vec<String> {
             let extent = Extent {
-                scale: Scale::Log,
+                scale: AxisMap::Log,
                 ..Extent::linear(low.log10(), high.log10())
             };
             extent

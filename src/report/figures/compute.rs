@@ -2,7 +2,7 @@
 //! decoding of the primary metric, a point for each method at its last iteration, and the front of
 //! methods that nothing cheaper matches.
 
-use super::axis::{Extent, Panel, Scale};
+use super::axis::{AxisMap, Extent, Panel};
 use super::svg::{Anchor, Svg, TEXT, series, width_of};
 use super::{LEFT, RIGHT, WIDTH, grid, heading, lowest, series_of};
 use crate::error::Result;
@@ -69,7 +69,7 @@ pub fn draw(view: &View, spending: &Spending) -> Result<Option<String>> {
         .collect();
     let primary = view.metric(&view.layout().primary)?;
     let (Some(x), Some(y)) = (
-        Extent::on(Scale::Log, &places, &[]),
+        Extent::on(AxisMap::Log, &places, &[]),
         Extent::around(&values, &ends, primary.range),
     ) else {
         return Ok(None);
@@ -184,7 +184,7 @@ fn draw_panel(svg: &mut Svg, view: &View, frame: &Panel, panel: &Drawn) {
         );
     }
     for spot in &panel.spots {
-        let emphasis = if spot.method == view.layout().subject {
+        let emphasis = if spot.method == view.layout().under_study {
             "strong"
         } else {
             ""

@@ -1,7 +1,7 @@
 //! Free curves of the input, for example gold reward against KL: a panel per size, a line per seed,
 //! a colour and a dash per method; with bands, the mean over seeds with its t interval.
 
-use super::axis::{Extent, Scale};
+use super::axis::{AxisMap, Extent};
 use super::legend::Legend;
 use super::svg::{Anchor, Svg, series};
 use super::{WIDTH, draw_band, grid, lowest, series_of};
@@ -16,7 +16,7 @@ const FOOT: f64 = 46.0;
 
 /// The figure; `None` if no line has a point.
 pub fn draw(view: &View, curve: &Curve) -> Result<Option<String>> {
-    let (x_scale, y_scale) = (Scale::log_if(curve.log_x), Scale::log_if(curve.log_y));
+    let (x_scale, y_scale) = (AxisMap::log_if(curve.log_x), AxisMap::log_if(curve.log_y));
     let shown = |point: &&[f64; 2]| {
         x_scale.place(point[0]).is_finite() && y_scale.place(point[1]).is_finite()
     };

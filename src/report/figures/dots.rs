@@ -164,7 +164,7 @@ fn draw_slot(svg: &mut Svg, view: &View, frame: &Panel, place: usize, slot: &Slo
     let foot = frame.bottom();
     let count = format!("{n}/{}", slot.planned);
     svg.text("muted", (x, foot + TEXT + 4.0), Anchor::Middle, &count);
-    let emphasis = if slot.method.id == view.layout().subject {
+    let emphasis = if slot.method.id == view.layout().under_study {
         "strong"
     } else {
         ""

@@ -4,7 +4,7 @@
 
 use super::axis::{Extent, Panel};
 use super::svg::{Anchor, Svg, TEXT, wrapped};
-use crate::report::claims::{Judged, Part, Reply, Standing, name};
+use crate::report::claims::{Judged, JudgedComparison, Reply, Standing, name};
 use crate::report::format;
 use crate::report::input::{MetricColumn, Role};
 use crate::report::sentence::signs;
@@ -15,7 +15,7 @@ const ROW: f64 = 22.0;
 const EDGE: f64 = 12.0;
 
 /// The width of a drawing and the places of its columns.
-struct Place {
+struct ForestColumns {
     width: f64,
     /// The left and right end of the axis.
     axis: [f64; 2],
@@ -23,13 +23,13 @@ struct Place {
     stacked: bool,
 }
 
-const WIDE: Place = Place {
+const WIDE: ForestColumns = ForestColumns {
     width: super::WIDTH,
     axis: [230.0, 600.0],
     stacked: false,
 };
 /// The layout for a telephone.
-const NARROW: Place = Place {
+const NARROW: ForestColumns = ForestColumns {
     width: 390.0,
     axis: [EDGE, 390.0 - EDGE],
     stacked: true,
@@ -38,7 +38,7 @@ const NARROW: Place = Place {
 /// A comparison with its claim.
 struct Row<'j> {
     judged: &'j Judged<'j>,
-    part: &'j Part<'j>,
+    part: &'j JudgedComparison<'j>,
 }
 
 /// The figure for a page and for a narrow one; `None` without a primary comparison.
@@ -79,7 +79,11 @@ fn same_unit(a: &str, b: &str) -> bool {
         || matches!((a.split_once('_'), b.split_once('_')), (Some((a, _)), Some((b, _))) if a == b)
 }
 
-fn draw_at(view: &View, panels: &[(Vec<&MetricColumn>, Vec<&Row>)], place: &Place) -> String {
+fn draw_at(
+    view: &View,
+    panels: &[(Vec<&MetricColumn>, Vec<&Row>)],
+    place: &ForestColumns,
+) -> String {
     let level = format::percent(1.0 - view.design().alpha_each());
     let title = "Primary comparisons";
     let how = format!(
@@ -115,7 +119,7 @@ fn draw_panel(
     svg: &mut Svg,
     view: &View,
     (metrics, rows): &(Vec<&MetricColumn>, Vec<&Row>),
-    place: &Place,
+    place: &ForestColumns,
     top: f64,
 ) -> f64 {
     let Some(x) = extent(rows) else { return top };
@@ -189,7 +193,7 @@ fn draw_rows(
     svg: &mut Svg,
     view: &View,
     rows: &[&Row],
-    place: &Place,
+    place: &ForestColumns,
     frame: &Panel,
     top: f64,
 ) -> f64 {

@@ -72,7 +72,7 @@ pub fn draw(view: &View, metric: &MetricColumn, panels: &[Vec<Slot>], values: Ex
         for (place, slot) in slots.iter().enumerate() {
             let middle = frame.at_y((rows - place) as f64 - 0.5);
             if index % columns == 0 {
-                let emphasis = if slot.method.id == view.layout().subject {
+                let emphasis = if slot.method.id == view.layout().under_study {
                     "strong"
                 } else {
                     ""

@@ -7,7 +7,7 @@ use crate::report::crossing::{Way, crossing, level};
 use crate::report::format;
 use crate::report::input::{Ablation, Better};
 use crate::report::metrics::BySeed;
-use crate::report::table::{Cell, Column, Kind, Measured, Table};
+use crate::report::table::{Cell, Column, ColumnKind, Measured, Table};
 use crate::report::view::{View, file_stem};
 
 /// Every point of every line at every size: its seeds, each metric over them, and the spread of the
@@ -20,12 +20,12 @@ pub fn points(view: &View, ablation: &Ablation) -> Result<Table> {
             .map(|id| view.metric(id))
             .collect::<Result<Vec<_>>>()?,
     );
-    let count = |id: &str| Column::new(id, id, Kind::Integer);
+    let count = |id: &str| Column::new(id, id, ColumnKind::Integer);
     let mut columns = vec![
         Column::text("size", "size"),
         Column::text("line", "line"),
         Column::text("point", &ablation.axis),
-        Column::new("x", "x", Kind::Number),
+        Column::new("x", "x", ColumnKind::Number),
     ];
     columns.extend(metrics.headings());
     let first = ablation
@@ -33,9 +33,13 @@ pub fn points(view: &View, ablation: &Ablation) -> Result<Table> {
         .first()
         .map(|id| view.metric(id))
         .transpose()?;
-    columns.extend(
-        first.map(|metric| Column::new(format!("{}_sd", metric.id), "SD over seeds", Kind::Number)),
-    );
+    columns.extend(first.map(|metric| {
+        Column::new(
+            format!("{}_sd", metric.id),
+            "SD over seeds",
+            ColumnKind::Number,
+        )
+    }));
     columns.extend([count("planned"), count("ended"), count("collapsed")]);
     let mut rows = Vec::new();
     for size in &view.sizes {
@@ -132,14 +136,14 @@ pub fn crossings(view: &View, ablation: &Ablation) -> Result<Option<Table>> {
         }
     }
     let label = view.method_label(against);
-    let count = |id: &str, label: &str| Column::new(id, label, Kind::Integer);
+    let count = |id: &str, label: &str| Column::new(id, label, ColumnKind::Integer);
     let columns = vec![
         Column::text("size", "size"),
         Column::text("metric", "metric"),
         Column::text("line", "line"),
         Column::text("way", "way"),
-        Column::new("level", label, Kind::Estimate),
-        Column::new("x", "where they meet", Kind::Estimate),
+        Column::new("level", label, ColumnKind::Estimate),
+        Column::new("x", "where they meet", ColumnKind::Estimate),
         count("inside", "seeds inside"),
         count("before", "before"),
         count("beyond", "beyond"),

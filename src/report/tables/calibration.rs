@@ -4,7 +4,7 @@
 use crate::error::Result;
 use crate::report::claims::Judged;
 use crate::report::input::{Direction, Role};
-use crate::report::table::{Cell, Column, Kind, Table};
+use crate::report::table::{Cell, Column, ColumnKind, Table};
 use crate::report::view::View;
 use crate::stats::{self, Hypothesis};
 
@@ -69,20 +69,20 @@ pub fn calibration(view: &View, judged: &[Judged]) -> Result<Table> {
         Column::new(
             format!("decided_{look}"),
             format!("decided by {look} seeds"),
-            Kind::Number,
+            ColumnKind::Number,
         )
     });
     let columns = [
         Column::text("method", "method"),
         Column::text("metric", "metric"),
         Column::text("size", "size"),
-        Column::new("runs", "runs", Kind::Integer),
-        Column::new("truth", "true difference", Kind::Number),
+        Column::new("runs", "runs", ColumnKind::Integer),
+        Column::new("truth", "true difference", ColumnKind::Number),
     ];
     let columns = columns
         .into_iter()
         .chain(looks)
-        .chain([Column::new("wrong", "wrong", Kind::Number)])
+        .chain([Column::new("wrong", "wrong", ColumnKind::Number)])
         .collect();
     let note = format!(
         "Each row is {} studies in which a method is compared with itself: both sides are drawn, with replacement, from its runs above, \

@@ -1,11 +1,11 @@
 //! The outcome of every planned cell.
 
-use crate::report::table::{Cell, Column, Kind, Table};
+use crate::report::table::{Cell, Column, ColumnKind, Table};
 use crate::report::view::View;
 
 /// Counts per method and size, with the reason of each cell that did not simply finish.
 pub fn cells(view: &View) -> Table {
-    let count = |id: &str| Column::new(id, id, Kind::Integer);
+    let count = |id: &str| Column::new(id, id, ColumnKind::Integer);
     let mut rows = Vec::new();
     for size in &view.sizes {
         for method in &view.methods {

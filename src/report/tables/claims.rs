@@ -2,12 +2,12 @@
 
 use super::differences::{difference, for_new_prompts};
 use crate::error::Result;
-use crate::report::claims::{Judged, Part};
+use crate::report::claims::{Judged, JudgedComparison};
 use crate::report::format;
 use crate::report::input::Role;
 use crate::report::robust::Companion;
 use crate::report::sentence::signs;
-use crate::report::table::{Cell, Column, Kind, Measured, Table};
+use crate::report::table::{Cell, Column, ColumnKind, Measured, Table};
 use crate::report::view::View;
 use crate::stats::{Finding, Interval};
 
@@ -66,16 +66,16 @@ pub fn claims(
         Column::new(
             "simultaneous",
             format!("at the look that decides ({each} % over all looks)"),
-            Kind::Estimate,
+            ColumnKind::Estimate,
         ),
         Column::text("look", "look"),
         Column::text("permutation", "also by permutation"),
-        Column::new("difference", interval, Kind::Estimate),
-        Column::new("new_prompts", "new prompts too", Kind::Estimate),
-        Column::new("margin", "margin", Kind::Number),
+        Column::new("difference", interval, ColumnKind::Estimate),
+        Column::new("new_prompts", "new prompts too", ColumnKind::Estimate),
+        Column::new("margin", "margin", ColumnKind::Number),
         Column::text("margin_reason", "why this margin"),
-        Column::new("p", "p", Kind::Number),
-        Column::new("q", "q", Kind::Number),
+        Column::new("p", "p", ColumnKind::Number),
+        Column::new("q", "q", ColumnKind::Number),
     ];
     Ok(Table {
         id: "claims".to_owned(),
@@ -87,7 +87,7 @@ pub fn claims(
 }
 
 /// The difference at the look that decided, or at the last, with its simultaneous interval.
-fn simultaneous(part: &Part) -> Measured {
+fn simultaneous(part: &JudgedComparison) -> Measured {
     let Some(finding) = part.finding() else {
         return Measured::default();
     };

@@ -4,7 +4,7 @@ use super::for_values;
 use crate::error::Result;
 use crate::report::collapse::CollapsedCell;
 use crate::report::exploratory::Exploratory;
-use crate::report::table::{Cell, Column, Kind, Measured, Table, arrow};
+use crate::report::table::{Cell, Column, ColumnKind, Measured, Table, arrow};
 use crate::report::view::View;
 use crate::stats;
 
@@ -54,18 +54,22 @@ pub fn collapses(view: &View, cells: &[CollapsedCell], exploratory: &Exploratory
     let columns = vec![
         Column::text("size", "size"),
         Column::text("method", "method"),
-        Column::new("runs", "runs", Kind::Integer),
-        Column::new("collapsed", "collapsed", Kind::Integer),
-        Column::new("probability", "probability of a collapse", Kind::Estimate),
-        Column::new("mean", format!("{label}, mean"), Kind::Estimate),
+        Column::new("runs", "runs", ColumnKind::Integer),
+        Column::new("collapsed", "collapsed", ColumnKind::Integer),
+        Column::new(
+            "probability",
+            "probability of a collapse",
+            ColumnKind::Estimate,
+        ),
+        Column::new("mean", format!("{label}, mean"), ColumnKind::Estimate),
         Column::new(
             "mean_standing",
             "mean without the collapsed",
-            Kind::Estimate,
+            ColumnKind::Estimate,
         ),
-        Column::new("median", "median", Kind::Number),
-        Column::new("p", "p", Kind::Number),
-        Column::new("q", "q", Kind::Number),
+        Column::new("median", "median", ColumnKind::Number),
+        Column::new("p", "p", ColumnKind::Number),
+        Column::new("q", "q", ColumnKind::Number),
     ];
     Ok(Table {
         id: "collapses".to_owned(),

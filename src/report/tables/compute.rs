@@ -9,14 +9,14 @@ use crate::report::dominance::Dominance;
 use crate::report::exploratory::Exploratory;
 use crate::report::format;
 use crate::report::input::{Better, BySeed};
-use crate::report::table::{Cell, Column, Kind, Measured, Table, arrow};
+use crate::report::table::{Cell, Column, ColumnKind, Measured, Table, arrow};
 use crate::report::view::View;
 use crate::stats::Paired;
 
 /// The cost of one iteration of each method that iterates, and the ratio of the subject's cost to
 /// it. Ratios are computed within seeds.
 pub fn iteration_costs(view: &View, spending: &Spending) -> Result<Table> {
-    let subject = view.layout().subject.as_str();
+    let subject = view.layout().under_study.as_str();
     let mut rows = Vec::new();
     for size in &view.sizes {
         for method in view.main_methods() {
@@ -60,17 +60,18 @@ pub fn iteration_costs(view: &View, spending: &Spending) -> Result<Table> {
     let mut columns = vec![
         Column::text("size", "size"),
         Column::text("method", "method"),
-        Column::new("iterations", "iterations", Kind::Integer),
+        Column::new("iterations", "iterations", ColumnKind::Integer),
     ];
     let label = view.method_label(subject);
     columns.extend(
-        Resource::ALL.map(|resource| Column::new(resource.id(), resource.label(), Kind::Estimate)),
+        Resource::ALL
+            .map(|resource| Column::new(resource.id(), resource.label(), ColumnKind::Estimate)),
     );
     columns.extend(Resource::ALL.map(|resource| {
         Column::new(
             format!("ratio_{}", resource.id()),
             format!("{} of {label} / this", resource.label()),
-            Kind::Estimate,
+            ColumnKind::Estimate,
         )
     }));
     let title = "Making one iteration".to_owned();
@@ -124,19 +125,19 @@ pub fn spent(view: &View, spending: &Spending) -> Result<Table> {
     let mut columns = vec![
         Column::text("size", "size"),
         Column::text("method", "method"),
-        Column::new("iteration", "iteration", Kind::Integer),
+        Column::new("iteration", "iteration", ColumnKind::Integer),
     ];
     columns.extend(Resource::ALL.map(|resource| {
         Column::new(
             resource.id(),
             format!("{} in all", resource.label()),
-            Kind::Estimate,
+            ColumnKind::Estimate,
         )
     }));
     columns.push(Column::new(
         &metric.id,
         format!("{}{}", metric.label, arrow(metric.better)),
-        Kind::Estimate,
+        ColumnKind::Estimate,
     ));
     let title = format!("{} beside what had been spent", metric.label);
     Ok(Table {
@@ -196,18 +197,18 @@ pub fn matched_compute(
         Column::text("size", "size"),
         Column::text("method", "method"),
         Column::text("versus", "versus"),
-        Column::new("budget", "budget", Kind::Number),
-        Column::new("method_iteration", "its iteration", Kind::Integer),
-        Column::new("versus_iteration", "versus' iteration", Kind::Integer),
-        Column::new("difference", interval, Kind::Estimate),
-        Column::new("p", "p", Kind::Number),
-        Column::new("q", "q", Kind::Number),
-        Column::new("improvement", "P(better)", Kind::Number),
+        Column::new("budget", "budget", ColumnKind::Number),
+        Column::new("method_iteration", "its iteration", ColumnKind::Integer),
+        Column::new("versus_iteration", "versus' iteration", ColumnKind::Integer),
+        Column::new("difference", interval, ColumnKind::Estimate),
+        Column::new("p", "p", ColumnKind::Number),
+        Column::new("q", "q", ColumnKind::Number),
+        Column::new("improvement", "P(better)", ColumnKind::Number),
         Column::text("dominance", "whole runs"),
     ];
     let title = format!(
         "{} minus each other method for the same cost",
-        view.method_label(&view.layout().subject)
+        view.method_label(&view.layout().under_study)
     );
     Ok(Table {
         id: "matched-compute".to_owned(),
@@ -246,11 +247,11 @@ pub fn dominances(view: &View, pairs: &[MatchedPair]) -> Result<Table> {
         Column::text("size", "size"),
         Column::text("cheaper", "cheaper"),
         Column::text("dearer", "dearer"),
-        Column::new("ratio", "times cheaper (FLOPs)", Kind::Number),
+        Column::new("ratio", "times cheaper (FLOPs)", ColumnKind::Number),
         Column::new(
             "difference",
             format!("{}: cheaper minus dearer", metric.label),
-            Kind::Estimate,
+            ColumnKind::Estimate,
         ),
         Column::text("verdict", "is the cheaper one worse?"),
     ];

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::report::compute::total;
 use crate::report::input::Cost;
-use crate::report::table::{Cell, Column, Kind, Table};
+use crate::report::table::{Cell, Column, ColumnKind, Table};
 use crate::report::view::View;
 
 /// The costs, with one row per stage kind, size and method, summed over seeds and over repetitions
@@ -80,15 +80,15 @@ fn columns() -> Vec<Column> {
         Column::text("size", "size"),
         Column::text("method", "method"),
         Column::text("stage", "stage"),
-        Column::new("seeds", "seeds", Kind::Integer),
-        Column::new("stages", "stages", Kind::Integer),
-        Column::new("wall_seconds_per_seed", "wall s / seed", Kind::Number),
-        Column::new("wall_seconds", "wall s", Kind::Number),
-        Column::new("cpu_seconds", "CPU s", Kind::Number),
-        Column::new("peak_memory_mib", "peak MiB", Kind::Number),
-        Column::new("tokens", "tokens", Kind::Number),
-        Column::new("tokens_per_second", "tokens / s", Kind::Number),
-        Column::new("flops", "FLOPs", Kind::Number),
+        Column::new("seeds", "seeds", ColumnKind::Integer),
+        Column::new("stages", "stages", ColumnKind::Integer),
+        Column::new("wall_seconds_per_seed", "wall s / seed", ColumnKind::Number),
+        Column::new("wall_seconds", "wall s", ColumnKind::Number),
+        Column::new("cpu_seconds", "CPU s", ColumnKind::Number),
+        Column::new("peak_memory_mib", "peak MiB", ColumnKind::Number),
+        Column::new("tokens", "tokens", ColumnKind::Number),
+        Column::new("tokens_per_second", "tokens / s", ColumnKind::Number),
+        Column::new("flops", "FLOPs", ColumnKind::Number),
     ]
 }
 

@@ -4,7 +4,7 @@ use crate::error::Result;
 use crate::report::curve::averages;
 use crate::report::format;
 use crate::report::input::Curve;
-use crate::report::table::{Cell, Column, Kind, Measured, Table};
+use crate::report::table::{Cell, Column, ColumnKind, Measured, Table};
 use crate::report::view::{View, file_stem};
 
 /// The table of a curve; `None` if its lines are not seeds to be averaged.
@@ -37,8 +37,8 @@ pub fn curve(view: &View, curve: &Curve) -> Result<Option<Table>> {
     let columns = vec![
         Column::text("size", "size"),
         Column::text("line", "line"),
-        Column::new("x", &curve.x_label, Kind::Number),
-        Column::new("y", &curve.y_label, Kind::Estimate),
+        Column::new("x", &curve.x_label, ColumnKind::Number),
+        Column::new("y", &curve.y_label, ColumnKind::Estimate),
     ];
     let id = format!("curve-{}", file_stem(&curve.id));
     Ok(Some(Table {

@@ -6,7 +6,7 @@ use crate::report::contrast::Contrast;
 use crate::report::exploratory::Exploratory;
 use crate::report::format;
 use crate::report::input::{MetricColumn, TableKind};
-use crate::report::table::{Cell, Column, Kind, Measured, Table, arrow};
+use crate::report::table::{Cell, Column, ColumnKind, Measured, Table, arrow};
 use crate::report::view::View;
 
 /// The pairs that a table compares.
@@ -54,7 +54,7 @@ pub fn differences(
             "differences-of-subject",
             format!(
                 "{} minus each other method",
-                view.method_label(&view.layout().subject)
+                view.method_label(&view.layout().under_study)
             ),
         ),
     };
@@ -79,7 +79,7 @@ fn pairs<'v>(
 ) -> Vec<(&'v str, &'v str)> {
     let fixed = match question {
         Question::AgainstBaseline => view.layout().baseline.as_str(),
-        Question::SubjectAgainstEach => view.layout().subject.as_str(),
+        Question::SubjectAgainstEach => view.layout().under_study.as_str(),
     };
     let ids = [metric.id.as_str()];
     if !view.belongs(fixed, size, &ids) {
@@ -105,12 +105,12 @@ fn columns(view: &View) -> Vec<Column> {
         Column::new(
             "difference",
             format!("difference ({} % interval)", format::percent(view.level())),
-            Kind::Estimate,
+            ColumnKind::Estimate,
         ),
-        Column::new("p", "p", Kind::Number),
-        Column::new("q", "q", Kind::Number),
-        Column::new("improvement", "P(better)", Kind::Number),
-        Column::new("minimum_detectable_effect", "MDE", Kind::Number),
+        Column::new("p", "p", ColumnKind::Number),
+        Column::new("q", "q", ColumnKind::Number),
+        Column::new("improvement", "P(better)", ColumnKind::Number),
+        Column::new("minimum_detectable_effect", "MDE", ColumnKind::Number),
     ]
 }
 

@@ -3,7 +3,7 @@
 use super::MetricColumns;
 use crate::error::Result;
 use crate::report::input::TableKind;
-use crate::report::table::{Cell, Column, Kind, Table};
+use crate::report::table::{Cell, Column, ColumnKind, Table};
 use crate::report::view::View;
 
 /// Policy and reward metrics by size, method and iteration; without rows if no method iterates.
@@ -13,7 +13,7 @@ pub fn iterations(view: &View) -> Result<Table> {
     let mut columns = vec![
         Column::text("size", "size"),
         Column::text("method", "method"),
-        Column::new("iteration", "iteration", Kind::Integer),
+        Column::new("iteration", "iteration", ColumnKind::Integer),
     ];
     columns.extend(metrics.headings());
     let mut rows = Vec::new();

@@ -30,7 +30,7 @@ pub use tuning::tunings;
 
 use super::contrast::over_seeds;
 use super::input::{BySeed, MetricColumn};
-use super::table::{Cell, Column, Kind, Measured, arrow};
+use super::table::{Cell, Column, ColumnKind, Measured, arrow};
 use super::view::View;
 use crate::error::Result;
 use crate::stats;
@@ -84,12 +84,12 @@ fn heading(metric: &MetricColumn) -> Column {
     Column::new(
         &metric.id,
         format!("{}{}", metric.label, arrow(metric.better)),
-        Kind::Estimate,
+        ColumnKind::Estimate,
     )
 }
 
 fn ties_heading(id: &str) -> Column {
-    Column::new(id, "ties", Kind::Number)
+    Column::new(id, "ties", ColumnKind::Number)
 }
 
 /// The mean share of ties over seeds.

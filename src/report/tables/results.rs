@@ -5,7 +5,7 @@ use crate::error::Result;
 use crate::report::contrast::{marks, over_seeds_and_items, within_range};
 use crate::report::input::{BySeed, MetricColumn, TableKind, TableSpec};
 use crate::report::prose;
-use crate::report::table::{Cell, Column, Kind, Measured, Table};
+use crate::report::table::{Cell, Column, ColumnKind, Measured, Table};
 use crate::report::view::{View, file_stem};
 
 /// The table that `spec` describes, at every method's last iteration.
@@ -20,7 +20,7 @@ pub fn results(view: &View, spec: &TableSpec) -> Result<Table> {
     let mut columns = vec![
         Column::text("size", "size"),
         Column::text("method", "method"),
-        Column::new("iteration", "iteration", Kind::Integer),
+        Column::new("iteration", "iteration", ColumnKind::Integer),
     ];
     for (metric, ties) in &metrics {
         columns.push(heading(metric));
@@ -28,7 +28,7 @@ pub fn results(view: &View, spec: &TableSpec) -> Result<Table> {
             columns.push(Column::new(
                 format!("{}_new_prompts", metric.id),
                 "new prompts too",
-                Kind::Estimate,
+                ColumnKind::Estimate,
             ));
         }
         columns.extend(ties.map(ties_heading));

@@ -2,7 +2,7 @@
 
 use crate::report::claims::Judged;
 use crate::report::robust::Companion;
-use crate::report::table::{Cell, Column, Kind, Measured, Table};
+use crate::report::table::{Cell, Column, ColumnKind, Measured, Table};
 use crate::report::view::View;
 
 /// One row per primary comparison with pairs.
@@ -31,12 +31,12 @@ pub fn robust(view: &View, judged: &[Judged], companions: &[Vec<Option<Companion
         Column::text("claim", "claim"),
         Column::text("metric", "metric"),
         Column::text("size", "size"),
-        Column::new("pairs", "pairs", Kind::Integer),
-        Column::new("median", "median difference", Kind::Number),
-        Column::new("p_wilcoxon", "Wilcoxon p", Kind::Number),
-        Column::new("p_sign_flip", "sign-flip p", Kind::Number),
+        Column::new("pairs", "pairs", ColumnKind::Integer),
+        Column::new("median", "median difference", ColumnKind::Number),
+        Column::new("p_wilcoxon", "Wilcoxon p", ColumnKind::Number),
+        Column::new("p_sign_flip", "sign-flip p", ColumnKind::Number),
         Column::text("permutation", "verdict also by permutation"),
-        Column::new("new_bases", "new bases too", Kind::Estimate),
+        Column::new("new_bases", "new bases too", ColumnKind::Estimate),
     ];
     let title = "Primary comparisons without a normal distribution".to_owned();
     Table {

@@ -1,7 +1,7 @@
 //! The settings that searches chose.
 
 use crate::report::input::Tuning;
-use crate::report::table::{Cell, Column, Kind, Table};
+use crate::report::table::{Cell, Column, ColumnKind, Table};
 use crate::report::view::View;
 
 /// The tables of searched values, with a row for each method, size and seed; the points of
@@ -47,19 +47,19 @@ fn columns() -> Vec<Column> {
     vec![
         Column::text("size", "size"),
         Column::text("method", "method"),
-        Column::new("seed", "seed", Kind::Integer),
+        Column::new("seed", "seed", ColumnKind::Integer),
         Column::text("section", "section"),
-        Column::new("epochs", "epochs", Kind::Integer),
-        Column::new("learning_rate", "learning rate", Kind::Number),
-        Column::new("lambda", "λ", Kind::Number),
+        Column::new("epochs", "epochs", ColumnKind::Integer),
+        Column::new("learning_rate", "learning rate", ColumnKind::Number),
+        Column::new("lambda", "λ", ColumnKind::Number),
         Column::new(
             "held_out_log_likelihood",
             "held-out log-likelihood",
-            Kind::Number,
+            ColumnKind::Number,
         ),
         Column::text("edges", "at the end of"),
-        Column::new("tried", "tried", Kind::Integer),
-        Column::new("failed", "failed", Kind::Integer),
+        Column::new("tried", "tried", ColumnKind::Integer),
+        Column::new("failed", "failed", ColumnKind::Integer),
     ]
 }
 

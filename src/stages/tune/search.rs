@@ -2,7 +2,7 @@
 //! that an earlier attempt finished.
 
 use super::{Method, Tune, TuneInputs};
-use crate::data::Codec;
+use crate::data::TextEncoder;
 use crate::data::rows::Demonstration;
 use crate::data::split::{self, Prompts};
 use crate::error::ErrorKind;
@@ -41,7 +41,7 @@ impl Data {
         context: &StageContext,
         stage: &Tune,
         inputs: &TuneInputs,
-        codec: &Codec,
+        encoder: &TextEncoder,
     ) -> Result<Self> {
         let rows = demonstrations(context, &inputs.demonstrations)?;
         let prompts: Vec<[&str; 2]> = rows.iter().map(|row| [&row.prompt[..]; 2]).collect();
@@ -63,7 +63,7 @@ impl Data {
         };
         let encoded = |rows: &[&Demonstration]| {
             rows.iter()
-                .map(|row| codec.demonstration(row))
+                .map(|row| encoder.demonstration(row))
                 .collect::<Result<_>>()
         };
         let (held_out, trained) = (chosen(&held_out), chosen(&trained));
@@ -73,7 +73,7 @@ impl Data {
                 held_out
                     .iter()
                     .for_each(|row| prompts.insert(&[&row.prompt]));
-                training_pairs_without(context, &inputs.pairs, codec, &prompts)?.0
+                training_pairs_without(context, &inputs.pairs, encoder, &prompts)?.0
             }
             Method::Sft(_) | Method::IqLearn(_) => Vec::new(),
         };

@@ -2,12 +2,12 @@ use super::*;
 use crate::Error;
 use crate::experiment::{Experiment, Selection};
 use crate::methods::optimise::Monitor;
-use crate::pipeline::{Place, PlannedStage, Store, run_stage};
+use crate::pipeline::{Placement, PlannedStage, Store, run_stage};
+use crate::plan::Plan;
 use crate::stages::common::Watch;
-use crate::stages::plan::Plan;
 
-fn place() -> Place {
-    Place {
+fn place() -> Placement {
+    Placement {
         device: crate::device::DEFAULT.to_string(),
         memory: None,
     }

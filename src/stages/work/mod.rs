@@ -13,10 +13,10 @@ pub use shared::{PolicyGradient, judging, policy_gradient, reading, sampling};
 pub(super) use shared::{preference_optimisation, steps, supervised};
 pub use sizes::{Precision, Shapes, Sizes};
 
-use crate::device::hardware::{Hardware, Site};
+use crate::device::hardware::{BackendProfile, Hardware};
 use crate::model::DecoderConfig;
 use crate::model::footprint::{
-    Computation, Load, TrainingState, frozen, inference_activations, kv_cache,
+    Load, TrainingOptions, TrainingState, frozen, inference_activations, kv_cache,
     training_activations, update_transient,
 };
 use std::num::NonZeroUsize;
@@ -57,7 +57,7 @@ enum Pass {
         config: DecoderConfig,
         loads: Vec<Load>,
         items: usize,
-        computation: Computation,
+        computation: TrainingOptions,
     },
     /// A forward pass; its rows are split into smaller passes only if `splits` is true.
     Read {
@@ -65,14 +65,14 @@ enum Pass {
         load: Load,
         rows: usize,
         splits: bool,
-        computation: Computation,
+        computation: TrainingOptions,
     },
     Generate {
         config: DecoderConfig,
         rows: usize,
         prompt: f64,
         response: f64,
-        computation: Computation,
+        computation: TrainingOptions,
     },
 }
 
@@ -101,7 +101,7 @@ impl Memory {
 
 impl Work {
     /// Memory at the peak, with at most `micro_batch` items in a pass.
-    pub fn memory(&self, micro_batch: usize, site: Site) -> Memory {
+    pub fn memory(&self, micro_batch: usize, backend: BackendProfile) -> Memory {
         let TrainingState {
             weights,
             gradients,
@@ -112,7 +112,7 @@ impl Work {
             gradients,
             optimiser: moments,
             other_models: self.other_models,
-            program: site.program_with(
+            program: backend.program_with(
                 self.phases
                     .iter()
                     .map(|phase| phase.pass.config().vocab_size())
@@ -124,7 +124,7 @@ impl Work {
         let phases = self
             .phases
             .iter()
-            .map(|phase| phase.memory(micro_batch, held, site.fused));
+            .map(|phase| phase.memory(micro_batch, held, backend.fused));
         phases
             .max_by(|a, b| a.total().total_cmp(&b.total()))
             .unwrap_or(held)
@@ -163,7 +163,7 @@ impl Work {
 
     /// The largest number of items per pass that fits into `limit` bytes; `None` if not even one
     /// fits.
-    pub fn micro_batch(&self, limit: u64, site: Site) -> Option<NonZeroUsize> {
+    pub fn micro_batch(&self, limit: u64, backend: BackendProfile) -> Option<NonZeroUsize> {
         let most = self
             .phases
             .iter()
@@ -174,7 +174,7 @@ impl Work {
         let (mut fits, mut too_many) = (0, most + 1);
         while too_many - fits > 1 {
             let middle = (fits + too_many) / 2;
-            match self.memory(middle, site).total() <= limit as f64 {
+            match self.memory(middle, backend).total() <= limit as f64 {
                 true => fits = middle,
                 false => too_many = middle,
             }
@@ -367,15 +367,18 @@ mod tests {
     fn the_largest_micro_batch_that_fits_is_chosen() {
         let work = policy_step(Critic::ZeroHead);
         for rows in [1, 2, 7, 63] {
-            let limit = work.memory(rows, Site::FLEX).total() as u64 + 1;
-            let chosen = usize::from(work.micro_batch(limit, Site::FLEX).unwrap());
-            assert!(chosen >= rows && work.memory(chosen, Site::FLEX).total() <= limit as f64);
+            let limit = work.memory(rows, BackendProfile::FLEX).total() as u64 + 1;
+            let chosen = usize::from(work.micro_batch(limit, BackendProfile::FLEX).unwrap());
             assert!(
-                chosen == 64 || work.memory(chosen + 1, Site::FLEX).total() > limit as f64,
+                chosen >= rows && work.memory(chosen, BackendProfile::FLEX).total() <= limit as f64
+            );
+            assert!(
+                chosen == 64
+                    || work.memory(chosen + 1, BackendProfile::FLEX).total() > limit as f64,
                 "{rows}"
             );
         }
-        assert_eq!(work.micro_batch(1 << 20, Site::FLEX), None);
+        assert_eq!(work.micro_batch(1 << 20, BackendProfile::FLEX), None);
     }
 
     #[test]
@@ -384,7 +387,10 @@ mod tests {
             policy_step(Critic::ZeroHead),
             policy_step(Critic::RewardCopy),
         );
-        assert!(copy.memory(64, Site::FLEX).total() > head.memory(64, Site::FLEX).total());
+        assert!(
+            copy.memory(64, BackendProfile::FLEX).total()
+                > head.memory(64, BackendProfile::FLEX).total()
+        );
         assert!(copy.flops > 1.5 * head.flops);
     }
 

@@ -5,7 +5,7 @@ use super::{Pass, Phase};
 use crate::experiment::GenerationSettings;
 use crate::methods::training::{Dtype, Training};
 use crate::model::DecoderConfig;
-use crate::model::footprint::{Computation, Load, frozen};
+use crate::model::footprint::{Load, TrainingOptions, frozen};
 
 /// Number of rows in one pass of a stage that trains nothing.
 const READING_BATCH: usize = 64;
@@ -13,9 +13,9 @@ const READING_BATCH: usize = 64;
 /// Number types of a study's models, and the switches of training.
 #[derive(Clone, Copy, Debug)]
 pub struct Precision {
-    pub training: Computation,
-    /// Computation of read-only models.
-    pub reading: Computation,
+    pub training: TrainingOptions,
+    /// TrainingOptions of read-only models.
+    pub reading: TrainingOptions,
 }
 
 impl Precision {
@@ -30,7 +30,7 @@ impl From<Dtype> for Precision {
             Dtype::F32 => 4.0,
             Dtype::Bf16 => 2.0,
         };
-        let reading = Computation {
+        let reading = TrainingOptions {
             bytes,
             gradient_checkpointing: false,
             lora_rank: 0,
@@ -52,7 +52,7 @@ impl From<&Training> for Precision {
         } = *training;
         let Self { reading, .. } = Self::from(dtype);
         Self {
-            training: Computation {
+            training: TrainingOptions {
                 gradient_checkpointing,
                 lora_rank,
                 ..reading
@@ -132,7 +132,11 @@ impl Shapes<'_> {
     }
 
     /// The phase that samples `samples` responses.
-    pub(in crate::stages) fn generate(&self, samples: usize, computation: Computation) -> Phase {
+    pub(in crate::stages) fn generate(
+        &self,
+        samples: usize,
+        computation: TrainingOptions,
+    ) -> Phase {
         let pass = Pass::Generate {
             config: self.config.clone(),
             rows: self.generation.batch_size.min(samples),
@@ -148,7 +152,7 @@ impl Shapes<'_> {
         &self,
         load: Load,
         rows: usize,
-        computation: Computation,
+        computation: TrainingOptions,
     ) -> Phase {
         let rows = rows.min(READING_BATCH);
         Pass::Read {
@@ -165,7 +169,7 @@ impl Shapes<'_> {
         &self,
         loads: &[Load],
         items: usize,
-        computation: Computation,
+        computation: TrainingOptions,
     ) -> Phase {
         Pass::Train {
             config: self.config.clone(),
@@ -181,7 +185,7 @@ impl Shapes<'_> {
     }
 
     /// Bytes of weights read to sample `samples` responses: all weights once per batch and step.
-    pub(in crate::stages) fn streamed(&self, samples: f64, computation: Computation) -> f64 {
+    pub(in crate::stages) fn streamed(&self, samples: f64, computation: TrainingOptions) -> f64 {
         let steps = (samples / self.generation.batch_size as f64).ceil()
             * self.generation.max_response_tokens as f64;
         steps * frozen(self.config, self.language_model(), computation.bytes)

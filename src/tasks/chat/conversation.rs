@@ -274,7 +274,7 @@ fn disorder(messages: &[Message]) -> Option<(String, &'static str)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::dataset::Place;
+    use crate::data::dataset::RowPlace;
     use miette::Diagnostic;
     use serde_json::json;
 
@@ -282,7 +282,7 @@ mod tests {
         let Value::Object(cells) = cells else {
             panic!("a row is an object")
         };
-        let place = Place {
+        let place = RowPlace {
             file: "x.jsonl",
             by_line: true,
             number: 7,

@@ -29,7 +29,7 @@ pub(super) struct Heads<'a> {
 
 /// One of a head's three vectors.
 #[derive(Clone, Copy, PartialEq)]
-pub(super) enum Part {
+pub(super) enum AttentionInput {
     Query = 0,
     Key = 1,
     Value = 2,
@@ -37,7 +37,7 @@ pub(super) enum Part {
 
 /// The layout of one kind of vectors in a tensor's values.
 #[derive(Clone, Copy)]
-pub(super) struct Place {
+pub(super) struct Strides {
     first: usize,
     /// Distance from one slot to the next; slots count through the batch.
     slot: usize,
@@ -45,10 +45,10 @@ pub(super) struct Place {
     head: usize,
 }
 
-impl Place {
+impl Strides {
     /// The layout in a tensor of rows of `width` values that holds each head's query, key and value
     /// side by side.
-    pub fn interleaved(part: Part, width: usize, size: usize) -> Self {
+    pub fn interleaved(part: AttentionInput, width: usize, size: usize) -> Self {
         Self {
             first: part as usize * size,
             slot: width,
@@ -83,7 +83,7 @@ pub(super) struct Angles<'a> {
 #[derive(Clone, Copy)]
 pub(super) struct Vectors<'a> {
     pub values: &'a [f32],
-    pub place: Place,
+    pub place: Strides,
     pub size: usize,
     /// Angles by which vectors are rotated when read; `None` for values.
     pub angles: Option<Angles<'a>>,

@@ -20,7 +20,7 @@ mod tests;
 mod tiles;
 
 use super::compose::{AttentionShape, Projections};
-use attention::{Angles, Heads, Part, Place, Vectors};
+use attention::{Angles, AttentionInput, Heads, Strides, Vectors};
 use burn::backend::tensor::{BoolTensor, FloatTensor, IntTensor};
 use burn::backend::{Backend, DispatchDevice, Flex, TensorMetadata, backend_extension};
 use burn::tensor::{DType, Shape, Tensor, TensorData};
@@ -187,16 +187,16 @@ fn indices(tensor: &FlexTensor) -> Vec<usize> {
 /// The vectors of one kind in `tensor` [b, t, width], rotated by `angles` if given.
 fn vectors<'a>(
     tensor: &'a FlexTensor,
-    part: Part,
+    part: AttentionInput,
     interleaved: bool,
     size: usize,
     angles: Option<[&'a FlexTensor; 2]>,
 ) -> Vectors<'a> {
     let [_, _, width] = tensor.shape().dims::<3>();
     let place = if interleaved {
-        Place::interleaved(part, width, size)
+        Strides::interleaved(part, width, size)
     } else {
-        Place::alone(width, size)
+        Strides::alone(width, size)
     };
     let angles = angles.map(|[cos, sin]| Angles {
         cos: floats(cos),
@@ -243,9 +243,15 @@ fn heads_of<'a>(
     );
     let [queries, keys, values] = projections;
     Heads {
-        queries: vectors(queries, Part::Query, interleaved, size, Some(angles)),
-        keys: vectors(keys, Part::Key, interleaved, size, Some(angles)),
-        values: vectors(values, Part::Value, interleaved, size, None),
+        queries: vectors(
+            queries,
+            AttentionInput::Query,
+            interleaved,
+            size,
+            Some(angles),
+        ),
+        keys: vectors(keys, AttentionInput::Key, interleaved, size, Some(angles)),
+        values: vectors(values, AttentionInput::Value, interleaved, size, None),
         real: key_mask,
         time,
         heads,
@@ -406,12 +412,18 @@ impl Generation for Flex {
         let new = NewSlots {
             keys: vectors(
                 &new_keys,
-                Part::Key,
+                AttentionInput::Key,
                 slots.interleaved,
                 size,
                 Some([&cos, &sin]),
             ),
-            values: vectors(&new_values, Part::Value, slots.interleaved, size, None),
+            values: vectors(
+                &new_values,
+                AttentionInput::Value,
+                slots.interleaved,
+                size,
+                None,
+            ),
             batch,
             time: new_keys.shape()[1],
             heads,
@@ -441,7 +453,7 @@ impl Generation for Flex {
         let out = Arch::new().dispatch(AttendToCache {
             queries: vectors(
                 &queries,
-                Part::Query,
+                AttentionInput::Query,
                 slots.interleaved,
                 size,
                 Some([&cos, &sin]),

@@ -19,13 +19,13 @@ mod tuning;
 pub use bases::{Pretraining, bases};
 pub use specs::HELD_OUT;
 
-use super::work::{Sizes, Work};
 use crate::data::world::World;
 use crate::experiment::{Hyper, MethodPlan, Recipe, Study};
 use crate::methods::dpo::DpoPairs;
 use crate::methods::irl::Select;
 use crate::model::{DecoderConfig, ModelTokenizer};
 use crate::pipeline::{Graph, StageKey};
+use crate::stages::work::{Sizes, Work};
 use crate::{Error, Result};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -209,7 +209,7 @@ struct Run<'a> {
     sft: StageKey,
     /// The stage that chose the settings of SFT.
     sft_tuning: Option<StageKey>,
-    exam_pairs: StageKey,
+    heldout_pairs: StageKey,
 }
 
 impl<'a> Planner<'a> {

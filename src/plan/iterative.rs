@@ -10,7 +10,7 @@ use crate::methods::irl::{Anchor, PolicyStep, RewardInit, Select};
 use crate::pipeline::StageKey;
 use crate::stages::evaluate::Responder;
 use crate::stages::evaluate_reward::JudgeKind;
-use crate::stages::objective::RewardSource;
+use crate::stages::reward_function::RewardSource;
 use crate::stages::spin::{Spin, SpinInputs};
 
 /// A round's policy, the stages that made it, and its judge.

@@ -1,7 +1,7 @@
 //! Checks whether a study fits into a device's memory, and finds the switches that make it fit.
 
 use super::{LocalData, Plan};
-use crate::device::hardware::Site;
+use crate::device::hardware::BackendProfile;
 use crate::experiment::Study;
 use crate::methods::ppo::Critic;
 use crate::methods::training::{Dtype, Training};
@@ -30,8 +30,8 @@ const SWITCHES: [Switch; 4] = [
 
 /// The stage of `plan` that needs the most memory, among those that exceed `limit` bytes even with
 /// one row at a time.
-fn too_large(plan: &Plan, limit: u64, site: Site) -> Option<(&PlannedStage, f64)> {
-    let needs = |stage: &PlannedStage| plan.work(&stage.key).memory(1, site).total();
+fn too_large(plan: &Plan, limit: u64, backend: BackendProfile) -> Option<(&PlannedStage, f64)> {
+    let needs = |stage: &PlannedStage| plan.work(&stage.key).memory(1, backend).total();
     let all = plan.graph.iter().map(|stage| (stage, needs(stage)));
     all.filter(|(_, bytes)| *bytes > limit as f64)
         .max_by(|a, b| a.1.total_cmp(&b.1))
@@ -44,9 +44,9 @@ pub fn check(
     local: Option<&LocalData>,
     plan: &Plan,
     limit: u64,
-    site: Site,
+    backend: BackendProfile,
 ) -> Result<()> {
-    let Some((stage, bytes)) = too_large(plan, limit, site) else {
+    let Some((stage, bytes)) = too_large(plan, limit, backend) else {
         return Ok(());
     };
     let (needed, available) = (gib(bytes), gib(limit as f64));
@@ -54,7 +54,7 @@ pub fn check(
         "stage `{}` needs {needed} GiB even one row at a time, and {available} GiB are available",
         stage.label
     ));
-    Err(match remedy(study, local, limit, site)? {
+    Err(match remedy(study, local, limit, backend)? {
         Some(switches) => error.hint(format!("it fits with {}", switches.join(" "))),
         None => error.hint(
             "no switch of touchstone makes it fit: choose smaller models with --sizes, shorter texts, a smaller \
@@ -73,7 +73,7 @@ fn remedy(
     study: &Study,
     local: Option<&LocalData>,
     limit: u64,
-    site: Site,
+    backend: BackendProfile,
 ) -> Result<Option<Vec<String>>> {
     let mut sets: Vec<u32> = (1..1 << SWITCHES.len()).collect();
     sets.sort_by_key(|set| (set.count_ones(), *set));
@@ -89,7 +89,7 @@ fn remedy(
         for hyper in std::iter::once(&mut changed.shared).chain(hypers) {
             chosen().for_each(|(_, (_, apply))| apply(&mut hyper.training, &mut hyper.ppo.critic));
         }
-        if too_large(&Plan::new(&changed, local)?, limit, site).is_none() {
+        if too_large(&Plan::new(&changed, local)?, limit, backend).is_none() {
             return Ok(Some(
                 chosen()
                     .map(|(_, (text, _))| format!("--set {text}"))

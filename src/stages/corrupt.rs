@@ -1,11 +1,11 @@
-//! Stage `spoil`: replaces a declared share of the demonstrations by bad ones.
+//! Stage `corrupt`: replaces a declared share of the demonstrations by bad ones.
 
 use super::Stage;
-use super::common::{codec, demonstrations, frozen, needed, sample, sampling};
+use super::common::{demonstrations, encoder, frozen, needed, sample, sampling};
 use super::work::{self, Precision, Sizes, Work};
 use crate::Result;
 use crate::data::rows::{self, Demonstration};
-use crate::experiment::{Bad, GenerationSettings};
+use crate::experiment::{Corruption, GenerationSettings};
 use crate::methods::training::Dtype;
 use crate::pipeline::{StageContext, StageKey};
 use crate::rng::{permutation, stream};
@@ -13,29 +13,29 @@ use serde::{Deserialize, Serialize};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Spoil {
-    pub bad: Bad,
+pub struct Corrupt {
+    pub corruption: Corruption,
     pub fraction: f64,
     pub generation: GenerationSettings,
     pub dtype: Dtype,
 }
 
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub struct SpoilInputs {
+pub struct CorruptInputs {
     pub demonstrations: StageKey,
     /// The model whose samples are the bad demonstrations, if these are samples.
     pub base: Option<StageKey>,
 }
 
-impl Stage for Spoil {
-    const KIND: &'static str = "spoil";
+impl Stage for Corrupt {
+    const KIND: &'static str = "corrupt";
     const VERSION: u32 = 2;
-    type Inputs = SpoilInputs;
+    type Inputs = CorruptInputs;
     type Sizes<'a> = Sizes<'a>;
 
     fn work(&self, sizes: Sizes) -> Work {
-        match self.bad {
-            Bad::BaseSamples => {
+        match self.corruption {
+            Corruption::BaseSamples => {
                 let samples = (sizes.rows as f64 * self.fraction).round() as usize;
                 work::sampling(
                     sizes.shapes(&self.generation),
@@ -43,20 +43,20 @@ impl Stage for Spoil {
                     Precision::from(self.dtype),
                 )
             }
-            Bad::Shuffled | Bad::Truncated => Work::default(),
+            Corruption::Shuffled | Corruption::Truncated => Work::default(),
         }
     }
 
     /// Replaces a random choice of demonstrations, which depends on the seed. A larger share
     /// contains a smaller one.
-    fn run(self, inputs: SpoilInputs, context: &StageContext) -> Result<()> {
+    fn run(self, inputs: CorruptInputs, context: &StageContext) -> Result<()> {
         let seed = context.seed()?;
         let mut rows = demonstrations(context, &inputs.demonstrations)?;
         let order = permutation(rows.len(), seed, "spoil/order", 0);
-        let mut chosen = order[..spoilt(rows.len(), self.fraction)].to_vec();
+        let mut chosen = order[..corrupted(rows.len(), self.fraction)].to_vec();
         chosen.sort_unstable();
-        let replacements = match self.bad {
-            Bad::BaseSamples => self.base_samples(
+        let replacements = match self.corruption {
+            Corruption::BaseSamples => self.base_samples(
                 context,
                 needed(&inputs.base, "base", context)?,
                 &rows,
@@ -64,10 +64,10 @@ impl Stage for Spoil {
             )?,
             // Each chosen demonstration takes the response of the next one, the last that of the
             // first.
-            Bad::Shuffled => (0..chosen.len())
+            Corruption::Shuffled => (0..chosen.len())
                 .map(|place| rows[chosen[(place + 1) % chosen.len()]].response.clone())
                 .collect(),
-            Bad::Truncated => chosen
+            Corruption::Truncated => chosen
                 .iter()
                 .map(|&place| first_half(&rows[place].response))
                 .collect(),
@@ -79,7 +79,7 @@ impl Stage for Spoil {
     }
 }
 
-impl Spoil {
+impl Corrupt {
     fn base_samples(
         &self,
         context: &StageContext,
@@ -87,11 +87,11 @@ impl Spoil {
         rows: &[Demonstration],
         chosen: &[usize],
     ) -> Result<Vec<String>> {
-        let codec = codec(context, base, &self.generation)?;
+        let encoder = encoder(context, base, &self.generation)?;
         let base = frozen(context, base, self.dtype)?;
         let prompts = chosen
             .iter()
-            .map(|&place| codec.prompt(&rows[place].prompt))
+            .map(|&place| encoder.prompt(&rows[place].prompt))
             .collect::<Result<Vec<_>>>()?;
         let seed = context.seed()?;
         // Streams are indexed by the demonstration's position, so that a larger share keeps the
@@ -101,18 +101,18 @@ impl Spoil {
             context,
             &base,
             &prompts,
-            &sampling(&codec, &self.generation, 1.0),
+            &sampling(&encoder, &self.generation, 1.0),
             stream,
         )?;
         samples
             .into_iter()
-            .map(|sample| Ok(codec.decoded(sample.ids, sample.ended)?.text))
+            .map(|sample| Ok(encoder.decoded(sample.ids, sample.ended)?.text))
             .collect()
     }
 }
 
 /// Number of bad demonstrations among `count`.
-fn spoilt(count: usize, fraction: f64) -> usize {
+fn corrupted(count: usize, fraction: f64) -> usize {
     ((count as f64 * fraction).round() as usize).min(count)
 }
 
@@ -137,7 +137,7 @@ mod tests {
     #[test]
     fn a_share_is_rounded_and_never_more_than_all() {
         assert_eq!(
-            [0.0, 0.25, 0.5, 1.0].map(|share| spoilt(10, share)),
+            [0.0, 0.25, 0.5, 1.0].map(|share| corrupted(10, share)),
             [0, 3, 5, 10]
         );
     }

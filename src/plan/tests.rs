@@ -10,7 +10,7 @@ use crate::stages::demonstrations::Demonstrations;
 use crate::stages::dpo::Dpo;
 use crate::stages::evaluate::Evaluate;
 use crate::stages::evaluate_reward::EvaluateReward;
-use crate::stages::exam_pairs::ExamPairs;
+use crate::stages::heldout_pairs::HeldoutPairs;
 use crate::stages::hub_demonstrations::HubDemonstrations;
 use crate::stages::iq_learn::IqLearn;
 use crate::stages::likelihood::Likelihood;
@@ -110,7 +110,7 @@ fn made_from(plan: &Plan, kinds: &[&str]) -> BTreeSet<StageKey> {
 /// test posts, or from anything that takes the place of gold. Measurements are made from these,
 /// which shows that the search would find them.
 #[test]
-fn nothing_that_is_trained_has_seen_the_exam() {
+fn nothing_that_is_trained_has_seen_the_evaluation_set() {
     for (name, scale) in PLANS {
         let study = at_scale(name, scale);
         let plan = Plan::new(&study, None).unwrap();
@@ -127,11 +127,15 @@ fn nothing_that_is_trained_has_seen_the_exam() {
                 json!("validation"),
             ]
             .contains(&spec.settings["split"]);
-            let held_out =
-                test || spec.settings["part"] == json!("exam") || !spec.settings["exam"].is_null();
+            let held_out = test
+                || spec.settings["part"] == json!("evaluation_set")
+                || !spec.settings["evaluation_set"].is_null();
             let reasons = [
                 ("held-out posts", held_out),
-                ("pairs of the exam", spec.kind == ExamPairs::KIND),
+                (
+                    "pairs of the evaluation set",
+                    spec.kind == HeldoutPairs::KIND,
+                ),
                 ("a measurement", MEASURING.contains(&spec.kind.as_str())),
                 (
                     "the judge",
@@ -181,7 +185,7 @@ fn what_is_chosen_from_data_sets_leaves_out_every_held_out_prompt() {
         assert_eq!(
             labels,
             if chooses {
-                &["exam", "preferences/test"][..]
+                &["evaluation set", "preferences/test"][..]
             } else {
                 &[]
             },
@@ -623,7 +627,7 @@ fn seeds_of_their_own_fix_demonstrations_training_or_evaluation() {
     for kind in [
         Evaluate::KIND,
         EvaluateReward::KIND,
-        ExamPairs::KIND,
+        HeldoutPairs::KIND,
         Agreement::KIND,
     ] {
         assert_eq!(seeds(&["evaluation.seed=1"], kind), one, "{kind}");
@@ -680,7 +684,7 @@ fn the_controls_touch_no_test_post() {
         let plan = Plan::new(&study(name), None).unwrap();
         let of = |stage: &PlannedStage| {
             let settings = &stage.spec.settings;
-            [&settings["split"], &settings["exam"]["split"]]
+            [&settings["split"], &settings["evaluation_set"]["split"]]
                 .map(|split| split.as_str().map(str::to_owned))
         };
         plan.graph.iter().flat_map(of).flatten().collect()

@@ -1,12 +1,12 @@
-//! Stage `exam_pairs`: held-out pairs of the SFT policy, on which rewards are measured.
+//! Stage `heldout_pairs`: held-out pairs of the SFT policy, on which rewards are measured.
 
 use super::Stage;
-use super::common::{codec, frozen, sampling};
-use super::exam::ExamInputs;
+use super::common::{encoder, frozen, sampling};
+use super::evaluation_set::EvaluationSetInputs;
 use super::work::{self, Shapes, Work};
 use crate::Result;
 use crate::data::rows::{self, ResponsePair};
-use crate::eval::exam::WorldExam;
+use crate::eval::evaluation_set::WorldEvaluationSet;
 use crate::eval::policy::respond;
 use crate::experiment::GenerationSettings;
 use crate::methods::training::Dtype;
@@ -16,9 +16,9 @@ use serde::{Deserialize, Serialize};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct ExamPairs {
+pub struct HeldoutPairs {
     /// The evaluation set of the embedded world; `None` for real posts, which come as inputs.
-    pub exam: Option<WorldExam>,
+    pub evaluation_set: Option<WorldEvaluationSet>,
     /// Number of posts used, from the start of the evaluation set.
     pub posts: usize,
     pub generation: GenerationSettings,
@@ -27,26 +27,26 @@ pub struct ExamPairs {
 }
 
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub struct ExamPairsInputs {
+pub struct HeldoutPairsInputs {
     /// The SFT policy.
     pub policy: StageKey,
     #[serde(flatten)]
-    pub exam: ExamInputs,
+    pub evaluation_set: EvaluationSetInputs,
 }
 
 /// The shapes of the policy and of the judge of real posts.
-pub struct ExamSizes<'a> {
+pub struct HeldoutPairsSizes<'a> {
     pub policy: &'a DecoderConfig,
     pub judge: Option<&'a DecoderConfig>,
 }
 
-impl Stage for ExamPairs {
-    const KIND: &'static str = "exam_pairs";
+impl Stage for HeldoutPairs {
+    const KIND: &'static str = "heldout_pairs";
     const VERSION: u32 = 1;
-    type Inputs = ExamPairsInputs;
-    type Sizes<'a> = ExamSizes<'a>;
+    type Inputs = HeldoutPairsInputs;
+    type Sizes<'a> = HeldoutPairsSizes<'a>;
 
-    fn work(&self, ExamSizes { policy, judge }: ExamSizes) -> Work {
+    fn work(&self, HeldoutPairsSizes { policy, judge }: HeldoutPairsSizes) -> Work {
         let (shapes, precision) = (
             Shapes {
                 config: policy,
@@ -61,21 +61,26 @@ impl Stage for ExamPairs {
     /// Writes `on_policy.jsonl`: two samples for one post, the one with more gold preferred (ties
     /// are left out; empty without gold), and `demonstrated.jsonl`: the demonstrator's response
     /// preferred to a sample.
-    fn run(self, inputs: ExamPairsInputs, context: &StageContext) -> Result<()> {
-        let exam = inputs
-            .exam
-            .open(context, self.exam.as_ref(), &self.generation, self.dtype)?
+    fn run(self, inputs: HeldoutPairsInputs, context: &StageContext) -> Result<()> {
+        let evaluation_set = inputs
+            .evaluation_set
+            .open(
+                context,
+                self.evaluation_set.as_ref(),
+                &self.generation,
+                self.dtype,
+            )?
             .first(self.posts);
         let policy = frozen(context, &inputs.policy, self.dtype)?;
-        let codec = codec(context, &inputs.policy, &self.generation)?;
-        let sampling = sampling(&codec, &self.generation, self.temperature);
+        let encoder = encoder(context, &inputs.policy, &self.generation)?;
+        let sampling = sampling(&encoder, &self.generation, self.temperature);
         let draw = |purpose: &str| {
             let progress =
-                |done| context.progress(done as u64, exam.posts.len() as u64, "sampling");
+                |done| context.progress(done as u64, evaluation_set.posts.len() as u64, "sampling");
             respond(
                 &policy,
-                &exam,
-                &codec,
+                &evaluation_set,
+                &encoder,
                 &sampling,
                 context.seed()?,
                 purpose,
@@ -84,12 +89,12 @@ impl Stage for ExamPairs {
         };
         let (first, second) = (draw("exam/first")?, draw("exam/second")?);
         let (mut on_policy, mut demonstrated) = (Vec::new(), Vec::new());
-        let golds: Vec<_> = exam
+        let golds: Vec<_> = evaluation_set
             .golds(&first)?
             .into_iter()
-            .zip(exam.golds(&second)?)
+            .zip(evaluation_set.golds(&second)?)
             .collect();
-        for (index, post) in exam.posts.iter().enumerate() {
+        for (index, post) in evaluation_set.posts.iter().enumerate() {
             let pair = |chosen, rejected| ResponsePair {
                 id: post.id.clone(),
                 prompt: post.prompt.clone(),
@@ -106,7 +111,7 @@ impl Stage for ExamPairs {
                 }
                 _ => {}
             }
-            demonstrated.push(pair(codec.response(&post.reference)?, a.clone()));
+            demonstrated.push(pair(encoder.response(&post.reference)?, a.clone()));
         }
         demonstrated.retain(|pair| !pair.is_identical());
         rows::write(&context.out().join("on_policy.jsonl"), on_policy)?;

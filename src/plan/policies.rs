@@ -14,8 +14,8 @@ use crate::stages::filter::{Filter, FilterInputs};
 use crate::stages::grpo::Grpo;
 use crate::stages::iq_learn::{IqLearn, IqLearnInputs};
 use crate::stages::judged_pairs::{JudgedPairs, JudgedPairsInputs};
-use crate::stages::objective::RewardSource;
 use crate::stages::ppo::{OnPolicyInputs, Ppo};
+use crate::stages::reward_function::RewardSource;
 use crate::stages::rloo::Rloo;
 use crate::stages::select::{SelectInputs, SelectPolicy};
 use crate::stages::sft::{Sft, SftInputs};
@@ -306,7 +306,7 @@ impl Planner<'_> {
     /// of a result by gold.
     pub(super) fn select(&mut self, run: &Run, policy: Vec<StageKey>) -> Result<StageKey> {
         let stage = SelectPolicy {
-            exam: self.exam_of(
+            evaluation_set: self.evaluation_set_of(
                 run.hyper,
                 Split::Validation,
                 run.hyper.evaluation.selection_posts,

@@ -11,7 +11,7 @@ use tokenizers::Tokenizer;
 
 /// A tokenizer with its end tokens and the length limits of a study.
 #[derive(Clone)]
-pub struct Codec {
+pub struct TextEncoder {
     tokenizer: ModelTokenizer,
     ends: Ends,
     /// The end token that is appended to responses.
@@ -20,7 +20,7 @@ pub struct Codec {
     pub max_response_tokens: usize,
 }
 
-impl Codec {
+impl TextEncoder {
     /// Wraps a tokenizer that was built in memory; [`END_OF_TEXT`] ends its texts.
     pub fn new(
         tokenizer: Tokenizer,

@@ -4,9 +4,9 @@ use super::{FIRST_BASE, LocalData, Planner, Run, Start};
 use crate::Result;
 use crate::data::dataset::{Comparison, Record, SummarisedPost};
 use crate::data::world::Split;
-use crate::eval::exam::WorldExam;
+use crate::eval::evaluation_set::WorldEvaluationSet;
 use crate::experiment::{
-    Bad, DemonstrationSettings, Hyper, Labels, ModelSettings, PreferenceSettings, StudyData,
+    Corruption, DemonstrationSettings, Hyper, Labels, ModelSettings, PreferenceSettings, StudyData,
 };
 use crate::methods::irl::Accumulate;
 use crate::model::DecoderConfig;
@@ -14,15 +14,15 @@ use crate::pipeline::StageKey;
 use crate::stages::common::WorldAt;
 use crate::stages::comparisons::{Comparisons, ComparisonsInputs};
 use crate::stages::corpus::LocalPosts;
+use crate::stages::corrupt::{Corrupt, CorruptInputs};
 use crate::stages::dataset::PinnedDataset;
 use crate::stages::demonstrations::Demonstrations;
-use crate::stages::exam::ExamInputs;
-use crate::stages::exam_pairs::{ExamPairs, ExamPairsInputs, ExamSizes};
-use crate::stages::hub_demonstrations::{HubDemonstrations, HubDemonstrationsInputs, Part};
+use crate::stages::evaluation_set::EvaluationSetInputs;
+use crate::stages::heldout_pairs::{HeldoutPairs, HeldoutPairsInputs, HeldoutPairsSizes};
+use crate::stages::hub_demonstrations::{HubDemonstrations, HubDemonstrationsInputs, HubPart};
 use crate::stages::pairs::{Pairs, PairsInputs};
 use crate::stages::preferences::{Preferences, PreferencesInputs};
 use crate::stages::reward::{Reward, RewardFrom, RewardInputs};
-use crate::stages::spoil::{Spoil, SpoilInputs};
 use crate::stages::{NoInputs, Stage};
 
 /// Seed of the test preferences. It is far from seeds that people choose, so that no training set
@@ -75,7 +75,7 @@ impl<'a> Planner<'a> {
     ) -> Result<StageKey> {
         let posts =
             self.dataset::<SummarisedPost>("posts", &data.sources.posts, None, stage.part.split())?;
-        let held_out = if stage.part == Part::Training {
+        let held_out = if stage.part == HubPart::Training {
             self.held_out(hyper)?
         } else {
             vec![]
@@ -124,36 +124,45 @@ impl<'a> Planner<'a> {
         let Some(data) = &self.study.data else {
             return Ok(vec![]);
         };
-        let exam = HubDemonstrations::exam(&data.sources, hyper);
-        let mut held_out = vec![self.hub_demonstrations(data, hyper, exam, None, "exam".into())?];
+        let evaluation_set = HubDemonstrations::evaluation_set(&data.sources, hyper);
+        let mut held_out = vec![self.hub_demonstrations(
+            data,
+            hyper,
+            evaluation_set,
+            None,
+            "evaluation set".into(),
+        )?];
         held_out.extend(self.test_preferences(hyper)?);
         Ok(held_out)
     }
 
     /// Plans the corruption of the declared share of the demonstrations `source`.
-    pub(super) fn spoilt(
+    pub(super) fn corrupted(
         &mut self,
         start: &Start,
         hyper: &Hyper,
         source: &StageKey,
     ) -> Result<StageKey> {
         let DemonstrationSettings {
-            bad,
-            bad_fraction: fraction,
+            corruption,
+            corrupted_fraction: fraction,
             ..
         } = hyper.demonstrations;
         if fraction == 0.0 {
             return Ok(*source);
         }
-        let stage = Spoil {
-            bad,
+        let stage = Corrupt {
+            corruption,
             fraction,
             generation: hyper.generation.clone(),
             dtype: hyper.training.dtype,
         };
-        let base = (bad == Bad::BaseSamples).then_some(start.base);
-        let label = format!("spoilt demonstrations/{}/seed {}", start.size, start.data);
-        let inputs = SpoilInputs {
+        let base = (corruption == Corruption::BaseSamples).then_some(start.base);
+        let label = format!(
+            "corrupted demonstrations/{}/seed {}",
+            start.size, start.data
+        );
+        let inputs = CorruptInputs {
             demonstrations: *source,
             base,
         };
@@ -167,7 +176,7 @@ impl<'a> Planner<'a> {
     }
 
     /// Number of posts in an evaluation set for which `wanted` posts are requested.
-    pub(super) fn exam_posts(&self, wanted: usize) -> usize {
+    pub(super) fn evaluation_posts(&self, wanted: usize) -> usize {
         self.local.map_or(wanted, |local| {
             wanted.min((local.rows as f64 * HELD_OUT).round() as usize)
         })
@@ -363,55 +372,60 @@ impl<'a> Planner<'a> {
         )
     }
 
-    pub(super) fn exam_pairs(
+    pub(super) fn heldout_pairs(
         &mut self,
         start: &Start,
         hyper: &Hyper,
         demonstrations: &StageKey,
         sft: &StageKey,
     ) -> Result<StageKey> {
-        let mut exam = self.world_exam(hyper);
-        if let Some(exam) = &mut exam {
-            exam.posts = hyper.evaluation.on_policy_pairs;
+        let mut evaluation_set = self.world_evaluation_set(hyper);
+        if let Some(evaluation_set) = &mut evaluation_set {
+            evaluation_set.posts = hyper.evaluation.on_policy_pairs;
         }
-        let inputs = ExamPairsInputs {
+        let inputs = HeldoutPairsInputs {
             policy: *sft,
-            exam: self.exam_inputs(hyper, demonstrations)?,
+            evaluation_set: self.evaluation_set_inputs(hyper, demonstrations)?,
         };
         let (temperature, posts) = (
             hyper.evaluation.temperature,
-            self.exam_posts(hyper.evaluation.on_policy_pairs),
+            self.evaluation_posts(hyper.evaluation.on_policy_pairs),
         );
         let (generation, dtype) = (hyper.generation.clone(), hyper.training.dtype);
-        let stage = ExamPairs {
-            exam,
+        let stage = HeldoutPairs {
+            evaluation_set,
             posts,
             generation,
             dtype,
             temperature,
         };
         let judge = self.judge_config();
-        let sizes = ExamSizes {
+        let sizes = HeldoutPairsSizes {
             policy: &start.config,
             judge: judge.as_ref(),
         };
-        let label = format!("exam pairs/{}/seed {}", start.size, start.cell);
+        let label = format!("held-out pairs/{}/seed {}", start.size, start.cell);
         self.add(&stage, inputs, Some(start.evaluation), label, sizes)
     }
 
     /// The evaluation set of the embedded world; `None` for real posts, which come by
-    /// [`exam_inputs`](Self::exam_inputs).
-    pub(super) fn world_exam(&self, hyper: &Hyper) -> Option<WorldExam> {
+    /// [`evaluation_set_inputs`](Self::evaluation_set_inputs).
+    pub(super) fn world_evaluation_set(&self, hyper: &Hyper) -> Option<WorldEvaluationSet> {
         let real = self.local.is_some() || self.study.data.is_some();
         let (split, posts) = (hyper.evaluation.split.into(), hyper.evaluation.posts);
-        (!real).then(|| self.exam_of(&self.study.shared, split, posts))
+        (!real).then(|| self.evaluation_set_of(&self.study.shared, split, posts))
     }
 
     /// An evaluation set of `posts` posts of `split` with references by the demonstrator of
     /// `hyper`.
-    pub(super) fn exam_of(&self, hyper: &Hyper, split: Split, posts: usize) -> WorldExam {
+    pub(super) fn evaluation_set_of(
+        &self,
+        hyper: &Hyper,
+        split: Split,
+        posts: usize,
+    ) -> WorldEvaluationSet {
         let demonstrations = &hyper.demonstrations;
-        WorldExam::new(
+        WorldEvaluationSet::new(
             &demonstrations.written_in(&self.study.world),
             split,
             posts,
@@ -421,27 +435,27 @@ impl<'a> Planner<'a> {
 
     /// Inputs of every stage that uses the evaluation set: none in the embedded world; otherwise
     /// the real posts, and the judge if there is one.
-    pub(super) fn exam_inputs(
+    pub(super) fn evaluation_set_inputs(
         &mut self,
         hyper: &Hyper,
         demonstrations: &StageKey,
-    ) -> Result<ExamInputs> {
+    ) -> Result<EvaluationSetInputs> {
         if self.local.is_some() {
-            return Ok(ExamInputs {
+            return Ok(EvaluationSetInputs {
                 demonstrations: Some(*demonstrations),
                 judge: None,
             });
         }
         let Some(data) = &self.study.data else {
-            return Ok(ExamInputs::default());
+            return Ok(EvaluationSetInputs::default());
         };
-        let stage = HubDemonstrations::exam(&data.sources, hyper);
-        let posts = self.hub_demonstrations(data, hyper, stage, None, "exam".into())?;
+        let stage = HubDemonstrations::evaluation_set(&data.sources, hyper);
+        let posts = self.hub_demonstrations(data, hyper, stage, None, "evaluation set".into())?;
         let judge = self
             .judge()
             .map(|judge| self.checkpoint(judge, "judge".into()))
             .transpose()?;
-        Ok(ExamInputs {
+        Ok(EvaluationSetInputs {
             demonstrations: Some(posts),
             judge,
         })

@@ -1,10 +1,10 @@
 //! The evaluation set as stages open it: posts of the embedded world, or real posts with a reward
 //! model in the place of gold.
 
-use super::common::{codec, frozen_reward, needed};
+use super::common::{encoder, frozen_reward, needed};
 use crate::Result;
 use crate::data::rows;
-use crate::eval::exam::{Exam, Judge, WorldExam};
+use crate::eval::evaluation_set::{EvaluationSet, Judge, WorldEvaluationSet};
 use crate::experiment::GenerationSettings;
 use crate::methods::training::Dtype;
 use crate::pipeline::{StageContext, StageKey};
@@ -12,24 +12,24 @@ use serde::{Deserialize, Serialize};
 
 /// Real posts of an evaluation set; both fields are `None` in the embedded world.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
-pub struct ExamInputs {
+pub struct EvaluationSetInputs {
     /// Demonstrations, with the held-out ones in the same artifact.
     pub demonstrations: Option<StageKey>,
     /// The reward model that takes the place of gold, if there is one.
     pub judge: Option<StageKey>,
 }
 
-impl ExamInputs {
+impl EvaluationSetInputs {
     /// Opens the evaluation set of the embedded world, or that of real posts.
     pub fn open(
         &self,
         context: &StageContext,
-        exam: Option<&WorldExam>,
+        evaluation_set: Option<&WorldEvaluationSet>,
         generation: &GenerationSettings,
         dtype: Dtype,
-    ) -> Result<Exam> {
-        if let Some(exam) = exam {
-            return Exam::of_world(exam);
+    ) -> Result<EvaluationSet> {
+        if let Some(evaluation_set) = evaluation_set {
+            return EvaluationSet::of_world(evaluation_set);
         }
         let judge = self
             .judge
@@ -37,7 +37,7 @@ impl ExamInputs {
             .map(|input| judge(context, input, generation, dtype))
             .transpose()?;
         let posts = context.artifact(needed(&self.demonstrations, "demonstrations", context)?)?;
-        Ok(Exam::of_corpus(
+        Ok(EvaluationSet::of_corpus(
             rows::read(&posts.join("held_out.jsonl"))?,
             judge,
         ))
@@ -55,6 +55,6 @@ pub fn judge(
     Ok(Judge {
         model,
         normalisation,
-        codec: codec(context, input, generation)?,
+        encoder: encoder(context, input, generation)?,
     })
 }

@@ -5,20 +5,20 @@ mod curves;
 mod layout;
 mod tuning;
 
-use super::common::read_json;
-use super::evaluate::{ITEMS, METRICS};
-use super::held_out::DUPLICATES;
-use super::plan::{Cell, Plan};
 use crate::Result;
 use crate::data::rows;
 use crate::data::split::Duplicates;
 use crate::eval::Measured;
 use crate::experiment::{self, Study};
 use crate::pipeline::{Graph, Manifest, StageKey, Store};
+use crate::plan::{Cell, Plan};
 use crate::report::{
-    CellStatus, Claim, Cost, CostRole, Header, Items, Metric, Metrics, Registration, ReportInput,
-    Role, Status,
+    CellStatus, Claim, Cost, CostRole, Header, ItemValues, Metric, Metrics, Registration,
+    ReportInput, Role, Status,
 };
+use crate::stages::common::read_json;
+use crate::stages::evaluate::{ITEMS, METRICS};
+use crate::stages::held_out::DUPLICATES;
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -372,7 +372,7 @@ fn costs(plan: &Plan, store: &Store) -> Result<Vec<Cost>> {
 
 /// The items behind the means that claims and the primary metric use, at every method's last
 /// iteration.
-fn items(study: &Study, plan: &Plan, store: &Store) -> Result<Vec<Items>> {
+fn items(study: &Study, plan: &Plan, store: &Store) -> Result<Vec<ItemValues>> {
     let claimed = study
         .claims
         .iter()
@@ -398,7 +398,7 @@ fn items(study: &Study, plan: &Plan, store: &Store) -> Result<Vec<Items>> {
                     .0
                     .into_iter()
                     .filter(|(metric, _)| wanted.contains(metric));
-                found.extend(wanted.map(|(metric, values)| Items {
+                found.extend(wanted.map(|(metric, values)| ItemValues {
                     method: cell.method.clone(),
                     size: cell.size.clone(),
                     seed: cell.seed,

@@ -1,14 +1,14 @@
 //! Scores of a policy's own responses in training: by a reward model, or by gold in a privileged
 //! recipe.
 
-use super::common::{WorldAt, codec, count, frozen, frozen_reward, needed, sample, sampling};
+use super::common::{WorldAt, count, encoder, frozen, frozen_reward, needed, sample, sampling};
 use crate::Result;
-use crate::data::Codec;
+use crate::data::TextEncoder;
 use crate::data::world::Split;
 use crate::experiment::GenerationSettings;
 use crate::methods::optimise::all_finite;
 use crate::methods::reward::score;
-use crate::methods::rollout::{Objective, Rollout};
+use crate::methods::rollout::{RewardFunction, Rollout};
 use crate::methods::training::Dtype;
 use crate::model::{Generated, Passes, Sequence};
 use crate::pipeline::{StageContext, StageKey};
@@ -32,14 +32,14 @@ pub enum RewardSource {
 impl RewardSource {
     /// The function that scores responses to the first `prompts` posts of the stage's seed;
     /// `reward` is the input of that name.
-    pub fn objective<'a>(
+    pub fn function<'a>(
         &self,
         context: &'a StageContext,
         reward: &Option<StageKey>,
-        codec: &'a Codec,
+        encoder: &'a TextEncoder,
         prompts: usize,
         dtype: Dtype,
-    ) -> Result<Objective<'a>> {
+    ) -> Result<RewardFunction<'a>> {
         match self {
             Self::Gold { world, mean, std } => {
                 let (world, seed) = (world.open()?, context.seed()?);
@@ -48,13 +48,13 @@ impl RewardSource {
                 let (mean, std) = (*mean, *std);
                 let gold = move |rollout: &Rollout| {
                     let response =
-                        codec.decoded(rollout.sequence.response.clone(), rollout.ended)?;
+                        encoder.decoded(rollout.sequence.response.clone(), rollout.ended)?;
                     let gold = world.gold(&latents[rollout.prompt], &response.text, response.ended);
                     Ok((gold as f32 - mean) / std)
                 };
                 let score = move |rollouts: &[Rollout]| rollouts.iter().map(&gold).collect();
                 // Gold already includes the penalty for a missing end.
-                Ok(Objective {
+                Ok(RewardFunction {
                     score: Box::new(score),
                     low: -mean / std + 1.0,
                 })
@@ -71,7 +71,7 @@ impl RewardSource {
                     );
                     normalisation.rewards(&score(&model, &sequences)?)
                 };
-                Ok(Objective {
+                Ok(RewardFunction {
                     score: Box::new(score),
                     low: normalisation.low,
                 })
@@ -83,7 +83,7 @@ impl RewardSource {
 /// Scores of `samples`, which are grouped by prompt with equally many for each. With a reward
 /// model, a response without an end gets one less than the lowest score, as in a policy step.
 pub fn scores(
-    objective: &Objective,
+    reward: &RewardFunction,
     source: &RewardSource,
     prompts: &[Vec<u32>],
     samples: &[Generated],
@@ -98,14 +98,14 @@ pub fn scores(
             ended: sample.ended,
         })
         .collect();
-    let mut scores = (objective.score)(&rollouts)?;
+    let mut scores = (reward.score)(&rollouts)?;
     all_finite(&scores, "the score")?;
     if *source == RewardSource::Learned {
         let unfinished = scores
             .iter_mut()
             .zip(samples)
             .filter(|(_, sample)| !sample.ended);
-        unfinished.for_each(|(score, _)| *score = objective.low - 1.0);
+        unfinished.for_each(|(score, _)| *score = reward.low - 1.0);
     }
     Ok(scores)
 }
@@ -130,7 +130,7 @@ impl Samples {
     ) -> Result<Vec<Generated>> {
         let seed = round(context.seed()?, self.round);
         let sampling = sampling(
-            &codec(context, policy, generation)?,
+            &encoder(context, policy, generation)?,
             generation,
             self.temperature,
         );

@@ -37,9 +37,9 @@ impl Planner<'_> {
     ) -> Result<Run<'r>> {
         let hyper = &method.hyper;
         let source = self.demonstrations(hyper, start.data)?;
-        let demonstrations = self.spoilt(start, hyper, &source)?;
+        let demonstrations = self.corrupted(start, hyper, &source)?;
         let (sft, sft_tuning) = self.sft(start, hyper, &demonstrations)?;
-        let exam_pairs = self.exam_pairs(start, hyper, &source, &sft)?;
+        let heldout_pairs = self.heldout_pairs(start, hyper, &source, &sft)?;
         Ok(Run {
             start,
             method,
@@ -48,7 +48,7 @@ impl Planner<'_> {
             demonstrations,
             sft,
             sft_tuning,
-            exam_pairs,
+            heldout_pairs,
         })
     }
 

@@ -47,9 +47,9 @@ impl Planner<'_> {
     ) -> Result<()> {
         let (generation, dtype) = (run.hyper.generation.clone(), run.hyper.training.dtype);
         let temperature = run.hyper.evaluation.temperature;
-        let exam = self.world_exam(run.hyper);
+        let evaluation_set = self.world_evaluation_set(run.hyper);
         let stage = Evaluate {
-            exam,
+            evaluation_set,
             generation,
             dtype,
             temperature,
@@ -60,15 +60,15 @@ impl Planner<'_> {
             Some((JudgeKind::Explicit, reward)) => Some(*reward),
             _ => None,
         };
-        let exam = self.exam_inputs(run.hyper, &run.source)?;
+        let evaluation_set = self.evaluation_set_inputs(run.hyper, &run.source)?;
         let inputs = EvaluateInputs {
             policy: round.policy,
             sft: run.sft,
             reward: explicit,
-            exam,
+            evaluation_set,
         };
         let (posts, judge) = (
-            self.exam_posts(run.hyper.evaluation.posts),
+            self.evaluation_posts(run.hyper.evaluation.posts),
             self.judge_config(),
         );
         let (model, scored) = (&run.start.config, explicit.is_some());
@@ -115,7 +115,7 @@ impl Planner<'_> {
         let real = self.local.is_some() || self.study.data.is_some();
         (!real && evaluation.decoding_posts > 0).then(|| FurtherDecodings {
             temperatures: evaluation.temperatures.clone(),
-            validation: self.exam_of(
+            validation: self.evaluation_set_of(
                 &self.study.shared,
                 Split::Validation,
                 evaluation.decoding_posts,
@@ -141,7 +141,7 @@ impl Planner<'_> {
         let explicit = judge == JudgeKind::Explicit;
         let inputs = EvaluateRewardInputs {
             sft: run.sft,
-            exam_pairs: run.exam_pairs,
+            heldout_pairs: run.heldout_pairs,
             reward: model.filter(|_| explicit),
             policy: model.filter(|_| !explicit),
             preferences: self.test_preferences(run.hyper)?,
@@ -152,7 +152,7 @@ impl Planner<'_> {
         } else {
             evaluation.preference_pairs
         };
-        let pairs = 2 * self.exam_posts(evaluation.on_policy_pairs) + preferences;
+        let pairs = 2 * self.evaluation_posts(evaluation.on_policy_pairs) + preferences;
         let (size, seed) = (run.start.size, run.start.cell);
         let label = format!(
             "{name}/{size}/seed {seed}/{}evaluate reward",
@@ -238,7 +238,7 @@ impl Planner<'_> {
     fn observes_likelihood(&self, run: &Run, iteration: usize) -> bool {
         let world = self.local.is_none() && self.study.data.is_none();
         let subject =
-            run.method.id == self.study.report.subject && run.method.recipe == Recipe::Irl;
+            run.method.id == self.study.report.under_study && run.method.recipe == Recipe::Irl;
         world
             && subject
             && iteration == run.hyper.irl.iterations

@@ -3,7 +3,7 @@
 //! stage is given may serve as gold.
 
 use super::check_finite;
-use crate::data::Codec;
+use crate::data::TextEncoder;
 use crate::data::rows::{Demonstration, Response};
 use crate::data::world::{Latent, Post, Split, VERSION, World, WorldSettings};
 use crate::methods::reward::score;
@@ -16,12 +16,12 @@ use serde::{Deserialize, Serialize};
 
 /// The seed of the test posts and of their reference summaries; no study draws training data with
 /// it.
-pub const EXAM_SEED: u64 = u64::MAX;
+pub const EVALUATION_SEED: u64 = u64::MAX;
 
 /// The posts of the embedded world that form an evaluation set.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct WorldExam {
+pub struct WorldEvaluationSet {
     pub world: WorldSettings,
     pub version: u32,
     pub split: Split,
@@ -30,7 +30,7 @@ pub struct WorldExam {
     pub quality: f64,
 }
 
-impl WorldExam {
+impl WorldEvaluationSet {
     pub fn new(world: &WorldSettings, split: Split, posts: usize, quality: f64) -> Self {
         Self {
             world: world.clone(),
@@ -44,7 +44,7 @@ impl WorldExam {
 
 /// A held-out post with the demonstrator's summary.
 #[derive(Clone, Debug)]
-pub struct ExamPost {
+pub struct EvaluationPost {
     pub id: String,
     pub prompt: String,
     pub reference: String,
@@ -52,8 +52,8 @@ pub struct ExamPost {
     latent: Option<Latent>,
 }
 
-pub struct Exam {
-    pub posts: Vec<ExamPost>,
+pub struct EvaluationSet {
+    pub posts: Vec<EvaluationPost>,
     gold: Gold,
 }
 
@@ -68,24 +68,24 @@ enum Gold {
 pub struct Judge {
     pub model: RewardModel,
     pub normalisation: Normalisation,
-    /// Codec of the judge's own tokenizer.
-    pub codec: Codec,
+    /// TextEncoder of the judge's own tokenizer.
+    pub encoder: TextEncoder,
 }
 
-impl Exam {
-    pub fn of_world(exam: &WorldExam) -> Result<Self> {
-        if exam.version != VERSION {
+impl EvaluationSet {
+    pub fn of_world(evaluation_set: &WorldEvaluationSet) -> Result<Self> {
+        if evaluation_set.version != VERSION {
             return Err(Error::data(format!(
-                "this exam is of world {}, the program has world {VERSION}",
-                exam.version
+                "this evaluation set is of world {}, the program has world {VERSION}",
+                evaluation_set.version
             )));
         }
-        let world = World::new(&exam.world)?;
-        let posts = (0..exam.posts as u64).map(|index| {
-            let post = world.post(exam.split, EXAM_SEED, index);
-            let mut author = stream(EXAM_SEED, "exam/reference", &[index]);
-            let reference = world.summary(&post, exam.quality, &mut author);
-            ExamPost {
+        let world = World::new(&evaluation_set.world)?;
+        let posts = (0..evaluation_set.posts as u64).map(|index| {
+            let post = world.post(evaluation_set.split, EVALUATION_SEED, index);
+            let mut author = stream(EVALUATION_SEED, "exam/reference", &[index]);
+            let reference = world.summary(&post, evaluation_set.quality, &mut author);
+            EvaluationPost {
                 id: post.id,
                 prompt: post.prompt,
                 reference,
@@ -100,7 +100,7 @@ impl Exam {
 
     /// An evaluation set of real posts, whose only gold reward is the score of `judge`.
     pub fn of_corpus(rows: Vec<Demonstration>, judge: Option<Judge>) -> Self {
-        let post = |row: Demonstration| ExamPost {
+        let post = |row: Demonstration| EvaluationPost {
             id: row.id,
             prompt: row.prompt,
             reference: row.response,
@@ -191,11 +191,15 @@ impl Judge {
     ) -> Result<Vec<f64>> {
         let rows = rows.into_iter().map(|(prompt, response)| {
             // A response that did not end is scored without an end token.
-            let mut ids = self.codec.response(&response.text)?.ids;
-            if !response.ended && ids.last().is_some_and(|id| self.codec.ends().contains(*id)) {
+            let mut ids = self.encoder.response(&response.text)?.ids;
+            if !response.ended
+                && ids
+                    .last()
+                    .is_some_and(|id| self.encoder.ends().contains(*id))
+            {
                 ids.pop();
             }
-            Ok(Sequence::new(self.codec.prompt(prompt)?, ids))
+            Ok(Sequence::new(self.encoder.prompt(prompt)?, ids))
         });
         let rows = rows.collect::<Result<Vec<_>>>()?;
         let scores = score(&self.model, &rows.iter().collect::<Vec<_>>())?;

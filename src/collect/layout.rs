@@ -28,7 +28,7 @@ pub(super) fn layout(study: &Study) -> Layout {
     });
     Layout {
         baseline: report.baseline.clone(),
-        subject: report.subject.clone(),
+        under_study: report.under_study.clone(),
         methods: methods.chain(heuristics).collect(),
         sizes: study
             .sizes

@@ -22,7 +22,7 @@ const TAKEN: &str = ".taken";
 /// dropped unpublished, the first is removed and the second, with its checkpoints, is left to the
 /// next attempt.
 #[derive(Debug)]
-pub struct Draft {
+pub struct Attempt {
     store: Store,
     key: StageKey,
     out: PathBuf,
@@ -33,7 +33,7 @@ pub struct Draft {
     _lock: StageLock,
 }
 
-impl Draft {
+impl Attempt {
     pub(super) fn begin(store: Store, lock: StageLock, claim: Claim) -> Result<Self> {
         let key = lock.key();
         let name = format!("{key}.{}", claim.attempt());
@@ -177,7 +177,7 @@ impl Draft {
     }
 }
 
-impl Drop for Draft {
+impl Drop for Attempt {
     fn drop(&mut self) {
         // If this fails, the next attempt or the next cleaning removes it.
         let _ = files::remove_dir(&self.out);
