@@ -172,7 +172,7 @@ fn simulate(purpose: &str, truth: &Truth, repetitions: u64) -> Vec<Vec<Told>> {
     let one = |repetition: u64| {
         let input = experiment(truth, &mut rng::stream(1, purpose, &[repetition]));
         let judged = judge(&View::new(&input).unwrap()).unwrap();
-        let told = |part: &super::claims::Part| Told {
+        let told = |part: &super::claims::JudgedComparison| Told {
             finding: *part.finding().unwrap(),
             difference: part.contrast.paired.unwrap().difference,
             new_prompts: part.contrast.new_prompts,

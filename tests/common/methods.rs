@@ -151,7 +151,7 @@ fn policy_step<T>(training: &Training, step: impl FnOnce(LanguageModel, Task) ->
             .map(|rollout| 1.0 - 0.2 * rollout.sequence.response.len() as f32)
             .collect())
     };
-    let objective = RewardFunction {
+    let reward = RewardFunction {
         score: Box::new(score),
         low: -2.0,
     };
@@ -163,7 +163,7 @@ fn policy_step<T>(training: &Training, step: impl FnOnce(LanguageModel, Task) ->
         policy,
         Task {
             reference: &reference,
-            objective,
+            reward,
             critic,
             prompts: &prompts,
             sampling: &sampling,

@@ -486,7 +486,7 @@ fn on_rollouts<T>(
             .push(rollouts.iter().cloned().zip(scores.clone()).collect());
         Ok(scores)
     };
-    let objective = RewardFunction {
+    let reward = RewardFunction {
         score: Box::new(score),
         low: LOW,
     };
@@ -500,7 +500,7 @@ fn on_rollouts<T>(
     let prompts: Vec<Vec<u32>> = rows(10, 3).into_iter().map(|row| row.prompt).collect();
     let trained = train(Task {
         reference: policy,
-        objective,
+        reward,
         critic,
         prompts: &prompts,
         sampling: &sampling,
