@@ -5,7 +5,7 @@
 use burn::tensor::{Bool, Device, Distribution, Int, Tensor};
 use divan::Bencher;
 use divan::counter::ItemsCount;
-use touchstone::device::fused::{self, Rotary, compose};
+use touchstone::device::fused::{self, AttentionShape, Projections, Rotary, compose};
 
 fn main() {
     divan::main();
@@ -38,6 +38,10 @@ const SHAPES: [Shape; 2] = [
 impl Shape {
     fn tokens(&self) -> usize {
         self.batch * self.time
+    }
+
+    fn attention(&self) -> AttentionShape {
+        AttentionShape::multi_head(self.heads, self.width / self.heads)
     }
 
     /// A mask with padding on the left of every fourth row.
@@ -165,9 +169,14 @@ compare!(
         random([shape.batch, shape.time, 3 * shape.width], device).require_grad(),
         shape.rotary(&flex()),
         shape.mask(&flex()),
-        shape.heads,
+        shape.attention(),
     ),
-    |(qkv, rotary, mask, heads), ops| ops::attention(qkv, heads, &rotary, mask)
+    |(qkv, rotary, mask, shape), ops| ops::attention(
+        Projections::Interleaved(qkv),
+        &shape,
+        &rotary,
+        mask
+    )
 );
 
 compare!(
@@ -186,8 +195,10 @@ compare!(
 fn generation(bencher: Bencher, shape: Shape) {
     let device = flex();
     let (rows, prompt, new) = (64, 48, 48);
-    let prompt_qkv = random([rows, prompt, 3 * shape.width], &device);
-    let qkv = random([rows, 1, 3 * shape.width], &device);
+    let projections =
+        |time| Projections::Interleaved(random([rows, time, 3 * shape.width], &device));
+    let (prompt_qkv, qkv) = (projections(prompt), projections(1));
+    let attention = shape.attention();
     let angles = |time| Rotary {
         cos: random([rows, time, 2], &device),
         sin: random([rows, time, 2], &device),
@@ -199,13 +210,13 @@ fn generation(bencher: Bencher, shape: Shape) {
         .bench_local(|| {
             let (_, mut cache) = fused::prefill(
                 prompt_qkv.clone(),
-                shape.heads,
+                &attention,
                 &prompt_angles,
                 mask(prompt),
                 prompt + new,
             );
             for slot in prompt..prompt + new {
-                (_, cache) = fused::step(qkv.clone(), shape.heads, &angles, mask(slot + 1), cache);
+                (_, cache) = fused::step(qkv.clone(), &attention, &angles, mask(slot + 1), cache);
             }
             cache
         });
