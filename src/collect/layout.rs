@@ -1,7 +1,7 @@
 //! Methods, columns, tables, ablations and claims of a report, as the experiment declares them.
 
 use super::name;
-use crate::experiment::{self, Axis, Heuristic, Metric, Recipe, Study, Versus};
+use crate::experiment::{self, Axis, Heuristic, Metric, Study, Versus};
 use crate::report::{
     Ablation, AblationLine, AblationPoint, AxisScale, Better, Claim, CollapseRule, Layout,
     MethodRow, MetricColumn, RelativeTo, SizeLabel, TableKind, TableSpec,
@@ -76,7 +76,7 @@ pub(super) fn layout(study: &Study) -> Layout {
             own_start: study
                 .methods
                 .iter()
-                .filter(|method| matches!(method.recipe, Recipe::Base | Recipe::Demonstrator))
+                .filter(|method| method.recipe.trains_nothing())
                 .map(|method| method.id.clone())
                 .collect(),
         })

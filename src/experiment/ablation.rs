@@ -224,7 +224,7 @@ pub(super) fn declared(node: &Node, methods: &[Overridden<Method>]) -> Result<De
             let point = Method {
                 id: format!("{id}-{}-{slug}", settings.id),
                 label: format!("{}, {}: {label}", method.own.label, settings.axis),
-                recipe: method.own.recipe,
+                recipe: method.own.recipe.clone(),
                 note: String::new(),
             };
             line.points.push(Point {

@@ -6,12 +6,12 @@ use super::claim::{Claim, RawClaim};
 use super::decode::decode;
 use super::hyper::{Hyper, ModelSettings};
 use super::layout::ReportSettings;
+use super::recipe::RecipeChoice;
 use super::registration::{self, Registration};
 use super::resolve::Selection;
 use super::seeds::{SeedChoice, SeedSettings};
 use super::sources::DataSources;
 use super::tree::{Node, Table, Value};
-use super::vocabulary::Recipe;
 use super::{bounds, find, references};
 use crate::data::world::WorldSettings;
 use crate::error::{Context, Result};
@@ -88,7 +88,7 @@ pub(super) struct Profile {
 pub(super) struct Method {
     pub id: String,
     pub label: String,
-    pub recipe: Recipe,
+    pub recipe: RecipeChoice,
     #[serde(default)]
     pub note: String,
 }

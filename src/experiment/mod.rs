@@ -15,6 +15,7 @@ mod file;
 mod find;
 mod hyper;
 mod layout;
+mod recipe;
 mod references;
 mod registration;
 mod resolve;
@@ -36,8 +37,11 @@ pub use hyper::{
     Hyper, Labels, ModelPretraining, ModelSettings, PreferenceSettings,
 };
 pub use layout::{Better, Column, ReportSettings, TableKind, TableLayout};
+pub use recipe::{
+    Answer, PairSource, Recipe, RecipeChoice, RecipeJudge, RecipeName, Rounds, StartPolicy, Step,
+};
 pub use registration::{Registration, SeedRange};
 pub use resolve::{MethodPlan, Selection, Study, StudyData};
 pub use seeds::SeedChoice;
 pub use sources::DataSources;
-pub use vocabulary::{Heuristic, Metric, Recipe};
+pub use vocabulary::{Heuristic, Metric};

@@ -7,6 +7,7 @@ use super::decode::suggestion;
 use super::file::Experiment;
 use super::hyper::ModelSettings;
 use super::layout::Better;
+use super::recipe::RecipeChoice;
 use super::seeds::{SeedChoice, check as check_seeds};
 use super::tree::{Node, Span, Value};
 use super::vocabulary::Heuristic;
@@ -137,6 +138,12 @@ fn methods(experiment: &Experiment) -> Result<()> {
             return Err(at
                 .error(format!("`{id}` is the name of a heuristic"))
                 .hint("claims could not tell them apart"));
+        }
+        if let RecipeChoice::Written(recipe) = &method.own.recipe
+            && let Some((fault, remedy)) = recipe.fault()
+        {
+            let at = place(&method.node, "recipe");
+            return Err(at.error(fault).hint(remedy));
         }
     }
     Ok(())

@@ -12,11 +12,11 @@ use super::decode::{decode, nearest, suggestion};
 use super::file::{Experiment, Method, Overridden, Profile, ScaleTable};
 use super::hyper::{Hyper, ModelSettings};
 use super::layout::ReportSettings;
+use super::recipe::Recipe;
 use super::registration::Registration;
 use super::seeds::SeedChoice;
 use super::sources::DataSources;
 use super::tree::Node;
-use super::vocabulary::Recipe;
 use crate::data::world::WorldSettings;
 use crate::error::{Error, Result};
 use crate::stats::Design;
@@ -238,7 +238,7 @@ impl Experiment {
             let mut planned = MethodPlan {
                 id,
                 label,
-                recipe,
+                recipe: recipe.recipe(&hyper),
                 note,
                 point,
                 hyper,

@@ -124,7 +124,7 @@ fn controls_run_on_the_study_s_own_world_and_hyper_parameters() {
             controls
                 .methods
                 .iter()
-                .all(|method| method.recipe != Recipe::Irl)
+                .all(|method| !method.recipe.is_inverse_rl())
         );
     }
 }
@@ -573,6 +573,62 @@ fn references_must_be_declared() {
         ("data_revision", "tldr_3_filtered@main", "tldr_3_filtered"),
     ];
     insta::assert_snapshot!("references", complaints(&snapshots));
+}
+
+/// The experiment with RLHF's recipe written as `recipe`.
+fn rlhf_as(recipe: &str) -> [String; 2] {
+    ["recipe = \"rlhf\"".into(), format!("recipe = {recipe}")]
+}
+
+#[test]
+fn a_recipe_that_cannot_be_computed_is_refused_with_a_remedy() {
+    let snapshots: String = [
+        ("ppo_without_judge", r#"{ step = "ppo" }"#),
+        (
+            "best_of_n_by_gold",
+            r#"{ judge = "gold", step = "best_of_n" }"#,
+        ),
+        (
+            "spin_without_own_pairs",
+            r#"{ pairs = ["preferences"], step = "spin" }"#,
+        ),
+        ("dpo_without_pairs", r#"{ step = "dpo" }"#),
+        (
+            "learned_from_nothing",
+            r#"{ judge = "learned", step = "ppo" }"#,
+        ),
+        (
+            "own_pairs_without_step",
+            r#"{ pairs = ["own"], judge = "learned" }"#,
+        ),
+        ("best_of_n_without_judge", r#"{ answer = "best_of_n" }"#),
+        (
+            "log_probability_as_reward",
+            r#"{ judge = "log_probability", step = "ppo" }"#,
+        ),
+        ("unused_log_probability", r#"{ judge = "log_probability" }"#),
+        ("unknown_axis", r#"{ judge = "learned", steps = "ppo" }"#),
+        ("unknown_name", r#""rhlf""#),
+        ("wrong_type", "3"),
+    ]
+    .map(|(name, recipe)| {
+        let [from, to] = rlhf_as(recipe);
+        format!("[{name}]\n{}\n", complaint(&from, &to))
+    })
+    .concat();
+    insta::assert_snapshot!("recipes", snapshots);
+}
+
+/// A shipped name and the same point of the axes written out are one method.
+#[test]
+fn a_recipe_may_be_written_out() {
+    let [from, to] =
+        rlhf_as(r#"{ start = "sft", pairs = ["preferences"], judge = "learned", step = "ppo" }"#);
+    let text = tldr_with_claims();
+    assert!(text.contains(&from));
+    let study = resolve(&text.replacen(&from, &to, 1), Selection::default());
+    let named = resolve(&text, Selection::default());
+    assert_eq!(method(&study, "rlhf").recipe, method(&named, "rlhf").recipe);
 }
 
 /// The error for the shipped ablations after replacing `from` by `to`.

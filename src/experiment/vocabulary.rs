@@ -1,64 +1,7 @@
-//! The words of an experiment file that name something the program computes: recipes, metrics,
+//! The words of an experiment file that name something the program computes: metrics and
 //! heuristics.
 
 use serde::{Deserialize, Serialize};
-
-/// The procedure by which a method gets from its inputs to its evaluated policy.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Recipe {
-    /// The pre-trained base model.
-    Base,
-    /// The author of the demonstrations, whom imitation tries to match.
-    Demonstrator,
-    /// Supervised fine-tuning on the demonstrations.
-    Sft,
-    /// Algorithm 1 from the SFT policy: rewards from demonstrations against own samples, PPO on
-    /// them.
-    Irl,
-    /// Self-play fine-tuning from the SFT policy.
-    Spin,
-    /// A reward from preferences (eq. 2), PPO on it from the SFT policy.
-    Rlhf,
-    /// PPO from the SFT policy on the gold reward itself. Privileged: a control.
-    GoldPpo,
-    /// The sample with the highest gold of n samples of the SFT policy. Privileged: a control.
-    BestOfNGold,
-    /// The best of n samples of the SFT policy by a reward from preferences.
-    BestOfNReward,
-    /// The best of n samples of the SFT policy by its own log-probability.
-    BestOfNLogProbability,
-    /// Direct preference optimisation from the SFT policy: on IRL's own pairs, or on labelled
-    /// preferences.
-    Dpo,
-    /// DPO on pairs of the policy's own samples, judged by gold in each iteration. Privileged: a
-    /// control.
-    IterativeDpo,
-    /// Inverse soft-Q learning on the demonstrations: a reward without samples or labels.
-    IqLearn,
-    /// Imitation of the demonstrations that the reward of IRL's first iteration ranks highest: a
-    /// control.
-    FilteredBc,
-    /// SPIN's policy, with an explicit reward trained on SPIN's own pairs in place of the implicit
-    /// one.
-    SpinReward,
-    /// A reward from the pairs of IRL and preferences together, PPO on it from the SFT policy.
-    IrlRlhf,
-}
-
-impl Recipe {
-    /// True if the recipe produces a reward model, which reward metrics and claims on them need.
-    pub fn learns_reward(self) -> bool {
-        match self {
-            Self::Irl | Self::Spin | Self::Rlhf | Self::BestOfNReward => true,
-            Self::Dpo | Self::IterativeDpo | Self::IqLearn | Self::SpinReward | Self::IrlRlhf => {
-                true
-            }
-            Self::Base | Self::Demonstrator | Self::Sft | Self::FilteredBc => false,
-            Self::GoldPpo | Self::BestOfNGold | Self::BestOfNLogProbability => false,
-        }
-    }
-}
 
 /// A number that evaluation measures for one method, size and seed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

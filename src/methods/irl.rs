@@ -10,7 +10,7 @@
 //! The paper leaves open which routine solves eq. 9: its TL;DR half runs PPO, its 7B half Best-of-N
 //! followed by SFT. RLOO, GRPO and DPO on samples that θ_t orders are further routines. The steps
 //! are separate stages, because RLHF and the controls share them; the planner lays out the loop
-//! (`plan/iterative.rs`). This file has the settings of the loop. The defaults of
+//! (`plan/rounds.rs`). This file has the settings of the loop. The defaults of
 //! `experiments/tldr.toml` follow the paper's equations; the authors' released script differs in
 //! `accumulate`, `anchor` and the temperature of the negatives, and their manual runs differ in
 //! `select`.

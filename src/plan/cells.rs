@@ -1,11 +1,11 @@
 //! The stages of a cell, which measure a policy and the reward behind it.
 
-use super::iterative::Round;
+use super::rounds::Round;
 use super::specs::iteration_label;
 use super::{Cell, Planner, Run};
 use crate::Result;
 use crate::data::world::Split;
-use crate::experiment::{Heuristic, Hyper, Recipe};
+use crate::experiment::{Heuristic, Hyper};
 use crate::pipeline::StageKey;
 use crate::stages::agreement::{Agreement, AgreementInputs, AgreementSizes};
 use crate::stages::common::WorldAt;
@@ -211,11 +211,7 @@ impl Planner<'_> {
         } else {
             return Ok(None);
         }
-        let negatives = if run.method.recipe == Recipe::Irl {
-            run.hyper.irl.negatives
-        } else {
-            1
-        };
+        let (_, negatives) = run.method.recipe.negatives(run.hyper);
         let (generation, dtype) = (run.hyper.generation.clone(), run.hyper.training.dtype);
         let stage = Agreement {
             world,
@@ -238,7 +234,7 @@ impl Planner<'_> {
     fn observes_likelihood(&self, run: &Run, iteration: usize) -> bool {
         let world = self.local.is_none() && self.study.data.is_none();
         let subject =
-            run.method.id == self.study.report.under_study && run.method.recipe == Recipe::Irl;
+            run.method.id == self.study.report.under_study && run.method.recipe.is_inverse_rl();
         world
             && subject
             && iteration == run.hyper.irl.iterations

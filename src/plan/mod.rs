@@ -8,10 +8,9 @@
 mod bases;
 mod cells;
 pub mod fit;
-mod iterative;
-mod policies;
-mod recipes;
+mod rounds;
 mod specs;
+mod steps;
 #[cfg(test)]
 mod tests;
 mod tuning;
@@ -20,8 +19,7 @@ pub use bases::{Pretraining, bases};
 pub use specs::HELD_OUT;
 
 use crate::data::world::World;
-use crate::experiment::{Hyper, MethodPlan, Recipe, Study};
-use crate::methods::dpo::DpoPairs;
+use crate::experiment::{Answer, Hyper, MethodPlan, PairSource, RecipeJudge, Study};
 use crate::methods::irl::Select;
 use crate::model::{DecoderConfig, ModelTokenizer};
 use crate::pipeline::{Graph, StageKey};
@@ -117,18 +115,23 @@ fn runs_on_real_posts(study: &Study) -> Result<()> {
     let preferences = data.is_some_and(|data| data.sources.comparisons.is_some());
     let gold = data.is_some_and(|data| data.judge.is_some());
     let labels = (!preferences).then_some("labelled preferences");
-    let needs = |method: &MethodPlan| match method.recipe {
-        Recipe::Irl if method.hyper.irl.select == Select::ValidationGold => {
-            Some("validation posts with known gold")
+    let needs = |method: &MethodPlan| {
+        let recipe = &method.recipe;
+        let select = recipe.is_inverse_rl() && method.hyper.irl.select == Select::ValidationGold;
+        if select {
+            return Some("validation posts with known gold");
         }
-        Recipe::Base | Recipe::Sft | Recipe::Irl | Recipe::Spin | Recipe::SpinReward => None,
-        Recipe::BestOfNLogProbability => None,
-        Recipe::IqLearn | Recipe::FilteredBc => None,
-        Recipe::Demonstrator => Some("an author who can be asked for another summary"),
-        Recipe::Dpo => labels.filter(|_| method.hyper.dpo.pairs == DpoPairs::Preferences),
-        Recipe::Rlhf | Recipe::BestOfNReward | Recipe::IrlRlhf => labels,
-        Recipe::BestOfNGold => (!gold).then_some("a gold reward"),
-        Recipe::GoldPpo | Recipe::IterativeDpo => Some("the gold reward of the embedded world"),
+        if recipe.answer == Answer::Demonstrator {
+            return Some("an author who can be asked for another summary");
+        }
+        match recipe.judge {
+            _ if recipe.pairs.contains(&PairSource::Preferences) && labels.is_some() => labels,
+            Some(RecipeJudge::Gold) if recipe.step.is_some() => {
+                Some("the gold reward of the embedded world")
+            }
+            Some(RecipeJudge::Gold) if !gold => Some("a gold reward"),
+            _ => None,
+        }
     };
     let Some((method, need)) = study
         .methods

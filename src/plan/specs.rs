@@ -8,7 +8,6 @@ use crate::eval::evaluation_set::WorldEvaluationSet;
 use crate::experiment::{
     Corruption, DemonstrationSettings, Hyper, Labels, ModelSettings, PreferenceSettings, StudyData,
 };
-use crate::methods::irl::Accumulate;
 use crate::model::DecoderConfig;
 use crate::pipeline::StageKey;
 use crate::stages::common::WorldAt;
@@ -500,11 +499,6 @@ fn corpus_stage(local: &LocalData, hyper: &Hyper) -> LocalPosts {
         generation: hyper.generation.clone(),
         held_out: HELD_OUT,
     }
-}
-
-/// The pairs on which iteration `t` trains.
-pub(super) fn chosen(all: &[StageKey], accumulate: Accumulate, t: usize) -> Vec<StageKey> {
-    all[accumulate.iterations(t)].to_vec()
 }
 
 pub(super) fn iteration_label(iteration: usize) -> String {

@@ -528,6 +528,73 @@ fn distinct(keys: &[StageKey]) -> usize {
     keys.iter().collect::<BTreeSet<_>>().len()
 }
 
+/// `tldr` with the recipe of RLHF written as `recipe`, planned under one seed.
+fn rlhf_as(recipe: &str) -> Plan {
+    let text = include_str!("../../experiments/tldr.toml");
+    let text = text.replacen("recipe = \"rlhf\"", &format!("recipe = {recipe}"), 1);
+    let study = Experiment::parse("t.toml", &text)
+        .and_then(|experiment| {
+            experiment.resolve(&Selection {
+                seeds: Some(SeedChoice::List(vec![1])),
+                ..Selection::default()
+            })
+        })
+        .unwrap();
+    Plan::new(&study, None).unwrap()
+}
+
+/// Kinds of the stages that made the last cell of RLHF, in order.
+fn rlhf_made_by(plan: &Plan) -> Vec<&str> {
+    let cell = plan
+        .cells
+        .iter()
+        .rfind(|cell| cell.method == "rlhf")
+        .unwrap();
+    let kind = |key| plan.graph.get(key).unwrap().spec.kind.as_str();
+    cell.made_by.iter().map(kind).collect()
+}
+
+/// Methods that nobody shipped are points of the same axes: no code of theirs.
+#[test]
+fn a_new_recipe_is_planned_without_code_of_its_own() {
+    let both = rlhf_as(r#"{ pairs = ["own", "preferences"], judge = "learned", step = "rloo" }"#);
+    let rounds: Vec<_> = both
+        .cells
+        .iter()
+        .filter(|cell| cell.method == "rlhf")
+        .collect();
+    let iterations = both
+        .graph
+        .iter()
+        .filter(|stage| stage.label.starts_with("rlhf/mini-1b/") && stage.spec.kind == Rloo::KIND)
+        .count();
+    assert_eq!(iterations, rounds.last().unwrap().iteration);
+    assert_eq!(rlhf_made_by(&both), [Pairs::KIND, Reward::KIND, Rloo::KIND]);
+    let reward = both
+        .graph
+        .iter()
+        .filter(|stage| stage.label.starts_with("rlhf/") && stage.spec.kind == Reward::KIND)
+        .last()
+        .unwrap();
+    let learned_from: BTreeSet<_> = inputs(&both, reward).into_values().collect();
+    assert!(learned_from.contains("pairs") && learned_from.contains("preferences"));
+
+    let judged = rlhf_as(r#"{ pairs = ["preferences"], judge = "learned", step = "dpo" }"#);
+    assert_eq!(
+        rlhf_made_by(&judged),
+        [Reward::KIND, "judged_pairs", Dpo::KIND]
+    );
+    let grpo = rlhf_as(r#"{ start = "spin", pairs = ["spin"], judge = "learned", step = "grpo" }"#);
+    let mut kinds = rlhf_made_by(&grpo);
+    let tail = kinds.split_off(kinds.len() - 2);
+    assert_eq!(tail, [Reward::KIND, "grpo"]);
+    assert!(
+        kinds
+            .chunks(2)
+            .all(|round| round == [Pairs::KIND, Spin::KIND])
+    );
+}
+
 /// Seed i of a study starts from base i mod the number of bases, whatever the seeds are.
 #[test]
 fn bases_take_turns_over_the_seeds() {

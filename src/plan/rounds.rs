@@ -1,0 +1,267 @@
+//! The rounds of a recipe: each draws pairs, learns a judge, and takes the step that makes the next
+//! policy. A recipe is data ([`Recipe`]); this file lays out any of them.
+
+use super::steps::{Judge, Position};
+use super::{Planner, Run, Start};
+use crate::Result;
+use crate::experiment::{
+    Answer, MethodPlan, ModelSettings, PairSource, Recipe, RecipeJudge, RecipeName, Rounds,
+    StartPolicy, Step,
+};
+use crate::methods::irl::{Anchor, RewardInit, Select};
+use crate::pipeline::StageKey;
+use crate::stages::evaluate::Responder;
+use crate::stages::evaluate_reward::JudgeKind;
+
+/// A round's policy, the stages that made it, and the reward that it is reported with.
+#[derive(Clone)]
+pub(super) struct Round {
+    pub policy: StageKey,
+    /// The pairs (demonstration, sample) drawn in this round.
+    pub pairs: Option<StageKey>,
+    pub judge: Option<(JudgeKind, StageKey)>,
+    pub made_by: Vec<StageKey>,
+}
+
+/// Pairs that exist before a method's first round.
+#[derive(Default)]
+struct GivenPairs {
+    stages: Vec<StageKey>,
+    /// Number of pairs in all of them together.
+    count: usize,
+    /// The stages that made them and that count as the method's cost.
+    made_by: Vec<StageKey>,
+}
+
+impl Planner<'_> {
+    /// Plans every method that runs under `seed` at one size.
+    pub(super) fn seed(&mut self, size: &str, model: &ModelSettings, seed: u64) -> Result<()> {
+        let runs = |method: &&MethodPlan| method.runs(&self.study.seeds, seed);
+        for method in self.study.methods.iter().filter(runs) {
+            let start = self.start(size, model, seed, &method.hyper)?;
+            let run = self.run(&start, method)?;
+            self.method(&run)?;
+            if method.id == self.study.report.baseline {
+                self.heuristics(&run)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A method with everything that it starts from.
+    pub(super) fn run<'r>(
+        &mut self,
+        start: &'r Start<'r>,
+        method: &'r MethodPlan,
+    ) -> Result<Run<'r>> {
+        let hyper = &method.hyper;
+        let source = self.demonstrations(hyper, start.data)?;
+        let demonstrations = self.corrupted(start, hyper, &source)?;
+        let (sft, sft_tuning) = self.sft(start, hyper, &demonstrations)?;
+        let heldout_pairs = self.heldout_pairs(start, hyper, &source, &sft)?;
+        Ok(Run {
+            start,
+            method,
+            hyper,
+            source,
+            demonstrations,
+            sft,
+            sft_tuning,
+            heldout_pairs,
+        })
+    }
+
+    /// Plans a method's rounds and the cells that they are measured in.
+    pub(super) fn method(&mut self, run: &Run) -> Result<()> {
+        let recipe = &run.method.recipe;
+        let rounds = self.rounds(run, recipe)?;
+        let Some((last, earlier)) = rounds.split_last() else {
+            return Ok(());
+        };
+        let responder = responder(recipe, run.hyper.evaluation.best_of);
+        if !recipe.iterates() {
+            return self.cell(run, 0, last, responder);
+        }
+        // A point of an ablation has only the cell of the last round, with the cost of all rounds.
+        if run.method.point {
+            let whole = Round {
+                made_by: all_made_by(&rounds),
+                ..last.clone()
+            };
+            return self.cell(run, rounds.len(), &whole, responder);
+        }
+        for (t, round) in earlier.iter().enumerate() {
+            self.passing(run, t + 1, round)?;
+        }
+        self.cell(run, rounds.len(), last, responder)
+    }
+
+    /// The rounds of `recipe`, in order.
+    fn rounds(&mut self, run: &Run, recipe: &Recipe) -> Result<Vec<Round>> {
+        let (mut policy, mut made_by) = self.start_policy(run, recipe)?;
+        let given = self.given_pairs(run, recipe)?;
+        made_by.extend(given.made_by);
+        let (mut drawn, mut learned, mut rounds) = (Vec::new(), None, Vec::new());
+        for t in 0..recipe.round_count(run.hyper) {
+            let mut pairs = given.stages.clone();
+            let mut count = given.count;
+            if recipe.draws_own_pairs() {
+                let negatives = recipe.negatives(run.hyper);
+                drawn.push(self.pairs(run, &policy, negatives, t)?);
+                let trained = recipe.accumulate(run.hyper).iterations(t);
+                count += self.count(run.hyper) * negatives.1 * trained.clone().count();
+                pairs.extend(&drawn[trained]);
+                made_by.push(drawn[t]);
+            }
+            let judge = match recipe.judge {
+                Some(RecipeJudge::Learned) => {
+                    let warm = learned.filter(|_| warm_start(run, recipe));
+                    let reward = self.reward(run, &pairs, count, t, warm.as_ref())?;
+                    learned = Some(reward);
+                    made_by.push(reward);
+                    Some(Judge::Learned(reward))
+                }
+                Some(RecipeJudge::Gold) => Some(Judge::Gold),
+                Some(RecipeJudge::LogProbability) | None => None,
+            };
+            if let Some(step) = recipe.step {
+                let anchor = match recipe.anchor(run.hyper) {
+                    Anchor::Sft => run.sft,
+                    Anchor::Previous => policy,
+                };
+                let position = Position {
+                    policy,
+                    anchor,
+                    judge,
+                    pairs: (&pairs, count),
+                    round: t,
+                };
+                let stages = self.step(run, recipe, step, position)?;
+                policy = stages.last().copied().unwrap_or(policy);
+                made_by.extend(stages);
+            }
+            rounds.push(Round {
+                policy,
+                // The filter's reward ranks demonstrations and is not a result.
+                pairs: drawn.get(t).copied().filter(|_| recipe.learns_reward()),
+                judge: reported_judge(recipe, judge, policy),
+                made_by: distinct(std::mem::take(&mut made_by)),
+            });
+        }
+        if recipe.is_inverse_rl() && run.hyper.irl.select == Select::ValidationGold {
+            let selected = self.select(run, rounds.iter().map(|round| round.policy).collect())?;
+            if let Some(last) = rounds.last_mut() {
+                last.policy = selected;
+                last.made_by.push(selected);
+            }
+        }
+        Ok(rounds)
+    }
+
+    /// The policy that the first round starts from, and the stages that made it and that are not
+    /// shared by every method.
+    fn start_policy(&mut self, run: &Run, recipe: &Recipe) -> Result<(StageKey, Vec<StageKey>)> {
+        match recipe.start {
+            StartPolicy::Base => Ok((run.start.base, vec![])),
+            // SFT is the result of a method that does nothing else, and the start of all others.
+            StartPolicy::Sft if *recipe == Recipe::default() => Ok((
+                run.sft,
+                run.sft_tuning.into_iter().chain([run.sft]).collect(),
+            )),
+            StartPolicy::Sft => Ok((run.sft, vec![])),
+            StartPolicy::Spin => {
+                let rounds = self.named_rounds(run, RecipeName::Spin)?;
+                let policy = rounds.last().map_or(run.sft, |round| round.policy);
+                Ok((policy, all_made_by(&rounds)))
+            }
+        }
+    }
+
+    /// The pairs of `recipe` that are drawn or labelled before its first round.
+    fn given_pairs(&mut self, run: &Run, recipe: &Recipe) -> Result<GivenPairs> {
+        let mut given = GivenPairs::default();
+        for source in &recipe.pairs {
+            match source {
+                PairSource::Own => {}
+                PairSource::Preferences => {
+                    let (preferences, count) = self.training_preferences(run)?;
+                    given.stages.push(preferences);
+                    given.count += count;
+                }
+                PairSource::Irl => {
+                    let rounds = self.named_rounds(run, RecipeName::Irl)?;
+                    let pairs: Vec<_> = rounds.iter().filter_map(|round| round.pairs).collect();
+                    given.count += pairs.len() * self.count(run.hyper) * run.hyper.irl.negatives;
+                    // The last pairs come from the second-last policy; the stages after them make
+                    // no pair.
+                    let before = rounds.len().saturating_sub(1);
+                    given.made_by.extend(all_made_by(&rounds[..before]));
+                    given.made_by.extend(pairs.last());
+                    given.stages.extend(pairs);
+                }
+                PairSource::Spin => {
+                    let rounds = self.named_rounds(run, RecipeName::Spin)?;
+                    let pairs: Vec<_> = rounds.iter().filter_map(|round| round.pairs).collect();
+                    let last = pairs.len().saturating_sub(1);
+                    let kept = &pairs[run.hyper.spin.accumulate.iterations(last)];
+                    given.count += kept.len() * self.count(run.hyper);
+                    given.made_by.extend(pairs.iter());
+                    given.stages.extend(kept);
+                }
+            }
+        }
+        Ok(given)
+    }
+
+    /// The rounds of a shipped recipe, with the hyper-parameters of `run`.
+    fn named_rounds(&mut self, run: &Run, name: RecipeName) -> Result<Vec<Round>> {
+        let (step, pairs) = (run.hyper.irl.policy_step, run.hyper.dpo.pairs);
+        self.rounds(run, &name.recipe(step, pairs))
+    }
+}
+
+/// True if each round's reward starts from the previous round's.
+fn warm_start(run: &Run, recipe: &Recipe) -> bool {
+    recipe.rounds() == Rounds::Irl && run.hyper.irl.reward_start == RewardInit::Previous
+}
+
+/// The reward that a policy is reported with.
+fn reported_judge(
+    recipe: &Recipe,
+    judge: Option<Judge>,
+    policy: StageKey,
+) -> Option<(JudgeKind, StageKey)> {
+    match (recipe.step, judge) {
+        (Some(Step::Filter), _) => None,
+        (_, Some(Judge::Learned(reward))) => Some((JudgeKind::Explicit, reward)),
+        (Some(Step::Spin | Step::Dpo), _) => Some((JudgeKind::Implicit, policy)),
+        (Some(Step::IqLearn), _) => Some((JudgeKind::Likelihood, policy)),
+        _ => None,
+    }
+}
+
+fn responder(recipe: &Recipe, n: usize) -> Responder {
+    match (recipe.answer, recipe.judge) {
+        (Answer::Policy, _) => Responder::Policy,
+        (Answer::Demonstrator, _) => Responder::Demonstrator,
+        (Answer::BestOfN, Some(RecipeJudge::Learned)) => Responder::BestByReward { n },
+        (Answer::BestOfN, Some(RecipeJudge::Gold)) => Responder::BestByGold { n },
+        (Answer::BestOfN, Some(RecipeJudge::LogProbability) | None) => {
+            Responder::BestByLogProbability { n }
+        }
+    }
+}
+
+fn all_made_by(rounds: &[Round]) -> Vec<StageKey> {
+    let all = rounds
+        .iter()
+        .flat_map(|round| round.made_by.iter().copied());
+    distinct(all.collect())
+}
+
+/// `stages` without repetitions, in their order.
+fn distinct(mut stages: Vec<StageKey>) -> Vec<StageKey> {
+    let mut seen = std::collections::BTreeSet::new();
+    stages.retain(|stage| seen.insert(*stage));
+    stages
+}
