@@ -28,7 +28,7 @@ pub struct Experiment {
     pub title: String,
     pub question: String,
     pub description: String,
-    pub(super) world: WorldSettings,
+    pub(super) world: Option<WorldSettings>,
     pub(super) models: BTreeMap<String, ModelSettings>,
     pub(super) seeds: SeedSettings,
     pub(super) report: ReportSettings,
@@ -101,7 +101,8 @@ struct Header {
     title: String,
     question: String,
     description: String,
-    world: WorldSettings,
+    #[serde(default)]
+    world: Option<WorldSettings>,
     models: BTreeMap<String, ModelSettings>,
     seeds: SeedSettings,
     #[serde(default)]

@@ -69,7 +69,8 @@ pub struct Study {
     pub data: Option<StudyData>,
     pub profile: String,
     pub profile_description: String,
-    pub world: WorldSettings,
+    /// The embedded world, if the experiment declares one.
+    pub world: Option<WorldSettings>,
     /// Id and shape of each size, in the order in which they are reported.
     pub sizes: Vec<(String, ModelSettings)>,
     pub seeds: Vec<u64>,

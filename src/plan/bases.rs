@@ -1,16 +1,15 @@
 //! The starting points of methods: the bases of a size, and the seeds that stages draw from.
 
-use super::{FIRST_BASE, Planner, Start};
-use crate::Result;
+use super::{FIRST_BASE, Planner, Start, corpus};
+use crate::data::world::WorldSettings;
 use crate::experiment::{Hyper, ModelPretraining, ModelSettings, Study};
 use crate::model::DecoderConfig;
 use crate::pipeline::{Graph, StageKey};
 use crate::stages::NoInputs;
-use crate::stages::bundled::BundledBase;
 use crate::stages::checkpoint::PublishedModel;
 use crate::stages::common::WorldAt;
 use crate::stages::pretrain::Pretrain;
-use crate::stages::random::RandomModel;
+use crate::{Error, Result};
 
 impl Planner<'_> {
     pub(super) fn config(&self, model: &ModelSettings) -> DecoderConfig {
@@ -25,11 +24,7 @@ impl Planner<'_> {
         cell: u64,
         hyper: &Hyper,
     ) -> Result<Start<'s>> {
-        let number = if self.local.is_some() {
-            FIRST_BASE
-        } else {
-            model.base_of(cell)
-        };
+        let number = self.corpus.base_number(model, cell);
         Ok(Start {
             size,
             cell,
@@ -49,25 +44,12 @@ impl Planner<'_> {
         model: &ModelSettings,
         number: u64,
     ) -> Result<StageKey> {
-        let generation = self.study.shared.generation.clone();
         let label = base_label(size, number);
         if model.checkpoint.is_some() {
             return self.checkpoint(model, label);
         }
-        if let Some(local) = self.local {
-            let stage = RandomModel {
-                model: model.shape(),
-                generation,
-                tokenizer: local.tokenizer.clone(),
-                tokenizer_blake3: local.tokenizer_blake3.clone(),
-            };
-            return self.add(&stage, NoInputs {}, Some(FIRST_BASE), label, ());
-        }
-        let stage = pretrain_stage(self.study, model);
-        match BundledBase::made_by(&stage, number) {
-            Some(bundled) => self.add(&bundled.stage(), NoInputs {}, None, label, ()),
-            None => self.pretrain(&stage, model, number, label),
-        }
+        let corpus = self.corpus;
+        corpus.base(self, model, number, label)
     }
 
     /// Plans the stage for a published model.
@@ -96,8 +78,7 @@ impl Planner<'_> {
 impl Start<'_> {
     /// The number of the base, if the planner's bases are numbered.
     pub(super) fn numbered(&self, planner: &Planner) -> Option<u64> {
-        let trained = planner.local.is_none() && planner.study.data.is_none();
-        trained.then_some(self.number)
+        planner.corpus.world().map(|_| self.number)
     }
 }
 
@@ -110,12 +91,23 @@ pub struct Pretraining {
 }
 
 /// The pre-trainings of a study's bases, even of those that come with touchstone.
+///
+/// # Errors
+/// A study that does not run on an embedded world.
 pub fn bases(study: &Study) -> Result<(Graph, Vec<Pretraining>)> {
-    let mut planner = Planner::new(study, None)?;
+    let corpus = corpus::open(study, None)?;
+    let world = corpus.world().ok_or_else(|| {
+        Error::configuration(format!(
+            "scale `{}` starts from published models, which are not pre-trained here",
+            study.scale
+        ))
+        .hint("choose a scale that runs on the embedded world")
+    })?;
+    let mut planner = Planner::new(study, &*corpus)?;
     let mut bases = Vec::new();
     for (size, model) in &study.sizes {
         for number in 0..model.bases as u64 {
-            let stage = pretrain_stage(study, model);
+            let stage = pretrain_stage(study, world, model);
             let key = planner.pretrain(&stage, model, number, base_label(size, number))?;
             bases.push(Pretraining {
                 size: size.clone(),
@@ -129,13 +121,17 @@ pub fn bases(study: &Study) -> Result<(Graph, Vec<Pretraining>)> {
 }
 
 /// The pre-training that makes the bases of `model` in `study`.
-fn pretrain_stage(study: &Study, model: &ModelSettings) -> Pretrain {
+pub(super) fn pretrain_stage(
+    study: &Study,
+    world: &WorldSettings,
+    model: &ModelSettings,
+) -> Pretrain {
     let mut pretrain = study.shared.pretrain.clone();
     if let Some(ModelPretraining { steps }) = model.pretrain {
         pretrain.steps = steps;
     }
     Pretrain {
-        world: WorldAt::new(&study.world),
+        world: WorldAt::new(world),
         model: model.shape(),
         generation: study.shared.generation.clone(),
         pretrain,

@@ -60,7 +60,7 @@ impl Planner<'_> {
             Some((JudgeKind::Explicit, reward)) => Some(*reward),
             _ => None,
         };
-        let evaluation_set = self.evaluation_set_inputs(run.hyper, &run.source)?;
+        let evaluation_set = self.corpus.evaluation_set(self, run.hyper, &run.source)?;
         let inputs = EvaluateInputs {
             policy: round.policy,
             sft: run.sft,
@@ -68,7 +68,7 @@ impl Planner<'_> {
             evaluation_set,
         };
         let (posts, judge) = (
-            self.evaluation_posts(run.hyper.evaluation.posts),
+            self.corpus.evaluation_posts(run.hyper.evaluation.posts),
             self.judge_config(),
         );
         let (model, scored) = (&run.start.config, explicit.is_some());
@@ -112,14 +112,13 @@ impl Planner<'_> {
     /// posts with known gold.
     fn decoding(&self, hyper: &Hyper) -> Option<FurtherDecodings> {
         let evaluation = &hyper.evaluation;
-        let real = self.local.is_some() || self.study.data.is_some();
-        (!real && evaluation.decoding_posts > 0).then(|| FurtherDecodings {
+        let posts = evaluation.decoding_posts;
+        if posts == 0 {
+            return None;
+        }
+        Some(FurtherDecodings {
             temperatures: evaluation.temperatures.clone(),
-            validation: self.evaluation_set_of(
-                &self.study.shared,
-                Split::Validation,
-                evaluation.decoding_posts,
-            ),
+            validation: self.evaluation_set_of(&self.study.shared, Split::Validation, posts)?,
         })
     }
 
@@ -139,20 +138,17 @@ impl Planner<'_> {
             judge,
         };
         let explicit = judge == JudgeKind::Explicit;
+        let (preferences, labelled) = self.corpus.heldout_preferences(self, run.hyper)?.unzip();
         let inputs = EvaluateRewardInputs {
             sft: run.sft,
             heldout_pairs: run.heldout_pairs,
             reward: model.filter(|_| explicit),
             policy: model.filter(|_| !explicit),
-            preferences: self.test_preferences(run.hyper)?,
+            preferences,
         };
         let evaluation = &run.hyper.evaluation;
-        let preferences = if self.local.is_some() {
-            0
-        } else {
-            evaluation.preference_pairs
-        };
-        let pairs = 2 * self.evaluation_posts(evaluation.on_policy_pairs) + preferences;
+        let own = 2 * self.corpus.evaluation_posts(evaluation.on_policy_pairs);
+        let pairs = own + labelled.unwrap_or(0);
         let (size, seed) = (run.start.size, run.start.cell);
         let label = format!(
             "{name}/{size}/seed {seed}/{}evaluate reward",
@@ -203,13 +199,16 @@ impl Planner<'_> {
             judge: None,
         };
         let mut world = None;
-        if self.local.is_none() && self.study.data.is_none() {
-            world = Some(WorldAt::new(&self.study.world));
-            inputs.preferences = self.test_preferences(run.hyper)?;
-        } else if let Some(judge) = self.judge() {
-            inputs.judge = Some(self.checkpoint(judge, "judge".into())?);
-        } else {
-            return Ok(None);
+        match (self.corpus.world(), self.corpus.judge()) {
+            (Some(settings), _) => {
+                world = Some(WorldAt::new(settings));
+                let preferences = self.corpus.heldout_preferences(self, run.hyper)?;
+                inputs.preferences = preferences.map(|(key, _)| key);
+            }
+            (None, Some(judge)) => {
+                inputs.judge = Some(self.checkpoint(judge, "judge".into())?);
+            }
+            (None, None) => return Ok(None),
         }
         let (_, negatives) = run.method.recipe.negatives(run.hyper);
         let (generation, dtype) = (run.hyper.generation.clone(), run.hyper.training.dtype);
@@ -232,7 +231,7 @@ impl Planner<'_> {
     /// True if Lemma 4.1 is measured here: once for each size and seed, at the last iteration of
     /// the method under study.
     fn observes_likelihood(&self, run: &Run, iteration: usize) -> bool {
-        let world = self.local.is_none() && self.study.data.is_none();
+        let world = self.corpus.world().is_some();
         let subject =
             run.method.id == self.study.report.under_study && run.method.recipe.is_inverse_rl();
         world
@@ -244,7 +243,7 @@ impl Planner<'_> {
     fn likelihood(&mut self, run: &Run, policy: &StageKey, reward: &StageKey) -> Result<StageKey> {
         let hyper = run.hyper;
         let stage = Likelihood {
-            world: WorldAt::new(&hyper.demonstrations.written_in(&self.study.world)),
+            world: WorldAt::new(&hyper.demonstrations.written_in(self.world()?)),
             quality: hyper.demonstrations.quality,
             posts: hyper.evaluation.likelihood_posts,
             delta: hyper.evaluation.likelihood_delta,

@@ -7,6 +7,7 @@
 
 mod bases;
 mod cells;
+mod corpus;
 pub mod fit;
 mod rounds;
 mod specs;
@@ -16,17 +17,15 @@ mod tests;
 mod tuning;
 
 pub use bases::{Pretraining, bases};
-pub use specs::HELD_OUT;
+pub use corpus::{HELD_OUT, LocalData};
 
-use crate::data::world::World;
-use crate::experiment::{Answer, Hyper, MethodPlan, PairSource, RecipeJudge, Study};
-use crate::methods::irl::Select;
-use crate::model::{DecoderConfig, ModelTokenizer};
+use crate::Result;
+use crate::experiment::{Hyper, MethodPlan, Study};
+use crate::model::DecoderConfig;
 use crate::pipeline::{Graph, StageKey};
 use crate::stages::work::{Sizes, Work};
-use crate::{Error, Result};
+use corpus::{Corpus, Need};
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 /// Number of the base used for everything that all seeds of a study share. A base's number is also
 /// the seed that it is drawn from.
@@ -60,35 +59,18 @@ pub struct Cell {
     pub made_by: Vec<StageKey>,
 }
 
-/// Real posts that replace the embedded world.
-#[derive(Clone, Debug)]
-pub struct LocalData {
-    pub file: PathBuf,
-    pub blake3: String,
-    /// Folder with the file tokenizer.json.
-    pub tokenizer: PathBuf,
-    /// Hash of the folder's files.
-    pub tokenizer_blake3: String,
-    pub vocabulary: usize,
-    /// Posts in the file.
-    pub rows: usize,
-}
-
 impl Plan {
     /// # Errors
-    /// On real posts, a method that needs what its data do not give.
+    /// A study without data, and a method that needs what its data do not give.
     pub fn new(study: &Study, local: Option<&LocalData>) -> Result<Self> {
-        if local.is_some() || study.data.is_some() {
-            runs_on_real_posts(study)?;
-        }
-        let mut planner = Planner::new(study, local)?;
+        let corpus = corpus::open(study, local)?;
+        corpus::check(study, &*corpus)?;
+        let mut planner = Planner::new(study, &*corpus)?;
         for (size, model) in &study.sizes {
             for &seed in &study.seeds {
                 planner.seed(size, model, seed)?;
             }
         }
-        let judged = study.data.as_ref().is_some_and(|data| data.judge.is_some());
-        let without_gold = !judged && (local.is_some() || study.data.is_some());
         let Planner {
             graph,
             cells,
@@ -98,7 +80,7 @@ impl Plan {
         Ok(Self {
             graph,
             cells,
-            without_gold,
+            without_gold: !corpus.gives(Need::Gold),
             works,
         })
     }
@@ -110,74 +92,14 @@ impl Plan {
     }
 }
 
-fn runs_on_real_posts(study: &Study) -> Result<()> {
-    let data = study.data.as_ref();
-    let preferences = data.is_some_and(|data| data.sources.comparisons.is_some());
-    let gold = data.is_some_and(|data| data.judge.is_some());
-    let labels = (!preferences).then_some("labelled preferences");
-    let needs = |method: &MethodPlan| {
-        let recipe = &method.recipe;
-        let select = recipe.is_inverse_rl() && method.hyper.irl.select == Select::ValidationGold;
-        if select {
-            return Some("validation posts with known gold");
-        }
-        if recipe.answer == Answer::Demonstrator {
-            return Some("an author who can be asked for another summary");
-        }
-        match recipe.judge {
-            _ if recipe.pairs.contains(&PairSource::Preferences) && labels.is_some() => labels,
-            Some(RecipeJudge::Gold) if recipe.step.is_some() => {
-                Some("the gold reward of the embedded world")
-            }
-            Some(RecipeJudge::Gold) if !gold => Some("a gold reward"),
-            _ => None,
-        }
-    };
-    let Some((method, need)) = study
-        .methods
-        .iter()
-        .chain(&study.references)
-        .find_map(|method| Some((method, needs(method)?)))
-    else {
-        return Ok(());
-    };
-    let place = if data.is_some() {
-        format!("scale `{}`", study.scale)
-    } else {
-        "--data".into()
-    };
-    let error = Error::configuration(format!(
-        "method `{}` needs {need}, which {place} does not give",
-        method.id
-    ));
-    if let Some(ablation) = study
-        .ablations
-        .iter()
-        .find(|ablation| ablation.makes(&method.id))
-    {
-        return Err(error.hint(format!(
-            "it is a point of ablation `{}`: name others with --ablations",
-            ablation.id
-        )));
-    }
-    let others = study
-        .methods
-        .iter()
-        .filter(|method| !method.point && needs(method).is_none());
-    let others: Vec<&str> = others.map(|method| method.id.as_str()).collect();
-    Err(error.hint(format!("choose the others: --methods {}", others.join(","))))
-}
-
 struct Planner<'a> {
     study: &'a Study,
-    local: Option<&'a LocalData>,
+    corpus: &'a dyn Corpus,
     /// Embedding rows of a model that does not state its own number.
     vocabulary: usize,
     graph: Graph,
     cells: Vec<Cell>,
     works: BTreeMap<StageKey, Work>,
-    /// Stages of data sets, by label.
-    datasets: BTreeMap<String, StageKey>,
     /// Optimiser steps and operations that make a method whose length others match, by its id and
     /// the size.
     lengths: BTreeMap<(String, String), [f64; 2]>,
@@ -216,24 +138,19 @@ struct Run<'a> {
 }
 
 impl<'a> Planner<'a> {
-    fn new(study: &'a Study, local: Option<&'a LocalData>) -> Result<Self> {
-        let vocabulary = match local {
-            Some(local) => local.vocabulary,
-            None => ModelTokenizer::of(World::new(&study.world)?.tokenizer()?)?.vocabulary_size(),
-        };
-        Ok(Self::empty(study, local, vocabulary))
+    fn new(study: &'a Study, corpus: &'a dyn Corpus) -> Result<Self> {
+        Ok(Self::empty(study, corpus, corpus.vocabulary()?))
     }
 
-    fn empty(study: &'a Study, local: Option<&'a LocalData>, vocabulary: usize) -> Self {
-        let (works, datasets, lengths) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+    fn empty(study: &'a Study, corpus: &'a dyn Corpus, vocabulary: usize) -> Self {
+        let (works, lengths) = (BTreeMap::new(), BTreeMap::new());
         Self {
             study,
-            local,
+            corpus,
             vocabulary,
             graph: Graph::new(),
             cells: Vec::new(),
             works,
-            datasets,
             lengths,
         }
     }

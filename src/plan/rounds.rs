@@ -55,7 +55,7 @@ impl Planner<'_> {
         method: &'r MethodPlan,
     ) -> Result<Run<'r>> {
         let hyper = &method.hyper;
-        let source = self.demonstrations(hyper, start.data)?;
+        let source = self.corpus.demonstrations(self, hyper, start.data)?;
         let demonstrations = self.corrupted(start, hyper, &source)?;
         let (sft, sft_tuning) = self.sft(start, hyper, &demonstrations)?;
         let heldout_pairs = self.heldout_pairs(start, hyper, &source, &sft)?;
@@ -184,7 +184,7 @@ impl Planner<'_> {
             match source {
                 PairSource::Own => {}
                 PairSource::Preferences => {
-                    let (preferences, count) = self.training_preferences(run)?;
+                    let (preferences, count) = self.corpus.preferences(self, run)?;
                     given.stages.push(preferences);
                     given.count += count;
                 }

@@ -1,140 +1,19 @@
 //! The stages that several recipes use, each with its inputs and sizes.
 
-use super::{FIRST_BASE, LocalData, Planner, Run, Start};
-use crate::Result;
-use crate::data::dataset::{Comparison, Record, SummarisedPost};
-use crate::data::world::Split;
+use super::{Planner, Run, Start};
+use crate::data::world::{Split, WorldSettings};
 use crate::eval::evaluation_set::WorldEvaluationSet;
-use crate::experiment::{
-    Corruption, DemonstrationSettings, Hyper, Labels, ModelSettings, PreferenceSettings, StudyData,
-};
+use crate::experiment::{Corruption, DemonstrationSettings, Hyper};
 use crate::model::DecoderConfig;
 use crate::pipeline::StageKey;
-use crate::stages::common::WorldAt;
-use crate::stages::comparisons::{Comparisons, ComparisonsInputs};
-use crate::stages::corpus::LocalPosts;
+use crate::stages::Stage;
 use crate::stages::corrupt::{Corrupt, CorruptInputs};
-use crate::stages::dataset::PinnedDataset;
-use crate::stages::demonstrations::Demonstrations;
-use crate::stages::evaluation_set::EvaluationSetInputs;
 use crate::stages::heldout_pairs::{HeldoutPairs, HeldoutPairsInputs, HeldoutPairsSizes};
-use crate::stages::hub_demonstrations::{HubDemonstrations, HubDemonstrationsInputs, HubPart};
 use crate::stages::pairs::{Pairs, PairsInputs};
-use crate::stages::preferences::{Preferences, PreferencesInputs};
 use crate::stages::reward::{Reward, RewardFrom, RewardInputs};
-use crate::stages::{NoInputs, Stage};
+use crate::{Error, Result};
 
-/// Seed of the test preferences. It is far from seeds that people choose, so that no training set
-/// shares its streams.
-const TEST_SEED: u64 = u64::MAX;
-
-/// Share of a local file's posts that is held out.
-pub const HELD_OUT: f64 = 0.2;
-
-impl<'a> Planner<'a> {
-    pub(super) fn demonstrations(&mut self, hyper: &Hyper, seed: u64) -> Result<StageKey> {
-        if let Some(local) = self.local {
-            let stage = corpus_stage(local, hyper);
-            return self.add(&stage, NoInputs {}, None, "posts", ());
-        }
-        if let Some(data) = &self.study.data {
-            let stage = HubDemonstrations::training(&data.sources, hyper);
-            return self.hub_demonstrations(
-                data,
-                hyper,
-                stage,
-                Some(seed),
-                format!("demonstrations/seed {seed}"),
-            );
-        }
-        let world = WorldAt::new(&hyper.demonstrations.written_in(&self.study.world));
-        let DemonstrationSettings { count, quality, .. } = hyper.demonstrations;
-        let stage = Demonstrations {
-            world,
-            count,
-            quality,
-        };
-        self.add(
-            &stage,
-            NoInputs {},
-            Some(seed),
-            format!("demonstrations/seed {seed}"),
-            (),
-        )
-    }
-
-    /// Plans posts of a data set, with the responses of the demonstrator if there is one.
-    fn hub_demonstrations(
-        &mut self,
-        data: &StudyData,
-        hyper: &Hyper,
-        stage: HubDemonstrations,
-        seed: Option<u64>,
-        label: String,
-    ) -> Result<StageKey> {
-        let posts =
-            self.dataset::<SummarisedPost>("posts", &data.sources.posts, None, stage.part.split())?;
-        let held_out = if stage.part == HubPart::Training {
-            self.held_out(hyper)?
-        } else {
-            vec![]
-        };
-        let Some(demonstrator) = &data.demonstrator else {
-            let tokenizer = self.first_size(FIRST_BASE)?;
-            let inputs = HubDemonstrationsInputs {
-                posts,
-                tokenizer,
-                demonstrator: None,
-                held_out,
-            };
-            return self.add(&stage, inputs, seed, label, None);
-        };
-        let model = self.checkpoint(demonstrator, "demonstrator".into())?;
-        let inputs = HubDemonstrationsInputs {
-            posts,
-            tokenizer: model,
-            demonstrator: Some(model),
-            held_out,
-        };
-        let config = self.config(demonstrator);
-        self.add(&stage, inputs, seed, label, Some(&config))
-    }
-
-    /// Plans one split of a data set, shared by all stages that read it.
-    fn dataset<T: Record>(
-        &mut self,
-        name: &str,
-        source: &str,
-        config: Option<&str>,
-        split: &str,
-    ) -> Result<StageKey> {
-        let label = format!("{name}/{split}");
-        if let Some(key) = self.datasets.get(&label) {
-            return Ok(*key);
-        }
-        let stage = PinnedDataset::new::<T>(source, config, split)?;
-        let key = self.add(&stage, NoInputs {}, None, label.clone(), ())?;
-        self.datasets.insert(label, key);
-        Ok(key)
-    }
-
-    /// All stages whose prompts are excluded from training on data sets.
-    fn held_out(&mut self, hyper: &Hyper) -> Result<Vec<StageKey>> {
-        let Some(data) = &self.study.data else {
-            return Ok(vec![]);
-        };
-        let evaluation_set = HubDemonstrations::evaluation_set(&data.sources, hyper);
-        let mut held_out = vec![self.hub_demonstrations(
-            data,
-            hyper,
-            evaluation_set,
-            None,
-            "evaluation set".into(),
-        )?];
-        held_out.extend(self.test_preferences(hyper)?);
-        Ok(held_out)
-    }
-
+impl Planner<'_> {
     /// Plans the corruption of the declared share of the demonstrations `source`.
     pub(super) fn corrupted(
         &mut self,
@@ -174,19 +53,9 @@ impl<'a> Planner<'a> {
         )
     }
 
-    /// Number of posts in an evaluation set for which `wanted` posts are requested.
-    pub(super) fn evaluation_posts(&self, wanted: usize) -> usize {
-        self.local.map_or(wanted, |local| {
-            wanted.min((local.rows as f64 * HELD_OUT).round() as usize)
-        })
-    }
-
     /// Number of demonstrations for training.
     pub(super) fn count(&self, hyper: &Hyper) -> usize {
-        match self.local {
-            Some(local) => local.rows - (local.rows as f64 * HELD_OUT).round() as usize,
-            None => hyper.demonstrations.count,
-        }
+        self.corpus.demonstration_count(hyper)
     }
 
     pub(super) fn pairs(
@@ -252,125 +121,6 @@ impl<'a> Planner<'a> {
         )
     }
 
-    /// The seed's labelled pairs, and their number.
-    pub(super) fn training_preferences(&mut self, run: &Run) -> Result<(StageKey, usize)> {
-        let (seed, settings) = (run.start.data, &run.hyper.preferences);
-        let label = format!("preferences/seed {seed}");
-        let key = match &self.study.data {
-            Some(data) => self.comparisons(
-                data,
-                ("train", settings.pairs),
-                run.hyper,
-                Some(seed),
-                label,
-            )?,
-            None => {
-                let number = self.study.sizes[0].1.base_of(run.start.cell);
-                let base = self.first_size(number)?;
-                self.preferences(
-                    run.hyper,
-                    (Split::Preferences, seed),
-                    settings.clone(),
-                    base,
-                    label,
-                )?
-            }
-        };
-        Ok((key, settings.pairs))
-    }
-
-    /// Plans labels on held-out posts, the same for every method, size and seed; `None` if the data
-    /// have no preferences.
-    pub(super) fn test_preferences(&mut self, hyper: &Hyper) -> Result<Option<StageKey>> {
-        let label = "preferences/test".to_string();
-        if self.local.is_some() {
-            return Ok(None);
-        }
-        if let Some(data) = &self.study.data {
-            if data.sources.comparisons.is_none() {
-                return Ok(None);
-            }
-            let part = ("validation", hyper.evaluation.preference_pairs);
-            return self.comparisons(data, part, hyper, None, label).map(Some);
-        }
-        let settings = PreferenceSettings {
-            pairs: hyper.evaluation.preference_pairs,
-            labels: Labels::Noisy,
-            agreement: self.study.shared.preferences.agreement,
-        };
-        let base = self.first_size(FIRST_BASE)?;
-        self.preferences(
-            hyper,
-            (hyper.evaluation.split.into(), TEST_SEED),
-            settings,
-            base,
-            label,
-        )
-        .map(Some)
-    }
-
-    /// Plans `count` human comparisons of a split.
-    fn comparisons(
-        &mut self,
-        data: &StudyData,
-        (split, count): (&str, usize),
-        hyper: &Hyper,
-        seed: Option<u64>,
-        label: String,
-    ) -> Result<StageKey> {
-        let source = data.sources.comparisons.as_deref().unwrap_or_default();
-        let config = data.sources.comparisons_config.as_deref();
-        let set = self.dataset::<Comparison>("comparisons", source, config, split)?;
-        let stage = Comparisons {
-            count,
-            generation: hyper.generation.clone(),
-        };
-        let base = self.first_size(FIRST_BASE)?;
-        let held_out = if seed.is_some() {
-            self.held_out(hyper)?
-        } else {
-            vec![]
-        };
-        self.add(
-            &stage,
-            ComparisonsInputs {
-                comparisons: set,
-                base,
-                held_out,
-            },
-            seed,
-            label,
-            (),
-        )
-    }
-
-    /// Plans preferences over samples of a base of the first size: people label texts, not the
-    /// model under training.
-    fn preferences(
-        &mut self,
-        hyper: &Hyper,
-        (split, seed): (Split, u64),
-        settings: PreferenceSettings,
-        base: StageKey,
-        label: String,
-    ) -> Result<StageKey> {
-        let world = WorldAt::new(&self.study.world);
-        let stage = Preferences {
-            world,
-            split,
-            generation: hyper.generation.clone(),
-            preferences: settings,
-        };
-        let config = self.config(&self.study.sizes[0].1);
-        self.add(
-            &stage,
-            PreferencesInputs { base },
-            Some(seed),
-            label,
-            &config,
-        )
-    }
-
     pub(super) fn heldout_pairs(
         &mut self,
         start: &Start,
@@ -384,11 +134,12 @@ impl<'a> Planner<'a> {
         }
         let inputs = HeldoutPairsInputs {
             policy: *sft,
-            evaluation_set: self.evaluation_set_inputs(hyper, demonstrations)?,
+            evaluation_set: self.corpus.evaluation_set(self, hyper, demonstrations)?,
         };
         let (temperature, posts) = (
             hyper.evaluation.temperature,
-            self.evaluation_posts(hyper.evaluation.on_policy_pairs),
+            self.corpus
+                .evaluation_posts(hyper.evaluation.on_policy_pairs),
         );
         let (generation, dtype) = (hyper.generation.clone(), hyper.training.dtype);
         let stage = HeldoutPairs {
@@ -407,69 +158,39 @@ impl<'a> Planner<'a> {
         self.add(&stage, inputs, Some(start.evaluation), label, sizes)
     }
 
-    /// The evaluation set of the embedded world; `None` for real posts, which come by
-    /// [`evaluation_set_inputs`](Self::evaluation_set_inputs).
+    /// The evaluation set of the embedded world; `None` for real posts, which come as inputs
+    /// ([`Corpus::evaluation_set`](super::corpus::Corpus::evaluation_set)).
     pub(super) fn world_evaluation_set(&self, hyper: &Hyper) -> Option<WorldEvaluationSet> {
-        let real = self.local.is_some() || self.study.data.is_some();
         let (split, posts) = (hyper.evaluation.split.into(), hyper.evaluation.posts);
-        (!real).then(|| self.evaluation_set_of(&self.study.shared, split, posts))
+        self.evaluation_set_of(&self.study.shared, split, posts)
     }
 
     /// An evaluation set of `posts` posts of `split` with references by the demonstrator of
-    /// `hyper`.
+    /// `hyper`; `None` without an embedded world.
     pub(super) fn evaluation_set_of(
         &self,
         hyper: &Hyper,
         split: Split,
         posts: usize,
-    ) -> WorldEvaluationSet {
+    ) -> Option<WorldEvaluationSet> {
         let demonstrations = &hyper.demonstrations;
-        WorldEvaluationSet::new(
-            &demonstrations.written_in(&self.study.world),
-            split,
-            posts,
-            demonstrations.quality,
-        )
+        let world = demonstrations.written_in(self.corpus.world()?);
+        let quality = demonstrations.quality;
+        Some(WorldEvaluationSet::new(&world, split, posts, quality))
     }
 
-    /// Inputs of every stage that uses the evaluation set: none in the embedded world; otherwise
-    /// the real posts, and the judge if there is one.
-    pub(super) fn evaluation_set_inputs(
-        &mut self,
-        hyper: &Hyper,
-        demonstrations: &StageKey,
-    ) -> Result<EvaluationSetInputs> {
-        if self.local.is_some() {
-            return Ok(EvaluationSetInputs {
-                demonstrations: Some(*demonstrations),
-                judge: None,
-            });
-        }
-        let Some(data) = &self.study.data else {
-            return Ok(EvaluationSetInputs::default());
-        };
-        let stage = HubDemonstrations::evaluation_set(&data.sources, hyper);
-        let posts = self.hub_demonstrations(data, hyper, stage, None, "evaluation set".into())?;
-        let judge = self
-            .judge()
-            .map(|judge| self.checkpoint(judge, "judge".into()))
-            .transpose()?;
-        Ok(EvaluationSetInputs {
-            demonstrations: Some(posts),
-            judge,
-        })
-    }
-
-    /// The judge of real posts, if there is one.
-    pub(super) fn judge(&self) -> Option<&'a ModelSettings> {
-        self.study
-            .data
-            .as_ref()
-            .and_then(|data| data.judge.as_ref())
+    /// The embedded world.
+    ///
+    /// # Errors
+    /// A corpus without one, whose studies [`check`](super::corpus::check) refuses.
+    pub(super) fn world(&self) -> Result<&WorldSettings> {
+        self.corpus
+            .world()
+            .ok_or_else(|| Error::internal("a stage of the embedded world was planned without it"))
     }
 
     pub(super) fn judge_config(&self) -> Option<DecoderConfig> {
-        self.judge().map(|judge| self.config(judge))
+        self.corpus.judge().map(|judge| self.config(judge))
     }
 
     /// Adds a stage and its estimate.
@@ -487,17 +208,6 @@ impl<'a> Planner<'a> {
             .add(stage.spec(&inputs, seed)?, label, work.relative_cost())?;
         self.works.entry(key).or_insert(work);
         Ok(key)
-    }
-}
-
-fn corpus_stage(local: &LocalData, hyper: &Hyper) -> LocalPosts {
-    LocalPosts {
-        file: local.file.clone(),
-        blake3: local.blake3.clone(),
-        tokenizer: local.tokenizer.clone(),
-        tokenizer_blake3: local.tokenizer_blake3.clone(),
-        generation: hyper.generation.clone(),
-        held_out: HELD_OUT,
     }
 }
 

@@ -77,18 +77,18 @@ impl Position<'_> {
 
 impl Planner<'_> {
     /// The source of a step's scores, and the input that holds it.
-    fn reward_source(&self, judge: Judge) -> (RewardSource, Option<StageKey>) {
-        match judge {
+    fn reward_source(&self, judge: Judge) -> Result<(RewardSource, Option<StageKey>)> {
+        Ok(match judge {
             Judge::Learned(reward) => (RewardSource::Learned, Some(reward)),
             Judge::Gold => {
                 let gold = RewardSource::Gold {
-                    world: Box::new(WorldAt::new(&self.study.world)),
+                    world: Box::new(WorldAt::new(self.world()?)),
                     mean: GOLD_MEAN,
                     std: GOLD_STD,
                 };
                 (gold, None)
             }
-        }
+        })
     }
 
     /// Plans SFT of `from` on the given number of demonstrations, with the values that `tuning`
@@ -178,7 +178,7 @@ impl Planner<'_> {
         rounds: usize,
     ) -> Result<StageKey> {
         let (generation, training) = (run.hyper.generation.clone(), run.hyper.training.clone());
-        let (reward, model) = self.reward_source(at.scored_by()?);
+        let (reward, model) = self.reward_source(at.scored_by()?)?;
         let round = at.round;
         let inputs = OnPolicyInputs {
             policy: at.policy,
@@ -354,7 +354,7 @@ impl Planner<'_> {
 
     /// Plans two samples of the policy for every prompt, ranked by `judge`.
     fn judged(&mut self, run: &Run, at: &Position, judge: Judge) -> Result<StageKey> {
-        let (source, reward) = self.reward_source(judge);
+        let (source, reward) = self.reward_source(judge)?;
         let stage = JudgedPairs {
             generation: run.hyper.generation.clone(),
             temperature: run.hyper.dpo.temperature,
@@ -397,12 +397,14 @@ impl Planner<'_> {
     /// Plans the selection of the policy with the most gold on validation posts, the only selection
     /// of a result by gold.
     pub(super) fn select(&mut self, run: &Run, policy: Vec<StageKey>) -> Result<StageKey> {
+        let (split, posts) = (Split::Validation, run.hyper.evaluation.selection_posts);
+        let Some(evaluation_set) = self.evaluation_set_of(run.hyper, split, posts) else {
+            return Err(Error::internal(
+                "a selection by gold was planned without it",
+            ));
+        };
         let stage = SelectPolicy {
-            evaluation_set: self.evaluation_set_of(
-                run.hyper,
-                Split::Validation,
-                run.hyper.evaluation.selection_posts,
-            ),
+            evaluation_set,
             generation: run.hyper.generation.clone(),
             dtype: run.hyper.training.dtype,
             temperature: run.hyper.evaluation.temperature,

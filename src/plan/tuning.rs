@@ -204,7 +204,7 @@ impl Planner<'_> {
 
     /// Plans the method apart from the study, and sums the steps and operations of its stages.
     fn making(&self, start: &Start, method: &MethodPlan) -> Result<[f64; 2]> {
-        let mut apart = Planner::empty(self.study, self.local, self.vocabulary);
+        let mut apart = Planner::empty(self.study, self.corpus, self.vocabulary);
         let Some((size, model)) = self.study.sizes.iter().find(|(size, _)| size == start.size)
         else {
             return Err(Error::internal(format!(
