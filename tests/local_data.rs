@@ -79,9 +79,9 @@ fn real_posts_run_to_a_report_that_says_what_is_missing() {
     let report = bench.read("reports/tiny-smoke/report.md");
     let unwrapped = report.split_whitespace().collect::<Vec<_>>().join(" ");
     for expected in [
-        "Real posts from posts.jsonl",
+        "Real rows from posts.jsonl",
         "no known gold reward",
-        "no preferences were given",
+        "No preferences were given",
         "randomly initialised",
     ] {
         assert!(

@@ -13,10 +13,10 @@ use tokenizers::models::bpe::{BPE, BpeTrainer};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::{AddedToken, Tokenizer};
 use touchstone::ErrorKind;
-use touchstone::data::dataset::SummarisedPost;
+use touchstone::data::dataset::{Dataset, SummarisedPost};
 use touchstone::data::encoder::END_OF_TEXT;
 use touchstone::data::world::{Split, World, WorldSettings};
-use touchstone::data::{TextEncoder, corpus, tldr};
+use touchstone::data::{TextEncoder, tldr};
 use touchstone::model::checkpoint::Checkpoint;
 use touchstone::model::weights::StoredAs;
 use touchstone::model::{LanguageModel, ModelTokenizer};
@@ -68,11 +68,16 @@ fn a_word_from_outside_the_world_is_an_error_and_no_guess() {
 
 // --- Real posts ---
 
+fn posts(file: &Path) -> Vec<SummarisedPost> {
+    let set = Dataset::file(file).unwrap();
+    set.rows().unwrap().collect::<Result<_, _>>().unwrap()
+}
+
 /// Writes the tokenizer of the fixture: byte-level, like that of Pythia.
 #[test]
 #[ignore = "writes a fixture; run it when posts.jsonl changes"]
 fn train_the_fixture_s_tokenizer() {
-    let rows = corpus::read(&fixture("tldr/posts.jsonl")).unwrap();
+    let rows = posts(&fixture("tldr/posts.jsonl"));
     let texts = rows
         .iter()
         .flat_map(|row| [tldr::prompt(&row.post), tldr::response(&row.summary)]);
@@ -109,7 +114,7 @@ fn encoder(max_prompt_tokens: usize) -> TextEncoder {
 
 #[test]
 fn prompts_are_those_of_the_task_and_long_posts_lose_their_end() {
-    let rows = corpus::read(&fixture("tldr/posts.jsonl")).unwrap();
+    let rows = posts(&fixture("tldr/posts.jsonl"));
     assert_eq!(rows.len(), 12);
     let mut text = format!(
         "whole:\n{}{}\n",
@@ -129,7 +134,7 @@ fn prompts_are_those_of_the_task_and_long_posts_lose_their_end() {
 
 #[test]
 fn every_prompt_fits_and_keeps_its_frame() {
-    for row in corpus::read(&fixture("tldr/posts.jsonl")).unwrap() {
+    for row in posts(&fixture("tldr/posts.jsonl")) {
         for limit in [64, 96, 150, 1000] {
             let encoder = encoder(limit);
             let prompt = tldr::fitted(&row.post, &encoder).unwrap();
@@ -151,7 +156,7 @@ fn every_prompt_fits_and_keeps_its_frame() {
 #[test]
 fn responses_survive_the_way_to_tokens_and_back() {
     let encoder = encoder(96);
-    for row in corpus::read(&fixture("tldr/posts.jsonl")).unwrap() {
+    for row in posts(&fixture("tldr/posts.jsonl")) {
         let response = encoder.response(&tldr::response(&row.summary)).unwrap();
         assert!(response.ids.len() <= 24);
         assert_eq!(response.ended, response.ids.last() == Some(&encoder.eos));
@@ -170,7 +175,7 @@ fn responses_survive_the_way_to_tokens_and_back() {
 
 #[test]
 fn a_csv_file_holds_the_same_rows() {
-    let rows = corpus::read(&fixture("tldr/posts.jsonl")).unwrap();
+    let rows = posts(&fixture("tldr/posts.jsonl"));
     let quoted = |text: &str| format!("\"{}\"", text.replace('"', "\"\""));
     let line = |row: &SummarisedPost| {
         [
@@ -188,7 +193,7 @@ fn a_csv_file_holds_the_same_rows() {
         |text, row| text + &line(row) + "\n",
     );
     let bench = Bench::new();
-    assert_eq!(corpus::read(&bench.write("posts.csv", csv)).unwrap(), rows);
+    assert_eq!(posts(&bench.write("posts.csv", csv)), rows);
 }
 
 // --- What a model folder's files say ---

@@ -7,6 +7,7 @@ pub mod claims;
 pub mod conformance;
 pub mod decide;
 pub mod doctor;
+pub mod local;
 pub mod model;
 pub mod output;
 pub mod plan;

@@ -4,8 +4,8 @@
 mod json;
 
 use super::bytes::Bytes;
+use super::local::{LocalArgs, resolve};
 use super::print;
-use super::reproduce::{LocalArgs, resolve};
 use super::study::StudyArgs;
 use crate::Result;
 use crate::device::DeviceSpec;

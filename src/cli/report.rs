@@ -1,8 +1,9 @@
 //! `touchstone report`: writes a study's report from what the store holds, without running
 //! anything; or compares two sets of its results.
 
+use super::local::{LocalArgs, resolve};
 use super::print;
-use super::reproduce::{LocalArgs, report_input, resolve, write_report};
+use super::reproduce::{report_input, write_report};
 use super::study::StudyArgs;
 use crate::experiment::Study;
 use crate::pipeline::Store;

@@ -2,24 +2,17 @@
 //! missing.
 
 use super::decide::{self, DecideArgs};
+use super::local::{LocalArgs, resolve};
 use super::study::StudyArgs;
 use super::{complain, output, preflight, print};
+use crate::Result;
 use crate::collect::collect;
-use crate::data::TextEncoder;
-use crate::data::contents::TokenizerFolder;
-use crate::data::corpus::Corpus;
-use crate::data::hub::Source;
 use crate::device::hardware;
 use crate::experiment::Study;
-use crate::model::tokenizer::TOKENIZER_FILES;
 use crate::pipeline::{Interrupt, LocalPool, Outcome, Store};
-use crate::plan::{HELD_OUT, LocalData, Plan, fit};
+use crate::plan::{LocalData, Plan, RowFile, fit};
 use crate::report::{self, ReportInput};
-use crate::stages::corpus::check_splits;
-use crate::{Context, Result};
 use clap::Args;
-use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
 
 #[derive(Clone, Debug, Args)]
 pub struct ReproduceArgs {
@@ -30,22 +23,6 @@ pub struct ReproduceArgs {
     #[command(flatten)]
     pub decide: DecideArgs,
 }
-
-/// Real posts instead of the embedded world.
-#[derive(Clone, Debug, Args)]
-pub struct LocalArgs {
-    /// Real posts (jsonl, csv or parquet with id, subreddit, title, post, summary) instead of the
-    /// embedded world
-    #[arg(long, value_name = "FILE", requires = "tokenizer")]
-    pub data: Option<PathBuf>,
-    /// Folder with the tokenizer.json for --data, or hf:owner/name@revision
-    #[arg(long, value_name = "DIR", requires = "data")]
-    pub tokenizer: Option<PathBuf>,
-}
-
-/// The scale of an experiment file that `--data` selects, and the profile unless another is
-/// requested.
-const LOCAL: &str = "local";
 
 pub fn run(args: &ReproduceArgs) -> Result<u8> {
     let (study, local) = resolve(&args.study, &args.local)?;
@@ -119,63 +96,6 @@ impl Runner {
     pub fn jobs(&self) -> usize {
         self.pool.jobs
     }
-}
-
-/// The study that the flags choose, and its local data, if any.
-pub fn resolve(study: &StudyArgs, local: &LocalArgs) -> Result<(Study, Option<LocalData>)> {
-    let (Some(file), Some(tokenizer)) = (&local.data, &local.tokenizer) else {
-        return Ok((study.study()?, None));
-    };
-    let mut study = study.clone();
-    study.scale = LOCAL.into();
-    study.profile = study.profile.or(Some(LOCAL.into()));
-    let study = study.study()?;
-    let tokenizer = &Source::parse(tokenizer)?.fetch(&["tokenizer.json"], &TOKENIZER_FILES)?;
-    let files = TokenizerFolder::read(tokenizer)?;
-    // Read from a copy, so that the data behind the plan's estimates is the data that its keys
-    // name.
-    let copy = tempfile::tempdir().context(|| "cannot make a temporary folder".into())?;
-    files.copy_to(copy.path())?;
-    let read = |prompt, response| {
-        // The error should name the user's folder.
-        let named = |error| {
-            TextEncoder::open(tokenizer, prompt, response)
-                .err()
-                .unwrap_or(error)
-        };
-        TextEncoder::open(copy.path(), prompt, response).map_err(named)
-    };
-    let corpus = Corpus::open(file)?;
-    check_splits(file, &corpus.posts, HELD_OUT)?;
-    let limits = study
-        .methods
-        .iter()
-        .map(|method| &method.hyper)
-        .chain([&study.shared]);
-    let limits: BTreeSet<(usize, usize)> = limits
-        .map(|hyper| {
-            (
-                hyper.generation.max_prompt_tokens,
-                hyper.generation.max_response_tokens,
-            )
-        })
-        .collect();
-    for (prompt, response) in limits {
-        corpus.check_lengths(&read(prompt, response)?)?;
-    }
-    let data = LocalData {
-        file: absolute(file)?,
-        blake3: corpus.source.blake3,
-        tokenizer: absolute(tokenizer)?,
-        tokenizer_blake3: files.blake3(),
-        vocabulary: read(usize::MAX, usize::MAX)?.vocabulary_size(),
-        rows: corpus.posts.len(),
-    };
-    Ok((study, Some(data)))
-}
-
-fn absolute(path: &Path) -> Result<PathBuf> {
-    std::path::absolute(path).context(|| format!("cannot find {}", path.display()))
 }
 
 /// Writes the report of everything that is finished and prints its summary.
@@ -255,18 +175,7 @@ fn notes(study: &Study, local: Option<&LocalData>) -> Vec<String> {
     );
     match local {
         None => notes.push(gold(study).into()),
-        Some(data) => {
-            let file = data
-                .file
-                .file_name()
-                .map_or_else(String::new, |name| name.to_string_lossy().into_owned());
-            notes.push(format!(
-                "Real posts from {file} with a randomly initialised model. Gold reward, win rate, copied slots and accuracy \
-                 on preferences and on SFT samples are absent: real text has no known gold reward, and no preferences were \
-                 given. What can be measured is the log-likelihood of held-out human summaries, how often the reward \
-                 prefers a held-out human summary to a sample, KL, length and cost."
-            ));
-        }
+        Some(data) => notes.push(real_rows(data)),
     }
     if !study.untested_claims.is_empty() {
         let claims = study.untested_claims.join(", ");
@@ -275,4 +184,22 @@ fn notes(study: &Study, local: Option<&LocalData>) -> Vec<String> {
         ));
     }
     notes
+}
+
+/// A note about what can be measured on local rows.
+fn real_rows(data: &LocalData) -> String {
+    let name = |file: &RowFile| {
+        let name = file.file.file_name().unwrap_or_default();
+        name.to_string_lossy().into_owned()
+    };
+    let preferences = match &data.preferences {
+        Some(pairs) => format!("Labelled pairs are those of {}.", name(pairs)),
+        None => "No preferences were given, so accuracy on them is absent.".into(),
+    };
+    format!(
+        "Real rows from {} with a randomly initialised model. {preferences} Gold reward, win rate, copied slots and accuracy \
+         on SFT samples are absent: real text has no known gold reward. What can be measured is the log-likelihood of \
+         held-out human responses, how often the reward prefers a held-out human response to a sample, KL, length and cost.",
+        name(&data.demonstrations)
+    )
 }

@@ -2,7 +2,8 @@
 //! when they change.
 
 use super::decide::DecideArgs;
-use super::reproduce::{self, LocalArgs, ReproduceArgs, report_input, resolve};
+use super::local::{LocalArgs, resolve};
+use super::reproduce::{self, ReproduceArgs, report_input};
 use super::study::StudyArgs;
 use super::{FAILURE, SUCCESS, output, print};
 use crate::pipeline::Store;

@@ -2,7 +2,7 @@
 //! ends with one end-of-sequence token, which is appended *before* truncation, so a truncated
 //! response has no end. PAD is never EOS.
 
-use crate::data::rows::{Demonstration, Response, ResponsePair};
+use crate::data::rows::{Demonstration, Encodable, Response, ResponsePair};
 pub use crate::model::tokenizer::END_OF_TEXT;
 use crate::model::{Ends, ModelTokenizer, Pair, Sequence};
 use crate::{Error, Result};
@@ -85,8 +85,11 @@ impl TextEncoder {
 
     /// The tokens of a prompt. Prompts are fitted to the limit where they are made; a longer one
     /// here is an error, because truncation would cut off its ending.
-    pub fn prompt(&self, text: &str) -> Result<Vec<u32>> {
-        let ids = self.tokenizer.encode(text)?;
+    pub fn prompt(&self, text: &(impl Encodable + ?Sized)) -> Result<Vec<u32>> {
+        let ids = match text.ids() {
+            Some(ids) => ids.to_vec(),
+            None => self.tokenizer.encode(text.text())?,
+        };
         if ids.is_empty() || ids.len() > self.max_prompt_tokens {
             return Err(Error::data(format!(
                 "a prompt has {} tokens where 1 to {} are allowed",
@@ -102,13 +105,17 @@ impl TextEncoder {
         Ok(self.tokenizer.encode(text)?.len())
     }
 
-    /// The tokens of a response, ended once and cut to the limit.
-    pub fn response(&self, text: &str) -> Result<Response> {
-        let mut ids = self.tokenizer.encode_ended(text, &self.ends)?;
+    /// The tokens of a response, ended once and cut to the limit. Known tokens are only cut.
+    pub fn response(&self, text: &(impl Encodable + ?Sized)) -> Result<Response> {
+        let mut ids = match text.ids() {
+            Some(ids) => ids.to_vec(),
+            None => self.tokenizer.encode_ended(text.text(), &self.ends)?,
+        };
         ids.truncate(self.max_response_tokens);
         let ended = ids.last().is_some_and(|id| self.ends.contains(*id));
+        let text = self.tokenizer.without_end(text.text(), &self.ends);
         Ok(Response {
-            text: self.tokenizer.without_end(text, &self.ends).to_owned(),
+            text: text.to_owned(),
             ids,
             ended,
         })

@@ -2,7 +2,6 @@
 //! tokenization.
 
 pub mod contents;
-pub mod corpus;
 pub mod dataset;
 pub mod encoder;
 pub mod foreign;

@@ -6,12 +6,116 @@ use serde::{Deserialize, Serialize};
 use std::io::{BufRead, BufReader, BufWriter, Write};
 use std::path::Path;
 
+/// A text of a row, with its tokens where the text alone does not determine them: in a conversation
+/// they depend on the chat template and on the messages before. Written as a string, or as an
+/// object with `text` and `ids`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "WrittenText", into = "WrittenText")]
+pub struct RowText {
+    text: String,
+    ids: Option<Vec<u32>>,
+}
+
+/// The written form of a [`RowText`].
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum WrittenText {
+    Plain(String),
+    Encoded { text: String, ids: Vec<u32> },
+}
+
+impl RowText {
+    /// A text whose tokens are `ids`.
+    pub fn encoded(text: impl Into<String>, ids: Vec<u32>) -> Self {
+        Self {
+            text: text.into(),
+            ids: Some(ids),
+        }
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+}
+
+impl From<String> for RowText {
+    fn from(text: String) -> Self {
+        Self { text, ids: None }
+    }
+}
+
+impl From<&str> for RowText {
+    fn from(text: &str) -> Self {
+        text.to_owned().into()
+    }
+}
+
+impl From<WrittenText> for RowText {
+    fn from(written: WrittenText) -> Self {
+        match written {
+            WrittenText::Plain(text) => text.into(),
+            WrittenText::Encoded { text, ids } => Self::encoded(text, ids),
+        }
+    }
+}
+
+impl From<RowText> for WrittenText {
+    fn from(RowText { text, ids }: RowText) -> Self {
+        match ids {
+            None => Self::Plain(text),
+            Some(ids) => Self::Encoded { text, ids },
+        }
+    }
+}
+
+/// A text that can be encoded, with its tokens if they are known.
+pub trait Encodable {
+    fn text(&self) -> &str;
+
+    fn ids(&self) -> Option<&[u32]> {
+        None
+    }
+}
+
+impl Encodable for str {
+    fn text(&self) -> &str {
+        self
+    }
+}
+
+impl Encodable for String {
+    fn text(&self) -> &str {
+        self
+    }
+}
+
+impl Encodable for RowText {
+    fn text(&self) -> &str {
+        &self.text
+    }
+
+    fn ids(&self) -> Option<&[u32]> {
+        self.ids.as_deref()
+    }
+}
+
 /// A prompt with the demonstrator's response.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Demonstration {
     pub id: String,
-    pub prompt: String,
-    pub response: String,
+    pub prompt: RowText,
+    pub response: RowText,
+}
+
+impl Demonstration {
+    /// The demonstration with another response, whose tokens are kept where the prompt's are.
+    pub fn answered(self, response: Response) -> Self {
+        let response = match self.prompt.ids() {
+            None => response.text.into(),
+            Some(_) => RowText::encoded(response.text, response.ids),
+        };
+        Self { response, ..self }
+    }
 }
 
 /// A response as text and as the sampled tokens, which cannot be recovered from text alone.
@@ -27,7 +131,7 @@ pub struct Response {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ResponsePair {
     pub id: String,
-    pub prompt: String,
+    pub prompt: RowText,
     pub chosen: Response,
     pub rejected: Response,
 }

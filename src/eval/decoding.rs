@@ -374,7 +374,7 @@ mod tests {
             evaluation_set
                 .posts
                 .into_iter()
-                .flat_map(|post| [post.id, post.prompt])
+                .flat_map(|post| [post.id, post.prompt.as_str().to_owned()])
                 .collect()
         };
         let (test, controls) = (prompts(Split::Test), prompts(Split::Controls));

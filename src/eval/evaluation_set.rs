@@ -4,7 +4,7 @@
 
 use super::check_finite;
 use crate::data::TextEncoder;
-use crate::data::rows::{Demonstration, Response};
+use crate::data::rows::{Demonstration, Encodable, Response, RowText};
 use crate::data::world::{Latent, Post, Split, VERSION, World, WorldSettings};
 use crate::methods::reward::score;
 use crate::model::checkpoint::Normalisation;
@@ -46,8 +46,8 @@ impl WorldEvaluationSet {
 #[derive(Clone, Debug)]
 pub struct EvaluationPost {
     pub id: String,
-    pub prompt: String,
-    pub reference: String,
+    pub prompt: RowText,
+    pub reference: RowText,
     /// Data from which gold is computed; `None` for real text.
     latent: Option<Latent>,
 }
@@ -87,8 +87,8 @@ impl EvaluationSet {
             let reference = world.summary(&post, evaluation_set.quality, &mut author);
             EvaluationPost {
                 id: post.id,
-                prompt: post.prompt,
-                reference,
+                prompt: post.prompt.into(),
+                reference: reference.into(),
                 latent: Some(post.latent),
             }
         });
@@ -135,11 +135,7 @@ impl EvaluationSet {
                 })
                 .collect()),
             Gold::Judge(judge) => {
-                let rows = self
-                    .posts
-                    .iter()
-                    .map(|post| post.prompt.as_str())
-                    .zip(responses);
+                let rows = self.posts.iter().map(|post| &post.prompt).zip(responses);
                 Ok(judge.scores(rows)?.into_iter().map(Some).collect())
             }
         }
@@ -162,7 +158,7 @@ impl EvaluationSet {
         let (world, post) = (self.world()?, &self.posts[index]);
         let post = Post {
             id: post.id.clone(),
-            prompt: post.prompt.clone(),
+            prompt: post.prompt.as_str().to_owned(),
             latent: post.latent.clone()?,
         };
         Some(world.summary(&post, quality, rng))
@@ -187,9 +183,14 @@ impl Judge {
     /// A text that the judge's tokenizer cannot encode within its limits.
     pub fn scores<'a>(
         &self,
-        rows: impl IntoIterator<Item = (&'a str, &'a Response)>,
+        rows: impl IntoIterator<Item = (&'a RowText, &'a Response)>,
     ) -> Result<Vec<f64>> {
         let rows = rows.into_iter().map(|(prompt, response)| {
+            if prompt.ids().is_some() {
+                return Err(Error::internal(
+                    "a judge was given another tokenizer's tokens",
+                ));
+            }
             // A response that did not end is scored without an end token.
             let mut ids = self.encoder.response(&response.text)?.ids;
             if !response.ended

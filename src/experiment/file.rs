@@ -16,10 +16,14 @@ use super::{bounds, find, references};
 use crate::data::world::WorldSettings;
 use crate::error::{Context, Result};
 use crate::stats::Design;
+use crate::tasks::TaskSettings;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::path::Path;
+
+/// The value of `world` by which an experiment does without the world of the one that it extends.
+const NO_WORLD: &str = "none";
 
 /// A whole experiment file. [`Experiment::resolve`] turns it into what one run needs.
 #[derive(Clone, Debug)]
@@ -29,6 +33,7 @@ pub struct Experiment {
     pub question: String,
     pub description: String,
     pub(super) world: Option<WorldSettings>,
+    pub(super) task: TaskSettings,
     pub(super) models: BTreeMap<String, ModelSettings>,
     pub(super) seeds: SeedSettings,
     pub(super) report: ReportSettings,
@@ -103,6 +108,8 @@ struct Header {
     description: String,
     #[serde(default)]
     world: Option<WorldSettings>,
+    #[serde(default)]
+    task: TaskSettings,
     models: BTreeMap<String, ModelSettings>,
     seeds: SeedSettings,
     #[serde(default)]
@@ -135,6 +142,13 @@ impl Experiment {
     fn from_tree(mut document: Node) -> Result<Self> {
         let registered = registration::take(&mut document)?;
         let (mut top, shared) = split(&document);
+        if let Some(table) = top.table_mut()
+            && table.get("world").is_some_and(
+                |world| matches!(&world.node.value, Value::String(none) if none == NO_WORLD),
+            )
+        {
+            table.remove("world");
+        }
         let mut take = |key: &str| {
             top.table_mut()
                 .and_then(|table| table.remove(key))
@@ -160,6 +174,7 @@ impl Experiment {
                 .map_or_else(|| Design::of(0), |registered| registered.design.clone()),
             registration: registered.map(|registered| registered.registration),
             world: header.world,
+            task: header.task,
             models: header.models,
             seeds: header.seeds,
             report: header.report,

@@ -8,7 +8,8 @@ use crate::error::{Context, Error, Result};
 use std::path::{Path, PathBuf};
 
 /// The experiments inside the program: name and text.
-pub const SHIPPED: [(&str, &str); 6] = [
+pub const SHIPPED: [(&str, &str); 7] = [
+    ("chat", include_str!("../../experiments/chat.toml")),
     ("tldr", include_str!("../../experiments/tldr.toml")),
     (
         "tldr-ablations",

@@ -20,6 +20,7 @@ use super::tree::Node;
 use crate::data::world::WorldSettings;
 use crate::error::{Error, Result};
 use crate::stats::Design;
+use crate::tasks::TaskSettings;
 use std::collections::BTreeSet;
 
 /// A choice of what to run of an experiment.
@@ -71,6 +72,7 @@ pub struct Study {
     pub profile_description: String,
     /// The embedded world, if the experiment declares one.
     pub world: Option<WorldSettings>,
+    pub task: TaskSettings,
     /// Id and shape of each size, in the order in which they are reported.
     pub sizes: Vec<(String, ModelSettings)>,
     pub seeds: Vec<u64>,
@@ -295,6 +297,7 @@ impl Experiment {
             profile: selection.profile.clone(),
             profile_description: profile.own.description.clone(),
             world: self.world.clone(),
+            task: self.task.clone(),
             seeds: self
                 .seeds
                 .choose(selection.seeds.as_ref().unwrap_or(&profile.own.seeds))?,

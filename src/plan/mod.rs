@@ -17,7 +17,7 @@ mod tests;
 mod tuning;
 
 pub use bases::{Pretraining, bases};
-pub use corpus::{HELD_OUT, LocalData};
+pub use corpus::{HELD_OUT, LocalData, RowFile};
 
 use crate::Result;
 use crate::experiment::{Hyper, MethodPlan, Study};

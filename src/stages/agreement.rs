@@ -85,12 +85,8 @@ impl Stage for Agreement {
             None => {
                 let input = needed(&inputs.judge, "judge", context)?;
                 let judge = judge(context, input, &self.generation, self.dtype)?;
-                let chosen = pairs
-                    .iter()
-                    .map(|pair| (pair.prompt.as_str(), &pair.chosen));
-                let rejected = pairs
-                    .iter()
-                    .map(|pair| (pair.prompt.as_str(), &pair.rejected));
+                let chosen = pairs.iter().map(|pair| (&pair.prompt, &pair.chosen));
+                let rejected = pairs.iter().map(|pair| (&pair.prompt, &pair.rejected));
                 judge
                     .scores(chosen)?
                     .into_iter()

@@ -4,7 +4,7 @@ use super::Stage;
 use super::common::{demonstrations, encoder, prompts};
 use super::reward_function::{RewardSource, Samples, scores};
 use super::work::{self, Precision, Sizes, Work};
-use crate::data::rows::{self, Demonstration};
+use crate::data::rows;
 use crate::experiment::GenerationSettings;
 use crate::methods::best_of_n::{BestOfNSettings, best};
 use crate::methods::training::Dtype;
@@ -82,8 +82,8 @@ impl Stage for BestOfN {
             .zip(best(&scores, n))
         {
             if samples[place].ended {
-                let response = encoder.decoded(samples[place].ids.clone(), true)?.text;
-                winners.push(Demonstration { response, ..row });
+                let response = encoder.decoded(samples[place].ids.clone(), true)?;
+                winners.push(row.answered(response));
             }
         }
         if winners.is_empty() {

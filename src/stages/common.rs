@@ -314,7 +314,7 @@ pub fn training_pairs_without(
             &context.artifact(input)?.join("pairs.jsonl"),
         )?);
     }
-    all.retain(|pair| !held_out.contain(&[&pair.prompt]));
+    all.retain(|pair| !held_out.contain(&[pair.prompt.as_str()]));
     let identical = all.iter().filter(|pair| pair.is_identical()).count();
     let pairs = all
         .iter()

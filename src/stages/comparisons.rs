@@ -8,12 +8,12 @@ use super::common::{encoder, write_json};
 use super::dataset::pinned;
 use super::held_out::{DUPLICATES, PROMPTS, choose, held_out};
 use crate::data::dataset::{Comparison, Text};
-use crate::data::rows::{self, ResponsePair};
+use crate::data::rows;
 use crate::data::split::{Duplicates, Prompts, groups};
-use crate::data::tldr;
 use crate::experiment::GenerationSettings;
 use crate::pipeline::{StageContext, StageKey};
 use crate::rng::permutation;
+use crate::tasks::{Example, Summarization, Task};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -42,7 +42,9 @@ impl Stage for Comparisons {
     type Sizes<'a> = ();
 
     fn run(self, inputs: ComparisonsInputs, context: &StageContext) -> Result<()> {
-        let encoder = encoder(context, &inputs.base, &self.generation)?;
+        let task = Summarization {
+            encoder: encoder(context, &inputs.base, &self.generation)?,
+        };
         let (set, source) = pinned(context, &inputs.comparisons)?;
         let available: Vec<usize> = set
             .rows::<Comparison>()?
@@ -74,31 +76,13 @@ impl Stage for Comparisons {
         let (held_out, mut prompts) = (held_out(context, &inputs.held_out)?, Prompts::default());
         let take = |wanted: &BTreeSet<usize>| {
             let mut taken = BTreeMap::new();
-            for (index, row) in set.placed_rows::<Comparison>()?.enumerate() {
-                let (place, row) = row?;
-                if let (true, Text::Post(post)) = (wanted.contains(&index), &row.text) {
-                    let (whole, prompt) =
-                        (tldr::prompt(post), tldr::fitted_at(&place, post, &encoder)?);
-                    let forms = [&whole[..], &prompt];
-                    if held_out.contain(&forms) {
-                        continue;
-                    }
+            for Example { index, whole, row } in
+                task.comparisons(&set, &|index| wanted.contains(&index))?
+            {
+                let forms = [&whole[..], row.prompt.as_str()];
+                if !held_out.contain(&forms) {
                     prompts.insert(&forms);
-                    let (chosen, rejected) = (
-                        tldr::response(&row.chosen.text),
-                        tldr::response(&row.rejected.text),
-                    );
-                    let (chosen, rejected) =
-                        (encoder.response(&chosen)?, encoder.response(&rejected)?);
-                    taken.insert(
-                        index,
-                        ResponsePair {
-                            id: row.id,
-                            prompt,
-                            chosen,
-                            rejected,
-                        },
-                    );
+                    taken.insert(index, row);
                 }
             }
             Ok(taken)
@@ -111,7 +95,7 @@ impl Stage for Comparisons {
             .hint("lower preferences.pairs")
         };
         let (pairs, passed_over) = choose(order, self.count, take, lacking)?;
-        let forms: Vec<[&str; 2]> = pairs.iter().map(|pair| [&pair.prompt[..]; 2]).collect();
+        let forms: Vec<[&str; 2]> = pairs.iter().map(|pair| [pair.prompt.as_str(); 2]).collect();
         let counts = Duplicates::count(
             &groups(&forms),
             pairs.iter().map(|pair| pair.chosen.text.as_str()),

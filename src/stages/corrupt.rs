@@ -4,7 +4,7 @@ use super::Stage;
 use super::common::{demonstrations, encoder, frozen, needed, sample, sampling};
 use super::work::{self, Precision, Sizes, Work};
 use crate::Result;
-use crate::data::rows::{self, Demonstration};
+use crate::data::rows::{self, Demonstration, Encodable, RowText};
 use crate::experiment::{Corruption, GenerationSettings};
 use crate::methods::training::Dtype;
 use crate::pipeline::{StageContext, StageKey};
@@ -86,7 +86,7 @@ impl Corrupt {
         base: &StageKey,
         rows: &[Demonstration],
         chosen: &[usize],
-    ) -> Result<Vec<String>> {
+    ) -> Result<Vec<RowText>> {
         let encoder = encoder(context, base, &self.generation)?;
         let base = frozen(context, base, self.dtype)?;
         let prompts = chosen
@@ -104,10 +104,11 @@ impl Corrupt {
             &sampling(&encoder, &self.generation, 1.0),
             stream,
         )?;
-        samples
-            .into_iter()
-            .map(|sample| Ok(encoder.decoded(sample.ids, sample.ended)?.text))
-            .collect()
+        let responses = samples.into_iter().zip(chosen).map(|(sample, &place)| {
+            let response = encoder.decoded(sample.ids, sample.ended)?;
+            Ok(rows[place].clone().answered(response).response)
+        });
+        responses.collect()
     }
 }
 
@@ -116,8 +117,17 @@ fn corrupted(count: usize, fraction: f64) -> usize {
     ((count as f64 * fraction).round() as usize).min(count)
 }
 
-/// The first half of a text's words, with the original white space before them.
-fn first_half(text: &str) -> String {
+/// The first half of a response's words, with the original white space before them, or of its
+/// tokens where they are known.
+fn first_half(response: &RowText) -> RowText {
+    let half = first_words(response.as_str());
+    match response.ids() {
+        None => half.into(),
+        Some(ids) => RowText::encoded(half, ids[..ids.len().div_ceil(2)].to_vec()),
+    }
+}
+
+fn first_words(text: &str) -> String {
     let words: Vec<&str> = text.split_whitespace().collect();
     let lead = &text[..text.len() - text.trim_start().len()];
     format!("{lead}{}", words[..words.len().div_ceil(2)].join(" "))
@@ -129,9 +139,9 @@ mod tests {
 
     #[test]
     fn half_of_a_text_is_half_of_its_words() {
-        assert_eq!(first_half(" my boss fired me today"), " my boss fired");
-        assert_eq!(first_half("word"), "word");
-        assert_eq!(first_half(""), "");
+        assert_eq!(first_words(" my boss fired me today"), " my boss fired");
+        assert_eq!(first_words("word"), "word");
+        assert_eq!(first_words(""), "");
     }
 
     #[test]

@@ -32,8 +32,8 @@ impl Stage for Demonstrations {
             let response = world.summary(&post, self.quality, &mut author);
             Demonstration {
                 id: post.id,
-                prompt: post.prompt,
-                response,
+                prompt: post.prompt.into(),
+                response: response.into(),
             }
         };
         rows::write(

@@ -15,13 +15,13 @@ pub const DUPLICATES: &str = "duplicates.json";
 
 /// Writes the counts of duplicate rows, and the number of rows passed over because their prompts
 /// are held out.
-pub fn write_duplicates(
+pub fn write_duplicates<'r>(
     context: &StageContext,
     groups: &[usize],
-    rows: &[Demonstration],
+    rows: impl IntoIterator<Item = &'r Demonstration>,
     held_out: usize,
 ) -> Result<()> {
-    let counts = Duplicates::count(groups, rows.iter().map(|row| row.response.as_str()));
+    let counts = Duplicates::count(groups, rows.into_iter().map(|row| row.response.as_str()));
     write_json(
         &context.out().join(DUPLICATES),
         &Duplicates { held_out, ..counts },

@@ -7,16 +7,16 @@ use super::common::{encoder, frozen, sample, sampling, write_json};
 use super::dataset::pinned;
 use super::held_out::{PROMPTS, choose, held_out, write_duplicates};
 use super::work::{self, Precision, Shapes, Work};
-use crate::data::dataset::SummarisedPost;
+use crate::data::TextEncoder;
 use crate::data::rows::{self, Demonstration};
 use crate::data::split::{self, Prompts};
-use crate::data::{TextEncoder, tldr};
 use crate::eval::evaluation_set::EVALUATION_SEED;
 use crate::experiment::{DataSources, GenerationSettings, Hyper};
 use crate::methods::training::Dtype;
 use crate::model::DecoderConfig;
 use crate::pipeline::{StageContext, StageKey};
 use crate::rng::{permutation, stream};
+use crate::tasks::{Example, Summarization, Task};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -86,6 +86,9 @@ impl Stage for HubDemonstrations {
             HubPart::EvaluationSet => "held_out.jsonl",
         };
         let encoder = encoder(context, &inputs.tokenizer, &self.generation)?;
+        let task = Summarization {
+            encoder: encoder.clone(),
+        };
         let (posts, source) = pinned(context, &inputs.posts)?;
         let available = posts.len()?;
         if available < self.count {
@@ -103,25 +106,13 @@ impl Stage for HubDemonstrations {
         let (held_out, mut prompts) = (held_out(context, &inputs.held_out)?, Prompts::default());
         let take = |wanted: &BTreeSet<usize>| {
             let mut taken = BTreeMap::new();
-            for (index, row) in posts.placed_rows::<SummarisedPost>()?.enumerate() {
-                let (place, row) = row?;
-                if wanted.contains(&index) {
-                    let (whole, prompt) = (
-                        tldr::prompt(&row.post),
-                        tldr::fitted_at(&place, &row.post, &encoder)?,
-                    );
-                    let forms = [&whole[..], &prompt];
-                    if !held_out.contain(&forms) {
-                        prompts.insert(&forms);
-                        taken.insert(
-                            index,
-                            Demonstration {
-                                id: row.id,
-                                prompt,
-                                response: tldr::response(&row.summary),
-                            },
-                        );
-                    }
+            for Example { index, whole, row } in
+                task.demonstrations(&posts, &|index| wanted.contains(&index))?
+            {
+                let forms = [&whole[..], row.prompt.as_str()];
+                if !held_out.contain(&forms) {
+                    prompts.insert(&forms);
+                    taken.insert(index, row);
                 }
             }
             Ok(taken)
@@ -134,7 +125,7 @@ impl Stage for HubDemonstrations {
             .hint("lower demonstrations.count")
         };
         let (mut rows, passed_over) = choose(order, self.count, take, lacking)?;
-        let forms: Vec<[&str; 2]> = rows.iter().map(|row| [&row.prompt[..]; 2]).collect();
+        let forms: Vec<[&str; 2]> = rows.iter().map(|row| [row.prompt.as_str(); 2]).collect();
         write_duplicates(context, &split::groups(&forms), &rows, passed_over)?;
         if self.part == HubPart::EvaluationSet {
             write_json(&context.out().join(PROMPTS), &prompts)?;
@@ -195,7 +186,8 @@ impl HubDemonstrations {
         let stream = |item: usize| stream(seed, "hub/demonstrator", &[item as u64]);
         let responses = sample(context, &model, &prompts, &sampling, stream)?;
         for (row, response) in rows.iter_mut().zip(responses) {
-            row.response = encoder.decoded(response.ids, response.ended)?.text;
+            let response = encoder.decoded(response.ids, response.ended)?;
+            *row = row.clone().answered(response);
         }
         Ok(())
     }

@@ -86,8 +86,8 @@ impl Stage for Likelihood {
                 let response = world.summary(&post, self.quality, &mut author);
                 Demonstration {
                     id: post.id,
-                    prompt: post.prompt,
-                    response,
+                    prompt: post.prompt.into(),
+                    response: response.into(),
                 }
             })
             .collect();

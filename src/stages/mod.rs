@@ -11,7 +11,7 @@
 //! | `dataset` | `dataset.json`, which names commit and files of a data set |
 //! | `demonstrations`, `corpus`, `hub_demonstrations` | `demonstrations.jsonl`, `held_out.jsonl` |
 //! | `corrupt`, `best_of_n`, `filter` | `demonstrations.jsonl` |
-//! | `preferences`, `comparisons`, `pairs`, `judged_pairs` | `pairs.jsonl` |
+//! | `preferences`, `comparisons`, `local_comparisons`, `pairs`, `judged_pairs` | `pairs.jsonl` |
 //! | `heldout_pairs` | `on_policy.jsonl`, `demonstrated.jsonl` |
 //! | `sft`, `spin`, `ppo`, `rloo`, `grpo`, `dpo`, `iq_learn` | model folder, `curve.json` |
 //! | `tune` | `trace.json`, `chosen.json`; of SFT a model folder beside |
@@ -49,6 +49,7 @@ pub mod hub_demonstrations;
 pub mod iq_learn;
 pub mod judged_pairs;
 pub mod likelihood;
+pub mod local_comparisons;
 pub mod pairs;
 pub mod ppo;
 pub mod preferences;

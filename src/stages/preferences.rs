@@ -153,7 +153,7 @@ impl Stage for Preferences {
             };
             ResponsePair {
                 id: post.id.clone(),
-                prompt: post.prompt.clone(),
+                prompt: post.prompt.clone().into(),
                 chosen: responses[chosen].clone(),
                 rejected: responses[rejected].clone(),
             }

@@ -11,6 +11,7 @@ use crate::model::checkpoint::Checkpoint;
 use crate::model::weights::StoredAs;
 use crate::pipeline::StageContext;
 use crate::rng::stream;
+use crate::tasks::TokenizerConfig;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -22,6 +23,9 @@ pub struct RandomModel {
     /// Folder with a tokenizer.json; `tokenizer_blake3` is the hash of its files.
     pub tokenizer: PathBuf,
     pub tokenizer_blake3: String,
+    /// Special tokens that the tokenizer's files do not name.
+    #[serde(default, skip_serializing_if = "TokenizerConfig::is_empty")]
+    pub tokenizer_config: TokenizerConfig,
 }
 
 impl Stage for RandomModel {
@@ -32,6 +36,7 @@ impl Stage for RandomModel {
 
     fn run(self, _: NoInputs, context: &StageContext) -> Result<()> {
         let folder = tokenizer_folder(context, &self.tokenizer, &self.tokenizer_blake3)?;
+        self.tokenizer_config.write_into(&folder)?;
         let source = folder.join("tokenizer.json");
         let encoder = encoder(&folder, &self.generation)?;
         let config = config_for(&self.model, &encoder);

@@ -1,3 +1,99 @@
-//! Tasks: the conversion of data to a model's tokens, and the choice of tokens to train on.
+//! Tasks: the form of a row of data, and the prompt and response that it becomes. A task is a file
+//! here that implements [`Task`], and a variant of [`TaskSettings`].
 
 pub mod chat;
+mod conversations;
+mod summarization;
+mod tokenizer_config;
+
+pub use conversations::{ChatTask, Conversations};
+pub use summarization::Summarization;
+pub use tokenizer_config::TokenizerConfig;
+
+use crate::Result;
+use crate::data::TextEncoder;
+use crate::data::dataset::Dataset;
+use crate::data::rows::{Demonstration, ResponsePair};
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+
+/// The task of an experiment, as `[task]` declares it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum TaskSettings {
+    /// Summaries of Reddit posts (section 6.1 of the paper): rows with `subreddit`, `title`, `post`
+    /// and `summary`.
+    #[default]
+    Summarization,
+    /// Answers in conversations (section 6.2): rows with `messages`.
+    Chat(ChatTask),
+}
+
+/// A row in the form in which models read it.
+#[derive(Clone, Debug)]
+pub struct Example<T> {
+    /// Position of the row in its data set.
+    pub index: usize,
+    /// The prompt as it was written, before it was fitted to a limit.
+    pub whole: String,
+    pub row: T,
+}
+
+/// The conversion of a data set's rows to prompts and responses.
+pub trait Task {
+    /// The rows at the positions that `wanted` accepts, with prompts that fit the limit.
+    ///
+    /// # Errors
+    /// A file that cannot be read; a row without a prompt and a response, or whose prompt cannot be
+    /// fitted.
+    fn demonstrations(
+        &self,
+        set: &Dataset,
+        wanted: &dyn Fn(usize) -> bool,
+    ) -> Result<Vec<Example<Demonstration>>>;
+
+    /// The compared responses at the positions that `wanted` accepts, preferred ones first. Rows of
+    /// other tasks are passed over.
+    ///
+    /// # Errors
+    /// As [`demonstrations`](Self::demonstrations).
+    fn comparisons(
+        &self,
+        set: &Dataset,
+        wanted: &dyn Fn(usize) -> bool,
+    ) -> Result<Vec<Example<ResponsePair>>>;
+
+    /// The prompts of all rows as they were written, after a check that each can be fitted.
+    ///
+    /// # Errors
+    /// As [`demonstrations`](Self::demonstrations).
+    fn check(&self, set: &Dataset) -> Result<Vec<String>> {
+        let examples = self.demonstrations(set, &|_| true)?;
+        Ok(examples.into_iter().map(|example| example.whole).collect())
+    }
+}
+
+impl TaskSettings {
+    /// The task with the tokenizer in `folder`, which `encoder` has opened with a study's limits.
+    ///
+    /// # Errors
+    /// A folder that lacks what the task reads beside a tokenizer, such as a chat template.
+    pub fn open(&self, folder: &Path, encoder: TextEncoder) -> Result<Box<dyn Task>> {
+        match self {
+            Self::Summarization => Ok(Box::new(Summarization { encoder })),
+            Self::Chat(settings) => Ok(Box::new(Conversations::open(folder, encoder, settings)?)),
+        }
+    }
+
+    /// What the task states of the tokenizer beside its files.
+    pub fn tokenizer(&self) -> TokenizerConfig {
+        match self {
+            Self::Summarization => TokenizerConfig::default(),
+            Self::Chat(settings) => settings.tokenizer.clone(),
+        }
+    }
+
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}

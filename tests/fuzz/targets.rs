@@ -7,7 +7,7 @@ use std::fs;
 use std::path::Path;
 use touchstone::Result;
 use touchstone::cli::{self, Cli};
-use touchstone::data::corpus::Corpus;
+use touchstone::data::dataset::{Dataset, SummarisedPost};
 use touchstone::experiment::{Experiment, SHIPPED};
 use touchstone::model::checkpoint::Checkpoint;
 use touchstone::pipeline::{Graph, Placement, StageSpec, Store, run_stage};
@@ -224,7 +224,9 @@ pub const ROWS: Target = Target {
             b'p' => "rows.parquet",
             _ => "rows.jsonl",
         };
-        Corpus::open(Path::new(&written(folder, name, rest))).map(drop)
+        Dataset::file(Path::new(&written(folder, name, rest)))?
+            .rows::<SummarisedPost>()?
+            .try_for_each(|row| row.map(drop))
     },
 };
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use touchstone::device::hardware::BackendProfile;
 use touchstone::experiment::{Experiment, SHIPPED, Selection};
 use touchstone::pipeline::{Graph, PlannedStage};
-use touchstone::plan::{LocalData, Plan, bases};
+use touchstone::plan::{LocalData, Plan, RowFile, bases};
 
 /// A changed line means new keys or new estimates of a kind; look first at the kind that comes
 /// first in a study.
@@ -48,12 +48,16 @@ fn planned(experiment: &Experiment, scale: &str, profile: &str) -> touchstone::R
         ..Selection::default()
     })?;
     let local = (scale == "local").then(|| LocalData {
-        file: PathBuf::from("/posts.jsonl"),
-        blake3: "1".repeat(64),
+        demonstrations: RowFile {
+            file: PathBuf::from("/posts.jsonl"),
+            blake3: "1".repeat(64),
+            rows: 100,
+        },
+        preferences: None,
+        task: study.task.clone(),
         tokenizer: PathBuf::from("/tokenizer"),
         tokenizer_blake3: "2".repeat(64),
         vocabulary: 500,
-        rows: 100,
     });
     Ok(summary(&Plan::new(&study, local.as_ref())?))
 }

@@ -6,32 +6,61 @@ use crate::experiment::{Hyper, ModelSettings};
 use crate::pipeline::StageKey;
 use crate::plan::{FIRST_BASE, Planner, Run};
 use crate::stages::NoInputs;
-use crate::stages::corpus::LocalPosts;
+use crate::stages::corpus::{LocalDemonstrations, LocalFile};
 use crate::stages::evaluation_set::EvaluationSetInputs;
+use crate::stages::local_comparisons::{LocalComparisons, LocalComparisonsInputs, LocalPart};
 use crate::stages::random::RandomModel;
+use crate::tasks::TaskSettings;
 use crate::{Error, Result};
 use std::path::PathBuf;
 
 /// Share of a local file's rows that is held out.
 pub const HELD_OUT: f64 = 0.2;
 
-/// Real posts that replace the embedded world.
+/// Real rows that replace the embedded world.
 #[derive(Clone, Debug)]
 pub struct LocalData {
-    pub file: PathBuf,
-    pub blake3: String,
+    pub demonstrations: RowFile,
+    /// Labelled pairs, if there are any.
+    pub preferences: Option<RowFile>,
+    pub task: TaskSettings,
     /// Folder with the file tokenizer.json.
     pub tokenizer: PathBuf,
     /// Hash of the folder's files.
     pub tokenizer_blake3: String,
     pub vocabulary: usize,
-    /// Posts in the file.
+}
+
+/// A local file of rows, by the bytes that it had when a study was planned.
+#[derive(Clone, Debug)]
+pub struct RowFile {
+    pub file: PathBuf,
+    pub blake3: String,
     pub rows: usize,
 }
 
-impl LocalData {
+impl RowFile {
     fn held_out(&self) -> usize {
         (self.rows as f64 * HELD_OUT).round() as usize
+    }
+
+    fn trained(&self) -> usize {
+        self.rows - self.held_out()
+    }
+}
+
+impl LocalData {
+    /// The settings of a stage that reads `rows`.
+    fn source(&self, rows: &RowFile, hyper: &Hyper) -> LocalFile {
+        LocalFile {
+            file: rows.file.clone(),
+            blake3: rows.blake3.clone(),
+            tokenizer: self.tokenizer.clone(),
+            tokenizer_blake3: self.tokenizer_blake3.clone(),
+            generation: hyper.generation.clone(),
+            task: self.task.clone(),
+            held_out: HELD_OUT,
+        }
     }
 }
 
@@ -45,8 +74,8 @@ impl Corpus for FileCorpus<'_> {
         "--data".into()
     }
 
-    fn gives(&self, _: Need) -> bool {
-        false
+    fn gives(&self, need: Need) -> bool {
+        need == Need::Preferences && self.local.preferences.is_some()
     }
 
     fn vocabulary(&self) -> Result<usize> {
@@ -69,32 +98,32 @@ impl Corpus for FileCorpus<'_> {
             generation: planner.study.shared.generation.clone(),
             tokenizer: self.local.tokenizer.clone(),
             tokenizer_blake3: self.local.tokenizer_blake3.clone(),
+            tokenizer_config: self.local.task.tokenizer(),
         };
         planner.add(&stage, NoInputs {}, Some(FIRST_BASE), label, ())
     }
 
     fn demonstrations(&self, planner: &mut Planner, hyper: &Hyper, _: u64) -> Result<StageKey> {
-        let stage = LocalPosts {
-            file: self.local.file.clone(),
-            blake3: self.local.blake3.clone(),
-            tokenizer: self.local.tokenizer.clone(),
-            tokenizer_blake3: self.local.tokenizer_blake3.clone(),
-            generation: hyper.generation.clone(),
-            held_out: HELD_OUT,
-        };
+        let source = self.local.source(&self.local.demonstrations, hyper);
+        let stage = LocalDemonstrations { source };
         planner.add(&stage, NoInputs {}, None, "posts", ())
     }
 
     fn demonstration_count(&self, _: &Hyper) -> usize {
-        self.local.rows - self.local.held_out()
+        self.local.demonstrations.trained()
     }
 
-    fn preferences(&self, _: &mut Planner, _: &Run) -> Result<(StageKey, usize)> {
-        Err(Error::internal("a local file has no preferences"))
+    fn preferences(&self, planner: &mut Planner, run: &Run) -> Result<(StageKey, usize)> {
+        self.comparisons(planner, run.hyper, LocalPart::Training)?
+            .ok_or_else(|| Error::internal("preferences were planned without --preferences"))
     }
 
-    fn heldout_preferences(&self, _: &mut Planner, _: &Hyper) -> Result<Option<(StageKey, usize)>> {
-        Ok(None)
+    fn heldout_preferences(
+        &self,
+        planner: &mut Planner,
+        hyper: &Hyper,
+    ) -> Result<Option<(StageKey, usize)>> {
+        self.comparisons(planner, hyper, LocalPart::HeldOut)
     }
 
     fn evaluation_set(
@@ -110,6 +139,31 @@ impl Corpus for FileCorpus<'_> {
     }
 
     fn evaluation_posts(&self, wanted: usize) -> usize {
-        wanted.min(self.local.held_out())
+        wanted.min(self.local.demonstrations.held_out())
+    }
+}
+
+impl FileCorpus<'_> {
+    /// Plans a part of the labelled pairs, if there are any, and gives their number at most.
+    fn comparisons(
+        &self,
+        planner: &mut Planner,
+        hyper: &Hyper,
+        part: LocalPart,
+    ) -> Result<Option<(StageKey, usize)>> {
+        let Some(preferences) = &self.local.preferences else {
+            return Ok(None);
+        };
+        let source = self.local.source(preferences, hyper);
+        let inputs = LocalComparisonsInputs {
+            demonstrations: self.demonstrations(planner, hyper, 0)?,
+        };
+        let (label, count) = match part {
+            LocalPart::Training => ("preferences", preferences.trained()),
+            LocalPart::HeldOut => ("preferences/test", preferences.held_out()),
+        };
+        let stage = LocalComparisons { source, part };
+        let key = planner.add(&stage, inputs, None, label, ())?;
+        Ok(Some((key, count)))
     }
 }

@@ -44,7 +44,7 @@ impl Data {
         encoder: &TextEncoder,
     ) -> Result<Self> {
         let rows = demonstrations(context, &inputs.demonstrations)?;
-        let prompts: Vec<[&str; 2]> = rows.iter().map(|row| [&row.prompt[..]; 2]).collect();
+        let prompts: Vec<[&str; 2]> = rows.iter().map(|row| [row.prompt.as_str(); 2]).collect();
         let split = split::hold_out_some(
             &split::groups(&prompts),
             stage.tuning.held_out,
@@ -72,7 +72,7 @@ impl Data {
                 let mut prompts = Prompts::default();
                 held_out
                     .iter()
-                    .for_each(|row| prompts.insert(&[&row.prompt]));
+                    .for_each(|row| prompts.insert(&[row.prompt.as_str()]));
                 training_pairs_without(context, &inputs.pairs, encoder, &prompts)?.0
             }
             Method::Sft(_) | Method::IqLearn(_) => Vec::new(),

@@ -1,0 +1,128 @@
+//! Local files in the place of a study's own data.
+
+use super::study::StudyArgs;
+use crate::data::TextEncoder;
+use crate::data::contents::TokenizerFolder;
+use crate::data::dataset::{Dataset, no_rows};
+use crate::data::hub::Source;
+use crate::experiment::Study;
+use crate::model::tokenizer::TOKENIZER_FILES;
+use crate::plan::{HELD_OUT, LocalData, RowFile};
+use crate::stages::corpus::check_splits;
+use crate::tasks::Task;
+use crate::{Context, Result};
+use clap::Args;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+/// Real rows instead of the embedded world.
+#[derive(Clone, Debug, Args)]
+pub struct LocalArgs {
+    /// Real rows (jsonl, csv or parquet) instead of the embedded world: posts with id, subreddit,
+    /// title, post and summary, or for a chat experiment conversations with messages
+    #[arg(long, value_name = "FILE", requires = "tokenizer")]
+    pub data: Option<PathBuf>,
+    /// Folder with the tokenizer of --data, for conversations with its chat template, or
+    /// hf:owner/name@revision
+    #[arg(long, value_name = "DIR", requires = "data")]
+    pub tokenizer: Option<PathBuf>,
+    /// Labelled pairs beside --data: comparisons of summaries, or for a chat experiment rows with
+    /// chosen and rejected messages
+    #[arg(long, value_name = "FILE", requires = "data")]
+    pub preferences: Option<PathBuf>,
+}
+
+/// The scale of an experiment file that `--data` selects, and the profile unless another is
+/// requested.
+const LOCAL: &str = "local";
+
+/// The study that the flags choose, and its local data, if any.
+pub fn resolve(study: &StudyArgs, local: &LocalArgs) -> Result<(Study, Option<LocalData>)> {
+    let (Some(file), Some(tokenizer)) = (&local.data, &local.tokenizer) else {
+        return Ok((study.study()?, None));
+    };
+    let mut study = study.clone();
+    study.scale = LOCAL.into();
+    study.profile = study.profile.or(Some(LOCAL.into()));
+    let study = study.study()?;
+    let tokenizer = &Source::parse(tokenizer)?.fetch(&["tokenizer.json"], &TOKENIZER_FILES)?;
+    let files = TokenizerFolder::read(tokenizer)?;
+    // Read from a copy, so that the data behind the plan's estimates is the data that its keys
+    // name.
+    let copy = tempfile::tempdir().context(|| "cannot make a temporary folder".into())?;
+    files.copy_to(copy.path())?;
+    study.task.tokenizer().write_into(copy.path())?;
+    let read = |prompt, response| {
+        // The error should name the user's folder, which may lack only what the task states.
+        let named = |error| {
+            TextEncoder::open(tokenizer, prompt, response)
+                .err()
+                .unwrap_or(error)
+        };
+        TextEncoder::open(copy.path(), prompt, response).map_err(named)
+    };
+    let limits = study
+        .methods
+        .iter()
+        .map(|method| &method.hyper)
+        .chain([&study.shared]);
+    let limits: BTreeSet<(usize, usize)> = limits
+        .map(|hyper| {
+            (
+                hyper.generation.max_prompt_tokens,
+                hyper.generation.max_response_tokens,
+            )
+        })
+        .collect();
+    let tasks = limits.into_iter().map(|(prompt, response)| {
+        study
+            .task
+            .open(copy.path(), read(prompt, response)?)
+            .map_err(|error| error.within(&tokenizer.display().to_string()))
+    });
+    let tasks = tasks.collect::<Result<Vec<_>>>()?;
+    let demonstrations = rows(file, &tasks, |task, set| {
+        let whole = task.check(set)?;
+        check_splits(file, &whole, HELD_OUT)?;
+        Ok(whole.len())
+    })?;
+    let preferences = local.preferences.as_deref().map(|file| {
+        rows(file, &tasks, |task, set| {
+            Ok(task.comparisons(set, &|_| true)?.len())
+        })
+    });
+    let data = LocalData {
+        demonstrations,
+        preferences: preferences.transpose()?,
+        task: study.task.clone(),
+        tokenizer: absolute(tokenizer)?,
+        tokenizer_blake3: files.blake3(),
+        vocabulary: read(usize::MAX, usize::MAX)?.vocabulary_size(),
+    };
+    Ok((study, Some(data)))
+}
+
+/// A file whose rows all of `tasks` can read, as `check` tests and counts them.
+fn rows(
+    file: &Path,
+    tasks: &[Box<dyn Task>],
+    check: impl Fn(&dyn Task, &Dataset) -> Result<usize>,
+) -> Result<RowFile> {
+    let set = Dataset::file(file)?;
+    let mut rows = 0;
+    for task in tasks {
+        rows = check(&**task, &set)?;
+    }
+    match set.files_read()?.pop() {
+        Some(source) if rows > 0 => Ok(RowFile {
+            file: absolute(file)?,
+            blake3: source.blake3,
+            rows,
+        }),
+        _ => Err(no_rows(&file.display().to_string())),
+    }
+}
+
+fn absolute(path: &Path) -> Result<PathBuf> {
+    std::path::absolute(path).context(|| format!("cannot find {}", path.display()))
+}
