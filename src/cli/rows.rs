@@ -130,14 +130,13 @@ impl Row {
     }
 }
 
-/// True if `chosen` and `rejected` hold messages and nothing else is the response.
+/// True if `chosen` or `rejected` holds messages and nothing else is the response.
 fn holds_pair(row: &WholeRow) -> Result<bool> {
+    let mut holds = false;
     for name in ConversationPair::COLUMNS {
-        if !cell(row, name)?.is_some_and(|value| holds_messages(&value)) {
-            return Ok(false);
-        }
+        holds |= cell(row, name)?.is_some_and(|value| holds_messages(&value));
     }
-    Ok(cell(row, "response")?.is_none() && cell(row, "response_ids")?.is_none())
+    Ok(holds && cell(row, "response")?.is_none() && cell(row, "response_ids")?.is_none())
 }
 
 /// The column that holds a conversation.
