@@ -39,10 +39,10 @@ fn json_names_every_comparison_with_its_numbers() {
             .filter(|finding| finding["against"] == name)
             .count()
     };
-    // Fourteen quantities of two models, and seven of three in bf16.
+    // Fourteen quantities of three models, and seven of four in bf16.
     assert_eq!(
         (against("float64"), against("f32, in bf16"), findings.len()),
-        (28, 21, 49)
+        (42, 28, 70)
     );
     for finding in &findings {
         assert!(

@@ -136,6 +136,41 @@ fn info_says_what_a_model_of_the_llama_family_is() {
 }
 
 #[test]
+fn info_names_what_a_model_of_the_llama_family_would_need() {
+    let changes = [
+        ("another-architecture", json!({"model_type": "gemma2"})),
+        ("another-activation", json!({"hidden_act": "gelu"})),
+        (
+            "another-scaling",
+            json!({"rope_scaling": {"type": "yarn", "factor": 4.0}}),
+        ),
+        (
+            "newer-scaling",
+            json!({"rope_parameters": {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0}}),
+        ),
+        (
+            "another-layer",
+            json!({"layer_types": ["full_attention", "chunked_attention"]}),
+        ),
+        ("key-heads", json!({"num_key_value_heads": 3})),
+        ("head-size", json!({"head_dim": 5})),
+        ("window", json!({"sliding_window": 0})),
+        ("shares", json!({"partial_rotary_factor": 0.5})),
+    ];
+    let bench = Bench::new();
+    let said = changes.map(|(name, change)| {
+        bench.copy(&fixture("llama/qwen2_window"), name);
+        edit_config(&bench.path(name), |config| {
+            config.extend(change.as_object().unwrap().clone())
+        });
+        let told = told(&bench, &format!("model info {name}"));
+        assert!(told.ends_with("exit code 5\n"), "{told}");
+        told
+    });
+    insta::assert_snapshot!(said.join("\n"));
+}
+
+#[test]
 fn the_llama_family_is_written_as_the_hub_has_it_and_computes_the_same() {
     let bench = Bench::new();
     for name in LLAMAS {

@@ -466,6 +466,119 @@ fn conversations_are_scored_as_the_tokens_of_their_template() {
     assert_eq!(scored["token_logprobs"], by_ids["token_logprobs"]);
 }
 
+/// Rows as preference data sets have them, with other keys that could be read.
+#[test]
+fn two_answers_are_scored_and_their_agreement_is_printed() {
+    let bench = chat_bench();
+    let other = r#"{"role": "assistant", "content": "nobody"}"#;
+    let pair = |chosen: &str, rejected: &str| {
+        format!(
+            r#"{{"prompt": "who is it ?", "chosen": [{QUESTION}, {chosen}], "rejected": [{QUESTION}, {rejected}], "messages": [{QUESTION}, {chosen}]}}"#
+        )
+    };
+    let rows = [
+        pair(ANSWER, other),
+        pair(other, ANSWER),
+        pair(ANSWER, ANSWER),
+    ];
+    bench.write("pairs.jsonl", rows.join("\n"));
+    let singles =
+        [ANSWER, other].map(|answer| format!(r#"{{"messages": [{QUESTION}, {answer}]}}"#));
+    bench.write("singles.jsonl", singles.join("\n"));
+    let score = |name: &str, batch: usize| -> (String, Vec<Value>) {
+        let said = bench.succeed(&format!(
+            "score --batch {batch} --model model --input {name}.jsonl --output out.jsonl"
+        ));
+        let rows = bench.read("out.jsonl");
+        let rows = rows.lines().map(|line| serde_json::from_str(line).unwrap());
+        (said.out, rows.collect())
+    };
+    let (said, singles) = score("singles", 1);
+    assert_eq!(said, "", "nothing is compared");
+    for batch in [1, 4] {
+        let (said, pairs) = score("pairs", batch);
+        assert_eq!(
+            said,
+            "log-probability of `chosen` above that of `rejected` in 1 of 3 rows (33.3 %), equal in 1\n"
+        );
+        for (row, [chosen, rejected]) in pairs.iter().zip([[0, 1], [1, 0], [0, 0]]) {
+            for (side, single) in [("chosen", chosen), ("rejected", rejected)] {
+                let found = row[format!("{side}_logprob")].as_f64().unwrap();
+                let expected = singles[single]["logprob"].as_f64().unwrap();
+                assert!((found - expected).abs() < 1e-4, "{found}, {expected}");
+                let tokens = |tokens: &Value| tokens.as_array().unwrap().len();
+                assert_eq!(
+                    tokens(&row[format!("{side}_token_logprobs")]),
+                    tokens(&singles[single]["token_logprobs"])
+                );
+            }
+            assert!(row.get("logprob").is_none(), "{row}");
+        }
+    }
+}
+
+#[test]
+fn templates_that_do_not_work_are_refused_with_place_and_remedy() {
+    let bench = chat_bench();
+    bench.write(
+        "rows.jsonl",
+        format!(r#"{{"messages": [{QUESTION}, {ANSWER}]}}"#),
+    );
+    let told = [
+        "{% if messages[0].role != 'system' %}{{ raise_exception('Say who you are.') }}{% endif %}",
+        "{% for m in messages %}\n{{ m.content | wordwrap(20) }}{% endfor %}",
+        "{% for m in messages %}{{ m.content.encode('utf-8') }}{% endfor %}",
+        "{% for m in messages %}{{ m.tool.name }}{% endfor %}",
+        "{% for m in messages %}{{ '%s' % m.content }}{% endfor %}",
+        "{% for m in messages %}{{ m.content }}",
+        "{{ prompt }}",
+        "{% for m in messages %}{{ sep_token + m.content }}{% endfor %}",
+    ]
+    .map(|template| {
+        let named = json!({"bos_token": "<s>", "eos_token": "</s>", "chat_template": template});
+        bench.write("model/tokenizer_config.json", named.to_string());
+        let Said { code, err, .. } =
+            bench.run("score --model model --input rows.jsonl --output out.jsonl");
+        assert!(code.is_some_and(|code| code != 0), "{template}");
+        assert!(!bench.path("out.jsonl").exists(), "{template}");
+        format!("{template}\n{}", err.trim())
+    });
+    insta::assert_snapshot!(told.join("\n\n"));
+}
+
+#[test]
+fn pairs_that_cannot_be_compared_are_refused_with_place_and_remedy() {
+    let bench = chat_bench();
+    let whole = format!("[{QUESTION}, {ANSWER}]");
+    let other = r#"{"role": "user", "content": "who ?"}"#;
+    for (rejected, what) in [
+        (
+            format!("[{QUESTION}]"),
+            "line 1, `rejected`: no message is the assistant's",
+        ),
+        (
+            format!("[{ANSWER}]"),
+            "line 1, `rejected`: message 1 is the first turn and the assistant's",
+        ),
+        (
+            format!("[{other}, {ANSWER}]"),
+            "line 1: `chosen` and `rejected` differ before their last turn",
+        ),
+        (r#""nobody""#.to_owned(), "line 1: `rejected` is"),
+    ] {
+        bench.write(
+            "rows.jsonl",
+            format!(r#"{{"chosen": {whole}, "rejected": {rejected}}}"#),
+        );
+        let Said { code, err, .. } =
+            bench.run("score --model model --input rows.jsonl --output out.jsonl");
+        let told = err.replace("\n  │ ", " ");
+        assert!(code == Some(4) && told.contains(what), "{what}: {told}");
+        assert!(told.contains("help: "), "{told}");
+        assert!(!bench.path("out.jsonl").exists(), "{what}");
+    }
+}
+
 #[test]
 fn the_rule_for_a_missing_system_message_is_a_flag() {
     let bench = chat_bench();

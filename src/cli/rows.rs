@@ -2,9 +2,10 @@
 //! conversation, among any other cells of a row.
 
 use crate::data::dataset::{
-    Dataset, WholeRow, choices, conversation, holds_messages, is_conversation, json_value, no_rows,
+    Dataset, Record, WholeRow, choices, conversation, holds_messages, is_conversation, json_value,
+    no_rows,
 };
-use crate::tasks::chat::Conversation;
+use crate::tasks::chat::{Conversation, ConversationPair};
 use crate::{Error, Result};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -24,6 +25,8 @@ pub struct Row {
     pub response_ids: Option<Vec<u32>>,
     /// The column `messages`, in a row that has neither prompt nor response.
     pub conversation: Option<Conversation>,
+    /// The columns `chosen` and `rejected`, in a row to score that has no response.
+    pub pair: Option<ConversationPair>,
     pub other: Cells,
 }
 
@@ -46,7 +49,7 @@ impl Cells {
 }
 
 /// Reads the rows of `input`, each of which has text or tokens for every one of `needed`, or a
-/// conversation.
+/// conversation. Where a response is needed, two answers to compare stand for it.
 ///
 /// # Errors
 /// A file that cannot be read or has no rows; a row in which something is missing or of the wrong
@@ -63,13 +66,33 @@ pub fn read(input: &Path, needed: &[&str]) -> Result<Vec<Row>> {
 }
 
 impl Row {
+    /// Adds cells whose names begin with `prefix`.
+    pub fn add(&mut self, prefix: &str, cells: impl IntoIterator<Item = (&'static str, Value)>) {
+        for (name, value) in cells {
+            self.other.insert(format!("{prefix}{name}"), value);
+        }
+    }
+
     fn new(row: WholeRow, needed: &[&str]) -> Result<Self> {
+        if needed.contains(&"response") && holds_pair(&row)? {
+            return Ok(Self {
+                prompt: None,
+                response: None,
+                prompt_ids: None,
+                response_ids: None,
+                conversation: None,
+                pair: Some(row.record()?),
+                place: row.place,
+                other: Cells(row.cells),
+            });
+        }
         let read = Self {
             prompt: text(&row, "prompt")?,
             response: text(&row, "response")?,
             prompt_ids: ids(&row, "prompt_ids")?,
             response_ids: ids(&row, "response_ids")?,
             conversation: None,
+            pair: None,
             other: Cells(Vec::new()),
             place: String::new(),
         };
@@ -105,6 +128,15 @@ impl Row {
             ..read
         })
     }
+}
+
+/// True if `chosen` or `rejected` holds messages and nothing else is the response.
+fn holds_pair(row: &WholeRow) -> Result<bool> {
+    let mut holds = false;
+    for name in ConversationPair::COLUMNS {
+        holds |= cell(row, name)?.is_some_and(|value| holds_messages(&value));
+    }
+    Ok(holds && cell(row, "response")?.is_none() && cell(row, "response_ids")?.is_none())
 }
 
 /// The column that holds a conversation.

@@ -25,7 +25,8 @@ pub struct ModelArgs {
     #[arg(long, value_name = "DIR")]
     model: PathBuf,
     /// Rows (jsonl, json, csv, tsv or parquet): "prompt" and "response" as text, "prompt_ids" and
-    /// "response_ids" as tokens, or "messages" of a conversation, for a model with a chat template
+    /// "response_ids" as tokens, "messages" of a conversation, or to be scored "chosen" and "rejected"
+    /// as messages; messages are for a model with a chat template
     #[arg(long, value_name = "FILE")]
     input: PathBuf,
     /// Where the rows go, one JSON object a line: as they were, with the computed keys in the place
@@ -97,8 +98,21 @@ pub struct GenerateArgs {
     seed: u64,
 }
 
+/// One answer of a row.
+struct Answer {
+    /// Index of the row.
+    row: usize,
+    /// The beginning of the names under which its numbers are written: empty for the only answer of
+    /// a row.
+    prefix: &'static str,
+    sequence: Sequence,
+}
+
+/// Prefixes of the two answers of a row that compares them.
+const SIDES: [&str; 2] = ["chosen_", "rejected_"];
+
 /// Adds `logprob` and `token_logprobs` (kind lm), or `reward` and `raw_reward` (kind reward) to
-/// every row.
+/// every row; for both answers of a row that compares two, whose agreement is printed.
 pub fn score(args: &ScoreArgs) -> Result<()> {
     let ModelArgs {
         input,
@@ -113,29 +127,24 @@ pub fn score(args: &ScoreArgs) -> Result<()> {
     let config = checkpoint.config()?;
     let reader = Reader::new(&checkpoint, &config, args.model.system, input)?;
     let mut rows = reader.rows(&["prompt", "response"])?;
-    let sequences = rows
+    let answers = rows
         .iter()
         .enumerate()
-        .map(|(i, row)| reader.sequence(i, row))
+        .map(|(i, row)| reader.answers(i, row))
         .collect::<Result<Vec<_>>>()?;
-    fit(
-        sequences.iter().map(Sequence::len),
-        &config,
-        &reader,
-        "shorten the row",
-    )?;
+    let answers: Vec<Answer> = answers.into_iter().flatten().collect();
+    let lengths = answers
+        .iter()
+        .map(|answer| (answer.row, answer.sequence.len()));
+    fit(lengths, &config, &reader, "shorten the row")?;
+    let mut scores = Vec::with_capacity(answers.len());
     match args.kind {
         HeadKind::Lm => {
             let model = checkpoint.language_model(&device)?;
-            let size = batch.get();
-            for (number, (rows, sequences)) in rows
-                .chunks_mut(size)
-                .zip(sequences.chunks(size))
-                .enumerate()
-            {
-                let batch = Batch::new(sequences, &device);
+            for answers in answers.chunks(batch.get()) {
+                let batch = Batch::new(answers.iter().map(|answer| &answer.sequence), &device);
                 let log_probs = host(model.response_log_probs(&batch, 1.0))?;
-                for (index, row) in rows.iter_mut().enumerate() {
+                for (index, answer) in answers.iter().enumerate() {
                     let start = index * batch.response_width;
                     let own = &log_probs[start..start + batch.response_lengths[index]];
                     if let Some(token) = own.iter().position(|value| !value.is_finite()) {
@@ -144,38 +153,67 @@ pub fn score(args: &ScoreArgs) -> Result<()> {
                             token + 1,
                             own[token]
                         );
-                        return Err(not_finite(reader.place(number * size + index), &what));
+                        return Err(not_finite(reader.place(answer.row), &what));
                     }
-                    row.other.insert(
-                        "logprob".into(),
-                        own.iter().map(|p| f64::from(*p)).sum::<f64>().into(),
-                    );
-                    row.other.insert("token_logprobs".into(), own.into());
+                    let log_prob = own.iter().map(|p| f64::from(*p)).sum::<f64>();
+                    let cells = [("logprob", log_prob.into()), ("token_logprobs", own.into())];
+                    rows[answer.row].add(answer.prefix, cells);
+                    scores.push(log_prob);
                 }
             }
         }
         HeadKind::Reward => {
             let (model, normalisation) = checkpoint.reward_model(&device)?;
-            let size = batch.get();
-            for (number, (rows, sequences)) in rows
-                .chunks_mut(size)
-                .zip(sequences.chunks(size))
-                .enumerate()
-            {
-                let scores = host(model.scores(&Batch::new(sequences, &device)))?;
-                for (index, (row, score)) in rows.iter_mut().zip(scores).enumerate() {
+            for answers in answers.chunks(batch.get()) {
+                let batch = Batch::new(answers.iter().map(|answer| &answer.sequence), &device);
+                for (answer, score) in answers.iter().zip(host(model.scores(&batch))?) {
                     let reward = normalisation.apply(score);
                     if !(score.is_finite() && reward.is_finite()) {
                         let what = format!("the score is {score}, and the reward {reward}");
-                        return Err(not_finite(reader.place(number * size + index), &what));
+                        return Err(not_finite(reader.place(answer.row), &what));
                     }
-                    row.other.insert("reward".into(), reward.into());
-                    row.other.insert("raw_reward".into(), score.into());
+                    let cells = [("reward", reward.into()), ("raw_reward", score.into())];
+                    rows[answer.row].add(answer.prefix, cells);
+                    scores.push(f64::from(score));
                 }
             }
         }
     }
-    super::output::write(output, |place| rows::write(place, &rows))
+    super::output::write(output, |place| rows::write(place, &rows))?;
+    match agreement(&answers, &scores, args.kind) {
+        Some(told) => super::print(&told),
+        None => Ok(()),
+    }
+}
+
+/// In how many rows the chosen answer has the higher of `scores`; `None` if no row compares two
+/// answers.
+fn agreement(answers: &[Answer], scores: &[f64], kind: HeadKind) -> Option<String> {
+    let of = |side: &'static str| {
+        let scored = answers.iter().zip(scores);
+        scored.filter(move |(answer, _)| answer.prefix == side)
+    };
+    let pairs: Vec<(f64, f64)> = of(SIDES[0])
+        .zip(of(SIDES[1]))
+        .map(|((_, chosen), (_, rejected))| (*chosen, *rejected))
+        .collect();
+    if pairs.is_empty() {
+        return None;
+    }
+    let count = |holds: fn(&(f64, f64)) -> bool| pairs.iter().filter(|pair| holds(pair)).count();
+    let (higher, equal) = (
+        count(|pair| pair.0 > pair.1),
+        count(|pair| pair.0 == pair.1),
+    );
+    let what = match kind {
+        HeadKind::Lm => "log-probability",
+        HeadKind::Reward => "reward",
+    };
+    Some(format!(
+        "{what} of `chosen` above that of `rejected` in {higher} of {} rows ({:.1} %), equal in {equal}\n",
+        pairs.len(),
+        100.0 * higher as f64 / pairs.len() as f64
+    ))
 }
 
 /// The error for a number, computed for the row at `place`, that is not finite.
@@ -218,6 +256,7 @@ pub fn generate(args: &GenerateArgs) -> Result<()> {
         .collect::<Result<Vec<_>>>()?;
     let most = args.max_new_tokens.get();
     let lengths = prompts.iter().map(|ids| ids.len().saturating_add(most));
+    let lengths = lengths.enumerate();
     fit(
         lengths,
         &config,
@@ -249,15 +288,15 @@ pub fn generate(args: &GenerateArgs) -> Result<()> {
 }
 
 /// Refuses a row with more tokens than the model has positions: the model was not trained there,
-/// and its output is noise.
+/// and its output is noise. The lengths stand beside the indices of their rows.
 fn fit(
-    lengths: impl Iterator<Item = usize>,
+    mut lengths: impl Iterator<Item = (usize, usize)>,
     config: &DecoderConfig,
     reader: &Reader,
     remedy: &str,
 ) -> Result<()> {
     let most = config.sizes().positions;
-    match lengths.enumerate().find(|(_, length)| *length > most) {
+    match lengths.find(|(_, length)| *length > most) {
         None => Ok(()),
         Some((row, length)) => Err(Error::data(format!(
             "{}: {length} tokens are too many for the model's {most} positions",
@@ -339,16 +378,41 @@ impl<'a> Reader<'a> {
             .map_or("", String::as_str)
     }
 
+    /// The answers of a row: the two that it compares, or its response.
+    fn answers(&self, index: usize, row: &Row) -> Result<Vec<Answer>> {
+        let Some(pair) = &row.pair else {
+            return Ok(vec![Answer {
+                row: index,
+                prefix: "",
+                sequence: self.sequence(index, row)?,
+            }]);
+        };
+        let answer = |(prefix, conversation): (&'static str, &Conversation)| {
+            Ok(Answer {
+                row: index,
+                prefix,
+                sequence: self.conversation(index, conversation)?,
+            })
+        };
+        let sides = SIDES.into_iter().zip([&pair.chosen, &pair.rejected]);
+        sides.map(answer).collect()
+    }
+
+    /// The tokens of a conversation before its last answer, and those of that answer.
+    fn conversation(&self, index: usize, conversation: &Conversation) -> Result<Sequence> {
+        let Sequence { prompt, response } = self.chat(conversation)?.sequence(conversation)?;
+        Ok(Sequence::new(
+            self.known(index, prompt)?,
+            self.known(index, response)?,
+        ))
+    }
+
     /// The tokens of a row's prompt and response. Text is a prompt followed by a response that ends
     /// with one end-of-sequence token; tokens are used as they are; the response of a conversation
     /// is its last message.
     fn sequence(&self, index: usize, row: &Row) -> Result<Sequence> {
         if let Some(conversation) = &row.conversation {
-            let Sequence { prompt, response } = self.chat(conversation)?.sequence(conversation)?;
-            return Ok(Sequence::new(
-                self.known(index, prompt)?,
-                self.known(index, response)?,
-            ));
+            return self.conversation(index, conversation);
         }
         let prompt = self.ids(
             index,

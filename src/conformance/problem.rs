@@ -7,7 +7,7 @@ use crate::methods::optimise::{OptimiserSettings, Schedule};
 use crate::methods::ppo::{Critic, MissingEos, PpoSettings, Rollout};
 use crate::methods::reward::{Normalise, ReadOut, RewardLoss, RewardSettings};
 use crate::methods::sft::SftSettings;
-use crate::model::arch::GptNeoXConfig;
+use crate::model::arch::{Family, GptNeoXConfig, LayerType, LlamaConfig};
 use crate::model::checkpoint::Normalisation;
 use crate::model::decoder::{normal, random_backbone};
 use crate::model::weights::Weights;
@@ -45,9 +45,9 @@ pub struct Problem {
     pub critic: Critic,
 }
 
-/// Three problems: Pythia's architecture with a value head; one branch after the other, a tied
-/// head, odd sizes and a value network; and a model whose products need more than one tile of any
-/// kernel, for which no reference is stored.
+/// Four problems: Pythia's architecture with a value head; one branch after the other, a tied head,
+/// odd sizes and a value network; Mistral's architecture with a value network; and a model whose
+/// products need more than one tile of any kernel, for which no reference is stored.
 pub fn all() -> Vec<Problem> {
     let config = |[vocabulary, hidden, layers, heads, inner]: [usize; 5],
                   rotary_pct,
@@ -88,6 +88,14 @@ pub fn all() -> Vec<Problem> {
             critic: Critic::RewardCopy,
         },
         Problem {
+            name: "grouped",
+            config: grouped(),
+            seed: 28,
+            count: 6,
+            lengths: [10, 8],
+            critic: Critic::RewardCopy,
+        },
+        Problem {
             name: "wide",
             config: config([260, 136, 2, 4, 520], 0.25, 1e-5, true),
             seed: 10,
@@ -96,6 +104,33 @@ pub fn all() -> Vec<Problem> {
             critic: Critic::ZeroHead,
         },
     ]
+}
+
+/// Six heads that share two key heads and are together wider than the residual, and a window that
+/// is shorter than most rows.
+fn grouped() -> DecoderConfig {
+    DecoderConfig::from(LlamaConfig {
+        model_type: Family::Mistral,
+        vocab_size: 31,
+        hidden_size: 16,
+        intermediate_size: 28,
+        num_hidden_layers: 2,
+        num_attention_heads: 6,
+        num_key_value_heads: 2,
+        head_dim: 4,
+        hidden_act: "silu".into(),
+        max_position_embeddings: 128,
+        rms_norm_eps: 1e-5,
+        rope_theta: 10_000.0,
+        rope_scaling: None,
+        sliding_window: Some(4),
+        layer_types: vec![LayerType::SlidingAttention; 2],
+        attention_bias: false,
+        mlp_bias: false,
+        tie_word_embeddings: false,
+        bos_token_id: None,
+        eos_token_id: Some(EOS.into()),
+    })
 }
 
 impl Problem {

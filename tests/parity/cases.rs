@@ -7,6 +7,7 @@ use std::cell::RefCell;
 use touchstone::Result;
 use touchstone::conformance::recorder::Recorder;
 use touchstone::methods::dpo::{DpoPairs, DpoSettings, PairLoss, dpo};
+use touchstone::methods::grpo::{GrpoSettings, grpo};
 use touchstone::methods::iq_learn::{IqLearnSettings, iq_learn};
 use touchstone::methods::irl::{Accumulate, Anchor};
 use touchstone::methods::optimise::{OptimiserSettings, Schedule};
@@ -64,6 +65,8 @@ pub enum Method {
     /// Where no response to a prompt ends, all have almost the same value, and their differences
     /// are mostly rounding.
     Rloo(RlooSettings, &'static [u64]),
+    /// GRPO with seeds for which that margin is at least 4e-5.
+    Grpo(GrpoSettings, &'static [u64]),
 }
 
 pub struct Case {
@@ -185,6 +188,17 @@ pub fn cases() -> Vec<Case> {
         missing_eos,
         optimiser: with(Schedule::Linear, 0, 1.0),
     };
+    let grpo = |epochs, temperature, missing_eos| GrpoSettings {
+        updates: STEPS / epochs,
+        rollouts: 6,
+        samples: 3,
+        epochs,
+        temperature,
+        kl_coefficient: 0.04,
+        clip: 0.2,
+        missing_eos,
+        optimiser: with(Schedule::Linear, 0, 1.0),
+    };
     vec![
         case("sft", 0, sft(0.0, with(Schedule::Cosine, 0, 1.0))).also_on([MISTRAL, QWEN3, OLMO2]),
         case("sft-prompt", 3, sft(0.25, with(Schedule::Constant, 3, 0.0))),
@@ -251,6 +265,17 @@ pub fn cases() -> Vec<Case> {
             "rloo-0.7",
             0,
             Method::Rloo(rloo(1, 0.7, MissingEos::MinusOne), &[68, 35]),
+        ),
+        case(
+            "grpo",
+            2,
+            Method::Grpo(grpo(2, 1.0, MissingEos::BelowScores), &[17, 16, 15]),
+        )
+        .also_on([MISTRAL]),
+        case(
+            "grpo-0.7",
+            0,
+            Method::Grpo(grpo(1, 0.7, MissingEos::MinusOne), &[82, 4]),
         ),
     ]
 }
@@ -415,12 +440,24 @@ impl Case {
                     .unwrap()
                     .0
                 });
-                let updates = updates.iter().enumerate();
-                let updates: Vec<Value> = updates
-                    .map(|(index, of)| json!({"rollouts": drawn(index, of, "rloo/rollout", seeds[place])}))
-                    .collect();
-                let more = json!({"updates": updates, "floor": floor(settings.missing_eos)});
+                let more = groups(&updates, "rloo/rollout", seeds[place], settings.missing_eos);
                 (problem("rloo", &policy, settings, more), end.weights())
+            }
+            Method::Grpo(settings, seeds) => {
+                let (end, updates) = on_rollouts(&policy, None, |task| {
+                    grpo(
+                        policy.clone(),
+                        task,
+                        settings,
+                        &training,
+                        seeds[place],
+                        &recorder,
+                    )
+                    .unwrap()
+                    .0
+                });
+                let more = groups(&updates, "grpo/rollout", seeds[place], settings.missing_eos);
+                (problem("grpo", &policy, settings, more), end.weights())
             }
         };
         let Recorder {
@@ -530,6 +567,15 @@ pub fn update(index: usize, rollouts: &[Scored], settings: &PpoSettings, seed: u
     });
     let rollouts = drawn(index, rollouts, "ppo/rollout", seed);
     json!({"rollouts": rollouts, "minibatches": minibatches.collect::<Vec<_>>()})
+}
+
+/// The data of all updates of RLOO or GRPO, whose every step has the rollouts of an update.
+fn groups(updates: &[Vec<Scored>], purpose: &str, seed: u64, missing_eos: MissingEos) -> Value {
+    let updates = updates.iter().enumerate();
+    let updates: Vec<Value> = updates
+        .map(|(index, of)| json!({"rollouts": drawn(index, of, purpose, seed)}))
+        .collect();
+    json!({"updates": updates, "floor": floor(missing_eos)})
 }
 
 /// The rollouts of update number `index`, with the uniforms that drew them.

@@ -24,9 +24,9 @@ from trajectory import largest, print_table
 HERE = pathlib.Path(__file__).resolve().parent
 KEPT = HERE.parents[1] / "src/conformance/reference.safetensors"
 # Of these problems a reference is kept; the others are too large.
-NAMES = ("parallel", "sequential")
+NAMES = ("parallel", "sequential", "grouped")
 # No uniform may be nearer to drawing another token, no nucleus and no greedy choice nearer to another.
-LEAST_MARGIN = {"parallel": 1e-4, "sequential": 1e-4, "wide": 1e-5}
+LEAST_MARGIN = {"parallel": 1e-4, "sequential": 1e-4, "grouped": 1e-4, "wide": 1e-5}
 FLOOR = 1e-3
 
 

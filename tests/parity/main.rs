@@ -38,7 +38,7 @@ struct Reference {
 struct Expected {
     losses: Vec<f64>,
     norms: Vec<f64>,
-    /// Responses of every update of PPO and RLOO.
+    /// Responses of every update of PPO, RLOO and GRPO.
     rollouts: Vec<Vec<Vec<u32>>>,
     trained: Vec<String>,
     /// Fingerprints of the gradients of the tensors in `trained`, by optimiser step from 1.
@@ -226,6 +226,11 @@ fn rloo_is_trained_as_by_plain_pytorch() {
 }
 
 #[test]
+fn grpo_is_trained_as_by_plain_pytorch() {
+    assert_agreement("grpo");
+}
+
+#[test]
 fn the_reference_has_every_case_and_both_kinds_of_rollouts() {
     let cases = cases();
     let on_each = |case: &Case| {
@@ -237,7 +242,10 @@ fn the_reference_has_every_case_and_both_kinds_of_rollouts() {
     let mut names: Vec<String> = cases.iter().flat_map(on_each).collect();
     names.sort();
     assert_eq!(names, reference().cases.keys().cloned().collect::<Vec<_>>());
-    let sampled = |name: &str| name.contains("/ppo") || name.contains("/rloo");
+    let sampled = |name: &str| {
+        let methods = ["/ppo", "/rloo", "/grpo"];
+        methods.iter().any(|method| name.contains(method))
+    };
     for (name, expected) in reference().cases.iter().filter(|(name, _)| sampled(name)) {
         let (mut ended, mut cut) = (0, 0);
         for response in expected.rollouts.iter().flatten() {

@@ -224,6 +224,36 @@ def rloo(problem, weights):
     return trainer
 
 
+def grpo(problem, weights):
+    """−mean_i 1/|y_i| Σ_t [min(ρA, clip(ρ)A) − β·(e^d − d − 1)] on given rollouts, A the score less the group's mean over its
+    standard deviation plus 1e-4, d = log π_ref − log π."""
+    config, settings = problem["config"], problem["settings"]
+    trainer = Trainer(weights, settings["optimiser"], len(problem["updates"]) * settings["epochs"])
+    trainer.margin = math.inf
+
+    def tokens(weights, rollouts):
+        return [log_probs(weights, config, row, settings["temperature"]) for row in rollouts]
+
+    for update in problem["updates"]:
+        rollouts = update["rollouts"]
+        with torch.no_grad():
+            trainer.margin = min(trainer.margin, *(redraw(trainer.weights, config, settings, row) for row in rollouts))
+            old, reference = tokens(trainer.weights, rollouts), tokens(weights, rollouts)
+        scores = torch.tensor([row["score"] if row["ended"] else problem["floor"] for row in rollouts])
+        groups = scores.view(-1, settings["samples"])
+        deviation = groups.std(1, keepdim=True)
+        advantages = ((groups - groups.mean(1, keepdim=True)) / (deviation + 1e-4)).flatten()
+        for _ in range(settings["epochs"]):
+            gains = []
+            for row, p, q, advantage in zip(tokens(trainer.weights, rollouts), old, reference, advantages):
+                ratio, gap = (row - p).exp(), q - row
+                clipped = ratio.clamp(1 - settings["clip"], 1 + settings["clip"])
+                surrogate = torch.minimum(ratio * advantage, clipped * advantage)
+                gains.append((surrogate - settings["kl_coefficient"] * (gap.exp() - gap - 1)).mean())
+            trainer.step(-torch.stack(gains).mean())
+    return trainer
+
+
 def generalised_advantages(rewards, values, gamma, lambda_):
     """A_k = Σ_j (γλ)^j δ_{k+j} with δ_k = R_k + γ·V_{k+1} − V_k and V = 0 after the last token."""
     after = torch.cat([values[1:], values.new_zeros(1)])
@@ -252,4 +282,5 @@ def redraw(weights, config, settings, row):
     return (cumulated[:, :-1] - uniforms).abs().min().item()
 
 
-METHODS = {"sft": sft, "iq_learn": iq_learn, "spin": spin, "dpo": dpo, "reward": reward, "ppo": ppo, "rloo": rloo}
+METHODS = {"sft": sft, "iq_learn": iq_learn, "spin": spin, "dpo": dpo, "reward": reward, "ppo": ppo, "rloo": rloo,
+           "grpo": grpo}

@@ -3,6 +3,7 @@
 
 use crate::data::dataset::{Record, Row};
 use crate::{Error, Result};
+use miette::Diagnostic;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::fmt;
@@ -172,7 +173,14 @@ impl Record for ConversationPair {
 
 /// The messages in the column `name`.
 fn messages(row: &mut Row, name: &str) -> Result<Vec<Message>> {
-    row.parts(name)?.into_iter().map(message).collect()
+    let turns = row.parts(name).map_err(|error| {
+        let helps = error.help().is_some();
+        match helps {
+            true => error,
+            false => error.hint(r#"messages are a list, as in [{"role": "user", "content": "…"}]"#),
+        }
+    })?;
+    turns.into_iter().map(message).collect()
 }
 
 fn message(mut turn: Row) -> Result<Message> {
@@ -275,7 +283,6 @@ fn disorder(messages: &[Message]) -> Option<(String, &'static str)> {
 mod tests {
     use super::*;
     use crate::data::dataset::RowPlace;
-    use miette::Diagnostic;
     use serde_json::json;
 
     fn row(cells: Value) -> Row<'static> {

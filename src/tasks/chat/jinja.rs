@@ -1,13 +1,15 @@
 //! The template engine, configured like that of transformers.
 //!
-//! Four adaptations make the two agree: line ends of the template are `\n`, `{% generation %}` is a
-//! block that marks its contents, `tojson` writes Python's JSON, and `none` is not iterable.
+//! Five adaptations make the two agree: line ends of the template are `\n`, `{% generation %}` is a
+//! block that marks its contents, `tojson` writes Python's JSON, values are printed as Python prints
+//! them, and `none` is not iterable.
 
 use super::python_json::tojson;
+use super::python_text;
 use chrono::{DateTime, Utc};
-use minijinja::value::Value;
-use minijinja::{Environment, Error, ErrorKind};
-use minijinja_contrib::pycompat::unknown_method_callback;
+use minijinja::value::{Value, ValueKind};
+use minijinja::{Environment, Error, ErrorKind, escape_formatter};
+use minijinja_contrib::globals::joiner;
 use std::borrow::Cow;
 use std::fmt::{self, Write};
 use std::ops::Range;
@@ -42,8 +44,24 @@ pub(super) fn environment() -> Environment<'static> {
     let mut environment = Environment::new();
     environment.set_trim_blocks(true);
     environment.set_lstrip_blocks(true);
-    environment.set_unknown_method_callback(unknown_method_callback);
+    environment.set_unknown_method_callback(python_text::method);
+    environment.set_formatter(|out, state, value| match value.kind() {
+        ValueKind::Seq | ValueKind::Map | ValueKind::Iterable | ValueKind::Number => {
+            Ok(out.write_str(&python_text::text(value))?)
+        }
+        _ => escape_formatter(out, state, value),
+    });
     environment.add_filter("tojson", tojson);
+    environment.add_filter("string", |value: &Value| match value.kind() {
+        ValueKind::String => value.clone(),
+        _ => Value::from(python_text::text(value)),
+    });
+    environment.add_filter("title", python_text::title);
+    environment.add_filter("round", python_text::round);
+    for name in ["length", "count"] {
+        environment.add_filter(name, length);
+    }
+    environment.add_function("joiner", joiner);
     // Jinja cannot iterate over none, and templates use this test on `tools`.
     environment.add_test("iterable", |value: &Value| {
         !value.is_none() && value.try_iter().is_ok()
@@ -56,13 +74,26 @@ pub(super) fn environment() -> Environment<'static> {
     environment
 }
 
+/// The number of items of a value; none in one that is not defined.
+fn length(value: &Value) -> Result<usize, Error> {
+    match value.is_undefined() {
+        true => Ok(0),
+        false => value.len().ok_or_else(|| {
+            Error::new(
+                ErrorKind::InvalidOperation,
+                format!("a value of type {} has no length", value.kind()),
+            )
+        }),
+    }
+}
+
 /// Defines the function `strftime_now` of templates, which formats the time `now` in UTC, or the
 /// time of the call if `now` is `None`.
 pub(super) fn set_clock(environment: &mut Environment<'static>, now: Option<SystemTime>) {
     environment.add_function("strftime_now", move |format: &str| {
         let mut told = String::new();
         let now: DateTime<Utc> = now.unwrap_or_else(SystemTime::now).into();
-        match write!(told, "{}", now.format(format)) {
+        match write!(told, "{}", now.format(&without_zone(format))) {
             Ok(()) => Ok(told),
             Err(_) => Err(Error::new(
                 ErrorKind::InvalidOperation,
@@ -70,6 +101,21 @@ pub(super) fn set_clock(environment: &mut Environment<'static>, now: Option<Syst
             )),
         }
     });
+}
+
+/// The time format `format` without a time zone, since Python's `datetime.now` has none, and with
+/// fractions of a second in microseconds.
+fn without_zone(format: &str) -> String {
+    let (mut adapted, mut characters) = (String::with_capacity(format.len()), format.chars());
+    while let Some(character) = characters.next() {
+        match (character, (character == '%').then(|| characters.next())) {
+            (_, None) => adapted.push(character),
+            (_, Some(Some('Z' | 'z'))) => {}
+            (_, Some(Some('f'))) => adapted += "%6f",
+            (_, Some(code)) => adapted.extend(std::iter::once('%').chain(code)),
+        }
+    }
+    adapted
 }
 
 /// The template `source` adapted to the engine, and whether it marks the assistant's turns.
@@ -220,6 +266,14 @@ mod tests {
     }
 
     #[test]
+    fn what_is_not_defined_has_no_items_and_a_number_no_length() {
+        let environment = environment();
+        let told = environment.render_str("{{ nothing | length }}{{ 'é' | count }}", ());
+        assert_eq!(told.unwrap(), "01");
+        assert!(environment.render_str("{{ none | length }}", ()).is_err());
+    }
+
+    #[test]
     fn the_clock_tells_a_given_time() {
         let mut environment = environment();
         set_clock(&mut environment, Some(SystemTime::UNIX_EPOCH));
@@ -227,6 +281,7 @@ mod tests {
             environment.render_str(&format!("{{{{ strftime_now('{format}') }}}}"), ())
         };
         assert_eq!(told("%d %b %Y").unwrap(), "01 Jan 1970");
+        assert_eq!(told("%H:%M:%S.%f%z %Z%%Z").unwrap(), "00:00:00.000000 %Z");
         assert!(told("%!").is_err());
     }
 }

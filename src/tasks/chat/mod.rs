@@ -15,6 +15,7 @@ mod encode;
 mod fit;
 mod jinja;
 mod python_json;
+mod python_text;
 mod template;
 mod tokens;
 mod turns;

@@ -1,15 +1,16 @@
 //! The filter `tojson` of chat templates: JSON in the format of Python's `json.dumps`, on which
 //! models were trained.
 
-use minijinja::value::{Kwargs, Value};
+use super::python_text;
+use minijinja::value::{Kwargs, Value, ValueKind};
 use minijinja::{Error, ErrorKind};
 use serde::Serialize;
 use serde_json::Serializer;
 use serde_json::ser::Formatter;
 use std::io::{self, Write};
 
-/// `value | tojson`, with the options `ensure_ascii`, `indent` and `separators`; HTML is not
-/// escaped.
+/// `value | tojson`, with the options `ensure_ascii`, `indent`, `separators` and `sort_keys`; HTML
+/// is not escaped.
 pub(super) fn tojson(value: &Value, options: Kwargs) -> Result<String, Error> {
     let indent: Option<usize> = options.get("indent")?;
     let (item, key) = match options.get::<Option<Vec<String>>>("separators")?.as_deref() {
@@ -26,7 +27,18 @@ pub(super) fn tojson(value: &Value, options: Kwargs) -> Result<String, Error> {
     let ascii = options
         .get::<Option<bool>>("ensure_ascii")?
         .unwrap_or(false);
+    let sorts = options.get::<Option<bool>>("sort_keys")?.unwrap_or(false);
     options.assert_all_used()?;
+    if value.is_undefined() {
+        return Err(Error::new(
+            ErrorKind::UndefinedError,
+            "tojson is given what is not defined",
+        ));
+    }
+    let value = match sorts {
+        true => &sorted(value),
+        false => value,
+    };
     let mut written = Vec::new();
     let spelling = Spelling {
         item,
@@ -41,6 +53,24 @@ pub(super) fn tojson(value: &Value, options: Kwargs) -> Result<String, Error> {
         .serialize(&mut Serializer::with_formatter(&mut written, spelling))
         .map_err(|cause| failed(cause.to_string()))?;
     String::from_utf8(written).map_err(|cause| failed(cause.to_string()))
+}
+
+/// `value` with the keys of every table in order.
+fn sorted(value: &Value) -> Value {
+    let items = || value.try_iter().into_iter().flatten();
+    match value.kind() {
+        ValueKind::Map => {
+            let mut keys: Vec<Value> = items().collect();
+            keys.sort();
+            let pair = |key: Value| {
+                let held = value.get_item(&key).unwrap_or_default();
+                (key, sorted(&held))
+            };
+            keys.into_iter().map(pair).collect()
+        }
+        ValueKind::Seq | ValueKind::Iterable => items().map(|item| sorted(&item)).collect(),
+        _ => value.clone(),
+    }
 }
 
 /// A JSON formatter with Python's separators, line ends and escapes.
@@ -115,6 +145,10 @@ impl Formatter for Spelling {
         out.write_all(self.key.as_bytes())
     }
 
+    fn write_f64<W: ?Sized + Write>(&mut self, out: &mut W, value: f64) -> io::Result<()> {
+        out.write_all(python_text::float(value).as_bytes())
+    }
+
     fn write_string_fragment<W: ?Sized + Write>(
         &mut self,
         out: &mut W,
@@ -159,6 +193,10 @@ mod tests {
         assert_eq!(
             rendered("[[], {}] | tojson(separators=[',', ':'])"),
             "[[],{}]"
+        );
+        assert_eq!(
+            rendered("{'b': [{'d': 1e-7, 'c': 1e16}], 'a': 0.1} | tojson(sort_keys=true)"),
+            r#"{"a": 0.1, "b": [{"c": 1e+16, "d": 1e-07}]}"#
         );
     }
 
