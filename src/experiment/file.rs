@@ -16,6 +16,7 @@ use super::{bounds, find, references};
 use crate::data::world::WorldSettings;
 use crate::error::{Context, Result};
 use crate::stats::Design;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
@@ -55,7 +56,7 @@ pub(super) struct Overridden<T> {
     pub node: Node,
 }
 
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ScaleTable {
     pub description: String,
@@ -67,7 +68,7 @@ pub(super) struct ScaleTable {
     pub data: Option<DataSources>,
 }
 
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Profile {
     pub description: String,
@@ -83,7 +84,7 @@ pub(super) struct Profile {
     pub bases: Option<NonZeroUsize>,
 }
 
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Method {
     pub id: String,
@@ -94,9 +95,9 @@ pub(super) struct Method {
 }
 
 /// The top level without hyper-parameters and without the tables that carry overrides.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Header {
+pub(super) struct Header {
     name: String,
     title: String,
     question: String,

@@ -24,6 +24,7 @@ use crate::model::{Batch, LanguageModel, Passes, Sequence};
 use crate::{Error, Result};
 use burn::module::Module;
 use burn::tensor::Tensor;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
 
@@ -31,22 +32,29 @@ use std::cell::RefCell;
 /// in TRL.
 const LEAST_SPREAD: f32 = 1e-4;
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct GrpoSettings {
     /// Number of rollout batches.
+    #[schemars(range(min = 1))]
     pub updates: usize,
     /// Responses per rollout batch, a multiple of `samples`.
+    #[schemars(range(min = 1))]
     pub rollouts: usize,
     /// k, the responses per prompt; at least 2.
+    #[schemars(range(min = 2))]
     pub samples: usize,
     /// Passes over each rollout batch, with one optimiser step each.
+    #[schemars(range(min = 1))]
     pub epochs: usize,
     /// Temperature of the policy, in the rollout, the reference and the update.
+    #[schemars(extend("exclusiveMinimum" = 0))]
     pub temperature: f32,
     /// β, the weight of the KL term, per token.
+    #[schemars(range(min = 0.0))]
     pub kl_coefficient: f32,
     /// Clip range of the probability ratio of a token.
+    #[schemars(extend("exclusiveMinimum" = 0))]
     pub clip: f32,
     pub missing_eos: MissingEos,
     pub optimiser: OptimiserSettings,

@@ -21,11 +21,12 @@ use crate::{Error, Result};
 use burn::module::{Module, Param};
 use burn::tensor::{FloatDType, Tensor};
 use rand_chacha::ChaCha8Rng;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
 
 /// The starting point of the value function.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Critic {
     /// A zero-initialised linear head on detached policy features.
@@ -34,27 +35,38 @@ pub enum Critic {
     RewardCopy,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PpoSettings {
     /// Number of rollout batches.
+    #[schemars(range(min = 1))]
     pub updates: usize,
     /// Responses per rollout batch.
+    #[schemars(range(min = 1))]
     pub rollouts: usize,
     /// Passes over each rollout batch.
+    #[schemars(range(min = 1))]
     pub epochs: usize,
     /// Optimiser steps per pass.
+    #[schemars(range(min = 1))]
     pub minibatches: usize,
     /// Temperature of the policy, in the rollout, the reference and the update.
+    #[schemars(extend("exclusiveMinimum" = 0))]
     pub temperature: f32,
     /// β of eq. 9, per token.
+    #[schemars(range(min = 0.0))]
     pub kl_coefficient: f32,
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub gamma: f32,
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub lambda: f32,
     /// Clip range of the probability ratio.
+    #[schemars(extend("exclusiveMinimum" = 0))]
     pub clip: f32,
     /// Clip range of the value.
+    #[schemars(extend("exclusiveMinimum" = 0))]
     pub clip_value: f32,
+    #[schemars(range(min = 0.0))]
     pub value_coefficient: f32,
     pub whiten_advantages: bool,
     pub critic: Critic,
