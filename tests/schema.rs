@@ -117,6 +117,7 @@ fn mistakes_are_refused_by_schema_and_program() {
         "[scale.mini]\ndata.post = \"posts\"",
         "[models.\"mini-1b\"]\nhidden_size = 0",
         "[models.\"mini-1b\"]\narchitecture = { model_type = \"gpt2\" }",
+        "[world.posts]\nother_event = 1.5",
         "[[method]]\nid = \"sft\"\nrecipe = \"sft\"",
         "[[method]]\nid = \"sft\"\nlabel = \"SFT\"\nrecipe = \"stf\"",
         "[[method]]\nid = \"sft\"\nlabel = \"SFT\"\nrecipe = { setp = \"ppo\" }",
@@ -188,6 +189,43 @@ fn bounds_are_those_of_the_program() {
         .map(|(path, probe, _)| (path.as_str(), *probe))
         .collect();
     assert_eq!(found, expected, "{only_the_program:#?}");
+}
+
+#[test]
+fn a_bound_is_stated_in_words() {
+    let bench = Bench::new();
+    for (setting, words) in [
+        ("ppo.updates = 0", "at least 1, but is 0"),
+        ("ppo.clip = 0", "above 0, but is 0"),
+        ("ppo.kl_coefficient = -1.5", "0 or more, but is -1.5"),
+        ("ppo.gamma = 1.1", "between 0 and 1, but is 1.1"),
+        (
+            "ppo.optimiser.beta_1 = 1",
+            "at least 0 and below 1, but is 1",
+        ),
+        // 1 in 32 bits.
+        (
+            "ppo.optimiser.beta_2 = 0.99999999999",
+            "at least 0 and below 1, but is 0.99999999999",
+        ),
+        ("filtered_bc.keep = 0", "above 0 and at most 1, but is 0"),
+        (
+            "preferences.agreement = 0.5",
+            "above 0.5 and below 1, but is 0.5",
+        ),
+        (
+            "rloo.samples = 1",
+            "at least 2 and a divisor of rloo.rollouts = 64, but is 1",
+        ),
+        ("world.posts.off_topic = -1", "between 0 and 1, but is -1"),
+    ] {
+        let path = bench.write("wrong.toml", format!("extends = \"tldr\"\n{setting}\n"));
+        let error = Experiment::load(path.to_str().unwrap())
+            .unwrap_err()
+            .to_string();
+        let key = setting.split(' ').next().unwrap();
+        assert_eq!(error, format!("`{key}` must be {words}"));
+    }
 }
 
 /// The hyper-parameters that are numbers: section, and key with the tables inside the section.

@@ -163,7 +163,8 @@ pub(super) fn declared(node: &Node, methods: &[Overridden<Method>]) -> Result<De
     };
     let (values, values_at, variants) = (take("values"), take("values_at"), take("variant"));
     let also: Vec<_> = Hyper::SECTIONS
-        .into_iter()
+        .iter()
+        .copied()
         .chain(["values", "values_at", "variant"])
         .collect();
     let settings: Settings = decode(&own, &also)?;

@@ -143,7 +143,8 @@ impl Experiment {
         let (scales, profiles, methods) = (take("scale"), take("profile"), take("method"));
         let ablations = take("ablation");
         let also = Hyper::SECTIONS
-            .into_iter()
+            .iter()
+            .copied()
             .chain(["scale", "profile", "method", "ablation", "extends"]);
         let header: Header = decode(&top, &also.collect::<Vec<_>>())?;
         let methods = listed(&document, methods)?;
@@ -170,6 +171,7 @@ impl Experiment {
             shared,
         };
         references::check(&experiment, &document)?;
+        bounds::check_world(&document)?;
         for (size, model) in &experiment.models {
             let node = document
                 .at("models")
@@ -251,7 +253,7 @@ pub(super) fn part<T: serde::de::DeserializeOwned>(node: &Node) -> Result<Overri
     }
     let (own, overrides) = split(node);
     Ok(Overridden {
-        own: decode(&own, &Hyper::SECTIONS)?,
+        own: decode(&own, Hyper::SECTIONS)?,
         overrides,
         node: node.clone(),
     })

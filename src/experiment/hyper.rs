@@ -20,57 +20,47 @@ use crate::model::arch::{GptNeoXConfig, LlamaSettings, Sizes};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// The hyper-parameters of one method, after every override.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Hyper {
-    pub demonstrations: DemonstrationSettings,
-    pub preferences: PreferenceSettings,
-    pub generation: GenerationSettings,
-    pub training: Training,
-    pub pretrain: PretrainSettings,
-    pub sft: SftSettings,
-    pub reward: RewardSettings,
-    pub ppo: PpoSettings,
-    pub rloo: RlooSettings,
-    pub grpo: GrpoSettings,
-    pub best_of_n: BestOfNSettings,
-    pub dpo: DpoSettings,
-    pub spin: SpinSettings,
-    pub irl: IrlSettings,
-    pub iq_learn: IqLearnSettings,
-    pub filtered_bc: FilteredBcSettings,
-    pub rlhf: RlhfSettings,
-    pub evaluation: EvaluationSettings,
-    /// Settings that are chosen rather than fixed; in a file they stand in the sections of their
-    /// methods.
-    #[serde(skip)]
-    pub choices: Choices,
+/// Declares [`Hyper`] with a field for each section, and the list of their names.
+macro_rules! sections {
+    ($($name:ident: $settings:ty,)*) => {
+        /// The hyper-parameters of one method, after every override.
+        #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+        #[serde(deny_unknown_fields)]
+        pub struct Hyper {
+            $(pub $name: $settings,)*
+            /// Settings that are chosen rather than fixed; in a file they stand in the sections of
+            /// their methods.
+            #[serde(skip)]
+            pub choices: Choices,
+        }
+
+        impl Hyper {
+            /// The names of the hyper-parameter sections, by which the tables of an experiment, a
+            /// scale, a profile or a method are recognised.
+            pub const SECTIONS: &[&str] = &[$(stringify!($name)),*];
+        }
+    };
 }
 
-impl Hyper {
-    /// The names of the hyper-parameter sections, by which the tables of an experiment, a scale, a
-    /// profile or a method are recognised.
-    pub const SECTIONS: [&str; 18] = [
-        "demonstrations",
-        "preferences",
-        "generation",
-        "training",
-        "pretrain",
-        "sft",
-        "reward",
-        "ppo",
-        "rloo",
-        "grpo",
-        "best_of_n",
-        "dpo",
-        "spin",
-        "irl",
-        "iq_learn",
-        "filtered_bc",
-        "rlhf",
-        "evaluation",
-    ];
+sections! {
+    demonstrations: DemonstrationSettings,
+    preferences: PreferenceSettings,
+    generation: GenerationSettings,
+    training: Training,
+    pretrain: PretrainSettings,
+    sft: SftSettings,
+    reward: RewardSettings,
+    ppo: PpoSettings,
+    rloo: RlooSettings,
+    grpo: GrpoSettings,
+    best_of_n: BestOfNSettings,
+    dpo: DpoSettings,
+    spin: SpinSettings,
+    irl: IrlSettings,
+    iq_learn: IqLearnSettings,
+    filtered_bc: FilteredBcSettings,
+    rlhf: RlhfSettings,
+    evaluation: EvaluationSettings,
 }
 
 /// The demonstrations that the methods imitate.

@@ -131,6 +131,11 @@ fn or_none(schema: Value) -> Value {
     json!({ "anyOf": [schema, { "const": "none" }] })
 }
 
+/// The definition in `document` that `schema` refers to.
+pub(super) fn definition<'a>(document: &'a Value, schema: &Value) -> Option<&'a Value> {
+    document.get("definitions")?.get(referred(schema)?)
+}
+
 /// Name of the definition that `schema` refers to, directly or as the only one of `allOf`.
 fn referred(schema: &Value) -> Option<&str> {
     let one = schema.get("allOf").and_then(|all| all.get(0));

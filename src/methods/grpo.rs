@@ -14,6 +14,7 @@
 //! and not through a penalty on the reward. The term is an unbiased and never negative estimate of
 //! a token's KL divergence. Temperature is part of the policy, as in [PPO](super::ppo).
 
+use super::Fault;
 use crate::methods::optimise::{Monitor, OptimiserSettings, Trainer, all_finite};
 use crate::methods::rollout::{
     Draw, MissingEos, Rollout, Task, UpdateRecord, padded, roll_out, rows_of,
@@ -58,6 +59,22 @@ pub struct GrpoSettings {
     pub clip: f32,
     pub missing_eos: MissingEos,
     pub optimiser: OptimiserSettings,
+}
+
+impl GrpoSettings {
+    /// The fault of samples per prompt that do not divide a rollout batch, or have no others to be
+    /// compared with.
+    pub fn fault(&self) -> Option<Fault> {
+        let divides = self.samples >= 2 && self.rollouts.is_multiple_of(self.samples);
+        (!divides).then(|| Fault {
+            key: "samples",
+            expected: format!(
+                "at least 2 and a divisor of grpo.rollouts = {}",
+                self.rollouts
+            ),
+            found: self.samples.to_string(),
+        })
+    }
 }
 
 /// A rollout batch with everything the update needs; matrices are `[rollouts][response tokens]`.

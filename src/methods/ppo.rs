@@ -8,6 +8,7 @@
 //! reference and the update alike, so the probability ratio is 1 before the first update. π_ref is
 //! whatever the caller passes: the SFT policy, as eq. 9 says, unless a variant says otherwise.
 
+use super::Fault;
 use crate::methods::optimise::{Monitor, OptimiserSettings, Trainer};
 use crate::methods::rollout::{Draw, check_tokens, padded, roll_out, rows_of};
 pub use crate::methods::rollout::{MissingEos, RewardFunction, Rollout, Task, UpdateRecord};
@@ -72,6 +73,18 @@ pub struct PpoSettings {
     pub critic: Critic,
     pub missing_eos: MissingEos,
     pub optimiser: OptimiserSettings,
+}
+
+impl PpoSettings {
+    /// The fault of minibatches that do not divide a rollout batch.
+    pub fn fault(&self) -> Option<Fault> {
+        let divides = self.rollouts.is_multiple_of(self.minibatches.max(1));
+        (!divides).then(|| Fault {
+            key: "minibatches",
+            expected: format!("a divisor of ppo.rollouts = {}", self.rollouts),
+            found: self.minibatches.to_string(),
+        })
+    }
 }
 
 /// Policy and value function, trained by one optimiser.

@@ -16,6 +16,7 @@
 //! Two errors of the authors' code can be reproduced to measure their effect: [`ReadOut::LastSlot`]
 //! and [`Normalise::DuringTraining`].
 
+use super::Fault;
 use crate::methods::optimise::{Monitor, OptimiserSettings, Trainer, all_finite};
 use crate::methods::training::Training;
 use crate::model::checkpoint::Normalisation;
@@ -100,6 +101,18 @@ pub struct RewardSettings {
     #[schemars(range(min = 1))]
     pub batch_size: usize,
     pub optimiser: OptimiserSettings,
+}
+
+impl RewardSettings {
+    /// The fault of a loss with a margin that has none.
+    pub fn fault(&self) -> Option<Fault> {
+        let needed = matches!(self.loss, RewardLoss::Hinge | RewardLoss::Eq11Margin);
+        (needed && self.margin <= 0.0).then(|| Fault {
+            key: "margin",
+            expected: "above 0".into(),
+            found: self.margin.to_string(),
+        })
+    }
 }
 
 /// Measurements of reward training, per optimiser step.

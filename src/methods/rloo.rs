@@ -14,6 +14,7 @@
 //! further passes re-use the batch as PPO does, so that both have the same cost. Temperature is
 //! part of the policy, as in [PPO](super::ppo).
 
+use super::Fault;
 use crate::methods::optimise::{Monitor, OptimiserSettings, Trainer, all_finite};
 use crate::methods::rollout::{Draw, MissingEos, Rollout, Task, UpdateRecord, roll_out};
 use crate::methods::training::Training;
@@ -52,6 +53,22 @@ pub struct RlooSettings {
     pub clip: f32,
     pub missing_eos: MissingEos,
     pub optimiser: OptimiserSettings,
+}
+
+impl RlooSettings {
+    /// The fault of samples per prompt that do not divide a rollout batch, or have no others to be
+    /// compared with.
+    pub fn fault(&self) -> Option<Fault> {
+        let divides = self.samples >= 2 && self.rollouts.is_multiple_of(self.samples);
+        (!divides).then(|| Fault {
+            key: "samples",
+            expected: format!(
+                "at least 2 and a divisor of rloo.rollouts = {}",
+                self.rollouts
+            ),
+            found: self.samples.to_string(),
+        })
+    }
 }
 
 /// A rollout batch with everything the update needs.
