@@ -4,11 +4,14 @@ pub mod base;
 pub mod bench;
 pub mod bytes;
 pub mod claims;
+pub mod completions;
 pub mod conformance;
 pub mod decide;
 pub mod doctor;
 pub mod local;
+pub mod man;
 pub mod model;
+pub mod new;
 pub mod output;
 pub mod plan;
 pub mod preflight;
@@ -16,6 +19,7 @@ pub mod report;
 pub mod reproduce;
 pub mod rows;
 pub mod runs;
+pub mod schema;
 pub mod score;
 pub mod snapshot;
 pub mod sources;
@@ -76,6 +80,14 @@ pub enum Command {
     Conformance(conformance::ConformanceArgs),
     /// Say what this machine offers, what is missing, and how to get it
     Doctor(doctor::DoctorArgs),
+    /// Write an experiment file to start from
+    New(new::NewArgs),
+    /// Print the JSON schema of experiment files, by which editors complete and check them
+    Schema(schema::SchemaArgs),
+    /// Print completions for a shell
+    Completions(completions::CompletionsArgs),
+    /// Print the manual page, or write a page for every command
+    Man(man::ManArgs),
     #[command(hide = true)]
     Stage(stage::StageArgs),
     #[command(hide = true)]
@@ -109,6 +121,10 @@ pub fn run(cli: Cli) -> Result<u8> {
         Command::Stats(args) => stats::run(&args)?,
         Command::Generate(args) => score::generate(&args)?,
         Command::Score(args) => score::score(&args)?,
+        Command::New(args) => new::run(&args)?,
+        Command::Schema(args) => schema::run(&args)?,
+        Command::Completions(args) => completions::run(&args)?,
+        Command::Man(args) => man::run(&args)?,
         Command::TryDevice(args) => preflight::try_device(&args)?,
         Command::Stage(args) => stage::run(&args, crate::stages::run)?,
     }

@@ -9,11 +9,12 @@ use super::hyper::Hyper;
 use super::tree::{Entry, Node, Span, Table, Value};
 use super::vocabulary::Metric;
 use crate::error::Result;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// How an ablation's axis is drawn.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Axis {
     Linear,
@@ -54,8 +55,9 @@ impl Ablation {
 }
 
 /// Two metrics whose values at all points are drawn against each other.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(inline)]
 pub struct Plane {
     pub x: Metric,
     pub y: Metric,
@@ -79,9 +81,9 @@ pub struct Point {
 }
 
 /// An `[[ablation]]` without its points.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Settings {
+pub(super) struct Settings {
     id: String,
     title: String,
     question: String,
@@ -101,9 +103,9 @@ struct Settings {
 }
 
 /// An `[[ablation.variant]]` without its overrides.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Variant {
+pub(super) struct Variant {
     id: String,
     label: String,
     /// Position on an axis of numbers.
@@ -161,7 +163,8 @@ pub(super) fn declared(node: &Node, methods: &[Overridden<Method>]) -> Result<De
     };
     let (values, values_at, variants) = (take("values"), take("values_at"), take("variant"));
     let also: Vec<_> = Hyper::SECTIONS
-        .into_iter()
+        .iter()
+        .copied()
         .chain(["values", "values_at", "variant"])
         .collect();
     let settings: Settings = decode(&own, &also)?;

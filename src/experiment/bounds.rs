@@ -1,16 +1,22 @@
-//! Bounds that types cannot express: counts that must not be zero, probabilities, divisors. Each
-//! error points at its key.
+//! Bounds that types cannot express. Those of a single value stand at its field, in the attribute
+//! `schemars` from which its schema has them; relations between the values of a method stand beside
+//! its settings (`fault`), other relations here. Each error points at its key.
 
 use super::hyper::{Hyper, ModelSettings};
-use super::tree::Node;
+use super::schema::{definition, experiment_schema};
+use super::tree::{Node, Value};
 use crate::data::world::WorldSettings;
 use crate::error::{Error, Result};
+use crate::methods::Fault;
 use crate::methods::irl::Select;
-use crate::methods::optimise::OptimiserSettings;
-use crate::methods::reward::RewardLoss;
 use crate::methods::tune::TuningSettings;
 use crate::model::arch::LlamaSettings;
+use serde_json::Value as Schema;
 use std::fmt::Display;
+use std::sync::LazyLock;
+
+/// The schema of experiment files, which has the bounds of single values.
+static SCHEMA: LazyLock<Schema> = LazyLock::new(experiment_schema);
 
 /// Checks the sections of one method; `node` is the merged tree that they were read from.
 pub(super) fn check_hyper(hyper: &Hyper, node: &Node) -> Result<()> {
@@ -18,10 +24,24 @@ pub(super) fn check_hyper(hyper: &Hyper, node: &Node) -> Result<()> {
         node,
         violation: None,
     };
+    let faults = [
+        ("ppo", hyper.ppo.fault()),
+        ("rloo", hyper.rloo.fault()),
+        ("grpo", hyper.grpo.fault()),
+        ("reward", hyper.reward.fault()),
+    ];
+    for (section, fault) in faults {
+        if let Some(Fault {
+            key,
+            expected,
+            found,
+        }) = fault
+        {
+            bounds.that(&format!("{section}.{key}"), false, &expected, found);
+        }
+    }
     data(&mut bounds, hyper);
-    supervised(&mut bounds, hyper);
-    policy_steps(&mut bounds, hyper);
-    adversarial(&mut bounds, hyper);
+    bounds.fields(&SCHEMA, "");
     let choices = &hyper.choices;
     let tunings = [
         ("sft", &choices.sft.tuning),
@@ -36,19 +56,27 @@ pub(super) fn check_hyper(hyper: &Hyper, node: &Node) -> Result<()> {
     bounds.finish()
 }
 
+/// Checks the settings of the world in `document`.
+pub(super) fn check_world(document: &Node) -> Result<()> {
+    let mut bounds = Bounds {
+        node: document,
+        violation: None,
+    };
+    if let Some(schema) = SCHEMA.pointer("/definitions/WorldSettings") {
+        bounds.fields(schema, "world");
+    }
+    bounds.finish()
+}
+
 /// Checks the shape of a model; `node` is its table.
 pub(super) fn check_model(model: &ModelSettings, node: &Node) -> Result<()> {
     let mut bounds = Bounds {
         node,
         violation: None,
     };
-    bounds.counts(&[
-        ("hidden_size", model.hidden_size),
-        ("num_hidden_layers", model.num_hidden_layers),
-        ("num_attention_heads", model.num_attention_heads),
-        ("intermediate_size", model.intermediate_size),
-        ("max_position_embeddings", model.max_position_embeddings),
-    ]);
+    if let Some(schema) = SCHEMA.pointer("/definitions/ModelSettings") {
+        bounds.fields(schema, "");
+    }
     match &model.architecture {
         None => gpt_neox(&mut bounds, model),
         Some(settings) => llama(&mut bounds, model, settings),
@@ -60,11 +88,6 @@ pub(super) fn check_model(model: &ModelSettings, node: &Node) -> Result<()> {
         "1 for a published checkpoint",
         model.bases,
     );
-    bounds.counts(&[("bases", model.bases)]);
-    if let Some(pretrain) = &model.pretrain {
-        bounds.counts(&[("pretrain.steps", pretrain.steps)]);
-    }
-    bounds.positive("initializer_range", model.initializer_range);
     bounds.finish()
 }
 
@@ -93,7 +116,6 @@ fn gpt_neox(bounds: &mut Bounds, model: &ModelSettings) {
         model.use_parallel_residual.is_some(),
     );
     if let Some(share) = model.rotary_pct {
-        bounds.share("rotary_pct", share);
         let head = model.hidden_size / heads;
         let rotating = (head as f64 * share) as usize;
         let even = format!("such that an even number of a head's {head} dimensions rotate");
@@ -103,12 +125,6 @@ fn gpt_neox(bounds: &mut Bounds, model: &ModelSettings) {
             &even,
             share,
         );
-    }
-    if let Some(base) = model.rotary_emb_base {
-        bounds.that("rotary_emb_base", base > 1.0, "above 1", base);
-    }
-    if let Some(epsilon) = model.layer_norm_eps {
-        bounds.positive("layer_norm_eps", epsilon);
     }
 }
 
@@ -138,26 +154,8 @@ fn llama(bounds: &mut Bounds, model: &ModelSettings, settings: &LlamaSettings) {
     }
 }
 
+/// Checks what the world and the evaluation ask of values together.
 fn data(bounds: &mut Bounds, hyper: &Hyper) {
-    let evaluation = &hyper.evaluation;
-    bounds.counts(&[
-        ("demonstrations.count", hyper.demonstrations.count),
-        ("preferences.pairs", hyper.preferences.pairs),
-        (
-            "generation.max_prompt_tokens",
-            hyper.generation.max_prompt_tokens,
-        ),
-        (
-            "generation.max_response_tokens",
-            hyper.generation.max_response_tokens,
-        ),
-        ("generation.batch_size", hyper.generation.batch_size),
-        ("evaluation.posts", evaluation.posts),
-        ("evaluation.preference_pairs", evaluation.preference_pairs),
-        ("evaluation.on_policy_pairs", evaluation.on_policy_pairs),
-        ("evaluation.best_of", evaluation.best_of),
-    ]);
-    bounds.share("demonstrations.quality", hyper.demonstrations.quality);
     if let Some(authors) = &hyper.demonstrations.authors {
         let world = WorldSettings {
             authors: authors.clone(),
@@ -167,31 +165,20 @@ fn data(bounds: &mut Bounds, hyper: &Hyper) {
             bounds.violated("demonstrations.authors", error.to_string());
         }
     }
-    bounds.share(
-        "demonstrations.corrupted_fraction",
-        hyper.demonstrations.corrupted_fraction,
-    );
-    let delta = evaluation.likelihood_delta;
+    let evaluation = &hyper.evaluation;
     bounds.that(
-        "evaluation.likelihood_delta",
-        delta > 0.0 && delta < 1.0,
-        "above 0 and below 1",
-        delta,
+        "evaluation.selection_posts",
+        hyper.irl.select != Select::ValidationGold || evaluation.selection_posts > 0,
+        "at least 1",
+        evaluation.selection_posts,
     );
-    if hyper.irl.select == Select::ValidationGold {
-        bounds.counts(&[("evaluation.selection_posts", evaluation.selection_posts)]);
-    }
-    bounds.positive("training.lora_alpha", hyper.training.lora_alpha);
-    let agreement = hyper.preferences.agreement;
-    bounds.that(
-        "preferences.agreement",
-        agreement > 0.5 && agreement < 1.0,
-        "above 0.5 and below 1",
-        agreement,
-    );
-    bounds.at_least_zero("evaluation.temperature", evaluation.temperature);
     for (index, &temperature) in evaluation.temperatures.iter().enumerate() {
-        bounds.positive("evaluation.temperatures", temperature);
+        bounds.that(
+            "evaluation.temperatures",
+            temperature > 0.0,
+            "above 0",
+            temperature,
+        );
         let once = !evaluation.temperatures[..index].contains(&temperature);
         bounds.that(
             "evaluation.temperatures",
@@ -200,116 +187,6 @@ fn data(bounds: &mut Bounds, hyper: &Hyper) {
             temperature,
         );
     }
-}
-
-fn supervised(bounds: &mut Bounds, hyper: &Hyper) {
-    let (pretrain, sft, reward) = (&hyper.pretrain, &hyper.sft, &hyper.reward);
-    bounds.counts(&[
-        ("pretrain.steps", pretrain.steps),
-        ("pretrain.batch_size", pretrain.batch_size),
-        ("sft.epochs", sft.epochs),
-        ("sft.batch_size", sft.batch_size),
-        ("reward.epochs", reward.epochs),
-        ("reward.batch_size", reward.batch_size),
-    ]);
-    bounds.share("pretrain.prompt_weight", pretrain.prompt_weight.into());
-    bounds.share("pretrain.curriculum", pretrain.curriculum);
-    bounds.share("pretrain.copy_gate", pretrain.copy_gate);
-    bounds.share("sft.prompt_weight", sft.prompt_weight.into());
-    bounds.at_least_zero("reward.bound", reward.bound);
-    bounds.at_least_zero("reward.l2", reward.l2);
-    if matches!(reward.loss, RewardLoss::Hinge | RewardLoss::Eq11Margin) {
-        bounds.positive("reward.margin", reward.margin);
-    }
-    bounds.counts(&[
-        ("iq_learn.epochs", hyper.iq_learn.epochs),
-        ("iq_learn.batch_size", hyper.iq_learn.batch_size),
-    ]);
-    bounds.at_least_zero("iq_learn.lambda", hyper.iq_learn.lambda);
-    let keep = hyper.filtered_bc.keep;
-    bounds.that(
-        "filtered_bc.keep",
-        keep > 0.0 && keep <= 1.0,
-        "above 0 and at most 1",
-        keep,
-    );
-    optimiser(bounds, "iq_learn", &hyper.iq_learn.optimiser);
-    optimiser(bounds, "pretrain", &pretrain.optimiser);
-    optimiser(bounds, "sft", &sft.optimiser);
-    optimiser(bounds, "reward", &reward.optimiser);
-}
-
-/// Checks the settings of policy steps other than PPO.
-fn policy_steps(bounds: &mut Bounds, hyper: &Hyper) {
-    let (rloo, grpo, best_of_n, dpo) = (&hyper.rloo, &hyper.grpo, &hyper.best_of_n, &hyper.dpo);
-    bounds.counts(&[
-        ("rloo.updates", rloo.updates),
-        ("rloo.rollouts", rloo.rollouts),
-        ("rloo.epochs", rloo.epochs),
-        ("grpo.updates", grpo.updates),
-        ("grpo.rollouts", grpo.rollouts),
-        ("grpo.epochs", grpo.epochs),
-        ("best_of_n.n", best_of_n.n),
-        ("dpo.iterations", dpo.iterations),
-        ("dpo.epochs", dpo.epochs),
-        ("dpo.batch_size", dpo.batch_size),
-    ]);
-    let divides = rloo.samples >= 2 && rloo.rollouts.is_multiple_of(rloo.samples);
-    let divisor = format!(
-        "at least 2 and a divisor of rloo.rollouts = {}",
-        rloo.rollouts
-    );
-    bounds.that("rloo.samples", divides, &divisor, rloo.samples);
-    bounds.positive("rloo.temperature", rloo.temperature);
-    bounds.at_least_zero("rloo.kl_coefficient", rloo.kl_coefficient);
-    bounds.positive("rloo.clip", rloo.clip);
-    let divides = grpo.samples >= 2 && grpo.rollouts.is_multiple_of(grpo.samples);
-    let divisor = format!(
-        "at least 2 and a divisor of grpo.rollouts = {}",
-        grpo.rollouts
-    );
-    bounds.that("grpo.samples", divides, &divisor, grpo.samples);
-    bounds.positive("grpo.temperature", grpo.temperature);
-    bounds.at_least_zero("grpo.kl_coefficient", grpo.kl_coefficient);
-    bounds.positive("grpo.clip", grpo.clip);
-    bounds.at_least_zero("best_of_n.temperature", best_of_n.temperature);
-    bounds.at_least_zero("dpo.temperature", dpo.temperature);
-    bounds.positive("dpo.beta", dpo.beta);
-    optimiser(bounds, "rloo", &rloo.optimiser);
-    optimiser(bounds, "grpo", &grpo.optimiser);
-    optimiser(bounds, "dpo", &dpo.optimiser);
-}
-
-fn adversarial(bounds: &mut Bounds, hyper: &Hyper) {
-    let (ppo, spin, irl) = (&hyper.ppo, &hyper.spin, &hyper.irl);
-    bounds.counts(&[
-        ("ppo.updates", ppo.updates),
-        ("ppo.rollouts", ppo.rollouts),
-        ("ppo.epochs", ppo.epochs),
-        ("ppo.minibatches", ppo.minibatches),
-        ("spin.iterations", spin.iterations),
-        ("spin.epochs", spin.epochs),
-        ("spin.batch_size", spin.batch_size),
-        ("irl.iterations", irl.iterations),
-        ("irl.negatives", irl.negatives),
-        ("irl.policy_rounds", irl.policy_rounds),
-        ("rlhf.rounds", hyper.rlhf.rounds),
-    ]);
-    let divides = ppo.rollouts.is_multiple_of(ppo.minibatches.max(1));
-    let divisor = format!("a divisor of ppo.rollouts = {}", ppo.rollouts);
-    bounds.that("ppo.minibatches", divides, &divisor, ppo.minibatches);
-    bounds.positive("ppo.temperature", ppo.temperature);
-    bounds.at_least_zero("ppo.kl_coefficient", ppo.kl_coefficient);
-    bounds.share("ppo.gamma", ppo.gamma.into());
-    bounds.share("ppo.lambda", ppo.lambda.into());
-    bounds.positive("ppo.clip", ppo.clip);
-    bounds.positive("ppo.clip_value", ppo.clip_value);
-    bounds.at_least_zero("ppo.value_coefficient", ppo.value_coefficient);
-    bounds.positive("spin.beta", spin.beta);
-    bounds.at_least_zero("irl.negatives_temperature", irl.negatives_temperature);
-    bounds.at_least_zero("spin.negatives_temperature", spin.negatives_temperature);
-    optimiser(bounds, "ppo", &ppo.optimiser);
-    optimiser(bounds, "spin", &spin.optimiser);
 }
 
 fn tuned(bounds: &mut Bounds, section: &str, tuning: &TuningSettings) {
@@ -368,22 +245,6 @@ impl<T: Display> Display for Listed<'_, T> {
     }
 }
 
-fn optimiser(bounds: &mut Bounds, section: &str, optimiser: &OptimiserSettings) {
-    let key = |name: &str| format!("{section}.optimiser.{name}");
-    bounds.positive(&key("learning_rate"), optimiser.learning_rate);
-    for (name, beta) in [("beta_1", optimiser.beta_1), ("beta_2", optimiser.beta_2)] {
-        bounds.that(
-            &key(name),
-            (0.0..1.0).contains(&beta),
-            "at least 0 and below 1",
-            beta,
-        );
-    }
-    bounds.positive(&key("epsilon"), optimiser.epsilon);
-    bounds.at_least_zero(&key("weight_decay"), optimiser.weight_decay);
-    bounds.at_least_zero(&key("clip_norm"), optimiser.clip_norm);
-}
-
 /// A check that keeps the first violation.
 struct Bounds<'a> {
     node: &'a Node,
@@ -404,22 +265,57 @@ impl Bounds<'_> {
         self.violation.get_or_insert_with(|| place.error(message));
     }
 
-    fn counts(&mut self, counts: &[(&str, usize)]) {
-        for (path, count) in counts {
-            self.that(path, *count > 0, "at least 1", count);
+    /// Checks the numbers of the table at the path `above` by its schema.
+    fn fields(&mut self, schema: &Schema, above: &str) {
+        let properties = schema["properties"].as_object();
+        for (key, field) in properties.into_iter().flatten() {
+            let path = match above {
+                "" => key.clone(),
+                above => format!("{above}.{key}"),
+            };
+            match self.node.at(&path).map(|node| &node.value) {
+                Some(Value::Integer(number)) => self.number(&path, field, *number as f64),
+                Some(Value::Float(number)) => self.number(&path, field, *number),
+                Some(Value::Table(_)) => {
+                    if let Some(table) = definition(&SCHEMA, field) {
+                        self.fields(table, &path);
+                    }
+                }
+                _ => {}
+            }
         }
     }
 
-    fn share(&mut self, path: &str, value: f64) {
-        self.that(path, (0.0..=1.0).contains(&value), "between 0 and 1", value);
-    }
-
-    fn positive(&mut self, path: &str, value: impl Into<f64> + Copy + Display) {
-        self.that(path, value.into() > 0.0, "above 0", value);
-    }
-
-    fn at_least_zero(&mut self, path: &str, value: impl Into<f64> + Copy + Display) {
-        self.that(path, value.into() >= 0.0, "0 or more", value);
+    /// Checks `number` by the bounds of `field`.
+    fn number(&mut self, path: &str, field: &Schema, number: f64) {
+        let bound = |name: &str| field.get(name).and_then(Schema::as_f64);
+        let (least, most) = (bound("minimum"), bound("maximum"));
+        let (above, below) = (bound("exclusiveMinimum"), bound("exclusiveMaximum"));
+        // Settings of 32 bits are rounded when they are read.
+        let read = match field["format"] == "float" {
+            true => f64::from(number as f32),
+            false => number,
+        };
+        let holds = least.is_none_or(|least| read >= least)
+            && most.is_none_or(|most| read <= most)
+            && above.is_none_or(|above| read > above)
+            && below.is_none_or(|below| read < below);
+        if holds {
+            return;
+        }
+        let expected = match (least, most, above, below) {
+            (Some(least), Some(most), ..) => format!("between {least} and {most}"),
+            (Some(least), _, _, Some(below)) => format!("at least {least} and below {below}"),
+            (Some(least), ..) if field["type"] == "integer" => format!("at least {least}"),
+            (Some(least), ..) => format!("{least} or more"),
+            (_, Some(most), Some(above), _) => format!("above {above} and at most {most}"),
+            (_, _, Some(above), Some(below)) => format!("above {above} and below {below}"),
+            (_, _, Some(above), _) => format!("above {above}"),
+            (_, Some(most), ..) => format!("at most {most}"),
+            (_, _, _, Some(below)) => format!("below {below}"),
+            _ => return,
+        };
+        self.that(path, false, &expected, number);
     }
 
     fn finish(self) -> Result<()> {

@@ -6,10 +6,11 @@ use super::decode::{decode, nearest};
 use super::tree::{Entry, Node, Table, Value};
 use crate::error::Result;
 use crate::methods::tune::TuningSettings;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The choices of every section that can leave settings open.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Choices {
     #[serde(default)]
@@ -21,7 +22,7 @@ pub struct Choices {
 }
 
 /// The choices of SFT.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SftChoices {
     /// The search for epochs and learning rate by the likelihood of held-out demonstrations; both
@@ -32,7 +33,7 @@ pub struct SftChoices {
 }
 
 /// The choices of a method that starts from SFT.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Tuned {
     /// The search for settings by the likelihood of held-out demonstrations; they are fixed if
@@ -41,7 +42,7 @@ pub struct Tuned {
 }
 
 /// A method whose training is matched, and the quantity in which it is matched.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AsLongAs {
     pub method: String,
@@ -49,7 +50,7 @@ pub struct AsLongAs {
 }
 
 /// The quantity in which two methods are matched.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Unit {
     /// Optimiser steps.

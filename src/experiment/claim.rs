@@ -2,13 +2,14 @@
 //! support.
 
 use super::vocabulary::{Heuristic, Metric};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 pub use crate::stats::{Direction, Role};
 
 /// A claim as it stands in the file.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawClaim {
     pub id: String,
@@ -33,8 +34,9 @@ pub(super) struct RawClaim {
 }
 
 /// Two methods whose own difference is subtracted from the claim's, as in "loses less than".
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(inline)]
 pub struct RelativeTo {
     pub method: String,
     pub versus: String,

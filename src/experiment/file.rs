@@ -17,6 +17,7 @@ use crate::data::world::WorldSettings;
 use crate::error::{Context, Result};
 use crate::stats::Design;
 use crate::tasks::TaskSettings;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
@@ -60,7 +61,7 @@ pub(super) struct Overridden<T> {
     pub node: Node,
 }
 
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ScaleTable {
     pub description: String,
@@ -72,7 +73,7 @@ pub(super) struct ScaleTable {
     pub data: Option<DataSources>,
 }
 
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Profile {
     pub description: String,
@@ -88,7 +89,7 @@ pub(super) struct Profile {
     pub bases: Option<NonZeroUsize>,
 }
 
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Method {
     pub id: String,
@@ -99,9 +100,9 @@ pub(super) struct Method {
 }
 
 /// The top level without hyper-parameters and without the tables that carry overrides.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Header {
+pub(super) struct Header {
     name: String,
     title: String,
     question: String,
@@ -157,7 +158,8 @@ impl Experiment {
         let (scales, profiles, methods) = (take("scale"), take("profile"), take("method"));
         let ablations = take("ablation");
         let also = Hyper::SECTIONS
-            .into_iter()
+            .iter()
+            .copied()
             .chain(["scale", "profile", "method", "ablation", "extends"]);
         let header: Header = decode(&top, &also.collect::<Vec<_>>())?;
         let methods = listed(&document, methods)?;
@@ -185,6 +187,7 @@ impl Experiment {
             shared,
         };
         references::check(&experiment, &document)?;
+        bounds::check_world(&document)?;
         for (size, model) in &experiment.models {
             let node = document
                 .at("models")
@@ -266,7 +269,7 @@ pub(super) fn part<T: serde::de::DeserializeOwned>(node: &Node) -> Result<Overri
     }
     let (own, overrides) = split(node);
     Ok(Overridden {
-        own: decode(&own, &Hyper::SECTIONS)?,
+        own: decode(&own, Hyper::SECTIONS)?,
         overrides,
         node: node.clone(),
     })

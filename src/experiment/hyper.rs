@@ -17,68 +17,61 @@ use crate::methods::spin::SpinSettings;
 use crate::methods::training::Training;
 use crate::model::DecoderConfig;
 use crate::model::arch::{GptNeoXConfig, LlamaSettings, Sizes};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// The hyper-parameters of one method, after every override.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Hyper {
-    pub demonstrations: DemonstrationSettings,
-    pub preferences: PreferenceSettings,
-    pub generation: GenerationSettings,
-    pub training: Training,
-    pub pretrain: PretrainSettings,
-    pub sft: SftSettings,
-    pub reward: RewardSettings,
-    pub ppo: PpoSettings,
-    pub rloo: RlooSettings,
-    pub grpo: GrpoSettings,
-    pub best_of_n: BestOfNSettings,
-    pub dpo: DpoSettings,
-    pub spin: SpinSettings,
-    pub irl: IrlSettings,
-    pub iq_learn: IqLearnSettings,
-    pub filtered_bc: FilteredBcSettings,
-    pub rlhf: RlhfSettings,
-    pub evaluation: EvaluationSettings,
-    /// Settings that are chosen rather than fixed; in a file they stand in the sections of their
-    /// methods.
-    #[serde(skip)]
-    pub choices: Choices,
+/// Declares [`Hyper`] with a field for each section, and the list of their names.
+macro_rules! sections {
+    ($($name:ident: $settings:ty,)*) => {
+        /// The hyper-parameters of one method, after every override.
+        #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+        #[serde(deny_unknown_fields)]
+        pub struct Hyper {
+            $(pub $name: $settings,)*
+            /// Settings that are chosen rather than fixed; in a file they stand in the sections of
+            /// their methods.
+            #[serde(skip)]
+            pub choices: Choices,
+        }
+
+        impl Hyper {
+            /// The names of the hyper-parameter sections, by which the tables of an experiment, a
+            /// scale, a profile or a method are recognised.
+            pub const SECTIONS: &[&str] = &[$(stringify!($name)),*];
+        }
+    };
 }
 
-impl Hyper {
-    /// The names of the hyper-parameter sections, by which the tables of an experiment, a scale, a
-    /// profile or a method are recognised.
-    pub const SECTIONS: [&str; 18] = [
-        "demonstrations",
-        "preferences",
-        "generation",
-        "training",
-        "pretrain",
-        "sft",
-        "reward",
-        "ppo",
-        "rloo",
-        "grpo",
-        "best_of_n",
-        "dpo",
-        "spin",
-        "irl",
-        "iq_learn",
-        "filtered_bc",
-        "rlhf",
-        "evaluation",
-    ];
+sections! {
+    demonstrations: DemonstrationSettings,
+    preferences: PreferenceSettings,
+    generation: GenerationSettings,
+    training: Training,
+    pretrain: PretrainSettings,
+    sft: SftSettings,
+    reward: RewardSettings,
+    ppo: PpoSettings,
+    rloo: RlooSettings,
+    grpo: GrpoSettings,
+    best_of_n: BestOfNSettings,
+    dpo: DpoSettings,
+    spin: SpinSettings,
+    irl: IrlSettings,
+    iq_learn: IqLearnSettings,
+    filtered_bc: FilteredBcSettings,
+    rlhf: RlhfSettings,
+    evaluation: EvaluationSettings,
 }
 
 /// The demonstrations that the methods imitate.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DemonstrationSettings {
     /// Demonstrations, one per training post.
+    #[schemars(range(min = 1))]
     pub count: usize,
     /// The demonstrator's quality from 0 (as bad as an author gets) to 1 (flawless).
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub quality: f64,
     /// Flaws of this demonstrator, if they differ from those of the world's authors, on whose texts
     /// models are pre-trained.
@@ -87,6 +80,7 @@ pub struct DemonstrationSettings {
     /// The kind of bad demonstrations.
     pub corruption: Corruption,
     /// Share of the demonstrations that are bad.
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub corrupted_fraction: f64,
     /// Seed of the training data: demonstrations, the choice of bad ones, and labelled preferences;
     /// the study's seed if absent. The plan passes it to stages, so that it is not part of any
@@ -105,7 +99,7 @@ impl DemonstrationSettings {
 }
 
 /// The replacement for a bad demonstration.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Corruption {
     /// A sample of the base model for the same post.
@@ -117,7 +111,7 @@ pub enum Corruption {
 }
 
 /// The source of a preference pair's label.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Labels {
     /// Bernoulli(σ(Δgold/τ)), with τ set by [`PreferenceSettings::agreement`].
@@ -129,64 +123,77 @@ pub enum Labels {
 }
 
 /// The human preferences that RLHF learns from and that every reward model is measured on.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PreferenceSettings {
     /// Labelled training pairs.
+    #[schemars(range(min = 1))]
     pub pairs: usize,
     /// Labels of the training pairs.
     pub labels: Labels,
     /// Probability that two noisy annotators agree, in [0.5, 1).
+    #[schemars(extend("exclusiveMinimum" = 0.5, "exclusiveMaximum" = 1))]
     pub agreement: f64,
 }
 
 /// Amount of RLHF's policy optimisation.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RlhfSettings {
     /// PPO updates in units of `ppo.updates`. If it equals `irl.iterations`, both methods have the
     /// same number of rollouts and of PPO's optimiser steps.
+    #[schemars(range(min = 1))]
     pub rounds: usize,
 }
 
 /// Shapes of sampling, the same in training and evaluation.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct GenerationSettings {
     /// Tokens of a prompt, including padding.
+    #[schemars(range(min = 1))]
     pub max_prompt_tokens: usize,
     /// Tokens of a response, including its end.
+    #[schemars(range(min = 1))]
     pub max_response_tokens: usize,
     /// Responses sampled at once; affects memory and speed, never a result.
+    #[schemars(range(min = 1))]
     pub batch_size: usize,
 }
 
 /// Settings for measuring every policy and reward, on posts that no training stage sees.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EvaluationSettings {
     /// Posts of the embedded world that are answered.
     #[serde(default)]
     pub split: EvaluationSplit,
     /// Held-out posts, each answered once greedily and once at `temperature`.
+    #[schemars(range(min = 1))]
     pub posts: usize,
     /// Temperature of the sampled responses; 0 is greedy.
+    #[schemars(range(min = 0.0))]
     pub temperature: f32,
     /// Further temperatures at which the posts are answered by the last policy of a method.
+    #[schemars(inner(range(min = 0.0)))]
     pub temperatures: Vec<f32>,
     /// Validation posts on which one of these decodings is picked; 0 turns further decodings off.
     pub decoding_posts: usize,
     /// Held-out preference pairs for the accuracy of a reward.
+    #[schemars(range(min = 1))]
     pub preference_pairs: usize,
     /// Posts with two samples of the SFT policy each, labelled by gold, for the accuracy of a
     /// reward where PPO starts.
+    #[schemars(range(min = 1))]
     pub on_policy_pairs: usize,
     /// Candidates of best-of-n selection by the SFT policy without further training.
+    #[schemars(range(min = 1))]
     pub best_of: usize,
     /// Fresh demonstrations on which the likelihood's deviation of Lemma 4.1 is observed; 0 turns
     /// this off.
     pub likelihood_posts: usize,
     /// δ of Lemma 4.1: the bounds hold with probability 1 − δ.
+    #[schemars(extend("exclusiveMinimum" = 0, "exclusiveMaximum" = 1))]
     pub likelihood_delta: f64,
     /// Validation posts on which `irl.select` chooses an iteration.
     pub selection_posts: usize,
@@ -197,7 +204,7 @@ pub struct EvaluationSettings {
 }
 
 /// Posts of the embedded world on which policies and rewards are measured.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum EvaluationSplit {
     /// Posts for reported numbers.
@@ -218,7 +225,7 @@ impl From<EvaluationSplit> for Split {
 
 /// A model, described with the keys of Hugging Face's `config.json`: GPT-NeoX unless `architecture`
 /// says otherwise.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ModelSettings {
     /// Name of the size in reports.
@@ -233,22 +240,31 @@ pub struct ModelSettings {
     /// Rows of the embedding; the size of the tokenizer's vocabulary if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vocab_size: Option<usize>,
+    #[schemars(range(min = 1))]
     pub hidden_size: usize,
+    #[schemars(range(min = 1))]
     pub num_hidden_layers: usize,
+    #[schemars(range(min = 1))]
     pub num_attention_heads: usize,
     /// Width of the feed-forward layers.
+    #[schemars(range(min = 1))]
     pub intermediate_size: usize,
+    #[schemars(range(min = 1))]
     pub max_position_embeddings: usize,
     /// Share of each head's dimensions that rotate with position (GPT-NeoX only).
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub rotary_pct: Option<f64>,
     /// Base of the rotary embedding's wavelengths (GPT-NeoX only).
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("exclusiveMinimum" = 1))]
     pub rotary_emb_base: Option<f64>,
     /// Epsilon of the layer norms (GPT-NeoX only).
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("exclusiveMinimum" = 0))]
     pub layer_norm_eps: Option<f64>,
     /// Standard deviation of the initial weights.
+    #[schemars(extend("exclusiveMinimum" = 0))]
     pub initializer_range: f64,
     /// True if attention and feed-forward read the same input (as in Pythia), false if they follow
     /// each other (GPT-NeoX only).
@@ -262,6 +278,7 @@ pub struct ModelSettings {
     /// Number of independently pre-trained bases of this shape; a study's seed s starts from number
     /// s mod `bases`.
     #[serde(default = "one", skip_serializing_if = "is_one")]
+    #[schemars(range(min = 1))]
     pub bases: usize,
     /// Differences between this size's pre-training and that of other sizes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -269,9 +286,10 @@ pub struct ModelSettings {
 }
 
 /// Settings of one size's pre-training that differ from the section `pretrain`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ModelPretraining {
+    #[schemars(range(min = 1))]
     pub steps: usize,
 }
 

@@ -1,10 +1,11 @@
 //! The contents of an experiment's report, and their order.
 
 use super::vocabulary::Metric;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The direction in which a metric is better; `Neither` for descriptions such as length.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Better {
     Higher,
@@ -12,7 +13,7 @@ pub enum Better {
     Neither,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ReportSettings {
     /// Id of the method that the others are compared with.
@@ -28,7 +29,7 @@ pub struct ReportSettings {
     pub tables: Vec<TableLayout>,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Column {
     pub metric: Metric,
@@ -42,7 +43,7 @@ pub struct Column {
 }
 
 /// The kind of a table's rows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum TableKind {
     /// Policies, by method.
@@ -53,7 +54,7 @@ pub enum TableKind {
     Diagnostics,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TableLayout {
     pub id: String,

@@ -19,6 +19,7 @@ mod recipe;
 mod references;
 mod registration;
 mod resolve;
+mod schema;
 mod seeds;
 mod sources;
 mod tree;
@@ -40,8 +41,10 @@ pub use layout::{Better, Column, ReportSettings, TableKind, TableLayout};
 pub use recipe::{
     Answer, PairSource, Recipe, RecipeChoice, RecipeJudge, RecipeName, Rounds, StartPolicy, Step,
 };
+pub use references::is_identifier;
 pub use registration::{Registration, SeedRange};
 pub use resolve::{MethodPlan, Selection, Study, StudyData};
+pub use schema::{claims_schema, experiment_schema};
 pub use seeds::SeedChoice;
 pub use sources::DataSources;
 pub use vocabulary::{Heuristic, Metric};

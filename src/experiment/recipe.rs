@@ -5,6 +5,7 @@
 use super::hyper::Hyper;
 use crate::methods::dpo::DpoPairs;
 use crate::methods::irl::{Accumulate, Anchor, PolicyStep};
+use schemars::JsonSchema;
 use serde::de::value::{MapAccessDeserializer, StrDeserializer};
 use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -14,7 +15,7 @@ use std::fmt;
 ///
 /// Each round draws the method's own pairs if there are any, learns a reward if the judge is
 /// learned, and takes the step; the next round starts from its policy.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Recipe {
     /// The policy that the first round starts from.
@@ -35,7 +36,7 @@ pub struct Recipe {
 }
 
 /// A policy that exists before a method's first round.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum StartPolicy {
     /// The pre-trained model.
@@ -48,7 +49,7 @@ pub enum StartPolicy {
 }
 
 /// A source of pairs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum PairSource {
     /// Demonstrations over samples that each round draws from its own policy.
@@ -62,7 +63,7 @@ pub enum PairSource {
 }
 
 /// A judge of a recipe.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RecipeJudge {
     /// A reward model that is trained on the pairs.
@@ -74,7 +75,7 @@ pub enum RecipeJudge {
 }
 
 /// A step that makes a policy.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Step {
     /// PPO on the judge's scores.
@@ -96,7 +97,7 @@ pub enum Step {
 }
 
 /// The author of the answers that are evaluated.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Answer {
     /// The last round's policy.
@@ -258,7 +259,7 @@ impl Recipe {
 }
 
 /// The name of a shipped recipe.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RecipeName {
     /// The pre-trained base model.
@@ -385,7 +386,8 @@ impl From<PolicyStep> for Step {
 }
 
 /// A recipe as an experiment file writes it: by name, or as a table of its axes.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema)]
+#[schemars(untagged)]
 pub enum RecipeChoice {
     Named(RecipeName),
     Written(Recipe),

@@ -474,11 +474,16 @@ fn method_ids(experiment: &Experiment) -> Vec<&str> {
         .collect()
 }
 
-/// Checks a name that becomes part of file names and URLs.
-fn identifier(name: &str, what: &str, at: &Span) -> Result<()> {
+/// True if `name` may become part of file names and URLs.
+pub fn is_identifier(name: &str) -> bool {
     let plain =
         |letter: char| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '-';
-    if !name.is_empty() && name.chars().all(plain) {
+    !name.is_empty() && name.chars().all(plain)
+}
+
+/// Checks a name that becomes part of file names and URLs.
+fn identifier(name: &str, what: &str, at: &Span) -> Result<()> {
+    if is_identifier(name) {
         return Ok(());
     }
     Err(at.error(format!(

@@ -6,6 +6,7 @@ use super::tree::{Entry, Node, Span, Value};
 use crate::error::Result;
 use crate::stats::{Design, Spending};
 use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -37,7 +38,7 @@ pub struct Registration {
 }
 
 /// Seeds from the first to the last; looks use them in this order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SeedRange {
     pub first: u64,
@@ -56,17 +57,17 @@ impl SeedRange {
 }
 
 /// The table `[registration]` of an experiment.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Recorded {
+pub(super) struct Recorded {
     file: String,
     blake3: Option<String>,
 }
 
 /// A claim file without its claims.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct ClaimFile {
+pub(super) struct ClaimFile {
     registered: String,
     background: String,
     seeds: SeedRange,
@@ -79,7 +80,7 @@ struct ClaimFile {
 }
 
 /// A difference known before the runs, as a base for margins given as shares.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Gap {
     value: f64,

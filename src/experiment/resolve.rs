@@ -652,7 +652,7 @@ fn overrides(set: &[String]) -> Result<Vec<Node>> {
             Some((key, entry)) => Err(entry
                 .key
                 .error(format!("`{key}` is no section of hyper-parameters"))
-                .hint(suggestion(key, Hyper::SECTIONS))),
+                .hint(suggestion(key, Hyper::SECTIONS.iter().copied()))),
         }
     };
     set.iter().map(read).collect()

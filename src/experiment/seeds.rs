@@ -2,6 +2,7 @@
 
 use super::decode::suggestion;
 use crate::error::{Error, Result};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr;
@@ -10,7 +11,7 @@ use std::str::FromStr;
 const MOST_SEEDS: usize = 10_000;
 
 /// The table `[seeds]`: the default list and named lists beside it.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct SeedSettings {
     pub default: Vec<u64>,
@@ -19,7 +20,7 @@ pub(super) struct SeedSettings {
 }
 
 /// A choice of seeds, in a profile or on the command line.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(
     untagged,
     expecting = "expected a count, a list of seeds or the name of a preset"

@@ -3,12 +3,13 @@
 
 use crate::data::hub::Source;
 use crate::error::Result;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The table `[scale.<name>.data]`. Data sets are `hf:datasets/owner/name@revision` or folders;
 /// models are ids of `[models]` that have a `checkpoint`. Training uses the split `train`,
 /// evaluation posts come from `test`, and test preferences from `validation`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DataSources {
     /// Posts with human summaries: `id`, `subreddit`, `title`, `post`, `summary`.

@@ -1,10 +1,13 @@
 //! The words of an experiment file that name something the program computes: metrics and
 //! heuristics.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// A number that evaluation measures for one method, size and seed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Metric {
     /// Mean gold reward of responses sampled at the evaluation temperature.

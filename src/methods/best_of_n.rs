@@ -3,20 +3,23 @@
 //! of at most log n − (n − 1)/n and no parameters to train. SFT on the winners puts that
 //! distribution into a policy; this is the policy step of the paper's 7B half.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BestOfNSettings {
     /// Samples per prompt.
+    #[schemars(range(min = 1))]
     pub n: usize,
     /// Temperature of the samples.
+    #[schemars(range(min = 0.0))]
     pub temperature: f32,
     pub start: BestOfNStart,
 }
 
 /// The policy from which SFT on the winners starts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum BestOfNStart {
     /// The SFT policy.

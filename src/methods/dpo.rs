@@ -24,10 +24,11 @@ use crate::model::{Batch, LanguageModel, Pair, Passes, Sequence};
 use crate::rng;
 use burn::tensor::activation::log_sigmoid;
 use burn::tensor::{Tensor, TensorData};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The pairs that recipe `dpo` trains on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DpoPairs {
     /// IRL's own pairs: demonstrations against samples of its policies.
@@ -36,28 +37,33 @@ pub enum DpoPairs {
     Preferences,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DpoSettings {
     pub pairs: DpoPairs,
     /// Rounds of iterative DPO.
+    #[schemars(range(min = 1))]
     pub iterations: usize,
     /// Temperature of the two samples per prompt of iterative DPO.
+    #[schemars(range(min = 0.0))]
     pub temperature: f32,
     /// π_ref of iterative DPO.
     pub anchor: Anchor,
+    #[schemars(extend("exclusiveMinimum" = 0))]
     pub beta: f32,
     #[serde(default, skip_serializing_if = "PairLoss::is_sigmoid")]
     pub loss: PairLoss,
+    #[schemars(range(min = 1))]
     pub epochs: usize,
     /// Pairs per optimiser step.
+    #[schemars(range(min = 1))]
     pub batch_size: usize,
     pub optimiser: OptimiserSettings,
 }
 
 /// The loss of a pair as a function of its margin h = log π(y_w|x)/π_ref(y_w|x) − log
 /// π(y_l|x)/π_ref(y_l|x).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum PairLoss {
     /// −log σ(β·h), the loss of DPO.

@@ -3,12 +3,14 @@
 //! from fewer demonstrations, without any sample; a reward that only distinguishes demonstrations
 //! from samples cannot filter them.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FilteredBcSettings {
     /// Share of the demonstrations that are kept, in (0, 1].
+    #[schemars(range(max = 1.0), extend("exclusiveMinimum" = 0))]
     pub keep: f64,
 }
 

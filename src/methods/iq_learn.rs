@@ -28,15 +28,19 @@ use crate::methods::training::Training;
 use crate::model::{Batch, LanguageModel, Passes, Sequence};
 use crate::rng;
 use burn::tensor::Tensor;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct IqLearnSettings {
     /// λ = 1/(4α), the weight of the squared reward; 0 is SFT.
+    #[schemars(range(min = 0.0))]
     pub lambda: f32,
+    #[schemars(range(min = 1))]
     pub epochs: usize,
     /// Demonstrations per optimiser step.
+    #[schemars(range(min = 1))]
     pub batch_size: usize,
     pub optimiser: OptimiserSettings,
 }

@@ -15,10 +15,11 @@
 //! `accumulate`, `anchor` and the temperature of the negatives, and their manual runs differ in
 //! `select`.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The earlier pairs on which iteration t's reward is trained.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Accumulate {
     /// P_0 ∪ … ∪ P_t.
@@ -44,7 +45,7 @@ impl Accumulate {
 }
 
 /// The policy to which the KL penalty of eq. 9 refers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Anchor {
     /// The SFT policy, as eq. 9 says.
@@ -54,7 +55,7 @@ pub enum Anchor {
 }
 
 /// The routine that solves eq. 9.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum PolicyStep {
     /// [`ppo`](super::ppo), as the paper's TL;DR half does.
@@ -71,7 +72,7 @@ pub enum PolicyStep {
 
 /// The starting point of the reward of iteration t ≥ 1; that of iteration 0 starts from the SFT
 /// policy.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RewardInit {
     /// The SFT policy with a fresh head, as the authors' code does.
@@ -82,7 +83,7 @@ pub enum RewardInit {
 }
 
 /// The iteration whose policy is the result.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Select {
     /// The last one.
@@ -93,18 +94,22 @@ pub enum Select {
     ValidationGold,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct IrlSettings {
+    #[schemars(range(min = 1))]
     pub iterations: usize,
     pub accumulate: Accumulate,
     pub anchor: Anchor,
     /// Temperature of the negatives ỹ ~ π_t.
+    #[schemars(range(min = 0.0))]
     pub negatives_temperature: f32,
     /// Negatives per demonstration and iteration.
+    #[schemars(range(min = 1))]
     pub negatives: usize,
     pub policy_step: PolicyStep,
     /// Updates of a policy step in units of `ppo.updates`, `rloo.updates` or `grpo.updates`.
+    #[schemars(range(min = 1))]
     pub policy_rounds: usize,
     pub reward_start: RewardInit,
     pub select: Select,

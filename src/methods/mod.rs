@@ -17,3 +17,12 @@ pub mod sft;
 pub mod spin;
 pub mod training;
 pub mod tune;
+
+/// A value that does not fit the other values of its section.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    pub key: &'static str,
+    /// The values that would fit, as the end of the sentence "it must be".
+    pub expected: String,
+    pub found: String,
+}

@@ -13,13 +13,14 @@ use crate::{Error, Result, rng};
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::optim::{AdamWConfig, GradientsParams, ModuleOptimizer};
 use burn::tensor::{Tensor, TensorData};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// Shape of the learning rate after warm-up, over the planned number of optimiser steps.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Schedule {
     Constant,
@@ -30,19 +31,25 @@ pub enum Schedule {
 }
 
 /// Settings of AdamW and its schedule.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct OptimiserSettings {
     /// Peak learning rate.
+    #[schemars(extend("exclusiveMinimum" = 0))]
     pub learning_rate: f64,
     pub schedule: Schedule,
     /// Optimiser steps of linear warm-up.
     pub warmup_steps: usize,
+    #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1))]
     pub beta_1: f32,
+    #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1))]
     pub beta_2: f32,
+    #[schemars(extend("exclusiveMinimum" = 0))]
     pub epsilon: f32,
+    #[schemars(range(min = 0.0))]
     pub weight_decay: f32,
     /// Largest allowed L2 norm of all gradients together; 0 turns clipping off.
+    #[schemars(range(min = 0.0))]
     pub clip_norm: f64,
 }
 

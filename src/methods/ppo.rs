@@ -8,6 +8,7 @@
 //! reference and the update alike, so the probability ratio is 1 before the first update. π_ref is
 //! whatever the caller passes: the SFT policy, as eq. 9 says, unless a variant says otherwise.
 
+use super::Fault;
 use crate::methods::optimise::{Monitor, OptimiserSettings, Trainer};
 use crate::methods::rollout::{Draw, check_tokens, padded, roll_out, rows_of};
 pub use crate::methods::rollout::{MissingEos, RewardFunction, Rollout, Task, UpdateRecord};
@@ -21,11 +22,12 @@ use crate::{Error, Result};
 use burn::module::{Module, Param};
 use burn::tensor::{FloatDType, Tensor};
 use rand_chacha::ChaCha8Rng;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
 
 /// The starting point of the value function.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Critic {
     /// A zero-initialised linear head on detached policy features.
@@ -34,32 +36,55 @@ pub enum Critic {
     RewardCopy,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PpoSettings {
     /// Number of rollout batches.
+    #[schemars(range(min = 1))]
     pub updates: usize,
     /// Responses per rollout batch.
+    #[schemars(range(min = 1))]
     pub rollouts: usize,
     /// Passes over each rollout batch.
+    #[schemars(range(min = 1))]
     pub epochs: usize,
     /// Optimiser steps per pass.
+    #[schemars(range(min = 1))]
     pub minibatches: usize,
     /// Temperature of the policy, in the rollout, the reference and the update.
+    #[schemars(extend("exclusiveMinimum" = 0))]
     pub temperature: f32,
     /// β of eq. 9, per token.
+    #[schemars(range(min = 0.0))]
     pub kl_coefficient: f32,
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub gamma: f32,
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub lambda: f32,
     /// Clip range of the probability ratio.
+    #[schemars(extend("exclusiveMinimum" = 0))]
     pub clip: f32,
     /// Clip range of the value.
+    #[schemars(extend("exclusiveMinimum" = 0))]
     pub clip_value: f32,
+    #[schemars(range(min = 0.0))]
     pub value_coefficient: f32,
     pub whiten_advantages: bool,
     pub critic: Critic,
     pub missing_eos: MissingEos,
     pub optimiser: OptimiserSettings,
+}
+
+impl PpoSettings {
+    /// The fault of minibatches that do not divide a rollout batch.
+    pub fn fault(&self) -> Option<Fault> {
+        let divides = self.rollouts.is_multiple_of(self.minibatches.max(1));
+        (!divides).then(|| Fault {
+            key: "minibatches",
+            expected: format!("a divisor of ppo.rollouts = {}", self.rollouts),
+            found: self.minibatches.to_string(),
+        })
+    }
 }
 
 /// Policy and value function, trained by one optimiser.

@@ -7,21 +7,27 @@ use crate::methods::optimise::{Monitor, OptimiserSettings, Trainer};
 use crate::methods::sft::token_step;
 use crate::methods::training::Training;
 use crate::model::{LanguageModel, Sequence};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PretrainSettings {
+    #[schemars(range(min = 1))]
     pub steps: usize,
     /// Posts per optimiser step.
+    #[schemars(range(min = 1))]
     pub batch_size: usize,
     /// Weight of post tokens in the loss; summary tokens weigh 1.
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub prompt_weight: f32,
     /// Share of steps on short posts with near-complete summaries, from which the model learns to
     /// copy.
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub curriculum: f64,
     /// Required copy accuracy: the stage fails if any content slot of the gold reward is copied
     /// from the post less often.
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub copy_gate: f64,
     pub optimiser: OptimiserSettings,
 }

@@ -16,6 +16,7 @@
 //! Two errors of the authors' code can be reproduced to measure their effect: [`ReadOut::LastSlot`]
 //! and [`Normalise::DuringTraining`].
 
+use super::Fault;
 use crate::methods::optimise::{Monitor, OptimiserSettings, Trainer, all_finite};
 use crate::methods::training::Training;
 use crate::model::checkpoint::Normalisation;
@@ -25,11 +26,12 @@ use crate::{Error, Result, rng};
 use burn::module::Module;
 use burn::tensor::activation::{log_sigmoid, relu};
 use burn::tensor::{Tensor, TensorData};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
 
 /// The loss of a pair (chosen, rejected) with Δ = r(chosen) − r(rejected).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RewardLoss {
     /// −Δ, the gradient that the paper derives (Lemma 5.1, eq. 10). Needs a bounded head or an L2
@@ -45,7 +47,7 @@ pub enum RewardLoss {
 
 /// The slot at which a row's score is read during training. Everywhere else it is read at the last
 /// token.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ReadOut {
     /// The last token of the response: its end, if it has one.
@@ -57,7 +59,7 @@ pub enum ReadOut {
 }
 
 /// The time at which the constants that normalise the reward are measured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Normalise {
     /// Once, on the trained model.
@@ -79,22 +81,38 @@ impl Normalise {
     }
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RewardSettings {
     pub loss: RewardLoss,
     /// m of the hinge and of eq. 11 with a margin; the other losses ignore it.
     pub margin: f32,
     /// The head's output h becomes `bound · tanh(h / bound)`; 0 leaves it unbounded.
+    #[schemars(range(min = 0.0))]
     pub bound: f32,
     /// Weight of the penalty on squared scores: every pair adds l2/2·[r(chosen)² + r(rejected)²].
+    #[schemars(range(min = 0.0))]
     pub l2: f32,
     pub read_out: ReadOut,
     pub normalise: Normalise,
+    #[schemars(range(min = 1))]
     pub epochs: usize,
     /// Pairs per optimiser step.
+    #[schemars(range(min = 1))]
     pub batch_size: usize,
     pub optimiser: OptimiserSettings,
+}
+
+impl RewardSettings {
+    /// The fault of a loss with a margin that has none.
+    pub fn fault(&self) -> Option<Fault> {
+        let needed = matches!(self.loss, RewardLoss::Hinge | RewardLoss::Eq11Margin);
+        (needed && self.margin <= 0.0).then(|| Fault {
+            key: "margin",
+            expected: "above 0".into(),
+            found: self.margin.to_string(),
+        })
+    }
 }
 
 /// Measurements of reward training, per optimiser step.

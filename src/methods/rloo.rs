@@ -14,6 +14,7 @@
 //! further passes re-use the batch as PPO does, so that both have the same cost. Temperature is
 //! part of the policy, as in [PPO](super::ppo).
 
+use super::Fault;
 use crate::methods::optimise::{Monitor, OptimiserSettings, Trainer, all_finite};
 use crate::methods::rollout::{Draw, MissingEos, Rollout, Task, UpdateRecord, roll_out};
 use crate::methods::training::Training;
@@ -22,28 +23,52 @@ use crate::model::{Batch, LanguageModel, Passes, Sequence};
 use crate::{Error, Result};
 use burn::module::Module;
 use burn::tensor::{Tensor, TensorData};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RlooSettings {
     /// Number of rollout batches.
+    #[schemars(range(min = 1))]
     pub updates: usize,
     /// Responses per rollout batch, a multiple of `samples`.
+    #[schemars(range(min = 1))]
     pub rollouts: usize,
     /// k, the responses per prompt; at least 2.
+    #[schemars(range(min = 2))]
     pub samples: usize,
     /// Passes over each rollout batch, with one optimiser step each.
+    #[schemars(range(min = 1))]
     pub epochs: usize,
     /// Temperature of the policy, in the rollout, the reference and the update.
+    #[schemars(extend("exclusiveMinimum" = 0))]
     pub temperature: f32,
     /// β of eq. 9, per sequence.
+    #[schemars(range(min = 0.0))]
     pub kl_coefficient: f32,
     /// Clip range of the probability ratio of a response.
+    #[schemars(extend("exclusiveMinimum" = 0))]
     pub clip: f32,
     pub missing_eos: MissingEos,
     pub optimiser: OptimiserSettings,
+}
+
+impl RlooSettings {
+    /// The fault of samples per prompt that do not divide a rollout batch, or have no others to be
+    /// compared with.
+    pub fn fault(&self) -> Option<Fault> {
+        let divides = self.samples >= 2 && self.rollouts.is_multiple_of(self.samples);
+        (!divides).then(|| Fault {
+            key: "samples",
+            expected: format!(
+                "at least 2 and a divisor of rloo.rollouts = {}",
+                self.rollouts
+            ),
+            found: self.samples.to_string(),
+        })
+    }
 }
 
 /// A rollout batch with everything the update needs.

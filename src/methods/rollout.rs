@@ -9,6 +9,7 @@ use crate::model::weights::host;
 use crate::model::{Batch, LanguageModel, RewardModel, Sampling, Sequence};
 use crate::{Error, Result, rng};
 use burn::tensor::{Device, Tensor};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// One sampled response.
@@ -45,7 +46,7 @@ pub struct Task<'a> {
 }
 
 /// The score of a response that does not end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum MissingEos {
     /// One below the first percentile of the reward's scores on its own training responses.

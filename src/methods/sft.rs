@@ -7,16 +7,20 @@ use crate::methods::training::Training;
 use crate::model::{Batch, LanguageModel, Passes, Sequence};
 use crate::rng;
 use burn::tensor::Tensor;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SftSettings {
+    #[schemars(range(min = 1))]
     pub epochs: usize,
     /// Demonstrations per optimiser step.
+    #[schemars(range(min = 1))]
     pub batch_size: usize,
     /// Weight of prompt tokens in the loss; response tokens weigh 1. The authors' code trains on
     /// both (1.0).
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub prompt_weight: f32,
     pub optimiser: OptimiserSettings,
 }

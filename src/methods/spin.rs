@@ -13,19 +13,25 @@ use crate::methods::irl::Accumulate;
 use crate::methods::optimise::{Monitor, OptimiserSettings};
 use crate::methods::training::Training;
 use crate::model::{LanguageModel, Pair};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SpinSettings {
+    #[schemars(range(min = 1))]
     pub iterations: usize,
     /// The iterations whose pairs are used for training.
     pub accumulate: Accumulate,
     /// Temperature of the samples ỹ.
+    #[schemars(range(min = 0.0))]
     pub negatives_temperature: f32,
+    #[schemars(extend("exclusiveMinimum" = 0))]
     pub beta: f32,
+    #[schemars(range(min = 1))]
     pub epochs: usize,
     /// Pairs per optimiser step.
+    #[schemars(range(min = 1))]
     pub batch_size: usize,
     pub optimiser: OptimiserSettings,
 }

@@ -7,11 +7,12 @@ use crate::model::{Computation, Decoder, LanguageModel, RewardModel};
 use burn::module::Module;
 use burn::tensor::FloatDType;
 use rand_chacha::ChaCha8Rng;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::num::NonZeroUsize;
 
 /// Type of activations and matrix products.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Dtype {
     #[default]
@@ -29,7 +30,7 @@ impl Dtype {
     }
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Training {
     pub dtype: Dtype,
@@ -39,6 +40,7 @@ pub struct Training {
     /// Rank of LoRA's adapters; 0 trains every weight.
     pub lora_rank: usize,
     /// α of LoRA; an adapter's output is scaled by `lora_alpha / lora_rank`.
+    #[schemars(extend("exclusiveMinimum" = 0))]
     pub lora_alpha: f64,
     /// Seed of everything that training draws; the study's seed if absent. The plan passes it to
     /// stages, so that it is not part of any settings.

@@ -8,23 +8,28 @@
 //! an interrupted search continues where it stopped.
 
 use crate::{Error, Result};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// The lists that are searched, and the share of demonstrations that is held out.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TuningSettings {
     /// Passes over the demonstrations (or pairs), ascending.
+    #[schemars(length(min = 1), inner(range(min = 1)))]
     pub epochs: Vec<usize>,
     /// Peak learning rates, ascending; the method's own if the list is empty.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(inner(range(min = 0.0)))]
     pub learning_rates: Vec<f64>,
     /// Weights λ of IQ-Learn, ascending; the method's own if the list is empty.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(inner(range(min = 0.0)))]
     pub lambdas: Vec<f32>,
     /// Share of the demonstrations that are held out.
     #[serde(default = "held_out")]
+    #[schemars(extend("exclusiveMinimum" = 0, "exclusiveMaximum" = 1))]
     pub held_out: f64,
 }
 

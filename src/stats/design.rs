@@ -2,6 +2,7 @@
 
 use super::sequential::{Looks, Spending};
 use crate::error::{Error, Result};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -9,7 +10,7 @@ use std::sync::Arc;
 pub const LOOKS: [usize; 4] = [5, 10, 20, 40];
 
 /// The way in which a claim is answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
     /// The claim gets a verdict, from intervals that hold for all primary comparisons together.

@@ -14,6 +14,7 @@
 use super::estimate::{Interval, IntervalMethod, mean};
 use super::student::upper_quantile;
 use crate::{Error, Result};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use statrs::distribution::{ContinuousCDF, Normal};
 use statrs::function::beta::ln_beta;
@@ -23,7 +24,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// The function that gives the share of the error probability that may be spent up to a share of
 /// the planned seeds (Lan & DeMets 1983).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Spending {
     /// α·ln(1 + (e − 1)·t), which gives about equal boundaries at all looks.

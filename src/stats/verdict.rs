@@ -10,6 +10,7 @@ use super::estimate::{Interval, average, deviation};
 use super::student::noncentral_upper_tail;
 use super::{check, paired};
 use crate::error::{Error, Result};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use statrs::distribution::{ChiSquared, ContinuousCDF};
 
@@ -19,7 +20,7 @@ pub const POWER: f64 = 0.8;
 const CAUTION: f64 = 0.8;
 
 /// The direction that a claim gives to a − b.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Direction {
     Greater,

@@ -9,11 +9,12 @@ use crate::data::TextEncoder;
 use crate::data::dataset::Dataset;
 use crate::data::rows::{Demonstration, Response, ResponsePair, RowText};
 use crate::{Error, Result};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
 /// The rules of the chat task.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ChatTask {
     /// The rule for the system message.

@@ -14,11 +14,12 @@ use crate::Result;
 use crate::data::TextEncoder;
 use crate::data::dataset::Dataset;
 use crate::data::rows::{Demonstration, ResponsePair};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
 /// The task of an experiment, as `[task]` declares it.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum TaskSettings {
     /// Summaries of Reddit posts (section 6.1 of the paper): rows with `subreddit`, `title`, `post`

@@ -1,6 +1,7 @@
 //! The special tokens and the chat template of a tokenizer, as an experiment states them.
 
 use crate::{Context, Error, Result};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::path::Path;
@@ -10,7 +11,7 @@ const TEMPLATE: &str = "chat_template.jinja";
 
 /// Keys of `tokenizer_config.json` for a tokenizer whose files do not have them. They take the
 /// place of those that its files do have.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TokenizerConfig {
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -2,6 +2,7 @@
 //! in `gold.rs` and change only with [`super::VERSION`].
 
 use crate::error::{Error, Result};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The longest prompt in words (= tokens).
@@ -13,7 +14,7 @@ pub const MAX_SUMMARY_WORDS: usize = 29;
 pub const MAX_RESPONSE_TOKENS: usize = MAX_SUMMARY_WORDS + 1;
 
 /// The settings of the world that an experiment may choose.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct WorldSettings {
     pub posts: PostSettings,
@@ -21,47 +22,57 @@ pub struct WorldSettings {
 }
 
 /// The difficulty of reading posts. All values are probabilities except `max_off_topic`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct PostSettings {
     /// The probability of a former event with another verb and object, which a summary can mistake
     /// for the main one.
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub other_event: f64,
     /// The probability of somebody else's or a former feeling.
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub other_feeling: f64,
     /// The probability of advice by others, or of a course that the poster has ruled out.
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub other_ask: f64,
     /// The probability that the other event, feeling or ask stands before the main one (drawn for
     /// each).
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub other_first: f64,
     /// The probability that the other event is about the same person, so that the person no longer
     /// distinguishes the two events.
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub same_relation: f64,
     /// The probability that an event's time word, which alone distinguishes main from former,
     /// stands at the end of its sentence.
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub late_time: f64,
     /// The probability that the title names the person of the main event instead of being neutral.
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub telling_title: f64,
     /// The largest number of off-topic sentences in a post; each is there with probability
     /// `off_topic`.
     pub max_off_topic: usize,
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub off_topic: f64,
 }
 
 /// The strength of a flaw. An author of quality q commits it with probability min(1, strength · (1
 /// − q)), so a strength above 1 makes a flaw that even good authors commit at times.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Flaw {
     /// The strength on an ordinary post.
+    #[schemars(range(min = 0.0))]
     pub plain: f64,
     /// The strength on a post that provokes the flaw: its community has the habit, or the other
     /// event comes first.
+    #[schemars(range(min = 0.0))]
     pub provoked: f64,
 }
 
 /// The flaws of authors.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct AuthorSettings {
     /// A filler word before a clause (drawn for each clause).
@@ -83,14 +94,19 @@ pub struct AuthorSettings {
     pub confusion: Flaw,
     /// The share of confused events that are adopted as a whole; the others mix one word of the
     /// other event into the main event.
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub whole_event: f64,
     /// The strength of a made-up value (drawn for each slot).
+    #[schemars(range(min = 0.0))]
     pub wrong_value: f64,
     /// The strength of telling the event twice.
+    #[schemars(range(min = 0.0))]
     pub repeat: f64,
     /// The strength of dropping one grammatical word.
+    #[schemars(range(min = 0.0))]
     pub slip: f64,
     /// The strength of stopping without the last punctuation mark.
+    #[schemars(range(min = 0.0))]
     pub unfinished: f64,
 }
 

@@ -8,12 +8,13 @@ use super::tokens::{ChatTokenizer, ControlNames, Token};
 use super::turns::{Extent, Turn, not_a_beginning, turns};
 use crate::model::{Ends, ModelTokenizer, Pair, Sequence};
 use crate::{Error, Result};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 use std::path::Path;
 
 /// The rule for the system message, which a conversation may lack.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SystemRule {
     /// The system message is used as it stands in the row, if there is one.

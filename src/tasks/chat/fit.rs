@@ -4,11 +4,12 @@
 use super::conversation::{Message, Role};
 use super::encode::Encoded;
 use crate::{Error, Result};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The treatment of a conversation with more tokens than allowed. The token that begins a sequence
 /// is always kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum TooLong {
     /// A conversation that is too long is an error.

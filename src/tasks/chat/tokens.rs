@@ -7,12 +7,13 @@ use super::template::{Rendered, SpecialTokens};
 use crate::defect::guarded;
 use crate::model::ModelTokenizer;
 use crate::{Error, Result};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 use tokenizers::{Encoding, Tokenizer};
 
 /// The treatment of control tokens' names in messages, such as `</s>` in a user's text.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ControlNames {
     /// Names are spelled out like any other word, so that a user's text cannot end a turn.

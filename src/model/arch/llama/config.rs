@@ -3,12 +3,13 @@
 use crate::model::checkpoint::keys;
 use crate::model::tokenizer::TokenIds;
 use crate::{Error, Result};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use std::f64::consts::TAU;
 
 /// The members of the family, by their `model_type`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Family {
     Mistral,
@@ -114,7 +115,7 @@ pub struct LlamaConfig {
 }
 
 /// Attention of a layer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum LayerType {
     FullAttention,
@@ -122,7 +123,7 @@ pub enum LayerType {
 }
 
 /// A scaling that makes rotary angles slower than the base alone.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "rope_type", rename_all = "lowercase")]
 pub enum RopeScaling {
     /// All angles by one factor.

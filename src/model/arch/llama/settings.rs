@@ -2,10 +2,11 @@
 
 use super::{Family, LayerType, LlamaConfig, RopeScaling};
 use crate::model::arch::Sizes;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The keys of `config.json` beside the sizes that every architecture has.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LlamaSettings {
     pub model_type: Family,
