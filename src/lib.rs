@@ -17,6 +17,7 @@ pub mod eval;
 pub mod experiment;
 mod files;
 pub mod folder;
+pub mod judges;
 pub mod methods;
 pub mod model;
 pub mod pipeline;

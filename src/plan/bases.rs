@@ -2,13 +2,13 @@
 
 use super::{FIRST_BASE, Planner, Start};
 use crate::Result;
+use crate::data::world::WorldAt;
 use crate::experiment::{Hyper, ModelPretraining, ModelSettings, Study};
 use crate::model::DecoderConfig;
 use crate::pipeline::{Graph, StageKey};
 use crate::stages::NoInputs;
 use crate::stages::bundled::BundledBase;
 use crate::stages::checkpoint::PublishedModel;
-use crate::stages::common::WorldAt;
 use crate::stages::pretrain::Pretrain;
 use crate::stages::random::RandomModel;
 

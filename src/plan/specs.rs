@@ -3,14 +3,13 @@
 use super::{FIRST_BASE, LocalData, Planner, Run, Start};
 use crate::Result;
 use crate::data::dataset::{Comparison, Record, SummarisedPost};
-use crate::data::world::Split;
+use crate::data::world::{Split, WorldAt};
 use crate::eval::evaluation_set::WorldEvaluationSet;
 use crate::experiment::{
     Corruption, DemonstrationSettings, Hyper, Labels, ModelSettings, PreferenceSettings, StudyData,
 };
 use crate::model::DecoderConfig;
 use crate::pipeline::StageKey;
-use crate::stages::common::WorldAt;
 use crate::stages::comparisons::{Comparisons, ComparisonsInputs};
 use crate::stages::corpus::LocalPosts;
 use crate::stages::corrupt::{Corrupt, CorruptInputs};

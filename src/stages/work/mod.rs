@@ -9,7 +9,7 @@
 mod shared;
 mod sizes;
 
-pub use shared::{PolicyGradient, judging, policy_gradient, reading, sampling};
+pub use shared::{PolicyGradient, judging, policy_gradient, readers, reading, sampling};
 pub(super) use shared::{preference_optimisation, steps, supervised};
 pub use sizes::{Precision, Shapes, Sizes};
 
