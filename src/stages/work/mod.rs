@@ -6,6 +6,7 @@
 //! Prompts and responses are counted at the study's limits, so the numbers are upper bounds if
 //! texts are shorter.
 
+mod resources;
 mod shared;
 mod sizes;
 
