@@ -2,7 +2,7 @@
 //!
 //! The pipeline knows nothing of machine learning. A stage is a pure function of its [`StageSpec`];
 //! the blake3 of that spec is its [`StageKey`], and the [`Store`] keeps one artifact folder per
-//! key. A [`Graph`] describes the wanted stages, and an [`executor`](crate::executor) computes the
+//! key. A [`Graph`] describes the wanted stages, and an executor (`src/executor/`) computes the
 //! missing ones. This one mechanism provides caching, resuming, sharing between experiments and
 //! provenance; `docs/design/store.md` describes the folder on disk.
 //!
