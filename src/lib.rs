@@ -1,9 +1,9 @@
 //! touchstone: which claims about aligning language models really hold?
 //!
-//! Everything flows in one direction: an experiment file becomes an [`experiment`] plan, the
-//! [`pipeline`] runs its [`stages`], each of which calls one of the [`methods`] on a [`model`] and
-//! [`data`]; [`eval`] measures, [`stats`] estimates, [`report`] writes. `ARCHITECTURE.md` shows all
-//! modules.
+//! Everything flows in one direction: an experiment file becomes an [`experiment`] plan, an
+//! [`executor`] runs its [`stages`], each of which calls one of the [`methods`] on a [`model`] and
+//! [`data`] and leaves an artifact in the [`pipeline`]'s store; [`judges`] score, [`eval`] measures,
+//! [`stats`] estimates, [`report`] writes. `ARCHITECTURE.md` shows all modules.
 
 pub mod bench;
 pub mod cli;
@@ -14,9 +14,11 @@ pub mod defect;
 pub mod device;
 pub mod error;
 pub mod eval;
+pub mod executor;
 pub mod experiment;
 mod files;
 pub mod folder;
+pub mod judges;
 pub mod methods;
 pub mod model;
 pub mod pipeline;

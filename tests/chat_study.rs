@@ -3,7 +3,8 @@
 
 mod common;
 
-use common::{Bench, fixture};
+use common::Bench;
+use common::conversations::{self, conversations, lines};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::fs;
@@ -18,58 +19,9 @@ use touchstone::tasks::chat::{
 const RUN: &str = "reproduce tiny-chat.toml --data chats.jsonl --tokenizer tok --jobs 2";
 const PREFERENCES: &str = "--preferences pairs.jsonl";
 
-const SUBJECTS: [&str; 15] = [
-    "rain", "bread", "moss", "clay", "salt", "wool", "tin", "oak", "chalk", "ice", "rye", "flax",
-    "mint", "sand", "cork",
-];
-
-/// A conversation about each subject; every third has two exchanges, and the last is too long.
-fn conversations() -> Vec<Value> {
-    let turn = |role: &str, content: String| json!({"role": role, "content": content});
-    let conversation = |(index, subject): (usize, &&str)| {
-        let mut messages = vec![];
-        if index % 3 == 0 {
-            messages.push(turn("user", format!("Hello, is {subject} old?")));
-            messages.push(turn("assistant", "It is.".into()));
-        }
-        let padding = if index + 1 == SUBJECTS.len() {
-            " please".repeat(40)
-        } else {
-            String::new()
-        };
-        messages.push(turn("user", format!("Where is {subject} from?{padding}")));
-        messages.push(turn("assistant", format!("{subject} is from the hills.")));
-        json!({"id": index, "messages": messages})
-    };
-    SUBJECTS.iter().enumerate().map(conversation).collect()
-}
-
-fn pairs() -> Vec<Value> {
-    let pair = |subject: &&str| {
-        let ask = json!({"role": "user", "content": format!("What is {subject} for?")});
-        let answer = |text: String| json!([ask, {"role": "assistant", "content": text}]);
-        json!({
-            "chosen": answer(format!("{subject} is for the house.")),
-            "rejected": answer("No.".into()),
-        })
-    };
-    SUBJECTS.iter().map(pair).collect()
-}
-
-fn lines(rows: &[Value]) -> String {
-    rows.iter().map(|row| format!("{row}\n")).collect()
-}
-
 fn bench() -> Bench {
     let bench = Bench::new();
-    for (name, from) in [
-        ("tiny-chat.toml", "experiments/tiny-chat.toml"),
-        ("tok/tokenizer.json", "chat/byte/tokenizer.json"),
-    ] {
-        bench.write(name, fs::read(fixture(from)).unwrap());
-    }
-    bench.write("chats.jsonl", lines(&conversations()));
-    bench.write("pairs.jsonl", lines(&pairs()));
+    conversations::write(&bench);
     bench
 }
 

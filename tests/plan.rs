@@ -168,6 +168,7 @@ fn a_document_has_every_stage_behind_its_inputs_with_its_resources() {
             "{stage}"
         );
         assert!(seen.insert(stage["key"].as_str().unwrap()), "{stage}");
+        assert_eq!(stage["resources"]["processors"], 1, "{stage}");
         let trains = stage["spec"]["kind"] == "ppo";
         assert!(
             !trains

@@ -3,12 +3,14 @@
 
 use super::study::StudyArgs;
 use super::{FAILURE, SUCCESS, complain, output, preflight, print};
+use crate::executor::{Executor, Interrupt, LocalPool, Slot};
 use crate::model::weights::Weights;
-use crate::pipeline::{Interrupt, LocalPool, Store};
+use crate::pipeline::Store;
 use crate::plan::{Pretraining, bases};
 use crate::stages::bundled::{bundled_name, provenance};
 use crate::{Context, Error, Result};
 use clap::Args;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 #[derive(Clone, Debug, Args)]
@@ -41,11 +43,13 @@ pub fn run(args: &BaseArgs) -> Result<u8> {
     }
     let store = Store::open(&args.study.store)?;
     let jobs = args.study.stages_at_once().min(stages.len().max(1));
-    let outcome = LocalPool::new(jobs, args.study.devices())?.run(
-        &store,
-        &graph,
-        &Interrupt::on_signals()?,
-    )?;
+    let slot = |device| Slot {
+        device,
+        memory: None,
+    };
+    let devices: Vec<Slot> = args.study.devices().into_iter().map(slot).collect();
+    let pool = LocalPool::new(Slot::in_turn(jobs, &devices))?;
+    let outcome = pool.run(&store, &graph, &BTreeMap::new(), &Interrupt::on_signals()?)?;
     if !outcome.is_success() {
         complain(&format!("{}\n", outcome.summary()));
         return Ok(outcome.exit_code());

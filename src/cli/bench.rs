@@ -7,11 +7,11 @@ use super::{device_spec, print};
 use crate::bench::{Bench, Effort};
 use crate::device::{self, DeviceSpec, hardware};
 use crate::experiment::{Experiment, Hyper, Selection};
+use crate::judges::JudgeId;
 use crate::methods::training::{Dtype, Training};
 use crate::model::DecoderConfig;
 use crate::stages::Stage;
 use crate::stages::ppo::Ppo;
-use crate::stages::reward_function::RewardSource;
 use crate::stages::sft::Sft;
 use crate::stages::work::{self, Precision, Sizes};
 use crate::{Error, Result};
@@ -156,7 +156,7 @@ fn line(
                     generation,
                     ppo: ppo.clone(),
                     training,
-                    reward: RewardSource::Learned,
+                    reward: JudgeId::Learned,
                     round: 0,
                 };
                 stage.work(Sizes::new(config, ppo.rollouts))

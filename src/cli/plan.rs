@@ -10,10 +10,10 @@ use super::study::StudyArgs;
 use crate::Result;
 use crate::device::DeviceSpec;
 use crate::device::hardware::{BackendProfile, Hardware};
+use crate::executor::{MemoryBytes, Resources};
 use crate::experiment::Study;
 use crate::pipeline::{PlannedStage, Store};
 use crate::plan::{Plan, fit};
-use crate::stages::work::Memory;
 use clap::Args;
 use comfy_table::{CellAlignment, Table, presets};
 use std::collections::BTreeMap;
@@ -106,7 +106,7 @@ pub fn run(args: &PlanArgs) -> Result<()> {
     let left: f64 = lines
         .iter()
         .filter(|line| !line.done)
-        .map(|line| line.seconds)
+        .map(|line| line.resources.seconds)
         .sum();
     text += &format!(
         "\nleft to do: about {} on {}, one stage at a time (reckoned from operations and bytes, texts at their limits)\n",
@@ -124,8 +124,8 @@ pub fn run(args: &PlanArgs) -> Result<()> {
 }
 
 /// The hardware that the stages would run on.
-struct Target {
-    hardware: Hardware,
+pub struct Target {
+    pub hardware: Hardware,
     backend: BackendProfile,
 }
 
@@ -137,13 +137,7 @@ impl Target {
             .or(study.target.as_ref())
             .map(String::as_str)
         {
-            None | Some("here") => (
-                Hardware::here(args.study.stages_at_once()),
-                args.study
-                    .device
-                    .first()
-                    .map_or(BackendProfile::FLEX, |device| device.profile()),
-            ),
+            None | Some("here") => return Ok(Self::here(&args.study)),
             Some(name) => (Hardware::named(name)?, BackendProfile::GPU),
         };
         if let Some(Bytes(limit)) = args.study.memory {
@@ -151,23 +145,33 @@ impl Target {
         }
         Ok(Self { hardware, backend })
     }
+
+    /// This machine, with the memory that `args` allow.
+    pub fn here(args: &StudyArgs) -> Self {
+        let mut hardware = Hardware::here(args.stages_at_once());
+        if let Some(Bytes(limit)) = args.memory {
+            hardware.memory = limit;
+        }
+        let device = args.device.first();
+        Self {
+            hardware,
+            backend: device.map_or(BackendProfile::FLEX, |device| device.profile()),
+        }
+    }
+
+    /// The resources that a stage of `plan` needs.
+    pub fn resources(&self, plan: &Plan, stage: &PlannedStage) -> Resources {
+        plan.work(&stage.key)
+            .resources(&self.hardware, self.backend)
+    }
 }
 
-/// A stage with the resources that it needs.
+/// A stage with the resources that it needs. The measured memory is known if the stage is done, on
+/// a device without memory of its own.
 struct Line<'a> {
     stage: &'a PlannedStage,
     done: bool,
-    tokens: f64,
-    flops: f64,
-    /// Number of optimiser steps.
-    steps: f64,
-    seconds: f64,
-    /// Rows (or pairs) per pass that the memory allows, at least one.
-    micro_batch: usize,
-    memory: Memory,
-    /// Peak memory of the process that computed the stage, in bytes, if it is done on a device
-    /// without memory of its own.
-    measured: Option<u64>,
+    resources: Resources,
 }
 
 impl<'a> Line<'a> {
@@ -182,21 +186,20 @@ impl<'a> Line<'a> {
                 .parse::<DeviceSpec>()
                 .is_ok_and(|spec| spec.gpu().is_none())
         });
-        let work = plan.work(&stage.key);
-        let micro_batch = work
-            .micro_batch(target.hardware.memory, target.backend)
-            .map_or(1, usize::from);
+        let resources = Resources {
+            measured_memory_bytes: on_cpu.and_then(|manifest| manifest.peak_memory_bytes),
+            ..target.resources(plan, stage)
+        };
         Self {
             stage,
             done,
-            tokens: work.tokens,
-            flops: work.flops,
-            steps: work.steps,
-            seconds: work.seconds(&target.hardware),
-            micro_batch,
-            memory: work.memory(micro_batch, target.backend),
-            measured: on_cpu.and_then(|manifest| manifest.peak_memory_bytes),
+            resources,
         }
+    }
+
+    /// Estimated bytes at the stage's peak.
+    fn bytes(&self) -> f64 {
+        self.resources.memory_bytes.total
     }
 }
 
@@ -220,11 +223,11 @@ fn stages(lines: &[Line]) -> Table {
             line.stage.key.short(),
             line.stage.spec.kind.clone(),
             state.into(),
-            count(line.tokens),
-            count(line.flops),
-            gib(line.memory.total()),
+            count(line.resources.tokens),
+            count(line.resources.flops),
+            gib(line.bytes()),
             measured(line),
-            duration(line.seconds),
+            duration(line.resources.seconds),
         ]
     });
     table(
@@ -242,18 +245,15 @@ fn kinds(lines: &[Line]) -> Table {
     }
     let rows = kinds.into_iter().map(|(kind, lines)| {
         let sum = |value: fn(&Line) -> f64| lines.iter().map(|line| value(line)).sum::<f64>();
-        let widest = lines
-            .iter()
-            .map(|line| line.memory.total())
-            .fold(0.0, f64::max);
+        let widest = lines.iter().map(|line| line.bytes()).fold(0.0, f64::max);
         [
             kind.to_string(),
             lines.len().to_string(),
             lines.iter().filter(|line| line.done).count().to_string(),
-            count(sum(|line| line.tokens)),
-            count(sum(|line| line.flops)),
+            count(sum(|line| line.resources.tokens)),
+            count(sum(|line| line.resources.flops)),
             gib(widest),
-            duration(sum(|line| line.seconds)),
+            duration(sum(|line| line.resources.seconds)),
         ]
     });
     table(
@@ -265,32 +265,32 @@ fn kinds(lines: &[Line]) -> Table {
 /// A table with the stage of each kind that needs the most memory.
 fn memory(lines: &[Line]) -> Table {
     let mut widest: BTreeMap<&str, &Line> = BTreeMap::new();
-    for line in lines.iter().filter(|line| line.tokens > 0.0) {
+    for line in lines.iter().filter(|line| line.resources.tokens > 0.0) {
         let held = widest.entry(&line.stage.spec.kind).or_insert(line);
-        if line.memory.total() > held.memory.total() {
+        if line.bytes() > held.bytes() {
             *held = line;
         }
     }
     let rows = widest.into_values().map(|line| {
-        let Memory {
+        let MemoryBytes {
             weights,
             gradients,
             optimiser,
-            other_models,
             activations,
             kv_cache,
+            read_only_models,
             program,
-            ..
-        } = line.memory;
+            total,
+        } = line.resources.memory_bytes;
         let parts = [
             weights,
             gradients,
             optimiser,
             activations,
             kv_cache,
-            other_models,
+            read_only_models,
             program,
-            line.memory.total(),
+            total,
         ];
         let [
             weights,
@@ -313,7 +313,7 @@ fn memory(lines: &[Line]) -> Table {
             program,
             all,
             measured(line),
-            line.micro_batch.to_string(),
+            line.resources.rows_at_once.to_string(),
         ]
     });
     table(
@@ -335,7 +335,9 @@ fn memory(lines: &[Line]) -> Table {
 }
 
 fn measured(line: &Line) -> String {
-    line.measured.map_or("-".into(), |bytes| gib(bytes as f64))
+    line.resources
+        .measured_memory_bytes
+        .map_or("-".into(), |bytes| gib(bytes as f64))
 }
 
 fn gib(bytes: f64) -> String {

@@ -3,13 +3,15 @@
 
 use super::decide::{self, DecideArgs};
 use super::local::{LocalArgs, resolve};
+use super::plan::Target;
 use super::study::StudyArgs;
 use super::{complain, output, preflight, print};
 use crate::Result;
 use crate::collect::collect;
-use crate::device::hardware;
+use crate::device::{DeviceSpec, hardware};
+use crate::executor::{Executor, Interrupt, LocalPool, Outcome, Slot};
 use crate::experiment::Study;
-use crate::pipeline::{Interrupt, LocalPool, Outcome, Store};
+use crate::pipeline::{PlannedStage, Store};
 use crate::plan::{LocalData, Plan, RowFile, fit};
 use crate::report::{self, ReportInput};
 use clap::Args;
@@ -41,10 +43,13 @@ pub fn run(args: &ReproduceArgs) -> Result<u8> {
     written.map(|()| outcome.exit_code())
 }
 
-/// The store, pool and options needed to carry out the plans of a study.
+/// The store and the executor that carry out the plans of a study.
 pub struct Runner {
     pub store: Store,
-    pool: LocalPool,
+    executor: Box<dyn Executor>,
+    jobs: usize,
+    /// The hardware for which the needs of stages are estimated.
+    target: Target,
     interrupt: Interrupt,
 }
 
@@ -57,44 +62,48 @@ impl Runner {
         local: Option<&LocalData>,
     ) -> Result<Self> {
         let jobs = args.stages_at_once().min(plan.graph.len().max(1));
-        let memory: Vec<Option<u64>> = match args.memory {
-            Some(limit) => vec![Some(limit.0); args.device.len()],
-            None => args
-                .device
-                .iter()
-                .map(|device| hardware::memory_of(*device, jobs))
-                .collect(),
+        let slot = |device: &DeviceSpec| Slot {
+            device: device.to_string(),
+            memory: match args.memory {
+                Some(limit) => Some(limit.0),
+                None => hardware::memory_of(*device, jobs),
+            },
         };
+        let devices: Vec<Slot> = args.device.iter().map(slot).collect();
         preflight::devices(&args.device)?;
-        for (device, limit) in args.device.iter().zip(&memory) {
-            if let Some(limit) = limit {
-                fit::check(study, local, plan, *limit, device.profile())?;
+        for (device, slot) in args.device.iter().zip(&devices) {
+            if let Some(limit) = slot.memory {
+                fit::check(study, local, plan, limit, device.profile())?;
             }
         }
+        let mut target = Target::here(args);
+        let least = devices.iter().filter_map(|slot| slot.memory).min();
+        target.hardware.memory = least.unwrap_or(target.hardware.memory);
         let report = args.out.join(folder(study));
         output::check_folder(&report)?;
         report::check_place(&report)?;
         let store = Store::open(&args.store)?;
         preflight::room(&store, plan)?;
-        let pool = LocalPool {
-            memory,
-            ..LocalPool::new(jobs, args.devices())?
-        };
         Ok(Self {
             store,
-            pool,
+            executor: Box::new(LocalPool::new(Slot::in_turn(jobs, &devices))?),
+            jobs,
+            target,
             interrupt: Interrupt::on_signals()?,
         })
     }
 
     /// Computes the missing stages of `plan`.
     pub fn run(&self, plan: &Plan) -> Result<Outcome> {
-        self.pool.run(&self.store, &plan.graph, &self.interrupt)
+        let needs = |stage: &PlannedStage| (stage.key, self.target.resources(plan, stage));
+        let resources = plan.graph.iter().map(needs).collect();
+        self.executor
+            .run(&self.store, &plan.graph, &resources, &self.interrupt)
     }
 
     /// Number of stages that run at once.
     pub fn jobs(&self) -> usize {
-        self.pool.jobs
+        self.jobs
     }
 }
 

@@ -4,73 +4,9 @@
 
 use super::check_finite;
 use crate::Result;
+use crate::data::TextEncoder;
 use crate::data::rows::ResponsePair;
-use crate::data::{TextEncoder, encoder};
-use crate::experiment::Heuristic;
-use crate::methods::reward::score;
-use crate::methods::spin::sequence_log_probs;
-use crate::model::{LanguageModel, RewardModel, Sequence};
-use crate::rng::stream;
-use rand::Rng;
-use std::collections::HashSet;
-
-/// A source of scores for responses.
-pub enum Judge<'a> {
-    /// r(x, y) of a reward model.
-    Explicit(&'a RewardModel),
-    /// log π(y|x) − log π_ref(y|x), summed over the response: the implicit reward of SPIN and DPO.
-    Implicit {
-        policy: &'a LanguageModel,
-        reference: &'a LanguageModel,
-    },
-    /// log π(y|x), summed over the response: [`Heuristic::LogProbability`].
-    LogProbability(&'a LanguageModel),
-    /// Any other ranking that needs no learning.
-    Heuristic { heuristic: Heuristic, seed: u64 },
-}
-
-impl Judge<'_> {
-    /// A score for each row of `sequences`; `texts` are the same rows as (prompt, response).
-    fn scores(&self, sequences: &[&Sequence], texts: &[(&str, &str)]) -> Result<Vec<f64>> {
-        let widen = |scores: Vec<f32>| scores.into_iter().map(f64::from).collect::<Vec<f64>>();
-        Ok(match self {
-            Self::Explicit(model) => widen(score(model, sequences)?),
-            Self::Implicit { policy, reference } => {
-                let (own, base) = (
-                    sequence_log_probs(policy, sequences)?,
-                    sequence_log_probs(reference, sequences)?,
-                );
-                widen(own.iter().zip(base).map(|(p, q)| p - q).collect())
-            }
-            Self::LogProbability(model) => widen(sequence_log_probs(model, sequences)?),
-            Self::Heuristic { heuristic, seed } => match heuristic {
-                Heuristic::Chance => (0..sequences.len() as u64)
-                    .map(|row| stream(*seed, "heuristic/chance", &[row]).random())
-                    .collect(),
-                Heuristic::Shorter => sequences
-                    .iter()
-                    .map(|row| -(row.response.len() as f64))
-                    .collect(),
-                Heuristic::Longer => sequences
-                    .iter()
-                    .map(|row| row.response.len() as f64)
-                    .collect(),
-                Heuristic::LogProbability => unreachable!("a judge of its own"),
-                Heuristic::CopyOverlap => texts
-                    .iter()
-                    .map(|(prompt, response)| overlap(prompt, response))
-                    .collect(),
-            },
-        })
-    }
-}
-
-/// Share of the response's words that occur in the prompt.
-fn overlap(prompt: &str, response: &str) -> f64 {
-    let known: HashSet<&str> = prompt.split_whitespace().collect();
-    let words: Vec<&str> = response.split_whitespace().collect();
-    words.iter().filter(|word| known.contains(**word)).count() as f64 / words.len().max(1) as f64
-}
+use crate::judges::{Judge, Prompt, Row};
 
 /// The results of a judge on pairs, by the total score and by the score per token of the response.
 #[derive(Clone, Debug, Default)]
@@ -84,31 +20,22 @@ pub struct Ranked {
 ///
 /// # Errors
 /// A pair that cannot be converted to tokens, or a score that is not finite.
-pub fn rank(
-    judge: &Judge,
-    pairs: &[ResponsePair],
-    encoder: &encoder::TextEncoder,
-) -> Result<Ranked> {
-    let sequences = pairs
+pub fn rank(judge: &dyn Judge, pairs: &[ResponsePair], encoder: &TextEncoder) -> Result<Ranked> {
+    let prompts = pairs
         .iter()
-        .map(|pair| TextEncoder::pair(encoder, pair))
+        .map(|pair| Ok(Prompt::new(&pair.prompt).with_tokens(encoder.prompt(&pair.prompt)?)))
         .collect::<Result<Vec<_>>>()?;
-    let rows: Vec<&Sequence> = sequences
+    let rows: Vec<Row> = pairs
         .iter()
-        .flat_map(|pair| [&pair.chosen, &pair.rejected])
+        .zip(&prompts)
+        .flat_map(|(pair, prompt)| [(prompt, &pair.chosen), (prompt, &pair.rejected)])
         .collect();
-    let texts: Vec<(&str, &str)> = pairs
-        .iter()
-        .flat_map(|pair| {
-            [&pair.chosen, &pair.rejected].map(|side| (pair.prompt.as_str(), side.text.as_str()))
-        })
-        .collect();
-    let scores = judge.scores(&rows, &texts)?;
+    let scores = judge.scores(&rows)?;
     check_finite(&scores, |at| side(pairs, at))?;
     let per_token: Vec<f64> = scores
         .iter()
         .zip(&rows)
-        .map(|(score, row)| score / row.response.len().max(1) as f64)
+        .map(|(score, (_, response))| score / response.ids.len().max(1) as f64)
         .collect();
     let values = |scores: &[f64]| {
         let ranked = pairs.iter().zip(scores.chunks(2));
@@ -173,12 +100,6 @@ mod tests {
             chosen: side("a", &[1, 0]),
             rejected: side("b", &[2, 0]),
         }
-    }
-
-    #[test]
-    fn overlap_counts_words_of_the_prompt() {
-        assert_eq!(overlap("my boss fired me", "my boss left"), 2.0 / 3.0);
-        assert_eq!(overlap("anything", ""), 0.0);
     }
 
     #[test]

@@ -160,7 +160,9 @@ mod tests {
     use crate::data::world::{MAX_PROMPT_WORDS, Split, World, WorldSettings};
     use crate::device::{DEFAULT, select};
     use crate::eval::evaluation_set::WorldEvaluationSet;
-    use crate::eval::policy::{Best, log_probabilities};
+    use crate::eval::policy::Best;
+    use crate::judges::log_probability::LogProbability;
+    use crate::judges::{Judge, Prompt, Row};
     use crate::model::DecoderConfig;
     use crate::rng::stream;
     use proptest::prelude::*;
@@ -318,6 +320,16 @@ mod tests {
     #[test]
     fn the_most_likely_of_n_samples_is_that_of_a_choice_by_hand() {
         let (evaluation_set, encoder, model) = bench(7, 0.5);
+        let judge = LogProbability {
+            policy: model.clone(),
+        };
+        let prompts: Vec<Prompt> = evaluation_set
+            .posts
+            .iter()
+            .map(|post| {
+                Prompt::new(&post.prompt).with_tokens(encoder.prompt(&post.prompt).unwrap())
+            })
+            .collect();
         let mut best = Best::default();
         let mut chosen: Vec<Option<(f64, Response)>> = vec![None; evaluation_set.posts.len()];
         for candidate in 0..4 {
@@ -342,8 +354,8 @@ mod tests {
                     *held = Some((score, response.clone()));
                 }
             }
-            let (scores, _) =
-                log_probabilities(&model, &evaluation_set, &encoder, &responses).unwrap();
+            let rows: Vec<Row> = prompts.iter().zip(&responses).collect();
+            let scores = judge.scores(&rows).unwrap();
             best.offer(responses, scores);
         }
         let chosen: Vec<Response> = chosen

@@ -2,13 +2,10 @@
 //! a study. Gold is exact in the embedded world; for real posts, a reward model that no training
 //! stage is given may serve as gold.
 
-use super::check_finite;
-use crate::data::TextEncoder;
-use crate::data::rows::{Demonstration, Encodable, Response, RowText};
-use crate::data::world::{Latent, Post, Split, VERSION, World, WorldSettings};
-use crate::methods::reward::score;
-use crate::model::checkpoint::Normalisation;
-use crate::model::{RewardModel, Sequence};
+use crate::data::rows::{Demonstration, Response, RowText};
+use crate::data::world::{Post, Split, VERSION, World, WorldSettings};
+use crate::judges::gold::Gold;
+use crate::judges::{Judge, Prompt, Row};
 use crate::rng::stream;
 use crate::{Error, Result};
 use rand::Rng;
@@ -48,28 +45,14 @@ pub struct EvaluationPost {
     pub id: String,
     pub prompt: RowText,
     pub reference: RowText,
-    /// Data from which gold is computed; `None` for real text.
-    latent: Option<Latent>,
 }
 
 pub struct EvaluationSet {
     pub posts: Vec<EvaluationPost>,
-    gold: Gold,
-}
-
-/// The source of a response's gold reward.
-enum Gold {
-    Unknown,
-    World(Box<World>),
-    Judge(Box<Judge>),
-}
-
-/// A reward model that serves as gold.
-pub struct Judge {
-    pub model: RewardModel,
-    pub normalisation: Normalisation,
-    /// TextEncoder of the judge's own tokenizer.
-    pub encoder: TextEncoder,
+    /// The world that the posts are of, and their split; `None` for real text.
+    world: Option<(World, Split)>,
+    /// The judge whose scores are gold; `None` if there is none.
+    gold: Option<Box<dyn Judge>>,
 }
 
 impl EvaluationSet {
@@ -89,27 +72,33 @@ impl EvaluationSet {
                 id: post.id,
                 prompt: post.prompt.into(),
                 reference: reference.into(),
-                latent: Some(post.latent),
             }
         });
+        let posts = posts.collect();
+        let gold = Gold {
+            world: world.clone(),
+            split: evaluation_set.split,
+            seed: EVALUATION_SEED,
+            scale: None,
+        };
         Ok(Self {
-            posts: posts.collect(),
-            gold: Gold::World(Box::new(world)),
+            posts,
+            world: Some((world, evaluation_set.split)),
+            gold: Some(Box::new(gold)),
         })
     }
 
     /// An evaluation set of real posts, whose only gold reward is the score of `judge`.
-    pub fn of_corpus(rows: Vec<Demonstration>, judge: Option<Judge>) -> Self {
+    pub fn of_corpus(rows: Vec<Demonstration>, judge: Option<Box<dyn Judge>>) -> Self {
         let post = |row: Demonstration| EvaluationPost {
             id: row.id,
             prompt: row.prompt,
             reference: row.response,
-            latent: None,
         };
-        let gold = judge.map_or(Gold::Unknown, |judge| Gold::Judge(Box::new(judge)));
         Self {
             posts: rows.into_iter().map(post).collect(),
-            gold,
+            world: None,
+            gold: judge,
         }
     }
 
@@ -124,28 +113,26 @@ impl EvaluationSet {
     /// # Errors
     /// A text that the judge's tokenizer cannot encode within its limits.
     pub fn golds(&self, responses: &[Response]) -> Result<Vec<Option<f64>>> {
-        match &self.gold {
-            Gold::Unknown => Ok(vec![None; responses.len()]),
-            Gold::World(world) => Ok(self
-                .posts
-                .iter()
-                .zip(responses)
-                .map(|(post, response)| {
-                    Some(world.gold(post.latent.as_ref()?, &response.text, response.ended))
-                })
-                .collect()),
-            Gold::Judge(judge) => {
-                let rows = self.posts.iter().map(|post| &post.prompt).zip(responses);
-                Ok(judge.scores(rows)?.into_iter().map(Some).collect())
-            }
-        }
+        let Some(judge) = &self.gold else {
+            return Ok(vec![None; responses.len()]);
+        };
+        let prompts: Vec<Prompt> = self
+            .posts
+            .iter()
+            .enumerate()
+            .map(|(index, post)| match self.world {
+                Some(_) => Prompt::new(&post.prompt).of_post(index),
+                None => Prompt::new(&post.prompt),
+            })
+            .collect();
+        let rows: Vec<Row> = prompts.iter().zip(responses).collect();
+        Ok(judge.scores(&rows)?.into_iter().map(Some).collect())
     }
 
-    fn world(&self) -> Option<&World> {
-        match &self.gold {
-            Gold::World(world) => Some(world),
-            Gold::Unknown | Gold::Judge(_) => None,
-        }
+    /// The world, and post `index` in it.
+    fn post(&self, index: usize) -> Option<(&World, Post)> {
+        let (world, split) = self.world.as_ref()?;
+        Some((world, world.post(*split, EVALUATION_SEED, index as u64)))
     }
 
     /// A summary of post `index` by an author of `quality`; `None` for real text.
@@ -155,62 +142,18 @@ impl EvaluationSet {
         quality: f64,
         rng: &mut impl Rng,
     ) -> Option<String> {
-        let (world, post) = (self.world()?, &self.posts[index]);
-        let post = Post {
-            id: post.id.clone(),
-            prompt: post.prompt.as_str().to_owned(),
-            latent: post.latent.clone()?,
-        };
+        let (world, post) = self.post(index)?;
         Some(world.summary(&post, quality, rng))
     }
 
     /// Share of the content slots whose correct word `response` contains.
     pub fn copied(&self, index: usize, response: &Response) -> Option<f64> {
-        let (world, latent) = (self.world()?, self.posts[index].latent.as_ref()?);
-        let slots = world.slots(latent);
+        let (world, post) = self.post(index)?;
+        let slots = world.slots(&post.latent);
         let held = slots
             .iter()
             .filter(|(_, word)| response.text.split(' ').any(|said| said == word))
             .count();
         Some(held as f64 / slots.len() as f64)
-    }
-}
-
-impl Judge {
-    /// Scores of responses to prompts, in deviations over the judge's own training responses.
-    ///
-    /// # Errors
-    /// A text that the judge's tokenizer cannot encode within its limits.
-    pub fn scores<'a>(
-        &self,
-        rows: impl IntoIterator<Item = (&'a RowText, &'a Response)>,
-    ) -> Result<Vec<f64>> {
-        let rows = rows.into_iter().map(|(prompt, response)| {
-            if prompt.ids().is_some() {
-                return Err(Error::internal(
-                    "a judge was given another tokenizer's tokens",
-                ));
-            }
-            // A response that did not end is scored without an end token.
-            let mut ids = self.encoder.response(&response.text)?.ids;
-            if !response.ended
-                && ids
-                    .last()
-                    .is_some_and(|id| self.encoder.ends().contains(*id))
-            {
-                ids.pop();
-            }
-            Ok(Sequence::new(self.encoder.prompt(prompt)?, ids))
-        });
-        let rows = rows.collect::<Result<Vec<_>>>()?;
-        let scores = score(&self.model, &rows.iter().collect::<Vec<_>>())?;
-        let rewards: Vec<f64> = self
-            .normalisation
-            .rewards(&scores)?
-            .into_iter()
-            .map(f64::from)
-            .collect();
-        check_finite(&rewards, |at| format!("response {} by the judge", at + 1))?;
-        Ok(rewards)
     }
 }

@@ -187,24 +187,6 @@ pub fn measure_likelihoods(
     Ok((items, passes))
 }
 
-/// log π(y|x), summed over the response, of an answer to every post.
-///
-/// # Errors
-/// A log-probability that is not finite, or a device failure.
-pub fn log_probabilities(
-    model: &LanguageModel,
-    evaluation_set: &EvaluationSet,
-    encoder: &TextEncoder,
-    responses: &[Response],
-) -> Result<(Vec<f64>, Passes)> {
-    let rows = sequences(evaluation_set, encoder, responses)?;
-    let log_probs = sequence_log_probs(model, &rows.iter().collect::<Vec<_>>())?;
-    Ok((
-        log_probs.into_iter().map(f64::from).collect(),
-        Passes::likelihood(model.config(), &rows),
-    ))
-}
-
 /// The best of several answers to every post.
 #[derive(Clone, Debug, Default)]
 pub struct Best(Vec<(f64, Response)>);

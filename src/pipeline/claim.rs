@@ -175,7 +175,7 @@ pub struct Watch {
 }
 
 impl Watch {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::with(silence())
     }
 
@@ -285,7 +285,7 @@ impl Store {
     }
 
     /// True if another process, on this machine or on another node, may be computing `key` now.
-    pub(super) fn is_taken(&self, key: &StageKey, watch: &mut Watch) -> Result<bool> {
+    pub(crate) fn is_taken(&self, key: &StageKey, watch: &mut Watch) -> Result<bool> {
         match self.try_lock(key)? {
             Some(lock) => watch.sees_holder(self, &lock),
             None => Ok(true),
@@ -293,7 +293,7 @@ impl Store {
     }
 
     /// True if a process on another node may be computing `key` now.
-    pub(super) fn is_claimed(&self, key: &StageKey, watch: &mut Watch) -> Result<bool> {
+    pub(crate) fn is_claimed(&self, key: &StageKey, watch: &mut Watch) -> Result<bool> {
         self.try_lock(key)?
             .map_or(Ok(false), |lock| watch.sees_holder(self, &lock))
     }

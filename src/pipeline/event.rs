@@ -36,7 +36,7 @@ impl Event {
 
     /// Parses an event; `None` for any other line, since libraries may print to standard output
     /// too.
-    pub(super) fn parse(line: &str) -> Option<Self> {
+    pub(crate) fn parse(line: &str) -> Option<Self> {
         serde_json::from_str(line).ok()
     }
 }

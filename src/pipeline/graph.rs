@@ -100,20 +100,20 @@ impl Graph {
         positions.iter().map(|&position| &self.stages[position])
     }
 
-    pub(super) fn position(&self, key: &StageKey) -> Option<usize> {
+    pub(crate) fn position(&self, key: &StageKey) -> Option<usize> {
         self.index.get(key).copied()
     }
 
-    pub(super) fn stage(&self, position: usize) -> &PlannedStage {
+    pub(crate) fn stage(&self, position: usize) -> &PlannedStage {
         &self.stages[position]
     }
 
-    pub(super) fn dependents_of(&self, position: usize) -> &[usize] {
+    pub(crate) fn dependents_of(&self, position: usize) -> &[usize] {
         &self.dependents[position]
     }
 
     /// Positions of the stages that `position` reads.
-    pub(super) fn inputs_of(&self, position: usize) -> impl Iterator<Item = usize> {
+    pub(crate) fn inputs_of(&self, position: usize) -> impl Iterator<Item = usize> {
         self.stages[position]
             .spec
             .inputs
@@ -123,7 +123,7 @@ impl Graph {
 
     /// For each stage, its cost plus that of the costliest chain of stages after it; `costs` are by
     /// position.
-    pub(super) fn longest_paths(&self, costs: &[f64]) -> Vec<f64> {
+    pub(crate) fn longest_paths(&self, costs: &[f64]) -> Vec<f64> {
         let mut paths = vec![0.0_f64; self.len()];
         for position in (0..self.len()).rev() {
             let after = self.dependents[position]

@@ -2,9 +2,9 @@
 //!
 //! The pipeline knows nothing of machine learning. A stage is a pure function of its [`StageSpec`];
 //! the blake3 of that spec is its [`StageKey`], and the [`Store`] keeps one artifact folder per
-//! key. A [`Graph`] describes the wanted stages, and a [`LocalPool`] computes the missing ones, one
-//! process per stage. This one mechanism provides caching, resuming, sharing between experiments
-//! and provenance; `docs/design/store.md` describes the folder on disk.
+//! key. A [`Graph`] describes the wanted stages, and an executor (`src/executor/`) computes the
+//! missing ones. This one mechanism provides caching, resuming, sharing between experiments and
+//! provenance; `docs/design/store.md` describes the folder on disk.
 //!
 //! | file | idea |
 //! |---|---|
@@ -16,44 +16,36 @@
 //! | `sweep`, `verify` | leftovers of dead attempts; rehashing everything, and repair |
 //! | `context`, `stage` | the inside of a stage's process |
 //! | `event` | messages from that process to its parent |
-//! | `child`, `pool`, `schedule`, `display` | the parent: start, watch, draw |
-//! | `interrupt`, `measure` | Ctrl-C, cost of a stage |
+//! | `measure` | cost of a stage |
 
 mod attempt;
-mod child;
 mod claim;
 mod context;
-mod display;
 mod event;
 mod graph;
-mod interrupt;
 mod key;
 mod lock;
 mod manifest;
 mod measure;
-mod pool;
 mod roles;
-mod schedule;
 mod stage;
 mod store;
 mod sweep;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod verify;
 
 pub use crate::files::FileRecord;
 pub use attempt::Attempt;
-pub use child::Failure;
 pub use claim::SILENCE_ENV;
+pub(crate) use claim::Watch;
 pub use context::{Placement, StageContext};
 pub use event::Event;
 pub use graph::{Graph, PlannedStage};
-pub use interrupt::Interrupt;
 pub use key::{StageKey, StageSpec};
 pub use lock::StageLock;
 pub use manifest::Manifest;
 pub use measure::Cost;
-pub use pool::{LocalPool, Outcome};
 pub use roles::roles;
 pub use stage::{SUPERVISED_ENV, leave_with_parent, run_stage};
 pub use store::Store;

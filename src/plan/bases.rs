@@ -1,13 +1,12 @@
 //! The starting points of methods: the bases of a size, and the seeds that stages draw from.
 
 use super::{FIRST_BASE, Planner, Start, corpus};
-use crate::data::world::WorldSettings;
+use crate::data::world::{WorldAt, WorldSettings};
 use crate::experiment::{Hyper, ModelPretraining, ModelSettings, Study};
 use crate::model::DecoderConfig;
 use crate::pipeline::{Graph, StageKey};
 use crate::stages::NoInputs;
 use crate::stages::checkpoint::PublishedModel;
-use crate::stages::common::WorldAt;
 use crate::stages::pretrain::Pretrain;
 use crate::{Error, Result};
 

@@ -4,15 +4,15 @@ use super::rounds::Round;
 use super::specs::iteration_label;
 use super::{Cell, Planner, Run};
 use crate::Result;
-use crate::data::world::Split;
+use crate::data::world::{Split, WorldAt};
 use crate::experiment::{Heuristic, Hyper};
+use crate::judges::JudgeId;
 use crate::pipeline::StageKey;
 use crate::stages::agreement::{Agreement, AgreementInputs, AgreementSizes};
-use crate::stages::common::WorldAt;
 use crate::stages::evaluate::{
     Evaluate, EvaluateInputs, EvaluateSizes, FurtherDecodings, Responder,
 };
-use crate::stages::evaluate_reward::{EvaluateReward, EvaluateRewardInputs, JudgeKind};
+use crate::stages::evaluate_reward::{EvaluateReward, EvaluateRewardInputs};
 use crate::stages::likelihood::{Likelihood, LikelihoodInputs};
 
 impl Planner<'_> {
@@ -57,7 +57,7 @@ impl Planner<'_> {
             decoding,
         };
         let explicit = match &round.judge {
-            Some((JudgeKind::Explicit, reward)) => Some(*reward),
+            Some((JudgeId::Explicit, reward)) => Some(*reward),
             _ => None,
         };
         let evaluation_set = self.corpus.evaluation_set(self, run.hyper, &run.source)?;
@@ -81,11 +81,11 @@ impl Planner<'_> {
         let label = run.label(&format!("{}evaluate", iteration_label(iteration)));
         let mut measured_by =
             vec![self.add(&stage, inputs, Some(run.start.evaluation), label, sizes)?];
-        if let Some((kind, model)) = round.judge {
+        if let Some((judge, model)) = &round.judge {
             measured_by.push(self.evaluated_reward(
                 run,
-                kind,
-                Some(model),
+                judge.clone(),
+                Some(*model),
                 &run.method.id,
                 iteration,
             )?);
@@ -126,18 +126,18 @@ impl Planner<'_> {
     fn evaluated_reward(
         &mut self,
         run: &Run,
-        judge: JudgeKind,
+        judge: JudgeId,
         model: Option<StageKey>,
         name: &str,
         iteration: usize,
     ) -> Result<StageKey> {
         let (generation, dtype) = (run.hyper.generation.clone(), run.hyper.training.dtype);
+        let explicit = judge == JudgeId::Explicit;
         let stage = EvaluateReward {
             generation,
             dtype,
             judge,
         };
-        let explicit = judge == JudgeKind::Explicit;
         let (preferences, labelled) = self.corpus.heldout_preferences(self, run.hyper)?.unzip();
         let inputs = EvaluateRewardInputs {
             sft: run.sft,
@@ -167,7 +167,7 @@ impl Planner<'_> {
         for heuristic in Heuristic::ALL {
             let measured = self.evaluated_reward(
                 run,
-                JudgeKind::Heuristic(heuristic),
+                JudgeId::Heuristic(heuristic),
                 None,
                 heuristic.name(),
                 0,

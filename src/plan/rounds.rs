@@ -1,17 +1,17 @@
 //! The rounds of a recipe: each draws pairs, learns a judge, and takes the step that makes the next
 //! policy. A recipe is data ([`Recipe`]); this file lays out any of them.
 
-use super::steps::{Judge, Position};
+use super::steps::{Position, StepJudge};
 use super::{Planner, Run, Start};
 use crate::Result;
 use crate::experiment::{
     Answer, MethodPlan, ModelSettings, PairSource, Recipe, RecipeJudge, RecipeName, Rounds,
     StartPolicy, Step,
 };
+use crate::judges::JudgeId;
 use crate::methods::irl::{Anchor, RewardInit, Select};
 use crate::pipeline::StageKey;
 use crate::stages::evaluate::Responder;
-use crate::stages::evaluate_reward::JudgeKind;
 
 /// A round's policy, the stages that made it, and the reward that it is reported with.
 #[derive(Clone)]
@@ -19,7 +19,7 @@ pub(super) struct Round {
     pub policy: StageKey,
     /// The pairs (demonstration, sample) drawn in this round.
     pub pairs: Option<StageKey>,
-    pub judge: Option<(JudgeKind, StageKey)>,
+    pub judge: Option<(JudgeId, StageKey)>,
     pub made_by: Vec<StageKey>,
 }
 
@@ -119,9 +119,9 @@ impl Planner<'_> {
                     let reward = self.reward(run, &pairs, count, t, warm.as_ref())?;
                     learned = Some(reward);
                     made_by.push(reward);
-                    Some(Judge::Learned(reward))
+                    Some((JudgeId::Learned, Some(reward)))
                 }
-                Some(RecipeJudge::Gold) => Some(Judge::Gold),
+                Some(RecipeJudge::Gold) => Some(self.gold()?),
                 Some(RecipeJudge::LogProbability) | None => None,
             };
             if let Some(step) = recipe.step {
@@ -132,7 +132,7 @@ impl Planner<'_> {
                 let position = Position {
                     policy,
                     anchor,
-                    judge,
+                    judge: judge.as_ref(),
                     pairs: (&pairs, count),
                     round: t,
                 };
@@ -228,14 +228,14 @@ fn warm_start(run: &Run, recipe: &Recipe) -> bool {
 /// The reward that a policy is reported with.
 fn reported_judge(
     recipe: &Recipe,
-    judge: Option<Judge>,
+    judge: Option<StepJudge>,
     policy: StageKey,
-) -> Option<(JudgeKind, StageKey)> {
+) -> Option<(JudgeId, StageKey)> {
     match (recipe.step, judge) {
         (Some(Step::Filter), _) => None,
-        (_, Some(Judge::Learned(reward))) => Some((JudgeKind::Explicit, reward)),
-        (Some(Step::Spin | Step::Dpo), _) => Some((JudgeKind::Implicit, policy)),
-        (Some(Step::IqLearn), _) => Some((JudgeKind::Likelihood, policy)),
+        (_, Some((_, Some(reward)))) => Some((JudgeId::Explicit, reward)),
+        (Some(Step::Spin | Step::Dpo), _) => Some((JudgeId::Implicit, policy)),
+        (Some(Step::IqLearn), _) => Some((JudgeId::Likelihood, policy)),
         _ => None,
     }
 }

@@ -3,20 +3,20 @@
 
 use super::tuning::Tuning;
 use super::{Planner, Run, Start};
-use crate::data::world::Split;
+use crate::data::world::{Split, WorldAt};
 use crate::experiment::{Hyper, Recipe, Step};
+use crate::judges::JudgeId;
+use crate::judges::gold::ScaledGold;
 use crate::methods::best_of_n::BestOfNStart;
 use crate::methods::tune::TuningSettings;
 use crate::pipeline::StageKey;
 use crate::stages::best_of_n::{BestOfN, BestOfNInputs};
-use crate::stages::common::WorldAt;
 use crate::stages::dpo::{Dpo, DpoInputs};
 use crate::stages::filter::{Filter, FilterInputs};
 use crate::stages::grpo::Grpo;
 use crate::stages::iq_learn::{IqLearn, IqLearnInputs};
 use crate::stages::judged_pairs::{JudgedPairs, JudgedPairsInputs};
 use crate::stages::ppo::{OnPolicyInputs, Ppo};
-use crate::stages::reward_function::RewardSource;
 use crate::stages::rloo::Rloo;
 use crate::stages::select::{SelectInputs, SelectPolicy};
 use crate::stages::sft::{Sft, SftInputs};
@@ -29,13 +29,8 @@ use crate::{Error, Result};
 const GOLD_MEAN: f32 = 0.7;
 const GOLD_STD: f32 = 0.2;
 
-/// A judge whose scores a step can use.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Judge {
-    /// The reward model of a stage.
-    Learned(StageKey),
-    Gold,
-}
+/// A judge, and the stage of the reward model that it reads, if it reads one.
+pub(super) type StepJudge = (JudgeId, Option<StageKey>);
 
 /// The inputs of a step.
 #[derive(Clone, Copy)]
@@ -44,7 +39,7 @@ pub(super) struct Position<'p> {
     pub policy: StageKey,
     /// The policy that the step stays near.
     pub anchor: StageKey,
-    pub judge: Option<Judge>,
+    pub judge: Option<&'p StepJudge>,
     /// The pairs that are there to learn from, and their number.
     pub pairs: (&'p [StageKey], usize),
     /// Number of the round, from 0.
@@ -56,8 +51,9 @@ impl Position<'_> {
     ///
     /// # Errors
     /// A recipe without a judge, which [`Recipe::fault`] refuses.
-    fn scored_by(&self) -> Result<Judge> {
+    fn scored_by(&self) -> Result<StepJudge> {
         self.judge
+            .cloned()
             .ok_or_else(|| Error::internal("a step on scores was planned without a judge"))
     }
 
@@ -66,29 +62,24 @@ impl Position<'_> {
     /// # Errors
     /// A recipe without a learned judge, which [`Recipe::fault`] refuses.
     fn reward(&self) -> Result<StageKey> {
-        match self.judge {
-            Some(Judge::Learned(reward)) => Ok(reward),
-            _ => Err(Error::internal(
-                "a step on a reward model was planned without one",
-            )),
-        }
+        self.judge
+            .and_then(|(_, reward)| *reward)
+            .ok_or_else(|| Error::internal("a step on a reward model was planned without one"))
     }
 }
 
 impl Planner<'_> {
-    /// The source of a step's scores, and the input that holds it.
-    fn reward_source(&self, judge: Judge) -> Result<(RewardSource, Option<StageKey>)> {
-        Ok(match judge {
-            Judge::Learned(reward) => (RewardSource::Learned, Some(reward)),
-            Judge::Gold => {
-                let gold = RewardSource::Gold {
-                    world: Box::new(WorldAt::new(self.world()?)),
-                    mean: GOLD_MEAN,
-                    std: GOLD_STD,
-                };
-                (gold, None)
-            }
-        })
+    /// Gold as the judge of a privileged step.
+    ///
+    /// # Errors
+    /// A corpus without the embedded world.
+    pub(super) fn gold(&self) -> Result<StepJudge> {
+        let gold = ScaledGold {
+            world: Box::new(WorldAt::new(self.world()?)),
+            mean: GOLD_MEAN,
+            std: GOLD_STD,
+        };
+        Ok((JudgeId::Gold(gold), None))
     }
 
     /// Plans SFT of `from` on the given number of demonstrations, with the values that `tuning`
@@ -152,8 +143,8 @@ impl Planner<'_> {
                     stages.push(self.dpo(run, &at, at.pairs, tuning)?);
                     Ok(stages)
                 }
-                Some(judge) => {
-                    let judged = self.judged(run, &at, judge)?;
+                Some(_) => {
+                    let judged = self.judged(run, &at)?;
                     let pairs = (&[judged][..], self.count(run.hyper));
                     Ok(vec![judged, self.dpo(run, &at, pairs, None)?])
                 }
@@ -178,7 +169,7 @@ impl Planner<'_> {
         rounds: usize,
     ) -> Result<StageKey> {
         let (generation, training) = (run.hyper.generation.clone(), run.hyper.training.clone());
-        let (reward, model) = self.reward_source(at.scored_by()?)?;
+        let (reward, model) = at.scored_by()?;
         let round = at.round;
         let inputs = OnPolicyInputs {
             policy: at.policy,
@@ -352,13 +343,13 @@ impl Planner<'_> {
         self.add(&stage, inputs, Some(run.start.seed), label, sizes)
     }
 
-    /// Plans two samples of the policy for every prompt, ranked by `judge`.
-    fn judged(&mut self, run: &Run, at: &Position, judge: Judge) -> Result<StageKey> {
-        let (source, reward) = self.reward_source(judge)?;
+    /// Plans two samples of the policy for every prompt, ranked by the judge.
+    fn judged(&mut self, run: &Run, at: &Position) -> Result<StageKey> {
+        let (judge, reward) = at.scored_by()?;
         let stage = JudgedPairs {
             generation: run.hyper.generation.clone(),
             temperature: run.hyper.dpo.temperature,
-            reward: source,
+            reward: judge,
             dtype: run.hyper.training.dtype,
             round: at.round,
         };

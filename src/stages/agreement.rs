@@ -3,15 +3,17 @@
 //! nothing is trained on it.
 
 use super::Stage;
-use super::common::{WorldAt, needed, read_json, write_json};
+use super::common::{needed, read_json, write_json};
 use super::evaluate::METRICS;
 use super::evaluation_set::judge;
 use super::work::{self, Precision, Work};
 use crate::Result;
-use crate::data::rows::{self, ResponsePair};
-use crate::data::world::{Annotator, Split};
+use crate::data::rows::{self, Response, ResponsePair};
+use crate::data::world::{Annotator, Split, WorldAt};
 use crate::eval::Items;
 use crate::experiment::{GenerationSettings, Metric};
+use crate::judges::gold::Gold;
+use crate::judges::{Judge, Prompt, Row};
 use crate::methods::training::Dtype;
 use crate::model::DecoderConfig;
 use crate::pipeline::{StageContext, StageKey};
@@ -68,33 +70,32 @@ impl Stage for Agreement {
             .iter()
             .map(|pair| f64::from(u8::from(pair.is_identical())))
             .collect();
-        let differences: Vec<f64> = match &self.world {
-            Some(world) => {
-                let (world, seed) = (world.open()?, context.seed()?);
-                let gold = |(index, pair): (usize, &ResponsePair)| {
-                    let latent = world
-                        .post(Split::Demonstrations, seed, (index / self.negatives) as u64)
-                        .latent;
-                    let of = |response: &rows::Response| {
-                        world.gold(&latent, &response.text, response.ended)
-                    };
-                    of(&pair.chosen) - of(&pair.rejected)
-                };
-                pairs.iter().enumerate().map(gold).collect()
-            }
+        let judge: Box<dyn Judge> = match &self.world {
+            Some(world) => Box::new(Gold {
+                world: world.open()?,
+                split: Split::Demonstrations,
+                seed: context.seed()?,
+                scale: None,
+            }),
             None => {
                 let input = needed(&inputs.judge, "judge", context)?;
-                let judge = judge(context, input, &self.generation, self.dtype)?;
-                let chosen = pairs.iter().map(|pair| (&pair.prompt, &pair.chosen));
-                let rejected = pairs.iter().map(|pair| (&pair.prompt, &pair.rejected));
-                judge
-                    .scores(chosen)?
-                    .into_iter()
-                    .zip(judge.scores(rejected)?)
-                    .map(|(a, b)| a - b)
-                    .collect()
+                judge(context, input, &self.generation, self.dtype)?
             }
         };
+        let prompts: Vec<Prompt> = pairs
+            .iter()
+            .enumerate()
+            .map(|(index, pair)| Prompt::new(&pair.prompt).of_post(index / self.negatives))
+            .collect();
+        let scores = |side: fn(&ResponsePair) -> &Response| {
+            let rows: Vec<Row> = prompts.iter().zip(pairs.iter().map(side)).collect();
+            judge.scores(&rows)
+        };
+        let differences: Vec<f64> = scores(|pair| &pair.chosen)?
+            .into_iter()
+            .zip(scores(|pair| &pair.rejected)?)
+            .map(|(a, b)| a - b)
+            .collect();
         let by = |annotator: &Annotator| {
             differences
                 .iter()

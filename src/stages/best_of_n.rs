@@ -2,10 +2,11 @@
 
 use super::Stage;
 use super::common::{demonstrations, encoder, prompts};
-use super::reward_function::{RewardSource, Samples, scores};
+use super::scoring::{JudgeInputs, SampleJudge, Samples};
 use super::work::{self, Precision, Sizes, Work};
 use crate::data::rows;
 use crate::experiment::GenerationSettings;
+use crate::judges::JudgeId;
 use crate::methods::best_of_n::{BestOfNSettings, best};
 use crate::methods::training::Dtype;
 use crate::pipeline::{StageContext, StageKey};
@@ -50,10 +51,8 @@ impl Stage for BestOfN {
     /// Writes the best sample of every prompt; a prompt whose samples all fail to end is left out.
     fn run(self, inputs: BestOfNInputs, context: &StageContext) -> Result<()> {
         let encoder = encoder(context, &inputs.policy, &self.generation)?;
-        let (prompts, n) = (
-            prompts(context, &inputs.demonstrations, &encoder)?,
-            self.best_of_n.n,
-        );
+        let demonstrations = demonstrations(context, &inputs.demonstrations)?;
+        let (prompts, n) = (prompts(&demonstrations, &encoder)?, self.best_of_n.n);
         let settings = Samples {
             n,
             temperature: self.best_of_n.temperature,
@@ -67,23 +66,21 @@ impl Stage for BestOfN {
             self.dtype,
             &prompts,
         )?;
-        let source = RewardSource::Learned;
-        let reward = source.function(
+        let sources = JudgeInputs {
             context,
-            &Some(inputs.reward),
-            &encoder,
-            prompts.len(),
-            self.dtype,
-        )?;
-        let scores = scores(&reward, &source, &prompts, &samples)?;
+            dtype: self.dtype,
+            reward: Some(inputs.reward),
+            policy: Some(inputs.policy),
+            reference: None,
+        };
+        let judge = JudgeId::Learned;
+        let judge = SampleJudge::open(&judge, &sources, &encoder, &demonstrations, &prompts)?;
+        let scores = judge.scores(&samples)?;
         let mut winners = Vec::with_capacity(prompts.len());
-        for (row, place) in demonstrations(context, &inputs.demonstrations)?
-            .into_iter()
-            .zip(best(&scores, n))
-        {
+        for (row, place) in demonstrations.iter().zip(best(&scores, n)) {
             if samples[place].ended {
                 let response = encoder.decoded(samples[place].ids.clone(), true)?;
-                winners.push(row.answered(response));
+                winners.push(row.clone().answered(response));
             }
         }
         if winners.is_empty() {

@@ -6,7 +6,6 @@ use crate::data::TextEncoder;
 use crate::data::contents::TokenizerFolder;
 use crate::data::rows::{self, Demonstration, ResponsePair};
 use crate::data::split::Prompts;
-use crate::data::world::{VERSION, World, WorldSettings};
 use crate::device::DeviceSpec;
 use crate::experiment::GenerationSettings;
 use crate::methods::optimise::Monitor;
@@ -22,34 +21,6 @@ use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-
-/// The embedded world of a study, and the version of the world for which the study was planned.
-#[derive(Clone, Debug, PartialEq, Serialize, serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct WorldAt {
-    pub settings: WorldSettings,
-    pub version: u32,
-}
-
-impl WorldAt {
-    pub fn new(settings: &WorldSettings) -> Self {
-        Self {
-            settings: settings.clone(),
-            version: VERSION,
-        }
-    }
-
-    pub fn open(&self) -> Result<World> {
-        if self.version != VERSION {
-            return Err(Error::store(format!(
-                "planned for world {}, the program has world {VERSION}",
-                self.version
-            ))
-            .hint("run `touchstone reproduce` again: it plans anew"));
-        }
-        World::new(&self.settings)
-    }
-}
 
 /// A monitor that reports a training loop to the pipeline.
 pub struct Watch<'a>(pub &'a StageContext);
@@ -278,13 +249,9 @@ pub fn demonstrated(
         .collect()
 }
 
-/// The prompts of an input's demonstrations, as token ids.
-pub fn prompts(
-    context: &StageContext,
-    input: &StageKey,
-    encoder: &TextEncoder,
-) -> Result<Vec<Vec<u32>>> {
-    demonstrations(context, input)?
+/// The prompts of demonstrations, as token ids.
+pub fn prompts(demonstrations: &[Demonstration], encoder: &TextEncoder) -> Result<Vec<Vec<u32>>> {
+    demonstrations
         .iter()
         .map(|row| encoder.prompt(&row.prompt))
         .collect()

@@ -1,11 +1,10 @@
 //! Stage `demonstrations`: one summary for each of the seed's own posts of the embedded world, by
 //! an author of the configured quality.
 
-use super::common::WorldAt;
 use super::{NoInputs, Stage};
 use crate::Result;
 use crate::data::rows::{self, Demonstration};
-use crate::data::world::Split;
+use crate::data::world::{Split, WorldAt};
 use crate::pipeline::StageContext;
 use crate::rng::stream;
 use serde::{Deserialize, Serialize};

@@ -2,20 +2,20 @@
 //! sampling and greedily.
 
 use super::Stage;
-use super::common::{count, encoder, frozen, frozen_reward, needed, sampling, write_json};
+use super::common::{count, encoder, frozen, sampling, write_json};
 use super::evaluation_set::EvaluationSetInputs;
+use super::scoring::{JudgeInputs, counted};
 use super::work::{self, Precision, Shapes, Work};
 use crate::data::TextEncoder;
 use crate::data::rows::{self, Response};
 use crate::eval::decoding::{Decoding, Decodings, candidates, pick, respond_at, spread};
 use crate::eval::evaluation_set::{EvaluationSet, WorldEvaluationSet};
 use crate::eval::policy::{
-    Answer, Best, answers, log_probabilities, measure_answers, measure_likelihoods, respond,
-    sequences,
+    Answer, Best, answers, measure_answers, measure_likelihoods, respond, sequences,
 };
 use crate::eval::{Items, check_finite};
 use crate::experiment::{GenerationSettings, Metric};
-use crate::methods::reward::score;
+use crate::judges::{JudgeId, Prompt, Row};
 use crate::methods::training::Dtype;
 use crate::model::{DecoderConfig, LanguageModel, Passes};
 use crate::pipeline::{StageContext, StageKey};
@@ -196,7 +196,10 @@ impl Stage for Evaluate {
                 .iter()
                 .map(|answer| answer.sampled.clone())
                 .collect();
-            measured.insert(Metric::LearnedReward, evaluation.rewards(&sampled)?);
+            measured.insert(
+                Metric::LearnedReward,
+                evaluation.scores(&JudgeId::Learned, &sampled)?,
+            );
         }
         rows::write(&context.out().join("answers.jsonl"), &answers)?;
         write_json(&context.out().join(METRICS), &measured.means())?;
@@ -225,27 +228,21 @@ impl Evaluation<'_> {
 
     /// The answers to measure.
     fn respond(&self) -> Result<Vec<Response>> {
-        let n = match self.stage.responder {
+        let (n, judge) = match self.stage.responder {
             Responder::Policy => return self.draw(self.stage.temperature, 0),
             // Another summary by the author of the reference.
             Responder::Demonstrator => return self.demonstrator(),
-            Responder::BestByGold { n }
-            | Responder::BestByReward { n }
-            | Responder::BestByLogProbability { n } => n,
+            // Gold is the evaluation set's own judge.
+            Responder::BestByGold { n } => (n, None),
+            Responder::BestByReward { n } => (n, Some(JudgeId::Learned)),
+            Responder::BestByLogProbability { n } => (n, Some(JudgeId::Likelihood)),
         };
         let mut best = Best::default();
         for candidate in 0..n as u64 {
             let responses = self.draw(self.stage.temperature, candidate)?;
-            let scores = match self.stage.responder {
-                Responder::BestByReward { .. } => self.rewards(&responses)?,
-                Responder::BestByLogProbability { .. } => {
-                    let policy = frozen(self.context, &self.inputs.policy, self.stage.dtype)?;
-                    let (log_probs, passes) =
-                        log_probabilities(&policy, self.evaluation_set, self.encoder, &responses)?;
-                    count(self.context, passes);
-                    log_probs
-                }
-                _ => self
+            let scores = match &judge {
+                Some(judge) => self.scores(judge, &responses)?,
+                None => self
                     .evaluation_set
                     .golds(&responses)?
                     .into_iter()
@@ -384,26 +381,28 @@ impl Evaluation<'_> {
         Ok(measured)
     }
 
-    /// Scores of the responses by the explicit reward.
-    fn rewards(&self, responses: &[Response]) -> Result<Vec<f64>> {
-        let reward = needed(&self.inputs.reward, "reward", self.context)?;
-        let (model, normalisation) = frozen_reward(self.context, reward, self.stage.dtype)?;
-        let sequences = sequences(self.evaluation_set, self.encoder, responses)?;
-        count(self.context, Passes::score(model.config(), &sequences));
-        let scores = score(&model, &sequences.iter().collect::<Vec<_>>())?;
-        let rewards: Vec<f64> = normalisation
-            .rewards(&scores)?
-            .into_iter()
-            .map(f64::from)
-            .collect();
-        check_finite(&rewards, |at| {
-            format!(
-                "the response to post {} (`{}`)",
-                at + 1,
-                self.evaluation_set.posts[at].id
-            )
+    /// The scores that `judge` gives to a response to every post.
+    fn scores(&self, judge: &JudgeId, responses: &[Response]) -> Result<Vec<f64>> {
+        let judge = judge.open(&JudgeInputs {
+            context: self.context,
+            dtype: self.stage.dtype,
+            reward: self.inputs.reward,
+            policy: Some(self.inputs.policy),
+            reference: Some(self.inputs.sft),
         })?;
-        Ok(rewards)
+        let posts = &self.evaluation_set.posts;
+        let prompts = posts
+            .iter()
+            .map(|post| {
+                Ok(Prompt::new(&post.prompt).with_tokens(self.encoder.prompt(&post.prompt)?))
+            })
+            .collect::<Result<Vec<_>>>()?;
+        let rows: Vec<Row> = prompts.iter().zip(responses).collect();
+        let scores = counted(self.context, &*judge, &rows)?;
+        check_finite(&scores, |at| {
+            format!("the response to post {} (`{}`)", at + 1, posts[at].id)
+        })?;
+        Ok(scores)
     }
 }
 

@@ -4,8 +4,10 @@
 use super::common::{encoder, frozen_reward, needed};
 use crate::Result;
 use crate::data::rows;
-use crate::eval::evaluation_set::{EvaluationSet, Judge, WorldEvaluationSet};
+use crate::eval::evaluation_set::{EvaluationSet, WorldEvaluationSet};
 use crate::experiment::GenerationSettings;
+use crate::judges::Judge;
+use crate::judges::reward_model::Reward;
 use crate::methods::training::Dtype;
 use crate::pipeline::{StageContext, StageKey};
 use serde::{Deserialize, Serialize};
@@ -50,11 +52,11 @@ pub fn judge(
     input: &StageKey,
     generation: &GenerationSettings,
     dtype: Dtype,
-) -> Result<Judge> {
+) -> Result<Box<dyn Judge>> {
     let (model, normalisation) = frozen_reward(context, input, dtype)?;
-    Ok(Judge {
+    Ok(Box::new(Reward {
         model,
-        normalisation,
-        encoder: encoder(context, input, generation)?,
-    })
+        normalisation: Some(normalisation),
+        encoder: Some(encoder(context, input, generation)?),
+    }))
 }

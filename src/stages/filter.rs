@@ -2,11 +2,12 @@
 
 use super::Stage;
 use super::common::{demonstrations, encoder, prompts};
-use super::reward_function::{RewardSource, scores};
+use super::scoring::{JudgeInputs, SampleJudge};
 use super::work::{self, Precision, Sizes, Work};
 use crate::Result;
 use crate::data::rows;
 use crate::experiment::GenerationSettings;
+use crate::judges::JudgeId;
 use crate::methods::filtered_bc::{FilteredBcSettings, keep_best};
 use crate::methods::training::Dtype;
 use crate::model::Generated;
@@ -44,8 +45,8 @@ impl Stage for Filter {
 
     fn run(self, inputs: FilterInputs, context: &StageContext) -> Result<()> {
         let encoder = encoder(context, &inputs.reward, &self.generation)?;
-        let prompts = prompts(context, &inputs.demonstrations, &encoder)?;
         let all = demonstrations(context, &inputs.demonstrations)?;
+        let prompts = prompts(&all, &encoder)?;
         let responses = all
             .iter()
             .map(|row| encoder.response(&row.response))
@@ -57,15 +58,15 @@ impl Stage for Filter {
                 ended: row.ended,
             })
             .collect();
-        let source = RewardSource::Learned;
-        let reward = source.function(
+        let sources = JudgeInputs {
             context,
-            &Some(inputs.reward),
-            &encoder,
-            prompts.len(),
-            self.dtype,
-        )?;
-        let scores = scores(&reward, &source, &prompts, &responses)?;
+            dtype: self.dtype,
+            reward: Some(inputs.reward),
+            policy: None,
+            reference: None,
+        };
+        let judge = SampleJudge::open(&JudgeId::Learned, &sources, &encoder, &all, &prompts)?;
+        let scores = judge.scores(&responses)?;
         let kept = keep_best(&scores, self.filtered_bc.keep);
         rows::write(
             &context.out().join("demonstrations.jsonl"),

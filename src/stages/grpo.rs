@@ -3,14 +3,15 @@
 
 use super::Stage;
 use super::common::{
-    Watch, encoder, frozen, language_model, prompts, sampling, save_policy, within_memory,
-    write_json,
+    Watch, demonstrations, encoder, frozen, language_model, prompts, sampling, save_policy,
+    within_memory, write_json,
 };
 use super::ppo::OnPolicyInputs;
-use super::reward_function::RewardSource;
+use super::scoring::SampleJudge;
 use super::work::{Precision, Sizes, Work, policy_gradient};
 use crate::Result;
 use crate::experiment::GenerationSettings;
+use crate::judges::JudgeId;
 use crate::methods::grpo::{GrpoSettings, grpo};
 use crate::methods::rollout::Task;
 use crate::methods::training::Training;
@@ -24,7 +25,7 @@ pub struct Grpo {
     pub generation: GenerationSettings,
     pub grpo: GrpoSettings,
     pub training: Training,
-    pub reward: RewardSource,
+    pub reward: JudgeId,
     /// Iteration, from 0; names the random streams.
     pub round: usize,
 }
@@ -38,7 +39,7 @@ impl Stage for Grpo {
     fn work(&self, sizes: Sizes) -> Work {
         let (shapes, learned) = (
             sizes.shapes(&self.generation),
-            self.reward == RewardSource::Learned,
+            self.reward.reads_reward_model(),
         );
         policy_gradient(
             shapes,
@@ -52,20 +53,21 @@ impl Stage for Grpo {
         let policy = language_model(context, &inputs.policy)?;
         let reference = frozen(context, &inputs.reference, self.training.dtype)?;
         let encoder = encoder(context, &inputs.policy, &self.generation)?;
-        let prompts = prompts(context, &inputs.demonstrations, &encoder)?;
-        let reward = self.reward.function(
-            context,
-            &inputs.reward,
+        let demonstrations = demonstrations(context, &inputs.demonstrations)?;
+        let prompts = prompts(&demonstrations, &encoder)?;
+        let judge = SampleJudge::open(
+            &self.reward,
+            &inputs.sources(context, self.training.dtype),
             &encoder,
-            prompts.len(),
-            self.training.dtype,
+            &demonstrations,
+            &prompts,
         )?;
         let work = self.work(Sizes::new(policy.config(), prompts.len()));
         let training = within_memory(context, &self.training, &work)?;
         let sampling = sampling(&encoder, &self.generation, self.grpo.temperature);
         let task = Task {
             reference: &reference,
-            reward,
+            reward: judge.reward_function()?,
             critic: None,
             prompts: &prompts,
             sampling: &sampling,

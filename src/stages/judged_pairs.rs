@@ -3,11 +3,12 @@
 
 use super::Stage;
 use super::common::{demonstrations, encoder, prompts};
-use super::reward_function::{RewardSource, Samples, scores};
+use super::scoring::{JudgeInputs, SampleJudge, Samples};
 use super::work::{self, Precision, Sizes, Work};
 use crate::Result;
 use crate::data::rows::{self, ResponsePair};
 use crate::experiment::GenerationSettings;
+use crate::judges::JudgeId;
 use crate::methods::training::Dtype;
 use crate::pipeline::{StageContext, StageKey};
 use serde::{Deserialize, Serialize};
@@ -17,7 +18,7 @@ use serde::{Deserialize, Serialize};
 pub struct JudgedPairs {
     pub generation: GenerationSettings,
     pub temperature: f32,
-    pub reward: RewardSource,
+    pub reward: JudgeId,
     pub dtype: Dtype,
     /// Iteration, from 0; names the random streams.
     pub round: usize,
@@ -45,18 +46,15 @@ impl Stage for JudgedPairs {
         let (shapes, precision) = (sizes.shapes(&self.generation), Precision::from(self.dtype));
         let samples = SAMPLES * sizes.rows;
         let drawn = work::sampling(shapes, samples, precision);
-        match self.reward {
-            RewardSource::Learned => {
-                drawn.then(work::reading(&[(shapes, true)], 1, samples, precision))
-            }
-            RewardSource::Gold { .. } => drawn,
-        }
+        let models = work::readers(&self.reward, shapes);
+        drawn.then(work::reading(&models, 1, samples, precision))
     }
 
     /// Writes the pairs; those with equal scores are left out.
     fn run(self, inputs: JudgedPairsInputs, context: &StageContext) -> Result<()> {
         let encoder = encoder(context, &inputs.policy, &self.generation)?;
-        let prompts = prompts(context, &inputs.demonstrations, &encoder)?;
+        let demonstrations = demonstrations(context, &inputs.demonstrations)?;
+        let prompts = prompts(&demonstrations, &encoder)?;
         let settings = Samples {
             n: SAMPLES,
             temperature: self.temperature,
@@ -70,15 +68,17 @@ impl Stage for JudgedPairs {
             self.dtype,
             &prompts,
         )?;
-        let reward =
-            self.reward
-                .function(context, &inputs.reward, &encoder, prompts.len(), self.dtype)?;
-        let scores = scores(&reward, &self.reward, &prompts, &samples)?;
+        let sources = JudgeInputs {
+            context,
+            dtype: self.dtype,
+            reward: inputs.reward,
+            policy: Some(inputs.policy),
+            reference: None,
+        };
+        let judge = SampleJudge::open(&self.reward, &sources, &encoder, &demonstrations, &prompts)?;
+        let scores = judge.scores(&samples)?;
         let mut pairs = Vec::with_capacity(prompts.len());
-        for (index, row) in demonstrations(context, &inputs.demonstrations)?
-            .into_iter()
-            .enumerate()
-        {
+        for (index, row) in demonstrations.iter().enumerate() {
             let (first, second) = (SAMPLES * index, SAMPLES * index + 1);
             let (chosen, rejected) = if scores[first] >= scores[second] {
                 (first, second)
@@ -91,8 +91,8 @@ impl Stage for JudgedPairs {
                 };
                 let (chosen, rejected) = (response(chosen)?, response(rejected)?);
                 pairs.push(ResponsePair {
-                    id: row.id,
-                    prompt: row.prompt,
+                    id: row.id.clone(),
+                    prompt: row.prompt.clone(),
                     chosen,
                     rejected,
                 });

@@ -3,14 +3,14 @@
 
 use super::Stage;
 use super::common::{
-    WorldAt, count, demonstrations, encoder, frozen, frozen_reward, sample, sampling, write_json,
+    count, demonstrations, encoder, frozen, frozen_reward, sample, sampling, write_json,
 };
 use super::evaluate::METRICS;
 use super::work::{self, Precision, Sizes, Work};
 use crate::Result;
 use crate::data::TextEncoder;
 use crate::data::rows::Demonstration;
-use crate::data::world::Split;
+use crate::data::world::{Split, WorldAt};
 use crate::eval::Items;
 use crate::eval::evaluation_set::EVALUATION_SEED;
 use crate::eval::likelihood::{Term, deviations};

@@ -22,7 +22,7 @@
 //! | `likelihood` | `metrics.json`, `deviations.json` |
 //!
 //! Several kinds share `common` (models and rows), `base` (shapes), `evaluation_set`, `held_out`
-//! (rows excluded from training), `reward_function` (scores of responses in training) and `work`
+//! (rows excluded from training), `scoring` (scores by a judge) and `work`
 //! (estimates). [`plan`](crate::plan) lays a study out as a graph of stages, and
 //! [`collect`](crate::collect) reads the finished artifacts into the input of a report.
 
@@ -57,8 +57,8 @@ pub mod pretrain;
 pub mod random;
 mod registry;
 pub mod reward;
-pub mod reward_function;
 pub mod rloo;
+pub mod scoring;
 pub mod select;
 pub mod sft;
 pub mod spin;

@@ -2,16 +2,18 @@
 
 use super::Stage;
 use super::common::{
-    Watch, checkpoint, device, encoder, frozen, language_model, needed, prompts, within_memory,
+    Watch, checkpoint, demonstrations, device, encoder, frozen, language_model, needed, prompts,
+    within_memory,
 };
 use super::common::{sampling, save_policy, write_json};
-use super::reward_function::RewardSource;
+use super::scoring::{JudgeInputs, SampleJudge};
 use super::work::{Precision, Sizes, Work, policy_gradient};
 use crate::Result;
 use crate::experiment::GenerationSettings;
+use crate::judges::JudgeId;
 use crate::methods::ppo::{Critic, PpoSettings, ppo};
 use crate::methods::rollout::Task;
-use crate::methods::training::Training;
+use crate::methods::training::{Dtype, Training};
 use crate::pipeline::{StageContext, StageKey};
 use crate::rng::round;
 use serde::{Deserialize, Serialize};
@@ -22,7 +24,7 @@ pub struct Ppo {
     pub generation: GenerationSettings,
     pub ppo: PpoSettings,
     pub training: Training,
-    pub reward: RewardSource,
+    pub reward: JudgeId,
     /// Iteration, from 0; names the random streams.
     pub round: usize,
 }
@@ -38,6 +40,19 @@ pub struct OnPolicyInputs {
     pub reward: Option<StageKey>,
 }
 
+impl OnPolicyInputs {
+    /// The inputs from which a judge is opened.
+    pub fn sources<'a>(&self, context: &'a StageContext, dtype: Dtype) -> JudgeInputs<'a> {
+        JudgeInputs {
+            context,
+            dtype,
+            reward: self.reward,
+            policy: Some(self.policy),
+            reference: Some(self.reference),
+        }
+    }
+}
+
 impl Stage for Ppo {
     const KIND: &'static str = "ppo";
     const VERSION: u32 = 1;
@@ -47,7 +62,7 @@ impl Stage for Ppo {
     fn work(&self, sizes: Sizes) -> Work {
         let (shapes, learned) = (
             sizes.shapes(&self.generation),
-            self.reward == RewardSource::Learned,
+            self.reward.reads_reward_model(),
         );
         policy_gradient(
             shapes,
@@ -61,18 +76,19 @@ impl Stage for Ppo {
         let policy = language_model(context, &inputs.policy)?;
         let reference = frozen(context, &inputs.reference, self.training.dtype)?;
         let encoder = encoder(context, &inputs.policy, &self.generation)?;
-        let prompts = prompts(context, &inputs.demonstrations, &encoder)?;
-        let reward = self.reward.function(
-            context,
-            &inputs.reward,
+        let demonstrations = demonstrations(context, &inputs.demonstrations)?;
+        let prompts = prompts(&demonstrations, &encoder)?;
+        let judge = SampleJudge::open(
+            &self.reward,
+            &inputs.sources(context, self.training.dtype),
             &encoder,
-            prompts.len(),
-            self.training.dtype,
+            &demonstrations,
+            &prompts,
         )?;
         // Training a critic needs the weights in full precision; scores need only the type of the
         // computation.
         let critic = match (&self.reward, self.ppo.critic) {
-            (RewardSource::Learned, Critic::RewardCopy) => Some(
+            (JudgeId::Learned, Critic::RewardCopy) => Some(
                 checkpoint(context, needed(&inputs.reward, "reward", context)?)?
                     .reward_model(&device(context)?)?,
             ),
@@ -83,7 +99,7 @@ impl Stage for Ppo {
         let sampling = sampling(&encoder, &self.generation, self.ppo.temperature);
         let task = Task {
             reference: &reference,
-            reward,
+            reward: judge.reward_function()?,
             critic,
             prompts: &prompts,
             sampling: &sampling,

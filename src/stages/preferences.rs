@@ -4,11 +4,11 @@
 
 use super::Stage;
 use super::agreement::{ANNOTATOR, AnnotatorRecord};
-use super::common::{WorldAt, encoder, language_model, sampling, write_json};
+use super::common::{encoder, language_model, sampling, write_json};
 use super::work::{self, Precision, Shapes, Work};
 use crate::Result;
 use crate::data::rows::{self, Response, ResponsePair};
-use crate::data::world::{Annotator, Split};
+use crate::data::world::{Annotator, Split, WorldAt};
 use crate::experiment::{GenerationSettings, Labels, PreferenceSettings};
 use crate::methods::training::Dtype;
 use crate::model::DecoderConfig;

@@ -2,10 +2,10 @@
 //! every quality.
 
 use super::base::{config_for, encoder};
-use super::common::{Watch, WorldAt, device, within_memory, write_json};
+use super::common::{Watch, device, within_memory, write_json};
 use super::work::{Precision, Shapes, Work, supervised};
 use super::{NoInputs, Stage};
-use crate::data::world::Split;
+use crate::data::world::{Split, WorldAt};
 use crate::eval::copying::slot_accuracy;
 use crate::experiment::{GenerationSettings, ModelSettings};
 use crate::methods::pretrain::{PretrainSettings, pretrain};

@@ -2,6 +2,7 @@
 //! train in a moment.
 #![allow(dead_code, reason = "every test file uses its own part")]
 
+pub mod conversations;
 pub mod goldens;
 pub mod methods;
 #[cfg(feature = "hub")]

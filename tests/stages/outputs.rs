@@ -1,5 +1,6 @@
 //! The output of every kind of stage under its version.
 
+use crate::common::conversations;
 use crate::common::published::{self, published};
 use crate::common::{Bench, fixture};
 use crate::digest::{Columns, OTHER_ROUNDING, SAME_INPUTS, columns, differences};
@@ -125,7 +126,7 @@ fn changes(goldens: &Outputs, found: &Outputs) -> Vec<String> {
 
 fn found() -> Outputs {
     let mut found = Outputs::new();
-    for bench in [world(), bundled(), local(), hub()] {
+    for bench in [world(), bundled(), local(), chat(), hub()] {
         for (name, output) in outputs(&bench) {
             found.entry(name).or_insert(output);
         }
@@ -181,6 +182,16 @@ fn local() -> Bench {
     bench.succeed(
         "reproduce tiny.toml --profile smoke --seeds 1, --methods sft,irl --set irl.iterations=1 --jobs 2 \
          --set sft.tuning=none --data posts/posts.jsonl --tokenizer posts",
+    );
+    bench
+}
+
+fn chat() -> Bench {
+    let bench = Bench::new();
+    conversations::write(&bench);
+    bench.succeed(
+        "reproduce tiny-chat.toml --methods sft,irl,rlhf --set sft.epochs=1 --set reward.epochs=1 --jobs 2 \
+         --data chats.jsonl --tokenizer tok --preferences pairs.jsonl",
     );
     bench
 }

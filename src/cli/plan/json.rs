@@ -2,9 +2,9 @@
 //! resources that each needs.
 
 use super::{Line, Target};
+use crate::executor::Resources;
 use crate::experiment::Study;
 use crate::pipeline::{StageKey, StageSpec};
-use crate::stages::work::Memory;
 use crate::{Context, Result};
 use serde::Serialize;
 
@@ -39,34 +39,6 @@ struct StageEntry<'a> {
     resources: Resources,
 }
 
-/// Estimated resources of a stage. Texts are assumed to have their largest length, so that the
-/// estimates are upper bounds.
-#[derive(Serialize)]
-struct Resources {
-    tokens: f64,
-    flops: f64,
-    optimiser_steps: f64,
-    seconds: f64,
-    /// Rows or pairs in a pass, as many as the memory allows.
-    rows_at_once: usize,
-    memory_bytes: MemoryBytes,
-    /// Largest resident set of the process that computed the stage, if known.
-    measured_memory_bytes: Option<u64>,
-}
-
-/// Memory at the stage's peak, by use. `total` is less than the sum if uses follow each other.
-#[derive(Serialize)]
-struct MemoryBytes {
-    weights: f64,
-    gradients: f64,
-    optimiser: f64,
-    activations: f64,
-    kv_cache: f64,
-    read_only_models: f64,
-    program: f64,
-    total: f64,
-}
-
 /// The JSON document of the plan in `lines`.
 pub(super) fn document(study: &Study, target: &Target, lines: &[Line]) -> Result<String> {
     let document = Document {
@@ -87,7 +59,7 @@ pub(super) fn document(study: &Study, target: &Target, lines: &[Line]) -> Result
         seconds_left: lines
             .iter()
             .filter(|line| !line.done)
-            .map(|line| line.seconds)
+            .map(|line| line.resources.seconds)
             .sum(),
         stages: lines.iter().map(entry).collect(),
     };
@@ -97,39 +69,11 @@ pub(super) fn document(study: &Study, target: &Target, lines: &[Line]) -> Result
 }
 
 fn entry<'a>(line: &Line<'a>) -> StageEntry<'a> {
-    let Memory {
-        weights,
-        gradients,
-        optimiser,
-        other_models,
-        activations,
-        kv_cache,
-        program,
-        ..
-    } = line.memory;
-    let memory_bytes = MemoryBytes {
-        weights,
-        gradients,
-        optimiser,
-        activations,
-        kv_cache,
-        read_only_models: other_models,
-        program,
-        total: line.memory.total(),
-    };
     StageEntry {
         key: line.stage.key,
         label: &line.stage.label,
         spec: &line.stage.spec,
         done: line.done,
-        resources: Resources {
-            tokens: line.tokens,
-            flops: line.flops,
-            optimiser_steps: line.steps,
-            seconds: line.seconds,
-            rows_at_once: line.micro_batch,
-            memory_bytes,
-            measured_memory_bytes: line.measured,
-        },
+        resources: line.resources.clone(),
     }
 }

@@ -35,7 +35,7 @@ pub use settings::{
 };
 pub use vocabulary::{END_OF_TEXT, PADDING};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::rng::stream;
 use rand::Rng;
 use serde::{Deserialize, Serialize};
@@ -82,6 +82,38 @@ impl Split {
             Self::Test => "test",
             Self::Controls => "controls",
         }
+    }
+}
+
+/// The embedded world of a study, and the version of the world for which the study was planned.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WorldAt {
+    pub settings: WorldSettings,
+    pub version: u32,
+}
+
+impl WorldAt {
+    pub fn new(settings: &WorldSettings) -> Self {
+        Self {
+            settings: settings.clone(),
+            version: VERSION,
+        }
+    }
+
+    /// The world.
+    ///
+    /// # Errors
+    /// A version that the program does not have, or a setting out of its range.
+    pub fn open(&self) -> Result<World> {
+        if self.version != VERSION {
+            return Err(Error::store(format!(
+                "planned for world {}, the program has world {VERSION}",
+                self.version
+            ))
+            .hint("run `touchstone reproduce` again: it plans anew"));
+        }
+        World::new(&self.settings)
     }
 }
 

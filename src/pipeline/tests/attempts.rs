@@ -31,6 +31,13 @@ fn foreign_claim(store: &Store, key: &StageKey, number: u64) -> PathBuf {
     path
 }
 
+fn run_on(store: &Store, graph: &Graph) -> Outcome {
+    let unknown = BTreeMap::new();
+    pool()
+        .run(store, graph, &unknown, &Interrupt::new())
+        .unwrap()
+}
+
 fn names(folder: PathBuf) -> Vec<String> {
     crate::files::names_in(&folder).unwrap()
 }
@@ -369,10 +376,12 @@ fn two_pools_share_the_stages_of_a_graph() {
         },
     );
     let bench = Bench::new();
-    let one = LocalPool { jobs: 1, ..pool() };
+    let one = LocalPool {
+        slots: vec![slot("cpu")],
+        ..pool()
+    };
     std::thread::scope(|scope| {
-        let runs = [(); 2]
-            .map(|()| scope.spawn(|| one.run(&bench.store, &graph, &Interrupt::new()).unwrap()));
+        let runs = [(); 2].map(|()| scope.spawn(|| bench.run_by(&one, &graph, &Interrupt::new())));
         for outcome in runs.map(|run| run.join().unwrap()) {
             assert_eq!(
                 outcome.finished.len() + outcome.cached.len(),
@@ -400,7 +409,7 @@ fn two_pools_with_locks_of_their_own_compute_each_stage_once() {
     std::thread::scope(|scope| {
         let runs = [&bench.store, &other].map(|store| {
             let graph = &graph;
-            scope.spawn(move || pool().run(store, graph, &Interrupt::new()).unwrap())
+            scope.spawn(move || run_on(store, graph))
         });
         for outcome in runs.map(|run| run.join().unwrap()) {
             assert_eq!(
@@ -437,7 +446,7 @@ fn two_pools_that_take_each_other_for_dead_end_with_the_same_bytes() {
         std::thread::scope(|scope| {
             let runs = [&bench.store, &other].map(|store| {
                 let graph = &graph;
-                scope.spawn(move || pool().run(store, graph, &Interrupt::new()).unwrap())
+                scope.spawn(move || run_on(store, graph))
             });
             runs.into_iter().for_each(|run| drop(run.join().unwrap()));
         });

@@ -1,13 +1,12 @@
-//! The pipeline as a whole, with real processes: this test binary is its own stage program.
+//! The pipeline as a whole, with real processes: this test binary is its own stage program. The
+//! tests of executors use the same stages.
 
 mod attempts;
-mod pool;
-mod program;
-mod resume;
+pub(crate) mod program;
 mod store;
 
 use super::*;
-use crate::error::ErrorKind;
+use crate::executor::{Executor, Interrupt, LocalPool, Outcome, Slot};
 use program::Settings;
 use std::collections::BTreeMap;
 use std::fs;
@@ -16,37 +15,45 @@ use tempfile::TempDir;
 
 /// A store in a temporary folder, with room beside it for the faults that stages are to meet and
 /// the log they write.
-struct Bench {
-    dir: TempDir,
-    store: Store,
+pub(crate) struct Bench {
+    pub dir: TempDir,
+    pub store: Store,
 }
 
 impl Bench {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir(dir.path().join("faults")).unwrap();
         let store = Store::open(dir.path().join("store")).unwrap();
         Self { dir, store }
     }
 
-    fn run(&self, graph: &Graph) -> Outcome {
-        pool().run(&self.store, graph, &Interrupt::new()).unwrap()
+    pub fn run(&self, graph: &Graph) -> Outcome {
+        self.run_by(&pool(), graph, &Interrupt::new())
+    }
+
+    /// Runs `graph` by `executor`, which knows nothing about the needs of its stages.
+    pub fn run_by(&self, executor: &dyn Executor, graph: &Graph, interrupt: &Interrupt) -> Outcome {
+        let unknown = BTreeMap::new();
+        executor
+            .run(&self.store, graph, &unknown, interrupt)
+            .unwrap()
     }
 
     /// Plants a `fault` that the stage `name` meets once, when it reaches `step`.
-    fn plant(&self, name: &str, step: u32, fault: &str) {
+    pub fn plant(&self, name: &str, step: u32, fault: &str) {
         fs::write(program::fault_path(self.dir.path(), name, step), fault).unwrap();
     }
 
     /// The log: one `name from step` line per attempt that reached a body, one `name computed` line
     /// per body that ended.
-    fn log(&self) -> Vec<String> {
+    pub fn log(&self) -> Vec<String> {
         let text = fs::read_to_string(self.dir.path().join("log")).unwrap_or_default();
         text.lines().map(str::to_owned).collect()
     }
 
     /// Hashes of every file of every complete artifact.
-    fn contents(&self) -> BTreeMap<StageKey, BTreeMap<String, FileRecord>> {
+    pub fn contents(&self) -> BTreeMap<StageKey, BTreeMap<String, FileRecord>> {
         self.store
             .list()
             .unwrap()
@@ -75,20 +82,25 @@ fn cpu() -> Placement {
     }
 }
 
-fn pool() -> LocalPool {
+/// A slot without a memory limit.
+pub(crate) fn slot(device: &str) -> Slot {
+    Slot {
+        device: device.into(),
+        memory: None,
+    }
+}
+
+pub(crate) fn pool() -> LocalPool {
     LocalPool {
         exe: std::env::current_exe().unwrap(),
         arguments: program::arguments("stage_program"),
-        jobs: 3,
-        devices: vec!["cpu".into()],
-        memory: vec![],
-        threads: 1,
+        slots: vec![slot("cpu"); 3],
         quiet: true,
     }
 }
 
 /// A graph of fake stages, each given as its name and the names of its inputs.
-fn graph(stages: &[(&str, &[&str])], settings: &Settings) -> Graph {
+pub(crate) fn graph(stages: &[(&str, &[&str])], settings: &Settings) -> Graph {
     let (mut graph, mut keys) = (Graph::new(), BTreeMap::new());
     for (name, inputs) in stages {
         let inputs = inputs
@@ -112,7 +124,7 @@ fn graph(stages: &[(&str, &[&str])], settings: &Settings) -> Graph {
     graph
 }
 
-const DIAMOND: &[(&str, &[&str])] = &[
+pub(crate) const DIAMOND: &[(&str, &[&str])] = &[
     ("root", &[]),
     ("left", &["root"]),
     ("right", &["root"]),
@@ -120,11 +132,11 @@ const DIAMOND: &[(&str, &[&str])] = &[
     ("apart", &[]),
 ];
 
-fn key_of(graph: &Graph, label: &str) -> StageKey {
+pub(crate) fn key_of(graph: &Graph, label: &str) -> StageKey {
     graph.iter().find(|stage| stage.label == label).unwrap().key
 }
 
-fn labels(graph: &Graph, keys: &[StageKey]) -> Vec<String> {
+pub(crate) fn labels(graph: &Graph, keys: &[StageKey]) -> Vec<String> {
     let mut labels: Vec<_> = keys
         .iter()
         .map(|key| graph.get(key).unwrap().label.clone())

@@ -68,8 +68,9 @@ fn pool_program() {
         return;
     };
     let graph = slow_diamond(steps.parse().unwrap());
+    let (store, unknown) = (Store::open(dir).unwrap(), BTreeMap::new());
     let outcome = pool()
-        .run(&Store::open(dir).unwrap(), &graph, &Interrupt::new())
+        .run(&store, &graph, &unknown, &Interrupt::new())
         .unwrap();
     std::process::exit(i32::from(outcome.exit_code()));
 }

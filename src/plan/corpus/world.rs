@@ -2,7 +2,7 @@
 
 use super::{Corpus, Need};
 use crate::Result;
-use crate::data::world::{Split, World, WorldSettings};
+use crate::data::world::{Split, World, WorldAt, WorldSettings};
 use crate::experiment::{
     DemonstrationSettings, Hyper, Labels, ModelSettings, PreferenceSettings, Study,
 };
@@ -12,7 +12,6 @@ use crate::plan::bases::pretrain_stage;
 use crate::plan::{FIRST_BASE, Planner, Run};
 use crate::stages::NoInputs;
 use crate::stages::bundled::BundledBase;
-use crate::stages::common::WorldAt;
 use crate::stages::demonstrations::Demonstrations;
 use crate::stages::evaluation_set::EvaluationSetInputs;
 use crate::stages::preferences::{Preferences, PreferencesInputs};

@@ -6,10 +6,11 @@
 //! Prompts and responses are counted at the study's limits, so the numbers are upper bounds if
 //! texts are shorter.
 
+mod resources;
 mod shared;
 mod sizes;
 
-pub use shared::{PolicyGradient, judging, policy_gradient, reading, sampling};
+pub use shared::{PolicyGradient, judging, policy_gradient, readers, reading, sampling};
 pub(super) use shared::{preference_optimisation, steps, supervised};
 pub use sizes::{Precision, Shapes, Sizes};
 

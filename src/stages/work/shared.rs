@@ -3,6 +3,7 @@
 
 use super::{Pass, Phase, Precision, Shapes, Work};
 use crate::experiment::GenerationSettings;
+use crate::judges::JudgeId;
 use crate::methods::grpo::GrpoSettings;
 use crate::methods::ppo::{Critic, PpoSettings};
 use crate::methods::rloo::RlooSettings;
@@ -11,6 +12,7 @@ use crate::model::DecoderConfig;
 use crate::model::footprint::{
     Load, TrainingState, forward_flops, frozen, training_flops, training_state,
 };
+use crate::model::layout::Head;
 
 /// Work of supervised training on `rows` rows.
 pub fn supervised(
@@ -279,6 +281,12 @@ pub fn reading(
             .push(shapes.read(load, together, precision.reading));
     }
     work
+}
+
+/// The models that read every response for `judge`, in the form that [`reading`] takes.
+pub fn readers<'a>(judge: &JudgeId, shapes: Shapes<'a>) -> Vec<(Shapes<'a>, bool)> {
+    let heads = judge.reads().iter();
+    heads.map(|head| (shapes, *head == Head::Reward)).collect()
 }
 
 /// Work of scoring `rows` texts with the judge of real posts, if there is one.

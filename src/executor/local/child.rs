@@ -1,11 +1,9 @@
 //! One stage's process, seen from its parent.
 
-use super::event::Event;
-use super::key::StageKey;
-use super::stage::SUPERVISED_ENV;
-use super::store::Store;
 use crate::error::{ErrorKind, Result};
+use crate::executor::Failure;
 use crate::files;
+use crate::pipeline::{Event, SUPERVISED_ENV, StageKey, Store};
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read};
 use std::path::PathBuf;
@@ -20,14 +18,6 @@ const TAIL_BYTES: usize = 64 * 1024;
 const TAIL_LINES: usize = 12;
 /// How long to read on after a process has ended: a process that it started may hold its pipes.
 const DRAIN: Duration = Duration::from_secs(1);
-
-/// The reason why a stage is not in the store.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Failure {
-    pub kind: ErrorKind,
-    /// The error with its causes, its hint and the path of its log.
-    pub message: String,
-}
 
 /// A message from a reader thread about the child at a position of the graph.
 pub(super) enum Message {

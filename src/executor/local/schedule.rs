@@ -1,7 +1,6 @@
 //! The choice of the next stage to start. Pure bookkeeping without processes, clock or disk.
 
-use super::graph::Graph;
-use super::key::StageKey;
+use crate::pipeline::{Graph, StageKey};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
@@ -188,8 +187,8 @@ impl Ord for Priority {
 
 #[cfg(test)]
 mod tests {
-    use super::super::key::StageSpec;
     use super::*;
+    use crate::pipeline::StageSpec;
     use proptest::prelude::*;
     use serde_json::json;
 

@@ -3,13 +3,6 @@
 use super::*;
 use std::time::Duration;
 
-fn quick() -> Settings {
-    Settings {
-        steps: 2,
-        ..Settings::default()
-    }
-}
-
 #[test]
 fn a_graph_is_computed_once_and_then_cached() {
     let (bench, graph) = (Bench::new(), graph(DIAMOND, &quick()));
@@ -68,17 +61,11 @@ fn stages_that_run_together_have_devices_of_their_own() {
         Bench::new(),
         graph(&[("one", &[]), ("two", &[])], &settings),
     );
-    let devices = vec!["gpu:0".into(), "gpu:1".into()];
     let two = LocalPool {
-        jobs: 2,
-        devices,
+        slots: vec![slot("gpu:0"), slot("gpu:1")],
         ..pool()
     };
-    assert!(
-        two.run(&bench.store, &graph, &Interrupt::new())
-            .unwrap()
-            .is_success()
-    );
+    assert!(bench.run_by(&two, &graph, &Interrupt::new()).is_success());
     let used: Vec<_> = bench
         .store
         .list()
@@ -89,14 +76,19 @@ fn stages_that_run_together_have_devices_of_their_own() {
     assert_eq!(used, ["gpu:0", "gpu:1"]);
 
     let none = LocalPool {
-        devices: vec![],
+        slots: vec![],
         ..pool()
     };
     assert!(
-        none.run(&Bench::new().store, &graph, &Interrupt::new())
-            .unwrap_err()
-            .to_string()
-            .contains("no device")
+        none.run(
+            &Bench::new().store,
+            &graph,
+            &BTreeMap::new(),
+            &Interrupt::new()
+        )
+        .unwrap_err()
+        .to_string()
+        .contains("no device")
     );
 }
 
@@ -174,7 +166,7 @@ fn a_program_that_publishes_nothing_has_failed() {
         arguments: ["-c", "exit 0"].map(Into::into).to_vec(),
         ..pool()
     };
-    let outcome = shell.run(&bench.store, &graph, &Interrupt::new()).unwrap();
+    let outcome = bench.run_by(&shell, &graph, &Interrupt::new());
     assert!(
         outcome.failed[0].1.message.contains("left no artifact"),
         "{outcome:?}"
@@ -189,7 +181,7 @@ fn a_program_that_is_not_there_is_an_error() {
         ..pool()
     };
     let error = broken
-        .run(&bench.store, &graph, &Interrupt::new())
+        .run(&bench.store, &graph, &BTreeMap::new(), &Interrupt::new())
         .unwrap_err();
     assert!(error.to_string().contains("cannot run stage"), "{error}");
 }
@@ -203,7 +195,7 @@ fn an_interrupted_run_leaves_no_process_and_is_continued_by_the_next() {
         std::thread::sleep(Duration::from_millis(100));
         raiser.raise();
     });
-    let outcome = pool().run(&bench.store, &graph, &interrupt).unwrap();
+    let outcome = bench.run_by(&pool(), &graph, &interrupt);
     timer.join().unwrap();
     assert!(
         outcome.interrupted && outcome.exit_code() == 130,

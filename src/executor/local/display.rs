@@ -2,8 +2,8 @@
 //! elsewhere one plain line per finished stage. It goes to standard error, since standard output is
 //! for results.
 
-use super::child::Failure;
-use super::event::Event;
+use crate::executor::Failure;
+use crate::pipeline::Event;
 use indicatif::{HumanDuration, MultiProgress, ProgressBar, ProgressStyle};
 use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};

@@ -1,15 +1,21 @@
-//! Runs a graph on this machine, one process per stage.
+//! The executor of this machine: one process per stage, as many at once as there are slots.
+//!
+//! `schedule` chooses the next stage, `slot` its place, `child` starts and watches its process,
+//! `display` shows the run.
 
-use super::child::{Child, Failure, Message};
-use super::claim::Watch;
-use super::display::Display;
-use super::event::Event;
-use super::graph::{Graph, PlannedStage};
-use super::interrupt::{EXIT_INTERRUPTED, Interrupt};
-use super::key::StageKey;
-use super::schedule::{Schedule, State};
-use super::store::Store;
-use crate::error::{Context, Error, ErrorKind, Result};
+mod child;
+mod display;
+mod schedule;
+mod slot;
+
+use super::{Executor, Failure, Interrupt, Outcome, Resources};
+use crate::error::{Context, Error, Result};
+use crate::pipeline::{Event, Graph, StageKey, Store, Watch};
+use child::{Child, Message};
+use display::Display;
+use schedule::{Schedule, State};
+pub use slot::Slot;
+use slot::free_slot;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -25,109 +31,76 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// Factor by which the wait for the next check exceeds the time that the last one took.
 const LOOKING_SHARE: u32 = 20;
 
-/// A pool that starts `<exe> <arguments> <key> --store <dir> --device <device> [--memory=<bytes>]`
-/// for each missing stage, at most `jobs` at once.
+/// An executor that starts `<exe> <arguments> <key> --store <dir> --device <device>
+/// [--memory=<bytes>]` for each missing stage, in each slot one at a time.
 #[derive(Clone, Debug)]
 pub struct LocalPool {
     pub exe: PathBuf,
     /// Arguments before the key, for example `stage`.
     pub arguments: Vec<OsString>,
-    pub jobs: usize,
-    /// Devices of the pool. Slots are assigned to them in turn: with as many jobs as devices, each
-    /// device has one stage at a time.
-    pub devices: Vec<String>,
-    /// Bytes of its device's memory that one stage may fill, per device as in `devices`; no limit
-    /// where it is unknown.
-    pub memory: Vec<Option<u64>>,
-    /// Kernel threads per stage. The default is one: small models scale across processes, not
-    /// across threads.
-    pub threads: usize,
+    pub slots: Vec<Slot>,
     /// Suppresses progress output.
     pub quiet: bool,
 }
 
-/// The result of every stage of a graph.
-#[derive(Clone, Debug, Default)]
-pub struct Outcome {
-    /// Stages computed by this run.
-    pub finished: Vec<StageKey>,
-    /// Stages that were in the store already, or that another run added meanwhile.
-    pub cached: Vec<StageKey>,
-    /// Stages that failed, each with its error.
-    pub failed: Vec<(PlannedStage, Failure)>,
-    /// Stages that were not tried because something they need failed.
-    pub skipped: Vec<StageKey>,
-    /// True if Ctrl-C or SIGTERM stopped the run; stages in none of the lists were not finished.
-    pub interrupted: bool,
-}
-
-impl Outcome {
-    /// True if every stage of the graph is in the store now.
-    pub fn is_success(&self) -> bool {
-        self.failed.is_empty() && !self.interrupted
-    }
-
-    /// The run's exit code: 0 if nothing failed; the exit code of the failures' kind if they share
-    /// one, else 1; 130 after an interruption.
-    pub fn exit_code(&self) -> u8 {
-        let kinds: BTreeSet<ErrorKind> = self
-            .failed
-            .iter()
-            .map(|(_, failure)| failure.kind)
-            .collect();
-        match kinds.first() {
-            _ if self.interrupted => EXIT_INTERRUPTED,
-            None => 0,
-            Some(kind) if kinds.len() == 1 => kind.exit_code(),
-            Some(_) => 1,
-        }
-    }
-
-    /// A one-line summary for people, with advice if something is missing.
-    pub fn summary(&self) -> String {
-        let mut parts = vec![
-            format!("{} finished", self.finished.len()),
-            format!("{} cached", self.cached.len()),
-        ];
-        parts.extend((!self.failed.is_empty()).then(|| format!("{} failed", self.failed.len())));
-        parts.extend((!self.skipped.is_empty()).then(|| format!("{} skipped", self.skipped.len())));
-        let mut text = format!("stages: {}", parts.join(", "));
-        if self.interrupted {
-            text.push_str("\ninterrupted: run the same command again to continue");
-        } else if !self.failed.is_empty() {
-            text.push_str("\nrun the same command again to retry what failed and continue with what was skipped");
-        }
-        text
-    }
-}
-
 impl LocalPool {
-    /// Creates a pool that runs this program's own `stage` command, with one thread per stage and
-    /// no memory limit.
-    pub fn new(jobs: usize, devices: Vec<String>) -> Result<Self> {
+    /// Creates a pool that runs this program's own `stage` command.
+    ///
+    /// # Errors
+    /// If the system does not say where the program's file is.
+    pub fn new(slots: Vec<Slot>) -> Result<Self> {
         let exe =
             std::env::current_exe().context(|| "cannot find the program's own file".to_owned())?;
         Ok(Self {
             exe,
             arguments: vec!["stage".into()],
-            jobs,
-            devices,
-            memory: Vec::new(),
-            threads: 1,
+            slots,
             quiet: false,
         })
     }
 
-    /// Computes the missing stages of `graph`. A stage that fails prevents only the stages that
-    /// need it; failures are reported in the outcome.
-    ///
-    /// # Errors
-    /// If the store cannot be written or a process cannot be started.
-    pub fn run(&self, store: &Store, graph: &Graph, interrupt: &Interrupt) -> Result<Outcome> {
+    /// The command for one stage in `slot`.
+    fn command(
+        &self,
+        store: &Store,
+        key: &StageKey,
+        slot: &Slot,
+        resources: &Resources,
+    ) -> Command {
+        let threads = resources.processors.max(1).to_string();
+        let mut command = Command::new(&self.exe);
+        command
+            .args(&self.arguments)
+            .arg(key.to_string())
+            .arg("--store")
+            .arg(store.root())
+            .args(["--device", &slot.device])
+            .args(slot.memory.map(|bytes| format!("--memory={bytes}")))
+            .env("RAYON_NUM_THREADS", &threads)
+            .env("OMP_NUM_THREADS", &threads)
+            // Threads that spin while they wait would occupy cores that other stages need.
+            .env("OMP_WAIT_POLICY", "passive");
+        command
+    }
+}
+
+impl Executor for LocalPool {
+    fn run(
+        &self,
+        store: &Store,
+        graph: &Graph,
+        resources: &BTreeMap<StageKey, Resources>,
+        interrupt: &Interrupt,
+    ) -> Result<Outcome> {
         store.clean()?;
         store.plan(graph)?;
         let schedule = Schedule::new(graph, |key| store.is_complete(key));
-        let mut run = Run::new(self, store, graph, schedule);
+        if self.slots.is_empty() && schedule.is_unfinished() {
+            return Err(
+                Error::store("there is no device to run stages on").hint("name one: --device")
+            );
+        }
+        let mut run = Run::new(self, store, graph, resources, schedule);
         while !interrupt.is_raised() {
             run.look_elsewhere()?;
             run.start_ready()?;
@@ -141,35 +114,6 @@ impl LocalPool {
         // If leftovers cannot be removed now, the next run or `runs verify --repair` removes them.
         let _ = store.clean();
         Ok(outcome)
-    }
-
-    /// The command for one stage in one of the pool's slots.
-    fn command(&self, store: &Store, key: &StageKey, place: usize) -> Result<Command> {
-        let number = place % self.devices.len().max(1);
-        let device = self.devices.get(number);
-        let device = device.ok_or_else(|| {
-            Error::store("there is no device to run stages on").hint("name one: --device")
-        })?;
-        let threads = self.threads.max(1).to_string();
-        let mut command = Command::new(&self.exe);
-        command
-            .args(&self.arguments)
-            .arg(key.to_string())
-            .arg("--store")
-            .arg(store.root())
-            .args(["--device", device])
-            .args(
-                self.memory
-                    .get(number)
-                    .copied()
-                    .flatten()
-                    .map(|bytes| format!("--memory={bytes}")),
-            )
-            .env("RAYON_NUM_THREADS", &threads)
-            .env("OMP_NUM_THREADS", &threads)
-            // Threads that spin while they wait would occupy cores that other stages need.
-            .env("OMP_WAIT_POLICY", "passive");
-        Ok(command)
     }
 }
 
@@ -191,12 +135,13 @@ struct Run<'a> {
     pool: &'a LocalPool,
     store: &'a Store,
     graph: &'a Graph,
+    resources: &'a BTreeMap<StageKey, Resources>,
     schedule: Schedule<'a>,
     display: Display,
     /// The running children, by position in the graph.
     running: BTreeMap<usize, Child>,
     /// The stage in each of the pool's slots.
-    places: Vec<Option<usize>>,
+    slots: Vec<(&'a Slot, Option<usize>)>,
     /// Stages that other processes compute, by position.
     elsewhere: Elsewhere,
     sender: Sender<Message>,
@@ -209,6 +154,7 @@ impl<'a> Run<'a> {
         pool: &'a LocalPool,
         store: &'a Store,
         graph: &'a Graph,
+        resources: &'a BTreeMap<StageKey, Resources>,
         schedule: Schedule<'a>,
     ) -> Self {
         let cached = schedule
@@ -220,7 +166,7 @@ impl<'a> Run<'a> {
             ..Outcome::default()
         };
         let (sender, messages) = mpsc::channel();
-        let places = vec![None; pool.jobs.max(1)];
+        let slots = pool.slots.iter().map(|slot| (slot, None)).collect();
         let display = Display::new(graph.len(), outcome.cached.len(), pool.quiet);
         let elsewhere = Elsewhere {
             positions: BTreeSet::new(),
@@ -232,10 +178,11 @@ impl<'a> Run<'a> {
             pool,
             store,
             graph,
+            resources,
             schedule,
             display,
             running,
-            places,
+            slots,
             elsewhere,
             sender,
             messages,
@@ -280,7 +227,7 @@ impl<'a> Run<'a> {
     /// Fills the free slots, longest remaining path first, with stages that no other process
     /// computes.
     fn start_ready(&mut self) -> Result<()> {
-        while let Some(place) = self.places.iter().position(Option::is_none) {
+        while self.slots.iter().any(|(_, held)| held.is_none()) {
             let Some(position) = self.schedule.next() else {
                 break;
             };
@@ -294,11 +241,15 @@ impl<'a> Run<'a> {
                 self.leave_to_others(position);
                 continue;
             }
-            let command = self.pool.command(self.store, &stage.key, place)?;
+            let resources = self.resources.get(&stage.key).cloned().unwrap_or_default();
+            let Some((slot, held)) = free_slot(&mut self.slots, &resources) else {
+                break;
+            };
+            let command = self.pool.command(self.store, &stage.key, slot, &resources);
             let child = Child::start(command, position, &self.sender)
                 .context(|| format!("cannot run stage `{}`", stage.label))?;
             self.running.insert(position, child);
-            self.places[place] = Some(position);
+            *held = Some(position);
             self.display.started(position, &stage.label);
         }
         self.display.remaining(
@@ -350,10 +301,10 @@ impl<'a> Run<'a> {
             .collect();
         for (position, child) in ended {
             let stage = self.graph.stage(position);
-            self.places
+            self.slots
                 .iter_mut()
-                .filter(|place| **place == Some(position))
-                .for_each(|place| *place = None);
+                .filter(|(_, held)| *held == Some(position))
+                .for_each(|(_, held)| *held = None);
             let complete = self.store.is_complete(&stage.key);
             // The failure does not count if another node took this attempt for dead and is
             // computing the stage now.

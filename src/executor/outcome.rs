@@ -1,0 +1,69 @@
+//! The result of running a graph.
+
+use super::interrupt::EXIT_INTERRUPTED;
+use crate::error::ErrorKind;
+use crate::pipeline::{PlannedStage, StageKey};
+use std::collections::BTreeSet;
+
+/// The reason why a stage is not in the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    pub kind: ErrorKind,
+    /// The error with its causes, its hint and the path of its log.
+    pub message: String,
+}
+
+/// The result of every stage of a graph.
+#[derive(Clone, Debug, Default)]
+pub struct Outcome {
+    /// Stages computed by this run.
+    pub finished: Vec<StageKey>,
+    /// Stages that were in the store already, or that another run added meanwhile.
+    pub cached: Vec<StageKey>,
+    /// Stages that failed, each with its error.
+    pub failed: Vec<(PlannedStage, Failure)>,
+    /// Stages that were not tried because something they need failed.
+    pub skipped: Vec<StageKey>,
+    /// True if Ctrl-C or SIGTERM stopped the run; stages in none of the lists were not finished.
+    pub interrupted: bool,
+}
+
+impl Outcome {
+    /// True if every stage of the graph is in the store now.
+    pub fn is_success(&self) -> bool {
+        self.failed.is_empty() && !self.interrupted
+    }
+
+    /// The run's exit code: 0 if nothing failed; the exit code of the failures' kind if they share
+    /// one, else 1; 130 after an interruption.
+    pub fn exit_code(&self) -> u8 {
+        let kinds: BTreeSet<ErrorKind> = self
+            .failed
+            .iter()
+            .map(|(_, failure)| failure.kind)
+            .collect();
+        match kinds.first() {
+            _ if self.interrupted => EXIT_INTERRUPTED,
+            None => 0,
+            Some(kind) if kinds.len() == 1 => kind.exit_code(),
+            Some(_) => 1,
+        }
+    }
+
+    /// A one-line summary for people, with advice if something is missing.
+    pub fn summary(&self) -> String {
+        let mut parts = vec![
+            format!("{} finished", self.finished.len()),
+            format!("{} cached", self.cached.len()),
+        ];
+        parts.extend((!self.failed.is_empty()).then(|| format!("{} failed", self.failed.len())));
+        parts.extend((!self.skipped.is_empty()).then(|| format!("{} skipped", self.skipped.len())));
+        let mut text = format!("stages: {}", parts.join(", "));
+        if self.interrupted {
+            text.push_str("\ninterrupted: run the same command again to continue");
+        } else if !self.failed.is_empty() {
+            text.push_str("\nrun the same command again to retry what failed and continue with what was skipped");
+        }
+        text
+    }
+}

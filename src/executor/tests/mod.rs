@@ -1,0 +1,19 @@
+//! Executors on stages that hash, wait and meet planted faults.
+
+mod in_order;
+mod local;
+mod resume;
+
+use super::*;
+use crate::error::ErrorKind;
+use crate::pipeline::tests::program::{self, Settings};
+use crate::pipeline::tests::{Bench, DIAMOND, graph, key_of, labels, pool, slot};
+use std::collections::BTreeMap;
+use std::fs;
+
+fn quick() -> Settings {
+    Settings {
+        steps: 2,
+        ..Settings::default()
+    }
+}
