@@ -16,7 +16,7 @@
 //! Two errors of the authors' code can be reproduced to measure their effect: [`ReadOut::LastSlot`]
 //! and [`Normalise::DuringTraining`].
 
-use crate::methods::optimise::{Monitor, OptimiserSettings, Trainer, all_finite};
+use crate::methods::optimise::{Monitor, OptimiserSettings, StepReport, Trainer, all_finite};
 use crate::methods::training::Training;
 use crate::model::checkpoint::Normalisation;
 use crate::model::weights::host;
@@ -168,21 +168,8 @@ pub fn train_reward(
             .take(settings.batch_size)
             .map(|&i| &pairs[i])
             .collect();
-        let seen = RefCell::new(Vec::new());
-        let report = trainer.step("the reward loss", rows.len(), monitor, |model, range| {
-            let [chosen, rejected] = scores(model, &rows[range.clone()], slots);
-            seen.borrow_mut()
-                .push([&chosen, &rejected].map(|scores| scores.clone().inner()));
-            let [chosen, rejected] =
-                [chosen, rejected].map(|scores| mixed(scores, range.start, live));
-            loss(chosen, rejected, settings) / rows.len() as f32
-        })?;
-        let (chosen, rejected): (Vec<_>, Vec<_>) =
-            seen.into_inner().into_iter().map(<(_, _)>::from).unzip();
-        let (chosen, rejected) = (
-            host(Tensor::cat(chosen, 0))?,
-            host(Tensor::cat(rejected, 0))?,
-        );
+        let (report, [chosen, rejected]) =
+            pair_step(&mut trainer, &rows, settings, slots, live, monitor)?;
         let deltas: Vec<f32> = chosen
             .iter()
             .zip(&rejected)
@@ -218,6 +205,33 @@ pub fn train_reward(
     // Measured on the scores as a policy step will see them.
     let normalisation = normalise(&model.clone().in_dtype(training.dtype.float()), pairs, live)?;
     Ok((model, normalisation, curve))
+}
+
+/// One optimiser step on `rows`, their scores read at the last of `slots` slots if given and seen
+/// through `live` constants; returns the scores of the chosen and of the rejected responses.
+pub(crate) fn pair_step(
+    trainer: &mut Trainer<RewardModel>,
+    rows: &[&Pair],
+    settings: &RewardSettings,
+    slots: Option<usize>,
+    live: Option<Normalisation>,
+    monitor: &dyn Monitor,
+) -> Result<(StepReport, [Vec<f32>; 2])> {
+    let seen = RefCell::new(Vec::new());
+    let report = trainer.step("the reward loss", rows.len(), monitor, |model, range| {
+        let [chosen, rejected] = scores(model, &rows[range.clone()], slots);
+        seen.borrow_mut()
+            .push([&chosen, &rejected].map(|scores| scores.clone().inner()));
+        let [chosen, rejected] = [chosen, rejected].map(|scores| mixed(scores, range.start, live));
+        loss(chosen, rejected, settings) / rows.len() as f32
+    })?;
+    let (chosen, rejected): (Vec<_>, Vec<_>) =
+        seen.into_inner().into_iter().map(<(_, _)>::from).unzip();
+    let scores = [
+        host(Tensor::cat(chosen, 0))?,
+        host(Tensor::cat(rejected, 0))?,
+    ];
+    Ok((report, scores))
 }
 
 /// Share of pairs whose preferred response scores higher, from the differences of their scores; a
