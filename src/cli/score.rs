@@ -7,7 +7,7 @@ use crate::data::rows;
 use crate::model::checkpoint::{Checkpoint, FILES_BESIDE};
 use crate::model::generate::generate as sample;
 use crate::model::weights::host;
-use crate::model::{Batch, DecoderConfig, Ends, ModelTokenizer, Sampling, Sequence};
+use crate::model::{Batch, DecoderConfig, Ends, ModelTokenizer, Packed, Sampling, Sequence};
 use crate::rng::stream;
 use crate::tasks::chat::{
     ChatEncoder, ChatRules, ControlNames, Conversation, Loss, SystemRule, TooLong,
@@ -162,7 +162,7 @@ pub fn score(args: &ScoreArgs) -> Result<()> {
                 .zip(sequences.chunks(size))
                 .enumerate()
             {
-                let scores = host(model.scores(&Batch::new(sequences, &device)))?;
+                let scores = host(model.rewards(&Packed::new(sequences, &device)))?;
                 for (index, (row, score)) in rows.iter_mut().zip(scores).enumerate() {
                     let reward = normalisation.apply(score);
                     if !(score.is_finite() && reward.is_finite()) {

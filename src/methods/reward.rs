@@ -20,7 +20,7 @@ use crate::methods::optimise::{Monitor, OptimiserSettings, StepReport, Trainer, 
 use crate::methods::training::Training;
 use crate::model::checkpoint::Normalisation;
 use crate::model::weights::host;
-use crate::model::{Batch, LanguageModel, Pair, Passes, RewardModel, Sequence};
+use crate::model::{Batch, LanguageModel, Packed, Pair, Passes, RewardModel, Sequence};
 use crate::{Error, Result, rng};
 use burn::module::Module;
 use burn::tensor::activation::{log_sigmoid, relu};
@@ -274,7 +274,7 @@ fn scores(model: &RewardModel, pairs: &[&Pair], slots: Option<usize>) -> [Tensor
         .map(|pair| &pair.chosen)
         .chain(pairs.iter().map(|pair| &pair.rejected));
     let scores = match slots {
-        None => model.scores(&Batch::new(rows, &device)),
+        None => model.rewards(&Packed::new(rows, &device)),
         Some(slots) => {
             let rows: Vec<&Sequence> = rows.collect();
             let prompt_width = rows.iter().map(|row| row.prompt.len()).max().unwrap_or(0);
@@ -322,7 +322,7 @@ pub fn score(model: &RewardModel, sequences: &[&Sequence]) -> Result<Vec<f32>> {
     let mut scores = Vec::with_capacity(sequences.len());
     for rows in sequences.chunks(SCORING_BATCH) {
         scores.extend(host(
-            model.scores(&Batch::new(rows.iter().copied(), &model.device())),
+            model.rewards(&Packed::new(rows.iter().copied(), &model.device())),
         )?);
     }
     all_finite(&scores, "the score")?;
