@@ -240,6 +240,7 @@ impl Decoder {
     }
 }
 
+/// The sight of the tokens of a padded batch.
 fn rows(batch: &Batch) -> Sight {
     Sight::Rows(batch.mask.clone())
 }

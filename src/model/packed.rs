@@ -190,7 +190,8 @@ mod tests {
         assert_eq!(ends, [2, 3, 5]);
     }
 
-    /// To the last bit on the default device, whatever the padding and the texts beside a text.
+    /// Equality to the last bit on the default device, whatever the padding and the texts beside a
+    /// text.
     #[test]
     fn rewards_are_those_of_whole_rows_with_padding() {
         for model_type in DecoderConfig::model_types() {

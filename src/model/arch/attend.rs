@@ -28,9 +28,9 @@ pub enum Sight {
 /// Texts that stand side by side in one row.
 #[derive(Clone, Debug)]
 pub struct Texts {
-    /// What every token sees.
+    /// The spans of all tokens.
     pub all: Spans,
-    /// What the last token of every text sees.
+    /// A span for the last token of every text.
     pub ends: Spans,
     /// The slots of these last tokens, `[texts]`.
     pub end_slots: Tensor<1, Int>,
