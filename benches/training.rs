@@ -21,6 +21,7 @@ use divan::counter::ItemsCount;
 use touchstone::bench::{Bench, Effort, Work};
 use touchstone::methods::optimise::{OptimiserSettings, Schedule};
 use touchstone::methods::ppo::{Critic, MissingEos, PpoSettings};
+use touchstone::methods::reward::{Normalise, ReadOut, RewardLoss, RewardSettings};
 use touchstone::methods::sft::SftSettings;
 use touchstone::methods::training::Training;
 use touchstone::model::DecoderConfig;
@@ -33,15 +34,20 @@ struct Size {
     width: usize,
     layers: usize,
     heads: usize,
+    /// Heads of keys and values of a Mistral; `None` for a GPT-NeoX.
+    key_heads: Option<usize>,
     train_length: usize,
 }
 
-const SIZES: [Size; 2] = [
+/// Both sizes of the embedded world as GPT-NeoX and as Mistral. The Mistrals have 4 heads that share
+/// 2 key heads, and as many weights per layer as the GPT-NeoX of the same width.
+const SIZES: [Size; 4] = [
     Size {
         name: "mini-1b",
         width: 64,
         layers: 2,
         heads: 4,
+        key_heads: None,
         train_length: 52,
     },
     Size {
@@ -49,6 +55,23 @@ const SIZES: [Size; 2] = [
         width: 96,
         layers: 3,
         heads: 6,
+        key_heads: None,
+        train_length: 60,
+    },
+    Size {
+        name: "mistral-mini-1b",
+        width: 64,
+        layers: 2,
+        heads: 4,
+        key_heads: Some(2),
+        train_length: 52,
+    },
+    Size {
+        name: "mistral-mini-2.8b",
+        width: 96,
+        layers: 3,
+        heads: 4,
+        key_heads: Some(2),
         train_length: 60,
     },
 ];
@@ -61,10 +84,11 @@ impl std::fmt::Display for Size {
 
 type Case = (&'static str, fn(Size) -> Work);
 
-const CASES: [Case; 4] = [
+const CASES: [Case; 5] = [
     ("train", train_work),
     ("generate", generate_work),
     ("reward", reward_work),
+    ("reward_train", reward_train_work),
     ("ppo", ppo_work),
 ];
 
@@ -97,6 +121,14 @@ fn generate_work(size: Size) -> Work {
 fn reward_work(size: Size) -> Work {
     bench_of(size, 44, 24)
         .reward(64)
+        .expect("a random model loads")
+}
+
+/// One optimiser step of reward learning on 32 pairs of responses of 24 tokens to prompts of 44
+/// tokens; tokens of both texts of a pair are counted.
+fn reward_train_work(size: Size) -> Work {
+    bench_of(size, 44, 24)
+        .reward_step(&reward_settings())
         .expect("a random model loads")
 }
 
@@ -141,6 +173,20 @@ fn ppo_settings(rollouts: usize) -> PpoSettings {
     }
 }
 
+fn reward_settings() -> RewardSettings {
+    RewardSettings {
+        loss: RewardLoss::Eq11,
+        margin: 0.0,
+        bound: 0.0,
+        l2: 0.0,
+        read_out: ReadOut::LastToken,
+        normalise: Normalise::AfterTraining,
+        epochs: 1,
+        batch_size: 32,
+        optimiser: optimiser(),
+    }
+}
+
 fn optimiser() -> OptimiserSettings {
     OptimiserSettings {
         learning_rate: 1e-4,
@@ -155,15 +201,23 @@ fn optimiser() -> OptimiserSettings {
 }
 
 fn config(size: Size) -> DecoderConfig {
-    let config = serde_json::json!({
+    let inner = if size.key_heads.is_some() { 3 } else { 4 };
+    let mut config = serde_json::json!({
         "vocab_size": VOCABULARY,
         "hidden_size": size.width,
         "num_hidden_layers": size.layers,
         "num_attention_heads": size.heads,
-        "intermediate_size": 4 * size.width,
-        "rotary_pct": 0.25,
+        "intermediate_size": inner * size.width,
     });
-    serde_json::from_value(config).expect("the keys are those of the type")
+    let more = match size.key_heads {
+        None => serde_json::json!({"model_type": "gpt_neox", "rotary_pct": 0.25}),
+        Some(key_heads) => serde_json::json!({
+            "model_type": "mistral", "num_key_value_heads": key_heads, "sliding_window": null,
+        }),
+    };
+    let keys = config.as_object_mut().expect("it is an object");
+    keys.extend(more.as_object().expect("it is an object").clone());
+    DecoderConfig::from_keys(std::mem::take(keys), "the bench").expect("the keys are complete")
 }
 
 fn bench(bencher: Bencher, mut work: Work) {
@@ -185,6 +239,11 @@ fn generate(bencher: Bencher, size: Size) {
 #[divan::bench(args = SIZES)]
 fn reward(bencher: Bencher, size: Size) {
     bench(bencher, reward_work(size));
+}
+
+#[divan::bench(args = SIZES)]
+fn reward_train(bencher: Bencher, size: Size) {
+    bench(bencher, reward_train_work(size));
 }
 
 #[divan::bench(args = SIZES)]

@@ -4,12 +4,12 @@
 use crate::Result;
 use crate::methods::optimise::{Trainer, Unwatched};
 use crate::methods::ppo::{Critic, PpoSettings, RewardFunction, Rollout, Task, ppo};
-use crate::methods::reward::score;
+use crate::methods::reward::{RewardSettings, pair_step, score};
 use crate::methods::sft::{SftSettings, token_step};
 use crate::methods::training::Training;
 use crate::model::checkpoint::Normalisation;
 use crate::model::generate::generate;
-use crate::model::{DecoderConfig, Ends, LanguageModel, RewardModel, Sampling, Sequence};
+use crate::model::{DecoderConfig, Ends, LanguageModel, Pair, RewardModel, Sampling, Sequence};
 use crate::rng::stream;
 use burn::tensor::Device;
 use rand::Rng;
@@ -149,6 +149,26 @@ impl Bench {
         })
     }
 
+    /// One optimiser step of reward learning on a batch of pairs, each of two responses to one
+    /// prompt; all tokens of both texts are counted.
+    pub fn reward_step(&self, settings: &RewardSettings) -> Result<Work> {
+        let (pairs, model) = (
+            self.pairs(settings.batch_size),
+            self.scorer(&self.policy()?),
+        );
+        let mut trainer = Trainer::new(model, &settings.optimiser, &self.training, 0, usize::MAX);
+        let settings = settings.clone();
+        let tokens = 2 * settings.batch_size * (self.prompt + self.response);
+        let once = move || {
+            let pairs: Vec<&Pair> = pairs.iter().collect();
+            pair_step(&mut trainer, &pairs, &settings, None, None, &Unwatched).map(|_| ())
+        };
+        Ok(Work {
+            once: Box::new(once),
+            tokens,
+        })
+    }
+
     /// One update of PPO on a learned reward, including rollouts, `batch` of which are sampled at
     /// once; sampled tokens are counted.
     pub fn ppo(&self, settings: &PpoSettings, batch: usize) -> Result<Work> {
@@ -235,6 +255,16 @@ impl Bench {
         (0..count)
             .map(|row| split(self.tokens(row, self.prompt + self.response)))
             .collect()
+    }
+
+    /// Pairs of responses to one prompt each.
+    fn pairs(&self, count: usize) -> Vec<Pair> {
+        let rows = self.rows(2 * count);
+        let pair = |rows: &[Sequence]| Pair {
+            chosen: rows[0].clone(),
+            rejected: Sequence::new(rows[0].prompt.clone(), rows[1].response.clone()),
+        };
+        rows.chunks_exact(2).map(pair).collect()
     }
 
     fn tokens(&self, row: usize, length: usize) -> Vec<u32> {

@@ -15,7 +15,7 @@ use std::path::Path;
 use touchstone::ErrorKind;
 use touchstone::model::checkpoint::{Checkpoint, Normalisation};
 use touchstone::model::weights::{StoredAs, Weights};
-use touchstone::model::{Batch, LanguageModel, RewardModel, Sequence};
+use touchstone::model::{Batch, LanguageModel, Packed, RewardModel, Sequence};
 use touchstone::rng::stream;
 
 #[test]
@@ -84,13 +84,17 @@ fn reward_models_of_others_give_the_same_scores() {
         );
         let sequence =
             |row: &Scored| Sequence::new(row.prompt_ids.clone(), row.response_ids.clone());
-        let batch = Batch::new(&rows.iter().map(sequence).collect::<Vec<_>>(), &cpu());
-        let scores: Vec<f32> = host(model.scores(&batch))
-            .into_iter()
-            .map(|score| normalisation.apply(score))
-            .collect();
+        let sequences: Vec<Sequence> = rows.iter().map(sequence).collect();
+        let padded = model.scores(&Batch::new(&sequences, &cpu()));
+        let packed = model.rewards(&Packed::new(&sequences, &cpu()));
         let expected: Vec<f32> = rows.iter().map(|row| row.score).collect();
-        assert_close(&scores, &expected, name);
+        for scores in [padded, packed].map(host) {
+            let scores: Vec<f32> = scores
+                .into_iter()
+                .map(|score| normalisation.apply(score))
+                .collect();
+            assert_close(&scores, &expected, name);
+        }
     }
 }
 

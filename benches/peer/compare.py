@@ -6,7 +6,8 @@
 
 For every case and size the two programs run in turns, ours then PyTorch, for a number of rounds, so that both meet the
 same neighbours and the same clock. A round's speed is tokens / median time of its repetitions. The table shows the median
-speed over rounds of each, and the median of the ratios of the rounds, with the smallest and the largest.
+speed over rounds of each, the median of the ratios of the rounds, with the smallest and the largest, and the largest
+resident set of each program in any round.
 """
 
 import argparse
@@ -20,8 +21,8 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-CASES = ["train", "generate", "reward", "ppo"]
-SIZES = ["mini-1b", "mini-2.8b"]
+CASES = ["train", "generate", "reward", "reward_train", "ppo"]
+SIZES = ["mini-1b", "mini-2.8b", "mistral-mini-1b", "mistral-mini-2.8b"]
 
 
 def fail(message: str):
@@ -51,14 +52,17 @@ def torch_version(python: str) -> str:
     return run.stdout.strip()
 
 
-def speed(command: list[str], case: str, size: str, seconds: float) -> float:
-    """Tokens per second of one case and size in a process of its own, on one thread."""
+def speed(command: list[str], case: str, size: str, seconds: float) -> tuple[float, float]:
+    """Tokens per second of one case and size in a process of its own, on one thread, and its largest resident set in MiB."""
     environment = os.environ | {"RAYON_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     arguments = ["--case", case, "--size", size, "--seconds", str(seconds)]
-    run = subprocess.run(command + arguments, stdout=subprocess.PIPE, text=True, env=environment)
-    if run.returncode != 0:
-        fail(f"{command[0]} ended with {run.returncode} at {case}, {size}")
-    return json.loads(run.stdout)["tokens_per_second"]
+    process = subprocess.Popen(command + arguments, stdout=subprocess.PIPE, text=True, env=environment)
+    said = process.stdout.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    code = process.returncode = os.waitstatus_to_exitcode(status)
+    if code != 0:
+        fail(f"{command[0]} ended with {code} at {case}, {size}")
+    return json.loads(said)["tokens_per_second"], usage.ru_maxrss / 1024
 
 
 def processor() -> str:
@@ -82,16 +86,17 @@ def main():
     load = f", load {os.getloadavg()[0]:.1f} at the start" if hasattr(os, "getloadavg") else ""
     print(f"{datetime.date.today()}, {processor()}, {os.cpu_count()} cores, one thread each, PyTorch {torch}, "
           f"{options.rounds} rounds of {options.seconds:g} s{load}.\n")
-    print("| case | size | ours, tokens/s | PyTorch, tokens/s | ours / PyTorch | smallest–largest |")
-    print("|---|---|--:|--:|--:|--:|", flush=True)
+    print("| case | size | ours, tokens/s | PyTorch, tokens/s | ours / PyTorch | smallest–largest | ours, MiB | PyTorch, MiB |")
+    print("|---|---|--:|--:|--:|--:|--:|--:|", flush=True)
     for case in options.case or CASES:
         for size in options.size or SIZES:
             pairs = [[speed(command, case, size, options.seconds) for command in (ours, peer)]
                      for _ in range(options.rounds)]
-            ratios = sorted(a / b for a, b in pairs)
-            a, b = (statistics.median(column) for column in zip(*pairs))
+            ratios = sorted(a / b for (a, _), (b, _) in pairs)
+            (a, our_mib), (b, their_mib) = (
+                (statistics.median(speeds), max(sizes)) for speeds, sizes in (zip(*column) for column in zip(*pairs)))
             print(f"| {case} | {size} | {a:,.0f} | {b:,.0f} | {statistics.median(ratios):.2f} "
-                  f"| {ratios[0]:.2f}–{ratios[-1]:.2f} |", flush=True)
+                  f"| {ratios[0]:.2f}–{ratios[-1]:.2f} | {our_mib:.0f} | {their_mib:.0f} |", flush=True)
 
 
 if __name__ == "__main__":

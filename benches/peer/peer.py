@@ -12,11 +12,17 @@ rounds, tokens, and fastest_s, the round least disturbed by neighbours. Cases, w
                  tokens = batch x sampled tokens; the prefill is in the time, not in the tokens.
     reward       scores of a batch of 64 texts of 68 tokens: trunk and scalar head at the last token, no gradient.
                  tokens = batch x length.
+    reward_train one optimiser step of the Bradley-Terry loss on 32 pairs of responses of 24 tokens to one prompt of 44
+                 each, both texts whole, as TRL does; otherwise as train. tokens = 2 x pairs x length.
     ppo_update   PPO on 64 stored rollouts, prompt 44 and response 24: advantages, then 2 epochs of 4 minibatches, each
                  with clipped ratio and clipped value loss on response tokens, clipping to norm 1, AdamW.
                  tokens = epochs x batch x length.
     ppo          a whole iteration: rollout, log-probabilities of policy and reference, values, reward, then ppo_update.
                  tokens = batch x response tokens.
+
+Sizes are those of the embedded world as GPT-NeoX, and as Mistral (mistral-...): 4 query heads that share 2 key heads, root-mean-
+square norms, rotary embedding on whole heads, a gated feed-forward layer, no biases; 3 x width inner dimensions give a layer as
+many weights as the GPT-NeoX of the same width has.
 
 All rows are full, so no padding is computed. Attention is scaled_dot_product_attention, float32 throughout. Weights and
 data are random: time does not depend on them.
@@ -43,9 +49,11 @@ class Size:
     layers: int
     heads: int
     train_length: int
+    key_heads: int | None = None  # of a Mistral; none for a GPT-NeoX
 
 
-SIZES = [Size("mini-1b", 64, 2, 4, 52), Size("mini-2.8b", 96, 3, 6, 60)]
+SIZES = [Size("mini-1b", 64, 2, 4, 52), Size("mini-2.8b", 96, 3, 6, 60),
+         Size("mistral-mini-1b", 64, 2, 4, 52, 2), Size("mistral-mini-2.8b", 96, 3, 4, 60, 2)]
 
 
 def rotary_tables(length: int, dims: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -61,6 +69,16 @@ def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tenso
     rotated, kept = x[..., :dims], x[..., dims:]
     first, second = rotated.chunk(2, dim=-1)
     return torch.cat([rotated * cos + torch.cat([-second, first], dim=-1) * sin, kept], dim=-1)
+
+
+def cached(key, value, cache):
+    """Keys and values with those of `cache` before them, which then holds all; unchanged without a cache."""
+    if cache is None:
+        return key, value
+    if cache:
+        key, value = torch.cat([cache[0], key], dim=2), torch.cat([cache[1], value], dim=2)
+    cache[:] = [key, value]
+    return key, value
 
 
 class Block(nn.Module):
@@ -79,13 +97,36 @@ class Block(nn.Module):
         mixed = self.query_key_value(self.norm_attention(x)).view(batch, time_, self.heads, 3 * self.head)
         query, key, value = mixed.transpose(1, 2).chunk(3, dim=-1)
         query, key = rotate(query, cos, sin), rotate(key, cos, sin)
-        if cache is not None:
-            if cache:
-                key, value = torch.cat([cache[0], key], dim=2), torch.cat([cache[1], value], dim=2)
-            cache[:] = [key, value]
+        key, value = cached(key, value, cache)
         attended = F.scaled_dot_product_attention(query, key, value, is_causal=time_ > 1)
         attended = self.dense(attended.transpose(1, 2).reshape(batch, time_, width))
         return x + attended + self.down(F.gelu(self.up(self.norm_feed(x))))
+
+
+class MistralBlock(nn.Module):
+    """One Mistral layer: h = x + attention(norm(x)), then h + feed-forward(norm'(h)), gated by SiLU."""
+
+    def __init__(self, size: Size):
+        super().__init__()
+        width, inner = size.width, 3 * size.width
+        self.heads, self.key_heads, self.head = size.heads, size.key_heads, width // size.heads
+        self.norm_attention, self.norm_feed = nn.RMSNorm(width, eps=1e-6), nn.RMSNorm(width, eps=1e-6)
+        self.query, self.output = nn.Linear(width, width, bias=False), nn.Linear(width, width, bias=False)
+        self.key = nn.Linear(width, self.key_heads * self.head, bias=False)
+        self.value = nn.Linear(width, self.key_heads * self.head, bias=False)
+        self.gate, self.up = nn.Linear(width, inner, bias=False), nn.Linear(width, inner, bias=False)
+        self.down = nn.Linear(inner, width, bias=False)
+
+    def forward(self, x, cos, sin, cache=None):
+        batch, time_, width = x.shape
+        normed = self.norm_attention(x)
+        query, key, value = (linear(normed).view(batch, time_, -1, self.head).transpose(1, 2)
+                             for linear in (self.query, self.key, self.value))
+        key, value = cached(rotate(key, cos, sin), value, cache)
+        attended = F.scaled_dot_product_attention(rotate(query, cos, sin), key, value, is_causal=time_ > 1, enable_gqa=True)
+        x = x + self.output(attended.transpose(1, 2).reshape(batch, time_, width))
+        normed = self.norm_feed(x)
+        return x + self.down(F.silu(self.gate(normed)) * self.up(normed))
 
 
 class Trunk(nn.Module):
@@ -94,9 +135,11 @@ class Trunk(nn.Module):
     def __init__(self, size: Size, positions: int = 128):
         super().__init__()
         self.embedding = nn.Embedding(VOCABULARY, size.width)
-        self.blocks = nn.ModuleList(Block(size) for _ in range(size.layers))
-        self.norm = nn.LayerNorm(size.width)
-        cos, sin = rotary_tables(positions, int(size.width // size.heads * ROTARY_SHARE))
+        mistral = size.key_heads is not None
+        block, share = (MistralBlock, 1) if mistral else (Block, ROTARY_SHARE)
+        self.blocks = nn.ModuleList(block(size) for _ in range(size.layers))
+        self.norm = nn.RMSNorm(size.width, eps=1e-6) if mistral else nn.LayerNorm(size.width)
+        cos, sin = rotary_tables(positions, int(size.width // size.heads * share))
         self.register_buffer("cos", cos)
         self.register_buffer("sin", sin)
 
@@ -202,6 +245,18 @@ def reward(size: Size):
     return once, batch * length
 
 
+def reward_train(size: Size):
+    model, pairs, prompt, response = Reward(size), 32, 44, 24
+    optimiser = adamw(model)
+
+    def once():
+        prompts = random_ids(pairs, prompt).repeat(2, 1)
+        chosen, rejected = model(torch.cat([prompts, random_ids(2 * pairs, response)], dim=1)).chunk(2)
+        return step(optimiser, model, [-F.logsigmoid(chosen - rejected).mean()])
+
+    return once, 2 * pairs * (prompt + response)
+
+
 @dataclass
 class Ppo:
     """Policy step with a per-token KL penalty to a fixed reference, generalised advantages, clipped losses."""
@@ -287,17 +342,18 @@ def ppo(size: Size):
     return lambda: whole.update(*whole.rollout()), whole.batch * whole.count
 
 
-CASES = {case.__name__: case for case in (train, generate, reward, ppo_update, ppo)}
+CASES = {case.__name__: case for case in (train, generate, reward, reward_train, ppo_update, ppo)}
 
 
 def check():
     """The cache and the full forward must agree, or the generation that is timed would not be generation."""
-    with torch.no_grad():
-        model, ids = Policy(SIZES[1]), random_ids(2, 9)
-        caches = [[] for _ in model.trunk.blocks]
-        parts = [model.trunk(ids[:, :5], 0, caches)] + [model.trunk(ids[:, t : t + 1], t, caches) for t in range(5, 9)]
-        difference = (torch.cat(parts, dim=1) - model.trunk(ids)).abs().max().item()
-    assert difference < 1e-4, f"cached and full forward differ by {difference}"
+    for size in SIZES:
+        with torch.no_grad():
+            model, ids = Policy(size), random_ids(2, 9)
+            caches = [[] for _ in model.trunk.blocks]
+            parts = [model.trunk(ids[:, :5], 0, caches)] + [model.trunk(ids[:, t : t + 1], t, caches) for t in range(5, 9)]
+            difference = (torch.cat(parts, dim=1) - model.trunk(ids)).abs().max().item()
+        assert difference < 1e-4, f"{size.name}: cached and full forward differ by {difference}"
 
 
 def measure(once, seconds: float, least: int = 7, warm_up: int = 3) -> list[float]:

@@ -7,7 +7,7 @@ use crate::data::rows;
 use crate::model::checkpoint::{Checkpoint, FILES_BESIDE};
 use crate::model::generate::generate as sample;
 use crate::model::weights::host;
-use crate::model::{Batch, DecoderConfig, Ends, ModelTokenizer, Sampling, Sequence};
+use crate::model::{Batch, DecoderConfig, Ends, ModelTokenizer, Packed, Sampling, Sequence};
 use crate::rng::stream;
 use crate::tasks::chat::{
     ChatEncoder, ChatRules, ControlNames, Conversation, Loss, SystemRule, TooLong,
@@ -165,8 +165,8 @@ pub fn score(args: &ScoreArgs) -> Result<()> {
         HeadKind::Reward => {
             let (model, normalisation) = checkpoint.reward_model(&device)?;
             for answers in answers.chunks(batch.get()) {
-                let batch = Batch::new(answers.iter().map(|answer| &answer.sequence), &device);
-                for (answer, score) in answers.iter().zip(host(model.scores(&batch))?) {
+                let packed = Packed::new(answers.iter().map(|answer| &answer.sequence), &device);
+                for (answer, score) in answers.iter().zip(host(model.rewards(&packed))?) {
                     let reward = normalisation.apply(score);
                     if !(score.is_finite() && reward.is_finite()) {
                         let what = format!("the score is {score}, and the reward {reward}");

@@ -8,9 +8,9 @@ use crate::methods::ppo::{RewardFunction, Rollout, Task, ppo};
 use crate::methods::reward::{RewardStart, train_reward};
 use crate::methods::sft::sft;
 use crate::methods::training::{Dtype, Training};
-use crate::model::Batch;
 use crate::model::generate::generate;
 use crate::model::weights::{Weights, host};
+use crate::model::{Batch, Packed};
 use burn::tensor::Device;
 use serde::Serialize;
 use std::cell::RefCell;
@@ -145,7 +145,8 @@ pub fn training(problem: &Problem, device: &Device, dtype: Dtype) -> Result<Obse
     );
     let log_probs = real(&host(reading.response_log_probs(&batch, 1.0))?, &batch);
     let fresh = problem.reward(&policy);
-    let scores = host(fresh.clone().in_dtype(dtype.float()).scores(&batch))?;
+    let packed = Packed::new(&rows, device);
+    let scores = host(fresh.clone().in_dtype(dtype.float()).rewards(&packed))?;
 
     let recorder = Recorder::default();
     let (tuned, _) = sft(

@@ -17,11 +17,11 @@
 //! and [`Normalise::DuringTraining`].
 
 use super::Fault;
-use crate::methods::optimise::{Monitor, OptimiserSettings, Trainer, all_finite};
+use crate::methods::optimise::{Monitor, OptimiserSettings, StepReport, Trainer, all_finite};
 use crate::methods::training::Training;
 use crate::model::checkpoint::Normalisation;
 use crate::model::weights::host;
-use crate::model::{Batch, LanguageModel, Pair, Passes, RewardModel, Sequence};
+use crate::model::{Batch, LanguageModel, Packed, Pair, Passes, RewardModel, Sequence};
 use crate::{Error, Result, rng};
 use burn::module::Module;
 use burn::tensor::activation::{log_sigmoid, relu};
@@ -186,21 +186,8 @@ pub fn train_reward(
             .take(settings.batch_size)
             .map(|&i| &pairs[i])
             .collect();
-        let seen = RefCell::new(Vec::new());
-        let report = trainer.step("the reward loss", rows.len(), monitor, |model, range| {
-            let [chosen, rejected] = scores(model, &rows[range.clone()], slots);
-            seen.borrow_mut()
-                .push([&chosen, &rejected].map(|scores| scores.clone().inner()));
-            let [chosen, rejected] =
-                [chosen, rejected].map(|scores| mixed(scores, range.start, live));
-            loss(chosen, rejected, settings) / rows.len() as f32
-        })?;
-        let (chosen, rejected): (Vec<_>, Vec<_>) =
-            seen.into_inner().into_iter().map(<(_, _)>::from).unzip();
-        let (chosen, rejected) = (
-            host(Tensor::cat(chosen, 0))?,
-            host(Tensor::cat(rejected, 0))?,
-        );
+        let (report, [chosen, rejected]) =
+            pair_step(&mut trainer, &rows, settings, slots, live, monitor)?;
         let deltas: Vec<f32> = chosen
             .iter()
             .zip(&rejected)
@@ -236,6 +223,33 @@ pub fn train_reward(
     // Measured on the scores as a policy step will see them.
     let normalisation = normalise(&model.clone().in_dtype(training.dtype.float()), pairs, live)?;
     Ok((model, normalisation, curve))
+}
+
+/// One optimiser step on `rows`, their scores read at the last of `slots` slots if given and seen
+/// through `live` constants; returns the scores of the chosen and of the rejected responses.
+pub(crate) fn pair_step(
+    trainer: &mut Trainer<RewardModel>,
+    rows: &[&Pair],
+    settings: &RewardSettings,
+    slots: Option<usize>,
+    live: Option<Normalisation>,
+    monitor: &dyn Monitor,
+) -> Result<(StepReport, [Vec<f32>; 2])> {
+    let seen = RefCell::new(Vec::new());
+    let report = trainer.step("the reward loss", rows.len(), monitor, |model, range| {
+        let [chosen, rejected] = scores(model, &rows[range.clone()], slots);
+        seen.borrow_mut()
+            .push([&chosen, &rejected].map(|scores| scores.clone().inner()));
+        let [chosen, rejected] = [chosen, rejected].map(|scores| mixed(scores, range.start, live));
+        loss(chosen, rejected, settings) / rows.len() as f32
+    })?;
+    let (chosen, rejected): (Vec<_>, Vec<_>) =
+        seen.into_inner().into_iter().map(<(_, _)>::from).unzip();
+    let scores = [
+        host(Tensor::cat(chosen, 0))?,
+        host(Tensor::cat(rejected, 0))?,
+    ];
+    Ok((report, scores))
 }
 
 /// Share of pairs whose preferred response scores higher, from the differences of their scores; a
@@ -278,7 +292,7 @@ fn scores(model: &RewardModel, pairs: &[&Pair], slots: Option<usize>) -> [Tensor
         .map(|pair| &pair.chosen)
         .chain(pairs.iter().map(|pair| &pair.rejected));
     let scores = match slots {
-        None => model.scores(&Batch::new(rows, &device)),
+        None => model.rewards(&Packed::new(rows, &device)),
         Some(slots) => {
             let rows: Vec<&Sequence> = rows.collect();
             let prompt_width = rows.iter().map(|row| row.prompt.len()).max().unwrap_or(0);
@@ -326,7 +340,7 @@ pub fn score(model: &RewardModel, sequences: &[&Sequence]) -> Result<Vec<f32>> {
     let mut scores = Vec::with_capacity(sequences.len());
     for rows in sequences.chunks(SCORING_BATCH) {
         scores.extend(host(
-            model.scores(&Batch::new(rows.iter().copied(), &model.device())),
+            model.rewards(&Packed::new(rows.iter().copied(), &model.device())),
         )?);
     }
     all_finite(&scores, "the score")?;

@@ -2,10 +2,11 @@
 
 use crate::Result;
 use crate::device::fused::{KvCache, Rotary};
-use crate::model::arch::{Attend, DecoderConfig, Layer, Shape, Sizes, Tokens};
+use crate::model::arch::{Attend, DecoderConfig, Layer, Shape, Sight, Sizes, Tokens};
 use crate::model::batch::Batch;
 use crate::model::nn::Norm;
 use crate::model::nn::lora::LoraSettings;
+use crate::model::packed::Packed;
 use crate::model::tape::Tape;
 use crate::model::weights::{Weights, parameter};
 use burn::module::{Module, Param};
@@ -127,17 +128,38 @@ impl Decoder {
 
     /// States of every token before the final norm, `[b·t, d]`.
     pub fn forward(&self, batch: &Batch) -> Tensor<2> {
-        let tokens = self.tokens(batch.ids.clone(), &batch.positions, batch.mask.clone());
+        self.whole(self.tokens(batch.ids.clone(), &batch.positions, rows(batch)))
+    }
+
+    /// States of the last token of every text before the final norm, `[texts, d]`. The last layer
+    /// computes nothing else but the other tokens' keys and values.
+    pub fn forward_ends(&self, packed: &Packed) -> Tensor<2> {
+        let sight = Sight::Texts(packed.texts.clone());
+        let tokens = self.tokens(packed.ids.clone(), &packed.positions, sight);
+        if self.layers.is_empty() {
+            return Attend::Ends(&packed.texts).asking(self.embed(&tokens));
+        }
+        self.whole(tokens)
+    }
+
+    /// The states that the last layer computes, without a cache.
+    fn whole(&self, tokens: Tokens) -> Tensor<2> {
         match &self.tape {
             Some(tape) if self.device().is_autodiff() => tape.forward(self, tokens),
-            _ => self.run(&tokens, &mut Attend::Whole),
+            _ => {
+                let layers = self.layers.iter().enumerate();
+                layers.fold(self.embed(&tokens), |x, (index, layer)| {
+                    let mode = &mut tokens.mode(index, self.layers.len());
+                    layer.forward(x, &tokens, mode)
+                })
+            }
         }
     }
 
     /// Does the same as [`forward`](Self::forward), but also keeps keys and values for `capacity`
     /// columns.
     pub fn prefill(&self, batch: &Batch, capacity: usize) -> (Tensor<2>, Vec<Option<KvCache>>) {
-        let tokens = self.tokens(batch.ids.clone(), &batch.positions, batch.mask.clone());
+        let tokens = self.tokens(batch.ids.clone(), &batch.positions, rows(batch));
         let mut kept = Vec::with_capacity(self.layers.len());
         let states = self.run(
             &tokens,
@@ -159,7 +181,7 @@ impl Decoder {
         kept: &mut Vec<Option<KvCache>>,
     ) -> Tensor<2> {
         self.run(
-            &self.tokens(ids, positions, mask),
+            &self.tokens(ids, positions, Sight::Rows(mask)),
             &mut Attend::Step { kept, layer: 0 },
         )
     }
@@ -169,6 +191,7 @@ impl Decoder {
         self.norm.forward(states)
     }
 
+    /// The states after the last layer, whose attention keeps keys and values.
     fn run(&self, tokens: &Tokens, attend: &mut Attend) -> Tensor<2> {
         self.layers.iter().fold(self.embed(tokens), |x, layer| {
             layer.forward(x, tokens, attend)
@@ -184,11 +207,11 @@ impl Decoder {
     }
 
     /// The tokens of a pass; `ids` is `[b, t]`, `positions` has b·t values.
-    fn tokens(&self, ids: Tensor<2, Int>, positions: &[u32], mask: Tensor<2, Bool>) -> Tokens {
+    fn tokens(&self, ids: Tensor<2, Int>, positions: &[u32], sight: Sight) -> Tokens {
         let [b, t] = ids.dims();
         Tokens {
             ids: ids.reshape([b * t]),
-            mask,
+            sight,
             rotary: self.rotary(positions, b),
             rows: b,
         }
@@ -215,6 +238,11 @@ impl Decoder {
             sin: Tensor::from_data(TensorData::new(sin, shape), &device),
         }
     }
+}
+
+/// The sight of the tokens of a padded batch.
+fn rows(batch: &Batch) -> Sight {
+    Sight::Rows(batch.mask.clone())
 }
 
 /// Random weights of a decoder: normal with standard deviation `deviation`, scaled for residual

@@ -8,6 +8,7 @@ use crate::model::batch::Batch;
 use crate::model::decoder::{Computation, Decoder, normal, random_backbone};
 use crate::model::names;
 use crate::model::nn::like;
+use crate::model::packed::Packed;
 use crate::model::weights::{Weights, parameter, transposed};
 use burn::module::{Module, Param};
 use burn::tensor::{Device, FloatDType, Int, Tensor, TensorData};
@@ -261,7 +262,13 @@ impl RewardModel {
         self.decoder.device()
     }
 
-    /// r(x, y), read at the last real token of every row, `[b]`.
+    /// r(x, y) of every text, read at its last token, `[texts]`.
+    pub fn rewards(&self, packed: &Packed) -> Tensor<1> {
+        self.bounded_read(self.decoder.forward_ends(packed))
+    }
+
+    /// r(x, y), read at the last real token of every row, `[b]`: as [`rewards`](Self::rewards), from
+    /// rows with padding.
     pub fn scores(&self, batch: &Batch) -> Tensor<1> {
         self.scores_at(&last_tokens(batch), batch)
     }
@@ -285,10 +292,18 @@ impl RewardModel {
         let slots: Vec<i32> = slots.iter().map(|&slot| slot as i32).collect();
         let slots: Tensor<1, Int> =
             Tensor::from_data(TensorData::new(slots, [batch.rows()]), &self.device());
-        let states = self
-            .decoder
-            .normalise(self.decoder.forward(batch).select(0, slots));
-        self.bounded(self.read(states).reshape([batch.rows()]))
+        self.bounded_read(self.decoder.forward(batch).select(0, slots))
+    }
+
+    /// The rewards that are read from states before the final norm, `[n, d]` → `[n]`.
+    fn bounded_read(&self, states: Tensor<2>) -> Tensor<1> {
+        let [n, _] = states.dims();
+        let scores = self.read(self.decoder.normalise(states)).reshape([n]);
+        if self.bound == 0.0 {
+            scores
+        } else {
+            (scores / self.bound).tanh() * self.bound
+        }
     }
 
     /// Values of the states that predict each response token, `[b, response_width]`: this network
@@ -308,14 +323,6 @@ impl RewardModel {
     /// The linear read-out of normalised states `[n, d]`, in f32 → `[n, 1]`.
     fn read(&self, states: Tensor<2>) -> Tensor<2> {
         fused::linear(states.cast(FloatDType::F32), self.score.val(), None)
-    }
-
-    fn bounded(&self, scores: Tensor<1>) -> Tensor<1> {
-        if self.bound == 0.0 {
-            scores
-        } else {
-            (scores / self.bound).tanh() * self.bound
-        }
     }
 }
 

@@ -7,7 +7,7 @@
 //! layers are checkpointed here: the decoder's output starts a new graph, and [`Decoder::replay`]
 //! propagates the gradient from there, layer by layer.
 
-use crate::model::arch::{Attend, Tokens};
+use crate::model::arch::Tokens;
 use crate::model::decoder::Decoder;
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
@@ -29,15 +29,15 @@ struct Pass {
 }
 
 impl Tape {
-    /// The states that `decoder` computes from `tokens`, as the first node of a new graph, `[b·t,
-    /// d]`.
+    /// The states that `decoder` computes from `tokens`, as the first node of a new graph: `[b·t,
+    /// d]`, or `[texts, d]` of texts.
     pub(super) fn forward(&self, decoder: &Decoder, tokens: Tokens) -> Tensor<2> {
         let (plain, seen) = (decoder.valid(), tokens.clone().inner());
         let mut inputs = Vec::with_capacity(plain.layers.len());
         let mut x = plain.embed(&seen);
-        for layer in &plain.layers {
+        for (index, layer) in plain.layers.iter().enumerate() {
             inputs.push(x.clone());
-            x = layer.forward(x, &seen, &mut Attend::Whole);
+            x = layer.forward(x, &seen, &mut seen.mode(index, plain.layers.len()));
         }
         let output = x.autodiff().require_grad();
         self.passes().push(Pass {
@@ -68,9 +68,10 @@ impl Decoder {
             let Some(mut gradient) = output.grad_remove(found) else {
                 continue;
             };
-            for (layer, input) in self.layers.iter().zip(inputs).rev() {
+            for (index, (layer, input)) in self.layers.iter().zip(inputs).enumerate().rev() {
                 let input = input.autodiff().require_grad();
-                let output = layer.forward(input.clone(), &tokens, &mut Attend::Whole);
+                let mode = &mut tokens.mode(index, self.layers.len());
+                let output = layer.forward(input.clone(), &tokens, mode);
                 let mut found = (output * gradient).sum().backward();
                 add_gradients(layer, &mut found, total);
                 gradient = match input.grad_remove(&mut found) {

@@ -80,7 +80,7 @@ impl KvCache {
                 len: end,
             };
         }
-        let [_, keys, values] = heads_of(projections, shape, rotary);
+        let [_, keys, values] = heads_of(projections, shape, [rotary; 2]);
         let slots = self.len as i64..end as i64;
         Self {
             keys: self
@@ -170,7 +170,7 @@ pub fn step(
         );
         return (Tensor::from_dispatch(out), cache);
     }
-    let [query, _, _] = heads_of(projections, shape, rotary);
+    let [query, _, _] = heads_of(projections, shape, [rotary; 2]);
     let keys = keys.narrow(3, 0, cache.len).swap_dims(2, 3);
     let hidden = mask.bool_not().unsqueeze_dims::<4>(&[1, 1]);
     (

@@ -8,6 +8,7 @@
 mod cache;
 pub mod compose;
 mod flex;
+pub mod spans;
 
 pub use cache::{KvCache, prefill, select_rows, step};
 pub use compose::{AttentionShape, Projections, Rotary, Rounding};
@@ -15,6 +16,7 @@ pub use compose::{AttentionShape, Projections, Rotary, Rounding};
 use burn::backend::Dispatch;
 use burn::tensor::{Bool, Int, Tensor};
 use flex::{Fused, Generation};
+use spans::Spans;
 
 /// `x · weight + bias` over rows: `x` [n, d_in], `weight` [d_in, d_out], `bias` [d_out] -> [n,
 /// d_out].
@@ -118,6 +120,39 @@ pub fn attention(
         [batch, time],
         "attention: the mask must cover every slot"
     );
+    let real: Vec<bool> = key_mask.into_data().iter::<bool>().collect();
+    over_spans(projections, shape, rotary, Spans::of_rows(&real, time))
+}
+
+/// Causal self-attention within texts that stand side by side, `projections` and `rotary` of one
+/// row, [1, n, …]: each query of `spans` sees the keys of its span up to its own. With
+/// [`Projections::Separate`] there may be fewer queries than keys; the result has a row for each
+/// query, [1, queries, heads · head_size]. Otherwise as [`attention`].
+pub fn attention_over(
+    projections: Projections,
+    shape: &AttentionShape,
+    rotary: &Rotary,
+    spans: &Spans,
+) -> Tensor<3> {
+    let queries = projections.queries();
+    assert_eq!(
+        queries.dims()[..2],
+        [1, spans.queries()],
+        "attention: the spans must list every query"
+    );
+    if !flex::runs(&queries) {
+        return compose::attention_over(projections, shape, rotary, spans);
+    }
+    over_spans(projections, shape, rotary, spans.clone())
+}
+
+fn over_spans(
+    projections: Projections,
+    shape: &AttentionShape,
+    rotary: &Rotary,
+    spans: Spans,
+) -> Tensor<3> {
+    let [keys, _] = projections.keys_and_values();
     assert_eq!(
         rotary.cos.dims(),
         rotary.sin.dims(),
@@ -125,17 +160,16 @@ pub fn attention(
     );
     assert_eq!(
         rotary.cos.dims()[..2],
-        [batch, time],
+        keys.dims()[..2],
         "attention: every slot needs its angles"
     );
     let (cos, sin) = (
         rotary.cos.clone().into_dispatch(),
         rotary.sin.clone().into_dispatch(),
     );
-    let mask = key_mask.into_dispatch();
     Tensor::from_dispatch(match projections {
         Projections::Interleaved(all) => {
-            Dispatch::fused_attention(all.into_dispatch(), cos, sin, mask, *shape)
+            Dispatch::fused_attention(all.into_dispatch(), cos, sin, spans, *shape)
         }
         Projections::Separate {
             queries,
@@ -143,7 +177,7 @@ pub fn attention(
             values,
         } => {
             let [queries, keys, values] = [queries, keys, values].map(Tensor::into_dispatch);
-            Dispatch::fused_separate_attention(queries, keys, values, cos, sin, mask, *shape)
+            Dispatch::fused_separate_attention(queries, keys, values, cos, sin, spans, *shape)
         }
     })
 }

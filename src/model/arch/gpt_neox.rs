@@ -293,6 +293,38 @@ pub struct Layer {
     parallel_residual: bool,
 }
 
+impl Attention {
+    /// Queries, keys and values of normalised states `[b·t, d]`; of the last tokens alone only their
+    /// queries are computed.
+    fn project(&self, x: Tensor<2>, rows: usize, attend: &Attend) -> Projections {
+        let by_row = |x: Tensor<2>| {
+            let [n, width] = x.dims();
+            x.reshape([rows, n / rows, width])
+        };
+        if !matches!(attend, Attend::Ends(_)) {
+            return Projections::Interleaved(by_row(self.query_key_value.forward(x)));
+        }
+        let AttentionShape {
+            heads, head_size, ..
+        } = self.shape;
+        let part = |x: Tensor<2>, index: usize| {
+            let chosen = |columns: Tensor<2>| {
+                let [rows, _] = columns.dims();
+                columns
+                    .reshape([rows, heads, 3, head_size])
+                    .narrow(2, index, 1)
+                    .reshape([rows, heads * head_size])
+            };
+            by_row(self.query_key_value.forward_columns(x, chosen))
+        };
+        Projections::Separate {
+            queries: part(attend.asking(x.clone()), 0),
+            keys: part(x.clone(), 1),
+            values: part(x, 2),
+        }
+    }
+}
+
 impl Layer {
     pub(super) fn load(
         weights: &mut Weights,
@@ -353,16 +385,13 @@ impl Layer {
     }
 
     pub(super) fn forward(&self, x: Tensor<2>, tokens: &Tokens, attend: &mut Attend) -> Tensor<2> {
-        let ([n, d], b) = (x.dims(), tokens.rows);
-        let qkv = self
-            .attention
-            .query_key_value
-            .forward(self.input_layernorm.forward(x.clone()));
-        let qkv = Projections::Interleaved(qkv.reshape([b, n / b, 3 * d]));
-        let attended = self
-            .attention
-            .dense
-            .forward(attend.run(qkv, &self.attention.shape, tokens));
+        let normed = self.input_layernorm.forward(x.clone());
+        let projections = self.attention.project(normed, tokens.rows, attend);
+        let attended =
+            self.attention
+                .dense
+                .forward(attend.run(projections, &self.attention.shape, tokens));
+        let x = attend.asking(x);
         let feed = |x: Tensor<2>| {
             let inner = self
                 .mlp

@@ -313,7 +313,7 @@ impl Attention {
     }
 
     fn forward(&self, x: Tensor<2>, tokens: &Tokens, attend: &mut Attend) -> Tensor<2> {
-        let ([n, _], b) = (x.dims(), tokens.rows);
+        let b = tokens.rows;
         // A norm as wide as one head normalises each head, one as wide as all heads normalises them
         // together.
         let normalised = |x: Tensor<2>, norm: &Option<RmsNorm>| match norm {
@@ -321,11 +321,12 @@ impl Attention {
             None => x,
         };
         let by_row = |x: Tensor<2>| {
-            let [_, width] = x.dims();
+            let [n, width] = x.dims();
             x.reshape([b, n / b, width])
         };
+        let asking = attend.asking(x.clone());
         let projections = Projections::Separate {
-            queries: by_row(normalised(self.q_proj.forward(x.clone()), &self.q_norm)),
+            queries: by_row(normalised(self.q_proj.forward(asking), &self.q_norm)),
             keys: by_row(normalised(self.k_proj.forward(x.clone()), &self.k_norm)),
             values: by_row(self.v_proj.forward(x)),
         };
@@ -404,12 +405,15 @@ impl Layer {
     pub(super) fn forward(&self, x: Tensor<2>, tokens: &Tokens, attend: &mut Attend) -> Tensor<2> {
         match (&self.input_layernorm, &self.post_feedforward_layernorm) {
             (Some(input), _) => {
-                let x = x.clone() + self.self_attn.forward(input.forward(x), tokens, attend);
+                let attended = self
+                    .self_attn
+                    .forward(input.forward(x.clone()), tokens, attend);
+                let x = attend.asking(x) + attended;
                 x.clone() + self.mlp.forward(self.post_attention_layernorm.forward(x))
             }
             (None, after) => {
                 let attended = self.self_attn.forward(x.clone(), tokens, attend);
-                let x = x + self.post_attention_layernorm.forward(attended);
+                let x = attend.asking(x) + self.post_attention_layernorm.forward(attended);
                 let fed = self.mlp.forward(x.clone());
                 x + after.as_ref().map_or(fed.clone(), |norm| norm.forward(fed))
             }

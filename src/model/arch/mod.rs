@@ -7,7 +7,7 @@ mod gpt_neox;
 mod llama;
 mod sizes;
 
-pub use attend::{Attend, Tokens};
+pub use attend::{Attend, Sight, Texts, Tokens};
 pub use gpt_neox::GptNeoXConfig;
 pub use llama::{Family, LayerType, LlamaConfig, LlamaSettings, RopeScaling};
 pub use sizes::{Kept, LayerPart, Naming, NormKind, Rope, Shape, Sizes};
@@ -278,7 +278,8 @@ pub enum Layer {
 }
 
 impl Layer {
-    /// The layer's result for `x`, which is `[b·t, d]` of any type; the result has the same type.
+    /// The layer's result for `x`, which is `[b·t, d]` of any type; the result has the same type, and
+    /// a row for each token that `attend` asks for.
     pub fn forward(&self, x: Tensor<2>, tokens: &Tokens, attend: &mut Attend) -> Tensor<2> {
         match self {
             Self::GptNeoX(layer) => layer.forward(x, tokens, attend),

@@ -54,6 +54,26 @@ impl Linear {
         }
     }
 
+    /// The map's result for `x` in some columns: `columns` takes a matrix `[rows, out]` to those that
+    /// are wanted, in the order wanted.
+    pub fn forward_columns(
+        &self,
+        x: Tensor<2>,
+        columns: impl Fn(Tensor<2>) -> Tensor<2>,
+    ) -> Tensor<2> {
+        let weight = columns(like(&self.weight, &x));
+        let bias = self.bias.as_ref().map(|bias| {
+            let bias: Tensor<1> = like(bias, &x);
+            columns(bias.unsqueeze()).squeeze_dim(0)
+        });
+        match &self.lora {
+            None => fused::linear(x, weight, bias),
+            Some(adapter) => {
+                fused::linear(x.clone(), weight, bias) + adapter.forward_columns(x, columns)
+            }
+        }
+    }
+
     /// The map with an adapter beside it.
     pub fn adapted(self, settings: &LoraSettings, rng: &mut impl Rng) -> Self {
         Self {

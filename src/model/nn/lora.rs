@@ -47,7 +47,16 @@ impl Adapter {
 
     /// The adapter's contribution for `x`: `[n, in]` -> `[n, out]`.
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        let (a, b) = (like(&self.a, &x), like(&self.b, &x));
+        self.forward_columns(x, |b| b)
+    }
+
+    /// The adapter's contribution in some columns: see [`Linear::forward_columns`](super::Linear).
+    pub fn forward_columns(
+        &self,
+        x: Tensor<2>,
+        columns: impl Fn(Tensor<2>) -> Tensor<2>,
+    ) -> Tensor<2> {
+        let (a, b) = (like(&self.a, &x), columns(like(&self.b, &x)));
         fused::linear(fused::linear(x, a, None), b, None) * self.scale
     }
 

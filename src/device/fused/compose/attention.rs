@@ -1,6 +1,7 @@
 //! Causal self-attention with rotary positions, grouped heads and a sliding window.
 
-use burn::tensor::{Bool, FloatDType, Tensor, activation};
+use crate::device::fused::spans::{Query, Span, Spans};
+use burn::tensor::{Bool, FloatDType, Int, Tensor, TensorData, activation};
 
 /// The rotation angles of every slot, as cosines and sines of shape [b, t, rotary_dim / 2].
 ///
@@ -28,6 +29,17 @@ pub enum Projections {
         keys: Tensor<3>,
         values: Tensor<3>,
     },
+}
+
+impl Rotary {
+    /// The angles of chosen slots of one row, `[1, slots, rotary_dim / 2]`.
+    fn at(&self, slots: &Tensor<1, Int>) -> Self {
+        let select = |angles: &Tensor<3>| angles.clone().select(1, slots.clone());
+        Self {
+            cos: select(&self.cos),
+            sin: select(&self.sin),
+        }
+    }
 }
 
 impl Projections {
@@ -85,7 +97,7 @@ pub fn attention(
     rotary: &Rotary,
     key_mask: Tensor<2, Bool>,
 ) -> Tensor<3> {
-    let [q, k, v] = heads_of(projections, shape, rotary);
+    let [q, k, v] = heads_of(projections, shape, [rotary; 2]);
     let [_, _, time, _] = q.dims();
     let mut unseen = Tensor::<2, Bool>::tril_mask([time, time], 0, &key_mask.device());
     if let Some(window) = shape.window.filter(|window| *window < time) {
@@ -100,12 +112,81 @@ pub fn attention(
     merge_heads(attend(q, k, v, hidden))
 }
 
-/// Queries [b, heads, t, head_size] and keys and values [b, key_heads, t, head_size]; queries and
-/// keys are rotated.
-pub(in super::super) fn heads_of(
+/// Causal self-attention within texts that stand side by side in one row: each query of `spans` sees
+/// the keys of its span up to its own -> [1, queries, heads · head_size].
+pub fn attention_over(
     projections: Projections,
     shape: &AttentionShape,
     rotary: &Rotary,
+    spans: &Spans,
+) -> Tensor<3> {
+    let device = rotary.cos.device();
+    let ([longest, most], count) = (spans.longest(), spans.len());
+    let integers = |values: Vec<i32>| {
+        let shape = [values.len()];
+        Tensor::<1, Int>::from_data(TensorData::new(values, shape), &device)
+    };
+    // The slot of every query, its row among the padded spans, and the numbers of every padded span.
+    let mut slots = vec![0; spans.queries()];
+    let mut places = slots.clone();
+    for (index, span) in spans.iter().enumerate() {
+        for (place, query) in span.queries.iter().enumerate() {
+            slots[query.row] = query.slot as i32;
+            places[query.row] = (index * longest + place) as i32;
+        }
+    }
+    let padded = |width: usize, numbers: &dyn Fn(&Span) -> Vec<usize>| {
+        let rows = spans.iter().flat_map(|span| {
+            let numbers = numbers(span).into_iter().map(|number| number as i32);
+            numbers.chain(std::iter::repeat(0)).take(width)
+        });
+        integers(rows.collect())
+    };
+    let of_queries = |number: fn(&Query, Option<usize>) -> usize| {
+        padded(longest, &|span| {
+            let numbers = span.queries.iter().map(|query| number(query, shape.window));
+            numbers.collect()
+        })
+    };
+    let asking = of_queries(|query, _| query.row);
+    let [first, visible] = [
+        of_queries(Query::first),
+        of_queries(|query, _| query.visible),
+    ]
+    .map(|numbers| numbers.reshape([count, 1, longest, 1]));
+    let asked = padded(most, &|span| span.keys.clone());
+
+    let [q, k, v] = heads_of(projections, shape, [&rotary.at(&integers(slots)), rotary]);
+    let spread = |x: Tensor<4>, rows: Tensor<1, Int>, width: usize| {
+        let [_, heads, _, size] = x.dims();
+        let chosen = x.select(2, rows).reshape([heads, count, width, size]);
+        chosen.swap_dims(0, 1)
+    };
+    let columns = Tensor::<1, Int>::arange(0..most as i64, &device)
+        .reshape([1, 1, 1, most])
+        .expand([count, 1, longest, most]);
+    let hidden = columns
+        .clone()
+        .greater_equal(visible.expand([count, 1, longest, most]))
+        .bool_or(columns.lower(first.expand([count, 1, longest, most])));
+    let mixed = merge_heads(attend(
+        spread(q, asking, longest),
+        spread(k, asked.clone(), most),
+        spread(v, asked, most),
+        hidden,
+    ));
+    let [_, _, width] = mixed.dims();
+    mixed
+        .reshape([1, count * longest, width])
+        .select(1, integers(places))
+}
+
+/// Queries [b, heads, t, head_size] and keys and values [b, key_heads, t, head_size]; queries and
+/// keys are rotated by the angles of their slots.
+pub(in super::super) fn heads_of(
+    projections: Projections,
+    shape: &AttentionShape,
+    [of_queries, of_keys]: [&Rotary; 2],
 ) -> [Tensor<4>; 3] {
     let size = shape.head_size;
     let split = |x: Tensor<3>, heads: usize, width: usize| {
@@ -125,15 +206,19 @@ pub(in super::super) fn heads_of(
             );
             let heads = split(all, shape.heads, 3 * size);
             let part = |index: usize| heads.clone().narrow(3, index * size, size);
-            [rotate(part(0), rotary), rotate(part(1), rotary), part(2)]
+            [
+                rotate(part(0), of_queries),
+                rotate(part(1), of_keys),
+                part(2),
+            ]
         }
         Projections::Separate {
             queries,
             keys,
             values,
         } => [
-            rotate(split(queries, shape.heads, size), rotary),
-            rotate(split(keys, shape.key_heads, size), rotary),
+            rotate(split(queries, shape.heads, size), of_queries),
+            rotate(split(keys, shape.key_heads, size), of_keys),
             split(values, shape.key_heads, size),
         ],
     }

@@ -4,7 +4,7 @@
 mod attention;
 mod sampling;
 
-pub use attention::{AttentionShape, Projections, Rotary, attention};
+pub use attention::{AttentionShape, Projections, Rotary, attention, attention_over};
 pub(super) use attention::{attend, heads_of, merge_heads};
 pub use sampling::{sample, token_log_probs};
 

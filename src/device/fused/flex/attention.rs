@@ -1,29 +1,28 @@
 //! Causal rotary self-attention over whole sequences, forwards and backwards, one row and head at a
 //! time.
 //!
-//! Padding is removed first: only real slots become keys, so that slot `i` sees the first
-//! `visible[i]` of them and no mask is needed. Tiles beyond what their rows see are skipped. The
-//! backward pass recomputes the weights instead of keeping them.
+//! Padding is never computed with: only the slots that a span lists become keys, so that query `i`
+//! sees the first `visible[i]` of them and no mask is needed. Tiles beyond what their rows see are
+//! skipped. The backward pass recomputes the weights instead of keeping them.
 
 use super::gemm::{Matrix, Panels};
 use super::tiles::{Mix, MixTransposed, PANEL, Scores, Softmax, SoftmaxGradient};
+use crate::device::fused::spans::{Query, Span, Spans};
 use pulp::Arch;
 
-/// Queries, keys and values of a batch, with the mask and window that decide which slots each slot
-/// sees.
+/// Queries, keys and values of a batch, with the spans and the window that decide which slots each
+/// query sees.
 #[derive(Clone, Copy)]
 pub(super) struct Heads<'a> {
     pub queries: Vectors<'a>,
     pub keys: Vectors<'a>,
     pub values: Vectors<'a>,
-    /// Nonzero at real tokens, [batch, time].
-    pub real: &'a [u8],
-    pub time: usize,
+    pub spans: &'a Spans,
     pub heads: usize,
     /// Number of heads of keys and values, each shared by a group of consecutive heads of queries.
     pub key_heads: usize,
     pub size: usize,
-    /// Number of real slots that a slot sees, including itself.
+    /// Number of keys that a query sees, including its own.
     pub window: Option<usize>,
 }
 
@@ -39,8 +38,8 @@ pub(super) enum AttentionInput {
 #[derive(Clone, Copy)]
 pub(super) struct Strides {
     first: usize,
-    /// Distance from one slot to the next; slots count through the batch.
-    slot: usize,
+    /// Distance from one row to the next; rows count through the batch.
+    row: usize,
     /// Distance from one head to the next.
     head: usize,
 }
@@ -51,7 +50,7 @@ impl Strides {
     pub fn interleaved(part: AttentionInput, width: usize, size: usize) -> Self {
         Self {
             first: part as usize * size,
-            slot: width,
+            row: width,
             head: 3 * size,
         }
     }
@@ -60,14 +59,14 @@ impl Strides {
     pub fn alone(width: usize, size: usize) -> Self {
         Self {
             first: 0,
-            slot: width,
+            row: width,
             head: size,
         }
     }
 
     #[inline(always)]
-    fn offset(&self, slot: usize, head: usize) -> usize {
-        self.first + slot * self.slot + head * self.head
+    fn offset(&self, row: usize, head: usize) -> usize {
+        self.first + row * self.row + head * self.head
     }
 }
 
@@ -99,7 +98,13 @@ impl Vectors<'_> {
     /// Copies a vector to `out`, rotated by its slot's angles and scaled.
     #[inline]
     pub fn read(&self, slot: usize, head: usize, scale: f32, out: &mut [f32]) {
-        let vector = &self.values[self.place.offset(slot, head)..][..self.size];
+        self.read_row(slot, slot, head, scale, out);
+    }
+
+    /// Copies the vector in row `row` to `out`, rotated by the angles of `slot` and scaled.
+    #[inline]
+    fn read_row(&self, row: usize, slot: usize, head: usize, scale: f32, out: &mut [f32]) {
+        let vector = &self.values[self.place.offset(row, head)..][..self.size];
         let out = &mut out[..self.size];
         let half = self.half();
         if let Some(Angles { cos, sin, .. }) = self.angles {
@@ -115,18 +120,18 @@ impl Vectors<'_> {
         }
     }
 
-    /// Adds the gradient of the vector that [`Self::read`] read, rotated back and scaled, to that
-    /// of the tensor's values, `out`.
+    /// Adds the gradient of the vector that [`Self::read_row`] read, rotated back and scaled, to
+    /// that of the tensor's values, `out`.
     #[inline(always)]
     fn add_gradient(
         &self,
-        slot: usize,
+        [row, slot]: [usize; 2],
         head: usize,
         scale: f32,
         gradient: &[f32],
         out: &mut [f32],
     ) {
-        let out = &mut out[self.place.offset(slot, head)..][..self.size];
+        let out = &mut out[self.place.offset(row, head)..][..self.size];
         let gradient = &gradient[..self.size];
         let half = self.half();
         if let Some(Angles { cos, sin, .. }) = self.angles {
@@ -145,11 +150,6 @@ impl Vectors<'_> {
 
 impl Heads<'_> {
     #[inline(always)]
-    pub fn batch(&self) -> usize {
-        self.real.len() / self.time
-    }
-
-    #[inline(always)]
     fn scale(&self) -> f32 {
         scale(self.size)
     }
@@ -166,20 +166,20 @@ pub(super) fn scale(size: usize) -> f32 {
     1.0 / (size as f32).sqrt()
 }
 
-/// The matrices of one row and head; the memory is reused for all of them in turn.
+/// The matrices of one span and head; the memory is reused for all of them in turn.
 struct Scratch {
     arch: Arch,
-    /// The real slots of the row.
-    slots: Vec<usize>,
-    /// For each slot of the row, the number of `slots` that are not after it.
+    /// For each query of the span, the number of keys that are not after it.
     visible: Vec<usize>,
-    /// For each slot of the row, how many of those are too far before it to be seen.
+    /// For each query of the span, how many of those are too far before it to be seen.
     hidden: Vec<usize>,
-    /// Rotated and scaled queries, rotated keys, and values: one row per slot or real slot.
+    /// For each key of the span, the first query that is not before it.
+    starts: Vec<usize>,
+    /// Rotated and scaled queries, rotated keys, and values, one a row.
     q: Vec<f32>,
     k: Vec<f32>,
     v: Vec<f32>,
-    /// Scores, then weights: a row of `stride` values per slot, zero beyond the slots that it sees.
+    /// Scores, then weights: a row of `stride` values per query, zero beyond the keys that it sees.
     weights: Vec<f32>,
     stride: usize,
     size: usize,
@@ -188,56 +188,49 @@ struct Scratch {
 
 impl Scratch {
     fn new(problem: &Heads<'_>) -> Self {
-        let stride = problem.time.next_multiple_of(PANEL);
-        let rows = problem.time * problem.size;
+        let [queries, keys] = problem.spans.longest();
+        let stride = keys.next_multiple_of(PANEL);
         Self {
             arch: Arch::new(),
-            slots: Vec::with_capacity(problem.time),
-            visible: Vec::with_capacity(problem.time),
-            hidden: Vec::with_capacity(problem.time),
-            q: vec![0.0; rows],
-            k: vec![0.0; rows],
-            v: vec![0.0; rows],
-            weights: vec![0.0; problem.time * stride],
+            visible: Vec::with_capacity(queries),
+            hidden: Vec::with_capacity(queries),
+            starts: Vec::with_capacity(keys),
+            q: vec![0.0; queries * problem.size],
+            k: vec![0.0; keys * problem.size],
+            v: vec![0.0; keys * problem.size],
+            weights: vec![0.0; queries * stride],
             stride,
             size: problem.size,
             right: Panels::default(),
         }
     }
 
-    /// Finds the real slots of a row of the batch.
-    fn find_slots(&mut self, problem: &Heads<'_>, row: usize) {
-        self.slots.clear();
+    /// Finds what each query of a span sees.
+    fn enter(&mut self, problem: &Heads<'_>, span: &Span) {
         self.visible.clear();
         self.hidden.clear();
-        for slot in row * problem.time..(row + 1) * problem.time {
-            if problem.real[slot] != 0 {
-                self.slots.push(slot);
-            }
-            self.visible.push(self.slots.len());
-            self.hidden.push(
-                problem
-                    .window
-                    .map_or(0, |window| self.slots.len().saturating_sub(window)),
-            );
+        self.starts.clear();
+        for query in &span.queries {
+            self.visible.push(query.visible);
+            self.hidden.push(query.first(problem.window));
         }
+        let start = |key| self.visible.partition_point(|&visible| visible <= key);
+        self.starts.extend((0..span.keys.len()).map(start));
     }
 
     /// Gathers the vectors of head `head` and computes its weights. Heads must be processed in
     /// order, so that a group shares its keys.
-    fn attend(&mut self, problem: &Heads<'_>, row: usize, head: usize) {
+    fn attend(&mut self, problem: &Heads<'_>, span: &Span, head: usize) {
         let (size, stride) = (self.size, self.stride);
-        for slot in 0..problem.time {
-            problem.queries.read(
-                row * problem.time + slot,
-                head,
-                problem.scale(),
-                &mut self.q[slot * size..],
-            );
+        for (query, q) in span.queries.iter().zip(self.q.chunks_exact_mut(size)) {
+            let &Query { row, slot, .. } = query;
+            problem
+                .queries
+                .read_row(row, slot, head, problem.scale(), q);
         }
         if head.is_multiple_of(problem.group()) {
             let shared = head / problem.group();
-            for (index, &slot) in self.slots.iter().enumerate() {
+            for (index, &slot) in span.keys.iter().enumerate() {
                 problem
                     .keys
                     .read(slot, shared, 1.0, &mut self.k[index * size..]);
@@ -246,7 +239,7 @@ impl Scratch {
                     .read(slot, shared, 1.0, &mut self.v[index * size..]);
             }
             self.right.fill_transposed(Matrix {
-                data: &self.k[..self.slots.len() * size],
+                data: &self.k[..span.keys.len() * size],
                 columns: size,
             });
         }
@@ -268,29 +261,30 @@ impl Scratch {
         });
     }
 
-    /// The rows of keys or values that belong to real slots.
-    fn seen<'a>(&self, rows: &'a [f32]) -> Matrix<'a> {
+    /// The first rows of a matrix of queries, keys or values.
+    fn first<'a>(&self, rows: &'a [f32], count: usize) -> Matrix<'a> {
         Matrix {
-            data: &rows[..self.slots.len() * self.size],
+            data: &rows[..count * self.size],
             columns: self.size,
         }
     }
 }
 
-/// The result of attention: [batch, time, heads·size].
+/// The result of attention: [queries, heads·size].
 pub(super) fn forward(problem: Heads<'_>) -> Vec<f32> {
-    let (time, heads, size) = (problem.time, problem.heads, problem.size);
-    let mut out = vec![0.0; problem.real.len() * heads * size];
+    let (heads, size) = (problem.heads, problem.size);
+    let mut out = vec![0.0; problem.spans.queries() * heads * size];
     let mut scratch = Scratch::new(&problem);
     let mut right = Panels::default();
-    let mut mixed = vec![0.0; time * size.next_multiple_of(PANEL)];
     let width = size.next_multiple_of(PANEL);
-    for row in 0..problem.batch() {
-        scratch.find_slots(&problem, row);
+    let [most, _] = problem.spans.longest();
+    let mut mixed = vec![0.0; most * width];
+    for span in problem.spans.iter() {
+        scratch.enter(&problem, span);
         for head in 0..heads {
-            scratch.attend(&problem, row, head);
+            scratch.attend(&problem, span, head);
             if head.is_multiple_of(problem.group()) {
-                right.fill(scratch.seen(&scratch.v));
+                right.fill(scratch.first(&scratch.v, span.keys.len()));
             }
             let (left, stride, visible) =
                 (&scratch.weights[..], scratch.stride, &scratch.visible[..]);
@@ -302,9 +296,8 @@ pub(super) fn forward(problem: Heads<'_>) -> Vec<f32> {
                 size,
                 out: &mut mixed,
             });
-            for (slot, vector) in mixed.chunks_exact(width).enumerate() {
-                out[((row * time + slot) * heads + head) * size..][..size]
-                    .copy_from_slice(&vector[..size]);
+            for (query, vector) in span.queries.iter().zip(mixed.chunks_exact(width)) {
+                out[(query.row * heads + head) * size..][..size].copy_from_slice(&vector[..size]);
             }
         }
     }
@@ -319,52 +312,48 @@ pub(super) fn backward(
     out: &mut [Vec<f32>],
     tensor: [usize; 3],
 ) {
-    let (time, heads, size) = (problem.time, problem.heads, problem.size);
+    let (heads, size) = (problem.heads, problem.size);
     let [of_queries, of_keys, of_values] = tensor;
     let mut scratch = Scratch::new(&problem);
     let (arch, stride, width) = (scratch.arch, scratch.stride, size.next_multiple_of(PANEL));
+    let [most, _] = problem.spans.longest();
     let mut right = Panels::default();
-    let mut mixed = vec![0.0; stride * width];
-    let mut d_out = vec![0.0; time * size];
-    let mut d_scores = vec![0.0; time * stride];
-    for row in 0..problem.batch() {
-        scratch.find_slots(&problem, row);
-        let first = row * time;
+    let mut mixed = vec![0.0; stride.max(most) * width];
+    let mut d_out = vec![0.0; most * size];
+    let mut d_scores = vec![0.0; most * stride];
+    for span in problem.spans.iter() {
+        scratch.enter(&problem, span);
+        let (queries, keys) = (&span.queries, &span.keys);
         for head in 0..heads {
-            scratch.attend(&problem, row, head);
+            scratch.attend(&problem, span, head);
             let shared = head / problem.group();
-            let (visible, slots, weights) = (
+            let (visible, starts, weights) = (
                 &scratch.visible[..],
-                &scratch.slots[..],
+                &scratch.starts[..],
                 &scratch.weights[..],
             );
-            for slot in 0..time {
-                let from = ((first + slot) * heads + head) * size;
-                d_out[slot * size..][..size].copy_from_slice(&gradient[from..][..size]);
+            for (query, d_out) in queries.iter().zip(d_out.chunks_exact_mut(size)) {
+                d_out.copy_from_slice(&gradient[(query.row * heads + head) * size..][..size]);
             }
 
             // dV = Pᵀ · dO
-            right.fill(Matrix {
-                data: &d_out,
-                columns: size,
-            });
+            right.fill(scratch.first(&d_out, queries.len()));
             arch.dispatch(MixTransposed {
                 left: weights,
                 stride,
                 right: &right,
-                slots,
-                first,
+                starts,
                 size,
                 out: &mut mixed,
             });
-            for (&slot, vector) in slots.iter().zip(mixed.chunks_exact(width)) {
+            for (&slot, vector) in keys.iter().zip(mixed.chunks_exact(width)) {
                 problem
                     .values
-                    .add_gradient(slot, shared, 1.0, vector, &mut out[of_values]);
+                    .add_gradient([slot; 2], shared, 1.0, vector, &mut out[of_values]);
             }
 
             // dS = P ∘ (dP − Σ P ∘ dP) with dP = dO · Vᵀ
-            right.fill_transposed(scratch.seen(&scratch.v));
+            right.fill_transposed(scratch.first(&scratch.v, keys.len()));
             arch.dispatch(Scores {
                 left: &d_out,
                 size,
@@ -381,7 +370,7 @@ pub(super) fn backward(
             });
 
             // dQ = dS · K
-            right.fill(scratch.seen(&scratch.k));
+            right.fill(scratch.first(&scratch.k, keys.len()));
             arch.dispatch(Mix {
                 left: &d_scores,
                 stride,
@@ -390,9 +379,9 @@ pub(super) fn backward(
                 size,
                 out: &mut mixed,
             });
-            for (slot, vector) in mixed.chunks_exact(width).take(time).enumerate() {
+            for (query, vector) in queries.iter().zip(mixed.chunks_exact(width)) {
                 problem.queries.add_gradient(
-                    first + slot,
+                    [query.row, query.slot],
                     head,
                     problem.scale(),
                     vector,
@@ -401,23 +390,19 @@ pub(super) fn backward(
             }
 
             // dK = dSᵀ · Q, with the queries already scaled
-            right.fill(Matrix {
-                data: &scratch.q,
-                columns: size,
-            });
+            right.fill(scratch.first(&scratch.q, queries.len()));
             arch.dispatch(MixTransposed {
                 left: &d_scores,
                 stride,
                 right: &right,
-                slots,
-                first,
+                starts,
                 size,
                 out: &mut mixed,
             });
-            for (&slot, vector) in slots.iter().zip(mixed.chunks_exact(width)) {
+            for (&slot, vector) in keys.iter().zip(mixed.chunks_exact(width)) {
                 problem
                     .keys
-                    .add_gradient(slot, shared, 1.0, vector, &mut out[of_keys]);
+                    .add_gradient([slot; 2], shared, 1.0, vector, &mut out[of_keys]);
             }
         }
     }

@@ -6,9 +6,11 @@ use super::rows::{
     ColumnSums, GeluWithDerivative, LayerNormGradient, LogProbGradient, LogTotals, Multiply,
 };
 use super::rows::{RmsNormGradient, SiluGateGradient};
-use super::{AttentionShape, Fused, attention, floats, heads_of, indices, log_probs, matrix, new};
+use super::{
+    AttentionShape, Fused, Spans, attention, floats, heads_of, indices, log_probs, matrix, new,
+};
 use burn::backend::ops::FloatTensorOps;
-use burn::backend::tensor::{BoolTensor, FloatTensor, IntTensor};
+use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Autodiff, Flex, TensorMetadata};
 use burn_autodiff::NodeId;
 use burn_autodiff::checkpoint::base::Checkpointer;
@@ -226,8 +228,8 @@ impl Backward<Flex, 2> for SiluGate {
 struct Attention;
 
 impl Backward<Flex, 1> for Attention {
-    /// `qkv`, cosines, sines, key mask; and the heads.
-    type State = ([FlexTensor; 4], AttentionShape);
+    /// `qkv`, cosines, sines; the spans; and the heads.
+    type State = ([FlexTensor; 3], Spans, AttentionShape);
 
     fn backward(
         self,
@@ -236,8 +238,8 @@ impl Backward<Flex, 1> for Attention {
         _checkpointer: &mut Checkpointer,
     ) {
         let gradient = grads.consume::<Flex>(&ops.node).to_contiguous();
-        let ([qkv, cos, sin, key_mask], shape) = ops.state;
-        let heads = heads_of([&qkv; 3], [&cos, &sin], key_mask.bytes(), shape, true);
+        let ([qkv, cos, sin], spans, shape) = ops.state;
+        let heads = heads_of([&qkv; 3], [&cos, &sin], &spans, shape, true);
         let mut out = [vec![0.0; qkv.shape().num_elements()]];
         attention::backward(heads, floats(&gradient), &mut out, [0; 3]);
         register(
@@ -249,8 +251,8 @@ impl Backward<Flex, 1> for Attention {
 }
 
 impl Backward<Flex, 3> for Attention {
-    /// Queries, keys, values; cosines, sines, key mask; and the heads.
-    type State = ([FlexTensor; 3], [FlexTensor; 3], AttentionShape);
+    /// Queries, keys, values; cosines, sines; the spans; and the heads.
+    type State = ([FlexTensor; 3], [FlexTensor; 2], Spans, AttentionShape);
 
     fn backward(
         self,
@@ -259,14 +261,8 @@ impl Backward<Flex, 3> for Attention {
         _checkpointer: &mut Checkpointer,
     ) {
         let gradient = grads.consume::<Flex>(&ops.node).to_contiguous();
-        let (projections, [cos, sin, key_mask], shape) = ops.state;
-        let heads = heads_of(
-            projections.each_ref(),
-            [&cos, &sin],
-            key_mask.bytes(),
-            shape,
-            false,
-        );
+        let (projections, [cos, sin], spans, shape) = ops.state;
+        let heads = heads_of(projections.each_ref(), [&cos, &sin], &spans, shape, false);
         let mut out = projections
             .each_ref()
             .map(|tensor| vec![0.0; tensor.shape().num_elements()]);
@@ -417,19 +413,19 @@ impl<C: CheckpointStrategy> Fused for Autodiff<Flex, C> {
         qkv: FloatTensor<Self>,
         cos: FloatTensor<Self>,
         sin: FloatTensor<Self>,
-        key_mask: BoolTensor<Self>,
+        spans: Spans,
         shape: AttentionShape,
     ) -> FloatTensor<Self> {
         let (qkv, node) = qkv.into_parts();
-        let inputs = [qkv, cos.into_primitive(), sin.into_primitive(), key_mask]
-            .map(|tensor| tensor.to_contiguous());
-        let [qkv, cos, sin, key_mask] = inputs.clone();
-        let out = Flex::fused_attention(qkv, cos, sin, key_mask, shape);
+        let inputs =
+            [qkv, cos.into_primitive(), sin.into_primitive()].map(|tensor| tensor.to_contiguous());
+        let [qkv, cos, sin] = inputs.clone();
+        let out = Flex::fused_attention(qkv, cos, sin, spans.clone(), shape);
         match Backward::<Flex, 1>::prepare::<C>(Attention, [node])
             .compute_bound()
             .stateful()
         {
-            OpsKind::Tracked(prep) => prep.finish((inputs, shape), out),
+            OpsKind::Tracked(prep) => prep.finish((inputs, spans, shape), out),
             OpsKind::UnTracked(prep) => prep.finish(out),
         }
     }
@@ -440,21 +436,22 @@ impl<C: CheckpointStrategy> Fused for Autodiff<Flex, C> {
         values: FloatTensor<Self>,
         cos: FloatTensor<Self>,
         sin: FloatTensor<Self>,
-        key_mask: BoolTensor<Self>,
+        spans: Spans,
         shape: AttentionShape,
     ) -> FloatTensor<Self> {
         let ((queries, q_node), (keys, k_node)) = (queries.into_parts(), keys.into_parts());
         let (values, v_node) = values.into_parts();
         let projections = [queries, keys, values].map(|tensor| tensor.to_contiguous());
-        let rest = [cos.into_primitive(), sin.into_primitive(), key_mask]
-            .map(|tensor| tensor.to_contiguous());
-        let ([queries, keys, values], [cos, sin, key_mask]) = (projections.clone(), rest.clone());
-        let out = Flex::fused_separate_attention(queries, keys, values, cos, sin, key_mask, shape);
+        let angles =
+            [cos.into_primitive(), sin.into_primitive()].map(|tensor| tensor.to_contiguous());
+        let ([queries, keys, values], [cos, sin]) = (projections.clone(), angles.clone());
+        let out =
+            Flex::fused_separate_attention(queries, keys, values, cos, sin, spans.clone(), shape);
         match Backward::<Flex, 3>::prepare::<C>(Attention, [q_node, k_node, v_node])
             .compute_bound()
             .stateful()
         {
-            OpsKind::Tracked(prep) => prep.finish((projections, rest, shape), out),
+            OpsKind::Tracked(prep) => prep.finish((projections, angles, spans, shape), out),
             OpsKind::UnTracked(prep) => prep.finish(out),
         }
     }

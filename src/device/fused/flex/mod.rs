@@ -20,6 +20,7 @@ mod tests;
 mod tiles;
 
 use super::compose::{AttentionShape, Projections};
+use super::spans::Spans;
 use attention::{Angles, AttentionInput, Heads, Strides, Vectors};
 use burn::backend::tensor::{BoolTensor, FloatTensor, IntTensor};
 use burn::backend::{Backend, DispatchDevice, Flex, TensorMetadata, backend_extension};
@@ -62,7 +63,7 @@ pub trait Fused: Backend {
         qkv: FloatTensor<Self>,
         cos: FloatTensor<Self>,
         sin: FloatTensor<Self>,
-        key_mask: BoolTensor<Self>,
+        spans: Spans,
         shape: AttentionShape,
     ) -> FloatTensor<Self>;
 
@@ -73,7 +74,7 @@ pub trait Fused: Backend {
         values: FloatTensor<Self>,
         cos: FloatTensor<Self>,
         sin: FloatTensor<Self>,
-        key_mask: BoolTensor<Self>,
+        spans: Spans,
         shape: AttentionShape,
     ) -> FloatTensor<Self>;
 
@@ -216,7 +217,7 @@ fn vectors<'a>(
 fn heads_of<'a>(
     projections: [&'a FlexTensor; 3],
     angles: [&'a FlexTensor; 2],
-    key_mask: &'a [u8],
+    spans: &'a Spans,
     shape: AttentionShape,
     interleaved: bool,
 ) -> Heads<'a> {
@@ -226,7 +227,7 @@ fn heads_of<'a>(
         head_size: size,
         window,
     } = shape;
-    let [_, time, width] = projections[0].shape().dims::<3>();
+    let [_, _, width] = projections[0].shape().dims::<3>();
     let expected = if interleaved {
         3 * heads * size
     } else {
@@ -252,8 +253,7 @@ fn heads_of<'a>(
         ),
         keys: vectors(keys, AttentionInput::Key, interleaved, size, Some(angles)),
         values: vectors(values, AttentionInput::Value, interleaved, size, None),
-        real: key_mask,
-        time,
+        spans,
         heads,
         key_heads,
         size,
@@ -335,18 +335,15 @@ impl Fused for Flex {
         qkv: FlexTensor,
         cos: FlexTensor,
         sin: FlexTensor,
-        key_mask: FlexTensor,
+        spans: Spans,
         shape: AttentionShape,
     ) -> FlexTensor {
-        let [qkv, cos, sin, key_mask] =
-            [qkv, cos, sin, key_mask].map(|tensor| tensor.to_contiguous());
-        attend(heads_of(
-            [&qkv; 3],
-            [&cos, &sin],
-            key_mask.bytes(),
-            shape,
-            true,
-        ))
+        let [qkv, cos, sin] = [qkv, cos, sin].map(|tensor| tensor.to_contiguous());
+        let [batch, time, _] = qkv.shape().dims::<3>();
+        attend(
+            heads_of([&qkv; 3], [&cos, &sin], &spans, shape, true),
+            [batch, time],
+        )
     }
 
     fn fused_separate_attention(
@@ -355,18 +352,22 @@ impl Fused for Flex {
         values: FlexTensor,
         cos: FlexTensor,
         sin: FlexTensor,
-        key_mask: FlexTensor,
+        spans: Spans,
         shape: AttentionShape,
     ) -> FlexTensor {
         let [queries, keys, values] = [queries, keys, values].map(|tensor| tensor.to_contiguous());
-        let [cos, sin, key_mask] = [cos, sin, key_mask].map(|tensor| tensor.to_contiguous());
-        attend(heads_of(
-            [&queries, &keys, &values],
-            [&cos, &sin],
-            key_mask.bytes(),
-            shape,
-            false,
-        ))
+        let [cos, sin] = [cos, sin].map(|tensor| tensor.to_contiguous());
+        let [batch, time, _] = queries.shape().dims::<3>();
+        attend(
+            heads_of(
+                [&queries, &keys, &values],
+                [&cos, &sin],
+                &spans,
+                shape,
+                false,
+            ),
+            [batch, time],
+        )
     }
 
     fn fused_token_log_probs(logits: FlexTensor, targets: FlexTensor) -> FlexTensor {
@@ -381,9 +382,9 @@ impl Fused for Flex {
     }
 }
 
-/// Attention, [batch, time, heads · size].
-fn attend(problem: Heads<'_>) -> FlexTensor {
-    let (batch, time, width) = (problem.batch(), problem.time, problem.heads * problem.size);
+/// Attention of `[batch, time]` queries, [batch, time, heads · size].
+fn attend(problem: Heads<'_>, [batch, time]: [usize; 2]) -> FlexTensor {
+    let width = problem.heads * problem.size;
     new(attention::forward(problem), [batch, time, width])
 }
 

@@ -211,8 +211,7 @@ fn attention_kernels_are_the_same() {
             left,
             stride,
             right: &right,
-            slots: &slots,
-            first: 0,
+            starts: &slots,
             size,
             out: &mut out,
         });

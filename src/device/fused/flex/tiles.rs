@@ -123,15 +123,13 @@ impl Mix<'_> {
     }
 }
 
-/// `leftᵀ · right`, with one row for each of `slots`, whose column of `left` is zero above its own
-/// row.
+/// `leftᵀ · right`, with one row for each of `starts`: the first row of `left` in which its column
+/// may be nonzero, in ascending order.
 pub(super) struct MixTransposed<'a> {
     pub left: &'a [f32],
     pub stride: usize,
     pub right: &'a Panels<PANEL>,
-    pub slots: &'a [usize],
-    /// The slot of `left`'s first row.
-    pub first: usize,
+    pub starts: &'a [usize],
     pub size: usize,
     pub out: &'a mut [f32],
 }
@@ -154,8 +152,8 @@ impl MixTransposed<'_> {
     #[inline(always)]
     fn run<S: Simd, const M: usize, const V: usize>(&mut self, simd: S) {
         let panels = self.size.div_ceil(PANEL);
-        for index in (0..self.slots.len()).step_by(M) {
-            let start = self.slots[index] - self.first;
+        for index in (0..self.starts.len()).step_by(M) {
+            let start = self.starts[index];
             let left = &self.left[start * self.stride..];
             for panel in 0..panels {
                 let right = &vectors::<S, V>(self.right.panel(panel))[start..];

@@ -211,6 +211,50 @@ fn grouped_attention() {
 }
 
 #[test]
+fn attention_over_spans() {
+    for (seed, window) in [None, Some(1), Some(6)].into_iter().enumerate() {
+        for ends in [false, true] {
+            let case = (1, 20, 4, 2, 5, 2, window);
+            let (inputs, shape, rotary, _) =
+                super::attention::grouped(&mut Dice::new(seed as u64), case);
+            let spans = super::attention::spans(ends);
+            let [queries, keys, values] = inputs;
+            let inputs = [queries.narrow(1, 0, spans.queries()), keys, values];
+            let parts =
+                |x: &[Tensor<3>]| super::attention::separate([0, 1, 2].map(|part| x[part].clone()));
+            assert_agree(
+                differentiate(&inputs, |x| {
+                    fused::attention_over(parts(x), &shape, &rotary, &spans)
+                }),
+                differentiate(&inputs, |x| {
+                    compose::attention_over(parts(x), &shape, &rotary, &spans)
+                }),
+            );
+        }
+    }
+}
+
+#[test]
+fn interleaved_attention_over_spans() {
+    let (mut dice, device) = (Dice::new(9), Device::flex());
+    let inputs = [dice.tensor([1, 20, 3 * 3 * 8], 1.5, &device)];
+    let rotary = dice.rotary([1, 20, 2], &device);
+    let (spans, shape) = (
+        super::attention::spans(false),
+        AttentionShape::multi_head(3, 8),
+    );
+    let qkv = |x: &[Tensor<3>]| Projections::Interleaved(x[0].clone());
+    assert_agree(
+        differentiate(&inputs, |x| {
+            fused::attention_over(qkv(x), &shape, &rotary, &spans)
+        }),
+        differentiate(&inputs, |x| {
+            compose::attention_over(qkv(x), &shape, &rotary, &spans)
+        }),
+    );
+}
+
+#[test]
 fn sampling() {
     let device = Device::flex();
     let mut dice = Dice::new(5);

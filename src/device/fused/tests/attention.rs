@@ -1,7 +1,9 @@
 //! Attention against loops over scalars in f64.
 
 use super::*;
-use crate::device::fused::{AttentionShape, Projections, attention};
+use crate::device::fused::spans::{Query, Span, Spans};
+use crate::device::fused::{AttentionShape, Projections, attention, attention_over};
+use burn::tensor::Int;
 
 /// Interleaved attention over `heads` heads without a window.
 fn interleaved(qkv: Tensor<3>, heads: usize, rotary: &Rotary, mask: Tensor<2, Bool>) -> Tensor<3> {
@@ -329,4 +331,95 @@ fn what_stands_in_padding_does_not_matter() {
         .slice_assign([0..1, 0..3], dice.tensor([1, 3, 48], 50.0, &device));
     let here = |x: Tensor<3>| floats(interleaved(x, 2, &rotary, mask.clone()).narrow(1, 3, 7));
     assert_eq!(here(qkv), here(garbled));
+}
+
+/// Spans of a row of 20 slots: three texts, the second and the third behind a common beginning, whose
+/// queries are computed once. With `ends` only the last query of each text asks.
+pub(super) fn spans(ends: bool) -> Spans {
+    let mut rows = 0;
+    let mut span = |before: std::ops::Range<usize>, own: std::ops::Range<usize>| {
+        let asking = if ends {
+            own.end - 1..own.end
+        } else {
+            own.clone()
+        };
+        let query = |slot: usize| {
+            rows += 1;
+            Query {
+                row: rows - 1,
+                slot,
+                visible: before.len() + slot - own.start + 1,
+            }
+        };
+        Span {
+            queries: asking.map(query).collect(),
+            keys: before.clone().chain(own.clone()).collect(),
+        }
+    };
+    Spans::new(vec![
+        span(0..0, 0..4),
+        span(0..0, 4..9),
+        span(4..9, 9..12),
+        span(4..9, 12..20),
+    ])
+}
+
+/// Slots of the texts of [`spans`].
+const TEXTS: [&[usize]; 4] = [
+    &[0, 1, 2, 3],
+    &[4, 5, 6, 7, 8],
+    &[4, 5, 6, 7, 8, 9, 10, 11],
+    &[4, 5, 6, 7, 8, 12, 13, 14, 15, 16, 17, 18, 19],
+];
+
+#[test]
+fn a_text_attends_alike_alone_and_among_texts_that_share_its_beginning() {
+    let device = Device::flex();
+    for window in [None, Some(1), Some(6)] {
+        let case = (1, 20, 4, 2, 5, 2, window);
+        let (parts, shape, rotary, _) = grouped(&mut Dice::new(3), case);
+        let take = |x: &Tensor<3>, slots: &[usize]| {
+            let slots: Vec<i32> = slots.iter().map(|&slot| slot as i32).collect();
+            let count = slots.len();
+            let slots = Tensor::<1, Int>::from_data(TensorData::new(slots, [count]), &device);
+            x.clone().select(1, slots)
+        };
+        let all = attention_over(separate(parts.clone()), &shape, &rotary, &spans(false));
+        let [queries, keys, values] = parts.clone();
+        let last = [take(&queries, &[3, 8, 11, 19]), keys, values];
+        let ends = attention_over(separate(last), &shape, &rotary, &spans(true));
+        for (index, slots) in TEXTS.into_iter().enumerate() {
+            let own = parts.each_ref().map(|part| take(part, slots));
+            let angles = Rotary {
+                cos: take(&rotary.cos, slots),
+                sin: take(&rotary.sin, slots),
+            };
+            let mask = Tensor::<2, Bool>::full([1, slots.len()], true, &device);
+            let alone = attention(separate(own), &shape, &angles, mask);
+            assert_eq!(floats(alone.clone()), floats(take(&all, slots)));
+            assert_eq!(
+                floats(take(&alone, &[slots.len() - 1])),
+                floats(take(&ends, &[index]))
+            );
+        }
+    }
+}
+
+#[test]
+fn attention_over_spans_has_the_gradient_of_its_definition() {
+    for ends in [false, true] {
+        let mut dice = Dice::new(5);
+        let case = (1, 20, 4, 2, 5, 2, Some(7));
+        let (parts, shape, rotary, _) = grouped(&mut dice, case);
+        let count = spans(ends).queries();
+        let [queries, keys, values] = parts;
+        let parts = [queries.narrow(1, 0, count), keys, values];
+        let weights = dice.tensor([1, count, 4 * 5], 1.0, &Device::flex());
+        let flat = parts.map(|part| part.squeeze_dim(0));
+        assert_gradients(&mut dice, &flat, |inputs| {
+            let parts = [0, 1, 2].map(|part| inputs[part].clone().unsqueeze());
+            let found = attention_over(separate(parts), &shape, &rotary, &spans(ends));
+            (found * weights.clone()).sum()
+        });
+    }
 }
