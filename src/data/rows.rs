@@ -266,6 +266,35 @@ mod tests {
     }
 
     #[test]
+    fn a_text_is_a_string_unless_its_tokens_are_known() {
+        let written = |text: &RowText| serde_json::to_string(text).unwrap();
+        let texts = [
+            (RowText::from("a b"), r#""a b""#),
+            (
+                RowText::encoded("a b", vec![3, 1]),
+                r#"{"text":"a b","ids":[3,1]}"#,
+            ),
+        ];
+        for (text, expected) in texts {
+            assert_eq!(written(&text), expected);
+            assert_eq!(serde_json::from_str::<RowText>(expected).unwrap(), text);
+        }
+    }
+
+    #[test]
+    fn an_answer_has_tokens_where_its_prompt_has_them() {
+        let row = |prompt: RowText| Demonstration {
+            id: "1".into(),
+            prompt,
+            response: "before".into(),
+        };
+        let answered = row("a".into()).answered(self::row(4)).response;
+        assert_eq!(answered, RowText::from("row \n 4"));
+        let answered = row(RowText::encoded("a", vec![1])).answered(self::row(4));
+        assert_eq!(answered.response, RowText::encoded("row \n 4", vec![4, 7]));
+    }
+
+    #[test]
     fn rows_of_two_writers_are_taken_up_to_the_first_that_is_not_the_next() {
         let (_dir, path, rows) = kept(4);
         append(&path, 2, &rows[2..]).unwrap();

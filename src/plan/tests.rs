@@ -573,8 +573,7 @@ fn a_new_recipe_is_planned_without_code_of_its_own() {
     let reward = both
         .graph
         .iter()
-        .filter(|stage| stage.label.starts_with("rlhf/") && stage.spec.kind == Reward::KIND)
-        .last()
+        .rfind(|stage| stage.label.starts_with("rlhf/") && stage.spec.kind == Reward::KIND)
         .unwrap();
     let learned_from: BTreeSet<_> = inputs(&both, reward).into_values().collect();
     assert!(learned_from.contains("pairs") && learned_from.contains("preferences"));
