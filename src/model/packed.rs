@@ -120,15 +120,12 @@ impl Layout {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::decoder::Computation;
-    use crate::model::nn::lora::LoraSettings;
-    use crate::model::tape::add_gradients;
+    use crate::conformance::recorder::Recorder;
+    use crate::methods::optimise::{OptimiserSettings, Schedule, Trainer};
+    use crate::methods::training::Training;
     use crate::model::weights::host;
-    use crate::model::{Batch, DecoderConfig, LanguageModel, RewardModel, names};
+    use crate::model::{Batch, DecoderConfig, LanguageModel, RewardModel};
     use crate::rng::stream;
-    use burn::module::Module;
-    use burn::optim::GradientsParams;
-    use burn::tensor::FloatDType;
     use serde_json::json;
 
     fn device() -> Device {
@@ -211,58 +208,65 @@ mod tests {
 
     /// All gradients of a weighted sum of the rewards that `read` computes, by name.
     fn gradients(
-        reward: &RewardModel,
+        model_type: &str,
+        training: &Training,
         read: impl Fn(&RewardModel) -> Tensor<1>,
     ) -> Vec<(String, Vec<f32>)> {
-        let scores = read(reward);
-        let [n] = scores.dims();
-        let weights = (0..n).map(|index| index as f32 - 2.5).collect();
-        let weights = Tensor::from_data(TensorData::new(weights, [n]), &device().autodiff());
-        let mut found = (scores * weights).sum().backward();
-        let mut total = GradientsParams::new();
-        add_gradients(reward, &mut found, &mut total);
-        reward.decoder.replay(&mut found, &mut total);
-        let named = names::tensors(reward, reward.config().naming(), "gradients", &total);
-        let values = |name: &str| named.values(name).unwrap().into_owned();
-        let names: Vec<String> = named.list().map(|listed| listed.name.to_owned()).collect();
-        names
-            .into_iter()
-            .map(|name| (name.clone(), values(&name)))
-            .collect()
+        let settings = OptimiserSettings {
+            learning_rate: 1e-3,
+            schedule: Schedule::Constant,
+            warmup_steps: 0,
+            beta_1: 0.9,
+            beta_2: 0.999,
+            epsilon: 1e-8,
+            weight_decay: 0.0,
+            clip_norm: 0.0,
+        };
+        let mut trainer = Trainer::new(reward(model_type), &settings, training, 3, 1);
+        let recorder = Recorder::default();
+        let step = trainer.step("the sum", 1, &recorder, |model, _| {
+            let scores = read(model);
+            let [n] = scores.dims();
+            let weights = (0..n).map(|index| index as f32 - 2.5).collect();
+            let weights = Tensor::<1>::from_data(TensorData::new(weights, [n]), &model.device());
+            (scores * weights).sum()
+        });
+        step.unwrap();
+        let named = recorder.gradients.take().remove(0);
+        let values = |name: String| {
+            let values = named.values(&name).unwrap().into_owned();
+            (name, values)
+        };
+        let names = named.list().map(|listed| listed.name.to_owned());
+        names.map(values).collect()
     }
 
     #[test]
     fn gradients_are_those_of_whole_rows_with_padding() {
-        let lora = LoraSettings {
-            rank: 2,
-            alpha: 4.0,
+        let plain = Training::default();
+        let checkpointing = Training {
+            gradient_checkpointing: true,
+            ..plain.clone()
         };
+        let adapters = Training {
+            lora_rank: 2,
+            ..plain.clone()
+        };
+        let texts = texts();
         for model_type in DecoderConfig::model_types() {
-            for (checkpointing, lora) in [(false, None), (true, None), (false, Some(lora))] {
-                let how = Computation {
-                    dtype: FloatDType::F32,
-                    checkpointing,
-                    lora,
-                };
-                let reward = reward(model_type)
-                    .prepared(&how, &mut stream(3, "test", &[]))
-                    .train();
-                let (texts, device) = (texts(), reward.device());
-                let whole = gradients(&reward, |model| model.scores(&Batch::new(&texts, &device)));
-                let packed = gradients(&reward, |model| {
-                    model.rewards(&Packed::new(&texts, &device))
+            for training in [&plain, &checkpointing, &adapters] {
+                let whole = gradients(model_type, training, |model| {
+                    model.scores(&Batch::new(&texts, &model.device()))
                 });
-                assert!(
-                    whole
-                        .iter()
-                        .any(|(_, values)| values.iter().any(|value| *value != 0.0))
-                );
+                let packed = gradients(model_type, training, |model| {
+                    model.rewards(&Packed::new(&texts, &model.device()))
+                });
+                let moving = |(_, values): &(String, Vec<f32>)| values.iter().any(|v| *v != 0.0);
+                assert!(whole.iter().any(moving));
                 assert_eq!(whole.len(), packed.len());
                 for ((name, whole), (same, packed)) in whole.iter().zip(&packed) {
                     assert_eq!((name, whole.len()), (same, packed.len()));
-                    let scale = whole
-                        .iter()
-                        .fold(1.0_f32, |most, value| most.max(value.abs()));
+                    let scale = whole.iter().fold(1.0_f32, |most, v| most.max(v.abs()));
                     for (whole, packed) in whole.iter().zip(packed) {
                         assert!(
                             (whole - packed).abs() <= 1e-5 * scale,
