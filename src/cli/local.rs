@@ -83,7 +83,9 @@ pub fn resolve(study: &StudyArgs, local: &LocalArgs) -> Result<(Study, Option<Lo
     let tasks = tasks.collect::<Result<Vec<_>>>()?;
     let demonstrations = rows(file, &tasks, |task, set| {
         let whole = task.check(set)?;
-        check_splits(file, &whole, HELD_OUT)?;
+        if !whole.is_empty() {
+            check_splits(file, &whole, HELD_OUT)?;
+        }
         Ok(whole.len())
     })?;
     let preferences = local.preferences.as_deref().map(|file| {

@@ -43,6 +43,8 @@ pub struct Load {
     pub width: f64,
     pub read: f64,
     pub outputs: f64,
+    /// Tokens of a row of which the last layer computes more than keys and values.
+    pub last: f64,
 }
 
 impl Load {
@@ -207,7 +209,10 @@ pub fn training_activations(
     } = config.sizes();
     let (d, layers) = (hidden_size as f64, layers as f64);
     let tokens = load.rows * load.width;
-    let layer = tokens * kept_per_token(config, load, computation, fused);
+    let kept = kept_per_token(config, load, computation, fused);
+    let layer = tokens * kept;
+    let keys_alone = computation.bytes * (d + 2.0 * config.sizes().key_width() as f64);
+    let last_layer = load.rows * (load.last * kept + (load.width - load.last) * keys_alone);
     // Outputs and their gradient, which the fused operation writes over them; the gradient of the
     // head's weight, if it has one.
     let copies = if Kernels::of(computation, fused) == Kernels::Fused {
@@ -232,7 +237,7 @@ pub fn training_activations(
         F32 * d * vocab_size as f64
     };
     // The memory of many small blocks is not released before large ones are allocated.
-    layers * layer + cast + widest + head.max(embedding)
+    (layers - 1.0) * layer + last_layer + cast + widest + head.max(embedding)
 }
 
 /// bf16 copies of f32 master weights that a recorded forward pass holds.
@@ -383,6 +388,7 @@ mod tests {
             width: 1.0,
             read: 1.0,
             outputs: 50304.0,
+            last: 1.0,
         };
         let products = (config.parameters(50304) - 50304 * 2048) as f64;
         assert!((forward_flops(&config, &load) / (2.0 * products) - 1.0).abs() < 1e-3);
@@ -411,6 +417,7 @@ mod tests {
             width: 565.0,
             read: 1.0,
             outputs: 1.0,
+            last: 565.0,
         };
         let kept = |gradient_checkpointing| {
             training_activations(

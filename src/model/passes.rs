@@ -58,6 +58,7 @@ impl Passes {
             width: row.len() as f64,
             read: read as f64,
             outputs: outputs as f64,
+            last: row.len() as f64,
         };
         Self {
             tokens: row.len(),

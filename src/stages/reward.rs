@@ -8,7 +8,7 @@ use super::common::{
 use super::work::{Precision, Sizes, Work, steps};
 use crate::Result;
 use crate::experiment::GenerationSettings;
-use crate::methods::reward::{RewardSettings, RewardStart, train_reward};
+use crate::methods::reward::{ReadOut, RewardSettings, RewardStart, train_reward};
 use crate::methods::training::Training;
 use crate::model::checkpoint::Checkpoint;
 use crate::model::footprint::{forward_flops, training_flops, training_state};
@@ -57,7 +57,11 @@ impl Stage for Reward {
             Precision::from(&self.training),
         );
         let (settings, pairs) = (&self.reward, sizes.rows);
-        let (pair, rows) = (shapes.score().times(2.0), 2.0 * pairs as f64);
+        let rows = 2.0 * pairs as f64;
+        let pair = match settings.read_out {
+            ReadOut::LastToken => shapes.scored_pair(),
+            ReadOut::LastSlot => shapes.score().times(2.0),
+        };
         let trained_rows = settings.epochs as f64 * rows;
         let scored_rows = rows * settings.normalise.times() as f64;
         Work {

@@ -149,6 +149,7 @@ pub fn columns<'a>(
         match name.rsplit_once('.').map(|(_, ending)| ending) {
             // A tokenizer has thousands of words, so its file is compared as one text.
             _ if name == "tokenizer.json" => add(&mut columns, name, &Value::from(text())),
+            Some("jinja") => add(&mut columns, name, &Value::from(text())),
             Some("jsonl") => {
                 let rows: Vec<Value> = text()
                     .lines()

@@ -288,6 +288,7 @@ impl Pass {
                     width: *prompt,
                     read: 1.0,
                     outputs,
+                    last: *prompt,
                 };
                 let activations = inference_activations(config, &load, computation, fused);
                 let kv_cache = kv_cache(config, *rows as f64, prompt + response, computation.bytes);

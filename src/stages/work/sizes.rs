@@ -110,6 +110,7 @@ impl Shapes<'_> {
             width: self.width(),
             read,
             outputs: self.config.vocab_size() as f64,
+            last: self.width(),
         }
     }
 
@@ -120,6 +121,18 @@ impl Shapes<'_> {
             width: self.width(),
             read: 1.0,
             outputs: 1.0,
+            last: self.width(),
+        }
+    }
+
+    /// Load of two packed texts with one prompt, each read at its end with a scalar head.
+    pub(in crate::stages) fn scored_pair(&self) -> Load {
+        Load {
+            rows: 1.0,
+            width: self.width() + self.generation.max_response_tokens as f64,
+            read: 2.0,
+            outputs: 1.0,
+            last: 2.0,
         }
     }
 
