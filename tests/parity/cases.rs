@@ -269,9 +269,8 @@ pub fn cases() -> Vec<Case> {
         case(
             "grpo",
             2,
-            Method::Grpo(grpo(2, 1.0, MissingEos::BelowScores), &[17, 16, 15]),
-        )
-        .also_on([MISTRAL]),
+            Method::Grpo(grpo(2, 1.0, MissingEos::BelowScores), &[17, 16]),
+        ),
         case(
             "grpo-0.7",
             0,
