@@ -86,7 +86,7 @@ impl TaskSettings {
         }
     }
 
-    /// What the task states of the tokenizer beside its files.
+    /// Special tokens and chat template that the task states for the tokenizer, beside its files.
     pub fn tokenizer(&self) -> TokenizerConfig {
         match self {
             Self::Summarization => TokenizerConfig::default(),
