@@ -6,6 +6,7 @@
 //! [`stats`] estimates, [`report`] writes. `ARCHITECTURE.md` shows all modules.
 
 pub mod bench;
+pub mod benchmarks;
 pub mod cli;
 pub mod collect;
 pub mod conformance;

@@ -8,6 +8,7 @@ pub mod completions;
 pub mod conformance;
 pub mod decide;
 pub mod doctor;
+pub mod eval;
 pub mod local;
 pub mod man;
 pub mod model;
@@ -70,6 +71,8 @@ pub enum Command {
     Generate(score::GenerateArgs),
     /// Score responses with a language or reward model folder
     Score(score::ScoreArgs),
+    /// Measure a model folder by the benchmarks of the field
+    Eval(eval::EvalArgs),
     /// Describe a model folder, or write it anew in the hub's layout
     Model(model::ModelArgs),
     /// Remake the base checkpoints that come with touchstone and compare
@@ -121,6 +124,7 @@ pub fn run(cli: Cli) -> Result<u8> {
         Command::Stats(args) => stats::run(&args)?,
         Command::Generate(args) => score::generate(&args)?,
         Command::Score(args) => score::score(&args)?,
+        Command::Eval(args) => eval::run(&args)?,
         Command::New(args) => new::run(&args)?,
         Command::Schema(args) => schema::run(&args)?,
         Command::Completions(args) => completions::run(&args)?,

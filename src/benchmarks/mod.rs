@@ -1,0 +1,7 @@
+//! Benchmarks: evaluations whose items, prompts and scores a reference implementation defines, with
+//! intervals and paired comparisons beside its numbers. Each benchmark has a folder of its own; all
+//! of them end in an [`Evaluation`], which has the score of every item.
+
+pub mod evaluation;
+
+pub use evaluation::{Aggregate, Evaluation, ItemScore, MODEL, Part};

@@ -1,0 +1,28 @@
+//! `touchstone eval`: benchmarks of model folders, and what their results say.
+
+pub mod show;
+
+use crate::Result;
+use clap::{Args, Subcommand};
+
+#[derive(Clone, Debug, Args)]
+pub struct EvalArgs {
+    #[command(subcommand)]
+    command: EvalCommand,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+enum EvalCommand {
+    /// Print the numbers of an evaluation with their intervals
+    Show(show::ShowArgs),
+}
+
+/// Runs the command that was typed.
+///
+/// # Errors
+/// Any error that stops the command.
+pub fn run(args: &EvalArgs) -> Result<()> {
+    match &args.command {
+        EvalCommand::Show(args) => show::run(args),
+    }
+}
