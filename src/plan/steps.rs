@@ -16,7 +16,8 @@ use crate::stages::filter::{Filter, FilterInputs};
 use crate::stages::grpo::Grpo;
 use crate::stages::iq_learn::{IqLearn, IqLearnInputs};
 use crate::stages::judged_pairs::{JudgedPairs, JudgedPairsInputs};
-use crate::stages::ppo::{OnPolicyInputs, Ppo};
+use crate::stages::on_policy::{OnPolicy, OnPolicyInputs};
+use crate::stages::ppo::Ppo;
 use crate::stages::rloo::Rloo;
 use crate::stages::select::{SelectInputs, SelectPolicy};
 use crate::stages::sft::{Sft, SftInputs};
@@ -128,10 +129,9 @@ impl Planner<'_> {
         at: Position,
     ) -> Result<Vec<StageKey>> {
         match step {
-            Step::Ppo | Step::Rloo | Step::Grpo => {
-                let rounds = recipe.update_rounds(run.hyper);
-                Ok(vec![self.policy_gradient(run, step, &at, rounds)?])
-            }
+            Step::Ppo => self.on_policy::<Ppo>(run, recipe, &at),
+            Step::Rloo => self.on_policy::<Rloo>(run, recipe, &at),
+            Step::Grpo => self.on_policy::<Grpo>(run, recipe, &at),
             Step::BestOfN => self.imitated_winners(run, &at),
             Step::Dpo => match at.judge {
                 None => {
@@ -159,64 +159,30 @@ impl Planner<'_> {
         }
     }
 
-    /// Plans a step that optimises the judge's scores of the policy's samples near the anchor, with
-    /// `rounds` times the updates.
-    fn policy_gradient(
+    /// Plans a step that optimises the judge's scores of the policy's samples near the anchor.
+    fn on_policy<S: OnPolicy>(
         &mut self,
         run: &Run,
-        step: Step,
+        recipe: &Recipe,
         at: &Position,
-        rounds: usize,
-    ) -> Result<StageKey> {
-        let (generation, training) = (run.hyper.generation.clone(), run.hyper.training.clone());
-        let (reward, model) = at.scored_by()?;
-        let round = at.round;
+    ) -> Result<Vec<StageKey>> {
+        let (judge, reward) = at.scored_by()?;
+        let stage = S::of(run.hyper, judge, at.round, recipe.update_rounds(run.hyper));
         let inputs = OnPolicyInputs {
             policy: at.policy,
             reference: at.anchor,
             demonstrations: run.demonstrations,
-            reward: model,
+            reward,
         };
-        let (seed, sizes) = (Some(run.start.seed), run.sizes(self.count(run.hyper)));
-        let label = |name: &str| run.label(&format!("iteration {}/{name}", round + 1));
-        match step {
-            Step::Rloo => {
-                let mut rloo = run.hyper.rloo.clone();
-                rloo.updates *= rounds;
-                let stage = Rloo {
-                    generation,
-                    rloo,
-                    training,
-                    reward,
-                    round,
-                };
-                self.add(&stage, inputs, seed, label("rloo"), sizes)
-            }
-            Step::Grpo => {
-                let mut grpo = run.hyper.grpo.clone();
-                grpo.updates *= rounds;
-                let stage = Grpo {
-                    generation,
-                    grpo,
-                    training,
-                    reward,
-                    round,
-                };
-                self.add(&stage, inputs, seed, label("grpo"), sizes)
-            }
-            _ => {
-                let mut ppo = run.hyper.ppo.clone();
-                ppo.updates *= rounds;
-                let stage = Ppo {
-                    generation,
-                    ppo,
-                    training,
-                    reward,
-                    round,
-                };
-                self.add(&stage, inputs, seed, label("ppo"), sizes)
-            }
-        }
+        let label = run.label(&format!("iteration {}/{}", at.round + 1, S::KIND));
+        let sizes = run.sizes(self.count(run.hyper));
+        Ok(vec![self.add(
+            &stage,
+            inputs,
+            Some(run.start.seed),
+            label,
+            sizes,
+        )?])
     }
 
     /// Plans SFT on the best of n samples of the policy for every prompt.

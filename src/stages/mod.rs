@@ -21,7 +21,7 @@
 //! | `agreement` | `metrics.json` |
 //! | `likelihood` | `metrics.json`, `deviations.json` |
 //!
-//! Several kinds share `common` (models and rows), `base` (shapes), `evaluation_set`, `held_out`
+//! Several kinds share `common` (models and rows), `base` (shapes), `on_policy` (inputs of policy steps), `evaluation_set`, `held_out`
 //! (rows excluded from training), `scoring` (scores by a judge) and `work`
 //! (estimates). [`plan`](crate::plan) lays a study out as a graph of stages, and
 //! [`collect`](crate::collect) reads the finished artifacts into the input of a report.
@@ -50,6 +50,7 @@ pub mod iq_learn;
 pub mod judged_pairs;
 pub mod likelihood;
 pub mod local_comparisons;
+pub mod on_policy;
 pub mod pairs;
 pub mod ppo;
 pub mod preferences;

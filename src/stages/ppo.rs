@@ -6,15 +6,16 @@ use super::common::{
     within_memory,
 };
 use super::common::{sampling, save_policy, write_json};
-use super::scoring::{JudgeInputs, SampleJudge};
+use super::on_policy::{OnPolicy, OnPolicyInputs};
+use super::scoring::SampleJudge;
 use super::work::{Precision, Sizes, Work, policy_gradient};
 use crate::Result;
-use crate::experiment::GenerationSettings;
+use crate::experiment::{GenerationSettings, Hyper};
 use crate::judges::JudgeId;
 use crate::methods::ppo::{Critic, PpoSettings, ppo};
 use crate::methods::rollout::Task;
-use crate::methods::training::{Dtype, Training};
-use crate::pipeline::{StageContext, StageKey};
+use crate::methods::training::Training;
+use crate::pipeline::StageContext;
 use crate::rng::round;
 use serde::{Deserialize, Serialize};
 
@@ -29,26 +30,16 @@ pub struct Ppo {
     pub round: usize,
 }
 
-/// Inputs of a stage that trains a policy on its own samples.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub struct OnPolicyInputs {
-    pub policy: StageKey,
-    pub reference: StageKey,
-    /// Demonstrations, for their prompts.
-    pub demonstrations: StageKey,
-    /// The reward model, if the reward is learned.
-    pub reward: Option<StageKey>,
-}
-
-impl OnPolicyInputs {
-    /// The inputs from which a judge is opened.
-    pub fn sources<'a>(&self, context: &'a StageContext, dtype: Dtype) -> JudgeInputs<'a> {
-        JudgeInputs {
-            context,
-            dtype,
-            reward: self.reward,
-            policy: Some(self.policy),
-            reference: Some(self.reference),
+impl OnPolicy for Ppo {
+    fn of(hyper: &Hyper, reward: JudgeId, round: usize, rounds: usize) -> Self {
+        let mut ppo = hyper.ppo.clone();
+        ppo.updates *= rounds;
+        Self {
+            generation: hyper.generation.clone(),
+            ppo,
+            training: hyper.training.clone(),
+            reward,
+            round,
         }
     }
 }

@@ -6,11 +6,11 @@ use super::common::{
     Watch, demonstrations, encoder, frozen, language_model, prompts, sampling, save_policy,
     within_memory, write_json,
 };
-use super::ppo::OnPolicyInputs;
+use super::on_policy::{OnPolicy, OnPolicyInputs};
 use super::scoring::SampleJudge;
 use super::work::{Precision, Sizes, Work, policy_gradient};
 use crate::Result;
-use crate::experiment::GenerationSettings;
+use crate::experiment::{GenerationSettings, Hyper};
 use crate::judges::JudgeId;
 use crate::methods::rloo::{RlooSettings, rloo};
 use crate::methods::rollout::Task;
@@ -28,6 +28,20 @@ pub struct Rloo {
     pub reward: JudgeId,
     /// Iteration, from 0; names the random streams.
     pub round: usize,
+}
+
+impl OnPolicy for Rloo {
+    fn of(hyper: &Hyper, reward: JudgeId, round: usize, rounds: usize) -> Self {
+        let mut rloo = hyper.rloo.clone();
+        rloo.updates *= rounds;
+        Self {
+            generation: hyper.generation.clone(),
+            rloo,
+            training: hyper.training.clone(),
+            reward,
+            round,
+        }
+    }
 }
 
 impl Stage for Rloo {
