@@ -2,6 +2,9 @@
 //! intervals and paired comparisons beside its numbers. Each benchmark has a folder of its own; all
 //! of them end in an [`Evaluation`], which has the score of every item.
 
+pub mod compare;
+pub mod contamination;
 pub mod evaluation;
 
-pub use evaluation::{Aggregate, Evaluation, ItemScore, MODEL, Part};
+pub use compare::{Entrant, Number, difference};
+pub use evaluation::{Aggregate, Evaluation, ItemScore, MODEL, Part, Summary};

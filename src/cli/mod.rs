@@ -1,5 +1,6 @@
 //! The command line. One file per command holds its arguments and does its work.
 
+pub mod aligned;
 pub mod base;
 pub mod bench;
 pub mod bytes;

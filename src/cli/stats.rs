@@ -5,10 +5,10 @@ mod csv;
 mod parquet;
 mod table;
 
-use crate::error::{Context, Error, Result};
+use super::aligned::{number, p_value, range, round_percent, table};
+use crate::error::{Context, Result};
 use crate::stats;
 use clap::Args;
-use comfy_table::{CellAlignment, Table, TableComponent, presets};
 use serde::Serialize;
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -45,13 +45,7 @@ pub struct StatsArgs {
 /// A file or column that cannot be read, values that are missing or not finite numbers, a unit that
 /// occurs twice in a group, an unknown baseline, a level outside (0, 1).
 pub fn run(args: &StatsArgs) -> Result<()> {
-    if !(args.level > 0.0 && args.level < 1.0) {
-        let message = format!(
-            "the confidence level must lie strictly between 0 and 1, not {}",
-            args.level
-        );
-        return Err(Error::configuration(message).hint("95 % is written 0.95"));
-    }
+    super::eval::check_level(args.level)?;
     let groups = table::read(args)?;
     let (analysis, notes) = analyse(&groups, args.baseline.as_deref(), args.level)?;
     if args.json {
@@ -291,49 +285,4 @@ fn tables(analysis: &Analysis, args: &StatsArgs, notes: &[String]) -> String {
         .iter()
         .for_each(|note| text += &format!("note: {note}\n"));
     text
-}
-
-fn table(headers: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
-    let mut table = Table::new();
-    table.load_preset(presets::UTF8_HORIZONTAL_ONLY);
-    for between_rows in [
-        TableComponent::HorizontalLines,
-        TableComponent::MiddleIntersections,
-    ] {
-        table.remove_style(between_rows);
-    }
-    table.set_header(headers).add_rows(rows);
-    table
-        .column_iter_mut()
-        .skip(1)
-        .for_each(|column| column.set_cell_alignment(CellAlignment::Right));
-    format!("{table}\n")
-}
-
-/// A level as a percentage, rounded to remove the noise of binary fractions.
-fn round_percent(level: f64) -> f64 {
-    (level * 1e8).round() / 1e6
-}
-
-fn number(value: Option<f64>) -> String {
-    match value {
-        None => "n/a".into(),
-        Some(value) if value != 0.0 && !(1e-3..1e6).contains(&value.abs()) => {
-            format!("{value:.3e}")
-        }
-        Some(value) => format!("{value:.4}"),
-    }
-}
-
-fn range(low: Option<f64>, high: Option<f64>) -> String {
-    low.zip(high).map_or("n/a".into(), |(low, high)| {
-        format!("[{}, {}]", number(Some(low)), number(Some(high)))
-    })
-}
-
-fn p_value(p: Option<f64>) -> String {
-    match p {
-        Some(p) if p < 1e-4 => "<0.0001".into(),
-        other => other.map_or("n/a".into(), |p| format!("{p:.4}")),
-    }
 }

@@ -94,16 +94,25 @@ pub fn clustered<K: Ord>(values: &[f64], clusters: &[K], level: f64) -> Result<E
 /// # Errors
 /// Rows of unequal length, no values, values that are not finite, or a `level` outside (0, 1).
 pub fn two_way(rows: &[Vec<f64>], level: f64) -> Result<Estimate> {
+    Ok(two_way_with_freedom(rows, level)?.0)
+}
+
+/// The estimate of [`two_way`] and its degrees of freedom, if its error is defined.
+pub(super) fn two_way_with_freedom(
+    rows: &[Vec<f64>],
+    level: f64,
+) -> Result<(Estimate, Option<f64>)> {
     check::open_unit("the confidence level", level)?;
     let scores = super::Scores::new(rows)?;
     let (seeds, prompts) = (scores.runs(), scores.tasks());
     if seeds > 1 && prompts > 1 && agree(scores.values(), largest(scores.values())) {
-        return Ok(Estimate {
+        let same = Estimate {
             point: scores.values()[0],
             se: Some(0.0),
             interval: None,
             n: seeds,
-        });
+        };
+        return Ok((same, None));
     }
     let point = average(scores.values());
     let per_seed: Vec<f64> = rows.iter().map(|row| average(row)).collect();
@@ -111,12 +120,13 @@ pub fn two_way(rows: &[Vec<f64>], level: f64) -> Result<Estimate> {
         .map(|prompt| average(&scores.task(prompt)))
         .collect();
     let (Some(sd_seed), Some(sd_prompt)) = (deviation(&per_seed), deviation(&per_prompt)) else {
-        return Ok(Estimate {
+        let without_error = Estimate {
             point,
             se: None,
             interval: None,
             n: seeds,
-        });
+        };
+        return Ok((without_error, None));
     };
     let (s, p) = (seeds as f64, prompts as f64);
     let interaction: f64 = rows
@@ -153,10 +163,11 @@ pub fn two_way(rows: &[Vec<f64>], level: f64) -> Result<Estimate> {
     };
     let se = (square / (s * p)).sqrt();
     let interval = Interval::student(point, se, freedom, level, IntervalMethod::TwoWay);
-    Ok(Estimate {
+    let estimate = Estimate {
         point,
         se: Some(se),
         interval,
         n: seeds,
-    })
+    };
+    Ok((estimate, Some(freedom)))
 }

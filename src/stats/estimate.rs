@@ -22,6 +22,9 @@ pub enum IntervalMethod {
     /// Student t with a cluster-robust standard error and one degree of freedom fewer than there
     /// are clusters.
     Clustered,
+    /// Student t with a cluster-robust standard error of a weighted mean over strata, with
+    /// Satterthwaite's degrees of freedom.
+    Stratified,
     /// Student t with Satterthwaite's degrees of freedom over two crossed random factors.
     TwoWay,
     /// A repeated confidence interval, which holds together with those of all other planned looks.

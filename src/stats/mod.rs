@@ -24,6 +24,7 @@ mod permutation;
 mod planning;
 mod power;
 mod sequential;
+mod stratified;
 mod student;
 mod verdict;
 
@@ -46,9 +47,11 @@ pub use paired::{
 pub use permutation::{SignFlips, flips_over_looks, sign_flip};
 pub use planning::{Chances, DRAWS, chances_if_normal, chances_of_runs};
 pub use power::{
-    minimum_detectable_effect, paired_power, seeds_needed, seeds_needed_for_equivalence,
+    detectable_effect, minimum_detectable_effect, paired_power, seeds_needed,
+    seeds_needed_for_equivalence,
 };
 pub use sequential::{Looks, Spending, confidence_sequence};
+pub use stratified::{Strata, Test};
 pub use verdict::{Direction, Finding, Forecast, Hypothesis, POWER, Verdict, assess, at_last_look};
 
 #[cfg(test)]

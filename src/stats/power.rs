@@ -15,11 +15,11 @@ pub fn paired_power(d: f64, n: usize, alpha: f64) -> Option<f64> {
     if n < 2 || !d.is_finite() || !in_open_unit(alpha) {
         return None;
     }
-    Some(power_at_shift(d.abs() * (n as f64).sqrt(), n, alpha))
+    let shift = d.abs() * (n as f64).sqrt();
+    Some(power_at_shift(shift, n as f64 - 1.0, alpha))
 }
 
-fn power_at_shift(shift: f64, n: usize, alpha: f64) -> f64 {
-    let freedom = n as f64 - 1.0;
+fn power_at_shift(shift: f64, freedom: f64, alpha: f64) -> f64 {
     let critical = upper_quantile(alpha / 2.0, freedom);
     let wrong_side = noncentral_upper_tail(critical, freedom, -shift);
     (noncentral_upper_tail(critical, freedom, shift) + wrong_side).min(1.0)
@@ -31,23 +31,33 @@ fn power_at_shift(shift: f64, n: usize, alpha: f64) -> f64 {
 /// optimistic. `None` if undefined: fewer than two pairs, no spread, or a `power` not above `alpha`
 /// (which any effect reaches).
 pub fn minimum_detectable_effect(sd: f64, n: usize, alpha: f64, power: f64) -> Option<f64> {
-    let spread = sd.is_finite() && sd > 0.0;
-    if n < 2 || !spread || !in_open_unit(alpha) || !in_open_unit(power) || power <= alpha {
+    if n < 2 {
         return None;
     }
-    Some(detectable_shift(n, alpha, power)? * sd / (n as f64).sqrt())
+    detectable_effect(sd / (n as f64).sqrt(), n as f64 - 1.0, alpha, power)
 }
 
-/// The noncentrality at which the test over `n` pairs has this power. It is cached, because solving
-/// takes a millisecond and a report asks for the same one thousands of times.
-fn detectable_shift(n: usize, alpha: f64, power: f64) -> Option<f64> {
-    static SOLVED: Mutex<BTreeMap<(usize, u64, u64), Option<f64>>> = Mutex::new(BTreeMap::new());
-    let key = (n, alpha.to_bits(), power.to_bits());
+/// The smallest true value that the two-sided t test of an estimate finds with probability `power`,
+/// when the estimate has the standard error `se` with `freedom` degrees of freedom. `None` if
+/// undefined: no error, no degree of freedom, or a `power` not above `alpha`.
+pub fn detectable_effect(se: f64, freedom: f64, alpha: f64, power: f64) -> Option<f64> {
+    let defined = se.is_finite() && se > 0.0 && freedom > 0.0;
+    if !defined || !in_open_unit(alpha) || !in_open_unit(power) || power <= alpha {
+        return None;
+    }
+    Some(detectable_shift(freedom, alpha, power)? * se)
+}
+
+/// The noncentrality at which the test has this power. It is cached, because solving takes a
+/// millisecond and a report asks for the same one thousands of times.
+fn detectable_shift(freedom: f64, alpha: f64, power: f64) -> Option<f64> {
+    static SOLVED: Mutex<BTreeMap<[u64; 3], Option<f64>>> = Mutex::new(BTreeMap::new());
+    let key = [freedom, alpha, power].map(f64::to_bits);
     let solved = || SOLVED.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(shift) = solved().get(&key) {
         return *shift;
     }
-    let shift = increasing_root(|shift| power_at_shift(shift, n, alpha) - power);
+    let shift = increasing_root(|shift| power_at_shift(shift, freedom, alpha) - power);
     solved().insert(key, shift);
     shift
 }

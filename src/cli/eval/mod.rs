@@ -1,8 +1,10 @@
 //! `touchstone eval`: benchmarks of model folders, and what their results say.
 
+pub mod compare;
+pub mod contamination;
 pub mod show;
 
-use crate::Result;
+use crate::{Error, Result};
 use clap::{Args, Subcommand};
 
 #[derive(Clone, Debug, Args)]
@@ -15,6 +17,10 @@ pub struct EvalArgs {
 enum EvalCommand {
     /// Print the numbers of an evaluation with their intervals
     Show(show::ShowArgs),
+    /// Compare evaluations of the same items: paired differences with intervals
+    Compare(compare::CompareArgs),
+    /// Find prompts of a benchmark in training texts, and prompts that occur twice
+    Contamination(contamination::ContaminationArgs),
 }
 
 /// Runs the command that was typed.
@@ -24,5 +30,19 @@ enum EvalCommand {
 pub fn run(args: &EvalArgs) -> Result<()> {
     match &args.command {
         EvalCommand::Show(args) => show::run(args),
+        EvalCommand::Compare(args) => compare::run(args),
+        EvalCommand::Contamination(args) => contamination::run(args),
     }
+}
+
+/// Checks a confidence level.
+///
+/// # Errors
+/// A level outside (0, 1).
+pub(super) fn check_level(level: f64) -> Result<()> {
+    if level > 0.0 && level < 1.0 {
+        return Ok(());
+    }
+    let message = format!("the confidence level must lie strictly between 0 and 1, not {level}");
+    Err(Error::configuration(message).hint("95 % is written 0.95"))
 }

@@ -1,0 +1,387 @@
+//! Weighted means over strata (the subsets of a benchmark) whose items come in clusters.
+
+use super::cluster::two_way_with_freedom;
+use super::estimate::{Estimate, Interval, IntervalMethod, average, largest};
+use super::verdict::POWER;
+use super::{check, power, student};
+use crate::error::{Error, Result};
+use std::collections::BTreeMap;
+
+/// The strata and clusters of items: an item `i` belongs to the stratum `stratum[i]`, which has a
+/// weight, and to the cluster `cluster[i]`, which may reach over several strata.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Strata<K> {
+    weights: Vec<f64>,
+    stratum: Vec<usize>,
+    cluster: Vec<K>,
+}
+
+/// An estimate with its two-sided t test against 0.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Test {
+    pub estimate: Estimate,
+    /// Degrees of freedom of the standard error; `None` where the error is undefined or 0.
+    pub freedom: Option<f64>,
+    /// The p-value, not corrected for multiplicity.
+    pub p: Option<f64>,
+    /// The smallest true value that the test finds with 80 % power at α = 1 − level.
+    pub detectable: Option<f64>,
+}
+
+impl<K: Ord> Strata<K> {
+    /// Strata with these weights, and the stratum and cluster of every item.
+    ///
+    /// # Errors
+    /// A weight that is not a positive number, an item of an unknown stratum, or a stratum without
+    /// items.
+    pub fn new(weights: Vec<f64>, stratum: Vec<usize>, cluster: Vec<K>) -> Result<Self> {
+        if let Some(weight) = weights.iter().find(|it| !(**it > 0.0 && it.is_finite())) {
+            return Err(Error::data(format!("the weight of a stratum is {weight}"))
+                .hint("give positive weights, and leave out what has none"));
+        }
+        if stratum.len() != cluster.len() {
+            let (items, clusters) = (stratum.len(), cluster.len());
+            return Err(
+                Error::data(format!("{items} items with the clusters of {clusters}"))
+                    .hint("name the cluster of every item"),
+            );
+        }
+        let strata = Self {
+            weights,
+            stratum,
+            cluster,
+        };
+        let counts = strata.counts()?;
+        match counts.iter().position(|items| *items == 0) {
+            None => Ok(strata),
+            Some(at) => Err(Error::data(format!("stratum {} has no items", at + 1))
+                .hint("leave out strata without items")),
+        }
+    }
+
+    fn counts(&self) -> Result<Vec<usize>> {
+        let mut counts = vec![0; self.weights.len()];
+        for stratum in &self.stratum {
+            let count = counts.get_mut(*stratum).ok_or_else(|| {
+                Error::data(format!("an item of the unknown stratum {}", stratum + 1))
+                    .hint("give a weight for every stratum")
+            })?;
+            *count += 1;
+        }
+        Ok(counts)
+    }
+
+    /// The weight of every item in the mean; they add up to 1.
+    fn shares(&self) -> Result<Vec<f64>> {
+        let total: f64 = self.weights.iter().sum();
+        let counts = self.counts()?;
+        let share = |at: &usize| self.weights[*at] / total / counts[*at] as f64;
+        Ok(self.stratum.iter().map(share).collect())
+    }
+
+    /// Σ wₛ·mean(s) / Σ wₛ of `values` over the strata s, one value for each item.
+    ///
+    /// The error is that of a linear estimator: with aᵢ an item's weight and mₛ its stratum's mean,
+    /// uᵢ = aᵢ(xᵢ − mₛ) is summed within clusters, and the variance is Σ_G G/(G−1) Σ_c (Σ_{i∈c}
+    /// uᵢ)² over the groups G of strata that share clusters (each stratum alone where none does),
+    /// with G clusters in a group and Satterthwaite's degrees of freedom (Cochran 1977, chapter 5;
+    /// Liang and Zeger 1986). The estimate's `n` is the number of clusters. With a group of one
+    /// cluster the error is undefined.
+    ///
+    /// # Errors
+    /// Another number of values than items, values that are not finite, or a `level` outside (0, 1).
+    pub fn mean(&self, values: &[f64], level: f64) -> Result<Test> {
+        check::open_unit("the confidence level", level)?;
+        self.check(values)?;
+        let (point, residuals) = self.linearised(values)?;
+        let negligible = 4.0 * f64::EPSILON * largest(values);
+        let group = self.groups();
+        // Of every cluster: its group, the sum of its residuals, and a bound of their rounding.
+        let mut sums: BTreeMap<&K, (usize, f64, f64)> = BTreeMap::new();
+        let shares = self.shares()?;
+        for (at, cluster) in self.cluster.iter().enumerate() {
+            let (_, sum, rounding) =
+                sums.entry(cluster)
+                    .or_insert((group[self.stratum[at]], 0.0, 0.0));
+            *sum += residuals[at];
+            *rounding += negligible * shares[at];
+        }
+        // Of every group: its clusters, and the sum of their squares.
+        let mut variances: BTreeMap<usize, (usize, f64)> = BTreeMap::new();
+        for (group, sum, rounding) in sums.values() {
+            let (clusters, squares) = variances.entry(*group).or_default();
+            *clusters += 1;
+            *squares += if sum.abs() > *rounding {
+                sum * sum
+            } else {
+                0.0
+            };
+        }
+        let (mut variance, mut spread) = (0.0, 0.0);
+        let defined = variances.values().all(|(clusters, _)| *clusters > 1);
+        for (clusters, squares) in variances.values().filter(|_| defined) {
+            let count = *clusters as f64;
+            let part = squares * count / (count - 1.0);
+            variance += part;
+            spread += part * part / (count - 1.0);
+        }
+        let se = defined.then(|| variance.sqrt());
+        let freedom = (spread > 0.0).then(|| variance * variance / spread);
+        let method = if variances.len() == 1 {
+            IntervalMethod::Clustered
+        } else {
+            IntervalMethod::Stratified
+        };
+        let interval = se
+            .zip(freedom)
+            .and_then(|(se, freedom)| Interval::student(point, se, freedom, level, method));
+        let estimate = Estimate {
+            point,
+            se,
+            interval,
+            n: sums.len(),
+        };
+        Ok(Test::of(estimate, freedom, level))
+    }
+
+    /// The mean for new seeds **and** new clusters of items: `rows[seed][item]`. With one seed it
+    /// is [`mean`](Self::mean); with several, the sums of each cluster's residuals are treated as
+    /// [`two_way`](super::two_way) treats prompts. The estimate's `n` is the number of seeds.
+    ///
+    /// # Errors
+    /// Those of [`mean`](Self::mean) and [`two_way`](super::two_way).
+    pub fn mean_over_seeds(&self, rows: &[Vec<f64>], level: f64) -> Result<Test> {
+        if let [values] = rows {
+            return self.mean(values, level);
+        }
+        rows.iter().try_for_each(|row| self.check(row))?;
+        let pooled: Vec<f64> = (0..self.stratum.len())
+            .map(|item| average(&rows.iter().map(|row| row[item]).collect::<Vec<_>>()))
+            .collect();
+        let (point, _) = self.linearised(&pooled)?;
+        let centres = self.means(&pooled)?;
+        let shares = self.shares()?;
+        let cells = rows.iter().map(|row| {
+            let mut sums: BTreeMap<&K, f64> = BTreeMap::new();
+            for (at, cluster) in self.cluster.iter().enumerate() {
+                *sums.entry(cluster).or_default() +=
+                    shares[at] * (row[at] - centres[self.stratum[at]]);
+            }
+            let clusters = sums.len() as f64;
+            sums.into_values()
+                .map(|sum| point + clusters * sum)
+                .collect()
+        });
+        let (estimate, freedom) = two_way_with_freedom(&cells.collect::<Vec<_>>(), level)?;
+        Ok(Test::of(estimate, freedom, level))
+    }
+
+    fn check(&self, values: &[f64]) -> Result<()> {
+        check::values("stratified mean", values)?;
+        if values.len() == self.stratum.len() {
+            return Ok(());
+        }
+        Err(Error::data(format!(
+            "{} values for {} items",
+            values.len(),
+            self.stratum.len()
+        ))
+        .hint("give one value for each item"))
+    }
+
+    /// The mean of each stratum.
+    fn means(&self, values: &[f64]) -> Result<Vec<f64>> {
+        let mut sums = vec![0.0; self.weights.len()];
+        for (value, stratum) in values.iter().zip(&self.stratum) {
+            sums[*stratum] += value;
+        }
+        let counts = self.counts()?;
+        Ok(sums
+            .iter()
+            .zip(counts)
+            .map(|(sum, items)| sum / items as f64)
+            .collect())
+    }
+
+    /// The weighted mean, and every item's weighted distance from the mean of its stratum.
+    fn linearised(&self, values: &[f64]) -> Result<(f64, Vec<f64>)> {
+        let (means, shares) = (self.means(values)?, self.shares()?);
+        let total: f64 = self.weights.iter().sum();
+        let point = means
+            .iter()
+            .zip(&self.weights)
+            .map(|(mean, weight)| weight * mean)
+            .sum::<f64>()
+            / total;
+        let residual = |at: usize| shares[at] * (values[at] - means[self.stratum[at]]);
+        Ok((point, (0..values.len()).map(residual).collect()))
+    }
+
+    /// For every stratum, the first of the strata that it is connected with by shared clusters.
+    fn groups(&self) -> Vec<usize> {
+        let mut group: Vec<usize> = (0..self.weights.len()).collect();
+        let mut first: BTreeMap<&K, usize> = BTreeMap::new();
+        for (stratum, cluster) in self.stratum.iter().zip(&self.cluster) {
+            let seen = *first.entry(cluster).or_insert(*stratum);
+            let (a, b) = (group[seen], group[*stratum]);
+            if a != b {
+                let (low, high) = (a.min(b), a.max(b));
+                group
+                    .iter_mut()
+                    .filter(|it| **it == high)
+                    .for_each(|it| *it = low);
+            }
+        }
+        group
+    }
+}
+
+impl Test {
+    fn of(estimate: Estimate, freedom: Option<f64>, level: f64) -> Self {
+        let error = estimate.se.filter(|se| *se > 0.0).zip(freedom);
+        Self {
+            estimate,
+            freedom: error.map(|(_, freedom)| freedom),
+            p: error.map(|(se, freedom)| student::two_sided_p(estimate.point / se, freedom)),
+            detectable: error.and_then(|(se, freedom)| {
+                power::detectable_effect(se, freedom, 1.0 - level, POWER)
+            }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{clustered, mean, paired};
+    use super::*;
+    use crate::rng::stream;
+    use rand::Rng;
+
+    fn near(a: f64, b: f64) {
+        assert!((a - b).abs() < 1e-12, "{a} is not {b}");
+    }
+
+    #[test]
+    fn one_stratum_of_single_items_is_the_mean_and_its_paired_test() {
+        let values = [0.0, 1.0, 1.0, 0.5, 1.0];
+        let strata = Strata::new(vec![3.0], vec![0; 5], (0..5).collect()).unwrap();
+        let (ours, theirs) = (
+            strata.mean(&values, 0.95).unwrap(),
+            mean(&values, 0.95).unwrap(),
+        );
+        near(ours.estimate.se.unwrap(), theirs.se.unwrap());
+        near(
+            ours.estimate.interval.unwrap().low,
+            theirs.interval.unwrap().low,
+        );
+        let test = paired(&values, &[0.0; 5], 0.95).unwrap();
+        near(ours.p.unwrap(), test.p.unwrap());
+        near(ours.detectable.unwrap(), test.mde.unwrap());
+    }
+
+    #[test]
+    fn one_stratum_of_clusters_is_the_clustered_mean() {
+        let values = [0.0, 1.0, 1.0, 0.5, 1.0, 0.0];
+        let clusters = [1, 1, 2, 2, 3, 4];
+        let strata = Strata::new(vec![1.0], vec![0; 6], clusters.to_vec()).unwrap();
+        let ours = strata.mean(&values, 0.9).unwrap().estimate;
+        let theirs = clustered(&values, &clusters, 0.9).unwrap();
+        near(ours.se.unwrap(), theirs.se.unwrap());
+        assert_eq!(ours.n, 4);
+        assert_eq!(
+            ours.interval.unwrap().method,
+            theirs.interval.unwrap().method
+        );
+    }
+
+    #[test]
+    fn independent_strata_add_their_variances_by_weight() {
+        let (a, b) = ([1.0, 0.0, 1.0, 1.0], [0.25, 0.75, 0.0]);
+        let strata =
+            Strata::new(vec![1.0, 3.0], vec![0, 0, 0, 0, 1, 1, 1], (0..7).collect()).unwrap();
+        let values: Vec<f64> = a.iter().chain(&b).copied().collect();
+        let found = strata.mean(&values, 0.95).unwrap();
+        let (a, b) = (mean(&a, 0.95).unwrap(), mean(&b, 0.95).unwrap());
+        near(found.estimate.point, 0.25 * a.point + 0.75 * b.point);
+        let [va, vb] = [(0.25, a), (0.75, b)].map(|(share, it)| (share * it.se.unwrap()).powi(2));
+        near(found.estimate.se.unwrap(), (va + vb).sqrt());
+        near(
+            found.freedom.unwrap(),
+            (va + vb).powi(2) / (va * va / 3.0 + vb * vb / 2.0),
+        );
+    }
+
+    #[test]
+    fn clusters_over_two_strata_count_their_covariance() {
+        // Two turns of the same questions, with equal weights: the mean of the turns' means.
+        let turns = [[1.0, 4.0, 2.0, 9.0], [2.0, 5.0, 1.0, 8.0]];
+        let strata = Strata::new(
+            vec![1.0, 1.0],
+            vec![0, 0, 0, 0, 1, 1, 1, 1],
+            vec![1, 2, 3, 4, 1, 2, 3, 4],
+        )
+        .unwrap();
+        let values = turns.concat();
+        let found = strata.mean(&values, 0.95).unwrap().estimate;
+        let questions: Vec<f64> = (0..4)
+            .map(|at| (turns[0][at] + turns[1][at]) / 2.0)
+            .collect();
+        let expected = mean(&questions, 0.95).unwrap();
+        near(found.point, expected.point);
+        near(found.se.unwrap(), expected.se.unwrap());
+    }
+
+    #[test]
+    fn a_stratum_of_one_cluster_has_no_error() {
+        let strata = Strata::new(vec![1.0, 1.0], vec![0, 1, 1], vec![0, 1, 2]).unwrap();
+        let found = strata.mean(&[1.0, 0.0, 1.0], 0.95).unwrap();
+        assert_eq!(
+            (found.estimate.se, found.p, found.detectable),
+            (None, None, None)
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_weighed_is_refused() {
+        assert!(Strata::new(vec![0.0], vec![0], vec![0]).is_err());
+        assert!(Strata::new(vec![1.0], vec![1], vec![0]).is_err());
+        assert!(Strata::new(vec![1.0, 1.0], vec![1], vec![0]).is_err());
+        let strata = Strata::new(vec![1.0], vec![0, 0], vec![0, 1]).unwrap();
+        assert!(strata.mean(&[1.0], 0.95).is_err());
+        assert!(strata.mean(&[1.0, f64::NAN], 0.95).is_err());
+    }
+
+    /// Draws the items of two strata, 60 and 20, in clusters of two that share an effect, under
+    /// `seeds` seeds that have an effect of their own; the true mean is 0.
+    fn draw(repeat: u64, seeds: usize) -> (Strata<usize>, Vec<Vec<f64>>) {
+        let mut rng = stream(repeat, "test/strata", &[]);
+        let mut normal = || (0..12).map(|_| rng.random::<f64>()).sum::<f64>() - 6.0;
+        let stratum: Vec<usize> = (0..80).map(|at| usize::from(at >= 60)).collect();
+        let cluster: Vec<usize> = (0..80).map(|at| at / 2).collect();
+        let shared: Vec<f64> = (0..40).map(|_| normal()).collect();
+        let rows = (0..seeds)
+            .map(|_| {
+                let seed = 0.3 * normal();
+                (0..80)
+                    .map(|at| shared[at / 2] + normal() + if seeds > 1 { seed } else { 0.0 })
+                    .collect()
+            })
+            .collect();
+        (Strata::new(vec![1.0, 2.0], stratum, cluster).unwrap(), rows)
+    }
+
+    #[test]
+    fn intervals_cover_the_truth_at_their_level() {
+        for seeds in [1, 5] {
+            let covered = (0..600)
+                .filter(|repeat| {
+                    let (strata, rows) = draw(*repeat, seeds);
+                    let found = strata.mean_over_seeds(&rows, 0.9).unwrap();
+                    found.estimate.interval.unwrap().contains(0.0)
+                })
+                .count();
+            // 540 are expected, with a standard deviation of 7.3.
+            assert!((515..=570).contains(&covered), "{seeds} seeds: {covered}");
+        }
+    }
+}
