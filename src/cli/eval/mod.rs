@@ -1,5 +1,8 @@
 //! `touchstone eval`: benchmarks of model folders, and what their results say.
 
+mod folder;
+mod progress;
+pub mod rewardbench;
 pub mod show;
 
 use crate::Result;
@@ -13,6 +16,8 @@ pub struct EvalArgs {
 
 #[derive(Clone, Debug, Subcommand)]
 enum EvalCommand {
+    /// Rank pairs of RewardBench by a reward model or by a policy's implicit reward
+    Rewardbench(Box<rewardbench::RewardBenchArgs>),
     /// Print the numbers of an evaluation with their intervals
     Show(show::ShowArgs),
 }
@@ -23,6 +28,7 @@ enum EvalCommand {
 /// Any error that stops the command.
 pub fn run(args: &EvalArgs) -> Result<()> {
     match &args.command {
+        EvalCommand::Rewardbench(args) => rewardbench::run(args),
         EvalCommand::Show(args) => show::run(args),
     }
 }
