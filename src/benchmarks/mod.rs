@@ -3,6 +3,7 @@
 //! of them end in an [`Evaluation`], which has the score of every item.
 
 pub mod evaluation;
+pub mod import;
 pub mod rewardbench;
 
 pub use evaluation::{Aggregate, Evaluation, ItemScore, MODEL, Part};

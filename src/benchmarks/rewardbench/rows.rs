@@ -215,13 +215,8 @@ pub fn coverage(pairs: &[Pair]) -> Vec<String> {
             absent.join(", ")
         ));
     }
-    if !sized.is_empty() {
-        told.push(format!(
-            "{} subsets have another number of rows than the published data: {}",
-            sized.len(),
-            sized.join(", ")
-        ));
-    }
+    let what = "subsets have another number of rows than the published data";
+    told.extend(several(what, &sized));
     told
 }
 
@@ -282,7 +277,7 @@ mod tests {
         assert_eq!(present(&read.pairs), ["hep-go", "hep-js"]);
         let coverage = coverage(&read.pairs);
         assert!(coverage[0].starts_with("21 of 23 subsets are absent: alpacaeval-easy,"));
-        assert!(coverage[1].ends_with("hep-go 2 of 164, hep-js 2 of 164"));
+        assert!(coverage[1].ends_with("hep-go 2 of 164; hep-js 2 of 164"));
     }
 
     #[test]

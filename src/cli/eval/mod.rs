@@ -1,6 +1,7 @@
 //! `touchstone eval`: benchmarks of model folders, and what their results say.
 
 mod folder;
+pub mod import;
 mod progress;
 pub mod rewardbench;
 pub mod show;
@@ -18,6 +19,8 @@ pub struct EvalArgs {
 enum EvalCommand {
     /// Rank pairs of RewardBench by a reward model or by a policy's implicit reward
     Rewardbench(Box<rewardbench::RewardBenchArgs>),
+    /// Read scores of items that other programs have written
+    Import(import::ImportArgs),
     /// Print the numbers of an evaluation with their intervals
     Show(show::ShowArgs),
 }
@@ -29,6 +32,7 @@ enum EvalCommand {
 pub fn run(args: &EvalArgs) -> Result<()> {
     match &args.command {
         EvalCommand::Rewardbench(args) => rewardbench::run(args),
+        EvalCommand::Import(args) => import::run(args),
         EvalCommand::Show(args) => show::run(args),
     }
 }
