@@ -134,7 +134,24 @@ fn scores_and_accuracies_of_rewardbench_are_read() {
     );
     let accuracies = json!({"model": "a/two", "model_type": "DPO", "mt-bench-easy": 27.0 / 28.0, "llmbar-natural": 0.715});
     bench.write("two.json", accuracies.to_string());
-    let said = bench.succeed("eval import --format rewardbench one.json two.json --out out");
+    let rows = [
+        r#"{"prompt": "p", "results": 1, "scores_chosen": 2.0, "scores_rejected": 1.0, "subset": "hep-go", "id": 4}"#,
+        r#"{"prompt": "p", "results": 0, "scores_chosen": NaN, "scores_rejected": 1.0, "subset": "hep-go", "id": 9}"#,
+    ];
+    bench.write("results/a/three_outputs.jsonl", rows.join("\n"));
+    let kept = json!({"model": "a/four", "accuracy": 0.5, "extra_results": {"mt-bench-easy": 0.5}});
+    bench.write("four.json", kept.to_string());
+    let said = bench.succeed(
+        "eval import --format rewardbench one.json two.json four.json results/a/three_outputs.jsonl --out out",
+    );
+    assert_eq!(
+        scores(&bench, "out/a__three"),
+        expected([
+            ("hep-go/accuracy/4", Some(1.0)),
+            ("hep-go/accuracy/9", None)
+        ])
+    );
+    assert_eq!(names(&bench, "out/a__four"), ["mt-bench-easy", "Chat"]);
     assert_eq!(
         scores(&bench, "out/a__one"),
         expected([

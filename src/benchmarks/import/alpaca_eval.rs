@@ -91,7 +91,7 @@ fn annotation(place: &str, row: &Value) -> Result<(Model, Vec<ItemScore>)> {
     let (instruction, outputs) = (text("instruction")?, [text("output_1")?, text("output_2")?]);
     let score = match number(row.get(PREFERENCE), PREFERENCE) {
         // Annotators wrote a draw as 0 before version 0.3.
-        Ok(draw) if draw == 0.0 => Ok(0.5),
+        Ok(0.0) => Ok(0.5),
         Ok(preference) if (1.0..=2.0).contains(&preference) => Ok(preference - 1.0),
         Ok(other) => {
             return Err(Error::data(format!("{place}: `{PREFERENCE}` is {other}"))

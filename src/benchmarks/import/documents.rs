@@ -23,28 +23,32 @@ pub fn values(path: &Path) -> Result<Vec<(String, Value)>> {
             .hint("convert it, or fetch the file again")
     })?;
     let text = text.trim_start_matches('\u{feff}');
-    if let Ok(whole) = parse(text) {
-        let row = |(index, value)| (format!("{shown}, row {}", index + 1), value);
-        return Ok(match whole {
-            Value::Array(items) => items.into_iter().enumerate().map(row).collect(),
-            one => vec![(shown, one)],
-        });
-    }
-    let lines = text
-        .lines()
-        .enumerate()
-        .filter(|(_, line)| !line.trim().is_empty());
-    lines
-        .map(|(index, line)| {
-            let place = format!("{shown}, line {}", index + 1);
-            match parse(line) {
-                Ok(value) => Ok((place, value)),
-                Err(cause) => Err(Error::data(format!("{place}: this is not JSON"))
-                    .caused_by(cause)
-                    .hint("give a file of JSON, or of one JSON object a line; the last line of a file that was cut off is torn")),
+    let torn = |line: usize, cause: serde_json::Error| {
+        Error::data(format!("{shown}, line {line}: this is not JSON"))
+            .caused_by(cause)
+            .hint("give a file of JSON, or of one JSON object a line; a file that was cut off has a torn end")
+    };
+    let whole = match parse(text) {
+        Ok(Value::Array(items)) => {
+            let row = |(index, value)| (format!("{shown}, row {}", index + 1), value);
+            return Ok(items.into_iter().enumerate().map(row).collect());
+        }
+        Ok(one) => return Ok(vec![(shown, one)]),
+        Err(cause) => cause,
+    };
+    let mut rows = Vec::new();
+    for (index, line) in text.lines().enumerate() {
+        match parse(line) {
+            Ok(value) => rows.push((format!("{shown}, line {}", index + 1), value)),
+            Err(_) if line.trim().is_empty() => {}
+            // A first line that is no value begins a document of several lines.
+            Err(_) if rows.is_empty() && !text.trim().is_empty() => {
+                return Err(torn(whole.line(), whole));
             }
-        })
-        .collect()
+            Err(cause) => return Err(torn(index + 1, cause)),
+        }
+    }
+    Ok(rows)
 }
 
 /// Parses JSON in which names of numbers that are not finite stand outside of strings.
@@ -67,7 +71,9 @@ fn finite(text: &str) -> Option<String> {
         let length = match (name, character) {
             (Some(name), _) => {
                 found = true;
-                repaired.push_str(&format!("{NOT_FINITE:?}"));
+                repaired.push('"');
+                repaired.push_str(NOT_FINITE);
+                repaired.push('"');
                 rest = &rest[name.len()..];
                 continue;
             }
@@ -137,6 +143,9 @@ mod tests {
         assert_eq!(rows("{\"a\":\n 1}"), [("x".to_owned(), json!({"a": 1}))]);
         let error = read("{\"a\": 1}\n\n{\"a\": ").unwrap_err().to_string();
         assert!(error.ends_with("x, line 3: this is not JSON"), "{error}");
+        let error = read("[{\"a\": 1},\n{\"a\":\n,}]").unwrap_err().to_string();
+        assert!(error.ends_with("x, line 3: this is not JSON"), "{error}");
+        assert_eq!(rows(" \n"), []);
     }
 
     #[test]

@@ -7,7 +7,7 @@ pub mod lm_eval;
 pub mod rewardbench;
 
 use crate::benchmarks::evaluation::Summary;
-use crate::benchmarks::{Aggregate, Evaluation, ItemScore};
+use crate::benchmarks::{Aggregate, Evaluation, ItemScore, MODEL};
 use crate::{Error, Result};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -95,7 +95,9 @@ impl Collected {
         if earlier.score.value == placed.score.value
             && earlier.score.missing == placed.score.missing
         {
-            self.repeated.push(placed.place);
+            if placed.score.scorer == MODEL {
+                self.repeated.push(placed.place);
+            }
             return Ok(());
         }
         let told = |score: &ItemScore| match (score.value, &score.missing) {
@@ -153,7 +155,7 @@ impl Collected {
         let mut found: Vec<(String, String, usize)> = Vec::new();
         let mut places: BTreeMap<(&str, &str), usize> = BTreeMap::new();
         for Placed { score, .. } in &self.scores {
-            if score.scorer != crate::benchmarks::MODEL {
+            if score.scorer != MODEL {
                 continue;
             }
             let index = *places
@@ -187,8 +189,6 @@ fn several(what: &str, places: &[String]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::benchmarks::MODEL;
-
     fn placed(line: usize, item: &str, value: Option<f64>) -> Placed {
         Placed {
             place: format!("x.jsonl, line {line}"),

@@ -1,5 +1,6 @@
-//! Files of RewardBench's own scripts: scores of all pairs (`eval-set-scores/…json`), and accuracies
-//! by subset (`eval-set/…json`), which hold no items.
+//! Files of RewardBench's own scripts: scores of all pairs (`eval-set-scores/…json`, and
+//! `…_outputs.jsonl` of its command line), and accuracies by subset (`eval-set/…json`), which hold no
+//! items.
 
 use super::documents::{hash, number, values};
 use super::{About, Collected, Format, Imported, Options, Placed};
@@ -8,8 +9,8 @@ use crate::benchmarks::rewardbench::{ACCURACY, Convention, NAME, sections, subse
 use crate::benchmarks::{ItemScore, MODEL};
 use crate::{Error, Result};
 use serde_json::{Map, Value};
-use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 
 /// The format of both kinds of file.
 pub struct RewardBench;
@@ -27,7 +28,7 @@ impl Format for RewardBench {
         let mut models: BTreeMap<String, (Collected, About)> = BTreeMap::new();
         for path in files {
             let hash = hash(path)?;
-            for (place, file) in values(path)? {
+            for (place, file) in columns(path, values(path)?) {
                 let Value::Object(keys) = file else {
                     return Err(not_of_the_format(&place));
                 };
@@ -41,7 +42,9 @@ impl Format for RewardBench {
                 if keys.contains_key("subset") {
                     scores(&place, &keys, collected)?;
                 } else {
-                    accuracies(&place, model, &keys, collected)?;
+                    // The package's command line keeps accuracies apart.
+                    let kept = keys.get("extra_results").and_then(Value::as_object);
+                    accuracies(&place, model, kept.unwrap_or(&keys), collected)?;
                     about.notices.push(format!(
                         "{place} has accuracies alone: its items are counts, which have intervals but no pairs in other \
                          evaluations"
@@ -64,6 +67,44 @@ impl Format for RewardBench {
         };
         models.into_iter().map(finish).collect()
     }
+}
+
+/// The documents of a file; rows that each name a subset are one document with a list for each
+/// column, of the model that the file's name has before `_outputs`.
+fn columns(path: &Path, documents: Vec<(String, Value)>) -> Vec<(String, Value)> {
+    let is_row = |(_, value): &(String, Value)| value["subset"].is_string();
+    if documents.is_empty() || !documents.iter().all(is_row) {
+        return documents;
+    }
+    let names: BTreeSet<String> = documents
+        .iter()
+        .filter_map(|(_, row)| row.as_object())
+        .flat_map(|row| row.keys().cloned())
+        .collect();
+    let mut columns: Map<String, Value> = names
+        .into_iter()
+        .map(|name| {
+            let column = documents.iter().map(|(_, row)| row[&name].clone());
+            let column: Value = column.collect();
+            (name, column)
+        })
+        .collect();
+    columns.remove("model");
+    let stem = path
+        .file_stem()
+        .map(|stem| stem.to_string_lossy().into_owned());
+    if let Some(model) = stem
+        .as_deref()
+        .and_then(|stem| stem.strip_suffix("_outputs"))
+    {
+        let owner = path.parent().and_then(Path::file_name);
+        let model = match owner {
+            Some(owner) => format!("{}/{model}", owner.to_string_lossy()),
+            None => model.to_owned(),
+        };
+        columns.insert("model".to_owned(), model.into());
+    }
+    vec![(path.display().to_string(), columns.into())]
 }
 
 fn not_of_the_format(place: &str) -> Error {

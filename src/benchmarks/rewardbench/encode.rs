@@ -87,14 +87,14 @@ impl Rules {
         let texts = self.template.texts(pair)?;
         let limit = self.limit(tokens);
         match (self.kind, &self.template) {
-            (Kind::Implicit, Template::Plain) => Ok((tokens.plain(&texts)?, false)),
+            (Kind::Implicit, Template::Plain) => Ok((tokens.plain(&texts, pair.unended)?, false)),
             (Kind::Implicit, _) => {
                 let most = limit.unwrap_or(implicit::MAX_LENGTH);
                 let done = implicit::pair(tokens, &texts, most)?;
                 Ok((done.pair, done.cut))
             }
             (Kind::Reward, Template::Plain) => {
-                let model::Pair { chosen, rejected } = tokens.plain(&texts)?;
+                let model::Pair { chosen, rejected } = tokens.plain(&texts, pair.unended)?;
                 let whole = |side: Sequence| [side.prompt, side.response].concat();
                 Ok((self.read(whole(chosen), whole(rejected), trap), false))
             }

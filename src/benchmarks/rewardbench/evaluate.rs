@@ -159,6 +159,7 @@ mod tests {
             prompt: vec!["q".into()],
             chosen: chosen.into(),
             rejected: rejected.into(),
+            unended: [false; 2],
         }
     }
 

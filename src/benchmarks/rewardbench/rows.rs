@@ -21,6 +21,8 @@ pub struct Pair {
     pub prompt: Vec<String>,
     pub chosen: String,
     pub rejected: String,
+    /// True for each response that was sampled without reaching an end; the plain template adds none.
+    pub unended: [bool; 2],
 }
 
 /// Rows with what is odd about them, as sentences.
@@ -35,8 +37,14 @@ struct Columns {
     id: Option<String>,
     subset: Option<String>,
     prompt: Vec<String>,
-    chosen: String,
-    rejected: String,
+    chosen: Answer,
+    rejected: Answer,
+}
+
+/// A response as text, or as a study writes it: `{"text": "…", "ids": […], "ended": true}`.
+struct Answer {
+    text: String,
+    ended: bool,
 }
 
 impl Record for Columns {
@@ -52,10 +60,27 @@ impl Record for Columns {
             id,
             subset: row.optional_text("subset")?,
             prompt: prompt(&mut row)?,
-            chosen: row.text("chosen")?,
-            rejected: row.text("rejected")?,
+            chosen: answer(&mut row, "chosen")?,
+            rejected: answer(&mut row, "rejected")?,
         })
     }
+}
+
+fn answer(row: &mut Row, name: &str) -> Result<Answer> {
+    let written = row.cells.get(name).and_then(Value::as_object);
+    if let Some(text) = written
+        .and_then(|it| it.get("text"))
+        .and_then(Value::as_str)
+    {
+        return Ok(Answer {
+            text: text.to_owned(),
+            ended: written.and_then(|it| it.get("ended")) != Some(&Value::Bool(false)),
+        });
+    }
+    Ok(Answer {
+        text: row.text(name)?,
+        ended: true,
+    })
 }
 
 /// The messages of a prompt: one text, or a list of texts or of messages. Roles in a list are not
@@ -130,8 +155,9 @@ pub fn read(data: &Dataset, subset: Option<&str>) -> Result<Pairs> {
             item,
             cluster: cluster(&columns.prompt),
             prompt: columns.prompt,
-            chosen: columns.chosen,
-            rejected: columns.rejected,
+            unended: [!columns.chosen.ended, !columns.rejected.ended],
+            chosen: columns.chosen.text,
+            rejected: columns.rejected.text,
         });
     }
     if read.pairs.is_empty() {
@@ -284,6 +310,10 @@ mod tests {
     fn a_subset_may_be_given_for_all_rows() {
         let row = r#"{"prompt": "q", "chosen": "a", "rejected": "b"}"#;
         assert_eq!(told(row, Some("shp")).unwrap().pairs[0].subset, "shp");
+        let written = r#"{"prompt": "q", "chosen": {"text": "a", "ids": [1], "ended": false}, "rejected": {"text": "b"}}"#;
+        let pair = told(written, Some("summarize")).unwrap().pairs.remove(0);
+        assert_eq!([pair.chosen, pair.rejected], ["a", "b"]);
+        assert_eq!(pair.unended, [true, false]);
         assert!(told(row, Some("tldr")).is_err());
         assert_eq!(refused(row), "x.jsonl, line 1: no `subset`");
     }

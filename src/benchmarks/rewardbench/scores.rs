@@ -36,17 +36,17 @@ impl ReferenceFree {
 /// A model that gives rewards.
 pub enum Scorer {
     Classifier {
-        model: RewardModel,
+        model: Box<RewardModel>,
         normalisation: Normalisation,
     },
     /// log π(y|x) − log π_ref(y|x).
     Policy {
-        policy: LanguageModel,
-        reference: LanguageModel,
+        policy: Box<LanguageModel>,
+        reference: Box<LanguageModel>,
     },
     /// A function of the tokens' log-probabilities under π.
     PolicyAlone {
-        policy: LanguageModel,
+        policy: Box<LanguageModel>,
         reward: ReferenceFree,
     },
 }
@@ -183,8 +183,8 @@ mod tests {
         .to_vec()
     }
 
-    fn policy(seed: u64) -> LanguageModel {
-        LanguageModel::tiny(seed)
+    fn policy(seed: u64) -> Box<LanguageModel> {
+        Box::new(LanguageModel::tiny(seed))
     }
 
     #[test]
@@ -229,7 +229,7 @@ mod tests {
     fn a_classifier_reads_both_texts_of_a_pair() {
         let model = RewardModel::on(&policy(1), 0.0, &mut stream(1, "test/head", &[]));
         let scorer = Scorer::Classifier {
-            model,
+            model: Box::new(model),
             normalisation: Normalisation::none(0.0),
         };
         let pairs = pairs();

@@ -134,6 +134,7 @@ mod tests {
             prompt: prompt.iter().map(|&turn| turn.to_owned()).collect(),
             chosen: "yes".into(),
             rejected: "no".into(),
+            unended: [false; 2],
         }
     }
 

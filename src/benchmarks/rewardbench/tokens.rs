@@ -166,22 +166,25 @@ impl Tokens {
     }
 
     /// The tokens of prompt and responses as the models of a study read them: names of control
-    /// tokens are spelled out, and a response ends with one end.
+    /// tokens are spelled out, and a response ends with one end unless it is `unended`.
     ///
     /// # Errors
     /// A text that the tokenizer cannot encode, and a prompt without tokens.
-    pub fn plain(&self, texts: &Texts) -> Result<Pair> {
+    pub fn plain(&self, texts: &Texts, unended: [bool; 2]) -> Result<Pair> {
         let prompt = self.spelling.encode(&texts.prompt)?;
         if prompt.is_empty() {
             return Err(Error::data("the prompt has no tokens").hint("drop the row"));
         }
-        let answer = |text: &str| -> Result<Sequence> {
-            let response = self.spelling.encode_ended(text, &self.ends)?;
+        let answer = |text: &str, unended: bool| -> Result<Sequence> {
+            let mut response = self.spelling.encode_ended(text, &self.ends)?;
+            if unended && response.last().is_some_and(|id| self.ends.contains(*id)) {
+                response.pop();
+            }
             Ok(Sequence::new(prompt.clone(), response))
         };
         Ok(Pair {
-            chosen: answer(&texts.chosen)?,
-            rejected: answer(&texts.rejected)?,
+            chosen: answer(&texts.chosen, unended[0])?,
+            rejected: answer(&texts.rejected, unended[1])?,
         })
     }
 }

@@ -198,15 +198,15 @@ impl Models {
         if args.kind == Kind::Reward {
             let (model, normalisation) = self.model.frozen_reward_model(dtype, device)?;
             return Ok(Scorer::Classifier {
-                model,
+                model: Box::new(model),
                 normalisation,
             });
         }
-        let policy = self.model.frozen_language_model(dtype, device)?;
+        let policy = Box::new(self.model.frozen_language_model(dtype, device)?);
         Ok(match &self.reference {
             Some(reference) => Scorer::Policy {
                 policy,
-                reference: reference.frozen_language_model(dtype, device)?,
+                reference: Box::new(reference.frozen_language_model(dtype, device)?),
             },
             None => Scorer::PolicyAlone {
                 policy,
@@ -280,7 +280,7 @@ impl Models {
 pub fn run(args: &RewardBenchArgs) -> Result<()> {
     args.check()?;
     let folder = EvaluationFolder::new(&args.out, rewardbench::NAME)?;
-    let device = device::select(&args.device)?;
+    let device = device::select(args.device)?;
     let data = Dataset::open(&Source::parse(&args.data)?, None, &args.split)?;
     let Pairs {
         pairs,
