@@ -2,6 +2,10 @@
 
 pub mod compare;
 pub mod contamination;
+mod folder;
+pub mod import;
+mod progress;
+pub mod rewardbench;
 pub mod show;
 
 use crate::{Error, Result};
@@ -15,6 +19,10 @@ pub struct EvalArgs {
 
 #[derive(Clone, Debug, Subcommand)]
 enum EvalCommand {
+    /// Rank pairs of RewardBench by a reward model or by a policy's implicit reward
+    Rewardbench(Box<rewardbench::RewardBenchArgs>),
+    /// Read scores of items that other programs have written
+    Import(import::ImportArgs),
     /// Print the numbers of an evaluation with their intervals
     Show(show::ShowArgs),
     /// Compare evaluations of the same items: paired differences with intervals
@@ -29,6 +37,8 @@ enum EvalCommand {
 /// Any error that stops the command.
 pub fn run(args: &EvalArgs) -> Result<()> {
     match &args.command {
+        EvalCommand::Rewardbench(args) => rewardbench::run(args),
+        EvalCommand::Import(args) => import::run(args),
         EvalCommand::Show(args) => show::run(args),
         EvalCommand::Compare(args) => compare::run(args),
         EvalCommand::Contamination(args) => contamination::run(args),
