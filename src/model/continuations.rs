@@ -110,7 +110,9 @@ fn predictions(
     };
     let row = |row: usize| {
         let places = asked[row].iter().enumerate();
-        places.map(|(place, token)| (*token, score(row, place))).collect()
+        places
+            .map(|(place, token)| (*token, score(row, place)))
+            .collect()
     };
     Ok((0..n).map(row).collect())
 }
@@ -156,7 +158,10 @@ impl Tree {
                 .count();
             let path = tree.branch(before, texts, group, depth..shared);
             // Texts that end here come first; the others branch by their next token.
-            let ended = group.iter().take_while(|&&text| input(&texts[text]).len() == shared).count();
+            let ended = group
+                .iter()
+                .take_while(|&&text| input(&texts[text]).len() == shared)
+                .count();
             let mut start = range.start + ended;
             while start < range.end {
                 let next = input(&texts[order[start]])[shared];
@@ -184,7 +189,8 @@ impl Tree {
         let mut path = before;
         let own = &input(&texts[group[0]])[places.clone()];
         self.ids.extend(own.iter().map(|&id| id as i32));
-        self.positions.extend(places.clone().map(|place| place as u32));
+        self.positions
+            .extend(places.clone().map(|place| place as u32));
         path.extend(first_slot..self.ids.len());
         let query = |row: usize, place: usize| Query {
             row,
@@ -192,7 +198,10 @@ impl Tree {
             visible: place + 1,
         };
         if !own.is_empty() {
-            let queries = places.clone().map(|place| query(path[place], place)).collect();
+            let queries = places
+                .clone()
+                .map(|place| query(path[place], place))
+                .collect();
             self.all.push(Span {
                 keys: path.clone(),
                 queries,
@@ -328,7 +337,11 @@ mod tests {
                 for (place, score) in found.iter().enumerate() {
                     let difference = score.log_prob - f64::from(expected[place]);
                     assert!(difference.abs() < 2e-6, "{model_type}: {difference}");
-                    assert_eq!(score.is_greedy, greedy[place] == response[place], "{model_type}");
+                    assert_eq!(
+                        score.is_greedy,
+                        greedy[place] == response[place],
+                        "{model_type}"
+                    );
                 }
             }
         }

@@ -78,10 +78,9 @@ pub fn generate_until(
     for items in order.chunks(sampling.batch_size.max(1)) {
         let streams = items.iter().map(|&i| stream(i)).collect();
         let batch: Vec<&Vec<u32>> = items.iter().map(|&i| &prompts[i]).collect();
-        for (&item, response) in items
-            .iter()
-            .zip(generate_batch(model, &batch, items, sampling, streams, &stop)?)
-        {
+        for (&item, response) in items.iter().zip(generate_batch(
+            model, &batch, items, sampling, streams, &stop,
+        )?) {
             responses[item] = response;
         }
         finished += items.len();

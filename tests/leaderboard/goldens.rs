@@ -10,8 +10,8 @@ use touchstone::benchmarks::leaderboard::python_text::capitalize;
 use touchstone::benchmarks::leaderboard::request::{hash_of_requests, hash_of_texts, sha256};
 use touchstone::benchmarks::leaderboard::tasks::{hellaswag, mmlu};
 use touchstone::benchmarks::leaderboard::{
-    Convention, Data, Document, Item, Likelihood, Prompting, PythonRandom, Requests, Response, Shots,
-    Split, Targets, Task, labelled, scores,
+    Convention, Data, Document, Item, Likelihood, Prompting, PythonRandom, Requests, Response,
+    Shots, Split, Targets, Task, labelled, scores,
 };
 
 /// The folder of the goldens, if it is there.
@@ -30,7 +30,12 @@ fn json(path: &Path) -> Value {
 }
 
 fn strings(value: &Value) -> Vec<&str> {
-    value.as_array().unwrap().iter().map(|it| it.as_str().unwrap()).collect()
+    value
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|it| it.as_str().unwrap())
+        .collect()
 }
 
 fn numbers<T: serde::de::DeserializeOwned>(value: &Value) -> T {
@@ -44,7 +49,10 @@ fn one(name: &str) -> Task {
 /// Documents of a split in the folder of benchmarks.
 fn documents(shared: &Path, task: Task, split: Split, convention: Convention) -> Vec<Document> {
     let data = Data::Folder(shared.join("benchmarks"));
-    data.split(task, split).unwrap().documents(task, convention).unwrap()
+    data.split(task, split)
+        .unwrap()
+        .documents(task, convention)
+        .unwrap()
 }
 
 /// GSM8K's whole training split, which lies elsewhere.
@@ -55,7 +63,10 @@ fn gsm8k_train(shared: &Path, convention: Convention) -> Vec<Document> {
     std::fs::copy(shared.join("evals/gsm8k/train.jsonl"), to).unwrap();
     let data = Data::Folder(folder.path().to_owned());
     let task = Task::Gsm8k;
-    data.split(task, Split::Train).unwrap().documents(task, convention).unwrap()
+    data.split(task, Split::Train)
+        .unwrap()
+        .documents(task, convention)
+        .unwrap()
 }
 
 fn items(
@@ -149,7 +160,10 @@ fn arc_examples_are_those_of_46c7966() {
         goldens["sha256_of_json_list_of_all_labelled_parts"]
     );
     let examples = json(&shared.join("evals/lm_eval/prompt_examples_v0.4_46c7966.json"));
-    assert_eq!(parts[0], examples["arc_challenge_25shot_doc0_labelled_part"]);
+    assert_eq!(
+        parts[0],
+        examples["arc_challenge_25shot_doc0_labelled_part"]
+    );
     // The one request that is given whole.
     let example = &v04(&shared)["arc_request_example"];
     let question = example["doc"]["question"].as_str().unwrap();
@@ -265,7 +279,10 @@ fn truthfulqa_and_winogrande_requests_are_those_of_46c7966() {
         prompting.items(all, &pool).unwrap()
     };
     for shots in [0, 5] {
-        assert_eq!(hash_of_requests(requests(&of(convention, shots))), golden[key]);
+        assert_eq!(
+            hash_of_requests(requests(&of(convention, shots))),
+            golden[key]
+        );
     }
     // The form since cf6a832 with draws of one more, which no convention combines.
     let pool = documents(&shared, task, Split::Train, convention);
@@ -319,8 +336,14 @@ fn texts_and_metrics_are_those_of_46c7966() {
         let gold = case["gold"].as_u64().unwrap() as usize;
         let right = |pick: Vec<f64>| f64::from(metrics::argmax(&pick) == gold);
         assert_eq!(right(likely.clone()), case["acc"]);
-        assert_eq!(right(metrics::by_length(&likely, &choices)), case["acc_norm"]);
-        assert_eq!(right(metrics::by_bytes(&likely, &choices)), case["acc_bytes"]);
+        assert_eq!(
+            right(metrics::by_length(&likely, &choices)),
+            case["acc_norm"]
+        );
+        assert_eq!(
+            right(metrics::by_bytes(&likely, &choices)),
+            case["acc_bytes"]
+        );
     }
     for case in goldens["mc2_cases"].as_array().unwrap() {
         let likely: Vec<f64> = numbers(&case["lls"]);
@@ -352,18 +375,33 @@ fn texts_and_metrics_are_those_of_46c7966() {
         standard_error: it["stderr"].as_f64().unwrap(),
         size: it["n"].as_u64().unwrap() as usize,
     };
-    let parts: Vec<Part> = case["subtasks"].as_array().unwrap().iter().map(part).collect();
+    let parts: Vec<Part> = case["subtasks"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(part)
+        .collect();
     let near = |found: Option<f64>, expected: &Value| {
         let expected = expected.as_f64().unwrap();
-        assert!((found.unwrap() - expected).abs() < 1e-15, "{found:?}, not {expected}");
+        assert!(
+            (found.unwrap() - expected).abs() < 1e-15,
+            "{found:?}, not {expected}"
+        );
     };
     near(groups::weighted_mean(&parts), &case["at_46c7966"]["acc"]);
     near(groups::unweighted_mean(&parts), &case["unweighted_mean"]);
-    near(groups::pooled_standard_error(&parts), &case["since_620d6a152"]["stderr"]);
-    near(groups::standard_error_at_46c7966(&parts), &case["at_46c7966"]["stderr"]);
+    near(
+        groups::pooled_standard_error(&parts),
+        &case["since_620d6a152"]["stderr"],
+    );
+    near(
+        groups::standard_error_at_46c7966(&parts),
+        &case["at_46c7966"]["stderr"],
+    );
 
     for case in goldens["gsm8k_answer_cases"].as_array().unwrap() {
-        let [completion, reference] = ["completion", "reference"].map(|key| case[key].as_str().unwrap());
+        let [completion, reference] =
+            ["completion", "reference"].map(|key| case[key].as_str().unwrap());
         for (rule, key) in [
             (Extraction::GetAnswer, "at_46c7966"),
             (Extraction::StrictMatch, "v0_4_2_strict"),
@@ -372,7 +410,10 @@ fn texts_and_metrics_are_those_of_46c7966() {
             let answer = rule.answer(completion);
             assert_eq!(answer, case[key]["filtered"], "{completion:?} by {rule:?}");
             let right = f64::from(rule.is_right(&answer, reference));
-            assert_eq!(right, case[key]["exact_match"], "{completion:?} by {rule:?}");
+            assert_eq!(
+                right, case[key]["exact_match"],
+                "{completion:?} by {rule:?}"
+            );
         }
     }
 }
@@ -410,7 +451,11 @@ fn requests_and_metrics_are_those_of_v0_3_0() {
         assert_eq!(items.len() as u64, golden["n_docs"].as_u64().unwrap());
         let asked: usize = items.iter().map(|it| it.requests.len()).sum();
         assert_eq!(asked as u64, golden["n_requests"].as_u64().unwrap());
-        assert_eq!(hash_of_requests(requests(&items)), golden["sha256"], "{name}");
+        assert_eq!(
+            hash_of_requests(requests(&items)),
+            golden["sha256"],
+            "{name}"
+        );
 
         let responses = made_up(&items);
         for (metric, expected) in golden["result"].as_object().unwrap() {
@@ -418,7 +463,11 @@ fn requests_and_metrics_are_those_of_v0_3_0() {
                 continue;
             }
             // GSM8K's accuracy has another name there.
-            let ours = if task == Task::Gsm8k { metrics::EXACT_MATCH } else { metric };
+            let ours = if task == Task::Gsm8k {
+                metrics::EXACT_MATCH
+            } else {
+                metric
+            };
             let values: Vec<f64> = items
                 .iter()
                 .zip(&responses)
@@ -432,7 +481,10 @@ fn requests_and_metrics_are_those_of_v0_3_0() {
             let expected_error = &golden["result"][&format!("{metric}_stderr")];
             for (found, expected) in [(mean, expected), (error, expected_error)] {
                 let (found, expected) = (found.unwrap(), expected.as_f64().unwrap());
-                assert!((found - expected).abs() < 1e-14, "{name} {metric}: {found}, not {expected}");
+                assert!(
+                    (found - expected).abs() < 1e-14,
+                    "{name} {metric}: {found}, not {expected}"
+                );
             }
         }
     }

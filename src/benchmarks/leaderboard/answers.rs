@@ -128,8 +128,12 @@ mod tests {
     #[test]
     fn answers_are_found_or_marked() {
         let answers = |text: &str| {
-            [Extraction::Written, Extraction::GetAnswer, Extraction::FlexibleExtract]
-                .map(|rule| rule.answer(text))
+            [
+                Extraction::Written,
+                Extraction::GetAnswer,
+                Extraction::FlexibleExtract,
+            ]
+            .map(|rule| rule.answer(text))
         };
         assert_eq!(answers("#### 1,072. end"), ["1072.", "1,072.", "1,072."]);
         assert_eq!(answers("a 7"), [INVALID, INVALID, "7"]);

@@ -6,9 +6,7 @@ use std::fmt;
 
 /// A version of the harness: its order of documents, few-shot draws, prompts, metrics and treatment
 /// of tokens. Numbers under different conventions differ by up to tens of points.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Convention {
     /// Release v0.3.0 (62ca184), December 2022: the version with published hashes of all requests.
     #[serde(rename = "v0.3.0")]

@@ -1,9 +1,9 @@
 //! Splits of the tasks' data sets: files of a local folder, or repositories of the hub.
 
+use super::Convention;
 use super::document::{Document, Row};
 use super::tasks::mmlu::LETTERS;
 use super::tasks::{Split, Task};
-use super::Convention;
 use crate::data::dataset::{Dataset, Fingerprint, WholeRow};
 use crate::data::hub::Source;
 use crate::{Context, Error, Result};
@@ -136,10 +136,12 @@ impl Data {
             }
         };
         if rows.is_empty() {
-            return Err(
-                Error::data(format!("{}: split {} has no rows", task.name(), split.name()))
-                    .hint("take the data set's own files"),
-            );
+            return Err(Error::data(format!(
+                "{}: split {} has no rows",
+                task.name(),
+                split.name()
+            ))
+            .hint("take the data set's own files"));
         }
         let published_rows = task
             .published_rows(split)
@@ -257,11 +259,11 @@ fn data_files(folder: &Path) -> Result<Vec<(String, PathBuf)>> {
     let mut files = Vec::new();
     for entry in fs::read_dir(folder).context(failed)? {
         let path = entry.context(failed)?.path();
-        let part = |part: Option<&std::ffi::OsStr>| part.and_then(|it| it.to_str()).map(str::to_owned);
+        let part =
+            |part: Option<&std::ffi::OsStr>| part.and_then(|it| it.to_str()).map(str::to_owned);
         let (stem, extension) = (part(path.file_stem()), part(path.extension()));
-        let is_data = extension.is_some_and(|it| {
-            ["jsonl", "json", "csv", "tsv", "parquet"].contains(&it.as_str())
-        });
+        let is_data = extension
+            .is_some_and(|it| ["jsonl", "json", "csv", "tsv", "parquet"].contains(&it.as_str()));
         if let Some(stem) = stem.filter(|stem| is_data && !stem.starts_with('.'))
             && path.is_file()
         {
@@ -277,7 +279,11 @@ fn mmlu_file(folder: &Path, task: Task, split: Split) -> Option<PathBuf> {
     let Task::Mmlu(subject) = task else {
         return None;
     };
-    let file = |name: &&str| folder.join(name).join(format!("{}_{name}.csv", subject.name));
+    let file = |name: &&str| {
+        folder
+            .join(name)
+            .join(format!("{}_{name}.csv", subject.name))
+    };
     split.names().iter().map(file).find(|file| file.is_file())
 }
 

@@ -180,7 +180,10 @@ mod tests {
     fn cells_are_read_or_named() {
         let read = row(r#"{"a": "x", "n": 3, "t": "4", "list": [1, 2]}"#);
         assert_eq!(read.text("a").unwrap(), "x");
-        assert_eq!([read.integer("n").unwrap(), read.integer("t").unwrap()], [3, 4]);
+        assert_eq!(
+            [read.integer("n").unwrap(), read.integer("t").unwrap()],
+            [3, 4]
+        );
         assert_eq!(read.gold("n", 3, 4).unwrap(), 3);
         let told = |error: Error| error.to_string();
         insta::assert_snapshot!(

@@ -39,7 +39,9 @@ pub fn unweighted_mean(parts: &[Part]) -> Option<f64> {
 /// pooled, as if the items were one sample.
 pub fn pooled_standard_error(parts: &[Part]) -> Option<f64> {
     let total: usize = parts.iter().map(|part| part.size).sum();
-    let freedom = total.checked_sub(parts.len()).filter(|freedom| *freedom > 0)?;
+    let freedom = total
+        .checked_sub(parts.len())
+        .filter(|freedom| *freedom > 0)?;
     let squares = parts.iter().map(|part| {
         let size = part.size as f64;
         (size - 1.0) * part.standard_error.powi(2) * size

@@ -60,7 +60,12 @@ pub fn scores(document: &Document, response: &Response, convention: Convention) 
                 score(metric, Ok(f64::from(right)))
             })
             .collect(),
-        (Answer::Choice { candidates, gold, .. }, Response::Likelihoods(all)) => {
+        (
+            Answer::Choice {
+                candidates, gold, ..
+            },
+            Response::Likelihoods(all),
+        ) => {
             let likely = finite(all, candidates.len());
             let pick = |metric, choose: &dyn Fn(&[f64]) -> usize| {
                 let right = likely.clone().map(|likely| choose(&likely) == *gold);
@@ -68,7 +73,9 @@ pub fn scores(document: &Document, response: &Response, convention: Convention) 
             };
             let mut scores = vec![pick(ACC, &argmax)];
             if has_normalised_accuracy(document, convention) {
-                scores.push(pick(ACC_NORM, &|likely| argmax(&by_length(likely, candidates))));
+                scores.push(pick(ACC_NORM, &|likely| {
+                    argmax(&by_length(likely, candidates))
+                }));
             }
             scores
         }
@@ -79,7 +86,10 @@ pub fn scores(document: &Document, response: &Response, convention: Convention) 
         (Answer::Truth { mc1, mc2 }, Response::Likelihoods(all)) => {
             if !convention.is_before_yaml() {
                 let value = finite(all, mc2.choices.len());
-                return vec![score(MC2, value.and_then(|likely| truth(&likely, mc2, convention)))];
+                return vec![score(
+                    MC2,
+                    value.and_then(|likely| truth(&likely, mc2, convention)),
+                )];
             }
             let (first, second) = all.split_at(mc1.choices.len().min(all.len()));
             let likely = finite(first, mc1.choices.len());
@@ -89,7 +99,10 @@ pub fn scores(document: &Document, response: &Response, convention: Convention) 
             vec![score(MC1, right), score(MC2, share)]
         }
         (Answer::Solution(_), Response::Likelihoods(_)) => {
-            vec![score(EXACT_MATCH, Err("likelihoods for a solution".to_owned()))]
+            vec![score(
+                EXACT_MATCH,
+                Err("likelihoods for a solution".to_owned()),
+            )]
         }
         (_, Response::Completion(_)) => {
             vec![score(ACC, Err("a completion for candidates".to_owned()))]
@@ -127,21 +140,35 @@ fn finite(all: &[Likelihood], count: usize) -> Result<Vec<f64>, String> {
 
 /// The place of the largest value, the first of equal ones, as `numpy.argmax`.
 pub fn argmax(values: &[f64]) -> usize {
-    let better = |best: usize, place: usize| if values[place] > values[best] { place } else { best };
+    let better = |best: usize, place: usize| {
+        if values[place] > values[best] {
+            place
+        } else {
+            best
+        }
+    };
     (1..values.len()).fold(0, better)
 }
 
 /// Log-likelihoods by character (code point) of the candidates.
 pub fn by_length(likely: &[f64], candidates: &[String]) -> Vec<f64> {
     let length = candidates.iter().map(|it| it.chars().count() as f64);
-    likely.iter().zip(length).map(|(value, length)| value / length).collect()
+    likely
+        .iter()
+        .zip(length)
+        .map(|(value, length)| value / length)
+        .collect()
 }
 
 /// Log-likelihoods by byte of the candidates' UTF-8 (`acc_bytes` since v0.4.3, which none of the six
 /// tasks reports).
 pub fn by_bytes(likely: &[f64], candidates: &[String]) -> Vec<f64> {
     let length = candidates.iter().map(|it| it.len() as f64);
-    likely.iter().zip(length).map(|(value, length)| value / length).collect()
+    likely
+        .iter()
+        .zip(length)
+        .map(|(value, length)| value / length)
+        .collect()
 }
 
 /// The share of probability on true candidates. Until 2c8ffb8 (2025-03) these are the candidates
@@ -175,7 +202,10 @@ pub fn mean(values: &[f64]) -> Option<f64> {
 /// The standard error of the mean, with n − 1 in the variance; `None` of fewer than two values.
 pub fn standard_error(values: &[f64]) -> Option<f64> {
     let (mean, n) = (mean(values)?, values.len() as f64);
-    let squares: f64 = values.iter().map(|value| (value - mean) * (value - mean)).sum();
+    let squares: f64 = values
+        .iter()
+        .map(|value| (value - mean) * (value - mean))
+        .sum();
     (values.len() > 1).then(|| (squares / (n - 1.0)).sqrt() / n.sqrt())
 }
 

@@ -96,7 +96,9 @@ impl Prompting {
                 until: gsm8k::stops(self.convention),
             },
             Answer::Choice { candidates, .. } => {
-                let all = candidates.iter().map(|candidate| scored(&context, candidate));
+                let all = candidates
+                    .iter()
+                    .map(|candidate| scored(&context, candidate));
                 Requests::Likelihoods(all.collect())
             }
             Answer::Truth { mc1, mc2 } => {
@@ -118,7 +120,9 @@ impl Prompting {
                         _ => after(option),
                     }
                 };
-                let all = contexts.iter().map(|option| scored(&context(option), suffix));
+                let all = contexts
+                    .iter()
+                    .map(|option| scored(&context(option), suffix));
                 Requests::Likelihoods(all.collect())
             }
         }
@@ -204,16 +208,29 @@ mod tests {
             limit: Some(2),
         };
         let items = prompting.items(winogrande(9), pool).unwrap();
-        items.iter().map(|it| it.requests.context().to_owned()).collect()
+        items
+            .iter()
+            .map(|it| it.requests.context().to_owned())
+            .collect()
     }
 
     #[test]
     fn examples_are_drawn_as_each_convention_draws_them() {
         // Draws by CPython: Random(42) after a shuffle of 9; Random(1234).
         let pool = winogrande(9);
-        assert_eq!(contexts(Convention::H3, 2, &pool), ["8 a is.\n\n1 a is.\n\n3 a", "6 a is.\n\n0 a is.\n\n6 a"]);
-        assert_eq!(contexts(Convention::H4, 2, &pool), ["0 a", "1 a"], "examples are dropped");
-        assert_eq!(contexts(Convention::H5, 2, &pool), ["7 a is.\n\n1 a is.\n\n0 a", "0 a is.\n\n1 a is.\n\n1 a"]);
+        assert_eq!(
+            contexts(Convention::H3, 2, &pool),
+            ["8 a is.\n\n1 a is.\n\n3 a", "6 a is.\n\n0 a is.\n\n6 a"]
+        );
+        assert_eq!(
+            contexts(Convention::H4, 2, &pool),
+            ["0 a", "1 a"],
+            "examples are dropped"
+        );
+        assert_eq!(
+            contexts(Convention::H5, 2, &pool),
+            ["7 a is.\n\n1 a is.\n\n0 a", "0 a is.\n\n1 a is.\n\n1 a"]
+        );
         assert_eq!(contexts(Convention::H3, 0, &[]), ["3 a", "6 a"]);
     }
 
@@ -232,8 +249,14 @@ mod tests {
             assert_eq!(drawn.len(), 2);
             assert!(drawn.iter().all(|it| it.row != document.row));
         }
-        let prompting = Prompting { shots: 3, ..prompting };
-        let message = prompting.items(winogrande(1), &pool).unwrap_err().to_string();
+        let prompting = Prompting {
+            shots: 3,
+            ..prompting
+        };
+        let message = prompting
+            .items(winogrande(1), &pool)
+            .unwrap_err()
+            .to_string();
         assert_eq!(message, "winogrande: 4 examples are to be drawn from 3");
     }
 }

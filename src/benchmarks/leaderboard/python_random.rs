@@ -15,9 +15,7 @@ impl PythonRandom {
         // The 32-bit words of the seed, the least first, without zeros at the end.
         let words = [seed as u32, (seed >> 32) as u32];
         let count = if words[1] == 0 { 1 } else { 2 };
-        Self(Mt::new_with_key(
-            words[..count].iter().copied(),
-        ))
+        Self(Mt::new_with_key(words[..count].iter().copied()))
     }
 
     /// `getrandbits(bits)`, of at most 32 bits.

@@ -25,7 +25,10 @@ pub fn capitalize(text: &str) -> String {
     // The last sigma of a word has a form of its own, so that the whole text decides.
     let lower = text.to_lowercase();
     let skipped: usize = first.to_lowercase().map(char::len_utf8).sum();
-    first.to_titlecase().chain(lower[skipped..].chars()).collect()
+    first
+        .to_titlecase()
+        .chain(lower[skipped..].chars())
+        .collect()
 }
 
 /// `json.dumps(text)`: a string with ASCII characters alone.

@@ -97,7 +97,13 @@ mod tests {
                 until: &["\n\n", "Q:"],
             },
         ];
-        assert_eq!(hash_of_requests(&all), "6d0ae3de47ea6bf7fe9188ee7251245761fbd53cb2ac515393b74223b221ac60");
-        assert_eq!(hash_of_texts(["é", "b"]), "dd91b4c472b1a98d2c6b5dc67302f5ac4d90bee64359ebe99cf35a71e35fccaa");
+        assert_eq!(
+            hash_of_requests(&all),
+            "6d0ae3de47ea6bf7fe9188ee7251245761fbd53cb2ac515393b74223b221ac60"
+        );
+        assert_eq!(
+            hash_of_texts(["é", "b"]),
+            "dd91b4c472b1a98d2c6b5dc67302f5ac4d90bee64359ebe99cf35a71e35fccaa"
+        );
     }
 }

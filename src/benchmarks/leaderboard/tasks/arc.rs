@@ -2,8 +2,8 @@
 //! 46c7966, `tasks/arc.py` before it.
 
 use crate::Result;
-use crate::benchmarks::leaderboard::document::{Answer, Document, Row};
 use crate::benchmarks::leaderboard::Convention;
+use crate::benchmarks::leaderboard::document::{Answer, Document, Row};
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -27,7 +27,9 @@ pub fn document(row: Row, convention: Convention) -> Result<Document> {
     };
     let Some(gold) = gold.filter(|gold| *gold < text.len()) else {
         return Err(row
-            .error(&format!("`answerKey` {key:?} is not a label of the choices"))
+            .error(&format!(
+                "`answerKey` {key:?} is not a label of the choices"
+            ))
             .hint(format!("the labels are {}", label.join(", "))));
     };
     let query = format!("Question: {}\nAnswer:", row.text("question")?);
@@ -48,7 +50,11 @@ fn letter(key: &str) -> Option<usize> {
     ["A", "B", "C", "D", "E"]
         .iter()
         .position(|letter| *letter == key)
-        .or_else(|| ["1", "2", "3", "4", "5"].iter().position(|digit| *digit == key))
+        .or_else(|| {
+            ["1", "2", "3", "4", "5"]
+                .iter()
+                .position(|digit| *digit == key)
+        })
 }
 
 #[cfg(test)]
@@ -81,9 +87,17 @@ mod tests {
         let choices = r#"{"text": ["x", "y"], "label": ["A", "B"]}"#;
         for convention in Convention::ALL {
             let message = read(choices, "E", convention).unwrap_err().to_string();
-            assert_eq!(message, "rows, line 1: `answerKey` \"E\" is not a label of the choices");
+            assert_eq!(
+                message,
+                "rows, line 1: `answerKey` \"E\" is not a label of the choices"
+            );
         }
-        let message = read(r#"["x"]"#, "A", Convention::H4).unwrap_err().to_string();
-        assert_eq!(message, "rows, line 1: `choices` is not a struct of lists `text` and `label`");
+        let message = read(r#"["x"]"#, "A", Convention::H4)
+            .unwrap_err()
+            .to_string();
+        assert_eq!(
+            message,
+            "rows, line 1: `choices` is not a struct of lists `text` and `label`"
+        );
     }
 }

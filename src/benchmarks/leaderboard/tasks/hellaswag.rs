@@ -13,7 +13,11 @@ use std::sync::LazyLock;
 pub fn document(row: Row) -> Result<Document> {
     let prepared = row.has("query") && !row.has("ctx_a");
     let (query, candidates, label) = match prepared {
-        true => (row.text("query")?, row.get("choices", "a list of texts")?, "gold"),
+        true => (
+            row.text("query")?,
+            row.get("choices", "a list of texts")?,
+            "gold",
+        ),
         false => {
             let endings: Vec<String> = row.get("endings", "a list of texts")?;
             let endings = endings.iter().map(|ending| clean(ending)).collect();

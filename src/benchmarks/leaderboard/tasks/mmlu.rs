@@ -103,7 +103,9 @@ pub fn document(row: Row, convention: Convention) -> Result<Document> {
     }
     let gold = gold(&row)?;
     let lines = LETTERS.iter().zip(&choices);
-    let lines: String = lines.map(|(key, choice)| format!("{key}. {choice}\n")).collect();
+    let lines: String = lines
+        .map(|(key, choice)| format!("{key}. {choice}\n"))
+        .collect();
     let (query, candidates) = match convention {
         Convention::V030 => (
             format!("Question: {question}\nChoices:\n{lines}Answer:"),
@@ -151,7 +153,10 @@ mod tests {
     fn letters_are_asked_since_h3_and_texts_before() {
         let json = r#"{"question": " Why? ", "choices": ["w", "x", "y", "z"], "answer": 2}"#;
         let example = |convention| document(row(json), convention).unwrap().example;
-        assert_eq!(example(Convention::H4), "Why?\nA. w\nB. x\nC. y\nD. z\nAnswer: C");
+        assert_eq!(
+            example(Convention::H4),
+            "Why?\nA. w\nB. x\nC. y\nD. z\nAnswer: C"
+        );
         assert_eq!(
             example(Convention::V030),
             "Question:  Why? \nChoices:\nA. w\nB. x\nC. y\nD. z\nAnswer: y"
@@ -166,7 +171,10 @@ mod tests {
             );
             gold(&row(&json)).map_err(|error| error.to_string())
         };
-        assert_eq!([read("\"D\""), read("3"), read("\"3\"")], [Ok(3), Ok(3), Ok(3)]);
+        assert_eq!(
+            [read("\"D\""), read("3"), read("\"3\"")],
+            [Ok(3), Ok(3), Ok(3)]
+        );
         assert_eq!(
             read("4").unwrap_err(),
             "rows, line 1: `answer` is 4, and there are 4 candidates"

@@ -70,7 +70,9 @@ impl Task {
         let part = name.strip_prefix("mmlu_");
         let subjects: Vec<Self> = mmlu::SUBJECTS
             .iter()
-            .filter(|it| name == MMLU || part.is_some_and(|part| part == it.name || part == it.group))
+            .filter(|it| {
+                name == MMLU || part.is_some_and(|part| part == it.name || part == it.group)
+            })
             .map(Self::Mmlu)
             .collect();
         match subjects.is_empty() {
@@ -191,7 +193,13 @@ mod tests {
     #[test]
     fn names_stand_for_tasks() {
         let count = |name: &str| Task::named(name).unwrap().len();
-        let names = ["arc_challenge", "mmlu", "mmlu_stem", "mmlu_anatomy", "truthfulqa_mc2"];
+        let names = [
+            "arc_challenge",
+            "mmlu",
+            "mmlu_stem",
+            "mmlu_anatomy",
+            "truthfulqa_mc2",
+        ];
         assert_eq!(names.map(count), [1, 57, 19, 1, 1]);
         for name in ["", "arc", "mmlu_", "mmlu_x", "mmlu_anatomy_"] {
             let message = Task::named(name).unwrap_err().to_string();

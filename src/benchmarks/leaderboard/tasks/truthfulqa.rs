@@ -84,14 +84,21 @@ impl<'de> Visitor<'de> for TargetsVisitor {
         }
         if choices.len() != labels.len() {
             let (choices, labels) = (choices.len(), labels.len());
-            return Err(A::Error::custom(format!("{choices} choices and {labels} labels")));
+            return Err(A::Error::custom(format!(
+                "{choices} choices and {labels} labels"
+            )));
         }
         let label = |label| match label {
             0 => Ok(false),
             1 => Ok(true),
-            other => Err(A::Error::custom(format!("the label {other} is neither 0 nor 1"))),
+            other => Err(A::Error::custom(format!(
+                "the label {other} is neither 0 nor 1"
+            ))),
         };
-        let labels = labels.into_iter().map(label).collect::<std::result::Result<_, _>>()?;
+        let labels = labels
+            .into_iter()
+            .map(label)
+            .collect::<std::result::Result<_, _>>()?;
         Ok(Targets { choices, labels })
     }
 }

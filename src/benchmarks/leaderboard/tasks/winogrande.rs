@@ -50,14 +50,19 @@ mod tests {
         let read = document(row(json)).unwrap();
         assert_eq!(read.example, "Ann saw Bo, so Bo ran_ off.");
         let expected = ["Ann saw Bo, so Ann", "Ann saw Bo, so Bo"].map(str::to_owned);
-        assert!(matches!(read.answer, Answer::Context { contexts, gold: 1, .. } if contexts == expected));
+        assert!(
+            matches!(read.answer, Answer::Context { contexts, gold: 1, .. } if contexts == expected)
+        );
     }
 
     #[test]
     fn rows_that_cannot_be_asked_are_refused() {
         let told = |json: &str| document(row(json)).unwrap_err().to_string();
         let gap = r#"{"sentence": "no gap", "option1": "a", "option2": "b", "answer": 1}"#;
-        assert_eq!(told(gap), "rows, line 1: `sentence` has no `_` where an option belongs");
+        assert_eq!(
+            told(gap),
+            "rows, line 1: `sentence` has no `_` where an option belongs"
+        );
         let key = r#"{"sentence": "a _", "option1": "a", "option2": "b", "answer": "3"}"#;
         assert_eq!(told(key), "rows, line 1: `answer` is 3, neither 1 nor 2");
     }
