@@ -15,7 +15,7 @@ use touchstone::benchmarks::leaderboard::{
 };
 
 /// The folder of the goldens, if it is there.
-fn shared() -> Option<PathBuf> {
+pub fn shared() -> Option<PathBuf> {
     let named = std::env::var_os("TOUCHSTONE_SHARED_DATA").map(PathBuf::from);
     let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data");
     let found = named.or_else(|| beside.is_dir().then_some(beside));
