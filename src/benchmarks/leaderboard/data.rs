@@ -178,10 +178,30 @@ impl SplitRows {
 fn of_dataset(dataset: &Dataset) -> Result<(Vec<Row>, Fingerprint)> {
     let row = |row: Result<WholeRow>| {
         let WholeRow { place, cells, .. } = row?;
+        let on_one_line = |(name, cell): (String, Box<RawValue>)| {
+            let cell = RawValue::from_string(without_spacing(cell.get()));
+            Ok((name, cell.context(|| place.clone())?))
+        };
+        let cells = cells.into_iter().map(on_one_line).collect::<Result<_>>()?;
         Ok(Row { place, cells })
     };
     let rows = dataset.whole_rows()?.map(row).collect::<Result<_>>()?;
     Ok((rows, dataset.fingerprint()?))
+}
+
+/// JSON without white space between its tokens, so that rows are lines and equal rows are equal texts.
+fn without_spacing(json: &str) -> String {
+    let (mut in_string, mut escaped) = (false, false);
+    let kept = |character: &char| {
+        let kept = in_string || !character.is_ascii_whitespace();
+        match character {
+            '"' if !escaped => in_string = !in_string,
+            _ => {}
+        }
+        escaped = in_string && !escaped && *character == '\\';
+        kept
+    };
+    json.chars().filter(kept).collect()
 }
 
 /// The split in a task's folder: a file of the split's name, with anything behind `_` or `-`; else a
@@ -334,4 +354,15 @@ fn of_other_width(place: &str, cells: usize) -> Error {
 
 fn raw(value: &impl Serialize, place: &str) -> Result<Box<RawValue>> {
     to_raw_value(value).context(|| place.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn white_space_between_tokens_disappears() {
+        let text = "{ \"a \\\" b\" :\n [1,\t\"\\\\\" , \" \"] }";
+        assert_eq!(without_spacing(text), r#"{"a \" b":[1,"\\"," "]}"#);
+    }
 }

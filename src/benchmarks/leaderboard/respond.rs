@@ -4,7 +4,7 @@ use super::conventions::Convention;
 use super::encode::{Encoder, Fitted};
 use super::metrics::{Likelihood, Response};
 use super::prompts::Item;
-use super::request::{Request, Requests};
+use super::request::Requests;
 use super::tasks::gsm8k::MOST_TOKENS;
 use crate::model::continuations::{ScoredText, score};
 use crate::model::generate::generate_until;
@@ -72,11 +72,6 @@ impl<'a> Responder<'a> {
         }
     }
 
-    /// The number of the first items that one pass answers together.
-    pub fn at_once(&self, items: &[Item]) -> usize {
-        self.batch.min(items.len())
-    }
-
     fn likelihoods(&self, items: &[Item]) -> Result<Responses> {
         let fitted = items.iter().map(|item| {
             let of_row = |error: Error| error.within(&item.document.row.place);
@@ -110,11 +105,7 @@ impl<'a> Responder<'a> {
         let Requests::Likelihoods(requests) = requests else {
             return Err(Error::internal("a completion among likelihoods"));
         };
-        let pair = |it: &'_ Request| (it.context.to_string(), it.continuation.clone());
-        let pairs: Vec<(String, String)> = requests.iter().map(pair).collect();
-        let pairs = pairs
-            .iter()
-            .map(|(context, continuation)| (&context[..], &continuation[..]));
+        let pairs = requests.iter().map(|it| (&*it.context, &*it.continuation));
         let encoded = self.encoder.pairs(pairs)?;
         encoded
             .iter()
