@@ -7,6 +7,7 @@ pub mod contamination;
 pub mod evaluation;
 pub mod import;
 pub mod rewardbench;
+pub mod leaderboard;
 
 pub use compare::{Entrant, Number, difference};
 pub use evaluation::{Aggregate, Evaluation, ItemScore, MODEL, Part, Summary};

@@ -46,6 +46,22 @@ pub fn generate(
     prompts: &[Vec<u32>],
     sampling: &Sampling,
     stream: impl Fn(usize) -> ChaCha8Rng,
+    done: impl FnMut(usize),
+) -> Result<Vec<Generated>> {
+    generate_until(model, prompts, sampling, stream, |_, _| Ok(false), done)
+}
+
+/// Does the same as [`generate`], but also ends the response of item `i` where `stop(i, ids)` holds
+/// for its tokens so far, the last of which it keeps; such a response has not `ended`.
+///
+/// # Errors
+/// Those of [`generate`] and of `stop`.
+pub fn generate_until(
+    model: &LanguageModel,
+    prompts: &[Vec<u32>],
+    sampling: &Sampling,
+    stream: impl Fn(usize) -> ChaCha8Rng,
+    stop: impl Fn(usize, &[u32]) -> Result<bool>,
     mut done: impl FnMut(usize),
 ) -> Result<Vec<Generated>> {
     // Prompts of similar length share a batch, so that little work is spent on padding.
@@ -62,10 +78,9 @@ pub fn generate(
     for items in order.chunks(sampling.batch_size.max(1)) {
         let streams = items.iter().map(|&i| stream(i)).collect();
         let batch: Vec<&Vec<u32>> = items.iter().map(|&i| &prompts[i]).collect();
-        for (&item, response) in items
-            .iter()
-            .zip(generate_batch(model, &batch, items, sampling, streams)?)
-        {
+        for (&item, response) in items.iter().zip(generate_batch(
+            model, &batch, items, sampling, streams, &stop,
+        )?) {
             responses[item] = response;
         }
         finished += items.len();
@@ -88,6 +103,7 @@ fn generate_batch(
     items: &[usize],
     sampling: &Sampling,
     streams: Vec<ChaCha8Rng>,
+    stop: &impl Fn(usize, &[u32]) -> Result<bool>,
 ) -> Result<Vec<Generated>> {
     let device = model.device();
     let sequences: Vec<Sequence> = prompts
@@ -103,6 +119,8 @@ fn generate_batch(
         };
         b
     ];
+    // Rows that nothing more is drawn for.
+    let mut closed = vec![false; b];
     let mut active: Vec<Active> = streams
         .into_iter()
         .enumerate()
@@ -126,7 +144,7 @@ fn generate_batch(
     // enough have ended.
     for step in 0..sampling.max_new_tokens {
         check(&logits, sampling.temperature, |row| {
-            let open = !responses[active[row].row].ended;
+            let open = !closed[active[row].row];
             open.then(|| {
                 format!(
                     "row {}, response token {}",
@@ -138,13 +156,14 @@ fn generate_batch(
         let tokens = draw(logits, &mut active, sampling, &device)?;
         for (entry, &token) in active.iter().zip(&tokens) {
             let response = &mut responses[entry.row];
-            if !response.ended {
+            if !closed[entry.row] {
                 response.ids.push(token);
                 response.ended = sampling.ends.contains(token);
+                closed[entry.row] = response.ended || stop(items[entry.row], &response.ids)?;
             }
         }
         let open: Vec<usize> = (0..active.len())
-            .filter(|&i| !responses[active[i].row].ended)
+            .filter(|&i| !closed[active[i].row])
             .collect();
         if open.is_empty() || step + 1 == sampling.max_new_tokens {
             break;

@@ -5,6 +5,7 @@ pub mod arch;
 pub mod batch;
 pub mod checkpoint;
 pub(crate) mod contents;
+pub mod continuations;
 pub mod decoder;
 pub mod footprint;
 pub mod generate;

@@ -23,7 +23,7 @@ pub struct Packed {
     pub ids: Tensor<2, Int>,
     /// Position of every token in its text, n values.
     pub positions: Vec<u32>,
-    /// Tokens that each token sees, and where texts end.
+    /// Tokens that each token sees, and the tokens that are read: those where texts end.
     pub(super) texts: Texts,
 }
 

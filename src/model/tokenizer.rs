@@ -323,6 +323,16 @@ impl ModelTokenizer {
         })
     }
 
+    /// The text of tokens, with the names of control tokens.
+    ///
+    /// # Errors
+    /// Ids that the tokenizer cannot decode.
+    pub fn decode_with_controls(&self, ids: &[u32]) -> Result<String> {
+        guarded(|| self.tokenizer.decode(ids, false), |why| why.into()).map_err(|cause| {
+            Error::data("the tokenizer cannot decode these tokens").caused_by(cause)
+        })
+    }
+
     /// `eos_token` of the tokenizer's files, and the file that contains it.
     fn named_end(&self) -> Option<(&str, &Path)> {
         self.named_end

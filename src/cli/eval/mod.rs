@@ -4,6 +4,7 @@ pub mod compare;
 pub mod contamination;
 mod folder;
 pub mod import;
+pub mod leaderboard;
 mod progress;
 pub mod rewardbench;
 pub mod show;
@@ -23,6 +24,8 @@ enum EvalCommand {
     Rewardbench(Box<rewardbench::RewardBenchArgs>),
     /// Read scores of items that other programs have written
     Import(import::ImportArgs),
+    /// Score a model by the six tasks of the Open LLM Leaderboard v1, as lm-evaluation-harness does
+    Leaderboard(Box<leaderboard::LeaderboardArgs>),
     /// Print the numbers of an evaluation with their intervals
     Show(show::ShowArgs),
     /// Compare evaluations of the same items: paired differences with intervals
@@ -39,6 +42,7 @@ pub fn run(args: &EvalArgs) -> Result<()> {
     match &args.command {
         EvalCommand::Rewardbench(args) => rewardbench::run(args),
         EvalCommand::Import(args) => import::run(args),
+        EvalCommand::Leaderboard(args) => leaderboard::run(args),
         EvalCommand::Show(args) => show::run(args),
         EvalCommand::Compare(args) => compare::run(args),
         EvalCommand::Contamination(args) => contamination::run(args),

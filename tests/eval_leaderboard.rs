@@ -1,0 +1,11 @@
+//! Tests of the leaderboard's tasks: against hashes and numbers that lm-evaluation-harness has
+//! published or computed, where they are at hand (`TOUCHSTONE_SHARED_DATA`), and on miniature data.
+
+mod common;
+
+#[path = "leaderboard/command.rs"]
+mod command;
+#[path = "leaderboard/encoding.rs"]
+mod encoding;
+#[path = "leaderboard/goldens.rs"]
+mod goldens;
