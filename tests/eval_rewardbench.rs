@@ -30,6 +30,7 @@ fn goldens() -> Value {
 }
 
 /// A file of the references' data, which is not in this repository.
+#[allow(clippy::print_stderr, reason = "a skipped test says so")]
 fn shared(name: &str) -> Option<PathBuf> {
     let folder = std::env::var_os("TOUCHSTONE_SHARED_DATA").map_or_else(
         || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data"),
@@ -39,7 +40,7 @@ fn shared(name: &str) -> Option<PathBuf> {
     if path.is_file() {
         return Some(path);
     }
-    println!("skipped: there is no {}", path.display());
+    eprintln!("skipped: there is no {}", path.display());
     None
 }
 

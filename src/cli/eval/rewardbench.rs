@@ -6,6 +6,7 @@ use super::show;
 use crate::benchmarks::Evaluation;
 use crate::benchmarks::rewardbench::encode::{self, Rules};
 use crate::benchmarks::rewardbench::evaluate::{accuracies, evaluation, notices};
+use crate::benchmarks::rewardbench::implicit::MAX_PROMPT_LENGTH;
 use crate::benchmarks::rewardbench::read_out::ReadOut;
 use crate::benchmarks::rewardbench::result_file::{self, About};
 use crate::benchmarks::rewardbench::rows::{self, Pair, Pairs};
@@ -152,7 +153,6 @@ impl RewardBenchArgs {
     /// # Errors
     /// Options that exclude each other.
     fn check(&self) -> Result<()> {
-        const SHORTEST: usize = implicit_floor();
         if self.kind == Kind::Reward && self.reference.is_some() {
             return Err(Error::configuration("a reward model has no reference")
                 .hint("leave --reference out, or rank by --kind implicit"));
@@ -164,18 +164,14 @@ impl RewardBenchArgs {
             .hint("give the model that the policy was trained from, or leave --reference out"));
         }
         match self.max_length {
-            Some(length) if length <= SHORTEST => Err(Error::configuration(format!(
+            // A long prompt keeps this many tokens, and a response the rest.
+            Some(length) if length <= MAX_PROMPT_LENGTH => Err(Error::configuration(format!(
                 "--max-length {length} leaves no room for a response"
             ))
-            .hint(format!("give more than {SHORTEST} tokens"))),
+            .hint(format!("give more than {MAX_PROMPT_LENGTH} tokens"))),
             _ => Ok(()),
         }
     }
-}
-
-/// The tokens that the reference keeps of a long prompt; a text must have room for more.
-const fn implicit_floor() -> usize {
-    rewardbench::implicit::MAX_PROMPT_LENGTH
 }
 
 /// The model folders that an evaluation reads.
