@@ -92,7 +92,10 @@ mod tests {
         assert!(work.join("rows").is_file());
         folder.work(&json!({"model": 2})).unwrap();
         assert!(!work.join("rows").exists());
-        let fill = |draft: &Path| Ok(std::fs::write(draft.join("x"), "").unwrap());
+        let fill = |draft: &Path| {
+            std::fs::write(draft.join("x"), "").unwrap();
+            Ok(())
+        };
         folder.publish(fill, &work).unwrap();
         assert!(place.join("x").is_file() && !work.exists());
     }
