@@ -13,6 +13,7 @@ use touchstone::benchmarks::leaderboard::{
     Convention, Data, Document, Item, Likelihood, Prompting, PythonRandom, Requests, Response,
     Shots, Split, Targets, Task, labelled, scores,
 };
+use touchstone::cli::complain;
 
 /// The folder of the goldens, if it is there.
 pub fn shared() -> Option<PathBuf> {
@@ -20,7 +21,7 @@ pub fn shared() -> Option<PathBuf> {
     let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data");
     let found = named.or_else(|| beside.is_dir().then_some(beside));
     if found.is_none() {
-        println!("skipped: TOUCHSTONE_SHARED_DATA names no folder of goldens");
+        complain("skipped: TOUCHSTONE_SHARED_DATA names no folder of goldens\n");
     }
     found
 }

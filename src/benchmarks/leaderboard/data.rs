@@ -215,10 +215,17 @@ fn in_folder(folder: &Path, task: Task, split: Split) -> Result<Dataset> {
             folder.display(),
             split.name()
         ))
-        .hint(format!(
-            "put it there as {}.jsonl, .json, .csv or .parquet",
-            split.names().join(" or ")
-        ));
+        .hint(match task {
+            Task::Mmlu(subject) => format!(
+                "put it there as {0}/{1}_{0}.csv, or name the subjects that are there",
+                split.name(),
+                subject.name
+            ),
+            _ => format!(
+                "put it there as {}.jsonl, .json, .csv or .parquet",
+                split.names().join(" or ")
+            ),
+        });
         match cause {
             Some(cause) => error.caused_by(cause),
             None => error,
@@ -255,8 +262,13 @@ fn in_folder(folder: &Path, task: Task, split: Split) -> Result<Dataset> {
     }
     let (_, config) = task.repository();
     let source = Source::Local(folder.to_owned());
-    let laid_out = Dataset::open(&source, config, split.name())
-        .or_else(|_| Dataset::open(&source, None, split.name()));
+    let laid_out = Dataset::open(&source, config, split.name()).or_else(|cause| {
+        // Files without a config are the task's; those of another config would be another task's.
+        match files.is_empty() || matches!(task, Task::Mmlu(_)) {
+            true => Err(cause),
+            false => Dataset::open(&source, None, split.name()),
+        }
+    });
     match (laid_out, &files[..]) {
         (Ok(found), _) => Ok(found),
         (Err(_), [(stem, file)]) if split == task.split() && !is_split_name(stem) => {
@@ -359,6 +371,27 @@ fn raw(value: &impl Serialize, place: &str) -> Result<Box<RawValue>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_data_of_another_config_are_not_taken() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str| {
+            let path = folder.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "{\"question\": \"q\", \"answer\": \"#### 1\"}\n").unwrap();
+        };
+        let data = Data::Folder(folder.path().to_owned());
+        write("gsm8k/socratic/test.jsonl");
+        let message = data
+            .split(Task::Gsm8k, Split::Test)
+            .unwrap_err()
+            .to_string();
+        assert!(message.ends_with("gsm8k has no split test"), "{message}");
+        write("gsm8k/main/test.jsonl");
+        assert_eq!(data.split(Task::Gsm8k, Split::Test).unwrap().rows.len(), 1);
+        write("gsm8k/train-00000-of-00001.jsonl");
+        assert_eq!(data.split(Task::Gsm8k, Split::Train).unwrap().rows.len(), 1);
+    }
 
     #[test]
     fn white_space_between_tokens_disappears() {

@@ -176,7 +176,7 @@ pub fn write(
         for run in runs {
             let name = run.task.reference_name(convention);
             let path = folder.join(format!("samples_{name}.jsonl"));
-            rows::write(&path, &self::samples(run, convention))?;
+            rows::write(&path, self::samples(run, convention))?;
         }
     }
     Ok(())
