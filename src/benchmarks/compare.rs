@@ -4,7 +4,7 @@
 use super::evaluation::{Aggregate, Evaluation, ItemScore};
 use crate::stats::{Strata, Test};
 use crate::{Error, Result};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A side of a comparison: evaluations of one method, one for each seed, and the scorer whose
 /// scores count.
@@ -264,7 +264,15 @@ fn estimate(who: &str, aggregate: &Aggregate, items: Items, level: f64) -> Resul
     }
     let weights = parts.iter().map(|part| part.weight).collect();
     let stratum = items.keys().map(|(part, _)| *part).collect();
-    let cluster: Vec<&str> = items.values().map(|(cluster, _)| *cluster).collect();
+    let names: BTreeSet<&str> = items.values().map(|(cluster, _)| *cluster).collect();
+    // A number of a single cluster is about that cluster, and its items are the units.
+    let cluster = items
+        .iter()
+        .map(|((part, item), (cluster, _))| match names.len() {
+            1 => (*part, *item),
+            _ => (0, *cluster),
+        });
+    let cluster: Vec<(usize, &str)> = cluster.collect();
     let strata = Strata::new(weights, stratum, cluster)?;
     let seeds = items.values().next().map_or(0, |(_, values)| values.len());
     let rows: Vec<Vec<f64>> = (0..seeds)
@@ -374,6 +382,25 @@ mod tests {
             refused.to_string(),
             "a − two: 3 seeds cannot be paired with 2"
         );
+    }
+
+    #[test]
+    fn items_of_a_single_cluster_are_the_units_of_their_own_number() {
+        let alone = |cluster: [&'static str; 4]| {
+            let mut of = one([Some(1.0), Some(0.0), Some(1.0), Some(0.5)]);
+            of.items
+                .iter_mut()
+                .zip(cluster)
+                .for_each(|(item, cluster)| item.cluster = cluster.to_owned());
+            let a = entrant("a", vec![of]);
+            a.number(a.aggregate("both").unwrap(), 0.95)
+                .unwrap()
+                .unwrap()
+                .test
+                .estimate
+        };
+        assert_eq!(alone(["s"; 4]).se, alone(["x", "y", "z", "w"]).se);
+        assert_eq!(alone(["s"; 4]).n, 4);
     }
 
     #[test]

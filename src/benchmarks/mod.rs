@@ -6,8 +6,8 @@ pub mod compare;
 pub mod contamination;
 pub mod evaluation;
 pub mod import;
-pub mod rewardbench;
 pub mod leaderboard;
+pub mod rewardbench;
 
 pub use compare::{Entrant, Number, difference};
 pub use evaluation::{Aggregate, Evaluation, ItemScore, MODEL, Part, Summary};

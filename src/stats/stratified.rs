@@ -5,7 +5,7 @@ use super::estimate::{Estimate, Interval, IntervalMethod, average, largest};
 use super::verdict::POWER;
 use super::{check, power, student};
 use crate::error::{Error, Result};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The strata and clusters of items: an item `i` belongs to the stratum `stratum[i]`, which has a
 /// weight, and to the cluster `cluster[i]`, which may reach over several strata.
@@ -71,12 +71,28 @@ impl<K: Ord> Strata<K> {
         Ok(counts)
     }
 
-    /// The weight of every item in the mean; they add up to 1.
-    fn shares(&self) -> Result<Vec<f64>> {
+    /// # Errors
+    /// An item of an unknown stratum.
+    fn design(&self) -> Result<Design> {
         let total: f64 = self.weights.iter().sum();
-        let counts = self.counts()?;
-        let share = |at: &usize| self.weights[*at] / total / counts[*at] as f64;
-        Ok(self.stratum.iter().map(share).collect())
+        let mut group = self.connected();
+        let mut clusters: Vec<BTreeSet<&K>> = group.iter().map(|_| BTreeSet::new()).collect();
+        for (stratum, cluster) in self.stratum.iter().zip(&self.cluster) {
+            clusters[group[*stratum]].insert(cluster);
+        }
+        let is_one = |group: &usize| clusters[*group].len() == 1;
+        let collapsed: Vec<bool> = group.iter().map(is_one).collect();
+        if let Some(first) = collapsed.iter().position(|it| *it) {
+            let first = group[first];
+            let alone = group.iter_mut().zip(&collapsed).filter(|(_, it)| **it);
+            alone.for_each(|(group, _)| *group = first);
+        }
+        Ok(Design {
+            counts: self.counts()?,
+            shares: self.weights.iter().map(|weight| weight / total).collect(),
+            group,
+            collapsed,
+        })
     }
 
     /// Σ wₛ·mean(s) / Σ wₛ of `values` over the strata s, one value for each item.
@@ -85,26 +101,28 @@ impl<K: Ord> Strata<K> {
     /// uᵢ = aᵢ(xᵢ − mₛ) is summed within clusters, and the variance is Σ_G G/(G−1) Σ_c (Σ_{i∈c}
     /// uᵢ)² over the groups G of strata that share clusters (each stratum alone where none does),
     /// with G clusters in a group and Satterthwaite's degrees of freedom (Cochran 1977, chapter 5;
-    /// Liang and Zeger 1986). The estimate's `n` is the number of clusters. With a group of one
-    /// cluster the error is undefined.
+    /// Liang and Zeger 1986). Strata that are one cluster each are a sample of strata: they are one
+    /// group, and mₛ is the mean of all of them (collapsed strata, Cochran 1977, section 5A.12). If
+    /// there is a single one, the error is undefined. The estimate's `n` is the number of clusters.
     ///
     /// # Errors
     /// Another number of values than items, values that are not finite, or a `level` outside (0, 1).
     pub fn mean(&self, values: &[f64], level: f64) -> Result<Test> {
         check::open_unit("the confidence level", level)?;
         self.check(values)?;
-        let (point, residuals) = self.linearised(values)?;
+        let design = self.design()?;
+        let point = design.point(self, values);
+        let centres = design.centres(self, values);
         let negligible = 4.0 * f64::EPSILON * largest(values);
-        let group = self.groups();
         // Of every cluster: its group, the sum of its residuals, and a bound of their rounding.
         let mut sums: BTreeMap<&K, (usize, f64, f64)> = BTreeMap::new();
-        let shares = self.shares()?;
         for (at, cluster) in self.cluster.iter().enumerate() {
+            let (stratum, share) = (self.stratum[at], design.share(self, at));
             let (_, sum, rounding) =
                 sums.entry(cluster)
-                    .or_insert((group[self.stratum[at]], 0.0, 0.0));
-            *sum += residuals[at];
-            *rounding += negligible * shares[at];
+                    .or_insert((design.group[stratum], 0.0, 0.0));
+            *sum += share * (values[at] - centres[stratum]);
+            *rounding += negligible * share;
         }
         // Of every group: its clusters, and the sum of their squares.
         let mut variances: BTreeMap<usize, (usize, f64)> = BTreeMap::new();
@@ -158,14 +176,14 @@ impl<K: Ord> Strata<K> {
         let pooled: Vec<f64> = (0..self.stratum.len())
             .map(|item| average(&rows.iter().map(|row| row[item]).collect::<Vec<_>>()))
             .collect();
-        let (point, _) = self.linearised(&pooled)?;
-        let centres = self.means(&pooled)?;
-        let shares = self.shares()?;
+        let design = self.design()?;
+        let point = design.point(self, &pooled);
+        let centres = design.centres(self, &pooled);
         let cells = rows.iter().map(|row| {
             let mut sums: BTreeMap<&K, f64> = BTreeMap::new();
             for (at, cluster) in self.cluster.iter().enumerate() {
-                *sums.entry(cluster).or_default() +=
-                    shares[at] * (row[at] - centres[self.stratum[at]]);
+                let residual = row[at] - centres[self.stratum[at]];
+                *sums.entry(cluster).or_default() += design.share(self, at) * residual;
             }
             let clusters = sums.len() as f64;
             sums.into_values()
@@ -189,36 +207,8 @@ impl<K: Ord> Strata<K> {
         .hint("give one value for each item"))
     }
 
-    /// The mean of each stratum.
-    fn means(&self, values: &[f64]) -> Result<Vec<f64>> {
-        let mut sums = vec![0.0; self.weights.len()];
-        for (value, stratum) in values.iter().zip(&self.stratum) {
-            sums[*stratum] += value;
-        }
-        let counts = self.counts()?;
-        Ok(sums
-            .iter()
-            .zip(counts)
-            .map(|(sum, items)| sum / items as f64)
-            .collect())
-    }
-
-    /// The weighted mean, and every item's weighted distance from the mean of its stratum.
-    fn linearised(&self, values: &[f64]) -> Result<(f64, Vec<f64>)> {
-        let (means, shares) = (self.means(values)?, self.shares()?);
-        let total: f64 = self.weights.iter().sum();
-        let point = means
-            .iter()
-            .zip(&self.weights)
-            .map(|(mean, weight)| weight * mean)
-            .sum::<f64>()
-            / total;
-        let residual = |at: usize| shares[at] * (values[at] - means[self.stratum[at]]);
-        Ok((point, (0..values.len()).map(residual).collect()))
-    }
-
     /// For every stratum, the first of the strata that it is connected with by shared clusters.
-    fn groups(&self) -> Vec<usize> {
+    fn connected(&self) -> Vec<usize> {
         let mut group: Vec<usize> = (0..self.weights.len()).collect();
         let mut first: BTreeMap<&K, usize> = BTreeMap::new();
         for (stratum, cluster) in self.stratum.iter().zip(&self.cluster) {
@@ -233,6 +223,59 @@ impl<K: Ord> Strata<K> {
             }
         }
         group
+    }
+}
+
+/// Quantities of the strata that do not depend on the values.
+struct Design {
+    /// The items of each stratum.
+    counts: Vec<usize>,
+    /// The weight of each stratum in the mean; they add up to 1.
+    shares: Vec<f64>,
+    /// The group of each stratum.
+    group: Vec<usize>,
+    /// Whether each stratum is one cluster, so that all such strata are one group.
+    collapsed: Vec<bool>,
+}
+
+impl Design {
+    /// The weight of an item in the mean.
+    fn share<K>(&self, strata: &Strata<K>, item: usize) -> f64 {
+        let stratum = strata.stratum[item];
+        self.shares[stratum] / self.counts[stratum] as f64
+    }
+
+    /// The mean of each stratum.
+    fn means<K>(&self, strata: &Strata<K>, values: &[f64]) -> Vec<f64> {
+        let mut sums = vec![0.0; self.counts.len()];
+        for (value, stratum) in values.iter().zip(&strata.stratum) {
+            sums[*stratum] += value;
+        }
+        let counts = self.counts.iter().map(|items| *items as f64);
+        sums.iter()
+            .zip(counts)
+            .map(|(sum, items)| sum / items)
+            .collect()
+    }
+
+    /// The weighted mean over all strata.
+    fn point<K>(&self, strata: &Strata<K>, values: &[f64]) -> f64 {
+        let means = self.means(strata, values);
+        means
+            .iter()
+            .zip(&self.shares)
+            .map(|(mean, share)| mean * share)
+            .sum()
+    }
+
+    /// For each stratum the mean about which its values vary.
+    fn centres<K>(&self, strata: &Strata<K>, values: &[f64]) -> Vec<f64> {
+        let means = self.means(strata, values);
+        let alone = || (0..means.len()).filter(|at| self.collapsed[*at]);
+        let sum: f64 = alone().map(|at| self.shares[at] * means[at]).sum();
+        let pooled = sum / alone().map(|at| self.shares[at]).sum::<f64>();
+        let centre = |(mean, collapsed): (&f64, &bool)| if *collapsed { pooled } else { *mean };
+        means.iter().zip(&self.collapsed).map(centre).collect()
     }
 }
 
@@ -332,7 +375,25 @@ mod tests {
     }
 
     #[test]
-    fn a_stratum_of_one_cluster_has_no_error() {
+    fn strata_that_are_one_cluster_each_are_a_sample_of_strata() {
+        let values = [0.0, 1.0, 1.0, 0.5, 1.0, 0.0, 1.0];
+        let subject = [0, 0, 0, 1, 1, 2, 2];
+        // Weights by size: the mean of all items with subjects as clusters.
+        let by_size = Strata::new(vec![3.0, 2.0, 2.0], subject.to_vec(), subject.to_vec());
+        let ours = by_size.unwrap().mean(&values, 0.95).unwrap().estimate;
+        let theirs = clustered(&values, &subject, 0.95).unwrap();
+        near(ours.point, theirs.point);
+        near(ours.se.unwrap(), theirs.se.unwrap());
+        // Equal weights: the mean of the subjects' means.
+        let equal = Strata::new(vec![1.0; 3], subject.to_vec(), subject.to_vec());
+        let ours = equal.unwrap().mean(&values, 0.95).unwrap().estimate;
+        let theirs = mean(&[2.0 / 3.0, 0.75, 0.5], 0.95).unwrap();
+        near(ours.se.unwrap(), theirs.se.unwrap());
+        near(ours.interval.unwrap().high, theirs.interval.unwrap().high);
+    }
+
+    #[test]
+    fn a_single_stratum_of_one_cluster_has_no_error() {
         let strata = Strata::new(vec![1.0, 1.0], vec![0, 1, 1], vec![0, 1, 2]).unwrap();
         let found = strata.mean(&[1.0, 0.0, 1.0], 0.95).unwrap();
         assert_eq!(

@@ -189,9 +189,13 @@ fn sample(
                 .hint("it is the number of the document"));
         }
     };
-    // Documents with the same contents are one cluster.
+    // Questions of one subject of MMLU are one cluster, and so are documents with the same contents.
     let doc = row.get("doc_hash").and_then(Value::as_str);
-    let cluster = doc.map_or_else(|| format!("{task}/{item}"), str::to_owned);
+    let cluster = match doc {
+        _ if is_subject(task) => task.to_owned(),
+        Some(doc) => doc.to_owned(),
+        None => format!("{task}/{item}"),
+    };
     let listed = row.get("metrics").and_then(Value::as_array);
     let names: Vec<&str> = match listed {
         Some(listed) => listed.iter().filter_map(Value::as_str).collect(),
@@ -241,11 +245,15 @@ fn sample(
     }
 }
 
+/// Whether a task is a subject of MMLU.
+fn is_subject(task: &str) -> bool {
+    task.starts_with(MMLU) && !MMLU_GROUPS.contains(&task)
+}
+
 /// Each task under each metric; over subjects of MMLU their mean by items, as the harness groups
 /// them, and by subjects, as the leaderboard does; the leaderboard's average if its six are there.
 fn aggregates(tasks: &[(String, String, usize)]) -> Vec<Aggregate> {
     let mut all: Vec<Aggregate> = Vec::new();
-    let is_subject = |task: &str| task.starts_with(MMLU) && !MMLU_GROUPS.contains(&task);
     let subjects: Vec<_> = tasks
         .iter()
         .filter(|(task, metric, _)| is_subject(task) && metric == "acc")

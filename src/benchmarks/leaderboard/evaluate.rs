@@ -117,7 +117,7 @@ fn item_score(task: Task, item: &Item, scorer: &str, score: Score) -> ItemScore 
         // Questions of one subject are not independent; elsewhere each stands alone.
         cluster: match task {
             Task::Mmlu(subject) => subject.name.to_owned(),
-            _ => name.clone(),
+            _ => format!("{}/{name}", task.name()),
         },
         item: name,
         value,
