@@ -3,5 +3,6 @@
 //! of them end in an [`Evaluation`], which has the score of every item.
 
 pub mod evaluation;
+pub mod mt_bench;
 
 pub use evaluation::{Aggregate, Evaluation, ItemScore, MODEL, Part};

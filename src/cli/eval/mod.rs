@@ -1,9 +1,14 @@
 //! `touchstone eval`: benchmarks of model folders, and what their results say.
 
+mod folder;
+pub mod mt_bench;
+mod progress;
+mod server;
 pub mod show;
 
-use crate::Result;
+use crate::{Error, Result};
 use clap::{Args, Subcommand};
+use std::path::Path;
 
 #[derive(Clone, Debug, Args)]
 pub struct EvalArgs {
@@ -13,6 +18,8 @@ pub struct EvalArgs {
 
 #[derive(Clone, Debug, Subcommand)]
 enum EvalCommand {
+    /// MT-Bench by FastChat's rules: answers, judgments and scores
+    MtBench(mt_bench::MtBenchArgs),
     /// Print the numbers of an evaluation with their intervals
     Show(show::ShowArgs),
 }
@@ -23,6 +30,16 @@ enum EvalCommand {
 /// Any error that stops the command.
 pub fn run(args: &EvalArgs) -> Result<()> {
     match &args.command {
+        EvalCommand::MtBench(args) => mt_bench::run(args),
         EvalCommand::Show(args) => show::run(args),
     }
+}
+
+/// A model's name by the name of its file, without the extension.
+fn stem(path: &Path) -> Result<String> {
+    let stem = path.file_stem().and_then(|stem| stem.to_str());
+    stem.map(str::to_owned).ok_or_else(|| {
+        Error::configuration(format!("{} does not name a model", path.display()))
+            .hint("name the model with --model-id")
+    })
 }

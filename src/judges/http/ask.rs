@@ -13,6 +13,7 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 /// A hosted judge with the cache of its answers.
 #[derive(Clone, Debug)]
@@ -47,6 +48,8 @@ pub struct Answer {
     pub reply: Reply,
     /// The result of the parser.
     pub parsed: Value,
+    /// The time at which it came, in seconds since 1970.
+    pub received: f64,
 }
 
 /// An answer, or the reason why a call has none.
@@ -171,17 +174,19 @@ impl Run<'_> {
             ))
             .hint("raise the version in the parser's name"));
         }
-        self.answered(group, reply, parsed, false);
+        let answer = Answer {
+            reply,
+            parsed,
+            received: entry.received,
+        };
+        self.answered(group, answer, false);
         Ok(())
     }
 
-    fn answered(&mut self, group: &[usize], reply: Reply, parsed: Value, new: bool) {
+    fn answered(&mut self, group: &[usize], answer: Answer, new: bool) {
         for (place, index) in group.iter().enumerate() {
-            self.account.answered(&reply, new && place == 0);
-            self.outcomes[*index] = Some(Ok(Answer {
-                reply: reply.clone(),
-                parsed: parsed.clone(),
-            }));
+            self.account.answered(&answer.reply, new && place == 0);
+            self.outcomes[*index] = Some(Ok(answer.clone()));
         }
     }
 
@@ -218,16 +223,22 @@ impl Run<'_> {
         attempts.extend(finished.attempts);
         match finished.result {
             Ok(received) => {
-                let parsed = (self.asking.parse)(&received.reply);
+                let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+                let answer = Answer {
+                    parsed: (self.asking.parse)(&received.reply),
+                    reply: received.reply,
+                    received: now.unwrap_or_default().as_secs_f64(),
+                };
                 let entry = Entry {
                     identity: key.identity.clone(),
                     raw: received.raw,
+                    received: answer.received,
                     request_id: received.request_id,
-                    parsed: parsed.clone(),
+                    parsed: answer.parsed.clone(),
                     attempts,
                 };
                 self.judge.cache.keep(key, &entry)?;
-                self.answered(group, received.reply, parsed, true);
+                self.answered(group, answer, true);
                 Ok(ControlFlow::Continue(()))
             }
             Err(failure) => {

@@ -23,6 +23,8 @@ pub struct Entry {
     pub identity: Value,
     /// The body as the server sent it, without the API key if it held it.
     pub raw: String,
+    /// The time at which it came, in seconds since 1970.
+    pub received: f64,
     /// The server's name for the request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request_id: Option<String>,
@@ -129,6 +131,7 @@ mod tests {
         Entry {
             identity: key.identity.clone(),
             raw: json!({"choices": [{"message": {"content": "[[7]]"}}]}).to_string(),
+            received: 1.5,
             request_id: None,
             parsed: json!(7),
             attempts: vec![],

@@ -34,4 +34,4 @@ pub use key::{ApiKey, Call, CallKey, Message, Scope, Template};
 pub use pointwise::{HttpJudge, KEY_VARIABLE, Rubric};
 pub use reply::{Reply, Usage};
 pub use retry::Patience;
-pub use settings::{ChatSampling, ServerSettings, TokenLimit};
+pub use settings::{ChatSampling, Distribution, ServerSettings, TokenLimit};
