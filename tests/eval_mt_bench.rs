@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use touchstone::benchmarks::Evaluation;
 use touchstone::benchmarks::mt_bench::judge::{Contest, SingleRow};
 use touchstone::benchmarks::mt_bench::parse::score;
-use touchstone::benchmarks::mt_bench::questions::{self, Answers};
+use touchstone::benchmarks::mt_bench::questions::{self, AnswerRow, Answers};
 use touchstone::benchmarks::mt_bench::summary::{Judged, evaluate};
 use touchstone::benchmarks::mt_bench::templates::JudgePrompts;
 use touchstone::data::rows;
@@ -534,8 +534,6 @@ fn answer_words<'a>(model: &'a str, questions: &'a str, template: &'a str) -> Ve
         template,
         "--output",
         "tiny.jsonl",
-        "--max-new-tokens",
-        "24",
     ]
 }
 
@@ -543,7 +541,9 @@ fn answer_words<'a>(model: &'a str, questions: &'a str, template: &'a str) -> Ve
 fn greedy_answers_are_those_of_transformers() {
     let (bench, model, questions) = (Bench::new(), text("model"), text("question.jsonl"));
     for template in ["zephyr", "mistral"] {
-        let said = touchstone(&bench, &answer_words(&model, &questions, template));
+        let mut words = answer_words(&model, &questions, template);
+        words.extend(["--max-new-tokens", "24"]);
+        let said = touchstone(&bench, &words);
         assert_eq!(said.out, "8 answers to 4 questions\n", "{said:?}");
         let answers: Vec<Value> = rows::read(&bench.path("tiny.jsonl")).unwrap();
         let greedy = expected()["greedy"][template].clone();
@@ -563,7 +563,12 @@ fn greedy_answers_are_those_of_transformers() {
 fn answers_do_not_depend_on_the_batch_and_go_on_after_an_interruption() {
     let (bench, model, questions) = (Bench::new(), text("model"), text("question.jsonl"));
     let words = answer_words(&model, &questions, "mistral");
-    let run = |more: &[&str]| touchstone(&bench, &[&words[..], more].concat());
+    let run = |more: &[&str]| {
+        touchstone(
+            &bench,
+            &[&words[..], &["--max-new-tokens", "24"], more].concat(),
+        )
+    };
     let answers = || timeless(&bench.path("tiny.jsonl"));
     assert_eq!(run(&["--batch", "1"]).code, Some(0));
     let whole = answers();
@@ -572,14 +577,26 @@ fn answers_do_not_depend_on_the_batch_and_go_on_after_an_interruption() {
     run(&["--seed", "1"]);
     assert_ne!(answers()[0], whole[0], "the category writing is sampled");
     assert_eq!(answers()[1..], whole[1..], "the others are not");
-    bench.write("broken.jsonl", {
-        let lines: Vec<String> = std::fs::read_to_string(&questions)
-            .unwrap()
-            .lines()
-            .map(str::to_owned)
-            .collect();
-        lines.join("\n") + "\n{\"question_id\": 999, \"category\": \"math\", \"turns\": [\"x\"]}"
-    });
+    interrupted(&bench, &words);
+    // Answers of the interrupted run are kept, with their times.
+    let part = bench.path("tiny.jsonl.part");
+    let kept: Vec<AnswerRow> = rows::read::<Value>(&part).unwrap()[1..]
+        .iter()
+        .filter_map(|line| serde_json::from_value(line["row"].clone()).ok())
+        .collect();
+    assert!(!kept.is_empty());
+    let longer = [&words[..], &["--max-new-tokens", "400", "--batch", "1"]].concat();
+    let other = [&longer[..], &["--seed", "9"]].concat();
+    let said = touchstone(&bench, &other);
+    assert!(
+        said.err
+            .contains("was begun with another model or other settings"),
+        "{said:?}"
+    );
+    assert_eq!(touchstone(&bench, &longer).code, Some(0));
+    let finished: Vec<AnswerRow> = rows::read(&bench.path("tiny.jsonl")).unwrap();
+    assert!(kept.iter().all(|row| finished.contains(row)));
+    assert!(finished.len() == 4 && !part.exists());
     let said = run(&["--top-p", "0"]);
     assert!(said.err.contains("give a number above 0"), "{said:?}");
     let said = touchstone(&bench, &answer_words(&model, &questions, "llama"));
@@ -587,6 +604,31 @@ fn answers_do_not_depend_on_the_batch_and_go_on_after_an_interruption() {
         said.err.contains("there is no template `llama`") && said.err.contains("zephyr, mistral"),
         "{said:?}"
     );
+}
+
+/// Starts to answer at length, and kills the program after its first answer.
+fn interrupted(bench: &Bench, words: &[&str]) {
+    let part = bench.path("tiny.jsonl.part");
+    let words = [words, &["--max-new-tokens", "400", "--batch", "1"]]
+        .concat()
+        .join(" ");
+    let mut child = bench.command(&words).spawn().unwrap();
+    let lines = || {
+        std::fs::read_to_string(&part)
+            .unwrap_or_default()
+            .lines()
+            .count()
+    };
+    while lines() < 2 {
+        assert!(
+            child.try_wait().unwrap().is_none(),
+            "it ended before it could be interrupted"
+        );
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(part.exists(), "it was interrupted before its end");
 }
 
 #[test]

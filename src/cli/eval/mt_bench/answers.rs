@@ -171,7 +171,9 @@ impl Work {
     }
 
     fn add(&mut self, answers: Vec<AnswerRow>) -> Result<()> {
-        rows::append(&self.path, self.rows.len() + 1, &answers)?;
+        // As values, since a row is checked in the form in which it is read.
+        let values: Vec<Value> = answers.iter().map(|row| json!(row)).collect();
+        rows::append(&self.path, self.rows.len() + 1, &values)?;
         self.rows
             .extend(answers.into_iter().map(|row| (row.question_id, row)));
         Ok(())
