@@ -19,7 +19,7 @@ pub struct EvalArgs {
 #[derive(Clone, Debug, Subcommand)]
 enum EvalCommand {
     /// MT-Bench by FastChat's rules: answers, judgments and scores
-    MtBench(mt_bench::MtBenchArgs),
+    MtBench(Box<mt_bench::MtBenchArgs>),
     /// Print the numbers of an evaluation with their intervals
     Show(show::ShowArgs),
 }

@@ -74,7 +74,7 @@ pub fn run(args: &AnswersArgs) -> Result<()> {
         seed: args.seed,
         batch_size: args.batch.get(),
     };
-    let device = device::select(&args.device)?;
+    let device = device::select(args.device)?;
     let checkpoint = model::open(&args.model, &FILES_BESIDE)?;
     let identity = identity(args, &settings, &model_id, &checkpoint)?;
     let mut work = Work::open(&args.output, &identity)?;

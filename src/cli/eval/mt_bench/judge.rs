@@ -3,7 +3,9 @@
 use crate::benchmarks::mt_bench::judge::{
     Contest, Match, Mode, PairRow, SingleRow, pair_row, single_row,
 };
-use crate::benchmarks::mt_bench::parse::{SCORE_PARSER, VERDICT_PARSER, score_as_json, verdict};
+use crate::benchmarks::mt_bench::parse::{
+    SCORE_PARSER, VERDICT_PARSER, Winner, score_as_json, verdict,
+};
 use crate::benchmarks::mt_bench::questions::{self, Answers};
 use crate::benchmarks::mt_bench::repeats::{Repeated, Variation, variation};
 use crate::benchmarks::mt_bench::templates::JudgePrompts;
@@ -120,7 +122,15 @@ pub fn run(args: &JudgeArgs) -> Result<()> {
         "answers": files::hash(&args.answers)?.blake3,
         "baseline": args.baseline.as_deref().map(files::hash).transpose()?.map(|it| it.blake3),
     });
+    let without_result = outcomes
+        .iter()
+        .flatten()
+        .filter(|answer| !has_result(&answer.parsed));
+    let without_result = without_result.count();
     let mut told = account.report();
+    if without_result > 0 {
+        let _ = writeln!(told, "answers without a result: {without_result}");
+    }
     folder::write(&args.out, |folder| {
         let variation = match &inputs.baseline {
             Some((other, _)) => {
@@ -132,12 +142,18 @@ pub fn run(args: &JudgeArgs) -> Result<()> {
         if let Some(variation) = &variation {
             told += &described(variation);
         }
-        let run = json!({"settings": settings, "account": account, "missing": missing, "variation": variation});
+        let run = json!({"settings": settings, "account": account, "missing": missing, "without_result": without_result, "variation": variation});
         let path = folder.join(RUN);
         files::replace(&path, &files::to_json(&run, &path)?)
     })?;
     let _ = writeln!(told, "{}", args.out.join(JUDGMENTS).display());
     crate::cli::print(&told)
+}
+
+/// True if the parser has found a score or a verdict.
+fn has_result(parsed: &Value) -> bool {
+    let winner = serde_json::from_value::<Winner>(parsed.clone());
+    parsed.is_number() || winner.is_ok_and(|winner| winner != Winner::Error)
 }
 
 /// The files of a run, and the models' names.

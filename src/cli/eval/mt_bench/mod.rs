@@ -18,7 +18,7 @@ enum MtBenchCommand {
     /// Answer the questions with a model folder
     Answers(answers::AnswersArgs),
     /// Have answers judged by a model that a server hosts
-    Judge(judge::JudgeArgs),
+    Judge(Box<judge::JudgeArgs>),
     /// Score judgments, and write the evaluation
     Score(score::ScoreArgs),
 }
