@@ -10,11 +10,15 @@ use serde_json::{Value, json};
 use std::path::Path;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
+use touchstone::data::rows::Response;
 use touchstone::judges::http::{
-    Account, Asking, Cache, Call, ChatSampling, JudgeServer, Message, Outcome, Patience, Prices,
-    Reply, ServerSettings, Template,
+    Account, Asking, Cache, Call, ChatSampling, JudgeServer, KEY_VARIABLE, Message, Outcome,
+    Patience, Prices, Reply, ServerSettings, Template,
 };
-use touchstone::{ErrorKind, Result};
+use touchstone::judges::{JudgeId, Prompt, Row, Sources};
+use touchstone::model::checkpoint::Normalisation;
+use touchstone::model::{LanguageModel, RewardModel};
+use touchstone::{Error, ErrorKind, Result};
 
 const PARSER: &str = "length/1";
 
@@ -429,30 +433,120 @@ fn a_run_that_was_stopped_goes_on_with_what_is_there() {
     assert_eq!(ask(&judge, &calls(7)).unwrap().1.asked, 1);
 }
 
+/// The sources of a judge that reads no model.
+struct NoModels;
+
+impl Sources for NoModels {
+    fn reward_model(&self) -> Result<(RewardModel, Normalisation)> {
+        Err(Error::data("no reward model"))
+    }
+
+    fn policy(&self) -> Result<LanguageModel> {
+        Err(Error::data("no policy"))
+    }
+
+    fn reference(&self) -> Result<LanguageModel> {
+        Err(Error::data("no reference"))
+    }
+
+    fn seed(&self) -> Result<u64> {
+        Err(Error::data("no seed"))
+    }
+}
+
+/// The variables of judges in studies are set for a process of its own.
+#[test]
+fn a_study_has_a_hosted_judge_without_its_secret() {
+    let name = "a_study_has_a_hosted_judge_without_its_secret";
+    let folder = TempDir::new().unwrap();
+    if std::env::var_os("TOUCHSTONE_JUDGE_CACHE").is_none() {
+        let cache = folder.path().to_str().unwrap();
+        return alone(
+            name,
+            &[
+                (KEY_VARIABLE, "sk-hosted-secret"),
+                ("TOUCHSTONE_JUDGE_CACHE", cache),
+            ],
+        );
+    }
+    let server = Server::start([], |body| {
+        let asked = body["messages"][1]["content"].as_str().unwrap().to_owned();
+        let score = if asked.contains("<response>\ngood\n</response>") {
+            9
+        } else {
+            2
+        };
+        Turn::Say(format!("It is what it is.\nScore: {score}"))
+    });
+    let written = json!({"http": {
+        "server": {
+            "base_url": server.base_url(),
+            "model": "m",
+            "sampling": {"distribution": {"temperature": 0.0, "top_p": 1.0}, "max_tokens": 64, "limit": "max_tokens", "seed": 0},
+        },
+        "rubric": "quality-1",
+    }});
+    let id: JudgeId = serde_json::from_value(written.clone()).unwrap();
+    assert_eq!(json!(id), written);
+    assert!(id.reads().is_empty());
+    let response = |text: &str| Response {
+        text: text.to_owned(),
+        ids: vec![1],
+        ended: true,
+    };
+    let (prompt, responses) = (Prompt::new("Say something."), ["bad", "good"].map(response));
+    let rows: Vec<Row> = responses
+        .iter()
+        .map(|response| (&prompt, response))
+        .collect();
+    let judge = id.open(&NoModels).unwrap();
+    assert_eq!(judge.scores(&rows).unwrap(), [2.0, 9.0]);
+    assert_eq!(judge.scores(&rows).unwrap(), [2.0, 9.0]);
+    let seen = server.seen();
+    assert_eq!(
+        (seen.len(), seen[0].authorization.as_deref()),
+        (2, Some("Bearer sk-hosted-secret"))
+    );
+    // A judge that does not keep to the form gives no score, which is an error and not a number.
+    let silent = Server::saying("Nice!");
+    let other = json!(id)
+        .to_string()
+        .replace(&server.base_url(), &silent.base_url());
+    let other: JudgeId = serde_json::from_str(&other).unwrap();
+    let error = other.open(&NoModels).unwrap().scores(&rows).unwrap_err();
+    assert!(
+        in_full(&error).contains("its answer has no line `Score: N`"),
+        "{}",
+        in_full(&error)
+    );
+}
+
+/// Runs one test in a process of its own with these variables, and checks that it does not print the
+/// value of the first.
+fn alone(test: &str, variables: &[(&str, &str)]) {
+    let run = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", test, "--nocapture"])
+        .envs(variables.iter().copied())
+        .output()
+        .unwrap();
+    let told = [run.stdout, run.stderr]
+        .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+        .concat();
+    assert!(run.status.success() && told.contains("1 passed"), "{told}");
+    let secret = variables[0].1;
+    assert!(!told.contains(secret) && !told.contains("very/"), "{told}");
+}
+
 #[test]
 fn the_key_is_sent_and_appears_nowhere_else() {
     let variable = "TOUCHSTONE_TEST_JUDGE_KEY";
     let secret = "sk-very/secret\"key\\1";
     // The variable is set for a process of its own, since other tests run beside this one.
     if std::env::var(variable).as_deref() != Ok(secret) {
-        let test = std::env::current_exe().unwrap();
-        let run = std::process::Command::new(test)
-            .args([
-                "--exact",
-                "the_key_is_sent_and_appears_nowhere_else",
-                "--nocapture",
-            ])
-            .env(variable, secret)
-            .output()
-            .unwrap();
-        let told = format!(
-            "{}{}",
-            String::from_utf8_lossy(&run.stdout),
-            String::from_utf8_lossy(&run.stderr)
+        return alone(
+            "the_key_is_sent_and_appears_nowhere_else",
+            &[(variable, secret)],
         );
-        assert!(run.status.success(), "{told}");
-        assert!(!told.contains("very/secret"), "{told}");
-        return;
     }
     let folder = TempDir::new().unwrap();
     let server = Server::start([], |_| Turn::EchoKey);

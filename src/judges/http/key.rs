@@ -231,7 +231,7 @@ mod tests {
                 r#"{"parser":"score/1","repetition":0,"request":{"max_tokens":8,"messages":"#,
                 r#"[{"content":"question","role":"user"}],"model":"m","n":1,"seed":0,"stream":false,"#,
                 r#""temperature":0.0,"top_p":1.0},"server":"any","template":{"blake3":"#,
-                r#""6bc79a3d78443d54ed0d2d4b1f4ba2cf0ab0d0a4b1e7bd7eabcd74d69e6e1a9b","id":"t"},"version":1}"#
+                r#""5c6dd92419da90390f1f6e36d6b45d329d35e1d6a94568893a4e6c0c2dca4ddf","id":"t"},"version":1}"#
             )
         );
     }
