@@ -1,5 +1,6 @@
 //! `touchstone eval`: benchmarks of model folders, and what their results say.
 
+pub mod alpaca_eval;
 mod folder;
 pub mod mt_bench;
 mod progress;
@@ -18,6 +19,8 @@ pub struct EvalArgs {
 
 #[derive(Clone, Debug, Subcommand)]
 enum EvalCommand {
+    /// The win rate of annotations that AlpacaEval has made
+    AlpacaEval(alpaca_eval::AlpacaEvalArgs),
     /// MT-Bench by FastChat's rules: answers, judgments and scores
     MtBench(Box<mt_bench::MtBenchArgs>),
     /// Print the numbers of an evaluation with their intervals
@@ -30,6 +33,7 @@ enum EvalCommand {
 /// Any error that stops the command.
 pub fn run(args: &EvalArgs) -> Result<()> {
     match &args.command {
+        EvalCommand::AlpacaEval(args) => alpaca_eval::run(args),
         EvalCommand::MtBench(args) => mt_bench::run(args),
         EvalCommand::Show(args) => show::run(args),
     }
