@@ -2,9 +2,11 @@
 //! (`fixtures/mt_bench/make.py`), and on FastChat's files and real judgments where they are at hand.
 
 mod common;
+#[cfg(feature = "http")]
 mod judge_server;
 
 use common::{Bench, Said, fixture};
+#[cfg(feature = "http")]
 use judge_server::{Server, Turn};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -318,6 +320,7 @@ fn timeless(path: &Path) -> Vec<Value> {
 }
 
 /// A judge that says about each prompt what the golden rows say about it.
+#[cfg(feature = "http")]
 fn golden_judge(name: &str, games: &[(&str, &str)]) -> Server {
     let golden: Vec<Value> = rows::read(&file(name)).unwrap();
     let known: Vec<(Value, Value)> = golden

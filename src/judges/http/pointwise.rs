@@ -32,9 +32,9 @@ pub struct HttpJudge {
 
 /// A rubric by its name. Its text never changes; another text has another name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
 pub enum Rubric {
     /// Overall quality from 1 to 10.
+    #[serde(rename = "quality-1")]
     Quality1,
 }
 

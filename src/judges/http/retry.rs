@@ -50,6 +50,10 @@ impl Patience {
 
 /// The pause that the header `Retry-After` asks for, from now: a number of seconds, or a date in
 /// one of the three forms of HTTP. `None` if it is neither.
+#[cfg_attr(
+    not(feature = "http"),
+    allow(dead_code, reason = "only a client reads headers")
+)]
 pub fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
     let value = value.trim();
     if let Ok(seconds) = value.parse::<f64>() {
