@@ -122,3 +122,10 @@ bench-gpu *arguments:
 transformers *arguments:
     cargo build --release
     "${PYTHON:-python3}" tests/transformers/check.py "$@"
+
+# Whether judging works through a real server: a tiny random model behind `transformers serve`, without the network.
+# PYTHON names a Python that has torch and transformers[serving]; the versions are in the script.
+[doc("Judging through a real server: a tiny random model behind `transformers serve`.")]
+judge-real *arguments:
+    cargo build --release
+    "${PYTHON:-python3}" tests/judge_real/check.py "${CARGO_TARGET_DIR:-target}/release/touchstone" "$@"

@@ -235,6 +235,7 @@ impl Bench {
         Sampling {
             temperature: 1.0,
             top_p: 1.0,
+            top_k: None,
             max_new_tokens,
             ends,
             batch_size,

@@ -43,11 +43,13 @@ pub enum ErrorKind {
     Process,
     /// A defect of this program.
     Internal,
+    /// A server that hosts a judge.
+    Server,
 }
 
 impl ErrorKind {
     /// Every kind, in the order of exit codes.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Configuration,
         Self::Data,
         Self::Model,
@@ -59,6 +61,7 @@ impl ErrorKind {
         Self::Files,
         Self::Process,
         Self::Internal,
+        Self::Server,
     ];
 
     /// Exit code of a command that fails with this kind: from 3, since 1 is a negative answer and 2
@@ -82,6 +85,7 @@ impl fmt::Display for ErrorKind {
             Self::Files => "files",
             Self::Process => "process",
             Self::Internal => "internal",
+            Self::Server => "server",
         })
     }
 }
@@ -158,6 +162,11 @@ impl Error {
     /// An error of the kind [`ErrorKind::Internal`].
     pub fn internal(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::Internal, message)
+    }
+
+    /// An error of the kind [`ErrorKind::Server`].
+    pub fn server(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Server, message)
     }
 
     /// The class of this failure.

@@ -22,6 +22,8 @@ pub mod folder;
 pub mod judges;
 pub mod methods;
 pub mod model;
+#[cfg(feature = "http")]
+mod net;
 pub mod pipeline;
 pub mod plan;
 pub mod report;

@@ -7,6 +7,7 @@ pub mod contamination;
 pub mod evaluation;
 pub mod import;
 pub mod leaderboard;
+pub mod mt_bench;
 pub mod rewardbench;
 
 pub use compare::{Entrant, Number, difference};

@@ -267,6 +267,7 @@ pub fn generate(args: &GenerateArgs) -> Result<()> {
     let sampling = Sampling {
         temperature: args.temperature,
         top_p: args.top_p,
+        top_k: None,
         max_new_tokens: args.max_new_tokens.get(),
         ends: ends.clone(),
         batch_size: batch.get(),

@@ -237,6 +237,7 @@ impl Problem {
         Sampling {
             temperature,
             top_p,
+            top_k: None,
             max_new_tokens: self.lengths[1],
             ends: EOS.into(),
             batch_size: self.count,

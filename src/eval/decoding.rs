@@ -199,6 +199,7 @@ mod tests {
         Sampling {
             temperature: 1.0,
             top_p: 1.0,
+            top_k: None,
             max_new_tokens: 12,
             ends: encoder.ends().clone(),
             batch_size: 4,

@@ -7,6 +7,7 @@
 
 pub mod gold;
 pub mod heuristics;
+pub mod http;
 pub mod implicit_reward;
 pub mod log_probability;
 pub mod reward_model;
@@ -113,6 +114,8 @@ judges! {
     Likelihood => &log_probability::Likelihood,
     /// A ranking that needs no learning.
     Heuristic(heuristic: Heuristic) => heuristic,
+    /// A grade from 1 to 10 by a model that a server hosts.
+    Http(http: http::HttpJudge) => http,
 }
 
 impl JudgeId {

@@ -12,6 +12,7 @@ use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
+use std::num::NonZeroUsize;
 
 /// Settings for drawing responses.
 #[derive(Clone, Debug, PartialEq)]
@@ -20,6 +21,9 @@ pub struct Sampling {
     pub temperature: f32,
     /// Nucleus mass; 1 keeps the whole distribution.
     pub top_p: f32,
+    /// The number of most likely tokens that are kept, with all that are as likely as the last of
+    /// them, before the nucleus is; `None` keeps all. As in transformers.
+    pub top_k: Option<NonZeroUsize>,
     pub max_new_tokens: usize,
     /// Tokens that end a response and are part of it.
     pub ends: Ends,
@@ -233,8 +237,26 @@ fn draw(
         .map(|entry| entry.stream.random::<f32>())
         .collect();
     let uniforms = Tensor::from_data(TensorData::new(uniforms, [active.len()]), device);
+    let logits = match sampling.top_k {
+        Some(kept) if sampling.temperature > 0.0 => most_likely(logits, kept.get()),
+        _ => logits,
+    };
     let tokens = fused::sample(logits, sampling.temperature, sampling.top_p, uniforms);
     self::tokens(tokens)
+}
+
+/// The logit of a token that is left out. It is finite, and its probability is 0 at any
+/// temperature.
+const LEFT_OUT: f32 = -1e30;
+
+/// `logits` `[n, vocabulary]` with all below the `kept`-th largest of their row left out.
+fn most_likely(logits: Tensor<2>, kept: usize) -> Tensor<2> {
+    if kept >= logits.dims()[1] {
+        return logits;
+    }
+    let last = logits.clone().topk(kept, 1).min_dim(1);
+    let below = logits.clone().lower(last);
+    logits.mask_fill(below, LEFT_OUT)
 }
 
 /// The sampled tokens, copied to the host.
@@ -265,4 +287,24 @@ fn integers(values: impl Iterator<Item = i32>, device: &Device) -> Tensor<1, Int
     let values: Vec<i32> = values.collect();
     let n = values.len();
     Tensor::from_data(TensorData::new(values, [n]), device)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_most_likely_tokens_are_kept_with_their_equals() {
+        let device = Device::default();
+        let logits = [[1.0_f32, 3.0, 2.0, 0.0], [5.0, 1.0, 5.0, 1.0]];
+        let kept = |count| host(most_likely(Tensor::from_floats(logits, &device), count)).unwrap();
+        let out = LEFT_OUT;
+        // transformers' TopKLogitsWarper leaves out what is below the k-th largest.
+        assert_eq!(kept(1), [out, 3.0, out, out, 5.0, out, 5.0, out]);
+        assert_eq!(kept(2), [out, 3.0, 2.0, out, 5.0, out, 5.0, out]);
+        assert_eq!(kept(3), [1.0, 3.0, 2.0, out, 5.0, 1.0, 5.0, 1.0]);
+        for count in [4, 50] {
+            assert_eq!(kept(count), logits.concat());
+        }
+    }
 }

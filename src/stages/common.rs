@@ -173,6 +173,7 @@ pub fn sampling(
     Sampling {
         temperature,
         top_p: 1.0,
+        top_k: None,
         max_new_tokens: generation.max_response_tokens,
         ends: encoder.ends().clone(),
         batch_size: generation.batch_size,
@@ -360,6 +361,7 @@ mod tests {
             let sampling = Sampling {
                 temperature: 1.0,
                 top_p: 1.0,
+                top_k: None,
                 max_new_tokens: 6,
                 ends: 1.into(),
                 batch_size: 8,

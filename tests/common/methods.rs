@@ -32,6 +32,7 @@ pub fn sampling(temperature: f32, top_p: f32) -> Sampling {
     Sampling {
         temperature,
         top_p,
+        top_k: None,
         max_new_tokens: 14,
         ends: EOS.into(),
         batch_size: 8,

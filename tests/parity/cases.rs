@@ -529,6 +529,7 @@ fn on_rollouts<T>(
     let sampling = Sampling {
         temperature: 1.0,
         top_p: 1.0,
+        top_k: None,
         max_new_tokens: RESPONSE,
         ends: EOS.into(),
         batch_size: 8,

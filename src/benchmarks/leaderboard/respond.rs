@@ -150,6 +150,7 @@ impl<'a> Responder<'a> {
         let sampling = Sampling {
             temperature: 0.0,
             top_p: 1.0,
+            top_k: None,
             max_new_tokens: MOST_TOKENS,
             ends: ends.map_or_else(|| self.ends.clone(), Ends::from),
             batch_size: self.batch,

@@ -1,9 +1,9 @@
-//! The folder of an evaluation: checked before anything is computed, replaced whole at the end,
-//! with a folder beside it for work that was interrupted.
+//! The folder of a result: checked before anything is computed, replaced whole at the end, for an
+//! evaluation with a folder beside it for work that was interrupted.
 
 use crate::benchmarks::Evaluation;
 use crate::cli::output;
-use crate::folder::UnpublishedFolder;
+use crate::folder::{UnpublishedFolder, files_below};
 use crate::{Context, Error, Result, files};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -14,6 +14,8 @@ const IDENTITY: &str = "identity.json";
 /// A folder that an evaluation of one benchmark is written to.
 pub struct EvaluationFolder {
     place: PathBuf,
+    /// The folder for work in progress, once there is one.
+    work: Option<PathBuf>,
 }
 
 impl EvaluationFolder {
@@ -41,6 +43,7 @@ impl EvaluationFolder {
         }
         Ok(Self {
             place: place.to_owned(),
+            work: None,
         })
     }
 
@@ -49,7 +52,7 @@ impl EvaluationFolder {
     ///
     /// # Errors
     /// A folder that cannot be read or written.
-    pub fn work(&self, identity: &Value) -> Result<PathBuf> {
+    pub fn work(&mut self, identity: &Value) -> Result<PathBuf> {
         let name = self.place.file_name().map(|name| name.to_string_lossy());
         let folder = self
             .place
@@ -61,6 +64,7 @@ impl EvaluationFolder {
             files::create_dir(&folder)?;
             files::replace(&path, &files::to_json(identity, &path)?)?;
         }
+        self.work = Some(folder.clone());
         Ok(folder)
     }
 
@@ -68,12 +72,40 @@ impl EvaluationFolder {
     ///
     /// # Errors
     /// Those of `fill`, and a place that cannot be written.
-    pub fn publish(self, fill: impl FnOnce(&Path) -> Result<()>, work: &Path) -> Result<()> {
-        let draft = UnpublishedFolder::new(&self.place)?;
-        fill(&draft.path()).context(|| format!("cannot write {}", self.place.display()))?;
-        draft.publish()?;
-        files::remove_dir(work)
+    pub fn publish(self, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+        write(&self.place, fill)?;
+        self.work.as_deref().map_or(Ok(()), files::remove_dir)
     }
+}
+
+/// Checks that a folder can be written, and that it is absent, empty, or holds nothing but the
+/// `known` files of an earlier run.
+///
+/// # Errors
+/// A folder that holds anything else, or cannot be written.
+pub fn check(path: &Path, known: &[&str]) -> Result<()> {
+    output::check_folder(path)?;
+    let other = files_below(path)
+        .into_iter()
+        .find(|name| !known.contains(&name.as_str()));
+    match other {
+        None => Ok(()),
+        Some(name) => Err(Error::files(format!(
+            "{} holds {name}, which this command does not write",
+            path.display()
+        ))
+        .hint("choose another folder: this one would be replaced")),
+    }
+}
+
+/// Puts a folder, which `fill` fills, in its place all at once.
+///
+/// # Errors
+/// Those of `fill`, and a folder that cannot be written.
+pub fn write(path: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    let draft = UnpublishedFolder::new(path)?;
+    fill(&draft.path()).context(|| format!("cannot write {}", path.display()))?;
+    draft.publish()
 }
 
 #[cfg(test)]
@@ -85,7 +117,7 @@ mod tests {
     fn work_is_kept_for_the_same_identity_and_removed_for_another() {
         let parent = tempfile::tempdir().unwrap();
         let place = parent.path().join("out");
-        let folder = EvaluationFolder::new(&place, "b").unwrap();
+        let mut folder = EvaluationFolder::new(&place, "b").unwrap();
         let work = folder.work(&json!({"model": 1})).unwrap();
         std::fs::write(work.join("rows"), "1").unwrap();
         folder.work(&json!({"model": 1})).unwrap();
@@ -96,7 +128,7 @@ mod tests {
             std::fs::write(draft.join("x"), "").unwrap();
             Ok(())
         };
-        folder.publish(fill, &work).unwrap();
+        folder.publish(fill).unwrap();
         assert!(place.join("x").is_file() && !work.exists());
     }
 

@@ -5,7 +5,6 @@ use super::show;
 use crate::benchmarks::import::{self, Format, Imported, Options};
 use crate::{Error, Result};
 use clap::Args;
-use serde_json::Value;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
@@ -61,8 +60,7 @@ pub fn run(args: &ImportArgs) -> Result<()> {
             evaluation,
             notices,
         } = imported;
-        let work = folder.work(&Value::Null)?;
-        folder.publish(|draft| evaluation.write(draft).map(|_| ()), &work)?;
+        folder.publish(|draft| evaluation.write(draft).map(|_| ()))?;
         let mut text = format!("{}: {}\n", place.display(), evaluation.summary.model);
         for notice in notices {
             text.push_str(&format!("note: {notice}\n"));

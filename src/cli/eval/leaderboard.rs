@@ -77,7 +77,7 @@ struct Answered {
 pub fn run(args: &LeaderboardArgs) -> Result<()> {
     let convention = Convention::named(&args.convention)?;
     let tasks = tasks(&args.tasks)?;
-    let folder = EvaluationFolder::new(&args.out, "leaderboard")?;
+    let mut folder = EvaluationFolder::new(&args.out, "leaderboard")?;
     let data = Data::named(&args.data)?;
     let device = device::select(args.device)?;
     let checkpoint = open(&args.model, &FILES_BESIDE)?;
@@ -131,7 +131,7 @@ pub fn run(args: &LeaderboardArgs) -> Result<()> {
             args.log_samples,
         )
     };
-    folder.publish(fill, &work)?;
+    folder.publish(fill)?;
     tell(&runs, &found, answered, spent);
     show::print(&found)
 }

@@ -5,12 +5,15 @@ pub mod contamination;
 mod folder;
 pub mod import;
 pub mod leaderboard;
+pub mod mt_bench;
 mod progress;
 pub mod rewardbench;
+mod server;
 pub mod show;
 
 use crate::{Error, Result};
 use clap::{Args, Subcommand};
+use std::path::Path;
 
 #[derive(Clone, Debug, Args)]
 pub struct EvalArgs {
@@ -26,6 +29,8 @@ enum EvalCommand {
     Import(import::ImportArgs),
     /// Score a model by the six tasks of the Open LLM Leaderboard v1, as lm-evaluation-harness does
     Leaderboard(Box<leaderboard::LeaderboardArgs>),
+    /// MT-Bench by FastChat's rules: answers, judgments and scores
+    MtBench(Box<mt_bench::MtBenchArgs>),
     /// Print the numbers of an evaluation with their intervals
     Show(show::ShowArgs),
     /// Compare evaluations of the same items: paired differences with intervals
@@ -43,6 +48,7 @@ pub fn run(args: &EvalArgs) -> Result<()> {
         EvalCommand::Rewardbench(args) => rewardbench::run(args),
         EvalCommand::Import(args) => import::run(args),
         EvalCommand::Leaderboard(args) => leaderboard::run(args),
+        EvalCommand::MtBench(args) => mt_bench::run(args),
         EvalCommand::Show(args) => show::run(args),
         EvalCommand::Compare(args) => compare::run(args),
         EvalCommand::Contamination(args) => contamination::run(args),
@@ -59,4 +65,13 @@ pub(super) fn check_level(level: f64) -> Result<()> {
     }
     let message = format!("the confidence level must lie strictly between 0 and 1, not {level}");
     Err(Error::configuration(message).hint("95 % is written 0.95"))
+}
+
+/// A model's name by the name of its file, without the extension.
+fn stem(path: &Path) -> Result<String> {
+    let stem = path.file_stem().and_then(|stem| stem.to_str());
+    stem.map(str::to_owned).ok_or_else(|| {
+        Error::configuration(format!("{} does not name a model", path.display()))
+            .hint("name the model with --model-id")
+    })
 }

@@ -275,7 +275,7 @@ impl Models {
 /// written.
 pub fn run(args: &RewardBenchArgs) -> Result<()> {
     args.check()?;
-    let folder = EvaluationFolder::new(&args.out, rewardbench::NAME)?;
+    let mut folder = EvaluationFolder::new(&args.out, rewardbench::NAME)?;
     let device = device::select(args.device)?;
     let data = Dataset::open(&Source::parse(&args.data)?, None, &args.split)?;
     let Pairs {
@@ -304,10 +304,7 @@ pub fn run(args: &RewardBenchArgs) -> Result<()> {
         &args.model.display().to_string(),
         identity,
     );
-    folder.publish(
-        |place| write(place, args, &rules, &done, &pairs, &rewards),
-        &work,
-    )?;
+    folder.publish(|place| write(place, args, &rules, &done, &pairs, &rewards))?;
     crate::cli::print(&sentences(
         &told,
         &accuracies(&pairs, &rewards, rules.convention),

@@ -2,6 +2,7 @@
 
 use super::{Repository, RepositoryKind, is_commit};
 use crate::Error;
+use crate::net::innermost;
 use hf_hub::HFError;
 use reqwest::header::{HeaderMap, RETRY_AFTER};
 use reqwest::{Response, StatusCode};
@@ -153,15 +154,6 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
             .parse()
             .ok()?,
     ))
-}
-
-/// The innermost cause of a network error, since the outer layers only repeat the address.
-fn innermost(error: &dyn std::error::Error) -> String {
-    let mut error = error;
-    while let Some(source) = error.source() {
-        error = source;
-    }
-    error.to_string()
 }
 
 /// The hub, cache and repository of a request.

@@ -7,14 +7,12 @@ use super::cache::is_blob_name;
 use super::environment::Environment;
 use super::failure::{Answer, Failure};
 use super::is_commit;
+use crate::net::certificates;
 use crate::{Context, Error, Result};
 use reqwest::header::{
     ACCEPT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, ETAG, HeaderMap, LOCATION, RANGE,
 };
-use reqwest::{
-    Certificate, Client, ClientBuilder, RequestBuilder, Response, StatusCode, Url, redirect,
-};
-use std::path::Path;
+use reqwest::{Client, ClientBuilder, RequestBuilder, Response, StatusCode, Url, redirect};
 use std::time::Duration;
 use tokio::runtime::Runtime;
 
@@ -178,29 +176,6 @@ impl Incoming {
     pub async fn next(&mut self) -> Answer<Option<impl AsRef<[u8]> + use<>>> {
         self.response.chunk().await.map_err(Failure::broken)
     }
-}
-
-/// The certificates in a file, or in the files of a folder.
-fn certificates(path: &Path) -> Result<Vec<Certificate>> {
-    let failed = |cause: Box<dyn std::error::Error + Send + Sync>| {
-        Error::hub(format!("no certificates can be read from {}", path.display()))
-            .caused_by(cause)
-            .hint("REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE name a file in PEM, or a folder of such files: correct or unset them")
-    };
-    let read = |file: &Path| -> std::result::Result<
-        Vec<Certificate>,
-        Box<dyn std::error::Error + Send + Sync>,
-    > { Ok(Certificate::from_pem_bundle(&std::fs::read(file)?)?) };
-    if !path.is_dir() {
-        return read(path).map_err(failed);
-    }
-    let entries = std::fs::read_dir(path).map_err(|cause| failed(cause.into()))?;
-    // Beside certificates a folder may hold revocation lists.
-    Ok(entries
-        .flatten()
-        .filter_map(|entry| read(&entry.path()).ok())
-        .flatten()
-        .collect())
 }
 
 /// The address of a file of a repository: `at` is `<endpoint>/<id>/resolve/<commit>`.
