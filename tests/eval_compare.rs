@@ -158,7 +158,7 @@ fn prompts_are_looked_for_in_training_rows() {
     let said =
         bench.run("eval contamination --prompts bench.jsonl --columns title --against train.jsonl");
     assert!(
-        said.err.contains("the row has question, answer"),
+        said.err.contains("the row has answer, question"),
         "{}",
         said.err
     );

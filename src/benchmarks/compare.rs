@@ -155,8 +155,9 @@ impl Entrant {
 }
 
 /// The difference `a` − `b` of an aggregate over the items that both have, paired by item and by
-/// seed; a side with one seed is paired with every seed of the other. `None` if a scorer has no
-/// score for a part.
+/// seed; a side with one seed is paired with every seed of the other. With `common`, items that one
+/// side lacks are left out, and the weights of `a` count. `None` if a scorer has no score for a
+/// part.
 ///
 /// # Errors
 /// Aggregates that are defined differently; items that only one side has, unless `common` items
@@ -170,11 +171,24 @@ pub fn difference(
 ) -> Result<Option<Number>> {
     let aggregate = a.aggregate(name)?;
     let both = format!("{} − {}", a.name, b.name);
-    if b.aggregate(name)? != aggregate {
+    let other = b.aggregate(name)?;
+    // Where a mean is over the scores that there are, weights differ with what is missing.
+    let alike = if common {
+        let parts = |of: &Aggregate| -> BTreeSet<(String, String)> {
+            let parts = of.parts.iter();
+            parts
+                .map(|it| (it.task.clone(), it.metric.clone()))
+                .collect()
+        };
+        parts(other) == parts(aggregate)
+    } else {
+        other == aggregate
+    };
+    if !alike {
         return Err(Error::data(format!(
             "{both}: {name} is not made of the same parts with the same weights"
         ))
-        .hint("evaluate both by the same benchmark, convention and tasks"));
+        .hint("evaluate both by the same benchmark, convention and tasks; if only scores are missing, compare the common items with --common"));
     }
     let (Some(ours), Some(theirs)) = (a.scores(aggregate)?, b.scores(aggregate)?) else {
         return Ok(None);

@@ -16,6 +16,8 @@ pub const MODEL: &str = "model";
 const SUMMARY: &str = "evaluation.json";
 /// File with a line for every item.
 const ITEMS: &str = "items.jsonl";
+/// The files of an evaluation.
+pub const FILES: [&str; 2] = [SUMMARY, ITEMS];
 
 /// An evaluation of one model.
 #[derive(Clone, Debug, PartialEq)]
@@ -122,7 +124,7 @@ impl Evaluation {
     /// # Errors
     /// A folder that cannot be written.
     pub fn write(&self, folder: &Path) -> Result<Vec<PathBuf>> {
-        let [summary, items] = [SUMMARY, ITEMS].map(|name| folder.join(name));
+        let [summary, items] = FILES.map(|name| folder.join(name));
         let failed = || format!("cannot write {}", summary.display());
         rows::write(&items, &self.items)?;
         let mut text = serde_json::to_vec_pretty(&self.summary).context(failed)?;

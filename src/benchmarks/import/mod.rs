@@ -3,6 +3,7 @@
 
 pub mod alpaca_eval;
 pub mod documents;
+pub mod fastchat;
 pub mod lm_eval;
 pub mod rewardbench;
 
@@ -38,9 +39,10 @@ pub struct Options {
 }
 
 /// The formats, in the order of the documentation.
-pub const FORMATS: [&dyn Format; 3] = [
+pub const FORMATS: [&dyn Format; 4] = [
     &lm_eval::LmEval,
     &rewardbench::RewardBench,
+    &fastchat::FastChat,
     &alpaca_eval::AlpacaEval,
 ];
 

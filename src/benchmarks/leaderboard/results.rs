@@ -18,6 +18,8 @@ use std::path::Path;
 
 /// File of the results.
 pub const RESULTS: &str = "results.json";
+/// The files that are written; a `*` stands for the name of a task.
+pub const FILES: [&str; 2] = [RESULTS, "samples_*.jsonl"];
 
 /// The results of all tasks, with the settings `config` of the run.
 ///

@@ -18,6 +18,9 @@ pub mod style;
 pub mod summary;
 pub mod templates;
 
+/// The name of the benchmark in evaluations.
+pub const NAME: &str = "mt-bench";
+
 /// The address of FastChat's files, for hints.
 pub(crate) const FILES: &str =
     "FastChat has it: https://github.com/lm-sys/FastChat/tree/main/fastchat/llm_judge/data";

@@ -1,6 +1,7 @@
 //! Comparisons of two models, as FastChat's `show_result.py` counts them: a win is a win in both
 //! orders, and anything else without an error is a tie.
 
+use super::NAME;
 use super::judge::PairRow;
 use super::parse::{Winner, verdict};
 use super::questions::Answers;
@@ -115,7 +116,7 @@ pub fn evaluate(
         }
     }
     let summary = Summary {
-        benchmark: "mt-bench".to_owned(),
+        benchmark: NAME.to_owned(),
         convention: "fastchat-pairwise".to_owned(),
         model: model.to_owned(),
         identity: json!({"settings": identity, "findings": findings, "counts": counts}),

@@ -35,6 +35,13 @@ pub struct Question {
 }
 
 impl Question {
+    /// The category of a question of MT-Bench, whose ids are 81 to 160 with ten for each category;
+    /// `None` for any other id.
+    pub fn category_of(id: u64) -> Option<&'static str> {
+        let block = usize::try_from(id.checked_sub(81)? / 10).ok()?;
+        CATEGORIES.get(block).map(|(name, _)| *name)
+    }
+
     /// The temperature at which the question is answered.
     pub fn temperature(&self) -> f32 {
         let known = CATEGORIES.iter().find(|(name, _)| *name == self.category);

@@ -1,6 +1,7 @@
 //! The means of single scores, as FastChat's `show_result.py` has them, with what it passes over in
 //! silence counted.
 
+use super::NAME;
 use super::judge::SingleRow;
 use super::parse::{ERROR_JUDGMENT, NO_SCORE, score};
 use super::questions::{Answers, Question};
@@ -48,6 +49,35 @@ pub struct Findings {
     pub missing: usize,
     /// Rows whose result is not the one that their judgment states.
     pub disagreeing: usize,
+}
+
+impl Findings {
+    /// A line with the number of judgments that were used, and of those that were not.
+    pub fn described(&self, used: usize) -> String {
+        let Self {
+            rows,
+            duplicates,
+            other_duplicates,
+            failed,
+            without_result,
+            missing,
+            disagreeing,
+        } = self;
+        let counts = [
+            (duplicates, "duplicates left out"),
+            (other_duplicates, "of them with another result"),
+            (failed, "failed calls"),
+            (without_result, "judgments without a result"),
+            (missing, "missing"),
+            (
+                disagreeing,
+                "rows whose result is not the one that their judgment states",
+            ),
+        ];
+        let told = counts.into_iter().filter(|(count, _)| **count > 0);
+        let told = told.map(|(count, what)| format!("; {count} {what}"));
+        format!("n = {used} judgments of {rows} rows") + &told.collect::<String>()
+    }
 }
 
 /// A judgment's item.
@@ -151,7 +181,7 @@ pub fn evaluate(
         });
     }
     let summary = Summary {
-        benchmark: "mt-bench".to_owned(),
+        benchmark: NAME.to_owned(),
         convention: "fastchat-single".to_owned(),
         model: model.to_owned(),
         identity: json!({"settings": identity, "findings": findings}),

@@ -80,6 +80,14 @@ fn python(value: &Value) -> Result<String> {
     Ok(ascii)
 }
 
+/// The files that are written.
+pub const FILES: [&str; 4] = [
+    "eval-set.json",
+    "eval-set-scores.json",
+    "pref-sets.json",
+    "pref-sets-scores.json",
+];
+
 /// Writes the files of an evaluation into `folder`: `eval-set.json` with the subsets of RewardBench
 /// and `pref-sets.json` with the prior sets, where they are present, and beside each the scores of
 /// its pairs.

@@ -2,6 +2,7 @@
 //! evaluation with a folder beside it for work that was interrupted.
 
 use crate::benchmarks::Evaluation;
+use crate::benchmarks::evaluation::FILES;
 use crate::cli::output;
 use crate::folder::{UnpublishedFolder, files_below};
 use crate::{Context, Error, Result, files};
@@ -19,11 +20,12 @@ pub struct EvaluationFolder {
 }
 
 impl EvaluationFolder {
-    /// The folder `place`, which is absent, empty, or holds an earlier evaluation of `benchmark`.
+    /// The folder `place`, which is absent, empty, or holds an earlier evaluation of `benchmark` with
+    /// no other files than those and the `own` ones of the benchmark, where a `*` stands for any text.
     ///
     /// # Errors
     /// A folder with anything else in it, and a place that cannot be written.
-    pub fn new(place: &Path, benchmark: &str) -> Result<Self> {
+    pub fn new(place: &Path, benchmark: &str, own: &[&str]) -> Result<Self> {
         output::check_folder(place)?;
         if place.is_dir() && !files::names_in(place)?.is_empty() {
             let other = |what: String| {
@@ -38,7 +40,7 @@ impl EvaluationFolder {
                         found.summary.benchmark
                     ));
                 }
-                Ok(_) => {}
+                Ok(_) => check(place, &[&FILES, own].concat())?,
             }
         }
         Ok(Self {
@@ -79,15 +81,14 @@ impl EvaluationFolder {
 }
 
 /// Checks that a folder can be written, and that it is absent, empty, or holds nothing but the
-/// `known` files of an earlier run.
+/// `known` files of an earlier run, where a `*` stands for any text.
 ///
 /// # Errors
 /// A folder that holds anything else, or cannot be written.
 pub fn check(path: &Path, known: &[&str]) -> Result<()> {
     output::check_folder(path)?;
-    let other = files_below(path)
-        .into_iter()
-        .find(|name| !known.contains(&name.as_str()));
+    let is_known = |name: &String| known.iter().any(|known| fits(known, name));
+    let other = files_below(path).into_iter().find(|name| !is_known(name));
     match other {
         None => Ok(()),
         Some(name) => Err(Error::files(format!(
@@ -95,6 +96,19 @@ pub fn check(path: &Path, known: &[&str]) -> Result<()> {
             path.display()
         ))
         .hint("choose another folder: this one would be replaced")),
+    }
+}
+
+/// True if `name` is `pattern`, in which a `*` stands for any text without a slash.
+fn fits(pattern: &str, name: &str) -> bool {
+    match pattern.split_once('*') {
+        None => pattern == name,
+        Some((start, end)) => {
+            let rest = name
+                .strip_prefix(start)
+                .and_then(|rest| rest.strip_suffix(end));
+            rest.is_some_and(|any| !any.contains('/'))
+        }
     }
 }
 
@@ -111,13 +125,14 @@ pub fn write(path: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::benchmarks::Summary;
     use serde_json::json;
 
     #[test]
     fn work_is_kept_for_the_same_identity_and_removed_for_another() {
         let parent = tempfile::tempdir().unwrap();
         let place = parent.path().join("out");
-        let mut folder = EvaluationFolder::new(&place, "b").unwrap();
+        let mut folder = EvaluationFolder::new(&place, "b", &[]).unwrap();
         let work = folder.work(&json!({"model": 1})).unwrap();
         std::fs::write(work.join("rows"), "1").unwrap();
         folder.work(&json!({"model": 1})).unwrap();
@@ -133,11 +148,38 @@ mod tests {
     }
 
     #[test]
+    fn files_beside_an_evaluation_are_left_alone() {
+        let summary = Summary {
+            benchmark: "b".to_owned(),
+            convention: "c".to_owned(),
+            model: "m".to_owned(),
+            identity: json!(null),
+            aggregates: Vec::new(),
+        };
+        let earlier = Evaluation {
+            summary,
+            items: Vec::new(),
+        };
+        let place = tempfile::tempdir().unwrap();
+        earlier.write(place.path()).unwrap();
+        let open = || EvaluationFolder::new(place.path(), "b", &["samples_*.jsonl"]);
+        std::fs::write(place.path().join("samples_arc.jsonl"), "").unwrap();
+        assert!(open().is_ok());
+        std::fs::write(place.path().join("notes.txt"), "").unwrap();
+        let error = open().err().unwrap().to_string();
+        assert!(
+            error.ends_with("holds notes.txt, which this command does not write"),
+            "{error}"
+        );
+        assert!(EvaluationFolder::new(place.path(), "other", &[]).is_err());
+    }
+
+    #[test]
     fn a_folder_with_other_things_is_left_alone() {
         let place = tempfile::tempdir().unwrap();
-        assert!(EvaluationFolder::new(place.path(), "b").is_ok());
+        assert!(EvaluationFolder::new(place.path(), "b", &[]).is_ok());
         std::fs::write(place.path().join("thesis.tex"), "").unwrap();
-        let error = EvaluationFolder::new(place.path(), "b").err().unwrap();
+        let error = EvaluationFolder::new(place.path(), "b", &[]).err().unwrap();
         assert!(
             error
                 .to_string()

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 #[derive(Clone, Debug, Args)]
 pub struct ImportArgs {
-    /// Format of the files: lm-eval, rewardbench or alpacaeval
+    /// Format of the files: lm-eval, rewardbench, fastchat or alpacaeval
     #[arg(long, value_name = "FORMAT", value_parser = format)]
     format: &'static str,
     /// Files of one format, of any number of models
@@ -53,7 +53,7 @@ pub fn run(args: &ImportArgs) -> Result<()> {
     let places = places(&imported, &args.out)?;
     let folders = places
         .iter()
-        .map(|place| EvaluationFolder::new(place, format.benchmark()))
+        .map(|place| EvaluationFolder::new(place, format.benchmark(), &[]))
         .collect::<Result<Vec<_>>>()?;
     for ((imported, folder), place) in imported.iter().zip(folders).zip(&places) {
         let Imported {

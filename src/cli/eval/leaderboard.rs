@@ -77,7 +77,7 @@ struct Answered {
 pub fn run(args: &LeaderboardArgs) -> Result<()> {
     let convention = Convention::named(&args.convention)?;
     let tasks = tasks(&args.tasks)?;
-    let mut folder = EvaluationFolder::new(&args.out, "leaderboard")?;
+    let mut folder = EvaluationFolder::new(&args.out, "leaderboard", &results::FILES)?;
     let data = Data::named(&args.data)?;
     let device = device::select(args.device)?;
     let checkpoint = open(&args.model, &FILES_BESIDE)?;

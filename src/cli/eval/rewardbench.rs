@@ -275,7 +275,7 @@ impl Models {
 /// written.
 pub fn run(args: &RewardBenchArgs) -> Result<()> {
     args.check()?;
-    let mut folder = EvaluationFolder::new(&args.out, rewardbench::NAME)?;
+    let mut folder = EvaluationFolder::new(&args.out, rewardbench::NAME, &result_file::FILES)?;
     let device = device::select(args.device)?;
     let data = Dataset::open(&Source::parse(&args.data)?, None, &args.split)?;
     let Pairs {

@@ -2,9 +2,9 @@
 
 use crate::benchmarks::Evaluation;
 use crate::benchmarks::mt_bench::judge::{PairRow, SingleRow};
-use crate::benchmarks::mt_bench::pairwise;
 use crate::benchmarks::mt_bench::questions::{self, Answers};
-use crate::benchmarks::mt_bench::summary::{self, Findings, Judged};
+use crate::benchmarks::mt_bench::summary::{self, Judged};
+use crate::benchmarks::mt_bench::{self, pairwise};
 use crate::cli::eval::folder::EvaluationFolder;
 use crate::cli::eval::show;
 use crate::data::rows;
@@ -53,7 +53,7 @@ pub struct ScoreArgs {
 /// Files that cannot be read or written, missing judgments, several models or judges without a
 /// choice.
 pub fn run(args: &ScoreArgs) -> Result<()> {
-    let folder = EvaluationFolder::new(&args.out, "mt-bench")?;
+    let folder = EvaluationFolder::new(&args.out, mt_bench::NAME, &[])?;
     let path = match args.judgments.is_dir() {
         true => args.judgments.join(JUDGMENTS),
         false => args.judgments.clone(),
@@ -119,7 +119,7 @@ impl Scoring<'_> {
         let identity = self.identity(&judge);
         let (evaluation, findings) = summary::evaluate(&judged, &model, identity)?;
         let scored = evaluation.items.iter().filter(|item| item.value.is_some());
-        let mut told = described(&findings, scored.count());
+        let mut told = findings.described(scored.count()) + "\n";
         if let Some(path) = &self.args.answers {
             let answers = Answers::read(path)?;
             let found = summary::correlation_with_length(&judged, &evaluation, &answers)?;
@@ -165,7 +165,7 @@ impl Scoring<'_> {
              ({} for the answer shown first)\n",
             counts.wins, counts.losses, counts.ties, counts.inconsistent, counts.first_shown
         );
-        told += &described(&findings, compared);
+        told += &(findings.described(compared) + "\n");
         Ok((evaluation, told))
     }
 
@@ -209,33 +209,4 @@ impl Scoring<'_> {
             .hint(format!("choose one with --{what}: {}", listed()))),
         }
     }
-}
-
-fn described(findings: &Findings, used: usize) -> String {
-    let Findings {
-        rows,
-        duplicates,
-        other_duplicates,
-        failed,
-        without_result,
-        missing,
-        disagreeing,
-    } = findings;
-    let mut told = format!("n = {used} judgments of {rows} rows");
-    for (count, what) in [
-        (duplicates, "duplicates left out"),
-        (other_duplicates, "of them with another result"),
-        (failed, "failed calls"),
-        (without_result, "judgments without a result"),
-        (missing, "missing"),
-        (
-            disagreeing,
-            "rows whose result is not the one that their judgment states",
-        ),
-    ] {
-        if *count > 0 {
-            let _ = write!(told, "; {count} {what}");
-        }
-    }
-    told + "\n"
 }
