@@ -233,7 +233,7 @@ fn matched<'a>(
     };
     let (only_ours, first_ours) = lacks(&ours, &theirs);
     let (only_theirs, first_theirs) = lacks(&theirs, &ours);
-    // Of the items that one side lacks, at most so many are those whose score is missing there.
+    // An item without a score counts as missing, and any other that one side lacks as unmatched.
     let missing = (ours.missing + theirs.missing).min(only_ours + only_theirs);
     if let Some((part, item)) = first_ours.or(first_theirs).filter(|_| !common) {
         return Err(Error::data(format!(

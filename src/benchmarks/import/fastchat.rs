@@ -141,7 +141,7 @@ impl File {
             questions,
             rows,
             place: &self.place,
-            // What a file lacks is known only by the questions, which it does not have.
+            // Only the question file, which is not read here, tells which judgments are missing.
             allow_missing: true,
         }
     }

@@ -29,7 +29,7 @@ pub trait Format {
     fn read(&self, files: &[PathBuf], options: &Options) -> Result<Vec<Imported>>;
 }
 
-/// What the files may leave open.
+/// Names that the files may leave open.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
     /// The name of the model, where all files are of one.
@@ -172,7 +172,7 @@ impl Collected {
     }
 }
 
-/// What an evaluation says about itself.
+/// The description of an imported evaluation.
 #[derive(Clone, Debug, Default)]
 pub struct About {
     pub benchmark: &'static str,

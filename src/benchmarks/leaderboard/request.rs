@@ -1,4 +1,4 @@
-//! What a model is asked for one document: likelihoods of continuations, or a completion.
+//! Requests to a model for one document: likelihoods of continuations, or a completion.
 
 use super::python_text::json_string;
 use sha2::{Digest, Sha256};

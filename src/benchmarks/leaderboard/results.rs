@@ -141,8 +141,8 @@ fn group_numbers(runs: &[TaskRun], convention: Convention) -> Value {
     all.into()
 }
 
-/// What the harness does not say of a task: the hash of its requests, and items that were cut or have
-/// no score.
+/// Notes on a task that the harness's format has no place for: the hash of its requests, and the
+/// numbers of items that were cut or have no score.
 fn notes(run: &TaskRun, convention: Convention) -> Value {
     let missing = run
         .scores(convention)

@@ -32,7 +32,7 @@ impl Mode {
     }
 }
 
-/// What is judged: one model's answers, or two models' side by side.
+/// The answers to be judged: one model's, or two models' side by side.
 pub struct Contest<'a> {
     pub questions: &'a [Question],
     pub prompts: &'a JudgePrompts,

@@ -32,7 +32,7 @@ pub struct Judged<'a, Row> {
     pub allow_missing: bool,
 }
 
-/// What was found in a file of judgments.
+/// Counts of the rows in a file of judgments, by how they were used.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Findings {
     /// Rows that were read.

@@ -352,7 +352,7 @@ fn write(
     Ok(())
 }
 
-/// What was noticed, a line each, and the sections as the reference prints them.
+/// The notices, a line each, and the sections as the reference prints them.
 fn sentences(told: &[String], accuracies: &BTreeMap<String, f64>, rules: &Rules) -> String {
     let mut text = String::new();
     for line in told {

@@ -22,7 +22,7 @@ pub struct Tokens {
     pub replies_without_usage: usize,
 }
 
-/// What a run of calls asked, received and cost.
+/// The account of a run of calls: requests, answers, tokens and cost.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Account {
     pub calls: usize,
