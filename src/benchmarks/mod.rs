@@ -5,6 +5,7 @@
 pub mod compare;
 pub mod contamination;
 pub mod evaluation;
+pub mod fastchat;
 pub mod import;
 pub mod leaderboard;
 pub mod mt_bench;

@@ -3,7 +3,7 @@
 //! where an answer ends.
 
 use super::questions::{AnswerRow, Choice, Question};
-use super::style::Style;
+use crate::benchmarks::fastchat::Style;
 use crate::model::checkpoint::Checkpoint;
 use crate::model::generate::generate;
 use crate::model::{Ends, LanguageModel, ModelTokenizer, Sampling};

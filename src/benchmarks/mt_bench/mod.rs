@@ -14,7 +14,6 @@ pub mod pairwise;
 pub mod parse;
 pub mod questions;
 pub mod repeats;
-pub mod style;
 pub mod summary;
 pub mod templates;
 

@@ -11,7 +11,6 @@
 
 pub mod encode;
 pub mod evaluate;
-pub mod fastchat;
 pub mod identity;
 pub mod implicit;
 pub mod read_out;

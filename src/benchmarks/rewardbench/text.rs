@@ -1,7 +1,7 @@
 //! The texts of a pair: its messages through a chat template.
 
-use super::fastchat::FastChat;
 use super::rows::Pair;
+use crate::benchmarks::fastchat::Style;
 use crate::tasks::chat::{ChatTemplate, Message, Role};
 use crate::{Error, Result};
 use std::path::Path;
@@ -16,7 +16,7 @@ pub const PLAIN: &str = "plain";
 pub enum Template {
     /// The chat template of the tokenizer.
     Tokenizer(Box<ChatTemplate>),
-    FastChat(FastChat),
+    FastChat(Style),
     /// The prompt and, as the next tokens, the response with an end, as the models of a study without
     /// conversations read them.
     Plain,
@@ -51,8 +51,8 @@ impl Template {
                 })?;
                 Ok(Self::Tokenizer(Box::new(template)))
             }
-            Some(name) => FastChat::named(name).map(Self::FastChat).ok_or_else(|| {
-                let known = FastChat::ALL.map(FastChat::name).join(", ");
+            Some(name) => Style::named(name).map(Self::FastChat).ok_or_else(|| {
+                let known = Style::names().join(", ");
                 Error::configuration(format!("there is no template `{name}`"))
                     .hint(format!("choose {TOKENIZER}, {PLAIN}, {known}"))
             }),
@@ -63,7 +63,7 @@ impl Template {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Tokenizer(_) => TOKENIZER,
-            Self::FastChat(template) => template.name(),
+            Self::FastChat(style) => style.name,
             Self::Plain => PLAIN,
         }
     }
@@ -104,7 +104,7 @@ impl Template {
     fn render(&self, messages: &[&str]) -> Result<String> {
         match self {
             Self::Plain => Ok(messages.concat()),
-            Self::FastChat(template) => Ok(template.render(messages)),
+            Self::FastChat(style) => Ok(style.render(messages)),
             Self::Tokenizer(template) => {
                 let role = |index: usize| match index.is_multiple_of(2) {
                     true => Role::User,
@@ -140,7 +140,7 @@ mod tests {
 
     #[test]
     fn a_prompt_ends_without_the_beginning_of_an_answer() {
-        let texts = Template::FastChat(FastChat::Tulu)
+        let texts = Template::FastChat("tulu".parse().unwrap())
             .texts(&pair(&["q"]))
             .unwrap();
         assert_eq!(texts.prompt, "<|user|>\nq\n");

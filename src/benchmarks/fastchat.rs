@@ -1,10 +1,11 @@
-//! The conversation styles of FastChat (`fastchat/conversation.py`) that models of the paper's kind
-//! are asked in.
+//! Conversation templates of FastChat (`fastchat/conversation.py`, commit 0e6d3e4) that models of the
+//! paper's kind are asked in: for prompts of MT-Bench, and for texts of RewardBench where a tokenizer
+//! has no chat template of its own.
 
 use crate::{Error, Result};
 use std::str::FromStr;
 
-/// A style by its FastChat name.
+/// A template by its FastChat name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Style {
     pub name: &'static str,
@@ -33,6 +34,15 @@ enum Separators {
 
 const STYLES: [Style; 5] = [
     Style {
+        name: "tulu",
+        separators: Separators::Lines,
+        system: "",
+        roles: ["<|user|>", "<|assistant|>"],
+        after: ["\n", "\n"],
+        stop_text: None,
+        stop_tokens: &[],
+    },
+    Style {
         name: "zephyr",
         separators: Separators::Lines,
         system: "<|system|>\n</s>\n",
@@ -51,24 +61,6 @@ const STYLES: [Style; 5] = [
         stop_tokens: &[],
     },
     Style {
-        name: "llama-2",
-        separators: Separators::Instructions,
-        system: "[INST] ",
-        roles: ["[INST]", "[/INST]"],
-        after: [" ", " </s><s>"],
-        stop_text: None,
-        stop_tokens: &[],
-    },
-    Style {
-        name: "tulu",
-        separators: Separators::Lines,
-        system: "",
-        roles: ["<|user|>", "<|assistant|>"],
-        after: ["\n", "\n"],
-        stop_text: None,
-        stop_tokens: &[],
-    },
-    Style {
         name: "vicuna_v1.1",
         separators: Separators::Colons,
         system: "A chat between a curious user and an artificial intelligence assistant. The assistant gives helpful, \
@@ -78,27 +70,41 @@ const STYLES: [Style; 5] = [
         stop_text: None,
         stop_tokens: &[],
     },
+    Style {
+        name: "llama-2",
+        separators: Separators::Instructions,
+        system: "[INST] ",
+        roles: ["[INST]", "[/INST]"],
+        after: [" ", " </s><s>"],
+        stop_text: None,
+        stop_tokens: &[],
+    },
 ];
 
 impl Style {
-    /// The names of all styles.
+    /// The names of all templates.
     pub fn names() -> [&'static str; 5] {
         STYLES.map(|style| style.name)
     }
 
-    /// The prompt after which the assistant writes: `messages` are those of user and assistant in
-    /// turn, a user's last. As in FastChat, a message without text has no separator after its role.
-    pub fn prompt(&self, messages: &[&str]) -> String {
+    /// The template that FastChat calls `name`.
+    pub fn named(name: &str) -> Option<Self> {
+        STYLES.into_iter().find(|style| style.name == name)
+    }
+
+    /// The text of messages that alternate between user and assistant, as `get_prompt` of FastChat
+    /// writes it. An empty message is written as the beginning of a turn that is still to come, with
+    /// no separator after its role.
+    pub fn render(&self, messages: &[&str]) -> String {
         let mut text = self.system.to_owned();
-        let turns = messages.iter().copied().chain([""]).enumerate();
-        for (index, message) in turns {
+        for (index, message) in messages.iter().enumerate() {
             let (role, after) = (self.roles[index % 2], self.after[index % 2]);
             let (before, none) = match self.separators {
                 Separators::Lines => ("\n", "\n"),
                 Separators::Instructions => (" ", ""),
                 Separators::Colons => (": ", ":"),
             };
-            match (message, self.separators) {
+            match (*message, self.separators) {
                 ("", _) => text += &format!("{role}{none}"),
                 // The first role is part of the system text.
                 (message, Separators::Instructions) if index == 0 => {
@@ -109,17 +115,22 @@ impl Style {
         }
         text
     }
+
+    /// The prompt after which the assistant writes: `messages` are those of user and assistant in
+    /// turn, a user's last.
+    pub fn prompt(&self, messages: &[&str]) -> String {
+        self.render(&[messages, &[""]].concat())
+    }
 }
 
 impl FromStr for Style {
     type Err = Error;
 
     fn from_str(name: &str) -> Result<Self> {
-        let found = STYLES.into_iter().find(|style| style.name == name);
-        found.ok_or_else(|| {
+        Self::named(name).ok_or_else(|| {
             Error::configuration(format!("there is no template `{name}`")).hint(format!(
                 "tokenizer is the model's own chat template; FastChat's are {}",
-                Style::names().join(", ")
+                Self::names().join(", ")
             ))
         })
     }
@@ -128,6 +139,54 @@ impl FromStr for Style {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The system message of Vicuna 1.1.
+    const VICUNA: &str = "A chat between a curious user and an artificial intelligence assistant. The assistant gives \
+                          helpful, detailed, and polite answers to the user's questions.";
+
+    /// Texts of fschat 0.2.36.
+    #[test]
+    fn texts_are_those_of_fastchat() {
+        let system = VICUNA;
+        for (name, one, four, open) in [
+            (
+                "tulu",
+                "<|user|>\nQ1\n",
+                "<|user|>\nQ1\n<|assistant|>\nA1\n<|user|>\nQ2\n<|assistant|>\nA2\n",
+                "<|user|>\nQ1\n<|assistant|>\n",
+            ),
+            (
+                "zephyr",
+                "<|system|>\n</s>\n<|user|>\nQ1</s>\n",
+                "<|system|>\n</s>\n<|user|>\nQ1</s>\n<|assistant|>\nA1</s>\n<|user|>\nQ2</s>\n<|assistant|>\nA2</s>\n",
+                "<|system|>\n</s>\n<|user|>\nQ1</s>\n<|assistant|>\n",
+            ),
+            (
+                "mistral",
+                "[INST] Q1 ",
+                "[INST] Q1 [/INST] A1</s>[INST] Q2 [/INST] A2</s>",
+                "[INST] Q1 [/INST]",
+            ),
+            (
+                "vicuna_v1.1",
+                &format!("{system} USER: Q1 "),
+                &format!("{system} USER: Q1 ASSISTANT: A1</s>USER: Q2 ASSISTANT: A2</s>"),
+                &format!("{system} USER: Q1 ASSISTANT:"),
+            ),
+            (
+                "llama-2",
+                "[INST] Q1 ",
+                "[INST] Q1 [/INST] A1 </s><s>[INST] Q2 [/INST] A2 </s><s>",
+                "[INST] Q1 [/INST]",
+            ),
+        ] {
+            let style = Style::named(name).unwrap();
+            assert_eq!(style.render(&["Q1"]), one);
+            assert_eq!(style.render(&["Q1", "A1", "Q2", "A2"]), four);
+            assert_eq!(style.render(&["Q1", ""]), open);
+        }
+        assert_eq!(Style::named("vicuna"), None);
+    }
 
     /// Prompts that FastChat 0e6d3e4 makes of Q1, A1 and Q2, with its system message of vicuna left out
     /// here; an empty answer leaves out its separator there too.
