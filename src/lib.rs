@@ -26,6 +26,7 @@ pub mod model;
 mod net;
 pub mod pipeline;
 pub mod plan;
+pub mod python;
 pub mod report;
 pub mod rng;
 pub mod stages;

@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use touchstone::benchmarks::leaderboard::answers::Extraction;
 use touchstone::benchmarks::leaderboard::groups::{self, Part};
 use touchstone::benchmarks::leaderboard::metrics;
-use touchstone::benchmarks::leaderboard::python_text::capitalize;
 use touchstone::benchmarks::leaderboard::request::{hash_of_requests, hash_of_texts, sha256};
 use touchstone::benchmarks::leaderboard::tasks::{hellaswag, mmlu};
 use touchstone::benchmarks::leaderboard::{
@@ -14,6 +13,7 @@ use touchstone::benchmarks::leaderboard::{
     Shots, Split, Targets, Task, labelled, scores,
 };
 use touchstone::cli::complain;
+use touchstone::python::text::capitalize;
 
 /// The folder of the goldens, if it is there.
 pub fn shared() -> Option<PathBuf> {

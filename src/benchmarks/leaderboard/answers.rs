@@ -1,7 +1,7 @@
 //! Extraction and comparison of GSM8K's answers.
 
 use super::conventions::Convention;
-use super::python_text::strip;
+use crate::python::text::strip;
 use regex::Regex;
 use std::sync::LazyLock;
 

@@ -2,8 +2,8 @@
 //! context ends, which tokens stand before a text, and what is cut.
 
 use super::conventions::{Convention, PairEncoding, SpecialTokens};
-use super::python_text::strip_end;
 use crate::model::ModelTokenizer;
+use crate::python::text::strip_end;
 use crate::{Error, Result};
 
 /// A pair of context and continuation as tokens.

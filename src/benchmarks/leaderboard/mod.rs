@@ -15,7 +15,6 @@ pub mod groups;
 pub mod metrics;
 mod prompts;
 mod python_random;
-pub mod python_text;
 pub mod request;
 mod respond;
 pub mod results;

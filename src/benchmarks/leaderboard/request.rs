@@ -1,6 +1,6 @@
 //! Requests to a model for one document: likelihoods of continuations, or a completion.
 
-use super::python_text::json_string;
+use crate::python::json::string;
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
 
@@ -46,14 +46,14 @@ impl Requests {
     /// The arguments of each request as `json.dumps` writes them: `["context", "continuation"]`, or
     /// `["context", ["stop", …]]`.
     fn arguments(&self) -> Vec<String> {
-        let pair = |context: &str, other: String| format!("[{}, {other}]", json_string(context));
+        let pair = |context: &str, other: String| format!("[{}, {other}]", string(context));
         match self {
             Self::Likelihoods(requests) => requests
                 .iter()
-                .map(|it| pair(&it.context, json_string(&it.continuation)))
+                .map(|it| pair(&it.context, string(&it.continuation)))
                 .collect(),
             Self::Completion { context, until } => {
-                let stops: Vec<String> = until.iter().map(|stop| json_string(stop)).collect();
+                let stops: Vec<String> = until.iter().map(|stop| string(stop)).collect();
                 vec![pair(context, format!("[{}]", stops.join(", ")))]
             }
         }
@@ -69,7 +69,7 @@ pub fn hash_of_requests<'a>(all: impl IntoIterator<Item = &'a Requests>) -> Stri
 
 /// The SHA-256 of `json.dumps(texts)`.
 pub fn hash_of_texts<'a>(texts: impl IntoIterator<Item = &'a str>) -> String {
-    let texts: Vec<String> = texts.into_iter().map(json_string).collect();
+    let texts: Vec<String> = texts.into_iter().map(string).collect();
     sha256(&format!("[{}]", texts.join(", ")))
 }
 

@@ -7,6 +7,7 @@ use crate::benchmarks::fastchat::Style;
 use crate::model::checkpoint::Checkpoint;
 use crate::model::generate::generate;
 use crate::model::{Ends, LanguageModel, ModelTokenizer, Sampling};
+use crate::python::text::strip;
 use crate::rng::stream;
 use crate::tasks::chat::{
     ChatEncoder, ChatRules, ControlNames, Loss, Message, Role, SystemRule, TooLong,
@@ -232,8 +233,7 @@ fn cut(text: &str, stop_text: Option<&str>, specials: &[String]) -> String {
         .iter()
         .fold(text, |text, special| text.replace(special, ""));
     // Python's `str.strip` also takes the separators U+001C to U+001F.
-    let is_space = |letter: char| letter.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&letter);
-    text.trim_matches(is_space).to_owned()
+    strip(&text).to_owned()
 }
 
 /// A name of an answer, like FastChat's of 22 characters, but of its content.

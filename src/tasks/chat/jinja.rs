@@ -4,8 +4,8 @@
 //! block that marks its contents, `tojson` writes Python's JSON, values are printed as Python prints
 //! them, and `none` is not iterable.
 
-use super::python_json::tojson;
-use super::python_text;
+use super::python_values;
+use super::tojson::tojson;
 use chrono::{DateTime, Utc};
 use minijinja::value::{Value, ValueKind};
 use minijinja::{Environment, Error, ErrorKind, escape_formatter};
@@ -44,20 +44,20 @@ pub(super) fn environment() -> Environment<'static> {
     let mut environment = Environment::new();
     environment.set_trim_blocks(true);
     environment.set_lstrip_blocks(true);
-    environment.set_unknown_method_callback(python_text::method);
+    environment.set_unknown_method_callback(python_values::method);
     environment.set_formatter(|out, state, value| match value.kind() {
         ValueKind::Seq | ValueKind::Map | ValueKind::Iterable | ValueKind::Number => {
-            Ok(out.write_str(&python_text::text(value))?)
+            Ok(out.write_str(&python_values::text(value))?)
         }
         _ => escape_formatter(out, state, value),
     });
     environment.add_filter("tojson", tojson);
     environment.add_filter("string", |value: &Value| match value.kind() {
         ValueKind::String => value.clone(),
-        _ => Value::from(python_text::text(value)),
+        _ => Value::from(python_values::text(value)),
     });
-    environment.add_filter("title", python_text::title);
-    environment.add_filter("round", python_text::round);
+    environment.add_filter("title", python_values::title);
+    environment.add_filter("round", python_values::round);
     for name in ["length", "count"] {
         environment.add_filter(name, length);
     }

@@ -14,9 +14,9 @@ mod conversation;
 mod encode;
 mod fit;
 mod jinja;
-mod python_json;
-mod python_text;
+mod python_values;
 mod template;
+mod tojson;
 mod tokens;
 mod turns;
 

@@ -3,7 +3,7 @@
 
 use crate::Result;
 use crate::benchmarks::leaderboard::document::{Answer, Document, Row};
-use crate::benchmarks::leaderboard::python_text::{capitalize, strip};
+use crate::python::text::{capitalize, strip};
 use regex::Regex;
 use std::sync::LazyLock;
 

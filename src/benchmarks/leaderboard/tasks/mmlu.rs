@@ -4,7 +4,7 @@
 use crate::Result;
 use crate::benchmarks::leaderboard::Convention;
 use crate::benchmarks::leaderboard::document::{Answer, Document, Row};
-use crate::benchmarks::leaderboard::python_text::strip;
+use crate::python::text::strip;
 
 /// The letters of the four choices.
 pub const LETTERS: [&str; 4] = ["A", "B", "C", "D"];

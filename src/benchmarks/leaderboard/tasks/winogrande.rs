@@ -4,7 +4,7 @@
 
 use crate::Result;
 use crate::benchmarks::leaderboard::document::{Answer, Document, Row};
-use crate::benchmarks::leaderboard::python_text::strip;
+use crate::python::text::strip;
 
 /// # Errors
 /// A row without the data set's columns, a sentence without `_`, or an answer that is neither 1 nor 2.

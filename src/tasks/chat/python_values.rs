@@ -1,6 +1,7 @@
 //! Values and methods as Python has them: how `print` writes a list, a table or a number with a
 //! fraction, and the methods of strings that the template engine lacks.
 
+use crate::python::text::{float, titled, write_quoted};
 use minijinja::value::{Kwargs, Value, ValueKind, from_args};
 use minijinja::{Error, ErrorKind, State};
 use minijinja_contrib::pycompat::unknown_method_callback;
@@ -25,7 +26,7 @@ fn repr(value: &Value) -> String {
 
 fn write_repr(out: &mut String, value: &Value) -> fmt::Result {
     match value.kind() {
-        ValueKind::String => quoted(out, value.as_str().unwrap_or_default()),
+        ValueKind::String => write_quoted(out, value.as_str().unwrap_or_default()),
         ValueKind::Number => out.write_str(&number(value)),
         ValueKind::Map => {
             out.write_char('{')?;
@@ -58,57 +59,6 @@ fn number(value: &Value) -> String {
         Ok(number) if !value.is_integer() => float(number),
         _ => value.to_string(),
     }
-}
-
-/// A number with a fraction: the fewest digits that give it back, and an exponent where it is below
-/// 1e-4 or at least 1e16.
-pub(super) fn float(number: f64) -> String {
-    let scientific = format!("{number:e}");
-    let Some((digits, exponent)) = scientific.split_once('e') else {
-        return scientific.to_lowercase();
-    };
-    match exponent.parse::<i32>() {
-        Ok(exponent) if !(-4..16).contains(&exponent) => {
-            let sign = if exponent < 0 { '-' } else { '+' };
-            format!("{digits}e{sign}{:02}", exponent.abs())
-        }
-        _ => format!("{number:?}"),
-    }
-}
-
-/// A string in quotes: double ones where it holds single ones alone.
-fn quoted(out: &mut String, text: &str) -> fmt::Result {
-    let quote = if text.contains('\'') && !text.contains('"') {
-        '"'
-    } else {
-        '\''
-    };
-    out.write_char(quote)?;
-    for character in text.chars() {
-        match character {
-            '\n' => out.write_str("\\n")?,
-            '\r' => out.write_str("\\r")?,
-            '\t' => out.write_str("\\t")?,
-            '\\' => out.write_str("\\\\")?,
-            _ if character == quote => write!(out, "\\{character}")?,
-            _ if is_printable(character) => out.write_char(character)?,
-            _ => match u32::from(character) {
-                code @ ..=0xff => write!(out, "\\x{code:02x}")?,
-                code @ ..=0xffff => write!(out, "\\u{code:04x}")?,
-                code => write!(out, "\\U{code:08x}")?,
-            },
-        }
-    }
-    out.write_char(quote)
-}
-
-fn is_printable(character: char) -> bool {
-    if matches!(character, '\'' | '"') {
-        return true;
-    }
-    // Behind a letter a mark that combines with it is left as it is.
-    let text: String = ['a', character].iter().collect();
-    text.escape_debug().eq(text.chars())
 }
 
 /// Calls the method `name` of `value`: those of [`unknown_method_callback`], and more methods of
@@ -209,19 +159,6 @@ pub(super) fn title(text: &str) -> String {
     })
 }
 
-/// `text` with a capital wherever no word goes on, and small letters elsewhere.
-fn titled(text: &str, goes_on: impl Fn(char) -> bool) -> String {
-    let (mut titled, mut before) = (String::with_capacity(text.len()), None);
-    for character in text.chars() {
-        match before.is_some_and(&goes_on) {
-            true => titled.extend(character.to_lowercase()),
-            false => titled.extend(character.to_uppercase()),
-        }
-        before = Some(character);
-    }
-    titled
-}
-
 /// The filter `round`, whose halves go to the even neighbour.
 pub(super) fn round(
     value: &Value,
@@ -278,23 +215,6 @@ mod tests {
             r#"[1, 'a', None, True, 2.0, "it's", '"', 'é\n'] {'k': [1e-05]}"#
         );
         assert_eq!(rendered("{{ 'a b'.split() | string }}"), "['a', 'b']");
-    }
-
-    #[test]
-    fn numbers_have_an_exponent_where_python_gives_them_one() {
-        for (number, written) in [
-            (1.0, "1.0"),
-            (-0.5, "-0.5"),
-            (1e-4, "0.0001"),
-            (1e-5, "1e-05"),
-            (1.5e15, "1500000000000000.0"),
-            (1e16, "1e+16"),
-            (-1.25e-300, "-1.25e-300"),
-            (f64::INFINITY, "inf"),
-            (f64::NAN, "nan"),
-        ] {
-            assert_eq!(super::float(number), written);
-        }
     }
 
     #[test]

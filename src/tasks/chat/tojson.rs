@@ -1,13 +1,9 @@
 //! The filter `tojson` of chat templates: JSON in the format of Python's `json.dumps`, on which
 //! models were trained.
 
-use super::python_text;
+use crate::python::json::{Options, dumps};
 use minijinja::value::{Kwargs, Value, ValueKind};
 use minijinja::{Error, ErrorKind};
-use serde::Serialize;
-use serde_json::Serializer;
-use serde_json::ser::Formatter;
-use std::io::{self, Write};
 
 /// `value | tojson`, with the options `ensure_ascii`, `indent`, `separators` and `sort_keys`; HTML
 /// is not escaped.
@@ -39,20 +35,14 @@ pub(super) fn tojson(value: &Value, options: Kwargs) -> Result<String, Error> {
         true => &sorted(value),
         false => value,
     };
-    let mut written = Vec::new();
-    let spelling = Spelling {
+    let spelled = Options {
         item,
         key,
         ascii,
         indent,
-        depth: 0,
-        filled: false,
     };
-    let failed = |why: String| Error::new(ErrorKind::BadSerialization, why);
-    value
-        .serialize(&mut Serializer::with_formatter(&mut written, spelling))
-        .map_err(|cause| failed(cause.to_string()))?;
-    String::from_utf8(written).map_err(|cause| failed(cause.to_string()))
+    dumps(value, &spelled)
+        .map_err(|cause| Error::new(ErrorKind::BadSerialization, cause.to_string()))
 }
 
 /// `value` with the keys of every table in order.
@@ -70,100 +60,6 @@ fn sorted(value: &Value) -> Value {
         }
         ValueKind::Seq | ValueKind::Iterable => items().map(|item| sorted(&item)).collect(),
         _ => value.clone(),
-    }
-}
-
-/// A JSON formatter with Python's separators, line ends and escapes.
-struct Spelling {
-    item: String,
-    key: String,
-    ascii: bool,
-    indent: Option<usize>,
-    depth: usize,
-    /// True if the innermost open list or object has any items so far.
-    filled: bool,
-}
-
-impl Spelling {
-    fn open<W: ?Sized + Write>(&mut self, out: &mut W, bracket: &[u8]) -> io::Result<()> {
-        self.depth += 1;
-        self.filled = false;
-        out.write_all(bracket)
-    }
-
-    fn close<W: ?Sized + Write>(&mut self, out: &mut W, bracket: &[u8]) -> io::Result<()> {
-        self.depth -= 1;
-        if self.filled {
-            self.line(out)?;
-        }
-        self.filled = true;
-        out.write_all(bracket)
-    }
-
-    fn separate<W: ?Sized + Write>(&mut self, out: &mut W, first: bool) -> io::Result<()> {
-        if !first {
-            out.write_all(self.item.as_bytes())?;
-        }
-        self.filled = true;
-        self.line(out)
-    }
-
-    fn line<W: ?Sized + Write>(&self, out: &mut W) -> io::Result<()> {
-        match self.indent {
-            None => Ok(()),
-            Some(width) => write!(out, "\n{:1$}", "", width * self.depth),
-        }
-    }
-}
-
-impl Formatter for Spelling {
-    fn begin_array<W: ?Sized + Write>(&mut self, out: &mut W) -> io::Result<()> {
-        self.open(out, b"[")
-    }
-
-    fn end_array<W: ?Sized + Write>(&mut self, out: &mut W) -> io::Result<()> {
-        self.close(out, b"]")
-    }
-
-    fn begin_array_value<W: ?Sized + Write>(&mut self, out: &mut W, first: bool) -> io::Result<()> {
-        self.separate(out, first)
-    }
-
-    fn begin_object<W: ?Sized + Write>(&mut self, out: &mut W) -> io::Result<()> {
-        self.open(out, b"{")
-    }
-
-    fn end_object<W: ?Sized + Write>(&mut self, out: &mut W) -> io::Result<()> {
-        self.close(out, b"}")
-    }
-
-    fn begin_object_key<W: ?Sized + Write>(&mut self, out: &mut W, first: bool) -> io::Result<()> {
-        self.separate(out, first)
-    }
-
-    fn begin_object_value<W: ?Sized + Write>(&mut self, out: &mut W) -> io::Result<()> {
-        out.write_all(self.key.as_bytes())
-    }
-
-    fn write_f64<W: ?Sized + Write>(&mut self, out: &mut W, value: f64) -> io::Result<()> {
-        out.write_all(python_text::float(value).as_bytes())
-    }
-
-    fn write_string_fragment<W: ?Sized + Write>(
-        &mut self,
-        out: &mut W,
-        fragment: &str,
-    ) -> io::Result<()> {
-        if !self.ascii {
-            return out.write_all(fragment.as_bytes());
-        }
-        for unit in fragment.encode_utf16() {
-            match u8::try_from(unit) {
-                Ok(byte) if byte.is_ascii() => out.write_all(&[byte])?,
-                _ => write!(out, "\\u{unit:04x}")?,
-            }
-        }
-        Ok(())
     }
 }
 
