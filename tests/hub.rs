@@ -385,12 +385,12 @@ impl Large {
 
 /// The requests for bytes at the large file's location, without the prefix of that location.
 fn downloads(server: &Server) -> Vec<String> {
-    let lies_there = |line: &String| line.starts_with("GET /cdn/");
+    let lies_there = |line: &String| line.starts_with("GET /cdn/o/n/");
     server
         .requests()
         .into_iter()
         .filter(lies_there)
-        .map(|line| line["GET /cdn/".len()..].to_owned())
+        .map(|line| line["GET /cdn/o/n/".len()..].to_owned())
         .collect()
 }
 

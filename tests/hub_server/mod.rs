@@ -5,14 +5,18 @@
 //! of networks and mirrors.
 #![allow(dead_code, reason = "every test file uses its own part")]
 
+#[path = "../common/server.rs"]
+mod server;
+
+use server::{Head, Listener};
 use sha1::{Digest, Sha1};
 use sha2::Sha256;
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::io::{BufReader, Read, Write};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::thread::JoinHandle;
 
 /// The only commit; `main` and `refs/convert/parquet` point to it.
 pub const COMMIT: &str = "8fb2f5c0a1d34e6798bb0a5c7d9e1f2031425364";
@@ -44,54 +48,40 @@ pub enum Fault {
     Taciturn,
 }
 
-/// A server of one repository, which runs until it is dropped.
+/// A server of repositories, which runs until it is dropped.
 pub struct Server {
-    address: SocketAddr,
     state: Arc<Mutex<State>>,
-    thread: Option<JoinHandle<()>>,
+    listener: Listener,
 }
 
 struct State {
-    /// Id of the repository: `owner/name` of a model, `datasets/owner/name` of a data set.
-    id: String,
-    folder: PathBuf,
-    port: u16,
+    /// Folders by the ids of their repositories: `owner/name` of a model, `datasets/owner/name` of a
+    /// data set.
+    repositories: BTreeMap<String, PathBuf>,
     faults: Vec<Fault>,
     requests: Vec<String>,
     bytes_sent: usize,
-    stopped: bool,
 }
 
 impl Server {
     /// Serves the files of `folder` as the repository `id`.
     pub fn start(id: &str, folder: &Path) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
+        Self::of([(id.to_owned(), folder.to_owned())])
+    }
+
+    /// Serves several repositories by their ids.
+    pub fn of(repositories: impl IntoIterator<Item = (String, PathBuf)>) -> Self {
         let state = State {
-            id: id.to_owned(),
-            folder: folder.to_owned(),
-            port: address.port(),
+            repositories: repositories.into_iter().collect(),
             faults: vec![],
             requests: vec![],
             bytes_sent: 0,
-            stopped: false,
         };
         let state = Arc::new(Mutex::new(state));
         let shared = Arc::clone(&state);
-        let thread = std::thread::spawn(move || {
-            for stream in listener.incoming() {
-                if shared.lock().unwrap().stopped {
-                    return;
-                }
-                // A client may hang up as soon as it has what it needs.
-                let _ = serve(&stream.unwrap(), &shared);
-            }
-        });
-        Self {
-            address,
-            state,
-            thread: Some(thread),
-        }
+        // A client may hang up as soon as it has what it needs.
+        let listener = Listener::start(move |stream| serve(&stream, &shared).unwrap_or_default());
+        Self { state, listener }
     }
 
     /// Adds a fault to all later requests.
@@ -104,7 +94,7 @@ impl Server {
     }
 
     pub fn endpoint(&self) -> String {
-        format!("http://{}", self.address)
+        format!("http://{}", self.listener.address)
     }
 
     /// Request lines since the start or the last [`Server::forget`], such as `HEAD /o/n/resolve/…`,
@@ -129,21 +119,9 @@ impl Server {
     }
 }
 
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.state().stopped = true;
-        // This connection wakes the thread, so that the port is closed when `drop` returns.
-        let _ = TcpStream::connect(self.address);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-    }
-}
-
 /// An endpoint at which no server listens.
 pub fn nobody() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    format!("http://{}", listener.local_addr().unwrap())
+    format!("http://{}", server::nobody())
 }
 
 /// The ETag of a file on a hub: the SHA-256 of large files, git's hash of small ones.
@@ -172,36 +150,22 @@ struct Request {
     path: String,
     token: Option<String>,
     from: usize,
+    /// The port at which the request came.
+    port: u16,
 }
 
 impl Request {
     fn read(stream: &TcpStream) -> std::io::Result<Self> {
-        let mut lines = BufReader::new(stream).lines();
-        let first = lines.next().unwrap_or_else(|| Ok(String::new()))?;
-        let mut words = first.split(' ');
-        let mut word = || words.next().unwrap_or_default().to_owned();
-        let mut request = Self {
-            method: word(),
-            path: decoded(&word()),
-            ..Self::default()
-        };
-        for line in lines {
-            let line = line?;
-            let Some((name, value)) = line.split_once(": ") else {
-                break;
-            };
-            match name.to_ascii_lowercase().as_str() {
-                "authorization" => request.token = value.strip_prefix("Bearer ").map(str::to_owned),
-                "range" => {
-                    request.from = value["bytes=".len()..]
-                        .trim_end_matches('-')
-                        .parse()
-                        .unwrap()
-                }
-                _ => {}
-            }
-        }
-        Ok(request)
+        let head = Head::read(&mut BufReader::new(stream))?;
+        let header = |name: &str, before: &str| head.headers.get(name)?.strip_prefix(before);
+        let from = header("range", "bytes=").map(|it| it.trim_end_matches('-').parse().unwrap());
+        Ok(Self {
+            path: decoded(&head.path),
+            token: header("authorization", "Bearer ").map(str::to_owned),
+            from: from.unwrap_or(0),
+            port: stream.local_addr()?.port(),
+            method: head.method,
+        })
     }
 }
 
@@ -254,28 +218,22 @@ impl State {
             }
         }
         let path = request.path.as_str();
-        if let Some(name) = path.strip_prefix("/cdn/") {
+        if let Some(rest) = path.strip_prefix("/cdn/") {
             assert_eq!(request.token, None, "the token is for the hub alone");
-            return self.bytes(
-                request,
-                name,
-                &std::fs::read(self.folder.join(name)).unwrap(),
-            );
+            let (_, folder, name) = self.within(rest, "/").unwrap();
+            return self.bytes(request, &name, &std::fs::read(folder.join(&name)).unwrap());
         }
-        let kind = if self.id.starts_with("datasets/") {
-            ""
-        } else {
-            "models/"
-        };
-        if let Some(revision) = path.strip_prefix(&format!("/api/{kind}{}/revision/", self.id)) {
+        let of_model = path.strip_prefix("/api/models/");
+        let api = of_model.or_else(|| path.strip_prefix("/api/"));
+        if let Some((id, folder, revision)) = api.and_then(|it| self.within(it, "/revision/")) {
             return self
                 .refusal(request)
-                .unwrap_or_else(|| match is_here(revision) {
-                    true => Reply::new(200, self.information().to_string()),
+                .unwrap_or_else(|| match is_here(&revision) {
+                    true => Reply::new(200, information(&id, &folder).to_string()),
                     false => self.missing("RevisionNotFound"),
                 });
         }
-        let Some(rest) = path.strip_prefix(&format!("/{}/resolve/", self.id)) else {
+        let Some((id, folder, rest)) = self.within(&path[1..], "/resolve/") else {
             return self.missing("RepoNotFound");
         };
         if let Some(refusal) = self.refusal(request) {
@@ -287,7 +245,7 @@ impl State {
         else {
             return self.missing("RevisionNotFound");
         };
-        let Ok(bytes) = std::fs::read(self.folder.join(name)) else {
+        let Ok(bytes) = std::fs::read(folder.join(name)) else {
             return self.missing("EntryNotFound");
         };
         if self.faults.contains(&Fault::Unreadable) && request.method == "GET" {
@@ -298,7 +256,7 @@ impl State {
             true => Reply::new(302, "Found. Redirecting")
                 .header(
                     "Location",
-                    format!("http://localhost:{}/cdn/{name}", self.port),
+                    format!("http://localhost:{}/cdn/{id}/{name}", request.port),
                 )
                 .header("ETag", "\"of-the-pointer\"")
                 .header("X-Linked-Etag", etag)
@@ -356,30 +314,12 @@ impl State {
         reply
     }
 
-    fn information(&self) -> serde_json::Value {
-        let id = self.id.trim_start_matches("datasets/");
-        let mut names = vec![];
-        let mut open = vec![self.folder.clone()];
-        while let Some(folder) = open.pop() {
-            for entry in std::fs::read_dir(folder).unwrap() {
-                let path = entry.unwrap().path();
-                match path.is_dir() {
-                    true => open.push(path),
-                    false => names.push(
-                        path.strip_prefix(&self.folder)
-                            .unwrap()
-                            .to_str()
-                            .unwrap()
-                            .to_owned(),
-                    ),
-                }
-            }
-        }
-        let siblings: Vec<_> = names
-            .iter()
-            .map(|name| serde_json::json!({"rfilename": name}))
-            .collect();
-        serde_json::json!({"id": id, "sha": COMMIT, "siblings": siblings})
+    /// The repository whose id begins `path`, its folder, and the rest of `path` behind `separator`.
+    fn within(&self, path: &str, separator: &str) -> Option<(String, PathBuf, String)> {
+        self.repositories.iter().find_map(|(id, folder)| {
+            let rest = path.strip_prefix(id.as_str())?.strip_prefix(separator)?;
+            Some((id.clone(), folder.clone(), rest.to_owned()))
+        })
     }
 
     fn missing(&self, code: &str) -> Reply {
@@ -401,6 +341,26 @@ impl State {
                 .header("X-Error-Message", "Access to model o/n is restricted.")
         })
     }
+}
+
+/// The id of a repository, its commit and its files, as the hub's API gives them.
+fn information(id: &str, folder: &Path) -> serde_json::Value {
+    let id = id.trim_start_matches("datasets/");
+    let mut names = vec![];
+    let mut open = vec![folder.to_owned()];
+    while let Some(below) = open.pop() {
+        for entry in std::fs::read_dir(below).unwrap() {
+            let path = entry.unwrap().path();
+            match path.is_dir() {
+                true => open.push(path),
+                false => {
+                    let name = path.strip_prefix(folder).unwrap().to_str().unwrap();
+                    names.push(serde_json::json!({"rfilename": name}));
+                }
+            }
+        }
+    }
+    serde_json::json!({"id": id, "sha": COMMIT, "siblings": names})
 }
 
 fn is_here(revision: &str) -> bool {

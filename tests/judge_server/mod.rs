@@ -3,12 +3,15 @@
 //! answer.
 #![allow(dead_code, reason = "every test file uses its own part")]
 
+#[path = "../common/server.rs"]
+mod server;
+
 use serde_json::{Value, json};
+use server::{Head, Listener};
 use std::collections::VecDeque;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::io::{BufReader, Read, Write};
+use std::net::TcpStream;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// A reply to one request, or a fault.
@@ -42,9 +45,8 @@ pub struct Seen {
 
 /// A server that runs until it is dropped.
 pub struct Server {
-    address: SocketAddr,
     state: Arc<Mutex<State>>,
-    thread: Option<JoinHandle<()>>,
+    listener: Listener,
 }
 
 /// The answer to a request that no turn is planned for.
@@ -56,7 +58,6 @@ struct State {
     seen: Vec<Seen>,
     under_way: usize,
     most_under_way: usize,
-    stopped: bool,
 }
 
 impl Server {
@@ -65,32 +66,20 @@ impl Server {
         turns: impl IntoIterator<Item = Turn>,
         otherwise: impl Fn(&Value) -> Turn + Send + 'static,
     ) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
         let state = Arc::new(Mutex::new(State {
             turns: turns.into_iter().collect(),
             otherwise: Box::new(otherwise),
             seen: vec![],
             under_way: 0,
             most_under_way: 0,
-            stopped: false,
         }));
         let shared = Arc::clone(&state);
-        let thread = std::thread::spawn(move || {
-            for stream in listener.incoming() {
-                if shared.lock().unwrap().stopped {
-                    return;
-                }
-                let (stream, shared) = (stream.unwrap(), Arc::clone(&shared));
-                // A client may hang up when its time is over.
-                std::thread::spawn(move || serve(&stream, &shared).unwrap_or_default());
-            }
+        let listener = Listener::start(move |stream| {
+            let shared = Arc::clone(&shared);
+            // A client may hang up when its time is over.
+            std::thread::spawn(move || serve(&stream, &shared).unwrap_or_default());
         });
-        Self {
-            address,
-            state,
-            thread: Some(thread),
-        }
+        Self { state, listener }
     }
 
     /// A server that always answers with this text.
@@ -100,7 +89,7 @@ impl Server {
     }
 
     pub fn base_url(&self) -> String {
-        format!("http://{}/v1", self.address)
+        format!("http://{}/v1", self.listener.address)
     }
 
     pub fn plan(&self, turns: impl IntoIterator<Item = Turn>) {
@@ -127,21 +116,9 @@ impl Server {
     }
 }
 
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.state().stopped = true;
-        // This connection wakes the thread, so that the port is closed when `drop` returns.
-        let _ = TcpStream::connect(self.address);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-    }
-}
-
 /// A base URL at which no server listens.
 pub fn nobody() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    format!("http://{}/v1", listener.local_addr().unwrap())
+    format!("http://{}/v1", server::nobody())
 }
 
 /// The body of an answer.
@@ -158,27 +135,13 @@ pub fn completion(content: Value, finish_reason: &str) -> String {
 
 fn read(stream: &TcpStream) -> std::io::Result<Seen> {
     let mut reader = BufReader::new(stream);
-    let mut line = String::new();
-    reader.read_line(&mut line)?;
-    let path = line.split(' ').nth(1).unwrap_or_default().to_owned();
-    let (mut length, mut authorization) = (0, None);
-    loop {
-        let mut line = String::new();
-        reader.read_line(&mut line)?;
-        let Some((name, value)) = line.trim_end().split_once(": ") else {
-            break;
-        };
-        match name.to_ascii_lowercase().as_str() {
-            "content-length" => length = value.parse().unwrap_or(0),
-            "authorization" => authorization = Some(value.to_owned()),
-            _ => {}
-        }
-    }
-    let mut body = vec![0; length];
+    let head = Head::read(&mut reader)?;
+    let length = head.headers.get("content-length");
+    let mut body = vec![0; length.and_then(|it| it.parse().ok()).unwrap_or(0)];
     reader.read_exact(&mut body)?;
     Ok(Seen {
-        path,
-        authorization,
+        path: head.path,
+        authorization: head.headers.get("authorization").cloned(),
         body: serde_json::from_slice(&body).unwrap_or_default(),
     })
 }

@@ -2,10 +2,11 @@
 
 use super::account::{Account, Prices};
 use super::cache::{Cache, Entry, Found};
-use super::client::{Client, Finished, Request, send_all};
+use super::client::{Client, send_all};
 use super::failure::Failure;
 use super::key::{ApiKey, Call, CallKey, Scope};
 use super::reply::Reply;
+use super::request::{Finished, Request};
 use super::retry::Patience;
 use super::settings::ServerSettings;
 use crate::{Error, Result};

@@ -3,6 +3,7 @@
 use super::failure::{Attempt, Failure, FailureKind, start};
 use super::key::ApiKey;
 use super::reply::{NoReply, Reply};
+use super::request::{Finished, Received, Request};
 use super::retry::{Patience, retry_after};
 use super::settings::ServerSettings;
 use crate::net::{certificates, innermost};
@@ -27,33 +28,6 @@ pub struct Client {
     address: String,
     key: Option<ApiKey>,
     patience: Patience,
-}
-
-/// A request to be sent.
-#[derive(Clone, Debug)]
-pub struct Request {
-    /// The index under which the caller knows it.
-    pub index: usize,
-    pub body: Value,
-    /// The seed of the jitter of its pauses.
-    pub seed: u64,
-}
-
-/// An answer with the status 200 and a choice.
-#[derive(Clone, Debug)]
-pub struct Received {
-    /// The body, without the API key.
-    pub raw: String,
-    pub reply: Reply,
-    pub request_id: Option<String>,
-}
-
-/// A request's last result, and all its tries.
-#[derive(Debug)]
-pub struct Finished {
-    pub index: usize,
-    pub attempts: Vec<Attempt>,
-    pub result: std::result::Result<Received, Failure>,
 }
 
 impl Client {

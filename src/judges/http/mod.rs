@@ -23,6 +23,7 @@ mod failure;
 mod key;
 mod pointwise;
 mod reply;
+mod request;
 mod retry;
 mod settings;
 
