@@ -2,6 +2,8 @@
 //! published or computed, where they are at hand (`TOUCHSTONE_SHARED_DATA`), and on miniature data.
 
 mod common;
+#[cfg(feature = "hub")]
+mod hub_server;
 
 #[path = "leaderboard/command.rs"]
 mod command;
@@ -9,3 +11,6 @@ mod command;
 mod encoding;
 #[path = "leaderboard/goldens.rs"]
 mod goldens;
+#[cfg(feature = "hub")]
+#[path = "leaderboard/hub.rs"]
+mod hub;

@@ -11,14 +11,14 @@ use touchstone::model::weights::{StoredAs, host};
 use touchstone::model::{Batch, DecoderConfig, LanguageModel, Sequence};
 use touchstone::rng::stream;
 
-const TASKS: &str = "arc_challenge,hellaswag,mmlu_anatomy,truthfulqa_mc2,winogrande,gsm8k";
+pub const TASKS: &str = "arc_challenge,hellaswag,mmlu_anatomy,truthfulqa_mc2,winogrande,gsm8k";
 
 fn lines(rows: impl IntoIterator<Item = Value>) -> String {
     rows.into_iter().map(|row| format!("{row}\n")).collect()
 }
 
 /// A bench with the folders `model`, of `positions` positions, and `data`.
-fn bench(positions: usize) -> Bench {
+pub fn bench(positions: usize) -> Bench {
     let bench = Bench::new();
     let keys = json!({
         "model_type": "gpt_neox", "vocab_size": 261, "hidden_size": 16, "num_hidden_layers": 2,
@@ -105,7 +105,7 @@ fn words(convention: &str, tasks: &str, more: &str) -> String {
     )
 }
 
-fn samples(bench: &Bench, file: &str) -> Vec<Value> {
+pub fn samples(bench: &Bench, file: &str) -> Vec<Value> {
     let text = bench.read(file);
     text.lines()
         .map(|line| serde_json::from_str(line).unwrap())

@@ -1,9 +1,9 @@
 //! A question of a task: what is read from a row, before any prompt is made of it.
 
-use crate::{Error, Result};
+use crate::{Context, Error, Result};
 use serde::de::DeserializeOwned;
 use serde::{Serialize, Serializer};
-use serde_json::value::RawValue;
+use serde_json::value::{RawValue, to_raw_value};
 
 /// A row of a data set with all its cells, as they are written there.
 #[derive(Clone, Debug)]
@@ -34,6 +34,19 @@ impl Row {
     /// Whether there is a cell `name`.
     pub fn has(&self, name: &str) -> bool {
         self.cells.iter().any(|(key, _)| key == name)
+    }
+
+    /// Puts `value` into the cell `name`, a new one behind the others unless there is one.
+    ///
+    /// # Errors
+    /// A value that JSON does not have.
+    pub fn set(&mut self, name: &str, value: &impl Serialize) -> Result<()> {
+        let value = to_raw_value(value).context(|| self.place.clone())?;
+        match self.cells.iter_mut().find(|(key, _)| key == name) {
+            Some((_, cell)) => *cell = value,
+            None => self.cells.push((name.to_owned(), value)),
+        }
+        Ok(())
     }
 
     /// # Errors

@@ -2,6 +2,7 @@
 
 use super::answers::Extraction;
 use super::conventions::Convention;
+use super::document::Row;
 use super::evaluate::{TaskRun, groups, metrics_of, target};
 use super::groups::{
     Part, pooled_standard_error, standard_error_of_unweighted_mean, unweighted_mean, weighted_mean,
@@ -10,6 +11,7 @@ use super::metrics::{ACC, FLEXIBLE, MC2, Response, Score, mean, standard_error};
 use super::request::{Requests, hash_of_requests, sha256};
 use super::tasks::Task;
 use crate::data::rows;
+use crate::python::json::{Options, dumps};
 use crate::{Context, Result};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -178,7 +180,7 @@ pub fn write(
         for run in runs {
             let name = run.task.reference_name(convention);
             let path = folder.join(format!("samples_{name}.jsonl"));
-            rows::write(&path, self::samples(run, convention))?;
+            rows::write(&path, self::samples(run, convention)?)?;
         }
     }
     Ok(())
@@ -189,32 +191,51 @@ pub fn write(
 pub struct Sample<'a> {
     /// The place of the document in its split, from 0.
     pub doc_id: usize,
-    pub doc: &'a super::Row,
+    pub doc: &'a Row,
     pub target: Value,
     pub arguments: Value,
     pub resps: Value,
     pub filtered_resps: Value,
     pub filter: &'static str,
+    /// The names of the metrics.
+    pub metrics: Vec<String>,
+    /// The SHA-256 of `json.dumps(doc, indent=2, ensure_ascii=False)`.
+    pub doc_hash: String,
+    /// The SHA-256 of the first context.
     pub prompt_hash: String,
+    /// The SHA-256 of `str(target)`.
+    pub target_hash: String,
     #[serde(flatten)]
-    pub metrics: Map<String, Value>,
+    pub values: Map<String, Value>,
 }
 
 /// The samples of a task: one an item and, of GSM8K, one for each rule of extraction.
-pub fn samples(run: &TaskRun, convention: Convention) -> Vec<Sample<'_>> {
+///
+/// # Errors
+/// A document that is not JSON.
+pub fn samples(run: &TaskRun, convention: Convention) -> Result<Vec<Sample<'_>>> {
     let mut samples = Vec::new();
     let answered = run.items.iter().zip(&run.responses);
     for ((item, response), scores) in answered.zip(run.scores(convention)) {
-        let sample = |filter, filtered_resps, scores: &[&Score]| Sample {
-            doc_id: item.index,
-            doc: &item.document.row,
-            target: target(&item.document),
-            arguments: arguments(&item.requests),
-            resps: raw(response),
-            filtered_resps,
-            filter,
-            prompt_hash: sha256(item.requests.context()),
-            metrics: metrics(run.task, scores, convention),
+        let doc = &item.document.row;
+        let doc_hash = doc_hash(doc)?;
+        let target = target(&item.document);
+        let sample = |filter, filtered_resps, scores: &[&Score]| {
+            let (metrics, values) = metrics(run.task, scores, convention);
+            Sample {
+                doc_id: item.index,
+                doc,
+                target_hash: sha256(&printed(&target)),
+                target: target.clone(),
+                arguments: arguments(&item.requests),
+                resps: raw(response),
+                filtered_resps,
+                filter,
+                metrics,
+                doc_hash: doc_hash.clone(),
+                prompt_hash: sha256(item.requests.context()),
+                values,
+            }
         };
         match response {
             Response::Completion(text) => {
@@ -232,14 +253,38 @@ pub fn samples(run: &TaskRun, convention: Convention) -> Vec<Sample<'_>> {
             }
         }
     }
-    samples
+    Ok(samples)
 }
 
-fn metrics(task: Task, scores: &[&Score], convention: Convention) -> Map<String, Value> {
-    let mut all = Map::new();
+/// `str(target)` of a text or an index.
+fn printed(target: &Value) -> String {
+    match target {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+/// The SHA-256 of `json.dumps(doc, indent=2, ensure_ascii=False)`.
+fn doc_hash(doc: &Row) -> Result<String> {
+    let hash = || -> serde_json::Result<String> {
+        // Unlike serde_json's, these values keep the order of keys.
+        let value: minijinja::Value = serde_json::from_str(&serde_json::to_string(doc)?)?;
+        Ok(sha256(&dumps(&value, &Options::indented(2))?))
+    };
+    hash().context(|| doc.place.clone())
+}
+
+/// The harness's names of the metrics, and their values.
+fn metrics(
+    task: Task,
+    scores: &[&Score],
+    convention: Convention,
+) -> (Vec<String>, Map<String, Value>) {
+    let (mut metrics, mut all) = (Vec::new(), Map::new());
     for score in scores {
         let [name, _] = names(task, score.metric, convention);
         let name = name.split(',').next().unwrap_or_default().to_owned();
+        metrics.push(name.clone());
         match &score.value {
             Ok(value) => all.insert(name, json!(value)),
             Err(reason) => {
@@ -248,7 +293,9 @@ fn metrics(task: Task, scores: &[&Score], convention: Convention) -> Map<String,
             }
         };
     }
-    all
+    // The order in which the harness's definitions of tasks name them.
+    metrics.sort();
+    (metrics, all)
 }
 
 fn arguments(requests: &Requests) -> Value {

@@ -12,7 +12,9 @@ use ::parquet::file::reader::{FileReader, SerializedFileReader};
 use ::parquet::record::Field;
 use ::parquet::record::reader::{ReaderIter, TreeBuilder};
 use ::parquet::schema::types::{SchemaDescPtr, SchemaDescriptor, Type, TypePtr};
-use serde_json::value::RawValue;
+use serde::ser::Error as _;
+use serde::{Serialize, Serializer};
+use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Map, Number, Value};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -266,7 +268,37 @@ fn cell(field: &Field) -> Option<Cell> {
         Field::Decimal(_) => RawValue::from_string(field.to_string())
             .ok()
             .map(Cell::Json),
+        field if has_group(field) => to_raw_value(&Ordered(field)).ok().map(Cell::Json),
         field => value(field).map(Cell::Value),
+    }
+}
+
+/// True if a field is a group of columns or a list of some.
+fn has_group(field: &Field) -> bool {
+    match field {
+        Field::Group(_) => true,
+        Field::ListInternal(list) => list.elements().iter().any(has_group),
+        _ => false,
+    }
+}
+
+/// A field whose groups are written with their columns in the order of the file, which a [`Value`]
+/// does not keep.
+struct Ordered<'a>(&'a Field);
+
+impl Serialize for Ordered<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        match self.0 {
+            Field::Group(row) => {
+                serializer.collect_map(row.get_column_iter().map(|(name, it)| (name, Ordered(it))))
+            }
+            Field::ListInternal(list) => {
+                serializer.collect_seq(list.elements().iter().map(Ordered))
+            }
+            field => value(field)
+                .ok_or_else(|| S::Error::custom("a value that JSON does not have"))?
+                .serialize(serializer),
+        }
     }
 }
 

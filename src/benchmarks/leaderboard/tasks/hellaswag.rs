@@ -10,7 +10,7 @@ use std::sync::LazyLock;
 /// # Errors
 /// A row with neither the data set's columns nor those of the harness's own documents (`query`,
 /// `choices`, `gold`), or a label that no ending has.
-pub fn document(row: Row) -> Result<Document> {
+pub fn document(mut row: Row) -> Result<Document> {
     let prepared = row.has("query") && !row.has("ctx_a");
     let (query, candidates, label) = match prepared {
         true => (
@@ -26,6 +26,12 @@ pub fn document(row: Row) -> Result<Document> {
     };
     let candidates: Vec<String> = candidates;
     let gold = row.gold(label, row.integer(label)?, candidates.len())?;
+    if !prepared {
+        // The harness's own documents have these cells behind the data set's.
+        row.set("query", &query)?;
+        row.set("choices", &candidates)?;
+        row.set("gold", &gold)?;
+    }
     Ok(Document {
         example: format!("{query} {}", candidates[gold]),
         query,
