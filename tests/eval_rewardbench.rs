@@ -2,6 +2,8 @@
 //! arithmetic, their result file, and what is refused.
 
 mod common;
+#[cfg(feature = "hub")]
+mod hub_server;
 
 use common::{Bench, fixture};
 use serde_json::{Value, json};
@@ -128,6 +130,44 @@ fn rewards_are_those_of_transformers() {
             assert_eq!(scores["results"][index], verdict);
         }
     }
+}
+
+/// The published data set's files in miniature (`fixtures/rewardbench/hub.py`) have the rows of the
+/// miniature.
+#[cfg(feature = "hub")]
+#[test]
+fn the_published_data_set_is_read_from_the_hub() {
+    use hub_server::{COMMIT, Server};
+    let case = &goldens()["cases"][0];
+    let bench = bench(case["name"].as_str().unwrap());
+    let folder = bench.copy(&fixture("rewardbench/hub"), "repository");
+    bench.write("repository/README.md", "---\n");
+    let server = Server::start("datasets/allenai/reward-bench", &folder);
+    let words = |data: &str| {
+        let args = case["args"].as_str().unwrap();
+        format!("eval rewardbench {args} --data {data} --out out")
+    };
+    let items = |words: &str| {
+        let mut command = bench.command(words);
+        command
+            .env_remove("HF_TOKEN")
+            .env_remove("HF_HUB_OFFLINE")
+            .env("HF_HOME", "hf")
+            .env("HF_ENDPOINT", server.endpoint())
+            .env("NO_PROXY", "127.0.0.1,localhost");
+        let said = common::Said::from(command.output().unwrap());
+        assert_eq!(said.code, Some(0), "{}", said.err);
+        bench.read("out/items.jsonl")
+    };
+    let local = items(&words("mini.jsonl"));
+    assert_eq!(items(&words("hub")), local);
+    let evaluation = json_of(&bench.path("out/evaluation.json"));
+    assert_eq!(evaluation["identity"]["commit"], COMMIT);
+    let address = "hf:datasets/allenai/reward-bench@main";
+    assert_eq!(items(&words(address)), local);
+    // The other split has a pair more.
+    let raw = items(&words(&format!("{address} --split raw")));
+    assert!(raw.lines().count() > local.lines().count());
 }
 
 fn section_case(accuracies: &BTreeMap<String, f64>, shares: &Value, percents: &Value) {

@@ -28,6 +28,9 @@ use std::fmt::Write as _;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
+/// The published data set, whose commit the result names.
+const PUBLISHED: &str = "hf:datasets/allenai/reward-bench@main";
+
 #[derive(Clone, Debug, Args)]
 pub struct RewardBenchArgs {
     /// Folder of a reward model or a policy with its tokenizer; or hf:owner/name@revision
@@ -39,8 +42,8 @@ pub struct RewardBenchArgs {
     /// Reference policy of an implicit reward, which reads the tokens of the policy's tokenizer
     #[arg(long, value_name = "DIR")]
     reference: Option<PathBuf>,
-    /// Rows with `prompt`, `chosen`, `rejected`, `subset` and `id`: a file, a folder of splits, or
-    /// hf:datasets/allenai/reward-bench@revision
+    /// Rows with `prompt`, `chosen`, `rejected`, `subset` and `id`: a file, a folder of splits, `hub`
+    /// for the published data set, or hf:datasets/owner/name@revision
     #[arg(long, value_name = "DATA")]
     data: PathBuf,
     /// Split of a folder or a repository
@@ -255,6 +258,7 @@ impl Models {
             "model": hashes(&self.model)?,
             "reference": reference,
             "data": data.files,
+            "commit": data.commit,
             "subset": args.subset,
             "kind": format!("{:?}", args.kind).to_lowercase(),
             "reference_free": reference_free,
@@ -277,7 +281,7 @@ pub fn run(args: &RewardBenchArgs) -> Result<()> {
     args.check()?;
     let mut folder = EvaluationFolder::new(&args.out, rewardbench::NAME, &result_file::FILES)?;
     let device = device::select(args.device)?;
-    let data = Dataset::open(&Source::parse(&args.data)?, None, &args.split)?;
+    let data = Dataset::open(&source(&args.data)?, None, &args.split)?;
     let Pairs {
         pairs,
         notices: mut told,
@@ -311,6 +315,14 @@ pub fn run(args: &RewardBenchArgs) -> Result<()> {
         &rules,
     ))?;
     show::print(&done)
+}
+
+/// The published data set, or the source that `data` names.
+fn source(data: &Path) -> Result<Source> {
+    match data.to_str() {
+        Some("hub") => Source::parse(PUBLISHED),
+        _ => Source::parse(data),
+    }
 }
 
 /// The error with the data in front, where it names no place of its own.
