@@ -1,7 +1,7 @@
 //! The numbers of evaluations with their errors, and differences between evaluations of the same
 //! items.
 
-use super::evaluation::{Aggregate, Evaluation, ItemScore};
+use super::evaluation::{Aggregate, Evaluation, ItemScore, is_share_metric};
 use crate::stats::{Strata, Test};
 use crate::{Error, Result};
 use std::collections::{BTreeMap, BTreeSet};
@@ -86,7 +86,11 @@ impl Entrant {
             return Ok(None);
         };
         let missing = scores.missing;
-        let number = estimate(&self.name, aggregate, scores.items, level)?;
+        let of = match is_share(aggregate, &scores.items) {
+            true => Of::Shares,
+            false => Of::Means,
+        };
+        let number = estimate(&self.name, aggregate, scores.items, of, level)?;
         Ok(Some(Number { missing, ..number }))
     }
 
@@ -202,7 +206,7 @@ pub fn difference(
         };
         differences.insert(key, (cluster, subtract(&both, &own, other)?));
     }
-    let number = estimate(&both, aggregate, differences, level)?;
+    let number = estimate(&both, aggregate, differences, Of::Means, level)?;
     Ok(Some(Number {
         missing,
         unmatched: unmatched.items,
@@ -267,7 +271,25 @@ fn subtract(both: &str, own: &[f64], other: &[f64]) -> Result<Vec<f64>> {
         .collect())
 }
 
-fn estimate(who: &str, aggregate: &Aggregate, items: Items, level: f64) -> Result<Number> {
+/// The kind of a number, which decides on its interval.
+#[derive(Clone, Copy)]
+enum Of {
+    Means,
+    /// Means of scores between 0 and 1, which such a mean cannot leave.
+    Shares,
+}
+
+/// Whether a number is a share of right answers, of wins or of probability.
+fn is_share(aggregate: &Aggregate, items: &Items) -> bool {
+    let mut scores = items.values().flat_map(|(_, values)| values);
+    aggregate
+        .parts
+        .iter()
+        .all(|part| is_share_metric(&part.metric))
+        && scores.all(|score| (0.0..=1.0).contains(score))
+}
+
+fn estimate(who: &str, aggregate: &Aggregate, items: Items, of: Of, level: f64) -> Result<Number> {
     let parts = &aggregate.parts;
     if let Some(part) = (0..parts.len()).find(|part| !items.keys().any(|(at, _)| at == part)) {
         return Err(Error::data(format!(
@@ -293,7 +315,10 @@ fn estimate(who: &str, aggregate: &Aggregate, items: Items, level: f64) -> Resul
         .map(|seed| items.values().map(|(_, values)| values[seed]).collect())
         .collect();
     Ok(Number {
-        test: strata.mean_over_seeds(&rows, level)?,
+        test: match of {
+            Of::Means => strata.mean_over_seeds(&rows, level)?,
+            Of::Shares => strata.share_over_seeds(&rows, level)?,
+        },
         items: items.len(),
         missing: 0,
         unmatched: 0,

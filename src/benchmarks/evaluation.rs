@@ -81,6 +81,28 @@ pub struct ItemScore {
     pub missing: Option<String>,
 }
 
+/// Whether the scores of a metric lie between 0 and 1: shares of right answers, of wins, or of
+/// probability. Behind a comma stands the filter of an answer.
+pub fn is_share_metric(metric: &str) -> bool {
+    let name = metric.split(',').next().unwrap_or_default();
+    matches!(
+        name,
+        "accuracy"
+            | "acc"
+            | "acc_norm"
+            | "acc_bytes"
+            | "acc_mutual_info"
+            | "mc1"
+            | "mc2"
+            | "exact_match"
+            | "exact_match_flexible"
+            | "preference"
+            | "win_rate"
+            | "loss_rate"
+            | "win_rate_adjusted"
+    )
+}
+
 impl Aggregate {
     /// The mean of one task under one metric.
     pub fn of_task(name: impl Into<String>, task: &str, metric: &str) -> Self {

@@ -15,6 +15,9 @@ pub enum IntervalMethod {
     Welch,
     /// Wilson's score interval of a proportion (Wilson 1927).
     Wilson,
+    /// Wilson's interval with the effective number of items that a cluster-robust standard error
+    /// implies, and Student's quantile.
+    WilsonClustered,
     /// The exact interval of a proportion (Clopper & Pearson 1934).
     ClopperPearson,
     /// Percentiles of bootstrap resamples (Efron and Tibshirani 1993).
@@ -118,16 +121,7 @@ pub fn wilson(successes: f64, n: usize, level: f64) -> Result<Estimate> {
     }
     let share = successes / trials;
     let z = Normal::standard().inverse_cdf(0.5 + level / 2.0);
-    let scale = 1.0 + z * z / trials;
-    let centre = (share + z * z / (2.0 * trials)) / scale;
-    let half =
-        z / scale * (share * (1.0 - share) / trials + z * z / (4.0 * trials * trials)).sqrt();
-    // At the ends the bound equals the point algebraically; rounding must not put it on the other
-    // side.
-    let low = (centre - half).clamp(0.0, share);
-    let high = (centre + half).clamp(share, 1.0);
-    let low = if share == 0.0 { 0.0 } else { low };
-    let high = if share == 1.0 { 1.0 } else { high };
+    let (low, high) = score_bounds(share, z * z / trials);
     let se = (share > 0.0 && share < 1.0).then(|| (share * (1.0 - share) / trials).sqrt());
     Ok(Estimate {
         point: share,
@@ -140,6 +134,22 @@ pub fn wilson(successes: f64, n: usize, level: f64) -> Result<Estimate> {
         }),
         n,
     })
+}
+
+/// The bounds of Wilson's score interval of `share`, where `ratio` is the squared quantile over the
+/// number of trials.
+pub(super) fn score_bounds(share: f64, ratio: f64) -> (f64, f64) {
+    let scale = 1.0 + ratio;
+    let centre = (share + ratio / 2.0) / scale;
+    let half = (ratio * share * (1.0 - share) + ratio * ratio / 4.0).sqrt() / scale;
+    // At the ends the bound equals the point algebraically; rounding must not put it on the other
+    // side.
+    let low = (centre - half).clamp(0.0, share);
+    let high = (centre + half).clamp(share, 1.0);
+    (
+        if share == 0.0 { 0.0 } else { low },
+        if share == 1.0 { 1.0 } else { high },
+    )
 }
 
 /// The arithmetic mean of at least one value.

@@ -1,7 +1,7 @@
 //! Weighted means over strata (the subsets of a benchmark) whose items come in clusters.
 
 use super::cluster::two_way_with_freedom;
-use super::estimate::{Estimate, Interval, IntervalMethod, average, largest};
+use super::estimate::{Estimate, Interval, IntervalMethod, average, largest, score_bounds};
 use super::verdict::POWER;
 use super::{check, power, student};
 use crate::error::{Error, Result};
@@ -194,6 +194,64 @@ impl<K: Ord> Strata<K> {
         Ok(Test::of(estimate, freedom, level))
     }
 
+    /// The mean over seeds of scores between 0 and 1, such as accuracies, with an interval that stays
+    /// between 0 and 1.
+    ///
+    /// It is Wilson's score interval with t²/n* in the place of z²/n: t is Student's quantile at the
+    /// degrees of freedom of [`mean_over_seeds`](Self::mean_over_seeds), and n* = p(1 − p)/se² is the
+    /// number of independent items that would have its standard error (the effective sample size;
+    /// Korn and Graubard 1998; Dean and Pagano 2015; Franco et al. 2019). Where all scores are 0, or
+    /// all are 1, nothing is known of the spread of clusters: each is one trial by its weight a_c in
+    /// the mean, n* = 1/Σ a_c² (Kish 1965), and the quantile is the normal one. The test is that of
+    /// `mean_over_seeds`.
+    ///
+    /// # Errors
+    /// Scores below 0 or above 1, and those of [`mean_over_seeds`](Self::mean_over_seeds).
+    pub fn share_over_seeds(&self, rows: &[Vec<f64>], level: f64) -> Result<Test> {
+        let mut test = self.mean_over_seeds(rows, level)?;
+        if let Some(score) = rows.iter().flatten().find(|it| !(0.0..=1.0).contains(*it)) {
+            return Err(
+                Error::data(format!("a share of items with the score {score}"))
+                    .hint("give scores between 0 and 1, or take the mean"),
+            );
+        }
+        let estimate = &mut test.estimate;
+        // Sums of weights may round beyond the ends.
+        let share = estimate.point.clamp(0.0, 1.0);
+        let all = |end: f64| rows.iter().flatten().all(|score| *score == end);
+        let ratio = match test.freedom.zip(estimate.se) {
+            Some((freedom, se)) if share * (1.0 - share) > 0.0 => {
+                let t = student::two_sided_quantile(level, freedom);
+                Some((t * se).powi(2) / (share * (1.0 - share)))
+            }
+            _ if all(0.0) || all(1.0) => {
+                let z = student::two_sided_quantile(level, f64::INFINITY);
+                Some(z * z * self.concentration()?)
+            }
+            _ => None,
+        };
+        estimate.interval = ratio.map(|ratio| {
+            let (low, high) = score_bounds(share, ratio);
+            Interval {
+                low,
+                high,
+                level,
+                method: IntervalMethod::WilsonClustered,
+            }
+        });
+        Ok(test)
+    }
+
+    /// Σ a_c² over the clusters c, with a_c the weight of a cluster's items in the mean.
+    fn concentration(&self) -> Result<f64> {
+        let design = self.design()?;
+        let mut weights: BTreeMap<&K, f64> = BTreeMap::new();
+        for (at, cluster) in self.cluster.iter().enumerate() {
+            *weights.entry(cluster).or_default() += design.share(self, at);
+        }
+        Ok(weights.values().map(|weight| weight * weight).sum())
+    }
+
     fn check(&self, values: &[f64]) -> Result<()> {
         check::values("stratified mean", values)?;
         if values.len() == self.stratum.len() {
@@ -295,7 +353,7 @@ impl Test {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{clustered, mean, paired};
+    use super::super::{clustered, mean, paired, wilson};
     use super::*;
     use crate::rng::stream;
     use rand::Rng;
@@ -410,6 +468,93 @@ mod tests {
         let strata = Strata::new(vec![1.0], vec![0, 0], vec![0, 1]).unwrap();
         assert!(strata.mean(&[1.0], 0.95).is_err());
         assert!(strata.mean(&[1.0, f64::NAN], 0.95).is_err());
+    }
+
+    /// Wilson's interval of single items, but for Student's quantile and the divisor n − 1.
+    #[test]
+    fn a_share_of_single_items_has_wilsons_interval() {
+        let values: Vec<f64> = (0..2000).map(|at| f64::from(at % 10 == 0)).collect();
+        let strata = Strata::new(vec![1.0], vec![0; 2000], (0..2000).collect()).unwrap();
+        let ours = strata.share_over_seeds(&[values], 0.95).unwrap().estimate;
+        let theirs = wilson(200.0, 2000, 0.95).unwrap();
+        let bounds = |it: Estimate| [it.interval.unwrap().low, it.interval.unwrap().high];
+        for (ours, theirs) in bounds(ours).iter().zip(bounds(theirs)) {
+            assert!((ours - theirs).abs() < 2e-5, "{ours} is not {theirs}");
+        }
+        assert_eq!(
+            ours.interval.unwrap().method,
+            IntervalMethod::WilsonClustered
+        );
+        let strata = Strata::new(vec![1.0], vec![0, 0], vec![0, 1]).unwrap();
+        assert!(strata.share_over_seeds(&[vec![0.0, 1.5]], 0.95).is_err());
+    }
+
+    #[test]
+    fn a_share_of_all_or_none_counts_clusters_by_their_weight() {
+        // Ten clusters of three items each: ten trials.
+        let cluster: Vec<usize> = (0..30).map(|at| at / 3).collect();
+        let strata = Strata::new(vec![1.0], vec![0; 30], cluster).unwrap();
+        for (end, successes) in [(1.0, 10.0), (0.0, 0.0)] {
+            let found = strata.share_over_seeds(&[vec![end; 30]], 0.95).unwrap();
+            let found = found.estimate.interval.unwrap();
+            let expected = wilson(successes, 10, 0.95).unwrap().interval.unwrap();
+            assert!((found.low - expected.low).abs() < 1e-6, "{found:?}");
+            assert!((found.high - expected.high).abs() < 1e-6, "{found:?}");
+        }
+        // Scores that are equal and not at an end are no draws of ones.
+        let halves = strata.share_over_seeds(&[vec![0.5; 30]], 0.95).unwrap();
+        assert_eq!(halves.estimate.interval, None);
+    }
+
+    /// Draws of clusters of 4 items that are right with probability `truth` and correlate by 0.3: the
+    /// shares of 95 % intervals that cover it, those of the share and those of the mean, and of
+    /// the latter that leave [0, 1].
+    fn coverage(clusters: usize, truth: f64) -> [f64; 3] {
+        const REPEATS: u64 = 2000;
+        let mut counts = [0_u64; 3];
+        for repeat in 0..REPEATS {
+            let mut rng = stream(repeat, "test/share", &[clusters as u64]);
+            let mut values = Vec::new();
+            for _ in 0..clusters {
+                // All items of a cluster are alike with this probability.
+                let shared = rng.random::<f64>() < 0.3;
+                let all = f64::from(rng.random::<f64>() < truth);
+                values.extend((0..4).map(|_| match shared {
+                    true => all,
+                    false => f64::from(rng.random::<f64>() < truth),
+                }));
+            }
+            let cluster: Vec<usize> = (0..clusters * 4).map(|at| at / 4).collect();
+            let strata = Strata::new(vec![1.0], vec![0; clusters * 4], cluster).unwrap();
+            let rows = [values];
+            let of_share = strata.share_over_seeds(&rows, 0.95).unwrap();
+            let of_mean = strata.mean_over_seeds(&rows, 0.95).unwrap();
+            let bounded = of_share.estimate.interval.unwrap();
+            assert!(bounded.low >= 0.0 && bounded.high <= 1.0);
+            counts[0] += u64::from(bounded.contains(truth));
+            // Without spread the mean has no interval, which covers nothing.
+            let of_mean = of_mean.estimate.interval;
+            counts[1] += u64::from(of_mean.is_some_and(|it| it.contains(truth)));
+            counts[2] += u64::from(of_mean.is_some_and(|it| it.low < 0.0 || it.high > 1.0));
+        }
+        counts.map(|count| count as f64 / REPEATS as f64)
+    }
+
+    #[test]
+    fn intervals_of_shares_cover_where_those_of_means_leave_the_unit_interval() {
+        let mut told = Vec::new();
+        for (clusters, truth) in [(8, 0.9), (8, 0.97), (20, 0.95), (60, 0.9), (60, 0.5)] {
+            told.push((clusters, truth, coverage(clusters, truth)));
+        }
+        for (clusters, truth, [share, mean, outside]) in &told {
+            assert!(*share >= 0.93, "{told:?}");
+            if *clusters < 60 {
+                assert!(
+                    share > mean && *outside > 0.1,
+                    "{clusters}, {truth}: {told:?}"
+                );
+            }
+        }
     }
 
     /// Draws the items of two strata, 60 and 20, in clusters of two that share an effect, under
