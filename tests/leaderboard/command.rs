@@ -285,6 +285,37 @@ fn batches_do_not_change_results() {
 }
 
 #[test]
+fn weights_of_half_the_bits_are_computed_in_single_precision() {
+    let bench = bench(2048);
+    let model = |name: &str| {
+        Checkpoint::open(bench.path(name))
+            .unwrap()
+            .language_model(&cpu())
+    };
+    let tokenizer = bench.path("tokenizer/tokenizer.json");
+    let scores = |folder: &str| {
+        let words = words("h4", "arc_challenge,gsm8k", "--shots 1");
+        bench.succeed(&words.replace("--model model", &format!("--model {folder}")));
+        bench.read("out/items.jsonl")
+    };
+    for (name, stored) in [("f16", StoredAs::F16), ("bf16", StoredAs::Bf16)] {
+        let half = bench.path(name);
+        Checkpoint::save_language_model(&half, &model("model").unwrap(), &tokenizer, stored)
+            .unwrap();
+        // The same numbers in single precision.
+        let whole = format!("{name}-as-f32");
+        Checkpoint::save_language_model(
+            &bench.path(&whole),
+            &model(name).unwrap(),
+            &tokenizer,
+            StoredAs::F32,
+        )
+        .unwrap();
+        assert_eq!(scores(name), scores(&whole), "{name}");
+    }
+}
+
+#[test]
 fn prompts_longer_than_the_model_are_cut_and_counted() {
     let bench = bench(64);
     let said = bench.succeed(&words(

@@ -121,6 +121,10 @@ fn single_judgments_are_fastchats_rows() {
             .contains("0 answered now, 7 from the cache, 1 missing"),
         "{said:?}"
     );
+    assert!(
+        said.err.contains("going on with 7 of 8 judgments"),
+        "{said:?}"
+    );
     assert_eq!(
         (server.seen().len(), std::fs::read(&judged).unwrap()),
         (before + 1, text)
@@ -167,6 +171,13 @@ fn comparisons_are_judged_in_both_orders() {
         timeless(&file("pair.jsonl"))
     );
     assert_eq!(server.seen().len(), 16);
+    // With every answer in the cache there is nothing to go on with.
+    let said = touchstone(&bench, &words);
+    assert!(
+        said.out.contains("0 answered now, 16 from the cache"),
+        "{said:?}"
+    );
+    assert!(!said.err.contains("going on"), "{said:?}");
     words.extend(["--repeats", "2"]);
     assert!(
         touchstone(&bench, &words)

@@ -3,11 +3,16 @@
 
 use super::documents::{hash, number, values};
 use super::{About, Collected, Format, Imported, Options, Placed, several};
+use crate::benchmarks::leaderboard::metrics::ACC;
+use crate::benchmarks::leaderboard::tasks::mmlu::{GROUPS, SUBJECTS};
 use crate::benchmarks::{Aggregate, ItemScore, MODEL, Part};
 use crate::{Error, Result};
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+
+/// A task, one of its metrics, and the number of its items.
+type TaskMetric = (String, String, usize);
 
 /// The format of samples.
 pub struct LmEval;
@@ -34,14 +39,6 @@ const OTHER: [&str; 14] = [
 const SAMPLES: &str = "samples_";
 /// The beginning of the names of the 57 subjects' tasks.
 const MMLU: &str = "mmlu_";
-/// Groups of MMLU, which are no subjects.
-const MMLU_GROUPS: [&str; 4] = [
-    "mmlu_stem",
-    "mmlu_humanities",
-    "mmlu_social_sciences",
-    "mmlu_other",
-];
-
 /// Tasks and metrics of the Open LLM Leaderboard version 1; MMLU is the mean of its subjects.
 const LEADERBOARD: [(&str, &[&str]); 5] = [
     ("arc_challenge", &["acc_norm"]),
@@ -247,20 +244,33 @@ fn sample(
 
 /// Whether a task is a subject of MMLU.
 fn is_subject(task: &str) -> bool {
-    task.starts_with(MMLU) && !MMLU_GROUPS.contains(&task)
+    task.strip_prefix(MMLU)
+        .is_some_and(|name| !GROUPS.contains(&name))
+}
+
+/// The subjects of one of MMLU's groups among `tasks`, if all of them are there.
+fn of_group<'a>(group: &str, tasks: &[&'a TaskMetric]) -> Option<Vec<&'a TaskMetric>> {
+    let wanted = SUBJECTS.iter().filter(|it| it.group == group);
+    wanted
+        .map(|it| {
+            let named = |(task, _, _): &&&TaskMetric| task.strip_prefix(MMLU) == Some(it.name);
+            tasks.iter().find(named).copied()
+        })
+        .collect()
 }
 
 /// Each task under each metric; over subjects of MMLU their mean by items, as the harness groups
-/// them, and by subjects, as the leaderboard does; the leaderboard's average if its six are there.
-fn aggregates(tasks: &[(String, String, usize)]) -> Vec<Aggregate> {
+/// them, and by subjects, as the leaderboard does, and the means by items of the groups that are
+/// whole; the leaderboard's average if its six are there.
+fn aggregates(tasks: &[TaskMetric]) -> Vec<Aggregate> {
     let mut all: Vec<Aggregate> = Vec::new();
     let subjects: Vec<_> = tasks
         .iter()
-        .filter(|(task, metric, _)| is_subject(task) && metric == "acc")
+        .filter(|(task, metric, _)| is_subject(task) && metric == ACC)
         .collect();
-    let grouped = |name: &str, weight: &dyn Fn(usize) -> f64| Aggregate {
-        name: name.to_owned(),
-        parts: subjects
+    let mean = |name: String, of: &[&TaskMetric], weight: &dyn Fn(usize) -> f64| Aggregate {
+        name,
+        parts: of
             .iter()
             .map(|(task, metric, items)| Part {
                 task: task.clone(),
@@ -269,19 +279,27 @@ fn aggregates(tasks: &[(String, String, usize)]) -> Vec<Aggregate> {
             })
             .collect(),
     };
+    let (by_items, by_subjects) = (|items| items as f64, |_| 1.0);
     for (task, metric, _) in tasks {
         all.push(Aggregate::of_task(format!("{task}/{metric}"), task, metric));
     }
     if subjects.len() > 1 {
-        all.push(grouped("mmlu/acc", &|items| items as f64));
-        all.push(grouped("mmlu/acc, mean of subjects", &|_| 1.0));
+        all.push(mean(format!("mmlu/{ACC}"), &subjects, &by_items));
+        let name = format!("mmlu/{ACC}, mean of subjects");
+        all.push(mean(name, &subjects, &by_subjects));
     }
-    all.extend(leaderboard(tasks, &grouped("mmlu", &|_| 1.0)));
+    for group in GROUPS {
+        if let Some(subjects) = of_group(group, &subjects) {
+            all.push(mean(format!("{MMLU}{group}/{ACC}"), &subjects, &by_items));
+        }
+    }
+    let mmlu = mean("mmlu".to_owned(), &subjects, &by_subjects);
+    all.extend(leaderboard(tasks, &mmlu));
     all
 }
 
 /// The mean of the six tasks of the Open LLM Leaderboard; `None` unless all are there.
-fn leaderboard(tasks: &[(String, String, usize)], mmlu: &Aggregate) -> Option<Aggregate> {
+fn leaderboard(tasks: &[TaskMetric], mmlu: &Aggregate) -> Option<Aggregate> {
     let has = |task: &str, metric: &str| tasks.iter().any(|it| it.0 == task && it.1 == metric);
     let mut parts = Vec::new();
     for (task, metrics) in LEADERBOARD {
@@ -354,6 +372,16 @@ mod tests {
             weights(named(&tasks, "mmlu/acc, mean of subjects").unwrap()),
             [1.0, 1.0]
         );
+        // Two subjects are no whole group.
+        assert!(named(&tasks, "mmlu_stem/acc").is_none());
+        let stem = SUBJECTS.iter().filter(|it| it.group == "stem");
+        let stem: Vec<_> = stem
+            .zip(10..)
+            .map(|(it, items)| task(&format!("mmlu_{}", it.name), "acc", items))
+            .collect();
+        let whole = weights(named(&stem, "mmlu_stem/acc").unwrap());
+        assert_eq!(whole, (10..29).map(f64::from).collect::<Vec<_>>());
+        assert!(named(&stem, "mmlu_other/acc").is_none());
         assert!(named(&tasks, "average of six").is_none());
         tasks.push(task("gsm8k", "exact_match,strict-match", 10));
         let six = named(&tasks, "average of six").unwrap();

@@ -42,7 +42,7 @@ impl Progress {
     pub fn set(&mut self, done: usize) {
         if self.started.is_none() {
             self.started = Some(done);
-            if done > 0 {
+            if (1..self.total).contains(&done) {
                 complain(&format!(
                     "going on with {done} of {} {}\n",
                     self.total, self.what
