@@ -168,9 +168,15 @@ fn bounds_are_those_of_the_program() {
             let by_schema = validator.is_valid(&parsed(&format!("extends = \"tldr\"\n{setting}")));
             let searches =
                 ["sft", "iq_learn", "dpo"].map(|section| format!("{section}.tuning=none"));
+            // A judge is a server and a model before anything else.
+            let judge = ["base_url=\"http://h/v1\"", "model=\"j\""]
+                .iter()
+                .filter(|_| path.starts_with("evaluation.judge."))
+                .map(|of_judge| format!("evaluation.judge.{of_judge}"));
             let resolved = study.resolve(&Selection {
                 set: searches
                     .into_iter()
+                    .chain(judge)
                     .chain([setting.replace(' ', "")])
                     .collect(),
                 ..Selection::default()

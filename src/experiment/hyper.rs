@@ -1,6 +1,7 @@
 //! All hyper-parameters in one struct: the sections that all methods share and each may override.
 
 use super::choices::Choices;
+use super::vocabulary::Rubric;
 use crate::data::world::{AuthorSettings, Split, WorldSettings};
 use crate::methods::best_of_n::BestOfNSettings;
 use crate::methods::dpo::DpoSettings;
@@ -197,10 +198,58 @@ pub struct EvaluationSettings {
     pub likelihood_delta: f64,
     /// Validation posts on which `irl.select` chooses an iteration.
     pub selection_posts: usize,
+    /// A model on a server that compares the last policy of each method with a reference.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub judge: Option<HostedJudgeSettings>,
     /// Seed of all random draws in measurements; the study's seed if absent. Not part of any
     /// settings, like [`DemonstrationSettings::seed`].
     #[serde(default, skip_serializing)]
     pub seed: Option<u64>,
+}
+
+/// A model on a server that grades responses, and the response that a policy's is compared with.
+/// The API key is no setting: it stands in the variable `TOUCHSTONE_JUDGE_API_KEY`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HostedJudgeSettings {
+    /// The address before `/chat/completions`, such as `http://localhost:8000/v1`.
+    pub base_url: String,
+    /// The model by the name that the server knows.
+    pub model: String,
+    /// The instructions to the judge, by their name.
+    #[serde(default)]
+    pub rubric: Rubric,
+    /// The response that a policy's sampled one is compared with.
+    #[serde(default)]
+    pub against: Against,
+    /// Most tokens of an answer.
+    #[serde(default = "answer_tokens")]
+    #[schemars(range(min = 1))]
+    pub max_tokens: u32,
+    /// Temperature of the judge; 0 is greedy.
+    #[serde(default)]
+    #[schemars(range(min = 0.0, max = 2.0))]
+    pub temperature: f64,
+    /// Share of calls that may stay without an answer.
+    #[serde(default)]
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub max_missing: f64,
+}
+
+/// Most tokens of a judge's answer where a file names none.
+fn answer_tokens() -> u32 {
+    512
+}
+
+/// The response that a judge compares a policy's sampled response with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Against {
+    /// The demonstration of the same post.
+    #[default]
+    Demonstration,
+    /// The policy's own greedy response.
+    Greedy,
 }
 
 /// Posts of the embedded world on which policies and rewards are measured.

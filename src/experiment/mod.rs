@@ -34,8 +34,9 @@ pub use claim::{Claim, Direction, RelativeTo, Role, Versus};
 pub use file::Experiment;
 pub use find::{SHIPPED, available};
 pub use hyper::{
-    Corruption, DemonstrationSettings, EvaluationSettings, EvaluationSplit, GenerationSettings,
-    Hyper, Labels, ModelPretraining, ModelSettings, PreferenceSettings,
+    Against, Corruption, DemonstrationSettings, EvaluationSettings, EvaluationSplit,
+    GenerationSettings, HostedJudgeSettings, Hyper, Labels, ModelPretraining, ModelSettings,
+    PreferenceSettings,
 };
 pub use layout::{Better, Column, ReportSettings, TableKind, TableLayout};
 pub use recipe::{
@@ -47,4 +48,4 @@ pub use resolve::{MethodPlan, Selection, Study, StudyData};
 pub use schema::{claims_schema, experiment_schema};
 pub use seeds::SeedChoice;
 pub use sources::DataSources;
-pub use vocabulary::{Heuristic, Metric};
+pub use vocabulary::{Heuristic, Metric, Rubric};

@@ -1,5 +1,5 @@
-//! The words of an experiment file that name something the program computes: metrics and
-//! heuristics.
+//! The words of an experiment file that name something the program computes: metrics, rubrics of
+//! judges and heuristics.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -84,6 +84,16 @@ pub enum Metric {
     /// The surrogate (eq. 6) on the demonstrations that the reward was learned from, less that on
     /// fresh ones, in deviations of the reward.
     SurrogateGap,
+    /// Share of test posts on which a hosted judge grades the sampled response higher than the
+    /// response that it is compared with; equal grades count one half, and posts without both
+    /// grades are left out.
+    JudgedWinRate,
+    /// Share of these posts on which the two grades are equal.
+    JudgedTieRate,
+    /// [`JudgedWinRate`](Self::JudgedWinRate) with ties counted as losses.
+    JudgedWinRateStrict,
+    /// Share of test posts without both grades.
+    JudgedMissing,
 }
 
 impl Metric {
@@ -110,6 +120,7 @@ impl Metric {
     pub fn ties(self) -> Option<Self> {
         match self {
             Self::WinRate => Some(Self::TieRate),
+            Self::JudgedWinRate => Some(Self::JudgedTieRate),
             Self::PreferenceAccuracy => Some(Self::PreferenceTies),
             Self::PreferenceAccuracyPerToken => Some(Self::PreferenceTiesPerToken),
             Self::OnPolicyAccuracy => Some(Self::OnPolicyTies),
@@ -126,6 +137,7 @@ impl Metric {
     pub fn strict(self) -> Option<Self> {
         match self {
             Self::WinRate => Some(Self::WinRateStrict),
+            Self::JudgedWinRate => Some(Self::JudgedWinRateStrict),
             Self::PreferenceAccuracy => Some(Self::PreferenceAccuracyStrict),
             Self::PreferenceAccuracyPerToken => Some(Self::PreferenceAccuracyPerTokenStrict),
             Self::OnPolicyAccuracy => Some(Self::OnPolicyAccuracyStrict),
@@ -134,6 +146,16 @@ impl Metric {
             _ => None,
         }
     }
+}
+
+/// Instructions to a hosted judge, by their name. Their text never changes; another text has
+/// another name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Rubric {
+    /// Overall quality from 1 to 10.
+    #[default]
+    #[serde(rename = "quality-1")]
+    Quality1,
 }
 
 /// Rankings of pairs that need no learning and that a meaningful reward must beat.

@@ -23,6 +23,9 @@ use serde::{Deserialize, Serialize};
 /// A response, and the prompt that it answers.
 pub type Row<'a> = (&'a Prompt<'a>, &'a Response);
 
+/// A score, or the reason for which there is none.
+pub type Grade = std::result::Result<f64, String>;
+
 /// A source of scores for responses.
 pub trait Judge {
     /// A finite score for each of `rows`.
@@ -30,6 +33,14 @@ pub trait Judge {
     /// # Errors
     /// A prompt that lacks what the judge reads, a score that is not finite, or a device failure.
     fn scores(&self, rows: &[Row]) -> Result<Vec<f64>>;
+
+    /// The score of each of `rows` where the judge has one. Only hosted judges lack any.
+    ///
+    /// # Errors
+    /// Those of [`scores`](Self::scores), and more missing scores than were declared.
+    fn grades(&self, rows: &[Row]) -> Result<Vec<Grade>> {
+        Ok(self.scores(rows)?.into_iter().map(Ok).collect())
+    }
 
     /// Tokens and operations of [`scores`](Self::scores).
     ///

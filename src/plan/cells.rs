@@ -3,17 +3,45 @@
 use super::rounds::Round;
 use super::specs::iteration_label;
 use super::{Cell, Planner, Run};
-use crate::Result;
 use crate::data::world::{Split, WorldAt};
-use crate::experiment::{Heuristic, Hyper};
+use crate::experiment::{Against, Heuristic, Hyper};
 use crate::judges::JudgeId;
+use crate::judges::http::HttpJudge;
 use crate::pipeline::StageKey;
 use crate::stages::agreement::{Agreement, AgreementInputs, AgreementSizes};
 use crate::stages::evaluate::{
-    Evaluate, EvaluateInputs, EvaluateSizes, FurtherDecodings, Responder,
+    Comparison, Evaluate, EvaluateInputs, EvaluateSizes, FurtherDecodings, Responder,
 };
 use crate::stages::evaluate_reward::{EvaluateReward, EvaluateRewardInputs};
 use crate::stages::likelihood::{Likelihood, LikelihoodInputs};
+use crate::{Error, Result};
+
+/// Measurements of a method's last policy alone.
+#[derive(Default)]
+struct Further {
+    decoding: Option<FurtherDecodings>,
+    comparison: Option<Comparison>,
+}
+
+/// The comparison by a hosted judge, if the study names one. Authors and selections have no greedy
+/// responses to be compared with.
+///
+/// # Errors
+/// An address or a value that the judge cannot have.
+fn comparison(hyper: &Hyper, is_policy: bool) -> Result<Option<Comparison>> {
+    let Some(settings) = &hyper.evaluation.judge else {
+        return Ok(None);
+    };
+    let judge = HttpJudge::from(settings);
+    let named = |error: Error| error.within("evaluation.judge");
+    judge.server.check().map_err(named)?;
+    let is_compared = is_policy || settings.against != Against::Greedy;
+    let comparison = Comparison {
+        judge: JudgeId::Http(judge),
+        against: settings.against,
+    };
+    Ok(is_compared.then_some(comparison))
+}
 
 impl Planner<'_> {
     /// Evaluates the round's policy and its judge, and records the cell. The policy is the method's
@@ -25,16 +53,18 @@ impl Planner<'_> {
         round: &Round,
         responder: Responder,
     ) -> Result<()> {
-        let decoding = (responder == Responder::Policy)
-            .then(|| self.decoding(run.hyper))
-            .flatten();
-        self.measured(run, iteration, round, responder, decoding)
+        let is_policy = responder == Responder::Policy;
+        let further = Further {
+            decoding: is_policy.then(|| self.decoding(run.hyper)).flatten(),
+            comparison: comparison(run.hyper, is_policy)?,
+        };
+        self.measured(run, iteration, round, responder, further)
     }
 
     /// Evaluates an intermediate policy and records its cell like [`cell`](Self::cell), without
-    /// further decodings.
+    /// further decodings and judges.
     pub(super) fn passing(&mut self, run: &Run, iteration: usize, round: &Round) -> Result<()> {
-        self.measured(run, iteration, round, Responder::Policy, None)
+        self.measured(run, iteration, round, Responder::Policy, Further::default())
     }
 
     fn measured(
@@ -43,7 +73,10 @@ impl Planner<'_> {
         iteration: usize,
         round: &Round,
         responder: Responder,
-        decoding: Option<FurtherDecodings>,
+        Further {
+            decoding,
+            comparison,
+        }: Further,
     ) -> Result<()> {
         let (generation, dtype) = (run.hyper.generation.clone(), run.hyper.training.dtype);
         let temperature = run.hyper.evaluation.temperature;
@@ -55,6 +88,7 @@ impl Planner<'_> {
             temperature,
             responder,
             decoding,
+            comparison,
         };
         let explicit = match &round.judge {
             Some((JudgeId::Explicit, reward)) => Some(*reward),

@@ -8,13 +8,14 @@ use super::scoring::{JudgeInputs, counted};
 use super::work::{self, Precision, Shapes, Work};
 use crate::data::TextEncoder;
 use crate::data::rows::{self, Response};
+use crate::eval::accuracy::win;
 use crate::eval::decoding::{Decoding, Decodings, candidates, pick, respond_at, spread};
 use crate::eval::evaluation_set::{EvaluationSet, WorldEvaluationSet};
 use crate::eval::policy::{
     Answer, Best, answers, measure_answers, measure_likelihoods, respond, sequences,
 };
 use crate::eval::{Items, check_finite};
-use crate::experiment::{GenerationSettings, Metric};
+use crate::experiment::{Against, GenerationSettings, Metric};
 use crate::judges::{JudgeId, Prompt, Row};
 use crate::methods::training::Dtype;
 use crate::model::{DecoderConfig, LanguageModel, Passes};
@@ -31,6 +32,9 @@ pub const ITEMS: &str = "items.json";
 /// The file with a policy's results at several temperatures, as [`Decodings`].
 pub const DECODINGS: &str = "decoding.json";
 
+/// The file with the grades of a judge that compares responses.
+pub const JUDGED: &str = "judged.jsonl";
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Evaluate {
@@ -43,6 +47,28 @@ pub struct Evaluate {
     /// Further decodings of the policy; `None` if only sampling at `temperature` and greedy
     /// decoding are measured.
     pub decoding: Option<FurtherDecodings>,
+    /// A judge that compares the sampled responses with others; no part of the key if there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub comparison: Option<Comparison>,
+}
+
+/// A comparison of the sampled responses with others by a judge's grades.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Comparison {
+    pub judge: JudgeId,
+    pub against: Against,
+}
+
+/// A row of [`JUDGED`]: the grades of a sampled response and of the one that it is compared with.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+struct Judged<'a> {
+    id: &'a str,
+    sampled: Option<f64>,
+    other: Option<f64>,
+    /// The reason for a grade that is missing, that of the sampled response first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    missing: Option<String>,
 }
 
 /// Decodings in addition to greedy and the evaluation's temperature.
@@ -200,6 +226,9 @@ impl Stage for Evaluate {
                 Metric::LearnedReward,
                 evaluation.scores(&JudgeId::Learned, &sampled)?,
             );
+        }
+        if let Some(comparison) = &self.comparison {
+            measured.extend(evaluation.compare(comparison, &answers)?);
         }
         rows::write(&context.out().join("answers.jsonl"), &answers)?;
         write_json(&context.out().join(METRICS), &measured.means())?;
@@ -381,15 +410,62 @@ impl Evaluation<'_> {
         Ok(measured)
     }
 
-    /// The scores that `judge` gives to a response to every post.
-    fn scores(&self, judge: &JudgeId, responses: &[Response]) -> Result<Vec<f64>> {
-        let judge = judge.open(&JudgeInputs {
+    /// The win rate of the sampled responses over others by a judge's grades, and the share of posts
+    /// that it does not grade; writes all grades to `judged.jsonl`.
+    fn compare(&self, comparison: &Comparison, answers: &[Answer]) -> Result<Items> {
+        let judge = comparison.judge.open(&self.sources())?;
+        let posts = &self.evaluation_set.posts;
+        let others = match comparison.against {
+            Against::Demonstration => posts
+                .iter()
+                .map(|post| self.encoder.response(&post.reference))
+                .collect::<Result<Vec<_>>>()?,
+            Against::Greedy => answers.iter().map(|answer| answer.greedy.clone()).collect(),
+        };
+        let prompts: Vec<Prompt> = posts.iter().map(|post| Prompt::new(&post.prompt)).collect();
+        let rows: Vec<Row> = prompts
+            .iter()
+            .zip(answers.iter().zip(&others))
+            .flat_map(|(prompt, (answer, other))| [(prompt, &answer.sampled), (prompt, other)])
+            .collect();
+        let grades = judge.grades(&rows)?;
+        let (mut judged, mut wins) = (Vec::new(), Vec::new());
+        for (post, pair) in posts.iter().zip(grades.chunks(2)) {
+            let [sampled, other] = [0, 1].map(|side| pair[side].as_ref().ok().copied());
+            wins.extend(
+                sampled
+                    .zip(other)
+                    .map(|(sampled, other)| win(sampled, other)),
+            );
+            judged.push(Judged {
+                id: &post.id,
+                sampled,
+                other,
+                missing: pair.iter().find_map(|grade| grade.as_ref().err()).cloned(),
+            });
+        }
+        let missing = judged.iter().map(|it| f64::from(it.missing.is_some()));
+        let mut measured = Items::default();
+        measured.insert(Metric::JudgedMissing, missing.collect());
+        measured.insert_ranked(Metric::JudgedWinRate, wins);
+        rows::write(&self.context.out().join(JUDGED), &judged)?;
+        Ok(measured)
+    }
+
+    /// The inputs from which a judge is opened.
+    fn sources(&self) -> JudgeInputs<'_> {
+        JudgeInputs {
             context: self.context,
             dtype: self.stage.dtype,
             reward: self.inputs.reward,
             policy: Some(self.inputs.policy),
             reference: Some(self.inputs.sft),
-        })?;
+        }
+    }
+
+    /// The scores that `judge` gives to a response to every post.
+    fn scores(&self, judge: &JudgeId, responses: &[Response]) -> Result<Vec<f64>> {
+        let judge = judge.open(&self.sources())?;
         let posts = &self.evaluation_set.posts;
         let prompts = posts
             .iter()

@@ -32,7 +32,7 @@ pub use ask::{Answer, Asking, JudgeServer, Outcome};
 pub use cache::{Cache, Entry};
 pub use failure::{Attempt, Failure, FailureKind};
 pub use key::{ApiKey, Call, CallKey, Message, Scope, Template};
-pub use pointwise::{HttpJudge, KEY_VARIABLE, Rubric};
+pub use pointwise::{HttpJudge, KEY_VARIABLE};
 pub use reply::{Reply, Usage};
 pub use retry::Patience;
 pub use settings::{ChatSampling, Distribution, ServerSettings, TokenLimit};

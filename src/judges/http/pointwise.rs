@@ -1,15 +1,16 @@
 //! A hosted judge as a [`Judge`] of studies: a score of a response from 1 to 10.
 
-use super::ask::{Asking, JudgeServer};
+use super::ask::{Asking, JudgeServer, Outcome};
 use super::cache::Cache;
 use super::key::{Call, Message, Template};
 use super::reply::Reply;
-use super::settings::ServerSettings;
-use crate::judges::{Identity, Judge, Row, Sources};
+use super::settings::{ChatSampling, Distribution, ServerSettings};
+use crate::experiment::{HostedJudgeSettings, Rubric};
+use crate::judges::{Grade, Identity, Judge, Row, Sources};
 use crate::model::layout::Head;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::json;
 use std::path::PathBuf;
 
 /// The environment variable with the API key of judges in studies. A study's files and keys hold
@@ -28,14 +29,32 @@ const PARSER: &str = "rubric-score/1";
 pub struct HttpJudge {
     pub server: ServerSettings,
     pub rubric: Rubric,
+    /// The share of calls that may stay without an answer.
+    #[serde(default, skip_serializing_if = "is_none_missing")]
+    pub max_missing: f64,
 }
 
-/// A rubric by its name. Its text never changes; another text has another name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Rubric {
-    /// Overall quality from 1 to 10.
-    #[serde(rename = "quality-1")]
-    Quality1,
+fn is_none_missing(share: &f64) -> bool {
+    *share == 0.0
+}
+
+impl From<&HostedJudgeSettings> for HttpJudge {
+    fn from(settings: &HostedJudgeSettings) -> Self {
+        let mut sampling = ChatSampling::greedy(settings.max_tokens);
+        sampling.distribution = Some(Distribution {
+            temperature: settings.temperature,
+            top_p: 1.0,
+        });
+        Self {
+            server: ServerSettings {
+                base_url: settings.base_url.clone(),
+                model: settings.model.clone(),
+                sampling,
+            },
+            rubric: settings.rubric,
+            max_missing: settings.max_missing,
+        }
+    }
 }
 
 impl Rubric {
@@ -104,11 +123,19 @@ impl Identity for HttpJudge {
         let folder = filled(CACHE_VARIABLE).map_or_else(|| CACHE.into(), PathBuf::from);
         let mut server = JudgeServer::new(self.server.clone(), Cache::new(folder));
         server.key_variable = filled(KEY_VARIABLE).map(|_| KEY_VARIABLE.to_owned());
+        server.most_missing = self.max_missing;
         Ok(Box::new(Pointwise {
             server,
             rubric: self.rubric,
         }))
     }
+}
+
+/// The reason for a missing score where there is an answer.
+const UNREADABLE: &str = "its answer has no line `Score: N` with N from 1 to 10";
+
+fn call_name(index: usize) -> String {
+    format!("response {}", index + 1)
 }
 
 /// A rubric under a server.
@@ -119,9 +146,25 @@ struct Pointwise {
 
 impl Judge for Pointwise {
     fn scores(&self, rows: &[Row]) -> Result<Vec<f64>> {
+        let grades = self.grades(rows)?.into_iter().enumerate();
+        let score = |(index, grade): (usize, Grade)| {
+            grade.map_err(|why| {
+                Error::server(format!(
+                    "the judge {} gives {} no score",
+                    self.server.settings.model,
+                    call_name(index)
+                ))
+                .caused_by(why)
+                .hint("take a judge that follows its instructions, or allow it more tokens")
+            })
+        };
+        grades.map(score).collect()
+    }
+
+    fn grades(&self, rows: &[Row]) -> Result<Vec<Grade>> {
         let template = self.rubric.template();
         let call = |(index, (prompt, response)): (usize, &Row)| Call {
-            name: format!("response {}", index + 1),
+            name: call_name(index),
             messages: messages(self.rubric, prompt.text, &response.text),
             template: template.clone(),
             repetition: 0,
@@ -133,21 +176,11 @@ impl Judge for Pointwise {
             progress: &mut |_| (),
         };
         let (outcomes, _) = self.server.ask(&calls, asking)?;
-        let scored = calls.iter().zip(outcomes).map(|(call, outcome)| {
-            let parsed = outcome.map(|answer| answer.parsed);
-            let why = match parsed.as_ref().map(Value::as_f64) {
-                Ok(Some(score)) => return Ok(score),
-                Ok(None) => "its answer has no line `Score: N` with N from 1 to 10",
-                Err(reason) => reason,
-            };
-            Err(Error::server(format!(
-                "the judge {} gives {} no score",
-                self.server.settings.model, call.name
-            ))
-            .caused_by(why.to_owned())
-            .hint("take a judge that follows its instructions, or allow it more tokens"))
-        });
-        scored.collect()
+        let grade = |outcome: Outcome| {
+            let score = outcome?.parsed.as_f64();
+            score.ok_or_else(|| UNREADABLE.to_owned())
+        };
+        Ok(outcomes.into_iter().map(grade).collect())
     }
 
     /// False: a grade is not a sum over tokens.
