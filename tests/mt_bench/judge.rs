@@ -178,13 +178,7 @@ fn comparisons_are_judged_in_both_orders() {
         "{said:?}"
     );
     assert!(!said.err.contains("going on"), "{said:?}");
-    words.extend(["--repeats", "2"]);
-    assert!(
-        touchstone(&bench, &words)
-            .err
-            .contains("--repeats is for single scores")
-    );
-    let itself = [&words[..words.len() - 4], &["--baseline", &paths[3]]].concat();
+    let itself = [&words[..words.len() - 2], &["--baseline", &paths[3]]].concat();
     assert!(
         touchstone(&bench, &itself)
             .err
@@ -222,6 +216,46 @@ fn repetitions_state_the_judges_own_variation() {
             .len(),
         8
     );
+}
+
+/// The seed tells repetitions apart: the first answer shown wins in one, the first model in another.
+#[test]
+#[cfg(feature = "http")]
+fn repeated_comparisons_state_the_judges_own_variation() {
+    let (bench, paths, two) = (Bench::new(), paths(), text("two.jsonl"));
+    let first: Vec<Value> = rows::read(&file("pair.jsonl")).unwrap();
+    let shown_first: Vec<Value> = first
+        .iter()
+        .map(|row| row["g1_user_prompt"].clone())
+        .collect();
+    let server = Server::start([], move |body| {
+        let messages = body["messages"].as_array().unwrap();
+        let is_first = shown_first.contains(&messages.last().unwrap()["content"]);
+        let winner = match (body["seed"].as_u64().unwrap(), is_first) {
+            (0, _) | (_, true) => "[[A]]",
+            (_, false) => "[[B]]",
+        };
+        Turn::Say(winner.to_owned())
+    });
+    let base_url = server.base_url();
+    let mut words = judge_words(&base_url, &paths);
+    words.extend(["--baseline", &two, "--repeats", "2"]);
+    let said = touchstone(&bench, &words);
+    // A tie and a win of each item: 1/2 and 1.
+    assert!(
+        said.out.contains(
+            "over 2 repetitions of 8 items (0 left out): mean deviation 0.354, largest 0.354, share of items that vary \
+             1.000, deviation of the mean 0.354"
+        ),
+        "{said:?}"
+    );
+    let repeats: Vec<Value> = rows::read(&bench.path("judged/repeats.jsonl")).unwrap();
+    let judgments: Vec<Value> = rows::read(&bench.path("judged/judgments.jsonl")).unwrap();
+    assert_eq!((repeats.len(), judgments.len()), (16, 8));
+    assert_eq!(judgments[0]["g1_winner"], "model_1");
+    assert_eq!(judgments[0]["g2_winner"], "model_2");
+    assert_eq!(repeats[8]["g2_winner"], "model_1");
+    assert_eq!(repeats[8]["repetition"], json!(1));
 }
 
 #[test]

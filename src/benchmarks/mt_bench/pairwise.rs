@@ -53,6 +53,15 @@ fn result(row: &PairRow) -> Option<Winner> {
     }
 }
 
+impl PairRow {
+    /// 1 if the first model has won in both orders, 0 if it has lost in both, one half otherwise;
+    /// `None` if a game has no verdict.
+    pub fn score(&self) -> Option<f64> {
+        let [_, _, adjusted] = values(result(self)?);
+        Some(adjusted)
+    }
+}
+
 /// The values of [`METRICS`] for a result.
 fn values(winner: Winner) -> [f64; 3] {
     match winner {

@@ -16,6 +16,7 @@ use crate::data::rows;
 use crate::judges::http::{Account, Asking, Outcome, Reply};
 use crate::{Error, Result, files};
 use clap::Args;
+use serde::Serialize;
 use serde_json::{Value, json};
 use std::fmt::Write;
 use std::num::NonZeroU32;
@@ -46,7 +47,8 @@ pub struct JudgeArgs {
     /// Name of the model; that of the file of its answers unless given
     #[arg(long, value_name = "NAME")]
     model_id: Option<String>,
-    /// Times that each answer is scored, to state the judge's own variance; the first counts
+    /// Times that each answer, or pair of answers in both orders, is judged, to state the judge's own
+    /// variance; the first counts
     #[arg(long, value_name = "K", default_value = "1")]
     repeats: NonZeroU32,
     /// Folder to write: judgments.jsonl in FastChat's format, and run.json
@@ -69,10 +71,6 @@ pub fn run(args: &JudgeArgs) -> Result<()> {
     let judge = args.server.open()?;
     let inputs = Inputs::read(args)?;
     let contest = inputs.contest();
-    if contest.mode() == Mode::Pairwise && args.repeats.get() > 1 {
-        return Err(Error::configuration("--repeats is for single scores")
-            .hint("leave out --baseline or --repeats"));
-    }
     let matches = contest.matches()?;
     let repeats = 0..args.repeats.get();
     let calls: Vec<_> = repeats
@@ -132,12 +130,18 @@ pub fn run(args: &JudgeArgs) -> Result<()> {
         let _ = writeln!(told, "answers without a result: {without_result}");
     }
     folder::write(&args.out, |folder| {
+        let count = matches.len();
         let variation = match &inputs.baseline {
             Some((other, _)) => {
-                rows::write(&folder.join(JUDGMENTS), judged.pairs(&inputs.name, other)?)?;
-                None
+                let rows = judged.pairs(&inputs.name, other)?;
+                let item = |row: &PairRow| (row.question_id, row.turn, row.score());
+                write_rows(folder, &rows, count, item)?
             }
-            None => judged.singles(folder, &inputs.name)?,
+            None => {
+                let score = |row: &SingleRow| row.score.as_f64().filter(|score| *score != -1.0);
+                let item = |row: &SingleRow| (row.question_id, row.turn, score(row));
+                write_rows(folder, &judged.singles(&inputs.name), count, item)?
+            }
         };
         if let Some(variation) = &variation {
             told += &described(variation);
@@ -213,50 +217,55 @@ struct Judged<'a> {
 }
 
 impl Judged<'_> {
+    /// The item of a row, whose place counts on through the repetitions.
+    fn item(&self, place: usize) -> &Match {
+        &self.matches[place % self.matches.len()]
+    }
+
     fn pairs(&self, model: &str, other: &str) -> Result<Vec<PairRow>> {
-        self.matches
-            .iter()
-            .zip(self.outcomes.chunks(2))
-            .map(|(it, outcomes)| pair_row(it, (model, other), self.judge, outcomes))
+        let games = self.outcomes.chunks(2).enumerate();
+        games
+            .map(|(place, games)| pair_row(self.item(place), (model, other), self.judge, games))
             .collect()
     }
 
-    /// Writes the first repetition, and all of them if there are several, whose variation is
-    /// returned.
-    fn singles(&self, folder: &Path, model: &str) -> Result<Option<Variation>> {
-        let row = |(index, outcome): (usize, &Outcome)| {
-            single_row(
-                &self.matches[index % self.matches.len()],
-                model,
-                self.judge,
-                outcome,
-            )
-        };
-        let all: Vec<SingleRow> = self.outcomes.iter().enumerate().map(row).collect();
-        let count = self.matches.len();
-        rows::write(&folder.join(JUDGMENTS), &all[..count])?;
-        if all.len() == count {
-            return Ok(None);
-        }
-        let repeated = all.iter().enumerate().map(|(index, row)| {
-            let mut value = json!(row);
-            value["repetition"] = json!(index / count);
-            value
-        });
-        rows::write(&folder.join(REPEATS), repeated)?;
-        let items: Vec<Repeated> = (0..count)
-            .map(|item| Repeated {
-                question_id: all[item].question_id,
-                turn: all[item].turn,
-                scores: all[item..]
-                    .iter()
-                    .step_by(count)
-                    .map(|row| row.score.as_f64().filter(|score| *score != -1.0))
-                    .collect(),
-            })
-            .collect();
-        Ok(Some(variation(&items)))
+    fn singles(&self, model: &str) -> Vec<SingleRow> {
+        let outcomes = self.outcomes.iter().enumerate();
+        outcomes
+            .map(|(place, outcome)| single_row(self.item(place), model, self.judge, outcome))
+            .collect()
     }
+}
+
+/// Writes the first repetition, which has `count` rows, and all of them if there are several, whose
+/// variation is returned. `item` gives a row's question, turn and score.
+fn write_rows<T: Serialize>(
+    folder: &Path,
+    all: &[T],
+    count: usize,
+    item: impl Fn(&T) -> (u64, u8, Option<f64>),
+) -> Result<Option<Variation>> {
+    rows::write(&folder.join(JUDGMENTS), &all[..count])?;
+    if all.len() == count {
+        return Ok(None);
+    }
+    let repeated = all.iter().enumerate().map(|(index, row)| {
+        let mut value = json!(row);
+        value["repetition"] = json!(index / count);
+        value
+    });
+    rows::write(&folder.join(REPEATS), repeated)?;
+    let of_item = |place: usize| {
+        let (question_id, turn, _) = item(&all[place]);
+        let repetitions = all[place..].iter().step_by(count);
+        Repeated {
+            question_id,
+            turn,
+            scores: repetitions.map(|row| item(row).2).collect(),
+        }
+    };
+    let items: Vec<Repeated> = (0..count).map(of_item).collect();
+    Ok(Some(variation(&items)))
 }
 
 fn described(variation: &Variation) -> String {
