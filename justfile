@@ -77,6 +77,14 @@ bench *arguments:
 bench-peer *arguments:
     python3 benches/peer/compare.py "$@"
 
+# One seed of the main study beside Hugging Face's TRL, end to end, in turns. PYTHON names a Python that has both:
+#   python3 -m venv /tmp/trl && /tmp/trl/bin/pip install torch==2.9.0 transformers==4.57.1 trl==0.24.0
+# Later versions of TRL have PPOTrainer elsewhere, and version 1 has none. `--profile smoke --turns 1` tries it in a minute.
+[doc("One seed of the main study beside TRL, end to end, in turns (PYTHON names a Python that has TRL).")]
+bench-study *arguments:
+    cargo build --release
+    python3 benches/peer/study.py "$@"
+
 # SFT, a reward and PPO on real posts, with a small model, on both processor backends: `just bench-real POSTS TOKENIZER`, after
 # `just setup-libtorch`. The lists at the end have every stage's time, tokens per second and memory.
 [doc("SFT, a reward and PPO on real posts on both processor backends: time, tokens per second, memory.")]

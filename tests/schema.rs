@@ -69,7 +69,7 @@ fn every_shipped_file_is_accepted() {
     let experiments = validator(&experiment_schema());
     let mut files = toml_files(&root("experiments"));
     files.extend(toml_files(&fixture("experiments")));
-    files.push(root("benches/real/real.toml"));
+    files.extend(["benches/peer/study.toml", "benches/real/real.toml"].map(root));
     for path in files {
         let found = faults(&experiments, &parsed(&text(&path)));
         assert!(found.is_empty(), "{}: {found:#?}", path.display());

@@ -26,7 +26,7 @@ SIZES = ["mini-1b", "mini-2.8b", "mistral-mini-1b", "mistral-mini-2.8b"]
 
 
 def fail(message: str):
-    sys.exit(f"compare.py: {message}")
+    sys.exit(f"{Path(sys.argv[0]).name}: {message}")
 
 
 def built() -> str:
