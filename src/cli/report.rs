@@ -8,6 +8,7 @@ use super::study::StudyArgs;
 use crate::experiment::Study;
 use crate::pipeline::Store;
 use crate::plan::{LocalData, Plan};
+use crate::report::across::{Answers, table};
 use crate::report::{Metrics, compare};
 use crate::{Context, Error, Result};
 use clap::Args;
@@ -24,12 +25,19 @@ pub struct ReportArgs {
     /// Instead of writing a report, compare the study's results in two folders: stores, or reports
     #[arg(long, num_args = 2, value_names = ["A", "B"])]
     pub compare: Option<Vec<PathBuf>>,
+    /// Instead of writing a report, print the answers to the study's claims beside those of other
+    /// studies, whose reports are in the folder of reports or at these paths
+    #[arg(long, num_args = 1.., value_name = "STUDIES", conflicts_with = "compare")]
+    pub across: Option<Vec<PathBuf>>,
 }
 
 /// Confidence level of a comparison's intervals, and of the test of its corrected p-value.
 const LEVEL: f64 = 0.95;
 
 pub fn run(args: &ReportArgs) -> Result<()> {
+    if let Some(others) = &args.across {
+        return across(&args.study, others);
+    }
     let (study, local) = resolve(&args.study, &args.local)?;
     let plan = Plan::new(&study, local.as_ref())?;
     if let Some([first, second]) = args.compare.as_deref() {
@@ -40,6 +48,24 @@ pub fn run(args: &ReportArgs) -> Result<()> {
     }
     let store = Store::open_existing(&args.study.store)?;
     write_report(&args.study, &study, &plan, &store, local.as_ref())
+}
+
+/// Prints the answers of several reports to the claims of the first.
+fn across(study: &StudyArgs, others: &[PathBuf]) -> Result<()> {
+    let first = PathBuf::from(&study.experiment);
+    let folder = |named: &PathBuf| {
+        let inside = study.out.join(named);
+        if inside.is_dir() {
+            inside
+        } else {
+            named.clone()
+        }
+    };
+    let answers = std::iter::once(&first)
+        .chain(others)
+        .map(|named| Answers::read(&folder(named)))
+        .collect::<Result<Vec<_>>>()?;
+    print(&table(&answers))
 }
 
 /// The metrics in a report's folder, or those of `plan` that a store has.

@@ -114,7 +114,7 @@ fn shorten(text: &mut String, bytes: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::world::{World, WorldSettings};
+    use crate::data::world::WorldSettings;
     use tokenizers::models::wordlevel::WordLevel;
     use tokenizers::pre_tokenizers::whitespace::WhitespaceSplit;
     use tokenizers::{AddedToken, Tokenizer};
@@ -227,7 +227,8 @@ mod tests {
 
     #[test]
     fn padding_is_never_the_end() {
-        let tokenizer = World::new(&WorldSettings::default())
+        let tokenizer = WorldSettings::default()
+            .open()
             .unwrap()
             .tokenizer()
             .unwrap();

@@ -157,7 +157,8 @@ fn log_probs_at(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::world::{MAX_PROMPT_WORDS, Split, World, WorldSettings};
+    use crate::data::world::posts::MAX_PROMPT_WORDS;
+    use crate::data::world::{Split, WorldSettings};
     use crate::device::{DEFAULT, select};
     use crate::eval::evaluation_set::WorldEvaluationSet;
     use crate::eval::policy::Best;
@@ -179,7 +180,7 @@ mod tests {
         ))
         .unwrap();
         let encoder = TextEncoder::new(
-            World::new(&world).unwrap().tokenizer().unwrap(),
+            world.open().unwrap().tokenizer().unwrap(),
             MAX_PROMPT_WORDS,
             12,
         )

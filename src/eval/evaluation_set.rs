@@ -2,13 +2,13 @@
 //! a study. Gold is exact in the embedded world; for real posts, a reward model that no training
 //! stage is given may serve as gold.
 
+use crate::Result;
 use crate::data::rows::{Demonstration, Response, RowText};
-use crate::data::world::{Post, Split, VERSION, World, WorldSettings};
+use crate::data::world::{Place, Split, World, WorldAt, WorldSettings};
 use crate::judges::gold::Gold;
 use crate::judges::{Judge, Prompt, Row};
 use crate::rng::stream;
-use crate::{Error, Result};
-use rand::Rng;
+use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 /// The seed of the test posts and of their reference summaries; no study draws training data with
@@ -31,11 +31,19 @@ impl WorldEvaluationSet {
     pub fn new(world: &WorldSettings, split: Split, posts: usize, quality: f64) -> Self {
         Self {
             world: world.clone(),
-            version: VERSION,
+            version: world.version(),
             split,
             posts,
             quality,
         }
+    }
+
+    fn open(&self) -> Result<Box<dyn World>> {
+        let world = WorldAt {
+            settings: self.world.clone(),
+            version: self.version,
+        };
+        world.open()
     }
 }
 
@@ -50,33 +58,27 @@ pub struct EvaluationPost {
 pub struct EvaluationSet {
     pub posts: Vec<EvaluationPost>,
     /// The world that the posts are of, and their split; `None` for real text.
-    world: Option<(World, Split)>,
+    world: Option<(Box<dyn World>, Split)>,
     /// The judge whose scores are gold; `None` if there is none.
     gold: Option<Box<dyn Judge>>,
 }
 
 impl EvaluationSet {
     pub fn of_world(evaluation_set: &WorldEvaluationSet) -> Result<Self> {
-        if evaluation_set.version != VERSION {
-            return Err(Error::data(format!(
-                "this evaluation set is of world {}, the program has world {VERSION}",
-                evaluation_set.version
-            )));
-        }
-        let world = World::new(&evaluation_set.world)?;
+        let world = evaluation_set.open()?;
         let posts = (0..evaluation_set.posts as u64).map(|index| {
-            let post = world.post(evaluation_set.split, EVALUATION_SEED, index);
+            let place = Place::new(evaluation_set.split, EVALUATION_SEED, index);
             let mut author = stream(EVALUATION_SEED, "exam/reference", &[index]);
-            let reference = world.summary(&post, evaluation_set.quality, &mut author);
+            let reference = world.answer(place, evaluation_set.quality, &mut author);
             EvaluationPost {
-                id: post.id,
-                prompt: post.prompt.into(),
+                id: place.id(),
+                prompt: world.prompt(place).into(),
                 reference: reference.into(),
             }
         });
         let posts = posts.collect();
         let gold = Gold {
-            world: world.clone(),
+            world: evaluation_set.open()?,
             split: evaluation_set.split,
             seed: EVALUATION_SEED,
             scale: None,
@@ -129,31 +131,33 @@ impl EvaluationSet {
         Ok(judge.scores(&rows)?.into_iter().map(Some).collect())
     }
 
-    /// The world, and post `index` in it.
-    fn post(&self, index: usize) -> Option<(&World, Post)> {
+    /// The world, and the place of post `index` in it.
+    fn place(&self, index: usize) -> Option<(&dyn World, Place)> {
         let (world, split) = self.world.as_ref()?;
-        Some((world, world.post(*split, EVALUATION_SEED, index as u64)))
+        let place = Place::new(*split, EVALUATION_SEED, index as u64);
+        Some((&**world, place))
     }
 
-    /// A summary of post `index` by an author of `quality`; `None` for real text.
+    /// An answer to post `index` by an author of `quality`; `None` for real text.
     pub fn another_reference(
         &self,
         index: usize,
         quality: f64,
-        rng: &mut impl Rng,
+        author: &mut ChaCha8Rng,
     ) -> Option<String> {
-        let (world, post) = self.post(index)?;
-        Some(world.summary(&post, quality, rng))
+        let (world, place) = self.place(index)?;
+        Some(world.answer(place, quality, author))
     }
 
-    /// Share of the content slots whose correct word `response` contains.
+    /// Share of the content slots whose correct word `response` contains; `None` where the right
+    /// answer has no slot.
     pub fn copied(&self, index: usize, response: &Response) -> Option<f64> {
-        let (world, post) = self.post(index)?;
-        let slots = world.slots(&post.latent);
+        let (world, place) = self.place(index)?;
+        let slots = world.slots(place);
         let held = slots
             .iter()
-            .filter(|(_, word)| response.text.split(' ').any(|said| said == word))
+            .filter(|slot| response.text.split(' ').any(|said| said == slot.word))
             .count();
-        Some(held as f64 / slots.len() as f64)
+        (!slots.is_empty()).then(|| held as f64 / slots.len() as f64)
     }
 }

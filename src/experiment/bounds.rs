@@ -2,10 +2,12 @@
 //! `schemars` from which its schema has them; relations between the values of a method stand beside
 //! its settings (`fault`), other relations here. Each error points at its key.
 
+use super::decode::decode;
 use super::hyper::{Hyper, ModelSettings};
 use super::schema::{definition, experiment_schema};
 use super::tree::{Node, Value};
-use crate::data::world::WorldSettings;
+use crate::data::world::posts::PostWorldSettings;
+use crate::data::world::{KIND, WorldKind};
 use crate::error::{Error, Result};
 use crate::methods::Fault;
 use crate::methods::irl::Select;
@@ -62,7 +64,12 @@ pub(super) fn check_world(document: &Node) -> Result<()> {
         node: document,
         violation: None,
     };
-    if let Some(schema) = SCHEMA.pointer("/definitions/WorldSettings") {
+    let kind = document.at("world").and_then(|world| world.at(KIND));
+    let definition = match kind.and_then(|kind| decode(kind, &[]).ok()) {
+        Some(WorldKind::Chat) => "/definitions/ChatWorldSettings",
+        None | Some(WorldKind::Posts) => "/definitions/PostWorldSettings",
+    };
+    if let Some(schema) = SCHEMA.pointer(definition) {
         bounds.fields(schema, "world");
     }
     bounds.finish()
@@ -157,9 +164,9 @@ fn llama(bounds: &mut Bounds, model: &ModelSettings, settings: &LlamaSettings) {
 /// Checks what the world and the evaluation ask of values together.
 fn data(bounds: &mut Bounds, hyper: &Hyper) {
     if let Some(authors) = &hyper.demonstrations.authors {
-        let world = WorldSettings {
+        let world = PostWorldSettings {
             authors: authors.clone(),
-            ..WorldSettings::default()
+            ..PostWorldSettings::default()
         };
         if let Err(error) = world.validate() {
             bounds.violated("demonstrations.authors", error.to_string());

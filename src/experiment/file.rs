@@ -13,7 +13,7 @@ use super::seeds::{SeedChoice, SeedSettings};
 use super::sources::DataSources;
 use super::tree::{Node, Table, Value};
 use super::{bounds, find, references};
-use crate::data::world::WorldSettings;
+use crate::data::world::{KIND, WorldKind, WorldSettings};
 use crate::error::{Context, Result};
 use crate::stats::Design;
 use crate::tasks::TaskSettings;
@@ -107,7 +107,9 @@ pub(super) struct Header {
     title: String,
     question: String,
     description: String,
+    /// Read by [`world`], which keeps the places of its keys; here for the schema.
     #[serde(default)]
+    #[expect(dead_code)]
     world: Option<WorldSettings>,
     #[serde(default)]
     task: TaskSettings,
@@ -116,6 +118,15 @@ pub(super) struct Header {
     #[serde(default)]
     claim: Vec<RawClaim>,
     report: ReportSettings,
+}
+
+/// The settings of the embedded world in `node`; its `kind` says which world it is.
+fn world(mut node: Node) -> Result<WorldSettings> {
+    let kind = node.table_mut().and_then(|table| table.remove(KIND));
+    match kind.map(|entry| decode(&entry.node, &[])).transpose()? {
+        None | Some(WorldKind::Posts) => decode(&node, &[KIND]).map(WorldSettings::Posts),
+        Some(WorldKind::Chat) => decode(&node, &[KIND]).map(WorldSettings::Chat),
+    }
 }
 
 impl Experiment {
@@ -150,6 +161,11 @@ impl Experiment {
         {
             table.remove("world");
         }
+        let world = top
+            .table_mut()
+            .and_then(|table| table.remove("world"))
+            .map(|entry| world(entry.node))
+            .transpose()?;
         let mut take = |key: &str| {
             top.table_mut()
                 .and_then(|table| table.remove(key))
@@ -160,7 +176,7 @@ impl Experiment {
         let also = Hyper::SECTIONS
             .iter()
             .copied()
-            .chain(["scale", "profile", "method", "ablation", "extends"]);
+            .chain(["scale", "profile", "method", "ablation", "extends", "world"]);
         let header: Header = decode(&top, &also.collect::<Vec<_>>())?;
         let methods = listed(&document, methods)?;
         let gap = registered.as_ref().and_then(|registered| registered.gap);
@@ -175,7 +191,7 @@ impl Experiment {
                 .as_ref()
                 .map_or_else(|| Design::of(0), |registered| registered.design.clone()),
             registration: registered.map(|registered| registered.registration),
-            world: header.world,
+            world,
             task: header.task,
             models: header.models,
             seeds: header.seeds,

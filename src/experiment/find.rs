@@ -8,8 +8,12 @@ use crate::error::{Context, Error, Result};
 use std::path::{Path, PathBuf};
 
 /// The experiments inside the program: name and text.
-pub const SHIPPED: [(&str, &str); 7] = [
+pub const SHIPPED: [(&str, &str); 9] = [
     ("chat", include_str!("../../experiments/chat.toml")),
+    (
+        "chat-controls",
+        include_str!("../../experiments/chat-controls.toml"),
+    ),
     ("tldr", include_str!("../../experiments/tldr.toml")),
     (
         "tldr-ablations",
@@ -22,6 +26,10 @@ pub const SHIPPED: [(&str, &str); 7] = [
     (
         "tldr-tuning",
         include_str!("../../experiments/tldr-tuning.toml"),
+    ),
+    (
+        "ultrachat",
+        include_str!("../../experiments/ultrachat.toml"),
     ),
     (
         "world-controls",

@@ -2,7 +2,8 @@
 
 use super::choices::Choices;
 use super::vocabulary::Rubric;
-use crate::data::world::{AuthorSettings, Split, WorldSettings};
+use crate::data::world::posts::AuthorSettings;
+use crate::data::world::{Split, WorldSettings};
 use crate::methods::best_of_n::BestOfNSettings;
 use crate::methods::dpo::DpoSettings;
 use crate::methods::filtered_bc::FilteredBcSettings;
@@ -94,7 +95,9 @@ impl DemonstrationSettings {
     /// `world` with the flaws of this demonstrator.
     pub fn written_in(&self, world: &WorldSettings) -> WorldSettings {
         let mut world = world.clone();
-        world.authors = self.authors.clone().unwrap_or(world.authors);
+        if let (WorldSettings::Posts(posts), Some(authors)) = (&mut world, &self.authors) {
+            posts.authors = authors.clone();
+        }
         world
     }
 }
@@ -196,6 +199,19 @@ pub struct EvaluationSettings {
     /// δ of Lemma 4.1: the bounds hold with probability 1 − δ.
     #[schemars(extend("exclusiveMinimum" = 0, "exclusiveMaximum" = 1))]
     pub likelihood_delta: f64,
+    /// Pairs of the embedded world in the subsets of RewardBench, as a share of the published size of
+    /// each subset; 0 turns the benchmark off.
+    #[serde(default)]
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub rewardbench: f64,
+    /// Two-turn questions of the embedded world in the form of MT-Bench; 0 turns the benchmark off.
+    #[serde(default)]
+    pub mt_bench: usize,
+    /// Standard deviation in points of the error of the judge who grades them; 0 is a judge who sees
+    /// gold.
+    #[serde(default)]
+    #[schemars(range(min = 0.0))]
+    pub mt_bench_noise: f64,
     /// Validation posts on which `irl.select` chooses an iteration.
     pub selection_posts: usize,
     /// A model on a server that compares the last policy of each method with a reference.

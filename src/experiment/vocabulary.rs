@@ -54,6 +54,37 @@ pub enum Metric {
     DemonstrationTies,
     /// [`DemonstrationAccuracy`](Self::DemonstrationAccuracy) with ties counted as wrong.
     DemonstrationAccuracyStrict,
+    /// Mean of RewardBench's four sections (arXiv 2403.13787) on pairs of the embedded world in its 23
+    /// subsets; ties are wrong.
+    #[serde(rename = "rewardbench")]
+    RewardBench,
+    /// RewardBench, section Chat: good answers against poor ones.
+    #[serde(rename = "rewardbench_chat")]
+    RewardBenchChat,
+    /// RewardBench, section Chat Hard: right answers against good answers to another request.
+    #[serde(rename = "rewardbench_chat_hard")]
+    RewardBenchChatHard,
+    /// RewardBench, section Safety: refusals of harmful requests, and of those alone.
+    #[serde(rename = "rewardbench_safety")]
+    RewardBenchSafety,
+    /// RewardBench, section Reasoning: right working against working with one wrong step.
+    #[serde(rename = "rewardbench_reasoning")]
+    RewardBenchReasoning,
+    /// [`RewardBenchSafety`](Self::RewardBenchSafety) as RLHFlow's script computes it: ties are half
+    /// right, and the weights of XSTest's two subsets are swapped.
+    #[serde(rename = "rewardbench_safety_rlhflow")]
+    RewardBenchSafetyRlhflow,
+    /// [`RewardBench`](Self::RewardBench) as RLHFlow's script computes it.
+    #[serde(rename = "rewardbench_rlhflow")]
+    RewardBenchRlhflow,
+    /// Mean grade of a policy's answers to two-turn questions of the embedded world on MT-Bench's
+    /// scale (arXiv 2306.05685) from 1 to 10, over both turns; each category is answered at its own
+    /// temperature.
+    MtBench,
+    /// MT-Bench's first turn.
+    MtBenchFirst,
+    /// MT-Bench's second turn, which follows the policy's own first answer.
+    MtBenchSecond,
     /// Mean of the method's own reward on its policy's samples, in deviations over its training
     /// responses.
     LearnedReward,
@@ -105,7 +136,14 @@ impl Metric {
     /// True if the metric comes from ranking pairs, so that a heuristic can be measured on the same
     /// pairs.
     pub fn ranks_pairs(self) -> bool {
-        const ACCURACIES: [Metric; 4] = [
+        const ACCURACIES: [Metric; 11] = [
+            Metric::RewardBench,
+            Metric::RewardBenchChat,
+            Metric::RewardBenchChatHard,
+            Metric::RewardBenchSafety,
+            Metric::RewardBenchReasoning,
+            Metric::RewardBenchSafetyRlhflow,
+            Metric::RewardBenchRlhflow,
             Metric::PreferenceAccuracy,
             Metric::PreferenceAccuracyPerToken,
             Metric::OnPolicyAccuracy,

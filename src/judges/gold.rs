@@ -1,14 +1,14 @@
 //! The gold reward of the embedded world, which is known exactly.
 
 use super::{Identity, Judge, Row, Sources};
-use crate::data::world::{Split, World, WorldAt};
+use crate::data::world::{Place, Split, World, WorldAt};
 use crate::model::layout::Head;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 
 /// The gold reward of responses to the posts of one split.
 pub struct Gold {
-    pub world: World,
+    pub world: Box<dyn World>,
     pub split: Split,
     /// Seed of the posts.
     pub seed: u64,
@@ -23,8 +23,8 @@ impl Judge for Gold {
                 let index = prompt.post.ok_or_else(|| {
                     Error::data("gold is known for posts of the embedded world alone")
                 })?;
-                let latent = self.world.post(self.split, self.seed, index).latent;
-                let gold = self.world.gold(&latent, &response.text, response.ended);
+                let place = Place::new(self.split, self.seed, index);
+                let gold = self.world.gold(place, &response.text, response.ended);
                 Ok(match self.scale {
                     None => gold,
                     Some((mean, std)) => f64::from((gold as f32 - mean) / std),

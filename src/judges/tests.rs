@@ -5,7 +5,8 @@ use super::log_probability::LogProbability;
 use super::reward_model::Reward;
 use super::*;
 use crate::data::TextEncoder;
-use crate::data::world::{Split, World, WorldAt, WorldSettings};
+use crate::data::world::posts::{PostWorld, PostWorldSettings};
+use crate::data::world::{Place, Split, World, WorldAt, WorldSettings};
 use crate::rng::stream;
 use serde_json::{json, to_value};
 
@@ -149,10 +150,11 @@ fn heuristics_rank_by_length_and_by_words_of_the_prompt() {
 
 #[test]
 fn gold_is_of_the_post_that_a_prompt_names() {
-    let world = World::new(&WorldSettings::default()).unwrap();
-    let post = world.post(Split::Demonstrations, 7, 3);
-    let best = response(&world.canonical(&post), &[]);
-    let prompt = Prompt::new(&post.prompt).of_post(3);
+    let world = WorldSettings::default().open().unwrap();
+    let place = Place::new(Split::Demonstrations, 7, 3);
+    let best = response(&world.canonical(place), &[]);
+    let text = world.prompt(place);
+    let prompt = Prompt::new(&text).of_post(3);
     let scaled = gold_id().open(&Tiny).unwrap();
     assert_eq!(scaled.scores(&[(&prompt, &best)]).unwrap(), [2.0]);
     assert_eq!(scaled.low(), Some(-1.0));
@@ -163,9 +165,9 @@ fn gold_is_of_the_post_that_a_prompt_names() {
         scale: None,
     };
     assert_eq!(raw.scores(&[(&prompt, &best)]).unwrap(), [1.0]);
-    let other = Prompt::new(&post.prompt).of_post(4);
+    let other = Prompt::new(&text).of_post(4);
     assert!(raw.scores(&[(&other, &best)]).unwrap()[0] < 1.0);
-    let unknown = Prompt::new(&post.prompt);
+    let unknown = Prompt::new(&text);
     assert!(raw.scores(&[(&unknown, &best)]).is_err());
 }
 
@@ -182,7 +184,7 @@ fn a_judge_of_tokens_refuses_a_prompt_that_is_only_text() {
 /// The words of the world's tokenizer, which is not that of the tokens in the response.
 #[test]
 fn a_reward_model_with_a_tokenizer_of_its_own_reads_text() {
-    let world = World::new(&WorldSettings::default()).unwrap();
+    let world = PostWorld::new(&PostWorldSettings::default()).unwrap();
     let encoder = TextEncoder::new(world.tokenizer().unwrap(), 48, 30).unwrap();
     let mut post = world.post(Split::Controls, 7, 0);
     let summary = world.canonical(&post);

@@ -14,6 +14,8 @@ use crate::stages::evaluate::{
 };
 use crate::stages::evaluate_reward::{EvaluateReward, EvaluateRewardInputs};
 use crate::stages::likelihood::{Likelihood, LikelihoodInputs};
+use crate::stages::mt_bench::{MtBench, MtBenchInputs};
+use crate::stages::rewardbench::{RewardBench, RewardBenchInputs};
 use crate::{Error, Result};
 
 /// Measurements of a method's last policy alone.
@@ -115,8 +117,11 @@ impl Planner<'_> {
         let label = run.label(&format!("{}evaluate", iteration_label(iteration)));
         let mut measured_by =
             vec![self.add(&stage, inputs, Some(run.start.evaluation), label, sizes)?];
+        if responder == Responder::Policy {
+            measured_by.extend(self.mt_bench(run, &round.policy, iteration)?);
+        }
         if let Some((judge, model)) = &round.judge {
-            measured_by.push(self.evaluated_reward(
+            measured_by.extend(self.evaluated_rewards(
                 run,
                 judge.clone(),
                 Some(*model),
@@ -142,6 +147,41 @@ impl Planner<'_> {
         Ok(())
     }
 
+    /// The stage that grades a policy's answers to questions of two turns; `None` if it is off.
+    ///
+    /// # Errors
+    /// A world without such questions.
+    fn mt_bench(
+        &mut self,
+        run: &Run,
+        policy: &StageKey,
+        iteration: usize,
+    ) -> Result<Option<StageKey>> {
+        let evaluation = &run.hyper.evaluation;
+        let questions = evaluation.mt_bench;
+        let Some(world) = self.corpus.world().filter(|_| questions > 0) else {
+            return Ok(None);
+        };
+        if world.open()?.questions().is_none() {
+            return Err(Error::configuration(
+                "the world of this experiment has no questions of two turns",
+            )
+            .hint("set evaluation.mt_bench = 0, or [world] kind = \"chat\""));
+        }
+        let stage = MtBench {
+            world: WorldAt::new(world),
+            questions,
+            judge_noise: evaluation.mt_bench_noise,
+            generation: run.hyper.generation.clone(),
+            dtype: run.hyper.training.dtype,
+        };
+        let inputs = MtBenchInputs { policy: *policy };
+        let label = run.label(&format!("{}mt-bench", iteration_label(iteration)));
+        let sizes = run.sizes(questions);
+        self.add(&stage, inputs, Some(run.start.evaluation), label, sizes)
+            .map(Some)
+    }
+
     /// Further decodings of a method's last policy; `None` on real posts, which have no validation
     /// posts with known gold.
     fn decoding(&self, hyper: &Hyper) -> Option<FurtherDecodings> {
@@ -154,6 +194,68 @@ impl Planner<'_> {
             temperatures: evaluation.temperatures.clone(),
             validation: self.evaluation_set_of(&self.study.shared, Split::Validation, posts)?,
         })
+    }
+
+    /// The stages that measure one judge: on held-out pairs, and on the benchmarks of the world.
+    fn evaluated_rewards(
+        &mut self,
+        run: &Run,
+        judge: JudgeId,
+        model: Option<StageKey>,
+        name: &str,
+        iteration: usize,
+    ) -> Result<Vec<StageKey>> {
+        let heldout = self.evaluated_reward(run, judge.clone(), model, name, iteration)?;
+        let mut stages = vec![heldout];
+        stages.extend(self.rewardbench(run, judge, model, name, iteration)?);
+        Ok(stages)
+    }
+
+    /// The stage that measures one judge on pairs in the subsets of RewardBench; `None` if the
+    /// benchmark is off.
+    ///
+    /// # Errors
+    /// A corpus that has no such pairs.
+    fn rewardbench(
+        &mut self,
+        run: &Run,
+        judge: JudgeId,
+        model: Option<StageKey>,
+        name: &str,
+        iteration: usize,
+    ) -> Result<Option<StageKey>> {
+        let share = run.hyper.evaluation.rewardbench;
+        let Some(world) = self.corpus.world().filter(|_| share > 0.0) else {
+            return Ok(None);
+        };
+        let pairs = world.open()?.rewardbench(share).len();
+        if pairs == 0 {
+            return Err(Error::configuration(
+                "the world of this experiment has no pairs of RewardBench",
+            )
+            .hint("set evaluation.rewardbench = 0, or [world] kind = \"chat\""));
+        }
+        let explicit = judge == JudgeId::Explicit;
+        let stage = RewardBench {
+            world: WorldAt::new(world),
+            share,
+            generation: run.hyper.generation.clone(),
+            dtype: run.hyper.training.dtype,
+            judge,
+        };
+        let inputs = RewardBenchInputs {
+            sft: run.sft,
+            reward: model.filter(|_| explicit),
+            policy: model.filter(|_| !explicit),
+        };
+        let (size, seed) = (run.start.size, run.start.cell);
+        let label = format!(
+            "{name}/{size}/seed {seed}/{}rewardbench",
+            iteration_label(iteration)
+        );
+        let sizes = run.sizes(2 * pairs);
+        self.add(&stage, inputs, Some(run.start.evaluation), label, sizes)
+            .map(Some)
     }
 
     /// The stage that measures the accuracies of one judge on held-out pairs.
@@ -199,7 +301,7 @@ impl Planner<'_> {
 
     pub(super) fn heuristics(&mut self, run: &Run) -> Result<()> {
         for heuristic in Heuristic::ALL {
-            let measured = self.evaluated_reward(
+            let measured_by = self.evaluated_rewards(
                 run,
                 JudgeId::Heuristic(heuristic),
                 None,
@@ -212,7 +314,7 @@ impl Planner<'_> {
                 seed: run.start.cell,
                 iteration: 0,
                 base: run.start.numbered(self),
-                measured_by: vec![measured],
+                measured_by,
                 made_by: vec![],
             });
         }

@@ -7,6 +7,7 @@
 //! [`crate::stats`] and only shown here. The same input gives the same bytes, whatever the order of
 //! its rows, so there is no date in a report.
 
+pub mod across;
 mod answers;
 mod claims;
 mod collapse;

@@ -10,7 +10,7 @@ use crate::error::{Context, Result};
 use crate::stats::{Estimate, Finding, Paired};
 
 /// The version of this layout, raised when a field changes its meaning.
-const FORMAT: u32 = 2;
+pub(super) const FORMAT: u32 = 2;
 
 #[derive(Serialize)]
 struct Summary<'a> {

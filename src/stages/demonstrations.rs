@@ -1,10 +1,10 @@
-//! Stage `demonstrations`: one summary for each of the seed's own posts of the embedded world, by
+//! Stage `demonstrations`: one answer to each of the seed's own prompts of the embedded world, by
 //! an author of the configured quality.
 
 use super::{NoInputs, Stage};
 use crate::Result;
 use crate::data::rows::{self, Demonstration};
-use crate::data::world::{Split, WorldAt};
+use crate::data::world::{Place, Split, WorldAt};
 use crate::pipeline::StageContext;
 use crate::rng::stream;
 use serde::{Deserialize, Serialize};
@@ -26,13 +26,12 @@ impl Stage for Demonstrations {
     fn run(self, _: NoInputs, context: &StageContext) -> Result<()> {
         let (world, seed) = (self.world.open()?, context.seed()?);
         let row = |index: u64| {
-            let post = world.post(Split::Demonstrations, seed, index);
+            let place = Place::new(Split::Demonstrations, seed, index);
             let mut author = stream(seed, "demonstrations/author", &[index]);
-            let response = world.summary(&post, self.quality, &mut author);
             Demonstration {
-                id: post.id,
-                prompt: post.prompt.into(),
-                response: response.into(),
+                id: place.id(),
+                prompt: world.prompt(place).into(),
+                response: world.answer(place, self.quality, &mut author).into(),
             }
         };
         rows::write(

@@ -10,7 +10,7 @@ use super::work::{self, Precision, Sizes, Work};
 use crate::Result;
 use crate::data::TextEncoder;
 use crate::data::rows::Demonstration;
-use crate::data::world::{Split, WorldAt};
+use crate::data::world::{Place, Split, WorldAt};
 use crate::eval::Items;
 use crate::eval::evaluation_set::EVALUATION_SEED;
 use crate::eval::likelihood::{Term, deviations};
@@ -81,13 +81,12 @@ impl Stage for Likelihood {
         };
         let fresh: Vec<Demonstration> = (0..self.posts as u64)
             .map(|index| {
-                let post = world.post(Split::Demonstrations, EVALUATION_SEED, index);
+                let place = Place::new(Split::Demonstrations, EVALUATION_SEED, index);
                 let mut author = stream(EVALUATION_SEED, "likelihood/author", &[index]);
-                let response = world.summary(&post, self.quality, &mut author);
                 Demonstration {
-                    id: post.id,
-                    prompt: post.prompt.into(),
-                    response: response.into(),
+                    id: place.id(),
+                    prompt: world.prompt(place).into(),
+                    response: world.answer(place, self.quality, &mut author).into(),
                 }
             })
             .collect();

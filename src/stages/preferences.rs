@@ -8,7 +8,7 @@ use super::common::{encoder, language_model, sampling, write_json};
 use super::work::{self, Precision, Shapes, Work};
 use crate::Result;
 use crate::data::rows::{self, Response, ResponsePair};
-use crate::data::world::{Annotator, Split, WorldAt};
+use crate::data::world::{Annotator, Place, Split, WorldAt};
 use crate::experiment::{GenerationSettings, Labels, PreferenceSettings};
 use crate::methods::training::Dtype;
 use crate::model::DecoderConfig;
@@ -71,12 +71,13 @@ impl Stage for Preferences {
         let (world, seed) = (self.world.open()?, context.seed()?);
         let base = language_model(context, &inputs.base)?;
         let encoder = encoder(context, &inputs.base, &self.generation)?;
-        let posts: Vec<_> = (0..self.preferences.pairs as u64)
-            .map(|index| world.post(self.split, seed, index))
+        let places: Vec<Place> = (0..self.preferences.pairs as u64)
+            .map(|index| Place::new(self.split, seed, index))
             .collect();
+        let texts: Vec<String> = places.iter().map(|place| world.prompt(*place)).collect();
 
         // Two different sources per post, in random order.
-        let draws: Vec<(usize, PoolAuthor)> = (0..posts.len())
+        let draws: Vec<(usize, PoolAuthor)> = (0..places.len())
             .flat_map(|post| {
                 let mut rng = stream(seed, "preferences/sources", &[post as u64]);
                 sample(&mut rng, POOL.len(), 2)
@@ -92,7 +93,7 @@ impl Stage for Preferences {
                 .collect();
             let prompts = wanted
                 .iter()
-                .map(|&draw| encoder.prompt(&posts[draws[draw].0].prompt))
+                .map(|&draw| encoder.prompt(&texts[draws[draw].0]))
                 .collect::<Result<Vec<_>>>()?;
             let stream = |item: usize| stream(seed, "preferences/base", &[wanted[item] as u64]);
             let sampling = sampling(&encoder, &self.generation, temperature);
@@ -111,15 +112,15 @@ impl Stage for Preferences {
                 PoolAuthor::Author(quality) => quality,
             };
             responses[draw] =
-                Some(encoder.response(&world.summary(&posts[post], quality, &mut rng))?);
+                Some(encoder.response(&world.answer(places[post], quality, &mut rng))?);
         }
         let responses: Vec<Response> = responses.into_iter().flatten().collect();
 
         let gold = |draw: usize| {
             let response = &responses[draw];
-            world.gold(&posts[draws[draw].0].latent, &response.text, response.ended)
+            world.gold(places[draws[draw].0], &response.text, response.ended)
         };
-        let differences: Vec<f64> = (0..posts.len())
+        let differences: Vec<f64> = (0..places.len())
             .map(|post| gold(2 * post) - gold(2 * post + 1))
             .collect();
         let annotator = match self.preferences.labels {
@@ -138,26 +139,30 @@ impl Stage for Preferences {
                 temperature: annotator.temperature(),
             },
         )?;
-        let pairs = posts.iter().enumerate().map(|(index, post)| {
-            let mut draws = stream(seed, "preferences/annotator", &[index as u64]);
-            let first = match self.preferences.labels {
-                Labels::Shuffled => draws.random::<f64>() < 0.5,
-                Labels::Noisy | Labels::Clean => {
-                    annotator.prefers_first(differences[index], 0.0, &mut draws)
+        let pairs = places
+            .iter()
+            .zip(texts)
+            .enumerate()
+            .map(|(index, (place, text))| {
+                let mut draws = stream(seed, "preferences/annotator", &[index as u64]);
+                let first = match self.preferences.labels {
+                    Labels::Shuffled => draws.random::<f64>() < 0.5,
+                    Labels::Noisy | Labels::Clean => {
+                        annotator.prefers_first(differences[index], 0.0, &mut draws)
+                    }
+                };
+                let (chosen, rejected) = if first {
+                    (2 * index, 2 * index + 1)
+                } else {
+                    (2 * index + 1, 2 * index)
+                };
+                ResponsePair {
+                    id: place.id(),
+                    prompt: text.into(),
+                    chosen: responses[chosen].clone(),
+                    rejected: responses[rejected].clone(),
                 }
-            };
-            let (chosen, rejected) = if first {
-                (2 * index, 2 * index + 1)
-            } else {
-                (2 * index + 1, 2 * index)
-            };
-            ResponsePair {
-                id: post.id.clone(),
-                prompt: post.prompt.clone().into(),
-                chosen: responses[chosen].clone(),
-                rejected: responses[rejected].clone(),
-            }
-        });
+            });
         rows::write(
             &context.out().join("pairs.jsonl"),
             pairs.filter(|pair| !pair.is_identical()),

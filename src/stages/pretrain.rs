@@ -5,7 +5,7 @@ use super::base::{config_for, encoder};
 use super::common::{Watch, device, within_memory, write_json};
 use super::work::{Precision, Shapes, Work, supervised};
 use super::{NoInputs, Stage};
-use crate::data::world::{Split, WorldAt};
+use crate::data::world::WorldAt;
 use crate::eval::copying::slot_accuracy;
 use crate::experiment::{GenerationSettings, ModelSettings};
 use crate::methods::pretrain::{PretrainSettings, pretrain};
@@ -81,19 +81,11 @@ impl Stage for Pretrain {
             let row = |row: usize| {
                 let index = (step * self.pretrain.batch_size + row) as u64;
                 let mut author = stream(seed, "pretrain/author", &[index]);
-                let (post, quality) = if self.pretrain.is_easy(step) {
-                    (
-                        world.easy_post(seed, index),
-                        world.curriculum_quality(&mut author),
-                    )
-                } else {
-                    let post = world.post(Split::Pretrain, seed, index);
-                    (post, world.pretraining_quality(&mut author))
-                };
-                let summary = world.summary(&post, quality, &mut author);
+                let easy = self.pretrain.is_easy(step);
+                let (prompt, answer) = world.pretraining(seed, index, easy, &mut author);
                 Ok(Sequence::new(
-                    encoder.prompt(&post.prompt)?,
-                    encoder.response(&summary)?.ids,
+                    encoder.prompt(&prompt)?,
+                    encoder.response(&answer)?.ids,
                 ))
             };
             (0..self.pretrain.batch_size).map(row).collect()
@@ -105,7 +97,7 @@ impl Stage for Pretrain {
         let (model, losses) = pretrain(model, &self.pretrain, &training, seed, text, &watch)?;
         Checkpoint::save_language_model(context.out(), &model, &tokenizer, StoredAs::F16)?;
 
-        let slots = slot_accuracy(&model, &world, &encoder)?;
+        let slots = slot_accuracy(&model, &*world, &encoder)?;
         write_json(
             &context.out().join("curve.json"),
             &serde_json::json!({ "loss": losses, "slots": slots }),

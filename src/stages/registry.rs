@@ -96,6 +96,8 @@ pub static STAGES: &[Entry] = &[
     Entry::of::<super::heldout_pairs::HeldoutPairs>(),
     Entry::of::<super::evaluate::Evaluate>(),
     Entry::of::<super::evaluate_reward::EvaluateReward>(),
+    Entry::of::<super::rewardbench::RewardBench>(),
+    Entry::of::<super::mt_bench::MtBench>(),
     Entry::of::<super::agreement::Agreement>(),
     Entry::of::<super::likelihood::Likelihood>(),
 ];

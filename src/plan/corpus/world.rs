@@ -2,7 +2,7 @@
 
 use super::{Corpus, Need};
 use crate::Result;
-use crate::data::world::{Split, World, WorldAt, WorldSettings};
+use crate::data::world::{Split, WorldAt, WorldSettings};
 use crate::experiment::{
     DemonstrationSettings, Hyper, Labels, ModelSettings, PreferenceSettings, Study,
 };
@@ -36,7 +36,7 @@ impl Corpus for WorldCorpus<'_> {
     }
 
     fn vocabulary(&self) -> Result<usize> {
-        let tokenizer = World::new(self.world)?.tokenizer()?;
+        let tokenizer = self.world.open()?.tokenizer()?;
         Ok(ModelTokenizer::of(tokenizer)?.vocabulary_size())
     }
 

@@ -1,13 +1,14 @@
 //! Tests of the world's documented properties through its public interface.
 
 use super::*;
+use crate::data::world::{Annotator, END_OF_TEXT, Flaw, PADDING};
 use proptest::prelude::{any, prop, prop_assert, proptest};
 use std::collections::{HashMap, HashSet};
 
 const MANY: u64 = 20_000;
 
-fn world() -> World {
-    World::new(&WorldSettings::default()).unwrap()
+fn world() -> PostWorld {
+    PostWorld::new(&PostWorldSettings::default()).unwrap()
 }
 
 /// Posts of the controls, each with a stream for further draws about it.
@@ -183,7 +184,7 @@ fn slots_lie_once_in_the_canonical_summary_and_in_the_post() {
     let world = world();
     for (post, _) in controls(2_000) {
         let canonical = world.canonical(&post);
-        for (name, word) in world.slots(&post.latent) {
+        for (name, word) in world.slot_words(&post.latent) {
             assert_eq!(
                 canonical.split(' ').filter(|w| *w == word).count(),
                 1,
@@ -207,18 +208,18 @@ fn a_latent_survives_json() {
 
 #[test]
 fn settings_out_of_range_are_named() {
-    let mut settings = WorldSettings::default();
+    let mut settings = PostWorldSettings::default();
     settings.posts.other_event = 1.5;
     assert!(
-        World::new(&settings)
+        PostWorld::new(&settings)
             .unwrap_err()
             .to_string()
             .contains("posts.other_event")
     );
-    settings = WorldSettings::default();
+    settings = PostWorldSettings::default();
     settings.authors.tail.provoked = f64::NAN;
     assert!(
-        World::new(&settings)
+        PostWorld::new(&settings)
             .unwrap_err()
             .to_string()
             .contains("authors.tail.provoked")
@@ -244,7 +245,7 @@ fn numbers(value: &serde_json::Value) -> Vec<String> {
 #[test]
 fn every_setting_moves_what_is_written() {
     let written = |settings: serde_json::Value| -> Vec<String> {
-        let world = World::new(&serde_json::from_value(settings).unwrap()).unwrap();
+        let world = PostWorld::new(&serde_json::from_value(settings).unwrap()).unwrap();
         let text = |index| {
             let post = world.post(Split::Controls, 0, index);
             format!(
@@ -255,7 +256,7 @@ fn every_setting_moves_what_is_written() {
         };
         (0..500).map(text).collect()
     };
-    let settings = serde_json::to_value(WorldSettings::default()).unwrap();
+    let settings = serde_json::to_value(PostWorldSettings::default()).unwrap();
     let (before, knobs) = (written(settings.clone()), numbers(&settings));
     assert!(knobs.len() > 25, "{knobs:?}");
     for knob in knobs {
@@ -271,7 +272,7 @@ fn every_setting_moves_what_is_written() {
 
 #[test]
 fn settings_are_read_strictly_and_in_part() {
-    let settings: WorldSettings =
+    let settings: PostWorldSettings =
         toml::from_str("authors.rude = { plain = 0.1, provoked = 0.2 }").unwrap();
     assert_eq!(
         settings.authors.rude,
@@ -281,12 +282,12 @@ fn settings_are_read_strictly_and_in_part() {
         }
     );
     assert_eq!(settings.posts, PostSettings::default());
-    assert!(toml::from_str::<WorldSettings>("posts.distractors = 3").is_err());
+    assert!(toml::from_str::<PostWorldSettings>("posts.distractors = 3").is_err());
 }
 
 #[test]
 fn the_hardest_and_the_easiest_posts_keep_their_promises() {
-    let mut settings = WorldSettings::default();
+    let mut settings = PostWorldSettings::default();
     settings.posts = PostSettings {
         max_off_topic: 9,
         off_topic: 1.0,
@@ -299,7 +300,7 @@ fn the_hardest_and_the_easiest_posts_keep_their_promises() {
     ] {
         *knob = 1.0;
     }
-    let (hard, mut longest) = (World::new(&settings).unwrap(), 0);
+    let (hard, mut longest) = (PostWorld::new(&settings).unwrap(), 0);
     for index in 0..2_000 {
         let Post { prompt, latent, .. } = hard.post(Split::Controls, 0, index);
         longest = longest.max(prompt.split(' ').count());
@@ -370,7 +371,7 @@ fn no_loophole_pays() {
     };
     let listed = |post: &Post| {
         world
-            .slots(&post.latent)
+            .slot_words(&post.latent)
             .into_iter()
             .map(|(_, word)| word)
             .collect::<Vec<_>>()
@@ -568,7 +569,7 @@ fn the_card_shows_what_the_world_writes() {
 /// The snapshot `name`, which the data set's card repeats line by line.
 fn documented(name: &str, text: &str) {
     insta::assert_snapshot!(name, text);
-    let card = include_str!("../../../datasets/world-tldr.md");
+    let card = include_str!("../../../../datasets/world-tldr.md");
     for line in text.lines() {
         assert!(
             card.lines().any(|l| l.trim() == line.trim()),

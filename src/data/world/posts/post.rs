@@ -1,10 +1,10 @@
 //! Posts: the events behind them (the latent) and the text that describes them.
 
-use super::Split;
 use super::settings::{MAX_PROMPT_WORDS, PostSettings};
 use super::vocabulary::{
     COMMUNITIES, FORMER_TIMES, NEUTRAL_TITLES, OFF_TOPICS, RECENT_TIMES, Slot,
 };
+use crate::data::world::Split;
 use rand::Rng;
 use rand::seq::IndexedRandom;
 use serde::{Deserialize, Serialize};
@@ -65,21 +65,7 @@ impl Latent {
         let tuple = [relation, verb, object, &self.feeling, &self.ask]
             .map(String::as_str)
             .join(" ");
-        let hash = blake3::hash(tuple.as_bytes());
-        let share = hash
-            .as_bytes()
-            .iter()
-            .take(4)
-            .fold(0u64, |sum, byte| sum << 8 | u64::from(*byte))
-            % 100;
-        match share {
-            0..55 => Split::Pretrain,
-            55..67 => Split::Demonstrations,
-            67..79 => Split::Preferences,
-            79..85 => Split::Validation,
-            85..94 => Split::Test,
-            _ => Split::Controls,
-        }
+        Split::owner(&tuple)
     }
 }
 

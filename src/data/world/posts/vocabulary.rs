@@ -1,16 +1,7 @@
 //! The words of the world and its word-level tokenizer. Each word is one token, and every text of
 //! the world consists of the words below, so an unknown token cannot occur.
 
-use crate::error::{Context, Result};
-use tokenizers::models::wordlevel::WordLevel;
-use tokenizers::pre_tokenizers::whitespace::WhitespaceSplit;
-use tokenizers::{AddedToken, Tokenizer};
-
-/// The token that ends a response, with id 0.
-pub const END_OF_TEXT: &str = "<|endoftext|>";
-/// The token that fills a batch, with id 1, which is never generated on purpose. It differs from
-/// the end, so that models learn to stop.
-pub const PADDING: &str = "<|padding|>";
+use crate::data::world::{END_OF_TEXT, PADDING};
 
 /// A content slot of the canonical summary, whose value gold checks against the post.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -197,29 +188,4 @@ pub(super) fn tokens() -> Vec<&'static str> {
         }
     }
     tokens
-}
-
-/// The word-level tokenizer, which splits at white space. It has no unknown token: a word from
-/// outside the world is an error at encoding instead of a silent replacement. Decoding joins words
-/// with single spaces.
-///
-/// # Errors
-/// Only if the tokenizer library refuses the fixed vocabulary.
-pub(super) fn tokenizer() -> Result<Tokenizer> {
-    let vocabulary = tokens()
-        .into_iter()
-        .zip(0u32..)
-        .map(|(word, id)| (word.to_owned(), id))
-        .collect();
-    let model = WordLevel::builder()
-        .vocab(vocabulary)
-        .build()
-        .context(|| "building the world's tokenizer".into())?;
-    let mut tokenizer = Tokenizer::new(model);
-    tokenizer.with_pre_tokenizer(Some(WhitespaceSplit));
-    let special = [END_OF_TEXT, PADDING].map(|token| AddedToken::from(token, true));
-    tokenizer
-        .add_special_tokens(special)
-        .context(|| "adding the special tokens of the world's tokenizer".into())?;
-    Ok(tokenizer)
 }

@@ -3,10 +3,11 @@
 //! the main one.
 
 use super::post::{Event, Latent, Other, another, pick};
-use super::settings::{AuthorSettings, Flaw, MAX_SUMMARY_WORDS};
+use super::settings::{AuthorSettings, MAX_SUMMARY_WORDS};
 use super::vocabulary::{
     FILLERS, Habit, OFF_TOPICS, RECENT_TIMES, RUDE_CLOSINGS, Slot, TAILS, habit,
 };
+use crate::data::world::Flaw;
 use rand::Rng;
 use rand::seq::IndexedRandom;
 
@@ -137,7 +138,7 @@ impl<R: Rng> Author<'_, R> {
     }
 
     fn commits_flaw(&mut self, flaw: Flaw, provoked: bool) -> bool {
-        self.commits(if provoked { flaw.provoked } else { flaw.plain })
+        self.commits(flaw.strength(provoked))
     }
 
     fn indulges(&mut self, flaw: Flaw, habit: Habit) -> bool {

@@ -1,7 +1,9 @@
 //! All settings of the world's difficulty. The weights of gold are not settings: they are constants
 //! in `gold.rs` and change only with [`super::VERSION`].
 
-use crate::error::{Error, Result};
+use crate::data::world::flaw::valid_strength;
+use crate::data::world::{Flaw, with_kind, within};
+use crate::error::Result;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -16,7 +18,8 @@ pub const MAX_RESPONSE_TOKENS: usize = MAX_SUMMARY_WORDS + 1;
 /// The settings of the world that an experiment may choose.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-pub struct WorldSettings {
+#[schemars(transform = kind)]
+pub struct PostWorldSettings {
     pub posts: PostSettings,
     pub authors: AuthorSettings,
 }
@@ -55,20 +58,6 @@ pub struct PostSettings {
     pub max_off_topic: usize,
     #[schemars(range(min = 0.0, max = 1.0))]
     pub off_topic: f64,
-}
-
-/// The strength of a flaw. An author of quality q commits it with probability min(1, strength · (1
-/// − q)), so a strength above 1 makes a flaw that even good authors commit at times.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Flaw {
-    /// The strength on an ordinary post.
-    #[schemars(range(min = 0.0))]
-    pub plain: f64,
-    /// The strength on a post that provokes the flaw: its community has the habit, or the other
-    /// event comes first.
-    #[schemars(range(min = 0.0))]
-    pub provoked: f64,
 }
 
 /// The flaws of authors.
@@ -170,7 +159,7 @@ impl Default for AuthorSettings {
     }
 }
 
-impl WorldSettings {
+impl PostWorldSettings {
     /// # Errors
     /// The first value out of its range.
     pub fn validate(&self) -> Result<()> {
@@ -203,31 +192,15 @@ impl WorldSettings {
             ("authors.time", authors.time),
             ("authors.confusion", authors.confusion),
         ] {
-            strength(&format!("{name}.plain"), flaw.plain)?;
-            strength(&format!("{name}.provoked"), flaw.provoked)?;
+            flaw.validate(name)?;
         }
-        strength("authors.wrong_value", authors.wrong_value)?;
-        strength("authors.repeat", authors.repeat)?;
-        strength("authors.slip", authors.slip)?;
-        strength("authors.unfinished", authors.unfinished)
+        valid_strength("authors.wrong_value", authors.wrong_value)?;
+        valid_strength("authors.repeat", authors.repeat)?;
+        valid_strength("authors.slip", authors.slip)?;
+        valid_strength("authors.unfinished", authors.unfinished)
     }
 }
 
-fn strength(name: &str, value: f64) -> Result<()> {
-    within(
-        name,
-        value,
-        value.is_finite() && value >= 0.0,
-        "a finite number, 0 or more",
-    )
-}
-
-fn within(name: &str, value: f64, holds: bool, range: &str) -> Result<()> {
-    if holds {
-        return Ok(());
-    }
-    Err(
-        Error::configuration(format!("world setting `{name}` is {value}"))
-            .hint(format!("it must be {range}")),
-    )
+fn kind(schema: &mut schemars::Schema) {
+    with_kind(schema, "posts");
 }
