@@ -126,7 +126,7 @@ fn changes(goldens: &Outputs, found: &Outputs) -> Vec<String> {
 
 fn found() -> Outputs {
     let mut found = Outputs::new();
-    for bench in [world(), bundled(), local(), chat(), hub()] {
+    for bench in [world(), conversations(), bundled(), local(), chat(), hub()] {
         for (name, output) in outputs(&bench) {
             found.entry(name).or_insert(output);
         }
@@ -140,6 +140,16 @@ fn world() -> Bench {
         bench.write(name, fs::read(fixture("experiments").join(name)).unwrap());
     }
     bench.succeed("reproduce tiny-kinds.toml --profile smoke --jobs 2");
+    bench
+}
+
+/// A bench with the stages that only the world of conversations has.
+fn conversations() -> Bench {
+    let bench = Bench::new();
+    for name in ["tiny.toml", "tiny-chat.toml"] {
+        bench.write(name, fs::read(fixture("experiments").join(name)).unwrap());
+    }
+    bench.succeed("reproduce tiny-chat.toml --profile smoke --jobs 2");
     bench
 }
 

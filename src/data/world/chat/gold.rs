@@ -131,8 +131,12 @@ fn share(subject: &Subject, sentences: &[Sentence]) -> f64 {
         Subject::Recall { facts, asked } => {
             let right = &facts[*asked];
             mean(sentences, |said| match said {
-                Sentence::Fact { name, colour, item } => Some(
-                    (f64::from(u8::from(*name == right.name))
+                Sentence::Fact {
+                    place,
+                    colour,
+                    item,
+                } => Some(
+                    (f64::from(u8::from(*place == right.place))
                         * f64::from(
                             u8::from(*colour == right.colour) + u8::from(*item == right.item),
                         ))

@@ -1,14 +1,14 @@
 //! A reader of answers: the sentences that the world knows, with their values, and the number of
 //! those that it does not.
 
-use super::vocabulary::{COLOURS, FLATTERY, ITEMS, NAMES, OPENINGS, REFUSAL, TAIL, number};
+use super::vocabulary::{COLOURS, FLATTERY, ITEMS, OPENINGS, PLACES, REFUSAL, TAIL, number};
 
 /// A sentence of an answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Sentence<'a> {
-    /// `NAME COLOUR ITEM .`
+    /// `PLACE COLOUR ITEM .`
     Fact {
-        name: &'a str,
+        place: &'a str,
         colour: &'a str,
         item: &'a str,
     },
@@ -99,8 +99,12 @@ fn sentence<'a>(words: &[&'a str]) -> Sentence<'a> {
             Some(count) => Sentence::Count { name, count, item },
             None => Sentence::Stray,
         },
-        [name, colour, item, "."] if NAMES.contains(&name) && COLOURS.contains(&colour) => {
-            Sentence::Fact { name, colour, item }
+        [place, colour, item, "."] if PLACES.contains(&place) && COLOURS.contains(&colour) => {
+            Sentence::Fact {
+                place,
+                colour,
+                item,
+            }
         }
         ["a", thing, "is", "a", class, "."] => Sentence::Class { thing, class },
         ["people", "use", "it", "to", first, second, "."] => Sentence::Use([first, second]),
@@ -126,11 +130,11 @@ mod tests {
     fn sentences_are_read_behind_an_opening_and_anything_else_is_stray() {
         let read = |text| read(text);
         assert_eq!(
-            read("great question ! sure , ann red ball ."),
+            read("great question ! sure , left red ball ."),
             [
                 Sentence::Flattery,
                 Sentence::Fact {
-                    name: "ann",
+                    place: "left",
                     colour: "red",
                     item: "ball"
                 }

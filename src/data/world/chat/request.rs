@@ -2,17 +2,17 @@
 
 use super::settings::RequestSettings;
 use super::vocabulary::{
-    ASSISTANT, COLOURS, DEEDS, Deed, ITEMS, LIFELESS, LIVING, NAMES, NUMBERS, PLEASE, QUICKLY,
-    STORY, SYSTEM, SYSTEM_MESSAGE, THANKS, THINGS, Thing, USER,
+    ASSISTANT, COLOURS, DEEDS, Deed, ITEMS, LIFELESS, LIVING, NAMES, NUMBERS, PLACES, PLEASE,
+    QUICKLY, STORY, SYSTEM, SYSTEM_MESSAGE, THANKS, THINGS, Thing, USER,
 };
 use crate::data::world::Split;
 use rand::Rng;
 use rand::seq::{IndexedRandom, SliceRandom};
 
-/// A person with a thing of a colour.
+/// A thing of a colour at a place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Fact {
-    pub name: &'static str,
+    pub place: &'static str,
     pub colour: &'static str,
     pub item: &'static str,
 }
@@ -241,8 +241,8 @@ impl Subject {
         match self {
             Self::Recall { facts, asked } => {
                 let told: Vec<String> = facts.iter().map(Fact::sentence).collect();
-                let Fact { name, .. } = &facts[*asked];
-                format!("{} what does {name} have ?", told.join(" "))
+                let Fact { place, .. } = &facts[*asked];
+                format!("{} what is {place} ?", told.join(" "))
             }
             Self::List { items, .. } => {
                 format!("list {} {} .", items.join(" "), self.rule_words())
@@ -279,7 +279,7 @@ impl Subject {
     /// The question of a second turn, which relies on the first.
     fn follow_up(&self) -> String {
         match self {
-            Self::Recall { facts, asked } => format!("and {} ?", facts[*asked].name),
+            Self::Recall { facts, asked } => format!("and {} ?", facts[*asked].place),
             Self::List { .. } => format!("and now {} .", self.rule_words()),
             Self::Sum { changes, .. } => {
                 let told: Vec<String> = changes.iter().map(|change| change.words()).collect();
@@ -311,8 +311,12 @@ impl Subject {
 
 impl Fact {
     pub(super) fn sentence(&self) -> String {
-        let Self { name, colour, item } = self;
-        format!("{name} {colour} {item} .")
+        let Self {
+            place,
+            colour,
+            item,
+        } = self;
+        format!("{place} {colour} {item} .")
     }
 }
 
@@ -442,14 +446,14 @@ impl Request {
 }
 
 /// A drill of recall for the curriculum: several facts, and all of them in another order. A model
-/// learns from it to look up what belongs to a name.
+/// learns from it to look up what is at a place.
 pub(super) fn drill(rng: &mut impl Rng) -> (String, String) {
-    let mut facts = facts(rng.random_range(3..=5), rng);
+    let mut facts = facts(PLACES.len(), rng);
     let tell = |facts: &[Fact]| -> String {
         let sentences: Vec<String> = facts.iter().map(Fact::sentence).collect();
         sentences.join(" ")
     };
-    let prompt = format!("{USER} {} what do people have ? {ASSISTANT}", tell(&facts));
+    let prompt = format!("{USER} {} what is there ? {ASSISTANT}", tell(&facts));
     facts.shuffle(rng);
     (prompt, tell(&facts))
 }
@@ -482,11 +486,15 @@ fn several(words: &[&'static str], count: usize, rng: &mut impl Rng) -> Vec<&'st
 }
 
 fn facts(count: usize, rng: &mut impl Rng) -> Vec<Fact> {
-    let (names, items) = (several(&NAMES, count, rng), several(&ITEMS, count, rng));
+    let (places, items) = (several(&PLACES, count, rng), several(&ITEMS, count, rng));
     let colours = several(&COLOURS, count, rng);
-    let parts = names.into_iter().zip(colours).zip(items);
+    let parts = places.into_iter().zip(colours).zip(items);
     parts
-        .map(|((name, colour), item)| Fact { name, colour, item })
+        .map(|((place, colour), item)| Fact {
+            place,
+            colour,
+            item,
+        })
         .collect()
 }
 

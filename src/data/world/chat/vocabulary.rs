@@ -30,10 +30,12 @@ pub(super) const NAMES: [&str; 16] = [
     "ann", "bob", "cat", "dan", "eve", "fay", "gus", "hal", "ida", "jon", "kim", "lee", "max",
     "ned", "pam", "ron",
 ];
+/// Places of things.
+pub(super) const PLACES: [&str; 3] = ["left", "middle", "right"];
 pub(super) const COLOURS: [&str; 8] = [
     "red", "blue", "green", "black", "white", "brown", "pink", "grey",
 ];
-/// Things that people have, and that lists hold.
+/// Things that people have, that lie somewhere, and that lists hold.
 pub(super) const ITEMS: [&str; 16] = [
     "ball", "cup", "key", "book", "ring", "box", "pen", "bag", "coin", "doll", "kite", "rug",
     "vase", "flute", "clock", "plate",
@@ -131,7 +133,7 @@ pub(super) fn number(word: &str) -> Option<usize> {
 }
 
 /// Words of the sentence frames in `request.rs`, `answer.rs` and `reading.rs`.
-const FRAME: &str = ". , ! ? : a the and what does have has how many gets loses more now then list \
+const FRAME: &str = ". , ! ? : a the and what there has how many gets loses more now then list \
 in reverse without only first two is do i to use it people asks + - =";
 
 /// All tokens in the order of their ids.
@@ -154,6 +156,7 @@ pub(super) fn tokens() -> Vec<&'static str> {
         .chain(phrases.iter().flat_map(|phrase| phrase.split(' ')))
         .chain(NUMBERS)
         .chain(NAMES)
+        .chain(PLACES)
         .chain(COLOURS)
         .chain(ITEMS)
         .chain(
