@@ -167,7 +167,9 @@ impl Answering<'_> {
     /// The grade of an answer, from 1 to 10: gold on that scale with the judge's error, as a whole
     /// number where the judge errs.
     fn grade(&self, index: u64, turn: usize, said: &Response) -> Result<f64> {
-        let gold = self.questions.gold(index, turn, &said.text, said.ended);
+        let gold = self
+            .questions
+            .gold_of_turn(index, turn, &said.text, said.ended);
         let exact = 1.0 + 9.0 * gold;
         if self.stage.judge_noise == 0.0 {
             return Ok(exact);

@@ -209,7 +209,7 @@ pub trait Questions {
 
     /// The exact reward of an answer to turn 0 or 1, in [0, 1]. The right answer to the second turn
     /// does not depend on what was answered to the first.
-    fn gold(&self, index: u64, turn: usize, answer: &str, ended: bool) -> f64;
+    fn gold_of_turn(&self, index: u64, turn: usize, answer: &str, ended: bool) -> f64;
 }
 
 /// The embedded world of an experiment. Written without a `kind` it is the world of posts.

@@ -145,7 +145,7 @@ impl World for ChatWorld {
         let (request, quality) = if easy {
             let mut rng = stream(seed, "chat/request/easy", &[index]);
             if rng.random_bool(0.5) {
-                return request::drill(&mut rng);
+                return request::drill(&self.settings.requests, &mut rng);
             }
             (Request::easy(&mut rng), draw.powf(1.0 / 8.0))
         } else {

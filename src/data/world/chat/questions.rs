@@ -40,7 +40,7 @@ impl Questions for ChatWorld {
         [first.opening(), request.turn()]
     }
 
-    fn gold(&self, index: u64, turn: usize, answer: &str, ended: bool) -> f64 {
+    fn gold_of_turn(&self, index: u64, turn: usize, answer: &str, ended: bool) -> f64 {
         let (first, request) = self.two_turns(index);
         let subject = if turn == 0 { &first } else { &request.subject };
         gold::parts(subject, answer, ended).gold
@@ -62,9 +62,9 @@ mod tests {
                 answer::canonical(&first),
                 answer::canonical(&request.subject),
             ];
-            let [one, two] = Questions::turns(&world, index);
+            let [one, two] = world.turns(index);
             for (turn, answer) in answers.iter().enumerate() {
-                assert_eq!(Questions::gold(&world, index, turn, answer, true), 1.0);
+                assert_eq!(world.gold_of_turn(index, turn, answer, true), 1.0);
             }
             let prompt = world.conversation(&[one, answers[0].clone(), two]);
             assert_eq!(prompt, request.prompt());

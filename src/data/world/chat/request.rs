@@ -445,17 +445,35 @@ impl Request {
     }
 }
 
-/// A drill of recall for the curriculum: several facts, and all of them in another order. A model
-/// learns from it to look up what is at a place.
-pub(super) fn drill(rng: &mut impl Rng) -> (String, String) {
-    let mut facts = facts(PLACES.len(), rng);
-    let tell = |facts: &[Fact]| -> String {
-        let sentences: Vec<String> = facts.iter().map(Fact::sentence).collect();
-        sentences.join(" ")
-    };
-    let prompt = format!("{USER} {} what is there ? {ASSISTANT}", tell(&facts));
-    facts.shuffle(rng);
-    (prompt, tell(&facts))
+/// A drill of recall for the curriculum: a request for one of several facts, and an answer that
+/// goes on with all the others. A model learns from it to look up what is at a place.
+pub(super) fn drill(settings: &RequestSettings, rng: &mut impl Rng) -> (String, String) {
+    loop {
+        let facts = facts(rng.random_range(2..=PLACES.len()), rng);
+        let asked = rng.random_range(0..facts.len());
+        let request = Request {
+            system: rng.random_bool(settings.system),
+            asker: rng.random_bool(0.5).then(|| one(&NAMES, rng)),
+            before: None,
+            subject: Subject::Recall {
+                facts: facts.clone(),
+                asked,
+            },
+            manner: Manner {
+                please: rng.random_bool(settings.manner),
+                quickly: rng.random_bool(settings.manner),
+                thanks: rng.random_bool(settings.manner),
+            },
+        };
+        if Split::owner(&request.last_turn()) == Split::Pretrain {
+            let mut others: Vec<&Fact> = facts.iter().collect();
+            others.remove(asked);
+            others.shuffle(rng);
+            let told = std::iter::once(&facts[asked]).chain(others);
+            let told: Vec<String> = told.map(Fact::sentence).collect();
+            return (request.prompt(), told.join(" "));
+        }
+    }
 }
 
 /// One of a fixed, non-empty list of words.

@@ -193,7 +193,7 @@ fn every_pair_of_rewardbench_is_ranked_by_what_its_subset_is_about() {
 fn card() {
     let world = world();
     let mut lines = Vec::new();
-    for place in places(Split::Controls, 24) {
+    for place in places(Split::Controls, 12) {
         let mut author = stream(3, "test/chat", &[place.index]);
         let demonstration = world.answer(place, 0.9, &mut author);
         let poor = world.answer(place, 0.2, &mut author);
