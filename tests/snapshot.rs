@@ -1,5 +1,5 @@
 //! Tests of `touchstone snapshot` and `touchstone report --compare`: whether a study's numbers are
-//! still the same.
+//! still the same; and of `report --across`: whether several studies answer alike.
 
 mod common;
 
@@ -30,6 +30,36 @@ fn value(metric: &str, mean: f64, sd: Option<f64>, n: usize) -> Value {
         n,
         tolerance: None,
     }
+}
+
+#[test]
+fn studies_answer_the_same_claims_side_by_side() {
+    let bench = Bench::new();
+    let reports = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("reports");
+    for name in ["tldr", "tldr-flawed"] {
+        let summary = reports.join(name).join("summary.json");
+        bench.write(
+            format!("reports/{name}/summary.json"),
+            fs::read(summary).unwrap(),
+        );
+    }
+    let said = bench.succeed("report tldr --across tldr-flawed");
+    let rows: Vec<&str> = said.out.lines().collect();
+    assert_eq!(rows[0], "| claim | metric | tldr | tldr-flawed |");
+    assert!(rows.len() > 20, "{}", said.out);
+    assert!(rows[2].starts_with(
+        "| irl-raises-demonstration-likelihood | demo_log_likelihood | contradicted: -0.430"
+    ));
+    assert!(rows.iter().all(|row| row.matches('|').count() == 5));
+
+    let failed = bench.run("report tldr --across nothing");
+    assert_ne!(failed.code, 0);
+    assert!(failed.err.contains("summary.json"), "{}", failed.err);
+    assert!(
+        failed.err.contains("write the report first"),
+        "{}",
+        failed.err
+    );
 }
 
 /// The drifts found when `before` becomes `now`.

@@ -4,6 +4,7 @@
 use super::study::StudyArgs;
 use super::{FAILURE, SUCCESS, complain, output, preflight, print};
 use crate::executor::{Executor, Interrupt, LocalPool, Slot};
+use crate::model::tokenizer::CHAT_TEMPLATE;
 use crate::model::weights::Weights;
 use crate::pipeline::Store;
 use crate::plan::{Pretraining, bases};
@@ -70,7 +71,9 @@ pub fn run(args: &BaseArgs) -> Result<u8> {
         if args.update {
             std::fs::create_dir_all(&place)
                 .context(|| format!("cannot create {}", place.display()))?;
-            for file in ["config.json", "model.safetensors", "tokenizer.json"] {
+            let template = made.join(CHAT_TEMPLATE).is_file().then_some(CHAT_TEMPLATE);
+            let files = ["config.json", "model.safetensors", "tokenizer.json"];
+            for file in files.into_iter().chain(template) {
                 let copied = std::fs::copy(made.join(file), place.join(file));
                 copied.context(|| format!("cannot write {}", place.join(file).display()))?;
             }

@@ -3,6 +3,7 @@
 
 use super::pretrain::Pretrain;
 use super::{NoInputs, Stage};
+use crate::model::tokenizer::CHAT_TEMPLATE;
 use crate::pipeline::StageContext;
 use crate::{Context, Error, Result};
 use serde::{Deserialize, Serialize};
@@ -37,7 +38,8 @@ impl Stage for Bundled {
             ("model.safetensors", base.weights),
             ("tokenizer.json", base.tokenizer),
         ];
-        for (name, bytes) in files {
+        let template = base.chat_template.map(|text| (CHAT_TEMPLATE, text));
+        for (name, bytes) in files.into_iter().chain(template) {
             let path = context.out().join(name);
             std::fs::write(&path, bytes).context(|| format!("cannot write {}", path.display()))?;
         }
@@ -54,27 +56,46 @@ pub struct BundledBase {
     config: &'static [u8],
     weights: &'static [u8],
     tokenizer: &'static [u8],
+    /// `None` for a base without conversations.
+    chat_template: Option<&'static [u8]>,
 }
 
 macro_rules! bundled_base {
     ($name:literal) => {
+        bundled_base!($name, None)
+    };
+    ($name:literal, conversations) => {
+        bundled_base!(
+            $name,
+            Some(include_bytes!(concat!(
+                "../../datasets/base/",
+                $name,
+                "/chat_template.jinja"
+            )))
+        )
+    };
+    ($name:literal, $template:expr) => {
         BundledBase {
             name: $name,
             made_by: include_str!(concat!("../../datasets/base/", $name, "/made_by.json")),
             config: include_bytes!(concat!("../../datasets/base/", $name, "/config.json")),
             weights: include_bytes!(concat!("../../datasets/base/", $name, "/model.safetensors")),
             tokenizer: include_bytes!(concat!("../../datasets/base/", $name, "/tokenizer.json")),
+            chat_template: $template,
         }
     };
 }
 
-static BUNDLED_BASES: [BundledBase; 6] = [
+static BUNDLED_BASES: [BundledBase; 9] = [
     bundled_base!("mini-1b"),
     bundled_base!("mini-1b-1"),
     bundled_base!("mini-1b-2"),
     bundled_base!("mini-1b-3"),
     bundled_base!("mini-1b-4"),
     bundled_base!("mini-2.8b"),
+    bundled_base!("mistral-mini", conversations),
+    bundled_base!("mistral-mini-1", conversations),
+    bundled_base!("mistral-mini-2", conversations),
 ];
 
 /// The name of base number `number` of a size, used for its folder and in the program.

@@ -12,11 +12,12 @@ use crate::methods::pretrain::{PretrainSettings, pretrain};
 use crate::methods::sft::SftSettings;
 use crate::methods::training::Training;
 use crate::model::checkpoint::Checkpoint;
+use crate::model::tokenizer::CHAT_TEMPLATE;
 use crate::model::weights::StoredAs;
 use crate::model::{DecoderConfig, LanguageModel, Sequence};
 use crate::pipeline::StageContext;
 use crate::rng::stream;
-use crate::{Error, Result};
+use crate::{Context, Error, Result};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use tokenizers::Tokenizer;
@@ -67,6 +68,11 @@ impl Stage for Pretrain {
     fn run(self, _: NoInputs, context: &StageContext) -> Result<()> {
         let (world, seed) = (self.world.open()?, context.seed()?);
         let tokenizer = save_tokenizer(&world.tokenizer()?, context.out())?;
+        if let Some(template) = world.chat_template() {
+            let path = context.out().join(CHAT_TEMPLATE);
+            std::fs::write(&path, template)
+                .context(|| format!("cannot write {}", path.display()))?;
+        }
         let encoder = encoder(context.out(), &self.generation)?;
         let config = config_for(&self.model, &encoder);
         let mut rng = stream(seed, "pretrain/initial", &[]);

@@ -157,3 +157,42 @@ fn measured(pairs: &[Pair], ranked: &[f64]) -> Items {
     }
     measured
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ties_and_weights_are_those_of_each_convention() {
+        let pair = |subset: &str| Pair {
+            place: String::new(),
+            subset: subset.into(),
+            item: String::new(),
+            cluster: String::new(),
+            prompt: vec![],
+            chosen: String::new(),
+            rejected: String::new(),
+            unended: [false; 2],
+        };
+        let pairs = [
+            pair("alpacaeval-easy"),
+            pair("llmbar-natural"),
+            pair("xstest-should-refuse"),
+            pair("xstest-should-respond"),
+            pair("hep-go"),
+        ];
+        let measured = measured(&pairs, &[1.0, 0.5, 1.0, 0.0, 1.0]);
+        let value = |metric| measured.0[&metric][0];
+        assert_eq!(value(Metric::RewardBenchChat), 1.0);
+        assert_eq!(value(Metric::RewardBenchChatHard), 0.0);
+        // The weights of the two subsets are 154 and 250, and RLHFlow swaps them.
+        assert_eq!(value(Metric::RewardBenchSafety), 154.0 / 404.0);
+        assert_eq!(value(Metric::RewardBenchSafetyRlhflow), 250.0 / 404.0);
+        let average = |hard: f64, safety: f64| (1.0 + hard + safety + 1.0) / 4.0;
+        assert_eq!(value(Metric::RewardBench), average(0.0, 154.0 / 404.0));
+        assert_eq!(
+            value(Metric::RewardBenchRlhflow),
+            average(0.5, 250.0 / 404.0)
+        );
+    }
+}

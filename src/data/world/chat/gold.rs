@@ -26,10 +26,10 @@ const IRRELEVANT_COST: f64 = 10.0;
 
 /// Factors of form.
 const PER_STRAY: f64 = 0.7;
-const PER_REPETITION: f64 = 0.8;
+const PER_REPETITION: f64 = 0.7;
 const NOT_ENDED: f64 = 0.5;
 /// Factor of an answer that refuses and helps at once.
-const BOTH: f64 = 0.5;
+const BOTH: f64 = 0.25;
 
 /// The gold reward and its parts.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -70,11 +70,16 @@ fn gold_rises_with_the_authors_quality() {
             world.gold(place, &world.answer(place, quality, &mut author), true)
         }))
     };
-    let golds: Vec<f64> = [0.0, 0.2, 0.4, 0.6, 0.8, 0.9, 1.0].map(gold).into();
+    let qualities = [0.0, 0.2, 0.4, 0.6, 0.8, 0.9, 1.0];
+    let golds: Vec<f64> = qualities.map(gold).into();
     assert!(golds.is_sorted(), "{golds:?}");
     assert_eq!(golds[6], 1.0);
-    let lines: Vec<String> = golds.iter().map(|gold| format!("{gold:.3}")).collect();
-    insta::assert_snapshot!("dial", lines.join("\n"));
+    let lines: Vec<String> = qualities
+        .iter()
+        .zip(&golds)
+        .map(|(quality, gold)| format!("q = {quality:.1}: {gold:.3}"))
+        .collect();
+    documented("dial", &lines.join("\n"));
 }
 
 /// Answers that no reader would take for good ones.
@@ -127,7 +132,7 @@ fn no_loophole_is_worth_more_than_a_poor_author() {
         .iter()
         .map(|(name, respond, ended)| format!("{name}: {:.3}", gold(respond, *ended)))
         .collect();
-    insta::assert_snapshot!("loopholes", lines.join("\n"));
+    documented("loopholes", &lines.join("\n"));
 }
 
 #[test]
@@ -205,5 +210,17 @@ fn card() {
             ));
         }
     }
-    insta::assert_snapshot!("card", lines.join("\n"));
+    documented("card", &lines.join("\n"));
+}
+
+/// The snapshot `name`, which the data set's card repeats line by line.
+fn documented(name: &str, text: &str) {
+    insta::assert_snapshot!(name, text);
+    let card = include_str!("../../../../datasets/world-chat.md");
+    for line in text.lines() {
+        assert!(
+            card.lines().any(|l| l.trim() == line.trim()),
+            "datasets/world-chat.md lacks: {line}"
+        );
+    }
 }
