@@ -53,7 +53,7 @@ fn studies_answer_the_same_claims_side_by_side() {
     assert!(rows.iter().all(|row| row.matches('|').count() == 5));
 
     let failed = bench.run("report tldr --across nothing");
-    assert_ne!(failed.code, 0);
+    assert_ne!(failed.code, Some(0));
     assert!(failed.err.contains("summary.json"), "{}", failed.err);
     assert!(
         failed.err.contains("write the report first"),
