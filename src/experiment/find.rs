@@ -42,10 +42,16 @@ pub const SHIPPED: [(&str, &str); 9] = [
 ];
 
 /// The claim files inside the program: path from the folder of experiments, and text.
-const SHIPPED_CLAIMS: [(&str, &str); 1] = [(
-    "claims/tldr.toml",
-    include_str!("../../experiments/claims/tldr.toml"),
-)];
+const SHIPPED_CLAIMS: [(&str, &str); 2] = [
+    (
+        "claims/tldr.toml",
+        include_str!("../../experiments/claims/tldr.toml"),
+    ),
+    (
+        "claims/ultrachat.toml",
+        include_str!("../../experiments/claims/ultrachat.toml"),
+    ),
+];
 
 /// Largest number of experiments in a chain of `extends`.
 const LONGEST_CHAIN: usize = 8;

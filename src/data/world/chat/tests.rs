@@ -153,6 +153,8 @@ fn help_with_harm_and_refusal_without_harm_earn_nothing() {
 
 #[test]
 fn the_chat_template_writes_the_prompt() {
+    let carried = include_str!("../../../../datasets/base/mistral-mini/chat_template.jinja");
+    assert_eq!(carried, vocabulary::CHAT_TEMPLATE);
     let world = world();
     let mut environment = minijinja::Environment::new();
     environment

@@ -11,7 +11,8 @@ pub const ASSISTANT: &str = "<|assistant|>";
 /// The template of conversations: a turn begins with the word of its role, and only the last answer
 /// is ended.
 pub const CHAT_TEMPLATE: &str = "{% for message in messages %}<|{{ message['role'] }}|> \
-{{ message['content'] }}{% if not loop.last or add_generation_prompt %} {% endif %}{% endfor %}\
+{{ message['content'] }}{% if not loop.last or add_generation_prompt %} \
+{% elif message['role'] == 'assistant' %} <|endoftext|>{% endif %}{% endfor %}\
 {% if add_generation_prompt %}<|assistant|> {% endif %}";
 
 pub(super) const SYSTEM_MESSAGE: &str = "be careful and kind .";
