@@ -192,6 +192,7 @@ fn optimiser() -> OptimiserSettings {
         learning_rate: 1e-4,
         schedule: Schedule::Constant,
         warmup_steps: 0,
+        warmup_ratio: 0.0,
         beta_1: 0.9,
         beta_2: 0.98,
         epsilon: 1e-8,

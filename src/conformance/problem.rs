@@ -306,6 +306,7 @@ fn optimiser() -> OptimiserSettings {
         learning_rate: 1e-2,
         schedule: Schedule::Linear,
         warmup_steps: 0,
+        warmup_ratio: 0.0,
         beta_1: 0.9,
         beta_2: 0.99,
         epsilon: 1e-2,

@@ -40,6 +40,10 @@ pub struct OptimiserSettings {
     pub schedule: Schedule,
     /// Optimiser steps of linear warm-up.
     pub warmup_steps: usize,
+    /// Linear warm-up as a share of all optimiser steps, rounded up, where `warmup_steps` is 0.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1))]
+    pub warmup_ratio: f64,
     #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1))]
     pub beta_1: f32,
     #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1))]
@@ -53,14 +57,22 @@ pub struct OptimiserSettings {
     pub clip_norm: f64,
 }
 
+fn is_zero(number: &f64) -> bool {
+    *number == 0.0
+}
+
 impl OptimiserSettings {
     /// Learning rate of optimiser step `step` (from 0) of `total`.
     pub fn rate(&self, step: usize, total: usize) -> f64 {
-        if step < self.warmup_steps {
-            return self.learning_rate * (step + 1) as f64 / self.warmup_steps as f64;
+        let warmup = match self.warmup_steps {
+            0 => (self.warmup_ratio * total as f64).ceil() as usize,
+            steps => steps,
+        };
+        if step < warmup {
+            return self.learning_rate * (step + 1) as f64 / warmup as f64;
         }
-        let length = total.saturating_sub(self.warmup_steps).max(1) as f64;
-        let progress = ((step - self.warmup_steps) as f64 / length).min(1.0);
+        let length = total.saturating_sub(warmup).max(1) as f64;
+        let progress = ((step - warmup) as f64 / length).min(1.0);
         self.learning_rate
             * match self.schedule {
                 Schedule::Constant => 1.0,
@@ -406,6 +418,7 @@ mod tests {
             learning_rate: 1e-2,
             schedule: Schedule::Linear,
             warmup_steps: 0,
+            warmup_ratio: 0.0,
             beta_1: 0.9,
             beta_2: 0.99,
             epsilon: 1e-6,
@@ -437,6 +450,29 @@ mod tests {
             .list()
             .map(|listed| weights.values(listed.name).unwrap().into_owned())
             .collect()
+    }
+
+    #[test]
+    fn a_share_of_the_steps_warms_up_as_so_many_steps_do() {
+        let settings = |warmup_steps, warmup_ratio| OptimiserSettings {
+            learning_rate: 1.0,
+            schedule: Schedule::Linear,
+            warmup_steps,
+            warmup_ratio,
+            beta_1: 0.9,
+            beta_2: 0.99,
+            epsilon: 1e-6,
+            weight_decay: 0.0,
+            clip_norm: 1.0,
+        };
+        let rates = |settings: OptimiserSettings, total| -> Vec<f64> {
+            (0..total).map(|step| settings.rate(step, total)).collect()
+        };
+        // 3 % of 40 steps are 1.2, which is 2 steps; a number of steps is not overruled.
+        assert_eq!(rates(settings(0, 0.03), 40), rates(settings(2, 0.0), 40));
+        assert_eq!(rates(settings(5, 0.5), 40), rates(settings(5, 0.0), 40));
+        assert_eq!(rates(settings(0, 0.0), 40)[0], 1.0);
+        assert_eq!(rates(settings(0, 0.1), 40)[..4], [0.25, 0.5, 0.75, 1.0]);
     }
 
     #[test]

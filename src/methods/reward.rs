@@ -415,6 +415,7 @@ mod tests {
             learning_rate: 0.0,
             schedule: Schedule::Constant,
             warmup_steps: 0,
+            warmup_ratio: 0.0,
             beta_1: 0.9,
             beta_2: 0.99,
             epsilon: 1e-6,

@@ -28,12 +28,38 @@ pub struct SpinSettings {
     pub negatives_temperature: f32,
     #[schemars(extend("exclusiveMinimum" = 0))]
     pub beta: f32,
+    /// β of each iteration, the last one for all further ones, in place of `beta`. Not part of a
+    /// stage's settings, which hold the value of its own iteration.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(inner(range(min = 1e-9)))]
+    pub betas: Vec<f32>,
+    /// Peak learning rate of each iteration, the last one for all further ones, in place of
+    /// `optimiser.learning_rate`; in stages as `betas`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(inner(range(min = 1e-12)))]
+    pub learning_rates: Vec<f64>,
     #[schemars(range(min = 1))]
     pub epochs: usize,
     /// Pairs per optimiser step.
     #[schemars(range(min = 1))]
     pub batch_size: usize,
     pub optimiser: OptimiserSettings,
+}
+
+impl SpinSettings {
+    /// The settings of iteration `iteration` (from 0) alone.
+    pub fn of_iteration(&self, iteration: usize) -> Self {
+        let mut settings = self.clone();
+        let betas = std::mem::take(&mut settings.betas);
+        let rates = std::mem::take(&mut settings.learning_rates);
+        if let Some(beta) = betas.get(iteration).or(betas.last()) {
+            settings.beta = *beta;
+        }
+        if let Some(rate) = rates.get(iteration).or(rates.last()) {
+            settings.optimiser.learning_rate = *rate;
+        }
+        settings
+    }
 }
 
 /// Runs one iteration: trains `opponent` on `pairs` against its initial state; returns it with the
@@ -74,4 +100,37 @@ pub fn spin(
         seed,
         monitor,
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn an_iteration_has_its_own_rate_and_beta_and_the_last_are_those_of_all_further_ones() {
+        let settings = |schedule: serde_json::Value| -> SpinSettings {
+            let mut settings = json!({
+                "iterations": 4, "accumulate": "last_two", "negatives_temperature": 1.0, "beta": 0.5, "epochs": 1,
+                "batch_size": 1, "optimiser": {
+                    "learning_rate": 1e-3, "schedule": "linear", "warmup_steps": 0, "beta_1": 0.0, "beta_2": 0.99,
+                    "epsilon": 1e-8, "weight_decay": 0.0, "clip_norm": 1.0
+                }
+            });
+            for (key, value) in schedule.as_object().unwrap() {
+                settings[key] = value.clone();
+            }
+            serde_json::from_value(settings).unwrap()
+        };
+        let fixed = settings(json!({}));
+        assert_eq!(fixed.of_iteration(2), fixed);
+        let planned = settings(json!({"learning_rates": [5e-7, 1e-7], "betas": [0.1, 0.1, 5.0]}));
+        let seen: Vec<(f64, f32)> = (0..4)
+            .map(|iteration| planned.of_iteration(iteration))
+            .map(|settings| (settings.optimiser.learning_rate, settings.beta))
+            .collect();
+        assert_eq!(seen, [(5e-7, 0.1), (1e-7, 0.1), (1e-7, 5.0), (1e-7, 5.0)]);
+        assert!(planned.of_iteration(0).betas.is_empty());
+        assert!(planned.of_iteration(0).learning_rates.is_empty());
+    }
 }

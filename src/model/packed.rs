@@ -216,6 +216,7 @@ mod tests {
             learning_rate: 1e-3,
             schedule: Schedule::Constant,
             warmup_steps: 0,
+            warmup_ratio: 0.0,
             beta_1: 0.9,
             beta_2: 0.999,
             epsilon: 1e-8,

@@ -216,7 +216,7 @@ impl Planner<'_> {
     fn spin(&mut self, run: &Run, at: &Position) -> Result<StageKey> {
         let stage = Spin {
             generation: run.hyper.generation.clone(),
-            spin: run.hyper.spin.clone(),
+            spin: run.hyper.spin.of_iteration(at.round),
             training: run.hyper.training.clone(),
             round: at.round,
         };

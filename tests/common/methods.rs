@@ -257,6 +257,8 @@ pub const METHODS: [(&str, Run); 11] = [
             accumulate: Accumulate::Last,
             negatives_temperature: 1.0,
             beta: 0.1,
+            betas: Vec::new(),
+            learning_rates: Vec::new(),
             epochs: 2,
             batch_size: 4,
             optimiser: optimiser(),

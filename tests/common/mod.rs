@@ -271,6 +271,7 @@ pub fn optimiser() -> OptimiserSettings {
         learning_rate: 3e-3,
         schedule: Schedule::Linear,
         warmup_steps: 2,
+        warmup_ratio: 0.0,
         beta_1: 0.9,
         beta_2: 0.999,
         epsilon: 1e-5,

@@ -108,6 +108,8 @@ pub fn cases() -> Vec<Case> {
         accumulate: Accumulate::Last,
         negatives_temperature: 1.0,
         beta: 0.1,
+        betas: Vec::new(),
+        learning_rates: Vec::new(),
         epochs: EPOCHS,
         batch_size: BATCH,
         optimiser: with(Schedule::Linear, 4, 1.0),
