@@ -10,11 +10,8 @@ use crate::data::TextEncoder;
 use crate::data::rows::Response;
 use crate::methods::spin::sequence_log_probs;
 use crate::model::weights::host;
-use crate::model::{Batch, LanguageModel, Passes, Sampling, Sequence};
+use crate::model::{Batch, LanguageModel, Passes, Sampling, Sequence, read_together};
 use serde::{Deserialize, Serialize};
-
-/// Rows per forward pass when log-probabilities are only read.
-const SCORING_BATCH: usize = 64;
 
 /// A policy at one temperature, as means over the posts of an evaluation set.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -143,7 +140,7 @@ fn log_probs_at(
     temperature: f32,
 ) -> Result<Vec<f64>> {
     let mut log_probs = Vec::with_capacity(sequences.len());
-    for rows in sequences.chunks(SCORING_BATCH) {
+    for rows in read_together(sequences) {
         let batch = Batch::new(rows.iter().copied(), &model.device());
         log_probs.extend(
             host(model.response_log_probs(&batch, temperature).sum_dim(1))?

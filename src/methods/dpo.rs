@@ -20,7 +20,7 @@ use crate::methods::irl::Anchor;
 use crate::methods::optimise::{Monitor, OptimiserSettings, Trainer, all_finite};
 use crate::methods::training::Training;
 use crate::model::weights::host;
-use crate::model::{Batch, LanguageModel, Pair, Passes, Sequence};
+use crate::model::{Batch, LanguageModel, Pair, Passes, Sequence, read_together};
 use crate::rng;
 use burn::tensor::activation::log_sigmoid;
 use burn::tensor::{Tensor, TensorData};
@@ -225,16 +225,13 @@ pub(super) fn gaps(model: &LanguageModel, pairs: &[Pair]) -> Result<Vec<f32>> {
         .collect())
 }
 
-/// Rows per forward pass when log-probabilities are only read.
-const SCORING_BATCH: usize = 64;
-
 /// log π(y|x), summed over the response, of every sequence.
 ///
 /// # Errors
 /// One that is not finite; a device that fails.
 pub fn sequence_log_probs(model: &LanguageModel, sequences: &[&Sequence]) -> Result<Vec<f32>> {
     let mut log_probs = Vec::with_capacity(sequences.len());
-    for rows in sequences.chunks(SCORING_BATCH) {
+    for rows in read_together(sequences) {
         let batch = Batch::new(rows.iter().copied(), &model.device());
         log_probs.extend(host(model.response_log_probs(&batch, 1.0).sum_dim(1))?);
     }

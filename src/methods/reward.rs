@@ -21,7 +21,9 @@ use crate::methods::optimise::{Monitor, OptimiserSettings, StepReport, Trainer, 
 use crate::methods::training::Training;
 use crate::model::checkpoint::Normalisation;
 use crate::model::weights::host;
-use crate::model::{Batch, LanguageModel, Packed, Pair, Passes, RewardModel, Sequence};
+use crate::model::{
+    Batch, LanguageModel, Packed, Pair, Passes, RewardModel, Sequence, read_together,
+};
 use crate::{Error, Result, rng};
 use burn::module::Module;
 use burn::tensor::activation::{log_sigmoid, relu};
@@ -329,16 +331,13 @@ fn mixed(scores: Tensor<1>, first: usize, live: Option<Normalisation>) -> Tensor
     (scores.clone() - constants(live.mean, 0.0)) / constants(live.std, 1.0)
 }
 
-/// Rows per forward pass when scores are only read.
-const SCORING_BATCH: usize = 64;
-
 /// r(x, y) of every sequence.
 ///
 /// # Errors
 /// A score that is not finite, or a device failure.
 pub fn score(model: &RewardModel, sequences: &[&Sequence]) -> Result<Vec<f32>> {
     let mut scores = Vec::with_capacity(sequences.len());
-    for rows in sequences.chunks(SCORING_BATCH) {
+    for rows in read_together(sequences) {
         scores.extend(host(
             model.rewards(&Packed::new(rows.iter().copied(), &model.device())),
         )?);

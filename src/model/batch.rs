@@ -40,6 +40,37 @@ pub struct Pair {
     pub rejected: Sequence,
 }
 
+/// Largest number of rows that are read together, without gradients.
+const MOST_ROWS_READ: usize = 64;
+/// Width up to which so many rows are read together; the weights of attention grow with the square
+/// of the width.
+const WIDTH_OF_MOST_ROWS: usize = 1024;
+
+/// Number of rows of `width` tokens that are read together, without gradients.
+pub fn rows_read_together(width: usize) -> usize {
+    let allowed = MOST_ROWS_READ * WIDTH_OF_MOST_ROWS.pow(2) / width.max(1).pow(2);
+    allowed.clamp(1, MOST_ROWS_READ)
+}
+
+/// `sequences` in consecutive parts that are read together. The parts depend on the lengths alone.
+pub fn read_together<'a, 's>(
+    sequences: &'a [&'s Sequence],
+) -> impl Iterator<Item = &'a [&'s Sequence]> {
+    let mut left = sequences;
+    std::iter::from_fn(move || {
+        let (mut prompt, mut response) = (0, 0);
+        let fits = |(index, row): &(usize, &&Sequence)| {
+            prompt = prompt.max(row.prompt.len());
+            response = response.max(row.response.len());
+            *index < rows_read_together(prompt + response)
+        };
+        let count = left.iter().enumerate().take_while(fits).count();
+        let (part, rest) = left.split_at(count);
+        left = rest;
+        (count > 0).then_some(part)
+    })
+}
+
 /// `b` rows of `t = prompt_width + response_width` tokens.
 #[derive(Clone, Debug)]
 pub struct Batch {
@@ -117,5 +148,30 @@ impl Batch {
 
     pub fn width(&self) -> usize {
         self.prompt_width + self.response_width
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wide_rows_are_read_in_smaller_parts_and_none_is_lost() {
+        assert_eq!(
+            [1, 565, 1024, 2048, 4096, 32768].map(rows_read_together),
+            [64, 64, 64, 16, 4, 1]
+        );
+        let row =
+            |prompt: usize, response: usize| Sequence::new(vec![1; prompt], vec![2; response]);
+        let narrow: Vec<Sequence> = (0..130).map(|_| row(48, 30)).collect();
+        let mixed = [row(8, 8), row(1024, 1024), row(2048, 2048), row(40_000, 1)];
+        let parts = |rows: &[Sequence]| -> Vec<usize> {
+            let rows: Vec<&Sequence> = rows.iter().collect();
+            read_together(&rows).map(<[_]>::len).collect()
+        };
+        assert_eq!(parts(&narrow), [64, 64, 2]);
+        // The fourth alone is wider than a part of three rows may be.
+        assert_eq!(parts(&mixed), [3, 1]);
+        assert!(parts(&[]).is_empty());
     }
 }

@@ -20,7 +20,7 @@ pub mod tokenizer;
 pub mod weights;
 
 pub use arch::DecoderConfig;
-pub use batch::{Batch, Pair, Sequence};
+pub use batch::{Batch, Pair, Sequence, read_together, rows_read_together};
 pub use decoder::{Computation, Decoder};
 pub use generate::{Generated, Sampling};
 pub use heads::{LanguageModel, RewardModel};

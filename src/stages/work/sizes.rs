@@ -4,11 +4,8 @@
 use super::{Pass, Phase};
 use crate::experiment::GenerationSettings;
 use crate::methods::training::{Dtype, Training};
-use crate::model::DecoderConfig;
 use crate::model::footprint::{Load, TrainingOptions, frozen};
-
-/// Number of rows in one pass of a stage that trains nothing.
-const READING_BATCH: usize = 64;
+use crate::model::{DecoderConfig, rows_read_together};
 
 /// Number types of a study's models, and the switches of training.
 #[derive(Clone, Copy, Debug)]
@@ -160,14 +157,14 @@ impl Shapes<'_> {
         pass.into()
     }
 
-    /// The phase that reads `rows` rows, in passes of a fixed number of rows.
+    /// The phase that reads `rows` rows, in passes of as many rows as their width allows.
     pub(in crate::stages) fn read(
         &self,
         load: Load,
         rows: usize,
         computation: TrainingOptions,
     ) -> Phase {
-        let rows = rows.min(READING_BATCH);
+        let rows = rows.min(rows_read_together(load.width as usize));
         Pass::Read {
             config: self.config.clone(),
             load,
