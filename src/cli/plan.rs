@@ -7,16 +7,17 @@ use super::bytes::Bytes;
 use super::local::{LocalArgs, resolve};
 use super::print;
 use super::study::StudyArgs;
-use crate::Result;
 use crate::device::DeviceSpec;
 use crate::device::hardware::{BackendProfile, Hardware};
 use crate::executor::{MemoryBytes, Resources};
-use crate::experiment::Study;
+use crate::experiment::{Hyper, Study};
 use crate::pipeline::{PlannedStage, Store};
 use crate::plan::{Plan, fit};
+use crate::{Context, Result};
 use clap::Args;
 use comfy_table::{CellAlignment, Table, presets};
-use std::collections::BTreeMap;
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
 
 #[derive(Clone, Debug, Args)]
 pub struct PlanArgs {
@@ -91,6 +92,9 @@ pub fn run(args: &PlanArgs) -> Result<()> {
     for (name, source) in study.data.iter().flat_map(|data| data.named()) {
         text += &format!("{name}: {source}\n");
     }
+    if study.data.is_some() {
+        text += &hyper_parameters(&study, &plan)?;
+    }
     text += &format!(
         "{}\n",
         if args.stages {
@@ -108,6 +112,12 @@ pub fn run(args: &PlanArgs) -> Result<()> {
         .filter(|line| !line.done)
         .map(|line| line.resources.seconds)
         .sum();
+    if study.data.is_some() {
+        for sentence in fit::on_common_gpus(&study, local.as_ref(), &plan)? {
+            text += &format!("\n{sentence}");
+        }
+        text += "\n";
+    }
     text += &format!(
         "\nleft to do: about {} on {}, one stage at a time (reckoned from operations and bytes, texts at their limits)\n",
         duration(left),
@@ -121,6 +131,89 @@ pub fn run(args: &PlanArgs) -> Result<()> {
         target.hardware.memory,
         target.backend,
     )
+}
+
+/// The hyper-parameters that the stages of `plan` use, a line for each section. Methods may have
+/// others.
+fn hyper_parameters(study: &Study, plan: &Plan) -> Result<String> {
+    const ALWAYS: [&str; 5] = [
+        "demonstrations",
+        "generation",
+        "training",
+        "irl",
+        "evaluation",
+    ];
+    let kinds: BTreeSet<&str> = plan
+        .graph
+        .iter()
+        .map(|stage| stage.spec.kind.as_str())
+        .collect();
+    let is_used = |section: &str| {
+        ALWAYS.contains(&section)
+            || kinds.contains(section)
+            || (section == "preferences" && kinds.contains("comparisons"))
+    };
+    let values = serde_json::to_value(&study.shared)
+        .context(|| "cannot encode the hyper-parameters".into())?;
+    let lines = Hyper::SECTIONS
+        .iter()
+        .filter(|section| is_used(section))
+        .map(|section| {
+            let mut values_of = Vec::new();
+            flatten("", &values[*section], &mut values_of);
+            format!("[{section}] {}\n", values_of.join(", "))
+        });
+    Ok(lines.collect())
+}
+
+/// Keys that mean something on the embedded world alone.
+const OF_THE_WORLD: [&str; 10] = [
+    "quality",
+    "agreement",
+    "labels",
+    "split",
+    "decoding_posts",
+    "selection_posts",
+    "temperatures",
+    "likelihood_posts",
+    "likelihood_delta",
+    "mt_bench_noise",
+];
+
+/// Adds every value below `value` with its dotted key.
+fn flatten(key: &str, value: &Value, into: &mut Vec<String>) {
+    match value {
+        Value::Object(table) => table.iter().for_each(|(name, value)| {
+            if OF_THE_WORLD.contains(&name.as_str()) {
+                return;
+            }
+            let key = match key {
+                "" => name.clone(),
+                _ => format!("{key}.{name}"),
+            };
+            flatten(&key, value, into);
+        }),
+        _ => into.push(format!("{key} {}", shortest(value))),
+    }
+}
+
+/// A value as the file would have it: numbers of 32 bits are not shown with the digits of 64.
+fn shortest(value: &Value) -> String {
+    match value {
+        Value::Number(number) if number.is_f64() => {
+            let number = number.as_f64().unwrap_or_default();
+            match number as f32 {
+                narrow if f64::from(narrow) == number => format!("{narrow:?}"),
+                _ => format!("{number:?}"),
+            }
+        }
+        Value::String(text) => text.clone(),
+        Value::Array(items) => {
+            let items: Vec<_> = items.iter().map(shortest).collect();
+            format!("[{}]", items.join(", "))
+        }
+        _ => value.to_string(),
+    }
 }
 
 /// The hardware that the stages would run on.

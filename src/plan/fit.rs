@@ -1,7 +1,7 @@
 //! Checks whether a study fits into a device's memory, and finds the switches that make it fit.
 
 use super::{LocalData, Plan};
-use crate::device::hardware::BackendProfile;
+use crate::device::hardware::{BackendProfile, Hardware};
 use crate::experiment::Study;
 use crate::methods::ppo::Critic;
 use crate::methods::training::{Dtype, Training};
@@ -37,6 +37,53 @@ fn too_large(plan: &Plan, limit: u64, backend: BackendProfile) -> Option<(&Plann
         .max_by(|a, b| a.1.total_cmp(&b.1))
 }
 
+/// GPUs that a plan of published models is reckoned for beside its target, by their names.
+const COMMON_GPUS: [&str; 2] = ["h100-80gb", "h200-141gb"];
+
+/// A sentence for one GPU of each common size: whether every stage of `plan` fits it, and otherwise
+/// what would do.
+///
+/// # Errors
+/// A study that cannot be planned with a switch.
+pub fn on_common_gpus(
+    study: &Study,
+    local: Option<&LocalData>,
+    plan: &Plan,
+) -> Result<Vec<String>> {
+    let backend = BackendProfile::GPU;
+    let sentence = |name: &str| {
+        let limit = Hardware::named(name)?.memory;
+        let Some((stage, bytes)) = too_large(plan, limit, backend) else {
+            return Ok(format!("one {name}: every stage fits"));
+        };
+        let held = format!(
+            "one {name}: stage `{}` needs {} GiB of {}",
+            stage.label,
+            gib(bytes),
+            gib(limit as f64)
+        );
+        let gpus = sharing(plan, stage, limit, backend);
+        Ok(match (remedy(study, local, limit, backend)?, gpus) {
+            (Some(switches), _) => format!("{held}; it fits with {}", switches.join(" ")),
+            (None, Some(gpus)) => format!("{held}; {gpus} of them would do, {UNSHARED}"),
+            (None, None) => format!("{held}; no number of them would do"),
+        })
+    };
+    COMMON_GPUS.into_iter().map(sentence).collect()
+}
+
+const UNSHARED: &str = "sharing weights, gradients and moments, which touchstone does not do";
+
+/// The number of GPUs of `limit` bytes that hold `stage` one row at a time, if they share what
+/// training holds from step to step and models that are only read; `None` if activations alone are
+/// too large.
+fn sharing(plan: &Plan, stage: &PlannedStage, limit: u64, backend: BackendProfile) -> Option<u64> {
+    let memory = plan.work(&stage.key).memory(1, backend);
+    let shared = memory.shared();
+    let room = limit as f64 - (memory.total() - shared);
+    (room > 0.0).then(|| (shared / room).ceil() as u64)
+}
+
 /// A stage that does not fit; the hint names the fewest and mildest switches with which the whole
 /// study fits.
 pub fn check(
@@ -56,10 +103,16 @@ pub fn check(
     ));
     Err(match remedy(study, local, limit, backend)? {
         Some(switches) => error.hint(format!("it fits with {}", switches.join(" "))),
-        None => error.hint(
-            "no switch of touchstone makes it fit: choose smaller models with --sizes, shorter texts, a smaller \
-             generation.batch_size, or a larger device with --target or --memory",
-        ),
+        None => {
+            let gpus = sharing(plan, stage, limit, backend);
+            let gpus = gpus.map_or_else(String::new, |gpus| {
+                format!("; {gpus} such devices would do, {UNSHARED}")
+            });
+            error.hint(format!(
+                "no switch of touchstone makes it fit: choose smaller models with --sizes, shorter texts, a smaller \
+                 generation.batch_size, or a larger device with --target or --memory{gpus}"
+            ))
+        }
     })
 }
 

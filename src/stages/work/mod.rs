@@ -98,6 +98,13 @@ impl Memory {
     pub fn total(&self) -> f64 {
         self.weights + self.optimiser + self.other_models + self.passing + self.program
     }
+
+    /// The bytes that several devices could share at the peak: everything but activations, keys and
+    /// values, and the program.
+    pub fn shared(&self) -> f64 {
+        let gradients = self.passing - self.activations - self.kv_cache;
+        self.weights + self.optimiser + self.other_models + gradients.clamp(0.0, self.gradients)
+    }
 }
 
 impl Work {
