@@ -44,6 +44,58 @@ fn what_cannot_fit_is_refused_with_the_switch_that_makes_it_fit() {
     ));
 }
 
+/// The second half of the paper: every weight of the 7B model is trained on one GPU of 141 GB, and
+/// one of 80 GB is told what would do.
+#[test]
+fn the_paper_s_second_half_is_planned_with_its_hyper_parameters() {
+    let bench = Bench::new();
+    let words = "plan ultrachat --scale paper";
+    insta::assert_snapshot!("ultrachat_paper", bench.succeed(words).out);
+    let told = refused(&bench, &format!("{words} --target h100-80gb"), MEMORY);
+    assert!(told.contains("--set training.lora_rank=16"), "{told}");
+    bench.succeed(&format!(
+        "{words} --target h100-80gb --set training.lora_rank=16"
+    ));
+    let told = refused(&bench, &format!("{words} --target a10g-24gb"), MEMORY);
+    let told = told.replace("│", "");
+    let told = told.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(
+        told.contains("no switch of touchstone makes it fit"),
+        "{told}"
+    );
+    // SPIN's schedule is in the stages of its iterations alone.
+    let json: Value =
+        serde_json::from_str(&bench.succeed(&format!("{words} --json --seeds 1")).out).unwrap();
+    let stages = json["stages"].as_array().unwrap();
+    let of_kind = |kind: &'static str| {
+        stages
+            .iter()
+            .filter(move |stage| stage["spec"]["kind"] == kind)
+    };
+    let spin = of_kind("spin");
+    let schedule: Vec<(f64, f64)> = spin
+        .map(|stage| {
+            let spin = &stage["spec"]["settings"]["spin"];
+            assert!(spin["betas"].is_null() && spin["learning_rates"].is_null());
+            let rate = &spin["optimiser"]["learning_rate"];
+            (rate.as_f64().unwrap(), spin["beta"].as_f64().unwrap())
+        })
+        .collect();
+    let beta = f64::from(0.1f32);
+    assert_eq!(
+        schedule,
+        [(5e-7, beta), (5e-7, beta), (1e-7, beta), (1e-7, 5.0)]
+    );
+    // The start is an SFT policy already: what is fine-tuned are the winners of Best-of-N.
+    let sft: Vec<_> = of_kind("sft")
+        .map(|stage| stage["label"].as_str().unwrap())
+        .collect();
+    assert!(
+        !sft.is_empty() && sft.iter().all(|label| label.contains("/iteration ")),
+        "{sft:?}"
+    );
+}
+
 #[test]
 fn names_of_hardware_and_amounts_of_memory_are_checked() {
     let bench = Bench::new();

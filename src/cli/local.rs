@@ -1,16 +1,18 @@
 //! Local files in the place of a study's own data.
 
+use super::complain;
 use super::study::StudyArgs;
 use crate::data::TextEncoder;
 use crate::data::contents::TokenizerFolder;
 use crate::data::dataset::{Dataset, no_rows};
 use crate::data::hub::Source;
 use crate::experiment::Study;
+use crate::model::ModelTokenizer;
 use crate::model::tokenizer::TOKENIZER_FILES;
 use crate::plan::{HELD_OUT, LocalData, RowFile};
 use crate::stages::corpus::check_splits;
-use crate::tasks::Task;
-use crate::{Context, Result};
+use crate::tasks::{Checked, Task, TokenizerConfig};
+use crate::{Context, Error, Result};
 use clap::Args;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -51,7 +53,9 @@ pub fn resolve(study: &StudyArgs, local: &LocalArgs) -> Result<(Study, Option<Lo
     // name.
     let copy = tempfile::tempdir().context(|| "cannot make a temporary folder".into())?;
     files.copy_to(copy.path())?;
-    study.task.tokenizer().write_into(copy.path())?;
+    let stated = study.task.tokenizer();
+    stated.write_into(copy.path())?;
+    has_stated(&stated, copy.path(), tokenizer)?;
     let read = |prompt, response| {
         // The error should name the user's folder, which may lack only what the task states.
         let named = |error| {
@@ -82,9 +86,16 @@ pub fn resolve(study: &StudyArgs, local: &LocalArgs) -> Result<(Study, Option<Lo
     });
     let tasks = tasks.collect::<Result<Vec<_>>>()?;
     let demonstrations = rows(file, &tasks, |task, set| {
-        let whole = task.check(set)?;
+        let Checked { whole, cut } = task.check(set)?;
         if !whole.is_empty() {
             check_splits(file, &whole, HELD_OUT)?;
+        }
+        if cut > 0 {
+            complain(&format!(
+                "warning: {cut} of the {} answers in {} are longer than generation.max_response_tokens and lose their end\n",
+                whole.len(),
+                file.display()
+            ));
         }
         Ok(whole.len())
     })?;
@@ -123,6 +134,37 @@ fn rows(
         }),
         _ => Err(no_rows(&file.display().to_string())),
     }
+}
+
+/// Checks that the tokenizer in `copy`, which the user has in `folder`, has the tokens that the task
+/// states for it.
+///
+/// # Errors
+/// The first token that it does not have.
+fn has_stated(stated: &TokenizerConfig, copy: &Path, folder: &Path) -> Result<()> {
+    let named = [
+        ("bos_token", &stated.bos_token),
+        ("eos_token", &stated.eos_token),
+    ];
+    if named.iter().all(|(_, token)| token.is_none()) {
+        return Ok(());
+    }
+    let tokenizer = ModelTokenizer::open(copy)
+        .map_err(|error| ModelTokenizer::open(folder).err().unwrap_or(error))?;
+    for (key, token) in named {
+        if let Some(token) = token
+            && tokenizer.token_to_id(token).is_none()
+        {
+            return Err(Error::model(format!(
+                "the experiment states {key} `{token}`, which is not a token of {}",
+                folder.join("tokenizer.json").display()
+            ))
+            .hint(format!(
+                "give the tokenizer of another model, or state its own {key} and chat template in [task.tokenizer]"
+            )));
+        }
+    }
+    Ok(())
 }
 
 fn absolute(path: &Path) -> Result<PathBuf> {

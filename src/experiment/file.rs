@@ -23,8 +23,9 @@ use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::path::Path;
 
-/// The value of `world` by which an experiment does without the world of the one that it extends.
-const NO_WORLD: &str = "none";
+/// The value of `world`, and of a source of a scale's data, by which an experiment does without what
+/// the one that it extends has there.
+const NONE: &str = "none";
 
 /// A whole experiment file. [`Experiment::resolve`] turns it into what one run needs.
 #[derive(Clone, Debug)]
@@ -67,6 +68,8 @@ pub(super) struct ScaleTable {
     pub description: String,
     /// Models that replace the profile's.
     pub sizes: Option<Vec<String>>,
+    /// Ids of the methods that run in place of the profile's, if all of them are declared.
+    pub methods: Option<Vec<String>>,
     /// Hardware that a plan estimates for unless another is chosen.
     pub target: Option<String>,
     /// The sources of posts, preferences, demonstrator and judge; the embedded world if absent.
@@ -121,6 +124,24 @@ pub(super) struct Header {
 }
 
 /// The settings of the embedded world in `node`; its `kind` says which world it is.
+/// Removes the sources of every scale's data that are `none`.
+fn remove_sources(scales: &mut Node) {
+    let tables = scales
+        .table_mut()
+        .into_iter()
+        .flat_map(BTreeMap::values_mut);
+    for scale in tables.filter_map(|entry| entry.node.table_mut()) {
+        if let Some(data) = scale
+            .get_mut("data")
+            .and_then(|entry| entry.node.table_mut())
+        {
+            data.retain(
+                |_, source| !matches!(&source.node.value, Value::String(none) if none == NONE),
+            );
+        }
+    }
+}
+
 fn world(mut node: Node) -> Result<WorldSettings> {
     let kind = node.table_mut().and_then(|table| table.remove(KIND));
     match kind.map(|entry| decode(&entry.node, &[])).transpose()? {
@@ -156,7 +177,7 @@ impl Experiment {
         let (mut top, shared) = split(&document);
         if let Some(table) = top.table_mut()
             && table.get("world").is_some_and(
-                |world| matches!(&world.node.value, Value::String(none) if none == NO_WORLD),
+                |world| matches!(&world.node.value, Value::String(none) if none == NONE),
             )
         {
             table.remove("world");
@@ -171,7 +192,10 @@ impl Experiment {
                 .and_then(|table| table.remove(key))
                 .map(|entry| entry.node)
         };
-        let (scales, profiles, methods) = (take("scale"), take("profile"), take("method"));
+        let (mut scales, profiles, methods) = (take("scale"), take("profile"), take("method"));
+        if let Some(scales) = &mut scales {
+            remove_sources(scales);
+        }
         let ablations = take("ablation");
         let also = Hyper::SECTIONS
             .iter()

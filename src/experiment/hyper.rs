@@ -302,6 +302,10 @@ pub struct ModelSettings {
     /// downloaded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checkpoint: Option<String>,
+    /// True if the checkpoint is an SFT policy already, so that every method starts from it as it
+    /// is and no SFT on the demonstrations comes first.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub fine_tuned: bool,
     /// Rows of the embedding; the size of the tokenizer's vocabulary if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vocab_size: Option<usize>,
@@ -393,11 +397,12 @@ impl ModelSettings {
         }
     }
 
-    /// The shape alone, without the number of bases and the length of pre-training.
+    /// The shape alone, without the number of bases, the length of pre-training and SFT.
     pub fn shape(&self) -> Self {
         Self {
             bases: one(),
             pretrain: None,
+            fine_tuned: false,
             ..self.clone()
         }
     }
@@ -405,6 +410,10 @@ impl ModelSettings {
 
 fn one() -> usize {
     1
+}
+
+fn is_false(flag: &bool) -> bool {
+    !*flag
 }
 
 fn is_one(bases: &usize) -> bool {

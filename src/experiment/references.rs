@@ -246,6 +246,17 @@ fn scales(experiment: &Experiment) -> Result<()> {
             "size",
             place(&scale.node, "sizes"),
         )?;
+        // A file that extends another may replace the methods that a scale of that one names.
+        let at = place(&scale.node, "methods");
+        let mut methods = experiment.methods.iter();
+        if methods.any(|method| method.node.place.is_in_file_of(at)) {
+            known_items(
+                scale.own.methods.as_deref().unwrap_or_default(),
+                &method_ids(experiment),
+                "method",
+                at,
+            )?;
+        }
         if let Some(target) = &scale.own.target {
             known(
                 target,

@@ -116,14 +116,14 @@ impl StudyData {
             .demonstrator
             .as_ref()
             .and_then(|model| model.checkpoint.as_deref());
-        let all = [
-            ("posts", Some(self.sources.posts.as_str())),
-            ("comparisons", self.sources.comparisons.as_deref()),
-            ("demonstrator", demonstrator),
-            ("judge", judge),
-        ];
-        all.into_iter()
-            .filter_map(|(name, source)| Some((name, source?)))
+        let models = [("demonstrator", demonstrator), ("judge", judge)];
+        let models = models
+            .into_iter()
+            .filter_map(|(name, source)| Some((name, source?)));
+        self.sources
+            .data_sets()
+            .map(|(name, source)| (name, source.as_str()))
+            .chain(models)
     }
 }
 
@@ -225,8 +225,12 @@ impl Experiment {
             }
         };
         let shared = hyper(None)?;
+        // A scale that is inherited may name methods that this experiment replaces by its own.
+        let declared = |id: &String| self.methods.iter().any(|method| method.own.id == *id);
+        let of_scale = scale.own.methods.as_ref();
+        let of_scale = of_scale.filter(|ids| ids.iter().all(declared));
         let chosen = if selection.methods.is_empty() {
-            profile.own.methods.as_ref()
+            of_scale.or(profile.own.methods.as_ref())
         } else {
             Some(&selection.methods)
         };

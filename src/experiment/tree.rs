@@ -32,6 +32,11 @@ impl Span {
             self.range.clone(),
         )
     }
+
+    /// True if `other` is a place in the same file.
+    pub fn is_in_file_of(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.text, &other.text)
+    }
 }
 
 #[derive(Clone, Debug)]

@@ -17,9 +17,9 @@ use tokenizers::{AddedToken, Model, ModelWrapper, Tokenizer};
 pub(super) const TOKENIZER: &str = "tokenizer.json";
 const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
 const SPECIAL_TOKENS: &str = "special_tokens_map.json";
-const GENERATION_CONFIG: &str = "generation_config.json";
+pub const GENERATION_CONFIG: &str = "generation_config.json";
 pub(crate) const CHAT_TEMPLATE: &str = "chat_template.jinja";
-const CONFIG: &str = "config.json";
+pub const CONFIG: &str = "config.json";
 
 /// Files beside `tokenizer.json` that name control tokens and ends, or hold the chat template. They
 /// are saved with every model.

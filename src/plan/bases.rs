@@ -33,6 +33,7 @@ impl Planner<'_> {
             config: self.config(model),
             number,
             base: self.base(size, model, number)?,
+            fine_tuned: model.fine_tuned,
         })
     }
 

@@ -121,6 +121,8 @@ struct Start<'a> {
     /// Number of the base.
     number: u64,
     base: StageKey,
+    /// True if the base is an SFT policy already.
+    fine_tuned: bool,
 }
 
 /// A method at one size and seed while it is being planned.

@@ -24,13 +24,29 @@ pub(super) struct Tuning {
 }
 
 impl Planner<'_> {
-    /// The SFT policy of a method, and the stage that chose its values.
+    /// The SFT policy of a method, and the stage that chose its values. A base that is an SFT policy
+    /// already is that policy.
+    ///
+    /// # Errors
+    /// SFT of a chosen length on a base that is fine-tuned already.
     pub(super) fn sft(
         &mut self,
         start: &Start,
         hyper: &Hyper,
         demonstrations: &StageKey,
     ) -> Result<(StageKey, Option<StageKey>)> {
+        if start.fine_tuned {
+            return match &hyper.choices.sft.as_long_as {
+                None => Ok((start.base, None)),
+                Some(matched) => Err(Error::configuration(format!(
+                    "SFT as long as `{}` has nothing to train: model `{}` is fine-tuned already",
+                    matched.method, start.size
+                ))
+                .hint(
+                    "leave that method out with --methods, or set fine_tuned = false in [models]",
+                )),
+            };
+        }
         let rows = (demonstrations, self.count(hyper));
         let label = |kind: &str| format!("{kind}/{}/seed {}", start.size, start.seed);
         let by = self.sft_tuning(start, hyper, rows, label("tune"))?;

@@ -12,9 +12,11 @@ use crate::methods::optimise::Monitor;
 use crate::methods::training::{Dtype, Training};
 use crate::model::checkpoint::{Checkpoint, Normalisation};
 use crate::model::generate::generate;
+use crate::model::tokenizer::{CONFIG, GENERATION_CONFIG};
 use crate::model::weights::StoredAs;
 use crate::model::{Generated, LanguageModel, Pair, Passes, RewardModel, Sampling, Sequence};
 use crate::pipeline::{StageContext, StageKey};
+use crate::tasks::{Task, TaskSettings};
 use crate::{Context, Error, Result, device};
 use burn::tensor::Device;
 use rand_chacha::ChaCha8Rng;
@@ -163,6 +165,37 @@ pub fn encoder(
         generation.max_prompt_tokens,
         generation.max_response_tokens,
     ))
+}
+
+/// The task `settings` with the tokenizer of an input's model and the study's limits. What the task
+/// states for the tokenizer is written into a private copy of its files.
+///
+/// # Errors
+/// A model without a chat template, for a task that needs one.
+pub fn task(
+    context: &StageContext,
+    input: &StageKey,
+    generation: &GenerationSettings,
+    settings: &TaskSettings,
+) -> Result<Box<dyn Task>> {
+    let encoder = encoder(context, input, generation)?;
+    if settings.is_default() {
+        return settings.open(context.scratch(), encoder);
+    }
+    let checkpoint = checkpoint(context, input)?;
+    let folder = context.scratch().join("tokenizer");
+    TokenizerFolder::read(checkpoint.folder())?.copy_to(&folder)?;
+    for name in [CONFIG, GENERATION_CONFIG] {
+        let from = checkpoint.folder().join(name);
+        if from.exists() {
+            std::fs::copy(&from, folder.join(name))
+                .context(|| format!("cannot copy {}", from.display()))?;
+        }
+    }
+    settings.tokenizer().write_into(&folder)?;
+    settings
+        .open(&folder, encoder)
+        .map_err(|error| error.within(&checkpoint.folder().display().to_string()))
 }
 
 pub fn sampling(

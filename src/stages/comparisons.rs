@@ -1,19 +1,18 @@
-//! Stage `comparisons`: human comparisons of two summaries, from a data set. With a seed, they are
-//! that seed's own random choice, without held-out prompts; without a seed, they are the first
-//! ones, and are themselves held out. Summaries that are longer than a response may be are cut, as
-//! everywhere.
+//! Stage `comparisons`: labelled pairs of a data set: human comparisons of two summaries, or
+//! preferences between two answers in a conversation. With a seed, they are that seed's own random
+//! choice, without held-out prompts; without a seed, they are the first ones, and are themselves
+//! held out. Responses that are longer than they may be are cut, as everywhere.
 
 use super::Stage;
-use super::common::{encoder, write_json};
+use super::common::{task, write_json};
 use super::dataset::pinned;
 use super::held_out::{DUPLICATES, PROMPTS, choose, held_out};
-use crate::data::dataset::{Comparison, Text};
 use crate::data::rows;
 use crate::data::split::{Duplicates, Prompts, groups};
 use crate::experiment::GenerationSettings;
 use crate::pipeline::{StageContext, StageKey};
 use crate::rng::permutation;
-use crate::tasks::{Example, Summarization, Task};
+use crate::tasks::{Example, TaskSettings};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,6 +22,8 @@ use std::collections::{BTreeMap, BTreeSet};
 pub struct Comparisons {
     pub count: usize,
     pub generation: GenerationSettings,
+    #[serde(default, skip_serializing_if = "TaskSettings::is_default")]
+    pub task: TaskSettings,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -42,23 +43,18 @@ impl Stage for Comparisons {
     type Sizes<'a> = ();
 
     fn run(self, inputs: ComparisonsInputs, context: &StageContext) -> Result<()> {
-        let task = Summarization {
-            encoder: encoder(context, &inputs.base, &self.generation)?,
-        };
+        let task = task(context, &inputs.base, &self.generation, &self.task)?;
         let (set, source) = pinned(context, &inputs.comparisons)?;
-        let available: Vec<usize> = set
-            .rows::<Comparison>()?
-            .enumerate()
-            .filter_map(|(index, row)| match row {
-                // Some splits mix comparisons of news articles with those of posts.
-                Ok(row) => matches!(row.text, Text::Post(_)).then_some(Ok(index)),
-                Err(error) => Some(Err(error)),
-            })
-            .collect::<Result<_>>()?;
-        if available.len() < self.count {
+        let available = task.usable_comparisons(&set)?;
+        let rows = self.task.rows();
+        // Rows that cannot be used are no lack where a study may ask for all of them.
+        let there = match self.task.takes_what_is_left() {
+            true => set.len()?,
+            false => available.len(),
+        };
+        if there < self.count {
             return Err(Error::data(format!(
-                "{source} has {} comparisons of posts, not {}",
-                available.len(),
+                "{source} has {there} comparisons of {rows}, not {}",
                 self.count
             ))
             .hint("lower preferences.pairs or evaluation.preference_pairs"));
@@ -87,12 +83,13 @@ impl Stage for Comparisons {
             }
             Ok(taken)
         };
-        let lacking = |left: usize| {
-            Error::data(format!(
-                "{source} has {left} comparisons of posts whose prompts are not held out, not {}",
+        let lacking = |left: usize| match self.task.takes_what_is_left() && left > 0 {
+            true => Ok(()),
+            false => Err(Error::data(format!(
+                "{source} has {left} comparisons of {rows} whose prompts are not held out, not {}",
                 self.count
             ))
-            .hint("lower preferences.pairs")
+            .hint("lower preferences.pairs")),
         };
         let (pairs, passed_over) = choose(order, self.count, take, lacking)?;
         let forms: Vec<[&str; 2]> = pairs.iter().map(|pair| [pair.prompt.as_str(); 2]).collect();

@@ -1,10 +1,10 @@
 //! Selection of training rows from data sets, without prompts that are held out.
 
 use super::common::{read_json, write_json};
+use crate::Result;
 use crate::data::rows::Demonstration;
 use crate::data::split::{Duplicates, Prompts};
 use crate::pipeline::{StageContext, StageKey};
-use crate::{Error, Result};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The file with the prompts of an artifact whose rows are held out: no training stage may use any
@@ -40,18 +40,20 @@ pub fn held_out(context: &StageContext, inputs: &[StageKey]) -> Result<Prompts> 
 /// returns the acceptable rows among them.
 ///
 /// # Errors
-/// The error of `lacking` if there are too few rows; `lacking` is given the number of rows found.
+/// The error of `lacking` if there are too few rows; `lacking` is given the number of rows found,
+/// and may accept it.
 pub fn choose<T>(
     order: Vec<usize>,
     count: usize,
     mut take: impl FnMut(&BTreeSet<usize>) -> Result<BTreeMap<usize, T>>,
-    lacking: impl FnOnce(usize) -> Error,
+    lacking: impl FnOnce(usize) -> Result<()>,
 ) -> Result<(Vec<T>, usize)> {
     let (mut order, mut chosen, mut passed_over) = (order.into_iter(), BTreeMap::new(), 0);
     while chosen.len() < count {
         let wanted: BTreeSet<usize> = order.by_ref().take(count - chosen.len()).collect();
         if wanted.is_empty() {
-            return Err(lacking(chosen.len()));
+            lacking(chosen.len())?;
+            break;
         }
         let taken = take(&wanted)?;
         passed_over += wanted.len() - taken.len();

@@ -1,13 +1,12 @@
-//! Stage `hub_demonstrations`: posts of a data set in the paper's prompt format, without held-out
-//! prompts, with the responses of a demonstrator, or with their human summaries if there is no
-//! demonstrator.
+//! Stage `hub_demonstrations`: rows of a data set as the study's task reads them, without held-out
+//! prompts, with the responses of a demonstrator, or with their own (the human summaries of posts,
+//! the answers of conversations) if there is no demonstrator.
 
 use super::Stage;
-use super::common::{encoder, frozen, sample, sampling, write_json};
+use super::common::{encoder, frozen, sample, sampling, task, write_json};
 use super::dataset::pinned;
 use super::held_out::{PROMPTS, choose, held_out, write_duplicates};
 use super::work::{self, Precision, Shapes, Work};
-use crate::data::TextEncoder;
 use crate::data::rows::{self, Demonstration};
 use crate::data::split::{self, Prompts};
 use crate::eval::evaluation_set::EVALUATION_SEED;
@@ -16,7 +15,7 @@ use crate::methods::training::Dtype;
 use crate::model::DecoderConfig;
 use crate::pipeline::{StageContext, StageKey};
 use crate::rng::{permutation, stream};
-use crate::tasks::{Example, Summarization, Task};
+use crate::tasks::{Example, TaskSettings};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -30,23 +29,28 @@ pub struct HubDemonstrations {
     pub dtype: Dtype,
     /// Sampling temperature of the demonstrator, if there is one.
     pub temperature: f32,
+    #[serde(default, skip_serializing_if = "TaskSettings::is_default")]
+    pub task: TaskSettings,
 }
 
-/// A part of a hub's posts.
+/// A part of a hub's rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum HubPart {
-    /// A random choice from the split `train`, different for each seed.
+    /// A random choice from the split for training, different for each seed.
     Training,
-    /// The first posts of the split `test`, the same for every seed.
+    /// The first rows of the split for tests, the same for every seed.
     EvaluationSet,
 }
 
 impl HubPart {
-    pub fn split(self) -> &'static str {
-        match self {
-            Self::Training => "train",
-            Self::EvaluationSet => "test",
+    /// The split by the name that published data sets of the task's rows give it.
+    pub fn split(self, task: &TaskSettings) -> &'static str {
+        match (self, task) {
+            (Self::Training, TaskSettings::Summarization) => "train",
+            (Self::Training, TaskSettings::Chat(_)) => "train_sft",
+            (Self::EvaluationSet, TaskSettings::Summarization) => "test",
+            (Self::EvaluationSet, TaskSettings::Chat(_)) => "test_sft",
         }
     }
 }
@@ -85,29 +89,30 @@ impl Stage for HubDemonstrations {
             HubPart::Training => "demonstrations.jsonl",
             HubPart::EvaluationSet => "held_out.jsonl",
         };
-        let encoder = encoder(context, &inputs.tokenizer, &self.generation)?;
-        let task = Summarization {
-            encoder: encoder.clone(),
-        };
-        let (posts, source) = pinned(context, &inputs.posts)?;
-        let available = posts.len()?;
+        let task = task(context, &inputs.tokenizer, &self.generation, &self.task)?;
+        let (set, source) = pinned(context, &inputs.posts)?;
+        let (split, rows) = (self.part.split(&self.task), self.task.rows());
+        let available = set.len()?;
         if available < self.count {
             return Err(Error::data(format!(
-                "{source} has {available} posts in `{}`, not {}",
-                self.part.split(),
+                "{source} has {available} {rows} in `{split}`, not {}",
                 self.count
             ))
             .hint("lower demonstrations.count or evaluation.posts"));
         }
+        let usable = task.usable_demonstrations(&set)?;
         let order: Vec<usize> = match self.part {
-            HubPart::Training => permutation(available, context.seed()?, "hub/posts", 0),
-            HubPart::EvaluationSet => (0..self.count).collect(),
+            HubPart::Training => permutation(usable.len(), context.seed()?, "hub/posts", 0)
+                .into_iter()
+                .map(|position| usable[position])
+                .collect(),
+            HubPart::EvaluationSet => usable.into_iter().take(self.count).collect(),
         };
         let (held_out, mut prompts) = (held_out(context, &inputs.held_out)?, Prompts::default());
         let take = |wanted: &BTreeSet<usize>| {
             let mut taken = BTreeMap::new();
             for Example { index, whole, row } in
-                task.demonstrations(&posts, &|index| wanted.contains(&index))?
+                task.demonstrations(&set, &|index| wanted.contains(&index))?
             {
                 let forms = [&whole[..], row.prompt.as_str()];
                 if !held_out.contain(&forms) {
@@ -117,12 +122,13 @@ impl Stage for HubDemonstrations {
             }
             Ok(taken)
         };
-        let lacking = |left: usize| {
-            Error::data(format!(
-                "{source} has {left} posts in `train` whose prompts are not held out, not {}",
+        let lacking = |left: usize| match self.task.takes_what_is_left() && left > 0 {
+            true => Ok(()),
+            false => Err(Error::data(format!(
+                "{source} has {left} {rows} in `{split}` whose prompts are not held out, not {}",
                 self.count
             ))
-            .hint("lower demonstrations.count")
+            .hint("lower demonstrations.count")),
         };
         let (mut rows, passed_over) = choose(order, self.count, take, lacking)?;
         let forms: Vec<[&str; 2]> = rows.iter().map(|row| [row.prompt.as_str(); 2]).collect();
@@ -131,32 +137,19 @@ impl Stage for HubDemonstrations {
             write_json(&context.out().join(PROMPTS), &prompts)?;
         }
         if let Some(demonstrator) = &inputs.demonstrator {
-            self.demonstrate(context, demonstrator, &encoder, &mut rows)?;
+            self.demonstrate(context, demonstrator, &mut rows)?;
         }
         rows::write(&context.out().join(name), rows)
     }
 }
 
 impl HubDemonstrations {
-    pub fn training(sources: &DataSources, hyper: &Hyper) -> Self {
-        Self::new(
-            sources,
-            hyper,
-            HubPart::Training,
-            hyper.demonstrations.count,
-        )
-    }
-
-    pub fn evaluation_set(sources: &DataSources, hyper: &Hyper) -> Self {
-        Self::new(
-            sources,
-            hyper,
-            HubPart::EvaluationSet,
-            hyper.evaluation.posts,
-        )
-    }
-
-    fn new(sources: &DataSources, hyper: &Hyper, part: HubPart, count: usize) -> Self {
+    /// The rows of `part` as `task` reads them.
+    pub fn new(sources: &DataSources, hyper: &Hyper, task: &TaskSettings, part: HubPart) -> Self {
+        let count = match part {
+            HubPart::Training => hyper.demonstrations.count,
+            HubPart::EvaluationSet => hyper.evaluation.posts,
+        };
         let (dtype, temperature) = (hyper.training.dtype, sources.demonstrator_temperature);
         Self {
             part,
@@ -164,6 +157,7 @@ impl HubDemonstrations {
             generation: hyper.generation.clone(),
             dtype,
             temperature,
+            task: task.clone(),
         }
     }
 
@@ -172,9 +166,9 @@ impl HubDemonstrations {
         &self,
         context: &StageContext,
         demonstrator: &StageKey,
-        encoder: &TextEncoder,
         rows: &mut [Demonstration],
     ) -> Result<()> {
+        let encoder = &encoder(context, demonstrator, &self.generation)?;
         let model = frozen(context, demonstrator, self.dtype)?;
         let prompts = rows
             .iter()

@@ -6,7 +6,7 @@ mod conversations;
 mod summarization;
 mod tokenizer_config;
 
-pub use conversations::{ChatTask, Conversations};
+pub use conversations::{ChatTask, Conversations, LongAnswer, WhichAnswer};
 pub use summarization::Summarization;
 pub use tokenizer_config::TokenizerConfig;
 
@@ -40,6 +40,15 @@ pub struct Example<T> {
     pub row: T,
 }
 
+/// The rows of a file that can be read.
+#[derive(Clone, Debug, Default)]
+pub struct Checked {
+    /// The prompts as they were written.
+    pub whole: Vec<String>,
+    /// The number of responses that are cut to the limit.
+    pub cut: usize,
+}
+
 /// The conversion of a data set's rows to prompts and responses.
 pub trait Task {
     /// The rows at the positions that `wanted` accepts, with prompts that fit the limit.
@@ -64,14 +73,27 @@ pub trait Task {
         wanted: &dyn Fn(usize) -> bool,
     ) -> Result<Vec<Example<ResponsePair>>>;
 
+    /// The positions of the rows that can be demonstrations. Published data sets have rows that cannot,
+    /// such as conversations with an empty turn.
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    fn usable_demonstrations(&self, set: &Dataset) -> Result<Vec<usize>> {
+        Ok((0..set.len()?).collect())
+    }
+
+    /// The positions of the rows that can be labelled pairs, as
+    /// [`usable_demonstrations`](Self::usable_demonstrations).
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    fn usable_comparisons(&self, set: &Dataset) -> Result<Vec<usize>>;
+
     /// The prompts of all rows as they were written, after a check that each can be fitted.
     ///
     /// # Errors
     /// As [`demonstrations`](Self::demonstrations).
-    fn check(&self, set: &Dataset) -> Result<Vec<String>> {
-        let examples = self.demonstrations(set, &|_| true)?;
-        Ok(examples.into_iter().map(|example| example.whole).collect())
-    }
+    fn check(&self, set: &Dataset) -> Result<Checked>;
 }
 
 impl TaskSettings {
@@ -92,6 +114,20 @@ impl TaskSettings {
             Self::Summarization => TokenizerConfig::default(),
             Self::Chat(settings) => settings.tokenizer.clone(),
         }
+    }
+
+    /// The rows that the task reads, as errors call them.
+    pub fn rows(&self) -> &'static str {
+        match self {
+            Self::Summarization => "posts",
+            Self::Chat(_) => "conversations",
+        }
+    }
+
+    /// True if a study may ask for all rows of a published split and gets those that are left after
+    /// the held-out prompts and the rows that cannot be used; false if it then lacks rows.
+    pub fn takes_what_is_left(&self) -> bool {
+        matches!(self, Self::Chat(_))
     }
 
     pub fn is_default(&self) -> bool {

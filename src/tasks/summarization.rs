@@ -1,6 +1,6 @@
 //! Summaries of Reddit posts, in the prompt format of [`tldr`].
 
-use super::{Example, Task};
+use super::{Checked, Example, Task};
 use crate::Result;
 use crate::data::dataset::{Comparison, Dataset, SummarisedPost, Text};
 use crate::data::rows::{Demonstration, ResponsePair};
@@ -62,7 +62,17 @@ impl Task for Summarization {
         Ok(examples)
     }
 
-    fn check(&self, set: &Dataset) -> Result<Vec<String>> {
+    fn usable_comparisons(&self, set: &Dataset) -> Result<Vec<usize>> {
+        let rows = set.rows::<Comparison>()?.enumerate();
+        let of_posts = rows.filter_map(|(index, row)| match row {
+            Ok(row) => matches!(row.text, Text::Post(_)).then_some(Ok(index)),
+            Err(error) => Some(Err(error)),
+        });
+        of_posts.collect()
+    }
+
+    /// Summaries are not encoded here, so that none counts as cut.
+    fn check(&self, set: &Dataset) -> Result<Checked> {
         let rows = set.placed_rows::<SummarisedPost>()?;
         let rows = rows.collect::<Result<Vec<_>>>()?;
         let fault = rows
@@ -70,9 +80,10 @@ impl Task for Summarization {
             .map(|(place, row)| tldr::check(place, &row.post, &self.encoder))
             .find_first(Result::is_err);
         fault.unwrap_or(Ok(()))?;
-        Ok(rows
-            .iter()
-            .map(|(_, row)| tldr::prompt(&row.post))
-            .collect())
+        let whole = rows.iter().map(|(_, row)| tldr::prompt(&row.post));
+        Ok(Checked {
+            whole: whole.collect(),
+            cut: 0,
+        })
     }
 }

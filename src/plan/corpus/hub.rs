@@ -1,7 +1,7 @@
 //! Data sets and models of a hub, or of folders laid out like one, as a corpus.
 
 use super::{Corpus, Need};
-use crate::data::dataset::{Comparison, Record, SummarisedPost};
+use crate::data::dataset::{Comparison, SummarisedPost};
 use crate::experiment::{Hyper, ModelSettings, Study, StudyData};
 use crate::pipeline::StageKey;
 use crate::plan::{FIRST_BASE, Planner, Run};
@@ -10,6 +10,8 @@ use crate::stages::comparisons::{Comparisons, ComparisonsInputs};
 use crate::stages::dataset::PinnedDataset;
 use crate::stages::evaluation_set::EvaluationSetInputs;
 use crate::stages::hub_demonstrations::{HubDemonstrations, HubDemonstrationsInputs, HubPart};
+use crate::tasks::TaskSettings;
+use crate::tasks::chat::{Conversation, ConversationPair};
 use crate::{Error, Result};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -41,7 +43,7 @@ impl Corpus for HubCorpus<'_> {
     fn gives(&self, need: Need) -> bool {
         match need {
             Need::Gold => self.data.judge.is_some(),
-            Need::Preferences => self.data.sources.comparisons.is_some(),
+            Need::Preferences => self.data.sources.pairs().is_some(),
             Need::TrainingGold | Need::Validation | Need::Demonstrator => false,
         }
     }
@@ -70,7 +72,7 @@ impl Corpus for HubCorpus<'_> {
     }
 
     fn demonstrations(&self, planner: &mut Planner, hyper: &Hyper, seed: u64) -> Result<StageKey> {
-        let stage = HubDemonstrations::training(&self.data.sources, hyper);
+        let stage = self.rows_of(hyper, HubPart::Training);
         let label = format!("demonstrations/seed {seed}");
         self.posts(planner, hyper, stage, Some(seed), label)
     }
@@ -78,7 +80,16 @@ impl Corpus for HubCorpus<'_> {
     fn preferences(&self, planner: &mut Planner, run: &Run) -> Result<(StageKey, usize)> {
         let (seed, count) = (run.start.data, run.hyper.preferences.pairs);
         let label = format!("preferences/seed {seed}");
-        let key = self.comparisons(planner, ("train", count), run.hyper, Some(seed), label)?;
+        let pairs = self.data.sources.pairs();
+        let pairs = pairs.ok_or_else(|| Error::internal("a scale has no labelled pairs"))?;
+        let key = self.comparisons(
+            planner,
+            pairs,
+            (Held::In, count),
+            run.hyper,
+            Some(seed),
+            label,
+        )?;
         Ok((key, count))
     }
 
@@ -87,12 +98,12 @@ impl Corpus for HubCorpus<'_> {
         planner: &mut Planner,
         hyper: &Hyper,
     ) -> Result<Option<(StageKey, usize)>> {
-        if self.data.sources.comparisons.is_none() {
+        let Some(pairs) = self.data.sources.pairs() else {
             return Ok(None);
-        }
+        };
         let count = hyper.evaluation.preference_pairs;
         let label = "preferences/test".into();
-        let key = self.comparisons(planner, ("validation", count), hyper, None, label)?;
+        let key = self.comparisons(planner, pairs, (Held::Out, count), hyper, None, label)?;
         Ok(Some((key, count)))
     }
 
@@ -114,13 +125,24 @@ impl Corpus for HubCorpus<'_> {
     }
 }
 
+/// Whether pairs train or are held out.
+#[derive(Clone, Copy)]
+enum Held {
+    In,
+    Out,
+}
+
 impl HubCorpus<'_> {
+    fn rows_of(&self, hyper: &Hyper, part: HubPart) -> HubDemonstrations {
+        HubDemonstrations::new(&self.data.sources, hyper, &self.study.task, part)
+    }
+
     fn evaluation_set_posts(&self, planner: &mut Planner, hyper: &Hyper) -> Result<StageKey> {
-        let stage = HubDemonstrations::evaluation_set(&self.data.sources, hyper);
+        let stage = self.rows_of(hyper, HubPart::EvaluationSet);
         self.posts(planner, hyper, stage, None, "evaluation set".into())
     }
 
-    /// Plans posts of a data set, with the responses of the demonstrator if there is one.
+    /// Plans rows of a data set, with the responses of the demonstrator if there is one.
     fn posts(
         &self,
         planner: &mut Planner,
@@ -129,9 +151,14 @@ impl HubCorpus<'_> {
         seed: Option<u64>,
         label: String,
     ) -> Result<StageKey> {
-        let source = &self.data.sources.posts;
-        let posts =
-            self.dataset::<SummarisedPost>(planner, "posts", source, None, stage.part.split())?;
+        let (name, source) = self.data.sources.rows()?;
+        let split = stage.part.split(&self.study.task);
+        let posts = self.dataset(planner, (name, split), |split| match self.study.task {
+            TaskSettings::Summarization => {
+                PinnedDataset::new::<SummarisedPost>(source, None, split)
+            }
+            TaskSettings::Chat(_) => PinnedDataset::new::<Conversation>(source, None, split),
+        })?;
         let held_out = if stage.part == HubPart::Training {
             self.held_out(planner, hyper)?
         } else {
@@ -157,21 +184,19 @@ impl HubCorpus<'_> {
         planner.add(&stage, inputs, seed, label, Some(&config))
     }
 
-    /// Plans one split of a data set, shared by all stages that read it.
-    fn dataset<T: Record>(
+    /// Plans one split of a data set, shared by all stages that read it; `open` checks it.
+    fn dataset(
         &self,
         planner: &mut Planner,
-        name: &str,
-        source: &str,
-        config: Option<&str>,
-        split: &str,
+        (name, split): (&str, &str),
+        open: impl FnOnce(&str) -> Result<PinnedDataset>,
     ) -> Result<StageKey> {
         let label = format!("{name}/{split}");
         let known = self.opened.borrow().get(&label).cloned();
         let stage = match known {
             Some(stage) => stage,
             None => {
-                let stage = PinnedDataset::new::<T>(source, config, split)?;
+                let stage = open(split)?;
                 self.opened
                     .borrow_mut()
                     .insert(label.clone(), stage.clone());
@@ -189,29 +214,37 @@ impl HubCorpus<'_> {
         Ok(held_out)
     }
 
-    /// Plans `count` human comparisons of a split.
+    /// Plans `count` labelled pairs of a data set, which the key `name` names.
     fn comparisons(
         &self,
         planner: &mut Planner,
-        (split, count): (&str, usize),
+        (name, source): (&str, &str),
+        (held, count): (Held, usize),
         hyper: &Hyper,
         seed: Option<u64>,
         label: String,
     ) -> Result<StageKey> {
-        let sources = &self.data.sources;
-        let source = sources.comparisons.as_deref().unwrap_or_default();
-        let config = sources.comparisons_config.as_deref();
-        let comparisons =
-            self.dataset::<Comparison>(planner, "comparisons", source, config, split)?;
+        let task = &self.study.task;
+        let config = self.data.sources.comparisons_config.as_deref();
+        let split = match (task, held) {
+            (TaskSettings::Summarization, Held::In) => "train",
+            (TaskSettings::Summarization, Held::Out) => "validation",
+            (TaskSettings::Chat(_), Held::In) => "train_prefs",
+            (TaskSettings::Chat(_), Held::Out) => "test_prefs",
+        };
+        let comparisons = self.dataset(planner, (name, split), |split| match task {
+            TaskSettings::Summarization => PinnedDataset::new::<Comparison>(source, config, split),
+            TaskSettings::Chat(_) => PinnedDataset::new::<ConversationPair>(source, None, split),
+        })?;
         let stage = Comparisons {
             count,
             generation: hyper.generation.clone(),
+            task: task.clone(),
         };
         let base = planner.first_size(FIRST_BASE)?;
-        let held_out = if seed.is_some() {
-            self.held_out(planner, hyper)?
-        } else {
-            vec![]
+        let held_out = match held {
+            Held::In => self.held_out(planner, hyper)?,
+            Held::Out => vec![],
         };
         let inputs = ComparisonsInputs {
             comparisons,

@@ -147,12 +147,10 @@ pub(super) fn open<'a>(
 ) -> Result<Box<dyn Corpus + 'a>> {
     match (local, &study.data, &study.world) {
         (Some(local), _, _) => Ok(Box::new(file::FileCorpus { local })),
-        (None, Some(_), _) if !study.task.is_default() => Err(Error::configuration(format!(
-            "scale `{}` reads data sets of posts, and the task of `{}` is another",
-            study.scale, study.name
-        ))
-        .hint("give rows of your own: --data FILE --tokenizer DIR")),
-        (None, Some(data), _) => Ok(Box::new(hub::HubCorpus::new(study, data))),
+        (None, Some(data), _) => {
+            data.sources.check_task(&study.task, &study.scale)?;
+            Ok(Box::new(hub::HubCorpus::new(study, data)))
+        }
         (None, None, Some(world)) => Ok(Box::new(world::WorldCorpus { study, world })),
         (None, None, None) => Err(without_data(study)),
     }

@@ -1,8 +1,8 @@
 //! Tests of searches and of lengths that are taken from another method.
 
 use super::super::*;
-use super::{inputs, study, with};
-use crate::experiment::{Experiment, Selection};
+use super::{at_scale, inputs, study, with};
+use crate::experiment::{AsLongAs, Experiment, Selection, Unit};
 use crate::stages::Stage;
 use crate::stages::bundled::Bundled;
 use crate::stages::sft::Sft;
@@ -230,5 +230,20 @@ fn a_method_without_a_known_length_cannot_be_matched() {
     assert_eq!(
         error("sft-steps", &[]),
         "SFT of a method is as long as itself: `sft-steps` as `sft-steps`"
+    );
+}
+
+#[test]
+fn sft_of_a_chosen_length_is_refused_on_a_start_that_is_fine_tuned_already() {
+    let mut study = at_scale("ultrachat", "paper");
+    assert!(Plan::new(&study, None).is_ok());
+    study.methods[0].hyper.choices.sft.as_long_as = Some(AsLongAs {
+        method: "irl".into(),
+        unit: Unit::Steps,
+    });
+    let error = Plan::new(&study, None).err().expect("it is refused");
+    assert!(
+        error.to_string().contains("is fine-tuned already"),
+        "{error}"
     );
 }

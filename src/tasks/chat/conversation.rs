@@ -116,6 +116,30 @@ impl Conversation {
         }
     }
 
+    /// The messages up to the first answer.
+    ///
+    /// # Errors
+    /// A conversation without an answer.
+    pub fn first_exchange(&self) -> Result<Self> {
+        match self.messages.iter().position(Message::is_assistant) {
+            Some(answer) => Ok(Self {
+                place: self.place.clone(),
+                messages: self.messages[..=answer].to_vec(),
+            }),
+            None => self.split().map(|_| self.clone()),
+        }
+    }
+
+    /// The error about the first turn without text, if there is one. A system message may be empty.
+    pub fn empty_turn(&self) -> Option<Error> {
+        let mut turns = (1..).zip(&self.messages);
+        let (number, turn) = turns.find(|(_, message)| {
+            message.role != Role::System && message.content.trim().is_empty()
+        })?;
+        let error = self.error(&format!("message {number}, the {}'s, is empty", turn.role));
+        Some(error.hint("fill it in, or drop the row"))
+    }
+
     fn error(&self, what: &str) -> Error {
         Error::data(format!("{}: {what}", self.place))
     }
