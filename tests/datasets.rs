@@ -3,12 +3,11 @@
 
 #[cfg(feature = "hub")]
 mod hub_server;
+#[path = "common/parquet.rs"]
+mod parquet;
 
-use polars::prelude::{
-    Column, DataFrame, IntoSeries, NamedFrom, ParquetWriter, Series, StructChunked,
-};
 use serde_json::{Value, json};
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 use touchstone::data::dataset::{
@@ -49,16 +48,8 @@ impl Desk {
 
     /// Writes the same rows as parquet, in row groups of `group` rows.
     fn parquet(&self, name: &str, rows: &[Value], group: usize) -> PathBuf {
-        let columns = rows[0].as_object().unwrap().keys();
-        let column = |name: &String| {
-            series(name, &rows.iter().map(|row| &row[name]).collect::<Vec<_>>()).into()
-        };
-        let columns: Vec<Column> = columns.map(column).collect();
-        let mut frame = DataFrame::new(rows.len(), columns).unwrap();
         let path = self.path(name);
-        let writer =
-            ParquetWriter::new(File::create(&path).unwrap()).with_row_group_size(Some(group));
-        writer.finish(&mut frame).unwrap();
+        parquet::write(&path, rows, group);
         path
     }
 
@@ -69,59 +60,6 @@ impl Desk {
             text += &format!("\n  {hint}");
         }
         text.replace(&format!("{}/", self.0.path().display()), "")
-    }
-}
-
-/// A column of the type of its values.
-fn series(name: &str, values: &[&Value]) -> Series {
-    let name = name.into();
-    match values.iter().find(|value| !value.is_null()) {
-        None => Series::full_null(name, values.len(), &polars::prelude::DataType::String),
-        Some(Value::String(_)) => Series::new(
-            name,
-            values
-                .iter()
-                .map(|value| value.as_str())
-                .collect::<Vec<_>>(),
-        ),
-        Some(Value::Number(number)) if number.is_i64() => Series::new(
-            name,
-            values
-                .iter()
-                .map(|value| value.as_i64().map(|x| x as i32))
-                .collect::<Vec<_>>(),
-        ),
-        Some(Value::Number(_)) => Series::new(
-            name,
-            values
-                .iter()
-                .map(|value| value.as_f64())
-                .collect::<Vec<_>>(),
-        ),
-        Some(Value::Array(_)) => {
-            let lists = values.iter().map(|value| {
-                series(
-                    "item",
-                    &value.as_array().unwrap().iter().collect::<Vec<_>>(),
-                )
-            });
-            Series::new(name, lists.collect::<Vec<_>>())
-        }
-        Some(Value::Object(first)) => {
-            let fields: Vec<Series> = first
-                .keys()
-                .map(|key| {
-                    series(
-                        key,
-                        &values.iter().map(|value| &value[key]).collect::<Vec<_>>(),
-                    )
-                })
-                .collect();
-            StructChunked::from_series(name, values.len(), fields.iter())
-                .unwrap()
-                .into_series()
-        }
-        Some(other) => panic!("no column of {other}"),
     }
 }
 
