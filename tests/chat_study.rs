@@ -16,7 +16,7 @@ use touchstone::tasks::chat::{
     ChatEncoder, ChatRules, ControlNames, Conversation, Loss, SystemRule, TooLong,
 };
 
-const RUN: &str = "reproduce tiny-chat.toml --data chats.jsonl --tokenizer tok --jobs 2";
+const RUN: &str = "reproduce tiny-conversations.toml --data chats.jsonl --tokenizer tok --jobs 2";
 const PREFERENCES: &str = "--preferences pairs.jsonl";
 
 fn bench() -> Bench {
@@ -35,7 +35,7 @@ fn rows(store: &Store, manifest: &Manifest, name: &str) -> Vec<Value> {
 
 /// The value of `metric` in the report's long table for `method`.
 fn metric(bench: &Bench, method: &str, metric: &str) -> f64 {
-    let text = bench.read("reports/tiny-chat-local/metrics.csv");
+    let text = bench.read("reports/tiny-conversations-local/metrics.csv");
     let mut table = csv::Reader::from_reader(text.as_bytes());
     let headers = table.headers().unwrap().clone();
     let column = |name: &str| headers.iter().position(|header| header == name).unwrap();
@@ -94,7 +94,7 @@ fn tokens_are_those_of_the_template(bench: &Bench, rows: &[Value]) {
         profile: "local".into(),
         ..Selection::default()
     };
-    let path = bench.path("tiny-chat.toml");
+    let path = bench.path("tiny-conversations.toml");
     let study = Experiment::load(path.to_str().unwrap())
         .and_then(|experiment| experiment.resolve(&selection))
         .unwrap();
@@ -144,43 +144,215 @@ fn encoder(folder: &Path, max_tokens: usize, too_long: TooLong) -> ChatEncoder {
 
 #[test]
 fn an_experiment_without_a_world_asks_for_data() {
-    let said = bench().run("plan chat");
+    let said = bench().run("plan tiny-conversations.toml");
     assert_eq!(said.code, Some(3), "{}", said.err);
     let told = said.err.split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(
-        told.contains("experiment `chat` has no [world] to draw data from"),
+        told.contains("experiment `tiny-conversations` has no [world] to draw data from"),
         "{told}"
     );
     assert!(told.contains("--data FILE --tokenizer DIR"), "{told}");
+}
+
+/// The message of a run that is refused before its first stage.
+#[track_caller]
+fn refused(bench: &Bench, words: &str) -> String {
+    let said = bench.run(words);
+    let told = said.err.replace('│', "");
+    let told = told.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(said.code.is_some_and(|code| code != 0), "{told}");
+    assert!(!bench.path("runs").exists(), "{told}");
+    told
 }
 
 #[test]
 fn faults_of_conversations_are_told_before_anything_runs() {
     let bench = bench();
     let mut rows = conversations();
+    let [ask, answer] =
+        ["user", "assistant"].map(|role| move |text: &str| json!({"role": role, "content": text}));
     let cases = [
         (
-            json!({"messages": [{"role": "user", "content": "Hi"}]}),
+            json!({"messages": [ask("Hi")]}),
             "no message is the assistant's",
+            "add it as a message of the role `assistant`",
+        ),
+        (
+            json!({"messages": [answer("Hi")]}),
+            "message 1 is the first turn and the assistant's",
+            "a conversation begins with the user",
+        ),
+        (
+            json!({"messages": [ask("Hi"), ask("Hello?"), answer("Hi")]}),
+            "messages 1 and 2 are both the user's",
+            "join the two, or drop the row",
+        ),
+        (
+            json!({"messages": [ask("Hi"), answer("Hi"), {"role": "system", "content": "s"}]}),
+            "message 3 is a system message",
+            "only the first message may be one",
+        ),
+        (
+            json!({"messages": [ask("Hi"), answer(" \n")]}),
+            "message 2, the assistant's, is empty",
+            "fill it in, or drop the row",
+        ),
+        (
+            json!({"messages": [ask(""), answer("Hi")]}),
+            "message 1, the user's, is empty",
+            "fill it in, or drop the row",
         ),
         (
             json!({"messages": [{"role": "tool", "content": "Hi"}]}),
             "`messages[0].role` is \"tool\"",
+            "the roles are system, user and assistant",
         ),
-        (json!({"text": "Hi"}), "messages"),
+        (json!({"text": "Hi"}), "messages", "messages"),
     ];
-    for (row, fault) in cases {
+    for (row, fault, remedy) in cases {
         rows[4] = row;
         bench.write("chats.jsonl", lines(&rows));
-        let said = bench.run(RUN);
-        let told = said.err.split_whitespace().collect::<Vec<_>>().join(" ");
-        assert!(said.code.is_some_and(|code| code != 0), "{told}");
+        let told = refused(&bench, RUN);
         assert!(
-            told.contains(fault) && told.contains("chats.jsonl, line 5"),
+            told.contains(fault) && told.contains(remedy) && told.contains("chats.jsonl, line 5"),
             "{told}"
         );
-        assert!(!bench.path("runs").exists());
     }
+}
+
+#[test]
+fn faults_of_labelled_pairs_are_told_before_anything_runs() {
+    let bench = bench();
+    let ask = |text: &str| json!({"role": "user", "content": text});
+    let answer = |text: &str| json!({"role": "assistant", "content": text});
+    let good = json!([ask("Hi"), answer("Hello.")]);
+    let cases = [
+        (
+            json!({"chosen": good, "rejected": null}),
+            "rejected",
+            "line 2",
+        ),
+        (
+            json!({"chosen": good, "rejected": [ask("Hi")]}),
+            "no message is the assistant's",
+            "line 2, `rejected`",
+        ),
+        (
+            json!({"chosen": good, "rejected": [ask("Bye"), answer("Bye.")]}),
+            "`chosen` and `rejected` differ before their last turn",
+            "line 2",
+        ),
+        (
+            json!({"chosen": good, "rejected": [ask("Hi"), answer("")]}),
+            "message 2, the assistant's, is empty",
+            "line 2, `rejected`",
+        ),
+    ];
+    for (row, fault, place) in cases {
+        let first = json!({"chosen": good, "rejected": [ask("Hi"), answer("No.")]});
+        bench.write("pairs.jsonl", lines(&[first, row]));
+        let told = refused(&bench, &format!("{RUN} {PREFERENCES}"));
+        assert!(
+            told.contains(fault) && told.contains(&format!("pairs.jsonl, {place}")),
+            "{told}"
+        );
+    }
+}
+
+/// The first exchange alone counts if the task says so; an answer that is over the limit is cut and
+/// told, or refused.
+#[test]
+fn the_answer_that_counts_and_one_that_is_too_long_are_settings_of_the_task() {
+    let bench = bench();
+    let plan = RUN
+        .replacen("reproduce", "plan", 1)
+        .replace(" --jobs 2", "");
+    let short = format!("{plan} --methods sft,irl --set generation.max_response_tokens=20");
+    let said = bench.succeed(&short);
+    assert!(
+        said.err.contains(
+            "of the 15 answers in chats.jsonl are longer than generation.max_response_tokens"
+        ),
+        "{}",
+        said.err
+    );
+    let text = bench.read("tiny-conversations.toml");
+    let task = |keys: &str| {
+        bench.write(
+            "tiny-conversations.toml",
+            text.replacen("answer = \"last\"", keys, 1),
+        );
+    };
+    task("answer = \"last\"\nlong_answer = \"refuse\"");
+    let told = refused(&bench, &short);
+    assert!(
+        told.contains("chats.jsonl, line 1") && told.contains("tokens where 20 are allowed"),
+        "{told}"
+    );
+    assert!(
+        told.contains("raise generation.max_response_tokens"),
+        "{told}"
+    );
+    task("answer = \"first\"");
+    bench.succeed(&format!("{RUN} --methods base,sft,irl --set sft.epochs=1"));
+    let store = Store::open_existing(bench.path("runs")).unwrap();
+    let manifests = store.list().unwrap();
+    let corpus = manifests
+        .iter()
+        .find(|it| it.spec.kind == "corpus")
+        .unwrap();
+    let rows = [
+        rows(&store, corpus, "demonstrations.jsonl"),
+        rows(&store, corpus, "held_out.jsonl"),
+    ]
+    .concat();
+    let prompts: Vec<&str> = rows
+        .iter()
+        .map(|row| row["prompt"]["text"].as_str().unwrap())
+        .collect();
+    let first = prompts
+        .iter()
+        .filter(|text| text.contains("Hello, is"))
+        .count();
+    assert_eq!((prompts.len(), first), (15, 5));
+    assert!(
+        prompts
+            .iter()
+            .all(|text| text.matches("<|user|>").count() <= 1),
+        "{prompts:?}"
+    );
+}
+
+/// The template and the end of a text that the experiment states must be the tokenizer's.
+#[test]
+fn a_tokenizer_without_what_the_template_needs_is_named() {
+    let bench = bench();
+    let text = bench.read("tok/tokenizer.json");
+    bench.write("tok/tokenizer.json", text.replace("</s>", "<end>"));
+    let told = refused(&bench, RUN);
+    assert!(
+        told.contains("states eos_token `</s>`, which is not a token of tok/")
+            && told.contains("[task.tokenizer]"),
+        "{told}"
+    );
+    // Without a statement of the experiment the tokenizer's own files must have a template.
+    bench.write("tok/tokenizer.json", text);
+    let alone = "extends = \"tldr\"\nname = \"alone\"\nregistration = \"none\"\nworld = \"none\"\n\
+                 [task]\nkind = \"chat\"\nsystem = \"as_given\"\ncontrol_names = \"text\"\n\
+                 too_long = \"refuse\"\n";
+    bench.write("alone.toml", alone);
+    bench.write(
+        "tok/tokenizer_config.json",
+        json!({"bos_token": "<s>", "eos_token": "</s>"}).to_string(),
+    );
+    let told = refused(
+        &bench,
+        &RUN.replace("tiny-conversations.toml", "alone.toml"),
+    );
+    assert!(
+        told.contains("chat_template") && told.contains("tok"),
+        "{told}"
+    );
 }
 
 #[test]

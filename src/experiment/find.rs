@@ -8,8 +8,7 @@ use crate::error::{Context, Error, Result};
 use std::path::{Path, PathBuf};
 
 /// The experiments inside the program: name and text.
-pub const SHIPPED: [(&str, &str); 9] = [
-    ("chat", include_str!("../../experiments/chat.toml")),
+pub const SHIPPED: [(&str, &str); 8] = [
     (
         "chat-controls",
         include_str!("../../experiments/chat-controls.toml"),

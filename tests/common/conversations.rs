@@ -47,10 +47,13 @@ pub fn lines(rows: &[Value]) -> String {
 }
 
 /// Writes the conversations and pairs into `bench` as chats.jsonl and pairs.jsonl, with a tokenizer
-/// in the folder tok and the study tiny-chat.toml.
+/// in the folder tok and the study tiny-conversations.toml.
 pub fn write(bench: &Bench) {
     for (name, from) in [
-        ("tiny-chat.toml", "experiments/tiny-chat.toml"),
+        (
+            "tiny-conversations.toml",
+            "experiments/tiny-conversations.toml",
+        ),
         ("tok/tokenizer.json", "chat/byte/tokenizer.json"),
     ] {
         bench.write(name, fs::read(fixture(from)).unwrap());

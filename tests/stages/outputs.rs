@@ -200,7 +200,7 @@ fn chat() -> Bench {
     let bench = Bench::new();
     conversations::write(&bench);
     bench.succeed(
-        "reproduce tiny-chat.toml --methods sft,irl,rlhf --set sft.epochs=1 --set reward.epochs=1 --jobs 2 \
+        "reproduce tiny-conversations.toml --methods sft,irl,rlhf --set sft.epochs=1 --set reward.epochs=1 --jobs 2 \
          --data chats.jsonl --tokenizer tok --preferences pairs.jsonl",
     );
     bench
