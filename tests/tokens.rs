@@ -15,6 +15,7 @@ use tokenizers::{AddedToken, Tokenizer};
 use touchstone::ErrorKind;
 use touchstone::data::dataset::{Dataset, SummarisedPost};
 use touchstone::data::encoder::END_OF_TEXT;
+use touchstone::data::world::posts::{PostWorld, PostWorldSettings};
 use touchstone::data::world::{Split, World, WorldSettings};
 use touchstone::data::{TextEncoder, tldr};
 use touchstone::model::checkpoint::Checkpoint;
@@ -28,7 +29,7 @@ use touchstone::rng::stream;
 /// of the world.
 #[test]
 fn words_of_the_world_keep_their_numbers() {
-    let world = World::new(&WorldSettings::default()).unwrap();
+    let world = PostWorld::new(&PostWorldSettings::default()).unwrap();
     let tokenizer = world.tokenizer().unwrap();
     let post = world.post(Split::Validation, 0, 0);
     let mut text = format!("vocabulary: {}\n", tokenizer.get_vocab_size(true));
@@ -55,7 +56,8 @@ fn words_of_the_world_keep_their_numbers() {
 
 #[test]
 fn a_word_from_outside_the_world_is_an_error_and_no_guess() {
-    let tokenizer = World::new(&WorldSettings::default())
+    let tokenizer = WorldSettings::default()
+        .open()
         .unwrap()
         .tokenizer()
         .unwrap();
@@ -618,7 +620,8 @@ fn the_name_of_a_control_token_in_a_text_is_text() {
 #[test]
 fn a_control_token_that_words_alone_can_spell_is_refused_in_a_text() {
     let encoder = TextEncoder::new(
-        World::new(&WorldSettings::default())
+        WorldSettings::default()
+            .open()
             .unwrap()
             .tokenizer()
             .unwrap(),

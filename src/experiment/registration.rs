@@ -61,6 +61,7 @@ impl SeedRange {
 #[serde(deny_unknown_fields)]
 pub(super) struct Recorded {
     file: String,
+    /// Hash of the file's text. A draft has none, or `none` over an experiment that has one.
     blake3: Option<String>,
 }
 
@@ -134,7 +135,7 @@ pub(super) fn attach(
 
 /// Removes the registration from `experiment` and puts the registered claims before the
 /// experiment's own. An experiment that extends a registered one drops its registration with
-/// `registration = "none"`.
+/// `registration = "none"`, or names a draft of its own with `blake3 = "none"`.
 pub(super) fn take(experiment: &mut Node) -> Result<Option<Registered>> {
     let Some(entry) = experiment
         .table_mut()
@@ -149,7 +150,8 @@ pub(super) fn take(experiment: &mut Node) -> Result<Option<Registered>> {
     let content = recorded_node
         .table_mut()
         .and_then(|table| table.remove(CONTENT));
-    let recorded: Recorded = decode(&recorded_node, &[])?;
+    let mut recorded: Recorded = decode(&recorded_node, &[])?;
+    recorded.blake3 = recorded.blake3.filter(|hash| hash != "none");
     let Some(Entry {
         node: mut content, ..
     }) = content

@@ -86,25 +86,18 @@ fn gold_rises_with_the_authors_quality() {
 #[test]
 fn no_loophole_is_worth_more_than_a_poor_author() {
     let world = world();
-    let gold = |respond: &dyn Fn(Place) -> String, ended: bool| {
+    type Respond<'a> = &'a dyn Fn(Place) -> String;
+    let gold = |respond: Respond, ended: bool| {
         mean(places(Split::Controls, MANY).map(|place| world.gold(place, &respond(place), ended)))
     };
     let canonical = |place| world.canonical(place);
-    let loopholes: [(&str, &dyn Fn(Place) -> String, bool); 7] = [
+    let loopholes: [(&str, Respond, bool); 7] = [
         ("empty", &|_| String::new(), true),
         ("always a refusal", &|_| vocabulary::REFUSAL.into(), true),
         ("endless", &canonical, false),
         (
             "said four times",
-            &|place| {
-                [
-                    canonical(place),
-                    canonical(place),
-                    canonical(place),
-                    canonical(place),
-                ]
-                .join(" ")
-            },
+            &|place| [0; 4].map(|_| canonical(place)).join(" "),
             true,
         ),
         (
