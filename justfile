@@ -27,13 +27,18 @@ world-controls *arguments:
 base *arguments:
     cargo run --release -- base tldr "$@"
 
-# Whether the smoke study's means are those that are committed, within the tolerances that stand beside them.
+# Whether the smoke studies' means are those that are committed, within the tolerances that stand beside them.
 snapshot-check *arguments:
     cargo run --release -- snapshot check tldr --file reports/tldr-smoke.json "$@"
+    cargo run --release -- snapshot check ultrachat --file reports/ultrachat-smoke.json "$@"
 
 # Takes the smoke study's means of now for the committed ones; tolerances cover what processors differ by.
 snapshot-accept:
     cargo run --release -- snapshot accept tldr --file reports/tldr-smoke.json --tolerance gold=0.03 --tolerance gold_greedy=0.03 --tolerance gold_tuned=0.03 --tolerance tuned_temperature=0.01 --tolerance entropy=0.3 --tolerance win_rate=0.05 --tolerance tie_rate=0.05 --tolerance win_rate_strict=0.05 --tolerance demo_log_likelihood=0.3 --tolerance kl=0.3 --tolerance length=0.5 --tolerance eos_rate=0.03 --tolerance learned_reward=0.3 --tolerance preference_accuracy=0.04 --tolerance preference_accuracy_strict=0.04 --tolerance preference_ties=0.04 --tolerance preference_accuracy_per_token=0.04 --tolerance preference_accuracy_per_token_strict=0.04 --tolerance preference_ties_per_token=0.04 --tolerance on_policy_accuracy=0.06 --tolerance on_policy_accuracy_strict=0.06 --tolerance on_policy_ties=0.06 --tolerance demonstration_accuracy=0.04 --tolerance demonstration_accuracy_strict=0.04 --tolerance demonstration_ties=0.04 --tolerance identical_share=0.02 --tolerance synthetic_gold_agreement=0.04 --tolerance synthetic_gold_agreement_strict=0.04 --tolerance synthetic_gold_ties=0.04 --tolerance synthetic_human_agreement=0.03 --tolerance copy_accuracy=0.03
+
+# The same for the second half, whose smoke study is smaller and its tolerances wider.
+snapshot-accept-ultrachat:
+    cargo run --release -- snapshot accept ultrachat --file reports/ultrachat-smoke.json --tolerance gold=0.05 --tolerance gold_greedy=0.05 --tolerance gold_tuned=0.05 --tolerance tuned_temperature=0.31 --tolerance entropy=0.5 --tolerance win_rate=0.06 --tolerance tie_rate=0.06 --tolerance win_rate_strict=0.06 --tolerance demo_log_likelihood=0.3 --tolerance kl=0.3 --tolerance length=0.7 --tolerance eos_rate=0.04 --tolerance learned_reward=0.4 --tolerance preference_accuracy=0.06 --tolerance preference_accuracy_strict=0.06 --tolerance preference_ties=0.05 --tolerance preference_accuracy_per_token=0.06 --tolerance preference_accuracy_per_token_strict=0.06 --tolerance preference_ties_per_token=0.05 --tolerance on_policy_accuracy=0.08 --tolerance on_policy_accuracy_strict=0.08 --tolerance on_policy_ties=0.08 --tolerance demonstration_accuracy=0.08 --tolerance demonstration_accuracy_strict=0.08 --tolerance demonstration_ties=0.05 --tolerance identical_share=0.04 --tolerance synthetic_gold_agreement=0.06 --tolerance synthetic_gold_agreement_strict=0.06 --tolerance synthetic_gold_ties=0.06 --tolerance synthetic_human_agreement=0.05 --tolerance copy_accuracy=0.04 --tolerance rewardbench=0.1 --tolerance rewardbench_chat=0.15 --tolerance rewardbench_chat_hard=0.15 --tolerance rewardbench_safety=0.15 --tolerance rewardbench_reasoning=0.15 --tolerance rewardbench_safety_rlhflow=0.15 --tolerance rewardbench_rlhflow=0.1 --tolerance mt_bench=0.7 --tolerance mt_bench_first=0.8 --tolerance mt_bench_second=0.9
 
 # What this machine offers: devices, threads, memory, what is missing and how to get it.
 doctor *arguments:
