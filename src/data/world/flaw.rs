@@ -28,16 +28,39 @@ impl Flaw {
     pub(super) fn strikes(self, error: f64, provoked: bool, rng: &mut impl Rng) -> bool {
         rng.random::<f64>() < self.strength(provoked) * error
     }
-
-    /// # Errors
-    /// A strength that is negative or not finite; the error calls the flaw `name`.
-    pub(super) fn validate(self, name: &str) -> Result<()> {
-        valid_strength(&format!("{name}.plain"), self.plain)?;
-        valid_strength(&format!("{name}.provoked"), self.provoked)
-    }
 }
 
-pub(super) fn valid_strength(name: &str, value: f64) -> Result<()> {
+/// Checks settings that are probabilities.
+///
+/// # Errors
+/// The first that is none.
+pub(super) fn check_probabilities(named: &[(&str, f64)]) -> Result<()> {
+    named.iter().try_for_each(|(name, value)| {
+        within(
+            name,
+            *value,
+            (0.0..=1.0).contains(value),
+            "a probability from 0 to 1",
+        )
+    })
+}
+
+/// Checks settings that are flaws.
+///
+/// # Errors
+/// The first strength that is negative or not finite.
+pub(super) fn check_flaws(named: &[(&str, Flaw)]) -> Result<()> {
+    named.iter().try_for_each(|(name, flaw)| {
+        check_strength(&format!("{name}.plain"), flaw.plain)?;
+        check_strength(&format!("{name}.provoked"), flaw.provoked)
+    })
+}
+
+/// Checks a setting that is the strength of a flaw.
+///
+/// # Errors
+/// A strength that is negative or not finite.
+pub(super) fn check_strength(name: &str, value: f64) -> Result<()> {
     within(
         name,
         value,

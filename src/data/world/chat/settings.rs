@@ -1,8 +1,8 @@
 //! All settings of the chat world's difficulty. The weights of gold are not settings: they are
 //! constants in `gold.rs` and change only with [`super::VERSION`].
 
-use crate::data::world::flaw::valid_strength;
-use crate::data::world::{Flaw, with_kind, within};
+use crate::data::world::flaw::{check_flaws, check_probabilities, check_strength};
+use crate::data::world::{Flaw, with_kind};
 use crate::error::Result;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -146,7 +146,7 @@ impl ChatWorldSettings {
     /// The first value out of its range.
     pub fn validate(&self) -> Result<()> {
         let (requests, authors) = (&self.requests, &self.authors);
-        for (name, value) in [
+        check_probabilities(&[
             ("requests.hard", requests.hard),
             ("requests.hard_measured", requests.hard_measured),
             ("requests.second_turn", requests.second_turn),
@@ -154,15 +154,8 @@ impl ChatWorldSettings {
             ("requests.manner", requests.manner),
             ("requests.story", requests.story),
             ("authors.opening", authors.opening),
-        ] {
-            within(
-                name,
-                value,
-                (0.0..=1.0).contains(&value),
-                "a probability from 0 to 1",
-            )?;
-        }
-        for (name, flaw) in [
+        ])?;
+        check_flaws(&[
             ("authors.flattery", authors.flattery),
             ("authors.tail", authors.tail),
             ("authors.no_working", authors.no_working),
@@ -171,12 +164,10 @@ impl ChatWorldSettings {
             ("authors.confusion", authors.confusion),
             ("authors.miscount", authors.miscount),
             ("authors.disorder", authors.disorder),
-        ] {
-            flaw.validate(name)?;
-        }
-        valid_strength("authors.wrong_value", authors.wrong_value)?;
-        valid_strength("authors.repeat", authors.repeat)?;
-        valid_strength("authors.unfinished", authors.unfinished)
+        ])?;
+        check_strength("authors.wrong_value", authors.wrong_value)?;
+        check_strength("authors.repeat", authors.repeat)?;
+        check_strength("authors.unfinished", authors.unfinished)
     }
 }
 

@@ -1,8 +1,8 @@
 //! All settings of the world's difficulty. The weights of gold are not settings: they are constants
 //! in `gold.rs` and change only with [`super::VERSION`].
 
-use crate::data::world::flaw::valid_strength;
-use crate::data::world::{Flaw, with_kind, within};
+use crate::data::world::flaw::{check_flaws, check_probabilities, check_strength};
+use crate::data::world::{Flaw, with_kind};
 use crate::error::Result;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -164,7 +164,7 @@ impl PostWorldSettings {
     /// The first value out of its range.
     pub fn validate(&self) -> Result<()> {
         let (posts, authors) = (&self.posts, &self.authors);
-        for (name, value) in [
+        check_probabilities(&[
             ("posts.other_event", posts.other_event),
             ("posts.other_feeling", posts.other_feeling),
             ("posts.other_ask", posts.other_ask),
@@ -174,15 +174,8 @@ impl PostWorldSettings {
             ("posts.telling_title", posts.telling_title),
             ("posts.off_topic", posts.off_topic),
             ("authors.whole_event", authors.whole_event),
-        ] {
-            within(
-                name,
-                value,
-                (0.0..=1.0).contains(&value),
-                "a probability from 0 to 1",
-            )?;
-        }
-        for (name, flaw) in [
+        ])?;
+        check_flaws(&[
             ("authors.filler", authors.filler),
             ("authors.off_topic", authors.off_topic),
             ("authors.no_feeling", authors.no_feeling),
@@ -191,13 +184,11 @@ impl PostWorldSettings {
             ("authors.tail", authors.tail),
             ("authors.time", authors.time),
             ("authors.confusion", authors.confusion),
-        ] {
-            flaw.validate(name)?;
-        }
-        valid_strength("authors.wrong_value", authors.wrong_value)?;
-        valid_strength("authors.repeat", authors.repeat)?;
-        valid_strength("authors.slip", authors.slip)?;
-        valid_strength("authors.unfinished", authors.unfinished)
+        ])?;
+        check_strength("authors.wrong_value", authors.wrong_value)?;
+        check_strength("authors.repeat", authors.repeat)?;
+        check_strength("authors.slip", authors.slip)?;
+        check_strength("authors.unfinished", authors.unfinished)
     }
 }
 
