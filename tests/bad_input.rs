@@ -82,6 +82,40 @@ fn experiment_files() {
 }
 
 #[test]
+fn settings_of_another_world() {
+    let bench = Bench::new();
+    bench.write(
+        "authors.toml",
+        "extends = \"ultrachat\"\nname = \"authors\"\n\n\
+         [demonstrations.authors]\nrude = { plain = 1.0, provoked = 1.0 }\n",
+    );
+    let said = bench.run("plan authors.toml --profile smoke");
+    assert_eq!(said.code, Some(3), "{}", said.err);
+    assert!(said.err.contains("demonstrations.authors"), "{}", said.err);
+    assert!(said.err.contains("[world.authors]"), "{}", said.err);
+
+    bench.write(
+        "kind.toml",
+        "extends = \"tldr\"\nname = \"kind\"\nregistration = \"none\"\n\n[world]\nkind = \"code\"\n",
+    );
+    let said = bench.run("plan kind.toml --profile smoke");
+    assert_ne!(said.code, Some(0));
+    assert!(said.err.contains("posts"), "{}", said.err);
+
+    bench.write(
+        "posts.toml",
+        "extends = \"tldr\"\nname = \"posts\"\nregistration = \"none\"\n\n[evaluation]\nrewardbench = 0.1\n",
+    );
+    let said = bench.run("plan posts.toml --profile smoke");
+    assert_ne!(said.code, Some(0));
+    assert!(
+        said.err.contains("has no pairs of RewardBench"),
+        "{}",
+        said.err
+    );
+}
+
+#[test]
 fn choices_that_an_experiment_does_not_have() {
     let bench = Bench::new();
     insta::assert_snapshot!(all_told(

@@ -167,8 +167,20 @@ fn without_data(study: &Study) -> Error {
 /// Checks that `corpus` gives everything that the methods of `study` need.
 ///
 /// # Errors
-/// The first method that lacks something, with the methods that do not.
+/// The first method that lacks something, with the methods that do not; flaws of a demonstrator in a
+/// world that has none of them.
 pub(super) fn check(study: &Study, corpus: &dyn Corpus) -> Result<()> {
+    if let Some(WorldSettings::Chat(_)) = corpus.world() {
+        let mut methods = study.methods.iter().chain(&study.references);
+        if let Some(method) = methods.find(|it| it.hyper.demonstrations.authors.is_some()) {
+            return Err(Error::configuration(format!(
+                "method `{}` sets demonstrations.authors, which are authors of posts, and this is the world of \
+                 conversations",
+                method.id
+            ))
+            .hint("set the flaws of its authors in [world.authors]"));
+        }
+    }
     let lacks = |method: &MethodPlan| {
         Need::of(method)
             .into_iter()
