@@ -45,6 +45,34 @@ fn comparison(hyper: &Hyper, is_policy: bool) -> Result<Option<Comparison>> {
     Ok(is_compared.then_some(comparison))
 }
 
+/// A judge whose accuracies are measured.
+struct Ranker<'a> {
+    judge: JudgeId,
+    /// The model that the judge reads, if it reads one.
+    model: Option<StageKey>,
+    /// The method or heuristic that the judge belongs to.
+    name: &'a str,
+    iteration: usize,
+}
+
+impl Ranker<'_> {
+    /// The model, if it is a reward model.
+    fn reward(&self) -> Option<StageKey> {
+        self.model.filter(|_| self.judge == JudgeId::Explicit)
+    }
+
+    /// The model, if it is a policy.
+    fn policy(&self) -> Option<StageKey> {
+        self.model.filter(|_| self.judge != JudgeId::Explicit)
+    }
+
+    fn label(&self, run: &Run, measurement: &str) -> String {
+        let (size, seed) = (run.start.size, run.start.cell);
+        let iteration = iteration_label(self.iteration);
+        format!("{}/{size}/seed {seed}/{iteration}{measurement}", self.name)
+    }
+}
+
 impl Planner<'_> {
     /// Evaluates the round's policy and its judge, and records the cell. The policy is the method's
     /// last, so it is decoded in every way that the study requests.
@@ -123,10 +151,12 @@ impl Planner<'_> {
         if let Some((judge, model)) = &round.judge {
             measured_by.extend(self.evaluated_rewards(
                 run,
-                judge.clone(),
-                Some(*model),
-                &run.method.id,
-                iteration,
+                &Ranker {
+                    judge: judge.clone(),
+                    model: Some(*model),
+                    name: &run.method.id,
+                    iteration,
+                },
             )?);
         }
         if let Some(pairs) = &round.pairs {
@@ -197,17 +227,9 @@ impl Planner<'_> {
     }
 
     /// The stages that measure one judge: on held-out pairs, and on the benchmarks of the world.
-    fn evaluated_rewards(
-        &mut self,
-        run: &Run,
-        judge: JudgeId,
-        model: Option<StageKey>,
-        name: &str,
-        iteration: usize,
-    ) -> Result<Vec<StageKey>> {
-        let heldout = self.evaluated_reward(run, judge.clone(), model, name, iteration)?;
-        let mut stages = vec![heldout];
-        stages.extend(self.rewardbench(run, judge, model, name, iteration)?);
+    fn evaluated_rewards(&mut self, run: &Run, ranker: &Ranker) -> Result<Vec<StageKey>> {
+        let mut stages = vec![self.evaluated_reward(run, ranker)?];
+        stages.extend(self.rewardbench(run, ranker)?);
         Ok(stages)
     }
 
@@ -216,14 +238,7 @@ impl Planner<'_> {
     ///
     /// # Errors
     /// A corpus that has no such pairs.
-    fn rewardbench(
-        &mut self,
-        run: &Run,
-        judge: JudgeId,
-        model: Option<StageKey>,
-        name: &str,
-        iteration: usize,
-    ) -> Result<Option<StageKey>> {
+    fn rewardbench(&mut self, run: &Run, ranker: &Ranker) -> Result<Option<StageKey>> {
         let share = run.hyper.evaluation.rewardbench;
         let Some(world) = self.corpus.world().filter(|_| share > 0.0) else {
             return Ok(None);
@@ -235,61 +250,44 @@ impl Planner<'_> {
             )
             .hint("set evaluation.rewardbench = 0, or [world] kind = \"chat\""));
         }
-        let explicit = judge == JudgeId::Explicit;
         let stage = RewardBench {
             world: WorldAt::new(world),
             share,
             generation: run.hyper.generation.clone(),
             dtype: run.hyper.training.dtype,
-            judge,
+            judge: ranker.judge.clone(),
         };
         let inputs = RewardBenchInputs {
             sft: run.sft,
-            reward: model.filter(|_| explicit),
-            policy: model.filter(|_| !explicit),
+            reward: ranker.reward(),
+            policy: ranker.policy(),
         };
-        let (size, seed) = (run.start.size, run.start.cell);
-        let label = format!(
-            "{name}/{size}/seed {seed}/{}rewardbench",
-            iteration_label(iteration)
-        );
+        let label = ranker.label(run, "rewardbench");
         let sizes = run.sizes(2 * pairs);
         self.add(&stage, inputs, Some(run.start.evaluation), label, sizes)
             .map(Some)
     }
 
     /// The stage that measures the accuracies of one judge on held-out pairs.
-    fn evaluated_reward(
-        &mut self,
-        run: &Run,
-        judge: JudgeId,
-        model: Option<StageKey>,
-        name: &str,
-        iteration: usize,
-    ) -> Result<StageKey> {
+    fn evaluated_reward(&mut self, run: &Run, ranker: &Ranker) -> Result<StageKey> {
         let (generation, dtype) = (run.hyper.generation.clone(), run.hyper.training.dtype);
-        let explicit = judge == JudgeId::Explicit;
         let stage = EvaluateReward {
             generation,
             dtype,
-            judge,
+            judge: ranker.judge.clone(),
         };
         let (preferences, labelled) = self.corpus.heldout_preferences(self, run.hyper)?.unzip();
         let inputs = EvaluateRewardInputs {
             sft: run.sft,
             heldout_pairs: run.heldout_pairs,
-            reward: model.filter(|_| explicit),
-            policy: model.filter(|_| !explicit),
+            reward: ranker.reward(),
+            policy: ranker.policy(),
             preferences,
         };
         let evaluation = &run.hyper.evaluation;
         let own = 2 * self.corpus.evaluation_posts(evaluation.on_policy_pairs);
         let pairs = own + labelled.unwrap_or(0);
-        let (size, seed) = (run.start.size, run.start.cell);
-        let label = format!(
-            "{name}/{size}/seed {seed}/{}evaluate reward",
-            iteration_label(iteration)
-        );
+        let label = ranker.label(run, "evaluate reward");
         self.add(
             &stage,
             inputs,
@@ -303,10 +301,12 @@ impl Planner<'_> {
         for heuristic in Heuristic::ALL {
             let measured_by = self.evaluated_rewards(
                 run,
-                JudgeId::Heuristic(heuristic),
-                None,
-                heuristic.name(),
-                0,
+                &Ranker {
+                    judge: JudgeId::Heuristic(heuristic),
+                    model: None,
+                    name: heuristic.name(),
+                    iteration: 0,
+                },
             )?;
             self.cells.push(Cell {
                 method: heuristic.name().into(),
