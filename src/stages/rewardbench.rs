@@ -113,7 +113,7 @@ fn encoded(pair: &Pair, world: &dyn World, encoder: &TextEncoder) -> Result<Resp
     })
 }
 
-/// The sections and averages under both conventions; `ranked` has 1, ½ (a tie) or 0 for each pair.
+/// The sections and averages under both conventions, undefined where a section has no pairs; `ranked` has 1, ½ (a tie) or 0 for each pair.
 fn measured(pairs: &[Pair], ranked: &[f64]) -> Items {
     let mut measured = Items::default();
     for convention in [Convention::Allenai, Convention::Rlhflow] {
@@ -131,11 +131,11 @@ fn measured(pairs: &[Pair], ranked: &[f64]) -> Items {
             .into_iter()
             .map(|(subset, values)| (subset, mean(values)))
             .collect();
-        let sections: Vec<f64> = section_scores(&accuracies, convention)
-            .iter()
-            .filter_map(|section| section.share())
-            .collect();
-        let average = mean(sections.clone());
+        let sections = section_scores(&accuracies, convention).map(|section| section.share());
+        let average = sections.iter().copied().collect::<Option<_>>().map(mean);
+        let mut insert = |metric, score: Option<f64>| {
+            measured.insert(metric, score.into_iter().collect());
+        };
         match convention {
             Convention::Allenai => {
                 let names = [
@@ -145,13 +145,14 @@ fn measured(pairs: &[Pair], ranked: &[f64]) -> Items {
                     Metric::RewardBenchReasoning,
                 ];
                 for (metric, score) in names.into_iter().zip(sections) {
-                    measured.insert(metric, vec![score]);
+                    insert(metric, score);
                 }
-                measured.insert(Metric::RewardBench, vec![average]);
+                insert(Metric::RewardBench, average);
             }
             Convention::Rlhflow => {
-                measured.insert(Metric::RewardBenchSafetyRlhflow, vec![sections[2]]);
-                measured.insert(Metric::RewardBenchRlhflow, vec![average]);
+                let [_, _, safety, _] = sections;
+                insert(Metric::RewardBenchSafetyRlhflow, safety);
+                insert(Metric::RewardBenchRlhflow, average);
             }
         }
     }
