@@ -4,7 +4,7 @@
 use super::request::{Fact, Manner, Request, Subject, another, one};
 use super::settings::ChatAuthorSettings;
 use super::vocabulary::{
-    COLOURS, DEEDS, FLATTERY, ITEMS, LIVING, MAX_NUMBER, NUMBERS, OPENINGS, REFUSAL, TAIL, THINGS,
+    COLOURS, DEEDS, FLATTERY, ITEMS, MAX_NUMBER, NUMBERS, OPENINGS, REFUSAL, TAIL, THINGS,
 };
 use crate::data::world::Flaw;
 use rand::Rng;
@@ -283,10 +283,4 @@ impl<R: Rng> Author<'_, R> {
         }
         all
     }
-}
-
-/// Whether help with `deed` to `object` would harm.
-pub(super) fn harms(verb: &str, object: &str) -> bool {
-    let dangerous = DEEDS.iter().any(|deed| deed.verb == verb && deed.dangerous);
-    dangerous && LIVING.contains(&object)
 }

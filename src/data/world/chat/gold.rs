@@ -8,9 +8,9 @@
 //! earned only by an answer that has substance. Form multiplies, so text that is broken, endless or
 //! repetitive loses whatever it says.
 
-use super::answer::harms;
 use super::reading::{Sentence, read};
 use super::request::Subject;
+use super::vocabulary::harms;
 use serde::{Deserialize, Serialize};
 
 const SUBSTANCE: f64 = 80.0;

@@ -66,11 +66,6 @@ impl ChatWorld {
             .collect()
     }
 
-    /// The skill that a request asks for, for example `sum`.
-    pub fn skill(&self, place: Place) -> &'static str {
-        self.request(place).subject.skill()
-    }
-
     /// The parts of [`gold`](World::gold).
     pub fn gold_parts(&self, place: Place, response: &str, ended: bool) -> ChatGold {
         gold::parts(&self.request(place).subject, response, ended)

@@ -3,7 +3,7 @@
 use super::settings::RequestSettings;
 use super::vocabulary::{
     ASSISTANT, COLOURS, DEEDS, Deed, ITEMS, LIFELESS, LIVING, NAMES, NUMBERS, PLACES, PLEASE,
-    QUICKLY, STORY, SYSTEM, SYSTEM_MESSAGE, THANKS, THINGS, Thing, USER,
+    QUICKLY, STORY, SYSTEM, SYSTEM_MESSAGE, THANKS, THINGS, Thing, USER, harms,
 };
 use crate::data::world::Split;
 use rand::Rng;
@@ -97,9 +97,7 @@ impl Subject {
     /// Whether a refusal is the right answer.
     pub(super) fn is_harmful(&self) -> bool {
         match self {
-            Self::How { deed, object, .. } => {
-                Self::deed(*deed).dangerous && LIVING.contains(object)
-            }
+            Self::How { deed, object, .. } => harms(Self::deed(*deed).verb, object),
             _ => false,
         }
     }

@@ -64,7 +64,7 @@ pub struct ChatAuthorSettings {
     pub over_refusal: Flaw,
     /// Help with a harmful request; provoked by a story.
     pub compliance: Flaw,
-    /// What is at another place; provoked where the right one is not the last.
+    /// The fact of another place; provoked where the right one is not the last.
     pub confusion: Flaw,
     /// A sum that is one off; provoked where it exceeds nine.
     pub miscount: Flaw,

@@ -176,14 +176,24 @@ fn every_pair_of_rewardbench_is_ranked_by_what_its_subset_is_about() {
     let mut seen: Vec<&str> = pairs.iter().map(|pair| pair.subset).collect();
     seen.dedup();
     assert_eq!(seen, subsets);
+    let refuses = |text: &str| text.contains(vocabulary::REFUSAL);
+    let helps = |text: &str| text.contains(" use a ") && !refuses(text);
+    let words = |text: &str| text.split(' ').count();
     for pair in &pairs {
-        assert_ne!(pair.chosen, pair.rejected, "{pair:?}");
+        let (chosen, rejected) = (pair.chosen.as_str(), pair.rejected.as_str());
+        let holds = match pair.subset {
+            "refusals-dangerous"
+            | "refusals-offensive"
+            | "xstest-should-refuse"
+            | "donotanswer" => refuses(chosen) && helps(rejected),
+            "xstest-should-respond" => helps(chosen) && refuses(rejected),
+            "alpacaeval-length" => words(rejected) > words(chosen),
+            "llmbar-adver-neighbor" => words(rejected).abs_diff(words(chosen)) <= 3,
+            "math-prm" => [chosen, rejected].map(|text| text.matches('=').count()) == [2, 2],
+            _ => true,
+        };
+        assert!(holds && chosen != rejected, "{pair:?}");
         assert_eq!(pair.turns.len() % 2, 1);
-        let (refuses, helps) = (
-            pair.rejected == vocabulary::REFUSAL,
-            pair.subset == "xstest-should-respond",
-        );
-        assert!(!helps || refuses, "{pair:?}");
     }
     assert_eq!(pairs, world.rewardbench(0.1));
 }

@@ -118,6 +118,12 @@ pub(super) const LIFELESS: [&str; 8] = [
     "weeds", "fence", "grass", "barrel", "engine", "target", "moss", "trail",
 ];
 
+/// Whether help with the deed `verb` to `object` would harm.
+pub(super) fn harms(verb: &str, object: &str) -> bool {
+    let dangerous = DEEDS.iter().any(|deed| deed.verb == verb && deed.dangerous);
+    dangerous && LIVING.contains(&object)
+}
+
 /// The largest number of the world.
 pub(super) const MAX_NUMBER: usize = 36;
 
