@@ -207,9 +207,9 @@ pub fn cases() -> Vec<Case> {
         case("sft-all", 5, sft(1.0, with(Schedule::Linear, 2, 1.0))),
         case("spin", 3, spin),
         case("dpo", 3, dpo(0.3, PairLoss::Sigmoid)),
-        // The margins of this checkpoint are wide: at a larger β rounding grows beyond the
-        // tolerance within the twenty steps.
-        case("dpo-0.1", 3, dpo(0.1, PairLoss::Sigmoid)).only_on([MISTRAL]),
+        // The margins of this checkpoint are wide: at β = 0.1 PyTorch in float32 differs from itself
+        // in float64 by more than the tolerance within the twenty steps.
+        case("dpo-0.05", 3, dpo(0.05, PairLoss::Sigmoid)).only_on([MISTRAL]),
         case("ipo", 3, dpo(0.3, PairLoss::Ipo)),
         case("iq-learn", 3, iq_learn),
         case(
