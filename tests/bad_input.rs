@@ -94,6 +94,25 @@ fn settings_of_another_world() {
     assert!(said.err.contains("demonstrations.authors"), "{}", said.err);
     assert!(said.err.contains("[world.authors]"), "{}", said.err);
 
+    for (setting, named) in [
+        (
+            "[demonstrations]\nsecond_turn = 0.5\n",
+            "demonstrations.second_turn",
+        ),
+        ("[demonstrations]\nsystem = 1.0\n", "demonstrations.system"),
+        ("[spin]\nprompt = \"instruction\"\n", "spin.prompt"),
+        ("[evaluation]\nleaderboard = 4\n", "Open LLM Leaderboard"),
+    ] {
+        bench.write(
+            "turns.toml",
+            format!("extends = \"tldr\"\nname = \"turns\"\nregistration = \"none\"\n\n{setting}"),
+        );
+        let said = bench.run("plan turns.toml --profile smoke");
+        assert_eq!(said.code, Some(3), "{}", said.err);
+        assert!(said.err.contains(named), "{}", said.err);
+        assert!(said.err.contains("kind = \"chat\""), "{}", said.err);
+    }
+
     bench.write(
         "kind.toml",
         "extends = \"tldr\"\nname = \"kind\"\nregistration = \"none\"\n\n[world]\nkind = \"code\"\n",

@@ -4,7 +4,7 @@ use super::name;
 use crate::experiment::{self, Axis, Heuristic, Metric, Study, Versus};
 use crate::report::{
     Ablation, AblationLine, AblationPoint, AxisScale, Better, Claim, CollapseRule, Layout,
-    MethodRow, MetricColumn, RelativeTo, SizeLabel, TableKind, TableSpec,
+    MethodRow, MetricColumn, Published, RelativeTo, SizeLabel, TableKind, TableSpec,
 };
 
 /// The drop in gold that counts as collapse, below the median of a run's cell or below the policy
@@ -68,6 +68,18 @@ pub(super) fn layout(study: &Study) -> Layout {
                     experiment::TableKind::Reward => TableKind::Reward,
                     experiment::TableKind::Diagnostics => TableKind::Diagnostics,
                 },
+            })
+            .collect(),
+        published: report
+            .published
+            .iter()
+            .map(|it| Published {
+                method: it.method.clone(),
+                metric: name(&it.metric),
+                value: it.value,
+                decimals: it.decimals,
+                of: it.of.clone(),
+                source: it.source.clone(),
             })
             .collect(),
         collapses: Some(CollapseRule {

@@ -7,6 +7,7 @@ use crate::Result;
 use crate::data::TextEncoder;
 use crate::data::rows::ResponsePair;
 use crate::judges::{Judge, Prompt, Row};
+use half::bf16;
 
 /// The results of a judge on pairs, by the total score and by the score per token of the response.
 #[derive(Clone, Debug, Default)]
@@ -14,6 +15,8 @@ pub struct Ranked {
     /// 1 where the preferred response scores higher, ½ where both score the same, else 0.
     pub by_score: Vec<f64>,
     pub per_token: Vec<f64>,
+    /// By the total score in bf16, as a head in that type gives it: near scores become ties.
+    pub in_bf16: Vec<f64>,
 }
 
 /// Ranks `pairs` with `judge`.
@@ -37,6 +40,10 @@ pub fn rank(judge: &dyn Judge, pairs: &[ResponsePair], encoder: &TextEncoder) ->
         .zip(&rows)
         .map(|(score, (_, response))| score / response.ids.len().max(1) as f64)
         .collect();
+    let in_bf16: Vec<f64> = scores
+        .iter()
+        .map(|score| bf16::from_f64(*score).to_f64())
+        .collect();
     let values = |scores: &[f64]| {
         let ranked = pairs.iter().zip(scores.chunks(2));
         ranked
@@ -52,6 +59,7 @@ pub fn rank(judge: &dyn Judge, pairs: &[ResponsePair], encoder: &TextEncoder) ->
     Ok(Ranked {
         by_score: values(&scores),
         per_token: values(&per_token),
+        in_bf16: values(&in_bf16),
     })
 }
 

@@ -8,7 +8,7 @@ use crate::error::{Context, Error, Result};
 use std::path::{Path, PathBuf};
 
 /// The experiments inside the program: name and text.
-pub const SHIPPED: [(&str, &str); 8] = [
+pub const SHIPPED: [(&str, &str); 9] = [
     (
         "chat-controls",
         include_str!("../../experiments/chat-controls.toml"),
@@ -29,6 +29,10 @@ pub const SHIPPED: [(&str, &str); 8] = [
     (
         "ultrachat",
         include_str!("../../experiments/ultrachat.toml"),
+    ),
+    (
+        "ultrachat-ablations",
+        include_str!("../../experiments/ultrachat-ablations.toml"),
     ),
     (
         "world-controls",

@@ -22,6 +22,12 @@ use crate::model::arch::{GptNeoXConfig, LlamaSettings, Sizes};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+/// Whether a benchmark that an earlier version did not have is off, so that the settings of older
+/// studies are written as they were.
+fn is_off(documents: &usize) -> bool {
+    *documents == 0
+}
+
 /// Declares [`Hyper`] with a field for each section, and the list of their names.
 macro_rules! sections {
     ($($name:ident: $settings:ty,)*) => {
@@ -79,6 +85,16 @@ pub struct DemonstrationSettings {
     /// models are pre-trained.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub authors: Option<AuthorSettings>,
+    /// Share of the demonstrations that answer a second turn, if it differs from the world's. Only in
+    /// the world of conversations, as is the next.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub second_turn: Option<f64>,
+    /// Share of the demonstrations of one turn whose conversation begins with a system message, if it
+    /// differs from the world's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub system: Option<f64>,
     /// The kind of bad demonstrations.
     pub corruption: Corruption,
     /// Share of the demonstrations that are bad.
@@ -92,11 +108,19 @@ pub struct DemonstrationSettings {
 }
 
 impl DemonstrationSettings {
-    /// `world` with the flaws of this demonstrator.
+    /// `world` as these demonstrations are drawn from it: with the flaws of this demonstrator, and
+    /// with these shares of conversations.
     pub fn written_in(&self, world: &WorldSettings) -> WorldSettings {
         let mut world = world.clone();
-        if let (WorldSettings::Posts(posts), Some(authors)) = (&mut world, &self.authors) {
-            posts.authors = authors.clone();
+        match &mut world {
+            WorldSettings::Posts(posts) => {
+                posts.authors = self.authors.clone().unwrap_or(posts.authors.clone());
+            }
+            WorldSettings::Chat(chat) => {
+                let requests = &mut chat.requests;
+                requests.second_turn = self.second_turn.unwrap_or(requests.second_turn);
+                requests.system = self.system.unwrap_or(requests.system);
+            }
         }
         world
     }
@@ -212,6 +236,10 @@ pub struct EvaluationSettings {
     #[serde(default)]
     #[schemars(range(min = 0.0))]
     pub mt_bench_noise: f64,
+    /// Questions of the embedded world for each task of the Open LLM Leaderboard, the subjects of MMLU
+    /// together as one; 0 turns the benchmark off.
+    #[serde(default, skip_serializing_if = "is_off")]
+    pub leaderboard: usize,
     /// Validation posts on which `irl.select` chooses an iteration.
     pub selection_posts: usize,
     /// A model on a server that compares the last policy of each method with a reference.

@@ -27,6 +27,25 @@ pub struct ReportSettings {
     pub columns: Vec<Column>,
     #[serde(rename = "table")]
     pub tables: Vec<TableLayout>,
+    /// Numbers that were published of these methods, which the report shows beside its own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub published: Vec<Published>,
+}
+
+/// A number that was published of a method, for other models and data.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Published {
+    /// Id of the method; a study without it leaves the number out.
+    pub method: String,
+    /// A metric that is declared as a column.
+    pub metric: Metric,
+    pub value: f64,
+    /// Number of digits after the decimal point with which it was published.
+    pub decimals: usize,
+    /// The models and data.
+    pub of: String,
+    pub source: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]

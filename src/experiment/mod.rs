@@ -40,7 +40,8 @@ pub use hyper::{
 };
 pub use layout::{Better, Column, ReportSettings, TableKind, TableLayout};
 pub use recipe::{
-    Answer, PairSource, Recipe, RecipeChoice, RecipeJudge, RecipeName, Rounds, StartPolicy, Step,
+    Answer, Negatives, Order, PairSource, Recipe, RecipeChoice, RecipeJudge, RecipeName, Rounds,
+    StartPolicy, Step,
 };
 pub use references::is_identifier;
 pub use registration::{Registration, SeedRange};

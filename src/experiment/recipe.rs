@@ -5,6 +5,7 @@
 use super::hyper::Hyper;
 use crate::methods::dpo::DpoPairs;
 use crate::methods::irl::{Accumulate, Anchor, PolicyStep};
+use crate::methods::spin::PromptFormat;
 use schemars::JsonSchema;
 use serde::de::value::{MapAccessDeserializer, StrDeserializer};
 use serde::de::{self, MapAccess, Visitor};
@@ -24,6 +25,9 @@ pub struct Recipe {
     /// The pairs (preferred response, other response) that the judge or the step learns from.
     #[serde(default)]
     pub pairs: Vec<PairSource>,
+    /// The way in which a learned judge takes several sources of pairs.
+    #[serde(default, skip_serializing_if = "Order::is_together")]
+    pub order: Order,
     /// The judge of responses; none if the step needs no scores.
     #[serde(default)]
     pub judge: Option<RecipeJudge>,
@@ -62,6 +66,24 @@ pub enum PairSource {
     Preferences,
 }
 
+/// The way in which a learned judge takes several sources of pairs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Order {
+    /// All pairs as one set.
+    #[default]
+    Together,
+    /// One source after the other, in the order in which they are written: each reward goes on from
+    /// the one before.
+    InTurn,
+}
+
+impl Order {
+    fn is_together(&self) -> bool {
+        *self == Self::Together
+    }
+}
+
 /// A judge of a recipe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -72,6 +94,8 @@ pub enum RecipeJudge {
     Gold,
     /// The start policy's own log-probability, which can only choose among samples.
     LogProbability,
+    /// The length of a response, which can only choose among samples: a control.
+    Length,
 }
 
 /// A step that makes a policy.
@@ -122,6 +146,15 @@ pub enum Rounds {
     One,
 }
 
+/// The samples with which demonstrations are paired.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Negatives {
+    pub temperature: f32,
+    /// Number for each demonstration.
+    pub each: usize,
+    pub prompt: PromptFormat,
+}
+
 impl Recipe {
     /// True if a step draws pairs from its own policy.
     pub fn draws_own_pairs(&self) -> bool {
@@ -149,11 +182,19 @@ impl Recipe {
         }
     }
 
-    /// Temperature and number for each demonstration of the samples that a round draws.
-    pub fn negatives(&self, hyper: &Hyper) -> (f32, usize) {
+    /// The samples that a round draws for its pairs.
+    pub fn negatives(&self, hyper: &Hyper) -> Negatives {
         match self.rounds() {
-            Rounds::Spin => (hyper.spin.negatives_temperature, 1),
-            _ => (hyper.irl.negatives_temperature, hyper.irl.negatives),
+            Rounds::Spin => Negatives {
+                temperature: hyper.spin.negatives_temperature,
+                each: 1,
+                prompt: hyper.spin.prompt,
+            },
+            _ => Negatives {
+                temperature: hyper.irl.negatives_temperature,
+                each: hyper.irl.negatives,
+                prompt: PromptFormat::Template,
+            },
         }
     }
 
@@ -212,9 +253,11 @@ impl Recipe {
 
     /// The fault of a combination that cannot be computed, and its remedy.
     pub fn fault(&self) -> Option<(&'static str, &'static str)> {
-        let scored = self
-            .judge
-            .is_some_and(|judge| judge != RecipeJudge::LogProbability);
+        let chooses = matches!(
+            self.judge,
+            Some(RecipeJudge::LogProbability | RecipeJudge::Length)
+        );
+        let scored = self.judge.is_some() && !chooses;
         let learned = self.judge == Some(RecipeJudge::Learned);
         match self.step {
             Some(Step::Ppo | Step::Rloo | Step::Grpo) if !scored => Some((
@@ -243,14 +286,18 @@ impl Recipe {
             )),
             _ if self.answer == Answer::BestOfN && self.judge.is_none() => Some((
                 "best-of-n needs a judge",
-                "add judge = \"learned\", \"gold\" or \"log_probability\"",
+                "add judge = \"learned\", \"gold\", \"log_probability\" or \"length\"",
             )),
-            _ if self.judge == Some(RecipeJudge::LogProbability)
-                && self.answer != Answer::BestOfN =>
+            _ if chooses && self.answer != Answer::BestOfN => Some((
+                "log-probability and length can only choose among samples",
+                "add answer = \"best_of_n\"",
+            )),
+            _ if self.order == Order::InTurn
+                && (!learned || self.pairs.len() < 2 || self.draws_own_pairs()) =>
             {
                 Some((
-                    "log-probability can only choose among samples",
-                    "add answer = \"best_of_n\"",
+                    "only a learned judge takes pairs in turn, and only those that are there before its first round",
+                    "add judge = \"learned\" and two of \"irl\", \"spin\", \"preferences\" in pairs, or leave order out",
                 ))
             }
             _ => None,

@@ -469,6 +469,13 @@ fn report(experiment: &Experiment, node: &Node) -> Result<()> {
             return Err(undeclared(place(at, "columns")));
         }
     }
+    for (index, number) in report.published.iter().enumerate() {
+        let at = item(node, "published", index);
+        known(&number.method, &ids, "method", place(at, "method"))?;
+        if !shown(number.metric) {
+            return Err(undeclared(place(at, "metric")));
+        }
+    }
     Ok(())
 }
 

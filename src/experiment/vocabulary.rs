@@ -77,6 +77,26 @@ pub enum Metric {
     /// [`RewardBench`](Self::RewardBench) as RLHFlow's script computes it.
     #[serde(rename = "rewardbench_rlhflow")]
     RewardBenchRlhflow,
+    /// [`RewardBench`](Self::RewardBench) by scores in bf16, the type in which large rewards answer:
+    /// near scores become ties, and a tie is wrong.
+    #[serde(rename = "rewardbench_bf16")]
+    RewardBenchBf16,
+    /// [`RewardBenchRlhflow`](Self::RewardBenchRlhflow) by scores in bf16, where a tie is half right.
+    #[serde(rename = "rewardbench_bf16_rlhflow")]
+    RewardBenchBf16Rlhflow,
+    /// Share of RewardBench's pairs whose scores are equal in bf16.
+    #[serde(rename = "rewardbench_bf16_ties")]
+    RewardBenchBf16Ties,
+    /// [`RewardBench`](Self::RewardBench) by the score per token of the response, for judges whose
+    /// score is a sum over tokens.
+    #[serde(rename = "rewardbench_per_token")]
+    RewardBenchPerToken,
+    /// [`RewardBench`](Self::RewardBench) by log π(y|x) alone, for judges that subtract a reference's.
+    #[serde(rename = "rewardbench_reference_free")]
+    RewardBenchReferenceFree,
+    /// [`RewardBenchReferenceFree`](Self::RewardBenchReferenceFree) per token of the response.
+    #[serde(rename = "rewardbench_reference_free_per_token")]
+    RewardBenchReferenceFreePerToken,
     /// Mean grade of a policy's answers to two-turn questions of the embedded world on MT-Bench's
     /// scale (arXiv 2306.05685) from 1 to 10, over both turns; each category is answered at its own
     /// temperature.
@@ -85,6 +105,25 @@ pub enum Metric {
     MtBenchFirst,
     /// MT-Bench's second turn, which follows the policy's own first answer.
     MtBenchSecond,
+    /// The Open LLM Leaderboard on questions of the embedded world: mean of the six tasks' numbers,
+    /// computed as by lm-evaluation-harness v0.4.12.
+    Leaderboard,
+    /// The leaderboard's ARC-Challenge: knowledge, by the likelihood of sentences.
+    LeaderboardArc,
+    /// The leaderboard's HellaSwag: the sentence that follows.
+    #[serde(rename = "leaderboard_hellaswag")]
+    LeaderboardHellaSwag,
+    /// The leaderboard's MMLU: letters of words and numbers, all subjects together.
+    LeaderboardMmlu,
+    /// The leaderboard's TruthfulQA (MC2): the probability of right answers among those with the flaws
+    /// of authors.
+    #[serde(rename = "leaderboard_truthfulqa")]
+    LeaderboardTruthfulQa,
+    /// The leaderboard's Winogrande: the place of a thing.
+    LeaderboardWinogrande,
+    /// The leaderboard's GSM8K: sums that are worked out, by exact match.
+    #[serde(rename = "leaderboard_gsm8k")]
+    LeaderboardGsm8k,
     /// Mean of the method's own reward on its policy's samples, in deviations over its training
     /// responses.
     LearnedReward,
@@ -136,7 +175,7 @@ impl Metric {
     /// True if the metric comes from ranking pairs, so that a heuristic can be measured on the same
     /// pairs.
     pub fn ranks_pairs(self) -> bool {
-        const ACCURACIES: [Metric; 11] = [
+        const ACCURACIES: [Metric; 17] = [
             Metric::RewardBench,
             Metric::RewardBenchChat,
             Metric::RewardBenchChatHard,
@@ -144,6 +183,12 @@ impl Metric {
             Metric::RewardBenchReasoning,
             Metric::RewardBenchSafetyRlhflow,
             Metric::RewardBenchRlhflow,
+            Metric::RewardBenchBf16,
+            Metric::RewardBenchBf16Rlhflow,
+            Metric::RewardBenchBf16Ties,
+            Metric::RewardBenchPerToken,
+            Metric::RewardBenchReferenceFree,
+            Metric::RewardBenchReferenceFreePerToken,
             Metric::PreferenceAccuracy,
             Metric::PreferenceAccuracyPerToken,
             Metric::OnPolicyAccuracy,

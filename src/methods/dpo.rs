@@ -244,7 +244,7 @@ mod tests {
     use super::*;
     use crate::methods::irl::Accumulate;
     use crate::methods::optimise::{Schedule, Unwatched};
-    use crate::methods::spin::{SpinSettings, spin};
+    use crate::methods::spin::{PromptFormat, SpinSettings, spin};
 
     fn pairs() -> Vec<Pair> {
         let row = |response: &[u32]| Sequence::new(vec![3, 4], response.to_vec());
@@ -317,6 +317,7 @@ mod tests {
         } = settings();
         let (iterations, accumulate, negatives_temperature) = (1, Accumulate::Last, 1.0);
         let spin_settings = SpinSettings {
+            prompt: PromptFormat::Template,
             iterations,
             accumulate,
             negatives_temperature,

@@ -16,6 +16,25 @@ use crate::model::{LanguageModel, Pair};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+/// The text by which a policy is asked for the samples of a pair.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum PromptFormat {
+    /// The prompt that is trained on.
+    #[default]
+    Template,
+    /// `### Instruction: … ### Response:`, with which the released code of SPIN samples
+    /// (`spin/generate.py`), though it trains on the chat template.
+    Instruction,
+}
+
+impl PromptFormat {
+    /// True for the prompts that are trained on.
+    pub fn is_template(&self) -> bool {
+        *self == Self::Template
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SpinSettings {
@@ -26,6 +45,9 @@ pub struct SpinSettings {
     /// Temperature of the samples ỹ.
     #[schemars(range(min = 0.0))]
     pub negatives_temperature: f32,
+    /// The format of the prompts of these samples. Training has the template's whatever it is.
+    #[serde(default, skip_serializing_if = "PromptFormat::is_template")]
+    pub prompt: PromptFormat,
     #[schemars(extend("exclusiveMinimum" = 0))]
     pub beta: f32,
     /// β of each iteration, the last one for all further ones, in place of `beta`. Not part of a
@@ -50,6 +72,7 @@ impl SpinSettings {
     /// The settings of iteration `iteration` (from 0) alone.
     pub fn of_iteration(&self, iteration: usize) -> Self {
         let mut settings = self.clone();
+        settings.prompt = PromptFormat::Template;
         let betas = std::mem::take(&mut settings.betas);
         let rates = std::mem::take(&mut settings.learning_rates);
         if let Some(beta) = betas.get(iteration).or(betas.last()) {

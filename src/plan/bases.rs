@@ -131,7 +131,7 @@ pub(super) fn pretrain_stage(
         pretrain.steps = steps;
     }
     Pretrain {
-        world: WorldAt::new(world),
+        world: WorldAt::new(&world.of_pretraining()),
         model: model.shape(),
         generation: study.shared.generation.clone(),
         pretrain,

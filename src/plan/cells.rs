@@ -13,6 +13,7 @@ use crate::stages::evaluate::{
     Comparison, Evaluate, EvaluateInputs, EvaluateSizes, FurtherDecodings, Responder,
 };
 use crate::stages::evaluate_reward::{EvaluateReward, EvaluateRewardInputs};
+use crate::stages::leaderboard::{Leaderboard, LeaderboardInputs};
 use crate::stages::likelihood::{Likelihood, LikelihoodInputs};
 use crate::stages::mt_bench::{MtBench, MtBenchInputs};
 use crate::stages::rewardbench::{RewardBench, RewardBenchInputs};
@@ -147,6 +148,7 @@ impl Planner<'_> {
             vec![self.add(&stage, inputs, Some(run.start.evaluation), label, sizes)?];
         if responder == Responder::Policy {
             measured_by.extend(self.mt_bench(run, &round.policy, iteration)?);
+            measured_by.extend(self.leaderboard(run, &round.policy, iteration)?);
         }
         if let Some((judge, model)) = &round.judge {
             measured_by.extend(self.evaluated_rewards(
@@ -208,6 +210,40 @@ impl Planner<'_> {
         let inputs = MtBenchInputs { policy: *policy };
         let label = run.label(&format!("{}mt-bench", iteration_label(iteration)));
         let sizes = run.sizes(questions);
+        self.add(&stage, inputs, Some(run.start.evaluation), label, sizes)
+            .map(Some)
+    }
+
+    /// The stage that measures a policy on the tasks of the Open LLM Leaderboard; `None` if the
+    /// benchmark is off.
+    ///
+    /// # Errors
+    /// A world without such questions.
+    fn leaderboard(
+        &mut self,
+        run: &Run,
+        policy: &StageKey,
+        iteration: usize,
+    ) -> Result<Option<StageKey>> {
+        let documents = run.hyper.evaluation.leaderboard;
+        let Some(world) = self.corpus.world().filter(|_| documents > 0) else {
+            return Ok(None);
+        };
+        if world.open()?.leaderboard(1).is_empty() {
+            return Err(Error::configuration(
+                "the world of this experiment has no questions of the Open LLM Leaderboard",
+            )
+            .hint("set evaluation.leaderboard = 0, or [world] kind = \"chat\""));
+        }
+        let stage = Leaderboard {
+            world: WorldAt::new(world),
+            documents,
+            generation: run.hyper.generation.clone(),
+            dtype: run.hyper.training.dtype,
+        };
+        let inputs = LeaderboardInputs { policy: *policy };
+        let label = run.label(&format!("{}leaderboard", iteration_label(iteration)));
+        let sizes = run.sizes(documents);
         self.add(&stage, inputs, Some(run.start.evaluation), label, sizes)
             .map(Some)
     }
@@ -346,7 +382,7 @@ impl Planner<'_> {
             }
             (None, None) => return Ok(None),
         }
-        let (_, negatives) = run.method.recipe.negatives(run.hyper);
+        let negatives = run.method.recipe.negatives(run.hyper).each;
         let (generation, dtype) = (run.hyper.generation.clone(), run.hyper.training.dtype);
         let stage = Agreement {
             world,

@@ -5,7 +5,7 @@ use super::steps::{Position, StepJudge};
 use super::{Planner, Run, Start};
 use crate::Result;
 use crate::experiment::{
-    Answer, MethodPlan, ModelSettings, PairSource, Recipe, RecipeJudge, RecipeName, Rounds,
+    Answer, MethodPlan, ModelSettings, Order, PairSource, Recipe, RecipeJudge, RecipeName, Rounds,
     StartPolicy, Step,
 };
 use crate::judges::JudgeId;
@@ -29,6 +29,8 @@ struct GivenPairs {
     stages: Vec<StageKey>,
     /// Number of pairs in all of them together.
     count: usize,
+    /// Numbers of stages and of pairs of each source, in the recipe's order.
+    sources: Vec<(usize, usize)>,
     /// The stages that made them and that count as the method's cost.
     made_by: Vec<StageKey>,
 }
@@ -100,7 +102,7 @@ impl Planner<'_> {
     fn rounds(&mut self, run: &Run, recipe: &Recipe) -> Result<Vec<Round>> {
         let (mut policy, mut made_by) = self.start_policy(run, recipe)?;
         let given = self.given_pairs(run, recipe)?;
-        made_by.extend(given.made_by);
+        made_by.extend(given.made_by.iter().copied());
         let (mut drawn, mut learned, mut rounds) = (Vec::new(), None, Vec::new());
         for t in 0..recipe.round_count(run.hyper) {
             let mut pairs = given.stages.clone();
@@ -109,20 +111,25 @@ impl Planner<'_> {
                 let negatives = recipe.negatives(run.hyper);
                 drawn.push(self.pairs(run, &policy, negatives, t)?);
                 let trained = recipe.accumulate(run.hyper).iterations(t);
-                count += self.count(run.hyper) * negatives.1 * trained.clone().count();
+                count += self.count(run.hyper) * negatives.each * trained.clone().count();
                 pairs.extend(&drawn[trained]);
                 made_by.push(drawn[t]);
             }
             let judge = match recipe.judge {
                 Some(RecipeJudge::Learned) => {
                     let warm = learned.filter(|_| warm_start(run, recipe));
-                    let reward = self.reward(run, &pairs, count, t, warm.as_ref())?;
-                    learned = Some(reward);
-                    made_by.push(reward);
-                    Some((JudgeId::Learned, Some(reward)))
+                    let rewards = match recipe.order {
+                        Order::Together => {
+                            vec![self.reward(run, &pairs, count, t, warm.as_ref())?]
+                        }
+                        Order::InTurn => self.rewards_in_turn(run, &given)?,
+                    };
+                    learned = rewards.last().copied();
+                    made_by.extend(rewards);
+                    learned.map(|reward| (JudgeId::Learned, Some(reward)))
                 }
                 Some(RecipeJudge::Gold) => Some(self.gold()?),
-                Some(RecipeJudge::LogProbability) | None => None,
+                Some(RecipeJudge::LogProbability | RecipeJudge::Length) | None => None,
             };
             if let Some(step) = recipe.step {
                 let anchor = match recipe.anchor(run.hyper) {
@@ -181,6 +188,7 @@ impl Planner<'_> {
     fn given_pairs(&mut self, run: &Run, recipe: &Recipe) -> Result<GivenPairs> {
         let mut given = GivenPairs::default();
         for source in &recipe.pairs {
+            let before = (given.stages.len(), given.count);
             match source {
                 PairSource::Own => {}
                 PairSource::Preferences => {
@@ -209,8 +217,22 @@ impl Planner<'_> {
                     given.stages.extend(kept);
                 }
             }
+            let added = (given.stages.len() - before.0, given.count - before.1);
+            given.sources.push(added);
         }
         Ok(given)
+    }
+
+    /// A reward for each source of pairs, each from the one before.
+    fn rewards_in_turn(&mut self, run: &Run, given: &GivenPairs) -> Result<Vec<StageKey>> {
+        let (mut rewards, mut rest): (Vec<StageKey>, _) = (Vec::new(), &given.stages[..]);
+        for (turn, (stages, count)) in given.sources.iter().enumerate() {
+            let (pairs, later) = rest.split_at(*stages);
+            rest = later;
+            let before = rewards.last().copied();
+            rewards.push(self.reward(run, pairs, *count, turn, before.as_ref())?);
+        }
+        Ok(rewards)
     }
 
     /// The rounds of a shipped recipe, with the hyper-parameters of `run`.
@@ -249,6 +271,7 @@ fn responder(recipe: &Recipe, n: usize) -> Responder {
         (Answer::BestOfN, Some(RecipeJudge::LogProbability) | None) => {
             Responder::BestByLogProbability { n }
         }
+        (Answer::BestOfN, Some(RecipeJudge::Length)) => Responder::BestByLength { n },
     }
 }
 

@@ -1,9 +1,10 @@
 //! The stages that several recipes use, each with its inputs and sizes.
 
 use super::{Planner, Run, Start};
-use crate::data::world::{Split, WorldSettings};
+use crate::data::world::{Split, WorldAt, WorldSettings};
 use crate::eval::evaluation_set::WorldEvaluationSet;
-use crate::experiment::{Corruption, DemonstrationSettings, Hyper};
+use crate::experiment::{Corruption, DemonstrationSettings, Hyper, Negatives};
+use crate::methods::spin::PromptFormat;
 use crate::model::DecoderConfig;
 use crate::pipeline::StageKey;
 use crate::stages::Stage;
@@ -62,16 +63,20 @@ impl Planner<'_> {
         &mut self,
         run: &Run,
         policy: &StageKey,
-        (temperature, negatives): (f32, usize),
+        negatives: Negatives,
         round: usize,
     ) -> Result<StageKey> {
         let (generation, dtype) = (run.hyper.generation.clone(), run.hyper.training.dtype);
         let stage = Pairs {
             generation,
             dtype,
-            temperature,
-            negatives,
+            temperature: negatives.temperature,
+            negatives: negatives.each,
             round,
+            instructed_by: match negatives.prompt {
+                PromptFormat::Template => None,
+                PromptFormat::Instruction => Some(WorldAt::new(self.world()?)),
+            },
         };
         let inputs = PairsInputs {
             policy: *policy,

@@ -189,6 +189,9 @@ pub struct Layout {
     /// The metric that decides the experiment.
     pub primary: String,
     pub tables: Vec<TableSpec>,
+    /// Numbers that were published of methods under study, at another scale.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub published: Vec<Published>,
     /// The rule by which a run counts as collapsed; `None`: the report says nothing about
     /// collapses.
     #[serde(default)]
@@ -200,6 +203,21 @@ pub struct Layout {
 
 fn default_level() -> f64 {
     0.95
+}
+
+/// A number that was published of a method, for other models and data.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Published {
+    /// The ids of the method and of the metric.
+    pub method: String,
+    pub metric: String,
+    pub value: f64,
+    /// The number of digits after the point with which it was published.
+    pub decimals: usize,
+    /// The models and data.
+    pub of: String,
+    pub source: String,
 }
 
 /// The rule by which a run has collapsed: its metric ends more than `drop` below the median of its

@@ -49,8 +49,8 @@ pub use decision::{Decision, decisions};
 pub use input::{
     Ablation, AblationLine, AblationPoint, AxisScale, Better, BySeed, CellStatus, Claim,
     CollapseRule, Cost, CostRole, Curve, CurveLine, Design, Direction, Header, ItemValues, Layout,
-    MethodRow, Metric, MetricColumn, Metrics, Registration, RelativeTo, ReportInput, Role,
-    SizeLabel, Status, TableKind, TableSpec, Tuning,
+    MethodRow, Metric, MetricColumn, Metrics, Published, Registration, RelativeTo, ReportInput,
+    Role, SizeLabel, Status, TableKind, TableSpec, Tuning,
 };
 pub use save::{check_place, write};
 
@@ -78,6 +78,7 @@ struct Content<'a> {
     spent: Table,
     matched_compute: Table,
     dominance: Table,
+    published: Table,
     costs: Table,
     /// The tunings of the methods, then of the points of ablations, if something was tuned.
     tunings: Vec<Table>,
@@ -136,6 +137,7 @@ impl<'a> Content<'a> {
             spent: tables::spent(view, &spending)?,
             matched_compute: tables::matched_compute(view, matched, exploratory)?,
             dominance: tables::dominances(view, matched)?,
+            published: tables::published(view)?,
             costs: tables::costs(view),
             tunings: tables::tunings(view),
             figures: Figures::draw(view, &spending, claims)?,
@@ -182,6 +184,7 @@ impl<'a> Content<'a> {
             &self.matched_compute,
         ])
         .chain([&self.dominance, &self.costs])
+        .chain(Some(&self.published).filter(|table| !table.rows.is_empty()))
         .chain(&self.tunings)
         .chain(
             self.ablations

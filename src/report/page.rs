@@ -217,6 +217,8 @@ fn values(view: &View, content: &Content, markup: &dyn Markup) -> Result<Value> 
         spent => name_only(&content.spent, markup),
         matched_compute => name_only(&content.matched_compute, markup),
         dominance => cut(&content.dominance, "size"),
+        published => whole(&content.published, markup),
+        published_rows => content.published.rows.len(),
         compute_figure => figures(markup, compute),
         costs => name_only(&content.costs, markup),
         costs_rows => content.costs.rows.len(),

@@ -136,6 +136,7 @@ fn experiment(truth: &Truth, stream: &mut ChaCha8Rng) -> ReportInput {
         claims: METHODS[1..=truth.claims].iter().map(claim).collect(),
         design: Design::of(truth.claims),
         layout: Layout {
+            published: Vec::new(),
             baseline: METHODS[0].to_owned(),
             under_study: METHODS[1].to_owned(),
             methods: METHODS.iter().map(row).collect(),

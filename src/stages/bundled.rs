@@ -86,7 +86,7 @@ macro_rules! bundled_base {
     };
 }
 
-static BUNDLED_BASES: [BundledBase; 7] = [
+static BUNDLED_BASES: [BundledBase; 10] = [
     bundled_base!("mini-1b"),
     bundled_base!("mini-1b-1"),
     bundled_base!("mini-1b-2"),
@@ -94,6 +94,9 @@ static BUNDLED_BASES: [BundledBase; 7] = [
     bundled_base!("mini-1b-4"),
     bundled_base!("mini-2.8b"),
     bundled_base!("mistral-mini", conversations),
+    bundled_base!("mistral-mini-1", conversations),
+    bundled_base!("mistral-mini-2", conversations),
+    bundled_base!("mistral-mini-wide", conversations),
 ];
 
 /// The name of base number `number` of a size, used for its folder and in the program.

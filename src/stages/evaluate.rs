@@ -15,7 +15,7 @@ use crate::eval::policy::{
     Answer, Best, answers, measure_answers, measure_likelihoods, respond, sequences,
 };
 use crate::eval::{Items, check_finite};
-use crate::experiment::{Against, GenerationSettings, Metric};
+use crate::experiment::{Against, GenerationSettings, Heuristic, Metric};
 use crate::judges::{JudgeId, Prompt, Row};
 use crate::methods::training::Dtype;
 use crate::model::{DecoderConfig, LanguageModel, Passes};
@@ -94,6 +94,8 @@ pub enum Responder {
     BestByReward { n: usize },
     /// The most likely of n samples of `policy`, by its own log π(y|x) of the whole response.
     BestByLogProbability { n: usize },
+    /// The longest of n samples of `policy`: a control.
+    BestByLength { n: usize },
 }
 
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
@@ -144,7 +146,8 @@ impl Stage for Evaluate {
             Responder::Demonstrator => 0,
             Responder::BestByGold { n }
             | Responder::BestByReward { n }
-            | Responder::BestByLogProbability { n } => n,
+            | Responder::BestByLogProbability { n }
+            | Responder::BestByLength { n } => n,
         };
         // Two of the decodings are sampled in any case, and the greedy answers are read only by the
         // SFT policy.
@@ -265,6 +268,7 @@ impl Evaluation<'_> {
             Responder::BestByGold { n } => (n, None),
             Responder::BestByReward { n } => (n, Some(JudgeId::Learned)),
             Responder::BestByLogProbability { n } => (n, Some(JudgeId::Likelihood)),
+            Responder::BestByLength { n } => (n, Some(JudgeId::Heuristic(Heuristic::Longer))),
         };
         let mut best = Best::default();
         for candidate in 0..n as u64 {

@@ -48,6 +48,7 @@ pub mod heldout_pairs;
 pub mod hub_demonstrations;
 pub mod iq_learn;
 pub mod judged_pairs;
+pub mod leaderboard;
 pub mod likelihood;
 pub mod local_comparisons;
 pub mod mt_bench;

@@ -5,7 +5,8 @@ use super::Stage;
 use super::common::{demonstrations, encoder, frozen, sample, sampling};
 use super::work::{self, Precision, Sizes, Work};
 use crate::Result;
-use crate::data::rows::{self, ResponsePair};
+use crate::data::rows::{self, Encodable, ResponsePair, RowText};
+use crate::data::world::WorldAt;
 use crate::experiment::GenerationSettings;
 use crate::methods::training::Dtype;
 use crate::pipeline::{StageContext, StageKey};
@@ -22,6 +23,10 @@ pub struct Pairs {
     pub negatives: usize,
     /// Iteration, from 0; names the random streams.
     pub round: usize,
+    /// The world that writes the prompts of the samples in a format of their own; `None` for the
+    /// prompts of the demonstrations.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instructed_by: Option<WorldAt>,
 }
 
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
@@ -50,10 +55,15 @@ impl Stage for Pairs {
         let policy = frozen(context, &inputs.policy, self.dtype)?;
         let encoder = encoder(context, &inputs.policy, &self.generation)?;
         let demonstrations = demonstrations(context, &inputs.demonstrations)?;
+        let world = self.instructed_by.as_ref().map(WorldAt::open).transpose()?;
+        let asked = |prompt: &RowText| match &world {
+            Some(world) => encoder.prompt(&world.instruction(prompt.text())),
+            None => encoder.prompt(prompt),
+        };
         let prompts = demonstrations
             .iter()
             .flat_map(|row| std::iter::repeat_n(&row.prompt, self.negatives))
-            .map(|prompt| encoder.prompt(prompt))
+            .map(asked)
             .collect::<Result<Vec<_>>>()?;
         let sampling = sampling(&encoder, &self.generation, self.temperature);
         let samples = sample(context, &policy, &prompts, &sampling, |item| {

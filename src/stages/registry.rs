@@ -97,6 +97,7 @@ pub static STAGES: &[Entry] = &[
     Entry::of::<super::evaluate::Evaluate>(),
     Entry::of::<super::evaluate_reward::EvaluateReward>(),
     Entry::of::<super::rewardbench::RewardBench>(),
+    Entry::of::<super::leaderboard::Leaderboard>(),
     Entry::of::<super::mt_bench::MtBench>(),
     Entry::of::<super::agreement::Agreement>(),
     Entry::of::<super::likelihood::Likelihood>(),

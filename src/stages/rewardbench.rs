@@ -49,25 +49,30 @@ pub struct RewardBenchInputs {
 
 impl Stage for RewardBench {
     const KIND: &'static str = "rewardbench";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     type Inputs = RewardBenchInputs;
     /// Sizes whose rows are the responses of all pairs.
     type Sizes<'a> = Sizes<'a>;
 
     fn work(&self, sizes: Sizes) -> Work {
-        let models = work::readers(&self.judge, sizes.shapes(&self.generation));
+        let shapes = sizes.shapes(&self.generation);
+        let mut models = work::readers(&self.judge, shapes);
+        if self.judge == JudgeId::Implicit {
+            models.extend(work::readers(&JudgeId::Likelihood, shapes));
+        }
         work::reading(&models, 1, sizes.rows, Precision::from(self.dtype))
     }
 
     fn run(self, inputs: RewardBenchInputs, context: &StageContext) -> Result<()> {
         let encoder = encoder(context, &inputs.sft, &self.generation)?;
-        let judge = self.judge.open(&JudgeInputs {
+        let sources = JudgeInputs {
             context,
             dtype: self.dtype,
             reward: inputs.reward,
             policy: inputs.policy,
             reference: Some(inputs.sft),
-        })?;
+        };
+        let judge = self.judge.open(&sources)?;
         let world = self.world.open()?;
         let path = context.out().join(ROWS);
         write(&path, &world.rewardbench(self.share))?;
@@ -76,11 +81,34 @@ impl Stage for RewardBench {
             .iter()
             .map(|pair| encoded(pair, &*world, &encoder))
             .collect::<Result<Vec<_>>>()?;
-        let ranked = rank(&*judge, &responses, &encoder)?.by_score;
-        write_json(
-            &context.out().join(METRICS),
-            &measured(&pairs, &ranked).means(),
-        )
+        let ranked = rank(&*judge, &responses, &encoder)?;
+        let mut measured = sections(&pairs, &ranked.by_score);
+        let averages = averages(&pairs, &ranked.in_bf16);
+        let of_bf16 = [
+            (Metric::RewardBenchBf16, averages[0]),
+            (Metric::RewardBenchBf16Rlhflow, averages[1]),
+            (Metric::RewardBenchBf16Ties, Some(ties(&ranked.in_bf16))),
+        ];
+        insert(&mut measured, of_bf16);
+        if judge.divides_by_tokens() {
+            let [average, _] = self::averages(&pairs, &ranked.per_token);
+            insert(&mut measured, [(Metric::RewardBenchPerToken, average)]);
+        }
+        // The same policy without its reference: what of the implicit reward is likelihood alone?
+        if self.judge == JudgeId::Implicit {
+            let free = JudgeId::Likelihood.open(&sources)?;
+            let ranked = rank(&*free, &responses, &encoder)?;
+            let average = |ranked| self::averages(&pairs, ranked)[0];
+            let of_policy = [
+                (Metric::RewardBenchReferenceFree, average(&ranked.by_score)),
+                (
+                    Metric::RewardBenchReferenceFreePerToken,
+                    average(&ranked.per_token),
+                ),
+            ];
+            insert(&mut measured, of_policy);
+        }
+        write_json(&context.out().join(METRICS), &measured.means())
     }
 }
 
@@ -113,50 +141,68 @@ fn encoded(pair: &Pair, world: &dyn World, encoder: &TextEncoder) -> Result<Resp
     })
 }
 
-/// The sections and averages under both conventions, undefined where a section has no pairs; `ranked` has 1, ½ (a tie) or 0 for each pair.
-fn measured(pairs: &[Pair], ranked: &[f64]) -> Items {
-    let mut measured = Items::default();
-    for convention in [Convention::Allenai, Convention::Rlhflow] {
-        let mut scores: BTreeMap<String, Vec<f64>> = BTreeMap::new();
-        for (pair, value) in pairs.iter().zip(ranked) {
-            let score = if *value == 0.5 {
-                convention.tie()
-            } else {
-                *value
-            };
-            scores.entry(pair.subset.clone()).or_default().push(score);
-        }
-        let mean = |values: Vec<f64>| values.iter().sum::<f64>() / values.len() as f64;
-        let accuracies = scores
-            .into_iter()
-            .map(|(subset, values)| (subset, mean(values)))
-            .collect();
-        let sections = section_scores(&accuracies, convention).map(|section| section.share());
-        let average = sections.iter().copied().collect::<Option<_>>().map(mean);
-        let mut insert = |metric, score: Option<f64>| {
-            measured.insert(metric, score.into_iter().collect());
+/// The shares of the four sections and their mean, each undefined where a section has no pairs;
+/// `ranked` has 1, ½ (a tie) or 0 for each pair.
+fn by_convention(
+    pairs: &[Pair],
+    ranked: &[f64],
+    convention: Convention,
+) -> ([Option<f64>; 4], Option<f64>) {
+    let mut scores: BTreeMap<String, Vec<f64>> = BTreeMap::new();
+    for (pair, value) in pairs.iter().zip(ranked) {
+        let score = if *value == 0.5 {
+            convention.tie()
+        } else {
+            *value
         };
-        match convention {
-            Convention::Allenai => {
-                let names = [
-                    Metric::RewardBenchChat,
-                    Metric::RewardBenchChatHard,
-                    Metric::RewardBenchSafety,
-                    Metric::RewardBenchReasoning,
-                ];
-                for (metric, score) in names.into_iter().zip(sections) {
-                    insert(metric, score);
-                }
-                insert(Metric::RewardBench, average);
-            }
-            Convention::Rlhflow => {
-                let [_, _, safety, _] = sections;
-                insert(Metric::RewardBenchSafetyRlhflow, safety);
-                insert(Metric::RewardBenchRlhflow, average);
-            }
-        }
+        scores.entry(pair.subset.clone()).or_default().push(score);
     }
+    let mean = |values: Vec<f64>| values.iter().sum::<f64>() / values.len() as f64;
+    let accuracies = scores
+        .into_iter()
+        .map(|(subset, values)| (subset, mean(values)))
+        .collect();
+    let sections = section_scores(&accuracies, convention).map(|section| section.share());
+    let average = sections.iter().copied().collect::<Option<_>>().map(mean);
+    (sections, average)
+}
+
+/// The sections and averages under both conventions.
+fn sections(pairs: &[Pair], ranked: &[f64]) -> Items {
+    let mut measured = Items::default();
+    let ([chat, hard, safety, reasoning], average) =
+        by_convention(pairs, ranked, Convention::Allenai);
+    let ([_, _, safety_of_rlhflow, _], average_of_rlhflow) =
+        by_convention(pairs, ranked, Convention::Rlhflow);
+    let all = [
+        (Metric::RewardBenchChat, chat),
+        (Metric::RewardBenchChatHard, hard),
+        (Metric::RewardBenchSafety, safety),
+        (Metric::RewardBenchReasoning, reasoning),
+        (Metric::RewardBench, average),
+        (Metric::RewardBenchSafetyRlhflow, safety_of_rlhflow),
+        (Metric::RewardBenchRlhflow, average_of_rlhflow),
+    ];
+    insert(&mut measured, all);
     measured
+}
+
+/// The averages under both conventions, AllenAI's first.
+fn averages(pairs: &[Pair], ranked: &[f64]) -> [Option<f64>; 2] {
+    [Convention::Allenai, Convention::Rlhflow]
+        .map(|convention| by_convention(pairs, ranked, convention).1)
+}
+
+fn ties(ranked: &[f64]) -> f64 {
+    let ties = ranked.iter().filter(|value| **value == 0.5).count();
+    ties as f64 / ranked.len() as f64
+}
+
+/// Inserts the numbers that are defined.
+fn insert(measured: &mut Items, all: impl IntoIterator<Item = (Metric, Option<f64>)>) {
+    for (metric, value) in all {
+        measured.insert(metric, value.into_iter().collect());
+    }
 }
 
 #[cfg(test)]
@@ -182,7 +228,9 @@ mod tests {
             pair("xstest-should-respond"),
             pair("hep-go"),
         ];
-        let measured = measured(&pairs, &[1.0, 0.5, 1.0, 0.0, 1.0]);
+        let ranked = [1.0, 0.5, 1.0, 0.0, 1.0];
+        let measured = sections(&pairs, &ranked);
+        assert_eq!(ties(&ranked), 0.2);
         let value = |metric| measured.0[&metric][0];
         assert_eq!(value(Metric::RewardBenchChat), 1.0);
         assert_eq!(value(Metric::RewardBenchChatHard), 0.0);

@@ -17,7 +17,7 @@ use touchstone::methods::reward::{
 };
 use touchstone::methods::rloo::{RlooSettings, rloo};
 use touchstone::methods::sft::{SftSettings, sft};
-use touchstone::methods::spin::{SpinSettings, spin};
+use touchstone::methods::spin::{PromptFormat, SpinSettings, spin};
 use touchstone::methods::training::Training;
 use touchstone::model::checkpoint::Normalisation;
 use touchstone::model::weights::{StoredAs, Weights};
@@ -256,6 +256,7 @@ pub const METHODS: [(&str, Run); 11] = [
             iterations: 1,
             accumulate: Accumulate::Last,
             negatives_temperature: 1.0,
+            prompt: PromptFormat::Template,
             beta: 0.1,
             betas: Vec::new(),
             learning_rates: Vec::new(),

@@ -19,7 +19,7 @@ use touchstone::methods::reward::{
 };
 use touchstone::methods::rloo::{RlooSettings, rloo};
 use touchstone::methods::sft::{SftSettings, sft};
-use touchstone::methods::spin::{SpinSettings, spin};
+use touchstone::methods::spin::{PromptFormat, SpinSettings, spin};
 use touchstone::model::checkpoint::{Checkpoint, Normalisation};
 use touchstone::model::weights::Weights;
 use touchstone::model::{LanguageModel, Pair, RewardModel, Sampling, Sequence};
@@ -107,6 +107,7 @@ pub fn cases() -> Vec<Case> {
         iterations: 1,
         accumulate: Accumulate::Last,
         negatives_temperature: 1.0,
+        prompt: PromptFormat::Template,
         beta: 0.1,
         betas: Vec::new(),
         learning_rates: Vec::new(),

@@ -2,12 +2,13 @@
 //! leaderboard's average.
 
 use super::conventions::Convention;
-use super::data::SplitFingerprint;
+use super::data::{Data, SplitFingerprint};
 use super::document::{Answer, Document};
 use super::metrics::{ACC, ACC_NORM, EXACT_MATCH, FLEXIBLE, MC1, MC2, Response, Score, scores};
-use super::prompts::Item;
+use super::prompts::{Item, Prompting};
 use super::rivals;
-use super::tasks::{MMLU, Task, mmlu};
+use super::tasks::{MMLU, Shots, Task, mmlu};
+use crate::Result;
 use crate::benchmarks::evaluation::Summary;
 use crate::benchmarks::{Aggregate, Evaluation, ItemScore, MODEL, Part};
 use serde_json::Value;
@@ -29,6 +30,49 @@ pub struct TaskRun {
 }
 
 impl TaskRun {
+    /// The questions of a task, without responses: documents of `data`, the first `limit` of them,
+    /// each after `shots` examples.
+    ///
+    /// # Errors
+    /// Data that cannot be read, and more shots than there are examples.
+    pub fn prepare(
+        data: &Data,
+        task: Task,
+        convention: Convention,
+        shots: usize,
+        limit: Option<usize>,
+    ) -> Result<Self> {
+        let evaluated = data.split(task, task.split())?;
+        let mut prints = vec![evaluated.fingerprint.clone()];
+        let documents = evaluated.documents(task, convention)?;
+        let pool = match shots {
+            0 => Vec::new(),
+            _ => {
+                let (Shots::First(split) | Shots::Drawn { from: split, .. }) =
+                    task.examples(convention);
+                let pool = data.split(task, split)?;
+                prints.push(pool.fingerprint.clone());
+                pool.documents(task, convention)?
+            }
+        };
+        let count = documents.len();
+        let prompting = Prompting {
+            task,
+            convention,
+            shots,
+            limit,
+        };
+        Ok(Self {
+            task,
+            shots,
+            items: prompting.items(documents, &pool)?,
+            responses: Vec::new(),
+            cut: Vec::new(),
+            data: prints,
+            documents: count,
+        })
+    }
+
     /// The scores of every item, in the order of the items.
     pub fn scores(&self, convention: Convention) -> Vec<Vec<Score>> {
         let answered = self.items.iter().zip(&self.responses);

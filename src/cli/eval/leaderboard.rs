@@ -6,7 +6,7 @@ use super::show;
 use crate::benchmarks::Evaluation;
 use crate::benchmarks::leaderboard::evaluate::{TaskRun, evaluation};
 use crate::benchmarks::leaderboard::{
-    Convention, Data, Item, Prompting, Responder, Response, Responses, Shots, Task, results,
+    Convention, Data, Item, Responder, Response, Responses, Task, results,
 };
 use crate::cli::complain;
 use crate::cli::model::open;
@@ -165,35 +165,8 @@ fn prepare(
                 task.name()
             ));
         }
-        let evaluated = data.split(task, task.split())?;
-        let mut prints = vec![evaluated.fingerprint.clone()];
-        let documents = evaluated.documents(task, convention)?;
-        let pool = match shots {
-            0 => Vec::new(),
-            _ => {
-                let (Shots::First(split) | Shots::Drawn { from: split, .. }) =
-                    task.examples(convention);
-                let pool = data.split(task, split)?;
-                prints.push(pool.fingerprint.clone());
-                pool.documents(task, convention)?
-            }
-        };
-        let count = documents.len();
-        let prompting = Prompting {
-            task,
-            convention,
-            shots,
-            limit: args.limit.map(NonZeroUsize::get),
-        };
-        runs.push(TaskRun {
-            task,
-            shots,
-            items: prompting.items(documents, &pool)?,
-            responses: Vec::new(),
-            cut: Vec::new(),
-            data: prints,
-            documents: count,
-        });
+        let limit = args.limit.map(NonZeroUsize::get);
+        runs.push(TaskRun::prepare(data, task, convention, shots, limit)?);
     }
     Ok(runs)
 }

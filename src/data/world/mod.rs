@@ -137,12 +137,22 @@ pub struct BenchmarkPair {
     pub rejected: String,
 }
 
+/// Rows of a split of a task of the Open LLM Leaderboard, in the columns of the published data set.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TaskRows {
+    /// The folder of the task's data set, such as `arc_challenge`, and the subject's in MMLU's.
+    pub folder: &'static str,
+    /// The published name of the split.
+    pub split: &'static str,
+    pub rows: Vec<Value>,
+}
+
 /// A generator of prompts with authors and an exact reward. Every method is a pure function of its
 /// arguments and the world's settings.
 pub trait World: Debug + Send + Sync {
     /// The word-level tokenizer: [`END_OF_TEXT`] is id 0, [`PADDING`] id 1. It depends on no
-    /// setting. Encoding a word from outside the world is an error; decoding joins words with
-    /// single spaces.
+    /// setting. A word from outside the world is an error at encoding, or becomes a token for
+    /// unknown words where the world has one; decoding joins words with single spaces.
     ///
     /// # Errors
     /// Only if the tokenizer library refuses the fixed vocabulary.
@@ -187,9 +197,21 @@ pub trait World: Debug + Send + Sync {
         turns.last().cloned().unwrap_or_default()
     }
 
+    /// A prompt in the format with which the released code of SPIN samples; in a world without
+    /// conversations the prompt as it is.
+    fn instruction(&self, prompt: &str) -> String {
+        prompt.to_owned()
+    }
+
     /// Pairs in the subsets of RewardBench, with this share of the published size of each; none in
     /// a world that has no such pairs.
     fn rewardbench(&self, _share: f64) -> Vec<BenchmarkPair> {
+        Vec::new()
+    }
+
+    /// Rows for the tasks of the Open LLM Leaderboard, with `documents` in each split that is
+    /// evaluated; none in a world that has no such rows.
+    fn leaderboard(&self, _documents: usize) -> Vec<TaskRows> {
         Vec::new()
     }
 
@@ -231,6 +253,15 @@ impl WorldSettings {
         match self {
             Self::Posts(_) => posts::VERSION,
             Self::Chat(_) => chat::VERSION,
+        }
+    }
+
+    /// The same world with the default of every setting that no text of pre-training depends on, so
+    /// that studies that differ in those alone share their bases.
+    pub fn of_pretraining(&self) -> Self {
+        match self {
+            Self::Posts(_) => self.clone(),
+            Self::Chat(settings) => Self::Chat(settings.of_pretraining()),
         }
     }
 
@@ -345,19 +376,23 @@ impl WorldAt {
 }
 
 /// The word-level tokenizer with these words, whose first two are [`END_OF_TEXT`] and [`PADDING`].
-/// It splits at white space and has no unknown token: a word from outside the world is an error at
-/// encoding instead of a silent replacement. Decoding joins words with single spaces.
+/// It splits at white space. A word from outside becomes the token `unknown`; without one it is an
+/// error. Decoding joins words with single spaces.
 ///
 /// # Errors
 /// Only if the tokenizer library refuses the vocabulary.
-fn word_tokenizer(words: Vec<&'static str>) -> Result<Tokenizer> {
+fn word_tokenizer(words: Vec<&'static str>, unknown: Option<&str>) -> Result<Tokenizer> {
     let vocabulary = words
         .into_iter()
         .zip(0u32..)
         .map(|(word, id)| (word.to_owned(), id))
         .collect();
-    let model = WordLevel::builder()
-        .vocab(vocabulary)
+    let model = WordLevel::builder().vocab(vocabulary);
+    let model = match unknown {
+        Some(token) => model.unk_token(token.to_owned()),
+        None => model,
+    };
+    let model = model
         .build()
         .context(|| "building the world's tokenizer".into())?;
     let mut tokenizer = Tokenizer::new(model);

@@ -12,6 +12,7 @@ use super::{Planner, Run};
 use crate::data::world::WorldSettings;
 use crate::experiment::{Answer, Hyper, MethodPlan, ModelSettings, PairSource, RecipeJudge, Study};
 use crate::methods::irl::Select;
+use crate::methods::spin::PromptFormat;
 use crate::pipeline::StageKey;
 use crate::stages::evaluation_set::EvaluationSetInputs;
 use crate::{Error, Result};
@@ -164,22 +165,55 @@ fn without_data(study: &Study) -> Error {
     .hint("give rows of your own: --data FILE --tokenizer DIR")
 }
 
+/// Checks that a method sets nothing that belongs to another corpus.
+fn check_settings(method: &MethodPlan, corpus: &dyn Corpus) -> Result<()> {
+    let demonstrations = &method.hyper.demonstrations;
+    let chat = matches!(corpus.world(), Some(WorldSettings::Chat(_)));
+    let posts = matches!(corpus.world(), Some(WorldSettings::Posts(_)));
+    let refused = |what: &str, hint: &str| {
+        Err(
+            Error::configuration(format!("method `{}` sets {what}", method.id))
+                .hint(hint.to_owned()),
+        )
+    };
+    if demonstrations.authors.is_some() && chat {
+        return refused(
+            "demonstrations.authors, which are authors of posts, and this is the world of conversations",
+            "set the flaws of its authors in [world.authors]",
+        );
+    }
+    let of_chat = [
+        (
+            "demonstrations.second_turn",
+            demonstrations.second_turn.is_some(),
+        ),
+        ("demonstrations.system", demonstrations.system.is_some()),
+        (
+            "spin.prompt",
+            method.hyper.spin.prompt != PromptFormat::default(),
+        ),
+    ];
+    match of_chat.into_iter().find(|(_, set)| *set && !chat) {
+        Some((key, _)) if posts => refused(
+            &format!("{key}, which posts do not have"),
+            "leave it out, or set [world] kind = \"chat\"",
+        ),
+        Some((key, _)) => refused(
+            &format!("{key}, which only the embedded world of conversations has"),
+            "leave it out: rows are taken as they are",
+        ),
+        None => Ok(()),
+    }
+}
+
 /// Checks that `corpus` gives everything that the methods of `study` need.
 ///
 /// # Errors
-/// The first method that lacks something, with the methods that do not; flaws of a demonstrator in a
-/// world that has none of them.
+/// The first method that lacks something, with the methods that do not; settings that the corpus
+/// does not have.
 pub(super) fn check(study: &Study, corpus: &dyn Corpus) -> Result<()> {
-    if let Some(WorldSettings::Chat(_)) = corpus.world() {
-        let mut methods = study.methods.iter().chain(&study.references);
-        if let Some(method) = methods.find(|it| it.hyper.demonstrations.authors.is_some()) {
-            return Err(Error::configuration(format!(
-                "method `{}` sets demonstrations.authors, which are authors of posts, and this is the world of \
-                 conversations",
-                method.id
-            ))
-            .hint("set the flaws of its authors in [world.authors]"));
-        }
+    for method in study.methods.iter().chain(&study.references) {
+        check_settings(method, corpus)?;
     }
     let lacks = |method: &MethodPlan| {
         Need::of(method)

@@ -79,6 +79,34 @@ fn a_new_recipe_is_planned_without_code_of_its_own() {
     );
 }
 
+/// With `order = "in_turn"` each source of pairs has a reward of its own, which goes on from the one
+/// before.
+#[test]
+fn rewards_learn_from_their_sources_in_turn() {
+    let plan = rlhf_as(
+        r#"{ pairs = ["irl", "preferences"], order = "in_turn", judge = "learned", step = "best_of_n" }"#,
+    );
+    let kinds = rlhf_made_by(&plan);
+    let rewards = kinds
+        .iter()
+        .rposition(|kind| *kind == Reward::KIND)
+        .unwrap();
+    assert_eq!(kinds[rewards - 1..=rewards], [Reward::KIND; 2]);
+    let labelled: Vec<_> = plan
+        .graph
+        .iter()
+        .filter(|stage| stage.label.starts_with("rlhf/mini-1b/") && stage.spec.kind == Reward::KIND)
+        .collect();
+    let [first, second] = labelled[labelled.len() - 2..] else {
+        panic!("two rewards are planned")
+    };
+    let kinds = |stage| inputs(&plan, stage).into_values().collect::<BTreeSet<_>>();
+    assert!(kinds(first).contains("pairs") && !kinds(first).contains("preferences"));
+    let second = kinds(second);
+    assert!(second.contains("preferences") && second.contains(Reward::KIND));
+    assert!(!second.contains("pairs"));
+}
+
 /// A report's reader must see that a policy stopped ending its responses.
 #[test]
 fn how_often_responses_end_is_shown_in_every_report() {

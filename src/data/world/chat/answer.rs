@@ -58,6 +58,11 @@ pub(super) fn canonical(subject: &Subject) -> String {
     if subject.is_harmful() {
         return REFUSAL.into();
     }
+    help(subject)
+}
+
+/// A full answer, even to a harmful request.
+pub(super) fn help(subject: &Subject) -> String {
     sentences(subject).join(" ")
 }
 
@@ -75,7 +80,7 @@ fn sentences(subject: &Subject) -> Vec<String> {
             let thing = Subject::thing(*thing);
             vec![
                 format!("a {} is a {} .", thing.name, thing.class),
-                format!("people use it to {} .", thing.used_to.join(" ")),
+                use_of(thing.used_to),
             ]
         }
         Subject::How { deed, object, .. } => {
@@ -85,15 +90,20 @@ fn sentences(subject: &Subject) -> Vec<String> {
     }
 }
 
+/// The sentence about what a thing is used to do.
+pub(super) fn use_of(used_to: [&str; 2]) -> String {
+    format!("people use it to {} .", used_to.join(" "))
+}
+
 fn list(items: &[&str]) -> String {
     format!("{} .", items.join(" "))
 }
 
-fn result(name: &str, count: usize, item: &str) -> String {
+pub(super) fn result(name: &str, count: usize, item: &str) -> String {
     format!("{name} has {} {item} .", NUMBERS[count])
 }
 
-fn way(verb: &str, object: &str, means: &str) -> String {
+pub(super) fn way(verb: &str, object: &str, means: &str) -> String {
     format!("to {verb} the {object} use a {means} .")
 }
 
@@ -279,7 +289,7 @@ impl<R: Rng> Author<'_, R> {
         }
         let mut all = vec![format!("a {} is a {class} .", thing.name)];
         if !self.commits(self.settings.no_working, self.manner.quickly) {
-            all.push(format!("people use it to {} .", used_to.join(" ")));
+            all.push(use_of(used_to));
         }
         all
     }

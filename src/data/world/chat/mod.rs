@@ -10,6 +10,7 @@
 //! `settings` (every knob of difficulty).
 
 mod answer;
+mod exam;
 mod gold;
 mod pairs;
 mod questions;
@@ -25,7 +26,7 @@ pub use settings::{
     ChatAuthorSettings, ChatWorldSettings, MAX_ANSWER_WORDS, MAX_PROMPT_WORDS, RequestSettings,
 };
 
-use super::{BenchmarkPair, Place, Questions, Slot, Split, World};
+use super::{BenchmarkPair, Place, Questions, Slot, Split, TaskRows, World};
 use crate::error::Result;
 use crate::rng::stream;
 use rand::Rng;
@@ -34,7 +35,13 @@ use request::{Request, Subject};
 
 /// The version of the world, which is part of every stage key and rises with any change of text or
 /// gold.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
+
+/// The share of exam questions in pre-training.
+const EXAMS: f64 = 0.2;
+/// The share of drills among its other texts: in the curriculum, and after it.
+const EASY_DRILLS: f64 = 0.5;
+const DRILLS: f64 = 0.1;
 
 /// The generator. Every method is a pure function of its arguments and the settings.
 #[derive(Clone, Debug, PartialEq)]
@@ -74,7 +81,7 @@ impl ChatWorld {
 
 impl World for ChatWorld {
     fn tokenizer(&self) -> Result<tokenizers::Tokenizer> {
-        super::word_tokenizer(vocabulary::tokens())
+        super::word_tokenizer(vocabulary::tokens(), Some(vocabulary::UNKNOWN))
     }
 
     fn prompt(&self, place: Place) -> String {
@@ -137,11 +144,19 @@ impl World for ChatWorld {
     ) -> (String, String) {
         // Beta(8, 1) for the curriculum and Beta(1, 2) after it, by their distribution functions.
         let draw = author.random::<f64>();
+        let mut rng = stream(seed, "chat/pretraining", &[index]);
+        let kind = rng.random::<f64>();
+        if kind < EXAMS {
+            return exam::text(&mut rng);
+        }
+        let drills = if easy { EASY_DRILLS } else { DRILLS };
+        if kind < EXAMS + (1.0 - EXAMS) * drills {
+            return match rng.random_bool(0.5) {
+                true => request::echo(&mut rng),
+                false => request::drill(&self.settings.requests, &mut rng),
+            };
+        }
         let (request, quality) = if easy {
-            let mut rng = stream(seed, "chat/request/easy", &[index]);
-            if rng.random_bool(0.5) {
-                return request::drill(&self.settings.requests, &mut rng);
-            }
             (Request::easy(&mut rng), draw.powf(1.0 / 8.0))
         } else {
             let request = self.request(Place::new(Split::Pretrain, seed, index));
@@ -165,8 +180,20 @@ impl World for ChatWorld {
         words.join(" ")
     }
 
+    fn instruction(&self, prompt: &str) -> String {
+        let asked = prompt
+            .trim_start_matches(vocabulary::USER)
+            .trim_end_matches(vocabulary::ASSISTANT);
+        let [instruction, response] = vocabulary::INSTRUCTION;
+        format!("{instruction} {} {response}", asked.trim())
+    }
+
     fn rewardbench(&self, share: f64) -> Vec<BenchmarkPair> {
         pairs::pairs(&self.settings, share)
+    }
+
+    fn leaderboard(&self, documents: usize) -> Vec<TaskRows> {
+        self.exams(documents)
     }
 
     fn questions(&self) -> Option<&dyn Questions> {

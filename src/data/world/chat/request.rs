@@ -134,28 +134,41 @@ impl Subject {
                 let rule = rule(items.len(), rng);
                 Self::List { items, rule }
             }
-            2 => {
-                let start = rng.random_range(2..=9);
-                let (mut changes, mut count) = (Vec::new(), start);
-                for _ in 0..if hard { 2 } else { 1 } {
-                    let change = change(count, rng);
-                    count = change.of(count);
-                    changes.push(change);
-                }
-                let (name, item) = (one(&NAMES, rng), one(&ITEMS, rng));
-                Self::Sum {
-                    name,
-                    item,
-                    start,
-                    changes,
-                }
-            }
+            2 => Self::sum(if hard { 2 } else { 1 }, rng),
             3 => Self::Explain(rng.random_range(0..THINGS.len())),
-            _ => Self::How {
-                deed: rng.random_range(0..DEEDS.len()),
-                object: object(rng),
-                story: rng.random_bool(story),
-            },
+            _ => Self::how(story, rng),
+        }
+    }
+
+    /// A subject of any skill, as often hard as not.
+    pub(super) fn any(rng: &mut impl Rng) -> Self {
+        Self::draw(EQUAL, rng.random_bool(0.5), 0.0, rng)
+    }
+
+    /// A sum of so many steps.
+    pub(super) fn sum(steps: usize, rng: &mut impl Rng) -> Self {
+        let start = rng.random_range(2..=9);
+        let (mut changes, mut count) = (Vec::new(), start);
+        for _ in 0..steps {
+            let change = change(count, rng);
+            count = change.of(count);
+            changes.push(change);
+        }
+        let (name, item) = (one(&NAMES, rng), one(&ITEMS, rng));
+        Self::Sum {
+            name,
+            item,
+            start,
+            changes,
+        }
+    }
+
+    /// A way of doing something, said to be for a story with probability `story`.
+    pub(super) fn how(story: f64, rng: &mut impl Rng) -> Self {
+        Self::How {
+            deed: rng.random_range(0..DEEDS.len()),
+            object: object(rng),
+            story: rng.random_bool(story),
         }
     }
 
@@ -340,10 +353,13 @@ impl Change {
 impl Request {
     /// A request that `split` owns.
     pub(super) fn draw(settings: &RequestSettings, split: Split, rng: &mut impl Rng) -> Self {
-        let hard = match split {
-            Split::Pretrain => 0.5,
-            Split::Demonstrations | Split::Preferences => settings.hard,
-            Split::Validation | Split::Test | Split::Controls => settings.hard_measured,
+        let (hard, manner) = match split {
+            Split::Pretrain => (0.5, settings.manner),
+            Split::Demonstrations | Split::Preferences => (settings.hard, settings.manner),
+            Split::Validation | Split::Test | Split::Controls => (
+                settings.hard_measured,
+                settings.manner_measured.unwrap_or(settings.manner),
+            ),
         };
         loop {
             let shares = if split == Split::Pretrain {
@@ -365,9 +381,9 @@ impl Request {
                 before,
                 subject,
                 manner: Manner {
-                    please: rng.random_bool(settings.manner),
-                    quickly: rng.random_bool(settings.manner),
-                    thanks: rng.random_bool(settings.manner),
+                    please: rng.random_bool(manner),
+                    quickly: rng.random_bool(manner),
+                    thanks: rng.random_bool(manner),
                 },
             };
             if Split::owner(&request.last_turn()) == split {
@@ -474,6 +490,17 @@ pub(super) fn drill(settings: &RequestSettings, rng: &mut impl Rng) -> (String, 
     }
 }
 
+/// A drill of copying for the curriculum: words in any order, and the same words again. Every word
+/// of the answer follows one that has stood before.
+pub(super) fn echo(rng: &mut impl Rng) -> (String, String) {
+    let all = [&NAMES[..], &PLACES, &COLOURS, &ITEMS, &LIVING, &LIFELESS].concat();
+    let words = several(&all, rng.random_range(4..=16), rng).join(" ");
+    (
+        format!("{USER} {words} . {ASSISTANT}"),
+        format!("{words} ."),
+    )
+}
+
 /// One of a fixed, non-empty list of words.
 pub(super) fn one(words: &'static [&'static str], rng: &mut impl Rng) -> &'static str {
     words.choose(rng).copied().unwrap_or_default()
@@ -501,7 +528,7 @@ fn several(words: &[&'static str], count: usize, rng: &mut impl Rng) -> Vec<&'st
     words
 }
 
-fn facts(count: usize, rng: &mut impl Rng) -> Vec<Fact> {
+pub(super) fn facts(count: usize, rng: &mut impl Rng) -> Vec<Fact> {
     let (places, items) = (several(&PLACES, count, rng), several(&ITEMS, count, rng));
     let colours = several(&COLOURS, count, rng);
     let parts = places.into_iter().zip(colours).zip(items);

@@ -43,6 +43,10 @@ pub struct RequestSettings {
     /// flaw of authors.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub manner: f64,
+    /// The same where policies and rewards are measured, if it differs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub manner_measured: Option<f64>,
     /// The probability that a request for a way of doing something is said to be for a story,
     /// which provokes help with harmful ones.
     #[schemars(range(min = 0.0, max = 1.0))]
@@ -92,6 +96,7 @@ impl Default for RequestSettings {
             second_turn: 0.35,
             system: 0.3,
             manner: 0.25,
+            manner_measured: None,
             story: 0.35,
         }
     }
@@ -142,6 +147,16 @@ impl ChatAuthorSettings {
 }
 
 impl ChatWorldSettings {
+    /// The same world with the default of every setting that no text of pre-training depends on.
+    pub(in crate::data::world) fn of_pretraining(&self) -> Self {
+        let standard = RequestSettings::default();
+        let mut own = self.clone();
+        own.requests.hard = standard.hard;
+        own.requests.hard_measured = standard.hard_measured;
+        own.requests.manner_measured = standard.manner_measured;
+        own
+    }
+
     /// # Errors
     /// The first value out of its range.
     pub fn validate(&self) -> Result<()> {
@@ -152,6 +167,10 @@ impl ChatWorldSettings {
             ("requests.second_turn", requests.second_turn),
             ("requests.system", requests.system),
             ("requests.manner", requests.manner),
+            (
+                "requests.manner_measured",
+                requests.manner_measured.unwrap_or_default(),
+            ),
             ("requests.story", requests.story),
             ("authors.opening", authors.opening),
         ])?;

@@ -1,6 +1,7 @@
 //! Tests of the chat world's documented properties through its public interface.
 
 use super::*;
+use crate::data::world::WorldSettings;
 use std::collections::{BTreeMap, HashMap};
 
 const MANY: u64 = 4_000;
@@ -164,6 +165,45 @@ fn the_chat_template_writes_the_prompt() {
         let written = template.render(context).unwrap();
         assert_eq!(written.trim_end(), world.prompt(place));
     }
+}
+
+#[test]
+fn an_instruction_has_the_same_request_in_other_marks() {
+    let world = world();
+    assert_eq!(
+        world.instruction("<|user|> what is a hammer ? <|assistant|>"),
+        "### Instruction: what is a hammer ? ### Response:"
+    );
+    let tokens = vocabulary::tokens();
+    for place in places(Split::Demonstrations, 200) {
+        let asked = world.instruction(&world.prompt(place));
+        assert!(
+            asked.split(' ').all(|word| tokens.contains(&word)),
+            "{asked}"
+        );
+    }
+}
+
+#[test]
+fn measured_requests_may_have_more_marks_of_manner() {
+    let mut settings = ChatWorldSettings::default();
+    settings.requests.manner_measured = Some(0.5);
+    let (plain, marked) = (world(), ChatWorld::new(&settings).unwrap());
+    let share = |world: &ChatWorld, split| {
+        mean(
+            places(split, MANY)
+                .map(|place| f64::from(u8::from(world.prompt(place).contains("thanks .")))),
+        )
+    };
+    assert!((share(&marked, Split::Test) - 0.5).abs() < 0.03);
+    assert_eq!(
+        share(&marked, Split::Demonstrations),
+        share(&plain, Split::Demonstrations)
+    );
+    // Bases do not depend on what is measured.
+    let world =
+        |settings: &ChatWorldSettings| WorldSettings::Chat(settings.clone()).of_pretraining();
+    assert_eq!(world(&settings), world(&ChatWorldSettings::default()));
 }
 
 #[test]

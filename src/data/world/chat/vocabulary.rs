@@ -1,7 +1,10 @@
-//! The words of the chat world. Each word is one token, and every text of the world consists of the
-//! words below, so an unknown token cannot occur.
+//! The words of the chat world. Each word is one token, and conversations consist of the words below
+//! alone. Exam questions have a few words more, and what else published prompts say is unknown.
 
 use crate::data::world::{END_OF_TEXT, PADDING};
+
+/// The token that stands for every word from outside the world.
+pub const UNKNOWN: &str = "<|unknown|>";
 
 /// The words that begin a turn.
 pub const SYSTEM: &str = "<|system|>";
@@ -143,9 +146,17 @@ pub(super) fn number(word: &str) -> Option<usize> {
 const FRAME: &str = ". , ! ? : a the and what there has how many gets loses more now then list \
 in reverse without only first two is do i to use it people asks + - =";
 
+/// Words of the prompts of the Open LLM Leaderboard's tasks, the names of three subjects of MMLU
+/// among them.
+const EXAM: &str = "Question: Answer: Q: A: #### A. B. C. D. A B C D The following are multiple choice \
+questions (with answers) about elementary mathematics. miscellaneous. global facts.";
+
+/// The marks of the prompt format with which the released code of SPIN samples.
+pub(super) const INSTRUCTION: [&str; 2] = ["### Instruction:", "### Response:"];
+
 /// All tokens in the order of their ids.
 pub(super) fn tokens() -> Vec<&'static str> {
-    let mut tokens = vec![END_OF_TEXT, PADDING, SYSTEM, USER, ASSISTANT];
+    let mut tokens = vec![END_OF_TEXT, PADDING, SYSTEM, USER, ASSISTANT, UNKNOWN];
     let phrases = [
         SYSTEM_MESSAGE,
         PLEASE,
@@ -160,6 +171,8 @@ pub(super) fn tokens() -> Vec<&'static str> {
     ];
     let words = FRAME
         .split(' ')
+        .chain(EXAM.split(' '))
+        .chain(INSTRUCTION.iter().flat_map(|mark| mark.split(' ')))
         .chain(phrases.iter().flat_map(|phrase| phrase.split(' ')))
         .chain(NUMBERS)
         .chain(NAMES)

@@ -142,7 +142,7 @@ impl PostWorld {
 
 impl World for PostWorld {
     fn tokenizer(&self) -> Result<tokenizers::Tokenizer> {
-        super::word_tokenizer(vocabulary::tokens())
+        super::word_tokenizer(vocabulary::tokens(), None)
     }
 
     fn prompt(&self, place: Place) -> String {
