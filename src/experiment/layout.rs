@@ -36,7 +36,7 @@ pub struct ReportSettings {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Published {
-    /// Id of the method; a study without it leaves the number out.
+    /// Id of the method; a study without it, or without the metric, leaves the number out.
     pub method: String,
     /// A metric that is declared as a column.
     pub metric: Metric,

@@ -229,7 +229,7 @@ impl Planner<'_> {
         let Some(world) = self.corpus.world().filter(|_| documents > 0) else {
             return Ok(None);
         };
-        if world.open()?.leaderboard(1).is_empty() {
+        if world.open()?.exams().is_none() {
             return Err(Error::configuration(
                 "the world of this experiment has no questions of the Open LLM Leaderboard",
             )
@@ -279,7 +279,7 @@ impl Planner<'_> {
         let Some(world) = self.corpus.world().filter(|_| share > 0.0) else {
             return Ok(None);
         };
-        let pairs = world.open()?.rewardbench(share).len();
+        let pairs = world.open()?.rewardbench_size(share);
         if pairs == 0 {
             return Err(Error::configuration(
                 "the world of this experiment has no pairs of RewardBench",

@@ -70,9 +70,12 @@ impl Stage for Leaderboard {
     }
 
     fn run(self, inputs: LeaderboardInputs, context: &StageContext) -> Result<()> {
-        let rows = self.world.open()?.leaderboard(self.documents);
+        let world = self.world.open()?;
+        let exams = world.exams().ok_or_else(|| {
+            Error::data("this world has no questions of the Open LLM Leaderboard")
+        })?;
         let folder = context.out().join(DATA);
-        write(&folder, &rows)?;
+        write(&folder, &exams.rows(self.documents))?;
         let data = Data::named(&folder)?;
 
         let checkpoint = checkpoint(context, &inputs.policy)?;
@@ -156,7 +159,7 @@ mod tests {
             .unwrap();
         let vocabulary = world.tokenizer().unwrap().get_vocab(true);
         let folder = tempfile::tempdir().unwrap();
-        write(folder.path(), &world.leaderboard(30)).unwrap();
+        write(folder.path(), &world.exams().unwrap().rows(30)).unwrap();
         let data = Data::named(folder.path()).unwrap();
         for (name, _) in TASKS {
             let mut questions = 0;

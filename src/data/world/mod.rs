@@ -209,10 +209,14 @@ pub trait World: Debug + Send + Sync {
         Vec::new()
     }
 
-    /// Rows for the tasks of the Open LLM Leaderboard, with `documents` in each split that is
-    /// evaluated; none in a world that has no such rows.
-    fn leaderboard(&self, _documents: usize) -> Vec<TaskRows> {
-        Vec::new()
+    /// The number of these pairs.
+    fn rewardbench_size(&self, _share: f64) -> usize {
+        0
+    }
+
+    /// Questions for the tasks of the Open LLM Leaderboard; `None` in a world that has none.
+    fn exams(&self) -> Option<&dyn Exams> {
+        None
     }
 
     /// Questions of two turns; `None` in a world without conversations.
@@ -232,6 +236,12 @@ pub trait Questions {
     /// The exact reward of an answer to turn 0 or 1, in [0, 1]. The right answer to the second turn
     /// does not depend on what was answered to the first.
     fn gold_of_turn(&self, index: u64, turn: usize, answer: &str, ended: bool) -> f64;
+}
+
+/// Questions for the tasks of the Open LLM Leaderboard.
+pub trait Exams {
+    /// Rows of all tasks, with `documents` in each split that is evaluated.
+    fn rows(&self, documents: usize) -> Vec<TaskRows>;
 }
 
 /// The embedded world of an experiment. Written without a `kind` it is the world of posts.

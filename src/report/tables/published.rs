@@ -2,10 +2,12 @@
 
 use super::measured;
 use crate::error::Result;
+use crate::report::input::Published;
 use crate::report::table::{Cell, Column, ColumnKind, Table};
 use crate::report::view::View;
 
-/// One row per published number of a method that the study has, with the estimate at each size.
+/// One row per published number of a method and a metric that the study has, with the estimate at
+/// each size.
 pub fn published(view: &View) -> Result<Table> {
     let mut columns = vec![
         Column::text("method", "method"),
@@ -22,13 +24,12 @@ pub fn published(view: &View) -> Result<Table> {
     }
     columns.push(Column::text("source", "source"));
     let mut rows = Vec::new();
-    let known = |method: &str| view.layout().methods.iter().any(|it| it.id == method);
-    for number in view
-        .layout()
-        .published
-        .iter()
-        .filter(|it| known(&it.method))
-    {
+    let layout = view.layout();
+    let known = |number: &&Published| {
+        layout.methods.iter().any(|it| it.id == number.method)
+            && layout.metrics.iter().any(|it| it.id == number.metric)
+    };
+    for number in layout.published.iter().filter(known) {
         let metric = view.metric(&number.metric)?;
         let mut row = vec![
             Cell::text(view.method_label(&number.method)),

@@ -5,7 +5,7 @@ use super::ChatWorld;
 use super::answer::{canonical, help, result, use_of, way};
 use super::request::{Fact, Subject, facts};
 use super::vocabulary::{DEEDS, Deed, MAX_NUMBER, NUMBERS, OPENINGS, REFUSAL, THINGS, UNKNOWN};
-use crate::data::world::{Split, TaskRows};
+use crate::data::world::{Exams, Split, TaskRows};
 use crate::rng::stream;
 use rand::Rng;
 use rand::seq::SliceRandom;
@@ -317,9 +317,9 @@ pub(super) fn text(rng: &mut impl Rng) -> (String, String) {
     }
 }
 
-impl ChatWorld {
-    /// Rows of the six tasks, with `documents` in the evaluated split of each and of each subject.
-    pub(super) fn exams(&self, documents: usize) -> Vec<TaskRows> {
+impl Exams for ChatWorld {
+    /// Rows of the six tasks; the subjects of MMLU share its documents.
+    fn rows(&self, documents: usize) -> Vec<TaskRows> {
         let tasks = Exam::TASKS.into_iter().chain(Field::ALL.map(Exam::Mmlu));
         let mut all = Vec::new();
         for exam in tasks {
@@ -444,7 +444,6 @@ fn falsehoods(subject: &Subject, rng: &mut impl Rng) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::world::World;
     use crate::data::world::chat::vocabulary::tokens;
     use crate::data::world::chat::{ChatWorld, ChatWorldSettings};
     use std::collections::BTreeSet;
@@ -463,7 +462,7 @@ mod tests {
             seen.extend(asked.split("Question: ").map(str::to_owned));
         }
         let world = ChatWorld::new(&ChatWorldSettings::default()).unwrap();
-        let evaluated = world.leaderboard(60);
+        let evaluated = world.rows(60);
         let sums = evaluated
             .iter()
             .find(|rows| rows.folder == "gsm8k" && rows.split == "test");
@@ -477,7 +476,7 @@ mod tests {
     fn candidates_differ_and_the_right_one_stands_anywhere() {
         let world = ChatWorld::new(&ChatWorldSettings::default()).unwrap();
         let mut places = BTreeSet::new();
-        for TaskRows { folder, rows, .. } in world.leaderboard(50) {
+        for TaskRows { folder, rows, .. } in world.rows(50) {
             for row in rows {
                 let candidates = match folder {
                     "arc_challenge" => &row["choices"]["text"],

@@ -26,7 +26,7 @@ pub use settings::{
     ChatAuthorSettings, ChatWorldSettings, MAX_ANSWER_WORDS, MAX_PROMPT_WORDS, RequestSettings,
 };
 
-use super::{BenchmarkPair, Place, Questions, Slot, Split, TaskRows, World};
+use super::{BenchmarkPair, Exams, Place, Questions, Slot, Split, World};
 use crate::error::Result;
 use crate::rng::stream;
 use rand::Rng;
@@ -192,8 +192,12 @@ impl World for ChatWorld {
         pairs::pairs(&self.settings, share)
     }
 
-    fn leaderboard(&self, documents: usize) -> Vec<TaskRows> {
-        self.exams(documents)
+    fn rewardbench_size(&self, share: f64) -> usize {
+        pairs::size(share)
+    }
+
+    fn exams(&self) -> Option<&dyn Exams> {
+        Some(self)
     }
 
     fn questions(&self) -> Option<&dyn Questions> {

@@ -39,6 +39,13 @@ enum Rejected {
     Flawed(fn(&mut ChatAuthorSettings)),
 }
 
+impl Subset {
+    /// The number of pairs with this share of the published size, at least one.
+    fn size(&self, share: f64) -> usize {
+        ((self.published as f64 * share).round() as usize).max(1)
+    }
+}
+
 const fn subset(
     name: &'static str,
     published: usize,
@@ -229,10 +236,14 @@ pub(super) fn pairs(settings: &ChatWorldSettings, share: f64) -> Vec<BenchmarkPa
     SUBSETS
         .iter()
         .flat_map(|subset| {
-            let count = ((subset.published as f64 * share).round() as u64).max(1);
-            (0..count).map(|index| pair(settings, subset, index))
+            (0..subset.size(share) as u64).map(|index| pair(settings, subset, index))
         })
         .collect()
+}
+
+/// The number of these pairs.
+pub(super) fn size(share: f64) -> usize {
+    SUBSETS.iter().map(|subset| subset.size(share)).sum()
 }
 
 fn pair(settings: &ChatWorldSettings, subset: &Subset, index: u64) -> BenchmarkPair {
