@@ -366,3 +366,28 @@ fn rlhf_needs_labelled_pairs() {
         said.err
     );
 }
+
+/// The template of the embedded world stands beside its bases, so that its models are ordinary chat
+/// models to every command.
+#[test]
+fn a_base_of_the_world_of_conversations_answers_messages() {
+    let bench = Bench::new();
+    let asked = |text: &str| json!({"messages": [{"role": "user", "content": text}]}).to_string();
+    // A word that the world lacks is one token, and no error.
+    let rows = [asked("what is a hammer ?"), asked("what is a zeppelin ?")];
+    bench.write("asked.jsonl", rows.join("\n") + "\n");
+    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("datasets/base/mistral-mini");
+    bench.succeed(&format!(
+        "generate --model {} --input asked.jsonl --output said.jsonl --temperature 0",
+        model.display()
+    ));
+    let said: Vec<Value> = bench
+        .read("said.jsonl")
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let response = said[0]["response"].as_str().unwrap();
+    assert!(response.contains("a hammer is a tool ."), "{response}");
+    assert_eq!(said[0]["ended"], true);
+    assert_eq!(said.len(), 2);
+}
