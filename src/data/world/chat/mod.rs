@@ -7,7 +7,8 @@
 //!
 //! The parts, from text to gold: `vocabulary` (words, chat template), `request` (subjects and the
 //! conversations that ask for them), `answer` (authors), `reading` and `gold` (the reward),
-//! `settings` (every knob of difficulty).
+//! `settings` (every knob of difficulty). The benchmarks: `pairs` (RewardBench), `questions`
+//! (MT-Bench) and `exam` (the Open LLM Leaderboard).
 
 mod answer;
 mod exam;
