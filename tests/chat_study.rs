@@ -4,7 +4,7 @@
 mod common;
 
 use common::Bench;
-use common::conversations::{self, conversations, lines};
+use common::conversations::{self, BENCHMARKS, conversations, lines};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::fs;
@@ -140,6 +140,128 @@ fn encoder(folder: &Path, max_tokens: usize, too_long: TooLong) -> ChatEncoder {
         too_long,
     };
     ChatEncoder::open(folder, rules).unwrap()
+}
+
+/// The model's mean score in a task of an evaluation that `eval` wrote into `folder`.
+fn mean_of(bench: &Bench, folder: &str, task: &str, metric: &str) -> f64 {
+    let text = bench.read(format!("{folder}/items.jsonl"));
+    let items = text.lines().map(|line| serde_json::from_str(line).unwrap());
+    let of_task = items.filter(|it: &Value| {
+        it["scorer"] == "model" && it["task"] == task && it["metric"] == metric
+    });
+    let values: Vec<f64> = of_task.map(|it| it["value"].as_f64().unwrap()).collect();
+    assert_eq!(values.len(), 2, "{task}: {text}");
+    values.iter().sum::<f64>() / 2.0
+}
+
+#[test]
+fn published_benchmarks_are_measured_as_by_the_commands_that_measure_a_folder() {
+    let bench = bench();
+    conversations::write_benchmarks(&bench);
+    let run = format!("{RUN} --methods sft,irl --set sft.epochs=2 {BENCHMARKS}");
+    bench.succeed(&run);
+    let store = Store::open_existing(bench.path("runs")).unwrap();
+    let manifests = store.list().unwrap();
+    let labelled = |label: &str| {
+        let found = manifests.iter().find(|manifest| manifest.label == label);
+        found.unwrap_or_else(|| panic!("no {label}"))
+    };
+    let folder = |label: &str| store.artifact(&labelled(label).key).unwrap();
+    let sft = folder("sft/tiny/seed 1");
+    let sft = sft.display();
+
+    bench.succeed(&format!(
+        "eval leaderboard --model {sft} --data exams --convention h3 --limit 2 --shots 1 --out by-eval \
+         --tasks arc_challenge,hellaswag,mmlu_anatomy,truthfulqa_mc2,winogrande,gsm8k"
+    ));
+    for (of_study, task, of_eval) in [
+        ("leaderboard_arc", "arc_challenge", "acc_norm"),
+        ("leaderboard_hellaswag", "hellaswag", "acc_norm"),
+        ("leaderboard_mmlu", "mmlu_anatomy", "acc"),
+        ("leaderboard_truthfulqa", "truthfulqa_mc2", "mc2"),
+        ("leaderboard_winogrande", "winogrande", "acc"),
+        ("leaderboard_gsm8k", "gsm8k", "exact_match"),
+    ] {
+        let study = metric(&bench, "sft", of_study);
+        let eval = mean_of(&bench, "by-eval", task, of_eval);
+        assert!(
+            (study - eval).abs() < 1e-6,
+            "{of_study}: {study} and {eval}"
+        );
+    }
+
+    // Prompts of pairs and questions are the template's own, as in training.
+    let answers = rows(
+        &store,
+        labelled("sft/tiny/seed 1/mt-bench"),
+        "answers.jsonl",
+    );
+    let turns = |row: &Value| row["choices"][0]["turns"].as_array().unwrap().len();
+    assert_eq!(answers.len(), 4);
+    assert!(answers.iter().all(|row| turns(row) == 2));
+    let ended = metric(&bench, "irl", "mt_bench_ended");
+    assert!((0.0..=1.0).contains(&ended), "{ended}");
+    for name in ["rewardbench", "rewardbench_chat_hard", "rewardbench_bf16"] {
+        let share = metric(&bench, "irl", name);
+        assert!((0.0..=1.0).contains(&share), "{name}: {share}");
+    }
+
+    // Other rows are another study, of which only the stages that read them run.
+    let mut pairs = bench.read("rewardbench.jsonl");
+    pairs.truncate(pairs.trim_end().rfind('\n').unwrap() + 1);
+    bench.write("rewardbench.jsonl", pairs);
+    bench.succeed(&run);
+    let kinds = |store: &Store, kind: &str| {
+        let all = store.list().unwrap();
+        all.iter().filter(|it| it.spec.kind == kind).count()
+    };
+    assert_eq!(kinds(&store, "leaderboard_rows"), 1);
+    assert_eq!(kinds(&store, "sft"), labels(&manifests, "sft"));
+    assert_eq!(
+        kinds(&store, "rewardbench"),
+        2 * labels(&manifests, "rewardbench")
+    );
+}
+
+/// The number of stages of a kind.
+fn labels(manifests: &[Manifest], kind: &str) -> usize {
+    manifests.iter().filter(|it| it.spec.kind == kind).count()
+}
+
+#[test]
+fn benchmarks_belong_to_studies_of_real_conversations() {
+    let bench = bench();
+    conversations::write_benchmarks(&bench);
+    let study = bench.read("tiny-conversations.toml");
+    let narrow = study.replace("_embeddings = 512", "_embeddings = 256");
+    bench.write("narrow.toml", narrow);
+    for (words, expected) in [
+        (
+            "ultrachat --profile smoke --rewardbench rewardbench.jsonl",
+            "a study in the embedded world, which has its own",
+        ),
+        ("--leaderboard-limit 2", "there is no leaderboard"),
+        (
+            "--leaderboard exams --leaderboard-shots 90",
+            "benchmark leaderboard",
+        ),
+        ("--mt-bench chats.jsonl", "chats.jsonl, line 1"),
+        (
+            "narrow.toml --leaderboard exams --leaderboard-shots 1",
+            "completions of gsm8k take 256",
+        ),
+    ] {
+        let words = match words.split_once(' ') {
+            Some(("ultrachat", _)) => format!("reproduce {words}"),
+            Some(("narrow.toml", rest)) => {
+                RUN.replace("tiny-conversations.toml", "narrow.toml") + " --methods sft,irl " + rest
+            }
+            _ => format!("{RUN} --methods sft,irl {words}"),
+        };
+        let told = refused(&bench, &words);
+        assert!(told.contains(expected), "{words}: {told}");
+        assert!(!bench.path("runs/artifacts").exists(), "{words}");
+    }
 }
 
 #[test]

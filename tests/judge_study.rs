@@ -232,3 +232,60 @@ fn only_evaluations_of_last_policies_have_the_judge_in_their_keys() {
     let told = message("base_url = \"http://h/v1\", model = \"j\", max_missing = 2.0");
     assert!(told.contains("evaluation.judge.max_missing"), "{told}");
 }
+
+#[test]
+fn a_judge_grades_answers_to_published_questions() {
+    let (bench, server) = (Bench::new(), server());
+    common::conversations::write(&bench);
+    common::conversations::write_benchmarks(&bench);
+    let study = fs::read_to_string(bench.path("tiny-conversations.toml")).unwrap();
+    let judge = format!(
+        "evaluation.judge = {{ base_url = \"{}\", model = \"m\", max_missing = 1.0 }}",
+        server.base_url()
+    );
+    bench.write(
+        "tiny-conversations.toml",
+        study.replace("[scale.local]", &format!("[scale.local]\n{judge}")),
+    );
+    let mut command = bench.command(
+        "reproduce tiny-conversations.toml --data chats.jsonl --tokenizer tok --methods sft,irl --set sft.epochs=1 \
+         --mt-bench question.jsonl --store runs --out reports --jobs 1",
+    );
+    command
+        .env_remove("TOUCHSTONE_JUDGE_API_KEY")
+        .env("TOUCHSTONE_JUDGE_CACHE", "answers")
+        .env("NO_PROXY", "127.0.0.1");
+    let said = Said::from(command.output().unwrap());
+    assert_eq!(said.code, Some(0), "{}{}", said.out, said.err);
+    let runs = bench.path("runs");
+    let all = common::files(&runs);
+    let graded = all.keys().find(|it| it.ends_with("grades.jsonl")).unwrap();
+    let folder = runs.join(graded.parent().unwrap());
+    let (answers, grades) = (
+        lines(&folder.join("answers.jsonl")),
+        lines(&folder.join("grades.jsonl")),
+    );
+    assert_eq!((answers.len(), grades.len()), (4, 4));
+    let mut sum = Vec::new();
+    for (answer, row) in answers.iter().zip(&grades) {
+        assert_eq!(answer["question_id"], row["question_id"]);
+        let of_turns = row["grades"].as_array().unwrap();
+        assert_eq!(of_turns.len(), 2);
+        sum.extend(of_turns.iter().filter_map(|grade| grade["Ok"].as_f64()));
+    }
+    let text = fs::read_to_string(folder.join("metrics.json")).unwrap();
+    let metrics: Value = serde_json::from_str(&text).unwrap();
+    let mean = metrics
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|it| it["metric"] == "mt_bench");
+    match mean {
+        Some(mean) => {
+            let expected = sum.iter().sum::<f64>() / sum.len() as f64;
+            assert!((mean["value"].as_f64().unwrap() - expected).abs() < 1e-12);
+            assert_eq!(mean["n"].as_u64(), Some(sum.len() as u64));
+        }
+        None => assert!(sum.is_empty(), "{metrics}"),
+    }
+}

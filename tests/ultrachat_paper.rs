@@ -8,7 +8,7 @@ mod hub_server;
 #[path = "common/parquet.rs"]
 mod parquet;
 
-use common::{Bench, Said, fixture};
+use common::{Bench, Said, conversations, fixture};
 use hub_server::{COMMIT, Server};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -23,11 +23,15 @@ use touchstone::rng::stream;
 const MODEL: &str = "HuggingFaceH4/mistral-7b-sft-beta";
 const CONVERSATIONS: &str = "datasets/HuggingFaceH4/ultrachat_200k";
 const PREFERENCES: &str = "datasets/HuggingFaceH4/ultrafeedback_binarized";
+const REWARDBENCH: &str = "datasets/allenai/reward-bench";
 
 /// The tokens that begin and end a text.
 const CONTROL: [&str; 2] = ["<s>", "</s>"];
 
-const RUN: &str = "reproduce tiny-ultrachat.toml --scale paper --seeds 1, --jobs 2";
+/// The leaderboard's data sets in a folder, since the hub's have 57 subjects of MMLU, and FastChat's
+/// questions, which are not on a hub.
+const RUN: &str = "reproduce tiny-ultrachat.toml --scale paper --seeds 1, --jobs 2 --mt-bench question.jsonl \
+                   --leaderboard exams --leaderboard-limit 2 --leaderboard-shots 1";
 
 /// The shipped experiment with a model of another shape and small counts.
 const EXPERIMENT: &str = r#"
@@ -40,7 +44,7 @@ hidden_size = 16
 num_hidden_layers = 2
 num_attention_heads = 4
 intermediate_size = 32
-max_position_embeddings = 256
+max_position_embeddings = 512
 
 [models."mistral-7b".architecture]
 num_key_value_heads = 2
@@ -132,7 +136,7 @@ fn bench() -> Bench {
     let keys = json!({
         "model_type": "mistral", "vocab_size": vocabulary, "hidden_size": 16, "num_hidden_layers": 2,
         "num_attention_heads": 4, "num_key_value_heads": 2, "intermediate_size": 32, "rms_norm_eps": 1e-5,
-        "rope_theta": 10000.0, "sliding_window": 64, "max_position_embeddings": 256,
+        "rope_theta": 10000.0, "sliding_window": 64, "max_position_embeddings": 512,
         "tie_word_embeddings": false, "bos_token_id": begin, "eos_token_id": end
     });
     let config =
@@ -170,6 +174,8 @@ fn bench() -> Bench {
     publish(&bench, "feedback", "train_prefs", &pairs, 1);
     let pairs: Vec<Value> = subjects(30, 3).iter().map(|it| preference(it)).collect();
     publish(&bench, "feedback", "test_prefs", &pairs, 1);
+    conversations::write_benchmarks(&bench);
+    bench.copy(&fixture("rewardbench/hub"), "reward-bench");
     bench.write(
         "tiny-ultrachat.toml",
         EXPERIMENT.replace("VOCABULARY", &vocabulary.to_string()),
@@ -182,6 +188,7 @@ fn serve(bench: &Bench) -> Server {
         (MODEL, "model"),
         (CONVERSATIONS, "chats"),
         (PREFERENCES, "feedback"),
+        (REWARDBENCH, "reward-bench"),
     ];
     Server::of(folders.map(|(id, folder)| (id.to_owned(), bench.path(folder))))
 }
@@ -244,6 +251,18 @@ fn the_second_half_runs_from_a_hub_to_its_report() {
         assert!(has(method, "preference_accuracy"), "{method}: {metrics}");
     }
     assert!(!has("irl", "gold"), "{metrics}");
+    // Whole benchmarks, by the rows of the hub, of a folder and of a file.
+    for (method, metric) in [
+        ("irl", "rewardbench"),
+        ("spin", "rewardbench_reference_free"),
+        ("sft", "leaderboard"),
+        ("irl", "leaderboard_mmlu"),
+        ("irl", "mt_bench_length"),
+        ("sft", "mt_bench_ended"),
+    ] {
+        assert!(has(method, metric), "{method}, {metric}: {metrics}");
+    }
+    assert!(!has("irl", "mt_bench"), "no judge grades them: {metrics}");
 
     let store = Store::open_existing(bench.path("runs")).unwrap();
     let manifests = store.list().unwrap();
@@ -296,11 +315,23 @@ fn the_second_half_runs_from_a_hub_to_its_report() {
             .filter(|manifest| manifest.spec.kind == "sft")
             .all(|manifest| manifest.label.contains("/iteration "))
     );
+    // Answers stand in FastChat's format, for its judge.
+    let answers = rows(
+        &store,
+        labelled("sft/mistral-7b/seed 1/mt-bench"),
+        "answers.jsonl",
+    );
+    assert_eq!(answers.len(), 4);
+    assert_eq!(
+        answers[0]["choices"][0]["turns"].as_array().unwrap().len(),
+        2
+    );
     // Model and data are recorded at the commit that `main` was at.
     for label in [
         "base/mistral-7b",
         "conversations/train_sft",
         "preferences/test_prefs",
+        "rewardbench/pairs",
     ] {
         let sources = json!(labelled(label).sources).to_string();
         assert!(sources.contains(COMMIT), "{label}: {sources}");
@@ -361,4 +392,30 @@ fn sources_of_another_task_are_refused() {
         "{posts}"
     );
     assert!(!bench.path("runs").exists(), "nothing was begun");
+}
+
+#[test]
+fn a_benchmark_that_is_not_there_is_refused_before_the_first_stage() {
+    let bench = bench();
+    for (words, expected) in [
+        ("--mt-bench absent.jsonl", "absent.jsonl"),
+        ("--leaderboard absent", "there is no folder absent"),
+        ("--rewardbench question.jsonl", "benchmark rewardbench"),
+        (
+            "--mt-bench question.jsonl --leaderboard chats",
+            "no rows of a task of the Open LLM Leaderboard",
+        ),
+    ] {
+        let words = format!("reproduce tiny-ultrachat.toml --scale paper --seeds 1, {words}");
+        let told = told(&bench, &words);
+        assert!(told.contains(expected), "{words}: {told}");
+        assert!(
+            !bench.path("runs/artifacts").exists()
+                || Store::open_existing(bench.path("runs"))
+                    .unwrap()
+                    .list()
+                    .unwrap()
+                    .is_empty()
+        );
+    }
 }

@@ -15,6 +15,7 @@ use crate::tasks::{Checked, Task, TokenizerConfig};
 use crate::{Context, Error, Result};
 use clap::Args;
 use std::collections::BTreeSet;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 /// Real rows instead of the embedded world.
@@ -32,6 +33,58 @@ pub struct LocalArgs {
     /// chosen and rejected messages
     #[arg(long, value_name = "FILE", requires = "data")]
     pub preferences: Option<PathBuf>,
+    #[command(flatten, next_help_heading = "Benchmarks of real conversations")]
+    pub benchmarks: BenchmarkArgs,
+}
+
+/// Published benchmarks beside those that the experiment names.
+#[derive(Clone, Debug, Default, Args)]
+pub struct BenchmarkArgs {
+    /// Measure rewards on pairs in RewardBench's columns: a file, a folder, or
+    /// hf:datasets/owner/name@revision
+    #[arg(long, value_name = "DATA")]
+    pub rewardbench: Option<PathBuf>,
+    /// Let policies answer the questions of FastChat's question.jsonl
+    #[arg(long, value_name = "FILE")]
+    pub mt_bench: Option<PathBuf>,
+    /// Measure policies on the tasks of the Open LLM Leaderboard: a folder with a folder for each
+    /// task, or `hub` for the published data sets
+    #[arg(long, value_name = "DIR")]
+    pub leaderboard: Option<PathBuf>,
+    /// Questions of each task of the leaderboard, the first ones [default: all]
+    #[arg(long, value_name = "N")]
+    pub leaderboard_limit: Option<NonZeroUsize>,
+    /// Few-shot examples of each task of the leaderboard [default: the leaderboard's numbers]
+    #[arg(long, value_name = "N")]
+    pub leaderboard_shots: Option<usize>,
+}
+
+impl BenchmarkArgs {
+    /// Puts the benchmarks that were given into `study`, in the place of those of its scale.
+    fn apply(&self, study: &mut Study) -> Result<()> {
+        let own = &mut study.benchmarks;
+        for (given, own) in [
+            (&self.rewardbench, &mut own.rewardbench),
+            (&self.mt_bench, &mut own.mt_bench),
+            (&self.leaderboard, &mut own.leaderboard),
+        ] {
+            if let Some(given) = given {
+                *own = Some(given.clone());
+            }
+        }
+        if let Some(limit) = self.leaderboard_limit {
+            own.leaderboard_limit = Some(limit.get());
+        }
+        own.leaderboard_shots = self.leaderboard_shots.or(own.leaderboard_shots);
+        let without = own.leaderboard.is_none();
+        if without && (self.leaderboard_limit.is_some() || self.leaderboard_shots.is_some()) {
+            return Err(Error::configuration(
+                "questions of the leaderboard were chosen, but there is no leaderboard",
+            )
+            .hint("give its rows: --leaderboard DIR, or --leaderboard hub"));
+        }
+        Ok(())
+    }
 }
 
 /// The scale of an experiment file that `--data` selects, and the profile unless another is
@@ -41,12 +94,16 @@ const LOCAL: &str = "local";
 /// The study that the flags choose, and its local data, if any.
 pub fn resolve(study: &StudyArgs, local: &LocalArgs) -> Result<(Study, Option<LocalData>)> {
     let (Some(file), Some(tokenizer)) = (&local.data, &local.tokenizer) else {
-        return Ok((study.study()?, None));
+        let mut study = study.study()?;
+        local.benchmarks.apply(&mut study)?;
+        return Ok((study, None));
     };
     let mut study = study.clone();
     study.scale = LOCAL.into();
     study.profile = study.profile.or(Some(LOCAL.into()));
-    let study = study.study()?;
+    let mut study = study.study()?;
+    study.leave_out_registered_claims();
+    local.benchmarks.apply(&mut study)?;
     let tokenizer = &Source::parse(tokenizer)?.fetch(&["tokenizer.json"], &TOKENIZER_FILES)?;
     let files = TokenizerFolder::read(tokenizer)?;
     // Read from a copy, so that the data behind the plan's estimates is the data that its keys

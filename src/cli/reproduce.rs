@@ -189,7 +189,7 @@ fn notes(study: &Study, local: Option<&LocalData>) -> Vec<String> {
     if !study.untested_claims.is_empty() {
         let claims = study.untested_claims.join(", ");
         notes.push(format!(
-            "Declared claims that this selection of methods and sizes does not test: {claims}."
+            "Declared claims that this run does not test: {claims}."
         ));
     }
     notes

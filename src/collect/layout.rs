@@ -82,6 +82,7 @@ pub(super) fn layout(study: &Study) -> Layout {
                 source: it.source.clone(),
             })
             .collect(),
+        published_cost: report.published_cost.clone(),
         collapses: Some(CollapseRule {
             metric: name(&Metric::Gold),
             drop: COLLAPSE,

@@ -2,6 +2,7 @@
 //! again.
 
 use super::ablation::{self, Declared};
+use super::benchmarks::BenchmarkSources;
 use super::claim::{Claim, RawClaim};
 use super::decode::decode;
 use super::hyper::{Hyper, ModelSettings};
@@ -74,6 +75,8 @@ pub(super) struct ScaleTable {
     pub target: Option<String>,
     /// The sources of posts, preferences, demonstrator and judge; the embedded world if absent.
     pub data: Option<DataSources>,
+    /// Rows of published benchmarks by which models are measured; none if absent.
+    pub benchmarks: Option<BenchmarkSources>,
 }
 
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -123,25 +126,25 @@ pub(super) struct Header {
     report: ReportSettings,
 }
 
-/// The settings of the embedded world in `node`; its `kind` says which world it is.
-/// Removes the sources of every scale's data that are `none`.
+/// Removes the sources of every scale's data and benchmarks that are `none`.
 fn remove_sources(scales: &mut Node) {
     let tables = scales
         .table_mut()
         .into_iter()
         .flat_map(BTreeMap::values_mut);
     for scale in tables.filter_map(|entry| entry.node.table_mut()) {
-        if let Some(data) = scale
-            .get_mut("data")
-            .and_then(|entry| entry.node.table_mut())
-        {
-            data.retain(
-                |_, source| !matches!(&source.node.value, Value::String(none) if none == NONE),
-            );
+        for table in ["data", "benchmarks"] {
+            let sources = scale.get_mut(table);
+            if let Some(sources) = sources.and_then(|entry| entry.node.table_mut()) {
+                sources.retain(
+                    |_, source| !matches!(&source.node.value, Value::String(none) if none == NONE),
+                );
+            }
         }
     }
 }
 
+/// The settings of the embedded world in `node`; its `kind` says which world it is.
 fn world(mut node: Node) -> Result<WorldSettings> {
     let kind = node.table_mut().and_then(|table| table.remove(KIND));
     match kind.map(|entry| decode(&entry.node, &[])).transpose()? {

@@ -30,6 +30,9 @@ pub struct ReportSettings {
     /// Numbers that were published of these methods, which the report shows beside its own.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub published: Vec<Published>,
+    /// A sentence about the published cost of an iteration, which the report shows under its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub published_cost: Option<String>,
 }
 
 /// A number that was published of a method, for other models and data.

@@ -7,6 +7,7 @@
 //! checks.
 
 mod ablation;
+mod benchmarks;
 mod bounds;
 mod choices;
 mod claim;
@@ -29,6 +30,7 @@ mod vocabulary;
 mod tests;
 
 pub use ablation::{Ablation, Axis, Line, Plane, Point};
+pub use benchmarks::BenchmarkSources;
 pub use choices::{AsLongAs, Choices, SftChoices, Tuned, Unit};
 pub use claim::{Claim, Direction, RelativeTo, Role, Versus};
 pub use file::Experiment;

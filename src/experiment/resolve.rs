@@ -5,6 +5,7 @@
 //! scale, profile, method, `--set`.
 
 use super::ablation::Ablation;
+use super::benchmarks::BenchmarkSources;
 use super::bounds::check_hyper;
 use super::choices::{self, MATCHED_METHOD};
 use super::claim::{Claim, Role, Versus};
@@ -68,6 +69,8 @@ pub struct Study {
     pub target: Option<String>,
     /// Sources of the data; `None` for the embedded world.
     pub data: Option<StudyData>,
+    /// Published benchmarks by which models are measured.
+    pub benchmarks: BenchmarkSources,
     pub profile: String,
     pub profile_description: String,
     /// The embedded world, if the experiment declares one.
@@ -95,6 +98,22 @@ pub struct Study {
     /// The claim file of the primary claims, if there is one.
     pub registration: Option<Registration>,
     pub report: ReportSettings,
+}
+
+impl Study {
+    /// Leaves out the claims of the registered file, which are about the embedded world, in a study of
+    /// other data.
+    pub fn leave_out_registered_claims(&mut self) {
+        if self.registration.is_none() {
+            return;
+        }
+        let (registered, others): (Vec<_>, Vec<_>) = std::mem::take(&mut self.claims)
+            .into_iter()
+            .partition(|claim| claim.role == Role::Primary);
+        self.untested_claims
+            .extend(registered.into_iter().map(|claim| claim.id));
+        self.claims = others;
+    }
 }
 
 /// Data and models from outside the embedded world.
@@ -298,6 +317,7 @@ impl Experiment {
             scale_description: scale.own.description.clone(),
             target: scale.own.target.clone(),
             data: self.data(scale, &sizes)?,
+            benchmarks: scale.own.benchmarks.clone().unwrap_or_default(),
             profile: selection.profile.clone(),
             profile_description: profile.own.description.clone(),
             world: self.world.clone(),

@@ -54,8 +54,8 @@ pub enum Metric {
     DemonstrationTies,
     /// [`DemonstrationAccuracy`](Self::DemonstrationAccuracy) with ties counted as wrong.
     DemonstrationAccuracyStrict,
-    /// Mean of RewardBench's four sections (arXiv 2403.13787) on pairs of the embedded world in its 23
-    /// subsets; ties are wrong.
+    /// Mean of RewardBench's four sections (arXiv 2403.13787), on pairs of the embedded world in its 23
+    /// subsets or on published rows; ties are wrong.
     #[serde(rename = "rewardbench")]
     RewardBench,
     /// RewardBench, section Chat: good answers against poor ones.
@@ -97,16 +97,21 @@ pub enum Metric {
     /// [`RewardBenchReferenceFree`](Self::RewardBenchReferenceFree) per token of the response.
     #[serde(rename = "rewardbench_reference_free_per_token")]
     RewardBenchReferenceFreePerToken,
-    /// Mean grade of a policy's answers to two-turn questions of the embedded world on MT-Bench's
-    /// scale (arXiv 2306.05685) from 1 to 10, over both turns; each category is answered at its own
-    /// temperature.
+    /// Mean grade of a policy's answers to two-turn questions on MT-Bench's scale (arXiv 2306.05685)
+    /// from 1 to 10, over both turns; each category is answered at its own temperature. Gold grades
+    /// answers to questions of the embedded world, a hosted judge those to published ones.
     MtBench,
     /// MT-Bench's first turn.
     MtBenchFirst,
     /// MT-Bench's second turn, which follows the policy's own first answer.
     MtBenchSecond,
-    /// The Open LLM Leaderboard on questions of the embedded world: mean of the six tasks' numbers,
-    /// computed as by lm-evaluation-harness v0.4.12.
+    /// Mean length of the answers to published questions of MT-Bench, in tokens.
+    MtBenchLength,
+    /// Share of these answers that came to an end within the limit.
+    MtBenchEnded,
+    /// The Open LLM Leaderboard: mean of the six tasks' numbers, on questions of the embedded world
+    /// computed as by lm-evaluation-harness v0.4.12, on published ones as by the version that
+    /// `benchmarks.leaderboard_convention` names.
     Leaderboard,
     /// The leaderboard's ARC-Challenge: knowledge, by the likelihood of sentences.
     LeaderboardArc,

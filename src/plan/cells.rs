@@ -13,10 +13,7 @@ use crate::stages::evaluate::{
     Comparison, Evaluate, EvaluateInputs, EvaluateSizes, FurtherDecodings, Responder,
 };
 use crate::stages::evaluate_reward::{EvaluateReward, EvaluateRewardInputs};
-use crate::stages::leaderboard::{Leaderboard, LeaderboardInputs};
 use crate::stages::likelihood::{Likelihood, LikelihoodInputs};
-use crate::stages::mt_bench::{MtBench, MtBenchInputs};
-use crate::stages::rewardbench::{RewardBench, RewardBenchInputs};
 use crate::{Error, Result};
 
 /// Measurements of a method's last policy alone.
@@ -47,8 +44,8 @@ fn comparison(hyper: &Hyper, is_policy: bool) -> Result<Option<Comparison>> {
 }
 
 /// A judge whose accuracies are measured.
-struct Ranker<'a> {
-    judge: JudgeId,
+pub(super) struct Ranker<'a> {
+    pub judge: JudgeId,
     /// The model that the judge reads, if it reads one.
     model: Option<StageKey>,
     /// The method or heuristic that the judge belongs to.
@@ -58,16 +55,16 @@ struct Ranker<'a> {
 
 impl Ranker<'_> {
     /// The model, if it is a reward model.
-    fn reward(&self) -> Option<StageKey> {
+    pub fn reward(&self) -> Option<StageKey> {
         self.model.filter(|_| self.judge == JudgeId::Explicit)
     }
 
     /// The model, if it is a policy.
-    fn policy(&self) -> Option<StageKey> {
+    pub fn policy(&self) -> Option<StageKey> {
         self.model.filter(|_| self.judge != JudgeId::Explicit)
     }
 
-    fn label(&self, run: &Run, measurement: &str) -> String {
+    pub fn label(&self, run: &Run, measurement: &str) -> String {
         let (size, seed) = (run.start.size, run.start.cell);
         let iteration = iteration_label(self.iteration);
         format!("{}/{size}/seed {seed}/{iteration}{measurement}", self.name)
@@ -179,75 +176,6 @@ impl Planner<'_> {
         Ok(())
     }
 
-    /// The stage that grades a policy's answers to questions of two turns; `None` if it is off.
-    ///
-    /// # Errors
-    /// A world without such questions.
-    fn mt_bench(
-        &mut self,
-        run: &Run,
-        policy: &StageKey,
-        iteration: usize,
-    ) -> Result<Option<StageKey>> {
-        let evaluation = &run.hyper.evaluation;
-        let questions = evaluation.mt_bench;
-        let Some(world) = self.corpus.world().filter(|_| questions > 0) else {
-            return Ok(None);
-        };
-        if world.open()?.questions().is_none() {
-            return Err(Error::configuration(
-                "the world of this experiment has no questions of two turns",
-            )
-            .hint("set evaluation.mt_bench = 0, or [world] kind = \"chat\""));
-        }
-        let stage = MtBench {
-            world: WorldAt::new(world),
-            questions,
-            judge_noise: evaluation.mt_bench_noise,
-            generation: run.hyper.generation.clone(),
-            dtype: run.hyper.training.dtype,
-        };
-        let inputs = MtBenchInputs { policy: *policy };
-        let label = run.label(&format!("{}mt-bench", iteration_label(iteration)));
-        let sizes = run.sizes(questions);
-        self.add(&stage, inputs, Some(run.start.evaluation), label, sizes)
-            .map(Some)
-    }
-
-    /// The stage that measures a policy on the tasks of the Open LLM Leaderboard; `None` if the
-    /// benchmark is off.
-    ///
-    /// # Errors
-    /// A world without such questions.
-    fn leaderboard(
-        &mut self,
-        run: &Run,
-        policy: &StageKey,
-        iteration: usize,
-    ) -> Result<Option<StageKey>> {
-        let documents = run.hyper.evaluation.leaderboard;
-        let Some(world) = self.corpus.world().filter(|_| documents > 0) else {
-            return Ok(None);
-        };
-        if world.open()?.exams().is_none() {
-            return Err(Error::configuration(
-                "the world of this experiment has no questions of the Open LLM Leaderboard",
-            )
-            .hint("set evaluation.leaderboard = 0, or [world] kind = \"chat\""));
-        }
-        let stage = Leaderboard {
-            world: WorldAt::new(world),
-            documents,
-            generation: run.hyper.generation.clone(),
-            dtype: run.hyper.training.dtype,
-        };
-        let inputs = LeaderboardInputs { policy: *policy };
-        let label = run.label(&format!("{}leaderboard", iteration_label(iteration)));
-        let sizes = run.sizes(documents);
-        self.add(&stage, inputs, Some(run.start.evaluation), label, sizes)
-            .map(Some)
-    }
-
     /// Further decodings of a method's last policy; `None` on real posts, which have no validation
     /// posts with known gold.
     fn decoding(&self, hyper: &Hyper) -> Option<FurtherDecodings> {
@@ -262,46 +190,11 @@ impl Planner<'_> {
         })
     }
 
-    /// The stages that measure one judge: on held-out pairs, and on the benchmarks of the world.
+    /// The stages that measure one judge: on held-out pairs, and on a benchmark.
     fn evaluated_rewards(&mut self, run: &Run, ranker: &Ranker) -> Result<Vec<StageKey>> {
         let mut stages = vec![self.evaluated_reward(run, ranker)?];
         stages.extend(self.rewardbench(run, ranker)?);
         Ok(stages)
-    }
-
-    /// The stage that measures one judge on pairs in the subsets of RewardBench; `None` if the
-    /// benchmark is off.
-    ///
-    /// # Errors
-    /// A corpus that has no such pairs.
-    fn rewardbench(&mut self, run: &Run, ranker: &Ranker) -> Result<Option<StageKey>> {
-        let share = run.hyper.evaluation.rewardbench;
-        let Some(world) = self.corpus.world().filter(|_| share > 0.0) else {
-            return Ok(None);
-        };
-        let pairs = world.open()?.rewardbench_size(share);
-        if pairs == 0 {
-            return Err(Error::configuration(
-                "the world of this experiment has no pairs of RewardBench",
-            )
-            .hint("set evaluation.rewardbench = 0, or [world] kind = \"chat\""));
-        }
-        let stage = RewardBench {
-            world: WorldAt::new(world),
-            share,
-            generation: run.hyper.generation.clone(),
-            dtype: run.hyper.training.dtype,
-            judge: ranker.judge.clone(),
-        };
-        let inputs = RewardBenchInputs {
-            sft: run.sft,
-            reward: ranker.reward(),
-            policy: ranker.policy(),
-        };
-        let label = ranker.label(run, "rewardbench");
-        let sizes = run.sizes(2 * pairs);
-        self.add(&stage, inputs, Some(run.start.evaluation), label, sizes)
-            .map(Some)
     }
 
     /// The stage that measures the accuracies of one judge on held-out pairs.

@@ -6,6 +6,7 @@
 //! SPIN.
 
 mod bases;
+mod benchmarks;
 mod cells;
 mod corpus;
 pub mod fit;
@@ -24,6 +25,7 @@ use crate::experiment::{Hyper, MethodPlan, Study};
 use crate::model::DecoderConfig;
 use crate::pipeline::{Graph, StageKey};
 use crate::stages::work::{Sizes, Work};
+use benchmarks::Benchmarks;
 use corpus::{Corpus, Need};
 use std::collections::BTreeMap;
 
@@ -95,6 +97,7 @@ impl Plan {
 struct Planner<'a> {
     study: &'a Study,
     corpus: &'a dyn Corpus,
+    benchmarks: Benchmarks,
     /// Embedding rows of a model that does not state its own number.
     vocabulary: usize,
     graph: Graph,
@@ -141,7 +144,11 @@ struct Run<'a> {
 
 impl<'a> Planner<'a> {
     fn new(study: &'a Study, corpus: &'a dyn Corpus) -> Result<Self> {
-        Ok(Self::empty(study, corpus, corpus.vocabulary()?))
+        let benchmarks = Benchmarks::open(study, corpus)?;
+        Ok(Self {
+            benchmarks,
+            ..Self::empty(study, corpus, corpus.vocabulary()?)
+        })
     }
 
     fn empty(study: &'a Study, corpus: &'a dyn Corpus, vocabulary: usize) -> Self {
@@ -149,6 +156,7 @@ impl<'a> Planner<'a> {
         Self {
             study,
             corpus,
+            benchmarks: Benchmarks::default(),
             vocabulary,
             graph: Graph::new(),
             cells: Vec::new(),

@@ -192,6 +192,9 @@ pub struct Layout {
     /// Numbers that were published of methods under study, at another scale.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub published: Vec<Published>,
+    /// A sentence about the published cost of an iteration.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub published_cost: Option<String>,
     /// The rule by which a run counts as collapsed; `None`: the report says nothing about
     /// collapses.
     #[serde(default)]

@@ -137,6 +137,7 @@ fn experiment(truth: &Truth, stream: &mut ChaCha8Rng) -> ReportInput {
         design: Design::of(truth.claims),
         layout: Layout {
             published: Vec::new(),
+            published_cost: None,
             baseline: METHODS[0].to_owned(),
             under_study: METHODS[1].to_owned(),
             methods: METHODS.iter().map(row).collect(),

@@ -33,11 +33,26 @@ impl PinnedDataset {
     /// # Errors
     /// Files of this machine that cannot be read, and the first of their rows that is not a `T`.
     pub fn new<T: Record>(source: &str, config: Option<&str>, split: &str) -> Result<Self> {
+        Self::checked(source, config, split, |set| {
+            set.rows::<T>()?.try_for_each(|row| row.map(|_| ()))
+        })
+    }
+
+    /// Settings for one split, whose rows `check` reads if they are on this machine.
+    ///
+    /// # Errors
+    /// Files of this machine that cannot be read, and those of `check`.
+    pub fn checked(
+        source: &str,
+        config: Option<&str>,
+        split: &str,
+        check: impl FnOnce(&Dataset) -> Result<()>,
+    ) -> Result<Self> {
         let contents = match Source::parse(source)? {
             Source::Hub(_) => None,
             local => {
                 let set = Dataset::open(&local, config, split)?;
-                set.rows::<T>()?.try_for_each(|row| row.map(|_| ()))?;
+                check(&set)?;
                 Some(contents(&set.fingerprint()?)?)
             }
         };

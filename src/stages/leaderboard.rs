@@ -1,12 +1,13 @@
-//! Stage `leaderboard`: measures a policy on questions of the embedded world in the six tasks of the
-//! Open LLM Leaderboard.
+//! Stage `leaderboard`: measures a policy on questions in the six tasks of the Open LLM Leaderboard,
+//! which the embedded world makes or data sets have.
 
 use super::Stage;
-use super::common::{checkpoint, frozen, write_json};
+use super::common::{checkpoint, frozen, needed, write_json};
 use super::evaluate::{ITEMS, METRICS};
+use super::leaderboard_rows::{Questions, pinned};
 use super::work::{self, Precision, Sizes, Work};
 use crate::benchmarks::leaderboard::evaluate::{TaskRun, headline};
-use crate::benchmarks::leaderboard::tasks::MMLU;
+use crate::benchmarks::leaderboard::tasks::TASKS;
 use crate::benchmarks::leaderboard::{Convention, Data, Responder, Score, Task};
 use crate::data::rows;
 use crate::data::world::{TaskRows, WorldAt};
@@ -27,24 +28,26 @@ const CONVENTION: Convention = Convention::H5;
 /// Few-shot examples of every task but TruthfulQA: no more than the world's models have seen in
 /// one text.
 const SHOTS: usize = 2;
-/// The tasks by their names, with the metric of each.
-const TASKS: [(&str, Metric); 6] = [
-    ("arc_challenge", Metric::LeaderboardArc),
-    ("hellaswag", Metric::LeaderboardHellaSwag),
-    (MMLU, Metric::LeaderboardMmlu),
-    ("truthfulqa_mc2", Metric::LeaderboardTruthfulQa),
-    ("winogrande", Metric::LeaderboardWinogrande),
-    ("gsm8k", Metric::LeaderboardGsm8k),
-];
 /// The candidates of a question, about.
 const CANDIDATES: usize = 4;
 
+/// The source of the questions.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(untagged)]
+pub enum ExamSource {
+    World {
+        world: WorldAt,
+        /// Questions of each task.
+        documents: usize,
+    },
+    /// The rows of the input `rows`.
+    Rows(Questions),
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Leaderboard {
-    pub world: WorldAt,
-    /// Questions of each task.
-    pub documents: usize,
+    #[serde(flatten)]
+    pub source: ExamSource,
     pub generation: GenerationSettings,
     pub dtype: Dtype,
 }
@@ -52,6 +55,8 @@ pub struct Leaderboard {
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct LeaderboardInputs {
     pub policy: StageKey,
+    /// The rows, unless the embedded world makes them.
+    pub rows: Option<StageKey>,
 }
 
 impl Stage for Leaderboard {
@@ -70,41 +75,102 @@ impl Stage for Leaderboard {
     }
 
     fn run(self, inputs: LeaderboardInputs, context: &StageContext) -> Result<()> {
-        let world = self.world.open()?;
-        let exams = world.exams().ok_or_else(|| {
-            Error::data("this world has no questions of the Open LLM Leaderboard")
-        })?;
-        let folder = context.out().join(DATA);
-        write(&folder, &exams.rows(self.documents))?;
-        let data = Data::named(&folder)?;
-
+        let (mut runs, convention) = self.runs(&inputs, context)?;
         let checkpoint = checkpoint(context, &inputs.policy)?;
         let tokenizer = checkpoint.tokenizer()?;
         let ends = checkpoint.ends(Some(&tokenizer))?;
         let model = frozen(context, &inputs.policy, self.dtype)?;
         let batch = self.generation.batch_size;
-        let responder = Responder::new(&model, &tokenizer, ends, CONVENTION, batch)?;
+        let responder = Responder::new(&model, &tokenizer, ends, convention, batch)?;
 
-        let mut scores: BTreeMap<Metric, Vec<f64>> = BTreeMap::new();
-        for (place, (name, metric)) in TASKS.into_iter().enumerate() {
-            for task in Task::named(name)? {
-                // Of MMLU's subjects the world has some.
-                if matches!(task, Task::Mmlu(subject) if !folder.join(MMLU).join(subject.name).is_dir())
-                {
-                    continue;
-                }
-                let run = answered(&data, task, &responder)?;
-                scores.entry(metric).or_default().extend(headlines(&run)?);
-            }
-            context.progress(place as u64 + 1, TASKS.len() as u64, "tasks");
+        let total: usize = runs.iter().map(|run| run.items.len()).sum();
+        let mut done = 0;
+        for run in &mut runs {
+            let at_once = match self.source {
+                ExamSource::World { .. } => run.items.len(),
+                ExamSource::Rows(_) => batch,
+            };
+            let kept = context.scratch().join(format!("{}.jsonl", run.task.name()));
+            run.answer(&responder, at_once, &kept, |of_task| {
+                context.progress((done + of_task) as u64, total as u64, "questions");
+            })?;
+            done += run.items.len();
         }
-        let mean = |values: &Vec<f64>| values.iter().sum::<f64>() / values.len() as f64;
-        let average = scores.values().map(mean).sum::<f64>() / scores.len() as f64;
+        let mut scores: BTreeMap<Metric, Vec<f64>> = BTreeMap::new();
+        let mut subjects: BTreeMap<Metric, Vec<f64>> = BTreeMap::new();
+        for run in &runs {
+            let of_run = headlines(run, convention)?;
+            subjects
+                .entry(metric(run.task))
+                .or_default()
+                .push(mean(&of_run));
+            scores.entry(metric(run.task)).or_default().extend(of_run);
+        }
         let mut measured = Items(scores);
         rows::write(&context.out().join(ITEMS), [&measured])?;
-        measured.insert(Metric::Leaderboard, vec![average]);
+        // The world's subjects together are one task; of published ones the convention says it.
+        if matches!(self.source, ExamSource::Rows(_)) && !convention.weights_subjects_by_size() {
+            for (metric, of_subjects) in subjects {
+                measured.insert(metric, vec![mean(&of_subjects)]);
+            }
+        }
+        if measured.0.len() == TASKS.len() {
+            let means: Vec<f64> = measured.0.values().map(|values| mean(values)).collect();
+            measured.insert(Metric::Leaderboard, vec![mean(&means)]);
+        }
         write_json(&context.out().join(METRICS), &measured.means())
     }
+}
+
+impl Leaderboard {
+    /// The questions of all tasks, and the convention of their prompts and metrics.
+    fn runs(
+        &self,
+        inputs: &LeaderboardInputs,
+        context: &StageContext,
+    ) -> Result<(Vec<TaskRun>, Convention)> {
+        match &self.source {
+            ExamSource::World { world, documents } => {
+                let world = world.open()?;
+                let exams = world.exams().ok_or_else(|| {
+                    Error::data("this world has no questions of the Open LLM Leaderboard")
+                })?;
+                let folder = context.out().join(DATA);
+                write(&folder, &exams.rows(*documents))?;
+                Ok((of_world(&folder)?, CONVENTION))
+            }
+            ExamSource::Rows(questions) => {
+                let runs = pinned(context, needed(&inputs.rows, "rows", context)?, questions)?;
+                Ok((runs, questions.convention))
+            }
+        }
+    }
+}
+
+/// The questions in a folder that the embedded world has written.
+fn of_world(folder: &Path) -> Result<Vec<TaskRun>> {
+    let questions = Questions {
+        convention: CONVENTION,
+        shots: Some(SHOTS),
+        limit: None,
+    };
+    questions.runs(&Data::named(folder)?)
+}
+
+/// The metric of a task.
+fn metric(task: Task) -> Metric {
+    match task {
+        Task::ArcChallenge => Metric::LeaderboardArc,
+        Task::HellaSwag => Metric::LeaderboardHellaSwag,
+        Task::Mmlu(_) => Metric::LeaderboardMmlu,
+        Task::TruthfulQa => Metric::LeaderboardTruthfulQa,
+        Task::Winogrande => Metric::LeaderboardWinogrande,
+        Task::Gsm8k => Metric::LeaderboardGsm8k,
+    }
+}
+
+fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len() as f64
 }
 
 /// Writes the splits as files in a folder for each task.
@@ -122,17 +188,8 @@ fn write(folder: &Path, all: &[TaskRows]) -> Result<()> {
     Ok(())
 }
 
-/// A task with the model's responses.
-fn answered(data: &Data, task: Task, responder: &Responder) -> Result<TaskRun> {
-    let mut run = TaskRun::prepare(data, task, CONVENTION, task.shots(Some(SHOTS)), None)?;
-    let found = responder.respond(&run.items)?;
-    run.responses = found.responses;
-    run.cut = found.cut;
-    Ok(run)
-}
-
 /// The score of every question by the task's metric on the leaderboard.
-fn headlines(run: &TaskRun) -> Result<Vec<f64>> {
+fn headlines(run: &TaskRun, convention: Convention) -> Result<Vec<f64>> {
     let metric = headline(run.task);
     let of_item = |scores: Vec<Score>| {
         let score = scores.into_iter().find(|score| score.metric == metric);
@@ -142,7 +199,7 @@ fn headlines(run: &TaskRun) -> Result<Vec<f64>> {
             None => Err(Error::internal("a task without its metric")),
         }
     };
-    run.scores(CONVENTION).into_iter().map(of_item).collect()
+    run.scores(convention).into_iter().map(of_item).collect()
 }
 
 #[cfg(test)]
@@ -160,38 +217,31 @@ mod tests {
         let vocabulary = world.tokenizer().unwrap().get_vocab(true);
         let folder = tempfile::tempdir().unwrap();
         write(folder.path(), &world.exams().unwrap().rows(30)).unwrap();
-        let data = Data::named(folder.path()).unwrap();
-        for (name, _) in TASKS {
-            let mut questions = 0;
-            for task in Task::named(name).unwrap() {
-                if matches!(task, Task::Mmlu(subject) if !folder.path().join(MMLU).join(subject.name).is_dir())
-                {
-                    continue;
-                }
-                let shots = task.shots(Some(SHOTS));
-                let run = TaskRun::prepare(&data, task, CONVENTION, shots, None).unwrap();
-                questions += run.items.len();
-                for item in &run.items {
-                    let context = item.requests.context();
-                    let own = match task {
-                        // Six answered questions about the real world stand before each.
-                        Task::TruthfulQa => context.rsplit("\n\n").next().unwrap(),
-                        _ => context,
-                    };
-                    let continuations = match &item.requests {
-                        Requests::Likelihoods(all) => {
-                            all.iter().map(|it| &*it.continuation).collect()
-                        }
-                        Requests::Completion { .. } => Vec::new(),
-                    };
-                    for text in [own].into_iter().chain(continuations) {
-                        for word in text.split_whitespace() {
-                            assert!(vocabulary.contains_key(word), "{word} in {text}");
-                        }
+        let mut questions: BTreeMap<Metric, usize> = BTreeMap::new();
+        for run in of_world(folder.path()).unwrap() {
+            let task = run.task;
+            *questions.entry(metric(task)).or_default() += run.items.len();
+            for item in &run.items {
+                let context = item.requests.context();
+                let own = match task {
+                    // Six answered questions about the real world stand before each.
+                    Task::TruthfulQa => context.rsplit("\n\n").next().unwrap(),
+                    _ => context,
+                };
+                let continuations = match &item.requests {
+                    Requests::Likelihoods(all) => all.iter().map(|it| &*it.continuation).collect(),
+                    Requests::Completion { .. } => Vec::new(),
+                };
+                for text in [own].into_iter().chain(continuations) {
+                    for word in text.split_whitespace() {
+                        assert!(vocabulary.contains_key(word), "{word} in {text}");
                     }
                 }
             }
-            assert_eq!(questions, 30, "{name}");
         }
+        assert_eq!(
+            questions.into_values().collect::<Vec<_>>(),
+            [30; TASKS.len()]
+        );
     }
 }

@@ -49,6 +49,7 @@ pub mod hub_demonstrations;
 pub mod iq_learn;
 pub mod judged_pairs;
 pub mod leaderboard;
+pub mod leaderboard_rows;
 pub mod likelihood;
 pub mod local_comparisons;
 pub mod mt_bench;

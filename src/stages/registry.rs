@@ -98,6 +98,7 @@ pub static STAGES: &[Entry] = &[
     Entry::of::<super::evaluate_reward::EvaluateReward>(),
     Entry::of::<super::rewardbench::RewardBench>(),
     Entry::of::<super::leaderboard::Leaderboard>(),
+    Entry::of::<super::leaderboard_rows::LeaderboardRows>(),
     Entry::of::<super::mt_bench::MtBench>(),
     Entry::of::<super::agreement::Agreement>(),
     Entry::of::<super::likelihood::Likelihood>(),

@@ -1,8 +1,9 @@
-//! Stage `rewardbench`: measures a reward, or a heuristic, on pairs of the embedded world in the
-//! subsets of RewardBench.
+//! Stage `rewardbench`: measures a reward, or a heuristic, on pairs in the subsets of RewardBench,
+//! which the embedded world makes or a data set has.
 
 use super::Stage;
-use super::common::{encoder, write_json};
+use super::common::{encoder, needed, task, write_json};
+use super::dataset::pinned;
 use super::evaluate::METRICS;
 use super::scoring::JudgeInputs;
 use super::work::{self, Precision, Sizes, Work};
@@ -19,6 +20,7 @@ use crate::experiment::{GenerationSettings, Metric};
 use crate::judges::JudgeId;
 use crate::methods::training::Dtype;
 use crate::pipeline::{StageContext, StageKey};
+use crate::tasks::TaskSettings;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -27,12 +29,23 @@ use std::path::Path;
 /// The file with the pairs, in the columns of the published data.
 const ROWS: &str = "rows.jsonl";
 
+/// The source of the pairs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(untagged)]
+pub enum PairSource {
+    World {
+        world: WorldAt,
+        /// Size of every subset as a share of its published size.
+        share: f64,
+    },
+    /// The rows of the input `rows`, whose prompts `task` writes.
+    Rows { task: TaskSettings },
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RewardBench {
-    pub world: WorldAt,
-    /// Size of every subset as a share of its published size.
-    pub share: f64,
+    #[serde(flatten)]
+    pub source: PairSource,
     pub generation: GenerationSettings,
     pub dtype: Dtype,
     pub judge: JudgeId,
@@ -45,6 +58,8 @@ pub struct RewardBenchInputs {
     pub reward: Option<StageKey>,
     /// The policy whose implicit reward is evaluated.
     pub policy: Option<StageKey>,
+    /// The rows, unless the embedded world makes them.
+    pub rows: Option<StageKey>,
 }
 
 impl Stage for RewardBench {
@@ -73,14 +88,7 @@ impl Stage for RewardBench {
             reference: Some(inputs.sft),
         };
         let judge = self.judge.open(&sources)?;
-        let world = self.world.open()?;
-        let path = context.out().join(ROWS);
-        write(&path, &world.rewardbench(self.share))?;
-        let pairs = benchmark::read(&Dataset::file(&path)?, None)?.pairs;
-        let responses = pairs
-            .iter()
-            .map(|pair| encoded(pair, &*world, &encoder))
-            .collect::<Result<Vec<_>>>()?;
+        let (pairs, responses) = self.pairs(&inputs, context, &encoder)?;
         let ranked = rank(&*judge, &responses, &encoder)?;
         let mut measured = sections(&pairs, &ranked.by_score);
         let averages = averages(&pairs, &ranked.in_bf16);
@@ -109,6 +117,39 @@ impl Stage for RewardBench {
             insert(&mut measured, of_policy);
         }
         write_json(&context.out().join(METRICS), &measured.means())
+    }
+}
+
+impl RewardBench {
+    /// The pairs, as they stand in the rows and as models read them.
+    fn pairs(
+        &self,
+        inputs: &RewardBenchInputs,
+        context: &StageContext,
+        encoder: &TextEncoder,
+    ) -> Result<(Vec<Pair>, Vec<ResponsePair>)> {
+        match &self.source {
+            PairSource::World { world, share } => {
+                let world = world.open()?;
+                let path = context.out().join(ROWS);
+                write(&path, &world.rewardbench(*share))?;
+                let pairs = benchmark::read(&Dataset::file(&path)?, None)?.pairs;
+                let encoded = pairs.iter().map(|pair| encoded(pair, &*world, encoder));
+                let encoded = encoded.collect::<Result<_>>()?;
+                Ok((pairs, encoded))
+            }
+            PairSource::Rows { task: settings } => {
+                let (set, _) = pinned(context, needed(&inputs.rows, "rows", context)?)?;
+                let task = task(context, &inputs.sft, &self.generation, settings)?;
+                let pairs = benchmark::read(&set, None)?.pairs;
+                let encoded = pairs.iter().map(|pair| {
+                    let responses = [&*pair.chosen, &*pair.rejected];
+                    task.answered(&pair.place, &pair.prompt, responses)
+                });
+                let encoded = encoded.collect::<Result<_>>()?;
+                Ok((pairs, encoded))
+            }
+        }
     }
 }
 

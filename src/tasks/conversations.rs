@@ -2,7 +2,8 @@
 //! in the form of the model's chat template, is the prompt.
 
 use super::chat::{
-    ChatEncoder, ChatRules, ControlNames, Conversation, ConversationPair, Loss, SystemRule, TooLong,
+    ChatEncoder, ChatRules, ControlNames, Conversation, ConversationPair, Loss, Message, Role,
+    SystemRule, TooLong,
 };
 use super::{Checked, Example, Task, TokenizerConfig};
 use crate::data::TextEncoder;
@@ -220,6 +221,29 @@ impl Task for Conversations {
         Ok(examples)
     }
 
+    fn asked(&self, place: &str, turns: &[String]) -> Result<RowText> {
+        self.prompt(&Conversation::new(place, alternating(turns))?)
+    }
+
+    fn answered(
+        &self,
+        place: &str,
+        turns: &[String],
+        responses: [&str; 2],
+    ) -> Result<ResponsePair> {
+        let side = |text: &str| {
+            let mut messages = alternating(turns);
+            messages.push(Message::new(Role::Assistant, text));
+            self.answer(&Conversation::new(place, messages)?)
+        };
+        Ok(ResponsePair {
+            id: place.to_owned(),
+            prompt: self.asked(place, turns)?,
+            chosen: side(responses[0])?,
+            rejected: side(responses[1])?,
+        })
+    }
+
     fn check(&self, set: &Dataset) -> Result<Checked> {
         let examples = self.demonstrations(set, &|_| true)?;
         let long = |example: &&Example<Demonstration>| {
@@ -249,6 +273,16 @@ impl Task for Conversations {
             both.into_iter().any(|side| side.empty_turn().is_some())
         })
     }
+}
+
+/// Messages of user and assistant in turn, the user's first.
+fn alternating(turns: &[String]) -> Vec<Message> {
+    let roles = [Role::User, Role::Assistant].into_iter().cycle();
+    turns
+        .iter()
+        .zip(roles)
+        .map(|(text, role)| Message::new(role, text.as_str()))
+        .collect()
 }
 
 /// The positions of the rows of `rows` that have no empty turn.

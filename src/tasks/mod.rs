@@ -13,7 +13,7 @@ pub use tokenizer_config::TokenizerConfig;
 use crate::Result;
 use crate::data::TextEncoder;
 use crate::data::dataset::Dataset;
-use crate::data::rows::{Demonstration, ResponsePair};
+use crate::data::rows::{Demonstration, ResponsePair, RowText};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -88,6 +88,21 @@ pub trait Task {
     /// # Errors
     /// A file that cannot be read.
     fn usable_comparisons(&self, set: &Dataset) -> Result<Vec<usize>>;
+
+    /// The prompt of messages of user and assistant in turn, which begin and end with the user's,
+    /// fitted to the limit.
+    ///
+    /// # Errors
+    /// A task without conversations, and a prompt that cannot be fitted.
+    fn asked(&self, place: &str, turns: &[String]) -> Result<RowText>;
+
+    /// Two responses to such a prompt, the preferred one first. Neither may be empty in training, but
+    /// benchmarks have such pairs.
+    ///
+    /// # Errors
+    /// As [`asked`](Self::asked).
+    fn answered(&self, place: &str, turns: &[String], responses: [&str; 2])
+    -> Result<ResponsePair>;
 
     /// The prompts of all rows as they were written, after a check that each can be fitted.
     ///

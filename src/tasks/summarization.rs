@@ -1,10 +1,10 @@
 //! Summaries of Reddit posts, in the prompt format of [`tldr`].
 
 use super::{Checked, Example, Task};
-use crate::Result;
 use crate::data::dataset::{Comparison, Dataset, SummarisedPost, Text};
-use crate::data::rows::{Demonstration, ResponsePair};
+use crate::data::rows::{Demonstration, ResponsePair, RowText};
 use crate::data::{TextEncoder, tldr};
+use crate::{Error, Result};
 use rayon::prelude::*;
 
 /// The TL;DR task with a tokenizer and its limits.
@@ -71,6 +71,14 @@ impl Task for Summarization {
         of_posts.collect()
     }
 
+    fn asked(&self, place: &str, _: &[String]) -> Result<RowText> {
+        Err(without_conversations(place))
+    }
+
+    fn answered(&self, place: &str, _: &[String], _: [&str; 2]) -> Result<ResponsePair> {
+        Err(without_conversations(place))
+    }
+
     /// Summaries are not encoded here, so that none counts as cut.
     fn check(&self, set: &Dataset) -> Result<Checked> {
         let rows = set.placed_rows::<SummarisedPost>()?;
@@ -86,4 +94,11 @@ impl Task for Summarization {
             cut: 0,
         })
     }
+}
+
+fn without_conversations(place: &str) -> Error {
+    Error::configuration(format!(
+        "{place}: the task of this experiment is the summary of posts, which has no conversations"
+    ))
+    .hint("benchmarks of conversations need [task] kind = \"chat\"")
 }

@@ -42,6 +42,37 @@ fn pairs() -> Vec<Value> {
     SUBJECTS.iter().map(pair).collect()
 }
 
+/// The data sets of the Open LLM Leaderboard by their folders on the hub and by their tasks.
+pub const EXAMS: [[&str; 2]; 6] = [
+    ["allenai/ai2_arc", "arc_challenge"],
+    ["Rowan/hellaswag", "hellaswag"],
+    ["cais/mmlu", "mmlu"],
+    ["truthfulqa/truthful_qa", "truthfulqa"],
+    ["allenai/winogrande", "winogrande"],
+    ["openai/gsm8k", "gsm8k"],
+];
+
+/// Arguments for the benchmarks that [`write_benchmarks`] writes, those of the leaderboard few and
+/// short.
+pub const BENCHMARKS: &str = "--rewardbench rewardbench.jsonl --mt-bench question.jsonl --leaderboard exams \
+                              --leaderboard-limit 2 --leaderboard-shots 1";
+
+/// Writes published benchmarks in miniature: RewardBench's columns, FastChat's questions, and the
+/// leaderboard's data sets in the folder exams.
+pub fn write_benchmarks(bench: &Bench) {
+    let pairs = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/datasets/rewardbench-mini.jsonl"
+    );
+    bench.write("rewardbench.jsonl", fs::read(pairs).unwrap());
+    let questions = fs::read(fixture("mt_bench/question.jsonl")).unwrap();
+    bench.write("question.jsonl", questions);
+    for [repository, task] in EXAMS {
+        let from = fixture(&format!("leaderboard/hub/{repository}"));
+        bench.copy(&from, format!("exams/{task}"));
+    }
+}
+
 pub fn lines(rows: &[Value]) -> String {
     rows.iter().map(|row| format!("{row}\n")).collect()
 }

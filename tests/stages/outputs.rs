@@ -199,10 +199,12 @@ fn local() -> Bench {
 fn chat() -> Bench {
     let bench = Bench::new();
     conversations::write(&bench);
-    bench.succeed(
+    conversations::write_benchmarks(&bench);
+    bench.succeed(&format!(
         "reproduce tiny-conversations.toml --methods sft,irl,rlhf --set sft.epochs=1 --set reward.epochs=1 --jobs 2 \
-         --data chats.jsonl --tokenizer tok --preferences pairs.jsonl",
-    );
+         --data chats.jsonl --tokenizer tok --preferences pairs.jsonl {}",
+        conversations::BENCHMARKS
+    ));
     bench
 }
 

@@ -7,19 +7,23 @@ use super::tasks::{Split, Task};
 use crate::data::dataset::{Dataset, Fingerprint, WholeRow};
 use crate::data::hub::Source;
 use crate::{Context, Error, Result};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use serde_json::value::{RawValue, to_raw_value};
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+
+/// The beginning of a data set's source on a hub.
+const DATASETS: &str = "hf:datasets/";
 
 /// Where the tasks' data come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Data {
     /// A folder with a folder for each task.
     Folder(PathBuf),
-    /// The data sets' own repositories.
-    Hub,
+    /// The data sets' own repositories, each at a commit or, where none is known, at its newest.
+    Hub(BTreeMap<String, String>),
 }
 
 /// The rows of a split.
@@ -30,13 +34,13 @@ pub struct SplitRows {
 }
 
 /// The identity of the rows that were read.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SplitFingerprint {
     pub task: String,
     pub split: Split,
     pub data: Fingerprint,
     /// The number of rows that the published split has, where it is another one.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub published_rows: Option<usize>,
 }
 
@@ -109,7 +113,7 @@ impl Data {
     /// A folder that does not exist.
     pub fn named(text: &Path) -> Result<Self> {
         match text.to_str() {
-            Some("hub") => Ok(Self::Hub),
+            Some("hub") => Ok(Self::Hub(BTreeMap::new())),
             _ if text.is_dir() => Ok(Self::Folder(text.to_owned())),
             _ => Err(
                 Error::data(format!("there is no folder {}", text.display())).hint(
@@ -120,13 +124,41 @@ impl Data {
         }
     }
 
+    /// The same data, those of a hub at the commits that `prints` name.
+    #[must_use]
+    pub fn at<'a>(self, prints: impl IntoIterator<Item = &'a SplitFingerprint>) -> Self {
+        let pinned = |print: &SplitFingerprint| {
+            let (repository, _) = print.data.source.strip_prefix(DATASETS)?.split_once('@')?;
+            Some((repository.to_owned(), print.data.commit.clone()?))
+        };
+        match self {
+            Self::Hub(_) => Self::Hub(prints.into_iter().filter_map(pinned).collect()),
+            folder @ Self::Folder(_) => folder,
+        }
+    }
+
+    /// True if rows of the task are there; of a hub they always are.
+    pub fn has(&self, task: Task) -> bool {
+        let Self::Folder(folder) = self else {
+            return true;
+        };
+        let folder = folder.join(task.folder());
+        match task {
+            Task::Mmlu(subject) => {
+                mmlu_file(&folder, task, task.split()).is_some()
+                    || folder.join(subject.name).is_dir()
+            }
+            _ => folder.is_dir(),
+        }
+    }
+
     /// The rows of a task's split.
     ///
     /// # Errors
     /// A split that is missing or twice there, and rows that cannot be read.
     pub fn split(&self, task: Task, split: Split) -> Result<SplitRows> {
         let (rows, data) = match self {
-            Self::Hub => of_dataset(&self.on_hub(task, split)?)?,
+            Self::Hub(commits) => of_dataset(&on_hub(commits, task, split)?)?,
             Self::Folder(folder) => {
                 let folder = folder.join(task.folder());
                 match (task, mmlu_file(&folder, task, split)) {
@@ -156,12 +188,6 @@ impl Data {
             },
         })
     }
-
-    fn on_hub(&self, task: Task, split: Split) -> Result<Dataset> {
-        let (repository, config) = task.repository();
-        let source = Source::parse(format!("hf:datasets/{repository}@main"))?;
-        Dataset::open(&source, config, split.name())
-    }
 }
 
 impl SplitRows {
@@ -173,6 +199,13 @@ impl SplitRows {
         let rows = self.rows.into_iter();
         rows.map(|row| task.document(row, convention)).collect()
     }
+}
+
+fn on_hub(commits: &BTreeMap<String, String>, task: Task, split: Split) -> Result<Dataset> {
+    let (repository, config) = task.repository();
+    let commit = commits.get(repository).map_or("main", String::as_str);
+    let source = Source::parse(format!("{DATASETS}{repository}@{commit}"))?;
+    Dataset::open(&source, config, split.name())
 }
 
 fn of_dataset(dataset: &Dataset) -> Result<(Vec<Row>, Fingerprint)> {

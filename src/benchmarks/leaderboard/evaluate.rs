@@ -6,12 +6,16 @@ use super::data::{Data, SplitFingerprint};
 use super::document::{Answer, Document};
 use super::metrics::{ACC, ACC_NORM, EXACT_MATCH, FLEXIBLE, MC1, MC2, Response, Score, scores};
 use super::prompts::{Item, Prompting};
+use super::respond::{Responder, Responses};
 use super::rivals;
 use super::tasks::{MMLU, Shots, Task, mmlu};
 use crate::Result;
 use crate::benchmarks::evaluation::Summary;
 use crate::benchmarks::{Aggregate, Evaluation, ItemScore, MODEL, Part};
+use crate::data::rows;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use std::path::Path;
 
 /// A task with what a model answered.
 #[derive(Clone, Debug)]
@@ -27,6 +31,14 @@ pub struct TaskRun {
     pub data: Vec<SplitFingerprint>,
     /// Number of documents in the evaluated split.
     pub documents: usize,
+}
+
+/// The response to one item, as it is kept while an evaluation runs.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Answered {
+    index: usize,
+    response: Response,
+    cut: usize,
 }
 
 impl TaskRun {
@@ -71,6 +83,45 @@ impl TaskRun {
             data: prints,
             documents: count,
         })
+    }
+
+    /// Answers the items, `at_once` at a time, and gives the number of those that were answered now.
+    /// The responses in the file `kept`, which an interrupted run has left, are taken from there, and
+    /// new ones are added to it; `progress` is told how many items are done.
+    ///
+    /// # Errors
+    /// As [`Responder::respond`], and a file that cannot be read or written.
+    pub fn answer(
+        &mut self,
+        responder: &Responder,
+        at_once: usize,
+        kept: &Path,
+        mut progress: impl FnMut(usize),
+    ) -> Result<usize> {
+        let mut answered: Vec<Answered> = rows::read_whole(kept)?;
+        let same = answered.iter().zip(&self.items);
+        let same = same.take_while(|(answered, item)| answered.index == item.index);
+        let found = same.count();
+        answered.truncate(found);
+        progress(found);
+        for items in self.items[found..].chunks(at_once.max(1)) {
+            let Responses { responses, cut } = responder.respond(items)?;
+            let next: Vec<Answered> = items
+                .iter()
+                .zip(responses.into_iter().zip(cut))
+                .map(|(item, (response, cut))| Answered {
+                    index: item.index,
+                    response,
+                    cut,
+                })
+                .collect();
+            rows::append(kept, answered.len(), &next)?;
+            answered.extend(next);
+            progress(answered.len());
+        }
+        self.cut = answered.iter().map(|it| it.cut).collect();
+        self.responses = answered.into_iter().map(|it| it.response).collect();
+        Ok(self.items.len() - found)
     }
 
     /// The scores of every item, in the order of the items.

@@ -171,7 +171,7 @@ impl<'a> Sampler<'a> {
                     "{shots} examples are needed, and there are {}",
                     pool.len()
                 ))
-                .hint("lower --shots"));
+                .hint("ask for fewer shots"));
             }
             Shots::First(_) => ((0..shots).collect(), self.drops_query),
             Shots::Drawn { one_more, .. } => (

@@ -58,7 +58,7 @@ impl PythonRandom {
             return Err(Error::data(format!(
                 "{count} examples are to be drawn from {population}"
             ))
-            .hint("lower --shots, or give the whole split that examples are drawn from"));
+            .hint("ask for fewer shots, or give the whole split that examples are drawn from"));
         }
         if population <= small_population(count) {
             let mut pool: Vec<usize> = (0..population).collect();

@@ -2,7 +2,7 @@
 //! for each category, the second turn after the model's own first answer, and FastChat's rules for
 //! where an answer ends.
 
-use super::questions::{AnswerRow, Choice, Question};
+use super::questions::{AnswerRow, Question};
 use crate::benchmarks::fastchat::Style;
 use crate::model::checkpoint::Checkpoint;
 use crate::model::generate::generate;
@@ -115,12 +115,8 @@ impl Answerer {
         }
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         let tstamp = now.unwrap_or_default().as_secs_f64();
-        let row = |(question, turns): (&&Question, Vec<String>)| AnswerRow {
-            question_id: question.question_id,
-            answer_id: answer_id(question, model_id, &turns),
-            model_id: model_id.to_owned(),
-            choices: vec![Choice { index: 0, turns }],
-            tstamp,
+        let row = |(question, turns): (&&Question, Vec<String>)| {
+            AnswerRow::new(question, model_id, turns, tstamp)
         };
         Ok(questions.iter().zip(turns).map(row).collect())
     }
@@ -234,12 +230,6 @@ fn cut(text: &str, stop_text: Option<&str>, specials: &[String]) -> String {
         .fold(text, |text, special| text.replace(special, ""));
     // Python's `str.strip` also takes the separators U+001C to U+001F.
     strip(&text).to_owned()
-}
-
-/// A name of an answer, like FastChat's of 22 characters, but of its content.
-fn answer_id(question: &Question, model_id: &str, turns: &[String]) -> String {
-    let text = serde_json::json!([question.question_id, model_id, turns]).to_string();
-    blake3::hash(text.as_bytes()).to_hex()[..22].to_owned()
 }
 
 /// The keys of special tokens in the order of transformers' `special_tokens_map`.

@@ -1,8 +1,9 @@
 //! Questions and answers in FastChat's files.
 
 use super::FILES;
+use crate::data::dataset::{Dataset, WholeRow};
 use crate::data::rows;
-use crate::{Error, Result};
+use crate::{Context, Error, Result};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -32,6 +33,25 @@ pub struct Question {
     pub category: String,
     /// The user's messages, in order.
     pub turns: Vec<String>,
+}
+
+impl AnswerRow {
+    /// The answers of `model_id` to the turns of a question, made at `tstamp`.
+    pub fn new(question: &Question, model_id: &str, turns: Vec<String>, tstamp: f64) -> Self {
+        Self {
+            question_id: question.question_id,
+            answer_id: answer_id(question, model_id, &turns),
+            model_id: model_id.to_owned(),
+            choices: vec![Choice { index: 0, turns }],
+            tstamp,
+        }
+    }
+}
+
+/// A name of an answer, like FastChat's of 22 characters, but of its content.
+fn answer_id(question: &Question, model_id: &str, turns: &[String]) -> String {
+    let text = serde_json::json!([question.question_id, model_id, turns]).to_string();
+    blake3::hash(text.as_bytes()).to_hex()[..22].to_owned()
 }
 
 impl Question {
@@ -95,9 +115,40 @@ pub struct Answers {
 /// turn, and two questions of one id.
 pub fn read(path: &Path) -> Result<Vec<Question>> {
     let questions: Vec<Question> = rows_of(path, "questions")?;
+    check(&questions, &path.display().to_string())?;
+    Ok(questions)
+}
+
+/// The questions in the rows of a data set with the columns of FastChat's `question.jsonl`; `name`
+/// names it in errors.
+///
+/// # Errors
+/// As [`read`].
+pub fn of(set: &Dataset, name: &str) -> Result<Vec<Question>> {
+    let question = |row: Result<WholeRow>| {
+        let WholeRow { place, cells, .. } = row?;
+        let cells: BTreeMap<_, _> = cells.into_iter().collect();
+        let text = serde_json::to_string(&cells).context(|| place.clone())?;
+        serde_json::from_str(&text).map_err(|cause| {
+            Error::data(format!("{place}: not a question"))
+                .caused_by(cause)
+                .hint(FILES)
+        })
+    };
+    let questions: Vec<Question> = set.whole_rows()?.map(question).collect::<Result<_>>()?;
+    if questions.is_empty() {
+        return Err(Error::data(format!("{name} has no questions")).hint(FILES));
+    }
+    check(&questions, name)?;
+    Ok(questions)
+}
+
+/// # Errors
+/// A question without a turn, and two questions of one id.
+fn check(questions: &[Question], name: &str) -> Result<()> {
     let mut seen = BTreeMap::new();
     for (index, question) in questions.iter().enumerate() {
-        let place = || format!("{}, question {}", path.display(), question.question_id);
+        let place = || format!("{name}, question {}", question.question_id);
         if question.turns.is_empty() {
             return Err(Error::data(format!("{}: no turns", place()))
                 .hint("a question has its messages as `turns`"));
@@ -112,7 +163,7 @@ pub fn read(path: &Path) -> Result<Vec<Question>> {
             .hint("remove one of them"));
         }
     }
-    Ok(questions)
+    Ok(())
 }
 
 impl Answers {

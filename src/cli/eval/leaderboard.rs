@@ -5,16 +5,12 @@ use super::progress::Progress;
 use super::show;
 use crate::benchmarks::Evaluation;
 use crate::benchmarks::leaderboard::evaluate::{TaskRun, evaluation};
-use crate::benchmarks::leaderboard::{
-    Convention, Data, Item, Responder, Response, Responses, Task, results,
-};
+use crate::benchmarks::leaderboard::{Convention, Data, Responder, Task, results};
 use crate::cli::complain;
 use crate::cli::model::open;
-use crate::data::rows;
 use crate::model::checkpoint::{Checkpoint, FILES_BESIDE};
 use crate::{Result, device, files};
 use clap::Args;
-use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -62,14 +58,6 @@ pub struct LeaderboardArgs {
     device: device::DeviceSpec,
 }
 
-/// The response to one item, as it is kept while the evaluation runs.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-struct Answered {
-    index: usize,
-    response: Response,
-    cut: usize,
-}
-
 /// Evaluates a model.
 ///
 /// # Errors
@@ -94,23 +82,13 @@ pub fn run(args: &LeaderboardArgs) -> Result<()> {
     let mut done = 0;
     let (mut answered, mut spent) = (0, Duration::ZERO);
     for run in &mut runs {
-        let path = work.join(format!("{}.jsonl", run.task.name()));
-        let mut kept = kept(&path, &run.items)?;
-        progress.set(done + kept.len());
-        while kept.len() < run.items.len() {
-            let first = kept.len();
-            let last = run.items.len().min(first + args.batch.get());
-            let started = Instant::now();
-            let next = answers(&run.items[first..last], &responder)?;
-            spent += started.elapsed();
-            answered += next.len();
-            rows::append(&path, first, &next)?;
-            kept.extend(next);
-            progress.set(done + kept.len());
-        }
-        done += kept.len();
-        run.cut = kept.iter().map(|it| it.cut).collect();
-        run.responses = kept.into_iter().map(|it| it.response).collect();
+        let kept = work.join(format!("{}.jsonl", run.task.name()));
+        let started = Instant::now();
+        answered += run.answer(&responder, args.batch.get(), &kept, |of_task| {
+            progress.set(done + of_task);
+        })?;
+        spent += started.elapsed();
+        done += run.items.len();
     }
     drop(progress);
 
@@ -169,30 +147,6 @@ fn prepare(
         runs.push(TaskRun::prepare(data, task, convention, shots, limit)?);
     }
     Ok(runs)
-}
-
-/// The responses that an interrupted run has left, those of the first items.
-fn kept(path: &Path, items: &[Item]) -> Result<Vec<Answered>> {
-    let mut kept: Vec<Answered> = rows::read_whole(path)?;
-    let same = kept
-        .iter()
-        .zip(items)
-        .take_while(|(answered, item)| answered.index == item.index)
-        .count();
-    kept.truncate(same);
-    Ok(kept)
-}
-
-fn answers(items: &[Item], responder: &Responder) -> Result<Vec<Answered>> {
-    let Responses { responses, cut } = responder.respond(items)?;
-    let answered = items.iter().zip(responses).zip(cut);
-    Ok(answered
-        .map(|((item, response), cut)| Answered {
-            index: item.index,
-            response,
-            cut,
-        })
-        .collect())
 }
 
 /// Everything that can move a score.

@@ -78,7 +78,7 @@ pub fn iteration_costs(view: &View, spending: &Spending) -> Result<Table> {
     Ok(Table {
         id: "iteration-costs".to_owned(),
         title,
-        note: None,
+        note: view.layout().published_cost.clone(),
         columns,
         rows,
     })

@@ -11,7 +11,7 @@ use super::conventions::Convention;
 use super::document::{Document, Row};
 use crate::{Error, Result};
 use mmlu::Subject;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// A task; of MMLU, one subject.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -25,7 +25,7 @@ pub enum Task {
 }
 
 /// A split of a task's data set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Split {
     Train,
@@ -47,6 +47,16 @@ pub enum Shots {
         one_more: bool,
     },
 }
+
+/// The six tasks by the names that choose them.
+pub const TASKS: [&str; 6] = [
+    "arc_challenge",
+    "hellaswag",
+    MMLU,
+    "truthfulqa_mc2",
+    "winogrande",
+    "gsm8k",
+];
 
 /// Names by which several tasks are chosen at once.
 pub const MMLU: &str = "mmlu";
