@@ -71,11 +71,14 @@ impl Stage for RewardBench {
 
     fn work(&self, sizes: Sizes) -> Work {
         let shapes = sizes.shapes(&self.generation);
-        let mut models = work::readers(&self.judge, shapes);
-        if self.judge == JudgeId::Implicit {
-            models.extend(work::readers(&JudgeId::Likelihood, shapes));
+        let read = |judge: &JudgeId| {
+            let models = work::readers(judge, shapes);
+            work::reading(&models, 1, sizes.rows, Precision::from(self.dtype))
+        };
+        match self.judge {
+            JudgeId::Implicit => read(&self.judge).then(read(&JudgeId::Likelihood)),
+            _ => read(&self.judge),
         }
-        work::reading(&models, 1, sizes.rows, Precision::from(self.dtype))
     }
 
     fn run(self, inputs: RewardBenchInputs, context: &StageContext) -> Result<()> {
@@ -102,6 +105,8 @@ impl Stage for RewardBench {
             let [average, _] = self::averages(&pairs, &ranked.per_token);
             insert(&mut measured, [(Metric::RewardBenchPerToken, average)]);
         }
+        // Its models make room for those of the next judge.
+        drop(judge);
         // The same policy without its reference: what of the implicit reward is likelihood alone?
         if self.judge == JudgeId::Implicit {
             let free = JudgeId::Likelihood.open(&sources)?;
