@@ -11,7 +11,7 @@ use crate::device::DeviceSpec;
 use crate::device::hardware::{BackendProfile, Hardware};
 use crate::executor::{MemoryBytes, Resources};
 use crate::experiment::{Hyper, Study};
-use crate::pipeline::{PlannedStage, Store};
+use crate::pipeline::{Listing, PlannedStage, Store};
 use crate::plan::{Plan, fit};
 use crate::{Context, Result};
 use clap::Args;
@@ -50,7 +50,7 @@ pub fn run(args: &PlanArgs) -> Result<()> {
     }
     // A plan must not create the store: one that does not exist yet counts as empty.
     let store = if args.study.store.exists() {
-        Some(Store::open_existing(&args.study.store)?)
+        Some(Store::open_existing(&args.study.store)?.listing()?)
     } else {
         None
     };
@@ -268,11 +268,9 @@ struct Line<'a> {
 }
 
 impl<'a> Line<'a> {
-    fn new(plan: &Plan, stage: &'a PlannedStage, target: &Target, store: Option<&Store>) -> Self {
-        let done = store.is_some_and(|store| store.is_complete(&stage.key));
-        let manifest = store
-            .filter(|_| done)
-            .and_then(|store| store.manifest(&stage.key).ok());
+    fn new(plan: &Plan, stage: &'a PlannedStage, target: &Target, store: Option<&Listing>) -> Self {
+        let manifest = store.and_then(|store| store.manifest(&stage.key));
+        let done = manifest.is_some();
         let on_cpu = manifest.filter(|manifest| {
             manifest
                 .device

@@ -25,10 +25,10 @@ use std::time::{Duration, Instant, SystemTime};
 pub const SILENCE_ENV: &str = "TOUCHSTONE_SILENCE_SECONDS";
 const SILENCE: f64 = 90.0;
 /// Signs of life that an attempt gives within the time set by [`SILENCE_ENV`].
-const BEATS: f64 = 9.0;
+pub(super) const BEATS: f64 = 9.0;
 
 /// How long a claim must stay unchanged before it counts as given up.
-fn silence() -> Duration {
+pub(super) fn silence() -> Duration {
     let seconds = std::env::var(SILENCE_ENV)
         .ok()
         .and_then(|text| text.trim().parse().ok())

@@ -14,6 +14,7 @@
 //! | `lock`, `claim` | the right to compute a stage, known to this machine and to other nodes |
 //! | `draft` | an attempt: folders of its own, and the rename that publishes |
 //! | `sweep`, `verify` | leftovers of dead attempts; rehashing everything, and repair |
+//! | `survey` | all that is finished, held and failed, for those who watch |
 //! | `context`, `stage` | the inside of a stage's process |
 //! | `event` | messages from that process to its parent |
 //! | `measure` | cost of a stage |
@@ -30,6 +31,7 @@ mod measure;
 mod roles;
 mod stage;
 mod store;
+mod survey;
 mod sweep;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -50,3 +52,4 @@ pub use roles::roles;
 pub use stage::{SUPERVISED_ENV, leave_with_parent, run_stage};
 pub use store::Store;
 pub use verify::{Damage, Problem, Verification};
+pub use survey::{Listing, Sighting, Spent};

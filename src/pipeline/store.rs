@@ -264,7 +264,7 @@ impl Store {
         let mut found: Vec<_> = self
             .keys()?
             .iter()
-            .filter_map(|key| self.manifest(key).ok())
+            .filter_map(|key| manifest_of_whole(&self.artifact_dir(key), key).ok())
             .collect();
         found.sort_by(|a, b| (&a.label, a.key).cmp(&(&b.label, b.key)));
         Ok(found)
@@ -407,7 +407,7 @@ fn manifest_in(dir: &Path, key: &StageKey) -> Result<Manifest> {
 }
 
 /// The manifest as read by [`manifest_in`], if all files are there with the sizes that it records.
-fn manifest_of_whole(dir: &Path, key: &StageKey) -> Result<Manifest> {
+pub(super) fn manifest_of_whole(dir: &Path, key: &StageKey) -> Result<Manifest> {
     let manifest = manifest_in(dir, key)?;
     for (name, file) in &manifest.files {
         let path = dir.join(name);

@@ -94,7 +94,8 @@ impl Executor for LocalPool {
     ) -> Result<Outcome> {
         store.clean()?;
         store.plan(graph)?;
-        let schedule = Schedule::new(graph, |key| store.is_complete(key));
+        let listing = store.listing()?;
+        let schedule = Schedule::new(graph, |key| listing.is_complete(key));
         if self.slots.is_empty() && schedule.is_unfinished() {
             return Err(
                 Error::store("there is no device to run stages on").hint("name one: --device")
