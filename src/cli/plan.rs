@@ -1,11 +1,16 @@
 //! `touchstone plan`: shows the stages of a study, those that are done, and the resources that the
 //! others will need. Runs nothing and downloads nothing.
 
+mod hyperqueue;
 mod json;
+
+pub use hyperqueue::LOGS;
 
 use super::bytes::Bytes;
 use super::local::{LocalArgs, resolve};
 use super::print;
+use super::units::duration;
+use super::{complain, print};
 use super::study::StudyArgs;
 use crate::device::DeviceSpec;
 use crate::device::hardware::{BackendProfile, Hardware};
@@ -13,8 +18,8 @@ use crate::executor::{MemoryBytes, Resources};
 use crate::experiment::{Hyper, Study};
 use crate::pipeline::{Listing, PlannedStage, Store};
 use crate::plan::{Plan, fit};
-use crate::{Context, Result};
-use clap::Args;
+use crate::{Context, Result, files};
+use clap::{Args, ValueEnum};
 use comfy_table::{CellAlignment, Table, presets};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,8 +34,12 @@ pub struct PlanArgs {
     #[arg(long)]
     pub stages: bool,
     /// One JSON document for programs that start stages themselves, with every stage behind its
-    /// inputs
+    /// inputs; short for --format json
     #[arg(long, conflicts_with = "stages")]
+    /// What to print: text for people, json for programs, hq for `hq job submit-file` of HyperQueue,
+    /// which writes the stages to the store too
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t, conflicts_with_all = ["stages", "json"])]
+    pub format: PlanFormat,
     pub json: bool,
     /// Write the stages to the store, where `touchstone stage <KEY>` computes them
     #[arg(long)]
@@ -40,12 +49,32 @@ pub struct PlanArgs {
     #[arg(long, value_name = "NAME")]
     pub target: Option<String>,
 }
+/// What `plan` prints.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum PlanFormat {
+    #[default]
+    Text,
+    Json,
+    Hq,
+}
+
+impl PlanArgs {
+    fn format(&self) -> PlanFormat {
+        if self.json {
+            PlanFormat::Json
+        } else {
+            self.format
+        }
+    }
+}
+
 
 pub fn run(args: &PlanArgs) -> Result<()> {
     let (study, local) = resolve(&args.study, &args.local)?;
     let plan = Plan::new(&study, local.as_ref())?;
     let target = Target::choose(args, &study)?;
-    if args.record {
+    let format = args.format();
+    if args.record || format == PlanFormat::Hq {
         Store::open(&args.study.store)?.plan(&plan.graph)?;
     }
     // A plan must not create the store: one that does not exist yet counts as empty.
@@ -59,8 +88,19 @@ pub fn run(args: &PlanArgs) -> Result<()> {
         .iter()
         .map(|stage| Line::new(&plan, stage, &target, store.as_ref()))
         .collect();
-    if args.json {
-        print(&json::document(&study, &target, &lines)?)?;
+    let document = match format {
+        PlanFormat::Text => None,
+        PlanFormat::Json => Some(json::document(&args.study, &study, &target, &lines)?),
+        PlanFormat::Hq => {
+            files::create_dir(&args.study.store.join(LOGS))?;
+            Some(hyperqueue::job(&args.study, &study, &lines)?)
+        }
+    };
+    if let Some(document) = document {
+        if format == PlanFormat::Hq && lines.iter().all(|line| line.done) {
+            complain("nothing is left to compute, so the job has no task\n");
+        }
+        print(&document)?;
         return fit::check(
             &study,
             local.as_ref(),
@@ -447,16 +487,5 @@ fn count(number: f64) -> String {
         0.0 => "-".into(),
         _ if number < 1e4 => format!("{number:.0}"),
         _ => format!("{number:.2e}"),
-    }
-}
-
-fn duration(seconds: f64) -> String {
-    match seconds {
-        0.0 => "-".into(),
-        _ if seconds < 1.0 => format!("{seconds:.1} s"),
-        _ if seconds < 120.0 => format!("{seconds:.0} s"),
-        _ if seconds < 7200.0 => format!("{:.0} min", seconds / 60.0),
-        _ if seconds < 172_800.0 => format!("{:.1} h", seconds / 3600.0),
-        _ => format!("{:.1} days", seconds / 86_400.0),
     }
 }
