@@ -27,7 +27,9 @@ pub mod snapshot;
 pub mod sources;
 pub mod stage;
 pub mod stats;
+pub mod status;
 pub mod study;
+pub mod units;
 
 use crate::device::DeviceSpec;
 use crate::{Error, Result};
@@ -64,6 +66,8 @@ pub enum Command {
     Snapshot(snapshot::SnapshotArgs),
     /// List a study's claims, and the chance that each look decides them
     Claims(claims::ClaimsArgs),
+    /// Show what is done, what runs where, what failed and when the rest will probably end
+    Status(status::StatusArgs),
     /// List, show or verify what the store holds
     Runs(runs::RunsArgs),
     /// Estimate and compare any table of results: intervals, paired differences, power
@@ -120,6 +124,7 @@ pub fn run(cli: Cli) -> Result<u8> {
         Command::Model(args) => return model::run(&args),
         Command::Bench(args) => bench::run(&args)?,
         Command::Plan(args) => plan::run(&args)?,
+        Command::Status(args) => status::run(&args)?,
         Command::Report(args) => report::run(&args)?,
         Command::Claims(args) => claims::run(&args)?,
         Command::Stats(args) => stats::run(&args)?,

@@ -8,6 +8,7 @@ use super::key::StageKey;
 use super::manifest::{FORMAT_VERSION, Manifest};
 use super::store::Store;
 use crate::error::{Error, Result};
+use crate::files;
 use miette::Diagnostic;
 use std::error::Error as _;
 use std::io::Read;
@@ -143,6 +144,15 @@ fn manifest(context: &StageContext, key: StageKey) -> Manifest {
 }
 
 /// The error with its causes on one line and its hint on the next.
+impl Store {
+    /// Writes the log of a failed attempt whose process nobody watches. If this fails too, the
+    /// error itself is all that is told.
+    pub fn note_failure(&self, key: &StageKey, error: &Error) {
+        let text = format!("{}\n\nkind: {}\n", describe(error), error.kind());
+        let _ = files::replace(&self.failure_log(key), text.as_bytes());
+    }
+}
+
 pub(super) fn describe(error: &Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
