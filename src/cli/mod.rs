@@ -10,6 +10,7 @@ pub mod conformance;
 pub mod decide;
 pub mod doctor;
 pub mod eval;
+pub mod fetch;
 pub mod local;
 pub mod man;
 pub mod model;
@@ -59,6 +60,8 @@ pub enum Command {
     Reproduce(reproduce::ReproduceArgs),
     /// Show the stages of a study and which of them are done
     Plan(plan::PlanArgs),
+    /// Download what a study needs from a hub, so that it can run without a network
+    Fetch(fetch::FetchArgs),
     /// Write a study's report from what is there, without running anything; or compare two sets of
     /// its results
     Report(report::ReportArgs),
@@ -125,6 +128,7 @@ pub fn run(cli: Cli) -> Result<u8> {
         Command::Bench(args) => bench::run(&args)?,
         Command::Plan(args) => plan::run(&args)?,
         Command::Status(args) => status::run(&args)?,
+        Command::Fetch(args) => fetch::run(&args)?,
         Command::Report(args) => report::run(&args)?,
         Command::Claims(args) => claims::run(&args)?,
         Command::Stats(args) => stats::run(&args)?,

@@ -49,6 +49,7 @@ pub use lock::StageLock;
 pub use manifest::Manifest;
 pub use measure::Cost;
 pub use roles::roles;
+pub(crate) use stage::compute;
 pub use stage::{SUPERVISED_ENV, leave_with_parent, run_stage};
 pub use store::Store;
 pub use verify::{Damage, Problem, Verification};

@@ -22,7 +22,7 @@ pub const SUPERVISED_ENV: &str = "TOUCHSTONE_SUPERVISED";
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// The result of a request to compute a stage.
-enum Computed {
+pub(crate) enum Computed {
     Here,
     /// Being computed by another process.
     Elsewhere,
@@ -57,7 +57,8 @@ pub fn run_stage(
     Ok(())
 }
 
-fn compute(
+/// Does what [`run_stage`] does without events about the end.
+pub(crate) fn compute(
     store: &Store,
     key: &StageKey,
     place: &Placement,
