@@ -24,7 +24,7 @@ mod tests;
 pub use forecast::{Forecast, TimeLeft};
 pub use interrupt::Interrupt;
 pub use local::{LocalPool, Slot};
-pub use outcome::{Failure, Outcome};
+pub use outcome::{Failure, Halt, Outcome};
 pub use resources::{MemoryBytes, Resources};
 
 use crate::error::Result;

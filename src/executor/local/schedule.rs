@@ -16,6 +16,8 @@ pub(super) enum State {
     Failed,
     /// Not tried, since one of its inputs failed or was itself skipped.
     Skipped,
+    /// Not started, for want of time.
+    PutOff,
 }
 
 /// A schedule that starts the ready stage with the longest remaining path first, which shortens the
@@ -87,6 +89,11 @@ impl<'g> Schedule<'g> {
         self.states[position] = State::Elsewhere;
     }
 
+    /// Marks the stage that was chosen last as not started.
+    pub fn put_off(&mut self, position: usize) {
+        self.states[position] = State::PutOff;
+    }
+
     /// Takes back a stage that another process was computing and has left.
     pub fn take_back(&mut self, position: usize) {
         self.enqueue(position);
@@ -125,12 +132,17 @@ impl<'g> Schedule<'g> {
 
     /// True if some stage was neither computed, tried nor skipped.
     pub fn is_unfinished(&self) -> bool {
-        self.states.iter().any(|state| {
-            matches!(
-                state,
-                State::Waiting(_) | State::Ready | State::Running | State::Elsewhere
-            )
-        })
+        self.unfinished().next().is_some()
+    }
+
+    /// Positions of the stages that were neither computed, tried nor skipped.
+    pub fn unfinished(&self) -> impl Iterator<Item = usize> {
+        let ended =
+            |state: &State| matches!(state, State::Complete | State::Failed | State::Skipped);
+        let states = self.states.iter().enumerate();
+        states
+            .filter(move |(_, state)| !ended(state))
+            .map(|(position, _)| position)
     }
 
     /// Positions of the stages in the state `wanted`.
