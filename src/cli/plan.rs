@@ -8,10 +8,9 @@ pub use hyperqueue::LOGS;
 
 use super::bytes::Bytes;
 use super::local::{LocalArgs, resolve};
-use super::print;
+use super::study::StudyArgs;
 use super::units::duration;
 use super::{complain, print};
-use super::study::StudyArgs;
 use crate::device::DeviceSpec;
 use crate::device::hardware::{BackendProfile, Hardware};
 use crate::executor::{MemoryBytes, Resources};
@@ -36,11 +35,11 @@ pub struct PlanArgs {
     /// One JSON document for programs that start stages themselves, with every stage behind its
     /// inputs; short for --format json
     #[arg(long, conflicts_with = "stages")]
+    pub json: bool,
     /// What to print: text for people, json for programs, hq for `hq job submit-file` of HyperQueue,
     /// which writes the stages to the store too
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t, conflicts_with_all = ["stages", "json"])]
     pub format: PlanFormat,
-    pub json: bool,
     /// Write the stages to the store, where `touchstone stage <KEY>` computes them
     #[arg(long)]
     pub record: bool,
@@ -49,6 +48,7 @@ pub struct PlanArgs {
     #[arg(long, value_name = "NAME")]
     pub target: Option<String>,
 }
+
 /// What `plan` prints.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum PlanFormat {
@@ -67,7 +67,6 @@ impl PlanArgs {
         }
     }
 }
-
 
 pub fn run(args: &PlanArgs) -> Result<()> {
     let (study, local) = resolve(&args.study, &args.local)?;

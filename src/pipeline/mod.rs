@@ -52,5 +52,5 @@ pub use roles::roles;
 pub(crate) use stage::compute;
 pub use stage::{SUPERVISED_ENV, leave_with_parent, run_stage};
 pub use store::Store;
-pub use verify::{Damage, Problem, Verification};
 pub use survey::{Listing, Sighting, Spent};
+pub use verify::{Damage, Problem, Verification};

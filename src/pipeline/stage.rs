@@ -144,7 +144,6 @@ fn manifest(context: &StageContext, key: StageKey) -> Manifest {
     }
 }
 
-/// The error with its causes on one line and its hint on the next.
 impl Store {
     /// Writes the log of a failed attempt whose process nobody watches. If this fails too, the
     /// error itself is all that is told.
@@ -154,6 +153,7 @@ impl Store {
     }
 }
 
+/// The error with its causes on one line and its hint on the next.
 pub(super) fn describe(error: &Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
