@@ -12,6 +12,7 @@
 //! | `graph` | stages in topological order, longest paths |
 //! | `store`, `manifest` | the folder on disk; the definition of a whole artifact |
 //! | `lock`, `claim` | the right to compute a stage, known to this machine and to other nodes |
+//! | `holder`, `end` | the process that computes a stage; how an attempt ended |
 //! | `draft` | an attempt: folders of its own, and the rename that publishes |
 //! | `sweep`, `verify` | leftovers of dead attempts; rehashing everything, and repair |
 //! | `survey` | all that is finished, held and failed, for those who watch |
@@ -22,8 +23,10 @@
 mod attempt;
 mod claim;
 mod context;
+mod end;
 mod event;
 mod graph;
+mod holder;
 mod key;
 mod lock;
 mod manifest;
@@ -42,8 +45,10 @@ pub use attempt::Attempt;
 pub use claim::SILENCE_ENV;
 pub(crate) use claim::Watch;
 pub use context::{Placement, StageContext};
+pub use end::{End, Ended};
 pub use event::Event;
 pub use graph::{Graph, PlannedStage};
+pub use holder::{Held, Holder, ROUND_ENV, job_here};
 pub use key::{StageKey, StageSpec};
 pub use lock::StageLock;
 pub use manifest::Manifest;

@@ -4,6 +4,7 @@ use super::attempt::Attempt;
 use super::claim::Watch;
 use super::context::{Placement, StageContext};
 use super::event::Event;
+use super::holder::Holder;
 use super::key::StageKey;
 use super::manifest::{FORMAT_VERSION, Manifest};
 use super::store::Store;
@@ -64,7 +65,7 @@ pub(crate) fn compute(
     place: &Placement,
     body: impl FnOnce(&StageContext) -> Result<()>,
 ) -> Result<Computed> {
-    let Some(draft) = begin(store, key)? else {
+    let Some(draft) = begin(store, key, place)? else {
         return Ok(if store.is_complete(key) {
             Computed::Here
         } else {
@@ -87,7 +88,7 @@ pub(crate) fn compute(
 
 /// Obtains the right to compute `key`; `None` if its artifact is there, or if another process
 /// computes it and this one should not wait.
-fn begin(store: &Store, key: &StageKey) -> Result<Option<Attempt>> {
+fn begin(store: &Store, key: &StageKey, place: &Placement) -> Result<Option<Attempt>> {
     let waits = std::env::var_os(SUPERVISED_ENV).is_none();
     let lock = match store.try_lock(key)? {
         Some(lock) => lock,
@@ -102,7 +103,7 @@ fn begin(store: &Store, key: &StageKey) -> Result<Option<Attempt>> {
         if store.is_complete(key) {
             return Ok(None);
         }
-        match store.claim(&lock, &mut watch)? {
+        match store.claim(&lock, &mut watch, Holder::here(Some(&place.device)))? {
             Some(claim) => break claim,
             None if !waits => return Ok(None),
             None => {
