@@ -279,11 +279,8 @@ fn hyperqueue_itself_takes_the_job_file() {
     let mut server = quiet(hq(&["server", "start"])).unwrap();
     std::thread::sleep(std::time::Duration::from_secs(2));
     let mut worker = quiet(hq(&["worker", "start", "--cpus=2"])).unwrap();
-    let said = Said::from(
-        hq(&["job", "submit-file", "job.toml", "--wait"])
-            .output()
-            .unwrap(),
-    );
+    let said = Said::from(hq(&["job", "submit-file", "job.toml"]).output().unwrap());
+    let _ = hq(&["job", "wait", "last"]).output();
     for process in [&mut worker, &mut server] {
         let _ = process.kill();
         let _ = process.wait();

@@ -36,7 +36,7 @@ pub struct Outcome {
     /// The reason why no more stages were started although some were left, if there is one.
     pub halted: Option<Halt>,
     /// Stages that were not started for that reason, or that need one that was not.
-    pub left: Vec<StageKey>,
+    pub put_off: Vec<StageKey>,
     /// True if Ctrl-C or SIGTERM stopped the run; stages in none of the lists were not finished.
     pub interrupted: bool,
 }
@@ -71,7 +71,7 @@ impl Outcome {
         ];
         parts.extend((!self.failed.is_empty()).then(|| format!("{} failed", self.failed.len())));
         parts.extend((!self.skipped.is_empty()).then(|| format!("{} skipped", self.skipped.len())));
-        parts.extend((!self.left.is_empty()).then(|| format!("{} left", self.left.len())));
+        parts.extend((!self.put_off.is_empty()).then(|| format!("{} left", self.put_off.len())));
         let mut text = format!("stages: {}", parts.join(", "));
         if self.interrupted {
             text.push_str("\ninterrupted: run the same command again to continue");

@@ -361,7 +361,7 @@ impl<'a> Run<'a> {
         self.outcome.interrupted = interrupted && self.schedule.is_unfinished();
         if self.outcome.halted.is_some() {
             let left = self.schedule.unfinished();
-            self.outcome.left = left
+            self.outcome.put_off = left
                 .map(|position| self.graph.stage(position).key)
                 .collect();
         }
