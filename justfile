@@ -66,6 +66,11 @@ faults:
 faults-two-mounts:
     scripts/faults-two-mounts.sh
 
+# Planning and watching a study of a hundred thousand stages: seconds and MiB of each command (minutes, a gigabyte of small files).
+[doc("Planning and watching a hundred thousand stages: seconds and MiB of each command.")]
+many-stages:
+    cargo test --release --test many_stages -- --ignored --nocapture
+
 # Formatting and lints, as in CI.
 lint:
     cargo fmt --check

@@ -45,11 +45,13 @@ pub enum ErrorKind {
     Internal,
     /// A server that hosts a judge.
     Server,
+    /// A disk that takes nothing more: full, over the quota, or read-only.
+    Disk,
 }
 
 impl ErrorKind {
     /// Every kind, in the order of exit codes.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Configuration,
         Self::Data,
         Self::Model,
@@ -62,6 +64,7 @@ impl ErrorKind {
         Self::Process,
         Self::Internal,
         Self::Server,
+        Self::Disk,
     ];
 
     /// Exit code of a command that fails with this kind: from 3, since 1 is a negative answer and 2
@@ -86,6 +89,7 @@ impl fmt::Display for ErrorKind {
             Self::Process => "process",
             Self::Internal => "internal",
             Self::Server => "server",
+            Self::Disk => "disk",
         })
     }
 }
@@ -250,7 +254,7 @@ impl Diagnostic for Error {
 
 /// Conversion of any error into an [`Error`] by saying what was being done. The kind is that of the
 /// cause: an error of this program keeps its own, one of the operating system is
-/// [`ErrorKind::Files`], and one of a parser [`ErrorKind::Data`].
+/// [`ErrorKind::Disk`] or [`ErrorKind::Files`], and one of a parser [`ErrorKind::Data`].
 pub trait Context<T> {
     fn context(self, message: impl FnOnce() -> String) -> Result<T>;
 }
@@ -272,12 +276,21 @@ fn kind_of(cause: &(dyn StdError + 'static)) -> ErrorKind {
         if let Some(error) = cause.downcast_ref::<Error>() {
             return error.kind();
         }
-        if cause.is::<std::io::Error>() {
-            return ErrorKind::Files;
+        if let Some(error) = cause.downcast_ref::<std::io::Error>() {
+            return kind_of_system(error);
         }
         link = cause.source();
     }
     ErrorKind::Data
+}
+
+/// The kind of an error of the operating system.
+pub(crate) fn kind_of_system(error: &std::io::Error) -> ErrorKind {
+    use std::io::ErrorKind::{QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    match error.kind() {
+        StorageFull | QuotaExceeded | ReadOnlyFilesystem => ErrorKind::Disk,
+        _ => ErrorKind::Files,
+    }
 }
 
 #[cfg(test)]
@@ -301,6 +314,14 @@ mod tests {
         let full = std::io::Error::from(std::io::ErrorKind::StorageFull);
         assert_eq!(
             Err::<(), _>(full)
+                .context(|| "saving".into())
+                .unwrap_err()
+                .kind(),
+            ErrorKind::Disk
+        );
+        let denied = std::io::Error::from(std::io::ErrorKind::PermissionDenied);
+        assert_eq!(
+            Err::<(), _>(denied)
                 .context(|| "saving".into())
                 .unwrap_err()
                 .kind(),

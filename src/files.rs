@@ -1,7 +1,7 @@
 //! File operations: files that are written whole or not at all, their hashes, their JSON, and
 //! errors that name a path and a remedy.
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, kind_of_system};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
@@ -16,16 +16,20 @@ pub(crate) const WRITING: &str = ".writing-";
 /// The error `cannot {action} {path}`, with a hint for failures that users can fix.
 pub(crate) fn failed(action: &str, path: &Path, cause: io::Error) -> Error {
     let hint = match cause.kind() {
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+        ErrorKind::StorageFull => {
             Some("the disk is full: free some space, then run the same command again to continue")
         }
+        ErrorKind::QuotaExceeded => Some(
+            "your quota is used up: remove what you no longer need or ask for more, then run the same command again to continue",
+        ),
         ErrorKind::PermissionDenied => Some("check who owns it, or choose another folder"),
-        ErrorKind::ReadOnlyFilesystem => {
-            Some("this file system is read-only: choose another folder")
-        }
+        ErrorKind::ReadOnlyFilesystem => Some(
+            "this file system is read-only: choose another folder, or run the same command again when it can be written",
+        ),
         _ => None,
     };
-    let error = Error::files(format!("cannot {action} {}", path.display())).caused_by(cause);
+    let kind = kind_of_system(&cause);
+    let error = Error::new(kind, format!("cannot {action} {}", path.display())).caused_by(cause);
     match hint {
         Some(hint) => error.hint(hint),
         None => error,
@@ -244,6 +248,7 @@ mod tests {
     fn errors_name_the_path_and_what_to_do() {
         for (kind, remedy) in [
             (ErrorKind::StorageFull, "free some space"),
+            (ErrorKind::QuotaExceeded, "your quota is used up"),
             (ErrorKind::PermissionDenied, "check who owns it"),
             (ErrorKind::ReadOnlyFilesystem, "choose another folder"),
         ] {

@@ -32,5 +32,6 @@ pub mod rng;
 pub mod stages;
 pub mod stats;
 pub mod tasks;
+pub mod tensorboard;
 
 pub use error::{Context, Error, ErrorKind, Result};

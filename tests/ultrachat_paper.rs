@@ -9,7 +9,7 @@ mod hub_server;
 mod parquet;
 
 use common::{Bench, Said, conversations, fixture};
-use hub_server::{COMMIT, Server};
+use hub_server::{COMMIT, Server, nobody};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::fs;
@@ -342,6 +342,61 @@ fn the_second_half_runs_from_a_hub_to_its_report() {
     let again = run(&bench, &server.endpoint(), RUN);
     assert!(again.err.contains("0 finished"), "{}", again.err);
     assert_eq!(server.bytes_sent(), 0);
+}
+
+/// What `fetch` brings is all that the study reads from outside.
+#[test]
+fn what_was_fetched_is_enough_without_a_network() {
+    let bench = bench();
+    let server = serve(&bench);
+    let fetch = RUN.replacen("reproduce", "fetch", 1);
+    let said = run(&bench, &server.endpoint(), &fetch);
+    assert_eq!(said.code, Some(0), "{}{}", said.out, said.err);
+    for part in [
+        &format!("hf:{MODEL}@{COMMIT}"),
+        &format!("hf:{CONVERSATIONS}@{COMMIT} train_sft  2 files"),
+        &format!("hf:{PREFERENCES}@{COMMIT} test_prefs  1 file,"),
+        "the cache is ",
+        "HF_HUB_OFFLINE=1",
+    ] {
+        assert!(said.out.contains(part), "{part} is not in:\n{}", said.out);
+    }
+    assert!(server.bytes_sent() > 0);
+
+    server.forget();
+    let again = run(&bench, &server.endpoint(), &fetch);
+    assert_eq!(again.code, Some(0), "{}", again.err);
+    assert!(again.out.contains(" in all, 0 B new"), "{}", again.out);
+    assert_eq!(server.bytes_sent(), 0);
+    drop(server);
+
+    // The store has the commits, and the cache the files.
+    let said = run(&bench, &nobody(), RUN);
+    assert_eq!(said.code, Some(0), "{}{}", said.out, said.err);
+    // Another store on the same cache, which is told that there is no network.
+    let offline = |words: &str| {
+        let mut command = bench.command(words);
+        command
+            .env("HF_HOME", bench.path("hf"))
+            .env("HF_ENDPOINT", nobody())
+            .env("HF_HUB_OFFLINE", "1");
+        Said::from(command.output().unwrap())
+    };
+    let said = offline(&format!("{fetch} --store other"));
+    assert_eq!(said.code, Some(0), "{}{}", said.out, said.err);
+    // A file that is gone is missed before anything runs.
+    fs::remove_dir_all(bench.path("hf")).unwrap();
+    let said = offline(&fetch);
+    assert_eq!(said.code, Some(9), "{}{}", said.out, said.err);
+}
+
+#[test]
+fn a_study_of_the_embedded_world_needs_nothing_from_outside() {
+    let bench = Bench::new();
+    let said = run(&bench, &nobody(), "fetch tldr");
+    assert_eq!(said.code, Some(0), "{}", said.err);
+    assert!(said.out.contains("runs without a network"), "{}", said.out);
+    assert!(!bench.path("runs").exists());
 }
 
 /// The message of a run that fails, in one line.

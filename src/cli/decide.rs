@@ -23,9 +23,9 @@ pub struct DecideArgs {
     /// With --decide: the most seeds that a method may have [default: those of the last look]
     #[arg(long, value_name = "N", requires = "decide")]
     pub max_seeds: Option<usize>,
-    /// With --decide: start no look that would probably end later than this after the start, as 3h
-    /// or 90min
-    #[arg(long, value_name = "TIME", requires = "decide")]
+    /// Start no stage (with --decide: no look) that would probably end later than this after the
+    /// start, as 3h or 90min; what is done is reported, and the same command goes on
+    #[arg(long, value_name = "TIME")]
     pub budget: Option<Budget>,
 }
 

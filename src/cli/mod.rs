@@ -10,6 +10,7 @@ pub mod conformance;
 pub mod decide;
 pub mod doctor;
 pub mod eval;
+pub mod fetch;
 pub mod local;
 pub mod man;
 pub mod model;
@@ -27,7 +28,9 @@ pub mod snapshot;
 pub mod sources;
 pub mod stage;
 pub mod stats;
+pub mod status;
 pub mod study;
+pub mod units;
 
 use crate::device::DeviceSpec;
 use crate::{Error, Result};
@@ -57,6 +60,8 @@ pub enum Command {
     Reproduce(reproduce::ReproduceArgs),
     /// Show the stages of a study and which of them are done
     Plan(plan::PlanArgs),
+    /// Download what a study needs from a hub, so that it can run without a network
+    Fetch(fetch::FetchArgs),
     /// Write a study's report from what is there, without running anything; or compare two sets of
     /// its results
     Report(report::ReportArgs),
@@ -64,6 +69,8 @@ pub enum Command {
     Snapshot(snapshot::SnapshotArgs),
     /// List a study's claims, and the chance that each look decides them
     Claims(claims::ClaimsArgs),
+    /// Show what is done, what runs where, what failed and when the rest will probably end
+    Status(status::StatusArgs),
     /// List, show or verify what the store holds
     Runs(runs::RunsArgs),
     /// Estimate and compare any table of results: intervals, paired differences, power
@@ -120,6 +127,8 @@ pub fn run(cli: Cli) -> Result<u8> {
         Command::Model(args) => return model::run(&args),
         Command::Bench(args) => bench::run(&args)?,
         Command::Plan(args) => plan::run(&args)?,
+        Command::Status(args) => status::run(&args)?,
+        Command::Fetch(args) => fetch::run(&args)?,
         Command::Report(args) => report::run(&args)?,
         Command::Claims(args) => claims::run(&args)?,
         Command::Stats(args) => stats::run(&args)?,

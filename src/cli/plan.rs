@@ -1,20 +1,24 @@
 //! `touchstone plan`: shows the stages of a study, those that are done, and the resources that the
 //! others will need. Runs nothing and downloads nothing.
 
+mod hyperqueue;
 mod json;
+
+pub use hyperqueue::LOGS;
 
 use super::bytes::Bytes;
 use super::local::{LocalArgs, resolve};
-use super::print;
 use super::study::StudyArgs;
+use super::units::duration;
+use super::{complain, print};
 use crate::device::DeviceSpec;
 use crate::device::hardware::{BackendProfile, Hardware};
 use crate::executor::{MemoryBytes, Resources};
 use crate::experiment::{Hyper, Study};
-use crate::pipeline::{PlannedStage, Store};
+use crate::pipeline::{Listing, PlannedStage, Store};
 use crate::plan::{Plan, fit};
-use crate::{Context, Result};
-use clap::Args;
+use crate::{Context, Result, files};
+use clap::{Args, ValueEnum};
 use comfy_table::{CellAlignment, Table, presets};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,9 +33,13 @@ pub struct PlanArgs {
     #[arg(long)]
     pub stages: bool,
     /// One JSON document for programs that start stages themselves, with every stage behind its
-    /// inputs
+    /// inputs; short for --format json
     #[arg(long, conflicts_with = "stages")]
     pub json: bool,
+    /// What to print: text for people, json for programs, hq for `hq job submit-file` of HyperQueue,
+    /// which writes the stages to the store too
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t, conflicts_with_all = ["stages", "json"])]
+    pub format: PlanFormat,
     /// Write the stages to the store, where `touchstone stage <KEY>` computes them
     #[arg(long)]
     pub record: bool,
@@ -41,16 +49,36 @@ pub struct PlanArgs {
     pub target: Option<String>,
 }
 
+/// What `plan` prints.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum PlanFormat {
+    #[default]
+    Text,
+    Json,
+    Hq,
+}
+
+impl PlanArgs {
+    fn format(&self) -> PlanFormat {
+        if self.json {
+            PlanFormat::Json
+        } else {
+            self.format
+        }
+    }
+}
+
 pub fn run(args: &PlanArgs) -> Result<()> {
     let (study, local) = resolve(&args.study, &args.local)?;
     let plan = Plan::new(&study, local.as_ref())?;
     let target = Target::choose(args, &study)?;
-    if args.record {
+    let format = args.format();
+    if args.record || format == PlanFormat::Hq {
         Store::open(&args.study.store)?.plan(&plan.graph)?;
     }
     // A plan must not create the store: one that does not exist yet counts as empty.
     let store = if args.study.store.exists() {
-        Some(Store::open_existing(&args.study.store)?)
+        Some(Store::open_existing(&args.study.store)?.listing()?)
     } else {
         None
     };
@@ -59,8 +87,19 @@ pub fn run(args: &PlanArgs) -> Result<()> {
         .iter()
         .map(|stage| Line::new(&plan, stage, &target, store.as_ref()))
         .collect();
-    if args.json {
-        print(&json::document(&study, &target, &lines)?)?;
+    let document = match format {
+        PlanFormat::Text => None,
+        PlanFormat::Json => Some(json::document(&args.study, &study, &target, &lines)?),
+        PlanFormat::Hq => {
+            files::create_dir(&args.study.store.join(LOGS))?;
+            Some(hyperqueue::job(&args.study, &study, &lines)?)
+        }
+    };
+    if let Some(document) = document {
+        if format == PlanFormat::Hq && lines.iter().all(|line| line.done) {
+            complain("nothing is left to compute, so the job has no task\n");
+        }
+        print(&document)?;
         return fit::check(
             &study,
             local.as_ref(),
@@ -268,11 +307,9 @@ struct Line<'a> {
 }
 
 impl<'a> Line<'a> {
-    fn new(plan: &Plan, stage: &'a PlannedStage, target: &Target, store: Option<&Store>) -> Self {
-        let done = store.is_some_and(|store| store.is_complete(&stage.key));
-        let manifest = store
-            .filter(|_| done)
-            .and_then(|store| store.manifest(&stage.key).ok());
+    fn new(plan: &Plan, stage: &'a PlannedStage, target: &Target, store: Option<&Listing>) -> Self {
+        let manifest = store.and_then(|store| store.manifest(&stage.key));
+        let done = manifest.is_some();
         let on_cpu = manifest.filter(|manifest| {
             manifest
                 .device
@@ -449,16 +486,5 @@ fn count(number: f64) -> String {
         0.0 => "-".into(),
         _ if number < 1e4 => format!("{number:.0}"),
         _ => format!("{number:.2e}"),
-    }
-}
-
-fn duration(seconds: f64) -> String {
-    match seconds {
-        0.0 => "-".into(),
-        _ if seconds < 1.0 => format!("{seconds:.1} s"),
-        _ if seconds < 120.0 => format!("{seconds:.0} s"),
-        _ if seconds < 7200.0 => format!("{:.0} min", seconds / 60.0),
-        _ if seconds < 172_800.0 => format!("{:.1} h", seconds / 3600.0),
-        _ => format!("{:.1} days", seconds / 86_400.0),
     }
 }

@@ -74,10 +74,11 @@ fn try_apart(spec: DeviceSpec) -> Result<()> {
 /// # Errors
 /// A disk with less room than the models that the run will write.
 pub fn room(store: &Store, plan: &Plan) -> Result<()> {
+    let listing = store.listing()?;
     let missing = plan
         .graph
         .iter()
-        .filter(|stage| !store.is_complete(&stage.key));
+        .filter(|stage| !listing.is_complete(&stage.key));
     let models: f64 = missing
         .map(|stage| plan.work(&stage.key).written_model())
         .sum();

@@ -1,7 +1,7 @@
 //! `touchstone reproduce`: runs a study from nothing to a report. Running it again finishes what is
 //! missing.
 
-use super::decide::{self, DecideArgs};
+use super::decide::{self, Budget, DecideArgs};
 use super::local::{LocalArgs, resolve};
 use super::plan::Target;
 use super::study::StudyArgs;
@@ -9,12 +9,13 @@ use super::{complain, output, preflight, print};
 use crate::Result;
 use crate::collect::collect;
 use crate::device::{DeviceSpec, hardware};
-use crate::executor::{Executor, Interrupt, LocalPool, Outcome, Slot};
+use crate::executor::{Executor, Forecast, Interrupt, LocalPool, Outcome, Slot};
 use crate::experiment::Study;
-use crate::pipeline::{PlannedStage, Store};
+use crate::pipeline::{PlannedStage, StageKey, Store};
 use crate::plan::{LocalData, Plan, RowFile, fit};
 use crate::report::{self, ReportInput};
 use clap::Args;
+use std::time::Instant;
 
 #[derive(Clone, Debug, Args)]
 pub struct ReproduceArgs {
@@ -31,8 +32,12 @@ pub fn run(args: &ReproduceArgs) -> Result<u8> {
     if args.decide.decide {
         return decide::run(&args.study, &args.decide, study, local.as_ref());
     }
+    let started = Instant::now();
     let plan = Plan::new(&study, local.as_ref())?;
-    let runner = Runner::ready(&args.study, &study, &plan, local.as_ref())?;
+    let mut runner = Runner::ready(&args.study, &study, &plan, local.as_ref())?;
+    if let Some(Budget(time)) = args.decide.budget {
+        runner.end_by(started + time);
+    }
     let outcome = runner.run(&plan)?;
     if outcome.interrupted {
         complain(&format!("{}\n", outcome.summary()));
@@ -93,12 +98,37 @@ impl Runner {
         })
     }
 
+    /// Sets the time after which no stage should end.
+    pub fn end_by(&mut self, deadline: Instant) {
+        self.interrupt = self.interrupt.with_deadline(Some(deadline));
+    }
+
     /// Computes the missing stages of `plan`.
     pub fn run(&self, plan: &Plan) -> Result<Outcome> {
-        let needs = |stage: &PlannedStage| (stage.key, self.target.resources(plan, stage));
+        let forecast = self.forecast(plan)?;
+        let needs = |stage: &PlannedStage| {
+            let mut needs = self.target.resources(plan, stage);
+            needs.seconds = forecast.seconds(stage).unwrap_or(needs.seconds);
+            (stage.key, needs)
+        };
         let resources = plan.graph.iter().map(needs).collect();
         self.executor
             .run(&self.store, &plan.graph, &resources, &self.interrupt)
+    }
+
+    /// What the finished stages of `plan` say about the times of the others.
+    fn forecast(&self, plan: &Plan) -> Result<Forecast> {
+        let listing = self.store.listing()?;
+        let keys = plan.graph.iter().map(|stage| stage.key);
+        let there: Vec<StageKey> = keys.filter(|key| listing.has(key)).collect();
+        let spent = self.store.spent(&there);
+        let mut forecast = Forecast::default();
+        for stage in &plan.graph {
+            if let Some(cost) = spent.get(&stage.key) {
+                forecast.learn(stage, cost.wall_seconds);
+            }
+        }
+        Ok(forecast)
     }
 
     /// Number of stages that run at once.

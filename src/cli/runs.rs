@@ -1,8 +1,12 @@
 //! `touchstone runs`: looks into a store of artifacts, and checks it.
 
+mod logs;
+
+use super::units::{bytes, count};
 use super::{FAILURE, SUCCESS, print, sources};
 use crate::error::Result;
 use crate::pipeline::{Manifest, Problem, StageKey, StageSpec, Store, Verification};
+use crate::tensorboard;
 use comfy_table::{CellAlignment, Table, presets};
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -20,12 +24,33 @@ pub struct RunsArgs {
 #[derive(Debug, clap::Subcommand)]
 enum RunsCommand {
     /// List the finished artifacts with what they cost.
-    List,
+    List {
+        /// Instead, the stages whose last attempt failed, with the reason.
+        #[arg(long)]
+        failed: bool,
+    },
     /// Show where one artifact came from, what it cost and what it holds.
     Show {
         /// The first digits of its key.
         #[arg(value_name = "KEY-PREFIX")]
         prefix: String,
+    },
+    /// Print what the last failed attempt at a stage said, and who computes the stage now.
+    Log {
+        /// The first digits of its key.
+        #[arg(value_name = "KEY-PREFIX")]
+        prefix: String,
+    },
+    /// Write curves, metrics and costs as TensorBoard event files, a run for each artifact.
+    ///
+    /// Runs that are there already are kept, so that the same command adds what is new.
+    Tensorboard {
+        /// Folder for `tensorboard --logdir`.
+        #[arg(value_name = "LOGDIR")]
+        folder: PathBuf,
+        /// Only stages with this text in their label, as `irl/mini-1b`.
+        #[arg(long, value_name = "TEXT", default_value = "")]
+        label: String,
     },
     /// Rehash every file and report what is damaged, missing or extra; fails if anything is.
     ///
@@ -42,7 +67,19 @@ enum RunsCommand {
 pub fn run(args: &RunsArgs) -> Result<u8> {
     let store = Store::open_existing(&args.store)?;
     match &args.command {
-        RunsCommand::List => print(&list(&store.list()?))?,
+        RunsCommand::List { failed: false } => print(&list(&store.list()?))?,
+        RunsCommand::List { failed: true } => print(&logs::failed(&store)?)?,
+        RunsCommand::Log { prefix } => print(&logs::log(&store, &store.find(prefix)?)?)?,
+        RunsCommand::Tensorboard { folder, label } => {
+            let written = tensorboard::write(&store, folder, label)?;
+            print(&format!(
+                "{} with {} written, {} there already\nshow them: tensorboard --logdir {}\n",
+                count(written.new, "run"),
+                count(written.scalars, "scalar"),
+                written.kept,
+                folder.display()
+            ))?;
+        }
         RunsCommand::Show { prefix } => print(&show(&store, &store.find(prefix)?)?)?,
         RunsCommand::Verify { repair } => return verify(&store, *repair),
     }
@@ -214,20 +251,12 @@ fn describe_verification(report: &Verification) -> String {
     text
 }
 
-fn count(number: usize, noun: &str) -> String {
-    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
-}
-
 fn seconds(seconds: f64) -> String {
     match seconds {
         s if s < 60.0 => format!("{s:.1} s"),
         s if s < 3600.0 => format!("{:.1} min", s / 60.0),
         s => format!("{:.1} h", s / 3600.0),
     }
-}
-
-fn bytes(bytes: u64) -> String {
-    indicatif::BinaryBytes(bytes).to_string()
 }
 
 #[cfg(test)]

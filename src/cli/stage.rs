@@ -4,7 +4,9 @@ use super::device_spec;
 use crate::defect;
 use crate::device::{self, DeviceSpec};
 use crate::error::Result;
-use crate::pipeline::{Placement, StageContext, StageKey, Store, leave_with_parent, run_stage};
+use crate::pipeline::{
+    Placement, SUPERVISED_ENV, StageContext, StageKey, Store, leave_with_parent, run_stage,
+};
 use std::path::PathBuf;
 
 /// Compute one planned stage and publish its artifact; events go to standard output as JSON lines.
@@ -31,7 +33,15 @@ pub fn run(args: &StageArgs, body: impl FnOnce(&StageContext) -> Result<()>) -> 
         memory: args.memory,
     };
     // A panic is reported like any other failure of the stage.
-    run_stage(&Store::open(&args.store)?, &args.key, &place, |context| {
+    let store = Store::open(&args.store)?;
+    let done = run_stage(&store, &args.key, &place, |context| {
         defect::catch(|| body(context))
-    })
+    });
+    // A pool writes the log itself, with what the process printed last.
+    if let Err(error) = &done
+        && std::env::var_os(SUPERVISED_ENV).is_none()
+    {
+        store.note_failure(&args.key, error);
+    }
+    done
 }

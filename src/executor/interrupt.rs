@@ -4,6 +4,7 @@ use crate::error::{Context, Result};
 use signal_hook::{consts, flag};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 /// The exit code of a run that was interrupted, as shells report a program that Ctrl-C ended.
 pub(super) const EXIT_INTERRUPTED: u8 = 130;
@@ -15,9 +16,12 @@ const SIGNALS: [i32; 3] = [consts::SIGINT, consts::SIGTERM, consts::SIGHUP];
 const SIGNALS: [i32; 2] = [consts::SIGINT, consts::SIGTERM];
 
 /// A request to stop, shared between a signal handler and the code that checks it from time to
-/// time.
+/// time; and the time by which everything should have ended.
 #[derive(Clone, Debug, Default)]
-pub struct Interrupt(Arc<AtomicBool>);
+pub struct Interrupt {
+    raised: Arc<AtomicBool>,
+    deadline: Option<Instant>,
+}
 
 impl Interrupt {
     /// A flag that only [`Interrupt::raise`] raises.
@@ -45,20 +49,35 @@ impl Interrupt {
             flag::register_conditional_shutdown(
                 signal,
                 EXIT_INTERRUPTED.into(),
-                Arc::clone(&interrupt.0),
+                Arc::clone(&interrupt.raised),
             )
-            .and_then(|_| flag::register(signal, Arc::clone(&interrupt.0)))
+            .and_then(|_| flag::register(signal, Arc::clone(&interrupt.raised)))
             .context(|| format!("cannot listen for signal {signal}"))?;
         }
         Ok(interrupt)
     }
 
+    /// The same flag with a deadline.
+    pub fn with_deadline(&self, deadline: Option<Instant>) -> Self {
+        Self {
+            raised: Arc::clone(&self.raised),
+            deadline,
+        }
+    }
+
+    /// True if something that takes so many seconds, begun now, would end before the deadline.
+    pub fn leaves_time_for(&self, seconds: f64) -> bool {
+        let left = |deadline: Instant| deadline.saturating_duration_since(Instant::now());
+        self.deadline
+            .is_none_or(|deadline| left(deadline).as_secs_f64() > seconds)
+    }
+
     pub fn raise(&self) {
-        self.0.store(true, Ordering::SeqCst);
+        self.raised.store(true, Ordering::SeqCst);
     }
 
     pub fn is_raised(&self) -> bool {
-        self.0.load(Ordering::SeqCst)
+        self.raised.load(Ordering::SeqCst)
     }
 }
 

@@ -8,10 +8,12 @@
 //! | file | idea |
 //! |---|---|
 //! | `resources` | estimated memory, processors and time of a stage |
+//! | `forecast` | the time that stages will take, from those that have finished |
 //! | `outcome` | what became of every stage |
 //! | `interrupt` | Ctrl-C and the signals that ask a run to stop |
 //! | `local` | this machine, one process per stage |
 
+mod forecast;
 mod interrupt;
 pub mod local;
 mod outcome;
@@ -19,9 +21,10 @@ mod resources;
 #[cfg(test)]
 mod tests;
 
+pub use forecast::{Forecast, TimeLeft};
 pub use interrupt::Interrupt;
 pub use local::{LocalPool, Slot};
-pub use outcome::{Failure, Outcome};
+pub use outcome::{Failure, Halt, Outcome};
 pub use resources::{MemoryBytes, Resources};
 
 use crate::error::Result;

@@ -13,6 +13,15 @@ pub struct Failure {
     pub message: String,
 }
 
+/// A reason to start no more stages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Halt {
+    /// A stage failed because the disk takes nothing more, and so would the others.
+    Disk,
+    /// The other stages would probably end after the run's time.
+    Time,
+}
+
 /// The result of every stage of a graph.
 #[derive(Clone, Debug, Default)]
 pub struct Outcome {
@@ -24,6 +33,10 @@ pub struct Outcome {
     pub failed: Vec<(PlannedStage, Failure)>,
     /// Stages that were not tried because something they need failed.
     pub skipped: Vec<StageKey>,
+    /// The reason why no more stages were started although some were left, if there is one.
+    pub halted: Option<Halt>,
+    /// Stages that were not started for that reason, or that need one that was not.
+    pub put_off: Vec<StageKey>,
     /// True if Ctrl-C or SIGTERM stopped the run; stages in none of the lists were not finished.
     pub interrupted: bool,
 }
@@ -31,11 +44,11 @@ pub struct Outcome {
 impl Outcome {
     /// True if every stage of the graph is in the store now.
     pub fn is_success(&self) -> bool {
-        self.failed.is_empty() && !self.interrupted
+        self.failed.is_empty() && !self.interrupted && self.halted.is_none()
     }
 
     /// The run's exit code: 0 if nothing failed; the exit code of the failures' kind if they share
-    /// one, else 1; 130 after an interruption.
+    /// one, else 1; 1 if stages were left for want of time; 130 after an interruption.
     pub fn exit_code(&self) -> u8 {
         let kinds: BTreeSet<ErrorKind> = self
             .failed
@@ -44,7 +57,7 @@ impl Outcome {
             .collect();
         match kinds.first() {
             _ if self.interrupted => EXIT_INTERRUPTED,
-            None => 0,
+            None => u8::from(self.halted.is_some()),
             Some(kind) if kinds.len() == 1 => kind.exit_code(),
             Some(_) => 1,
         }
@@ -58,9 +71,15 @@ impl Outcome {
         ];
         parts.extend((!self.failed.is_empty()).then(|| format!("{} failed", self.failed.len())));
         parts.extend((!self.skipped.is_empty()).then(|| format!("{} skipped", self.skipped.len())));
+        parts.extend((!self.put_off.is_empty()).then(|| format!("{} left", self.put_off.len())));
         let mut text = format!("stages: {}", parts.join(", "));
         if self.interrupted {
             text.push_str("\ninterrupted: run the same command again to continue");
+        } else if let Some(halt) = self.halted {
+            text.push_str(match halt {
+                Halt::Disk => "\nstopped, since the disk of the store takes nothing more: make room, then run the same command again to continue",
+                Halt::Time => "\nstopped, since what is left would end after the budget: run the same command again to continue",
+            });
         } else if !self.failed.is_empty() {
             text.push_str("\nrun the same command again to retry what failed and continue with what was skipped");
         }

@@ -3,16 +3,19 @@
 //!
 //! `claims/<key>.<number>` is created whole, only if its name is free, and with a number above all
 //! earlier ones. The attempt with the highest number holds the stage. `claims/<key>.<number>.over`
-//! says that the attempt is over. Numbers grow until the stage is finished; then all its claims are
+//! says that the attempt is over, and in a word how. Numbers grow until the stage is finished; then all its claims are
 //! removed.
 
+use super::end::{End, Ended};
+use super::holder::{Held, Holder};
 use super::key::StageKey;
 use super::lock::StageLock;
 use super::store::Store;
 use crate::error::Result;
 use crate::files;
 use serde::{Deserialize, Serialize};
-use std::collections::HashMap;
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
 use std::hash::{BuildHasher, RandomState};
 use std::io::{ErrorKind, Write};
@@ -25,10 +28,10 @@ use std::time::{Duration, Instant, SystemTime};
 pub const SILENCE_ENV: &str = "TOUCHSTONE_SILENCE_SECONDS";
 const SILENCE: f64 = 90.0;
 /// Signs of life that an attempt gives within the time set by [`SILENCE_ENV`].
-const BEATS: f64 = 9.0;
+pub(super) const BEATS: f64 = 9.0;
 
 /// How long a claim must stay unchanged before it counts as given up.
-fn silence() -> Duration {
+pub(super) fn silence() -> Duration {
     let seconds = std::env::var(SILENCE_ENV)
         .ok()
         .and_then(|text| text.trim().parse().ok())
@@ -43,13 +46,16 @@ struct Record {
     /// [`StageLock::realm`] of the attempt.
     realm: Option<String>,
     beat: u64,
+    /// Absent in claims of earlier programs, which ignore it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    holder: Option<Holder>,
 }
 
 impl Record {
     /// The record as bytes, always of the same length, so that it can be rewritten in place: a
     /// reader never finds the file empty, and the rewrite needs no space on a full disk.
     fn bytes(&self) -> Vec<u8> {
-        const LENGTH: usize = 255;
+        const LENGTH: usize = 639;
         // Strings and a number always become JSON.
         let text = serde_json::to_string(self).unwrap_or_default();
         format!("{text:LENGTH$}\n").into_bytes()
@@ -85,7 +91,7 @@ impl Claim {
 
     /// Removes this claim and all before it: the artifact is there, so that nobody needs them any
     /// more.
-    pub(super) fn settle(mut self) {
+    pub(crate) fn settle(mut self) {
         self.settled = true;
     }
 }
@@ -100,7 +106,7 @@ impl Drop for Claim {
         if self.settled {
             let _ = remove(&self.folder, &self.key, self.number);
         } else {
-            let _ = say_over(&self.folder, &self.key, self.number);
+            let _ = say_over(&self.folder, &self.key, self.number, End::Failed);
         }
     }
 }
@@ -155,11 +161,87 @@ fn remove(folder: &Path, key: &StageKey, number: u64) -> Result<()> {
     Ok(())
 }
 
-fn say_over(folder: &Path, key: &StageKey, number: u64) -> Result<()> {
+/// Marks an attempt as over; an earlier mark stays.
+fn say_over(folder: &Path, key: &StageKey, number: u64, end: End) -> Result<()> {
     let path = path_of(folder, key, number, true);
-    File::create(&path)
-        .map(|_| ())
-        .map_err(|cause| files::failed("create", &path, cause))
+    match files::create_new(&path, end.word().as_bytes()) {
+        // A full disk may still have room for a name, and the name is what matters.
+        Err(error) => File::create_new(&path).map(|_| ()).map_err(|_| error),
+        Ok(_) => Ok(()),
+    }
+}
+
+fn read_record(folder: &Path, key: &StageKey, number: u64) -> Option<Record> {
+    let bytes = fs::read(path_of(folder, key, number, false)).ok()?;
+    serde_json::from_slice(&bytes).ok()
+}
+
+/// The claims in `folder` that are the newest of their stages and have no end mark.
+pub(super) fn held(folder: &Path) -> Result<Vec<Held>> {
+    let mut newest: BTreeMap<StageKey, (u64, bool)> = BTreeMap::new();
+    for name in files::names_in(folder)? {
+        let mut parts = name.splitn(3, '.');
+        let key = parts.next().and_then(|hex| hex.parse().ok());
+        let number = parts.next().and_then(|number| number.parse().ok());
+        let (Some(key), Some(number)) = (key, number) else {
+            continue;
+        };
+        let over = parts.next().is_some();
+        let known = newest.entry(key).or_insert((number, over));
+        *known = match number.cmp(&known.0) {
+            Ordering::Greater => (number, over),
+            Ordering::Equal => (number, over || known.1),
+            Ordering::Less => *known,
+        };
+    }
+    let open = newest.into_iter().filter(|(_, (_, over))| !over);
+    Ok(open
+        .map(|(key, (number, _))| {
+            let record = read_record(folder, &key, number);
+            Held {
+                key,
+                number,
+                beat: record.as_ref().map_or(0, |record| record.beat),
+                holder: record.and_then(|record| record.holder),
+            }
+        })
+        .collect())
+}
+
+/// The ends of the attempts at `key`, by number. An attempt without a mark counts as lost.
+pub(super) fn ended(folder: &Path, key: &StageKey) -> Result<Vec<Ended>> {
+    let mut attempts: BTreeMap<u64, bool> = BTreeMap::new();
+    for (number, over) in numbers(folder, key)? {
+        *attempts.entry(number).or_default() |= over;
+    }
+    let end = |number, over| match fs::read_to_string(path_of(folder, key, number, true)) {
+        Ok(word) if over => End::of_word(&word),
+        _ => End::Lost,
+    };
+    Ok(attempts
+        .into_iter()
+        .map(|(number, over)| Ended {
+            holder: read_record(folder, key, number).and_then(|record| record.holder),
+            end: end(number, over),
+        })
+        .collect())
+}
+
+/// Marks the newest claim on the stage of `lock` as over if `process`, which ran under this lock,
+/// made it.
+pub(super) fn mark(folder: &Path, lock: &StageLock, process: u32, end: End) -> Result<()> {
+    let key = lock.key();
+    let Some(number) = Claims::of(folder, &key)?.highest else {
+        return Ok(());
+    };
+    let own = read_record(folder, &key, number).is_some_and(|record| {
+        let maker = record.holder.map(|holder| holder.process);
+        record.realm == lock.realm() && maker == Some(process)
+    });
+    if own {
+        say_over(folder, &key, number, end)?;
+    }
+    Ok(())
 }
 
 fn path_of(folder: &Path, key: &StageKey, number: u64, over: bool) -> PathBuf {
@@ -227,7 +309,7 @@ impl Watch {
             Some((before, since)) if *before == bytes => {
                 let silent = since.elapsed() >= self.silence;
                 if silent {
-                    say_over(folder, &lock.key(), number)?;
+                    say_over(folder, &lock.key(), number, End::Lost)?;
                 }
                 Ok(silent)
             }
@@ -240,9 +322,14 @@ impl Watch {
 }
 
 impl Store {
-    /// Claims the stage of `lock` for this process; `None` if another attempt that may be alive has
-    /// it.
-    pub(super) fn claim(&self, lock: &StageLock, watch: &mut Watch) -> Result<Option<Claim>> {
+    /// Claims the stage of `lock` for `holder`, this process; `None` if another attempt that may be
+    /// alive has it.
+    pub(crate) fn claim(
+        &self,
+        lock: &StageLock,
+        watch: &mut Watch,
+        holder: Holder,
+    ) -> Result<Option<Claim>> {
         let (folder, key) = (self.claims(), lock.key());
         let Some(number) = watch.next_number(self, lock)? else {
             return Ok(None);
@@ -255,6 +342,7 @@ impl Store {
             attempt: attempt.clone(),
             realm: lock.realm(),
             beat: 0,
+            holder: Some(holder),
         };
         let path = path_of(&folder, &key, number, false);
         if !files::create_new(&path, &record.bytes())? {

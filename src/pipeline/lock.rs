@@ -28,12 +28,14 @@ impl StageLock {
     /// and hide the latter. `None` where the file system has no locks or the realm cannot be
     /// determined.
     pub(super) fn realm(&self) -> Option<String> {
-        if !self.locked {
-            return None;
-        }
-        let kernel = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
-        Some(format!("{}/{}", kernel.trim(), device(&self.file)?))
+        self.locked.then(|| realm_of(&self.file))?
     }
+}
+
+/// The [`StageLock::realm`] of the locks in the file system of `file`, if it has any.
+pub(super) fn realm_of(file: &File) -> Option<String> {
+    let kernel = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    Some(format!("{}/{}", kernel.trim(), device(file)?))
 }
 
 #[cfg(unix)]

@@ -4,10 +4,12 @@ use super::attempt::Attempt;
 use super::claim::Watch;
 use super::context::{Placement, StageContext};
 use super::event::Event;
+use super::holder::Holder;
 use super::key::StageKey;
 use super::manifest::{FORMAT_VERSION, Manifest};
 use super::store::Store;
 use crate::error::{Error, Result};
+use crate::files;
 use miette::Diagnostic;
 use std::error::Error as _;
 use std::io::Read;
@@ -21,7 +23,7 @@ pub const SUPERVISED_ENV: &str = "TOUCHSTONE_SUPERVISED";
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// The result of a request to compute a stage.
-enum Computed {
+pub(crate) enum Computed {
     Here,
     /// Being computed by another process.
     Elsewhere,
@@ -56,13 +58,14 @@ pub fn run_stage(
     Ok(())
 }
 
-fn compute(
+/// Does what [`run_stage`] does without events about the end.
+pub(crate) fn compute(
     store: &Store,
     key: &StageKey,
     place: &Placement,
     body: impl FnOnce(&StageContext) -> Result<()>,
 ) -> Result<Computed> {
-    let Some(draft) = begin(store, key)? else {
+    let Some(draft) = begin(store, key, place)? else {
         return Ok(if store.is_complete(key) {
             Computed::Here
         } else {
@@ -85,7 +88,7 @@ fn compute(
 
 /// Obtains the right to compute `key`; `None` if its artifact is there, or if another process
 /// computes it and this one should not wait.
-fn begin(store: &Store, key: &StageKey) -> Result<Option<Attempt>> {
+fn begin(store: &Store, key: &StageKey, place: &Placement) -> Result<Option<Attempt>> {
     let waits = std::env::var_os(SUPERVISED_ENV).is_none();
     let lock = match store.try_lock(key)? {
         Some(lock) => lock,
@@ -100,7 +103,7 @@ fn begin(store: &Store, key: &StageKey) -> Result<Option<Attempt>> {
         if store.is_complete(key) {
             return Ok(None);
         }
-        match store.claim(&lock, &mut watch)? {
+        match store.claim(&lock, &mut watch, Holder::here(Some(&place.device)))? {
             Some(claim) => break claim,
             None if !waits => return Ok(None),
             None => {
@@ -139,6 +142,15 @@ fn manifest(context: &StageContext, key: StageKey) -> Manifest {
         flops: cost.flops,
         sources: context.sources(),
         files: Default::default(),
+    }
+}
+
+impl Store {
+    /// Writes the log of a failed attempt whose process nobody watches. If this fails too, the
+    /// error itself is all that is told.
+    pub fn note_failure(&self, key: &StageKey, error: &Error) {
+        let text = format!("{}\n\nkind: {}\n", describe(error), error.kind());
+        let _ = files::replace(&self.failure_log(key), text.as_bytes());
     }
 }
 

@@ -9,6 +9,8 @@
 //! scratch/<key>.<attempt>/   the stage's checkpoints, until it is published
 //! artifacts/<2 hex>/<key>/   finished, with manifest.json
 //! failures/<key>.log         the error of the last failed attempt
+//! plans/<id>.json            the stages that workers compute together
+//! workers/<job>.out          what the worker of a Slurm job printed
 //! ```
 //!
 //! A name is looked up by listing its folder: where nodes share a file system, a direct lookup that
@@ -97,6 +99,8 @@ impl Store {
             "scratch",
             "artifacts",
             "failures",
+            "plans",
+            "workers",
         ];
         self.make_folders(&self.root, folders.map(str::to_owned))?;
         self.make_folders(
@@ -166,6 +170,32 @@ impl Store {
 
     pub(super) fn scratch(&self) -> PathBuf {
         self.root.join("scratch")
+    }
+
+    /// The folder of stored plans.
+    pub fn plans(&self) -> PathBuf {
+        self.root.join("plans")
+    }
+
+    /// The folder of what workers print.
+    pub fn workers(&self) -> PathBuf {
+        self.root.join("workers")
+    }
+
+    /// Writes as much as a small stage does, and removes it.
+    ///
+    /// # Errors
+    /// A file system that is read-only, full or over its quota.
+    pub fn probe(&self) -> Result<()> {
+        const BYTES: usize = 1 << 20;
+        let folder = self.tmp();
+        let mut file = tempfile::Builder::new()
+            .prefix(".probe-")
+            .tempfile_in(&folder)
+            .map_err(|cause| files::failed("create a file in", &folder, cause))?;
+        std::io::Write::write_all(&mut file, &vec![1; BYTES])
+            .and_then(|()| file.as_file().sync_all())
+            .map_err(|cause| files::failed("write to", &folder, cause))
     }
 
     /// The folders in `within` that belong to attempts at `key`. Older programs, whose attempts had
@@ -264,7 +294,7 @@ impl Store {
         let mut found: Vec<_> = self
             .keys()?
             .iter()
-            .filter_map(|key| self.manifest(key).ok())
+            .filter_map(|key| manifest_of_whole(&self.artifact_dir(key), key).ok())
             .collect();
         found.sort_by(|a, b| (&a.label, a.key).cmp(&(&b.label, b.key)));
         Ok(found)
@@ -407,7 +437,7 @@ fn manifest_in(dir: &Path, key: &StageKey) -> Result<Manifest> {
 }
 
 /// The manifest as read by [`manifest_in`], if all files are there with the sizes that it records.
-fn manifest_of_whole(dir: &Path, key: &StageKey) -> Result<Manifest> {
+pub(super) fn manifest_of_whole(dir: &Path, key: &StageKey) -> Result<Manifest> {
     let manifest = manifest_in(dir, key)?;
     for (name, file) in &manifest.files {
         let path = dir.join(name);

@@ -106,11 +106,19 @@ fn at_commit(source: &str, folder: &Path) -> String {
 /// The folder of a model's files: the artifact itself, or the one that it points to, fetched again
 /// if it is gone.
 pub fn model_folder(artifact: PathBuf) -> Result<PathBuf> {
-    let pointer = artifact.join(POINTER);
-    if !pointer.exists() {
+    if !artifact.join(POINTER).exists() {
         return Ok(artifact);
     }
-    let pointer: Pointer = read_json(&pointer)?;
+    published(&artifact).map(|(_, folder)| folder)
+}
+
+/// The name and commit of a published model, and the folder of its files, fetched again if it is
+/// gone.
+///
+/// # Errors
+/// An artifact of another kind; a hub that does not give the files; other files than before.
+pub fn published(artifact: &Path) -> Result<(String, PathBuf)> {
+    let pointer: Pointer = read_json(&artifact.join(POINTER))?;
     let folder = Source::parse(&pointer.source)?.fetch(&MODEL_FILES, &FILES_BESIDE)?;
     if hash_of(&folder.join("config.json"))? != pointer.config_blake3 {
         return Err(Error::model(format!(
@@ -119,7 +127,7 @@ pub fn model_folder(artifact: PathBuf) -> Result<PathBuf> {
         ))
         .hint("clear the hub's cache of it and run the command again"));
     }
-    Ok(folder)
+    Ok((pointer.source, folder))
 }
 
 fn hash_of(path: &Path) -> Result<String> {

@@ -10,6 +10,7 @@ use crate::data::hub::Source;
 use crate::pipeline::{StageContext, StageKey};
 use crate::{Context, Error, Result};
 use serde::{Deserialize, Serialize};
+use std::path::Path;
 
 /// The artifact's only file: a [`Fingerprint`].
 const PINNED: &str = "dataset.json";
@@ -103,7 +104,21 @@ impl Stage for PinnedDataset {
 /// # Errors
 /// A data set that cannot be read, or has changed since it was pinned.
 pub fn pinned(context: &StageContext, input: &StageKey) -> Result<(Dataset, String)> {
-    let pinned: Fingerprint = read_json(&context.artifact(input)?.join(PINNED))?;
+    let (set, pinned) = open_pinned(&context.artifact(input)?)?;
+    set.files_read()?
+        .iter()
+        .try_for_each(|file| context.add_source(file))?;
+    context.add_source(&pinned)?;
+    Ok((set, pinned.source))
+}
+
+/// The data set that an artifact pins, and its fingerprint. Files of a hub that are no longer in
+/// the cache are fetched again.
+///
+/// # Errors
+/// As [`pinned`].
+pub fn open_pinned(artifact: &Path) -> Result<(Dataset, Fingerprint)> {
+    let pinned: Fingerprint = read_json(&artifact.join(PINNED))?;
     let mut source = Source::parse(&pinned.source)?;
     if let (Source::Hub(repository), Some(commit)) = (&mut source, &pinned.commit) {
         repository.revision.clone_from(commit);
@@ -127,9 +142,5 @@ pub fn pinned(context: &StageContext, input: &StageKey) -> Result<(Dataset, Stri
         }
         .hint("put the files back, or run the same command again: other contents are another study (of a hub, clear the cache)"));
     }
-    set.files_read()?
-        .iter()
-        .try_for_each(|file| context.add_source(file))?;
-    context.add_source(&pinned)?;
-    Ok((set, pinned.source))
+    Ok((set, pinned))
 }

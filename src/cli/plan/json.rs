@@ -2,11 +2,13 @@
 //! resources that each needs.
 
 use super::{Line, Target};
+use crate::cli::study::StudyArgs;
 use crate::executor::Resources;
 use crate::experiment::Study;
 use crate::pipeline::{StageKey, StageSpec};
 use crate::{Context, Result};
 use serde::Serialize;
+use std::path::PathBuf;
 
 /// Version of the document: raised when a key is renamed or removed.
 const FORMAT: u32 = 1;
@@ -24,6 +26,10 @@ struct Document<'a> {
     /// The hardware for which seconds and rows at once are estimated.
     hardware: &'a str,
     hardware_memory_bytes: u64,
+    /// The names for `touchstone stage --device`.
+    devices: Vec<String>,
+    /// The store for `touchstone stage --store`, from the root on.
+    store: PathBuf,
     /// Estimated seconds for the unfinished stages, one at a time.
     seconds_left: f64,
     stages: Vec<StageEntry<'a>>,
@@ -40,7 +46,15 @@ struct StageEntry<'a> {
 }
 
 /// The JSON document of the plan in `lines`.
-pub(super) fn document(study: &Study, target: &Target, lines: &[Line]) -> Result<String> {
+///
+/// # Errors
+/// If the current folder cannot be determined.
+pub(super) fn document(
+    args: &StudyArgs,
+    study: &Study,
+    target: &Target,
+    lines: &[Line],
+) -> Result<String> {
     let document = Document {
         format: FORMAT,
         experiment: &study.name,
@@ -56,6 +70,9 @@ pub(super) fn document(study: &Study, target: &Target, lines: &[Line]) -> Result
         seeds: &study.seeds,
         hardware: &target.hardware.name,
         hardware_memory_bytes: target.hardware.memory,
+        devices: args.devices(),
+        store: std::path::absolute(&args.store)
+            .context(|| format!("cannot find {}", args.store.display()))?,
         seconds_left: lines
             .iter()
             .filter(|line| !line.done)

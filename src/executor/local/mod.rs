@@ -8,8 +8,8 @@ mod display;
 mod schedule;
 mod slot;
 
-use super::{Executor, Failure, Interrupt, Outcome, Resources};
-use crate::error::{Context, Error, Result};
+use super::{Executor, Failure, Halt, Interrupt, Outcome, Resources};
+use crate::error::{Context, Error, ErrorKind, Result};
 use crate::pipeline::{Event, Graph, StageKey, Store, Watch};
 use child::{Child, Message};
 use display::Display;
@@ -94,7 +94,8 @@ impl Executor for LocalPool {
     ) -> Result<Outcome> {
         store.clean()?;
         store.plan(graph)?;
-        let schedule = Schedule::new(graph, |key| store.is_complete(key));
+        let listing = store.listing()?;
+        let schedule = Schedule::new(graph, |key| listing.is_complete(key));
         if self.slots.is_empty() && schedule.is_unfinished() {
             return Err(
                 Error::store("there is no device to run stages on").hint("name one: --device")
@@ -103,8 +104,8 @@ impl Executor for LocalPool {
         let mut run = Run::new(self, store, graph, resources, schedule);
         while !interrupt.is_raised() {
             run.look_elsewhere()?;
-            run.start_ready()?;
-            if run.running.is_empty() && run.elsewhere.is_empty() {
+            run.start_ready(interrupt)?;
+            if run.running.is_empty() && (run.elsewhere.is_empty() || run.disk_is_full()) {
                 break;
             }
             run.listen();
@@ -225,9 +226,9 @@ impl<'a> Run<'a> {
     }
 
     /// Fills the free slots, longest remaining path first, with stages that no other process
-    /// computes.
-    fn start_ready(&mut self) -> Result<()> {
-        while self.slots.iter().any(|(_, held)| held.is_none()) {
+    /// computes; none if the disk is full, and none that would end after the run's deadline.
+    fn start_ready(&mut self, interrupt: &Interrupt) -> Result<()> {
+        while !self.disk_is_full() && self.slots.iter().any(|(_, held)| held.is_none()) {
             let Some(position) = self.schedule.next() else {
                 break;
             };
@@ -242,6 +243,11 @@ impl<'a> Run<'a> {
                 continue;
             }
             let resources = self.resources.get(&stage.key).cloned().unwrap_or_default();
+            if !interrupt.leaves_time_for(resources.seconds) {
+                self.schedule.put_off(position);
+                self.outcome.halted = Some(Halt::Time);
+                continue;
+            }
             let Some((slot, held)) = free_slot(&mut self.slots, &resources) else {
                 break;
             };
@@ -258,6 +264,11 @@ impl<'a> Run<'a> {
             self.running_costs(),
         );
         Ok(())
+    }
+
+    /// True if a stage has failed because the disk takes nothing more: every other would fail too.
+    fn disk_is_full(&self) -> bool {
+        self.outcome.halted == Some(Halt::Disk)
     }
 
     fn running_costs(&self) -> impl Iterator<Item = (usize, f64)> {
@@ -326,6 +337,9 @@ impl<'a> Run<'a> {
                         .finished(position, &stage.label, child.elapsed());
                 }
                 Err(failure) => {
+                    if failure.kind == ErrorKind::Disk {
+                        self.outcome.halted = Some(Halt::Disk);
+                    }
                     let skipped = self.schedule.fail(position);
                     self.display
                         .failed(position, &stage.label, &failure, skipped.len());
@@ -345,6 +359,12 @@ impl<'a> Run<'a> {
         self.running.clear();
         self.display.clear();
         self.outcome.interrupted = interrupted && self.schedule.is_unfinished();
+        if self.outcome.halted.is_some() {
+            let left = self.schedule.unfinished();
+            self.outcome.put_off = left
+                .map(|position| self.graph.stage(position).key)
+                .collect();
+        }
         self.outcome
     }
 }

@@ -16,6 +16,8 @@ pub(super) enum State {
     Failed,
     /// Not tried, since one of its inputs failed or was itself skipped.
     Skipped,
+    /// Not started, for want of time.
+    PutOff,
 }
 
 /// A schedule that starts the ready stage with the longest remaining path first, which shortens the
@@ -26,6 +28,9 @@ pub(super) struct Schedule<'g> {
     /// Cost of each stage that was missing at the start; 0 for the others.
     costs: Vec<f64>,
     paths: Vec<f64>,
+    /// Sums of costs, kept so that showing a run of many stages takes no time.
+    completed_cost: f64,
+    wanted_cost: f64,
     ready: BinaryHeap<(Priority, Reverse<usize>)>,
 }
 
@@ -57,6 +62,8 @@ impl<'g> Schedule<'g> {
         let mut schedule = Self {
             graph,
             states,
+            completed_cost: 0.0,
+            wanted_cost: costs.iter().sum(),
             costs,
             paths,
             ready: BinaryHeap::new(),
@@ -87,6 +94,11 @@ impl<'g> Schedule<'g> {
         self.states[position] = State::Elsewhere;
     }
 
+    /// Marks the stage that was chosen last as not started.
+    pub fn put_off(&mut self, position: usize) {
+        self.states[position] = State::PutOff;
+    }
+
     /// Takes back a stage that another process was computing and has left.
     pub fn take_back(&mut self, position: usize) {
         self.enqueue(position);
@@ -95,6 +107,7 @@ impl<'g> Schedule<'g> {
     /// Marks a stage as complete; stages that waited only for it become ready.
     pub fn complete(&mut self, position: usize) {
         self.states[position] = State::Complete;
+        self.completed_cost += self.costs[position];
         let graph = self.graph;
         for &next in graph.dependents_of(position) {
             match self.states[next] {
@@ -108,12 +121,14 @@ impl<'g> Schedule<'g> {
     /// Marks a running stage as failed and returns the stages that need it, which are skipped.
     pub fn fail(&mut self, position: usize) -> Vec<usize> {
         self.states[position] = State::Failed;
+        self.wanted_cost -= self.costs[position];
         let (graph, mut skipped) = (self.graph, Vec::new());
         let mut doomed = vec![position];
         while let Some(stage) = doomed.pop() {
             for &next in graph.dependents_of(stage) {
                 if matches!(self.states[next], State::Waiting(_)) {
                     self.states[next] = State::Skipped;
+                    self.wanted_cost -= self.costs[next];
                     skipped.push(next);
                     doomed.push(next);
                 }
@@ -125,12 +140,17 @@ impl<'g> Schedule<'g> {
 
     /// True if some stage was neither computed, tried nor skipped.
     pub fn is_unfinished(&self) -> bool {
-        self.states.iter().any(|state| {
-            matches!(
-                state,
-                State::Waiting(_) | State::Ready | State::Running | State::Elsewhere
-            )
-        })
+        self.unfinished().next().is_some()
+    }
+
+    /// Positions of the stages that were neither computed, tried nor skipped.
+    pub fn unfinished(&self) -> impl Iterator<Item = usize> {
+        let ended =
+            |state: &State| matches!(state, State::Complete | State::Failed | State::Skipped);
+        let states = self.states.iter().enumerate();
+        states
+            .filter(move |(_, state)| !ended(state))
+            .map(|(position, _)| position)
     }
 
     /// Positions of the stages in the state `wanted`.
@@ -150,20 +170,12 @@ impl<'g> Schedule<'g> {
     /// Total cost of the stages that were missing at the start, except those that have failed or
     /// been skipped since.
     pub fn wanted_cost(&self) -> f64 {
-        let lost = |state: &State| matches!(state, State::Failed | State::Skipped);
-        self.states
-            .iter()
-            .zip(&self.costs)
-            .filter(|(state, _)| !lost(state))
-            .map(|(_, cost)| cost)
-            .sum()
+        self.wanted_cost
     }
 
     /// Total cost of the stages completed since the start.
     pub fn completed_cost(&self) -> f64 {
-        self.all(State::Complete)
-            .map(|position| self.costs[position])
-            .sum()
+        self.completed_cost
     }
 }
 

@@ -82,7 +82,14 @@ fn of_many_who_want_a_stage_one_has_it() {
     fs::write(bench.store.claims().join(format!("{key}.0.over")), "").unwrap();
     let claims: Vec<_> = std::thread::scope(|scope| {
         let wanting: Vec<_> = (0..8)
-            .map(|_| scope.spawn(|| bench.store.claim(&lock, &mut Watch::with(LONG)).unwrap()))
+            .map(|_| {
+                scope.spawn(|| {
+                    bench
+                        .store
+                        .claim(&lock, &mut Watch::with(LONG), Holder::here(None))
+                        .unwrap()
+                })
+            })
             .collect();
         wanting
             .into_iter()
@@ -112,7 +119,13 @@ fn a_claim_of_another_node_holds_until_it_is_silent() {
     let lock = bench.store.lock(&key).unwrap();
     let mut watch = Watch::with(Duration::from_millis(200));
     for beat in 0..4 {
-        assert!(bench.store.claim(&lock, &mut watch).unwrap().is_none());
+        assert!(
+            bench
+                .store
+                .claim(&lock, &mut watch, Holder::here(None))
+                .unwrap()
+                .is_none()
+        );
         std::thread::sleep(Duration::from_millis(100));
         fs::write(
             &path,
@@ -120,11 +133,17 @@ fn a_claim_of_another_node_holds_until_it_is_silent() {
         )
         .unwrap();
     }
-    assert!(bench.store.claim(&lock, &mut watch).unwrap().is_none());
+    assert!(
+        bench
+            .store
+            .claim(&lock, &mut watch, Holder::here(None))
+            .unwrap()
+            .is_none()
+    );
     std::thread::sleep(Duration::from_millis(250));
     let claim = bench
         .store
-        .claim(&lock, &mut watch)
+        .claim(&lock, &mut watch, Holder::here(None))
         .unwrap()
         .expect("it has been silent for long");
     assert_eq!(
@@ -136,12 +155,65 @@ fn a_claim_of_another_node_holds_until_it_is_silent() {
 }
 
 #[test]
+fn a_claim_says_who_holds_the_stage_and_its_mark_how_the_attempt_ended() {
+    let (bench, (_, key)) = (Bench::new(), root_graph(1));
+    // An earlier program's claim, which says nothing of its holder, with that program's empty mark.
+    foreign_claim(&bench.store, &key, 0);
+    fs::write(bench.store.claims().join(format!("{key}.0.over")), "").unwrap();
+    assert_eq!(bench.store.held().unwrap(), []);
+    let claim = || {
+        let lock = bench.store.lock(&key).unwrap();
+        let holder = Holder {
+            job: Some("7_2".into()),
+            ..Holder::here(Some("flex"))
+        };
+        let mut watch = Watch::with(LONG);
+        let claim = bench.store.claim(&lock, &mut watch, holder.clone());
+        (claim.unwrap().unwrap(), holder)
+    };
+    let (first, holder) = claim();
+    let held = bench.store.held().unwrap();
+    assert_eq!(
+        (held[0].key, held[0].number, held[0].beat, held.len()),
+        (key, 1, 0, 1)
+    );
+    assert_eq!(held[0].holder, Some(holder.clone()));
+    bench
+        .store
+        .mark_end(&key, holder.process, End::Released)
+        .unwrap();
+    drop(first);
+    let (second, holder) = claim();
+    // Another process's mark does not end it.
+    bench
+        .store
+        .mark_end(&key, holder.process + 1, End::Released)
+        .unwrap();
+    assert_eq!(bench.store.held().unwrap().len(), 1);
+    drop(second);
+    assert_eq!(bench.store.held().unwrap(), []);
+    let ends = |store: &Store| {
+        let ended = store.ended(&key).unwrap().into_iter();
+        ended.map(|attempt| attempt.end).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        ends(&bench.store),
+        [End::Lost, End::Released, End::Failed],
+        "the first mark stays"
+    );
+}
+
+#[test]
 fn a_claim_beats_and_says_when_it_is_over() {
     let (bench, (_, key)) = (Bench::new(), root_graph(1));
     let lock = bench.store.lock(&key).unwrap();
     let claim = bench
         .store
-        .claim(&lock, &mut Watch::with(Duration::from_millis(90)))
+        .claim(
+            &lock,
+            &mut Watch::with(Duration::from_millis(90)),
+            Holder::here(None),
+        )
         .unwrap()
         .unwrap();
     let path = bench.store.claims().join(format!("{key}.0"));

@@ -68,7 +68,7 @@ impl Bench {
         let lock = self.store.lock(key).unwrap();
         let claim = self
             .store
-            .claim(&lock, &mut claim::Watch::new())
+            .claim(&lock, &mut claim::Watch::new(), Holder::here(None))
             .unwrap()
             .unwrap();
         self.store.begin(lock, claim).unwrap()
