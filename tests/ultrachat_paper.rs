@@ -13,6 +13,7 @@ use hub_server::{COMMIT, Server, nobody};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::fs;
+use touchstone::benchmarks::leaderboard::tasks::mmlu::SUBJECTS;
 use touchstone::device;
 use touchstone::model::checkpoint::Checkpoint;
 use touchstone::model::weights::{StoredAs, Weights};
@@ -193,6 +194,27 @@ fn serve(bench: &Bench) -> Server {
     Server::of(folders.map(|(id, folder)| (id.to_owned(), bench.path(folder))))
 }
 
+/// The same hub with the leaderboard's data sets, of which MMLU has all subjects.
+fn serve_with_exams(bench: &Bench) -> Server {
+    let mut repositories = vec![
+        (MODEL.to_owned(), bench.path("model")),
+        (CONVERSATIONS.to_owned(), bench.path("chats")),
+        (PREFERENCES.to_owned(), bench.path("feedback")),
+        (REWARDBENCH.to_owned(), bench.path("reward-bench")),
+    ];
+    for subject in SUBJECTS.iter().map(|subject| subject.name) {
+        bench.copy(
+            &fixture("leaderboard/hub/cais/mmlu/anatomy"),
+            format!("exams/mmlu/{subject}"),
+        );
+    }
+    for [repository, task] in conversations::EXAMS {
+        let folder = bench.path(format!("exams/{task}"));
+        repositories.push((format!("datasets/{repository}"), folder));
+    }
+    Server::of(repositories)
+}
+
 fn run(bench: &Bench, endpoint: &str, words: &str) -> Said {
     let mut command = bench.command(words);
     command
@@ -348,14 +370,17 @@ fn the_second_half_runs_from_a_hub_to_its_report() {
 #[test]
 fn what_was_fetched_is_enough_without_a_network() {
     let bench = bench();
-    let server = serve(&bench);
-    let fetch = RUN.replacen("reproduce", "fetch", 1);
+    let server = serve_with_exams(&bench);
+    let run_all = RUN.replace("--leaderboard exams", "--methods sft,irl");
+    let fetch = run_all.replacen("reproduce", "fetch", 1);
     let said = run(&bench, &server.endpoint(), &fetch);
     assert_eq!(said.code, Some(0), "{}{}", said.out, said.err);
     for part in [
         &format!("hf:{MODEL}@{COMMIT}"),
         &format!("hf:{CONVERSATIONS}@{COMMIT} train_sft  2 files"),
         &format!("hf:{PREFERENCES}@{COMMIT} test_prefs  1 file,"),
+        &format!("hf:{REWARDBENCH}@{COMMIT} filtered  1 file,"),
+        &format!("hf:datasets/openai/gsm8k@{COMMIT} train  1 file,"),
         "the cache is ",
         "HF_HUB_OFFLINE=1",
     ] {
@@ -371,7 +396,7 @@ fn what_was_fetched_is_enough_without_a_network() {
     drop(server);
 
     // The store has the commits, and the cache the files.
-    let said = run(&bench, &nobody(), RUN);
+    let said = run(&bench, &nobody(), &run_all);
     assert_eq!(said.code, Some(0), "{}{}", said.out, said.err);
     // Another store on the same cache, which is told that there is no network.
     let offline = |words: &str| {

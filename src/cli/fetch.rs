@@ -5,13 +5,16 @@ use super::local::{LocalArgs, resolve};
 use super::print;
 use super::study::StudyArgs;
 use super::units::count;
+use crate::benchmarks::leaderboard::Data;
+use crate::data::dataset::{Dataset, Fingerprint};
 use crate::data::hub;
 use crate::device;
 use crate::folder::files_below;
 use crate::pipeline::{Placement, PlannedStage, Store, compute};
 use crate::plan::Plan;
 use crate::stages::checkpoint::{PublishedModel, published};
-use crate::stages::dataset::{PinnedDataset, open_pinned};
+use crate::stages::dataset::{PinnedDataset, open_at, open_pinned};
+use crate::stages::leaderboard_rows::{self, LeaderboardRows};
 use crate::stages::{self, Stage};
 use crate::{Error, Result, files};
 use clap::Args;
@@ -42,17 +45,18 @@ pub fn run(args: &FetchArgs) -> Result<()> {
     store.plan(&plan.graph)?;
     let mut all = Sum::default();
     for stage in sources {
-        let source = fetch(&store, stage)?;
-        let sum = Sum::of(&source.files, &before)?;
-        print(&format!(
-            "{}  {}, {}, {} new\n  {}\n",
-            source.name,
-            count(sum.files, "file"),
-            DecimalBytes(sum.bytes),
-            DecimalBytes(sum.new),
-            source.place.display()
-        ))?;
-        all.add(sum);
+        for source in fetch(&store, stage)? {
+            let sum = Sum::of(&source.files, &before)?;
+            print(&format!(
+                "{}  {}, {}, {} new\n  {}\n",
+                source.name,
+                count(sum.files, "file"),
+                DecimalBytes(sum.bytes),
+                DecimalBytes(sum.new),
+                source.place.display()
+            ))?;
+            all.add(sum);
+        }
     }
     let place = cache().unwrap_or_default();
     print(&format!(
@@ -65,10 +69,13 @@ pub fn run(args: &FetchArgs) -> Result<()> {
     ))
 }
 
-/// True if the stage stands for a model or a data set on a hub.
+/// True if the stage stands for a model or for data sets on a hub.
 fn is_on_hub(stage: &PlannedStage) -> bool {
     let kind = stage.spec.kind.as_str();
     let source = stage.spec.settings["source"].as_str().unwrap_or_default();
+    if kind == LeaderboardRows::KIND {
+        return matches!(Data::named(Path::new(source)), Ok(Data::Hub(_)));
+    }
     [PublishedModel::KIND, PinnedDataset::KIND].contains(&kind)
         && matches!(hub::Source::parse(source), Ok(hub::Source::Hub(_)))
 }
@@ -80,8 +87,9 @@ struct Source {
     files: Vec<PathBuf>,
 }
 
-/// Records the commit of a source in `store`, unless it is known, and downloads what is not cached.
-fn fetch(store: &Store, stage: &PlannedStage) -> Result<Source> {
+/// Records the commits of a stage's sources in `store`, unless they are known, and downloads what is
+/// not cached.
+fn fetch(store: &Store, stage: &PlannedStage) -> Result<Vec<Source>> {
     let place = Placement {
         device: device::DEFAULT.to_string(),
         memory: None,
@@ -99,26 +107,39 @@ fn fetch(store: &Store, stage: &PlannedStage) -> Result<Source> {
     if stage.spec.kind == PublishedModel::KIND {
         let (name, folder) = published(&artifact)?;
         let files = files_below(&folder);
-        return Ok(Source {
+        return Ok(vec![Source {
             name,
             files: files.iter().map(|name| folder.join(name)).collect(),
             place: folder,
-        });
+        }]);
+    }
+    if stage.spec.kind == LeaderboardRows::KIND {
+        let pinned = leaderboard_rows::fingerprints(&artifact)?.into_iter();
+        return pinned
+            .map(|pinned| Ok(Source::split(&open_at(&pinned)?, pinned)))
+            .collect();
     }
     let (set, fingerprint) = open_pinned(&artifact)?;
-    let files: Vec<PathBuf> = set.paths().map(Path::to_owned).collect();
-    let place = files.first().and_then(|file| file.parent());
-    let commit = fingerprint.commit.unwrap_or_default();
-    let name = match fingerprint.source.rsplit_once('@') {
-        Some((name, _)) if !commit.is_empty() => format!("{name}@{commit}"),
-        _ => fingerprint.source,
-    };
-    let split = fingerprint.split.unwrap_or_default();
-    Ok(Source {
-        name: format!("{name} {split}"),
-        place: place.unwrap_or(Path::new("")).to_owned(),
-        files,
-    })
+    Ok(vec![Source::split(&set, fingerprint)])
+}
+
+impl Source {
+    /// A split of a data set.
+    fn split(set: &Dataset, fingerprint: Fingerprint) -> Self {
+        let files: Vec<PathBuf> = set.paths().map(Path::to_owned).collect();
+        let place = files.first().and_then(|file| file.parent());
+        let commit = fingerprint.commit.unwrap_or_default();
+        let name = match fingerprint.source.rsplit_once('@') {
+            Some((name, _)) if !commit.is_empty() => format!("{name}@{commit}"),
+            _ => fingerprint.source,
+        };
+        let split = fingerprint.split.unwrap_or_default();
+        Self {
+            name: format!("{name} {split}"),
+            place: place.unwrap_or(Path::new("")).to_owned(),
+            files,
+        }
+    }
 }
 
 /// Numbers and sizes of files.

@@ -119,6 +119,14 @@ pub fn pinned(context: &StageContext, input: &StageKey) -> Result<(Dataset, Stri
 /// As [`pinned`].
 pub fn open_pinned(artifact: &Path) -> Result<(Dataset, Fingerprint)> {
     let pinned: Fingerprint = read_json(&artifact.join(PINNED))?;
+    Ok((open_at(&pinned)?, pinned))
+}
+
+/// The data set that has a fingerprint, at its commit.
+///
+/// # Errors
+/// As [`pinned`].
+pub fn open_at(pinned: &Fingerprint) -> Result<Dataset> {
     let mut source = Source::parse(&pinned.source)?;
     if let (Source::Hub(repository), Some(commit)) = (&mut source, &pinned.commit) {
         repository.revision.clone_from(commit);
@@ -142,5 +150,5 @@ pub fn open_pinned(artifact: &Path) -> Result<(Dataset, Fingerprint)> {
         }
         .hint("put the files back, or run the same command again: other contents are another study (of a hub, clear the cache)"));
     }
-    Ok((set, pinned))
+    Ok(set)
 }

@@ -9,7 +9,7 @@ use crate::benchmarks::leaderboard::evaluate::TaskRun;
 use crate::benchmarks::leaderboard::tasks::TASKS;
 use crate::benchmarks::leaderboard::{Convention, Data, Task};
 use crate::data::contents::changed;
-use crate::data::dataset::FileFingerprint;
+use crate::data::dataset::{FileFingerprint, Fingerprint};
 use crate::pipeline::{StageContext, StageKey};
 use crate::{Context, Error, Result};
 use serde::{Deserialize, Serialize};
@@ -154,6 +154,15 @@ impl Stage for LeaderboardRows {
         let source = self.source;
         write_json(&context.out().join(PINNED), &Pinned { source, splits })
     }
+}
+
+/// The fingerprints of the splits that an artifact pins.
+///
+/// # Errors
+/// An artifact that cannot be read.
+pub fn fingerprints(artifact: &Path) -> Result<Vec<Fingerprint>> {
+    let pinned: Pinned = read_json(&artifact.join(PINNED))?;
+    Ok(pinned.splits.into_iter().map(|split| split.data).collect())
 }
 
 /// The questions of the rows that an input pins.
