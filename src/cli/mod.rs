@@ -28,6 +28,7 @@ pub mod sources;
 pub mod stage;
 pub mod stats;
 pub mod study;
+pub mod work;
 
 use crate::device::DeviceSpec;
 use crate::{Error, Result};
@@ -92,6 +93,8 @@ pub enum Command {
     Completions(completions::CompletionsArgs),
     /// Print the manual page, or write a page for every command
     Man(man::ManArgs),
+    /// Compute the stages of a stored plan together with other workers on the same store
+    Work(work::WorkArgs),
     #[command(hide = true)]
     Stage(stage::StageArgs),
     #[command(hide = true)]
@@ -118,6 +121,7 @@ pub fn run(cli: Cli) -> Result<u8> {
         Command::Snapshot(args) => return snapshot::run(&args),
         Command::Runs(args) => return runs::run(&args),
         Command::Model(args) => return model::run(&args),
+        Command::Work(args) => return work::run(&args),
         Command::Bench(args) => bench::run(&args)?,
         Command::Plan(args) => plan::run(&args)?,
         Command::Report(args) => report::run(&args)?,

@@ -1,4 +1,4 @@
-//! Ctrl-C, SIGTERM and SIGHUP.
+//! Ctrl-C, SIGTERM and SIGHUP; for workers SIGUSR1 too.
 
 use crate::error::{Context, Result};
 use signal_hook::{consts, flag};
@@ -17,7 +17,11 @@ const SIGNALS: [i32; 2] = [consts::SIGINT, consts::SIGTERM];
 /// A request to stop, shared between a signal handler and the code that checks it from time to
 /// time.
 #[derive(Clone, Debug, Default)]
-pub struct Interrupt(Arc<AtomicBool>);
+pub struct Interrupt {
+    raised: Arc<AtomicBool>,
+    /// True if the request came as SIGUSR1: the work should go on elsewhere or later.
+    elsewhere: Arc<AtomicBool>,
+}
 
 impl Interrupt {
     /// A flag that only [`Interrupt::raise`] raises.
@@ -45,20 +49,48 @@ impl Interrupt {
             flag::register_conditional_shutdown(
                 signal,
                 EXIT_INTERRUPTED.into(),
-                Arc::clone(&interrupt.0),
+                Arc::clone(&interrupt.raised),
             )
-            .and_then(|_| flag::register(signal, Arc::clone(&interrupt.0)))
+            .and_then(|_| flag::register(signal, Arc::clone(&interrupt.raised)))
             .context(|| format!("cannot listen for signal {signal}"))?;
         }
         Ok(interrupt)
     }
 
+    /// A flag for a worker: the signals of [`Interrupt::on_signals`] raise it however often they
+    /// come, and so does SIGUSR1, by which a scheduler announces that time is nearly up.
+    ///
+    /// # Errors
+    /// If the system refuses a handler.
+    pub fn of_worker() -> Result<Self> {
+        let interrupt = Self::new();
+        let listen = |signal, raised: &Arc<AtomicBool>| {
+            flag::register(signal, Arc::clone(raised))
+                .map(|_| ())
+                .context(|| format!("cannot listen for signal {signal}"))
+        };
+        // The order matters: whoever sees the request must see its kind.
+        #[cfg(unix)]
+        for flag in [&interrupt.elsewhere, &interrupt.raised] {
+            listen(consts::SIGUSR1, flag)?;
+        }
+        for signal in SIGNALS {
+            listen(signal, &interrupt.raised)?;
+        }
+        Ok(interrupt)
+    }
+
+    /// True if SIGUSR1 asked to stop.
+    pub fn asks_to_go_on_elsewhere(&self) -> bool {
+        self.elsewhere.load(Ordering::SeqCst)
+    }
+
     pub fn raise(&self) {
-        self.0.store(true, Ordering::SeqCst);
+        self.raised.store(true, Ordering::SeqCst);
     }
 
     pub fn is_raised(&self) -> bool {
-        self.0.load(Ordering::SeqCst)
+        self.raised.load(Ordering::SeqCst)
     }
 }
 

@@ -11,11 +11,14 @@
 //! | `outcome` | what became of every stage |
 //! | `interrupt` | Ctrl-C and the signals that ask a run to stop |
 //! | `local` | this machine, one process per stage |
+//! | `stored_plan`, `round` | a plan that workers on several machines share; what they tried together |
 
 mod interrupt;
 pub mod local;
 mod outcome;
 mod resources;
+mod round;
+mod stored_plan;
 #[cfg(test)]
 mod tests;
 
@@ -23,6 +26,8 @@ pub use interrupt::Interrupt;
 pub use local::{LocalPool, Slot};
 pub use outcome::{Failure, Outcome};
 pub use resources::{MemoryBytes, Resources};
+pub use round::{Round, Verdict, judge};
+pub use stored_plan::{StoredPlan, StoredStage};
 
 use crate::error::Result;
 use crate::pipeline::{Graph, StageKey, Store};

@@ -26,12 +26,22 @@ pub struct Outcome {
     pub skipped: Vec<StageKey>,
     /// True if Ctrl-C or SIGTERM stopped the run; stages in none of the lists were not finished.
     pub interrupted: bool,
+    /// True if the run ended before its stages because others compute them: stages in none of the
+    /// lists were not finished yet.
+    pub left: bool,
+    /// Sentences about the run that its stages do not show.
+    pub notes: Vec<String>,
 }
 
 impl Outcome {
     /// True if every stage of the graph is in the store now.
     pub fn is_success(&self) -> bool {
-        self.failed.is_empty() && !self.interrupted
+        self.failed.is_empty() && !self.interrupted && !self.left
+    }
+
+    /// True if stages are left that were neither finished nor given up.
+    pub fn is_partial(&self) -> bool {
+        self.interrupted || self.left
     }
 
     /// The run's exit code: 0 if nothing failed; the exit code of the failures' kind if they share
@@ -59,7 +69,12 @@ impl Outcome {
         parts.extend((!self.failed.is_empty()).then(|| format!("{} failed", self.failed.len())));
         parts.extend((!self.skipped.is_empty()).then(|| format!("{} skipped", self.skipped.len())));
         let mut text = format!("stages: {}", parts.join(", "));
-        if self.interrupted {
+        for note in &self.notes {
+            text.push_str(&format!("\n{note}"));
+        }
+        if self.left {
+            text.push_str("\nothers compute the rest: the same command again waits for it");
+        } else if self.interrupted {
             text.push_str("\ninterrupted: run the same command again to continue");
         } else if !self.failed.is_empty() {
             text.push_str("\nrun the same command again to retry what failed and continue with what was skipped");

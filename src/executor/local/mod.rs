@@ -1,19 +1,21 @@
 //! The executor of this machine: one process per stage, as many at once as there are slots.
 //!
 //! `schedule` chooses the next stage, `slot` its place, `child` starts and watches its process,
-//! `display` shows the run.
+//! `display` shows the run, `shared` is what a worker among others does differently.
 
 mod child;
-mod display;
-mod schedule;
+pub(super) mod display;
+pub(super) mod schedule;
+mod shared;
 mod slot;
 
-use super::{Executor, Failure, Interrupt, Outcome, Resources};
+use super::{Executor, Failure, Interrupt, Outcome, Resources, Round};
 use crate::error::{Context, Error, Result};
-use crate::pipeline::{Event, Graph, StageKey, Store, Watch};
+use crate::pipeline::{Event, Graph, ROUND_ENV, StageKey, Store, Watch};
 use child::{Child, Message};
 use display::Display;
 use schedule::{Schedule, State};
+use shared::Shared;
 pub use slot::Slot;
 use slot::free_slot;
 use std::collections::{BTreeMap, BTreeSet};
@@ -41,6 +43,8 @@ pub struct LocalPool {
     pub slots: Vec<Slot>,
     /// Suppresses progress output.
     pub quiet: bool,
+    /// The pool's part among the workers of a plan; `None` for a pool that works for itself.
+    pub round: Option<Round>,
 }
 
 impl LocalPool {
@@ -56,6 +60,7 @@ impl LocalPool {
             arguments: vec!["stage".into()],
             slots,
             quiet: false,
+            round: None,
         })
     }
 
@@ -80,6 +85,10 @@ impl LocalPool {
             .env("OMP_NUM_THREADS", &threads)
             // Threads that spin while they wait would occupy cores that other stages need.
             .env("OMP_WAIT_POLICY", "passive");
+        match &self.round {
+            Some(round) => command.env(ROUND_ENV, round.claim_name()),
+            None => command.env_remove(ROUND_ENV),
+        };
         command
     }
 }
@@ -93,7 +102,10 @@ impl Executor for LocalPool {
         interrupt: &Interrupt,
     ) -> Result<Outcome> {
         store.clean()?;
-        store.plan(graph)?;
+        if self.round.is_none() {
+            // A worker has its graph from the store.
+            store.plan(graph)?;
+        }
         let schedule = Schedule::new(graph, |key| store.is_complete(key));
         if self.slots.is_empty() && schedule.is_unfinished() {
             return Err(
@@ -104,11 +116,11 @@ impl Executor for LocalPool {
         while !interrupt.is_raised() {
             run.look_elsewhere()?;
             run.start_ready()?;
-            if run.running.is_empty() && run.elsewhere.is_empty() {
+            if run.running.is_empty() && (run.elsewhere.is_empty() || run.is_idle()) {
                 break;
             }
             run.listen();
-            run.reap();
+            run.reap()?;
         }
         let outcome = run.finish(interrupt.is_raised());
         // If leftovers cannot be removed now, the next run or `runs verify --repair` removes them.
@@ -144,6 +156,8 @@ struct Run<'a> {
     slots: Vec<(&'a Slot, Option<usize>)>,
     /// Stages that other processes compute, by position.
     elsewhere: Elsewhere,
+    /// What a worker knows of the others of its round.
+    shared: Option<Shared<'a>>,
     sender: Sender<Message>,
     messages: Receiver<Message>,
     outcome: Outcome,
@@ -174,6 +188,7 @@ impl<'a> Run<'a> {
             next_look: Instant::now(),
         };
         let running = BTreeMap::new();
+        let shared = pool.round.as_ref().map(Shared::new);
         Self {
             pool,
             store,
@@ -184,6 +199,7 @@ impl<'a> Run<'a> {
             running,
             slots,
             elsewhere,
+            shared,
             sender,
             messages,
             outcome,
@@ -205,6 +221,8 @@ impl<'a> Run<'a> {
             } else if !self.store.is_taken(&key, &mut self.elsewhere.watch)? {
                 self.elsewhere.positions.remove(&position);
                 self.schedule.take_back(position);
+            } else if let Some(shared) = &mut self.shared {
+                shared.note_taken(position);
             }
         }
         self.elsewhere.next_look =
@@ -239,6 +257,9 @@ impl<'a> Run<'a> {
             }
             if self.store.is_taken(&stage.key, &mut self.elsewhere.watch)? {
                 self.leave_to_others(position);
+                continue;
+            }
+            if !self.may_start(position)? {
                 continue;
             }
             let resources = self.resources.get(&stage.key).cloned().unwrap_or_default();
@@ -294,7 +315,7 @@ impl<'a> Run<'a> {
     }
 
     /// Records the results of stages whose processes have ended.
-    fn reap(&mut self) {
+    fn reap(&mut self) -> Result<()> {
         let ended: Vec<(usize, Child)> = self
             .running
             .extract_if(.., |_, child| child.has_ended())
@@ -318,33 +339,45 @@ impl<'a> Run<'a> {
                 self.leave_to_others(position);
                 continue;
             }
-            match child.verdict(self.store, &stage.key) {
+            let verdict = child.verdict(self.store, &stage.key);
+            if let (Err(failure), Some(_)) = (&verdict, &self.shared) {
+                self.note_end(position, &child, failure)?;
+                continue;
+            }
+            match verdict {
                 Ok(()) => {
                     self.schedule.complete(position);
                     self.outcome.finished.push(stage.key);
                     self.display
                         .finished(position, &stage.label, child.elapsed());
                 }
-                Err(failure) => {
-                    let skipped = self.schedule.fail(position);
-                    self.display
-                        .failed(position, &stage.label, &failure, skipped.len());
-                    self.outcome.skipped.extend(
-                        skipped
-                            .iter()
-                            .map(|&position| self.graph.stage(position).key),
-                    );
-                    self.outcome.failed.push((stage.clone(), failure));
-                }
+                Err(failure) => self.book_failed(position, failure),
             }
         }
+        Ok(())
+    }
+
+    /// Records that a stage has failed, and with it those that need it.
+    fn book_failed(&mut self, position: usize, failure: Failure) {
+        let stage = self.graph.stage(position);
+        let skipped = self.schedule.fail(position);
+        self.display
+            .failed(position, &stage.label, &failure, skipped.len());
+        self.outcome.skipped.extend(
+            skipped
+                .iter()
+                .map(|&position| self.graph.stage(position).key),
+        );
+        self.outcome.failed.push((stage.clone(), failure));
     }
 
     /// Stops the processes that still run; only an interruption leaves any.
     fn finish(mut self, interrupted: bool) -> Outcome {
-        self.running.clear();
+        self.stop_children();
         self.display.clear();
-        self.outcome.interrupted = interrupted && self.schedule.is_unfinished();
+        let unfinished = self.schedule.is_unfinished();
+        self.outcome.interrupted = interrupted && unfinished;
+        self.outcome.left = !interrupted && unfinished;
         self.outcome
     }
 }
