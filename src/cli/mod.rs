@@ -5,6 +5,7 @@ pub mod base;
 pub mod bench;
 pub mod bytes;
 pub mod claims;
+pub mod cluster;
 pub mod completions;
 pub mod conformance;
 pub mod decide;

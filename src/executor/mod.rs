@@ -12,12 +12,14 @@
 //! | `interrupt` | Ctrl-C and the signals that ask a run to stop |
 //! | `local` | this machine, one process per stage |
 //! | `stored_plan`, `round` | a plan that workers on several machines share; what they tried together |
+//! | `slurm` | workers in the jobs of a Slurm cluster |
 
 mod interrupt;
 pub mod local;
 mod outcome;
 mod resources;
 mod round;
+pub mod slurm;
 mod stored_plan;
 #[cfg(test)]
 mod tests;
@@ -27,6 +29,7 @@ pub use local::{LocalPool, Slot};
 pub use outcome::{Failure, Outcome};
 pub use resources::{MemoryBytes, Resources};
 pub use round::{Round, Verdict, judge};
+pub use slurm::Slurm;
 pub use stored_plan::{StoredPlan, StoredStage};
 
 use crate::error::Result;
