@@ -66,6 +66,12 @@ faults:
 faults-two-mounts:
     scripts/faults-two-mounts.sh
 
+# Studies on a real Slurm of four nodes, started here from Debian's packages, with one fault after the other (SCENARIO names chosen ones).
+[doc("Studies on a real Slurm of four nodes, started here, with one fault after the other.")]
+test-slurm *scenarios:
+    cargo build --release
+    scripts/test-slurm.sh "$@"
+
 # Formatting and lints, as in CI.
 lint:
     cargo fmt --check
