@@ -77,7 +77,9 @@ fn a_study_is_watched_from_its_plan_to_its_end() {
     // Without a name: everything that the store has recorded, which is the same here.
     let recorded = status(&bench, "");
     assert_eq!(recorded["stages"], end["stages"]);
-    assert_eq!(recorded["hours_spent"], end["hours_spent"]);
+    // The order of the stages is another, and with it the last digits of sums.
+    let hours = |status: &Value| status["hours_spent"]["wall"].as_f64().unwrap();
+    assert!((hours(&recorded) / hours(&end) - 1.0).abs() < 1e-9);
     assert_eq!(recorded["damaged_records"], 0);
 }
 
