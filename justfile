@@ -71,6 +71,12 @@ faults-two-mounts:
 many-stages:
     cargo test --release --test many_stages -- --ignored --nocapture
 
+# Studies on a real Slurm of four nodes, started here from Debian's packages, with one fault after the other (SCENARIO names chosen ones).
+[doc("Studies on a real Slurm of four nodes, started here, with one fault after the other.")]
+test-slurm *scenarios:
+    cargo build --release
+    scripts/test-slurm.sh "$@"
+
 # Formatting and lints, as in CI.
 lint:
     cargo fmt --check

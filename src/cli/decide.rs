@@ -1,9 +1,9 @@
 //! `reproduce --decide`: runs look after look, each with fresh seeds for the methods whose claims
 //! are open, until every primary claim is decided or the budget is spent.
 
-use super::reproduce::{Runner, report_input, write_report};
-use super::study::StudyArgs;
+use super::reproduce::{ReproduceArgs, Runner, report_input, write_report};
 use super::{complain, print};
+use crate::executor::Slurm;
 use crate::experiment::Study;
 use crate::pipeline::Store;
 use crate::plan::{LocalData, Plan};
@@ -48,21 +48,22 @@ impl FromStr for Budget {
 
 /// Runs `study` look by look and writes the report of all looks.
 pub fn run(
-    args: &StudyArgs,
-    limits: &DecideArgs,
+    args: &ReproduceArgs,
     mut study: Study,
     local: Option<&LocalData>,
+    slurm: Option<Slurm>,
 ) -> Result<u8> {
+    let (args, limits) = (&args.study, &args.decide);
     let looks = looks(&study, limits)?;
     let started = Instant::now();
     study.seeds = seeds(&study, looks[0])?;
     let mut plan = Plan::new(&study, local)?;
-    let runner = Runner::ready(args, &study, &plan, local)?;
+    let runner = Runner::ready(args, &study, &plan, local, slurm)?;
     let mut look = 0;
     let outcome = loop {
         let began = Instant::now();
         let outcome = runner.run(&plan)?;
-        if outcome.interrupted {
+        if outcome.is_partial() {
             complain(&format!("{}\n", outcome.summary()));
             return Ok(outcome.exit_code());
         }

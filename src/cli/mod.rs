@@ -5,6 +5,7 @@ pub mod base;
 pub mod bench;
 pub mod bytes;
 pub mod claims;
+pub mod cluster;
 pub mod completions;
 pub mod conformance;
 pub mod decide;
@@ -31,6 +32,7 @@ pub mod stats;
 pub mod status;
 pub mod study;
 pub mod units;
+pub mod work;
 
 use crate::device::DeviceSpec;
 use crate::{Error, Result};
@@ -99,6 +101,8 @@ pub enum Command {
     Completions(completions::CompletionsArgs),
     /// Print the manual page, or write a page for every command
     Man(man::ManArgs),
+    /// Compute the stages of a stored plan together with other workers on the same store
+    Work(work::WorkArgs),
     #[command(hide = true)]
     Stage(stage::StageArgs),
     #[command(hide = true)]
@@ -125,6 +129,7 @@ pub fn run(cli: Cli) -> Result<u8> {
         Command::Snapshot(args) => return snapshot::run(&args),
         Command::Runs(args) => return runs::run(&args),
         Command::Model(args) => return model::run(&args),
+        Command::Work(args) => return work::run(&args),
         Command::Bench(args) => bench::run(&args)?,
         Command::Plan(args) => plan::run(&args)?,
         Command::Status(args) => status::run(&args)?,

@@ -291,6 +291,25 @@ impl Target {
         }
     }
 
+    /// The nodes of a cluster: the GPU that the scale names or, without one, cores like those here,
+    /// with as much memory as the stages can use unless `args` limit it.
+    pub fn of_nodes(args: &StudyArgs, study: &Study) -> Result<Self> {
+        let mut target = Self::here(args);
+        let on_gpu = args.device.iter().any(|device| device.gpu().is_some());
+        match study.target.as_deref().filter(|name| *name != "here") {
+            Some(name) if on_gpu => target.hardware = Hardware::named(name)?,
+            _ => target.hardware.memory = u64::MAX,
+        }
+        if let Some(Bytes(limit)) = args.memory {
+            target.hardware.memory = limit;
+        }
+        Ok(target)
+    }
+
+    pub fn backend(&self) -> BackendProfile {
+        self.backend
+    }
+
     /// The resources that a stage of `plan` needs.
     pub fn resources(&self, plan: &Plan, stage: &PlannedStage) -> Resources {
         plan.work(&stage.key)

@@ -1,19 +1,20 @@
 //! `touchstone reproduce`: runs a study from nothing to a report. Running it again finishes what is
 //! missing.
 
+use super::cluster::{self, ClusterArgs};
 use super::decide::{self, Budget, DecideArgs};
 use super::local::{LocalArgs, resolve};
 use super::plan::Target;
 use super::study::StudyArgs;
 use super::{complain, output, preflight, print};
-use crate::Result;
 use crate::collect::collect;
 use crate::device::{DeviceSpec, hardware};
-use crate::executor::{Executor, Forecast, Interrupt, LocalPool, Outcome, Slot};
+use crate::executor::{Executor, Forecast, Interrupt, LocalPool, Outcome, Slot, Slurm};
 use crate::experiment::Study;
 use crate::pipeline::{PlannedStage, StageKey, Store};
 use crate::plan::{LocalData, Plan, RowFile, fit};
 use crate::report::{self, ReportInput};
+use crate::{Error, Result};
 use clap::Args;
 use std::time::Instant;
 
@@ -25,21 +26,31 @@ pub struct ReproduceArgs {
     pub local: LocalArgs,
     #[command(flatten)]
     pub decide: DecideArgs,
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
 }
 
 pub fn run(args: &ReproduceArgs) -> Result<u8> {
     let (study, local) = resolve(&args.study, &args.local)?;
+    let slurm = cluster::slurm(&args.cluster, &args.study, &study)?;
     if args.decide.decide {
-        return decide::run(&args.study, &args.decide, study, local.as_ref());
+        return decide::run(args, study, local.as_ref(), slurm);
     }
     let started = Instant::now();
     let plan = Plan::new(&study, local.as_ref())?;
-    let mut runner = Runner::ready(&args.study, &study, &plan, local.as_ref())?;
+    if let Some(slurm) = slurm.as_ref().filter(|_| args.cluster.cancel) {
+        return cluster::cancel(slurm, &args.study, &plan);
+    }
+    if slurm.is_some() && args.decide.budget.is_some() {
+        return Err(Error::configuration("--budget counts the time of this machine's stages, and those of a cluster run elsewhere")
+            .hint("leave it out and limit the workers: --workers and --time"));
+    }
+    let mut runner = Runner::ready(&args.study, &study, &plan, local.as_ref(), slurm)?;
     if let Some(Budget(time)) = args.decide.budget {
         runner.end_by(started + time);
     }
     let outcome = runner.run(&plan)?;
-    if outcome.interrupted {
+    if outcome.is_partial() {
         complain(&format!("{}\n", outcome.summary()));
         return Ok(outcome.exit_code());
     }
@@ -65,7 +76,11 @@ impl Runner {
         study: &Study,
         plan: &Plan,
         local: Option<&LocalData>,
+        slurm: Option<Slurm>,
     ) -> Result<Self> {
+        if let Some(slurm) = slurm {
+            return Self::on_cluster(args, study, plan, local, slurm);
+        }
         let jobs = args.stages_at_once().min(plan.graph.len().max(1));
         let slot = |device: &DeviceSpec| Slot {
             device: device.to_string(),
@@ -101,6 +116,32 @@ impl Runner {
     /// Sets the time after which no stage should end.
     pub fn end_by(&mut self, deadline: Instant) {
         self.interrupt = self.interrupt.with_deadline(Some(deadline));
+    }
+
+    /// Checks what `plan` needs of a cluster, as far as it can be known here.
+    fn on_cluster(
+        args: &StudyArgs,
+        study: &Study,
+        plan: &Plan,
+        local: Option<&LocalData>,
+        slurm: Slurm,
+    ) -> Result<Self> {
+        let target = Target::of_nodes(args, study)?;
+        if let Some(limit) = args.memory {
+            fit::check(study, local, plan, limit.0, target.backend())?;
+        }
+        let report = args.out.join(folder(study));
+        output::check_folder(&report)?;
+        report::check_place(&report)?;
+        let store = Store::open(&args.store)?;
+        preflight::room(&store, plan)?;
+        Ok(Self {
+            store,
+            jobs: slurm.settings.workers * slurm.jobs.or(slurm.settings.cpus).unwrap_or(1),
+            executor: Box::new(slurm),
+            target,
+            interrupt: Interrupt::on_signals()?,
+        })
     }
 
     /// Computes the missing stages of `plan`.

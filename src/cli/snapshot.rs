@@ -1,6 +1,7 @@
 //! `touchstone snapshot`: records the means of a small study under version control, and reports
 //! when they change.
 
+use super::cluster::ClusterArgs;
 use super::decide::DecideArgs;
 use super::local::{LocalArgs, resolve};
 use super::reproduce::{self, ReproduceArgs, report_input};
@@ -93,6 +94,7 @@ fn carry_out(args: &TakeArgs) -> Result<std::result::Result<Snapshot, u8>> {
         study: study.clone(),
         local: args.local.clone(),
         decide: DecideArgs::default(),
+        cluster: ClusterArgs::default(),
     };
     let code = reproduce::run(&run)?;
     if code != SUCCESS {

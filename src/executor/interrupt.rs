@@ -1,4 +1,4 @@
-//! Ctrl-C, SIGTERM and SIGHUP.
+//! Ctrl-C, SIGTERM and SIGHUP; for workers SIGUSR1 too.
 
 use crate::error::{Context, Result};
 use signal_hook::{consts, flag};
@@ -21,6 +21,8 @@ const SIGNALS: [i32; 2] = [consts::SIGINT, consts::SIGTERM];
 pub struct Interrupt {
     raised: Arc<AtomicBool>,
     deadline: Option<Instant>,
+    /// True if the request came as SIGUSR1: the work should go on elsewhere or later.
+    elsewhere: Arc<AtomicBool>,
 }
 
 impl Interrupt {
@@ -61,6 +63,7 @@ impl Interrupt {
     pub fn with_deadline(&self, deadline: Option<Instant>) -> Self {
         Self {
             raised: Arc::clone(&self.raised),
+            elsewhere: Arc::clone(&self.elsewhere),
             deadline,
         }
     }
@@ -70,6 +73,34 @@ impl Interrupt {
         let left = |deadline: Instant| deadline.saturating_duration_since(Instant::now());
         self.deadline
             .is_none_or(|deadline| left(deadline).as_secs_f64() > seconds)
+    }
+
+    /// A flag for a worker: the signals of [`Interrupt::on_signals`] raise it however often they
+    /// come, and so does SIGUSR1, by which a scheduler announces that time is nearly up.
+    ///
+    /// # Errors
+    /// If the system refuses a handler.
+    pub fn of_worker() -> Result<Self> {
+        let interrupt = Self::new();
+        let listen = |signal, raised: &Arc<AtomicBool>| {
+            flag::register(signal, Arc::clone(raised))
+                .map(|_| ())
+                .context(|| format!("cannot listen for signal {signal}"))
+        };
+        // The order matters: whoever sees the request must see its kind.
+        #[cfg(unix)]
+        for flag in [&interrupt.elsewhere, &interrupt.raised] {
+            listen(consts::SIGUSR1, flag)?;
+        }
+        for signal in SIGNALS {
+            listen(signal, &interrupt.raised)?;
+        }
+        Ok(interrupt)
+    }
+
+    /// True if SIGUSR1 asked to stop.
+    pub fn asks_to_go_on_elsewhere(&self) -> bool {
+        self.elsewhere.load(Ordering::SeqCst)
     }
 
     pub fn raise(&self) {

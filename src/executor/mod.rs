@@ -12,12 +12,17 @@
 //! | `outcome` | what became of every stage |
 //! | `interrupt` | Ctrl-C and the signals that ask a run to stop |
 //! | `local` | this machine, one process per stage |
+//! | `stored_plan`, `round` | a plan that workers on several machines share; what they tried together |
+//! | `slurm` | workers in the jobs of a Slurm cluster |
 
 mod forecast;
 mod interrupt;
 pub mod local;
 mod outcome;
 mod resources;
+mod round;
+pub mod slurm;
+mod stored_plan;
 #[cfg(test)]
 mod tests;
 
@@ -26,6 +31,9 @@ pub use interrupt::Interrupt;
 pub use local::{LocalPool, Slot};
 pub use outcome::{Failure, Halt, Outcome};
 pub use resources::{MemoryBytes, Resources};
+pub use round::{Round, Verdict, judge};
+pub use slurm::Slurm;
+pub use stored_plan::{StoredPlan, StoredStage};
 
 use crate::error::Result;
 use crate::pipeline::{Graph, StageKey, Store};

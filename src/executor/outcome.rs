@@ -39,12 +39,22 @@ pub struct Outcome {
     pub put_off: Vec<StageKey>,
     /// True if Ctrl-C or SIGTERM stopped the run; stages in none of the lists were not finished.
     pub interrupted: bool,
+    /// True if the run ended before its stages because others compute them: stages in none of the
+    /// lists were not finished yet.
+    pub left: bool,
+    /// Sentences about the run that its stages do not show.
+    pub notes: Vec<String>,
 }
 
 impl Outcome {
     /// True if every stage of the graph is in the store now.
     pub fn is_success(&self) -> bool {
-        self.failed.is_empty() && !self.interrupted && self.halted.is_none()
+        self.failed.is_empty() && !self.is_partial() && self.halted.is_none()
+    }
+
+    /// True if stages are left that were neither finished nor given up.
+    pub fn is_partial(&self) -> bool {
+        self.interrupted || self.left
     }
 
     /// The run's exit code: 0 if nothing failed; the exit code of the failures' kind if they share
@@ -57,7 +67,11 @@ impl Outcome {
             .collect();
         match kinds.first() {
             _ if self.interrupted => EXIT_INTERRUPTED,
-            None => u8::from(self.halted.is_some()),
+            None => match self.halted {
+                None => 0,
+                Some(Halt::Disk) => ErrorKind::Disk.exit_code(),
+                Some(Halt::Time) => 1,
+            },
             Some(kind) if kinds.len() == 1 => kind.exit_code(),
             Some(_) => 1,
         }
@@ -73,7 +87,12 @@ impl Outcome {
         parts.extend((!self.skipped.is_empty()).then(|| format!("{} skipped", self.skipped.len())));
         parts.extend((!self.put_off.is_empty()).then(|| format!("{} left", self.put_off.len())));
         let mut text = format!("stages: {}", parts.join(", "));
-        if self.interrupted {
+        for note in &self.notes {
+            text.push_str(&format!("\n{note}"));
+        }
+        if self.left {
+            text.push_str("\nothers compute the rest: the same command again waits for it");
+        } else if self.interrupted {
             text.push_str("\ninterrupted: run the same command again to continue");
         } else if let Some(halt) = self.halted {
             text.push_str(match halt {

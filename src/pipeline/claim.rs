@@ -235,8 +235,8 @@ pub(super) fn mark(folder: &Path, lock: &StageLock, process: u32, end: End) -> R
         return Ok(());
     };
     let own = read_record(folder, &key, number).is_some_and(|record| {
-        let maker = record.holder.map(|holder| holder.process);
-        record.realm == lock.realm() && maker == Some(process)
+        let maker = record.holder.map(|holder| (holder.host, holder.process));
+        record.realm == lock.realm() && maker == Some((Holder::here(None).host, process))
     });
     if own {
         say_over(folder, &key, number, end)?;

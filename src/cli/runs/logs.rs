@@ -54,12 +54,20 @@ pub fn log(store: &Store, key: &StageKey) -> Result<String> {
         .planned(key)
         .map_or_else(|_| "?".into(), |it| it.label);
     let done = store.is_complete(key);
-    let state = match store.sightings()?.get(key).filter(|_| !done) {
+    let sightings = store.sightings()?;
+    let holder = sightings.get(key).filter(|_| !done);
+    let state = match holder {
         _ if done => "finished".to_owned(),
         Some(holder) => held(holder),
         None => "not finished, and nobody computes it".into(),
     };
     let mut text = format!("{label}\nkey       {key}\nstate     {state}\n");
+    // What the worker of a Slurm job prints about all of its stages.
+    let output = holder.and_then(|holder| holder.place.get("job"));
+    let output = output.map(|job| store.root().join(format!("workers/{job}.out")));
+    if let Some(output) = output.filter(|path| path.exists()) {
+        let _ = writeln!(text, "worker    {}", output.display());
+    }
     let logs = logs_of(store, key)?;
     if logs.is_empty() && !done && !state.starts_with("attempt") {
         return Err(Error::store(format!("stage {} has no log in {}", key.short(), store.root().display()))

@@ -3,7 +3,7 @@
 use crate::error::{ErrorKind, Result};
 use crate::executor::Failure;
 use crate::files;
-use crate::pipeline::{Event, SUPERVISED_ENV, StageKey, Store};
+use crate::pipeline::{End, Event, SUPERVISED_ENV, StageKey, Store};
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read};
 use std::path::PathBuf;
@@ -88,6 +88,25 @@ impl Child {
 
     pub fn elapsed(&self) -> Duration {
         self.started.elapsed()
+    }
+
+    /// The number of the process.
+    pub fn process(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// The end of the process, as far as its status tells more than the store does.
+    pub fn end(&self) -> End {
+        #[cfg(unix)]
+        if let Some((status, _)) = self.ended {
+            // SIGTERM asks it to leave; SIGKILL is what a system without memory left sends.
+            return match std::os::unix::process::ExitStatusExt::signal(&status) {
+                Some(15) => End::Released,
+                Some(9) => End::Killed,
+                _ => End::Failed,
+            };
+        }
+        End::Failed
     }
 
     pub fn note_failure(&mut self, failure: Failure) {

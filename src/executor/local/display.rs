@@ -14,7 +14,7 @@ const TICK: Duration = Duration::from_millis(500);
 /// Time that must pass before the first estimate of the time left.
 const FIRST_ESTIMATE: Duration = Duration::from_secs(3);
 
-pub(super) struct Display {
+pub(in crate::executor) struct Display {
     quiet: bool,
     terminal: Option<Terminal>,
     started: Instant,
@@ -147,7 +147,7 @@ impl Display {
 
     /// Prints a line that stays above the moving ones. A closed standard error does not stop the
     /// computation.
-    fn say(&self, text: &str) {
+    pub fn say(&self, text: &str) {
         if self.quiet {
             return;
         }

@@ -1,19 +1,21 @@
 //! The executor of this machine: one process per stage, as many at once as there are slots.
 //!
 //! `schedule` chooses the next stage, `slot` its place, `child` starts and watches its process,
-//! `display` shows the run.
+//! `display` shows the run, `shared` is what a worker among others does differently.
 
 mod child;
-mod display;
-mod schedule;
+pub(super) mod display;
+pub(super) mod schedule;
+mod shared;
 mod slot;
 
-use super::{Executor, Failure, Halt, Interrupt, Outcome, Resources};
+use super::{Executor, Failure, Halt, Interrupt, Outcome, Resources, Round};
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::pipeline::{Event, Graph, StageKey, Store, Watch};
+use crate::pipeline::{Event, Graph, ROUND_ENV, StageKey, Store, Watch};
 use child::{Child, Message};
 use display::Display;
 use schedule::{Schedule, State};
+use shared::Shared;
 pub use slot::Slot;
 use slot::free_slot;
 use std::collections::{BTreeMap, BTreeSet};
@@ -41,6 +43,8 @@ pub struct LocalPool {
     pub slots: Vec<Slot>,
     /// Suppresses progress output.
     pub quiet: bool,
+    /// The pool's part among the workers of a plan; `None` for a pool that works for itself.
+    pub round: Option<Round>,
 }
 
 impl LocalPool {
@@ -56,6 +60,7 @@ impl LocalPool {
             arguments: vec!["stage".into()],
             slots,
             quiet: false,
+            round: None,
         })
     }
 
@@ -80,6 +85,10 @@ impl LocalPool {
             .env("OMP_NUM_THREADS", &threads)
             // Threads that spin while they wait would occupy cores that other stages need.
             .env("OMP_WAIT_POLICY", "passive");
+        match &self.round {
+            Some(round) => command.env(ROUND_ENV, round.claim_name()),
+            None => command.env_remove(ROUND_ENV),
+        };
         command
     }
 }
@@ -93,7 +102,10 @@ impl Executor for LocalPool {
         interrupt: &Interrupt,
     ) -> Result<Outcome> {
         store.clean()?;
-        store.plan(graph)?;
+        if self.round.is_none() {
+            // A worker has its graph from the store.
+            store.plan(graph)?;
+        }
         let listing = store.listing()?;
         let schedule = Schedule::new(graph, |key| listing.is_complete(key));
         if self.slots.is_empty() && schedule.is_unfinished() {
@@ -105,11 +117,12 @@ impl Executor for LocalPool {
         while !interrupt.is_raised() {
             run.look_elsewhere()?;
             run.start_ready(interrupt)?;
-            if run.running.is_empty() && (run.elsewhere.is_empty() || run.disk_is_full()) {
+            let waits = !run.elsewhere.is_empty() && !run.disk_is_full() && !run.is_idle();
+            if run.running.is_empty() && !waits {
                 break;
             }
             run.listen();
-            run.reap();
+            run.reap()?;
         }
         let outcome = run.finish(interrupt.is_raised());
         // If leftovers cannot be removed now, the next run or `runs verify --repair` removes them.
@@ -145,6 +158,8 @@ struct Run<'a> {
     slots: Vec<(&'a Slot, Option<usize>)>,
     /// Stages that other processes compute, by position.
     elsewhere: Elsewhere,
+    /// What a worker knows of the others of its round.
+    shared: Option<Shared<'a>>,
     sender: Sender<Message>,
     messages: Receiver<Message>,
     outcome: Outcome,
@@ -175,6 +190,7 @@ impl<'a> Run<'a> {
             next_look: Instant::now(),
         };
         let running = BTreeMap::new();
+        let shared = pool.round.as_ref().map(Shared::new);
         Self {
             pool,
             store,
@@ -185,6 +201,7 @@ impl<'a> Run<'a> {
             running,
             slots,
             elsewhere,
+            shared,
             sender,
             messages,
             outcome,
@@ -206,6 +223,8 @@ impl<'a> Run<'a> {
             } else if !self.store.is_taken(&key, &mut self.elsewhere.watch)? {
                 self.elsewhere.positions.remove(&position);
                 self.schedule.take_back(position);
+            } else if let Some(shared) = &mut self.shared {
+                shared.note_taken(position);
             }
         }
         self.elsewhere.next_look =
@@ -240,6 +259,9 @@ impl<'a> Run<'a> {
             }
             if self.store.is_taken(&stage.key, &mut self.elsewhere.watch)? {
                 self.leave_to_others(position);
+                continue;
+            }
+            if !self.may_start(position)? {
                 continue;
             }
             let resources = self.resources.get(&stage.key).cloned().unwrap_or_default();
@@ -305,7 +327,7 @@ impl<'a> Run<'a> {
     }
 
     /// Records the results of stages whose processes have ended.
-    fn reap(&mut self) {
+    fn reap(&mut self) -> Result<()> {
         let ended: Vec<(usize, Child)> = self
             .running
             .extract_if(.., |_, child| child.has_ended())
@@ -329,37 +351,50 @@ impl<'a> Run<'a> {
                 self.leave_to_others(position);
                 continue;
             }
-            match child.verdict(self.store, &stage.key) {
+            let verdict = child.verdict(self.store, &stage.key);
+            if matches!(&verdict, Err(failure) if failure.kind == ErrorKind::Disk) {
+                self.outcome.halted = Some(Halt::Disk);
+            }
+            if let (Err(failure), Some(_)) = (&verdict, &self.shared) {
+                self.note_end(position, &child, failure)?;
+                continue;
+            }
+            match verdict {
                 Ok(()) => {
                     self.schedule.complete(position);
                     self.outcome.finished.push(stage.key);
                     self.display
                         .finished(position, &stage.label, child.elapsed());
                 }
-                Err(failure) => {
-                    if failure.kind == ErrorKind::Disk {
-                        self.outcome.halted = Some(Halt::Disk);
-                    }
-                    let skipped = self.schedule.fail(position);
-                    self.display
-                        .failed(position, &stage.label, &failure, skipped.len());
-                    self.outcome.skipped.extend(
-                        skipped
-                            .iter()
-                            .map(|&position| self.graph.stage(position).key),
-                    );
-                    self.outcome.failed.push((stage.clone(), failure));
-                }
+                Err(failure) => self.book_failed(position, failure),
             }
         }
+        Ok(())
+    }
+
+    /// Records that a stage has failed, and with it those that need it.
+    fn book_failed(&mut self, position: usize, failure: Failure) {
+        let stage = self.graph.stage(position);
+        let skipped = self.schedule.fail(position);
+        self.display
+            .failed(position, &stage.label, &failure, skipped.len());
+        self.outcome.skipped.extend(
+            skipped
+                .iter()
+                .map(|&position| self.graph.stage(position).key),
+        );
+        self.outcome.failed.push((stage.clone(), failure));
     }
 
     /// Stops the processes that still run; only an interruption leaves any.
     fn finish(mut self, interrupted: bool) -> Outcome {
-        self.running.clear();
+        self.stop_children();
         self.display.clear();
-        self.outcome.interrupted = interrupted && self.schedule.is_unfinished();
-        if self.outcome.halted.is_some() {
+        let unfinished = self.schedule.is_unfinished();
+        let halted = self.outcome.halted.is_some();
+        self.outcome.interrupted = interrupted && unfinished;
+        self.outcome.left = !interrupted && unfinished && !halted;
+        if halted {
             let left = self.schedule.unfinished();
             self.outcome.put_off = left
                 .map(|position| self.graph.stage(position).key)

@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum State {
+pub(in crate::executor) enum State {
     /// Waits for this many inputs.
     Waiting(usize),
     Ready,
@@ -22,7 +22,7 @@ pub(super) enum State {
 
 /// A schedule that starts the ready stage with the longest remaining path first, which shortens the
 /// end of a run.
-pub(super) struct Schedule<'g> {
+pub(in crate::executor) struct Schedule<'g> {
     graph: &'g Graph,
     states: Vec<State>,
     /// Cost of each stage that was missing at the start; 0 for the others.

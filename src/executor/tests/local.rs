@@ -215,6 +215,52 @@ fn an_interrupted_run_leaves_no_process_and_is_continued_by_the_next() {
     assert_eq!(bench.run(&graph).exit_code(), 0);
 }
 
+/// `cargo test --release --lib -- --ignored --nocapture the_time_between_stages`: the median time from
+/// one short stage's publication to the next one's, for a pool by itself and for a worker.
+#[test]
+#[ignore = "a measurement"]
+fn the_time_between_stages() {
+    const STAGES: usize = 200;
+    let names: Vec<String> = (0..STAGES).map(|number| number.to_string()).collect();
+    let stages: Vec<(&str, &[&str])> = names.iter().map(|name| (name.as_str(), &[][..])).collect();
+    let graph = graph(&stages, &Settings::default());
+    let round = Round {
+        name: "measured".into(),
+        roomy: false,
+        idle: Duration::from_secs(600),
+        pause: Duration::from_secs(30),
+    };
+    for (label, round) in [("local pool", None), ("worker", Some(round))] {
+        let bench = Bench::new();
+        bench.store.plan(&graph).unwrap();
+        let pool = LocalPool {
+            slots: vec![slot("cpu")],
+            round,
+            ..pool()
+        };
+        let began = std::time::Instant::now();
+        let outcome = bench.run_by(&pool, &graph, &Interrupt::new());
+        let all = began.elapsed();
+        assert_eq!(outcome.finished.len(), STAGES);
+        let written = |key| {
+            let path = bench.store.artifact(key).unwrap().join("manifest.json");
+            fs::metadata(path).unwrap().modified().unwrap()
+        };
+        let mut times: Vec<_> = outcome.finished.iter().map(written).collect();
+        times.sort();
+        let mut between: Vec<Duration> = times
+            .windows(2)
+            .map(|pair| pair[1].duration_since(pair[0]).unwrap())
+            .collect();
+        between.sort();
+        eprintln!(
+            "{label}: median {:.1} ms between stages, {:.2} s for {STAGES}",
+            between[between.len() / 2].as_secs_f64() * 1e3,
+            all.as_secs_f64()
+        );
+    }
+}
+
 #[test]
 fn two_pools_on_one_store_compute_each_stage_once() {
     let (bench, graph) = (Bench::new(), program::slow_diamond(12));

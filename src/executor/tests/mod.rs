@@ -3,6 +3,7 @@
 mod in_order;
 mod local;
 mod resume;
+mod worker;
 
 use super::*;
 use crate::error::ErrorKind;
@@ -11,7 +12,7 @@ use crate::pipeline::tests::{Bench, DIAMOND, graph, key_of, labels, pool, slot};
 use std::collections::BTreeMap;
 use std::fs;
 
-fn quick() -> Settings {
+pub(super) fn quick() -> Settings {
     Settings {
         steps: 2,
         ..Settings::default()

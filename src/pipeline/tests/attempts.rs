@@ -45,7 +45,7 @@ fn names(folder: PathBuf) -> Vec<String> {
 /// The same store as another node sees it: its folders are the same, and its locks are local.
 /// `None` if there is no second file system to put the locks on.
 #[cfg(target_os = "linux")]
-fn other_node(store: &Store, locks_elsewhere: bool) -> Option<(TempDir, Store)> {
+pub(super) fn other_node(store: &Store, locks_elsewhere: bool) -> Option<(TempDir, Store)> {
     let dir = if locks_elsewhere {
         TempDir::new_in("/dev/shm").ok()?
     } else {

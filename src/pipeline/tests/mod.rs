@@ -4,6 +4,7 @@
 mod attempts;
 pub(crate) mod program;
 mod store;
+mod workers;
 
 use super::*;
 use crate::executor::{Executor, Interrupt, LocalPool, Outcome, Slot};
@@ -96,6 +97,7 @@ pub(crate) fn pool() -> LocalPool {
         arguments: program::arguments("stage_program"),
         slots: vec![slot("cpu"); 3],
         quiet: true,
+        round: None,
     }
 }
 
