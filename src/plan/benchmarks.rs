@@ -234,7 +234,7 @@ impl Planner<'_> {
                     )
                     .hint("set evaluation.leaderboard = 0, or [world] kind = \"chat\""));
                 }
-                let world = WorldAt::new(world);
+                let world = Box::new(WorldAt::new(world));
                 (ExamSource::World { world, documents }, None, documents)
             }
             (None, Some(Rows { stage, count })) => {

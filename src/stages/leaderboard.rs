@@ -36,7 +36,7 @@ const CANDIDATES: usize = 4;
 #[serde(untagged)]
 pub enum ExamSource {
     World {
-        world: WorldAt,
+        world: Box<WorldAt>,
         /// Questions of each task.
         documents: usize,
     },
