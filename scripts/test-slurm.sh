@@ -222,9 +222,9 @@ controller() {
     sleep 5
     slurmctld -f "$SLURM_CONF"
     ends 0
-    # A controller that comes back may start jobs again, or hold them, that have ended meanwhile, those of earlier scenarios too;
+    # A controller that comes back may start jobs again, or hold them, that have ended meanwhile, even those of earlier scenarios;
     # nobody watches them any more.
-    within 60 "the end of all workers" eval 'cancel; scancel --me; nothing_runs'
+    within 60 "the end of all workers" eval 'cancel; scancel --name=touchstone-tldr; nothing_runs'
     same short
 }
 cancel() { "$touchstone" "${short[@]}" "${cluster[@]}" --cancel --store "$work/$scenario" >>"$work/$scenario.log"; }
