@@ -86,7 +86,7 @@ macro_rules! bundled_base {
     };
 }
 
-static BUNDLED_BASES: [BundledBase; 11] = [
+static BUNDLED_BASES: [BundledBase; 10] = [
     bundled_base!("mini-1b"),
     bundled_base!("mini-1b-1"),
     bundled_base!("mini-1b-2"),
@@ -96,7 +96,6 @@ static BUNDLED_BASES: [BundledBase; 11] = [
     bundled_base!("mistral-mini", conversations),
     bundled_base!("mistral-mini-1", conversations),
     bundled_base!("mistral-mini-2", conversations),
-    bundled_base!("mistral-mini-narrow", conversations),
     bundled_base!("mistral-mini-wide", conversations),
 ];
 
