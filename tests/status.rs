@@ -152,7 +152,7 @@ fn failures_and_holders_are_shown_and_found_by_key() {
     );
 }
 
-/// What lies in the store before and after is the same to the byte.
+/// The store is the same to the byte before and after.
 #[test]
 fn watching_writes_nothing() {
     let bench = tiny();
@@ -188,4 +188,15 @@ fn a_store_that_is_not_there_is_an_error() {
     let said = bench.run("status nothing.toml");
     assert_ne!(said.code, Some(0));
     assert!(!bench.path("runs").exists());
+}
+
+#[test]
+fn a_choice_without_an_experiment_is_refused() {
+    let bench = tiny();
+    bench.succeed(&format!("plan {STUDY} --record"));
+    for choice in ["--profile smoke", "--seeds 3", "--scale paper"] {
+        let said = bench.run(&format!("status {choice}"));
+        assert_ne!(said.code, Some(0), "{choice}: {}", said.out);
+        assert!(said.err.contains("but no experiment"), "{}", said.err);
+    }
 }

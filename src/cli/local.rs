@@ -99,8 +99,8 @@ pub fn resolve(study: &StudyArgs, local: &LocalArgs) -> Result<(Study, Option<Lo
         return Ok((study, None));
     };
     let mut study = study.clone();
-    study.scale = LOCAL.into();
-    study.profile = study.profile.or(Some(LOCAL.into()));
+    study.choice.scale = LOCAL.into();
+    study.choice.profile = study.choice.profile.or(Some(LOCAL.into()));
     let mut study = study.study()?;
     study.leave_out_registered_claims();
     local.benchmarks.apply(&mut study)?;

@@ -88,7 +88,7 @@ fn check(args: &TakeArgs) -> Result<u8> {
 fn carry_out(args: &TakeArgs) -> Result<std::result::Result<Snapshot, u8>> {
     let mut study = args.study.clone();
     if args.local.data.is_none() {
-        study.profile = study.profile.or(Some(PROFILE.into()));
+        study.choice.profile = study.choice.profile.or(Some(PROFILE.into()));
     }
     let run = ReproduceArgs {
         study: study.clone(),

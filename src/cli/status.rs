@@ -6,11 +6,12 @@ mod tables;
 mod tally;
 
 use super::print;
-use crate::Result;
+use super::study::ChoiceArgs;
 use crate::device;
-use crate::experiment::{Experiment, SeedChoice, Selection};
+use crate::experiment::Experiment;
 use crate::pipeline::{Graph, Store};
 use crate::plan::Plan;
+use crate::{Error, Result};
 use clap::Args;
 use std::path::PathBuf;
 use tally::Tally;
@@ -34,71 +35,6 @@ pub struct StatusArgs {
     pub choice: ChoiceArgs,
 }
 
-/// The choices that a run of an experiment was given.
-#[derive(Clone, Debug, Args)]
-pub struct ChoiceArgs {
-    /// The profile of the run
-    #[arg(
-        long,
-        value_name = "NAME",
-        default_value = "standard",
-        requires = "experiments"
-    )]
-    pub profile: String,
-    /// The scale of the run
-    #[arg(
-        long,
-        value_name = "NAME",
-        default_value = "mini",
-        requires = "experiments"
-    )]
-    pub scale: String,
-    /// The seeds of the run: a count, a list or a preset
-    #[arg(long, value_name = "SEEDS", requires = "experiments")]
-    pub seeds: Option<SeedChoice>,
-    /// The model sizes of the run, separated by commas
-    #[arg(
-        long,
-        value_name = "SIZES",
-        value_delimiter = ',',
-        requires = "experiments"
-    )]
-    pub sizes: Vec<String>,
-    /// The methods of the run, separated by commas
-    #[arg(
-        long,
-        value_name = "IDS",
-        value_delimiter = ',',
-        requires = "experiments"
-    )]
-    pub methods: Vec<String>,
-    /// The ablations of the run, separated by commas, or none
-    #[arg(
-        long,
-        value_name = "IDS",
-        value_delimiter = ',',
-        requires = "experiments"
-    )]
-    pub ablations: Vec<String>,
-    /// The overrides of the run
-    #[arg(long, value_name = "SECTION.KEY=VALUE", requires = "experiments")]
-    pub set: Vec<String>,
-}
-
-impl ChoiceArgs {
-    fn selection(&self) -> Selection {
-        Selection {
-            profile: self.profile.clone(),
-            scale: self.scale.clone(),
-            seeds: self.seeds.clone(),
-            sizes: self.sizes.clone(),
-            methods: self.methods.clone(),
-            ablations: self.ablations.clone(),
-            set: self.set.clone(),
-        }
-    }
-}
-
 pub fn run(args: &StatusArgs) -> Result<()> {
     let store = Store::open_existing(&args.store)?;
     let (graph, damaged) = wanted(args, &store)?;
@@ -114,7 +50,15 @@ pub fn run(args: &StatusArgs) -> Result<()> {
 /// records that cannot be read.
 fn wanted(args: &StatusArgs, store: &Store) -> Result<(Graph, usize)> {
     if args.experiments.is_empty() {
-        return store.recorded();
+        return match args.choice.is_given() {
+            true => Err(Error::configuration(
+                "a part was chosen (--profile, --scale, --seeds and the like), but no experiment",
+            )
+            .hint(
+                "name the experiment too, or leave the choice out to see every stage of the store",
+            )),
+            false => store.recorded(),
+        };
     }
     let mut graph = Graph::new();
     for name in &args.experiments {

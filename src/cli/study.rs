@@ -14,28 +14,8 @@ use std::path::PathBuf;
 pub struct StudyArgs {
     /// Name of an experiment, or path of its file
     pub experiment: String,
-    /// How much of the experiment to run, as it declares under [profile.<NAME>] [default: standard;
-    /// local with --data]
-    #[arg(long, value_name = "NAME")]
-    pub profile: Option<String>,
-    /// Which models and data, as the experiment declares under [scale.<NAME>]
-    #[arg(long, value_name = "NAME", default_value = "mini")]
-    pub scale: String,
-    /// Instead of the profile's: a count (5), a list (1,2,7) or a preset (paper)
-    #[arg(long, value_name = "SEEDS")]
-    pub seeds: Option<SeedChoice>,
-    /// Instead of the profile's model sizes, separated by commas
-    #[arg(long, value_name = "SIZES", value_delimiter = ',')]
-    pub sizes: Vec<String>,
-    /// Instead of the profile's methods: their ids, separated by commas
-    #[arg(long, value_name = "IDS", value_delimiter = ',')]
-    pub methods: Vec<String>,
-    /// Instead of the profile's ablations: their ids, separated by commas, or none
-    #[arg(long, value_name = "IDS", value_delimiter = ',')]
-    pub ablations: Vec<String>,
-    /// Override a hyper-parameter of every method; may be given again
-    #[arg(long, value_name = "SECTION.KEY=VALUE")]
-    pub set: Vec<String>,
+    #[command(flatten)]
+    pub choice: ChoiceArgs,
     /// Where tensors are computed: flex, libtorch, libtorch:cuda:N or cuda:N; several, separated by
     /// commas, share the stages
     #[arg(long, value_name = "DEVICE", value_delimiter = ',', default_values_t = [device::DEFAULT],
@@ -88,7 +68,50 @@ impl StudyArgs {
     /// # Errors
     /// A file that is not found or not valid; a choice that the file does not declare.
     pub fn study(&self) -> Result<Study> {
-        Experiment::load(&self.experiment)?.resolve(&Selection {
+        Experiment::load(&self.experiment)?.resolve(&self.choice.selection())
+    }
+}
+
+/// The scale of the embedded world.
+const DEFAULT_SCALE: &str = "mini";
+
+/// The part of an experiment that a command is about.
+#[derive(Clone, Debug, Args)]
+pub struct ChoiceArgs {
+    /// How much of the experiment to run, as it declares under [profile.<NAME>] [default: standard;
+    /// local with --data]
+    #[arg(long, value_name = "NAME")]
+    pub profile: Option<String>,
+    /// Which models and data, as the experiment declares under [scale.<NAME>]
+    #[arg(long, value_name = "NAME", default_value = DEFAULT_SCALE)]
+    pub scale: String,
+    /// Instead of the profile's: a count (5), a list (1,2,7) or a preset (paper)
+    #[arg(long, value_name = "SEEDS")]
+    pub seeds: Option<SeedChoice>,
+    /// Instead of the profile's model sizes, separated by commas
+    #[arg(long, value_name = "SIZES", value_delimiter = ',')]
+    pub sizes: Vec<String>,
+    /// Instead of the profile's methods: their ids, separated by commas
+    #[arg(long, value_name = "IDS", value_delimiter = ',')]
+    pub methods: Vec<String>,
+    /// Instead of the profile's ablations: their ids, separated by commas, or none
+    #[arg(long, value_name = "IDS", value_delimiter = ',')]
+    pub ablations: Vec<String>,
+    /// Override a hyper-parameter of every method; may be given again
+    #[arg(long, value_name = "SECTION.KEY=VALUE")]
+    pub set: Vec<String>,
+}
+
+impl ChoiceArgs {
+    /// True if anything was chosen.
+    pub fn is_given(&self) -> bool {
+        let lists = [&self.sizes, &self.methods, &self.ablations, &self.set];
+        let any = lists.into_iter().any(|list| !list.is_empty());
+        any || self.profile.is_some() || self.seeds.is_some() || self.scale != DEFAULT_SCALE
+    }
+
+    pub fn selection(&self) -> Selection {
+        Selection {
             profile: self.profile.clone().unwrap_or_else(|| "standard".into()),
             scale: self.scale.clone(),
             seeds: self.seeds.clone(),
@@ -96,7 +119,7 @@ impl StudyArgs {
             methods: self.methods.clone(),
             ablations: self.ablations.clone(),
             set: self.set.clone(),
-        })
+        }
     }
 }
 
