@@ -39,7 +39,7 @@ pub struct Round {
     pub pause: Duration,
 }
 
-/// What the earlier attempts of a round mean for the next one.
+/// The consequence of a round's earlier attempts for the next one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// Any worker may try it.

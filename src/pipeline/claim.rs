@@ -7,14 +7,13 @@
 //! removed.
 
 use super::end::{End, Ended};
-use super::holder::{Held, Holder};
+use super::holder::Holder;
 use super::key::StageKey;
 use super::lock::StageLock;
 use super::store::Store;
 use crate::error::Result;
 use crate::files;
 use serde::{Deserialize, Serialize};
-use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
 use std::hash::{BuildHasher, RandomState};
@@ -174,38 +173,6 @@ fn say_over(folder: &Path, key: &StageKey, number: u64, end: End) -> Result<()> 
 fn read_record(folder: &Path, key: &StageKey, number: u64) -> Option<Record> {
     let bytes = fs::read(path_of(folder, key, number, false)).ok()?;
     serde_json::from_slice(&bytes).ok()
-}
-
-/// The claims in `folder` that are the newest of their stages and have no end mark.
-pub(super) fn held(folder: &Path) -> Result<Vec<Held>> {
-    let mut newest: BTreeMap<StageKey, (u64, bool)> = BTreeMap::new();
-    for name in files::names_in(folder)? {
-        let mut parts = name.splitn(3, '.');
-        let key = parts.next().and_then(|hex| hex.parse().ok());
-        let number = parts.next().and_then(|number| number.parse().ok());
-        let (Some(key), Some(number)) = (key, number) else {
-            continue;
-        };
-        let over = parts.next().is_some();
-        let known = newest.entry(key).or_insert((number, over));
-        *known = match number.cmp(&known.0) {
-            Ordering::Greater => (number, over),
-            Ordering::Equal => (number, over || known.1),
-            Ordering::Less => *known,
-        };
-    }
-    let open = newest.into_iter().filter(|(_, (_, over))| !over);
-    Ok(open
-        .map(|(key, (number, _))| {
-            let record = read_record(folder, &key, number);
-            Held {
-                key,
-                number,
-                beat: record.as_ref().map_or(0, |record| record.beat),
-                holder: record.and_then(|record| record.holder),
-            }
-        })
-        .collect())
 }
 
 /// The ends of the attempts at `key`, by number. An attempt without a mark counts as lost.

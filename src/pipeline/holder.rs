@@ -1,10 +1,6 @@
 //! The holder of a stage: the process that computes it, as its claim names it for people and for
 //! `touchstone status`. Nothing is decided by it.
 
-use super::claim;
-use super::key::StageKey;
-use super::store::Store;
-use crate::error::Result;
 use serde::{Deserialize, Serialize};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -83,30 +79,6 @@ fn shorten(mut text: String) -> String {
         .last();
     text.truncate(end.unwrap_or(0));
     text
-}
-
-/// A stage that an attempt holds, as far as the store shows: the attempt's newest claim has no end
-/// mark. The process may have died without leaving one; then [`Held::beat`] stays as it is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Held {
-    pub key: StageKey,
-    /// Number of the claim: how many attempts at the stage began before this one.
-    pub number: u64,
-    /// Signs of life so far. One comes at least every tenth of the time of silence.
-    pub beat: u64,
-    /// `None` for the claim of a program that does not name itself.
-    pub holder: Option<Holder>,
-}
-
-impl Store {
-    /// The stages that are being computed, on whichever machine, by key. Lists one folder and reads
-    /// one small file for each.
-    ///
-    /// # Errors
-    /// If the folder of claims cannot be read.
-    pub fn held(&self) -> Result<Vec<Held>> {
-        claim::held(&self.claims())
-    }
 }
 
 #[cfg(test)]

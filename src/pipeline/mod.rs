@@ -48,7 +48,7 @@ pub use context::{Placement, StageContext};
 pub use end::{End, Ended};
 pub use event::Event;
 pub use graph::{Graph, PlannedStage};
-pub use holder::{Held, Holder, ROUND_ENV, job_here};
+pub use holder::{Holder, ROUND_ENV, job_here};
 pub use key::{StageKey, StageSpec};
 pub use lock::StageLock;
 pub use manifest::Manifest;

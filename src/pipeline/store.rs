@@ -273,25 +273,6 @@ impl Store {
         manifest_in(&self.artifact_dir(key), key)
     }
 
-    /// Those of `keys` whose artifacts are complete. Many keys are looked up by listing all artifacts
-    /// once.
-    ///
-    /// # Errors
-    /// If a folder cannot be read.
-    pub fn complete_among(&self, keys: &BTreeSet<StageKey>) -> Result<BTreeSet<StageKey>> {
-        const MANY: usize = 256;
-        let there = if keys.len() > MANY {
-            let there: BTreeSet<StageKey> = self.keys()?.into_iter().collect();
-            keys.intersection(&there).copied().collect()
-        } else {
-            keys.clone()
-        };
-        Ok(there
-            .into_iter()
-            .filter(|key| self.is_complete(key))
-            .collect())
-    }
-
     /// Keys of all artifact folders, whole or not, ascending.
     pub(super) fn keys(&self) -> Result<Vec<StageKey>> {
         let artifacts = self.root.join("artifacts");

@@ -158,7 +158,7 @@ struct Run<'a> {
     slots: Vec<(&'a Slot, Option<usize>)>,
     /// Stages that other processes compute, by position.
     elsewhere: Elsewhere,
-    /// What a worker knows of the others of its round.
+    /// A worker's knowledge of the others of its round; `None` for a pool by itself.
     shared: Option<Shared<'a>>,
     sender: Sender<Message>,
     messages: Receiver<Message>,

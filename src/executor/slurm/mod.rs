@@ -41,7 +41,7 @@ use watch::Watcher;
 pub const POLL_ENV: &str = "TOUCHSTONE_POLL_SECONDS";
 const POLL: f64 = 30.0;
 
-/// What to ask the cluster for. None of it moves a result.
+/// Settings of a request to the cluster. None of them moves a result.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     pub workers: usize,
@@ -160,9 +160,10 @@ impl Executor for Slurm {
         resources: &BTreeMap<StageKey, Resources>,
         interrupt: &Interrupt,
     ) -> Result<Outcome> {
+        let listing = store.listing()?;
         let missing: Vec<Missing> = graph
             .iter()
-            .filter(|stage| !store.is_complete(&stage.key))
+            .filter(|stage| !listing.is_complete(&stage.key))
             .map(|stage| {
                 let needs = resources.get(&stage.key).cloned().unwrap_or_default();
                 (stage, needs)
@@ -189,7 +190,7 @@ impl Executor for Slurm {
                 ..Outcome::default()
             });
         };
-        Watcher::new(&crew, graph, need, joined).watch(interrupt)
+        Watcher::new(&crew, graph, need, joined)?.watch(interrupt)
     }
 }
 

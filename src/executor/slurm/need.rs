@@ -17,7 +17,7 @@ const BESIDE_GPU: f64 = 4.0 * (1u64 << 30) as f64;
 /// A missing stage with what it needs.
 pub(super) type Missing<'a> = (&'a PlannedStage, Resources);
 
-/// What one worker asks for.
+/// Resources that one worker asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Need {
     /// Stages at once.

@@ -67,7 +67,7 @@ struct Queue {
     silent: bool,
 }
 
-/// What the queue means for the watch.
+/// The consequence of the queue's state for the watch.
 enum News {
     GoOn,
     /// Someone has cancelled all workers.
@@ -75,9 +75,12 @@ enum News {
 }
 
 impl<'a> Watcher<'a> {
-    pub fn new(crew: &'a Crew<'a>, graph: &'a Graph, need: Need, joined: Joined) -> Self {
+    /// # Errors
+    /// If the store cannot be read.
+    pub fn new(crew: &'a Crew<'a>, graph: &'a Graph, need: Need, joined: Joined) -> Result<Self> {
         let slurm = crew.slurm;
-        let mut schedule = Schedule::new(graph, |key| crew.store.is_complete(key));
+        let listing = crew.store.listing()?;
+        let mut schedule = Schedule::new(graph, |key| listing.is_complete(key));
         let cached: Vec<_> = schedule
             .all(State::Complete)
             .map(|position| graph.stage(position).key)
@@ -91,7 +94,7 @@ impl<'a> Watcher<'a> {
         };
         display.say(&said);
         let poll = slurm.poll;
-        Self {
+        Ok(Self {
             crew,
             graph,
             need,
@@ -119,7 +122,7 @@ impl<'a> Watcher<'a> {
             live: BTreeSet::new(),
             missing: 0,
             submissions: 0,
-        }
+        })
     }
 
     /// Watches until every stage is finished or given up, or the user wants to do something else.
@@ -150,7 +153,7 @@ impl<'a> Watcher<'a> {
         if began < self.next_look {
             return Ok(());
         }
-        // What is finished opens other stages, which may be finished too.
+        // Finished stages open others, which may be finished too.
         while self.look_once()? {}
         self.display.remaining(
             self.schedule.completed_cost(),
@@ -165,12 +168,10 @@ impl<'a> Watcher<'a> {
     fn look_once(&mut self) -> Result<bool> {
         let store = self.crew.store;
         let attempted = store.attempted()?;
-        let wanted = self.open.iter().map(|&open| self.graph.stage(open).key);
-        let complete = store.complete_among(&wanted.collect())?;
+        let listing = store.listing()?;
         for position in self.open.clone() {
             let stage = self.graph.stage(position);
-            if complete.contains(&stage.key) {
-                let manifest = store.manifest(&stage.key)?;
+            if let Some(manifest) = listing.manifest(&stage.key) {
                 self.open.remove(&position);
                 self.submissions = 0;
                 if self.short.remove(&position) {

@@ -160,7 +160,7 @@ fn a_claim_says_who_holds_the_stage_and_its_mark_how_the_attempt_ended() {
     // An earlier program's claim, which says nothing of its holder, with that program's empty mark.
     foreign_claim(&bench.store, &key, 0);
     fs::write(bench.store.claims().join(format!("{key}.0.over")), "").unwrap();
-    assert_eq!(bench.store.held().unwrap(), []);
+    assert!(bench.store.sightings().unwrap().is_empty());
     let claim = || {
         let lock = bench.store.lock(&key).unwrap();
         let holder = Holder {
@@ -172,12 +172,16 @@ fn a_claim_says_who_holds_the_stage_and_its_mark_how_the_attempt_ended() {
         (claim.unwrap().unwrap(), holder)
     };
     let (first, holder) = claim();
-    let held = bench.store.held().unwrap();
-    assert_eq!(
-        (held[0].key, held[0].number, held[0].beat, held.len()),
-        (key, 1, 0, 1)
-    );
-    assert_eq!(held[0].holder, Some(holder.clone()));
+    let held = bench.store.sightings().unwrap();
+    let seen = &held[&key];
+    assert_eq!((seen.attempt, seen.beats, held.len()), (2, 0, 1));
+    for (name, value) in [
+        ("host", &holder.host),
+        ("process", &holder.process.to_string()),
+        ("job", &"7_2".to_owned()),
+    ] {
+        assert_eq!(seen.place.get(name), Some(value), "{name}");
+    }
     bench
         .store
         .mark_end(&key, holder.process, End::Released)
@@ -189,9 +193,9 @@ fn a_claim_says_who_holds_the_stage_and_its_mark_how_the_attempt_ended() {
         .store
         .mark_end(&key, holder.process + 1, End::Released)
         .unwrap();
-    assert_eq!(bench.store.held().unwrap().len(), 1);
+    assert_eq!(bench.store.sightings().unwrap().len(), 1);
     drop(second);
-    assert_eq!(bench.store.held().unwrap(), []);
+    assert!(bench.store.sightings().unwrap().is_empty());
     let ends = |store: &Store| {
         let ended = store.ended(&key).unwrap().into_iter();
         ended.map(|attempt| attempt.end).collect::<Vec<_>>()
