@@ -197,17 +197,18 @@ impl Answering<'_> {
         let ended = all().map(|said| f64::from(u8::from(said.ended))).collect();
         measured.insert(Metric::MtBenchEnded, ended);
         if let Some(judge) = judge {
-            self.hosted(asked, &answers, task, judge, &mut measured)?;
+            self.hosted(asked, &answers, prompt, judge, &mut measured)?;
         }
         self.write(measured)
     }
 
-    /// Adds the grades of a hosted judge to the measurements and writes them.
+    /// Adds the grades of a hosted judge, who sees the prompts that the policy answered, to the
+    /// measurements, and writes them.
     fn hosted(
         &self,
         asked: &[Question],
         answers: &[Vec<Response>],
-        task: &dyn Task,
+        prompt: impl Fn(&Question, &[Response]) -> Result<RowText>,
         judge: &HttpJudge,
         measured: &mut Items,
     ) -> Result<()> {
@@ -222,8 +223,7 @@ impl Answering<'_> {
         let mut texts: Vec<RowText> = Vec::new();
         for (question, said) in asked.iter().zip(answers) {
             for turn in 0..said.len() {
-                let place = format!("question {}, turn {}", question.question_id, turn + 1);
-                texts.push(task.asked(&place, &turns(question, &said[..turn]))?);
+                texts.push(prompt(question, &said[..turn])?);
             }
         }
         let prompts: Vec<Prompt> = texts.iter().map(Prompt::new).collect();
