@@ -260,7 +260,7 @@ fn a_job_file_of_hyperqueue_has_every_stage_behind_its_inputs() {
         &results(&bench) == expected(),
         "other bytes than a local run"
     );
-    // What is done is no task of a later job.
+    // Finished stages are no tasks of a later job.
     let text = bench.succeed(&format!("plan {STUDY} --format hq")).out;
     assert!(!text.contains("[[task]]"), "{text}");
 }

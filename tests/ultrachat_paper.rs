@@ -366,7 +366,7 @@ fn the_second_half_runs_from_a_hub_to_its_report() {
     assert_eq!(server.bytes_sent(), 0);
 }
 
-/// What `fetch` brings is all that the study reads from outside.
+/// The study reads nothing from outside but the files that `fetch` brings.
 #[test]
 fn what_was_fetched_is_enough_without_a_network() {
     let bench = bench();

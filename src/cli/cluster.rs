@@ -1,4 +1,4 @@
-//! What `reproduce` needs to know of a cluster: flags, and the user's own file with a table
+//! The cluster on which `reproduce` runs stages: flags, and the user's own file with a table
 //! `[cluster]`. An experiment never says where it runs.
 
 use super::study::StudyArgs;
@@ -27,7 +27,7 @@ pub enum Place {
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "On a cluster")]
 pub struct ClusterArgs {
-    /// What computes the stages
+    /// Where the stages are computed
     #[arg(long, value_enum, default_value_t, value_name = "WHERE")]
     pub executor: Place,
     /// Jobs that share the stages [default: 4]

@@ -36,7 +36,7 @@ pub struct PlanArgs {
     /// inputs; short for --format json
     #[arg(long, conflicts_with = "stages")]
     pub json: bool,
-    /// What to print: text for people, json for programs, hq for `hq job submit-file` of HyperQueue,
+    /// Form of the output: text for people, json for programs, hq for `hq job submit-file` of HyperQueue,
     /// which writes the stages to the store too
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t, conflicts_with_all = ["stages", "json"])]
     pub format: PlanFormat,
@@ -49,7 +49,7 @@ pub struct PlanArgs {
     pub target: Option<String>,
 }
 
-/// What `plan` prints.
+/// The form of the output of `plan`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum PlanFormat {
     #[default]

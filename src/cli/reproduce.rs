@@ -157,7 +157,7 @@ impl Runner {
             .run(&self.store, &plan.graph, &resources, &self.interrupt)
     }
 
-    /// What the finished stages of `plan` say about the times of the others.
+    /// A forecast of stages' times from those of the finished stages of `plan`.
     fn forecast(&self, plan: &Plan) -> Result<Forecast> {
         let listing = self.store.listing()?;
         let keys = plan.graph.iter().map(|stage| stage.key);

@@ -79,7 +79,7 @@ pub fn run(args: &WorkArgs) -> Result<u8> {
     pool.round = Some(Round {
         name: args.round.clone().unwrap_or_else(own_name),
         roomy: args.roomy,
-        // What runs out of memory does so seldom that a large worker should not wait for it.
+        // Few stages run out of memory, so that a large worker should not wait for more of them.
         idle: if args.roomy { idle.min(PAUSE) } else { idle },
         pause: PAUSE.min(idle),
     });

@@ -1,4 +1,4 @@
-//! What failed, and what it said.
+//! Failed stages, and the logs of stages.
 
 use crate::cli::plan::LOGS;
 use crate::cli::units::count;
@@ -45,7 +45,7 @@ fn kind(text: &str) -> String {
     kind.unwrap_or("?").to_owned()
 }
 
-/// Who computes a stage, and all logs of it.
+/// The holder of a stage, and all its logs.
 ///
 /// # Errors
 /// A stage without any log that nobody computes; a log that cannot be read.
@@ -62,7 +62,7 @@ pub fn log(store: &Store, key: &StageKey) -> Result<String> {
         None => "not finished, and nobody computes it".into(),
     };
     let mut text = format!("{label}\nkey       {key}\nstate     {state}\n");
-    // What the worker of a Slurm job prints about all of its stages.
+    // The output of the worker that a Slurm job runs, about all of its stages.
     let output = holder.and_then(|holder| holder.place.get("job"));
     let output = output.map(|job| store.root().join(format!("workers/{job}.out")));
     if let Some(output) = output.filter(|path| path.exists()) {

@@ -83,7 +83,7 @@ impl Failed<'_> {
     }
 }
 
-/// What a store says of a graph.
+/// The state of a graph's stages in a store.
 pub struct Tally<'g> {
     pub counts: Counts,
     pub kinds: BTreeMap<&'g str, Kind>,
