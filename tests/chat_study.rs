@@ -268,7 +268,7 @@ fn benchmarks_belong_to_studies_of_real_conversations() {
 fn an_experiment_without_a_world_asks_for_data() {
     let said = bench().run("plan tiny-conversations.toml");
     assert_eq!(said.code, Some(3), "{}", said.err);
-    let told = said.err.split_whitespace().collect::<Vec<_>>().join(" ");
+    let told = said.told();
     assert!(
         told.contains("experiment `tiny-conversations` has no [world] to draw data from"),
         "{told}"
@@ -280,8 +280,7 @@ fn an_experiment_without_a_world_asks_for_data() {
 #[track_caller]
 fn refused(bench: &Bench, words: &str) -> String {
     let said = bench.run(words);
-    let told = said.err.replace('│', "");
-    let told = told.split_whitespace().collect::<Vec<_>>().join(" ");
+    let told = said.told();
     assert!(said.code.is_some_and(|code| code != 0), "{told}");
     assert!(!bench.path("runs").exists(), "{told}");
     told

@@ -327,8 +327,7 @@ fn what_cannot_work_is_refused_before_anything_is_submitted() {
     );
     let refused = |words: &str, parts: &[&str]| {
         let said = cluster.run(&format!("{STUDY} {words}"));
-        let text = said.err.split_whitespace().collect::<Vec<_>>().join(" ");
-        let text = text.replace("│ ", "");
+        let text = said.told();
         assert!(said.code > Some(1), "{said:?}");
         for part in parts {
             assert!(text.contains(part), "{part} is not in:\n{}", said.err);

@@ -197,6 +197,7 @@ fn a_choice_without_an_experiment_is_refused() {
     for choice in ["--profile smoke", "--seeds 3", "--scale paper"] {
         let said = bench.run(&format!("status {choice}"));
         assert_ne!(said.code, Some(0), "{choice}: {}", said.out);
-        assert!(said.err.contains("but no experiment"), "{}", said.err);
+        let told = said.told();
+        assert!(told.contains("but no experiment"), "{told}");
     }
 }

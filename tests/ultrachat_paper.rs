@@ -434,8 +434,7 @@ fn told(bench: &Bench, words: &str) -> String {
         said.out,
         said.err
     );
-    let text = said.err.replace('│', "");
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
+    said.told()
 }
 
 #[test]

@@ -124,6 +124,14 @@ impl Bench {
     }
 }
 
+impl Said {
+    /// The message of a failure, without the terminal's line breaks.
+    pub fn told(&self) -> String {
+        let text = self.err.replace('│', " ");
+        text.split_whitespace().collect::<Vec<_>>().join(" ")
+    }
+}
+
 impl From<Output> for Said {
     fn from(output: Output) -> Self {
         let text = |bytes| String::from_utf8(bytes).unwrap();

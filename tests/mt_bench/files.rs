@@ -22,12 +22,7 @@ pub fn expected() -> Value {
 /// broken.
 pub fn touchstone(bench: &Bench, words: &[&str]) -> Said {
     let mut said = bench.run(&words.join(" "));
-    said.err = said
-        .err
-        .replace('│', " ")
-        .split_whitespace()
-        .collect::<Vec<_>>()
-        .join(" ");
+    said.err = said.told();
     said
 }
 
