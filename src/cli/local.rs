@@ -6,11 +6,12 @@ use crate::data::TextEncoder;
 use crate::data::contents::TokenizerFolder;
 use crate::data::dataset::{Dataset, no_rows};
 use crate::data::hub::Source;
-use crate::experiment::Study;
-use crate::model::ModelTokenizer;
+use crate::experiment::{GenerationSettings, Study};
 use crate::model::tokenizer::TOKENIZER_FILES;
+use crate::model::{ModelTokenizer, Sequence};
 use crate::plan::{HELD_OUT, LocalData, RowFile};
 use crate::stages::corpus::check_splits;
+use crate::stages::work::TextLengths;
 use crate::tasks::{Checked, Task, TokenizerConfig};
 use crate::{Context, Error, Result};
 use clap::Args;
@@ -161,7 +162,20 @@ pub fn resolve(study: &StudyArgs, local: &LocalArgs) -> Result<(Study, Option<Lo
             Ok(task.comparisons(set, &|_| true)?.len())
         })
     });
+    let GenerationSettings {
+        max_prompt_tokens,
+        max_response_tokens,
+        ..
+    } = study.shared.generation;
+    let encoder = read(max_prompt_tokens, max_response_tokens)?;
+    let sampled = sample(
+        file,
+        demonstrations.rows,
+        &*study.task.open(copy.path(), encoder.clone())?,
+        &encoder,
+    )?;
     let data = LocalData {
+        texts: TextLengths::of(&sampled, &study.shared.generation),
         demonstrations,
         preferences: preferences.transpose()?,
         task: study.task.clone(),
@@ -170,6 +184,25 @@ pub fn resolve(study: &StudyArgs, local: &LocalArgs) -> Result<(Study, Option<Lo
         vocabulary: read(usize::MAX, usize::MAX)?.vocabulary_size(),
     };
     Ok((study, Some(data)))
+}
+
+/// Number of demonstrations whose lengths stand for those of all.
+const SAMPLED_TEXTS: usize = 256;
+
+/// Some of the `rows` demonstrations of a file, from all of its parts.
+fn sample(
+    file: &Path,
+    rows: usize,
+    task: &dyn Task,
+    encoder: &TextEncoder,
+) -> Result<Vec<Sequence>> {
+    let step = rows.div_ceil(SAMPLED_TEXTS).max(1);
+    let wanted = |index: usize| index.is_multiple_of(step);
+    let sampled = task.demonstrations(&Dataset::file(file)?, &wanted)?;
+    sampled
+        .iter()
+        .map(|example| encoder.demonstration(&example.row))
+        .collect()
 }
 
 /// A file whose rows all of `tasks` can read, as `check` tests and counts them.

@@ -158,9 +158,13 @@ pub fn run(args: &PlanArgs) -> Result<()> {
         text += "\n";
     }
     text += &format!(
-        "\nleft to do: about {} on {}, one stage at a time (reckoned from operations and bytes, texts at their limits)\n",
+        "\nleft to do: about {} on {}, one stage at a time (reckoned from operations and bytes, {})\n",
         duration(left),
-        target.hardware.name
+        target.hardware.name,
+        match &plan.texts {
+            Some(texts) => format!("texts at {:.0} % of their limits", 100.0 * texts.mean),
+            None => "texts at their limits".into(),
+        }
     );
     print(&text)?;
     fit::check(
@@ -313,7 +317,7 @@ impl Target {
     /// The resources that a stage of `plan` needs.
     pub fn resources(&self, plan: &Plan, stage: &PlannedStage) -> Resources {
         plan.work(&stage.key)
-            .resources(&self.hardware, self.backend)
+            .resources(plan.texts.as_ref(), &self.hardware, self.backend)
     }
 }
 
@@ -461,6 +465,7 @@ fn memory(lines: &[Line]) -> Table {
             others,
             program,
             all,
+            gib(line.resources.expected_memory_bytes),
             measured(line),
             line.resources.rows_at_once.to_string(),
         ]
@@ -476,6 +481,7 @@ fn memory(lines: &[Line]) -> Table {
             "read-only models",
             "program",
             "at most",
+            "expected",
             "measured",
             "rows at once",
         ],

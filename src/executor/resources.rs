@@ -2,8 +2,9 @@
 
 use serde::Serialize;
 
-/// Estimated resources of a stage. Texts are assumed to have their largest length, so that the
-/// estimates are upper bounds. The default is that of a stage about which nothing is known.
+/// Estimated resources of a stage. Where the lengths of a study's texts are known, estimates are for
+/// texts of these lengths, except `memory_bytes`; otherwise texts are assumed to have their largest
+/// length. The default is that of a stage about which nothing is known.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Resources {
     pub tokens: f64,
@@ -14,7 +15,10 @@ pub struct Resources {
     pub processors: usize,
     /// Rows or pairs in a pass, as many as the memory allows.
     pub rows_at_once: usize,
+    /// An upper bound: texts have their largest length.
     pub memory_bytes: MemoryBytes,
+    /// The largest resident set that is expected.
+    pub expected_memory_bytes: f64,
     /// Largest resident set of the process that computed the stage, if known.
     pub measured_memory_bytes: Option<u64>,
 }

@@ -55,6 +55,16 @@ impl Load {
             ..self
         }
     }
+
+    /// The same batch with rows of `share` of their tokens.
+    pub fn shortened(self, share: f64) -> Self {
+        Self {
+            width: self.width * share,
+            read: self.read * share,
+            last: self.last * share,
+            ..self
+        }
+    }
 }
 
 const F32: f64 = 4.0;

@@ -24,7 +24,7 @@ use crate::Result;
 use crate::experiment::{Hyper, MethodPlan, Study};
 use crate::model::DecoderConfig;
 use crate::pipeline::{Graph, StageKey};
-use crate::stages::work::{Sizes, Work};
+use crate::stages::work::{Sizes, TextLengths, Work};
 use benchmarks::Benchmarks;
 use corpus::{Corpus, Need};
 use std::collections::BTreeMap;
@@ -39,6 +39,8 @@ pub struct Plan {
     pub cells: Vec<Cell>,
     /// True if nothing takes the place of gold, so that metrics that need it are not measured.
     pub without_gold: bool,
+    /// Lengths of the study's texts, if they are known before anything runs.
+    pub texts: Option<TextLengths>,
     works: BTreeMap<StageKey, Work>,
 }
 
@@ -83,6 +85,7 @@ impl Plan {
             graph,
             cells,
             without_gold: !corpus.gives(Need::Gold),
+            texts: corpus.text_lengths(&study.shared)?,
             works,
         })
     }

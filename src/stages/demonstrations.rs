@@ -4,7 +4,7 @@
 use super::{NoInputs, Stage};
 use crate::Result;
 use crate::data::rows::{self, Demonstration};
-use crate::data::world::{Place, Split, WorldAt};
+use crate::data::world::{Place, Split, World, WorldAt};
 use crate::pipeline::StageContext;
 use crate::rng::stream;
 use serde::{Deserialize, Serialize};
@@ -25,18 +25,21 @@ impl Stage for Demonstrations {
 
     fn run(self, _: NoInputs, context: &StageContext) -> Result<()> {
         let (world, seed) = (self.world.open()?, context.seed()?);
-        let row = |index: u64| {
-            let place = Place::new(Split::Demonstrations, seed, index);
-            let mut author = stream(seed, "demonstrations/author", &[index]);
-            Demonstration {
-                id: place.id(),
-                prompt: world.prompt(place).into(),
-                response: world.answer(place, self.quality, &mut author).into(),
-            }
-        };
+        let row = |index| demonstration(&*world, self.quality, seed, index);
         rows::write(
             &context.out().join("demonstrations.jsonl"),
             (0..self.count as u64).map(row),
         )
+    }
+}
+
+/// Demonstration `index` of those that an author of this quality writes under `seed`.
+pub fn demonstration(world: &dyn World, quality: f64, seed: u64, index: u64) -> Demonstration {
+    let place = Place::new(Split::Demonstrations, seed, index);
+    let mut author = stream(seed, "demonstrations/author", &[index]);
+    Demonstration {
+        id: place.id(),
+        prompt: world.prompt(place).into(),
+        response: world.answer(place, quality, &mut author).into(),
     }
 }

@@ -58,6 +58,7 @@ fn planned(experiment: &Experiment, scale: &str, profile: &str) -> touchstone::R
         tokenizer: PathBuf::from("/tokenizer"),
         tokenizer_blake3: "2".repeat(64),
         vocabulary: 500,
+        texts: None,
     });
     Ok(summary(&Plan::new(&study, local.as_ref())?))
 }

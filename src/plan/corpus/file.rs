@@ -10,6 +10,7 @@ use crate::stages::corpus::{LocalDemonstrations, LocalFile};
 use crate::stages::evaluation_set::EvaluationSetInputs;
 use crate::stages::local_comparisons::{LocalComparisons, LocalComparisonsInputs, LocalPart};
 use crate::stages::random::RandomModel;
+use crate::stages::work::TextLengths;
 use crate::tasks::TaskSettings;
 use crate::{Error, Result};
 use std::path::PathBuf;
@@ -29,6 +30,8 @@ pub struct LocalData {
     /// Hash of the folder's files.
     pub tokenizer_blake3: String,
     pub vocabulary: usize,
+    /// Lengths of the demonstrations under the limits that the study's methods share.
+    pub texts: Option<TextLengths>,
 }
 
 /// A local file of rows, by the bytes that it had when a study was planned.
@@ -136,6 +139,10 @@ impl Corpus for FileCorpus<'_> {
             demonstrations: Some(*demonstrations),
             judge: None,
         })
+    }
+
+    fn text_lengths(&self, _: &Hyper) -> Result<Option<TextLengths>> {
+        Ok(self.local.texts)
     }
 
     fn evaluation_posts(&self, wanted: usize) -> usize {

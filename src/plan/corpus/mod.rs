@@ -15,6 +15,7 @@ use crate::methods::irl::Select;
 use crate::methods::spin::PromptFormat;
 use crate::pipeline::StageKey;
 use crate::stages::evaluation_set::EvaluationSetInputs;
+use crate::stages::work::TextLengths;
 use crate::{Error, Result};
 
 /// A part of a corpus without which some methods cannot be made or measured.
@@ -130,6 +131,12 @@ pub(super) trait Corpus {
         hyper: &Hyper,
         demonstrations: &StageKey,
     ) -> Result<EvaluationSetInputs>;
+
+    /// Lengths of the texts that `hyper` makes of the corpus, where they can be known before anything
+    /// runs.
+    fn text_lengths(&self, _: &Hyper) -> Result<Option<TextLengths>> {
+        Ok(None)
+    }
 
     /// Number of posts in an evaluation set for which `wanted` posts are requested.
     fn evaluation_posts(&self, wanted: usize) -> usize {

@@ -2,6 +2,7 @@
 
 use super::{Corpus, Need};
 use crate::Result;
+use crate::data::TextEncoder;
 use crate::data::world::{Split, WorldAt, WorldSettings};
 use crate::experiment::{
     DemonstrationSettings, Hyper, Labels, ModelSettings, PreferenceSettings, Study,
@@ -12,13 +13,20 @@ use crate::plan::bases::pretrain_stage;
 use crate::plan::{FIRST_BASE, Planner, Run};
 use crate::stages::NoInputs;
 use crate::stages::bundled::BundledBase;
-use crate::stages::demonstrations::Demonstrations;
+use crate::stages::demonstrations::{Demonstrations, demonstration};
 use crate::stages::evaluation_set::EvaluationSetInputs;
 use crate::stages::preferences::{Preferences, PreferencesInputs};
+use crate::stages::work::TextLengths;
 
 /// Seed of the test preferences. It is far from seeds that people choose, so that no training set
 /// shares its streams.
 const TEST_SEED: u64 = u64::MAX;
+
+/// Seed of the demonstrations whose lengths stand for those of all.
+const FIRST_SEED: u64 = 1;
+
+/// Number of demonstrations whose lengths stand for those of all.
+const SAMPLED_TEXTS: u64 = 1024;
 
 /// The posts and authors of a study's own world.
 pub(super) struct WorldCorpus<'a> {
@@ -102,6 +110,22 @@ impl Corpus for WorldCorpus<'_> {
         _: &StageKey,
     ) -> Result<EvaluationSetInputs> {
         Ok(EvaluationSetInputs::default())
+    }
+
+    fn text_lengths(&self, hyper: &Hyper) -> Result<Option<TextLengths>> {
+        let (demonstrations, generation) = (&hyper.demonstrations, &hyper.generation);
+        let world = demonstrations.written_in(self.world).open()?;
+        let encoder = TextEncoder::new(
+            world.tokenizer()?,
+            generation.max_prompt_tokens,
+            generation.max_response_tokens,
+        )?;
+        let text = |index| {
+            let row = demonstration(&*world, demonstrations.quality, FIRST_SEED, index);
+            encoder.demonstration(&row)
+        };
+        let texts: Vec<_> = (0..SAMPLED_TEXTS).map(text).collect::<Result<_>>()?;
+        Ok(TextLengths::of(&texts, generation))
     }
 }
 

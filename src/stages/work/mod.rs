@@ -4,15 +4,17 @@
 //! `shared` holds the passes that several kinds make.
 //!
 //! Prompts and responses are counted at the study's limits, so the numbers are upper bounds if
-//! texts are shorter.
+//! texts are shorter; `texts` has estimates for known lengths.
 
 mod resources;
 mod shared;
 mod sizes;
+mod texts;
 
 pub use shared::{PolicyGradient, judging, policy_gradient, readers, reading, sampling};
 pub(super) use shared::{preference_optimisation, steps, supervised};
 pub use sizes::{Precision, Shapes, Sizes};
+pub use texts::TextLengths;
 
 use crate::device::hardware::{BackendProfile, Hardware};
 use crate::model::DecoderConfig;

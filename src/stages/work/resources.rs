@@ -1,6 +1,6 @@
 //! Work as the resources that an executor is told.
 
-use super::{Memory, Work};
+use super::{Memory, TextLengths, Work};
 use crate::device::hardware::{BackendProfile, Hardware};
 use crate::executor::{MemoryBytes, Resources};
 
@@ -10,18 +10,26 @@ const PROCESSORS: usize = 1;
 impl Work {
     /// The resources that the stage needs on `hardware`, with as many rows at once as its memory
     /// allows, and at least one. The memory that a stage took is not known here.
-    pub fn resources(&self, hardware: &Hardware, backend: BackendProfile) -> Resources {
+    pub fn resources(
+        &self,
+        texts: Option<&TextLengths>,
+        hardware: &Hardware,
+        backend: BackendProfile,
+    ) -> Resources {
         let rows_at_once = self
             .micro_batch(hardware.memory, backend)
             .map_or(1, usize::from);
+        let expected = texts.map(|texts| self.with_texts(texts));
+        let expected = expected.as_ref().unwrap_or(self);
         Resources {
-            tokens: self.tokens,
-            flops: self.flops,
+            tokens: expected.tokens,
+            flops: expected.flops,
             optimiser_steps: self.steps,
-            seconds: self.seconds(hardware),
+            seconds: expected.seconds(hardware),
             processors: PROCESSORS,
             rows_at_once,
             memory_bytes: self.memory(rows_at_once, backend).into(),
+            expected_memory_bytes: expected.memory(rows_at_once, backend).total(),
             measured_memory_bytes: None,
         }
     }
