@@ -8,12 +8,15 @@ use crate::methods::reward::{RewardSettings, pair_step, score};
 use crate::methods::sft::{SftSettings, token_step};
 use crate::methods::training::Training;
 use crate::model::checkpoint::Normalisation;
+use crate::model::decoder::normal;
 use crate::model::generate::generate;
+use crate::model::weights::Make;
 use crate::model::{DecoderConfig, Ends, LanguageModel, Pair, RewardModel, Sampling, Sequence};
 use crate::rng::stream;
 use burn::tensor::Device;
 use rand::Rng;
 use std::hint::black_box;
+use std::sync::Arc;
 use std::time::Instant;
 
 /// A repeatable piece of work, and the number of tokens that it processes.
@@ -215,13 +218,29 @@ impl Bench {
         })
     }
 
+    /// A model with random weights, the same numbers over and over: speed does not depend on them.
     fn policy(&self) -> Result<LanguageModel> {
-        LanguageModel::random(
-            &self.config,
-            0.02,
-            &mut stream(0, "bench/model", &[]),
-            &self.device,
-        )
+        const DEVIATION: f64 = 0.02;
+        /// A prime number, so that no two rows of a matrix are the same.
+        const DRAWN: usize = 1_048_583;
+        let drawn: Arc<[f32]> = normal(&mut stream(0, "bench/model", &[]), DRAWN, 1.0).into();
+        let mut start = 0;
+        let mut draw = |count: usize, deviation: f64| {
+            let (drawn, first) = (Arc::clone(&drawn), start);
+            start = (start + count) % DRAWN;
+            let make: Make = Box::new(move |hear| {
+                let (mut at, mut left) = (first, count);
+                while left > 0 {
+                    let part = &drawn[at..DRAWN.min(at + left)];
+                    let scaled = part.iter().map(|value| value * deviation as f32);
+                    hear(&scaled.collect::<Vec<_>>());
+                    left -= part.len();
+                    at = (at + part.len()) % DRAWN;
+                }
+            });
+            make
+        };
+        LanguageModel::drawn(&self.config, DEVIATION, &mut draw, &self.device)
     }
 
     fn scorer(&self, policy: &LanguageModel) -> RewardModel {

@@ -17,6 +17,7 @@ use crate::stages::work::{self, Precision, Sizes};
 use crate::{Error, Result};
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
+use std::time::Instant;
 
 #[derive(Clone, Debug, Args)]
 pub struct BenchArgs {
@@ -188,11 +189,13 @@ fn line(
         prompt: generation.max_prompt_tokens,
         response: generation.max_response_tokens,
     };
+    let started = Instant::now();
     let (mut timed, settings) = match case {
         Case::Sft => (bench.sft(sft)?, json!(sft)),
         Case::Generate => (bench.generate(generation.batch_size)?, json!(generation)),
         Case::Ppo => (bench.ppo(ppo, generation.batch_size)?, json!(ppo)),
     };
+    let setup = started.elapsed().as_secs_f64();
     let rounds = timed.measure(Effort {
         warm_up: args.warm_up,
         rounds: args.rounds,
@@ -232,6 +235,8 @@ fn line(
         "training": hyper.training,
         // A batch of responses is not split.
         "micro_batch": micro_batch.filter(|_| case != Case::Generate),
+        // Until the first step: the model's weights, its optimiser and the rows.
+        "setup_s": setup,
         "tokens": timed.tokens,
         "tokens_per_second": timed.tokens as f64 / median,
         "median_s": median,

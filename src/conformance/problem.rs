@@ -139,7 +139,8 @@ impl Problem {
         let mut rng = self.stream("conformance/weights", 0);
         let deviation = 1.0 / (self.config.hidden_size() as f64).sqrt();
         let mut plain = Weights::new("conformance");
-        random_backbone(&self.config, deviation, &mut rng, &mut plain);
+        let mut draw = |count, deviation| normal(&mut rng, count, deviation);
+        random_backbone(&self.config, deviation, &mut draw, &mut plain);
         let (vocabulary, d) = (self.config.vocab_size(), self.config.hidden_size());
         if !self.config.sizes().tied {
             plain.insert(
@@ -163,7 +164,7 @@ impl Problem {
                     .iter()
                     .zip(noise)
                     .map(|(value, noise)| value + noise)
-                    .collect(),
+                    .collect::<Vec<_>>(),
             );
         }
         weights

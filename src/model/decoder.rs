@@ -1,17 +1,18 @@
 //! A decoder without a head, of any architecture: the embedding, the layers and the final norm.
 
 use crate::Result;
-use crate::device::fused::{KvCache, Rotary};
+use crate::device::fused::KvCache;
 use crate::model::arch::{Attend, DecoderConfig, Layer, Shape, Sight, Sizes, Tokens};
 use crate::model::batch::Batch;
-use crate::model::nn::Norm;
 use crate::model::nn::lora::LoraSettings;
+use crate::model::nn::{Angles, Norm};
 use crate::model::packed::Packed;
 use crate::model::tape::Tape;
-use crate::model::weights::{Weights, parameter};
+use crate::model::weights::{Values, Weights, parameter};
 use burn::module::{Module, Param};
-use burn::tensor::{Bool, Device, FloatDType, Int, Tensor, TensorData};
+use burn::tensor::{Bool, Device, FloatDType, Int, Tensor};
 use rand::Rng;
+use rayon::prelude::*;
 
 /// The decoder without a head.
 #[derive(Module, Debug)]
@@ -20,6 +21,8 @@ pub struct Decoder {
     pub(super) embedding: Param<Tensor<2>>,
     pub(super) layers: Vec<Layer>,
     norm: Norm,
+    #[module(skip)]
+    angles: Angles,
     #[module(skip)]
     pub config: DecoderConfig,
     /// Type of the states between layers; weights of another type are cast where they are used.
@@ -67,6 +70,7 @@ impl Decoder {
             embedding,
             layers,
             norm,
+            angles: Angles::new(&config.rope().frequencies),
             config: config.clone(),
             dtype,
             tape: None,
@@ -212,30 +216,8 @@ impl Decoder {
         Tokens {
             ids: ids.reshape([b * t]),
             sight,
-            rotary: self.rotary(positions, b),
+            rotary: self.angles.at(positions, b, &self.device()),
             rows: b,
-        }
-    }
-
-    /// Cosines and sines of every token's angles, `[b, t, rotated pairs]`.
-    fn rotary(&self, positions: &[u32], b: usize) -> Rotary {
-        let frequencies = self.config.rope().frequencies;
-        let (half, device) = (frequencies.len(), self.device());
-        let angles = positions
-            .iter()
-            .flat_map(|&p| frequencies.iter().map(move |f| f64::from(p) * f));
-        let (mut cos, mut sin) = (
-            Vec::with_capacity(positions.len() * half),
-            Vec::with_capacity(positions.len() * half),
-        );
-        for angle in angles {
-            cos.push(angle.cos() as f32);
-            sin.push(angle.sin() as f32);
-        }
-        let shape = [b, positions.len() / b.max(1), half];
-        Rotary {
-            cos: Tensor::from_data(TensorData::new(cos, shape), &device),
-            sin: Tensor::from_data(TensorData::new(sin, shape), &device),
         }
     }
 }
@@ -246,11 +228,12 @@ fn rows(batch: &Batch) -> Sight {
 }
 
 /// Random weights of a decoder: normal with standard deviation `deviation`, scaled for residual
-/// outputs by `1/sqrt(2·layers)` as in GPT-2 and Pythia; biases are 0, norms are 1.
-pub fn random_backbone(
+/// outputs by `1/sqrt(2·layers)` as in GPT-2 and Pythia; biases are 0, norms are 1. `draw` draws the
+/// given number of values with the given standard deviation.
+pub fn random_backbone<V: Into<Values>>(
     config: &DecoderConfig,
     deviation: f64,
-    rng: &mut impl Rng,
+    draw: &mut impl FnMut(usize, f64) -> V,
     weights: &mut Weights,
 ) {
     let (
@@ -271,13 +254,13 @@ pub fn random_backbone(
                     from,
                     to,
                     residual: true,
-                } => normal(rng, to * from, residual),
+                } => draw(to * from, residual).into(),
                 Shape::Linear {
                     from,
                     to,
                     residual: false,
-                } => normal(rng, to * from, deviation),
-                Shape::Norm(size) => vec![1.0; size],
+                } => draw(to * from, deviation).into(),
+                Shape::Norm(size) => vec![1.0; size].into(),
             };
             weights.insert(format!("{name}.weight"), &shape, values);
             if part.bias {
@@ -292,17 +275,36 @@ pub fn random_backbone(
     weights.insert(
         naming.embedding(),
         &[vocab_size, d],
-        normal(rng, vocab_size * d, deviation),
+        draw(vocab_size * d, deviation),
     );
 }
 
 /// `n` draws of a normal with mean 0 (Box–Muller).
 pub fn normal(rng: &mut impl Rng, n: usize, deviation: f64) -> Vec<f32> {
-    (0..n)
-        .map(|_| {
-            let (u, v): (f64, f64) = (rng.random(), rng.random());
-            let radius = (-2.0 * (1.0 - u).ln()).sqrt();
-            (deviation * radius * (2.0 * std::f64::consts::PI * v).cos()) as f32
-        })
-        .collect()
+    /// Values whose uniforms are drawn before any of them is computed.
+    const TOGETHER: usize = 1 << 16;
+    /// The least number of values that one thread computes at a time.
+    const LEAST_OF_A_THREAD: usize = 1 << 12;
+    let value = |[u, v]: [f64; 2]| {
+        let radius = (-2.0 * (1.0 - u).ln()).sqrt();
+        (deviation * radius * (2.0 * std::f64::consts::PI * v).cos()) as f32
+    };
+    let mut values = Vec::with_capacity(n);
+    let mut uniforms: Vec<[f64; 2]> = Vec::with_capacity(n.min(TOGETHER));
+    while values.len() < n {
+        let count = TOGETHER.min(n - values.len());
+        uniforms.clear();
+        uniforms.extend((0..count).map(|_| rng.random::<[f64; 2]>()));
+        match count < TOGETHER {
+            true => values.extend(uniforms.iter().copied().map(value)),
+            false => values.par_extend(
+                uniforms
+                    .par_iter()
+                    .with_min_len(LEAST_OF_A_THREAD)
+                    .copied()
+                    .map(value),
+            ),
+        }
+    }
+    values
 }

@@ -9,7 +9,7 @@ use crate::model::decoder::{Computation, Decoder, normal, random_backbone};
 use crate::model::names;
 use crate::model::nn::like;
 use crate::model::packed::Packed;
-use crate::model::weights::{Weights, parameter, transposed};
+use crate::model::weights::{Values, Weights, parameter};
 use burn::module::{Module, Param};
 use burn::tensor::{Device, FloatDType, Int, Tensor, TensorData};
 use rand::Rng;
@@ -56,7 +56,7 @@ impl LanguageModel {
         } = config.sizes();
         let load_head = || {
             let name = config.naming().lm_head();
-            let matrix = transposed(&weights.take(&name, &[v, d])?, v, d);
+            let matrix = weights.take_transposed(&name, [v, d])?;
             Ok(parameter(&name, matrix, [d, v], device).map(|head| head.cast(dtype)))
         };
         let lm_head = (!tied).then(load_head).transpose()?;
@@ -118,8 +118,19 @@ impl LanguageModel {
         rng: &mut impl Rng,
         device: &Device,
     ) -> Result<Self> {
+        let mut draw = |count, deviation| normal(rng, count, deviation);
+        Self::drawn(config, deviation, &mut draw, device)
+    }
+
+    /// A model whose weights `draw` draws, as [`random_backbone`] asks for them.
+    pub fn drawn<V: Into<Values>>(
+        config: &DecoderConfig,
+        deviation: f64,
+        draw: &mut impl FnMut(usize, f64) -> V,
+        device: &Device,
+    ) -> Result<Self> {
         let mut weights = Weights::new("random initialisation");
-        random_backbone(config, deviation, rng, &mut weights);
+        random_backbone(config, deviation, draw, &mut weights);
         let (naming, shape) = (config.naming(), [config.vocab_size(), config.hidden_size()]);
         if !config.sizes().tied {
             let embedding = weights.values(&naming.embedding())?.into_owned();

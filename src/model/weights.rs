@@ -8,9 +8,11 @@
 mod file;
 mod index;
 mod pickle;
+mod transpose;
 mod write;
 
 pub(super) use index::FILES;
+pub use transpose::transposed;
 pub use write::SHARD_BYTES;
 pub(super) use write::is_weights;
 
@@ -24,6 +26,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
+use transpose::Transposing;
 
 /// File with the weights of a model folder, if there is only one.
 pub(super) const SINGLE: &str = "model.safetensors";
@@ -101,13 +104,30 @@ struct Entry {
     values: Values,
 }
 
+/// A function that hands the values of a tensor on in pieces, row-major.
+pub type Make = Box<dyn Fn(&mut dyn FnMut(&[f32])) + Send>;
+
 /// The place of values until they are requested.
-enum Values {
+pub enum Values {
     Held(Vec<f32>),
     /// Values in a file.
     Stored(Stored),
     /// Values in a model's parameter.
     Computed(Box<dyn Fn() -> Result<Vec<f32>> + Send>),
+    /// Values that are made piece by piece.
+    Made(Make),
+}
+
+impl From<Vec<f32>> for Values {
+    fn from(values: Vec<f32>) -> Self {
+        Self::Held(values)
+    }
+}
+
+impl From<Make> for Values {
+    fn from(make: Make) -> Self {
+        Self::Made(make)
+    }
 }
 
 impl fmt::Debug for Values {
@@ -116,6 +136,7 @@ impl fmt::Debug for Values {
             Self::Held(values) => write!(out, "{} values", values.len()),
             Self::Stored(stored) => stored.fmt(out),
             Self::Computed(_) => out.write_str("a parameter"),
+            Self::Made(_) => out.write_str("values to be made"),
         }
     }
 }
@@ -137,7 +158,39 @@ impl Entry {
                 }
             }
             Values::Computed(compute) => compute().map(Cow::Owned),
+            Values::Made(make) => {
+                let mut values = Vec::with_capacity(self.count());
+                make(&mut |piece| values.extend_from_slice(piece));
+                Ok(values.into())
+            }
         }
+    }
+
+    /// The values of a matrix `[rows, columns]`, transposed. They are in memory once, unless they
+    /// were before.
+    fn transposed(&self, in_bf16: bool) -> Result<Vec<f32>> {
+        let [rows, columns] = self.shape[..] else {
+            return Err(Error::internal(format!(
+                "a tensor of shape {:?} is no matrix",
+                self.shape
+            )));
+        };
+        let mut turning = Transposing::new(rows, columns);
+        match &self.values {
+            Values::Held(_) | Values::Computed(_) => turning.hear(&self.values(in_bf16)?),
+            Values::Made(make) => make(&mut |piece| turning.hear(piece)),
+            Values::Stored(stored) => {
+                let mut scan = NotFinite::in_tensor(stored.path(), &stored.name, in_bf16);
+                stored.read_in_pieces(|piece| {
+                    scan.hear(piece, &self.shape);
+                    turning.hear(piece);
+                })?;
+                if scan.any() {
+                    return Err(scan.error());
+                }
+            }
+        }
+        Ok(turning.finish())
     }
 
     fn count(&self) -> usize {
@@ -280,15 +333,12 @@ impl Weights {
         &self.origin
     }
 
-    pub fn insert(&mut self, name: impl Into<String>, shape: &[usize], values: Vec<f32>) {
-        debug_assert_eq!(shape.iter().product::<usize>(), values.len());
-        self.tensors.insert(
-            name.into(),
-            Entry {
-                shape: shape.to_vec(),
-                values: Values::Held(values),
-            },
-        );
+    pub fn insert(&mut self, name: impl Into<String>, shape: &[usize], values: impl Into<Values>) {
+        let (shape, values) = (shape.to_vec(), values.into());
+        if let Values::Held(held) = &values {
+            debug_assert_eq!(shape.iter().product::<usize>(), held.len());
+        }
+        self.tensors.insert(name.into(), Entry { shape, values });
     }
 
     /// Inserts values that are computed only when requested.
@@ -317,7 +367,7 @@ impl Weights {
         self.tensors.iter().map(|(name, entry)| {
             let (stored_as, file) = match &entry.values {
                 Values::Stored(stored) => (stored.stored_as().ok(), Some(stored.path())),
-                Values::Held(_) | Values::Computed(_) => (None, None),
+                Values::Held(_) | Values::Computed(_) | Values::Made(_) => (None, None),
             };
             Listed {
                 name,
@@ -428,6 +478,15 @@ impl Weights {
         }
     }
 
+    /// Takes the matrix `name`, which must have the shape `[rows, columns]`, as its transpose.
+    pub fn take_transposed(&mut self, name: &str, [rows, columns]: [usize; 2]) -> Result<Vec<f32>> {
+        self.check(name, &[rows, columns])?;
+        match self.tensors.remove(name) {
+            Some(entry) => entry.transposed(self.in_bf16),
+            None => Err(self.missing(name, &[rows, columns])),
+        }
+    }
+
     /// Returns an error unless the tensor `name` exists, with `shape` and a number type of weights.
     pub fn check(&self, name: &str, shape: &[usize]) -> Result<()> {
         let Some(entry) = self.tensors.get(name) else {
@@ -443,7 +502,7 @@ impl Weights {
         }
         match &entry.values {
             Values::Stored(stored) => stored.stored_as().map(|_| ()),
-            Values::Held(_) | Values::Computed(_) => Ok(()),
+            Values::Held(_) | Values::Computed(_) | Values::Made(_) => Ok(()),
         }
     }
 
@@ -453,7 +512,7 @@ impl Weights {
             .values()
             .try_for_each(|entry| match &entry.values {
                 Values::Stored(stored) => stored.stored_as().map(|_| ()),
-                Values::Held(_) | Values::Computed(_) => Ok(()),
+                Values::Held(_) | Values::Computed(_) | Values::Made(_) => Ok(()),
             })
     }
 
@@ -514,21 +573,9 @@ impl Weights {
     fn place(&self, entry: &Entry) -> String {
         match &entry.values {
             Values::Stored(stored) => stored.path().display().to_string(),
-            Values::Held(_) | Values::Computed(_) => self.origin.clone(),
+            Values::Held(_) | Values::Computed(_) | Values::Made(_) => self.origin.clone(),
         }
     }
-}
-
-/// Transposes a row-major `[rows, columns]` matrix; linear weights are `[out, in]` on disk and
-/// `[in, out]` in memory.
-pub fn transposed(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
-    let mut out = vec![0.0; values.len()];
-    for row in 0..rows {
-        for column in 0..columns {
-            out[column * rows + row] = values[row * columns + column];
-        }
-    }
-    out
 }
 
 /// A parameter whose id is a function of its name, so that an optimiser's saved state can be

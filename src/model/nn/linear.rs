@@ -4,7 +4,7 @@ use super::like;
 use super::lora::{Adapter, LoraSettings};
 use crate::Result;
 use crate::device::fused;
-use crate::model::weights::{Weights, parameter, transposed};
+use crate::model::weights::{Weights, parameter};
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{Device, FloatDType, Tensor};
 use rand::Rng;
@@ -29,7 +29,7 @@ impl Linear {
         device: &Device,
     ) -> Result<Self> {
         let weight = format!("{name}.weight");
-        let matrix = transposed(&weights.take(&weight, &[to, from])?, to, from);
+        let matrix = weights.take_transposed(&weight, [to, from])?;
         let load_bias = || {
             let bias = format!("{name}.bias");
             Ok(parameter(&bias, weights.take(&bias, &[to])?, [to], device))

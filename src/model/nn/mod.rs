@@ -1,9 +1,11 @@
-//! Parts that layers are made of: linear maps with their adapters, and norms.
+//! Parts that layers are made of: linear maps with their adapters, norms, angles of positions.
 
+mod angles;
 mod linear;
 pub mod lora;
 mod norm;
 
+pub use angles::Angles;
 pub use linear::Linear;
 pub use norm::{LayerNorm, Norm, RmsNorm};
 

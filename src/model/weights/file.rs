@@ -19,7 +19,7 @@ const PIECE: usize = 1 << 18;
 
 /// The values of one tensor, in a file.
 #[derive(Clone, Debug)]
-pub(super) struct Stored {
+pub struct Stored {
     pub(super) path: Arc<Path>,
     /// The tensor's name in the file.
     pub(super) name: String,

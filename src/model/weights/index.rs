@@ -127,7 +127,7 @@ impl Values {
     fn stored_bytes(&self) -> Option<u64> {
         match self {
             Self::Stored(stored) => stored.bytes(),
-            Self::Held(_) | Self::Computed(_) => None,
+            Self::Held(_) | Self::Computed(_) | Self::Made(_) => None,
         }
     }
 }
