@@ -5,20 +5,26 @@ use crate::error::{Error, Result};
 use std::any::Any;
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 /// The last panic of any thread, as the hook saw it: message, place, and a backtrace if
 /// `RUST_BACKTRACE` asks for one.
 static LAST: Mutex<Option<String>> = Mutex::new(None);
 
-/// Makes panics available to [`catch`] instead of printing them.
-pub fn watch() {
+/// The error that a panic's message stands for, if it is no defect of this program.
+static KNOWN: OnceLock<fn(&str) -> Option<Error>> = OnceLock::new();
+
+/// Makes panics available to [`catch`] instead of printing them; `known` tells those that stand for
+/// another error.
+pub fn watch(known: fn(&str) -> Option<Error>) {
+    // A process has one such function, and the first is as good as any.
+    let _ = KNOWN.set(known);
     std::panic::set_hook(Box::new(|info| {
         *LAST.lock().unwrap_or_else(PoisonError::into_inner) = Some(describe(info));
     }));
 }
 
-/// Runs `work`; a panic in it becomes an error of the kind
+/// Runs `work`; a panic in it becomes an error: one that [`watch`] was told of, or one of the kind
 /// [`Internal`](crate::ErrorKind::Internal).
 ///
 /// Errors of `work`, and a panic in it.
@@ -26,6 +32,10 @@ pub fn catch<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
     // Nothing that `work` holds is used after a panic.
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|payload| {
         let seen = LAST.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let known = KNOWN.get().and_then(|known| known(message(payload.as_ref())));
+        if let Some(error) = known {
+            return Err(error);
+        }
         let place = seen.unwrap_or_else(|| message(payload.as_ref()).to_owned());
         Err(Error::internal("a defect of touchstone stopped it").caused_by(place).hint(
             "please report this with the command and the lines above; RUST_BACKTRACE=1 adds the way there. What was \

@@ -3,10 +3,10 @@
 use clap::Parser;
 use std::process::ExitCode;
 use touchstone::cli::{self, Cli};
-use touchstone::defect;
+use touchstone::{defect, device};
 
 fn main() -> ExitCode {
-    defect::watch();
+    defect::watch(device::failure);
     let done = defect::catch(|| match Cli::try_parse() {
         Ok(cli) => cli::run(cli),
         Err(answer) => cli::answer(&answer),

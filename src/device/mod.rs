@@ -12,6 +12,7 @@ mod spec;
 pub use spec::DeviceSpec;
 
 use crate::error::{Error, Result};
+use burn::backend::DispatchDevice;
 use burn::tensor::{Device, Tensor};
 use std::borrow::Borrow;
 
@@ -48,6 +49,20 @@ pub fn select(spec: impl Borrow<DeviceSpec>) -> Result<Device> {
     }
 }
 
+/// True if tensors on `device` are in the machine's own memory, where reading one waits for nothing.
+#[cfg_attr(
+    feature = "tch",
+    expect(deprecated, reason = "the name of LibTorch's device for processors")
+)]
+pub fn is_host(device: &Device) -> bool {
+    match device.clone().inner().as_dispatch() {
+        DispatchDevice::Flex(_) => true,
+        #[cfg(feature = "tch")]
+        DispatchDevice::LibTorch(device) => matches!(device, burn::backend::LibTorchDevice::Cpu),
+        _ => false,
+    }
+}
+
 /// Multiplies two small matrices on a device, since a missing driver or GPU shows only then, and as
 /// a panic.
 ///
@@ -79,6 +94,26 @@ pub fn try_out(spec: DeviceSpec) -> Result<()> {
     }
 }
 
+/// The error that the panic `message` stands for, if a device has failed: LibTorch's failures reach
+/// this program as panics of its bindings.
+pub fn failure(message: &str) -> Option<Error> {
+    const LIBTORCH: &str = "called `Result::unwrap()` on an `Err` value: Torch(\"";
+    // The rest is LibTorch's own backtrace.
+    let (said, _) = message
+        .strip_prefix(LIBTORCH)?
+        .split_once("\\nException raised from")?;
+    let said = said.replace("\\n", " ");
+    Some(if said.contains("out of memory") {
+        Error::memory("the memory of the GPU is full")
+            .caused_by(said)
+            .hint("give stages less of it (`--memory`), or end what else uses the GPU; what was finished before is kept")
+    } else {
+        Error::device("LibTorch has failed").caused_by(said).hint(
+            "check the GPU with `nvidia-smi`, then run the command again: what was finished before is kept",
+        )
+    })
+}
+
 /// Makes the C library's allocator keep large freed blocks instead of returning them to the system.
 ///
 /// A training step allocates and frees the same few megabytes over and over; if they came from the
@@ -96,10 +131,23 @@ fn keep_freed_memory() {
     reason = "LibTorch stays the fastest backend for large models on CPUs; burn is pinned"
 )]
 fn libtorch(gpu: Option<usize>) -> Result<Device> {
-    Ok(match gpu {
-        None => Device::libtorch(),
-        Some(index) => Device::libtorch_cuda(index),
-    })
+    let Some(index) = gpu else {
+        return Ok(Device::libtorch());
+    };
+    let seen = tch::Cuda::device_count();
+    if index as i64 >= seen {
+        let error = Error::device(format!(
+            "LibTorch sees {seen} GPUs, so there is no number {index}"
+        ));
+        return Err(match tch::utils::has_cudart() {
+            true => error.hint("check the driver with `nvidia-smi`, and CUDA_VISIBLE_DEVICES"),
+            false => error.hint(
+                "the CUDA libraries of LibTorch are not loaded: let LD_LIBRARY_PATH lead to the folder `torch/lib` of \
+                 a PyTorch 2.11.0 with CUDA",
+            ),
+        });
+    }
+    Ok(Device::libtorch_cuda(index))
 }
 
 #[cfg(not(feature = "tch"))]
@@ -133,6 +181,23 @@ mod tests {
     fn the_default_device_is_built_in_and_computes() {
         assert!(built().contains(&DEFAULT.to_string().as_str()));
         try_out(DEFAULT).unwrap();
+    }
+
+    #[test]
+    fn a_failure_of_libtorch_is_told_from_a_defect_of_this_program() {
+        let panic = |said: &str| {
+            format!(
+                "called `Result::unwrap()` on an `Err` value: Torch(\"{said}\\nException raised from malloc at /a.cpp:1 (most \
+                 recent call first):\\nframe #0: c10::Error\")"
+            )
+        };
+        let full = failure(&panic("CUDA out of memory. Tried to allocate 2.00 GiB")).unwrap();
+        assert_eq!(full.kind(), crate::ErrorKind::Memory);
+        let lost = failure(&panic("CUDA error: device-side assert\\ntriggered")).unwrap();
+        assert_eq!(lost.kind(), crate::ErrorKind::Device);
+        let cause = std::error::Error::source(&lost).unwrap().to_string();
+        assert_eq!(cause, "CUDA error: device-side assert triggered");
+        assert!(failure("index out of bounds").is_none());
     }
 
     #[cfg(not(feature = "cuda"))]

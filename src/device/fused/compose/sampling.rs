@@ -41,17 +41,40 @@ pub fn sample(
 /// The first index whose cumulated `mass` [n, k] exceeds `uniforms` [n, 1] times the row's total ->
 /// [n, 1].
 ///
-/// The result is never an index without mass, even where rounding makes the threshold equal to the
-/// total.
+/// The mass is cumulated over blocks first, then within the block that is chosen: a sum over blocks
+/// runs in parallel, where cumulating a whole vocabulary is one number after another on some
+/// devices. The result is never an index without mass, even where rounding makes the threshold
+/// equal to the total.
 fn invert(mass: Tensor<2>, uniforms: Tensor<2>) -> Tensor<2, Int> {
-    let width = mass.dims()[1];
-    let cumulated = mass.cumsum(1);
-    let total = cumulated.clone().narrow(1, width - 1, 1);
-    let below_draw = cumulated
-        .clone()
-        .lower_equal(total.clone() * uniforms)
-        .int()
-        .sum_dim(1);
+    const BLOCK: usize = 64;
+    let [rows, width] = mass.dims();
+    let blocks = width.div_ceil(BLOCK);
+    let missing = blocks * BLOCK - width;
+    let mass = match missing {
+        0 => mass,
+        _ => {
+            let nothing = Tensor::zeros([rows, missing], (&mass.device(), mass.dtype()));
+            Tensor::cat(vec![mass, nothing], 1)
+        }
+    };
+    let mass = mass.reshape([rows, blocks, BLOCK]);
+    let sums = mass.clone().sum_dim(2).squeeze_dim::<2>(2);
+    let cumulated = sums.clone().cumsum(1);
+    let threshold = cumulated.clone().narrow(1, blocks - 1, 1) * uniforms;
+    let block = first_above(cumulated.clone(), threshold.clone());
+    let before = (cumulated - sums).gather(1, block.clone());
+    let chosen = block.clone().unsqueeze_dim::<3>(2).expand([rows, 1, BLOCK]);
+    let within = mass.gather(1, chosen).squeeze_dim::<2>(1);
+    let index = first_above(within.cumsum(1), threshold - before);
+    block * BLOCK as i64 + index
+}
+
+/// The first index at which `cumulated` [n, k] exceeds `threshold` [n, 1], or reaches its last value
+/// -> [n, 1].
+fn first_above(cumulated: Tensor<2>, threshold: Tensor<2>) -> Tensor<2, Int> {
+    let last = cumulated.dims()[1] - 1;
+    let total = cumulated.clone().narrow(1, last, 1);
+    let below_draw = cumulated.clone().lower_equal(threshold).int().sum_dim(1);
     let below_total = cumulated.lower(total).int().sum_dim(1);
     below_draw.min_pair(below_total)
 }
