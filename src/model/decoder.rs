@@ -1,7 +1,7 @@
 //! A decoder without a head, of any architecture: the embedding, the layers and the final norm.
 
 use crate::Result;
-use crate::device::fused::KvCache;
+use crate::device::fused::{self, KvCache};
 use crate::model::arch::{Attend, DecoderConfig, Layer, Shape, Sight, Sizes, Tokens};
 use crate::model::batch::Batch;
 use crate::model::nn::lora::LoraSettings;
@@ -204,10 +204,7 @@ impl Decoder {
 
     /// States before the first layer, `[b·t, d]`.
     pub(super) fn embed(&self, tokens: &Tokens) -> Tensor<2> {
-        self.embedding
-            .val()
-            .select(0, tokens.ids.clone())
-            .cast(self.dtype)
+        fused::embedding(self.embedding.val(), tokens.ids.clone()).cast(self.dtype)
     }
 
     /// The tokens of a pass; `ids` is `[b, t]`, `positions` has b·t values.

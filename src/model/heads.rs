@@ -149,11 +149,16 @@ impl LanguageModel {
 
     /// Next-token logits of normalised states `[n, d]`, in f32 → `[n, vocab_size]`.
     pub fn logits(&self, states: Tensor<2>) -> Tensor<2> {
-        let head = match &self.lm_head {
-            Some(head) => like(head, &states),
-            None => like(&self.decoder.embedding, &states).transpose(),
-        };
+        let head = self.head(&states);
         fused::linear(states, head, None).cast(FloatDType::F32)
+    }
+
+    /// The head `[d, vocab_size]` in the type of `states`.
+    fn head(&self, states: &Tensor<2>) -> Tensor<2> {
+        match &self.lm_head {
+            Some(head) => like(head, states),
+            None => like::<2, 2>(&self.decoder.embedding, states).transpose(),
+        }
     }
 
     /// Normalised states that predict each response token, `[b·response_width, d]`.
@@ -179,13 +184,8 @@ impl LanguageModel {
     /// computed.
     pub fn log_probs_of(&self, states: Tensor<2>, batch: &Batch, temperature: f32) -> Tensor<2> {
         let (b, r) = (batch.rows(), batch.response_width);
-        let logits = self.logits(states);
-        let logits = if temperature == 1.0 {
-            logits
-        } else {
-            logits / temperature
-        };
-        let log_probs = fused::token_log_probs(logits, batch.targets.clone().reshape([b * r]));
+        let (head, targets) = (self.head(&states), batch.targets.clone().reshape([b * r]));
+        let log_probs = fused::head_log_probs(states, head, targets, temperature);
         log_probs.reshape([b, r]) * batch.response_mask.clone()
     }
 }

@@ -3,6 +3,8 @@
 
 use super::compose::{attend, heads_of, merge_heads};
 use super::flex::{self, Generation, Slots};
+#[cfg(feature = "tch")]
+use super::libtorch;
 use super::{AttentionShape, Projections, Rotary, attention};
 use burn::backend::Dispatch;
 use burn::tensor::{Bool, Int, Tensor, TensorData, s};
@@ -10,8 +12,9 @@ use burn::tensor::{Bool, Int, Tensor, TensorData, s};
 /// The rotated keys and the values of every slot so far, in buffers with room to append.
 #[derive(Clone, Debug)]
 pub struct KvCache {
-    /// [b, key_heads, head_size, capacity]: the values of one dimension are contiguous, ready to be
-    /// multiplied by a query's.
+    /// [b, key_heads, capacity, head_size]; for [`flex`]'s kernels [b, key_heads, head_size,
+    /// capacity], where the numbers of one dimension are contiguous, ready to be multiplied by a
+    /// query's.
     keys: Tensor<4>,
     /// [b, key_heads, capacity, head_size].
     values: Tensor<4>,
@@ -36,7 +39,7 @@ impl KvCache {
 
     /// Number of slots that fit before the buffers must grow.
     pub fn capacity(&self) -> usize {
-        self.keys.dims()[3]
+        self.values.dims()[2]
     }
 
     /// An empty cache for slots like those of `projections`.
@@ -48,45 +51,61 @@ impl KvCache {
             head_size,
             ..
         } = *shape;
+        let slots = [batch, key_heads, capacity, head_size];
+        let turned = [batch, key_heads, head_size, capacity];
+        let of_keys = match flex::generates(&like) {
+            true => turned,
+            false => slots,
+        };
         Self {
-            keys: Tensor::zeros([batch, key_heads, head_size, capacity], options),
-            values: Tensor::zeros([batch, key_heads, capacity, head_size], options),
+            keys: Tensor::zeros(of_keys, options),
+            values: Tensor::zeros(slots, options),
             len: 0,
         }
     }
 
-    /// Writes the keys and values of `projections`, of `n` slots, after the slots in use.
-    fn append(mut self, projections: Projections, shape: &AttentionShape, rotary: &Rotary) -> Self {
-        let [_, n, _] = projections.queries().dims();
-        let end = self.len + n;
-        if end > self.capacity() {
-            let capacity = end.max(2 * self.capacity());
-            self.keys = grown(self.keys, 3, capacity);
+    /// The cache with room for `slots` more slots.
+    fn with_room(mut self, slots: usize) -> Self {
+        let (end, capacity) = (self.len + slots, self.capacity());
+        if end > capacity {
+            let capacity = end.max(2 * capacity);
+            let of_slots = if flex::generates(&self.keys) { 3 } else { 2 };
+            self.keys = grown(self.keys, of_slots, capacity);
             self.values = grown(self.values, 2, capacity);
         }
-        if flex::generates(&self.keys) {
-            let (cos, sin) = (
-                rotary.cos.clone().into_dispatch(),
-                rotary.sin.clone().into_dispatch(),
-            );
-            let [new_keys, new_values] = projections.keys_and_values().map(Tensor::into_dispatch);
-            let (keys, values) = (self.keys.into_dispatch(), self.values.into_dispatch());
-            let slots = Slots::of(&projections, shape, self.len);
-            let (keys, values) =
-                Dispatch::cache_append(new_keys, new_values, cos, sin, keys, values, slots);
-            return Self {
-                keys: Tensor::from_dispatch(keys),
-                values: Tensor::from_dispatch(values),
-                len: end,
-            };
-        }
-        let [_, keys, values] = heads_of(projections, shape, [rotary; 2]);
-        let slots = self.len as i64..end as i64;
+        self
+    }
+
+    /// Writes the keys and values of `projections`, of `n` slots, after the slots in use.
+    /// [`flex`]'s kernel for it.
+    fn append(self, projections: &Projections, shape: &AttentionShape, rotary: &Rotary) -> Self {
+        let [_, n, _] = projections.queries().dims();
+        let Self { keys, values, len } = self.with_room(n);
+        let (cos, sin) = (
+            rotary.cos.clone().into_dispatch(),
+            rotary.sin.clone().into_dispatch(),
+        );
+        let [new_keys, new_values] = projections.keys_and_values().map(Tensor::into_dispatch);
+        let (keys, values) = (keys.into_dispatch(), values.into_dispatch());
+        let slots = Slots::of(projections, shape, len);
+        let (keys, values) =
+            Dispatch::cache_append(new_keys, new_values, cos, sin, keys, values, slots);
         Self {
-            keys: self
-                .keys
-                .slice_assign(s![.., .., .., slots.clone()], keys.swap_dims(2, 3)),
-            values: self.values.slice_assign(s![.., .., slots, ..], values),
+            keys: Tensor::from_dispatch(keys),
+            values: Tensor::from_dispatch(values),
+            len: len + n,
+        }
+    }
+
+    /// Writes keys and values [b, key_heads, n, head_size], the keys rotated, after the slots in use.
+    fn append_heads(self, keys: Tensor<4>, values: Tensor<4>) -> Self {
+        let [_, _, n, _] = keys.dims();
+        let cache = self.with_room(n);
+        let end = cache.len + n;
+        let slots = cache.len as i64..end as i64;
+        Self {
+            keys: cache.keys.slice_assign(s![.., .., slots.clone(), ..], keys),
+            values: cache.values.slice_assign(s![.., .., slots, ..], values),
             len: end,
         }
     }
@@ -124,11 +143,13 @@ pub fn prefill(
     capacity: usize,
 ) -> (Tensor<3>, KvCache) {
     let [_, time, _] = projections.queries().dims();
-    let cache = KvCache::empty(&projections, shape, capacity.max(time)).append(
-        projections.clone(),
-        shape,
-        rotary,
-    );
+    let cache = KvCache::empty(&projections, shape, capacity.max(time));
+    let cache = if flex::generates(&cache.keys) {
+        cache.append(&projections, shape, rotary)
+    } else {
+        let [_, keys, values] = heads_of(projections.clone(), shape, [rotary; 2]);
+        cache.append_heads(keys, values)
+    };
     (attention(projections, shape, rotary, key_mask), cache)
 }
 
@@ -150,9 +171,9 @@ pub fn step(
         "step: the mask covers the cache and the new slot"
     );
     let mask = seen(key_mask, shape.window);
-    let cache = cache.append(projections.clone(), shape, rotary);
-    let (keys, values) = (cache.keys.clone(), cache.values.clone());
-    if flex::generates(&keys) {
+    if flex::generates(&cache.keys) {
+        let cache = cache.append(&projections, shape, rotary);
+        let (keys, values) = (cache.keys.clone(), cache.values.clone());
         let (cos, sin) = (
             rotary.cos.clone().into_dispatch(),
             rotary.sin.clone().into_dispatch(),
@@ -170,13 +191,27 @@ pub fn step(
         );
         return (Tensor::from_dispatch(out), cache);
     }
-    let [query, _, _] = heads_of(projections, shape, [rotary; 2]);
-    let keys = keys.narrow(3, 0, cache.len).swap_dims(2, 3);
-    let hidden = mask.bool_not().unsqueeze_dims::<4>(&[1, 1]);
-    (
-        merge_heads(attend(query, keys, values.narrow(2, 0, cache.len), hidden)),
-        cache,
-    )
+    let [query, keys, values] = heads_of(projections, shape, [rotary; 2]);
+    let cache = cache.append_heads(keys, values);
+    let [keys, values] =
+        [&cache.keys, &cache.values].map(|slots| slots.clone().narrow(2, 0, cache.len));
+    (merge_heads(attend_to(query, keys, values, mask)), cache)
+}
+
+/// Attention of one query a head, [b, heads, 1, head_size], over the keys and values of slots where
+/// `mask` [b, slots] is true.
+fn attend_to(
+    query: Tensor<4>,
+    keys: Tensor<4>,
+    values: Tensor<4>,
+    mask: Tensor<2, Bool>,
+) -> Tensor<4> {
+    let mask = mask.unsqueeze_dims::<4>(&[1, 1]);
+    #[cfg(feature = "tch")]
+    if libtorch::runs(&query) {
+        return libtorch::attend(query, keys, values, mask);
+    }
+    attend(query, keys, values, mask.bool_not())
 }
 
 /// The cache of the rows named by `rows` [n], in that order; used to remove finished rows from a

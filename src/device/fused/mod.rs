@@ -3,19 +3,24 @@
 //! [`compose`] defines each operation by plain tensor operations that run and differentiate on
 //! every backend. [`flex`] does the same work on the processor in one pass, with gradients of its
 //! own: for models of a few hundred dimensions, passes over memory take the time rather than
-//! arithmetic. Each function here chooses an implementation by its tensors.
+//! arithmetic. `libtorch` calls the kernels that LibTorch has for some operations. Each function
+//! here chooses an implementation by its tensors.
 
 mod cache;
 pub mod compose;
 mod flex;
+#[cfg(feature = "tch")]
+mod libtorch;
 pub mod spans;
 
 pub use cache::{KvCache, prefill, select_rows, step};
 pub use compose::{AttentionShape, Projections, Rotary, Rounding};
 
 use burn::backend::Dispatch;
-use burn::tensor::{Bool, Int, Tensor};
+use burn::tensor::{Bool, FloatDType, Int, Tensor};
 use flex::{Fused, Generation};
+#[cfg(feature = "tch")]
+use libtorch::Torch;
 use spans::Spans;
 
 /// `x · weight + bias` over rows: `x` [n, d_in], `weight` [d_in, d_out], `bias` [d_out] -> [n,
@@ -37,6 +42,15 @@ pub fn linear(x: Tensor<2>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tenso
 /// Layer normalisation (Ba, Kiros & Hinton 2016) of each row of `x` [n, d] with the biased
 /// variance, in the type of `gamma` and `beta`; the result is of the type of `x`.
 pub fn layer_norm(x: Tensor<2>, gamma: Tensor<1>, beta: Tensor<1>, epsilon: f64) -> Tensor<2> {
+    #[cfg(feature = "tch")]
+    if libtorch::runs(&x) {
+        let [x, gamma, beta] = [
+            x.into_dispatch(),
+            gamma.into_dispatch(),
+            beta.into_dispatch(),
+        ];
+        return Tensor::from_dispatch(Dispatch::torch_layer_norm(x, gamma, beta, epsilon));
+    }
     if !flex::runs(&x) {
         return compose::layer_norm(x, gamma, beta, epsilon);
     }
@@ -57,6 +71,11 @@ pub fn layer_norm(x: Tensor<2>, gamma: Tensor<1>, beta: Tensor<1>, epsilon: f64)
 /// Root-mean-square normalisation (Zhang & Sennrich 2019) of each row of `x` [n, d] in f32, scaled
 /// by `gamma` [d]; the result is of the type of `x`, rounded to it as `rounding` says.
 pub fn rms_norm(x: Tensor<2>, gamma: Tensor<1>, epsilon: f64, rounding: Rounding) -> Tensor<2> {
+    #[cfg(feature = "tch")]
+    if libtorch::runs(&x) {
+        let (x, gamma) = (x.into_dispatch(), gamma.into_dispatch());
+        return Tensor::from_dispatch(Dispatch::torch_rms_norm(x, gamma, epsilon, rounding));
+    }
     if !flex::runs(&x) {
         return compose::rms_norm(x, gamma, epsilon, rounding);
     }
@@ -76,6 +95,10 @@ pub fn rms_norm(x: Tensor<2>, gamma: Tensor<1>, epsilon: f64, rounding: Rounding
 /// The exact Gaussian error linear unit, `x · Φ(x)` (Hendrycks & Gimpel 2016), to 4e-7 of max(1,
 /// |x|).
 pub fn gelu(x: Tensor<2>) -> Tensor<2> {
+    #[cfg(feature = "tch")]
+    if libtorch::runs(&x) {
+        return Tensor::from_dispatch(Dispatch::torch_gelu(x.into_dispatch()));
+    }
     if !flex::runs(&x) {
         return compose::gelu(x);
     }
@@ -84,6 +107,11 @@ pub fn gelu(x: Tensor<2>) -> Tensor<2> {
 
 /// The gated SiLU, `gate · σ(gate) · up` (Shazeer 2020, arXiv 2002.05202), value by value.
 pub fn silu_gate(gate: Tensor<2>, up: Tensor<2>) -> Tensor<2> {
+    #[cfg(feature = "tch")]
+    if libtorch::runs(&gate) {
+        let (gate, up) = (gate.into_dispatch(), up.into_dispatch());
+        return Tensor::from_dispatch(Dispatch::torch_silu_gate(gate, up));
+    }
     if !flex::runs(&gate) {
         return compose::silu_gate(gate, up);
     }
@@ -111,6 +139,10 @@ pub fn attention(
     key_mask: Tensor<2, Bool>,
 ) -> Tensor<3> {
     let queries = projections.queries();
+    #[cfg(feature = "tch")]
+    if libtorch::runs(&queries) {
+        return libtorch::attention(projections, shape, rotary, key_mask);
+    }
     if !flex::runs(&queries) {
         return compose::attention(projections, shape, rotary, key_mask);
     }
@@ -182,9 +214,24 @@ fn over_spans(
     })
 }
 
+/// The rows `ids` [n] of `table` [rows, d] -> [n, d].
+pub fn embedding(table: Tensor<2>, ids: Tensor<1, Int>) -> Tensor<2> {
+    #[cfg(feature = "tch")]
+    if libtorch::runs(&table) && ids.dims()[0] > 0 {
+        let (table, ids) = (table.into_dispatch(), ids.into_dispatch());
+        return Tensor::from_dispatch(Dispatch::torch_embedding(table, ids));
+    }
+    table.select(0, ids)
+}
+
 /// Log-probability of `targets` [n] under the softmax of each row of `logits` [n, vocabulary], in
 /// f32 -> [n].
 pub fn token_log_probs(logits: Tensor<2>, targets: Tensor<1, Int>) -> Tensor<1> {
+    #[cfg(feature = "tch")]
+    if libtorch::runs(&logits) {
+        let (logits, targets) = (logits.into_dispatch(), targets.into_dispatch());
+        return Tensor::from_dispatch(Dispatch::torch_token_log_probs(logits, targets));
+    }
     if !flex::runs(&logits) {
         return compose::token_log_probs(logits, targets);
     }
@@ -197,6 +244,34 @@ pub fn token_log_probs(logits: Tensor<2>, targets: Tensor<1, Int>) -> Tensor<1> 
         logits.into_dispatch(),
         targets.into_dispatch(),
     ))
+}
+
+/// Log-probability of `targets` [n] under the softmax of `states · head / temperature`, in f32: `states`
+/// [n, d], `head` [d, vocabulary] -> [n].
+pub fn head_log_probs(
+    states: Tensor<2>,
+    head: Tensor<2>,
+    targets: Tensor<1, Int>,
+    temperature: f32,
+) -> Tensor<1> {
+    #[cfg(feature = "tch")]
+    if libtorch::runs(&states) {
+        let [states, head] = [states, head].map(Tensor::into_dispatch);
+        let targets = targets.into_dispatch();
+        return Tensor::from_dispatch(Dispatch::torch_head_log_probs(
+            states,
+            head,
+            targets,
+            f64::from(temperature),
+        ));
+    }
+    let logits = linear(states, head, None).cast(FloatDType::F32);
+    let logits = if temperature == 1.0 {
+        logits
+    } else {
+        logits / temperature
+    };
+    token_log_probs(logits, targets)
 }
 
 /// Draws one token a row from `logits` [n, vocabulary] by inverting the distribution function at

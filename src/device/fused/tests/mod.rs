@@ -3,6 +3,8 @@
 mod agreement;
 mod attention;
 mod cache;
+#[cfg(feature = "tch")]
+mod libtorch;
 mod rows;
 mod sampling;
 
