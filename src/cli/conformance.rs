@@ -18,7 +18,7 @@ pub struct ConformanceArgs {
 }
 
 /// Prints every comparison; returns the exit code, which is failure if a difference exceeds
-/// rounding.
+/// rounding in the type in which the device multiplies.
 pub fn run(args: &ConformanceArgs) -> Result<u8> {
     let findings = conformance::run(args.device)?;
     let disagreements = findings.iter().filter(|finding| !finding.agrees).count();
@@ -27,18 +27,20 @@ pub fn run(args: &ConformanceArgs) -> Result<u8> {
             .context(|| "cannot encode the findings".to_owned())?;
         print(&(text + "\n"))?;
     } else {
-        let summary = match disagreements {
-            0 => format!(
-                "`{}` agrees in all {} comparisons",
-                args.device,
-                findings.len()
-            ),
+        let judged = findings
+            .iter()
+            .filter(|finding| finding.tolerance.is_some())
+            .count();
+        let mut summary = match disagreements {
+            0 => format!("`{}` agrees in all {judged} comparisons", args.device),
             _ => format!(
-                "`{}` disagrees in {disagreements} of {} comparisons",
-                args.device,
-                findings.len()
+                "`{}` disagrees in {disagreements} of {judged} comparisons",
+                args.device
             ),
         };
+        if args.device.multiplies_in_tf32() {
+            summary += "\nthe tolerances are those of TF32, in which this device multiplies f32";
+        }
         print(&format!("{}\n\n{summary}\n", table(&findings)))?;
     }
     Ok(if disagreements == 0 { SUCCESS } else { FAILURE })
@@ -66,14 +68,18 @@ fn table(findings: &[Finding]) -> Table {
         agrees,
     } in findings
     {
-        let verdict = if *agrees { "ok" } else { "DIFFERS" };
+        let verdict = match (tolerance, agrees) {
+            (None, _) => "not judged",
+            (Some(_), true) => "ok",
+            (Some(_), false) => "DIFFERS",
+        };
         table.add_row([
             (*problem).to_owned(),
             (*against).to_owned(),
             quantity.name().to_owned(),
             number(difference.absolute),
             number(difference.relative),
-            number(*tolerance),
+            tolerance.map_or_else(|| "–".into(), number),
             verdict.to_owned(),
             difference.tensor.clone(),
         ]);

@@ -103,6 +103,28 @@ impl Quantity {
             Self::SftStep | Self::RewardStep | Self::PpoSteps => 5e-4,
         }
     }
+
+    /// The largest relative difference that products in TF32 explain, which round factors by 5e-4;
+    /// `None` for tokens: a uniform that is closer to another token than that draws it.
+    pub fn tolerance_in_tf32(self) -> Option<f64> {
+        match self {
+            Self::SampledTokens | Self::PpoTokens => None,
+            Self::Logits
+            | Self::LogProbabilities
+            | Self::Scores
+            | Self::SftLoss
+            | Self::RewardLoss => Some(1e-2),
+            Self::PpoLosses | Self::SftGradients | Self::RewardGradients | Self::PpoGradients => {
+                Some(5e-2)
+            }
+            Self::SftStep | Self::RewardStep | Self::PpoSteps => Some(0.1),
+        }
+    }
+
+    /// True for what follows from the tokens of a rollout, and is comparable only if they are equal.
+    pub fn follows_tokens(self) -> bool {
+        matches!(self, Self::PpoLosses | Self::PpoGradients | Self::PpoSteps)
+    }
 }
 
 impl fmt::Display for Quantity {

@@ -46,6 +46,12 @@ impl DeviceSpec {
         }
     }
 
+    /// True if matrices of f32 are multiplied in TF32, which keeps ten bits of each factor: CubeCL's
+    /// tensor cores do, and have no switch against it.
+    pub const fn multiplies_in_tf32(self) -> bool {
+        matches!(self, Self::Cuda(_))
+    }
+
     /// Memory that a program needs on the device.
     pub fn profile(self) -> BackendProfile {
         match self {
