@@ -39,7 +39,7 @@ class Policy(nn.Module):
     def response(self, ids, prompt_length):
         """Log-probabilities and values at each response token, both [batch, response] in float32."""
         hidden = self.model.gpt_neox(ids).last_hidden_state[:, prompt_length - 1 : -1]
-        logprobs = token_logprobs(self.model.embed_out(hidden).float(), ids[:, prompt_length:])
+        logprobs = token_logprobs(self.model.get_output_embeddings()(hidden).float(), ids[:, prompt_length:])
         return logprobs, self.value(hidden.detach().to(self.value.weight.dtype)).float()[..., 0]
 
 
