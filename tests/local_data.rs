@@ -238,6 +238,12 @@ fn one_prompt_is_on_one_side_whatever_its_id_and_spelling() {
         (20, 4),
         "a fifth of 24 rows, in pairs"
     );
+    let watched = SHORT
+        .replace("reproduce", "status")
+        .replace("--jobs 1 ", "--json ");
+    let status: Value = serde_json::from_str(&bench.succeed(&watched).out).unwrap();
+    assert_eq!(status["stages"]["left"], 0, "{status}");
+    assert!(status["stages"]["done"].as_u64().unwrap() > 3, "{status}");
     let title = |row: &Value| {
         row["prompt"]
             .as_str()

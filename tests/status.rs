@@ -194,7 +194,12 @@ fn a_store_that_is_not_there_is_an_error() {
 fn a_choice_without_an_experiment_is_refused() {
     let bench = tiny();
     bench.succeed(&format!("plan {STUDY} --record"));
-    for choice in ["--profile smoke", "--seeds 3", "--scale paper"] {
+    for choice in [
+        "--profile smoke",
+        "--seeds 3",
+        "--scale paper",
+        "--leaderboard-limit 3",
+    ] {
         let said = bench.run(&format!("status {choice}"));
         assert_ne!(said.code, Some(0), "{choice}: {}", said.out);
         let told = said.told();

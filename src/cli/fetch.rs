@@ -32,7 +32,7 @@ pub struct FetchArgs {
 
 pub fn run(args: &FetchArgs) -> Result<()> {
     let before = cached_files();
-    let (study, local) = resolve(&args.study, &args.local)?;
+    let (study, local) = resolve(&args.study.experiment, &args.study.choice, &args.local)?;
     let plan = Plan::new(&study, local.as_ref())?;
     let sources: Vec<&PlannedStage> = plan.graph.iter().filter(|stage| is_on_hub(stage)).collect();
     if sources.is_empty() {

@@ -1,12 +1,12 @@
 //! Local files in the place of a study's own data.
 
 use super::complain;
-use super::study::StudyArgs;
+use super::study::ChoiceArgs;
 use crate::data::TextEncoder;
 use crate::data::contents::TokenizerFolder;
 use crate::data::dataset::{Dataset, no_rows};
 use crate::data::hub::Source;
-use crate::experiment::{GenerationSettings, Study};
+use crate::experiment::{Experiment, GenerationSettings, Study};
 use crate::model::tokenizer::TOKENIZER_FILES;
 use crate::model::{ModelTokenizer, Sequence};
 use crate::plan::{HELD_OUT, LocalData, RowFile};
@@ -92,17 +92,42 @@ impl BenchmarkArgs {
 /// requested.
 const LOCAL: &str = "local";
 
-/// The study that the flags choose, and its local data, if any.
-pub fn resolve(study: &StudyArgs, local: &LocalArgs) -> Result<(Study, Option<LocalData>)> {
+impl LocalArgs {
+    /// True if anything was given.
+    pub fn is_given(&self) -> bool {
+        let BenchmarkArgs {
+            rewardbench,
+            mt_bench,
+            leaderboard,
+            leaderboard_limit,
+            leaderboard_shots,
+        } = &self.benchmarks;
+        let paths = [&self.data, &self.tokenizer, &self.preferences];
+        let benchmarks = [rewardbench, mt_bench, leaderboard];
+        paths.into_iter().chain(benchmarks).any(Option::is_some)
+            || leaderboard_limit.is_some()
+            || leaderboard_shots.is_some()
+    }
+}
+
+/// The part of `experiment` that is chosen, and its local data, if any.
+pub fn resolve(
+    experiment: &str,
+    choice: &ChoiceArgs,
+    local: &LocalArgs,
+) -> Result<(Study, Option<LocalData>)> {
+    let experiment = Experiment::load(experiment)?;
     let (Some(file), Some(tokenizer)) = (&local.data, &local.tokenizer) else {
-        let mut study = study.study()?;
+        let mut study = experiment.resolve(&choice.selection())?;
         local.benchmarks.apply(&mut study)?;
         return Ok((study, None));
     };
-    let mut study = study.clone();
-    study.choice.scale = LOCAL.into();
-    study.choice.profile = study.choice.profile.or(Some(LOCAL.into()));
-    let mut study = study.study()?;
+    let choice = ChoiceArgs {
+        scale: LOCAL.into(),
+        profile: choice.profile.clone().or(Some(LOCAL.into())),
+        ..choice.clone()
+    };
+    let mut study = experiment.resolve(&choice.selection())?;
     study.leave_out_registered_claims();
     local.benchmarks.apply(&mut study)?;
     let tokenizer = &Source::parse(tokenizer)?.fetch(&["tokenizer.json"], &TOKENIZER_FILES)?;

@@ -69,7 +69,7 @@ impl PlanArgs {
 }
 
 pub fn run(args: &PlanArgs) -> Result<()> {
-    let (study, local) = resolve(&args.study, &args.local)?;
+    let (study, local) = resolve(&args.study.experiment, &args.study.choice, &args.local)?;
     let plan = Plan::new(&study, local.as_ref())?;
     let target = Target::choose(args, &study)?;
     let format = args.format();

@@ -38,7 +38,7 @@ pub fn run(args: &ReportArgs) -> Result<()> {
     if let Some(others) = &args.across {
         return across(&args.study, others);
     }
-    let (study, local) = resolve(&args.study, &args.local)?;
+    let (study, local) = resolve(&args.study.experiment, &args.study.choice, &args.local)?;
     let plan = Plan::new(&study, local.as_ref())?;
     if let Some([first, second]) = args.compare.as_deref() {
         let results = |folder: &Path| results(folder, &study, &plan, local.as_ref());

@@ -31,7 +31,7 @@ pub struct ReproduceArgs {
 }
 
 pub fn run(args: &ReproduceArgs) -> Result<u8> {
-    let (study, local) = resolve(&args.study, &args.local)?;
+    let (study, local) = resolve(&args.study.experiment, &args.study.choice, &args.local)?;
     let slurm = cluster::slurm(&args.cluster, &args.study, &study)?;
     if args.decide.decide {
         return decide::run(args, study, local.as_ref(), slurm);

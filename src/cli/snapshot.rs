@@ -100,7 +100,7 @@ fn carry_out(args: &TakeArgs) -> Result<std::result::Result<Snapshot, u8>> {
     if code != SUCCESS {
         return Ok(Err(code));
     }
-    let (resolved, local) = resolve(&study, &args.local)?;
+    let (resolved, local) = resolve(&study.experiment, &study.choice, &args.local)?;
     let plan = Plan::new(&resolved, local.as_ref())?;
     let store = Store::open_existing(&study.store)?;
     let input = report_input(

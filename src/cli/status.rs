@@ -5,10 +5,10 @@ mod json;
 mod tables;
 mod tally;
 
+use super::local::{LocalArgs, resolve};
 use super::print;
 use super::study::ChoiceArgs;
 use crate::device;
-use crate::experiment::Experiment;
 use crate::pipeline::{Graph, Store};
 use crate::plan::Plan;
 use crate::{Error, Result};
@@ -33,6 +33,8 @@ pub struct StatusArgs {
     pub json: bool,
     #[command(flatten)]
     pub choice: ChoiceArgs,
+    #[command(flatten)]
+    pub local: LocalArgs,
 }
 
 pub fn run(args: &StatusArgs) -> Result<()> {
@@ -50,9 +52,9 @@ pub fn run(args: &StatusArgs) -> Result<()> {
 /// records that cannot be read.
 fn wanted(args: &StatusArgs, store: &Store) -> Result<(Graph, usize)> {
     if args.experiments.is_empty() {
-        return match args.choice.is_given() {
+        return match args.choice.is_given() || args.local.is_given() {
             true => Err(Error::configuration(
-                "a part was chosen (--profile, --scale, --seeds and the like), but no experiment",
+                "a part was chosen (--profile, --seeds, --data and the like), but no experiment",
             )
             .hint(
                 "name the experiment too, or leave the choice out to see every stage of the store",
@@ -62,8 +64,8 @@ fn wanted(args: &StatusArgs, store: &Store) -> Result<(Graph, usize)> {
     }
     let mut graph = Graph::new();
     for name in &args.experiments {
-        let study = Experiment::load(name)?.resolve(&args.choice.selection())?;
-        let planned = Plan::new(&study, None)?.graph;
+        let (study, local) = resolve(name, &args.choice, &args.local)?;
+        let planned = Plan::new(&study, local.as_ref())?.graph;
         if graph.is_empty() {
             graph = planned;
             continue;
