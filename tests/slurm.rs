@@ -340,6 +340,10 @@ fn what_cannot_work_is_refused_before_anything_is_submitted() {
     );
     refused("-- --qos=a", &["flags for sbatch means something"]);
     refused(
+        &format!("{CLUSTER} --budget 3h"),
+        &["--budget counts the time of this machine's stages"],
+    );
+    refused(
         &format!("{CLUSTER} --cluster cluster.toml"),
         &["cluster.toml", "queue", "docs/clusters.md"],
     );
