@@ -24,26 +24,43 @@ pub struct Hardware {
     pub is_cpu: bool,
 }
 
+/// The operations that a device computes with, which keep different values for the backward pass
+/// (`device/fused`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operations {
+    /// This project's own for the CPU backend, in f32; in other types compositions.
+    Flex,
+    /// LibTorch's own.
+    LibTorch,
+    /// Compositions of tensor operations.
+    Composed,
+}
+
 /// The memory properties of the place where a stage runs.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct BackendProfile {
-    /// True if the device has this project's fused operations (`device/fused`).
-    pub fused: bool,
+    pub operations: Operations,
     /// Bytes of the program and its libraries, if the device has no memory of its own.
     pub program: f64,
 }
 
 impl BackendProfile {
     pub const FLEX: Self = Self {
-        fused: true,
+        operations: Operations::Flex,
         program: 28e6,
     };
     pub const LIBTORCH: Self = Self {
-        fused: false,
+        operations: Operations::LibTorch,
         program: 144e6,
     };
+    /// A GPU with LibTorch.
+    pub const LIBTORCH_GPU: Self = Self {
+        operations: Operations::LibTorch,
+        program: 0.0,
+    };
+    /// A GPU with CubeCL, which takes the most.
     pub const GPU: Self = Self {
-        fused: false,
+        operations: Operations::Composed,
         program: 0.0,
     };
 

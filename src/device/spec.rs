@@ -57,7 +57,8 @@ impl DeviceSpec {
         match self {
             Self::Flex => BackendProfile::FLEX,
             Self::LibTorch => BackendProfile::LIBTORCH,
-            Self::LibTorchCuda(_) | Self::Cuda(_) => BackendProfile::GPU,
+            Self::LibTorchCuda(_) => BackendProfile::LIBTORCH_GPU,
+            Self::Cuda(_) => BackendProfile::GPU,
         }
     }
 }
@@ -140,7 +141,10 @@ mod tests {
             [Some(3), Some(2)]
         );
         assert_eq!(read("libtorch").profile(), BackendProfile::LIBTORCH);
-        assert_eq!(read("libtorch:cuda:2").profile(), BackendProfile::GPU);
+        assert_eq!(
+            read("libtorch:cuda:2").profile(),
+            BackendProfile::LIBTORCH_GPU
+        );
     }
 
     #[test]

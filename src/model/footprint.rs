@@ -2,26 +2,17 @@
 //! before a run, and to choose the size of micro-batches. Counts follow the layers of `arch` and
 //! the operations of `device/fused`; docs/memory.md compares them with measured peaks.
 
+use crate::device::hardware::Operations;
 use crate::model::DecoderConfig;
 use crate::model::arch::{Kept, LayerPart, Sizes};
 
-/// The kind of operations, which keep different values for the backward pass.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kernels {
-    /// One pass with a gradient of its own (the CPU backend, f32).
-    Fused,
-    /// Compositions of tensor operations (every other backend, and bf16).
-    Composed,
-}
-
-impl Kernels {
-    /// The kernels used; this project's fused kernels are f32 only.
-    fn of(computation: &TrainingOptions, fused: bool) -> Self {
-        if fused && computation.bytes == F32 {
-            Self::Fused
-        } else {
-            Self::Composed
-        }
+/// The operations of a computation: this project's own are f32 only, and LibTorch's are given texts
+/// that are padded anew where a scalar head reads packed ones.
+fn operations_of(load: &Load, computation: &TrainingOptions, operations: Operations) -> Operations {
+    match operations {
+        Operations::Flex if computation.bytes != F32 => Operations::Composed,
+        Operations::LibTorch if load.outputs <= 1.0 => Operations::Composed,
+        other => other,
     }
 }
 
@@ -68,6 +59,11 @@ impl Load {
 }
 
 const F32: f64 = 4.0;
+
+/// Tokens whose logits LibTorch has in memory together (`device/fused/libtorch`).
+const LIBTORCH_PIECE: f64 = 8192.0;
+/// Copies of these logits: their exponentials, and blocks of both that are not given back at once.
+const LIBTORCH_OUTPUTS: f64 = 2.5;
 
 // Measured values, see docs/memory.md.
 /// Values of a parameter's size that AdamW holds while it updates it.
@@ -204,12 +200,12 @@ pub fn frozen(config: &DecoderConfig, outputs: usize, bytes: f64) -> f64 {
 }
 
 /// Bytes that a forward pass keeps for its gradients, plus those added at the peak of the backward
-/// pass. `fused` is true if the device has the operations of `device/fused`.
+/// pass.
 pub fn training_activations(
     config: &DecoderConfig,
     load: &Load,
     computation: &TrainingOptions,
-    fused: bool,
+    operations: Operations,
 ) -> f64 {
     let Sizes {
         hidden_size,
@@ -219,20 +215,21 @@ pub fn training_activations(
     } = config.sizes();
     let (d, layers) = (hidden_size as f64, layers as f64);
     let tokens = load.rows * load.width;
-    let kept = kept_per_token(config, load, computation, fused);
+    let kept = kept_per_token(config, load, computation, operations);
     let layer = tokens * kept;
     let keys_alone = computation.bytes * (d + 2.0 * config.sizes().key_width() as f64);
     let last_layer = load.rows * (load.last * kept + (load.width - load.last) * keys_alone);
-    // Outputs and their gradient, which the fused operation writes over them; the gradient of the
-    // head's weight, if it has one.
-    let copies = if Kernels::of(computation, fused) == Kernels::Fused {
-        1.0
-    } else {
-        2.0
+    // Outputs and their gradient, which this project's operation writes over them and LibTorch's has for
+    // a piece of the tokens only; the gradient of the head's weight, if it has one.
+    let read = load.rows * load.read;
+    let outputs = match operations_of(load, computation, operations) {
+        Operations::Flex => read,
+        Operations::LibTorch => LIBTORCH_OUTPUTS * read.min(LIBTORCH_PIECE),
+        Operations::Composed => 2.0 * read,
     };
     let frozen = computation.lora_rank > 0 && load.outputs > 1.0;
     let weight = if frozen { 0.0 } else { d * load.outputs };
-    let head = F32 * (load.rows * load.read * (2.0 * d + copies * load.outputs) + weight);
+    let head = F32 * (2.0 * read * d + outputs * load.outputs + weight);
     let widest = tokens * F32 * config.widest() as f64 * BACKWARD_COPIES;
     let cast = cast_weights(config, computation);
     if computation.gradient_checkpointing {
@@ -268,7 +265,7 @@ fn kept_per_token(
     config: &DecoderConfig,
     load: &Load,
     computation: &TrainingOptions,
-    fused: bool,
+    operations: Operations,
 ) -> f64 {
     let Kept {
         inputs,
@@ -278,13 +275,26 @@ fn kept_per_token(
     } = config.kept();
     let [inputs, projections, normed] = [inputs, projections, normed].map(|numbers| numbers as f64);
     let [one, several] = activation.map(|numbers| numbers as f64);
-    match Kernels::of(computation, fused) {
+    match operations_of(load, computation, operations) {
         // Attention recomputes its weights.
-        Kernels::Fused => F32 * (inputs + projections + one),
+        Operations::Flex => F32 * (inputs + projections + one),
+        // Queries and keys are kept a second time, rotated, and attention's result before its heads are
+        // merged, with the mask as numbers; norms keep what they computed from in full precision.
+        Operations::LibTorch => {
+            let rotated = 2.0 / 3.0 * projections;
+            let (context, mask) = (config.sizes().query_width() as f64, load.width);
+            let exact = if computation.bytes == F32 {
+                0.0
+            } else {
+                normed
+            };
+            computation.bytes * (inputs + projections + rotated + context + mask + one)
+                + F32 * exact
+        }
         // Norms keep their divisor and both factors; queries, keys and values are kept a second
         // time, rotated; the weights of attention are kept in full precision and as they are
         // multiplied, together with their mask.
-        Kernels::Composed => {
+        Operations::Composed => {
             let scores = config.sizes().heads as f64 * load.width * (F32 + computation.bytes + 1.0);
             let turned = projections;
             computation.bytes * (inputs + projections + turned + several)
@@ -310,14 +320,19 @@ pub fn inference_activations(
     config: &DecoderConfig,
     load: &Load,
     computation: &TrainingOptions,
-    fused: bool,
+    operations: Operations,
 ) -> f64 {
     let (sizes, projections) = (config.sizes(), config.kept().projections as f64);
     let (d, inner) = (sizes.hidden_size as f64, sizes.intermediate_size as f64);
     let tokens = load.rows * load.width;
-    let layer = match Kernels::of(computation, fused) {
-        Kernels::Fused => F32 * tokens * (projections + 2.0 * inner),
-        Kernels::Composed => {
+    let layer = match operations_of(load, computation, operations) {
+        Operations::Flex => F32 * tokens * (projections + 2.0 * inner),
+        Operations::LibTorch => {
+            tokens
+                * computation.bytes
+                * (2.0 * projections + load.width).max(projections + 2.0 * inner)
+        }
+        Operations::Composed => {
             let scores =
                 load.rows * sizes.heads as f64 * load.width * load.width * (2.0 * F32 + 1.0);
             tokens
@@ -325,12 +340,17 @@ pub fn inference_activations(
                     .max(computation.bytes * 8.0 * d + scores / tokens)
         }
     };
-    let outputs = F32 * load.rows * load.read * load.outputs;
-    let (copies, kept) = match fused {
+    let read = load.rows * load.read;
+    let outputs = F32 * read * load.outputs;
+    let (copies, kept) = match operations {
         // Half of a layer's blocks are too small to be released before the outputs are allocated.
-        true => (outputs + packed(config, load), layer / 2.0),
+        Operations::Flex => (outputs + packed(config, load), layer / 2.0),
         // The outputs, and the values computed from them.
-        false => (2.0 * outputs, 0.0),
+        Operations::LibTorch => (
+            LIBTORCH_OUTPUTS * F32 * read.min(LIBTORCH_PIECE) * load.outputs,
+            0.0,
+        ),
+        Operations::Composed => (2.0 * outputs, 0.0),
     };
     let head = F32 * load.rows * load.read * d + copies;
     tokens * d * computation.bytes + layer.max(head + kept)
@@ -437,7 +457,7 @@ mod tests {
                     gradient_checkpointing,
                     ..F32_PLAIN
                 },
-                true,
+                Operations::Flex,
             )
         };
         assert!(kept(true) < 0.25 * kept(false));

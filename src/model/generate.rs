@@ -156,7 +156,7 @@ fn generate_batch(
         .slice([0..b, width - 1..width, 0..d])
         .reshape([b, d]);
     let mut logits = model.logits(model.decoder.normalise(last));
-    // Rows in the tensors come first; ended rows stay there until enough have ended.
+    // The rows of the tensors; ended ones stay among them until enough have ended.
     let (mut active, mut done) = (rows, Vec::with_capacity(b));
     let mut mask = columns(&active, width, most, &device);
     let mut unseen = Unseen::default();

@@ -172,6 +172,13 @@ pub fn attention_over(
         [1, spans.queries()],
         "attention: the spans must list every query"
     );
+    #[cfg(feature = "tch")]
+    if libtorch::runs(&queries) {
+        let attend = |queries, keys, values, hidden: Tensor<4, Bool>| {
+            libtorch::attend(queries, keys, values, hidden.bool_not())
+        };
+        return compose::attention_over_by(attend, projections, shape, rotary, spans);
+    }
     if !flex::runs(&queries) {
         return compose::attention_over(projections, shape, rotary, spans);
     }

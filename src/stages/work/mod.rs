@@ -16,7 +16,7 @@ pub(super) use shared::{preference_optimisation, steps, supervised};
 pub use sizes::{Precision, Shapes, Sizes};
 pub use texts::TextLengths;
 
-use crate::device::hardware::{BackendProfile, Hardware};
+use crate::device::hardware::{BackendProfile, Hardware, Operations};
 use crate::model::DecoderConfig;
 use crate::model::footprint::{
     Load, TrainingOptions, TrainingState, frozen, inference_activations, kv_cache,
@@ -134,7 +134,7 @@ impl Work {
         let phases = self
             .phases
             .iter()
-            .map(|phase| phase.memory(micro_batch, held, backend.fused));
+            .map(|phase| phase.memory(micro_batch, held, backend.operations));
         phases
             .max_by(|a, b| a.total().total_cmp(&b.total()))
             .unwrap_or(held)
@@ -201,12 +201,12 @@ impl Phase {
         }
     }
 
-    fn memory(&self, micro_batch: usize, held: Memory, fused: bool) -> Memory {
+    fn memory(&self, micro_batch: usize, held: Memory, operations: Operations) -> Memory {
         let held = Memory {
             other_models: held.other_models + self.beside,
             ..held
         };
-        self.pass.memory(micro_batch, held, fused)
+        self.pass.memory(micro_batch, held, operations)
     }
 }
 
@@ -238,7 +238,7 @@ impl Pass {
         }
     }
 
-    fn memory(&self, micro_batch: usize, held: Memory, fused: bool) -> Memory {
+    fn memory(&self, micro_batch: usize, held: Memory, operations: Operations) -> Memory {
         match self {
             Self::Train {
                 config,
@@ -248,7 +248,7 @@ impl Pass {
             } => {
                 let rows = (*items).min(micro_batch) as f64;
                 let kept = |load: &Load| {
-                    training_activations(config, &load.times(rows), computation, fused)
+                    training_activations(config, &load.times(rows), computation, operations)
                 };
                 let activations = loads.iter().map(kept).sum();
                 let updating = held.gradients + update_transient(config, computation);
@@ -276,7 +276,7 @@ impl Pass {
                     *rows
                 } as f64;
                 let activations =
-                    inference_activations(config, &load.times(rows), computation, fused);
+                    inference_activations(config, &load.times(rows), computation, operations);
                 Memory {
                     activations,
                     passing: activations,
@@ -299,7 +299,7 @@ impl Pass {
                     outputs,
                     last: *prompt,
                 };
-                let activations = inference_activations(config, &load, computation, fused);
+                let activations = inference_activations(config, &load, computation, operations);
                 let kv_cache = kv_cache(config, *rows as f64, prompt + response, computation.bytes);
                 Memory {
                     activations,

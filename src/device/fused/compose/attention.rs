@@ -120,6 +120,17 @@ pub fn attention_over(
     rotary: &Rotary,
     spans: &Spans,
 ) -> Tensor<3> {
+    attention_over_by(attend, projections, shape, rotary, spans)
+}
+
+/// Does the same as [`attention_over`] by another function than [`attend`].
+pub(in super::super) fn attention_over_by(
+    attend: impl Fn(Tensor<4>, Tensor<4>, Tensor<4>, Tensor<4, Bool>) -> Tensor<4>,
+    projections: Projections,
+    shape: &AttentionShape,
+    rotary: &Rotary,
+    spans: &Spans,
+) -> Tensor<3> {
     let device = rotary.cos.device();
     let ([longest, most], count) = (spans.longest(), spans.len());
     let integers = |values: Vec<i32>| {

@@ -4,6 +4,8 @@
 mod attention;
 mod sampling;
 
+#[cfg(feature = "tch")]
+pub(super) use attention::attention_over_by;
 pub use attention::{AttentionShape, Projections, Rotary, attention, attention_over};
 pub(super) use attention::{attend, heads_of, merge_heads};
 pub use sampling::{sample, token_log_probs};

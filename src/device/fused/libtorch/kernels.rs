@@ -1,7 +1,7 @@
 //! The operations as functions of LibTorch's tensors.
 
 use super::{AttentionShape, Rounding};
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 /// The exact GELU, in LibTorch's word for it.
 pub(super) const EXACT: &str = "none";
@@ -96,6 +96,12 @@ pub(super) fn attention(
 /// Attention of rotated queries `[b, heads, s, head_size]` over keys and values `[b, key_heads, t,
 /// head_size]` where `seen` `[b, 1, s, t]` is true.
 pub(super) fn attend([queries, keys, values]: [&Tensor; 3], seen: &Tensor) -> Tensor {
+    let kind = queries.kind();
+    if queries.device() == Device::Cpu && kind == Kind::BFloat16 {
+        // The kernel for processors rounds more in bf16 than products and a softmax in f32 do.
+        let exact = [queries, keys, values].map(|x| x.to_kind(Kind::Float));
+        return attend(exact.each_ref(), seen).to_kind(kind);
+    }
     // Kernels that share keys among heads have no masks.
     let group = queries.size()[1] / keys.size()[1];
     let [keys, values] = [keys, values].map(|x| match group {
