@@ -259,7 +259,7 @@ full() {
     start "${short[@]}"
     after 4
     dd if=/dev/zero of="$mounted/filler" bs=64k status=none 2>/dev/null || true
-    ends 11
+    ends 15
     said 'the disk is full'
     within 60 "the end of all workers" nothing_runs
     rm "$mounted/filler"

@@ -86,7 +86,7 @@ pub(super) fn attention(
 ) -> Tensor {
     let [queries, keys] = [&heads.queries, &heads.keys].map(|x| rotated(x, angles));
     let seen = seen(key_mask, shape.window);
-    let mixed = attend([&queries, &keys, &heads.values], &seen);
+    let mixed = scaled_dot_product([&queries, &keys, &heads.values], &seen);
     let size = mixed.size();
     mixed
         .transpose(1, 2)
@@ -94,26 +94,33 @@ pub(super) fn attention(
 }
 
 /// Attention of rotated queries `[b, heads, s, head_size]` over keys and values `[b, key_heads, t,
-/// head_size]` where `seen` `[b, 1, s, t]` is true.
-pub(super) fn attend([queries, keys, values]: [&Tensor; 3], seen: &Tensor) -> Tensor {
-    let kind = queries.kind();
-    if queries.device() == Device::Cpu && kind == Kind::BFloat16 {
-        // The kernel for processors rounds more in bf16 than products and a softmax in f32 do.
-        let exact = [queries, keys, values].map(|x| x.to_kind(Kind::Float));
-        return attend(exact.each_ref(), seen).to_kind(kind);
+/// head_size]` where `seen` `[b, 1, s, t]` is true: on a processor by products and a softmax, which keep
+/// their weights and round less than the kernel for it.
+pub(super) fn attend(heads: [&Tensor; 3], seen: &Tensor) -> Tensor {
+    if heads[0].device() != Device::Cpu {
+        return scaled_dot_product(heads, seen);
     }
-    // Kernels that share keys among heads have no masks.
-    let group = queries.size()[1] / keys.size()[1];
-    let [keys, values] = [keys, values].map(|x| match group {
-        1 => x.shallow_clone(),
-        _ => x.repeat_interleave_self_int(group, 1, None),
-    });
+    let [queries, keys, values] = shared(heads);
+    let size = queries.size()[3] as f64;
+    let scores = queries.matmul(&keys.transpose(2, 3)).to_kind(Kind::Float) * size.powf(-0.5);
+    let hidden = seen.logical_not();
+    // Finite, so that a slot that sees nothing has weights, which are then dropped.
+    let weights = scores
+        .masked_fill(&hidden, f64::from(f32::MIN / 2.0))
+        .softmax(-1, Kind::Float)
+        .masked_fill(&hidden, 0.0);
+    weights.to_kind(queries.kind()).matmul(&values)
+}
+
+/// Does the same as [`attend`] by LibTorch's kernel, which keeps no weights.
+fn scaled_dot_product(heads: [&Tensor; 3], seen: &Tensor) -> Tensor {
+    let [queries, keys, values] = shared(heads);
     // A slot that sees nothing sees everything here, and its result is dropped: a softmax over
     // nothing is not defined.
     let blind = seen.any_dim(-1, true).logical_not();
     let seen = seen.logical_or(&blind);
     Tensor::scaled_dot_product_attention(
-        queries,
+        &queries,
         &keys,
         &values,
         Some(seen),
@@ -123,6 +130,17 @@ pub(super) fn attend([queries, keys, values]: [&Tensor; 3], seen: &Tensor) -> Te
         false,
     )
     .masked_fill(&blind, 0.0)
+}
+
+/// Queries, keys and values with as many heads of keys as of queries: kernels that share keys among
+/// heads have no masks.
+fn shared([queries, keys, values]: [&Tensor; 3]) -> [Tensor; 3] {
+    let group = queries.size()[1] / keys.size()[1];
+    let [keys, values] = [keys, values].map(|x| match group {
+        1 => x.shallow_clone(),
+        _ => x.repeat_interleave_self_int(group, 1, None),
+    });
+    [queries.shallow_clone(), keys, values]
 }
 
 /// True where slot `i` sees slot `j`, `[b, 1, t, t]`.
