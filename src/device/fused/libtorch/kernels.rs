@@ -101,15 +101,21 @@ pub(super) fn attend(heads: [&Tensor; 3], seen: &Tensor) -> Tensor {
         return scaled_dot_product(heads, seen);
     }
     let [queries, keys, values] = shared(heads);
-    let size = queries.size()[3] as f64;
-    let scores = queries.matmul(&keys.transpose(2, 3)).to_kind(Kind::Float) * size.powf(-0.5);
-    let hidden = seen.logical_not();
-    // Finite, so that a slot that sees nothing has weights, which are then dropped.
+    let scale = (queries.size()[3] as f64).powf(-0.5);
+    // Queries are fewer than scores; in bf16 only scores are exact enough to be scaled.
+    let scores = match queries.kind() {
+        Kind::Float => (&queries * scale).matmul(&keys.transpose(2, 3)),
+        _ => queries.matmul(&keys.transpose(2, 3)).to_kind(Kind::Float) * scale,
+    };
+    // Finite, so that a slot that sees nothing has weights; its result is dropped.
     let weights = scores
-        .masked_fill(&hidden, f64::from(f32::MIN / 2.0))
-        .softmax(-1, Kind::Float)
-        .masked_fill(&hidden, 0.0);
-    weights.to_kind(queries.kind()).matmul(&values)
+        .masked_fill(&seen.logical_not(), f64::from(f32::MIN / 2.0))
+        .softmax(-1, Kind::Float);
+    let blind = seen.any_dim(-1, true).logical_not();
+    weights
+        .to_kind(queries.kind())
+        .matmul(&values)
+        .masked_fill(&blind, 0.0)
 }
 
 /// Does the same as [`attend`] by LibTorch's kernel, which keeps no weights.
