@@ -130,6 +130,11 @@ setup-libtorch:
     scripts/setup-libtorch.sh
     . .libtorch/env.sh && cargo run --release --features tch -- conformance --device libtorch
 
+# What LibTorch computes: its kernels against compositions, the conformance suite, parity with PyTorch. After `just setup-libtorch`.
+test-libtorch:
+    . .libtorch/env.sh && cargo test --release --features tch --lib -- device::fused
+    . .libtorch/env.sh && TOUCHSTONE_TEST_DEVICE=libtorch cargo test --release --features tch --test conformance --test parity
+
 # Whether a device computes what it should, as numbers: `just conformance --device libtorch`.
 conformance *arguments:
     cargo run --release -- conformance "$@"
