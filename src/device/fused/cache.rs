@@ -77,7 +77,7 @@ impl KvCache {
     }
 
     /// Writes the keys and values of `projections`, of `n` slots, after the slots in use.
-    /// [`flex`]'s kernel for it.
+    /// Only for tensors that [`flex`]'s kernels support.
     fn append(self, projections: &Projections, shape: &AttentionShape, rotary: &Rotary) -> Self {
         let [_, n, _] = projections.queries().dims();
         let Self { keys, values, len } = self.with_room(n);

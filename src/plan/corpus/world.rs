@@ -23,7 +23,7 @@ use crate::stages::work::TextLengths;
 const TEST_SEED: u64 = u64::MAX;
 
 /// Seed of the demonstrations whose lengths stand for those of all.
-const FIRST_SEED: u64 = 1;
+const SAMPLED_SEED: u64 = 1;
 
 /// Number of demonstrations whose lengths stand for those of all.
 const SAMPLED_TEXTS: u64 = 1024;
@@ -121,7 +121,7 @@ impl Corpus for WorldCorpus<'_> {
             generation.max_response_tokens,
         )?;
         let text = |index| {
-            let row = demonstration(&*world, demonstrations.quality, FIRST_SEED, index);
+            let row = demonstration(&*world, demonstrations.quality, SAMPLED_SEED, index);
             encoder.demonstration(&row)
         };
         let texts: Vec<_> = (0..SAMPLED_TEXTS).map(text).collect::<Result<_>>()?;

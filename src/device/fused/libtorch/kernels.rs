@@ -7,7 +7,7 @@ use tch::{Device, Kind, Tensor};
 pub(super) const EXACT: &str = "none";
 
 pub(super) fn layer_norm(x: &Tensor, gamma: &Tensor, beta: &Tensor, epsilon: f64) -> Tensor {
-    // Without cuDNN, which has no kernel of its own for it.
+    // The last argument, a switch for cuDNN, has no effect.
     x.to_kind(gamma.kind())
         .layer_norm(gamma.size(), Some(gamma), Some(beta), epsilon, false)
         .to_kind(x.kind())

@@ -93,7 +93,7 @@ pub fn runs<const D: usize>(x: &Tensor<D>) -> bool {
     ) && x.dims().iter().all(|&size| size > 0)
 }
 
-/// See [`attention`](super::attention).
+/// Causal self-attention of `projections`, as [`fused::attention`](super::attention) defines it.
 pub fn attention(
     projections: Projections,
     shape: &AttentionShape,

@@ -81,7 +81,7 @@ fn line(x: &Tensor<2>) -> Tensor<1> {
 
 #[test]
 fn norms() {
-    // Of two numbers only a sign is left, and its gradient is rounding.
+    // Layer norm leaves only a sign of a row of two numbers, and its gradient is rounding.
     for [rows, width] in SHAPES.into_iter().filter(|[_, width]| *width > 2) {
         let mut dice = Dice::new(rows as u64);
         let inputs =
